@@ -1,0 +1,257 @@
+"""What happens in a run, as flat frozen records: the journal is a sequence of these, the tables are made from them.
+
+Times are seconds since the epoch. A record names the run, episode and branch it belongs to, so that records of
+different workers need no order among each other; within one episode they are written in the order of events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+Outcome: TypeAlias = Literal[
+    "user_ended",  # the user hung up
+    "agent_ended",  # the agent ended the conversation
+    "goals_done",  # every goal was reached
+    "turn_limit",
+    "token_limit",
+    "cost_limit",
+    "time_limit",
+    "dropped",  # a sibling won, this leaf was cut
+    "agent_fault",
+    "user_fault",
+    "tool_fault",
+    "model_fault",
+    "reward_fault",
+    "no_goals",  # the task has no goal: not run, left out of averages
+    "cancelled",  # the run was stopped
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A run began; `config` is what it was asked to do, as JSON."""
+
+    run_id: str
+    name: str
+    recipe: str
+    seed: int
+    config: Mapping[str, Any]
+    version: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSeen:
+    """A task a run works on, recorded once per run and journal."""
+
+    run_id: str
+    task_id: str
+    world: str
+    split: str
+    instructions: str
+    goals: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsetSeen:
+    """Tool definitions, recorded once per journal and named by their digest."""
+
+    toolset_id: str
+    tools: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeStarted:
+    """One conversation (or one tree of them) began."""
+
+    episode_id: str
+    run_id: str
+    task_id: str
+    trial: int
+    supervisor: str
+    toolset_id: str
+    goals: tuple[str, ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """One entry of a conversation. `seq` is its index from the root, `prompt` the hex digest of all before it."""
+
+    seq: int
+    turn: int
+    step: int
+    author: str
+    message: Mapping[str, Any]
+    heard: str | None
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallRow:
+    """One tool call of a branch; `arguments` is the model's text."""
+
+    seq: int
+    step: int
+    call_id: str
+    name: str
+    arguments: str
+    result: Any
+    error: bool
+    writes: tuple[Mapping[str, Any], ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RewardRow:
+    """A goal reached in a branch, and what earned it; `credited` when the search took it."""
+
+    goal: str
+    evidence: str
+    step: int
+    credited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BranchAdded:
+    """One turn of one path: the agent's part of it. The root (turn 0) holds the system prompt and the opening.
+
+    `parent_id` is None for the root alone. `outcome` is set when the branch ended in this turn, else later by
+    `BranchEnded`; branches that were continued keep None.
+    """
+
+    branch_id: str
+    episode_id: str
+    parent_id: str | None
+    path: str
+    turn: int
+    messages: tuple[MessageRow, ...]
+    tool_calls: tuple[ToolCallRow, ...]
+    rewards: tuple[RewardRow, ...]
+    outcome: str | None
+    error: str | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class BranchExtended:
+    """The user's answer, added to the branch it answers."""
+
+    branch_id: str
+    messages: tuple[MessageRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BranchEnded:
+    """How a leaf ended, when that is known only after its turn."""
+
+    branch_id: str
+    outcome: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TreeHarvested:
+    """A reward was taken: who won, which goals it took, and which branches are marked by it."""
+
+    episode_id: str
+    harvest: int
+    winner_id: str
+    goals: tuple[str, ...]
+    successful: tuple[str, ...]
+    golden: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One attempt of a model call; `key` repeats for retries, `attempt` counts from 0."""
+
+    episode_id: str
+    branch_id: str
+    role: str
+    step: int
+    attempt: int
+    model: str
+    request_hash: str
+    request: Mapping[str, Any] | None
+    response: Mapping[str, Any] | None
+    error: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+    seconds: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeFinished:
+    """An episode ended. `reward` is None when it must be left out of averages (no goals, fault of a rollout)."""
+
+    episode_id: str
+    reward: float | None
+    outcome: str
+    achieved: tuple[str, ...]
+    parts: tuple[Mapping[str, Any], ...]
+    final_branch_id: str | None
+    turns: int
+    branches: int
+    faults: int
+    error: str | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """A run ended: `done`, `failed` or `interrupted`."""
+
+    run_id: str
+    status: Literal["done", "failed", "interrupted"]
+    summary: Mapping[str, Any]
+    at: float
+
+
+Event: TypeAlias = (
+    RunStarted
+    | TaskSeen
+    | ToolsetSeen
+    | EpisodeStarted
+    | BranchAdded
+    | BranchExtended
+    | BranchEnded
+    | TreeHarvested
+    | ModelCall
+    | EpisodeFinished
+    | RunFinished
+)
+
+
+class Recorder(Protocol):
+    """Takes events. `record` never waits; what was recorded before a `commit` returned survives `kill -9`."""
+
+    def record(self, event: Event) -> None:
+        """Queue one event."""
+        ...
+
+    async def commit(self) -> None:
+        """Wait until everything recorded so far has been written.
+
+        Raises:
+            JournalFailed: it could not be; nothing acknowledged before is lost.
+        """
+        ...
+
+
+class MemoryRecorder:
+    """A recorder that keeps its events in a list: for tests, notebooks and programs that want no files."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def record(self, event: Event) -> None:
+        """Keep one event."""
+        self.events.append(event)
+
+    async def commit(self) -> None:
+        """Nothing to wait for."""

@@ -1,0 +1,208 @@
+"""Messages, tool specifications, calls and results: frozen values that mirror the OpenAI chat format.
+
+Parsing and writing back loses nothing: unknown fields are kept, and a field that was absent stays absent
+(`content: null` and no content are different things to some servers).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias, cast
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+
+from simkit.errors import InvalidArguments
+
+JsonObject: TypeAlias = Mapping[str, Any]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="null")
+
+    def to_openai(self) -> dict[str, Any]:
+        """This value as a JSON-able dict in the OpenAI chat format."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class FunctionCall(_Wire):
+    """Name and arguments of a call; the arguments are the model's own text, which need not be valid JSON."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(_Wire):
+    """One call of a tool, as a model wrote it."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+    @classmethod
+    def of(cls, id: str, name: str, arguments: JsonObject | str) -> ToolCall:
+        """A call from its parts; arguments given as a mapping are written as JSON."""
+        text = arguments if isinstance(arguments, str) else json.dumps(dict(arguments), ensure_ascii=False)
+        return cls(id=id, type="function", function=FunctionCall(name=name, arguments=text))
+
+    @property
+    def name(self) -> str:
+        """The tool's name."""
+        return self.function.name
+
+    @property
+    def arguments(self) -> str:
+        """The arguments as the model wrote them."""
+        return self.function.arguments
+
+    def parse_arguments(self) -> dict[str, Any]:
+        """The arguments as a dict.
+
+        Raises:
+            InvalidArguments: the text is not JSON, or is JSON but not an object.
+        """
+        try:
+            value: object = orjson.loads(self.function.arguments or "{}")
+        except orjson.JSONDecodeError as error:
+            raise InvalidArguments(
+                f"the arguments of {self.name} are not valid JSON ({error}); send one JSON object"
+            ) from error
+        if not isinstance(value, dict):
+            raise InvalidArguments(
+                f"the arguments of {self.name} are a JSON {type(value).__name__}; send one JSON object"
+            )
+        return cast("dict[str, Any]", value)
+
+
+class ContentPart(_Wire):
+    """One part of a multi-part content: text, image, audio or file, kept as it came."""
+
+    type: str
+
+
+Content: TypeAlias = str | tuple[ContentPart, ...]
+
+
+class SystemMessage(_Wire):
+    """Instructions for the agent's model (`developer` is the same thing under OpenAI's newer name)."""
+
+    role: Literal["system", "developer"]
+    content: Content
+
+    @classmethod
+    def of(cls, content: str) -> SystemMessage:
+        """A system message."""
+        return cls(role="system", content=content)
+
+
+class UserMessage(_Wire):
+    """What the user said, or, for agents that speak a text protocol, what the tools returned."""
+
+    role: Literal["user"]
+    content: Content
+
+    @classmethod
+    def of(cls, content: str) -> UserMessage:
+        """A user message."""
+        return cls(role="user", content=content)
+
+
+class AssistantMessage(_Wire):
+    """What the agent's model wrote: text, tool calls, or both."""
+
+    role: Literal["assistant"]
+    content: Content | None = None
+    tool_calls: tuple[ToolCall, ...] | None = None
+
+    @classmethod
+    def of(cls, content: str | None = None, tool_calls: tuple[ToolCall, ...] = ()) -> AssistantMessage:
+        """An assistant message; without calls the field is left out, without text the content is null."""
+        if tool_calls:
+            return cls(role="assistant", content=content, tool_calls=tool_calls)
+        return cls(role="assistant", content=content)
+
+
+class ToolMessage(_Wire):
+    """What a tool answered."""
+
+    role: Literal["tool"]
+    tool_call_id: str
+    content: Content
+
+    @classmethod
+    def of(cls, tool_call_id: str, content: str) -> ToolMessage:
+        """A tool message."""
+        return cls(role="tool", tool_call_id=tool_call_id, content=content)
+
+
+Message: TypeAlias = Annotated[
+    SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
+]
+
+_MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)
+
+
+def parse_message(data: JsonObject) -> Message:
+    """A message from its OpenAI chat form.
+
+    Raises:
+        pydantic.ValidationError: the role is unknown or a field has the wrong type.
+    """
+    return _MESSAGE.validate_python(data)
+
+
+def text_of(message: Message) -> str:
+    """The text of a message; the text parts of a multi-part content are joined, a null content is empty."""
+    content = message.content
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    return "".join(str((part.model_extra or {}).get("text", "")) for part in content if part.type == "text")
+
+
+class FunctionSpec(_Wire):
+    """Name, description and JSON schema of a function."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, JsonValue] | None = None
+
+
+class ToolSpec(_Wire):
+    """A tool as a model is told of it."""
+
+    type: Literal["function"]
+    function: FunctionSpec
+
+    @classmethod
+    def of(cls, name: str, description: str, properties: JsonObject, required: tuple[str, ...] = ()) -> ToolSpec:
+        """A tool from its parts; `properties` are JSON schemas by parameter name."""
+        schema: dict[str, Any] = {"type": "object", "properties": dict(properties), "required": list(required)}
+        return cls(type="function", function=FunctionSpec(name=name, description=description, parameters=schema))
+
+    @property
+    def name(self) -> str:
+        """The tool's name."""
+        return self.function.name
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """JSON schemas by parameter name."""
+        found = (self.function.parameters or {}).get("properties", {})
+        return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+class ToolResult(BaseModel):
+    """What a tool answered: a JSON value, and whether it is an error the agent should read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: Any
+    error: bool = False
+
+    @property
+    def text(self) -> str:
+        """The value as the agent reads it: a string as it is, anything else as JSON."""
+        return self.value if isinstance(self.value, str) else json.dumps(self.value, ensure_ascii=False)

@@ -1,0 +1,1 @@
+"""Tool servers and the worlds they serve."""
