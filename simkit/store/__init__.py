@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simkit.store.export import Exported, ExportKind, export
 from simkit.store.journal import Journal
 from simkit.store.loader import Loader, LoadReport, keep_loaded
 from simkit.store.store import QueryResult, Store
@@ -9,6 +10,8 @@ from simkit.store.trees import EpisodeTree, Line, RunRow, Transcript, TreeNode
 
 __all__ = [
     "EpisodeTree",
+    "ExportKind",
+    "Exported",
     "Journal",
     "Line",
     "LoadReport",
@@ -18,5 +21,6 @@ __all__ = [
     "Store",
     "Transcript",
     "TreeNode",
+    "export",
     "keep_loaded",
 ]

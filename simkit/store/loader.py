@@ -1,9 +1,9 @@
 """From journals to the database: whole lines, exactly once, in short transactions.
 
-How far a journal has been loaded is a row of the table `journals`, changed in the transaction that loads its lines: after
-any crash both are there or neither. The text is parsed by DuckDB, in its own threads and without Python's lock, so
-loading does not slow a run that is going in this process. Loaders of several processes take turns by a lock file; whoever
-finds the database held skips the round.
+How far a journal has been loaded is a row of the table `journals`, changed in the transaction that loads its lines:
+after any crash both are there or neither. The text is parsed by DuckDB, in its own threads and without Python's lock,
+so loading does not slow a run that is going in this process. Loaders of several processes take turns by a lock file;
+whoever finds the database held skips the round.
 """
 
 from __future__ import annotations
@@ -302,12 +302,12 @@ def whole_lines(path: Path, start: int, piece: int) -> bytes:
     with path.open("rb") as file:
         file.seek(start)
         data = file.read(piece)
-        while data and (end := data.rfind(b"\n") + 1) == 0:
+        while (end := data.rfind(b"\n") + 1) == 0:  # one line longer than a piece
             more = file.read(max(piece, len(data)))
             if not more:
                 return b""
             data += more
-        return data[:end] if data else b""
+        return data[:end]
 
 
 async def keep_loaded(loader: Loader, every: float = 2.0) -> None:

@@ -93,7 +93,17 @@ class Store:
             StoreUnreadable: the database cannot be read.
         """
         notes = self._refresh() if fresh else ()
-        return self._patiently(lambda: self._read(sql, parameters, notes), self._patience)
+        return self.borrow(lambda connection: _run(connection, sql, parameters, notes))
+
+    def borrow(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """Do something with a read-only connection that is closed afterwards: keep it short, loading waits meanwhile.
+
+        Raises:
+            StoreBusy: the database was held all the time.
+            StoreUnreadable: the database cannot be read.
+            StoreError: there is none and it cannot be made, or it is another version's.
+        """
+        return self._patiently(lambda: self._borrowed(work), self._patience)
 
     def runs(self) -> tuple[RunRow, ...]:
         """All runs, oldest first."""
@@ -149,7 +159,8 @@ class Store:
         found = self.query(_TRANSCRIPT, [branch_id])
         if not found.rows:
             raise UsageError(f"there is no branch {branch_id!r} in {self.path}; `FROM branches` lists them")
-        return Transcript(branch_id, tuple(Line(*row[:-1], orjson.loads(row[-1])) for row in found.rows))
+        rows = [{**row, "message": orjson.loads(row["message"])} for row in found.dicts()]
+        return Transcript(branch_id, tuple(Line(**row) for row in rows))
 
     def _refresh(self) -> tuple[str, ...]:
         """Load what is outstanding if that can be done; otherwise say what is missing."""
@@ -168,19 +179,12 @@ class Store:
         """Whether this process may write to the store."""
         return os.access(self.path, os.W_OK) and (not self.database.exists() or os.access(self.database, os.W_OK))
 
-    def _read(self, sql: str, parameters: Parameters | None, notes: tuple[str, ...]) -> QueryResult:
+    def _borrowed(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         if not self.database.exists():
-            raise StoreError(
-                f"there is no database in {self.path} and it cannot be written; copy the store and try there"
-            )
+            raise StoreError(f"{self.path} has no database yet and cannot be written; copy the store and try there")
         with connected(self.database, read_only=True) as connection:
             self._check_format(connection)
-            try:
-                found = connection.execute(sql, parameters)
-                columns, types, rows = _fetched(found)
-            except duckdb.Error as error:
-                raise UsageError(f"the query failed: {error}") from error
-        return QueryResult(columns, types, rows, notes)
+            return work(connection)
 
     def _check_format(self, connection: duckdb.DuckDBPyConnection) -> None:
         if stored_format(connection) != schema_format():
@@ -201,6 +205,16 @@ class Store:
                     raise
             time.sleep(pause)
             pause = min(2 * pause, 0.25)
+
+
+def _run(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters | None, notes: tuple[str, ...]
+) -> QueryResult:
+    try:
+        columns, types, rows = _fetched(connection.execute(sql, parameters))
+    except duckdb.Error as error:
+        raise UsageError(f"the query failed: {error}") from error
+    return QueryResult(columns, types, rows, notes)
 
 
 def _fetched(

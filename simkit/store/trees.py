@@ -28,7 +28,7 @@ class RunRow:
 class TreeNode:
     """One branch of a tree with the branches that go on from it, left to right.
 
-    `said` is the last thing the agent said aloud in it, `goals` what its turn earned, `credited` the part the search took.
+    `said` is the last thing the agent said aloud in it, `goals` what its turn earned, `credited` what the search took.
     """
 
     branch_id: str
@@ -47,7 +47,7 @@ class TreeNode:
 
     def walk(self) -> Iterator[TreeNode]:
         """This branch and everything below it, a branch before its children, left before right."""
-        pending = [self]
+        pending: list[TreeNode] = [self]
         while pending:
             node = pending.pop()
             yield node
@@ -112,7 +112,18 @@ def path_key(path: str) -> tuple[object, ...]:
 
 
 def _node(row: dict[str, Any], children: tuple[TreeNode, ...]) -> TreeNode:
-    fields = {name: row[name] for name in ("branch_id", "path", "turn", "outcome", "error")}
-    flags = {name: bool(row[name]) for name in ("successful", "golden", "winner")}
-    lists = {name: tuple(row[name] or ()) for name in ("calls", "goals", "credited")}
-    return TreeNode(**fields, **flags, **lists, said=row["said"], children=children)
+    return TreeNode(
+        branch_id=row["branch_id"],
+        path=row["path"],
+        turn=row["turn"],
+        outcome=row["outcome"],
+        error=row["error"],
+        successful=row["successful"],
+        golden=row["golden"],
+        winner=row["winner"],
+        said=row["said"],
+        calls=tuple(row["calls"] or ()),
+        goals=tuple(row["goals"] or ()),
+        credited=tuple(row["credited"] or ()),
+        children=children,
+    )

@@ -88,7 +88,6 @@ judged AS (
 )
 SELECT
     e.run_id, e.task_id, e.trial, e.toolset_id, p.episode_id, p.branch_id, p.seq,
-    CAST(row_number() OVER (PARTITION BY p.episode_id ORDER BY p.seq) AS INTEGER) AS position,
     p.author, p.role, p.message, p.prompt
 FROM path p
 JOIN judged j USING (episode_id)
@@ -97,7 +96,9 @@ WHERE NOT coalesce(j.erroneous, false) AND p.seq <= j.last_seq AND p.author <> '
 COMMENT ON VIEW golden_messages IS 'The golden conversation (root to last winner) of every episode with reward 1 and without an error marker of the agent''s own making; trailing user messages and text of the runtime are left out.';
 
 CREATE VIEW golden_conversations AS
-SELECT run_id, task_id, trial, episode_id, toolset_id, list(message ORDER BY position) AS messages
+SELECT
+    run_id, task_id, trial, episode_id, toolset_id, list(message ORDER BY seq) AS messages,
+    list({'author': author, 'seq': seq, 'prompt_id': prompt, 'message': message} ORDER BY seq) AS steps
 FROM golden_messages
 GROUP BY ALL
 HAVING bool_or(author = 'agent');
@@ -121,30 +122,31 @@ ORDER BY run_id, task_id, trial, episode_id;
 COMMENT ON VIEW sft_examples IS 'One golden conversation per row, in the columns of TRL''s SFTTrainer: messages, tools.';
 
 CREATE VIEW desirable_candidates AS
+WITH numbered AS (
+    SELECT * EXCLUDE (steps), unnest(steps) AS step, unnest(range(len(steps))) AS before FROM golden_conversations
+)
 SELECT
-    g.run_id, g.task_id, g.trial, g.episode_id, g.seq, g.toolset_id, g.prompt AS prompt_id, g.message,
-    list_slice(c.messages, 1, g.position - 1) AS prompt,
+    run_id, task_id, trial, episode_id, step.seq AS seq, toolset_id, step.prompt_id AS prompt_id,
+    list_slice(messages, 1, before) AS prompt, step.message AS message,
     row_number() OVER (
-        PARTITION BY g.run_id, g.toolset_id, g.prompt, g.message ORDER BY g.task_id, g.trial, g.episode_id, g.seq
+        PARTITION BY run_id, toolset_id, step.prompt_id, step.message ORDER BY task_id, trial, episode_id, step.seq
     ) AS copy
-FROM golden_messages g
-JOIN golden_conversations c USING (episode_id)
-WHERE g.author = 'agent';
+FROM numbered
+WHERE step.author = 'agent';
 COMMENT ON VIEW desirable_candidates IS 'Every agent message on a golden path, with everything before it; copy counts equal ones from 1.';
 
 CREATE VIEW undesirable_candidates AS
-WITH divergences AS (SELECT run_id, toolset_id, prompt_id, min(seq) AS seq FROM desirable_candidates GROUP BY ALL),
-eligible AS (
-    SELECT DISTINCT e.run_id, e.task_id, e.trial, e.toolset_id, e.episode_id
-    FROM episodes e SEMI JOIN golden_messages g ON g.episode_id = e.episode_id
-)
+WITH desirable AS MATERIALIZED (FROM desirable_candidates),
+divergences AS (
+    SELECT
+        run_id, toolset_id, prompt_id, first(prompt ORDER BY task_id, trial, episode_id) AS prompt,
+        list(message) AS chosen
+    FROM desirable GROUP BY run_id, toolset_id, prompt_id
+),
+eligible AS (SELECT DISTINCT run_id, task_id, trial, toolset_id, episode_id FROM desirable)
 SELECT
-    e.run_id, e.task_id, e.trial, e.episode_id, m.seq, b.path, m.step, e.toolset_id, m.prompt AS prompt_id, m.message,
-    EXISTS (
-        FROM desirable_candidates g
-        WHERE g.run_id = e.run_id AND g.toolset_id IS NOT DISTINCT FROM e.toolset_id
-        AND g.prompt_id = m.prompt AND g.message = m.message
-    ) AS contradicts,
+    e.run_id, e.task_id, e.trial, e.episode_id, m.seq, b.path, e.toolset_id, m.prompt AS prompt_id, d.prompt, m.message,
+    list_contains(d.chosen, m.message) AS contradicts,
     row_number() OVER (
         PARTITION BY e.run_id, e.toolset_id, m.prompt, m.message ORDER BY e.task_id, e.trial, e.episode_id, m.seq, b.path
     ) AS copy
@@ -159,18 +161,11 @@ COMMENT ON VIEW undesirable_candidates IS 'Agent messages of branches neither su
 
 CREATE VIEW kto_rows AS
 SELECT
-    d.run_id, d.task_id, d.trial, d.episode_id, d.seq, '' AS path, true AS label, d.toolset_id, d.prompt_id,
-    d.prompt, d.message
-FROM desirable_candidates d WHERE d.copy = 1
+    run_id, task_id, trial, episode_id, seq, '' AS path, true AS label, toolset_id, prompt_id, prompt, message
+FROM desirable_candidates WHERE copy = 1
 UNION ALL
-SELECT
-    u.run_id, u.task_id, u.trial, u.episode_id, u.seq, u.path, false, u.toolset_id, u.prompt_id, d.prompt, u.message
-FROM undesirable_candidates u
-JOIN (
-    SELECT run_id, toolset_id, prompt_id, any_value(prompt ORDER BY task_id, trial, episode_id) AS prompt
-    FROM desirable_candidates GROUP BY ALL
-) d ON d.run_id = u.run_id AND d.toolset_id IS NOT DISTINCT FROM u.toolset_id AND d.prompt_id = u.prompt_id
-WHERE u.copy = 1 AND NOT u.contradicts;
+SELECT run_id, task_id, trial, episode_id, seq, path, false, toolset_id, prompt_id, prompt, message
+FROM undesirable_candidates WHERE copy = 1 AND NOT contradicts;
 COMMENT ON VIEW kto_rows IS 'KTO examples with their prompts as lists and named by digest.';
 
 CREATE VIEW kto_examples AS
@@ -183,13 +178,15 @@ ORDER BY k.run_id, k.task_id, k.trial, k.episode_id, k.seq, k.label DESC, k.path
 COMMENT ON VIEW kto_examples IS 'One agent message per row, in the columns of TRL''s KTOTrainer: prompt, completion, label (and tools).';
 
 CREATE VIEW dpo_pairs AS
+WITH rows AS MATERIALIZED (FROM kto_rows)
 SELECT
     d.run_id, d.task_id, d.trial, d.episode_id, d.seq, u.path,
     to_json(d.prompt) AS prompt, to_json([d.message]) AS chosen, to_json([u.message]) AS rejected, t.tools
-FROM (FROM kto_rows WHERE label) d
-JOIN (FROM kto_rows WHERE NOT label) u
+FROM rows d
+JOIN rows u
     ON d.run_id = u.run_id AND d.toolset_id IS NOT DISTINCT FROM u.toolset_id AND d.prompt_id = u.prompt_id
 LEFT JOIN toolsets t ON t.toolset_id = d.toolset_id
+WHERE d.label AND NOT u.label
 ORDER BY
     d.run_id, d.task_id, d.trial, d.episode_id, d.seq, u.path,
     CAST(d.message AS VARCHAR), CAST(u.message AS VARCHAR);

@@ -163,10 +163,12 @@ def call(name: str, turn: int, step: int, arguments: str = "{}", result: str = "
     ]
 
 
-def josh_episode(run: str = "r1", task: str = "MUL1", trial: int = 0, at: float = 1000.0) -> Script:
+def josh_episode(
+    run: str = "r1", task: str = "MUL1", trial: int = 0, at: float = 1000.0, opening: str = "Hello"
+) -> Script:
     """Two turns, a fork in each: LR wins, R diverges in turn 1, LL in turn 2, one branch faults."""
     script = Script(run, task, trial, at=at)
-    root = script.open()
+    root = script.open(opening)
     left = script.turn(root, "L", [*call("search", 1, 0), Entry.agent("Which area?", 1, 1)])
     right = script.says(root, "R", "No idea.")
     script.answer(left, "North")
