@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,9 @@ SPEAKS = (
 BAD_SPEAKS = ("Error: something went wrong.", "I got APIRETURN [] for that.")
 
 
+TRACES = "josh_traces.jsonl.gz"
+
+
 class ScriptError(Exception):
     """What the stub raises when its plan says so."""
 
@@ -64,11 +68,22 @@ def golden_folder() -> Path:
     return Path(os.environ.get("SIMKIT_GOLDEN") or Path(__file__).parents[2].parent / "shared" / "golden")
 
 
+def available() -> list[Any]:
+    """All recorded searches as parameters of a test; one that is skipped when there are none."""
+    if (golden_folder() / TRACES).exists():
+        return list(traces())
+    return [pytest.param(None, marks=pytest.mark.skip(reason=_absent(golden_folder() / TRACES)))]
+
+
+def _absent(path: Path) -> str:
+    return f"no recordings at {path}: set SIMKIT_GOLDEN to their folder"
+
+
 def recorded(name: str) -> Iterator[Json]:
     """The lines of one file of the recordings; skips the test when it is absent."""
     path = golden_folder() / name
     if not path.exists():
-        pytest.skip(f"no recordings at {path}: set SIMKIT_GOLDEN to their folder")
+        pytest.skip(_absent(path))
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
@@ -77,7 +92,13 @@ def recorded(name: str) -> Iterator[Json]:
 @lru_cache(maxsize=1)
 def traces() -> tuple[Trace, ...]:
     """All recorded searches."""
-    return tuple(Trace(line) for line in recorded("josh_traces.jsonl.gz"))
+    return tuple(Trace(line) for line in recorded(TRACES))
+
+
+def draw(seed: int, conversation: str, path: str, turn: int, label: str) -> float:
+    """The protocol's number in [0, 1) for one decision."""
+    text = f"{seed}|{conversation}|{path}|{turn}|{label}"
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
 @dataclass(frozen=True)
@@ -114,8 +135,7 @@ class Trace:
         return Task(id=self.conversation, world="golden", split="test", instructions="", goals=goals)
 
     def u(self, path: str, turn: int, label: str) -> float:
-        text = f"{self.cfg['seed']}|{self.conversation}|{path}|{turn}|{label}"
-        return int.from_bytes(sha256(text.encode()).digest()[:8], "big") / 2**64
+        return draw(self.cfg["seed"], self.conversation, path, turn, label)
 
     def plan(self, path: str, turn: int) -> list[Planned]:
         """What the agent does in one turn, turns counted from 0."""
@@ -173,11 +193,11 @@ class Trace:
     @cached_property
     def returns(self) -> dict[str, str]:
         """What calls returned, by the text of the call, wherever the recording kept it."""
-        paths = [indices for leaf in self.data["final_leaves"].values() for indices in leaf]
+        paths: list[list[int]] = [indices for leaf in self.data["final_leaves"].values() for indices in leaf]
         paths += [indices for indices, _, _ in self.data["training_examples"]]
         found: dict[str, str] = {}
         for indices in paths:
-            for call, answer in zip(indices, indices[1:], strict=False):
+            for call, answer in pairwise(indices):
                 key = _call_key(self.messages[call])
                 if key is not None and self.messages[answer]["role"] in {"user", "tool"}:
                     found[key] = str(self.messages[answer]["content"]).removeprefix("APIRETURN ")
@@ -248,8 +268,8 @@ class StubAgent(Agent):
         def observe(call: ToolCall, result: ToolResult) -> Message:
             return UserMessage.of(f"APIRETURN {FAILURE if rejected else result.text}")
 
-        shown = {"name": REJECTED, "args": {}} if rejected else entry
-        return self._decision(message, shown, place, observe)
+        rejection: Json = {"name": REJECTED, "args": {}}
+        return self._decision(message, rejection if rejected else entry, place, observe)
 
     def _decision(self, message: Message, entry: Mapping[str, Any], place: str, observe: Observe) -> Decision:
         call = ToolCall.of(place, entry["name"], json.dumps(entry["args"]))
