@@ -16,7 +16,7 @@ from simkit.tasks import Goal, Task, Wish
 from simkit.tools.toolwoz.table import Row, Table, freeze
 
 Record: TypeAlias = dict[str, Any]
-"""One dialogue in the cache: id, message, domains, log, speakers."""
+"""One dialogue in the cache: id, instructions, agenda, domains, log, speakers."""
 
 ORDER = ("hotel", "attraction", "train", "restaurant")
 """The order in which the release evaluates the domains."""
@@ -63,10 +63,12 @@ def distil(dialogue_id: str, dialogue: Mapping[str, Any], tables: Mapping[str, T
     log = cast("list[dict[str, Any]]", dialogue["log"])
     state = _last_state(log)
     domains = [_domain(name, goal[name], state.get(name, {}), tables[name]) for name in ORDER if goal.get(name)]
-    message = cast("str | list[str]", goal.get("message") or [])
+    said = cast("str | list[str]", goal.get("message") or [])
+    message = [said] if isinstance(said, str) else said
     return {
         "id": dialogue_id,
-        "message": [message] if isinstance(message, str) else message,
+        "instructions": "\n".join(_lines(message)),
+        "agenda": sorted((domain["name"] for domain in domains), key=lambda name: _mention(name, message)),
         "domains": domains,
         "log": [" ".join(str(turn["text"]).split()) for turn in log],
         "speakers": "".join("a" if turn["metadata"] else "u" for turn in log),
@@ -123,9 +125,9 @@ def task_of(record: Record, split: str) -> Task:
         id=record["id"],
         world="toolwoz",
         split=split,
-        instructions="\n".join(_lines(record["message"])),
+        instructions=record["instructions"],
         goals=tuple(goal for domain in domains for goal in _goals(domain)),
-        agenda=_agenda(domains, record["message"]),
+        agenda=tuple(_wish(domain) for name in record["agenda"] for domain in domains if domain["name"] == name),
         data=Row({domain["name"]: _data(domain) for domain in domains}),
         reference=tuple(
             Utterance("agent" if mark == "a" else "user", text)
@@ -162,16 +164,12 @@ def _data(domain: Record) -> Row:
     return Row(kept, requests=tuple(domain["requests"]))
 
 
-def _agenda(domains: list[Record], message: list[str]) -> tuple[Wish, ...]:
-    brought_up = sorted(domains, key=lambda domain: _mention(domain["name"], message))
-    return tuple(
-        Wish(
-            domain=domain["name"],
-            inform=Row(domain["search"] or {}),
-            book=Row(domain.get("book") or {}),
-            requests=tuple(domain["requests"]),
-        )
-        for domain in brought_up
+def _wish(domain: Record) -> Wish:
+    return Wish(
+        domain=domain["name"],
+        inform=Row(domain["search"] or {}),
+        book=Row(domain.get("book") or {}),
+        requests=tuple(domain["requests"]),
     )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import overload
+
+import orjson
 
 from simkit.components import ToolServer
 from simkit.errors import UsageError
@@ -14,6 +17,31 @@ from simkit.tools.toolwoz.ontology import ontology_of
 from simkit.tools.toolwoz.records import task_of
 from simkit.tools.toolwoz.server import Entities, FixedServer, PaperServer
 from simkit.tools.toolwoz.specs import Variant
+
+
+class _Tasks(Sequence[Task]):
+    """The tasks of a split, each built when it is first asked for."""
+
+    def __init__(self, records: list[bytes], split: str) -> None:
+        self._records = records
+        self._split = split
+        self._built: dict[int, Task] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> Task: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Task, ...]: ...
+    def __getitem__(self, index: int | slice) -> Task | tuple[Task, ...]:
+        places = range(len(self._records))[index]
+        return self._task(places) if isinstance(places, int) else tuple(self._task(place) for place in places)
+
+    def _task(self, place: int) -> Task:
+        if place not in self._built:
+            self._built[place] = task_of(orjson.loads(self._records[place]), self._split)
+        return self._built[place]
 
 
 class ToolwozWorld(World):
@@ -40,7 +68,7 @@ class ToolwozWorld(World):
             raise UsageError(f"the world `toolwoz` has no variant `{variant}`; it has: paper, fixed")
         self.variant: Variant = variant
         self._cache = cache
-        self._tasks: dict[str, tuple[Task, ...]] = {}
+        self._tasks: dict[str, Sequence[Task]] = {}
 
     @cached_property
     def _archive(self) -> Archive:
@@ -49,7 +77,7 @@ class ToolwozWorld(World):
     def tasks(self, split: str) -> Sequence[Task]:
         """The tasks of a split, sorted by id; the ids are those of MultiWOZ, `MUL0003.json`."""
         if self.check_split(split) not in self._tasks:
-            self._tasks[split] = tuple(task_of(record, split) for record in self._archive.records(split))
+            self._tasks[split] = _Tasks(self._archive.records(split), split)
         return self._tasks[split]
 
     def tools(self) -> ToolServer:
