@@ -35,6 +35,7 @@ class HumanUser(User):
 
     name: ClassVar[str] = "human"
     forkable: ClassVar[bool] = False
+    interactive: ClassVar[bool] = True
 
     def __init__(self, read: ReadLine = read_line, write: Write = sys.stdout.write) -> None:
         self._read = read
