@@ -1,14 +1,14 @@
 """A tool server from plain typed Python functions: schemas from their signatures, state by parameter.
 
-    def deposit(state: int, amount: int) -> Changed:
-        '''Put money into the account.'''
-        return Changed({"balance": state + amount}, state=state + amount, writes=({"balance": state + amount},))
+def deposit(state: int, amount: int) -> Changed:
+    '''Put money into the account.'''
+    return Changed({"balance": state + amount}, state=state + amount, writes=({"balance": state + amount},))
 
-    def balance(state: int) -> int:
-        '''How much money there is.'''
-        return state
+def balance(state: int) -> int:
+    '''How much money there is.'''
+    return state
 
-    server = FunctionTools(deposit, balance, state=100)
+server = FunctionTools(deposit, balance, state=100)
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class FunctionTools(ToolServer):
     def __init__(self, *functions: Function, state: State = None, policy: str = "") -> None:
         self._tools: Mapping[str, _Tool] = {function.__name__: _Tool.of(function) for function in functions}
         if len(self._tools) < len(functions):
-            raise UsageError(f"two functions have the same name: {', '.join(f.__name__ for f in functions)}; rename one")
+            raise UsageError(
+                f"two functions have the same name: {', '.join(f.__name__ for f in functions)}; rename one"
+            )
         self._start = ToolsStart(tuple(tool.spec() for tool in self._tools.values()), state, policy)
 
     def start(self, request: StartTools) -> ToolsStart:
@@ -87,7 +89,7 @@ class FunctionTools(ToolServer):
 
 @dataclass(frozen=True, slots=True)
 class _Tool:
-    """A function with the model of its arguments; fields are `p0`, `p1`, ... so that no name clashes with pydantic's."""
+    """A function with the model of its arguments; fields are `p0`, `p1`, ...: no name can clash with pydantic's."""
 
     function: Function
     names: tuple[str, ...]
