@@ -21,9 +21,18 @@ JsonObject: TypeAlias = Mapping[str, Any]
 class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="null")
 
+    # Unknown fields must be JSON, and are copied while being checked: nobody else holds what a frozen value holds.
+    __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
+
     def to_openai(self) -> dict[str, Any]:
         """This value as a JSON-able dict in the OpenAI chat format."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal on the wire: a null field and an absent one are two different messages."""
+        if not isinstance(other, _Wire):
+            return NotImplemented
+        return self.model_fields_set == other.model_fields_set and super().__eq__(other) is True
 
 
 class FunctionCall(_Wire):
