@@ -3,8 +3,9 @@ from __future__ import annotations
 import gc
 import traceback
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import anyio
@@ -696,3 +697,53 @@ async def test_asking_an_actor_that_is_still_being_entered_is_no_cycle() -> None
             askers.start_soon(asking(a, slow))
             await wait_all_tasks_blocked()
             ready.set()
+
+
+# --- under disturbance ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_no_slot_and_no_message_is_lost_when_askers_come_and_go(seed: int) -> None:
+    random = Random(seed)
+    worker, done = Worker(), 0
+
+    async def work() -> object:
+        for _ in range(random.randrange(4)):
+            await checkpoint()
+        if random.random() < 0.2:
+            raise LookupError
+        return None
+
+    async def asker(ref: ActorRef, patience: int) -> None:
+        nonlocal done
+        async with anyio.create_task_group() as tasks:
+
+            async def impatient() -> None:
+                for _ in range(patience):
+                    await checkpoint()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(impatient)
+            for number in range(4):
+                with suppress(LookupError):
+                    await ref.ask(Run(work))
+                await ref.tell(Double(number))
+            tasks.cancel_scope.cancel()
+        done += 1
+
+    gate = Gate()
+    async with deadline(), open_scope() as scope:
+        ref = scope.spawn(worker, concurrency=3, mailbox=4)
+        async with anyio.create_task_group() as askers:
+            for _ in range(60):
+                askers.start_soon(asker, ref, random.randrange(200))
+        assert done == 60
+        await scope.settle()
+        async with anyio.create_task_group() as askers:
+            for _ in range(5):
+                askers.start_soon(ref.ask, Run(gate))
+            await wait_all_tasks_blocked()
+            assert gate.entered == 3  # all three slots came back, and no fourth
+            gate.open.set()
+    assert gate.finished == 5
+    assert worker.seen
