@@ -31,7 +31,9 @@ def history(length: int) -> Conversation:
     entries: list[Entry] = []
     for index in range(length):
         turn = index // 4 + 1
-        call = ToolCall.of(f"c{index}", "search_hotel", {"area": "north", "price_range": "cheap", "stars": str(index % 5)})
+        call = ToolCall.of(
+            f"c{index}", "search_hotel", {"area": "north", "price_range": "cheap", "stars": str(index % 5)}
+        )
         match index % 4:
             case 0:
                 entries.append(Entry.user(f"I would like a hotel in the north, number {index} please.", turn))
@@ -98,7 +100,9 @@ def main() -> None:
     parser.add_argument("--branches", type=int, default=10_000, help="live branches")
     parser.add_argument("--repeat", type=int, default=3, help="measurements, of which the median counts")
     options = parser.parse_args()
-    print(f"{options.branches:,} live branches, {OWN} messages of their own each; times in microseconds, memory in bytes")
+    print(
+        f"{options.branches:,} live branches, {OWN} messages of their own each; times in microseconds, memory in bytes"
+    )
     print(
         f"{'messages':>8} {'fork':>9} {'append':>9} {'deepcopy':>11} {'cheaper':>10} "
         f"{'B a branch':>12} {'B a copy':>12} {'smaller':>10}"
