@@ -26,11 +26,15 @@ ASKERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Ping(Request[int]):
+    """What simkit's echo is asked."""
+
     number: int
 
 
 @dataclass
 class AutogenPing:
+    """What autogen-core's echo is sent."""
+
     number: int
 
 
@@ -38,6 +42,7 @@ class Echo:
     """Answers at once."""
 
     async def handle(self, message: object) -> object:
+        """The number of the ping."""
         assert isinstance(message, Ping)
         return message.number
 
@@ -46,6 +51,7 @@ class Pausing(Echo):
     """Lets other tasks run once before it answers, as a handler does that waits for a model."""
 
     async def handle(self, message: object) -> object:
+        """The same, a little later."""
         await asyncio.sleep(0)
         return await super().handle(message)
 

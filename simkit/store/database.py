@@ -1,0 +1,91 @@
+"""The database file: opened for moments, made from the journals, made again when it does not fit this version."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from hashlib import blake2b
+from importlib.resources import files
+from pathlib import Path
+
+import duckdb
+
+from simkit.errors import StoreBusy, StoreError, StoreUnreadable
+
+
+def sql_text(name: str) -> str:
+    """The text of one of this package's SQL files."""
+    return (files("simkit.store") / name).read_text(encoding="utf-8")
+
+
+def schema_format() -> str:
+    """Digest of tables and views: what a database file must carry to be read by this version."""
+    return blake2b((sql_text("schema.sql") + sql_text("views.sql")).encode(), digest_size=8).hexdigest()
+
+
+@contextmanager
+def connected(path: Path, *, read_only: bool) -> Generator[duckdb.DuckDBPyConnection]:
+    """A connection to the database file, closed on leaving.
+
+    Raises:
+        StoreBusy: another process, or another kind of connection of this one, holds the file.
+        StoreUnreadable: it is not a database.
+        StoreError: it cannot be opened for another reason (permissions, a full disk).
+    """
+    try:
+        connection = duckdb.connect(path, read_only=read_only)
+    except duckdb.Error as error:
+        raise opening_error(path, error) from error
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def opening_error(path: Path, error: duckdb.Error) -> StoreError:
+    """What it means that the file could not be opened."""
+    text = str(error).splitlines()[0]
+    if "Conflicting lock" in text or "different configuration" in text or "being used by another" in text:
+        return StoreBusy(f"another process holds {path} ({text}); it is free again when that connection is closed")
+    if "Cannot open file" in text or "Permission denied" in text or "Read-only file system" in text:
+        return StoreError(f"the database {path} cannot be opened: {text}. Check that the store folder is writable")
+    return StoreUnreadable(
+        f"the database {path} cannot be read: {text}. Delete it (and {path.name}.wal beside it): "
+        "it is rebuilt from the journals by the next command"
+    )
+
+
+def loading_error(path: Path, error: duckdb.Error) -> StoreError:
+    """What it means that rows could not be written."""
+    text = str(error).splitlines()[0]
+    if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException)):
+        return StoreError(
+            f"{path} cannot be written: {text}. The journals hold everything; free some room and load again"
+        )
+    return StoreUnreadable(f"{path} is damaged: {text}. Delete it: the next command rebuilds it from the journals")
+
+
+def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make all tables, macros and views in an empty database."""
+    connection.begin()
+    connection.execute(sql_text("schema.sql"))
+    connection.execute(sql_text("views.sql"))
+    connection.execute("INSERT INTO store_format VALUES (?)", [schema_format()])
+    connection.commit()
+
+
+def stored_format(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """The format a database was made with; None for an empty one, '' for somebody else's."""
+    found = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+    if not found:
+        return None
+    if ("store_format",) not in found:
+        return ""
+    row = connection.execute("SELECT format FROM store_format").fetchone()
+    return str(row[0]) if row else ""
+
+
+def remove_database(path: Path) -> None:
+    """Delete the database file with its log."""
+    for name in (path, path.with_name(path.name + ".wal")):
+        name.unlink(missing_ok=True)

@@ -1,0 +1,275 @@
+"""The journal: what happened, as lines of JSON in a file of its own per worker. It is the truth of the store.
+
+Events are queued by `record` and written by one thread at a time. All branches that commit while a write is under way
+share the next one (group commit), so ten thousand branches cost a few writes. What was written when `commit` returned
+is with the operating system: it survives the death of this process; it is on the disk itself once the journal is closed
+or `sync` was asked for.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, TypeAlias
+
+import anyio
+from anyio import CancelScope, CapacityLimiter, to_thread
+
+from simkit.errors import JournalFailed
+from simkit.events import Event
+from simkit.store.encoding import encode
+
+SLICE = 8 << 20
+"""Bytes that are encoded and written at a time: bounds the memory of a batch."""
+
+
+class JournalFile(Protocol):
+    """The few things a journal asks of its file. Replaced in tests by files that fail."""
+
+    def size(self) -> int:
+        """Bytes in the file."""
+        ...
+
+    def tail(self, start: int) -> bytes:
+        """Everything from byte `start` on."""
+        ...
+
+    def append(self, data: bytes) -> int:
+        """Write at the end; returns how many bytes were taken, perhaps fewer than given."""
+        ...
+
+    def truncate(self, size: int) -> None:
+        """Cut the file to so many bytes."""
+        ...
+
+    def sync(self) -> None:
+        """Bring it to the disk."""
+        ...
+
+    def close(self) -> None:
+        """Give it back."""
+        ...
+
+
+Opener: TypeAlias = Callable[[Path], JournalFile]
+
+
+class DiskFile:
+    """A journal on a disk, locked against a second writer for as long as it is open."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._fd)
+            raise
+
+    def size(self) -> int:
+        """Bytes in the file."""
+        return os.fstat(self._fd).st_size
+
+    def tail(self, start: int) -> bytes:
+        """Everything from byte `start` on."""
+        return os.pread(self._fd, max(0, self.size() - start), start)
+
+    def append(self, data: bytes) -> int:
+        """Write at the end."""
+        return os.write(self._fd, data)
+
+    def truncate(self, size: int) -> None:
+        """Cut the file."""
+        os.ftruncate(self._fd, size)
+
+    def sync(self) -> None:
+        """Bring it to the disk."""
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Close and unlock it."""
+        os.close(self._fd)
+
+
+class Journal:
+    """A recorder that writes to one file; use it as an async context manager.
+
+    Args:
+        path: the file; its folder is made. A torn last line, left by a killed process, is cut off first.
+        opener: opens the file; for tests.
+
+    Raises:
+        JournalFailed: on entering, when the file cannot be written or another process writes to it; from `commit` and
+            on leaving, when a write failed. Then the file ends with its last whole line, everything acknowledged
+            before is in it, and every later commit raises again.
+    """
+
+    def __init__(self, path: Path, *, opener: Opener = DiskFile) -> None:
+        self.path = path
+        self._opener = opener
+        self._queue: deque[Event] = deque()
+        self._recorded = 0
+        self._written = 0
+        self._size = 0
+        self._file: JournalFile | None = None
+        self._failure: str | None = None
+        self._turn = anyio.Lock()
+        self._thread = CapacityLimiter(1)
+
+    async def __aenter__(self) -> Journal:
+        await to_thread.run_sync(self._open, limiter=self._thread)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with CancelScope(shield=True):  # the last writes of a cancelled run; bounded, because it waits for a file only
+            try:
+                await self.commit()
+                await self.sync()
+            finally:
+                await to_thread.run_sync(self._close, limiter=self._thread)
+
+    def record(self, event: Event) -> None:
+        """Queue one event: an append to a list, encoded and written later in a thread."""
+        self._queue.append(event)
+        self._recorded += 1
+
+    async def commit(self) -> None:
+        """Wait until everything recorded so far has been written; together with whoever else waits.
+
+        Raises:
+            JournalFailed: a write failed, now or before.
+        """
+        target = self._recorded
+        while self._written < target or self._failure is not None:
+            async with self._turn:
+                self._check()
+                if self._written < target:
+                    await to_thread.run_sync(self._write_queue, limiter=self._thread)
+
+    async def sync(self) -> None:
+        """Bring everything written so far to the disk itself (fsync).
+
+        Raises:
+            JournalFailed: the disk refused.
+        """
+        async with self._turn:
+            self._check()
+            await to_thread.run_sync(self._sync, limiter=self._thread)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise JournalFailed(self._failure)
+        if self._file is None:
+            raise JournalFailed(f"the journal {self.path} is not open: use `async with` around what records to it")
+
+    def _open(self) -> None:
+        try:
+            self._file = self._opener(self.path)
+            self._size = cut_torn_line(self._file)
+        except OSError as error:
+            raise JournalFailed(_cannot_open(self.path, error)) from error
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def _sync(self) -> None:
+        assert self._file is not None
+        try:
+            self._file.sync()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _write_queue(self) -> None:
+        """Write everything queued, slice by slice; runs in a thread, one at a time."""
+        count = len(self._queue)  # `record` may go on appending; it is not ours to wait for
+        while count:
+            data, taken = bytearray(), 0
+            while taken < count and len(data) < SLICE:
+                data += self._encoded(self._queue.popleft())
+                taken += 1
+            self._append(bytes(data))
+            self._written += taken
+            count -= taken
+
+    def _encoded(self, event: Event) -> bytes:
+        try:
+            return encode(event)
+        except Exception as error:
+            self._failure = (
+                f"an event of kind {type(event).__name__} cannot be written as JSON to {self.path} ({error}); "
+                "keep only JSON values in states, results and configurations"
+            )
+            raise JournalFailed(self._failure) from error
+
+    def _append(self, data: bytes) -> None:
+        assert self._file is not None
+        rest = memoryview(data)
+        try:
+            while rest:
+                taken = self._file.append(bytes(rest) if len(rest) < len(data) else data)
+                if taken <= 0:
+                    raise OSError(errno.EIO, "the file takes no more bytes")
+                rest = rest[taken:]
+        except OSError as error:
+            self._cut(data[: len(data) - len(rest)])
+            raise self._failed(error) from error
+        self._size += len(data)
+
+    def _cut(self, taken: bytes) -> None:
+        """End the file with its last whole line; whole lines stay, because a loader may have read them already."""
+        assert self._file is not None
+        self._size += taken.rfind(b"\n") + 1
+        try:
+            self._file.truncate(self._size)
+        except OSError:  # the next writer cuts the torn line; readers leave it alone
+            return
+
+    def _failed(self, error: OSError) -> JournalFailed:
+        reason = error.strerror or str(error)
+        self._failure = (
+            f"the journal {self.path} cannot be written: {reason}. Everything acknowledged before is stored; "
+            f"{_remedy(error)}, then start the run again"
+        )
+        return JournalFailed(self._failure)
+
+
+def cut_torn_line(file: JournalFile, block: int = 1 << 16) -> int:
+    """Cut what follows the last newline of a file; returns its size."""
+    size = file.size()
+    end, window = 0, block
+    while size and not end:
+        start = max(0, size - window)
+        end = start + file.tail(start).rfind(b"\n") + 1
+        if end == start:  # no newline in this window
+            end = 0
+        if start == 0:
+            break
+        window *= 2
+    if end < size:
+        file.truncate(end)
+    return end
+
+
+def _cannot_open(path: Path, error: OSError) -> str:
+    if error.errno in (errno.EAGAIN, errno.EACCES) and os.access(path, os.W_OK):
+        return f"another process is writing to the journal {path}; wait for it, or use another worker or run name"
+    return f"the journal {path} cannot be opened for writing: {error.strerror or error}. {_remedy(error).capitalize()}"
+
+
+def _remedy(error: OSError) -> str:
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return "free some space on that disk, or use another --store"
+        case errno.EROFS | errno.EACCES | errno.EPERM:
+            return "make the store folder writable, or use another --store"
+        case _:
+            return "check that disk, or use another --store"

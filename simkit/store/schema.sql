@@ -1,0 +1,193 @@
+-- The tables of simkit.duckdb. They are made from the journals and can always be made again: nothing is written here
+-- by hand. There are no keys and no indexes on purpose: the loader inserts each line of a journal exactly once.
+-- Times are UTC.
+
+CREATE TABLE runs (
+    run_id VARCHAR NOT NULL,
+    name VARCHAR NOT NULL,
+    recipe VARCHAR NOT NULL,
+    seed HUGEINT NOT NULL,
+    config JSON,
+    version VARCHAR,
+    status VARCHAR NOT NULL,
+    started_at TIMESTAMP NOT NULL,
+    finished_at TIMESTAMP,
+    summary JSON
+);
+COMMENT ON TABLE runs IS 'One row per run: a recipe with its configuration.';
+COMMENT ON COLUMN runs.config IS 'What the run was asked to do.';
+COMMENT ON COLUMN runs.status IS 'running, done, failed or interrupted; a killed run stays running.';
+COMMENT ON COLUMN runs.summary IS 'What the recipe reported at its end.';
+
+CREATE TABLE tasks (
+    run_id VARCHAR NOT NULL,
+    task_id VARCHAR NOT NULL,
+    world VARCHAR NOT NULL,
+    split VARCHAR,
+    instructions VARCHAR,
+    goals JSON
+);
+COMMENT ON TABLE tasks IS 'The tasks a run works on: one row per run and task.';
+COMMENT ON COLUMN tasks.instructions IS 'The goal in the words a simulated user is given.';
+COMMENT ON COLUMN tasks.goals IS 'The sparse goals as JSON: a list of {key, detail, weight}.';
+
+CREATE TABLE toolsets (
+    toolset_id VARCHAR NOT NULL,
+    tools JSON NOT NULL
+);
+COMMENT ON TABLE toolsets IS 'Tool definitions in the OpenAI form, stored once and named by their digest.';
+
+CREATE TABLE episodes (
+    episode_id VARCHAR NOT NULL,
+    run_id VARCHAR NOT NULL,
+    task_id VARCHAR NOT NULL,
+    trial INTEGER NOT NULL,
+    supervisor VARCHAR,
+    toolset_id VARCHAR,
+    goals VARCHAR[],
+    reward DOUBLE,
+    outcome VARCHAR,
+    achieved VARCHAR[],
+    parts JSON,
+    final_branch_id VARCHAR,
+    turns INTEGER,
+    branches INTEGER,
+    faults INTEGER,
+    error VARCHAR,
+    started_at TIMESTAMP NOT NULL,
+    finished_at TIMESTAMP,
+    journal VARCHAR NOT NULL
+);
+COMMENT ON TABLE episodes IS 'One conversation, or one tree of them: a task with its trial number. An episode that is started again replaces what was there.';
+COMMENT ON COLUMN episodes.goals IS 'Keys of the goals at the start.';
+COMMENT ON COLUMN episodes.reward IS 'Reward of the episode, 0 to 1; NULL while it runs and when it is left out of averages (no goals, fault).';
+COMMENT ON COLUMN episodes.outcome IS 'How it ended; NULL while it runs.';
+COMMENT ON COLUMN episodes.achieved IS 'Keys of the goals that were reached.';
+COMMENT ON COLUMN episodes.parts IS 'The parts a composed reward is made of.';
+COMMENT ON COLUMN episodes.branches IS 'Agent turns played in all branches.';
+COMMENT ON COLUMN episodes.faults IS 'Branches that ended in a fault.';
+COMMENT ON COLUMN episodes.journal IS 'The journal it was read from.';
+
+CREATE TABLE branches (
+    branch_id VARCHAR NOT NULL,
+    episode_id VARCHAR NOT NULL,
+    parent_id VARCHAR,
+    path VARCHAR NOT NULL,
+    turn INTEGER NOT NULL,
+    outcome VARCHAR,
+    error VARCHAR,
+    successful BOOLEAN NOT NULL,
+    golden BOOLEAN NOT NULL,
+    winner BOOLEAN NOT NULL,
+    finished_at TIMESTAMP
+);
+COMMENT ON TABLE branches IS 'One turn of one path of a tree; the root (turn 0) holds the system prompt and the opening.';
+COMMENT ON COLUMN branches.parent_id IS 'The branch it goes on from; NULL for the root alone.';
+COMMENT ON COLUMN branches.path IS 'The forks that lead to it: empty at the root, then L and R (0.3.1 for wider forks).';
+COMMENT ON COLUMN branches.outcome IS 'How the conversation ended here; NULL where it was continued.';
+COMMENT ON COLUMN branches.error IS 'What was raised, for faults.';
+COMMENT ON COLUMN branches.successful IS 'It, or a branch that goes on from it, earned a reward when the tree was harvested.';
+COMMENT ON COLUMN branches.golden IS 'It lies on the way to a winner.';
+COMMENT ON COLUMN branches.winner IS 'Its reward was taken and it became the new root.';
+
+CREATE TABLE messages (
+    branch_id VARCHAR NOT NULL,
+    episode_id VARCHAR NOT NULL,
+    seq INTEGER NOT NULL,
+    turn INTEGER NOT NULL,
+    step INTEGER NOT NULL,
+    author VARCHAR NOT NULL,
+    role VARCHAR NOT NULL,
+    content VARCHAR,
+    tool_calls JSON,
+    message JSON NOT NULL,
+    heard VARCHAR,
+    prompt VARCHAR NOT NULL
+);
+COMMENT ON TABLE messages IS 'Every message once, with the branch that added it; conversation(branch_id) gives a whole conversation.';
+COMMENT ON COLUMN messages.seq IS 'Index from the root, counted from 0.';
+COMMENT ON COLUMN messages.turn IS 'Agent turn, counted from 1; the system prompt and the opening belong to turn 0.';
+COMMENT ON COLUMN messages.step IS 'The decision within the turn, counted from 0.';
+COMMENT ON COLUMN messages.author IS 'Who wrote it: system, user, agent, tool or runtime.';
+COMMENT ON COLUMN messages.content IS 'Its text; JSON for a content of several parts.';
+COMMENT ON COLUMN messages.tool_calls IS 'Its tool calls in the OpenAI form.';
+COMMENT ON COLUMN messages.message IS 'The whole message in the OpenAI chat form.';
+COMMENT ON COLUMN messages.heard IS 'What the other party hears of it; NULL for what stays inside the agent.';
+COMMENT ON COLUMN messages.prompt IS 'Digest of all that was before it: equal prompts, equal digests.';
+
+CREATE TABLE tool_calls (
+    branch_id VARCHAR NOT NULL,
+    episode_id VARCHAR NOT NULL,
+    seq INTEGER NOT NULL,
+    step INTEGER NOT NULL,
+    call_id VARCHAR,
+    name VARCHAR NOT NULL,
+    arguments VARCHAR,
+    result JSON,
+    error BOOLEAN NOT NULL,
+    writes JSON,
+    seconds DOUBLE
+);
+COMMENT ON TABLE tool_calls IS 'Every tool call with its result.';
+COMMENT ON COLUMN tool_calls.arguments IS 'The arguments as the model wrote them; they need not be valid JSON.';
+COMMENT ON COLUMN tool_calls.error IS 'The result is an error for the agent to read.';
+COMMENT ON COLUMN tool_calls.writes IS 'The rows it changed in its branch of the world.';
+
+CREATE TABLE rewards (
+    branch_id VARCHAR NOT NULL,
+    episode_id VARCHAR NOT NULL,
+    goal VARCHAR NOT NULL,
+    evidence VARCHAR,
+    step INTEGER NOT NULL,
+    credited BOOLEAN NOT NULL
+);
+COMMENT ON TABLE rewards IS 'Every goal reached in a branch, and what earned it.';
+COMMENT ON COLUMN rewards.credited IS 'The search took it: it counts in the reward of the episode.';
+
+CREATE TABLE harvests (
+    episode_id VARCHAR NOT NULL,
+    harvest INTEGER NOT NULL,
+    winner_id VARCHAR NOT NULL,
+    goals VARCHAR[],
+    successful VARCHAR[],
+    golden VARCHAR[]
+);
+COMMENT ON TABLE harvests IS 'Each time a reward was taken: who won, which goals it took, which branches it marked.';
+
+CREATE TABLE model_calls (
+    episode_id VARCHAR NOT NULL,
+    branch_id VARCHAR,
+    role VARCHAR NOT NULL,
+    step INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    model VARCHAR,
+    request_hash VARCHAR,
+    request JSON,
+    response JSON,
+    error VARCHAR,
+    prompt_tokens BIGINT,
+    completion_tokens BIGINT,
+    cost DOUBLE,
+    seconds DOUBLE,
+    called_at TIMESTAMP
+);
+COMMENT ON TABLE model_calls IS 'Every attempt of a model call; those of an episode that was started again stay, because they were paid.';
+COMMENT ON COLUMN model_calls.cost IS 'US dollars.';
+
+CREATE TABLE journals (
+    journal VARCHAR NOT NULL,
+    loaded BIGINT NOT NULL,
+    lines BIGINT NOT NULL
+);
+COMMENT ON TABLE journals IS 'How far each journal has been loaded, in bytes and in lines: changed in the transaction that loads them.';
+
+CREATE TABLE unreadable_lines (
+    journal VARCHAR NOT NULL,
+    byte BIGINT NOT NULL,
+    line BIGINT NOT NULL,
+    reason VARCHAR NOT NULL
+);
+COMMENT ON TABLE unreadable_lines IS 'Lines of a journal that could not be read and were left out.';
+
+CREATE TABLE store_format (format VARCHAR NOT NULL);
+COMMENT ON TABLE store_format IS 'Digest of the schema this file was made with; another digest makes simkit rebuild it from the journals.';

@@ -1,0 +1,224 @@
+-- What people ask of a store. Faults and tasks without goals have no reward: they are left out of averages and counted.
+
+CREATE MACRO conversation(branch) AS TABLE
+WITH RECURSIVE walk AS (
+    SELECT branch_id, parent_id FROM branches WHERE branch_id = branch
+    UNION ALL
+    SELECT b.branch_id, b.parent_id FROM branches b JOIN walk w ON b.branch_id = w.parent_id
+)
+SELECT m.* FROM messages m SEMI JOIN walk w ON m.branch_id = w.branch_id ORDER BY m.seq;
+COMMENT ON MACRO TABLE conversation IS 'All messages of a branch from the root on, in order: FROM conversation(''a branch_id'').';
+
+CREATE VIEW episode_scores AS
+SELECT
+    e.run_id, r.name AS run, e.task_id, e.trial, e.reward, e.reward >= 1 - 1e-9 AS success, e.outcome,
+    len(e.goals) AS goals, len(e.achieved) AS achieved, e.turns, e.branches, e.faults,
+    epoch(e.finished_at - e.started_at) AS seconds, e.error, e.episode_id
+FROM episodes e
+LEFT JOIN runs r USING (run_id)
+ORDER BY e.run_id, e.task_id, e.trial;
+COMMENT ON VIEW episode_scores IS 'One row per episode: reward (0 to 1, NULL when it does not count), success (reward 1) and how it went.';
+
+CREATE VIEW pass_hat_k AS
+WITH tried AS (
+    SELECT run_id, task_id, count(*) AS n, count(*) FILTER (reward >= 1 - 1e-9) AS c
+    FROM episodes WHERE reward IS NOT NULL GROUP BY ALL
+),
+ks AS (SELECT run_id, unnest(range(1, max(n) + 1)) AS k FROM tried GROUP BY run_id)
+SELECT
+    t.run_id, ks.k,
+    avg(list_product([(t.c - i) / (t.n - i) FOR i IN range(ks.k)])) AS pass_hat_k,
+    count(*) AS tasks
+FROM tried t
+JOIN ks ON ks.run_id = t.run_id AND t.n >= ks.k
+GROUP BY ALL
+ORDER BY t.run_id, ks.k;
+COMMENT ON VIEW pass_hat_k IS 'pass^k: the chance that k trials of a task all succeed, C(c,k)/C(n,k) averaged over tasks with at least k trials (tau-bench).';
+
+CREATE VIEW run_summary AS
+WITH scored AS (
+    SELECT
+        run_id, count(*) AS episodes, count(finished_at) AS finished, count(reward) AS scored,
+        avg(reward) AS average_reward, stddev_samp(reward) / sqrt(count(reward)) AS reward_stderr,
+        avg(CAST(reward >= 1 - 1e-9 AS INTEGER)) AS success_rate,
+        count(*) FILTER (outcome = 'no_goals') AS no_goals,
+        count(*) FILTER (finished_at IS NOT NULL AND reward IS NULL AND outcome <> 'no_goals') AS unscored,
+        coalesce(sum(faults), 0) AS faults, coalesce(sum(branches), 0) AS branches, coalesce(sum(turns), 0) AS turns
+    FROM episodes GROUP BY run_id
+),
+passes AS (SELECT run_id, list(pass_hat_k ORDER BY k) AS pass_hat_k FROM pass_hat_k GROUP BY run_id)
+SELECT
+    r.run_id, r.name, r.recipe, r.status, coalesce(s.episodes, 0) AS episodes, coalesce(s.finished, 0) AS finished,
+    coalesce(s.scored, 0) AS scored, s.average_reward, s.reward_stderr, s.success_rate, p.pass_hat_k,
+    coalesce(s.no_goals, 0) AS no_goals, coalesce(s.unscored, 0) AS unscored,
+    CAST(coalesce(s.faults, 0) AS BIGINT) AS faults, CAST(coalesce(s.branches, 0) AS BIGINT) AS branches,
+    CAST(coalesce(s.turns, 0) AS BIGINT) AS turns, r.started_at, epoch(r.finished_at - r.started_at) AS seconds
+FROM runs r
+LEFT JOIN scored s USING (run_id)
+LEFT JOIN passes p USING (run_id)
+ORDER BY r.started_at, r.run_id;
+COMMENT ON VIEW run_summary IS 'One row per run; pass_hat_k lists pass^1, pass^2, ...; unscored counts finished episodes left out of averages (besides no_goals).';
+
+-- The harvest (docs: josh.md). Helpers first, then one view per kind of example.
+
+CREATE VIEW golden_messages AS
+WITH RECURSIVE last_winner AS (
+    SELECT h.episode_id, arg_max(h.winner_id, h.harvest) AS branch_id
+    FROM harvests h JOIN episodes e USING (episode_id)
+    WHERE e.reward >= 1 - 1e-9
+    GROUP BY h.episode_id
+),
+walk AS (
+    SELECT b.episode_id, b.branch_id, b.parent_id
+    FROM last_winner w JOIN branches b ON b.branch_id = w.branch_id
+    UNION ALL
+    SELECT b.episode_id, b.branch_id, b.parent_id
+    FROM walk w JOIN branches b ON b.branch_id = w.parent_id
+),
+path AS (SELECT m.* FROM messages m SEMI JOIN walk w ON m.branch_id = w.branch_id),
+judged AS (
+    SELECT
+        episode_id,
+        bool_or(
+            author IN ('agent', 'tool') AND (contains(content, 'ERROR:') OR contains(content, 'Error:') OR contains(content, 'FAILURE'))
+            OR author = 'agent' AND contains(content, 'APIRETURN')
+        ) AS erroneous,
+        max(seq) FILTER (role <> 'user' AND author <> 'runtime') AS last_seq
+    FROM path GROUP BY episode_id
+)
+SELECT
+    e.run_id, e.task_id, e.trial, e.toolset_id, p.episode_id, p.branch_id, p.seq,
+    p.author, p.role, p.message, p.prompt
+FROM path p
+JOIN judged j USING (episode_id)
+JOIN episodes e USING (episode_id)
+WHERE NOT coalesce(j.erroneous, false) AND p.seq <= j.last_seq AND p.author <> 'runtime';
+COMMENT ON VIEW golden_messages IS 'The golden conversation (root to last winner) of every episode with reward 1 and without an error marker of the agent''s own making; trailing user messages and text of the runtime are left out.';
+
+CREATE VIEW golden_conversations AS
+SELECT
+    run_id, task_id, trial, episode_id, toolset_id, list(message ORDER BY seq) AS messages,
+    list({'author': author, 'seq': seq, 'prompt_id': prompt, 'message': message} ORDER BY seq) AS steps
+FROM golden_messages
+GROUP BY ALL
+HAVING bool_or(author = 'agent');
+COMMENT ON VIEW golden_conversations IS 'The same, one row per episode, with the messages as a list.';
+
+CREATE VIEW sft_candidates AS
+SELECT
+    c.run_id, c.task_id, c.trial, c.episode_id, to_json(c.messages) AS messages, t.tools,
+    row_number() OVER (
+        PARTITION BY c.run_id, c.toolset_id, to_json(c.messages) ORDER BY c.task_id, c.trial, c.episode_id
+    ) AS copy
+FROM golden_conversations c
+LEFT JOIN toolsets t USING (toolset_id);
+COMMENT ON VIEW sft_candidates IS 'SFT examples before duplicates are removed; copy counts equal ones from 1.';
+
+CREATE VIEW sft_examples AS
+SELECT run_id, task_id, trial, episode_id, messages, tools
+FROM sft_candidates
+WHERE copy = 1
+ORDER BY run_id, task_id, trial, episode_id;
+COMMENT ON VIEW sft_examples IS 'One golden conversation per row, in the columns of TRL''s SFTTrainer: messages, tools.';
+
+CREATE VIEW desirable_candidates AS
+WITH numbered AS (
+    SELECT * EXCLUDE (steps), unnest(steps) AS step, unnest(range(len(steps))) AS before FROM golden_conversations
+)
+SELECT
+    run_id, task_id, trial, episode_id, step.seq AS seq, toolset_id, step.prompt_id AS prompt_id,
+    list_slice(messages, 1, before) AS prompt, step.message AS message,
+    row_number() OVER (
+        PARTITION BY run_id, toolset_id, step.prompt_id, step.message ORDER BY task_id, trial, episode_id, step.seq
+    ) AS copy
+FROM numbered
+WHERE step.author = 'agent';
+COMMENT ON VIEW desirable_candidates IS 'Every agent message on a golden path, with everything before it; copy counts equal ones from 1.';
+
+CREATE VIEW undesirable_candidates AS
+WITH desirable AS MATERIALIZED (FROM desirable_candidates),
+divergences AS (
+    SELECT
+        run_id, toolset_id, prompt_id, first(prompt ORDER BY task_id, trial, episode_id) AS prompt,
+        list(message) AS chosen
+    FROM desirable GROUP BY run_id, toolset_id, prompt_id
+),
+eligible AS (SELECT DISTINCT run_id, task_id, trial, toolset_id, episode_id FROM desirable)
+SELECT
+    e.run_id, e.task_id, e.trial, e.episode_id, m.seq, b.path, e.toolset_id, m.prompt AS prompt_id, d.prompt, m.message,
+    list_contains(d.chosen, m.message) AS contradicts,
+    row_number() OVER (
+        PARTITION BY e.run_id, e.toolset_id, m.prompt, m.message ORDER BY e.task_id, e.trial, e.episode_id, m.seq, b.path
+    ) AS copy
+FROM eligible e
+JOIN branches b ON b.episode_id = e.episode_id
+JOIN messages m ON m.branch_id = b.branch_id
+JOIN divergences d
+    ON d.run_id = e.run_id AND d.toolset_id IS NOT DISTINCT FROM e.toolset_id AND d.prompt_id = m.prompt
+WHERE NOT b.successful AND NOT b.golden AND m.author = 'agent'
+AND coalesce(b.outcome, '') NOT IN ('agent_fault', 'user_fault', 'tool_fault', 'model_fault', 'reward_fault', 'cancelled');
+COMMENT ON VIEW undesirable_candidates IS 'Agent messages of branches neither successful nor golden, where they diverge from a golden path; contradicts: the same message is desirable too.';
+
+CREATE VIEW kto_rows AS
+SELECT
+    run_id, task_id, trial, episode_id, seq, '' AS path, true AS label, toolset_id, prompt_id, prompt, message
+FROM desirable_candidates WHERE copy = 1
+UNION ALL
+SELECT run_id, task_id, trial, episode_id, seq, path, false, toolset_id, prompt_id, prompt, message
+FROM undesirable_candidates WHERE copy = 1 AND NOT contradicts;
+COMMENT ON VIEW kto_rows IS 'KTO examples with their prompts as lists and named by digest.';
+
+CREATE VIEW kto_examples AS
+SELECT
+    k.run_id, k.task_id, k.trial, k.episode_id, k.seq, k.path,
+    to_json(k.prompt) AS prompt, to_json([k.message]) AS completion, k.label, t.tools
+FROM kto_rows k
+LEFT JOIN toolsets t USING (toolset_id)
+ORDER BY k.run_id, k.task_id, k.trial, k.episode_id, k.seq, k.label DESC, k.path, CAST(k.message AS VARCHAR);
+COMMENT ON VIEW kto_examples IS 'One agent message per row, in the columns of TRL''s KTOTrainer: prompt, completion, label (and tools).';
+
+CREATE VIEW dpo_pairs AS
+WITH rows AS MATERIALIZED (FROM kto_rows)
+SELECT
+    d.run_id, d.task_id, d.trial, d.episode_id, d.seq, u.path,
+    to_json(d.prompt) AS prompt, to_json([d.message]) AS chosen, to_json([u.message]) AS rejected, t.tools
+FROM rows d
+JOIN rows u
+    ON d.run_id = u.run_id AND d.toolset_id IS NOT DISTINCT FROM u.toolset_id AND d.prompt_id = u.prompt_id
+LEFT JOIN toolsets t ON t.toolset_id = d.toolset_id
+WHERE d.label AND NOT u.label
+ORDER BY
+    d.run_id, d.task_id, d.trial, d.episode_id, d.seq, u.path,
+    CAST(d.message AS VARCHAR), CAST(u.message AS VARCHAR);
+COMMENT ON VIEW dpo_pairs IS 'A golden and an undesirable message with the same prompt, in the columns of TRL''s DPOTrainer: prompt, chosen, rejected (and tools).';
+
+CREATE VIEW harvest_counts AS
+WITH negatives AS (
+    SELECT
+        run_id, count(*) FILTER (contradicts) AS contradictions, count(*) FILTER (copy > 1 AND NOT contradicts) AS copies,
+        count(*) FILTER (copy = 1 AND NOT contradicts) AS kept
+    FROM undesirable_candidates GROUP BY run_id
+),
+positives AS (
+    SELECT run_id, count(*) FILTER (copy = 1) AS kept, count(*) FILTER (copy > 1) AS copies
+    FROM desirable_candidates GROUP BY run_id
+),
+conversations AS (
+    SELECT run_id, count(*) FILTER (copy = 1) AS kept, count(*) FILTER (copy > 1) AS copies
+    FROM sft_candidates GROUP BY run_id
+),
+pairs AS (SELECT run_id, count(*) AS kept FROM dpo_pairs GROUP BY run_id)
+SELECT
+    r.run_id, r.name,
+    coalesce(c.kept, 0) AS sft_examples, coalesce(c.copies, 0) AS sft_duplicates,
+    coalesce(p.kept, 0) AS kto_desirable, coalesce(n.kept, 0) AS kto_undesirable,
+    coalesce(p.copies, 0) + coalesce(n.copies, 0) AS kto_duplicates,
+    coalesce(n.contradictions, 0) AS kto_contradictions,
+    coalesce(d.kept, 0) AS dpo_pairs
+FROM runs r
+LEFT JOIN conversations c USING (run_id)
+LEFT JOIN positives p USING (run_id)
+LEFT JOIN negatives n USING (run_id)
+LEFT JOIN pairs d USING (run_id)
+ORDER BY r.started_at, r.run_id;
+COMMENT ON VIEW harvest_counts IS 'Examples of each kind per run, and what was removed: duplicates, and negatives whose message is desirable too.';
