@@ -4,6 +4,7 @@ import gc
 import traceback
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -328,6 +329,42 @@ async def test_several_failures_are_all_told() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await house()
     assert [type(error) for error in caught.value.exceptions] == [LookupError, LookupError]
+
+
+async def test_an_unhandled_tell_ends_the_scope() -> None:
+    async def house() -> None:
+        async with deadline(), open_scope() as scope:
+            await scope.spawn(Worker(), name="desk").tell(Other())
+            await anyio.sleep_forever()
+
+    with pytest.raises(Unhandled, match="`desk` does not handle Other"):
+        await house()
+
+
+async def test_a_tell_is_handled_in_the_context_it_came_from() -> None:
+    speaker: ContextVar[str] = ContextVar("speaker", default="nobody")
+    heard: list[str] = []
+
+    async def hear() -> object:
+        heard.append(speaker.get())
+        return None
+
+    async def tell(ref: ActorRef, name: str) -> None:
+        speaker.set(name)
+        await ref.tell(Run(hear))
+
+    gate = Gate()
+    async with deadline(), open_scope() as scope:
+        ref = scope.spawn(Worker())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ref.ask, Run(gate))
+            await wait_all_tasks_blocked()
+            for name in ("ann", "bob"):
+                tasks.start_soon(tell, ref, name)
+                await wait_all_tasks_blocked()
+            gate.open.set()
+        await scope.settle()
+    assert heard == ["ann", "bob"]
 
 
 # --- ending -----------------------------------------------------------------------------------------------------------
