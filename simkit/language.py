@@ -39,7 +39,10 @@ _INDIFFERENT = (
 )
 _ASKING = _set("what which how when where who could can may do does would will is are shall should please tell give")
 # Words too common to stand for a slot by themselves; they still tell two slots of one sentence apart.
-_FUNCTION_WORDS = _set("to from by after before at in on for of and leave leaves arrive arrives go going")
+_FUNCTION_WORDS = _set(
+    "to from by after before at in on for of and leave leaves leaving depart departing arrive arrives arriving go going"
+    " called named starting travel ask"
+)
 _CUES: Mapping[str, tuple[str, ...]] = {
     "departure": ("from", "leaving", "departing", "departs"),
     "destination": ("to", "into", "towards", "for"),
@@ -216,7 +219,7 @@ def _vocabulary(domain: Domain) -> Iterable[tuple[tuple[str, ...], Meaning]]:
 
 def _entry(phrase: str, meaning: Meaning) -> Iterable[tuple[tuple[str, ...], Meaning]]:
     words = words_of(phrase)
-    if words and not (len(words) == 1 and (words[0] in _FUNCTION_WORDS or words[0] in _ASKING or words[0] == "ask")):
+    if words and not all(word in _FUNCTION_WORDS or word in _ASKING for word in words):
         yield words, meaning
 
 

@@ -80,9 +80,10 @@ def _about_finding(sentence: Sentence) -> bool:
 
 
 def _names_entity(kind: str, sentence: Sentence, domain: Domain) -> bool:
-    ids = {slot.name for slot in slots_of(domain) if slot.kind in ("name", "id")} | {domain.id_field}
+    slots = slots_of(domain)
     if kind == "id":
-        return any(slot.kind == "id" for slot in slots_of(domain))
+        return any(slot.kind == "id" for slot in slots) or domain.id_field not in {slot.name for slot in slots}
+    ids = {slot.name for slot in slots if slot.kind in ("name", "id")} | {domain.id_field}
     return any(meaning.name in ids for mention in sentence.mentions for meaning in mention.of("value", domain.name))
 
 

@@ -41,7 +41,7 @@ class _Server(ToolServer):
     variant: Variant
 
     def __init__(self, entities: Entities) -> None:
-        self._entities = entities
+        self.entities = entities
         self._tables = entities.tables
         self._specs = specs(self.variant)
 
@@ -93,7 +93,7 @@ class PaperServer(_Server):
     def _outside(self, domain: str, folded: JsonObject) -> ToolResult:
         """Taxi and hospital: the release takes the calls, and raises as soon as it has anything to answer."""
         department = folded.get("department")
-        if domain == "hospital" and _filters(department) and department not in self._entities.departments:
+        if domain == "hospital" and _filters(department) and department not in self.entities.departments:
             return ToolResult(value=[])
         return _error(f"nothing can be looked up for {domain} here")
 
