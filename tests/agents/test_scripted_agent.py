@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -201,10 +202,15 @@ async def test_a_search_that_brings_nothing_is_told(world: BuiltinWorld, result:
     assert "sorry" in decision.say or "Unfortunately" in decision.say
 
 
+@pytest.fixture(scope="session")
+def erring(world: BuiltinWorld) -> ScriptedAgent:
+    return ScriptedAgent(world, error_rate=0.5)
+
+
 @settings(max_examples=100, deadline=None)
 @given(texts=st.lists(st.text(), max_size=4), result=st.text())
-def test_any_text_is_answered(world: BuiltinWorld, texts: list[str], result: str) -> None:
-    agent = ScriptedAgent(world, error_rate=0.5)
+def test_any_text_is_answered(world: BuiltinWorld, erring: ScriptedAgent, texts: list[str], result: str) -> None:
+    agent = erring
     said = conversation("a hotel", *texts)
     call = ToolCall.of("c", "search_hotel", result)
     said = said.append(Entry(AssistantMessage.of(None, (call,)), "agent", turn=1))
@@ -245,6 +251,40 @@ def test_the_same_as_elsewhere_is_carried_over(world: BuiltinWorld) -> None:
         "Then a hotel for the same people and the same day, for 2 nights.",
     )
     assert heard.topic("hotel").book == {"people": "4", "day": "friday", "stay": "2"}
+
+
+def test_a_comparison_does_not_change_the_subject(world: BuiltinWorld) -> None:
+    heard = hear(
+        world,
+        "A restaurant on the hillside.",
+        "I need a place to stay.",
+        "It should be in the same area as the restaurant.",
+    )
+    assert heard.active == "hotel"
+    assert heard.topic("hotel").search == {"area": "hillside"}
+
+
+def test_a_number_after_for_is_the_party(world: BuiltinWorld) -> None:
+    heard = hear(world, "I need a restaurant. Book it for 6 at 14:30 on tuesday")
+    assert heard.topic("restaurant").book == {"people": "6", "time": "14:30", "day": "tuesday"}
+
+
+def test_one_is_not_a_party(world: BuiltinWorld) -> None:
+    assert hear(world, "A hotel please.", "Please look for one with parking.").topic("hotel").book == {}
+
+
+def test_a_declined_booking_is_not_asked_for_again(world: BuiltinWorld) -> None:
+    listener = Listener(world.ontology)
+    belief = hear(world, "I need a restaurant, book it for 2 people.")
+    assert belief.topic("restaurant").wanted
+    belief = replace(belief, asked=("day", "time"))
+    belief = listener.hear(belief, "I do not mind the day and time.", lambda domain, values: values)
+    assert not belief.topic("restaurant").wanted
+
+
+def test_a_negation_reaches_to_the_start_of_its_phrase(world: BuiltinWorld) -> None:
+    heard = hear(world, "A hotel with no internet and with parking.", "I dont need to have free internet.")
+    assert heard.topic("hotel").search == {"internet": "no", "parking": "yes"}
 
 
 def test_what_does_not_matter_is_not_searched_for(world: BuiltinWorld) -> None:
