@@ -92,7 +92,7 @@ class Run:
         self.problem: str | None = None
         self._progress = progress
         self._seen: frozenset[str] = frozenset()
-        self._stop = anyio.CancelScope()
+        self._stop: anyio.CancelScope | None = None
         self._scope: Scope | None = None
         self._journal: Recorder | None = None
         self._session: AbstractAsyncContextManager[None] | None = None
@@ -189,7 +189,7 @@ class Run:
 
     def stop(self) -> None:
         """End the run now, as Ctrl-C does: what is recorded stays, the status becomes `interrupted`."""
-        self._stop.cancel()
+        self._entered(self._stop).cancel()
 
     # --- the inside ---------------------------------------------------------------------------------------------------
 
@@ -223,7 +223,7 @@ class Run:
 
     @asynccontextmanager
     async def _acting(self) -> AsyncGenerator[None]:
-        with self._stop:
+        with anyio.CancelScope() as self._stop:
             async with open_scope() as self._scope:
                 yield
 
@@ -239,7 +239,7 @@ class Run:
             group.cancel_scope.cancel()
 
     def _ending(self) -> Status:
-        if self._stop.cancel_called:
+        if self._stop is not None and self._stop.cancel_called:
             return "interrupted"
         return "failed" if self.problem else "done"
 

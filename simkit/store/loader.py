@@ -214,10 +214,9 @@ def _load_all(work: _Round) -> bool:
                 f"the journal {path} is shorter than what was loaded from it: it was changed or replaced. "
                 "Put the old one back, or delete simkit.duckdb to rebuild from what is there"
             )
-        while mark is not None:
+        while (mark := _load_piece(work, path, mark)) is not None:
             if time.monotonic() > work.deadline:
                 return False
-            mark = _load_piece(work, path, mark)
     return True
 
 

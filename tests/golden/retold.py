@@ -16,6 +16,7 @@ from simkit.events import BranchAdded, BranchEnded, BranchExtended, Event, Memor
 from simkit.limits import Limits
 from simkit.supervisors.base import Episode, NoWatch, WorkUnit
 from simkit.supervisors.josh import BeamSearch, Josh
+from simkit.tasks import Task
 
 Json = dict[str, Any]
 RETRIES = "Error: Agent ran out of retries."
@@ -28,6 +29,7 @@ class Setting:
     faults: bool = False
     tools: ToolServer | None = None
     reward: Reward | None = None
+    task: Task | None = None
 
 
 async def search(trace: Trace, setting: Setting | None = None) -> Retold:
@@ -43,7 +45,7 @@ async def search(trace: Trace, setting: Setting | None = None) -> Retold:
             tools=scope.spawn(setting.tools or RecordedTools(trace), concurrency=32),
             reward=scope.spawn(setting.reward or RecordedReward(trace), concurrency=32),
         )
-        episode = await josh.play(cast, WorkUnit("golden", 0, trace.task()), recorder, NoWatch())
+        episode = await josh.play(cast, WorkUnit("golden", 0, setting.task or trace.task()), recorder, NoWatch())
     return Retold(trace, episode, recorder.events)
 
 
@@ -171,8 +173,17 @@ def kept(rows: Iterable[MessageRow]) -> list[MessageRow]:
 
 
 def comparable(message: Mapping[str, Any]) -> Json:
-    """A message in the terms of the recording, which knows no ids of calls in `single`."""
-    return {key: value for key, value in message.items() if not (key == "tool_call_id" and "|" in str(value))}
+    """A message in the terms of the recording, which knows no ids of calls in `single`; returns are read as JSON."""
+    told = {key: value for key, value in message.items() if not (key == "tool_call_id" and "|" in str(value))}
+    text = str(message.get("content"))
+    if message["role"] == "tool" or text.startswith("APIRETURN "):
+        told["content"] = as_json(text.removeprefix("APIRETURN "))
+    return told
+
+
+def as_json(text: str) -> object:
+    """A return as JSON; the release writes a missing field as NaN, we as null."""
+    return json.loads(text, parse_constant=lambda name: None)
 
 
 def trimmed(messages: list[Json]) -> list[Json]:
@@ -218,4 +229,4 @@ def _expected(step: Json, trace: Trace) -> Json:
 def expected_messages(trace: Trace, indices: Iterable[int]) -> list[Json]:
     """Recorded messages without the words of the release's runtime (quirk 14)."""
     found = [trace.messages[index] for index in indices]
-    return [message for message in found if message.get("content") != RETRIES]
+    return [comparable(message) for message in found if message.get("content") != RETRIES]

@@ -167,6 +167,18 @@ async def test_without_the_switch_harvest_and_evaluation_agree(
             assert turns[-1][0] == pytest.approx(scenario["final_normal"]), (line["conversation"], scenario["name"])
 
 
+@pytest.mark.parametrize(("split", "missed"), [("test", 28), ("full_test", 48), ("val", 38)])
+async def test_the_ceiling_of_exact_calls_is_the_releases(toolwoz: ToolwozWorld, split: str, missed: int) -> None:
+    """Calling every goal with exactly its parameters misses reward 1 as often as it does on the release."""
+    short = 0
+    for task in toolwoz.tasks(split):
+        exact = [{"i": goal.key, "name": goal.key, "args": dict(goal.detail["parameters"])} for goal in task.goals]
+        records = [record for _, record in await answer(toolwoz, task, exact)]
+        value, _ = await Counting(GoalCalls(toolwoz), task).of_log(records)
+        short += value < 1
+    assert short == missed
+
+
 async def test_refused_bookings_count_only_where_the_release_is_followed(
     toolwoz: ToolwozWorld, every_task: dict[str, Task], conversations: list[Recording]
 ) -> None:

@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 from differences_search import DIFFERENCES, Difference, faulted_and_rewarded, first_user_exception
 from retold import Retold, Setting, expected_messages, expected_steps, search
-from stub import Trace, available, traces
+from stub import FirstRound, Trace, available, traces
+
+from simkit.rewards.goal_calls import GoalCalls
+from simkit.tasks import Task
+from simkit.tools.toolwoz import ToolwozWorld
 
 pytestmark = pytest.mark.anyio
 
@@ -37,6 +41,25 @@ def assert_same_end(ours: Retold, trace: Trace) -> None:
 @each_trace
 async def test_every_step_and_the_end_are_those_of_the_release(trace: Trace) -> None:
     ours, until = await search(trace), first_user_exception(trace)
+    assert_same(ours, trace, until)
+    if until is None:
+        assert_same_end(ours, trace)
+
+
+@pytest.fixture(scope="module")
+def goal_tasks(toolwoz: ToolwozWorld) -> dict[str, Task]:
+    return {task.id: task for split in ("full_test", "val", "train") for task in toolwoz.tasks(split)}
+
+
+@each_trace
+async def test_the_same_on_our_toolwoz_with_our_reward(
+    trace: Trace, toolwoz: ToolwozWorld, goal_tasks: dict[str, Task]
+) -> None:
+    reward = GoalCalls(toolwoz, search_forgets_booking=True)
+    chosen = FirstRound(reward) if trace.style == "single" else reward
+    task = goal_tasks[trace.conversation]
+    ours = await search(trace, Setting(tools=toolwoz.tools(), reward=chosen, task=task))
+    until = first_user_exception(trace)
     assert_same(ours, trace, until)
     if until is None:
         assert_same_end(ours, trace)

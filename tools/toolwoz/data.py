@@ -88,8 +88,7 @@ def _sound(path: Path) -> bool:
 def _members(raw: RawData, progress: Progress) -> dict[str, bytes]:
     databases = {name: _rows(raw, name) for name in DATABASES}
     tables = {name: Table(rows) for name, rows in databases.items()}
-    file, size = raw.dialogues()
-    with file:
+    with raw.dialogues() as (file, size):
         stream = stream_object(file, size, lambda fraction: progress("read", fraction))
         kept = (_distil(raw, dialogue_id, dialogue, tables) for dialogue_id, dialogue in stream)
         records = {record["id"]: record for record in kept if record is not None}
