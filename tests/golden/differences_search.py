@@ -245,7 +245,7 @@ DIFFERENCES = (
 )
 
 
-# --- the harvest: what the release's scripts make of the examples ------------------------------------------------------
+# --- the harvest: what the release's scripts make of the examples -----------------------------------------------------
 
 
 @dataclass(frozen=True)
