@@ -21,7 +21,7 @@ from simkit.store.encoding import encode
 from simkit.store.loader import whole_lines
 
 TABLES = (
-    "runs tasks toolsets episodes branches messages tool_calls rewards harvests model_calls unreadable_lines".split()
+    ["runs", "tasks", "toolsets", "episodes", "branches", "messages", "tool_calls", "rewards", "harvests", "model_calls", "unreadable_lines"]
 )
 HOLD = """
 import duckdb, sys
@@ -66,9 +66,7 @@ def test_every_message_keeps_its_form_and_its_text(store: Store) -> None:
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, 12_000), max_size=3), piece=st.sampled_from([1, 700, 3_000, 1 << 20]))
-def test_pieces_and_rounds_do_not_matter(
-    cuts: list[int], piece: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_pieces_and_rounds_do_not_matter(cuts: list[int], piece: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Loaded at any moments, cut anywhere, in pieces of any size: the same rows, each once."""
     data = b"".join(encode(event) for event in whole_run())
     whole, parts = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("parts")
@@ -102,7 +100,9 @@ def test_a_line_longer_than_a_piece(tmp_path: Path) -> None:
     assert whole_lines(path, 31 + 54, 2) == b""
 
 
-@pytest.mark.parametrize("bad", [b"garbage\n", b'{"e":"Unheard"}\n', b'{"e":"TaskSeen"}\n', b"[1]\n", b"\xff\xfe\n", b"{}\n"])
+@pytest.mark.parametrize(
+    "bad", [b"garbage\n", b'{"e":"Unheard"}\n', b'{"e":"TaskSeen"}\n', b"[1]\n", b"\xff\xfe\n", b"{}\n"]
+)
 def test_a_bad_line_is_named_and_the_others_are_loaded(store: Store, bad: bytes) -> None:
     good = [encode(event) for event in whole_run()]
     path = write_journal(store.path, [])
@@ -184,7 +184,9 @@ def test_a_reader_of_another_process_sees_what_is_loaded(store: Store) -> None:
     write_journal(store.path, whole_run())
     store.load()
     code = "import duckdb, sys; print(duckdb.connect(sys.argv[1]).sql('SELECT average_reward FROM run_summary').fetchall())"
-    found = subprocess.run([sys.executable, "-c", code, str(store.database)], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(store.database)], capture_output=True, text=True, check=True
+    )
     assert found.stdout == "[(1.0,)]\n"
 
 
@@ -232,7 +234,9 @@ async def test_loading_in_the_background(store: Store, broken: bool) -> None:
             await loader.done.wait()
             group.cancel_scope.cancel()
     if broken:
-        with pytest.raises(StoreUnreadable, match=r"simkit\.duckdb cannot be read: .*Delete it.*rebuilt from the journals"):
+        with pytest.raises(
+            StoreUnreadable, match=r"simkit\.duckdb cannot be read: .*Delete it.*rebuilt from the journals"
+        ):
             store.load()
         store.database.unlink()
     assert store.query("SELECT count(*) FROM runs", fresh=broken).rows == [(1,)]
@@ -309,7 +313,9 @@ def test_a_read_only_store_answers_and_says_what_is_missing(store: Store) -> Non
             folder.chmod(folder.stat().st_mode | 0o055)
         if folder.name.startswith("pytest-of-"):
             break
-    found = subprocess.run([sys.executable, "-c", READ_ONLY, str(store.path)], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [sys.executable, "-c", READ_ONLY, str(store.path)], capture_output=True, text=True, check=False
+    )
     assert found.stderr == ""
     answer, refusal = found.stdout.splitlines()
     assert answer == f"[(1,)] {size} bytes of its journals are not loaded"
