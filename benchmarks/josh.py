@@ -2,10 +2,11 @@
 
     python -m benchmarks.josh [--conversations N] [--beam K] [--step-ms MS] [--repeat N]
 
-The agent waits `step-ms` before each of its two decisions in a turn (a call, then words), as a model would. The critical
-path is what no scheduler can beat: the slowest leaf of every step, one step after another, of the longest conversation.
-One leaf after another is what the released JOSH does inside a conversation (conversations side by side, in threads).
-CPU per agent turn is taken from a run that does not wait, with everything of the search and the actors in it.
+The agent waits `step-ms` before each of its two decisions in a turn (a call, then words), as a model would. The
+critical path is what no scheduler can beat: the slowest leaf of every step, one step after another, of the longest
+conversation. One leaf after another is what the released JOSH does inside a conversation (it runs conversations side
+by side, in threads). CPU per agent turn is taken from a run that does not wait, with everything of the search and the
+actors in it.
 """
 
 from __future__ import annotations
