@@ -1,1 +1,1 @@
-"""Recipes: whole experiments, one file each."""
+"""Whole experiments, one file each, to be read top to bottom and copied."""

@@ -1,1 +1,119 @@
-"""simkit."""
+"""simkit: a conversation simulator for people who evaluate and train tool-using dialogue agents.
+
+Public names are imported on first use, so that `import simkit` and the command line start quickly.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simkit.components import (
+        Act,
+        Agent,
+        AgentStart,
+        CallTool,
+        Cast,
+        Decision,
+        Hit,
+        Reward,
+        ScoreEpisode,
+        ScoreTurn,
+        Speak,
+        StartAgent,
+        StartTools,
+        ToolReturn,
+        ToolServer,
+        ToolsStart,
+        User,
+        UserTurn,
+    )
+    from simkit.conversation import Conversation, Entry, Utterance
+    from simkit.engine import FaultPolicy
+    from simkit.errors import Fault, SimkitError, UsageError
+    from simkit.limits import Limits
+    from simkit.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec
+    from simkit.run import Run
+    from simkit.store import Store
+    from simkit.summary import Summary
+    from simkit.supervisors.base import Episode, Supervisor
+    from simkit.supervisors.josh import BeamSearch, Josh
+    from simkit.supervisors.rollout import Rollout
+    from simkit.tasks import Goal, Ontology, Task, Wish, World
+
+_HOMES = {
+    "components": (
+        "Act Agent AgentStart CallTool Cast Decision Hit Reward ScoreEpisode ScoreTurn Speak StartAgent StartTools "
+        "ToolReturn ToolServer ToolsStart User UserTurn"
+    ),
+    "conversation": "Conversation Entry Utterance",
+    "engine": "FaultPolicy",
+    "errors": "Fault SimkitError UsageError",
+    "limits": "Limits",
+    "messages": "AssistantMessage ToolCall ToolResult ToolSpec",
+    "run": "Run",
+    "store": "Store",
+    "summary": "Summary",
+    "supervisors.base": "Episode Supervisor",
+    "supervisors.josh": "BeamSearch Josh",
+    "supervisors.rollout": "Rollout",
+    "tasks": "Goal Ontology Task Wish World",
+}
+
+__all__ = [
+    "Act",
+    "Agent",
+    "AgentStart",
+    "AssistantMessage",
+    "BeamSearch",
+    "CallTool",
+    "Cast",
+    "Conversation",
+    "Decision",
+    "Entry",
+    "Episode",
+    "Fault",
+    "FaultPolicy",
+    "Goal",
+    "Hit",
+    "Josh",
+    "Limits",
+    "Ontology",
+    "Reward",
+    "Rollout",
+    "Run",
+    "ScoreEpisode",
+    "ScoreTurn",
+    "SimkitError",
+    "Speak",
+    "StartAgent",
+    "StartTools",
+    "Store",
+    "Summary",
+    "Supervisor",
+    "Task",
+    "ToolCall",
+    "ToolResult",
+    "ToolReturn",
+    "ToolServer",
+    "ToolSpec",
+    "ToolsStart",
+    "UsageError",
+    "User",
+    "UserTurn",
+    "Utterance",
+    "Wish",
+    "World",
+]
+
+
+def __getattr__(name: str) -> object:
+    for home, names in _HOMES.items():
+        if name in names.split():
+            return getattr(import_module(f"simkit.{home}"), name)
+    raise AttributeError(f"module `simkit` has no `{name}`")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -104,6 +104,8 @@ class Agent(ABC):
 
     name: ClassVar[str] = "agent"
     forkable: ClassVar[bool] = True
+    deterministic: bool = False
+    """Whether equal requests get equal decisions whatever the seed (temperature 0): then branching is refused."""
 
     def start(self, request: StartAgent) -> AgentStart:
         """The system prompt and first state for an episode; nothing by default."""
@@ -360,13 +362,18 @@ def _unhandled(component: object, message: object) -> Unhandled:
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """The addresses of everybody in a simulation. `unforkable` names the components that cannot be branched."""
+    """The addresses of everybody in a simulation.
+
+    `unforkable` names the components that cannot be branched; `deterministic` says that the agent ignores seeds, so
+    that every branch would be the same.
+    """
 
     agent: ActorRef
     user: ActorRef
     tools: ActorRef
     reward: ActorRef
     unforkable: tuple[str, ...] = field(default=())
+    deterministic: bool = False
 
 
 def parse_call(call: ToolCall) -> JsonObject | None:

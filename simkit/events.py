@@ -91,7 +91,7 @@ class MessageRow:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallRow:
-    """One tool call of a branch; `arguments` is the model's text."""
+    """One tool call of a branch: `seq` is that of the message with its result, `arguments` is the model's text."""
 
     seq: int
     step: int

@@ -6,8 +6,11 @@ A limit that hits ends a branch with an outcome of its own and is scored like an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from simkit.errors import UsageError
+
+LimitOutcome: TypeAlias = Literal["turn_limit", "token_limit", "cost_limit"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,7 @@ class Spent:
         """The same with more used."""
         return Spent(self.turns + turns, self.tokens + tokens, self.cost + cost)
 
-    def exceeded(self, limits: Limits) -> str | None:
+    def exceeded(self, limits: Limits) -> LimitOutcome | None:
         """The outcome of the first limit that is used up, None while there is room."""
         if self.turns >= limits.turns:
             return "turn_limit"

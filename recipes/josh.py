@@ -1,0 +1,62 @@
+"""Harvest training data: let conversations branch until some branch reaches a goal, and keep what made the difference.
+
+JOSH is beam search over simulated conversations (arXiv 2409.04617). The winner of every reward becomes the new root, the
+turns that led to it are golden, and turns tried at the same point that led nowhere are what not to do.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from simkit import flags
+from simkit.limits import Limits
+from simkit.run import Run
+from simkit.summary import Summary
+from simkit.supervisors.josh import BeamSearch, Josh
+
+HARVEST = """
+    select count(*) filter (golden) as golden_branches,
+           count(*) filter (not golden and not successful) as failed_branches,
+           any_value(columns(c.* exclude (run_id, name)))
+    from branches join episodes using (episode_id) join harvest_counts c using (run_id)
+    where run_id = ?
+"""
+
+
+async def josh(
+    run: Run,
+    *,
+    world: flags.World = "builtin",
+    variant: flags.Variant = None,
+    split: flags.Split = "train",
+    tasks: flags.Tasks = "50",
+    trials: flags.Trials = 1,
+    agent: flags.Agent = None,
+    user: flags.User = None,
+    reward: flags.Reward = None,
+    beam: Annotated[int, "Live leaves at most; the paper uses 8."] = 8,
+    factor: Annotated[int, "Children of every leaf when the tree expands."] = 2,
+    winner: Annotated[
+        Literal["first", "earliest", "most_goals"], "Which rewarded leaf goes on; `first` (leftmost) is the paper's."
+    ] = "first",
+    eager: Annotated[bool, "The first reward cancels its siblings: cheaper, with fewer negatives."] = False,
+    max_turns: flags.MaxTurns = 15,
+) -> Summary:
+    """Harvest training data with JOSH: branch conversations, keep what earned the reward and what did not.
+
+    The tree doubles until the beam is full; all live leaves take their turns at the same time. The summary counts
+    golden and failed branches and the SFT, KTO and DPO examples that `simkit export` writes.
+
+    Examples:
+
+        simkit run josh --tasks 50 --beam 8
+        simkit run josh --world toolwoz --split val --tasks 100 --beam 8 --seed 7
+        simkit run josh --tasks 10-20 --agent my_agent.py:MyAgent --name "first harvest"
+    """
+    place = run.world(world, variant=variant)
+    cast = run.cast(place, agent=agent, user=user, reward=reward)
+    search = BeamSearch(factor=factor, beam=beam, winner=winner, eager=eager)
+    supervisor = Josh(search, Limits(turns=max_turns))
+    await run.play(supervisor, cast, run.tasks(place, split, tasks), trials=trials)
+    harvest = await run.query(HARVEST, run.id)
+    return run.summary(**dict(zip(harvest.columns, harvest.rows[0], strict=True)))

@@ -1,0 +1,129 @@
+"""Several rewards as one, with weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import isfinite
+
+from simkit.components import EpisodeReward, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
+from simkit.errors import UsageError
+from simkit.tasks import Goal, Task
+
+_SEPARATOR = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """One reward of a composition: its name there, unique, and its share."""
+
+    name: str
+    reward: Reward
+    weight: float = 1.0
+
+
+class WeightedRewards(Reward):
+    """The weighted mean of several rewards.
+
+    Goals of a part are known as `part/goal`; their weights are scaled so that a part's goals together weigh what the
+    part does. A turn credits the goals of every part; an episode's value is the mean of the parts' own values by
+    weight, and the record keeps each part and what it consists of. A part without goals (a judge, a final state) counts
+    at the end only.
+
+    Args:
+        parts: the rewards; weights must be positive and finite. A mapping of rewards gives each the weight 1.
+
+    Raises:
+        UsageError: no parts, two parts of one name, a name with a slash, or a weight that is no weight.
+    """
+
+    name = "weighted"
+
+    def __init__(self, *parts: Weighted) -> None:
+        _check(parts)
+        self._parts = parts
+        self._total = sum(part.weight for part in parts)
+
+    @classmethod
+    def of(cls, rewards: Mapping[str, Reward | tuple[Reward, float]]) -> WeightedRewards:
+        """A composition by name: `WeightedRewards.of({"goals": GoalCalls(), "polite": (Polite(), 0.2)})`."""
+        named = ((name, given if isinstance(given, tuple) else (given, 1.0)) for name, given in rewards.items())
+        return cls(*(Weighted(name, reward, weight) for name, (reward, weight) in named))
+
+    def goals(self, task: Task) -> tuple[Goal, ...]:
+        """The goals of every part, under the part's name."""
+        return tuple(goal for part in self._parts for goal in _renamed(part, part.reward.goals(task)))
+
+    async def score_turn(self, request: ScoreTurn) -> tuple[Hit, ...]:
+        """The goals reached in the turn by any part, in the order of the steps."""
+        hits: list[Hit] = []
+        for part in self._parts:
+            known = _own_goals(part, request.task)
+            remaining = _own(part, request.remaining, known)
+            found = await part.reward.score_turn(replace(request, remaining=remaining))
+            hits.extend(replace(hit, goal=_prefix(part) + hit.goal) for hit in found)
+        return tuple(sorted(hits, key=lambda hit: hit.step))
+
+    async def score_episode(self, request: ScoreEpisode) -> EpisodeReward:
+        """The weighted mean of the parts' episode rewards."""
+        value = 0.0
+        recorded: list[RewardPart] = []
+        for part in self._parts:
+            scored = await part.reward.score_episode(_episode_of(part, request))
+            share = part.weight / self._total
+            value += scored.value * share
+            recorded.append(RewardPart(part.name, scored.value, share))
+            recorded.extend(replace(inner, name=_prefix(part) + inner.name) for inner in scored.parts)
+        return EpisodeReward(value, tuple(recorded))
+
+
+def _check(parts: tuple[Weighted, ...]) -> None:
+    if not parts:
+        raise UsageError("a composition needs at least one reward")
+    names = [part.name for part in parts]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"two rewards of the composition are called `{twice}`; give each a name of its own")
+    for part in parts:
+        if not part.name or _SEPARATOR in part.name:
+            raise UsageError(f"`{part.name}` cannot name a reward; use a name without `{_SEPARATOR}`")
+        if not isfinite(part.weight) or part.weight <= 0:
+            raise UsageError(f"the weight of `{part.name}` is {part.weight}; it must be a number above 0")
+
+
+def _prefix(part: Weighted) -> str:
+    return part.name + _SEPARATOR
+
+
+def _own_goals(part: Weighted, task: Task) -> dict[str, list[Goal]]:
+    """The part's own goals by key, to give it back the weights it knows."""
+    known: dict[str, list[Goal]] = {}
+    for goal in part.reward.goals(task):
+        known.setdefault(goal.key, []).append(goal)
+    return known
+
+
+def _renamed(part: Weighted, goals: tuple[Goal, ...]) -> list[Goal]:
+    whole = sum(goal.weight for goal in goals)
+    scale = part.weight / whole if whole else 0.0
+    return [replace(goal, key=_prefix(part) + goal.key, weight=goal.weight * scale) for goal in goals]
+
+
+def _own(part: Weighted, goals: tuple[Goal, ...], known: Mapping[str, list[Goal]]) -> tuple[Goal, ...]:
+    """The goals of a part under their own keys and weights; copies are told apart by their detail."""
+    own: list[Goal] = []
+    for goal in goals:
+        if not goal.key.startswith(_prefix(part)):
+            continue
+        key = goal.key.removeprefix(_prefix(part))
+        match = next((mine for mine in known.get(key, ()) if mine.detail == goal.detail), None)
+        own.append(match or replace(goal, key=key))
+    return tuple(own)
+
+
+def _episode_of(part: Weighted, request: ScoreEpisode) -> ScoreEpisode:
+    prefix = _prefix(part)
+    achieved = tuple(
+        replace(hit, goal=hit.goal.removeprefix(prefix)) for hit in request.achieved if hit.goal.startswith(prefix)
+    )
+    return replace(request, goals=_own(part, request.goals, _own_goals(part, request.task)), achieved=achieved)

@@ -1,0 +1,128 @@
+"""Goals that are reached by making the right tool call: the reward of ToolWOZ and of the built-in world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from simkit.components import CallRecord, Hit, Reward, ScoreTurn
+from simkit.matching import clean, covers, first_row
+from simkit.tasks import Goal, World
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How calls are read: `literal` compares as the ToolWOZ release does, `errors_count` credits failed bookings."""
+
+    literal: bool = False
+    errors_count: bool = False
+
+
+class GoalCalls(Reward):
+    """Credits the goals of a task that tool calls reach.
+
+    A goal's detail names its `tool`, the `parameters` to be covered, the `id_field` of entities and the `entity` that
+    was, or is to be, booked (None for none). A booking counts when the call's parameters cover the goal's. A search
+    counts when it returned something and
+    - its parameters cover the goal's, and the entity came back (or the goal has none); or
+    - its parameters are a part of the goal's, and the entity came back (without one: what came back satisfies it).
+    Case, apostrophes and "don't care" values are ignored. Each call credits at most one copy of a goal, each copy once.
+
+    Args:
+        world: read for its variant; `variant="paper"` turns both switches below on.
+        literal: compare as the ToolWOZ release does, which knows fewer spellings of "don't care" and reads numbers as
+            different from their text.
+        errors_count: credit a booking that was answered with an error, as the release does.
+        search_forgets_booking: once the booking of a domain is credited, let its search be answered with any entity.
+            The release does so while harvesting, which makes its harvest reward exceed the evaluation's; for
+            comparisons with its recordings only.
+    """
+
+    name = "goal_calls"
+
+    def __init__(
+        self,
+        world: World | None = None,
+        *,
+        literal: bool | None = None,
+        errors_count: bool | None = None,
+        search_forgets_booking: bool = False,
+    ) -> None:
+        paper = getattr(world, "variant", None) == "paper"
+        self._rules = Rules(
+            literal=paper if literal is None else literal,
+            errors_count=paper if errors_count is None else errors_count,
+        )
+        self._forgets = search_forgets_booking
+
+    async def score_turn(self, request: ScoreTurn) -> tuple[Hit, ...]:
+        """The remaining goals that the calls of the turn reached, in the order of the calls."""
+        open_goals = list(request.remaining)
+        booked = {_twin(goal) for goal in open_goals if goal.detail.get("tool", "").startswith("book_")}
+        hits: list[Hit] = []
+        for record in request.calls:
+            for goal in self._reached(record, open_goals, booked):
+                open_goals.remove(goal)
+                hits.append(Hit(goal.key, evidence=record.call.id, step=record.step))
+        return tuple(hits)
+
+    def _reached(self, record: CallRecord, goals: list[Goal], booked: set[str]) -> list[Goal]:
+        """The goals one call reaches, at most one of each key."""
+        reached: dict[str, Goal] = {}
+        for goal in goals:
+            free = self._forgets and goal.key not in booked
+            if goal.key not in reached and reaches(record, goal, self._rules, any_entity=free):
+                reached[goal.key] = goal
+        return list(reached.values())
+
+
+def _twin(goal: Goal) -> str:
+    """The search goal that belongs to a booking goal."""
+    return goal.key.replace("book_", "search_", 1)
+
+
+def reaches(record: CallRecord, goal: Goal, rules: Rules, *, any_entity: bool = False) -> bool:
+    """Whether one call reaches one goal; `any_entity` leaves out which entity the goal is about."""
+    detail = goal.detail
+    if record.call.name != detail.get("tool") or record.arguments is None:
+        return False
+    called = clean(record.arguments, lenient=not rules.literal)
+    wanted = clean(detail["parameters"], lenient=not rules.literal)
+    if record.call.name.startswith("book_"):
+        return covers(called, wanted) and (rules.errors_count or _succeeded(record))
+    row = None if record.result.error else first_row(record.result.value)
+    if row is None:
+        return False
+    entity = None if any_entity else detail.get("entity")
+    if covers(called, wanted):
+        return not entity or _same_entity(row, detail, rules)
+    if not covers(wanted, called):
+        return False
+    return _same_entity(row, detail, rules) if entity else _satisfies(row, wanted, rules)
+
+
+def _succeeded(record: CallRecord) -> bool:
+    """A booking succeeded unless it was answered with an error or says itself that it did not."""
+    value = record.result.value
+    refused = isinstance(value, Mapping) and cast("Mapping[str, Any]", value).get("success") is False
+    return not record.result.error and not refused
+
+
+def _same_entity(row: Mapping[str, Any], detail: Mapping[str, Any], rules: Rules) -> bool:
+    found, entity = row.get(detail["id_field"]), detail["entity"]
+    return found == entity if rules.literal else covers(clean({"id": found}), clean({"id": entity}))
+
+
+def _satisfies(row: Mapping[str, Any], wanted: Mapping[str, Any], rules: Rules) -> bool:
+    if rules.literal:
+        return covers(clean(row, lenient=False), wanted)
+    held = clean(row)
+    return all(_holds(held.get(key), key, value) for key, value in wanted.items())
+
+
+def _holds(found: object, key: str, wanted: object) -> bool:
+    """Whether a field of an entity is what was asked for; for times, whether it keeps the bound."""
+    if isinstance(found, str) and isinstance(wanted, str) and key in ("leaveAt", "arriveBy"):
+        return found >= wanted if key == "leaveAt" else found <= wanted
+    return found == wanted

@@ -1,0 +1,141 @@
+"""The commands, each imported only when it is called: `simkit --help` must be quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from simkit.cli.failure import readable_errors
+from simkit.cli.recipes import RecipeGroup
+
+EXAMPLES = """
+A conversation simulator for people who evaluate and train tool-using dialogue agents.
+
+Examples:
+
+  simkit run josh --tasks 50       harvest training data, no key needed
+  simkit run rollout --tasks 50    evaluate an agent
+  simkit show last                 scores of the last run
+  simkit sql "from run_summary"    ask the results anything
+  simkit export kto --run last --out kto.jsonl
+
+Results go to ./simkit-store (or SIMKIT_STORE, or --store).
+Exit codes: 0 done, 1 some episodes failed, 2 wrong use, 130 interrupted.
+"""
+
+StoreFlag = Annotated[
+    Path | None,
+    typer.Option("--store", envvar="SIMKIT_STORE", help="Folder of the results.", show_default="./simkit-store"),
+]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead.")]
+
+
+class Commands(TyperGroup):
+    """The top level, with errors as a person reads them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        with readable_errors():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    name="simkit",
+    cls=Commands,
+    help=EXAMPLES,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.add_typer(
+    typer.Typer(),
+    name="run",
+    cls=RecipeGroup,
+    no_args_is_help=True,
+    help="Run a recipe: rollout, josh, or your own path/to/recipe.py. `simkit run RECIPE --help` shows its flags.",
+)
+
+
+@app.command("ls")
+def list_runs(store: StoreFlag = None, json: JsonFlag = False) -> None:
+    """List the runs of the store, the latest first, with their scores."""
+    from simkit.cli.show import list_runs
+
+    list_runs(store, json)
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(help="Run: id, unique beginning of it, name, or `last`.", show_default=False)],
+    episode: Annotated[str | None, typer.Argument(help="Episode: a task id, or task/trial.")] = None,
+    branch: Annotated[str | None, typer.Option(help="Show one branch as a transcript: its id or `path.turn`.")] = None,
+    store: StoreFlag = None,
+    json: JsonFlag = False,
+) -> None:
+    """Show a run's episodes, one episode's tree, or one branch as a transcript.
+
+    simkit show last
+
+    simkit show last TASK
+
+    simkit show last TASK --branch LR.3
+    """
+    from simkit.cli.show import show
+
+    show(store, run, episode, branch, json)
+
+
+@app.command()
+def sql(
+    query: Annotated[str | None, typer.Argument(help="The query; without one a prompt opens.")] = None,
+    format: Annotated[Literal["table", "csv", "json"], typer.Option(help="How rows are printed.")] = "table",
+    store: StoreFlag = None,
+) -> None:
+    """Ask the results in SQL (DuckDB), also while a run is going.
+
+    simkit sql "select task_id, reward from episode_scores order by reward limit 10"
+
+    simkit sql "from run_summary" --format csv
+    """
+    from simkit.cli.sql import sql
+
+    sql(store, query, format)
+
+
+@app.command()
+def export(
+    kind: Annotated[Literal["sft", "kto", "dpo"], typer.Argument(help="Which examples.", show_default=False)],
+    run: Annotated[str, typer.Option(help="Run: id, unique beginning of it, name, or `last`.")],
+    out: Annotated[Path, typer.Option(help="File to write: .jsonl or .parquet.")],
+    store: StoreFlag = None,
+    json: JsonFlag = False,
+) -> None:
+    """Write training examples of a JOSH run in the columns TRL takes.
+
+    simkit export kto --run last --out kto.jsonl
+    """
+    from simkit.cli.export import export
+
+    export(store, kind, run, out, json)
+
+
+@app.command()
+def data(
+    world: Annotated[Literal["toolwoz"], typer.Argument(help="Whose data.", show_default=False)],
+    source: Annotated[
+        Path | None, typer.Option("--from", help="A MultiWOZ folder or josh-train wheel of your own.")
+    ] = None,
+) -> None:
+    """Fetch a world's data once and keep it in a compact cache.
+
+    simkit data toolwoz
+
+    simkit data toolwoz --from ~/multiwoz
+    """
+    from simkit.cli.data import prepare
+
+    prepare(world, source)

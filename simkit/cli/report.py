@@ -1,0 +1,116 @@
+"""What a run says when it is over: the summary table, where the results are, and what to try next."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from simkit.statistics import Estimate
+from simkit.summary import Summary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A finished run as it is told. `default_store` says that commands need no --store to find it."""
+
+    run_id: str
+    name: str
+    recipe: str
+    status: str
+    store: Path
+    seconds: float
+    summary: Summary
+    default_store: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON-able values."""
+        return {
+            "run_id": self.run_id,
+            "name": self.name,
+            "recipe": self.recipe,
+            "status": self.status,
+            "store": str(self.store),
+            "seconds": round(self.seconds, 3),
+            **self.summary.to_json(),
+        }
+
+
+def print_report(report: Report, *, as_json: bool, quiet: bool) -> None:
+    """Print it: the table on stdout, or the table on stderr and one line of JSON last on stdout."""
+    print_table(report, to_stderr=as_json)
+    if not quiet:
+        typer.echo(_where(report), err=as_json)
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), allow_nan=False))
+
+
+def print_table(report: Report, *, to_stderr: bool) -> None:
+    """Print the summary table."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"{report.run_id}" + (f" ({report.name})" if report.name else "") + f": {report.status}"
+    table = Table(title=title, box=box.SIMPLE, show_header=False, title_justify="left", title_style="bold")
+    for name, value in _rows(report):
+        table.add_row(name, value)
+    Console(stderr=to_stderr, highlight=False).print(table)
+
+
+def _rows(report: Report) -> list[tuple[str, str]]:
+    summary = report.summary
+    rows = [
+        ("episodes", _counted(summary)),
+        ("average reward", _estimate(summary.reward)),
+        ("success rate", _estimate(summary.success_rate)),
+    ]
+    if len(summary.pass_k) > 1:
+        rows += [(f"pass^{k}", f"{value:.3f}") for k, value in enumerate(summary.pass_k, 1)]
+    rows += [(name.replace("_", " "), _plain(value)) for name, value in summary.extra.items()]
+    outcomes = ", ".join(f"{name} {count}" for name, count in summary.outcomes.items())
+    rows += [
+        ("outcomes", outcomes or "none"),
+        ("agent turns", f"{summary.branches} in all branches, {summary.turns} on final paths"),
+        ("time", f"{report.seconds:.1f} s"),
+    ]
+    return rows
+
+
+def _counted(summary: Summary) -> str:
+    left_out = summary.episodes - summary.scored
+    notes = [f"{left_out} not scored"] if left_out else []
+    notes += [f"{summary.faulted} faulted"] if summary.faulted else []
+    return f"{summary.episodes}" + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _estimate(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "nothing was scored"
+    return f"{estimate.value:.3f}   95% interval {estimate.low:.3f} to {estimate.high:.3f}"
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else f"{value}"
+
+
+def _where(report: Report) -> str:
+    store = "" if report.default_store else f" --store {shlex.quote(str(report.store))}"
+    run = report.run_id
+    third = (
+        f"simkit export kto --run {run} --out kto.jsonl{store}"
+        if report.recipe == "josh"
+        else f"simkit sql \"select task_id, reward from episode_scores where run_id = '{run}' order by reward\"{store}"
+    )
+    return "\n".join(
+        (
+            f"Results: {report.store} (SQL: {report.store}/simkit.duckdb). Next:",
+            f"  simkit show {run}{store}",
+            f'  simkit sql "from run_summary"{store}',
+            f"  {third}",
+        )
+    )

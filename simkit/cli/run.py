@@ -1,0 +1,127 @@
+"""Runs one recipe in the terminal: signals, progress, the summary, and the exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import typer
+
+from simkit.cli.failure import readable_bugs
+from simkit.cli.progress import progress_for
+from simkit.cli.report import Report, print_report
+from simkit.engine import FaultPolicy
+from simkit.recipe import Recipe
+from simkit.run import Run
+from simkit.summary import Summary
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonFlags:
+    """The flags of every run, as they were given."""
+
+    concurrency: int | None
+    seed: int | None
+    store: Path | None
+    name: str
+    fail_fast: bool
+    max_faults: float
+    json: bool
+    quiet: bool
+
+
+def execute(recipe: Recipe, common: CommonFlags, values: Mapping[str, Any]) -> None:
+    """Run a recipe to its end and exit with its code."""
+    with readable_bugs():
+        run = open_run(recipe, common, values)
+        result = anyio.run(_play, recipe, run, values)
+        print_report(_report(run, result, common), as_json=common.json, quiet=common.quiet)
+    if run.status == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+    if run.problem:
+        typer.echo(f"some episodes failed per policy: {run.problem}", err=True)
+        raise typer.Exit(1)
+
+
+def open_run(recipe: Recipe, common: CommonFlags, values: Mapping[str, Any]) -> Run:
+    """The run that these flags ask for, not yet entered."""
+    return Run(
+        store=common.store,
+        name=common.name,
+        recipe=recipe.name,
+        seed=common.seed,
+        concurrency=common.concurrency,
+        policy=FaultPolicy(fail_fast=common.fail_fast, max_share=common.max_faults),
+        config={name: _plain(value) for name, value in values.items()},
+        progress=None if common.quiet else progress_for(sys.stderr),
+    )
+
+
+async def _play(recipe: Recipe, run: Run, values: Mapping[str, Any]) -> object:
+    result: object = None
+    with _signals() as signals:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_stop_on_signal, run, signals)
+            async with run:
+                result = await recipe.function(run, **values)
+            group.cancel_scope.cancel()
+    return result
+
+
+async def _stop_on_signal(run: Run, signals: AsyncIterator[signal.Signals]) -> None:
+    stopping = False
+    async for _ in signals:
+        if stopping:
+            os._exit(INTERRUPTED)  # the journal is written outside this process's memory: nothing acknowledged is lost
+        stopping = True
+        typer.echo("\nstopping; what is recorded is kept (again: stop at once)", err=True)
+        run.stop()
+
+
+@contextmanager
+def _signals() -> Generator[AsyncIterator[signal.Signals]]:
+    if threading.current_thread() is not threading.main_thread():
+        yield _never()  # signals are delivered to the main thread only
+        return
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        yield signals
+
+
+async def _never() -> AsyncIterator[signal.Signals]:
+    await anyio.sleep_forever()
+    yield signal.SIGINT
+
+
+def _report(run: Run, result: object, common: CommonFlags) -> Report:
+    match result:
+        case Summary():
+            summary = result
+        case Mapping():
+            extra: dict[str, Any] = {str(key): value for key, value in result.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            summary = run.summary(**extra)
+        case _:
+            summary = run.summary()
+    return Report(
+        run_id=run.id,
+        name=run.name,
+        recipe=run.recipe,
+        status=run.status,
+        store=run.store.path,
+        seconds=run.tally.seconds,
+        summary=summary,
+        default_store=common.store is None,
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (str, int, float, bool, list, type(None))) else str(value)

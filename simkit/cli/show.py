@@ -1,0 +1,256 @@
+"""`simkit ls` and `simkit show`: runs, episodes, trees and transcripts as a person reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from simkit.cli.sql import plain
+from simkit.cli.stores import open_store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+    from rich.tree import Tree
+
+    from simkit.store import EpisodeTree, Line, RunRow, Store, Transcript, TreeNode
+
+LISTED = 40
+"""Episodes shown of a run; `simkit sql` has them all."""
+
+EPISODES = """
+    select task_id, trial, reward, outcome, achieved, goals, turns, branches, faults, error from episode_scores
+    where run_id = ? order by reward nulls first, task_id, trial
+"""
+
+
+def list_runs(path: Path | None, as_json: bool) -> None:
+    """Print the runs of a store, the latest first."""
+    runs = open_store(path).runs()[::-1]
+    if as_json:
+        _print_json([asdict(run) for run in runs])
+        return
+    table = _table("run", "name", "status", "episodes", "reward", "success", "faults", "started (UTC)", "time")
+    for run in runs:
+        table.add_row(*_run_cells(run))
+    _console().print(table if runs else "no runs yet; start one: simkit run josh")
+
+
+def show(path: Path | None, run: str, episode: str | None, branch: str | None, as_json: bool) -> None:
+    """Print a run, an episode's tree, or a branch's transcript.
+
+    Raises:
+        UsageError: there is no such run, episode or branch.
+    """
+    store = open_store(path)
+    if branch is not None:
+        _show_transcript(store.transcript(_branch_id(store, run, episode, branch)), as_json)
+    elif episode is not None:
+        _show_tree(store.tree(run, episode), as_json)
+    else:
+        _show_run(store, store.resolve(run), as_json)
+
+
+def _branch_id(store: Store, run: str, episode: str | None, branch: str) -> str:
+    """A branch's id, or the id that `path.turn` has in the episode."""
+    if "/" in branch or episode is None:
+        return branch
+    return f"{store.tree(run, episode).episode_id}/{branch}"
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+def _show_run(store: Store, run: RunRow, as_json: bool) -> None:
+    episodes = store.query(EPISODES, [run.run_id])
+    if as_json:
+        _print_json({**asdict(run), "episode_scores": episodes.dicts()})
+        return
+    console = _console()
+    table = _table("run", "name", "status", "episodes", "reward", "success", "faults", "started (UTC)", "time")
+    table.add_row(*_run_cells(run))
+    console.print(table)
+    table = _table("task/trial", "reward", "goals", "outcome", "turns", "branches", "error")
+    for row in episodes.dicts()[:LISTED]:
+        table.add_row(*_episode_cells(row))
+    console.print(table)
+    if len(episodes.rows) > LISTED:
+        query = f"from episode_scores where run_id = '{run.run_id}'"
+        console.print(f'the {LISTED} lowest of {len(episodes.rows)}; all of them: simkit sql "{query}"')
+    if episodes.rows:
+        first = episodes.rows[0]
+        console.print(f"one tree: simkit show {run.run_id} {first[0]}/{first[1]}")
+
+
+def _run_cells(run: RunRow) -> list[str]:
+    return [
+        run.run_id,
+        run.name,
+        run.status,
+        str(run.episodes),
+        _number(run.average_reward),
+        _number(run.success_rate),
+        str(run.faults),
+        f"{run.started_at:%Y-%m-%d %H:%M:%S}",
+        "" if run.seconds is None else f"{run.seconds:.1f} s",
+    ]
+
+
+def _episode_cells(row: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{row['task_id']}/{row['trial']}",
+        _number(row["reward"]),
+        f"{row['achieved']} of {row['goals']}",
+        str(row["outcome"] or "running"),
+        str(row["turns"]),
+        str(row["branches"]),
+        str(row["error"] or ""),
+    ]
+
+
+# --- an episode -------------------------------------------------------------------------------------------------------
+
+
+def _show_tree(tree: EpisodeTree, as_json: bool) -> None:
+    if as_json:
+        _print_json(asdict(tree))
+        return
+    from rich.text import Text
+
+    console = _console()
+    console.print(Text(tree.episode_id, "bold"))
+    if tree.instructions:
+        console.print(Text(tree.instructions))
+    reward = "not scored" if tree.reward is None else f"reward {tree.reward:.3f}"
+    console.print(Text(f"{reward}, {len(tree.achieved)} of {len(tree.goals)} goals, {tree.outcome or 'running'}"))
+    if tree.error:
+        console.print(Text(tree.error, "red"))
+    if tree.root is None:
+        console.print(Text("nothing of it has been recorded yet"))
+        return
+    console.print(_drawn(tree.root))
+    console.print(Text("★ golden   + successful   ✗ fault   · neither", "dim"))
+    best = tree.final_branch_id or tree.root.branch_id
+    place = best.removeprefix(f"{tree.episode_id}/")
+    target = f"{tree.run_id} {tree.task_id}/{tree.trial}"
+    console.print(f"one branch as a transcript: simkit show {target} --branch {place}", markup=False)
+
+
+def _drawn(root: TreeNode) -> Tree:
+    """The tree, a stretch without forks as one node of several lines."""
+    from rich.tree import Tree
+
+    label, node = _stretch(root)
+    drawn = Tree(label)
+    pending = [(drawn, node)]
+    while pending:
+        above, node = pending.pop()
+        for child in node.children:
+            label, last = _stretch(child)
+            pending.append((above.add(label), last))
+    return drawn
+
+
+def _stretch(node: TreeNode) -> tuple[Text, TreeNode]:
+    from rich.text import Text
+
+    lines = [_turn(node)]
+    while len(node.children) == 1:
+        node = node.children[0]
+        lines.append(_turn(node))
+    return Text("\n").join(lines), node
+
+
+def _turn(node: TreeNode) -> Text:
+    from rich.text import Text
+
+    mark, style = _mark(node)
+    line = Text(f"{mark} {node.path}.{node.turn}", style)
+    if node.credited or node.goals:
+        line.append(f" [{', '.join(node.credited or node.goals)}]", "bold")
+    if node.outcome:
+        line.append(f" {node.outcome}", "italic")
+    for call in node.calls:
+        line.append(f" {_cut(call, 60)}", "cyan")
+    if node.said:
+        line.append(f" “{_cut(node.said, 70)}”", "dim")
+    if node.error:
+        line.append(f" {node.error}", "red")
+    return line
+
+
+def _mark(node: TreeNode) -> tuple[str, str]:
+    if node.outcome and node.outcome.endswith("_fault"):
+        return "✗", "red"
+    if node.golden:
+        return "★", "bold yellow"
+    return ("+", "green") if node.successful else ("·", "")
+
+
+# --- a branch ---------------------------------------------------------------------------------------------------------
+
+
+def _show_transcript(transcript: Transcript, as_json: bool) -> None:
+    if as_json:
+        _print_json(asdict(transcript))
+        return
+    from rich.text import Text
+
+    console = _console()
+    console.print(Text(transcript.branch_id, "bold"))
+    for line in transcript.lines:
+        console.print(_spoken(line))
+
+
+STYLES = {"user": "green", "agent": "bold cyan", "tool": "magenta", "system": "dim", "runtime": "red"}
+
+
+def _spoken(line: Line) -> Text:
+    from rich.text import Text
+
+    text = Text(f"{line.turn:>3} {line.author:<8}", STYLES.get(line.author, ""))
+    content = line.message.get("content")
+    said = line.heard if line.heard is not None else content
+    if said:
+        text.append(said if isinstance(said, str) else json.dumps(said, ensure_ascii=False), "")
+    for call in line.message.get("tool_calls") or ():
+        text.append(f" → {call['function']['name']}({call['function']['arguments']})", "cyan")
+    return text
+
+
+# --- shared -----------------------------------------------------------------------------------------------------------
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, default=plain, ensure_ascii=False))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _cut(text: str, length: int) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= length else flat[: length - 1] + "…"

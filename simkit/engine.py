@@ -1,0 +1,160 @@
+"""The local engine: plays work units at the same time in one event loop, so many at once, and no task outlives it.
+
+A fault inside an episode is data: it is counted against the policy and the rest goes on. Anything else that is raised
+(a full disk, a mistake in a supervisor) ends the run. Results come in the order of the units, whatever finished first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+
+import anyio
+
+from simkit.components import Cast
+from simkit.errors import UsageError
+from simkit.events import Recorder
+from simkit.supervisors.base import Episode, Supervisor, WorkUnit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultPolicy:
+    """When faulted episodes make a run a failure (exit code 1).
+
+    Attributes:
+        fail_fast: the first faulted episode stops the run.
+        max_share: the largest share of faulted episodes, 0 to 1, that a finished run may have.
+    """
+
+    fail_fast: bool = False
+    max_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_share <= 1:
+            raise UsageError(f"the largest share of faulted episodes is {self.max_share}; give a number from 0 to 1")
+
+    def broken(self, faulted: int, episodes: int) -> str | None:
+        """Why so many faults are too many, None when they are not."""
+        if self.fail_fast and faulted:
+            return "an episode faulted and the run was told to stop at the first fault (--fail-fast)"
+        if episodes and faulted / episodes > self.max_share:
+            return (
+                f"{faulted} of {episodes} episodes faulted, more than the share of {self.max_share:g} that is allowed "
+                "(--max-faults)"
+            )
+        return None
+
+
+def is_faulted(episode: Episode) -> bool:
+    """Whether a component's failure ended the episode."""
+    return episode.outcome.endswith("_fault")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of a run while it goes: what a progress display reads, and what a stopped run still knows.
+
+    It is the `Watch` of every supervisor of the run. Single-threaded by construction: one event loop writes it.
+    """
+
+    planned: int = 0
+    running: int = 0
+    branches: int = 0
+    turns: int = 0
+    hits: int = 0
+    faulted: int = 0
+    reward_total: float = 0.0
+    scored: int = 0
+    started_at: float = field(default_factory=monotonic)
+    episodes: list[Episode] = field(default_factory=list[Episode])
+
+    def live(self, change: int) -> None:
+        """So many more (or fewer) branches are live."""
+        self.branches += change
+
+    def turn(self) -> None:
+        """An agent turn was played."""
+        self.turns += 1
+
+    def hit(self, goals: int) -> None:
+        """So many goals were taken."""
+        self.hits += goals
+
+    def finished(self, episode: Episode) -> None:
+        """An episode ended."""
+        self.episodes.append(episode)
+        self.faulted += is_faulted(episode)
+        if episode.reward is not None:
+            self.scored += 1
+            self.reward_total += episode.reward
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return monotonic() - self.started_at
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the planned episodes are done at the rate so far, None when that is not known yet."""
+        done = len(self.episodes)
+        return (self.planned - done) * self.seconds / done if done else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What every work unit of one call is played with."""
+
+    supervisor: Supervisor
+    cast: Cast
+    recorder: Recorder
+    tally: Tally
+    policy: FaultPolicy = FaultPolicy()
+
+
+async def play_units(stage: Stage, units: Sequence[WorkUnit], concurrency: int) -> tuple[Episode, ...]:
+    """Play units, at most `concurrency` at once, and return their episodes in the order of the units.
+
+    With a `fail_fast` policy the episodes may be fewer: those that had finished when the first fault came.
+
+    Raises:
+        UsageError: the concurrency is less than 1.
+        NotForkable: the supervisor branches and a component of the cast cannot.
+        StoreError: events could not be recorded.
+    """
+    if concurrency < 1:
+        raise UsageError(f"the concurrency is {concurrency}; it must be at least 1")
+    stage.tally.planned += len(units)
+    done: dict[int, Episode] = {}
+    waiting = iter(enumerate(units))
+    try:
+        async with anyio.create_task_group() as group:
+            for _ in range(min(concurrency, len(units))):
+                group.start_soon(_work, stage, waiting, done, group.cancel_scope)
+    except ExceptionGroup as errors:
+        raise sole_error(errors) from errors
+    return tuple(done[index] for index in sorted(done))
+
+
+async def _work(
+    stage: Stage, waiting: Iterator[tuple[int, WorkUnit]], done: dict[int, Episode], scope: anyio.CancelScope
+) -> None:
+    for index, unit in waiting:
+        stage.tally.running += 1
+        try:
+            episode = await stage.supervisor.play(stage.cast, unit, stage.recorder, stage.tally)
+        finally:
+            stage.tally.running -= 1
+        done[index] = episode
+        stage.tally.finished(episode)
+        if stage.policy.fail_fast and is_faulted(episode):
+            scope.cancel()
+        await anyio.lowlevel.checkpoint()
+
+
+def sole_error(group: ExceptionGroup[Exception]) -> Exception:
+    """The first error inside a task group's wrapping: what the caller needs to read."""
+    error: Exception = group
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,286 @@
+"""Components by name: an entry point (`scripted`), `path/to/file.py:Class` or `package.module:Class`.
+
+Any of them may carry constructor options: `scripted,error_rate=0.2,habits=drop:people`. Nothing is registered: names
+are looked up when asked for, among the entry points of what is installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from hashlib import sha256
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar, get_type_hints
+
+from simkit.errors import ComponentNotFound, SimkitError, UsageError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """One kind of component: how messages call it, its group of entry points, the class it must inherit from."""
+
+    noun: str
+    group: str
+    base: type[T]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A component as a user writes it: where it is, and the options of its constructor as text."""
+
+    target: str
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def parse_reference(text: str) -> Reference:
+    """`NAME,key=value,key=value`; a piece without `=` belongs to the value before it (`habits=a,b`).
+
+    Raises:
+        UsageError: the name is empty, an option comes before any key, or a key comes twice.
+    """
+    target, *pieces = text.split(",")
+    options: dict[str, str] = {}
+    key = ""
+    for piece in pieces:
+        name, equals, value = piece.partition("=")
+        if equals and name.strip() in options:
+            raise UsageError(f"`{text}` gives the option `{name.strip()}` twice; give it once")
+        if not equals and not key:
+            raise UsageError(f"`{piece}` in `{text}` is no option; write options as NAME,key=value,key=value")
+        key = name.strip() if equals else key
+        options[key] = value if equals else f"{options[key]},{piece}"
+    if not target.strip():
+        raise UsageError(f"`{text}` names no component; write NAME,key=value or path/to/file.py:Class")
+    return Reference(target.strip(), options)
+
+
+def available(group: str) -> tuple[str, ...]:
+    """The names that installed packages offer in a group of entry points, sorted."""
+    return tuple(sorted({point.name for point in entry_points(group=group)}))
+
+
+def load(kind: Kind[T], text: str, given: Mapping[str, Any] | None = None, **options: Any) -> T:
+    """Build the component that `text` names.
+
+    Args:
+        kind: what it must be.
+        text: name, place, and options as text.
+        given: values offered to the constructor if it has a parameter of that name (`world`).
+        options: further constructor options; None stands for "not set".
+
+    Raises:
+        ComponentNotFound: no such component; the message lists what there is.
+        UsageError: the user's file fails to import, or the constructor refuses its options.
+    """
+    reference = parse_reference(text)
+    factory = find_class(kind, reference.target)
+    wanted = {**{key: value for key, value in options.items() if value is not None}, **reference.options}
+    where = f"{kind.noun} `{reference.target}`"
+    arguments = {**_offered(factory, given or {}), **_converted(factory, wanted, where)}
+    try:
+        return factory(**arguments)
+    except SimkitError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{where} cannot be built: {_place(error)}") from error
+
+
+def find_class(kind: Kind[T], target: str) -> type[T]:
+    """The class a target names.
+
+    Raises:
+        ComponentNotFound: there is none, or it is not of this kind.
+        UsageError: the user's file fails to import.
+    """
+    found = find_object(kind.noun, kind.group, target, lambda module: _only_class(module, kind))
+    if not (inspect.isclass(found) and issubclass(found, kind.base)):
+        name = f"{kind.base.__module__}.{kind.base.__qualname__}"
+        raise ComponentNotFound(f"`{target}` is no {kind.noun}: it must be a class that inherits from {name}")
+    return found
+
+
+def find_object(noun: str, group: str, target: str, choose: Any) -> object:
+    """What an entry point, a file or a module holds under a target.
+
+    `choose(module)` picks the object of a file that was named without one, or gives None.
+
+    Raises:
+        ComponentNotFound: there is none; the message lists what there is.
+        UsageError: the file fails to import.
+    """
+    place, colon, attribute = target.rpartition(":")
+    place, attribute = (place, attribute) if colon else (target, "")
+    if place.endswith(".py"):
+        module = import_file(Path(place))
+        return _attribute(module, attribute, target, noun) if attribute else _chosen(module, target, noun, choose)
+    if colon:
+        return _attribute(_import_module(place, noun, group), attribute, target, noun)
+    return _entry_point(noun, group, target)
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a user's file under a name of its own, so that it hides no installed module.
+
+    Its folder is put last on the import path, so that it can import its neighbours. Unchanged files are imported once.
+
+    Raises:
+        ComponentNotFound: there is no such file.
+        UsageError: it fails to import; the message gives file and line.
+    """
+    if not path.is_file():
+        raise ComponentNotFound(f"there is no file {path} (looked in {Path.cwd()})")
+    source = path.resolve()
+    digest = sha256(str(source).encode() + source.read_bytes()).hexdigest()[:12]
+    name = f"simkit_user_{source.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    _see_folder(source.parent)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UsageError(f"{path} cannot be imported: {_place(error)}") from error
+    return module
+
+
+def nearest(word: str, known: tuple[str, ...]) -> str:
+    """`; did you mean ...?` when a known word is near, else nothing."""
+    close = get_close_matches(word, known, n=1)
+    return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def _see_folder(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def _import_module(name: str, noun: str, group: str) -> ModuleType:
+    _see_folder(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ComponentNotFound(f"there is no module `{name}`; {_listing(noun, group)}") from error
+        raise UsageError(f"the module `{name}` cannot be imported: {_place(error)}") from error
+    except Exception as error:
+        raise UsageError(f"the module `{name}` cannot be imported: {_place(error)}") from error
+
+
+def _attribute(module: ModuleType, attribute: str, target: str, noun: str) -> object:
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        names = tuple(name for name in vars(module) if not name.startswith("_"))
+        raise ComponentNotFound(
+            f"no {noun} `{target}`: {module.__file__} has no `{attribute}`{nearest(attribute, names)}"
+        ) from None
+
+
+def _chosen(module: ModuleType, target: str, noun: str, choose: Any) -> object:
+    found = choose(module)
+    if found is None:
+        raise ComponentNotFound(f"{target} does not hold exactly one {noun}; say which: {target}:NAME")
+    return found
+
+
+def _only_class(module: ModuleType, kind: Kind[Any]) -> object:
+    own = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and value.__module__ == module.__name__ and issubclass(value, kind.base)
+    ]
+    return own[0] if len(own) == 1 else None
+
+
+def _entry_point(noun: str, group: str, name: str) -> object:
+    point = next(iter(entry_points(group=group, name=name)), None)
+    if point is None:
+        hint = nearest(name, available(group))
+        raise ComponentNotFound(f"no {noun} is called `{name}`{hint}; {_listing(noun, group)}")
+    return _loaded(point, noun)
+
+
+def _loaded(point: EntryPoint, noun: str) -> object:
+    try:
+        return point.load()
+    except SimkitError:
+        raise
+    except Exception as error:
+        raise UsageError(f"the installed {noun} `{point.name}` ({point.value}) fails: {_place(error)}") from error
+
+
+def _listing(noun: str, group: str) -> str:
+    names = ", ".join(available(group)) or "none"
+    return f"installed: {names}; or give your own {noun} as path/to/file.py:NAME or package.module:NAME"
+
+
+def _place(error: Exception) -> str:
+    """What went wrong, with the last file and line of it."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    place = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
+    return f"{place}{type(error).__name__}: {error}"
+
+
+# --- constructor options ----------------------------------------------------------------------------------------------
+
+
+def _parameters(factory: type[Any]) -> dict[str, inspect.Parameter]:
+    if factory.__init__ is object.__init__:
+        return {}
+    return dict(inspect.signature(factory).parameters)
+
+
+def _offered(factory: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    known = _parameters(factory)
+    return {key: value for key, value in given.items() if key in known}
+
+
+def _converted(factory: type[Any], wanted: Mapping[str, Any], where: str) -> dict[str, Any]:
+    if not wanted:
+        return {}
+    known = _parameters(factory)
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    names = tuple(name for name, one in known.items() if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD))
+    for key in wanted:
+        if key not in names and not open_ended:
+            offered = ", ".join(name for name in names if name != "world") or "none"
+            raise UsageError(f"{where} has no option `{key}`{nearest(key, names)}; its options: {offered}")
+    hints = _hints(factory)
+    return {key: _convert(value, hints.get(key, str), f"{where}: option `{key}`") for key, value in wanted.items()}
+
+
+def _hints(factory: type[Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(factory.__init__, include_extras=True)
+    except (NameError, TypeError):
+        return {}
+
+
+def _convert(value: Any, annotation: Any, where: str) -> Any:
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic.errors import PydanticSchemaGenerationError
+
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise UsageError(f"{where} is `{value}`: {error.errors()[0]['msg']}") from error
+    except (PydanticSchemaGenerationError, TypeError):
+        return value

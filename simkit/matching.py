@@ -1,0 +1,80 @@
+"""How the parameters of a tool call are compared with what a goal asks for.
+
+Two readings. `lenient` is the sound one: case, apostrophes and padding do not matter, numbers and booleans are read as
+the words people use, every spelling of "I don't care" is no constraint. Literal reading (`lenient=False`) is what the
+published ToolWOZ release does, kept so that scores stay comparable with the paper's: only strings are folded, and a
+"don't care" counts as empty only in the spellings listed in `NO_WISH`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+NO_WISH = frozenset({"", "dontcare", "dont care", "don't care", "do n't care", "not mentioned"})
+"""Values that stand for "no constraint" in MultiWOZ annotations."""
+
+_NO_WISH_FOLDED = frozenset(word.replace("'", "") for word in NO_WISH)
+_SHORT_TIME = re.compile(r"\d:\d\d")
+
+
+def fold(text: str) -> str:
+    """`text` in lower case and without apostrophes: "Rosa's" and "rosas" are the same name."""
+    return text.lower().replace("'", "")
+
+
+def clean(parameters: Mapping[str, Any], *, lenient: bool = True) -> dict[str, Any]:
+    """The parameters that constrain something, with their values folded for comparison.
+
+    Lists and objects are kept as they are; they equal no value of a goal.
+    """
+    if lenient:
+        folded = {key: plain(value) for key, value in parameters.items()}
+        return {key: value for key, value in folded.items() if value is not None}
+    return {
+        key: fold(value) if isinstance(value, str) else _comparable(value)
+        for key, value in parameters.items()
+        if not (isinstance(value, str) and value in NO_WISH)
+    }
+
+
+def plain(value: object) -> Any:
+    """One value, read leniently; None when it is no constraint, and lists and objects as they are."""
+    match value:
+        case None:
+            return None
+        case bool():
+            return "yes" if value else "no"
+        case int() | float():
+            return f"{value:g}" if isinstance(value, float) else str(value)
+        case str():
+            text = " ".join(fold(value).split())
+            if text in _NO_WISH_FOLDED:
+                return None
+            return f"0{text}" if _SHORT_TIME.fullmatch(text) else text
+        case _:
+            return _comparable(value)
+
+
+def _comparable(value: object) -> Any:
+    """Lists as tuples, so that a list in a call can equal one in a frozen goal."""
+    return tuple(cast("list[object]", value)) if isinstance(value, list) else value
+
+
+def covers(whole: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
+    """Whether every parameter of `part` is in `whole` with an equal value (both cleaned before)."""
+    return all(key in whole and whole[key] == value for key, value in part.items())
+
+
+def compound(value: object) -> bool:
+    """Whether a JSON value is a list or an object, which no tool of a travel world takes."""
+    return isinstance(value, (list, dict, tuple))
+
+
+def first_row(value: object) -> Mapping[str, Any] | None:
+    """The first entity of a search's answer, None when there is none."""
+    if isinstance(value, (list, tuple)):
+        rows = cast("list[object] | tuple[object, ...]", value)
+        value = rows[0] if rows else None
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) and value else None

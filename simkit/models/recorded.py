@@ -1,0 +1,92 @@
+"""A model that records every attempt of another one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from simkit.events import ModelCall, Recorder
+from simkit.ids import branch_id, episode_id
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where times come from: `now` in seconds since the epoch, `timer` in seconds from anywhere, never backwards."""
+
+    now: Callable[[], float] = time.time
+    timer: Callable[[], float] = time.perf_counter
+
+
+class RecordedModel:
+    """Answers as `model` does, and tells `recorder` of each attempt, the failed and the cancelled ones too.
+
+    Wrap a provider with it inside the retries, so that each attempt counts. With `bodies=False` requests are recorded
+    by their hash alone, which saves most of the space and still allows replay.
+    """
+
+    def __init__(
+        self,
+        model: ChatModel,
+        recorder: Recorder,
+        run_id: str,
+        *,
+        bodies: bool = True,
+        clock: Clock | None = None,
+    ) -> None:
+        self._model = model
+        self._recorder = recorder
+        self._run_id = run_id
+        self._bodies = bodies
+        self._clock = clock or Clock()
+
+    @property
+    def name(self) -> str:
+        """The name of the model that answers."""
+        return self._model.name
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """The answer of the model, recorded; whatever it raises is recorded and raised."""
+        attempt = _Attempt(self._clock.now(), self._clock.timer(), request.to_openai())
+        try:
+            response = await self._model.complete(request, key)
+        except Exception as error:
+            self._record(key, attempt, None, f"{type(error).__name__}: {error}")
+            raise
+        except BaseException:
+            self._record(key, attempt, None, "cancelled")
+            raise
+        self._record(key, attempt, response, None)
+        return response
+
+    def _record(self, key: CallKey, attempt: _Attempt, response: ChatResponse | None, error: str | None) -> None:
+        usage = response.usage if response else Usage()
+        episode = episode_id(self._run_id, key.turn.task_id, key.turn.trial)
+        self._recorder.record(
+            ModelCall(
+                episode_id=episode,
+                branch_id=branch_id(episode, key.turn.path, key.turn.turn),
+                role=key.role,
+                step=key.call,
+                attempt=key.attempt,
+                model=(response and response.model) or self.name,
+                request_hash=request_hash(self.name, attempt.body),
+                request=attempt.body if self._bodies else None,
+                response=response.to_json() if response else None,
+                error=error,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                cost=usage.cost,
+                seconds=self._clock.timer() - attempt.started,
+                at=attempt.at,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    at: float
+    started: float
+    body: Mapping[str, Any]

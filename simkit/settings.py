@@ -1,0 +1,43 @@
+"""What a user sets once for all commands, in the environment: `SIMKIT_STORE`, `SIMKIT_CONCURRENCY`, `SIMKIT_SEED`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from simkit.errors import UsageError
+
+
+class Settings(BaseSettings):
+    """Defaults of every run; an argument or a flag wins over them.
+
+    Attributes:
+        store: the folder that results go to.
+        concurrency: episodes played at once.
+        seed: the seed everything random in a run is derived from.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SIMKIT_", frozen=True, extra="ignore")
+
+    store: Path = Path("simkit-store")
+    concurrency: Annotated[int, Field(ge=1)] = 16
+    seed: int = 0
+
+
+def read_settings() -> Settings:
+    """The settings of this process's environment.
+
+    Raises:
+        UsageError: a variable has a value that cannot be used; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"SIMKIT_{str(problem['loc'][0]).upper()}={problem.get('input')}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise UsageError("the environment has a setting that cannot be used: " + "; ".join(lines)) from error

@@ -1,0 +1,102 @@
+"""What a run came to, as one printable value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from simkit.engine import is_faulted
+from simkit.statistics import Estimate, cluster_bootstrap, pass_hat, wilson
+from simkit.supervisors.base import Episode
+
+SUCCESS = 1.0 - 1e-9
+"""A reward from here on is a success: shares of weights need not add up to exactly 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Scores and counts of a run's episodes; the same seed gives the same summary.
+
+    Attributes:
+        episodes: episodes played; `scored` of them have a reward, the others are left out of every average.
+        reward: average reward, success_rate: share of episodes with reward 1; None when nothing was scored.
+        pass_k: pass^1 ... pass^k for k trials a task.
+        faulted: episodes ended by a component's failure; `faults` counts failed branches of all episodes.
+        extra: further named numbers a recipe wants shown.
+    """
+
+    episodes: int
+    scored: int
+    reward: Estimate | None
+    success_rate: Estimate | None
+    pass_k: tuple[float, ...]
+    faulted: int
+    faults: int
+    turns: int
+    branches: int
+    tool_calls: int
+    outcomes: Mapping[str, int]
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as JSON-able values; an interval is `{value, low, high}`."""
+        return {
+            "episodes": self.episodes,
+            "scored": self.scored,
+            "reward": _interval(self.reward),
+            "success_rate": _interval(self.success_rate),
+            "pass_k": list(self.pass_k),
+            "faulted": self.faulted,
+            "faults": self.faults,
+            "turns": self.turns,
+            "branches": self.branches,
+            "tool_calls": self.tool_calls,
+            "outcomes": dict(self.outcomes),
+            **self.extra,
+        }
+
+
+def summarise(episodes: Sequence[Episode], **extra: Any) -> Summary:
+    """The summary of some episodes; the order they come in does not matter."""
+    ordered = sorted(episodes, key=lambda episode: (episode.task_id, episode.trial))
+    rewards = _by_task(ordered)
+    successes = [[reward >= SUCCESS for reward in group] for group in rewards]
+    trials = max((len(group) for group in successes), default=0)
+    outcomes = sorted({episode.outcome for episode in ordered})
+    return Summary(
+        episodes=len(ordered),
+        scored=sum(len(group) for group in rewards),
+        reward=cluster_bootstrap(rewards) if rewards else None,
+        success_rate=_success_rate(successes),
+        pass_k=tuple(found for k in range(1, trials + 1) if (found := pass_hat(successes, k)) is not None),
+        faulted=sum(is_faulted(episode) for episode in ordered),
+        faults=sum(episode.faults for episode in ordered),
+        turns=sum(episode.turns for episode in ordered),
+        branches=sum(episode.branches for episode in ordered),
+        tool_calls=sum(episode.tool_calls for episode in ordered),
+        outcomes={name: sum(episode.outcome == name for episode in ordered) for name in outcomes},
+        extra=extra,
+    )
+
+
+def _by_task(episodes: Sequence[Episode]) -> list[list[float]]:
+    groups: dict[str, list[float]] = {}
+    for episode in episodes:
+        if episode.reward is not None:
+            groups.setdefault(episode.task_id, []).append(episode.reward)
+    return list(groups.values())
+
+
+def _success_rate(successes: Sequence[Sequence[bool]]) -> Estimate | None:
+    if not successes:
+        return None
+    if all(len(group) == 1 for group in successes):
+        return wilson(sum(group[0] for group in successes), len(successes))
+    return cluster_bootstrap([[float(success) for success in group] for group in successes])
+
+
+def _interval(estimate: Estimate | None) -> dict[str, float] | None:
+    if estimate is None:
+        return None
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}

@@ -1,0 +1,277 @@
+"""The stage an episode is played on: who plays, from where, and how every episode begins and ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import anyio
+import orjson
+
+from simkit.actors import ActorRef, Request
+from simkit.components import (
+    AgentStart,
+    CallRecord,
+    Cast,
+    EpisodeReward,
+    Hit,
+    ListGoals,
+    ScoreEpisode,
+    StartAgent,
+    StartTools,
+    State,
+    ToolsStart,
+)
+from simkit.conversation import Conversation, Entry
+from simkit.errors import AgentFault, Fault, RewardFault, StoreError, ToolFault, UsageError, boundary
+from simkit.events import EpisodeFinished, EpisodeStarted, MessageRow, Outcome, Recorder, ToolsetSeen
+from simkit.ids import TurnKey
+from simkit.limits import Limits
+from simkit.messages import ToolSpec
+from simkit.state import BranchState
+from simkit.supervisors.base import Episode, Watch, WorkUnit
+from simkit.tasks import Goal
+
+if TYPE_CHECKING:
+    from simkit.tasks import Task
+
+R = TypeVar("R")
+
+LAST_COMMIT_SECONDS = 5.0
+"""How long a cancelled episode may take to write down what it had recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Everybody and everything an episode is played with; the same for all its branches."""
+
+    cast: Cast
+    unit: WorkUnit
+    limits: Limits
+    recorder: Recorder
+    watch: Watch
+    goals: tuple[Goal, ...] = ()
+    specs: tuple[ToolSpec, ...] = ()
+
+    @property
+    def task(self) -> Task:
+        """The task that is played."""
+        return self.unit.task
+
+    def key(self, path: str, turn: int) -> TurnKey:
+        """The key of one turn at one place of the tree."""
+        return TurnKey(self.unit.run_seed, self.unit.task.id, self.unit.trial, path, turn)
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The end of the path an episode is scored by."""
+
+    branch_id: str | None
+    conversation: Conversation
+    world: State = None
+    calls: tuple[CallRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How an episode came to its end, before it is scored; `scored` is False when a fault made it worthless."""
+
+    outcome: Outcome
+    final: Final
+    achieved: tuple[Hit, ...] = ()
+    turns: int = 0
+    branches: int = 0
+    faults: int = 0
+    tool_calls: int = 0
+    error: str | None = None
+    scored: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A stage that is set: the state before anybody has spoken. `fault` when setting it failed."""
+
+    stage: Stage
+    state: BranchState = field(default_factory=lambda: BranchState(Conversation()))
+    fault: Fault | None = None
+
+
+def fault_outcome(fault: Fault) -> Outcome:
+    """What the store calls the end of a branch by this fault."""
+    return cast("Outcome", f"{fault.component}_fault")
+
+
+def where(who: str, ref: ActorRef, key: TurnKey) -> str:
+    """What was being done, for the messages of faults."""
+    return f"{who} `{ref.name}`, turn {key.turn} of {key.task_id} at {key.path or 'the root'}"
+
+
+async def consult(ref: ActorRef, request: Request[R], kind: type[R], fault: type[Fault], place: str) -> R:
+    """Ask a component, attribute whatever it raises, and check the type of its reply.
+
+    Raises:
+        Fault: the component raised, or replied with something else than a `kind`.
+    """
+    with boundary(fault, place):
+        reply: object = await ref.ask(request)
+    if not isinstance(reply, kind):
+        raise fault(f"{place}: {type(request).__name__} was answered with {reply!r:.80}; return a {kind.__name__}")
+    return reply
+
+
+def message_row(before: Conversation, entry: Entry) -> MessageRow:
+    """An entry as the store keeps it, with the digest of all that came before it."""
+    return MessageRow(
+        seq=len(before),
+        turn=entry.turn,
+        step=entry.step,
+        author=entry.author,
+        message=entry.message.to_openai(),
+        heard=entry.heard,
+        prompt=before.digest.hex(),
+    )
+
+
+def toolset(specs: tuple[ToolSpec, ...]) -> ToolsetSeen:
+    """Tool definitions under the name that follows from them."""
+    tools = tuple(spec.to_openai() for spec in specs)
+    digest = blake2b(orjson.dumps(tools, option=orjson.OPT_SORT_KEYS), digest_size=8)
+    return ToolsetSeen(toolset_id=digest.hexdigest(), tools=tools)
+
+
+async def set_stage(stage: Stage, supervisor: str) -> Scene:
+    """Ask everybody what they bring, and record that the episode began.
+
+    Raises:
+        UsageError: a component needs something of the caller first (data that is missing, say).
+    """
+    scene = await _set(stage)
+    tools = toolset(scene.stage.specs)
+    stage.recorder.record(tools)
+    stage.recorder.record(
+        EpisodeStarted(
+            episode_id=stage.unit.episode_id,
+            run_id=stage.unit.run_id,
+            task_id=stage.task.id,
+            trial=stage.unit.trial,
+            supervisor=supervisor,
+            toolset_id=tools.toolset_id,
+            goals=tuple(goal.key for goal in scene.stage.goals),
+            at=time.time(),
+        )
+    )
+    return scene
+
+
+async def _set(stage: Stage) -> Scene:
+    try:
+        return await _ask_everybody(stage)
+    except Fault as fault:
+        if isinstance(fault.__cause__, UsageError):
+            raise fault.__cause__ from fault
+        return Scene(stage, fault=fault)
+
+
+async def _ask_everybody(stage: Stage) -> Scene:
+    players, key = stage.cast, stage.key("", 0)
+    place = where("reward", players.reward, key)
+    goals = await consult(players.reward, ListGoals(stage.task), tuple, RewardFault, place)
+    place = where("tools", players.tools, key)
+    tools = await consult(players.tools, StartTools(stage.task), ToolsStart, ToolFault, place)
+    place = where("agent", players.agent, key)
+    agent = await consult(players.agent, StartAgent(tools.specs, tools.policy), AgentStart, AgentFault, place)
+    conversation = Conversation() if agent.system is None else Conversation((Entry.system(agent.system),))
+    ready = Stage(stage.cast, stage.unit, stage.limits, stage.recorder, stage.watch, goals, tools.specs)
+    return Scene(ready, BranchState(conversation, agent=agent.state, world=tools.state))
+
+
+async def play_episode(stage: Stage, supervisor: str, act: Callable[[Scene], Awaitable[Ending]]) -> Episode:
+    """Play an episode from curtain to curtain; `act` plays what is between, when there is something to play for.
+
+    A task without goals is recorded with the outcome `no_goals` and not played.
+    """
+    async with committed(stage.recorder):
+        scene = await set_stage(stage, supervisor)
+        if scene.fault is not None:
+            ending = broken(scene.fault)
+        elif not scene.stage.goals:
+            ending = Ending(outcome="no_goals", final=Final(None, scene.state.conversation), scored=False)
+        else:
+            ending = await act(scene)
+        return await _finish(scene.stage, ending)
+
+
+def broken(fault: Fault) -> Ending:
+    """The ending of an episode that a fault stopped before its first turn."""
+    final = Final(None, Conversation())
+    return Ending(outcome=fault_outcome(fault), final=final, faults=1, error=str(fault), scored=False)
+
+
+async def _finish(stage: Stage, ending: Ending) -> Episode:
+    reward: EpisodeReward | None = None
+    outcome, error, faults = ending.outcome, ending.error, ending.faults
+    if ending.scored:
+        try:
+            reward = await _score(stage, ending)
+        except Fault as fault:
+            outcome, error, faults = fault_outcome(fault), str(fault), faults + 1
+    episode = Episode(
+        episode_id=stage.unit.episode_id,
+        task_id=stage.task.id,
+        trial=stage.unit.trial,
+        reward=None if reward is None else reward.value,
+        outcome=outcome,
+        goals=tuple(goal.key for goal in stage.goals),
+        achieved=tuple(hit.goal for hit in ending.achieved),
+        final_branch_id=ending.final.branch_id,
+        turns=ending.turns,
+        branches=ending.branches,
+        faults=faults,
+        tool_calls=ending.tool_calls,
+        error=error,
+    )
+    stage.recorder.record(_finished(episode, reward))
+    return episode
+
+
+async def _score(stage: Stage, ending: Ending) -> EpisodeReward:
+    final, reward = ending.final, stage.cast.reward
+    request = ScoreEpisode(stage.task, stage.goals, ending.achieved, final.calls, final.conversation, final.world)
+    place = f"reward `{reward.name}`, end of {stage.task.id}"
+    return await consult(reward, request, EpisodeReward, RewardFault, place)
+
+
+def _finished(episode: Episode, reward: EpisodeReward | None) -> EpisodeFinished:
+    return EpisodeFinished(
+        episode_id=episode.episode_id,
+        reward=episode.reward,
+        outcome=episode.outcome,
+        achieved=episode.achieved,
+        parts=tuple(asdict(part) for part in reward.parts) if reward else (),
+        final_branch_id=episode.final_branch_id,
+        turns=episode.turns,
+        branches=episode.branches,
+        faults=episode.faults,
+        error=episode.error,
+        at=time.time(),
+    )
+
+
+@asynccontextmanager
+async def committed(recorder: Recorder) -> AsyncGenerator[None]:
+    """Commit at the end, and also when cancelled: the one place where a cancelled episode still waits.
+
+    A store that fails while the episode is being cancelled is not reported here: the cancellation goes first.
+    """
+    try:
+        yield
+    except anyio.get_cancelled_exc_class():
+        with anyio.move_on_after(LAST_COMMIT_SECONDS, shield=True), suppress(StoreError):
+            await recorder.commit()
+        raise
+    await recorder.commit()

@@ -1,0 +1,26 @@
+"""What pyright must infer; running it proves nothing, type-checking it does."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from simkit.actors import ActorRef, Request
+from simkit.components import Act, Decision, ListGoals, ScoreEpisode, Speak, UserTurn
+from simkit.components import EpisodeReward as Score
+from simkit.tasks import Goal
+
+
+async def typed_asks(ref: ActorRef, act: Act, speak: Speak, goals: ListGoals, episode: ScoreEpisode) -> None:
+    assert_type(await ref.ask(act), Decision)
+    assert_type(await ref.ask(act, timeout=1.0), Decision)
+    assert_type(await ref.ask(speak), UserTurn)
+    assert_type(await ref.ask(goals), tuple[Goal, ...])
+    assert_type(await ref.ask(episode), Score)
+
+
+def upcast(request: Request[Decision]) -> Request[object]:
+    return request
+
+
+def test_a_request_names_its_reply_at_run_time_too() -> None:
+    assert Act.__orig_bases__ == (Request[Decision],)  # type: ignore[attr-defined]

@@ -1,0 +1,119 @@
+"""What README.md and docs/ show is what happens: their recipes, programs, queries and commands are run here.
+
+The fences say how a block is read: `python` that defines an async function taking `run` is a recipe, run through the command
+line; other `python` is a program; `sql` is asked of a store with one harvest and two rollouts; `sh` is run line by line
+where the line starts with `simkit`. A block behind the comment `<!-- not run by the tests: reason -->` is left out.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from simkit.cli import main
+from simkit.store import Store
+
+ROOT = Path(__file__).parents[2]
+FENCE = re.compile(
+    r"(?P<skip><!-- not run by the tests: [^>]+ -->\n)?^```(?P<kind>\w+)[^\n]*\n(?P<text>.*?)^```", re.M | re.S
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block, and where it stands."""
+
+    file: Path
+    line: int
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file.name}:{self.line}"
+
+
+def blocks(*kinds: str) -> list[Block]:
+    found: list[Block] = []
+    for file in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = file.read_text()
+        for match in FENCE.finditer(text):
+            if match["kind"] in kinds and not match["skip"]:
+                found.append(Block(file, text.count("\n", 0, match.start()) + 1, match["kind"], match["text"]))
+    return found
+
+
+def is_recipe(block: Block) -> bool:
+    return re.search(r"^async def \w+\(\s*run\b", block.text, re.M) is not None
+
+
+def recipes() -> list[Block]:
+    return [block for block in blocks("python") if is_recipe(block)]
+
+
+def programs() -> list[Block]:
+    return [block for block in blocks("python") if not is_recipe(block)]
+
+
+def simkit(*words: str) -> int:
+    try:
+        main(list(words))
+    except SystemExit as exit:
+        return exit.code if isinstance(exit.code, int) else int(exit.code is not None)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store as a reader of the README has it: a harvest named `demo` and a rollout with two trials."""
+    folder = tmp_path_factory.mktemp("docs") / "simkit-store"
+    common = ("--store", str(folder), "--quiet")
+    assert simkit("run", "josh", "--tasks", "6", "--beam", "4", "--name", "demo", *common) == 0
+    assert simkit("run", "rollout", "--tasks", "6", "--trials", "2", *common) == 0
+    return folder
+
+
+def test_the_readme_shows_what_the_issue_asks_for() -> None:
+    assert len([block for block in blocks("sql") if block.file.name == "README.md"]) >= 5
+    (recipe,) = [block for block in recipes() if block.file.name == "README.md"]
+    assert len([line for line in recipe.text.splitlines() if line.strip()]) <= 25
+
+
+@pytest.mark.parametrize("block", recipes(), ids=str)
+def test_recipe(block: Block, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = re.search(r"^async def (\w+)\(\s*run\b", block.text, re.M)
+    assert name is not None
+    file = tmp_path / f"{name[1]}.py"
+    file.write_text(block.text)
+    assert simkit("run", str(file), "--tasks", "2", "--store", str(tmp_path / "store")) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("block", programs(), ids=str)
+def test_program(block: Block, store: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", block.text], cwd=store.parent, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", blocks("sql"), ids=str)
+def test_query(block: Block, store: Path) -> None:
+    result = Store(store).query(block.text)
+    assert result.columns
+    assert result.rows, "the query is fine, but shows a reader nothing"
+
+
+@pytest.mark.parametrize("block", blocks("sh"), ids=str)
+def test_commands(
+    block: Block, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(store.parent)
+    for line in block.text.replace("\\\n", " ").splitlines():
+        if line.startswith("simkit "):
+            words = shlex.split(line, comments=True)[1:]
+            assert simkit(*words) == 0, f"{line}\n{capsys.readouterr().err}"

@@ -1,0 +1,87 @@
+"""The search of the release, step by step: same leaves, winners, goals, marks, rewards and conversations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from differences_search import DIFFERENCES, Difference, faulted_and_rewarded, first_user_exception
+from retold import Retold, Setting, expected_messages, expected_steps, search
+from stub import FirstRound, Trace, available, traces
+
+from simkit.rewards.goal_calls import GoalCalls
+from simkit.tasks import Task
+from simkit.tools.toolwoz import ToolwozWorld
+
+pytestmark = pytest.mark.anyio
+
+each_trace = pytest.mark.parametrize("trace", available(), ids=lambda trace: getattr(trace, "name", "none"))
+
+
+def assert_same(ours: Retold, trace: Trace, until: int | None) -> None:
+    """Equal steps, up to the step in which a user raised; of that step, what the agents did."""
+    expected = expected_steps(trace)
+    for index, step in enumerate(expected[: None if until is None else until + 1]):
+        told: dict[str, Any] = ours.steps[index]
+        if index == until:
+            told, step = ({k: v for k, v in one.items() if "users" not in k} for one in (told, step))
+        assert told == step, f"{trace.name}, step {index}"
+    if until is None:
+        assert len(ours.steps) == len(expected)
+
+
+def assert_same_end(ours: Retold, trace: Trace) -> None:
+    assert ours.episode.reward == trace.data["final_reward"]
+    recorded = trace.data["training_examples"]
+    assert ours.examples == [(expected_messages(trace, indices), won, golden) for indices, won, golden in recorded]
+    leaves = {path: expected_messages(trace, inner) for path, (_, inner) in trace.data["final_leaves"].items()}
+    assert ours.leaves == leaves
+
+
+@each_trace
+async def test_every_step_and_the_end_are_those_of_the_release(trace: Trace) -> None:
+    ours, until = await search(trace), first_user_exception(trace)
+    assert_same(ours, trace, until)
+    if until is None:
+        assert_same_end(ours, trace)
+
+
+@pytest.fixture(scope="module")
+def goal_tasks(toolwoz: ToolwozWorld) -> dict[str, Task]:
+    return {task.id: task for split in ("full_test", "val", "train") for task in toolwoz.tasks(split)}
+
+
+@each_trace
+async def test_the_same_on_our_toolwoz_with_our_reward(
+    trace: Trace, toolwoz: ToolwozWorld, goal_tasks: dict[str, Task]
+) -> None:
+    reward = GoalCalls(toolwoz, search_forgets_booking=True)
+    chosen = FirstRound(reward) if trace.style == "single" else reward
+    task = goal_tasks[trace.conversation]
+    ours = await search(trace, Setting(tools=toolwoz.tools(), reward=chosen, task=task))
+    until = first_user_exception(trace)
+    assert_same(ours, trace, until)
+    if until is None:
+        assert_same_end(ours, trace)
+
+
+@each_trace
+async def test_faults_change_nothing_before_one_of_them_had_earned_a_reward(trace: Trace) -> None:
+    ours = await search(trace, Setting(faults=True))
+    rewarded = min((index for index, _ in faulted_and_rewarded(trace)), default=None)
+    if rewarded is not None:
+        assert ours.steps[:rewarded] == expected_steps(trace)[:rewarded]
+        return
+    until = first_user_exception(trace)
+    assert_same(ours, trace, until)
+    if until is None:
+        assert_same_end(ours, trace)
+
+
+@pytest.mark.parametrize("difference", DIFFERENCES, ids=lambda difference: f"quirk {difference.quirk}")
+async def test_a_deliberate_difference(difference: Difference) -> None:
+    concerned = [trace for trace in traces() if difference.applies(trace)]
+    if not concerned:
+        pytest.skip(f"no trace of these recordings shows quirk {difference.quirk}: {difference.release}")
+    for trace in concerned:
+        difference.shown(trace, await search(trace, difference.setting(trace)))

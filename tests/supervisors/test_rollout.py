@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import pytest
+from players import Players, play, reach, say, use
+
+from simkit.components import Act, Speak, UserTurn
+from simkit.limits import Limits
+from simkit.supervisors.rollout import Rollout
+from simkit.supervisors.turn import OUT_OF_STEPS
+
+pytestmark = pytest.mark.anyio
+
+
+def reach_then_say(request: Act) -> object:
+    if request.key.turn == 2 and request.step == 0:
+        return reach(request, "a")
+    return say()
+
+
+def until(turn: int):
+    def answer(request: Speak) -> UserTurn:
+        return UserTurn(f"user {request.key.turn}", end=request.key.turn >= turn)
+
+    return answer
+
+
+async def test_a_conversation_is_played_until_the_user_hangs_up_and_scored() -> None:
+    played = await play(Rollout(), Players(reach_then_say, until(3), goals=("a", "b")))
+    assert played.episode.outcome == "user_ended"
+    assert played.episode.reward == 0.5
+    assert (played.episode.turns, played.episode.branches, played.episode.tool_calls) == (3, 3, 1)
+    assert list(played.branches) == [".0", ".1", ".2", ".3"]
+    assert played.authors(".0") == ["system", "user"]
+    assert played.authors(".2") == ["agent", "tool", "agent", "user"]
+    assert played.outcomes == {".0": None, ".1": None, ".2": None, ".3": "user_ended"}
+    assert [row.goal for row in played.branches[".2"].rewards] == ["a"]
+
+
+async def test_a_rollout_goes_on_after_its_last_goal() -> None:
+    played = await play(Rollout(), Players(reach_then_say, until(5)))
+    assert (played.episode.turns, played.episode.reward) == (5, 1.0)
+
+
+async def test_the_turn_limit_is_an_ending_that_is_scored() -> None:
+    played = await play(Rollout(Limits(turns=2)), Players(reach_then_say))
+    assert (played.episode.outcome, played.episode.reward, played.episode.turns) == ("turn_limit", 1.0, 2)
+
+
+@pytest.mark.parametrize(("limits", "outcome"), [(Limits(tokens=25), "token_limit"), (Limits(cost=0.2), "cost_limit")])
+async def test_tokens_and_money_end_a_conversation(limits: Limits, outcome: str) -> None:
+    played = await play(Rollout(limits), Players(lambda request: say(tokens=10, cost=0.1)))
+    assert played.episode.outcome == outcome
+    assert played.episode.turns == (3 if outcome == "token_limit" else 2)
+
+
+async def test_a_spent_budget_stops_a_turn_between_its_decisions() -> None:
+    def plan(request: Act) -> object:
+        return use(request, ("read", ""), tokens=10)
+
+    played = await play(Rollout(Limits(tokens=15, steps=9)), Players(plan))
+    assert played.outcomes == {".0": None, ".1": "token_limit"}
+    assert len(played.branches[".1"].tool_calls) == 2
+
+
+async def test_the_agent_may_end_the_conversation() -> None:
+    played = await play(Rollout(), Players(lambda request: reach(request, "a", end=True)))
+    assert (played.episode.outcome, played.episode.reward) == ("agent_ended", 1.0)
+
+
+async def test_a_turn_without_an_answer_gets_the_runtimes_words() -> None:
+    played = await play(Rollout(Limits(turns=1, steps=3)), Players(lambda request: use(request, ("read", ""))))
+    assert played.authors(".1") == ["agent", "tool", "agent", "tool", "agent", "tool", "runtime", "user"]
+    assert played.branches[".1"].messages[-1].heard == OUT_OF_STEPS
+
+
+async def test_an_agent_that_never_acts_runs_out_of_steps() -> None:
+    from simkit.components import Decision
+    from simkit.messages import AssistantMessage
+
+    played = await play(Rollout(Limits(turns=1)), Players(lambda request: Decision(AssistantMessage.of("hm"))))
+    assert played.authors(".1") == ["agent", "agent", "agent", "runtime", "user"]
+
+
+def boom(request: object) -> object:
+    raise RuntimeError("out of order")
+
+
+async def test_an_agent_fault_keeps_the_steps_before_it_and_is_not_scored() -> None:
+    def plan(request: Act) -> object:
+        return reach(request, "a") if request.step == 0 else boom(request)
+
+    played = await play(Rollout(), Players(plan))
+    assert (played.episode.outcome, played.episode.reward, played.episode.faults) == ("agent_fault", None, 1)
+    assert played.episode.error == "agent `planned`, turn 1 of t1 at the root: RuntimeError: out of order"
+    branch = played.branches[".1"]
+    assert played.authors(".1") == ["agent", "tool"]
+    assert (branch.outcome, branch.rewards, len(branch.tool_calls)) == ("agent_fault", (), 1)
+
+
+async def test_a_reply_of_the_wrong_type_is_the_agents_fault() -> None:
+    played = await play(Rollout(), Players(lambda request: None))
+    assert played.episode.outcome == "agent_fault"
+    assert played.episode.error is not None
+    assert played.episode.error.endswith("Act was answered with None; return a Decision")
+
+
+async def test_a_broken_tool_server_is_at_fault_itself() -> None:
+    played = await play(Rollout(), Players(lambda request: use(request, ("broken", ""))))
+    assert (played.episode.outcome, played.episode.reward) == ("tool_fault", None)
+    assert "call 1.0.0 of `broken`: RuntimeError: the tool server is broken" in str(played.episode.error)
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+async def test_a_user_that_raises_ends_the_conversation(turn: int) -> None:
+    def answer(request: Speak) -> object:
+        return boom(request) if request.key.turn == turn else UserTurn("hello")
+
+    played = await play(Rollout(), Players(reach_then_say, answer))
+    assert (played.episode.outcome, played.episode.reward) == ("user_fault", None)
+    assert played.outcomes[f".{turn}"] == "user_fault"
+
+
+async def test_a_task_without_goals_is_recorded_and_not_played() -> None:
+    played = await play(Rollout(), Players(boom, boom, goals=()))
+    assert (played.episode.outcome, played.episode.reward, played.branches) == ("no_goals", None, {})
+
+
+async def test_every_message_names_its_place_and_its_prompt() -> None:
+    played = await play(Rollout(Limits(turns=2)), Players(reach_then_say))
+    rows = [row for branch in played.branches.values() for row in branch.messages]
+    assert [row.seq for row in rows] == [0, 1, 2, 4, 5, 6]  # 3 is the user's answer
+    assert rows[0].prompt == ""
+    assert len({row.prompt for row in rows}) == len(rows)
+    call = played.branches[".2"].tool_calls[0]
+    assert (call.seq, call.step, call.name, call.result) == (5, 0, "reach", "a")

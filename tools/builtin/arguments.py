@@ -1,0 +1,122 @@
+"""Arguments of a call, checked and cleaned before a tool sees them; what is wrong is said in words for the agent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from simkit.errors import InvalidArguments
+from simkit.messages import ToolCall, ToolSpec
+from simkit.tasks import SlotKind
+from simkit.tools.builtin import words
+from simkit.tools.builtin.frozen import FrozenMap
+from simkit.tools.builtin.index import normal
+
+LONGEST = 200
+_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
+_NUMBER = re.compile(r"\d{1,4}", re.ASCII)
+_NO_FILTER = frozenset(
+    ("", "any", "dontcare", "dont care", "do nt care", "do not care", "no preference", "not mentioned", "none")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a tool, as the model is told of it and as its values are read."""
+
+    name: str
+    kind: SlotKind
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool: its parameters, all of them required or none."""
+
+    name: str
+    description: str
+    parameters: FrozenMap[str, Parameter]
+    required: bool
+
+    @classmethod
+    def of(cls, name: str, description: str, parameters: tuple[Parameter, ...], *, required: bool) -> Tool:
+        """A tool from its parts."""
+        return cls(name, description, FrozenMap({entry.name: entry for entry in parameters}), required)
+
+    def spec(self) -> ToolSpec:
+        """The tool as a model is told of it."""
+        properties = {
+            name: {"type": "string", "description": entry.description} for name, entry in self.parameters.items()
+        }
+        return ToolSpec.of(self.name, self.description, properties, tuple(properties) if self.required else ())
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """What is wrong with a call, in words for the agent."""
+
+    reason: str
+
+
+def read_arguments(tool: Tool, call: ToolCall) -> dict[str, str] | Wrong:
+    """The arguments of a call in normal form; for an optional parameter "no preference" is the same as nothing."""
+    try:
+        given = call.parse_arguments()
+    except InvalidArguments as error:
+        return Wrong(printable(str(error)))
+    unknown = next((name for name in given if name not in tool.parameters), None)
+    if unknown is not None:
+        return Wrong(f"{tool.name} has no parameter `{printable(unknown)}`; it has: {', '.join(tool.parameters)}")
+    return _clean(tool, given)
+
+
+def printable(text: str) -> str:
+    """Text of a model that can be shown anywhere: bounded, and valid UTF-8."""
+    shown = text if len(text) <= LONGEST else text[:LONGEST] + "..."
+    return shown.encode("utf-8", "replace").decode()
+
+
+def _clean(tool: Tool, given: Mapping[str, object]) -> dict[str, str] | Wrong:
+    arguments: dict[str, str] = {}
+    for name, parameter in tool.parameters.items():
+        value = given.get(name)
+        text = _text(parameter, value)
+        if isinstance(text, Wrong):
+            return text
+        if text in _NO_FILTER:
+            if tool.required:
+                return Wrong(f"{tool.name} needs `{name}`: {parameter.description}")
+            continue
+        read = _read(parameter, text)
+        if isinstance(read, Wrong):
+            return read
+        arguments[name] = read
+    return arguments
+
+
+def _text(parameter: Parameter, value: object) -> str | Wrong:
+    if value is None:
+        return ""
+    if parameter.kind == "number" and type(value) is int:
+        return str(value) if abs(value) < 10_000 else Wrong(f"`{parameter.name}` is out of range")
+    if not isinstance(value, str):
+        return Wrong(f"`{parameter.name}` is a JSON {type(value).__name__}; send it as a string")
+    if len(value) > LONGEST:
+        return Wrong(f"`{parameter.name}` is longer than {LONGEST} characters")
+    return normal(value)
+
+
+def _read(parameter: Parameter, text: str) -> str | Wrong:
+    match parameter.kind:
+        case "time":
+            found = _TIME.fullmatch(text)
+            return f"{int(found[1]):02d}:{found[2]}" if found else Wrong(f"`{parameter.name}` must be a time, HH:MM")
+        case "day" if text not in words.DAYS:
+            return Wrong(f"`{parameter.name}` must be one of: {', '.join(words.DAYS)}")
+        case "number" if not _NUMBER.fullmatch(text):
+            return Wrong(f"`{parameter.name}` must be a whole number")
+        case "number":
+            return str(int(text))
+        case _:
+            return text

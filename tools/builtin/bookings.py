@@ -1,0 +1,160 @@
+"""Bookings of one branch: an immutable state on top of the town, and what a booking takes."""
+
+from __future__ import annotations
+
+from base64 import b32encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any, Literal, TypeAlias
+
+from simkit.messages import JsonObject
+from simkit.tools.builtin import words
+from simkit.tools.builtin.frozen import FrozenMap
+from simkit.tools.builtin.index import normal
+from simkit.tools.builtin.town import BEDS_A_ROOM, SEATS_A_TABLE, Place, Town
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """One booking: what was booked, which places it took, and whether it still stands."""
+
+    reference: str
+    domain: str
+    entity: str
+    details: tuple[tuple[str, str], ...]
+    places: tuple[Place, ...]
+    amount: int
+    status: Literal["booked", "cancelled"] = "booked"
+
+    def shown(self) -> dict[str, str]:
+        """The booking as an agent reads it."""
+        return {"reference": self.reference, "domain": self.domain, "status": self.status, **dict(self.details)}
+
+
+@dataclass(frozen=True, slots=True)
+class TravelState:
+    """The world of one branch: the rows it has changed. `free` overrides the town's free places."""
+
+    free: FrozenMap[Place, int] = field(default_factory=FrozenMap[Place, int])
+    bookings: FrozenMap[str, Booking] = field(default_factory=FrozenMap[str, Booking])
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a booking or cancellation was not made, in words for the agent."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A booking made or cancelled, the branch's world after it, and the rows it changed."""
+
+    booking: Booking
+    state: TravelState
+    writes: tuple[JsonObject, ...]
+
+
+Change: TypeAlias = Made | Refused
+
+
+def free_places(town: Town, state: TravelState, place: Place) -> int:
+    """How many tables, rooms or seats a place has left in a branch."""
+    own: int | None = state.free.get(place)
+    return town.free[place] if own is None else own
+
+
+def book(town: Town, state: TravelState, domain: str, arguments: Mapping[str, str]) -> Change:
+    """Book an entity; the arguments are the tool's, complete and in normal form."""
+    id_field = town.tables[domain].id_field
+    entity = town.entity(domain, arguments[id_field])
+    if entity is None:
+        return Refused(f"there is no {domain} with {id_field} {arguments[id_field]}")
+    id_value = entity[id_field]
+    if not 1 <= int(arguments["people"]) <= len(words.PEOPLE):
+        return Refused(f"bookings are for 1 to {len(words.PEOPLE)} people")
+    wanted = _wanted(domain, id_value, arguments)
+    if isinstance(wanted, Refused):
+        return wanted
+    places, amount = wanted
+    for place in places:
+        if free_places(town, state, place) < amount:
+            return Refused(_full(place, amount))
+    details = ((id_field, id_value), *((name, value) for name, value in arguments.items() if name != id_field))
+    booking = Booking(_reference(town, state, places), domain, id_value, details, places, amount)
+    return _take(town, state, booking, -amount)
+
+
+def cancel(town: Town, state: TravelState, reference: str) -> Change:
+    """Cancel a booking of this branch: its places are free again."""
+    booking = find(state, reference)
+    if booking is None:
+        return Refused(f"there is no booking with reference {reference}")
+    if booking.status == "cancelled":
+        return Refused(f"the booking {booking.reference} is already cancelled")
+    return _take(town, state, replace(booking, status="cancelled"), booking.amount)
+
+
+def find(state: TravelState, reference: str) -> Booking | None:
+    """A booking of this branch by its reference."""
+    return state.bookings.get(normal(reference).upper())
+
+
+def needed(domain: str, people: int) -> int:
+    """How many tables, rooms or seats so many people need."""
+    match domain:
+        case "restaurant":
+            return -(-people // SEATS_A_TABLE)
+        case "hotel":
+            return -(-people // BEDS_A_ROOM)
+        case _:
+            return people
+
+
+def nights(day: str, stay: int) -> tuple[str, ...]:
+    """The days a stay covers, sunday being followed by monday."""
+    start = words.DAYS.index(day)
+    return tuple(words.DAYS[(start + night) % len(words.DAYS)] for night in range(stay))
+
+
+def _wanted(domain: str, id_value: str, arguments: Mapping[str, str]) -> tuple[tuple[Place, ...], int] | Refused:
+    amount = needed(domain, int(arguments["people"]))
+    match domain:
+        case "restaurant":
+            if arguments["time"] not in words.TABLE_TIMES:
+                first, last = words.TABLE_TIMES[0], words.TABLE_TIMES[-1]
+                return Refused(f"tables are booked for every half hour from {first} to {last}")
+            return ((domain, id_value, arguments["day"], arguments["time"]),), amount
+        case "hotel":
+            stay = int(arguments["stay"])
+            if not 1 <= stay <= len(words.NIGHTS):
+                return Refused(f"rooms are booked for 1 to {len(words.NIGHTS)} nights")
+            return tuple((domain, id_value, day) for day in nights(arguments["day"], stay)), amount
+        case _:
+            return ((domain, id_value),), amount
+
+
+def _full(place: Place, amount: int) -> str:
+    match place:
+        case ("restaurant", name, day, time):
+            return f"{name} has not enough tables left on {day} at {time} ({amount} needed)"
+        case ("hotel", name, day):
+            return f"{name} has not enough rooms left on {day} ({amount} needed)"
+        case _:
+            return f"train {place[-1]} has not enough seats left ({amount} needed)"
+
+
+def _take(town: Town, state: TravelState, booking: Booking, change: int) -> Made:
+    free = {place: free_places(town, state, place) + change for place in booking.places}
+    after = TravelState(state.free.put(free), state.bookings.put({booking.reference: booking}))
+    rows: list[dict[str, Any]] = [
+        {"table": "free", "key": "/".join(place), "free": left} for place, left in free.items()
+    ]
+    rows.append({"table": "bookings", "key": booking.reference, **booking.shown()})
+    return Made(booking, after, tuple(rows))
+
+
+def _reference(town: Town, state: TravelState, places: tuple[Place, ...]) -> str:
+    made = repr((town.seed, len(state.bookings), places)).encode()
+    return b32encode(blake2b(made, digest_size=5).digest()).decode()

@@ -1,0 +1,147 @@
+"""What can be said and asked in the town: its domains for rule-based components, and its tools for models."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from simkit.tasks import Domain, Ontology, Slot
+from simkit.tools.builtin import words
+from simkit.tools.builtin.arguments import Parameter, Tool
+from simkit.tools.builtin.town import Town
+
+_CONTACT: Final = {
+    "phone": ("phone number", "phone", "telephone number"),
+    "address": ("address",),
+    "postcode": ("postcode", "post code", "postal code"),
+}
+_AREA: Final = Slot("area", "category", ("area", "part of town", "neighbourhood"), words.AREAS)
+_PRICE: Final = Slot("pricerange", "category", ("price range", "price", "budget"), words.PRICES)
+_DAY: Final = Slot("day", "day", ("day", "which day", "what day"), words.DAYS)
+_PEOPLE: Final = Slot(
+    "people", "number", ("people", "persons", "guests", "party size", "how many people"), words.PEOPLE
+)
+_TRAVELLERS: Final = Slot(
+    "people", "number", ("people", "tickets", "passengers", "seats", "how many people"), words.PEOPLE
+)
+_NIGHTS: Final = Slot("stay", "number", ("nights", "how many nights", "length of stay", "stay"), words.NIGHTS)
+_TABLE_TIME: Final = Slot("time", "time", ("time", "what time"), words.TABLE_TIMES)
+_STATIONS: Final = (words.TOWN, *words.STATIONS)
+
+_REFERENCE: Final = Parameter("reference", "id", "reference of a booking made in this conversation")
+_DESCRIPTIONS: Final = {
+    "departure": "station the train leaves from",
+    "destination": "station the train goes to",
+    "leaveAt": "earliest departure, HH:MM",
+    "arriveBy": "latest arrival, HH:MM",
+    "trainID": "id of the train, as a search shows it",
+    "people": "number of people, 1 to 8",
+    "stay": "number of nights, 1 to 5",
+    "day": "day of the week",
+    "time": "time of the booking, HH:MM, on the hour or half hour",
+}
+
+
+def ontology_of(town: Town) -> Ontology:
+    """The domains of a town; names are those of its entities."""
+    return Ontology((_restaurant(town), _hotel(town), _attraction(town), _train()))
+
+
+def _restaurant(town: Town) -> Domain:
+    food = Slot("food", "category", ("food", "cuisine", "kind of food"), words.FOODS)
+    return Domain(
+        name="restaurant",
+        nouns=("restaurant", "place to eat", "somewhere to eat"),
+        id_field="name",
+        search=(food, _PRICE, _AREA, _name(town, "restaurant")),
+        book=(_DAY, _TABLE_TIME, _PEOPLE),
+        facts=_CONTACT,
+    )
+
+
+def _hotel(town: Town) -> Domain:
+    search = (
+        Slot("type", "category", ("type", "kind of lodging", "type of lodging"), words.LODGINGS),
+        _PRICE,
+        _AREA,
+        Slot("stars", "number", ("stars", "star rating"), words.STARS),
+        Slot("internet", "flag", ("internet", "free internet", "wifi"), words.FLAGS),
+        Slot("parking", "flag", ("parking", "free parking"), words.FLAGS),
+        _name(town, "hotel"),
+    )
+    return Domain(
+        name="hotel",
+        nouns=("hotel", "place to stay", "somewhere to stay", "accommodation"),
+        id_field="name",
+        search=search,
+        book=(_DAY, _NIGHTS, _PEOPLE),
+        facts=_CONTACT,
+    )
+
+
+def _attraction(town: Town) -> Domain:
+    kind = Slot("type", "category", ("type", "kind of attraction", "type of attraction"), words.SIGHTS)
+    return Domain(
+        name="attraction",
+        nouns=("attraction", "place to visit", "sight", "something to see"),
+        id_field="name",
+        search=(kind, _AREA, _name(town, "attraction")),
+        facts={**_CONTACT, "entrance fee": ("entrance fee", "admission")},
+    )
+
+
+def _train() -> Domain:
+    search = (
+        Slot("departure", "category", ("departure station", "departure", "from"), _STATIONS),
+        Slot("destination", "category", ("destination", "to"), _STATIONS),
+        _DAY,
+        Slot("leaveAt", "time", ("departure time", "leave after", "leave at")),
+        Slot("arriveBy", "time", ("arrival time", "arrive by", "arrive before")),
+    )
+    facts = {
+        "duration": ("travel time", "duration"),
+        "price": ("price", "fare"),
+        "arriveBy": ("arrival time",),
+        "leaveAt": ("departure time",),
+    }
+    return Domain(
+        name="train",
+        nouns=("train", "train ride"),
+        id_field="trainID",
+        search=search,
+        book=(_TRAVELLERS,),
+        facts=facts,
+    )
+
+
+def _name(town: Town, domain: str) -> Slot:
+    return Slot("name", "name", ("name",), tuple(dict(row)["name"] for row in town.tables[domain].rows))
+
+
+def tools_of(ontology: Ontology) -> tuple[Tool, ...]:
+    """The tools: a search for each domain, a booking where there is one, and the care of bookings."""
+    tools: list[Tool] = []
+    for domain in ontology.domains:
+        text = f"Find a {domain.name}. Returns a list with the best match, empty if there is none."
+        tools.append(Tool.of(f"search_{domain.name}", text, tuple(map(_parameter, domain.search)), required=False))
+        if domain.book:
+            tools.append(_booking_tool(domain))
+    find = "Look a booking up by its reference."
+    cancel = "Cancel a booking by its reference; its places are free again."
+    return (
+        *tools,
+        Tool.of("find_booking", find, (_REFERENCE,), required=True),
+        Tool.of("cancel_booking", cancel, (_REFERENCE,), required=True),
+    )
+
+
+def _booking_tool(domain: Domain) -> Tool:
+    kind = "id" if domain.id_field == "trainID" else "name"
+    described = _DESCRIPTIONS.get(domain.id_field, f"name of the {domain.name}, as a search shows it")
+    parameters = (Parameter(domain.id_field, kind, described), *map(_parameter, domain.book))
+    text = f"Book a {domain.name}. Answers with a reference, or says why it cannot be booked."
+    return Tool.of(f"book_{domain.name}", text, parameters, required=True)
+
+
+def _parameter(slot: Slot) -> Parameter:
+    values = f"one of: {', '.join(slot.values)}" if slot.kind in ("category", "flag") else slot.phrases[0]
+    return Parameter(slot.name, slot.kind, _DESCRIPTIONS.get(slot.name, values))

@@ -1,0 +1,122 @@
+"""The town's tool server: searches, bookings, cancellations; state and call in, result and new state out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast, final
+
+from simkit.components import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
+from simkit.messages import ToolResult
+from simkit.tasks import Goal, Task
+from simkit.tools.builtin import bookings
+from simkit.tools.builtin.arguments import Tool, Wrong, printable, read_arguments
+from simkit.tools.builtin.bookings import Change, Refused, TravelState
+from simkit.tools.builtin.frozen import FrozenMap
+from simkit.tools.builtin.index import NO_MATCH, Table, first, normal
+from simkit.tools.builtin.ontology import ontology_of, tools_of
+from simkit.tools.builtin.town import Town
+
+POLICY = (
+    "You arrange travel to and in the town of Alderhaven. Search with everything the customer has told you, tell them "
+    "what you found, and book only what they asked for. A booking that is answered with success false was not made: "
+    "read the reason and offer something else. Give the reference of every booking."
+)
+
+
+@final
+class TravelServer(ToolServer):
+    """Serves one town to any number of branches; a branch's own world is its `TravelState`."""
+
+    name: ClassVar[str] = "builtin"
+
+    def __init__(self, town: Town) -> None:
+        self.town = town
+        tools = tools_of(ontology_of(town))
+        self._tools: FrozenMap[str, Tool] = FrozenMap({tool.name: tool for tool in tools})
+        self._start = ToolsStart(tuple(tool.spec() for tool in tools), TravelState(), POLICY)
+
+    def start(self, request: StartTools) -> ToolsStart:
+        """The tools, and a world in which nothing has been booked yet."""
+        return self._start
+
+    async def call(self, request: CallTool) -> ToolReturn:
+        """The result of one call; what is wrong with it is answered as an error result."""
+        call, state = request.call, cast("TravelState", request.state)
+        tool: Tool | None = self._tools.get(call.name)
+        if tool is None:
+            return _error(f"there is no tool `{printable(call.name)}`; there are: {', '.join(self._tools)}", state)
+        arguments = read_arguments(tool, call)
+        if isinstance(arguments, Wrong):
+            return _error(arguments.reason, state)
+        return self._run(tool.name, arguments, request.task, state)
+
+    def _run(self, name: str, arguments: Mapping[str, str], task: Task, state: TravelState) -> ToolReturn:
+        match name.split("_"):
+            case ["search", domain]:
+                found = best_match(self.town.tables[domain], arguments, search_goal(task, name))
+                return ToolReturn(ToolResult(value=found), state)
+            case ["find", "booking"]:
+                return _found(state, arguments["reference"])
+            case ["cancel", "booking"]:
+                return _changed(bookings.cancel(self.town, state, arguments["reference"]), state)
+            case [_, domain]:
+                return _changed(bookings.book(self.town, state, domain, arguments), state)
+            case _:
+                raise AssertionError(f"the tool {name} has no code behind it")
+
+
+def search_goal(task: Task, tool: str) -> Goal | None:
+    """The task's goal for a search tool, None if it has none of this world's form."""
+    return next((goal for goal in task.goals if goal.key == tool and "parameters" in goal.detail), None)
+
+
+def best_match(table: Table, arguments: Mapping[str, str], goal: Goal | None) -> list[dict[str, str]]:
+    """A list of at most one entity that meets the arguments.
+
+    As in ToolWOZ, a partial search misleads: with all of the goal's constraints the entity to be booked comes back,
+    with only some of them one that fails the goal, if there is such a one.
+    """
+    matches = table.matches(arguments)
+    if not matches:
+        return []
+    chosen = matches if goal is None else _preferred(table, arguments, goal, matches) or matches
+    return [dict(table.rows[first(chosen)])]
+
+
+def _preferred(table: Table, arguments: Mapping[str, str], goal: Goal, matches: int) -> int:
+    wanted = _constraints(table, goal)
+    if all(arguments.get(slot) == value for slot, value in wanted.items()):
+        entity = goal.detail.get("entity")
+        position = table.position(entity) if isinstance(entity, str) else NO_MATCH
+        return matches & 1 << position if position != NO_MATCH else 0
+    if all(wanted.get(slot) == value for slot, value in arguments.items()):
+        return matches & ~table.matches(wanted)
+    return 0
+
+
+def _constraints(table: Table, goal: Goal) -> dict[str, str]:
+    given = cast("Mapping[str, Any]", goal.detail["parameters"])
+    return {slot: normal(str(value)) for slot, value in given.items() if slot in table.equal}
+
+
+def _found(state: TravelState, reference: str) -> ToolReturn:
+    booking = bookings.find(state, reference)
+    if booking is None:
+        return ToolReturn(_refusal(f"there is no booking with reference {reference}"), state)
+    return ToolReturn(ToolResult(value={"success": True, "return": booking.shown()}), state)
+
+
+def _changed(change: Change, state: TravelState) -> ToolReturn:
+    if isinstance(change, Refused):
+        return ToolReturn(_refusal(change.reason), state)
+    return ToolReturn(
+        ToolResult(value={"success": True, "return": change.booking.shown()}), change.state, change.writes
+    )
+
+
+def _refusal(reason: str) -> ToolResult:
+    return ToolResult(value={"success": False, "return": {}, "reason": reason})
+
+
+def _error(reason: str, state: TravelState) -> ToolReturn:
+    return ToolReturn(ToolResult(value={"error": reason}, error=True), state)

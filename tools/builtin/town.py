@@ -1,0 +1,168 @@
+"""The town: its restaurants, hotels, attractions and trains, and how many places each has left at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from hashlib import blake2b
+from itertools import product
+from random import Random
+from typing import TypeAlias
+
+from simkit.errors import UsageError
+from simkit.ids import derive_seed
+from simkit.tools.builtin import words
+from simkit.tools.builtin.frozen import FrozenMap
+from simkit.tools.builtin.index import Row, Table
+
+Place: TypeAlias = tuple[str, ...]
+"""What runs out: ("restaurant", name, day, time) in tables, ("hotel", name, day) in rooms, ("train", id) in seats."""
+
+SEATS_A_TABLE = 4
+BEDS_A_ROOM = 2
+FEWEST = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class TownSize:
+    """How many of each there are. `departures` counts trains a day on each of the forty lines."""
+
+    restaurants: int = 96
+    hotels: int = 64
+    attractions: int = 72
+    departures: int = 10
+
+    def __post_init__(self) -> None:
+        most = {
+            "restaurants": len(words.COLOURS) * len(words.TABLE_THINGS),
+            "hotels": len(words.COLOURS) * len(words.LODGING_THINGS),
+            "attractions": len(words.COLOURS) * len(words.SIGHT_THINGS),
+            "departures": 16,
+        }
+        for entry in fields(self):
+            value, least = getattr(self, entry.name), 2 if entry.name == "departures" else FEWEST
+            if not least <= value <= most[entry.name]:
+                raise UsageError(f"the built-in world has {least} to {most[entry.name]} {entry.name}, not {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Town:
+    """Everything that is equal in all branches, built once and never changed."""
+
+    seed: int
+    tables: FrozenMap[str, Table]
+    free: FrozenMap[Place, int]
+
+    @classmethod
+    def build(cls, seed: int, size: TownSize) -> Town:
+        """The town of a seed: a pure function of its arguments."""
+        tables = (
+            Table.of("restaurant", "name", tuple(_restaurants(_rng(seed, "restaurant"), size.restaurants))),
+            Table.of("hotel", "name", tuple(_hotels(_rng(seed, "hotel"), size.hotels))),
+            Table.of("attraction", "name", tuple(_attractions(_rng(seed, "attraction"), size.attractions))),
+            Table.of("train", "trainID", tuple(_trains(_rng(seed, "train"), size.departures))),
+        )
+        by_domain = FrozenMap({table.domain: table for table in tables})
+        return cls(seed, by_domain, FrozenMap(dict(_free_places(_rng(seed, "free"), by_domain))))
+
+    def entity(self, domain: str, id_value: str) -> dict[str, str] | None:
+        """A fresh copy of an entity's fields, None if the town has no such entity."""
+        table = self.tables[domain]
+        position = table.position(id_value)
+        return dict(table.rows[position]) if position >= 0 else None
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of every row and every free place: equal before and after anything a branch does."""
+        rows = [(table.domain, table.rows) for table in self.tables.values()]
+        return blake2b(repr((rows, sorted(self.free.items()))).encode(), digest_size=16).hexdigest()
+
+
+def _rng(seed: int, what: str) -> Random:
+    return Random(derive_seed("builtin", seed, what))
+
+
+def _names(rng: Random, things: tuple[str, ...], count: int) -> list[str]:
+    names = [f"{colour} {thing}" for colour, thing in product(words.COLOURS, things)]
+    return rng.sample(names, count)
+
+
+def _contact(rng: Random) -> Row:
+    return (
+        ("address", f"{rng.randint(1, 180)} {rng.choice(words.STREETS)}"),
+        ("postcode", f"AH{rng.randint(1, 9)} {rng.randint(1, 9)}{rng.choice('BDGKLNT')}{rng.choice('BDGKLNT')}"),
+        ("phone", f"0555{rng.randint(0, 999999):06d}"),
+    )
+
+
+def _restaurants(rng: Random, count: int) -> Iterator[Row]:
+    for name in _names(rng, words.TABLE_THINGS, count):
+        kind = (
+            ("name", f"the {name}"),
+            ("food", rng.choice(words.FOODS)),
+            ("pricerange", rng.choice(words.PRICES)),
+            ("area", rng.choice(words.AREAS)),
+        )
+        yield kind + _contact(rng)
+
+
+def _hotels(rng: Random, count: int) -> Iterator[Row]:
+    for name in _names(rng, words.LODGING_THINGS, count):
+        lodging = rng.choice(words.LODGINGS)
+        kind = (
+            ("name", f"{name} {lodging}"),
+            ("type", lodging),
+            ("area", rng.choice(words.AREAS)),
+            ("pricerange", rng.choice(words.PRICES)),
+            ("stars", rng.choice(words.STARS)),
+            ("internet", rng.choice(words.FLAGS)),
+            ("parking", rng.choice(words.FLAGS)),
+        )
+        yield kind + _contact(rng)
+
+
+def _attractions(rng: Random, count: int) -> Iterator[Row]:
+    for name in _names(rng, words.SIGHT_THINGS, count):
+        sight = rng.choice(words.SIGHTS)
+        fee = rng.choice(("free", *(f"{pounds} pounds" for pounds in range(2, 15))))
+        kind = (("name", f"{name} {sight}"), ("type", sight), ("area", rng.choice(words.AREAS)), ("entrance fee", fee))
+        yield kind + _contact(rng)
+
+
+def _trains(rng: Random, departures: int) -> Iterator[Row]:
+    around = words.STATIONS[1:] + words.STATIONS[:1]
+    pairs = [*((words.TOWN, station) for station in words.STATIONS), *zip(words.STATIONS, around, strict=True)]
+    lines = [*pairs, *((there, here) for here, there in pairs)]
+    ids = rng.sample(range(1000, 10000), len(lines) * len(words.DAYS) * departures)
+    gap = 16 * 60 // departures
+    for departure, destination in lines:
+        minutes, first, fare = rng.randint(25, 110), rng.randint(300, 360), rng.randint(600, 3200)
+        for day, run in product(words.DAYS, range(departures)):
+            leave = first + run * gap
+            price = fare + (250 if day in ("saturday", "sunday") else 0)
+            yield (
+                ("trainID", f"TR{ids.pop()}"),
+                ("departure", departure),
+                ("destination", destination),
+                ("day", day),
+                ("leaveAt", clock(leave)),
+                ("arriveBy", clock(leave + minutes)),
+                ("duration", f"{minutes} minutes"),
+                ("price", f"{price // 100}.{price % 100:02d} pounds"),
+            )
+
+
+def _free_places(rng: Random, tables: FrozenMap[str, Table]) -> Iterator[tuple[Place, int]]:
+    for row in tables["restaurant"].rows:
+        for day, time in product(words.DAYS, words.TABLE_TIMES):
+            yield ("restaurant", row[0][1], day, time), max(0, rng.randint(-1, 5))
+    for row in tables["hotel"].rows:
+        for day in words.DAYS:
+            yield ("hotel", row[0][1], day), max(0, rng.randint(-1, 7))
+    for row in tables["train"].rows:
+        yield ("train", row[0][1]), max(0, rng.randint(-3, 20))
+
+
+def clock(minutes: int) -> str:
+    """Minutes after midnight as HH:MM."""
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"

@@ -1,0 +1,130 @@
+"""The built-in world: its splits, its tasks, its tool server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from random import Random
+from typing import ClassVar, final, overload
+
+import orjson
+
+from simkit.errors import UsageError
+from simkit.ids import derive_seed
+from simkit.tasks import Goal, Ontology, Task, World
+from simkit.tools.builtin.errands import draw_errands
+from simkit.tools.builtin.ontology import ontology_of
+from simkit.tools.builtin.phrasing import instructions
+from simkit.tools.builtin.server import TravelServer
+from simkit.tools.builtin.town import Town, TownSize
+
+_SHARES = {"train": range(6), "val": range(6, 8), "test": range(8, 10)}
+"""Which tenths of all thinkable goals belong to a split: what makes the splits disjoint without comparing tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class TravelTasks(Sequence[Task]):
+    """The tasks of one split, each made when it is asked for: a pure function of town, split and index."""
+
+    town: Town
+    split: str
+    indices: range
+
+    @overload
+    def __getitem__(self, index: int) -> Task: ...
+    @overload
+    def __getitem__(self, index: slice) -> TravelTasks: ...
+    def __getitem__(self, index: int | slice) -> Task | TravelTasks:
+        if isinstance(index, slice):
+            return TravelTasks(self.town, self.split, self.indices[index])
+        return draw_task(self.town, self.split, self.indices[index])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+@final
+class BuiltinWorld(World):
+    """An invented town with restaurants, hotels, attractions and trains, generated from a seed.
+
+    Same tools, kinds of goals and difficulty as ToolWOZ; unlike there, bookings take places, which run out. Building is
+    cheap, the town is made at first use (about 50 ms).
+
+    Args:
+        seed: the town's; another seed is another town with other tasks.
+        train, val, test: tasks in each split. Task i is the same whatever these numbers are.
+        restaurants, hotels, attractions: how many there are.
+        departures: trains a day on each of the forty lines.
+
+    Raises:
+        UsageError: a number is out of range.
+    """
+
+    name: ClassVar[str] = "builtin"
+    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+
+    def __init__(
+        self,
+        seed: int = 0,
+        train: int = 2000,
+        val: int = 500,
+        test: int = 500,
+        restaurants: int = TownSize.restaurants,
+        hotels: int = TownSize.hotels,
+        attractions: int = TownSize.attractions,
+        departures: int = TownSize.departures,
+    ) -> None:
+        self.seed = seed
+        self.size = TownSize(restaurants=restaurants, hotels=hotels, attractions=attractions, departures=departures)
+        self._counts = {"train": train, "val": val, "test": test}
+        for split, count in self._counts.items():
+            if count < 0:
+                raise UsageError(f"the built-in world cannot have {count} tasks in `{split}`; give 0 or more")
+
+    @cached_property
+    def town(self) -> Town:
+        """Everything that all branches share."""
+        return Town.build(self.seed, self.size)
+
+    @property
+    def ontology(self) -> Ontology:
+        """The domains, with the names of this town's entities."""
+        return self._ontology
+
+    @cached_property
+    def _ontology(self) -> Ontology:
+        return ontology_of(self.town)
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """The tasks of a split, made one by one when they are asked for."""
+        return TravelTasks(self.town, split, range(self._counts[self.check_split(split)]))
+
+    def tools(self) -> TravelServer:
+        """The tool server of this town."""
+        return TravelServer(self.town)
+
+
+def draw_task(town: Town, split: str, index: int) -> Task:
+    """Task `index` of a split: drawn until its goals fall into the split's share of all thinkable goals."""
+    rng = Random(derive_seed("builtin", town.seed, "task", split, index))
+    while True:
+        errands = draw_errands(town, rng)
+        goals = tuple(goal for errand in errands for goal in errand.goals(town.tables[errand.wish.domain].id_field))
+        if _share(goals) in _SHARES[split]:
+            break
+    wishes = tuple(errand.wish for errand in errands)
+    return Task(
+        id=f"{split}-{index:05d}",
+        world=BuiltinWorld.name,
+        split=split,
+        instructions=instructions(wishes, rng),
+        goals=goals,
+        agenda=wishes,
+    )
+
+
+def _share(goals: tuple[Goal, ...]) -> int:
+    content = sorted(orjson.dumps(goal.detail, option=orjson.OPT_SORT_KEYS) for goal in goals)
+    return blake2b(b"\n".join(content), digest_size=8).digest()[0] % 10

@@ -1,0 +1,172 @@
+"""The tool server of ToolWOZ, in the two variants.
+
+`paper` answers call for call as the published release does, its quirks included; only where the release raises is the
+agent given an error to read. `fixed` repairs it: names with apostrophes and capitals can be found, times include the
+time asked for, numbers and booleans are understood, entities of a request that is to fail are really gone.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from simkit.components import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart, parse_call
+from simkit.matching import NO_WISH, clean, compound, covers, fold
+from simkit.messages import JsonObject, ToolCall, ToolResult
+from simkit.tools.toolwoz.brief import Brief, DomainBrief, compile_brief
+from simkit.tools.toolwoz.records import Variant
+from simkit.tools.toolwoz.specs import PUBLISHED, specs
+from simkit.tools.toolwoz.table import Row, RowSet, Table
+
+_INVALID = "ERROR: INVALID API CALL! "
+NOT_ALLOWED = _INVALID + (
+    "YOUR REQUEST CONTAINED PARAMETERS THAT ARE NOT ALLOWED FOR THIS API or AN IMPROPER API NAME!"
+)
+NO_LISTS = _INVALID + "LISTS AND DICTS ARE NOT ALLOWED AS VALUES!"
+_NOTHING_BOOKED = Row({"success": False, "return": Row()})
+_NO_DOMAIN = DomainBrief()
+
+
+@dataclass(frozen=True, slots=True)
+class Entities:
+    """The entities of the world: a table per domain, and the hospital's departments (only the paper knows them)."""
+
+    tables: Mapping[str, Table]
+    departments: frozenset[str] = field(default_factory=frozenset[str])
+
+
+class _Server(ToolServer):
+    name = "toolwoz"
+    variant: Variant
+
+    def __init__(self, entities: Entities) -> None:
+        self.entities = entities
+        self._tables = entities.tables
+        self._specs = specs(self.variant)
+
+    def start(self, request: StartTools) -> ToolsStart:
+        """The tools, and what the task means for the tables."""
+        return ToolsStart(self._specs, compile_brief(request.task, self._tables, self.variant))
+
+    async def call(self, request: CallTool) -> ToolReturn:
+        """The answer to one call; nothing is ever written."""
+        state = request.state
+        brief = state if isinstance(state, Brief) else compile_brief(request.task, self._tables, self.variant)
+        return ToolReturn(self.answer(request.call, brief), state)
+
+    @abstractmethod
+    def answer(self, call: ToolCall, brief: Brief) -> ToolResult:
+        """The answer to one call under a task's brief."""
+
+
+class PaperServer(_Server):
+    """Answers as the release does."""
+
+    variant = "paper"
+
+    def answer(self, call: ToolCall, brief: Brief) -> ToolResult:
+        """The release's answer; an error to read where the release raises."""
+        allowed = PUBLISHED.get(call.name)
+        if allowed is None:
+            return ToolResult(value=NOT_ALLOWED, error=True)
+        arguments = parse_call(call)
+        if arguments is None:
+            return _error(f"the arguments of {call.name} must be one JSON object, such as {{}}")
+        if not arguments.keys() <= set(allowed):
+            return ToolResult(value=NOT_ALLOWED, error=True)
+        if any(compound(value) for value in arguments.values()):
+            return ToolResult(value=NO_LISTS, error=True)
+        folded = {key: fold(value) if isinstance(value, str) else value for key, value in arguments.items()}
+        action, domain = call.name.split("_")
+        if action == "book":
+            return _book(clean(folded, lenient=False), brief.domains.get(domain, _NO_DOMAIN))
+        if domain in self._tables:
+            return self._search(domain, folded, brief.domains.get(domain))
+        return self._outside(domain, folded)
+
+    def _search(self, domain: str, folded: JsonObject, brief: DomainBrief | None) -> ToolResult:
+        table = self._tables[domain]
+        rows = table.literal({key: value for key, value in folded.items() if _filters(value)})
+        return _serve(table, rows, clean(folded, lenient=False), brief)
+
+    def _outside(self, domain: str, folded: JsonObject) -> ToolResult:
+        """Taxi and hospital: the release takes the calls, and raises as soon as it has anything to answer."""
+        department = folded.get("department")
+        if domain == "hospital" and _filters(department) and department not in self.entities.departments:
+            return ToolResult(value=[])
+        return _error(f"nothing can be looked up for {domain} here")
+
+
+class FixedServer(_Server):
+    """Answers as the release means to."""
+
+    variant = "fixed"
+
+    def __init__(self, entities: Entities) -> None:
+        super().__init__(entities)
+        self._parameters = {spec.name: frozenset(spec.properties) for spec in self._specs}
+
+    def answer(self, call: ToolCall, brief: Brief) -> ToolResult:
+        """The answer, or an error that says what was wrong with the call."""
+        allowed = self._parameters.get(call.name)
+        if allowed is None:
+            return _error(f"there is no tool `{call.name}`; there are: {', '.join(self._parameters)}")
+        arguments = parse_call(call)
+        if arguments is None:
+            return _error(f"the arguments of {call.name} must be one JSON object, such as {{}}")
+        if wrong := _complaint(call.name, arguments, allowed):
+            return _error(wrong)
+        action, domain = call.name.split("_")
+        wanted = clean(arguments)
+        if action == "book":
+            return _book(wanted, brief.domains.get(domain, _NO_DOMAIN))
+        table, known = self._tables[domain], brief.domains.get(domain)
+        rows = table.lenient(wanted) & ~(known.gone if known else 0)
+        return _serve(table, rows, wanted, known)
+
+
+def _complaint(name: str, arguments: JsonObject, allowed: frozenset[str]) -> str | None:
+    unknown = sorted(arguments.keys() - allowed)
+    if unknown:
+        return f"{name} has no parameter `{unknown[0]}`; it has: {', '.join(sorted(allowed))}"
+    nested = next((key for key, value in arguments.items() if compound(value)), None)
+    return None if nested is None else f"`{nested}` of {name} must be one value, not a list or an object"
+
+
+def _error(text: str) -> ToolResult:
+    return ToolResult(value=f"ERROR: {text}", error=True)
+
+
+def _filters(value: object) -> bool:
+    """Whether the release lets a folded value constrain a search."""
+    return isinstance(value, str) and value not in NO_WISH
+
+
+def _book(wanted: Mapping[str, Any], brief: DomainBrief) -> ToolResult:
+    """A booking succeeds when the call covers the booking that is to be made."""
+    if brief.book is None or not covers(wanted, brief.book.wanted):
+        return ToolResult(value=_NOTHING_BOOKED)
+    return ToolResult(value=Row({"success": True, "return": brief.book.answer}))
+
+
+def _serve(table: Table, rows: RowSet, wanted: Mapping[str, Any], brief: DomainBrief | None) -> ToolResult:
+    """At most one entity: the gold one for a call that covers the goal, a misleading one for a part of it."""
+    if not rows:
+        return ToolResult(value=[])
+    if brief is None or brief.search is None:
+        return ToolResult(value=[table.first(rows)])
+    wrong = rows & ~brief.search.satisfying
+    right = rows & brief.book.gold if brief.book else 0
+    if covers(wanted, brief.search.wanted):
+        found = (right or wrong) if brief.book else _first_bit(rows)
+    elif covers(brief.search.wanted, wanted):
+        found = wrong or right or _first_bit(rows)
+    else:
+        found = _first_bit(rows)
+    return ToolResult(value=[table.last(found)] if found else [])
+
+
+def _first_bit(rows: RowSet) -> RowSet:
+    return rows & -rows

