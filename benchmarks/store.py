@@ -1,6 +1,6 @@
 """Journal and database: events committed per second, and how long 100,000 messages take to load and to query.
 
-    python -m benchmarks.store [MESSAGES]
+    python benchmarks/store.py [MESSAGES]
 
 The baseline of the journal is a file that is written and flushed once per event; that of the loader is `executemany`
 of the messages alone, on a tenth of them.

@@ -25,6 +25,7 @@ TABLES = (
     *("runs", "tasks", "toolsets", "episodes", "branches", "messages"),
     *("tool_calls", "rewards", "harvests", "model_calls", "unreadable_lines"),
 )
+MEASURES = "SELECT count(*), count(DISTINCT content), max(length(message)), count(DISTINCT prompt) FROM messages"
 HOLD = """
 import duckdb, sys
 connection = duckdb.connect(sys.argv[1])
@@ -243,6 +244,46 @@ async def test_loading_in_the_background(store: Store, broken: bool) -> None:
             store.load()
         store.database.unlink()
     assert store.query("SELECT count(*) FROM runs", fresh=broken).rows == [(1,)]
+
+
+@pytest.mark.parametrize("where", [0, 0.02, 0.2, 0.4, 0.6, 0.8, 0.98])
+def test_damage_anywhere_in_the_database_is_named_or_harmless(store: Store, where: float) -> None:
+    write_journal(store.path, whole_run())
+    expected = store.query(MEASURES).rows
+    data = bytearray(store.database.read_bytes())
+    start = int(len(data) * where)
+    data[start : start + 16_384] = b"\xa5" * len(data[start : start + 16_384])
+    store.database.write_bytes(data)
+    found = measured(store)
+    if found is None:
+        store.database.unlink()
+        found = measured(store)
+    assert found == expected
+
+
+def measured(store: Store) -> list[tuple[object, ...]] | None:
+    """What a query gives; None when the damage is named, with what to do about it."""
+    try:
+        return store.query(MEASURES).rows
+    except StoreUnreadable as error:
+        if "it is rebuilt from the journals" not in str(error):
+            raise
+        return None
+
+
+def test_this_process_may_hold_the_database_too(store: Store) -> None:
+    """A notebook that keeps a connection open is told so; it does not break the store."""
+    write_journal(store.path, [run_started()])
+    store.load()
+    hasty = Store(store.path, patience=0.02)
+    with duckdb.connect(store.database), pytest.raises(StoreBusy):
+        hasty.query("FROM runs")
+    write_journal(store.path, [run_finished()])
+    with duckdb.connect(store.database, read_only=True):
+        found = hasty.query("SELECT status FROM runs")
+        assert found.rows == [("running",)]
+        assert "may be missing" in found.notes[0]
+    assert hasty.query("SELECT status FROM runs").rows == [("done",)]
 
 
 def test_a_database_of_another_version_is_rebuilt(store: Store) -> None:
