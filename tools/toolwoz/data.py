@@ -19,7 +19,7 @@ import orjson
 
 from simkit.errors import DataCorrupt, DataMissing
 from simkit.tools.toolwoz.records import ORDER, SEARCH, Record, distil
-from simkit.tools.toolwoz.source import DATABASES, Progress, RawData, open_source, stream_object
+from simkit.tools.toolwoz.source import DATABASES, Progress, RawData, open_source, silent, stream_object
 from simkit.tools.toolwoz.table import Table
 
 FORMAT = 1
@@ -44,14 +44,10 @@ def cache_file(cache_dir: str | Path | None = None) -> Path:
     return cache_folder(cache_dir) / f"toolwoz-{FORMAT}.zip"
 
 
-def _silent(stage: str, fraction: float) -> None:
-    pass
-
-
 def prepare(
     cache_dir: str | Path | None = None,
     source: str | Path | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
     *,
     rebuild: bool = False,
 ) -> Path:
