@@ -43,7 +43,7 @@ class ScriptedAgent(Agent):
 
     name: ClassVar[str] = "scripted"
 
-    def __init__(self, world: World, error_rate: float = 0.15, habits: str = "", steps: int = 3) -> None:
+    def __init__(self, world: World, error_rate: float = 0.25, habits: str = "", steps: int = 3) -> None:
         ontology = world.ontology
         if not ontology.domains:
             raise UsageError(

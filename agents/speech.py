@@ -123,7 +123,7 @@ def _offer(domain: Domain, row: Row, rng: Random, terse: bool) -> str:
     if terse:
         return opening
     slots = [slot for slot in domain.search if isinstance(row.get(slot.name), str) and slot.name != domain.id_field]
-    chosen = slots if any(slot.kind == "time" for slot in slots) else rng.sample(slots, min(3, len(slots)))
+    chosen = rng.sample(slots, min(2, len(slots)))
     said = join(_of_entity(slot, str(row[slot.name])) for slot in domain.search if slot in chosen)
     return f"{opening} It is {said}." if said else opening
 

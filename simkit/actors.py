@@ -74,7 +74,7 @@ class ActorRef:
         """Leave a message; returns once it is in the mailbox, waiting for room while that is full.
 
         Nobody waits for the outcome, so an error in the handler ends the actor's scope with that error. Messages that
-        are still in the mailbox when the scope ends are dropped.
+        are still in the mailbox when the scope ends are dropped; `Scope.settle` waits for them.
 
         Raises:
             AskCycle: the mailbox is full and would never have room.

@@ -6,6 +6,7 @@ hold that history once, whatever its length; a branch pays only for what it adds
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -25,7 +26,8 @@ class Entry:
     `message` is what the agent's model sees. `heard` is the text the other party hears, None for what stays inside the
     agent (plans, calls, returns). `turn` counts agent turns from 1; the system prompt and the opening belong to turn 0,
     a user's answer to the turn it answers. `step` counts the agent's decisions within a turn, from 0. Text written by
-    the runtime ("the agent did not answer") has the author `runtime` and is never trained on.
+    the runtime ("the agent did not answer") has the author `runtime`: the user hears it, the agent's view leaves it out,
+    and nothing is trained on it.
     """
 
     message: Message
@@ -87,7 +89,13 @@ class Conversation(Sequence[Entry]):
 
     def append(self, entry: Entry) -> Conversation:
         """A conversation with one more entry."""
-        return Conversation._cell(self if self._length else None, entry, self._length + 1)
+        cell = object.__new__(Conversation)
+        length = self._length
+        cell._before = self if length else None
+        cell._last = entry
+        cell._length = length + 1
+        cell._digest = None
+        return cell
 
     def extend(self, entries: Iterable[Entry]) -> Conversation:
         """A conversation with more entries."""
@@ -107,8 +115,8 @@ class Conversation(Sequence[Entry]):
         return tuple(found)
 
     def messages(self) -> tuple[Message, ...]:
-        """The agent's view: every message, as its model sees them."""
-        return tuple(entry.message for entry in self.tail(0))
+        """The agent's view: every message, as its model sees them; the runtime's words are for the user alone."""
+        return tuple(entry.message for entry in self.tail(0) if entry.author != "runtime")
 
     def heard(self) -> tuple[Utterance, ...]:
         """The user's view: what was said aloud."""
@@ -125,7 +133,7 @@ class Conversation(Sequence[Entry]):
 
     @property
     def digest(self) -> bytes:
-        """16 bytes that are equal exactly when the agent's views are equal; computed once per entry."""
+        """16 bytes that are equal exactly when the agent's views are the same JSON; computed once per entry."""
         pending: list[Conversation] = []
         cell: Conversation | None = self
         while cell is not None and cell._digest is None and cell._last is not None:
@@ -134,8 +142,8 @@ class Conversation(Sequence[Entry]):
         digest = b"" if cell is None or cell._digest is None else cell._digest
         for cell in reversed(pending):
             assert cell._last is not None
-            data = orjson.dumps(cell._last.message.to_openai(), option=orjson.OPT_SORT_KEYS)
-            digest = blake2b(data, key=digest, digest_size=16).digest()
+            if cell._last.author != "runtime":
+                digest = blake2b(_canonical(cell._last.message), key=digest, digest_size=16).digest()
             cell._digest = digest
         return digest
 
@@ -163,10 +171,18 @@ class Conversation(Sequence[Entry]):
         return self is other or (self._length == other._length and self.tail(0) == other.tail(0))
 
     def __hash__(self) -> int:
-        return hash((self._length, self.digest))
+        return hash((self._length, self._last))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Conversation, (self.tail(0),))
 
     def __repr__(self) -> str:
         return f"Conversation({self._length} entries)"
+
+
+def _canonical(message: Message) -> bytes:
+    data = message.to_openai()
+    try:
+        return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # a provider's own field may hold an integer of more than 64 bits
+        return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

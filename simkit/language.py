@@ -39,7 +39,11 @@ _INDIFFERENT = (
 )
 _ASKING = _set("what which how when where who could can may do does would will is are shall should please tell give")
 # Words too common to stand for a slot by themselves; they still tell two slots of one sentence apart.
-_FUNCTION_WORDS = _set("to from by after before at in on for of and leave leaves arrive arrives go going")
+_FUNCTION_WORDS = _set(
+    "to from by after before at in on for of and leave leaves leaving depart departing arrive arrives arriving go going"
+    " called named starting travel ask"
+)
+_PHRASE_STARTS = _set("and but or with")
 _CUES: Mapping[str, tuple[str, ...]] = {
     "departure": ("from", "leaving", "departing", "departs"),
     "destination": ("to", "into", "towards", "for"),
@@ -216,7 +220,7 @@ def _vocabulary(domain: Domain) -> Iterable[tuple[tuple[str, ...], Meaning]]:
 
 def _entry(phrase: str, meaning: Meaning) -> Iterable[tuple[tuple[str, ...], Meaning]]:
     words = words_of(phrase)
-    if words and not (len(words) == 1 and (words[0] in _FUNCTION_WORDS or words[0] in _ASKING or words[0] == "ask")):
+    if words and not all(word in _FUNCTION_WORDS or word in _ASKING for word in words):
         yield words, meaning
 
 
@@ -240,7 +244,8 @@ def closed_values(slot: Slot) -> tuple[str, ...]:
 def spoken(slot: Slot) -> str:
     """What to call a slot so that a `Reader` knows it again."""
     usable = (phrase for phrase in slot.phrases if not set(words_of(phrase)) <= _FUNCTION_WORDS)
-    return next(usable, slot.name)
+    phrase = next(usable, slot.name)
+    return f"number of {phrase}" if slot.kind == "number" and not phrase.startswith("number") else phrase
 
 
 # --- which slot a value is for ----------------------------------------------------------------------------------------
@@ -305,6 +310,8 @@ def _by_unit(sentence: Sentence, mention: Mention, slots: list[Slot], expecting:
         for slot in slots:
             if word in cues_of(slot):
                 return slot
+    if before[:1] == ("for",) and sentence.words[mention.start].isdecimal():  # "book it for 6"
+        return next((slot for slot in slots if slot.name == "people"), None)
     asked = [slot for slot in slots if slot.name in expecting]
     return asked[0] if len(asked) == 1 and len(sentence.words) <= 6 else None
 
@@ -317,7 +324,7 @@ def cues_of(slot: Slot) -> frozenset[str]:
 
 def _flags(sentence: Sentence, domain: Domain, slots: tuple[Slot, ...]) -> dict[str, str]:
     flags = {slot.name for slot in slots if slot.kind == "flag"}
-    if not flags or sentence.indifferent or (sentence.question and sentence.has(("it", "they", "there", "that"))):
+    if not flags or sentence.indifferent or (sentence.question and sentence.has(("it", "they"))):
         return {}
     return {
         meaning.name: "no" if _negated(sentence, mention) else "yes"
@@ -328,8 +335,13 @@ def _flags(sentence: Sentence, domain: Domain, slots: tuple[Slot, ...]) -> dict[
 
 
 def _negated(sentence: Sentence, mention: Mention) -> bool:
-    near = sentence.words[max(0, mention.start - 3) : mention.start] + sentence.words[mention.end : mention.end + 2]
-    return any(word in NEGATIONS for word in near)
+    """Whether a negation stands before the mention in the same phrase, or right after it."""
+    for word in reversed(sentence.words[max(0, mention.start - 5) : mention.start]):
+        if word in _PHRASE_STARTS:
+            break
+        if word in NEGATIONS:
+            return True
+    return any(word in NEGATIONS for word in sentence.words[mention.end : mention.end + 2])
 
 
 # --- saying it --------------------------------------------------------------------------------------------------------

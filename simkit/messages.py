@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
@@ -21,9 +21,22 @@ JsonObject: TypeAlias = Mapping[str, Any]
 class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="null")
 
+    if not TYPE_CHECKING:  # a type checker would take it for a field
+        # Unknown fields must be JSON, and are copied while being checked: nobody else holds what a frozen value holds.
+        __pydantic_extra__: dict[str, JsonValue]
+
     def to_openai(self) -> dict[str, Any]:
         """This value as a JSON-able dict in the OpenAI chat format."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal on the wire: a null field and an absent one are two different messages."""
+        if not isinstance(other, _Wire):
+            return NotImplemented
+        return self.model_fields_set == other.model_fields_set and super().__eq__(other) is True
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self.__dict__.values()))
 
 
 class FunctionCall(_Wire):

@@ -23,8 +23,8 @@ class BranchState:
     spent: Spent = field(default_factory=Spent)
 
     def fork(self) -> BranchState:
-        """The state for one more branch; `self` when every part is a value."""
-        agent, user, world = fork_state(self.agent), fork_state(self.user), fork_state(self.world)
-        if agent is self.agent and user is self.user and world is self.world:
+        """The state for one more branch; `self` when no part has a `fork` of its own."""
+        agent, user, world = self.agent, self.user, self.world
+        if not (hasattr(agent, "fork") or hasattr(user, "fork") or hasattr(world, "fork")):
             return self
-        return BranchState(self.conversation, agent, user, world, self.spent)
+        return BranchState(self.conversation, fork_state(agent), fork_state(user), fork_state(world), self.spent)

@@ -47,13 +47,24 @@ class Progress:
     useless: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Temper:
+    """How a user behaves; the options of `AgendaUser`."""
+
+    patience: int
+    talkative: float
+    insistence: float
+
+
 class AgendaUser(User):
     """A user that follows `task.agenda`.
 
     Attributes of the constructor:
         world: its ontology is the user's vocabulary.
         patience: useless replies in a row after which the user hangs up.
-        talkative: probability of saying one more constraint than was asked for.
+        talkative: probability of saying more constraints than were asked for.
+        insistence: probability of insisting when the agent says something wrong, or finds or books nothing; a user that
+            does not insist lets the mistake pass, or turns to the next wish.
 
     Raises:
         UsageError: an option is not what it should be.
@@ -61,15 +72,15 @@ class AgendaUser(User):
 
     name: ClassVar[str] = "agenda"
 
-    def __init__(self, world: World, patience: int = 3, talkative: float = 0.5) -> None:
+    def __init__(self, world: World, patience: int = 3, talkative: float = 0.5, insistence: float = 0.5) -> None:
         if patience < 1:
             raise UsageError(f"patience is {patience}; it must be at least 1 useless reply")
-        if not 0 <= talkative <= 1:
-            raise UsageError(f"talkative is {talkative}; it must be a number from 0 to 1")
+        for option, value in (("talkative", talkative), ("insistence", insistence)):
+            if not 0 <= value <= 1:
+                raise UsageError(f"{option} is {value}; it must be a number from 0 to 1")
         self._ontology: Ontology = world.ontology
         self._reader = Reader(world.ontology)
-        self._patience = patience
-        self._talkative = talkative
+        self._temper = Temper(patience, talkative, insistence)
 
     async def speak(self, request: Speak) -> UserTurn:
         """The next utterance.
@@ -85,12 +96,12 @@ class AgendaUser(User):
             )
         said = request.conversation.heard()
         progress = request.state if isinstance(request.state, Progress) else Progress()
-        agenda = _Agenda(request.task, self._ontology, rng, self._talkative)
+        agenda = _Agenda(request.task, self._ontology, rng, self._temper)
         if not said:
             return agenda.open(progress)
         news = " ".join(word.text for word in said[progress.heard :] if word.speaker == "agent")
         progress = replace(progress, heard=len(said) + 1)
-        return agenda.answer(progress, self._hear(news, agenda, progress), self._patience)
+        return agenda.answer(progress, self._hear(news, agenda, progress))
 
     def _hear(self, text: str, agenda: _Agenda, progress: Progress) -> Heard:
         wish = agenda.wish(progress)
@@ -100,8 +111,8 @@ class AgendaUser(User):
 class _Agenda:
     """One utterance being made up: the task's wishes with the generator of this turn."""
 
-    def __init__(self, task: Task, ontology: Ontology, rng: Random, talkative: float) -> None:
-        self._task, self._ontology, self._rng, self._talkative = task, ontology, rng, talkative
+    def __init__(self, task: Task, ontology: Ontology, rng: Random, temper: Temper) -> None:
+        self._task, self._ontology, self._rng, self._temper = task, ontology, rng, temper
 
     def wish(self, progress: Progress) -> Wish:
         """The wish being talked about."""
@@ -122,7 +133,7 @@ class _Agenda:
         text = self.words(wish).opening(values)
         return UserTurn(text, state=replace(progress, heard=1, told=frozenset(values)))
 
-    def answer(self, progress: Progress, heard: Heard, patience: int) -> UserTurn:
+    def answer(self, progress: Progress, heard: Heard) -> UserTurn:
         """The answer to a reply of the agent."""
         wish = self.wish(progress)
         progress = replace(
@@ -131,15 +142,15 @@ class _Agenda:
             booked=progress.booked or (heard.booked and bool(wish.book)),
             answered=progress.answered | (heard.facts & set(progress.asked)),
         )
-        if heard.wrong and progress.corrections < 3:
+        if heard.wrong and progress.corrections < 3 and self._insists():
             return self._correct(progress, wish, heard)
         if heard.nothing or heard.refused:
             return self._insist(progress, wish, heard)
         if heard.asked and not progress.booked:
             return self._reply(progress, wish, heard)
         if progress.offered or progress.booked:
-            return self._go_on(progress, wish, heard, patience)
-        return self._bored(progress, wish, patience)
+            return self._go_on(progress, wish, heard)
+        return self._bored(progress, wish)
 
     # --- replies ------------------------------------------------------------------------------------------------------
 
@@ -152,7 +163,7 @@ class _Agenda:
 
     def _insist(self, progress: Progress, wish: Wish, heard: Heard) -> UserTurn:
         progress = replace(progress, failures=progress.failures + 1)
-        if progress.failures > 2:
+        if progress.failures > 2 or not self._insists():
             return self._next(progress)
         words = self.words(wish)
         values = {**wish.inform}
@@ -167,15 +178,18 @@ class _Agenda:
         search = _pick(wish.inform, heard.asked)
         book = _pick(wish.book, (name for name in heard.asked if name not in search))
         unminded = [name for name in heard.asked if name not in search and name not in book]
-        if self._rng.random() < self._talkative or not (search or book):
+        if self._rng.random() < self._temper.talkative or not (search or book):
             search |= self._some(_without(wish.inform, progress.told | search.keys()), 0, 2)
+        if not (search or book) and progress.offered:
+            turn = self._go_on(progress, wish, heard)
+            return turn if turn.end else replace(turn, text=f"{words.unminded(unminded)} {turn.text}")
         parts = [words.answer(search)] if search else []
         parts += [words.booking_answer(book)] if book else []
         parts += [words.unminded(unminded)] if unminded else []
         told = progress.told | search.keys() | book.keys()
         return UserTurn(" ".join(parts), state=replace(progress, told=told, useless=0))
 
-    def _go_on(self, progress: Progress, wish: Wish, heard: Heard, patience: int) -> UserTurn:
+    def _go_on(self, progress: Progress, wish: Wish, heard: Heard) -> UserTurn:
         """Something was offered: say what was not said yet, ask, book, or turn to the next wish."""
         words = self.words(wish)
         untold = _without(wish.inform, progress.told)
@@ -187,16 +201,16 @@ class _Agenda:
         state = replace(progress, asked=progress.asked + facts, useless=0)
         if wish.book and not progress.booked and (not facts or self._rng.random() < 0.6):
             if wish.book.keys() <= progress.told and not heard.offered and not facts:
-                return self._bored(progress, wish, patience)
+                return self._bored(progress, wish)
             parts.append(words.book(wish.book))
             state = replace(state, told=state.told | wish.book.keys())
         return UserTurn(" ".join(parts), state=state) if parts else self._next(progress)
 
-    def _bored(self, progress: Progress, wish: Wish, patience: int) -> UserTurn:
+    def _bored(self, progress: Progress, wish: Wish) -> UserTurn:
         """The reply brought nothing: repeat, or hang up."""
         useless = progress.useless + 1
         words = self.words(wish)
-        if useless >= patience:
+        if useless >= self._temper.patience:
             return UserTurn(words.leave(), end=True, state=replace(progress, useless=useless))
         told = {**_pick(wish.inform, wish.inform)}
         text = words.book(wish.book) if progress.offered and wish.book else words.restate(told)
@@ -211,6 +225,9 @@ class _Agenda:
         wish = self.wish(fresh)
         values = self._some(wish.inform, 1, 3)
         return UserTurn(self.words(wish).next(values), state=replace(fresh, told=frozenset(values)))
+
+    def _insists(self) -> bool:
+        return self._rng.random() < self._temper.insistence
 
     def _some(self, values: Mapping[str, str], least: int, most: int) -> dict[str, str]:
         count = min(len(values), self._rng.randint(least, most))

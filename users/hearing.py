@@ -72,6 +72,7 @@ def _kind(sentence: Sentence, domain: Domain) -> str:
     if negative and not sentence.question:
         return "nothing" if not _only_facts(sentence, domain) and _about_finding(sentence) else ""
     named = any(_names_entity(mention.kind, sentence, domain) for mention in sentence.mentions)
+    named = named or sentence.says("how about") or sentence.says("what about")
     return "offered" if named or (not sentence.question and sentence.has(_OFFERING)) else ""
 
 
@@ -80,9 +81,10 @@ def _about_finding(sentence: Sentence) -> bool:
 
 
 def _names_entity(kind: str, sentence: Sentence, domain: Domain) -> bool:
-    ids = {slot.name for slot in slots_of(domain) if slot.kind in ("name", "id")} | {domain.id_field}
+    slots = slots_of(domain)
     if kind == "id":
-        return any(slot.kind == "id" for slot in slots_of(domain))
+        return any(slot.kind == "id" for slot in slots) or domain.id_field not in {slot.name for slot in slots}
+    ids = {slot.name for slot in slots if slot.kind in ("name", "id")} | {domain.id_field}
     return any(meaning.name in ids for mention in sentence.mentions for meaning in mention.of("value", domain.name))
 
 

@@ -136,9 +136,12 @@ class Loader:
         if not self.database.exists():
             return sum(sizes.values())
         with connected(self.database, read_only=True) as connection:
-            if stored_format(connection) != schema_format():
-                return sum(sizes.values())
-            marks = read_marks(connection)
+            try:
+                if stored_format(connection) != schema_format():
+                    return sum(sizes.values())
+                marks = read_marks(connection)
+            except duckdb.Error as error:
+                raise loading_error(self.database, error) from error
         return sum(max(0, size - marks.get(name, Mark()).loaded) for name, size in sizes.items())
 
     @contextmanager
@@ -214,10 +217,9 @@ def _load_all(work: _Round) -> bool:
                 f"the journal {path} is shorter than what was loaded from it: it was changed or replaced. "
                 "Put the old one back, or delete simkit.duckdb to rebuild from what is there"
             )
-        while mark is not None:
+        while (mark := _load_piece(work, path, mark)) is not None:
             if time.monotonic() > work.deadline:
                 return False
-            mark = _load_piece(work, path, mark)
     return True
 
 

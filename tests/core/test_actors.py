@@ -3,8 +3,10 @@ from __future__ import annotations
 import gc
 import traceback
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import anyio
@@ -327,6 +329,42 @@ async def test_several_failures_are_all_told() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await house()
     assert [type(error) for error in caught.value.exceptions] == [LookupError, LookupError]
+
+
+async def test_an_unhandled_tell_ends_the_scope() -> None:
+    async def house() -> None:
+        async with deadline(), open_scope() as scope:
+            await scope.spawn(Worker(), name="desk").tell(Other())
+            await anyio.sleep_forever()
+
+    with pytest.raises(Unhandled, match="`desk` does not handle Other"):
+        await house()
+
+
+async def test_a_tell_is_handled_in_the_context_it_came_from() -> None:
+    speaker: ContextVar[str] = ContextVar("speaker", default="nobody")
+    heard: list[str] = []
+
+    async def hear() -> object:
+        heard.append(speaker.get())
+        return None
+
+    async def tell(ref: ActorRef, name: str) -> None:
+        speaker.set(name)
+        await ref.tell(Run(hear))
+
+    gate = Gate()
+    async with deadline(), open_scope() as scope:
+        ref = scope.spawn(Worker())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ref.ask, Run(gate))
+            await wait_all_tasks_blocked()
+            for name in ("ann", "bob"):
+                tasks.start_soon(tell, ref, name)
+                await wait_all_tasks_blocked()
+            gate.open.set()
+        await scope.settle()
+    assert heard == ["ann", "bob"]
 
 
 # --- ending -----------------------------------------------------------------------------------------------------------
@@ -696,3 +734,53 @@ async def test_asking_an_actor_that_is_still_being_entered_is_no_cycle() -> None
             askers.start_soon(asking(a, slow))
             await wait_all_tasks_blocked()
             ready.set()
+
+
+# --- under disturbance ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_no_slot_and_no_message_is_lost_when_askers_come_and_go(seed: int) -> None:
+    random = Random(seed)
+    worker, done = Worker(), 0
+
+    async def work() -> object:
+        for _ in range(random.randrange(4)):
+            await checkpoint()
+        if random.random() < 0.2:
+            raise LookupError
+        return None
+
+    async def asker(ref: ActorRef, patience: int) -> None:
+        nonlocal done
+        async with anyio.create_task_group() as tasks:
+
+            async def impatient() -> None:
+                for _ in range(patience):
+                    await checkpoint()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(impatient)
+            for number in range(4):
+                with suppress(LookupError):
+                    await ref.ask(Run(work))
+                await ref.tell(Double(number))
+            tasks.cancel_scope.cancel()
+        done += 1
+
+    gate = Gate()
+    async with deadline(), open_scope() as scope:
+        ref = scope.spawn(worker, concurrency=3, mailbox=4)
+        async with anyio.create_task_group() as askers:
+            for _ in range(60):
+                askers.start_soon(asker, ref, random.randrange(200))
+        assert done == 60
+        await scope.settle()
+        async with anyio.create_task_group() as askers:
+            for _ in range(5):
+                askers.start_soon(ref.ask, Run(gate))
+            await wait_all_tasks_blocked()
+            assert gate.entered == 3  # all three slots came back, and no fourth
+            gate.open.set()
+    assert gate.finished == 5
+    assert worker.seen

@@ -20,7 +20,9 @@ from simkit.cli import main
 from simkit.store import Store
 
 ROOT = Path(__file__).parents[2]
-FENCE = re.compile(r"(?P<skip><!-- not run by the tests: [^>]+ -->\n)?^```(?P<kind>\w+)[^\n]*\n(?P<text>.*?)^```", re.M | re.S)
+FENCE = re.compile(
+    r"(?P<skip><!-- not run by the tests: [^>]+ -->\n)?^```(?P<kind>\w+)[^\n]*\n(?P<text>.*?)^```", re.M | re.S
+)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,20 @@ from stub import DIED, REJECTED, RecordedReward, RecordedTools, StubAgent, StubU
 
 from simkit.actors import open_scope
 from simkit.components import Cast, Reward, ToolServer
-from simkit.events import BranchAdded, BranchEnded, BranchExtended, Event, MemoryRecorder, MessageRow, TreeHarvested
+from simkit.events import (
+    BranchAdded,
+    BranchEnded,
+    BranchExtended,
+    Event,
+    MemoryRecorder,
+    MessageRow,
+    Recorder,
+    TreeHarvested,
+)
 from simkit.limits import Limits
 from simkit.supervisors.base import Episode, NoWatch, WorkUnit
 from simkit.supervisors.josh import BeamSearch, Josh
+from simkit.tasks import Task
 
 Json = dict[str, Any]
 RETRIES = "Error: Agent ran out of retries."
@@ -28,12 +38,19 @@ class Setting:
     faults: bool = False
     tools: ToolServer | None = None
     reward: Reward | None = None
+    task: Task | None = None
 
 
 async def search(trace: Trace, setting: Setting | None = None) -> Retold:
     """Run one recorded search again, with our supervisor."""
-    setting = setting or Setting()
     recorder = MemoryRecorder()
+    episode = await record_search(trace, recorder, setting)
+    return Retold(trace, episode, recorder.events)
+
+
+async def record_search(trace: Trace, recorder: Recorder, setting: Setting | None = None) -> Episode:
+    """The same, told to a recorder."""
+    setting = setting or Setting()
     beam = BeamSearch(beam=trace.data["beam_size"], winner="earliest" if trace.style == "single" else "first")
     josh = Josh(beam, Limits(turns=15, steps=trace.decisions))
     async with open_scope() as scope:
@@ -43,8 +60,7 @@ async def search(trace: Trace, setting: Setting | None = None) -> Retold:
             tools=scope.spawn(setting.tools or RecordedTools(trace), concurrency=32),
             reward=scope.spawn(setting.reward or RecordedReward(trace), concurrency=32),
         )
-        episode = await josh.play(cast, WorkUnit("golden", 0, trace.task()), recorder, NoWatch())
-    return Retold(trace, episode, recorder.events)
+        return await josh.play(cast, WorkUnit(trace.name, 0, setting.task or trace.task()), recorder, NoWatch())
 
 
 class Retold:
@@ -171,8 +187,17 @@ def kept(rows: Iterable[MessageRow]) -> list[MessageRow]:
 
 
 def comparable(message: Mapping[str, Any]) -> Json:
-    """A message in the terms of the recording, which knows no ids of calls in `single`."""
-    return {key: value for key, value in message.items() if not (key == "tool_call_id" and "|" in str(value))}
+    """A message in the terms of the recording, which knows no ids of calls in `single`; returns are read as JSON."""
+    told = {key: value for key, value in message.items() if not (key == "tool_call_id" and "|" in str(value))}
+    text = str(message.get("content"))
+    if message["role"] == "tool" or text.startswith("APIRETURN "):
+        told["content"] = as_json(text.removeprefix("APIRETURN "))
+    return told
+
+
+def as_json(text: str) -> object:
+    """A return as JSON; the release writes a missing field as NaN, we as null."""
+    return json.loads(text, parse_constant=lambda name: None)
 
 
 def trimmed(messages: list[Json]) -> list[Json]:
@@ -218,4 +243,4 @@ def _expected(step: Json, trace: Trace) -> Json:
 def expected_messages(trace: Trace, indices: Iterable[int]) -> list[Json]:
     """Recorded messages without the words of the release's runtime (quirk 14)."""
     found = [trace.messages[index] for index in indices]
-    return [message for message in found if message.get("content") != RETRIES]
+    return [comparable(message) for message in found if message.get("content") != RETRIES]

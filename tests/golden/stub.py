@@ -25,7 +25,6 @@ from simkit.components import (
     CallTool,
     Decision,
     Hit,
-    Observe,
     Reward,
     ScoreTurn,
     Speak,
@@ -35,7 +34,6 @@ from simkit.components import (
     ToolsStart,
     User,
     UserTurn,
-    observe_as_tool,
 )
 from simkit.messages import AssistantMessage, Message, ToolCall, ToolMessage, ToolResult, UserMessage, parse_message
 from simkit.tasks import Goal, Task
@@ -255,32 +253,29 @@ class StubAgent(Agent):
                 _, turn, step = place.split("|")
                 call = ToolCall.of(f"call_{turn}_{step}", entry["name"], json.dumps(entry["args"]))
                 message = parse_message({"role": "assistant", "tool_calls": [call.to_openai()]})
-                return self._decision(message, entry, place, observe_as_tool)
+                return self._decision(message, entry, place)
             case _:
                 message = AssistantMessage.of("CALL " + json.dumps([entry["name"], entry["args"]]))
-                return self._decision(message, entry, place, observe_as_tool)
+                return self._decision(message, entry, place)
 
     def _react(self, entry: Mapping[str, Any], place: str) -> Decision:
         rejected = entry["kind"] in {"malformed", "raising_api", "unknown_api"}
         body = entry.get("raw") or json.dumps({"name": entry["name"], "parameters": entry["args"]})
         message = AssistantMessage.of(f"PLAN I will use an api. <COMMAND_END> APICALL {body} <COMMAND_END>")
 
-        def observe(call: ToolCall, result: ToolResult) -> Message:
-            return UserMessage.of(f"APIRETURN {FAILURE if rejected else result.text}")
-
         rejection: Json = {"name": REJECTED, "args": {}}
-        return self._decision(message, rejection if rejected else entry, place, observe)
+        return self._decision(message, rejection if rejected else entry, place)
 
-    def _decision(self, message: Message, entry: Mapping[str, Any], place: str, observe: Observe) -> Decision:
+    def _decision(self, message: Message, entry: Mapping[str, Any], place: str) -> Decision:
         call = ToolCall.of(place, entry["name"], json.dumps(entry["args"]))
+        return Decision(message, calls=(call,), observe=self._observe)
 
-        def seen(made: ToolCall, result: ToolResult) -> Message:
-            if self._trace.style != "fc":
-                return observe(made, result)
-            _, turn, step = place.split("|")
-            return ToolMessage.of(f"call_{turn}_{step}", result.text)
-
-        return Decision(message, calls=(call,), observe=seen)
+    def _observe(self, call: ToolCall, result: ToolResult) -> Message:
+        text = FAILURE if call.name == REJECTED else json.dumps(result.value)
+        if self._trace.style == "react":
+            return UserMessage.of(f"APIRETURN {text}")
+        _, turn, step = call.id.split("|")
+        return ToolMessage.of(f"call_{turn}_{step}" if self._trace.style == "fc" else f"|{turn}|{step}", text)
 
 
 class StubUser(User):
@@ -309,7 +304,7 @@ class RecordedTools(ToolServer):
 
     async def call(self, request: CallTool) -> ToolReturn:
         key = json.dumps([request.call.name, request.call.parse_arguments()])
-        return ToolReturn(ToolResult(value=self._trace.returns.get(key, "(not recorded)")))
+        return ToolReturn(ToolResult(value=json.loads(self._trace.returns.get(key, '"(not recorded)"'))))
 
 
 class RecordedReward(Reward):
@@ -339,6 +334,16 @@ class RecordedReward(Reward):
         for request in requests:
             for goal in self._trace.rewards.get((path, int(turn), request), ()):
                 yield Hit(goal, calls[0].call.id, request)
+
+
+class FirstRound(Reward):
+    """Another reward, of whose hits only the first rewarded round counts (quirk 17)."""
+
+    def __init__(self, inner: Reward) -> None:
+        self._inner = inner
+
+    async def score_turn(self, request: ScoreTurn) -> tuple[Hit, ...]:
+        return first_round(await self._inner.score_turn(request))
 
 
 def first_round(hits: Sequence[Hit]) -> tuple[Hit, ...]:

