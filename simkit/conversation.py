@@ -26,8 +26,8 @@ class Entry:
     `message` is what the agent's model sees. `heard` is the text the other party hears, None for what stays inside the
     agent (plans, calls, returns). `turn` counts agent turns from 1; the system prompt and the opening belong to turn 0,
     a user's answer to the turn it answers. `step` counts the agent's decisions within a turn, from 0. Text written by
-    the runtime ("the agent did not answer") has the author `runtime`: the user hears it, the agent's view leaves it out,
-    and nothing is trained on it.
+    the runtime ("the agent did not answer") has the author `runtime`: the user hears it, the agent's view leaves it
+    out, and nothing is trained on it.
     """
 
     message: Message
