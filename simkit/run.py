@@ -149,6 +149,7 @@ class Run:
             tools=self._spawn(server, "tools"),
             reward=self._spawn(rewards, "reward"),
             unforkable=tuple(f"{role} `{part.name}`" for role, part in parts.items() if not part.forkable),
+            deterministic=agents.deterministic,
         )
 
     async def play(

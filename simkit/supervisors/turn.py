@@ -104,6 +104,8 @@ async def _decide(stage: Stage, turn: Turn) -> Turn:
     entry = Entry(decision.message, "agent", turn=turn.key.turn, step=turn.steps, heard=decision.say)
     spent = state.spent.plus(tokens=decision.tokens, cost=decision.cost)
     turn = replace(turn, state=replace(state, agent=decision.state, spent=spent)).add(entry)
+    if decision.note is not None:
+        turn = turn.add(Entry(decision.note, "tool", turn=turn.key.turn, step=turn.steps))
     for call in decision.calls:
         turn = await _call(stage, turn, decision, call)
     over = decision.end or decision.say is not None
@@ -165,7 +167,7 @@ async def ask_user(stage: Stage, key: TurnKey, state: BranchState) -> Answer:
             entry = Entry.user(said.text, key.turn)
     except Fault as fault:
         return Answer(state, outcome=fault_outcome(fault), error=str(fault))
-    row = message_row(state.conversation, entry)
+    row = replace(message_row(state.conversation, entry), flags=said.flags)
     after = replace(state, conversation=state.conversation.append(entry), user=said.state)
     return Answer(after, (row,), "user_ended" if said.end else None)
 
