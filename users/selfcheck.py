@@ -36,11 +36,15 @@ _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eigh
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What the rules keep: values told as (domain, slot, value), the last words, the domain being spoken of."""
+    """What the rules keep: values told as (domain, slot, value), the last words, the domain being spoken of.
+
+    `wanted` holds the values of the task's wishes, brought into one spelling at the first turn.
+    """
 
     told: frozenset[tuple[str, str, str]] = frozenset()
     last: str = ""
     domain: str = ""
+    wanted: frozenset[str] | None = None
 
 
 class SelfCheck:
@@ -60,7 +64,9 @@ class SelfCheck:
         if memory.last and reply.text == memory.last:
             flags.append("repeated")
         if task.agenda and self._domains:
-            turn = _Turn(task, heard, self._domains)
+            wanted = _wanted(task) if memory.wanted is None else memory.wanted
+            memory = replace(memory, wanted=wanted)
+            turn = _Turn(task, heard, self._domains, wanted)
             for sentence in self._reader.read(reply.text):
                 memory = turn.hear(sentence, memory)
             flags += turn.flags
@@ -72,10 +78,11 @@ class SelfCheck:
 class _Turn:
     """One reply being checked."""
 
-    def __init__(self, task: Task, heard: Sequence[Utterance], domains: dict[str, Domain]) -> None:
-        self._task, self._heard, self._domains = task, heard, domains
+    def __init__(
+        self, task: Task, heard: Sequence[Utterance], domains: dict[str, Domain], wanted: frozenset[str]
+    ) -> None:
+        self._task, self._heard, self._domains, self._wanted = task, heard, domains, wanted
         self._wishes = {wish.domain: wish for wish in task.agenda}
-        self._wanted = {_plain(value) for wish in task.agenda for value in (*wish.inform.values(), *wish.book.values())}
         self._background = ""
         self.flags: list[str] = []
 
@@ -108,14 +115,15 @@ class _Turn:
             return memory
         kinds = {slot.name: slot.kind for slot in slots_of(domain)}
         wanted = {**wish.inform, **wish.book}
+        found: list[tuple[str, str, str]] = []
         for slot, value in values_in(sentence, domain).items():
             if kinds[slot] == "number" and not self._known(value):
                 self.flags.append(f"unknown_value: {value} {slot}")
             told = (domain.name, slot, _plain(value))
             if slot in wanted and kinds[slot] in ("category", "day", "time", "number"):
                 self._compare(told, _plain(wanted[slot]), memory)
-            memory = replace(memory, told=memory.told | {told})
-        return memory
+            found.append(told)
+        return replace(memory, told=memory.told.union(found)) if found else memory
 
     def _compare(self, told: tuple[str, str, str], wanted: str, memory: Memory) -> None:
         """A wish that was told, and now a value that no wish has: a value of another wish may be for that one."""
@@ -143,6 +151,10 @@ class _Turn:
             domain = self._domains.get(wish.domain)
             if domain is not None and (missing := _missing(wish, domain, said)):
                 yield f"ended_early: {wish.domain} {', '.join(missing)}"
+
+
+def _wanted(task: Task) -> frozenset[str]:
+    return frozenset(_plain(value) for wish in task.agenda for value in (*wish.inform.values(), *wish.book.values()))
 
 
 def _missing(wish: Wish, domain: Domain, said: str) -> list[str]:
