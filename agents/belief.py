@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, cast
 import orjson
 
 from simkit.conversation import Entry
-from simkit.language import NEGATIONS, Reader, Sentence, slots_of, values_in
+from simkit.language import NEGATIONS, Mention, Reader, Sentence, slots_of, values_in
 from simkit.messages import AssistantMessage, ToolMessage, text_of
 from simkit.tasks import Domain, Ontology
 
@@ -115,7 +115,8 @@ class Listener:
 
     def _domain_of(self, sentence: Sentence, belief: Belief) -> str:
         """The domain a sentence is about: one it names, else the active one if its words mean something there."""
-        named = [m for mention in sentence.mentions for m in mention.meanings if m.kind == "noun"]
+        spoken = (mention for mention in sentence.mentions if not _compared(sentence, mention))
+        named = [m for mention in spoken for m in mention.meanings if m.kind == "noun"]
         named = [m for m in named if not _is_value(sentence, m.domain, belief.active)]
         if named:
             domains = [m.domain for m in named]
@@ -153,6 +154,11 @@ class Listener:
         value = _json(text_of(message))
         topic = belief.topic(domain)
         return belief.with_topic(domain, _found(topic, value) if verb == "search" else _booked(topic, arguments, value))
+
+
+def _compared(sentence: Sentence, mention: Mention) -> bool:
+    """Whether a mention is only compared with: "in the same area as the restaurant"."""
+    return "as" in sentence.words[max(0, mention.start - 2) : mention.start]
 
 
 def _is_value(sentence: Sentence, domain: str, active: str) -> bool:
@@ -212,7 +218,8 @@ def _unconcerned(
     names = (named or set(asked)) - values.keys()
     search = {name: value for name, value in topic.search.items() if name not in names}
     stale = topic.stale or len(search) != len(topic.search)
-    return replace(topic, indifferent=topic.indifferent | names, search=search, stale=stale)
+    wanted = topic.wanted and not names.intersection(slot.name for slot in domain.book)
+    return replace(topic, indifferent=topic.indifferent | names, search=search, stale=stale, wanted=wanted)
 
 
 def _requested(topic: Topic, domain: Domain, sentence: Sentence, values: Mapping[str, str]) -> tuple[str, ...]:
@@ -231,7 +238,7 @@ def _booking_wish(topic: Topic, domain: Domain, sentence: Sentence) -> Topic:
     if not domain.book or not sentence.has(_BOOKING):
         return topic
     declined = sentence.has(NEGATIONS | {"later", "yet"})
-    return replace(topic, wanted=not declined or bool(topic.wanted and topic.book))
+    return replace(topic, wanted=not declined)
 
 
 def _arguments(text: str) -> Row:

@@ -1,7 +1,7 @@
 """Harvest training data: let conversations branch until some branch reaches a goal, and keep what made the difference.
 
-JOSH is beam search over simulated conversations (arXiv 2409.04617). The winner of every reward becomes the new root, the
-turns that led to it are golden, and turns tried at the same point that led nowhere are what not to do.
+JOSH is beam search over simulated conversations (arXiv 2409.04617). The winner of every reward becomes the new root,
+the turns that led to it are golden, and turns tried at the same point that led nowhere are what not to do.
 """
 
 from __future__ import annotations

@@ -162,10 +162,15 @@ class Speak(Request[UserTurn]):
 
 
 class User(ABC):
-    """Plays the customer."""
+    """Plays the customer.
+
+    `interactive` says that a person answers at this terminal: a run then has one conversation at a time and draws no
+    progress over it.
+    """
 
     name: ClassVar[str] = "user"
     forkable: ClassVar[bool] = True
+    interactive: ClassVar[bool] = False
 
     @abstractmethod
     async def speak(self, request: Speak) -> UserTurn:

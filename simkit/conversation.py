@@ -26,7 +26,8 @@ class Entry:
     `message` is what the agent's model sees. `heard` is the text the other party hears, None for what stays inside the
     agent (plans, calls, returns). `turn` counts agent turns from 1; the system prompt and the opening belong to turn 0,
     a user's answer to the turn it answers. `step` counts the agent's decisions within a turn, from 0. Text written by
-    the runtime ("the agent did not answer") has the author `runtime` and is never trained on.
+    the runtime ("the agent did not answer") has the author `runtime`: the user hears it, the agent's view leaves it
+    out, and nothing is trained on it.
     """
 
     message: Message
@@ -114,8 +115,8 @@ class Conversation(Sequence[Entry]):
         return tuple(found)
 
     def messages(self) -> tuple[Message, ...]:
-        """The agent's view: every message, as its model sees them."""
-        return tuple(entry.message for entry in self.tail(0))
+        """The agent's view: every message, as its model sees them; the runtime's words are for the user alone."""
+        return tuple(entry.message for entry in self.tail(0) if entry.author != "runtime")
 
     def heard(self) -> tuple[Utterance, ...]:
         """The user's view: what was said aloud."""
@@ -141,7 +142,8 @@ class Conversation(Sequence[Entry]):
         digest = b"" if cell is None or cell._digest is None else cell._digest
         for cell in reversed(pending):
             assert cell._last is not None
-            digest = blake2b(_canonical(cell._last.message), key=digest, digest_size=16).digest()
+            if cell._last.author != "runtime":
+                digest = blake2b(_canonical(cell._last.message), key=digest, digest_size=16).digest()
             cell._digest = digest
         return digest
 

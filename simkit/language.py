@@ -43,6 +43,7 @@ _FUNCTION_WORDS = _set(
     "to from by after before at in on for of and leave leaves leaving depart departing arrive arrives arriving go going"
     " called named starting travel ask"
 )
+_PHRASE_STARTS = _set("and but or with")
 _CUES: Mapping[str, tuple[str, ...]] = {
     "departure": ("from", "leaving", "departing", "departs"),
     "destination": ("to", "into", "towards", "for"),
@@ -243,7 +244,8 @@ def closed_values(slot: Slot) -> tuple[str, ...]:
 def spoken(slot: Slot) -> str:
     """What to call a slot so that a `Reader` knows it again."""
     usable = (phrase for phrase in slot.phrases if not set(words_of(phrase)) <= _FUNCTION_WORDS)
-    return next(usable, slot.name)
+    phrase = next(usable, slot.name)
+    return f"number of {phrase}" if slot.kind == "number" and not phrase.startswith("number") else phrase
 
 
 # --- which slot a value is for ----------------------------------------------------------------------------------------
@@ -308,6 +310,8 @@ def _by_unit(sentence: Sentence, mention: Mention, slots: list[Slot], expecting:
         for slot in slots:
             if word in cues_of(slot):
                 return slot
+    if before[:1] == ("for",) and sentence.words[mention.start].isdecimal():  # "book it for 6"
+        return next((slot for slot in slots if slot.name == "people"), None)
     asked = [slot for slot in slots if slot.name in expecting]
     return asked[0] if len(asked) == 1 and len(sentence.words) <= 6 else None
 
@@ -320,7 +324,7 @@ def cues_of(slot: Slot) -> frozenset[str]:
 
 def _flags(sentence: Sentence, domain: Domain, slots: tuple[Slot, ...]) -> dict[str, str]:
     flags = {slot.name for slot in slots if slot.kind == "flag"}
-    if not flags or sentence.indifferent or (sentence.question and sentence.has(("it", "they", "there", "that"))):
+    if not flags or sentence.indifferent or (sentence.question and sentence.has(("it", "they"))):
         return {}
     return {
         meaning.name: "no" if _negated(sentence, mention) else "yes"
@@ -331,8 +335,13 @@ def _flags(sentence: Sentence, domain: Domain, slots: tuple[Slot, ...]) -> dict[
 
 
 def _negated(sentence: Sentence, mention: Mention) -> bool:
-    near = sentence.words[max(0, mention.start - 3) : mention.start] + sentence.words[mention.end : mention.end + 2]
-    return any(word in NEGATIONS for word in near)
+    """Whether a negation stands before the mention in the same phrase, or right after it."""
+    for word in reversed(sentence.words[max(0, mention.start - 5) : mention.start]):
+        if word in _PHRASE_STARTS:
+            break
+        if word in NEGATIONS:
+            return True
+    return any(word in NEGATIONS for word in sentence.words[mention.end : mention.end + 2])
 
 
 # --- saying it --------------------------------------------------------------------------------------------------------

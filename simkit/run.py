@@ -93,6 +93,7 @@ class Run:
         self._progress = progress
         self._seen: frozenset[str] = frozenset()
         self._stop: anyio.CancelScope | None = None
+        self._drawing: anyio.CancelScope | None = None
         self._scope: Scope | None = None
         self._journal: Recorder | None = None
         self._session: AbstractAsyncContextManager[None] | None = None
@@ -142,6 +143,8 @@ class Run:
         users = _built(USER, user, world.default_user, world)
         rewards = _built(REWARD, reward, world.default_reward, world)
         server = world.tools() if tools is None else tools
+        if users.interactive:
+            self._give_the_terminal()
         parts = {"agent": agents, "user": users, "tools": server}
         return Cast(
             agent=self._spawn(agents, "agent"),
@@ -235,9 +238,19 @@ class Run:
         async with anyio.create_task_group() as group:
             group.start_soon(keep_loaded, self.store.loader)
             if self._progress is not None:
-                group.start_soon(self._progress, self.tally)
+                group.start_soon(self._draw, self._progress)
             yield
             group.cancel_scope.cancel()
+
+    def _give_the_terminal(self) -> None:
+        """One conversation at a time, and no progress drawn over it."""
+        self.concurrency = 1
+        if self._drawing is not None:
+            self._drawing.cancel()
+
+    async def _draw(self, progress: Progress) -> None:
+        with anyio.CancelScope() as self._drawing:
+            await progress(self.tally)
 
     def _ending(self) -> Status:
         if self._stop is not None and self._stop.cancel_called:

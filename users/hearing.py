@@ -72,6 +72,7 @@ def _kind(sentence: Sentence, domain: Domain) -> str:
     if negative and not sentence.question:
         return "nothing" if not _only_facts(sentence, domain) and _about_finding(sentence) else ""
     named = any(_names_entity(mention.kind, sentence, domain) for mention in sentence.mentions)
+    named = named or sentence.says("how about") or sentence.says("what about")
     return "offered" if named or (not sentence.question and sentence.has(_OFFERING)) else ""
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playing import TASK, Talk, WordsWorld, player
+from talking import TASK, Talk, WordsWorld, player
 
 from simkit.components import Speak
 from simkit.conversation import Conversation, Entry

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from playing import ONTOLOGY, TASK
+from talking import ONTOLOGY, TASK
 
 from simkit.conversation import Utterance
 from simkit.tasks import Ontology, Task
