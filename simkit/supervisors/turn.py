@@ -127,6 +127,8 @@ async def _decide(stage: Stage, turn: Turn) -> Turn:
     added = _Added(turn)
     with boundary(AgentFault, place):
         added.write(decision.message, "agent", heard=decision.say)
+        if decision.note is not None:
+            added.write(decision.note, "tool")
     for call in decision.calls:
         await _call(stage, added, decision, call)
     spent = state.spent.plus(tokens=decision.tokens, cost=decision.cost)
@@ -183,6 +185,7 @@ async def ask_user(stage: Stage, key: TurnKey, state: BranchState) -> Answer:
         said = await consult(user, request, UserTurn, UserFault, place)
         with boundary(UserFault, place):
             conversation, row = grown(state.conversation, Entry.user(said.text, key.turn))
+            row = replace(row, flags=said.flags) if said.flags else row
     except Fault as fault:
         return Answer(state, outcome=fault_outcome(fault), error=str(fault))
     after = BranchState(conversation, state.agent, said.state, state.world, state.spent)
