@@ -84,7 +84,9 @@ async def test_an_answer_nobody_can_act_on_is_recorded_and_never_harvested(kind:
         world = run.world("builtin")
         cast = run.cast(world, agent=agent_of(kind, world, 1, slip=True))
         (episode,) = await run.play(SEARCH, cast, run.tasks(world, "test", 1))
-        notes = await run.query("FROM messages SELECT DISTINCT role, heard WHERE author = 'tool' AND content LIKE 'ERROR: y%'")
+        notes = await run.query(
+            "FROM messages SELECT DISTINCT role, heard WHERE author = 'tool' AND content LIKE 'ERROR: y%'"
+        )
         examples = await run.query("FROM sft_examples SELECT count(*)")
     assert episode.reward == 1.0
     assert notes.rows == [("user", None)]
@@ -98,15 +100,17 @@ async def test_one_seed_gives_one_record(kind: str, tmp_path: Path) -> None:
         async with Run(store=tmp_path / folder, seed=3) as run:
             world = run.world("builtin")
             await run.play(Rollout(), run.cast(world, agent=agent_of(kind, world, 2)), run.tasks(world, "test", 2))
-            found = await run.query("FROM messages SELECT message, heard ORDER BY episode_id[-10:], branch_id[-5:], seq")
+            found = await run.query(
+                "FROM messages SELECT message, heard ORDER BY episode_id[-10:], branch_id[-5:], seq"
+            )
             rows.append(found.rows)
     assert rows[0] == rows[1]
 
 
 @KINDS
 async def test_josh_refuses_an_agent_at_temperature_0(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="temperature"):
-        async with Run(store=tmp_path, seed=3) as run:
-            world = run.world("builtin")
-            cast = run.cast(world, agent=agent_of(kind, world, 1, sampling=Sampling(temperature=0)))
+    async with Run(store=tmp_path, seed=3) as run:
+        world = run.world("builtin")
+        cast = run.cast(world, agent=agent_of(kind, world, 1, sampling=Sampling(temperature=0)))
+        with pytest.raises(UsageError, match="temperature"):
             await run.play(SEARCH, cast, run.tasks(world, "test", 1))
