@@ -45,7 +45,7 @@ def execute(recipe: Recipe, common: CommonFlags, values: Mapping[str, Any]) -> N
     with readable_bugs():
         run = open_run(recipe, common, values)
         result = anyio.run(_play, recipe, run, values)
-        print_report(_report(run, result, common), as_json=common.json, quiet=common.quiet)
+        print_report(_report(run, result), as_json=common.json, quiet=common.quiet)
     if run.status == "interrupted":
         raise typer.Exit(INTERRUPTED)
     if run.problem:
@@ -102,7 +102,7 @@ async def _never() -> AsyncIterator[signal.Signals]:
     yield signal.SIGINT
 
 
-def _report(run: Run, result: object, common: CommonFlags) -> Report:
+def _report(run: Run, result: object) -> Report:
     match result:
         case Summary():
             summary = result
@@ -119,7 +119,6 @@ def _report(run: Run, result: object, common: CommonFlags) -> Report:
         store=run.store.path,
         seconds=run.tally.seconds,
         summary=summary,
-        default_store=common.store is None,
     )
 
 
