@@ -204,6 +204,7 @@ class Run:
     def stop(self) -> None:
         """End the run now, as Ctrl-C does: what is recorded stays, the status becomes `interrupted`."""
         self._entered(self._stop).cancel()
+        self.tally.stopping = True
 
     # --- the inside ---------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import anyio
 import typer
@@ -24,6 +24,7 @@ from simkit.run import Run
 from simkit.summary import Summary
 
 INTERRUPTED = 130
+SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +83,18 @@ async def _stop_on_signal(run: Run, signals: AsyncIterator[signal.Signals]) -> N
     stopping = False
     async for _ in signals:
         if stopping:
-            os._exit(INTERRUPTED)  # the journal is written outside this process's memory: nothing acknowledged is lost
+            _leave_at_once()
         stopping = True
-        typer.echo("\nstopping; what is recorded is kept (again: stop at once)", err=True)
         run.stop()
+        if not sys.stderr.isatty():  # on a terminal the display says it, and would wipe it away
+            typer.echo("stopping; what is recorded is kept (again: stop at once)", err=True)
+
+
+def _leave_at_once() -> NoReturn:
+    """End the process now. The journal is written outside its memory: nothing acknowledged is lost."""
+    if sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), SHOW_CURSOR)  # the live display has hidden it
+    os._exit(INTERRUPTED)
 
 
 @contextmanager
