@@ -148,10 +148,10 @@ class Run:
             self._give_the_terminal()
         parts = {"agent": agents, "user": users, "tools": server}
         return Cast(
-            agent=self._spawn(agents, "agent"),
-            user=self._spawn(users, "user"),
-            tools=self._spawn(server, "tools"),
-            reward=self._spawn(rewards, "reward"),
+            agent=self._spawn(agents, agents.name),
+            user=self._spawn(users, users.name),
+            tools=self._spawn(server, server.name),
+            reward=self._spawn(rewards, rewards.name),
             unforkable=tuple(f"{role} `{part.name}`" for role, part in parts.items() if not part.forkable),
             deterministic=agents.deterministic,
         )

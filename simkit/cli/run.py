@@ -18,7 +18,7 @@ import typer
 from simkit.cli.failure import readable_bugs
 from simkit.cli.progress import progress_for
 from simkit.cli.report import Report, print_report
-from simkit.engine import FaultPolicy
+from simkit.engine import FaultPolicy, is_faulted
 from simkit.recipe import Recipe
 from simkit.run import Run
 from simkit.summary import Summary
@@ -128,6 +128,7 @@ def _report(run: Run, result: object) -> Report:
         store=run.store.path,
         seconds=run.tally.seconds,
         summary=summary,
+        fault=next((one.error for one in run.tally.episodes if is_faulted(one)), None),
     )
 
 
