@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import anyio
 import typer
@@ -18,12 +18,13 @@ import typer
 from simkit.cli.failure import readable_bugs
 from simkit.cli.progress import progress_for
 from simkit.cli.report import Report, print_report
-from simkit.engine import FaultPolicy
+from simkit.engine import FaultPolicy, is_faulted
 from simkit.recipe import Recipe
 from simkit.run import Run
 from simkit.summary import Summary
 
 INTERRUPTED = 130
+SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ def execute(recipe: Recipe, common: CommonFlags, values: Mapping[str, Any]) -> N
     with readable_bugs():
         run = open_run(recipe, common, values)
         result = anyio.run(_play, recipe, run, values)
-        print_report(_report(run, result, common), as_json=common.json, quiet=common.quiet)
+        print_report(_report(run, result), as_json=common.json, quiet=common.quiet)
     if run.status == "interrupted":
         raise typer.Exit(INTERRUPTED)
     if run.problem:
@@ -82,10 +83,18 @@ async def _stop_on_signal(run: Run, signals: AsyncIterator[signal.Signals]) -> N
     stopping = False
     async for _ in signals:
         if stopping:
-            os._exit(INTERRUPTED)  # the journal is written outside this process's memory: nothing acknowledged is lost
+            _leave_at_once()
         stopping = True
-        typer.echo("\nstopping; what is recorded is kept (again: stop at once)", err=True)
         run.stop()
+        if not sys.stderr.isatty():  # on a terminal the display says it, and would wipe it away
+            typer.echo("stopping; what is recorded is kept (again: stop at once)", err=True)
+
+
+def _leave_at_once() -> NoReturn:
+    """End the process now. The journal is written outside its memory: nothing acknowledged is lost."""
+    if sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), SHOW_CURSOR)  # the live display has hidden it
+    os._exit(INTERRUPTED)
 
 
 @contextmanager
@@ -102,7 +111,7 @@ async def _never() -> AsyncIterator[signal.Signals]:
     yield signal.SIGINT
 
 
-def _report(run: Run, result: object, common: CommonFlags) -> Report:
+def _report(run: Run, result: object) -> Report:
     match result:
         case Summary():
             summary = result
@@ -119,7 +128,7 @@ def _report(run: Run, result: object, common: CommonFlags) -> Report:
         store=run.store.path,
         seconds=run.tally.seconds,
         summary=summary,
-        default_store=common.store is None,
+        fault=next((one.error for one in run.tally.episodes if is_faulted(one)), None),
     )
 
 
