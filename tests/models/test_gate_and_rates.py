@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
-
 from players_models import HELLO, KEY, Played, Timeline, key, said
+
 from simkit.errors import ServerFailed, UsageError
 from simkit.messages import UserMessage
 from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling, Usage

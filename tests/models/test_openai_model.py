@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 import pytest
+from players_models import HELLO, KEY
 from pydantic import SecretStr
 
-from players_models import HELLO, KEY
 from simkit.errors import (
     AuthFailed,
     BadRequest,
@@ -55,7 +55,12 @@ class Canned:
 
 
 def completion(message: Mapping[str, Any], finish: str | None = "stop", **more: Any) -> HttpReply:
-    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish, **more.pop("choice", {})}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", **message},
+        "finish_reason": finish,
+        **more.pop("choice", {}),
+    }
     return HttpReply(200, {}, orjson.dumps({"model": "m-2026", "choices": [choice], **more}))
 
 
@@ -115,7 +120,10 @@ async def test_quirks_of_endpoints(base_url: str, has: dict[str, Any], lacks: st
 
 
 def test_an_empty_table_of_quirks_is_the_plain_form() -> None:
-    assert quirks_for("api.openai.com", "m", table=()).apply({"seed": 1, "max_tokens": 2}) == {"seed": 1, "max_tokens": 2}
+    assert quirks_for("api.openai.com", "m", table=()).apply({"seed": 1, "max_tokens": 2}) == {
+        "seed": 1,
+        "max_tokens": 2,
+    }
 
 
 # --- what comes back --------------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
 from players_models import HELLO, KEY, Played, Timeline, said
+
 from simkit.errors import (
     BadRequest,
     ContextTooLong,
