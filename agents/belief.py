@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, cast
 import orjson
 
 from simkit.conversation import Entry
-from simkit.language import NEGATIONS, Reader, Sentence, slots_of, values_in
+from simkit.language import NEGATIONS, Mention, Reader, Sentence, slots_of, values_in
 from simkit.messages import AssistantMessage, ToolMessage, text_of
 from simkit.tasks import Domain, Ontology
 
@@ -19,6 +19,7 @@ Ear: TypeAlias = Callable[[Domain, Values], Values]
 News: TypeAlias = Literal["", "found", "nothing", "booked", "refused"]
 
 _BOOKING = frozenset({"book", "booking", "reserve", "reservation", "reservations", "tickets", "ticket"})
+_DECLINING = NEGATIONS | {"later", "yet"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,10 @@ class Topic:
     requests: tuple[str, ...] = ()
 
 
+UNTOUCHED = Topic()
+"""A domain of which nothing is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Belief:
     """The agent's state in a branch.
@@ -71,11 +76,11 @@ class Belief:
 
     def topic(self, domain: str) -> Topic:
         """What is known of a domain."""
-        return self.topics.get(domain, Topic())
+        return self.topics.get(domain) or UNTOUCHED
 
     def with_topic(self, domain: str, topic: Topic) -> Belief:
         """The same with one domain changed."""
-        return replace(self, topics={**self.topics, domain: topic})
+        return self if self.topics.get(domain) is topic else replace(self, topics={**self.topics, domain: topic})
 
 
 class Listener:
@@ -102,20 +107,21 @@ class Listener:
 
     def hear(self, belief: Belief, text: str, ear: Ear) -> Belief:
         """The belief after the user said something."""
-        belief = replace(belief, closing=False)
+        belief = replace(belief, closing=False) if belief.closing else belief
         sentences = self._reader.read(text)
         for sentence in sentences:
             name = self._domain_of(sentence, belief)
             if name:
-                belief = replace(belief, active=name, asked=belief.asked if name == belief.active else ())
+                belief = belief if name == belief.active else replace(belief, active=name, asked=())
                 belief = belief.with_topic(name, self._hear_about(belief, self._domains[name], sentence, ear))
             if sentence.has(("goodbye", "bye")):
                 belief = replace(belief, closing=True)
-        return replace(belief, asked=())
+        return replace(belief, asked=()) if belief.asked else belief
 
     def _domain_of(self, sentence: Sentence, belief: Belief) -> str:
         """The domain a sentence is about: one it names, else the active one if its words mean something there."""
-        named = [m for mention in sentence.mentions for m in mention.meanings if m.kind == "noun"]
+        spoken = (mention for mention in sentence.mentions if not _compared(sentence, mention))
+        named = [m for mention in spoken for m in mention.meanings if m.kind == "noun"]
         named = [m for m in named if not _is_value(sentence, m.domain, belief.active)]
         if named:
             domains = [m.domain for m in named]
@@ -131,12 +137,16 @@ class Listener:
 
     def _hear_about(self, belief: Belief, domain: Domain, sentence: Sentence, ear: Ear) -> Topic:
         topic = belief.topic(domain.name)
-        values = {**_carried(belief, domain, sentence), **values_in(sentence, domain, belief.asked)}
+        values = {
+            **_carried(belief, domain, sentence),
+            **values_in(sentence, self._reader.lexicon(domain), belief.asked),
+        }
         if not values and belief.asked:
             values = _yes_or_no(domain, sentence, belief.asked)
         topic = _informed(topic, domain, ear(domain, values))
         topic = _unconcerned(topic, domain, sentence, belief.asked, values)
-        topic = replace(topic, requests=_requested(topic, domain, sentence, values))
+        requests = _requested(topic, domain, sentence, values)
+        topic = topic if requests == topic.requests else replace(topic, requests=requests)
         return _booking_wish(topic, domain, sentence)
 
     # --- the tools ----------------------------------------------------------------------------------------------------
@@ -153,6 +163,11 @@ class Listener:
         value = _json(text_of(message))
         topic = belief.topic(domain)
         return belief.with_topic(domain, _found(topic, value) if verb == "search" else _booked(topic, arguments, value))
+
+
+def _compared(sentence: Sentence, mention: Mention) -> bool:
+    """Whether a mention is only compared with: "in the same area as the restaurant"."""
+    return "as" in sentence.words[max(0, mention.start - 2) : mention.start]
 
 
 def _is_value(sentence: Sentence, domain: str, active: str) -> bool:
@@ -212,7 +227,8 @@ def _unconcerned(
     names = (named or set(asked)) - values.keys()
     search = {name: value for name, value in topic.search.items() if name not in names}
     stale = topic.stale or len(search) != len(topic.search)
-    return replace(topic, indifferent=topic.indifferent | names, search=search, stale=stale)
+    wanted = topic.wanted and not names.intersection(slot.name for slot in domain.book)
+    return replace(topic, indifferent=topic.indifferent | names, search=search, stale=stale, wanted=wanted)
 
 
 def _requested(topic: Topic, domain: Domain, sentence: Sentence, values: Mapping[str, str]) -> tuple[str, ...]:
@@ -230,8 +246,8 @@ def _requested(topic: Topic, domain: Domain, sentence: Sentence, values: Mapping
 def _booking_wish(topic: Topic, domain: Domain, sentence: Sentence) -> Topic:
     if not domain.book or not sentence.has(_BOOKING):
         return topic
-    declined = sentence.has(NEGATIONS | {"later", "yet"})
-    return replace(topic, wanted=not declined or bool(topic.wanted and topic.book))
+    declined = sentence.has(_DECLINING)
+    return replace(topic, wanted=not declined)
 
 
 def _arguments(text: str) -> Row:

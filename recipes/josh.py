@@ -1,7 +1,7 @@
 """Harvest training data: let conversations branch until some branch reaches a goal, and keep what made the difference.
 
-JOSH is beam search over simulated conversations (arXiv 2409.04617). The winner of every reward becomes the new root, the
-turns that led to it are golden, and turns tried at the same point that led nowhere are what not to do.
+JOSH is beam search over simulated conversations (arXiv 2409.04617). The winner of every reward becomes the new root,
+the turns that led to it are golden, and turns tried at the same point that led nowhere are what not to do.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ async def josh(
     winner: Annotated[
         Literal["first", "earliest", "most_goals"], "Which rewarded leaf goes on; `first` (leftmost) is the paper's."
     ] = "first",
+    branch_by: Annotated[
+        Literal["turn", "action"], "What a branch adds: a whole agent turn (the paper), or one decision of it."
+    ] = "turn",
     eager: Annotated[bool, "The first reward cancels its siblings: cheaper, with fewer negatives."] = False,
     max_turns: flags.MaxTurns = 15,
 ) -> Summary:
@@ -55,7 +58,7 @@ async def josh(
     """
     place = run.world(world, variant=variant)
     cast = run.cast(place, agent=agent, user=user, reward=reward)
-    search = BeamSearch(factor=factor, beam=beam, winner=winner, eager=eager)
+    search = BeamSearch(factor=factor, beam=beam, branch_by=branch_by, winner=winner, eager=eager)
     supervisor = Josh(search, Limits(turns=max_turns))
     await run.play(supervisor, cast, run.tasks(place, split, tasks), trials=trials)
     harvest = await run.query(HARVEST, run.id)

@@ -6,6 +6,7 @@ Public names are imported on first use, so that `import simkit` and the command 
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     from simkit.supervisors.josh import BeamSearch, Josh
     from simkit.supervisors.rollout import Rollout
     from simkit.tasks import Goal, Ontology, Task, Wish, World
+
+# In a checkout the rooms (agents, users, ...) stand beside this folder; installed, they are inside it.
+_checkout = Path(__file__).parent.parent
+if (_checkout / "pyproject.toml").is_file() and (_checkout / "agents" / "__init__.py").is_file():
+    __path__.append(str(_checkout))
 
 _HOMES = {
     "components": (

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import cast
 
 import anyio
 
@@ -131,6 +132,9 @@ async def play_units(stage: Stage, units: Sequence[WorkUnit], concurrency: int) 
         async with anyio.create_task_group() as group:
             for _ in range(min(concurrency, len(units))):
                 group.start_soon(_work, stage, waiting, done, group.cancel_scope)
+                await (
+                    anyio.lowlevel.checkpoint()
+                )  # thousands of openings in a row would hold the event loop for seconds
     except ExceptionGroup as errors:
         raise sole_error(errors) from errors
     return tuple(done[index] for index in sorted(done))
@@ -154,7 +158,5 @@ async def _work(
 
 def sole_error(group: ExceptionGroup[Exception]) -> Exception:
     """The first error inside a task group's wrapping: what the caller needs to read."""
-    error: Exception = group
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    inner = group.exceptions[0]
+    return sole_error(cast("ExceptionGroup[Exception]", inner)) if isinstance(inner, ExceptionGroup) else inner

@@ -11,18 +11,20 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, TypeAlias, TypeVar, get_type_hints
 
 from simkit.errors import ComponentNotFound, SimkitError, UsageError
 
 T = TypeVar("T")
+Choose: TypeAlias = Callable[[ModuleType], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +104,14 @@ def find_class(kind: Kind[T], target: str) -> type[T]:
         ComponentNotFound: there is none, or it is not of this kind.
         UsageError: the user's file fails to import.
     """
-    found = find_object(kind.noun, kind.group, target, lambda module: _only_class(module, kind))
+    found = find_object(kind.noun, kind.group, target, partial(_only_class, kind))
     if not (inspect.isclass(found) and issubclass(found, kind.base)):
         name = f"{kind.base.__module__}.{kind.base.__qualname__}"
         raise ComponentNotFound(f"`{target}` is no {kind.noun}: it must be a class that inherits from {name}")
     return found
 
 
-def find_object(noun: str, group: str, target: str, choose: Any) -> object:
+def find_object(noun: str, group: str, target: str, choose: Choose) -> object:
     """What an entry point, a file or a module holds under a target.
 
     `choose(module)` picks the object of a file that was named without one, or gives None.
@@ -159,9 +161,9 @@ def import_file(path: Path) -> ModuleType:
 
 
 def nearest(word: str, known: tuple[str, ...]) -> str:
-    """`; did you mean ...?` when a known word is near, else nothing."""
+    """` (did you mean ...?)` when a known word is near, else nothing."""
     close = get_close_matches(word, known, n=1)
-    return f"; did you mean `{close[0]}`?" if close else ""
+    return f" (did you mean `{close[0]}`?)" if close else ""
 
 
 def _see_folder(folder: Path) -> None:
@@ -191,14 +193,14 @@ def _attribute(module: ModuleType, attribute: str, target: str, noun: str) -> ob
         ) from None
 
 
-def _chosen(module: ModuleType, target: str, noun: str, choose: Any) -> object:
+def _chosen(module: ModuleType, target: str, noun: str, choose: Choose) -> object:
     found = choose(module)
     if found is None:
         raise ComponentNotFound(f"{target} does not hold exactly one {noun}; say which: {target}:NAME")
     return found
 
 
-def _only_class(module: ModuleType, kind: Kind[Any]) -> object:
+def _only_class(kind: Kind[Any], module: ModuleType) -> object:
     own = [
         value
         for value in vars(module).values()

@@ -13,6 +13,7 @@ import types
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
@@ -71,7 +72,7 @@ def load_recipe(target: str) -> Recipe:
         UsageError: its file fails to import.
         RecipeError: what was found cannot be used as a recipe.
     """
-    found = find_object("recipe", GROUP, target, lambda module: _only_recipe(module, target))
+    found = find_object("recipe", GROUP, target, partial(_only_recipe, target))
     return read_recipe(found, target)
 
 
@@ -91,7 +92,7 @@ def read_recipe(function: object, where: str) -> Recipe:
     return Recipe(function.__name__, cast("RecipeFunction", function), flags, inspect.getdoc(function) or "")
 
 
-def _only_recipe(module: ModuleType, target: str) -> object:
+def _only_recipe(target: str, module: ModuleType) -> object:
     own = [value for value in vars(module).values() if _is_candidate(value, module)]
     same = [value for value in own if value.__name__ == Path(target).stem]
     if same:

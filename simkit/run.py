@@ -92,7 +92,9 @@ class Run:
         self.problem: str | None = None
         self._progress = progress
         self._seen: frozenset[str] = frozenset()
+        self._played: Mapping[str, int] = {}  # how many trials of each task there have been
         self._stop: anyio.CancelScope | None = None
+        self._drawing: anyio.CancelScope | None = None
         self._scope: Scope | None = None
         self._journal: Recorder | None = None
         self._session: AbstractAsyncContextManager[None] | None = None
@@ -142,6 +144,8 @@ class Run:
         users = _built(USER, user, world.default_user, world)
         rewards = _built(REWARD, reward, world.default_reward, world)
         server = world.tools() if tools is None else tools
+        if users.interactive:
+            self._give_the_terminal()
         parts = {"agent": agents, "user": users, "tools": server}
         return Cast(
             agent=self._spawn(agents, "agent"),
@@ -149,6 +153,7 @@ class Run:
             tools=self._spawn(server, "tools"),
             reward=self._spawn(rewards, "reward"),
             unforkable=tuple(f"{role} `{part.name}`" for role, part in parts.items() if not part.forkable),
+            deterministic=agents.deterministic,
         )
 
     async def play(
@@ -162,6 +167,9 @@ class Run:
     ) -> tuple[Episode, ...]:
         """Play every task `trials` times and return the episodes, by trial and then in the order of the tasks.
 
+        A task played before in this run goes on with its next trial number, so that every episode has a name and a
+        seed of its own: after `trials=2`, a further play of the same tasks is trial 2.
+
         Raises:
             UsageError: fewer than one trial or one task at once.
             NotForkable: the supervisor branches and a component of the cast cannot.
@@ -171,7 +179,7 @@ class Run:
             raise UsageError(f"trials is {trials}; play each task at least once")
         journal = self._entered(self._journal)
         self._record_tasks(journal, tasks)
-        units = [WorkUnit(self.id, self.seed, task, trial) for trial in range(trials) for task in tasks]
+        units = self._units(tasks, trials)
         stage = Stage(supervisor=supervisor, cast=cast, recorder=journal, tally=self.tally, policy=self.policy)
         episodes = await play_units(stage, units, self.concurrency if concurrency is None else concurrency)
         self.problem = self.policy.broken(self.tally.faulted, len(self.tally.episodes))
@@ -234,9 +242,19 @@ class Run:
         async with anyio.create_task_group() as group:
             group.start_soon(keep_loaded, self.store.loader)
             if self._progress is not None:
-                group.start_soon(self._progress, self.tally)
+                group.start_soon(self._draw, self._progress)
             yield
             group.cancel_scope.cancel()
+
+    def _give_the_terminal(self) -> None:
+        """One conversation at a time, and no progress drawn over it."""
+        self.concurrency = 1
+        if self._drawing is not None:
+            self._drawing.cancel()
+
+    async def _draw(self, progress: Progress) -> None:
+        with anyio.CancelScope() as self._drawing:
+            await progress(self.tally)
 
     def _ending(self) -> Status:
         if self._stop is not None and self._stop.cancel_called:
@@ -262,6 +280,16 @@ class Run:
             if task.id not in self._seen:
                 journal.record(_task_seen(self.id, task))
         self._seen = self._seen.union(task.id for task in tasks)
+
+    def _units(self, tasks: Sequence[Task], trials: int) -> list[WorkUnit]:
+        units: list[WorkUnit] = []
+        played = dict(self._played)
+        for task in [*tasks] * trials:
+            trial = played.get(task.id, 0)
+            played[task.id] = trial + 1
+            units.append(WorkUnit(self.id, self.seed, task, trial))
+        self._played = played
+        return units
 
     def _spawn(self, component: Any, name: str) -> Any:
         return self._entered(self._scope).spawn(component, name=name, concurrency=AT_ONCE)

@@ -105,7 +105,7 @@ class AgendaUser(User):
 
     def _hear(self, text: str, agenda: _Agenda, progress: Progress) -> Heard:
         wish = agenda.wish(progress)
-        return listen(self._reader.read(text), agenda.domain(wish), wish)
+        return listen(self._reader.read(text), self._reader.lexicon(agenda.domain(wish)), wish)
 
 
 class _Agenda:
@@ -180,6 +180,9 @@ class _Agenda:
         unminded = [name for name in heard.asked if name not in search and name not in book]
         if self._rng.random() < self._temper.talkative or not (search or book):
             search |= self._some(_without(wish.inform, progress.told | search.keys()), 0, 2)
+        if not (search or book) and progress.offered:
+            turn = self._go_on(progress, wish, heard)
+            return turn if turn.end else replace(turn, text=f"{words.unminded(unminded)} {turn.text}")
         parts = [words.answer(search)] if search else []
         parts += [words.booking_answer(book)] if book else []
         parts += [words.unminded(unminded)] if unminded else []

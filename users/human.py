@@ -22,6 +22,12 @@ def read_line(prompt: str) -> str:
     return input(prompt)
 
 
+def show(text: str) -> None:
+    """Write to standard output at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
 class HumanUser(User):
     """Prints what the agent says and reads what the person answers; `/quit` or the end of input hangs up.
 
@@ -35,8 +41,9 @@ class HumanUser(User):
 
     name: ClassVar[str] = "human"
     forkable: ClassVar[bool] = False
+    interactive: ClassVar[bool] = True
 
-    def __init__(self, read: ReadLine = read_line, write: Write = sys.stdout.write) -> None:
+    def __init__(self, read: ReadLine = read_line, write: Write = show) -> None:
         self._read = read
         self._write = write
 

@@ -33,7 +33,7 @@ _CORRECTED = (
 )
 _UNMINDED = (
     "I have no preference for the {slots}.",
-    "The {slots} does not matter to me.",
+    "As for the {slots}, I have no preference.",
     "I do not mind the {slots}.",
 )
 _BOOKINGS = ("Please book it{wishes}.", "I would like to book it{wishes}.", "Could you make a booking{wishes}?")

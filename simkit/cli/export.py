@@ -21,8 +21,10 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], run: str, out:
     """
     from simkit.store import export as write
 
-    counts = asdict(write(open_store(path), kind, run=run, out=out))
+    done = write(open_store(path), kind, run=run, out=out)
     if as_json:
-        typer.echo(json.dumps(counts, default=str))
+        typer.echo(json.dumps(asdict(done), default=str))
         return
-    typer.echo(f"{out}: " + ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in counts.items()))
+    typer.echo(f"{out}: {done.written} {kind.upper()} examples")
+    if done.duplicates or done.contradictions:
+        typer.echo(f"left out: {done.duplicates} duplicates, {done.contradictions} negatives that are desirable too")

@@ -19,7 +19,9 @@ def readable_errors() -> Generator[None]:
     try:
         yield
     except (SimkitError, ExceptionGroup) as error:
-        cause = _first(error)
+        from simkit.engine import sole_error
+
+        cause = sole_error(error) if isinstance(error, ExceptionGroup) else error
         _debug(error)
         _print(cause, known=isinstance(cause, SimkitError))
         raise typer.Exit(2 if isinstance(cause, UsageError) else 1) from error
@@ -37,12 +39,6 @@ def readable_bugs() -> Generator[None]:
             _debug(error)
             _print(error, known=False)
             raise typer.Exit(1) from error
-
-
-def _first(error: Exception) -> Exception:
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _debug(error: Exception) -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import typer
@@ -124,4 +124,6 @@ def _report(run: Run, result: object, common: CommonFlags) -> Report:
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, (str, int, float, bool, list, type(None))) else str(value)
+    if isinstance(value, list):
+        return [_plain(one) for one in cast("list[Any]", value)]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

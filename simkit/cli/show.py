@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -36,7 +37,7 @@ def list_runs(path: Path | None, as_json: bool) -> None:
     if as_json:
         _print_json([asdict(run) for run in runs])
         return
-    table = _table("run", "name", "status", "episodes", "reward", "success", "faults", "started (UTC)", "time")
+    table = _table("run", "name", "status", "episodes", "reward", "success", "faults", "started UTC", "time")
     for run in runs:
         table.add_row(*_run_cells(run))
     _console().print(table if runs else "no runs yet; start one: simkit run josh")
@@ -73,7 +74,7 @@ def _show_run(store: Store, run: RunRow, as_json: bool) -> None:
         _print_json({**asdict(run), "episode_scores": episodes.dicts()})
         return
     console = _console()
-    table = _table("run", "name", "status", "episodes", "reward", "success", "faults", "started (UTC)", "time")
+    table = _table("run", "name", "status", "episodes", "reward", "success", "faults", "started UTC", "time")
     table.add_row(*_run_cells(run))
     console.print(table)
     table = _table("task/trial", "reward", "goals", "outcome", "turns", "branches", "error")
@@ -97,7 +98,7 @@ def _run_cells(run: RunRow) -> list[str]:
         _number(run.average_reward),
         _number(run.success_rate),
         str(run.faults),
-        f"{run.started_at:%Y-%m-%d %H:%M:%S}",
+        f"{run.started_at:%m-%d %H:%M:%S}",
         "" if run.seconds is None else f"{run.seconds:.1f} s",
     ]
 
@@ -230,7 +231,8 @@ def _spoken(line: Line) -> Text:
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    width = None if sys.stdout.isatty() else 200  # a pipe has no width of its own
+    return Console(highlight=False, soft_wrap=True, width=width)
 
 
 def _table(*columns: str) -> Table:
@@ -239,7 +241,7 @@ def _table(*columns: str) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD)
     for name in columns:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, no_wrap=name != "error")
     return table
 
 

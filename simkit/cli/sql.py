@@ -95,7 +95,7 @@ def _print_table(result: QueryResult) -> None:
         table.add_column(Text(name), overflow="fold")
     for row in result.rows:
         table.add_row(*(Text(_short(value)) for value in row))
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     console.print(table)
     console.print(f"{len(result.rows)} row{'' if len(result.rows) == 1 else 's'}")
 

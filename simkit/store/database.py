@@ -55,14 +55,24 @@ def opening_error(path: Path, error: duckdb.Error) -> StoreError:
     )
 
 
+def damage(path: Path, error: duckdb.Error) -> StoreUnreadable | None:
+    """The error for a database that opened and turned out to be damaged; None when that is not what happened."""
+    text = str(error).splitlines()[0]
+    fatal = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
+    if not isinstance(error, fatal) and not any(word in text.lower() for word in ("corrupt", "checksum")):
+        return None
+    return StoreUnreadable(
+        f"the database {path} is damaged: {text}. Delete it (and {path.name}.wal beside it): "
+        "it is rebuilt from the journals by the next command"
+    )
+
+
 def loading_error(path: Path, error: duckdb.Error) -> StoreError:
     """What it means that rows could not be written."""
     text = str(error).splitlines()[0]
-    if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException)):
-        return StoreError(
-            f"{path} cannot be written: {text}. The journals hold everything; free some room and load again"
-        )
-    return StoreUnreadable(f"{path} is damaged: {text}. Delete it: the next command rebuilds it from the journals")
+    return damage(path, error) or StoreError(
+        f"{path} cannot be written: {text}. The journals hold everything; free some room and load again"
+    )
 
 
 def create_schema(connection: duckdb.DuckDBPyConnection) -> None:

@@ -136,9 +136,12 @@ class Loader:
         if not self.database.exists():
             return sum(sizes.values())
         with connected(self.database, read_only=True) as connection:
-            if stored_format(connection) != schema_format():
-                return sum(sizes.values())
-            marks = read_marks(connection)
+            try:
+                if stored_format(connection) != schema_format():
+                    return sum(sizes.values())
+                marks = read_marks(connection)
+            except duckdb.Error as error:
+                raise loading_error(self.database, error) from error
         return sum(max(0, size - marks.get(name, Mark()).loaded) for name, size in sizes.items())
 
     @contextmanager

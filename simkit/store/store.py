@@ -13,7 +13,7 @@ import duckdb
 import orjson
 
 from simkit.errors import StoreBusy, StoreError, UsageError
-from simkit.store.database import connected, schema_format, stored_format
+from simkit.store.database import connected, damage, schema_format, stored_format
 from simkit.store.journal import DiskFile, Journal, Opener
 from simkit.store.loader import Loader, LoadReport, describe
 from simkit.store.trees import EpisodeTree, Line, RunRow, Transcript, build_tree
@@ -93,7 +93,10 @@ class Store:
             StoreUnreadable: the database cannot be read.
         """
         notes = self._refresh() if fresh else ()
-        return self.borrow(lambda connection: _run(connection, sql, parameters, notes))
+        try:
+            return self.borrow(lambda connection: _run(connection, sql, parameters, notes))
+        except duckdb.Error as error:
+            raise UsageError(f"the query failed: {error}") from error
 
     def borrow(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         """Do something with a read-only connection that is closed afterwards: keep it short, loading waits meanwhile.
@@ -183,8 +186,13 @@ class Store:
         if not self.database.exists():
             raise StoreError(f"{self.path} has no database yet and cannot be written; copy the store and try there")
         with connected(self.database, read_only=True) as connection:
-            self._check_format(connection)
-            return work(connection)
+            try:
+                self._check_format(connection)
+                return work(connection)
+            except duckdb.Error as error:
+                if (damaged := damage(self.database, error)) is not None:
+                    raise damaged from error
+                raise
 
     def _check_format(self, connection: duckdb.DuckDBPyConnection) -> None:
         if stored_format(connection) != schema_format():
@@ -210,10 +218,7 @@ class Store:
 def _run(
     connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters | None, notes: tuple[str, ...]
 ) -> QueryResult:
-    try:
-        columns, types, rows = _fetched(connection.execute(sql, parameters))
-    except duckdb.Error as error:
-        raise UsageError(f"the query failed: {error}") from error
+    columns, types, rows = _fetched(connection.execute(sql, parameters))
     return QueryResult(columns, types, rows, notes)
 
 

@@ -59,6 +59,27 @@ LEFT JOIN passes p USING (run_id)
 ORDER BY r.started_at, r.run_id;
 COMMENT ON VIEW run_summary IS 'One row per run; pass_hat_k lists pass^1, pass^2, ...; unscored counts finished episodes left out of averages (besides no_goals).';
 
+CREATE VIEW user_flags AS
+WITH flagged AS (
+    SELECT m.episode_id, m.branch_id, m.seq, split_part(flag, ':', 1) AS flag
+    FROM (SELECT episode_id, branch_id, seq, unnest(flags) AS flag FROM messages) m
+),
+spoken AS (
+    SELECT e.run_id, count(*) AS turns FROM messages m JOIN episodes e USING (episode_id) WHERE m.author = 'user' GROUP BY ALL
+)
+SELECT
+    e.run_id, r.name AS run, f.flag, count(DISTINCT (f.branch_id, f.seq)) AS turns,
+    count(DISTINCT (f.branch_id, f.seq)) / any_value(s.turns) AS share_of_turns,
+    count(DISTINCT f.episode_id) AS episodes,
+    avg(e.reward) AS average_reward
+FROM flagged f
+JOIN episodes e USING (episode_id)
+JOIN spoken s USING (run_id)
+LEFT JOIN runs r USING (run_id)
+GROUP BY ALL
+ORDER BY e.run_id, turns DESC, f.flag;
+COMMENT ON VIEW user_flags IS 'How often the user simulator doubted its own turns, by kind of doubt; average_reward is that of the flagged turns'' episodes.';
+
 -- The harvest (docs: josh.md). Helpers first, then one view per kind of example.
 
 CREATE VIEW golden_messages AS
@@ -98,11 +119,14 @@ COMMENT ON VIEW golden_messages IS 'The golden conversation (root to last winner
 CREATE VIEW golden_conversations AS
 SELECT
     run_id, task_id, trial, episode_id, toolset_id, list(message ORDER BY seq) AS messages,
-    list({'author': author, 'seq': seq, 'prompt_id': prompt, 'message': message} ORDER BY seq) AS steps
+    list({
+        'author': author, 'seq': seq, 'message': message,
+        'point': concat_ws('/', run_id, coalesce(toolset_id, ''), prompt)
+    } ORDER BY seq) AS steps
 FROM golden_messages
 GROUP BY ALL
 HAVING bool_or(author = 'agent');
-COMMENT ON VIEW golden_conversations IS 'The same, one row per episode, with the messages as a list.';
+COMMENT ON VIEW golden_conversations IS 'The same, one row per episode, with the messages as a list; the point of a step names its run, tools and prompt.';
 
 CREATE VIEW sft_candidates AS
 SELECT
@@ -126,10 +150,10 @@ WITH numbered AS (
     SELECT * EXCLUDE (steps), unnest(steps) AS step, unnest(range(len(steps))) AS before FROM golden_conversations
 )
 SELECT
-    run_id, task_id, trial, episode_id, step.seq AS seq, toolset_id, step.prompt_id AS prompt_id,
+    run_id, task_id, trial, episode_id, step.seq AS seq, toolset_id, step.point AS point,
     list_slice(messages, 1, before) AS prompt, step.message AS message,
     row_number() OVER (
-        PARTITION BY run_id, toolset_id, step.prompt_id, step.message ORDER BY task_id, trial, episode_id, step.seq
+        PARTITION BY run_id, step.point, step.message ORDER BY task_id, trial, episode_id, step.seq
     ) AS copy
 FROM numbered
 WHERE step.author = 'agent';
@@ -138,35 +162,40 @@ COMMENT ON VIEW desirable_candidates IS 'Every agent message on a golden path, w
 CREATE VIEW undesirable_candidates AS
 WITH desirable AS MATERIALIZED (FROM desirable_candidates),
 divergences AS (
-    SELECT
-        run_id, toolset_id, prompt_id, first(prompt ORDER BY task_id, trial, episode_id) AS prompt,
-        list(message) AS chosen
-    FROM desirable GROUP BY run_id, toolset_id, prompt_id
+    SELECT point, first(prompt ORDER BY task_id, trial, episode_id) AS prompt, list(message) AS chosen
+    FROM desirable GROUP BY point
 ),
-eligible AS (SELECT DISTINCT run_id, task_id, trial, toolset_id, episode_id FROM desirable)
+eligible AS (SELECT DISTINCT run_id, task_id, trial, toolset_id, episode_id FROM desirable),
+lost AS (
+    SELECT
+        e.run_id, e.task_id, e.trial, e.episode_id, m.seq, b.path, e.toolset_id, m.message,
+        concat_ws('/', e.run_id, coalesce(e.toolset_id, ''), m.prompt) AS point
+    FROM eligible e
+    JOIN branches b ON b.episode_id = e.episode_id
+    JOIN messages m ON m.branch_id = b.branch_id
+    WHERE NOT b.successful AND NOT b.golden AND m.author = 'agent'
+    AND coalesce(b.outcome, '') NOT IN (
+        'agent_fault', 'user_fault', 'tool_fault', 'model_fault', 'reward_fault', 'cancelled'
+    )
+)
 SELECT
-    e.run_id, e.task_id, e.trial, e.episode_id, m.seq, b.path, e.toolset_id, m.prompt AS prompt_id, d.prompt, m.message,
-    list_contains(d.chosen, m.message) AS contradicts,
+    l.run_id, l.task_id, l.trial, l.episode_id, l.seq, l.path, l.toolset_id, l.point, d.prompt, l.message,
+    list_contains(d.chosen, l.message) AS contradicts,
     row_number() OVER (
-        PARTITION BY e.run_id, e.toolset_id, m.prompt, m.message ORDER BY e.task_id, e.trial, e.episode_id, m.seq, b.path
+        PARTITION BY l.run_id, l.point, l.message ORDER BY l.task_id, l.trial, l.episode_id, l.seq, l.path
     ) AS copy
-FROM eligible e
-JOIN branches b ON b.episode_id = e.episode_id
-JOIN messages m ON m.branch_id = b.branch_id
-JOIN divergences d
-    ON d.run_id = e.run_id AND d.toolset_id IS NOT DISTINCT FROM e.toolset_id AND d.prompt_id = m.prompt
-WHERE NOT b.successful AND NOT b.golden AND m.author = 'agent'
-AND coalesce(b.outcome, '') NOT IN ('agent_fault', 'user_fault', 'tool_fault', 'model_fault', 'reward_fault', 'cancelled');
+FROM lost l
+JOIN divergences d ON d.point = l.point;
 COMMENT ON VIEW undesirable_candidates IS 'Agent messages of branches neither successful nor golden, where they diverge from a golden path; contradicts: the same message is desirable too.';
 
 CREATE VIEW kto_rows AS
 SELECT
-    run_id, task_id, trial, episode_id, seq, '' AS path, true AS label, toolset_id, prompt_id, prompt, message
+    run_id, task_id, trial, episode_id, seq, '' AS path, true AS label, toolset_id, point, prompt, message
 FROM desirable_candidates WHERE copy = 1
 UNION ALL
-SELECT run_id, task_id, trial, episode_id, seq, path, false, toolset_id, prompt_id, prompt, message
+SELECT run_id, task_id, trial, episode_id, seq, path, false, toolset_id, point, prompt, message
 FROM undesirable_candidates WHERE copy = 1 AND NOT contradicts;
-COMMENT ON VIEW kto_rows IS 'KTO examples with their prompts as lists and named by digest.';
+COMMENT ON VIEW kto_rows IS 'KTO examples with their prompts as lists and named by their point.';
 
 CREATE VIEW kto_examples AS
 SELECT
@@ -183,8 +212,7 @@ SELECT
     d.run_id, d.task_id, d.trial, d.episode_id, d.seq, u.path,
     to_json(d.prompt) AS prompt, to_json([d.message]) AS chosen, to_json([u.message]) AS rejected, t.tools
 FROM rows d
-JOIN rows u
-    ON d.run_id = u.run_id AND d.toolset_id IS NOT DISTINCT FROM u.toolset_id AND d.prompt_id = u.prompt_id
+JOIN rows u ON u.point = d.point
 LEFT JOIN toolsets t ON t.toolset_id = d.toolset_id
 WHERE d.label AND NOT u.label
 ORDER BY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 from simkit.components import (
     Act,
@@ -19,13 +20,14 @@ from simkit.components import (
     fork_state,
     parse_call,
 )
-from simkit.conversation import Entry
-from simkit.errors import AgentFault, Fault, RewardFault, ToolFault, UserFault, boundary
+from simkit.conversation import Author, Entry
+from simkit.errors import AgentFault, Fault, RewardFault, ToolFault, UserFault, Where, boundary, told
 from simkit.events import MessageRow, Outcome, ToolCallRow
 from simkit.ids import TurnKey
-from simkit.messages import AssistantMessage, ToolCall, ToolResult
+from simkit.limits import Spent
+from simkit.messages import AssistantMessage, Message, ToolCall, ToolResult
 from simkit.state import BranchState
-from simkit.supervisors.stage import Stage, consult, fault_outcome, message_row, where
+from simkit.supervisors.stage import Stage, consult, fault_outcome, grown, where
 from simkit.tasks import Goal
 
 OUT_OF_STEPS = "(The agent did not answer.)"
@@ -55,16 +57,42 @@ class Turn:
     outcome: Outcome | None = None
     error: str | None = None
 
-    def add(self, entry: Entry) -> Turn:
-        """The turn with one more entry in its conversation."""
-        conversation = self.state.conversation
-        row = message_row(conversation, entry)
-        state = replace(self.state, conversation=conversation.append(entry))
-        return replace(self, state=state, messages=(*self.messages, row))
-
     def failed(self, fault: Fault) -> Turn:
         """The turn as ended by a fault; what was complete before it is kept for the record."""
         return replace(self, over=True, outcome=fault_outcome(fault), error=str(fault))
+
+
+class _Added:
+    """What one decision adds to its branch: taken over as a whole, or dropped as a whole when the decision faults."""
+
+    __slots__ = ("calls", "conversation", "messages", "tool_rows", "turn", "world")
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+        self.conversation = turn.state.conversation
+        self.world = turn.state.world
+        self.messages = list(turn.messages)
+        self.calls = list(turn.calls)
+        self.tool_rows = list(turn.tool_rows)
+
+    def write(self, message: Message, author: Author, heard: str | None = None) -> None:
+        """Add an entry at this decision's place."""
+        entry = Entry(message, author, turn=self.turn.key.turn, step=self.turn.steps, heard=heard)
+        self.conversation, row = grown(self.conversation, entry)
+        self.messages.append(row)
+
+    def taken(self, agent: State, spent: Spent, *, over: bool, outcome: Outcome | None) -> Turn:
+        """The turn with everything that was added, one decision further."""
+        return Turn(
+            key=self.turn.key,
+            state=BranchState(self.conversation, agent, self.turn.state.user, self.world, spent),
+            steps=self.turn.steps + 1,
+            messages=tuple(self.messages),
+            calls=tuple(self.calls),
+            tool_rows=tuple(self.tool_rows),
+            over=over,
+            outcome=outcome,
+        )
 
 
 async def play_turn(
@@ -81,53 +109,46 @@ async def play_turn(
             turn = await _decide(stage, turn)
     except Fault as fault:
         return turn.failed(fault)
-    if not turn.over and turn.steps >= stage.limits.steps:
-        turn = _run_out(turn)
-    return _counted(turn) if turn.over else turn
-
-
-def _counted(turn: Turn) -> Turn:
-    return replace(turn, state=replace(turn.state, spent=turn.state.spent.plus(turns=1)))
+    return _run_out(turn) if not turn.over and turn.steps >= stage.limits.steps else turn
 
 
 def _run_out(turn: Turn) -> Turn:
-    message = AssistantMessage.of(OUT_OF_STEPS)
-    entry = Entry(message, "runtime", turn=turn.key.turn, step=turn.steps, heard=OUT_OF_STEPS)
-    return replace(turn.add(entry), over=True)
+    added, state = _Added(turn), turn.state
+    added.write(AssistantMessage.of(OUT_OF_STEPS), "runtime", heard=OUT_OF_STEPS)
+    return added.taken(state.agent, state.spent.plus(turns=1), over=True, outcome=None)
 
 
 async def _decide(stage: Stage, turn: Turn) -> Turn:
     """One decision with all its calls: complete, or a fault."""
     state, agent = turn.state, stage.cast.agent
     request = Act(turn.key, state.conversation, stage.specs, state.agent, turn.steps)
-    decision = await consult(agent, request, Decision, AgentFault, where("agent", agent, turn.key))
-    entry = Entry(decision.message, "agent", turn=turn.key.turn, step=turn.steps, heard=decision.say)
-    spent = state.spent.plus(tokens=decision.tokens, cost=decision.cost)
-    turn = replace(turn, state=replace(state, agent=decision.state, spent=spent)).add(entry)
+    place = where("agent", agent, turn.key)
+    decision = await consult(agent, request, Decision, AgentFault, place)
+    added = _Added(turn)
+    with boundary(AgentFault, place):
+        added.write(decision.message, "agent", heard=decision.say)
+        if decision.note is not None:
+            added.write(decision.note, "tool")
     for call in decision.calls:
-        turn = await _call(stage, turn, decision, call)
-    over = decision.end or decision.say is not None
+        await _call(stage, added, decision, call)
+    spent = state.spent.plus(tokens=decision.tokens, cost=decision.cost)
     outcome: Outcome | None = "agent_ended" if decision.end else None
-    if not over:
+    if outcome is None and decision.say is None:
         outcome = spent.exceeded(stage.limits)
-    return replace(turn, steps=turn.steps + 1, over=over or outcome is not None, outcome=outcome)
+    over = decision.say is not None or outcome is not None
+    return added.taken(decision.state, spent.plus(turns=1) if over else spent, over=over, outcome=outcome)
 
 
-async def _call(stage: Stage, turn: Turn, decision: Decision, call: ToolCall) -> Turn:
-    tools, began = stage.cast.tools, time.perf_counter()
-    place = f"{where('tools', tools, turn.key)}, call {call.id} of `{call.name}`"
-    reply = await consult(tools, CallTool(stage.task, call, turn.state.world), ToolReturn, ToolFault, place)
-    seconds = time.perf_counter() - began
-    with boundary(AgentFault, f"{where('agent', stage.cast.agent, turn.key)}, reading the result of `{call.name}`"):
-        message = decision.observe(call, reply.result)
-    seq = len(turn.state.conversation)
-    turn = turn.add(Entry(message, "tool", turn=turn.key.turn, step=turn.steps))
-    return replace(
-        turn,
-        state=replace(turn.state, world=reply.state),
-        calls=(*turn.calls, CallRecord(call, parse_call(call), reply.result, turn.steps, reply.writes)),
-        tool_rows=(*turn.tool_rows, _tool_row(seq, turn.steps, call, reply, seconds)),
-    )
+async def _call(stage: Stage, added: _Added, decision: Decision, call: ToolCall) -> None:
+    tools, turn, began = stage.cast.tools, added.turn, time.perf_counter()
+    place = where("tools", tools, turn.key, f", call {call.id} of `{call.name}`")
+    reply = await consult(tools, CallTool(stage.task, call, added.world), ToolReturn, ToolFault, place)
+    seconds, seq = time.perf_counter() - began, len(added.conversation)
+    with boundary(AgentFault, where("agent", stage.cast.agent, turn.key, f", reading the result of `{call.name}`")):
+        added.write(decision.observe(call, reply.result), "tool")
+    added.world = reply.state
+    added.calls.append(CallRecord(call, parse_call(call), reply.result, turn.steps, reply.writes))
+    added.tool_rows.append(_tool_row(seq, turn.steps, call, reply, seconds))
 
 
 def _tool_row(seq: int, step: int, call: ToolCall, reply: ToolReturn, seconds: float) -> ToolCallRow:
@@ -158,15 +179,16 @@ class Answer:
 async def ask_user(stage: Stage, key: TurnKey, state: BranchState) -> Answer:
     """The user's answer to the turn of `key`, or the opening at turn 0; a user's fault is the answer's outcome."""
     user = stage.cast.user
+    place = where("user", user, key)
     request = Speak(key, stage.task, state.conversation, state.user)
     try:
-        said = await consult(user, request, UserTurn, UserFault, where("user", user, key))
-        with boundary(UserFault, where("user", user, key)):
-            entry = Entry.user(said.text, key.turn)
+        said = await consult(user, request, UserTurn, UserFault, place)
+        with boundary(UserFault, place):
+            conversation, row = grown(state.conversation, Entry.user(said.text, key.turn))
+            row = replace(row, flags=said.flags) if said.flags else row
     except Fault as fault:
         return Answer(state, outcome=fault_outcome(fault), error=str(fault))
-    row = message_row(state.conversation, entry)
-    after = replace(state, conversation=state.conversation.append(entry), user=said.state)
+    after = BranchState(conversation, state.agent, said.state, state.world, state.spent)
     return Answer(after, (row,), "user_ended" if said.end else None)
 
 
@@ -185,7 +207,7 @@ async def score_turn(stage: Stage, turn: Turn, remaining: tuple[Goal, ...]) -> t
     return turn, hits
 
 
-def without(goals: tuple[Goal, ...], hits: tuple[Hit, ...], place: str = "reward") -> tuple[Goal, ...]:
+def without(goals: tuple[Goal, ...], hits: tuple[Hit, ...], place: Where = "reward") -> tuple[Goal, ...]:
     """The goals that are left when each hit has taken one copy of its goal.
 
     Raises:
@@ -193,12 +215,18 @@ def without(goals: tuple[Goal, ...], hits: tuple[Hit, ...], place: str = "reward
     """
     left = list(goals)
     for hit in hits:
-        with boundary(RewardFault, f"{place}: reading {hit!r:.80}"):
+        with boundary(RewardFault, partial(_reading, place, hit)):
             found = next((index for index, goal in enumerate(left) if goal.key == hit.goal), None)
         if found is None:
-            raise RewardFault(f"{place}: hit `{hit.goal}`, of which no copy remains; return each remaining copy once")
+            raise RewardFault(
+                f"{told(place)}: hit `{hit.goal}`, of which no copy remains; return each remaining copy once"
+            )
         del left[found]
     return tuple(left)
+
+
+def _reading(place: Where, hit: object) -> str:
+    return f"{told(place)}: reading {hit!r:.80}"
 
 
 def fork_branch(state: BranchState, key: TurnKey) -> BranchState:
@@ -207,12 +235,15 @@ def fork_branch(state: BranchState, key: TurnKey) -> BranchState:
     Raises:
         Fault: a `fork()` raised.
     """
-    place = f"forking for turn {key.turn} of {key.task_id} at {key.path or 'the root'}"
     parts: list[State] = []
     for fault, part in ((AgentFault, state.agent), (UserFault, state.user), (ToolFault, state.world)):
-        with boundary(fault, place):
+        with boundary(fault, partial(_forking, key)):
             parts.append(fork_state(part))
     agent, user, world = parts
     if agent is state.agent and user is state.user and world is state.world:
         return state
     return BranchState(state.conversation, agent, user, world, state.spent)
+
+
+def _forking(key: TurnKey) -> str:
+    return f"forking for turn {key.turn} of {key.task_id} at {key.path or 'the root'}"

@@ -1,1 +1,31 @@
-"""testing"""
+"""Fakes and conformance suites: what a person who writes a component or a recipe tests it with.
+
+await check_tool_server(MyServer(), tasks)           # every promise of the contract, or ConformanceError
+agent, user = fixed_agent([...]), fixed_user(["Hello", "Bye"])   # a conversation without any model
+"""
+
+from __future__ import annotations
+
+from simkit.events import MemoryRecorder
+from simkit.testing.agents import check_agent
+from simkit.testing.fixed import FixedAgent, FixedUser, fixed_agent, fixed_user
+from simkit.testing.promises import ConformanceError
+from simkit.testing.rewards import check_reward
+from simkit.testing.snapshot import snapshot
+from simkit.testing.tools import check_tool_server, hostile_calls
+from simkit.testing.users import check_user
+
+__all__ = [
+    "ConformanceError",
+    "FixedAgent",
+    "FixedUser",
+    "MemoryRecorder",
+    "check_agent",
+    "check_reward",
+    "check_tool_server",
+    "check_user",
+    "fixed_agent",
+    "fixed_user",
+    "hostile_calls",
+    "snapshot",
+]

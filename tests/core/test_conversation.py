@@ -133,6 +133,16 @@ def test_the_user_hears_what_was_said_aloud() -> None:
     assert repr(conversation) == "Conversation(6 entries)"
 
 
+def test_the_agent_does_not_see_the_runtimes_words() -> None:
+    before = Conversation([Entry.user("hello", 0)])
+    after = before.append(Entry(AssistantMessage.of("…"), "runtime", 1, heard="(no answer)"))
+    assert after.messages() == before.messages()
+    assert after.digest == before.digest
+    again = Entry.user("hello?", 1)
+    assert after.append(again).digest == before.append(again).digest
+    assert after.append(again).messages() == before.append(again).messages()
+
+
 def test_it_equals_nothing_else() -> None:
     assert Conversation() != ()
     assert Conversation() == Conversation([])

@@ -1,8 +1,8 @@
 """What README.md and docs/ show is what happens: their recipes, programs, queries and commands are run here.
 
-The fences say how a block is read: `python` that defines an async function taking `run` is a recipe, run through the command
-line; other `python` is a program; `sql` is asked of a store with one harvest and two rollouts; `sh` is run line by line
-where the line starts with `simkit`. A block behind the comment `<!-- not run by the tests: reason -->` is left out.
+The fences say how a block is read: `python` that defines an async function taking `run` is a recipe, run through the
+command line; other `python` is a program; `sql` is asked of a store with a harvest and a rollout; `sh` is run line by
+line where the line starts with `simkit`. A block behind `<!-- not run by the tests: reason -->` is left out.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from simkit.cli import main
+from simkit.cli.app import app
 from simkit.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -60,12 +61,9 @@ def programs() -> list[Block]:
     return [block for block in blocks("python") if not is_recipe(block)]
 
 
-def simkit(*words: str) -> int:
-    try:
-        main(list(words))
-    except SystemExit as exit:
-        return exit.code if isinstance(exit.code, int) else int(exit.code is not None)
-    return 0
+def simkit(*words: str) -> None:
+    done = CliRunner().invoke(app, list(words))
+    assert done.exit_code == 0, f"simkit {shlex.join(words)}\n{done.output}"
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +71,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store as a reader of the README has it: a harvest named `demo` and a rollout with two trials."""
     folder = tmp_path_factory.mktemp("docs") / "simkit-store"
     common = ("--store", str(folder), "--quiet")
-    assert simkit("run", "josh", "--tasks", "6", "--beam", "4", "--name", "demo", *common) == 0
-    assert simkit("run", "rollout", "--tasks", "6", "--trials", "2", *common) == 0
+    simkit("run", "josh", "--tasks", "6", "--beam", "4", "--name", "first", *common)
+    simkit("run", "rollout", "--tasks", "6", "--trials", "2", *common)
     return folder
 
 
@@ -85,12 +83,12 @@ def test_the_readme_shows_what_the_issue_asks_for() -> None:
 
 
 @pytest.mark.parametrize("block", recipes(), ids=str)
-def test_recipe(block: Block, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipe(block: Block, tmp_path: Path) -> None:
     name = re.search(r"^async def (\w+)\(\s*run\b", block.text, re.M)
     assert name is not None
     file = tmp_path / f"{name[1]}.py"
     file.write_text(block.text)
-    assert simkit("run", str(file), "--tasks", "2", "--store", str(tmp_path / "store")) == 0, capsys.readouterr().err
+    simkit("run", str(file), "--tasks", "2", "--store", str(tmp_path / "store"))
 
 
 @pytest.mark.parametrize("block", programs(), ids=str)
@@ -109,11 +107,8 @@ def test_query(block: Block, store: Path) -> None:
 
 
 @pytest.mark.parametrize("block", blocks("sh"), ids=str)
-def test_commands(
-    block: Block, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands(block: Block, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(store.parent)
     for line in block.text.replace("\\\n", " ").splitlines():
         if line.startswith("simkit "):
-            words = shlex.split(line, comments=True)[1:]
-            assert simkit(*words) == 0, f"{line}\n{capsys.readouterr().err}"
+            simkit(*shlex.split(line, comments=True)[1:])

@@ -243,3 +243,52 @@ DIFFERENCES = (
         shown=later_trees_are_kept,
     ),
 )
+
+
+# --- the harvest: what the release's scripts make of the examples -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HarvestDifference:
+    """A deliberate difference in the examples for training."""
+
+    quirk: str
+    release: str
+    ours: str
+    applies: Callable[[Trace], bool]
+
+
+def longest_golden(trace: Trace) -> list[str]:
+    """Texts of the longest golden conversation."""
+    golden: list[list[int]] = [indices for indices, _, marked in trace.data["training_examples"] if marked]
+    longest = max(golden, key=len) if golden else []
+    return [str(trace.messages[index].get("content")) for index in longest]
+
+
+def dropped_for_the_runtimes_words(trace: Trace) -> bool:
+    return RETRIES in longest_golden(trace)
+
+
+def dropped_for_an_error(trace: Trace) -> bool:
+    texts = [text for text in longest_golden(trace) if text != RETRIES]
+    return any(mark in text for text in texts for mark in ("ERROR:", "Error:", "FAILURE", "I got APIRETURN"))
+
+
+RETRIES_DROP = HarvestDifference(
+    quirk="14",
+    release="its own 'ran out of retries' is taken for the agent's error, or for a desirable message",
+    ours="the runtime's words are left out, and the conversation stays",
+    applies=dropped_for_the_runtimes_words,
+)
+NO_ERROR_FILTER = HarvestDifference(
+    quirk="20",
+    release="the tau-bench KTO script has no filter for errors",
+    ours="one filter for all kinds of examples",
+    applies=dropped_for_an_error,
+)
+CONTRADICTIONS = HarvestDifference(
+    quirk="16",
+    release="one (prompt, completion) can be desirable and undesirable",
+    ours="then it is desirable only",
+    applies=lambda trace: True,
+)

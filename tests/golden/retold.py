@@ -12,7 +12,16 @@ from stub import DIED, REJECTED, RecordedReward, RecordedTools, StubAgent, StubU
 
 from simkit.actors import open_scope
 from simkit.components import Cast, Reward, ToolServer
-from simkit.events import BranchAdded, BranchEnded, BranchExtended, Event, MemoryRecorder, MessageRow, TreeHarvested
+from simkit.events import (
+    BranchAdded,
+    BranchEnded,
+    BranchExtended,
+    Event,
+    MemoryRecorder,
+    MessageRow,
+    Recorder,
+    TreeHarvested,
+)
 from simkit.limits import Limits
 from simkit.supervisors.base import Episode, NoWatch, WorkUnit
 from simkit.supervisors.josh import BeamSearch, Josh
@@ -34,8 +43,14 @@ class Setting:
 
 async def search(trace: Trace, setting: Setting | None = None) -> Retold:
     """Run one recorded search again, with our supervisor."""
-    setting = setting or Setting()
     recorder = MemoryRecorder()
+    episode = await record_search(trace, recorder, setting)
+    return Retold(trace, episode, recorder.events)
+
+
+async def record_search(trace: Trace, recorder: Recorder, setting: Setting | None = None) -> Episode:
+    """The same, told to a recorder."""
+    setting = setting or Setting()
     beam = BeamSearch(beam=trace.data["beam_size"], winner="earliest" if trace.style == "single" else "first")
     josh = Josh(beam, Limits(turns=15, steps=trace.decisions))
     async with open_scope() as scope:
@@ -45,8 +60,7 @@ async def search(trace: Trace, setting: Setting | None = None) -> Retold:
             tools=scope.spawn(setting.tools or RecordedTools(trace), concurrency=32),
             reward=scope.spawn(setting.reward or RecordedReward(trace), concurrency=32),
         )
-        episode = await josh.play(cast, WorkUnit("golden", 0, setting.task or trace.task()), recorder, NoWatch())
-    return Retold(trace, episode, recorder.events)
+        return await josh.play(cast, WorkUnit(trace.name, 0, setting.task or trace.task()), recorder, NoWatch())
 
 
 class Retold:

@@ -275,7 +275,7 @@ class StubAgent(Agent):
         if self._trace.style == "react":
             return UserMessage.of(f"APIRETURN {text}")
         _, turn, step = call.id.split("|")
-        return ToolMessage.of(f"call_{turn}_{step}" if self._trace.style == "fc" else call.id, text)
+        return ToolMessage.of(f"call_{turn}_{step}" if self._trace.style == "fc" else f"|{turn}|{step}", text)
 
 
 class StubUser(User):

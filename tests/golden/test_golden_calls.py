@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import pytest
-from differences import DIFFERENCES, SWITCHES, Difference
+from differences import DIFFERENCES, REPAIRS, SWITCHES, Difference
 from recordings import ReadLines, Recording
 
 from simkit.components import CallRecord, CallTool, Hit, ScoreEpisode, ScoreTurn, StartTools, parse_call
@@ -165,6 +165,22 @@ async def test_without_the_switch_harvest_and_evaluation_agree(
         for scenario in line["scenarios"]:
             turns = await counting.by_turns([records[i] for i in scenario["calls"]])
             assert turns[-1][0] == pytest.approx(scenario["final_normal"]), (line["conversation"], scenario["name"])
+
+
+async def test_the_fixed_variant_differs_only_where_it_repairs(
+    toolwoz: ToolwozWorld, conversations: list[Recording]
+) -> None:
+    fixed = ToolwozWorld("fixed")
+    tasks = {task.id: task for split in ("train", "val", "full_test") for task in fixed.tasks(split)}
+    changed = 0
+    for line in conversations:
+        task = tasks[line["conversation"]]
+        for recorded, record in await answer(fixed, task, line["calls"]):
+            if "return" in recorded and as_json(record.result.value) == recorded_json(recorded["return"]):
+                continue
+            changed += 1
+            assert any(repair.may_change(recorded, task) for repair in REPAIRS), (line["conversation"], recorded)
+    assert changed
 
 
 @pytest.mark.parametrize(("split", "missed"), [("test", 28), ("full_test", 48), ("val", 38)])

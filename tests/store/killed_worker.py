@@ -1,4 +1,4 @@
-"""Run by test_store_killed: forks one writer per line of input; each writes, loads and acknowledges until it is killed."""
+"""Run by test_store_killed: forks a writer per line of input, which writes, loads and acknowledges until killed."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import anyio
@@ -21,8 +22,10 @@ from simkit.store.encoding import encode
 from simkit.store.loader import whole_lines
 
 TABLES = (
-    "runs tasks toolsets episodes branches messages tool_calls rewards harvests model_calls unreadable_lines".split()
+    *("runs", "tasks", "toolsets", "episodes", "branches", "messages"),
+    *("tool_calls", "rewards", "harvests", "model_calls", "unreadable_lines"),
 )
+MEASURES = "SELECT count(*), count(DISTINCT content), max(length(message)), count(DISTINCT prompt) FROM messages"
 HOLD = """
 import duckdb, sys
 connection = duckdb.connect(sys.argv[1])
@@ -64,15 +67,14 @@ def test_every_message_keeps_its_form_and_its_text(store: Store) -> None:
     assert [line.message for line in lines] == [entry.message.to_openai() for entry in root.conversation]
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cuts=st.lists(st.integers(0, 12_000), max_size=3), piece=st.sampled_from([1, 700, 3_000, 1 << 20]))
-def test_pieces_and_rounds_do_not_matter(
-    cuts: list[int], piece: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.integers(0, 5_000), max_size=2), piece=st.sampled_from([1, 1_500, 1 << 20]))
+def test_pieces_and_rounds_do_not_matter(cuts: list[int], piece: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Loaded at any moments, cut anywhere, in pieces of any size: the same rows, each once."""
-    data = b"".join(encode(event) for event in whole_run())
+    events = [run_started(), *josh_episode().events, run_finished()]
+    data = b"".join(encode(event) for event in events)
     whole, parts = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("parts")
-    write_journal(whole, whole_run())
+    write_journal(whole, events)
     Loader(whole).load()
     path = write_journal(parts, [])
     loader = Loader(parts, piece=piece)
@@ -102,7 +104,9 @@ def test_a_line_longer_than_a_piece(tmp_path: Path) -> None:
     assert whole_lines(path, 31 + 54, 2) == b""
 
 
-@pytest.mark.parametrize("bad", [b"garbage\n", b'{"e":"Unheard"}\n', b'{"e":"TaskSeen"}\n', b"[1]\n", b"\xff\xfe\n", b"{}\n"])
+@pytest.mark.parametrize(
+    "bad", [b"garbage\n", b'{"e":"Unheard"}\n', b'{"e":"TaskSeen"}\n', b"[1]\n", b"\xff\xfe\n", b"{}\n"]
+)
 def test_a_bad_line_is_named_and_the_others_are_loaded(store: Store, bad: bytes) -> None:
     good = [encode(event) for event in whole_run()]
     path = write_journal(store.path, [])
@@ -183,9 +187,11 @@ def test_a_held_database_is_left_alone(store: Store) -> None:
 def test_a_reader_of_another_process_sees_what_is_loaded(store: Store) -> None:
     write_journal(store.path, whole_run())
     store.load()
-    code = "import duckdb, sys; print(duckdb.connect(sys.argv[1]).sql('SELECT average_reward FROM run_summary').fetchall())"
-    found = subprocess.run([sys.executable, "-c", code, str(store.database)], capture_output=True, text=True, check=True)
-    assert found.stdout == "[(1.0,)]\n"
+    code = "import duckdb, sys; print(duckdb.connect(sys.argv[1]).sql('SELECT name FROM run_summary').fetchall())"
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(store.database)], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "[('demo',)]\n"
 
 
 @pytest.mark.anyio
@@ -232,10 +238,52 @@ async def test_loading_in_the_background(store: Store, broken: bool) -> None:
             await loader.done.wait()
             group.cancel_scope.cancel()
     if broken:
-        with pytest.raises(StoreUnreadable, match=r"simkit\.duckdb cannot be read: .*Delete it.*rebuilt from the journals"):
+        with pytest.raises(
+            StoreUnreadable, match=r"simkit\.duckdb cannot be read: .*Delete it.*rebuilt from the journals"
+        ):
             store.load()
         store.database.unlink()
     assert store.query("SELECT count(*) FROM runs", fresh=broken).rows == [(1,)]
+
+
+@pytest.mark.parametrize("where", [0, 0.02, 0.2, 0.4, 0.6, 0.8, 0.98])
+def test_damage_anywhere_in_the_database_is_named_or_harmless(store: Store, where: float) -> None:
+    write_journal(store.path, whole_run())
+    expected = store.query(MEASURES).rows
+    data = bytearray(store.database.read_bytes())
+    start = int(len(data) * where)
+    data[start : start + 16_384] = b"\xa5" * len(data[start : start + 16_384])
+    store.database.write_bytes(data)
+    found = measured(store)
+    if found is None:
+        store.database.unlink()
+        found = measured(store)
+    assert found == expected
+
+
+def measured(store: Store) -> list[tuple[object, ...]] | None:
+    """What a query gives; None when the damage is named, with what to do about it."""
+    try:
+        return store.query(MEASURES).rows
+    except StoreUnreadable as error:
+        if "it is rebuilt from the journals" not in str(error):
+            raise
+        return None
+
+
+def test_this_process_may_hold_the_database_too(store: Store) -> None:
+    """A notebook that keeps a connection open is told so; it does not break the store."""
+    write_journal(store.path, [run_started()])
+    store.load()
+    hasty = Store(store.path, patience=0.02)
+    with duckdb.connect(store.database), pytest.raises(StoreBusy):
+        hasty.query("FROM runs")
+    write_journal(store.path, [run_finished()])
+    with duckdb.connect(store.database, read_only=True):
+        found = hasty.query("SELECT status FROM runs")
+        assert found.rows == [("running",)]
+        assert "may be missing" in found.notes[0]
+    assert hasty.query("SELECT status FROM runs").rows == [("done",)]
 
 
 def test_a_database_of_another_version_is_rebuilt(store: Store) -> None:
@@ -281,13 +329,15 @@ def test_a_journal_that_shrank_is_named(store: Store) -> None:
 
 READ_ONLY = """
 import os, sys
+import anyio
 from simkit.errors import JournalFailed
 from simkit.store import Store
+Store(sys.argv[1]).query("FROM runs", fresh=False)
+anyio.run(anyio.to_thread.run_sync, str)  # everything is imported before the right to read it is given up
 os.setuid(65534)
 store = Store(sys.argv[1])
 found = store.query("SELECT count(*) FROM runs")
 print(found.rows, found.notes[0].rpartition(":")[2].strip())
-import anyio
 async def write():
     async with store.journal("r2"):
         raise AssertionError("entered")
@@ -299,20 +349,16 @@ except JournalFailed as error:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user to be without the right to write")
-def test_a_read_only_store_answers_and_says_what_is_missing(store: Store) -> None:
-    write_journal(store.path, [run_started()])
-    store.load()
-    size = len(encode(run_finished()))
-    write_journal(store.path, [run_finished()])
-    for folder in (store.path, *store.path.parents):
-        if folder.stat().st_uid == os.getuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o055)
-        if folder.name.startswith("pytest-of-"):
-            break
-    found = subprocess.run([sys.executable, "-c", READ_ONLY, str(store.path)], capture_output=True, text=True, check=False)
+def test_a_read_only_store_answers_and_says_what_is_missing() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path, which other users may not enter
+        Path(folder).chmod(0o755)
+        write_journal(Path(folder), [run_started()])
+        Store(folder).load()
+        write_journal(Path(folder), [run_finished()])
+        found = subprocess.run([sys.executable, "-c", READ_ONLY, folder], capture_output=True, text=True, check=False)
     assert found.stderr == ""
     answer, refusal = found.stdout.splitlines()
-    assert answer == f"[(1,)] {size} bytes of its journals are not loaded"
+    assert answer == f"[(1,)] {len(encode(run_finished()))} bytes of its journals are not loaded"
     assert "cannot be opened for writing: Permission denied. Make the store folder writable" in refusal
 
 
@@ -337,7 +383,7 @@ def test_a_file_is_no_store(tmp_path: Path) -> None:
 
 
 def test_wrong_sql_is_the_callers(store: Store) -> None:
-    with pytest.raises(UsageError, match="the query failed: .*nothere"):
+    with pytest.raises(UsageError, match=r"the query failed: .*nothere"):
         store.query("FROM nothere")
     with pytest.raises(UsageError, match="read-only"):
         store.query("DELETE FROM runs")

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import anyio
 import pytest
-from players import Players, play, reach, say, use
+from players import Players, ReachReward, play, reach, say, use
 
-from simkit.components import Act, Speak, UserTurn
+from simkit.components import Act, Decision, EpisodeReward, ScoreEpisode, Speak, UserTurn
 from simkit.limits import Limits
+from simkit.messages import AssistantMessage
 from simkit.supervisors.rollout import Rollout
 from simkit.supervisors.turn import OUT_OF_STEPS
 
@@ -74,9 +76,6 @@ async def test_a_turn_without_an_answer_gets_the_runtimes_words() -> None:
 
 
 async def test_an_agent_that_never_acts_runs_out_of_steps() -> None:
-    from simkit.components import Decision
-    from simkit.messages import AssistantMessage
-
     played = await play(Rollout(Limits(turns=1)), Players(lambda request: Decision(AssistantMessage.of("hm"))))
     assert played.authors(".1") == ["agent", "agent", "agent", "runtime", "user"]
 
@@ -133,3 +132,47 @@ async def test_every_message_names_its_place_and_its_prompt() -> None:
     assert len({row.prompt for row in rows}) == len(rows)
     call = played.branches[".2"].tool_calls[0]
     assert (call.seq, call.step, call.name, call.result) == (5, 0, "reach", "a")
+
+
+async def test_the_wall_clock_ends_a_conversation_and_the_turn_in_flight_is_dropped() -> None:
+    async def plan(request: Act) -> Decision:
+        if request.key.turn == 2:
+            await anyio.sleep_forever()
+        return reach(request, "a") if request.step == 0 else say()
+
+    played = await play(Rollout(Limits(wall_seconds=0.2)), Players(plan))
+    assert (played.episode.outcome, played.episode.reward, played.episode.turns) == ("time_limit", 1.0, 1)
+    assert played.outcomes == {".0": None, ".1": "time_limit"}
+
+
+class Remembering(ReachReward):
+    def __init__(self) -> None:
+        self.asked: list[ScoreEpisode] = []
+
+    async def score_episode(self, request: ScoreEpisode) -> EpisodeReward:
+        self.asked.append(request)
+        return EpisodeReward(0.25)
+
+
+async def test_the_episode_is_scored_by_its_calls_its_world_and_its_last_words() -> None:
+    def plan(request: Act) -> Decision:
+        return use(request, ("write", str(request.key.turn))) if request.step == 0 else say()
+
+    reward = Remembering()
+    played = await play(Rollout(), Players(plan, until(2), reward=reward))
+    assert played.episode.reward == 0.25
+    (asked,) = reward.asked
+    assert asked.world == ("1", "2")
+    assert [record.call.name for record in asked.calls] == ["write", "write"]
+    assert [utterance.text for utterance in asked.conversation.heard()][-1] == "user 2"
+
+
+class Refusing(ReachReward):
+    async def score_episode(self, request: ScoreEpisode) -> EpisodeReward:
+        raise RuntimeError("no verdict")
+
+
+async def test_a_reward_that_fails_at_the_end_leaves_the_episode_unscored() -> None:
+    played = await play(Rollout(), Players(reach_then_say, until(3), reward=Refusing()))
+    assert (played.episode.outcome, played.episode.reward, played.episode.faults) == ("reward_fault", None, 1)
+    assert played.episode.error == "reward `reach`, end of t1: RuntimeError: no verdict"

@@ -61,4 +61,5 @@ def test_the_first_row_of_an_answer(value: Any, row: Any) -> None:
 
 
 def test_lists_and_objects_are_compound() -> None:
-    assert [compound(value) for value in ([], {}, (), "a", 1, None)] == [True, True, True, False, False, False]
+    values: list[object] = [[], {}, (), "a", 1, None]
+    assert [compound(value) for value in values] == [True, True, True, False, False, False]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,36 @@ def test_the_same_source_gives_the_same_bytes(raw: Path, tmp_path: Path) -> None
     assert prepare(tmp_path / "a", raw).read_bytes() == prepare(tmp_path / "b", raw).read_bytes()
 
 
-def test_a_sound_cache_is_kept_without_asking_pip(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    built = prepare(tmp_path / "cache", raw)
+def like_the_release(folder: Path) -> Path:
+    """Add the list that only the release has."""
+    (folder / "training_fnames.json").write_text('["STAY.json", "RIDE.json"]')
+    return folder
+
+
+def test_a_sound_cache_of_the_release_is_kept_without_asking_pip(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = prepare(tmp_path / "cache", like_the_release(raw))
     before = built.stat().st_mtime_ns
     monkeypatch.setattr(source.sys, "executable", "/does/not/exist")
     assert prepare(tmp_path / "cache") == built
     assert built.stat().st_mtime_ns == before
+
+
+def test_a_cache_of_other_files_gives_way_to_the_release(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(tmp_path / "cache", raw)
+    offline(monkeypatch, tmp_path)
+    with pytest.raises(DataMissing, match="could not be downloaded"):
+        prepare(tmp_path / "cache")
+    use_everything(tmp_path / "cache")
+
+
+def test_the_dialogues_the_authors_ran_josh_on(raw: Path, tmp_path: Path) -> None:
+    prepare(tmp_path / "cache", like_the_release(raw))
+    tasks = ToolwozWorld(cache=tmp_path / "cache").tasks("josh926")
+    assert [(task.id, task.split) for task in tasks] == [("STAY.json", "josh926")]
 
 
 def test_nothing_but_the_cache_is_left_behind(raw: Path, tmp_path: Path) -> None:
@@ -218,6 +243,7 @@ def fake_release(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.skipif(find_spec("pip") is None, reason="this environment has no pip")
 def test_a_download_with_another_checksum_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_release(tmp_path)
     offline(monkeypatch, tmp_path)

@@ -13,7 +13,7 @@ from simkit.tools.toolwoz.table import Row, Table
 
 WORDS = st.sampled_from(["ash", "Elm's", "oak", ""])
 TIMES = st.sampled_from(["05:00", "09:15", "09:16", "24:10"])
-ROWS = st.lists(
+ROWS: st.SearchStrategy[list[dict[str, str]]] = st.lists(
     st.fixed_dictionaries({"name": WORDS, "leaveAt": TIMES, "arriveBy": TIMES}, optional={"area": WORDS}), max_size=12
 )
 NO_DEADLINE = limits(deadline=None)

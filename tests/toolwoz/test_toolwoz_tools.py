@@ -18,9 +18,9 @@ from simkit.tasks import Task
 from simkit.tools.toolwoz import ToolwozWorld
 from simkit.tools.toolwoz.brief import compile_brief
 from simkit.tools.toolwoz.data import Archive, prepare
-from simkit.tools.toolwoz.records import BOOK, SEARCH
+from simkit.tools.toolwoz.records import BOOK, SEARCH, Variant
 from simkit.tools.toolwoz.server import Entities, FixedServer, PaperServer
-from simkit.tools.toolwoz.specs import PUBLISHED, Variant
+from simkit.tools.toolwoz.specs import PUBLISHED
 
 EMPTY = ("", "dontcare", "dont care", "don't care", "do n't care", "not mentioned")
 

@@ -50,7 +50,7 @@ class BuiltinWorld(World):
     """An invented town with restaurants, hotels, attractions and trains, generated from a seed.
 
     Same tools, kinds of goals and difficulty as ToolWOZ; unlike there, bookings take places, which run out. Building is
-    cheap, the town is made at first use (about 50 ms).
+    cheap, the town is made at first use (about a tenth of a second).
 
     Args:
         seed: the town's; another seed is another town with other tasks.

@@ -12,8 +12,7 @@ from typing import Any, cast
 
 from simkit.matching import clean
 from simkit.tasks import Goal, Task
-from simkit.tools.toolwoz.records import ORDER, id_field
-from simkit.tools.toolwoz.specs import Variant
+from simkit.tools.toolwoz.records import ORDER, Variant, id_field
 from simkit.tools.toolwoz.table import Row, RowSet, Table
 
 

@@ -19,7 +19,7 @@ import orjson
 
 from simkit.errors import DataCorrupt, DataMissing
 from simkit.tools.toolwoz.records import ORDER, SEARCH, Record, distil
-from simkit.tools.toolwoz.source import DATABASES, Progress, RawData, open_source, stream_object
+from simkit.tools.toolwoz.source import DATABASES, Progress, RawData, open_source, silent, stream_object
 from simkit.tools.toolwoz.table import Table
 
 FORMAT = 1
@@ -44,29 +44,25 @@ def cache_file(cache_dir: str | Path | None = None) -> Path:
     return cache_folder(cache_dir) / f"toolwoz-{FORMAT}.zip"
 
 
-def _silent(stage: str, fraction: float) -> None:
-    pass
-
-
 def prepare(
     cache_dir: str | Path | None = None,
     source: str | Path | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
     *,
     rebuild: bool = False,
 ) -> Path:
-    """Build the cache, unless a sound one is there, and return its path.
+    """Build the cache, unless a sound one of the release is there, and return its path.
 
     `source` is a MultiWOZ folder or a wheel of the release; by default the release is fetched with pip (25 MB). A given
-    source always rebuilds. `progress` hears the stages `download`, `read` and `write`. The file appears whole or not at
-    all, so processes that build it at the same time do not harm each other.
+    source always builds anew. `progress` hears the stages `download`, `read` and `write`. The file appears whole or not
+    at all, so processes that build it at the same time do not harm each other.
 
     Raises:
         DataMissing: the download failed, or the source lacks a file.
         DataCorrupt: what was fetched or given is damaged.
     """
     target = cache_file(cache_dir)
-    if source is None and not rebuild and _sound(target):
+    if source is None and not rebuild and _is_release(target):
         progress("write", 1.0)
         return target
     with open_source(source, progress) as raw:
@@ -77,11 +73,13 @@ def prepare(
     return target
 
 
-def _sound(path: Path) -> bool:
+def _is_release(path: Path) -> bool:
+    """Whether a sound cache is there that was built from the release."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, zlib.error):
+            manifest = orjson.loads(archive.read("manifest.json"))
+            return bool(manifest.get("release")) and archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError):
         return False
 
 
@@ -100,7 +98,8 @@ def _members(raw: RawData, progress: Progress) -> dict[str, bytes]:
         "josh926": _josh926(raw, records),
     }
     counts = {name: len(ids) for name, ids in splits.items()}
-    members = {"manifest.json": orjson.dumps({"format": FORMAT, "source": raw.label, "dialogues": counts})}
+    manifest = {"format": FORMAT, "source": raw.label, "release": bool(world["josh926"]), "dialogues": counts}
+    members = {"manifest.json": orjson.dumps(manifest)}
     members["world.json"] = orjson.dumps(world)
     for name, ids in splits.items():
         members[f"{name}.jsonl"] = b"".join(orjson.dumps(records[key]) + b"\n" for key in ids)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from simkit.conversation import Utterance
 from simkit.matching import NO_WISH
@@ -17,6 +17,9 @@ from simkit.tools.toolwoz.table import Row, Table, freeze
 
 Record: TypeAlias = dict[str, Any]
 """One dialogue in the cache: id, instructions, agenda, domains, log, speakers."""
+
+Variant: TypeAlias = Literal["paper", "fixed"]
+"""`paper` equals the published release call for call; `fixed` repairs what it gets wrong."""
 
 ORDER = ("hotel", "attraction", "train", "restaurant")
 """The order in which the release evaluates the domains."""
@@ -36,6 +39,9 @@ BOOK: Mapping[str, tuple[str, ...]] = {
     "restaurant": ("time", "day", "people", "name"),
 }
 """Parameters of the booking tools; attractions take no bookings."""
+
+_MISPLACED: Mapping[str, int] = {"hotel": 8, "restaurant": 5, "train": 0}
+"""The column the release takes for the name: its list of fields is laid over the tables by position."""
 
 _OUT_OF_SCOPE = ("taxi", "police", "hospital")
 _TAG = re.compile(r"<[^>]*>")
@@ -86,7 +92,7 @@ def _domain(name: str, goal: Mapping[str, Any], state: Mapping[str, Any], table:
     found: Record = {"name": name, "search": search if info else None, "requests": goal.get("reqt") or []}
     if book:
         found["book"] = _wishes(BOOK[name], book)
-        found["booked"] = _booked(name, state, search, table)
+        found |= _booking(name, state, search, table)
     if goal.get("fail_info"):
         found["fail_search"] = _wishes(SEARCH[name], {**info, **goal["fail_info"]})
     if goal.get("fail_book"):
@@ -102,25 +108,32 @@ def _wishes(parameters: Iterable[str], given: Mapping[str, Any]) -> dict[str, An
     return {key: given[key] for key in parameters if key in given and not _open(given[key])}
 
 
-def _booked(name: str, state: Mapping[str, Any], search: Mapping[str, Any], table: Table) -> Mapping[str, Any] | None:
-    """What the last booking of the last state returned; a missing name is taken from the state, then from the table."""
+def _booking(name: str, state: Mapping[str, Any], search: Mapping[str, Any], table: Table) -> Record:
+    """What the last booking of the last state returned; a missing name is taken from the state, then from the table.
+
+    `misnamed` is what the release takes from the table instead.
+    """
     bookings = cast("list[dict[str, Any]]", state.get("book", {}).get("booked") or [])
     if not bookings:
-        return None
-    booked, field = dict(bookings[-1]), id_field(name)
-    if field not in booked:
-        known = state.get("semi", {}).get(field, "")
-        if _open(known):
-            rows = table.literal(search)
-            known = table.first(rows)[field] if rows else None
-        if known is not None:
-            booked[field] = known
-    return booked if field in booked else None
+        return {}
+    booked, field = bookings[-1], id_field(name)
+    if field in booked:
+        return {"booked": booked}
+    known = state.get("semi", {}).get(field, "")
+    if not _open(known):
+        return {"booked": {**booked, field: known}}
+    rows = table.literal(search)
+    if not rows:
+        return {}
+    row = table.first(rows)
+    return {"booked": {**booked, field: row[field]}, "misnamed": list(row.values())[_MISPLACED[name]]}
 
 
-def task_of(record: Record, split: str) -> Task:
-    """The task of a record."""
+def task_of(record: Record, split: str, variant: Variant) -> Task:
+    """The task of a record; in the variant `paper` with the names that the release takes from wrong columns."""
     domains = cast("list[Record]", record["domains"])
+    if variant == "paper":
+        domains = [_misname(domain) for domain in domains]
     return Task(
         id=record["id"],
         world="toolwoz",
@@ -134,6 +147,12 @@ def task_of(record: Record, split: str) -> Task:
             for mark, text in zip(record["speakers"], record["log"], strict=True)
         ),
     )
+
+
+def _misname(domain: Record) -> Record:
+    if "misnamed" not in domain:
+        return domain
+    return {**domain, "booked": {**domain["booked"], id_field(domain["name"]): domain["misnamed"]}}
 
 
 def _goals(domain: Record) -> list[Goal]:

@@ -16,7 +16,8 @@ from simkit.components import CallTool, StartTools, ToolReturn, ToolServer, Tool
 from simkit.matching import NO_WISH, clean, compound, covers, fold
 from simkit.messages import JsonObject, ToolCall, ToolResult
 from simkit.tools.toolwoz.brief import Brief, DomainBrief, compile_brief
-from simkit.tools.toolwoz.specs import PUBLISHED, Variant, specs
+from simkit.tools.toolwoz.records import Variant
+from simkit.tools.toolwoz.specs import PUBLISHED, specs
 from simkit.tools.toolwoz.table import Row, RowSet, Table
 
 _INVALID = "ERROR: INVALID API CALL! "

@@ -29,6 +29,11 @@ DATABASES = ("restaurant", "hotel", "attraction", "train")
 Progress: TypeAlias = Callable[[str, float], None]
 """Told (stage, fraction of that stage from 0 to 1)."""
 
+
+def silent(stage: str, fraction: float) -> None:
+    """Tells nobody."""
+
+
 _CHUNK = 1 << 20
 _INSTEAD = "or give a wheel or a MultiWOZ folder you have with `simkit data toolwoz --from PATH`"
 

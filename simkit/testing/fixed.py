@@ -1,0 +1,74 @@
+"""The smallest agent and user: they say what a list says, so that a recipe can be tested without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar, TypeAlias, final
+
+from simkit.components import Act, Agent, Decision, Speak, User, UserTurn
+from simkit.errors import UsageError
+from simkit.messages import AssistantMessage, JsonObject, ToolCall
+
+Line: TypeAlias = str | tuple[str, JsonObject] | Decision
+"""What a fixed agent does next: say a text, call one tool (name, arguments), or a decision of your own."""
+
+
+@final
+class FixedAgent(Agent):
+    """Takes its decisions from a list, one after another, and repeats the last; the state is the position.
+
+    Raises:
+        UsageError: the list is empty.
+    """
+
+    name: ClassVar[str] = "fixed"
+
+    def __init__(self, decisions: Sequence[Line]) -> None:
+        if not decisions:
+            raise UsageError("a fixed agent needs at least one decision")
+        self._lines = tuple(decisions)
+
+    async def act(self, request: Act) -> Decision:
+        """The next decision of the list."""
+        position: int = request.state or 0
+        line = self._lines[min(position, len(self._lines) - 1)]
+        match line:
+            case Decision():
+                return replace(line, state=position + 1)
+            case str():
+                return Decision(AssistantMessage.of(line), say=line, state=position + 1)
+            case (tool, arguments):
+                call = ToolCall.of(f"call_{position}", tool, arguments)
+                return Decision(AssistantMessage.of(None, (call,)), calls=(call,), state=position + 1)
+
+
+@final
+class FixedUser(User):
+    """Says the lines of a list and hangs up with the last; the state is the position.
+
+    Raises:
+        UsageError: the list is empty.
+    """
+
+    name: ClassVar[str] = "fixed"
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        if not lines:
+            raise UsageError("a fixed user needs at least one line")
+        self._lines = tuple(lines)
+
+    async def speak(self, request: Speak) -> UserTurn:
+        """The next line of the list."""
+        position = min(request.state or 0, len(self._lines) - 1)
+        return UserTurn(self._lines[position], end=position == len(self._lines) - 1, state=position + 1)
+
+
+def fixed_agent(decisions: Sequence[Line]) -> FixedAgent:
+    """An agent that does what a list says: texts, `(tool, arguments)` pairs, decisions."""
+    return FixedAgent(decisions)
+
+
+def fixed_user(lines: Sequence[str]) -> FixedUser:
+    """A user that says the lines of a list and hangs up with the last."""
+    return FixedUser(lines)

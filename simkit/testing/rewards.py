@@ -1,0 +1,151 @@
+"""The promises of a reward: a value between 0 and 1, goals credited once a copy, nothing changed in place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from simkit.components import CallRecord, EpisodeReward, Hit, Reward, ScoreEpisode, ScoreTurn, State, parse_call
+from simkit.conversation import Conversation, Entry
+from simkit.messages import ToolCall, ToolResult
+from simkit.tasks import Goal, Task
+from simkit.testing.promises import Promise, Unchanged, expect, expect_kind, run_promises
+from simkit.testing.snapshot import snapshot
+from simkit.testing.tools import goal_calls, hostile_calls
+
+
+@dataclass(frozen=True, slots=True)
+class RewardSubject:
+    """A reward under test, with a task and the records of calls that were made in it."""
+
+    reward: Reward
+    task: Task
+    records: tuple[CallRecord, ...]
+    world: State = None
+
+    async def turn(self, remaining: tuple[Goal, ...], records: tuple[CallRecord, ...]) -> tuple[Hit, ...]:
+        """The hits of one turn; the reply's kind is checked."""
+        hits = await self.reward.score_turn(ScoreTurn(self.task, remaining, records, _TALK))
+        expect_kind(hits, tuple, "score_turn")
+        for hit in hits:
+            expect_kind(hit, Hit, "score_turn")
+        return hits
+
+    async def episode(self, goals: tuple[Goal, ...], achieved: tuple[Hit, ...]) -> EpisodeReward:
+        """The reward of an episode; the reply's kind is checked."""
+        request = ScoreEpisode(self.task, goals, achieved, self.records, _TALK, self.world)
+        reply = await self.reward.score_episode(request)
+        expect_kind(reply, EpisodeReward, "score_episode")
+        return reply
+
+
+async def check_reward(
+    reward: Reward,
+    tasks: Sequence[Task],
+    *,
+    records: Callable[[Task], Sequence[CallRecord]] | None = None,
+    world: State = None,
+) -> None:
+    """Check every promise of a reward on each of the tasks.
+
+    Args:
+        reward: the reward.
+        tasks: a few tasks.
+        records: calls that were made in a task, with their results; by default the calls its goals describe, answered
+            with success.
+        world: a final world state, for rewards that read it.
+
+    Raises:
+        ConformanceError: a promise was broken; the message names it.
+    """
+    for task in tasks:
+        made = tuple(records(task) if records is not None else _successes(task))
+        await run_promises(REWARD_PROMISES, RewardSubject(reward, task, made, world), f"the reward `{reward.name}`")
+
+
+# --- the promises -----------------------------------------------------------------------------------------------------
+
+
+async def lists_goals(subject: RewardSubject) -> None:
+    """The goals of a task are a tuple of goals, the same each time, with weights that are not negative."""
+    watched = Unchanged(task=subject.task)
+    goals = subject.reward.goals(subject.task)
+    expect_kind(goals, tuple, "goals")
+    expect(snapshot(goals) == snapshot(subject.reward.goals(subject.task)), "two listings differ")
+    expect(all(goal.weight >= 0 for goal in goals), "a goal has a negative weight")
+    watched.check("goals")
+
+
+async def credits_each_copy_once(subject: RewardSubject) -> None:
+    """A turn credits only remaining goals, each copy at most once, however often it was reached."""
+    goals = subject.reward.goals(subject.task)
+    for remaining in (goals, goals * 2, goals[:1], ()):
+        hits = await subject.turn(remaining, subject.records * 3)
+        over = Counter(hit.goal for hit in hits) - Counter(goal.key for goal in remaining)
+        expect(not over, f"it credited {dict(over)} beyond the {len(remaining)} goals that remained")
+
+
+async def no_calls_no_surprise(subject: RewardSubject) -> None:
+    """A turn without calls is scored, the same each time."""
+    goals = subject.reward.goals(subject.task)
+    expect(await subject.turn(goals, ()) == await subject.turn(goals, ()), "two scorings of an empty turn differ")
+
+
+async def scoring_is_pure(subject: RewardSubject) -> None:
+    """The same turn gives the same hits, and nothing handed in is changed."""
+    goals = subject.reward.goals(subject.task)
+    watched = Unchanged(task=subject.task, goals=goals, calls=subject.records, world=subject.world)
+    first, second = await subject.turn(goals, subject.records), await subject.turn(goals, subject.records)
+    expect(first == second, "the same turn was scored differently the second time")
+    reward = await subject.episode(goals, first)
+    expect(snapshot(reward) == snapshot(await subject.episode(goals, first)), "two scorings of an episode differ")
+    watched.check("scoring")
+
+
+async def value_is_a_share(subject: RewardSubject) -> None:
+    """The reward of an episode lies between 0 and 1, with and without goals reached."""
+    goals = subject.reward.goals(subject.task)
+    everything = tuple(Hit(goal.key, "conformance") for goal in goals)
+    for achieved in ((), everything[:1], everything):
+        value = (await subject.episode(goals, achieved)).value
+        expect(0.0 <= value <= 1.0, f"with {len(achieved)} of {len(goals)} goals the reward is {value}")
+
+
+async def reads_any_call(subject: RewardSubject) -> None:
+    """Calls with broken arguments and odd results are scored, not raised at."""
+    tools = [(record.call.name, tuple(record.arguments or ())) for record in subject.records]
+    calls = tuple(hostile_calls(tools))
+    for value in _ODD_VALUES:
+        result = ToolResult(value=value)
+        odd = tuple(CallRecord(call, parse_call(call), result, 0) for call in calls)
+        odd += tuple(CallRecord(record.call, record.arguments, result, 0) for record in subject.records)
+        await subject.turn(subject.reward.goals(subject.task), odd)
+
+
+def _successes(task: Task) -> list[CallRecord]:
+    goals = {f"goal_{number}": goal for number, goal in enumerate(task.goals)}
+    return [_success(call, goals[call.id], step) for step, call in enumerate(goal_calls(task))]
+
+
+def _success(call: ToolCall, goal: Goal, step: int) -> CallRecord:
+    arguments = parse_call(call) or {}
+    entity, id_field = goal.detail.get("entity"), goal.detail.get("id_field", "name")
+    row = {**arguments, id_field: entity} if entity is not None else dict(arguments)
+    booking = {"success": True, "return": {**row, "reference": "CONFORM1"}}
+    return CallRecord(call, arguments, ToolResult(value=booking if call.name.startswith("book_") else [row]), step)
+
+
+_ODD_VALUES: tuple[Any, ...] = (None, "text", 3, [], [None], [[]], {}, {"success": "maybe"}, [{"name": None}])
+_TALK = Conversation([Entry.user("Hello", 0), Entry.agent("Here you are.", 1)])
+
+REWARD_PROMISES: tuple[Promise[RewardSubject], ...] = (
+    lists_goals,
+    credits_each_copy_once,
+    no_calls_no_surprise,
+    scoring_is_pure,
+    value_is_a_share,
+    reads_any_call,
+)
+"""Every promise of a reward, for `pytest.mark.parametrize`."""

@@ -1,0 +1,257 @@
+"""The promises of a tool server: pure calls, isolated branches, an unchanging base, errors instead of raising."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, cast
+
+import anyio
+
+from simkit.components import CallTool, StartTools, State, ToolReturn, ToolServer, ToolsStart, fork_state
+from simkit.messages import ToolCall, ToolResult
+from simkit.tasks import Task, World
+from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_kind, run_promises
+from simkit.testing.snapshot import snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSubject:
+    """A tool server under test, with a task and calls that are good in it."""
+
+    server: ToolServer
+    task: Task
+    calls: tuple[ToolCall, ...]
+
+    def start(self) -> ToolsStart:
+        """The tools and the first state."""
+        return self.server.start(StartTools(self.task))
+
+    async def call(self, call: ToolCall, state: State) -> ToolReturn:
+        """One call; the reply's kind is checked."""
+        reply = await self.server.call(CallTool(self.task, call, state))
+        expect_kind(reply, ToolReturn, f"the call of `{call.name[:80]}`")
+        expect_kind(reply.result, ToolResult, f"the result of `{call.name[:80]}`")
+        return reply
+
+    async def play(self, calls: Sequence[ToolCall], state: State) -> tuple[str, ...]:
+        """Snapshots of what a branch sees when it makes these calls one after another."""
+        seen: list[str] = []
+        for call in calls:
+            reply = await self.call(call, state)
+            state = reply.state
+            seen.append(snapshot((reply.result, reply.writes, state)))
+            await anyio.lowlevel.checkpoint()
+        return tuple(seen)
+
+
+async def check_tool_server(
+    tested: World | ToolServer,
+    tasks: Sequence[Task],
+    *,
+    calls: Callable[[Task], Sequence[ToolCall]] | None = None,
+) -> None:
+    """Check every promise of a tool server on each of the tasks.
+
+    Args:
+        tested: the server, or a world that has one.
+        tasks: a few tasks, best with bookings or other writes in them.
+        calls: good calls for a task, in an order that works; by default the calls its goals describe.
+
+    Raises:
+        ConformanceError: a promise was broken; the message names it.
+    """
+    server = tested.tools() if isinstance(tested, World) else tested
+    for task in tasks:
+        good = tuple(calls(task) if calls is not None else goal_calls(task))
+        subject = ToolSubject(server, task, good)
+        await run_promises(TOOL_PROMISES, subject, f"the tool server `{server.name}`, task {task.id},")
+
+
+def goal_calls(task: Task) -> Iterator[ToolCall]:
+    """The calls that a task's goals describe in their detail (`tool` and `parameters`)."""
+    for number, goal in enumerate(task.goals):
+        if "tool" in goal.detail:
+            yield ToolCall.of(f"goal_{number}", goal.detail["tool"], goal.detail.get("parameters", {}))
+
+
+def hostile_calls(names: Sequence[tuple[str, Sequence[str]]]) -> Iterator[ToolCall]:
+    """Calls no tool should choke on, for tools given as name and parameters."""
+    for name in ("", "no_such_tool", "search", "_", "__class__", "x" * 5_000, "search_\U0001f682"):
+        yield ToolCall.of("hostile", name, {})
+    for name, parameters in names:
+        for text in (
+            "",
+            "{",
+            "null",
+            "[]",
+            "3",
+            '"text"',
+            "NaN",
+            '{"a": NaN}',
+            "[" * 5_000,
+            '{"a":' * 5_000,
+            "{'a': 1}",
+        ):
+            yield ToolCall.of("hostile", name, text)
+        yield ToolCall.of("hostile", name, {"no_such_parameter": "x"})
+        for value in (*_HOSTILE_VALUES, *HOSTILE_TEXTS):
+            yield ToolCall.of("hostile", name, dict.fromkeys(parameters, value))
+
+
+_HOSTILE_VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    10**30,
+    1e308,
+    [],
+    ["a", ["b"]],
+    {},
+    {"a": {"b": "c"}},
+    "x" * 100_000,
+)
+
+
+# --- the promises -----------------------------------------------------------------------------------------------------
+
+
+async def starts_alike(subject: ToolSubject) -> None:
+    """Starting a task twice gives the same tools and the same world, and leaves the task alone."""
+    watched = Unchanged(task=subject.task)
+    first, second = subject.start(), subject.start()
+    expect_kind(first, ToolsStart, "start")
+    expect(snapshot(first) == snapshot(second), "two starts of one task differ")
+    names = [spec.name for spec in first.specs]
+    expect(len(set(names)) == len(names), f"two tools have the same name: {names}")
+    watched.check("start")
+
+
+async def calls_are_pure(subject: ToolSubject) -> None:
+    """The same call on the same state gives the same result, state and writes, and changes neither state nor task."""
+    state = subject.start().state
+    for call in subject.calls:
+        watched = Unchanged(task=subject.task, state=state, call=call)
+        reply, again = await subject.call(call, state), await subject.call(call, state)
+        watched.check(f"the call of `{call.name}`")
+        same = snapshot((reply.result, reply.writes, reply.state)) == snapshot(
+            (again.result, again.writes, again.state)
+        )
+        expect(same, f"`{call.name}` with {call.arguments} answered differently the second time on the same state")
+        state = reply.state
+
+
+async def changes_are_logged(subject: ToolSubject) -> None:
+    """A call that reports no writes leaves the world as it was: what the store logs is what happened."""
+    state = subject.start().state
+    for call in subject.calls:
+        reply = await subject.call(call, state)
+        same = snapshot(reply.state) == snapshot(state)
+        expect(reply.writes or same, f"`{call.name}` changed the world and reports no writes")
+        state = reply.state
+
+
+async def branches_are_isolated(subject: ToolSubject) -> None:
+    """Forked twice and run at the same time, each branch sees what it sees alone, and the parent stays as it was."""
+    if not subject.server.forkable:
+        return
+    parent, forwards, backwards = subject.start().state, subject.calls, subject.calls[::-1]
+    watched = Unchanged(parent=parent)
+    alone = [await subject.play(calls, fork_state(parent)) for calls in (forwards, backwards)]
+    together: dict[int, tuple[str, ...]] = {}
+
+    async def branch(number: int, calls: Sequence[ToolCall], state: State) -> None:
+        together[number] = await subject.play(calls, state)
+
+    async with anyio.create_task_group() as group:
+        for number, calls in enumerate((forwards, backwards)):
+            group.start_soon(branch, number, calls, fork_state(parent))
+    watched.check("a branch")
+    for number, seen in enumerate(alone):
+        expect(together[number] == seen, f"branch {number} saw something else beside its sibling than alone")
+
+
+async def grandchildren_are_isolated(subject: ToolSubject) -> None:
+    """A branch forked after each call goes on from there, whatever was done in other branches since."""
+    if not subject.server.forkable:
+        return
+    state, forks = subject.start().state, list[tuple[State, str]]()
+    for call in subject.calls:
+        state = (await subject.call(call, state)).state
+        forks.append((fork_state(state), snapshot(state)))
+    for fork, before in forks:
+        await subject.play(subject.calls, fork_state(fork))
+        expect(snapshot(fork) == before, "a state was changed by a branch that was forked from it")
+
+
+async def results_are_the_callers(subject: ToolSubject) -> None:
+    """What a caller does to a result reaches neither the base nor another branch."""
+    state = subject.start().state
+    for call in subject.calls:
+        before = snapshot((reply := await subject.call(call, state)).result)
+        _spoil(reply.result.value)
+        again = await subject.call(call, state)
+        expect(snapshot(again.result) == before, f"the result of `{call.name}` is a piece of the base; return a copy")
+        state = again.state
+
+
+async def mistakes_are_answered(subject: ToolSubject) -> None:
+    """Whatever a model gets wrong is answered with a result it can read, never raised, and changes nothing."""
+    start = subject.start()
+    names = [(spec.name, tuple(spec.properties)) for spec in start.specs]
+    for call in hostile_calls(names):
+        try:
+            reply = await subject.call(call, start.state)
+            reply.result.text.encode()
+        except Exception as error:
+            said = f"{call.name[:80]}({call.arguments[:80]})"
+            expect(False, f"{said} raised {type(error).__name__}: {str(error)[:200]}")
+            raise
+        if reply.result.error:
+            expect(
+                not reply.writes and snapshot(reply.state) == snapshot(start.state), f"an error of {call.name} wrote"
+            )
+    for name in ("no_such_tool", ""):
+        unknown = await subject.call(ToolCall.of("hostile", name, {}), start.state)
+        expect(unknown.result.error, f"the unknown tool `{name}` was answered without an error")
+
+
+async def base_never_changes(subject: ToolSubject) -> None:
+    """Everything the server holds is equal before and after any number of calls."""
+    start = subject.start()
+    names = [(spec.name, tuple(spec.properties)) for spec in start.specs]
+    calls = (*subject.calls, *hostile_calls(names[:2]))
+    await subject.play(calls, fork_state(start.state))
+    watched = Unchanged(base=subject.server)
+    await subject.play(calls, fork_state(start.state))
+    watched.check("calls")
+
+
+def _spoil(value: object) -> None:
+    """Change a result to the bottom; one that refuses to be changed is safe."""
+    with suppress(TypeError):
+        if isinstance(value, dict):
+            entries = cast("dict[Any, Any]", value)
+            for part in list(entries.values()):
+                _spoil(part)
+            entries["spoiled"] = True
+        elif isinstance(value, list):
+            parts = cast("list[Any]", value)
+            for part in parts:
+                _spoil(part)
+            parts.append("spoiled")
+
+
+TOOL_PROMISES: tuple[Promise[ToolSubject], ...] = (
+    starts_alike,
+    calls_are_pure,
+    changes_are_logged,
+    branches_are_isolated,
+    grandchildren_are_isolated,
+    results_are_the_callers,
+    mistakes_are_answered,
+    base_never_changes,
+)
+"""Every promise of a tool server, for `pytest.mark.parametrize`."""

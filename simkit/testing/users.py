@@ -1,0 +1,146 @@
+"""The promises of a user simulator: speaks from a seed, hears only what was said aloud, changes nothing in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from simkit.components import Speak, State, User, UserTurn, fork_state
+from simkit.conversation import Conversation, Entry
+from simkit.ids import TurnKey
+from simkit.messages import AssistantMessage, ToolCall, ToolMessage
+from simkit.tasks import Task
+from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_kind, run_promises
+from simkit.testing.snapshot import snapshot
+
+REPLIES = ("Which part of town would you like?", "I have found something for you. Shall I book it?", "It is done.")
+
+
+@dataclass(frozen=True, slots=True)
+class UserSubject:
+    """A user simulator under test, with a task and what agents say to it."""
+
+    user: User
+    task: Task
+    replies: tuple[str, ...]
+    deterministic: bool = True
+
+    async def speak(self, conversation: Conversation, state: State, path: str = "", turn: int = 0) -> UserTurn:
+        """One utterance; the reply's kind is checked."""
+        key = TurnKey(0, self.task.id, 0, path, turn)
+        reply = await self.user.speak(Speak(key, self.task, conversation, state))
+        expect_kind(reply, UserTurn, "speak")
+        expect_kind(reply.text, str, "the text of a turn")
+        return reply
+
+    async def opened(self) -> tuple[Conversation, State]:
+        """The conversation after the user's first words, and the user's state."""
+        opening = await self.speak(Conversation(), None)
+        return Conversation([Entry.user(opening.text, turn=0)]), opening.state
+
+
+async def check_user(
+    user: User,
+    tasks: Sequence[Task],
+    *,
+    replies: Sequence[str] = REPLIES,
+    deterministic: bool = True,
+) -> None:
+    """Check every promise of a user simulator on each of the tasks.
+
+    Args:
+        user: the user simulator.
+        tasks: a few tasks.
+        replies: what agents say to it.
+        deterministic: whether the same key must give the same words; False around a model that cannot promise it.
+
+    Raises:
+        ConformanceError: a promise was broken; the message names it.
+    """
+    for task in tasks:
+        subject = UserSubject(user, task, tuple(replies), deterministic)
+        await run_promises(USER_PROMISES, subject, f"the user `{user.name}`, task {task.id},")
+
+
+# --- the promises -----------------------------------------------------------------------------------------------------
+
+
+async def opens_the_conversation(subject: UserSubject) -> None:
+    """On an empty conversation, with no state, the user says something and does not hang up."""
+    watched = Unchanged(task=subject.task)
+    opening = await subject.speak(Conversation(), None)
+    expect(opening.text.strip(), "the opening is empty")
+    expect(not opening.end, "the user hung up before anybody answered")
+    watched.check("speak")
+
+
+async def same_key_same_words(subject: UserSubject) -> None:
+    """The same request gives the same words: nothing is remembered outside the state."""
+    if not subject.deterministic:
+        return
+    first, second = await subject.speak(Conversation(), None), await subject.speak(Conversation(), None)
+    expect(snapshot(first) == snapshot(second), f"it opened with {first.text!r}, then with {second.text!r}")
+
+
+async def changes_nothing_in_place(subject: UserSubject) -> None:
+    """Speaking leaves the conversation, the state and the task as they were: other branches hold them too."""
+    conversation, state = await subject.opened()
+    for turn, text in enumerate(subject.replies, start=1):
+        conversation = conversation.append(Entry.agent(text, turn))
+        watched = Unchanged(conversation=conversation, state=state, task=subject.task)
+        reply = await subject.speak(conversation, fork_state(state), turn=turn)
+        watched.check("speak")
+        if reply.end:
+            return
+        conversation, state = conversation.append(Entry.user(reply.text, turn)), reply.state
+
+
+async def hears_only_what_is_said(subject: UserSubject) -> None:
+    """Calls and results of the agent are not for the user's ears: with or without them it says the same."""
+    if not subject.deterministic:
+        return
+    opened, state = await subject.opened()
+    call = ToolCall.of("call_1", "search_hotel", {"area": "riverside"})
+    inner = (
+        Entry(AssistantMessage.of(None, (call,)), "agent", 1),
+        Entry(ToolMessage.of(call.id, '[{"name": "the secret inn"}]'), "tool", 1),
+    )
+    spoken = Entry.agent(subject.replies[0], 1, step=1)
+    plain = await subject.speak(opened.append(spoken), fork_state(state), turn=1)
+    thought = await subject.speak(opened.extend((*inner, spoken)), fork_state(state), turn=1)
+    expect(
+        plain.text == thought.text, f"it said {thought.text!r} instead of {plain.text!r} after a call it cannot hear"
+    )
+
+
+async def branches_are_isolated(subject: UserSubject) -> None:
+    """Two branches of one state, answered differently by the agent, do not see each other."""
+    if not (subject.user.forkable and subject.deterministic):
+        return
+    opened, state = await subject.opened()
+    watched = Unchanged(parent=state)
+    left = opened.append(Entry.agent(subject.replies[0], 1))
+    right = opened.append(Entry.agent(subject.replies[-1], 1))
+    alone = await subject.speak(left, fork_state(state), "L", 1)
+    await subject.speak(right, fork_state(state), "R", 1)
+    again = await subject.speak(left, fork_state(state), "L", 1)
+    expect(snapshot(alone) == snapshot(again), "a branch spoke differently after its sibling had run")
+    watched.check("a branch")
+
+
+async def hears_any_text(subject: UserSubject) -> None:
+    """Whatever the agent says is answered."""
+    opened, state = await subject.opened()
+    for text in HOSTILE_TEXTS:
+        await subject.speak(opened.append(Entry.agent(text, 1)), fork_state(state), turn=1)
+
+
+USER_PROMISES: tuple[Promise[UserSubject], ...] = (
+    opens_the_conversation,
+    same_key_same_words,
+    changes_nothing_in_place,
+    hears_only_what_is_said,
+    branches_are_isolated,
+    hears_any_text,
+)
+"""Every promise of a user simulator, for `pytest.mark.parametrize`."""

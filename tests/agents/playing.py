@@ -1,0 +1,70 @@
+"""Plays tasks with the scripted agent and hands back what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from simkit.actors import open_scope
+from simkit.agents.scripted import ScriptedAgent
+from simkit.components import Cast, User
+from simkit.events import BranchAdded, BranchExtended, MemoryRecorder
+from simkit.rewards.goal_calls import GoalCalls
+from simkit.supervisors.base import Episode, NoWatch, Supervisor, WorkUnit
+from simkit.tasks import Task
+from simkit.tools.builtin import BuiltinWorld
+from simkit.users.agenda import AgendaUser
+
+
+class Played:
+    """An episode with its messages, calls and spoken lines in their order (of all branches)."""
+
+    def __init__(self, task: Task, episode: Episode, recorder: MemoryRecorder) -> None:
+        self.task, self.episode = task, episode
+        rows = [
+            row
+            for event in recorder.events
+            if isinstance(event, BranchAdded | BranchExtended)
+            for row in event.messages
+        ]
+        self.messages = tuple((row.author, row.message) for row in rows)
+        self.said = tuple(row.heard or "" for row in rows if row.author == "agent" and row.heard is not None)
+        self.heard = tuple(row.heard or "" for row in rows if row.author == "user")
+        self.calls = tuple(
+            (str(call["function"]["name"]), dict[str, Any](orjson.loads(call["function"]["arguments"])))
+            for row in rows
+            for call in row.message.get("tool_calls", ())
+        )
+        self.call_ids = tuple(str(call["id"]) for row in rows for call in row.message.get("tool_calls", ()))
+
+
+async def play(
+    world: BuiltinWorld,
+    tasks: Sequence[Task],
+    supervisor: Supervisor,
+    agent: ScriptedAgent,
+    user: User | None = None,
+    seed: int = 0,
+) -> list[Played]:
+    """Every task once, one after another."""
+    played: list[Played] = []
+    async with open_scope() as scope:
+        cast = Cast(
+            agent=scope.spawn(agent, name="agent", concurrency=16),
+            user=scope.spawn(user or AgendaUser(world), name="user", concurrency=16),
+            tools=scope.spawn(world.tools(), name="tools", concurrency=16),
+            reward=scope.spawn(GoalCalls(world), name="reward", concurrency=16),
+        )
+        for task in tasks:
+            recorder = MemoryRecorder()
+            episode = await supervisor.play(cast, WorkUnit("run", seed, task), recorder, NoWatch())
+            played.append(Played(task, episode, recorder))
+    return played
+
+
+def mean_reward(played: Sequence[Played]) -> float:
+    """The average reward of scored episodes."""
+    rewards = [one.episode.reward for one in played if one.episode.reward is not None]
+    return sum(rewards) / len(rewards)

@@ -1,0 +1,67 @@
+"""A supervisor that plays by table: which episodes fault, which wait, and what happened in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import anyio
+
+from simkit.components import Cast
+from simkit.errors import StoreError
+from simkit.events import Recorder
+from simkit.supervisors.base import Episode, Watch, WorkUnit
+from simkit.tasks import Task
+
+TASKS = tuple(
+    Task(id=f"t{number}", world="builtin", split="test", instructions="do it", goals=()) for number in range(8)
+)
+
+
+def episode(unit: WorkUnit, outcome: str = "user_ended", reward: float | None = 1.0) -> Episode:
+    return Episode(
+        episode_id=unit.episode_id,
+        task_id=unit.task.id,
+        trial=unit.trial,
+        reward=reward,
+        outcome=outcome,
+        goals=("g",),
+        achieved=("g",),
+        final_branch_id=None,
+        turns=1,
+        branches=1,
+        faults=int(reward is None),
+    )
+
+
+@dataclass
+class Played:
+    """Ends every episode at once, but for those in `outcomes` (and `broken`, where the store fails)."""
+
+    outcomes: Mapping[str, str] = field(default_factory=dict[str, str])
+    broken: frozenset[str] = frozenset()
+    waiting: Mapping[str, anyio.Event] = field(default_factory=dict[str, anyio.Event])
+    reached: anyio.Event | None = None
+    order: list[str] = field(default_factory=list[str])
+    now: int = 0
+    most: int = 0
+
+    name = "played"
+    branching = False
+
+    async def play(self, cast: Cast, unit: WorkUnit, recorder: Recorder, watch: Watch) -> Episode:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await anyio.lowlevel.checkpoint()
+            if unit.task.id in self.broken:
+                raise StoreError("the disk is full")
+            if unit.task.id in self.waiting:
+                if self.reached is not None:
+                    self.reached.set()
+                await self.waiting[unit.task.id].wait()
+        finally:
+            self.now -= 1
+        self.order.append(unit.task.id)
+        outcome = self.outcomes.get(unit.task.id, "user_ended")
+        return episode(unit, outcome, None if outcome.endswith("_fault") else 1.0)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simkit.store import Store
+
+STUCK = '''
+from pathlib import Path
+
+import anyio
+
+from simkit import Run, User, UserTurn
+
+class Stuck(User):
+    """Opens every conversation but one, and there says so and waits."""
+    name = "stuck"
+    async def speak(self, request):
+        if request.task.id.endswith("2"):
+            print("stuck", flush=True)
+            await anyio.sleep_forever()
+        return UserTurn("bye", end=True)
+'''
+
+
+def command(*args: str | Path) -> list[str]:
+    return [sys.executable, "-m", "simkit", *map(str, args)]
+
+
+@pytest.fixture
+def stuck(tmp_path: Path) -> Path:
+    (tmp_path / "stuck.py").write_text(STUCK)
+    return tmp_path
+
+
+def start(folder: Path, *flags: str) -> subprocess.Popen[str]:
+    args = ("run", "rollout", "--tasks", "4", "--concurrency", "1", "--user", folder / "stuck.py", *flags)
+    process = subprocess.Popen(
+        command(*args, "--store", folder / "store"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stuck\n"
+    return process
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_cleanly_and_keeps_what_was_played(stuck: Path, sent: signal.Signals) -> None:
+    process = start(stuck, "--json")
+    process.send_signal(sent)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert json.loads(out.splitlines()[-1])["status"] == "interrupted"
+    assert "what is recorded is kept" in err
+    assert "Traceback" not in err
+    store = Store(stuck / "store")
+    assert store.query("select status from runs").rows == [("interrupted",)]
+    assert store.query("select count(*) from episodes where outcome = 'user_ended'").rows == [(2,)]
+
+
+def test_a_killed_run_is_readable_at_once(stuck: Path) -> None:
+    process = start(stuck)
+    process.kill()
+    process.communicate(timeout=60)
+    done = subprocess.run(
+        command("sql", "select count(*) as n from episodes where finished_at is not null", "--format", "json"),
+        env={**os.environ, "SIMKIT_STORE": str(stuck / "store")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == {"n": 2}
+
+
+def test_a_finished_process_exits_with_its_code(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command("run", "rollout", "--tasks", "1", "--json", "--store", tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["episodes"] == 1
+    wrong = subprocess.run(command("run", "nothing"), capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: no recipe is called `nothing`")

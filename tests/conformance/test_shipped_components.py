@@ -1,0 +1,71 @@
+"""Every component that the installed package offers keeps every promise of its contract."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from simkit.components import Agent, Reward, StartTools, User
+from simkit.conversation import Utterance
+from simkit.errors import DataMissing
+from simkit.loading import Kind, available, load
+from simkit.models import ScriptedModel
+from simkit.tasks import Task, World
+from simkit.testing import check_agent, check_reward, check_tool_server, check_user
+
+pytestmark = pytest.mark.anyio
+
+WORLDS: Kind[World] = Kind("world", "simkit.worlds", World)  # type: ignore[type-abstract]
+AGENTS: Kind[Agent] = Kind("agent", "simkit.agents", Agent)  # type: ignore[type-abstract]
+USERS: Kind[User] = Kind("user", "simkit.users", User)  # type: ignore[type-abstract]
+REWARDS: Kind[Reward] = Kind("reward", "simkit.rewards", Reward)
+
+
+@pytest.fixture(params=available("simkit.worlds"))
+def world(request: pytest.FixtureRequest) -> World:
+    return load(WORLDS, str(request.param))
+
+
+@pytest.fixture
+def tasks(world: World) -> tuple[Task, ...]:
+    """Tasks with a booking in them, and a dialogue to replay."""
+    try:
+        found = [task for task in world.tasks("val")[:30] if any(wish.book for wish in task.agenda)][:3]
+    except DataMissing as error:
+        pytest.skip(f"the world `{world.name}` cannot be had here: {error}")
+    spoken = (Utterance("user", "Hello."), Utterance("agent", "Yes?"), Utterance("user", "I need a train."))
+    return tuple(replace(task, reference=task.reference or spoken) for task in found)
+
+
+def test_something_is_shipped() -> None:
+    for group, name in (("worlds", "builtin"), ("agents", "scripted"), ("users", "agenda"), ("rewards", "goal_calls")):
+        assert name in available(f"simkit.{group}")
+
+
+async def test_tool_server(world: World, tasks: tuple[Task, ...]) -> None:
+    await check_tool_server(world, tasks[:1])
+
+
+@pytest.mark.parametrize("name", available("simkit.agents"))
+async def test_agent(name: str, world: World, tasks: tuple[Task, ...]) -> None:
+    tools = world.tools().start(StartTools(tasks[0])).specs
+    await check_agent(load(AGENTS, name, _given(world)), tools=tools)
+
+
+@pytest.mark.parametrize("name", available("simkit.users"))
+async def test_user(name: str, world: World, tasks: tuple[Task, ...]) -> None:
+    user = load(USERS, name, _given(world))
+    if not user.forkable:
+        pytest.skip(f"the user `{name}` is a person at a terminal, not a function of its seed")
+    await check_user(user, tasks)
+
+
+@pytest.mark.parametrize("name", available("simkit.rewards"))
+async def test_reward(name: str, world: World, tasks: tuple[Task, ...]) -> None:
+    await check_reward(load(REWARDS, name, _given(world)), tasks)
+
+
+def _given(world: World) -> dict[str, Any]:
+    return {"world": world, "model": ScriptedModel(lambda request, key: "SPEAK Which day, please?")}

@@ -1,0 +1,151 @@
+"""A tool server from plain typed Python functions: schemas from their signatures, state by parameter.
+
+def deposit(state: int, amount: int) -> Changed:
+    '''Put money into the account.'''
+    return Changed({"balance": state + amount}, state=state + amount, writes=({"balance": state + amount},))
+
+def balance(state: int) -> int:
+    '''How much money there is.'''
+    return state
+
+server = FunctionTools(deposit, balance, state=100)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias, final, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import to_jsonable_python
+
+from simkit.components import CallTool, StartTools, State, ToolReturn, ToolServer, ToolsStart
+from simkit.errors import InvalidArguments, UsageError
+from simkit.messages import FunctionSpec, JsonObject, ToolResult, ToolSpec
+
+Function: TypeAlias = Callable[..., Any]
+STATE = "state"
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a function returns that changes the world: its answer, the new state, and the rows it wrote."""
+
+    value: Any
+    state: State
+    writes: tuple[JsonObject, ...] = ()
+
+
+@final
+class FunctionTools(ToolServer):
+    """Serves functions as tools, synchronous or not.
+
+    A function's name, docstring and annotated parameters become the tool's. A parameter called `state` is not a model's
+    to fill: it gets the branch's state, which must be an immutable value. A function that changes the world returns
+    `Changed` with a new state; one that wants to answer with an error returns `ToolResult(value=..., error=True)`;
+    anything else it returns is the result. Arguments that do not fit the annotations are answered as errors. What a
+    function raises is a fault of the tool server.
+
+    Args:
+        functions: the tools.
+        state: the world's state at the start of every task.
+        policy: the world's rules for agents.
+
+    Raises:
+        UsageError: a function has a parameter without annotation, `*args` or `**kwargs`, or two share a name.
+    """
+
+    name: ClassVar[str] = "functions"
+
+    def __init__(self, *functions: Function, state: State = None, policy: str = "") -> None:
+        self._tools: Mapping[str, _Tool] = {function.__name__: _Tool.of(function) for function in functions}
+        if len(self._tools) < len(functions):
+            raise UsageError(
+                f"two functions have the same name: {', '.join(f.__name__ for f in functions)}; rename one"
+            )
+        self._start = ToolsStart(tuple(tool.spec() for tool in self._tools.values()), state, policy)
+
+    def start(self, request: StartTools) -> ToolsStart:
+        """The tools, and the state given at construction."""
+        return self._start
+
+    async def call(self, request: CallTool) -> ToolReturn:
+        """The result of one call."""
+        tool = self._tools.get(request.call.name)
+        if tool is None:
+            named = request.call.name[:100]
+            return _mistake(f"there is no tool `{named}`; there are: {', '.join(self._tools)}", request.state)
+        try:
+            arguments = tool.read(request.call.parse_arguments())
+        except InvalidArguments as error:
+            return _mistake(str(error), request.state)
+        except ValidationError as error:
+            return _mistake(_explain(error), request.state)
+        returned = tool.function(**({STATE: request.state} if tool.stateful else {}), **arguments)
+        return _answer(await returned if inspect.isawaitable(returned) else returned, request.state)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tool:
+    """A function with the model of its arguments; fields are `p0`, `p1`, ...: no name can clash with pydantic's."""
+
+    function: Function
+    names: tuple[str, ...]
+    arguments: type[BaseModel]
+    stateful: bool
+
+    @classmethod
+    def of(cls, function: Function) -> _Tool:
+        parameters = inspect.signature(function).parameters
+        hints = get_type_hints(function, include_extras=True)
+        names = tuple(name for name in parameters if name != STATE)
+        fields = {f"p{number}": _field(function, parameters[name], hints) for number, name in enumerate(names)}
+        config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+        model = create_model(function.__name__, __config__=config, **fields)
+        return cls(function, names, model, STATE in parameters)
+
+    def spec(self) -> ToolSpec:
+        schema = self.arguments.model_json_schema()
+        schema.pop("title", None)
+        schema.pop("description", None)
+        described = inspect.getdoc(self.function) or self.function.__name__
+        kind: Literal["function"] = "function"
+        return ToolSpec(
+            type=kind, function=FunctionSpec(name=self.function.__name__, description=described, parameters=schema)
+        )
+
+    def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        read = self.arguments.model_validate(given)
+        return {name: getattr(read, f"p{number}") for number, name in enumerate(self.names)}
+
+
+def _field(function: Function, parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
+    if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) or parameter.name not in hints:
+        where = f"the parameter `{parameter}` of the tool `{function.__name__}`"
+        raise UsageError(f"{where} cannot be offered to a model; give it a name and an annotation of its own")
+    default: Any = ... if parameter.default is parameter.empty else parameter.default
+    return (hints[parameter.name], Field(default, alias=parameter.name))
+
+
+def _answer(returned: object, state: State) -> ToolReturn:
+    match returned:
+        case Changed():
+            return ToolReturn(_result(returned.value), returned.state, returned.writes)
+        case _:
+            return ToolReturn(_result(returned), state)
+
+
+def _result(value: object) -> ToolResult:
+    return value if isinstance(value, ToolResult) else ToolResult(value=to_jsonable_python(value))
+
+
+def _mistake(reason: str, state: State) -> ToolReturn:
+    shown = reason.encode("utf-8", "replace").decode()
+    return ToolReturn(ToolResult(value={"error": shown}, error=True), state)
+
+
+def _explain(error: ValidationError) -> str:
+    wrong = error.errors(include_url=False, include_input=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, entry['loc']))[:100]}: {entry['msg']}" for entry in wrong[:5])
