@@ -29,12 +29,13 @@ from pydantic import SecretStr
 
 from simkit.events import Recorder
 from simkit.ids import TurnKey
+from simkit.loops import fast_loop
 from simkit.messages import AssistantMessage, Message, SystemMessage, ToolSpec, UserMessage
 from simkit.models import CallKey, ChatModel, ChatRequest, Sampling
 from simkit.models.build import ModelOptions, open_model
 from simkit.models.openai import Endpoint, OpenAIModel
 from simkit.store.journal import Journal
-from simkit.testing.server import fast_loop, serve_process
+from simkit.testing.server import serve_process
 
 CALLS = 3
 SYSTEM = "You are a clerk of a town's information desk. " * 30
