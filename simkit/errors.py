@@ -17,14 +17,31 @@
     │   ├── JournalFailed          events could not be written (full disk, read-only store)
     │   ├── StoreBusy              somebody else holds the database file
     │   └── StoreUnreadable        a file of the store is not what it should be
+    ├── RunStopped                 going on would be pointless or forbidden: ends the run, what is recorded stays
+    │   ├── EndpointDown           a model's endpoint has not answered anybody for too long
+    │   ├── AuthFailed             it refuses the credentials
+    │   ├── ModelNotServed         it knows no such model, or nothing answers at its address
+    │   ├── QuotaExhausted         the account behind the key has nothing left
+    │   ├── BudgetExhausted        the run has used the tokens, money or time it was given
+    │   └── ReplayMiss             a replay met a call that was never recorded
+    ├── LimitHit                   a model call does not fit into its branch's or episode's limits: an outcome
     └── Fault                      a component failed inside a branch: recorded as data, never a crash
         ├── AgentFault
         ├── UserFault
         ├── ToolFault
-        ├── ModelFault
+        ├── ModelFault             a model call failed for good
+        │   ├── RateLimited        asked too often (429); tried again
+        │   ├── Unreachable        no connection, a dropped one, a gateway without a server behind it; tried again
+        │   ├── ServerFailed       the server failed (500); tried again
+        │   ├── ModelTimeout       no answer within the request timeout; tried again
+        │   ├── MalformedReply     the answer is not a chat completion; tried again
+        │   ├── BadRequest         the server refuses this request
+        │   ├── ContextTooLong     the conversation does not fit into the model
+        │   └── PromptFiltered     a content filter refuses the conversation
         └── RewardFault
 
-A `Fault` ends one branch; it is never rewarded and never harvested. Everything else that is raised ends the run.
+A `Fault` ends one branch; it is never rewarded and never harvested. A `LimitHit` ends one branch with the outcome it
+names, and is scored. Everything else that is raised ends the run.
 Cancellation is a BaseException on every backend and passes through untouched.
 """
 
@@ -32,7 +49,10 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
+
+Trouble: TypeAlias = Literal["rate_limit", "transient", "fatal"]
+"""What kind of failure a model call met: wait and ask less, ask again, or give up."""
 
 
 class SimkitError(Exception):
@@ -103,6 +123,45 @@ class StoreUnreadable(StoreError):
     """A file of the store is missing or is not what it should be."""
 
 
+class RunStopped(SimkitError):
+    """Going on would be pointless or forbidden: ends the run. What is recorded stays, and `simkit resume` goes on."""
+
+
+class EndpointDown(RunStopped):
+    """No call to a model's endpoint has been answered for too long."""
+
+
+class AuthFailed(RunStopped):
+    """An endpoint refuses the credentials."""
+
+
+class ModelNotServed(RunStopped):
+    """An endpoint has no such model, or there is no chat completion endpoint at its address."""
+
+
+class QuotaExhausted(RunStopped):
+    """The account behind the key has nothing left."""
+
+
+class BudgetExhausted(RunStopped):
+    """The run has used the tokens, money or time it was given."""
+
+
+class ReplayMiss(RunStopped):
+    """A replay met a call that was never recorded; the message says what differs."""
+
+
+class LimitHit(SimkitError):
+    """A model call does not fit into what is left of its branch's or episode's limits.
+
+    It ends the branch with `outcome` and is scored like any other ending.
+    """
+
+    def __init__(self, message: str, outcome: Literal["token_limit", "cost_limit", "time_limit"]) -> None:
+        super().__init__(message)
+        self.outcome: Literal["token_limit", "cost_limit", "time_limit"] = outcome
+
+
 class Fault(SimkitError):
     """A component failed inside a branch.
 
@@ -131,9 +190,59 @@ class ToolFault(Fault):
 
 
 class ModelFault(Fault):
-    """A model call failed for good."""
+    """A model call failed; when it reaches an agent or a user, it has failed for good.
+
+    `trouble` says what a retry may do about it, `retry_after` the seconds the server asked to wait, if it did.
+    """
 
     component = "model"
+    trouble: ClassVar[Trouble] = "fatal"
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RateLimited(ModelFault):
+    """The endpoint was asked too often (429)."""
+
+    trouble = "rate_limit"
+
+
+class Unreachable(ModelFault):
+    """Nobody answered: no connection, a dropped one, or a gateway with no server behind it (502, 503, 504, 529)."""
+
+    trouble = "transient"
+
+
+class ServerFailed(ModelFault):
+    """The server failed on this request (500 and its like)."""
+
+    trouble = "transient"
+
+
+class ModelTimeout(ModelFault):
+    """There was no answer within the request timeout."""
+
+    trouble = "transient"
+
+
+class MalformedReply(ModelFault):
+    """The answer is not a chat completion: not JSON, cut off, or without a choice."""
+
+    trouble = "transient"
+
+
+class BadRequest(ModelFault):
+    """The server refuses this request; sending it again would be refused again."""
+
+
+class ContextTooLong(ModelFault):
+    """The conversation, with its tools and the room for a reply, does not fit into the model's context."""
+
+
+class PromptFiltered(ModelFault):
+    """A content filter refuses the conversation itself."""
 
 
 class RewardFault(Fault):
@@ -146,12 +255,13 @@ class RewardFault(Fault):
 def boundary(fault: type[Fault], where: str) -> Generator[None]:
     """Attribute whatever is raised inside to one kind of component.
 
-    `where` says what was being done, e.g. "agent `scripted`, turn 3 of MUL0003 at LR". Already typed faults and
-    store errors pass through: a full disk inside a reward is not the reward's failure.
+    `where` says what was being done, e.g. "agent `scripted`, turn 3 of MUL0003 at LR". Already typed faults, store
+    errors, limits and what stops the run pass through: a full disk inside a reward is not the reward's failure, nor is
+    a dead endpoint the agent's.
     """
     try:
         yield
-    except (Fault, StoreError):
+    except (Fault, LimitHit, RunStopped, StoreError):
         raise
     except Exception as error:
         raise fault(f"{where}: {type(error).__name__}: {error}") from error

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+from pydantic_core import PydanticSerializationError
 
 from simkit.errors import InvalidArguments
 
@@ -21,6 +23,8 @@ JsonObject: TypeAlias = Mapping[str, Any]
 class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="null")
 
+    __slots__ = ("_digest", "_json")  # what `to_json` and `digest` keep; not part of the value, of copies or of pickles
+
     if not TYPE_CHECKING:  # a type checker would take it for a field
         # Unknown fields must be JSON, and are copied while being checked: nobody else holds what a frozen value holds.
         __pydantic_extra__: dict[str, JsonValue]
@@ -28,6 +32,24 @@ class _Wire(BaseModel):
     def to_openai(self) -> dict[str, Any]:
         """This value as a JSON-able dict in the OpenAI chat format."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+    def to_json(self) -> bytes:
+        """This value as JSON text in the OpenAI chat format; written once, then remembered."""
+        try:
+            return cast("bytes", self._json)
+        except AttributeError:
+            data = _json_of(self)
+            object.__setattr__(self, "_json", data)
+            return data
+
+    def digest(self) -> bytes:
+        """16 bytes that are equal when `to_json` is; computed once, then remembered."""
+        try:
+            return cast("bytes", self._digest)
+        except AttributeError:
+            digest = blake2b(self.to_json(), digest_size=16).digest()
+            object.__setattr__(self, "_digest", digest)
+            return digest
 
     def __eq__(self, other: object) -> bool:
         """Equal on the wire: a null field and an absent one are two different messages."""
@@ -37,6 +59,14 @@ class _Wire(BaseModel):
 
     def __hash__(self) -> int:
         return hash((type(self), *self.__dict__.values()))
+
+
+def _json_of(value: _Wire) -> bytes:
+    try:
+        return value.__pydantic_serializer__.to_json(value, exclude_unset=True)
+    except PydanticSerializationError:  # a lone surrogate, as a model writes when it is cut off inside an emoji
+        text = json.dumps(value.model_dump(exclude_unset=True), ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
 class FunctionCall(_Wire):

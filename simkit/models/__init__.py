@@ -1,4 +1,8 @@
-"""Models: the contract of a chat model, and the models that need no provider."""
+"""Models: the contract of a chat model, providers, and what is wrapped around them.
+
+`open_model` puts everything together; each part can be used alone. What needs a network is in modules of its own
+(`simkit.models.build`, `simkit.models.openai`), so that importing this package stays cheap.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,8 @@ from simkit.models.base import (
     Usage,
     request_hash,
 )
-from simkit.models.recorded import Clock, RecordedModel
+from simkit.models.clock import Clock
+from simkit.models.recorded import RecordedModel
 from simkit.models.scripted import Answer, ScriptedModel
 
 __all__ = [

@@ -7,8 +7,8 @@ they compose in any order and a caller never knows how many there are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from hashlib import sha256
+from dataclasses import dataclass, field, fields, replace
+from hashlib import blake2b
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import orjson
@@ -17,7 +17,8 @@ from simkit.errors import UsageError
 from simkit.ids import TurnKey
 from simkit.messages import AssistantMessage, JsonObject, Message, ToolSpec, parse_message
 
-FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filter"]
+FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filter", "refusal", "empty"]
+"""How a reply ended: said or called what it wanted, was cut off, was filtered, refused, or holds nothing at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class Sampling:
         stop: texts that end the reply.
         presence_penalty, frequency_penalty: between -2 and 2.
         logprobs: whether to ask for the log probabilities of the reply's tokens.
+        reasoning_effort: how long a reasoning model thinks: "minimal", "low", "medium", "high" or what it knows.
+        parallel_tool_calls: whether one reply may hold several calls.
         extra: further fields of the provider's own, sent as they are.
 
     Raises:
@@ -44,6 +47,8 @@ class Sampling:
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     logprobs: bool = False
+    reasoning_effort: str | None = None
+    parallel_tool_calls: bool | None = None
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
@@ -55,17 +60,42 @@ class Sampling:
 
     def to_openai(self) -> dict[str, Any]:
         """The fields that were chosen, under their OpenAI names."""
-        named = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("stop", "extra")}
-        chosen = {name: value for name, value in named.items() if value is not None and value is not False}
+        chosen = {name: value for name in _PLAIN if (value := getattr(self, name)) is not None}
+        if self.logprobs:
+            chosen["logprobs"] = True
         if self.stop:
             chosen["stop"] = list(self.stop)
-        return chosen | dict(self.extra)
+        return chosen | dict(self.extra) if self.extra else chosen
+
+    def over(self, defaults: Sampling) -> Sampling:
+        """These choices, and those of `defaults` where none was made; extra fields are merged."""
+        if defaults == _NOTHING_CHOSEN:
+            return self
+        mine = {each.name: getattr(self, each.name) for each in fields(self)}
+        made = {name: value for name, value in mine.items() if value not in (None, (), False) or value == 0.0}
+        made["extra"] = {**defaults.extra, **self.extra}
+        made["logprobs"] = self.logprobs or defaults.logprobs
+        return replace(defaults, **made)
+
+
+_PLAIN = (
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "presence_penalty",
+    "frequency_penalty",
+    "reasoning_effort",
+    "parallel_tool_calls",
+)
 
 
 def _check(name: str, value: float | None, low: float, high: float | None) -> None:
     if value is not None and not (low <= value and (high is None or value <= high)):
         bound = f"between {low} and {high}" if high is not None else f"at least {low}"
         raise UsageError(f"the sampling choice `{name}` is {value}; it must be {bound}, or None for the provider's own")
+
+
+_NOTHING_CHOSEN = Sampling()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +123,28 @@ class ChatRequest:
         body: dict[str, Any] = {"messages": [message.to_openai() for message in self.messages]}
         if self.tools:
             body["tools"] = [tool.to_openai() for tool in self.tools]
+        return body | self.settings()
+
+    def settings(self) -> dict[str, Any]:
+        """The body without messages and tools: choices and seed, under their OpenAI names."""
+        settings = self.sampling.to_openai()
         if self.tool_choice is not None:
-            body["tool_choice"] = _tool_choice(self.tool_choice)
+            settings["tool_choice"] = _tool_choice(self.tool_choice)
         if self.response_format is not None:
-            body["response_format"] = dict(self.response_format)
+            settings["response_format"] = dict(self.response_format)
         if self.seed is not None:
-            body["seed"] = self.seed
-        return body | self.sampling.to_openai()
+            settings["seed"] = self.seed
+        return settings
+
+    def to_json(self, model: str, settings: JsonObject) -> bytes:
+        """The body as JSON text, with `settings` instead of the request's own."""
+        parts = [b'{"model":', orjson.dumps(model), b',"messages":[']
+        parts.append(b",".join([message.to_json() for message in self.messages]))
+        if self.tools:
+            parts += (b'],"tools":[', b",".join([tool.to_json() for tool in self.tools]))
+        rest = orjson.dumps(settings)
+        parts += (b"],", rest[1:]) if settings else (b"]}",)
+        return b"".join(parts)
 
 
 def _tool_choice(choice: str) -> Any:
@@ -108,10 +153,13 @@ def _tool_choice(choice: str) -> Any:
     return {"type": "function", "function": {"name": choice}}
 
 
-def request_hash(model: str, body: JsonObject) -> str:
-    """32 hex digits that are equal when the same model is asked the same; `body` is `ChatRequest.to_openai()`."""
-    data = orjson.dumps({"model": model, "body": body}, option=orjson.OPT_SORT_KEYS)
-    return sha256(data).hexdigest()[:32]
+def request_hash(model: str, request: ChatRequest) -> str:
+    """32 hex digits that are equal when the same model is asked the same."""
+    settings = orjson.dumps(request.settings(), option=orjson.OPT_SORT_KEYS)
+    state = blake2b(b"%s\n%d\n%s\n" % (model.encode(), len(request.messages), settings), digest_size=16)
+    state.update(b"".join([message.digest() for message in request.messages]))
+    state.update(b"".join([tool.digest() for tool in request.tools]))
+    return state.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +188,23 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatResponse:
-    """What a model answered: `model` is the provider's name for it, `logprobs` one number per token when asked for."""
+    """What a model answered.
+
+    Attributes:
+        message: what it wrote, as it goes into the conversation.
+        finish: how the reply ended.
+        usage: tokens and money.
+        model: the provider's name for the model that answered.
+        logprobs: one number per token, when asked for.
+        reasoning: what a reasoning model thought, when the provider tells; kept in the store, never sent back.
+    """
 
     message: AssistantMessage
     finish: FinishReason = "stop"
     usage: Usage = field(default_factory=Usage)
     model: str = ""
     logprobs: tuple[float, ...] | None = None
+    reasoning: str | None = None
 
     @classmethod
     def of(cls, message: AssistantMessage, model: str = "") -> ChatResponse:
@@ -155,14 +213,23 @@ class ChatResponse:
 
     def to_json(self) -> dict[str, Any]:
         """This response as JSON, as it is kept in the store."""
-        usage = {each.name: getattr(self.usage, each.name) for each in fields(self.usage)}
+        usage = self.usage
         kept: dict[str, Any] = {
             "message": self.message.to_openai(),
             "finish": self.finish,
-            "usage": usage,
+            "usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "cost": usage.cost,
+            },
             "model": self.model,
         }
-        return kept if self.logprobs is None else {**kept, "logprobs": list(self.logprobs)}
+        if self.logprobs is not None:
+            kept["logprobs"] = list(self.logprobs)
+        if self.reasoning is not None:
+            kept["reasoning"] = self.reasoning
+        return kept
 
     @classmethod
     def from_json(cls, data: JsonObject) -> ChatResponse:
@@ -182,6 +249,7 @@ class ChatResponse:
             usage=Usage(**data["usage"]),
             model=data["model"],
             logprobs=None if logprobs is None else tuple(logprobs),
+            reasoning=data.get("reasoning"),
         )
 
 
@@ -220,6 +288,8 @@ class ChatModel(Protocol):
         """The model's answer.
 
         Raises:
-            ModelFault: there will be none; the message says why.
+            ModelFault: there will be none; the class and the message say why.
+            RunStopped: there will be none for anybody.
+            LimitHit: it would not fit into what the branch or episode may use.
         """
         ...

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from simkit.events import ModelCall, Recorder
 from simkit.ids import branch_id, episode_id
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Where times come from: `now` in seconds since the epoch, `timer` in seconds from anywhere, never backwards."""
-
-    now: Callable[[], float] = time.time
-    timer: Callable[[], float] = time.perf_counter
+from simkit.models.clock import Clock
+from simkit.models.trail import request_digest, whole_request
 
 
 class RecordedModel:
     """Answers as `model` does, and tells `recorder` of each attempt, the failed and the cancelled ones too.
 
-    Wrap a provider with it inside the retries, so that each attempt counts. With `bodies=False` requests are recorded
-    by their hash alone, which saves most of the space and still allows replay.
+    Wrap a provider with it inside the retries, so that each attempt counts. With `bodies=False` a request is recorded
+    as digests of its messages and tools, which saves most of the space and still allows replay.
     """
 
     def __init__(
@@ -49,7 +40,7 @@ class RecordedModel:
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         """The answer of the model, recorded; whatever it raises is recorded and raised."""
-        attempt = _Attempt(self._clock.now(), self._clock.timer(), request.to_openai())
+        attempt = _Attempt(self._clock.now(), self._clock.timer(), request)
         try:
             response = await self._model.complete(request, key)
         except Exception as error:
@@ -72,8 +63,8 @@ class RecordedModel:
                 step=key.call,
                 attempt=key.attempt,
                 model=(response and response.model) or self.name,
-                request_hash=request_hash(self.name, attempt.body),
-                request=attempt.body if self._bodies else None,
+                request_hash=request_hash(self.name, attempt.request),
+                request=(whole_request if self._bodies else request_digest)(attempt.request, self.name),
                 response=response.to_json() if response else None,
                 error=error,
                 prompt_tokens=usage.prompt_tokens,
@@ -89,4 +80,4 @@ class RecordedModel:
 class _Attempt:
     at: float
     started: float
-    body: Mapping[str, Any]
+    request: ChatRequest

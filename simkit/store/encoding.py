@@ -28,6 +28,9 @@ def encode(event: Event) -> bytes:
 
 def _plain(value: object) -> object:
     """What orjson does not know, one level at a time."""
+    text = getattr(value, "json_text", None)
+    if callable(text):  # already JSON: an exact copy
+        return orjson.Fragment(cast("bytes", text()))
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         return dump(mode="json")

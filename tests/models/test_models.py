@@ -24,6 +24,7 @@ from simkit.models import (
     Usage,
     request_hash,
 )
+from simkit.models.trail import request_digest
 
 pytestmark = pytest.mark.anyio
 
@@ -87,10 +88,10 @@ def test_values_are_frozen() -> None:
 def test_the_hash_of_a_request_follows_model_messages_and_choices() -> None:
     same = ChatRequest(messages=(SystemMessage.of("You are a clerk."), UserMessage.of("hello")))
     others = [answered(HELLO, "hi"), replace(HELLO, seed=1), replace(HELLO, sampling=Sampling(temperature=1))]
-    base = request_hash("m", HELLO.to_openai())
-    assert base == request_hash("m", same.to_openai())
+    base = request_hash("m", HELLO)
+    assert base == request_hash("m", same)
     assert len(base) == 32
-    hashes = {base, request_hash("n", HELLO.to_openai()), *(request_hash("m", each.to_openai()) for each in others)}
+    hashes = {base, request_hash("n", HELLO), *(request_hash("m", each) for each in others)}
     assert len(hashes) == 5
 
 
@@ -184,8 +185,8 @@ async def test_an_answer_is_recorded_whole() -> None:
             step=2,
             attempt=1,
             model="m-2026",
-            request_hash=request_hash("m", HELLO.to_openai()),
-            request=HELLO.to_openai(),
+            request_hash=request_hash("m", HELLO),
+            request={"model": "m", **HELLO.to_openai()},
             response=response.to_json(),
             error=None,
             prompt_tokens=10,
@@ -203,8 +204,9 @@ async def test_a_failed_attempt_is_recorded_and_raised() -> None:
     with pytest.raises(TimeoutError, match="slow"):
         await model.complete(HELLO, KEY)
     (call,) = recorded(recorder)
-    assert (call.error, call.response, call.request, call.model) == ("TimeoutError: slow", None, None, "m")
-    assert call.request_hash == request_hash("m", HELLO.to_openai())
+    assert (call.error, call.response, call.model) == ("TimeoutError: slow", None, "m")
+    assert call.request == request_digest(HELLO, "m")
+    assert call.request_hash == request_hash("m", HELLO)
 
 
 class Silent:

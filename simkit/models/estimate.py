@@ -1,0 +1,49 @@
+"""How many tokens a request will count, before a provider has counted them."""
+
+from __future__ import annotations
+
+from simkit.models.base import ChatRequest
+
+MARGIN = 1.25
+"""How much more tokens a byte than ever seen the upper bound allows for."""
+
+FRAME = 64
+"""Tokens a provider may add around a request: chat template, tool preamble."""
+
+
+def request_bytes(request: ChatRequest) -> int:
+    """Bytes of the messages and tools of a request, as they are sent."""
+    return sum(len(message.to_json()) for message in request.messages) + sum(
+        len(tool.to_json()) for tool in request.tools
+    )
+
+
+class TokenEstimate:
+    """Tokens of a prompt from its bytes, learned from what the provider counts.
+
+    Until something has been counted, every byte is taken for a token in the upper bound (no tokenizer does worse), and
+    four bytes for one in the likely number.
+    """
+
+    def __init__(self) -> None:
+        self._most: float | None = None
+        self._likely = 0.25
+
+    def bound(self, request: ChatRequest) -> int:
+        """Tokens of the prompt at most."""
+        size = request_bytes(request)
+        share = 1.0 if self._most is None else min(1.0, self._most * MARGIN)
+        return int(size * share) + FRAME
+
+    def likely(self, request: ChatRequest) -> float:
+        """Tokens of the prompt, about."""
+        return request_bytes(request) * self._likely
+
+    def learn(self, request: ChatRequest, tokens: int) -> None:
+        """A provider has counted the tokens of a prompt."""
+        size = request_bytes(request)
+        if tokens <= 0 or size == 0:
+            return
+        share = tokens / size
+        self._most = max(share, self._most or 0.0)
+        self._likely += 0.1 * (share - self._likely)

@@ -1,0 +1,89 @@
+"""What models cost: one data file, and the user's own on top of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from simkit.errors import UsageError
+from simkit.models.base import Usage
+
+
+class Price(BaseModel):
+    """US dollars for a million tokens; `cached` for prompt tokens the provider had cached, `max_output` in tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached: float | None = Field(default=None, ge=0)
+    max_output: int | None = Field(default=None, gt=0)
+
+    def cost(self, prompt: float, completion: float, cached: float = 0) -> float:
+        """US dollars for so many tokens; the cached ones are among the prompt's."""
+        cheap = min(cached, prompt)
+        rate = self.input if self.cached is None else self.cached
+        return ((prompt - cheap) * self.input + cheap * rate + completion * self.output) / 1e6
+
+    def bill(self, usage: Usage) -> Usage:
+        """The usage with its cost."""
+        return replace(usage, cost=self.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens))
+
+
+_FILE: TypeAdapter[dict[str, Price]] = TypeAdapter(dict[str, Price])
+_DATE = re.compile(r"[-@](\d{4}-\d{2}-\d{2}|\d{8})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Prices by model name."""
+
+    table: Mapping[str, Price] = field(default_factory=dict[str, Price])
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Prices:
+        """The prices that come with simkit, and those of a JSON file of the same form over them.
+
+        Raises:
+            UsageError: the file is missing, or is not of this form.
+        """
+        own = _parse((files("simkit.models") / "prices.json").read_bytes(), "prices.json")
+        if path is None:
+            return cls(own)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"the price file {path} cannot be read: {error.strerror or error}") from error
+        return cls({**own, **_parse(data, str(path))})
+
+    def find(self, model: str) -> Price | None:
+        """The price of a model: by its whole name, without the date at its end, or without the publisher before it."""
+        for name in (model, _DATE.sub("", model), model.rpartition("/")[2], _DATE.sub("", model.rpartition("/")[2])):
+            if name in self.table:
+                return self.table[name]
+        return None
+
+
+def _parse(data: bytes, where: str) -> dict[str, Price]:
+    try:
+        value: Any = orjson.loads(data)
+        return _FILE.validate_python(value["models"])
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
+        form = '{"models": {"NAME": {"input": 2.5, "cached": 1.25, "output": 10}}}'
+        raise UsageError(
+            f"{where} is no price file: {_first_line(error)}. Its form is {form}, dollars for a million tokens"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return f"{type(error).__name__} {error}".splitlines()[0]

@@ -1,0 +1,267 @@
+"""From an endpoint's HTTP reply to a `ChatResponse`, or to the error that says what went wrong."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import orjson
+from pydantic import ValidationError
+
+from simkit.errors import (
+    AuthFailed,
+    BadRequest,
+    ContextTooLong,
+    MalformedReply,
+    ModelFault,
+    ModelNotServed,
+    PromptFiltered,
+    QuotaExhausted,
+    RateLimited,
+    RunStopped,
+    ServerFailed,
+    Unreachable,
+)
+from simkit.messages import AssistantMessage
+from simkit.models.base import ChatResponse, FinishReason, Usage
+from simkit.models.http import HttpReply
+
+FINISH: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_calls": "tool_calls",
+    "tool_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "function_call": "tool_calls",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "content_filter": "content_filter",
+    "safety": "content_filter",
+    "refusal": "refusal",
+}
+"""What the servers of this world call the ends of a reply; anything else counts as `stop`."""
+
+_TOO_LONG = re.compile(
+    r"context[ _]length|context window|context size|maximum context|max_model_len|prompt is too long"
+    r"|input is too long|too many (input )?tokens|reduce the length|exceed_context_size",
+    re.IGNORECASE,
+)
+_FILTERED = re.compile(r"content[ _]filter|content management policy|responsibleai", re.IGNORECASE)
+_NO_QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|billing|insufficient balance", re.IGNORECASE)
+_SHOWN = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is needed to read replies: the endpoint and model for messages, the key to keep out of them, the clock."""
+
+    origin: str
+    model: str
+    secret: str = field(default="", repr=False)
+    now: Callable[[], float] = time.time
+
+    def clean(self, text: str) -> str:
+        """A text of the server, short, on one line and without the key."""
+        if self.secret:
+            text = text.replace(self.secret, "[key]")
+        text = " ".join(text.split())
+        return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+# --- replies that are answers -----------------------------------------------------------------------------------------
+
+
+def read_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
+    """The response in a reply.
+
+    Raises:
+        ModelFault: it is an error, or no chat completion.
+        RunStopped: it says that no call can succeed.
+    """
+    if reply.status != 200:
+        raise read_error(reply, reading)
+    data = _json(reply.body)
+    if not isinstance(data, dict):
+        kind = reply.headers.get("content-type", "no content type")
+        shown = reading.clean(reply.body[:200].decode("utf-8", "replace"))
+        raise MalformedReply(f"{reading.origin} answered with something else than a JSON object ({kind}): {shown}")
+    body = cast("dict[str, Any]", data)
+    if not body.get("choices") and body.get("error"):  # some gateways send errors with status 200
+        raise read_error(HttpReply(_status_of(body["error"]), reply.headers, reply.body), reading)
+    try:
+        return _response(body)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, ValidationError) as error:
+        shown = reading.clean(reply.body[:200].decode("utf-8", "replace"))
+        raise MalformedReply(
+            f"the answer of {reading.origin} is no chat completion ({type(error).__name__}): {shown}"
+        ) from error
+
+
+def _response(body: dict[str, Any]) -> ChatResponse:
+    choice = body["choices"][0]
+    written = choice["message"]
+    message = _message(written)
+    refusal = written.get("refusal")
+    thought = written.get("reasoning_content") or written.get("reasoning")
+    return ChatResponse(
+        message=message,
+        finish=_finish(message, choice.get("finish_reason"), bool(refusal)),
+        usage=_usage(body.get("usage")),
+        model=str(body.get("model") or ""),
+        logprobs=_logprobs(choice.get("logprobs")),
+        reasoning=thought if isinstance(thought, str) else None,
+    )
+
+
+def _message(written: dict[str, Any]) -> AssistantMessage:
+    """The message as it goes back into the conversation: what every server accepts again, and a refusal's words."""
+    kept: dict[str, Any] = {"role": "assistant", "content": written.get("content")}
+    if calls := written.get("tool_calls"):
+        kept["tool_calls"] = [_call(call, index) for index, call in enumerate(calls)]
+    if written.get("refusal"):
+        kept["refusal"] = written["refusal"]
+    return AssistantMessage.model_validate(kept)
+
+
+def _call(call: dict[str, Any], index: int) -> dict[str, Any]:
+    function = call["function"]
+    arguments = function.get("arguments")
+    if not isinstance(arguments, str):  # some servers send the object itself, or nothing for no arguments
+        arguments = json.dumps(arguments if arguments is not None else {}, ensure_ascii=False)
+    name = function["name"]
+    return {
+        "id": call.get("id") or f"call_{index}",
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
+
+
+def _finish(message: AssistantMessage, reason: str | None, refused: bool) -> FinishReason:
+    finish = FINISH.get(reason or "", "stop")
+    if refused:
+        return "refusal"
+    if finish in ("length", "content_filter", "refusal"):
+        return finish
+    if message.tool_calls:
+        return "tool_calls"
+    return "stop" if message.content else "empty"
+
+
+def _usage(usage: dict[str, Any] | None) -> Usage:
+    if not usage:
+        return Usage()
+    details = cast("dict[str, Any]", usage.get("prompt_tokens_details") or {})
+    cached = details.get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or 0
+    return Usage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0), int(cached))
+
+
+def _logprobs(logprobs: dict[str, Any] | None) -> tuple[float, ...] | None:
+    if not logprobs or logprobs.get("content") is None:
+        return None
+    return tuple(float(token["logprob"]) for token in logprobs["content"])
+
+
+def _json(body: bytes) -> object:
+    """The value, None when it is not JSON; lone surrogates, as cut-off emojis leave them, become replacements."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError):
+            return None
+        return _mended(value)
+
+
+def _mended(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case list():
+            return [_mended(each) for each in cast("list[Any]", value)]
+        case dict():
+            return {_mended(key): _mended(each) for key, each in cast("dict[str, Any]", value).items()}
+        case _:
+            return value
+
+
+# --- replies that are errors ------------------------------------------------------------------------------------------
+
+
+def read_error(reply: HttpReply, reading: Reading) -> ModelFault | RunStopped:
+    """The error a reply stands for."""
+    told, status = _told(reply), reply.status
+    where = f"{reading.origin} answered {status}"
+    said = f": {reading.clean(told)}" if told else ""
+    wait = retry_after(reply.headers, reading.now())
+    if 300 <= status < 400:
+        place = reading.clean(reply.headers.get("location", "another place"))
+        return ModelNotServed(f"{where} and points to {place}; give the final address as the base URL")
+    if status in (401, 403) and not _FILTERED.search(told):
+        return AuthFailed(f"{where}{said}. Check OPENAI_API_KEY, and that the key may use `{reading.model}`")
+    if status == 402 or (status == 429 and _NO_QUOTA.search(told)):
+        return QuotaExhausted(f"{where}{said}. Top up the account, then resume the run")
+    if status in (404, 405):
+        return ModelNotServed(
+            f"{where}{said}. Check the model's name (`{reading.model}`) and the base URL (most end in /v1)"
+        )
+    if status == 429:
+        return RateLimited(f"{where}{said}", retry_after=wait)
+    if status in (408, 425, 502, 503, 504, 520, 521, 522, 523, 524, 529):
+        return Unreachable(f"{where}{said}", retry_after=wait)
+    if status == 409 or status >= 500:
+        return _too_long(told, where + said) or ServerFailed(f"{where}{said}", retry_after=wait)
+    if _FILTERED.search(told):
+        return PromptFiltered(f"{where}: its content filter refuses the conversation{said}")
+    return _too_long(told, where + said) or BadRequest(
+        f"{where}{said}. The server refuses this request; check the sampling choices and tools of `{reading.model}`"
+    )
+
+
+def _too_long(told: str, message: str) -> ContextTooLong | None:
+    if not _TOO_LONG.search(told):
+        return None
+    return ContextTooLong(f"{message}. The conversation does not fit into the model; use fewer turns or a larger model")
+
+
+def _told(reply: HttpReply) -> str:
+    """What the server says about an error, wherever it puts it."""
+    data = _json(reply.body)
+    if not isinstance(data, dict):
+        kind = reply.headers.get("content-type", "")
+        return "" if "html" in kind else reply.body[:2000].decode("utf-8", "replace")
+    body = cast("dict[str, Any]", data)
+    error = body.get("error") or body.get("detail") or body.get("message") or body
+    if not isinstance(error, dict):
+        return error if isinstance(error, str) else json.dumps(error)
+    fields = cast("dict[str, Any]", error)
+    words = [str(fields[name]) for name in ("message", "code", "type") if fields.get(name)]
+    return " ".join(dict.fromkeys(words)) or json.dumps(fields)
+
+
+def _status_of(error: object) -> int:
+    code = cast("dict[str, Any]", error).get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and 400 <= code < 600 else 500
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds a server asks to wait: `retry-after-ms`, or `retry-after` as seconds or as an HTTP date."""
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers[name]) * scale
+        except (KeyError, ValueError):
+            continue
+        return seconds if 0 <= seconds < float("inf") else None
+    try:
+        date = email.utils.parsedate_to_datetime(headers["retry-after"])
+        return max(0.0, date.timestamp() - now)
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
