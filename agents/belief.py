@@ -19,6 +19,7 @@ Ear: TypeAlias = Callable[[Domain, Values], Values]
 News: TypeAlias = Literal["", "found", "nothing", "booked", "refused"]
 
 _BOOKING = frozenset({"book", "booking", "reserve", "reservation", "reservations", "tickets", "ticket"})
+_DECLINING = NEGATIONS | {"later", "yet"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,10 @@ class Topic:
     requests: tuple[str, ...] = ()
 
 
+UNTOUCHED = Topic()
+"""A domain of which nothing is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Belief:
     """The agent's state in a branch.
@@ -71,11 +76,11 @@ class Belief:
 
     def topic(self, domain: str) -> Topic:
         """What is known of a domain."""
-        return self.topics.get(domain, Topic())
+        return self.topics.get(domain) or UNTOUCHED
 
     def with_topic(self, domain: str, topic: Topic) -> Belief:
         """The same with one domain changed."""
-        return replace(self, topics={**self.topics, domain: topic})
+        return self if self.topics.get(domain) is topic else replace(self, topics={**self.topics, domain: topic})
 
 
 class Listener:
@@ -102,16 +107,16 @@ class Listener:
 
     def hear(self, belief: Belief, text: str, ear: Ear) -> Belief:
         """The belief after the user said something."""
-        belief = replace(belief, closing=False)
+        belief = replace(belief, closing=False) if belief.closing else belief
         sentences = self._reader.read(text)
         for sentence in sentences:
             name = self._domain_of(sentence, belief)
             if name:
-                belief = replace(belief, active=name, asked=belief.asked if name == belief.active else ())
+                belief = belief if name == belief.active else replace(belief, active=name, asked=())
                 belief = belief.with_topic(name, self._hear_about(belief, self._domains[name], sentence, ear))
             if sentence.has(("goodbye", "bye")):
                 belief = replace(belief, closing=True)
-        return replace(belief, asked=())
+        return replace(belief, asked=()) if belief.asked else belief
 
     def _domain_of(self, sentence: Sentence, belief: Belief) -> str:
         """The domain a sentence is about: one it names, else the active one if its words mean something there."""
@@ -132,12 +137,16 @@ class Listener:
 
     def _hear_about(self, belief: Belief, domain: Domain, sentence: Sentence, ear: Ear) -> Topic:
         topic = belief.topic(domain.name)
-        values = {**_carried(belief, domain, sentence), **values_in(sentence, domain, belief.asked)}
+        values = {
+            **_carried(belief, domain, sentence),
+            **values_in(sentence, self._reader.lexicon(domain), belief.asked),
+        }
         if not values and belief.asked:
             values = _yes_or_no(domain, sentence, belief.asked)
         topic = _informed(topic, domain, ear(domain, values))
         topic = _unconcerned(topic, domain, sentence, belief.asked, values)
-        topic = replace(topic, requests=_requested(topic, domain, sentence, values))
+        requests = _requested(topic, domain, sentence, values)
+        topic = topic if requests == topic.requests else replace(topic, requests=requests)
         return _booking_wish(topic, domain, sentence)
 
     # --- the tools ----------------------------------------------------------------------------------------------------
@@ -237,7 +246,7 @@ def _requested(topic: Topic, domain: Domain, sentence: Sentence, values: Mapping
 def _booking_wish(topic: Topic, domain: Domain, sentence: Sentence) -> Topic:
     if not domain.book or not sentence.has(_BOOKING):
         return topic
-    declined = sentence.has(NEGATIONS | {"later", "yet"})
+    declined = sentence.has(_DECLINING)
     return replace(topic, wanted=not declined)
 
 

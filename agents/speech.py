@@ -114,6 +114,8 @@ _SHALL_I = (
 def _told(domain: Domain, topic: Topic, asked: bool) -> Topic:
     searching = topic.row is None and topic.news != "nothing"
     requests = topic.requests if topic.row is None else ()
+    if not topic.news and requests == topic.requests and not (asked and searching):
+        return topic
     return replace(topic, news="", requests=requests, rounds=topic.rounds + (1 if asked and searching else 0))
 
 

@@ -39,6 +39,9 @@ async def josh(
     winner: Annotated[
         Literal["first", "earliest", "most_goals"], "Which rewarded leaf goes on; `first` (leftmost) is the paper's."
     ] = "first",
+    branch_by: Annotated[
+        Literal["turn", "action"], "What a branch adds: a whole agent turn (the paper), or one decision of it."
+    ] = "turn",
     eager: Annotated[bool, "The first reward cancels its siblings: cheaper, with fewer negatives."] = False,
     max_turns: flags.MaxTurns = 15,
 ) -> Summary:
@@ -55,7 +58,7 @@ async def josh(
     """
     place = run.world(world, variant=variant)
     cast = run.cast(place, agent=agent, user=user, reward=reward)
-    search = BeamSearch(factor=factor, beam=beam, winner=winner, eager=eager)
+    search = BeamSearch(factor=factor, beam=beam, branch_by=branch_by, winner=winner, eager=eager)
     supervisor = Josh(search, Limits(turns=max_turns))
     await run.play(supervisor, cast, run.tasks(place, split, tasks), trials=trials)
     harvest = await run.query(HARVEST, run.id)

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
 from math import inf
 from typing import Any, Final, NoReturn, Protocol, TypeVar, cast
 
@@ -92,7 +93,7 @@ class Scope:
     def __init__(self, tasks: TaskGroup) -> None:
         self._tasks = tasks
         self._posts: list[_Post] = []
-        self._task_id = _task_id_reader()
+        self._loop = _Loop(_task_id_reader(), type(anyio.CancelScope()))
         self._closed = False
 
     def spawn(self, actor: Actor, *, name: str | None = None, mailbox: int = 64, concurrency: int = 1) -> ActorRef:
@@ -113,7 +114,7 @@ class Scope:
             raise ActorStopped(f"`{name}` cannot be spawned: its scope has ended; spawn inside `async with`")
         if concurrency < 1:
             raise UsageError(f"the concurrency of `{name}` is {concurrency}; it must be at least 1")
-        post = _Post(actor, name, Mailbox(mailbox), concurrency, self._tasks, self._task_id)
+        post = _Post(actor, name, Mailbox(mailbox), concurrency, self._tasks, self._loop)
         self._posts.append(post)
         return ActorRef(post)
 
@@ -165,7 +166,7 @@ class _Post:
         mailbox: Mailbox,
         slots: int,
         tasks: TaskGroup,
-        task_id: Callable[[], int],
+        loop: _Loop,
     ) -> None:
         self.name = name
         self.serving: dict[Job, None] = {}
@@ -173,7 +174,8 @@ class _Post:
         self._actor = actor
         self._mailbox = mailbox
         self._tasks = tasks
-        self._task_id = task_id
+        self._task_id = loop.task_id
+        self._cancel_scope = loop.cancel_scope
         self._slots = slots
         self._jobs: set[Job] = set()
         self._started = 0  # tells whose task has not begun
@@ -193,7 +195,7 @@ class _Post:
     async def ask(self, message: object, timeout: float | None) -> object:
         await self._breathe()
         deadline = inf if timeout is None else anyio.current_time() + timeout
-        with anyio.CancelScope(deadline=deadline) as scope:
+        with self._cancel_scope(deadline=deadline) as scope:
             job = self._begin(self._caller(), scope)
             try:
                 if self._free:
@@ -362,6 +364,14 @@ class _Post:
 
     def _gone(self) -> ActorStopped:
         return ActorStopped(f"`{self.name}` has ended with its scope; ask it while the scope is open")
+
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """What every ask needs of the running event loop, looked up once per scope."""
+
+    task_id: Callable[[], int]
+    cancel_scope: type[anyio.CancelScope]
 
 
 def _task_id_reader() -> Callable[[], int]:

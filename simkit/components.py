@@ -60,6 +60,8 @@ class Decision:
         end: the agent ends the conversation with this decision (after its calls, if any).
         state: the agent's new state.
         observe: how a result is written for this agent's model.
+        note: what the model is told of a message that neither calls nor speaks (it was cut off, it holds no command);
+            kept behind the message like a tool's return, heard by nobody.
         tokens, cost: what the decision used, for limits.
     """
 
@@ -69,12 +71,15 @@ class Decision:
     end: bool = False
     state: State = None
     observe: Observe = observe_as_tool
+    note: Message | None = None
     tokens: int = 0
     cost: float = 0.0
 
     def __post_init__(self) -> None:
         if self.calls and self.say is not None:
             raise ValueError("a decision either calls tools or speaks; make two decisions of it")
+        if self.note is not None and (self.calls or self.say is not None):
+            raise ValueError("a note goes with a decision that neither calls nor speaks; leave it out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +136,16 @@ class Agent(ABC):
 
 @dataclass(frozen=True, slots=True)
 class UserTurn:
-    """What the user says, and whether the user hangs up with it."""
+    """What the user says, and whether the user hangs up with it.
+
+    `flags` are the simulator's doubts about its own turn, as `kind: detail` (`unknown_value: south`); they are recorded
+    with the message and change nothing else.
+    """
 
     text: str
     end: bool = False
     state: State = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, final, overload
 
 import orjson
 
-from simkit.messages import AssistantMessage, Message, SystemMessage, UserMessage
+from simkit.messages import AssistantMessage, JsonObject, Message, SystemMessage, UserMessage
 
 Author: TypeAlias = Literal["system", "user", "agent", "tool", "runtime"]
 
@@ -87,14 +87,14 @@ class Conversation(Sequence[Entry]):
         cell._before, cell._last, cell._length, cell._digest = before, last, length, None
         return cell
 
-    def append(self, entry: Entry) -> Conversation:
-        """A conversation with one more entry."""
+    def append(self, entry: Entry, *, wire: JsonObject | None = None) -> Conversation:
+        """A conversation with one more entry; `wire` is its message's `to_openai()` where that is at hand already."""
         cell = object.__new__(Conversation)
         length = self._length
         cell._before = self if length else None
         cell._last = entry
         cell._length = length + 1
-        cell._digest = None
+        cell._digest = None if wire is None else _digest_after(self.digest, entry, wire)
         return cell
 
     def extend(self, entries: Iterable[Entry]) -> Conversation:
@@ -142,8 +142,7 @@ class Conversation(Sequence[Entry]):
         digest = b"" if cell is None or cell._digest is None else cell._digest
         for cell in reversed(pending):
             assert cell._last is not None
-            if cell._last.author != "runtime":
-                digest = blake2b(_canonical(cell._last.message), key=digest, digest_size=16).digest()
+            digest = _digest_after(digest, cell._last, cell._last.message.to_openai())
             cell._digest = digest
         return digest
 
@@ -180,8 +179,13 @@ class Conversation(Sequence[Entry]):
         return f"Conversation({self._length} entries)"
 
 
-def _canonical(message: Message) -> bytes:
-    data = message.to_openai()
+def _digest_after(before: bytes, entry: Entry, wire: JsonObject) -> bytes:
+    if entry.author == "runtime":
+        return before
+    return blake2b(_canonical(wire), key=before, digest_size=16).digest()
+
+
+def _canonical(data: JsonObject) -> bytes:
     try:
         return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:  # a provider's own field may hold an integer of more than 64 bits

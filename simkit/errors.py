@@ -47,9 +47,12 @@ Cancellation is a BaseException on every backend and passes through untouched.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 from typing import ClassVar, Literal, TypeAlias
+
+Where: TypeAlias = str | Callable[[], str]
+"""What was being done, for the message of a fault: words, or a function that finds them when they are needed."""
 
 Trouble: TypeAlias = Literal["rate_limit", "transient", "fatal"]
 """What kind of failure a model call met: wait and ask less, ask again, or give up."""
@@ -251,17 +254,31 @@ class RewardFault(Fault):
     component = "reward"
 
 
-@contextmanager
-def boundary(fault: type[Fault], where: str) -> Generator[None]:
+class boundary:  # noqa: N801 (a context manager, named as those of contextlib are)
     """Attribute whatever is raised inside to one kind of component.
 
-    `where` says what was being done, e.g. "agent `scripted`, turn 3 of MUL0003 at LR". Already typed faults, store
-    errors, limits and what stops the run pass through: a full disk inside a reward is not the reward's failure, nor is
-    a dead endpoint the agent's.
+    `where` says what was being done, e.g. "agent `scripted`, turn 3 of MUL0003 at LR"; a function that says so is
+    called only when something failed. Already typed faults, store errors, limits and what stops the run pass through: a
+    full disk inside a reward is not the reward's failure, nor is a dead endpoint the agent's.
     """
-    try:
-        yield
-    except (Fault, LimitHit, RunStopped, StoreError):
-        raise
-    except Exception as error:
-        raise fault(f"{where}: {type(error).__name__}: {error}") from error
+
+    __slots__ = ("_fault", "_where")
+
+    def __init__(self, fault: type[Fault], where: Where) -> None:
+        self._fault = fault
+        self._where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, (Fault, LimitHit, RunStopped, StoreError)):
+            return
+        raise self._fault(f"{told(self._where)}: {type(error).__name__}: {error}") from error
+
+
+def told(where: Where) -> str:
+    """A place in words."""
+    return where if isinstance(where, str) else where()

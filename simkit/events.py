@@ -78,7 +78,10 @@ class EpisodeStarted:
 
 @dataclass(frozen=True, slots=True)
 class MessageRow:
-    """One entry of a conversation. `seq` is its index from the root, `prompt` the hex digest of all before it."""
+    """One entry of a conversation. `seq` is its index from the root, `prompt` the hex digest of all before it.
+
+    `flags` are a user simulator's doubts about its own words (`simkit.components.UserTurn`).
+    """
 
     seq: int
     turn: int
@@ -87,6 +90,7 @@ class MessageRow:
     message: Mapping[str, Any]
     heard: str | None
     prompt: str
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ _INDIFFERENT = (
     *("no preference", "no preferences", "dont mind", "do not mind", "not important", "not particular"),
     *("dont have a preference", "do not have a preference", "flexible", "all the same"),
 )
+_INDIFFERENT_STARTS = frozenset(phrase.partition(" ")[0] for phrase in _INDIFFERENT)
 _ASKING = _set("what which how when where who could can may do does would will is are shall should please tell give")
 # Words too common to stand for a slot by themselves; they still tell two slots of one sentence apart.
 _FUNCTION_WORDS = _set(
@@ -90,7 +91,7 @@ class Sentence:
 
     def has(self, words: Collection[str]) -> bool:
         """Whether any of the words occurs."""
-        return any(word in words for word in self.words)
+        return any(map(words.__contains__, self.words))
 
     def says(self, phrase: str) -> bool:
         """Whether the phrase occurs as whole words."""
@@ -99,7 +100,7 @@ class Sentence:
     @property
     def indifferent(self) -> bool:
         """Whether it says that something does not matter."""
-        return any(self.says(phrase) for phrase in _INDIFFERENT)
+        return self.has(_INDIFFERENT_STARTS) and any(self.says(phrase) for phrase in _INDIFFERENT)
 
 
 def tokenize(text: str) -> list[str]:
@@ -134,10 +135,29 @@ def _spelled(token: str) -> str:
     return _SPELLINGS.get(word, word)
 
 
+class Lexicon:
+    """A domain with what is looked up again and again while text about it is read; immutable once built.
+
+    Attributes:
+        domain: the domain.
+        slots: its slots, as `slots_of` gives them; `names` are their names.
+        cues: by the name of a slot, the words that, beside a value, say that it is for this slot.
+    """
+
+    __slots__ = ("cues", "domain", "names", "slots")
+
+    def __init__(self, domain: Domain) -> None:
+        self.domain = domain
+        self.slots = slots_of(domain)
+        self.names = frozenset(slot.name for slot in self.slots)
+        self.cues: Mapping[str, frozenset[str]] = {slot.name: _cues_of(slot) for slot in self.slots}
+
+
 class Reader:
     """Reads text in the vocabulary of an ontology; immutable once built, safe to share."""
 
     def __init__(self, ontology: Ontology) -> None:
+        self._lexicons = {domain.name: Lexicon(domain) for domain in ontology.domains}
         table: dict[tuple[str, ...], dict[Meaning, None]] = {}
         for domain in ontology.domains:
             for phrase, meaning in _vocabulary(domain):
@@ -147,6 +167,11 @@ class Reader:
         for phrase in table:
             lengths.setdefault(phrase[0], set()).add(len(phrase))
         self._lengths = {word: tuple(sorted(found, reverse=True)) for word, found in lengths.items()}
+
+    def lexicon(self, domain: Domain) -> Lexicon:
+        """What values of a domain are read by; made anew for a domain the ontology does not have."""
+        known = self._lexicons.get(domain.name)
+        return known if known is not None and known.domain is domain else Lexicon(domain)
 
     def read(self, text: str) -> tuple[Sentence, ...]:
         """The sentences of a text; any text is read, whatever it holds."""
@@ -192,7 +217,7 @@ def _open_mention(word: str, token: str, at: int) -> Mention | None:
         return Mention("number", at, at + 1, _NUMBER_WORDS[word])
     if word == "noon":
         return Mention("time", at, at + 1, "12:00")
-    if not any(letter in "0123456789" for letter in word):
+    if word.isalpha() or not any(letter in "0123456789" for letter in word):
         return None
     time = read_time(token)
     if time is not None:
@@ -251,85 +276,96 @@ def spoken(slot: Slot) -> str:
 # --- which slot a value is for ----------------------------------------------------------------------------------------
 
 
-def values_in(sentence: Sentence, domain: Domain, expecting: Collection[str] = ()) -> dict[str, str]:
+def values_in(sentence: Sentence, lexicon: Lexicon, expecting: Collection[str] = ()) -> dict[str, str]:
     """The values a sentence gives to slots of one domain. `expecting` names the slots that were just asked for."""
     found: dict[str, str] = {}
-    slots = slots_of(domain)
     for mention in sentence.mentions:
-        value, names = _candidates(sentence, mention, domain, slots)
+        value, names = _candidates(sentence, mention, lexicon)
         if not names:
             continue
-        chosen = _choose(sentence, mention, [slot for slot in slots if slot.name in names], expecting, found)
+        near = Near(sentence, mention, [slot for slot in lexicon.slots if slot.name in names], lexicon.cues)
+        chosen = _choose(near, expecting, found)
         if chosen is not None:
             found[chosen.name] = next((m.value for m in mention.meanings if m.name == chosen.name and m.value), value)
-    found.update(_flags(sentence, domain, slots))
+    found.update(_flags(sentence, lexicon))
     return found
 
 
-def _candidates(sentence: Sentence, mention: Mention, domain: Domain, slots: tuple[Slot, ...]) -> tuple[str, set[str]]:
+@dataclass(frozen=True, slots=True)
+class Near:
+    """A mention where it stands, the slots it may be for, and the cues that tell them apart."""
+
+    sentence: Sentence
+    mention: Mention
+    slots: list[Slot]
+    cues: Mapping[str, frozenset[str]]
+
+    def before(self, count: int) -> tuple[str, ...]:
+        """The words before the mention, the nearest first."""
+        return self.sentence.words[max(0, self.mention.start - count) : self.mention.start][::-1]
+
+
+def _candidates(sentence: Sentence, mention: Mention, lexicon: Lexicon) -> tuple[str, set[str]]:
+    domain = lexicon.domain
     if mention.kind == "term":
         names = {meaning.name for meaning in mention.of("value", domain.name)}
         if names and mention.of("noun", domain.name):  # "a hotel" is no wish for the type hotel; "of the type hotel" is
             near = sentence.words[max(0, mention.start - 3) : mention.start] + sentence.words[mention.end :][:1]
-            names = {slot.name for slot in slots if slot.name in names and cues_of(slot).intersection(near)}
+            names = {name for name in names & lexicon.names if not lexicon.cues[name].isdisjoint(near)}
         return "", names
     kinds = {mention.kind} if mention.kind != "number" else {"number", "category"}
-    return mention.text, {slot.name for slot in slots if slot.kind in kinds and _accepts(slot, mention)}
+    return mention.text, {slot.name for slot in lexicon.slots if slot.kind in kinds and _accepts(slot, mention)}
 
 
 def _accepts(slot: Slot, mention: Mention) -> bool:
     return mention.kind != "number" or slot.kind == "number" or mention.text in slot.values
 
 
-def _choose(
-    sentence: Sentence, mention: Mention, slots: list[Slot], expecting: Collection[str], taken: Mapping[str, str]
-) -> Slot | None:
-    if mention.kind == "number":
-        return _by_unit(sentence, mention, slots, expecting)
-    if len(slots) == 1:
-        return slots[0]
-    cued = _by_cue(sentence, mention, slots)
+def _choose(near: Near, expecting: Collection[str], taken: Mapping[str, str]) -> Slot | None:
+    if near.mention.kind == "number":
+        return _by_unit(near, expecting)
+    if len(near.slots) == 1:
+        return near.slots[0]
+    cued = _by_cue(near)
     if cued is not None:
         return cued
-    free = [slot for slot in slots if slot.name not in taken]
+    free = [slot for slot in near.slots if slot.name not in taken]
     return next((slot for slot in free if slot.name in expecting), free[0] if free else None)
 
 
-def _by_cue(sentence: Sentence, mention: Mention, slots: list[Slot]) -> Slot | None:
-    for word in reversed(sentence.words[max(0, mention.start - 5) : mention.start]):
-        cued = [slot for slot in slots if word in cues_of(slot)]
+def _by_cue(near: Near) -> Slot | None:
+    for word in near.before(5):
+        cued = [slot for slot in near.slots if word in near.cues[slot.name]]
         if len(cued) == 1:
             return cued[0]
     return None
 
 
-def _by_unit(sentence: Sentence, mention: Mention, slots: list[Slot], expecting: Collection[str]) -> Slot | None:
-    after = sentence.words[mention.end : mention.end + 2]
-    before = tuple(reversed(sentence.words[max(0, mention.start - 3) : mention.start]))
-    for word in (*after, *before):
-        for slot in slots:
-            if word in cues_of(slot):
+def _by_unit(near: Near, expecting: Collection[str]) -> Slot | None:
+    words, mention, before = near.sentence.words, near.mention, near.before(3)
+    for word in (*words[mention.end : mention.end + 2], *before):
+        for slot in near.slots:
+            if word in near.cues[slot.name]:
                 return slot
-    if before[:1] == ("for",) and sentence.words[mention.start].isdecimal():  # "book it for 6"
-        return next((slot for slot in slots if slot.name == "people"), None)
-    asked = [slot for slot in slots if slot.name in expecting]
-    return asked[0] if len(asked) == 1 and len(sentence.words) <= 6 else None
+    if before[:1] == ("for",) and words[mention.start].isdecimal():  # "book it for 6"
+        return next((slot for slot in near.slots if slot.name == "people"), None)
+    asked = [slot for slot in near.slots if slot.name in expecting]
+    return asked[0] if len(asked) == 1 and len(words) <= 6 else None
 
 
-def cues_of(slot: Slot) -> frozenset[str]:
-    """The words that, beside a value, say that it is for this slot."""
+def _cues_of(slot: Slot) -> frozenset[str]:
     phrases = (word for phrase in slot.phrases for word in words_of(phrase))
     return frozenset((*_CUES.get(slot.name, ()), *phrases)) - {"of", "the", "number", "time", "at"}
 
 
-def _flags(sentence: Sentence, domain: Domain, slots: tuple[Slot, ...]) -> dict[str, str]:
-    flags = {slot.name for slot in slots if slot.kind == "flag"}
+def _flags(sentence: Sentence, lexicon: Lexicon) -> dict[str, str]:
+    flags = {slot.name for slot in lexicon.slots if slot.kind == "flag"}
     if not flags or sentence.indifferent or (sentence.question and sentence.has(("it", "they"))):
         return {}
     return {
         meaning.name: "no" if _negated(sentence, mention) else "yes"
         for mention in sentence.mentions
-        for meaning in mention.of("slot", domain.name)
+        for meaning in mention.of("slot", lexicon.domain.name)
         if meaning.name in flags
     }
 

@@ -172,9 +172,9 @@ def import_file(path: Path) -> ModuleType:
 
 
 def nearest(word: str, known: tuple[str, ...]) -> str:
-    """`; did you mean ...?` when a known word is near, else nothing."""
+    """` (did you mean ...?)` when a known word is near, else nothing."""
     close = get_close_matches(word, known, n=1)
-    return f"; did you mean `{close[0]}`?" if close else ""
+    return f" (did you mean `{close[0]}`?)" if close else ""
 
 
 def _see_folder(folder: Path) -> None:

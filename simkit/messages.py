@@ -7,6 +7,7 @@ Parsing and writing back loses nothing: unknown fields are kept, and a field tha
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
@@ -203,6 +204,15 @@ def text_of(message: Message) -> str:
     if isinstance(content, str):
         return content
     return "".join(str((part.model_extra or {}).get("text", "")) for part in content if part.type == "text")
+
+
+_REASONING = re.compile(r"\s*<(think|thinking|reasoning)>.*?</\1>\s*", re.DOTALL)
+
+
+def without_reasoning(text: str) -> str:
+    """A model's text without the reasoning that some servers leave at its beginning, between `<think>` tags."""
+    found = _REASONING.match(text) if "<" in text else None
+    return text[found.end() :] if found else text
 
 
 class FunctionSpec(_Wire):

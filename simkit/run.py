@@ -118,6 +118,7 @@ class Run:
         self._desk: ModelDesk | None = None
         self._progress = progress
         self._seen: frozenset[str] = frozenset()
+        self._played: Mapping[str, int] = {}  # how many trials of each task there have been
         self._stop: anyio.CancelScope | None = None
         self._drawing: anyio.CancelScope | None = None
         self._scope: Scope | None = None
@@ -212,6 +213,7 @@ class Run:
             tools=self._spawn(server, "tools"),
             reward=self._spawn(rewards, "reward"),
             unforkable=tuple(f"{role} `{part.name}`" for role, part in parts.items() if not part.forkable),
+            deterministic=agents.deterministic,
         )
 
     async def play(
@@ -225,6 +227,9 @@ class Run:
     ) -> tuple[Episode, ...]:
         """Play every task `trials` times and return the episodes, by trial and then in the order of the tasks.
 
+        A task played before in this run goes on with its next trial number, so that every episode has a name and a
+        seed of its own: after `trials=2`, a further play of the same tasks is trial 2.
+
         Raises:
             UsageError: fewer than one trial or one task at once.
             NotForkable: the supervisor branches and a component of the cast cannot.
@@ -235,7 +240,7 @@ class Run:
             raise UsageError(f"trials is {trials}; play each task at least once")
         journal = self._entered(self._journal)
         self._record_tasks(journal, tasks)
-        units = [WorkUnit(self.id, self.seed, task, trial) for trial in range(trials) for task in tasks]
+        units = self._units(tasks, trials)
         kept = self._kept(units, supervisor)
         stage = Stage(supervisor=supervisor, cast=cast, recorder=journal, tally=self.tally, policy=self.policy)
         left = [unit for unit in units if unit.episode_id not in kept]
@@ -388,6 +393,16 @@ class Run:
                     self._past.check_task(seen)
                 journal.record(seen)
         self._seen = self._seen.union(task.id for task in tasks)
+
+    def _units(self, tasks: Sequence[Task], trials: int) -> list[WorkUnit]:
+        units: list[WorkUnit] = []
+        played = dict(self._played)
+        for task in [*tasks] * trials:
+            trial = played.get(task.id, 0)
+            played[task.id] = trial + 1
+            units.append(WorkUnit(self.id, self.seed, task, trial))
+        self._played = played
+        return units
 
     def _spawn(self, component: Any, name: str) -> Any:
         return self._entered(self._scope).spawn(component, name=name, concurrency=AT_ONCE)

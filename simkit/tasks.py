@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from simkit.conversation import Utterance
@@ -108,6 +109,14 @@ class Ontology:
         return next((domain for domain in self.domains if domain.name == name), None)
 
 
+DataProgress: TypeAlias = Callable[[str, float], None]
+"""Told (stage, fraction of that stage from 0 to 1) while a world's data is fetched."""
+
+
+def unwatched(stage: str, fraction: float) -> None:
+    """Progress that nobody looks at."""
+
+
 class World(ABC):
     """Tasks, and the tool server that they are done with.
 
@@ -137,6 +146,20 @@ class World(ABC):
     @abstractmethod
     def ontology(self) -> Ontology:
         """The domains, for rule-based agents and users; empty where there are none."""
+
+    @classmethod
+    def prepare(cls, source: str | Path | None = None, progress: DataProgress = unwatched) -> Path:
+        """Fetch the data this world reads, once for all runs, and return where it is kept; `simkit data` calls this.
+
+        A world that needs data overrides it. `source` is data the caller has already; None fetches it.
+
+        Raises:
+            UsageError: the world needs no data (this default), or cannot take data from that source.
+            DataMissing, DataCorrupt: the data cannot be had, or is not what it should be.
+        """
+        raise UsageError(
+            f"the world `{cls.name}` needs no data, it is ready to use: simkit run rollout --world {cls.name}"
+        )
 
     def check_split(self, split: str) -> str:
         """`split` itself if the world has it.

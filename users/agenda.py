@@ -105,7 +105,7 @@ class AgendaUser(User):
 
     def _hear(self, text: str, agenda: _Agenda, progress: Progress) -> Heard:
         wish = agenda.wish(progress)
-        return listen(self._reader.read(text), agenda.domain(wish), wish)
+        return listen(self._reader.read(text), self._reader.lexicon(agenda.domain(wish)), wish)
 
 
 class _Agenda:

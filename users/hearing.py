@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from simkit.language import NEGATIONS, Sentence, cues_of, same_value, slots_of, values_in
+from simkit.language import NEGATIONS, Lexicon, Sentence, same_value, values_in
 from simkit.tasks import Domain, Slot, Wish
 
 _DONE = frozenset(["booked", "reserved", "confirmed", "reference", "reservation"])
@@ -36,22 +36,23 @@ class Heard:
     refused: bool = False
 
 
-def listen(sentences: tuple[Sentence, ...], domain: Domain, wish: Wish) -> Heard:
-    """What an agent's reply holds for a wish."""
+def listen(sentences: tuple[Sentence, ...], lexicon: Lexicon, wish: Wish) -> Heard:
+    """What an agent's reply holds for a wish; `lexicon` is that of the wish's domain."""
+    domain = lexicon.domain
     asked: dict[str, None] = {}
     wrong: dict[str, None] = {}
     facts: set[str] = set()
     flags: set[str] = set()
     for sentence in sentences:
-        kind = _kind(sentence, domain)
+        kind = _kind(sentence, lexicon)
         flags.add(kind)
         if sentence.question and kind != "offered":
-            asked.update(dict.fromkeys(_asked(sentence, domain)))
+            asked.update(dict.fromkeys(_asked(sentence, lexicon)))
             continue
         told = _facts(sentence, domain)
         facts |= told
         if not _only_facts(sentence, domain):
-            wrong.update(dict.fromkeys(_wrong(sentence, domain, wish, booking=kind == "booked")))
+            wrong.update(dict.fromkeys(_wrong(sentence, lexicon, wish, booking=kind == "booked")))
     return Heard(
         asked=tuple(asked),
         wrong=tuple(wrong),
@@ -63,15 +64,15 @@ def listen(sentences: tuple[Sentence, ...], domain: Domain, wish: Wish) -> Heard
     )
 
 
-def _kind(sentence: Sentence, domain: Domain) -> str:
+def _kind(sentence: Sentence, lexicon: Lexicon) -> str:
     negative = sentence.has(_REFUSING) or sentence.has(NEGATIONS)
     if negative and not sentence.question and sentence.has(_BOOKING):
         return "refused"
     if not sentence.question and not negative and sentence.has(_DONE):
         return "booked"
     if negative and not sentence.question:
-        return "nothing" if not _only_facts(sentence, domain) and _about_finding(sentence) else ""
-    named = any(_names_entity(mention.kind, sentence, domain) for mention in sentence.mentions)
+        return "nothing" if not _only_facts(sentence, lexicon.domain) and _about_finding(sentence) else ""
+    named = any(_names_entity(mention.kind, sentence, lexicon) for mention in sentence.mentions)
     named = named or sentence.says("how about") or sentence.says("what about")
     return "offered" if named or (not sentence.question and sentence.has(_OFFERING)) else ""
 
@@ -80,29 +81,28 @@ def _about_finding(sentence: Sentence) -> bool:
     return sentence.has(("find", "found", "there", "available", "match", "matches", "matching", "have", "nothing"))
 
 
-def _names_entity(kind: str, sentence: Sentence, domain: Domain) -> bool:
-    slots = slots_of(domain)
+def _names_entity(kind: str, sentence: Sentence, lexicon: Lexicon) -> bool:
+    domain, slots = lexicon.domain, lexicon.slots
     if kind == "id":
-        return any(slot.kind == "id" for slot in slots) or domain.id_field not in {slot.name for slot in slots}
+        return any(slot.kind == "id" for slot in slots) or domain.id_field not in lexicon.names
     ids = {slot.name for slot in slots if slot.kind in ("name", "id")} | {domain.id_field}
     return any(meaning.name in ids for mention in sentence.mentions for meaning in mention.of("value", domain.name))
 
 
-def _asked(sentence: Sentence, domain: Domain) -> list[str]:
-    slots = slots_of(domain)
-    named = [m.name for mention in sentence.mentions for m in mention.of("slot", domain.name)]
+def _asked(sentence: Sentence, lexicon: Lexicon) -> list[str]:
+    slots, cues = lexicon.slots, lexicon.cues
+    named = [m.name for mention in sentence.mentions for m in mention.of("slot", lexicon.domain.name)]
     if sentence.says("how many"):
-        named += [slot.name for slot in slots if slot.kind == "number" and sentence.has(cues_of(slot))]
+        named += [slot.name for slot in slots if slot.kind == "number" and sentence.has(cues[slot.name])]
     if sentence.says("what time") or "when" in sentence.words:
-        named += [slot.name for slot in slots if slot.kind == "time" and _cued(slot, slots, sentence)]
+        named += [slot.name for slot in slots if slot.kind == "time" and _cued(slot, lexicon, sentence)]
     if "where" in sentence.words:
         named += [name for cue, name in (("from", "departure"), ("to", "destination")) if cue in sentence.words]
-    known = {slot.name for slot in slots}
-    return [name for name in dict.fromkeys(named) if name in known]
+    return [name for name in dict.fromkeys(named) if name in lexicon.names]
 
 
-def _cued(slot: Slot, slots: tuple[Slot, ...], sentence: Sentence) -> bool:
-    return sum(other.kind == "time" for other in slots) == 1 or sentence.has(cues_of(slot))
+def _cued(slot: Slot, lexicon: Lexicon, sentence: Sentence) -> bool:
+    return sum(other.kind == "time" for other in lexicon.slots) == 1 or sentence.has(lexicon.cues[slot.name])
 
 
 def _facts(sentence: Sentence, domain: Domain) -> set[str]:
@@ -117,8 +117,8 @@ def _only_facts(sentence: Sentence, domain: Domain) -> bool:
     )
 
 
-def _wrong(sentence: Sentence, domain: Domain, wish: Wish, booking: bool) -> list[str]:
-    said = values_in(sentence, domain)
+def _wrong(sentence: Sentence, lexicon: Lexicon, wish: Wish, booking: bool) -> list[str]:
+    said = values_in(sentence, lexicon)
     wanted = {**wish.inform, **(wish.book if booking else {})}
     return [name for name, value in said.items() if name in wanted and not _fits(name, value, wanted, booking)]
 

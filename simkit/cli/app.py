@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from simkit.cli.data import DataCommand
 from simkit.cli.failure import readable_errors
 from simkit.cli.recipes import RecipeGroup
 
@@ -123,11 +124,11 @@ def export(
     export(store, kind, run, out, json)
 
 
-@app.command()
+@app.command(cls=DataCommand, no_args_is_help=True)
 def data(
-    world: Annotated[Literal["toolwoz"], typer.Argument(help="Whose data.", show_default=False)],
+    world: Annotated[str, typer.Argument(help="Whose data: toolwoz, or your own path/to/file.py:Class.")],
     source: Annotated[
-        Path | None, typer.Option("--from", help="A MultiWOZ folder or josh-train wheel of your own.")
+        Path | None, typer.Option("--from", help="Data of your own: for toolwoz a MultiWOZ folder or josh-train wheel.")
     ] = None,
 ) -> None:
     """Fetch a world's data once and keep it in a compact cache.

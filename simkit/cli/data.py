@@ -4,25 +4,70 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperCommand
+
+from simkit.cli.program import program
+
+if TYPE_CHECKING:
+    from simkit.tasks import World
 
 
-def prepare(world: Literal["toolwoz"], source: Path | None) -> None:
+class DataCommand(TyperCommand):
+    """Its help lists the worlds that need data."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help page, looking for worlds only now."""
+        self.epilog = _listing()
+        super().format_help(ctx, formatter)
+
+
+def prepare(target: str, source: Path | None) -> None:
     """Build the cache of a world's data, showing progress, and say where it is.
 
     Raises:
+        ComponentNotFound: no world of that name.
+        UsageError: the world needs no data.
         DataMissing: it cannot be fetched, or the given source lacks a file.
         DataCorrupt: what was fetched or given is damaged.
     """
-    from simkit.tools.toolwoz.data import prepare as prepare_toolwoz
+    from simkit.loading import find_class
+    from simkit.run import WORLD
 
-    shown = Steps(live=sys.stderr.isatty())
-    path = prepare_toolwoz(source=source, progress=shown.tell)
-    shown.end()
+    world = find_class(WORLD, target)
+    with Steps(live=sys.stderr.isatty()) as shown:
+        path = world.prepare(source, shown.tell)
     size = path.stat().st_size / 1e6
-    typer.echo(f"{world}: {path} ({size:.1f} MB). Try: simkit run rollout --world {world} --split test --tasks 50")
+    typer.echo(f"{world.name}: {path} ({size:.1f} MB). Try: {program()} run rollout --world {target} --tasks 50")
+
+
+def needing_data() -> dict[str, type[World]]:
+    """The installed worlds that need data, by name; one that cannot be imported is left out."""
+    from simkit.errors import SimkitError
+    from simkit.loading import available, find_class
+    from simkit.run import WORLD
+    from simkit.tasks import World
+
+    found: dict[str, type[World]] = {}
+    for name in available(WORLD.group):
+        try:
+            world = find_class(WORLD, name)
+        except SimkitError:
+            continue  # using it says what is wrong with it
+        if any("prepare" in vars(base) for base in world.__mro__ if base is not World):
+            found[name] = world
+    return found
+
+
+def _listing() -> str:
+    worlds = [f"{name}: {_first_line(world)}" for name, world in needing_data().items()]
+    return "\n\n".join(["Worlds that need data:", *(worlds or ["none is installed"])])
+
+
+def _first_line(world: type[World]) -> str:
+    return (world.__doc__ or "").strip().partition("\n")[0]
 
 
 class Steps:
@@ -32,17 +77,22 @@ class Steps:
         self._live = live
         self._stage = ""
 
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._end()  # also before an error message
+
     def tell(self, stage: str, fraction: float) -> None:
         """So much (0 to 1) of a stage is done."""
         if stage != self._stage:
-            self.end()
+            self._end()
             self._stage = stage
             if not self._live:
                 typer.echo(f"{stage} ...", err=True)
         if self._live:
             typer.echo(f"\r{stage:<10} {fraction:4.0%}", err=True, nl=False)
 
-    def end(self) -> None:
-        """The last stage is over."""
+    def _end(self) -> None:
         if self._live and self._stage:
             typer.echo(err=True)

@@ -123,7 +123,7 @@ WHERE branches.branch_id = m.branch_id;
 INSERT INTO messages
 SELECT
     branch_id, episode_id, m.seq, m.turn, m.step, m.author, m.message ->> 'role', m.message ->> 'content',
-    m.message -> 'tool_calls', m.message, m.heard, m.prompt
+    m.message -> 'tool_calls', m.message, m.heard, m.prompt, coalesce(m.flags, [])
 FROM (SELECT branch_id, episode_id, unnest(messages) AS m FROM staged WHERE e IN ('BranchAdded', 'BranchExtended'));
 
 INSERT INTO tool_calls

@@ -106,7 +106,8 @@ CREATE TABLE messages (
     tool_calls JSON,
     message JSON NOT NULL,
     heard VARCHAR,
-    prompt VARCHAR NOT NULL
+    prompt VARCHAR NOT NULL,
+    flags VARCHAR[] NOT NULL
 );
 COMMENT ON TABLE messages IS 'Every message once, with the branch that added it; conversation(branch_id) gives a whole conversation.';
 COMMENT ON COLUMN messages.seq IS 'Index from the root, counted from 0.';
@@ -118,6 +119,7 @@ COMMENT ON COLUMN messages.tool_calls IS 'Its tool calls in the OpenAI form.';
 COMMENT ON COLUMN messages.message IS 'The whole message in the OpenAI chat form.';
 COMMENT ON COLUMN messages.heard IS 'What the other party hears of it; NULL for what stays inside the agent.';
 COMMENT ON COLUMN messages.prompt IS 'Digest of all that was before it: equal prompts, equal digests.';
+COMMENT ON COLUMN messages.flags IS 'Doubts of a user simulator about its own words, as "kind: detail"; empty when it has none.';
 
 CREATE TABLE tool_calls (
     branch_id VARCHAR NOT NULL,

@@ -29,7 +29,7 @@ FROM read_json($piece, format = 'newline_delimited', maximum_object_size = $larg
     'parent_id': 'VARCHAR',
     'path': 'VARCHAR',
     'turn': 'INTEGER',
-    'messages': 'STRUCT(seq INTEGER, turn INTEGER, step INTEGER, author VARCHAR, message JSON, heard VARCHAR, prompt VARCHAR)[]',
+    'messages': 'STRUCT(seq INTEGER, turn INTEGER, step INTEGER, author VARCHAR, message JSON, heard VARCHAR, prompt VARCHAR, flags VARCHAR[])[]',
     'tool_calls': 'STRUCT(seq INTEGER, step INTEGER, call_id VARCHAR, name VARCHAR, arguments VARCHAR, result JSON, error BOOLEAN, writes JSON, seconds DOUBLE)[]',
     'rewards': 'STRUCT(goal VARCHAR, evidence VARCHAR, step INTEGER, credited BOOLEAN)[]',
     'outcome': 'VARCHAR',

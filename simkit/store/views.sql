@@ -59,6 +59,27 @@ LEFT JOIN passes p USING (run_id)
 ORDER BY r.started_at, r.run_id;
 COMMENT ON VIEW run_summary IS 'One row per run; pass_hat_k lists pass^1, pass^2, ...; unscored counts finished episodes left out of averages (besides no_goals).';
 
+CREATE VIEW user_flags AS
+WITH flagged AS (
+    SELECT m.episode_id, m.branch_id, m.seq, split_part(flag, ':', 1) AS flag
+    FROM (SELECT episode_id, branch_id, seq, unnest(flags) AS flag FROM messages) m
+),
+spoken AS (
+    SELECT e.run_id, count(*) AS turns FROM messages m JOIN episodes e USING (episode_id) WHERE m.author = 'user' GROUP BY ALL
+)
+SELECT
+    e.run_id, r.name AS run, f.flag, count(DISTINCT (f.branch_id, f.seq)) AS turns,
+    count(DISTINCT (f.branch_id, f.seq)) / any_value(s.turns) AS share_of_turns,
+    count(DISTINCT f.episode_id) AS episodes,
+    avg(e.reward) AS average_reward
+FROM flagged f
+JOIN episodes e USING (episode_id)
+JOIN spoken s USING (run_id)
+LEFT JOIN runs r USING (run_id)
+GROUP BY ALL
+ORDER BY e.run_id, turns DESC, f.flag;
+COMMENT ON VIEW user_flags IS 'How often the user simulator doubted its own turns, by kind of doubt; average_reward is that of the flagged turns'' episodes.';
+
 -- The harvest (docs: josh.md). Helpers first, then one view per kind of example.
 
 CREATE VIEW golden_messages AS

@@ -27,7 +27,7 @@ from simkit.components import (
     ToolsStart,
 )
 from simkit.conversation import Conversation, Entry
-from simkit.errors import AgentFault, Fault, RewardFault, StoreError, ToolFault, UsageError, boundary
+from simkit.errors import AgentFault, Fault, RewardFault, StoreError, ToolFault, UsageError, Where, boundary, told
 from simkit.events import EpisodeFinished, EpisodeStarted, MessageRow, Outcome, Recorder, ToolsetSeen
 from simkit.ids import TurnKey
 from simkit.limits import Limits
@@ -106,12 +106,12 @@ def fault_outcome(fault: Fault) -> Outcome:
     return cast("Outcome", f"{fault.component}_fault")
 
 
-def where(who: str, ref: ActorRef, key: TurnKey) -> str:
-    """What was being done, for the messages of faults."""
-    return f"{who} `{ref.name}`, turn {key.turn} of {key.task_id} at {key.path or 'the root'}"
+def where(who: str, ref: ActorRef, key: TurnKey, doing: str = "") -> Callable[[], str]:
+    """What was being done, for the messages of faults; put in words only when there is one."""
+    return lambda: f"{who} `{ref.name}`, turn {key.turn} of {key.task_id} at {key.path or 'the root'}{doing}"
 
 
-async def consult(ref: ActorRef, request: Request[R], kind: type[R], fault: type[Fault], place: str) -> R:
+async def consult(ref: ActorRef, request: Request[R], kind: type[R], fault: type[Fault], place: Where) -> R:
     """Ask a component, attribute whatever it raises, and check the type of its reply.
 
     Raises:
@@ -120,21 +120,25 @@ async def consult(ref: ActorRef, request: Request[R], kind: type[R], fault: type
     with boundary(fault, place):
         reply: object = await ref.ask(request)
     if not isinstance(reply, kind):
-        raise fault(f"{place}: {type(request).__name__} was answered with {reply!r:.80}; return a {kind.__name__}")
+        raise fault(
+            f"{told(place)}: {type(request).__name__} was answered with {reply!r:.80}; return a {kind.__name__}"
+        )
     return reply
 
 
-def message_row(before: Conversation, entry: Entry) -> MessageRow:
-    """An entry as the store keeps it, with the digest of all that came before it."""
-    return MessageRow(
+def grown(before: Conversation, entry: Entry) -> tuple[Conversation, MessageRow]:
+    """The conversation with one more entry, and that entry as the store keeps it, with the digest of all before it."""
+    message = entry.message.to_openai()
+    row = MessageRow(
         seq=len(before),
         turn=entry.turn,
         step=entry.step,
         author=entry.author,
-        message=entry.message.to_openai(),
+        message=message,
         heard=entry.heard,
         prompt=before.digest.hex(),
     )
+    return before.append(entry, wire=message), row
 
 
 def toolset(specs: tuple[ToolSpec, ...]) -> ToolsetSeen:

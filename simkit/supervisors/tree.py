@@ -18,7 +18,7 @@ from simkit.errors import Fault
 from simkit.events import BranchAdded, BranchEnded, BranchExtended, MessageRow, Outcome, RewardRow
 from simkit.ids import branch_id, child_path
 from simkit.state import BranchState
-from simkit.supervisors.stage import Final, Scene, Stage, message_row
+from simkit.supervisors.stage import Final, Scene, Stage, grown
 from simkit.supervisors.turn import Answer, Turn, ask_user, fork_branch, play_turn, score_turn
 from simkit.tasks import Goal
 
@@ -120,6 +120,8 @@ async def together(calls: Sequence[Callable[[], Awaitable[T]]], enough: Callable
     Raises:
         Exception: the first error of any call, when it was not a fault.
     """
+    if len(calls) < 2:  # nothing to run beside it: a task of its own would be a quarter of the turn's cost
+        return [await call() for call in calls]
     results: dict[int, T] = {}
 
     async def run(index: int, call: Callable[[], Awaitable[T]]) -> None:
@@ -170,8 +172,8 @@ def _system_rows(before: BranchState) -> tuple[MessageRow, ...]:
     prefix = type(before.conversation)()
     rows: list[MessageRow] = []
     for entry in before.conversation:
-        rows.append(message_row(prefix, entry))
-        prefix = prefix.append(entry)
+        prefix, row = grown(prefix, entry)
+        rows.append(row)
     return tuple(rows)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 from simkit.components import (
     Act,
@@ -20,13 +21,13 @@ from simkit.components import (
     parse_call,
 )
 from simkit.conversation import Author, Entry
-from simkit.errors import AgentFault, Fault, RewardFault, ToolFault, UserFault, boundary
+from simkit.errors import AgentFault, Fault, RewardFault, ToolFault, UserFault, Where, boundary, told
 from simkit.events import MessageRow, Outcome, ToolCallRow
 from simkit.ids import TurnKey
 from simkit.limits import Spent
 from simkit.messages import AssistantMessage, Message, ToolCall, ToolResult
 from simkit.state import BranchState
-from simkit.supervisors.stage import Stage, consult, fault_outcome, message_row, where
+from simkit.supervisors.stage import Stage, consult, fault_outcome, grown, where
 from simkit.tasks import Goal
 
 OUT_OF_STEPS = "(The agent did not answer.)"
@@ -77,8 +78,8 @@ class _Added:
     def write(self, message: Message, author: Author, heard: str | None = None) -> None:
         """Add an entry at this decision's place."""
         entry = Entry(message, author, turn=self.turn.key.turn, step=self.turn.steps, heard=heard)
-        self.messages.append(message_row(self.conversation, entry))
-        self.conversation = self.conversation.append(entry)
+        self.conversation, row = grown(self.conversation, entry)
+        self.messages.append(row)
 
     def taken(self, agent: State, spent: Spent, *, over: bool, outcome: Outcome | None) -> Turn:
         """The turn with everything that was added, one decision further."""
@@ -121,10 +122,13 @@ async def _decide(stage: Stage, turn: Turn) -> Turn:
     """One decision with all its calls: complete, or a fault."""
     state, agent = turn.state, stage.cast.agent
     request = Act(turn.key, state.conversation, stage.specs, state.agent, turn.steps)
-    decision = await consult(agent, request, Decision, AgentFault, where("agent", agent, turn.key))
+    place = where("agent", agent, turn.key)
+    decision = await consult(agent, request, Decision, AgentFault, place)
     added = _Added(turn)
-    with boundary(AgentFault, where("agent", agent, turn.key)):
+    with boundary(AgentFault, place):
         added.write(decision.message, "agent", heard=decision.say)
+        if decision.note is not None:
+            added.write(decision.note, "tool")
     for call in decision.calls:
         await _call(stage, added, decision, call)
     spent = state.spent.plus(tokens=decision.tokens, cost=decision.cost)
@@ -137,10 +141,10 @@ async def _decide(stage: Stage, turn: Turn) -> Turn:
 
 async def _call(stage: Stage, added: _Added, decision: Decision, call: ToolCall) -> None:
     tools, turn, began = stage.cast.tools, added.turn, time.perf_counter()
-    place = f"{where('tools', tools, turn.key)}, call {call.id} of `{call.name}`"
+    place = where("tools", tools, turn.key, f", call {call.id} of `{call.name}`")
     reply = await consult(tools, CallTool(stage.task, call, added.world), ToolReturn, ToolFault, place)
     seconds, seq = time.perf_counter() - began, len(added.conversation)
-    with boundary(AgentFault, f"{where('agent', stage.cast.agent, turn.key)}, reading the result of `{call.name}`"):
+    with boundary(AgentFault, where("agent", stage.cast.agent, turn.key, f", reading the result of `{call.name}`")):
         added.write(decision.observe(call, reply.result), "tool")
     added.world = reply.state
     added.calls.append(CallRecord(call, parse_call(call), reply.result, turn.steps, reply.writes))
@@ -175,15 +179,16 @@ class Answer:
 async def ask_user(stage: Stage, key: TurnKey, state: BranchState) -> Answer:
     """The user's answer to the turn of `key`, or the opening at turn 0; a user's fault is the answer's outcome."""
     user = stage.cast.user
+    place = where("user", user, key)
     request = Speak(key, stage.task, state.conversation, state.user)
     try:
-        said = await consult(user, request, UserTurn, UserFault, where("user", user, key))
-        with boundary(UserFault, where("user", user, key)):
-            entry = Entry.user(said.text, key.turn)
-            row = message_row(state.conversation, entry)
+        said = await consult(user, request, UserTurn, UserFault, place)
+        with boundary(UserFault, place):
+            conversation, row = grown(state.conversation, Entry.user(said.text, key.turn))
+            row = replace(row, flags=said.flags) if said.flags else row
     except Fault as fault:
         return Answer(state, outcome=fault_outcome(fault), error=str(fault))
-    after = replace(state, conversation=state.conversation.append(entry), user=said.state)
+    after = BranchState(conversation, state.agent, said.state, state.world, state.spent)
     return Answer(after, (row,), "user_ended" if said.end else None)
 
 
@@ -202,7 +207,7 @@ async def score_turn(stage: Stage, turn: Turn, remaining: tuple[Goal, ...]) -> t
     return turn, hits
 
 
-def without(goals: tuple[Goal, ...], hits: tuple[Hit, ...], place: str = "reward") -> tuple[Goal, ...]:
+def without(goals: tuple[Goal, ...], hits: tuple[Hit, ...], place: Where = "reward") -> tuple[Goal, ...]:
     """The goals that are left when each hit has taken one copy of its goal.
 
     Raises:
@@ -210,12 +215,18 @@ def without(goals: tuple[Goal, ...], hits: tuple[Hit, ...], place: str = "reward
     """
     left = list(goals)
     for hit in hits:
-        with boundary(RewardFault, f"{place}: reading {hit!r:.80}"):
+        with boundary(RewardFault, partial(_reading, place, hit)):
             found = next((index for index, goal in enumerate(left) if goal.key == hit.goal), None)
         if found is None:
-            raise RewardFault(f"{place}: hit `{hit.goal}`, of which no copy remains; return each remaining copy once")
+            raise RewardFault(
+                f"{told(place)}: hit `{hit.goal}`, of which no copy remains; return each remaining copy once"
+            )
         del left[found]
     return tuple(left)
+
+
+def _reading(place: Where, hit: object) -> str:
+    return f"{told(place)}: reading {hit!r:.80}"
 
 
 def fork_branch(state: BranchState, key: TurnKey) -> BranchState:
@@ -224,12 +235,15 @@ def fork_branch(state: BranchState, key: TurnKey) -> BranchState:
     Raises:
         Fault: a `fork()` raised.
     """
-    place = f"forking for turn {key.turn} of {key.task_id} at {key.path or 'the root'}"
     parts: list[State] = []
     for fault, part in ((AgentFault, state.agent), (UserFault, state.user), (ToolFault, state.world)):
-        with boundary(fault, place):
+        with boundary(fault, partial(_forking, key)):
             parts.append(fork_state(part))
     agent, user, world = parts
     if agent is state.agent and user is state.user and world is state.world:
         return state
     return BranchState(state.conversation, agent, user, world, state.spent)
+
+
+def _forking(key: TurnKey) -> str:
+    return f"forking for turn {key.turn} of {key.task_id} at {key.path or 'the root'}"

@@ -337,3 +337,63 @@ def test_export_writes_what_the_summary_counted(kind: str, store: Path, tmp_path
     assert len(lines) == expected[kind]
     columns = {"sft": {"messages"}, "kto": {"prompt", "completion", "label"}, "dpo": {"prompt", "chosen", "rejected"}}
     assert all(columns[kind] <= set(line) for line in lines)
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+HUNGRY = """
+from simkit.tools.builtin import BuiltinWorld
+class Hungry(BuiltinWorld):
+    '''Reads one file.'''
+    name = "hungry"
+    @classmethod
+    def prepare(cls, source=None, progress=lambda stage, fraction: None):
+        progress("read", 0.5)
+        return source
+"""
+
+
+def test_help_of_data_lists_the_worlds_that_need_some() -> None:
+    done = simkit("data", "--help")
+    assert done.exit_code == 0, done.output
+    worlds = done.stdout.partition("Worlds that need data:")[2]
+    assert "toolwoz: The dialogues of MultiWOZ" in worlds
+    assert "builtin" not in worlds
+
+
+def test_data_of_a_world_that_needs_none_says_so() -> None:
+    done = simkit("data", "builtin")
+    assert done.exit_code == 2
+    assert "the world `builtin` needs no data, it is ready to use" in done.stderr
+
+
+def test_data_of_a_world_of_ones_own_is_prepared_from_what_is_given(tmp_path: Path) -> None:
+    (tmp_path / "hungry.py").write_text(HUNGRY)
+    (tmp_path / "food.txt").write_text("x" * 2_000_000)
+    done = simkit("data", f"{tmp_path / 'hungry.py'}:Hungry", "--from", tmp_path / "food.txt")
+    assert done.exit_code == 0, done.output
+    assert "read ..." in done.stderr
+    assert f"hungry: {tmp_path / 'food.txt'} (2.0 MB)" in done.stdout
+
+
+def test_data_that_cannot_be_fetched_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMKIT_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    done = simkit("data", "toolwoz")
+    assert done.exit_code == 2
+    assert "could not be downloaded" in done.stderr
+    assert "simkit data toolwoz --from PATH" in done.stderr
+    done = simkit("run", "rollout", "--world", "toolwoz", store=tmp_path / "store")
+    assert done.exit_code == 2
+    assert "simkit data toolwoz" in done.stderr
+
+
+def test_a_corrupt_cache_says_how_to_rebuild_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMKIT_CACHE", str(tmp_path))
+    (tmp_path / "toolwoz").mkdir()
+    (tmp_path / "toolwoz" / "toolwoz-1.zip").write_bytes(b"PK\x03\x04 not any more")
+    done = simkit("run", "rollout", "--world", "toolwoz", store=tmp_path / "store")
+    assert done.exit_code == 2
+    assert "toolwoz-1.zip" in done.stderr
+    assert "simkit data toolwoz" in done.stderr
+    assert rows(tmp_path / "store", "select status, episodes from run_summary") == [{"status": "failed", "episodes": 0}]

@@ -68,7 +68,9 @@ def test_options_of_the_caller_are_set_unless_none_and_lose_against_the_text() -
 
 
 def test_an_unknown_option_lists_those_there_are() -> None:
-    with pytest.raises(UsageError, match=r"no option `time`; did you mean `times`\?; its options: times, loud, word"):
+    with pytest.raises(
+        UsageError, match=r"no option `time` \(did you mean `times`\?\); its options: times, loud, word"
+    ):
         load(KIND, f"{POLITE},time=2", {"world": "w"})
 
 
@@ -121,7 +123,7 @@ def test_a_file_that_fails_is_shown_with_its_line(tmp_path: Path, text: str, pro
     [
         ("nowhere/at_all.py:X", "there is no file nowhere/at_all.py"),
         ("no_such_package.module:X", "there is no module `no_such_package.module`"),
-        (f"{__name__}:Polight", "no greeter .* did you mean `Polite`"),
+        (f"{__name__}:Polight", r"no greeter .* \(did you mean `Polite`"),
         (f"{__name__}:Path", "must be a class that inherits from .*Greeter"),
         ("polite", "no greeter is called `polite`; installed: none; or give your own"),
     ],
@@ -135,7 +137,7 @@ def test_a_wrong_name_lists_the_installed_ones_and_the_nearest() -> None:
     from simkit.run import AGENT
 
     assert "scripted" in available("simkit.agents")
-    with pytest.raises(ComponentNotFound, match=r"did you mean `scripted`\?; installed: .*scripted"):
+    with pytest.raises(ComponentNotFound, match=r"did you mean `scripted`\?\); installed: .*scripted"):
         load(AGENT, "scirpted")
 
 

@@ -7,11 +7,12 @@ import anyio
 import pytest
 from fakes import TASKS, Played
 
-from simkit.components import Cast
+from simkit.components import Act, Agent, Cast, Decision
 from simkit.engine import FaultPolicy
 from simkit.errors import StoreError, UsageError
 from simkit.limits import Limits
 from simkit.run import Run, choose_tasks
+from simkit.supervisors.josh import Josh
 from simkit.supervisors.rollout import Rollout
 
 pytestmark = pytest.mark.anyio
@@ -161,3 +162,31 @@ def test_tasks_are_chosen_by_number_slice_or_all(choice: str | int, chosen: tupl
 def test_a_choice_of_nothing_says_how_to_choose(choice: str) -> None:
     with pytest.raises(UsageError, match=r"write a number|the split has 8 tasks"):
         choose_tasks(TASKS, choice)
+
+
+async def test_a_further_play_of_a_task_goes_on_with_its_trials(tmp_path: Path) -> None:
+    async with Run(store=tmp_path) as run:
+        here = cast(run)
+        first = await run.play(Played(), here, TASKS[:2], trials=2)
+        second = await run.play(Played(), here, TASKS[1:3])
+        third = await run.play(Played(), here, [TASKS[0], TASKS[0]])
+    assert [(one.task_id, one.trial) for one in first] == [("t0", 0), ("t1", 0), ("t0", 1), ("t1", 1)]
+    assert [(one.task_id, one.trial) for one in second] == [("t1", 2), ("t2", 0)]
+    assert [(one.task_id, one.trial) for one in third] == [("t0", 2), ("t0", 3)]
+    assert len({one.episode_id for one in (*first, *second, *third)}) == 8
+
+
+async def test_a_cast_says_whether_its_agent_is_deterministic(tmp_path: Path) -> None:
+    class Sober(Agent):
+        deterministic = True
+
+        async def act(self, request: Act) -> Decision:
+            raise AssertionError("nobody may ask")
+
+    async with Run(store=tmp_path) as run:
+        world = run.world("builtin")
+        assert not run.cast(world).deterministic
+        sober = run.cast(world, agent=Sober())
+        assert sober.deterministic
+        with pytest.raises(UsageError, match="is deterministic"):
+            await run.play(Josh(), sober, run.tasks(world, "train", 1))

@@ -11,6 +11,7 @@ from simkit.components import Agent, Reward, StartTools, User
 from simkit.conversation import Utterance
 from simkit.errors import DataMissing
 from simkit.loading import Kind, available, load
+from simkit.models import ScriptedModel
 from simkit.tasks import Task, World
 from simkit.testing import check_agent, check_reward, check_tool_server, check_user
 
@@ -67,4 +68,4 @@ async def test_reward(name: str, world: World, tasks: tuple[Task, ...]) -> None:
 
 
 def _given(world: World) -> dict[str, Any]:
-    return {"world": world}
+    return {"world": world, "model": ScriptedModel(lambda request, key: "SPEAK Which day, please?")}

@@ -44,6 +44,14 @@ def test_types_and_queries_are_shipped() -> None:
     assert queries <= set(names)
 
 
+def test_prompts_are_shipped() -> None:
+    names = set(installed())
+    for room in ("agents", "users"):
+        prompts = {f"simkit/{room}/prompts/{file.name}" for file in (ROOT / room / "prompts").iterdir()}
+        assert prompts
+        assert prompts <= names
+
+
 def test_every_package_of_the_checkout_is_listed(project: dict[str, Any]) -> None:
     listed = set(project["tool"]["setuptools"]["packages"])
     found = {"simkit"} | {

@@ -75,3 +75,14 @@ async def test_an_agent_without_errors_beats_one_with_many(tmp_path: Path) -> No
         assert summary.reward is not None
         found.append(summary.reward.value)
     assert found[0] > found[1]
+
+
+async def test_josh_can_branch_by_single_decisions(tmp_path: Path) -> None:
+    async with Run(store=Store(tmp_path), recipe="josh", seed=7) as run:
+        by_action = await josh(run, tasks="2", beam=4, branch_by="action")
+        by_turn = await josh(run, tasks="2", beam=4)
+    assert by_action.scored == 2
+    assert by_turn.episodes == 4  # both harvests of this run: trials 0 and 1
+    trials = run.store.query("select trial, max(turn) from branches join episodes using (episode_id) group by all")
+    turns: dict[int, int] = dict(trials.rows)
+    assert turns[0] > turns[1]

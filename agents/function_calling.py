@@ -1,0 +1,61 @@
+"""An agent for models with tool calling (the OpenAI chat format)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import ClassVar
+
+from simkit.agents.answers import ModelAgent, aloud, named_calls, told, trouble
+from simkit.components import Act, Decision, parse_call
+from simkit.messages import AssistantMessage, FunctionCall, Message, ToolCall
+from simkit.models.base import ChatRequest, ChatResponse
+
+
+class FunctionCallingAgent(ModelAgent):
+    """Calls the world's tools by the model's own tool calling, and speaks when an answer holds no call.
+
+    All calls of an answer are one decision; text beside them stays in the conversation and is heard by nobody.
+    Arguments that are not JSON go to the tool server as they are, whose error the model reads.
+    """
+
+    name: ClassVar[str] = "function_calling"
+    prompt_file: ClassVar[str] = "function-calling-1.txt"
+
+    def ask(self, request: Act) -> ChatRequest:
+        """The conversation and the tools."""
+        messages = tuple(
+            sent for message in request.conversation.messages() if (sent := _sendable(message)) is not None
+        )
+        return replace(self.base_request(request, messages), tools=request.tools)
+
+    def read(self, response: ChatResponse, request: Act) -> Decision:
+        """The calls, or else what is said aloud."""
+        message = response.message
+        if message.tool_calls:
+            calls = named_calls(message, request)
+            return Decision(message.model_copy(update={"tool_calls": calls}), calls=calls)
+        wrong = trouble(response)
+        return Decision(message, say=aloud(message)) if wrong is None else told(message, wrong)
+
+
+def _sendable(message: Message) -> Message | None:
+    """A message as every endpoint takes it back: empty answers are left out, broken arguments travel as valid JSON."""
+    if not isinstance(message, AssistantMessage):
+        return message
+    if not message.tool_calls:
+        if message.content:
+            return message
+        text = aloud(message)
+        return AssistantMessage.of(text) if text else None
+    if all(parse_call(call) is not None for call in message.tool_calls):
+        return message
+    return message.model_copy(update={"tool_calls": tuple(_mended(call) for call in message.tool_calls)})
+
+
+def _mended(call: ToolCall) -> ToolCall:
+    """Servers that render calls with a chat template refuse a history whose arguments are no JSON object."""
+    if parse_call(call) is not None:
+        return call
+    arguments = json.dumps({"not_valid_json": call.arguments}, ensure_ascii=False)
+    return call.model_copy(update={"function": FunctionCall(name=call.name, arguments=arguments)})

@@ -1,0 +1,122 @@
+"""An agent for models without tool calling: it plans, calls and speaks in a text protocol (`simkit.agents.commands`).
+
+After Yao et al., "ReAct: Synergizing Reasoning and Acting in Language Models" (ICLR 2023), in the form of the JOSH
+paper.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, ClassVar, cast
+
+from simkit.agents.answers import CUT_OFF, EMPTY, FILTERED, ModelAgent, call_id, told
+from simkit.agents.commands import Call, Command, Plan, Speech, Unreadable, parse
+from simkit.components import Act, Decision, StartAgent
+from simkit.messages import AssistantMessage, Message, ToolCall, ToolResult, ToolSpec, UserMessage, text_of
+from simkit.models.base import ChatRequest, ChatResponse
+
+GO_ON = "Your plan was noted. Go on with APICALL or SPEAK."
+UNHEARD = "(Your SPEAK stood beside an APICALL, so the customer did not hear it. SPEAK once you know what came back.)"
+
+
+class ReactAgent(ModelAgent):
+    """Plans, calls and speaks by commands in text.
+
+    The conversation keeps every reply as the model wrote it; what tools return comes as user messages that begin with
+    `APIRETURN`. A reply that calls does not speak, whatever else it holds. A reply that cannot be read does nothing:
+    the model is told why, and decides again.
+    """
+
+    name: ClassVar[str] = "react"
+    prompt_file: ClassVar[str] = "react-1.txt"
+    needed_places: ClassVar[tuple[str, ...]] = ("tools",)
+
+    def places(self, request: StartAgent) -> dict[str, str]:
+        """The world's rules, and its tools in words."""
+        return {"policy": request.policy, "tools": "\n".join(describe(tool) for tool in request.tools)}
+
+    def ask(self, request: Act) -> ChatRequest:
+        """The conversation alone."""
+        return self.base_request(request, _alternating(request.conversation.messages()))
+
+    def read(self, response: ChatResponse, request: Act) -> Decision:
+        """The reply's calls, or its speech, or what is wrong with it."""
+        message = response.message
+        if response.finish == "content_filter":
+            return told(message, FILTERED)
+        if not text_of(message).strip():
+            return told(message, EMPTY)
+        commands = parse(text_of(message))
+        if response.finish == "length":
+            commands = _complete(commands)
+        if isinstance(commands, Unreadable):
+            return told(message, f"ERROR: your reply was not understood: {commands.reason}")
+        return _decided(message, commands, request)
+
+
+def _complete(commands: tuple[Command, ...] | Unreadable) -> tuple[Command, ...] | Unreadable:
+    """What a reply that was cut off says for certain."""
+    whole = () if isinstance(commands, Unreadable) else tuple(c for c in commands if isinstance(c, Call) or c.whole)
+    acts = any(not isinstance(command, Plan) for command in whole)
+    return whole if acts else Unreadable(CUT_OFF.removeprefix("ERROR: "))
+
+
+def _decided(message: AssistantMessage, commands: tuple[Command, ...], request: Act) -> Decision:
+    calls = [command for command in commands if isinstance(command, Call)]
+    speech = "\n".join(command.text for command in commands if isinstance(command, Speech))
+    if calls:
+        return _calling(message, calls, request, unheard=bool(speech))
+    return Decision(message, say=speech) if speech else told(message, GO_ON)
+
+
+def _calling(message: AssistantMessage, calls: list[Call], request: Act, *, unheard: bool) -> Decision:
+    made = tuple(
+        ToolCall.of(call_id(request, index), call.name, json.dumps(call.parameters, ensure_ascii=False))
+        for index, call in enumerate(calls)
+    )
+
+    def observe(call: ToolCall, result: ToolResult) -> Message:
+        text = f"APIRETURN {result.text}"
+        return UserMessage.of(f"{text}\n{UNHEARD}" if unheard and call is made[-1] else text)
+
+    return Decision(message, calls=made, observe=observe)
+
+
+def _alternating(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Messages as every chat template takes them: no empty answers, and user messages in a row as one."""
+    sent: list[Message] = []
+    for message in messages:
+        if isinstance(message, AssistantMessage) and not text_of(message).strip():
+            continue
+        if sent and isinstance(message, UserMessage) and isinstance(sent[-1], UserMessage):
+            message = UserMessage.of(f"{text_of(sent.pop())}\n{text_of(message)}")
+        sent.append(message)
+    return tuple(sent)
+
+
+def describe(tool: ToolSpec) -> str:
+    """A tool in words: its purpose, and a line for each parameter."""
+    head = f"{tool.name}: {tool.function.description or 'no description'}"
+    required = (tool.function.parameters or {}).get("required")
+    needed = cast("list[str]", required) if isinstance(required, list) else []
+    return "\n".join([head, *(f"  - {line}" for line in _parameters(tool.properties, needed))])
+
+
+def _parameters(properties: dict[str, Any], needed: list[str]) -> Iterable[str]:
+    for name, schema in properties.items():
+        yield f"{name}{' (required)' if name in needed else ''}: {_schema(schema)}"
+
+
+def _schema(schema: Any) -> str:
+    """What a parameter takes: its description and values, and the schema itself where that does not say it all."""
+    if not isinstance(schema, dict):
+        return json.dumps(schema, ensure_ascii=False)
+    fields = cast("dict[str, Any]", schema)
+    kind, values = fields.get("type"), cast("list[Any]", fields.get("enum") or [])
+    if kind in (None, "object", "array") or fields.keys() - {"type", "description", "enum"}:
+        return json.dumps(fields, ensure_ascii=False)
+    said = [fields.get("description", "")]
+    said += [] if kind == "string" else [f"A JSON {kind}."]
+    said += [f"One of: {', '.join(str(value) for value in values)}."] if values else []
+    return " ".join(part for part in said if part) or "A text."

@@ -1,0 +1,28 @@
+"""How the user calls simkit: hints name the same program, so that they can be copied."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+NAME = "simkit"
+
+
+def program() -> str:
+    """`simkit`, or the path it was called by when it is not on the PATH, or `python -m simkit`, as a shell reads it."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.orig_argv[0])} -m {NAME}"
+    if called.name != NAME:
+        return NAME  # called from Python
+    found = shutil.which(NAME)
+    return NAME if found and Path(found).resolve() == called.resolve() else shlex.quote(str(called))
+
+
+def store_flag(store: Path) -> str:
+    """` --store PATH` if commands need it to find a store, else nothing."""
+    from simkit.settings import read_settings
+
+    return "" if read_settings().store.resolve() == store.resolve() else f" --store {shlex.quote(str(store))}"

@@ -1,0 +1,116 @@
+"""The agents that ask a model, in whole conversations on a real world with the real supervisors and store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simkit import Run
+from simkit.agents.commands import Call, Speech, render
+from simkit.agents.function_calling import FunctionCallingAgent
+from simkit.agents.react import ReactAgent
+from simkit.components import Agent
+from simkit.errors import UsageError
+from simkit.limits import Limits
+from simkit.messages import AssistantMessage, ToolCall
+from simkit.models import Answer, CallKey, ChatRequest, Sampling, ScriptedModel
+from simkit.supervisors.josh import BeamSearch, Josh
+from simkit.supervisors.rollout import Rollout
+from simkit.tasks import Task, World
+
+pytestmark = pytest.mark.anyio
+
+SEARCH = Josh(BeamSearch(beam=2), Limits(steps=12))
+
+
+class Knows:
+    """A model that was told the task: it makes the calls of the goals in the first turn, one a step, then talks.
+
+    With `slip`, its first answer is one nobody can act on, and only some branches go on to make the calls.
+    """
+
+    def __init__(self, tasks: tuple[Task, ...], *, react: bool, slip: bool = False) -> None:
+        self._goals = {task.id: [dict(goal.detail) for goal in task.goals] for task in tasks}
+        self._react, self._slip = react, slip
+
+    def script(self, request: ChatRequest, key: CallKey) -> Answer:
+        goals = self._goals[key.turn.task_id]
+        step = key.call - self._slip
+        if step < 0:
+            return "" if not self._react else "no command at all"
+        lucky = key.turn.path.endswith("L")
+        if key.turn.turn == 1 and step < len(goals) and lucky:
+            return self._call(goals[step], step)
+        return self._say("Anything else?")
+
+    def _call(self, goal: dict[str, Any], step: int) -> Answer:
+        name, parameters = str(goal["tool"]), dict(goal["parameters"])
+        if self._react:
+            return render([Call(name, parameters)])
+        return AssistantMessage.of(None, (ToolCall.of(f"random-{step}", name, parameters),))
+
+    def _say(self, text: str) -> Answer:
+        return render([Speech(text)]) if self._react else text
+
+
+def agent_of(kind: str, world: World, count: int, *, slip: bool = False, sampling: Sampling | None = None) -> Agent:
+    tasks = tuple(world.tasks("test")[:count])
+    model = ScriptedModel(Knows(tasks, react=kind == "react", slip=slip).script)
+    return ReactAgent(model, sampling) if kind == "react" else FunctionCallingAgent(model, sampling)
+
+
+KINDS = pytest.mark.parametrize("kind", ["function_calling", "react"])
+
+
+@KINDS
+async def test_a_tree_is_searched_and_harvested(kind: str, tmp_path: Path) -> None:
+    async with Run(store=tmp_path, seed=3) as run:
+        world = run.world("builtin")
+        cast = run.cast(world, agent=agent_of(kind, world, 2))
+        episodes = await run.play(SEARCH, cast, run.tasks(world, "test", 2))
+        sft = await run.query("FROM sft_examples SELECT messages")
+        kto = await run.query("FROM kto_examples SELECT label, count(*) GROUP BY ALL ORDER BY ALL")
+    assert [episode.reward for episode in episodes] == [1.0, 1.0]
+    assert len(sft.rows) == 2
+    assert {label for label, _ in kto.rows} == {False, True}
+    assert ("APIRETURN" in str(sft.rows)) is (kind == "react")
+
+
+@KINDS
+async def test_an_answer_nobody_can_act_on_is_recorded_and_never_harvested(kind: str, tmp_path: Path) -> None:
+    async with Run(store=tmp_path, seed=3) as run:
+        world = run.world("builtin")
+        cast = run.cast(world, agent=agent_of(kind, world, 1, slip=True))
+        (episode,) = await run.play(SEARCH, cast, run.tasks(world, "test", 1))
+        notes = await run.query(
+            "FROM messages SELECT DISTINCT role, heard WHERE author = 'tool' AND content LIKE 'ERROR: y%'"
+        )
+        examples = await run.query("FROM sft_examples SELECT count(*)")
+    assert episode.reward == 1.0
+    assert notes.rows == [("user", None)]
+    assert examples.rows == [(0,)]
+
+
+@KINDS
+async def test_one_seed_gives_one_record(kind: str, tmp_path: Path) -> None:
+    rows: list[object] = []
+    for folder in ("a", "b"):
+        async with Run(store=tmp_path / folder, seed=3) as run:
+            world = run.world("builtin")
+            await run.play(Rollout(), run.cast(world, agent=agent_of(kind, world, 2)), run.tasks(world, "test", 2))
+            found = await run.query(
+                "FROM messages SELECT message, heard ORDER BY episode_id[-10:], branch_id[-5:], seq"
+            )
+            rows.append(found.rows)
+    assert rows[0] == rows[1]
+
+
+@KINDS
+async def test_josh_refuses_an_agent_at_temperature_0(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="temperature"):
+        async with Run(store=tmp_path, seed=3) as run:
+            world = run.world("builtin")
+            cast = run.cast(world, agent=agent_of(kind, world, 1, sampling=Sampling(temperature=0)))
+            await run.play(SEARCH, cast, run.tasks(world, "test", 1))

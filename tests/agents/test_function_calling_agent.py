@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from acting import FIND, KEY, Asked, act, answered, conversation, note_of
+
+from simkit.agents.answers import CUT_OFF, EMPTY, FILTERED
+from simkit.agents.function_calling import FunctionCallingAgent
+from simkit.components import AgentStart, StartAgent
+from simkit.conversation import Entry
+from simkit.errors import ModelFault, UsageError
+from simkit.messages import AssistantMessage, ToolCall, ToolMessage
+from simkit.models import CallKey, ChatResponse, Sampling
+
+pytestmark = pytest.mark.anyio
+
+
+def refusing(text: str) -> AssistantMessage:
+    return AssistantMessage.model_validate({"role": "assistant", "content": None, "refusal": text})
+
+
+async def test_an_answer_in_words_ends_the_turn() -> None:
+    asked = Asked(answered("Which day?"))
+    decision = await FunctionCallingAgent(asked.model).act(act())
+    assert (decision.say, decision.calls) == ("Which day?", ())
+    assert decision.message == AssistantMessage.of("Which day?")
+    assert (decision.tokens, decision.cost) == (25, 0.25)
+
+
+async def test_the_model_gets_the_conversation_the_tools_and_the_seed_of_the_step() -> None:
+    asked = Asked("ok")
+    await FunctionCallingAgent(asked.model, Sampling(temperature=0.5)).act(act(step=2))
+    (request,) = asked.requests
+    assert asked.keys == [CallKey(KEY, "agent", 2)]
+    assert request.seed == KEY.seed("agent", 2)
+    assert request.tools == (FIND,)
+    assert request.messages == conversation().messages()
+    assert request.sampling == Sampling(temperature=0.5)
+
+
+async def test_parallel_calls_are_one_decision_and_text_beside_them_is_kept_unheard() -> None:
+    calls = (ToolCall.of("a", "find", {"day": "sunday"}), ToolCall.of("a", "find", {"day": "monday"}))
+    decision = await FunctionCallingAgent(Asked(answered("Let me look.", *calls)).model).act(act(step=1))
+    assert [(call.id, call.arguments) for call in decision.calls] == [
+        ("t03s01c00", '{"day": "sunday"}'),
+        ("t03s01c01", '{"day": "monday"}'),
+    ]
+    assert isinstance(decision.message, AssistantMessage)
+    assert decision.message.tool_calls == decision.calls
+    assert (decision.message.content, decision.say) == ("Let me look.", None)
+
+
+async def test_equal_calls_of_two_branches_are_equal_whatever_ids_the_provider_made_up() -> None:
+    made = [
+        await FunctionCallingAgent(Asked(answered(None, ToolCall.of(id, "find", {}))).model).act(act())
+        for id in ("call_8XyQ", "")
+    ]
+    assert made[0] == made[1]
+
+
+async def test_broken_arguments_are_called_as_written_and_sent_back_as_json() -> None:
+    broken = ToolCall.of("x", "find", '{"day": ')
+    decision = await FunctionCallingAgent(Asked(answered(None, broken)).model).act(act())
+    assert decision.calls[0].arguments == '{"day": '
+
+    asked = Asked("ok")
+    fine = ToolCall.of("y", "find", {"day": "sunday"})
+    history = [
+        Entry(AssistantMessage.of(None, (broken, fine)), "agent", 3),
+        Entry(ToolMessage.of("x", "ERROR"), "tool", 3),
+        Entry(ToolMessage.of("y", "[]"), "tool", 3),
+    ]
+    await FunctionCallingAgent(asked.model).act(act(*history, step=1))
+    sent = asked.requests[0].messages[2]
+    assert isinstance(sent, AssistantMessage)
+    assert sent.tool_calls is not None
+    assert sent.tool_calls[0].parse_arguments() == {"not_valid_json": '{"day": '}
+    assert sent.tool_calls[0].id == "x"
+    assert sent.tool_calls[1] == fine
+
+
+@pytest.mark.parametrize(
+    ("response", "note"),
+    [
+        (answered(None), EMPTY),
+        (answered("  \n"), EMPTY),
+        (answered("<think>hm</think>\n"), EMPTY),
+        (answered("The hotel is in the nor", finish="length"), CUT_OFF),
+        (answered("Some", finish="content_filter"), FILTERED),
+    ],
+)
+async def test_an_answer_nobody_can_act_on_is_kept_and_the_model_is_told(response: ChatResponse, note: str) -> None:
+    decision = await FunctionCallingAgent(Asked(response).model).act(act())
+    assert note_of(decision) == note
+    assert note.startswith("ERROR:"), "what keeps it out of the harvest"
+    assert decision.message == response.message
+    assert decision.tokens == 25
+
+
+async def test_calls_of_an_answer_that_was_cut_off_are_made() -> None:
+    response = answered(None, ToolCall.of("a", "find", '{"day": "su'), finish="length")
+    decision = await FunctionCallingAgent(Asked(response).model).act(act())
+    assert [call.arguments for call in decision.calls] == ['{"day": "su']
+
+
+async def test_reasoning_before_the_words_is_kept_and_not_heard() -> None:
+    decision = await FunctionCallingAgent(Asked("<think>a\nb</think>\n\nWhich day?").model).act(act())
+    assert decision.say == "Which day?"
+    assert decision.message == AssistantMessage.of("<think>a\nb</think>\n\nWhich day?")
+
+
+async def test_a_refusal_is_heard() -> None:
+    decision = await FunctionCallingAgent(Asked(refusing("I can't do that.")).model).act(act())
+    assert decision.say == "I can't do that."
+    assert decision.message == refusing("I can't do that.")
+
+
+async def test_what_endpoints_refuse_to_take_back_is_not_sent() -> None:
+    asked = Asked("ok")
+    history = [
+        Entry(AssistantMessage.of(None), "agent", 1),
+        Entry(refusing("No."), "agent", 2, heard="No."),
+        Entry(AssistantMessage.of(""), "agent", 3),
+    ]
+    await FunctionCallingAgent(asked.model).act(act(*history))
+    assert asked.requests[0].messages[2:] == (AssistantMessage.of("No."),)
+
+
+async def test_a_fault_of_the_model_passes_through() -> None:
+    with pytest.raises(ModelFault, match="down"):
+        await FunctionCallingAgent(Asked(ModelFault("down")).model).act(act())
+
+
+@pytest.mark.parametrize(("temperature", "deterministic"), [(0, True), (0.7, False), (None, False)])
+async def test_it_is_deterministic_at_temperature_0(temperature: float | None, deterministic: bool) -> None:
+    agent = FunctionCallingAgent(Asked("").model, Sampling(temperature=temperature))
+    assert agent.deterministic is deterministic
+
+
+async def test_the_prompt_ends_with_the_rules_of_the_world() -> None:
+    agent = FunctionCallingAgent(Asked("").model)
+    start = agent.start(StartAgent((FIND,), policy="Never on Sundays."))
+    assert start.system is not None
+    assert start.system.endswith("\n\nNever on Sundays.")
+    assert "{{" not in start.system
+    assert agent.prompt.name == "function-calling-1.txt"
+
+
+async def test_a_prompt_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text('Be brief. {"a": 1} {{policy}}')
+    agent = FunctionCallingAgent(Asked("").model, prompt=file)
+    assert agent.start(StartAgent((), policy="P")) == AgentStart('Be brief. {"a": 1} P')
+    file.write_text("{{polices}}")
+    with pytest.raises(UsageError, match=r"place \{\{polices\}\}.*policy"):
+        FunctionCallingAgent(Asked("").model, prompt=file).start(StartAgent(()))
+    with pytest.raises(UsageError, match="cannot be read"):
+        FunctionCallingAgent(Asked("").model, prompt=tmp_path / "none.txt")

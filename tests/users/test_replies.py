@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simkit.messages import AssistantMessage, ToolCall, UserMessage
+from simkit.models import ChatRequest, ChatResponse
+from simkit.users.replies import END_TOOL, GOODBYE, Ending, Reply, form_of
+
+ENDINGS: tuple[Ending, ...] = ("tool", "json", "line")
+
+
+def response(text: str | None = None, *calls: ToolCall) -> ChatResponse:
+    return ChatResponse.of(AssistantMessage.of(text, calls))
+
+
+def end(**arguments: str) -> ToolCall:
+    return ToolCall.of("c", "end_conversation", arguments)
+
+
+def read(ending: Ending, text: str | None = None, *calls: ToolCall, advice: bool = False) -> Reply | None:
+    return form_of(ending, advice=advice).read(response(text, *calls))
+
+
+def test_with_tools_a_call_hangs_up() -> None:
+    assert read("tool", "In the north.") == Reply("In the north.")
+    assert read("tool", "Thanks, bye.", end(message="ignored", reason="done")) == Reply("Thanks, bye.", end=True)
+    assert read("tool", None, end(message="Bye.", reason="gave_up")) == Reply("Bye.", end=True, reason="gave_up")
+
+
+def test_hanging_up_without_a_word_is_flagged() -> None:
+    assert read("tool", None, end()) == Reply(GOODBYE, end=True, flags=("silent_end",))
+    assert read("tool", "", ToolCall.of("c", "end_conversation", "{oops")) == read("tool", None, end())
+    assert read("line", "END_CONVERSATION") == Reply(GOODBYE, end=True, flags=("silent_end",))
+
+
+def test_a_tool_that_is_not_there_is_flagged() -> None:
+    assert read("tool", "Hm.", ToolCall.of("c", "search", {})) == Reply("Hm.", flags=("unknown_tool",))
+
+
+@pytest.mark.parametrize(
+    "token", ["END_CONVERSATION", "  END_CONVERSATION  ", "**END_CONVERSATION**", "[END_CONVERSATION]."]
+)
+def test_a_token_on_a_line_of_its_own_hangs_up(token: str) -> None:
+    assert read("line", f"Thanks.\nBye!\n\n{token}\nleft over") == Reply("Thanks.\nBye!", end=True)
+
+
+def test_a_token_in_a_sentence_hangs_nothing_up() -> None:
+    text = "Do I have to say END_CONVERSATION now?"
+    assert read("line", text) == Reply(text, flags=("stray_token",))
+
+
+def test_a_json_object_says_and_hangs_up() -> None:
+    assert read("json", '{"say": "Hi.", "end": false, "reason": ""}') == Reply("Hi.")
+    assert read("json", '```json\n{"say": "Bye.", "end": true, "reason": "gave_up"}\n```') == Reply(
+        "Bye.", end=True, reason="gave_up"
+    )
+
+
+@pytest.mark.parametrize("text", ["Hi.", "", "[]", '{"end": false}', '{"say": 3}', '{"say": "cut'])
+def test_json_that_says_nothing_is_no_reply(text: str) -> None:
+    assert read("json", text) is None
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_no_words_are_no_reply(ending: Ending) -> None:
+    assert read(ending, None) is None
+    assert read(ending, "<think>what now</think>") is None
+    withheld = ChatResponse(message=AssistantMessage.of("some"), finish="content_filter")
+    assert form_of(ending).read(withheld) is None
+
+
+def test_words_that_were_cut_off_are_said_and_flagged() -> None:
+    cut = ChatResponse(message=AssistantMessage.of("I need a hot"), finish="length")
+    assert form_of("line").read(cut) == Reply("I need a hot", flags=("cut_off",))
+
+
+@pytest.mark.parametrize(
+    ("ending", "text"),
+    [
+        ("tool", "ADVICE: Ask for\nthe area.\nSAY: Which area?"),
+        ("line", "**ADVICE:** Ask for\nthe area.\n\n**SAY:** Which area?"),
+        ("json", json.dumps({"advice": "Ask for\nthe area.", "say": "Which area?", "end": False, "reason": ""})),
+    ],
+)
+def test_advice_comes_first_and_is_not_said(ending: Ending, text: str) -> None:
+    reply = read(ending, text, advice=True)
+    assert reply is not None
+    assert (reply.text, reply.flags) == ("Which area?", ())
+    assert "Ask for\nthe area." in reply.advice
+
+
+def test_without_its_labels_all_of_an_answer_is_said_and_flagged() -> None:
+    assert read("line", "Which area?", advice=True) == Reply("Which area?", flags=("no_advice",))
+
+
+def test_what_each_form_asks_for() -> None:
+    plain = ChatRequest(messages=(UserMessage.of("Hi"),))
+    assert form_of("tool").ask(plain).tools == (END_TOOL,)
+    assert form_of("line").ask(plain) == plain
+    asked: Any = form_of("json", advice=True).ask(plain).response_format
+    schema = asked["json_schema"]["schema"]
+    assert schema["required"] == ["advice", "say", "end", "reason"]
+    assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("advice", [False, True])
+def test_the_prompt_says_how_to_hang_up(ending: Ending, advice: bool) -> None:
+    signal = {"tool": "end_conversation", "json": '"end"', "line": "END_CONVERSATION"}[ending]
+    wording = form_of(ending, advice=advice).wording
+    assert signal in wording
+    assert ("advice" in wording.lower()) is advice
+
+
+@settings(deadline=None)
+@given(st.sampled_from(ENDINGS), st.booleans(), st.text())
+def test_any_answer_is_a_reply_with_words_or_none(ending: Ending, advice: bool, text: str) -> None:
+    reply = form_of(ending, advice=advice).read(response(text))
+    assert reply is None or reply.text

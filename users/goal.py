@@ -1,0 +1,114 @@
+"""A user played by a model: it has the goal list, reveals it piece by piece, checks what it is told, and hangs up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+from simkit.components import Speak, User, UserTurn
+from simkit.conversation import Utterance
+from simkit.errors import UserFault
+from simkit.messages import AssistantMessage, Message, SystemMessage, UserMessage, text_of
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling
+from simkit.prompts import Prompt, read_prompt, shipped_prompt
+from simkit.tasks import Ontology, World
+from simkit.users.replies import Ending, Reply, form_of
+from simkit.users.selfcheck import Memory, SelfCheck
+
+CUE = "(You are connected to the agent. Begin.)"
+"""What the user's model is told when nobody has spoken yet; only it sees this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What the user's model has seen and written: its messages, how many utterances are in them, and the memory."""
+
+    messages: tuple[Message, ...]
+    heard: int = 0
+    memory: Memory = field(default_factory=Memory)
+
+    def hear(self, words: tuple[Utterance, ...]) -> Part:
+        """The part with the agent's latest words, which for this model are a user's."""
+        new = tuple(UserMessage.of(word.text) for word in words[self.heard :] if word.speaker == "agent")
+        return replace(self, messages=(*self.messages, *new), heard=len(words))
+
+
+class GoalUser(User):
+    """A customer who wants what `task.instructions` lists.
+
+    Its model sees the roles swapped: what the agent said aloud comes as user messages, the user's own words are the
+    assistant's. Each turn is checked by rules (`simkit.users.selfcheck`), and the doubts are recorded with it as flags.
+
+    To write another simulator on top, give it a prompt file and say what its places hold: see `PersonaUser`.
+
+    Attributes of the constructor:
+        model: plays the user.
+        world: its ontology is the vocabulary of the self-check; without one only the words are checked.
+        sampling: how the model picks its words.
+        prompt: path of a text file to use instead of the shipped prompt; it needs the place `{{goals}}`.
+        ending: the signal that hangs up: `tool` (a tool call), `json` (a field of a JSON object) or `line` (a token on
+            a line of its own, for models that can do neither).
+        attempts: answers asked for until one holds words; then the user is at fault.
+    """
+
+    name: ClassVar[str] = "goal"
+    prompt_file: ClassVar[str] = "goal-1.txt"
+    advised: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        model: ChatModel,
+        world: World | None = None,
+        sampling: Sampling | None = None,
+        prompt: Path | None = None,
+        ending: Ending = "tool",
+        attempts: int = 3,
+    ) -> None:
+        self._model = model
+        self._sampling = sampling or Sampling()
+        self._prompt = read_prompt(prompt, ("goals",)) if prompt else shipped_prompt("simkit.users", self.prompt_file)
+        self._form = form_of(ending, advice=self.advised)
+        self._attempts = attempts
+        self._check = SelfCheck(world.ontology if world else Ontology(()))
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt it starts from."""
+        return self._prompt
+
+    def places(self, request: Speak) -> dict[str, str]:
+        """What the places of the prompt hold."""
+        return {"goals": request.task.instructions, "ending": self._form.wording}
+
+    async def speak(self, request: Speak) -> UserTurn:
+        """The next utterance, with the self-check's doubts as flags.
+
+        Raises:
+            ModelFault: the model has no answer.
+            UserFault: none of its answers held words.
+        """
+        heard = request.conversation.heard()
+        part = (request.state if isinstance(request.state, Part) else self._open(request, heard)).hear(heard)
+        reply, response = await self._reply(part, request)
+        flags, memory = self._check.check(request.task, heard, reply, part.memory)
+        own = AssistantMessage.of(text_of(response.message))
+        state = Part((*part.messages, own), part.heard, memory)
+        return UserTurn(reply.text, end=reply.end, state=state, flags=flags)
+
+    def _open(self, request: Speak, heard: tuple[Utterance, ...]) -> Part:
+        system = SystemMessage.of(self._prompt.fill(**self.places(request)))
+        return Part((system,) if heard else (system, UserMessage.of(CUE)))
+
+    async def _reply(self, part: Part, request: Speak) -> tuple[Reply, ChatResponse]:
+        for attempt in range(self._attempts):
+            key = CallKey(request.key, "user", attempt)
+            asked = ChatRequest(messages=part.messages, sampling=self._sampling, seed=key.seed)
+            response = await self._model.complete(self._form.ask(asked), key)
+            reply = self._form.read(response)
+            if reply is not None:
+                return reply, response
+        raise UserFault(
+            f"the user `{self.name}`, played by {self._model.name}, gave {self._attempts} answers without words to"
+            " say (empty, withheld or not in the form asked for); choose another model, or another `ending`"
+        )

@@ -1,0 +1,44 @@
+"""A user that follows the human conversation its task was made from.
+
+The guide of Lattimer et al., "Sparse Rewards Can Self-Train Dialogue Agents" (Findings of ACL 2025, appendix): in one
+call the model advises itself, with the human's conversation before its eyes, and speaks.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from simkit.components import Speak
+from simkit.errors import UserFault
+from simkit.tasks import Task
+from simkit.users.goal import GoalUser
+
+
+class GuideUser(GoalUser):
+    """A goal user that stays close to `task.reference`; its advice to itself is heard by nobody.
+
+    The advice stays before the model's eyes in the turns that follow. An answer without it is said as a whole, and
+    flagged `no_advice`.
+    """
+
+    name: ClassVar[str] = "guide"
+    prompt_file: ClassVar[str] = "guide-1.txt"
+    advised: ClassVar[bool] = True
+
+    def places(self, request: Speak) -> dict[str, str]:
+        """The goal list and the human's conversation.
+
+        Raises:
+            UserFault: the task has none.
+        """
+        return {**super().places(request), "dialogue": _dialogue(request.task)}
+
+
+def _dialogue(task: Task) -> str:
+    if not task.reference:
+        raise UserFault(
+            f"task {task.id} of {task.world} was not made from a recorded conversation; choose the user `goal`, or a"
+            " world whose tasks were (toolwoz)"
+        )
+    names = {"user": "Customer", "agent": "Agent"}
+    return "\n".join(f"{names[word.speaker]}: {word.text}" for word in task.reference)

@@ -1,0 +1,57 @@
+"""A goal user with a temperament and a way of writing: what a new simulator takes when it is built on `GoalUser`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from simkit.components import Speak
+from simkit.ids import derive_seed
+from simkit.models.base import ChatModel, Sampling
+from simkit.tasks import World
+from simkit.users.goal import GoalUser
+from simkit.users.replies import Ending
+
+TEMPERAMENTS = (
+    "You are in a hurry and short of patience; you want answers, not small talk.",
+    "You are friendly and chatty, and mention what the trip is about before you come to the point.",
+    "You are unsure of yourself, and ask whether you understood rightly before you agree to anything.",
+    "You are exact and a little suspicious; you have been given wrong information before.",
+)
+STYLES = (
+    "all in lower case, hardly any punctuation, a few words at a time.",
+    "in complete, polite sentences.",
+    "like somebody typing on a phone: short, with abbreviations and now and then a typing slip, never in a value.",
+)
+
+
+class PersonaUser(GoalUser):
+    """A goal user who is somebody.
+
+    Attributes of the constructor, besides those of `GoalUser`:
+        temperament, style: who the user is and how it writes, in words to the model (`you are ...`). What is left empty
+            is drawn for each episode: the same for all its branches, and the same again in a rerun.
+    """
+
+    name: ClassVar[str] = "persona"
+    prompt_file: ClassVar[str] = "persona-1.txt"
+
+    def __init__(
+        self,
+        model: ChatModel,
+        world: World | None = None,
+        sampling: Sampling | None = None,
+        ending: Ending = "tool",
+        temperament: str = "",
+        style: str = "",
+    ) -> None:
+        super().__init__(model, world, sampling, ending=ending)
+        self._temperaments = (temperament,) if temperament else TEMPERAMENTS
+        self._styles = (style,) if style else STYLES
+
+    def places(self, request: Speak) -> dict[str, str]:
+        """The goal list, and who has it."""
+        key = request.key
+        seed = derive_seed(key.run_seed, key.task_id, key.trial, "persona")
+        who = self._temperaments[seed % len(self._temperaments)]
+        how = self._styles[seed // len(self._temperaments) % len(self._styles)]
+        return {**super().places(request), "temperament": who, "style": how}

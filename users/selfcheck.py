@@ -1,0 +1,194 @@
+"""Rules by which a simulated user doubts its own turns: up to a third of the failures in such benchmarks are its own.
+
+A turn is compared with the goal list and with what was said before. Three doubts concern the goal. They are raised only
+where the rules are sure of what was said, and need a world with an ontology and a task with an agenda:
+
+- `unknown_value: south`: a value that is neither in the list nor was brought up by the agent;
+- `contradiction: hotel area north, now south`: the user had said what it wants, and now says something else;
+- `ended_early: train day`: the user left as if all was done, and this was never spoken of.
+
+Two concern the words alone: `as_agent` (it talks as if it were the agent) and `repeated` (it says the very same again).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from simkit.conversation import Utterance
+from simkit.language import Mention, Reader, Sentence, read_time, slots_of, values_in, words_of
+from simkit.tasks import Domain, Ontology, Slot, Task, Wish
+from simkit.users.replies import Reply
+
+_AS_AGENT = re.compile(
+    r"\b(how (can|may) i (help|assist) you|is there anything else i can (help|do)|i have booked (it|that|this) for you"
+    r"|your (booking )?reference (number )?is)\b",
+    re.IGNORECASE,
+)
+_BOOKING_WORDS = frozenset(
+    ["book", "booked", "booking", "reserve", "reserved", "reservation", "table", "room", "ticket", "tickets", "seat"]
+)
+_PROBING = frozenset(["it", "they", "that", "there", "those", "its"])
+_DIGITS = frozenset("0123456789")
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the rules keep: values told as (domain, slot, value), the last words, the domain being spoken of.
+
+    `wanted` holds the values of the task's wishes, brought into one spelling at the first turn.
+    """
+
+    told: frozenset[tuple[str, str, str]] = frozenset()
+    last: str = ""
+    domain: str = ""
+    wanted: frozenset[str] | None = None
+
+
+class SelfCheck:
+    """The rules, in the vocabulary of an ontology; with an empty one, only those about the words alone."""
+
+    def __init__(self, ontology: Ontology) -> None:
+        self._domains = {domain.name: domain for domain in ontology.domains}
+        self._reader = Reader(ontology)
+
+    def check(
+        self, task: Task, heard: Sequence[Utterance], reply: Reply, memory: Memory
+    ) -> tuple[tuple[str, ...], Memory]:
+        """The doubts about a reply to what was heard, and what to remember for the next one."""
+        flags = [*reply.flags]
+        if _AS_AGENT.search(reply.text):
+            flags.append("as_agent")
+        if memory.last and reply.text == memory.last:
+            flags.append("repeated")
+        if task.agenda and self._domains:
+            wanted = _wanted(task) if memory.wanted is None else memory.wanted
+            memory = replace(memory, wanted=wanted)
+            turn = _Turn(task, heard, self._domains, wanted)
+            for sentence in self._reader.read(reply.text):
+                memory = turn.hear(sentence, memory)
+            flags += turn.flags
+            if reply.end and reply.reason == "done":
+                flags += turn.left_open(reply.text)
+        return tuple(dict.fromkeys(flags)), replace(memory, last=reply.text)
+
+
+class _Turn:
+    """One reply being checked."""
+
+    def __init__(
+        self, task: Task, heard: Sequence[Utterance], domains: dict[str, Domain], wanted: frozenset[str]
+    ) -> None:
+        self._task, self._heard, self._domains, self._wanted = task, heard, domains, wanted
+        self._wishes = {wish.domain: wish for wish in task.agenda}
+        self._background = ""
+        self.flags: list[str] = []
+
+    def hear(self, sentence: Sentence, memory: Memory) -> Memory:
+        """Read one sentence; the memory after it."""
+        named = [name for name in self._domains if any(mention.of("noun", name) for mention in sentence.mentions)]
+        if len(named) == 1:
+            memory = replace(memory, domain=named[0])
+        if sentence.indifferent or (sentence.question and sentence.has(_PROBING)):
+            return memory  # "is it in the south?" says nothing about what is wanted
+        for mention in sentence.mentions:
+            if unknown := self._unknown(mention):
+                self.flags.append(f"unknown_value: {unknown}")
+        return memory if len(named) > 1 else self._tell(sentence, memory)
+
+    def _unknown(self, mention: Mention) -> str:
+        """The value of a mention that can only be a value, and that nobody has brought up."""
+        if mention.kind == "time":
+            return "" if self._known(mention.text) else _plain(mention.text)
+        if mention.kind != "term" or any(meaning.kind != "value" for meaning in mention.meanings):
+            return ""
+        values = [meaning.value for meaning in mention.meanings]
+        if any(value.startswith("the ") and value.count(" ") == 1 for value in values):
+            return ""  # there are restaurants called `the place`
+        return "" if any(self._known(value) for value in values) else values[0]
+
+    def _tell(self, sentence: Sentence, memory: Memory) -> Memory:
+        domain, wish = self._domains.get(memory.domain), self._wishes.get(memory.domain)
+        if domain is None or wish is None:
+            return memory
+        kinds = {slot.name: slot.kind for slot in slots_of(domain)}
+        wanted = {**wish.inform, **wish.book}
+        found: list[tuple[str, str, str]] = []
+        for slot, value in values_in(sentence, domain).items():
+            if kinds[slot] == "number" and not self._known(value):
+                self.flags.append(f"unknown_value: {value} {slot}")
+            told = (domain.name, slot, _plain(value))
+            if slot in wanted and kinds[slot] in ("category", "day", "time", "number"):
+                self._compare(told, _plain(wanted[slot]), memory)
+            found.append(told)
+        return replace(memory, told=memory.told.union(found)) if found else memory
+
+    def _compare(self, told: tuple[str, str, str], wanted: str, memory: Memory) -> None:
+        """A wish that was told, and now a value that no wish has: a value of another wish may be for that one."""
+        domain, slot, value = told
+        if value not in self._wanted and (domain, slot, wanted) in memory.told and not self._offered(value):
+            self.flags.append(f"contradiction: {domain} {slot} {wanted}, now {value}")
+
+    def _known(self, value: str) -> bool:
+        return _plain(value) in self._wanted or _holds(self._known_text(), _plain(value))
+
+    def _offered(self, value: str) -> bool:
+        return _holds(_text(word.text for word in self._heard if word.speaker == "agent"), value)
+
+    def _known_text(self) -> str:
+        """The list and what the agent said, as words; put together only when a value is in doubt."""
+        if not self._background:
+            said = (word.text for word in self._heard if word.speaker == "agent")
+            self._background = _text((self._task.instructions, *said))
+        return self._background
+
+    def left_open(self, last: str) -> Iterable[str]:
+        """The wishes nobody spoke of, slot by slot."""
+        said = _text((*(word.text for word in self._heard), last))
+        for wish in self._task.agenda:
+            domain = self._domains.get(wish.domain)
+            if domain is not None and (missing := _missing(wish, domain, said)):
+                yield f"ended_early: {wish.domain} {', '.join(missing)}"
+
+
+def _wanted(task: Task) -> frozenset[str]:
+    return frozenset(_plain(value) for wish in task.agenda for value in (*wish.inform.values(), *wish.book.values()))
+
+
+def _missing(wish: Wish, domain: Domain, said: str) -> list[str]:
+    slots = {slot.name: slot for slot in slots_of(domain)}
+    wanted = {**wish.inform, **wish.book}
+    open_slots = [name for name, value in wanted.items() if not _spoken_of(slots.get(name), value, said)]
+    if wish.book and not _BOOKING_WORDS.intersection(said.split()):
+        return [*open_slots, "booking"]
+    return open_slots
+
+
+def _spoken_of(slot: Slot | None, value: str, said: str) -> bool:
+    if slot is not None and slot.kind == "flag":
+        return any(_holds(said, _plain(phrase)) for phrase in (slot.name, *slot.phrases))
+    if slot is not None and slot.kind == "number" and value in ("0", "1"):
+        return True  # "a table for me", "just tonight": one is seldom said
+    spelled = _NUMBERS[int(value)] if value.isdecimal() and int(value) < len(_NUMBERS) else value
+    return _holds(said, _plain(value)) or _holds(said, _plain(spelled))
+
+
+def _plain(text: str) -> str:
+    """The words of a text in one spelling, times as `09:15`."""
+    return " ".join(_clock(word) if word[0] in _DIGITS else word for word in words_of(text))
+
+
+def _clock(word: str) -> str:
+    time = read_time(word) if ":" in word or word.endswith("m") else None
+    return word if time is None else time.zfill(5)
+
+
+def _text(parts: Iterable[str]) -> str:
+    return f" {' '.join(_plain(part) for part in parts)} "
+
+
+def _holds(text: str, phrase: str) -> bool:
+    """Whether a text holds a phrase from the start of a word on: `museum` is in `museums`."""
+    return f" {phrase}" in text
