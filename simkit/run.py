@@ -254,10 +254,16 @@ class Run:
         return summarise(self.tally.episodes, **extra)
 
     async def query(self, sql: str, *parameters: Any) -> QueryResult:
-        """Ask the store, with everything this run has recorded so far."""
+        """Ask the store, with everything this run has recorded so far.
+
+        Somebody who keeps the database open cannot fail a run: then the rows are of this run alone, and a note says so.
+
+        Raises:
+            UsageError: the SQL is wrong.
+            StoreError: the store cannot be read or written.
+        """
         await self._entered(self._journal).commit()
-        await anyio.to_thread.run_sync(self.store.load)
-        return await anyio.to_thread.run_sync(self.store.query, sql, parameters)
+        return await anyio.to_thread.run_sync(_ask, self.store, self.id, sql, parameters)
 
     def stop(self) -> None:
         """End the run now, as Ctrl-C does: what is recorded stays, the status becomes `interrupted`."""
@@ -453,6 +459,16 @@ def _load_if_free(store: Store) -> None:
         store.load()
     except StoreBusy:
         return  # somebody reads the database; the next command loads the rest
+
+
+def _ask(store: Store, run_id: str, sql: str, parameters: tuple[Any, ...]) -> QueryResult:
+    from simkit.store.aside import query_aside
+
+    try:
+        store.load()
+        return store.query(sql, parameters)
+    except StoreBusy:
+        return query_aside(store, run_id, sql, parameters)
 
 
 def _version() -> str:

@@ -52,9 +52,9 @@ def execute(run: Run, recipe: Recipe, common: CommonFlags, values: Mapping[str, 
         try:
             result = anyio.run(_play, recipe, run, values)
         except RunStopped:
-            print_report(_report(run, None, common), as_json=common.json, quiet=common.quiet)
+            print_report(_report(run, None), as_json=common.json, quiet=common.quiet)
             raise
-        print_report(_report(run, result, common), as_json=common.json, quiet=common.quiet)
+        print_report(_report(run, result), as_json=common.json, quiet=common.quiet)
     if run.status == "interrupted":
         raise typer.Exit(INTERRUPTED)
     if run.problem:
@@ -132,7 +132,7 @@ async def _never() -> AsyncIterator[signal.Signals]:
     yield signal.SIGINT
 
 
-def _report(run: Run, result: object, common: CommonFlags) -> Report:
+def _report(run: Run, result: object) -> Report:
     match result:
         case Summary():
             summary = result
@@ -149,7 +149,6 @@ def _report(run: Run, result: object, common: CommonFlags) -> Report:
         store=run.store.path,
         seconds=run.tally.seconds,
         summary=summary,
-        default_store=common.store is None,
     )
 
 
