@@ -266,9 +266,9 @@ def check_unchanged(run_id: str, was: Mapping[str, Any], now: Mapping[str, Any])
     ]
     told += _changed_files(was.get(FILES) or {}, now.get(FILES) or {})
     if bounded(was) != bounded(now):
-        had, has = ("had", "has none") if bounded(was) else ("had none", "has")
+        had, has = ("had", "none") if bounded(was) else ("had no", "one")
         told.append(
-            f"it {had} a budget of tokens or money and now {has}: requests under one bound their reply, so no answer "
+            f"it {had} budget of tokens or money and now there is {has}; requests under one bound their reply, so no answer "
             "would be found again (another amount is fine, and so is --max-wall)"
         )
     if told:

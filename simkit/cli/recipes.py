@@ -91,7 +91,7 @@ COMMON: Flags = {
     "otel": (
         bool,
         False,
-        typer.Option("--otel", help="Send OpenTelemetry spans and metrics (simkit[otel]; OTEL_* say where)."),
+        typer.Option("--otel", help="Send OpenTelemetry spans and metrics (the extra `otel`; OTEL_* say where)."),
     ),
     "replay": (
         str | None,
