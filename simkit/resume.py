@@ -268,8 +268,8 @@ def check_unchanged(run_id: str, was: Mapping[str, Any], now: Mapping[str, Any])
     if bounded(was) != bounded(now):
         had, has = ("had", "none") if bounded(was) else ("had no", "one")
         told.append(
-            f"it {had} budget of tokens or money and now there is {has}; requests under one bound their reply, so no answer "
-            "would be found again (another amount is fine, and so is --max-wall)"
+            f"it {had} budget of tokens or money and now there is {has}; requests under one bound their reply, so no "
+            "answer would be found again (another amount is fine, and so is --max-wall)"
         )
     if told:
         raise _changed(run_id, told)
