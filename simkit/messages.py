@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
@@ -26,7 +26,10 @@ class _Wire(BaseModel):
 
     __slots__ = ("_digest", "_json")  # what `to_json` and `digest` keep; not part of the value, of copies or of pickles
 
-    if not TYPE_CHECKING:  # a type checker would take it for a field
+    if TYPE_CHECKING:
+        _digest: ClassVar[bytes]
+        _json: ClassVar[bytes]
+    else:  # a type checker would take it for a field
         # Unknown fields must be JSON, and are copied while being checked: nobody else holds what a frozen value holds.
         __pydantic_extra__: dict[str, JsonValue]
 
@@ -37,7 +40,7 @@ class _Wire(BaseModel):
     def to_json(self) -> bytes:
         """This value as JSON text in the OpenAI chat format; written once, then remembered."""
         try:
-            return cast("bytes", self._json)
+            return self._json
         except AttributeError:
             data = _json_of(self)
             object.__setattr__(self, "_json", data)
@@ -46,7 +49,7 @@ class _Wire(BaseModel):
     def digest(self) -> bytes:
         """16 bytes that are equal when `to_json` is; computed once, then remembered."""
         try:
-            return cast("bytes", self._digest)
+            return self._digest
         except AttributeError:
             digest = blake2b(self.to_json(), digest_size=16).digest()
             object.__setattr__(self, "_digest", digest)
