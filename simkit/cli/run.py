@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -19,6 +19,9 @@ from simkit.cli.failure import readable_bugs
 from simkit.cli.progress import progress_for
 from simkit.cli.report import Report, print_report
 from simkit.engine import FaultPolicy, is_faulted
+from simkit.errors import RunStopped
+from simkit.models.choices import ModelChoices
+from simkit.observe import Tap
 from simkit.recipe import Recipe
 from simkit.run import Run
 from simkit.summary import Summary
@@ -39,13 +42,19 @@ class CommonFlags:
     max_faults: float
     json: bool
     quiet: bool
+    otel: bool = False
+    replay: str | None = None
+    models: ModelChoices = field(default_factory=ModelChoices)
 
 
-def execute(recipe: Recipe, common: CommonFlags, values: Mapping[str, Any]) -> None:
+def execute(run: Run, recipe: Recipe, common: CommonFlags, values: Mapping[str, Any]) -> None:
     """Run a recipe to its end and exit with its code."""
     with readable_bugs():
-        run = open_run(recipe, common, values)
-        result = anyio.run(_play, recipe, run, values)
+        try:
+            result = anyio.run(_play, recipe, run, values)
+        except RunStopped:
+            print_report(_report(run, None), as_json=common.json, quiet=common.quiet)
+            raise
         print_report(_report(run, result), as_json=common.json, quiet=common.quiet)
     if run.status == "interrupted":
         raise typer.Exit(INTERRUPTED)
@@ -54,18 +63,39 @@ def execute(recipe: Recipe, common: CommonFlags, values: Mapping[str, Any]) -> N
         raise typer.Exit(1)
 
 
-def open_run(recipe: Recipe, common: CommonFlags, values: Mapping[str, Any]) -> Run:
-    """The run that these flags ask for, not yet entered."""
-    return Run(
-        store=common.store,
-        name=common.name,
-        recipe=recipe.name,
-        seed=common.seed,
-        concurrency=common.concurrency,
-        policy=FaultPolicy(fail_fast=common.fail_fast, max_share=common.max_faults),
-        config={name: _plain(value) for name, value in values.items()},
-        progress=None if common.quiet else progress_for(sys.stderr),
-    )
+def open_run(
+    recipe: Recipe, target: str, common: CommonFlags, values: Mapping[str, Any], *, resume: str | None = None
+) -> Run:
+    """The run that these flags ask for, not yet entered; `target` is how the user named the recipe.
+
+    Raises:
+        UsageError: a flag cannot be used, or a run to be resumed was configured otherwise.
+    """
+    with readable_bugs():
+        policy = FaultPolicy(fail_fast=common.fail_fast, max_share=common.max_faults)
+        config = {name: _plain(value) for name, value in values.items()}
+        return Run(
+            store=common.store,
+            name=common.name,
+            recipe=recipe.name,
+            seed=common.seed,
+            concurrency=common.concurrency,
+            policy=policy,
+            config={"target": target, **config, "fail_fast": common.fail_fast, "max_faults": common.max_faults},
+            progress=None if common.quiet else progress_for(sys.stderr),
+            models=common.models,
+            replay=common.replay,
+            resume=resume,
+            taps=_taps(common),
+        )
+
+
+def _taps(common: CommonFlags) -> tuple[Tap, ...]:
+    if not common.otel:
+        return ()
+    from simkit.telemetry import Telemetry
+
+    return (Telemetry.from_environment(),)
 
 
 async def _play(recipe: Recipe, run: Run, values: Mapping[str, Any]) -> object:
