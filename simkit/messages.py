@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
@@ -20,13 +20,18 @@ from simkit.errors import InvalidArguments
 
 JsonObject: TypeAlias = Mapping[str, Any]
 
+_JSON = json.JSONEncoder(ensure_ascii=False)
+
 
 class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="null")
 
     __slots__ = ("_digest", "_json")  # what `to_json` and `digest` keep; not part of the value, of copies or of pickles
 
-    if not TYPE_CHECKING:  # a type checker would take it for a field
+    if TYPE_CHECKING:
+        _digest: ClassVar[bytes]
+        _json: ClassVar[bytes]
+    else:  # a type checker would take it for a field
         # Unknown fields must be JSON, and are copied while being checked: nobody else holds what a frozen value holds.
         __pydantic_extra__: dict[str, JsonValue]
 
@@ -37,7 +42,7 @@ class _Wire(BaseModel):
     def to_json(self) -> bytes:
         """This value as JSON text in the OpenAI chat format; written once, then remembered."""
         try:
-            return cast("bytes", self._json)
+            return self._json
         except AttributeError:
             data = _json_of(self)
             object.__setattr__(self, "_json", data)
@@ -46,7 +51,7 @@ class _Wire(BaseModel):
     def digest(self) -> bytes:
         """16 bytes that are equal when `to_json` is; computed once, then remembered."""
         try:
-            return cast("bytes", self._digest)
+            return self._digest
         except AttributeError:
             digest = blake2b(self.to_json(), digest_size=16).digest()
             object.__setattr__(self, "_digest", digest)
@@ -87,7 +92,7 @@ class ToolCall(_Wire):
     @classmethod
     def of(cls, id: str, name: str, arguments: JsonObject | str) -> ToolCall:
         """A call from its parts; arguments given as a mapping are written as JSON."""
-        text = arguments if isinstance(arguments, str) else json.dumps(dict(arguments), ensure_ascii=False)
+        text = arguments if isinstance(arguments, str) else _JSON.encode(dict(arguments))
         return cls(id=id, type="function", function=FunctionCall(name=name, arguments=text))
 
     @property
@@ -258,4 +263,4 @@ class ToolResult(BaseModel):
     @property
     def text(self) -> str:
         """The value as the agent reads it: a string as it is, anything else as JSON."""
-        return self.value if isinstance(self.value, str) else json.dumps(self.value, ensure_ascii=False)
+        return self.value if isinstance(self.value, str) else _JSON.encode(self.value)

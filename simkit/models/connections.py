@@ -28,10 +28,6 @@ class HttpLimits:
     body: int = BODY_LIMIT
 
 
-class _Stale(Exception):
-    """A kept connection had been closed by the server before it saw the request."""
-
-
 class Connection(asyncio.Protocol):
     """One connection, carrying one request at a time."""
 
@@ -107,10 +103,8 @@ class Connection(asyncio.Protocol):
             answer.set_exception(self._cut_off(error))
 
     def _cut_off(self, error: CutOff) -> Exception:
-        if error.empty and self._used:
-            return _Stale()
-        if error.empty:
-            return Unreachable(f"{self._pool.origin}: {error}")
+        if error.empty:  # a kept connection was probably closed for its age just now: no reason to wait
+            return Unreachable(f"{self._pool.origin}: {error}", retry_after=0.0 if self._used else None)
         return MalformedReply(f"{self._pool.origin}: {error}")
 
     def _finish(self, answer: asyncio.Future[HttpReply], reply: HttpReply) -> None:
@@ -164,21 +158,13 @@ class ConnectionPool:
     async def post(self, body: bytes) -> HttpReply:
         """The endpoint's reply to a body of JSON.
 
-        A kept connection that turns out to have been closed by the server is replaced once, silently: the server had
-        not seen the request.
-
         Raises:
             Unreachable: no connection, or it was closed without an answer.
             ModelTimeout: no whole answer in time.
             MalformedReply: the answer is not HTTP, is too large, or was cut off.
         """
         data = b"%s%d\r\n\r\n%s" % (self._head, len(body), body)
-        if self._idle:
-            try:
-                return await self._idle.pop().exchange(data, self._limits)
-            except _Stale:
-                pass
-        connection = await self._connect()
+        connection = self._idle.pop() if self._idle else await self._connect()
         return await connection.exchange(data, self._limits)
 
     def keep(self, connection: Connection) -> None:

@@ -49,11 +49,11 @@ def whole_request(request: ChatRequest, model: str) -> JsonObject:
 
 
 def request_digest(request: ChatRequest, model: str) -> JsonObject:
-    """The request in few bytes: 8 hex digits for each message and tool, and its settings as they are."""
+    """The request in few bytes: 8 hex digits for each message and each tool, and its settings as they are."""
     kept = {
         "model": model,
-        "messages": [message.digest()[:4].hex() for message in request.messages],
-        "tools": [tool.digest()[:4].hex() for tool in request.tools],
+        "messages": b"".join([message.digest()[:4] for message in request.messages]).hex(),
+        "tools": b"".join([tool.digest()[:4] for tool in request.tools]).hex(),
         "settings": request.settings(),
     }
     return {"digest": kept}
@@ -84,8 +84,8 @@ def _digest_of(recorded: JsonObject) -> JsonObject:
     settings = {key: value for key, value in recorded.items() if key not in ("model", "messages", "tools")}
     return {
         "model": recorded.get("model"),
-        "messages": [parse_message(each).digest()[:4].hex() for each in recorded["messages"]],
-        "tools": [ToolSpec.model_validate(each).digest()[:4].hex() for each in recorded.get("tools", ())],
+        "messages": "".join(parse_message(each).digest()[:4].hex() for each in recorded["messages"]),
+        "tools": "".join(ToolSpec.model_validate(each).digest()[:4].hex() for each in recorded.get("tools", ())),
         "settings": settings,
     }
 
@@ -98,8 +98,8 @@ def _settings_difference(old: JsonObject, new: JsonObject) -> str:
     return ""
 
 
-def _list_difference(noun: str, old: list[str], new: list[str]) -> str:
-    for index, (before, after) in enumerate(zip(old, new, strict=False)):
-        if before != after:
-            return f"{noun} {index} (counted from 0) is another one"
-    return "" if len(old) == len(new) else f"there were {len(old)} {noun}s and are {len(new)}"
+def _list_difference(noun: str, old: str, new: str) -> str:
+    for start in range(0, min(len(old), len(new)), 8):
+        if old[start : start + 8] != new[start : start + 8]:
+            return f"{noun} {start // 8} (counted from 0) is another one"
+    return "" if len(old) == len(new) else f"there were {len(old) // 8} {noun}s and are {len(new) // 8}"

@@ -31,6 +31,7 @@ import orjson
 
 from simkit.errors import UsageError
 from simkit.loading import find_object
+from simkit.loops import fast_loop
 from simkit.testing.behaviour import Behaviour, FaultName, Faults, Reply, Stats
 
 HOST = "127.0.0.1"
@@ -364,15 +365,6 @@ async def listening(desk: _Desk, port: int) -> AsyncGenerator[int]:
             connection.abort()
         await server.wait_closed()
         await asyncio.sleep(0)
-
-
-def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The factory of uvloop's event loops where it is installed, None for asyncio's own."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _arguments() -> argparse.ArgumentParser:

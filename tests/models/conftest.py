@@ -1,6 +1,18 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples every time, and no clock: a slow machine is no failure.
+settings.register_profile(
+    "models",
+    max_examples=60,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("models")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import anyio
+import pytest
+from anyio import wait_all_tasks_blocked
+from players_models import HELLO, Played, Timeline, key, said
+
+from simkit.errors import AgentFault, BadRequest, BudgetExhausted, LimitHit, ModelTimeout, UsageError, boundary
+from simkit.messages import UserMessage
+from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling, Usage
+from simkit.models.budget import REPLY_TOKENS, Allowance, Allowances, Amount, Budget, BudgetedModel, reply_bound
+from simkit.models.prices import Price
+
+pytestmark = pytest.mark.anyio
+
+PRICE = Price(input=10.0, output=30.0)
+SHORT = replace(HELLO, sampling=Sampling(max_tokens=100))
+
+
+def budget(*, wall: float | None = None, line: Timeline | None = None, **scopes: Allowance) -> Budget:
+    return Budget(Allowances(wall_seconds=wall, **scopes), clock=(line or Timeline()).clock)
+
+
+def spending(tokens: int) -> Played:
+    return Played(lambda _: said(usage=Usage(tokens - 10, 10)))
+
+
+async def test_what_was_used_replaces_what_was_reserved() -> None:
+    account = budget(run=Allowance(tokens=10_000, cost=1.0))
+    await BudgetedModel(spending(60), account, PRICE).complete(SHORT, key())
+    assert (account.spent.tokens, account.spent.cost) == (60, pytest.approx(50 * 10e-6 + 10 * 30e-6))
+    assert account.held == Amount()
+
+
+@dataclass
+class Greedy:
+    """Bills everything a call may cost, after letting everybody else in."""
+
+    name: str = "greedy"
+    billed: float = 0.0
+    at_once: int = 0
+    most_at_once: int = 0
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await wait_all_tasks_blocked()
+        self.at_once -= 1
+        prompt = sum(len(message.to_json()) for message in request.messages)
+        usage = Usage(prompt, request.sampling.max_tokens or 0)
+        self.billed += PRICE.cost(usage.prompt_tokens, usage.completion_tokens)
+        return said(usage=usage)
+
+
+async def test_any_number_of_calls_at_once_never_overspend() -> None:
+    model, account = Greedy(), budget(run=Allowance(cost=0.05))
+    budgeted, refused = BudgetedModel(model, account, PRICE), 0
+
+    async def ask(number: int) -> None:
+        nonlocal refused
+        try:
+            await budgeted.complete(SHORT, key(call=number))
+        except BudgetExhausted:
+            refused += 1
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(50):
+            tasks.start_soon(ask, number)
+    assert 0.04 < model.billed <= 0.05
+    assert model.billed == pytest.approx(account.spent.cost)
+    assert refused > 0
+    assert model.most_at_once > 2
+
+
+async def test_a_call_waits_for_others_when_they_may_leave_enough() -> None:
+    model, account = spending(20), budget(run=Allowance(tokens=450))
+    budgeted = BudgetedModel(model, account, PRICE)
+    async with anyio.create_task_group() as tasks:
+        for number in range(10):  # together they would reserve far more than there is, and use half of it
+            tasks.start_soon(budgeted.complete, SHORT, key(call=number))
+    assert account.spent.tokens == 200
+
+
+async def test_the_end_of_the_run_s_budget_is_told_with_numbers() -> None:
+    account = budget(run=Allowance(cost=0.001))
+    with pytest.raises(BudgetExhausted, match=r"\$0\.0000 of the run's \$0\.0010 .* \(--max-cost\)"):
+        await BudgetedModel(spending(20), account, PRICE).complete(SHORT, key())
+    with pytest.raises(BudgetExhausted, match=r"0 of the run's 10 tokens .* \(--max-tokens-total\)"):
+        await BudgetedModel(spending(20), budget(run=Allowance(tokens=10))).complete(SHORT, key())
+
+
+async def test_a_resumed_run_starts_from_what_it_had_used() -> None:
+    account = Budget(Allowances(run=Allowance(tokens=1000)), spent=Usage(900, 90, 0, 0.5))
+    assert account.spent == Amount(990, 0.5)
+    with pytest.raises(BudgetExhausted, match="990 of the run's 1000 tokens"):
+        await BudgetedModel(spending(20), account).complete(SHORT, key())
+
+
+async def test_an_episode_s_limit_is_an_outcome_and_no_other_episode_s() -> None:
+    account = budget(episode=Allowance(tokens=400))
+    model = BudgetedModel(spending(300), account, PRICE)
+    await model.complete(SHORT, key("L", task="a"))
+    with pytest.raises(LimitHit, match="300 of the episode's 400 tokens") as caught, boundary(AgentFault, "agent"):
+        await model.complete(SHORT, key("R", task="a"))
+    assert caught.value.outcome == "token_limit"
+    await model.complete(SHORT, key("L", task="b"))
+
+
+@pytest.mark.parametrize(("root", "child", "grandchild", "other"), [("", "L", "LR", "R"), ("", "0", "0.3", "1")])
+async def test_a_branch_inherits_what_its_parents_used(root: str, child: str, grandchild: str, other: str) -> None:
+    account = budget(branch=Allowance(cost=0.0145))
+    model = BudgetedModel(Played(lambda _: said(usage=Usage(100, 100))), account, PRICE)  # 0.004 each
+    for path in (root, child, grandchild):
+        await model.complete(SHORT, key(path))
+    with pytest.raises(LimitHit, match=r"\$0\.0120 of the branch's") as caught:
+        await model.complete(SHORT, key(grandchild))
+    assert caught.value.outcome == "cost_limit"
+    await model.complete(SHORT, key(other))
+    await model.complete(SHORT, key(child))
+
+
+async def test_failed_calls_cost_nothing_and_silent_ones_all_they_may() -> None:
+    account = budget(run=Allowance(tokens=100_000))
+    with pytest.raises(BadRequest):
+        await BudgetedModel(Played.of([BadRequest("x")]), account).complete(SHORT, key())
+    assert (account.spent, account.held) == (Amount(), Amount())
+    with pytest.raises(ModelTimeout):
+        await BudgetedModel(Played.of([ModelTimeout("x")]), account).complete(SHORT, key())
+    assert account.spent.tokens > 100
+    before = account.spent.tokens
+    await BudgetedModel(Played.of([said()]), account).complete(SHORT, key())  # a server that counts no tokens
+    assert account.spent.tokens > before + 100
+
+
+async def test_a_cancelled_call_gives_its_reservation_back_as_spent() -> None:
+    account = budget(run=Allowance(tokens=100_000))
+
+    class Silent:
+        name = "silent"
+
+        async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(BudgetedModel(Silent(), account).complete, SHORT, key())
+        await wait_all_tasks_blocked()
+        assert account.held.tokens > 100
+        tasks.cancel_scope.cancel()
+    assert account.held == Amount()
+    assert account.spent.tokens > 100
+
+
+async def test_replies_are_bounded_where_something_must_be_reserved() -> None:
+    seen: list[int | None] = []
+
+    class Seeing:
+        name = "seeing"
+
+        async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+            seen.append(request.sampling.max_tokens)
+            return said(usage=Usage(1, 1))
+
+    request = replace(HELLO, messages=(UserMessage.of("hi"),))
+    await BudgetedModel(Seeing(), budget(run=Allowance(cost=9.0)), PRICE).complete(request, key())
+    await BudgetedModel(Seeing(), budget()).complete(request, key())
+    assert seen == [REPLY_TOKENS, None]
+    assert reply_bound(Price(input=1, output=1, max_output=100)) == 100
+
+
+async def test_the_run_s_time_is_counted_from_the_first_call() -> None:
+    line = Timeline()
+    account = budget(wall=10, line=line)
+    model = BudgetedModel(spending(20), account)
+    line.time += 100
+    await model.complete(SHORT, key())
+    line.time += 9.5
+    await model.complete(SHORT, key())
+    line.time += 1
+    with pytest.raises(BudgetExhausted, match="10 s are up"):
+        await model.complete(SHORT, key())
+
+
+def test_budgets_that_cannot_be() -> None:
+    with pytest.raises(UsageError, match="budget of 0 tokens"):
+        Allowance(tokens=0)
+    with pytest.raises(UsageError, match="--max-wall is -1"):
+        Allowances(wall_seconds=-1)
+    with pytest.raises(UsageError, match="no price for `played`"):
+        BudgetedModel(spending(20), budget(episode=Allowance(cost=1.0)))

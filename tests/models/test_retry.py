@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from players_models import HELLO, KEY, Played, Timeline, said
+
+from simkit.errors import (
+    BadRequest,
+    ContextTooLong,
+    EndpointDown,
+    MalformedReply,
+    ModelFault,
+    ModelTimeout,
+    RateLimited,
+    ServerFailed,
+    Unreachable,
+    UsageError,
+)
+from simkit.events import MemoryRecorder, ModelCall
+from simkit.models import RecordedModel
+from simkit.models.gate import Adaptive, Gate
+from simkit.models.meter import Meter
+from simkit.models.retry import Health, RetryingModel, RetryPolicy, Watching
+
+pytestmark = pytest.mark.anyio
+
+
+def retrying(model: Played, line: Timeline, health: Health | None = None, **policy: Any) -> RetryingModel:
+    return RetryingModel(model, RetryPolicy(**policy), health=health, clock=line.clock)
+
+
+@pytest.mark.parametrize("fault", [RateLimited("x"), ServerFailed("x"), Unreachable("x"), MalformedReply("x")])
+async def test_what_may_help_is_tried_again(fault: ModelFault) -> None:
+    model, line = Played.of([fault, fault, said("yes")]), Timeline()
+    assert (await retrying(model, line).complete(HELLO, KEY)).message.content == "yes"
+    assert [key.attempt for key in model.keys] == [0, 1, 2]
+    assert {key.seed for key in model.keys} == {KEY.seed}
+    assert 0.25 <= line.slept[0] <= 0.5 <= line.slept[1] <= 1.0
+
+
+@pytest.mark.parametrize("fault", [BadRequest("x"), ContextTooLong("x"), ValueError("a mistake of the provider's")])
+async def test_what_cannot_help_is_not(fault: Exception) -> None:
+    model, line = Played.of([fault]), Timeline()
+    with pytest.raises(type(fault)) as caught:
+        await retrying(model, line).complete(HELLO, KEY)
+    assert caught.value is fault
+    assert line.slept == []
+
+
+async def test_attempts_are_bounded_and_the_last_error_is_told() -> None:
+    model, line = Played(lambda number: ServerFailed(f"number {number}")), Timeline()
+    with pytest.raises(ServerFailed, match="number 3"):
+        await retrying(model, line, max_retries=3).complete(HELLO, KEY)
+    assert len(line.slept) == 3
+
+
+async def test_without_retries_one_attempt_is_made() -> None:
+    for fault in (RateLimited("x"), Unreachable("x")):
+        model, line = Played.of([fault]), Timeline()
+        with pytest.raises(type(fault)):
+            await retrying(model, line, max_retries=0).complete(HELLO, KEY)
+        assert line.slept == []
+
+
+async def test_time_is_bounded() -> None:
+    model, line = Played(lambda _: RateLimited("x", retry_after=40)), Timeline()
+    with pytest.raises(RateLimited):
+        await retrying(model, line, max_seconds=100).complete(HELLO, KEY)
+    assert len(line.slept) == 2
+
+
+async def test_the_server_says_how_long_to_wait() -> None:
+    model, line = Played.of([RateLimited("x", retry_after=7.0), RateLimited("x", retry_after=0.0), said()]), Timeline()
+    await retrying(model, line).complete(HELLO, KEY)
+    assert 7.0 <= line.slept[0] <= 7.7
+    assert line.slept[1] == 0.0
+
+
+def test_pauses_grow_to_a_bound_and_follow_from_the_call() -> None:
+    policy, fault = RetryPolicy(first=1.0, longest=8.0), ServerFailed("x")
+    pauses = [policy.pause(attempt, fault, KEY) for attempt in range(60)]
+    assert pauses == [policy.pause(attempt, fault, KEY) for attempt in range(60)]
+    assert all(min(8.0, 2.0**n) / 2 <= pause <= min(8.0, 2.0**n) for n, pause in enumerate(pauses))
+    assert pauses != [policy.pause(attempt, fault, replace(KEY, call=9)) for attempt in range(60)]
+
+
+async def test_an_endpoint_that_is_away_for_a_while_delays_and_loses_nothing() -> None:
+    line = Timeline()
+    model = Played(lambda _: said() if line.time >= 120 else Unreachable("refused"))
+    await retrying(model, line, max_retries=1).complete(HELLO, KEY)
+    assert 120 <= line.time <= 130
+    assert len(model.keys) > 3
+
+
+async def test_an_endpoint_that_stays_away_stops_the_run() -> None:
+    line, health = Timeline(), Health(answered_at=50.0)
+    model = retrying(Played(lambda _: Unreachable("http://there cannot be reached")), line, health, down_after=60.0)
+    with pytest.raises(EndpointDown, match=r"there cannot be reached\. It has not answered .* resume the run"):
+        await model.complete(HELLO, KEY)
+    assert 160 <= line.time <= 175
+
+
+async def test_one_that_was_never_there_is_given_up_sooner() -> None:
+    line = Timeline()
+    with pytest.raises(EndpointDown):
+        await retrying(Played(lambda _: Unreachable("x")), line, down_at_start=10, down_after=1e9).complete(HELLO, KEY)
+    assert 110 <= line.time <= 120
+
+
+async def test_a_request_that_breaks_only_itself_is_a_fault_of_its_branch() -> None:
+    line, health = Timeline(), Health()
+    away = Unreachable("dropped")
+
+    def play(_: int) -> Exception:
+        health.answered(line.time + 0.001)  # somebody else's call is answered meanwhile
+        return away
+
+    with pytest.raises(Unreachable):
+        await retrying(Played(play), line, health, max_retries=4).complete(HELLO, KEY)
+    assert len(line.slept) == 4
+
+
+async def test_silence_is_no_sign_of_life() -> None:
+    line, health = Timeline(), Health(failing_since=90.0)
+    with pytest.raises(ModelTimeout):
+        await retrying(Played(lambda _: ModelTimeout("x")), line, health, max_retries=1).complete(HELLO, KEY)
+    assert health.failing_since == 90.0
+
+
+async def test_every_attempt_is_recorded() -> None:
+    recorder, line = MemoryRecorder(), Timeline()
+    inner = RecordedModel(Played.of([RateLimited("x"), said()]), recorder, "run", clock=line.clock)
+    await RetryingModel(inner, clock=line.clock).complete(HELLO, KEY)
+    calls = [event for event in recorder.events if isinstance(event, ModelCall)]
+    assert [(call.attempt, call.error, call.response is None) for call in calls] == [
+        (0, "RateLimited: x", True),
+        (1, None, False),
+    ]
+
+
+async def test_a_meter_and_a_gate_hear_of_it() -> None:
+    line, meter = Timeline(), Meter()
+    gate = Gate(Adaptive(start=10), meter, line.clock)
+    model = Played.of([RateLimited("x"), ServerFailed("x"), said()])
+    await RetryingModel(model, watching=Watching(meter, gate), clock=line.clock).complete(HELLO, KEY)
+    assert (meter.rate_limited, meter.failed, meter.calls, meter.limit) == (1, 1, 1, 7)
+
+
+def test_a_negative_number_of_retries_is_refused() -> None:
+    with pytest.raises(UsageError, match="--max-retries is -1"):
+        RetryPolicy(max_retries=-1)
