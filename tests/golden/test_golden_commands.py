@@ -1,4 +1,4 @@
-"""The text protocol as the release's agents wrote it is read as the release read it; its malformed calls are refused."""
+"""The text protocol as the release's agents wrote it is read as the release read it; malformed calls are refused."""
 
 from __future__ import annotations
 
