@@ -33,7 +33,7 @@ LOOK = 0.002
 
 @dataclass(slots=True)
 class Asked:
-    """The reply of a load server in this process: a function of the request's seed, which names the call, and counts."""
+    """The reply of a load server in this process: a function of the seed, which names the call, and counts."""
 
     counts: Counter[int] = field(default_factory=Counter[int])
 

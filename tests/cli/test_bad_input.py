@@ -155,7 +155,8 @@ runner = CliRunner()
 runner.invoke(app, ["show", "last", "--store", store])
 runner.invoke(app, ["run", "rollout", "--tasks", "1", "--store", store + "/warm"])  # everything is imported ...
 os.setuid(65534)  # ... before the right to read it is given up
-for args in (["ls"], ["run", "rollout", "--tasks", "1"], ["export", "sft", "--run", "last", "--out", store + "/x.jsonl"]):
+export = ["export", "sft", "--run", "last", "--out", store + "/x.jsonl"]
+for args in (["ls"], ["run", "rollout", "--tasks", "1"], export):
     done = runner.invoke(app, [*args, "--store", store])
     print(done.exit_code, " ".join(done.output.split()))
 """
