@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -100,6 +101,25 @@ def aloud(message: AssistantMessage) -> str:
     text = without_reasoning(text_of(message)).strip()
     refusal = (message.model_extra or {}).get("refusal")
     return text or (refusal.strip() if isinstance(refusal, str) else "")
+
+
+def sendable(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """Messages as chat templates and endpoints take them: no empty answers, and user messages in a row as one."""
+    sent: list[Message] = []
+    for message in messages:
+        if isinstance(message, AssistantMessage) and _says_nothing(message):
+            if text := aloud(message):  # a refusal, in the field that every endpoint knows
+                sent.append(AssistantMessage.of(text))
+        elif isinstance(message, UserMessage) and sent and isinstance(sent[-1], UserMessage):
+            sent.append(UserMessage.of(f"{text_of(sent.pop())}\n{text_of(message)}"))
+        else:
+            sent.append(message)
+    return tuple(sent)
+
+
+def _says_nothing(message: AssistantMessage) -> bool:
+    content = message.content
+    return not message.tool_calls and (not content or (isinstance(content, str) and not content.strip()))
 
 
 def named_calls(message: AssistantMessage, request: Act) -> tuple[ToolCall, ...]:

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import ClassVar
 
-from simkit.agents.answers import ModelAgent, aloud, named_calls, told, trouble
+from simkit.agents.answers import ModelAgent, aloud, named_calls, sendable, told, trouble
 from simkit.components import Act, Decision, parse_call
 from simkit.messages import AssistantMessage, FunctionCall, Message, ToolCall
 from simkit.models.base import ChatRequest, ChatResponse
@@ -24,9 +24,7 @@ class FunctionCallingAgent(ModelAgent):
 
     def ask(self, request: Act) -> ChatRequest:
         """The conversation and the tools."""
-        messages = tuple(
-            sent for message in request.conversation.messages() if (sent := _sendable(message)) is not None
-        )
+        messages = sendable(_mended_message(message) for message in request.conversation.messages())
         return replace(self.base_request(request, messages), tools=request.tools)
 
     def read(self, response: ChatResponse, request: Act) -> Decision:
@@ -39,22 +37,16 @@ class FunctionCallingAgent(ModelAgent):
         return Decision(message, say=aloud(message)) if wrong is None else told(message, wrong)
 
 
-def _sendable(message: Message) -> Message | None:
-    """A message as every endpoint takes it back: empty answers are left out, broken arguments travel as valid JSON."""
-    if not isinstance(message, AssistantMessage):
+def _mended_message(message: Message) -> Message:
+    """Servers that render calls with a chat template refuse a history whose arguments are no JSON object."""
+    if not isinstance(message, AssistantMessage) or not message.tool_calls:
         return message
-    if not message.tool_calls:
-        if message.content:
-            return message
-        text = aloud(message)
-        return AssistantMessage.of(text) if text else None
     if all(parse_call(call) is not None for call in message.tool_calls):
         return message
     return message.model_copy(update={"tool_calls": tuple(_mended(call) for call in message.tool_calls)})
 
 
 def _mended(call: ToolCall) -> ToolCall:
-    """Servers that render calls with a chat template refuse a history whose arguments are no JSON object."""
     if parse_call(call) is not None:
         return call
     arguments = json.dumps({"not_valid_json": call.arguments}, ensure_ascii=False)

@@ -74,6 +74,7 @@ class Tally:
     faulted: int = 0
     reward_total: float = 0.0
     scored: int = 0
+    stopping: bool = False
     started_at: float = field(default_factory=monotonic)
     episodes: list[Episode] = field(default_factory=list[Episode])
     meter: Meter | None = None

@@ -190,10 +190,10 @@ class Run:
         if players.user.interactive:
             self._give_the_terminal()
         return Cast(
-            agent=self._spawn(players.agent, "agent"),
-            user=self._spawn(players.user, "user"),
-            tools=self._spawn(players.tools, "tools"),
-            reward=self._spawn(players.reward, "reward"),
+            agent=self._spawn(players.agent, players.agent.name),
+            user=self._spawn(players.user, players.user.name),
+            tools=self._spawn(players.tools, players.tools.name),
+            reward=self._spawn(players.reward, players.reward.name),
             unforkable=players.unforkable,
             deterministic=players.agent.deterministic,
         )
@@ -250,6 +250,7 @@ class Run:
     def stop(self) -> None:
         """End the run now, as Ctrl-C does: what is recorded stays, the status becomes `interrupted`."""
         self._entered(self._stop).cancel()
+        self.tally.stopping = True
 
     # --- the inside ---------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from simkit.summary import Summary
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A finished run as it is told."""
+    """A finished run as it is told; `fault` is the first cause of a faulted episode."""
 
     run_id: str
     name: str
@@ -28,6 +28,7 @@ class Report:
     store: Path
     seconds: float
     summary: Summary
+    fault: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-able values."""
@@ -75,6 +76,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         rows += [(f"pass^{k}", f"{value:.3f}") for k, value in enumerate(summary.pass_k, 1)]
     rows += [(name.replace("_", " "), _plain(value)) for name, value in summary.extra.items()]
     outcomes = ", ".join(f"{name} {count}" for name, count in summary.outcomes.items())
+    rows += [("first fault", " ".join(report.fault.split()))] if report.fault else []
     rows += [
         ("outcomes", outcomes or "none"),
         ("agent turns", f"{summary.branches} in all branches, {summary.turns} on final paths"),

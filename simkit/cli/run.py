@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import anyio
 import typer
@@ -18,7 +18,7 @@ import typer
 from simkit.cli.failure import readable_bugs
 from simkit.cli.progress import progress_for
 from simkit.cli.report import Report, print_report
-from simkit.engine import FaultPolicy
+from simkit.engine import FaultPolicy, is_faulted
 from simkit.errors import RunStopped
 from simkit.models.choices import ModelChoices
 from simkit.observe import Tap
@@ -27,6 +27,7 @@ from simkit.run import Run
 from simkit.summary import Summary
 
 INTERRUPTED = 130
+SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,10 +113,18 @@ async def _stop_on_signal(run: Run, signals: AsyncIterator[signal.Signals]) -> N
     stopping = False
     async for _ in signals:
         if stopping:
-            os._exit(INTERRUPTED)  # the journal is written outside this process's memory: nothing acknowledged is lost
+            _leave_at_once()
         stopping = True
-        typer.echo("\nstopping; what is recorded is kept (again: stop at once)", err=True)
         run.stop()
+        if not sys.stderr.isatty():  # on a terminal the display says it, and would wipe it away
+            typer.echo("stopping; what is recorded is kept (again: stop at once)", err=True)
+
+
+def _leave_at_once() -> NoReturn:
+    """End the process now. The journal is written outside its memory: nothing acknowledged is lost."""
+    if sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), SHOW_CURSOR)  # the live display has hidden it
+    os._exit(INTERRUPTED)
 
 
 @contextmanager
@@ -149,6 +158,7 @@ def _report(run: Run, result: object) -> Report:
         store=run.store.path,
         seconds=run.tally.seconds,
         summary=summary,
+        fault=next((one.error for one in run.tally.episodes if is_faulted(one)), None),
     )
 
 

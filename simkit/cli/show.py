@@ -33,12 +33,12 @@ RUN_COLUMNS = (
     Column("run"),
     Column("name", shorten=True),
     Column("status"),
-    Column("episodes", right=True),
+    Column("episodes", drop=1, right=True),
     Column("reward", right=True),
-    Column("success", drop=1, right=True),
-    Column("faults", drop=2, right=True),
-    Column("started UTC", drop=3),
-    Column("time", drop=4, right=True),
+    Column("success", drop=2, right=True),
+    Column("faults", drop=3, right=True),
+    Column("started UTC", drop=4),
+    Column("time", drop=5, right=True),
 )
 EPISODE_COLUMNS = (
     Column("task/trial"),

@@ -185,7 +185,7 @@ async def ask_user(stage: Stage, key: TurnKey, state: BranchState) -> Answer:
         said = await consult(user, request, UserTurn, UserFault, place)
         with boundary(UserFault, place):
             conversation, row = grown(state.conversation, Entry.user(said.text, key.turn))
-            row = replace(row, flags=said.flags) if said.flags else row
+            row = replace(row, flags=tuple(said.flags)) if said.flags else row
     except Fault as fault:
         return Answer(state, outcome=fault_outcome(fault), error=str(fault))
     after = BranchState(conversation, state.agent, said.state, state.world, state.spent)

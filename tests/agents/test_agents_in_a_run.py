@@ -109,8 +109,8 @@ async def test_one_seed_gives_one_record(kind: str, tmp_path: Path) -> None:
 
 @KINDS
 async def test_josh_refuses_an_agent_at_temperature_0(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="temperature"):
-        async with Run(store=tmp_path, seed=3) as run:
-            world = run.world("builtin")
-            cast = run.cast(world, agent=agent_of(kind, world, 1, sampling=Sampling(temperature=0)))
+    async with Run(store=tmp_path, seed=3) as run:
+        world = run.world("builtin")
+        cast = run.cast(world, agent=agent_of(kind, world, 1, sampling=Sampling(temperature=0)))
+        with pytest.raises(UsageError, match="temperature"):
             await run.play(SEARCH, cast, run.tasks(world, "test", 1))

@@ -52,7 +52,7 @@ async def test_a_named_model_plays_function_calling_and_a_user_model_plays_goal(
     async with Run(store=tmp_path, models=choices) as run:
         world = run.world("builtin")
         cast = run.cast(world)
-        assert (cast.agent.name, cast.user.name) == ("agent", "user")
+        assert (cast.agent.name, cast.user.name) == ("function_calling", "goal")
         await run.play(Rollout(Limits(turns=1)), cast, run.tasks(world, "test", 1))
         found = await run.query("select distinct role, model from model_calls order by role")
     assert found.rows == [("agent", "scripted/Hello."), ("user", "scripted/I need a train.")]
