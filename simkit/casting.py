@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from simkit.components import Agent, Reward, User
+from simkit.components import Agent, Reward, ToolServer, User
 from simkit.errors import UsageError
 from simkit.loading import Kind, load, takes
 from simkit.tasks import World
@@ -14,6 +14,7 @@ from simkit.tasks import World
 if TYPE_CHECKING:
     from simkit.models.base import ChatModel
     from simkit.models.build import ModelOptions
+    from simkit.models.choices import ModelChoices
 
 T = TypeVar("T")
 
@@ -21,6 +22,9 @@ WORLD = Kind("world", "simkit.worlds", World)
 AGENT = Kind("agent", "simkit.agents", Agent)
 USER = Kind("user", "simkit.users", User)
 REWARD = Kind("reward", "simkit.rewards", Reward)
+
+OpenModel: TypeAlias = "Callable[[str, ModelOptions], ChatModel]"
+"""Gives the model of a name."""
 
 MODEL_AGENT, MODEL_USER = "function_calling", "goal"
 """Who plays when a model was named for the agent or the user, and nobody said how it is to play."""
@@ -41,7 +45,7 @@ class PartModel:
     spec: str | None
     own: bool
     options: ModelOptions | None
-    open: Callable[[str, ModelOptions], ChatModel]
+    open: OpenModel
     flag: str
 
 
@@ -53,13 +57,75 @@ class Part:
     modelled: bool = False
 
 
-def build_part(kind: Kind[T], wanted: str | T | None, default: str, world: World, model: PartModel) -> Part:
-    """The component of that name with its model; as it is; or (None) the world's choice.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Who is to play: by name, as they are, or None for the world's own choice."""
+
+    agent: str | Agent | None = None
+    user: str | User | None = None
+    reward: str | Reward | None = None
+    tools: ToolServer | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedModels:
+    """The models they play with: names and choices, how they are reached, and who gives them out."""
+
+    choices: ModelChoices
+    open: OpenModel
+    options: ModelOptions | None = None
+    user_options: ModelOptions | None = None
+
+    def agents(self) -> PartModel:
+        """The agent's."""
+        spec = self.choices.model
+        options = self.choices.options(self.options) if spec else None
+        return PartModel(spec=spec, own=spec is not None, options=options, open=self.open, flag="--model")
+
+    def users(self) -> PartModel:
+        """The user's: the agent's when none was named for it."""
+        own, spec = self.choices.user_model is not None, self.choices.user_model or self.choices.model
+        options = self.choices.user_options(self.user_options or self.options) if spec else None
+        return PartModel(spec=spec, own=own, options=options, open=self.open, flag="--user-model")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Players:
+    """Who plays."""
+
+    agent: Agent
+    user: User
+    tools: ToolServer
+    reward: Reward
+
+    @property
+    def unforkable(self) -> tuple[str, ...]:
+        """Those that cannot be branched, for messages."""
+        parts = {"agent": self.agent, "user": self.user, "tools": self.tools}
+        return tuple(f"{role} `{part.name}`" for role, part in parts.items() if not part.forkable)
+
+
+def build_players(world: World, wanted: Wanted, models: WantedModels) -> Players:
+    """Build everybody.
 
     Raises:
         ComponentNotFound: no component of that name.
-        UsageError: it does not take its options, or needs a model and none was named.
+        UsageError: a component does not take its options or lacks a model, or a model is named that nobody asks.
     """
+    agents, users = models.agents(), models.users()
+    agent = _part(AGENT, wanted.agent, MODEL_AGENT if agents.own else world.default_agent, world, agents)
+    user = _part(USER, wanted.user, MODEL_USER if users.own else world.default_user, world, users)
+    _check_used(agent, user, agents, users)
+    return Players(
+        agent=agent.component,
+        user=user.component,
+        tools=world.tools() if wanted.tools is None else wanted.tools,
+        reward=_reward(wanted.reward, world),
+    )
+
+
+def _part(kind: Kind[T], wanted: str | T | None, default: str, world: World, model: PartModel) -> Part:
+    """The component of that name with its model; as it is; or (None) the one of the default name."""
     if wanted is not None and not isinstance(wanted, str):
         return Part(wanted)
     name = wanted or default
@@ -76,24 +142,14 @@ def build_part(kind: Kind[T], wanted: str | T | None, default: str, world: World
     return Part(load(kind, name, given), "model" in given)
 
 
-def build_reward(wanted: str | Reward | None, world: World) -> Reward:
-    """The reward of that name, as it is, or (None) the world's choice.
-
-    Raises:
-        ComponentNotFound: no reward of that name.
-        UsageError: it does not take its options.
-    """
+def _reward(wanted: str | Reward | None, world: World) -> Reward:
     if wanted is not None and not isinstance(wanted, str):
         return wanted
     return load(REWARD, wanted or world.default_reward, {"world": world})
 
 
-def check_used(agent: Part, user: Part, agent_model: PartModel, user_model: PartModel) -> None:
-    """Make sure that a model somebody named is used.
-
-    Raises:
-        UsageError: it is not; the message says what to name instead.
-    """
+def _check_used(agent: Part, user: Part, agent_model: PartModel, user_model: PartModel) -> None:
+    """Make sure that a model somebody named is asked."""
     if user_model.own and not user.modelled:
         raise _unused(user_model, f"the user `{user.component.name}`", f"--user {MODEL_USER}")
     if agent_model.own and not agent.modelled and not user.modelled:

@@ -26,7 +26,7 @@ import anyio
 import anyio.to_thread
 
 from simkit.actors import Scope, open_scope
-from simkit.casting import AGENT, MODEL_AGENT, MODEL_USER, USER, WORLD, PartModel, build_part, build_reward, check_used
+from simkit.casting import WORLD, Wanted, WantedModels, build_players
 from simkit.components import Agent, Cast, Reward, ToolServer, User
 from simkit.engine import FaultPolicy, Stage, Tally, play_units, sole_error
 from simkit.errors import RunStopped, StoreBusy, StoreError, UsageError
@@ -37,7 +37,7 @@ from simkit.observe import Tap, TappedRecorder
 from simkit.resume import FILES, Origin, Past, file_digests
 from simkit.summary import Summary, summarise
 from simkit.supervisors.base import Episode, Supervisor, WorkUnit
-from simkit.tasks import Task, World
+from simkit.tasks import Task, World, choose_tasks
 
 if TYPE_CHECKING:
     from simkit.models.base import ChatModel
@@ -180,40 +180,22 @@ class Run:
                 the run has not been entered.
         """
         self._entered(self._scope)
-        chosen = self.models.over(ModelChoices()) if model is None else self.models.model_copy(update={"model": model})
-        chosen = chosen if user_model is None else chosen.model_copy(update={"user_model": user_model})
-        agent_model = PartModel(
-            spec=chosen.model,
-            own=chosen.model is not None,
-            options=chosen.options(options) if chosen.model else None,
-            open=self._model,
-            flag="--model",
+        named = {"model": model, "user_model": user_model}
+        choices = self.models.model_copy(update={name: spec for name, spec in named.items() if spec is not None})
+        players = build_players(
+            world,
+            Wanted(agent=agent, user=user, reward=reward, tools=tools),
+            WantedModels(choices=choices, open=self._model, options=options, user_options=user_options),
         )
-        users_model = PartModel(
-            spec=chosen.user_model or chosen.model,
-            own=chosen.user_model is not None,
-            options=chosen.user_options(user_options or options) if chosen.user_model or chosen.model else None,
-            open=self._model,
-            flag="--user-model",
-        )
-        agent_part = build_part(
-            AGENT, agent, MODEL_AGENT if agent_model.own else world.default_agent, world, agent_model
-        )
-        user_part = build_part(USER, user, MODEL_USER if users_model.own else world.default_user, world, users_model)
-        check_used(agent_part, user_part, agent_model, users_model)
-        agents, users = agent_part.component, user_part.component
-        rewards = build_reward(reward, world)
-        server = world.tools() if tools is None else tools
-        if users.interactive:
+        if players.user.interactive:
             self._give_the_terminal()
-        parts = {"agent": agents, "user": users, "tools": server}
         return Cast(
-            agent=self._spawn(agents, agents.name),
-            user=self._spawn(users, users.name),
-            tools=self._spawn(server, server.name),
-            reward=self._spawn(rewards, rewards.name),
-            unforkable=tuple(f"{role} `{part.name}`" for role, part in parts.items() if not part.forkable),
-            deterministic=agents.deterministic,
+            agent=self._spawn(players.agent, players.agent.name),
+            user=self._spawn(players.user, players.user.name),
+            tools=self._spawn(players.tools, players.tools.name),
+            reward=self._spawn(players.reward, players.reward.name),
+            unforkable=players.unforkable,
+            deterministic=players.agent.deterministic,
         )
 
     async def play(
@@ -418,25 +400,6 @@ class Run:
         if part is None:
             raise UsageError("the run is not open; use it inside `async with simkit.Run(...) as run:`")
         return part
-
-
-def choose_tasks(tasks: Sequence[Task], choice: str | int) -> Sequence[Task]:
-    """`all`, a number (the first so many) or a slice `10-20` (tasks 10 to 19, counted from 0; `10-` to the end).
-
-    Raises:
-        UsageError: the choice is none of these, or chooses nothing.
-    """
-    text = str(choice).strip()
-    numbers = re.fullmatch(r"(\d+)|(\d+)-(\d*)", text)
-    if text != "all" and numbers is None:
-        raise UsageError(f"`{text}` chooses no tasks; write a number (50), a slice (10-20, or 10- to the end) or `all`")
-    if numbers is None:
-        return tasks[:]
-    first, start, end = numbers.groups()
-    chosen = tasks[: int(first)] if first else tasks[int(start) : int(end) if end else None]
-    if not chosen:
-        raise UsageError(f"`{text}` chooses nothing: the split has {len(tasks)} tasks, counted from 0")
-    return chosen
 
 
 def _task_seen(run_id: str, task: Task) -> TaskSeen:

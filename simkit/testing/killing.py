@@ -33,7 +33,7 @@ LOOK = 0.002
 
 @dataclass(slots=True)
 class Asked:
-    """The reply of a load server in this process: a function of the seed, which names the call, and counts."""
+    """The reply of a load server in this process: it follows from the request's seed, which names the call."""
 
     counts: Counter[int] = field(default_factory=Counter[int])
 
@@ -114,7 +114,7 @@ class Killer:
     async def _draw(self, process: ForkServerProcess, asked: Asked, random: Random) -> None:
         """Wait for a random moment, or the end of the process."""
         target = asked.counts.total() + random.randint(0, self.answers)
-        while process.is_alive() and asked.counts.total() < target:
+        while process.is_alive() and asked.counts.total() < target:  # noqa: ASYNC110 - another thread counts
             await anyio.sleep(LOOK)
         await _ended(process, random.uniform(0, self.moment))
 
@@ -177,7 +177,7 @@ async def _process(
     context: ForkServerContext, arguments: Sequence[str], store: Path
 ) -> AsyncGenerator[ForkServerProcess]:
     """A `simkit` command in a process forked from one that has everything imported; killed on leaving."""
-    store.mkdir(parents=True, exist_ok=True)
+    await anyio.Path(store).mkdir(parents=True, exist_ok=True)
     process = context.Process(target=_simkit, args=(list(arguments), str(store / "printed.txt")))
     await anyio.to_thread.run_sync(process.start)
     try:
@@ -203,9 +203,8 @@ def _simkit(arguments: list[str], printed: str) -> None:
 
 
 async def _ended(process: ForkServerProcess, seconds: float) -> None:
-    deadline = monotonic() + seconds
-    while process.is_alive() and monotonic() < deadline:
-        await anyio.sleep(min(LOOK, max(0.0, deadline - monotonic())))
+    with anyio.move_on_after(seconds):
+        await anyio.wait_readable(process.sentinel)
 
 
 def _printed(store: Path) -> str:

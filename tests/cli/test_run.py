@@ -12,10 +12,11 @@ from simkit.components import Act, Agent, Cast, Decision
 from simkit.engine import FaultPolicy
 from simkit.errors import StoreError, UsageError
 from simkit.limits import Limits
-from simkit.run import Run, choose_tasks
+from simkit.run import Run
 from simkit.store import Store
 from simkit.supervisors.josh import Josh
 from simkit.supervisors.rollout import Rollout
+from simkit.tasks import choose_tasks
 
 pytestmark = pytest.mark.anyio
 
