@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -92,14 +93,37 @@ def trouble(response: ChatResponse) -> str | None:
         return CUT_OFF
     if response.finish == "content_filter":
         return FILTERED
-    return None if aloud(response.message) else EMPTY
+    return None if aloud(written(response)) else EMPTY
 
 
 def aloud(message: AssistantMessage) -> str:
-    """The words of an answer without the reasoning some models write before it; a refusal is an answer too."""
-    text = without_reasoning(text_of(message)).strip()
+    """The words of an answer without the reasoning some models write before it."""
+    return without_reasoning(text_of(message)).strip()
+
+
+def written(response: ChatResponse) -> AssistantMessage:
+    """The message of a response; a refusal's words stand in its content, where endpoints and trainers read them."""
+    message = response.message
     refusal = (message.model_extra or {}).get("refusal")
-    return text or (refusal.strip() if isinstance(refusal, str) else "")
+    return AssistantMessage.of(refusal) if isinstance(refusal, str) and _says_nothing(message) else message
+
+
+def sendable(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """Messages as chat templates and endpoints take them: no empty answers, and user messages in a row as one."""
+    sent: list[Message] = []
+    for message in messages:
+        if isinstance(message, AssistantMessage) and _says_nothing(message):
+            continue
+        if isinstance(message, UserMessage) and sent and isinstance(sent[-1], UserMessage):
+            sent.append(UserMessage.of(f"{text_of(sent.pop())}\n{text_of(message)}"))
+        else:
+            sent.append(message)
+    return tuple(sent)
+
+
+def _says_nothing(message: AssistantMessage) -> bool:
+    content = message.content
+    return not message.tool_calls and (not content or (isinstance(content, str) and not content.strip()))
 
 
 def named_calls(message: AssistantMessage, request: Act) -> tuple[ToolCall, ...]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, ClassVar, cast
 
-from simkit.agents.answers import CUT_OFF, EMPTY, FILTERED, ModelAgent, call_id, told
+from simkit.agents.answers import CUT_OFF, EMPTY, FILTERED, ModelAgent, aloud, call_id, sendable, told, written
 from simkit.agents.commands import Call, Command, Plan, Speech, Unreadable, parse
 from simkit.components import Act, Decision, StartAgent
 from simkit.messages import AssistantMessage, Message, ToolCall, ToolResult, ToolSpec, UserMessage, text_of
@@ -38,15 +38,17 @@ class ReactAgent(ModelAgent):
 
     def ask(self, request: Act) -> ChatRequest:
         """The conversation alone."""
-        return self.base_request(request, _alternating(request.conversation.messages()))
+        return self.base_request(request, sendable(request.conversation.messages()))
 
     def read(self, response: ChatResponse, request: Act) -> Decision:
         """The reply's calls, or its speech, or what is wrong with it."""
-        message = response.message
+        message = written(response)
         if response.finish == "content_filter":
             return told(message, FILTERED)
         if not text_of(message).strip():
             return told(message, EMPTY)
+        if message is not response.message:  # a refusal, which follows no protocol
+            return Decision(message, say=aloud(message))
         commands = parse(text_of(message))
         if response.finish == "length":
             commands = _complete(commands)
@@ -81,18 +83,6 @@ def _calling(message: AssistantMessage, calls: list[Call], request: Act, *, unhe
         return UserMessage.of(f"{text}\n{UNHEARD}" if unheard and call is made[-1] else text)
 
     return Decision(message, calls=made, observe=observe)
-
-
-def _alternating(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Messages as every chat template takes them: no empty answers, and user messages in a row as one."""
-    sent: list[Message] = []
-    for message in messages:
-        if isinstance(message, AssistantMessage) and not text_of(message).strip():
-            continue
-        if sent and isinstance(message, UserMessage) and isinstance(sent[-1], UserMessage):
-            message = UserMessage.of(f"{text_of(sent.pop())}\n{text_of(message)}")
-        sent.append(message)
-    return tuple(sent)
 
 
 def describe(tool: ToolSpec) -> str:

@@ -20,7 +20,8 @@ from simkit.components import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.engine import Tally
 from simkit.limits import Limits
 from simkit.loading import load
-from simkit.run import AGENT, Run
+from simkit.casting import AGENT
+from simkit.run import Run
 from simkit.supervisors.rollout import Rollout
 
 EVERY = 0.01

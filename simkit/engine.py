@@ -6,17 +6,21 @@ A fault inside an episode is data: it is counted against the policy and the rest
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
 from simkit.components import Cast
 from simkit.errors import UsageError
 from simkit.events import Recorder
+from simkit.observe import Lag
 from simkit.supervisors.base import Episode, Supervisor, WorkUnit
+
+if TYPE_CHECKING:
+    from simkit.models.meter import Meter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +61,12 @@ class Tally:
     """Counts of a run while it goes: what a progress display reads, and what a stopped run still knows.
 
     It is the `Watch` of every supervisor of the run. Single-threaded by construction: one event loop writes it.
+
+    `kept` are episodes that an earlier part of the run had finished; `meter` counts model calls once there are models.
     """
 
     planned: int = 0
+    kept: int = 0
     running: int = 0
     branches: int = 0
     turns: int = 0
@@ -67,8 +74,11 @@ class Tally:
     faulted: int = 0
     reward_total: float = 0.0
     scored: int = 0
+    stopping: bool = False
     started_at: float = field(default_factory=monotonic)
     episodes: list[Episode] = field(default_factory=list[Episode])
+    meter: Meter | None = None
+    lag: Lag = field(default_factory=Lag)
 
     def live(self, change: int) -> None:
         """So many more (or fewer) branches are live."""
@@ -90,6 +100,13 @@ class Tally:
             self.scored += 1
             self.reward_total += episode.reward
 
+    def keep(self, episodes: Iterable[Episode]) -> None:
+        """Episodes that need not be played, because they were."""
+        for episode in episodes:
+            self.planned += 1
+            self.kept += 1
+            self.finished(episode)
+
     @property
     def seconds(self) -> float:
         """Seconds since the run began."""
@@ -98,8 +115,24 @@ class Tally:
     @property
     def left(self) -> float | None:
         """Seconds until the planned episodes are done at the rate so far, None when that is not known yet."""
-        done = len(self.episodes)
-        return (self.planned - done) * self.seconds / done if done else None
+        done = len(self.episodes) - self.kept
+        return (self.planned - len(self.episodes)) * self.seconds / done if done else None
+
+    def to_json(self) -> dict[str, Any]:
+        """What the run took, as the store keeps it: seconds, lag of the event loop, and its model calls."""
+        stats: dict[str, Any] = {"seconds": round(self.seconds, 3), "lag": self.lag.to_json(), "kept": self.kept}
+        meter = self.meter
+        if meter is not None:
+            stats["models"] = {
+                "calls": meter.calls,
+                "replayed": meter.replayed,
+                "rate_limited": meter.rate_limited,
+                "failed": meter.failed,
+                "prompt_tokens": meter.usage.prompt_tokens,
+                "completion_tokens": meter.usage.completion_tokens,
+                "cost": meter.usage.cost,
+            }
+        return stats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

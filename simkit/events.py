@@ -7,7 +7,7 @@ different workers need no order among each other; within one episode they are wr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 Outcome: TypeAlias = Literal[
@@ -191,7 +191,10 @@ class ModelCall:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeFinished:
-    """An episode ended. `reward` is None when it must be left out of averages (no goals, fault of a rollout)."""
+    """An episode ended. `reward` is None when it must be left out of averages (no goals, fault of a rollout).
+
+    `calls` counts tool calls.
+    """
 
     episode_id: str
     reward: float | None
@@ -204,16 +207,23 @@ class EpisodeFinished:
     faults: int
     error: str | None
     at: float
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """A run ended: `done`, `failed` or `interrupted`."""
+    """A run ended.
+
+    `done`, `failed`, `interrupted` by a person, or `stopped` by a budget or an endpoint; `error` says what by, `stats`
+    what it took (model calls, tokens, money, lag).
+    """
 
     run_id: str
-    status: Literal["done", "failed", "interrupted"]
+    status: Literal["done", "failed", "interrupted", "stopped"]
     summary: Mapping[str, Any]
     at: float
+    error: str | None = None
+    stats: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 Event: TypeAlias = (

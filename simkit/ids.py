@@ -23,7 +23,7 @@ def child_path(path: str, index: int, factor: int) -> str:
 
 def derive_seed(*parts: str | int) -> int:
     """A seed of 63 bits from the names of what it is for; the parts are kept apart, so ("a", "bc") != ("ab", "c")."""
-    text = "\x1f".join(str(part) for part in parts)
+    text = "\x1f".join(map(str, parts))
     return int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 1
 
 

@@ -78,7 +78,7 @@ class Mention:
 
     def of(self, kind: MeaningKind, domain: str) -> tuple[Meaning, ...]:
         """The meanings of one kind in one domain."""
-        return tuple(found for found in self.meanings if found.kind == kind and found.domain == domain)
+        return tuple([found for found in self.meanings if found.kind == kind and found.domain == domain])
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +163,7 @@ class Reader:
             for phrase, meaning in _vocabulary(domain):
                 table.setdefault(phrase, {})[meaning] = None
         self._phrases: dict[tuple[str, ...], tuple[Meaning, ...]] = {key: tuple(found) for key, found in table.items()}
+        self._words = {phrase[0]: found for phrase, found in self._phrases.items() if len(phrase) == 1}
         lengths: dict[str, set[int]] = {}
         for phrase in table:
             lengths.setdefault(phrase[0], set()).add(len(phrase))
@@ -201,14 +202,15 @@ class Reader:
             at = found.end if found is not None else at + 1
 
     def _term(self, words: tuple[str, ...], at: int) -> Mention | None:
-        for length in self._lengths.get(words[at], ()):
+        word = words[at]
+        for length in self._lengths.get(word, ()):
             meanings = self._phrases.get(words[at : at + length])
             if meanings is not None:
                 return Mention("term", at, at + length, meanings=meanings)
-        joined = self._phrases.get((words[at] + words[at + 1],)) if at + 1 < len(words) else None
+        joined = self._words.get(word + words[at + 1]) if at + 1 < len(words) else None
         if joined is not None:
             return Mention("term", at, at + 2, meanings=joined)
-        singular = self._phrases.get((words[at][:-1],)) if words[at].endswith("s") else None
+        singular = self._words.get(word[:-1]) if word.endswith("s") else None
         return Mention("term", at, at + 1, meanings=singular) if singular is not None else None
 
 

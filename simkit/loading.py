@@ -97,6 +97,17 @@ def load(kind: Kind[T], text: str, given: Mapping[str, Any] | None = None, **opt
         raise UsageError(f"{where} cannot be built: {_place(error)}") from error
 
 
+def takes(kind: Kind[T], text: str, name: str) -> bool | None:
+    """Whether the constructor of the component that `text` names needs an argument `name`; None when it takes none.
+
+    Raises:
+        ComponentNotFound: no such component.
+        UsageError: the user's file fails to import.
+    """
+    found = _parameters(find_class(kind, parse_reference(text).target)).get(name)
+    return None if found is None else found.default is found.empty
+
+
 def find_class(kind: Kind[T], target: str) -> type[T]:
     """The class a target names.
 

@@ -20,6 +20,8 @@ from simkit.errors import InvalidArguments
 
 JsonObject: TypeAlias = Mapping[str, Any]
 
+_JSON = json.JSONEncoder(ensure_ascii=False)
+
 
 class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="null")
@@ -90,7 +92,7 @@ class ToolCall(_Wire):
     @classmethod
     def of(cls, id: str, name: str, arguments: JsonObject | str) -> ToolCall:
         """A call from its parts; arguments given as a mapping are written as JSON."""
-        text = arguments if isinstance(arguments, str) else json.dumps(dict(arguments), ensure_ascii=False)
+        text = arguments if isinstance(arguments, str) else _JSON.encode(dict(arguments))
         return cls(id=id, type="function", function=FunctionCall(name=name, arguments=text))
 
     @property
@@ -261,4 +263,4 @@ class ToolResult(BaseModel):
     @property
     def text(self) -> str:
         """The value as the agent reads it: a string as it is, anything else as JSON."""
-        return self.value if isinstance(self.value, str) else json.dumps(self.value, ensure_ascii=False)
+        return self.value if isinstance(self.value, str) else _JSON.encode(self.value)

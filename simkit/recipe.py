@@ -19,12 +19,17 @@ from types import ModuleType
 from typing import Annotated, Any, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
 
 from simkit.errors import RecipeError
+from simkit.flags import MODEL_CHOICES
 from simkit.loading import find_object
 
 GROUP = "simkit.recipes"
 RecipeFunction: TypeAlias = Callable[..., Awaitable[object]]
 
-RESERVED = ("run", "concurrency", "seed", "store", "name", "json", "quiet", "fail_fast", "max_faults")
+RESERVED = (
+    *("run", "concurrency", "seed", "store", "name", "json", "quiet", "fail_fast", "max_faults"),
+    *("replay", "otel", "target", "files"),
+    *MODEL_CHOICES,
+)
 """Flags of every run; a recipe finds them in its `run`."""
 
 REQUIRED = inspect.Parameter.empty

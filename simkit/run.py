@@ -20,33 +20,35 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
 from simkit.actors import Scope, open_scope
+from simkit.casting import WORLD, Wanted, WantedModels, build_players
 from simkit.components import Agent, Cast, Reward, ToolServer, User
 from simkit.engine import FaultPolicy, Stage, Tally, play_units, sole_error
-from simkit.errors import StoreBusy, StoreError, UsageError
+from simkit.errors import RunStopped, StoreBusy, StoreError, UsageError
 from simkit.events import Recorder, RunFinished, RunStarted, TaskSeen
-from simkit.loading import Kind, load
+from simkit.loading import load
+from simkit.models.choices import ModelChoices
+from simkit.observe import Tap, TappedRecorder
+from simkit.resume import FILES, Origin, Past, file_digests
 from simkit.summary import Summary, summarise
 from simkit.supervisors.base import Episode, Supervisor, WorkUnit
-from simkit.tasks import Task, World
+from simkit.tasks import Task, World, choose_tasks
 
 if TYPE_CHECKING:
+    from simkit.models.base import ChatModel
+    from simkit.models.build import ModelOptions
+    from simkit.models.desk import ModelDesk
     from simkit.store import QueryResult, Store
 
 T = TypeVar("T")
-Status: TypeAlias = Literal["running", "done", "failed", "interrupted"]
+Status: TypeAlias = Literal["running", "done", "failed", "interrupted", "stopped"]
 Progress: TypeAlias = Callable[[Tally], Coroutine[Any, Any, None]]
 """Shows a tally until it is cancelled."""
-
-WORLD = Kind("world", "simkit.worlds", World)
-AGENT = Kind("agent", "simkit.agents", Agent)
-USER = Kind("user", "simkit.users", User)
-REWARD = Kind("reward", "simkit.rewards", Reward)
 
 AT_ONCE = 1_000_000
 """Components hold no conversation, so as many branches as there are may ask one actor at the same time."""
@@ -60,8 +62,22 @@ class Run:
         seed: what everything random in the run is derived from.
         store: where the results are.
         tally: live counts.
-        status: `running` inside the block; after it `done`, `failed` or `interrupted`.
+        models: which models play and what they may use.
+        status: `running` inside the block; after it `done`, `failed`, `interrupted`, or `stopped` by a budget, an
+            endpoint or a replay that misses a call.
         problem: why the episodes' faults are too many for the policy, None when they are not.
+
+    Args:
+        resume: a run to go on with, by id, name or `last`: its finished episodes are kept, the others are played from
+            their beginning, and no model call that was answered is made again. What is not given is as it was.
+        replay: a run whose model calls answer all of this one's; a call that it has not is an error, and nothing is
+            asked over the network.
+        models: choices of models; they win over those of the environment.
+        config: what to record of the run besides; JSON.
+        taps: told of every event.
+
+    Raises:
+        UsageError: a run to be resumed was configured otherwise; the message lists what differs.
     """
 
     def __init__(
@@ -75,21 +91,31 @@ class Run:
         policy: FaultPolicy | None = None,
         config: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
+        models: ModelChoices | None = None,
+        resume: str | None = None,
+        replay: str | None = None,
+        taps: Sequence[Tap] = (),
     ) -> None:
         from simkit.settings import read_settings
 
         settings = read_settings()
-        self.id = _run_id(recipe)
-        self.name = name
-        self.recipe = recipe
-        self.seed = settings.seed if seed is None else seed
+        self.store = _open_store(settings.store if store is None else store)
+        origin = Origin.find(self.store, resume, replay)
+        self.id = origin.resumed or _run_id(recipe)
+        self.name = name or origin.name
+        self.recipe = recipe if origin.resumed is None else origin.recipe
+        self.seed = next(each for each in (seed, origin.seed, settings.seed) if each is not None)
         self.concurrency = settings.concurrency if concurrency is None else concurrency
         self.policy = policy or FaultPolicy()
-        self.config = dict(config or {})
-        self.store = _open_store(settings.store if store is None else store)
+        self.models = origin.choices(models)
+        self.config = origin.checked(self._configured(config, origin))
         self.tally = Tally()
         self.status: Status = "running"
         self.problem: str | None = None
+        self._origin = origin
+        self._taps = tuple(taps)
+        self._past: Past | None = None
+        self._desk: ModelDesk | None = None
         self._progress = progress
         self._seen: frozenset[str] = frozenset()
         self._played: Mapping[str, int] = {}  # how many trials of each task there have been
@@ -133,27 +159,43 @@ class Run:
         user: str | User | None = None,
         reward: str | Reward | None = None,
         tools: ToolServer | None = None,
+        model: str | None = None,
+        user_model: str | None = None,
+        options: ModelOptions | None = None,
+        user_options: ModelOptions | None = None,
     ) -> Cast:
         """Start the actors of a simulation: by name, as they are, or (None) the world's own choice.
 
+        An agent or user whose constructor takes `model` gets the model named for it: the one given here, else the
+        run's (`Run(models=...)`, `--model`, SIMKIT_MODEL). A user for whom none is named gets the agent's. When a model
+        is named and no agent (or user), `function_calling` (or `goal`) plays.
+
+        Args:
+            model, user_model: `openai/NAME`, `scripted/TEXT` or `path/to/file.py:Class`.
+            options, user_options: how they are reached and treated; the run's choices go over them.
+
         Raises:
             ComponentNotFound: no component of that name.
-            UsageError: a component does not take its options, or the run has not been entered.
+            UsageError: a component does not take its options or lacks a model, a model is named that nobody asks, or
+                the run has not been entered.
         """
-        agents = _built(AGENT, agent, world.default_agent, world)
-        users = _built(USER, user, world.default_user, world)
-        rewards = _built(REWARD, reward, world.default_reward, world)
-        server = world.tools() if tools is None else tools
-        if users.interactive:
+        self._entered(self._scope)
+        named = {"model": model, "user_model": user_model}
+        choices = self.models.model_copy(update={name: spec for name, spec in named.items() if spec is not None})
+        players = build_players(
+            world,
+            Wanted(agent=agent, user=user, reward=reward, tools=tools),
+            WantedModels(choices=choices, open=self._model, options=options, user_options=user_options),
+        )
+        if players.user.interactive:
             self._give_the_terminal()
-        parts = {"agent": agents, "user": users, "tools": server}
         return Cast(
-            agent=self._spawn(agents, "agent"),
-            user=self._spawn(users, "user"),
-            tools=self._spawn(server, "tools"),
-            reward=self._spawn(rewards, "reward"),
-            unforkable=tuple(f"{role} `{part.name}`" for role, part in parts.items() if not part.forkable),
-            deterministic=agents.deterministic,
+            agent=self._spawn(players.agent, players.agent.name),
+            user=self._spawn(players.user, players.user.name),
+            tools=self._spawn(players.tools, players.tools.name),
+            reward=self._spawn(players.reward, players.reward.name),
+            unforkable=players.unforkable,
+            deterministic=players.agent.deterministic,
         )
 
     async def play(
@@ -173,6 +215,7 @@ class Run:
         Raises:
             UsageError: fewer than one trial or one task at once.
             NotForkable: the supervisor branches and a component of the cast cannot.
+            RunStopped: a budget is used up, an endpoint is down, or a replay misses a call.
             StoreError: events could not be recorded.
         """
         if trials < 1:
@@ -180,31 +223,43 @@ class Run:
         journal = self._entered(self._journal)
         self._record_tasks(journal, tasks)
         units = self._units(tasks, trials)
+        kept = self._kept(units, supervisor)
         stage = Stage(supervisor=supervisor, cast=cast, recorder=journal, tally=self.tally, policy=self.policy)
-        episodes = await play_units(stage, units, self.concurrency if concurrency is None else concurrency)
+        left = [unit for unit in units if unit.episode_id not in kept]
+        played = await play_units(stage, left, self.concurrency if concurrency is None else concurrency)
         self.problem = self.policy.broken(self.tally.faulted, len(self.tally.episodes))
-        return episodes
+        found = {**kept, **{episode.episode_id: episode for episode in played}}
+        return tuple(found[unit.episode_id] for unit in units if unit.episode_id in found)
 
     def summary(self, **extra: Any) -> Summary:
         """Scores and counts of all episodes so far, with further named numbers of your own."""
         return summarise(self.tally.episodes, **extra)
 
     async def query(self, sql: str, *parameters: Any) -> QueryResult:
-        """Ask the store, with everything this run has recorded so far."""
+        """Ask the store, with everything this run has recorded so far.
+
+        Somebody who keeps the database open cannot fail a run: then the rows are of this run alone, and a note says so.
+
+        Raises:
+            UsageError: the SQL is wrong.
+            StoreError: the store cannot be read or written.
+        """
         await self._entered(self._journal).commit()
-        await anyio.to_thread.run_sync(self.store.load)
-        return await anyio.to_thread.run_sync(self.store.query, sql, parameters)
+        return await anyio.to_thread.run_sync(_ask, self.store, self.id, sql, parameters)
 
     def stop(self) -> None:
         """End the run now, as Ctrl-C does: what is recorded stays, the status becomes `interrupted`."""
         self._entered(self._stop).cancel()
+        self.tally.stopping = True
 
     # --- the inside ---------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _open(self) -> AsyncGenerator[None]:
         try:
-            async with self.store.journal(self.id, "main") as journal:
+            async with self.store.journal(self.id, "main") as file:
+                await anyio.to_thread.run_sync(self._remember)
+                journal = TappedRecorder(file, self._taps) if self._taps else file
                 journal.record(self._started())
                 await journal.commit()
                 self._journal = journal
@@ -218,15 +273,15 @@ class Run:
                 except KeyboardInterrupt:
                     self.status = "interrupted"
                     raise
-                except Exception:
-                    self.status = "failed"
+                except Exception as error:
+                    self._broken(error)
                     raise
                 finally:
                     await self._finish(journal)
         except ExceptionGroup as errors:
             raise sole_error(errors) from errors
         finally:
-            self._journal = self._scope = None
+            self._journal = self._scope = self._past = self._desk = None
         await anyio.to_thread.run_sync(_load_if_free, self.store)
 
     @asynccontextmanager
@@ -241,6 +296,7 @@ class Run:
 
         async with anyio.create_task_group() as group:
             group.start_soon(keep_loaded, self.store.loader)
+            group.start_soon(self.tally.lag.watch)
             if self._progress is not None:
                 group.start_soon(self._draw, self._progress)
             yield
@@ -256,6 +312,12 @@ class Run:
         with anyio.CancelScope() as self._drawing:
             await progress(self.tally)
 
+    def _broken(self, error: Exception) -> None:
+        cause = sole_error(cast("ExceptionGroup[Exception]", error)) if isinstance(error, ExceptionGroup) else error
+        stopped = isinstance(cause, RunStopped)
+        self.status = "stopped" if stopped else "failed"
+        self.problem = str(cause) if stopped else f"{type(cause).__name__}: {cause}"
+
     def _ending(self) -> Status:
         if self._stop is not None and self._stop.cancel_called:
             return "interrupted"
@@ -264,7 +326,10 @@ class Run:
     async def _finish(self, journal: Recorder) -> None:
         with anyio.CancelScope(shield=True):
             status = "failed" if self.status == "running" else self.status
-            journal.record(RunFinished(self.id, status, self.summary().to_json(), time.time()))
+            summary, stats = self.summary().to_json(), self.tally.to_json()
+            journal.record(RunFinished(self.id, status, summary, time.time(), self.problem, stats))
+            if self._desk is not None:
+                await self._desk.__aexit__(None, None, None)
             try:
                 await journal.commit()
             except StoreError:
@@ -272,13 +337,50 @@ class Run:
                     raise
 
     def _started(self) -> RunStarted:
-        config = {**self.config, "seed": self.seed, "concurrency": self.concurrency}
-        return RunStarted(self.id, self.name, self.recipe, self.seed, config, _version(), time.time())
+        return RunStarted(self.id, self.name, self.recipe, self.seed, self.config, _version(), time.time())
+
+    def _configured(self, given: Mapping[str, Any] | None, origin: Origin) -> dict[str, Any]:
+        """What the run is asked to do: enough to start it again, and nothing secret."""
+        own = dict(origin.config if given is None else given)
+        own |= {**self.models.to_json(), "seed": self.seed, "concurrency": self.concurrency}
+        if origin.replayed is not None:
+            own["replay"] = origin.replayed
+        own.pop(FILES, None)
+        files = file_digests(own)
+        return {**own, FILES: files} if files else own
+
+    def _remember(self) -> None:
+        """Read what the run did before it was interrupted; runs in a thread."""
+        if self._origin.resumed is not None:
+            self._past = Past.read(self.store.path, self.id)
+
+    def _kept(self, units: Sequence[WorkUnit], supervisor: Supervisor) -> dict[str, Episode]:
+        """The episodes that an earlier part of this run has finished."""
+        if self._past is None:
+            return {}
+        found = {unit.episode_id: self._past.kept(unit, supervisor.name) for unit in units}
+        kept = {name: episode for name, episode in found.items() if episode is not None}
+        self.tally.keep(kept.values())
+        return kept
+
+    def _model(self, spec: str, options: ModelOptions) -> ChatModel:
+        """A model of this run; the first one opens the desk they share."""
+        from simkit.models.desk import ModelDesk
+
+        if self._desk is None:
+            journal = self._entered(self._journal)
+            known = self._origin.known(self.store, self._past)
+            self._desk = ModelDesk(self.id, journal, self.models.allowances(), known)
+            self.tally.meter = self._desk.meter
+        return self._desk.model(spec, options)
 
     def _record_tasks(self, journal: Recorder, tasks: Sequence[Task]) -> None:
         for task in tasks:
             if task.id not in self._seen:
-                journal.record(_task_seen(self.id, task))
+                seen = _task_seen(self.id, task)
+                if self._past is not None:
+                    self._past.check_task(seen)
+                journal.record(seen)
         self._seen = self._seen.union(task.id for task in tasks)
 
     def _units(self, tasks: Sequence[Task], trials: int) -> list[WorkUnit]:
@@ -298,31 +400,6 @@ class Run:
         if part is None:
             raise UsageError("the run is not open; use it inside `async with simkit.Run(...) as run:`")
         return part
-
-
-def choose_tasks(tasks: Sequence[Task], choice: str | int) -> Sequence[Task]:
-    """`all`, a number (the first so many) or a slice `10-20` (tasks 10 to 19, counted from 0; `10-` to the end).
-
-    Raises:
-        UsageError: the choice is none of these, or chooses nothing.
-    """
-    text = str(choice).strip()
-    numbers = re.fullmatch(r"(\d+)|(\d+)-(\d*)", text)
-    if text != "all" and numbers is None:
-        raise UsageError(f"`{text}` chooses no tasks; write a number (50), a slice (10-20, or 10- to the end) or `all`")
-    if numbers is None:
-        return tasks[:]
-    first, start, end = numbers.groups()
-    chosen = tasks[: int(first)] if first else tasks[int(start) : int(end) if end else None]
-    if not chosen:
-        raise UsageError(f"`{text}` chooses nothing: the split has {len(tasks)} tasks, counted from 0")
-    return chosen
-
-
-def _built(kind: Kind[T], wanted: str | T | None, default: str, world: World) -> T:
-    if wanted is None:
-        return load(kind, default, {"world": world})
-    return load(kind, wanted, {"world": world}) if isinstance(wanted, str) else wanted
 
 
 def _task_seen(run_id: str, task: Task) -> TaskSeen:
@@ -346,6 +423,16 @@ def _load_if_free(store: Store) -> None:
         store.load()
     except StoreBusy:
         return  # somebody reads the database; the next command loads the rest
+
+
+def _ask(store: Store, run_id: str, sql: str, parameters: tuple[Any, ...]) -> QueryResult:
+    from simkit.store.aside import query_aside
+
+    try:
+        store.load()
+        return store.query(sql, parameters)
+    except StoreBusy:
+        return query_aside(store, run_id, sql, parameters)
 
 
 def _version() -> str:

@@ -1,14 +1,17 @@
-"""What a user sets once for all commands, in the environment: `SIMKIT_STORE`, `SIMKIT_CONCURRENCY`, `SIMKIT_SEED`."""
+"""What a user sets once for all commands, in the environment: `SIMKIT_STORE`, `SIMKIT_SEED`, `SIMKIT_MODEL`, ..."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from simkit.errors import UsageError
+from simkit.models.choices import ModelChoices
+
+S = TypeVar("S", bound=BaseSettings)
 
 
 class Settings(BaseSettings):
@@ -27,17 +30,38 @@ class Settings(BaseSettings):
     seed: int = 0
 
 
+class ModelSettings(ModelChoices, BaseSettings):
+    """The model choices of the environment: `SIMKIT_MODEL`, `SIMKIT_BASE_URL`, `SIMKIT_MAX_COST`, ..."""
+
+    model_config = SettingsConfigDict(env_prefix="SIMKIT_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+
 def read_settings() -> Settings:
     """The settings of this process's environment.
 
     Raises:
         UsageError: a variable has a value that cannot be used; the message names it.
     """
+    return _read(Settings)
+
+
+def read_model_settings() -> ModelChoices:
+    """The model choices of this process's environment.
+
+    Raises:
+        UsageError: a variable has a value that cannot be used; the message names it.
+    """
+    return ModelChoices.model_validate(_read(ModelSettings).chosen())
+
+
+def _read(kind: type[S]) -> S:
     try:
-        return Settings()
+        return kind()
     except ValidationError as error:
         lines = [
             f"SIMKIT_{str(problem['loc'][0]).upper()}={problem.get('input')}: {problem['msg']}"
             for problem in error.errors()
         ]
-        raise UsageError("the environment has a setting that cannot be used: " + "; ".join(lines)) from error
+        raise UsageError(
+            "the environment has a setting that cannot be used: " + "; ".join(dict.fromkeys(lines))
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -170,3 +171,22 @@ class World(ABC):
         if split not in self.splits:
             raise UsageError(f"the world `{self.name}` has no split `{split}`; it has: {', '.join(self.splits)}")
         return split
+
+
+def choose_tasks(tasks: Sequence[Task], choice: str | int) -> Sequence[Task]:
+    """`all`, a number (the first so many) or a slice `10-20` (tasks 10 to 19, counted from 0; `10-` to the end).
+
+    Raises:
+        UsageError: the choice is none of these, or chooses nothing.
+    """
+    text = str(choice).strip()
+    numbers = re.fullmatch(r"(\d+)|(\d+)-(\d*)", text)
+    if text != "all" and numbers is None:
+        raise UsageError(f"`{text}` chooses no tasks; write a number (50), a slice (10-20, or 10- to the end) or `all`")
+    if numbers is None:
+        return tasks[:]
+    first, start, end = numbers.groups()
+    chosen = tasks[: int(first)] if first else tasks[int(start) : int(end) if end else None]
+    if not chosen:
+        raise UsageError(f"`{text}` chooses nothing: the split has {len(tasks)} tasks, counted from 0")
+    return chosen

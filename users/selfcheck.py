@@ -1,4 +1,4 @@
-"""Rules by which a simulated user doubts its own turns: up to a third of the failures in such benchmarks are its own.
+"""Rules by which a simulated user doubts its own turns: as much as 30% of the failures in such benchmarks are its own.
 
 A turn is compared with the goal list and with what was said before. Three doubts concern the goal. They are raised only
 where the rules are sure of what was said, and need a world with an ontology and a task with an agenda:
@@ -17,8 +17,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from simkit.conversation import Utterance
-from simkit.language import Mention, Reader, Sentence, read_time, slots_of, values_in, words_of
-from simkit.tasks import Domain, Ontology, Slot, Task, Wish
+from simkit.language import Lexicon, Mention, Reader, Sentence, read_time, values_in, words_of
+from simkit.tasks import Ontology, Slot, Task, Wish
 from simkit.users.replies import Reply
 
 _AS_AGENT = re.compile(
@@ -51,8 +51,8 @@ class SelfCheck:
     """The rules, in the vocabulary of an ontology; with an empty one, only those about the words alone."""
 
     def __init__(self, ontology: Ontology) -> None:
-        self._domains = {domain.name: domain for domain in ontology.domains}
         self._reader = Reader(ontology)
+        self._lexicons = {domain.name: self._reader.lexicon(domain) for domain in ontology.domains}
 
     def check(
         self, task: Task, heard: Sequence[Utterance], reply: Reply, memory: Memory
@@ -63,10 +63,10 @@ class SelfCheck:
             flags.append("as_agent")
         if memory.last and reply.text == memory.last:
             flags.append("repeated")
-        if task.agenda and self._domains:
+        if task.agenda and self._lexicons:
             wanted = _wanted(task) if memory.wanted is None else memory.wanted
             memory = replace(memory, wanted=wanted)
-            turn = _Turn(task, heard, self._domains, wanted)
+            turn = _Turn(task, heard, self._lexicons, wanted)
             for sentence in self._reader.read(reply.text):
                 memory = turn.hear(sentence, memory)
             flags += turn.flags
@@ -79,16 +79,16 @@ class _Turn:
     """One reply being checked."""
 
     def __init__(
-        self, task: Task, heard: Sequence[Utterance], domains: dict[str, Domain], wanted: frozenset[str]
+        self, task: Task, heard: Sequence[Utterance], lexicons: dict[str, Lexicon], wanted: frozenset[str]
     ) -> None:
-        self._task, self._heard, self._domains, self._wanted = task, heard, domains, wanted
+        self._task, self._heard, self._lexicons, self._wanted = task, heard, lexicons, wanted
         self._wishes = {wish.domain: wish for wish in task.agenda}
         self._background = ""
         self.flags: list[str] = []
 
     def hear(self, sentence: Sentence, memory: Memory) -> Memory:
         """Read one sentence; the memory after it."""
-        named = [name for name in self._domains if any(mention.of("noun", name) for mention in sentence.mentions)]
+        named = [name for name in self._lexicons if any(mention.of("noun", name) for mention in sentence.mentions)]
         if len(named) == 1:
             memory = replace(memory, domain=named[0])
         if sentence.indifferent or (sentence.question and sentence.has(_PROBING)):
@@ -110,16 +110,16 @@ class _Turn:
         return "" if any(self._known(value) for value in values) else values[0]
 
     def _tell(self, sentence: Sentence, memory: Memory) -> Memory:
-        domain, wish = self._domains.get(memory.domain), self._wishes.get(memory.domain)
-        if domain is None or wish is None:
+        lexicon, wish = self._lexicons.get(memory.domain), self._wishes.get(memory.domain)
+        if lexicon is None or wish is None:
             return memory
-        kinds = {slot.name: slot.kind for slot in slots_of(domain)}
+        kinds = {slot.name: slot.kind for slot in lexicon.slots}
         wanted = {**wish.inform, **wish.book}
         found: list[tuple[str, str, str]] = []
-        for slot, value in values_in(sentence, domain).items():
+        for slot, value in values_in(sentence, lexicon).items():
             if kinds[slot] == "number" and not self._known(value):
                 self.flags.append(f"unknown_value: {value} {slot}")
-            told = (domain.name, slot, _plain(value))
+            told = (wish.domain, slot, _plain(value))
             if slot in wanted and kinds[slot] in ("category", "day", "time", "number"):
                 self._compare(told, _plain(wanted[slot]), memory)
             found.append(told)
@@ -148,8 +148,8 @@ class _Turn:
         """The wishes nobody spoke of, slot by slot."""
         said = _text((*(word.text for word in self._heard), last))
         for wish in self._task.agenda:
-            domain = self._domains.get(wish.domain)
-            if domain is not None and (missing := _missing(wish, domain, said)):
+            lexicon = self._lexicons.get(wish.domain)
+            if lexicon is not None and (missing := _missing(wish, lexicon, said)):
                 yield f"ended_early: {wish.domain} {', '.join(missing)}"
 
 
@@ -157,8 +157,8 @@ def _wanted(task: Task) -> frozenset[str]:
     return frozenset(_plain(value) for wish in task.agenda for value in (*wish.inform.values(), *wish.book.values()))
 
 
-def _missing(wish: Wish, domain: Domain, said: str) -> list[str]:
-    slots = {slot.name: slot for slot in slots_of(domain)}
+def _missing(wish: Wish, lexicon: Lexicon, said: str) -> list[str]:
+    slots = {slot.name: slot for slot in lexicon.slots}
     wanted = {**wish.inform, **wish.book}
     open_slots = [name for name, value in wanted.items() if not _spoken_of(slots.get(name), value, said)]
     if wish.book and not _BOOKING_WORDS.intersection(said.split()):

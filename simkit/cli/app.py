@@ -37,10 +37,34 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print one machine-readab
 class Commands(TyperGroup):
     """The top level, with errors as a person reads them."""
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The commands, in the order of their use."""
+        return ["run", "resume", *(name for name in super().list_commands(ctx) if name != "run")]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One command; `resume` takes its flags from those of a run."""
+        if cmd_name == "resume":
+            from simkit.cli.resume import resume_command
+
+            return resume_command()
+        return super().get_command(ctx, cmd_name)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
         with readable_errors():
+            read_dotenv(Path(".env"))
             return super().invoke(ctx)
+
+
+def read_dotenv(path: Path) -> None:
+    """Take variables from a `.env` file in the current folder; those that are set already win.
+
+    Only the command line does this: a library must not change its process's environment.
+    """
+    if path.is_file():
+        from dotenv import load_dotenv
+
+        load_dotenv(path, override=False)
 
 
 app = typer.Typer(

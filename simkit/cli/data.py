@@ -34,7 +34,7 @@ def prepare(target: str, source: Path | None) -> None:
         DataCorrupt: what was fetched or given is damaged.
     """
     from simkit.loading import find_class
-    from simkit.run import WORLD
+    from simkit.casting import WORLD
 
     world = find_class(WORLD, target)
     with Steps(live=sys.stderr.isatty()) as shown:
@@ -47,7 +47,7 @@ def needing_data() -> dict[str, type[World]]:
     """The installed worlds that need data, by name; one that cannot be imported is left out."""
     from simkit.errors import SimkitError
     from simkit.loading import available, find_class
-    from simkit.run import WORLD
+    from simkit.casting import WORLD
     from simkit.tasks import World
 
     found: dict[str, type[World]] = {}

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 DRAW_EVERY = 0.2
 """Seconds between two pictures on a terminal."""
 
+BAR, SHORTEST_BAR = 40, 8
+"""Cells of the bar, and how few are still worth drawing."""
+
 LINE_EVERY = 5.0
 """Seconds between two lines elsewhere."""
 
@@ -33,16 +36,26 @@ def progress_for(stream: TextIO) -> Progress:
 
 def describe(tally: Tally) -> str:
     """The state of a run on one line."""
-    done = len(tally.episodes)
-    parts = [f"{done}/{tally.planned} episodes", f"{tally.running} running", f"{tally.branches} branches live"]
-    if tally.scored:
-        parts.append(f"reward {tally.reward_total / tally.scored:.3f}")
-    parts += [f"{tally.hits} goals", f"{tally.turns} turns ({tally.turns / max(tally.seconds, 0.001):.0f}/s)"]
-    if tally.faulted:
-        parts.append(f"{tally.faulted} faulted")
-    if tally.left is not None:
-        parts.append(f"{_clock(tally.left)} left")
-    return ", ".join(parts)
+    return f"{_clock(tally.seconds)} {_done(tally)}, {_left(tally)}, {', '.join(_counts(tally))}"
+
+
+def _done(tally: Tally) -> str:
+    return f"{len(tally.episodes)}/{tally.planned} episodes"
+
+
+def _left(tally: Tally) -> str:
+    if tally.stopping:
+        return "stopping (Ctrl-C: at once)"
+    if tally.planned and len(tally.episodes) == tally.planned:
+        return "counting the results"
+    return "started" if tally.left is None else f"{_clock(tally.left)} left"
+
+
+def _counts(tally: Tally) -> list[str]:
+    parts = [f"reward {tally.reward_total / tally.scored:.3f}"] if tally.scored else []
+    parts += [f"{tally.hits} goals", f"{tally.running} running", f"{tally.branches} branches live"]
+    parts.append(f"{tally.turns / max(tally.seconds, 0.001):.0f} turns/s")
+    return [*parts, f"{tally.faulted} faulted"] if tally.faulted else parts
 
 
 async def _lines(tally: Tally, stream: TextIO) -> None:
@@ -57,19 +70,24 @@ async def _live(tally: Tally, stream: TextIO) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    with Live(console=Console(file=stream), auto_refresh=False, transient=True) as picture:
+    console = Console(file=stream, highlight=False)
+    with Live(console=console, auto_refresh=False, transient=True) as picture:
         while True:
-            picture.update(_picture(tally), refresh=True)
+            picture.update(_picture(tally, console.width), refresh=True)
             await anyio.sleep(DRAW_EVERY)
 
 
-def _picture(tally: Tally) -> Group:
+def _picture(tally: Tally, width: int) -> Group:
+    """A line with the bar, and a line of counts below it; neither is ever wrapped."""
     from rich.console import Group
-    from rich.progress_bar import ProgressBar
     from rich.text import Text
 
-    bar = ProgressBar(total=max(tally.planned, 1), completed=len(tally.episodes), width=60)
-    return Group(bar, Text(f"{_clock(tally.seconds)}  {describe(tally)}"))
+    above = (f"{_clock(tally.seconds):>7}  ", f"  {_done(tally)}, {_left(tally)}")
+    room = min(BAR, width - sum(map(len, above)) - 1)
+    filled = room * len(tally.episodes) // max(tally.planned, 1)
+    bar = [("━" * filled, "cyan"), ("─" * (room - filled), "dim")] if room >= SHORTEST_BAR else []
+    first = Text.assemble(above[0], *bar, above[1], no_wrap=True, overflow="ellipsis")
+    return Group(first, Text(f"{'':>7}  {', '.join(_counts(tally))}", "dim", no_wrap=True, overflow="ellipsis"))
 
 
 def _clock(seconds: float) -> str:

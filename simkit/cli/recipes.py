@@ -3,21 +3,67 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
 import typer.main
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from simkit.flags import MODEL_CHOICES
 from simkit.loading import available
 from simkit.recipe import GROUP, Recipe, load_recipe
 
-PANEL = "Every run"
+if TYPE_CHECKING:
+    from simkit.models.choices import ModelChoices
 
-COMMON: dict[str, tuple[Any, Any, typer.models.OptionInfo]] = {
+Flags: TypeAlias = Mapping[str, tuple[Any, Any, typer.models.OptionInfo]]
+"""By parameter: its type, its default, and how it is shown."""
+
+PANEL = "Every run"
+MODEL_PANEL = "Models (also SIMKIT_MODEL, SIMKIT_BASE_URL, ...; OPENAI_API_KEY)"
+
+MODELS: Flags = {
+    "model": (
+        str | None,
+        None,
+        typer.Option(help="The agent's model: openai/NAME, or your own path/to/file.py:Class. Plays function_calling."),
+    ),
+    "user_model": (str | None, None, typer.Option(help="The user's model. Plays goal.", show_default="the agent's")),
+    "base_url": (
+        str | None,
+        None,
+        typer.Option(help="Any OpenAI-compatible endpoint.", show_default="OPENAI_BASE_URL, else OpenAI"),
+    ),
+    "user_base_url": (str | None, None, typer.Option(help="The user's endpoint.", show_default="the agent's")),
+    "temperature": (float | None, None, typer.Option(min=0, help="How the agent samples.")),
+    "user_temperature": (float | None, None, typer.Option(min=0, help="How the user samples.")),
+    "api_concurrency": (
+        str | None,
+        None,
+        typer.Option(help="Calls at once to one endpoint: a number, or `adaptive`.", show_default="adaptive"),
+    ),
+    "rpm": (float | None, None, typer.Option(min=0, help="Requests a minute at most.")),
+    "tpm": (float | None, None, typer.Option(min=0, help="Tokens a minute at most.")),
+    "request_timeout": (
+        float | None,
+        None,
+        typer.Option(min=0, help="Seconds for one attempt.", show_default="600"),
+    ),
+    "max_retries": (int | None, None, typer.Option(min=0, help="Attempts after the first.", show_default="8")),
+    "max_cost": (
+        float | None,
+        None,
+        typer.Option(min=0, help="US dollars the run may use."),
+    ),
+    "max_tokens_total": (int | None, None, typer.Option(min=1, help="Tokens the run may use.")),
+    "max_wall": (float | None, None, typer.Option(min=0, help="Seconds the run may take.")),
+    "prices": (Path | None, None, typer.Option(help="A file of prices over those that come with simkit.")),
+}
+
+COMMON: Flags = {
     "concurrency": (
         int | None,
         None,
@@ -42,6 +88,16 @@ COMMON: dict[str, tuple[Any, Any, typer.models.OptionInfo]] = {
     ),
     "json": (bool, False, typer.Option("--json", help="Print a machine-readable summary as the last line.")),
     "quiet": (bool, False, typer.Option("--quiet", help="No progress and no hints.")),
+    "otel": (
+        bool,
+        False,
+        typer.Option("--otel", help="Send OpenTelemetry spans and metrics (the extra `otel`; OTEL_* say where)."),
+    ),
+    "replay": (
+        str | None,
+        None,
+        typer.Option(help="Answer every model call from this run, and ask nothing over the network."),
+    ),
 }
 
 
@@ -60,7 +116,7 @@ class RecipeGroup(TyperGroup):
 def recipe_command(recipe: Recipe, target: str) -> Any:
     """A recipe as a command; `target` is how the user named it."""
     own = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-    own.command(target, help=escape(flowing(recipe.help)), short_help=escape(recipe.title))(_callback(recipe))
+    own.command(target, help=escape(flowing(recipe.help)), short_help=escape(recipe.title))(_callback(recipe, target))
     return typer.main.get_command(own)
 
 
@@ -73,14 +129,25 @@ def flowing(text: str) -> str:
     return "\n\n".join(one if "\n " in f"\n{one}" else one.replace("\n", " ") for one in paragraphs)
 
 
-def _callback(recipe: Recipe) -> Callable[..., None]:
+def choices_from(values: dict[str, Any]) -> ModelChoices:
+    """Take the model flags out of a command's values."""
+    from simkit.models.choices import ModelChoices
+
+    return ModelChoices.of({name: values.pop(name) for name in MODEL_CHOICES if name in values})
+
+
+def _callback(recipe: Recipe, target: str) -> Callable[..., None]:
     def run(**values: Any) -> None:
-        from simkit.cli.run import CommonFlags, execute
+        from simkit.cli.run import CommonFlags, execute, open_run
 
-        common = CommonFlags(**{name: values.pop(name) for name in COMMON})
-        execute(recipe, common, values)
+        common = CommonFlags(**{name: values.pop(name) for name in COMMON}, models=choices_from(values))
+        execute(open_run(recipe, target, common, values), recipe, common, values)
 
-    signature = [*_recipe_parameters(recipe), *_common_parameters()]
+    signature = [
+        *_recipe_parameters(recipe),
+        *flag_parameters(MODELS, MODEL_PANEL),
+        *flag_parameters(COMMON, PANEL),
+    ]
     cast("Any", run).__signature__ = inspect.Signature(signature)
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
     return run
@@ -93,10 +160,11 @@ def _recipe_parameters(recipe: Recipe) -> list[inspect.Parameter]:
     ]
 
 
-def _common_parameters() -> list[inspect.Parameter]:
+def flag_parameters(flags: Flags, panel: str) -> list[inspect.Parameter]:
+    """Flags as the parameters of a command, under a heading of its help."""
     found: list[inspect.Parameter] = []
-    for name, (annotation, default, option) in COMMON.items():
-        option.rich_help_panel = PANEL
+    for name, (annotation, default, option) in flags.items():
+        option.rich_help_panel = panel
         found.append(_parameter(name, annotation, default, option))
     return found
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-import shlex
+import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from simkit.cli.program import program, store_flag
+from simkit.cli.tables import terminal_width
 from simkit.statistics import Estimate
 from simkit.summary import Summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A finished run as it is told. `default_store` says that commands need no --store to find it."""
+    """A finished run as it is told; `fault` is the first cause of a faulted episode."""
 
     run_id: str
     name: str
@@ -25,7 +28,7 @@ class Report:
     store: Path
     seconds: float
     summary: Summary
-    default_store: bool
+    fault: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-able values."""
@@ -42,24 +45,24 @@ class Report:
 
 def print_report(report: Report, *, as_json: bool, quiet: bool) -> None:
     """Print it: the table on stdout, or the table on stderr and one line of JSON last on stdout."""
-    print_table(report, to_stderr=as_json)
+    print_summary(report, to_stderr=as_json)
     if not quiet:
         typer.echo(_where(report), err=as_json)
     if as_json:
         typer.echo(json.dumps(report.to_json(), allow_nan=False))
 
 
-def print_table(report: Report, *, to_stderr: bool) -> None:
-    """Print the summary table."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
+def print_summary(report: Report, *, to_stderr: bool) -> None:
+    """Print the summary: a title and lines of two columns, long values going on below themselves on a terminal."""
     title = f"{report.run_id}" + (f" ({report.name})" if report.name else "") + f": {report.status}"
-    table = Table(title=title, box=box.SIMPLE, show_header=False, title_justify="left", title_style="bold")
-    for name, value in _rows(report):
-        table.add_row(name, value)
-    Console(stderr=to_stderr, highlight=False).print(table)
+    typer.secho(title, bold=True, err=to_stderr)
+    rows = _rows(report)
+    names = max(len(name) for name, _ in rows)
+    width = terminal_width(sys.stderr if to_stderr else sys.stdout)
+    for name, value in rows:
+        lines = [value] if width is None else textwrap.wrap(value, max(20, width - names - 4)) or [""]
+        for number, line in enumerate(lines):
+            typer.echo(f"  {'' if number else name:<{names}}  {line}".rstrip(), err=to_stderr)
 
 
 def _rows(report: Report) -> list[tuple[str, str]]:
@@ -73,6 +76,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         rows += [(f"pass^{k}", f"{value:.3f}") for k, value in enumerate(summary.pass_k, 1)]
     rows += [(name.replace("_", " "), _plain(value)) for name, value in summary.extra.items()]
     outcomes = ", ".join(f"{name} {count}" for name, count in summary.outcomes.items())
+    rows += [("first fault", " ".join(report.fault.split()))] if report.fault else []
     rows += [
         ("outcomes", outcomes or "none"),
         ("agent turns", f"{summary.branches} in all branches, {summary.turns} on final paths"),
@@ -99,18 +103,15 @@ def _plain(value: Any) -> str:
 
 
 def _where(report: Report) -> str:
-    store = "" if report.default_store else f" --store {shlex.quote(str(report.store))}"
-    run = report.run_id
-    third = (
-        f"simkit export kto --run {run} --out kto.jsonl{store}"
-        if report.recipe == "josh"
-        else f"simkit sql \"select task_id, reward from episode_scores where run_id = '{run}' order by reward\"{store}"
-    )
+    simkit, store, run = program(), store_flag(report.store), report.run_id
+    lowest = f"select task_id, reward from episode_scores where run_id = '{run}' order by reward"
+    third = f"export kto --run {run} --out kto.jsonl" if report.recipe == "josh" else f'sql "{lowest}"'
+    place = report.store.resolve()
     return "\n".join(
         (
-            f"Results: {report.store} (SQL: {report.store}/simkit.duckdb). Next:",
-            f"  simkit show {run}{store}",
-            f'  simkit sql "from run_summary"{store}',
-            f"  {third}",
+            f"Results: {place} (SQL: {place / 'simkit.duckdb'}). Next:",
+            f"  {simkit} show {run}{store}",
+            f'  {simkit} sql "from run_summary"{store}',
+            f"  {simkit} {third}{store}",
         )
     )

@@ -8,9 +8,9 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import anyio
 import typer
@@ -18,12 +18,16 @@ import typer
 from simkit.cli.failure import readable_bugs
 from simkit.cli.progress import progress_for
 from simkit.cli.report import Report, print_report
-from simkit.engine import FaultPolicy
+from simkit.engine import FaultPolicy, is_faulted
+from simkit.errors import RunStopped
+from simkit.models.choices import ModelChoices
+from simkit.observe import Tap
 from simkit.recipe import Recipe
 from simkit.run import Run
 from simkit.summary import Summary
 
 INTERRUPTED = 130
+SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +42,20 @@ class CommonFlags:
     max_faults: float
     json: bool
     quiet: bool
+    otel: bool = False
+    replay: str | None = None
+    models: ModelChoices = field(default_factory=ModelChoices)
 
 
-def execute(recipe: Recipe, common: CommonFlags, values: Mapping[str, Any]) -> None:
+def execute(run: Run, recipe: Recipe, common: CommonFlags, values: Mapping[str, Any]) -> None:
     """Run a recipe to its end and exit with its code."""
     with readable_bugs():
-        run = open_run(recipe, common, values)
-        result = anyio.run(_play, recipe, run, values)
-        print_report(_report(run, result, common), as_json=common.json, quiet=common.quiet)
+        try:
+            result = anyio.run(_play, recipe, run, values)
+        except RunStopped:
+            print_report(_report(run, None), as_json=common.json, quiet=common.quiet)
+            raise
+        print_report(_report(run, result), as_json=common.json, quiet=common.quiet)
     if run.status == "interrupted":
         raise typer.Exit(INTERRUPTED)
     if run.problem:
@@ -53,18 +63,39 @@ def execute(recipe: Recipe, common: CommonFlags, values: Mapping[str, Any]) -> N
         raise typer.Exit(1)
 
 
-def open_run(recipe: Recipe, common: CommonFlags, values: Mapping[str, Any]) -> Run:
-    """The run that these flags ask for, not yet entered."""
-    return Run(
-        store=common.store,
-        name=common.name,
-        recipe=recipe.name,
-        seed=common.seed,
-        concurrency=common.concurrency,
-        policy=FaultPolicy(fail_fast=common.fail_fast, max_share=common.max_faults),
-        config={name: _plain(value) for name, value in values.items()},
-        progress=None if common.quiet else progress_for(sys.stderr),
-    )
+def open_run(
+    recipe: Recipe, target: str, common: CommonFlags, values: Mapping[str, Any], *, resume: str | None = None
+) -> Run:
+    """The run that these flags ask for, not yet entered; `target` is how the user named the recipe.
+
+    Raises:
+        UsageError: a flag cannot be used, or a run to be resumed was configured otherwise.
+    """
+    with readable_bugs():
+        policy = FaultPolicy(fail_fast=common.fail_fast, max_share=common.max_faults)
+        config = {name: _plain(value) for name, value in values.items()}
+        return Run(
+            store=common.store,
+            name=common.name,
+            recipe=recipe.name,
+            seed=common.seed,
+            concurrency=common.concurrency,
+            policy=policy,
+            config={"target": target, **config, "fail_fast": common.fail_fast, "max_faults": common.max_faults},
+            progress=None if common.quiet else progress_for(sys.stderr),
+            models=common.models,
+            replay=common.replay,
+            resume=resume,
+            taps=_taps(common),
+        )
+
+
+def _taps(common: CommonFlags) -> tuple[Tap, ...]:
+    if not common.otel:
+        return ()
+    from simkit.telemetry import Telemetry
+
+    return (Telemetry.from_environment(),)
 
 
 async def _play(recipe: Recipe, run: Run, values: Mapping[str, Any]) -> object:
@@ -82,10 +113,18 @@ async def _stop_on_signal(run: Run, signals: AsyncIterator[signal.Signals]) -> N
     stopping = False
     async for _ in signals:
         if stopping:
-            os._exit(INTERRUPTED)  # the journal is written outside this process's memory: nothing acknowledged is lost
+            _leave_at_once()
         stopping = True
-        typer.echo("\nstopping; what is recorded is kept (again: stop at once)", err=True)
         run.stop()
+        if not sys.stderr.isatty():  # on a terminal the display says it, and would wipe it away
+            typer.echo("stopping; what is recorded is kept (again: stop at once)", err=True)
+
+
+def _leave_at_once() -> NoReturn:
+    """End the process now. The journal is written outside its memory: nothing acknowledged is lost."""
+    if sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), SHOW_CURSOR)  # the live display has hidden it
+    os._exit(INTERRUPTED)
 
 
 @contextmanager
@@ -102,7 +141,7 @@ async def _never() -> AsyncIterator[signal.Signals]:
     yield signal.SIGINT
 
 
-def _report(run: Run, result: object, common: CommonFlags) -> Report:
+def _report(run: Run, result: object) -> Report:
     match result:
         case Summary():
             summary = result
@@ -119,7 +158,7 @@ def _report(run: Run, result: object, common: CommonFlags) -> Report:
         store=run.store.path,
         seconds=run.tally.seconds,
         summary=summary,
-        default_store=common.store is None,
+        fault=next((one.error for one in run.tally.episodes if is_faulted(one)), None),
     )
 
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from simkit.cli.sql import plain
+from simkit.cli.program import program, store_flag
+from simkit.cli.sql import LONGEST, plain
 from simkit.cli.stores import open_store
+from simkit.cli.tables import Column, Table, cut, print_table, terminal_width
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
     from rich.tree import Tree
 
@@ -24,6 +25,30 @@ if TYPE_CHECKING:
 
 LISTED = 40
 """Episodes shown of a run; `simkit sql` has them all."""
+
+ENDLESS = 10_000
+"""Cells of a line where there is no terminal: nothing is wrapped."""
+
+RUN_COLUMNS = (
+    Column("run"),
+    Column("name", shorten=True),
+    Column("status"),
+    Column("episodes", drop=1, right=True),
+    Column("reward", right=True),
+    Column("success", drop=2, right=True),
+    Column("faults", drop=3, right=True),
+    Column("started UTC", drop=4),
+    Column("time", drop=5, right=True),
+)
+EPISODE_COLUMNS = (
+    Column("task/trial"),
+    Column("reward", right=True),
+    Column("goals", right=True),
+    Column("outcome"),
+    Column("turns", drop=1, right=True),
+    Column("branches", drop=2, right=True),
+    Column("error", shorten=True),
+)
 
 EPISODES = """
     select task_id, trial, reward, outcome, achieved, goals, turns, branches, faults, error from episode_scores
@@ -37,10 +62,10 @@ def list_runs(path: Path | None, as_json: bool) -> None:
     if as_json:
         _print_json([asdict(run) for run in runs])
         return
-    table = _table("run", "name", "status", "episodes", "reward", "success", "faults", "started UTC", "time")
-    for run in runs:
-        table.add_row(*_run_cells(run))
-    _console().print(table if runs else "no runs yet; start one: simkit run josh")
+    if not runs:
+        typer.echo(f"no runs yet; start one: {program()} run josh")
+        return
+    print_table(Table(RUN_COLUMNS, tuple(_run_cells(run) for run in runs)))
 
 
 def show(path: Path | None, run: str, episode: str | None, branch: str | None, as_json: bool) -> None:
@@ -53,7 +78,7 @@ def show(path: Path | None, run: str, episode: str | None, branch: str | None, a
     if branch is not None:
         _show_transcript(store.transcript(_branch_id(store, run, episode, branch)), as_json)
     elif episode is not None:
-        _show_tree(store.tree(run, episode), as_json)
+        _show_tree(store.tree(run, episode), store.path, as_json)
     else:
         _show_run(store, store.resolve(run), as_json)
 
@@ -73,24 +98,21 @@ def _show_run(store: Store, run: RunRow, as_json: bool) -> None:
     if as_json:
         _print_json({**asdict(run), "episode_scores": episodes.dicts()})
         return
-    console = _console()
-    table = _table("run", "name", "status", "episodes", "reward", "success", "faults", "started UTC", "time")
-    table.add_row(*_run_cells(run))
-    console.print(table)
-    table = _table("task/trial", "reward", "goals", "outcome", "turns", "branches", "error")
-    for row in episodes.dicts()[:LISTED]:
-        table.add_row(*_episode_cells(row))
-    console.print(table)
+    print_table(Table(RUN_COLUMNS, (_run_cells(run),)))
+    typer.echo()
+    print_table(Table(EPISODE_COLUMNS, tuple(_episode_cells(row) for row in episodes.dicts()[:LISTED])))
+    typer.echo()
+    flag = store_flag(store.path)
     if len(episodes.rows) > LISTED:
         query = f"from episode_scores where run_id = '{run.run_id}'"
-        console.print(f'the {LISTED} lowest of {len(episodes.rows)}; all of them: simkit sql "{query}"')
+        typer.echo(f'the {LISTED} lowest of {len(episodes.rows)}; all of them: {program()} sql "{query}"{flag}')
     if episodes.rows:
         first = episodes.rows[0]
-        console.print(f"one tree: simkit show {run.run_id} {first[0]}/{first[1]}")
+        typer.echo(f"one tree: {program()} show {run.run_id} {first[0]}/{first[1]}{flag}")
 
 
-def _run_cells(run: RunRow) -> list[str]:
-    return [
+def _run_cells(run: RunRow) -> tuple[str, ...]:
+    return (
         run.run_id,
         run.name,
         run.status,
@@ -100,25 +122,25 @@ def _run_cells(run: RunRow) -> list[str]:
         str(run.faults),
         f"{run.started_at:%m-%d %H:%M:%S}",
         "" if run.seconds is None else f"{run.seconds:.1f} s",
-    ]
+    )
 
 
-def _episode_cells(row: Mapping[str, Any]) -> list[str]:
-    return [
+def _episode_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
         f"{row['task_id']}/{row['trial']}",
         _number(row["reward"]),
         f"{row['achieved']} of {row['goals']}",
         str(row["outcome"] or "running"),
         str(row["turns"]),
         str(row["branches"]),
-        str(row["error"] or ""),
-    ]
+        cut(str(row["error"] or ""), LONGEST),
+    )
 
 
 # --- an episode -------------------------------------------------------------------------------------------------------
 
 
-def _show_tree(tree: EpisodeTree, as_json: bool) -> None:
+def _show_tree(tree: EpisodeTree, store: Path, as_json: bool) -> None:
     if as_json:
         _print_json(asdict(tree))
         return
@@ -127,7 +149,7 @@ def _show_tree(tree: EpisodeTree, as_json: bool) -> None:
     console = _console()
     console.print(Text(tree.episode_id, "bold"))
     if tree.instructions:
-        console.print(Text(tree.instructions))
+        console.print(Text(tree.instructions), soft_wrap=False)
     reward = "not scored" if tree.reward is None else f"reward {tree.reward:.3f}"
     console.print(Text(f"{reward}, {len(tree.achieved)} of {len(tree.goals)} goals, {tree.outcome or 'running'}"))
     if tree.error:
@@ -140,7 +162,8 @@ def _show_tree(tree: EpisodeTree, as_json: bool) -> None:
     best = tree.final_branch_id or tree.root.branch_id
     place = best.removeprefix(f"{tree.episode_id}/")
     target = f"{tree.run_id} {tree.task_id}/{tree.trial}"
-    console.print(f"one branch as a transcript: simkit show {target} --branch {place}", markup=False)
+    flag = store_flag(store)
+    console.print(f"one branch as a transcript: {program()} show {target} --branch {place}{flag}", markup=False)
 
 
 def _drawn(root: TreeNode) -> Tree:
@@ -178,9 +201,9 @@ def _turn(node: TreeNode) -> Text:
     if node.outcome:
         line.append(f" {node.outcome}", "italic")
     for call in node.calls:
-        line.append(f" {_cut(call, 60)}", "cyan")
+        line.append(f" {cut(call, 60)}", "cyan")
     if node.said:
-        line.append(f" “{_cut(node.said, 70)}”", "dim")
+        line.append(f" “{cut(node.said, 70)}”", "dim")
     if node.error:
         line.append(f" {node.error}", "red")
     return line
@@ -206,7 +229,7 @@ def _show_transcript(transcript: Transcript, as_json: bool) -> None:
     console = _console()
     console.print(Text(transcript.branch_id, "bold"))
     for line in transcript.lines:
-        console.print(_spoken(line))
+        console.print(_spoken(line), soft_wrap=False)
 
 
 STYLES = {"user": "green", "agent": "bold cyan", "tool": "magenta", "system": "dim", "runtime": "red"}
@@ -231,18 +254,8 @@ def _spoken(line: Line) -> Text:
 def _console() -> Console:
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 200  # a pipe has no width of its own
+    width = terminal_width(sys.stdout) or ENDLESS
     return Console(highlight=False, soft_wrap=True, width=width)
-
-
-def _table(*columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in columns:
-        table.add_column(name, no_wrap=name != "error")
-    return table
 
 
 def _print_json(value: Any) -> None:
@@ -251,8 +264,3 @@ def _print_json(value: Any) -> None:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _cut(text: str, length: int) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= length else flat[: length - 1] + "…"

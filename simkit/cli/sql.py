@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import typer
 
 from simkit.cli.stores import open_store
+from simkit.cli.tables import Column, Table, cut, print_blocks, print_table, terminal_width
 from simkit.errors import SimkitError
 
 if TYPE_CHECKING:
     from simkit.store import QueryResult, Store
 
 Format: TypeAlias = Literal["table", "csv", "json"]
+
+LONGEST = 200
+"""Cells of one value in a table; the other formats give all of it."""
 
 WELCOME = """SQL over {path}; one query a line, an empty line or Ctrl-D ends.
 Tables: runs, tasks, episodes, branches, messages, tool_calls, rewards, harvests, model_calls.
@@ -85,19 +89,22 @@ def _read() -> str:
 
 
 def _print_table(result: QueryResult) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    columns = tuple(
+        Column(name, right=_is_number(kind)) for name, kind in zip(result.columns, result.types, strict=True)
+    )
+    table = Table(columns, tuple(tuple(_short(value) for value in row) for row in result.rows))
+    width = terminal_width(sys.stdout)
+    if width is not None and table.width > width:
+        print_blocks(table)
+    else:
+        print_table(table)
+    typer.secho(f"{len(result.rows)} row{'' if len(result.rows) == 1 else 's'}", dim=True)
+    for note in result.notes:
+        typer.echo(f"note: {note}", err=True)
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in result.columns:
-        table.add_column(Text(name), overflow="fold")
-    for row in result.rows:
-        table.add_row(*(Text(_short(value)) for value in row))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    console.print(table)
-    console.print(f"{len(result.rows)} row{'' if len(result.rows) == 1 else 's'}")
+
+def _is_number(kind: str) -> bool:
+    return kind.startswith(("DECIMAL", "DOUBLE", "FLOAT", "HUGEINT", "BIGINT", "INTEGER", "SMALLINT", "UBIGINT"))
 
 
 def _cell(value: Any) -> Any:
@@ -111,5 +118,6 @@ def _short(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e6 else str(value)
-    text = str(_cell(value))
-    return text if len(text) <= 200 else text[:197] + "..."
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "milliseconds")
+    return cut(str(_cell(value)), LONGEST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simkit.cli.program import program
 from simkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,5 +23,7 @@ def open_store(path: Path | None) -> Store:
 
     place = read_settings().store if path is None else path
     if not place.is_dir():
-        raise UsageError(f"there is no store at {place}; run something first (`simkit run rollout`), or give --store")
+        raise UsageError(
+            f"there is no store at {place}; run something first (`{program()} run rollout`), or give --store"
+        )
     return Store(place)

@@ -174,22 +174,50 @@ async def open_model(
     Raises:
         UsageError: the name, the options or the environment cannot be used.
     """
-    options = options or ModelOptions()
     async with _endpoints(endpoints) as shared:
-        base = _Base.of(spec, options, None if strict else shared)
-        model: ChatModel = _record(base.model, recorder, run_id, options, shared.clock)
-        if strict:
-            replayed = ReplayedModel(recording or Recording(run_id), name=base.name, meter=shared.meter)
-            model = _record(replayed, recorder, run_id, options, shared.clock)
-        else:
-            model = _around(model, base, options, shared)
-            model = model if budget is None else BudgetedModel(model, budget, base.price)
-            model = model if recording is None else ReplayedModel(recording, model, meter=shared.meter)
-        bounded = budget is not None and budget.allowances.bounded
-        defaults = options.sampling
-        if bounded and defaults.max_tokens is None:
-            defaults = replace(defaults, max_tokens=reply_bound(base.price))
-        yield model if defaults == Sampling() else PreparedModel(model, defaults)
+        yield build_model(
+            spec,
+            options,
+            recorder=recorder,
+            run_id=run_id,
+            budget=budget,
+            recording=recording,
+            strict=strict,
+            endpoints=shared,
+        )
+
+
+def build_model(
+    spec: str,
+    options: ModelOptions | None = None,
+    *,
+    endpoints: Endpoints,
+    recorder: Recorder | None = None,
+    run_id: str = "",
+    budget: Budget | None = None,
+    recording: Recording | None = None,
+    strict: bool = False,
+) -> ChatModel:
+    """The same for models that share endpoints somebody else keeps open; see `open_model`.
+
+    Raises:
+        UsageError: the name, the options or the environment cannot be used.
+    """
+    options = options or ModelOptions()
+    base = _Base.of(spec, options, None if strict else endpoints)
+    model: ChatModel = _record(base.model, recorder, run_id, options, endpoints.clock)
+    if strict:
+        replayed = ReplayedModel(recording or Recording(run_id), name=base.name, meter=endpoints.meter)
+        model = _record(replayed, recorder, run_id, options, endpoints.clock)
+    else:
+        model = _around(model, base, options, endpoints)
+        model = model if budget is None else BudgetedModel(model, budget, base.price)
+        model = model if recording is None else ReplayedModel(recording, model, meter=endpoints.meter)
+    bounded = budget is not None and budget.allowances.bounded
+    defaults = options.sampling
+    if bounded and defaults.max_tokens is None:
+        defaults = replace(defaults, max_tokens=reply_bound(base.price))
+    return model if defaults == Sampling() else PreparedModel(model, defaults)
 
 
 class PreparedModel:

@@ -32,9 +32,12 @@ def connected(path: Path, *, read_only: bool) -> Generator[duckdb.DuckDBPyConnec
         StoreUnreadable: it is not a database.
         StoreError: it cannot be opened for another reason (permissions, a full disk).
     """
+    was_there = path.exists()
     try:
         connection = duckdb.connect(path, read_only=read_only)
     except duckdb.Error as error:
+        if not was_there and _is_full(str(error)):
+            remove_database(path)  # what a full disk took of a new one is no database
         raise opening_error(path, error) from error
     try:
         yield connection
@@ -49,10 +52,18 @@ def opening_error(path: Path, error: duckdb.Error) -> StoreError:
         return StoreBusy(f"another process holds {path} ({text}); it is free again when that connection is closed")
     if "Cannot open file" in text or "Permission denied" in text or "Read-only file system" in text:
         return StoreError(f"the database {path} cannot be opened: {text}. Check that the store folder is writable")
+    if _is_full(text):
+        return StoreError(
+            f"the database {path} cannot be written: {text}. The journals hold everything; free some room"
+        )
     return StoreUnreadable(
         f"the database {path} cannot be read: {text}. Delete it (and {path.name}.wal beside it): "
         "it is rebuilt from the journals by the next command"
     )
+
+
+def _is_full(text: str) -> bool:
+    return "Could not write file" in text or "No space left" in text
 
 
 def damage(path: Path, error: duckdb.Error) -> StoreUnreadable | None:

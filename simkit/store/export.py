@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -122,7 +122,8 @@ def _replacing(path: Path) -> Generator[Path]:
             f"{path} cannot be written: {error}. Check the disk and rights, or name another file"
         ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk even removing what is not there fails
+            unfinished.unlink(missing_ok=True)
 
 
 def _write_lines(store: Store, plan: _Plan, run_id: str, out: Path) -> int:

@@ -39,19 +39,26 @@ DELETE FROM rewards WHERE episode_id IN (SELECT episode_id FROM replaced);
 DELETE FROM harvests WHERE episode_id IN (SELECT episode_id FROM replaced);
 
 INSERT INTO runs
-SELECT run_id, name, recipe, seed, config, version, 'running', moment, NULL, NULL
+SELECT run_id, name, recipe, seed, config, version, 'running', moment, NULL, NULL, NULL, NULL
 FROM staged s
 WHERE e = 'RunStarted' AND NOT EXISTS (FROM runs r WHERE r.run_id = s.run_id)
 QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY line) = 1;
 
--- A run that was finished and started again is running again.
-UPDATE runs SET status = 'running', finished_at = NULL, summary = NULL
+-- A run that was started again has the configuration it goes on with, and is running again.
+UPDATE runs SET config = s.config
+FROM (SELECT run_id, arg_max(config, line) AS config FROM staged WHERE e = 'RunStarted' GROUP BY ALL) s
+WHERE runs.run_id = s.run_id;
+
+UPDATE runs SET status = 'running', finished_at = NULL, summary = NULL, error = NULL, stats = NULL
 FROM (SELECT run_id, max(moment) AS moment FROM staged WHERE e = 'RunStarted' GROUP BY ALL) s
 WHERE runs.run_id = s.run_id AND s.moment > runs.finished_at;
 
-UPDATE runs SET status = s.status, finished_at = s.moment, summary = s.summary
+UPDATE runs SET
+    status = s.status, finished_at = s.moment, summary = s.summary, error = s.error, stats = s.stats
 FROM (
-    SELECT run_id, arg_max(status, line) AS status, max(moment) AS moment, arg_max(summary, line) AS summary
+    SELECT
+        run_id, arg_max(status, line) AS status, max(moment) AS moment, arg_max(summary, line) AS summary,
+        arg_max_null(error, line) AS error, arg_max(stats, line) AS stats
     FROM staged f
     WHERE e = 'RunFinished'
     AND NOT EXISTS (

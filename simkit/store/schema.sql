@@ -12,12 +12,16 @@ CREATE TABLE runs (
     status VARCHAR NOT NULL,
     started_at TIMESTAMP NOT NULL,
     finished_at TIMESTAMP,
-    summary JSON
+    summary JSON,
+    error VARCHAR,
+    stats JSON
 );
 COMMENT ON TABLE runs IS 'One row per run: a recipe with its configuration.';
 COMMENT ON COLUMN runs.config IS 'What the run was asked to do.';
-COMMENT ON COLUMN runs.status IS 'running, done, failed or interrupted; a killed run stays running.';
+COMMENT ON COLUMN runs.status IS 'running, done, failed, interrupted (by a person) or stopped (by a budget or an endpoint); a killed run stays running.';
 COMMENT ON COLUMN runs.summary IS 'What the recipe reported at its end.';
+COMMENT ON COLUMN runs.error IS 'What stopped it or made it fail.';
+COMMENT ON COLUMN runs.stats IS 'What its last part took: model calls, tokens, money, seconds, lag of the event loop.';
 
 CREATE TABLE tasks (
     run_id VARCHAR NOT NULL,

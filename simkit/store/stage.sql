@@ -57,5 +57,6 @@ FROM read_json($piece, format = 'newline_delimited', maximum_object_size = $larg
     'branches': 'INTEGER',
     'faults': 'INTEGER',
     'status': 'VARCHAR',
-    'summary': 'JSON'
+    'summary': 'JSON',
+    'stats': 'JSON'
 });

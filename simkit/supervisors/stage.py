@@ -263,6 +263,7 @@ def _finished(episode: Episode, reward: EpisodeReward | None) -> EpisodeFinished
         faults=episode.faults,
         error=episode.error,
         at=time.time(),
+        calls=episode.tool_calls,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import anyio
@@ -40,6 +40,10 @@ class Leaf:
     lineage: tuple[str, ...]
     step: int = 0
     calls: tuple[CallRecord, ...] = ()
+
+    def answered(self, state: BranchState) -> Leaf:
+        """The leaf after the user's answer."""
+        return Leaf(self.id, self.path, self.turn, state, self.lineage, self.step, self.calls)
 
     def final(self) -> Final:
         """This leaf as the end of a path that is scored."""
@@ -120,7 +124,7 @@ async def together(calls: Sequence[Callable[[], Awaitable[T]]], enough: Callable
     Raises:
         Exception: the first error of any call, when it was not a fault.
     """
-    if len(calls) < 2:  # nothing to run beside it: a task of its own would be a quarter of the turn's cost
+    if len(calls) < 2:  # nothing runs beside it
         return [await call() for call in calls]
     results: dict[int, T] = {}
 
@@ -131,8 +135,9 @@ async def together(calls: Sequence[Callable[[], Awaitable[T]]], enough: Callable
 
     try:
         async with anyio.create_task_group() as group:
-            for index, call in enumerate(calls):
+            for index, call in enumerate(calls[1:], start=1):
                 group.start_soon(run, index, call)
+            await run(0, calls[0])  # here: a task is a tenth of what a turn costs
     except ExceptionGroup as errors:
         raise first_error(errors) from errors
     return [results[index] for index in sorted(results)]
@@ -221,7 +226,7 @@ async def users_answer(stage: Stage, leaves: Sequence[Leaf]) -> tuple[tuple[Leaf
     for leaf, answer in zip(waiting, answers, strict=True):
         if answer.messages:
             stage.recorder.record(BranchExtended(leaf.id, answer.messages))
-        after[leaf.id] = replace(leaf, state=answer.state)
+        after[leaf.id] = leaf.answered(answer.state)
         if answer.outcome is not None:
             closed.append(Closed(leaf.id, answer.outcome, answer.error))
     end_branches(stage, closed)

@@ -187,7 +187,7 @@ async def ask_user(stage: Stage, key: TurnKey, state: BranchState) -> Answer:
         said = await consult(user, request, UserTurn, UserFault, place)
         with boundary(UserFault, place):
             conversation, row = grown(state.conversation, Entry.user(said.text, key.turn))
-            row = replace(row, flags=said.flags) if said.flags else row
+            row = replace(row, flags=tuple(said.flags)) if said.flags else row
     except LimitHit as limit:
         return Answer(state, outcome=limit.outcome)
     except Fault as fault:

@@ -134,7 +134,7 @@ def test_what_is_not_there_says_what_is(target: str, problem: str) -> None:
 
 
 def test_a_wrong_name_lists_the_installed_ones_and_the_nearest() -> None:
-    from simkit.run import AGENT
+    from simkit.casting import AGENT
 
     assert "scripted" in available("simkit.agents")
     with pytest.raises(ComponentNotFound, match=r"did you mean `scripted`\?\); installed: .*scripted"):

@@ -29,6 +29,11 @@ class Stuck(User):
 '''
 
 
+STUBBORN = STUCK.replace(
+    "await anyio.sleep_forever()", "with anyio.CancelScope(shield=True): await anyio.sleep_forever()"
+)
+
+
 def command(*args: str | Path) -> list[str]:
     return [sys.executable, "-m", "simkit", *map(str, args)]
 
@@ -60,6 +65,21 @@ def test_a_signal_stops_cleanly_and_keeps_what_was_played(stuck: Path, sent: sig
     assert "Traceback" not in err
     store = Store(stuck / "store")
     assert store.query("select status from runs").rows == [("interrupted",)]
+    assert store.query("select count(*) from episodes where outcome = 'user_ended'").rows == [(2,)]
+
+
+def test_a_second_signal_ends_what_does_not_stop_and_keeps_what_was_played(tmp_path: Path) -> None:
+    (tmp_path / "stuck.py").write_text(STUBBORN)
+    process = start(tmp_path)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert "again: stop at once" in process.stderr.readline()
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    store = Store(tmp_path / "store")
+    assert store.query("select status from runs").rows == [("running",)]  # nobody was left to say how it ended
     assert store.query("select count(*) from episodes where outcome = 'user_ended'").rows == [(2,)]
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import anyio
+import duckdb
 import pytest
 from fakes import TASKS, Played
 
@@ -11,9 +12,11 @@ from simkit.components import Act, Agent, Cast, Decision
 from simkit.engine import FaultPolicy
 from simkit.errors import StoreError, UsageError
 from simkit.limits import Limits
-from simkit.run import Run, choose_tasks
+from simkit.run import Run
+from simkit.store import Store
 from simkit.supervisors.josh import Josh
 from simkit.supervisors.rollout import Rollout
+from simkit.tasks import choose_tasks
 
 pytestmark = pytest.mark.anyio
 
@@ -190,3 +193,26 @@ async def test_a_cast_says_whether_its_agent_is_deterministic(tmp_path: Path) ->
         assert sober.deterministic
         with pytest.raises(UsageError, match="is deterministic"):
             await run.play(Josh(), sober, run.tasks(world, "train", 1))
+
+
+async def test_a_database_held_by_somebody_else_does_not_fail_a_run(tmp_path: Path) -> None:
+    store = Store(tmp_path, patience=0)
+    async with Run(store=store) as other:
+        await other.play(Played(), cast(other), TASKS[:1])
+    with duckdb.connect(store.database):  # another kind of connection: nobody else gets in
+        async with Run(store=store) as run:
+            await run.play(Played(), cast(run), TASKS)
+            found = await run.query("select count(*) from tasks")
+    assert run.status == "done"
+    assert found.rows == [(8,)]  # not the other run's
+    assert "held by another process: these rows are of the run" in found.notes[0]
+    assert store.query("select count(*) from tasks").rows == [(9,)]
+
+
+async def test_an_answer_aside_is_of_sound_sql_only(tmp_path: Path) -> None:
+    store = Store(tmp_path, patience=0)
+    async with Run(store=store) as run:
+        await run.play(Played(), cast(run), TASKS[:1])
+        await run.query("select 1")
+        with duckdb.connect(store.database), pytest.raises(UsageError, match="the query failed"):
+            await run.query("selec 1")

@@ -1,0 +1,163 @@
+"""Who plays in a run: components by name, as they are, or the world's own choice, each with the model it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from simkit.components import Agent, Reward, ToolServer, User
+from simkit.errors import UsageError
+from simkit.loading import Kind, load, takes
+from simkit.tasks import World
+
+if TYPE_CHECKING:
+    from simkit.models.base import ChatModel
+    from simkit.models.build import ModelOptions
+    from simkit.models.choices import ModelChoices
+
+T = TypeVar("T")
+
+WORLD = Kind("world", "simkit.worlds", World)
+AGENT = Kind("agent", "simkit.agents", Agent)
+USER = Kind("user", "simkit.users", User)
+REWARD = Kind("reward", "simkit.rewards", Reward)
+
+OpenModel: TypeAlias = "Callable[[str, ModelOptions], ChatModel]"
+"""Gives the model of a name."""
+
+MODEL_AGENT, MODEL_USER = "function_calling", "goal"
+"""Who plays when a model was named for the agent or the user, and nobody said how it is to play."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartModel:
+    """The model of one part, the agent's or the user's.
+
+    Attributes:
+        spec: its name, None when nobody named one.
+        own: whether it was named for this part, and not taken over from the other.
+        options: how it is reached and treated.
+        open: gives the model of a name.
+        flag: the flag that names it.
+    """
+
+    spec: str | None
+    own: bool
+    options: ModelOptions | None
+    open: OpenModel
+    flag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A component that was built, and whether a model plays it."""
+
+    component: Any
+    modelled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Who is to play: by name, as they are, or None for the world's own choice."""
+
+    agent: str | Agent | None = None
+    user: str | User | None = None
+    reward: str | Reward | None = None
+    tools: ToolServer | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedModels:
+    """The models they play with: names and choices, how they are reached, and who gives them out."""
+
+    choices: ModelChoices
+    open: OpenModel
+    options: ModelOptions | None = None
+    user_options: ModelOptions | None = None
+
+    def agents(self) -> PartModel:
+        """The agent's."""
+        spec = self.choices.model
+        options = self.choices.options(self.options) if spec else None
+        return PartModel(spec=spec, own=spec is not None, options=options, open=self.open, flag="--model")
+
+    def users(self) -> PartModel:
+        """The user's: the agent's when none was named for it."""
+        own, spec = self.choices.user_model is not None, self.choices.user_model or self.choices.model
+        options = self.choices.user_options(self.user_options or self.options) if spec else None
+        return PartModel(spec=spec, own=own, options=options, open=self.open, flag="--user-model")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Players:
+    """Who plays."""
+
+    agent: Agent
+    user: User
+    tools: ToolServer
+    reward: Reward
+
+    @property
+    def unforkable(self) -> tuple[str, ...]:
+        """Those that cannot be branched, for messages."""
+        parts = {"agent": self.agent, "user": self.user, "tools": self.tools}
+        return tuple(f"{role} `{part.name}`" for role, part in parts.items() if not part.forkable)
+
+
+def build_players(world: World, wanted: Wanted, models: WantedModels) -> Players:
+    """Build everybody.
+
+    Raises:
+        ComponentNotFound: no component of that name.
+        UsageError: a component does not take its options or lacks a model, or a model is named that nobody asks.
+    """
+    agents, users = models.agents(), models.users()
+    agent = _part(AGENT, wanted.agent, MODEL_AGENT if agents.own else world.default_agent, world, agents)
+    user = _part(USER, wanted.user, MODEL_USER if users.own else world.default_user, world, users)
+    _check_used(agent, user, agents, users)
+    return Players(
+        agent=agent.component,
+        user=user.component,
+        tools=world.tools() if wanted.tools is None else wanted.tools,
+        reward=_reward(wanted.reward, world),
+    )
+
+
+def _part(kind: Kind[T], wanted: str | T | None, default: str, world: World, model: PartModel) -> Part:
+    """The component of that name with its model; as it is; or (None) the one of the default name."""
+    if wanted is not None and not isinstance(wanted, str):
+        return Part(wanted)
+    name = wanted or default
+    given: dict[str, Any] = {"world": world}
+    wants = takes(kind, name, "model")
+    if wants is not None and (model.spec is not None or wants):
+        if model.spec is None or model.options is None:
+            raise UsageError(
+                f"the {kind.noun} `{name}` is played by a model, and none was named; give {model.flag} openai/NAME "
+                "(with --base-url for any OpenAI-compatible endpoint), or set SIMKIT_MODEL"
+            )
+        given["model"] = model.open(model.spec, model.options)
+        given["sampling"] = model.options.sampling
+    return Part(load(kind, name, given), "model" in given)
+
+
+def _reward(wanted: str | Reward | None, world: World) -> Reward:
+    if wanted is not None and not isinstance(wanted, str):
+        return wanted
+    return load(REWARD, wanted or world.default_reward, {"world": world})
+
+
+def _check_used(agent: Part, user: Part, agent_model: PartModel, user_model: PartModel) -> None:
+    """Make sure that a model somebody named is asked."""
+    if user_model.own and not user.modelled:
+        raise _unused(user_model, f"the user `{user.component.name}`", f"--user {MODEL_USER}")
+    if agent_model.own and not agent.modelled and not user.modelled:
+        raise _unused(agent_model, f"the agent `{agent.component.name}`", f"--agent {MODEL_AGENT}")
+
+
+def _unused(model: PartModel, who: str, instead: str) -> UsageError:
+    return UsageError(
+        f"{model.flag} {model.spec} would not be asked: {who} is not played by a model; leave the flag out, or choose "
+        f"{instead}"
+    )

@@ -1,0 +1,131 @@
+"""`simkit resume RUN`: go on with a run that was killed, interrupted or stopped."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import typer.main
+
+from simkit.cli.recipes import COMMON, MODELS, PANEL, choices_from, flag_parameters, flowing, recipe_command
+from simkit.errors import UsageError
+from simkit.flags import REACHING
+
+if TYPE_CHECKING:
+    from simkit.recipe import Recipe
+    from simkit.resume import Start
+
+HELP = """Go on with a run that was killed, interrupted, or stopped by a budget or an endpoint.
+
+Finished episodes are kept. The others are played from their beginning, with every model call that was answered before
+answered from the journal: nothing is paid twice. Everything is as it was; the flags shown here may be given anew, and
+any other flag of the run is refused when it differs.
+
+Examples:
+
+    simkit resume last
+    simkit resume last --max-cost 1.00
+    simkit resume josh-20261122-143015-3f2a --api-concurrency 16
+"""
+
+CHANGEABLE = ("concurrency", "fail_fast", "max_faults", "store", "json", "quiet", "otel")
+
+
+def resume_command() -> Any:
+    """The command, its flags taken from those of a run."""
+    own = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+    settings = {"allow_extra_args": True, "ignore_unknown_options": True}
+    own.command("resume", help=flowing(HELP), context_settings=settings)(_callback())
+    return typer.main.get_command(own)
+
+
+def _callback() -> Any:
+    def resume(ctx: typer.Context, run: str, **values: Any) -> None:
+        given = {name: value for name, value in values.items() if value is not None}
+        resume_run(run, given, list(ctx.args))
+
+    where = typer.Argument(help="Run: id, unique beginning of it, name, or `last`.", show_default=False)
+    place = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = [
+        inspect.Parameter("ctx", place, annotation=typer.Context),
+        inspect.Parameter("run", place, annotation=Annotated[str, where]),
+        *flag_parameters({name: MODELS[name] for name in REACHING}, "How models are reached, and what they may use"),
+        *flag_parameters({name: _anew(name, COMMON[name]) for name in CHANGEABLE}, PANEL),
+    ]
+    resume.__signature__ = inspect.Signature(signature)  # pyright: ignore[reportFunctionMemberAccess]
+    resume.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
+    return resume
+
+
+def _anew(name: str, flag: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    """A flag whose default is what the run had."""
+    annotation, _, option = flag
+    return (
+        annotation | None,
+        None,
+        typer.Option("--" + name.replace("_", "-"), min=option.min, max=option.max, help=option.help),
+    )
+
+
+def resume_run(name: str, given: Mapping[str, Any], more: list[str]) -> None:
+    """Go on with a run: `given` flags are new, `more` is the rest of the command line.
+
+    Raises:
+        UsageError: there is no such run, it is not one of the command line's, or it would not be the same run.
+    """
+    from simkit.cli.run import CommonFlags, execute, open_run
+    from simkit.cli.stores import open_store
+    from simkit.recipe import load_recipe
+    from simkit.resume import read_start
+
+    store = open_store(given.get("store"))
+    run_id = store.resolve(name).run_id
+    start = read_start(store.path, run_id)
+    recipe = load_recipe(_target(run_id, start))
+    values = {flag.name: _restored(flag.annotation, start.config[flag.name]) for flag in recipe.flags}
+    told = _told(recipe, more)
+    models = choices_from({**told, **given})
+    values |= {flag.name: told[flag.name] for flag in recipe.flags if flag.name in told}
+    common = CommonFlags(
+        concurrency=given.get("concurrency", start.config.get("concurrency")),
+        seed=told.get("seed"),
+        store=given.get("store"),
+        name=start.name,
+        fail_fast=given.get("fail_fast", start.config.get("fail_fast", False)),
+        max_faults=given.get("max_faults", start.config.get("max_faults", 0.1)),
+        json=given.get("json", False),
+        quiet=given.get("quiet", False),
+        otel=given.get("otel", False),
+        models=models,
+    )
+    run = open_run(recipe, start.config["target"], common, values, resume=run_id)
+    execute(run, recipe, common, values)
+
+
+def _target(run_id: str, start: Start) -> str:
+    target = start.config.get("target")
+    if not isinstance(target, str):
+        raise UsageError(
+            f"{run_id} was not started by `simkit run`, so only its own program can go on with it: "
+            f"simkit.Run(resume={run_id!r})"
+        )
+    return target
+
+
+def _restored(annotation: Any, value: Any) -> Any:
+    """A recorded flag as the recipe takes it: paths and enumerations were written as text."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(annotation).validate_python(value)
+
+
+def _told(recipe: Recipe, more: list[str]) -> dict[str, Any]:
+    """The flags on the rest of the command line, as the recipe's own command understands them."""
+    if not more:
+        return {}
+    command = recipe_command(recipe, "resume")
+    context = command.make_context("resume", list(more))
+    source = context.get_parameter_source
+    return {name: value for name, value in context.params.items() if source(name).name == "COMMANDLINE"}

@@ -1,0 +1,126 @@
+"""Tables as a person reads them: on a terminal they fit its width, elsewhere every row is one line however long."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+import typer
+from rich.cells import cell_len, set_cell_size
+
+GAP = "  "
+SHORTEST = 8
+"""Cells that a column which may be shortened keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: its heading.
+        drop: columns with a higher number are left out first when the terminal is narrow; 0 stays.
+        shorten: its values may end in `…`.
+        right: aligned to the right, for numbers.
+    """
+
+    name: str
+    drop: int = 0
+    shorten: bool = False
+    right: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns and rows of text; cells must not hold line breaks."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Cells that each column needs."""
+        texts = [[column.name, *(row[place] for row in self.rows)] for place, column in enumerate(self.columns)]
+        return tuple(max(map(cell_len, column)) for column in texts)
+
+    @property
+    def width(self) -> int:
+        """Cells that a line needs."""
+        return sum(self.widths) + len(GAP) * max(0, len(self.columns) - 1)
+
+    def fitted(self, width: int) -> Table:
+        """The table in so many cells: long texts shortened, then columns left out, both as far as they allow."""
+        table = self._shortened(width)
+        while table.width > width and any(column.drop for column in self.columns):
+            place = max(range(len(self.columns)), key=lambda place: self.columns[place].drop)
+            return self._without(place).fitted(width)
+        return table
+
+    def lines(self) -> Iterator[str]:
+        """The heading and the rows, as lines without a trailing blank."""
+        widths = self.widths
+        yield self._line([column.name for column in self.columns], widths)
+        yield "-" * self.width
+        for row in self.rows:
+            yield self._line(row, widths)
+
+    def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
+        padded = (
+            " " * (width - cell_len(cell)) + cell if column.right else set_cell_size(cell, width)
+            for cell, width, column in zip(cells, widths, self.columns, strict=True)
+        )
+        return GAP.join(padded).rstrip()
+
+    def _shortened(self, width: int) -> Table:
+        excess = self.width - width
+        rows = self.rows
+        for place in sorted(range(len(self.columns)), key=lambda place: -self.widths[place]):
+            if excess > 0 and self.columns[place].shorten:
+                wide = self.widths[place]
+                room = max(wide - excess, min(wide, max(SHORTEST, len(self.columns[place].name))))
+                rows = tuple((*row[:place], cut(row[place], room), *row[place + 1 :]) for row in rows)
+                excess -= wide - room
+        return Table(self.columns, rows)
+
+    def _without(self, place: int) -> Table:
+        columns = (*self.columns[:place], *self.columns[place + 1 :])
+        return Table(columns, tuple((*row[:place], *row[place + 1 :]) for row in self.rows))
+
+
+def print_table(table: Table) -> None:
+    """Print a table on stdout, fitted to the terminal if that is one."""
+    width = terminal_width(sys.stdout)
+    for number, line in enumerate((table if width is None else table.fitted(width)).lines()):
+        if width is None:
+            typer.echo(line)
+        else:
+            typer.secho(line, bold=number == 0, dim=number == 1)
+
+
+def print_blocks(table: Table) -> None:
+    """Print each row as a block of lines `column  value`, for tables wider than the terminal."""
+    names = max((cell_len(column.name) for column in table.columns), default=0)
+    for number, row in enumerate(table.rows, 1):
+        typer.secho(f"--- row {number} ---", dim=True)
+        for column, value in zip(table.columns, row, strict=True):
+            typer.echo(f"{typer.style(set_cell_size(column.name, names), bold=True)}{GAP}{value}".rstrip())
+
+
+def terminal_width(stream: TextIO) -> int | None:
+    """Cells in a line of a terminal (`COLUMNS` wins); None for a file or a pipe, where lines have no end."""
+    if not stream.isatty():
+        return None
+    given = os.environ.get("COLUMNS", "")
+    try:
+        return int(given) if given.isdigit() else os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        return 80
+
+
+def cut(text: str, length: int) -> str:
+    """A text in at most so many cells, an ellipsis at its end when that loses something."""
+    flat = " ".join(text.split())
+    return flat if cell_len(flat) <= length else set_cell_size(flat, length - 1).rstrip() + "…"

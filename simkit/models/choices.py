@@ -1,0 +1,122 @@
+"""Which models play in a run and what they may use: the same names as flags, as settings and in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from simkit.errors import UsageError
+from simkit.flags import MODEL_CHOICES
+from simkit.models.base import Sampling
+
+if TYPE_CHECKING:
+    from simkit.models.budget import Allowances
+    from simkit.models.build import ModelOptions
+
+Number = Annotated[float, Field(gt=0)]
+Temperature = Annotated[float, Field(ge=0)]
+
+
+class ModelChoices(BaseModel):
+    """What a run was told of its models; None leaves a choice open.
+
+    None of it is secret: keys come from the environment (OPENAI_API_KEY) or from `ModelOptions`.
+
+    Attributes:
+        model: the agent's model, `openai/NAME` for any OpenAI-compatible endpoint.
+        user_model: the user's; the agent's when None.
+        base_url, user_base_url: their endpoints; the user's is the agent's when None.
+        temperature, user_temperature: how they sample; each leaves it to the provider when None.
+        api_concurrency: calls at once to one endpoint, or `adaptive`.
+        rpm, tpm: requests and tokens a minute.
+        request_timeout: seconds for one attempt.
+        max_retries: attempts after the first.
+        max_cost: US dollars that the run may use.
+        max_tokens_total: tokens that the run may use.
+        max_wall: seconds that the run may take, each time it is started or resumed.
+        prices: a file of prices over those that come with simkit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    model: str | None = None
+    user_model: str | None = None
+    base_url: str | None = None
+    user_base_url: str | None = None
+    temperature: Temperature | None = None
+    user_temperature: Temperature | None = None
+    api_concurrency: Annotated[int, Field(ge=1)] | Literal["adaptive"] | None = None
+    rpm: Number | None = None
+    tpm: Number | None = None
+    request_timeout: Number | None = None
+    max_retries: Annotated[int, Field(ge=0)] | None = None
+    max_cost: Number | None = None
+    max_tokens_total: Annotated[int, Field(gt=0)] | None = None
+    max_wall: Number | None = None
+    prices: Path | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> ModelChoices:
+        """The choices among some values; others are left alone.
+
+        Raises:
+            UsageError: a value cannot be used; the message names its flag.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            told = {str(one["loc"][0]): one for one in reversed(error.errors())}
+            lines = [f"{flag_of(name)} is {one.get('input')!r}: {one['msg']}" for name, one in told.items()]
+            raise UsageError("; ".join(lines)) from error
+
+    def over(self, other: ModelChoices) -> ModelChoices:
+        """These choices, and the other's where these leave one open."""
+        return other.model_copy(update=self.chosen())
+
+    def chosen(self) -> dict[str, Any]:
+        """The choices that were made."""
+        return {name: value for name in MODEL_CHOICES if (value := getattr(self, name)) is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """The choices that were made, as JSON."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in self.chosen().items()}
+
+    def options(self, base: ModelOptions | None = None) -> ModelOptions:
+        """How the agent's model is reached and treated; choices made here go over those of `base`."""
+        from simkit.models.build import ModelOptions
+        from simkit.models.retry import RetryPolicy
+
+        base = base or ModelOptions()
+        chosen = self.chosen()
+        same = {
+            name: chosen[name]
+            for name in ("base_url", "api_concurrency", "rpm", "tpm", "request_timeout", "prices")
+            if name in chosen
+        }
+        if self.max_retries is not None:
+            same["retry"] = replace(base.retry or RetryPolicy(), max_retries=self.max_retries)
+        if self.temperature is not None:
+            same["sampling"] = replace(base.sampling, temperature=self.temperature)
+        return replace(base, **same)
+
+    def user_options(self, base: ModelOptions | None = None) -> ModelOptions:
+        """The same for the user's model: its own endpoint and temperature, everything else as the agent's."""
+        options = self.options(base)
+        sampling = replace(base.sampling if base else Sampling(), temperature=self.user_temperature)
+        return replace(options, base_url=self.user_base_url or options.base_url, sampling=sampling)
+
+    def allowances(self) -> Allowances:
+        """What the run may use."""
+        from simkit.models.budget import Allowance, Allowances
+
+        run = Allowance(tokens=self.max_tokens_total, cost=self.max_cost)
+        return Allowances(run=run, wall_seconds=self.max_wall)
+
+
+def flag_of(name: str) -> str:
+    """A choice as it is written on the command line."""
+    return "--" + name.replace("_", "-")

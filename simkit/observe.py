@@ -1,0 +1,77 @@
+"""Watching a run: how late its event loop is, and taps, which are told of every event as it is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+import anyio
+
+from simkit.events import Event, Recorder
+
+EVERY = 0.1
+"""Seconds between two looks at the clock."""
+
+
+@dataclass(slots=True)
+class Lag:
+    """How much later than it should the event loop came back, in seconds.
+
+    What holds it up is work between two awaits: a component that computes or reads a file where it should wait.
+    """
+
+    now: float = 0.0
+    worst: float = 0.0
+    total: float = 0.0
+    looks: int = 0
+
+    @property
+    def mean(self) -> float:
+        """Over all looks."""
+        return self.total / self.looks if self.looks else 0.0
+
+    def look(self, late: float) -> None:
+        """The loop was so late."""
+        self.now = max(0.0, late)
+        self.worst = max(self.worst, self.now)
+        self.total += self.now
+        self.looks += 1
+
+    async def watch(self) -> None:
+        """Look every tenth of a second, until cancelled."""
+        while True:
+            began = perf_counter()
+            await anyio.sleep(EVERY)
+            self.look(perf_counter() - began - EVERY)
+
+    def to_json(self) -> dict[str, Any]:
+        """In seconds, as the store keeps it."""
+        return {"mean": round(self.mean, 6), "worst": round(self.worst, 6)}
+
+
+class Tap(Protocol):
+    """Told of every event of a run, in the order they are recorded: must return at once, and must not raise."""
+
+    def __call__(self, event: Event) -> None:
+        """An event was recorded."""
+        ...
+
+
+class TappedRecorder:
+    """A recorder that also tells taps."""
+
+    def __init__(self, recorder: Recorder, taps: Sequence[Tap]) -> None:
+        self._recorder = recorder
+        self._taps = tuple(taps)
+
+    def record(self, event: Event) -> None:
+        """Queue one event, and tell the taps."""
+        self._recorder.record(event)
+        for tap in self._taps:
+            tap(event)
+
+    async def commit(self) -> None:
+        """Wait until everything recorded so far has been written."""
+        await self._recorder.commit()

@@ -1,0 +1,341 @@
+"""What a run's journals hold, for a run that goes on (resume) or is played once more without asking (replay).
+
+Resume is running again: finished episodes are kept, every other one is played from its beginning, and a model call
+whose key and request are in the journal is answered from there. So a killed run goes on in the middle of its trees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+
+from simkit.errors import StoreUnreadable, UsageError
+from simkit.flags import REACHING
+from simkit.loading import parse_reference
+from simkit.models.choices import ModelChoices, flag_of
+from simkit.supervisors.base import Episode, WorkUnit
+
+if TYPE_CHECKING:
+    from simkit.events import TaskSeen
+    from simkit.models.desk import Known
+    from simkit.models.replayed import Recording
+    from simkit.store import Store
+
+MAY_CHANGE = frozenset({*REACHING, "concurrency", "fail_fast", "max_faults"})
+"""Choices that change how a run is played, not what comes of it."""
+
+TASK = ("world", "split", "instructions", "goals")
+
+FILES = "files"
+"""Where a configuration keeps the digests of the files it names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a run was started, the last time it was."""
+
+    name: str
+    recipe: str
+    seed: int
+    config: Mapping[str, Any]
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a run comes from: nowhere, a run that it goes on with, or a run whose model calls answer it.
+
+    Attributes:
+        resumed, replayed: the ids of those runs.
+        start: how the one or the other was started.
+    """
+
+    resumed: str | None = None
+    replayed: str | None = None
+    start: Start | None = None
+
+    @classmethod
+    def find(cls, store: Store, resume: str | None, replay: str | None) -> Origin:
+        """The runs of these names in a store.
+
+        Raises:
+            UsageError: there is no such run, or both are given.
+            StoreUnreadable: its journal is gone or damaged.
+        """
+        if resume is not None:
+            if replay is not None:
+                raise UsageError("a run is resumed or replayed, not both; leave one out")
+            run = store.resolve(resume).run_id
+            start = read_start(store.path, run)
+            return cls(resumed=run, replayed=start.config.get("replay"), start=start)
+        if replay is not None:
+            run = store.resolve(replay).run_id
+            return cls(replayed=run, start=read_start(store.path, run))
+        return cls()
+
+    @property
+    def name(self) -> str:
+        """The name of the resumed run."""
+        return self.start.name if self.start and self.resumed else ""
+
+    @property
+    def recipe(self) -> str:
+        """The recipe of the run."""
+        return self.start.recipe if self.start else ""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration of the resumed run."""
+        return self.start.config if self.start and self.resumed else {}
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the run."""
+        return self.start.seed if self.start else None
+
+    def choices(self, given: ModelChoices | None) -> ModelChoices:
+        """Choices of models: those given, then those of the run it comes from, or of the environment."""
+        from simkit.settings import read_model_settings
+
+        before = read_model_settings() if self.start is None else ModelChoices.of(self.start.config)
+        return (given or ModelChoices()).over(before)
+
+    def checked(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The configuration, when a resumed run may go on with it.
+
+        Raises:
+            UsageError: it may not.
+        """
+        if self.resumed is not None and self.start is not None:
+            check_unchanged(self.resumed, self.start.config, config)
+        return config
+
+    def known(self, store: Store, past: Past | None) -> Known | None:
+        """The model calls that need not be made."""
+        from simkit.models.desk import Known
+
+        if self.replayed is not None:
+            return Known(Past.read(store.path, self.replayed).recording, strict=True)
+        return None if past is None else Known(past.recording)
+
+
+@dataclass(slots=True)
+class Past:
+    """What the journals of a run hold.
+
+    Attributes:
+        start: how it was started last; None when no start has been written.
+        finished: the episodes that came to their end, by id.
+        tasks: what was recorded of each task, by id.
+        supervisors: who plays each episode, by its id.
+        recording: its model calls.
+    """
+
+    run_id: str
+    recording: Recording
+    start: Start | None = None
+    finished: dict[str, Episode] = field(default_factory=dict[str, Episode])
+    tasks: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    supervisors: dict[str, str] = field(default_factory=dict[str, str])
+    _goals: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+    @classmethod
+    def read(cls, folder: Path, run_id: str) -> Past:
+        """Read the journals of a run; `folder` is the store's. Torn last lines are left alone.
+
+        Raises:
+            StoreUnreadable: there is no journal, or a line of one is damaged.
+        """
+        from simkit.models.replayed import Recording
+
+        past = cls(run_id, Recording(run_id))
+        for path in journals(folder, run_id):
+            for number, line in _lines(path):
+                past._add(line, f"{path}, line {number}")
+        return past
+
+    def kept(self, unit: WorkUnit, supervisor: str) -> Episode | None:
+        """The episode of a unit that has been played, None when it is still to play.
+
+        Raises:
+            UsageError: it was played by another supervisor.
+        """
+        was = self.supervisors.get(unit.episode_id)
+        if was is not None and was != supervisor:
+            raise _changed(self.run_id, [f"the supervisor of {unit.task.id} was `{was}` and is `{supervisor}`"])
+        return self.finished.get(unit.episode_id)
+
+    def check_task(self, seen: TaskSeen) -> None:
+        """Compare a task with what the run recorded of it.
+
+        Raises:
+            UsageError: it is another one now.
+        """
+        was = self.tasks.get(seen.task_id)
+        if was is None:
+            return
+        fields = [name for name in TASK if _canonical(was[name]) != _canonical(getattr(seen, name))]
+        if fields:
+            raise _changed(self.run_id, [f"the task {seen.task_id} has another {' and '.join(fields)}"])
+
+    def _add(self, line: bytes, where: str) -> None:
+        for kind, take in _TAKERS.items():
+            if line.startswith(kind):
+                try:
+                    take(self, cast("dict[str, Any]", orjson.loads(line)))
+                except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+                    raise StoreUnreadable(
+                        f"{where} cannot be read ({type(error).__name__}: {error}), so the run cannot be told from it; "
+                        "mend the line, or start a new run"
+                    ) from error
+
+    def _started(self, event: dict[str, Any]) -> None:
+        names = ("name", "recipe", "seed", "config", "version")
+        self.start = Start(*(event[name] for name in names))
+
+    def _task(self, event: dict[str, Any]) -> None:
+        self.tasks[event["task_id"]] = {name: event[name] for name in TASK}
+
+    def _episode_started(self, event: dict[str, Any]) -> None:
+        episode = event["episode_id"]
+        self.finished.pop(episode, None)
+        self.supervisors[episode] = event["supervisor"]
+        self._goals[episode] = tuple(event["goals"])
+
+    def _episode_finished(self, event: dict[str, Any]) -> None:
+        episode = str(event["episode_id"])
+        task_id, _, trial = episode[len(self.run_id) + 1 :].rpartition("/")
+        same = ("reward", "outcome", "final_branch_id", "turns", "branches", "faults", "error")
+        self.finished[episode] = Episode(
+            episode_id=episode,
+            task_id=task_id,
+            trial=int(trial),
+            goals=self._goals.get(episode, ()),
+            achieved=tuple(event["achieved"]),
+            tool_calls=event.get("calls", 0),
+            **{name: event[name] for name in same},
+        )
+
+    def _call(self, event: dict[str, Any]) -> None:
+        self.recording.add(event)
+
+
+_TAKERS = {
+    b'{"e":"RunStarted",': Past._started,  # pyright: ignore[reportPrivateUsage]
+    b'{"e":"TaskSeen",': Past._task,  # pyright: ignore[reportPrivateUsage]
+    b'{"e":"EpisodeStarted",': Past._episode_started,  # pyright: ignore[reportPrivateUsage]
+    b'{"e":"EpisodeFinished",': Past._episode_finished,  # pyright: ignore[reportPrivateUsage]
+    b'{"e":"ModelCall",': Past._call,  # pyright: ignore[reportPrivateUsage]
+}
+
+
+def read_start(folder: Path, run_id: str) -> Start:
+    """How a run was started last.
+
+    Raises:
+        StoreUnreadable: its journals do not say.
+    """
+    found: Start | None = None
+    for path in journals(folder, run_id):
+        for number, line in _lines(path):
+            if line.startswith(b'{"e":"RunStarted",'):
+                past = Past(run_id, cast("Any", None))
+                past._add(line, f"{path}, line {number}")  # pyright: ignore[reportPrivateUsage]
+                found = past.start
+    if found is None:
+        raise StoreUnreadable(f"the journals of {run_id} in {folder} do not say how it was started; start a new run")
+    return found
+
+
+def check_unchanged(run_id: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Compare the configuration a run had with the one it is to go on with.
+
+    Raises:
+        UsageError: they differ in something that would change what comes of the run; the message lists it.
+    """
+    names = [name for name in dict.fromkeys([*was, *now]) if name not in MAY_CHANGE and name != FILES]
+    told = [
+        f"{flag_of(name)} was {_shown(was.get(name))} and is {_shown(now.get(name))}"
+        for name in names
+        if _canonical(was.get(name)) != _canonical(now.get(name))
+    ]
+    told += _changed_files(was.get(FILES) or {}, now.get(FILES) or {})
+    if bounded(was) != bounded(now):
+        had, has = ("had", "none") if bounded(was) else ("had no", "one")
+        told.append(
+            f"it {had} budget of tokens or money and now there is {has}; requests under one bound their reply, so no "
+            "answer would be found again (another amount is fine, and so is --max-wall)"
+        )
+    if told:
+        raise _changed(run_id, told)
+
+
+def bounded(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration bounds the tokens or the money of its run."""
+    return config.get("max_cost") is not None or config.get("max_tokens_total") is not None
+
+
+def file_digests(config: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the Python files that a configuration names (`my_agent.py:Agent,option=1`), by path."""
+    found: dict[str, str] = {}
+    for value in config.values():
+        path = _python_file(value)
+        if path is not None:
+            found[str(path)] = sha256(path.read_bytes()).hexdigest()[:16]
+    return found
+
+
+def journals(folder: Path, run_id: str) -> list[Path]:
+    """The journals of a run, one per worker.
+
+    Raises:
+        StoreUnreadable: there is none.
+    """
+    found = sorted((folder / "journals" / run_id).glob("*.jsonl"))
+    if not found:
+        raise StoreUnreadable(f"{folder} has no journal of the run {run_id}; name another --store, or start a new run")
+    return found
+
+
+def _lines(path: Path) -> list[tuple[int, bytes]]:
+    try:
+        with path.open("rb") as file:
+            return [(number, line) for number, line in enumerate(file, 1) if line.endswith(b"\n")]
+    except OSError as error:
+        raise StoreUnreadable(f"the journal {path} cannot be read: {error.strerror or error}") from error
+
+
+def _python_file(value: object) -> Path | None:
+    if not isinstance(value, str) or ".py" not in value:
+        return None
+    try:
+        target = parse_reference(value).target
+    except UsageError:
+        return None
+    place = target if target.endswith(".py") else target.rpartition(":")[0]
+    path = Path(place)
+    return path if place.endswith(".py") and path.is_file() else None
+
+
+def _changed_files(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return [f"the file {path} has changed" for path in was if now.get(path) != was[path]]
+
+
+def _changed(run_id: str, told: list[str]) -> UsageError:
+    return UsageError(
+        f"{run_id} cannot go on, because it would not be the same run: {'; '.join(told)}. Put it back, or start a new "
+        "run"
+    )
+
+
+def _canonical(value: object) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=str)
+
+
+def _shown(value: object) -> str:
+    return "not given" if value is None else f"{value}"
