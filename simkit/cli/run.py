@@ -100,12 +100,15 @@ def _taps(common: CommonFlags) -> tuple[Tap, ...]:
 
 async def _play(recipe: Recipe, run: Run, values: Mapping[str, Any]) -> object:
     result: object = None
-    with _signals() as signals:
-        async with anyio.create_task_group() as group:
-            group.start_soon(_stop_on_signal, run, signals)
-            async with run:
-                result = await recipe.function(run, **values)
-            group.cancel_scope.cancel()
+    try:
+        with _signals() as signals:
+            async with anyio.create_task_group() as group:
+                group.start_soon(_stop_on_signal, run, signals)
+                async with run:
+                    result = await recipe.function(run, **values)
+                group.cancel_scope.cancel()
+    except ExceptionGroup as errors:
+        raise sole_error(errors) from errors
     return result
 
 
