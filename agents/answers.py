@@ -93,14 +93,19 @@ def trouble(response: ChatResponse) -> str | None:
         return CUT_OFF
     if response.finish == "content_filter":
         return FILTERED
-    return None if aloud(response.message) else EMPTY
+    return None if aloud(written(response)) else EMPTY
 
 
 def aloud(message: AssistantMessage) -> str:
-    """The words of an answer without the reasoning some models write before it; a refusal is an answer too."""
-    text = without_reasoning(text_of(message)).strip()
+    """The words of an answer without the reasoning some models write before it."""
+    return without_reasoning(text_of(message)).strip()
+
+
+def written(response: ChatResponse) -> AssistantMessage:
+    """The message of a response; a refusal's words stand in its content, where endpoints and trainers read them."""
+    message = response.message
     refusal = (message.model_extra or {}).get("refusal")
-    return text or (refusal.strip() if isinstance(refusal, str) else "")
+    return AssistantMessage.of(refusal) if isinstance(refusal, str) and _says_nothing(message) else message
 
 
 def sendable(messages: Iterable[Message]) -> tuple[Message, ...]:
@@ -108,9 +113,8 @@ def sendable(messages: Iterable[Message]) -> tuple[Message, ...]:
     sent: list[Message] = []
     for message in messages:
         if isinstance(message, AssistantMessage) and _says_nothing(message):
-            if text := aloud(message):  # a refusal, in the field that every endpoint knows
-                sent.append(AssistantMessage.of(text))
-        elif isinstance(message, UserMessage) and sent and isinstance(sent[-1], UserMessage):
+            continue
+        if isinstance(message, UserMessage) and sent and isinstance(sent[-1], UserMessage):
             sent.append(UserMessage.of(f"{text_of(sent.pop())}\n{text_of(message)}"))
         else:
             sent.append(message)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import ClassVar
 
-from simkit.agents.answers import ModelAgent, aloud, named_calls, sendable, told, trouble
+from simkit.agents.answers import ModelAgent, aloud, named_calls, sendable, told, trouble, written
 from simkit.components import Act, Decision, parse_call
 from simkit.messages import AssistantMessage, FunctionCall, Message, ToolCall
 from simkit.models.base import ChatRequest, ChatResponse
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class FunctionCallingAgent(ModelAgent):
@@ -29,7 +33,7 @@ class FunctionCallingAgent(ModelAgent):
 
     def read(self, response: ChatResponse, request: Act) -> Decision:
         """The calls, or else what is said aloud."""
-        message = response.message
+        message = written(response)
         if message.tool_calls:
             calls = named_calls(message, request)
             return Decision(message.model_copy(update={"tool_calls": calls}), calls=calls)
@@ -38,16 +42,22 @@ class FunctionCallingAgent(ModelAgent):
 
 
 def _mended_message(message: Message) -> Message:
-    """Servers that render calls with a chat template refuse a history whose arguments are no JSON object."""
+    """Endpoints refuse a history with arguments that are no JSON object, or with names no tool can have."""
     if not isinstance(message, AssistantMessage) or not message.tool_calls:
         return message
-    if all(parse_call(call) is not None for call in message.tool_calls):
+    if all(_fine(call) for call in message.tool_calls):
         return message
     return message.model_copy(update={"tool_calls": tuple(_mended(call) for call in message.tool_calls)})
 
 
 def _mended(call: ToolCall) -> ToolCall:
-    if parse_call(call) is not None:
+    if _fine(call):
         return call
-    arguments = json.dumps({"not_valid_json": call.arguments}, ensure_ascii=False)
-    return call.model_copy(update={"function": FunctionCall(name=call.name, arguments=arguments)})
+    broken = parse_call(call) is None
+    arguments = json.dumps({"not_valid_json": call.arguments}, ensure_ascii=False) if broken else call.arguments
+    name = _NO_NAME.sub("_", call.name)[:64] or "unnamed"
+    return call.model_copy(update={"function": FunctionCall(name=name, arguments=arguments)})
+
+
+def _fine(call: ToolCall) -> bool:
+    return _NAME.fullmatch(call.name) is not None and parse_call(call) is not None

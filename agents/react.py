@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, ClassVar, cast
 
-from simkit.agents.answers import CUT_OFF, EMPTY, FILTERED, ModelAgent, aloud, call_id, sendable, told
+from simkit.agents.answers import CUT_OFF, EMPTY, FILTERED, ModelAgent, aloud, call_id, sendable, told, written
 from simkit.agents.commands import Call, Command, Plan, Speech, Unreadable, parse
 from simkit.components import Act, Decision, StartAgent
 from simkit.messages import AssistantMessage, Message, ToolCall, ToolResult, ToolSpec, UserMessage, text_of
@@ -42,12 +42,13 @@ class ReactAgent(ModelAgent):
 
     def read(self, response: ChatResponse, request: Act) -> Decision:
         """The reply's calls, or its speech, or what is wrong with it."""
-        message = response.message
+        message = written(response)
         if response.finish == "content_filter":
             return told(message, FILTERED)
         if not text_of(message).strip():
-            refusal = aloud(message)
-            return Decision(message, say=refusal) if refusal else told(message, EMPTY)
+            return told(message, EMPTY)
+        if message is not response.message:  # a refusal, which follows no protocol
+            return Decision(message, say=aloud(message))
         commands = parse(text_of(message))
         if response.finish == "length":
             commands = _complete(commands)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from simkit.components import Speak, User, UserTurn
 from simkit.conversation import Utterance
-from simkit.errors import UserFault
+from simkit.errors import UsageError, UserFault
 from simkit.messages import AssistantMessage, Message, SystemMessage, UserMessage, text_of
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling
 from simkit.prompts import Prompt, read_prompt, shipped_prompt
@@ -50,6 +50,9 @@ class GoalUser(User):
         ending: the signal that hangs up: `tool` (a tool call), `json` (a field of a JSON object) or `line` (a token on
             a line of its own, for models that can do neither).
         attempts: answers asked for until one holds words; then the user is at fault.
+
+    Raises:
+        UsageError: the prompt cannot be used, or attempts is less than 1.
     """
 
     name: ClassVar[str] = "goal"
@@ -65,6 +68,8 @@ class GoalUser(User):
         ending: Ending = "tool",
         attempts: int = 3,
     ) -> None:
+        if attempts < 1:
+            raise UsageError(f"attempts is {attempts}; the user `{self.name}` needs at least 1 answer")
         self._model = model
         self._sampling = sampling or Sampling()
         self._prompt = read_prompt(prompt, ("goals",)) if prompt else shipped_prompt("simkit.users", self.prompt_file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from simkit.components import Speak
@@ -40,11 +41,12 @@ class PersonaUser(GoalUser):
         model: ChatModel,
         world: World | None = None,
         sampling: Sampling | None = None,
+        prompt: Path | None = None,
         ending: Ending = "tool",
         temperament: str = "",
         style: str = "",
     ) -> None:
-        super().__init__(model, world, sampling, ending=ending)
+        super().__init__(model, world, sampling, prompt, ending)
         self._temperaments = (temperament,) if temperament else TEMPERAMENTS
         self._styles = (style,) if style else STYLES
 

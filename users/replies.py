@@ -79,7 +79,7 @@ class Form(ABC):
 
     def read(self, response: ChatResponse) -> Reply | None:
         """The reply; None when the model wrote none."""
-        if response.finish == "content_filter":
+        if response.finish in ("content_filter", "refusal"):
             return None
         reply = self.parse(response.message, without_reasoning(text_of(response.message)).strip())
         if reply is None:

@@ -72,10 +72,8 @@ class Sampling:
         if defaults == _NOTHING_CHOSEN:
             return self
         mine = {each.name: getattr(self, each.name) for each in fields(self)}
-        made = {name: value for name, value in mine.items() if value not in (None, (), False) or value == 0.0}
-        made["extra"] = {**defaults.extra, **self.extra}
-        made["logprobs"] = self.logprobs or defaults.logprobs
-        return replace(defaults, **made)
+        made = {name: value for name, value in mine.items() if value != getattr(_NOTHING_CHOSEN, name)}
+        return replace(defaults, **{**made, "extra": {**defaults.extra, **self.extra}})
 
 
 _PLAIN = (

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import anyio
 import orjson
 from pydantic import SecretStr
 
@@ -125,9 +126,10 @@ class Endpoints:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for shared in self._shared.values():
-            if shared.transport is not None:
-                await shared.transport.aclose()
+        with anyio.move_on_after(5, shield=True):  # bounded: a cancelled run closes its connections too
+            for shared in self._shared.values():
+                if shared.transport is not None:
+                    await shared.transport.aclose()
         self._shared.clear()
 
     def at(self, place: str, options: ModelOptions, endpoint: Endpoint | None = None) -> Shared:

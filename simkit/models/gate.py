@@ -63,7 +63,7 @@ class Gate:
         self._waiting: deque[anyio.Event] = deque()
         self._doubling = True
         self._calm_at = float("-inf")
-        self._meter.limit = self.limit
+        self._meter.limit += self.limit
 
     @property
     def limit(self) -> int:
@@ -101,17 +101,19 @@ class Gate:
         policy, now = self._adaptive, self._clock.timer()
         if policy is None or now < self._calm_at:
             return
-        self._limit = max(float(policy.least), self._limit * policy.cut)
+        self._set(max(float(policy.least), self._limit * policy.cut))
         self._doubling = False
         self._calm_at = now + policy.cooldown
-        self._meter.limit = self.limit
 
     def _grow(self) -> None:
         policy = self._adaptive
         if policy is None or self._in_flight < self.limit or self._clock.timer() < self._calm_at:
             return
-        self._limit = min(float(policy.most), self._limit + (1.0 if self._doubling else 1.0 / self._limit))
-        self._meter.limit = self.limit
+        self._set(min(float(policy.most), self._limit + (1.0 if self._doubling else 1.0 / self._limit)))
+
+    def _set(self, limit: float) -> None:
+        self._meter.limit += int(limit) - self.limit
+        self._limit = limit
 
     def _admit(self) -> None:
         while self._waiting and self._in_flight < self.limit:

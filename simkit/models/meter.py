@@ -16,7 +16,7 @@ class Meter:
         calls: model calls that were answered by an endpoint.
         in_flight: calls that hold a place under the concurrency limit.
         waiting: calls that wait for one.
-        limit: the concurrency limit as it is now.
+        limit: the concurrency limit as it is now, of all endpoints together.
         rate_limited: attempts answered with 429.
         failed: attempts that failed in any other way.
         replayed: calls answered from a recording.

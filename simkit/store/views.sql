@@ -174,6 +174,7 @@ lost AS (
     JOIN branches b ON b.episode_id = e.episode_id
     JOIN messages m ON m.branch_id = b.branch_id
     WHERE NOT b.successful AND NOT b.golden AND m.author = 'agent'
+AND (coalesce(trim(m.content), '') <> '' OR m.tool_calls IS NOT NULL) -- an empty answer shows nothing to a trainer
     AND coalesce(b.outcome, '') NOT IN (
         'agent_fault', 'user_fault', 'tool_fault', 'model_fault', 'reward_fault', 'cancelled'
     )

@@ -28,16 +28,17 @@ SEARCH = Josh(BeamSearch(beam=2), Limits(steps=12))
 class Knows:
     """A model that was told the task: it makes the calls of the goals in the first turn, one a step, then talks.
 
-    With `slip`, its first answer is one nobody can act on, and only some branches go on to make the calls.
+    Only branches at paths that end with `L` make them. In branches whose path ends with a letter of `slips`, the first
+    answer of every turn is one nobody can act on.
     """
 
-    def __init__(self, tasks: tuple[Task, ...], *, react: bool, slip: bool = False) -> None:
+    def __init__(self, tasks: tuple[Task, ...], *, react: bool, slips: str = "") -> None:
         self._goals = {task.id: [dict(goal.detail) for goal in task.goals] for task in tasks}
-        self._react, self._slip = react, slip
+        self._react, self._slips = react, slips
 
     def script(self, request: ChatRequest, key: CallKey) -> Answer:
         goals = self._goals[key.turn.task_id]
-        step = key.call - self._slip
+        step = key.call - key.turn.path.endswith(tuple(self._slips))
         if step < 0:
             return "" if not self._react else "no command at all"
         lucky = key.turn.path.endswith("L")
@@ -55,9 +56,9 @@ class Knows:
         return render([Speech(text)]) if self._react else text
 
 
-def agent_of(kind: str, world: World, count: int, *, slip: bool = False, sampling: Sampling | None = None) -> Agent:
+def agent_of(kind: str, world: World, count: int, *, slips: str = "", sampling: Sampling | None = None) -> Agent:
     tasks = tuple(world.tasks("test")[:count])
-    model = ScriptedModel(Knows(tasks, react=kind == "react", slip=slip).script)
+    model = ScriptedModel(Knows(tasks, react=kind == "react", slips=slips).script)
     return ReactAgent(model, sampling) if kind == "react" else FunctionCallingAgent(model, sampling)
 
 
@@ -82,7 +83,7 @@ async def test_a_tree_is_searched_and_harvested(kind: str, tmp_path: Path) -> No
 async def test_an_answer_nobody_can_act_on_is_recorded_and_never_harvested(kind: str, tmp_path: Path) -> None:
     async with Run(store=tmp_path, seed=3) as run:
         world = run.world("builtin")
-        cast = run.cast(world, agent=agent_of(kind, world, 1, slip=True))
+        cast = run.cast(world, agent=agent_of(kind, world, 1, slips="LR"))
         (episode,) = await run.play(SEARCH, cast, run.tasks(world, "test", 1))
         notes = await run.query(
             "FROM messages SELECT DISTINCT role, heard WHERE author = 'tool' AND content LIKE 'ERROR: y%'"
@@ -91,6 +92,18 @@ async def test_an_answer_nobody_can_act_on_is_recorded_and_never_harvested(kind:
     assert episode.reward == 1.0
     assert notes.rows == [("user", None)]
     assert examples.rows == [(0,)]
+
+
+@KINDS
+async def test_an_empty_answer_of_a_losing_branch_is_no_example(kind: str, tmp_path: Path) -> None:
+    async with Run(store=tmp_path, seed=3) as run:
+        world = run.world("builtin")
+        cast = run.cast(world, agent=agent_of(kind, world, 1, slips="R"))
+        await run.play(SEARCH, cast, run.tasks(world, "test", 1))
+        losing = await run.query("FROM kto_examples SELECT completion ->> '$[0].content' WHERE NOT label")
+        winning = await run.query("FROM sft_examples SELECT count(*)")
+    assert winning.rows == [(1,)]
+    assert losing.rows == ([("no command at all",)] if kind == "react" else [])
 
 
 @KINDS

@@ -10,7 +10,7 @@ from simkit.agents.function_calling import FunctionCallingAgent
 from simkit.components import AgentStart, StartAgent
 from simkit.conversation import Entry
 from simkit.errors import ModelFault, UsageError
-from simkit.messages import AssistantMessage, ToolCall, ToolMessage
+from simkit.messages import AssistantMessage, ToolCall, ToolMessage, UserMessage
 from simkit.models import CallKey, ChatResponse, Sampling
 
 pytestmark = pytest.mark.anyio
@@ -113,18 +113,21 @@ async def test_reasoning_before_the_words_is_kept_and_not_heard() -> None:
 async def test_a_refusal_is_heard() -> None:
     decision = await FunctionCallingAgent(Asked(refusing("I can't do that.")).model).act(act())
     assert decision.say == "I can't do that."
-    assert decision.message == refusing("I can't do that.")
+    assert decision.message == AssistantMessage.of("I can't do that.")
 
 
 async def test_what_endpoints_refuse_to_take_back_is_not_sent() -> None:
     asked = Asked("ok")
     history = [
         Entry(AssistantMessage.of(None), "agent", 1),
-        Entry(refusing("No."), "agent", 2, heard="No."),
-        Entry(AssistantMessage.of(""), "agent", 3),
+        Entry(UserMessage.of("ERROR: empty"), "tool", 1),
+        Entry(AssistantMessage.of(" "), "agent", 1, 1),
+        Entry(AssistantMessage.of(None, (ToolCall.of("x", "find a.b", {}),)), "agent", 1, 2),
     ]
     await FunctionCallingAgent(asked.model).act(act(*history))
-    assert asked.requests[0].messages[2:] == (AssistantMessage.of("No."),)
+    _, user, called = asked.requests[0].messages
+    assert user == UserMessage.of("A bicycle, please.\nERROR: empty")
+    assert called == AssistantMessage.of(None, (ToolCall.of("x", "find_a_b", {}),))
 
 
 async def test_a_fault_of_the_model_passes_through() -> None:

@@ -73,7 +73,7 @@ async def test_empty_and_withheld_answers() -> None:
 async def test_a_refusal_is_heard() -> None:
     refusal = AssistantMessage.model_validate({"role": "assistant", "content": None, "refusal": "I can't."})
     decision = await ReactAgent(Asked(refusal).model).act(act())
-    assert (decision.say, decision.message) == ("I can't.", refusal)
+    assert (decision.say, decision.message) == ("I can't.", AssistantMessage.of("I can't."))
 
 
 async def test_of_a_reply_that_was_cut_off_only_what_is_whole_counts() -> None:

@@ -7,7 +7,16 @@ import pytest
 from anyio import wait_all_tasks_blocked
 from players_models import HELLO, Played, Timeline, key, said
 
-from simkit.errors import AgentFault, BadRequest, BudgetExhausted, LimitHit, ModelTimeout, UsageError, boundary
+from simkit.errors import (
+    AgentFault,
+    BadRequest,
+    BudgetExhausted,
+    EndpointDown,
+    LimitHit,
+    ModelTimeout,
+    UsageError,
+    boundary,
+)
 from simkit.messages import UserMessage
 from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling, Usage
 from simkit.models.budget import REPLY_TOKENS, Allowance, Allowances, Amount, Budget, BudgetedModel, reply_bound
@@ -181,6 +190,25 @@ async def test_the_run_s_time_is_counted_from_the_first_call() -> None:
     line.time += 1
     with pytest.raises(BudgetExhausted, match="10 s are up"):
         await model.complete(SHORT, key())
+
+
+def test_a_budget_can_be_made_before_there_is_an_event_loop() -> None:
+    account = budget(run=Allowance(tokens=450))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            for number in range(3):
+                tasks.start_soon(BudgetedModel(spending(20), account).complete, SHORT, key(call=number))
+
+    anyio.run(main)
+    assert account.spent.tokens == 60
+
+
+@pytest.mark.parametrize("error", [BudgetExhausted("x"), EndpointDown("x"), LimitHit("x", "cost_limit")])
+def test_what_ends_a_run_or_a_branch_is_not_taken_for_an_agent_s_fault(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, boundary(AgentFault, "agent `a`"):
+        raise error
+    assert caught.value is error
 
 
 def test_budgets_that_cannot_be() -> None:

@@ -226,3 +226,11 @@ async def test_a_cancelled_attempt_is_recorded() -> None:
         assert recorder.events == []
         tasks.cancel_scope.cancel()
     assert [call.error for call in recorded(recorder)] == ["cancelled"]
+
+
+def test_choices_over_defaults() -> None:
+    defaults = Sampling(temperature=0.7, stop=("A",), logprobs=True, parallel_tool_calls=True, extra={"a": 1, "b": 1})
+    mine = Sampling(temperature=0.0, parallel_tool_calls=False, extra={"b": 2})
+    assert mine.over(defaults) == replace(defaults, temperature=0.0, parallel_tool_calls=False, extra={"a": 1, "b": 2})
+    assert mine.over(Sampling()) == mine
+    assert Sampling().over(defaults) == defaults

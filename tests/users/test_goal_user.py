@@ -87,6 +87,11 @@ async def test_answers_without_words_are_asked_for_again_and_then_its_fault() ->
         await talk.next()
 
 
+async def test_it_needs_an_attempt() -> None:
+    with pytest.raises(UsageError, match="attempts is 0"):
+        GoalUser(player("x").model, attempts=0)
+
+
 async def test_a_fault_of_the_model_is_the_models() -> None:
     with pytest.raises(ModelFault, match="down"):
         await Talk(GoalUser(player(ModelFault("down")).model)).next()

@@ -70,8 +70,8 @@ def test_json_that_says_nothing_is_no_reply(text: str) -> None:
 def test_no_words_are_no_reply(ending: Ending) -> None:
     assert read(ending, None) is None
     assert read(ending, "<think>what now</think>") is None
-    withheld = ChatResponse(message=AssistantMessage.of("some"), finish="content_filter")
-    assert form_of(ending).read(withheld) is None
+    for finish in ("content_filter", "refusal"):
+        assert form_of(ending).read(ChatResponse(message=AssistantMessage.of("I can't."), finish=finish)) is None
 
 
 def test_words_that_were_cut_off_are_said_and_flagged() -> None:
