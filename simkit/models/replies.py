@@ -56,6 +56,7 @@ _TOO_LONG = re.compile(
 )
 _FILTERED = re.compile(r"content[ _]filter|content management policy|responsibleai", re.IGNORECASE)
 _NO_QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|billing|insufficient balance", re.IGNORECASE)
+_NO_MODEL = re.compile(r"model_not_found|invalid model name|server is pinned to|model \S+ (does not exist|not found)", re.IGNORECASE)
 _SHOWN = 300
 
 
@@ -209,7 +210,7 @@ def read_error(reply: HttpReply, reading: Reading) -> ModelFault | RunStopped:
         return AuthFailed(f"{where}{said}. Check OPENAI_API_KEY, and that the key may use `{reading.model}`")
     if status == 402 or (status == 429 and _NO_QUOTA.search(told)):
         return QuotaExhausted(f"{where}{said}. Top up the account, then resume the run")
-    if status in (404, 405):
+    if status in (404, 405) or (status == 400 and _NO_MODEL.search(told)):
         return ModelNotServed(
             f"{where}{said}. Check the model's name (`{reading.model}`) and the base URL (most end in /v1)"
         )

@@ -66,7 +66,7 @@ def vocabulary() -> dict[str, int]:
 
 
 def phrase_id(phrase: str) -> int:
-    """The id of one phrase, for `logit_bias`."""
+    """The id of one phrase or mark, for `logit_bias`."""
     return vocabulary()[phrase]
 
 
