@@ -16,11 +16,11 @@ from statistics import quantiles
 
 import anyio
 
+from simkit.casting import AGENT
 from simkit.components import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.engine import Tally
 from simkit.limits import Limits
 from simkit.loading import load
-from simkit.casting import AGENT
 from simkit.run import Run
 from simkit.supervisors.rollout import Rollout
 

@@ -132,6 +132,21 @@ def sql(
 
 
 @app.command()
+def doctor(
+    run: Annotated[str, typer.Argument(help="Run: id, unique beginning of it, name, or `last`.", show_default=False)],
+    store: StoreFlag = None,
+    json: JsonFlag = False,
+) -> None:
+    """Say what ails a run: what waits for what, slow calls, retries, faults, and what to do; also while it is going.
+
+    simkit doctor last
+    """
+    from simkit.cli.doctor import doctor
+
+    doctor(store, run, json)
+
+
+@app.command()
 def export(
     kind: Annotated[Literal["sft", "kto", "dpo"], typer.Argument(help="Which examples.", show_default=False)],
     run: Annotated[str, typer.Option(help="Run: id, unique beginning of it, name, or `last`.")],

@@ -33,8 +33,8 @@ def prepare(target: str, source: Path | None) -> None:
         DataMissing: it cannot be fetched, or the given source lacks a file.
         DataCorrupt: what was fetched or given is damaged.
     """
-    from simkit.loading import find_class
     from simkit.casting import WORLD
+    from simkit.loading import find_class
 
     world = find_class(WORLD, target)
     with Steps(live=sys.stderr.isatty()) as shown:
@@ -45,9 +45,9 @@ def prepare(target: str, source: Path | None) -> None:
 
 def needing_data() -> dict[str, type[World]]:
     """The installed worlds that need data, by name; one that cannot be imported is left out."""
+    from simkit.casting import WORLD
     from simkit.errors import SimkitError
     from simkit.loading import available, find_class
-    from simkit.casting import WORLD
     from simkit.tasks import World
 
     found: dict[str, type[World]] = {}

@@ -12,11 +12,16 @@ from simkit.run import Progress
 if TYPE_CHECKING:
     from rich.console import Group
 
+    from simkit.models.meter import Meter
+
 DRAW_EVERY = 0.2
 """Seconds between two pictures on a terminal."""
 
 BAR, SHORTEST_BAR = 40, 8
 """Cells of the bar, and how few are still worth drawing."""
+
+LAGGING = 0.05
+"""Seconds of lag of the event loop from which on it is shown."""
 
 LINE_EVERY = 5.0
 """Seconds between two lines elsewhere."""
@@ -36,7 +41,8 @@ def progress_for(stream: TextIO) -> Progress:
 
 def describe(tally: Tally) -> str:
     """The state of a run on one line."""
-    return f"{_clock(tally.seconds)} {_done(tally)}, {_left(tally)}, {', '.join(_counts(tally))}"
+    parts = [*_counts(tally), *(_calls(tally.meter) if tally.meter else ())]
+    return f"{_clock(tally.seconds)} {_done(tally)}, {_left(tally)}, {', '.join(parts)}"
 
 
 def _done(tally: Tally) -> str:
@@ -55,7 +61,35 @@ def _counts(tally: Tally) -> list[str]:
     parts = [f"reward {tally.reward_total / tally.scored:.3f}"] if tally.scored else []
     parts += [f"{tally.hits} goals", f"{tally.running} running", f"{tally.branches} branches live"]
     parts.append(f"{tally.turns / max(tally.seconds, 0.001):.0f} turns/s")
-    return [*parts, f"{tally.faulted} faulted"] if tally.faulted else parts
+    if tally.faulted:
+        parts.append(f"{tally.faulted} faulted")
+    if tally.lag.now > LAGGING:
+        parts.append(f"event loop {tally.lag.now * 1e3:.0f} ms late")
+    return parts
+
+
+def _calls(meter: Meter) -> list[str]:
+    """What the models are at: for runs that have any."""
+    usage = meter.usage
+    parts = [f"{meter.in_flight} of {meter.limit} calls in flight"]
+    if meter.waiting:
+        parts.append(f"{meter.waiting} waiting")
+    parts.append(f"{meter.calls} answered")
+    if meter.replayed:
+        parts.append(f"{meter.replayed} from the journal")
+    if meter.rate_limited:
+        parts.append(f"{meter.rate_limited} rate limits")
+    if meter.failed:
+        parts.append(f"{meter.failed} failed attempts")
+    parts.append(f"{_short(usage.tokens)} tokens")
+    return [*parts, f"${usage.cost:.2f}" if usage.cost >= 1 else f"${usage.cost:.4f}"] if usage.cost else parts
+
+
+def _short(number: float) -> str:
+    for size, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.1f}{sign}"
+    return f"{number:.0f}"
 
 
 async def _lines(tally: Tally, stream: TextIO) -> None:
@@ -78,7 +112,7 @@ async def _live(tally: Tally, stream: TextIO) -> None:
 
 
 def _picture(tally: Tally, width: int) -> Group:
-    """A line with the bar, and a line of counts below it; neither is ever wrapped."""
+    """A line with the bar, one of counts below it, and one of model calls if there are any; none is ever wrapped."""
     from rich.console import Group
     from rich.text import Text
 
@@ -87,7 +121,9 @@ def _picture(tally: Tally, width: int) -> Group:
     filled = room * len(tally.episodes) // max(tally.planned, 1)
     bar = [("━" * filled, "cyan"), ("─" * (room - filled), "dim")] if room >= SHORTEST_BAR else []
     first = Text.assemble(above[0], *bar, above[1], no_wrap=True, overflow="ellipsis")
-    return Group(first, Text(f"{'':>7}  {', '.join(_counts(tally))}", "dim", no_wrap=True, overflow="ellipsis"))
+    below = [_counts(tally), *([_calls(tally.meter)] if tally.meter else ())]
+    lines = [Text(f"{'':>7}  {', '.join(parts)}", "dim", no_wrap=True, overflow="ellipsis") for parts in below]
+    return Group(first, *lines)
 
 
 def _clock(seconds: float) -> str:

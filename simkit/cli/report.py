@@ -107,9 +107,11 @@ def _where(report: Report) -> str:
     lowest = f"select task_id, reward from episode_scores where run_id = '{run}' order by reward"
     third = f"export kto --run {run} --out kto.jsonl" if report.recipe == "josh" else f'sql "{lowest}"'
     place = report.store.resolve()
+    unfinished = (f"  {simkit} resume {run}{store}",) if report.status in ("stopped", "interrupted") else ()
     return "\n".join(
         (
             f"Results: {place} (SQL: {place / 'simkit.duckdb'}). Next:",
+            *unfinished,
             f"  {simkit} show {run}{store}",
             f'  {simkit} sql "from run_summary"{store}',
             f"  {simkit} {third}{store}",

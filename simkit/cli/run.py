@@ -18,8 +18,9 @@ import typer
 from simkit.cli.failure import readable_bugs
 from simkit.cli.progress import progress_for
 from simkit.cli.report import Report, print_report
-from simkit.engine import FaultPolicy, is_faulted
+from simkit.engine import FaultPolicy, is_faulted, sole_error
 from simkit.errors import RunStopped
+from simkit.loops import fast_loop
 from simkit.models.choices import ModelChoices
 from simkit.observe import Tap
 from simkit.recipe import Recipe
@@ -51,7 +52,7 @@ def execute(run: Run, recipe: Recipe, common: CommonFlags, values: Mapping[str, 
     """Run a recipe to its end and exit with its code."""
     with readable_bugs():
         try:
-            result = anyio.run(_play, recipe, run, values)
+            result = anyio.run(_play, recipe, run, values, backend_options={"loop_factory": fast_loop()})
         except RunStopped:
             print_report(_report(run, None), as_json=common.json, quiet=common.quiet)
             raise
@@ -100,12 +101,15 @@ def _taps(common: CommonFlags) -> tuple[Tap, ...]:
 
 async def _play(recipe: Recipe, run: Run, values: Mapping[str, Any]) -> object:
     result: object = None
-    with _signals() as signals:
-        async with anyio.create_task_group() as group:
-            group.start_soon(_stop_on_signal, run, signals)
-            async with run:
-                result = await recipe.function(run, **values)
-            group.cancel_scope.cancel()
+    try:
+        with _signals() as signals:
+            async with anyio.create_task_group() as group:
+                group.start_soon(_stop_on_signal, run, signals)
+                async with run:
+                    result = await recipe.function(run, **values)
+                group.cancel_scope.cancel()
+    except ExceptionGroup as errors:
+        raise sole_error(errors) from errors
     return result
 
 

@@ -1,0 +1,68 @@
+"""`simkit doctor RUN`: what is waiting for what, what is slow, what failed, and what to do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from simkit.cli.sql import plain
+from simkit.cli.stores import open_store
+from simkit.doctor import Diagnosis, diagnose
+
+
+def doctor(path: Path | None, run: str, as_json: bool) -> None:
+    """Print the diagnosis of a run.
+
+    Raises:
+        UsageError: there is no such run.
+    """
+    found = diagnose(open_store(path), run)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), default=plain, ensure_ascii=False))
+        return
+    typer.echo(_head(found))
+    for title, rows in (
+        ("waiting", found.waiting),
+        ("model calls", found.calls),
+        ("slowest attempts", found.slowest),
+        ("failed attempts", found.retries),
+        ("faults", found.faults),
+        ("slowest tools", found.tools),
+    ):
+        _print_rows(title, rows)
+    for line in found.advice or ("nothing to complain about",):
+        typer.echo(f"→ {line}")
+
+
+def _head(found: Diagnosis) -> str:
+    run, counts = found.run, found.episodes
+    process = f"a process plays it, last line {found.silent:.0f} s ago" if found.alive else "no process plays it"
+    lines = [
+        f"{run.run_id}: {run.status}, {process}",
+        f"{counts['finished']} of {counts['started']} episodes that were started are finished, {counts['faulted']} of "
+        "them faulted",
+    ]
+    lag = found.stats.get("lag")
+    if lag:
+        lines.append(f"event loop: {lag['mean'] * 1e3:.1f} ms late on average, {lag['worst'] * 1e3:.0f} ms at worst")
+    return "\n".join(lines)
+
+
+def _print_rows(title: str, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    cells = [[str(name) for name in rows[0]], *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(cells[0]))]
+    typer.secho(f"\n{title}", bold=sys.stdout.isatty())
+    for row in cells:
+        typer.echo("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else " ".join(str(value).split())
+    return text if len(text) <= 100 else text[:99] + "…"

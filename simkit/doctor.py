@@ -1,0 +1,215 @@
+"""What ails a run, told from its store: who waits for whom, slow calls, retries, faults, and what to do about them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from simkit.resume import journals
+from simkit.store import RunRow, Store
+
+LAGGING = 0.5
+"""Seconds of lag from which on a component is suspected of computing where it should wait."""
+
+CROWDED = 0.05
+"""Share of attempts answered with 429 from which on the limits are worth a look."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What was found; every table is a list of rows by column name.
+
+    Attributes:
+        alive: whether a process is playing the run.
+        silent: seconds since the last line of its journal.
+        waiting: branches that wait, by what they wait for (`opening`, `agent`, `user`), with the longest wait.
+        calls: model calls by role and model: attempts, failures, seconds (median, 95%, longest), tokens, money.
+        slowest: the slowest attempts; retries: why attempts failed; faults: ended branches by component.
+        tools: the slowest tools.
+        stats: what the last part of the run took, as far as it came to its end.
+        advice: what to do.
+    """
+
+    run: RunRow
+    error: str | None
+    alive: bool
+    silent: float
+    episodes: Mapping[str, int]
+    waiting: list[dict[str, Any]]
+    calls: list[dict[str, Any]]
+    slowest: list[dict[str, Any]]
+    retries: list[dict[str, Any]]
+    faults: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+    stats: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    advice: tuple[str, ...] = ()
+
+
+def diagnose(store: Store, name: str) -> Diagnosis:
+    """Examine a run, also one that is going.
+
+    Raises:
+        UsageError: there is no such run.
+        StoreError: the store cannot be read.
+    """
+    run = store.resolve(name)
+
+    def ask(query: str) -> list[dict[str, Any]]:
+        return store.query(query, {"run": run.run_id}, fresh=False).dicts()
+
+    files = journals(store.path, run.run_id)
+    row = ask("SELECT error, stats FROM runs WHERE run_id = $run")[0]
+    counts = ask(
+        "SELECT count(*) AS started, count(finished_at) AS finished, count(*) FILTER (outcome LIKE '%_fault') AS "
+        "faulted FROM episodes WHERE run_id = $run"
+    )[0]
+    found = Diagnosis(
+        run=run,
+        error=row["error"],
+        alive=any(map(_written_to, files)),
+        silent=max(0.0, time.time() - max(path.stat().st_mtime for path in files)),
+        episodes={key: int(value) for key, value in counts.items()},
+        waiting=ask(_WAITING),
+        calls=ask(_CALLS),
+        slowest=ask(_SLOWEST),
+        retries=ask(_RETRIES),
+        faults=ask(_FAULTS),
+        tools=ask(_TOOLS),
+        stats=orjson.loads(row["stats"]) if row["stats"] else {},
+    )
+    return _advised(found)
+
+
+def _advised(found: Diagnosis) -> Diagnosis:
+    told = [*_about_the_end(found), *_about_models(found), *_about_components(found)]
+    values = {name: getattr(found, name) for name in Diagnosis.__slots__}
+    return Diagnosis(**{**values, "advice": tuple(told)})
+
+
+def _about_the_end(found: Diagnosis) -> list[str]:
+    resume = f"simkit resume {found.run.run_id}"
+    match found.run.status:
+        case "running" if found.alive:
+            return []
+        case "running":
+            return [f"its process is gone: go on with `{resume}`"]
+        case "interrupted":
+            return [f"it was interrupted: go on with `{resume}`"]
+        case "stopped":
+            return [f"it was stopped ({found.error}): mend the cause or give more, then `{resume}`"]
+        case _:
+            return []
+
+
+def _about_models(found: Diagnosis) -> list[str]:
+    attempts = sum(row["attempts"] for row in found.calls)
+    limited = sum(row["attempts"] for row in found.retries if row["error"] == "RateLimited")
+    timeouts = sum(row["attempts"] for row in found.retries if row["error"] == "ModelTimeout")
+    told: list[str] = []
+    if attempts and limited / attempts > CROWDED:
+        told.append(
+            f"{limited} of {attempts} attempts met a rate limit: lower --api-concurrency, or give --rpm or --tpm"
+        )
+    if timeouts:
+        told.append(f"{timeouts} attempts had no answer in time: raise --request-timeout, or lower --api-concurrency")
+    return told
+
+
+def _about_components(found: Diagnosis) -> list[str]:
+    worst = float(found.stats.get("lag", {}).get("worst", 0.0))
+    told = [f"{row['branches']} branches ended by the {row['component']}: {row['example']}" for row in found.faults]
+    if worst > LAGGING:
+        told.append(
+            f"the event loop was up to {worst:.1f} s late: a component computes, or reads files, where it should wait "
+            "(anyio.to_thread)"
+        )
+    return told
+
+
+def _written_to(journal: Path) -> bool:
+    """Whether a process has the journal open for writing."""
+    file = os.open(journal, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(file)
+
+
+_WAITING = """
+WITH leaves AS (
+    SELECT b.branch_id, b.finished_at
+    FROM branches b JOIN episodes e USING (episode_id)
+    WHERE e.run_id = $run AND e.finished_at IS NULL AND b.outcome IS NULL
+    AND NOT EXISTS (FROM branches c WHERE c.parent_id = b.branch_id)
+),
+latest AS (SELECT branch_id, arg_max(author, seq) AS author FROM messages GROUP BY ALL)
+SELECT
+    CASE WHEN author = 'user' THEN 'agent' ELSE 'user' END AS waits_for, count(*) AS branches,
+    round(epoch(CAST(now() AT TIME ZONE 'UTC' AS TIMESTAMP) - min(l.finished_at)), 1) AS longest_seconds,
+    arg_min(branch_id, l.finished_at) AS example
+FROM leaves l LEFT JOIN latest USING (branch_id)
+GROUP BY ALL
+UNION ALL
+SELECT
+    'opening', count(*), round(epoch(CAST(now() AT TIME ZONE 'UTC' AS TIMESTAMP) - min(started_at)), 1),
+    any_value(episode_id)
+FROM episodes e
+WHERE run_id = $run AND finished_at IS NULL AND NOT EXISTS (FROM branches b WHERE b.episode_id = e.episode_id)
+HAVING count(*) > 0
+ORDER BY branches DESC
+"""
+
+_OF_RUN = "FROM model_calls m JOIN episodes e USING (episode_id) WHERE e.run_id = $run"
+
+_CALLS = f"""
+SELECT
+    role, model, count(*) AS attempts, count(*) FILTER (m.error IS NOT NULL) AS failed,
+    round(median(seconds), 3) AS median_seconds, round(quantile_cont(seconds, 0.95), 3) AS p95_seconds,
+    round(max(seconds), 3) AS longest_seconds, sum(prompt_tokens) AS prompt_tokens,
+    sum(completion_tokens) AS completion_tokens, round(sum(cost), 6) AS cost
+{_OF_RUN}
+GROUP BY ALL ORDER BY attempts DESC
+"""
+
+_SLOWEST = f"""
+SELECT
+    round(seconds, 3) AS seconds, role, model, attempt, completion_tokens, split_part(m.error, ':', 1) AS error,
+    branch_id
+{_OF_RUN}
+ORDER BY m.seconds DESC, branch_id LIMIT 5
+"""
+
+_RETRIES = f"""
+SELECT split_part(m.error, ':', 1) AS error, count(*) AS attempts, count(DISTINCT (branch_id, role, step)) AS calls,
+    any_value(m.error) AS example
+{_OF_RUN} AND m.error IS NOT NULL
+GROUP BY ALL ORDER BY attempts DESC
+"""
+
+_FAULTS = """
+SELECT replace(b.outcome, '_fault', '') AS component, count(*) AS branches, count(DISTINCT episode_id) AS episodes,
+    any_value(b.error) AS example
+FROM branches b JOIN episodes e USING (episode_id)
+WHERE e.run_id = $run AND b.outcome LIKE '%_fault'
+GROUP BY ALL ORDER BY branches DESC
+"""
+
+_TOOLS = """
+SELECT
+    name, count(*) AS calls, count(*) FILTER (t.error) AS errors,
+    round(quantile_cont(seconds, 0.95), 4) AS p95_seconds, round(max(seconds), 4) AS longest_seconds
+FROM tool_calls t JOIN episodes e USING (episode_id)
+WHERE e.run_id = $run
+GROUP BY ALL ORDER BY max(seconds) DESC LIMIT 5
+"""
