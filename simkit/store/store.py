@@ -131,7 +131,7 @@ class Store:
         found = exact or [run for run in runs if run.run_id.startswith(name) or run.name.startswith(name)]
         if exact or len(found) == 1:
             return found[-1]
-        among = ", ".join(f"{run.name} ({run.run_id})" for run in (found or runs)[-10:])
+        among = ", ".join(f"{run.name} ({run.run_id})" if run.name else run.run_id for run in (found or runs)[-10:])
         what = f"{len(found)} runs begin with {name!r}" if found else f"there is no run {name!r}"
         raise UsageError(f"{what} in {self.path}; take one of: {among}")
 

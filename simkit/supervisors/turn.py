@@ -21,7 +21,7 @@ from simkit.components import (
     parse_call,
 )
 from simkit.conversation import Author, Entry
-from simkit.errors import AgentFault, Fault, RewardFault, ToolFault, UserFault, Where, boundary, told
+from simkit.errors import AgentFault, Fault, LimitHit, RewardFault, ToolFault, UserFault, Where, boundary, told
 from simkit.events import MessageRow, Outcome, ToolCallRow
 from simkit.ids import TurnKey
 from simkit.limits import Spent
@@ -100,13 +100,15 @@ async def play_turn(
 ) -> Turn:
     """Play a turn from its decision number `step` on: `at_most` decisions, or until it is over.
 
-    A fault ends the turn, never the caller: it is the turn's outcome.
+    A fault ends the turn, never the caller: it is the turn's outcome. So is a limit no model call fits into.
     """
     turn = Turn(key, state, steps=step)
     last = stage.limits.steps if at_most is None else min(stage.limits.steps, step + at_most)
     try:
         while not turn.over and turn.steps < last:
             turn = await _decide(stage, turn)
+    except LimitHit as limit:
+        return replace(turn, over=True, outcome=limit.outcome)
     except Fault as fault:
         return turn.failed(fault)
     return _run_out(turn) if not turn.over and turn.steps >= stage.limits.steps else turn
@@ -186,6 +188,8 @@ async def ask_user(stage: Stage, key: TurnKey, state: BranchState) -> Answer:
         with boundary(UserFault, place):
             conversation, row = grown(state.conversation, Entry.user(said.text, key.turn))
             row = replace(row, flags=tuple(said.flags)) if said.flags else row
+    except LimitHit as limit:
+        return Answer(state, outcome=limit.outcome)
     except Fault as fault:
         return Answer(state, outcome=fault_outcome(fault), error=str(fault))
     after = BranchState(conversation, state.agent, said.state, state.world, state.spent)
