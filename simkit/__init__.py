@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     )
     from simkit.conversation import Conversation, Entry, Utterance
     from simkit.engine import FaultPolicy
-    from simkit.errors import Fault, SimkitError, UsageError
+    from simkit.errors import Fault, RunStopped, SimkitError, UsageError
     from simkit.limits import Limits
     from simkit.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec
+    from simkit.models.build import ModelOptions
+    from simkit.models.choices import ModelChoices
     from simkit.run import Run
     from simkit.store import Store
     from simkit.summary import Summary
@@ -55,9 +57,11 @@ _HOMES = {
     ),
     "conversation": "Conversation Entry Utterance",
     "engine": "FaultPolicy",
-    "errors": "Fault SimkitError UsageError",
+    "errors": "Fault RunStopped SimkitError UsageError",
     "limits": "Limits",
     "messages": "AssistantMessage ToolCall ToolResult ToolSpec",
+    "models.build": "ModelOptions",
+    "models.choices": "ModelChoices",
     "run": "Run",
     "store": "Store",
     "summary": "Summary",
@@ -85,10 +89,13 @@ __all__ = [
     "Hit",
     "Josh",
     "Limits",
+    "ModelChoices",
+    "ModelOptions",
     "Ontology",
     "Reward",
     "Rollout",
     "Run",
+    "RunStopped",
     "ScoreEpisode",
     "ScoreTurn",
     "SimkitError",

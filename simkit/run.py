@@ -15,7 +15,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -278,8 +278,11 @@ class Run:
                     raise
                 finally:
                     await self._finish(journal)
-        except ExceptionGroup as errors:
-            raise sole_error(errors) from errors
+        except Exception as error:
+            await anyio.to_thread.run_sync(_load_if_possible, self.store)
+            if isinstance(error, ExceptionGroup):
+                raise sole_error(cast("ExceptionGroup[Exception]", error)) from error
+            raise
         finally:
             self._journal = self._scope = self._past = self._desk = None
         await anyio.to_thread.run_sync(_load_if_free, self.store)
@@ -423,6 +426,12 @@ def _load_if_free(store: Store) -> None:
         store.load()
     except StoreBusy:
         return  # somebody reads the database; the next command loads the rest
+
+
+def _load_if_possible(store: Store) -> None:
+    """For a run that has failed: what else goes wrong is not what its caller needs to read."""
+    with suppress(StoreError):
+        store.load(wait=0)
 
 
 def _ask(store: Store, run_id: str, sql: str, parameters: tuple[Any, ...]) -> QueryResult:

@@ -30,7 +30,7 @@ Examples:
     simkit resume josh-20261122-143015-3f2a --api-concurrency 16
 """
 
-CHANGEABLE = ("concurrency", "fail_fast", "max_faults", "store", "json", "quiet", "otel")
+CHANGEABLE = ("concurrency", "fail_fast", "max_faults", "store", "json", "quiet", "log", "otel")
 
 
 def resume_command() -> Any:
@@ -97,6 +97,7 @@ def resume_run(name: str, given: Mapping[str, Any], more: list[str]) -> None:
         max_faults=given.get("max_faults", start.config.get("max_faults", 0.1)),
         json=given.get("json", False),
         quiet=given.get("quiet", False),
+        log=given.get("log"),
         otel=given.get("otel", False),
         models=models,
     )

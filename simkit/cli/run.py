@@ -43,6 +43,7 @@ class CommonFlags:
     max_faults: float
     json: bool
     quiet: bool
+    log: Path | None = None
     otel: bool = False
     replay: str | None = None
     models: ModelChoices = field(default_factory=ModelChoices)
@@ -92,11 +93,16 @@ def open_run(
 
 
 def _taps(common: CommonFlags) -> tuple[Tap, ...]:
-    if not common.otel:
-        return ()
-    from simkit.telemetry import Telemetry
+    taps: list[Tap] = []
+    if common.log is not None:
+        from simkit.logs import open_log
 
-    return (Telemetry.from_environment(),)
+        taps.append(open_log(common.log))
+    if common.otel:
+        from simkit.telemetry import Telemetry
+
+        taps.append(Telemetry.from_environment())
+    return tuple(taps)
 
 
 async def _play(recipe: Recipe, run: Run, values: Mapping[str, Any]) -> object:

@@ -68,9 +68,10 @@ def simkit(*words: str) -> None:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store as a reader of the README has it: a harvest named `demo` and a rollout with two trials."""
+    """A store as a reader has it: a few model calls, a harvest named `first` and a rollout with two trials."""
     folder = tmp_path_factory.mktemp("docs") / "simkit-store"
     common = ("--store", str(folder), "--quiet")
+    simkit("run", "rollout", "--tasks", "2", "--max-turns", "1", "--model", "scripted/Which day?", *common)
     simkit("run", "josh", "--tasks", "6", "--beam", "4", "--name", "first", *common)
     simkit("run", "rollout", "--tasks", "6", "--trials", "2", *common)
     return folder

@@ -1,0 +1,92 @@
+"""What it costs that an answer is in the journal before it is acted upon: CPU and wall time a call, with and without.
+
+    python -m benchmarks.acknowledged [--calls N] [--at-once N] [--latency SECONDS] [--repeat N]
+
+Both sides record every call in a journal on the disk; one waits for the write after each answer, the other commits once
+at the end. The sides run in turn, medians count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import anyio
+
+from simkit.ids import TurnKey
+from simkit.loops import fast_loop
+from simkit.messages import UserMessage
+from simkit.models import CallKey, ChatModel, ChatRequest, ChatResponse, RecordedModel, ScriptedModel
+from simkit.models.desk import AcknowledgedModel
+from simkit.store.journal import Journal
+
+
+class Waiting:
+    """Answers after a while."""
+
+    name = "waiting"
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._inner = ScriptedModel(lambda request, key: "Very well, that is what I shall do. " * 4)
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """A few words, late."""
+        await anyio.sleep(self._seconds)
+        return await self._inner.complete(request, key)
+
+
+async def measure(given: argparse.Namespace, acknowledged: bool) -> tuple[float, float]:
+    """CPU and wall seconds a call."""
+    left = iter(range(given.calls))
+    with tempfile.TemporaryDirectory() as folder:
+        async with Journal(Path(folder) / "main.jsonl") as journal:
+            model: ChatModel = RecordedModel(Waiting(given.latency), journal, "run", bodies=False)
+            model = AcknowledgedModel(model, journal) if acknowledged else model
+
+            async def ask() -> None:
+                for number in left:
+                    key = CallKey(TurnKey(0, f"task{number}", 0, "", 1), "agent")
+                    await model.complete(ChatRequest(messages=(UserMessage.of("What now?"),), seed=key.seed), key)
+
+            began, cpu = time.perf_counter(), time.process_time()
+            async with anyio.create_task_group() as group:
+                for _ in range(given.at_once):
+                    group.start_soon(ask)
+            await journal.commit()
+            return (time.process_time() - cpu) / given.calls, (time.perf_counter() - began) / given.calls
+
+
+def main(given: argparse.Namespace) -> None:
+    found: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    for _ in range(given.repeat):
+        for acknowledged, samples in found.items():
+            options = {"loop_factory": fast_loop()}
+            samples.append(anyio.run(measure, given, acknowledged, backend_options=options))
+    print(f"{given.calls} calls, {given.at_once} at once, {given.latency * 1e3:.0f} ms each; {os.cpu_count()} cores")
+    print(f"{'':<30}{'CPU ms a call':>16}{'wall ms a call':>16}")
+    medians = {
+        side: [statistics.median(each) for each in zip(*samples, strict=True)] for side, samples in found.items()
+    }
+    for side, name in ((False, "one commit at the end"), (True, "a commit for each answer")):
+        cpu, wall = medians[side]
+        print(f"{name:<30}{cpu * 1e3:>16.3f}{wall * 1e3:>16.3f}")
+    ratios = [after / before for before, after in zip(medians[False], medians[True], strict=True)]
+    print(f"{'ratio':<30}{ratios[0]:>16.2f}{ratios[1]:>16.2f}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--calls", type=int, default=3600)
+    parser.add_argument("--at-once", type=int, default=200)
+    parser.add_argument("--latency", type=float, default=0.05)
+    parser.add_argument("--repeat", type=int, default=5)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main(arguments())
