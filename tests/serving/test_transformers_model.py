@@ -70,7 +70,9 @@ async def test_parallel_calls_come_back_as_calls_and_go_into_the_next_request(se
         assert calls[0].id != calls[1].id
         assert response.finish == "tool_calls"
         results = [ToolMessage.of(call.id, "[]") for call in calls]
-        request = ChatRequest(messages=(*HELLO, response.message, *results), tools=(SEARCH,), sampling=saying(CALLS[2], 1))
+        request = ChatRequest(
+            messages=(*HELLO, response.message, *results), tools=(SEARCH,), sampling=saying(CALLS[2], 1)
+        )
         final = await model.complete(request, KEY)
         assert [call.name for call in final.message.tool_calls or ()] == ["no_such_tool"]
         assert final.usage.prompt_tokens > response.usage.prompt_tokens
@@ -82,13 +84,19 @@ async def test_a_reply_that_ends_at_once_is_empty(server: TransformersServer) ->
     assert (response.finish, response.usage.completion_tokens) == ("empty", 1)
 
 
+async def test_a_reply_stops_at_a_text(server: TransformersServer) -> None:
+    speaking = saying("SPEAK Which day? ", 5)
+    async with opened(server) as model:
+        response = await ask(model, sampling=Sampling(max_tokens=5, stop=("day?",), extra=speaking.extra))
+    assert (response.message.content, response.finish) == ("SPEAK Which day?", "stop")
+
+
 async def test_every_choice_it_does_not_know_is_taken(server: TransformersServer) -> None:
     """It ignores them; what counts is that it refuses none of the names simkit sends."""
     sampling = Sampling(
         temperature=0,
         top_p=0.9,
         max_tokens=4,
-        stop=("never",),
         presence_penalty=0.1,
         frequency_penalty=0.1,
         reasoning_effort="low",

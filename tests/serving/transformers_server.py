@@ -77,7 +77,9 @@ class TransformersServer:
         with self.printed:
             self.printed.wait_for(lambda: self.gone or until(), PATIENCE)
             if not until():
-                raise RuntimeError(f"transformers serve {'ended' if self.gone else 'hangs'}: {''.join(self.lines)[-4000:]}")
+                raise RuntimeError(
+                    f"transformers serve {'ended' if self.gone else 'hangs'}: {''.join(self.lines)[-4000:]}"
+                )
 
 
 @contextmanager
