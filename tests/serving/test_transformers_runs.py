@@ -14,8 +14,6 @@ from transformers_server import TransformersServer
 from simkit.store import Store
 from simkit.testing.killing import contents
 
-pytestmark = pytest.mark.xdist_group("serving")
-
 SIZE = ("--max-turns", "2", "--max-faults", "1")
 """Short, and with leave for the babbling user to say nothing three times in a row, which is a fault of the user."""
 
