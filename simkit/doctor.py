@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,7 @@ def diagnose(store: Store, name: str) -> Diagnosis:
 
 def _advised(found: Diagnosis) -> Diagnosis:
     told = [*_about_the_end(found), *_about_models(found), *_about_components(found)]
-    values = {name: getattr(found, name) for name in Diagnosis.__slots__}
-    return Diagnosis(**{**values, "advice": tuple(told)})
+    return replace(found, advice=tuple(told))
 
 
 def _about_the_end(found: Diagnosis) -> list[str]:
