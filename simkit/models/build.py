@@ -6,6 +6,7 @@ Outermost first: record/replay -> budget -> concurrency limit -> retry -> rates 
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,9 @@ from simkit.models.replayed import Recording, ReplayedModel
 from simkit.models.retry import Health, RetryingModel, RetryPolicy, Watching
 from simkit.models.scripted import ScriptedModel
 from simkit.models.transports import HttpTransport, TransportChoice
+
+KEPT_FILES = 128
+"""Open files left for everything but connections to models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +140,7 @@ class Endpoints:
         """What is shared at a place: an endpoint, or a model of the user's own."""
         name = (endpoint.base_url.rstrip("/"), endpoint.secret) if endpoint else (place, "")
         if name not in self._shared:
-            limit = Adaptive() if options.api_concurrency == "adaptive" else options.api_concurrency
+            limit = _within_files(options.api_concurrency)
             bounded = options.rpm is not None or options.tpm is not None
             self._shared[name] = Shared(
                 gate=Gate(limit, self.meter, self.clock),
@@ -312,6 +316,24 @@ def _around(model: ChatModel, base: _Base, options: ModelOptions, endpoints: End
     watching = Watching(endpoints.meter, shared.gate)
     model = RetryingModel(model, options.retry, health=shared.health, watching=watching, clock=clock)
     return LimitedModel(model, shared.gate)
+
+
+def _within_files(wanted: int | Literal["adaptive"] | Adaptive) -> int | Adaptive:
+    """The limit, within the connections that this process may open.
+
+    Raises:
+        UsageError: a fixed limit is more than that.
+    """
+    room = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    room = 1 << 20 if room == resource.RLIM_INFINITY else max(8, room - KEPT_FILES)
+    if wanted == "adaptive":
+        return Adaptive(start=min(64, room), most=min(4096, room))
+    if isinstance(wanted, int) and wanted > room:
+        raise UsageError(
+            f"--api-concurrency {wanted} needs more connections than this process may open ({room}); raise "
+            f"`ulimit -n` to {wanted + KEPT_FILES}, or lower it"
+        )
+    return wanted
 
 
 @asynccontextmanager

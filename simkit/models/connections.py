@@ -21,9 +21,14 @@ from simkit.models.http import BODY_LIMIT, BadReply, CutOff, HttpReply, ReplyRea
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpLimits:
-    """Bounds of one request: seconds to connect, seconds for the whole exchange, bytes of the body of the answer."""
+    """Bounds of one request: seconds to connect, seconds for the whole exchange, bytes of the body of the answer.
+
+    A connection that was idle for more than `idle` seconds is not used again: something on the way may have forgotten
+    it without telling, and a request on it would wait for nothing.
+    """
 
     connect: float = 10.0
+    idle: float = 15.0
     request: float = 600.0
     body: int = BODY_LIMIT
 
@@ -31,7 +36,7 @@ class HttpLimits:
 class Connection(asyncio.Protocol):
     """One connection, carrying one request at a time."""
 
-    __slots__ = ("_answer", "_limit", "_loop", "_pool", "_reader", "_transport", "_used", "gone")
+    __slots__ = ("_answer", "_loop", "_pool", "_reader", "_transport", "_used", "gone", "idle_since")
 
     def __init__(self, pool: ConnectionPool, loop: asyncio.AbstractEventLoop) -> None:
         self._pool = pool
@@ -40,6 +45,7 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[HttpReply] | None = None
         self._reader = ReplyReader()
         self._used = False
+        self.idle_since = 0.0
         self.gone: asyncio.Future[None] = loop.create_future()
 
     async def exchange(self, data: bytes, limits: HttpLimits) -> HttpReply:
@@ -109,7 +115,7 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, answer: asyncio.Future[HttpReply], reply: HttpReply) -> None:
         assert self._transport is not None
-        self._answer, self._used = None, True
+        self._answer, self._used, self.idle_since = None, True, self._loop.time()
         if reply.reusable and not self._transport.is_closing():
             self._pool.keep(self)
         else:
@@ -164,8 +170,20 @@ class ConnectionPool:
             MalformedReply: the answer is not HTTP, is too large, or was cut off.
         """
         data = b"%s%d\r\n\r\n%s" % (self._head, len(body), body)
-        connection = self._idle.pop() if self._idle else await self._connect()
+        connection = self._fresh() or await self._connect()
         return await connection.exchange(data, self._limits)
+
+    def _fresh(self) -> Connection | None:
+        """The kept connection that was used last, if that was not too long ago; else none is any better."""
+        if not self._idle:
+            return None
+        connection = self._idle.pop()
+        if asyncio.get_running_loop().time() - connection.idle_since <= self._limits.idle:
+            return connection
+        for old in (connection, *self._idle):
+            old.abort()
+        self._idle.clear()
+        return None
 
     def keep(self, connection: Connection) -> None:
         """Take back a connection that may carry another request."""

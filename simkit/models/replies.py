@@ -54,7 +54,8 @@ _TOO_LONG = re.compile(
     r"|input is too long|too many (input )?tokens|reduce the length|exceed_context_size",
     re.IGNORECASE,
 )
-_FILTERED = re.compile(r"content[ _]filter|content management policy|responsibleai", re.IGNORECASE)
+_FILTERED = re.compile(r"content[ _]filter|content management policy|responsibleai|moderation|flagged", re.IGNORECASE)
+_BAD_KEY = re.compile(r"api key not valid|(invalid|incorrect) api key|invalid_api_key", re.IGNORECASE)
 _NO_QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|billing|insufficient balance", re.IGNORECASE)
 _SHOWN = 300
 
@@ -205,7 +206,7 @@ def read_error(reply: HttpReply, reading: Reading) -> ModelFault | RunStopped:
     if 300 <= status < 400:
         place = reading.clean(reply.headers.get("location", "another place"))
         return ModelNotServed(f"{where} and points to {place}; give the final address as the base URL")
-    if status in (401, 403) and not _FILTERED.search(told):
+    if (status in (401, 403) and not _FILTERED.search(told)) or (status == 400 and _BAD_KEY.search(told)):
         return AuthFailed(f"{where}{said}. Check OPENAI_API_KEY, and that the key may use `{reading.model}`")
     if status == 402 or (status == 429 and _NO_QUOTA.search(told)):
         return QuotaExhausted(f"{where}{said}. Top up the account, then resume the run")
@@ -221,7 +222,7 @@ def read_error(reply: HttpReply, reading: Reading) -> ModelFault | RunStopped:
         return _too_long(told, where + said) or ServerFailed(f"{where}{said}", retry_after=wait)
     if _FILTERED.search(told):
         return PromptFiltered(f"{where}: its content filter refuses the conversation{said}")
-    return _too_long(told, where + said) or BadRequest(
+    return _too_long("context length" if status == 413 else told, where + said) or BadRequest(
         f"{where}{said}. The server refuses this request; check the sampling choices and tools of `{reading.model}`"
     )
 

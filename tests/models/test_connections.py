@@ -72,7 +72,7 @@ def answering(*answers: bytes) -> Handler:
 @asynccontextmanager
 async def posting(port: int, kind: str = "direct", **limits: float) -> AsyncGenerator[HttpTransport]:
     address = Address.of(f"http://127.0.0.1:{port}/v1")
-    bounds = HttpLimits(request=limits.get("request", 20.0), body=int(limits.get("body", 1000)))
+    bounds = HttpLimits(request=limits.get("request", 20.0), body=1000, idle=limits.get("idle", 15.0))
     transport = open_transport(address, {"x-test": "1"}, bounds, "httpx2" if kind == "httpx2" else "direct")
     try:
         yield transport
@@ -103,7 +103,8 @@ async def test_the_request_as_the_server_sees_it(kind: str) -> None:
     assert body == b'{"a":1}'
 
 
-async def test_a_connection_is_used_again() -> None:
+@pytest.mark.parametrize(("idle", "expected"), [(15.0, 1), (-1.0, 3)])
+async def test_a_connection_is_used_again_unless_it_was_idle_for_too_long(idle: float, expected: int) -> None:
     connections = 0
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -111,10 +112,10 @@ async def test_a_connection_is_used_again() -> None:
         connections += 1
         await answering(OK, OK, OK)(reader, writer)
 
-    async with listening(handler) as port, posting(port) as transport:
+    async with listening(handler) as port, posting(port, idle=idle) as transport:
         for _ in range(3):
             assert (await transport.post(b"{}")).status == 200
-    assert connections == 1
+    assert connections == expected
 
 
 async def test_a_kept_connection_that_the_server_closed_may_be_replaced_at_once() -> None:

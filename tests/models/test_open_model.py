@@ -288,6 +288,13 @@ async def test_openai_without_a_key_is_refused_at_once() -> None:
             pass
 
 
+async def test_more_connections_than_the_process_may_open_are_refused_at_once() -> None:
+    chosen = options("http://there/v1", api_concurrency=1 << 30)
+    with pytest.raises(UsageError, match=r"needs more connections .* raise `ulimit -n` to \d+, or lower it"):
+        async with open_model("openai/m", chosen):
+            pass
+
+
 def test_the_environment_is_used_where_the_options_say_nothing() -> None:
     env = {"OPENAI_API_KEY": SECRET, "OPENAI_BASE_URL": "http://there/v1", "OPENAI_ORG_ID": "us"}
     endpoint = ModelOptions().endpoint(env)

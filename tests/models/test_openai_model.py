@@ -226,6 +226,9 @@ def refused(status: int, error: object = None, headers: dict[str, str] | None = 
     [
         (refused(401, {"error": {"message": "Incorrect API key"}}), AuthFailed, "Incorrect API key.* OPENAI_API_KEY"),
         (refused(403, {"detail": "not yours"}), AuthFailed, "not yours"),
+        (refused(400, [{"error": {"message": "API key not valid. Pass one."}}]), AuthFailed, "API key not valid"),
+        (refused(403, {"error": {"message": "input was flagged"}}), PromptFiltered, "flagged"),
+        (HttpReply(413, {}, b"Request Entity Too Large"), ContextTooLong, "Entity Too Large"),
         (refused(404, {"error": {"message": "no model m"}}), ModelNotServed, "no model m.*base URL"),
         (refused(308, None, {"location": "https://new/v1"}), ModelNotServed, "points to https://new/v1"),
         (refused(402, {"error": {"message": "Insufficient Balance"}}), QuotaExhausted, "Top up"),

@@ -1,0 +1,17 @@
+"""What the load server answers in the workloads: `--reply benchmarks/workload_replies.py:talk` and the like."""
+
+from __future__ import annotations
+
+from simkit.testing.dialogue import Dialogue
+from simkit.tools.builtin import BuiltinWorld
+
+_TASKS = BuiltinWorld().tasks("train")
+
+talk = Dialogue(_TASKS, luck=0.4)
+"""Conversations in which two of five calls reach their goal."""
+
+talk_seldom = Dialogue(_TASKS, luck=0.1)
+"""Searches that are rewarded now and then."""
+
+talk_in_vain = Dialogue(_TASKS, luck=0.0)
+"""Searches that are never rewarded."""

@@ -1,0 +1,200 @@
+"""Runs of the whole product against the load server, and what they take: the common part of the workloads."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import io
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import SecretStr
+
+from simkit.cli.progress import progress_for
+from simkit.limits import Limits
+from simkit.loops import fast_loop
+from simkit.models.base import Sampling
+from simkit.models.build import ModelOptions
+from simkit.models.choices import ModelChoices
+from simkit.observe import Tap
+from simkit.run import Progress, Run
+from simkit.supervisors.base import Supervisor
+from simkit.supervisors.josh import BeamSearch, Josh
+from simkit.supervisors.rollout import Rollout
+from simkit.testing.behaviour import Stats
+from simkit.testing.server import LoadServer, serve_process
+
+T = TypeVar("T")
+
+REPLIES = Path(__file__).parent / "workload_replies.py"
+KEY = SecretStr("benchmark")
+
+
+class Screen(io.StringIO):
+    """A terminal that shows nothing: the live display draws all it would draw for a person."""
+
+    def isatty(self) -> bool:
+        """It says so."""
+        return True
+
+    def write(self, text: str, /) -> int:
+        """Nothing is kept."""
+        return len(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is played.
+
+    Attributes:
+        conversations: all open at once.
+        turns: agent turns of each; a turn is a tool call, an answer, and the user's next wish.
+        beam: leaves of a JOSH tree; None for rollouts.
+        limit: calls under way at once.
+        trials: how often each task is played; the conversations are so many altogether.
+        options: further choices of how the model is reached.
+    """
+
+    conversations: int
+    turns: int
+    beam: int | None = None
+    limit: int | Literal["adaptive"] = 1024
+    trials: int = 1
+    options: ModelOptions = field(default_factory=ModelOptions)
+    choices: ModelChoices = field(default_factory=ModelChoices)
+
+    @property
+    def calls(self) -> int:
+        """Model calls of all rollouts: the opening, and three a turn."""
+        return self.conversations * self.path
+
+    @property
+    def path(self) -> int:
+        """Calls that have to follow each other."""
+        return 1 + 3 * self.turns
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """Who plays a task."""
+        limits = Limits(turns=self.turns)
+        return Rollout(limits) if self.beam is None else Josh(BeamSearch(beam=self.beam), limits)
+
+    def at(self, server: LoadServer) -> ModelOptions:
+        """How the model is reached."""
+        sampling = Sampling(temperature=1.0)
+        return replace(
+            self.options, base_url=server.base_url, api_key=KEY, api_concurrency=self.limit, sampling=sampling
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a run took: seconds and CPU seconds of playing, and of all, the last loading of the store included.
+
+    Attributes:
+        calls: model calls that were answered.
+        busy: load average when it ended.
+    """
+
+    wall: float
+    cpu: float
+    whole: float
+    whole_cpu: float
+    calls: int
+    busy: float
+
+    @property
+    def per_call(self) -> float:
+        """CPU milliseconds a call while playing."""
+        return self.cpu / self.calls * 1000
+
+    @property
+    def whole_per_call(self) -> float:
+        """CPU milliseconds a call altogether."""
+        return self.whole_cpu / self.calls * 1000
+
+
+async def play(
+    load: Load,
+    server: LoadServer,
+    store: Path,
+    *,
+    progress: Progress | None = None,
+    taps: Sequence[Tap] = (),
+    resume: str | None = None,
+) -> tuple[Run, Measured]:
+    """Play a load with everything on: store, journal, loader and live display."""
+    gc.collect()
+    began = time.perf_counter(), time.process_time()
+    run = Run(
+        store=store,
+        seed=1,
+        concurrency=load.conversations,
+        models=load.choices,
+        resume=resume,
+        progress=progress or progress_for(Screen()),
+        taps=taps,
+    )
+    async with run:
+        world = run.world("builtin")
+        cast = run.cast(world, agent="function_calling", user="goal", model="openai/load", options=load.at(server))
+        tasks = run.tasks(world, "train", load.conversations // load.trials)
+        start = time.perf_counter(), time.process_time()
+        await run.play(load.supervisor, cast, tasks, trials=load.trials)
+        stop = time.perf_counter(), time.process_time()
+    assert run.tally.meter is not None
+    measured = Measured(
+        wall=stop[0] - start[0],
+        cpu=stop[1] - start[1],
+        whole=time.perf_counter() - began[0],
+        whole_cpu=time.process_time() - began[1],
+        calls=run.tally.meter.calls,
+        busy=os.getloadavg()[0],
+    )
+    return run, measured
+
+
+def serving(reply: str = "talk", latency: float = 0.05, *more: str) -> AbstractAsyncContextManager[LoadServer]:
+    """A load server in a process of its own."""
+    return serve_process("--port", "0", "--latency", str(latency), "--reply", f"{REPLIES}:{reply}", *more)
+
+
+async def measure(load: Load, reply: str = "talk", latency: float = 0.05) -> tuple[Measured, Stats, Run]:
+    """Play a load with a server and a store of its own."""
+    async with serving(reply, latency) as server:
+        with tempfile.TemporaryDirectory() as folder:
+            run, measured = await play(load, server, Path(folder))
+            return measured, await server.stats(), run
+
+
+def on_fast_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run this in an event loop of its own, uvloop's where it is installed."""
+    with asyncio.Runner(loop_factory=fast_loop()) as runner:
+        return runner.run(work())
+
+
+def middle(values: Iterable[float]) -> float:
+    """The median."""
+    return statistics.median(values)
+
+
+def heading(title: str) -> None:
+    """Print what follows, and where."""
+    loop = "uvloop" if fast_loop() else "asyncio's own loop"
+    print(f"\n{title}\n{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, {loop}\n", flush=True)
+
+
+def table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; the first column is text."""
+    lines = [tuple(map(str, names)), *(tuple(map(str, row)) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
+    for line in lines:
+        first, *others = (cell.ljust(widths[0]) if not at else cell.rjust(widths[at]) for at, cell in enumerate(line))
+        print("  ".join((first, *others)), flush=True)
