@@ -20,6 +20,7 @@ from simkit.cli.progress import progress_for
 from simkit.cli.report import Report, print_report
 from simkit.engine import FaultPolicy, is_faulted
 from simkit.errors import RunStopped
+from simkit.loops import fast_loop
 from simkit.models.choices import ModelChoices
 from simkit.observe import Tap
 from simkit.recipe import Recipe
@@ -51,7 +52,7 @@ def execute(run: Run, recipe: Recipe, common: CommonFlags, values: Mapping[str, 
     """Run a recipe to its end and exit with its code."""
     with readable_bugs():
         try:
-            result = anyio.run(_play, recipe, run, values)
+            result = anyio.run(_play, recipe, run, values, backend_options={"loop_factory": fast_loop()})
         except RunStopped:
             print_report(_report(run, None), as_json=common.json, quiet=common.quiet)
             raise
