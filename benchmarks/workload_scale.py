@@ -11,7 +11,7 @@ from statistics import quantiles
 
 import anyio
 
-from benchmarks.workload_runs import Load, Measured, Screen, heading, measure, on_fast_loop, play, serving, table
+from benchmarks.workload_runs import Load, Measured, Screen, heading, measure, new_run, on_fast_loop, play, serving, table
 from simkit.cli.progress import progress_for
 from simkit.engine import Tally
 from simkit.events import BranchAdded, Event
@@ -62,7 +62,8 @@ async def _crowd(load: Load, look: Look) -> tuple[Measured, Stats]:
     async with serving("talk", SECOND) as server:
         with tempfile.TemporaryDirectory() as folder:
             look.before = resident()
-            _, measured = await play(load, server, Path(folder), progress=look.watch, taps=(look.tell,))
+            run = new_run(load, Path(folder), progress=look.watch, taps=(look.tell,))
+            measured = await play(run, load, server)
             return measured, await server.stats()
 
 
@@ -106,7 +107,7 @@ def w4(_: int) -> None:
         first = 0.0
         for size, load in sizes:
             reply = "talk_in_vain" if load.beam else "talk"
-            measured, _, _ = on_fast_loop(lambda load=load, reply=reply: measure(load, reply, 0.02))
+            measured = on_fast_loop(lambda load=load, reply=reply: measure(load, reply, 0.02))
             first = first or measured.whole_per_call
             cells = (measured.calls, f"{measured.per_call:.3f}", f"{measured.whole_per_call:.3f}")
             rows.append((name, size, *cells, f"{measured.whole_per_call / first:.2f}x", f"{measured.busy:.1f}"))
