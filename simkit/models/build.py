@@ -71,7 +71,7 @@ class ModelOptions:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     prices: Path | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     transport: TransportChoice = "auto"
     record_requests: bool = False
 

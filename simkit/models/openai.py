@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,8 @@ from simkit.models.replies import Reading, read_reply
 from simkit.models.transports import HttpTransport, TransportChoice, open_transport
 
 OPENAI_URL = "https://api.openai.com/v1"
+
+_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,7 @@ class Endpoint:
     base_url: str = OPENAI_URL
     api_key: SecretStr | None = None
     organization: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     limits: HttpLimits = field(default_factory=HttpLimits)
     transport: TransportChoice = "auto"
 
@@ -48,6 +51,12 @@ class Endpoint:
     def secret(self) -> str:
         """The key itself; never shown."""
         return self.api_key.get_secret_value().strip() if self.api_key else ""
+
+    @property
+    def more_secrets(self) -> tuple[str, ...]:
+        """Values of further headers that sound like credentials, with and without their scheme; never shown."""
+        found = [value.strip() for name, value in self.headers.items() if _SECRET_HEADER.search(name)]
+        return tuple(secret for value in found for secret in (value, value.rpartition(" ")[2]) if len(secret) > 3)
 
     def open(self) -> HttpTransport:
         """A transport to it, for the event loop this is called in.
@@ -94,7 +103,7 @@ class OpenAIModel:
         self._price = prices.find(model) if prices else None
         self._extra = dict(extra_body or {})
         self._quirks = quirks or quirks_for(endpoint.address.host, model)
-        self._reading = Reading(endpoint.address.origin, model, endpoint.secret)
+        self._reading = Reading(endpoint.address.origin, model, endpoint.secret, endpoint.more_secrets)
 
     @property
     def name(self) -> str:

@@ -57,22 +57,26 @@ _TOO_LONG = re.compile(
 _FILTERED = re.compile(r"content[ _]filter|content management policy|responsibleai|moderation|flagged", re.IGNORECASE)
 _BAD_KEY = re.compile(r"api key not valid|(invalid|incorrect) api key|invalid_api_key", re.IGNORECASE)
 _NO_QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|billing|insufficient balance", re.IGNORECASE)
+_NO_MODEL = re.compile(
+    r"model_not_found|invalid model name|server is pinned to|model \S+ (does not exist|not found)", re.IGNORECASE
+)
 _SHOWN = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is needed to read replies: the endpoint and model for messages, the key to keep out of them, the clock."""
+    """What is needed to read replies: the endpoint and model for messages, the keys to keep out of them, the clock."""
 
     origin: str
     model: str
     secret: str = field(default="", repr=False)
+    more_secrets: tuple[str, ...] = field(default=(), repr=False)
     now: Callable[[], float] = time.time
 
     def clean(self, text: str) -> str:
-        """A text of the server, short, on one line and without the key."""
-        if self.secret:
-            text = text.replace(self.secret, "[key]")
+        """A text of the server, short, on one line and without keys; give all of it, for a cut could halve a key."""
+        for secret in (self.secret, *self.more_secrets):
+            text = text.replace(secret, "[key]") if secret else text
         text = " ".join(text.split())
         return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
@@ -92,7 +96,7 @@ def read_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
     data = _json(reply.body)
     if not isinstance(data, dict):
         kind = reply.headers.get("content-type", "no content type")
-        shown = reading.clean(reply.body[:200].decode("utf-8", "replace"))
+        shown = reading.clean(reply.body.decode("utf-8", "replace"))
         raise MalformedReply(f"{reading.origin} answered with something else than a JSON object ({kind}): {shown}")
     body = cast("dict[str, Any]", data)
     if not body.get("choices") and body.get("error"):  # some gateways send errors with status 200
@@ -100,7 +104,7 @@ def read_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
     try:
         return _response(body)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, ValidationError) as error:
-        shown = reading.clean(reply.body[:200].decode("utf-8", "replace"))
+        shown = reading.clean(reply.body.decode("utf-8", "replace"))
         raise MalformedReply(
             f"the answer of {reading.origin} is no chat completion ({type(error).__name__}): {shown}"
         ) from error
@@ -210,7 +214,7 @@ def read_error(reply: HttpReply, reading: Reading) -> ModelFault | RunStopped:
         return AuthFailed(f"{where}{said}. Check OPENAI_API_KEY, and that the key may use `{reading.model}`")
     if status == 402 or (status == 429 and _NO_QUOTA.search(told)):
         return QuotaExhausted(f"{where}{said}. Top up the account, then resume the run")
-    if status in (404, 405):
+    if status in (404, 405) or (status == 400 and _NO_MODEL.search(told)):
         return ModelNotServed(
             f"{where}{said}. Check the model's name (`{reading.model}`) and the base URL (most end in /v1)"
         )
@@ -238,7 +242,7 @@ def _told(reply: HttpReply) -> str:
     data = _json(reply.body)
     if not isinstance(data, dict):
         kind = reply.headers.get("content-type", "")
-        return "" if "html" in kind else reply.body[:2000].decode("utf-8", "replace")
+        return "" if "html" in kind else reply.body.decode("utf-8", "replace")
     body = cast("dict[str, Any]", data)
     error = body.get("error") or body.get("detail") or body.get("message") or body
     if not isinstance(error, dict):
