@@ -41,10 +41,13 @@ class BareLoop:
         headers = {"authorization": f"Bearer {KEY.get_secret_value()}", "content-type": "application/json"}
         gc.collect()
         start = time.perf_counter(), time.process_time()
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
-            async with anyio.create_task_group() as group:
-                for number, task in enumerate(self._tasks):
-                    group.start_soon(self._converse, session, f"{server.base_url}/chat/completions", task, number)
+        connector, url = aiohttp.TCPConnector(limit=0), f"{server.base_url}/chat/completions"
+        async with (
+            aiohttp.ClientSession(connector=connector, headers=headers) as session,
+            anyio.create_task_group() as group,
+        ):
+            for number, task in enumerate(self._tasks):
+                group.start_soon(self._converse, session, url, task, number)
         wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
         return Measured(wall=wall, cpu=cpu, whole=wall, whole_cpu=cpu, calls=self._load.calls, busy=os.getloadavg()[0])
 
@@ -77,7 +80,7 @@ async def _bare(load: Load) -> Measured:
 
 
 async def _ours(load: Load) -> Measured:
-    measured, _, _ = await measure(load, "talk", LATENCY)
+    measured = await measure(load, "talk", LATENCY)
     assert measured.calls == load.calls, f"{measured.calls} calls instead of {load.calls}"
     return measured
 

@@ -28,7 +28,6 @@ from simkit.run import Progress, Run
 from simkit.supervisors.base import Supervisor
 from simkit.supervisors.josh import BeamSearch, Josh
 from simkit.supervisors.rollout import Rollout
-from simkit.testing.behaviour import Stats
 from simkit.testing.server import LoadServer, serve_process
 
 T = TypeVar("T")
@@ -121,19 +120,16 @@ class Measured:
         return self.whole_cpu / self.calls * 1000
 
 
-async def play(
+def new_run(
     load: Load,
-    server: LoadServer,
     store: Path,
     *,
     progress: Progress | None = None,
     taps: Sequence[Tap] = (),
     resume: str | None = None,
-) -> tuple[Run, Measured]:
-    """Play a load with everything on: store, journal, loader and live display."""
-    gc.collect()
-    began = time.perf_counter(), time.process_time()
-    run = Run(
+) -> Run:
+    """A run with everything on: store, journal, loader and live display."""
+    return Run(
         store=store,
         seed=1,
         concurrency=load.conversations,
@@ -142,6 +138,16 @@ async def play(
         progress=progress or progress_for(Screen()),
         taps=taps,
     )
+
+
+async def play(run: Run, load: Load, server: LoadServer) -> Measured:
+    """Play a load.
+
+    Raises:
+        RunStopped: the endpoint is down for good, or a budget is used up.
+    """
+    gc.collect()
+    began = time.perf_counter(), time.process_time()
     async with run:
         world = run.world("builtin")
         cast = run.cast(world, agent="function_calling", user="goal", model="openai/load", options=load.at(server))
@@ -150,7 +156,7 @@ async def play(
         await run.play(load.supervisor, cast, tasks, trials=load.trials)
         stop = time.perf_counter(), time.process_time()
     assert run.tally.meter is not None
-    measured = Measured(
+    return Measured(
         wall=stop[0] - start[0],
         cpu=stop[1] - start[1],
         whole=time.perf_counter() - began[0],
@@ -158,7 +164,6 @@ async def play(
         calls=run.tally.meter.calls,
         busy=os.getloadavg()[0],
     )
-    return run, measured
 
 
 def serving(reply: str = "talk", latency: float = 0.05, *more: str) -> AbstractAsyncContextManager[LoadServer]:
@@ -166,12 +171,11 @@ def serving(reply: str = "talk", latency: float = 0.05, *more: str) -> AbstractA
     return serve_process("--port", "0", "--latency", str(latency), "--reply", f"{REPLIES}:{reply}", *more)
 
 
-async def measure(load: Load, reply: str = "talk", latency: float = 0.05) -> tuple[Measured, Stats, Run]:
+async def measure(load: Load, reply: str = "talk", latency: float = 0.05) -> Measured:
     """Play a load with a server and a store of its own."""
     async with serving(reply, latency) as server:
         with tempfile.TemporaryDirectory() as folder:
-            run, measured = await play(load, server, Path(folder))
-            return measured, await server.stats(), run
+            return await play(new_run(load, Path(folder)), load, server)
 
 
 def on_fast_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

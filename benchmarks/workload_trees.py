@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.workload_runs import Load, Measured, heading, middle, on_fast_loop, play, serving, table
+from benchmarks.workload_runs import Load, Measured, heading, middle, new_run, on_fast_loop, play, serving, table
 from simkit.store import Store
 from simkit.testing.behaviour import Stats
 
@@ -34,7 +34,7 @@ async def search(load: Load, reply: str) -> Searched:
     """Play all trees at once."""
     async with serving(reply, LATENCY) as server:
         with tempfile.TemporaryDirectory() as folder:
-            _, measured = await play(load, server, Path(folder))
+            measured = await play(new_run(load, Path(folder)), load, server)
             critical = Store(Path(folder)).query(CRITICAL).rows[0][0]
             return Searched(measured, await server.stats(), int(critical))
 
@@ -55,7 +55,7 @@ def w2(repeat: int) -> None:
             load = Load(conversations=20, turns=15, beam=8, limit=limit)
             found[name].append(on_fast_loop(lambda load=load, reply=reply: search(load, reply)))
     rows: list[tuple[object, ...]] = []
-    for name, _, limit, target, stretch in lines:
+    for name, _, _, target, stretch in lines:
         ones = found[name]
         wall, least = middle(one.measured.wall for one in ones), ones[0].critical * LATENCY
         cells = (ones[0].measured.calls, ones[0].critical, f"{least:.2f}", f"{wall:.2f}", f"{wall / least:.2f}x")

@@ -20,9 +20,11 @@ import os
 from collections.abc import Callable, Mapping
 
 from benchmarks.workload_bare import w1
+from benchmarks.workload_faults import w5, w7
+from benchmarks.workload_scale import w3, w4
 from benchmarks.workload_trees import w2
 
-WORKLOADS: Mapping[str, Callable[[int], None]] = {"w1": w1, "w2": w2}
+WORKLOADS: Mapping[str, Callable[[int], None]] = {"w1": w1, "w2": w2, "w3": w3, "w4": w4, "w5": w5, "w7": w7}
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ whose key and request are in the journal is answered from there. So a killed run
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -302,10 +302,11 @@ def journals(folder: Path, run_id: str) -> list[Path]:
     return found
 
 
-def _lines(path: Path) -> list[tuple[int, bytes]]:
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The whole lines of a journal with their numbers from 1."""
     try:
         with path.open("rb") as file:
-            return [(number, line) for number, line in enumerate(file, 1) if line.endswith(b"\n")]
+            yield from ((number, line) for number, line in enumerate(file, 1) if line.endswith(b"\n"))
     except OSError as error:
         raise StoreUnreadable(f"the journal {path} cannot be read: {error.strerror or error}") from error
 

@@ -27,6 +27,7 @@ import anyio.to_thread
 
 from simkit.actors import Scope, open_scope
 from simkit.casting import WORLD, Wanted, WantedModels, build_players
+from simkit.collector import calm_collector
 from simkit.components import Agent, Cast, Reward, ToolServer, User
 from simkit.engine import FaultPolicy, Stage, Tally, play_units, sole_error
 from simkit.errors import RunStopped, StoreBusy, StoreError, UsageError
@@ -289,7 +290,7 @@ class Run:
 
     @asynccontextmanager
     async def _acting(self) -> AsyncGenerator[None]:
-        with anyio.CancelScope() as self._stop:
+        with calm_collector(), anyio.CancelScope() as self._stop:
             async with open_scope() as self._scope:
                 yield
 

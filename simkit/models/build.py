@@ -238,6 +238,8 @@ class PreparedModel:
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         """The model's answer; raises what it raises."""
+        if request.sampling is self._sampling:
+            return await self._model.complete(request, key)
         sampling = request.sampling.over(self._sampling)
         return await self._model.complete(replace(request, sampling=sampling), key)
 

@@ -312,15 +312,24 @@ def whole_lines(path: Path, start: int, piece: int) -> bytes:
         return data[:end]
 
 
+PAUSE_PER_SECOND = 9.0
+"""Seconds of rest after each second of loading while a run goes."""
+
+
 async def keep_loaded(loader: Loader, every: float = 2.0) -> None:
     """Load in a thread every so many seconds, until cancelled: start it in the task group of a run.
+
+    A round that took long is followed by a longer pause, so that loading takes a tenth of the time at most.
 
     Nothing waits for it and nothing fails because of it: a round that finds the database held is skipped, and what else
     is wrong with the database is for the load at the end of the run to say. The journals are the truth meanwhile.
     """
+    pause = every
     while True:
-        await anyio.sleep(every)
+        await anyio.sleep(pause)
+        began = time.monotonic()
         await to_thread.run_sync(_try_round, loader, every)
+        pause = max(every, PAUSE_PER_SECOND * (time.monotonic() - began))
 
 
 def _try_round(loader: Loader, seconds: float) -> None:

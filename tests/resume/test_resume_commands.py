@@ -109,18 +109,26 @@ def test_dotenv_is_read_by_the_command_line_and_loses_against_the_environment(
     assert os.environ["SIMKIT_MODEL"] == "openai/mine"
 
 
-def test_doctor_says_who_waits_what_failed_and_what_to_do(tmp_path: Path, server: LoadServer) -> None:
+def test_doctor_says_who_waits_for_whom_and_how_to_go_on(tmp_path: Path, server: LoadServer) -> None:
     assert run(tmp_path, server, "--max-tokens-total", "4500", "--name", "ill").exit_code == 1
     done = simkit("doctor", "ill", "--store", tmp_path)
     assert done.exit_code == 0, done.output
-    for told in ("stopped, no process plays it", "waiting", "agent", "model calls", "slowest attempts", "RateLimited"):
+    for told in ("stopped, no process plays it", "waiting", "agent", "model calls", "slowest attempts"):
         assert told in done.stdout
     assert "→ it was stopped" in done.stdout
-    assert "attempts met a rate limit: lower --api-concurrency" in done.stdout
     found = json.loads(simkit("doctor", "ill", "--store", tmp_path, "--json").stdout)
     assert found["alive"] is False
     assert found["episodes"] == {"started": 2, "finished": 0, "faulted": 0}
     assert sum(row["branches"] for row in found["waiting"]) >= 2
+
+
+def test_doctor_says_why_attempts_failed_and_what_to_do(tmp_path: Path, server: LoadServer) -> None:
+    assert run(tmp_path, server).exit_code == 0
+    found = json.loads(simkit("doctor", "last", "--store", tmp_path, "--json").stdout)
+    (failed,) = found["retries"]
+    assert failed["error"] == "RateLimited"
+    assert failed["attempts"] == sum(row["failed"] for row in found["calls"]) > 0
+    assert any("attempts met a rate limit: lower --api-concurrency" in line for line in found["advice"])
 
 
 def test_doctor_tells_a_killed_run_from_a_living_one(tmp_path: Path, server: LoadServer) -> None:

@@ -1,0 +1,30 @@
+"""The garbage collector while a run goes: it looks less often, and not at what was there before."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Generator
+from contextlib import contextmanager
+
+CALM = (10_000, 20, 20)
+"""Thresholds of the three generations; Python's own are for programs that hold little and drop much."""
+
+
+@contextmanager
+def calm_collector() -> Generator[None]:
+    """Spare a run a quarter of its CPU: it holds many immutable values for long, and hardly any of them in cycles.
+
+    What is alive at the beginning (modules, worlds) is frozen, so that no collection goes through it. Both are undone at
+    the end. A program that has tuned its collector itself is left alone, and so is a run inside another one.
+    """
+    before = gc.get_threshold()
+    if not gc.isenabled() or before[0] >= CALM[0] or gc.get_freeze_count():
+        yield
+        return
+    gc.freeze()
+    gc.set_threshold(*CALM)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
