@@ -76,7 +76,7 @@ class Reading:
     def clean(self, text: str) -> str:
         """A text of the server, short, on one line and without keys; give all of it, for a cut could halve a key."""
         for secret in (self.secret, *self.more_secrets):
-            text = text.replace(secret, "[key]") if secret else text
+            text = re.sub(re.escape(secret), "[key]", text, flags=re.IGNORECASE) if secret else text
         text = " ".join(text.split())
         return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 

@@ -16,7 +16,7 @@ from simkit.testing.behaviour import Behaviour, Faults
 from simkit.testing.server import LoadServer, serve
 
 AGENT = f"{Path(__file__).parent / 'asking.py'}:AskingAgent"
-KEY = "sk-proj-0123456789abcdefsecret"
+KEY = "sk-Proj-0123456789ABCdefSecret"
 
 CRASHING = """
 from simkit.agents.scripted import ScriptedAgent
@@ -74,7 +74,7 @@ def test_a_run_with_failures_leaves_the_key_nowhere(tmp_path: Path, failing: Loa
     code, printed = run(tmp_path / "store", failing, AGENT, "--json", "--max-retries", "20")
     assert code == 0, printed
     assert "model_attempt_failed" in (tmp_path / "store" / "log.jsonl").read_text()
-    assert KEY not in printed + leavings(tmp_path / "store")
+    assert KEY.lower() not in (printed + leavings(tmp_path / "store")).lower()
 
 
 def test_a_refused_key_is_not_repeated(tmp_path: Path, refusing: LoadServer) -> None:
@@ -84,7 +84,7 @@ def test_a_refused_key_is_not_repeated(tmp_path: Path, refusing: LoadServer) -> 
     assert "Incorrect API key provided" in printed
     log = [json.loads(line) for line in (tmp_path / "store" / "log.jsonl").read_text().splitlines()]
     assert (log[-1]["event"], log[-1]["status"]) == ("run_finished", "stopped")
-    assert KEY not in printed + leavings(tmp_path / "store")
+    assert KEY.lower() not in (printed + leavings(tmp_path / "store")).lower()
 
 
 def test_a_crash_that_prints_its_model_does_not_print_the_key(tmp_path: Path, failing: LoadServer) -> None:
@@ -93,4 +93,4 @@ def test_a_crash_that_prints_its_model_does_not_print_the_key(tmp_path: Path, fa
     assert code == 1
     left = leavings(tmp_path / "store")
     assert "no idea what" in left
-    assert KEY not in printed + left
+    assert KEY.lower() not in (printed + left).lower()
