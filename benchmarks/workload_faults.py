@@ -18,7 +18,14 @@ from simkit.models.retry import RetryPolicy
 from simkit.run import Run
 from simkit.testing.server import LoadServer, serve_process
 
-FAULTS = {"rate-limited": 0.025, "rate-limited-bare": 0.025, "failed": 0.02, "dropped": 0.02, "half": 0.01, "malformed": 0.01}
+FAULTS = {
+    "rate-limited": 0.025,
+    "rate-limited-bare": 0.025,
+    "failed": 0.02,
+    "dropped": 0.02,
+    "half": 0.01,
+    "malformed": 0.01,
+}
 DOWN = 20.0
 """Seconds that the endpoint is away."""
 
@@ -79,12 +86,12 @@ async def against(load: Load, *flags: str) -> Played:
 async def leaving(load: Load, back: float | None) -> Played:
     """One run against a server that goes after some calls, and comes back so many seconds later, or never."""
     with tempfile.TemporaryDirectory() as folder:
-        run = new_run(load, Path(folder))
+        run, played = new_run(load, Path(folder)), list[Played]()
         async with anyio.create_task_group() as group:
             server: LoadServer = await group.start(_come_and_go, run, back)
-            played = await Played.of(run, load, server)
+            played.append(await Played.of(run, load, server))
             group.cancel_scope.cancel()
-        return played
+        return played[0]
 
 
 async def _come_and_go(run: Run, back: float | None, *, task_status: TaskStatus[LoadServer]) -> None:
@@ -121,7 +128,16 @@ def w7(_: int) -> None:
     """A budget, then more of it."""
     heading("W7: --max-cost 0.50 with 200 calls at once, then resume with 1.00")
     rows = on_fast_loop(_budget)
-    names = ("", "status", "episodes", "cost by the store $", "by the server $", "in flight", "asked twice", "stopped by")
+    names = (
+        "",
+        "status",
+        "episodes",
+        "cost by the store $",
+        "by the server $",
+        "in flight",
+        "asked twice",
+        "stopped by",
+    )
     table(names, rows)
 
 

@@ -11,7 +11,18 @@ from statistics import quantiles
 
 import anyio
 
-from benchmarks.workload_runs import Load, Measured, Screen, heading, measure, new_run, on_fast_loop, play, serving, table
+from benchmarks.workload_runs import (
+    Load,
+    Measured,
+    Screen,
+    heading,
+    measure,
+    new_run,
+    on_fast_loop,
+    play,
+    serving,
+    table,
+)
 from simkit.cli.progress import progress_for
 from simkit.engine import Tally
 from simkit.events import BranchAdded, Event
@@ -76,7 +87,9 @@ def w3(_: int) -> None:
     measured, stats = on_fast_loop(lambda: _crowd(load, look))
     lags = quantiles(look.lags, n=100)
     half = sorted(look.half + [0] * (load.conversations - len(look.half)))
-    spread = ", ".join(f"{share}%: {half[min(len(half) - 1, len(half) * share // 100)]}" for share in (0, 5, 50, 95, 100))
+    spread = ", ".join(
+        f"{share}%: {half[min(len(half) - 1, len(half) * share // 100)]}" for share in (0, 5, 50, 95, 100)
+    )
     table(
         ("", ""),
         [
@@ -86,7 +99,10 @@ def w3(_: int) -> None:
             ("requests in flight at the server, at most", stats.in_flight_max),
             ("memory grown, MB", f"{(look.peak - look.before) / 1e6:.0f}"),
             ("memory a conversation, kB", f"{(look.peak - look.before) / load.conversations / 1e3:.1f}"),
-            ("event-loop lag ms, median / 99% / worst", " / ".join(f"{lag * 1e3:.0f}" for lag in (lags[49], lags[98], max(look.lags)))),
+            (
+                "event-loop lag ms, median / 99% / worst",
+                " / ".join(f"{lag * 1e3:.0f}" for lag in (lags[49], lags[98], max(look.lags))),
+            ),
             (f"turns done (of {load.turns}) at half time, by share of conversations", spread),
             ("load average", f"{measured.busy:.1f}"),
         ],

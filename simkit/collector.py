@@ -14,8 +14,8 @@ CALM = (10_000, 20, 20)
 def calm_collector() -> Generator[None]:
     """Spare a run a quarter of its CPU: it holds many immutable values for long, and hardly any of them in cycles.
 
-    What is alive at the beginning (modules, worlds) is frozen, so that no collection goes through it. Both are undone at
-    the end. A program that has tuned its collector itself is left alone, and so is a run inside another one.
+    What is alive at the beginning (modules, worlds) is frozen, so that no collection goes through it. Both are undone
+    at the end. A program that has tuned its collector itself is left alone, and so is a run inside another one.
     """
     before = gc.get_threshold()
     if not gc.isenabled() or before[0] >= CALM[0] or gc.get_freeze_count():

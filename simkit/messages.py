@@ -41,8 +41,8 @@ class _Wire(BaseModel):
 
     def to_json(self) -> bytes:
         """This value as JSON text in the OpenAI chat format; written once, then remembered."""
-        try:
-            return self._json
+        try:  # not `self._json`: pydantic takes long to say that it is not there yet
+            return cast("bytes", object.__getattribute__(self, "_json"))
         except AttributeError:
             data = _json_of(self)
             object.__setattr__(self, "_json", data)
@@ -51,7 +51,7 @@ class _Wire(BaseModel):
     def digest(self) -> bytes:
         """16 bytes that are equal when `to_json` is; computed once, then remembered."""
         try:
-            return self._digest
+            return cast("bytes", object.__getattribute__(self, "_digest"))
         except AttributeError:
             digest = blake2b(self.to_json(), digest_size=16).digest()
             object.__setattr__(self, "_digest", digest)

@@ -151,10 +151,10 @@ def _tool_choice(choice: str) -> Any:
     return {"type": "function", "function": {"name": choice}}
 
 
-def request_hash(model: str, request: ChatRequest) -> str:
-    """32 hex digits that are equal when the same model is asked the same."""
-    settings = orjson.dumps(request.settings(), option=orjson.OPT_SORT_KEYS)
-    state = blake2b(b"%s\n%d\n%s\n" % (model.encode(), len(request.messages), settings), digest_size=16)
+def request_hash(model: str, request: ChatRequest, settings: JsonObject | None = None) -> str:
+    """32 hex digits that are equal when the same model is asked the same; `settings` where they are at hand already."""
+    chosen = orjson.dumps(request.settings() if settings is None else settings, option=orjson.OPT_SORT_KEYS)
+    state = blake2b(b"%s\n%d\n%s\n" % (model.encode(), len(request.messages), chosen), digest_size=16)
     state.update(b"".join([message.digest() for message in request.messages]))
     state.update(b"".join([tool.digest() for tool in request.tools]))
     return state.hexdigest()

@@ -54,6 +54,7 @@ class RecordedModel:
 
     def _record(self, key: CallKey, attempt: _Attempt, response: ChatResponse | None, error: str | None) -> None:
         usage = response.usage if response else Usage()
+        request, settings = attempt.request, attempt.request.settings()
         episode = episode_id(self._run_id, key.turn.task_id, key.turn.trial)
         self._recorder.record(
             ModelCall(
@@ -63,8 +64,10 @@ class RecordedModel:
                 step=key.call,
                 attempt=key.attempt,
                 model=(response and response.model) or self.name,
-                request_hash=request_hash(self.name, attempt.request),
-                request=(whole_request if self._bodies else request_digest)(attempt.request, self.name),
+                request_hash=request_hash(self.name, request, settings),
+                request=whole_request(request, self.name)
+                if self._bodies
+                else request_digest(request, self.name, settings),
                 response=response.to_json() if response else None,
                 error=error,
                 prompt_tokens=usage.prompt_tokens,

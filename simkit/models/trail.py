@@ -48,13 +48,17 @@ def whole_request(request: ChatRequest, model: str) -> JsonObject:
     return JsonText(request.to_json(model, request.settings()))
 
 
-def request_digest(request: ChatRequest, model: str) -> JsonObject:
-    """The request in few bytes: 8 hex digits for each message and each tool, and its settings as they are."""
+def request_digest(request: ChatRequest, model: str, settings: JsonObject | None = None) -> JsonObject:
+    """The request in few bytes: 8 hex digits for each message and each tool, and its settings as they are.
+
+    Args:
+        settings: the request's own, where they are at hand already.
+    """
     kept = {
         "model": model,
         "messages": b"".join([message.digest()[:4] for message in request.messages]).hex(),
         "tools": b"".join([tool.digest()[:4] for tool in request.tools]).hex(),
-        "settings": request.settings(),
+        "settings": request.settings() if settings is None else settings,
     }
     return {"digest": kept}
 

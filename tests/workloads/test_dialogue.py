@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+
+from simkit.collector import CALM, calm_collector
+from simkit.limits import Limits
+from simkit.models.build import ModelOptions
+from simkit.run import Run
+from simkit.supervisors.rollout import Rollout
+from simkit.testing.behaviour import Behaviour
+from simkit.testing.dialogue import Dialogue
+from simkit.testing.server import serve
+from simkit.tools.builtin import BuiltinWorld
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("luck", "worth"), [(1.0, 1.0), (0.0, 0.0)])
+async def test_luck_is_what_tasks_are_worth(tmp_path: Path, luck: float, worth: float) -> None:
+    tasks = BuiltinWorld().tasks("train")[:3]
+    async with serve(Behaviour(reply=Dialogue(tasks, luck=luck))) as server, Run(store=tmp_path) as run:
+        world = run.world("builtin")
+        options = ModelOptions(base_url=server.base_url)
+        cast = run.cast(world, agent="function_calling", user="goal", model="openai/load", options=options)
+        turns = max(len(task.goals) for task in tasks)
+        episodes = await run.play(Rollout(Limits(turns=turns)), cast, run.tasks(world, "train", len(tasks)))
+        assert [episode.reward for episode in episodes] == [worth] * len(tasks)
+
+
+def test_the_answer_follows_from_the_request() -> None:
+    task = BuiltinWorld().tasks("train")[0]
+    talk = Dialogue([task], luck=0.5)
+    said = [{"role": "system", "content": f"You want:\n\n{task.instructions}\n\nSay it."}]
+    wish = talk({"messages": said, "seed": 1})
+    assert wish == f"{task.id}, wish 0: {task.instructions.splitlines()[0]}"
+    asked = [{"role": "system", "content": "You help."}, {"role": "user", "content": wish}]
+    assert talk({"messages": asked, "seed": 7}) == talk({"messages": asked, "seed": 7})
+    assert len({str(talk({"messages": asked, "seed": seed})) for seed in range(20)}) == 2
+    assert talk({"messages": [*asked[:1], {"role": "user", "content": "Hello"}]}) == "What would you like?"
+
+
+def test_the_collector_is_calm_within_and_as_before_after() -> None:
+    before = gc.get_threshold()
+    with calm_collector():
+        assert gc.get_threshold() == CALM
+        assert gc.get_freeze_count() > 0
+        with calm_collector():
+            pass
+        assert gc.get_threshold() == CALM
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
+
+
+def test_a_collector_tuned_by_its_program_is_left_alone() -> None:
+    before = gc.get_threshold()
+    gc.set_threshold(CALM[0] * 5)
+    try:
+        with calm_collector():
+            assert (gc.get_threshold()[0], gc.get_freeze_count()) == (CALM[0] * 5, 0)
+    finally:
+        gc.set_threshold(*before)
