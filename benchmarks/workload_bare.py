@@ -10,8 +10,8 @@ from typing import Any
 
 import anyio
 import orjson
+from workload_runs import KEY, Load, Measured, heading, measure, middle, on_fast_loop, serving, table
 
-from benchmarks.workload_runs import KEY, Load, Measured, heading, measure, middle, on_fast_loop, serving, table
 from simkit.components import StartTools
 from simkit.prompts import shipped_prompt
 from simkit.tasks import Task

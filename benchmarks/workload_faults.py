@@ -9,8 +9,8 @@ from pathlib import Path
 
 import anyio
 from anyio.abc import TaskStatus
+from workload_runs import REPLIES, Load, heading, new_run, on_fast_loop, play, serving, table
 
-from benchmarks.workload_runs import REPLIES, Load, heading, new_run, on_fast_loop, play, serving, table
 from simkit.errors import RunStopped
 from simkit.models.build import ModelOptions
 from simkit.models.choices import ModelChoices

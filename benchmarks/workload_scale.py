@@ -10,8 +10,7 @@ from pathlib import Path
 from statistics import quantiles
 
 import anyio
-
-from benchmarks.workload_runs import (
+from workload_runs import (
     Load,
     Measured,
     Screen,
@@ -23,6 +22,7 @@ from benchmarks.workload_runs import (
     serving,
     table,
 )
+
 from simkit.cli.progress import progress_for
 from simkit.engine import Tally
 from simkit.events import BranchAdded, Event

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.workload_runs import Load, Measured, heading, middle, new_run, on_fast_loop, play, serving, table
+from workload_runs import Load, Measured, heading, middle, new_run, on_fast_loop, play, serving, table
+
 from simkit.store import Store
 from simkit.testing.behaviour import Stats
 

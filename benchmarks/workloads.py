@@ -1,6 +1,6 @@
 """The workloads simkit is made for, played by the whole product against the load server, with ratios side by side.
 
-    python -m benchmarks.workloads [w1 w2 ...] [--repeat N]
+    python benchmarks/workloads.py [w1 w2 ...] [--repeat N]
 
 w1  200 conversations at once, beside a bare aiohttp loop that makes the same calls
 w2  JOSH at beam 8, beside its critical path
@@ -19,10 +19,10 @@ import argparse
 import os
 from collections.abc import Callable, Mapping
 
-from benchmarks.workload_bare import w1
-from benchmarks.workload_faults import w5, w7
-from benchmarks.workload_scale import w3, w4
-from benchmarks.workload_trees import w2
+from workload_bare import w1
+from workload_faults import w5, w7
+from workload_scale import w3, w4
+from workload_trees import w2
 
 WORKLOADS: Mapping[str, Callable[[int], None]] = {"w1": w1, "w2": w2, "w3": w3, "w4": w4, "w5": w5, "w7": w7}
 
