@@ -1,4 +1,4 @@
-"""Whole runs against an endpoint that errs, goes away for a while, or for good: nothing is lost, nothing is wrong."""
+"""Whole runs against an endpoint that errs, goes away for a while, or goes for good: nothing is lost or wrong."""
 
 from __future__ import annotations
 
