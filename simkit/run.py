@@ -222,6 +222,7 @@ class Run:
         if trials < 1:
             raise UsageError(f"trials is {trials}; play each task at least once")
         journal = self._entered(self._journal)
+        tasks = tuple(tasks)  # a split may make a task anew each time it is looked at
         self._record_tasks(journal, tasks)
         units = self._units(tasks, trials)
         kept = self._kept(units, supervisor)
