@@ -46,6 +46,7 @@ class _Desk:
         self.seen: dict[bytes, int] = {}
         self.answered: dict[bytes, int] = {}
         self.open: set[_Served] = set()
+        self.closing = False
         self.in_flight = 0
         self.calm = behaviour.faults == Faults() and not behaviour.spread
         self.key = None if behaviour.key is None else f"bearer {behaviour.key}".lower().encode()
@@ -89,6 +90,8 @@ class _Served(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._desk.open.add(self)
         self._desk.stats.connections += 1
+        if self._desk.closing:  # accepted in the instant of leaving
+            self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Closed by either side."""
@@ -352,6 +355,13 @@ class _House:
             await self._over.wait()
 
 
+LEAVING = 5
+"""Rounds of the event loop in which connections that were just accepted are made, aborted and lost.
+
+One that outlived its loop would keep uvloop from closing until the other side hangs up.
+"""
+
+
 @contextlib.asynccontextmanager
 async def listening(desk: _Desk, port: int) -> AsyncGenerator[int]:
     """Accept connections for as long as the block runs; gives the port."""
@@ -361,10 +371,12 @@ async def listening(desk: _Desk, port: int) -> AsyncGenerator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        desk.closing = True
         for connection in tuple(desk.open):
             connection.abort()
         await server.wait_closed()
-        await asyncio.sleep(0)
+        for _ in range(LEAVING):
+            await asyncio.sleep(0)
 
 
 def _arguments() -> argparse.ArgumentParser:
