@@ -119,6 +119,8 @@ class Store:
     def resolve(self, name: str = "last") -> RunRow:
         """A run by its id, its name (the newest of that name), the beginning of either, or `last`.
 
+        A run that failed before it played anything (a mistyped flag) is newest only where there is no other.
+
         Raises:
             UsageError: there is none, or the beginning fits several; the message lists them.
         """
@@ -126,11 +128,11 @@ class Store:
         if not runs:
             raise UsageError(f"there are no runs in {self.path}; start one with `simkit run`, or name another --store")
         if name == "last":
-            return runs[-1]
+            return _newest(runs)
         exact = [run for run in runs if name in (run.run_id, run.name)]
         found = exact or [run for run in runs if run.run_id.startswith(name) or run.name.startswith(name)]
         if exact or len(found) == 1:
-            return found[-1]
+            return _newest(found)
         among = ", ".join(f"{run.name} ({run.run_id})" if run.name else run.run_id for run in (found or runs)[-10:])
         what = f"{len(found)} runs begin with {name!r}" if found else f"there is no run {name!r}"
         raise UsageError(f"{what} in {self.path}; take one of: {among}")
@@ -268,3 +270,7 @@ WHERE b.episode_id = ?
 """
 
 _TRANSCRIPT = "SELECT branch_id, seq, turn, step, author, heard, message FROM conversation(?)"
+
+
+def _newest(runs: Sequence[RunRow]) -> RunRow:
+    return next((run for run in reversed(runs) if run.status != "failed" or run.episodes), runs[-1])

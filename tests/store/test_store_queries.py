@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from store_events import Script, josh_episode, run_finished, run_started, write_journal
 
@@ -24,6 +26,15 @@ def three_runs(store: Store) -> None:
 def test_a_run_by_id_name_or_beginning(store: Store, asked: str, found: str) -> None:
     three_runs(store)
     assert store.resolve(asked).run_id == found
+
+
+@pytest.mark.parametrize("asked", ["last", "second"])
+def test_a_run_that_failed_before_it_played_anything_hides_no_other(store: Store, asked: str) -> None:
+    three_runs(store)
+    failed = replace(run_finished("2026-3"), status="failed")
+    write_journal(store.path, [run_started("2026-3", "second", at=1003.0), failed], run="2026-3")
+    assert store.resolve(asked).run_id == "2026-2"
+    assert store.resolve("2026-3").run_id == "2026-3"
 
 
 @pytest.mark.parametrize(
