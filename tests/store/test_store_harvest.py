@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import orjson
 import pytest
 from store_events import TOOLS, Node, Script, call, josh_episode, run_started, write_journal
 
 from simkit.conversation import Entry
-from simkit.errors import StoreError, UsageError
-from simkit.events import Event
 from simkit.messages import AssistantMessage, UserMessage
 from simkit.store import Store
 

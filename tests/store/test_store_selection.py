@@ -253,9 +253,7 @@ def unpack(value: Any) -> Any:
         ("dpo", ["prompt", "chosen", "rejected", "tools"]),
     ],
 )
-def test_exports_hold_the_examples_of_the_views(
-    store: Store, tmp_path: Path, kind: Kind, columns: list[str]
-) -> None:
+def test_exports_hold_the_examples_of_the_views(store: Store, tmp_path: Path, kind: Kind, columns: list[str]) -> None:
     fill(store, *(josh_episode(task=f"T{n % 3}", trial=n // 3, opening=f"it's {n % 3}") for n in range(6)))
     expected = [
         {name: row[name] for name in columns}
