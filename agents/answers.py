@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +11,7 @@ from simkit.components import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.messages import AssistantMessage, Message, ToolCall, UserMessage, text_of, without_reasoning
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling
 from simkit.prompts import Prompt, read_prompt, shipped_prompt
+from simkit.sendable import says_nothing
 
 CUT_OFF = "ERROR: your reply was cut off because it was too long. Write a shorter one."
 FILTERED = "ERROR: your reply was withheld by a content filter. Put it in other words."
@@ -105,25 +105,7 @@ def written(response: ChatResponse) -> AssistantMessage:
     """The message of a response; a refusal's words stand in its content, where endpoints and trainers read them."""
     message = response.message
     refusal = (message.model_extra or {}).get("refusal")
-    return AssistantMessage.of(refusal) if isinstance(refusal, str) and _says_nothing(message) else message
-
-
-def sendable(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """Messages as chat templates and endpoints take them: no empty answers, and user messages in a row as one."""
-    sent: list[Message] = []
-    for message in messages:
-        if isinstance(message, AssistantMessage) and _says_nothing(message):
-            continue
-        if isinstance(message, UserMessage) and sent and isinstance(sent[-1], UserMessage):
-            sent.append(UserMessage.of(f"{text_of(sent.pop())}\n{text_of(message)}"))
-        else:
-            sent.append(message)
-    return tuple(sent)
-
-
-def _says_nothing(message: AssistantMessage) -> bool:
-    content = message.content
-    return not message.tool_calls and (not content or (isinstance(content, str) and not content.strip()))
+    return AssistantMessage.of(refusal) if isinstance(refusal, str) and says_nothing(message) else message
 
 
 def named_calls(message: AssistantMessage, request: Act) -> tuple[ToolCall, ...]:

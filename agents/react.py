@@ -10,11 +10,12 @@ import json
 from collections.abc import Iterable
 from typing import Any, ClassVar, cast
 
-from simkit.agents.answers import CUT_OFF, EMPTY, FILTERED, ModelAgent, aloud, call_id, sendable, told, written
+from simkit.agents.answers import CUT_OFF, EMPTY, FILTERED, ModelAgent, aloud, call_id, told, written
 from simkit.agents.commands import Call, Command, Plan, Speech, Unreadable, parse
 from simkit.components import Act, Decision, StartAgent
 from simkit.messages import AssistantMessage, Message, ToolCall, ToolResult, ToolSpec, UserMessage, text_of
 from simkit.models.base import ChatRequest, ChatResponse
+from simkit.sendable import sendable
 
 GO_ON = "Your plan was noted. Go on with APICALL or SPEAK."
 UNHEARD = "(Your SPEAK stood beside an APICALL, so the customer did not hear it. SPEAK once you know what came back.)"
