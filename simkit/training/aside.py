@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -112,7 +112,7 @@ def _error(name: str, message: str) -> SimkitError:
     return kind(message) if issubclass(kind, UsageError) else UsageError(message)
 
 
-async def _lines(stream: anyio.abc.ByteReceiveStream) -> Any:
+async def _lines(stream: anyio.abc.ByteReceiveStream) -> AsyncGenerator[bytes]:
     rest = b""
     async for chunk in stream:
         *whole, rest = (rest + chunk).split(b"\n")

@@ -83,7 +83,8 @@ def load_model(path: str, preset: Preset) -> Any:
         return transformers.AutoModelForCausalLM.from_pretrained(path, **options)
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"no model at `{path}`: {str(error).splitlines()[0]}; give the folder of a model, or its name at Hugging Face"
+            f"no model at `{path}`: {str(error).splitlines()[0]}; "
+            "give the folder of a model, or its name at Hugging Face"
         ) from error
 
 
@@ -206,4 +207,7 @@ def callback(**handlers: Any) -> Any:
 
 
 def _method(handler: Any) -> Any:
-    return lambda _self, args, state, control, **more: handler(args, state, control, **more)
+    def method(_self: Any, args: Any, state: Any, control: Any, **more: Any) -> None:
+        handler(args, state, control, **more)
+
+    return method

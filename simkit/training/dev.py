@@ -16,6 +16,8 @@ from simkit.events import BranchAdded, Event, MemoryRecorder, ToolsetSeen
 from simkit.limits import Limits
 from simkit.loading import load
 from simkit.messages import AssistantMessage, ToolCall, ToolSpec, parse_message, text_of
+from simkit.models.base import Sampling
+from simkit.models.build import ModelOptions
 from simkit.models.choices import ModelChoices
 from simkit.statistics import mean
 from simkit.summary import SUCCESS
@@ -40,6 +42,7 @@ class Place:
         world, variant, split, tasks: which tasks; see the flags of `simkit run rollout`.
         agent: plays the model's part; user, reward: the world's own when None.
         max_turns: agent turns in one conversation at most.
+        max_tokens: tokens of one reply at most: a model that has forgotten how to stop must not take forever.
     """
 
     world: str = "builtin"
@@ -50,6 +53,7 @@ class Place:
     user: str | None = None
     reward: str | None = None
     max_turns: int = 15
+    max_tokens: int = 256
 
     def build(self) -> World:
         """The world.
@@ -57,8 +61,7 @@ class Place:
         Raises:
             UsageError: there is none of that name, it does not take the variant, or it has no such split.
         """
-        options = {"variant": self.variant} if self.variant is not None else {}
-        world = load(WORLD, self.world, **options)
+        world = load(WORLD, self.world, variant=self.variant)
         world.check_split(self.split)
         return world
 
@@ -83,11 +86,12 @@ async def opened(place: Place, model: ChatModel, temperature: float) -> AsyncGen
     Raises:
         UsageError: a component is not there or does not take its options.
     """
+    options = ModelOptions(sampling=Sampling(max_tokens=place.max_tokens))
     choices = ModelChoices(model=f"local/{model.name}", temperature=temperature)
     players = build_players(
         place.build(),
         Wanted(agent=place.agent, user=place.user, reward=place.reward),
-        WantedModels(choices=choices, open=lambda _spec, _options: model),
+        WantedModels(choices=choices, open=lambda _spec, _options: model, options=options),
     )
     async with open_scope() as scope:
         yield Cast(

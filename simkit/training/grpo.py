@@ -155,7 +155,7 @@ class Practice:
         self._form = form
 
     def play(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
-        """TRL's `rollout_func`: a conversation for every prompt, which names a task; equal ones in a row are a group."""
+        """TRL's `rollout_func`: a conversation for every prompt, which names a task; equal ones are a group."""
         sizes = [(name, len(list(same))) for name, same in groupby(prompts)]
         units = [
             WorkUnit(

@@ -74,7 +74,8 @@ class Watched:
         )
         for what, share, before, after in watched:
             if after < share * before - 1e-9:
-                return f"step {step}: {what} fell from {before:.2f} to {after:.2f}, below the floor of {share * before:.2f}"
+                floor = share * before
+                return f"step {step}: {what} fell from {before:.2f} to {after:.2f}, below the floor of {floor:.2f}"
         return None
 
     @property
@@ -85,4 +86,3 @@ class Watched:
         if self.guard.keep == "last" and sound[-1] == last:
             return last
         return max(sound, key=lambda step: (*self.seen[step].rank, step))
-

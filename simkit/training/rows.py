@@ -93,8 +93,8 @@ def _after(
     answered = whole.ids[len(asked) : end]
     if whole.ids[: len(asked)] != asked or not answered or not all(whole.trained[len(asked) : end]):
         raise UsageError(
-            "an example cannot be trained on: its completion is not one answer of the assistant that follows the prompt "
-            "as the chat template renders it; check the examples with `simkit export --check`"
+            "an example cannot be trained on: its completion is not one answer of the assistant that follows the "
+            "prompt as the chat template renders it; check the examples with `simkit export --check`"
         )
     return asked, answered
 

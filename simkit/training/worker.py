@@ -1,4 +1,4 @@
-"""The process of a training: a pickled job on its input, lines of JSON on its output. `simkit.training.aside` starts it."""
+"""The process of a training: a pickled job on its input, lines of JSON on its output (see `simkit.training.aside`)."""
 
 from __future__ import annotations
 
