@@ -11,11 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, overload
 
 from simkit.errors import UsageError
-from simkit.messages import AssistantMessage, Message, ToolSpec
+from simkit.messages import AssistantMessage, Message, SystemMessage, ToolSpec
 
 Kind: TypeAlias = Literal["sft", "kto", "dpo"]
 Removed: TypeAlias = Mapping[str, int]
@@ -131,9 +130,16 @@ class Pair(_Example):
 
 Example: TypeAlias = Demonstration | Judged | Pair
 
-SHAPES: Mapping[Kind, type[Demonstration] | type[Judged] | type[Pair]] = MappingProxyType(
-    {"sft": Demonstration, "kto": Judged, "dpo": Pair}
-)
+
+def kind_of(example: Example) -> Kind:
+    """The kind of training an example is for."""
+    match example:
+        case Demonstration():
+            return "sft"
+        case Judged():
+            return "kto"
+        case Pair():
+            return "dpo"
 
 
 @dataclass(frozen=True)
@@ -149,11 +155,11 @@ class ExampleSet(Sequence[Example]):
     removed: Removed = field(default_factory=dict[str, int])
 
     def __post_init__(self) -> None:
-        shape = SHAPES[self.kind]
         for place, example in enumerate(self.examples):
-            if type(example) is not shape:
+            if kind_of(example) != self.kind:
                 raise UsageError(
-                    f"example {place} of a {self.kind} set is a {type(example).__name__}; it must be a {shape.__name__}"
+                    f"example {place} of a {self.kind} set is a {type(example).__name__}, which is for "
+                    f"{kind_of(example)}; make a set for each kind"
                 )
 
     def __len__(self) -> int:
@@ -206,6 +212,22 @@ class ExampleSet(Sequence[Example]):
         from simkit.training.files import dataset_of
 
         return dataset_of(self)
+
+
+def with_system(examples: ExampleSet, prompt: str) -> ExampleSet:
+    """The set with a system prompt in front of every conversation that has none."""
+    return replace(examples, examples=tuple(_with_system(example, SystemMessage.of(prompt)) for example in examples))
+
+
+def _with_system(example: Example, prompt: SystemMessage) -> Example:
+    if isinstance(example.parts()[0][0], SystemMessage):
+        return example
+    match example:
+        case Demonstration():
+            context = example.context + 1 if example.context else 0
+            return replace(example, messages=(prompt, *example.messages), context=context)
+        case Judged() | Pair():
+            return replace(example, prompt=(prompt, *example.prompt))
 
 
 def _wire(messages: Sequence[Message]) -> list[dict[str, Any]]:

@@ -45,8 +45,20 @@ def write(examples: ExampleSet, path: Path | str, *, origin: bool = False) -> Pa
         if path.suffix == ".parquet":
             _write_parquet(examples, unfinished, origin)
         else:
-            _write_lines((row_of(example, origin) for example in examples), unfinished)
+            _write_rows((row_of(example, origin) for example in examples), unfinished)
     return path
+
+
+def write_lines(rows: Iterable[dict[str, Any]], path: Path) -> None:
+    """Write rows as JSON lines, replacing the file once everything is written.
+
+    Raises:
+        UsageError: another ending than .jsonl, or a folder that is not there.
+        StoreError: the file cannot be written.
+    """
+    check_place(path, (".jsonl",))
+    with replacing(path) as unfinished:
+        _write_rows(rows, unfinished)
 
 
 def check_place(path: Path, endings: tuple[str, ...] = (".jsonl", ".parquet")) -> None:
@@ -108,7 +120,7 @@ def dataset_of(examples: ExampleSet) -> Any:
     return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
 
 
-def _write_lines(rows: Iterable[dict[str, Any]], out: Path) -> None:
+def _write_rows(rows: Iterable[dict[str, Any]], out: Path) -> None:
     with out.open("wb") as file:
         file.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
 
@@ -123,7 +135,7 @@ def _write_parquet(examples: ExampleSet, out: Path, origin: bool) -> None:
     options = f"format='newline_delimited', columns={{{columns}}}, maximum_object_size={MAX_ROW_BYTES}"
     source = f"read_json('{_quoted(lines)}', {options})"
     try:
-        _write_lines((row_of(example, origin) for example in examples), lines)
+        _write_rows((row_of(example, origin) for example in examples), lines)
         with duckdb.connect() as connection:
             connection.execute(f"COPY (FROM {source}) TO '{_quoted(out)}' (FORMAT parquet, COMPRESSION zstd)")
     finally:

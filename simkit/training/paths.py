@@ -142,7 +142,7 @@ class Reader:
             message = self._message(row["message"])
             shown = mended(message)
             broken |= shown is not message
-            erroneous |= _marked(row["author"], text_of(message))
+            erroneous |= marked(row["author"], text_of(message))
             if row["author"] == "agent" and isinstance(message, AssistantMessage) and not says_nothing(message):
                 steps.append(Step(row["branch_id"], row["seq"], row["prompt"], message, len(seen)))
             send(seen, shown)
@@ -196,7 +196,7 @@ def _trimmed(rows: Sequence[Row]) -> Sequence[Row]:
     return kept[: last + 1]
 
 
-def _marked(author: str, text: str) -> bool:
+def marked(author: str, text: str) -> bool:
     """Whether it is an error of the agent's own making, as the view `golden_messages` reads it."""
     if author not in ("agent", "tool"):
         return False

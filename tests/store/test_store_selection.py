@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import orjson
 import pytest
 from store_events import Script, call, josh_episode, run_finished, run_started, write_journal
 
 from simkit.conversation import Entry
-from simkit.errors import UsageError
-from simkit.events import ModelCall, RunStarted
+from simkit.errors import StoreError, UsageError
+from simkit.events import Event, ModelCall, RunStarted
 from simkit.ids import branch_id
 from simkit.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage, text_of
 from simkit.store import Store
 from simkit.training.examples import ExampleSet, Kind
+from simkit.training.export import export
 from simkit.training.selection import Selection, select
 
 
@@ -36,19 +38,19 @@ def texts(messages: Sequence[Message]) -> list[str]:
     return [text_of(message) for message in messages]
 
 
+def view(store: Store, name: str) -> list[dict[str, Any]]:
+    """The rows of a view, with JSON columns as values."""
+    found = store.query(f"FROM {name}")
+    json = {column for column, kind in zip(found.columns, found.types, strict=True) if kind == "JSON"}
+    return [{k: orjson.loads(v) if k in json and v is not None else v for k, v in row.items()} for row in found.dicts()]
+
+
 def rows(examples: ExampleSet) -> list[dict[str, Any]]:
     return [example.row() for example in examples]
 
 
-def view_rows(store: Store, name: str, columns: Sequence[str]) -> list[dict[str, Any]]:
-    found = store.query(f"FROM {name}").dicts()
-    parsed = [{key: orjson.loads(value) if isinstance(value, str) else value for key, value in row.items()
-               if key in columns} for row in found]  # fmt: skip
-    return [{key: row[key] for key in columns} for row in parsed]
-
-
 @pytest.mark.parametrize(
-    ("kind", "view", "columns"),
+    ("kind", "name", "columns"),
     [
         ("sft", "sft_examples", ("messages", "tools")),
         ("kto", "kto_examples", ("prompt", "completion", "label", "tools")),
@@ -56,11 +58,12 @@ def view_rows(store: Store, name: str, columns: Sequence[str]) -> list[dict[str,
     ],
 )
 def test_the_golden_source_is_the_harvest_of_the_views(
-    store: Store, kind: Kind, view: str, columns: Sequence[str]
+    store: Store, kind: Kind, name: str, columns: Sequence[str]
 ) -> None:
     fill(store, *(josh_episode(task=f"T{n % 3}", trial=n // 3, opening=f"it's {n % 3}") for n in range(6)))
     found = select(store, kind)
-    assert rows(found) == view_rows(store, view, columns)
+    expected = [{name: row[name] for name in columns} for row in view(store, name)]
+    assert rows(found) == expected
     assert found.removed == {"duplicates": {"sft": 3, "kto": 18, "dpo": 18}[kind]}
     assert {(example.run_id, example.trial) for example in found} == {("r1", 0)}
 
@@ -233,3 +236,69 @@ def test_rollouts_hold_no_preferences(store: Store) -> None:
     fill(store, rollout(["Hi"], 1.0))
     with pytest.raises(UsageError, match="single conversations hold no kto examples"):
         select(store, "kto", Selection(source="episodes"))
+
+
+# --- exports ----------------------------------------------------------------------------------------------------------
+
+
+def unpack(value: Any) -> Any:
+    return [orjson.loads(item) for item in cast("list[str]", value)] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns"),
+    [
+        ("sft", ["messages", "tools"]),
+        ("kto", ["prompt", "completion", "label", "tools"]),
+        ("dpo", ["prompt", "chosen", "rejected", "tools"]),
+    ],
+)
+def test_exports_hold_the_examples_of_the_views(store: Store, tmp_path: Path, kind: Kind, columns: list[str]) -> None:
+    fill(store, *(josh_episode(task=f"T{n % 3}", trial=n // 3, opening=f"it's {n % 3}") for n in range(6)))
+    expected = [
+        {name: row[name] for name in columns}
+        for row in view(store, {"sft": "sft_examples", "kto": "kto_examples", "dpo": "dpo_pairs"}[kind])
+    ]
+    lines, table = tmp_path / "it's.jsonl", tmp_path / "it's.parquet"
+    done = export(store, kind, lines)
+    assert (done.written, done.removed) == (len(expected), {"duplicates": {"sft": 3, "kto": 18, "dpo": 18}[kind]})
+    found = [orjson.loads(line) for line in lines.read_bytes().splitlines()]
+    assert found == expected
+    assert [list(row) for row in found] == [columns] * len(expected)
+    assert export(store, kind, table).written == len(expected)
+    read = store.query("FROM read_parquet(?)", [str(table)])
+    assert read.types[0] == "JSON[]"
+    unpacked = [{name: unpack(value) for name, value in row.items()} for row in read.dicts()]
+    assert unpacked == expected
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["it's.jsonl", "it's.parquet", "store"]
+
+
+def test_an_agent_without_tools_exports_null(store: Store, tmp_path: Path) -> None:
+    script = josh_episode()
+    events: list[Event] = [event for event in script.events if type(event).__name__ != "ToolsetSeen"]
+    write_journal(store.path, [run_started(), *events])
+    export(store, "kto", tmp_path / "k.jsonl", Selection(runs=("demo",)))
+    assert orjson.loads((tmp_path / "k.jsonl").read_bytes().splitlines()[0])["tools"] is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "out", "message"),
+    [
+        ("ppo", "a.jsonl", "'ppo' is no kind of training data; take one of sft, kto, dpo"),
+        ("sft", "a.csv", "ends in .jsonl or .parquet"),
+        ("sft", "nowhere/a.jsonl", "nowhere does not exist"),
+    ],
+)
+def test_exports_that_cannot_be(store: Store, tmp_path: Path, kind: Any, out: str, message: str) -> None:
+    fill(store, josh_episode())
+    with pytest.raises(UsageError, match=message):
+        export(store, kind, tmp_path / out)
+
+
+def test_an_export_that_fails_leaves_the_old_file(store: Store, tmp_path: Path) -> None:
+    fill(store, josh_episode())
+    target = tmp_path / "a.parquet"
+    target.mkdir()
+    with pytest.raises(StoreError, match=r"a\.parquet cannot be written"):
+        export(store, "sft", target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "store"]
