@@ -67,10 +67,6 @@ def print_summary(report: Report, *, to_stderr: bool) -> None:
 
 def _rows(report: Report) -> list[tuple[str, str]]:
     summary = report.summary
-    extra = [(name.replace("_", " "), _plain(value)) for name, value in summary.extra.items()]
-    time = ("time", f"{report.seconds:.1f} s")
-    if not summary.episodes and extra:  # a training: nothing was played for its own sake
-        return [*extra, time]
     rows = [
         ("episodes", _counted(summary)),
         ("average reward", _estimate(summary.reward)),
@@ -78,13 +74,15 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     ]
     if len(summary.pass_k) > 1:
         rows += [(f"pass^{k}", f"{value:.3f}") for k, value in enumerate(summary.pass_k, 1)]
+    rows += [(name.replace("_", " "), _plain(value)) for name, value in summary.extra.items()]
     outcomes = ", ".join(f"{name} {count}" for name, count in summary.outcomes.items())
-    rows += [*extra, *([("first fault", " ".join(report.fault.split()))] if report.fault else [])]
+    rows += [("first fault", " ".join(report.fault.split()))] if report.fault else []
     rows += [
         ("outcomes", outcomes or "none"),
         ("agent turns", f"{summary.branches} in all branches, {summary.turns} on final paths"),
+        ("time", f"{report.seconds:.1f} s"),
     ]
-    return [*rows, time]
+    return rows
 
 
 def _counted(summary: Summary) -> str:
@@ -108,8 +106,6 @@ def _where(report: Report) -> str:
     simkit, store, run = program(), store_flag(report.store), report.run_id
     lowest = f"select task_id, reward from episode_scores where run_id = '{run}' order by reward"
     third = f"export kto --run {run} --out kto.jsonl" if report.recipe == "josh" else f'sql "{lowest}"'
-    if not report.summary.episodes:
-        third = f"sql \"from metrics where run_id = '{run}'\""
     place = report.store.resolve()
     unfinished = (f"  {simkit} resume {run}{store}",) if report.status in ("stopped", "interrupted") else ()
     return "\n".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from simkit.actors import open_scope
@@ -72,6 +72,10 @@ class Place:
             UsageError: the world, its split or the choice is not there.
         """
         return tuple(choose_tasks(self.build().tasks(self.split), self.tasks))
+
+    def elsewhere(self, split: str, tasks: str) -> Place:
+        """The same place with tasks of another split."""
+        return replace(self, split=split, tasks=tasks)
 
     @property
     def limits(self) -> Limits:
