@@ -171,7 +171,7 @@ def draw(outcome: Outcome, path: Path) -> None:
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper left", frameon=False, ncols=len(arms))
+    figure.legend(loc="outside lower center", frameon=False, ncols=len(arms))
     first = outcome.comparisons[names[0]]
     axes.set_title(
         f"{first.tasks} held-out goals, {outcome.seeds} seeds (marks), {first.level:.0%} intervals over goals",

@@ -45,7 +45,7 @@ class Telling:
         """A `Progress`: how far the stage's conversations are."""
         while True:
             await anyio.sleep(NOTE_EVERY)
-            if tally.planned:
+            if len(tally.episodes) < tally.planned:
                 self.line(note=f"{self._stage} {len(tally.episodes)}/{tally.planned}")
 
     def done(self) -> None:
