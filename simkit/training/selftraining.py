@@ -86,7 +86,7 @@ class Plan:
     beam: int = 8
     temperature: float = 1.0
     held_out: int = 300
-    dev: int = 30
+    dev: int = 60
 
     def __post_init__(self) -> None:
         for name in ("rounds", "tasks", "held_out", "dev", "max_turns", "max_tokens"):
@@ -263,6 +263,7 @@ class SeedLoop:
         return str(out)
 
     def _job(self, model: str, examples: ExampleSet, out: Path) -> TrainingJob:
+        """A training whose guard steps in for a collapse only: one that picked the best would flatter the control."""
         settings = self.plan.settings
         steps = settings.max_steps or ceil(ceil(len(examples) / settings.batch) * settings.epochs)
         return TrainingJob(
@@ -272,7 +273,7 @@ class SeedLoop:
             preset=settings,
             out=out,
             seed=self.run.seed,
-            guard=Guard(goals=DevGoals(place=self._dev), every=max(1, ceil(steps / 2)), keep="last"),
+            guard=Guard(goals=DevGoals(place=self._dev), every=max(1, ceil(steps / 2)), success_floor=0.5, keep="last"),
         )
 
 
