@@ -139,13 +139,15 @@ class UserTurn:
     """What the user says, and whether the user hangs up with it.
 
     `flags` are the simulator's doubts about its own turn, as `kind: detail` (`unknown_value: south`); they are recorded
-    with the message and change nothing else.
+    with the message and change nothing else. `tokens` and `cost` are what the turn used, for limits.
     """
 
     text: str
     end: bool = False
     state: State = None
     flags: tuple[str, ...] = ()
+    tokens: int = 0
+    cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

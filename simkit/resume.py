@@ -265,19 +265,8 @@ def check_unchanged(run_id: str, was: Mapping[str, Any], now: Mapping[str, Any])
         if _canonical(was.get(name)) != _canonical(now.get(name))
     ]
     told += _changed_files(was.get(FILES) or {}, now.get(FILES) or {})
-    if bounded(was) != bounded(now):
-        had, has = ("had", "none") if bounded(was) else ("had no", "one")
-        told.append(
-            f"it {had} budget of tokens or money and now there is {has}; requests under one bound their reply, so no "
-            "answer would be found again (another amount is fine, and so is --max-wall)"
-        )
     if told:
         raise _changed(run_id, told)
-
-
-def bounded(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration bounds the tokens or the money of its run."""
-    return config.get("max_cost") is not None or config.get("max_tokens_total") is not None
 
 
 def file_digests(config: Mapping[str, Any]) -> dict[str, str]:

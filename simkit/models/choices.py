@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from simkit.models.build import ModelOptions
 
 Number = Annotated[float, Field(gt=0)]
+Tokens = Annotated[int, Field(gt=0)]
 Temperature = Annotated[float, Field(ge=0)]
 
 
@@ -31,6 +32,7 @@ class ModelChoices(BaseModel):
         user_model: the user's; the agent's when None.
         base_url, user_base_url: their endpoints; the user's is the agent's when None.
         temperature, user_temperature: how they sample; each leaves it to the provider when None.
+        max_tokens, user_max_tokens: tokens of one reply at most; the user's are the agent's when None.
         api_concurrency: calls at once to one endpoint, or `adaptive`.
         rpm, tpm: requests and tokens a minute.
         request_timeout: seconds for one attempt.
@@ -49,13 +51,15 @@ class ModelChoices(BaseModel):
     user_base_url: str | None = None
     temperature: Temperature | None = None
     user_temperature: Temperature | None = None
+    max_tokens: Tokens | None = None
+    user_max_tokens: Tokens | None = None
     api_concurrency: Annotated[int, Field(ge=1)] | Literal["adaptive"] | None = None
     rpm: Number | None = None
     tpm: Number | None = None
     request_timeout: Number | None = None
     max_retries: Annotated[int, Field(ge=0)] | None = None
     max_cost: Number | None = None
-    max_tokens_total: Annotated[int, Field(gt=0)] | None = None
+    max_tokens_total: Tokens | None = None
     max_wall: Number | None = None
     prices: Path | None = None
 
@@ -99,14 +103,14 @@ class ModelChoices(BaseModel):
         }
         if self.max_retries is not None:
             same["retry"] = replace(base.retry or RetryPolicy(), max_retries=self.max_retries)
-        if self.temperature is not None:
-            same["sampling"] = replace(base.sampling, temperature=self.temperature)
-        return replace(base, **same)
+        sampling = _chosen(temperature=self.temperature, max_tokens=self.max_tokens)
+        return replace(base, **same, sampling=replace(base.sampling, **sampling))
 
     def user_options(self, base: ModelOptions | None = None) -> ModelOptions:
-        """The same for the user's model: its own endpoint and temperature, everything else as the agent's."""
-        options = self.options(base)
-        sampling = replace(base.sampling if base else Sampling(), temperature=self.user_temperature)
+        """The same for the user's model: its own endpoint, temperature and length, everything else as the agent's."""
+        options, own = self.options(base), base.sampling if base else Sampling()
+        length = self.max_tokens if self.user_max_tokens is None else self.user_max_tokens
+        sampling = replace(own, **_chosen(temperature=self.user_temperature, max_tokens=length))
         return replace(options, base_url=self.user_base_url or options.base_url, sampling=sampling)
 
     def allowances(self) -> Allowances:
@@ -115,6 +119,10 @@ class ModelChoices(BaseModel):
 
         run = Allowance(tokens=self.max_tokens_total, cost=self.max_cost)
         return Allowances(run=run, wall_seconds=self.max_wall)
+
+
+def _chosen(**choices: Any) -> dict[str, Any]:
+    return {name: value for name, value in choices.items() if value is not None}
 
 
 def flag_of(name: str) -> str:

@@ -117,7 +117,7 @@ class OpenAIModel:
             ModelFault: this call failed; its `trouble` says whether to try again.
             RunStopped: every call would fail: the credentials, the model's name or the account.
         """
-        settings = self._quirks.apply(request.settings())
+        settings = self._quirks.apply(request.sent_settings())
         if self._extra:
             settings |= self._extra
         reply = await self._transport.post(request.to_json(self._model, settings))

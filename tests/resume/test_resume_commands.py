@@ -41,7 +41,7 @@ def last_line(done: Result) -> dict[str, Any]:
 
 
 def test_a_stopped_run_is_summed_up_says_why_and_how_to_go_on(tmp_path: Path, server: LoadServer) -> None:
-    done = run(tmp_path, server, "--max-tokens-total", "4500")
+    done = run(tmp_path, server, "--max-tokens-total", "300")
     assert done.exit_code == 1
     assert "stopped" in done.stdout
     assert "simkit resume josh-" in done.stdout
@@ -110,7 +110,7 @@ def test_dotenv_is_read_by_the_command_line_and_loses_against_the_environment(
 
 
 def test_doctor_says_who_waits_for_whom_and_how_to_go_on(tmp_path: Path, server: LoadServer) -> None:
-    assert run(tmp_path, server, "--max-tokens-total", "4500", "--name", "ill").exit_code == 1
+    assert run(tmp_path, server, "--max-tokens-total", "300", "--name", "ill").exit_code == 1
     done = simkit("doctor", "ill", "--store", tmp_path)
     assert done.exit_code == 0, done.output
     for told in ("stopped, no process plays it", "waiting", "agent", "model calls", "slowest attempts"):
