@@ -17,17 +17,11 @@ import anyio
 from simkit.errors import BudgetExhausted, LimitHit, MalformedReply, ModelTimeout, UsageError
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ReplyLimit, Usage
 from simkit.models.clock import Clock
-from simkit.models.estimate import TokenEstimate
+from simkit.models.estimate import SHORTEST, ReplyEstimate, TokenEstimate
 from simkit.models.prices import Price
 
 REPLY_TOKENS = 4096
 """How long a reply may be under a budget of tokens or money when neither request nor provider bounds it."""
-
-SHORTEST = 64
-"""Tokens that are put aside for a reply at least, however short those before it were."""
-
-ROOM = 2
-"""How many times longer than any before it a reply may be without being asked for again."""
 
 CUT_SHORT = (
     "CutShort: the reply came to the tokens that a budget had put aside for it; it was asked for again with more"
@@ -238,28 +232,6 @@ def reply_bound(price: Price | None) -> int:
 def cut_short(request: ChatRequest, response: ChatResponse) -> bool:
     """Whether a reply ended at a provisional limit, so that it is no answer."""
     return request.limit is not None and request.limit.provisional and response.finish == "length"
-
-
-class ReplyEstimate:
-    """How long a reply may be: all that is allowed at first, then some times the longest of those before it.
-
-    Rounded up to a power of two, so that equal requests are mostly sent as equal bytes.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._longest: int | None = None
-
-    def limit(self) -> ReplyLimit:
-        """The limit for the next reply."""
-        if self._longest is None:
-            return ReplyLimit(self.most)
-        tokens = 1 << (max(SHORTEST, self._longest * ROOM) - 1).bit_length()
-        return ReplyLimit(tokens, provisional=True) if tokens < self.most else ReplyLimit(self.most)
-
-    def learn(self, tokens: int) -> None:
-        """A reply was so long."""
-        self._longest = max(tokens, self._longest or 0)
 
 
 def _episode(key: CallKey) -> tuple[str | int, ...]:

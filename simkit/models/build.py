@@ -59,7 +59,7 @@ class ModelOptions:
         record_requests: whether the store keeps whole requests, or digests that still allow replay.
     """
 
-    base_url: str | None = None
+    base_url: str | None = field(default=None, repr=False)
     api_key: SecretStr | None = None
     organization: str | None = None
     sampling: Sampling = field(default_factory=Sampling)

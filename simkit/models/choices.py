@@ -11,11 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simkit.errors import UsageError
 from simkit.flags import MODEL_CHOICES
+from simkit.models.address import HIDDEN, shown_url
 from simkit.models.base import Sampling
 
 if TYPE_CHECKING:
     from simkit.models.budget import Allowances
     from simkit.models.build import ModelOptions
+
+URLS = ("base_url", "user_base_url")
 
 Number = Annotated[float, Field(gt=0)]
 Tokens = Annotated[int, Field(gt=0)]
@@ -25,7 +28,8 @@ Temperature = Annotated[float, Field(ge=0)]
 class ModelChoices(BaseModel):
     """What a run was told of its models; None leaves a choice open.
 
-    None of it is secret: keys come from the environment (OPENAI_API_KEY) or from `ModelOptions`.
+    Keys come from the environment (OPENAI_API_KEY) or from `ModelOptions`. Where an endpoint wants one in its URL, it is
+    sent and never stored: `to_json` hides it.
 
     Attributes:
         model: the agent's model, `openai/NAME` for any OpenAI-compatible endpoint.
@@ -47,8 +51,8 @@ class ModelChoices(BaseModel):
 
     model: str | None = None
     user_model: str | None = None
-    base_url: str | None = None
-    user_base_url: str | None = None
+    base_url: str | None = Field(default=None, repr=False)
+    user_base_url: str | None = Field(default=None, repr=False)
     temperature: Temperature | None = None
     user_temperature: Temperature | None = None
     max_tokens: Tokens | None = None
@@ -86,8 +90,13 @@ class ModelChoices(BaseModel):
         return {name: value for name in MODEL_CHOICES if (value := getattr(self, name)) is not None}
 
     def to_json(self) -> dict[str, Any]:
-        """The choices that were made, as JSON."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in self.chosen().items()}
+        """The choices that were made, as JSON, without the secrets of URLs."""
+        shown = {name: str(value) if isinstance(value, Path) else value for name, value in self.chosen().items()}
+        return {name: shown_url(value) if name in URLS else value for name, value in shown.items()}
+
+    def hidden(self) -> list[str]:
+        """The URLs among the choices whose secrets are hidden, by name: those that were stored."""
+        return [name for name in URLS if HIDDEN in (getattr(self, name) or "")]
 
     def options(self, base: ModelOptions | None = None) -> ModelOptions:
         """How the agent's model is reached and treated; choices made here go over those of `base`."""

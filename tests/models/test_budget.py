@@ -218,8 +218,8 @@ async def test_a_bound_among_further_fields_is_what_is_reserved(name: str) -> No
     account = budget(run=Allowance(tokens=5000))
     with pytest.raises(BudgetExhausted, match=r"may use 9\d{3} "):
         await BudgetedModel(Writer([1]), account, PRICE, {name: 9000}).complete(HELLO, key())
+    asked = replace(HELLO, sampling=Sampling(extra={name: 9000}))
     with pytest.raises(BudgetExhausted, match=r"may use 9\d{3} "):
-        asked = replace(HELLO, sampling=Sampling(extra={name: 9000}))
         await BudgetedModel(Writer([1]), account, PRICE).complete(asked, key())
 
 
