@@ -226,6 +226,37 @@ class RunFinished:
     stats: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Numbers of a stage at a step (loss after 20 steps of training, success on dev goals after round 1).
+
+    A stage that is done again replaces, number by number, what it measured before.
+    """
+
+    run_id: str
+    stage: str
+    step: int
+    values: Mapping[str, float]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ItemScored:
+    """One item of an evaluation that is no conversation: a question of a suite, judged or counted.
+
+    `item` names the same question in every run, so that runs can be compared pair by pair; `detail` is JSON.
+    """
+
+    run_id: str
+    suite: str
+    item: str
+    metric: str
+    value: float
+    at: float
+    trial: int = 0
+    detail: Mapping[str, Any] | None = None
+
+
 Event: TypeAlias = (
     RunStarted
     | TaskSeen
@@ -237,6 +268,8 @@ Event: TypeAlias = (
     | TreeHarvested
     | ModelCall
     | EpisodeFinished
+    | Measured
+    | ItemScored
     | RunFinished
 )
 

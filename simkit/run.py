@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 import anyio
 import anyio.to_thread
+import orjson
 
 from simkit.actors import Scope, open_scope
 from simkit.casting import WORLD, Wanted, WantedModels, build_players
@@ -31,10 +32,11 @@ from simkit.collector import calm_collector
 from simkit.components import Agent, Cast, Reward, ToolServer, User
 from simkit.engine import FaultPolicy, Stage, Tally, play_units, sole_error
 from simkit.errors import RunStopped, StoreBusy, StoreError, UsageError
-from simkit.events import Recorder, RunFinished, RunStarted, TaskSeen
+from simkit.events import ItemScored, Measured, Recorder, RunFinished, RunStarted, TaskSeen
 from simkit.loading import load
 from simkit.models.choices import ModelChoices
 from simkit.observe import Tap, TappedRecorder
+from simkit.parts import PartOf
 from simkit.resume import FILES, Origin, Past, file_digests
 from simkit.summary import Summary, summarise
 from simkit.supervisors.base import Episode, Supervisor, WorkUnit
@@ -76,6 +78,7 @@ class Run:
         models: choices of models; they win over those of the environment.
         config: what to record of the run besides; JSON.
         taps: told of every event.
+        part_of: the run whose stage this is, see `Run.part`.
 
     Raises:
         UsageError: a run to be resumed was configured otherwise; the message lists what differs.
@@ -96,13 +99,15 @@ class Run:
         resume: str | None = None,
         replay: str | None = None,
         taps: Sequence[Tap] = (),
+        part_of: PartOf | None = None,
     ) -> None:
         from simkit.settings import read_settings
 
         settings = read_settings()
         self.store = _open_store(settings.store if store is None else store)
-        origin = Origin.find(self.store, resume, replay)
-        self.id = origin.resumed or _run_id(recipe)
+        self.part_of = part_of
+        origin = Origin.find(self.store, part_of.begun(self.store) if part_of else resume, replay)
+        self.id = origin.resumed or (part_of.id if part_of else _run_id(recipe))
         self.name = name or origin.name
         self.recipe = recipe if origin.resumed is None else origin.recipe
         self.seed = next(each for each in (seed, origin.seed, settings.seed) if each is not None)
@@ -115,6 +120,7 @@ class Run:
         self.problem: str | None = None
         self._origin = origin
         self._taps = tuple(taps)
+        self._reported: dict[str, Any] = {}
         self._past: Past | None = None
         self._desk: ModelDesk | None = None
         self._progress = progress
@@ -234,8 +240,61 @@ class Run:
         return tuple(found[unit.episode_id] for unit in units if unit.episode_id in found)
 
     def summary(self, **extra: Any) -> Summary:
-        """Scores and counts of all episodes so far, with further named numbers of your own."""
-        return summarise(self.tally.episodes, **extra)
+        """Scores and counts of all episodes so far, with further named numbers of your own, which the store keeps."""
+        self._reported |= extra
+        return summarise(self.tally.episodes, **self._reported)
+
+    def part(
+        self,
+        stage: str,
+        *,
+        recipe: str = "part",
+        seed: int | None = None,
+        models: ModelChoices | None = None,
+        config: Mapping[str, Any] | None = None,
+        concurrency: int | None = None,
+    ) -> Run:
+        """A run for one stage of this one (`async with run.part("round1/after") as part`), in the same store.
+
+        Its id follows from the stage: a stage that was killed goes on where it was. Its models are this run's unless
+        others are given; `ls` lists it with `--parts`.
+
+        Raises:
+            UsageError: the stage's name cannot be used, or it was begun with another configuration.
+        """
+        place = PartOf(self.id, stage)
+        return Run(
+            store=self.store,
+            name=f"{self.name or self.id}/{stage}",
+            recipe=recipe,
+            seed=self.seed if seed is None else seed,
+            concurrency=self.concurrency if concurrency is None else concurrency,
+            policy=self.policy,
+            config={**(config or {}), **place.config()},
+            progress=self._progress,
+            models=self.models if models is None else models,
+            taps=self._taps,
+            part_of=place,
+        )
+
+    async def finished(self, stage: str) -> Mapping[str, Any] | None:
+        """The summary of a stage that is done, None when it is still to be done."""
+        found = await self.query(
+            "select summary from runs where run_id = ? and status = 'done'", PartOf(self.id, stage).id
+        )
+        return orjson.loads(found.rows[0][0]) if found.rows else None
+
+    def measure(self, stage: str, step: int, /, **values: float) -> None:
+        """Record numbers of a stage at a step, e.g. `run.measure("train", 20, loss=0.71)`; in SQL: `from metrics`."""
+        self._entered(self._journal).record(Measured(self.id, stage, step, values, time.time()))
+
+    def score_item(
+        self, suite: str, item: str, /, *, trial: int = 0, detail: Mapping[str, Any] | None = None, **metrics: float
+    ) -> None:
+        """Record the scores of one question of an evaluation that is no conversation; in SQL: `from item_scores`."""
+        journal, now = self._entered(self._journal), time.time()
+        for metric, value in metrics.items():
+            journal.record(ItemScored(self.id, suite, item, metric, value, now, trial, detail))
 
     async def query(self, sql: str, *parameters: Any) -> QueryResult:
         """Ask the store, with everything this run has recorded so far.

@@ -86,11 +86,15 @@ app.add_typer(
 
 
 @app.command("ls")
-def list_runs(store: StoreFlag = None, json: JsonFlag = False) -> None:
+def list_runs(
+    store: StoreFlag = None,
+    json: JsonFlag = False,
+    parts: Annotated[bool, typer.Option("--parts", help="The stages of runs too.")] = False,
+) -> None:
     """List the runs of the store, the latest first, with their scores."""
     from simkit.cli.show import list_runs
 
-    list_runs(store, json)
+    list_runs(store, json, parts)
 
 
 @app.command()

@@ -56,9 +56,9 @@ EPISODES = """
 """
 
 
-def list_runs(path: Path | None, as_json: bool) -> None:
-    """Print the runs of a store, the latest first."""
-    runs = open_store(path).runs()[::-1]
+def list_runs(path: Path | None, as_json: bool, parts: bool = False) -> None:
+    """Print the runs of a store, the latest first; with `parts` the stages of runs too."""
+    runs = [run for run in open_store(path).runs()[::-1] if parts or run.part_of is None]
     if as_json:
         _print_json([asdict(run) for run in runs])
         return

@@ -5,7 +5,7 @@ SELECT CASE WHEN count(*) > 0 THEN error('unknown event ' || coalesce(any_value(
 FROM staged
 WHERE e IS NULL OR e NOT IN (
     'RunStarted', 'TaskSeen', 'ToolsetSeen', 'EpisodeStarted', 'BranchAdded', 'BranchExtended', 'BranchEnded',
-    'TreeHarvested', 'ModelCall', 'EpisodeFinished', 'RunFinished'
+    'TreeHarvested', 'ModelCall', 'EpisodeFinished', 'Measured', 'ItemScored', 'RunFinished'
 );
 
 -- An episode that starts again (a resumed run) replaces what there is of it; the latest start wins, also when journals
@@ -141,6 +141,30 @@ SELECT
     completion_tokens, cost, seconds, moment
 FROM staged WHERE e = 'ModelCall';
 
+CREATE TEMP TABLE measured AS
+SELECT run_id, stage, step, v.key AS name, CAST(v.value AS DOUBLE) AS value, moment
+FROM (SELECT * FROM staged WHERE e = 'Measured') s, json_each(s."values") v
+QUALIFY row_number() OVER (PARTITION BY run_id, stage, step, v.key ORDER BY line DESC) = 1;
+
+DELETE FROM metrics m
+USING measured n
+WHERE m.run_id = n.run_id AND m.stage = n.stage AND m.step = n.step AND m.name = n.name;
+
+INSERT INTO metrics FROM measured;
+
+CREATE TEMP TABLE scored AS
+SELECT run_id, suite, item, coalesce(trial, 0) AS trial, metric, value, detail, moment
+FROM staged WHERE e = 'ItemScored'
+QUALIFY row_number() OVER (PARTITION BY run_id, suite, item, trial, metric ORDER BY line DESC) = 1;
+
+DELETE FROM item_scores i
+USING scored s
+WHERE i.run_id = s.run_id AND i.suite = s.suite AND i.item = s.item AND i.trial = s.trial AND i.metric = s.metric;
+
+INSERT INTO item_scores FROM scored;
+
+DROP TABLE measured;
+DROP TABLE scored;
 DROP TABLE starts;
 DROP TABLE superseded;
 DROP TABLE replaced;

@@ -180,6 +180,30 @@ CREATE TABLE model_calls (
 COMMENT ON TABLE model_calls IS 'Every attempt of a model call; those of an episode that was started again stay, because they were paid.';
 COMMENT ON COLUMN model_calls.cost IS 'US dollars.';
 
+CREATE TABLE metrics (
+    run_id VARCHAR NOT NULL,
+    stage VARCHAR NOT NULL,
+    step BIGINT NOT NULL,
+    name VARCHAR NOT NULL,
+    value DOUBLE,
+    measured_at TIMESTAMP
+);
+COMMENT ON TABLE metrics IS 'What training and its guards measured: one row per run, stage, step and number.';
+COMMENT ON COLUMN metrics.value IS 'NULL for a number that JSON does not have (NaN, infinite).';
+
+CREATE TABLE item_scores (
+    run_id VARCHAR NOT NULL,
+    suite VARCHAR NOT NULL,
+    item VARCHAR NOT NULL,
+    trial INTEGER NOT NULL,
+    metric VARCHAR NOT NULL,
+    value DOUBLE,
+    detail JSON,
+    scored_at TIMESTAMP
+);
+COMMENT ON TABLE item_scores IS 'Scores of evaluations that are no conversations: one row per question of a suite and metric.';
+COMMENT ON COLUMN item_scores.item IS 'The question; the same name in every run.';
+
 CREATE TABLE journals (
     journal VARCHAR NOT NULL,
     loaded BIGINT NOT NULL,

@@ -39,7 +39,7 @@ FROM read_json($piece, format = 'newline_delimited', maximum_object_size = $larg
     'successful': 'VARCHAR[]',
     'golden': 'VARCHAR[]',
     'role': 'VARCHAR',
-    'step': 'INTEGER',
+    'step': 'BIGINT',
     'attempt': 'INTEGER',
     'model': 'VARCHAR',
     'request_hash': 'VARCHAR',
@@ -58,5 +58,12 @@ FROM read_json($piece, format = 'newline_delimited', maximum_object_size = $larg
     'faults': 'INTEGER',
     'status': 'VARCHAR',
     'summary': 'JSON',
-    'stats': 'JSON'
+    'stats': 'JSON',
+    'stage': 'VARCHAR',
+    'values': 'JSON',
+    'suite': 'VARCHAR',
+    'item': 'VARCHAR',
+    'metric': 'VARCHAR',
+    'value': 'DOUBLE',
+    'detail': 'JSON'
 });

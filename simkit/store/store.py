@@ -111,15 +111,16 @@ class Store:
     def runs(self) -> tuple[RunRow, ...]:
         """All runs, oldest first."""
         found = self.query(
-            "SELECT run_id, name, recipe, status, episodes, average_reward, success_rate, faults, started_at, seconds "
-            "FROM run_summary ORDER BY started_at, run_id"
+            "SELECT run_id, name, recipe, status, episodes, average_reward, success_rate, faults, started_at, "
+            "seconds, part_of FROM run_summary ORDER BY started_at, run_id"
         )
         return tuple(RunRow(*row) for row in found.rows)
 
     def resolve(self, name: str = "last") -> RunRow:
         """A run by its id, its name (the newest of that name), the beginning of either, or `last`.
 
-        A run that failed before it played anything (a mistyped flag) is newest only where there is no other.
+        A run that failed before it played anything (a mistyped flag), or that is a part of another run, is newest only
+        where there is no other.
 
         Raises:
             UsageError: there is none, or the beginning fits several; the message lists them.
@@ -273,4 +274,5 @@ _TRANSCRIPT = "SELECT branch_id, seq, turn, step, author, heard, message FROM co
 
 
 def _newest(runs: Sequence[RunRow]) -> RunRow:
-    return next((run for run in reversed(runs) if run.status != "failed" or run.episodes), runs[-1])
+    whole = [run for run in runs if run.part_of is None] or runs
+    return next((run for run in reversed(whole) if run.status != "failed" or run.episodes), whole[-1])

@@ -10,7 +10,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One run, as `simkit ls` lists it. Times are UTC; `status` of a killed run stays `running`."""
+    """One run, as `simkit ls` lists it.
+
+    Times are UTC; `status` of a killed run stays `running`; `part_of` is the run it is a stage of.
+    """
 
     run_id: str
     name: str
@@ -22,6 +25,7 @@ class RunRow:
     faults: int
     started_at: datetime
     seconds: float | None
+    part_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,12 +52,13 @@ SELECT
     coalesce(s.scored, 0) AS scored, s.average_reward, s.reward_stderr, s.success_rate, p.pass_hat_k,
     coalesce(s.no_goals, 0) AS no_goals, coalesce(s.unscored, 0) AS unscored,
     CAST(coalesce(s.faults, 0) AS BIGINT) AS faults, CAST(coalesce(s.branches, 0) AS BIGINT) AS branches,
-    CAST(coalesce(s.turns, 0) AS BIGINT) AS turns, r.started_at, epoch(r.finished_at - r.started_at) AS seconds
+    CAST(coalesce(s.turns, 0) AS BIGINT) AS turns, r.started_at, epoch(r.finished_at - r.started_at) AS seconds,
+    r.config ->> 'part_of' AS part_of, r.config ->> 'stage' AS stage
 FROM runs r
 LEFT JOIN scored s USING (run_id)
 LEFT JOIN passes p USING (run_id)
 ORDER BY r.started_at, r.run_id;
-COMMENT ON VIEW run_summary IS 'One row per run; pass_hat_k lists pass^1, pass^2, ...; unscored counts finished episodes left out of averages (besides no_goals).';
+COMMENT ON VIEW run_summary IS 'One row per run; part_of names the run whose stage it is; pass_hat_k lists pass^1, pass^2, ...; unscored counts finished episodes left out of averages (besides no_goals).';
 
 CREATE VIEW user_flags AS
 WITH flagged AS (

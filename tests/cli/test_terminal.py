@@ -67,7 +67,7 @@ def test_a_query_too_wide_for_the_terminal_is_shown_in_blocks(store: Path) -> No
     narrow = lines(at_terminal(80, "sql", "from run_summary", "--store", store))
     assert narrow[0] == "--- row 1 ---"
     assert "recipe          rollout" in narrow
-    wide = lines(at_terminal(250, "sql", "from run_summary", "--store", store))
+    wide = lines(at_terminal(300, "sql", "from run_summary", "--store", store))
     assert wide[0].startswith("run_id ")
     assert len(wide) == 4
 

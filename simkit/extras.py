@@ -1,0 +1,23 @@
+"""Libraries that come with an extra of simkit: imported when they are needed, named when they are missing."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from simkit.errors import UsageError
+
+
+def require(module: str, extra: str) -> Any:
+    """The module, imported now; untyped, because type checkers need not have it either.
+
+    Raises:
+        UsageError: it, or something that it needs, is not installed; the message names the extra that brings it.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        torch = " (for a machine without a GPU first: pip install torch==2.13.0+cpu)" if error.name == "torch" else ""
+        raise UsageError(
+            f"this needs the package `{error.name}`, which is not installed; pip install 'josh-simkit[{extra}]'{torch}"
+        ) from error

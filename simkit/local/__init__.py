@@ -1,0 +1,1 @@
+"""Models in this process: batched generation with transformers, and the server that gives it to everybody."""
