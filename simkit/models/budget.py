@@ -281,10 +281,10 @@ def _limit_hit(whose: str, short: str, allowed: Allowance, spent: Amount, amount
 class BudgetedModel:
     """Asks `model` only for what the budget has left.
 
-    A reply that nobody bounds gets a limit: what is put aside for it is sent as `max_tokens`, so that it cannot come to
-    more. At first that is a great deal (`REPLY_TOKENS`); soon it follows the replies there have been, so that many calls
-    fit under a small budget at once. A reply that is cut short by it is asked for again with all that is allowed: what
-    an agent or user hears does not depend on what was put aside.
+    A reply that nobody bounds gets a limit: what is put aside for it is sent as `max_tokens`, so that it cannot come
+    to more. At first that is a great deal (`REPLY_TOKENS`); soon it follows the replies there have been, so that many
+    calls fit under a small budget at once. A reply that is cut short by it is asked for again with all that is
+    allowed: what an agent or user hears does not depend on what was put aside.
 
     Args:
         budget: the run's; shared by its models.

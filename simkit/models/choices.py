@@ -28,8 +28,8 @@ Temperature = Annotated[float, Field(ge=0)]
 class ModelChoices(BaseModel):
     """What a run was told of its models; None leaves a choice open.
 
-    Keys come from the environment (OPENAI_API_KEY) or from `ModelOptions`. Where an endpoint wants one in its URL, it is
-    sent and never stored: `to_json` hides it.
+    Keys come from the environment (OPENAI_API_KEY) or from `ModelOptions`. Where an endpoint wants one in its URL, it
+    is sent and never stored: `to_json` hides it.
 
     Attributes:
         model: the agent's model, `openai/NAME` for any OpenAI-compatible endpoint.

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,3 +152,59 @@ def test_help_of_resume_lists_what_may_be_given_anew() -> None:
     for flag in ("--max-cost", "--max-wall", "--api-concurrency", "--base-url", "--json"):
         assert flag in done.stdout
     assert "--beam" not in done.stdout
+
+
+# --- what a mistake leaves, and what a simulator doubts ---------------------------------------------------------------
+
+LATE = """
+from simkit import Run, UsageError
+
+
+async def late(run: Run, played: int = 0) -> None:
+    \"\"\"Makes a mistake after so many tasks.\"\"\"
+    world = run.world("builtin")
+    if played:
+        await run.play(simkit.Rollout(), run.cast(world), run.tasks(world, "test", played))
+    raise UsageError("that cannot be")
+
+
+import simkit
+"""
+
+
+@pytest.mark.parametrize("user", ["guide", "script"])
+def test_a_user_that_needs_a_human_dialogue_says_so_before_any_call(
+    tmp_path: Path, server: LoadServer, user: str
+) -> None:
+    model = ("--user-model", "openai/load", "--base-url", server.base_url) if user == "guide" else ()
+    done = simkit("run", "rollout", "--tasks", "2", "--user", user, *model, "--store", tmp_path)
+    assert done.exit_code == 2, done.output
+    assert "toolwoz" in done.stderr
+    assert asyncio.run(server.stats()).requests == 0
+    assert list((tmp_path / "journals").iterdir()) == []
+    assert simkit("ls", "--store", tmp_path, "--json").stdout == "[]\n"
+
+
+def test_a_mistake_leaves_a_run_behind_only_when_something_was_played(tmp_path: Path) -> None:
+    recipe, store = tmp_path / "late.py", tmp_path / "store"
+    recipe.write_text(LATE)
+    assert simkit("run", recipe, "--store", store).exit_code == 2
+    assert Store(store).runs() == ()
+    assert simkit("run", recipe, "--played", "1", "--store", store).exit_code == 2
+    (run,) = Store(store).runs()
+    assert (run.status, run.episodes) == ("failed", 1)
+
+
+def test_show_has_the_doubts_of_the_user_simulator(tmp_path: Path) -> None:
+    model = ("--user", "goal,ending=line", "--user-model", "scripted/Hello.|Hello.|Hello.")
+    done = simkit("run", "rollout", "--tasks", "1", "--max-turns", "2", *model, "--store", tmp_path)
+    assert done.exit_code == 0, done.output
+    found = json.loads(simkit("show", "last", "--store", tmp_path, "--json").stdout)
+    (episode,) = found["episode_scores"]
+    assert episode["flags"] == 2
+    assert re.search(r"flags\s+error|flags$", simkit("show", "last", "--store", tmp_path).stdout, re.MULTILINE)
+    branch = (episode["task_id"], "--branch", ".2", "--store", tmp_path)
+    shown = simkit("show", "last", *branch).stdout
+    assert shown.count("⚑ repeated") == 2
+    lines = json.loads(simkit("show", "last", *branch, "--json").stdout)["lines"]
+    assert [line["flags"] for line in lines if line["author"] == "user"] == [[], ["repeated"], ["repeated"]]

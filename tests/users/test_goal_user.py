@@ -137,7 +137,7 @@ async def test_the_guide_has_the_human_conversation_and_keeps_its_advice_to_itse
 
 
 async def test_the_guide_needs_a_human_conversation() -> None:
-    with pytest.raises(UserFault, match="task T2 of w was not made from a recorded conversation"):
+    with pytest.raises(UsageError, match="task T2 of w was not made from a recorded conversation"):
         await Talk(GuideUser(player("x").model), NO_LIST).next()
 
 
