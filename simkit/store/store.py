@@ -175,9 +175,8 @@ class Store:
         found = self.query(_TRANSCRIPT, [branch_id])
         if not found.rows:
             raise UsageError(f"there is no branch {branch_id!r} in {self.path}; `FROM branches` lists them")
-        rows = [
-            {**row, "message": orjson.loads(row["message"]), "flags": tuple(row["flags"] or ())} for row in found.dicts()
-        ]
+        read = {"message": orjson.loads, "flags": lambda flags: tuple(flags or ())}
+        rows = [{**row, **{name: parse(row[name]) for name, parse in read.items()}} for row in found.dicts()]
         return Transcript(branch_id, tuple(Line(**row) for row in rows))
 
     def _refresh(self) -> tuple[str, ...]:
