@@ -267,9 +267,9 @@ def _busiest(accounts: list[_Account]) -> _Account:
 def _refused(whose: str, short: str, allowed: Allowance, spent: Amount, amount: Amount) -> str:
     if short == "cost":
         used = f"${spent.cost:.4f} of the {whose}'s ${allowed.cost:.4f} are used, and the next call may cost"
-        return f"{used} ${amount.cost:.4f} (--max-cost); everything so far is stored: resume it with more, or with a smaller --max-tokens"
+        return f"{used} ${amount.cost:.4f} (--max-cost); everything so far is stored, resume it with more"
     used = f"{spent.tokens:.0f} of the {whose}'s {allowed.tokens} tokens are used, and the next call may use"
-    more = "everything so far is stored: resume it with more, or with a smaller --max-tokens"
+    more = "everything so far is stored, resume it with more"
     return f"{used} {amount.tokens:.0f} (--max-tokens-total); {more}"
 
 

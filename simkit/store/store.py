@@ -175,8 +175,9 @@ class Store:
         found = self.query(_TRANSCRIPT, [branch_id])
         if not found.rows:
             raise UsageError(f"there is no branch {branch_id!r} in {self.path}; `FROM branches` lists them")
-        read = {"message": orjson.loads, "flags": lambda flags: tuple(flags or ())}
-        rows = [{**row, **{name: parse(row[name]) for name, parse in read.items()}} for row in found.dicts()]
+        rows = found.dicts()
+        for row in rows:
+            row["message"], row["flags"] = orjson.loads(row["message"]), tuple(row["flags"] or ())
         return Transcript(branch_id, tuple(Line(**row) for row in rows))
 
     def _refresh(self) -> tuple[str, ...]:

@@ -135,6 +135,7 @@ async def test_a_live_run_cannot_be_resumed_beside_itself(tmp_path: Path) -> Non
     from simkit.errors import JournalFailed
 
     async with Run(store=tmp_path) as run:
+        assert (await run.query("select count(*) from runs")).rows == [(1,)]
         with pytest.raises(JournalFailed, match="another process is writing"):
             await play(Run(store=tmp_path, resume=run.id), agent="scripted")
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ def test_a_stopped_run_is_summed_up_says_why_and_how_to_go_on(tmp_path: Path, se
     assert done.exit_code == 0, done.output
     found = last_line(done)
     assert (found["status"], found["episodes"]) == ("done", 2)
+    assert found["models"]["replayed"] > 0
+    assert f"{found['models']['calls']:,} answered, {found['models']['replayed']} from a recording" in done.stderr
     assert Store(tmp_path).query("select status, error from runs").rows == [("done", None)]
 
 
@@ -92,7 +94,13 @@ def test_replay_from_the_command_line_asks_nobody(tmp_path: Path, server: LoadSe
     )
     assert done.exit_code == 0, done.output
     again = last_line(done)
-    assert {**again, "run_id": "", "seconds": 0} == {**first, "run_id": "", "seconds": 0}
+    assert again["models"]["replayed"] == first["models"]["calls"]
+    other: dict[str, Any] = {"run_id": "", "seconds": 0, "models": {}}
+    assert {**again, **other} == {**first, **other}
+    costs = Store(tmp_path).query(
+        "select sum(m.cost) from model_calls m join episodes using (episode_id) group by run_id"
+    )
+    assert 0.0 in [cost for (cost,) in costs.rows]
 
 
 def test_dotenv_is_read_by_the_command_line_and_loses_against_the_environment(
@@ -208,3 +216,25 @@ def test_show_has_the_doubts_of_the_user_simulator(tmp_path: Path) -> None:
     assert shown.count("⚑ repeated") == 2
     lines = json.loads(simkit("show", "last", *branch, "--json").stdout)["lines"]
     assert [line["flags"] for line in lines if line["author"] == "user"] == [[], ["repeated"], ["repeated"]]
+
+
+def refusing(body: Mapping[str, Any]) -> str | dict[str, Any]:
+    """Nothing, a refusal or a question, by the seed of the request."""
+    told: list[str | dict[str, Any]] = ["", {"role": "assistant", "content": None, "refusal": "No."}, "Which day?"]
+    return told[int(body["seed"]) % 3]
+
+
+def test_doctor_counts_answers_nobody_could_act_on(tmp_path: Path) -> None:
+    with (
+        anyio.from_thread.start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(serve(Behaviour(reply=refusing))) as server,
+    ):
+        model = ("--model", "openai/load", "--base-url", server.base_url)
+        done = simkit("run", "rollout", "--tasks", "4", "--max-turns", "3", *model, "--store", tmp_path)
+    assert done.exit_code == 0, done.output
+    found = json.loads(simkit("doctor", "last", "--store", tmp_path, "--json").stdout)
+    assert {row["finish"] for row in found["odd"]} == {"empty", "refusal"}
+    (calls,) = found["calls"]
+    assert {row["of"] for row in found["odd"]} == {calls["attempts"]}
+    assert any("answers ended with `refusal`: look at its prompt" in line for line in found["advice"])
+    assert "answers nobody could act on" in simkit("doctor", "last", "--store", tmp_path).stdout

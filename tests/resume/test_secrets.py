@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import threading
+from base64 import b64encode
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import anyio
 import anyio.from_thread
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from simkit.cli.app import app
+from simkit.ids import TurnKey
+from simkit.messages import UserMessage
+from simkit.models import CallKey, ChatRequest
 from simkit.models.address import shown_url, url_secrets
+from simkit.models.build import ModelOptions, open_model
 from simkit.testing.behaviour import Behaviour, Faults
 from simkit.testing.server import LoadServer, serve
 
@@ -173,3 +182,39 @@ def test_what_is_hidden_of_a_url() -> None:
         "https://***@x/v1@2?api-version=1&code=***&***"
     )
     assert url_secrets("https://me:wo%40rd@x/v1?api-version=2026&code=abcd") == ("wo%40rd", "wo@rd", "abcd")
+
+
+class Gateway(BaseHTTPRequestHandler):
+    """Keeps what it is asked, and answers like a model."""
+
+    seen: ClassVar[list[tuple[str, str | None]]]
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.seen.append((self.path, self.headers["authorization"]))
+        body = json.dumps({"choices": [{"message": {"role": "assistant", "content": "Yes."}}]}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+@pytest.mark.anyio
+async def test_a_url_s_user_name_and_password_are_sent_as_basic_authentication() -> None:
+    seen: list[tuple[str, str | None]] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Gateway,), {"seen": seen})) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        url = f"http://somebody:pass%40word@127.0.0.1:{server.server_address[1]}/v1?api-key=there"
+        options = ModelOptions(base_url=url, api_key=SecretStr(KEY))
+        assert "pass" not in repr(options)
+        async with open_model("openai/any", options) as model:
+            request = ChatRequest(messages=(UserMessage.of("hi"),))
+            await model.complete(request, CallKey(TurnKey(1, "t", 0, "", 1), "agent"))
+        server.shutdown()
+        thread.join()
+    sent = f"Basic {b64encode(b'somebody:pass@word').decode()}"
+    assert seen == [("/v1/chat/completions?api-key=there", sent)]

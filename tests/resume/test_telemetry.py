@@ -86,7 +86,7 @@ class Collector(BaseHTTPRequestHandler):
 
     received: ClassVar[list[tuple[str, bytes]]]
 
-    def do_POST(self) -> None:  # noqa: N802 (the name the server asks for)
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         self.received.append((self.path, gzip.decompress(body) if self.headers.get("content-encoding") else body))
         self.send_response(200)
@@ -124,7 +124,18 @@ def test_a_run_of_the_command_line_reaches_a_collector(
         anyio.from_thread.start_blocking_portal() as portal,
         portal.wrap_async_context_manager(serve(Behaviour(reply=lambda _: f"{SECRET}?"))) as server,
     ):
-        flags = ["--tasks", "2", "--max-turns", "2", "--model", "openai/load", "--temperature", "0.5", "--otel", "--quiet"]
+        flags = [
+            "--tasks",
+            "2",
+            "--max-turns",
+            "2",
+            "--model",
+            "openai/load",
+            "--temperature",
+            "0.5",
+            "--otel",
+            "--quiet",
+        ]
         where = ["--base-url", f"{server.base_url}?api-key={KEY}", "--store", str(tmp_path), "--max-tokens", "90"]
         environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OPENAI_API_KEY": KEY, "PATH": os.environ["PATH"]}
         command = [sys.executable, "-m", "simkit", "run", "rollout", *flags, *where]
