@@ -32,7 +32,7 @@ class Diagnosis:
         waiting: branches that wait, by what they wait for (`opening`, `agent`, `user`), with the longest wait.
         calls: model calls by role and model: attempts, failures, seconds (median, 95%, longest), tokens, money.
         slowest: the slowest attempts; retries: why attempts failed; faults: ended branches by component.
-        odd: answers that nobody could act on, by role and how they ended (`length`, `refusal`, `content_filter`, `empty`).
+        odd: answers that nobody could act on, by role and how they ended (`length`, `refusal`, `empty`, ...).
         tools: the slowest tools.
         stats: what the last part of the run took, as far as it came to its end.
         advice: what to do.

@@ -41,6 +41,7 @@ from simkit.supervisors.base import Episode, Supervisor, WorkUnit
 from simkit.tasks import Task, World, choose_tasks
 
 if TYPE_CHECKING:
+    from simkit.models.budget import Allowances
     from simkit.models.build import ModelOptions
     from simkit.store import QueryResult, Store
 
@@ -65,6 +66,7 @@ class Run:
             asked over the network.
         models: choices of models; they win over those of the environment.
         config: what to record of the run besides; JSON.
+        allowances: what each episode and branch may use, reserved before each call; `models` bounds the whole run.
         taps: told of every event.
         part_of: the run whose stage this is, see `Run.part`.
 
@@ -84,6 +86,7 @@ class Run:
         config: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
         models: ModelChoices | None = None,
+        allowances: Allowances | None = None,
         resume: str | None = None,
         replay: str | None = None,
         taps: Sequence[Tap] = (),
@@ -119,10 +122,12 @@ class Run:
                 tally=self.tally,
                 started=self._started,
                 summary=lambda: self.summary().to_json(),
+                allowances=allowances,
                 taps=self._taps,
                 progress=progress,
             )
         )
+        self._allowances = allowances
         self._entered: AbstractAsyncContextManager[None] | None = None
 
     @property
@@ -272,6 +277,7 @@ class Run:
             config={**(config or {}), **place.config()},
             progress=self._progress,
             models=self.models if models is None else models,
+            allowances=self._allowances,
             taps=self._taps,
             part_of=place,
         )

@@ -21,6 +21,7 @@ from simkit.resume import Origin, Past
 
 if TYPE_CHECKING:
     from simkit.models.base import ChatModel
+    from simkit.models.budget import Allowances
     from simkit.models.build import ModelOptions
     from simkit.models.choices import ModelChoices
     from simkit.models.desk import ModelDesk
@@ -48,6 +49,7 @@ class Opening:
     tally: Tally
     started: Callable[[], RunStarted]
     summary: Callable[[], Mapping[str, Any]]
+    allowances: Allowances | None = None
     taps: tuple[Tap, ...] = ()
     progress: Progress | None = None
 
@@ -117,7 +119,8 @@ class Session:
 
         if self._desk is None:
             known = self._of.origin.known(self._of.store, self.past)
-            self._desk = ModelDesk(self._of.run_id, self.journal, self._of.models.allowances(), known)
+            allowances = self._of.models.allowances(self._of.allowances)
+            self._desk = ModelDesk(self._of.run_id, self.journal, allowances, known)
             self._of.tally.meter = self._desk.meter
         return self._desk.model(spec, options)
 

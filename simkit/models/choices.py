@@ -122,12 +122,13 @@ class ModelChoices(BaseModel):
         sampling = replace(own, **_chosen(temperature=self.user_temperature, max_tokens=length))
         return replace(options, base_url=self.user_base_url or options.base_url, sampling=sampling)
 
-    def allowances(self) -> Allowances:
-        """What the run may use."""
-        from simkit.models.budget import Allowance, Allowances
+    def allowances(self, base: Allowances | None = None) -> Allowances:
+        """What the run may use; choices made here go over those of `base`, whose episodes' and branches' are kept."""
+        from simkit.models.budget import Allowances
 
-        run = Allowance(tokens=self.max_tokens_total, cost=self.max_cost)
-        return Allowances(run=run, wall_seconds=self.max_wall)
+        base = base or Allowances()
+        run = replace(base.run, **_chosen(tokens=self.max_tokens_total, cost=self.max_cost))
+        return replace(base, run=run, **_chosen(wall_seconds=self.max_wall))
 
 
 def _chosen(**choices: Any) -> dict[str, Any]:

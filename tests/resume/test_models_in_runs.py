@@ -10,6 +10,7 @@ from simkit.errors import BudgetExhausted, ReplayMiss, UsageError
 from simkit.flags import MODEL_CHOICES
 from simkit.limits import Limits
 from simkit.models.base import Sampling
+from simkit.models.budget import Allowance, Allowances
 from simkit.models.build import ModelOptions
 from simkit.models.choices import ModelChoices
 from simkit.run import Run
@@ -255,3 +256,14 @@ async def test_a_reply_is_no_longer_than_max_tokens_and_no_call_reserves_more(tm
     async with serve(Behaviour(reply=reply)) as server:
         await play(Run(store=tmp_path, models=at(server.base_url, max_tokens=33, max_tokens_total=1_000_000)))
     assert set(seen) == {33}
+
+
+async def test_what_each_episode_may_use_ends_it_and_not_the_run(tmp_path: Path) -> None:
+    async with serve(Behaviour()) as server:
+        allowed = Allowances(episode=Allowance(tokens=150))
+        run = Run(store=tmp_path, models=at(server.base_url, max_tokens=20), allowances=allowed)
+        await play(run)
+    assert run.status == "done"
+    assert {episode.outcome for episode in run.tally.episodes} == {"token_limit"}
+    used = run.store.query("select sum(prompt_tokens + completion_tokens) from model_calls group by episode_id").rows
+    assert all(0 < tokens <= 150 for (tokens,) in used)
