@@ -13,7 +13,8 @@ import anyio
 from workload_runs import heading, on_fast_loop, serving, table
 
 from simkit.store import Store
-from simkit.testing.server import LoadServer, Stats
+from simkit.testing.behaviour import Stats
+from simkit.testing.server import LoadServer
 
 LATENCY = 0.25
 """Seconds: long enough for two cores to have 200 calls in flight."""
