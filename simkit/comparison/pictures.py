@@ -140,7 +140,9 @@ def _forest(axes: Any, rows: Sequence[Difference], label: str) -> None:
         note = f"{told(each.estimate.value, each.unit).removesuffix(' points')}"
         axes.annotate(note, (value, place), (0, 8), textcoords="offset points", ha="center", fontsize=9)
     axes.axvline(0, color="#222222", linewidth=0.8)
-    axes.set_yticks(range(len(rows)), [f"{each.label}\n{_short(each.arm)} − {_short(each.reference)}" for each in rows])
+    several = len({each.reference for each in rows}) > 1
+    sides = [f"{_short(each.arm)} − {_short(each.reference)}" if several else _short(each.arm) for each in rows]
+    axes.set_yticks(range(len(rows)), [f"{each.label}\n{side}" for each, side in zip(rows, sides, strict=True)])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     band = "; grey: between repeated runs" if any(each.guarded and each.noise is not None for each in rows) else ""
     axes.set_xlabel(f"{label}\n(filled: may be claimed{band})")
