@@ -63,6 +63,7 @@ class Told:
 
     def compare(self, *names: str, **choices: Any) -> Comparison:
         """Compare single runs by name."""
+        choices.setdefault("resamples", 500)
         return compare(self.store, [Arm(name, (name,)) for name in names], **choices)
 
 
