@@ -126,8 +126,10 @@ class Store:
         )
         return tuple(RunRow(*row) for row in found.rows)
 
-    def resolve(self, name: str = "last") -> RunRow:
+    def resolve(self, name: str = "last", among: Sequence[RunRow] | None = None) -> RunRow:
         """A run by its id, its name (the newest of that name), the beginning of either, or `last`.
+
+        `among` are the runs, for who has asked for them already; see `runs`.
 
         A run that failed before it played anything (a mistyped flag), or that is a part of another run, is newest only
         where there is no other.
@@ -135,7 +137,7 @@ class Store:
         Raises:
             UsageError: there is none, or the beginning fits several; the message lists them.
         """
-        runs = self.runs()
+        runs = self.runs() if among is None else among
         if not runs:
             raise UsageError(f"there are no runs in {self.path}; start one with `simkit run`, or name another --store")
         if name == "last":
@@ -144,9 +146,9 @@ class Store:
         found = exact or [run for run in runs if run.run_id.startswith(name) or run.name.startswith(name)]
         if exact or len(found) == 1:
             return _newest(found)
-        among = ", ".join(f"{run.name} ({run.run_id})" if run.name else run.run_id for run in (found or runs)[-10:])
+        choice = ", ".join(f"{run.name} ({run.run_id})" if run.name else run.run_id for run in (found or runs)[-10:])
         what = f"{len(found)} runs begin with {name!r}" if found else f"there is no run {name!r}"
-        raise UsageError(f"{what} in {self.path}; take one of: {among}")
+        raise UsageError(f"{what} in {self.path}; take one of: {choice}")
 
     def tree(self, run: str, episode: str) -> EpisodeTree:
         """The tree of one episode, named by its id, by `task/trial` or, for trial 0, by its task alone.
