@@ -33,11 +33,7 @@ class Chain(Sequence[T]):
         for item in items:
             grown = grown.append(item)
         if grown is not self:
-            self._become(grown)
-
-    def _become(self, other: Self) -> None:
-        """Take over what another one holds: only while this one is made."""
-        self._before, self._last, self._length = other._before, other._last, other._length
+            self._before, self._last, self._length = grown._before, grown._last, grown._length
 
     def append(self, item: T) -> Self:
         """A sequence with one more item."""
@@ -154,9 +150,9 @@ class JsonList(Chain[W]):
 
     _text: bytes
 
-    def _become(self, other: Self) -> None:
-        super()._become(other)
-        self._text = other._text
+    def __init__(self, items: Iterable[W] = ()) -> None:
+        super().__init__(items)
+        self._text = b"" if self._last is None else self._last.to_json()
 
     def append(self, item: W) -> Self:
         """A list with one more item."""

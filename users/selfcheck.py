@@ -88,9 +88,9 @@ class _Turn:
 
     def hear(self, sentence: Sentence, memory: Memory) -> Memory:
         """Read one sentence; the memory after it."""
-        named = [name for name in self._lexicons if any(mention.of("noun", name) for mention in sentence.mentions)]
+        named = {each.domain for mention in sentence.mentions for each in mention.meanings if each.kind == "noun"}
         if len(named) == 1:
-            memory = replace(memory, domain=named[0])
+            memory = replace(memory, domain=next(iter(named)))
         if sentence.indifferent or (sentence.question and sentence.has(_PROBING)):
             return memory  # "is it in the south?" says nothing about what is wanted
         for mention in sentence.mentions:
