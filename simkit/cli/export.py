@@ -67,7 +67,7 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, wan
     check_out(out, wanted.format)
     store = open_store(path)
     examples = _clean(select(store, kind, wanted.selection()), wanted.clean_of, wanted.drop_held_out, store)
-    report = _checked(examples, wanted.tokenizer, wanted.max_tokens)
+    report = _checked(examples, wanted, store)
     done = save(examples, out, format=wanted.format, origin=wanted.origin)
     if as_json:
         counts = {reason: done.removed.get(reason, 0) for reason in ("duplicates", "contradictions")}
@@ -153,12 +153,12 @@ def _clean(examples: ExampleSet, specs: Sequence[str], drop: bool, store: Store 
     return examples
 
 
-def _checked(examples: ExampleSet, tokenizer: str | None, max_tokens: int | None) -> Report | None:
-    if tokenizer is None:
+def _checked(examples: ExampleSet, wanted: Wanted, store: Store) -> Report | None:
+    if wanted.tokenizer is None:
         return None
     from simkit.training.checks import check as look
 
-    report = look(examples, tokenizer, max_tokens=max_tokens)
+    report = look(examples, wanted.tokenizer, max_tokens=wanted.max_tokens, store=store)
     if not report.ok:
         typer.echo(report.to_text(), err=True)
     _refuse(report)
