@@ -30,7 +30,7 @@ class Wanted:
     limit: int | None = None
     seed: int = 0
     errors: Literal["drop", "keep"] | None = None
-    format: Literal["trl", "openai"] = "trl"
+    format: Literal["trl", "openai", "raw"] = "trl"
     origin: bool = False
     tokenizer: str | None = None
     max_tokens: int | None = None
@@ -117,7 +117,7 @@ def check(file: Path, wanted: Examination, as_json: bool) -> None:
         UsageError: the file cannot be read, or its data is not fit to train on.
     """
     from simkit.training.checks import check as look
-    from simkit.training.files import check_place, write
+    from simkit.training.files import Columns, check_place, write
     from simkit.training.reading import read_examples
 
     if wanted.out is not None:
@@ -132,7 +132,7 @@ def check(file: Path, wanted: Examination, as_json: bool) -> None:
     typer.echo(json.dumps(report.to_json()) if as_json else report.to_text())
     _refuse(report)
     if wanted.out is not None:
-        write(examples, wanted.out, origin=wanted.origin)
+        write(examples, wanted.out, Columns(wanted.origin))
         if not as_json:
             typer.echo(f"{wanted.out}: {len(examples)} examples")
 
