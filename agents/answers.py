@@ -13,6 +13,7 @@ from simkit.conversation import Conversation
 from simkit.messages import AssistantMessage, Message, ToolCall, ToolSpec, UserMessage, text_of, without_reasoning
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling
 from simkit.prompts import Prompt, read_prompt, shipped_prompt
+from simkit.sendable import and_send, says_nothing
 
 CUT_OFF = "ERROR: your reply was cut off because it was too long. Write a shorter one."
 FILTERED = "ERROR: your reply was withheld by a content filter. Put it in other words."
@@ -136,21 +137,7 @@ def written(response: ChatResponse) -> AssistantMessage:
     """The message of a response; a refusal's words stand in its content, where endpoints and trainers read them."""
     message = response.message
     refusal = (message.model_extra or {}).get("refusal")
-    return AssistantMessage.of(refusal) if isinstance(refusal, str) and _says_nothing(message) else message
-
-
-def and_send(sent: JsonList[Message], message: Message) -> JsonList[Message]:
-    """One more message, as chat templates and endpoints take them: no empty answers, user messages in a row as one."""
-    if isinstance(message, AssistantMessage) and _says_nothing(message):
-        return sent
-    if isinstance(message, UserMessage) and isinstance(sent.last, UserMessage):
-        return sent.before.append(UserMessage.of(f"{text_of(sent.last)}\n{text_of(message)}"))
-    return sent.append(message)
-
-
-def _says_nothing(message: AssistantMessage) -> bool:
-    content = message.content
-    return not message.tool_calls and (not content or (isinstance(content, str) and not content.strip()))
+    return AssistantMessage.of(refusal) if isinstance(refusal, str) and says_nothing(message) else message
 
 
 def named_calls(message: AssistantMessage, request: Act) -> tuple[ToolCall, ...]:

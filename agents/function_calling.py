@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import ClassVar
 
 from simkit.agents.answers import ModelAgent, aloud, named_calls, told, trouble, written
-from simkit.components import Act, Decision, parse_call
-from simkit.messages import AssistantMessage, FunctionCall, Message, ToolCall, ToolSpec
+from simkit.components import Act, Decision
+from simkit.messages import Message, ToolSpec
 from simkit.models.base import ChatResponse
-
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
+from simkit.sendable import mended
 
 
 class FunctionCallingAgent(ModelAgent):
@@ -31,11 +27,7 @@ class FunctionCallingAgent(ModelAgent):
 
     def mend(self, message: Message) -> Message:
         """Endpoints refuse a history with arguments that are no JSON object, or with names no tool can have."""
-        if not isinstance(message, AssistantMessage) or not message.tool_calls:
-            return message
-        if all(_fine(call) for call in message.tool_calls):
-            return message
-        return message.model_copy(update={"tool_calls": tuple(_mended(call) for call in message.tool_calls)})
+        return mended(message)
 
     def read(self, response: ChatResponse, request: Act) -> Decision:
         """The calls, or else what is said aloud."""
@@ -45,16 +37,3 @@ class FunctionCallingAgent(ModelAgent):
             return Decision(message.model_copy(update={"tool_calls": calls}), calls=calls)
         wrong = trouble(response)
         return Decision(message, say=aloud(message)) if wrong is None else told(message, wrong)
-
-
-def _mended(call: ToolCall) -> ToolCall:
-    if _fine(call):
-        return call
-    broken = parse_call(call) is None
-    arguments = json.dumps({"not_valid_json": call.arguments}, ensure_ascii=False) if broken else call.arguments
-    name = _NO_NAME.sub("_", call.name)[:64] or "unnamed"
-    return call.model_copy(update={"function": FunctionCall(name=name, arguments=arguments)})
-
-
-def _fine(call: ToolCall) -> bool:
-    return _NAME.fullmatch(call.name) is not None and parse_call(call) is not None
