@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from simkit.extras import require
+from simkit.local.chat import ChatFormat
 from simkit.training.examples import ExampleSet
 
 UNKNOWN, PADDING, BEGIN, END = "[UNK]", "[PAD]", "<|im_start|>", "<|im_end|>"
@@ -42,6 +43,25 @@ def write_small_model(folder: Path, examples: ExampleSet, *, width: int = 16, se
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def learn_by_heart(folder: Path, examples: ExampleSet, *, steps: int = 150) -> float:
+    """Train the model in a folder on a few demonstrations until it can repeat them; returns the last loss."""
+    torch, transformers = require("torch", "train"), require("transformers", "train")
+    form = ChatFormat.of(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    rows = [form.conversation(example.messages, example.tools) for example in examples.demonstrations]
+    loss = 0.0
+    for _ in range(steps):
+        for row in rows:
+            out = model(input_ids=torch.tensor([row.ids]), labels=torch.tensor([row.labels()]))
+            out.loss.backward()
+            optimiser.step()
+            optimiser.zero_grad()
+            loss = float(out.loss.detach())
+    model.save_pretrained(folder)
+    return loss
 
 
 def _words(examples: ExampleSet) -> Iterable[str]:
