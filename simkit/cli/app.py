@@ -21,6 +21,7 @@ Examples:
   simkit run rollout --tasks 50    evaluate an agent
   simkit show last                 scores of the last run
   simkit sql "from run_summary"    ask the results anything
+  simkit compare RUN RUN           what may be claimed of a difference
   simkit export kto --run last --out kto.jsonl
 
 Results go to ./simkit-store (or SIMKIT_STORE, or --store).
@@ -151,6 +152,52 @@ def doctor(
 
 
 @app.command()
+def compare(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Runs, each an arm: id, unique beginning of it, or name.")
+    ] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option(help="NAME=RUN,RUN: several runs as one arm, e.g. training seeds.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="What to claim of: reward, success, pass^2, turns, calls, errors; reward and success."),
+    ] = None,
+    noise: Annotated[
+        str, typer.Option(help="RUN,RUN: runs that differ in their --seed alone; how far apart they lie.")
+    ] = "",
+    level: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
+    all_pairs: Annotated[
+        bool, typer.Option("--all-pairs", help="Every arm against every other, not the first.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures (needs the extra `plots`).")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="File for the tables and claims as markdown.")] = None,
+    store: StoreFlag = None,
+    json: JsonFlag = False,
+) -> None:
+    """Say what may be claimed of runs on the same tasks: paired, by task, with intervals; the first is the reference.
+
+    simkit compare before after
+
+    simkit compare --arm before=a1,a2,a3 --arm after=b1,b2,b3 --out pictures --markdown comparison.md
+    """
+    from simkit.cli.compare import Wanted, compare
+
+    wanted = Wanted(
+        runs=runs or (),
+        arms=arm or (),
+        metrics=metric or (),
+        noise=noise,
+        level=level,
+        all_pairs=all_pairs,
+        out=out,
+        markdown=markdown,
+        json=json,
+    )
+    compare(store, wanted)
+
+
+@app.command()
 def export(
     kind: Annotated[Literal["sft", "kto", "dpo"], typer.Argument(help="Which examples.", show_default=False)],
     run: Annotated[
@@ -248,6 +295,44 @@ def check(
         system=system,
     )
     check(file, wanted, json)
+
+
+@app.command(no_args_is_help=True)
+def serve(
+    model: Annotated[str, typer.Argument(help="Folder of a model, or its name at Hugging Face.", show_default=False)],
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at; 0 finds a free one.")] = 8000,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="SIMKIT_SERVE_KEY", help="What clients must send.", show_default="none needed")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the fastest there is")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16, float16.", show_default="float32 on a CPU, else the model's")
+    ] = None,
+    max_batch: Annotated[
+        int | None, typer.Option(help="Conversations at once.", show_default="256 on a CPU, else 128")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="Gigabytes for conversations.", show_default="2 on a CPU, else 60% of the rest")
+    ] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens of a conversation.", show_default="the model's")] = None,
+    threads: Annotated[int, typer.Option(help="Threads of arithmetic on a CPU.")] = 1,
+) -> None:
+    """Serve a model of this machine as an OpenAI-compatible endpoint, with everything that waits in one batch.
+
+    simkit serve ./my-model --port 8000
+
+    simkit run rollout --model openai/./my-model --base-url http://127.0.0.1:8000/v1
+    """
+    from simkit.cli.serve import serve
+    from simkit.local.weights import EngineOptions
+
+    options = EngineOptions(
+        device=device, dtype=dtype, max_batch=max_batch, memory=memory, context=context, threads=threads
+    )
+    serve(model, options, host, port, api_key)
 
 
 @app.command(cls=DataCommand, no_args_is_help=True)
