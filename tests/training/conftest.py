@@ -13,6 +13,8 @@ from simkit.training.dev import Place
 from simkit.training.examples import ExampleSet
 from simkit.training.selection import Selection, select
 
+WORLD = "builtin,most_goals=2"
+
 
 @pytest.fixture
 def anyio_backend() -> str:
@@ -34,15 +36,21 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     for module in ("torch", "transformers"):
         pytest.importorskip(module, reason=f"{module} is not installed: pip install 'josh-simkit[train]'")
     folder = tmp_path_factory.mktemp("bench")
-    known = anyio.run(_one_conversation, folder / "store")
-    model = write_small_model(folder / "model", known, width=48)
-    learn_by_heart(model, known)
-    return Bench(model, Place(split="train", tasks="1", max_turns=8, max_tokens=96), known)
+    place, known = anyio.run(_shortest, folder / "store")
+    model = write_small_model(folder / "model", known, width=64)
+    assert learn_by_heart(model, known) < 0.02
+    return Bench(model, place, known)
 
 
-async def _one_conversation(store: Path) -> ExampleSet:
+async def _shortest(store: Path) -> tuple[Place, ExampleSet]:
+    """Of the first goals the one with the shortest conversation, and that conversation."""
     async with simkit.Run(store=store, seed=0) as run:
-        world = run.world("builtin")
-        await run.play(Rollout(), run.cast(world, agent="scripted,error_rate=0"), run.tasks(world, "train", "1"))
+        world = run.world(WORLD)
+        await run.play(Rollout(), run.cast(world, agent="scripted,error_rate=0"), run.tasks(world, "train", "12"))
         await run.query("select 1")
-        return select(run.store, "sft", Selection(runs=(run.id,), source="episodes", where="reward >= 1"))
+        found = select(run.store, "sft", Selection(runs=(run.id,), source="episodes", where="reward >= 1"))
+        names = [task.id for task in run.tasks(world, "train", "12")]
+    shortest = min(found.demonstrations, key=lambda each: sum(len(message.to_json()) for message in each.messages))
+    number = names.index(shortest.task_id)
+    place = Place(world=WORLD, split="train", tasks=f"{number}-{number + 1}", max_turns=8, max_tokens=96)
+    return place, ExampleSet("sft", (shortest,))

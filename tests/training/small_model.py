@@ -13,7 +13,7 @@ from simkit.training.examples import ExampleSet
 
 UNKNOWN, PADDING, BEGIN, END = "[UNK]", "[PAD]", "<|im_start|>", "<|im_end|>"
 TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
+    "{% for message in messages if message.role != 'system' %}<|im_start|>{{ message.role }}\n{{ message.content }}"
     "{% for call in message.tool_calls or [] %}<tool_call>"
     '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}'
     "</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
@@ -45,12 +45,12 @@ def write_small_model(folder: Path, examples: ExampleSet, *, width: int = 16, se
     return folder
 
 
-def learn_by_heart(folder: Path, examples: ExampleSet, *, steps: int = 150) -> float:
+def learn_by_heart(folder: Path, examples: ExampleSet, *, steps: int = 140) -> float:
     """Train the model in a folder on a few demonstrations until it can repeat them; returns the last loss."""
     torch, transformers = require("torch", "train"), require("transformers", "train")
     form = ChatFormat.of(folder)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, betas=(0.9, 0.98), weight_decay=0.0)
     rows = [form.conversation(example.messages, example.tools) for example in examples.demonstrations]
     loss = 0.0
     for _ in range(steps):
@@ -70,7 +70,7 @@ def _words(examples: ExampleSet) -> Iterable[str]:
             for message in part:
                 yield from WORDS.findall(message.to_json().decode())
     yield from (" ", "\n", "\t", '"', "{", "}", ":", ",", "system", "user", "assistant", "tool", "name", "arguments")
-    yield from ("<", ">", "/", "tool_call")
+    yield from ("<", ">", "/", "tool_call", "hotel")
 
 
 def _tokenizer(words: list[str]) -> Any:
