@@ -220,7 +220,7 @@ async def _finish(stage: Stage, ending: Ending) -> Episode:
     outcome, error, faults = ending.outcome, ending.error, ending.faults
     if ending.scored:
         try:
-            reward = await _score(stage, ending)
+            reward = await score_ending(stage, ending)
         except Fault as fault:
             outcome, error, faults = fault_outcome(fault), str(fault), faults + 1
     episode = Episode(
@@ -242,7 +242,12 @@ async def _finish(stage: Stage, ending: Ending) -> Episode:
     return episode
 
 
-async def _score(stage: Stage, ending: Ending) -> EpisodeReward:
+async def score_ending(stage: Stage, ending: Ending) -> EpisodeReward:
+    """What the reward says of an ending.
+
+    Raises:
+        RewardFault: it raised, or replied with something else.
+    """
     final, reward = ending.final, stage.cast.reward
     request = ScoreEpisode(stage.task, stage.goals, ending.achieved, final.calls, final.conversation, final.world)
     place = f"reward `{reward.name}`, end of {stage.task.id}"
