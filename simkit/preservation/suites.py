@@ -295,8 +295,8 @@ def _read(file: Path) -> dict[str, Any]:
 def _unknown(name: str, known: Sequence[str], benchmarks: Benchmarks) -> UsageError:
     near = get_close_matches(name, known, n=5, cutoff=0.5)
     meant = f"; did you mean {', '.join(near)}?" if near else ""
-    where = f" and in {benchmarks.files}" if benchmarks.files else "; --task-files adds your own"
-    return UsageError(f"lm-eval knows no task, group or tag `{name}` (of {len(known)} it has{where}){meant}")
+    where = f"nor has {benchmarks.files} one" if benchmarks.files else "--task-files adds your own"
+    return UsageError(f"lm-eval knows no task, group or tag `{name}` ({where}; {len(known)} names are known){meant}")
 
 
 def _loaded(manager: Any, name: str) -> dict[str, Any]:

@@ -19,12 +19,12 @@ LOWEST, HIGHEST = 1.0, 10.0
 
 _MARKS = r"[ \t*_`\"'(\[{}\])#>]*"
 _SCORE = re.compile(
-    rf"^{_MARKS}(?:the )?(?:final )?(?:score|rating|grade){_MARKS}[:=]{_MARKS}(?P<plain>[-+]?\d+(?:\.\d+)?)"
+    rf"^(?:- )?{_MARKS}(?:the )?(?:final )?(?:score|rating|grade){_MARKS}[:=]{_MARKS}(?P<plain>[-+]?\d+(?:\.\d+)?)"
     rf"(?:{_MARKS}(?:/|out of) ?10)?{_MARKS}\.?{_MARKS}$|\[\[(?P<brackets>[-+]?\d+(?:\.\d+)?)\]\]",
     re.I | re.M,
 )
 _CHOICE = re.compile(
-    rf"^{_MARKS}(?:the )?(?:final )?(?:verdict|winner|decision){_MARKS}[:=]{_MARKS}(?:answer |assistant )?"
+    rf"^(?:- )?{_MARKS}(?:the )?(?:final )?(?:verdict|winner|decision){_MARKS}[:=]{_MARKS}(?:answer |assistant )?"
     rf"(?P<plain>A|B|TIE){_MARKS}\.?{_MARKS}$|\[\[(?P<brackets>A|B|C)\]\]",
     re.I | re.M,
 )
