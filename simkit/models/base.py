@@ -184,6 +184,14 @@ class Usage:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens of a call, as a model in this process knows them: what it read and what it wrote."""
+
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatResponse:
     """What a model answered.
@@ -195,6 +203,7 @@ class ChatResponse:
         model: the provider's name for the model that answered.
         logprobs: one number per token, when asked for.
         reasoning: what a reasoning model thought, when the provider tells; kept in the store, never sent back.
+        tokens: of the call, from models that run in this process; kept in the store beside logprobs only.
     """
 
     message: AssistantMessage
@@ -203,6 +212,7 @@ class ChatResponse:
     model: str = ""
     logprobs: tuple[float, ...] | None = None
     reasoning: str | None = None
+    tokens: Tokens | None = None
 
     @classmethod
     def of(cls, message: AssistantMessage, model: str = "") -> ChatResponse:
@@ -225,6 +235,8 @@ class ChatResponse:
         }
         if self.logprobs is not None:
             kept["logprobs"] = list(self.logprobs)
+            if self.tokens is not None:
+                kept["tokens"] = {"prompt_ids": list(self.tokens.prompt_ids), "ids": list(self.tokens.ids)}
         if self.reasoning is not None:
             kept["reasoning"] = self.reasoning
         return kept
@@ -248,7 +260,12 @@ class ChatResponse:
             model=data["model"],
             logprobs=None if logprobs is None else tuple(logprobs),
             reasoning=data.get("reasoning"),
+            tokens=_tokens(data.get("tokens")),
         )
+
+
+def _tokens(data: JsonObject | None) -> Tokens | None:
+    return None if data is None else Tokens(tuple(data["prompt_ids"]), tuple(data["ids"]))
 
 
 @dataclass(frozen=True, slots=True)

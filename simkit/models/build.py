@@ -19,7 +19,9 @@ from pydantic import SecretStr
 
 from simkit.errors import UsageError
 from simkit.events import Recorder
-from simkit.loading import Kind, load
+from simkit.loading import Kind, load, parse_reference
+from simkit.local.model import LocalModel
+from simkit.local.worker import Workers
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling
 from simkit.models.budget import Budget, BudgetedModel, reply_bound
 from simkit.models.clock import Clock
@@ -37,6 +39,8 @@ from simkit.models.transports import HttpTransport, TransportChoice
 
 KEPT_FILES = 128
 """Open files left for everything but connections to models."""
+
+_EVERYBODY = Adaptive(start=65536, most=65536)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +129,7 @@ class Endpoints:
         self.meter = Meter()
         self.clock = clock or Clock()
         self._shared: dict[tuple[str, str], Shared] = {}
+        self.workers = Workers()
 
     async def __aenter__(self) -> Endpoints:
         return self
@@ -134,6 +139,7 @@ class Endpoints:
             for shared in self._shared.values():
                 if shared.transport is not None:
                     await shared.transport.aclose()
+            await self.workers.aclose()
         self._shared.clear()
 
     def at(self, place: str, options: ModelOptions, endpoint: Endpoint | None = None) -> Shared:
@@ -166,8 +172,9 @@ async def open_model(
     """The model that `spec` names, with all that a run needs around it; it lives as long as the block.
 
     Args:
-        spec: `openai/NAME` (any OpenAI-compatible endpoint), `scripted/TEXT|TEXT` or `scripted/FILE.json` (an answer
-            for each turn), or `path/to/file.py:Class` (your own `ChatModel`, options after commas).
+        spec: `openai/NAME` (any OpenAI-compatible endpoint), `local/PATH` (in this process, options after commas),
+            `scripted/TEXT|TEXT` or `scripted/FILE.json` (an answer for each turn), or `path/to/file.py:Class` (your
+            own `ChatModel`, options after commas).
         options: how to reach and treat it.
         recorder, run_id: where its calls are recorded, and under which run.
         budget: the run's, shared by its models.
@@ -259,6 +266,8 @@ class _Base:
         match provider:
             case "openai" if slash and name:
                 return cls._openai(name, options, endpoints)
+            case "local" if slash and name:
+                return cls._local(name, options, endpoints)
             case "scripted" if slash and name:
                 return cls(_scripted(name), f"scripted/{name}", Price(input=0, output=0))
             case _ if ".py" in spec or ":" in spec:
@@ -266,7 +275,7 @@ class _Base:
             case _:
                 raise UsageError(
                     f"`{spec}` names no model; write openai/NAME for any OpenAI-compatible endpoint (openai/gpt-4o), "
-                    "scripted/TEXT, or path/to/file.py:Class for your own"
+                    "local/PATH for a model in this process, scripted/TEXT, or path/to/file.py:Class for your own"
                 )
 
     @classmethod
@@ -279,6 +288,17 @@ class _Base:
         assert shared.transport is not None
         model = OpenAIModel(name, endpoint, shared.transport, prices=prices, extra_body=options.extra_body)
         return cls(model, name, prices.find(name), shared)
+
+    @classmethod
+    def _local(cls, name: str, options: ModelOptions, endpoints: Endpoints | None) -> _Base:
+        free = Price(input=0, output=0)
+        known = f"local/{parse_reference(name).target}"
+        if endpoints is None:
+            return cls(ScriptedModel.in_order((), name=known), known, free)
+        if options.api_concurrency == "adaptive":  # the engine takes what fits; there is nobody to be gentle with
+            options = replace(options, api_concurrency=_EVERYBODY)
+        model = LocalModel(endpoints.workers.of(name), known)
+        return cls(model, known, free, endpoints.at(known, options))
 
     @classmethod
     def _own(cls, spec: str, options: ModelOptions, endpoints: Endpoints | None) -> _Base:
