@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +9,10 @@ from typing import Annotated, Any
 import anyio.to_thread
 
 from simkit.errors import UsageError
-from simkit.preservation.corpus import Document, read_corpus
+from simkit.preservation.corpus import read_corpus
 from simkit.preservation.dialogues import evaluate
 from simkit.preservation.harness import chat_lm, check_answerable, weights_lm
-from simkit.preservation.perplexity import Reading, measure_corpus
+from simkit.preservation.perplexity import HeldOut, measure_corpus
 from simkit.preservation.plan import JudgedQuestions
 from simkit.preservation.suites import Benchmarks, load_tasks, play_suites, suite_scores
 from simkit.preservation.summary import of_corpus, of_dialogues, of_suites
@@ -45,7 +44,9 @@ async def preserve(
     against_base_url: Annotated[str | None, "The endpoint of that model; default: as --base-url."] = None,
     answers_of: Annotated[str | None, "Judge the answers that a RUN has kept, and ask no model for any."] = None,
     corpus: Annotated[Path | None, "Held-out text: .jsonl with `text`, a text file or a folder of them."] = None,
-    window: Annotated[int | None, "Tokens the model sees at once of a long text; default: all it can."] = None,
+    window: Annotated[
+        int | None, "Tokens of a long text the model sees at once; default: all it can, 2048 at most."
+    ] = None,
     stride: Annotated[int | None, "Tokens that window moves on; default: half of it."] = None,
     limit: Annotated[int | None, "The first so many items of each suite, for a quick look."] = None,
 ) -> Summary:
@@ -83,13 +84,8 @@ async def preserve(
     )
     _check_wanted(benchmarks, questions, corpus, run.models.model)
     asked = judged.check(run.models.model) if judged else ()
-    documents = read_corpus(corpus, limit) if corpus else ()
-    weights = LocalWeights(run.models.model or "")
-    figures: dict[str, Any] = {}
-    if benchmarks.names:
-        figures |= await _benchmarks(run, benchmarks, weights, batch_size)
-    if corpus:
-        figures |= await _perplexity(run, corpus.stem, documents, weights, (window, stride))
+    held_out = corpus and HeldOut(corpus.stem, read_corpus(corpus, limit), window, stride)
+    figures = await _measured(run, benchmarks, batch_size, held_out)
     if judged:
         findings = await evaluate(run, await judged.evaluation(run, asked))
         figures |= of_dialogues(judged.name, findings, max(len(question.turns) for question in asked))
@@ -112,6 +108,18 @@ def _check_wanted(benchmarks: Benchmarks, questions: Path | None, corpus: Path |
         )
 
 
+async def _measured(run: Run, benchmarks: Benchmarks, batch: int, held_out: HeldOut | None) -> dict[str, Any]:
+    """What is counted and not judged; a local model's weights are given back at the end of it."""
+    weights = LocalWeights(run.models.model or "")
+    figures: dict[str, Any] = {}
+    if benchmarks.names:
+        figures |= await _benchmarks(run, benchmarks, weights, batch)
+    if held_out:
+        ready = await anyio.to_thread.run_sync(weights.get)
+        figures |= of_corpus(held_out.name, await measure_corpus(run, ready, held_out))
+    return figures
+
+
 async def _benchmarks(run: Run, benchmarks: Benchmarks, weights: LocalWeights, batch: int) -> dict[str, Any]:
     """Local models are asked for probabilities too; any other one writes its answers."""
     loaded = await anyio.to_thread.run_sync(load_tasks, benchmarks)
@@ -123,11 +131,3 @@ async def _benchmarks(run: Run, benchmarks: Benchmarks, weights: LocalWeights, b
         written = replace(benchmarks, chat=True)
         await play_suites(run, written, loaded.tasks, lambda: chat_lm(model, run.seed, run.concurrency))
     return of_suites(await suite_scores(run, loaded))
-
-
-async def _perplexity(
-    run: Run, name: str, documents: Sequence[Document], weights: LocalWeights, reading: tuple[int | None, int | None]
-) -> dict[str, Any]:
-    ready = await anyio.to_thread.run_sync(weights.get)
-    score = await measure_corpus(run, f"{name}/perplexity", ready, documents, Reading.of(ready, *reading))
-    return of_corpus(name, score)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 AT_ONCE = 32
 """Documents between two lines in the journal."""
 
+LONGEST = 2048
+"""Tokens of a window when nobody says: longer ones cost much and change little."""
+
 LOWER = {"nll_per_token": "lower", "bits_per_byte": "lower"}
 """What a reader of the scores has to know: less is better."""
 
@@ -50,15 +53,30 @@ class Reading:
 
     @classmethod
     def of(cls, weights: Weights, window: int | None, stride: int | None) -> Reading:
-        """The reading for a model: its whole context and half of it where nothing is said.
+        """The reading for a model: its context, 2,048 tokens at most, and half of that where nothing is said.
 
         Raises:
             UsageError: the window is longer than the model's context, or the two do not go together.
         """
         if window is not None and window > weights.context:
             raise UsageError(f"--window {window} is more than {weights.name} can see ({weights.context} tokens)")
-        size = window or weights.context
+        size = window or min(weights.context, LONGEST)
         return cls(size, stride or max(1, size // 2))
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """A corpus to be read: its name, its documents, and the window and stride somebody asked for."""
+
+    name: str
+    documents: Sequence[Document]
+    window: int | None = None
+    stride: int | None = None
+
+    @property
+    def suite(self) -> str:
+        """Under which name its documents are scored."""
+        return f"{self.name}/perplexity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,18 +165,21 @@ def score_documents(weights: Weights, documents: Sequence[Document], reading: Re
     ]
 
 
-async def measure_corpus(
-    run: Run, suite: str, weights: Weights, documents: Sequence[Document], reading: Reading
-) -> CorpusScore:
-    """Score a corpus into the store, document by document; those that this run has scored before are not read again."""
-    done = await _known(run, suite)
-    left = [document for document in documents if document.id not in done]
+async def measure_corpus(run: Run, weights: Weights, held_out: HeldOut) -> CorpusScore:
+    """Score a corpus into the store, document by document; those that this run has scored before are not read again.
+
+    Raises:
+        UsageError: window and stride cannot read it with this model, or the tokenizer reads nothing in a document.
+    """
+    reading = Reading.of(weights, held_out.window, held_out.stride)
+    done = await _known(run, held_out.suite)
+    left = [document for document in held_out.documents if document.id not in done]
     for start in range(0, len(left), AT_ONCE):
         work = partial(score_documents, weights, left[start : start + AT_ONCE], reading)
         for score in await anyio.to_thread.run_sync(work):
-            _keep(run, suite, score)
+            _keep(run, held_out.suite, score)
             done[score.document] = score
-    scores = [done[document.id] for document in documents]
+    scores = [done[document.id] for document in held_out.documents]
     return CorpusScore(
         documents=len(scores),
         tokens=sum(each.tokens for each in scores),

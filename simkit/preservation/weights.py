@@ -7,12 +7,11 @@ from typing import Any
 
 from simkit.errors import UsageError
 from simkit.extras import require
-from simkit.loading import parse_reference
+from simkit.local.weights import best_device, context_of, load_model
+from simkit.local.worker import parse_local
 from simkit.preservation.quiet import quiet
 
 LOCAL = "local/"
-LONGEST = 2048
-"""Tokens of context where a model's configuration does not say, or says more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +43,20 @@ def is_local(spec: str | None) -> bool:
 
 
 def load_weights(spec: str) -> Weights:
-    """The model of a spec `local/PATH[,device=cuda][,dtype=bfloat16]`; other options are left to the chat model.
-
-    On a CPU it computes in float32 unless told otherwise, on a GPU in the type that its weights have.
+    """The model of a spec `local/PATH[,option=value,...]`, with the options of every local model; blocks.
 
     Raises:
-        UsageError: transformers or torch are missing, or there is no such model.
+        UsageError: transformers or torch are missing, there is no such model or option, or its tokenizer has no token
+            that a text could begin with.
     """
-    torch, transformers = require("torch", "preserve"), require("transformers", "preserve")
-    reference = parse_reference(spec.removeprefix(LOCAL))
-    device = reference.options.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = reference.options.get("dtype") or ("float32" if device == "cpu" else "auto")
-    try:
-        with quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(reference.target)
-            model = transformers.AutoModelForCausalLM.from_pretrained(reference.target, dtype=dtype)
-        model = model.to(device).eval()
-    except (OSError, ValueError, RuntimeError, AttributeError) as error:
-        raise UsageError(
-            f"the model {reference.target} cannot be loaded: {_first_line(error)}; give local/ and the folder of a "
-            "model (config.json, weights, tokenizer) or its Hugging Face name"
-        ) from error
-    return Weights(model, tokenizer, reference.target, _context(model.config), _prefix(tokenizer, reference.target))
+    torch = require("torch", "preserve")
+    path, options, _ = parse_local(spec.removeprefix(LOCAL))
+    device = options.device or best_device(torch)
+    if device == "cpu":
+        torch.set_num_threads(options.threads)
+    with quiet():
+        model, tokenizer = load_model(path, device, options)
+    return Weights(model, tokenizer, path, context_of(model.config, options.context), _prefix(tokenizer, path))
 
 
 class LocalWeights:
@@ -82,11 +73,6 @@ class LocalWeights:
         return self._loaded
 
 
-def _context(config: Any) -> int:
-    found: object = getattr(config, "max_position_embeddings", None)
-    return min(found, LONGEST) if isinstance(found, int) else LONGEST
-
-
 def _prefix(tokenizer: Any, name: str) -> int:
     for found in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if found is not None:
@@ -95,7 +81,3 @@ def _prefix(tokenizer: Any, name: str) -> int:
         f"the tokenizer of {name} has neither a first-of-text nor an end-of-text token, so the probability of a text's "
         "first token is not defined; set bos_token in its tokenizer_config.json"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}"

@@ -126,5 +126,5 @@ def test_the_default_reading_is_all_the_model_can_see(weights: Weights) -> None:
 
 
 def test_a_model_that_is_not_there_is_named(weights_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"the model .*nowhere cannot be loaded"):
+    with pytest.raises(UsageError, match=r"no model can be loaded from .*nowhere"):
         load_weights(f"local/{tmp_path / 'nowhere'}")
