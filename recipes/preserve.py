@@ -122,9 +122,14 @@ async def _measured(run: Run, benchmarks: Benchmarks, batch: int, held_out: Held
 
 async def _benchmarks(run: Run, benchmarks: Benchmarks, weights: LocalWeights, batch: int) -> dict[str, Any]:
     """Local models are asked for probabilities too; any other one writes its answers."""
+
+    def tell(words: str) -> None:
+        run.tally.note = words
+
+    tell(f"loading {', '.join(benchmarks.names)}")
     loaded = await anyio.to_thread.run_sync(load_tasks, benchmarks)
     if is_local(run.models.model):
-        await play_suites(run, benchmarks, loaded.tasks, lambda: weights_lm(weights.get(), batch))
+        await play_suites(run, benchmarks, loaded.tasks, lambda: weights_lm(weights.get(), batch, tell))
     else:
         check_answerable(loaded.tasks)
         model = run.chat_model(run.models.model or "")

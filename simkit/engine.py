@@ -62,7 +62,8 @@ class Tally:
 
     It is the `Watch` of every supervisor of the run. Single-threaded by construction: one event loop writes it.
 
-    `kept` are episodes that an earlier part of the run had finished; `meter` counts model calls once there are models.
+    `kept` are episodes that an earlier part of the run had finished; `meter` counts model calls once there are models;
+    `note` says in words what a stage without episodes is at, for the progress display.
     """
 
     planned: int = 0
@@ -75,6 +76,7 @@ class Tally:
     reward_total: float = 0.0
     scored: int = 0
     stopping: bool = False
+    note: str = ""
     started_at: float = field(default_factory=monotonic)
     episodes: list[Episode] = field(default_factory=list[Episode])
     meter: Meter | None = None

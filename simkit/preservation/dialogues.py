@@ -7,19 +7,19 @@ question, a trial one sample of its answers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from simkit.errors import ModelFault
 from simkit.models.base import ChatModel
-from simkit.preservation.agreement import Agreement, Pair, agreement
+from simkit.preservation.agreement import Pair
 from simkit.preservation.answers import Answers, ask
+from simkit.preservation.findings import Findings
 from simkit.preservation.judging import Judge
 from simkit.preservation.questions import Question
 from simkit.preservation.verdicts import Grade
-from simkit.statistics import Estimate, cluster_bootstrap, mean
+from simkit.statistics import mean
 
 if TYPE_CHECKING:
     from simkit.run import Run
@@ -65,79 +65,6 @@ class Evaluation:
     judge: Judge | None = None
 
 
-@dataclass(slots=True)
-class Findings:
-    """What came of an evaluation so far.
-
-    Attributes:
-        answered: samples of answers that are whole; `unanswered` are not, and nobody judges them.
-        unopposed: whole samples that could not be compared, because the other side's are not whole.
-        problem: why the first answer or verdict that is missing is missing.
-        grades: by question, a list of grades for each sample: one grade a turn.
-        pairs: by question, a list of pairs for each sample: one pair a turn.
-    """
-
-    answered: int = 0
-    problem: str = ""
-    unanswered: int = 0
-    unopposed: int = 0
-    grades: dict[str, list[Sequence[Grade]]] = field(default_factory=dict[str, list[Sequence[Grade]]])
-    pairs: dict[str, list[Sequence[Pair]]] = field(default_factory=dict[str, list[Sequence[Pair]]])
-
-    def note(self, *problems: str) -> None:
-        """Remember the first problem."""
-        self.problem = self.problem or next((problem for problem in problems if problem), "")
-
-    @property
-    def agreement(self) -> Agreement | None:
-        """How the judge agrees with itself when answers change places; None when nothing was compared."""
-        pairs = [pair for samples in self.pairs.values() for sample in samples for pair in sample]
-        return agreement(pairs) if pairs else None
-
-    @property
-    def win_rate(self) -> Estimate | None:
-        """The share of wins, a tie counting half, with an interval over questions."""
-        values = {name: [[each.value for each in sample] for sample in samples] for name, samples in self.pairs.items()}
-        return _over_questions(values)
-
-    @property
-    def score(self) -> Estimate | None:
-        """The mean grade from 1 to 10, with an interval over questions."""
-        return _over_questions(self._scores(None))
-
-    def score_of_turn(self, turn: int) -> Estimate | None:
-        """The mean grade of one turn, counted from 0."""
-        return _over_questions(self._scores(turn))
-
-    @property
-    def ungraded(self) -> int:
-        """Answers whose judge gave no grade."""
-        return sum(each.score is None for samples in self.grades.values() for sample in samples for each in sample)
-
-    @property
-    def verdicts(self) -> int:
-        """Verdicts that were given, grades and preferences alike."""
-        graded = sum(len(sample) for samples in self.grades.values() for sample in samples) - self.ungraded
-        return graded + (self.agreement.pairs if self.agreement else 0)
-
-    def check(self) -> None:
-        """Make sure that something came of it.
-
-        Raises:
-            ModelFault: no question was answered, or no judge gave a verdict on any answer.
-        """
-        if not self.answered:
-            raise ModelFault(f"none of the questions was answered; the first failure: {self.problem}")
-        if self.grades and not self.verdicts:
-            raise ModelFault(f"the judge gave no verdict on any of {self.ungraded} answers; the first: {self.problem}")
-
-    def _scores(self, turn: int | None) -> dict[str, list[list[float | None]]]:
-        return {
-            name: [[each.score for each in (sample if turn is None else sample[turn : turn + 1])] for sample in samples]
-            for name, samples in self.grades.items()
-        }
-
-
 async def evaluate(run: Run, evaluation: Evaluation) -> Findings:
     """Answer, grade and compare everything, as many questions at once as the run allows.
 
@@ -146,41 +73,69 @@ async def evaluate(run: Run, evaluation: Evaluation) -> Findings:
     Raises:
         RunStopped: a budget is used up, or an endpoint is down.
     """
-    findings, limiter = Findings(), anyio.CapacityLimiter(run.concurrency)
+    session = _Session(run, evaluation, anyio.CapacityLimiter(run.concurrency))
     async with anyio.create_task_group() as group:
         for question in evaluation.questions:
             for trial in range(evaluation.ours.count(question)):
-                group.start_soon(_one, run, evaluation, question, trial, findings, limiter)
-    return findings
+                group.start_soon(session.play, question, trial)
+    return session.findings
 
 
-async def _one(
-    run: Run, evaluation: Evaluation, question: Question, trial: int, findings: Findings, limiter: anyio.CapacityLimiter
-) -> None:
-    async with limiter:
-        ours = await evaluation.ours.answers(question, trial, run.seed)
-        _keep_answers(run, evaluation.name, question, trial, ours)
-        findings.answered += not ours.problem
-        findings.unanswered += bool(ours.problem)
-        findings.note(ours.problem)
-        if evaluation.judge is None or ours.problem:
-            return
-        turns = range(len(question.turns))
-        grades = [await evaluation.judge.grade(question, ours, turn) for turn in turns]
-        findings.grades.setdefault(question.id, []).append(grades)
-        findings.note(*(grade.problem for grade in grades))
-        _keep_grades(run, evaluation, question, trial, grades)
-        if evaluation.theirs is None:
-            return
-        theirs = await evaluation.theirs.answers(question, trial, run.seed)
+@dataclass(frozen=True, slots=True)
+class _Session:
+    run: Run
+    evaluation: Evaluation
+    limiter: anyio.CapacityLimiter
+    findings: Findings = field(default_factory=Findings)
+
+    async def play(self, question: Question, trial: int) -> None:
+        """One sample of answers to one question, with everything that is judged of it."""
+        async with self.limiter:
+            ours = await self._answer(question, trial)
+            if self.evaluation.judge is None or ours.problem:
+                return
+            await self._grade(self.evaluation.judge, question, ours)
+            if self.evaluation.theirs is not None:
+                theirs = await self.evaluation.theirs.answers(question, trial, self.run.seed)
+                await self._compare(self.evaluation.judge, question, ours, theirs)
+
+    async def _answer(self, question: Question, trial: int) -> Answers:
+        ours = replace(await self.evaluation.ours.answers(question, trial, self.run.seed), trial=trial)
+        _keep_answers(self.run, self.evaluation.name, question, trial, ours)
+        self.findings.answered += not ours.problem
+        self.findings.unanswered += bool(ours.problem)
+        self.findings.note(ours.problem)
+        self._tell()
+        return ours
+
+    async def _grade(self, judge: Judge, question: Question, ours: Answers) -> None:
+        grades = [await judge.grade(question, ours, turn) for turn in range(len(question.turns))]
+        self.findings.grades.setdefault(question.id, []).append(grades)
+        self.findings.note(*(grade.problem for grade in grades))
+        _keep_grades(self.run, self.evaluation, question, ours.trial, grades)
+        self._tell()
+
+    async def _compare(self, judge: Judge, question: Question, ours: Answers, theirs: Answers) -> None:
         if theirs.problem:
-            detail = _by(evaluation, question) | {"problem": f"the other side: {theirs.problem}"}
-            run.score_item(f"{evaluation.name}/pairs", question.id, trial=trial, detail=detail, judged=0.0)
-            findings.unopposed += 1
+            detail = _by(self.evaluation, question) | {"problem": f"the other side: {theirs.problem}"}
+            suite = f"{self.evaluation.name}/pairs"
+            self.run.score_item(suite, question.id, trial=ours.trial, detail=detail, judged=0.0)
+            self.findings.unopposed += 1
             return
-        pairs = [await evaluation.judge.pair(question, ours, theirs, turn) for turn in turns]
-        findings.pairs.setdefault(question.id, []).append(pairs)
-        _keep_pairs(run, evaluation, question, trial, pairs)
+        pairs = [await judge.pair(question, ours, theirs, turn) for turn in range(len(question.turns))]
+        self.findings.pairs.setdefault(question.id, []).append(pairs)
+        _keep_pairs(self.run, self.evaluation, question, ours.trial, pairs)
+        self._tell()
+
+    def _tell(self) -> None:
+        found = self.findings
+        samples = sum(map(len, found.grades.values()))
+        answered = found.answered + found.unanswered
+        self.run.tally.note = f"{self.evaluation.name}: {answered} of {self._planned} answered, {samples} graded"
+
+    @property
+    def _planned(self) -> int:
+        return sum(map(self.evaluation.ours.count, self.evaluation.questions))
 
 
 def _keep_answers(run: Run, name: str, question: Question, trial: int, answers: Answers) -> None:
@@ -234,9 +189,3 @@ def _pair_json(pair: Pair) -> dict[str, Any]:
     orders = {"ours_first": pair.ours_first, "theirs_first": pair.theirs_first}
     told = {name: {"choice": each.choice, "problem": each.problem, "text": each.text} for name, each in orders.items()}
     return {"winner": pair.winner, **told}
-
-
-def _over_questions(values: Mapping[str, Sequence[Sequence[float | None]]]) -> Estimate | None:
-    groups = [[each for sample in values[name] for each in sample if each is not None] for name in sorted(values)]
-    known = [group for group in groups if group]
-    return cluster_bootstrap(known) if known else None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import anyio
@@ -27,8 +28,8 @@ MOST_STOPS = 4
 """Texts that may end a reply: OpenAI takes no more; others are cut off here."""
 
 
-def weights_lm(weights: Weights, batch: int) -> Any:
-    """The weights as lm-eval's own Hugging Face model; `batch` sequences are computed at once."""
+def weights_lm(weights: Weights, batch: int, tell: Callable[[str], None] = lambda words: None) -> Any:
+    """The weights as lm-eval's own Hugging Face model; `batch` sequences are computed at once, `tell` hears how far."""
     hugging: Any = require("lm_eval.models.huggingface", "preserve")
 
     class LocalLM(hugging.HFLM):
@@ -37,13 +38,13 @@ def weights_lm(weights: Weights, batch: int) -> Any:
         faults: ClassVar[list[ModelFault]] = []
 
         def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
-            return _in_pieces(hugging.HFLM.loglikelihood, self, requests)
+            return _in_pieces(partial(hugging.HFLM.loglikelihood, self), requests, tell)
 
         def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
-            return _in_pieces(hugging.HFLM.loglikelihood_rolling, self, requests)
+            return _in_pieces(partial(hugging.HFLM.loglikelihood_rolling, self), requests, tell)
 
         def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
-            return _in_pieces(hugging.HFLM.generate_until, self, requests)
+            return _in_pieces(partial(hugging.HFLM.generate_until, self), requests, tell)
 
     return LocalLM(pretrained=weights.model, tokenizer=weights.tokenizer, batch_size=batch, max_length=weights.context)
 
@@ -100,11 +101,12 @@ def check_answerable(tasks: Mapping[str, Any]) -> None:
             )
 
 
-def _in_pieces(work: Any, lm: Any, requests: Sequence[Any]) -> list[Any]:
+def _in_pieces(work: Callable[..., list[Any]], requests: Sequence[Any], tell: Callable[[str], None]) -> list[Any]:
     found: list[Any] = []
     for start in range(0, len(requests), AT_ONCE):
         anyio.from_thread.check_cancelled()
-        found += work(lm, requests[start : start + AT_ONCE], disable_tqdm=True)
+        anyio.from_thread.run_sync(tell, f"{requests[start].task_name}: {start} of {len(requests)} requests")
+        found += work(requests[start : start + AT_ONCE], disable_tqdm=True)
     return found
 
 

@@ -27,7 +27,7 @@ class Question:
         id: its name, the same in every run.
         turns: the user's words; turn 2 is said after turn 1 was answered.
         category: a label for the reader.
-        reference: an answer known to be right for each turn, for the judge; empty when there is none.
+        reference: an answer known to be right for each turn ("" where there is none), for the judge; may be empty.
     """
 
     id: str
@@ -76,9 +76,10 @@ def _question(line: str, where: str) -> Question:
     if not turns:
         raise UsageError(f"{where} has no turns; give what the user says as a list of texts: two for two turns")
     reference = _texts(fields, "reference", where)
-    if reference and len(reference) != len(turns):
-        raise UsageError(f"{where} has {len(reference)} references for {len(turns)} turns; give one a turn, or none")
-    return Question(str(name).strip(), turns, str(fields.get("category") or ""), reference)
+    if len(reference) > len(turns):
+        raise UsageError(f"{where} has {len(reference)} references for {len(turns)} turns; give one a turn at most")
+    given = reference and reference + ("",) * (len(turns) - len(reference))
+    return Question(str(name).strip(), turns, str(fields.get("category") or ""), given)
 
 
 def _texts(fields: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:

@@ -155,7 +155,8 @@ async def play_suites(run: Run, benchmarks: Benchmarks, tasks: Mapping[str, Any]
     if not left:
         return
     lm: Any = await anyio.to_thread.run_sync(_opened, open_lm)
-    for name, task in left.items():
+    for number, (name, task) in enumerate(left.items(), 1):
+        run.tally.note = f"{name}, task {number} of {len(left)}"
         score = await anyio.to_thread.run_sync(partial(play_task, lm, name, task, benchmarks))
         _check_answered(name, score, tuple(lm.faults))
         _keep(run, score, len(lm.faults))

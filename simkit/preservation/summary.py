@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from simkit.preservation.dialogues import Findings
+from simkit.preservation.findings import Findings
 from simkit.preservation.perplexity import CorpusScore
 from simkit.preservation.suites import SuiteScore
 from simkit.statistics import Estimate

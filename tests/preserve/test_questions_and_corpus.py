@@ -12,7 +12,7 @@ from simkit.errors import UsageError
 from simkit.preservation.corpus import Document, read_corpus
 from simkit.preservation.questions import read_questions
 
-GOOD = {"question_id": 1, "category": "writing", "turns": ["Write.", "Shorter."], "reference": ["a", ""]}
+GOOD = {"question_id": 1, "category": "writing", "turns": ["Write.", "Shorter."], "reference": ["a"]}
 
 
 def written(folder: Path, *lines: Any) -> Path:
