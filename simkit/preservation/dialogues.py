@@ -121,9 +121,11 @@ class _Session:
             suite = f"{self.evaluation.name}/pairs"
             self.run.score_item(suite, question.id, trial=ours.trial, detail=detail, judged=0.0)
             self.findings.unopposed += 1
+            self.findings.note(f"the other side: {theirs.problem}")
             return
         pairs = [await judge.pair(question, ours, theirs, turn) for turn in range(len(question.turns))]
         self.findings.pairs.setdefault(question.id, []).append(pairs)
+        self.findings.note(*(each.problem for pair in pairs for each in (pair.ours_first, pair.theirs_first)))
         _keep_pairs(self.run, self.evaluation, question, ours.trial, pairs)
         self._tell()
 

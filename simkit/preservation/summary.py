@@ -35,7 +35,8 @@ def of_dialogues(name: str, findings: Findings, turns: int) -> dict[str, Any]:
         found |= {f"{name} grade turn {n}": interval(each) for n, each in enumerate(by_turn, 1) if each is not None}
     if findings.ungraded:
         found[f"{name} answers without a grade"] = findings.ungraded
-    return found | _comparison(name, findings)
+    found |= _comparison(name, findings)
+    return found | ({f"{name} first problem": findings.problem} if findings.problem else {})
 
 
 def of_corpus(name: str, score: CorpusScore) -> dict[str, Any]:

@@ -16,8 +16,11 @@ from simkit.messages import text_of
 from simkit.models.base import CallKey, ChatRequest
 from simkit.models.choices import ModelChoices
 from simkit.models.scripted import Answer, ScriptedModel
-from simkit.preservation.harness import chat_lm
+from simkit.preservation.corpus import Document
+from simkit.preservation.harness import chat_lm, weights_lm
+from simkit.preservation.perplexity import Reading, score_documents
 from simkit.preservation.suites import Benchmarks, load_tasks, play_suites, suite_scores
+from simkit.preservation.weights import load_weights
 from simkit.recipes.preserve import preserve
 from simkit.run import Run
 from simkit.store import Store
@@ -56,6 +59,7 @@ doc_to_text: ""
 doc_to_target: "{{text}}"
 metric_list: [{metric: word_perplexity}]
 """
+TEXTS = ("the cat sat on a mat", "a dog ran")
 BOTH = """
 group: both
 task: [one, two]
@@ -74,7 +78,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "both.yaml").write_text(BOTH)
     rows(folder / "colours.jsonl", [{"choices": ["red", "green"], "answer": n % 2} for n in range(8)])
     rows(folder / "sums.jsonl", [{"question": f"{n}+1?", "answer": str(n + 1)} for n in range(6)])
-    rows(folder / "text.jsonl", [{"text": "the cat sat on a mat"}, {"text": "a dog ran"}])
+    rows(folder / "text.jsonl", [{"text": text} for text in TEXTS])
     return folder
 
 
@@ -98,16 +102,15 @@ async def test_weights_are_scored_question_by_question(tmp_path: Path, files: Pa
     assert summary.extra["both acc"]["value"] == 0.5
     assert summary.extra["both questions"] == 16
     nats = kept(run.store, run, "held", "nll_per_word")
-    assert len(nats) == 2
+    weights = load_weights(str(choices.model))
+    ours = score_documents(weights, [Document.of(text) for text in TEXTS], Reading(CONTEXT, 1))
+    assert sorted(nats.values()) == pytest.approx(sorted(each.nll_per_token for each in ours), rel=1e-4)
     assert summary.extra["held word_perplexity"] > 1
     lower = run.store.query("select distinct detail -> 'better' ->> metric from item_scores where suite = 'held'").rows
     assert lower == [("lower",)]
 
 
 async def test_a_task_that_is_done_is_not_played_again(tmp_path: Path, files: Path, weights_folder: Path) -> None:
-    from simkit.preservation.harness import weights_lm
-    from simkit.preservation.weights import load_weights
-
     benchmarks = Benchmarks(names=("both",), files=files, limit=3)
     loaded = load_tasks(benchmarks)
     weights = load_weights(f"local/{weights_folder},device=cpu")
