@@ -80,6 +80,8 @@ def _demonstration(example: Demonstration, form: ChatFormat) -> Row:
     whole = form.conversation(example.messages, example.tools)
     shown = len(form.prompt(example.messages[: example.context], example.tools)) if example.context else 0
     end = _last_trained(whole.trained)
+    if end <= shown:
+        raise UsageError("a conversation holds nothing to learn: the assistant says nothing in it; leave it out")
     labels = [IGNORED if place < shown else label for place, label in enumerate(whole.labels()[:end])]
     return {"input_ids": whole.ids[:end], "labels": labels}
 

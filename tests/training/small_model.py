@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from simkit.extras import require
+from simkit.local.chat import ChatFormat
 from simkit.training.examples import ExampleSet
 
 UNKNOWN, PADDING, BEGIN, END = "[UNK]", "[PAD]", "<|im_start|>", "<|im_end|>"
 TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
+    "{% for message in messages if message.role != 'system' %}<|im_start|>{{ message.role }}\n{{ message.content }}"
     "{% for call in message.tool_calls or [] %}<tool_call>"
     '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}'
     "</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
@@ -44,13 +45,32 @@ def write_small_model(folder: Path, examples: ExampleSet, *, width: int = 16, se
     return folder
 
 
+def learn_by_heart(folder: Path, examples: ExampleSet, *, steps: int = 140) -> float:
+    """Train the model in a folder on a few demonstrations until it can repeat them; returns the last loss."""
+    torch, transformers = require("torch", "train"), require("transformers", "train")
+    form = ChatFormat.of(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, betas=(0.9, 0.98), weight_decay=0.0)
+    rows = [form.conversation(example.messages, example.tools) for example in examples.demonstrations]
+    loss = 0.0
+    for _ in range(steps):
+        for row in rows:
+            out = model(input_ids=torch.tensor([row.ids]), labels=torch.tensor([row.labels()]))
+            out.loss.backward()
+            optimiser.step()
+            optimiser.zero_grad()
+            loss = float(out.loss.detach())
+    model.save_pretrained(folder)
+    return loss
+
+
 def _words(examples: ExampleSet) -> Iterable[str]:
     for example in examples.examples:
         for part in example.parts():
             for message in part:
                 yield from WORDS.findall(message.to_json().decode())
     yield from (" ", "\n", "\t", '"', "{", "}", ":", ",", "system", "user", "assistant", "tool", "name", "arguments")
-    yield from ("<", ">", "/", "tool_call")
+    yield from ("<", ">", "/", "tool_call", "hotel")
 
 
 def _tokenizer(words: list[str]) -> Any:
