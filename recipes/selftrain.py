@@ -24,6 +24,8 @@ from simkit.training.selftraining import Plan
 
 TOWN = "builtin,most_goals=2,restaurants=24,hotels=24,attractions=24,departures=4"
 DEMONSTRATOR = "scripted,error_rate=0.1,habits=drop:people:0.6"
+REPLY_TOKENS = 160
+"""Of one reply at most, without --max-tokens."""
 
 
 async def selftrain(
@@ -49,7 +51,6 @@ async def selftrain(
     lessons: Annotated[int, "Without --model: how many of its dialogues."] = 1500,
     lesson_steps: Annotated[int, "Without --model: optimiser steps of the first model."] = 800,
     max_turns: flags.MaxTurns = 15,
-    max_tokens: training.MaxTokens = 160,
 ) -> Summary:
     """Let a model train itself, and show what that is worth: before, after and a control on held-out goals.
 
@@ -82,7 +83,7 @@ async def selftrain(
         held_out=heldout,
         dev=dev,
         max_turns=max_turns,
-        max_tokens=max_tokens,
+        max_tokens=run.models.max_tokens or REPLY_TOKENS,
     )
     await play_seeds(run, plan, seeds, workers)
     run.tally.note = "comparing"
