@@ -24,8 +24,6 @@ from simkit.training.selftraining import Plan
 
 TOWN = "builtin,most_goals=2,restaurants=24,hotels=24,attractions=24,departures=4"
 DEMONSTRATOR = "scripted,error_rate=0.1,habits=drop:people:0.6"
-REPLY_TOKENS = 160
-"""Of one reply at most, without --max-tokens."""
 
 
 async def selftrain(
@@ -51,6 +49,7 @@ async def selftrain(
     lessons: Annotated[int, "Without --model: how many of its dialogues."] = 1500,
     lesson_steps: Annotated[int, "Without --model: optimiser steps of the first model."] = 800,
     max_turns: flags.MaxTurns = 15,
+    reply_tokens: training.MaxTokens = 160,
 ) -> Summary:
     """Let a model train itself, and show what that is worth: before, after and a control on held-out goals.
 
@@ -83,7 +82,7 @@ async def selftrain(
         held_out=heldout,
         dev=dev,
         max_turns=max_turns,
-        max_tokens=run.models.max_tokens or REPLY_TOKENS,
+        max_tokens=reply_tokens,
     )
     await play_seeds(run, plan, seeds, workers)
     run.tally.note = "comparing"
