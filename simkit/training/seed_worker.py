@@ -95,7 +95,8 @@ async def play_seed(work: SeedWork, telling: Telling) -> None:
 
 def _end_with_input() -> None:
     """The input ends when whoever started this process is done with it, or is no more."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not through sys.stdin, whose lock a dying interpreter could not get
+        pass
     os._exit(1)
 
 
