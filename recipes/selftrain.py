@@ -36,7 +36,7 @@ async def selftrain(
     rounds: Annotated[int, "How often it harvests and learns."] = 1,
     seeds: Annotated[int, "Independent repetitions of everything, pooled at the end."] = 3,
     workers: Annotated[int, "Seeds at a time, a process with one thread each."] = 3,
-    tasks: Annotated[int, "Train goals of a round."] = 150,
+    tasks: Annotated[int, "Train goals of a round."] = 240,
     beam: Annotated[int, "Live leaves of a tree at most."] = 8,
     heldout: Annotated[int, "Test goals that every model is measured on."] = 300,
     dev: Annotated[int, "Dev goals (split val) that the guard looks at while a model learns."] = 60,

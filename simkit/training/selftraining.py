@@ -82,7 +82,7 @@ class Plan:
     learning_rate: float | None = None
     epochs: float | None = None
     rounds: int = 1
-    tasks: int = 150
+    tasks: int = 240
     beam: int = 8
     temperature: float = 1.0
     held_out: int = 300
