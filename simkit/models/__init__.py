@@ -13,6 +13,7 @@ from simkit.models.base import (
     ChatResponse,
     FinishReason,
     Sampling,
+    Tokens,
     Usage,
     request_hash,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "RecordedModel",
     "Sampling",
     "ScriptedModel",
+    "Tokens",
     "Usage",
     "request_hash",
 ]

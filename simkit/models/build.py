@@ -19,9 +19,11 @@ from pydantic import SecretStr
 
 from simkit.errors import UsageError
 from simkit.events import Recorder
-from simkit.loading import Kind, load
+from simkit.loading import Kind, load, parse_reference
+from simkit.local.model import LocalModel
+from simkit.local.worker import Workers
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling
-from simkit.models.budget import Budget, BudgetedModel, reply_bound
+from simkit.models.budget import Budget, BudgetedModel
 from simkit.models.clock import Clock
 from simkit.models.connections import HttpLimits
 from simkit.models.gate import Adaptive, Gate, LimitedModel
@@ -37,6 +39,8 @@ from simkit.models.transports import HttpTransport, TransportChoice
 
 KEPT_FILES = 128
 """Open files left for everything but connections to models."""
+
+_EVERYBODY = Adaptive(start=65536, most=65536)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +63,7 @@ class ModelOptions:
         record_requests: whether the store keeps whole requests, or digests that still allow replay.
     """
 
-    base_url: str | None = None
+    base_url: str | None = field(default=None, repr=False)
     api_key: SecretStr | None = None
     organization: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
@@ -125,6 +129,7 @@ class Endpoints:
         self.meter = Meter()
         self.clock = clock or Clock()
         self._shared: dict[tuple[str, str], Shared] = {}
+        self.workers = Workers()
 
     async def __aenter__(self) -> Endpoints:
         return self
@@ -134,6 +139,7 @@ class Endpoints:
             for shared in self._shared.values():
                 if shared.transport is not None:
                     await shared.transport.aclose()
+            await self.workers.aclose()
         self._shared.clear()
 
     def at(self, place: str, options: ModelOptions, endpoint: Endpoint | None = None) -> Shared:
@@ -166,8 +172,9 @@ async def open_model(
     """The model that `spec` names, with all that a run needs around it; it lives as long as the block.
 
     Args:
-        spec: `openai/NAME` (any OpenAI-compatible endpoint), `scripted/TEXT|TEXT` or `scripted/FILE.json` (an answer
-            for each turn), or `path/to/file.py:Class` (your own `ChatModel`, options after commas).
+        spec: `openai/NAME` (any OpenAI-compatible endpoint), `local/PATH` (in this process, options after commas),
+            `scripted/TEXT|TEXT` or `scripted/FILE.json` (an answer for each turn), or `path/to/file.py:Class` (your
+            own `ChatModel`, options after commas).
         options: how to reach and treat it.
         recorder, run_id: where its calls are recorded, and under which run.
         budget: the run's, shared by its models.
@@ -212,16 +219,12 @@ def build_model(
     model: ChatModel = _record(base.model, recorder, run_id, options, endpoints.clock)
     if strict:
         replayed = ReplayedModel(recording or Recording(run_id), name=base.name, meter=endpoints.meter)
-        model = _record(replayed, recorder, run_id, options, endpoints.clock)
+        model = _record(replayed, recorder, run_id, options, endpoints.clock, free=True)
     else:
         model = _around(model, base, options, endpoints)
-        model = model if budget is None else BudgetedModel(model, budget, base.price)
+        model = model if budget is None else BudgetedModel(model, budget, base.price, options.extra_body)
         model = model if recording is None else ReplayedModel(recording, model, meter=endpoints.meter)
-    bounded = budget is not None and budget.allowances.bounded
-    defaults = options.sampling
-    if bounded and defaults.max_tokens is None:
-        defaults = replace(defaults, max_tokens=reply_bound(base.price))
-    return model if defaults == Sampling() else PreparedModel(model, defaults)
+    return model if options.sampling == Sampling() else PreparedModel(model, options.sampling)
 
 
 class PreparedModel:
@@ -259,6 +262,8 @@ class _Base:
         match provider:
             case "openai" if slash and name:
                 return cls._openai(name, options, endpoints)
+            case "local" if slash and name:
+                return cls._local(name, options, endpoints)
             case "scripted" if slash and name:
                 return cls(_scripted(name), f"scripted/{name}", Price(input=0, output=0))
             case _ if ".py" in spec or ":" in spec:
@@ -266,7 +271,7 @@ class _Base:
             case _:
                 raise UsageError(
                     f"`{spec}` names no model; write openai/NAME for any OpenAI-compatible endpoint (openai/gpt-4o), "
-                    "scripted/TEXT, or path/to/file.py:Class for your own"
+                    "local/PATH for a model in this process, scripted/TEXT, or path/to/file.py:Class for your own"
                 )
 
     @classmethod
@@ -279,6 +284,17 @@ class _Base:
         assert shared.transport is not None
         model = OpenAIModel(name, endpoint, shared.transport, prices=prices, extra_body=options.extra_body)
         return cls(model, name, prices.find(name), shared)
+
+    @classmethod
+    def _local(cls, name: str, options: ModelOptions, endpoints: Endpoints | None) -> _Base:
+        free = Price(input=0, output=0)
+        known = f"local/{parse_reference(name).target}"
+        if endpoints is None:
+            return cls(ScriptedModel.in_order((), name=known), known, free)
+        if options.api_concurrency == "adaptive":  # the engine takes what fits; there is nobody to be gentle with
+            options = replace(options, api_concurrency=_EVERYBODY)
+        model = LocalModel(endpoints.workers.of(name), known)
+        return cls(model, known, free, endpoints.at(known, options))
 
     @classmethod
     def _own(cls, spec: str, options: ModelOptions, endpoints: Endpoints | None) -> _Base:
@@ -302,10 +318,18 @@ def _scripted(name: str) -> ChatModel:
     return ScriptedModel.by_turn(cast("list[str]", answers), name=f"scripted/{name}")
 
 
-def _record(model: ChatModel, recorder: Recorder | None, run_id: str, options: ModelOptions, clock: Clock) -> ChatModel:
+def _record(
+    model: ChatModel,
+    recorder: Recorder | None,
+    run_id: str,
+    options: ModelOptions,
+    clock: Clock,
+    *,
+    free: bool = False,
+) -> ChatModel:
     if recorder is None:
         return model
-    return RecordedModel(model, recorder, run_id, bodies=options.record_requests, clock=clock)
+    return RecordedModel(model, recorder, run_id, bodies=options.record_requests, free=free, clock=clock)
 
 
 def _around(model: ChatModel, base: _Base, options: ModelOptions, endpoints: Endpoints) -> ChatModel:

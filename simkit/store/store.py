@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,6 +72,15 @@ class Store:
             if not name or name in (".", "..") or any(sign in name for sign in "/\\\0"):
                 raise UsageError(f"{name!r} cannot name a run or a worker: it must be usable as a file name")
         return Journal(self.path / "journals" / run_id / f"{worker}.jsonl", opener=opener)
+
+    def forget(self, run_id: str) -> None:
+        """Remove the journals of a run of which nothing was recorded; others are left alone."""
+        folder = self.path / "journals" / run_id
+        for journal in folder.glob("*.jsonl"):
+            if journal.stat().st_size == 0:
+                journal.unlink()
+        with suppress(OSError):  # somebody else's file is in it
+            folder.rmdir()
 
     def load(self, *, wait: float | None = None) -> LoadReport:
         """Load everything the journals hold, waiting so many seconds (the store's patience) for a held database.
@@ -167,7 +177,9 @@ class Store:
         found = self.query(_TRANSCRIPT, [branch_id])
         if not found.rows:
             raise UsageError(f"there is no branch {branch_id!r} in {self.path}; `FROM branches` lists them")
-        rows = [{**row, "message": orjson.loads(row["message"])} for row in found.dicts()]
+        rows = found.dicts()
+        for row in rows:
+            row["message"], row["flags"] = orjson.loads(row["message"]), tuple(row["flags"] or ())
         return Transcript(branch_id, tuple(Line(**row) for row in rows))
 
     def _refresh(self) -> tuple[str, ...]:
@@ -272,7 +284,7 @@ LEFT JOIN (
 WHERE b.episode_id = ?
 """
 
-_TRANSCRIPT = "SELECT branch_id, seq, turn, step, author, heard, message FROM conversation(?)"
+_TRANSCRIPT = "SELECT branch_id, seq, turn, step, author, heard, message, flags FROM conversation(?)"
 
 
 def _newest(runs: Sequence[RunRow]) -> RunRow:

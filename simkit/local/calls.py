@@ -1,0 +1,133 @@
+"""Tool calls in what a model wrote: the notations of Hermes and Qwen, Mistral and Llama 3.
+
+A call that cannot be read is not lost: when its tool can be told it becomes a call with the arguments as they were
+written, else it stays text. Whoever executes calls says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from simkit.messages import AssistantMessage, ToolCall
+
+HERMES, MISTRAL, LLAMA = "<tool_call>", "[TOOL_CALLS]", "<|python_tag|>"
+MARKS = (HERMES, MISTRAL, LLAMA)
+"""What calls begin with; Llama 3 also writes them bare, as a reply that is a JSON object."""
+
+_HERMES_END = "</tool_call>"
+_ARGS = "[ARGS]"
+_NAME = re.compile(r'"name"\s*:\s*"((?:[^"\\]|\\.)*)"')
+_ARGUMENTS = re.compile(r'"(?:arguments|parameters)"\s*:\s*')
+_DECODER = json.JSONDecoder(strict=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A call as it was written: the tool's name and the text of its arguments."""
+
+    name: str
+    arguments: str
+
+
+def read_message(text: str) -> AssistantMessage:
+    """The message in a reply's text: its words, and its calls with ids `call_0`, `call_1`, ..."""
+    words, calls = _split(text)
+    if not calls:
+        return AssistantMessage.of(text if text.strip() else None)
+    numbered = tuple(ToolCall.of(f"call_{index}", one.name, one.arguments) for index, one in enumerate(calls))
+    return AssistantMessage.of(words.strip() or None, numbered)
+
+
+def _split(text: str) -> tuple[str, list[Written]]:
+    """The words before the calls, and the calls; no calls when any part of them is beyond reading."""
+    if HERMES in text:
+        return _hermes(text)
+    if MISTRAL in text:
+        words, _, rest = text.partition(MISTRAL)
+        return words, _mistral(rest)
+    bare = text.replace(LLAMA, "").strip()
+    if not bare.startswith("{") or not _NAME.search(bare):
+        return text, []
+    return "", _all(_objects(bare))
+
+
+def _hermes(text: str) -> tuple[str, list[Written]]:
+    words, *blocks = text.split(HERMES)
+    parts = [block.partition(_HERMES_END) for block in blocks]
+    calls = _all(part[0] for part in parts)
+    said = " ".join(each.strip() for each in (words, *(part[2] for part in parts)) if each.strip())
+    return said, calls
+
+
+def _mistral(text: str) -> list[Written]:
+    """`[{"name": ..., "arguments": ...}]`, or since 2025 `name[ARGS]{...}`, each call behind a mark of its own."""
+    calls: list[Written] = []
+    for block in text.split(MISTRAL):
+        name, args, rest = block.partition(_ARGS)
+        if args and name.strip():
+            calls.append(Written(name.strip(), rest.strip()))
+            continue
+        found = _all(_objects(block.strip().removeprefix("[").removesuffix("]")))
+        if not found:
+            return []
+        calls += found
+    return calls
+
+
+def _objects(text: str) -> Iterator[str]:
+    """The JSON objects in a text, between commas, semicolons and blanks; what cannot be read comes as one piece."""
+    rest = text.strip(" \n\t,;")
+    while rest:
+        try:
+            _, end = _DECODER.raw_decode(rest)
+        except json.JSONDecodeError:
+            end = len(rest)
+        yield rest[:end]
+        rest = rest[end:].strip(" \n\t,;")
+
+
+def _all(texts: Iterator[str]) -> list[Written]:
+    calls = [read_call(text) for text in texts]
+    return [call for call in calls if call is not None] if None not in calls else []
+
+
+def read_call(text: str) -> Written | None:
+    """The call in `{"name": ..., "arguments": ...}`, with its arguments as they were written; None without a name."""
+    value = _value(text)
+    arguments = _ARGUMENTS.search(text)
+    if value is None:  # broken: tell at least which tool was meant
+        name = _NAME.search(text)
+        if name is None:
+            return None
+        rest = text[arguments.end() :].strip() if arguments else text.strip()
+        return Written(name[1], rest)
+    name = value.get("name")
+    if not isinstance(name, str):
+        return None
+    wanted = value.get("arguments", value.get("parameters", {}))
+    return Written(name, _as_written(text, arguments, wanted))
+
+
+def _as_written(text: str, place: re.Match[str] | None, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if place is not None:
+        try:
+            found, end = _DECODER.raw_decode(text, place.end())
+        except json.JSONDecodeError:
+            found, end = None, 0
+        if found == value:
+            return text[place.end() : end]
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _value(text: str) -> dict[str, Any] | None:
+    try:
+        value: object = _DECODER.decode(text.strip())
+    except json.JSONDecodeError:
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None

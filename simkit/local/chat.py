@@ -1,0 +1,273 @@
+"""Conversations as a model reads and writes them: the one place that renders and parses its tokens.
+
+Generation, validation of training data and training all come through here, so a model is trained on exactly the
+tokens that it sees and writes when it plays.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from simkit.errors import InvalidArguments, UsageError
+from simkit.extras import require
+from simkit.local.calls import MARKS, read_message
+from simkit.local.segments import Segments
+from simkit.messages import AssistantMessage, JsonObject, Message, ToolCall, ToolMessage, ToolSpec, text_of
+
+_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A conversation as tokens.
+
+    Attributes:
+        ids: all tokens.
+        trained: for each, whether the assistant wrote it: its text, its calls and the token that ends them.
+    """
+
+    ids: list[int]
+    trained: list[bool]
+
+    def labels(self) -> list[int]:
+        """The ids where they are trained, and -100, which losses leave out, elsewhere."""
+        return [token if trained else -100 for token, trained in zip(self.ids, self.trained, strict=True)]
+
+
+class ChatFormat:
+    """How one tokenizer writes conversations.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers with a chat template.
+        ends: tokens that end a reply; the tokenizer's end of sequence when None.
+
+    Raises:
+        UsageError: it has no chat template, or is no fast tokenizer.
+    """
+
+    def __init__(self, tokenizer: Any, ends: Sequence[int] | None = None) -> None:
+        if not getattr(tokenizer, "chat_template", None):
+            raise UsageError(
+                f"the tokenizer {_name(tokenizer)} has no chat template, so it cannot hold a conversation; take a chat "
+                "model (often called `instruct`), or set `chat_template` in its folder"
+            )
+        if not getattr(tokenizer, "is_fast", False):
+            raise UsageError(
+                f"the tokenizer {_name(tokenizer)} cannot tell where its tokens are in a text; save it as a fast one "
+                "(it needs a tokenizer.json)"
+            )
+        self.tokenizer = tokenizer
+        own = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
+        self.ends: frozenset[int] = frozenset(own if ends is None else ends) | frozenset(own)
+        self._segments = Segments(tokenizer)
+        special = (each.content for each in tokenizer.added_tokens_decoder.values() if each.special)
+        self._marks = tuple(mark for mark in special if mark not in MARKS)
+
+    @classmethod
+    def of(cls, path: str | Path) -> ChatFormat:
+        """The format of a model's folder, or of a model of the Hugging Face hub.
+
+        Raises:
+            UsageError: there is no such model, or its tokenizer cannot be used.
+        """
+        transformers = require("transformers", "local")
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(str(path))
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"no tokenizer at `{path}`: {_first_line(error)}; give the folder of a model, or its name at Hugging "
+                "Face"
+            ) from error
+        return cls(tokenizer, end_tokens(path))
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> list[int]:
+        """The tokens of a conversation up to where the assistant's next reply begins.
+
+        Raises:
+            UsageError: the chat template refuses the conversation.
+        """
+        return self._segments.ids(self._text(template_messages(messages), template_tools(tools), True))
+
+    def conversation(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> Rendered:
+        """A whole conversation, with the tokens that the assistant wrote marked.
+
+        The marks come from rendering what was before each reply and comparing, so any template will do that does not
+        rewrite the past.
+
+        Raises:
+            UsageError: the template refuses the conversation or rewrites the past; the message shows where.
+        """
+        dicts, specs = template_messages(messages), template_tools(tools)
+        whole = self._text(dicts, specs, False)
+        spans = [
+            self._span(dicts, specs, index, whole) for index, one in enumerate(dicts) if one["role"] == "assistant"
+        ]
+        encoded = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+        ids: list[int] = list(encoded["input_ids"])
+        starts = [int(start) for start, _ in encoded["offset_mapping"]]
+        trained = [False] * len(ids)
+        for span in spans:
+            first, last = (self._token_at(place, starts, whole) for place in span)
+            for index in range(first, self._ended(ids, first, last)):
+                trained[index] = True
+        return Rendered(ids, trained)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of some tokens, with the special ones."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def said(self, ids: Sequence[int]) -> str:
+        """The text of a reply without the token that ends it; marks of calls stay."""
+        kept = list(ids)
+        while kept and kept[-1] in self.ends:
+            kept.pop()
+        return self.text(kept)
+
+    def plain(self, text: str) -> str:
+        """A text without special tokens."""
+        for mark in self._marks:
+            text = text.replace(mark, "") if mark in text else text
+        return text
+
+    def parse(self, ids: Sequence[int], *, calls: bool = True) -> AssistantMessage:
+        """The message that a reply's tokens make; `calls` is whether the model was offered tools.
+
+        With the tokenizer's own `response_template` where it has one, else as Hermes and Qwen, Mistral or Llama 3 write
+        calls. A call that cannot be read stays visible: with its arguments as written, or as text.
+        """
+        return self.read(self.said(ids), calls=calls)
+
+    def read(self, text: str, *, calls: bool = True) -> AssistantMessage:
+        """The same for a reply's text without its end."""
+        if not calls:
+            plain = self.plain(text)
+            return AssistantMessage.of(plain if plain.strip() else None)
+        message = self._by_template(text) or read_message(text)
+        if isinstance(message.content, str) and (plain := self.plain(message.content)) != message.content:
+            return AssistantMessage.of(plain if plain.strip() else None, message.tool_calls or ())
+        return message
+
+    def _by_template(self, text: str) -> AssistantMessage | None:
+        if getattr(self.tokenizer, "response_template", None) is None:
+            return None
+        try:
+            found: dict[str, Any] = self.tokenizer.parse_response(text, prefix="")
+            calls = tuple(
+                ToolCall.of(f"call_{index}", one["function"]["name"], one["function"].get("arguments") or {})
+                for index, one in enumerate(found.get("tool_calls") or ())
+            )
+        except (ValueError, KeyError, TypeError):  # broken JSON: our own reading keeps what was written
+            return None
+        content = found.get("content")
+        return AssistantMessage.of(content if isinstance(content, str) and content.strip() else None, calls)
+
+    def _span(self, dicts: list[dict[str, Any]], tools: Any, index: int, whole: str) -> tuple[int, int]:
+        """Where in the whole text reply number `index` begins and where the next message does."""
+        before = self._text(dicts[:index], tools, True)
+        until = whole if index + 1 == len(dicts) else self._text(dicts[: index + 1], tools, False)
+        for part, what in ((before, "what the assistant saw before its reply"), (until, "the conversation up to it")):
+            if not whole.startswith(part):
+                raise UsageError(_rewritten(part, whole, index, what))
+        return len(before), len(until)
+
+    def _token_at(self, place: int, starts: list[int], whole: str) -> int:
+        found = bisect_left(starts, place)
+        if place != len(whole) and (found == len(starts) or starts[found] != place):
+            around = whole[max(0, place - _SHOWN // 2) : place + _SHOWN // 2]
+            raise UsageError(
+                f"a token reaches over the place where a message begins or ends, in {around!r}; the model could not be "
+                "trained on what it sees when it plays. Let the chat template put special tokens around messages"
+            )
+        return found
+
+    def _ended(self, ids: list[int], first: int, last: int) -> int:
+        """Behind the token that ends the reply: what the template puts after it (a line break) nobody generates."""
+        for index in range(last - 1, first - 1, -1):
+            if ids[index] in self.ends:
+                return index + 1
+        return last
+
+    def _text(self, messages: list[dict[str, Any]], tools: Any, generation: bool) -> str:
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    messages, tools=tools, tokenize=False, add_generation_prompt=generation
+                )
+            )
+        except Exception as error:  # whatever a template raises; jinja2 need not be installed to be told of
+            raise UsageError(
+                f"the chat template of {_name(self.tokenizer)} refuses a conversation of {len(messages)} messages: "
+                f"{type(error).__name__}: {_first_line(error)}"
+            ) from error
+
+
+def end_tokens(path: str | Path) -> tuple[int, ...]:
+    """The tokens that a model's generation config says end a reply; none where it says nothing."""
+    transformers = require("transformers", "local")
+    try:
+        found = transformers.GenerationConfig.from_pretrained(str(path)).eos_token_id
+    except (OSError, ValueError):
+        return ()
+    return as_tokens(found)
+
+
+def as_tokens(value: Any) -> tuple[int, ...]:
+    """A number, a list of numbers or nothing, as a tuple."""
+    if value is None:
+        return ()
+    return (int(value),) if isinstance(value, int) else tuple(int(each) for each in value)
+
+
+def template_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]] | None:
+    """Tools as chat templates read them."""
+    return [tool.to_openai() for tool in tools] or None
+
+
+def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages as chat templates read them: texts, arguments as objects where they are some, tools with their names."""
+    names = {call.id: call.name for one in messages if isinstance(one, AssistantMessage) for call in _calls(one)}
+    return [_template_message(message, names) for message in messages]
+
+
+def _template_message(message: Message, names: Mapping[str, str]) -> dict[str, Any]:
+    role = "system" if message.role == "developer" else message.role
+    written: dict[str, Any] = {"role": role, "content": text_of(message)}
+    if isinstance(message, AssistantMessage) and message.tool_calls:
+        written["tool_calls"] = [_template_call(call) for call in message.tool_calls]
+    if isinstance(message, ToolMessage):
+        written |= {"tool_call_id": message.tool_call_id, "name": names.get(message.tool_call_id, "")}
+    return written
+
+
+def _template_call(call: ToolCall) -> JsonObject:
+    try:
+        arguments: object = call.parse_arguments()
+    except InvalidArguments:
+        arguments = call.arguments
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def _calls(message: AssistantMessage) -> tuple[ToolCall, ...]:
+    return message.tool_calls or ()
+
+
+def _rewritten(part: str, whole: str, index: int, what: str) -> str:
+    same = sum(accumulate((a == b for a, b in zip(part, whole, strict=False)), lambda x, y: x and y))
+    return (
+        f"the chat template rewrites the past, so a model cannot be trained on this conversation as it was played: for "
+        f"message {index} {what} differs from the whole at character {same}: {part[same : same + _SHOWN]!r} against "
+        f"{whole[same : same + _SHOWN]!r}. Train on one reply at a time, or mend the template"
+    )
+
+
+def _name(tokenizer: Any) -> str:
+    return f"`{getattr(tokenizer, 'name_or_path', '') or type(tokenizer).__name__}`"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,215 @@
+"""Batched generation: every conversation that waits for tokens gets its next one in the same forward pass.
+
+New conversations join between two passes and finished ones leave, so a batch never waits for its longest reply. Without
+threads of its own: whoever holds an engine calls it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from simkit.errors import ContextTooLong, UsageError
+from simkit.extras import require
+from simkit.local.batch import Batch, Job
+from simkit.local.chat import ChatFormat, as_tokens
+from simkit.local.forward import AnyForward, Forward, LlamaForward, probe
+from simkit.local.memory import Prefixes, Slots
+from simkit.local.sampling import check
+from simkit.local.weights import EngineOptions, best_device, context_of, load_model, memory_of
+from simkit.models.base import Sampling
+
+REPLY_TOKENS = 1024
+"""How long a reply may be when its request does not say."""
+
+Ending: TypeAlias = Literal["stop", "length"]
+"""A reply's end: the model ended it (or a stop text did), or there was no room for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a model wrote after one prompt.
+
+    Attributes:
+        ids: its tokens, with the one that ends the reply if it came to that.
+        logprobs: one number per token: the model's own, before temperature and top_p.
+        finish: how it ended.
+        text: the reply up to the stop text that ended it; None when none did.
+        cached: tokens of the prompt that were not computed again.
+    """
+
+    ids: list[int]
+    logprobs: list[float]
+    finish: Ending
+    text: str | None = None
+    cached: int = 0
+
+
+class LocalEngine:
+    """A model and tokenizer that generate for many conversations at once.
+
+    Safe to call from any thread: one works at a time. A model that is being trained may be given: its weights are read
+    where they are, and `weights_changed` says that they are others now.
+
+    Args:
+        model: a causal language model of transformers, on its device.
+        tokenizer: its tokenizer, with a chat template.
+        options: how it is run; `device`, `dtype`, `threads` and `revision` only count for `open`.
+
+    Raises:
+        UsageError: model or tokenizer cannot be used.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, options: EngineOptions | None = None) -> None:
+        self.model = model
+        self.options = options or EngineOptions()
+        ends = as_tokens(getattr(model.generation_config, "eos_token_id", None))
+        self.chat = ChatFormat(tokenizer, ends)
+        self.context = context_of(model.config, self.options.context)
+        self._lock = threading.Lock()
+        self._waiting: deque[Job] = deque()
+        self._batch: Batch = self._new_batch()
+
+    @classmethod
+    def open(cls, path: str | Path, options: EngineOptions | None = None) -> LocalEngine:
+        """The model of a folder, or of the Hugging Face hub.
+
+        Raises:
+            UsageError: there is none that can be used, or a package is missing.
+        """
+        torch = require("torch", "local")
+        options = options or EngineOptions()
+        device = options.device or best_device(torch)
+        if device == "cpu":
+            torch.set_num_threads(options.threads)
+        model, tokenizer = load_model(path, device, options)
+        return cls(model, tokenizer, options)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or is being generated."""
+        return bool(self._waiting or self._batch.rows)
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling | Sequence[Sampling] | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Generation]:
+        """A reply for each prompt, in their order.
+
+        Args:
+            prompts: token ids, as `ChatFormat.prompt` makes them.
+            sampling: one for all, or one for each.
+            seeds: one for each; 0, 1, 2, ... when None.
+
+        Raises:
+            ContextTooLong: a prompt leaves no room for a reply.
+            BadRequest: a sampling choice that local models do not have.
+        """
+        each = _each(sampling, len(prompts))
+        chances = range(len(prompts)) if seeds is None else seeds
+        jobs = [self.job(*parts) for parts in zip(prompts, each, chances, strict=True)]
+        with self._lock:
+            self._waiting.extend(jobs)
+            while not all(job.finish for job in jobs):
+                self._step()
+        return [result_of(job) for job in jobs]
+
+    def job(self, prompt: Sequence[int], sampling: Sampling, seed: int) -> Job:
+        """One reply to be generated; give it to `submit`.
+
+        Raises:
+            ContextTooLong: the prompt leaves no room for a reply.
+            BadRequest: a sampling choice that local models do not have.
+        """
+        check(sampling)
+        room = self.context - len(prompt)
+        if room < 1 or not prompt:
+            raise ContextTooLong(
+                f"the conversation is {len(prompt)} tokens long, and the model reads {self.context} with its reply; "
+                "use fewer turns, shorter instructions or a model with a longer context"
+            )
+        return Job(list(prompt), sampling, seed, min(room, sampling.max_tokens or REPLY_TOKENS))
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Let jobs join before the next step."""
+        with self._lock:
+            self._waiting.extend(jobs)
+
+    def step(self) -> list[Job]:
+        """One pass for everybody: each reply gets a token. Returns the jobs that ended with it."""
+        with self._lock:
+            return self._step()
+
+    def reset(self) -> None:
+        """Forget everything that waits, is generated or was read: a pass has failed."""
+        with self._lock:
+            self._waiting.clear()
+            self._batch.reset()
+
+    def weights_changed(self) -> None:
+        """Forget what was computed with other weights; call it after every change of the model's weights in place."""
+        with self._lock:
+            self._batch.prefixes.clear()
+
+    def reload(self, path: str | Path) -> None:
+        """Take the weights of another folder for the same architecture and tokenizer.
+
+        Raises:
+            UsageError: there are none, or they are of another architecture.
+        """
+        fresh, _ = load_model(path, str(self.model.get_input_embeddings().weight.device), self.options)
+        with self._lock:
+            try:
+                self.model.load_state_dict(fresh.state_dict())
+            except RuntimeError as error:
+                raise UsageError(f"the weights in `{path}` are of another architecture; open a new engine") from error
+            self._batch.prefixes.clear()
+
+    def _step(self) -> list[Job]:
+        torch = require("torch", "local")
+        training = self.model.training
+        if training:
+            self.model.eval()
+        try:
+            with torch.inference_mode():
+                return self._batch.step(self._waiting)
+        finally:
+            if training:
+                self.model.train()
+
+    def _new_batch(self) -> Batch:
+        training = self.model.training
+        self.model.eval()
+        try:
+            shape = probe(self.model)
+        finally:
+            self.model.train(training)
+        memory = int((self.options.memory or memory_of(shape.device)) * 1e9)
+        forward: Forward = (LlamaForward if LlamaForward.fits(self.model) else AnyForward)(self.model, self.context)
+        torch = require("torch", "local")
+        with torch.inference_mode():
+            return Batch(
+                forward=forward,
+                slots=Slots(shape),
+                prefixes=Prefixes(shape, memory // 4),
+                chat=self.chat,
+                max_rows=self.options.max_batch or (256 if shape.device.type == "cpu" else 128),
+                max_cells=(memory - memory // 4) // shape.token_bytes,
+            )
+
+
+def result_of(job: Job) -> Generation:
+    """What came of a job that has ended."""
+    return Generation(job.ids, job.logprobs, job.finish or "length", job.text, job.cached)
+
+
+def _each(sampling: Sampling | Sequence[Sampling] | None, count: int) -> Sequence[Sampling]:
+    if sampling is None or isinstance(sampling, Sampling):
+        return [sampling or Sampling()] * count
+    return sampling

@@ -1,0 +1,122 @@
+"""Models from disk or the Hugging Face hub: how they are held, where, and how long a conversation they read."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simkit.errors import UsageError
+from simkit.extras import require
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """How a model is held and run.
+
+    Attributes:
+        device: "cpu", "cuda", "cuda:1", "mps"; the fastest there is when None.
+        dtype: of the weights: "float32", "bfloat16", "float16"; when None float32 on a CPU, else the checkpoint's own.
+        max_batch: conversations that get their tokens in one pass, at most; 256 on a CPU and 128 elsewhere when None.
+        memory: gigabytes for keys and values; 2 on a CPU, and 60% of what is free beside the weights elsewhere.
+        context: tokens of conversation and reply together; what the model was made for when None.
+        threads: of torch's arithmetic on a CPU.
+        revision: the version of a model of the Hugging Face hub: a branch, a tag or a commit.
+
+    Raises:
+        UsageError: a value that cannot be.
+    """
+
+    device: str | None = None
+    dtype: str | None = None
+    max_batch: int | None = None
+    memory: float | None = None
+    context: int | None = None
+    threads: int = 1
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch", "memory", "context", "threads"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UsageError(f"the local model's option `{name}` is {value}; give a positive number")
+        if self.dtype not in (None, "float32", "bfloat16", "float16"):
+            raise UsageError(f"the local model's option `dtype` is `{self.dtype}`; take float32, bfloat16 or float16")
+
+
+def load_model(path: str | Path, device: str, options: EngineOptions) -> tuple[Any, Any]:
+    """Model and tokenizer of a folder or of the Hugging Face hub.
+
+    Raises:
+        UsageError: there is none that can be used.
+    """
+    torch, transformers = require("torch", "local"), require("transformers", "local")
+    wanted = options.dtype or ("float32" if device == "cpu" else "auto")
+    dtype = wanted if wanted == "auto" else getattr(torch, wanted)
+    where = {} if options.revision is None else {"revision": options.revision}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(path), **where)
+        with _without_bars(transformers, Path(path).is_dir()):
+            model = transformers.AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, **where)
+    except (OSError, ValueError, KeyError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(
+            f"no model can be loaded from `{path}`: {first}; give the folder of a causal language model (config.json, "
+            "weights, tokenizer), or its name at Hugging Face"
+        ) from error
+    try:
+        return model.to(device).eval(), tokenizer
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"the device `{device}` cannot be used: {error}; leave `device` out, or name another"
+        ) from error
+
+
+@contextmanager
+def _without_bars(transformers: Any, wanted: bool) -> Generator[None]:
+    """No progress bar for what is read from this machine's disk."""
+    logging = transformers.utils.logging
+    hide = wanted and logging.is_progress_bar_enabled()
+    if hide:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if hide:
+            logging.enable_progress_bar()
+
+
+def best_device(torch: Any) -> str:
+    """The fastest device there is."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def memory_of(device: Any) -> float:
+    """Gigabytes for keys and values when nobody says."""
+    torch = require("torch", "local")
+    if device.type != "cuda":
+        return 2.0
+    free, _ = torch.cuda.mem_get_info(device)
+    return 0.6 * free / 1e9
+
+
+def context_of(config: Any, wanted: int | None) -> int:
+    """Tokens of a conversation with its reply: a window that slides is not left, and kinds without one are refused."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    layers: list[str] = list(getattr(text, "layer_types", None) or ())
+    kinds = set(layers)
+    if kinds - {"full_attention", "sliding_attention"}:
+        raise UsageError(
+            f"{type(config).__name__} has layers of {', '.join(sorted(kinds))}, which local/ does not run; serve it "
+            "with vLLM or `transformers serve` and name it as openai/NAME with --base-url"
+        )
+    most = int(getattr(text, "max_position_embeddings", None) or 4096)
+    window: int | None = getattr(text, "sliding_window", None)
+    slides = "sliding_attention" in kinds or not kinds
+    if window and slides and getattr(text, "use_sliding_window", True):
+        most = min(most, window)
+    return min(most, wanted or most)

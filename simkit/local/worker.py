@@ -1,0 +1,302 @@
+"""A thread that holds an engine, and the event loops that ask it.
+
+The forward passes run in the thread; an event loop only hands requests over and takes replies.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio.lowlevel import current_token
+from pydantic import TypeAdapter, ValidationError
+
+from simkit.errors import BadRequest, ModelFault, SimkitError, UsageError
+from simkit.loading import nearest, parse_reference
+from simkit.local.batch import Job
+from simkit.local.engine import Generation, LocalEngine, result_of
+from simkit.local.weights import EngineOptions
+from simkit.messages import AssistantMessage
+from simkit.models.base import ChatRequest
+
+WINDOW = 2.0
+"""Milliseconds that an idle worker waits for company after the first request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer with its tokens.
+
+    Attributes:
+        prompt: the tokens of the request.
+        generation: what the model wrote.
+        message: the same as a message.
+    """
+
+    prompt: list[int]
+    generation: Generation
+    message: AssistantMessage
+
+
+@dataclass(slots=True, eq=False)
+class _Ask:
+    """A request on its way; `post` runs a function in the event loop that waits for it."""
+
+    request: ChatRequest
+    seed: int
+    post: Callable[[Callable[[], object]], object]
+    done: anyio.Event = field(default_factory=anyio.Event)
+    heard: Callable[[Sequence[int]], object] | None = None
+    told: int = 0
+    job: Job | None = None
+    reply: Reply | None = None
+    error: Exception | None = None
+    left: bool = False
+
+    def leave(self) -> None:
+        self.left = True
+        if self.job is not None:
+            self.job.dropped = True
+
+
+class Worker:
+    """Generates for everybody who asks, until it is closed.
+
+    Args:
+        engine: the model; nobody else should use it while this works.
+        window: milliseconds that it waits for company when it was idle.
+    """
+
+    def __init__(self, engine: LocalEngine, window: float = WINDOW) -> None:
+        self.engine = engine
+        self._window = window / 1000
+        self._inbox: deque[_Ask] = deque()
+        self._news = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    async def ask(
+        self, request: ChatRequest, seed: int, heard: Callable[[Sequence[int]], object] | None = None
+    ) -> Reply:
+        """The reply to a request; a cancelled ask leaves the batch at the next token.
+
+        Args:
+            request: what is asked.
+            seed: where the luck of the reply comes from.
+            heard: called in the event loop with each few new tokens, as they come.
+
+        Raises:
+            ModelFault: there is none, see `LocalModel.complete`.
+        """
+        ask = _Ask(request, seed, _poster(), heard=heard)
+        with self._news:
+            if self._closing:
+                raise ModelFault("the local model was closed; ask it inside the run that opened it")
+            self._inbox.append(ask)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="simkit-local", daemon=True)
+                self._thread.start()
+            self._news.notify()
+        try:
+            await ask.done.wait()
+        except BaseException:
+            ask.leave()
+            raise
+        if ask.error is not None:
+            raise ask.error
+        assert ask.reply is not None
+        return ask.reply
+
+    def close(self) -> None:
+        """Stop after the pass that is under way; whoever still waits gets an error. Blocks until then."""
+        with self._news:
+            self._closing = True
+            self._news.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    # --- in the thread ------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        asks: dict[int, _Ask] = {}
+        while self._wait(bool(asks) or self.engine.busy):  # busy with rows that nobody waits for: they are cleared
+            self._take(asks)
+            try:
+                ended = self.engine.step()
+            except Exception as error:  # a failed pass has lost the memory of everybody in it
+                self.engine.reset()
+                self._fail(asks, error)
+                continue
+            self._finish(asks, ended)
+        self._fail(asks, ModelFault("the local model was closed before it had answered"))
+
+    def _wait(self, working: bool) -> bool:
+        """Until there is something to do; False when it is time to go."""
+        with self._news:
+            if working or self._closing:
+                return not self._closing
+            while not self._inbox and not self._closing:
+                self._news.wait()
+            if self._closing:
+                return False
+        time.sleep(self._window)
+        return True
+
+    def _take(self, asks: dict[int, _Ask]) -> None:
+        jobs: list[Job] = []
+        while self._inbox:
+            ask = self._inbox.popleft()
+            if ask.left:
+                continue
+            try:
+                ask.job = self._job(ask)
+            except Exception as error:
+                self._answer([(ask, _as_fault(error))])
+                continue
+            asks[id(ask.job)] = ask
+            jobs.append(ask.job)
+        if jobs:
+            self.engine.submit(jobs)
+
+    def _job(self, ask: _Ask) -> Job:
+        request = ask.request
+        tools = () if request.tool_choice == "none" else request.tools
+        return self.engine.job(self.engine.chat.prompt(request.messages, tools), request.sampling, ask.seed)
+
+    def _finish(self, asks: dict[int, _Ask], ended: list[Job]) -> None:
+        answers = [(asks.pop(id(job)), job) for job in ended]
+        for key, ask in list(asks.items()):
+            if ask.left:
+                del asks[key]
+            elif ask.heard is not None:
+                self._tell(ask)
+        self._answer([(ask, self._reply(ask, job)) for ask, job in answers])
+
+    def _reply(self, ask: _Ask, job: Job) -> Reply | Exception:
+        made = result_of(job)
+        chat = self.engine.chat
+        offered = bool(ask.request.tools) and ask.request.tool_choice != "none"
+        try:
+            text = chat.said(made.ids) if made.text is None else made.text
+            return Reply(job.prompt, made, chat.read(text, calls=offered))
+        except Exception as error:
+            return _as_fault(error)
+
+    def _tell(self, ask: _Ask) -> None:
+        job, heard = ask.job, ask.heard
+        assert job is not None
+        assert heard is not None
+        fresh = tuple(job.ids[ask.told :])
+        ask.told = len(job.ids)
+        if fresh:
+            _post(ask, lambda: heard(fresh))
+
+    def _fail(self, asks: dict[int, _Ask], error: Exception) -> None:
+        waiting = [*asks.values(), *self._inbox]
+        for ask in waiting:
+            ask.leave()
+        asks.clear()
+        self._inbox.clear()
+        self._answer([(ask, _as_fault(error)) for ask in waiting])
+
+    def _answer(self, answers: Sequence[tuple[_Ask, Reply | Exception]]) -> None:
+        """Hand answers over, those for one event loop together."""
+        for ask, answer in answers:
+            if isinstance(answer, Exception):
+                ask.error = answer
+            else:
+                ask.reply = answer
+        for post in {ask.post for ask, _ in answers}:
+            mine = [ask.done for ask, _ in answers if ask.post == post]
+            _run(post, lambda mine=mine: [done.set() for done in mine])
+
+
+def _poster() -> Callable[[Callable[[], object]], object]:
+    """How another thread runs something in this event loop, whichever library it is of."""
+    native: Any = current_token().native_token
+    return getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+
+
+def _post(ask: _Ask, function: Callable[[], object]) -> None:
+    _run(ask.post, function)
+
+
+def _run(post: Callable[[Callable[[], object]], object], function: Callable[[], object]) -> None:
+    try:
+        post(function)
+    except RuntimeError:  # the event loop is gone, and with it whoever waited
+        return
+
+
+def _as_fault(error: Exception) -> Exception:
+    if isinstance(error, UsageError):
+        return BadRequest(str(error))
+    if isinstance(error, SimkitError):
+        return error
+    fault = ModelFault(
+        f"the local model failed: {type(error).__name__}: {error}; if memory ran out, give it a smaller max_batch or "
+        "memory, or shorter conversations"
+    )
+    fault.__cause__ = error
+    return fault
+
+
+# --- by name ----------------------------------------------------------------------------------------------------------
+
+
+class Workers:
+    """The workers of a run, one for each model and its options, shared by agent, user and judges."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Worker] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def of(self, text: str) -> Worker:
+        """The worker of `PATH[,option=value,...]`; loads the model when it is the first of that name.
+
+        Raises:
+            UsageError: no such model, an option that there is not, or a package that is missing.
+        """
+        path, options, window = parse_local(text)
+        key = f"{path}{options}{window}"
+        if key not in self._open:
+            self._open[key] = Worker(LocalEngine.open(path, options), window)
+        return self._open[key]
+
+    async def aclose(self) -> None:
+        """Close them all."""
+        for worker in self._open.values():
+            await anyio.to_thread.run_sync(worker.close)
+        self._open.clear()
+
+
+def parse_local(text: str) -> tuple[str, EngineOptions, float]:
+    """Path, options and window (milliseconds) of `PATH[,option=value,...]`.
+
+    Raises:
+        UsageError: an option that there is not, or a value that cannot be.
+    """
+    reference = parse_reference(text)
+    wanted = dict(reference.options)
+    names = tuple(each.name for each in fields(EngineOptions))
+    for name in wanted:
+        if name not in (*names, "window"):
+            known = ", ".join((*names, "window"))
+            raise UsageError(f"local models have no option `{name}`{nearest(name, names)}; their options: {known}")
+    try:
+        window = TypeAdapter(float).validate_python(wanted.pop("window", WINDOW))
+        options = TypeAdapter(EngineOptions).validate_python(wanted)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "window"
+        raise UsageError(f"the local model's option `{name}` is `{first['input']}`: {first['msg']}") from error
+    path = str(Path(reference.target).expanduser()) if reference.target.startswith("~") else reference.target
+    return path, options, window
