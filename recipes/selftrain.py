@@ -7,6 +7,8 @@ that nobody filtered.
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +19,7 @@ from simkit.errors import UsageError
 from simkit.run import Run
 from simkit.summary import Summary
 from simkit.training import flags as training
-from simkit.training.outcome import read_outcome
+from simkit.training.outcome import conditions, read_outcome
 from simkit.training.scratch import Lessons, Schooling
 from simkit.training.seeds import play_seeds
 from simkit.training.selftraining import Plan
@@ -90,7 +92,8 @@ async def selftrain(
     outcome = await anyio.to_thread.run_sync(
         lambda: read_outcome(run.store, run.id, seeds=seeds, rounds=rounds, method=method)
     )
-    picture, report, _ = await anyio.to_thread.run_sync(outcome.write, run.store.path / run.id)
+    told = conditions(run, f"simkit {shlex.join(sys.argv[1:])}")
+    picture, report, _ = await anyio.to_thread.run_sync(outcome.write, run.store.path / run.id, told)
     return run.summary(**outcome.to_summary(), picture=str(picture), report=str(report))
 
 

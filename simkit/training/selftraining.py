@@ -273,7 +273,13 @@ class SeedLoop:
             preset=settings,
             out=out,
             seed=self.run.seed,
-            guard=Guard(goals=DevGoals(place=self._dev), every=max(1, ceil(steps / 2)), success_floor=0.5, keep="last"),
+            guard=Guard(
+                goals=DevGoals(place=self._dev),
+                every=max(1, ceil(steps / 2)),
+                valid_floor=0.8,
+                success_floor=0.5,
+                keep="last",
+            ),
         )
 
 
