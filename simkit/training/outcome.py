@@ -244,10 +244,14 @@ def draw(outcome: Outcome, path: Path) -> None:
     figure.legend(loc="outside lower center", frameon=False, ncols=len(arms))
     first = outcome.comparisons[names[0]]
     axes.set_title(
-        f"{first.tasks} held-out goals, {outcome.seeds} seeds (marks), {first.level:.0%} intervals over goals",
+        f"{first.tasks} held-out goals, {_counted(outcome.seeds)}, {first.level:.0%} intervals over goals",
         fontsize=10,
     )
     figure.savefig(path, dpi=130, metadata={"Software": None})
+
+
+def _counted(seeds: int) -> str:
+    return "1 seed" if seeds == 1 else f"{seeds} seeds (marks)"
 
 
 def _bars(axes: Any, at: list[float], found: list[Estimate], width: float, colour: str, name: str) -> None:
@@ -263,7 +267,9 @@ def _bars(axes: Any, at: list[float], found: list[Estimate], width: float, colou
 
 
 def _seeds(axes: Any, x: float, rates: tuple[float, ...], width: float) -> None:
-    """One mark for each seed beside the interval."""
+    """One mark for each seed beside the interval, where there are several."""
+    if len(rates) == 1:
+        return
     for place, rate in enumerate(rates):
         aside = (place - (len(rates) - 1) / 2) * width * 0.16 - width * 0.25
         marker = MARKERS[place % len(MARKERS)]
