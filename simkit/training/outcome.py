@@ -20,7 +20,7 @@ from simkit.comparison.results import Comparison, Difference
 from simkit.errors import UsageError
 from simkit.extras import require
 from simkit.parts import PartOf
-from simkit.statistics import Estimate, mean
+from simkit.statistics import Estimate
 from simkit.store import Store
 from simkit.training.examples import Kind
 from simkit.training.selftraining import TEMPERATURES
@@ -140,11 +140,12 @@ def read_outcome(store: Store, run_id: str, *, seeds: int, rounds: int, method: 
     stages = {BEFORE: "before", after: f"{last}/after", control: f"{last}/control"}
     found: dict[str, Comparison] = {}
     rates: dict[str, dict[str, tuple[float, ...]]] = {}
+    measured = {run.run_id: run.success_rate for run in store.runs()}
     for temperature in TEMPERATURES:
         runs = {arm: runs_of(run_id, f"{stage}-{temperature}", seeds) for arm, stage in stages.items()}
         arms = [Arm(arm, ids) for arm, ids in runs.items()]
         found[temperature] = compare(store, arms, metrics=("success",), all_pairs=True)
-        rates[temperature] = {arm: _rates(store, ids) for arm, ids in runs.items()}
+        rates[temperature] = {arm: _rates(measured, ids) for arm, ids in runs.items()}
     trainings = _trainings(store, run_id, seeds)
     return Outcome(comparisons=found, rates=rates, trainings=trainings, seeds=seeds, control=control)
 
@@ -186,11 +187,11 @@ def _processor() -> str:
     return next(names, platform.machine())
 
 
-def _rates(store: Store, runs: tuple[str, ...]) -> tuple[float, ...]:
-    found = {run.run_id: run.success_rate for run in store.runs() if run.run_id in runs}
-    if missing := [run for run in runs if found.get(run) is None]:
-        raise UsageError(f"{missing[0]} has no scored episodes, so there is nothing to compare")
-    return tuple(found[run] or 0.0 for run in runs)
+def _rates(measured: Mapping[str, float | None], runs: tuple[str, ...]) -> tuple[float, ...]:
+    found = tuple(rate for run in runs if (rate := measured.get(run)) is not None)
+    if len(found) < len(runs):
+        raise UsageError(f"{', '.join(runs)}: one of them has no scored episodes, so there is nothing to compare")
+    return found
 
 
 def _success(found: Comparison, arm: str) -> Estimate:
@@ -282,9 +283,3 @@ def _changes(outcome: Outcome, name: str) -> str:
     return (
         f"{found.arm} - {found.reference}: {told(found.estimate.value, found.unit)}, {chances(found).partition(',')[0]}"
     )
-
-
-def gain(outcome: Outcome, temperature: str) -> float:
-    """After minus before, as a share, on average over the seeds."""
-    before, after, _ = outcome.rates[temperature].values()
-    return mean(after) - mean(before)
