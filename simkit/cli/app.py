@@ -21,6 +21,7 @@ Examples:
   simkit run rollout --tasks 50    evaluate an agent
   simkit show last                 scores of the last run
   simkit sql "from run_summary"    ask the results anything
+  simkit compare RUN RUN           what may be claimed of a difference
   simkit export kto --run last --out kto.jsonl
 
 Results go to ./simkit-store (or SIMKIT_STORE, or --store).
@@ -148,6 +149,52 @@ def doctor(
     from simkit.cli.doctor import doctor
 
     doctor(store, run, json)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Runs, each an arm: id, unique beginning of it, or name.")
+    ] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option(help="NAME=RUN,RUN: several runs as one arm, e.g. training seeds.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="What to claim of: reward, success, pass^2, turns, calls, errors; reward and success."),
+    ] = None,
+    noise: Annotated[
+        str, typer.Option(help="RUN,RUN: runs that differ in their --seed alone; how far apart they lie.")
+    ] = "",
+    level: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
+    all_pairs: Annotated[
+        bool, typer.Option("--all-pairs", help="Every arm against every other, not the first.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures (needs the extra `plots`).")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="File for the tables and claims as markdown.")] = None,
+    store: StoreFlag = None,
+    json: JsonFlag = False,
+) -> None:
+    """Say what may be claimed of runs on the same tasks: paired, by task, with intervals; the first is the reference.
+
+    simkit compare before after
+
+    simkit compare --arm before=a1,a2,a3 --arm after=b1,b2,b3 --out pictures --markdown comparison.md
+    """
+    from simkit.cli.compare import Wanted, compare
+
+    wanted = Wanted(
+        runs=runs or (),
+        arms=arm or (),
+        metrics=metric or (),
+        noise=noise,
+        level=level,
+        all_pairs=all_pairs,
+        out=out,
+        markdown=markdown,
+        json=json,
+    )
+    compare(store, wanted)
 
 
 @app.command()
