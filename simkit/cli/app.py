@@ -300,6 +300,44 @@ def check(
     check(file, wanted, json)
 
 
+@app.command(no_args_is_help=True)
+def serve(
+    model: Annotated[str, typer.Argument(help="Folder of a model, or its name at Hugging Face.", show_default=False)],
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at; 0 finds a free one.")] = 8000,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="SIMKIT_SERVE_KEY", help="What clients must send.", show_default="none needed")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the fastest there is")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16, float16.", show_default="float32 on a CPU, else the model's")
+    ] = None,
+    max_batch: Annotated[
+        int | None, typer.Option(help="Conversations at once.", show_default="256 on a CPU, else 128")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="Gigabytes for conversations.", show_default="2 on a CPU, else 60% of the rest")
+    ] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens of a conversation.", show_default="the model's")] = None,
+    threads: Annotated[int, typer.Option(help="Threads of arithmetic on a CPU.")] = 1,
+) -> None:
+    """Serve a model of this machine as an OpenAI-compatible endpoint, with everything that waits in one batch.
+
+    simkit serve ./my-model --port 8000
+
+    simkit run rollout --model openai/./my-model --base-url http://127.0.0.1:8000/v1
+    """
+    from simkit.cli.serve import serve
+    from simkit.local.weights import EngineOptions
+
+    options = EngineOptions(
+        device=device, dtype=dtype, max_batch=max_batch, memory=memory, context=context, threads=threads
+    )
+    serve(model, options, host, port, api_key)
+
+
 @app.command(cls=DataCommand, no_args_is_help=True)
 def data(
     world: Annotated[str, typer.Argument(help="Whose data: toolwoz, or your own path/to/file.py:Class.")],

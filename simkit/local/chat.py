@@ -16,6 +16,7 @@ from typing import Any
 from simkit.errors import InvalidArguments, UsageError
 from simkit.extras import require
 from simkit.local.calls import MARKS, read_message
+from simkit.local.segments import Segments
 from simkit.messages import AssistantMessage, JsonObject, Message, ToolCall, ToolMessage, ToolSpec, text_of
 
 _SHOWN = 60
@@ -63,6 +64,7 @@ class ChatFormat:
         self.tokenizer = tokenizer
         own = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
         self.ends: frozenset[int] = frozenset(own if ends is None else ends) | frozenset(own)
+        self._segments = Segments(tokenizer)
         special = (each.content for each in tokenizer.added_tokens_decoder.values() if each.special)
         self._marks = tuple(mark for mark in special if mark not in MARKS)
 
@@ -89,7 +91,7 @@ class ChatFormat:
         Raises:
             UsageError: the chat template refuses the conversation.
         """
-        return self._ids(self._text(template_messages(messages), template_tools(tools), True))
+        return self._segments.ids(self._text(template_messages(messages), template_tools(tools), True))
 
     def conversation(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> Rendered:
         """A whole conversation, with the tokens that the assistant wrote marked.
@@ -189,9 +191,6 @@ class ChatFormat:
             if ids[index] in self.ends:
                 return index + 1
         return last
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _text(self, messages: list[dict[str, Any]], tools: Any, generation: bool) -> str:
         try:
