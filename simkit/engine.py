@@ -62,7 +62,8 @@ class Tally:
 
     It is the `Watch` of every supervisor of the run. Single-threaded by construction: one event loop writes it.
 
-    `kept` are episodes that an earlier part of the run had finished; `meter` counts model calls once there are models.
+    `kept` are episodes that an earlier part of the run had finished; `meter` counts model calls once there are models;
+    `note` says in words what a stage without episodes is at, for the progress display.
     """
 
     planned: int = 0
@@ -75,6 +76,7 @@ class Tally:
     reward_total: float = 0.0
     scored: int = 0
     stopping: bool = False
+    note: str = ""
     started_at: float = field(default_factory=monotonic)
     episodes: list[Episode] = field(default_factory=list[Episode])
     meter: Meter | None = None
@@ -135,6 +137,10 @@ class Tally:
         return stats
 
 
+TOGETHER = 16
+"""Episodes that begin in one pass of the event loop: one a pass, and the first would be over before the last begins."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """What every work unit of one call is played with."""
@@ -163,11 +169,10 @@ async def play_units(stage: Stage, units: Sequence[WorkUnit], concurrency: int) 
     waiting = iter(enumerate(units))
     try:
         async with anyio.create_task_group() as group:
-            for _ in range(min(concurrency, len(units))):
+            for number in range(min(concurrency, len(units))):
                 group.start_soon(_work, stage, waiting, done, group.cancel_scope)
-                await (
-                    anyio.lowlevel.checkpoint()
-                )  # thousands of openings in a row would hold the event loop for seconds
+                if number % TOGETHER == TOGETHER - 1:  # thousands of openings in a row would hold the loop for seconds
+                    await anyio.lowlevel.checkpoint()
     except ExceptionGroup as errors:
         raise sole_error(errors) from errors
     return tuple(done[index] for index in sorted(done))

@@ -69,7 +69,7 @@ def cluster_bootstrap(
         return Estimate(centre, min(values), max(values))
     means = sorted(_resampled_mean(sums, Random(f"{seed}/{number}")) for number in range(resamples))
     tail = (1 - level) / 2
-    return Estimate(centre, _quantile(means, tail), _quantile(means, 1 - tail))
+    return Estimate(centre, quantile(means, tail), quantile(means, 1 - tail))
 
 
 def _resampled_mean(sums: Sequence[tuple[float, int]], rng: Random) -> float:
@@ -77,7 +77,8 @@ def _resampled_mean(sums: Sequence[tuple[float, int]], rng: Random) -> float:
     return sum(total for total, _ in drawn) / sum(count for _, count in drawn)
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The value below which that share of some ordered values lies, between two of them by their distance."""
     position = share * (len(ordered) - 1)
     below = int(position)
     above = min(below + 1, len(ordered) - 1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 import anyio
 
 from simkit.engine import Tally
-from simkit.run import Progress
+from simkit.session import Progress
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -41,6 +41,8 @@ def progress_for(stream: TextIO) -> Progress:
 
 def describe(tally: Tally) -> str:
     """The state of a run on one line."""
+    if not tally.planned:
+        return f"{_clock(tally.seconds)} {tally.note}"
     parts = [*_counts(tally), *(_calls(tally.meter) if tally.meter else ())]
     return f"{_clock(tally.seconds)} {_done(tally)}, {_left(tally)}, {', '.join(parts)}"
 
@@ -58,7 +60,8 @@ def _left(tally: Tally) -> str:
 
 
 def _counts(tally: Tally) -> list[str]:
-    parts = [f"reward {tally.reward_total / tally.scored:.3f}"] if tally.scored else []
+    parts = [tally.note] if tally.note else []
+    parts += [f"reward {tally.reward_total / tally.scored:.3f}"] if tally.scored else []
     parts += [f"{tally.hits} goals", f"{tally.running} running", f"{tally.branches} branches live"]
     parts.append(f"{tally.turns / max(tally.seconds, 0.001):.0f} turns/s")
     if tally.faulted:
@@ -95,7 +98,7 @@ def _short(number: float) -> str:
 async def _lines(tally: Tally, stream: TextIO) -> None:
     while True:
         await anyio.sleep(LINE_EVERY)
-        if tally.planned:
+        if tally.planned or tally.note:
             stream.write(describe(tally) + "\n")
             stream.flush()
 
@@ -116,6 +119,8 @@ def _picture(tally: Tally, width: int) -> Group:
     from rich.console import Group
     from rich.text import Text
 
+    if not tally.planned:
+        return Group(Text(f"{_clock(tally.seconds):>7}  {tally.note}", no_wrap=True, overflow="ellipsis"))
     above = (f"{_clock(tally.seconds):>7}  ", f"  {_done(tally)}, {_left(tally)}")
     room = min(BAR, width - sum(map(len, above)) - 1)
     filled = room * len(tally.episodes) // max(tally.planned, 1)

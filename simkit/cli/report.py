@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,12 @@ from simkit.summary import Summary
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A finished run as it is told; `fault` is the first cause of a faulted episode."""
+    """A finished run as it is told.
+
+    Attributes:
+        fault: the first cause of a faulted episode.
+        models: what its model calls came to, by name, as the store keeps it; empty when nobody was asked.
+    """
 
     run_id: str
     name: str
@@ -29,6 +35,7 @@ class Report:
     seconds: float
     summary: Summary
     fault: str | None = None
+    models: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-able values."""
@@ -40,6 +47,7 @@ class Report:
             "store": str(self.store),
             "seconds": round(self.seconds, 3),
             **self.summary.to_json(),
+            **({"models": dict(self.models)} if self.models else {}),
         }
 
 
@@ -67,6 +75,9 @@ def print_summary(report: Report, *, to_stderr: bool) -> None:
 
 def _rows(report: Report) -> list[tuple[str, str]]:
     summary = report.summary
+    extra = [(name.replace("_", " "), _plain(value)) for name, value in summary.extra.items()]
+    if extra and not summary.episodes:  # an evaluation or a training, that plays no conversation
+        return [*extra, ("time", f"{report.seconds:.1f} s")]
     rows = [
         ("episodes", _counted(summary)),
         ("average reward", _estimate(summary.reward)),
@@ -74,15 +85,25 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     ]
     if len(summary.pass_k) > 1:
         rows += [(f"pass^{k}", f"{value:.3f}") for k, value in enumerate(summary.pass_k, 1)]
-    rows += [(name.replace("_", " "), _plain(value)) for name, value in summary.extra.items()]
+    rows += extra
     outcomes = ", ".join(f"{name} {count}" for name, count in summary.outcomes.items())
     rows += [("first fault", " ".join(report.fault.split()))] if report.fault else []
     rows += [
         ("outcomes", outcomes or "none"),
         ("agent turns", f"{summary.branches} in all branches, {summary.turns} on final paths"),
+        *([("model calls", _called(report.models))] if report.models else []),
         ("time", f"{report.seconds:.1f} s"),
     ]
     return rows
+
+
+def _called(models: Mapping[str, float]) -> str:
+    """Calls, tokens and money of this part of a run."""
+    parts = [f"{models['calls']:,.0f} answered"]
+    counted = (("replayed", "from a recording"), ("rate_limited", "rate limits"), ("failed", "failed attempts"))
+    parts += [f"{models[name]:,.0f} {noun}" for name, noun in counted if models[name]]
+    parts.append(f"{models['prompt_tokens'] + models['completion_tokens']:,.0f} tokens")
+    return ", ".join([*parts, f"${models['cost']:.4f}"] if models["cost"] else parts)
 
 
 def _counted(summary: Summary) -> str:
@@ -99,13 +120,22 @@ def _estimate(estimate: Estimate | None) -> str:
 
 
 def _plain(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else f"{value}"
+    match value:
+        case {"value": float(middle), "low": float(low), "high": float(high)}:
+            return _estimate(Estimate(middle, low, high))
+        case float():
+            return f"{value:.3f}"
+        case _:
+            return f"{value}"
 
 
 def _where(report: Report) -> str:
     simkit, store, run = program(), store_flag(report.store), report.run_id
     lowest = f"select task_id, reward from episode_scores where run_id = '{run}' order by reward"
-    third = f"export kto --run {run} --out kto.jsonl" if report.recipe == "josh" else f'sql "{lowest}"'
+    items = f"select suite, metric, avg(value) from item_scores where run_id = '{run}' group by all order by all"
+    third = {"josh": f"export kto --run {run} --out kto.jsonl", "preserve": f'sql "{items}"'}.get(
+        report.recipe, f'sql "{lowest}"'
+    )
     place = report.store.resolve()
     unfinished = (f"  {simkit} resume {run}{store}",) if report.status in ("stopped", "interrupted") else ()
     return "\n".join(

@@ -1,1 +1,31 @@
-"""What may be claimed of two or more runs on the same tasks: paired statistics, tables and pictures."""
+"""What may be claimed of two or more runs on the same tasks: paired statistics, tables and pictures.
+
+from simkit.comparison import Arm, compare
+from simkit.store import Store
+
+found = compare(Store("simkit-store"), [Arm("before", ("a1", "a2")), Arm("after", ("b1", "b2"))])
+print(*found.claims, sep="\\n")
+"""
+
+from __future__ import annotations
+
+from simkit.comparison.compare import compare
+from simkit.comparison.records import Arm
+from simkit.comparison.results import ArmScores, Comparison, Curve, Difference, GroupScore, Noise, Score
+from simkit.comparison.significance import Bootstrap, Outcomes, holm, sign_flip
+
+__all__ = [
+    "Arm",
+    "ArmScores",
+    "Bootstrap",
+    "Comparison",
+    "Curve",
+    "Difference",
+    "GroupScore",
+    "Noise",
+    "Outcomes",
+    "Score",
+    "compare",
+    "holm",
+    "sign_flip",
+]

@@ -1,0 +1,117 @@
+"""`simkit compare`: what may be claimed of runs on the same tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from simkit.cli.stores import open_store
+from simkit.cli.tables import print_table
+from simkit.comparison import Arm, Comparison
+from simkit.comparison.measures import DEFAULT
+from simkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from simkit.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The flags of the command."""
+
+    runs: Sequence[str]
+    arms: Sequence[str]
+    metrics: Sequence[str]
+    noise: str
+    level: float
+    all_pairs: bool
+    out: Path | None
+    markdown: Path | None
+    json: bool
+
+
+def compare(path: Path | None, wanted: Wanted) -> None:
+    """Compare, print the tables and what may be claimed, and write what was asked for.
+
+    Raises:
+        UsageError, StoreError: the runs cannot be compared, or the store cannot be read.
+    """
+    from simkit.comparison import compare as compare_arms
+
+    store = open_store(path)
+    found = compare_arms(
+        store,
+        [*_single(store, wanted.runs), *map(parse_arm, wanted.arms)],
+        metrics=tuple(wanted.metrics) or DEFAULT,
+        noise=_listed(wanted.noise),
+        level=wanted.level,
+        all_pairs=wanted.all_pairs,
+    )
+    if wanted.json:
+        typer.echo(json.dumps(found.to_json(), allow_nan=False, ensure_ascii=False))
+    else:
+        _print(found)
+    _write(found, wanted)
+
+
+def parse_arm(text: str) -> Arm:
+    """An arm as a flag gives it: NAME=RUN,RUN.
+
+    Raises:
+        UsageError: it is written otherwise.
+    """
+    name, equals, runs = text.partition("=")
+    if not equals:
+        raise UsageError(f"--arm {text} names no runs; write --arm NAME=RUN,RUN")
+    return Arm(name.strip(), _listed(runs))
+
+
+def _single(store: Store, names: Sequence[str]) -> list[Arm]:
+    """An arm for each run, called as the run is, or by its id where two runs have one name."""
+    known = store.runs() if names else ()
+    runs = [store.resolve(name, known) for name in names]
+    labels = [run.name or run.run_id for run in runs]
+    unique = [label if labels.count(label) == 1 else run.run_id for label, run in zip(labels, runs, strict=True)]
+    return [Arm(label, (run.run_id,)) for label, run in zip(unique, runs, strict=True)]
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(each for part in text.split(",") if (each := part.strip()))
+
+
+def _print(found: Comparison) -> None:
+    for title, table in found.tables():
+        typer.secho(title, bold=True)
+        print_table(table)
+        typer.echo()
+    for note in found.notes:
+        typer.secho(f"note: {note}", fg="yellow")
+    for claim in found.claims:
+        typer.echo(f"• {claim}")
+
+
+def _write(found: Comparison, wanted: Wanted) -> None:
+    """The files; where they are goes to stderr, so that stdout stays what was asked for."""
+    if wanted.markdown is not None:
+        _save(wanted.markdown, found.to_markdown())
+        typer.echo(f"written: {wanted.markdown}", err=True)
+    if wanted.out is not None:
+        try:
+            pictures = found.save_pictures(wanted.out)
+        except UsageError as error:
+            typer.secho(f"no pictures: {error}", fg="yellow", err=True)
+        else:
+            typer.echo(f"pictures: {', '.join(map(str, pictures))}", err=True)
+
+
+def _save(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}; name another file") from error

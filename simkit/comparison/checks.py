@@ -1,0 +1,118 @@
+"""Whether runs measure the same thing: what forbids a comparison, and what its reader must know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from simkit.casting import WORLD
+from simkit.comparison.records import ArmFacts, RunFacts
+from simkit.errors import SimkitError, UsageError
+from simkit.loading import load
+
+NOT_THE_THING = frozenset({"seed", "concurrency", "fail_fast", "max_faults", "part_of", "stage", "tasks", "trials"})
+"""Choices in which runs of one configuration may differ."""
+
+ABOUT_THE_TEST = ("user", "user_model", "user_temperature", "max_turns")
+"""Choices that change how hard the test is: told when arms differ in them."""
+
+
+def check_comparable(arms: Sequence[ArmFacts]) -> tuple[str, ...]:
+    """What the reader must know of runs that may be compared.
+
+    Raises:
+        UsageError: they may not: other worlds or variants, other rewards, or tasks of one name that differ.
+    """
+    runs = [run for arm in arms for run in arm.runs]
+    first = runs[0]
+    for run in runs[1:]:
+        _refuse(first, run)
+    return (*_other_tests(runs), *_other_recipes(runs), *_unfinished(runs))
+
+
+def _refuse(first: RunFacts, other: RunFacts) -> None:
+    if not first.episodes or not other.episodes:
+        return
+    for what, find in (("world", _worlds), ("variant of the world", _variant), ("reward", _reward)):
+        here, there = find(first), find(other)
+        if here != there:
+            raise UsageError(
+                f"`{first.label}` and `{other.label}` are different measures, they cannot be compared: "
+                f"the {what} is {here or 'not known'} in one and {there or 'not known'} in the other"
+            )
+    common = first.tasks.keys() & other.tasks.keys()
+    if changed := sorted(task for task in common if first.tasks[task].content != other.tasks[task].content):
+        raise UsageError(
+            f"{len(changed)} of the {len(common)} tasks that `{first.label}` and `{other.label}` have in common are "
+            f"not the same (e.g. {changed[0]}: other goals or instructions); play both runs on the same tasks"
+        )
+
+
+def _worlds(run: RunFacts) -> str:
+    return ", ".join(sorted({task.world for task in run.tasks.values()}))
+
+
+def _variant(run: RunFacts) -> str | None:
+    return run.config.get("variant") or _of_world(run, "variant")
+
+
+def _reward(run: RunFacts) -> str | None:
+    return run.config.get("reward") or _of_world(run, "default_reward")
+
+
+def _of_world(run: RunFacts, name: str) -> str | None:
+    """An attribute of the run's world as it is when nothing is chosen; None for a world that is not installed."""
+    with suppress(SimkitError):
+        return getattr(load(WORLD, str(run.config.get("world") or _worlds(run))), name, None)
+    return None
+
+
+def _other_tests(runs: Sequence[RunFacts]) -> Iterable[str]:
+    for choice in ABOUT_THE_TEST:
+        seen = {_chosen(run.config, choice) for run in runs if run.episodes}
+        if len(seen) > 1:
+            yield (
+                f"the runs differ in {choice} ({', '.join(sorted(seen))}), so a difference of their scores need not "
+                "be one of their agents"
+            )
+
+
+def _other_recipes(runs: Sequence[RunFacts]) -> Iterable[str]:
+    seen = sorted({run.recipe for run in runs if run.episodes} & {"josh", "rollout"})
+    if len(seen) > 1:
+        yield "trees (josh) are compared with single conversations (rollout): a tree tries more often"
+
+
+def _unfinished(runs: Sequence[RunFacts]) -> Iterable[str]:
+    for run in runs:
+        if run.status != "done":
+            yield f"`{run.label}` is {run.status}: what it has not played is missing here"
+
+
+def _chosen(config: Mapping[str, Any], choice: str) -> str:
+    value = config.get(choice)
+    return "the default" if value is None else str(value)
+
+
+def check_identical(runs: Sequence[RunFacts]) -> tuple[str, ...]:
+    """What the reader must know of runs that shall show the noise of repeating.
+
+    Raises:
+        UsageError: there are fewer than two, or they differ in more than their seed.
+    """
+    if len(runs) < 2:
+        raise UsageError("the noise of repeating takes two runs of one configuration or more: --noise RUN,RUN")
+    first = runs[0]
+    for run in runs[1:]:
+        _refuse(first, run)
+        names = sorted((first.config.keys() | run.config.keys()) - NOT_THE_THING)
+        other = [name for name in names if first.config.get(name) != run.config.get(name)]
+        if other or first.recipe != run.recipe:
+            raise UsageError(
+                f"`{first.label}` and `{run.label}` are not of one configuration, they differ in "
+                f"{', '.join(other) or 'recipe'}; --noise takes runs that differ in their --seed alone"
+            )
+    if len({run.seed for run in runs}) < len(runs):
+        return ("runs of the noise floor share a seed: what follows from it does not vary between them",)
+    return ()

@@ -1,0 +1,240 @@
+"""What a comparison reads of the store: runs with their tasks and episodes, as immutable values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from simkit.errors import UsageError
+from simkit.summary import SUCCESS
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from simkit.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One side of a comparison: runs of the same thing, e.g. one per training seed.
+
+    `runs` are ids, names or beginnings of either, as `simkit show` takes them; `last` is the latest run.
+
+    Raises:
+        UsageError: no name, or no runs.
+    """
+
+    name: str
+    runs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.name.strip() or not self.runs or not all(self.runs):
+            raise UsageError(f"an arm needs a name and runs, e.g. --arm after=RUN,RUN; got {self.name!r}: {self.runs}")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """A task as one run recorded it; `content` is a digest of its instructions and goals."""
+
+    world: str
+    split: str
+    content: str
+    weights: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeFacts:
+    """One episode. `reached` holds (agent turn, goal key) of every goal that was credited.
+
+    Attributes:
+        reward: None when it is left out of averages.
+        goals: keys of what was to be reached, `achieved` of what was; multisets.
+        weight: by goal key.
+    """
+
+    task_id: str
+    trial: int
+    reward: float | None
+    outcome: str | None
+    goals: tuple[str, ...]
+    achieved: tuple[str, ...]
+    turns: int
+    calls: int
+    errors: int
+    reached: tuple[tuple[int, str], ...]
+    weights: Mapping[str, float]
+
+    @property
+    def success(self) -> float | None:
+        """1 for a reward of 1, 0 for less, None when it is not scored."""
+        return None if self.reward is None else float(self.reward >= SUCCESS)
+
+    @property
+    def faulted(self) -> bool:
+        """Whether a component's failure ended it."""
+        return (self.outcome or "").endswith("_fault")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """The score of one question of a suite."""
+
+    suite: str
+    metric: str
+    item: str
+    trial: int
+    value: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """A run with everything of it that is compared."""
+
+    run_id: str
+    name: str
+    recipe: str
+    status: str
+    seed: int
+    config: Mapping[str, Any]
+    tasks: Mapping[str, TaskFacts]
+    episodes: tuple[EpisodeFacts, ...]
+    items: tuple[Item, ...]
+
+    @property
+    def label(self) -> str:
+        """Its name, or its id."""
+        return self.name or self.run_id
+
+    @cached_property
+    def by_task(self) -> Mapping[str, Mapping[int, EpisodeFacts]]:
+        """The episodes by task and trial."""
+        found: dict[str, dict[int, EpisodeFacts]] = {}
+        for episode in self.episodes:
+            found.setdefault(episode.task_id, {})[episode.trial] = episode
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ArmFacts:
+    """An arm with its runs read."""
+
+    name: str
+    runs: tuple[RunFacts, ...]
+
+
+def read_arms(
+    store: Store, arms: Sequence[Arm], repeats: Sequence[str] = ()
+) -> tuple[tuple[ArmFacts, ...], tuple[RunFacts, ...]]:
+    """The arms with their runs, and repeated runs, read together.
+
+    Raises:
+        UsageError: a run does not exist, two arms have one name, or a run stands in two places.
+    """
+    names = [arm.name for arm in arms]
+    if len({*names}) < len(names):
+        raise UsageError(f"two arms are called the same ({', '.join(names)}); name them: --arm NAME=RUN")
+    known = store.runs()
+    ids = [store.resolve(name, known).run_id for arm in arms for name in arm.runs]
+    if twice := sorted({run for run in ids if ids.count(run) > 1}):
+        raise UsageError(f"{', '.join(twice)} stands in the comparison twice; a run differs in nothing from itself")
+    others = [store.resolve(name, known).run_id for name in repeats]
+    runs = _read(store, [*ids, *others])
+    places = iter(ids)
+    return (
+        tuple(ArmFacts(arm.name, tuple(runs[next(places)] for _ in arm.runs)) for arm in arms),
+        tuple(runs[run] for run in others),
+    )
+
+
+def _read(store: Store, ids: Sequence[str]) -> dict[str, RunFacts]:
+    """Some runs by their ids, over one connection."""
+    wanted = {"runs": sorted({*ids})}
+    asked = store.borrow(lambda held: [_rows(held.execute(sql, wanted)) for sql in (_RUNS, _TASKS, _EPISODES, _ITEMS)])
+    runs, *parts = asked
+    tasks, episodes, items = map(_by_run, parts)
+    found: dict[str, RunFacts] = {}
+    for row in runs:
+        run = row["run_id"]
+        facts = {each["task_id"]: _task(each) for each in tasks.get(run, ())}
+        row["config"] = orjson.loads(row["config"] or "{}")
+        found[run] = RunFacts(
+            **row,
+            tasks=facts,
+            episodes=tuple(_episode(each, facts) for each in episodes.get(run, ())),
+            items=tuple(Item(**each) for each in items.get(run, ())),
+        )
+    return found
+
+
+def _rows(found: DuckDBPyConnection) -> list[dict[str, Any]]:
+    columns = [str(column[0]) for column in found.description or ()]
+    return [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
+
+
+def _by_run(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row.pop("run_id"), []).append(row)
+    return found
+
+
+def _task(row: Mapping[str, Any]) -> TaskFacts:
+    weights = {goal["key"]: float(goal.get("weight", 1.0)) for goal in orjson.loads(row["goals"] or "[]")}
+    return TaskFacts(row["world"], row["split"] or "", row["content"], weights)
+
+
+def _episode(row: Mapping[str, Any], tasks: Mapping[str, TaskFacts]) -> EpisodeFacts:
+    task = tasks.get(row["task_id"])
+    return EpisodeFacts(
+        task_id=row["task_id"],
+        trial=row["trial"],
+        reward=row["reward"],
+        outcome=row["outcome"],
+        goals=tuple(row["goals"] or ()),
+        achieved=tuple(row["achieved"] or ()),
+        turns=row["turns"] or 0,
+        calls=row["calls"],
+        errors=row["errors"],
+        reached=tuple((step["turn"], step["goal"]) for step in row["reached"] or ()),
+        weights=task.weights if task else {},
+    )
+
+
+_RUNS = """
+SELECT run_id, name, recipe, status, seed, config FROM runs WHERE list_contains($runs, run_id)
+"""
+
+_TASKS = """
+SELECT run_id, task_id, world, split, goals, md5(concat_ws(chr(31), instructions, CAST(goals AS VARCHAR))) AS content
+FROM tasks WHERE list_contains($runs, run_id)
+ORDER BY run_id, task_id
+"""
+
+_EPISODES = """
+WITH wanted AS (FROM episodes WHERE list_contains($runs, run_id)),
+called AS (
+    SELECT episode_id, count(*) AS calls, count(*) FILTER (error) AS errors
+    FROM tool_calls SEMI JOIN wanted USING (episode_id) GROUP BY episode_id
+),
+earned AS (
+    SELECT r.episode_id, list({'turn': b.turn, 'goal': r.goal} ORDER BY b.turn, r.goal) AS reached
+    FROM rewards r SEMI JOIN wanted USING (episode_id) JOIN branches b USING (branch_id)
+    WHERE r.credited GROUP BY r.episode_id
+)
+SELECT
+    e.run_id, e.task_id, e.trial, e.reward, e.outcome, e.goals, e.achieved, e.turns,
+    coalesce(c.calls, 0) AS calls, coalesce(c.errors, 0) AS errors, r.reached
+FROM wanted e
+LEFT JOIN called c USING (episode_id)
+LEFT JOIN earned r USING (episode_id)
+ORDER BY e.run_id, e.task_id, e.trial
+"""
+
+_ITEMS = """
+SELECT run_id, suite, metric, item, trial, value FROM item_scores WHERE list_contains($runs, run_id)
+ORDER BY run_id, suite, metric, item, trial
+"""
