@@ -29,7 +29,9 @@ MODELS: Flags = {
     "model": (
         str | None,
         None,
-        typer.Option(help="The agent's model: openai/NAME, local/PATH, or your path/to/file.py:Class. Plays function_calling."),
+        typer.Option(
+            help="The agent's model: openai/NAME, local/PATH, your path/to/file.py:Class. Plays function_calling."
+        ),
     ),
     "user_model": (str | None, None, typer.Option(help="The user's model. Plays goal.", show_default="the agent's")),
     "base_url": (
