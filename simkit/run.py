@@ -41,6 +41,7 @@ from simkit.supervisors.base import Episode, Supervisor, WorkUnit
 from simkit.tasks import Task, World, choose_tasks
 
 if TYPE_CHECKING:
+    from simkit.models.base import ChatModel
     from simkit.models.budget import Allowances
     from simkit.models.build import ModelOptions
     from simkit.store import QueryResult, Store
@@ -217,7 +218,7 @@ class Run:
         Raises:
             UsageError: the name, the options or the environment cannot be used, or the run has not been entered.
         """
-        return self._model(spec, self.models.options() if options is None else options)
+        return self._session.model(spec, self.models.options() if options is None else options)
 
     async def play(
         self,
