@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import replace
 from typing import ClassVar
 
-from simkit.agents.answers import ModelAgent, aloud, named_calls, sendable, told, trouble, written
-from simkit.components import Act, Decision, parse_call
-from simkit.messages import AssistantMessage, FunctionCall, Message, ToolCall
-from simkit.models.base import ChatRequest, ChatResponse
-
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
+from simkit.agents.answers import ModelAgent, aloud, named_calls, told, trouble, written
+from simkit.components import Act, Decision
+from simkit.messages import Message, ToolSpec
+from simkit.models.base import ChatResponse
+from simkit.sendable import mended
 
 
 class FunctionCallingAgent(ModelAgent):
@@ -26,10 +21,13 @@ class FunctionCallingAgent(ModelAgent):
     name: ClassVar[str] = "function_calling"
     prompt_file: ClassVar[str] = "function-calling-1.txt"
 
-    def ask(self, request: Act) -> ChatRequest:
-        """The conversation and the tools."""
-        messages = sendable(_mended_message(message) for message in request.conversation.messages())
-        return replace(self.base_request(request, messages), tools=request.tools)
+    def tools(self, request: Act) -> tuple[ToolSpec, ...]:
+        """All of them."""
+        return request.tools
+
+    def mend(self, message: Message) -> Message:
+        """Endpoints refuse a history with arguments that are no JSON object, or with names no tool can have."""
+        return mended(message)
 
     def read(self, response: ChatResponse, request: Act) -> Decision:
         """The calls, or else what is said aloud."""
@@ -39,25 +37,3 @@ class FunctionCallingAgent(ModelAgent):
             return Decision(message.model_copy(update={"tool_calls": calls}), calls=calls)
         wrong = trouble(response)
         return Decision(message, say=aloud(message)) if wrong is None else told(message, wrong)
-
-
-def _mended_message(message: Message) -> Message:
-    """Endpoints refuse a history with arguments that are no JSON object, or with names no tool can have."""
-    if not isinstance(message, AssistantMessage) or not message.tool_calls:
-        return message
-    if all(_fine(call) for call in message.tool_calls):
-        return message
-    return message.model_copy(update={"tool_calls": tuple(_mended(call) for call in message.tool_calls)})
-
-
-def _mended(call: ToolCall) -> ToolCall:
-    if _fine(call):
-        return call
-    broken = parse_call(call) is None
-    arguments = json.dumps({"not_valid_json": call.arguments}, ensure_ascii=False) if broken else call.arguments
-    name = _NO_NAME.sub("_", call.name)[:64] or "unnamed"
-    return call.model_copy(update={"function": FunctionCall(name=name, arguments=arguments)})
-
-
-def _fine(call: ToolCall) -> bool:
-    return _NAME.fullmatch(call.name) is not None and parse_call(call) is not None

@@ -200,18 +200,104 @@ def compare(
 @app.command()
 def export(
     kind: Annotated[Literal["sft", "kto", "dpo"], typer.Argument(help="Which examples.", show_default=False)],
-    run: Annotated[str, typer.Option(help="Run: id, unique beginning of it, name, or `last`.")],
+    run: Annotated[
+        list[str], typer.Option(help="Run: id, unique beginning of it, name, or `last`; several: --run A --run B.")
+    ],
     out: Annotated[Path, typer.Option(help="File to write: .jsonl or .parquet.")],
+    source: Annotated[
+        Literal["golden", "episodes"],
+        typer.Option(help="The harvest of JOSH runs, or (sft) the final conversation of any episode."),
+    ] = "golden",
+    where: Annotated[
+        str | None, typer.Option(help="Which episodes: SQL over the columns of `from episode_facts`.")
+    ] = None,
+    max_per_task: Annotated[int | None, typer.Option(min=1, help="Examples of one task at most.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Examples at most, chosen by lot.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, another choice.")] = 0,
+    errors: Annotated[
+        Literal["drop", "keep"] | None,
+        typer.Option(help="Conversations with an error of the agent's.", show_default="drop; keep for episodes"),
+    ] = None,
+    format: Annotated[
+        Literal["trl", "openai", "raw"],
+        typer.Option(help="For TRL, for OpenAI's fine-tuning, or with arguments of calls as the text they were."),
+    ] = "trl",
+    origin: Annotated[bool, typer.Option("--origin", help="A column that names run and task.")] = False,
+    check: Annotated[
+        str | None, typer.Option(help="Render with this model's tokenizer, check, and report lengths.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Report examples that are longer.")] = None,
+    clean_of: Annotated[
+        list[str] | None, typer.Option(help="Refuse examples of held-out tasks: WORLD:SPLIT, e.g. toolwoz:test.")
+    ] = None,
+    drop_held_out: Annotated[bool, typer.Option("--drop-held-out", help="Leave those out instead.")] = False,
     store: StoreFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Write training examples of a JOSH run in the columns TRL takes.
+    """Write training examples in the columns TRL takes, or for OpenAI's fine-tuning.
 
     simkit export kto --run last --out kto.jsonl
-    """
-    from simkit.cli.export import export
 
-    export(store, kind, run, out, json)
+    simkit export sft --run last --source episodes --where "reward >= 1" --max-per-task 2 --out sft.parquet
+    """
+    from simkit.cli.export import Wanted, export
+
+    wanted = Wanted(
+        runs=tuple(run),
+        source=source,
+        where=where,
+        max_per_task=max_per_task,
+        limit=limit,
+        seed=seed,
+        errors=errors,
+        format=format,
+        origin=origin,
+        tokenizer=check,
+        max_tokens=max_tokens,
+        clean_of=tuple(clean_of or ()),
+        drop_held_out=drop_held_out,
+    )
+    export(store, kind, out, wanted, json)
+
+
+@app.command()
+def check(
+    file: Annotated[
+        Path, typer.Argument(help="Examples: .jsonl, .json, .parquet, or the JOSH release (wheel or zip).")
+    ],
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder or name of a model: render with its chat template, report lengths.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Report examples that are longer.")] = None,
+    clean_of: Annotated[
+        list[str] | None, typer.Option(help="Refuse examples of held-out tasks: WORLD:SPLIT, e.g. toolwoz:test.")
+    ] = None,
+    drop_held_out: Annotated[bool, typer.Option("--drop-held-out", help="Leave those out instead.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write them again: .jsonl or .parquet.")] = None,
+    origin: Annotated[bool, typer.Option("--origin", help="Write a column that names run and task.")] = False,
+    system: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A system prompt for those that have none.")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Check a file of training examples: what is in it, what is wrong, how long it is in tokens.
+
+    simkit check kto.jsonl
+
+    simkit check kto.jsonl --tokenizer ./my-model --clean-of toolwoz:test
+    """
+    from simkit.cli.export import Examination, check
+
+    wanted = Examination(
+        tokenizer=tokenizer,
+        max_tokens=max_tokens,
+        clean_of=tuple(clean_of or ()),
+        drop_held_out=drop_held_out,
+        out=out,
+        origin=origin,
+        system=system,
+    )
+    check(file, wanted, json)
 
 
 @app.command(no_args_is_help=True)

@@ -1,30 +1,175 @@
-"""`simkit export`: training examples of a run as a file."""
+"""`simkit export` and `simkit check`: training examples of runs as files, and what is in such a file."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from simkit.cli.stores import open_store
 
+if TYPE_CHECKING:
+    from simkit.store import Store
+    from simkit.training.checks import Report
+    from simkit.training.examples import ExampleSet
+    from simkit.training.selection import Selection
 
-def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], run: str, out: Path, as_json: bool) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The flags of an export besides its kind and place."""
+
+    runs: tuple[str, ...]
+    source: Literal["golden", "episodes"] = "golden"
+    where: str | None = None
+    max_per_task: int | None = None
+    limit: int | None = None
+    seed: int = 0
+    errors: Literal["drop", "keep"] | None = None
+    format: Literal["trl", "openai", "raw"] = "trl"
+    origin: bool = False
+    tokenizer: str | None = None
+    max_tokens: int | None = None
+    clean_of: tuple[str, ...] = ()
+    drop_held_out: bool = False
+
+    def selection(self) -> Selection:
+        """Which examples."""
+        from simkit.training.selection import Selection
+
+        return Selection(
+            runs=self.runs,
+            source=self.source,
+            where=self.where,
+            max_per_task=self.max_per_task,
+            limit=self.limit,
+            seed=self.seed,
+            errors=self.errors,
+        )
+
+
+def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, wanted: Wanted, as_json: bool) -> None:
     """Write the file and say what is in it, and what was left out and why.
 
+    Nothing is written when a held-out task is among the examples, or when a check finds an error.
+
     Raises:
-        UsageError: there is no such run, or the file's ending is unknown.
+        UsageError: there is no such run, the file's ending is unknown, or the data is not fit to train on.
         StoreError: the file or the store cannot be used.
     """
-    from simkit.store import export as write
+    from simkit.training.export import check_out, save
+    from simkit.training.selection import select
 
-    done = write(open_store(path), kind, run=run, out=out)
+    check_out(out, wanted.format)
+    store = open_store(path)
+    examples = _clean(select(store, kind, wanted.selection()), wanted.clean_of, wanted.drop_held_out, store)
+    report = _checked(examples, wanted, store)
+    done = save(examples, out, format=wanted.format, origin=wanted.origin)
     if as_json:
-        typer.echo(json.dumps(asdict(done), default=str))
+        counts = {reason: done.removed.get(reason, 0) for reason in ("duplicates", "contradictions")}
+        typer.echo(json.dumps({**asdict(done), **counts, "removed": dict(done.removed)}, default=str))
         return
     typer.echo(f"{out}: {done.written} {kind.upper()} examples")
-    if done.duplicates or done.contradictions:
-        typer.echo(f"left out: {done.duplicates} duplicates, {done.contradictions} negatives that are desirable too")
+    if done.removed:
+        typer.echo(
+            "left out: " + ", ".join(f"{many} {_REASONS.get(name, name)}" for name, many in done.removed.items())
+        )
+    if report is not None:
+        typer.echo(report.to_text())
+
+
+_REASONS = {
+    "contradictions": "negatives that are desirable too",
+    "unscored": "episodes without a reward",
+    "error_markers": "conversations with errors of the agent's own making",
+    "broken_calls": "conversations with calls that no endpoint takes",
+    "empty": "conversations in which the agent says nothing",
+    "over_max_per_task": "over the number for one task",
+    "over_limit": "over the limit",
+    "held_out": "of held-out tasks",
+    "refused": "that the fine-tuning API refuses",
+    "unfinished": "dialogues that did not reach all goals",
+    "runtime_words": "answers after words of the runtime",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """The flags of a check."""
+
+    tokenizer: str | None = None
+    max_tokens: int | None = None
+    clean_of: tuple[str, ...] = ()
+    drop_held_out: bool = False
+    out: Path | None = None
+    origin: bool = False
+    system: Path | None = None
+
+
+def check(file: Path, wanted: Examination, as_json: bool) -> None:
+    """Say what is in a file of examples and what is wrong with it, and write it again if that is asked for.
+
+    Raises:
+        UsageError: the file cannot be read, or its data is not fit to train on.
+    """
+    from simkit.training.checks import check as look
+    from simkit.training.files import Columns, check_place, write
+    from simkit.training.reading import read_examples
+
+    if wanted.out is not None:
+        check_place(wanted.out)
+    examples = read_examples(file)
+    if wanted.system is not None:
+        from simkit.training.examples import with_system
+
+        examples = with_system(examples, wanted.system.read_text(encoding="utf-8").strip())
+    examples = _clean(examples, wanted.clean_of, wanted.drop_held_out, None)
+    report = look(examples, wanted.tokenizer, max_tokens=wanted.max_tokens)
+    typer.echo(json.dumps(report.to_json()) if as_json else report.to_text())
+    _refuse(report)
+    if wanted.out is not None:
+        write(examples, wanted.out, Columns(wanted.origin))
+        if not as_json:
+            typer.echo(f"{wanted.out}: {len(examples)} examples")
+
+
+def _clean(examples: ExampleSet, specs: Sequence[str], drop: bool, store: Store | None) -> ExampleSet:
+    if not specs:
+        return examples
+    from simkit.training.held_out import HeldOut, assert_clean_of, without
+
+    for spec in specs:
+        held = HeldOut.read(spec)
+        if drop:
+            examples = without(examples, held, store)
+        assert_clean_of(examples, held, store)
+        typer.echo(
+            f"none of the {len(examples)} examples is of {spec} (ids, instructions and goals compared)", err=True
+        )
+    return examples
+
+
+def _checked(examples: ExampleSet, wanted: Wanted, store: Store) -> Report | None:
+    if wanted.tokenizer is None:
+        return None
+    from simkit.training.checks import check as look
+
+    report = look(examples, wanted.tokenizer, max_tokens=wanted.max_tokens, store=store)
+    if not report.ok:
+        typer.echo(report.to_text(), err=True)
+    _refuse(report)
+    return report
+
+
+def _refuse(report: Report) -> None:
+    from simkit.errors import UsageError
+
+    wrong = [finding.name for finding in report.findings if finding.severity == "error"]
+    if wrong:
+        raise UsageError(
+            f"the examples are not fit to train on ({', '.join(wrong)}, see above); leave them out or mend them"
+        )

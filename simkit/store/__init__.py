@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from simkit.store.export import Exported, ExportKind, export
 from simkit.store.journal import Journal
 from simkit.store.loader import Loader, LoadReport, keep_loaded
 from simkit.store.store import QueryResult, Store
@@ -10,8 +9,6 @@ from simkit.store.trees import EpisodeTree, Line, RunRow, Transcript, TreeNode
 
 __all__ = [
     "EpisodeTree",
-    "ExportKind",
-    "Exported",
     "Journal",
     "Line",
     "LoadReport",
@@ -21,6 +18,5 @@ __all__ = [
     "Store",
     "Transcript",
     "TreeNode",
-    "export",
     "keep_loaded",
 ]

@@ -252,3 +252,24 @@ LEFT JOIN negatives n USING (run_id)
 LEFT JOIN pairs d USING (run_id)
 ORDER BY r.started_at, r.run_id;
 COMMENT ON VIEW harvest_counts IS 'Examples of each kind per run, and what was removed: duplicates, and negatives whose message is desirable too.';
+
+-- What selections of training data are made of (simkit.training).
+
+CREATE VIEW episode_facts AS
+SELECT
+    e.run_id, r.name, r.recipe, r.config ->> 'part_of' AS part_of, r.config ->> 'stage' AS stage,
+    e.task_id, e.trial, t.world, t.split, e.supervisor,
+    coalesce(r.config ->> 'agent', CASE WHEN r.config ->> 'model' IS NOT NULL THEN 'function_calling' END) AS agent,
+    r.config ->> 'user' AS user, r.config ->> 'model' AS model, r.seed,
+    e.reward, e.reward >= 1 - 1e-9 AS success, e.outcome, e.turns, e.branches, e.faults,
+    len(e.goals) AS goals, len(e.achieved) AS achieved, epoch(e.finished_at - e.started_at) AS seconds,
+    e.episode_id, e.final_branch_id, e.toolset_id
+FROM episodes e
+LEFT JOIN runs r USING (run_id)
+LEFT JOIN tasks t USING (run_id, task_id);
+COMMENT ON VIEW episode_facts IS 'One row per episode with what it can be chosen by: run, world, agent, reward, outcome and counts; agent is what the run named, NULL for the world''s own.';
+
+CREATE VIEW last_winners AS
+SELECT h.episode_id, arg_max(h.winner_id, h.harvest) AS branch_id
+FROM harvests h GROUP BY h.episode_id;
+COMMENT ON VIEW last_winners IS 'The branch that ends the golden path of each episode with a harvest.';

@@ -72,31 +72,37 @@ class Rollout:
         stage.watch.live(1)
         try:
             leaf, closed = await open_tree(scene)
-            line = Line(leaf, stage.goals, closed=closed)
-            with anyio.move_on_after(self.limits.wall_seconds):
-                while line.closed is None:
-                    line = await self._agent(stage, line)
-                    if line.closed is None:
-                        line = await self._user(stage, line)
-                    await stage.recorder.commit()
+            return ending_of(stage, await play_out(stage, Line(leaf, stage.goals, closed=closed)))
         finally:
             stage.watch.live(-1)
-        return _ending(line, line.closed or _end(stage, line, "time_limit"))
 
-    async def _agent(self, stage: Stage, line: Line) -> Line:
-        played = await play_seat(stage, Seat(line.leaf, line.leaf.path, forked=False), line.remaining)
-        record_played(stage, played, credited=True, outcome=played.turn.outcome)
-        if played.hits:
-            stage.watch.hit(len(played.hits))
-        return _after(line, played)
 
-    async def _user(self, stage: Stage, line: Line) -> Line:
-        (leaf,), closed = await users_answer(stage, (line.leaf,))
-        line = replace(line, leaf=leaf)
-        if closed:
-            return replace(line, closed=closed[0])
-        outcome = line.leaf.state.spent.exceeded(self.limits)
-        return line if outcome is None else replace(line, closed=_end(stage, line, outcome))
+async def play_out(stage: Stage, line: Line) -> Line:
+    """Play a conversation from where it is to its end, or to the wall-clock limit."""
+    with anyio.move_on_after(stage.limits.wall_seconds):
+        while line.closed is None:
+            line = await _agent(stage, line)
+            if line.closed is None:
+                line = await _user(stage, line)
+            await stage.recorder.commit()
+    return line
+
+
+async def _agent(stage: Stage, line: Line) -> Line:
+    played = await play_seat(stage, Seat(line.leaf, line.leaf.path, forked=False), line.remaining)
+    record_played(stage, played, credited=True, outcome=played.turn.outcome)
+    if played.hits:
+        stage.watch.hit(len(played.hits))
+    return _after(line, played)
+
+
+async def _user(stage: Stage, line: Line) -> Line:
+    (leaf,), closed = await users_answer(stage, (line.leaf,))
+    line = replace(line, leaf=leaf)
+    if closed:
+        return replace(line, closed=closed[0])
+    outcome = line.leaf.state.spent.exceeded(stage.limits)
+    return line if outcome is None else replace(line, closed=_end(stage, line, outcome))
 
 
 def _after(line: Line, played: Played) -> Line:
@@ -117,7 +123,9 @@ def _end(stage: Stage, line: Line, outcome: Outcome) -> Closed:
     return closed
 
 
-def _ending(line: Line, closed: Closed) -> Ending:
+def ending_of(stage: Stage, line: Line) -> Ending:
+    """How a conversation ended; one that has not was cut by the wall-clock limit."""
+    closed = line.closed or _end(stage, line, "time_limit")
     return Ending(
         outcome=closed.outcome,
         final=line.leaf.final(),

@@ -31,7 +31,7 @@ from simkit.errors import AgentFault, Fault, RewardFault, StoreError, ToolFault,
 from simkit.events import EpisodeFinished, EpisodeStarted, MessageRow, Outcome, Recorder, ToolsetSeen
 from simkit.ids import TurnKey
 from simkit.limits import Limits
-from simkit.messages import ToolSpec
+from simkit.messages import JsonText, ToolSpec
 from simkit.state import BranchState
 from simkit.supervisors.base import Episode, Watch, WorkUnit
 from simkit.tasks import Goal
@@ -128,17 +128,16 @@ async def consult(ref: ActorRef, request: Request[R], kind: type[R], fault: type
 
 def grown(before: Conversation, entry: Entry) -> tuple[Conversation, MessageRow]:
     """The conversation with one more entry, and that entry as the store keeps it, with the digest of all before it."""
-    message = entry.message.to_openai()
     row = MessageRow(
         seq=len(before),
         turn=entry.turn,
         step=entry.step,
         author=entry.author,
-        message=message,
+        message=JsonText(entry.message.to_json()),
         heard=entry.heard,
         prompt=before.digest.hex(),
     )
-    return before.append(entry, wire=message), row
+    return before.append(entry), row
 
 
 def toolset(specs: tuple[ToolSpec, ...]) -> ToolsetSeen:
@@ -221,7 +220,7 @@ async def _finish(stage: Stage, ending: Ending) -> Episode:
     outcome, error, faults = ending.outcome, ending.error, ending.faults
     if ending.scored:
         try:
-            reward = await _score(stage, ending)
+            reward = await score_ending(stage, ending)
         except Fault as fault:
             outcome, error, faults = fault_outcome(fault), str(fault), faults + 1
     episode = Episode(
@@ -243,7 +242,12 @@ async def _finish(stage: Stage, ending: Ending) -> Episode:
     return episode
 
 
-async def _score(stage: Stage, ending: Ending) -> EpisodeReward:
+async def score_ending(stage: Stage, ending: Ending) -> EpisodeReward:
+    """What the reward says of an ending.
+
+    Raises:
+        RewardFault: it raised, or replied with something else.
+    """
     final, reward = ending.final, stage.cast.reward
     request = ScoreEpisode(stage.task, stage.goals, ending.achieved, final.calls, final.conversation, final.world)
     place = f"reward `{reward.name}`, end of {stage.task.id}"

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import orjson
 import pytest
 from store_events import TOOLS, Node, Script, call, josh_episode, run_started, write_journal
 
 from simkit.conversation import Entry
-from simkit.errors import StoreError, UsageError
-from simkit.events import Event
 from simkit.messages import AssistantMessage, UserMessage
-from simkit.store import ExportKind, Store, export
+from simkit.store import Store
 
 
 def fill(store: Store, *scripts: Script, run: str = "r1") -> None:
@@ -319,71 +317,3 @@ def test_the_conversation_of_any_branch(store: Store) -> None:
     fill(store, script)
     found = store.query("SELECT message FROM conversation(?)", [node.id])
     assert [orjson.loads(row[0]) for row in found.rows] == openai(node)
-
-
-# --- exports ----------------------------------------------------------------------------------------------------------
-
-
-def unpack(value: Any) -> Any:
-    return [orjson.loads(item) for item in cast("list[str]", value)] if isinstance(value, list) else value
-
-
-@pytest.mark.parametrize(
-    ("kind", "columns"),
-    [
-        ("sft", ["messages", "tools"]),
-        ("kto", ["prompt", "completion", "label", "tools"]),
-        ("dpo", ["prompt", "chosen", "rejected", "tools"]),
-    ],
-)
-def test_exports_hold_the_examples_of_the_views(
-    store: Store, tmp_path: Path, kind: ExportKind, columns: list[str]
-) -> None:
-    fill(store, *(josh_episode(task=f"T{n % 3}", trial=n // 3, opening=f"it's {n % 3}") for n in range(6)))
-    expected = [
-        {name: row[name] for name in columns}
-        for row in view(store, {"sft": "sft_examples", "kto": "kto_examples", "dpo": "dpo_pairs"}[kind])
-    ]
-    lines, table = tmp_path / "it's.jsonl", tmp_path / "it's.parquet"
-    done = export(store, kind, "last", lines)
-    assert (done.written, done.duplicates) == (len(expected), {"sft": 3, "kto": 18, "dpo": 18}[kind])
-    found = [orjson.loads(line) for line in lines.read_bytes().splitlines()]
-    assert found == expected
-    assert [list(row) for row in found] == [columns] * len(expected)
-    assert export(store, kind, "last", table).written == len(expected)
-    read = store.query("FROM read_parquet(?)", [str(table)])
-    assert read.types[0] == "JSON[]"
-    unpacked = [{name: unpack(value) for name, value in row.items()} for row in read.dicts()]
-    assert unpacked == expected
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["it's.jsonl", "it's.parquet", "store"]
-
-
-def test_an_agent_without_tools_exports_null(store: Store, tmp_path: Path) -> None:
-    script = josh_episode()
-    events: list[Event] = [event for event in script.events if type(event).__name__ != "ToolsetSeen"]
-    write_journal(store.path, [run_started(), *events])
-    export(store, "kto", "demo", tmp_path / "k.jsonl")
-    assert orjson.loads((tmp_path / "k.jsonl").read_bytes().splitlines()[0])["tools"] is None
-
-
-@pytest.mark.parametrize(
-    ("kind", "out", "message"),
-    [
-        ("ppo", "a.jsonl", "'ppo' cannot be exported; take one of sft, kto, dpo"),
-        ("sft", "a.csv", "ends in .jsonl or .parquet"),
-        ("sft", "nowhere/a.jsonl", "nowhere does not exist"),
-    ],
-)
-def test_exports_that_cannot_be(store: Store, tmp_path: Path, kind: Any, out: str, message: str) -> None:
-    fill(store, josh_episode())
-    with pytest.raises(UsageError, match=message):
-        export(store, kind, "last", tmp_path / out)
-
-
-def test_an_export_that_fails_leaves_the_old_file(store: Store, tmp_path: Path) -> None:
-    fill(store, josh_episode())
-    target = tmp_path / "a.parquet"
-    target.mkdir()
-    with pytest.raises(StoreError, match=r"a\.parquet cannot be written"):
-        export(store, "sft", "last", target)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "store"]

@@ -30,6 +30,7 @@ _ASKED = {
 _CHANCE_OF_BOOKING = 0.75
 _DOMAIN_COUNTS = (0.25, 0.45, 0.22, 0.08)
 _ATTEMPTS = 60
+FEWEST_GOALS, MOST_GOALS = 2, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +57,15 @@ class Party:
     day: str
 
 
-def draw_errands(town: Town, rng: Random) -> tuple[Errand, ...]:
-    """The errands of one visitor: one to four domains, two to six goals."""
+def draw_errands(town: Town, rng: Random, most_goals: int = MOST_GOALS) -> tuple[Errand, ...]:
+    """The errands of one visitor: one to four domains, two to six goals (or fewer at most)."""
     while True:
         party = Party(rng.choice(words.PEOPLE), rng.choice(words.DAYS))
         domains = rng.sample(DOMAINS, rng.choices((1, 2, 3, 4), _DOMAIN_COUNTS)[0])
         drawn = [_errand(town, domain, party, rng) for domain in domains]
         errands = tuple(errand for errand in drawn if errand is not None)
         goals = sum(1 + (errand.entity is not None) for errand in errands)
-        if len(errands) == len(domains) and 2 <= goals <= 6:
+        if len(errands) == len(domains) and FEWEST_GOALS <= goals <= most_goals:
             return errands
 
 

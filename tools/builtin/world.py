@@ -14,7 +14,7 @@ import orjson
 from simkit.errors import UsageError
 from simkit.ids import derive_seed
 from simkit.tasks import Goal, Ontology, Task, World
-from simkit.tools.builtin.errands import draw_errands
+from simkit.tools.builtin.errands import FEWEST_GOALS, MOST_GOALS, draw_errands
 from simkit.tools.builtin.ontology import ontology_of
 from simkit.tools.builtin.phrasing import instructions
 from simkit.tools.builtin.server import TravelServer
@@ -31,6 +31,7 @@ class TravelTasks(Sequence[Task]):
     town: Town
     split: str
     indices: range
+    most_goals: int = MOST_GOALS
 
     @overload
     def __getitem__(self, index: int) -> Task: ...
@@ -38,8 +39,8 @@ class TravelTasks(Sequence[Task]):
     def __getitem__(self, index: slice) -> TravelTasks: ...
     def __getitem__(self, index: int | slice) -> Task | TravelTasks:
         if isinstance(index, slice):
-            return TravelTasks(self.town, self.split, self.indices[index])
-        return draw_task(self.town, self.split, self.indices[index])
+            return TravelTasks(self.town, self.split, self.indices[index], self.most_goals)
+        return draw_task(self.town, self.split, self.indices[index], self.most_goals)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -57,6 +58,7 @@ class BuiltinWorld(World):
         train, val, test: tasks in each split. Task i is the same whatever these numbers are.
         restaurants, hotels, attractions: how many there are.
         departures: trains a day on each of the forty lines.
+        most_goals: goals of a task at most, 2 to 6; fewer make shorter conversations.
 
     Raises:
         UsageError: a number is out of range.
@@ -75,6 +77,7 @@ class BuiltinWorld(World):
         hotels: int = TownSize.hotels,
         attractions: int = TownSize.attractions,
         departures: int = TownSize.departures,
+        most_goals: int = MOST_GOALS,
     ) -> None:
         self.seed = seed
         self.size = TownSize(restaurants=restaurants, hotels=hotels, attractions=attractions, departures=departures)
@@ -82,6 +85,11 @@ class BuiltinWorld(World):
         for split, count in self._counts.items():
             if count < 0:
                 raise UsageError(f"the built-in world cannot have {count} tasks in `{split}`; give 0 or more")
+        if not FEWEST_GOALS <= most_goals <= MOST_GOALS:
+            raise UsageError(
+                f"most_goals is {most_goals}; tasks of the built-in world have {FEWEST_GOALS} to {MOST_GOALS} goals"
+            )
+        self._most_goals = most_goals
 
     @cached_property
     def town(self) -> Town:
@@ -99,18 +107,18 @@ class BuiltinWorld(World):
 
     def tasks(self, split: str) -> Sequence[Task]:
         """The tasks of a split, made one by one when they are asked for."""
-        return TravelTasks(self.town, split, range(self._counts[self.check_split(split)]))
+        return TravelTasks(self.town, split, range(self._counts[self.check_split(split)]), self._most_goals)
 
     def tools(self) -> TravelServer:
         """The tool server of this town."""
         return TravelServer(self.town)
 
 
-def draw_task(town: Town, split: str, index: int) -> Task:
+def draw_task(town: Town, split: str, index: int, most_goals: int = MOST_GOALS) -> Task:
     """Task `index` of a split: drawn until its goals fall into the split's share of all thinkable goals."""
     rng = Random(derive_seed("builtin", town.seed, "task", split, index))
     while True:
-        errands = draw_errands(town, rng)
+        errands = draw_errands(town, rng, most_goals)
         goals = tuple(goal for errand in errands for goal in errand.goals(town.tables[errand.wish.domain].id_field))
         if _share(goals) in _SHARES[split]:
             break

@@ -1,0 +1,107 @@
+"""Train a model on pairs of answers to the same prompt: DPO on the harvest."""
+
+from __future__ import annotations
+
+from simkit import flags
+from simkit.run import Run
+from simkit.summary import Summary
+from simkit.training import flags as training
+from simkit.training.dev import Place
+from simkit.training.presets import preset as settings
+from simkit.training.steps import Asked, Chosen, Watching, train_on_examples
+
+
+async def train_dpo(
+    run: Run,
+    *,
+    data: training.Data = "last",
+    where: training.Where = None,
+    max_per_task: training.MaxPerTask = None,
+    limit: training.Limit = None,
+    world: flags.World = "builtin",
+    variant: flags.Variant = None,
+    held_out: training.HeldOut = "test",
+    preset: training.PresetFlag = "paper",
+    out: training.Out = None,
+    learning_rate: training.LearningRate = None,
+    epochs: training.Epochs = None,
+    max_steps: training.MaxSteps = None,
+    batch: training.Batch = None,
+    micro_batch: training.MicroBatch = None,
+    max_length: training.MaxLength = None,
+    schedule: training.Schedule = None,
+    beta: training.Beta = None,
+    lora_rank: training.LoraRank = None,
+    lora_alpha: training.LoraAlpha = None,
+    keep_adapter: training.KeepAdapter = False,
+    guard: training.Guard = "40",
+    guard_split: training.GuardSplit = "val",
+    guard_every: training.GuardEvery = None,
+    valid_floor: training.ValidFloor = 0.95,
+    success_floor: training.SuccessFloor = 0.75,
+    keep: training.Keep = "best",
+    agent: training.Player = "function_calling",
+    user: flags.User = None,
+    reward: flags.Reward = None,
+    max_turns: flags.MaxTurns = 15,
+    reply_tokens: training.MaxTokens = 256,
+    threads: training.Threads = 0,
+) -> Summary:
+    """Train a model to prefer answers that led to the goal over their siblings that did not (DPO), with a guard.
+
+    --model names what is trained: a folder, or a model at Hugging Face. Pairs come from the trees of a `josh` run: two
+    answers to the very same prompt, one golden, one not. The guard plays dev goals while it trains, stops when tool
+    calls or success fall, and rolls back.
+
+    Preset paper: that of its KTO without the weights (the paper has no DPO): learning rate 5e-7, 1 epoch, batch 16,
+    beta 0.1, QLoRA of rank 64; cpu: 5e-6, LoRA of rank 16; tiny: 3e-5, all weights.
+
+    Examples:
+
+        simkit run train_dpo --model models/base --data last --preset tiny --out models/dpo
+        simkit run train_dpo --model models/base --data pairs.jsonl --held-out none --preset tiny
+    """
+    asked = Asked(
+        kind="dpo",
+        chosen=Chosen(
+            data=data,
+            where=where,
+            max_per_task=max_per_task,
+            limit=limit,
+            held_out=held_out,
+        ),
+        place=Place(
+            world=world,
+            variant=variant,
+            split=guard_split,
+            tasks=guard,
+            agent=agent,
+            user=user,
+            reward=reward,
+            max_turns=max_turns,
+            max_tokens=reply_tokens,
+        ),
+        watching=Watching(
+            tasks=guard,
+            every=guard_every,
+            valid_floor=valid_floor,
+            success_floor=success_floor,
+            keep=keep,
+        ),
+        preset=settings(preset, "dpo").overridden(
+            learning_rate=learning_rate,
+            epochs=epochs,
+            max_steps=max_steps,
+            batch=batch,
+            micro_batch=micro_batch,
+            max_length=max_length,
+            schedule=schedule,
+            beta=beta,
+            lora_rank=lora_rank,
+            lora_alpha=lora_alpha,
+        ),
+        out=out,
+        keep_adapter=keep_adapter,
+        threads=threads,
+    )
+    return await train_on_examples(run, asked)

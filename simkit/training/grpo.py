@@ -1,0 +1,229 @@
+"""GRPO on whole conversations: online, over several turns, with a simulated user.
+
+Every step the model, as it is in the trainer's memory, plays groups of conversations (`simkit.training.groups`) through
+our own engine; TRL turns their rewards into advantages and learns from the tokens the model sampled. What users and
+tools said is in the sequence and masked (`env_mask`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from simkit.errors import UsageError
+from simkit.loops import fast_loop
+from simkit.statistics import mean
+from simkit.supervisors.base import WorkUnit
+from simkit.supervisors.tree import together
+from simkit.tasks import Task
+from simkit.training import backend
+from simkit.training.curves import draw
+from simkit.training.dev import Place, opened
+from simkit.training.groups import Listener, Strand, Told, joined, play_group
+from simkit.training.guard import Guard
+from simkit.training.jobs import OnMetrics, Trained
+from simkit.training.presets import Preset
+from simkit.training.records import Records
+from simkit.training.trainer import open_form, unheard, write_model
+from simkit.training.watching import Watcher, in_memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpoJob:
+    """One GRPO training.
+
+    Attributes:
+        model: a folder, or the name of a model on the Hugging Face hub.
+        place: the goals it practises on, and who plays the user.
+        preset: the settings; `batch` conversations are played for every step.
+        out: the folder the trained model is written to.
+        group: conversations that begin alike; `batch` is a multiple of it.
+        temperature: the model's while it practises; above 0, or all branches would be the same.
+        seed, guard, keep_adapter, threads: as those of a `TrainingJob`.
+
+    Raises:
+        UsageError: a value that cannot be.
+    """
+
+    model: str
+    place: Place
+    preset: Preset
+    out: Path
+    group: int = 8
+    temperature: float = 1.0
+    seed: int = 0
+    guard: Guard | None = None
+    keep_adapter: bool = False
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.group < 2:
+            raise UsageError(f"a group of {self.group} has nothing to compare with; give at least 2 conversations")
+        if self.preset.batch % self.group:
+            raise UsageError(
+                f"{self.preset.batch} conversations a step cannot be split into groups of {self.group}; "
+                f"choose a batch that is a multiple of {self.group}"
+            )
+        if not self.temperature > 0:
+            raise UsageError(f"the temperature is {self.temperature}; GRPO compares branches that differ: above 0")
+
+    @property
+    def method(self) -> str:
+        """What the results call it."""
+        return "grpo"
+
+    def described(self) -> dict[str, Any]:
+        """The job as JSON."""
+        return {
+            "method": self.method,
+            "model": self.model,
+            "place": asdict(self.place),
+            "preset": asdict(self.preset),
+            "group": self.group,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "guard": self.guard.to_json() if self.guard else None,
+            "keep_adapter": self.keep_adapter,
+        }
+
+
+def train_grpo(job: GrpoJob, on_metrics: OnMetrics = unheard) -> Trained:
+    """Practise, and write the model to `job.out`; resumed and repeated as `train` is.
+
+    Raises:
+        UsageError: a library, the model or the world is missing, or the folder holds something else.
+    """
+    records = Records.open(job.out, job.described())
+    done = records.result()
+    if done is not None:
+        return done
+    began = time.monotonic()
+    with backend.quiet():
+        form = open_form(job.model)
+        tasks = job.place.chosen()
+        watcher = Watcher(job.guard, form, records, on_metrics)
+        practice = Practice(job, tasks, form)
+        tuner = backend.grpo_trainer(
+            backend.load_model(job.model, job.preset),
+            [{"prompt": task.id} for task in tasks],
+            {**backend.arguments(job.preset, records.checkpoints, job.seed, _save_every(job)), **_own(job)},
+            job.preset,
+            rollout_func=practice.play,
+            processing_class=form.tokenizer,
+            callbacks=[watcher.callback()],
+        )
+        tuner.train(resume_from_checkpoint=records.last_checkpoint())
+        history: list[Mapping[str, Any]] = list(tuner.state.log_history)
+        steps = int(tuner.state.global_step)
+        kept = watcher.kept(steps)
+        del tuner
+        write_model(job, records.checkpoint(kept) if kept else None, form.tokenizer)
+    trained = _trained(job, practice, watcher, history, steps=steps, kept=kept, seconds=time.monotonic() - began)
+    draw(history, watcher.seen, records.curve, kept=kept)
+    records.finish(trained)
+    return trained
+
+
+def _save_every(job: GrpoJob) -> int:
+    return job.guard.every if job.guard else job.preset.save_every
+
+
+def _own(job: GrpoJob) -> dict[str, Any]:
+    return {
+        "num_generations": job.group,
+        "temperature": job.temperature,
+        "beta": job.preset.beta,
+        "max_completion_length": job.preset.max_length,
+    }
+
+
+class Practice:
+    """Plays the conversations that TRL's trainer asks for; `played` and `tokens` count them."""
+
+    def __init__(self, job: GrpoJob, tasks: Sequence[Task], form: Any) -> None:
+        self.played = 0
+        self.tokens = 0
+        self.learned = 0
+        self._job = job
+        self._tasks = {task.id: task for task in tasks}
+        self._form = form
+
+    def play(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
+        """TRL's `rollout_func`: a conversation for every prompt, which names a task; equal ones are a group."""
+        sizes = [(name, len(list(same))) for name, same in groupby(prompts)]
+        units = [
+            WorkUnit(
+                "practice", self._job.seed, self._tasks[name], int(trainer.state.global_step) * len(prompts) + place
+            )
+            for place, (name, _) in enumerate(sizes)
+        ]
+        with in_memory(trainer.accelerator.unwrap_model(trainer.model), self._form) as model:
+            told = anyio.run(self._play, model, units, [size for _, size in sizes], backend_options=_loop())
+        return self._columns(told, trainer)
+
+    async def _play(self, model: Any, units: Sequence[WorkUnit], sizes: Sequence[int]) -> list[Told]:
+        listener, place = Listener(model), self._job.place
+        async with opened(place, listener, self._job.temperature) as cast:
+            calls = [_call(cast, unit, place, size, listener) for unit, size in zip(units, sizes, strict=True)]
+            groups = await together(calls)
+        return [told for group in groups for told in group]
+
+    def _columns(self, told: Sequence[Told], trainer: Any) -> dict[str, Any]:
+        end = int(self._form.tokenizer.eos_token_id)
+        strands = [joined(one.replies) if one.replies else Strand([end], [end], [0], [0.0]) for one in told]
+        limit = self._job.preset.max_length
+        self.played += len(told)
+        self.tokens += sum(len(strand.prompt_ids) + len(strand.ids) for strand in strands)
+        self.learned += sum(sum(strand.mask) for strand in strands)
+        drifted = mean([float(strand.drifted > 0) for strand in strands])
+        trainer._metrics["train"]["drifted"].append(drifted)
+        return {
+            "prompt_ids": [strand.prompt_ids for strand in strands],
+            "completion_ids": [strand.ids[:limit] for strand in strands],
+            "logprobs": [strand.logprobs[:limit] for strand in strands],
+            "env_mask": [strand.mask[:limit] for strand in strands],
+            "episode_reward": [one.reward for one in told],
+        }
+
+
+def _call(cast: Any, unit: WorkUnit, place: Place, size: int, listener: Listener) -> Callable[[], Any]:
+    return lambda: play_group(cast, unit, place.limits, size, listener)
+
+
+def _loop() -> dict[str, Any]:
+    return {"loop_factory": fast_loop()}
+
+
+def _trained(
+    job: GrpoJob,
+    practice: Practice,
+    watcher: Watcher,
+    history: Sequence[Mapping[str, Any]],
+    *,
+    steps: int,
+    kept: int,
+    seconds: float,
+) -> Trained:
+    rewards = [float(each["reward"]) for each in history if "reward" in each]
+    tenth = max(1, len(rewards) // 10)
+    return Trained(
+        path=job.out,
+        method=job.method,
+        steps=steps,
+        kept=kept,
+        examples=steps * job.preset.batch,
+        too_long=0,
+        tokens=practice.tokens,
+        learned=practice.learned,
+        loss_start=mean(rewards[:tenth]),
+        loss_end=mean(rewards[-tenth:]),
+        stopped=watcher.stopped,
+        seconds=round(seconds, 3),
+        guard={step: score.to_json() for step, score in watcher.seen.items()},
+    )

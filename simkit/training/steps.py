@@ -1,0 +1,235 @@
+"""The steps that training recipes are made of: choose examples, check them, train, and say what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from simkit.errors import UsageError
+from simkit.training.aside import Job, describe, train_aside
+from simkit.training.checks import check
+from simkit.training.dev import DevGoals, Place
+from simkit.training.examples import ExampleSet, Kind
+from simkit.training.guard import Guard, Keep
+from simkit.training.held_out import HeldOut, assert_clean_of
+from simkit.training.jobs import RECORDS, Metrics, Trained, TrainingJob
+from simkit.training.presets import Preset
+from simkit.training.reading import read_examples
+from simkit.training.selection import Selection, Source, select
+
+if TYPE_CHECKING:
+    from simkit.run import Run
+    from simkit.summary import Summary
+
+NONE = "none"
+LOOKS = 10
+"""How often a guard looks when nobody says how often."""
+
+LAST = """
+    with played as (select distinct coalesce(r.config ->> 'part_of', r.run_id) as run_id
+                    from runs r join episodes e using (run_id))
+    select run_id from played join runs using (run_id)
+    where run_id <> $1 and started_at <= (select min(started_at) from runs where run_id = $1)
+    order by started_at desc, run_id desc limit 1
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Which examples a recipe was asked to learn from; `held_out` names a split, or is `none`."""
+
+    data: str
+    source: Source = "golden"
+    where: str | None = None
+    max_per_task: int | None = None
+    limit: int | None = None
+    held_out: str = "test"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watching:
+    """How a recipe was asked to guard its training; `tasks` is `none` for no guard."""
+
+    tasks: str
+    every: int | None = None
+    valid_floor: float = 0.95
+    success_floor: float = 0.75
+    keep: Keep = "best"
+
+    def guard(self, place: Place, steps: int, seed: int) -> Guard | None:
+        """The guard of a training of so many steps."""
+        if self.tasks == NONE:
+            return None
+        return Guard(
+            goals=DevGoals(place=place, seed=seed),
+            every=self.every or max(1, steps // LOOKS),
+            valid_floor=self.valid_floor,
+            success_floor=self.success_floor,
+            keep=self.keep,
+        )
+
+
+def model_of(run: Run) -> str:
+    """The folder or name of the model that is to be trained, from `--model`.
+
+    Raises:
+        UsageError: none was named, or one that is not ours to train.
+    """
+    spec = (run.models.model or "").removeprefix("local/").partition(",")[0]
+    if not spec or spec.startswith(("openai/", "scripted/")):
+        raise UsageError(
+            "there is no model to train; give --model FOLDER, or --model NAME of one at Hugging Face "
+            "(models behind an endpoint are trained by their provider: `simkit run finetune`)"
+        )
+    return spec
+
+
+def folder_of(run: Run, out: Path | None) -> Path:
+    """Where the trained model is written to: the same whenever the run is resumed."""
+    return (out or run.store.path / "models" / run.id).absolute()
+
+
+async def chosen_examples(run: Run, kind: Kind, chosen: Chosen, place: Place, dev: Watching) -> ExampleSet:
+    """The examples, decontaminated and checked.
+
+    Raises:
+        UsageError: there are none, some are of held-out or dev tasks, or they hold errors; the message says which.
+    """
+    found = await _found(run, kind, chosen)
+    if found.kind != kind:
+        raise UsageError(f"{chosen.data} holds {found.kind} examples; train them with `simkit run train_{found.kind}`")
+    if chosen.held_out != NONE:
+        await anyio.to_thread.run_sync(_assert_clean, run, found, chosen.held_out, place, dev)
+    report = check(found)
+    if not report.ok:
+        raise UsageError(f"the examples cannot be trained on:\n{report.to_text()}")
+    return found
+
+
+async def _found(run: Run, kind: Kind, chosen: Chosen) -> ExampleSet:
+    if await anyio.Path(chosen.data).is_file():
+        found = await anyio.to_thread.run_sync(read_examples, chosen.data)
+        return found if chosen.limit is None else found.keeping(found[: chosen.limit], "over_limit")
+    runs = [await _last(run) if name == "last" else name for name in chosen.data.split(",")]
+    selection = Selection(
+        runs=tuple(runs),
+        source=chosen.source,
+        where=chosen.where,
+        max_per_task=chosen.max_per_task,
+        limit=chosen.limit,
+        seed=run.seed,
+    )
+    return await anyio.to_thread.run_sync(select, run.store, kind, selection)
+
+
+async def _last(run: Run) -> str:
+    """The last run before this one that played anything: the same one when this run is resumed."""
+    found = await run.query(LAST, run.id)
+    if not found.rows:
+        raise UsageError("no run in this store has played anything yet; harvest first: `simkit run josh`")
+    return str(found.rows[0][0])
+
+
+def _assert_clean(run: Run, examples: ExampleSet, split: str, place: Place, dev: Watching) -> None:
+    world = place.build()
+    assert_clean_of(examples, HeldOut.of(world.tasks(world.check_split(split)), f"{place.world}:{split}", world))
+    if dev.tasks != NONE:
+        assert_clean_of(examples, HeldOut.of(place.chosen(), f"the dev goals ({place.world}:{place.split})", world))
+
+
+def steps_of(examples: int, preset: Preset) -> int:
+    """Optimiser steps of a training, when no example is too long."""
+    return preset.max_steps or max(1, ceil(ceil(examples / preset.batch) * preset.epochs))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a recipe that learns from examples was asked."""
+
+    kind: Kind
+    chosen: Chosen
+    place: Place
+    watching: Watching
+    preset: Preset
+    out: Path | None = None
+    keep_adapter: bool = False
+    threads: int = 0
+
+
+async def train_on_examples(run: Run, asked: Asked) -> Summary:
+    """Choose examples, check them, train on them in a process of its own, and say what came of it.
+
+    Raises:
+        UsageError: there is no model to train, the examples cannot be trained on, or the training cannot be done.
+    """
+    model, out = model_of(run), folder_of(run, asked.out)
+    examples = await chosen_examples(run, asked.kind, asked.chosen, asked.place, asked.watching)
+    job = TrainingJob(
+        method=asked.kind,
+        model=model,
+        examples=examples,
+        preset=asked.preset,
+        out=out,
+        seed=run.seed,
+        guard=asked.watching.guard(asked.place, steps_of(len(examples), asked.preset), run.seed),
+        keep_adapter=asked.keep_adapter,
+        threads=asked.threads,
+    )
+    removed = ", ".join(f"{count} {reason}" for reason, count in examples.removed.items())
+    return summary_of(run, await carried_out(run, job), data=asked.chosen.data, removed_before=removed or "nothing")
+
+
+async def carried_out(run: Run, job: Job) -> Trained:
+    """Train in a process of its own; metrics go to the store and to the screen.
+
+    Raises:
+        UsageError: what the training raises.
+    """
+
+    def told(metrics: Metrics) -> None:
+        run.measure(metrics.stage, metrics.step, **metrics.values)
+        run.tally.note = describe(metrics)
+
+    run.tally.note = f"loading {job.model}"
+    trained = await train_aside(job, told)
+    run.tally.note = "done"
+    return trained
+
+
+def summary_of(run: Run, trained: Trained, **more: object) -> Summary:
+    """What a training came to, for the end report and the store."""
+    guard = {f"guard_{step}": _said(values) for step, values in _ends(trained)}
+    return run.summary(
+        model=f"local/{trained.path}",
+        **more,
+        examples=trained.examples,
+        left_out_too_long=trained.too_long,
+        steps=trained.steps,
+        kept_step=trained.kept,
+        **_change(trained),
+        stopped=trained.stopped or "no",
+        **guard,
+        curve=str(trained.path / RECORDS / "loss.png"),
+    )
+
+
+def _change(trained: Trained) -> dict[str, float]:
+    what = "reward" if trained.method == "grpo" else "loss"
+    return {f"{what}_start": trained.loss_start, f"{what}_end": trained.loss_end}
+
+
+def _ends(trained: Trained) -> Sequence[tuple[str, dict[str, float]]]:
+    """What the guard saw of the model before training, and of the one that was kept."""
+    if not trained.guard:
+        return ()
+    return (("before", dict(trained.guard[0])), ("after", dict(trained.guard[trained.kept])))
+
+
+def _said(values: dict[str, float]) -> str:
+    return f"success {values['success']:.3f}, reward {values['reward']:.3f}, valid calls {values['valid_calls']:.3f}"

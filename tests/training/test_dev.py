@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from simkit.errors import UsageError
+from simkit.messages import AssistantMessage, ToolCall, ToolSpec
+from simkit.models.base import CallKey, ChatRequest, ChatResponse
+from simkit.training.dev import DevGoals, Place, is_valid, play_dev
+
+pytestmark = pytest.mark.anyio
+
+SPEC = ToolSpec.of("book", "Books.", {"name": {"type": "string"}, "people": {"type": "integer"}}, required=("name",))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "valid"),
+    [
+        ("book", '{"name": "x"}', True),
+        ("book", '{"name": "x", "people": 2}', True),
+        ("book", '{"people": 2}', False),
+        ("book", '{"name": "x", "colour": "red"}', False),
+        ("book", '{"name": ', False),
+        ("cook", '{"name": "x"}', False),
+    ],
+)
+def test_a_valid_call_can_be_carried_out(name: str, arguments: str, valid: bool) -> None:
+    specs = {SPEC.name: SPEC}
+    assert is_valid(ToolCall.of("c", name, arguments), specs.get(name)) is valid
+
+
+class Answering:
+    """Gives the same answer to everybody."""
+
+    name = "answering"
+
+    def __init__(self, message: AssistantMessage) -> None:
+        self._message = message
+        self.temperatures: set[float | None] = set()
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        self.temperatures.add(request.sampling.temperature)
+        return ChatResponse.of(self._message)
+
+
+def goals(turns: int = 2) -> DevGoals:
+    return DevGoals(place=Place(tasks="3", max_turns=turns))
+
+
+async def test_text_that_looks_like_a_call_is_an_invalid_one() -> None:
+    model = Answering(AssistantMessage.of('<tool_call>{"name": "search_hotel", "arg'))
+    score = await play_dev(goals(), model)
+    assert (score.valid_calls, score.calls) == (0.0, 2.0)
+    assert (score.success, score.reward) == (0.0, 0.0)
+    assert model.temperatures == {0.0}
+
+
+async def test_known_tools_with_known_parameters_are_valid() -> None:
+    call = ToolCall.of("c", "search_hotel", {"area": "north"})
+    score = await play_dev(goals(), Answering(AssistantMessage.of(None, (call,))))
+    assert score.valid_calls == 1.0
+    assert score.calls > 2
+
+
+async def test_a_model_that_only_talks_calls_nothing() -> None:
+    score = await play_dev(goals(), Answering(AssistantMessage.of("Good morning.")))
+    assert (score.valid_calls, score.calls, score.turns) == (0.0, 0.0, 2.0)
+
+
+def test_a_place_without_such_tasks_is_refused() -> None:
+    with pytest.raises(UsageError, match="no split `dev`"):
+        Place(split="dev").chosen()

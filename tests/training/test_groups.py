@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+
+from simkit.components import Cast
+from simkit.ids import TurnKey
+from simkit.limits import Limits
+from simkit.messages import AssistantMessage, UserMessage
+from simkit.models.base import CallKey, ChatRequest, ChatResponse, Tokens
+from simkit.supervisors.base import WorkUnit
+from simkit.training.dev import Place, opened
+from simkit.training.groups import Listener, Sampled, joined, play_group
+
+pytestmark = pytest.mark.anyio
+
+
+def sampled(prompt: list[int], ids: list[int]) -> Sampled:
+    return Sampled(tuple(prompt), tuple(ids), tuple(-0.1 * token for token in ids))
+
+
+def test_users_and_tools_are_in_the_sequence_and_masked() -> None:
+    strand = joined([sampled([1, 2], [3, 4]), sampled([1, 2, 3, 4, 5, 6], [7, 8])])
+    assert strand.prompt_ids == [1, 2]
+    assert strand.ids == [3, 4, 5, 6, 7, 8]
+    assert strand.mask == [1, 1, 0, 0, 1, 1]
+    assert strand.logprobs == pytest.approx([-0.3, -0.4, 0, 0, -0.7, -0.8])
+    assert strand.drifted == 0
+
+
+def test_where_the_template_rewrites_a_reply_the_sequence_is_what_the_model_saw_next() -> None:
+    strand = joined([sampled([1, 2], [3, 4, 9]), sampled([1, 2, 3, 5, 9, 6], [7])])
+    assert strand.prompt_ids + strand.ids == [1, 2, 3, 5, 9, 6, 7]
+    assert strand.mask == [1, 0, 0, 0, 1]
+    assert strand.drifted == 1
+
+
+def test_a_rewritten_prompt_trains_only_on_what_was_sampled_after_it() -> None:
+    strand = joined([sampled([1, 2], [3]), sampled([1, 8, 3], [7])])
+    assert strand.prompt_ids + strand.ids == [1, 8, 3, 7]
+    assert [token for token, learn in zip(strand.ids, strand.mask, strict=True) if learn] == [7]
+
+
+class Talker:
+    """Says which branch it is in, in tokens: as many as the branch's name is long."""
+
+    name = "talker"
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[ChatRequest, CallKey]] = []
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        self.asked.append((request, key))
+        ids = tuple(range(len(str(key.turn.path))))
+        message = AssistantMessage.of(f"I am {key.turn.path}.")
+        tokens = Tokens((100 + key.turn.turn,), ids)
+        return ChatResponse(message=message, tokens=tokens, logprobs=(-1.0,) * len(ids))
+
+
+async def play(model: Talker, size: int) -> tuple[tuple[float | None, int], ...]:
+    place = Place(tasks="1", max_turns=2)
+    listener = Listener(model)
+    async with opened(place, listener, 1.0) as cast:
+        told = await play_group(cast, WorkUnit("r", 3, place.chosen()[0]), place.limits, size, listener)
+    return tuple((one.reward, len(one.replies)) for one in told)
+
+
+async def test_branches_of_a_group_share_their_opening_and_go_their_own_ways() -> None:
+    model = Talker()
+    assert await play(model, 3) == ((0.0, 2), (0.0, 2), (0.0, 2))
+    openings = {request.messages[-1] for request, key in model.asked if key.turn.turn == 1}
+    assert len(openings) == 1
+    assert isinstance(openings.pop(), UserMessage)
+    assert len({key.turn.path for _, key in model.asked}) == 3
+    assert len({key.seed for _, key in model.asked}) == 6
+
+
+async def test_the_listener_asks_for_log_probabilities_and_keeps_the_agents_tokens_once() -> None:
+    model = Talker()
+    listener = Listener(model)
+    unit = WorkUnit("r", 1, Place(tasks="1").chosen()[0])
+    key = CallKey(TurnKey(1, unit.task.id, unit.trial, "ab", 1), "agent")
+    request = ChatRequest(messages=(UserMessage.of("hello"),))
+    await listener.complete(request, key)
+    await listener.complete(request, CallKey(key.turn, "user"))
+    assert [asked.sampling.logprobs for asked, _ in model.asked] == [True, False]
+    assert listener.taken(unit, "ab") == (Sampled((101,), (0, 1), (-1.0, -1.0)),)
+    assert listener.taken(unit, "ab") == ()
+
+
+async def test_a_group_that_cannot_begin_has_no_rewards() -> None:
+    place = Place(tasks="1", max_turns=2)
+    listener = Listener(Talker())
+    async with opened(place, listener, 1.0) as cast:
+        mute = Cast(agent=cast.agent, user=cast.tools, tools=cast.tools, reward=cast.reward)
+        told = await play_group(mute, WorkUnit("r", 3, place.chosen()[0]), Limits(), 2, listener)
+    assert [(one.reward, one.replies) for one in told] == [(None, ()), (None, ())]

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from simkit.errors import UsageError
+from simkit.training.dev import DevGoals, DevScore, Place
+from simkit.training.guard import Guard, Keep, Watched
+
+
+def score(success: float, valid: float = 1.0) -> DevScore:
+    return DevScore(success=success, reward=success, valid_calls=valid, calls=2.0, turns=3.0)
+
+
+def watched(*scores: DevScore, keep: Keep = "best", every: int = 10) -> Watched:
+    found = Watched(Guard(goals=DevGoals(place=Place()), every=every, keep=keep))
+    for number, each in enumerate(scores):
+        found = found.after(number * every, each)
+    return found
+
+
+def test_nothing_is_lost_while_both_stay_above_their_floors() -> None:
+    assert watched(score(0.8), score(0.61, valid=0.96)).broken(10) is None
+
+
+def test_success_below_its_floor_is_a_loss_in_words() -> None:
+    assert watched(score(0.8), score(0.5)).broken(10) == (
+        "step 10: success fell from 0.80 to 0.50, below the floor of 0.60"
+    )
+
+
+def test_tool_calls_that_become_invalid_are_a_loss_though_success_stays() -> None:
+    found = watched(score(0.8), score(0.8, valid=0.9)).broken(10)
+    assert found is not None
+    assert "the share of valid tool calls fell from 1.00 to 0.90" in found
+
+
+def test_floors_are_shares_of_the_start_not_of_the_best() -> None:
+    assert watched(score(0.4), score(0.9), score(0.35)).broken(20) is None
+
+
+def test_after_a_loss_the_best_sound_weights_are_kept() -> None:
+    assert watched(score(0.5), score(0.7), score(0.1, valid=0.0)).kept == 10
+    assert watched(score(0.5), score(0.1, valid=0.0)).kept == 0
+
+
+def test_a_loss_of_call_syntax_is_never_kept_however_good_the_rest() -> None:
+    assert watched(score(0.5), score(0.9, valid=0.2)).kept == 0
+
+
+@pytest.mark.parametrize(("keep", "step"), [("best", 10), ("last", 20)])
+def test_without_a_loss_the_best_or_the_last_are_kept(keep: Keep, step: int) -> None:
+    assert watched(score(0.5), score(0.7), score(0.6), keep=keep).kept == step
+
+
+def test_the_last_is_not_kept_when_it_lost_something() -> None:
+    assert watched(score(0.5), score(0.7), score(0.1), keep="last").kept == 10
+
+
+def test_of_equally_good_looks_the_later_is_kept() -> None:
+    assert watched(score(0.5), score(0.7), score(0.7)).kept == 20
+
+
+def test_guard_and_goals_come_back_from_json() -> None:
+    goals = DevGoals(place=Place(world="builtin", tasks="3", max_turns=4), temperature=0.5, seed=9)
+    assert DevGoals.from_json(Guard(goals=goals).to_json()) == goals
+
+
+@pytest.mark.parametrize(("values", "said"), [({"every": 0}, "at least 1"), ({"valid_floor": 1.5}, "0 to 1")])
+def test_a_guard_that_cannot_be_is_refused(values: dict[str, float], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Guard(goals=DevGoals(place=Place()), **values)  # pyright: ignore[reportArgumentType]
