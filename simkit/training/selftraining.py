@@ -215,8 +215,8 @@ class SeedLoop:
         judged = await self._select(kind, Selection(runs=(harvest,), seed=seed))
         if not judged.examples:
             raise UsageError(
-                f"{harvest} brought no {kind} examples: the model never reached all goals of a task. Give more --tasks, "
-                "a wider --beam, or a better model"
+                f"{harvest} brought no {kind} examples: the model never reached all goals of a task. Give more "
+                "--tasks, a wider --beam, or a better model"
             )
         if kind != "sft":
             return judged, dealt_by_lot(judged, seed)
