@@ -218,7 +218,7 @@ class Run:
         Raises:
             UsageError: the name, the options or the environment cannot be used, or the run has not been entered.
         """
-        return self._model(spec, self.models.options() if options is None else options)
+        return self._session.model(spec, self.models.options() if options is None else options)
 
     async def play(
         self,

@@ -29,7 +29,10 @@ MODELS: Flags = {
     "model": (
         str | None,
         None,
-        typer.Option(help="The agent's model: openai/NAME, or your own path/to/file.py:Class. Plays function_calling."),
+        typer.Option(
+            help="The agent's model: openai/NAME, local/FOLDER (in this process), or your own path/to/file.py:Class. "
+            "Plays function_calling."
+        ),
     ),
     "user_model": (str | None, None, typer.Option(help="The user's model. Plays goal.", show_default="the agent's")),
     "base_url": (

@@ -76,8 +76,10 @@ def print_summary(report: Report, *, to_stderr: bool) -> None:
 def _rows(report: Report) -> list[tuple[str, str]]:
     summary = report.summary
     extra = [(name.replace("_", " "), _plain(value)) for name, value in summary.extra.items()]
+    took = [("model calls", _called(report.models))] if report.models else []
+    took.append(("time", f"{report.seconds:.1f} s"))
     if extra and not summary.episodes:  # an evaluation or a training, that plays no conversation
-        return [*extra, ("time", f"{report.seconds:.1f} s")]
+        return [*extra, *took]
     rows = [
         ("episodes", _counted(summary)),
         ("average reward", _estimate(summary.reward)),
@@ -91,8 +93,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     rows += [
         ("outcomes", outcomes or "none"),
         ("agent turns", f"{summary.branches} in all branches, {summary.turns} on final paths"),
-        *([("model calls", _called(report.models))] if report.models else []),
-        ("time", f"{report.seconds:.1f} s"),
+        *took,
     ]
     return rows
 

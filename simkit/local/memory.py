@@ -18,7 +18,7 @@ from simkit.extras import require
 BLOCK = 16
 """Tokens of a block."""
 
-_STEP = 128
+_STEP = 256
 
 BlockKey: TypeAlias = tuple[int, tuple[int, ...]]
 """The block before, and the tokens of this one."""

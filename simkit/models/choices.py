@@ -32,7 +32,7 @@ class ModelChoices(BaseModel):
     is sent and never stored: `to_json` hides it.
 
     Attributes:
-        model: the agent's model, `openai/NAME` for any OpenAI-compatible endpoint.
+        model: the agent's model, `openai/NAME` at any OpenAI-compatible endpoint, or `local/PATH` in this process.
         user_model: the user's; the agent's when None.
         base_url, user_base_url: their endpoints; the user's is the agent's when None.
         temperature, user_temperature: how they sample; each leaves it to the provider when None.

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from simkit.chains import JsonList
 from simkit.messages import AssistantMessage, Message, ToolSpec
 from simkit.models.trail import digest_of
 from simkit.store.store import Store
@@ -93,14 +94,18 @@ def _sent(branches: set[str], store: Store) -> dict[Place, Mapping[str, Any]]:
 
 def _difference(sent: Mapping[str, Any], prompt: Sequence[Message], tools: Sequence[ToolSpec]) -> str | None:
     for noun, own, parts in (("message", prompt, sent["messages"]), ("tool", tools, sent["tools"])):
-        asked = [parts[start : start + 8] for start in range(0, len(parts), 8)]
-        shown = [part.digest()[:4].hex() for part in own]
+        asked, shown = _marks(parts), _marks(JsonList(own).marks().hex())
         if asked != shown:
             place = next((n for n, (a, b) in enumerate(zip(asked, shown, strict=False)) if a != b), None)
             if place is None:
                 return f"the request had {len(asked)} {noun}s, the example has {len(shown)}"
             return f"{noun} {place} (counted from 0) is another one than the model was sent"
     return None
+
+
+def _marks(text: str) -> list[str]:
+    """The marks of messages or tools, eight hex digits each."""
+    return [text[start : start + 8] for start in range(0, len(text), 8)]
 
 
 _AGENT_MESSAGES = """

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from simkit.cli.app import app
 from simkit.errors import BudgetExhausted, ModelFault, UsageError
 from simkit.models.choices import ModelChoices
 from simkit.preservation.judging import JudgePrompts, dialogue
@@ -190,7 +193,11 @@ def test_a_judge_reads_the_conversation_up_to_the_turn() -> None:
         ("Terse", {"questions": True}, "nobody judges the answers"),
         ("Terse", {"questions": True, "judge_model": "none", "against": "x"}, "a comparison needs a judge"),
         ("Terse", {"questions": True, "judge_model": "scripted/x", "trials": 0}, "--trials is 0"),
-        ("Terse", {"questions": True, "judge_model": "scripted/x", "against": "nobody"}, "there is no run 'nobody'"),
+        (
+            "Terse",
+            {"questions": True, "judge_model": "scripted/x", "against": "nobody"},
+            r"there (is no run 'nobody'|are no runs)",
+        ),
         ("Terse", {"corpus": True}, "--corpus measures probabilities"),
         (None, {"suites": "a"}, "no model is named"),
     ],
@@ -211,3 +218,19 @@ async def test_other_questions_under_the_same_ids_are_refused(tmp_path: Path, qu
     changed(questions, {"question_id": 9, "turns": ["New?"]})
     with pytest.raises(UsageError, match="has no answers to 1 of 1 questions"):
         await played(tmp_path / "s", None, questions=questions, judge_model=model("Fair"), answers_of="before")
+
+
+def test_the_command_tells_figures_with_intervals_and_leaves_episodes_out(tmp_path: Path, questions: Path) -> None:
+    flags = ("--model", model("Wordy"), "--questions", str(questions), "--judge-model", model("Mumbling"))
+    store = ("--store", str(tmp_path / "s"))
+    done = CliRunner().invoke(app, ["run", "preserve", *flags, *store, "--name", "before"])
+    assert done.exit_code == 0, done.output
+    assert re.search(r"mine grade of 10 +8\.000 +95% interval 8\.000 to 8\.000", done.output)
+    assert re.search(r"mine first problem +the judge wrote no verdict", done.output)
+    assert re.search(r"model calls +12 answered", done.output)
+    assert "episodes" not in done.output.split("Results:")[0]
+    flags = ("--model", model("Terse"), *flags[2:])
+    assert CliRunner().invoke(app, ["run", "preserve", *flags, *store, "--name", "after"]).exit_code == 0
+    compared = CliRunner().invoke(app, ["compare", "before", "after", *store])
+    assert compared.exit_code == 0, compared.output
+    assert "mine/grades" in compared.output

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny_weights import CONTEXT
 
-pytest.importorskip("lm_eval", reason="needs lm-eval: pip install 'josh-simkit[preserve]'")
+if find_spec("lm_eval") is None:  # importing it takes seconds, which collecting need not
+    pytest.skip("needs lm-eval: pip install 'josh-simkit[preserve]'", allow_module_level=True)
 
 from simkit.errors import BudgetExhausted, ModelFault, UsageError
 from simkit.messages import text_of

@@ -140,7 +140,9 @@ def test_a_guard_sees_the_model_as_it_is_in_memory_and_keeps_what_is_good(bench:
 def test_a_learning_rate_that_wrecks_the_model_is_stopped_and_rolled_back(
     bench: Bench, tmp_path: Path, lora: int
 ) -> None:
-    wrecking = job(bench, tmp_path / "out", "kto", guard=guarded(bench), learning_rate=0.5, max_steps=50, lora_rank=lora)
+    wrecking = job(
+        bench, tmp_path / "out", "kto", guard=guarded(bench), learning_rate=0.5, max_steps=50, lora_rank=lora
+    )
     trained = train(wrecking)
     assert trained.stopped is not None
     assert trained.steps == 2
