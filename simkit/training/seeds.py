@@ -72,8 +72,10 @@ async def play_seeds(run: Run, plan: Plan, seeds: int, workers: int) -> None:
     Cancelled, it kills the processes; what they had finished stays.
 
     Raises:
-        UsageError: what a seed raised, or that its process failed, with its last words.
+        UsageError: fewer than one seed or worker; what a seed raised, or that its process failed, with its last words.
     """
+    if seeds < 1 or workers < 1:
+        raise UsageError(f"--seeds is {seeds} and --workers is {workers}; give at least 1 of each")
     folder = (run.store.path / run.id).absolute()
     works = [
         SeedWork(
