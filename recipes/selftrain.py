@@ -25,7 +25,7 @@ from simkit.training.seeds import play_seeds
 from simkit.training.selftraining import Plan
 
 TOWN = "builtin,most_goals=2,restaurants=24,hotels=24,attractions=24,departures=4"
-DEMONSTRATOR = "scripted,error_rate=0.1,habits=drop:people:0.6"
+DEMONSTRATOR = "scripted,error_rate=0.1,habits=drop:people:0.75"
 
 
 async def selftrain(
