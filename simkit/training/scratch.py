@@ -74,7 +74,7 @@ class Shape:
     layers: int = 2
     heads: int = 4
     inner: int = 256
-    context: int = 2048
+    context: int = 8192
     initializer_range: float = 0.08
 
 
