@@ -38,10 +38,10 @@ async def selftrain(
     rounds: Annotated[int, "How often it harvests and learns."] = 1,
     seeds: Annotated[int, "Independent repetitions of everything, pooled at the end."] = 3,
     workers: Annotated[int, "Seeds at a time, a process with one thread each."] = 3,
-    tasks: Annotated[int, "Train goals of a round."] = 240,
+    tasks: Annotated[int, "Train goals of a round."] = 160,
     beam: Annotated[int, "Live leaves of a tree at most."] = 8,
-    heldout: Annotated[int, "Test goals that every model is measured on."] = 300,
-    dev: Annotated[int, "Dev goals (split val) that the guard looks at while a model learns."] = 60,
+    heldout: Annotated[int, "Test goals that every model is measured on."] = 260,
+    dev: Annotated[int, "Dev goals (split val) that the guard looks at while a model learns."] = 40,
     preset: training.PresetFlag = "tiny",
     learning_rate: training.LearningRate = None,
     epochs: training.Epochs = None,
@@ -49,7 +49,7 @@ async def selftrain(
         DEMONSTRATOR
     ),
     lessons: Annotated[int, "Without --model: how many of its dialogues."] = 1500,
-    lesson_steps: Annotated[int, "Without --model: optimiser steps of the first model."] = 800,
+    lesson_steps: Annotated[int, "Without --model: optimiser steps of the first model."] = 700,
     max_turns: flags.MaxTurns = 15,
     reply_tokens: training.MaxTokens = 160,
 ) -> Summary:

@@ -82,11 +82,11 @@ class Plan:
     learning_rate: float | None = None
     epochs: float | None = None
     rounds: int = 1
-    tasks: int = 240
+    tasks: int = 160
     beam: int = 8
     temperature: float = 1.0
-    held_out: int = 300
-    dev: int = 60
+    held_out: int = 260
+    dev: int = 40
 
     def __post_init__(self) -> None:
         for name in ("rounds", "tasks", "held_out", "dev", "max_turns", "max_tokens"):
