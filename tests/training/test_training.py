@@ -106,7 +106,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(bench
         if metrics.step == 5:
             raise Killed
 
-    long = {"max_steps": 6, "save_every": 2}
+    long: dict[str, Any] = {"max_steps": 6, "save_every": 2}
     train(job(bench, tmp_path / "whole", **long))
     with pytest.raises(Killed):
         train(job(bench, tmp_path / "parts", **long), kill)
@@ -140,7 +140,9 @@ def test_a_guard_sees_the_model_as_it_is_in_memory_and_keeps_what_is_good(bench:
 def test_a_learning_rate_that_wrecks_the_model_is_stopped_and_rolled_back(
     bench: Bench, tmp_path: Path, lora: int
 ) -> None:
-    wrecking = job(bench, tmp_path / "out", "kto", guard=guarded(bench), learning_rate=0.5, max_steps=50, lora_rank=lora)
+    wrecking = job(
+        bench, tmp_path / "out", "kto", guard=guarded(bench), learning_rate=0.5, max_steps=50, lora_rank=lora
+    )
     trained = train(wrecking)
     assert trained.stopped is not None
     assert trained.steps == 2
@@ -151,7 +153,7 @@ def test_a_learning_rate_that_wrecks_the_model_is_stopped_and_rolled_back(
 
 def test_roll_back_goes_to_the_best_sound_weights_not_only_to_the_first(bench: Bench, tmp_path: Path) -> None:
     """The learning rate rises until it wrecks the model: what was sound before is kept."""
-    rising = {"learning_rate": 0.2, "max_steps": 400, "warmup": 400.0}
+    rising: dict[str, Any] = {"learning_rate": 0.2, "max_steps": 400, "warmup": 400.0}
     trained = train(job(bench, tmp_path / "out", guard=guarded(bench, every=4), **rising))
     assert trained.stopped is not None
     assert 0 < trained.kept < trained.steps
