@@ -1,4 +1,4 @@
-"""W5 and W7: what an endpoint does wrong, and what a run may cost."""
+"""W5: what an endpoint does wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from workload_runs import REPLIES, Load, heading, new_run, on_fast_loop, play, s
 
 from simkit.errors import RunStopped
 from simkit.models.build import ModelOptions
-from simkit.models.choices import ModelChoices
 from simkit.models.retry import RetryPolicy
 from simkit.run import Run
 from simkit.testing.server import LoadServer, serve_process
@@ -29,7 +28,6 @@ FAULTS = {
 DOWN = 20.0
 """Seconds that the endpoint is away."""
 
-PRICES = '{"models": {"load": {"input": 0.15, "output": 0.6}}}'
 LOAD = Load(conversations=200, turns=6, limit=200)
 GONE_AFTER = 1500
 """Calls that are answered before the endpoint goes."""
@@ -122,37 +120,3 @@ def w5(_: int) -> None:
     names = ("", "status", "episodes", "faulted", "reward", "other rewards", "requests", "answers stored", "wall s")
     table(names, rows)
     print(f"\nwhat stopped the last: {gone.error}")
-
-
-def w7(_: int) -> None:
-    """A budget, then more of it."""
-    heading("W7: --max-cost 0.50 with 200 calls at once, then resume with 1.00")
-    rows = on_fast_loop(_budget)
-    names = (
-        "",
-        "status",
-        "episodes",
-        "cost by the store $",
-        "by the server $",
-        "in flight",
-        "asked twice",
-        "stopped by",
-    )
-    table(names, rows)
-
-
-async def _budget() -> list[tuple[object, ...]]:
-    rows: list[tuple[object, ...]] = []
-    async with serving("talk", 0.05) as server:
-        with tempfile.TemporaryDirectory() as folder:
-            prices = Path(folder) / "prices.json"
-            prices.write_text(PRICES)
-            for cost, resume in ((0.5, None), (1.0, "last")):
-                load = replace(LOAD, choices=ModelChoices(max_cost=cost, prices=prices))
-                played = await Played.of(new_run(load, Path(folder), resume=resume), load, server)
-                stats = await server.stats()
-                counted = (stats.prompt_tokens * 0.15 + stats.completion_tokens * 0.6) / 1e6
-                cells = (played.run.status, len(played.run.tally.episodes), f"{played.cost:.4f}", f"{counted:.4f}")
-                name = f"{'resume ' if resume else ''}--max-cost {cost:.2f}"
-                rows.append((name, *cells, stats.in_flight_max, stats.repeated, played.error[:60]))
-    return rows

@@ -24,7 +24,8 @@ from simkit.models.base import Sampling
 from simkit.models.build import ModelOptions
 from simkit.models.choices import ModelChoices
 from simkit.observe import Tap
-from simkit.run import Progress, Run
+from simkit.run import Run
+from simkit.session import Progress
 from simkit.supervisors.base import Supervisor
 from simkit.supervisors.josh import BeamSearch, Josh
 from simkit.supervisors.rollout import Rollout

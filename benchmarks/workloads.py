@@ -7,7 +7,7 @@ w2  JOSH at beam 8, beside its critical path
 w3  10,000 conversations in one process, 2,000 requests in flight
 w4  CPU a call for more conversations, longer ones, wider beams
 w5  faults of the endpoint, an endpoint that goes away for a while, and one that goes for good
-w7  a budget of money, and more of it on resume
+budget  (W7) a budget of money with 200 calls in flight, through the command line, and more of it on resume
 
 Everything goes through `simkit.Run` with store, journal, loader and live display on; agent and user are played by a
 model over HTTP, and the server runs in a process of its own. `pip install aiohttp uvloop` for w1.
@@ -20,11 +20,12 @@ import os
 from collections.abc import Callable, Mapping
 
 from workload_bare import w1
-from workload_faults import w5, w7
+from workload_budget import budget
+from workload_faults import w5
 from workload_scale import w3, w4
 from workload_trees import w2
 
-WORKLOADS: Mapping[str, Callable[[int], None]] = {"w1": w1, "w2": w2, "w3": w3, "w4": w4, "w5": w5, "w7": w7}
+WORKLOADS: Mapping[str, Callable[[int], None]] = {"w1": w1, "w2": w2, "w3": w3, "w4": w4, "w5": w5, "budget": budget}
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from simkit.components import Agent, Reward, ToolServer, User
+from simkit.actors import Scope
+from simkit.components import Agent, Cast, Reward, ToolServer, User
 from simkit.errors import UsageError
 from simkit.loading import Kind, load, takes
 from simkit.tasks import World
@@ -22,6 +23,9 @@ WORLD = Kind("world", "simkit.worlds", World)
 AGENT = Kind("agent", "simkit.agents", Agent)
 USER = Kind("user", "simkit.users", User)
 REWARD = Kind("reward", "simkit.rewards", Reward)
+
+AT_ONCE = 1_000_000
+"""Components hold no conversation, so as many branches as there are may ask one actor at the same time."""
 
 OpenModel: TypeAlias = "Callable[[str, ModelOptions], ChatModel]"
 """Gives the model of a name."""
@@ -97,6 +101,20 @@ class Players:
     user: User
     tools: ToolServer
     reward: Reward
+
+    def cast(self, scope: Scope) -> Cast:
+        """Start their actors."""
+        parts = (self.agent, self.user, self.tools, self.reward)
+        agent, user, tools, reward = (scope.spawn(part, name=part.name, concurrency=AT_ONCE) for part in parts)
+        return Cast(
+            agent=agent,
+            user=user,
+            tools=tools,
+            reward=reward,
+            unforkable=self.unforkable,
+            deterministic=self.agent.deterministic,
+            checks=(self.user.check_task,),
+        )
 
     @property
     def unforkable(self) -> tuple[str, ...]:

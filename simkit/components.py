@@ -139,13 +139,15 @@ class UserTurn:
     """What the user says, and whether the user hangs up with it.
 
     `flags` are the simulator's doubts about its own turn, as `kind: detail` (`unknown_value: south`); they are recorded
-    with the message and change nothing else.
+    with the message and change nothing else. `tokens` and `cost` are what the turn used, for limits.
     """
 
     text: str
     end: bool = False
     state: State = None
     flags: tuple[str, ...] = ()
+    tokens: int = 0
+    cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,13 @@ class User(ABC):
     name: ClassVar[str] = "user"
     forkable: ClassVar[bool] = True
     interactive: ClassVar[bool] = False
+
+    def check_task(self, task: Task) -> None:  # noqa: B027 (nothing to check is the rule)
+        """Say before a run whether it can play a task.
+
+        Raises:
+            UsageError: it cannot; the message says what to choose instead.
+        """
 
     @abstractmethod
     async def speak(self, request: Speak) -> UserTurn:
@@ -380,7 +389,7 @@ class Cast:
     """The addresses of everybody in a simulation.
 
     `unforkable` names the components that cannot be branched; `deterministic` says that the agent ignores seeds, so
-    that every branch would be the same.
+    that every branch would be the same; `checks` are told of each task before it is played.
     """
 
     agent: ActorRef
@@ -389,6 +398,16 @@ class Cast:
     reward: ActorRef
     unforkable: tuple[str, ...] = field(default=())
     deterministic: bool = False
+    checks: tuple[Callable[[Task], None], ...] = ()
+
+    def check(self, task: Task) -> None:
+        """Make sure, before anybody is asked anything, that everybody can play a task.
+
+        Raises:
+            UsageError: somebody cannot; the message says what to choose instead.
+        """
+        for check in self.checks:
+            check(task)
 
 
 def parse_call(call: ToolCall) -> JsonObject | None:

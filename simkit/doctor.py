@@ -32,6 +32,7 @@ class Diagnosis:
         waiting: branches that wait, by what they wait for (`opening`, `agent`, `user`), with the longest wait.
         calls: model calls by role and model: attempts, failures, seconds (median, 95%, longest), tokens, money.
         slowest: the slowest attempts; retries: why attempts failed; faults: ended branches by component.
+        odd: answers that nobody could act on, by role and how they ended (`length`, `refusal`, `empty`, ...).
         tools: the slowest tools.
         stats: what the last part of the run took, as far as it came to its end.
         advice: what to do.
@@ -46,6 +47,7 @@ class Diagnosis:
     calls: list[dict[str, Any]]
     slowest: list[dict[str, Any]]
     retries: list[dict[str, Any]]
+    odd: list[dict[str, Any]]
     faults: list[dict[str, Any]]
     tools: list[dict[str, Any]]
     stats: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -80,6 +82,7 @@ def diagnose(store: Store, name: str) -> Diagnosis:
         calls=ask(_CALLS),
         slowest=ask(_SLOWEST),
         retries=ask(_RETRIES),
+        odd=ask(_ODD),
         faults=ask(_FAULTS),
         tools=ask(_TOOLS),
         stats=orjson.loads(row["stats"]) if row["stats"] else {},
@@ -118,7 +121,12 @@ def _about_models(found: Diagnosis) -> list[str]:
         )
     if timeouts:
         told.append(f"{timeouts} attempts had no answer in time: raise --request-timeout, or lower --api-concurrency")
-    return told
+    return [*told, *map(_about_answers, found.odd)]
+
+
+def _about_answers(row: Mapping[str, Any]) -> str:
+    ending, share = row["finish"], f"{row['answers']} of the {row['role']}'s {row['of']} answers"
+    return f"{share} ended with `{ending}`: {_REMEDIES[ending]}"
 
 
 def _about_components(found: Diagnosis) -> list[str]:
@@ -194,6 +202,24 @@ SELECT split_part(m.error, ':', 1) AS error, count(*) AS attempts, count(DISTINC
     any_value(m.error) AS example
 {_OF_RUN} AND m.error IS NOT NULL
 GROUP BY ALL ORDER BY attempts DESC
+"""
+
+_REMEDIES = {
+    "length": "give more --max-tokens",
+    "refusal": "look at its prompt, or choose another model",
+    "content_filter": "look at its prompt, or choose another endpoint",
+    "empty": "choose another model, or for one without tool calling --agent react",
+}
+
+_ODD = f"""
+SELECT role, finish, answers, "of"
+FROM (
+    SELECT role, response ->> 'finish' AS finish, count(*) AS answers, sum(count(*)) OVER (PARTITION BY role) AS "of"
+    {_OF_RUN} AND response IS NOT NULL
+    GROUP BY role, finish
+)
+WHERE finish IN ('length', 'refusal', 'content_filter', 'empty')
+ORDER BY answers DESC
 """
 
 _FAULTS = """

@@ -32,5 +32,8 @@ REACHING = (
 )
 """Flags of every run that say how models are reached and what they may use."""
 
-MODEL_CHOICES = ("model", "user_model", "temperature", "user_temperature", *REACHING)
+MODEL_CHOICES = (
+    *("model", "user_model", "temperature", "user_temperature", "max_tokens", "user_max_tokens"),
+    *REACHING,
+)
 """Flags of every run that choose its models: the fields of `simkit.models.choices.ModelChoices`."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import anyio
 
-from simkit.events import Event, Recorder
+from simkit.events import Event, Recorder, RunStarted
 
 EVERY = 0.1
 """Seconds between two looks at the clock."""
@@ -57,6 +57,45 @@ class Tap(Protocol):
     def __call__(self, event: Event) -> None:
         """An event was recorded."""
         ...
+
+
+class HeldRecorder:
+    """A recorder that keeps the beginning of a run to itself until something else is recorded or asked for.
+
+    Until then the run can be forgotten, as if it had never been.
+    """
+
+    def __init__(self, recorder: Recorder, *, hold: bool = True) -> None:
+        self._recorder = recorder
+        self._hold = hold
+        self._held: RunStarted | None = None
+        self._forgotten = False
+
+    def record(self, event: Event) -> None:
+        """Queue one event."""
+        if self._forgotten:
+            return
+        if self._hold and isinstance(event, RunStarted):
+            self._held = event
+            return
+        self._release()
+        self._recorder.record(event)
+
+    async def commit(self) -> None:
+        """Wait until everything recorded so far has been written."""
+        if not self._forgotten:
+            self._release()
+            await self._recorder.commit()
+
+    def forget(self) -> bool:
+        """Record nothing, not even the beginning; False when that is too late."""
+        self._forgotten = self._held is not None
+        return self._forgotten
+
+    def _release(self) -> None:
+        if self._held is not None:
+            self._recorder.record(self._held)
+            self._held = None
 
 
 class TappedRecorder:

@@ -6,6 +6,7 @@ whose key and request are in the journal is answered from there. So a killed run
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -17,6 +18,7 @@ import orjson
 from simkit.errors import StoreUnreadable, UsageError
 from simkit.flags import REACHING
 from simkit.loading import parse_reference
+from simkit.models.address import shown_url
 from simkit.models.choices import ModelChoices, flag_of
 from simkit.supervisors.base import Episode, WorkUnit
 
@@ -99,11 +101,18 @@ class Origin:
         return self.start.seed if self.start else None
 
     def choices(self, given: ModelChoices | None) -> ModelChoices:
-        """Choices of models: those given, then those of the run it comes from, or of the environment."""
+        """Choices of models: those given, then those of the run it comes from, or of the environment.
+
+        Raises:
+            UsageError: the URL of an endpoint had a secret, which was not stored, and is not given again.
+        """
         from simkit.settings import read_model_settings
 
         before = read_model_settings() if self.start is None else ModelChoices.of(self.start.config)
-        return (given or ModelChoices()).over(before)
+        chosen = (given or ModelChoices()).over(before)
+        if self.replayed is not None or self.start is None:
+            return chosen
+        return chosen.model_copy(update={name: _recovered(name, chosen) for name in chosen.hidden()})
 
     def checked(self, config: dict[str, Any]) -> dict[str, Any]:
         """The configuration, when a resumed run may go on with it.
@@ -252,6 +261,20 @@ def read_start(folder: Path, run_id: str) -> Start:
     return found
 
 
+def _recovered(name: str, chosen: ModelChoices) -> str:
+    """The URL of which a run has stored all but its secrets, from the environment."""
+    from simkit.settings import read_model_settings
+
+    stored = getattr(chosen, name)
+    for url in (getattr(read_model_settings(), name), os.environ.get("OPENAI_BASE_URL")):
+        if url and shown_url(url) == stored:
+            return url
+    raise UsageError(
+        f"the run's {flag_of(name)} {stored} had a secret in it, which is not stored; give it again, or set "
+        f"SIMKIT_{name.upper()}"
+    )
+
+
 def check_unchanged(run_id: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Compare the configuration a run had with the one it is to go on with.
 
@@ -265,19 +288,8 @@ def check_unchanged(run_id: str, was: Mapping[str, Any], now: Mapping[str, Any])
         if _canonical(was.get(name)) != _canonical(now.get(name))
     ]
     told += _changed_files(was.get(FILES) or {}, now.get(FILES) or {})
-    if bounded(was) != bounded(now):
-        had, has = ("had", "none") if bounded(was) else ("had no", "one")
-        told.append(
-            f"it {had} budget of tokens or money and now there is {has}; requests under one bound their reply, so no "
-            "answer would be found again (another amount is fine, and so is --max-wall)"
-        )
     if told:
         raise _changed(run_id, told)
-
-
-def bounded(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration bounds the tokens or the money of its run."""
-    return config.get("max_cost") is not None or config.get("max_tokens_total") is not None
 
 
 def file_digests(config: Mapping[str, Any]) -> dict[str, str]:

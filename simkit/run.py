@@ -14,47 +14,36 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
-import anyio
 import anyio.to_thread
 import orjson
 
-from simkit.actors import Scope, open_scope
 from simkit.casting import WORLD, Wanted, WantedModels, build_players
-from simkit.collector import calm_collector
 from simkit.components import Agent, Cast, Reward, ToolServer, User
-from simkit.engine import FaultPolicy, Stage, Tally, play_units, sole_error
-from simkit.errors import RunStopped, StoreBusy, StoreError, UsageError
-from simkit.events import ItemScored, Measured, Recorder, RunFinished, RunStarted, TaskSeen
+from simkit.engine import FaultPolicy, Stage, Tally, play_units
+from simkit.errors import StoreBusy, UsageError
+from simkit.events import ItemScored, Measured, Recorder, RunStarted, TaskSeen
 from simkit.loading import load
 from simkit.models.choices import ModelChoices
-from simkit.observe import Tap, TappedRecorder
+from simkit.observe import Tap
 from simkit.parts import PartOf
-from simkit.resume import FILES, Origin, Past, file_digests
+from simkit.resume import FILES, Origin, file_digests
+from simkit.session import Opening, Progress, Session, Status
 from simkit.summary import Summary, summarise
 from simkit.supervisors.base import Episode, Supervisor, WorkUnit
 from simkit.tasks import Task, World, choose_tasks
 
 if TYPE_CHECKING:
-    from simkit.models.base import ChatModel
+    from simkit.models.budget import Allowances
     from simkit.models.build import ModelOptions
-    from simkit.models.desk import ModelDesk
     from simkit.store import QueryResult, Store
-
-T = TypeVar("T")
-Status: TypeAlias = Literal["running", "done", "failed", "interrupted", "stopped"]
-Progress: TypeAlias = Callable[[Tally], Coroutine[Any, Any, None]]
-"""Shows a tally until it is cancelled."""
-
-AT_ONCE = 1_000_000
-"""Components hold no conversation, so as many branches as there are may ask one actor at the same time."""
 
 
 class Run:
@@ -77,6 +66,7 @@ class Run:
             asked over the network.
         models: choices of models; they win over those of the environment.
         config: what to record of the run besides; JSON.
+        allowances: what each episode and branch may use, reserved before each call; `models` bounds the whole run.
         taps: told of every event.
         part_of: the run whose stage this is, see `Run.part`.
 
@@ -96,6 +86,7 @@ class Run:
         config: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
         models: ModelChoices | None = None,
+        allowances: Allowances | None = None,
         resume: str | None = None,
         replay: str | None = None,
         taps: Sequence[Tap] = (),
@@ -116,32 +107,49 @@ class Run:
         self.models = origin.choices(models)
         self.config = origin.checked(self._configured(config, origin))
         self.tally = Tally()
-        self.status: Status = "running"
-        self.problem: str | None = None
         self._origin = origin
         self._taps = tuple(taps)
         self._reported: dict[str, Any] = {}
-        self._past: Past | None = None
-        self._desk: ModelDesk | None = None
         self._progress = progress
         self._seen: frozenset[str] = frozenset()
         self._played: Mapping[str, int] = {}  # how many trials of each task there have been
-        self._stop: anyio.CancelScope | None = None
-        self._drawing: anyio.CancelScope | None = None
-        self._scope: Scope | None = None
-        self._journal: Recorder | None = None
-        self._session: AbstractAsyncContextManager[None] | None = None
+        self._session = Session(
+            Opening(
+                run_id=self.id,
+                store=self.store,
+                origin=origin,
+                models=self.models,
+                tally=self.tally,
+                started=self._started,
+                summary=lambda: self.summary().to_json(),
+                allowances=allowances,
+                taps=self._taps,
+                progress=progress,
+            )
+        )
+        self._allowances = allowances
+        self._entered: AbstractAsyncContextManager[None] | None = None
+
+    @property
+    def status(self) -> Status:
+        """How the run is doing."""
+        return self._session.status
+
+    @property
+    def problem(self) -> str | None:
+        """Why it was stopped, or has failed."""
+        return self._session.problem
 
     async def __aenter__(self) -> Run:
-        self._session = self._open()
-        await self._session.__aenter__()
+        self._entered = self._session.open()
+        await self._entered.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        assert self._session is not None
-        return await self._session.__aexit__(kind, error, trace)
+        assert self._entered is not None
+        return await self._entered.__aexit__(kind, error, trace)
 
     # --- what a recipe does -------------------------------------------------------------------------------------------
 
@@ -186,24 +194,18 @@ class Run:
             UsageError: a component does not take its options or lacks a model, a model is named that nobody asks, or
                 the run has not been entered.
         """
-        self._entered(self._scope)
+        scope = self._session.scope
         named = {"model": model, "user_model": user_model}
         choices = self.models.model_copy(update={name: spec for name, spec in named.items() if spec is not None})
         players = build_players(
             world,
             Wanted(agent=agent, user=user, reward=reward, tools=tools),
-            WantedModels(choices=choices, open=self._model, options=options, user_options=user_options),
+            WantedModels(choices=choices, open=self._session.model, options=options, user_options=user_options),
         )
         if players.user.interactive:
-            self._give_the_terminal()
-        return Cast(
-            agent=self._spawn(players.agent, players.agent.name),
-            user=self._spawn(players.user, players.user.name),
-            tools=self._spawn(players.tools, players.tools.name),
-            reward=self._spawn(players.reward, players.reward.name),
-            unforkable=players.unforkable,
-            deterministic=players.agent.deterministic,
-        )
+            self.concurrency = 1  # one conversation at a time, and no progress drawn over it
+            self._session.give_the_terminal()
+        return players.cast(scope)
 
     async def play(
         self,
@@ -227,15 +229,17 @@ class Run:
         """
         if trials < 1:
             raise UsageError(f"trials is {trials}; play each task at least once")
-        journal = self._entered(self._journal)
+        journal = self._session.journal
         tasks = tuple(tasks)  # a split may make a task anew each time it is looked at
+        for task in tasks:
+            cast.check(task)
         self._record_tasks(journal, tasks)
         units = self._units(tasks, trials)
         kept = self._kept(units, supervisor)
         stage = Stage(supervisor=supervisor, cast=cast, recorder=journal, tally=self.tally, policy=self.policy)
         left = [unit for unit in units if unit.episode_id not in kept]
         played = await play_units(stage, left, self.concurrency if concurrency is None else concurrency)
-        self.problem = self.policy.broken(self.tally.faulted, len(self.tally.episodes))
+        self._session.problem = self.policy.broken(self.tally.faulted, len(self.tally.episodes))
         found = {**kept, **{episode.episode_id: episode for episode in played}}
         return tuple(found[unit.episode_id] for unit in units if unit.episode_id in found)
 
@@ -273,6 +277,7 @@ class Run:
             config={**(config or {}), **place.config()},
             progress=self._progress,
             models=self.models if models is None else models,
+            allowances=self._allowances,
             taps=self._taps,
             part_of=place,
         )
@@ -286,13 +291,13 @@ class Run:
 
     def measure(self, stage: str, step: int, /, **values: float) -> None:
         """Record numbers of a stage at a step, e.g. `run.measure("train", 20, loss=0.71)`; in SQL: `from metrics`."""
-        self._entered(self._journal).record(Measured(self.id, stage, step, values, time.time()))
+        self._session.journal.record(Measured(self.id, stage, step, values, time.time()))
 
     def score_item(
         self, suite: str, item: str, /, *, trial: int = 0, detail: Mapping[str, Any] | None = None, **metrics: float
     ) -> None:
         """Record the scores of one question of an evaluation that is no conversation; in SQL: `from item_scores`."""
-        journal, now = self._entered(self._journal), time.time()
+        journal, now = self._session.journal, time.time()
         for metric, value in metrics.items():
             journal.record(ItemScored(self.id, suite, item, metric, value, now, trial, detail))
 
@@ -305,100 +310,14 @@ class Run:
             UsageError: the SQL is wrong.
             StoreError: the store cannot be read or written.
         """
-        await self._entered(self._journal).commit()
+        await self._session.journal.commit()
         return await anyio.to_thread.run_sync(_ask, self.store, self.id, sql, parameters)
 
     def stop(self) -> None:
         """End the run now, as Ctrl-C does: what is recorded stays, the status becomes `interrupted`."""
-        self._entered(self._stop).cancel()
-        self.tally.stopping = True
+        self._session.stop()
 
     # --- the inside ---------------------------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def _open(self) -> AsyncGenerator[None]:
-        try:
-            async with self.store.journal(self.id, "main") as file:
-                await anyio.to_thread.run_sync(self._remember)
-                journal = TappedRecorder(file, self._taps) if self._taps else file
-                journal.record(self._started())
-                await journal.commit()
-                self._journal = journal
-                try:
-                    async with self._background(), self._acting():
-                        yield
-                    self.status = self._ending()
-                except anyio.get_cancelled_exc_class():
-                    self.status = "interrupted"
-                    raise
-                except KeyboardInterrupt:
-                    self.status = "interrupted"
-                    raise
-                except Exception as error:
-                    self._broken(error)
-                    raise
-                finally:
-                    await self._finish(journal)
-        except Exception as error:
-            await anyio.to_thread.run_sync(_load_if_possible, self.store)
-            if isinstance(error, ExceptionGroup):
-                raise sole_error(cast("ExceptionGroup[Exception]", error)) from error
-            raise
-        finally:
-            self._journal = self._scope = self._past = self._desk = None
-        await anyio.to_thread.run_sync(_load_if_free, self.store)
-
-    @asynccontextmanager
-    async def _acting(self) -> AsyncGenerator[None]:
-        with calm_collector(), anyio.CancelScope() as self._stop:
-            async with open_scope() as self._scope:
-                yield
-
-    @asynccontextmanager
-    async def _background(self) -> AsyncGenerator[None]:
-        from simkit.store import keep_loaded
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(keep_loaded, self.store.loader)
-            group.start_soon(self.tally.lag.watch)
-            if self._progress is not None:
-                group.start_soon(self._draw, self._progress)
-            yield
-            group.cancel_scope.cancel()
-
-    def _give_the_terminal(self) -> None:
-        """One conversation at a time, and no progress drawn over it."""
-        self.concurrency = 1
-        if self._drawing is not None:
-            self._drawing.cancel()
-
-    async def _draw(self, progress: Progress) -> None:
-        with anyio.CancelScope() as self._drawing:
-            await progress(self.tally)
-
-    def _broken(self, error: Exception) -> None:
-        cause = sole_error(cast("ExceptionGroup[Exception]", error)) if isinstance(error, ExceptionGroup) else error
-        stopped = isinstance(cause, RunStopped)
-        self.status = "stopped" if stopped else "failed"
-        self.problem = str(cause) if stopped else f"{type(cause).__name__}: {cause}"
-
-    def _ending(self) -> Status:
-        if self._stop is not None and self._stop.cancel_called:
-            return "interrupted"
-        return "failed" if self.problem else "done"
-
-    async def _finish(self, journal: Recorder) -> None:
-        with anyio.CancelScope(shield=True):
-            status = "failed" if self.status == "running" else self.status
-            summary, stats = self.summary().to_json(), self.tally.to_json()
-            journal.record(RunFinished(self.id, status, summary, time.time(), self.problem, stats))
-            if self._desk is not None:
-                await self._desk.__aexit__(None, None, None)
-            try:
-                await journal.commit()
-            except StoreError:
-                if self.status != "failed":  # a failed run has already raised the cause
-                    raise
 
     def _started(self) -> RunStarted:
         return RunStarted(self.id, self.name, self.recipe, self.seed, self.config, _version(), time.time())
@@ -413,37 +332,22 @@ class Run:
         files = file_digests(own)
         return {**own, FILES: files} if files else own
 
-    def _remember(self) -> None:
-        """Read what the run did before it was interrupted; runs in a thread."""
-        if self._origin.resumed is not None:
-            self._past = Past.read(self.store.path, self.id)
-
     def _kept(self, units: Sequence[WorkUnit], supervisor: Supervisor) -> dict[str, Episode]:
         """The episodes that an earlier part of this run has finished."""
-        if self._past is None:
+        past = self._session.past
+        if past is None:
             return {}
-        found = {unit.episode_id: self._past.kept(unit, supervisor.name) for unit in units}
+        found = {unit.episode_id: past.kept(unit, supervisor.name) for unit in units}
         kept = {name: episode for name, episode in found.items() if episode is not None}
         self.tally.keep(kept.values())
         return kept
-
-    def _model(self, spec: str, options: ModelOptions) -> ChatModel:
-        """A model of this run; the first one opens the desk they share."""
-        from simkit.models.desk import ModelDesk
-
-        if self._desk is None:
-            journal = self._entered(self._journal)
-            known = self._origin.known(self.store, self._past)
-            self._desk = ModelDesk(self.id, journal, self.models.allowances(), known)
-            self.tally.meter = self._desk.meter
-        return self._desk.model(spec, options)
 
     def _record_tasks(self, journal: Recorder, tasks: Sequence[Task]) -> None:
         for task in tasks:
             if task.id not in self._seen:
                 seen = _task_seen(self.id, task)
-                if self._past is not None:
-                    self._past.check_task(seen)
+                if self._session.past is not None:
+                    self._session.past.check_task(seen)
                 journal.record(seen)
         self._seen = self._seen.union(task.id for task in tasks)
 
@@ -456,14 +360,6 @@ class Run:
             units.append(WorkUnit(self.id, self.seed, task, trial))
         self._played = played
         return units
-
-    def _spawn(self, component: Any, name: str) -> Any:
-        return self._entered(self._scope).spawn(component, name=name, concurrency=AT_ONCE)
-
-    def _entered(self, part: T | None) -> T:
-        if part is None:
-            raise UsageError("the run is not open; use it inside `async with simkit.Run(...) as run:`")
-        return part
 
 
 def _task_seen(run_id: str, task: Task) -> TaskSeen:
@@ -480,19 +376,6 @@ def _open_store(store: Store | Path | str) -> Store:
     from simkit.store import Store
 
     return Store(Path(store)) if isinstance(store, (str, Path)) else store
-
-
-def _load_if_free(store: Store) -> None:
-    try:
-        store.load()
-    except StoreBusy:
-        return  # somebody reads the database; the next command loads the rest
-
-
-def _load_if_possible(store: Store) -> None:
-    """For a run that has failed: what else goes wrong is not what its caller needs to read."""
-    with suppress(StoreError):
-        store.load(wait=0)
 
 
 def _ask(store: Store, run_id: str, sql: str, parameters: tuple[Any, ...]) -> QueryResult:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 
 CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 """The variable by which the conventions ask for content."""
+
+SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+TOKENS = tuple(4**power for power in range(14))
+"""Bounds of the histograms' buckets, as the conventions want them."""
+
+REQUEST = ("temperature", "top_p", "max_tokens", "frequency_penalty", "presence_penalty", "seed")
+"""Settings of a request that the conventions name."""
 
 MISSING = "OpenTelemetry is not installed; `pip install 'josh-simkit[otel]'`, or leave --otel out"
 
@@ -60,9 +68,20 @@ class Telemetry:
         self._trace = trace
         self._tracer = trace.get_tracer("simkit", tracer_provider=tracers)
         meter = metrics.get_meter("simkit", meter_provider=meters)
-        self._seconds = meter.create_histogram("gen_ai.client.operation.duration", "s", "Seconds of a model call.")
-        self._tokens = meter.create_histogram("gen_ai.client.token.usage", "{token}", "Tokens of a model call.")
+        self._seconds = meter.create_histogram(
+            "gen_ai.client.operation.duration",
+            "s",
+            "Seconds of a model call.",
+            explicit_bucket_boundaries_advisory=SECONDS,
+        )
+        self._tokens = meter.create_histogram(
+            "gen_ai.client.token.usage",
+            "{token}",
+            "Tokens of a model call.",
+            explicit_bucket_boundaries_advisory=TOKENS,
+        )
         self._content = content
+        self._served: Mapping[str, Mapping[str, Any]] = {}
         self._run: Span | None = None
         self._episodes: dict[str, Span] = {}
 
@@ -97,6 +116,7 @@ class Telemetry:
         match event:
             case RunStarted():
                 told = {"simkit.run.id": event.run_id, "simkit.recipe": event.recipe, "simkit.seed": str(event.seed)}
+                self._served = {role: _served(event.config, role) for role in ("agent", "user")}
                 self._run = self._tracer.start_span("simkit.run", start_time=_ns(event.at), attributes=told)
             case EpisodeStarted():
                 self._begin(event)
@@ -126,7 +146,9 @@ class Telemetry:
     def _called(self, event: ModelCall) -> None:
         told: dict[str, Any] = {
             "gen_ai.operation.name": "chat",
+            **self._provided(event),
             "gen_ai.request.model": event.model,
+            **_asked(event.request),
             "gen_ai.conversation.id": event.episode_id,
             "gen_ai.usage.input_tokens": event.prompt_tokens,
             "gen_ai.usage.output_tokens": event.completion_tokens,
@@ -137,6 +159,7 @@ class Telemetry:
         }
         if event.response is not None:
             told["gen_ai.response.model"] = str(event.response["model"])
+            told["gen_ai.usage.cache_read.input_tokens"] = int(event.response["usage"]["cached_tokens"])
             told["gen_ai.response.finish_reasons"] = (str(event.response["finish"]),)
             if self._content:
                 told["gen_ai.output.messages"] = orjson.dumps([event.response["message"]]).decode()
@@ -146,8 +169,15 @@ class Telemetry:
         self._close(span, event.at + event.seconds, event.error)
         self._measure(event, told)
 
+    def _provided(self, event: ModelCall) -> Mapping[str, Any]:
+        """Whose API a call spoke, and where; a script has nobody's."""
+        if event.model.startswith("scripted"):
+            return {"gen_ai.provider.name": "simkit"}
+        return self._served.get(event.role) or _served({}, event.role)
+
     def _measure(self, event: ModelCall, told: Mapping[str, Any]) -> None:
-        names = ("gen_ai.operation.name", "gen_ai.request.model", "gen_ai.response.model", "error.type")
+        names = ("operation.name", "provider.name", "request.model", "response.model")
+        names = (*(f"gen_ai.{name}" for name in names), "server.address", "server.port", "error.type")
         kept = {name: told[name] for name in names if name in told}
         self._seconds.record(event.seconds, kept)
         if event.response is not None:
@@ -158,6 +188,7 @@ class Telemetry:
         told: dict[str, Any] = {
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": row.name,
+            "gen_ai.tool.type": "function",
             "gen_ai.tool.call.id": row.call_id,
             "simkit.branch.id": event.branch_id,
         }
@@ -194,6 +225,34 @@ class Telemetry:
         if error is not None:
             span.set_status(self._trace.StatusCode.ERROR, error if self._content else error.partition(":")[0])
         span.end(end_time=_ns(at))
+
+
+def _served(config: Mapping[str, Any], role: str) -> Mapping[str, Any]:
+    """The provider and server of a role's model, by the run's configuration and the environment."""
+    spec = config.get("user_model") if role == "user" else None
+    if not str(spec or config.get("model") or "openai/").startswith("openai/"):
+        return {"gen_ai.provider.name": "simkit"}
+    url = config.get("user_base_url") if role == "user" else None
+    url = url or config.get("base_url") or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+    try:
+        parts = urlsplit(str(url))
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:  # the model will say so
+        return {"gen_ai.provider.name": "openai"}
+    host = parts.hostname or ""
+    name = "azure.ai.openai" if host.endswith(".azure.com") else "openai"
+    return {"gen_ai.provider.name": name, "server.address": host, "server.port": port}
+
+
+def _asked(request: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The settings of a request as it was recorded: whole, or as digests beside its settings."""
+    if request is None:
+        return {}
+    settings = request["digest"]["settings"] if "digest" in request else request
+    told = {f"gen_ai.request.{name}": settings[name] for name in REQUEST if settings.get(name) is not None}
+    if settings.get("stop"):
+        told["gen_ai.request.stop_sequences"] = tuple(settings["stop"])
+    return told
 
 
 def _ns(seconds: float) -> int:

@@ -10,7 +10,7 @@ from simkit.components import Speak, User, UserTurn
 from simkit.conversation import Utterance
 from simkit.errors import UsageError, UserFault
 from simkit.messages import AssistantMessage, Message, SystemMessage, UserMessage, text_of
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling, Usage
 from simkit.prompts import Prompt, read_prompt, shipped_prompt
 from simkit.tasks import Ontology, World
 from simkit.users.replies import Ending, Reply, form_of
@@ -95,24 +95,27 @@ class GoalUser(User):
         """
         heard = request.conversation.heard()
         part = (request.state if isinstance(request.state, Part) else self._open(request, heard)).hear(heard)
-        reply, response = await self._reply(part, request)
+        reply, response, used = await self._reply(part, request)
         flags, memory = self._check.check(request.task, heard, reply, part.memory)
         own = AssistantMessage.of(text_of(response.message))
         state = Part((*part.messages, own), part.heard, memory)
-        return UserTurn(reply.text, end=reply.end, state=state, flags=flags)
+        return UserTurn(reply.text, end=reply.end, state=state, flags=flags, tokens=used.tokens, cost=used.cost)
 
     def _open(self, request: Speak, heard: tuple[Utterance, ...]) -> Part:
         system = SystemMessage.of(self._prompt.fill(**self.places(request)))
         return Part((system,) if heard else (system, UserMessage.of(CUE)))
 
-    async def _reply(self, part: Part, request: Speak) -> tuple[Reply, ChatResponse]:
+    async def _reply(self, part: Part, request: Speak) -> tuple[Reply, ChatResponse, Usage]:
+        """The first answer with words, and what all of them used."""
+        used = Usage()
         for attempt in range(self._attempts):
             key = CallKey(request.key, "user", attempt)
             asked = ChatRequest(messages=part.messages, sampling=self._sampling, seed=key.seed)
             response = await self._model.complete(self._form.ask(asked), key)
+            used = used.plus(response.usage)
             reply = self._form.read(response)
             if reply is not None:
-                return reply, response
+                return reply, response, used
         raise UserFault(
             f"the user `{self.name}`, played by {self._model.name}, gave {self._attempts} answers without words to"
             " say (empty, withheld or not in the form asked for); choose another model, or another `ending`"

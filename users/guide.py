@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from simkit.components import Speak
-from simkit.errors import UserFault
+from simkit.errors import UsageError
 from simkit.tasks import Task
 from simkit.users.goal import GoalUser
 
@@ -25,18 +25,26 @@ class GuideUser(GoalUser):
     prompt_file: ClassVar[str] = "guide-1.txt"
     advised: ClassVar[bool] = True
 
+    def check_task(self, task: Task) -> None:
+        """It needs the human's conversation.
+
+        Raises:
+            UsageError: the task has none.
+        """
+        _dialogue(task)
+
     def places(self, request: Speak) -> dict[str, str]:
         """The goal list and the human's conversation.
 
         Raises:
-            UserFault: the task has none.
+            UsageError: the task has none.
         """
         return {**super().places(request), "dialogue": _dialogue(request.task)}
 
 
 def _dialogue(task: Task) -> str:
     if not task.reference:
-        raise UserFault(
+        raise UsageError(
             f"task {task.id} of {task.world} was not made from a recorded conversation; choose the user `goal`, or a"
             " world whose tasks were (toolwoz)"
         )

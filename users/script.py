@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from simkit.components import Speak, User, UserTurn
-from simkit.errors import UserFault
+from simkit.errors import UsageError
+from simkit.tasks import Task
 
 
 class ScriptUser(User):
@@ -16,20 +17,32 @@ class ScriptUser(User):
 
     name: ClassVar[str] = "script"
 
+    def check_task(self, task: Task) -> None:
+        """It needs a recorded dialogue.
+
+        Raises:
+            UsageError: the task has none.
+        """
+        _lines(task)
+
     async def speak(self, request: Speak) -> UserTurn:
         """The next recorded turn.
 
         Raises:
-            UserFault: the task has no recorded dialogue.
+            UsageError: the task has no recorded dialogue.
         """
-        task = request.task
-        lines = [turn.text for turn in task.reference if turn.speaker == "user"]
-        if not lines:
-            raise UserFault(
-                f"task {task.id} of {task.world} has no recorded dialogue to replay; choose another user (agenda) or a"
-                " world whose tasks have one (toolwoz)"
-            )
+        lines = _lines(request.task)
         said = request.state if isinstance(request.state, int) else 0
         if said >= len(lines):
             return UserTurn("Goodbye.", end=True, state=said)
         return UserTurn(lines[said], state=said + 1)
+
+
+def _lines(task: Task) -> list[str]:
+    lines = [turn.text for turn in task.reference if turn.speaker == "user"]
+    if not lines:
+        raise UsageError(
+            f"task {task.id} of {task.world} has no recorded dialogue to replay; choose another user (agenda) or a"
+            " world whose tasks have one (toolwoz)"
+        )
+    return lines

@@ -218,7 +218,10 @@ def export(
         Literal["drop", "keep"] | None,
         typer.Option(help="Conversations with an error of the agent's.", show_default="drop; keep for episodes"),
     ] = None,
-    format: Annotated[Literal["trl", "openai"], typer.Option(help="For TRL, or for OpenAI's fine-tuning.")] = "trl",
+    format: Annotated[
+        Literal["trl", "openai", "raw"],
+        typer.Option(help="For TRL, for OpenAI's fine-tuning, or with arguments of calls as the text they were."),
+    ] = "trl",
     origin: Annotated[bool, typer.Option("--origin", help="A column that names run and task.")] = False,
     check: Annotated[
         str | None, typer.Option(help="Render with this model's tokenizer, check, and report lengths.")

@@ -73,7 +73,8 @@ def parse_arm(text: str) -> Arm:
 
 def _single(store: Store, names: Sequence[str]) -> list[Arm]:
     """An arm for each run, called as the run is, or by its id where two runs have one name."""
-    runs = [store.resolve(name) for name in names]
+    known = store.runs() if names else ()
+    runs = [store.resolve(name, known) for name in names]
     labels = [run.name or run.run_id for run in runs]
     unique = [label if labels.count(label) == 1 else run.run_id for label, run in zip(labels, runs, strict=True)]
     return [Arm(label, (run.run_id,)) for label, run in zip(unique, runs, strict=True)]

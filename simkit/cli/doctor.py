@@ -31,6 +31,7 @@ def doctor(path: Path | None, run: str, as_json: bool) -> None:
         ("model calls", found.calls),
         ("slowest attempts", found.slowest),
         ("failed attempts", found.retries),
+        ("answers nobody could act on", found.odd),
         ("faults", found.faults),
         ("slowest tools", found.tools),
     ):

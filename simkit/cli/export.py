@@ -30,7 +30,7 @@ class Wanted:
     limit: int | None = None
     seed: int = 0
     errors: Literal["drop", "keep"] | None = None
-    format: Literal["trl", "openai"] = "trl"
+    format: Literal["trl", "openai", "raw"] = "trl"
     origin: bool = False
     tokenizer: str | None = None
     max_tokens: int | None = None
@@ -67,7 +67,7 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, wan
     check_out(out, wanted.format)
     store = open_store(path)
     examples = _clean(select(store, kind, wanted.selection()), wanted.clean_of, wanted.drop_held_out, store)
-    report = _checked(examples, wanted.tokenizer, wanted.max_tokens)
+    report = _checked(examples, wanted, store)
     done = save(examples, out, format=wanted.format, origin=wanted.origin)
     if as_json:
         counts = {reason: done.removed.get(reason, 0) for reason in ("duplicates", "contradictions")}
@@ -117,7 +117,7 @@ def check(file: Path, wanted: Examination, as_json: bool) -> None:
         UsageError: the file cannot be read, or its data is not fit to train on.
     """
     from simkit.training.checks import check as look
-    from simkit.training.files import check_place, write
+    from simkit.training.files import Columns, check_place, write
     from simkit.training.reading import read_examples
 
     if wanted.out is not None:
@@ -132,7 +132,7 @@ def check(file: Path, wanted: Examination, as_json: bool) -> None:
     typer.echo(json.dumps(report.to_json()) if as_json else report.to_text())
     _refuse(report)
     if wanted.out is not None:
-        write(examples, wanted.out, origin=wanted.origin)
+        write(examples, wanted.out, Columns(wanted.origin))
         if not as_json:
             typer.echo(f"{wanted.out}: {len(examples)} examples")
 
@@ -153,12 +153,12 @@ def _clean(examples: ExampleSet, specs: Sequence[str], drop: bool, store: Store 
     return examples
 
 
-def _checked(examples: ExampleSet, tokenizer: str | None, max_tokens: int | None) -> Report | None:
-    if tokenizer is None:
+def _checked(examples: ExampleSet, wanted: Wanted, store: Store) -> Report | None:
+    if wanted.tokenizer is None:
         return None
     from simkit.training.checks import check as look
 
-    report = look(examples, tokenizer, max_tokens=max_tokens)
+    report = look(examples, wanted.tokenizer, max_tokens=wanted.max_tokens, store=store)
     if not report.ok:
         typer.echo(report.to_text(), err=True)
     _refuse(report)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 import anyio
 
 from simkit.engine import Tally
-from simkit.run import Progress
+from simkit.session import Progress
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -40,6 +40,12 @@ MODELS: Flags = {
     "user_base_url": (str | None, None, typer.Option(help="The user's endpoint.", show_default="the agent's")),
     "temperature": (float | None, None, typer.Option(min=0, help="How the agent samples.")),
     "user_temperature": (float | None, None, typer.Option(min=0, help="How the user samples.")),
+    "max_tokens": (int | None, None, typer.Option(min=1, help="Tokens of one reply at most.")),
+    "user_max_tokens": (
+        int | None,
+        None,
+        typer.Option(min=1, help="The same for the user.", show_default="the agent's"),
+    ),
     "api_concurrency": (
         str | None,
         None,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,12 @@ from simkit.summary import Summary
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A finished run as it is told; `fault` is the first cause of a faulted episode."""
+    """A finished run as it is told.
+
+    Attributes:
+        fault: the first cause of a faulted episode.
+        models: what its model calls came to, by name, as the store keeps it; empty when nobody was asked.
+    """
 
     run_id: str
     name: str
@@ -29,6 +35,7 @@ class Report:
     seconds: float
     summary: Summary
     fault: str | None = None
+    models: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-able values."""
@@ -40,6 +47,7 @@ class Report:
             "store": str(self.store),
             "seconds": round(self.seconds, 3),
             **self.summary.to_json(),
+            **({"models": dict(self.models)} if self.models else {}),
         }
 
 
@@ -80,9 +88,19 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     rows += [
         ("outcomes", outcomes or "none"),
         ("agent turns", f"{summary.branches} in all branches, {summary.turns} on final paths"),
+        *([("model calls", _called(report.models))] if report.models else []),
         ("time", f"{report.seconds:.1f} s"),
     ]
     return rows
+
+
+def _called(models: Mapping[str, float]) -> str:
+    """Calls, tokens and money of this part of a run."""
+    parts = [f"{models['calls']:,.0f} answered"]
+    counted = (("replayed", "from a recording"), ("rate_limited", "rate limits"), ("failed", "failed attempts"))
+    parts += [f"{models[name]:,.0f} {noun}" for name, noun in counted if models[name]]
+    parts.append(f"{models['prompt_tokens'] + models['completion_tokens']:,.0f} tokens")
+    return ", ".join([*parts, f"${models['cost']:.4f}"] if models["cost"] else parts)
 
 
 def _counted(summary: Summary) -> str:

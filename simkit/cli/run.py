@@ -169,6 +169,7 @@ def _report(run: Run, result: object) -> Report:
         seconds=run.tally.seconds,
         summary=summary,
         fault=next((one.error for one in run.tally.episodes if is_faulted(one)), None),
+        models=run.tally.to_json().get("models", {}),
     )
 
 

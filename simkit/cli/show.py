@@ -47,11 +47,14 @@ EPISODE_COLUMNS = (
     Column("outcome"),
     Column("turns", drop=1, right=True),
     Column("branches", drop=2, right=True),
+    Column("flags", drop=3, right=True),
     Column("error", shorten=True),
 )
 
 EPISODES = """
-    select task_id, trial, reward, outcome, achieved, goals, turns, branches, faults, error from episode_scores
+    select task_id, trial, reward, outcome, achieved, goals, turns, branches, faults, flags, error
+    from episode_scores e
+    left join (select episode_id, sum(len(flags)) as flags from messages group by all) using (episode_id)
     where run_id = ? order by reward nulls first, task_id, trial
 """
 
@@ -133,6 +136,7 @@ def _episode_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         str(row["outcome"] or "running"),
         str(row["turns"]),
         str(row["branches"]),
+        str(row["flags"] or ""),
         cut(str(row["error"] or ""), LONGEST),
     )
 
@@ -245,6 +249,8 @@ def _spoken(line: Line) -> Text:
         text.append(said if isinstance(said, str) else json.dumps(said, ensure_ascii=False), "")
     for call in line.message.get("tool_calls") or ():
         text.append(f" → {call['function']['name']}({call['function']['arguments']})", "cyan")
+    for flag in line.flags:
+        text.append(f"  ⚑ {flag}", "yellow")
     return text
 
 

@@ -15,7 +15,7 @@ from simkit.comparison.checks import check_comparable, check_identical
 from simkit.comparison.claims import claims
 from simkit.comparison.measures import DEFAULT, Kind, Measure, Unit, groups, measure_of, pass_k, reached_by
 from simkit.comparison.pairs import Pairs, numbers, pair
-from simkit.comparison.records import Arm, ArmFacts, EpisodeFacts, RunFacts, read_arms, read_runs
+from simkit.comparison.records import Arm, ArmFacts, EpisodeFacts, RunFacts, read_arms
 from simkit.comparison.results import ArmScores, Comparison, Curve, Difference, GroupScore, Noise, Score
 from simkit.comparison.significance import RESAMPLES, Bootstrap, cohen_h, holm, sign_flip, standardised, student
 from simkit.comparison.suites import suites
@@ -56,9 +56,8 @@ def compare(
     if len(arms) < 2:
         raise UsageError("a comparison takes two runs or arms at least; `simkit ls` lists the runs")
     bootstrap = Bootstrap(level, resamples, seed)
-    facts = read_arms(store, arms)
+    facts, repeats = read_arms(store, arms, noise)
     notes = check_comparable(facts)
-    repeats = read_runs(store, noise) if noise else ()
     notes += check_identical(repeats) if noise else ()
     bench = _Bench(facts, tuple(measure_of(name) for name in metrics), bootstrap, repeats, all_pairs)
     differences = bench.differences()
@@ -309,6 +308,9 @@ class _Bench:
                     f"{found.left_out} episodes of `{found.reference}` and `{found.arm}` are left out: they, or their "
                     "partners, are not scored (faults, tasks without goals, unfinished)"
                 )
+        told = {found.name for found in differences}
+        if self.tasks and (untold := [measure.name for measure in self.measures if measure.name not in told]):
+            yield f"not compared: {', '.join(untold)}, for which fewer than two tasks have enough scored trials"
         if uneven := [arm.name for arm in self.arms if len(arm.runs) != len(self.arms[0].runs)]:
             yield f"{', '.join(uneven)}: another number of runs than the reference, so its runs are taken together"
 

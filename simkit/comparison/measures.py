@@ -56,7 +56,7 @@ SUCCESS_RATE = Measure("success", "success rate", lambda episode: episode.succes
 COUNTS = (
     Measure("turns", "agent turns per episode", _scored(lambda episode: episode.turns), ""),
     Measure("calls", "tool calls per episode", _scored(lambda episode: episode.calls), ""),
-    Measure("errors", "tool calls answered with an error, per episode", _scored(lambda episode: episode.errors), ""),
+    Measure("errors", "refused tool calls per episode", _scored(lambda episode: episode.errors), ""),
 )
 
 

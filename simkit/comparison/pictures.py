@@ -65,10 +65,11 @@ def _folded(name: str) -> str:
     return "\n".join(wrap(_short(name), 15))
 
 
-def _size(found: Comparison) -> str:
+def _size(found: Comparison, *, intervals: bool = True) -> str:
     episodes = sorted({arm.episodes for arm in found.arms})
     each = str(episodes[0]) if len(episodes) == 1 else f"{episodes[0]} to {episodes[-1]}"
-    return f"{found.tasks} tasks, {each} episodes per arm, {found.level:.0%} intervals over tasks"
+    told = f", {found.level:.0%} intervals over tasks" if intervals else ""
+    return f"{found.tasks} tasks, {each} episodes per arm{told}"
 
 
 # --- scores and differences -------------------------------------------------------------------------------------------
@@ -140,7 +141,9 @@ def _forest(axes: Any, rows: Sequence[Difference], label: str) -> None:
         note = f"{told(each.estimate.value, each.unit).removesuffix(' points')}"
         axes.annotate(note, (value, place), (0, 8), textcoords="offset points", ha="center", fontsize=9)
     axes.axvline(0, color="#222222", linewidth=0.8)
-    axes.set_yticks(range(len(rows)), [f"{each.label}\n{_short(each.arm)} − {_short(each.reference)}" for each in rows])
+    several = len({each.reference for each in rows}) > 1
+    sides = [f"{_short(each.arm)} − {_short(each.reference)}" if several else _short(each.arm) for each in rows]
+    axes.set_yticks(range(len(rows)), [f"{each.label}\n{side}" for each, side in zip(rows, sides, strict=True)])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     band = "; grey: between repeated runs" if any(each.guarded and each.noise is not None for each in rows) else ""
     axes.set_xlabel(f"{label}\n(filled: may be claimed{band})")
@@ -152,15 +155,16 @@ def _fill(found: Difference) -> str:
 
 
 def _suites(found: Comparison) -> Any:
+    """Suites in points share their axis; each of the others has a scale of its own."""
     rows = [each for each in found.differences if each.kind == "suite"]
-    by_unit = {
-        label: chosen
-        for unit, label in (("points", "difference in points"), ("", "difference on the suite's own scale"))
-        if (chosen := [each for each in rows if each.unit == unit])
-    }
-    figure = _figure(9, 1.4 + sum(1.1 + 0.75 * len(chosen) for chosen in by_unit.values()))
-    parts = figure.subplots(len(by_unit), 1, squeeze=False, height_ratios=[1 + len(each) for each in by_unit.values()])
-    for axes, (label, chosen) in zip(parts[:, 0], by_unit.items(), strict=True):
+    parts: dict[str, list[Difference]] = {}
+    for each in rows:
+        label = "difference in points" if each.unit == "points" else f"difference in {each.label}, on its own scale"
+        parts.setdefault(label, []).append(each)
+    figure = _figure(9, 1.0 + sum(1.0 + 0.75 * len(chosen) for chosen in parts.values()))
+    heights = [0.6 + len(chosen) for chosen in parts.values()]
+    places = figure.subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (label, chosen) in zip(places, parts.items(), strict=True):
         _forest(axes, chosen, label)
     items = sorted({each.tasks for each in rows})
     counted = str(items[0]) if len(items) == 1 else f"{items[0]} to {items[-1]}"
@@ -215,7 +219,7 @@ def _where(found: Comparison) -> Any:
     split = sum(kind == "domain" for kind, _ in rows) - 0.5
     for axes in (left, right):
         axes.axhline(split, color="white", linewidth=4)
-    figure.suptitle(f"By domain and by goal type (n = tasks with it)\n{_size(found)}", fontsize=11)
+    figure.suptitle(f"By domain and by goal type (n = tasks with it)\n{_size(found, intervals=False)}", fontsize=11)
     return figure
 
 
@@ -231,7 +235,7 @@ def _changes(axes: Any, found: Comparison, rows: Sequence[tuple[str, str]], pair
         for x, each in enumerate(line):
             if each is not None:
                 mark = " *" if each.significant else ""
-                pale = abs(each.estimate.value) < 0.6 * reach
+                pale = abs(each.estimate.value) < 0.5 * reach
                 _written(axes, x, y, f"{100 * each.estimate.value:+.0f}{mark}", dark=pale)
     _ticks(axes, [f"{_folded(arm)}\n− {_folded(reference)}" for reference, arm in pairs], None)
     axes.set_title(f"difference in points\n(* p < {1 - found.level:.2g} after Holm)", fontsize=10)

@@ -13,7 +13,9 @@ from simkit.errors import UsageError
 from simkit.summary import SUCCESS
 
 if TYPE_CHECKING:
-    from simkit.store import QueryResult, Store
+    from duckdb import DuckDBPyConnection
+
+    from simkit.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +126,10 @@ class ArmFacts:
     runs: tuple[RunFacts, ...]
 
 
-def read_arms(store: Store, arms: Sequence[Arm]) -> tuple[ArmFacts, ...]:
-    """The arms with their runs.
+def read_arms(
+    store: Store, arms: Sequence[Arm], repeats: Sequence[str] = ()
+) -> tuple[tuple[ArmFacts, ...], tuple[RunFacts, ...]]:
+    """The arms with their runs, and repeated runs, read together.
 
     Raises:
         UsageError: a run does not exist, two arms have one name, or a run stands in two places.
@@ -133,24 +137,27 @@ def read_arms(store: Store, arms: Sequence[Arm]) -> tuple[ArmFacts, ...]:
     names = [arm.name for arm in arms]
     if len({*names}) < len(names):
         raise UsageError(f"two arms are called the same ({', '.join(names)}); name them: --arm NAME=RUN")
-    found = [ArmFacts(arm.name, read_runs(store, arm.runs)) for arm in arms]
-    ids = [run.run_id for arm in found for run in arm.runs]
+    known = store.runs()
+    ids = [store.resolve(name, known).run_id for arm in arms for name in arm.runs]
     if twice := sorted({run for run in ids if ids.count(run) > 1}):
         raise UsageError(f"{', '.join(twice)} stands in the comparison twice; a run differs in nothing from itself")
-    return tuple(found)
+    others = [store.resolve(name, known).run_id for name in repeats]
+    runs = _read(store, [*ids, *others])
+    places = iter(ids)
+    return (
+        tuple(ArmFacts(arm.name, tuple(runs[next(places)] for _ in arm.runs)) for arm in arms),
+        tuple(runs[run] for run in others),
+    )
 
 
-def read_runs(store: Store, names: Sequence[str]) -> tuple[RunFacts, ...]:
-    """Some runs, by id or name, in that order.
-
-    Raises:
-        UsageError: there is no such run.
-    """
-    ids = [store.resolve(name).run_id for name in names]
+def _read(store: Store, ids: Sequence[str]) -> dict[str, RunFacts]:
+    """Some runs by their ids, over one connection."""
     wanted = {"runs": sorted({*ids})}
-    tasks, episodes, items = (_grouped(store.query(sql, wanted, fresh=False)) for sql in (_TASKS, _EPISODES, _ITEMS))
+    asked = store.borrow(lambda held: [_rows(held.execute(sql, wanted)) for sql in (_RUNS, _TASKS, _EPISODES, _ITEMS)])
+    runs, *parts = asked
+    tasks, episodes, items = map(_by_run, parts)
     found: dict[str, RunFacts] = {}
-    for row in store.query(_RUNS, wanted, fresh=False).dicts():
+    for row in runs:
         run = row["run_id"]
         facts = {each["task_id"]: _task(each) for each in tasks.get(run, ())}
         row["config"] = orjson.loads(row["config"] or "{}")
@@ -160,12 +167,17 @@ def read_runs(store: Store, names: Sequence[str]) -> tuple[RunFacts, ...]:
             episodes=tuple(_episode(each, facts) for each in episodes.get(run, ())),
             items=tuple(Item(**each) for each in items.get(run, ())),
         )
-    return tuple(found[run] for run in ids)
+    return found
 
 
-def _grouped(result: QueryResult) -> dict[str, list[dict[str, Any]]]:
+def _rows(found: DuckDBPyConnection) -> list[dict[str, Any]]:
+    columns = [str(column[0]) for column in found.description or ()]
+    return [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
+
+
+def _by_run(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in result.dicts():
+    for row in rows:
         found.setdefault(row.pop("run_id"), []).append(row)
     return found
 

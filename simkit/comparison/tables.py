@@ -147,7 +147,7 @@ def _row(found: Difference) -> tuple[str, ...]:
         f"{found.reference} → {found.arm}",
         *map(str, (counts.both, counts.lost, counts.won, counts.neither)),
         p_value(counts.p if single else found.p).removeprefix("= "),
-        "McNemar, exact" if single else "sign flip by task (McNemar's would take trials for tasks)",
+        "McNemar, exact" if single else "sign flip by task",
     )
 
 

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from simkit.errors import UsageError
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
+HIDDEN = "***"
+"""What stands for a secret in a URL that is shown or stored."""
+
+_USERINFO = re.compile(r"(?<=://)[^/?#]*@")
+_UP_TO_AT = re.compile(r"^(\w+://)?[^?#]*@")
+_PUBLIC = frozenset({"api-version", "version"})
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The place requests are posted to: `path` holds the query too."""
+    """The place requests are posted to: `path` holds the query too, `credentials` are the URL's (`user:password`)."""
 
     secure: bool
     host: str
     port: int
-    path: str
+    path: str = field(repr=False)
+    credentials: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, base_url: str, resource: str = "/chat/completions") -> Address:
@@ -34,8 +42,9 @@ class Address:
         query = f"?{parts.query}" if parts.query else ""
         path = f"{parts.path.rstrip('/')}{resource}{query}"
         if not re.fullmatch(r"[\x21-\x7e]+", path):
-            raise UsageError(f"the base URL `{base_url}` has characters that must be %-escaped")
-        return cls(secure, parts.hostname or "", parts.port or (443 if secure else 80), path)
+            raise UsageError(f"the base URL `{shown_url(base_url)}` has characters that must be %-escaped")
+        credentials = unquote(parts.netloc.rpartition("@")[0])
+        return cls(secure, parts.hostname or "", parts.port or (443 if secure else 80), path, credentials)
 
     @property
     def origin(self) -> str:
@@ -74,15 +83,44 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _split(base_url: str) -> SplitResult:
+    form = "write it like http://localhost:8000/v1"
+    told = _UP_TO_AT.sub(rf"\1{HIDDEN}@", shown_url(base_url))  # a stray `/` in a password moves it out of its place
     try:
         parts = urlsplit(base_url)
         port = parts.port
-    except ValueError as error:
-        raise UsageError(f"the base URL `{base_url}` cannot be read: {error}") from error
+    except ValueError:
+        raise UsageError(f"the base URL `{told}` cannot be read; {form}, with %-escapes in a password") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise UsageError(f"the base URL `{base_url}` is none; write it like http://localhost:8000/v1")
-    if parts.username is not None or parts.password is not None:
-        raise UsageError("the base URL holds a user name or password; give the key as OPENAI_API_KEY instead")
+        raise UsageError(f"the base URL `{told}` is none; {form}")
     if not re.fullmatch(r"[A-Za-z0-9._:%-]+", parts.hostname):
-        raise UsageError(f"the base URL `{base_url}` has no valid host; write it like http://localhost:8000/v1")
+        raise UsageError(f"the base URL `{told}` has no valid host; {form}")
     return parts
+
+
+def shown_url(url: str) -> str:
+    """A URL as it may be shown and stored: user name, password and the values of its query hidden, but for versions."""
+    url, _, _ = url.partition("#")
+    place, mark, query = url.partition("?")
+    fields = "&".join(map(_shown_field, query.split("&"))) if query else ""
+    return f"{_USERINFO.sub(f'{HIDDEN}@', place)}{mark}{fields}"
+
+
+def url_secrets(url: str) -> tuple[str, ...]:
+    """What `shown_url` hides, as it stands there and without %-escapes."""
+    place, _, query = url.partition("#")[0].partition("?")
+    found = _USERINFO.search(place)
+    secrets = re.split(":", found[0][:-1], maxsplit=1) if found else []
+    secrets += [value for name, value in map(_field, query.split("&")) if name.lower() not in _PUBLIC]
+    return tuple(dict.fromkeys(each for value in secrets for each in (value, unquote(value)) if len(each) > 3))
+
+
+def _field(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    return (name, value) if equals else ("", name)
+
+
+def _shown_field(text: str) -> str:
+    name, value = _field(text)
+    if name.lower() in _PUBLIC or not value:
+        return text
+    return f"{name}={HIDDEN}" if name else HIDDEN

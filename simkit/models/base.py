@@ -96,6 +96,18 @@ def _check(name: str, value: float | None, low: float, high: float | None) -> No
 _NOTHING_CHOSEN = Sampling()
 
 
+@dataclass(frozen=True, slots=True)
+class ReplyLimit:
+    """How long a reply may be for a budget's sake, in tokens, where the request does not say.
+
+    It is sent as `max_tokens`, and is no part of what is asked: the same request under another limit is the same call
+    of the recording. A reply that comes to a `provisional` limit is asked for again with more, and is no answer.
+    """
+
+    tokens: int
+    provisional: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
     """What a model is asked: the messages so far, the tools it may call, and how to answer.
@@ -107,6 +119,7 @@ class ChatRequest:
         response_format: the OpenAI `response_format`, for replies in JSON.
         sampling: how the model picks its words.
         seed: the seed of this call, from `CallKey.seed`; None for providers that take none.
+        limit: how long a budget lets the reply be; None for no bound but the sampling's.
     """
 
     messages: tuple[Message, ...]
@@ -115,6 +128,7 @@ class ChatRequest:
     response_format: JsonObject | None = None
     sampling: Sampling = field(default_factory=Sampling)
     seed: int | None = None
+    limit: ReplyLimit | None = None
 
     def to_openai(self) -> dict[str, Any]:
         """The body of a chat completion request, without the model's name."""
@@ -133,6 +147,11 @@ class ChatRequest:
         if self.seed is not None:
             settings["seed"] = self.seed
         return settings
+
+    def sent_settings(self) -> dict[str, Any]:
+        """The settings as they are sent: with the limit of a budget."""
+        settings = self.settings()
+        return settings if self.limit is None else {"max_tokens": self.limit.tokens, **settings}
 
     def to_json(self, model: str, settings: JsonObject) -> bytes:
         """The body as JSON text, with `settings` instead of the request's own."""

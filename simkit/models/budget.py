@@ -8,19 +8,24 @@ alone, the limit is hit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import anyio
 
 from simkit.errors import BudgetExhausted, LimitHit, MalformedReply, ModelTimeout, UsageError
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ReplyLimit, Usage
 from simkit.models.clock import Clock
-from simkit.models.estimate import TokenEstimate
+from simkit.models.estimate import SHORTEST, ReplyEstimate, TokenEstimate
 from simkit.models.prices import Price
 
 REPLY_TOKENS = 4096
 """How long a reply may be under a budget of tokens or money when neither request nor provider bounds it."""
+
+CUT_SHORT = (
+    "CutShort: the reply came to the tokens that a budget had put aside for it; it was asked for again with more"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ class _Account:
 
 
 @dataclass(frozen=True, slots=True)
-class _Hold:
+class Hold:
     """A reservation, and the accounts it is on."""
 
     amount: Amount
@@ -160,7 +165,7 @@ class Budget:
             "with more time"
         )
 
-    async def reserve(self, amount: Amount, key: CallKey) -> _Hold:
+    async def reserve(self, amount: Amount, key: CallKey) -> Hold:
         """Put an amount aside, when others have settled if need be. Every hold must be settled.
 
         Raises:
@@ -172,13 +177,13 @@ class Budget:
             if account.calls == 0:
                 raise error
             await self._settled.wait()
-        hold = _Hold(amount, tuple(self._accounts_of(key)))
+        hold = Hold(amount, tuple(self._accounts_of(key)))
         for account in hold.accounts:
             account.held = account.held.plus(amount)
             account.calls += 1
         return hold
 
-    def settle(self, hold: _Hold, used: Amount) -> None:
+    def settle(self, hold: Hold, used: Amount) -> None:
         """What a hold really came to."""
         for account in hold.accounts:
             account.held = account.held.less(hold.amount) if account.calls > 1 else Amount()
@@ -224,6 +229,11 @@ def reply_bound(price: Price | None) -> int:
     return min(REPLY_TOKENS, (price and price.max_output) or REPLY_TOKENS)
 
 
+def cut_short(request: ChatRequest, response: ChatResponse) -> bool:
+    """Whether a reply ended at a provisional limit, so that it is no answer."""
+    return request.limit is not None and request.limit.provisional and response.finish == "length"
+
+
 def _episode(key: CallKey) -> tuple[str | int, ...]:
     return (key.turn.task_id, key.turn.trial)
 
@@ -257,9 +267,9 @@ def _busiest(accounts: list[_Account]) -> _Account:
 def _refused(whose: str, short: str, allowed: Allowance, spent: Amount, amount: Amount) -> str:
     if short == "cost":
         used = f"${spent.cost:.4f} of the {whose}'s ${allowed.cost:.4f} are used, and the next call may cost"
-        return f"{used} ${amount.cost:.4f} (--max-cost); everything so far is stored. Give more, or smaller max_tokens"
+        return f"{used} ${amount.cost:.4f} (--max-cost); everything so far is stored, resume it with more"
     used = f"{spent.tokens:.0f} of the {whose}'s {allowed.tokens} tokens are used, and the next call may use"
-    more = "everything so far is stored. Give more, or smaller max_tokens"
+    more = "everything so far is stored, resume it with more"
     return f"{used} {amount.tokens:.0f} (--max-tokens-total); {more}"
 
 
@@ -271,15 +281,27 @@ def _limit_hit(whose: str, short: str, allowed: Allowance, spent: Amount, amount
 class BudgetedModel:
     """Asks `model` only for what the budget has left.
 
+    A reply that nobody bounds gets a limit: what is put aside for it is sent as `max_tokens`, so that it cannot come
+    to more. At first that is a great deal (`REPLY_TOKENS`); soon it follows the replies there have been, so that many
+    calls fit under a small budget at once. A reply that is cut short by it is asked for again with all that is
+    allowed: what an agent or user hears does not depend on what was put aside.
+
     Args:
         budget: the run's; shared by its models.
         price: what the model costs; needed when the budget bounds money.
+        extra_body: fields sent with every request; they may bound its reply.
 
     Raises:
         UsageError: the budget bounds money and the price is not known.
     """
 
-    def __init__(self, model: ChatModel, budget: Budget, price: Price | None = None) -> None:
+    def __init__(
+        self,
+        model: ChatModel,
+        budget: Budget,
+        price: Price | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
         if budget.allowances.of_money and price is None:
             raise UsageError(
                 f"there is no price for `{model.name}`, so its cost cannot be bounded (--max-cost); give one with "
@@ -288,7 +310,9 @@ class BudgetedModel:
         self._model = model
         self._budget = budget
         self._price = price
-        self._estimate = TokenEstimate()
+        self._extra = dict(extra_body or {})
+        self._prompts = TokenEstimate()
+        self._replies = ReplyEstimate(reply_bound(price))
 
     @property
     def name(self) -> str:
@@ -302,14 +326,37 @@ class BudgetedModel:
             BudgetExhausted: the run has not enough left for it, or its time is up.
             LimitHit: the episode or branch has not enough left for it.
         """
-        seconds = self._budget.seconds_left()
         if not self._budget.allowances.bounded:
-            return await self._within(seconds, request, key)
-        request = self.bounded(request)
-        hold = await self._budget.reserve(self._most(request), key)
+            return await self._within(self._budget.seconds_left(), request, key)
+        self._budget.seconds_left()
+        if self._own_bound(request) is not None:
+            return await self._reserved(request, key)
+        first, hold = await self._fitting(replace(request, limit=self._replies.limit()), key)
+        response = await self._held(first, key, hold)
+        if not cut_short(first, response):
+            return response
+        whole = replace(request, limit=ReplyLimit(self._replies.most))
+        return await self._reserved(whole, replace(key, attempt=key.attempt + 1))
+
+    async def _reserved(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """The answer to a request whose reply is bounded."""
+        return await self._held(request, key, await self._budget.reserve(self._most(request), key))
+
+    async def _fitting(self, request: ChatRequest, key: CallKey) -> tuple[ChatRequest, Hold]:
+        """A reservation for the request, under a smaller limit where only that fits into what is left."""
+        while True:
+            try:
+                return request, await self._budget.reserve(self._most(request), key)
+            except (BudgetExhausted, LimitHit):
+                if request.limit is None or request.limit.tokens // 2 < SHORTEST:
+                    raise
+                request = replace(request, limit=ReplyLimit(request.limit.tokens // 2, provisional=True))
+
+    async def _held(self, request: ChatRequest, key: CallKey, hold: Hold) -> ChatResponse:
+        """The answer to a request for which that much is put aside."""
         used = hold.amount  # what is not known to have cost less is taken to have cost all of it
         try:
-            response = await self._within(seconds, request, key)
+            response = await self._within(self._budget.seconds_left(), request, key)
             used = self._used(request, response, hold.amount)
             return response
         except (ModelTimeout, MalformedReply):  # the provider may have written a reply, and bill it
@@ -320,12 +367,6 @@ class BudgetedModel:
         finally:
             self._budget.settle(hold, used)
 
-    def bounded(self, request: ChatRequest) -> ChatRequest:
-        """The request with a bound on its reply, so that there is a most it can use."""
-        if request.sampling.max_tokens is not None:
-            return request
-        return replace(request, sampling=replace(request.sampling, max_tokens=reply_bound(self._price)))
-
     async def _within(self, seconds: float | None, request: ChatRequest, key: CallKey) -> ChatResponse:
         if seconds is None:
             return await self._model.complete(request, key)
@@ -333,8 +374,18 @@ class BudgetedModel:
             return await self._model.complete(request, key)
         raise self._budget.out_of_time()
 
+    def _own_bound(self, request: ChatRequest) -> int | None:
+        """Tokens the request itself, or what is sent with every one, lets its reply have."""
+        for fields in (self._extra, request.sampling.extra):
+            for name in ("max_completion_tokens", "max_tokens"):
+                if isinstance(bound := fields.get(name), int):
+                    return bound
+        return request.sampling.max_tokens
+
     def _most(self, request: ChatRequest) -> Amount:
-        prompt, reply = self._estimate.bound(request), request.sampling.max_tokens or REPLY_TOKENS
+        prompt, reply = self._prompts.bound(request), self._own_bound(request)
+        if reply is None:
+            reply = request.limit.tokens if request.limit else self._replies.most
         cost = self._price.cost(prompt, reply) if self._price else 0.0
         return Amount(prompt + reply, cost)
 
@@ -342,6 +393,7 @@ class BudgetedModel:
         usage = response.usage
         if not usage.tokens:  # a server that does not count
             return most
-        self._estimate.learn(request, usage.prompt_tokens)
+        self._prompts.learn(request, usage.prompt_tokens)
+        self._replies.learn(usage.completion_tokens)
         cost = self._price.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) if self._price else 0
         return Amount(usage.tokens, usage.cost or cost)

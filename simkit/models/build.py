@@ -23,7 +23,7 @@ from simkit.loading import Kind, load, parse_reference
 from simkit.local.model import LocalModel
 from simkit.local.worker import Workers
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling
-from simkit.models.budget import Budget, BudgetedModel, reply_bound
+from simkit.models.budget import Budget, BudgetedModel
 from simkit.models.clock import Clock
 from simkit.models.connections import HttpLimits
 from simkit.models.gate import Adaptive, Gate, LimitedModel
@@ -63,7 +63,7 @@ class ModelOptions:
         record_requests: whether the store keeps whole requests, or digests that still allow replay.
     """
 
-    base_url: str | None = None
+    base_url: str | None = field(default=None, repr=False)
     api_key: SecretStr | None = None
     organization: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
@@ -219,16 +219,12 @@ def build_model(
     model: ChatModel = _record(base.model, recorder, run_id, options, endpoints.clock)
     if strict:
         replayed = ReplayedModel(recording or Recording(run_id), name=base.name, meter=endpoints.meter)
-        model = _record(replayed, recorder, run_id, options, endpoints.clock)
+        model = _record(replayed, recorder, run_id, options, endpoints.clock, free=True)
     else:
         model = _around(model, base, options, endpoints)
-        model = model if budget is None else BudgetedModel(model, budget, base.price)
+        model = model if budget is None else BudgetedModel(model, budget, base.price, options.extra_body)
         model = model if recording is None else ReplayedModel(recording, model, meter=endpoints.meter)
-    bounded = budget is not None and budget.allowances.bounded
-    defaults = options.sampling
-    if bounded and defaults.max_tokens is None:
-        defaults = replace(defaults, max_tokens=reply_bound(base.price))
-    return model if defaults == Sampling() else PreparedModel(model, defaults)
+    return model if options.sampling == Sampling() else PreparedModel(model, options.sampling)
 
 
 class PreparedModel:
@@ -322,10 +318,18 @@ def _scripted(name: str) -> ChatModel:
     return ScriptedModel.by_turn(cast("list[str]", answers), name=f"scripted/{name}")
 
 
-def _record(model: ChatModel, recorder: Recorder | None, run_id: str, options: ModelOptions, clock: Clock) -> ChatModel:
+def _record(
+    model: ChatModel,
+    recorder: Recorder | None,
+    run_id: str,
+    options: ModelOptions,
+    clock: Clock,
+    *,
+    free: bool = False,
+) -> ChatModel:
     if recorder is None:
         return model
-    return RecordedModel(model, recorder, run_id, bodies=options.record_requests, clock=clock)
+    return RecordedModel(model, recorder, run_id, bodies=options.record_requests, free=free, clock=clock)
 
 
 def _around(model: ChatModel, base: _Base, options: ModelOptions, endpoints: Endpoints) -> ChatModel:

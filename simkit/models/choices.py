@@ -11,26 +11,32 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simkit.errors import UsageError
 from simkit.flags import MODEL_CHOICES
+from simkit.models.address import HIDDEN, shown_url
 from simkit.models.base import Sampling
 
 if TYPE_CHECKING:
     from simkit.models.budget import Allowances
     from simkit.models.build import ModelOptions
 
+URLS = ("base_url", "user_base_url")
+
 Number = Annotated[float, Field(gt=0)]
+Tokens = Annotated[int, Field(gt=0)]
 Temperature = Annotated[float, Field(ge=0)]
 
 
 class ModelChoices(BaseModel):
     """What a run was told of its models; None leaves a choice open.
 
-    None of it is secret: keys come from the environment (OPENAI_API_KEY) or from `ModelOptions`.
+    Keys come from the environment (OPENAI_API_KEY) or from `ModelOptions`. Where an endpoint wants one in its URL, it
+    is sent and never stored: `to_json` hides it.
 
     Attributes:
         model: the agent's model, `openai/NAME` for any OpenAI-compatible endpoint.
         user_model: the user's; the agent's when None.
         base_url, user_base_url: their endpoints; the user's is the agent's when None.
         temperature, user_temperature: how they sample; each leaves it to the provider when None.
+        max_tokens, user_max_tokens: tokens of one reply at most; the user's are the agent's when None.
         api_concurrency: calls at once to one endpoint, or `adaptive`.
         rpm, tpm: requests and tokens a minute.
         request_timeout: seconds for one attempt.
@@ -45,17 +51,19 @@ class ModelChoices(BaseModel):
 
     model: str | None = None
     user_model: str | None = None
-    base_url: str | None = None
-    user_base_url: str | None = None
+    base_url: str | None = Field(default=None, repr=False)
+    user_base_url: str | None = Field(default=None, repr=False)
     temperature: Temperature | None = None
     user_temperature: Temperature | None = None
+    max_tokens: Tokens | None = None
+    user_max_tokens: Tokens | None = None
     api_concurrency: Annotated[int, Field(ge=1)] | Literal["adaptive"] | None = None
     rpm: Number | None = None
     tpm: Number | None = None
     request_timeout: Number | None = None
     max_retries: Annotated[int, Field(ge=0)] | None = None
     max_cost: Number | None = None
-    max_tokens_total: Annotated[int, Field(gt=0)] | None = None
+    max_tokens_total: Tokens | None = None
     max_wall: Number | None = None
     prices: Path | None = None
 
@@ -82,8 +90,13 @@ class ModelChoices(BaseModel):
         return {name: value for name in MODEL_CHOICES if (value := getattr(self, name)) is not None}
 
     def to_json(self) -> dict[str, Any]:
-        """The choices that were made, as JSON."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in self.chosen().items()}
+        """The choices that were made, as JSON, without the secrets of URLs."""
+        shown = {name: str(value) if isinstance(value, Path) else value for name, value in self.chosen().items()}
+        return {name: shown_url(value) if name in URLS else value for name, value in shown.items()}
+
+    def hidden(self) -> list[str]:
+        """The URLs among the choices whose secrets are hidden, by name: those that were stored."""
+        return [name for name in URLS if HIDDEN in (getattr(self, name) or "")]
 
     def options(self, base: ModelOptions | None = None) -> ModelOptions:
         """How the agent's model is reached and treated; choices made here go over those of `base`."""
@@ -99,22 +112,27 @@ class ModelChoices(BaseModel):
         }
         if self.max_retries is not None:
             same["retry"] = replace(base.retry or RetryPolicy(), max_retries=self.max_retries)
-        if self.temperature is not None:
-            same["sampling"] = replace(base.sampling, temperature=self.temperature)
-        return replace(base, **same)
+        sampling = _chosen(temperature=self.temperature, max_tokens=self.max_tokens)
+        return replace(base, **same, sampling=replace(base.sampling, **sampling))
 
     def user_options(self, base: ModelOptions | None = None) -> ModelOptions:
-        """The same for the user's model: its own endpoint and temperature, everything else as the agent's."""
-        options = self.options(base)
-        sampling = replace(base.sampling if base else Sampling(), temperature=self.user_temperature)
+        """The same for the user's model: its own endpoint, temperature and length, everything else as the agent's."""
+        options, own = self.options(base), base.sampling if base else Sampling()
+        length = self.max_tokens if self.user_max_tokens is None else self.user_max_tokens
+        sampling = replace(own, **_chosen(temperature=self.user_temperature, max_tokens=length))
         return replace(options, base_url=self.user_base_url or options.base_url, sampling=sampling)
 
-    def allowances(self) -> Allowances:
-        """What the run may use."""
-        from simkit.models.budget import Allowance, Allowances
+    def allowances(self, base: Allowances | None = None) -> Allowances:
+        """What the run may use; choices made here go over those of `base`, whose episodes' and branches' are kept."""
+        from simkit.models.budget import Allowances
 
-        run = Allowance(tokens=self.max_tokens_total, cost=self.max_cost)
-        return Allowances(run=run, wall_seconds=self.max_wall)
+        base = base or Allowances()
+        run = replace(base.run, **_chosen(tokens=self.max_tokens_total, cost=self.max_cost))
+        return replace(base, run=run, **_chosen(wall_seconds=self.max_wall))
+
+
+def _chosen(**choices: Any) -> dict[str, Any]:
+    return {name: value for name, value in choices.items() if value is not None}
 
 
 def flag_of(name: str) -> str:

@@ -1,14 +1,20 @@
-"""How many tokens a request will count, before a provider has counted them."""
+"""How many tokens a request and its reply will count, before a provider has counted them."""
 
 from __future__ import annotations
 
-from simkit.models.base import ChatRequest
+from simkit.models.base import ChatRequest, ReplyLimit
 
 MARGIN = 1.25
 """How much more tokens a byte than ever seen the upper bound allows for."""
 
 FRAME = 64
 """Tokens a provider may add around a request: chat template, tool preamble."""
+
+SHORTEST = 64
+"""Tokens that are put aside for a reply at least, however short those before it were."""
+
+ROOM = 2
+"""How many times longer than any before it a reply may be without being asked for again."""
 
 
 def request_bytes(request: ChatRequest) -> int:
@@ -47,3 +53,25 @@ class TokenEstimate:
         share = tokens / size
         self._most = max(share, self._most or 0.0)
         self._likely += 0.1 * (share - self._likely)
+
+
+class ReplyEstimate:
+    """How long a reply may be: all that is allowed at first, then some times the longest of those before it.
+
+    Rounded up to a power of two, so that equal requests are mostly sent as equal bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._longest: int | None = None
+
+    def limit(self) -> ReplyLimit:
+        """The limit for the next reply."""
+        if self._longest is None:
+            return ReplyLimit(self.most)
+        tokens = 1 << (max(SHORTEST, self._longest * ROOM) - 1).bit_length()
+        return ReplyLimit(tokens, provisional=True) if tokens < self.most else ReplyLimit(self.most)
+
+    def learn(self, tokens: int) -> None:
+        """A reply was so long."""
+        self._longest = max(tokens, self._longest or 0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import SecretStr
 
-from simkit.models.address import Address
+from simkit.models.address import Address, url_secrets
 from simkit.models.base import CallKey, ChatRequest, ChatResponse
 from simkit.models.connections import HttpLimits
 from simkit.models.prices import Prices
@@ -27,7 +28,8 @@ class Endpoint:
     """An endpoint and the right to use it.
 
     Attributes:
-        base_url: what `/chat/completions` is below; a query (`?api-version=...`) is kept.
+        base_url: what `/chat/completions` is below; a query (`?api-version=...`) is kept, a user name and password are
+            sent as basic authentication, instead of the key.
         api_key: sent as a bearer token, and as `api-key` to Azure; None sends none.
         organization: the OpenAI organisation that pays.
         headers: further headers.
@@ -35,7 +37,7 @@ class Endpoint:
         transport: how bytes get there.
     """
 
-    base_url: str = OPENAI_URL
+    base_url: str = field(default=OPENAI_URL, repr=False)
     api_key: SecretStr | None = None
     organization: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
@@ -54,9 +56,10 @@ class Endpoint:
 
     @property
     def more_secrets(self) -> tuple[str, ...]:
-        """Values of further headers that sound like credentials, with and without their scheme; never shown."""
+        """Secrets of the base URL, and values of headers that sound like some, with and without scheme; never shown."""
         found = [value.strip() for name, value in self.headers.items() if _SECRET_HEADER.search(name)]
-        return tuple(secret for value in found for secret in (value, value.rpartition(" ")[2]) if len(secret) > 3)
+        told = tuple(secret for value in found for secret in (value, value.rpartition(" ")[2]) if len(secret) > 3)
+        return (*told, *url_secrets(self.base_url))
 
     def open(self) -> HttpTransport:
         """A transport to it, for the event loop this is called in.
@@ -71,6 +74,8 @@ class Endpoint:
         if self.secret:
             azure = self.address.host.endswith(".azure.com")
             headers["api-key" if azure else "authorization"] = self.secret if azure else f"Bearer {self.secret}"
+        if self.address.credentials:
+            headers["authorization"] = f"Basic {b64encode(self.address.credentials.encode()).decode()}"
         if self.organization:
             headers["openai-organization"] = self.organization
         return {**headers, **{name.lower(): value for name, value in self.headers.items()}}
@@ -117,7 +122,7 @@ class OpenAIModel:
             ModelFault: this call failed; its `trouble` says whether to try again.
             RunStopped: every call would fail: the credentials, the model's name or the account.
         """
-        settings = self._quirks.apply(request.settings())
+        settings = self._quirks.apply(request.sent_settings())
         if self._extra:
             settings |= self._extra
         reply = await self._transport.post(request.to_json(self._model, settings))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from simkit.events import ModelCall, Recorder
 from simkit.ids import branch_id, episode_id
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash
+from simkit.models.budget import CUT_SHORT, cut_short
 from simkit.models.clock import Clock
 from simkit.models.trail import request_digest, whole_request
 
@@ -15,7 +16,8 @@ class RecordedModel:
     """Answers as `model` does, and tells `recorder` of each attempt, the failed and the cancelled ones too.
 
     Wrap a provider with it inside the retries, so that each attempt counts. With `bodies=False` a request is recorded
-    as digests of its messages and tools, which saves most of the space and still allows replay.
+    as digests of its messages and tools, which saves most of the space and still allows replay. A `free` model's calls
+    are recorded without a cost: those of a replay were paid by the run they come from.
     """
 
     def __init__(
@@ -25,12 +27,14 @@ class RecordedModel:
         run_id: str,
         *,
         bodies: bool = True,
+        free: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self._model = model
         self._recorder = recorder
         self._run_id = run_id
         self._bodies = bodies
+        self._free = free
         self._clock = clock or Clock()
 
     @property
@@ -55,6 +59,8 @@ class RecordedModel:
     def _record(self, key: CallKey, attempt: _Attempt, response: ChatResponse | None, error: str | None) -> None:
         usage = response.usage if response else Usage()
         request, settings = attempt.request, attempt.request.settings()
+        if response is not None and cut_short(request, response):
+            response, error = None, CUT_SHORT
         episode = episode_id(self._run_id, key.turn.task_id, key.turn.trial)
         self._recorder.record(
             ModelCall(
@@ -63,7 +69,7 @@ class RecordedModel:
                 role=key.role,
                 step=key.call,
                 attempt=key.attempt,
-                model=(response and response.model) or self.name,
+                model=self.name,
                 request_hash=request_hash(self.name, request, settings),
                 request=whole_request(request, self.name)
                 if self._bodies
@@ -72,7 +78,7 @@ class RecordedModel:
                 error=error,
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens,
-                cost=usage.cost,
+                cost=0.0 if self._free else usage.cost,
                 seconds=self._clock.timer() - attempt.started,
                 at=attempt.at,
             )

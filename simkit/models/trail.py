@@ -71,7 +71,7 @@ def difference(recorded: JsonObject | None, request: ChatRequest, model: str) ->
     """
     if recorded is None:
         return "the recorded request is not known"
-    old, new = _digest_of(recorded), request_digest(request, model)["digest"]
+    old, new = digest_of(recorded), request_digest(request, model)["digest"]
     if old["model"] != new["model"]:
         return f"the model was `{old['model']}` and is `{new['model']}`"
     return (
@@ -82,7 +82,8 @@ def difference(recorded: JsonObject | None, request: ChatRequest, model: str) ->
     )
 
 
-def _digest_of(recorded: JsonObject) -> JsonObject:
+def digest_of(recorded: JsonObject) -> JsonObject:
+    """The digests of a recorded request, whichever way it was kept; see `request_digest`."""
     if "digest" in recorded:
         return recorded["digest"]
     settings = {key: value for key, value in recorded.items() if key not in ("model", "messages", "tools")}

@@ -132,7 +132,7 @@ class Loader:
 
     def outstanding(self) -> int:
         """Bytes of journals that no database has been told of; counted without opening the database for writing."""
-        sizes = {journal_name(self.folder, path): path.stat().st_size for path in journal_files(self.folder)}
+        sizes = {journal_name(self.folder, path): size_of(path) for path in journal_files(self.folder)}
         if not self.database.exists():
             return sum(sizes.values())
         with connected(self.database, read_only=True) as connection:
@@ -184,11 +184,19 @@ class Loader:
             ) from error
         for name, mark in marks.items():
             path = self.folder / "journals" / name
-            if not path.exists() or path.stat().st_size < mark.loaded:
+            if not path.exists() or size_of(path) < mark.loaded:
                 raise StoreUnreadable(
                     f"{self.database} was made by another version of simkit and cannot be rebuilt, because the journal "
                     f"{path} is gone or shorter than it was. Put it back, or move the database away and start anew"
                 )
+
+
+def size_of(journal: Path) -> int:
+    """Bytes of a journal; none when it is gone again, with a run that recorded nothing."""
+    try:
+        return journal.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def journal_files(folder: Path) -> list[Path]:
@@ -212,7 +220,7 @@ def _load_all(work: _Round) -> bool:
     for path in journal_files(work.folder):
         name = journal_name(work.folder, path)
         mark: Mark | None = marks.get(name, Mark())
-        if path.stat().st_size < mark.loaded:
+        if size_of(path) < mark.loaded:
             raise StoreUnreadable(
                 f"the journal {path} is shorter than what was loaded from it: it was changed or replaced. "
                 "Put the old one back, or delete simkit.duckdb to rebuild from what is there"

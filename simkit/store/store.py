@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,6 +73,15 @@ class Store:
                 raise UsageError(f"{name!r} cannot name a run or a worker: it must be usable as a file name")
         return Journal(self.path / "journals" / run_id / f"{worker}.jsonl", opener=opener)
 
+    def forget(self, run_id: str) -> None:
+        """Remove the journals of a run of which nothing was recorded; others are left alone."""
+        folder = self.path / "journals" / run_id
+        for journal in folder.glob("*.jsonl"):
+            if journal.stat().st_size == 0:
+                journal.unlink()
+        with suppress(OSError):  # somebody else's file is in it
+            folder.rmdir()
+
     def load(self, *, wait: float | None = None) -> LoadReport:
         """Load everything the journals hold, waiting so many seconds (the store's patience) for a held database.
 
@@ -116,8 +126,10 @@ class Store:
         )
         return tuple(RunRow(*row) for row in found.rows)
 
-    def resolve(self, name: str = "last") -> RunRow:
+    def resolve(self, name: str = "last", among: Sequence[RunRow] | None = None) -> RunRow:
         """A run by its id, its name (the newest of that name), the beginning of either, or `last`.
+
+        `among` are the runs, for who has asked for them already; see `runs`.
 
         A run that failed before it played anything (a mistyped flag), or that is a part of another run, is newest only
         where there is no other.
@@ -125,7 +137,7 @@ class Store:
         Raises:
             UsageError: there is none, or the beginning fits several; the message lists them.
         """
-        runs = self.runs()
+        runs = self.runs() if among is None else among
         if not runs:
             raise UsageError(f"there are no runs in {self.path}; start one with `simkit run`, or name another --store")
         if name == "last":
@@ -134,9 +146,9 @@ class Store:
         found = exact or [run for run in runs if run.run_id.startswith(name) or run.name.startswith(name)]
         if exact or len(found) == 1:
             return _newest(found)
-        among = ", ".join(f"{run.name} ({run.run_id})" if run.name else run.run_id for run in (found or runs)[-10:])
+        choice = ", ".join(f"{run.name} ({run.run_id})" if run.name else run.run_id for run in (found or runs)[-10:])
         what = f"{len(found)} runs begin with {name!r}" if found else f"there is no run {name!r}"
-        raise UsageError(f"{what} in {self.path}; take one of: {among}")
+        raise UsageError(f"{what} in {self.path}; take one of: {choice}")
 
     def tree(self, run: str, episode: str) -> EpisodeTree:
         """The tree of one episode, named by its id, by `task/trial` or, for trial 0, by its task alone.
@@ -165,7 +177,9 @@ class Store:
         found = self.query(_TRANSCRIPT, [branch_id])
         if not found.rows:
             raise UsageError(f"there is no branch {branch_id!r} in {self.path}; `FROM branches` lists them")
-        rows = [{**row, "message": orjson.loads(row["message"])} for row in found.dicts()]
+        rows = found.dicts()
+        for row in rows:
+            row["message"], row["flags"] = orjson.loads(row["message"]), tuple(row["flags"] or ())
         return Transcript(branch_id, tuple(Line(**row) for row in rows))
 
     def _refresh(self) -> tuple[str, ...]:
@@ -270,7 +284,7 @@ LEFT JOIN (
 WHERE b.episode_id = ?
 """
 
-_TRANSCRIPT = "SELECT branch_id, seq, turn, step, author, heard, message FROM conversation(?)"
+_TRANSCRIPT = "SELECT branch_id, seq, turn, step, author, heard, message, flags FROM conversation(?)"
 
 
 def _newest(runs: Sequence[RunRow]) -> RunRow:

@@ -78,7 +78,7 @@ class EpisodeTree:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One message of a transcript, with the branch that added it."""
+    """One message of a transcript, with the branch that added it, and the user simulator's doubts about it."""
 
     branch_id: str
     seq: int
@@ -87,6 +87,7 @@ class Line:
     author: str
     heard: str | None
     message: Mapping[str, Any]
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,7 +192,8 @@ async def ask_user(stage: Stage, key: TurnKey, state: BranchState) -> Answer:
         return Answer(state, outcome=limit.outcome)
     except Fault as fault:
         return Answer(state, outcome=fault_outcome(fault), error=str(fault))
-    after = BranchState(conversation, state.agent, said.state, state.world, state.spent)
+    spent = state.spent.plus(tokens=said.tokens, cost=said.cost)
+    after = BranchState(conversation, state.agent, said.state, state.world, spent)
     return Answer(after, (row,), "user_ended" if said.end else None)
 
 

@@ -26,9 +26,11 @@ from simkit.training.examples import (
 )
 from simkit.training.lengths import Lengths
 from simkit.training.paths import marked
+from simkit.training.seen import compare_with_requests
 
 if TYPE_CHECKING:
     from simkit.local.chat import ChatFormat
+    from simkit.store.store import Store
 
 Severity: TypeAlias = Literal["error", "warning"]
 
@@ -40,6 +42,7 @@ WORDS: Mapping[str, tuple[Severity, str]] = {
     "contradiction": ("error", "the same answer to the same prompt is both desirable and undesirable"),
     "one_label": ("error", "all labels are the same: there is nothing to tell apart"),
     "unreadable": ("error", "the chat template refuses it, or its answers do not come back from their tokens"),
+    "not_as_sent": ("error", "its prompt is not what the agent's model was sent when it gave this answer"),
     "unknown_tool": ("warning", "an answer to be learnt calls a tool that it was not told of"),
     "error_marker": ("warning", "an answer to be learnt, or a tool in it, says ERROR:, Error: or FAILURE"),
     "duplicate": ("warning", "it stands there twice"),
@@ -74,6 +77,7 @@ class Report:
         lengths: tokens of whole examples; None without a tokenizer.
         learnt: tokens of the answers alone.
         removed: what was left out before the check, by reason.
+        as_sent: answers whose prompt is exactly what the agent's model was sent; None when no requests were compared.
     """
 
     kind: str
@@ -86,6 +90,7 @@ class Report:
     lengths: Lengths | None = None
     learnt: Lengths | None = None
     removed: Mapping[str, int] = field(default_factory=dict[str, int])
+    as_sent: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -94,7 +99,9 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON; lengths as quantiles in tokens."""
-        plain = {name: getattr(self, name) for name in ("kind", "examples", "tasks", "tools", "calls", "labels")}
+        plain = {
+            name: getattr(self, name) for name in ("kind", "examples", "tasks", "tools", "calls", "labels", "as_sent")
+        }
         lengths = {
             name: value.to_json() for name, value in (("tokens", self.lengths), ("learnt", self.learnt)) if value
         }
@@ -107,6 +114,8 @@ class Report:
         if self.labels is not None:
             lines.append(f"labels: {self.labels[0]} desirable, {self.labels[1]} undesirable")
         lines.append(f"tool calls to be learnt: {self.calls}")
+        if self.as_sent:
+            lines.append(f"prompts equal to the request that was sent: {self.as_sent}")
         if self.removed:
             lines.append("left out before: " + ", ".join(f"{n} {reason}" for reason, n in self.removed.items()))
         for name, lengths in (("tokens", self.lengths), ("tokens learnt", self.learnt)):
@@ -124,7 +133,13 @@ def _line(finding: Finding) -> str:
     return f"{finding.severity}: {finding.name}: {finding.text}{place}{detail}"
 
 
-def check(examples: ExampleSet, chat: ChatFormat | str | None = None, *, max_tokens: int | None = None) -> Report:
+def check(
+    examples: ExampleSet,
+    chat: ChatFormat | str | None = None,
+    *,
+    max_tokens: int | None = None,
+    store: Store | None = None,
+) -> Report:
     """Look through a set and say what is in it and what is wrong.
 
     Args:
@@ -132,9 +147,11 @@ def check(examples: ExampleSet, chat: ChatFormat | str | None = None, *, max_tok
         chat: a `ChatFormat`, or the folder or name of a model whose tokenizer and chat template are used; None leaves
             rendering and lengths out.
         max_tokens: examples longer than this are reported.
+        store: where the examples were selected; their prompts are compared with the requests recorded there.
 
     Raises:
         UsageError: there is no such tokenizer, or the extra `local` is missing.
+        StoreError: the store cannot be read.
     """
     found = _Findings()
     for index, example in enumerate(examples):
@@ -142,6 +159,9 @@ def check(examples: ExampleSet, chat: ChatFormat | str | None = None, *, max_tok
             found.add(name, index, detail)
     _doubles(examples, found)
     labels = _labels(examples, found)
+    seen = None if store is None else compare_with_requests(examples, store)
+    for index, detail in () if seen is None else seen.different.items():
+        found.add("not_as_sent", index, detail)
     lengths = learnt = None
     if chat is not None:
         lengths, learnt = _rendered(examples, _format(chat), max_tokens, found)
@@ -156,6 +176,7 @@ def check(examples: ExampleSet, chat: ChatFormat | str | None = None, *, max_tok
         lengths=lengths,
         learnt=learnt,
         removed=examples.removed,
+        as_sent=None if seen is None else seen.equal,
     )
 
 
@@ -260,14 +281,14 @@ def _marked(example: Example) -> Iterator[tuple[str, str]]:
 
 def _doubles(examples: ExampleSet, found: _Findings) -> None:
     seen: set[bytes] = set()
-    labels: dict[tuple[bytes, bytes], bool] = {}
+    labels: dict[bytes, bool] = {}
     for index, example in enumerate(examples):
         digest = example_digest(example)
         if digest in seen:
             found.add("duplicate", index)
         seen.add(digest)
         for answer, good in _verdicts(example):
-            if labels.setdefault((answer, b""), good) is not good:
+            if labels.setdefault(answer, good) is not good:
                 found.add("contradiction", index)
 
 

@@ -201,11 +201,11 @@ class ExampleSet(Sequence[Example]):
         removed = {**self.removed, reason: self.removed.get(reason, 0) + gone} if gone else self.removed
         return replace(self, examples=tuple(examples), removed=removed)
 
-    def to_jsonl(self, path: Path | str, *, origin: bool = False) -> Path:
-        """Write one JSON object a line; see `simkit.training.files`."""
+    def to_jsonl(self, path: Path | str) -> Path:
+        """Write one JSON object a line, for TRL; `simkit.training.files.write` knows more."""
         from simkit.training.files import write
 
-        return write(self, path, origin=origin)
+        return write(self, path)
 
     def to_dataset(self) -> Any:
         """The set as a `datasets.Dataset` for TRL's trainers; see `simkit.training.files`."""

@@ -10,10 +10,10 @@ from typing import Literal, TypeAlias
 from simkit.errors import UsageError
 from simkit.store.store import Store
 from simkit.training.examples import ExampleSet, Kind
-from simkit.training.files import check_place, write, write_lines
+from simkit.training.files import Columns, check_place, write, write_lines
 from simkit.training.selection import Selection, select
 
-Format: TypeAlias = Literal["trl", "openai"]
+Format: TypeAlias = Literal["trl", "openai", "raw"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ def export(
         kind: `sft`, `kto` or `dpo`.
         out: a `.jsonl` or `.parquet` file in an existing folder; OpenAI takes `.jsonl` alone.
         selection: which examples; by default the harvest of the last run.
-        format: `trl` for the columns of TRL's trainers, `openai` for files of the fine-tuning API.
+        format: `trl` for TRL's trainers (arguments of calls are objects), `openai` for files of the fine-tuning API,
+            `raw` for the columns of `trl` with arguments as the text that the model wrote.
         origin: whether a further column says which run and task each row is from.
 
     Raises:
@@ -72,7 +73,9 @@ def save(examples: ExampleSet, out: Path, *, format: Format = "trl", origin: boo
     """
     match format:
         case "trl":
-            write(examples, out, origin=origin)
+            write(examples, out, Columns(origin))
+        case "raw":
+            write(examples, out, Columns(origin, "text"))
         case "openai":
             from simkit.training.openai_files import accepted, openai_rows
 

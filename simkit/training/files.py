@@ -3,6 +3,9 @@
 JSON lines hold each message as an object in the OpenAI chat form; parquet and `datasets` hold lists of JSON values (not
 structs, which would give each message every field of all the others, as nulls that chat templates take for values).
 `datasets` >= 4.7, which TRL requires, hands the trainer the same objects as before.
+
+Arguments of calls are objects in what TRL reads: most chat templates write them with `tojson`, which would put the text
+that the model wrote into quotes once more. Text that is no JSON object stays text.
 """
 
 from __future__ import annotations
@@ -10,14 +13,16 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import orjson
 
-from simkit.errors import StoreError, UsageError
+from simkit.errors import InvalidArguments, StoreError, UsageError
 from simkit.extras import require
+from simkit.messages import ToolCall
 from simkit.training.examples import Example, ExampleSet, Kind
 
 LISTS: dict[Kind, tuple[str, ...]] = {
@@ -26,14 +31,26 @@ LISTS: dict[Kind, tuple[str, ...]] = {
     "dpo": ("prompt", "chosen", "rejected"),
 }
 
+MESSAGES = frozenset({"messages", "prompt", "completion", "chosen", "rejected"})
 MAX_ROW_BYTES = 1 << 30
 
 
-def write(examples: ExampleSet, path: Path | str, *, origin: bool = False) -> Path:
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What rows hold besides the examples: `origin`, and `arguments` as objects (for TRL) or as the text they were."""
+
+    origin: bool = False
+    arguments: Literal["object", "text"] = "object"
+
+
+PLAIN = Columns()
+
+
+def write(examples: ExampleSet, path: Path | str, columns: Columns = PLAIN) -> Path:
     """Write a `.jsonl` or `.parquet` file, replacing it once everything is written, and return its path.
 
     Columns: `messages` (sft), `prompt`, `completion`, `label` (kto) or `prompt`, `chosen`, `rejected` (dpo), and
-    `tools`, null for an agent without tools; with `origin` another one, which says run, task, trial, world and split.
+    `tools`, null for an agent without tools; with an origin another one, which says run, task, trial, world and split.
 
     Raises:
         UsageError: another ending, or a folder that is not there.
@@ -43,9 +60,9 @@ def write(examples: ExampleSet, path: Path | str, *, origin: bool = False) -> Pa
     check_place(path)
     with replacing(path) as unfinished:
         if path.suffix == ".parquet":
-            _write_parquet(examples, unfinished, origin)
+            _write_parquet(examples, unfinished, columns)
         else:
-            _write_rows((row_of(example, origin) for example in examples), unfinished)
+            _write_rows((row_of(example, columns) for example in examples), unfinished)
     return path
 
 
@@ -94,10 +111,29 @@ def replacing(path: Path) -> Generator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
-def row_of(example: Example, origin: bool = False) -> dict[str, Any]:
+def row_of(example: Example, columns: Columns = PLAIN) -> dict[str, Any]:
     """The columns of an example, as values that JSON has."""
     row = example.row()
-    return {**row, "origin": example.origin.to_json()} if origin else row
+    if columns.arguments == "object":
+        row = {name: _with_objects(value) if name in MESSAGES else value for name, value in row.items()}
+    return {**row, "origin": example.origin.to_json()} if columns.origin else row
+
+
+def _with_objects(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {**message, "tool_calls": [_with_object(call) for call in message["tool_calls"]]}
+        if message.get("tool_calls")
+        else message
+        for message in messages
+    ]
+
+
+def _with_object(call: dict[str, Any]) -> dict[str, Any]:
+    try:
+        arguments = ToolCall.model_validate(call).parse_arguments()
+    except InvalidArguments:
+        return call
+    return {**call, "function": {**call["function"], "arguments": arguments}}
 
 
 def dataset_of(examples: ExampleSet) -> Any:
@@ -113,7 +149,7 @@ def dataset_of(examples: ExampleSet) -> Any:
             "pip install 'datasets>=4.7'"
         )
     rows = [row_of(example) for example in examples]
-    names = tuple(rows[0]) if rows else (*LISTS[examples.kind], "tools")
+    names = tuple(dict.fromkeys(name for row in rows for name in row)) or (*LISTS[examples.kind], "tools")
     of_json = datasets.List(datasets.Json())
     features = {name: datasets.Value("bool") if name == "label" else of_json for name in names}
     columns = {name: [row.get(name) for row in rows] for name in names}
@@ -125,17 +161,17 @@ def _write_rows(rows: Iterable[dict[str, Any]], out: Path) -> None:
         file.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
 
 
-def _write_parquet(examples: ExampleSet, out: Path, origin: bool) -> None:
+def _write_parquet(examples: ExampleSet, out: Path, columns: Columns) -> None:
     """By way of JSON lines, which DuckDB reads with the types that are told to it."""
     lines = out.with_suffix(".lines")
     types = dict.fromkeys((*LISTS[examples.kind], "tools"), "JSON[]")
     types |= {"label": "BOOLEAN"} if examples.kind == "kto" else {}
-    types |= {"origin": "JSON"} if origin else {}
-    columns = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
-    options = f"format='newline_delimited', columns={{{columns}}}, maximum_object_size={MAX_ROW_BYTES}"
+    types |= {"origin": "JSON"} if columns.origin else {}
+    named = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
+    options = f"format='newline_delimited', columns={{{named}}}, maximum_object_size={MAX_ROW_BYTES}"
     source = f"read_json('{_quoted(lines)}', {options})"
     try:
-        _write_rows((row_of(example, origin) for example in examples), lines)
+        _write_rows((row_of(example, columns) for example in examples), lines)
         with duckdb.connect() as connection:
             connection.execute(f"COPY (FROM {source}) TO '{_quoted(out)}' (FORMAT parquet, COMPRESSION zstd)")
     finally:

@@ -31,7 +31,7 @@ def accepted(examples: ExampleSet) -> ExampleSet:
     kept = [example for example, problem in zip(examples, problems, strict=True) if problem is None]
     if len(kept) < FEWEST_EXAMPLES:
         first = next((problem for problem in problems if problem), "")
-        refusals = f"; {len(problems) - len(kept)} were refused, the first because {first}" if first else ""
+        refusals = f"; {len(problems) - len(kept)} refused, the first because {first}" if first else ""
         raise UsageError(
             f"{len(kept)} examples are too few: the fine-tuning API takes files of {FEWEST_EXAMPLES} and more"
             f"{refusals}; harvest more tasks or trials"

@@ -45,7 +45,7 @@ def _part(messages: Sequence[Message], start: int, tools: Sequence[ToolSpec], ch
     for (first, last), answer in zip(spans, answers, strict=True):
         back = chat.parse(whole.ids[first:last], calls=bool(tools))
         if not _same(back, answer):
-            raise UsageError(f"{_shown(answer)} comes back from its tokens as {_shown(back)}")
+            raise UsageError(_changed(answer, back))
     return Part(len(whole.ids), sum(last - first for first, last in spans))
 
 
@@ -73,6 +73,16 @@ def _arguments(call: ToolCall) -> bytes:
         return orjson.dumps(call.parse_arguments(), option=orjson.OPT_SORT_KEYS)
     except InvalidArguments:
         return call.arguments.strip().encode()
+
+
+def _changed(answer: AssistantMessage, back: AssistantMessage) -> str:
+    """The first difference in the words, or both answers when it is in the calls."""
+    own, read = text_of(answer).strip(), text_of(back).strip()
+    place = next((n for n, (a, b) in enumerate(zip(own, read, strict=False)) if a != b), min(len(own), len(read)))
+    if own == read:
+        return f"{_shown(answer)} comes back from its tokens as {_shown(back)}"
+    around = slice(max(0, place - 20), place + 20)
+    return f"{own[around]!r} comes back from its tokens as {read[around]!r}"
 
 
 def _shown(answer: AssistantMessage) -> str:

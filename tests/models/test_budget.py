@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import anyio
 import pytest
@@ -17,10 +17,23 @@ from simkit.errors import (
     UsageError,
     boundary,
 )
-from simkit.messages import UserMessage
+from simkit.events import MemoryRecorder, ModelCall
+from simkit.messages import UserMessage, text_of
 from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling, Usage
-from simkit.models.budget import REPLY_TOKENS, Allowance, Allowances, Amount, Budget, BudgetedModel, reply_bound
+from simkit.models.base import ReplyLimit, request_hash
+from simkit.models.budget import (
+    CUT_SHORT,
+    REPLY_TOKENS,
+    Allowance,
+    Allowances,
+    Amount,
+    Budget,
+    BudgetedModel,
+    reply_bound,
+)
 from simkit.models.prices import Price
+from simkit.models.recorded import RecordedModel
+from simkit.models.replayed import Recording
 
 pytestmark = pytest.mark.anyio
 
@@ -162,21 +175,69 @@ async def test_a_cancelled_call_gives_its_reservation_back_as_spent() -> None:
     assert account.spent.tokens > 100
 
 
-async def test_replies_are_bounded_where_something_must_be_reserved() -> None:
-    seen: list[int | None] = []
+@dataclass
+class Writer:
+    """Writes replies of given lengths, cut off where they come to the limit they were sent with."""
 
-    class Seeing:
-        name = "seeing"
+    lengths: list[int]
+    name: str = "writer"
+    limits: list[ReplyLimit | None] = field(default_factory=list[ReplyLimit | None])
 
-        async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
-            seen.append(request.sampling.max_tokens)
-            return said(usage=Usage(1, 1))
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        self.limits.append(request.limit)
+        length, room = self.lengths[key.call], request.limit.tokens if request.limit else 1_000_000
+        reply = said("whole" if length <= room else "cut", usage=Usage(1, min(length, room)))
+        return reply if length <= room else replace(reply, finish="length")
 
+
+async def test_what_is_put_aside_for_a_reply_follows_those_before_it() -> None:
     request = replace(HELLO, messages=(UserMessage.of("hi"),))
-    await BudgetedModel(Seeing(), budget(run=Allowance(cost=9.0)), PRICE).complete(request, key())
-    await BudgetedModel(Seeing(), budget()).complete(request, key())
-    assert seen == [REPLY_TOKENS, None]
+    writer = Writer([100, 30, 300])
+    model = BudgetedModel(writer, budget(run=Allowance(cost=9.0)), PRICE)
+    for call in range(3):
+        assert text_of((await model.complete(request, key(call=call))).message) == "whole"
+    small, whole = ReplyLimit(256, provisional=True), ReplyLimit(REPLY_TOKENS)
+    assert writer.limits == [whole, small, small, whole]
+    free = Writer([100])
+    await BudgetedModel(free, budget(), PRICE).complete(request, key())
+    assert free.limits == [None]
     assert reply_bound(Price(input=1, output=1, max_output=100)) == 100
+
+
+async def test_a_budget_smaller_than_the_longest_reply_is_used_all_the_same() -> None:
+    writer, account = Writer([20, 20]), budget(run=Allowance(tokens=300))
+    model = BudgetedModel(writer, account)
+    for call in range(2):
+        await model.complete(HELLO, key(call=call))
+    assert account.spent.tokens == 42
+    assert writer.limits[0] == ReplyLimit(128, provisional=True)
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+async def test_a_bound_among_further_fields_is_what_is_reserved(name: str) -> None:
+    account = budget(run=Allowance(tokens=5000))
+    with pytest.raises(BudgetExhausted, match=r"may use 9\d{3} "):
+        await BudgetedModel(Writer([1]), account, PRICE, {name: 9000}).complete(HELLO, key())
+    asked = replace(HELLO, sampling=Sampling(extra={name: 9000}))
+    with pytest.raises(BudgetExhausted, match=r"may use 9\d{3} "):
+        await BudgetedModel(Writer([1]), account, PRICE).complete(asked, key())
+
+
+async def test_a_reply_cut_short_by_a_limit_is_paid_for_and_no_answer_of_the_recording() -> None:
+    recorder, writer = MemoryRecorder(), Writer([10, 3000])
+    recorded = RecordedModel(writer, recorder, "run")
+    model = BudgetedModel(recorded, budget(run=Allowance(cost=9.0)), PRICE)
+    await model.complete(HELLO, key())
+    assert (await model.complete(HELLO, key(call=1))).finish == "stop"
+    calls = [event for event in recorder.events if isinstance(event, ModelCall)]
+    cut, whole = calls[1:]
+    assert (cut.response, cut.error, cut.completion_tokens) == (None, CUT_SHORT, 64)
+    assert (whole.error, whole.attempt, whole.request_hash) == (None, 1, cut.request_hash)
+    hashed = request_hash("writer", HELLO)
+    assert Recording.of("run", [cut]).answer(key(call=1), hashed) is None
+    answer = Recording.of("run", [cut, whole]).answer(key(call=1), hashed)
+    assert answer is not None
+    assert answer.usage.completion_tokens == 3000
 
 
 async def test_the_run_s_time_is_counted_from_the_first_call() -> None:

@@ -301,7 +301,9 @@ def test_where_completions_are(base_url: str, url: str) -> None:
         "http://x:99999/v1",
         "http://x/v1 2",
         "http://a b/v1",
-        "http://user:secret@x/v1",
+        "http://user:sec/ret@x/v1",
+        "user:secret@x/v1",
+        "http://x y/v1?key=secret",
     ],
 )
 def test_base_urls_that_are_none(wrong: str) -> None:

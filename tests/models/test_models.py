@@ -184,7 +184,7 @@ async def test_an_answer_is_recorded_whole() -> None:
             role="agent",
             step=2,
             attempt=1,
-            model="m-2026",
+            model="m",
             request_hash=request_hash("m", HELLO),
             request={"model": "m", **HELLO.to_openai()},
             response=response.to_json(),

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from simkit.errors import BudgetExhausted, ReplayMiss, UsageError
 from simkit.flags import MODEL_CHOICES
 from simkit.limits import Limits
+from simkit.models.base import Sampling
+from simkit.models.budget import Allowance, Allowances
 from simkit.models.build import ModelOptions
 from simkit.models.choices import ModelChoices
 from simkit.run import Run
@@ -100,7 +104,7 @@ async def test_resuming_answers_from_the_journal_in_the_middle_of_a_tree(tmp_pat
     half, whole = tmp_path / "half", tmp_path / "whole"
     asked = Asked()
     async with serve(Behaviour(reply=asked)) as server:
-        first = Run(store=half, models=at(server.base_url, max_tokens_total=4_500))
+        first = Run(store=half, models=at(server.base_url, max_tokens_total=300))
         with pytest.raises(BudgetExhausted):
             await play(first)
         assert first.status == "stopped"
@@ -113,10 +117,26 @@ async def test_resuming_answers_from_the_journal_in_the_middle_of_a_tree(tmp_pat
     assert contents(half, first.id) == contents(whole, uninterrupted.id)
 
 
+async def test_a_run_that_had_no_budget_is_resumed_with_its_first(tmp_path: Path) -> None:
+    asked = Asked()
+    async with serve(Behaviour(reply=asked)) as server:
+        first = Run(store=tmp_path, models=at(server.base_url))
+        await play(first)
+        journal = tmp_path / "journals" / first.id / "main.jsonl"
+        lines = journal.read_bytes().splitlines(keepends=True)
+        journal.write_bytes(b"".join(line for line in lines if not line.startswith(b'{"e":"EpisodeFinished"')))
+        (tmp_path / "simkit.duckdb").unlink()
+        again = Run(store=tmp_path, resume="last", models=ModelChoices(max_tokens_total=10_000_000))
+        await play(again)
+    assert again.status == "done"
+    assert set(asked.counts.values()) == {1}
+
+
 async def test_a_live_run_cannot_be_resumed_beside_itself(tmp_path: Path) -> None:
     from simkit.errors import JournalFailed
 
     async with Run(store=tmp_path) as run:
+        assert (await run.query("select count(*) from runs")).rows == [(1,)]
         with pytest.raises(JournalFailed, match="another process is writing"):
             await play(Run(store=tmp_path, resume=run.id), agent="scripted")
 
@@ -127,7 +147,6 @@ async def test_a_live_run_cannot_be_resumed_beside_itself(tmp_path: Path) -> Non
         ({"seed": 9}, r"--seed was 4 and is 9"),
         ({"config": {"beam": 4}}, r"--beam was 2 and is 4"),
         ({"models": ModelChoices(model="openai/other")}, r"--model was scripted/A. and is openai/other"),
-        ({"models": ModelChoices(max_cost=3.0)}, r"had no budget of tokens or money and now there is one"),
     ],
 )
 async def test_a_changed_configuration_is_refused_with_what_differs(
@@ -216,3 +235,35 @@ async def test_the_time_of_a_run_is_bounded(tmp_path: Path) -> None:
     async with serve(Behaviour(latency=30.0)) as server:
         with pytest.raises(BudgetExhausted, match="--max-wall"):
             await play(Run(store=tmp_path, models=at(server.base_url, max_wall=0.05)))
+
+
+def test_the_users_choices_are_its_own_or_the_agents_or_those_in_python() -> None:
+    base = ModelOptions(sampling=Sampling(temperature=0.3, top_p=0.5))
+    chosen = ModelChoices(temperature=1.0, max_tokens=100, user_max_tokens=50)
+    agents, users = chosen.options(base).sampling, chosen.user_options(base).sampling
+    assert (agents.temperature, agents.max_tokens, agents.top_p) == (1.0, 100, 0.5)
+    assert (users.temperature, users.max_tokens, users.top_p) == (0.3, 50, 0.5)
+    assert ModelChoices(max_tokens=7).user_options().sampling == Sampling(max_tokens=7)
+
+
+async def test_a_reply_is_no_longer_than_max_tokens_and_no_call_reserves_more(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def reply(body: Mapping[str, Any]) -> str:
+        seen.append(body["max_tokens"])
+        return "Yes."
+
+    async with serve(Behaviour(reply=reply)) as server:
+        await play(Run(store=tmp_path, models=at(server.base_url, max_tokens=33, max_tokens_total=1_000_000)))
+    assert set(seen) == {33}
+
+
+async def test_what_each_episode_may_use_ends_it_and_not_the_run(tmp_path: Path) -> None:
+    async with serve(Behaviour()) as server:
+        allowed = Allowances(episode=Allowance(tokens=150))
+        run = Run(store=tmp_path, models=at(server.base_url, max_tokens=20), allowances=allowed)
+        await play(run)
+    assert run.status == "done"
+    assert {episode.outcome for episode in run.tally.episodes} == {"token_limit"}
+    used = run.store.query("select sum(prompt_tokens + completion_tokens) from model_calls group by episode_id").rows
+    assert all(0 < tokens <= 150 for (tokens,) in used)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ def last_line(done: Result) -> dict[str, Any]:
 
 
 def test_a_stopped_run_is_summed_up_says_why_and_how_to_go_on(tmp_path: Path, server: LoadServer) -> None:
-    done = run(tmp_path, server, "--max-tokens-total", "4500")
+    done = run(tmp_path, server, "--max-tokens-total", "300")
     assert done.exit_code == 1
     assert "stopped" in done.stdout
     assert "simkit resume josh-" in done.stdout
@@ -53,6 +55,8 @@ def test_a_stopped_run_is_summed_up_says_why_and_how_to_go_on(tmp_path: Path, se
     assert done.exit_code == 0, done.output
     found = last_line(done)
     assert (found["status"], found["episodes"]) == ("done", 2)
+    assert found["models"]["replayed"] > 0
+    assert f"{found['models']['calls']:,} answered, {found['models']['replayed']} from a recording" in done.stderr
     assert Store(tmp_path).query("select status, error from runs").rows == [("done", None)]
 
 
@@ -90,7 +94,13 @@ def test_replay_from_the_command_line_asks_nobody(tmp_path: Path, server: LoadSe
     )
     assert done.exit_code == 0, done.output
     again = last_line(done)
-    assert {**again, "run_id": "", "seconds": 0} == {**first, "run_id": "", "seconds": 0}
+    assert again["models"]["replayed"] == first["models"]["calls"]
+    other: dict[str, Any] = {"run_id": "", "seconds": 0, "models": {}}
+    assert {**again, **other} == {**first, **other}
+    costs = Store(tmp_path).query(
+        "select sum(m.cost) from model_calls m join episodes using (episode_id) group by run_id"
+    )
+    assert 0.0 in [cost for (cost,) in costs.rows]
 
 
 def test_dotenv_is_read_by_the_command_line_and_loses_against_the_environment(
@@ -110,7 +120,7 @@ def test_dotenv_is_read_by_the_command_line_and_loses_against_the_environment(
 
 
 def test_doctor_says_who_waits_for_whom_and_how_to_go_on(tmp_path: Path, server: LoadServer) -> None:
-    assert run(tmp_path, server, "--max-tokens-total", "4500", "--name", "ill").exit_code == 1
+    assert run(tmp_path, server, "--max-tokens-total", "300", "--name", "ill").exit_code == 1
     done = simkit("doctor", "ill", "--store", tmp_path)
     assert done.exit_code == 0, done.output
     for told in ("stopped, no process plays it", "waiting", "agent", "model calls", "slowest attempts"):
@@ -150,3 +160,81 @@ def test_help_of_resume_lists_what_may_be_given_anew() -> None:
     for flag in ("--max-cost", "--max-wall", "--api-concurrency", "--base-url", "--json"):
         assert flag in done.stdout
     assert "--beam" not in done.stdout
+
+
+# --- what a mistake leaves, and what a simulator doubts ---------------------------------------------------------------
+
+LATE = """
+from simkit import Run, UsageError
+
+
+async def late(run: Run, played: int = 0) -> None:
+    \"\"\"Makes a mistake after so many tasks.\"\"\"
+    world = run.world("builtin")
+    if played:
+        await run.play(simkit.Rollout(), run.cast(world), run.tasks(world, "test", played))
+    raise UsageError("that cannot be")
+
+
+import simkit
+"""
+
+
+@pytest.mark.parametrize("user", ["guide", "script"])
+def test_a_user_that_needs_a_human_dialogue_says_so_before_any_call(
+    tmp_path: Path, server: LoadServer, user: str
+) -> None:
+    model = ("--user-model", "openai/load", "--base-url", server.base_url) if user == "guide" else ()
+    done = simkit("run", "rollout", "--tasks", "2", "--user", user, *model, "--store", tmp_path)
+    assert done.exit_code == 2, done.output
+    assert "toolwoz" in done.stderr
+    assert asyncio.run(server.stats()).requests == 0
+    assert list((tmp_path / "journals").iterdir()) == []
+    assert simkit("ls", "--store", tmp_path, "--json").stdout == "[]\n"
+
+
+def test_a_mistake_leaves_a_run_behind_only_when_something_was_played(tmp_path: Path) -> None:
+    recipe, store = tmp_path / "late.py", tmp_path / "store"
+    recipe.write_text(LATE)
+    assert simkit("run", recipe, "--store", store).exit_code == 2
+    assert Store(store).runs() == ()
+    assert simkit("run", recipe, "--played", "1", "--store", store).exit_code == 2
+    (run,) = Store(store).runs()
+    assert (run.status, run.episodes) == ("failed", 1)
+
+
+def test_show_has_the_doubts_of_the_user_simulator(tmp_path: Path) -> None:
+    model = ("--user", "goal,ending=line", "--user-model", "scripted/Hello.|Hello.|Hello.")
+    done = simkit("run", "rollout", "--tasks", "1", "--max-turns", "2", *model, "--store", tmp_path)
+    assert done.exit_code == 0, done.output
+    found = json.loads(simkit("show", "last", "--store", tmp_path, "--json").stdout)
+    (episode,) = found["episode_scores"]
+    assert episode["flags"] == 2
+    assert re.search(r"flags\s+error|flags$", simkit("show", "last", "--store", tmp_path).stdout, re.MULTILINE)
+    branch = (episode["task_id"], "--branch", ".2", "--store", tmp_path)
+    shown = simkit("show", "last", *branch).stdout
+    assert shown.count("⚑ repeated") == 2
+    lines = json.loads(simkit("show", "last", *branch, "--json").stdout)["lines"]
+    assert [line["flags"] for line in lines if line["author"] == "user"] == [[], ["repeated"], ["repeated"]]
+
+
+def refusing(body: Mapping[str, Any]) -> str | dict[str, Any]:
+    """Nothing, a refusal or a question, by the seed of the request."""
+    told: list[str | dict[str, Any]] = ["", {"role": "assistant", "content": None, "refusal": "No."}, "Which day?"]
+    return told[int(body["seed"]) % 3]
+
+
+def test_doctor_counts_answers_nobody_could_act_on(tmp_path: Path) -> None:
+    with (
+        anyio.from_thread.start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(serve(Behaviour(reply=refusing))) as server,
+    ):
+        model = ("--model", "openai/load", "--base-url", server.base_url)
+        done = simkit("run", "rollout", "--tasks", "4", "--max-turns", "3", *model, "--store", tmp_path)
+    assert done.exit_code == 0, done.output
+    found = json.loads(simkit("doctor", "last", "--store", tmp_path, "--json").stdout)
+    assert {row["finish"] for row in found["odd"]} == {"empty", "refusal"}
+    (calls,) = found["calls"]
+    assert {row["of"] for row in found["odd"]} == {calls["attempts"]}
+    assert any("answers ended with `refusal`: look at its prompt" in line for line in found["advice"])
+    assert "answers nobody could act on" in simkit("doctor", "last", "--store", tmp_path).stdout

@@ -260,12 +260,12 @@ def test_exports_hold_the_examples_of_the_views(store: Store, tmp_path: Path, ki
         for row in view(store, {"sft": "sft_examples", "kto": "kto_examples", "dpo": "dpo_pairs"}[kind])
     ]
     lines, table = tmp_path / "it's.jsonl", tmp_path / "it's.parquet"
-    done = export(store, kind, lines)
+    done = export(store, kind, lines, format="raw")
     assert (done.written, done.removed) == (len(expected), {"duplicates": {"sft": 3, "kto": 18, "dpo": 18}[kind]})
     found = [orjson.loads(line) for line in lines.read_bytes().splitlines()]
     assert found == expected
     assert [list(row) for row in found] == [columns] * len(expected)
-    assert export(store, kind, table).written == len(expected)
+    assert export(store, kind, table, format="raw").written == len(expected)
     read = store.query("FROM read_parquet(?)", [str(table)])
     assert read.types[0] == "JSON[]"
     unpacked = [{name: unpack(value) for name, value in row.items()} for row in read.dicts()]

@@ -176,3 +176,11 @@ async def test_a_reward_that_fails_at_the_end_leaves_the_episode_unscored() -> N
     played = await play(Rollout(), Players(reach_then_say, until(3), reward=Refusing()))
     assert (played.episode.outcome, played.episode.reward, played.episode.faults) == ("reward_fault", None, 1)
     assert played.episode.error == "reward `reach`, end of t1: RuntimeError: no verdict"
+
+
+async def test_what_the_user_uses_counts_as_the_agents_does() -> None:
+    players = Players(lambda request: say(tokens=1), lambda request: UserTurn("hello", tokens=10, cost=0.1))
+    played = await play(Rollout(Limits(tokens=30)), players)
+    assert (played.episode.outcome, played.episode.turns) == ("token_limit", 2)  # 10, 11, 21, 22, 32
+    played = await play(Rollout(Limits(cost=0.35)), players)
+    assert (played.episode.outcome, played.episode.turns) == ("cost_limit", 3)

@@ -11,7 +11,7 @@ from simkit.conversation import Conversation, Entry
 from simkit.errors import ModelFault, UsageError, UserFault
 from simkit.ids import TurnKey
 from simkit.messages import AssistantMessage, SystemMessage, ToolCall, UserMessage
-from simkit.models import CallKey, Sampling
+from simkit.models import CallKey, ChatResponse, Sampling, Usage
 from simkit.tasks import Task
 from simkit.users.goal import CUE, GoalUser
 from simkit.users.guide import GuideUser
@@ -87,6 +87,13 @@ async def test_answers_without_words_are_asked_for_again_and_then_its_fault() ->
         await talk.next()
 
 
+async def test_all_its_answers_count_as_used() -> None:
+    used = Usage(10, 5, 0, 0.25)
+    answers = [replace(ChatResponse.of(AssistantMessage.of(text)), usage=used) for text in ("", "Hello.")]
+    turn = await Talk(GoalUser(player(*answers).model)).next()
+    assert (turn.text, turn.tokens, turn.cost) == ("Hello.", 30, 0.5)
+
+
 async def test_it_needs_an_attempt() -> None:
     with pytest.raises(UsageError, match="attempts is 0"):
         GoalUser(player("x").model, attempts=0)
@@ -130,7 +137,7 @@ async def test_the_guide_has_the_human_conversation_and_keeps_its_advice_to_itse
 
 
 async def test_the_guide_needs_a_human_conversation() -> None:
-    with pytest.raises(UserFault, match="task T2 of w was not made from a recorded conversation"):
+    with pytest.raises(UsageError, match="task T2 of w was not made from a recorded conversation"):
         await Talk(GuideUser(player("x").model), NO_LIST).next()
 
 

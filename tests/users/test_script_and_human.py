@@ -8,7 +8,7 @@ import pytest
 
 from simkit.components import Speak, UserTurn
 from simkit.conversation import Conversation, Entry, Utterance
-from simkit.errors import UserFault
+from simkit.errors import UsageError
 from simkit.ids import TurnKey
 from simkit.tasks import Task
 from simkit.users.human import HumanUser
@@ -43,7 +43,7 @@ async def test_the_recorded_turns_come_in_order_and_then_it_ends() -> None:
 
 
 async def test_a_task_without_a_dialogue_is_refused() -> None:
-    with pytest.raises(UserFault, match="task t1 of w has no recorded dialogue"):
+    with pytest.raises(UsageError, match="task t1 of w has no recorded dialogue"):
         await ScriptUser().speak(Speak(KEY, task(), Conversation(), None))
 
 

@@ -1,0 +1,284 @@
+"""Fine-tuning jobs of the OpenAI API (and of services that speak it): upload, start once, follow, tell the outcome.
+
+A job costs money, so it is never started twice for the same run: it carries the run's id in its metadata, and before
+one is made the service is asked whether it is there already. That holds when the process was killed, and when the
+answer to the request that made it was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import anyio
+
+from simkit.errors import AuthFailed, EndpointDown, QuotaExhausted, RunStopped, UsageError
+from simkit.extras import require
+
+Method: TypeAlias = Literal["supervised", "dpo"]
+
+RUN = "simkit_run"
+OVER = frozenset({"succeeded", "failed", "cancelled"})
+FIRST_PAUSE = 1.0
+GROWTH = 1.5
+PAGE = 100
+RETRY_PAUSES = (0.2, 1.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hyperparameters:
+    """What the service takes; None leaves a choice to it. `beta` is for the method `dpo` alone.
+
+    Raises:
+        UsageError: a number that is not above 0.
+    """
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate_multiplier: float | None = None
+    beta: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate_multiplier", "beta"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UsageError(f"{name} is {value}; it must be above 0, or left out for the service's own choice")
+
+    def to_openai(self, method: Method) -> dict[str, Any]:
+        """The field `method` of a request.
+
+        Raises:
+            UsageError: a beta without DPO.
+        """
+        if self.beta is not None and method != "dpo":
+            raise UsageError("beta belongs to the method dpo; leave it out, or take --method dpo")
+        chosen = {
+            "n_epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate_multiplier": self.learning_rate_multiplier,
+            "beta": self.beta,
+        }
+        made = {name: value for name, value in chosen.items() if value is not None}
+        return {"type": method, method: {"hyperparameters": made} if made else {}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """A job to be started: which model, and how.
+
+    Attributes:
+        run_id: whose job it is; the job is found again by it.
+        model: the base model, e.g. `gpt-4.1-mini-2025-04-14`.
+        method: `supervised` or `dpo`.
+        suffix: a part of the new model's name, at most 64 characters.
+        seed: passed to the service.
+    """
+
+    run_id: str
+    model: str
+    method: Method
+    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
+    suffix: str | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.suffix is not None and len(self.suffix) > 64:
+            raise UsageError(f"the suffix has {len(self.suffix)} characters; the service takes at most 64")
+        self.hyperparameters.to_openai(self.method)
+
+    def to_openai(self) -> dict[str, Any]:
+        """The body of the request, without the files."""
+        more = {"suffix": self.suffix, "seed": self.seed}
+        return {
+            "model": self.model,
+            "method": self.hyperparameters.to_openai(self.method),
+            "metadata": {RUN: self.run_id},
+            **{name: value for name, value in more.items() if value is not None},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a job: its id, how it ended, the model it made, and the tokens that are billed."""
+
+    job: str
+    status: str
+    model: str | None = None
+    trained_tokens: int | None = None
+    error: str | None = None
+    checkpoints: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watcher:
+    """Told while a job is followed: `said` (level, message) for each event, `measured` (step, numbers) for metrics."""
+
+    said: Callable[[str, str], None]
+    measured: Callable[[int, Mapping[str, float]], None]
+
+
+class FineTuning:
+    """A client of the fine-tuning API; `async with` closes its connections.
+
+    Args:
+        base_url: of the service; the package's own choice (`OPENAI_BASE_URL`, else OpenAI) when None.
+        api_key: the key; `OPENAI_API_KEY` when None. It is never recorded.
+        poll: seconds between two looks at a job, at most; the first ones come sooner.
+
+    Raises:
+        UsageError: the extra `finetune` is not installed.
+        AuthFailed: there is no key.
+    """
+
+    def __init__(self, base_url: str | None = None, api_key: str | None = None, *, poll: float = 30.0) -> None:
+        self._openai = require("openai", "finetune")
+        self._poll = poll
+        try:
+            self._client = self._openai.AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=5)
+        except self._openai.OpenAIError as error:
+            raise AuthFailed("there is no key for the fine-tuning API; set OPENAI_API_KEY") from error
+
+    async def __aenter__(self) -> FineTuning:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+            await self._client.close()
+
+    async def start(self, request: JobRequest, training_file: str, validation_file: str | None = None) -> Any:
+        """Make the job; when the answer is lost, look whether it is there before asking again.
+
+        Raises:
+            UsageError: the service refuses the request.
+            RunStopped: it cannot be reached, refuses the key, or the account has nothing left.
+        """
+        wanted = request.to_openai() | {"training_file": training_file}
+        wanted |= {} if validation_file is None else {"validation_file": validation_file}
+        unsure = (self._openai.APIConnectionError, self._openai.InternalServerError)
+        once = self._client.with_options(max_retries=0)
+        for pause in RETRY_PAUSES:
+            try:
+                async with self._told("starting the job", besides=unsure):
+                    return await once.fine_tuning.jobs.create(**wanted)
+            except unsure:
+                await anyio.sleep(pause)
+                found = await self.find(request.run_id)
+                if found is not None:
+                    return found
+        async with self._told("starting the job"):
+            return await once.fine_tuning.jobs.create(**wanted)
+
+    async def find(self, run_id: str) -> Any | None:
+        """The job of a run, None when the service has none."""
+        async with self._told("looking for the run's job"):
+            page = await self._client.fine_tuning.jobs.list(limit=PAGE, extra_query={f"metadata[{RUN}]": run_id})
+            jobs: list[Any] = [job for job in page.data if _run_of(job) == run_id]
+        return jobs[0] if jobs else None
+
+    async def upload(self, content: bytes, name: str) -> str:
+        """Upload a file for fine-tuning and return its id.
+
+        Raises:
+            UsageError, RunStopped: as `start`.
+        """
+        async with self._told(f"uploading {name}"):
+            file = await self._client.files.create(file=(name, content), purpose="fine-tune")
+        return str(file.id)
+
+    async def follow(self, job_id: str, watcher: Watcher) -> Outcome:
+        """Look at a job again and again until it is over, and tell its events.
+
+        Raises:
+            UsageError: the service does not know the job.
+            RunStopped: it cannot be reached, or refuses the key.
+        """
+        heard: set[str] = set()
+        pause = min(FIRST_PAUSE, self._poll)
+        while True:
+            async with self._told(f"following {job_id}"):
+                job = await self._client.fine_tuning.jobs.retrieve(job_id)
+                events = await self._events(job_id, heard)
+            for event in events:
+                _tell(event, watcher)
+            if job.status in OVER:
+                return await self._outcome(job)
+            pause = min(self._poll, pause * GROWTH) if not events else min(pause, self._poll)
+            await anyio.sleep(pause)
+
+    async def cancel(self, job_id: str) -> None:
+        """Cancel a job.
+
+        Raises:
+            UsageError, RunStopped: as `follow`.
+        """
+        async with self._told(f"cancelling {job_id}"):
+            await self._client.fine_tuning.jobs.cancel(job_id)
+
+    async def _events(self, job_id: str, heard: set[str]) -> list[Any]:
+        """Events that were not heard before, oldest first; the service tells the newest first."""
+        new: list[Any] = []
+        async for event in self._client.fine_tuning.jobs.list_events(job_id, limit=PAGE):
+            if event.id in heard:
+                break
+            new.append(event)
+        heard.update(event.id for event in new)
+        return new[::-1]
+
+    async def _outcome(self, job: Any) -> Outcome:
+        checkpoints: list[Mapping[str, Any]] = []
+        if job.status == "succeeded":
+            async with self._told(f"reading the checkpoints of {job.id}"):
+                async for one in self._client.fine_tuning.jobs.checkpoints.list(job.id):
+                    checkpoints.append({"model": one.fine_tuned_model_checkpoint, "step": one.step_number})
+        error = job.error.message if job.error is not None else None
+        return Outcome(job.id, job.status, job.fine_tuned_model, job.trained_tokens, error, tuple(checkpoints))
+
+    @asynccontextmanager
+    async def _told(self, doing: str, besides: tuple[type[Exception], ...] = ()) -> AsyncGenerator[None]:
+        """Errors of the package as ours; those named in `besides` pass."""
+        api = self._openai
+        try:
+            yield
+        except besides:
+            raise
+        except (api.AuthenticationError, api.PermissionDeniedError) as error:
+            raise AuthFailed(f"{doing}: the service refuses the key ({_said(error)}); check OPENAI_API_KEY") from error
+        except api.RateLimitError as error:
+            if getattr(error, "code", None) == "insufficient_quota":
+                raise QuotaExhausted(f"{doing}: the account has nothing left ({_said(error)})") from error
+            raise RunStopped(f"{doing}: asked too often ({_said(error)}); resume the run later") from error
+        except (api.APIConnectionError, api.InternalServerError) as error:
+            raise EndpointDown(
+                f"{doing}: {self._client.base_url} does not answer ({_said(error)}); a job that was started goes on, "
+                "resume the run to follow it"
+            ) from error
+        except api.APIStatusError as error:
+            raise UsageError(f"{doing}: the service refuses it ({_said(error)}); mend what it names") from error
+
+
+def _run_of(job: Any) -> str:
+    """The run that a job was started for; empty for another's."""
+    return str(job.metadata[RUN]) if job.metadata and RUN in job.metadata else ""
+
+
+def _said(error: Exception) -> str:
+    """What the service said, without the wrapping of the package."""
+    body = getattr(error, "body", None)
+    if isinstance(body, Mapping) and isinstance(said := body.get("message"), str):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return said
+    return str(error)
+
+
+def _tell(event: Any, watcher: Watcher) -> None:
+    watcher.said(str(event.level), str(event.message))
+    data: Any = event.data
+    if isinstance(data, dict) and isinstance(step := data.get("step"), int):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        numbers: dict[str, float] = {
+            str(name): float(value)  # pyright: ignore[reportUnknownArgumentType]
+            for name, value in data.items()  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+            if name not in ("step", "total_steps") and isinstance(value, (int, float)) and not isinstance(value, bool)
+        }
+        if numbers:
+            watcher.measured(step, numbers)

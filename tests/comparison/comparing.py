@@ -1,0 +1,83 @@
+"""Runs as a comparison reads them, told to a store without being played."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, TypeAlias
+
+from simkit.comparison import Arm, Comparison, compare
+from simkit.events import EpisodeFinished, EpisodeStarted, Event, ItemScored, RunFinished, RunStarted, TaskSeen
+from simkit.ids import episode_id
+from simkit.store import Store
+from simkit.store.encoding import encode
+
+Rewards: TypeAlias = Mapping[str, Sequence[float | None]]
+GOALS = ("search_hotel", "book_hotel")
+
+
+@dataclass(frozen=True)
+class Told:
+    """A store whose runs have the rewards they are told to have: one sequence of trials a task."""
+
+    path: Path
+    clock: list[float] = field(default_factory=lambda: [1000.0])
+
+    @property
+    def store(self) -> Store:
+        return Store(self.path)
+
+    def run(
+        self,
+        name: str,
+        rewards: Rewards,
+        *,
+        seed: int = 0,
+        world: str = "builtin",
+        goals: Sequence[str] = GOALS,
+        status: str = "done",
+        items: Sequence[tuple[str, str, int, str, float]] = (),
+        **config: Any,
+    ) -> str:
+        """Write a run; items are (suite, item, trial, metric, value)."""
+        self.clock[0] += 10
+        at = self.clock[0]
+        chosen = {"world": world, "seed": seed, **config}
+        events: list[Event] = [RunStarted(name, name, "rollout", seed, chosen, "0", at)]
+        for task, trials in rewards.items():
+            keyed = tuple({"key": goal, "weight": 1.0} for goal in goals)
+            events.append(TaskSeen(name, task, world, "test", f"Do {task}.", keyed))
+            for trial, reward in enumerate(trials):
+                events += _episode(name, task, trial, reward, goals, at)
+        events += [
+            ItemScored(name, suite, item, metric, value, at, trial) for suite, item, trial, metric, value in items
+        ]
+        if status == "done":
+            events.append(RunFinished(name, "done", {}, at + 5))
+        journal = self.path / "journals" / name / "main.jsonl"
+        journal.parent.mkdir(parents=True)
+        journal.write_bytes(b"".join(map(encode, events)))
+        return name
+
+    def compare(self, *names: str, **choices: Any) -> Comparison:
+        """Compare single runs by name."""
+        choices.setdefault("resamples", 500)
+        return compare(self.store, [Arm(name, (name,)) for name in names], **choices)
+
+
+def _episode(run: str, task: str, trial: int, reward: float | None, goals: Sequence[str], at: float) -> list[Event]:
+    name = episode_id(run, task, trial)
+    reached = tuple(goals) if reward == 1 else ()
+    outcome = "agent_fault" if reward is None else "user_ended"
+    return [
+        EpisodeStarted(name, run, task, trial, "rollout", "", tuple(goals), at),
+        EpisodeFinished(name, reward, outcome, reached, (), None, 3, 3, 0, None, at + 1),
+    ]
+
+
+def drawn(share: float, seed: int, tasks: int = 60, trials: int = 1) -> Rewards:
+    """Successes and failures by chance, of the same tasks whatever the seed."""
+    rng = Random(seed)
+    return {f"t{task:03}": [float(rng.random() < share) for _ in range(trials)] for task in range(tasks)}

@@ -1,0 +1,40 @@
+"""Models for the tests: one that knows its task in left branches, and one whose first answer of a turn is none."""
+
+from __future__ import annotations
+
+from simkit.messages import AssistantMessage, ToolCall
+from simkit.models.base import CallKey, ChatRequest, ChatResponse
+from simkit.tools.builtin import BuiltinWorld
+
+
+class Knowing:
+    """In branches that end in `L` it makes the calls of the task's goals, one a step; elsewhere it only talks."""
+
+    name = "knowing"
+
+    def __init__(self) -> None:
+        self._goals = {task.id: [dict(goal.detail) for goal in task.goals] for task in BuiltinWorld().tasks("test")[:4]}
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """The next call, or words."""
+        goals = self._goals[key.turn.task_id]
+        if key.turn.turn == 1 and key.call < len(goals) and key.turn.path.endswith("L"):
+            goal = goals[key.call]
+            call = ToolCall.of(f"random-{key.call}", str(goal["tool"]), dict(goal["parameters"]))
+            return ChatResponse.of(AssistantMessage.of(None, (call,)), self.name)
+        return ChatResponse.of(AssistantMessage.of("Anything else?"), self.name)
+
+
+class Slipping:
+    """Every turn begins with an empty answer; a task with an odd number then makes a call that is no JSON."""
+
+    name = "slipping"
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """Nothing, a broken call, or words."""
+        if key.call == 0:
+            return ChatResponse.of(AssistantMessage.of(""), self.name)
+        if key.call == 1 and int(key.turn.task_id[-1]) % 2:
+            broken = AssistantMessage.of(None, (ToolCall.of("x", "book_train", '{"people": '),))
+            return ChatResponse.of(broken, self.name)
+        return ChatResponse.of(AssistantMessage.of("Anything else?"), self.name)

@@ -1,0 +1,80 @@
+"""Examples are what the agent's model was sent: compared with the requests that real runs recorded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from simkit.limits import Limits
+from simkit.messages import UserMessage
+from simkit.run import Run
+from simkit.store import Store
+from simkit.supervisors.base import Supervisor
+from simkit.supervisors.josh import BeamSearch, Josh
+from simkit.supervisors.rollout import Rollout
+from simkit.training.checks import check
+from simkit.training.examples import Kind
+from simkit.training.seen import compare_with_requests
+from simkit.training.selection import Selection, select
+
+pytestmark = pytest.mark.anyio
+
+MODELS = Path(__file__).parent / "slipping.py"
+
+
+async def played(store: Store, supervisor: Supervisor, model: str, agent: str) -> None:
+    async with Run(store=store, concurrency=2) as run:
+        world = run.world("builtin")
+        cast = run.cast(world, agent=agent, user="agenda", model=f"{MODELS}:{model}")
+        await run.play(supervisor, cast, run.tasks(world, "test", 4))
+
+
+@pytest.mark.parametrize("kind", ["sft", "kto", "dpo"])
+async def test_a_harvest_is_as_sent(tmp_path: Path, kind: Kind) -> None:
+    store = Store(tmp_path)
+    await played(store, Josh(BeamSearch(beam=2), Limits(steps=12)), "Knowing", "function_calling")
+    examples = select(store, kind)
+    seen = compare_with_requests(examples, store)
+    assert len(examples) >= 4
+    assert (dict(seen.different), seen.unrecorded) == ({}, 0)
+    assert seen.equal >= len(examples)
+    assert all(example.tools for example in examples)
+    report = check(examples, store=store)
+    assert report.as_sent == seen.equal
+    assert report.ok
+
+
+async def test_rollouts_with_empty_answers_and_broken_calls_are_as_sent(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    await played(store, Rollout(Limits(turns=3, steps=6)), "Slipping", "function_calling")
+    examples = select(store, "sft", Selection(source="episodes"))
+    assert examples.removed["broken_calls"] == 2
+    seen = compare_with_requests(examples, store)
+    assert (dict(seen.different), seen.unrecorded) == ({}, 0)
+    assert seen.equal == sum(3 for _ in examples)
+
+
+async def test_an_agent_that_is_told_of_tools_in_words_is_as_sent(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    await played(store, Rollout(Limits(turns=2, steps=3)), "Slipping", "react")
+    examples = select(store, "sft", Selection(source="episodes"))
+    assert {example.tools for example in examples} == {()}
+    seen = compare_with_requests(examples, store)
+    assert (dict(seen.different), seen.unrecorded) == ({}, 0)
+    assert seen.equal > 0
+
+
+async def test_other_prompts_are_found(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    await played(store, Josh(BeamSearch(beam=2), Limits(steps=12)), "Knowing", "function_calling")
+    examples = select(store, "kto")
+    first, second = examples.judged[:2]
+    changed = replace(first, prompt=(*first.prompt[:-1], UserMessage.of("Something else.")))
+    without_tools = replace(second, tools=())
+    report = check(replace(examples, examples=(changed, without_tools, *examples.judged[2:])), store=store)
+    assert not report.ok
+    [finding] = [each for each in report.findings if each.name == "not_as_sent"]
+    assert finding.examples == (0, 1)
+    assert finding.detail.startswith(f"message {len(first.prompt) - 1} (counted from 0) is another one")

@@ -1,0 +1,92 @@
+"""`simkit export` and `simkit check` as they are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from made_examples import demonstrations, judged
+from typer.testing import CliRunner, Result
+
+from simkit.cli.app import app
+from simkit.messages import AssistantMessage, ToolCall
+from simkit.training.examples import ExampleSet, Judged
+from simkit.training.files import write
+from simkit.training.reading import read_examples
+
+
+def simkit(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, [*map(str, words)])
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a harvest and a rollout."""
+    place = tmp_path_factory.mktemp("export") / "store"
+    for words in (("josh", "--beam", "4", "--name", "first"), ("rollout", "--trials", "2", "--name", "second")):
+        done = simkit("run", *words, "--tasks", "5", "--quiet", "--store", place)
+        assert done.exit_code == 0, done.output
+    return place
+
+
+def test_the_command_of_before_is_as_it_was(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "kto.jsonl"
+    done = simkit("export", "kto", "--run", "first", "--out", out, "--store", store)
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert f"{out}: {len(rows)} KTO examples" in done.stdout
+    assert {tuple(row) for row in rows} == {("prompt", "completion", "label", "tools")}
+
+
+def test_several_runs_conditions_and_bounds(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sft.parquet"
+    flags = ["--source", "episodes", "--where", "turns < 100", "--max-per-task", "1", "--limit", "3", "--origin"]
+    words = ["export", "sft", "--run", "first", "--run", "second", *flags, "--out", out, "--store", store]
+    done = simkit(*words, "--clean-of", "builtin:val", "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert (told["written"], told["kind"]) == (3, "sft")
+    assert told["removed"]["over_limit"] > 0
+    assert len(read_examples(out).task_ids) == 3
+
+
+def test_test_tasks_are_refused_or_dropped(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sft.jsonl"
+    words = ["export", "sft", "--run", "second", "--source", "episodes", "--out", out, "--store", store]
+    words += ["--clean-of", "builtin:test"]
+    refused = simkit(*words)
+    assert refused.exit_code == 2
+    assert "are of builtin:test: test-00000 in" in refused.stderr
+    assert not out.exists()
+    dropped = simkit(*words, "--drop-held-out")
+    assert dropped.exit_code == 0
+    assert "of held-out tasks" in dropped.stdout
+
+
+def test_a_file_is_checked_and_written_again(tmp_path: Path) -> None:
+    system = tmp_path / "system.txt"
+    system.write_text("You help.\n")
+    file, out = write(judged(4), tmp_path / "a.jsonl"), tmp_path / "b.parquet"
+    done = simkit("check", file, "--out", out, "--system", system)
+    assert done.exit_code == 0, done.output
+    assert "labels: 2 desirable, 2 undesirable" in done.stdout
+    assert len(read_examples(out)) == 4
+    assert json.loads(simkit("check", file, "--json").stdout)["ok"] is True
+
+
+def test_data_that_is_not_fit_is_refused_with_reasons(tmp_path: Path) -> None:
+    null = AssistantMessage.of(None, (ToolCall.of("c", "find_hotel", {"area": None}),))
+    first = judged(2).judged[0]
+    examples = ExampleSet("kto", (*judged(2).judged, Judged(prompt=first.prompt, completion=(null,), label=True)))
+    done = simkit("check", write(examples, tmp_path / "a.jsonl"), "--out", tmp_path / "b.jsonl")
+    assert done.exit_code == 2
+    assert "error: nulls: an argument is null" in done.stdout
+    assert "not fit to train on (nulls" in done.stderr
+    assert not (tmp_path / "b.jsonl").exists()
+
+
+def test_a_file_that_does_not_say_its_tasks_cannot_be_called_clean(tmp_path: Path) -> None:
+    done = simkit("check", write(demonstrations(2), tmp_path / "a.jsonl"), "--clean-of", "builtin:test")
+    assert done.exit_code == 2
+    assert "do not say what task they are from" in done.stderr
