@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
+from simkit.chains import JsonList
 from simkit.components import Act, Agent, AgentStart, Decision, StartAgent
-from simkit.messages import AssistantMessage, Message, ToolCall, UserMessage, text_of, without_reasoning
+from simkit.conversation import Conversation
+from simkit.messages import AssistantMessage, Message, ToolCall, ToolSpec, UserMessage, text_of, without_reasoning
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling
 from simkit.prompts import Prompt, read_prompt, shipped_prompt
-from simkit.sendable import says_nothing
+from simkit.sendable import and_send, says_nothing
 
 CUT_OFF = "ERROR: your reply was cut off because it was too long. Write a shorter one."
 FILTERED = "ERROR: your reply was withheld by a content filter. Put it in other words."
 EMPTY = "ERROR: your reply was empty. Call a tool or answer the customer."
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The state of an agent that asks a model: what it has sent already, so that a call pays for what is new alone.
+
+    It follows from the conversation, and is made anew wherever it does not belong to the one at hand.
+
+    Attributes:
+        seen: the conversation up to which `messages` goes.
+        messages: what that comes to for the model.
+        specs, tools: the tools, as they were given and as they are sent.
+    """
+
+    seen: Conversation = field(default_factory=Conversation)
+    messages: JsonList[Message] = field(default_factory=JsonList[Message])
+    specs: tuple[ToolSpec, ...] = ()
+    tools: JsonList[ToolSpec] = field(default_factory=JsonList[ToolSpec])
 
 
 class ModelAgent(Agent):
@@ -57,29 +77,41 @@ class ModelAgent(Agent):
         Raises:
             ModelFault: the model has no answer.
         """
-        response = await self._model.complete(self.ask(request), CallKey(request.key, "agent", request.step))
-        return self._paid(self.read(response, request), response, request)
+        sent = self._sent(request)
+        key = CallKey(request.key, "agent", request.step)
+        asked = ChatRequest(messages=sent.messages, tools=sent.tools, sampling=self._sampling, seed=key.seed)
+        response = await self._model.complete(asked, key)
+        decision, usage = self.read(response, request), response.usage
+        return replace(decision, state=sent, tokens=usage.tokens, cost=usage.cost)
 
     def places(self, request: StartAgent) -> dict[str, str]:
         """What the places of the prompt hold."""
         return {"policy": request.policy}
 
-    @abstractmethod
-    def ask(self, request: Act) -> ChatRequest:
-        """What the model is asked; `base_request` is a start."""
+    def tools(self, request: Act) -> tuple[ToolSpec, ...]:
+        """The tools the model is told of beside the messages; none for agents that put them in words."""
+        return ()
+
+    def mend(self, message: Message) -> Message:
+        """A message of the conversation as endpoints take it; as it is by default."""
+        return message
 
     @abstractmethod
     def read(self, response: ChatResponse, request: Act) -> Decision:
         """What the model decided."""
 
-    def base_request(self, request: Act, messages: tuple[Message, ...]) -> ChatRequest:
-        """These messages, with sampling and seed."""
-        seed = CallKey(request.key, "agent", request.step).seed
-        return ChatRequest(messages=messages, sampling=self._sampling, seed=seed)
-
-    def _paid(self, decision: Decision, response: ChatResponse, request: Act) -> Decision:
-        usage = response.usage
-        return replace(decision, state=request.state, tokens=usage.tokens, cost=usage.cost)
+    def _sent(self, request: Act) -> Sent:
+        """What is sent for this request, made from what was sent for the one before."""
+        before = request.state if isinstance(request.state, Sent) else Sent()
+        new, messages = request.conversation.since(before.seen), before.messages
+        if new is None:
+            new, messages = request.conversation.tail(0), JsonList[Message]()
+        for entry in new:
+            if entry.author != "runtime":
+                messages = and_send(messages, self.mend(entry.message))
+        specs = self.tools(request)
+        tools = before.tools if specs is before.specs else JsonList(specs)
+        return Sent(request.conversation, messages, specs, tools)
 
 
 def told(message: AssistantMessage, note: str) -> Decision:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 from simkit.agents.answers import ModelAgent, aloud, named_calls, told, trouble, written
 from simkit.components import Act, Decision
-from simkit.models.base import ChatRequest, ChatResponse
-from simkit.sendable import mended, sendable
+from simkit.messages import Message, ToolSpec
+from simkit.models.base import ChatResponse
+from simkit.sendable import mended
 
 
 class FunctionCallingAgent(ModelAgent):
@@ -21,10 +21,13 @@ class FunctionCallingAgent(ModelAgent):
     name: ClassVar[str] = "function_calling"
     prompt_file: ClassVar[str] = "function-calling-1.txt"
 
-    def ask(self, request: Act) -> ChatRequest:
-        """The conversation and the tools."""
-        messages = sendable(mended(message) for message in request.conversation.messages())
-        return replace(self.base_request(request, messages), tools=request.tools)
+    def tools(self, request: Act) -> tuple[ToolSpec, ...]:
+        """All of them."""
+        return request.tools
+
+    def mend(self, message: Message) -> Message:
+        """Endpoints refuse a history with arguments that are no JSON object, or with names no tool can have."""
+        return mended(message)
 
     def read(self, response: ChatResponse, request: Act) -> Decision:
         """The calls, or else what is said aloud."""

@@ -14,8 +14,7 @@ from simkit.agents.answers import CUT_OFF, EMPTY, FILTERED, ModelAgent, aloud, c
 from simkit.agents.commands import Call, Command, Plan, Speech, Unreadable, parse
 from simkit.components import Act, Decision, StartAgent
 from simkit.messages import AssistantMessage, Message, ToolCall, ToolResult, ToolSpec, UserMessage, text_of
-from simkit.models.base import ChatRequest, ChatResponse
-from simkit.sendable import sendable
+from simkit.models.base import ChatResponse
 
 GO_ON = "Your plan was noted. Go on with APICALL or SPEAK."
 UNHEARD = "(Your SPEAK stood beside an APICALL, so the customer did not hear it. SPEAK once you know what came back.)"
@@ -36,10 +35,6 @@ class ReactAgent(ModelAgent):
     def places(self, request: StartAgent) -> dict[str, str]:
         """The world's rules, and its tools in words."""
         return {"policy": request.policy, "tools": "\n".join(describe(tool) for tool in request.tools)}
-
-    def ask(self, request: Act) -> ChatRequest:
-        """The conversation alone."""
-        return self.base_request(request, sendable(request.conversation.messages()))
 
     def read(self, response: ChatResponse, request: Act) -> Decision:
         """The reply's calls, or its speech, or what is wrong with it."""

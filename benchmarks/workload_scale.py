@@ -25,33 +25,78 @@ from workload_runs import (
 
 from simkit.cli.progress import progress_for
 from simkit.engine import Tally
-from simkit.events import BranchAdded, Event
+from simkit.events import BranchAdded, EpisodeFinished, Event
 from simkit.testing.behaviour import Stats
 
 EVERY = 0.02
 """Seconds between two looks at the clock."""
 
+LOOKS = 10
+"""The spread is looked at when every tenth of all turns is played."""
+
 SECOND = 1.0
 """Latency of W3's server: 2,000 calls under way are 2,000 a second."""
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How far the conversations were when so much of all turns was played."""
+
+    share: float
+    seconds: float
+    turns: tuple[int, ...]
+
+    @classmethod
+    def of(cls, share: float, seconds: float, played: Counter[str], conversations: int) -> Spread:
+        """From the turns of those that have played any."""
+        silent = [0] * (conversations - len(played))
+        return cls(share, seconds, tuple(sorted([*silent, *played.values()])))
+
+    def at(self, share: float) -> int:
+        """The turns of the conversation at this share of them, the slowest first."""
+        return self.turns[min(len(self.turns) - 1, int(len(self.turns) * share))]
+
+    @property
+    def jain(self) -> float:
+        """Jain's index of fairness: 1 when all are equally far, 1/n when one alone has played."""
+        return sum(self.turns) ** 2 / (len(self.turns) * sum(turn * turn for turn in self.turns))
+
+    def row(self) -> tuple[object, ...]:
+        """As a line of a table."""
+        cells = [self.at(share) for share in (0.0, 0.01, 0.5, 0.99, 1.0)]
+        return (f"{self.share:.0%}", f"{self.seconds:.1f}", *cells, f"{self.jain:.3f}")
+
+
 @dataclass
 class Look:
-    """What is seen of a run while it goes: lag, memory, and how far each conversation is when half is done."""
+    """What is seen of a run while it goes: lag, memory, how far each conversation is, and how long each one waits."""
 
-    turns: int
+    load: Load
     before: int = 0
     peak: int = 0
+    start: float = 0.0
     lags: list[float] = field(default_factory=list[float])
     played: Counter[str] = field(default_factory=Counter[str])
-    half: list[int] = field(default_factory=list[int])
+    spreads: list[Spread] = field(default_factory=list[Spread])
+    heard_of: dict[str, float] = field(default_factory=dict[str, float])
+    waits: list[float] = field(default_factory=list[float])
+    ends: list[float] = field(default_factory=list[float])
+    done: int = 0
 
     def tell(self, event: Event) -> None:
-        """Count the turns of each conversation."""
-        if isinstance(event, BranchAdded) and event.turn:
+        """Count the turns of each conversation, and the seconds from one to the next."""
+        now = time.perf_counter() - self.start
+        if isinstance(event, EpisodeFinished):
+            self.ends.append(now)
+        elif isinstance(event, BranchAdded) and event.turn:
+            self.waits.append(now - self.heard_of.get(event.episode_id, 0.0))
+            self.heard_of[event.episode_id] = now
             self.played[event.episode_id] += 1
-            if not self.half and self.played.total() * 2 >= self.turns:
-                self.half = list(self.played.values())
+            self.done += 1
+            whole = self.load.conversations * self.load.turns
+            if self.done * LOOKS >= whole * (len(self.spreads) + 1) and len(self.spreads) < LOOKS - 1:
+                share = (len(self.spreads) + 1) / LOOKS
+                self.spreads.append(Spread.of(share, now, self.played, self.load.conversations))
 
     async def watch(self, tally: Tally) -> None:
         """Look beside the display, until cancelled."""
@@ -69,44 +114,46 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-async def _crowd(load: Load, look: Look) -> tuple[Measured, Stats]:
+async def _crowd(look: Look) -> tuple[Measured, Stats]:
     async with serving("talk", SECOND) as server:
         with tempfile.TemporaryDirectory() as folder:
-            look.before = resident()
-            run = new_run(load, Path(folder), progress=look.watch, taps=(look.tell,))
-            measured = await play(run, load, server)
+            look.before, look.start = resident(), time.perf_counter()
+            run = new_run(look.load, Path(folder), progress=look.watch, taps=(look.tell,))
+            measured = await play(run, look.load, server)
             return measured, await server.stats()
 
 
 def w3(_: int) -> None:
-    """Once: it takes a minute or more."""
-    load = Load(conversations=10_000, turns=2, limit=2000, trials=5)
+    """Once: it takes minutes."""
+    load = Load(conversations=10_000, turns=6, limit=2000, trials=5)
     best = load.calls * SECOND / 2000
     heading(f"W3: {load.conversations} conversations at once, {load.turns} turns, 2000 calls of {SECOND:g} s at once")
-    look = Look(load.conversations * load.turns)
-    measured, stats = on_fast_loop(lambda: _crowd(load, look))
-    lags = quantiles(look.lags, n=100)
-    half = sorted(look.half + [0] * (load.conversations - len(look.half)))
-    spread = ", ".join(
-        f"{share}%: {half[min(len(half) - 1, len(half) * share // 100)]}" for share in (0, 5, 50, 95, 100)
-    )
+    look = Look(load)
+    measured, stats = on_fast_loop(lambda: _crowd(look))
+    lags, waits, ends = quantiles(look.lags, n=100), quantiles(look.waits, n=100), sorted(look.ends)
     table(
         ("", ""),
         [
+            ("conversations finished", f"{len(ends)} of {load.conversations}"),
             ("calls answered", f"{measured.calls} of {load.calls}"),
             ("wall s", f"{measured.wall:.1f} ({measured.wall / best:.2f}x of {best:.1f}, what 2000 at once allow)"),
             ("CPU ms/call", f"{measured.per_call:.3f}"),
             ("requests in flight at the server, at most", stats.in_flight_max),
             ("memory grown, MB", f"{(look.peak - look.before) / 1e6:.0f}"),
             ("memory a conversation, kB", f"{(look.peak - look.before) / load.conversations / 1e3:.1f}"),
-            (
-                "event-loop lag ms, median / 99% / worst",
-                " / ".join(f"{lag * 1e3:.0f}" for lag in (lags[49], lags[98], max(look.lags))),
-            ),
-            (f"turns done (of {load.turns}) at half time, by share of conversations", spread),
+            ("event-loop lag ms, median / 99% / worst", _figures(lags[49], lags[98], max(look.lags), unit=1e3)),
+            ("s from turn to turn, median / 99% / worst", _figures(waits[49], waits[98], max(look.waits))),
+            ("s to the end, first / median / last", _figures(ends[0], ends[len(ends) // 2], ends[-1])),
             ("load average", f"{measured.busy:.1f}"),
         ],
     )
+    print(f"\nHow many of its {load.turns} turns a conversation has played when so many of all are:\n")
+    names = ("of all turns", "after s", "slowest", "1%", "median", "99%", "fastest", "Jain")
+    table(names, [spread.row() for spread in look.spreads])
+
+
+def _figures(*values: float, unit: float = 1.0) -> str:
+    return " / ".join(f"{value * unit:.3g}" if unit == 1.0 else f"{value * unit:.0f}" for value in values)
 
 
 def w4(_: int) -> None:

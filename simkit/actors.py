@@ -280,7 +280,11 @@ class _Post:
         letter = None if self.stopped else self._mailbox.take()
         if letter is None:
             self._free += 1
-        elif letter.context is None:
+        else:
+            self._call(letter)
+
+    def _call(self, letter: Letter) -> None:
+        if letter.context is None:
             letter.called.set()
         else:
             self._start(letter)
@@ -326,8 +330,10 @@ class _Post:
 
     def _open(self) -> None:
         self.entered = True
-        for _ in range(self._slots):
-            self._pass_on()
+        self._free = self._slots
+        while self._free and (letter := self._mailbox.take()) is not None:
+            self._free -= 1
+            self._call(letter)
 
     async def _stay(self) -> None:
         try:

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Generator
 from contextlib import contextmanager
 
-CALM = (10_000, 20, 20)
+CALM = (50_000, 10, 20)
 """Thresholds of the three generations; Python's own are for programs that hold little and drop much."""
 
 

@@ -1,20 +1,13 @@
-"""The conversation: an immutable sequence that shares its history, so that a fork is one reference.
-
-Each appended entry is one small cell that points at the conversation before it. Ten thousand branches of one history
-hold that history once, whatever its length; a branch pays only for what it adds.
-"""
+"""The conversation: an immutable sequence that shares its history, so that a fork is one reference."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Literal, TypeAlias, final, overload
+from typing import Literal, TypeAlias, final
 
-import orjson
-
-from simkit.messages import AssistantMessage, JsonObject, Message, SystemMessage, UserMessage
+from simkit.chains import Chain
+from simkit.messages import AssistantMessage, Message, SystemMessage, UserMessage
 
 Author: TypeAlias = Literal["system", "user", "agent", "tool", "runtime"]
 
@@ -61,58 +54,13 @@ class Utterance:
 
 
 @final
-class Conversation(Sequence[Entry]):
-    """An immutable sequence of entries; `append` and `extend` return a new one and share the old."""
+class Conversation(Chain[Entry]):
+    """An immutable sequence of entries; `append` and `extend` return a new one and share the old.
 
-    __slots__ = ("_before", "_digest", "_last", "_length")
+    Its digest is equal exactly when the agent's views are the same JSON.
+    """
 
-    _before: Conversation | None
-    _last: Entry | None
-    _length: int
-    _digest: bytes | None
-
-    def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        before: Conversation | None = None
-        last: Entry | None = None
-        length = 0
-        for entry in entries:
-            if last is not None:
-                before = Conversation._cell(before, last, length)
-            last, length = entry, length + 1
-        self._before, self._last, self._length, self._digest = before, last, length, None
-
-    @staticmethod
-    def _cell(before: Conversation | None, last: Entry, length: int) -> Conversation:
-        cell = object.__new__(Conversation)
-        cell._before, cell._last, cell._length, cell._digest = before, last, length, None
-        return cell
-
-    def append(self, entry: Entry, *, wire: JsonObject | None = None) -> Conversation:
-        """A conversation with one more entry; `wire` is its message's `to_openai()` where that is at hand already."""
-        cell = object.__new__(Conversation)
-        length = self._length
-        cell._before = self if length else None
-        cell._last = entry
-        cell._length = length + 1
-        cell._digest = None if wire is None else _digest_after(self.digest, entry, wire)
-        return cell
-
-    def extend(self, entries: Iterable[Entry]) -> Conversation:
-        """A conversation with more entries."""
-        grown = self
-        for entry in entries:
-            grown = grown.append(entry)
-        return grown
-
-    def tail(self, start: int) -> tuple[Entry, ...]:
-        """The entries from index `start` on, at the cost of those entries alone."""
-        found: list[Entry] = []
-        cell: Conversation | None = self
-        while cell is not None and cell._last is not None and cell._length > start:
-            found.append(cell._last)
-            cell = cell._before
-        found.reverse()
-        return tuple(found)
+    __slots__ = ()
 
     def messages(self) -> tuple[Message, ...]:
         """The agent's view: every message, as its model sees them; the runtime's words are for the user alone."""
@@ -126,67 +74,10 @@ class Conversation(Sequence[Entry]):
             if entry.heard is not None
         )
 
-    @property
-    def last(self) -> Entry | None:
-        """The last entry, None when nothing has been said."""
-        return self._last
-
-    @property
-    def digest(self) -> bytes:
-        """16 bytes that are equal exactly when the agent's views are the same JSON; computed once per entry."""
-        pending: list[Conversation] = []
-        cell: Conversation | None = self
-        while cell is not None and cell._digest is None and cell._last is not None:
-            pending.append(cell)
-            cell = cell._before
-        digest = b"" if cell is None or cell._digest is None else cell._digest
-        for cell in reversed(pending):
-            assert cell._last is not None
-            digest = _digest_after(digest, cell._last, cell._last.message.to_openai())
-            cell._digest = digest
-        return digest
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[Entry]:
-        return iter(self.tail(0))
-
-    @overload
-    def __getitem__(self, index: int) -> Entry: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Entry, ...]: ...
-    def __getitem__(self, index: int | slice) -> Entry | tuple[Entry, ...]:
-        if isinstance(index, slice):
-            return self.tail(0)[index]
-        position = index + self._length if index < 0 else index
-        if not 0 <= position < self._length:
-            raise IndexError(f"entry {index} of a conversation of {self._length}")
-        return self.tail(position)[0]
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Conversation):
-            return NotImplemented
-        return self is other or (self._length == other._length and self.tail(0) == other.tail(0))
-
-    def __hash__(self) -> int:
-        return hash((self._length, self._last))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Conversation, (self.tail(0),))
+    def _after(self, digest: bytes, item: Entry) -> bytes:
+        if item.author == "runtime":
+            return digest
+        return blake2b(item.message.canonical(), key=digest, digest_size=16).digest()
 
     def __repr__(self) -> str:
         return f"Conversation({self._length} entries)"
-
-
-def _digest_after(before: bytes, entry: Entry, wire: JsonObject) -> bytes:
-    if entry.author == "runtime":
-        return before
-    return blake2b(_canonical(wire), key=before, digest_size=16).digest()
-
-
-def _canonical(data: JsonObject) -> bytes:
-    try:
-        return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError:  # a provider's own field may hold an integer of more than 64 bits
-        return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

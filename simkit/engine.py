@@ -137,6 +137,10 @@ class Tally:
         return stats
 
 
+TOGETHER = 16
+"""Episodes that begin in one pass of the event loop: one a pass, and the first would be over before the last begins."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """What every work unit of one call is played with."""
@@ -165,11 +169,10 @@ async def play_units(stage: Stage, units: Sequence[WorkUnit], concurrency: int) 
     waiting = iter(enumerate(units))
     try:
         async with anyio.create_task_group() as group:
-            for _ in range(min(concurrency, len(units))):
+            for number in range(min(concurrency, len(units))):
                 group.start_soon(_work, stage, waiting, done, group.cancel_scope)
-                await (
-                    anyio.lowlevel.checkpoint()
-                )  # thousands of openings in a row would hold the event loop for seconds
+                if number % TOGETHER == TOGETHER - 1:  # thousands of openings in a row would hold the loop for seconds
+                    await anyio.lowlevel.checkpoint()
     except ExceptionGroup as errors:
         raise sole_error(errors) from errors
     return tuple(done[index] for index in sorted(done))

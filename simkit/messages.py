@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from hashlib import blake2b
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, cast
 
 import orjson
@@ -23,13 +22,46 @@ JsonObject: TypeAlias = Mapping[str, Any]
 _JSON = json.JSONEncoder(ensure_ascii=False)
 
 
-class _Wire(BaseModel):
+class JsonText(Mapping[str, Any]):
+    """A JSON object that is kept as the text it was written as, and parsed when somebody looks inside."""
+
+    __slots__ = ("_parsed", "text")
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self._parsed: dict[str, Any] | None = None
+
+    def json_text(self) -> bytes:
+        """The text, for whoever writes it somewhere as it is."""
+        return self.text
+
+    @property
+    def _value(self) -> dict[str, Any]:
+        if self._parsed is None:
+            self._parsed = cast("dict[str, Any]", orjson.loads(self.text))
+        return self._parsed
+
+    def __getitem__(self, key: str) -> Any:
+        return self._value[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._value)
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def __repr__(self) -> str:
+        return f"JsonText({self.text[:80]!r})"
+
+
+class Wire(BaseModel):
+    """A value that is written in the OpenAI chat format; unknown fields are kept."""
+
     model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="null")
 
-    __slots__ = ("_digest", "_json")  # what `to_json` and `digest` keep; not part of the value, of copies or of pickles
+    __slots__ = ("_json",)  # what `to_json` keeps; not part of the value, of copies or of pickles
 
     if TYPE_CHECKING:
-        _digest: ClassVar[bytes]
         _json: ClassVar[bytes]
     else:  # a type checker would take it for a field
         # Unknown fields must be JSON, and are copied while being checked: nobody else holds what a frozen value holds.
@@ -48,18 +80,13 @@ class _Wire(BaseModel):
             object.__setattr__(self, "_json", data)
             return data
 
-    def digest(self) -> bytes:
-        """16 bytes that are equal when `to_json` is; computed once, then remembered."""
-        try:
-            return cast("bytes", object.__getattribute__(self, "_digest"))
-        except AttributeError:
-            digest = blake2b(self.to_json(), digest_size=16).digest()
-            object.__setattr__(self, "_digest", digest)
-            return digest
+    def canonical(self) -> bytes:
+        """JSON text that is equal exactly when the values are, in whatever order their unknown fields came."""
+        return self.to_json() if _all_known(self) else _sorted_json(self.to_openai())
 
     def __eq__(self, other: object) -> bool:
         """Equal on the wire: a null field and an absent one are two different messages."""
-        if not isinstance(other, _Wire):
+        if not isinstance(other, Wire):
             return NotImplemented
         return self.model_fields_set == other.model_fields_set and super().__eq__(other) is True
 
@@ -67,7 +94,7 @@ class _Wire(BaseModel):
         return hash((type(self), *self.__dict__.values()))
 
 
-def _json_of(value: _Wire) -> bytes:
+def _json_of(value: Wire) -> bytes:
     try:
         return value.__pydantic_serializer__.to_json(value, exclude_unset=True)
     except PydanticSerializationError:  # a lone surrogate, as a model writes when it is cut off inside an emoji
@@ -75,14 +102,30 @@ def _json_of(value: _Wire) -> bytes:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
-class FunctionCall(_Wire):
+def _all_known(value: object) -> bool:
+    """Whether a value has none but the fields below, which are always written in the same order."""
+    if value is None or isinstance(value, str):
+        return True
+    if isinstance(value, Wire):
+        return not value.__pydantic_extra__ and all(map(_all_known, value.__dict__.values()))
+    return isinstance(value, tuple) and all(map(_all_known, cast("tuple[object, ...]", value)))
+
+
+def _sorted_json(data: JsonObject) -> bytes:
+    try:
+        return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # a provider's own field may hold an integer of more than 64 bits
+        return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+class FunctionCall(Wire):
     """Name and arguments of a call; the arguments are the model's own text, which need not be valid JSON."""
 
     name: str
     arguments: str
 
 
-class ToolCall(_Wire):
+class ToolCall(Wire):
     """One call of a tool, as a model wrote it."""
 
     id: str
@@ -124,7 +167,7 @@ class ToolCall(_Wire):
         return cast("dict[str, Any]", value)
 
 
-class ContentPart(_Wire):
+class ContentPart(Wire):
     """One part of a multi-part content: text, image, audio or file, kept as it came."""
 
     type: str
@@ -133,7 +176,7 @@ class ContentPart(_Wire):
 Content: TypeAlias = str | tuple[ContentPart, ...]
 
 
-class SystemMessage(_Wire):
+class SystemMessage(Wire):
     """Instructions for the agent's model (`developer` is the same thing under OpenAI's newer name)."""
 
     role: Literal["system", "developer"]
@@ -145,7 +188,7 @@ class SystemMessage(_Wire):
         return cls(role="system", content=content)
 
 
-class UserMessage(_Wire):
+class UserMessage(Wire):
     """What the user said, or, for agents that speak a text protocol, what the tools returned."""
 
     role: Literal["user"]
@@ -157,7 +200,7 @@ class UserMessage(_Wire):
         return cls(role="user", content=content)
 
 
-class AssistantMessage(_Wire):
+class AssistantMessage(Wire):
     """What the agent's model wrote: text, tool calls, or both."""
 
     role: Literal["assistant"]
@@ -172,7 +215,7 @@ class AssistantMessage(_Wire):
         return cls(role="assistant", content=content)
 
 
-class ToolMessage(_Wire):
+class ToolMessage(Wire):
     """What a tool answered."""
 
     role: Literal["tool"]
@@ -220,7 +263,7 @@ def without_reasoning(text: str) -> str:
     return text[found.end() :] if found else text
 
 
-class FunctionSpec(_Wire):
+class FunctionSpec(Wire):
     """Name, description and JSON schema of a function."""
 
     name: str
@@ -228,7 +271,7 @@ class FunctionSpec(_Wire):
     parameters: dict[str, JsonValue] | None = None
 
 
-class ToolSpec(_Wire):
+class ToolSpec(Wire):
     """A tool as a model is told of it."""
 
     type: Literal["function"]

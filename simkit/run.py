@@ -207,6 +207,18 @@ class Run:
             self._session.give_the_terminal()
         return players.cast(scope)
 
+    def chat_model(self, spec: str, options: ModelOptions | None = None) -> ChatModel:
+        """A model of this run for a recipe that asks it itself: recorded, within the run's budget, never asked twice.
+
+        Args:
+            spec: as in `--model`.
+            options: how it is reached and treated; None for the run's own choices.
+
+        Raises:
+            UsageError: the name, the options or the environment cannot be used, or the run has not been entered.
+        """
+        return self._model(spec, self.models.options() if options is None else options)
+
     async def play(
         self,
         supervisor: Supervisor,

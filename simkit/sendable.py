@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 
+from simkit.chains import JsonList
 from simkit.components import parse_call
 from simkit.messages import AssistantMessage, FunctionCall, Message, ToolCall, UserMessage, text_of
 
@@ -18,22 +18,13 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
-def sendable(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """Messages as chat templates and endpoints take them: no empty answers, and user messages in a row as one."""
-    sent: list[Message] = []
-    for message in messages:
-        send(sent, message)
-    return tuple(sent)
-
-
-def send(sent: list[Message], message: Message) -> None:
-    """Put one more message behind those that are sent already, as `sendable` does."""
+def and_send(sent: JsonList[Message], message: Message) -> JsonList[Message]:
+    """One more message, as chat templates and endpoints take them: no empty answers, user messages in a row as one."""
     if says_nothing(message):
-        return
-    if isinstance(message, UserMessage) and sent and isinstance(sent[-1], UserMessage):
-        sent.append(UserMessage.of(f"{text_of(sent.pop())}\n{text_of(message)}"))
-    else:
-        sent.append(message)
+        return sent
+    if isinstance(message, UserMessage) and isinstance(sent.last, UserMessage):
+        return sent.before.append(UserMessage.of(f"{text_of(sent.last)}\n{text_of(message)}"))
+    return sent.append(message)
 
 
 def says_nothing(message: Message) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from simkit.chains import JsonList
 from simkit.components import Speak, User, UserTurn
-from simkit.conversation import Utterance
+from simkit.conversation import Conversation, Utterance
 from simkit.errors import UsageError, UserFault
 from simkit.messages import AssistantMessage, Message, SystemMessage, UserMessage, text_of
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling, Usage
@@ -22,16 +24,29 @@ CUE = "(You are connected to the agent. Begin.)"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What the user's model has seen and written: its messages, how many utterances are in them, and the memory."""
+    """What the user's model has seen and written: its messages, how many entries are in them, and the memory."""
 
-    messages: tuple[Message, ...]
-    heard: int = 0
+    messages: JsonList[Message]
+    seen: int = 0
     memory: Memory = field(default_factory=Memory)
 
-    def hear(self, words: tuple[Utterance, ...]) -> Part:
+    def hear(self, conversation: Conversation) -> Part:
         """The part with the agent's latest words, which for this model are a user's."""
-        new = tuple(UserMessage.of(word.text) for word in words[self.heard :] if word.speaker == "agent")
-        return replace(self, messages=(*self.messages, *new), heard=len(words))
+        messages = self.messages
+        for entry in conversation.tail(self.seen):
+            if entry.heard is not None and entry.author != "user":
+                messages = messages.append(UserMessage.of(entry.heard))
+        return Part(messages, len(conversation), self.memory)
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What was said aloud in a conversation, for whoever wants to know: it is put together when somebody looks."""
+
+    conversation: Conversation
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return iter(self.conversation.heard())
 
 
 class GoalUser(User):
@@ -93,17 +108,16 @@ class GoalUser(User):
             ModelFault: the model has no answer.
             UserFault: none of its answers held words.
         """
-        heard = request.conversation.heard()
-        part = (request.state if isinstance(request.state, Part) else self._open(request, heard)).hear(heard)
+        part = (request.state if isinstance(request.state, Part) else self._open(request)).hear(request.conversation)
         reply, response, used = await self._reply(part, request)
-        flags, memory = self._check.check(request.task, heard, reply, part.memory)
+        flags, memory = self._check.check(request.task, _Words(request.conversation), reply, part.memory)
         own = AssistantMessage.of(text_of(response.message))
-        state = Part((*part.messages, own), part.heard, memory)
+        state = Part(part.messages.append(own), part.seen, memory)
         return UserTurn(reply.text, end=reply.end, state=state, flags=flags, tokens=used.tokens, cost=used.cost)
 
-    def _open(self, request: Speak, heard: tuple[Utterance, ...]) -> Part:
-        system = SystemMessage.of(self._prompt.fill(**self.places(request)))
-        return Part((system,) if heard else (system, UserMessage.of(CUE)))
+    def _open(self, request: Speak) -> Part:
+        system = JsonList[Message]((SystemMessage.of(self._prompt.fill(**self.places(request))),))
+        return Part(system if request.conversation.heard() else system.append(UserMessage.of(CUE)))
 
     async def _reply(self, part: Part, request: Speak) -> tuple[Reply, ChatResponse, Usage]:
         """The first answer with words, and what all of them used."""

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, assert_never, cast
 
 import orjson
 
+from simkit.chains import JsonList
 from simkit.messages import AssistantMessage, ToolCall, ToolSpec, text_of, without_reasoning
 from simkit.models.base import ChatRequest, ChatResponse
 from simkit.prompts import shipped_prompt
@@ -107,7 +108,7 @@ class Form(ABC):
 class ToolForm(Form):
     """Plain text, and a tool that hangs up."""
 
-    tools: ClassVar[tuple[ToolSpec, ...]] = (END_TOOL,)
+    tools: ClassVar[JsonList[ToolSpec]] = JsonList((END_TOOL,))
 
     @property
     def wording(self) -> str:

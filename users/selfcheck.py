@@ -13,7 +13,7 @@ Two concern the words alone: `as_agent` (it talks as if it were the agent) and `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from simkit.conversation import Utterance
@@ -55,7 +55,7 @@ class SelfCheck:
         self._lexicons = {domain.name: self._reader.lexicon(domain) for domain in ontology.domains}
 
     def check(
-        self, task: Task, heard: Sequence[Utterance], reply: Reply, memory: Memory
+        self, task: Task, heard: Iterable[Utterance], reply: Reply, memory: Memory
     ) -> tuple[tuple[str, ...], Memory]:
         """The doubts about a reply to what was heard, and what to remember for the next one."""
         flags = [*reply.flags]
@@ -79,7 +79,7 @@ class _Turn:
     """One reply being checked."""
 
     def __init__(
-        self, task: Task, heard: Sequence[Utterance], lexicons: dict[str, Lexicon], wanted: frozenset[str]
+        self, task: Task, heard: Iterable[Utterance], lexicons: dict[str, Lexicon], wanted: frozenset[str]
     ) -> None:
         self._task, self._heard, self._lexicons, self._wanted = task, heard, lexicons, wanted
         self._wishes = {wish.domain: wish for wish in task.agenda}
@@ -88,9 +88,9 @@ class _Turn:
 
     def hear(self, sentence: Sentence, memory: Memory) -> Memory:
         """Read one sentence; the memory after it."""
-        named = [name for name in self._lexicons if any(mention.of("noun", name) for mention in sentence.mentions)]
+        named = {each.domain for mention in sentence.mentions for each in mention.meanings if each.kind == "noun"}
         if len(named) == 1:
-            memory = replace(memory, domain=named[0])
+            memory = replace(memory, domain=next(iter(named)))
         if sentence.indifferent or (sentence.question and sentence.has(_PROBING)):
             return memory  # "is it in the south?" says nothing about what is wanted
         for mention in sentence.mentions:

@@ -75,6 +75,9 @@ def print_summary(report: Report, *, to_stderr: bool) -> None:
 
 def _rows(report: Report) -> list[tuple[str, str]]:
     summary = report.summary
+    extra = [(name.replace("_", " "), _plain(value)) for name, value in summary.extra.items()]
+    if extra and not summary.episodes:  # an evaluation or a training, that plays no conversation
+        return [*extra, ("time", f"{report.seconds:.1f} s")]
     rows = [
         ("episodes", _counted(summary)),
         ("average reward", _estimate(summary.reward)),
@@ -82,7 +85,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     ]
     if len(summary.pass_k) > 1:
         rows += [(f"pass^{k}", f"{value:.3f}") for k, value in enumerate(summary.pass_k, 1)]
-    rows += [(name.replace("_", " "), _plain(value)) for name, value in summary.extra.items()]
+    rows += extra
     outcomes = ", ".join(f"{name} {count}" for name, count in summary.outcomes.items())
     rows += [("first fault", " ".join(report.fault.split()))] if report.fault else []
     rows += [
@@ -117,13 +120,22 @@ def _estimate(estimate: Estimate | None) -> str:
 
 
 def _plain(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else f"{value}"
+    match value:
+        case {"value": float(middle), "low": float(low), "high": float(high)}:
+            return _estimate(Estimate(middle, low, high))
+        case float():
+            return f"{value:.3f}"
+        case _:
+            return f"{value}"
 
 
 def _where(report: Report) -> str:
     simkit, store, run = program(), store_flag(report.store), report.run_id
     lowest = f"select task_id, reward from episode_scores where run_id = '{run}' order by reward"
-    third = f"export kto --run {run} --out kto.jsonl" if report.recipe == "josh" else f'sql "{lowest}"'
+    items = f"select suite, metric, avg(value) from item_scores where run_id = '{run}' group by all order by all"
+    third = {"josh": f"export kto --run {run} --out kto.jsonl", "preserve": f'sql "{items}"'}.get(
+        report.recipe, f'sql "{lowest}"'
+    )
     place = report.store.resolve()
     unfinished = (f"  {simkit} resume {run}{store}",) if report.status in ("stopped", "interrupted") else ()
     return "\n".join(

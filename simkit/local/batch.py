@@ -118,6 +118,12 @@ class Batch:
             self._leave(job)
         return ended
 
+    def reset(self) -> None:
+        """Forget all rows and prefixes."""
+        self.rows.clear()
+        self.prefixes.clear()
+        self._choices = None
+
     def _next(self) -> tuple[list[int], list[float]]:
         torch = require("torch", "local")
         rows, device = self.rows, self.slots.data.device

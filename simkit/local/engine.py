@@ -146,6 +146,12 @@ class LocalEngine:
         with self._lock:
             return self._step()
 
+    def reset(self) -> None:
+        """Forget everything that waits, is generated or was read: a pass has failed."""
+        with self._lock:
+            self._waiting.clear()
+            self._batch.reset()
+
     def weights_changed(self) -> None:
         """Forget what was computed with other weights; call it after every change of the model's weights in place."""
         with self._lock:

@@ -125,11 +125,12 @@ class Worker:
 
     def _work(self) -> None:
         asks: dict[int, _Ask] = {}
-        while self._wait(bool(asks)):
+        while self._wait(bool(asks) or self.engine.busy):  # busy with rows that nobody waits for: they are cleared
             self._take(asks)
             try:
                 ended = self.engine.step()
             except Exception as error:  # a failed pass has lost the memory of everybody in it
+                self.engine.reset()
                 self._fail(asks, error)
                 continue
             self._finish(asks, ended)
@@ -254,6 +255,9 @@ class Workers:
 
     def __init__(self) -> None:
         self._open: dict[str, Worker] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
 
     def of(self, text: str) -> Worker:
         """The worker of `PATH[,option=value,...]`; loads the model when it is the first of that name.

@@ -6,13 +6,14 @@ they compose in any order and a caller never knows how many there are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from hashlib import blake2b
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import orjson
 
+from simkit.chains import json_list
 from simkit.errors import UsageError
 from simkit.ids import TurnKey
 from simkit.messages import AssistantMessage, JsonObject, Message, ToolSpec, parse_message
@@ -113,7 +114,8 @@ class ChatRequest:
     """What a model is asked: the messages so far, the tools it may call, and how to answer.
 
     Attributes:
-        messages: the conversation as this model sees it, oldest first.
+        messages: the conversation as this model sees it, oldest first. A `JsonList` that grows with the conversation
+            saves most of what a long one costs.
         tools: what it may call; none for plain chat.
         tool_choice: "auto", "none", "required" or the name of one tool; None leaves it to the provider.
         response_format: the OpenAI `response_format`, for replies in JSON.
@@ -122,8 +124,8 @@ class ChatRequest:
         limit: how long a budget lets the reply be; None for no bound but the sampling's.
     """
 
-    messages: tuple[Message, ...]
-    tools: tuple[ToolSpec, ...] = ()
+    messages: Sequence[Message]
+    tools: Sequence[ToolSpec] = ()
     tool_choice: str | None = None
     response_format: JsonObject | None = None
     sampling: Sampling = field(default_factory=Sampling)
@@ -155,10 +157,9 @@ class ChatRequest:
 
     def to_json(self, model: str, settings: JsonObject) -> bytes:
         """The body as JSON text, with `settings` instead of the request's own."""
-        parts = [b'{"model":', orjson.dumps(model), b',"messages":[']
-        parts.append(b",".join([message.to_json() for message in self.messages]))
+        parts = [b'{"model":', orjson.dumps(model), b',"messages":[', json_list(self.messages).to_json()]
         if self.tools:
-            parts += (b'],"tools":[', b",".join([tool.to_json() for tool in self.tools]))
+            parts += (b'],"tools":[', json_list(self.tools).to_json())
         rest = orjson.dumps(settings)
         parts += (b"],", rest[1:]) if settings else (b"]}",)
         return b"".join(parts)
@@ -170,13 +171,22 @@ def _tool_choice(choice: str) -> Any:
     return {"type": "function", "function": {"name": choice}}
 
 
-def request_hash(model: str, request: ChatRequest, settings: JsonObject | None = None) -> str:
-    """32 hex digits that are equal when the same model is asked the same; `settings` where they are at hand already."""
-    chosen = orjson.dumps(request.settings() if settings is None else settings, option=orjson.OPT_SORT_KEYS)
-    state = blake2b(b"%s\n%d\n%s\n" % (model.encode(), len(request.messages), chosen), digest_size=16)
-    state.update(b"".join([message.digest() for message in request.messages]))
-    state.update(b"".join([tool.digest() for tool in request.tools]))
-    return state.hexdigest()
+def request_hash(model: str, request: ChatRequest, settings: bytes | None = None) -> str:
+    """32 hex digits that are equal when the same model is asked the same.
+
+    Args:
+        settings: the request's own as `settings_json` writes them, where that is at hand already.
+    """
+    chosen = settings_json(request) if settings is None else settings
+    messages, tools = json_list(request.messages).digest, json_list(request.tools).digest
+    return blake2b(
+        b"%s\n%s\n%s\n%s" % (model.encode(), chosen, messages.hex().encode(), tools), digest_size=16
+    ).hexdigest()
+
+
+def settings_json(request: ChatRequest) -> bytes:
+    """The settings of a request as JSON text that is equal when they are."""
+    return orjson.dumps(request.settings(), option=orjson.OPT_SORT_KEYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,25 +250,18 @@ class ChatResponse:
 
     def to_json(self) -> dict[str, Any]:
         """This response as JSON, as it is kept in the store."""
-        usage = self.usage
-        kept: dict[str, Any] = {
-            "message": self.message.to_openai(),
-            "finish": self.finish,
-            "usage": {
-                "prompt_tokens": usage.prompt_tokens,
-                "completion_tokens": usage.completion_tokens,
-                "cached_tokens": usage.cached_tokens,
-                "cost": usage.cost,
-            },
-            "model": self.model,
-        }
+        return cast("dict[str, Any]", orjson.loads(self.json_text()))
+
+    def json_text(self) -> bytes:
+        """The same as text."""
+        kept: dict[str, Any] = {"finish": self.finish, "usage": self.usage, "model": self.model}
         if self.logprobs is not None:
             kept["logprobs"] = list(self.logprobs)
             if self.tokens is not None:
                 kept["tokens"] = {"prompt_ids": list(self.tokens.prompt_ids), "ids": list(self.tokens.ids)}
         if self.reasoning is not None:
             kept["reasoning"] = self.reasoning
-        return kept
+        return b'{"message":%s,%s' % (self.message.to_json(), orjson.dumps(kept)[1:])
 
     @classmethod
     def from_json(cls, data: JsonObject) -> ChatResponse:

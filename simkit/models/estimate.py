@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from simkit.chains import JsonList, json_list
+from simkit.messages import Message, ToolSpec
 from simkit.models.base import ChatRequest, ReplyLimit
 
 MARGIN = 1.25
@@ -19,9 +21,11 @@ ROOM = 2
 
 def request_bytes(request: ChatRequest) -> int:
     """Bytes of the messages and tools of a request, as they are sent."""
-    return sum(len(message.to_json()) for message in request.messages) + sum(
-        len(tool.to_json()) for tool in request.tools
-    )
+    return _bytes(json_list(request.messages)) + _bytes(json_list(request.tools))
+
+
+def _bytes(items: JsonList[Message] | JsonList[ToolSpec]) -> int:
+    return len(items.to_json()) - max(0, len(items) - 1)  # without the commas
 
 
 class TokenEstimate:

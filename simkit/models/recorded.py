@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from simkit.events import ModelCall, Recorder
 from simkit.ids import branch_id, episode_id
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash
+from simkit.messages import JsonText
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash, settings_json
 from simkit.models.budget import CUT_SHORT, cut_short
 from simkit.models.clock import Clock
 from simkit.models.trail import request_digest, whole_request
@@ -58,7 +59,7 @@ class RecordedModel:
 
     def _record(self, key: CallKey, attempt: _Attempt, response: ChatResponse | None, error: str | None) -> None:
         usage = response.usage if response else Usage()
-        request, settings = attempt.request, attempt.request.settings()
+        request, settings = attempt.request, settings_json(attempt.request)
         if response is not None and cut_short(request, response):
             response, error = None, CUT_SHORT
         episode = episode_id(self._run_id, key.turn.task_id, key.turn.trial)
@@ -74,7 +75,7 @@ class RecordedModel:
                 request=whole_request(request, self.name)
                 if self._bodies
                 else request_digest(request, self.name, settings),
-                response=response.to_json() if response else None,
+                response=JsonText(response.json_text()) if response else None,
                 error=error,
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens,

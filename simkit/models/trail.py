@@ -2,45 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, cast
-
 import orjson
 
-from simkit.messages import JsonObject, ToolSpec, parse_message
-from simkit.models.base import ChatRequest
-
-
-class JsonText(Mapping[str, Any]):
-    """A JSON object that is kept as the text it was written as, and parsed when somebody looks inside."""
-
-    __slots__ = ("_parsed", "text")
-
-    def __init__(self, text: bytes) -> None:
-        self.text = text
-        self._parsed: dict[str, Any] | None = None
-
-    def json_text(self) -> bytes:
-        """The text, for whoever writes it somewhere as it is."""
-        return self.text
-
-    @property
-    def _value(self) -> dict[str, Any]:
-        if self._parsed is None:
-            self._parsed = cast("dict[str, Any]", orjson.loads(self.text))
-        return self._parsed
-
-    def __getitem__(self, key: str) -> Any:
-        return self._value[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._value)
-
-    def __len__(self) -> int:
-        return len(self._value)
-
-    def __repr__(self) -> str:
-        return f"JsonText({self.text[:80]!r})"
+from simkit.chains import JsonList, json_list
+from simkit.messages import JsonObject, JsonText, ToolSpec, parse_message
+from simkit.models.base import ChatRequest, settings_json
 
 
 def whole_request(request: ChatRequest, model: str) -> JsonObject:
@@ -48,19 +14,21 @@ def whole_request(request: ChatRequest, model: str) -> JsonObject:
     return JsonText(request.to_json(model, request.settings()))
 
 
-def request_digest(request: ChatRequest, model: str, settings: JsonObject | None = None) -> JsonObject:
+def request_digest(request: ChatRequest, model: str, settings: bytes | None = None) -> JsonObject:
     """The request in few bytes: 8 hex digits for each message and each tool, and its settings as they are.
 
     Args:
-        settings: the request's own, where they are at hand already.
+        settings: the request's own as `settings_json` writes them, where that is at hand already.
     """
-    kept = {
-        "model": model,
-        "messages": b"".join([message.digest()[:4] for message in request.messages]).hex(),
-        "tools": b"".join([tool.digest()[:4] for tool in request.tools]).hex(),
-        "settings": request.settings() if settings is None else settings,
-    }
-    return {"digest": kept}
+    return JsonText(
+        b'{"digest":{"model":%s,"messages":"%s","tools":"%s","settings":%s}}'
+        % (
+            orjson.dumps(model),
+            json_list(request.messages).marks().hex().encode(),
+            json_list(request.tools).marks().hex().encode(),
+            settings_json(request) if settings is None else settings,
+        )
+    )
 
 
 def difference(recorded: JsonObject | None, request: ChatRequest, model: str) -> str:
@@ -89,8 +57,8 @@ def digest_of(recorded: JsonObject) -> JsonObject:
     settings = {key: value for key, value in recorded.items() if key not in ("model", "messages", "tools")}
     return {
         "model": recorded.get("model"),
-        "messages": "".join(parse_message(each).digest()[:4].hex() for each in recorded["messages"]),
-        "tools": "".join(ToolSpec.model_validate(each).digest()[:4].hex() for each in recorded.get("tools", ())),
+        "messages": JsonList(parse_message(each) for each in recorded["messages"]).marks().hex(),
+        "tools": JsonList(ToolSpec.model_validate(each) for each in recorded.get("tools", ())).marks().hex(),
         "settings": settings,
     }
 

@@ -118,7 +118,7 @@ class Journal:
         self._size = 0
         self._file: JournalFile | None = None
         self._failure: str | None = None
-        self._turn = anyio.Lock()
+        self._round: anyio.Event | None = None
         self._thread = CapacityLimiter(1)
 
     async def __aenter__(self) -> Journal:
@@ -148,10 +148,11 @@ class Journal:
         """
         target = self._recorded
         while self._written < target or self._failure is not None:
-            async with self._turn:
-                self._check()
-                if self._written < target:
-                    await to_thread.run_sync(self._write_queue, limiter=self._thread)
+            self._check()
+            if self._round is None:
+                await self._write_round()
+            else:
+                await self._round.wait()
 
     async def sync(self) -> None:
         """Bring everything written so far to the disk itself (fsync).
@@ -159,9 +160,16 @@ class Journal:
         Raises:
             JournalFailed: the disk refused.
         """
-        async with self._turn:
-            self._check()
-            await to_thread.run_sync(self._sync, limiter=self._thread)
+        self._check()
+        await to_thread.run_sync(self._sync, limiter=self._thread)
+
+    async def _write_round(self) -> None:
+        self._round = done = anyio.Event()
+        try:
+            await to_thread.run_sync(self._write_queue, limiter=self._thread)
+        finally:
+            self._round = None
+            done.set()
 
     def _check(self) -> None:
         if self._failure is not None:

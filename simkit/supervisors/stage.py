@@ -31,7 +31,7 @@ from simkit.errors import AgentFault, Fault, RewardFault, StoreError, ToolFault,
 from simkit.events import EpisodeFinished, EpisodeStarted, MessageRow, Outcome, Recorder, ToolsetSeen
 from simkit.ids import TurnKey
 from simkit.limits import Limits
-from simkit.messages import ToolSpec
+from simkit.messages import JsonText, ToolSpec
 from simkit.state import BranchState
 from simkit.supervisors.base import Episode, Watch, WorkUnit
 from simkit.tasks import Goal
@@ -128,17 +128,16 @@ async def consult(ref: ActorRef, request: Request[R], kind: type[R], fault: type
 
 def grown(before: Conversation, entry: Entry) -> tuple[Conversation, MessageRow]:
     """The conversation with one more entry, and that entry as the store keeps it, with the digest of all before it."""
-    message = entry.message.to_openai()
     row = MessageRow(
         seq=len(before),
         turn=entry.turn,
         step=entry.step,
         author=entry.author,
-        message=message,
+        message=JsonText(entry.message.to_json()),
         heard=entry.heard,
         prompt=before.digest.hex(),
     )
-    return before.append(entry, wire=message), row
+    return before.append(entry), row
 
 
 def toolset(specs: tuple[ToolSpec, ...]) -> ToolsetSeen:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import orjson
 
+from simkit.chains import JsonList
 from simkit.errors import UsageError
 from simkit.messages import AssistantMessage, Message, ToolSpec, parse_message, text_of
-from simkit.sendable import mended, says_nothing, send
+from simkit.sendable import and_send, mended, says_nothing
 from simkit.store.store import Store
 from simkit.training.examples import Origin
 
@@ -135,7 +136,7 @@ class Reader:
         return found
 
     def _conversation(self, episode: Row, rows: Sequence[Row], tools: tuple[ToolSpec, ...]) -> Conversation:
-        seen: list[Message] = []
+        seen = JsonList[Message]()
         steps: list[Step] = []
         broken = erroneous = False
         for row in _trimmed(rows):
@@ -145,7 +146,7 @@ class Reader:
             erroneous |= marked(row["author"], text_of(message))
             if row["author"] == "agent" and isinstance(message, AssistantMessage) and not says_nothing(message):
                 steps.append(Step(row["branch_id"], row["seq"], row["prompt"], message, len(seen)))
-            send(seen, shown)
+            seen = and_send(seen, shown)
         return Conversation(
             episode=episode,
             seen=tuple(seen),

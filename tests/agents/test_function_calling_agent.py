@@ -34,8 +34,8 @@ async def test_the_model_gets_the_conversation_the_tools_and_the_seed_of_the_ste
     (request,) = asked.requests
     assert asked.keys == [CallKey(KEY, "agent", 2)]
     assert request.seed == KEY.seed("agent", 2)
-    assert request.tools == (FIND,)
-    assert request.messages == conversation().messages()
+    assert tuple(request.tools) == (FIND,)
+    assert tuple(request.messages) == conversation().messages()
     assert request.sampling == Sampling(temperature=0.5)
 
 

@@ -26,7 +26,7 @@ async def test_a_speech_ends_the_turn_and_the_conversation_keeps_what_the_model_
     assert decision.message == AssistantMessage.of(text)
     assert (decision.tokens, decision.cost) == (25, 0.25)
     assert asked.keys == [CallKey(KEY, "agent", 1)]
-    assert asked.requests[0].tools == ()
+    assert not asked.requests[0].tools
     assert asked.requests[0].seed == KEY.seed("agent", 1)
 
 

@@ -334,6 +334,5 @@ def test_a_message_remembers_its_json_and_copies_do_not() -> None:
     assert orjson.loads(message.to_json()) == message.to_openai()
     copy = message.model_copy(update={"content": "b"})
     assert orjson.loads(copy.to_json()) == {"role": "user", "content": "b"}
-    assert copy.digest() != message.digest() == UserMessage.of("a").digest()
     assert message == UserMessage.of("a")
     assert hash(message) == hash(UserMessage.of("a"))

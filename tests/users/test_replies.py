@@ -100,7 +100,7 @@ def test_without_its_labels_all_of_an_answer_is_said_and_flagged() -> None:
 
 def test_what_each_form_asks_for() -> None:
     plain = ChatRequest(messages=(UserMessage.of("Hi"),))
-    assert form_of("tool").ask(plain).tools == (END_TOOL,)
+    assert tuple(form_of("tool").ask(plain).tools) == (END_TOOL,)
     assert form_of("line").ask(plain) == plain
     asked: Any = form_of("json", advice=True).ask(plain).response_format
     schema = asked["json_schema"]["schema"]

@@ -1,0 +1,138 @@
+"""Check that general ability is kept: benchmarks, judged questions, and the perplexity of held-out text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio.to_thread
+
+from simkit.errors import UsageError
+from simkit.preservation.corpus import read_corpus
+from simkit.preservation.dialogues import evaluate
+from simkit.preservation.harness import chat_lm, check_answerable, weights_lm
+from simkit.preservation.perplexity import HeldOut, measure_corpus
+from simkit.preservation.plan import JudgedQuestions
+from simkit.preservation.suites import Benchmarks, load_tasks, play_suites, suite_scores
+from simkit.preservation.summary import of_corpus, of_dialogues, of_suites
+from simkit.preservation.weights import LocalWeights, is_local
+from simkit.run import Run
+from simkit.summary import Summary
+
+
+async def preserve(
+    run: Run,
+    *,
+    suites: Annotated[
+        str | None, "Tasks, groups or tags of lm-evaluation-harness, by name: hellaswag,arc_easy,gsm8k."
+    ] = None,
+    task_files: Annotated[Path | None, "A folder of task files (YAML) of your own, beside lm-eval's."] = None,
+    few_shot: Annotated[int | None, "Solved examples before each question; default: as each task says."] = None,
+    chat_template: Annotated[bool, "Put a local model's benchmark questions through its chat template."] = False,
+    batch_size: Annotated[int, "Benchmark questions that a local model computes at once."] = 8,
+    questions: Annotated[
+        Path | None, "Your questions: JSON lines with question_id and two turns, as MT-Bench's."
+    ] = None,
+    trials: Annotated[int, "Samples of answers to each question."] = 1,
+    judge_model: Annotated[str | None, "Who grades: openai/NAME, or `none` to keep the answers for later."] = None,
+    judge_base_url: Annotated[str | None, "The judge's endpoint; default: as --base-url."] = None,
+    judge_temperature: Annotated[float, "How the judge samples."] = 0.0,
+    grade_prompt: Annotated[Path | None, "Your own prompt for grades, with {{conversation}} and {{reference}}."] = None,
+    pair_prompt: Annotated[Path | None, "Your own for pairs, with {{first}}, {{second}} and {{reference}}."] = None,
+    against: Annotated[str | None, "Compare with a model (openai/NAME), or with the answers a RUN has kept."] = None,
+    against_base_url: Annotated[str | None, "The endpoint of that model; default: as --base-url."] = None,
+    answers_of: Annotated[str | None, "Judge the answers that a RUN has kept, and ask no model for any."] = None,
+    corpus: Annotated[Path | None, "Held-out text: .jsonl with `text`, a text file or a folder of them."] = None,
+    window: Annotated[
+        int | None, "Tokens of a long text the model sees at once; default: all it can, 2048 at most."
+    ] = None,
+    stride: Annotated[int | None, "Tokens that window moves on; default: half of it."] = None,
+    limit: Annotated[int | None, "The first so many items of each suite, for a quick look."] = None,
+) -> Summary:
+    """Check that general ability is kept: benchmarks, judged questions, and the perplexity of held-out text.
+
+    Run it before training and after, with the same flags and another --model, then `simkit compare before after`:
+    every question is kept with its scores, so the two are compared pair by pair. A run that was stopped goes on where
+    it was, and asks nothing that was answered. Any of the three parts can be left out.
+
+    Examples:
+
+        simkit run preserve --model local/out/before --suites arc_easy --corpus held_out.txt --name before
+        simkit run preserve --model local/out/after --suites arc_easy --corpus held_out.txt --name after
+        simkit run preserve --model openai/NAME --questions mine.jsonl --judge-model openai/JUDGE --against before
+    """
+    benchmarks = Benchmarks(
+        names=tuple(name.strip() for name in (suites or "").split(",") if name.strip()),
+        files=task_files,
+        limit=limit,
+        few_shot=few_shot,
+        chat=chat_template,
+    )
+    judged = questions and JudgedQuestions(
+        file=questions,
+        limit=limit,
+        trials=trials,
+        judge=judge_model,
+        judge_url=judge_base_url,
+        judge_temperature=judge_temperature,
+        grade_prompt=grade_prompt,
+        pair_prompt=pair_prompt,
+        against=against,
+        against_url=against_base_url,
+        answers_of=answers_of,
+    )
+    _check_wanted(benchmarks, questions, corpus, run.models.model)
+    asked = judged.check(run.models.model) if judged else ()
+    held_out = corpus and HeldOut(corpus.stem, read_corpus(corpus, limit), window, stride)
+    figures = await _measured(run, benchmarks, batch_size, held_out)
+    if judged:
+        findings = await evaluate(run, await judged.evaluation(run, asked))
+        figures |= of_dialogues(judged.name, findings, max(len(question.turns) for question in asked))
+        run.summary(**figures)
+        findings.check()
+    return run.summary(**figures)
+
+
+def _check_wanted(benchmarks: Benchmarks, questions: Path | None, corpus: Path | None, model: str | None) -> None:
+    if not (benchmarks.names or questions or corpus):
+        named = " (--task-files says where tasks are; name them with --suites)" if benchmarks.files else ""
+        raise UsageError(
+            f"there is nothing to evaluate{named}; give --suites NAME,NAME, --questions FILE or --corpus FILE"
+        )
+    if model is None and (benchmarks.names or corpus):
+        raise UsageError("no model is named; give --model local/PATH, or --model openai/NAME for suites and questions")
+    if corpus and not is_local(model):
+        raise UsageError(
+            f"--corpus measures probabilities, which `{model}` does not tell; give --model local/PATH, or leave it out"
+        )
+
+
+async def _measured(run: Run, benchmarks: Benchmarks, batch: int, held_out: HeldOut | None) -> dict[str, Any]:
+    """What is counted and not judged; a local model's weights are given back at the end of it."""
+    weights = LocalWeights(run.models.model or "")
+    figures: dict[str, Any] = {}
+    if benchmarks.names:
+        figures |= await _benchmarks(run, benchmarks, weights, batch)
+    if held_out:
+        ready = await anyio.to_thread.run_sync(weights.get)
+        figures |= of_corpus(held_out.name, await measure_corpus(run, ready, held_out))
+    return figures
+
+
+async def _benchmarks(run: Run, benchmarks: Benchmarks, weights: LocalWeights, batch: int) -> dict[str, Any]:
+    """Local models are asked for probabilities too; any other one writes its answers."""
+
+    def tell(words: str) -> None:
+        run.tally.note = words
+
+    tell(f"loading {', '.join(benchmarks.names)}")
+    loaded = await anyio.to_thread.run_sync(load_tasks, benchmarks)
+    if is_local(run.models.model):
+        await play_suites(run, benchmarks, loaded.tasks, lambda: weights_lm(weights.get(), batch, tell))
+    else:
+        check_answerable(loaded.tasks)
+        model = run.chat_model(run.models.model or "")
+        written = replace(benchmarks, chat=True)
+        await play_suites(run, written, loaded.tasks, lambda: chat_lm(model, run.seed, run.concurrency))
+    return of_suites(await suite_scores(run, loaded))

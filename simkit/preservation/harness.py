@@ -1,0 +1,192 @@
+"""Models as lm-evaluation-harness asks them: weights on this machine, or any chat model of simkit's."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, cast
+
+import anyio
+import anyio.from_thread
+
+from simkit.engine import sole_error
+from simkit.errors import ModelFault, UsageError
+from simkit.extras import require
+from simkit.ids import TurnKey
+from simkit.messages import Message, UserMessage, parse_message, text_of, without_reasoning
+from simkit.models.base import CallKey, ChatModel, ChatRequest, Sampling
+from simkit.preservation.weights import Weights
+
+AT_ONCE = 256
+"""Requests between two looks whether the run was stopped."""
+
+MOST_STOPS = 4
+"""Texts that may end a reply: OpenAI takes no more; others are cut off here."""
+
+
+def weights_lm(weights: Weights, batch: int, tell: Callable[[str], None] = lambda words: None) -> Any:
+    """The weights as lm-eval's own Hugging Face model; `batch` sequences are computed at once, `tell` hears how far."""
+    hugging: Any = require("lm_eval.models.huggingface", "preserve")
+
+    class LocalLM(hugging.HFLM):
+        """Silent, and stopped when its run is; its answers never fail one by one."""
+
+        faults: ClassVar[list[ModelFault]] = []
+
+        def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
+            return _in_pieces(partial(hugging.HFLM.loglikelihood, self), requests, tell)
+
+        def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
+            return _in_pieces(partial(hugging.HFLM.loglikelihood_rolling, self), requests, tell)
+
+        def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
+            return _in_pieces(partial(hugging.HFLM.generate_until, self), requests, tell)
+
+    return LocalLM(pretrained=weights.model, tokenizer=weights.tokenizer, batch_size=batch, max_length=weights.context)
+
+
+def chat_lm(model: ChatModel, seed: int, concurrency: int) -> Any:
+    """A chat model as lm-eval asks it: for tasks in which it writes an answer, with all that a run has around a model.
+
+    A request that fails for good is answered with nothing, which scores as lm-eval scores an empty answer.
+    """
+    base: Any = require("lm_eval.api.model", "preserve").LM
+
+    class ChatLM(base):
+        """Asks through the run's event loop; `faults` are the answers that failed."""
+
+        def __init__(self) -> None:
+            base.__init__(self)
+            self.faults: list[ModelFault] = []
+
+        @property
+        def tokenizer_name(self) -> str:
+            return model.name
+
+        def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+            return json.dumps(chat_history)
+
+        def generate_until(self, requests: list[Any]) -> list[str]:
+            try:
+                asking = _Asking(model, seed, anyio.CapacityLimiter(concurrency), self.faults)
+                return anyio.from_thread.run(asking.everything, requests)
+            except CancelledError:
+                anyio.from_thread.check_cancelled()
+                raise
+
+        def loglikelihood(self, requests: list[Any]) -> list[Any]:
+            raise _no_likelihoods(requests)
+
+        def loglikelihood_rolling(self, requests: list[Any]) -> list[Any]:
+            raise _no_likelihoods(requests)
+
+    return ChatLM()
+
+
+def check_answerable(tasks: Mapping[str, Any]) -> None:
+    """Make sure that a chat model can play the tasks.
+
+    Raises:
+        UsageError: a task compares probabilities, which chat endpoints do not give.
+    """
+    for name, task in tasks.items():
+        if task.OUTPUT_TYPE != "generate_until":
+            raise UsageError(
+                f"the suite `{name}` compares probabilities of given answers, which a chat model does not tell; play "
+                "it with --model local/PATH, or choose a suite whose answers are written (gsm8k, ifeval)"
+            )
+
+
+def _in_pieces(work: Callable[..., list[Any]], requests: Sequence[Any], tell: Callable[[str], None]) -> list[Any]:
+    found: list[Any] = []
+    for start in range(0, len(requests), AT_ONCE):
+        anyio.from_thread.check_cancelled()
+        anyio.from_thread.run_sync(tell, f"{requests[start].task_name}: {start} of {len(requests)} requests")
+        found += work(requests[start : start + AT_ONCE], disable_tqdm=True)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    model: ChatModel
+    seed: int
+    limiter: anyio.CapacityLimiter
+    faults: list[ModelFault]
+
+    async def everything(self, requests: Sequence[Any]) -> list[str]:
+        answers = [""] * len(requests)
+
+        async def ask(place: int, request: Any, key: CallKey) -> None:
+            async with self.limiter:
+                answers[place] = await self._one(request, key)
+
+        try:
+            async with anyio.create_task_group() as group:
+                for place, (request, key) in enumerate(zip(requests, _keys(requests, self.seed), strict=True)):
+                    group.start_soon(ask, place, request, key)
+        except ExceptionGroup as errors:
+            raise sole_error(errors) from errors
+        return answers
+
+    async def _one(self, request: Any, key: CallKey) -> str:
+        prompt, options = cast("tuple[str, Mapping[str, Any]]", request.args)
+        stops = _stops(options.get("until"))
+        asked = ChatRequest(messages=_messages(prompt), sampling=_sampling(options, stops), seed=key.seed)
+        try:
+            response = await self.model.complete(asked, key)
+        except ModelFault as fault:
+            self.faults.append(fault)
+            return ""
+        text = without_reasoning(text_of(response.message))
+        for stop in stops:
+            text = text.split(stop)[0]
+        return text
+
+
+def _keys(requests: Sequence[Any], seed: int) -> list[CallKey]:
+    """A name for each request: its task and document, and a trial where the task wants several samples."""
+    asked: Counter[tuple[str, int]] = Counter()
+    keys: list[CallKey] = []
+    for request in requests:
+        name = (f"{request.task_name}:{request.doc_id}", request.idx)
+        keys.append(CallKey(TurnKey(seed, name[0], asked[name], "", 1), "agent", request.idx))
+        asked[name] += 1
+    return keys
+
+
+def _messages(prompt: str) -> tuple[Message, ...]:
+    try:
+        said = json.loads(prompt)
+    except json.JSONDecodeError:
+        return (UserMessage.of(prompt),)
+    if not isinstance(said, list):
+        return (UserMessage.of(prompt),)
+    return tuple(parse_message(each) for each in cast("list[dict[str, Any]]", said))
+
+
+def _stops(until: Any) -> tuple[str, ...]:
+    if until is None:
+        return ()
+    return tuple(text for text in ([until] if isinstance(until, str) else cast("list[str]", until)) if text)
+
+
+def _sampling(options: Mapping[str, Any], stops: Sequence[str]) -> Sampling:
+    temperature = float(options.get("temperature") or 0.0) if options.get("do_sample") else 0.0
+    most = options.get("max_gen_toks") or options.get("max_tokens")
+    return Sampling(
+        temperature=temperature,
+        max_tokens=int(most) if most else None,
+        stop=tuple(stops[:MOST_STOPS]),
+        top_p=options.get("top_p") if options.get("do_sample") else None,
+    )
+
+
+def _no_likelihoods(requests: Sequence[Any]) -> UsageError:
+    name = requests[0].task_name if requests else "?"
+    return UsageError(
+        f"the suite `{name}` compares probabilities, which a chat model does not tell; play it with --model local/PATH"
+    )

@@ -1,0 +1,212 @@
+"""Batched generation gives what transformers gives, whoever else is in the batch."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simkit.errors import BadRequest, ContextTooLong, UsageError
+from simkit.extras import require
+from simkit.local.engine import LocalEngine
+from simkit.local.forward import LlamaForward
+from simkit.local.weights import EngineOptions
+from simkit.models.base import Sampling
+from simkit.testing.tiny_llama import (
+    greedy_of_transformers,
+    prompts,
+    tiny_engine,
+    tiny_model,
+    tiny_tokenizer,
+    write_tiny,
+)
+
+GREEDY = Sampling(temperature=0, max_tokens=12)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gpt2", "phi3"])
+def test_the_likeliest_tokens_are_those_of_transformers(kind: str) -> None:
+    engine = tiny_engine(kind, head_dim=8) if kind in ("qwen3", "gemma2") else tiny_engine(kind)
+    asked = prompts(engine)
+    expected = [greedy_of_transformers(engine.model, prompt, 12) for prompt in asked]
+    assert [made.ids for made in engine.generate(asked, GREEDY)] == expected
+    again = engine.generate(asked, GREEDY)
+    assert [made.ids for made in again] == expected
+    assert all(made.cached >= len(prompt) - 17 for made, prompt in zip(again, asked, strict=True))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"num_key_value_heads": 4},
+        {"attention_bias": True, "mlp_bias": True},
+        {"tie_word_embeddings": False, "head_dim": 16},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}},
+    ],
+)
+def test_our_llama_is_that_of_transformers(more: dict[str, Any]) -> None:
+    torch = require("torch", "local")
+    engine = tiny_engine(**more)
+    assert LlamaForward.fits(engine.model)
+    asked = prompts(engine)
+    for prompt, made in zip(asked, engine.generate(asked, Sampling(max_tokens=8)), strict=True):
+        with torch.inference_mode():
+            logits = engine.model(torch.tensor([prompt + made.ids])).logits[0, len(prompt) - 1 : -1]
+        expected = torch.log_softmax(logits, -1)[range(len(made.ids)), made.ids]
+        assert made.logprobs == pytest.approx(expected.tolist(), abs=2e-4)
+
+
+def test_models_that_are_no_plain_llama_run_as_their_library_runs_them() -> None:
+    tokenizer = tiny_tokenizer()
+    assert not LlamaForward.fits(tiny_model(tokenizer, "qwen2"))
+    dynamic = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
+    assert not LlamaForward.fits(tiny_model(tokenizer, rope_parameters=dynamic))
+    adapted = tiny_model(tokenizer)
+    adapted.model.layers[1].mlp.up_proj = require("torch", "local").nn.Sequential(adapted.model.layers[1].mlp.up_proj)
+    assert not LlamaForward.fits(adapted)
+    engine = LocalEngine(adapted, tokenizer)
+    plain = tiny_engine()
+    assert [made.ids for made in engine.generate(prompts(engine), GREEDY)] == [
+        made.ids for made in plain.generate(prompts(plain), GREEDY)
+    ]
+
+
+def test_a_reply_depends_on_its_seed_and_not_on_its_company(engine: LocalEngine) -> None:
+    asked = prompts(engine)
+    sampling = Sampling(max_tokens=30, top_p=0.95)
+    together = engine.generate(asked, sampling, [7] * len(asked))
+    engine.weights_changed()  # forgets what it has read
+    alone = [engine.generate([prompt], sampling, [7])[0] for prompt in asked]
+    assert [made.ids for made in together] == [made.ids for made in alone]
+    small = tiny_engine(options=EngineOptions(max_batch=3, memory=1e-4))
+    assert [made.ids for made in small.generate(asked, sampling, [7] * len(asked))] == [made.ids for made in alone]
+    assert engine.generate(asked[:1], sampling, [8])[0].ids != alone[0].ids
+
+
+def test_tokens_come_as_often_as_the_model_says(engine: LocalEngine) -> None:
+    torch = require("torch", "local")
+    prompt, count = prompts(engine)[0], 3000
+    made = engine.generate([prompt] * count, Sampling(max_tokens=1, temperature=0.5), range(count))
+    found = Counter(each.ids[0] for each in made)
+    with torch.inference_mode():
+        expected = torch.softmax(engine.model(torch.tensor([prompt])).logits[0, -1] / 0.5, -1).tolist()
+    for token, chance in enumerate(expected):
+        assert abs(found[token] - count * chance) <= 5 * math.sqrt(count * chance * (1 - chance)) + 1
+
+
+def test_top_p_keeps_the_likeliest(engine: LocalEngine) -> None:
+    prompt = prompts(engine)[0]
+    (greedy,) = engine.generate([prompt], GREEDY)
+    for made in engine.generate([prompt] * 5, Sampling(top_p=1e-6, max_tokens=12)):
+        assert made.ids == greedy.ids
+
+
+def test_rows_of_one_batch_keep_their_own_choices(engine: LocalEngine) -> None:
+    prompt = prompts(engine)[2]
+    choices = [GREEDY, Sampling(max_tokens=5), Sampling(top_p=0.5, max_tokens=9), Sampling(max_tokens=1)]
+    alone = [engine.generate([prompt], each, [3])[0].ids for each in choices]
+    assert [made.ids for made in engine.generate([prompt] * 4, choices, [3] * 4)] == alone
+
+
+def test_penalties_keep_words_from_coming_back(engine: LocalEngine) -> None:
+    prompt = prompts(engine)[0]
+    for penalty in (Sampling(frequency_penalty=2, max_tokens=60), Sampling(presence_penalty=2, max_tokens=60)):
+        with_it, without = (
+            sum(len(set(made.ids)) / len(made.ids) for made in engine.generate([prompt] * 20, each))
+            for each in (penalty, Sampling(max_tokens=60))
+        )
+        assert with_it > without
+
+
+def test_a_stop_text_ends_the_reply_before_it(engine: LocalEngine) -> None:
+    prompt = prompts(engine)[0]
+    (free,) = engine.generate([prompt], Sampling(max_tokens=40), [1])
+    text = engine.chat.text(free.ids)
+    stop = text[10:13]
+    (made,) = engine.generate([prompt], Sampling(max_tokens=40, stop=(stop, "nowhere")), [1])
+    assert made.finish == "stop"
+    assert made.text == text[: text.index(stop)]
+    assert free.ids[: len(made.ids)] == made.ids
+
+
+def test_room_and_ends(engine: LocalEngine) -> None:
+    asked = prompts(engine)
+    for made in engine.generate(asked, Sampling(max_tokens=25)):
+        assert (made.finish == "stop") == (made.ids[-1] in engine.chat.ends)
+        assert made.finish == "stop" or len(made.ids) == 25
+    small = tiny_engine(options=EngineOptions(context=len(asked[0]) + 4))
+    (made,) = small.generate(asked[:1], Sampling(max_tokens=25), [5])
+    assert len(made.ids) <= 4
+    with pytest.raises(ContextTooLong, match="shorter instructions"):
+        small.generate([asked[0] + [5] * 4])
+
+
+def test_choices_that_there_are_not(engine: LocalEngine) -> None:
+    with pytest.raises(BadRequest, match="logit_bias"):
+        engine.generate([[5]], Sampling(extra={"logit_bias": {}}))
+
+
+def test_weights_that_change_in_place(engine: LocalEngine) -> None:
+    torch = require("torch", "local")
+    asked = prompts(engine)
+    before = engine.generate(asked, GREEDY)
+    engine.model.train()
+    with torch.no_grad():
+        for each in engine.model.parameters():
+            each.add_(0.2 * torch.randn(each.shape, generator=torch.Generator().manual_seed(1)))
+    engine.weights_changed()
+    after = engine.generate(asked, GREEDY)
+    assert engine.model.training, "it is left as it was"
+    engine.model.eval()
+    assert [made.ids for made in after] != [made.ids for made in before]
+    assert [made.ids for made in after] == [greedy_of_transformers(engine.model, prompt, 12) for prompt in asked]
+
+
+def test_weights_of_another_folder(tmp_path: Path, folder: Path) -> None:
+    engine = LocalEngine.open(folder)
+    other = LocalEngine.open(write_tiny(tmp_path / "other", seed=9))
+    asked = prompts(engine)
+    expected = [made.ids for made in other.generate(asked, GREEDY)]
+    assert [made.ids for made in engine.generate(asked, GREEDY)] != expected
+    engine.reload(tmp_path / "other")
+    assert [made.ids for made in engine.generate(asked, GREEDY)] == expected
+
+
+def test_a_model_of_another_architecture_is_not_reloaded(tmp_path: Path, folder: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tiny_model(tokenizer, hidden_size=64).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="another architecture"):
+        LocalEngine.open(folder).reload(tmp_path)
+
+
+def test_what_cannot_be_opened(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(UsageError, match="no model can be loaded from"):
+        LocalEngine.open(tmp_path)
+    with pytest.raises(UsageError, match="the device `cuda:7` cannot be used"):
+        LocalEngine.open(folder, EngineOptions(device="cuda:7"))
+    with pytest.raises(UsageError, match="option `max_batch` is 0"):
+        EngineOptions(max_batch=0)
+    with pytest.raises(UsageError, match="take float32"):
+        EngineOptions(dtype="int8")
+
+
+def test_layers_that_keep_no_keys_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"serve it with vLLM|does not keep keys"):
+        tiny_engine("mamba")
+
+
+def test_prefixes_make_room_and_stay_right() -> None:
+    """Memory for nine blocks, where one prompt alone has up to nineteen: they push each other out all the time."""
+    engine = tiny_engine(options=EngineOptions(memory=1.6e-4, max_batch=4))
+    expected = tiny_engine()
+    for _ in range(3):
+        asked = prompts(engine)
+        assert [made.ids for made in engine.generate(asked, GREEDY)] == [
+            made.ids for made in expected.generate(asked, GREEDY)
+        ]

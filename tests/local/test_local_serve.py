@@ -1,0 +1,243 @@
+"""`simkit serve`: our own client, OpenAI's and plain HTTP get what the engine gives."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Generator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from serving import Running, serving
+
+from simkit.errors import AuthFailed, ContextTooLong, ModelNotServed, UsageError
+from simkit.extras import require
+from simkit.ids import TurnKey
+from simkit.local.calls import MARKS
+from simkit.local.chat import ChatFormat
+from simkit.local.server import listen
+from simkit.local.wire import Speech
+from simkit.messages import AssistantMessage, UserMessage
+from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling
+from simkit.models.build import ModelOptions, open_model
+from simkit.testing.tiny_llama import CONVERSATION, FIND, tiny_engine, tiny_tokenizer
+
+pytestmark = [
+    pytest.mark.skipif(
+        any(find_spec(name) is None for name in ("starlette", "uvicorn")),
+        reason="the server needs starlette and uvicorn: pip install 'josh-simkit[local]'",
+    ),
+]
+
+KEY = CallKey(TurnKey(1, "task", 0, "", 0), "agent")
+HELLO: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "I need a cheap hotel"}]}
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[Running]:
+    with serving(tiny_engine()) as running:
+        yield running
+
+
+def post(server: Running, body: object, path: str = "/v1/chat/completions", **headers: str) -> tuple[int, str]:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(server.origin + path, data, {"content-type": "application/json", **headers})
+    return fetched(request)
+
+
+def fetched(request: urllib.request.Request | str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def ask(server: Running, **more: Any) -> dict[str, Any]:
+    status, text = post(server, {**HELLO, **more})
+    assert status == 200, text
+    return json.loads(text)
+
+
+def pieces(server: Running, **more: Any) -> list[dict[str, Any]]:
+    status, text = post(server, {**HELLO, "stream": True, **more})
+    assert status == 200, text
+    *events, end, rest = text.split("\n\n")
+    assert (end, rest) == ("data: [DONE]", "")
+    return [json.loads(event.removeprefix("data: ")) for event in events]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_our_own_client_gets_what_the_engine_gives(server: Running) -> None:
+    request = ChatRequest(
+        messages=CONVERSATION[:4], tools=(FIND,), seed=5, sampling=Sampling(max_tokens=12, logprobs=True)
+    )
+    async with open_model("openai/models/tiny", ModelOptions(base_url=server.base_url)) as model:
+        response: ChatResponse = await model.complete(request, KEY)
+        with pytest.raises(ContextTooLong):
+            await model.complete(ChatRequest(messages=(UserMessage.of("hotel " * 600),)), KEY)
+    prompt = server.engine.chat.prompt(request.messages, request.tools)
+    (made,) = server.engine.generate([prompt], request.sampling, [5])
+    assert response.message == server.engine.chat.parse(made.ids)
+    assert response.logprobs == pytest.approx(made.logprobs, abs=1e-4)
+    assert (response.usage.prompt_tokens, response.usage.completion_tokens) == (len(prompt), len(made.ids))
+    async with open_model("openai/gpt-9", ModelOptions(base_url=server.base_url)) as other:
+        with pytest.raises(ModelNotServed):
+            await other.complete(request, KEY)
+
+
+def test_the_openai_package(server: Running) -> None:
+    openai = pytest.importorskip("openai", reason="the openai package is an extra: pip install 'josh-simkit[finetune]'")
+    with openai.OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as client:
+        assert [each.id for each in client.models.list()] == ["models/tiny"]
+        asked: dict[str, Any] = {**HELLO, "seed": 4, "max_completion_tokens": 10}
+        whole = client.chat.completions.create(**asked)
+        stream = client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+        chunks = list(stream)
+        with pytest.raises(openai.BadRequestError, match="one answer to a request"):
+            client.chat.completions.create(**asked, n=2)
+    said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert said == (whole.choices[0].message.content or "")
+    assert chunks[-1].usage == whole.usage or chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+
+
+def test_a_stream_says_what_the_whole_answer_says(server: Running) -> None:
+    for seed in range(12):
+        more = {"seed": seed, "max_tokens": 25, "tools": [FIND.to_openai()], "stop": ["qx", "zz"]}
+        whole = ask(server, **more)["choices"][0]
+        events = pieces(server, **more)
+        deltas = [event["choices"][0]["delta"] for event in events]
+        assert deltas[0] == {"role": "assistant", "content": ""}
+        said = "".join(delta.get("content", "") for delta in deltas)
+        assert said == (whole["message"]["content"] or "")
+        assert events[-1]["choices"][0]["finish_reason"] == whole["finish_reason"]
+        assert len(deltas) > 3
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (["One ", "moment.", "<tool", '_call>{"name": "find_hotel", "argu', 'ments": {}}</tool_call>'], "One moment."),
+        (['{"name": "find', '_hotel", "arguments": {}}'], ""),
+        (["a < b <", "tool"], "a < b <tool"),
+        (["yes", " {no}"], "yes {no}"),
+    ],
+)
+def test_calls_are_held_back_until_they_are_whole(parts: list[str], said: str) -> None:
+    chat = ChatFormat(tiny_tokenizer())
+    speech, heard, written = Speech(chat, calls=True), "", list[int]()
+    for part in parts:
+        ids = chat.tokenizer(part, add_special_tokens=False)["input_ids"]
+        written += ids
+        heard += speech.hear(ids)
+        assert not any(mark in heard for mark in MARKS)
+    message = chat.parse(written)
+    rest = speech.finish(message)
+    assert heard + rest.get("content", "") == said
+    assert len(rest.get("tool_calls", [])) == len(message.tool_calls or ())
+
+
+def test_a_text_that_is_called_off_ends_where_it_was_said() -> None:
+    chat = ChatFormat(tiny_tokenizer())
+    speech = Speech(chat, calls=False, stop=("the north",))
+    ids = chat.tokenizer("hotel in the north", add_special_tokens=False)["input_ids"]
+    heard = "".join(speech.hear([each]) for each in ids)
+    assert heard == "hotel in "
+    assert speech.finish(AssistantMessage.of("hotel in ")) == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        (b"{", 400, "the body is not JSON"),
+        ([], 400, "no JSON object"),
+        ({**HELLO, "model": "gpt-4o"}, 404, "the model `gpt-4o` does not exist here"),
+        ({"model": "tiny"}, 400, "KeyError: 'messages'"),
+        ({**HELLO, "messages": []}, 400, "send one at least"),
+        ({**HELLO, "messages": [{"role": "robot", "content": "x"}]}, 400, "no chat completion"),
+        ({**HELLO, "temperature": -1}, 400, "`temperature` is -1.0"),
+        ({**HELLO, "max_tokens": "many"}, 400, "TypeError"),
+        ({**HELLO, "tools": [{"type": "function"}]}, 400, "function: Field required"),
+        ({**HELLO, "logit_bias": {"1": 5}}, 400, "does not do `logit_bias`"),
+        ({**HELLO, "tool_choice": "required"}, 400, "cannot be made to call"),
+        ({**HELLO, "response_format": {"type": "json_object"}, "stream": True}, 400, "json_object"),
+        ({**HELLO, "messages": [{"role": "user", "content": "hotel " * 600}], "stream": True}, 400, "reads 512"),
+    ],
+)
+def test_bad_requests_say_why(server: Running, body: object, status: int, told: str) -> None:
+    got, text = post(server, body)
+    error = json.loads(text)["error"]
+    assert got == status
+    assert told in error["message"]
+    assert set(error) == {"message", "type", "param", "code"}
+
+
+def test_other_routes(server: Running) -> None:
+    assert json.loads(fetched(f"{server.origin}/health")[1])["status"] == "ok"
+    assert fetched(f"{server.origin}/v1/models")[0] == 200
+    status, text = fetched(f"{server.origin}/v1/embeddings")
+    assert status == 404
+    assert "there is no GET /v1/embeddings" in text
+    assert fetched(f"{server.origin}/v1/chat/completions")[0] == 405
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_key(engine: Any) -> None:
+    with serving(engine, api_key="open sesame") as server:
+        assert post(server, {**HELLO, "max_tokens": 2})[0] == 401
+        assert fetched(f"{server.origin}/v1/models")[0] == 401
+        assert fetched(f"{server.origin}/health")[0] == 200
+        wrong = ModelOptions(base_url=server.base_url, api_key=SecretStr("wrong"))
+        async with open_model("openai/tiny", wrong) as model:
+            with pytest.raises(AuthFailed):
+                await model.complete(ChatRequest(messages=CONVERSATION[:2]), KEY)
+        right = ModelOptions(base_url=server.base_url, api_key=SecretStr("open sesame"))
+        async with open_model("openai/tiny", right) as model:
+            answer = await model.complete(ChatRequest(messages=CONVERSATION[:2], sampling=Sampling(max_tokens=3)), KEY)
+    assert answer.usage.completion_tokens <= 3
+
+
+def test_who_goes_away_is_not_generated_for(server: Running) -> None:
+    """A client that reads a first piece and leaves: its row is given up, long before the reply would end."""
+    http = require("http.client", "local")
+    connection = http.HTTPConnection(server.origin.removeprefix("http://"), timeout=60)
+    connection.request("POST", "/v1/chat/completions", json.dumps({**HELLO, "stream": True, "max_tokens": 450}))
+    reply = connection.getresponse()
+    assert reply.read(5) == b"data:"
+    reply.close()
+    connection.close()
+    while json.loads(fetched(f"{server.origin}/health")[1])["in_flight"]:
+        pass
+    while server.engine.busy:
+        pass
+
+
+def test_an_address_that_is_taken() -> None:
+    with listen("127.0.0.1", 0) as door, pytest.raises(UsageError, match="name another address with --host or --port"):
+        listen("127.0.0.1", door.getsockname()[1])
+
+
+def test_the_command_serves_until_it_is_interrupted(folder: Path) -> None:
+    command = [sys.executable, "-m", "simkit", "serve", str(folder), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        greeting = process.stdout.readline()
+        url = greeting.split(" at ")[1].split(";")[0]
+        status, _ = fetched(url.replace("/v1", "/health"))
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert status == 200
+    assert f"serving {folder} (" in greeting
+    assert "512 tokens of context" in greeting
+    assert process.returncode == 0
+    assert told.endswith("stopped\n")
