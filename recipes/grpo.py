@@ -25,7 +25,7 @@ async def grpo(
     user: flags.User = None,
     reward: flags.Reward = None,
     max_turns: flags.MaxTurns = 15,
-    max_tokens: training.MaxTokens = 256,
+    reply_tokens: training.MaxTokens = 256,
     preset: training.PresetFlag = "paper",
     out: training.Out = None,
     steps: Annotated[int, "Optimiser steps."] = 60,
@@ -72,7 +72,7 @@ async def grpo(
         user=user,
         reward=reward,
         max_turns=max_turns,
-        max_tokens=max_tokens,
+        max_tokens=reply_tokens,
     )
     watching = Watching(
         tasks=guard,

@@ -49,7 +49,7 @@ async def selftrain(
     lessons: Annotated[int, "Without --model: how many of its dialogues."] = 1500,
     lesson_steps: Annotated[int, "Without --model: optimiser steps of the first model."] = 800,
     max_turns: flags.MaxTurns = 15,
-    max_tokens: training.MaxTokens = 160,
+    reply_tokens: training.MaxTokens = 160,
 ) -> Summary:
     """Let a model train itself, and show what that is worth: before, after and a control on held-out goals.
 
@@ -82,7 +82,7 @@ async def selftrain(
         held_out=heldout,
         dev=dev,
         max_turns=max_turns,
-        max_tokens=max_tokens,
+        max_tokens=reply_tokens,
     )
     await play_seeds(run, plan, seeds, workers)
     run.tally.note = "comparing"

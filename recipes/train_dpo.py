@@ -44,7 +44,7 @@ async def train_dpo(
     user: flags.User = None,
     reward: flags.Reward = None,
     max_turns: flags.MaxTurns = 15,
-    max_tokens: training.MaxTokens = 256,
+    reply_tokens: training.MaxTokens = 256,
     threads: training.Threads = 0,
 ) -> Summary:
     """Train a model to prefer answers that led to the goal over their siblings that did not (DPO), with a guard.
@@ -79,7 +79,7 @@ async def train_dpo(
             user=user,
             reward=reward,
             max_turns=max_turns,
-            max_tokens=max_tokens,
+            max_tokens=reply_tokens,
         ),
         watching=Watching(
             tasks=guard,

@@ -48,7 +48,7 @@ async def train_kto(
     user: flags.User = None,
     reward: flags.Reward = None,
     max_turns: flags.MaxTurns = 15,
-    max_tokens: training.MaxTokens = 256,
+    reply_tokens: training.MaxTokens = 256,
     threads: training.Threads = 0,
 ) -> Summary:
     """Train a model on answers that led to the goal and answers that did not (KTO), guarded on dev goals.
@@ -84,7 +84,7 @@ async def train_kto(
             user=user,
             reward=reward,
             max_turns=max_turns,
-            max_tokens=max_tokens,
+            max_tokens=reply_tokens,
         ),
         watching=Watching(
             tasks=guard,

@@ -49,7 +49,7 @@ async def train_sft(
     user: flags.User = None,
     reward: flags.Reward = None,
     max_turns: flags.MaxTurns = 15,
-    max_tokens: training.MaxTokens = 256,
+    reply_tokens: training.MaxTokens = 256,
     threads: training.Threads = 0,
 ) -> Summary:
     """Train a model to imitate golden conversations (SFT), guarded on dev goals.
@@ -87,7 +87,7 @@ async def train_sft(
             user=user,
             reward=reward,
             max_turns=max_turns,
-            max_tokens=max_tokens,
+            max_tokens=reply_tokens,
         ),
         watching=Watching(
             tasks=guard,

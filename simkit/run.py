@@ -41,6 +41,7 @@ from simkit.supervisors.base import Episode, Supervisor, WorkUnit
 from simkit.tasks import Task, World, choose_tasks
 
 if TYPE_CHECKING:
+    from simkit.models.base import ChatModel
     from simkit.models.budget import Allowances
     from simkit.models.build import ModelOptions
     from simkit.store import QueryResult, Store

@@ -22,7 +22,7 @@ def claims(
 
 def _claim(found: Difference, level: float) -> str:
     interval = f"{told(found.estimate.value, found.unit)}, {level:.0%} interval {span(found.estimate, found.unit)}"
-    unit = _counted(found)
+    unit = f"{_counted(found)}, less is better" if found.less_is_better else _counted(found)
     if found.claimed:
         more = "higher" if found.estimate.value > 0 else "lower"
         return (

@@ -252,7 +252,7 @@ class _Bench:
         for suite in suites(reference, arm):
             if len(suite.pairs.tasks) > 1:
                 title = _Title("suite", suite.name, suite.name, suite.unit, reference.name, arm.name)
-                yield self._tested(title, suite.pairs)
+                yield replace(self._tested(title, suite.pairs), less_is_better=suite.less)
 
     def _tested(self, title: _Title, pairs: Pairs, *, share: bool = False) -> Difference:
         p = sign_flip(pairs.differences)
@@ -303,7 +303,9 @@ class _Bench:
             if missing and self.tasks:
                 yield f"compared on {len(self.tasks)} common tasks: {missing} more of `{arm.name}` are left out"
         for found in differences:
-            if found.left_out and found.name == differences[0].name:
+            if found.left_out and found.kind == "suite":
+                yield f"{found.left_out} scores of {found.name} are left out: they, or their partners, are missing"
+            elif found.left_out and found.name == self.measures[0].name:
                 yield (
                     f"{found.left_out} episodes of `{found.reference}` and `{found.arm}` are left out: they, or their "
                     "partners, are not scored (faults, tasks without goals, unfinished)"

@@ -81,13 +81,14 @@ class EpisodeFacts:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """The score of one question of a suite."""
+    """The score of one question of a suite; `less` says that less of it is better."""
 
     suite: str
     metric: str
     item: str
     trial: int
     value: float | None
+    less: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +236,9 @@ ORDER BY e.run_id, e.task_id, e.trial
 """
 
 _ITEMS = """
-SELECT run_id, suite, metric, item, trial, value FROM item_scores WHERE list_contains($runs, run_id)
+SELECT run_id, suite, metric, item, trial, value,
+    coalesce(json_extract_string(detail, '$.better."' || metric || '"') = 'lower', false) AS less
+FROM item_scores
+WHERE list_contains($runs, run_id)
 ORDER BY run_id, suite, metric, item, trial
 """

@@ -64,6 +64,7 @@ class Difference:
         guarded: the noise was measured on repeated runs, so what is claimed must exceed it. Trials of one run do not
             tell what differs between runs, and what differs between trials the test knows already.
         outcomes: McNemar's table, where single successes and failures stand against each other.
+        less_is_better: for a suite that says so (perplexity).
     """
 
     kind: Kind
@@ -89,6 +90,7 @@ class Difference:
     guarded: bool
     outcomes: Outcomes | None
     alpha: float
+    less_is_better: bool = False
 
     @property
     def significant(self) -> bool:

@@ -9,14 +9,18 @@ from statistics import fmean
 
 from simkit.comparison.measures import Unit
 from simkit.comparison.pairs import Pairs, Table, pair
-from simkit.comparison.records import ArmFacts, RunFacts
+from simkit.comparison.records import ArmFacts, Item, RunFacts
+
+DESCRIPTIVE = frozenset({"answered", "judged", "words"})
+"""Metrics that count or describe answers: they are no scores, nothing is claimed of them."""
 
 
 @dataclass(frozen=True)
 class Suite:
-    """One metric of one suite in two arms."""
+    """One metric of one suite in two arms; `less` says that less of it is better."""
 
     name: str
+    less: bool
     before: tuple[Table, ...]
     after: tuple[Table, ...]
 
@@ -32,24 +36,25 @@ class Suite:
 
 
 def suites(reference: ArmFacts, arm: ArmFacts) -> Iterator[Suite]:
-    """The suites and metrics that all runs of both arms have, by name."""
+    """The suites and metrics that all runs of both arms have, by name; a question that one lacks is None there."""
     runs = (*reference.runs, *arm.runs)
     for suite, metric in sorted(set[tuple[str, str]].intersection(*(_names(run) for run in runs))):
-        here, there = _tables(reference.runs, suite, metric), _tables(arm.runs, suite, metric)
-        yield Suite(f"{suite}/{metric}", here, there)
+        found = [[item for item in run.items if (item.suite, item.metric) == (suite, metric)] for run in runs]
+        asked = sorted({(item.item, item.trial) for items in found for item in items})
+        tables = [_table(items, asked) for items in found]
+        less = any(item.less for items in found for item in items)
+        split = len(reference.runs)
+        yield Suite(f"{suite}/{metric}", less, tuple(tables[:split]), tuple(tables[split:]))
 
 
 def _names(run: RunFacts) -> set[tuple[str, str]]:
-    return {(item.suite, item.metric) for item in run.items}
+    return {(item.suite, item.metric) for item in run.items if item.metric not in DESCRIPTIVE}
 
 
-def _tables(runs: Sequence[RunFacts], suite: str, metric: str) -> tuple[Table, ...]:
-    return tuple(_table(run, suite, metric) for run in runs)
-
-
-def _table(run: RunFacts, suite: str, metric: str) -> Table:
+def _table(items: Sequence[Item], asked: Sequence[tuple[str, int]]) -> Table:
     found: dict[str, dict[int, float | None]] = {}
-    for item in run.items:
-        if (item.suite, item.metric) == (suite, metric):
-            found.setdefault(item.item, {})[item.trial] = item.value
+    for item, trial in asked:
+        found.setdefault(item, {})[trial] = None
+    for each in items:
+        found[each.item][each.trial] = each.value
     return found

@@ -20,9 +20,11 @@ NOISE = "Noise of repeating"
 def tables(found: Comparison) -> tuple[tuple[str, Table], ...]:
     """Titles and tables; those without rows are left out."""
     interval = f"in brackets {found.level:.0%} intervals over {found.tasks} tasks"
+    pairs = {(each.reference, each.arm) for each in found.differences}
+    sides = "from the left arm to the right one" if len(pairs) > 1 else " → ".join(next(iter(pairs)))
     named = (
         (f"{SCORES} ({interval})", _scores(found)),
-        (f"{DIFFERENCES} (from the left arm to the right one)", _differences(found.differences)),
+        (f"{DIFFERENCES} ({sides})", _differences(found.differences)),
         (OUTCOMES, _outcomes(found.differences)),
         (PLACES, _differences(found.places, where=True)),
         (CURVES, _curves(found)),
@@ -89,9 +91,10 @@ _KINDS: dict[Kind, str] = {"overall": "", "suite": "items", "domain": "domain", 
 
 
 def _differences(found: Sequence[Difference], *, where: bool = False) -> Table:
+    several = len({(each.reference, each.arm) for each in found}) > 1
     columns = (
-        Column("what", shorten=True),
-        Column("arms", shorten=True),
+        Column("what"),
+        *((Column("arms", shorten=True),) if several else ()),
         Column("from", drop=3, right=True),
         Column("to", drop=3, right=True),
         Column("difference", right=True),
@@ -104,14 +107,14 @@ def _differences(found: Sequence[Difference], *, where: bool = False) -> Table:
         Column("n", drop=5, right=True),
         Column("differs" if where else "claim", drop=0),
     )
-    return Table(columns, tuple(_difference(each, where) for each in found))
+    return Table(columns, tuple(_difference(each, where, several) for each in found))
 
 
-def _difference(found: Difference, where: bool) -> tuple[str, ...]:
+def _difference(found: Difference, where: bool, several: bool) -> tuple[str, ...]:
     verdict = found.significant if where else found.claimed
     return (
         " ".join(filter(None, (_KINDS[found.kind], found.name))),
-        f"{found.reference} → {found.arm}",
+        *((f"{found.reference} → {found.arm}",) if several else ()),
         _number(found.before, found.unit),
         _number(found.after, found.unit),
         told(found.estimate.value, found.unit),

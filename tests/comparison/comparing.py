@@ -19,6 +19,22 @@ GOALS = ("search_hotel", "book_hotel")
 
 
 @dataclass(frozen=True)
+class ItemRow:
+    """The score of one question."""
+
+    suite: str
+    item: str
+    metric: str
+    value: float
+    trial: int = 0
+    better: str | None = None
+
+    def event(self, run: str, at: float) -> ItemScored:
+        detail = None if self.better is None else {"better": {self.metric: self.better}}
+        return ItemScored(run, self.suite, self.item, self.metric, self.value, at, self.trial, detail)
+
+
+@dataclass(frozen=True)
 class Told:
     """A store whose runs have the rewards they are told to have: one sequence of trials a task."""
 
@@ -38,10 +54,10 @@ class Told:
         world: str = "builtin",
         goals: Sequence[str] = GOALS,
         status: str = "done",
-        items: Sequence[tuple[str, str, int, str, float]] = (),
+        items: Sequence[ItemRow] = (),
         **config: Any,
     ) -> str:
-        """Write a run; items are (suite, item, trial, metric, value)."""
+        """Write a run."""
         self.clock[0] += 10
         at = self.clock[0]
         chosen = {"world": world, "seed": seed, **config}
@@ -51,9 +67,7 @@ class Told:
             events.append(TaskSeen(name, task, world, "test", f"Do {task}.", keyed))
             for trial, reward in enumerate(trials):
                 events += _episode(name, task, trial, reward, goals, at)
-        events += [
-            ItemScored(name, suite, item, metric, value, at, trial) for suite, item, trial, metric, value in items
-        ]
+        events += [item.event(name, at) for item in items]
         if status == "done":
             events.append(RunFinished(name, "done", {}, at + 5))
         journal = self.path / "journals" / name / "main.jsonl"

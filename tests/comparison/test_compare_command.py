@@ -63,7 +63,8 @@ def test_markdown_and_pictures_are_written(played: Path, tmp_path: Path) -> None
     assert done.exit_code == 0, done.output
     text = (tmp_path / "a" / "c.md").read_text()
     assert text.startswith("# poor against good\n\n- It may be claimed")
-    assert "| reward | poor → good |" in text
+    assert "## Differences (poor → good)" in text
+    assert "| reward | 0." in text
     pictures = {picture.name: size(picture) for picture in (tmp_path / "pictures").iterdir()}
     assert pictures.keys() == {"scores.png", "reward_by_turn.png", "where.png"}
     assert all(width > 900 and height > 600 for width, height in pictures.values())

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from comparing import Rewards, Told, drawn
+from comparing import ItemRow, Rewards, Told, drawn
 
 from simkit.comparison import Arm, Outcomes, compare
 from simkit.errors import UsageError
@@ -257,15 +257,19 @@ def test_a_harder_test_is_pointed_out(told: Told) -> None:
 
 
 def test_scored_items_are_compared_question_by_question(told: Told) -> None:
-    def items(shift: float) -> list[tuple[str, str, int, str, float]]:
-        found = [
-            ("mt", f"q{n}", trial, "score", 5 + n % 3 + (shift if n % 4 else 0)) for n in range(40) for trial in (0, 1)
+    def items(shift: float) -> list[ItemRow]:
+        scores = [
+            ItemRow("mt", f"q{n}", "score", 5 + n % 3 + (shift if n % 4 else 0), trial)
+            for n in range(40)
+            for trial in (0, 1)
         ]
-        return [*found, *(("arc", f"q{n}", 0, "accuracy", float(n % 2)) for n in range(30))]
+        accuracy = [ItemRow("arc", f"q{n}", "accuracy", float(n % 2)) for n in range(30)]
+        return [*scores, *accuracy, *(ItemRow("arc", f"q{n}", "words", 10 - shift) for n in range(30))]
 
     told.run("base", {}, items=items(0))
     told.run("tuned", {}, items=items(-1.5))
     found = told.compare("base", "tuned")
+    assert [each.name for each in found.differences] == ["arc/accuracy", "mt/score"], "words are no score"
     score = found.difference("mt/score", "tuned")
     assert (score.tasks, score.pairs, score.unit) == (40, 80, "")
     assert score.estimate.value == pytest.approx(-1.5 * 0.75)
@@ -274,6 +278,27 @@ def test_scored_items_are_compared_question_by_question(told: Told) -> None:
     assert not found.difference("arc/accuracy", "tuned").claimed
     assert found.arms[0].episodes == 0
     assert "40 items, 80 pairs" in found.claims[1]
+
+
+def test_of_perplexity_less_is_better(told: Told) -> None:
+    for name, shift in (("base", 0.0), ("tuned", 0.2)):
+        rows = [
+            ItemRow("prose/perplexity", f"d{n}", "nll_per_token", 2 + n / 10 + shift, better="lower") for n in range(12)
+        ]
+        told.run(name, {}, items=rows)
+    found = told.compare("base", "tuned")
+    assert found.differences[0].less_is_better
+    assert found.claims[0].endswith("12 items, less is better).")
+
+
+def test_an_item_without_a_verdict_is_left_out_with_its_partner(told: Told) -> None:
+    told.run("base", {}, items=[ItemRow("s", f"q{n}", "score", float(n)) for n in range(7)])
+    told.run("tuned", {}, items=[ItemRow("s", f"q{n}", "score", float("nan") if n == 2 else n + 1.0) for n in range(6)])
+    found = told.compare("base", "tuned")
+    score = found.difference("s/score", "tuned")
+    assert (score.tasks, score.left_out) == (5, 4), "q2 is no number, q6 was not asked"
+    assert "4 scores of s/score are left out: they, or their partners, are missing" in found.notes
+    assert score.estimate.value == 1.0
 
 
 # --- of real runs -----------------------------------------------------------------------------------------------------
