@@ -12,8 +12,10 @@ from simkit.messages import AssistantMessage, text_of
 from simkit.supervisors.base import WorkUnit
 from simkit.training.dev import DevGoals, Place, opened
 from simkit.training.groups import Listener, joined, play_group
+from simkit.training.grpo import GrpoJob, train_grpo
 from simkit.training.guard import Guard
 from simkit.training.presets import preset
+from simkit.training.watching import in_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
 
 for module in ("torch", "transformers", "trl"):
     pytest.importorskip(module, reason=f"{module} is not installed: pip install 'josh-simkit[train]'")
-
-from simkit.training.grpo import GrpoJob, train_grpo
-from simkit.training.watching import in_memory
 
 
 def job(bench: Bench, out: Path, **more: Any) -> GrpoJob:

@@ -12,11 +12,11 @@ from simkit.training.examples import ExampleSet
 from simkit.training.jobs import TrainingJob
 from simkit.training.presets import preset
 from simkit.training.reading import read_examples
+from simkit.training.trainer import train
 
 for module in ("torch", "transformers", "trl"):
     pytest.importorskip(module, reason=f"{module} is not installed: pip install 'josh-simkit[train]'")
 
-from simkit.training.trainer import train
 
 WHEEL = cache_folder().parent / "josh_train-0.1.4-py3-none-any.whl"
 

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from simkit.errors import UsageError
+from simkit.extras import require
 from simkit.messages import AssistantMessage
 from simkit.training.aside import train_aside
 from simkit.training.dev import DevGoals, play_dev
@@ -15,15 +16,13 @@ from simkit.training.examples import Demonstration, Example, ExampleSet, Judged,
 from simkit.training.guard import Guard
 from simkit.training.jobs import RECORDS, Metrics, TrainingJob
 from simkit.training.presets import preset
+from simkit.training.trainer import train
 
 if TYPE_CHECKING:
     from conftest import Bench
 
 for module in ("torch", "transformers", "trl"):
     pytest.importorskip(module, reason=f"{module} is not installed: pip install 'josh-simkit[train]'")
-
-from simkit.extras import require
-from simkit.training.trainer import train
 
 
 def examples(bench: Bench, kind: Kind) -> ExampleSet:
