@@ -32,7 +32,7 @@ SFT: dict[str, Any] = {
     "guard": "1",
     "guard_every": 2,
     "max_turns": 1,
-    "max_tokens": 8,
+    "reply_tokens": 8,
     "valid_floor": 0.0,
 }
 
