@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, cast
 
 import orjson
@@ -83,6 +84,10 @@ class Wire(BaseModel):
     def canonical(self) -> bytes:
         """JSON text that is equal exactly when the values are, in whatever order their unknown fields came."""
         return self.to_json() if _all_known(self) else _sorted_json(self.to_openai())
+
+    def digest(self) -> bytes:
+        """16 bytes that are equal when the values are."""
+        return blake2b(self.canonical(), digest_size=16).digest()
 
     def __eq__(self, other: object) -> bool:
         """Equal on the wire: a null field and an absent one are two different messages."""
