@@ -7,6 +7,8 @@ that nobody filtered.
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,13 +19,13 @@ from simkit.errors import UsageError
 from simkit.run import Run
 from simkit.summary import Summary
 from simkit.training import flags as training
-from simkit.training.outcome import read_outcome
+from simkit.training.outcome import conditions, read_outcome
 from simkit.training.scratch import Lessons, Schooling
 from simkit.training.seeds import play_seeds
 from simkit.training.selftraining import Plan
 
 TOWN = "builtin,most_goals=2,restaurants=24,hotels=24,attractions=24,departures=4"
-DEMONSTRATOR = "scripted,error_rate=0.1,habits=drop:people:0.6"
+DEMONSTRATOR = "scripted,error_rate=0.1,habits=drop:people:0.75"
 
 
 async def selftrain(
@@ -35,11 +37,11 @@ async def selftrain(
     method: Annotated[Literal["sft", "kto", "dpo"], "How the model learns from the harvest."] = "sft",
     rounds: Annotated[int, "How often it harvests and learns."] = 1,
     seeds: Annotated[int, "Independent repetitions of everything, pooled at the end."] = 3,
-    workers: Annotated[int, "Seeds at a time, a process each."] = 2,
-    tasks: Annotated[int, "Train goals of a round."] = 150,
+    workers: Annotated[int, "Seeds at a time, a process with one thread each."] = 3,
+    tasks: Annotated[int, "Train goals of a round."] = 240,
     beam: Annotated[int, "Live leaves of a tree at most."] = 8,
     heldout: Annotated[int, "Test goals that every model is measured on."] = 300,
-    dev: Annotated[int, "Dev goals (split val) that the guard looks at while a model learns."] = 30,
+    dev: Annotated[int, "Dev goals (split val) that the guard looks at while a model learns."] = 60,
     preset: training.PresetFlag = "tiny",
     learning_rate: training.LearningRate = None,
     epochs: training.Epochs = None,
@@ -90,7 +92,8 @@ async def selftrain(
     outcome = await anyio.to_thread.run_sync(
         lambda: read_outcome(run.store, run.id, seeds=seeds, rounds=rounds, method=method)
     )
-    picture, report, _ = await anyio.to_thread.run_sync(outcome.write, run.store.path / run.id)
+    told = conditions(run, f"simkit {shlex.join(sys.argv[1:])}")
+    picture, report, _ = await anyio.to_thread.run_sync(outcome.write, run.store.path / run.id, told)
     return run.summary(**outcome.to_summary(), picture=str(picture), report=str(report))
 
 

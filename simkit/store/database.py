@@ -45,10 +45,14 @@ def connected(path: Path, *, read_only: bool) -> Generator[duckdb.DuckDBPyConnec
         connection.close()
 
 
+_HELD = ("Conflicting lock", "different configuration", "being used by another", "Unique file handle conflict")
+"""What DuckDB says of a file that somebody holds; the last when it is this process, at the same moment."""
+
+
 def opening_error(path: Path, error: duckdb.Error) -> StoreError:
     """What it means that the file could not be opened."""
     text = str(error).splitlines()[0]
-    if "Conflicting lock" in text or "different configuration" in text or "being used by another" in text:
+    if any(words in text for words in _HELD):
         return StoreBusy(f"another process holds {path} ({text}); it is free again when that connection is closed")
     if "Cannot open file" in text or "Permission denied" in text or "Read-only file system" in text:
         return StoreError(f"the database {path} cannot be opened: {text}. Check that the store folder is writable")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -17,15 +20,36 @@ from simkit.comparison.results import Comparison, Difference
 from simkit.errors import UsageError
 from simkit.extras import require
 from simkit.parts import PartOf
-from simkit.statistics import Estimate, mean
+from simkit.statistics import Estimate
 from simkit.store import Store
 from simkit.training.examples import Kind
 from simkit.training.selftraining import TEMPERATURES
 
+if TYPE_CHECKING:
+    from simkit.run import Run
+
 PICTURE, REPORT, NUMBERS = "before-after.png", "result.md", "result.json"
 BEFORE = "before"
+TRAININGS = """
+    select s.stage, cast(r.summary ->> 'examples' as int), cast(r.summary ->> 'steps' as int),
+           cast(r.summary ->> 'kept_step' as int), r.summary ->> 'stopped'
+    from run_summary s join runs r using (run_id)
+    where s.part_of = ? and r.recipe like 'train_%' order by r.started_at
+"""
 CONTROLS: Mapping[Kind, str] = {"sft": "unfiltered control", "kto": "control", "dpo": "control"}
 """What the control is called: with KTO and DPO it learns from judgements dealt out by lot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One training: its seed and stage, examples, optimiser steps, the step that was kept, why it ended early."""
+
+    seed: int
+    stage: str
+    examples: int
+    steps: int
+    kept: int
+    stopped: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,17 +59,20 @@ class Outcome:
     Attributes:
         seeds: how many seeds are pooled.
         rates: the success rate of every run, by temperature and arm, in the order of the seeds.
+        trainings: what was learnt from, by seed and round.
         control: what the control is called.
     """
 
     comparisons: Mapping[str, Comparison]
     rates: Mapping[str, Mapping[str, tuple[float, ...]]]
+    trainings: tuple[Training, ...]
     seeds: int
     control: str
 
     def to_summary(self) -> dict[str, Any]:
         """What the run's summary says: rates with their intervals, differences with their chances."""
-        told: dict[str, Any] = {}
+        sizes = ", ".join(str(each.examples) for each in self.trainings if each.stage.endswith("train"))
+        told: dict[str, Any] = {"examples learnt from": f"{sizes} by seed and round; the control from as many"}
         for name, found in self.comparisons.items():
             at = _at(name)
             for arm in found.arms:
@@ -54,14 +81,19 @@ class Outcome:
                 told[f"{each.arm} - {each.reference}, {at}"] = _difference(each)
         return told
 
-    def write(self, folder: Path) -> list[Path]:
+    def write(self, folder: Path, conditions: Sequence[str] = ()) -> list[Path]:
         """Write picture, report and numbers into a folder, and return their paths.
+
+        Args:
+            folder: made if it is not there.
+            conditions: how the result came about, a sentence each, for the report.
 
         Raises:
             UsageError: matplotlib is not installed.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / REPORT).write_text(self.to_markdown(), encoding="utf-8")
+        report = "".join(f"{each}\n" for each in (*conditions, "")) + self.to_markdown()
+        (folder / REPORT).write_text(report, encoding="utf-8")
         numbers = {
             "rates": self.rates,
             "comparisons": {name: each.to_json() for name, each in self.comparisons.items()},
@@ -85,9 +117,14 @@ class Outcome:
             for name, arms in self.rates.items()
             for arm, values in arms.items()
         ]
+        learnt = ["| seed | training | examples | steps | kept | stopped by the guard |", _rule(6)]
+        learnt += [
+            f"| {each.seed} | {each.stage} | {each.examples} | {each.steps} | {each.kept} | {each.stopped} |"
+            for each in self.trainings
+        ]
         claims = [f"- {_at(name)}: {claim}" for name, found in self.comparisons.items() for claim in found.claims]
         by_seed = ["| | arm | success by seed |", _rule(3), *seeds]
-        blocks = [rates, changes, by_seed, claims]
+        blocks = [rates, changes, by_seed, learnt, claims]
         return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
@@ -103,12 +140,14 @@ def read_outcome(store: Store, run_id: str, *, seeds: int, rounds: int, method: 
     stages = {BEFORE: "before", after: f"{last}/after", control: f"{last}/control"}
     found: dict[str, Comparison] = {}
     rates: dict[str, dict[str, tuple[float, ...]]] = {}
+    measured = {run.run_id: run.success_rate for run in store.runs()}
     for temperature in TEMPERATURES:
         runs = {arm: runs_of(run_id, f"{stage}-{temperature}", seeds) for arm, stage in stages.items()}
         arms = [Arm(arm, ids) for arm, ids in runs.items()]
         found[temperature] = compare(store, arms, metrics=("success",), all_pairs=True)
-        rates[temperature] = {arm: _rates(store, ids) for arm, ids in runs.items()}
-    return Outcome(comparisons=found, rates=rates, seeds=seeds, control=control)
+        rates[temperature] = {arm: _rates(measured, ids) for arm, ids in runs.items()}
+    trainings = _trainings(store, run_id, seeds)
+    return Outcome(comparisons=found, rates=rates, trainings=trainings, seeds=seeds, control=control)
 
 
 def runs_of(run_id: str, stage: str, seeds: int) -> tuple[str, ...]:
@@ -116,11 +155,43 @@ def runs_of(run_id: str, stage: str, seeds: int) -> tuple[str, ...]:
     return tuple(PartOf(PartOf(run_id, f"seed{number}").id, stage).id for number in range(seeds))
 
 
-def _rates(store: Store, runs: tuple[str, ...]) -> tuple[float, ...]:
-    found = {run.run_id: run.success_rate for run in store.runs() if run.run_id in runs}
-    if missing := [run for run in runs if found.get(run) is None]:
-        raise UsageError(f"{missing[0]} has no scored episodes, so there is nothing to compare")
-    return tuple(found[run] or 0.0 for run in runs)
+def _trainings(store: Store, run_id: str, seeds: int) -> tuple[Training, ...]:
+    found: list[Training] = []
+    for seed in range(seeds):
+        rows = store.query(TRAININGS, [PartOf(run_id, f"seed{seed}").id]).rows
+        found += [Training(seed, *row) for row in rows]
+    return tuple(found)
+
+
+def conditions(run: Run, command: str) -> tuple[str, ...]:
+    """How the result of a run came about: the command, the machine, what it took."""
+    times = os.times()
+    took = times.user + times.system + times.children_user + times.children_system
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl", "josh-simkit"))
+    return (
+        f"- Command: `{command}`, seed {run.seed}",
+        f"- Machine: {_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
+        f"- Versions: {versions}",
+        f"- Took {run.tally.seconds:.0f} s, {took:.0f} s of processor time in all processes",
+        f"- Run: {run.id}",
+    )
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _rates(measured: Mapping[str, float | None], runs: tuple[str, ...]) -> tuple[float, ...]:
+    found = tuple(rate for run in runs if (rate := measured.get(run)) is not None)
+    if len(found) < len(runs):
+        raise UsageError(f"{', '.join(runs)}: one of them has no scored episodes, so there is nothing to compare")
+    return found
 
 
 def _success(found: Comparison, arm: str) -> Estimate:
@@ -171,13 +242,17 @@ def draw(outcome: Outcome, path: Path) -> None:
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper left", frameon=False, ncols=len(arms))
+    figure.legend(loc="outside lower center", frameon=False, ncols=len(arms))
     first = outcome.comparisons[names[0]]
     axes.set_title(
-        f"{first.tasks} held-out goals, {outcome.seeds} seeds (marks), {first.level:.0%} intervals over goals",
+        f"{first.tasks} held-out goals, {_counted(outcome.seeds)}, {first.level:.0%} intervals over goals",
         fontsize=10,
     )
     figure.savefig(path, dpi=130, metadata={"Software": None})
+
+
+def _counted(seeds: int) -> str:
+    return "1 seed" if seeds == 1 else f"{seeds} seeds (marks)"
 
 
 def _bars(axes: Any, at: list[float], found: list[Estimate], width: float, colour: str, name: str) -> None:
@@ -193,7 +268,9 @@ def _bars(axes: Any, at: list[float], found: list[Estimate], width: float, colou
 
 
 def _seeds(axes: Any, x: float, rates: tuple[float, ...], width: float) -> None:
-    """One mark for each seed beside the interval."""
+    """One mark for each seed beside the interval, where there are several."""
+    if len(rates) == 1:
+        return
     for place, rate in enumerate(rates):
         aside = (place - (len(rates) - 1) / 2) * width * 0.16 - width * 0.25
         marker = MARKERS[place % len(MARKERS)]
@@ -206,9 +283,3 @@ def _changes(outcome: Outcome, name: str) -> str:
     return (
         f"{found.arm} - {found.reference}: {told(found.estimate.value, found.unit)}, {chances(found).partition(',')[0]}"
     )
-
-
-def gain(outcome: Outcome, temperature: str) -> float:
-    """After minus before, as a share, on average over the seeds."""
-    before, after, _ = outcome.rates[temperature].values()
-    return mean(after) - mean(before)

@@ -14,7 +14,8 @@ import math
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -346,7 +347,21 @@ def _write(model: Any, tokenizer: Any, out: Path) -> None:
     """The whole folder at once, so that a killed process leaves none or a good one."""
     unfinished = out.with_name(f".{out.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(str(unfinished))
-    tokenizer.save_pretrained(str(unfinished))
+    with _without_bars():
+        model.save_pretrained(str(unfinished))
+        tokenizer.save_pretrained(str(unfinished))
     shutil.rmtree(out, ignore_errors=True)
     unfinished.replace(out)
+
+
+@contextmanager
+def _without_bars() -> Generator[None]:
+    """No progress bar of transformers for what takes no time."""
+    bars = require("transformers", "local").utils.logging
+    drawing = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawing:
+            bars.enable_progress_bar()

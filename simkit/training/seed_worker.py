@@ -45,7 +45,7 @@ class Telling:
         """A `Progress`: how far the stage's conversations are."""
         while True:
             await anyio.sleep(NOTE_EVERY)
-            if tally.planned:
+            if len(tally.episodes) < tally.planned:
                 self.line(note=f"{self._stage} {len(tally.episodes)}/{tally.planned}")
 
     def done(self) -> None:
@@ -95,7 +95,8 @@ async def play_seed(work: SeedWork, telling: Telling) -> None:
 
 def _end_with_input() -> None:
     """The input ends when whoever started this process is done with it, or is no more."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not through sys.stdin, whose lock a dying interpreter could not get
+        pass
     os._exit(1)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,7 +62,8 @@ class SeedWork:
     def from_json(cls, data: Mapping[str, Any]) -> SeedWork:
         """What `to_json` wrote."""
         paths = {"store": Path(data["store"]), "folder": Path(data["folder"])}
-        return cls(**{**data, **paths, "plan": Plan.from_json(data["plan"])})
+        read: dict[str, Any] = {**data, **paths, "plan": Plan.from_json(data["plan"])}
+        return cls(**read)
 
 
 async def play_seeds(run: Run, plan: Plan, seeds: int, workers: int) -> None:
@@ -71,8 +72,10 @@ async def play_seeds(run: Run, plan: Plan, seeds: int, workers: int) -> None:
     Cancelled, it kills the processes; what they had finished stays.
 
     Raises:
-        UsageError: what a seed raised, or that its process failed, with its last words.
+        UsageError: fewer than one seed or worker; what a seed raised, or that its process failed, with its last words.
     """
+    if seeds < 1 or workers < 1:
+        raise UsageError(f"--seeds is {seeds} and --workers is {workers}; give at least 1 of each")
     folder = (run.store.path / run.id).absolute()
     works = [
         SeedWork(
@@ -171,7 +174,7 @@ def _error(name: str, message: str) -> SimkitError:
     return kind(message) if issubclass(kind, UsageError) else UsageError(message)
 
 
-async def _lines(stream: anyio.abc.ByteReceiveStream) -> Any:
+async def _lines(stream: anyio.abc.ByteReceiveStream) -> AsyncGenerator[bytes]:
     buffered = BufferedByteReceiveStream(stream)
     while True:
         try:

@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio.from_thread
 import anyio.to_thread
 
-from simkit.components import Cast
 from simkit.errors import UsageError
 from simkit.limits import Limits
 from simkit.models.base import Sampling
 from simkit.models.build import ModelOptions
 from simkit.models.choices import ModelChoices
+from simkit.parts import PartOf
+from simkit.supervisors.base import Supervisor
 from simkit.supervisors.josh import BeamSearch, Josh
 from simkit.supervisors.rollout import Rollout
-from simkit.tasks import World
 from simkit.training.aside import describe
 from simkit.training.dev import DevGoals, Place
 from simkit.training.examples import Example, ExampleSet, Judged, Kind, Pair
@@ -82,11 +82,11 @@ class Plan:
     learning_rate: float | None = None
     epochs: float | None = None
     rounds: int = 1
-    tasks: int = 150
+    tasks: int = 240
     beam: int = 8
     temperature: float = 1.0
     held_out: int = 300
-    dev: int = 30
+    dev: int = 60
 
     def __post_init__(self) -> None:
         for name in ("rounds", "tasks", "held_out", "dev", "max_turns", "max_tokens"):
@@ -111,7 +111,8 @@ class Plan:
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         """What `to_json` wrote."""
         lessons, schooling = Lessons(**data["lessons"]), Schooling(**data["schooling"])
-        return cls(**{**data, "lessons": lessons, "schooling": schooling})
+        read: dict[str, Any] = {**data, "lessons": lessons, "schooling": schooling}
+        return cls(**read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,16 @@ class Model:
 
     name: str
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Games:
+    """Conversations to be played: by which supervisor, on which goals of a split, how hot."""
+
+    supervisor: Supervisor
+    split: str
+    goals: str
+    temperature: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,42 +177,30 @@ class SeedLoop:
         return str(folder)
 
     async def _measure(self, name: str, model: str) -> None:
-        for temperature, value in TEMPERATURES.items():
-            stage = f"{name}-{temperature}"
-            if await self.run.finished(stage) is None:
-                async with self._part(stage, "rollout", model, value) as part:
-                    world, cast = self._cast(part)
-                    goals = part.tasks(world, "test", self.plan.held_out)
-                    await part.play(Rollout(self._limits), cast, goals)
+        for label, temperature in TEMPERATURES.items():
+            games = Games(Rollout(self._limits), "test", str(self.plan.held_out), temperature)
+            await self._played(f"{name}-{label}", model, games)
 
     async def _harvest(self, stage: str, model: str, goals: str) -> str:
-        part = self._part(stage, "josh", model, self.plan.temperature)
-        if await self.run.finished(stage) is None:
-            async with part:
-                world, cast = self._cast(part)
-                supervisor = Josh(BeamSearch(beam=self.plan.beam), self._limits)
-                await part.play(supervisor, cast, part.tasks(world, "train", goals))
-        return part.id
+        supervisor = Josh(BeamSearch(beam=self.plan.beam), self._limits)
+        return await self._played(stage, model, Games(supervisor, "train", goals, self.plan.temperature))
 
     async def _rollouts(self, stage: str, model: str, goals: str) -> str:
-        part = self._part(stage, "rollout", model, self.plan.temperature)
+        return await self._played(stage, model, Games(Rollout(self._limits), "train", goals, self.plan.temperature))
+
+    async def _played(self, stage: str, model: str, games: Games) -> str:
+        """The id of the stage's run, which has been played."""
+        plan, place = self.plan, PartOf(self.run.id, stage)
         if await self.run.finished(stage) is None:
-            async with part:
-                world, cast = self._cast(part)
-                await part.play(Rollout(self._limits), cast, part.tasks(world, "train", goals))
-        return part.id
-
-    def _part(self, stage: str, recipe: str, model: str, temperature: float) -> Run:
-        self.tell(stage)
-        chosen = {"model": f"local/{model}", "temperature": temperature}
-        models = self.run.models.model_copy(update=chosen)
-        return self.run.part(stage, recipe=recipe, models=models, concurrency=AT_ONCE)
-
-    def _cast(self, part: Run) -> tuple[World, Cast]:
-        world = part.world(self.plan.world)
-        options = ModelOptions(sampling=Sampling(max_tokens=self.plan.max_tokens))
-        plan = self.plan
-        return world, part.cast(world, agent="function_calling", user=plan.user, reward=plan.reward, options=options)
+            self.tell(stage)
+            chosen = {"model": f"local/{model}", "temperature": games.temperature}
+            models = self.run.models.model_copy(update=chosen)
+            options = ModelOptions(sampling=Sampling(max_tokens=plan.max_tokens))
+            async with self.run.part(stage, recipe=games.supervisor.name, models=models, concurrency=AT_ONCE) as part:
+                world = part.world(plan.world)
+                cast = part.cast(world, agent="function_calling", user=plan.user, reward=plan.reward, options=options)
+                await part.play(games.supervisor, cast, part.tasks(world, games.split, games.goals))
+        return place.id
 
     @property
     def _limits(self) -> Limits:
@@ -264,6 +263,7 @@ class SeedLoop:
         return str(out)
 
     def _job(self, model: str, examples: ExampleSet, out: Path) -> TrainingJob:
+        """A training whose guard steps in for a collapse only: one that picked the best would flatter the control."""
         settings = self.plan.settings
         steps = settings.max_steps or ceil(ceil(len(examples) / settings.batch) * settings.epochs)
         return TrainingJob(
@@ -273,7 +273,13 @@ class SeedLoop:
             preset=settings,
             out=out,
             seed=self.run.seed,
-            guard=Guard(goals=DevGoals(place=self._dev), every=max(1, ceil(steps / 2)), keep="last"),
+            guard=Guard(
+                goals=DevGoals(place=self._dev),
+                every=max(1, ceil(steps / 2)),
+                valid_floor=0.8,
+                success_floor=0.5,
+                keep="last",
+            ),
         )
 
 
