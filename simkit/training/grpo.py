@@ -160,7 +160,7 @@ class Practice:
         self._form = form
 
     def play(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
-        """TRL's `rollout_func`: a conversation for every prompt, which names a task; they come in blocks, the groups."""
+        """For `rollout_func`: a conversation for every prompt, which names a task; they come in blocks, the groups."""
         starts = range(0, len(prompts), self._job.group)
         sizes = [(prompts[start], len(prompts[start : start + self._job.group])) for start in starts]
         units = [
