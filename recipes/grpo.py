@@ -56,7 +56,7 @@ async def grpo(
     --guard-split.
 
     Preset paper: its KTO's adapters with learning rate 5e-7 (the paper has no GRPO); cpu: 1e-5, LoRA of rank 16; tiny:
-    3e-4, 64 conversations a step, all weights.
+    3e-4, 32 conversations a step, all weights.
 
     Examples:
 

@@ -54,7 +54,7 @@ async def train_dpo(
     calls or success fall, and rolls back.
 
     Preset paper: that of its KTO without the weights (the paper has no DPO): learning rate 5e-7, 1 epoch, batch 16,
-    beta 0.1, QLoRA of rank 64; cpu: 5e-6, LoRA of rank 16; tiny: 3e-5, all weights.
+    beta 0.1, QLoRA of rank 64; cpu: 5e-6, LoRA of rank 16; tiny: 2e-4, all weights.
 
     Examples:
 

@@ -58,13 +58,13 @@ async def train_kto(
     rate a little too high destroys tool calls before the loss shows it. The guard sees it, stops, and rolls back.
 
     Preset paper: learning rate 5e-7, 1 epoch, batch 16, beta 0.1, weights 1.0 and 2.71, QLoRA of rank 64 (LoRA without
-    bitsandbytes or a GPU); cpu: 5e-6, LoRA of rank 16; tiny: 3e-5, all weights.
+    bitsandbytes or a GPU); cpu: 5e-6, LoRA of rank 16; tiny: 2e-4, all weights.
 
     Examples:
 
         simkit run train_kto --model models/base --data last --preset tiny --out models/kto
         simkit run train_kto --model meta-llama/Meta-Llama-3-8B-Instruct --data llama3-josh-toolwoz-for-KTO.zip --world toolwoz
-        simkit run train_kto --model models/base --preset tiny --learning-rate 2e-4 --guard-every 5
+        simkit run train_kto --model models/base --preset tiny --learning-rate 1e-3 --guard-every 5
     """  # noqa: E501 - a command stands on one line
     asked = Asked(
         kind="kto",

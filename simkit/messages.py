@@ -86,7 +86,7 @@ class Wire(BaseModel):
         return self.to_json() if _all_known(self) else _sorted_json(self.to_openai())
 
     def digest(self) -> bytes:
-        """16 bytes that are equal exactly when `canonical` is."""
+        """16 bytes that are equal when the values are."""
         return blake2b(self.canonical(), digest_size=16).digest()
 
     def __eq__(self, other: object) -> bool:

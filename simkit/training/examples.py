@@ -239,16 +239,11 @@ def answers_of(messages: Sequence[Message]) -> tuple[AssistantMessage, ...]:
     return tuple(message for message in messages if isinstance(message, AssistantMessage))
 
 
-def digest_of(part: Message | ToolSpec) -> bytes:
-    """16 bytes that are equal when two messages, or two tools, are written the same."""
-    return blake2b(part.to_json(), digest_size=16).digest()
-
-
 def prompt_digest(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> bytes:
     """16 bytes that are equal when a model is shown the same."""
     state = blake2b(digest_size=16)
     for part in (*tools, None, *messages):
-        state.update(b"\0" if part is None else digest_of(part))
+        state.update(b"\0" if part is None else part.digest())
     return state.digest()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def train_grpo(job: GrpoJob, on_metrics: OnMetrics = unheard) -> Trained:
         practice = Practice(job, tasks, form)
         tuner = backend.grpo_trainer(
             backend.load_model(job.model, job.preset),
-            [{"prompt": task.id} for task in tasks],
+            _rows(tasks, job.preset.batch // job.group),
             {**backend.arguments(job.preset, records.checkpoints, job.seed, _save_every(job)), **_own(job)},
             job.preset,
             rollout_func=practice.play,
@@ -128,6 +128,11 @@ def train_grpo(job: GrpoJob, on_metrics: OnMetrics = unheard) -> Trained:
     draw(history, watcher.seen, records.curve, kept=kept)
     records.finish(trained)
     return trained
+
+
+def _rows(tasks: Sequence[Task], at_once: int) -> list[dict[str, str]]:
+    """A row for every task, all of them repeated until there are enough for one step: TRL leaves out what is fewer."""
+    return [{"prompt": task.id} for task in tasks] * ceil(at_once / len(tasks))
 
 
 def _save_every(job: GrpoJob) -> int:
@@ -155,8 +160,9 @@ class Practice:
         self._form = form
 
     def play(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
-        """TRL's `rollout_func`: a conversation for every prompt, which names a task; equal ones are a group."""
-        sizes = [(name, len(list(same))) for name, same in groupby(prompts)]
+        """For `rollout_func`: a conversation for every prompt, which names a task; they come in blocks, the groups."""
+        starts = range(0, len(prompts), self._job.group)
+        sizes = [(prompts[start], len(prompts[start : start + self._job.group])) for start in starts]
         units = [
             WorkUnit(
                 "practice", self._job.seed, self._tasks[name], int(trainer.state.global_step) * len(prompts) + place
@@ -211,6 +217,8 @@ def _trained(
     seconds: float,
 ) -> Trained:
     rewards = [float(each["reward"]) for each in history if "reward" in each]
+    if not rewards:
+        raise UsageError("the practice made no step; give more steps")
     tenth = max(1, len(rewards) // 10)
     return Trained(
         path=job.out,

@@ -154,8 +154,10 @@ def _tiny(method: Method) -> Preset:
         case "sft":
             return scratch
         case "kto":
-            return scratch.overridden(learning_rate=3e-5, epochs=1.0, batch=16)
+            return scratch.overridden(learning_rate=2e-4, epochs=1.0, batch=16)
         case "dpo":
-            return scratch.overridden(learning_rate=3e-5, epochs=1.0)
+            return scratch.overridden(learning_rate=2e-4, epochs=1.0)
         case "grpo":
-            return scratch.overridden(learning_rate=3e-4, epochs=1.0, batch=64, beta=0.0, schedule="constant")
+            return scratch.overridden(
+                learning_rate=3e-4, epochs=1.0, batch=32, micro_batch=16, beta=0.0, schedule="constant"
+            )

@@ -21,7 +21,7 @@ import orjson
 
 from simkit.errors import DataCorrupt
 from simkit.messages import AssistantMessage, Message, UserMessage, parse_message, text_of
-from simkit.training.examples import ExampleSet, Judged, Origin, digest_of, example_digest, prompt_digest
+from simkit.training.examples import ExampleSet, Judged, Origin, example_digest, prompt_digest
 from simkit.training.paths import marked
 from simkit.training.reading import zip_members
 
@@ -165,4 +165,4 @@ def _answers(branch: _Branch) -> Iterator[_Answer]:
     messages = branch.messages
     for index, message in enumerate(messages):
         if isinstance(message, AssistantMessage):
-            yield _Answer(branch, index, (prompt_digest(messages[:index], ()), digest_of(message)))
+            yield _Answer(branch, index, (prompt_digest(messages[:index], ()), message.digest()))

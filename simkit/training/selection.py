@@ -27,7 +27,6 @@ from simkit.training.examples import (
     Judged,
     Kind,
     Pair,
-    digest_of,
     example_digest,
     prompt_digest,
 )
@@ -192,7 +191,7 @@ def _points(conversations: Iterable[Conversation]) -> dict[str, _Point]:
         for step in conversation.steps:
             key = conversation.point(step.prompt)
             first = points.get(key)
-            digest = digest_of(step.message)
+            digest = step.message.digest()
             points[key] = (
                 _Point(conversation, step, frozenset((digest,)))
                 if first is None
@@ -233,7 +232,7 @@ def _undesirable(
         point = points.get(conversation.point(each.prompt))
         if point is None:
             continue
-        if digest_of(each.message) in point.chosen:
+        if each.message.digest() in point.chosen:
             removed["contradictions"] += 1
             continue
         yield Judged(
@@ -251,7 +250,7 @@ def _pairs(judged: Sequence[Judged]) -> list[Pair]:
     for example in judged:
         if not example.label:
             key = prompt_digest(example.prompt, example.tools)
-            seen.setdefault(key, {}).setdefault(digest_of(example.completion[0]), example)
+            seen.setdefault(key, {}).setdefault(example.completion[0].digest(), example)
     found: list[Pair] = []
     for good in judged:
         if good.label:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from local_serving import Running, serving
 from pydantic import SecretStr
-from serving import Running, serving
 
 from simkit.errors import AuthFailed, ContextTooLong, ModelNotServed, UsageError
 from simkit.extras import require

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from simkit.errors import UsageError
+from simkit.extras import require
 from simkit.messages import AssistantMessage
 from simkit.training.aside import train_aside
 from simkit.training.dev import DevGoals, play_dev
@@ -15,15 +16,13 @@ from simkit.training.examples import Demonstration, Example, ExampleSet, Judged,
 from simkit.training.guard import Guard
 from simkit.training.jobs import RECORDS, Metrics, TrainingJob
 from simkit.training.presets import preset
+from simkit.training.trainer import train
 
 if TYPE_CHECKING:
     from conftest import Bench
 
 for module in ("torch", "transformers", "trl"):
     pytest.importorskip(module, reason=f"{module} is not installed: pip install 'josh-simkit[train]'")
-
-from simkit.extras import require
-from simkit.training.trainer import train
 
 
 def examples(bench: Bench, kind: Kind) -> ExampleSet:
@@ -106,7 +105,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(bench
         if metrics.step == 5:
             raise Killed
 
-    long = {"max_steps": 6, "save_every": 2}
+    long: dict[str, Any] = {"max_steps": 6, "save_every": 2}
     train(job(bench, tmp_path / "whole", **long))
     with pytest.raises(Killed):
         train(job(bench, tmp_path / "parts", **long), kill)
@@ -153,7 +152,7 @@ def test_a_learning_rate_that_wrecks_the_model_is_stopped_and_rolled_back(
 
 def test_roll_back_goes_to_the_best_sound_weights_not_only_to_the_first(bench: Bench, tmp_path: Path) -> None:
     """The learning rate rises until it wrecks the model: what was sound before is kept."""
-    rising = {"learning_rate": 0.2, "max_steps": 400, "warmup": 400.0}
+    rising: dict[str, Any] = {"learning_rate": 0.2, "max_steps": 400, "warmup": 400.0}
     trained = train(job(bench, tmp_path / "out", guard=guarded(bench, every=4), **rising))
     assert trained.stopped is not None
     assert 0 < trained.kept < trained.steps

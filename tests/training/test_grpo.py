@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from simkit.errors import UsageError
+from simkit.extras import require
+from simkit.supervisors.base import WorkUnit
+from simkit.training.dev import DevGoals, Place, opened
+from simkit.training.groups import Listener, joined, play_group
+from simkit.training.grpo import GrpoJob, train_grpo
+from simkit.training.guard import Guard
+from simkit.training.presets import preset
+from simkit.training.watching import in_memory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Bench
+
+    from simkit.local.chat import ChatFormat
+    from simkit.training.groups import Told
+    from simkit.training.jobs import Metrics
+
+for module in ("torch", "transformers", "trl"):
+    pytest.importorskip(module, reason=f"{module} is not installed: pip install 'josh-simkit[train]'")
+
+
+def job(bench: Bench, out: Path, **more: Any) -> GrpoJob:
+    how = preset("tiny", "grpo").overridden(batch=4, micro_batch=4, max_steps=2, learning_rate=1e-4)
+    return GrpoJob(model=str(bench.model), place=bench.place, preset=how, out=out, group=2, **more)
+
+
+def loaded(bench: Bench) -> tuple[Any, ChatFormat]:
+    from simkit.local.chat import ChatFormat
+
+    transformers = require("transformers", "train")
+    return transformers.AutoModelForCausalLM.from_pretrained(bench.model), ChatFormat.of(bench.model)
+
+
+async def group_of(bench: Bench, model: Any, size: int, temperature: float) -> tuple[Told, ...]:
+    listener, place = Listener(model), bench.place
+    async with opened(place, listener, temperature) as cast:
+        return await play_group(cast, WorkUnit("r", 0, place.chosen()[0]), place.limits, size, listener)
+
+
+def test_the_sequences_hold_the_very_tokens_and_log_probabilities_the_model_sampled(bench: Bench) -> None:
+    torch = require("torch", "train")
+    weights, form = loaded(bench)
+    with in_memory(weights, form) as model:
+        told = anyio.run(group_of, bench, model, 3, 1.0)
+    assert len({tuple(one.replies[0].prompt_ids) for one in told}) == 1
+    for strand in (joined(one.replies) for one in told):
+        whole = torch.tensor([strand.prompt_ids + strand.ids])
+        with torch.no_grad():
+            scores = torch.log_softmax(weights(input_ids=whole).logits[0, :-1].float(), dim=-1)
+        found = scores.gather(1, whole[0, 1:, None])[len(strand.prompt_ids) - 1 :, 0]
+        sampled = torch.tensor(strand.mask, dtype=torch.bool)
+        assert torch.allclose(found[sampled], torch.tensor(strand.logprobs)[sampled], atol=1e-3)
+        assert form.text(strand.ids[-1:]) == "<|im_end|>"
+
+
+def test_what_is_masked_is_what_users_and_tools_said(bench: Bench) -> None:
+    weights, form = loaded(bench)
+    with in_memory(weights, form) as model:
+        told = anyio.run(group_of, bench, model, 2, 1.0)
+    for one in told:
+        strand = joined(one.replies)
+        last = len(one.replies[-1].ids)
+        assert strand.ids[-last:] == list(one.replies[-1].ids)
+        assert strand.mask[-last:] == [1] * last
+        sampled = [token for token, mine in zip(strand.ids, strand.mask, strict=True) if mine]
+        others = [token for token, mine in zip(strand.ids, strand.mask, strict=True) if not mine]
+        assert "<|im_start|>" not in form.text(sampled)
+        assert form.text(others).count("<|im_start|>user") == form.text(strand.ids).count("<|im_start|>user") > 0
+
+
+def test_a_few_steps_practise_with_the_weights_of_the_moment_and_tell_the_reward(bench: Bench, tmp_path: Path) -> None:
+    heard: list[Metrics] = []
+    guard = Guard(goals=DevGoals(place=bench.place), every=2)
+    trained = train_grpo(job(bench, tmp_path / "out", guard=guard), heard.append)
+    steps = [each for each in heard if each.stage == "train"]
+    assert [each.step for each in steps] == [1, 2], heard
+    assert all(0 <= each.values[name] <= 1 for each in steps for name in ("reward", "drifted"))
+    assert list(trained.guard) == [0, 2]
+    assert (trained.examples, trained.stopped) == (8, None)
+    assert 0 < trained.learned < trained.tokens
+    assert train_grpo(job(bench, tmp_path / "out", guard=guard)) == trained
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"group": 1}, "nothing to compare with"),
+        ({"group": 3}, "a batch that is a multiple of 3"),
+        ({"temperature": 0.0}, "branches that differ"),
+    ],
+)
+def test_a_practice_that_cannot_be_is_refused(tmp_path: Path, values: dict[str, Any], said: str) -> None:
+    how = preset("tiny", "grpo").overridden(batch=4, micro_batch=4)
+    good = GrpoJob(model="m", place=Place(), preset=how, out=tmp_path, group=2)
+    with pytest.raises(UsageError, match=said):
+        replace(good, **values)

@@ -1,0 +1,34 @@
+"""The authors' released KTO data trains: read, rendered, a few steps made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_model import write_small_model
+
+from simkit.tools.toolwoz.data import cache_folder
+from simkit.training.examples import ExampleSet
+from simkit.training.jobs import TrainingJob
+from simkit.training.presets import preset
+from simkit.training.reading import read_examples
+from simkit.training.trainer import train
+
+for module in ("torch", "transformers", "trl"):
+    pytest.importorskip(module, reason=f"{module} is not installed: pip install 'josh-simkit[train]'")
+
+
+WHEEL = cache_folder().parent / "josh_train-0.1.4-py3-none-any.whl"
+
+
+@pytest.mark.skipif(not WHEEL.exists(), reason=f"{WHEEL} is not here: pip download --no-deps josh-train==0.1.4")
+def test_a_few_steps_on_the_authors_examples(tmp_path: Path) -> None:
+    found = read_examples(WHEEL)
+    by_length = sorted(found.judged, key=lambda each: sum(len(message.to_json()) for message in each.prompt))
+    good, bad = ([each for each in by_length if each.label is label][:8] for label in (True, False))
+    few = ExampleSet("kto", (*good, *bad))
+    model = write_small_model(tmp_path / "model", few)
+    how = preset("paper", "kto").overridden(max_steps=3, batch=8, micro_batch=4, log_every=1, lora_rank=4)
+    trained = train(TrainingJob(method="kto", model=str(model), examples=few, preset=how, out=tmp_path / "out"))
+    assert (trained.steps, trained.examples, trained.too_long) == (3, 16, 0)
+    assert trained.loss_start > 0

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from simkit.errors import UsageError
+from simkit.models.choices import ModelChoices
+from simkit.recipes.grpo import grpo
+from simkit.recipes.rollout import rollout
+from simkit.recipes.train_kto import train_kto
+from simkit.recipes.train_sft import train_sft
+from simkit.run import Run
+from simkit.store import Store
+
+if TYPE_CHECKING:
+    from conftest import Bench
+
+pytestmark = pytest.mark.anyio
+
+WORLD = "builtin,most_goals=2"
+SFT: dict[str, Any] = {
+    "source": "episodes",
+    "where": "reward >= 1",
+    "limit": 3,
+    "world": WORLD,
+    "preset": "tiny",
+    "batch": 1,
+    "max_steps": 8,
+    "guard": "1",
+    "guard_every": 2,
+    "max_turns": 1,
+    "reply_tokens": 8,
+    "valid_floor": 0.0,
+}
+
+
+async def played(store: Store, split: str = "train") -> str:
+    async with Run(store=store, recipe="rollout", seed=0) as run:
+        await rollout(run, world=WORLD, split=split, tasks="8", agent="scripted,error_rate=0")  # pyright: ignore
+    return run.id
+
+
+def training(store: Store, model: Path | str | None, **more: Any) -> Run:
+    choices = ModelChoices(model=None if model is None else str(model))
+    return Run(store=store, recipe="train_sft", models=choices, seed=3, **more)
+
+
+async def test_a_training_is_stopped_resumed_and_recorded(bench: Bench, tmp_path: Path) -> None:
+    pytest.importorskip("trl", reason="trl is not installed: pip install 'josh-simkit[train]'")
+    store = Store(tmp_path)
+    source = await played(store)
+    first = training(store, bench.model)
+    async with first, anyio.create_task_group() as group:
+        group.start_soon(_stop_at, first, "training: step 5")
+        await train_sft(first, **SFT)
+    assert first.status == "interrupted"
+    later = await played(store)  # what `last` meant at first is meant still
+    async with training(store, bench.model, resume=first.id) as run:
+        summary = await train_sft(run, **SFT)
+    assert run.id == first.id
+    assert (summary.extra["steps"], summary.extra["examples"]) == (8, 3)
+    assert summary.extra["model"] == f"local/{tmp_path / 'models' / run.id}"
+    rows = store.query("select stage, step, name from metrics where run_id = ?", [run.id]).rows
+    assert {step for stage, step, name in rows if (stage, name) == ("train", "loss")} == set(range(1, 9))
+    assert {step for stage, step, name in rows if (stage, name) == ("guard", "success")} == {0, 2, 4, 6, 8}
+    times = store.query("select count(distinct measured_at) from metrics where run_id = ? and step = 2", [run.id])
+    assert times.rows == [(2,)]  # one of the training, one of the guard: neither was done twice
+    assert source != later
+
+
+async def _stop_at(run: Run, words: str) -> None:
+    while not run.tally.note.startswith(words):
+        await anyio.lowlevel.checkpoint()
+        await anyio.sleep(0.01)
+    run.stop()
+
+
+async def test_without_a_model_it_says_which_flag(tmp_path: Path) -> None:
+    async with training(Store(tmp_path), None) as run:
+        with pytest.raises(UsageError, match="give --model FOLDER"):
+            await train_sft(run)
+        with pytest.raises(UsageError, match="give --model FOLDER"):
+            await grpo(run, preset="tiny")
+
+
+async def test_a_model_behind_an_endpoint_is_not_ours_to_train(tmp_path: Path) -> None:
+    async with training(Store(tmp_path), "openai/gpt-4o") as run:
+        with pytest.raises(UsageError, match="simkit run finetune"):
+            await train_sft(run)
+
+
+async def test_without_anything_played_it_says_what_to_do_first(tmp_path: Path) -> None:
+    async with training(Store(tmp_path), "model") as run:
+        with pytest.raises(UsageError, match="harvest first"):
+            await train_sft(run)
+
+
+async def test_held_out_tasks_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    await played(store, split="test")
+    async with training(store, "model") as run:
+        with pytest.raises(UsageError, match="no data to train on"):
+            await train_sft(run, world=WORLD, source="episodes", preset="tiny")
+
+
+async def test_dev_goals_are_refused_as_training_data(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    await played(store, split="val")
+    async with training(store, "model") as run:
+        with pytest.raises(UsageError, match="the dev goals"):
+            await train_sft(run, world=WORLD, source="episodes", preset="tiny", guard="8")
+
+
+async def test_a_file_of_another_kind_names_its_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "sft.jsonl"
+    file.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
+    async with training(Store(tmp_path / "store"), "model") as run:
+        with pytest.raises(UsageError, match="holds sft examples; train them with `simkit run train_sft`"):
+            await train_kto(run, data=str(file), held_out="none")
+
+
+async def test_data_whose_tasks_nobody_knows_must_be_allowed(tmp_path: Path) -> None:
+    file = tmp_path / "sft.jsonl"
+    file.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
+    async with training(Store(tmp_path / "store"), "model") as run:
+        with pytest.raises(UsageError, match="do not say what task they are from"):
+            await train_sft(run, data=str(file))
