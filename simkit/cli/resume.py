@@ -84,10 +84,9 @@ def resume_run(name: str, given: Mapping[str, Any], more: list[str]) -> None:
     run_id = store.resolve(name).run_id
     start = read_start(store.path, run_id)
     recipe = load_recipe(_target(run_id, start))
-    values = {flag.name: _restored(flag.annotation, start.config[flag.name]) for flag in recipe.flags}
     told = _told(recipe, more)
+    values = _values(run_id, recipe, start, told)
     models = choices_from({**told, **given})
-    values |= {flag.name: told[flag.name] for flag in recipe.flags if flag.name in told}
     common = CommonFlags(
         concurrency=given.get("concurrency", start.config.get("concurrency")),
         seed=told.get("seed"),
@@ -113,6 +112,24 @@ def _target(run_id: str, start: Start) -> str:
             f"simkit.Run(resume={run_id!r})"
         )
     return target
+
+
+def _values(run_id: str, recipe: Recipe, start: Start, told: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's flags: as told now, else as recorded; flags that the recipe has gained since have their default."""
+    values: dict[str, Any] = {}
+    for flag in recipe.flags:
+        if flag.name in told:
+            values[flag.name] = told[flag.name]
+        elif flag.name in start.config:
+            values[flag.name] = _restored(flag.annotation, start.config[flag.name])
+        elif flag.required:
+            raise UsageError(
+                f"the recipe `{recipe.name}` needs --{flag.name.replace('_', '-')} now, which it had not when "
+                f"{run_id} was started; start a new run"
+            )
+        else:
+            values[flag.name] = flag.default
+    return values
 
 
 def _restored(annotation: Any, value: Any) -> Any:

@@ -238,3 +238,21 @@ def test_doctor_counts_answers_nobody_could_act_on(tmp_path: Path) -> None:
     assert {row["of"] for row in found["odd"]} == {calls["attempts"]}
     assert any("answers ended with `refusal`: look at its prompt" in line for line in found["advice"])
     assert "answers nobody could act on" in simkit("doctor", "last", "--store", tmp_path).stdout
+
+
+@pytest.mark.parametrize(("flag", "told"), [("pace: int = 1", "has changed"), ("pace: int", "needs --pace now")])
+def test_a_recipe_that_gained_a_flag_says_so(tmp_path: Path, flag: str, told: str) -> None:
+    recipe = tmp_path / "plain.py"
+    text = """
+from simkit import Rollout, Run
+
+async def plain(run: Run, *, tasks: int = 2) -> None:
+    world = run.world()
+    await run.play(Rollout(), run.cast(world), run.tasks(world, "test", tasks))
+"""
+    recipe.write_text(text)
+    assert simkit("run", recipe, "--store", tmp_path / "store").exit_code == 0
+    recipe.write_text(text.replace("tasks: int = 2", f"tasks: int = 2, {flag}"))
+    done = simkit("resume", "last", "--store", tmp_path / "store")
+    assert done.exit_code == 2
+    assert told in done.stderr
