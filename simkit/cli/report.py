@@ -75,7 +75,7 @@ def print_summary(report: Report, *, to_stderr: bool) -> None:
 
 def _rows(report: Report) -> list[tuple[str, str]]:
     summary = report.summary
-    extra = [(name.replace("_", " "), _plain(value)) for name, value in summary.extra.items()]
+    extra = [(name.replace("_", " "), reported(value)) for name, value in summary.extra.items()]
     took = [("model calls", _called(report.models))] if report.models else []
     took.append(("time", f"{report.seconds:.1f} s"))
     if extra and not summary.episodes:  # an evaluation or a training, that plays no conversation
@@ -120,7 +120,8 @@ def _estimate(estimate: Estimate | None) -> str:
     return f"{estimate.value:.3f}   95% interval {estimate.low:.3f} to {estimate.high:.3f}"
 
 
-def _plain(value: Any) -> str:
+def reported(value: Any) -> str:
+    """A number or interval that a recipe reported, as a person reads it."""
     match value:
         case {"value": float(middle), "low": float(low), "high": float(high)}:
             return _estimate(Estimate(middle, low, high))
@@ -134,9 +135,12 @@ def _where(report: Report) -> str:
     simkit, store, run = program(), store_flag(report.store), report.run_id
     lowest = f"select task_id, reward from episode_scores where run_id = '{run}' order by reward"
     items = f"select suite, metric, avg(value) from item_scores where run_id = '{run}' group by all order by all"
-    third = {"josh": f"export kto --run {run} --out kto.jsonl", "preserve": f'sql "{items}"'}.get(
-        report.recipe, f'sql "{lowest}"'
-    )
+    own = {
+        "josh": f"export kto --run {run} --out kto.jsonl",
+        "preserve": f'sql "{items}"',
+        "selftrain": "ls --parts",
+    }
+    third = own.get(report.recipe, f'sql "{lowest}"')
     place = report.store.resolve()
     unfinished = (f"  {simkit} resume {run}{store}",) if report.status in ("stopped", "interrupted") else ()
     return "\n".join(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from simkit.cli.program import program, store_flag
+from simkit.cli.report import reported
 from simkit.cli.sql import LONGEST, plain
 from simkit.cli.stores import open_store
 from simkit.cli.tables import Column, Table, cut, print_table, terminal_width
+from simkit.summary import Summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,15 +105,34 @@ def _show_run(store: Store, run: RunRow, as_json: bool) -> None:
         return
     print_table(Table(RUN_COLUMNS, (_run_cells(run),)))
     typer.echo()
-    print_table(Table(EPISODE_COLUMNS, tuple(_episode_cells(row) for row in episodes.dicts()[:LISTED])))
-    typer.echo()
     flag = store_flag(store.path)
+    parts = tuple(each for each in store.runs() if each.part_of == run.run_id)
+    if parts or not episodes.rows:
+        _show_whole(store, run, parts)
+    if episodes.rows or not parts:
+        print_table(Table(EPISODE_COLUMNS, tuple(_episode_cells(row) for row in episodes.dicts()[:LISTED])))
+        typer.echo()
     if len(episodes.rows) > LISTED:
         query = f"from episode_scores where run_id = '{run.run_id}'"
         typer.echo(f'the {LISTED} lowest of {len(episodes.rows)}; all of them: {program()} sql "{query}"{flag}')
     if episodes.rows:
         first = episodes.rows[0]
         typer.echo(f"one tree: {program()} show {run.run_id} {first[0]}/{first[1]}{flag}")
+
+
+def _show_whole(store: Store, run: RunRow, parts: Sequence[RunRow]) -> None:
+    """What a run reported that is not about its own episodes, and the stages it is made of."""
+    (summary,) = store.query("select summary from runs where run_id = ?", [run.run_id], fresh=False).rows[0]
+    told: dict[str, Any] = {} if summary is None else json.loads(summary)
+    own = [name for name in told if name not in Summary.__dataclass_fields__]
+    for name in own:
+        typer.echo(f"{name.replace('_', ' ')}: {reported(told[name])}")
+    if own:
+        typer.echo()
+    if parts:
+        print_table(Table(RUN_COLUMNS, tuple(_run_cells(part) for part in parts)))
+        typer.echo()
+        typer.echo(f"one stage: {program()} show {parts[-1].run_id}{store_flag(store.path)}")
 
 
 def _run_cells(run: RunRow) -> tuple[str, ...]:

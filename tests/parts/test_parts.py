@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from simkit.cli.app import app
 from simkit.errors import UsageError
 from simkit.extras import require
 from simkit.models.choices import ModelChoices
@@ -89,6 +91,21 @@ async def test_items_of_an_evaluation_are_in_the_store(tmp_path: Path) -> None:
         ("q1", 0, "score", 7.0, None),
         ("q1", 1, "score", 6.0, None),
     ]
+
+
+async def test_a_run_of_parts_is_shown_with_what_it_reported_and_its_stages(tmp_path: Path) -> None:
+    async with Run(store=tmp_path, name="whole", seed=1) as run:
+        await played(run, "one")
+        run.summary(gain={"value": 0.5, "low": 0.25, "high": 0.75}, picture="p.png")
+    listed = CliRunner().invoke(app, ["ls", "--store", str(tmp_path)]).stdout
+    assert "whole" in listed
+    assert ".one" not in listed
+    assert ".one" in CliRunner().invoke(app, ["ls", "--parts", "--store", str(tmp_path)]).stdout
+    shown = CliRunner().invoke(app, ["show", "whole", "--store", str(tmp_path)]).stdout
+    assert "gain: 0.500   95% interval 0.250 to 0.750" in shown
+    assert "picture: p.png" in shown
+    assert f"{run.id}.one" in shown
+    assert "task/trial" not in shown
 
 
 def test_a_missing_extra_is_named() -> None:
