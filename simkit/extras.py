@@ -7,6 +7,9 @@ from typing import Any
 
 from simkit.errors import UsageError
 
+CPU_TORCH = "pip install torch==2.13.0+cpu --index-url https://download.pytorch.org/whl/cpu"
+"""Keeps pip from taking the build for GPUs, of several gigabytes."""
+
 
 def require(module: str, extra: str) -> Any:
     """The module, imported now; untyped, because type checkers need not have it either.
@@ -17,7 +20,7 @@ def require(module: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        torch = " (for a machine without a GPU first: pip install torch==2.13.0+cpu)" if error.name == "torch" else ""
+        torch = f" (without a GPU, first: {CPU_TORCH})" if error.name == "torch" else ""
         raise UsageError(
             f"this needs the package `{error.name}`, which is not installed; pip install 'josh-simkit[{extra}]'{torch}"
         ) from error
