@@ -16,9 +16,11 @@ import anyio.to_thread
 
 from simkit import flags
 from simkit.errors import UsageError
+from simkit.extras import check_installed
 from simkit.run import Run
 from simkit.summary import Summary
 from simkit.training import flags as training
+from simkit.training.aside import LIBRARIES
 from simkit.training.outcome import conditions, read_outcome
 from simkit.training.scratch import Lessons, Schooling
 from simkit.training.seeds import play_seeds
@@ -67,6 +69,7 @@ async def selftrain(
         simkit run selftrain --method dpo --learning-rate 1e-4
         simkit run selftrain --model Qwen/Qwen3-0.6B --world toolwoz --preset cpu --seeds 1 --rounds 3
     """
+    check_installed("train", *LIBRARIES)
     plan = Plan(
         world=world,
         user=user,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from simkit.errors import UsageError
@@ -20,7 +21,22 @@ def require(module: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        torch = f" (without a GPU, first: {CPU_TORCH})" if error.name == "torch" else ""
-        raise UsageError(
-            f"this needs the package `{error.name}`, which is not installed; pip install 'josh-simkit[{extra}]'{torch}"
-        ) from error
+        raise _missing(error.name or module, extra) from error
+
+
+def check_installed(extra: str, *modules: str) -> None:
+    """Look for modules without importing them, before work begins that another process needs them for.
+
+    Raises:
+        UsageError: one is not installed; the message names the extra that brings it.
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise _missing(module, extra)
+
+
+def _missing(name: str, extra: str) -> UsageError:
+    torch = f" (without a GPU, first: {CPU_TORCH})" if name == "torch" else ""
+    return UsageError(
+        f"this needs the package `{name}`, which is not installed; pip install 'josh-simkit[{extra}]'{torch}"
+    )

@@ -18,6 +18,7 @@ import orjson
 
 import simkit.errors as errors
 from simkit.errors import SimkitError, UsageError
+from simkit.extras import check_installed
 from simkit.training.grpo import GrpoJob
 from simkit.training.jobs import Metrics, OnMetrics, Trained, TrainingJob
 from simkit.training.trainer import unheard
@@ -25,6 +26,9 @@ from simkit.training.trainer import unheard
 Job: TypeAlias = TrainingJob | GrpoJob
 
 COMMAND = ("-m", "simkit.training.worker")
+LIBRARIES = ("torch", "transformers", "trl", "datasets", "peft", "matplotlib")
+"""What a training's process imports: looked for before it is started."""
+
 TAIL = 20
 """Lines of a failed process's own words that are shown."""
 
@@ -37,6 +41,7 @@ async def train_aside(job: Job, on_metrics: OnMetrics = unheard) -> Trained:
     Raises:
         UsageError: what the training raises, or that its process failed, with its last words.
     """
+    check_installed("train", *LIBRARIES)
     command = (sys.executable, *COMMAND)
     async with await anyio.open_process(command, env=environment(job)) as process:
         assert process.stdin is not None

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from simkit.cli.app import app
 from simkit.errors import UsageError
-from simkit.extras import require
+from simkit.extras import check_installed, require
 from simkit.models.choices import ModelChoices
 from simkit.run import Run
 from simkit.supervisors.rollout import Rollout
@@ -111,3 +111,9 @@ async def test_a_run_of_parts_is_shown_with_what_it_reported_and_its_stages(tmp_
 def test_a_missing_extra_is_named() -> None:
     with pytest.raises(UsageError, match=r"pip install 'josh-simkit\[train\]'"):
         require("no_such_module_at_all", "train")
+
+
+def test_a_missing_extra_is_found_without_an_import() -> None:
+    check_installed("train", "json")
+    with pytest.raises(UsageError, match=r"`no_such_module_at_all`.*pip install 'josh-simkit\[train\]'"):
+        check_installed("train", "json", "no_such_module_at_all")
