@@ -33,6 +33,11 @@ StoreFlag = Annotated[
     typer.Option("--store", envvar="SIMKIT_STORE", help="Folder of the results.", show_default="./simkit-store"),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead.")]
+LongestFlag = Annotated[int | None, typer.Option(min=1, help="Report examples that are longer.")]
+CleanOfFlag = Annotated[
+    list[str] | None, typer.Option(help="Refuse examples of held-out tasks: WORLD:SPLIT, e.g. toolwoz:test.")
+]
+DropHeldOutFlag = Annotated[bool, typer.Option("--drop-held-out", help="Leave those out instead.")]
 
 
 class Commands(TyperGroup):
@@ -226,11 +231,9 @@ def export(
     check: Annotated[
         str | None, typer.Option(help="Render with this model's tokenizer, check, and report lengths.")
     ] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Report examples that are longer.")] = None,
-    clean_of: Annotated[
-        list[str] | None, typer.Option(help="Refuse examples of held-out tasks: WORLD:SPLIT, e.g. toolwoz:test.")
-    ] = None,
-    drop_held_out: Annotated[bool, typer.Option("--drop-held-out", help="Leave those out instead.")] = False,
+    max_tokens: LongestFlag = None,
+    clean_of: CleanOfFlag = None,
+    drop_held_out: DropHeldOutFlag = False,
     store: StoreFlag = None,
     json: JsonFlag = False,
 ) -> None:
@@ -268,11 +271,9 @@ def check(
     tokenizer: Annotated[
         str | None, typer.Option(help="Folder or name of a model: render with its chat template, report lengths.")
     ] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Report examples that are longer.")] = None,
-    clean_of: Annotated[
-        list[str] | None, typer.Option(help="Refuse examples of held-out tasks: WORLD:SPLIT, e.g. toolwoz:test.")
-    ] = None,
-    drop_held_out: Annotated[bool, typer.Option("--drop-held-out", help="Leave those out instead.")] = False,
+    max_tokens: LongestFlag = None,
+    clean_of: CleanOfFlag = None,
+    drop_held_out: DropHeldOutFlag = False,
     out: Annotated[Path | None, typer.Option(help="Write them again: .jsonl or .parquet.")] = None,
     origin: Annotated[bool, typer.Option("--origin", help="Write a column that names run and task.")] = False,
     system: Annotated[
