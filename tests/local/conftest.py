@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from simkit.extras import require
 from simkit.local.engine import LocalEngine
 from simkit.testing.tiny_llama import tiny_engine, write_tiny
 
@@ -38,7 +39,7 @@ def one_thread() -> Generator[None]:
     if MISSING:
         yield
         return
-    import torch
+    torch = require("torch", "local")
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
