@@ -7,6 +7,7 @@ together without padding on the left, and a row may join or leave between two pa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Protocol
 
 from simkit.errors import UsageError
@@ -58,6 +59,7 @@ class AnyForward:
     def __init__(self, model: Any, context: int) -> None:
         self._model = model
         self._last = context - 1
+        self._cache = cache_name(model)
 
     def __call__(self, work: Pass, slots: Slots, logits: bool) -> Any:
         """See `Forward`."""
@@ -65,11 +67,21 @@ class AnyForward:
             input_ids=work.ids,
             attention_mask=visible(work, self._model.dtype),
             position_ids=work.positions.clamp(max=self._last),
-            past_key_values=_Memory(work, slots),
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache: _Memory(work, slots)},
         )
         return out.logits[:, -1] if logits else None
+
+
+def cache_name(model: Any) -> str:
+    """The argument in which a model takes its cache, and the field in which it returns it.
+
+    transformers calls it `cache` since 5.24 and removes `past_key_values` in 5.40; earlier releases, and models that
+    bring their own code, know only the old name. The model's signature says which one it is.
+    """
+    unwrapped = model.get_base_model() if hasattr(model, "get_base_model") else model  # adapters of peft take **kwargs
+    return "cache" if "cache" in signature(unwrapped.forward).parameters else "past_key_values"
 
 
 class _Memory:
@@ -250,8 +262,8 @@ def probe(model: Any) -> Shape:
     torch = require("torch", "local")
     device = model.get_input_embeddings().weight.device
     with torch.inference_mode():
-        cache = model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=device), use_cache=True).past_key_values
-    layers = list(getattr(cache, "layers", ()))
+        out = model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=device), use_cache=True)
+    layers = list(getattr(getattr(out, cache_name(model), None), "layers", ()))
     sizes = {
         tuple(held.shape) if held is not None else ()
         for layer in layers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from simkit.errors import BadRequest, ContextTooLong, UsageError
 from simkit.extras import require
 from simkit.local.engine import LocalEngine
-from simkit.local.forward import LlamaForward
+from simkit.local.forward import LlamaForward, cache_name
 from simkit.local.weights import EngineOptions
 from simkit.models.base import Sampling
 from simkit.testing.tiny_llama import (
@@ -25,6 +26,33 @@ from simkit.testing.tiny_llama import (
 )
 
 GREEDY = Sampling(temperature=0, max_tokens=12)
+
+
+def older_names(model: Any) -> Any:
+    """A model with code of its own, written before transformers called the cache `cache`."""
+    torch = require("torch", "local")
+    inner, name = model, cache_name(model)
+
+    class Older(torch.nn.Module):
+        config, generation_config, dtype = inner.config, inner.generation_config, inner.dtype
+
+        def get_input_embeddings(self) -> Any:
+            return inner.get_input_embeddings()
+
+        def forward(
+            self,
+            input_ids: Any,
+            attention_mask: Any = None,
+            position_ids: Any = None,
+            past_key_values: Any = None,
+            use_cache: bool = True,
+            logits_to_keep: int = 0,
+        ) -> Any:
+            asked = {"attention_mask": attention_mask, "position_ids": position_ids, "logits_to_keep": logits_to_keep}
+            out = inner(input_ids=input_ids, use_cache=use_cache, **asked, **{name: past_key_values})
+            return SimpleNamespace(logits=out.logits, past_key_values=out[name])
+
+    return Older().eval()
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gpt2", "phi3"])
@@ -71,6 +99,29 @@ def test_models_that_are_no_plain_llama_run_as_their_library_runs_them() -> None
     assert not LlamaForward.fits(adapted)
     engine = LocalEngine(adapted, tokenizer)
     plain = tiny_engine()
+    assert [made.ids for made in engine.generate(prompts(engine), GREEDY)] == [
+        made.ids for made in plain.generate(prompts(plain), GREEDY)
+    ]
+
+
+def test_a_model_that_calls_its_cache_by_the_old_name_is_given_it_by_that_name() -> None:
+    engine = tiny_engine("qwen2")
+    asked = prompts(engine)
+    renamed = LocalEngine(older_names(engine.model), tiny_tokenizer())
+    assert cache_name(renamed.model) == "past_key_values"
+    assert [made.ids for made in renamed.generate(asked, GREEDY)] == [
+        made.ids for made in engine.generate(asked, GREEDY)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's, of transformers
+def test_a_model_with_adapters_takes_its_cache_as_the_model_within_does() -> None:
+    pytest.importorskip("peft")
+    tokenizer = tiny_tokenizer()
+    plain, peft = tiny_engine("qwen2"), require("peft", "train")
+    adapted = peft.get_peft_model(tiny_model(tokenizer, "qwen2"), peft.LoraConfig(task_type="CAUSAL_LM"))
+    assert cache_name(adapted) == cache_name(plain.model)
+    engine = LocalEngine(adapted, tokenizer)  # new adapters change nothing before they are trained
     assert [made.ids for made in engine.generate(prompts(engine), GREEDY)] == [
         made.ids for made in plain.generate(prompts(plain), GREEDY)
     ]
