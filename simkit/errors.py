@@ -17,6 +17,7 @@
     │   ├── JournalFailed          events could not be written (full disk, read-only store)
     │   ├── StoreBusy              somebody else holds the database file
     │   └── StoreUnreadable        a file of the store is not what it should be
+    ├── OutputLost                 stdout takes no more text: a closed pipe, a full disk
     ├── RunStopped                 going on would be pointless or forbidden: ends the run, what is recorded stays
     │   ├── EndpointDown           a model's endpoint has not answered anybody for too long
     │   ├── AuthFailed             it refuses the credentials
@@ -124,6 +125,14 @@ class StoreBusy(StoreError):
 
 class StoreUnreadable(StoreError):
     """A file of the store is missing or is not what it should be."""
+
+
+class OutputLost(SimkitError):
+    """Standard output takes no more text; `broken_pipe` when whoever read it went away."""
+
+    def __init__(self, message: str, *, broken_pipe: bool) -> None:
+        super().__init__(message)
+        self.broken_pipe = broken_pipe
 
 
 class RunStopped(SimkitError):

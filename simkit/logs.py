@@ -9,6 +9,7 @@ import structlog
 
 from simkit.errors import UsageError
 from simkit.events import BranchAdded, BranchEnded, EpisodeFinished, Event, ModelCall, RunFinished, RunStarted
+from simkit.visible import visible
 
 
 class Logger(Protocol):
@@ -37,7 +38,7 @@ class EventLog:
             case RunFinished(status="done"):
                 self._log.info("run_finished", run=event.run_id, status=event.status, **event.stats)
             case RunFinished():
-                told = {"run": event.run_id, "status": event.status, "error": event.error, **event.stats}
+                told = {"run": event.run_id, "status": event.status, "error": _shown(event.error), **event.stats}
                 self._log.warning("run_finished", **told)
             case EpisodeFinished():
                 told = {"episode": event.episode_id, "outcome": event.outcome, "reward": event.reward}
@@ -45,13 +46,20 @@ class EventLog:
             case ModelCall() if event.error is not None and event.error != "cancelled":
                 self._failed(event, event.error)
             case BranchAdded() | BranchEnded() if event.error is not None:
-                self._log.warning("branch_fault", branch=event.branch_id, outcome=event.outcome, error=event.error)
+                self._log.warning(
+                    "branch_fault", branch=event.branch_id, outcome=event.outcome, error=_shown(event.error)
+                )
             case _:
                 return
 
     def _failed(self, event: ModelCall, error: str) -> None:
         told = {"branch": event.branch_id, "role": event.role, "model": event.model, "attempt": event.attempt}
-        self._log.warning("model_attempt_failed", **told, seconds=round(event.seconds, 3), error=error)
+        self._log.warning("model_attempt_failed", **told, seconds=round(event.seconds, 3), error=_shown(error))
+
+
+def _shown(error: str | None) -> str | None:
+    """The words of a failure as a terminal may be sent them: the logger may well print to one."""
+    return None if error is None else visible(error)
 
 
 def open_log(path: Path) -> EventLog:

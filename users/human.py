@@ -10,6 +10,7 @@ import anyio.to_thread
 
 from simkit.components import Speak, User, UserTurn
 from simkit.tasks import Task
+from simkit.visible import visible, visible_block
 
 ReadLine: TypeAlias = Callable[[str], str]
 Write: TypeAlias = Callable[[str], object]
@@ -55,7 +56,7 @@ class HumanUser(User):
         shown = request.state if isinstance(request.state, int) else 0
         for utterance in said[shown:]:
             if utterance.speaker == "agent":
-                self._write(f"agent: {utterance.text}\n")
+                self._write(f"agent: {visible_block(utterance.text, len('agent: '))}\n")
         text = await self._line()
         if text is None or text in _QUIT:
             return UserTurn("Goodbye.", end=True, state=len(said) + 1)
@@ -70,4 +71,4 @@ class HumanUser(User):
 
 
 def _briefing(task: Task) -> str:
-    return f"You are the customer of task {task.id}. Say /quit to hang up.\n{task.instructions}\n"
+    return visible(f"You are the customer of task {task.id}. Say /quit to hang up.\n{task.instructions}\n")

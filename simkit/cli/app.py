@@ -33,6 +33,9 @@ StoreFlag = Annotated[
     typer.Option("--store", envvar="SIMKIT_STORE", help="Folder of the results.", show_default="./simkit-store"),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead.")]
+RawFlag = Annotated[
+    bool, typer.Option("--raw", help="Control characters as they are, not as escapes: they act on your terminal.")
+]
 LongestFlag = Annotated[int | None, typer.Option(min=1, help="Report examples that are longer.")]
 CleanOfFlag = Annotated[
     list[str] | None, typer.Option(help="Refuse examples of held-out tasks: WORLD:SPLIT, e.g. toolwoz:test.")
@@ -108,6 +111,7 @@ def show(
     run: Annotated[str, typer.Argument(help="Run: id, unique beginning of it, name, or `last`.", show_default=False)],
     episode: Annotated[str | None, typer.Argument(help="Episode: a task id, or task/trial.")] = None,
     branch: Annotated[str | None, typer.Option(help="Show one branch as a transcript: its id or `path.turn`.")] = None,
+    raw: RawFlag = False,
     store: StoreFlag = None,
     json: JsonFlag = False,
 ) -> None:
@@ -121,13 +125,14 @@ def show(
     """
     from simkit.cli.show import show
 
-    show(store, run, episode, branch, json)
+    show(store, run, episode, branch, json, raw)
 
 
 @app.command()
 def sql(
     query: Annotated[str | None, typer.Argument(help="The query; without one a prompt opens.")] = None,
     format: Annotated[Literal["table", "csv", "json"], typer.Option(help="How rows are printed.")] = "table",
+    raw: RawFlag = False,
     store: StoreFlag = None,
 ) -> None:
     """Ask the results in SQL (DuckDB), also while a run is going.
@@ -138,7 +143,7 @@ def sql(
     """
     from simkit.cli.sql import sql
 
-    sql(store, query, format)
+    sql(store, query, format, raw)
 
 
 @app.command()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
+from simkit.cli.output import BOLD, WARNING, say, say_json
 from simkit.cli.stores import open_store
 from simkit.cli.tables import print_table
 from simkit.comparison import Arm, Comparison
 from simkit.comparison.measures import DEFAULT
 from simkit.errors import UsageError
+from simkit.visible import visible_line
 
 if TYPE_CHECKING:
     from simkit.store import Store
@@ -53,7 +52,7 @@ def compare(path: Path | None, wanted: Wanted) -> None:
         all_pairs=wanted.all_pairs,
     )
     if wanted.json:
-        typer.echo(json.dumps(found.to_json(), allow_nan=False, ensure_ascii=False))
+        say_json(found.to_json(), strict=True)
     else:
         _print(found)
     _write(found, wanted)
@@ -86,27 +85,27 @@ def _listed(text: str) -> tuple[str, ...]:
 
 def _print(found: Comparison) -> None:
     for title, table in found.tables():
-        typer.secho(title, bold=True)
+        say(visible_line(title), BOLD)
         print_table(table)
-        typer.echo()
+        say()
     for note in found.notes:
-        typer.secho(f"note: {note}", fg="yellow")
+        say(f"note: {visible_line(note)}", WARNING)
     for claim in found.claims:
-        typer.echo(f"• {claim}")
+        say(f"• {visible_line(claim)}")
 
 
 def _write(found: Comparison, wanted: Wanted) -> None:
     """The files; where they are goes to stderr, so that stdout stays what was asked for."""
     if wanted.markdown is not None:
         _save(wanted.markdown, found.to_markdown())
-        typer.echo(f"written: {wanted.markdown}", err=True)
+        say(f"written: {wanted.markdown}", err=True)
     if wanted.out is not None:
         try:
             pictures = found.save_pictures(wanted.out)
         except UsageError as error:
-            typer.secho(f"no pictures: {error}", fg="yellow", err=True)
+            say(f"no pictures: {error}", WARNING, err=True)
         else:
-            typer.echo(f"pictures: {', '.join(map(str, pictures))}", err=True)
+            say(f"pictures: {', '.join(map(str, pictures))}", err=True)
 
 
 def _save(path: Path, text: str) -> None:

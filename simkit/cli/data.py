@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
+from rich.markup import escape
 from typer.core import TyperCommand
 
+from simkit.cli.output import rewrite, say
 from simkit.cli.program import program
+from simkit.visible import visible
 
 if TYPE_CHECKING:
     from simkit.tasks import World
@@ -40,7 +42,7 @@ def prepare(target: str, source: Path | None) -> None:
     with Steps(live=sys.stderr.isatty()) as shown:
         path = world.prepare(source, shown.tell)
     size = path.stat().st_size / 1e6
-    typer.echo(f"{world.name}: {path} ({size:.1f} MB). Try: {program()} run rollout --world {target} --tasks 50")
+    say(f"{world.name}: {path} ({size:.1f} MB). Try: {program()} run rollout --world {target} --tasks 50")
 
 
 def needing_data() -> dict[str, type[World]]:
@@ -62,7 +64,7 @@ def needing_data() -> dict[str, type[World]]:
 
 
 def _listing() -> str:
-    worlds = [f"{name}: {_first_line(world)}" for name, world in needing_data().items()]
+    worlds = [escape(visible(f"{name}: {_first_line(world)}")) for name, world in needing_data().items()]
     return "\n\n".join(["Worlds that need data:", *(worlds or ["none is installed"])])
 
 
@@ -89,10 +91,10 @@ class Steps:
             self._end()
             self._stage = stage
             if not self._live:
-                typer.echo(f"{stage} ...", err=True)
+                say(f"{stage} ...", err=True)
         if self._live:
-            typer.echo(f"\r{stage:<10} {fraction:4.0%}", err=True, nl=False)
+            rewrite(f"{stage:<10} {fraction:4.0%}")
 
     def _end(self) -> None:
         if self._live and self._stage:
-            typer.echo(err=True)
+            say(err=True)

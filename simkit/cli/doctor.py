@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import typer
-
+from simkit.cli.output import BOLD, say, say_json
 from simkit.cli.sql import plain
 from simkit.cli.stores import open_store
 from simkit.doctor import Diagnosis, diagnose
+from simkit.visible import visible_line
 
 
 def doctor(path: Path | None, run: str, as_json: bool) -> None:
@@ -23,9 +21,9 @@ def doctor(path: Path | None, run: str, as_json: bool) -> None:
     """
     found = diagnose(open_store(path), run)
     if as_json:
-        typer.echo(json.dumps(asdict(found), default=plain, ensure_ascii=False))
+        say_json(asdict(found), plain)
         return
-    typer.echo(_head(found))
+    say(_head(found))
     for title, rows in (
         ("waiting", found.waiting),
         ("model calls", found.calls),
@@ -37,7 +35,7 @@ def doctor(path: Path | None, run: str, as_json: bool) -> None:
     ):
         _print_rows(title, rows)
     for line in found.advice or ("nothing to complain about",):
-        typer.echo(f"→ {line}")
+        say(f"→ {visible_line(line)}")
 
 
 def _head(found: Diagnosis) -> str:
@@ -59,11 +57,11 @@ def _print_rows(title: str, rows: list[dict[str, Any]]) -> None:
         return
     cells = [[str(name) for name in rows[0]], *([_cell(value) for value in row.values()] for row in rows)]
     widths = [max(len(row[index]) for row in cells) for index in range(len(cells[0]))]
-    typer.secho(f"\n{title}", bold=sys.stdout.isatty())
+    say(f"\n{title}", BOLD)
     for row in cells:
-        typer.echo("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        say("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _cell(value: object) -> str:
     text = "" if value is None else " ".join(str(value).split())
-    return text if len(text) <= 100 else text[:99] + "…"
+    return visible_line(text if len(text) <= 100 else text[:99] + "…")

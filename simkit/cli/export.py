@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import typer
-
+from simkit.cli.output import say, say_json
 from simkit.cli.stores import open_store
 
 if TYPE_CHECKING:
@@ -71,15 +69,13 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, wan
     done = save(examples, out, format=wanted.format, origin=wanted.origin)
     if as_json:
         counts = {reason: done.removed.get(reason, 0) for reason in ("duplicates", "contradictions")}
-        typer.echo(json.dumps({**asdict(done), **counts, "removed": dict(done.removed)}, default=str))
+        say_json({**asdict(done), **counts, "removed": dict(done.removed)}, str)
         return
-    typer.echo(f"{out}: {done.written} {kind.upper()} examples")
+    say(f"{out}: {done.written} {kind.upper()} examples")
     if done.removed:
-        typer.echo(
-            "left out: " + ", ".join(f"{many} {_REASONS.get(name, name)}" for name, many in done.removed.items())
-        )
+        say("left out: " + ", ".join(f"{many} {_REASONS.get(name, name)}" for name, many in done.removed.items()))
     if report is not None:
-        typer.echo(report.to_text())
+        say(report.to_text())
 
 
 _REASONS = {
@@ -129,12 +125,15 @@ def check(file: Path, wanted: Examination, as_json: bool) -> None:
         examples = with_system(examples, wanted.system.read_text(encoding="utf-8").strip())
     examples = _clean(examples, wanted.clean_of, wanted.drop_held_out, None)
     report = look(examples, wanted.tokenizer, max_tokens=wanted.max_tokens)
-    typer.echo(json.dumps(report.to_json()) if as_json else report.to_text())
+    if as_json:
+        say_json(report.to_json())
+    else:
+        say(report.to_text())
     _refuse(report)
     if wanted.out is not None:
         write(examples, wanted.out, Columns(wanted.origin))
         if not as_json:
-            typer.echo(f"{wanted.out}: {len(examples)} examples")
+            say(f"{wanted.out}: {len(examples)} examples")
 
 
 def _clean(examples: ExampleSet, specs: Sequence[str], drop: bool, store: Store | None) -> ExampleSet:
@@ -147,9 +146,7 @@ def _clean(examples: ExampleSet, specs: Sequence[str], drop: bool, store: Store 
         if drop:
             examples = without(examples, held, store)
         assert_clean_of(examples, held, store)
-        typer.echo(
-            f"none of the {len(examples)} examples is of {spec} (ids, instructions and goals compared)", err=True
-        )
+        say(f"none of the {len(examples)} examples is of {spec} (ids, instructions and goals compared)", err=True)
     return examples
 
 
@@ -160,7 +157,7 @@ def _checked(examples: ExampleSet, wanted: Wanted, store: Store) -> Report | Non
 
     report = look(examples, wanted.tokenizer, max_tokens=wanted.max_tokens, store=store)
     if not report.ok:
-        typer.echo(report.to_text(), err=True)
+        say(report.to_text(), err=True)
     _refuse(report)
     return report
 

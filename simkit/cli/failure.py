@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
 
 import typer
 
-from simkit.errors import SimkitError, UsageError
+from simkit.cli.output import BROKEN_PIPE, ERROR, PLAIN, say, say_pieces
+from simkit.errors import OutputLost, SimkitError, UsageError
 
 
 @contextmanager
@@ -18,6 +18,10 @@ def readable_errors() -> Generator[None]:
     """Turn what is raised inside into a message and an exit code: 2 for the caller's mistakes, 1 for the rest."""
     try:
         yield
+    except OutputLost as error:
+        if not error.broken_pipe:
+            _print(error, known=True)
+        raise typer.Exit(BROKEN_PIPE if error.broken_pipe else 1) from error
     except (SimkitError, ExceptionGroup) as error:
         from simkit.engine import sole_error
 
@@ -41,15 +45,22 @@ def readable_bugs() -> Generator[None]:
             raise typer.Exit(1) from error
 
 
+def unexpected(error: Exception) -> int:
+    """Say what no command foresaw, with the traceback that a report of it needs; returns the exit code."""
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    say("".join(traceback.format_exception(error)), err=True, end="")
+    return 1
+
+
 def _debug(error: Exception) -> None:
     if os.environ.get("SIMKIT_DEBUG", "0") not in ("", "0"):
-        traceback.print_exception(error, file=sys.stderr)
+        say("".join(traceback.format_exception(error)), err=True, end="")
 
 
 def _print(error: Exception, *, known: bool) -> None:
     text = str(error) if known else f"{_place(error)}{type(error).__name__}: {error} (SIMKIT_DEBUG=1 shows more)"
-    typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    typer.echo(text, err=True)
+    say_pieces(("error: ", ERROR), (text, PLAIN), err=True)
 
 
 def _place(error: Exception) -> str:

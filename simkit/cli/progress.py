@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, TextIO
 
 import anyio
 
+from simkit.cli.output import text_line
 from simkit.engine import Tally
 from simkit.session import Progress
+from simkit.visible import visible_line
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -30,21 +32,23 @@ LINE_EVERY = 5.0
 def progress_for(stream: TextIO) -> Progress:
     """The display that suits a stream."""
 
-    async def live(tally: Tally) -> None:
-        await _live(tally, stream)
+    display = _live if stream.isatty() else _lines
 
-    async def lines(tally: Tally) -> None:
-        await _lines(tally, stream)
+    async def shown(tally: Tally) -> None:
+        try:
+            await display(tally, stream)
+        except OSError:  # the stream takes no more: a run does not end for that
+            return
 
-    return live if stream.isatty() else lines
+    return shown
 
 
 def describe(tally: Tally) -> str:
     """The state of a run on one line."""
     if not tally.planned:
-        return f"{_clock(tally.seconds)} {tally.note}"
+        return visible_line(f"{_clock(tally.seconds)} {tally.note}")
     parts = [*_counts(tally), *(_calls(tally.meter) if tally.meter else ())]
-    return f"{_clock(tally.seconds)} {_done(tally)}, {_left(tally)}, {', '.join(parts)}"
+    return visible_line(f"{_clock(tally.seconds)} {_done(tally)}, {_left(tally)}, {', '.join(parts)}")
 
 
 def _done(tally: Tally) -> str:
@@ -117,17 +121,16 @@ async def _live(tally: Tally, stream: TextIO) -> None:
 def _picture(tally: Tally, width: int) -> Group:
     """A line with the bar, one of counts below it, and one of model calls if there are any; none is ever wrapped."""
     from rich.console import Group
-    from rich.text import Text
 
     if not tally.planned:
-        return Group(Text(f"{_clock(tally.seconds):>7}  {tally.note}", no_wrap=True, overflow="ellipsis"))
+        return Group(text_line((f"{_clock(tally.seconds):>7}  {tally.note}", "")))
     above = (f"{_clock(tally.seconds):>7}  ", f"  {_done(tally)}, {_left(tally)}")
     room = min(BAR, width - sum(map(len, above)) - 1)
     filled = room * len(tally.episodes) // max(tally.planned, 1)
     bar = [("━" * filled, "cyan"), ("─" * (room - filled), "dim")] if room >= SHORTEST_BAR else []
-    first = Text.assemble(above[0], *bar, above[1], no_wrap=True, overflow="ellipsis")
+    first = text_line((above[0], ""), *bar, (above[1], ""))
     below = [_counts(tally), *([_calls(tally.meter)] if tally.meter else ())]
-    lines = [Text(f"{'':>7}  {', '.join(parts)}", "dim", no_wrap=True, overflow="ellipsis") for parts in below]
+    lines = [text_line((f"{'':>7}  {', '.join(parts)}", "dim")) for parts in below]
     return Group(first, *lines)
 
 

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from simkit.flags import MODEL_CHOICES
 from simkit.loading import available
 from simkit.recipe import GROUP, Recipe, load_recipe
+from simkit.visible import visible
 
 if TYPE_CHECKING:
     from simkit.models.choices import ModelChoices
@@ -126,8 +127,13 @@ class RecipeGroup(TyperGroup):
 def recipe_command(recipe: Recipe, target: str) -> Any:
     """A recipe as a command; `target` is how the user named it."""
     own = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-    own.command(target, help=escape(flowing(recipe.help)), short_help=escape(recipe.title))(_callback(recipe, target))
+    own.command(target, help=_shown(flowing(recipe.help)), short_help=_shown(recipe.title))(_callback(recipe, target))
     return typer.main.get_command(own)
+
+
+def _shown(text: str) -> str:
+    """A text of a recipe for its help page: nothing in it acts on the terminal or as markup."""
+    return escape(visible(text))
 
 
 def flowing(text: str) -> str:
@@ -165,7 +171,7 @@ def _callback(recipe: Recipe, target: str) -> Callable[..., None]:
 
 def _recipe_parameters(recipe: Recipe) -> list[inspect.Parameter]:
     return [
-        _parameter(flag.name, flag.annotation, flag.default, typer.Option(help=escape(flag.help) or None))
+        _parameter(flag.name, flag.annotation, flag.default, typer.Option(help=_shown(flag.help) or None))
         for flag in recipe.flags
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -10,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import typer
-
+from simkit.cli.output import BOLD, say, say_json
 from simkit.cli.program import program, store_flag
 from simkit.cli.tables import terminal_width
 from simkit.statistics import Estimate
 from simkit.summary import Summary
+from simkit.visible import visible_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,22 +54,23 @@ def print_report(report: Report, *, as_json: bool, quiet: bool) -> None:
     """Print it: the table on stdout, or the table on stderr and one line of JSON last on stdout."""
     print_summary(report, to_stderr=as_json)
     if not quiet:
-        typer.echo(_where(report), err=as_json)
+        say(_where(report), err=as_json)
     if as_json:
-        typer.echo(json.dumps(report.to_json(), allow_nan=False))
+        say_json(report.to_json(), strict=True)
 
 
 def print_summary(report: Report, *, to_stderr: bool) -> None:
     """Print the summary: a title and lines of two columns, long values going on below themselves on a terminal."""
     title = f"{report.run_id}" + (f" ({report.name})" if report.name else "") + f": {report.status}"
-    typer.secho(title, bold=True, err=to_stderr)
+    say(visible_line(title), BOLD, err=to_stderr)
     rows = _rows(report)
     names = max(len(name) for name, _ in rows)
     width = terminal_width(sys.stderr if to_stderr else sys.stdout)
     for name, value in rows:
+        value = visible_line(value)
         lines = [value] if width is None else textwrap.wrap(value, max(20, width - names - 4)) or [""]
         for number, line in enumerate(lines):
-            typer.echo(f"  {'' if number else name:<{names}}  {line}".rstrip(), err=to_stderr)
+            say(f"  {'' if number else name:<{names}}  {line}".rstrip(), err=to_stderr)
 
 
 def _rows(report: Report) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -16,10 +16,12 @@ import anyio
 import typer
 
 from simkit.cli.failure import readable_bugs
+from simkit.cli.output import BROKEN_PIPE, say
+from simkit.cli.program import program, store_flag
 from simkit.cli.progress import progress_for
 from simkit.cli.report import Report, print_report
 from simkit.engine import FaultPolicy, is_faulted, sole_error
-from simkit.errors import RunStopped
+from simkit.errors import OutputLost, RunStopped
 from simkit.loops import fast_loop
 from simkit.models.choices import ModelChoices
 from simkit.observe import Tap
@@ -55,14 +57,27 @@ def execute(run: Run, recipe: Recipe, common: CommonFlags, values: Mapping[str, 
         try:
             result = anyio.run(_play, recipe, run, values, backend_options={"loop_factory": fast_loop()})
         except RunStopped:
-            print_report(_report(run, None), as_json=common.json, quiet=common.quiet)
+            _tell(run, None, common)
             raise
-        print_report(_report(run, result), as_json=common.json, quiet=common.quiet)
+        lost = _tell(run, result, common)
     if run.status == "interrupted":
         raise typer.Exit(INTERRUPTED)
     if run.problem:
-        typer.echo(f"some episodes failed per policy: {run.problem}", err=True)
+        say(f"some episodes failed per policy: {run.problem}", err=True)
         raise typer.Exit(1)
+    if lost is not None:
+        raise typer.Exit(lost)
+
+
+def _tell(run: Run, result: object, common: CommonFlags) -> int | None:
+    """Print the report; when stdout takes none, say where the run is and return the code that says so."""
+    try:
+        print_report(_report(run, result), as_json=common.json, quiet=common.quiet)
+    except OutputLost as error:
+        again = f"{program()} show {run.id}{store_flag(run.store.path)}"
+        say(f"the run {run.id} is stored in {run.store.path}, but {error}; to see it: {again}", err=True)
+        return BROKEN_PIPE if error.broken_pipe else 1
+    return None
 
 
 def open_run(
@@ -127,13 +142,14 @@ async def _stop_on_signal(run: Run, signals: AsyncIterator[signal.Signals]) -> N
         stopping = True
         run.stop()
         if not sys.stderr.isatty():  # on a terminal the display says it, and would wipe it away
-            typer.echo("stopping; what is recorded is kept (again: stop at once)", err=True)
+            say("stopping; what is recorded is kept (again: stop at once)", err=True)
 
 
 def _leave_at_once() -> NoReturn:
     """End the process now. The journal is written outside its memory: nothing acknowledged is lost."""
     if sys.stderr.isatty():
-        os.write(sys.stderr.fileno(), SHOW_CURSOR)  # the live display has hidden it
+        with suppress(OSError):
+            os.write(sys.stderr.fileno(), SHOW_CURSOR)  # the live display has hidden it
     os._exit(INTERRUPTED)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
+from simkit.cli.output import say
 from simkit.cli.program import program
 from simkit.local.engine import LocalEngine
 from simkit.local.server import Served, listen, make_server
@@ -19,15 +18,15 @@ def serve(model: str, options: EngineOptions, host: str, port: int, api_key: str
     """
     name = model.removeprefix("local/")
     with listen(host, port) as door:  # before the model is loaded: an address that is taken is told at once
-        typer.echo(f"loading {name} ...", err=True)
+        say(f"loading {name} ...", err=True)
         worker = Worker(LocalEngine.open(name, options))
         url = f"http://{f'[{host}]' if ':' in host else host}:{door.getsockname()[1]}/v1"
         server = make_server(Served(worker=worker, name=name, api_key=api_key))
-        typer.echo(_greeting(name, worker, url))  # whoever comes from here on waits in the socket's queue
+        say(_greeting(name, worker, url))  # whoever comes from here on waits in the socket's queue
         try:
             server.run(sockets=[door])
         except KeyboardInterrupt:  # uvicorn has closed everything and raises it again
-            typer.echo("stopped", err=True)
+            say("stopped", err=True)
         finally:
             worker.close()
 

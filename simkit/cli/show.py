@@ -9,14 +9,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from simkit.cli import output
+from simkit.cli.output import say, say_json
 from simkit.cli.program import program, store_flag
 from simkit.cli.report import reported
 from simkit.cli.sql import LONGEST, plain
 from simkit.cli.stores import open_store
 from simkit.cli.tables import Column, Table, cut, print_table, terminal_width
+from simkit.errors import UsageError
 from simkit.summary import Summary
+from simkit.visible import visible_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,20 +70,28 @@ def list_runs(path: Path | None, as_json: bool, parts: bool = False) -> None:
         _print_json([asdict(run) for run in runs])
         return
     if not runs:
-        typer.echo(f"no runs yet; start one: {program()} run josh")
+        say(f"no runs yet; start one: {program()} run josh")
         return
     print_table(Table(RUN_COLUMNS, tuple(_run_cells(run) for run in runs)))
 
 
-def show(path: Path | None, run: str, episode: str | None, branch: str | None, as_json: bool) -> None:
-    """Print a run, an episode's tree, or a branch's transcript.
+def show(
+    path: Path | None, run: str, episode: str | None, branch: str | None, as_json: bool, raw: bool = False
+) -> None:
+    """Print a run, an episode's tree, or a branch's transcript (`raw`: with control characters as they were written).
 
     Raises:
         UsageError: there is no such run, episode or branch.
     """
+    if raw and branch is None:
+        raise UsageError("--raw prints a branch as it was written; name the branch with --branch")
     store = open_store(path)
     if branch is not None:
-        _show_transcript(store.transcript(_branch_id(store, run, episode, branch)), as_json)
+        transcript = store.transcript(_branch_id(store, run, episode, branch))
+        if raw:
+            _print_raw(transcript)
+        else:
+            _show_transcript(transcript, as_json)
     elif episode is not None:
         _show_tree(store.tree(run, episode), store.path, as_json)
     else:
@@ -104,20 +114,20 @@ def _show_run(store: Store, run: RunRow, as_json: bool) -> None:
         _print_json({**asdict(run), "episode_scores": episodes.dicts()})
         return
     print_table(Table(RUN_COLUMNS, (_run_cells(run),)))
-    typer.echo()
+    say()
     flag = store_flag(store.path)
     parts = tuple(each for each in store.runs() if each.part_of == run.run_id)
     if parts or not episodes.rows:
         _show_whole(store, run, parts)
     if episodes.rows or not parts:
         print_table(Table(EPISODE_COLUMNS, tuple(_episode_cells(row) for row in episodes.dicts()[:LISTED])))
-        typer.echo()
+        say()
     if len(episodes.rows) > LISTED:
         query = f"from episode_scores where run_id = '{run.run_id}'"
-        typer.echo(f'the {LISTED} lowest of {len(episodes.rows)}; all of them: {program()} sql "{query}"{flag}')
+        say(f'the {LISTED} lowest of {len(episodes.rows)}; all of them: {program()} sql "{query}"{flag}')
     if episodes.rows:
         first = episodes.rows[0]
-        typer.echo(f"one tree: {program()} show {run.run_id} {first[0]}/{first[1]}{flag}")
+        say(f"one tree: {program()} show {run.run_id} {first[0]}/{first[1]}{flag}")
 
 
 def _show_whole(store: Store, run: RunRow, parts: Sequence[RunRow]) -> None:
@@ -126,13 +136,13 @@ def _show_whole(store: Store, run: RunRow, parts: Sequence[RunRow]) -> None:
     told: dict[str, Any] = {} if summary is None else json.loads(summary)
     own = [name for name in told if name not in Summary.__dataclass_fields__]
     for name in own:
-        typer.echo(f"{name.replace('_', ' ')}: {reported(told[name])}")
+        say(visible_line(f"{name.replace('_', ' ')}: {reported(told[name])}"))
     if own:
-        typer.echo()
+        say()
     if parts:
         print_table(Table(RUN_COLUMNS, tuple(_run_cells(part) for part in parts)))
-        typer.echo()
-        typer.echo(f"one stage: {program()} show {parts[-1].run_id}{store_flag(store.path)}")
+        say()
+        say(f"one stage: {program()} show {parts[-1].run_id}{store_flag(store.path)}")
 
 
 def _run_cells(run: RunRow) -> tuple[str, ...]:
@@ -169,26 +179,26 @@ def _show_tree(tree: EpisodeTree, store: Path, as_json: bool) -> None:
     if as_json:
         _print_json(asdict(tree))
         return
-    from rich.text import Text
-
     console = _console()
-    console.print(Text(tree.episode_id, "bold"))
+    output.show(console, output.text(tree.episode_id, "bold"))
     if tree.instructions:
-        console.print(Text(tree.instructions), soft_wrap=False)
+        output.show(console, output.text(tree.instructions))
     reward = "not scored" if tree.reward is None else f"reward {tree.reward:.3f}"
-    console.print(Text(f"{reward}, {len(tree.achieved)} of {len(tree.goals)} goals, {tree.outcome or 'running'}"))
+    output.show(
+        console, output.text(f"{reward}, {len(tree.achieved)} of {len(tree.goals)} goals, {tree.outcome or 'running'}")
+    )
     if tree.error:
-        console.print(Text(tree.error, "red"))
+        output.show(console, output.text(tree.error, "red"))
     if tree.root is None:
-        console.print(Text("nothing of it has been recorded yet"))
+        output.show(console, output.text("nothing of it has been recorded yet"))
         return
-    console.print(_drawn(tree.root))
-    console.print(Text("★ golden   + successful   ✗ fault   · neither", "dim"))
+    output.show(console, _drawn(tree.root))
+    output.show(console, output.text("★ golden   + successful   ✗ fault   · neither", "dim"))
     best = tree.final_branch_id or tree.root.branch_id
     place = best.removeprefix(f"{tree.episode_id}/")
     target = f"{tree.run_id} {tree.task_id}/{tree.trial}"
     flag = store_flag(store)
-    console.print(f"one branch as a transcript: {program()} show {target} --branch {place}{flag}", markup=False)
+    say(f"one branch as a transcript: {program()} show {target} --branch {place}{flag}")
 
 
 def _drawn(root: TreeNode) -> Tree:
@@ -207,31 +217,26 @@ def _drawn(root: TreeNode) -> Tree:
 
 
 def _stretch(node: TreeNode) -> tuple[Text, TreeNode]:
-    from rich.text import Text
-
     lines = [_turn(node)]
     while len(node.children) == 1:
         node = node.children[0]
         lines.append(_turn(node))
-    return Text("\n").join(lines), node
+    return output.text("\n").join(lines), node
 
 
 def _turn(node: TreeNode) -> Text:
-    from rich.text import Text
-
     mark, style = _mark(node)
-    line = Text(f"{mark} {node.path}.{node.turn}", style)
+    pieces = [(f"{mark} {node.path}.{node.turn}", style)]
     if node.credited or node.goals:
-        line.append(f" [{', '.join(node.credited or node.goals)}]", "bold")
+        pieces.append((f" [{', '.join(node.credited or node.goals)}]", "bold"))
     if node.outcome:
-        line.append(f" {node.outcome}", "italic")
-    for call in node.calls:
-        line.append(f" {cut(call, 60)}", "cyan")
+        pieces.append((f" {node.outcome}", "italic"))
+    pieces += [(f" {cut(call, 60)}", "cyan") for call in node.calls]
     if node.said:
-        line.append(f" “{cut(node.said, 70)}”", "dim")
+        pieces.append((f" “{cut(node.said, 70)}”", "dim"))
     if node.error:
-        line.append(f" {node.error}", "red")
-    return line
+        pieces.append((f" {node.error}", "red"))
+    return output.text("").join(output.text(visible_line(piece), look) for piece, look in pieces)
 
 
 def _mark(node: TreeNode) -> tuple[str, str]:
@@ -249,44 +254,47 @@ def _show_transcript(transcript: Transcript, as_json: bool) -> None:
     if as_json:
         _print_json(asdict(transcript))
         return
-    from rich.text import Text
-
     console = _console()
-    console.print(Text(transcript.branch_id, "bold"))
+    output.show(console, output.text(transcript.branch_id, "bold"))
     for line in transcript.lines:
-        console.print(_spoken(line), soft_wrap=False)
+        output.show(console, _spoken(line, console))
+
+
+def _print_raw(transcript: Transcript) -> None:
+    for line in transcript.lines:
+        said = "".join(piece for piece, _ in _pieces(line))
+        output.say_raw(f"{line.turn:>3} {line.author:<8} {said}")
 
 
 STYLES = {"user": "green", "agent": "bold cyan", "tool": "magenta", "system": "dim", "runtime": "red"}
 
 
-def _spoken(line: Line) -> Text:
-    from rich.text import Text
+def _spoken(line: Line, console: Console) -> Text:
+    """Who speaks, and what is said: every line after the first is indented, so that none passes for a speaker's."""
+    who = output.text(visible_line(f"{line.turn:>3} {line.author:<8} "), STYLES.get(line.author, ""))
+    said = output.text("").join(output.text(piece, style) for piece, style in _pieces(line))
+    lines = said.wrap(console, max(20, console.width - who.cell_len))
+    return who + output.text("\n" + " " * who.cell_len).join(lines)
 
-    text = Text(f"{line.turn:>3} {line.author:<8}", STYLES.get(line.author, ""))
+
+def _pieces(line: Line) -> list[tuple[str, str]]:
     content = line.message.get("content")
     said = line.heard if line.heard is not None else content
-    if said:
-        text.append(said if isinstance(said, str) else json.dumps(said, ensure_ascii=False), "")
+    pieces = [(said if isinstance(said, str) else json.dumps(said, ensure_ascii=False), "")] if said else []
     for call in line.message.get("tool_calls") or ():
-        text.append(f" → {call['function']['name']}({call['function']['arguments']})", "cyan")
-    for flag in line.flags:
-        text.append(f"  ⚑ {flag}", "yellow")
-    return text
+        pieces.append((f" → {call['function']['name']}({call['function']['arguments']})", "cyan"))
+    return [*pieces, *((f"  ⚑ {flag}", "yellow") for flag in line.flags)]
 
 
 # --- shared -----------------------------------------------------------------------------------------------------------
 
 
 def _console() -> Console:
-    from rich.console import Console
-
-    width = terminal_width(sys.stdout) or ENDLESS
-    return Console(highlight=False, soft_wrap=True, width=width)
+    return output.stdout_console(terminal_width(sys.stdout) or ENDLESS)
 
 
 def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, default=plain, ensure_ascii=False))
+    say_json(value, plain)
 
 
 def _number(value: float | None) -> str:

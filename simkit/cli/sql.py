@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from contextlib import suppress
@@ -12,8 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import typer
-
+from simkit.cli.output import DIM, ask, say, say_csv, say_json
 from simkit.cli.stores import open_store
 from simkit.cli.tables import Column, Table, cut, print_blocks, print_table, terminal_width
 from simkit.errors import SimkitError
@@ -32,7 +30,7 @@ Views: run_summary, episode_scores, harvest_counts, sft_examples, kto_examples, 
 A whole conversation: FROM conversation('BRANCH ID')"""
 
 
-def sql(path: Path | None, query: str | None, format: Format) -> None:
+def sql(path: Path | None, query: str | None, format: Format, raw: bool = False) -> None:
     """Answer a query, or open a prompt when there is none.
 
     Raises:
@@ -40,23 +38,21 @@ def sql(path: Path | None, query: str | None, format: Format) -> None:
     """
     store = open_store(path)
     if query is not None:
-        print_result(store.query(query), format)
+        print_result(store.query(query), format, raw=raw)
         return
-    _prompt(store, format)
+    _prompt(store, format, raw)
 
 
-def print_result(result: QueryResult, format: Format) -> None:
-    """Print rows as a table, as CSV with a header, or as one JSON object a line."""
+def print_result(result: QueryResult, format: Format, *, raw: bool = False) -> None:
+    """Print rows as a table, as CSV with a header, or as one JSON object a line; `raw` escapes nothing for a person."""
     match format:
         case "table":
-            _print_table(result)
+            _print_table(result, raw)
         case "csv":
-            writer = csv.writer(sys.stdout, lineterminator="\n")
-            writer.writerow(result.columns)
-            writer.writerows([[_cell(value) for value in row] for row in result.rows])
+            say_csv([result.columns, *([_cell(value) for value in row] for row in result.rows)], raw=raw)
         case "json":
             for row in result.rows:
-                typer.echo(json.dumps(dict(zip(result.columns, row, strict=True)), default=plain, ensure_ascii=False))
+                say_json(dict(zip(result.columns, row, strict=True)), plain)
 
 
 def plain(value: object) -> object:
@@ -70,37 +66,38 @@ def plain(value: object) -> object:
     return str(value)
 
 
-def _prompt(store: Store, format: Format) -> None:
+def _prompt(store: Store, format: Format, raw: bool) -> None:
     with suppress(ImportError):
         import_module("readline")  # gives input() line editing and history
-    typer.echo(WELCOME.format(path=store.path))
+    say(WELCOME.format(path=store.path))
     while line := _read():
         try:
-            print_result(store.query(line), format)
+            print_result(store.query(line), format, raw=raw)
         except SimkitError as error:
-            typer.echo(f"error: {error}", err=True)
+            say(f"error: {error}", err=True)
 
 
 def _read() -> str:
     try:
-        return input("sql> ").strip().rstrip(";")
+        return ask("sql> ").strip().rstrip(";")
     except EOFError:
         return ""
 
 
-def _print_table(result: QueryResult) -> None:
+def _print_table(result: QueryResult, raw: bool) -> None:
     columns = tuple(
         Column(name, right=_is_number(kind)) for name, kind in zip(result.columns, result.types, strict=True)
     )
     table = Table(columns, tuple(tuple(_short(value) for value in row) for row in result.rows))
+    table = table if raw else table.visible()
     width = terminal_width(sys.stdout)
     if width is not None and table.width > width:
-        print_blocks(table)
+        print_blocks(table, raw=raw)
     else:
-        print_table(table)
-    typer.secho(f"{len(result.rows)} row{'' if len(result.rows) == 1 else 's'}", dim=True)
+        print_table(table, raw=raw)
+    say(f"{len(result.rows)} row{'' if len(result.rows) == 1 else 's'}", DIM)
     for note in result.notes:
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
 
 
 def _is_number(kind: str) -> bool:

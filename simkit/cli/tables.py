@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TextIO
 
-import typer
 from rich.cells import cell_len, set_cell_size
+
+from simkit.cli.output import BOLD, DIM, PLAIN, say, say_pieces, say_raw
+from simkit.visible import visible_line
 
 GAP = "  "
 SHORTEST = 8
@@ -35,7 +37,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns and rows of text; cells must not hold line breaks."""
+    """Columns and rows of text."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -50,6 +52,11 @@ class Table:
     def width(self) -> int:
         """Cells that a line needs."""
         return sum(self.widths) + len(GAP) * max(0, len(self.columns) - 1)
+
+    def visible(self) -> Table:
+        """The table with every cell as one line that is safe on a terminal."""
+        columns = tuple(replace(column, name=visible_line(column.name)) for column in self.columns)
+        return Table(columns, tuple(tuple(map(visible_line, row)) for row in self.rows))
 
     def fitted(self, width: int) -> Table:
         """The table in so many cells: long texts shortened, then columns left out, both as far as they allow."""
@@ -90,23 +97,27 @@ class Table:
         return Table(columns, tuple((*row[:place], *row[place + 1 :]) for row in self.rows))
 
 
-def print_table(table: Table) -> None:
-    """Print a table on stdout, fitted to the terminal if that is one."""
-    width = terminal_width(sys.stdout)
+def print_table(table: Table, *, raw: bool = False) -> None:
+    """Print a table on stdout, fitted to the terminal if that is one; `raw` leaves control characters as they are."""
+    width, table = terminal_width(sys.stdout), table if raw else table.visible()
     for number, line in enumerate((table if width is None else table.fitted(width)).lines()):
-        if width is None:
-            typer.echo(line)
+        if raw:
+            say_raw(line)
         else:
-            typer.secho(line, bold=number == 0, dim=number == 1)
+            say(line, {0: BOLD, 1: DIM}.get(number, PLAIN))
 
 
-def print_blocks(table: Table) -> None:
-    """Print each row as a block of lines `column  value`, for tables wider than the terminal."""
+def print_blocks(table: Table, *, raw: bool = False) -> None:
+    """Print each row as a block of lines `column  value`, for tables wider than the terminal; `raw` as above."""
+    table = table if raw else table.visible()
     names = max((cell_len(column.name) for column in table.columns), default=0)
     for number, row in enumerate(table.rows, 1):
-        typer.secho(f"--- row {number} ---", dim=True)
+        say(f"--- row {number} ---", DIM)
         for column, value in zip(table.columns, row, strict=True):
-            typer.echo(f"{typer.style(set_cell_size(column.name, names), bold=True)}{GAP}{value}".rstrip())
+            if raw:
+                say_raw(f"{set_cell_size(column.name, names)}{GAP}{value}".rstrip())
+            else:
+                say_pieces((set_cell_size(column.name, names), BOLD), (f"{GAP}{value}".rstrip(), PLAIN))
 
 
 def terminal_width(stream: TextIO) -> int | None:
