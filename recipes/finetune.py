@@ -14,13 +14,14 @@ import orjson
 
 from simkit.errors import UsageError
 from simkit.run import Run
+from simkit.store import Reader
 from simkit.summary import Summary
 from simkit.training.examples import ExampleSet
 from simkit.training.fine_tuning import FineTuning, Hyperparameters, JobRequest, Method, Outcome, Watcher
 from simkit.training.held_out import HeldOut, assert_clean_of
 from simkit.training.openai_files import accepted, openai_rows
 from simkit.training.reading import read_examples
-from simkit.training.selection import Selection, select
+from simkit.training.selection import Selection, selected
 
 STAGE = "finetune"
 CANCEL_SECONDS = 10.0
@@ -39,6 +40,9 @@ async def finetune(
     where: Annotated[str | None, "Which episodes: SQL over `episode_facts`."] = None,
     max_per_task: Annotated[int | None, "Examples of one task at most."] = None,
     limit: Annotated[int | None, "Examples at most."] = None,
+    allow_incomplete: Annotated[
+        bool, "Take runs that have not come to their end, or whose journals hold unreadable lines, all the same."
+    ] = False,
     clean_of: Annotated[str | None, "WORLD:SPLIT of which no task may be in the data, e.g. toolwoz:test."] = None,
     epochs: Annotated[int | None, "Times through the data; the service's choice by default."] = None,
     batch_size: Annotated[int | None, "Examples a step; the service's choice by default."] = None,
@@ -68,27 +72,34 @@ async def finetune(
     request = JobRequest(
         run_id=run.id, model=base, method=method, hyperparameters=hyperparameters, suffix=suffix, seed=run.seed % 2**31
     )
-    examples = partial(_examples, run, method, data, chosen, clean_of)
+    examples = partial(_examples, run, method, data, chosen, clean_of, allow_incomplete)
     async with FineTuning(run.models.base_url, poll=poll) as service:
         outcome = await _Job(run, service, cancel_on_stop).to_the_end(request, examples)
     return _summary(run, outcome)
 
 
-def _examples(run: Run, method: Method, data: Path | None, chosen: Selection, clean_of: str | None) -> ExampleSet:
+def _examples(
+    run: Run, method: Method, data: Path | None, chosen: Selection, clean_of: str | None, allow_incomplete: bool
+) -> ExampleSet:
     kind = "sft" if method == "supervised" else "dpo"
-    examples = select(run.store, kind, _before(run, chosen)) if data is None else read_examples(data)
-    if examples.kind != kind:
-        raise UsageError(f"{data} holds {examples.kind} examples; the method {method} learns from {kind} examples")
-    if clean_of is not None:
-        assert_clean_of(examples, HeldOut.read(clean_of), run.store)
+    with run.store.reading(allow_incomplete=allow_incomplete) as reader:
+        if data is None:
+            examples, state = selected(reader, kind, _before(run, reader, chosen), finished=True)
+            run.note(*state.notes)
+        else:
+            examples = read_examples(data)
+        if examples.kind != kind:
+            raise UsageError(f"{data} holds {examples.kind} examples; the method {method} learns from {kind} examples")
+        if clean_of is not None:
+            assert_clean_of(examples, HeldOut.read(clean_of), reader)
     return accepted(examples)
 
 
-def _before(run: Run, chosen: Selection) -> Selection:
+def _before(run: Run, reader: Reader, chosen: Selection) -> Selection:
     """`last` means the last run before this one."""
     if "last" not in chosen.runs:
         return chosen
-    older = [each.run_id for each in run.store.runs() if each.run_id != run.id and each.episodes and not each.part_of]
+    older = [each.run_id for each in reader.runs() if each.run_id != run.id and each.episodes and not each.part_of]
     if not older:
         raise UsageError(f"there is no run with episodes in {run.store.path}; harvest first, or give --data FILE")
     runs = tuple(older[-1] if name == "last" else name for name in chosen.runs)
@@ -136,7 +147,7 @@ class _Job:
         return name
 
     async def _recorded(self, item: str) -> str | None:
-        rows = (await self.run.query(_IDS, self.run.id, STAGE, item)).rows
+        rows = (await self.run.query(_IDS, self.run.id, STAGE, item, runs=(self.run.id,))).rows
         return str(rows[0][0]) if rows else None
 
     def _note(self, level: str, message: str) -> None:

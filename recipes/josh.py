@@ -61,5 +61,8 @@ async def josh(
     search = BeamSearch(factor=factor, beam=beam, branch_by=branch_by, winner=winner, eager=eager)
     supervisor = Josh(search, Limits(turns=max_turns))
     await run.play(supervisor, cast, run.tasks(place, split, tasks), trials=trials)
-    harvest = await run.query(HARVEST, run.id)
-    return run.summary(**dict(zip(harvest.columns, harvest.rows[0], strict=True)))
+    harvest = await run.query(HARVEST, run.id, runs=(run.id,))
+    if not harvest.state.complete:
+        run.note("the harvest was not counted, because the store does not hold all of it", *harvest.state.warnings)
+        return run.summary()
+    return run.summary(**harvest.dicts()[0])

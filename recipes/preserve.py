@@ -49,6 +49,9 @@ async def preserve(
     ] = None,
     stride: Annotated[int | None, "Tokens that window moves on; default: half of it."] = None,
     limit: Annotated[int | None, "The first so many items of each suite, for a quick look."] = None,
+    allow_incomplete: Annotated[
+        bool, "Use kept answers and scores although lines of a journal cannot be read."
+    ] = False,
 ) -> Summary:
     """Check that general ability is kept: benchmarks, judged questions, and the perplexity of held-out text.
 
@@ -81,11 +84,12 @@ async def preserve(
         against=against,
         against_url=against_base_url,
         answers_of=answers_of,
+        allow_incomplete=allow_incomplete,
     )
     _check_wanted(benchmarks, questions, corpus, run.models.model)
     asked = judged.check(run.models.model) if judged else ()
     held_out = corpus and HeldOut(corpus.stem, read_corpus(corpus, limit), window, stride)
-    figures = await _measured(run, benchmarks, batch_size, held_out)
+    figures = await _measured(run, benchmarks, batch_size, held_out, allow_incomplete)
     if judged:
         findings = await evaluate(run, await judged.evaluation(run, asked))
         figures |= of_dialogues(judged.name, findings, max(len(question.turns) for question in asked))
@@ -108,19 +112,23 @@ def _check_wanted(benchmarks: Benchmarks, questions: Path | None, corpus: Path |
         )
 
 
-async def _measured(run: Run, benchmarks: Benchmarks, batch: int, held_out: HeldOut | None) -> dict[str, Any]:
+async def _measured(
+    run: Run, benchmarks: Benchmarks, batch: int, held_out: HeldOut | None, allow_incomplete: bool
+) -> dict[str, Any]:
     """What is counted and not judged; a local model's weights are given back at the end of it."""
     weights = LocalWeights(run.models.model or "")
     figures: dict[str, Any] = {}
     if benchmarks.names:
-        figures |= await _benchmarks(run, benchmarks, weights, batch)
+        figures |= await _benchmarks(run, benchmarks, weights, batch, allow_incomplete)
     if held_out:
         ready = await anyio.to_thread.run_sync(weights.get)
         figures |= of_corpus(held_out.name, await measure_corpus(run, ready, held_out))
     return figures
 
 
-async def _benchmarks(run: Run, benchmarks: Benchmarks, weights: LocalWeights, batch: int) -> dict[str, Any]:
+async def _benchmarks(
+    run: Run, benchmarks: Benchmarks, weights: LocalWeights, batch: int, allow_incomplete: bool
+) -> dict[str, Any]:
     """Local models are asked for probabilities too; any other one writes its answers."""
 
     def tell(words: str) -> None:
@@ -135,4 +143,4 @@ async def _benchmarks(run: Run, benchmarks: Benchmarks, weights: LocalWeights, b
         model = run.chat_model(run.models.model or "")
         written = replace(benchmarks, chat=True)
         await play_suites(run, written, loaded.tasks, lambda: chat_lm(model, run.seed, run.concurrency))
-    return of_suites(await suite_scores(run, loaded))
+    return of_suites(await suite_scores(run, loaded, allow_incomplete=allow_incomplete))

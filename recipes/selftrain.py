@@ -91,7 +91,6 @@ async def selftrain(
     )
     await play_seeds(run, plan, seeds, workers)
     run.tally.note = "comparing"
-    await run.query("select 1")  # everything is loaded before it is compared
     outcome = await anyio.to_thread.run_sync(
         lambda: read_outcome(run.store, run.id, seeds=seeds, rounds=rounds, method=method)
     )

@@ -21,6 +21,7 @@ async def train_dpo(
     world: flags.World = "builtin",
     variant: flags.Variant = None,
     held_out: training.HeldOut = "test",
+    allow_incomplete: training.AllowIncomplete = False,
     preset: training.PresetFlag = "paper",
     out: training.Out = None,
     learning_rate: training.LearningRate = None,
@@ -69,6 +70,7 @@ async def train_dpo(
             max_per_task=max_per_task,
             limit=limit,
             held_out=held_out,
+            allow_incomplete=allow_incomplete,
         ),
         place=Place(
             world=world,

@@ -23,6 +23,7 @@ async def train_kto(
     world: flags.World = "builtin",
     variant: flags.Variant = None,
     held_out: training.HeldOut = "test",
+    allow_incomplete: training.AllowIncomplete = False,
     preset: training.PresetFlag = "paper",
     out: training.Out = None,
     learning_rate: training.LearningRate = None,
@@ -74,6 +75,7 @@ async def train_kto(
             max_per_task=max_per_task,
             limit=limit,
             held_out=held_out,
+            allow_incomplete=allow_incomplete,
         ),
         place=Place(
             world=world,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import orjson
 
 from simkit.resume import journals
-from simkit.store import RunRow, Store
+from simkit.store import Reader, RunRow, Store
 
 LAGGING = 0.5
 """Seconds of lag from which on a component is suspected of computing where it should wait."""
@@ -27,7 +24,7 @@ class Diagnosis:
     """What was found; every table is a list of rows by column name.
 
     Attributes:
-        alive: whether a process is playing the run.
+        alive: whether a process was playing the run when the question was asked.
         silent: seconds since the last line of its journal.
         waiting: branches that wait, by what they wait for (`opening`, `agent`, `user`), with the longest wait.
         calls: model calls by role and model: attempts, failures, seconds (median, 95%, longest), tokens, money.
@@ -36,6 +33,7 @@ class Diagnosis:
         tools: the slowest tools.
         stats: what the last part of the run took, as far as it came to its end.
         advice: what to do.
+        notes: what all this was read from, and what could not be read.
     """
 
     run: RunRow
@@ -52,6 +50,7 @@ class Diagnosis:
     tools: list[dict[str, Any]]
     stats: Mapping[str, Any] = field(default_factory=dict[str, Any])
     advice: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def diagnose(store: Store, name: str) -> Diagnosis:
@@ -61,21 +60,25 @@ def diagnose(store: Store, name: str) -> Diagnosis:
         UsageError: there is no such run.
         StoreError: the store cannot be read.
     """
-    run = store.resolve(name)
+    with store.reading() as reader:
+        return _advised(_examined(reader, reader.resolve(name)))
 
+
+def _examined(reader: Reader, run: RunRow) -> Diagnosis:
     def ask(query: str) -> list[dict[str, Any]]:
-        return store.query(query, {"run": run.run_id}, fresh=False).dicts()
+        return reader.rows(query, {"run": run.run_id})
 
-    files = journals(store.path, run.run_id)
+    files = journals(reader.path, run.run_id)
     row = ask("SELECT error, stats FROM runs WHERE run_id = $run")[0]
     counts = ask(
         "SELECT count(*) AS started, count(finished_at) AS finished, count(*) FILTER (outcome LIKE '%_fault') AS "
         "faulted FROM episodes WHERE run_id = $run"
     )[0]
-    found = Diagnosis(
+    state = reader.state.of([run.run_id])
+    return Diagnosis(
         run=run,
         error=row["error"],
-        alive=any(map(_written_to, files)),
+        alive=any(each.alive for each in state.runs),
         silent=max(0.0, time.time() - max(path.stat().st_mtime for path in files)),
         episodes={key: int(value) for key, value in counts.items()},
         waiting=ask(_WAITING),
@@ -86,8 +89,8 @@ def diagnose(store: Store, name: str) -> Diagnosis:
         faults=ask(_FAULTS),
         tools=ask(_TOOLS),
         stats=orjson.loads(row["stats"]) if row["stats"] else {},
+        notes=state.notes,
     )
-    return _advised(found)
 
 
 def _advised(found: Diagnosis) -> Diagnosis:
@@ -138,19 +141,6 @@ def _about_components(found: Diagnosis) -> list[str]:
             "(anyio.to_thread)"
         )
     return told
-
-
-def _written_to(journal: Path) -> bool:
-    """Whether a process has the journal open for writing."""
-    file = os.open(journal, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(file)
 
 
 _WAITING = """

@@ -15,7 +15,8 @@
     │   └── Unhandled              the actor does not know this kind of message
     ├── StoreError                 journal, database and files of results
     │   ├── JournalFailed          events could not be written (full disk, read-only store)
-    │   ├── StoreBusy              somebody else holds the database file
+    │   ├── StoreBusy              another process holds the database file
+    │   ├── StoreIncomplete        what was asked for is stale or damaged and must not be passed on as if it were whole
     │   └── StoreUnreadable        a file of the store is not what it should be
     ├── OutputLost                 stdout takes no more text: a closed pipe, a full disk
     ├── RunStopped                 going on would be pointless or forbidden: ends the run, what is recorded stays
@@ -121,6 +122,10 @@ class JournalFailed(StoreError):
 
 class StoreBusy(StoreError):
     """Another process holds the database file."""
+
+
+class StoreIncomplete(StoreError):
+    """What was asked for is stale, damaged or unfinished, and was not to be passed on as if it were whole."""
 
 
 class StoreUnreadable(StoreError):

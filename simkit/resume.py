@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from simkit.models.replayed import Recording
     from simkit.store import Store
 
-MAY_CHANGE = frozenset({*REACHING, "concurrency", "fail_fast", "max_faults"})
+MAY_CHANGE = frozenset({*REACHING, "concurrency", "fail_fast", "max_faults", "allow_incomplete"})
 """Choices that change how a run is played, not what comes of it."""
 
 TASK = ("world", "split", "instructions", "goals")

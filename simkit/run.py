@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,7 @@ import orjson
 from simkit.casting import WORLD, Wanted, WantedModels, build_players
 from simkit.components import Agent, Cast, Reward, ToolServer, User
 from simkit.engine import FaultPolicy, Stage, Tally, play_units
-from simkit.errors import StoreBusy, UsageError
+from simkit.errors import UsageError
 from simkit.events import ItemScored, Measured, Recorder, RunStarted, TaskSeen
 from simkit.loading import load
 from simkit.models.choices import ModelChoices
@@ -111,6 +112,7 @@ class Run:
         self._origin = origin
         self._taps = tuple(taps)
         self._reported: dict[str, Any] = {}
+        self._notes: list[str] = []
         self._progress = progress
         self._seen: frozenset[str] = frozenset()
         self._played: Mapping[str, int] = {}  # how many trials of each task there have been
@@ -297,9 +299,8 @@ class Run:
 
     async def finished(self, stage: str) -> Mapping[str, Any] | None:
         """The summary of a stage that is done, None when it is still to be done."""
-        found = await self.query(
-            "select summary from runs where run_id = ? and status = 'done'", PartOf(self.id, stage).id
-        )
+        part = PartOf(self.id, stage).id
+        found = await self.query("select summary from runs where run_id = ? and status = 'done'", part, runs=(part,))
         return orjson.loads(found.rows[0][0]) if found.rows else None
 
     def measure(self, stage: str, step: int, /, **values: float) -> None:
@@ -314,17 +315,36 @@ class Run:
         for metric, value in metrics.items():
             journal.record(ItemScored(self.id, suite, item, metric, value, now, trial, detail))
 
-    async def query(self, sql: str, *parameters: Any) -> QueryResult:
-        """Ask the store, with everything this run has recorded so far.
+    async def query(self, sql: str, *parameters: Any, runs: Sequence[str] | None = None) -> QueryResult:
+        """Ask the store, with everything this run has recorded so far; another process that holds the database cannot
+        fail a run, see `Store.reading`.
 
-        Somebody who keeps the database open cannot fail a run: then the rows are of this run alone, and a note says so.
+        Args:
+            runs: ids of the runs that the question is about; None for all in the store.
 
         Raises:
             UsageError: the SQL is wrong.
-            StoreError: the store cannot be read or written.
+            StoreError: the store cannot be read.
+        """
+        await self.commit()
+        return await anyio.to_thread.run_sync(partial(self.store.query, sql, parameters, runs=runs))
+
+    async def commit(self) -> None:
+        """Wait until everything this run has recorded is in its journal, where every reader of the store finds it.
+
+        Raises:
+            StoreError: it could not be written.
         """
         await self._session.journal.commit()
-        return await anyio.to_thread.run_sync(_ask, self.store, self.id, sql, parameters)
+
+    def note(self, *notes: str) -> None:
+        """Keep something that whoever reads the results must know; the command line prints it at the end."""
+        self._notes += notes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was noted, each once; at the end also whether the database could be loaded."""
+        return tuple(dict.fromkeys((*self._notes, *self._session.notes)))
 
     def stop(self) -> None:
         """End the run now, as Ctrl-C does: what is recorded stays, the status becomes `interrupted`."""
@@ -389,16 +409,6 @@ def _open_store(store: Store | Path | str) -> Store:
     from simkit.store import Store
 
     return Store(Path(store)) if isinstance(store, (str, Path)) else store
-
-
-def _ask(store: Store, run_id: str, sql: str, parameters: tuple[Any, ...]) -> QueryResult:
-    from simkit.store.aside import query_aside
-
-    try:
-        store.load()
-        return store.query(sql, parameters)
-    except StoreBusy:
-        return query_aside(store, run_id, sql, parameters)
 
 
 def _version() -> str:

@@ -62,6 +62,7 @@ class Session:
     Attributes:
         status: `running` inside; after it `done`, `failed`, `interrupted` or `stopped`.
         problem: why it was stopped or has failed.
+        notes: whether the database could not be loaded at its end.
         past: what an earlier part of the run has done, when it goes on.
     """
 
@@ -70,6 +71,7 @@ class Session:
         self.status: Status = "running"
         self.problem: str | None = None
         self.past: Past | None = None
+        self.notes: tuple[str, ...] = ()
         self._untold = False
         self._desk: ModelDesk | None = None
         self._stop: anyio.CancelScope | None = None
@@ -140,7 +142,7 @@ class Session:
             raise
         finally:
             self._journal = self._scope = self.past = self._desk = None
-        await anyio.to_thread.run_sync(_load_if_free, self._of.store)
+        self.notes = await anyio.to_thread.run_sync(_load_if_free, self._of.store)
 
     @asynccontextmanager
     async def _recorded(self, file: Recorder) -> AsyncGenerator[None]:
@@ -226,8 +228,13 @@ def _opened(part: T | None) -> T:
     return part
 
 
-def _load_if_free(store: Store) -> None:
+def _load_if_free(store: Store) -> tuple[str, ...]:
+    """Load what the run has recorded, and say so when the database is held by another process all the time."""
     try:
         store.load()
-    except StoreBusy:
-        return  # somebody reads the database; the next command loads the rest
+    except StoreBusy as error:
+        return (
+            f"the run is recorded in its journal, but not loaded into {store.database}: {error}. simkit reads the "
+            "journal meanwhile, and the next command that finds the database free loads it",
+        )
+    return ()

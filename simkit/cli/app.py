@@ -40,6 +40,9 @@ LongestFlag = Annotated[int | None, typer.Option(min=1, help="Report examples th
 CleanOfFlag = Annotated[
     list[str] | None, typer.Option(help="Refuse examples of held-out tasks: WORLD:SPLIT, e.g. toolwoz:test.")
 ]
+IncompleteFlag = Annotated[
+    bool, typer.Option("--allow-incomplete", help="Take what there is, although lines could not be read.")
+]
 DropHeldOutFlag = Annotated[bool, typer.Option("--drop-held-out", help="Leave those out instead.")]
 
 
@@ -182,6 +185,10 @@ def compare(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the pictures (needs the extra `plots`).")] = None,
     markdown: Annotated[Path | None, typer.Option(help="File for the tables and claims as markdown.")] = None,
+    allow_incomplete: Annotated[
+        bool,
+        typer.Option("--allow-incomplete", help="Compare what there is: runs that go on, or with unreadable lines."),
+    ] = False,
     store: StoreFlag = None,
     json: JsonFlag = False,
 ) -> None:
@@ -203,6 +210,7 @@ def compare(
         out=out,
         markdown=markdown,
         json=json,
+        allow_incomplete=allow_incomplete,
     )
     compare(store, wanted)
 
@@ -239,6 +247,7 @@ def export(
     max_tokens: LongestFlag = None,
     clean_of: CleanOfFlag = None,
     drop_held_out: DropHeldOutFlag = False,
+    allow_incomplete: IncompleteFlag = False,
     store: StoreFlag = None,
     json: JsonFlag = False,
 ) -> None:
@@ -264,6 +273,7 @@ def export(
         max_tokens=max_tokens,
         clean_of=tuple(clean_of or ()),
         drop_held_out=drop_held_out,
+        allow_incomplete=allow_incomplete,
     )
     export(store, kind, out, wanted, json)
 

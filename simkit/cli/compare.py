@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simkit.cli.notes import print_notes
 from simkit.cli.output import BOLD, WARNING, say, say_json
 from simkit.cli.stores import open_store
 from simkit.cli.tables import print_table
@@ -16,7 +17,7 @@ from simkit.errors import UsageError
 from simkit.visible import visible_line
 
 if TYPE_CHECKING:
-    from simkit.store import Store
+    from simkit.store import Reader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,7 @@ class Wanted:
     out: Path | None
     markdown: Path | None
     json: bool
+    allow_incomplete: bool = False
 
 
 def compare(path: Path | None, wanted: Wanted) -> None:
@@ -42,19 +44,20 @@ def compare(path: Path | None, wanted: Wanted) -> None:
     """
     from simkit.comparison import compare as compare_arms
 
-    store = open_store(path)
-    found = compare_arms(
-        store,
-        [*_single(store, wanted.runs), *map(parse_arm, wanted.arms)],
-        metrics=tuple(wanted.metrics) or DEFAULT,
-        noise=_listed(wanted.noise),
-        level=wanted.level,
-        all_pairs=wanted.all_pairs,
-    )
+    with open_store(path).reading(allow_incomplete=wanted.allow_incomplete) as reader:
+        found = compare_arms(
+            reader,
+            [*_single(reader, wanted.runs), *map(parse_arm, wanted.arms)],
+            metrics=tuple(wanted.metrics) or DEFAULT,
+            noise=_listed(wanted.noise),
+            level=wanted.level,
+            all_pairs=wanted.all_pairs,
+        )
     if wanted.json:
         say_json(found.to_json(), strict=True)
     else:
         _print(found)
+    print_notes(found.state.notes if found.state else ())
     _write(found, wanted)
 
 
@@ -70,10 +73,9 @@ def parse_arm(text: str) -> Arm:
     return Arm(name.strip(), _listed(runs))
 
 
-def _single(store: Store, names: Sequence[str]) -> list[Arm]:
+def _single(reader: Reader, names: Sequence[str]) -> list[Arm]:
     """An arm for each run, called as the run is, or by its id where two runs have one name."""
-    known = store.runs() if names else ()
-    runs = [store.resolve(name, known) for name in names]
+    runs = [reader.resolve(name) for name in names]
     labels = [run.name or run.run_id for run in runs]
     unique = [label if labels.count(label) == 1 else run.run_id for label, run in zip(labels, runs, strict=True)]
     return [Arm(label, (run.run_id,)) for label, run in zip(unique, runs, strict=True)]

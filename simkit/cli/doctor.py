@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from simkit.cli.notes import print_notes
 from simkit.cli.output import BOLD, say, say_json
 from simkit.cli.sql import plain
 from simkit.cli.stores import open_store
@@ -22,7 +23,12 @@ def doctor(path: Path | None, run: str, as_json: bool) -> None:
     found = diagnose(open_store(path), run)
     if as_json:
         say_json(asdict(found), plain)
-        return
+    else:
+        _print(found)
+    print_notes(found.notes)
+
+
+def _print(found: Diagnosis) -> None:
     say(_head(found))
     for title, rows in (
         ("waiting", found.waiting),

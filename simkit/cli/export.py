@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from simkit.cli.notes import print_notes
 from simkit.cli.output import say, say_json
 from simkit.cli.stores import open_store
 
 if TYPE_CHECKING:
-    from simkit.store import Store
+    from simkit.store import Reader
     from simkit.training.checks import Report
     from simkit.training.examples import ExampleSet
     from simkit.training.selection import Selection
@@ -34,6 +35,7 @@ class Wanted:
     max_tokens: int | None = None
     clean_of: tuple[str, ...] = ()
     drop_held_out: bool = False
+    allow_incomplete: bool = False
 
     def selection(self) -> Selection:
         """Which examples."""
@@ -57,15 +59,18 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, wan
 
     Raises:
         UsageError: there is no such run, the file's ending is unknown, or the data is not fit to train on.
+        StoreIncomplete: the journals of the runs hold lines that could not be read.
         StoreError: the file or the store cannot be used.
     """
     from simkit.training.export import check_out, save
-    from simkit.training.selection import select
+    from simkit.training.selection import selected
 
     check_out(out, wanted.format)
-    store = open_store(path)
-    examples = _clean(select(store, kind, wanted.selection()), wanted.clean_of, wanted.drop_held_out, store)
-    report = _checked(examples, wanted, store)
+    with open_store(path).reading(allow_incomplete=wanted.allow_incomplete) as reader:
+        found, state = selected(reader, kind, wanted.selection())
+        print_notes(state.notes)
+        examples = _clean(found, wanted.clean_of, wanted.drop_held_out, reader)
+        report = _checked(examples, wanted, reader)
     done = save(examples, out, format=wanted.format, origin=wanted.origin)
     if as_json:
         counts = {reason: done.removed.get(reason, 0) for reason in ("duplicates", "contradictions")}
@@ -136,7 +141,7 @@ def check(file: Path, wanted: Examination, as_json: bool) -> None:
             say(f"{wanted.out}: {len(examples)} examples")
 
 
-def _clean(examples: ExampleSet, specs: Sequence[str], drop: bool, store: Store | None) -> ExampleSet:
+def _clean(examples: ExampleSet, specs: Sequence[str], drop: bool, store: Reader | None) -> ExampleSet:
     if not specs:
         return examples
     from simkit.training.held_out import HeldOut, assert_clean_of, without
@@ -150,7 +155,7 @@ def _clean(examples: ExampleSet, specs: Sequence[str], drop: bool, store: Store 
     return examples
 
 
-def _checked(examples: ExampleSet, wanted: Wanted, store: Store) -> Report | None:
+def _checked(examples: ExampleSet, wanted: Wanted, store: Reader) -> Report | None:
     if wanted.tokenizer is None:
         return None
     from simkit.training.checks import check as look

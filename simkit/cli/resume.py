@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.main
 
+from simkit.cli.notes import print_notes
 from simkit.cli.recipes import COMMON, MODELS, PANEL, choices_from, flag_parameters, flowing, recipe_command
 from simkit.errors import UsageError
 from simkit.flags import REACHING
@@ -81,7 +82,9 @@ def resume_run(name: str, given: Mapping[str, Any], more: list[str]) -> None:
     from simkit.resume import read_start
 
     store = open_store(given.get("store"))
-    run_id = store.resolve(name).run_id
+    with store.reading() as reader:
+        run_id = reader.resolve(name).run_id
+        print_notes(reader.state.of([run_id]).warnings)
     start = read_start(store.path, run_id)
     recipe = load_recipe(_target(run_id, start))
     told = _told(recipe, more)

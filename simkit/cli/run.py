@@ -16,6 +16,7 @@ import anyio
 import typer
 
 from simkit.cli.failure import readable_bugs
+from simkit.cli.notes import print_notes
 from simkit.cli.output import BROKEN_PIPE, say
 from simkit.cli.program import program, store_flag
 from simkit.cli.progress import progress_for
@@ -77,6 +78,8 @@ def _tell(run: Run, result: object, common: CommonFlags) -> int | None:
         again = f"{program()} show {run.id}{store_flag(run.store.path)}"
         say(f"the run {run.id} is stored in {run.store.path}, but {error}; to see it: {again}", err=True)
         return BROKEN_PIPE if error.broken_pipe else 1
+    finally:
+        print_notes(run.notes)
     return None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simkit.cli import output
+from simkit.cli.notes import print_notes
 from simkit.cli.output import say, say_json
 from simkit.cli.program import program, store_flag
 from simkit.cli.report import reported
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
-    from simkit.store import EpisodeTree, Line, RunRow, Store, Transcript, TreeNode
+    from simkit.store import EpisodeTree, Line, Reader, RunRow, Transcript, TreeNode
 
 LISTED = 40
 """Episodes shown of a run; `simkit sql` has them all."""
@@ -65,14 +66,15 @@ EPISODES = """
 
 def list_runs(path: Path | None, as_json: bool, parts: bool = False) -> None:
     """Print the runs of a store, the latest first; with `parts` the stages of runs too."""
-    runs = [run for run in open_store(path).runs()[::-1] if parts or run.part_of is None]
+    with open_store(path).reading() as reader:
+        runs = [run for run in reader.runs()[::-1] if parts or run.part_of is None]
     if as_json:
         _print_json([asdict(run) for run in runs])
-        return
-    if not runs:
+    elif not runs:
         say(f"no runs yet; start one: {program()} run josh")
-        return
-    print_table(Table(RUN_COLUMNS, tuple(_run_cells(run) for run in runs)))
+    else:
+        print_table(Table(RUN_COLUMNS, tuple(_run_cells(run) for run in runs)))
+    print_notes(reader.state.notes)
 
 
 def show(
@@ -85,40 +87,43 @@ def show(
     """
     if raw and branch is None:
         raise UsageError("--raw prints a branch as it was written; name the branch with --branch")
-    store = open_store(path)
-    if branch is not None:
-        transcript = store.transcript(_branch_id(store, run, episode, branch))
-        if raw:
-            _print_raw(transcript)
+    with open_store(path).reading() as reader:
+        found = reader.resolve(run)
+        if branch is not None:
+            transcript = reader.transcript(_branch_id(reader, found, episode, branch))
+            if raw:
+                _print_raw(transcript)
+            else:
+                _show_transcript(transcript, as_json)
+        elif episode is not None:
+            _show_tree(reader.tree(found.run_id, episode), reader.path, as_json)
         else:
-            _show_transcript(transcript, as_json)
-    elif episode is not None:
-        _show_tree(store.tree(run, episode), store.path, as_json)
-    else:
-        _show_run(store, store.resolve(run), as_json)
+            _show_run(reader, found, as_json)
+        parts = [each.run_id for each in reader.runs() if each.part_of == found.run_id]
+        print_notes(reader.state.of([found.run_id, *parts]).notes)
 
 
-def _branch_id(store: Store, run: str, episode: str | None, branch: str) -> str:
+def _branch_id(reader: Reader, run: RunRow, episode: str | None, branch: str) -> str:
     """A branch's id, or the id that `path.turn` has in the episode."""
     if "/" in branch or episode is None:
         return branch
-    return f"{store.tree(run, episode).episode_id}/{branch}"
+    return f"{reader.tree(run.run_id, episode).episode_id}/{branch}"
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
-def _show_run(store: Store, run: RunRow, as_json: bool) -> None:
-    episodes = store.query(EPISODES, [run.run_id])
+def _show_run(reader: Reader, run: RunRow, as_json: bool) -> None:
+    episodes = reader.query(EPISODES, [run.run_id])
     if as_json:
         _print_json({**asdict(run), "episode_scores": episodes.dicts()})
         return
     print_table(Table(RUN_COLUMNS, (_run_cells(run),)))
     say()
-    flag = store_flag(store.path)
-    parts = tuple(each for each in store.runs() if each.part_of == run.run_id)
+    flag = store_flag(reader.path)
+    parts = tuple(each for each in reader.runs() if each.part_of == run.run_id)
     if parts or not episodes.rows:
-        _show_whole(store, run, parts)
+        _show_whole(reader, run, parts)
     if episodes.rows or not parts:
         print_table(Table(EPISODE_COLUMNS, tuple(_episode_cells(row) for row in episodes.dicts()[:LISTED])))
         say()
@@ -130,9 +135,9 @@ def _show_run(store: Store, run: RunRow, as_json: bool) -> None:
         say(f"one tree: {program()} show {run.run_id} {first[0]}/{first[1]}{flag}")
 
 
-def _show_whole(store: Store, run: RunRow, parts: Sequence[RunRow]) -> None:
+def _show_whole(reader: Reader, run: RunRow, parts: Sequence[RunRow]) -> None:
     """What a run reported that is not about its own episodes, and the stages it is made of."""
-    (summary,) = store.query("select summary from runs where run_id = ?", [run.run_id], fresh=False).rows[0]
+    (summary,) = reader.query("select summary from runs where run_id = ?", [run.run_id]).rows[0]
     told: dict[str, Any] = {} if summary is None else json.loads(summary)
     own = [name for name in told if name not in Summary.__dataclass_fields__]
     for name in own:
@@ -142,7 +147,7 @@ def _show_whole(store: Store, run: RunRow, parts: Sequence[RunRow]) -> None:
     if parts:
         print_table(Table(RUN_COLUMNS, tuple(_run_cells(part) for part in parts)))
         say()
-        say(f"one stage: {program()} show {parts[-1].run_id}{store_flag(store.path)}")
+        say(f"one stage: {program()} show {parts[-1].run_id}{store_flag(reader.path)}")
 
 
 def _run_cells(run: RunRow) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from simkit.cli.notes import print_notes
 from simkit.cli.output import DIM, ask, say, say_csv, say_json
 from simkit.cli.stores import open_store
 from simkit.cli.tables import Column, Table, cut, print_blocks, print_table, terminal_width
@@ -38,9 +39,15 @@ def sql(path: Path | None, query: str | None, format: Format, raw: bool = False)
     """
     store = open_store(path)
     if query is not None:
-        print_result(store.query(query), format, raw=raw)
+        _answer(store, query, format, raw)
         return
     _prompt(store, format, raw)
+
+
+def _answer(store: Store, query: str, format: Format, raw: bool) -> None:
+    result = store.query(query)
+    print_result(result, format, raw=raw)
+    print_notes(result.notes)
 
 
 def print_result(result: QueryResult, format: Format, *, raw: bool = False) -> None:
@@ -72,7 +79,7 @@ def _prompt(store: Store, format: Format, raw: bool) -> None:
     say(WELCOME.format(path=store.path))
     while line := _read():
         try:
-            print_result(store.query(line), format, raw=raw)
+            _answer(store, line, format, raw)
         except SimkitError as error:
             say(f"error: {error}", err=True)
 
@@ -96,8 +103,6 @@ def _print_table(result: QueryResult, raw: bool) -> None:
     else:
         print_table(table, raw=raw)
     say(f"{len(result.rows)} row{'' if len(result.rows) == 1 else 's'}", DIM)
-    for note in result.notes:
-        say(f"note: {note}", err=True)
 
 
 def _is_number(kind: str) -> bool:

@@ -23,11 +23,11 @@ from simkit.errors import UsageError
 from simkit.statistics import Estimate, cluster_bootstrap, wilson
 
 if TYPE_CHECKING:
-    from simkit.store import Store
+    from simkit.store import Reader, Store
 
 
 def compare(
-    store: Store,
+    store: Store | Reader,
     arms: Sequence[Arm],
     *,
     metrics: Sequence[str] = DEFAULT,
@@ -36,6 +36,7 @@ def compare(
     all_pairs: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    allow_incomplete: bool = False,
 ) -> Comparison:
     """Compare arms on the tasks (and the scored items) that all their runs have; the first arm is the reference.
 
@@ -47,16 +48,18 @@ def compare(
             measured on the trials of the compared runs, where there are several.
         level: of the intervals; 1 minus it is the chance of any false claim that is accepted.
         all_pairs: every arm against every other one instead of against the first.
+        allow_incomplete: compare what could be read, although a run is still running or lines of it are missing.
 
     Raises:
         UsageError: fewer than two arms, unknown runs or metrics, nothing in common, or arms that measure different
             things (other world, variant, reward, or tasks of the same name that differ).
+        StoreIncomplete: a run has not come to its end, or its journals hold lines that could not be read.
         StoreError: the store cannot be read.
     """
     if len(arms) < 2:
         raise UsageError("a comparison takes two runs or arms at least; `simkit ls` lists the runs")
     bootstrap = Bootstrap(level, resamples, seed)
-    facts, repeats = read_arms(store, arms, noise)
+    facts, repeats, state = read_arms(store, arms, noise, allow_incomplete=allow_incomplete)
     notes = check_comparable(facts)
     notes += check_identical(repeats) if noise else ()
     bench = _Bench(facts, tuple(measure_of(name) for name in metrics), bootstrap, repeats, all_pairs)
@@ -72,6 +75,7 @@ def compare(
         noise=bench.noise,
         notes=(*notes, *bench.notes(differences)),
         claims=claims(differences, bench.noise, level, paired_seeds=bench.paired_seeds),
+        state=state,
     )
 
 

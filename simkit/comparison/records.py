@@ -13,9 +13,7 @@ from simkit.errors import UsageError
 from simkit.summary import SUCCESS
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
-
-    from simkit.store import Store
+    from simkit.store import Reader, ReadState, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,34 +126,36 @@ class ArmFacts:
 
 
 def read_arms(
-    store: Store, arms: Sequence[Arm], repeats: Sequence[str] = ()
-) -> tuple[tuple[ArmFacts, ...], tuple[RunFacts, ...]]:
-    """The arms with their runs, and repeated runs, read together.
+    store: Store | Reader, arms: Sequence[Arm], repeats: Sequence[str] = (), *, allow_incomplete: bool = False
+) -> tuple[tuple[ArmFacts, ...], tuple[RunFacts, ...], ReadState]:
+    """The arms with their runs, and repeated runs, read together, and the state of the store that they are from.
 
     Raises:
         UsageError: a run does not exist, two arms have one name, or a run stands in two places.
+        StoreIncomplete: a run has not come to its end, or its journals hold lines that could not be read.
     """
     names = [arm.name for arm in arms]
     if len({*names}) < len(names):
         raise UsageError(f"two arms are called the same ({', '.join(names)}); name them: --arm NAME=RUN")
-    known = store.runs()
-    ids = [store.resolve(name, known).run_id for arm in arms for name in arm.runs]
-    if twice := sorted({run for run in ids if ids.count(run) > 1}):
-        raise UsageError(f"{', '.join(twice)} stands in the comparison twice; a run differs in nothing from itself")
-    others = [store.resolve(name, known).run_id for name in repeats]
-    runs = _read(store, [*ids, *others])
+    with store.reading(allow_incomplete=allow_incomplete) as reader:
+        ids = [reader.resolve(name).run_id for arm in arms for name in arm.runs]
+        if twice := sorted({run for run in ids if ids.count(run) > 1}):
+            raise UsageError(f"{', '.join(twice)} stands in the comparison twice; a run differs in nothing from itself")
+        others = [reader.resolve(name).run_id for name in repeats]
+        state = reader.require_complete([*ids, *others], "a comparison", finished=True)
+        runs = _read(reader, [*ids, *others])
     places = iter(ids)
     return (
         tuple(ArmFacts(arm.name, tuple(runs[next(places)] for _ in arm.runs)) for arm in arms),
         tuple(runs[run] for run in others),
+        state,
     )
 
 
-def _read(store: Store, ids: Sequence[str]) -> dict[str, RunFacts]:
-    """Some runs by their ids, over one connection."""
+def _read(reader: Reader, ids: Sequence[str]) -> dict[str, RunFacts]:
+    """Some runs by their ids."""
     wanted = {"runs": sorted({*ids})}
-    asked = store.borrow(lambda held: [_rows(held.execute(sql, wanted)) for sql in (_RUNS, _TASKS, _EPISODES, _ITEMS)])
-    runs, *parts = asked
+    runs, *parts = (reader.rows(sql, wanted) for sql in (_RUNS, _TASKS, _EPISODES, _ITEMS))
     tasks, episodes, items = map(_by_run, parts)
     found: dict[str, RunFacts] = {}
     for row in runs:
@@ -169,11 +169,6 @@ def _read(store: Store, ids: Sequence[str]) -> dict[str, RunFacts]:
             items=tuple(Item(**each) for each in items.get(run, ())),
         )
     return found
-
-
-def _rows(found: DuckDBPyConnection) -> list[dict[str, Any]]:
-    columns = [str(column[0]) for column in found.description or ()]
-    return [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
 
 
 def _by_run(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import sqrt
 from pathlib import Path
 from statistics import NormalDist
@@ -15,6 +15,7 @@ from simkit.statistics import Estimate
 
 if TYPE_CHECKING:
     from simkit.cli.tables import Table
+    from simkit.store import ReadState
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,7 @@ class Comparison:
             (domains and goal types), a family of their own, for looking and not for claiming.
         noise: by measure; empty when nothing was repeated.
         notes: what the reader must know; claims: what may be said, in plain sentences.
+        state: the state of the store that the runs were read from; its notes say what was missing.
     """
 
     level: float
@@ -179,6 +181,7 @@ class Comparison:
     noise: tuple[Noise, ...]
     notes: tuple[str, ...]
     claims: tuple[str, ...]
+    state: ReadState | None = None
 
     def difference(self, name: str, arm: str, reference: str | None = None) -> Difference:
         """One difference by its name (`reward`, `success`, `suite/metric`, a domain) and its arms.
@@ -217,9 +220,10 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """Everything as JSON-able values; shares are of 1, not points."""
         judged = {"differences": self.differences, "places": self.places}
-        plain: Mapping[str, Any] = asdict(self)
+        plain: Mapping[str, Any] = asdict(replace(self, state=None))
+        state = {"state": None if self.state is None else self.state.to_json()}
         told = {
             name: [{**asdict(each), "significant": each.significant, "claimed": each.claimed} for each in found]
             for name, found in judged.items()
         }
-        return {**plain, **told}
+        return {**plain, **told, **state}

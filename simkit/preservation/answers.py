@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -16,6 +17,7 @@ from simkit.preservation.questions import Question
 
 if TYPE_CHECKING:
     from simkit.run import Run
+    from simkit.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,32 +56,44 @@ async def ask(model: ChatModel, question: Question, trial: int, *, seed: int, ro
     return Answers(question.id, trial, texts)
 
 
-async def kept_answers(run: Run, name: str, suite: str, questions: Sequence[Question]) -> dict[str, list[Answers]]:
+async def kept_answers(
+    run: Run, name: str, suite: str, questions: Sequence[Question], *, allow_incomplete: bool = False
+) -> dict[str, list[Answers]]:
     """The answers to these questions that a run of the same store has kept, by question.
 
     Raises:
         UsageError: there is no such run, it has no answers of this suite, or the questions have changed since.
+        StoreIncomplete: the run's journals hold lines that could not be read.
     """
     import anyio.to_thread
 
-    source = await anyio.to_thread.run_sync(run.store.resolve, name)
-    found = await run.query(
-        "select item, trial, detail from item_scores where run_id = ? and suite = ? and metric = 'answered' "
-        "order by item, trial",
-        source.run_id,
-        suite,
-    )
+    await run.commit()
+    read = partial(_kept_rows, run.store, name, suite, allow_incomplete=allow_incomplete)
+    source, rows = await anyio.to_thread.run_sync(read)
     kept: dict[str, list[Answers]] = {}
     wanted = {question.id: question for question in questions}
-    for item, trial, detail in found.rows:
+    for item, trial, detail in rows:
         if item in wanted:
-            kept.setdefault(item, []).append(_restored(wanted[item], trial, orjson.loads(detail), source.run_id))
+            kept.setdefault(item, []).append(_restored(wanted[item], trial, orjson.loads(detail), source))
     if missing := [question.id for question in questions if question.id not in kept]:
         raise UsageError(
-            f"{source.run_id} has no answers to {len(missing)} of {len(questions)} questions of `{suite}` (the first "
+            f"{source} has no answers to {len(missing)} of {len(questions)} questions of `{suite}` (the first "
             f"is {missing[0]}); let it answer them first, or name another run (`from item_scores` lists them)"
         )
     return kept
+
+
+def _kept_rows(store: Store, name: str, suite: str, *, allow_incomplete: bool) -> tuple[str, list[tuple[Any, ...]]]:
+    """The id of a run, and the rows of its answers."""
+    with store.reading(allow_incomplete=allow_incomplete) as reader:
+        source = reader.resolve(name).run_id
+        reader.require_complete([source], "judging answers that were kept")
+        return source, reader.query(_KEPT, [source, suite]).rows
+
+
+_KEPT = """
+select item, trial, detail from item_scores where run_id = ? and suite = ? and metric = 'answered' order by item, trial
+"""
 
 
 def _restored(question: Question, trial: int, detail: Mapping[str, Any], run_id: str) -> Answers:

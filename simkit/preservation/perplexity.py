@@ -207,6 +207,7 @@ async def _known(run: Run, suite: str) -> dict[str, DocumentScore]:
         "(detail ->> 'unknown')::bigint from item_scores where run_id = ? and suite = ? and metric = 'nll_per_token'",
         run.id,
         suite,
+        runs=(run.id,),
     )
     return {row[0]: DocumentScore(*row) for row in found.rows}
 

@@ -34,6 +34,7 @@ class JudgedQuestions:
         grade_prompt, pair_prompt: files of prompts instead of simkit's own.
         against: a model, or a run whose kept answers are compared with; `against_url` is the model's endpoint.
         answers_of: a run whose kept answers are judged again instead of asking the model.
+        allow_incomplete: take kept answers although lines of the run's journals could not be read.
     """
 
     file: Path
@@ -47,6 +48,7 @@ class JudgedQuestions:
     against: str | None = None
     against_url: str | None = None
     answers_of: str | None = None
+    allow_incomplete: bool = False
 
     @property
     def name(self) -> str:
@@ -103,7 +105,11 @@ class JudgedQuestions:
         return Source(model, trials=self.trials, role="opponent")
 
     async def _kept(self, run: Run, name: str, questions: tuple[Question, ...]) -> Source:
-        return Source(kept=await kept_answers(run, name, f"{self.name}/answers", questions))
+        return Source(
+            kept=await kept_answers(
+                run, name, f"{self.name}/answers", questions, allow_incomplete=self.allow_incomplete
+            )
+        )
 
     def _judge(self, run: Run, spec: str) -> Judge:
         model = run.chat_model(spec, _options(run, self.judge_url, self.judge_temperature))

@@ -149,7 +149,7 @@ async def play_suites(run: Run, benchmarks: Benchmarks, tasks: Mapping[str, Any]
         ModelFault: the model answers less than half of a task's questions.
         RunStopped: a budget is used up, or an endpoint is down.
     """
-    found = await run.query("select name from metrics where run_id = ? and stage = ?", run.id, DONE)
+    found = await run.query("select name from metrics where run_id = ? and stage = ?", run.id, DONE, runs=(run.id,))
     done = {name for (name,) in found.rows}
     left = {name: task for name, task in tasks.items() if name not in done}
     if not left:
@@ -168,17 +168,25 @@ def _opened(open_lm: OpenLM) -> Any:
         return open_lm()
 
 
-async def suite_scores(run: Run, loaded: Loaded) -> list[SuiteScore]:
-    """What the suites came to, from the store: a group's questions count the same, whichever task they belong to."""
+async def suite_scores(run: Run, loaded: Loaded, *, allow_incomplete: bool = False) -> list[SuiteScore]:
+    """What the suites came to, from the store: a group's questions count the same, whichever task they belong to.
+
+    Raises:
+        StoreIncomplete: the run's journals hold lines that could not be read.
+    """
     found = await run.query(
         "select suite, item, map_from_entries(list((metric, value))) from item_scores where run_id = ? "
         "group by suite, item order by suite, item",
         run.id,
+        runs=(run.id,),
     )
+    found.state.require_complete("the score of a suite", allow_incomplete=allow_incomplete)
     items: dict[str, list[ItemScore]] = {}
     for suite, item, metrics in found.rows:
         items.setdefault(suite, []).append(ItemScore(item, metrics))
-    found = await run.query("select stage, name, value from metrics where run_id = ? order by all", run.id)
+    found = await run.query(
+        "select stage, name, value from metrics where run_id = ? order by all", run.id, runs=(run.id,)
+    )
     totals: dict[str, dict[str, float]] = {}
     for stage, name, value in found.rows:
         totals.setdefault(stage, {})[name] = value

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from simkit.store.journal import Journal
 from simkit.store.loader import Loader, LoadReport, keep_loaded
-from simkit.store.store import QueryResult, Store
+from simkit.store.reader import QueryResult, Reader
+from simkit.store.reading import ReadState, RunState
+from simkit.store.replica import Replica
+from simkit.store.store import Store
 from simkit.store.trees import EpisodeTree, Line, RunRow, Transcript, TreeNode
 
 __all__ = [
@@ -14,7 +17,11 @@ __all__ = [
     "LoadReport",
     "Loader",
     "QueryResult",
+    "ReadState",
+    "Reader",
+    "Replica",
     "RunRow",
+    "RunState",
     "Store",
     "Transcript",
     "TreeNode",

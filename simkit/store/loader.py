@@ -12,7 +12,7 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,14 +102,27 @@ class Loader:
     """Loads the journals of one store folder into its database.
 
     Args:
-        folder: the store: `journals/<run_id>/<worker>.jsonl` are read, `simkit.duckdb` is written.
+        folder: the store: `journals/<run_id>/<worker>.jsonl` are read.
         piece: bytes loaded in one transaction.
+        database: the file to write; the store's `simkit.duckdb` by default.
+        lock: the file by which loaders of one database take turns; the store's `.loading` by default.
+        runs: ids of the runs to load; None for all of them.
     """
 
-    def __init__(self, folder: Path, *, piece: int = PIECE) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        piece: int = PIECE,
+        database: Path | None = None,
+        lock: Path | None = None,
+        runs: Sequence[str] | None = None,
+    ) -> None:
         self.folder = folder
-        self.database = folder / "simkit.duckdb"
+        self.database = database or folder / "simkit.duckdb"
+        self._lock = lock or folder / ".loading"
         self._piece = piece
+        self._runs = runs
 
     def load(self, seconds: float | None = None) -> LoadReport:
         """One round: everything that is in the journals now, or as much as fits into `seconds`.
@@ -123,31 +136,17 @@ class Loader:
         try:
             with self._exclusive(), self._opened() as connection, tempfile.TemporaryDirectory() as scratch:
                 work = _Round(connection, self.folder, Path(scratch), self._piece, deadline)
-                finished = _load_all(work)
+                finished = _load_all(work, journal_files(self.folder, self._runs))
                 return LoadReport(work.lines, work.bytes, finished, tuple(work.bad))
         except duckdb.Error as error:
             raise loading_error(self.database, error) from error
         except OSError as error:
             raise StoreError(f"the store {self.folder} cannot be loaded: {error}. Check the disk and rights") from error
 
-    def outstanding(self) -> int:
-        """Bytes of journals that no database has been told of; counted without opening the database for writing."""
-        sizes = {journal_name(self.folder, path): size_of(path) for path in journal_files(self.folder)}
-        if not self.database.exists():
-            return sum(sizes.values())
-        with connected(self.database, read_only=True) as connection:
-            try:
-                if stored_format(connection) != schema_format():
-                    return sum(sizes.values())
-                marks = read_marks(connection)
-            except duckdb.Error as error:
-                raise loading_error(self.database, error) from error
-        return sum(max(0, size - marks.get(name, Mark()).loaded) for name, size in sizes.items())
-
     @contextmanager
     def _exclusive(self) -> Generator[None]:
         """The right to load: one loader at a time on this machine."""
-        lock = os.open(self.folder / ".loading", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -168,14 +167,18 @@ class Loader:
             if found in (None, schema_format()):
                 yield connection
                 return
-            self._check_rebuildable(connection)
+            self.check_rebuildable(connection)
         remove_database(self.database)
         with connected(self.database, read_only=False) as connection:
             create_schema(connection)
             yield connection
 
-    def _check_rebuildable(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """A database of another version may go only if the journals it was made from are still there."""
+    def check_rebuildable(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """A database of another version may go only if the journals it was made from are still there.
+
+        Raises:
+            StoreUnreadable: they are not, or it is no database of simkit's.
+        """
         try:
             marks = read_marks(connection)
         except duckdb.Error as error:
@@ -199,9 +202,12 @@ def size_of(journal: Path) -> int:
         return 0
 
 
-def journal_files(folder: Path) -> list[Path]:
-    """All journals of a store, in the order of their names."""
-    return sorted((folder / "journals").glob("*/*.jsonl"))
+def journal_files(folder: Path, runs: Sequence[str] | None = None) -> list[Path]:
+    """The journals of some runs of a store, by default of all, in the order of their names."""
+    journals = folder / "journals"
+    if runs is None:
+        return sorted(journals.glob("*/*.jsonl"))
+    return [path for run in sorted({*runs}) for path in sorted((journals / run).glob("*.jsonl"))]
 
 
 def journal_name(folder: Path, path: Path) -> str:
@@ -215,9 +221,9 @@ def read_marks(connection: duckdb.DuckDBPyConnection) -> dict[str, Mark]:
     return {str(name): Mark(int(loaded), int(lines)) for name, loaded, lines in rows}
 
 
-def _load_all(work: _Round) -> bool:
+def _load_all(work: _Round, files: Sequence[Path]) -> bool:
     marks = read_marks(work.connection)
-    for path in journal_files(work.folder):
+    for path in files:
         name = journal_name(work.folder, path)
         mark: Mark | None = marks.get(name, Mark())
         if size_of(path) < mark.loaded:

@@ -4,40 +4,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeAlias, TypeVar
 
 import duckdb
-import orjson
 
-from simkit.errors import StoreBusy, StoreError, UsageError
-from simkit.store.database import connected, damage, schema_format, stored_format
+from simkit.errors import StoreBusy, StoreError, StoreUnreadable, UsageError
+from simkit.store.database import connected, loading_error, schema_format, stored_format
 from simkit.store.journal import DiskFile, Journal, Opener
-from simkit.store.loader import Loader, LoadReport, describe
-from simkit.store.trees import EpisodeTree, Line, RunRow, Transcript, build_tree
+from simkit.store.loader import Loader, LoadReport, read_marks
+from simkit.store.reader import Parameters, QueryResult, Reader
+from simkit.store.reading import ReadState, Sizes, journal_sizes, read_state
+from simkit.store.replica import Replica
+from simkit.store.trees import EpisodeTree, RunRow, Transcript
 
 T = TypeVar("T")
-Parameters = Sequence[object] | Mapping[str, object]
+Runs: TypeAlias = Sequence[str] | None
 
-
-@dataclass(frozen=True, slots=True)
-class QueryResult:
-    """What a query gave: names and DuckDB types of the columns, and the rows.
-
-    `notes` says in words what the rows may lack, e.g. journal lines that could not be loaded into a read-only store.
-    """
-
-    columns: tuple[str, ...]
-    types: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
-    notes: tuple[str, ...] = ()
-
-    def dicts(self) -> list[dict[str, Any]]:
-        """The rows by column name."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+GRACE = 0.5
+"""Seconds a question waits at most for a database that another process holds, before it is answered from a replica."""
 
 
 class Store:
@@ -45,7 +32,7 @@ class Store:
 
     Args:
         path: the folder; made, with the ones above it, when it is not there.
-        patience: seconds a query waits for a database that another process holds.
+        patience: seconds `load` waits for a database that another process holds.
 
     Raises:
         StoreError: the folder does not exist and cannot be made, or is a file.
@@ -94,129 +81,134 @@ class Store:
         report.raise_unreadable()
         return report
 
-    def query(self, sql: str, parameters: Parameters | None = None, *, fresh: bool = True) -> QueryResult:
-        """Run SQL on the database, read-only, after loading what is outstanding (unless `fresh` is off).
+    @contextmanager
+    def reading(self, runs: Runs = None, *, allow_incomplete: bool = False) -> Generator[Reader]:
+        """A reader that knows every complete line which the journals hold now; all its answers are from one state.
+
+        What is outstanding is loaded first, once. When the database is held by another process, or the store cannot be
+        written, a private replica filled from the journals answers instead, and the notes say so. While a reader of the
+        database is open nothing can be loaded: keep it short, or let a `Replica` answer.
+
+        Args:
+            runs: ids of the runs that the questions are about; None for all. The state of others does not matter.
+            allow_incomplete: the reader passes on what could be read, although it is not all; see
+                `Reader.require_complete`.
+
+        Raises:
+            StoreUnreadable: the database is damaged, or another version's whose journals are gone.
+            StoreError: the store cannot be read, neither directly nor through a replica.
+        """
+        with ExitStack() as stack:
+            reader = self._reader(stack, runs)
+            reader.allow_incomplete = allow_incomplete
+            yield reader
+
+    def query(
+        self, sql: str, parameters: Parameters | None = None, *, runs: Sequence[str] | None = None
+    ) -> QueryResult:
+        """Run SQL, read-only, on everything that the journals hold now; see `reading`.
+
+        The result's `state` tells what it was read from, `notes` the same in words.
 
         Raises:
             UsageError: the SQL is wrong or tries to write; the message is DuckDB's.
-            StoreBusy: the database was held all the time.
-            StoreUnreadable: the database cannot be read.
+            StoreError: the store cannot be read.
         """
-        notes = self._refresh() if fresh else ()
-        try:
-            return self.borrow(lambda connection: _run(connection, sql, parameters, notes))
-        except duckdb.Error as error:
-            raise UsageError(f"the query failed: {error}") from error
-
-    def borrow(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
-        """Do something with a read-only connection that is closed afterwards: keep it short, loading waits meanwhile.
-
-        Raises:
-            StoreBusy: the database was held all the time.
-            StoreUnreadable: the database cannot be read.
-            StoreError: there is none and it cannot be made, or it is another version's.
-        """
-        return self._patiently(lambda: self._borrowed(work), self._patience)
+        with self.reading(runs) as reader:
+            return reader.query(sql, parameters)
 
     def runs(self) -> tuple[RunRow, ...]:
         """All runs, oldest first."""
-        found = self.query(
-            "SELECT run_id, name, recipe, status, episodes, average_reward, success_rate, faults, started_at, "
-            "seconds, part_of FROM run_summary ORDER BY started_at, run_id"
-        )
-        return tuple(RunRow(*row) for row in found.rows)
+        with self.reading() as reader:
+            return reader.runs()
 
-    def resolve(self, name: str = "last", among: Sequence[RunRow] | None = None) -> RunRow:
-        """A run by its id, its name (the newest of that name), the beginning of either, or `last`.
-
-        `among` are the runs, for who has asked for them already; see `runs`.
-
-        A run that failed before it played anything (a mistyped flag), or that is a part of another run, is newest only
-        where there is no other.
-
-        Raises:
-            UsageError: there is none, or the beginning fits several; the message lists them.
-        """
-        runs = self.runs() if among is None else among
-        if not runs:
-            raise UsageError(f"there are no runs in {self.path}; start one with `simkit run`, or name another --store")
-        if name == "last":
-            return _newest(runs)
-        exact = [run for run in runs if name in (run.run_id, run.name)]
-        found = exact or [run for run in runs if run.run_id.startswith(name) or run.name.startswith(name)]
-        if exact or len(found) == 1:
-            return _newest(found)
-        choice = ", ".join(f"{run.name} ({run.run_id})" if run.name else run.run_id for run in (found or runs)[-10:])
-        what = f"{len(found)} runs begin with {name!r}" if found else f"there is no run {name!r}"
-        raise UsageError(f"{what} in {self.path}; take one of: {choice}")
+    def resolve(self, name: str = "last") -> RunRow:
+        """A run by its id, its name, the beginning of either, or `last`; see `Reader.resolve`."""
+        with self.reading() as reader:
+            return reader.resolve(name)
 
     def tree(self, run: str, episode: str) -> EpisodeTree:
-        """The tree of one episode, named by its id, by `task/trial` or, for trial 0, by its task alone.
-
-        Raises:
-            UsageError: there is no such run or episode.
-        """
-        run_id = self.resolve(run).run_id
-        rows = self.query(_EPISODE, {"run": run_id, "episode": episode}, fresh=False).dicts()
-        if not rows:
-            raise UsageError(
-                f"run {run_id} has no episode {episode!r}; `FROM episode_scores` lists them, a task's id is enough"
-            )
-        row = rows[0]
-        branches = self.query(_BRANCHES, [row["episode_id"]], fresh=False).dicts()
-        for name in ("goals", "achieved"):
-            row[name] = tuple(row[name] or ())
-        return EpisodeTree(**row, root=build_tree(branches))
+        """The tree of one episode; see `Reader.tree`."""
+        with self.reading() as reader:
+            return reader.tree(run, episode)
 
     def transcript(self, branch_id: str) -> Transcript:
-        """The conversation from the root to a branch.
-
-        Raises:
-            UsageError: there is no such branch.
-        """
-        found = self.query(_TRANSCRIPT, [branch_id])
-        if not found.rows:
-            raise UsageError(f"there is no branch {branch_id!r} in {self.path}; `FROM branches` lists them")
-        rows = found.dicts()
-        for row in rows:
-            row["message"], row["flags"] = orjson.loads(row["message"]), tuple(row["flags"] or ())
-        return Transcript(branch_id, tuple(Line(**row) for row in rows))
-
-    def _refresh(self) -> tuple[str, ...]:
-        """Load what is outstanding if that can be done; otherwise say what is missing."""
-        try:
-            missing = self.loader.outstanding()
-            if not missing and self.database.exists():
-                return ()
-            if not self.writable():
-                return (f"{self.path} is read-only: {missing:,} bytes of its journals are not loaded",)
-            report = self._patiently(self.loader.load, min(1.0, self._patience))
-        except StoreBusy:
-            return ("the database is in use: rows written in the last seconds may be missing",)
-        return (describe(report.unreadable),) if report.unreadable else ()
+        """The conversation from the root to a branch; see `Reader.transcript`."""
+        with self.reading() as reader:
+            return reader.transcript(branch_id)
 
     def writable(self) -> bool:
         """Whether this process may write to the store."""
         return os.access(self.path, os.W_OK) and (not self.database.exists() or os.access(self.database, os.W_OK))
 
-    def _borrowed(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
-        if not self.database.exists():
-            raise StoreError(f"{self.path} has no database yet and cannot be written; copy the store and try there")
-        with connected(self.database, read_only=True) as connection:
-            try:
-                self._check_format(connection)
-                return work(connection)
-            except duckdb.Error as error:
-                if (damaged := damage(self.database, error)) is not None:
-                    raise damaged from error
-                raise
+    # --- where a reader reads -----------------------------------------------------------------------------------------
 
-    def _check_format(self, connection: duckdb.DuckDBPyConnection) -> None:
-        if stored_format(connection) != schema_format():
-            raise StoreError(
-                f"{self.database} was made by another version of simkit and cannot be rebuilt here; "
-                "copy the store to a place that can be written"
-            )
+    def _reader(self, stack: ExitStack, runs: Runs) -> Reader:
+        sizes = journal_sizes(self.path, runs)
+        found = self._fresh(stack, sizes, runs)
+        if found is not None:
+            return found
+        problem = self._try_load()
+        found = self._fresh(stack, sizes, runs)
+        if found is not None:
+            return found
+        return self._aside(stack, sizes, runs, problem)
+
+    def _fresh(self, stack: ExitStack, sizes: Sizes, runs: Runs) -> Reader | None:
+        """A reader of the store's own database; None when it lacks a line of these journals, or cannot be opened."""
+        with ExitStack() as own:
+            reader = self._own(own, sizes, runs)
+            if reader is None or reader.state.stale:
+                return None
+            stack.push(own.pop_all())
+            return reader
+
+    def _own(self, stack: ExitStack, sizes: Sizes, runs: Runs, reason: str = "") -> Reader | None:
+        if not self.database.exists():
+            return None
+        try:
+            connection = stack.enter_context(connected(self.database, read_only=True))
+            if stored_format(connection) != schema_format():
+                self.loader.check_rebuildable(connection)
+                return None
+            return self._opened(connection, ReadState(store=self.path, reason=reason), sizes, runs)
+        except duckdb.Error as error:
+            raise loading_error(self.database, error) from error
+        except StoreUnreadable:
+            raise
+        except StoreError:  # held by another process, or not ours to read
+            return None
+
+    def _try_load(self) -> StoreError:
+        """Load what is outstanding, once; returns why that does not help when it does not."""
+        if not self.writable():
+            return StoreError(f"{self.path} is read-only")
+        try:
+            self._patiently(self.loader.load, min(GRACE, self._patience))
+        except StoreUnreadable:
+            raise
+        except StoreError as error:
+            return error
+        return StoreBusy(f"another process holds {self.database}")
+
+    def _aside(self, stack: ExitStack, sizes: Sizes, runs: Runs, problem: StoreError) -> Reader:
+        """A reader of a private replica; of the own database as it stands where none can be made."""
+        try:
+            replica = stack.enter_context(Replica(self.path, runs=runs))
+        except StoreUnreadable:
+            raise
+        except StoreError as error:
+            stale = self._own(stack, sizes, runs, f"{problem}; {error}")
+            if stale is None:
+                raise error from problem
+            return stale
+        reason = f"{problem}" if replica.copied or not self.database.exists() else f"{problem} ({_ALONE})"
+        state = ReadState(store=self.path, source="replica", reason=reason)
+        return self._opened(replica.connection, state, sizes, runs)
+
+    def _opened(self, connection: duckdb.DuckDBPyConnection, state: ReadState, sizes: Sizes, runs: Runs) -> Reader:
+        known = read_state(connection, state, sizes, read_marks(connection))
+        return Reader(self.path, connection, self.database, known if runs is None else known.of(runs))
 
     def _patiently(self, work: Callable[[], T], seconds: float) -> T:
         """Do something, again and again for so long while the database is held."""
@@ -232,61 +224,4 @@ class Store:
             pause = min(2 * pause, 0.25)
 
 
-def _run(
-    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters | None, notes: tuple[str, ...]
-) -> QueryResult:
-    columns, types, rows = _fetched(connection.execute(sql, parameters))
-    return QueryResult(columns, types, rows, notes)
-
-
-def _fetched(
-    found: duckdb.DuckDBPyConnection,
-) -> tuple[tuple[str, ...], tuple[str, ...], list[tuple[Any, ...]]]:
-    """Columns, types and rows of what was executed; a statement without a result gives nothing."""
-    described = found.description or []
-    columns = tuple(str(column[0]) for column in described)
-    types = tuple(str(column[1]) for column in described)
-    return columns, types, found.fetchall() if described else []
-
-
-_EPISODE = """
-SELECT
-    e.episode_id, e.run_id, e.task_id, e.trial, e.reward, e.outcome, e.goals, e.achieved, e.final_branch_id, e.error,
-    t.instructions
-FROM episodes e
-LEFT JOIN tasks t ON t.run_id = e.run_id AND t.task_id = e.task_id
-WHERE e.run_id = $run AND (
-    e.episode_id = $episode
-    OR concat(e.task_id, '/', e.trial) = $episode
-    OR e.task_id = $episode AND e.trial = 0
-)
-ORDER BY e.episode_id = $episode DESC, e.trial
-LIMIT 1
-"""
-
-_BRANCHES = """
-SELECT
-    b.branch_id, b.parent_id, b.path, b.turn, b.outcome, b.error, b.successful, b.golden, b.winner,
-    m.said, c.calls, r.goals, r.credited
-FROM branches b
-LEFT JOIN (
-    SELECT branch_id, arg_max(heard, seq) AS said FROM messages
-    WHERE author IN ('agent', 'runtime') AND heard IS NOT NULL GROUP BY ALL
-) m USING (branch_id)
-LEFT JOIN (
-    SELECT branch_id, list(concat(name, ' ', arguments) ORDER BY seq, step) AS calls FROM tool_calls GROUP BY ALL
-) c USING (branch_id)
-LEFT JOIN (
-    SELECT branch_id, list(goal ORDER BY step, goal) AS goals,
-        list(goal ORDER BY step, goal) FILTER (credited) AS credited
-    FROM rewards GROUP BY ALL
-) r USING (branch_id)
-WHERE b.episode_id = ?
-"""
-
-_TRANSCRIPT = "SELECT branch_id, seq, turn, step, author, heard, message, flags FROM conversation(?)"
-
-
-def _newest(runs: Sequence[RunRow]) -> RunRow:
-    whole = [run for run in runs if run.part_of is None] or runs
-    return next((run for run in reversed(whole) if run.status != "failed" or run.episodes), whole[-1])
+_ALONE = "nor can it be copied: what has no journal is not in the answer"

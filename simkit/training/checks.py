@@ -30,7 +30,7 @@ from simkit.training.seen import compare_with_requests
 
 if TYPE_CHECKING:
     from simkit.local.chat import ChatFormat
-    from simkit.store.store import Store
+    from simkit.store import Reader, Store
 
 Severity: TypeAlias = Literal["error", "warning"]
 
@@ -138,7 +138,7 @@ def check(
     chat: ChatFormat | str | None = None,
     *,
     max_tokens: int | None = None,
-    store: Store | None = None,
+    store: Store | Reader | None = None,
 ) -> Report:
     """Look through a set and say what is in it and what is wrong.
 

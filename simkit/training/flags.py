@@ -18,6 +18,9 @@ Limit: TypeAlias = Annotated[int | None, "Examples at most, chosen by lot."]
 HeldOut: TypeAlias = Annotated[
     str, "Split of the world that no example may be of; it is checked. `none` for data whose tasks nobody knows."
 ]
+AllowIncomplete: TypeAlias = Annotated[
+    bool, "Learn from runs that have not come to their end, or whose journals hold unreadable lines, all the same."
+]
 PresetFlag: TypeAlias = Annotated[
     Literal["paper", "cpu", "tiny"],
     "Settings to start from: the paper's (a GPU), for small models on a CPU, or for tiny ones made from scratch.",

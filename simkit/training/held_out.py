@@ -18,7 +18,7 @@ import orjson
 from simkit.casting import WORLD
 from simkit.errors import UsageError
 from simkit.loading import load
-from simkit.store.store import Store
+from simkit.store import Reader, Store
 from simkit.tasks import Task, World
 from simkit.training.examples import Example, ExampleSet, Origin
 
@@ -140,10 +140,11 @@ class Contamination:
         return ". ".join(said)
 
 
-def contamination(examples: ExampleSet, held_out: HeldOut, store: Store | None = None) -> Contamination:
+def contamination(examples: ExampleSet, held_out: HeldOut, store: Store | Reader | None = None) -> Contamination:
     """What of the held-out tasks is in a set. Tasks are looked up in the store first, else in the held-out world.
 
     Raises:
+        StoreIncomplete: lines of the runs that the examples are from could not be read.
         StoreError, DataMissing, DataCorrupt: the tasks cannot be read.
     """
     counts = Counter(_place(example) for example in examples)
@@ -160,7 +161,9 @@ def contamination(examples: ExampleSet, held_out: HeldOut, store: Store | None =
     return Contamination(held_out.name, tuple(overlaps), unknown, len(examples))
 
 
-def assert_clean_of(examples: ExampleSet, held_out: HeldOut | Sequence[Task], store: Store | None = None) -> None:
+def assert_clean_of(
+    examples: ExampleSet, held_out: HeldOut | Sequence[Task], store: Store | Reader | None = None
+) -> None:
     """Make sure that no example is of a held-out task, by id or by content.
 
     Raises:
@@ -178,7 +181,7 @@ def _advice(found: Contamination, held: HeldOut) -> str:
     return f"Export with --origin, from runs on the world `{held.world}` or of this store"
 
 
-def without(examples: ExampleSet, held_out: HeldOut, store: Store | None = None) -> ExampleSet:
+def without(examples: ExampleSet, held_out: HeldOut, store: Store | Reader | None = None) -> ExampleSet:
     """The set without the examples of held-out tasks, which count as removed for `held_out`.
 
     Examples of unknown tasks stay; `assert_clean_of` finds them.
@@ -222,7 +225,7 @@ class _Twins:
         return (self.goals[content.goals], "goals") if content.goals in self.goals else None
 
 
-def _contents(examples: ExampleSet, held: HeldOut, store: Store | None) -> dict[tuple[str, str], Content]:
+def _contents(examples: ExampleSet, held: HeldOut, store: Store | Reader | None) -> dict[tuple[str, str], Content]:
     """What the tasks of the examples are, as far as a store or the held-out world knows them."""
     origins = {_place(example): example.origin for example in examples if example.task_id}
     found = _from_store(origins.values(), store) if store is not None else {}
@@ -237,9 +240,11 @@ def _contents(examples: ExampleSet, held: HeldOut, store: Store | None) -> dict[
     return found
 
 
-def _from_store(origins: Iterable[Origin], store: Store) -> dict[tuple[str, str], Content]:
+def _from_store(origins: Iterable[Origin], store: Store | Reader) -> dict[tuple[str, str], Content]:
     runs = sorted({origin.run_id for origin in origins if origin.run_id})
-    rows = store.query(_TASKS, [runs]).dicts()
+    with store.reading(runs) as reader:
+        reader.require_complete(runs, "a check for held-out tasks")
+        rows = reader.rows(_TASKS, [runs])
     return {
         (row["world"], row["task_id"]): Content.of(row["instructions"], orjson.loads(row["goals"] or "[]"))
         for row in rows

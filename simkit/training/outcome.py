@@ -21,7 +21,7 @@ from simkit.errors import UsageError
 from simkit.extras import require
 from simkit.parts import PartOf
 from simkit.statistics import Estimate
-from simkit.store import Store
+from simkit.store import Reader, Store
 from simkit.training.examples import Kind
 from simkit.training.selftraining import TEMPERATURES
 
@@ -140,13 +140,14 @@ def read_outcome(store: Store, run_id: str, *, seeds: int, rounds: int, method: 
     stages = {BEFORE: "before", after: f"{last}/after", control: f"{last}/control"}
     found: dict[str, Comparison] = {}
     rates: dict[str, dict[str, tuple[float, ...]]] = {}
-    measured = {run.run_id: run.success_rate for run in store.runs()}
-    for temperature in TEMPERATURES:
-        runs = {arm: runs_of(run_id, f"{stage}-{temperature}", seeds) for arm, stage in stages.items()}
-        arms = [Arm(arm, ids) for arm, ids in runs.items()]
-        found[temperature] = compare(store, arms, metrics=("success",), all_pairs=True)
-        rates[temperature] = {arm: _rates(measured, ids) for arm, ids in runs.items()}
-    trainings = _trainings(store, run_id, seeds)
+    with store.reading() as reader:
+        measured = {run.run_id: run.success_rate for run in reader.runs()}
+        for temperature in TEMPERATURES:
+            runs = {arm: runs_of(run_id, f"{stage}-{temperature}", seeds) for arm, stage in stages.items()}
+            arms = [Arm(arm, ids) for arm, ids in runs.items()]
+            found[temperature] = compare(reader, arms, metrics=("success",), all_pairs=True)
+            rates[temperature] = {arm: _rates(measured, ids) for arm, ids in runs.items()}
+        trainings = _trainings(reader, run_id, seeds)
     return Outcome(comparisons=found, rates=rates, trainings=trainings, seeds=seeds, control=control)
 
 
@@ -155,10 +156,10 @@ def runs_of(run_id: str, stage: str, seeds: int) -> tuple[str, ...]:
     return tuple(PartOf(PartOf(run_id, f"seed{number}").id, stage).id for number in range(seeds))
 
 
-def _trainings(store: Store, run_id: str, seeds: int) -> tuple[Training, ...]:
+def _trainings(reader: Reader, run_id: str, seeds: int) -> tuple[Training, ...]:
     found: list[Training] = []
     for seed in range(seeds):
-        rows = store.query(TRAININGS, [PartOf(run_id, f"seed{seed}").id]).rows
+        rows = reader.query(TRAININGS, [PartOf(run_id, f"seed{seed}").id]).rows
         found += [Training(seed, *row) for row in rows]
     return tuple(found)
 

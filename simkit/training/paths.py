@@ -14,7 +14,7 @@ from simkit.chains import JsonList
 from simkit.errors import UsageError
 from simkit.messages import AssistantMessage, Message, ToolSpec, parse_message, text_of
 from simkit.sendable import and_send, mended, says_nothing
-from simkit.store.store import Store
+from simkit.store.reader import Reader
 from simkit.training.examples import Origin
 
 if TYPE_CHECKING:
@@ -94,11 +94,11 @@ class Lost:
     message: AssistantMessage
 
 
-class Reader:
+class ConversationReader:
     """Reads conversations; equal messages are parsed once and shared."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
         self._messages: dict[str, Message] = {}
 
     def conversations(
@@ -114,7 +114,7 @@ class Reader:
         scored = [episode for episode in episodes if episode["reward"] is not None]
         removed["unscored"] += len(episodes) - len(scored)
         ends = {str(episode["episode_id"]): str(episode["end_branch"]) for episode in scored if episode["end_branch"]}
-        rows = self._rows(_PATHS, [list(ends), list(ends.values())])
+        rows = self._reader.rows(_PATHS, [list(ends), list(ends.values())])
         lines = {name: list(group) for name, group in groupby(rows, key=lambda row: str(row["episode_id"]))}
         tools = self._tools([str(episode["toolset_id"]) for episode in scored])
         told = self._told_of_tools(list(ends))
@@ -129,7 +129,7 @@ class Reader:
     def lost(self, episodes: Sequence[str]) -> list[Lost]:
         """What agents said on branches neither successful nor golden, empty answers and faulted branches left out."""
         found: list[Lost] = []
-        for row in self._rows(_LOST, [list(episodes)]):
+        for row in self._reader.rows(_LOST, [list(episodes)]):
             message = self._message(row["message"])
             if isinstance(message, AssistantMessage) and not says_nothing(message):
                 found.append(Lost(row["episode_id"], row["branch_id"], row["seq"], row["prompt"], message))
@@ -167,22 +167,19 @@ class Reader:
         end = "winner_id" if source == "golden" else "final_branch_id"
         query = _EPISODES.format(end=end, source=from_trees, condition=condition)
         try:
-            return list(self._store.query(query, {"runs": list(runs)}).dicts())
+            return list(self._reader.rows(query, {"runs": list(runs)}))
         except UsageError as error:
             raise UsageError(
                 f"episodes cannot be chosen by {condition!r}: {error}; `from episode_facts` shows the columns there are"
             ) from error
 
-    def _rows(self, query: str, parameters: list[object]) -> list[dict[str, Any]]:
-        return self._store.query(query, parameters, fresh=False).dicts()
-
     def _tools(self, toolsets: Iterable[str]) -> dict[str, tuple[ToolSpec, ...]]:
-        rows = self._rows(_TOOLSETS, [list(dict.fromkeys(toolsets))])
+        rows = self._reader.rows(_TOOLSETS, [list(dict.fromkeys(toolsets))])
         return {row["toolset_id"]: _specs(orjson.loads(row["tools"])) for row in rows}
 
     def _told_of_tools(self, episodes: Sequence[str]) -> dict[str, bool]:
         """Whether the agent's requests named tools, by episode; an agent without a model is in none."""
-        rows = self._rows(_TOLD, [list(episodes)])
+        rows = self._reader.rows(_TOLD, [list(episodes)])
         return {row["episode_id"]: bool(row["told"]) for row in rows}
 
 

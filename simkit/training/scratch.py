@@ -129,7 +129,7 @@ async def bootstrap(
     values = vocabulary_of(world)
     cast = run.cast(world, agent=lessons.demonstrator)
     await run.play(Rollout(), cast, run.tasks(world, lessons.split, lessons.tasks))
-    await run.query("select 1")  # select reads the store, which has everything now
+    await run.commit()  # select reads what the journal holds
     found = await anyio.to_thread.run_sync(select, run.store, "sft", Selection(runs=(run.id,), source="episodes"))
     job = ScratchJob(
         dialogues=tuple(each.messages for each in found.demonstrations),

@@ -15,7 +15,7 @@ import orjson
 from simkit.chains import JsonList
 from simkit.messages import AssistantMessage, Message, ToolSpec
 from simkit.models.trail import digest_of
-from simkit.store.store import Store
+from simkit.store import Reader, Store
 from simkit.training.examples import Demonstration, Example, ExampleSet
 
 Place: TypeAlias = tuple[str, int]
@@ -31,17 +31,20 @@ class Seen:
     unrecorded: int
 
 
-def compare_with_requests(examples: ExampleSet, store: Store) -> Seen:
+def compare_with_requests(examples: ExampleSet, store: Store | Reader) -> Seen:
     """Compare the prompt of every answer with the request that it answers.
 
     Raises:
         StoreError: the store cannot be read.
     """
-    steps = _steps(examples, store)
-    prompts = [
-        (index, place, prompt) for index, example in enumerate(examples) for place, prompt in _prompts(example, steps)
-    ]
-    sent = _sent({place[0] for _, place, _ in prompts}, store)
+    with store.reading(sorted({example.origin.run_id for example in examples if example.origin.run_id})) as reader:
+        steps = _steps(examples, reader)
+        prompts = [
+            (index, place, prompt)
+            for index, example in enumerate(examples)
+            for place, prompt in _prompts(example, steps)
+        ]
+        sent = _sent({place[0] for _, place, _ in prompts}, reader)
     equal = unrecorded = 0
     different: dict[int, str] = {}
     for index, place, prompt in prompts:
@@ -79,16 +82,16 @@ def _prompts(example: Example, steps: Mapping[str, _Answers]) -> Iterable[tuple[
         yield place, example.messages[:index]
 
 
-def _steps(examples: ExampleSet, store: Store) -> dict[str, _Answers]:
+def _steps(examples: ExampleSet, reader: Reader) -> dict[str, _Answers]:
     ends = sorted({example.origin.branch_id for example in examples if example.origin.branch_id})
     found: dict[str, dict[int, Place]] = {}
-    for row in store.query(_AGENT_MESSAGES, [ends]).dicts():
+    for row in reader.rows(_AGENT_MESSAGES, [ends]):
         found.setdefault(row["end"], {})[row["seq"]] = (row["branch_id"], row["step"])
     return {end: _Answers(by_seq) for end, by_seq in found.items()}
 
 
-def _sent(branches: set[str], store: Store) -> dict[Place, Mapping[str, Any]]:
-    rows = store.query(_REQUESTS, [sorted(branches)]).dicts()
+def _sent(branches: set[str], reader: Reader) -> dict[Place, Mapping[str, Any]]:
+    rows = reader.rows(_REQUESTS, [sorted(branches)])
     return {(row["branch_id"], row["step"]): digest_of(orjson.loads(row["request"])) for row in rows}
 
 

@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 import duckdb
 
 from simkit.errors import UsageError
-from simkit.store.store import Store
+from simkit.store import Reader, ReadState, Store
 from simkit.training.examples import (
     Demonstration,
     Example,
@@ -30,7 +30,7 @@ from simkit.training.examples import (
     example_digest,
     prompt_digest,
 )
-from simkit.training.paths import Conversation, Lost, Reader, Step
+from simkit.training.paths import Conversation, ConversationReader, Lost, Step
 
 Source: TypeAlias = Literal["golden", "episodes"]
 E = TypeVar("E", Demonstration, Judged, Pair, Example)
@@ -80,7 +80,9 @@ class Selection:
         return self.source == "golden" if self.errors is None else self.errors == "drop"
 
 
-def select(store: Store, kind: Kind, selection: Selection | None = None) -> ExampleSet:
+def select(
+    store: Store | Reader, kind: Kind, selection: Selection | None = None, *, allow_incomplete: bool = False
+) -> ExampleSet:
     """The examples of a kind that a selection names, without duplicates, in the order of runs, tasks and trials.
 
     Messages are as the agent's model was sent them: user messages in a row are one, empty answers are left out, tools
@@ -89,9 +91,31 @@ def select(store: Store, kind: Kind, selection: Selection | None = None) -> Exam
     was shown its call otherwise than it wrote it), `empty`, `duplicates`, `contradictions` (undesirable, but desirable
     elsewhere after the same prompt), `over_max_per_task`, `over_limit`.
 
+    A run that is still running gives what it has recorded so far; `selected` says up to where that was.
+
+    Args:
+        allow_incomplete: take what could be read although lines of the runs are missing or damaged.
+
     Raises:
         UsageError: there is no such run, the condition is wrong, or a kind that the source cannot give.
+        StoreIncomplete: the journals of the runs hold lines that could not be read.
         StoreError: the store cannot be read.
+    """
+    return selected(store, kind, selection, allow_incomplete=allow_incomplete)[0]
+
+
+def selected(
+    store: Store | Reader,
+    kind: Kind,
+    selection: Selection | None = None,
+    *,
+    allow_incomplete: bool = False,
+    finished: bool = False,
+) -> tuple[ExampleSet, ReadState]:
+    """What `select` gives, and the state of the runs that it was read from.
+
+    Args:
+        finished: the runs must have come to their end, because what is made of the examples stays.
     """
     selection = selection or Selection()
     if kind not in get_args(Kind):
@@ -101,9 +125,15 @@ def select(store: Store, kind: Kind, selection: Selection | None = None) -> Exam
             f"single conversations hold no {kind} examples: nothing was tried beside what was said; "
             "take them from the golden source of a `josh` run, or take sft"
         )
+    with store.reading(allow_incomplete=allow_incomplete) as reader:
+        runs = _run_ids(reader, selection.runs)
+        state = reader.require_complete(runs, f"a selection of {kind} examples", finished=finished)
+        return _selected(ConversationReader(reader), kind, selection, runs), state
+
+
+def _selected(reader: ConversationReader, kind: Kind, selection: Selection, runs: Sequence[str]) -> ExampleSet:
     removed: Counter[str] = Counter()
-    reader = Reader(store)
-    conversations = _conversations(reader, selection, _run_ids(store, selection.runs), removed)
+    conversations = _conversations(reader, selection, runs, removed)
     match kind:
         case "sft":
             examples = _demonstrations(conversations, removed)
@@ -116,18 +146,18 @@ def select(store: Store, kind: Kind, selection: Selection | None = None) -> Exam
     return ExampleSet(kind, kept, {reason: count for reason, count in sorted(removed.items()) if count})
 
 
-def _run_ids(store: Store, names: Sequence[str]) -> tuple[str, ...]:
+def _run_ids(reader: Reader, names: Sequence[str]) -> tuple[str, ...]:
     """The runs by id, each once; a run without episodes stands for its parts."""
     found: list[str] = []
     for name in names:
-        run = store.resolve(name)
-        parts = [each.run_id for each in store.runs() if each.part_of == run.run_id and each.episodes]
+        run = reader.resolve(name)
+        parts = [each.run_id for each in reader.runs() if each.part_of == run.run_id and each.episodes]
         found += [run.run_id] if run.episodes or not parts else parts
     return tuple(dict.fromkeys(found))
 
 
 def _conversations(
-    reader: Reader, selection: Selection, runs: Sequence[str], removed: Counter[str]
+    reader: ConversationReader, selection: Selection, runs: Sequence[str], removed: Counter[str]
 ) -> list[Conversation]:
     found = reader.conversations(runs, selection.source, _condition(selection.where), removed)
     if not selection.drops_errors:
@@ -157,7 +187,7 @@ def _condition(where: str | None) -> str:
     return where
 
 
-def _lost(reader: Reader, conversations: Sequence[Conversation]) -> list[Lost]:
+def _lost(reader: ConversationReader, conversations: Sequence[Conversation]) -> list[Lost]:
     return reader.lost([conversation.episode_id for conversation in conversations])
 
 

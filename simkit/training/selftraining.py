@@ -224,7 +224,6 @@ class SeedLoop:
         return as_many(judged, unfiltered, seed)
 
     async def _select(self, kind: Kind, selection: Selection) -> ExampleSet:
-        await self.run.query("select 1")  # what parts have recorded is loaded before it is read
         found = await anyio.to_thread.run_sync(select, self.run.store, kind, selection)
         await anyio.to_thread.run_sync(self._assert_clean, found)
         return found

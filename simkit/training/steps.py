@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from simkit.training.held_out import HeldOut, assert_clean_of
 from simkit.training.jobs import RECORDS, Metrics, Trained, TrainingJob
 from simkit.training.presets import Preset
 from simkit.training.reading import read_examples
-from simkit.training.selection import Selection, Source, select
+from simkit.training.selection import Selection, Source, selected
 
 if TYPE_CHECKING:
     from simkit.run import Run
@@ -42,7 +43,10 @@ LAST = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """Which examples a recipe was asked to learn from; `held_out` names a split, or is `none`."""
+    """Which examples a recipe was asked to learn from; `held_out` names a split, or is `none`.
+
+    With `allow_incomplete` runs that are still running, or whose journals hold unreadable lines, give what there is.
+    """
 
     data: str
     source: Source = "golden"
@@ -50,6 +54,7 @@ class Chosen:
     max_per_task: int | None = None
     limit: int | None = None
     held_out: str = "test"
+    allow_incomplete: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +105,7 @@ async def chosen_examples(run: Run, kind: Kind, chosen: Chosen, place: Place, de
 
     Raises:
         UsageError: there are none, some are of held-out or dev tasks, or they hold errors; the message says which.
+        StoreIncomplete: a run has not come to its end, or its journals hold lines that could not be read.
     """
     found = await _found(run, kind, chosen)
     if found.kind != kind:
@@ -125,7 +131,10 @@ async def _found(run: Run, kind: Kind, chosen: Chosen) -> ExampleSet:
         limit=chosen.limit,
         seed=run.seed,
     )
-    return await anyio.to_thread.run_sync(select, run.store, kind, selection)
+    take = partial(selected, run.store, kind, selection, allow_incomplete=chosen.allow_incomplete, finished=True)
+    found, state = await anyio.to_thread.run_sync(take)
+    run.note(*state.notes)
+    return found
 
 
 async def _last(run: Run) -> str:

@@ -20,18 +20,13 @@ from simkit.events import Event
 from simkit.store import Loader, LoadReport, Store, keep_loaded
 from simkit.store.encoding import encode
 from simkit.store.loader import whole_lines
+from simkit.testing.holding import held
 
 TABLES = (
     *("runs", "tasks", "toolsets", "episodes", "branches", "messages"),
     *("tool_calls", "rewards", "harvests", "model_calls", "unreadable_lines"),
 )
 MEASURES = "SELECT count(*), count(DISTINCT content), max(length(message)), count(DISTINCT prompt) FROM messages"
-HOLD = """
-import duckdb, sys
-connection = duckdb.connect(sys.argv[1])
-print("held", flush=True)
-sys.stdin.read()
-"""
 
 
 def everything(folder: Path) -> dict[str, list[str]]:
@@ -166,22 +161,16 @@ def test_a_run_that_goes_on_is_running_again(store: Store) -> None:
 
 
 def test_a_held_database_is_left_alone(store: Store) -> None:
-    """Another process has it open: rounds are skipped, queries say so, and afterwards everything is there."""
+    """Another process has it open: rounds are skipped, and afterwards everything is there."""
     write_journal(store.path, [run_started()])
     store.load()
-    hasty = Store(store.path, patience=0.02)
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(store.database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+    with held(store.database, read_only=False):
         write_journal(store.path, [run_finished()])
         with pytest.raises(StoreBusy, match="another process holds"):
-            hasty.load()
-        with pytest.raises(StoreBusy):
-            hasty.query("FROM runs")
-        holder.communicate("")
-    assert store.query("SELECT status FROM runs").rows == [("done",)]
+            Store(store.path, patience=0.02).load()
+    store.load()
+    with duckdb.connect(store.database, read_only=True) as connection:
+        assert connection.execute("SELECT status FROM runs").fetchall() == [("done",)]
 
 
 def test_a_reader_of_another_process_sees_what_is_loaded(store: Store) -> None:
@@ -243,7 +232,9 @@ async def test_loading_in_the_background(store: Store, broken: bool) -> None:
         ):
             store.load()
         store.database.unlink()
-    assert store.query("SELECT count(*) FROM runs", fresh=broken).rows == [(1,)]
+        store.load()
+    with duckdb.connect(store.database, read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchall() == [(1,)]
 
 
 @pytest.mark.parametrize("where", [0, 0.02, 0.2, 0.4, 0.6, 0.8, 0.98])
@@ -269,21 +260,6 @@ def measured(store: Store) -> list[tuple[object, ...]] | None:
         if "it is rebuilt from the journals" not in str(error):
             raise
         return None
-
-
-def test_this_process_may_hold_the_database_too(store: Store) -> None:
-    """A notebook that keeps a connection open is told so; it does not break the store."""
-    write_journal(store.path, [run_started()])
-    store.load()
-    hasty = Store(store.path, patience=0.02)
-    with duckdb.connect(store.database), pytest.raises(StoreBusy):
-        hasty.query("FROM runs")
-    write_journal(store.path, [run_finished()])
-    with duckdb.connect(store.database, read_only=True):
-        found = hasty.query("SELECT status FROM runs")
-        assert found.rows == [("running",)]
-        assert "may be missing" in found.notes[0]
-    assert hasty.query("SELECT status FROM runs").rows == [("done",)]
 
 
 def test_a_database_of_another_version_is_rebuilt(store: Store) -> None:
@@ -329,15 +305,17 @@ def test_a_journal_that_shrank_is_named(store: Store) -> None:
 
 READ_ONLY = """
 import os, sys
+from pathlib import Path
 import anyio
 from simkit.errors import JournalFailed
-from simkit.store import Store
-Store(sys.argv[1]).query("FROM runs", fresh=False)
+from simkit.store import Replica, Store
+Store(sys.argv[1]).query("FROM runs")
+Replica(Path(sys.argv[1])).__enter__().__exit__(None, None, None)
 anyio.run(anyio.to_thread.run_sync, str)  # everything is imported before the right to read it is given up
 os.setuid(65534)
 store = Store(sys.argv[1])
-found = store.query("SELECT count(*) FROM runs")
-print(found.rows, found.notes[0].rpartition(":")[2].strip())
+found = store.query("SELECT status FROM runs")
+print(found.rows, found.state.source, found.notes)
 async def write():
     async with store.journal("r2"):
         raise AssertionError("entered")
@@ -349,7 +327,7 @@ except JournalFailed as error:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user to be without the right to write")
-def test_a_read_only_store_answers_and_says_what_is_missing() -> None:
+def test_a_read_only_store_is_answered_from_its_journals() -> None:
     with tempfile.TemporaryDirectory() as folder:  # not tmp_path, which other users may not enter
         Path(folder).chmod(0o755)
         write_journal(Path(folder), [run_started()])
@@ -358,7 +336,8 @@ def test_a_read_only_store_answers_and_says_what_is_missing() -> None:
         found = subprocess.run([sys.executable, "-c", READ_ONLY, folder], capture_output=True, text=True, check=False)
     assert found.stderr == ""
     answer, refusal = found.stdout.splitlines()
-    assert answer == f"[(1,)] {len(encode(run_finished()))} bytes of its journals are not loaded"
+    assert answer.startswith("[('done',)] replica")
+    assert "is read-only; this was read from the journals into a private copy instead" in answer
     assert "cannot be opened for writing: Permission denied. Make the store folder writable" in refusal
 
 

@@ -1,0 +1,240 @@
+"""One state of a store to ask questions of: every answer of a reader is from the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import duckdb
+import orjson
+
+from simkit.errors import StoreIncomplete, UsageError
+from simkit.store.database import damage
+from simkit.store.reading import ReadState
+from simkit.store.trees import EpisodeTree, Line, RunRow, Transcript, build_tree
+
+Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """What a query gave: names and DuckDB types of the columns, the rows, and the state of the store they are from.
+
+    `state` and `notes` say what the rows may lack, e.g. the rest of a run that is still running.
+    """
+
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    state: ReadState
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The state in words; nothing when the rows are all there is."""
+        return self.state.notes
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """The rows by column name."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+class Reader:
+    """A store as it was when the reader was opened by `Store.reading`: several questions, one state.
+
+    Attributes:
+        path: the folder of the store.
+        state: what is known of each run, and what is not.
+        allow_incomplete: what could be read may be passed on although it is not all.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        connection: duckdb.DuckDBPyConnection,
+        database: Path,
+        state: ReadState,
+        *,
+        allow_incomplete: bool = False,
+    ) -> None:
+        self.path = path
+        self.state = state
+        self.allow_incomplete = allow_incomplete
+        self._known: tuple[RunRow, ...] | None = None
+        self._connection = connection
+        self._database = database
+
+    @contextmanager
+    def reading(
+        self,
+        runs: Sequence[str] | None = None,
+        *,
+        allow_incomplete: bool = False,
+    ) -> Generator[Reader]:
+        """This reader: what takes a store takes a reader as well, and then asks the same state."""
+        if self.allow_incomplete or not allow_incomplete:
+            yield self
+        else:
+            yield Reader(self.path, self._connection, self._database, self.state, allow_incomplete=True)
+
+    def require_complete(self, runs: Sequence[str], purpose: str, *, finished: bool = False) -> ReadState:
+        """The state of some runs whose data are passed on, e.g. to a trainer; see `ReadState.require_complete`.
+
+        Raises:
+            StoreIncomplete: not all of it could be read, and the reader was not opened with `allow_incomplete`.
+        """
+        state = self.state.of(runs)
+        state.require_complete(purpose, allow_incomplete=self.allow_incomplete, finished=finished)
+        return state
+
+    def query(
+        self, sql: str, parameters: Parameters | None = None, *, runs: Sequence[str] | None = None
+    ) -> QueryResult:
+        """Run SQL; `runs` are the ids of the runs it is about, all of the reader's by default.
+
+        Raises:
+            UsageError: the SQL is wrong or tries to write; the message is DuckDB's.
+            StoreUnreadable: the database turns out to be damaged.
+        """
+        try:
+            columns, types, rows = _fetched(self._connection.execute(sql, parameters))
+        except duckdb.Error as error:
+            if (damaged := damage(self._database, error)) is not None:
+                raise damaged from error
+            raise UsageError(f"the query failed: {error}") from error
+        return QueryResult(columns, types, rows, self.state if runs is None else self.state.of(runs))
+
+    def rows(self, sql: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
+        """The rows of a query by column name; raises as `query` does."""
+        return self.query(sql, parameters).dicts()
+
+    def runs(self) -> tuple[RunRow, ...]:
+        """All runs, oldest first."""
+        if self._known is None:
+            self._known = tuple(RunRow(*row) for row in self.query(_RUNS).rows)
+        return self._known
+
+    def resolve(self, name: str = "last") -> RunRow:
+        """A run by its id, its name (the newest of that name), the beginning of either, or `last`.
+
+        A run that failed before it played anything (a mistyped flag), or that is a part of another run, is newest only
+        where there is no other.
+
+        Raises:
+            UsageError: there is none, or the beginning fits several; the message lists them.
+            StoreIncomplete: there is none in what could be read, which is not everything.
+        """
+        runs = self.runs()
+        if not runs:
+            raise self._absent(
+                f"there are no runs in {self.path}; start one with `simkit run`, or name another --store"
+            )
+        if name == "last":
+            return _newest(runs)
+        exact = [run for run in runs if name in (run.run_id, run.name)]
+        found = exact or [run for run in runs if run.run_id.startswith(name) or run.name.startswith(name)]
+        if exact or len(found) == 1:
+            return _newest(found)
+        choice = ", ".join(f"{run.name} ({run.run_id})" if run.name else run.run_id for run in (found or runs)[-10:])
+        what = f"{len(found)} runs begin with {name!r}" if found else f"there is no run {name!r}"
+        raise self._absent(f"{what} in {self.path}; take one of: {choice}")
+
+    def tree(self, run: str, episode: str) -> EpisodeTree:
+        """The tree of one episode, named by its id, by `task/trial` or, for trial 0, by its task alone.
+
+        Raises:
+            UsageError: there is no such run or episode.
+        """
+        run_id = self.resolve(run).run_id
+        rows = self.query(_EPISODE, {"run": run_id, "episode": episode}).dicts()
+        if not rows:
+            raise self._absent(
+                f"run {run_id} has no episode {episode!r}; `FROM episode_scores` lists them, a task's id is enough"
+            )
+        row = rows[0]
+        branches = self.query(_BRANCHES, {"episode": row["episode_id"]}).dicts()
+        for name in ("goals", "achieved"):
+            row[name] = tuple(row[name] or ())
+        return EpisodeTree(**row, root=build_tree(branches))
+
+    def transcript(self, branch_id: str) -> Transcript:
+        """The conversation from the root to a branch.
+
+        Raises:
+            UsageError: there is no such branch.
+        """
+        found = self.query(_TRANSCRIPT, [branch_id])
+        if not found.rows:
+            raise self._absent(f"there is no branch {branch_id!r} in {self.path}; `FROM branches` lists them")
+        rows = found.dicts()
+        for row in rows:
+            row["message"], row["flags"] = orjson.loads(row["message"]), tuple(row["flags"] or ())
+        return Transcript(branch_id, tuple(Line(**row) for row in rows))
+
+    def _absent(self, message: str) -> UsageError | StoreIncomplete:
+        """The error for what is not there; nobody can say so while lines are missing."""
+        if not self.state.stale:
+            return UsageError(message)
+        return StoreIncomplete(f"{message}. But {'; '.join(self.state.notes)}")
+
+
+def _fetched(
+    found: duckdb.DuckDBPyConnection,
+) -> tuple[tuple[str, ...], tuple[str, ...], list[tuple[Any, ...]]]:
+    """Columns, types and rows of what was executed; a statement without a result gives nothing."""
+    described = found.description or []
+    columns = tuple(str(column[0]) for column in described)
+    types = tuple(str(column[1]) for column in described)
+    return columns, types, found.fetchall() if described else []
+
+
+_RUNS = """
+SELECT
+    run_id, name, recipe, status, episodes, average_reward, success_rate, faults, started_at, seconds, part_of
+FROM run_summary ORDER BY started_at, run_id
+"""
+
+_EPISODE = """
+SELECT
+    e.episode_id, e.run_id, e.task_id, e.trial, e.reward, e.outcome, e.goals, e.achieved, e.final_branch_id, e.error,
+    t.instructions
+FROM episodes e
+LEFT JOIN tasks t ON t.run_id = e.run_id AND t.task_id = e.task_id
+WHERE e.run_id = $run AND (
+    e.episode_id = $episode
+    OR concat(e.task_id, '/', e.trial) = $episode
+    OR e.task_id = $episode AND e.trial = 0
+)
+ORDER BY e.episode_id = $episode DESC, e.trial
+LIMIT 1
+"""
+
+_BRANCHES = """
+SELECT
+    b.branch_id, b.parent_id, b.path, b.turn, b.outcome, b.error, b.successful, b.golden, b.winner,
+    m.said, c.calls, r.goals, r.credited
+FROM branches b
+LEFT JOIN (
+    SELECT branch_id, arg_max(heard, seq) AS said FROM messages
+    WHERE episode_id = $episode AND author IN ('agent', 'runtime') AND heard IS NOT NULL GROUP BY ALL
+) m USING (branch_id)
+LEFT JOIN (
+    SELECT branch_id, list(concat(name, ' ', arguments) ORDER BY seq, step) AS calls FROM tool_calls
+    WHERE episode_id = $episode GROUP BY ALL
+) c USING (branch_id)
+LEFT JOIN (
+    SELECT branch_id, list(goal ORDER BY step, goal) AS goals,
+        list(goal ORDER BY step, goal) FILTER (credited) AS credited
+    FROM rewards WHERE episode_id = $episode GROUP BY ALL
+) r USING (branch_id)
+WHERE b.episode_id = $episode
+"""
+
+_TRANSCRIPT = "SELECT branch_id, seq, turn, step, author, heard, message, flags FROM conversation(?)"
+
+
+def _newest(runs: Sequence[RunRow]) -> RunRow:
+    whole = [run for run in runs if run.part_of is None] or runs
+    return next((run for run in reversed(whole) if run.status != "failed" or run.episodes), whole[-1])

@@ -1,0 +1,173 @@
+"""A private copy of a store's database for questions that the database itself cannot answer: it is held by another
+process, or the store cannot be written. What the copy lacks is filled from the journals, which are the truth.
+
+The store is never locked and never written. The folder of the copy is private (0700), is removed at the end, and that
+of a process that was killed is removed by the next replica of the same user.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+
+import duckdb
+
+from simkit.errors import StoreError, StoreUnreadable
+from simkit.store.database import connected, remove_database, schema_format, stored_format
+from simkit.store.loader import Loader, LoadReport
+from simkit.store.reading import journal_sizes
+
+PREFIX = "simkit-replica-"
+IN_USE = "in-use"
+
+
+class Replica:
+    """A private database with everything that the journals of a store hold: `with Replica(folder) as replica`.
+
+    Attributes:
+        connection: for questions, read-only. Another one after a `refresh` that found something.
+        copied: the store's own database could be copied. Otherwise the rows are those of the journals alone.
+
+    Args:
+        folder: the store.
+        runs: ids of the runs to read when the database cannot be copied; None for all of them.
+
+    Raises:
+        StoreError: on entering, the copy cannot be made; the message says why.
+        StoreUnreadable: a journal as a whole is not what it should be.
+    """
+
+    def __init__(self, folder: Path, *, runs: Sequence[str] | None = None) -> None:
+        self.copied = False
+        self._store = folder
+        self._runs = runs
+        self._sizes: dict[str, int] | None = None
+        self._held = ExitStack()
+        self._open = ExitStack()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._loader: Loader | None = None
+
+    @property
+    def database(self) -> Path:
+        """The file of the copy."""
+        assert self._loader is not None, "use the replica inside `with`"
+        return self._loader.database
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """For questions: use it before the next `refresh`, and from one thread at a time."""
+        assert self._connection is not None, "use the replica inside `with`"
+        return self._connection
+
+    def __enter__(self) -> Replica:
+        with ExitStack() as stack:
+            folder = stack.enter_context(_private_folder())
+            database = folder / "simkit.duckdb"
+            self._loader = Loader(self._store, database=database, lock=folder / ".loading", runs=self._runs)
+            self.copied = _copy(self._store / "simkit.duckdb", database)
+            stack.callback(self._close)
+            self._fill()
+            self._held = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.close()
+
+    def refresh(self) -> LoadReport:
+        """Read what the journals have gained; nothing is opened when they have gained nothing.
+
+        Raises:
+            StoreError: the copy cannot be written.
+        """
+        assert self._loader is not None, "use the replica inside `with`"
+        sizes = journal_sizes(self._store, self._runs)
+        if self._connection is not None and sizes == self._sizes:
+            return LoadReport()
+        self._close()
+        report = self._loader.load()
+        self._connection = self._open.enter_context(connected(self._loader.database, read_only=True))
+        self._sizes = sizes
+        return report
+
+    def _fill(self) -> None:
+        try:
+            self.refresh()
+        except StoreUnreadable:
+            if not self.copied:
+                raise
+            self.copied = False  # what was copied is damaged; the journals are the truth
+            remove_database(self.database)
+            self.refresh()
+
+    def _close(self) -> None:
+        self._connection = None
+        self._open.close()
+
+
+def _copy(database: Path, copy: Path) -> bool:
+    """Copy a database that can be opened for reading; a connection to it keeps writers away meanwhile.
+
+    By a process of its own: were the file opened and closed here, the system would drop the locks that connections of
+    this process have on it.
+    """
+    if not database.exists():
+        return False
+    try:
+        with connected(database, read_only=True) as connection:
+            if stored_format(connection) != schema_format():
+                return False
+            for suffix in (".wal", ""):
+                source = database.with_name(database.name + suffix)
+                if source.exists():
+                    target = copy.with_name(copy.name + suffix)
+                    subprocess.run(["cp", str(source), str(target)], check=True, capture_output=True)
+    except (StoreError, duckdb.Error, OSError, subprocess.SubprocessError):
+        remove_database(copy)
+        return False
+    return copy.exists()
+
+
+class _private_folder:  # noqa: N801 (a context manager, named as those of contextlib are)
+    """A private temporary folder, locked as long as it is in use."""
+
+    def __enter__(self) -> Path:
+        try:
+            place = Path(tempfile.gettempdir())
+            _remove_abandoned(place)
+            self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+            self._lock = os.open(self._folder / IN_USE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreError(
+                f"no private copy of the store can be made: {error}. Let TMPDIR name a folder that can be written"
+            ) from error
+        return self._folder
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        os.close(self._lock)
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Remove the folders of this user's processes that were killed."""
+    for folder in place.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            if folder.lstat().st_uid != os.getuid() or folder.is_symlink():
+                continue
+            lock = os.open(folder / IN_USE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
