@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -53,7 +54,7 @@ def opening_error(path: Path, error: duckdb.Error) -> StoreError:
     """What it means that the file could not be opened."""
     text = str(error).splitlines()[0]
     if any(words in text for words in _HELD):
-        return StoreBusy(f"another process holds {path} ({text}); it is free again when that connection is closed")
+        return StoreBusy(f"{_holder(text)} holds {path}; it is free again when that connection is closed")
     if "Cannot open file" in text or "Permission denied" in text or "Read-only file system" in text:
         return StoreError(f"the database {path} cannot be opened: {text}. Check that the store folder is writable")
     if _is_full(text):
@@ -64,6 +65,14 @@ def opening_error(path: Path, error: duckdb.Error) -> StoreError:
         f"the database {path} cannot be read: {text}. Delete it (and {path.name}.wal beside it): "
         "it is rebuilt from the journals by the next command"
     )
+
+
+def _holder(text: str) -> str:
+    """Who holds a file, in the words of DuckDB's complaint."""
+    process = re.search(r"Conflicting lock is held in (.+? \(PID \d+\))", text)
+    if process is None:
+        return "another connection"
+    return f"another process, {process[1]},"
 
 
 def _is_full(text: str) -> bool:

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -26,6 +27,8 @@ from simkit.store.reading import journal_sizes
 
 PREFIX = "simkit-replica-"
 IN_USE = "in-use"
+PATIENCE = 2.0
+"""Seconds to wait for a process of simkit's that is loading the database, before it is left out."""
 
 
 class Replica:
@@ -121,6 +124,9 @@ def _copy(database: Path, copy: Path) -> bool:
     """
     if not database.exists():
         return False
+    deadline = time.monotonic() + PATIENCE
+    while _is_loaded_into(database.parent) and time.monotonic() < deadline:
+        time.sleep(0.05)
     try:
         with connected(database, read_only=True) as connection:
             if stored_format(connection) != schema_format():
@@ -134,6 +140,19 @@ def _copy(database: Path, copy: Path) -> bool:
         remove_database(copy)
         return False
     return copy.exists()
+
+
+def _is_loaded_into(folder: Path) -> bool:
+    """Whether a process of simkit's is loading the store: its database is free again in a moment."""
+    with suppress(OSError):
+        lock = os.open(folder / ".loading", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+    return False
 
 
 class _private_folder:  # noqa: N801 (a context manager, named as those of contextlib are)

@@ -189,7 +189,7 @@ class Store:
             raise
         except StoreError as error:
             return error
-        return StoreBusy(f"another process holds {self.database}")
+        return StoreBusy(f"another process holds {self.database}, or is loading it")
 
     def _aside(self, stack: ExitStack, sizes: Sizes, runs: Runs, problem: StoreError) -> Reader:
         """A reader of a private replica; of the own database as it stands where none can be made."""

@@ -81,7 +81,7 @@ def test_a_held_database_changes_no_answer(whole: Path, store: Path, command: tu
         found = simkit(*command, store=store)
     assert found.exit_code == 0, found.output
     assert told(found.stdout) == told(expected.stdout)
-    assert "note: another process holds" in found.stderr
+    assert "note: another process, " in found.stderr
 
 
 def told(text: str) -> list[object]:
@@ -105,7 +105,7 @@ def test_an_export_of_a_held_store_has_every_example(whole: Path, store: Path, t
         )
     assert done.exit_code == 0, done.output
     assert (tmp_path / "b.jsonl").read_bytes() == (tmp_path / "a.jsonl").read_bytes()
-    assert "note: another process holds" in done.stderr
+    assert "note: another process, " in done.stderr
 
 
 @pytest.mark.parametrize("read_only", [True, False])

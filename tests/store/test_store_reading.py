@@ -72,7 +72,7 @@ def test_a_database_held_by_another_process_makes_no_answer_stale(
         found = store.query("SELECT status, episodes FROM run_summary")
         assert found.rows == [("done", 2)]
         assert found.state.source == "replica"
-        assert "another process holds" in found.notes[0]
+        assert "another process, " in found.notes[0]
         assert len(select(store, "sft", Selection(runs=("r1",)))) == 2
         assert store.tree("last", "MUL2").reward == 1.0
         assert store.database.read_bytes() == before
