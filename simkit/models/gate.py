@@ -72,7 +72,7 @@ class Gate:
 
     async def enter(self) -> None:
         """Wait for a place; every `enter` needs a `leave`."""
-        if self._in_flight < self.limit and not self._waiting:
+        if self._in_flight < self.limit:  # then nobody waits: `leave` fills every place
             self._count(1)
             return
         place = anyio.Event()

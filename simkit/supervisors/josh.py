@@ -205,7 +205,7 @@ class Josh:
         leaves = living(leaves, closed)
         limited: list[Closed] = []
         for leaf in leaves:
-            outcome = None if leaf.step else leaf.state.spent.exceeded(self.limits)
+            outcome = leaf.state.spent.exceeded(self.limits)
             if outcome is not None:
                 limited.append(Closed(leaf.id, outcome))
         end_branches(stage, limited)

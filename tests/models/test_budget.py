@@ -13,7 +13,10 @@ from simkit.errors import (
     BudgetExhausted,
     EndpointDown,
     LimitHit,
+    MalformedReply,
+    ModelFault,
     ModelTimeout,
+    ServerFailed,
     UsageError,
     boundary,
 )
@@ -31,6 +34,7 @@ from simkit.models.budget import (
     BudgetedModel,
     reply_bound,
 )
+from simkit.models.estimate import SHORTEST, TokenEstimate
 from simkit.models.prices import Price
 from simkit.models.recorded import RecordedModel
 from simkit.models.replayed import Recording
@@ -154,6 +158,54 @@ async def test_failed_calls_cost_nothing_and_silent_ones_all_they_may() -> None:
     before = account.spent.tokens
     await BudgetedModel(Played.of([said()]), account).complete(SHORT, key())  # a server that counts no tokens
     assert account.spent.tokens > before + 100
+
+
+@pytest.mark.parametrize(
+    ("fault", "billed"),
+    [(ModelTimeout, True), (MalformedReply, True), (ServerFailed, False), (BadRequest, False)],
+)
+async def test_a_failed_call_costs_all_it_may_where_the_provider_may_have_written_a_reply(
+    fault: type[ModelFault], billed: bool
+) -> None:
+    account = budget(run=Allowance(tokens=100_000))
+    with pytest.raises(fault):
+        await BudgetedModel(Played.of([fault("x")]), account).complete(SHORT, key())
+    assert account.held == Amount()
+    assert (account.spent.tokens > 100) is billed
+
+
+def test_what_is_held_comes_back_to_nothing_exactly() -> None:
+    account = budget(run=Allowance(cost=1.0))
+
+    async def hold_and_settle() -> None:
+        holds = [await account.reserve(Amount(1, cost), key(call=call)) for call, cost in enumerate((0.1, 0.2))]
+        for hold in holds:
+            account.settle(hold, Amount())
+
+    anyio.run(hold_and_settle)
+    assert 0.1 + 0.2 - 0.1 - 0.2 != 0.0
+    assert account.held == Amount()
+
+
+async def test_a_reply_may_shrink_to_the_shortest_limit_and_no_further() -> None:
+    prompt = TokenEstimate().bound(HELLO)
+    writer = Writer([20])
+    await BudgetedModel(writer, budget(run=Allowance(tokens=prompt + SHORTEST))).complete(HELLO, key())
+    assert writer.limits == [ReplyLimit(SHORTEST, provisional=True)]
+    with pytest.raises(BudgetExhausted, match=f"may use {prompt + SHORTEST} "):
+        await BudgetedModel(Writer([20]), budget(run=Allowance(tokens=prompt + SHORTEST - 1))).complete(HELLO, key())
+
+
+async def test_a_branch_waits_for_its_parent_s_call_that_may_leave_enough() -> None:
+    most = TokenEstimate().bound(SHORT) + 100
+    account = budget(branch=Allowance(tokens=most + 30))
+    model = BudgetedModel(spending(20), account)
+    hold = await account.reserve(Amount(most, 0.0), key("L"))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(model.complete, SHORT, key("LR"))
+        await wait_all_tasks_blocked()
+        account.settle(hold, Amount(10, 0.0))
+    assert (account.spent.tokens, account.held) == (30, Amount())
 
 
 async def test_a_cancelled_call_gives_its_reservation_back_as_spent() -> None:

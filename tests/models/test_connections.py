@@ -196,6 +196,26 @@ async def test_a_cancelled_request_leaves_its_late_answer_to_nobody() -> None:
         assert (await transport.post(b"2")).body == b"2"
 
 
+async def test_a_cancelled_request_closes_its_connection_so_that_the_endpoint_stops() -> None:
+    asked, closed = asyncio.Event(), asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        asked.set()
+        try:
+            assert await reader.read() == b""
+        finally:  # an abort may arrive as an end or as a reset
+            closed.set()
+
+    async with listening(handler) as port, posting(port) as transport:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(transport.post, b"1")
+            await asked.wait()
+            tasks.cancel_scope.cancel()
+        with anyio.fail_after(5):
+            await closed.wait()
+
+
 async def test_bytes_nobody_asked_for_end_the_connection() -> None:
     served = 0
 

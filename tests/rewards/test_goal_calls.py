@@ -116,10 +116,32 @@ async def test_times_of_an_entity_keep_the_bounds_unless_read_literally() -> Non
         {"tool": "search_train", "parameters": {"leaveAt": "09:15"}, "id_field": "trainID", "entity": None},
     )
     later = record("search_train", {}, [{"trainID": "TR1", "leaveAt": "10:00"}])
+    exactly = record("search_train", {}, [{"trainID": "TR1", "leaveAt": "09:15"}])
     earlier = record("search_train", {}, [{"trainID": "TR1", "leaveAt": "09:00"}])
     assert await reached([wanted], later) == ["search_train"]
+    assert await reached([wanted], exactly) == ["search_train"]
     assert await reached([wanted], earlier) == []
     assert await reached([wanted], later, reward=GoalCalls(literal=True)) == []
+    assert await reached([wanted], exactly, reward=GoalCalls(literal=True)) == ["search_train"]
+
+
+@pytest.mark.parametrize(("arrival", "counts"), [("09:00", True), ("09:15", True), ("09:16", False)])
+async def test_an_arrival_may_be_at_the_time_asked_for_or_before_it(arrival: str, counts: bool) -> None:
+    wanted = Goal(
+        "search_train",
+        {"tool": "search_train", "parameters": {"arriveBy": "09:15"}, "id_field": "trainID", "entity": None},
+    )
+    call = record("search_train", {}, [{"trainID": "TR1", "arriveBy": arrival}])
+    assert bool(await reached([wanted], call)) is counts
+
+
+async def test_of_two_goals_with_one_key_a_call_takes_the_first_it_reaches() -> None:
+    wider = goal("search_hotel", area="north")
+    both = search(ELM, area="north", stars="4")
+    only_narrower = search(ELM, stars="4")
+    assert await reached([wider], only_narrower) == []
+    assert await reached([wider, SEARCH], both, only_narrower) == ["search_hotel", "search_hotel"]
+    assert await reached([SEARCH, wider], both, only_narrower) == ["search_hotel"]
 
 
 async def test_literal_reading_takes_numbers_and_odd_spellings_as_they_are() -> None:

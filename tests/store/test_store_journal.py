@@ -136,6 +136,27 @@ async def test_a_full_disk_keeps_what_was_acknowledged(tmp_path: Path) -> None:
     assert file.data.endswith(b"\n")
 
 
+class FullFile(MemoryFile):
+    """Takes no bytes, and does not say why."""
+
+    def append(self, data: bytes) -> int:
+        self.writes += 1
+        assert self.writes < 10, "asked for ever"
+        return 0
+
+
+async def test_a_file_that_takes_no_bytes_is_a_failure_and_not_asked_for_ever(tmp_path: Path) -> None:
+    file = FullFile()
+    journal = Journal(tmp_path / "w", opener=lambda _: file)
+    await journal.__aenter__()
+    journal.record(numbered(1))
+    with pytest.raises(JournalFailed, match="takes no more bytes"):
+        await journal.commit()
+    with pytest.raises(JournalFailed):
+        await journal.__aexit__(None, None, None)
+    assert file.writes == 1
+
+
 LIMITED = """
 import resource, signal, sys, anyio
 from pathlib import Path

@@ -89,6 +89,42 @@ async def test_who_wins(winner: Any, expected: str) -> None:
     assert short(played.harvests[0].winner_id) == expected
 
 
+async def test_earliest_is_by_the_first_goal_a_leaf_reached_not_by_its_last() -> None:
+    def plan(request: Act) -> Decision:
+        goals = {("L", 1): "a", ("R", 0): "a", ("R", 2): "b"}.get((request.key.path, request.step))
+        if goals is not None:
+            return reach(request, goals)
+        return use(request, ("read", "")) if request.step < 2 else say()
+
+    search = BeamSearch(winner="earliest")
+    played = await play(Josh(search, Limits(turns=1)), Players(plan, goals="abc"))
+    assert short(played.harvests[0].winner_id) == "R.1"
+    assert played.episode.achieved == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("ends", "outcome", "words"),
+    [
+        ({"L": "first fault", "RL": "second fault", "RR": "third fault"}, "agent_fault", "second fault"),
+        ({"L": "bye", "RL": "first fault", "RR": "second fault"}, "agent_ended", None),
+        ({"L": "first fault", "RL": "bye", "RR": "second fault"}, "agent_ended", None),
+    ],
+)
+async def test_a_fault_names_the_episode_only_while_no_leaf_ended_in_order_and_then_the_last_step_s(
+    ends: dict[str, str], outcome: str, words: str | None
+) -> None:
+    def plan(request: Act) -> Decision:
+        end = ends.get(request.key.path)
+        if end is not None and end != "bye":
+            raise ValueError(end)
+        return say(end=end == "bye")
+
+    played = await play(Josh(), Players(plan))
+    assert played.episode.outcome == outcome
+    assert (words is None) is (played.episode.error is None)
+    assert (words or "") in str(played.episode.error)
+
+
 async def test_a_winner_that_ended_the_conversation_ends_the_search() -> None:
     played = await play(Josh(), Players(lambda request: reach(request, "a", end=True), goals="ab"))
     assert (played.episode.outcome, played.episode.reward, played.episode.turns) == ("agent_ended", 0.5, 1)
@@ -329,6 +365,28 @@ class Tally:
 
     def hit(self, goals: int) -> None:
         self.goals += goals
+
+
+async def test_a_watch_is_left_with_no_live_leaf_when_time_is_up_or_the_store_fails() -> None:
+    async def slow(request: Act) -> Decision:
+        if request.key.turn == 2:
+            await anyio.sleep_forever()
+        return say()
+
+    tally = Tally()
+    played = await play(Josh(limits=Limits(wall_seconds=0.05)), Players(slow), watch=tally)
+    assert (played.episode.outcome, tally.now) == ("time_limit", 0)
+    assert tally.most > 0
+
+    def failing(request: Act) -> Decision:
+        if request.key.turn == 3:
+            raise JournalFailed("no space left on device")
+        return say()
+
+    tally = Tally()
+    with pytest.raises(JournalFailed):
+        await play(Josh(), Players(failing), watch=tally)
+    assert (tally.most, tally.now) == (4, 0)
 
 
 async def test_a_watch_is_told_of_leaves_turns_and_goals() -> None:

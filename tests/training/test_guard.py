@@ -28,6 +28,23 @@ def test_success_below_its_floor_is_a_loss_in_words() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("success", "valid", "lost"),
+    [(0.6, 0.95, False), (0.599, 1.0, True), (0.8, 0.949, True), (0.601, 0.951, False)],
+)
+def test_the_floors_are_exact(success: float, valid: float, lost: bool) -> None:
+    assert (watched(score(0.8), score(success, valid=valid)).broken(10) is not None) is lost
+
+
+def test_success_ranks_before_reward_and_reward_before_valid_calls() -> None:
+    def seen(success: float, reward: float, valid: float) -> DevScore:
+        return DevScore(success=success, reward=reward, valid_calls=valid, calls=2.0, turns=3.0)
+
+    assert watched(seen(0.5, 0.5, 0.96), seen(0.5, 0.6, 0.96), seen(0.5, 0.5, 1.0)).kept == 10
+    assert watched(seen(0.5, 0.5, 1.0), seen(0.6, 0.4, 0.96), seen(0.5, 0.9, 1.0)).kept == 10
+    assert watched(seen(0.5, 0.5, 0.96), seen(0.5, 0.5, 1.0), seen(0.5, 0.5, 0.98)).kept == 10
+
+
 def test_tool_calls_that_become_invalid_are_a_loss_though_success_stays() -> None:
     found = watched(score(0.8), score(0.8, valid=0.9)).broken(10)
     assert found is not None
