@@ -234,7 +234,8 @@ def read_state(
     """The state with its runs, as a database that is open tells of them."""
     journals = _journals(state.store, sizes, marks)
     known = {str(run): str(status) for run, status in connection.execute(_STATUSES).fetchall()}
-    counts = {str(run): (started, finished) for run, started, finished in connection.execute(_COUNTS).fetchall()}
+    counted = connection.execute(_COUNTS).fetchall() if "running" in known.values() else []
+    counts = {str(run): (started, finished) for run, started, finished in counted}
     damaged = _damaged(connection, state.store)
     runs: list[RunState] = []
     for run in dict.fromkeys([*journals, *known]):
