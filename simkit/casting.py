@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from simkit.actors import Scope
 from simkit.components import Agent, Cast, Reward, ToolServer, User
+from simkit.contract import reward_range
 from simkit.errors import UsageError
 from simkit.loading import Kind, load, takes
 from simkit.tasks import World
@@ -113,6 +114,7 @@ class Players:
             reward=reward,
             unforkable=self.unforkable,
             deterministic=self.agent.deterministic,
+            reward_range=reward_range(self.reward.range, self.reward.name),
             checks=(self.user.check_task,),
         )
 

@@ -298,7 +298,7 @@ class RewardPart:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeReward:
-    """The reward of an episode, between 0 and 1, with its parts."""
+    """The reward of an episode, within the `range` its reward declares (0 to 1), with its parts."""
 
     value: float
     parts: tuple[RewardPart, ...] = ()
@@ -334,9 +334,14 @@ class ScoreEpisode(Request[EpisodeReward]):
 
 
 class Reward:
-    """Says what counts, in one turn and over an episode."""
+    """Says what counts, in one turn and over an episode.
+
+    `range` holds the least and the greatest reward an episode can get; a reward outside it is a fault. An episode that
+    gets the greatest is a success.
+    """
 
     name: ClassVar[str] = "reward"
+    range: tuple[float, float] = (0.0, 1.0)
 
     def goals(self, task: Task) -> tuple[Goal, ...]:
         """The sparse goals of a task; by default those it comes with."""
@@ -398,6 +403,7 @@ class Cast:
     reward: ActorRef
     unforkable: tuple[str, ...] = field(default=())
     deterministic: bool = False
+    reward_range: tuple[float, float] = (0.0, 1.0)
     checks: tuple[Callable[[Task], None], ...] = ()
 
     def check(self, task: Task) -> None:

@@ -26,6 +26,7 @@
     │   ├── QuotaExhausted         the account behind the key has nothing left
     │   ├── BudgetExhausted        the run has used the tokens, money or time it was given
     │   └── ReplayMiss             a replay met a call that was never recorded
+    ├── WrongValue                 a value is not what was asked for; whoever asked says whose it is
     ├── LimitHit                   a model call does not fit into its branch's or episode's limits: an outcome
     └── Fault                      a component failed inside a branch: recorded as data, never a crash
         ├── AgentFault
@@ -166,6 +167,18 @@ class BudgetExhausted(RunStopped):
 
 class ReplayMiss(RunStopped):
     """A replay met a call that was never recorded; the message says what differs."""
+
+
+class WrongValue(SimkitError):
+    """A value is not what was asked for; the message says what it is and what to give instead.
+
+    It says nothing of whose it is: whoever asked for the value does, and raises a `Fault`. `too_large` when only the
+    size is wrong.
+    """
+
+    def __init__(self, message: str, *, too_large: bool = False) -> None:
+        super().__init__(message)
+        self.too_large = too_large
 
 
 class LimitHit(SimkitError):

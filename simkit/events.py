@@ -193,7 +193,7 @@ class ModelCall:
 class EpisodeFinished:
     """An episode ended. `reward` is None when it must be left out of averages (no goals, fault of a rollout).
 
-    `calls` counts tool calls.
+    `calls` counts tool calls; a reward of `full_reward` is a success.
     """
 
     episode_id: str
@@ -208,6 +208,7 @@ class EpisodeFinished:
     error: str | None
     at: float
     calls: int = 0
+    full_reward: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 from pydantic_core import PydanticSerializationError
 
 from simkit.errors import InvalidArguments
+from simkit.values import JSON_DEPTH, JSON_SIZE, within_depth
 
 JsonObject: TypeAlias = Mapping[str, Any]
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
+_LONG = re.compile(r"\d{19}")  # a number that may not fit into 64 bits: orjson would make a float of it
 
 
 class JsonText(Mapping[str, Any]):
@@ -156,20 +158,34 @@ class ToolCall(Wire):
     def parse_arguments(self) -> dict[str, Any]:
         """The arguments as a dict.
 
+        Of two parameters with one name the last counts, as for every reader of JSON. Whole numbers stay exact.
+
         Raises:
-            InvalidArguments: the text is not JSON, or is JSON but not an object.
+            InvalidArguments: the text is not JSON, or is JSON but not an object; or it is too long, or too deep.
         """
-        try:
-            value: object = orjson.loads(self.function.arguments or "{}")
-        except orjson.JSONDecodeError as error:
+        text = self.function.arguments or "{}"
+        if len(text) > JSON_SIZE:
             raise InvalidArguments(
-                f"the arguments of {self.name} are not valid JSON ({error}); send one JSON object"
+                f"the arguments of {self.name:.80} are {len(text):,} characters long; send at most {JSON_SIZE:,}"
+            )
+        try:
+            value: object = orjson.loads(text)
+            if _LONG.search(text):
+                value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InvalidArguments(
+                f"the arguments of {self.name:.80} are not valid JSON ({error}); send one JSON object"
             ) from error
         if not isinstance(value, dict):
             raise InvalidArguments(
-                f"the arguments of {self.name} are a JSON {type(value).__name__}; send one JSON object"
+                f"the arguments of {self.name:.80} are a JSON {type(value).__name__}; send one JSON object"
             )
-        return cast("dict[str, Any]", value)
+        read = cast("dict[str, Any]", value)
+        if text.count("{") + text.count("[") > JSON_DEPTH and not within_depth(read):
+            raise InvalidArguments(
+                f"the arguments of {self.name:.80} are more than {JSON_DEPTH} levels deep; send a flat JSON object"
+            )
+        return read
 
 
 class ContentPart(Wire):
@@ -305,10 +321,23 @@ class ToolResult(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    __slots__ = ("_text",)  # as that of `Wire`
+
+    if TYPE_CHECKING:
+        _text: ClassVar[str]
+
     value: Any
     error: bool = False
+
+    def with_text(self, text: str) -> ToolResult:
+        """This result itself, whose `text` is known to be `text`."""
+        object.__setattr__(self, "_text", text)
+        return self
 
     @property
     def text(self) -> str:
         """The value as the agent reads it: a string as it is, anything else as JSON."""
-        return self.value if isinstance(self.value, str) else _JSON.encode(self.value)
+        try:
+            return cast("str", object.__getattribute__(self, "_text"))
+        except AttributeError:
+            return self.value if isinstance(self.value, str) else _JSON.encode(self.value)

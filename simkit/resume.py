@@ -219,6 +219,10 @@ class Past:
     def _episode_finished(self, event: dict[str, Any]) -> None:
         episode = str(event["episode_id"])
         task_id, _, trial = episode[len(self.run_id) + 1 :].rpartition("/")
+        if not isinstance(
+            event["reward"], int | float | None
+        ):  # as versions that checked no rewards let pass: play again
+            return
         same = ("reward", "outcome", "final_branch_id", "turns", "branches", "faults", "error")
         self.finished[episode] = Episode(
             episode_id=episode,
@@ -227,6 +231,7 @@ class Past:
             goals=self._goals.get(episode, ()),
             achieved=tuple(event["achieved"]),
             tool_calls=event.get("calls", 0),
+            full_reward=event.get("full_reward", 1.0),
             **{name: event[name] for name in same},
         )
 

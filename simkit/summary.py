@@ -10,9 +10,6 @@ from simkit.engine import is_faulted
 from simkit.statistics import Estimate, cluster_bootstrap, pass_hat, wilson
 from simkit.supervisors.base import Episode
 
-SUCCESS = 1.0 - 1e-9
-"""A reward from here on is a success: shares of weights need not add up to exactly 1."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
@@ -20,7 +17,7 @@ class Summary:
 
     Attributes:
         episodes: episodes played; `scored` of them have a reward, the others are left out of every average.
-        reward: average reward, success_rate: share of episodes with reward 1; None when nothing was scored.
+        reward: average reward, success_rate: share of episodes with the full reward; None when nothing was scored.
         pass_k: pass^1 ... pass^k for k trials a task.
         faulted: episodes ended by a component's failure; `faults` counts failed branches of all episodes.
         extra: further named numbers a recipe wants shown.
@@ -60,8 +57,9 @@ class Summary:
 def summarise(episodes: Sequence[Episode], **extra: Any) -> Summary:
     """The summary of some episodes; the order they come in does not matter."""
     ordered = sorted(episodes, key=lambda episode: (episode.task_id, episode.trial))
-    rewards = _by_task(ordered)
-    successes = [[reward >= SUCCESS for reward in group] for group in rewards]
+    scored = _by_task(ordered)
+    rewards = [[reward for reward, _ in group] for group in scored]
+    successes = [[success for _, success in group] for group in scored]
     trials = max((len(group) for group in successes), default=0)
     outcomes = sorted({episode.outcome for episode in ordered})
     return Summary(
@@ -80,11 +78,12 @@ def summarise(episodes: Sequence[Episode], **extra: Any) -> Summary:
     )
 
 
-def _by_task(episodes: Sequence[Episode]) -> list[list[float]]:
-    groups: dict[str, list[float]] = {}
+def _by_task(episodes: Sequence[Episode]) -> list[list[tuple[float, bool]]]:
+    """Reward and success of the scored episodes, a list for every task."""
+    groups: dict[str, list[tuple[float, bool]]] = {}
     for episode in episodes:
         if episode.reward is not None:
-            groups.setdefault(episode.task_id, []).append(episode.reward)
+            groups.setdefault(episode.task_id, []).append((episode.reward, bool(episode.success)))
     return list(groups.values())
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from simkit.errors import UsageError
-from simkit.summary import SUCCESS
+from simkit.supervisors.base import succeeded
 
 if TYPE_CHECKING:
     from simkit.store import Reader, ReadState, Store
@@ -49,7 +49,7 @@ class EpisodeFacts:
     """One episode. `reached` holds (agent turn, goal key) of every goal that was credited.
 
     Attributes:
-        reward: None when it is left out of averages.
+        reward: None when it is left out of averages; `full_reward` is a success.
         goals: keys of what was to be reached, `achieved` of what was; multisets.
         weight: by goal key.
     """
@@ -57,6 +57,7 @@ class EpisodeFacts:
     task_id: str
     trial: int
     reward: float | None
+    full_reward: float
     outcome: str | None
     goals: tuple[str, ...]
     achieved: tuple[str, ...]
@@ -68,8 +69,8 @@ class EpisodeFacts:
 
     @property
     def success(self) -> float | None:
-        """1 for a reward of 1, 0 for less, None when it is not scored."""
-        return None if self.reward is None else float(self.reward >= SUCCESS)
+        """1 for the full reward, 0 for less, None when it is not scored."""
+        return None if self.reward is None else float(succeeded(self.reward, self.full_reward))
 
     @property
     def faulted(self) -> bool:
@@ -189,6 +190,7 @@ def _episode(row: Mapping[str, Any], tasks: Mapping[str, TaskFacts]) -> EpisodeF
         task_id=row["task_id"],
         trial=row["trial"],
         reward=row["reward"],
+        full_reward=row["full_reward"] or 1.0,
         outcome=row["outcome"],
         goals=tuple(row["goals"] or ()),
         achieved=tuple(row["achieved"] or ()),
@@ -222,7 +224,7 @@ earned AS (
     WHERE r.credited GROUP BY r.episode_id
 )
 SELECT
-    e.run_id, e.task_id, e.trial, e.reward, e.outcome, e.goals, e.achieved, e.turns,
+    e.run_id, e.task_id, e.trial, e.reward, e.full_reward, e.outcome, e.goals, e.achieved, e.turns,
     coalesce(c.calls, 0) AS calls, coalesce(c.errors, 0) AS errors, r.reached
 FROM wanted e
 LEFT JOIN called c USING (episode_id)

@@ -233,6 +233,8 @@ class ChatResponse:
         logprobs: one number per token, when asked for.
         reasoning: what a reasoning model thought, when the provider tells; kept in the store, never sent back.
         tokens: of the call, from models that run in this process; kept in the store beside logprobs only.
+        usage_doubt: why the usage that was reported is not believed; `usage` is then that of a server that does not
+            count.
     """
 
     message: AssistantMessage
@@ -242,6 +244,7 @@ class ChatResponse:
     logprobs: tuple[float, ...] | None = None
     reasoning: str | None = None
     tokens: Tokens | None = None
+    usage_doubt: str | None = None
 
     @classmethod
     def of(cls, message: AssistantMessage, model: str = "") -> ChatResponse:
@@ -261,6 +264,8 @@ class ChatResponse:
                 kept["tokens"] = {"prompt_ids": list(self.tokens.prompt_ids), "ids": list(self.tokens.ids)}
         if self.reasoning is not None:
             kept["reasoning"] = self.reasoning
+        if self.usage_doubt is not None:
+            kept["usage_doubt"] = self.usage_doubt
         return b'{"message":%s,%s' % (self.message.to_json(), orjson.dumps(kept)[1:])
 
     @classmethod
@@ -283,6 +288,7 @@ class ChatResponse:
             logprobs=None if logprobs is None else tuple(logprobs),
             reasoning=data.get("reasoning"),
             tokens=_tokens(data.get("tokens")),
+            usage_doubt=data.get("usage_doubt"),
         )
 
 

@@ -36,6 +36,7 @@ from simkit.models.replayed import Recording, ReplayedModel
 from simkit.models.retry import Health, RetryingModel, RetryPolicy, Watching
 from simkit.models.scripted import ScriptedModel
 from simkit.models.transports import HttpTransport, TransportChoice
+from simkit.models.usage import BelievedModel
 
 KEPT_FILES = 128
 """Open files left for everything but connections to models."""
@@ -301,7 +302,7 @@ class _Base:
         built = load(Kind("model", "simkit.models", object), spec)
         if not (callable(getattr(built, "complete", None)) and isinstance(getattr(built, "name", None), str)):
             raise UsageError(f"`{spec}` is no model: it needs a `name` and `async def complete(request, key)`")
-        model = cast("ChatModel", built)
+        model = BelievedModel(cast("ChatModel", built))
         price = Prices.load(options.prices).find(model.name)
         return cls(model, model.name, price, endpoints.at(spec, options) if endpoints else None)
 

@@ -8,10 +8,10 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, cast
 
 import orjson
-from pydantic import ValidationError
 
 from simkit.errors import (
     AuthFailed,
@@ -28,8 +28,9 @@ from simkit.errors import (
     Unreachable,
 )
 from simkit.messages import AssistantMessage
-from simkit.models.base import ChatResponse, FinishReason, Usage
+from simkit.models.base import ChatResponse, FinishReason
 from simkit.models.http import HttpReply
+from simkit.models.usage import read_usage
 
 FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -103,7 +104,7 @@ def read_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
         raise read_error(HttpReply(_status_of(body["error"]), reply.headers, reply.body), reading)
     try:
         return _response(body)
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError, ValidationError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         shown = reading.clean(reply.body.decode("utf-8", "replace"))
         raise MalformedReply(
             f"the answer of {reading.origin} is no chat completion ({type(error).__name__}): {shown}"
@@ -115,14 +116,16 @@ def _response(body: dict[str, Any]) -> ChatResponse:
     written = choice["message"]
     message = _message(written)
     refusal = written.get("refusal")
+    usage, doubt = read_usage(body.get("usage"))
     thought = written.get("reasoning_content") or written.get("reasoning")
     return ChatResponse(
         message=message,
         finish=_finish(message, choice.get("finish_reason"), bool(refusal)),
-        usage=_usage(body.get("usage")),
+        usage=usage,
         model=str(body.get("model") or ""),
         logprobs=_logprobs(choice.get("logprobs")),
         reasoning=thought if isinstance(thought, str) else None,
+        usage_doubt=doubt,
     )
 
 
@@ -140,13 +143,21 @@ def _call(call: dict[str, Any], index: int) -> dict[str, Any]:
     function = call["function"]
     arguments = function.get("arguments")
     if not isinstance(arguments, str):  # some servers send the object itself, or nothing for no arguments
-        arguments = json.dumps(arguments if arguments is not None else {}, ensure_ascii=False)
+        arguments = _written_out(arguments if arguments is not None else {})
     name = function["name"]
     return {
         "id": call.get("id") or f"call_{index}",
         "type": "function",
         "function": {"name": name, "arguments": arguments},
     }
+
+
+def _written_out(arguments: object) -> str:
+    """Arguments as text. Those that are too deep to be written are no object, which the model is then told."""
+    try:
+        return json.dumps(arguments, ensure_ascii=False)
+    except RecursionError:
+        return json.dumps("(left out: the arguments were nested too deep to be read)")
 
 
 def _finish(message: AssistantMessage, reason: str | None, refused: bool) -> FinishReason:
@@ -160,18 +171,13 @@ def _finish(message: AssistantMessage, reason: str | None, refused: bool) -> Fin
     return "stop" if message.content else "empty"
 
 
-def _usage(usage: dict[str, Any] | None) -> Usage:
-    if not usage:
-        return Usage()
-    details = cast("dict[str, Any]", usage.get("prompt_tokens_details") or {})
-    cached = details.get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or 0
-    return Usage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0), int(cached))
-
-
 def _logprobs(logprobs: dict[str, Any] | None) -> tuple[float, ...] | None:
     if not logprobs or logprobs.get("content") is None:
         return None
-    return tuple(float(token["logprob"]) for token in logprobs["content"])
+    found = tuple(float(token["logprob"]) for token in logprobs["content"])
+    if not all(map(isfinite, found)):
+        raise ValueError("a log probability that is no number")
+    return found
 
 
 def _json(body: bytes) -> object:
@@ -180,10 +186,9 @@ def _json(body: bytes) -> object:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         try:
-            value = json.loads(body)
+            return _mended(json.loads(body))
         except (ValueError, RecursionError):
             return None
-        return _mended(value)
 
 
 def _mended(value: Any) -> Any:

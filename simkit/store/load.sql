@@ -87,7 +87,7 @@ SELECT
 FROM staged WHERE e = 'EpisodeStarted';
 
 UPDATE episodes SET
-    reward = f.reward, outcome = f.outcome, achieved = f.achieved, parts = f.parts, turns = f.turns,
+    reward = f.reward, full_reward = coalesce(f.full_reward, 1), outcome = f.outcome, achieved = f.achieved, parts = f.parts, turns = f.turns,
     final_branch_id = f.final_branch_id, branches = f.branches, faults = f.faults, error = f.error,
     finished_at = f.moment
 FROM staged f

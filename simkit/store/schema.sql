@@ -50,6 +50,7 @@ CREATE TABLE episodes (
     toolset_id VARCHAR,
     goals VARCHAR[],
     reward DOUBLE,
+    full_reward DOUBLE,
     outcome VARCHAR,
     achieved VARCHAR[],
     parts JSON,
@@ -64,7 +65,8 @@ CREATE TABLE episodes (
 );
 COMMENT ON TABLE episodes IS 'One conversation, or one tree of them: a task with its trial number. An episode that is started again replaces what was there.';
 COMMENT ON COLUMN episodes.goals IS 'Keys of the goals at the start.';
-COMMENT ON COLUMN episodes.reward IS 'Reward of the episode, 0 to 1; NULL while it runs and when it is left out of averages (no goals, fault).';
+COMMENT ON COLUMN episodes.reward IS 'Reward of the episode, 0 to 1 unless its reward declares another range; NULL while it runs and when it is left out of averages (no goals, fault).';
+COMMENT ON COLUMN episodes.full_reward IS 'The greatest reward there was to get, 1 as a rule: an episode with that reward is a success.';
 COMMENT ON COLUMN episodes.outcome IS 'How it ended; NULL while it runs.';
 COMMENT ON COLUMN episodes.achieved IS 'Keys of the goals that were reached.';
 COMMENT ON COLUMN episodes.parts IS 'The parts a composed reward is made of.';

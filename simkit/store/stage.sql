@@ -50,6 +50,7 @@ FROM read_json($piece, format = 'newline_delimited', maximum_object_size = $larg
     'cost': 'DOUBLE',
     'seconds': 'DOUBLE',
     'reward': 'DOUBLE',
+    'full_reward': 'DOUBLE',
     'achieved': 'VARCHAR[]',
     'parts': 'JSON',
     'final_branch_id': 'VARCHAR',

@@ -9,19 +9,21 @@ WITH RECURSIVE walk AS (
 SELECT m.* FROM messages m SEMI JOIN walk w ON m.branch_id = w.branch_id ORDER BY m.seq;
 COMMENT ON MACRO TABLE conversation IS 'All messages of a branch from the root on, in order: FROM conversation(''a branch_id'').';
 
+CREATE MACRO is_success(reward, full_reward) AS reward >= full_reward - 1e-9 * greatest(1, abs(full_reward));
+
 CREATE VIEW episode_scores AS
 SELECT
-    e.run_id, r.name AS run, e.task_id, e.trial, e.reward, e.reward >= 1 - 1e-9 AS success, e.outcome,
+    e.run_id, r.name AS run, e.task_id, e.trial, e.reward, is_success(e.reward, e.full_reward) AS success, e.outcome,
     len(e.goals) AS goals, len(e.achieved) AS achieved, e.turns, e.branches, e.faults,
     epoch(e.finished_at - e.started_at) AS seconds, e.error, e.episode_id
 FROM episodes e
 LEFT JOIN runs r USING (run_id)
 ORDER BY e.run_id, e.task_id, e.trial;
-COMMENT ON VIEW episode_scores IS 'One row per episode: reward (0 to 1, NULL when it does not count), success (reward 1) and how it went.';
+COMMENT ON VIEW episode_scores IS 'One row per episode: reward (0 to 1 unless its reward declares another range, NULL when it does not count), success (the full reward) and how it went.';
 
 CREATE VIEW pass_hat_k AS
 WITH tried AS (
-    SELECT run_id, task_id, count(*) AS n, count(*) FILTER (reward >= 1 - 1e-9) AS c
+    SELECT run_id, task_id, count(*) AS n, count(*) FILTER (is_success(reward, full_reward)) AS c
     FROM episodes WHERE reward IS NOT NULL GROUP BY ALL
 ),
 ks AS (SELECT run_id, unnest(range(1, max(n) + 1)) AS k FROM tried GROUP BY run_id)
@@ -40,7 +42,7 @@ WITH scored AS (
     SELECT
         run_id, count(*) AS episodes, count(finished_at) AS finished, count(reward) AS scored,
         avg(reward) AS average_reward, stddev_samp(reward) / sqrt(count(reward)) AS reward_stderr,
-        avg(CAST(reward >= 1 - 1e-9 AS INTEGER)) AS success_rate,
+        avg(CAST(is_success(reward, full_reward) AS INTEGER)) AS success_rate,
         count(*) FILTER (outcome = 'no_goals') AS no_goals,
         count(*) FILTER (finished_at IS NOT NULL AND reward IS NULL AND outcome <> 'no_goals') AS unscored,
         coalesce(sum(faults), 0) AS faults, coalesce(sum(branches), 0) AS branches, coalesce(sum(turns), 0) AS turns
@@ -87,7 +89,7 @@ CREATE VIEW golden_messages AS
 WITH RECURSIVE last_winner AS (
     SELECT h.episode_id, arg_max(h.winner_id, h.harvest) AS branch_id
     FROM harvests h JOIN episodes e USING (episode_id)
-    WHERE e.reward >= 1 - 1e-9
+    WHERE is_success(e.reward, e.full_reward)
     GROUP BY h.episode_id
 ),
 walk AS (
@@ -115,7 +117,7 @@ FROM path p
 JOIN judged j USING (episode_id)
 JOIN episodes e USING (episode_id)
 WHERE NOT coalesce(j.erroneous, false) AND p.seq <= j.last_seq AND p.author <> 'runtime';
-COMMENT ON VIEW golden_messages IS 'The golden conversation (root to last winner) of every episode with reward 1 and without an error marker of the agent''s own making; trailing user messages and text of the runtime are left out.';
+COMMENT ON VIEW golden_messages IS 'The golden conversation (root to last winner) of every episode with the full reward and without an error marker of the agent''s own making; trailing user messages and text of the runtime are left out.';
 
 CREATE VIEW golden_conversations AS
 SELECT
@@ -261,7 +263,7 @@ SELECT
     e.task_id, e.trial, t.world, t.split, e.supervisor,
     coalesce(r.config ->> 'agent', CASE WHEN r.config ->> 'model' IS NOT NULL THEN 'function_calling' END) AS agent,
     r.config ->> 'user' AS user, r.config ->> 'model' AS model, r.seed,
-    e.reward, e.reward >= 1 - 1e-9 AS success, e.outcome, e.turns, e.branches, e.faults,
+    e.reward, is_success(e.reward, e.full_reward) AS success, e.outcome, e.turns, e.branches, e.faults,
     len(e.goals) AS goals, len(e.achieved) AS achieved, epoch(e.finished_at - e.started_at) AS seconds,
     e.episode_id, e.final_branch_id, e.toolset_id
 FROM episodes e

@@ -30,6 +30,7 @@ class WorkUnit:
 class Episode:
     """What came of a work unit. `reward` is None when the episode must be left out of averages.
 
+    `full_reward` is the greatest that there is to get, `success` whether it got that (None without a reward);
     `branches` counts agent turns played in all branches, `faults` those that ended in a fault.
     """
 
@@ -46,6 +47,17 @@ class Episode:
     faults: int
     tool_calls: int = 0
     error: str | None = None
+    full_reward: float = 1.0
+
+    @property
+    def success(self) -> bool | None:
+        """Whether it got the full reward."""
+        return None if self.reward is None else succeeded(self.reward, self.full_reward)
+
+
+def succeeded(reward: float, full_reward: float) -> bool:
+    """Whether a reward is the full one, as the store decides it; shares of weights need not add up to it exactly."""
+    return reward >= full_reward - 1e-9 * max(1.0, abs(full_reward))
 
 
 class Supervisor(Protocol):

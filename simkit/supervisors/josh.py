@@ -13,12 +13,12 @@ from typing import Literal, TypeAlias, assert_never, get_args
 
 import anyio
 
-from simkit.components import Cast, Hit, fork_state
-from simkit.errors import NotForkable, UsageError
+from simkit.components import Cast, Hit, State
+from simkit.errors import Fault, NotForkable, UsageError
 from simkit.events import Outcome, Recorder, TreeHarvested
 from simkit.limits import Limits
 from simkit.supervisors.base import Episode, Watch, WorkUnit
-from simkit.supervisors.stage import Ending, Final, Scene, Stage, play_episode
+from simkit.supervisors.stage import Ending, Final, Scene, Stage, fault_outcome, play_episode
 from simkit.supervisors.tree import (
     Closed,
     Leaf,
@@ -32,7 +32,7 @@ from simkit.supervisors.tree import (
     together,
     users_answer,
 )
-from simkit.supervisors.turn import without
+from simkit.supervisors.turn import kept_world, without
 from simkit.tasks import Goal
 
 Winner: TypeAlias = Literal["first", "earliest", "most_goals"]
@@ -165,8 +165,14 @@ class Josh:
     async def _play(self, scene: Scene) -> Ending:
         stage = scene.stage
         root, closed = await open_tree(scene)
+        final = Final(None, root.state.conversation)
+        if closed is None:
+            try:
+                final = replace(final, world=kept_world(root.state, stage.key("", 0)))
+            except Fault as fault:
+                closed = Closed(root.id, fault_outcome(fault), str(fault))
+                end_branches(stage, (closed,))
         await stage.recorder.commit()
-        final = Final(None, root.state.conversation, fork_state(root.state.world))
         if closed is not None:
             return _ending(Tree((), stage.goals, final).close([closed]))
         return _ending(await self._grow(stage, Tree((root,), stage.goals, final)))
@@ -191,9 +197,9 @@ class Josh:
         at_most = 1 if self.search.branch_by == "action" else None
         turns = [partial(play_seat, stage, seat, tree.remaining, at_most) for seat in seats]
         played = await together(turns, enough=_rewarded if self.search.eager else None)
-        winner = pick(played, self.search.winner)
+        played, winner, world = _won(played, self.search.winner)
         if winner is not None:
-            return _harvest(stage, tree.count(played), played, winner)
+            return _harvest(stage, tree.count(played), played, winner, world)
         for one in played:
             record_played(stage, one, credited=False, outcome=one.turn.outcome)
         going = tuple(one.leaf() for one in played if one.turn.outcome is None)
@@ -228,7 +234,18 @@ def pick(played: Sequence[Played], policy: Winner) -> Played | None:
             assert_never(policy)
 
 
-def _harvest(stage: Stage, tree: Tree, played: Sequence[Played], winner: Played) -> Tree:
+def _won(played: Sequence[Played], policy: Winner) -> tuple[Sequence[Played], Played | None, State]:
+    """The branch whose goals are taken, and a fork of its world to score; one whose world cannot fork has failed."""
+    while (winner := pick(played, policy)) is not None:
+        try:
+            return played, winner, kept_world(winner.turn.state, winner.turn.key)
+        except Fault as fault:
+            failed = replace(winner, turn=winner.turn.failed(fault), hits=())
+            played = [failed if one is winner else one for one in played]
+    return played, None, None
+
+
+def _harvest(stage: Stage, tree: Tree, played: Sequence[Played], winner: Played, world: State) -> Tree:
     """Take the winner's goals: mark what led to rewards, drop the other leaves, go on from the winner."""
     remaining = without(tree.remaining, winner.hits)
     for one in played:
@@ -250,7 +267,7 @@ def _harvest(stage: Stage, tree: Tree, played: Sequence[Played], winner: Played)
         tree.close(_ends(played)),
         leaves=(root,) if outcome is None and remaining else (),
         remaining=remaining,
-        final=Final(root.id, root.state.conversation, fork_state(root.state.world), root.calls),
+        final=Final(root.id, root.state.conversation, world, root.calls),
         achieved=(*tree.achieved, *winner.hits),
         harvests=tree.harvests + 1,
         ended=None if outcome is None else Closed(winner.id, outcome),

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import anyio
 import orjson
 
+from simkit import contract
 from simkit.actors import ActorRef, Request
 from simkit.components import (
-    AgentStart,
     CallRecord,
     Cast,
     EpisodeReward,
@@ -24,10 +24,20 @@ from simkit.components import (
     StartAgent,
     StartTools,
     State,
-    ToolsStart,
 )
 from simkit.conversation import Conversation, Entry
-from simkit.errors import AgentFault, Fault, RewardFault, StoreError, ToolFault, UsageError, Where, boundary, told
+from simkit.errors import (
+    AgentFault,
+    Fault,
+    RewardFault,
+    StoreError,
+    ToolFault,
+    UsageError,
+    Where,
+    WrongValue,
+    boundary,
+    told,
+)
 from simkit.events import EpisodeFinished, EpisodeStarted, MessageRow, Outcome, Recorder, ToolsetSeen
 from simkit.ids import TurnKey
 from simkit.limits import Limits
@@ -111,19 +121,21 @@ def where(who: str, ref: ActorRef, key: TurnKey, doing: str = "") -> Callable[[]
     return lambda: f"{who} `{ref.name}`, turn {key.turn} of {key.task_id} at {key.path or 'the root'}{doing}"
 
 
-async def consult(ref: ActorRef, request: Request[R], kind: type[R], fault: type[Fault], place: Where) -> R:
-    """Ask a component, attribute whatever it raises, and check the type of its reply.
+async def consult(
+    ref: ActorRef, request: Request[R], check: Callable[[object], R], fault: type[Fault], place: Where
+) -> R:
+    """Ask a component, attribute whatever it raises, and check its reply (`simkit.contract` has the checks).
 
     Raises:
-        Fault: the component raised, or replied with something else than a `kind`.
+        Fault: the component raised, or replied with something else than what it was asked for.
     """
     with boundary(fault, place):
         reply: object = await ref.ask(request)
-    if not isinstance(reply, kind):
-        raise fault(
-            f"{told(place)}: {type(request).__name__} was answered with {reply!r:.80}; return a {kind.__name__}"
-        )
-    return reply
+        try:
+            return check(reply)
+        except WrongValue as wrong:
+            raise fault(f"{told(place)}: {type(request).__name__} was answered with {wrong}") from None
+    raise AssertionError("a boundary lets nothing pass silently")
 
 
 def grown(before: Conversation, entry: Entry) -> tuple[Conversation, MessageRow]:
@@ -183,11 +195,12 @@ async def _set(stage: Stage) -> Scene:
 async def _ask_everybody(stage: Stage) -> Scene:
     players, key = stage.cast, stage.key("", 0)
     place = where("reward", players.reward, key)
-    goals = await consult(players.reward, ListGoals(stage.task), tuple, RewardFault, place)
+    goals = await consult(players.reward, ListGoals(stage.task), contract.goals, RewardFault, place)
     place = where("tools", players.tools, key)
-    tools = await consult(players.tools, StartTools(stage.task), ToolsStart, ToolFault, place)
+    tools = await consult(players.tools, StartTools(stage.task), contract.tools_start, ToolFault, place)
     place = where("agent", players.agent, key)
-    agent = await consult(players.agent, StartAgent(tools.specs, tools.policy), AgentStart, AgentFault, place)
+    asked = StartAgent(tools.specs, tools.policy)
+    agent = await consult(players.agent, asked, contract.agent_start, AgentFault, place)
     conversation = Conversation() if agent.system is None else Conversation((Entry.system(agent.system),))
     ready = Stage(stage.cast, stage.unit, stage.limits, stage.recorder, stage.watch, goals, tools.specs)
     return Scene(ready, BranchState(conversation, agent=agent.state, world=tools.state))
@@ -237,6 +250,7 @@ async def _finish(stage: Stage, ending: Ending) -> Episode:
         faults=faults,
         tool_calls=ending.tool_calls,
         error=error,
+        full_reward=stage.cast.reward_range[1],
     )
     stage.recorder.record(_finished(episode, reward))
     return episode
@@ -251,7 +265,8 @@ async def score_ending(stage: Stage, ending: Ending) -> EpisodeReward:
     final, reward = ending.final, stage.cast.reward
     request = ScoreEpisode(stage.task, stage.goals, ending.achieved, final.calls, final.conversation, final.world)
     place = f"reward `{reward.name}`, end of {stage.task.id}"
-    return await consult(reward, request, EpisodeReward, RewardFault, place)
+    check = contract.reward_within(stage.cast.reward_range)
+    return await consult(reward, request, check, RewardFault, place)
 
 
 def _finished(episode: Episode, reward: EpisodeReward | None) -> EpisodeFinished:
@@ -268,6 +283,7 @@ def _finished(episode: Episode, reward: EpisodeReward | None) -> EpisodeFinished
         error=episode.error,
         at=time.time(),
         calls=episode.tool_calls,
+        full_reward=episode.full_reward,
     )
 
 

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 
+from simkit import contract
 from simkit.components import (
     Act,
     CallRecord,
@@ -16,8 +17,6 @@ from simkit.components import (
     Speak,
     State,
     ToolReturn,
-    UserTurn,
-    fork_state,
     parse_call,
 )
 from simkit.conversation import Author, Entry
@@ -125,7 +124,7 @@ async def _decide(stage: Stage, turn: Turn) -> Turn:
     state, agent = turn.state, stage.cast.agent
     request = Act(turn.key, state.conversation, stage.specs, state.agent, turn.steps)
     place = where("agent", agent, turn.key)
-    decision = await consult(agent, request, Decision, AgentFault, place)
+    decision = await consult(agent, request, contract.decision, AgentFault, place)
     added = _Added(turn)
     with boundary(AgentFault, place):
         added.write(decision.message, "agent", heard=decision.say)
@@ -144,10 +143,10 @@ async def _decide(stage: Stage, turn: Turn) -> Turn:
 async def _call(stage: Stage, added: _Added, decision: Decision, call: ToolCall) -> None:
     tools, turn, began = stage.cast.tools, added.turn, time.perf_counter()
     place = where("tools", tools, turn.key, f", call {call.id} of `{call.name}`")
-    reply = await consult(tools, CallTool(stage.task, call, added.world), ToolReturn, ToolFault, place)
+    reply = await consult(tools, CallTool(stage.task, call, added.world), contract.tool_return, ToolFault, place)
     seconds, seq = time.perf_counter() - began, len(added.conversation)
     with boundary(AgentFault, where("agent", stage.cast.agent, turn.key, f", reading the result of `{call.name}`")):
-        added.write(decision.observe(call, reply.result), "tool")
+        added.write(contract.message(decision.observe(call, reply.result), "`observe` gave"), "tool")
     added.world = reply.state
     added.calls.append(CallRecord(call, parse_call(call), reply.result, turn.steps, reply.writes))
     added.tool_rows.append(_tool_row(seq, turn.steps, call, reply, seconds))
@@ -184,7 +183,7 @@ async def ask_user(stage: Stage, key: TurnKey, state: BranchState) -> Answer:
     place = where("user", user, key)
     request = Speak(key, stage.task, state.conversation, state.user)
     try:
-        said = await consult(user, request, UserTurn, UserFault, place)
+        said = await consult(user, request, contract.user_turn, UserFault, place)
         with boundary(UserFault, place):
             conversation, row = grown(state.conversation, Entry.user(said.text, key.turn))
             row = replace(row, flags=tuple(said.flags)) if said.flags else row
@@ -205,7 +204,7 @@ async def score_turn(stage: Stage, turn: Turn, remaining: tuple[Goal, ...]) -> t
     place = where("reward", reward, turn.key)
     request = ScoreTurn(stage.task, remaining, turn.calls, turn.state.conversation)
     try:
-        hits = await consult(reward, request, tuple, RewardFault, place)
+        hits = await consult(reward, request, contract.hits, RewardFault, place)
         without(remaining, hits, place)
     except Fault as fault:
         return turn.failed(fault), ()
@@ -216,38 +215,44 @@ def without(goals: tuple[Goal, ...], hits: tuple[Hit, ...], place: Where = "rewa
     """The goals that are left when each hit has taken one copy of its goal.
 
     Raises:
-        RewardFault: a hit that is not one, or more hits of a goal than there are copies of it.
+        RewardFault: more hits of a goal than there are copies of it.
     """
     left = list(goals)
     for hit in hits:
-        with boundary(RewardFault, partial(_reading, place, hit)):
-            found = next((index for index, goal in enumerate(left) if goal.key == hit.goal), None)
+        found = next((index for index, goal in enumerate(left) if goal.key == hit.goal), None)
         if found is None:
             raise RewardFault(
-                f"{told(place)}: hit `{hit.goal}`, of which no copy remains; return each remaining copy once"
+                f"{told(place)}: hit `{hit.goal:.80}`, of which no copy remains; return each remaining copy once"
             )
         del left[found]
     return tuple(left)
-
-
-def _reading(place: Where, hit: object) -> str:
-    return f"{told(place)}: reading {hit!r:.80}"
 
 
 def fork_branch(state: BranchState, key: TurnKey) -> BranchState:
     """The state for one more branch; a component that cannot fork its own is at fault.
 
     Raises:
-        Fault: a `fork()` raised.
+        Fault: a `fork()` raised, or gave no state.
     """
     parts: list[State] = []
     for fault, part in ((AgentFault, state.agent), (UserFault, state.user), (ToolFault, state.world)):
         with boundary(fault, partial(_forking, key)):
-            parts.append(fork_state(part))
+            parts.append(contract.forked(part))
     agent, user, world = parts
     if agent is state.agent and user is state.user and world is state.world:
         return state
     return BranchState(state.conversation, agent, user, world, state.spent)
+
+
+def kept_world(state: BranchState, key: TurnKey) -> State:
+    """The world of a branch as it is now, for the reward to read when the branch has gone on.
+
+    Raises:
+        ToolFault: its `fork()` raised, or gave no state.
+    """
+    with boundary(ToolFault, partial(_forking, key)):
+        return contract.forked(state.world)
+    raise AssertionError("a boundary lets nothing pass silently")
 
 
 def _forking(key: TurnKey) -> str:

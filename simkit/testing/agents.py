@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import anyio
 
+from simkit import contract
 from simkit.components import Act, Agent, AgentStart, Decision, StartAgent, State, fork_state
 from simkit.conversation import Conversation, Entry
 from simkit.ids import TurnKey
 from simkit.messages import ToolCall, ToolResult, ToolSpec
-from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_kind, run_promises
+from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_reply, run_promises
 from simkit.testing.snapshot import snapshot
 
 OPENINGS = ("Hello, can you help me?", "I need a train and a hotel for 2 people on friday.", "Book it, please.")
@@ -28,7 +29,7 @@ class AgentSubject:
 
     def start(self) -> AgentStart:
         """What the agent brings to an episode."""
-        return self.agent.start(StartAgent(self.tools))
+        return expect_reply(self.agent.start(StartAgent(self.tools)), contract.agent_start, "start")
 
     def opening(self, text: str) -> Conversation:
         """The conversation after the user's first words."""
@@ -42,8 +43,7 @@ class AgentSubject:
         """One decision; the reply's kind is checked."""
         key = TurnKey(0, "conformance", 0, path, turn)
         reply = await self.agent.act(Act(key, conversation, self.tools, state, step))
-        expect_kind(reply, Decision, "act")
-        return reply
+        return expect_reply(reply, contract.decision, "act")
 
 
 async def check_agent(
@@ -81,7 +81,6 @@ def seen(decision: Decision) -> str:
 async def starts_alike(subject: AgentSubject) -> None:
     """Starting twice gives the same system prompt and state."""
     first = subject.start()
-    expect_kind(first, AgentStart, "start")
     expect(snapshot(first) == snapshot(subject.start()), "two starts differ")
 
 
@@ -160,7 +159,8 @@ def _results(decision: Decision, step: int) -> list[Entry]:
 
 
 def _answered(decision: Decision, call: ToolCall, result: ToolResult, step: int) -> Entry:
-    return Entry(decision.observe(call, result), "tool", 1, step)
+    observed = expect_reply(decision.observe(call, result), contract.message, "`observe`")
+    return Entry(observed, "tool", 1, step)
 
 
 _ANSWERS = (

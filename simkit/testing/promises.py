@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
+from simkit.errors import WrongValue
 from simkit.testing.snapshot import snapshot
 
+R = TypeVar("R")
 S = TypeVar("S")
 
 Promise: TypeAlias = Callable[[S], Awaitable[None]]
@@ -30,13 +32,16 @@ def expect(condition: object, what: str) -> None:
         raise ConformanceError(what)
 
 
-def expect_kind(value: object, kind: type[Any], where: str) -> None:
-    """Raise unless a reply is of the kind its request names.
+def expect_reply(reply: object, check: Callable[[object], R], where: str) -> R:
+    """The reply of a component, as a run takes it (`simkit.contract` has the checks).
 
     Raises:
-        ConformanceError: it is not.
+        ConformanceError: a run would refuse it.
     """
-    expect(isinstance(value, kind), f"{where} replied {type(value).__name__}, the contract says {kind.__name__}")
+    try:
+        return check(reply)
+    except WrongValue as wrong:
+        raise ConformanceError(f"{where} was answered with {wrong}") from None
 
 
 class Unchanged:

@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import anyio
 
+from simkit import contract
 from simkit.components import CallTool, StartTools, State, ToolReturn, ToolServer, ToolsStart, fork_state
-from simkit.messages import ToolCall, ToolResult
+from simkit.messages import ToolCall
 from simkit.tasks import Task, World
-from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_kind, run_promises
+from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_reply, run_promises
 from simkit.testing.snapshot import snapshot
 
 
@@ -26,14 +27,12 @@ class ToolSubject:
 
     def start(self) -> ToolsStart:
         """The tools and the first state."""
-        return self.server.start(StartTools(self.task))
+        return expect_reply(self.server.start(StartTools(self.task)), contract.tools_start, "start")
 
     async def call(self, call: ToolCall, state: State) -> ToolReturn:
         """One call; the reply's kind is checked."""
         reply = await self.server.call(CallTool(self.task, call, state))
-        expect_kind(reply, ToolReturn, f"the call of `{call.name[:80]}`")
-        expect_kind(reply.result, ToolResult, f"the result of `{call.name[:80]}`")
-        return reply
+        return expect_reply(reply, contract.tool_return, f"the call of `{call.name[:80]}`")
 
     async def play(self, calls: Sequence[ToolCall], state: State) -> tuple[str, ...]:
         """Snapshots of what a branch sees when it makes these calls one after another."""
@@ -122,10 +121,7 @@ async def starts_alike(subject: ToolSubject) -> None:
     """Starting a task twice gives the same tools and the same world, and leaves the task alone."""
     watched = Unchanged(task=subject.task)
     first, second = subject.start(), subject.start()
-    expect_kind(first, ToolsStart, "start")
     expect(snapshot(first) == snapshot(second), "two starts of one task differ")
-    names = [spec.name for spec in first.specs]
-    expect(len(set(names)) == len(names), f"two tools have the same name: {names}")
     watched.check("start")
 
 

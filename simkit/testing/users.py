@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from simkit import contract
 from simkit.components import Speak, State, User, UserTurn, fork_state
 from simkit.conversation import Conversation, Entry
 from simkit.ids import TurnKey
 from simkit.messages import AssistantMessage, ToolCall, ToolMessage
 from simkit.tasks import Task
-from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_kind, run_promises
+from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_reply, run_promises
 from simkit.testing.snapshot import snapshot
 
 REPLIES = ("Which part of town would you like?", "I have found something for you. Shall I book it?", "It is done.")
@@ -29,9 +30,7 @@ class UserSubject:
         """One utterance; the reply's kind is checked."""
         key = TurnKey(0, self.task.id, 0, path, turn)
         reply = await self.user.speak(Speak(key, self.task, conversation, state))
-        expect_kind(reply, UserTurn, "speak")
-        expect_kind(reply.text, str, "the text of a turn")
-        return reply
+        return expect_reply(reply, contract.user_turn, "speak")
 
     async def opened(self) -> tuple[Conversation, State]:
         """The conversation after the user's first words, and the user's state."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from simkit.actors import open_scope
 from simkit.casting import WORLD, Wanted, WantedModels, build_players
 from simkit.components import Cast, parse_call
+from simkit.contract import reward_range
 from simkit.engine import Stage, Tally, play_units
 from simkit.events import BranchAdded, Event, MemoryRecorder, ToolsetSeen
 from simkit.limits import Limits
@@ -20,7 +21,6 @@ from simkit.models.base import Sampling
 from simkit.models.build import ModelOptions
 from simkit.models.choices import ModelChoices
 from simkit.statistics import mean
-from simkit.summary import SUCCESS
 from simkit.supervisors.base import WorkUnit
 from simkit.supervisors.rollout import Rollout
 from simkit.tasks import Task, World, choose_tasks
@@ -105,6 +105,7 @@ async def opened(place: Place, model: ChatModel, temperature: float) -> AsyncGen
             reward=scope.spawn(players.reward, name=players.reward.name, concurrency=AT_ONCE),
             unforkable=players.unforkable,
             deterministic=players.agent.deterministic,
+            reward_range=reward_range(players.reward.range, players.reward.name),
         )
 
 
@@ -132,7 +133,8 @@ class DevScore:
     """How a model did on dev goals.
 
     Attributes:
-        success: share of conversations with reward 1; `reward`: their average reward (0 where something raised).
+        success: share of conversations with the full reward; `reward`: their average reward (the least there is where
+            something raised).
         valid_calls: share of the tool calls that could be carried out: a known tool, its parameters and no others.
             Text that looks like a call but cannot be read as one counts as a call; 0 when nothing was called.
         calls: tool calls of one conversation, on average.
@@ -164,16 +166,17 @@ async def play_dev(goals: DevGoals, model: ChatModel) -> DevScore:
     """
     recorder, tasks = MemoryRecorder(), goals.place.chosen()
     units = [WorkUnit("dev", goals.seed, task) for task in tasks]
-    async with opened(goals.place, model, goals.temperature) as cast:
-        stage = Stage(supervisor=Rollout(goals.place.limits), cast=cast, recorder=recorder, tally=Tally())
+    async with opened(goals.place, model, goals.temperature) as players:
+        stage = Stage(supervisor=Rollout(goals.place.limits), cast=players, recorder=recorder, tally=Tally())
         episodes = await play_units(stage, units, AT_ONCE)
     valid, calls = count_calls(recorder.events)
-    rewards = [episode.reward or 0.0 for episode in episodes if episode.outcome != "no_goals"]
+    scored = [episode for episode in episodes if episode.outcome != "no_goals"]
+    least = players.reward_range[0]
     return DevScore(
-        success=mean([float(reward >= SUCCESS) for reward in rewards]),
-        reward=mean(rewards),
+        success=mean([float(bool(episode.success)) for episode in scored]),
+        reward=mean([least if episode.reward is None else episode.reward for episode in scored]),
         valid_calls=valid / calls if calls else 0.0,
-        calls=calls / max(1, len(rewards)),
+        calls=calls / max(1, len(scored)),
         turns=mean([float(episode.turns) for episode in episodes]),
     )
 

@@ -105,7 +105,7 @@ class _Branch:
             line = await play_out(stage, Line(replace(self.root, path=self.path, state=state), stage.goals))
             ending = ending_of(stage, line)
             if ending.outcome == "agent_fault":
-                return 0.0
+                return stage.cast.reward_range[0]
             return (await score_ending(stage, ending)).value if ending.scored else None
         except Fault:
             return None

@@ -268,7 +268,7 @@ class Invented(ReachReward):
     [
         ((Hit("z", "call"),), "hit `z`, of which no copy remains"),
         ((Hit("a", "call"), Hit("a", "call")), "hit `a`, of which no copy remains"),
-        (("a",), "reading 'a'"),
+        (("a",), "ScoreTurn was answered with 'a'; return a Hit"),
         (None, "ScoreTurn was answered with None"),
     ],
 )

@@ -1,0 +1,99 @@
+"""What a server says that a call used, as far as it can be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+from simkit.errors import MalformedReply, ModelFault, boundary
+from simkit.messages import AssistantMessage
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
+from simkit.values import shown
+
+TOKENS_AT_MOST = 1_000_000_000
+"""Tokens of one call that can be believed: a thousand times what the longest context holds."""
+
+COST_AT_MOST = 1e6
+"""US dollars of one call that can be believed."""
+
+
+def read_usage(told: object) -> tuple[Usage, str | None]:
+    """The usage in a reply, and why it is not believed; a usage that is missing or not believed is all zeros.
+
+    A number that is left out or null is 0, a whole number written as 12.0 is one. Whoever keeps a budget takes a call
+    without usage to have used all that was put aside for it.
+    """
+    if told is None or told == {}:
+        return Usage(), None
+    if not isinstance(told, Mapping):
+        return Usage(), f"the usage is {shown(told)}"
+    usage = cast("Mapping[str, Any]", told)
+    details = usage.get("prompt_tokens_details")
+    held = cast("Mapping[str, Any]", details) if isinstance(details, Mapping) else {}
+    cached = held.get("cached_tokens")
+    found = {
+        "prompt_tokens": usage.get("prompt_tokens"),
+        "completion_tokens": usage.get("completion_tokens"),
+        "cached_tokens": usage.get("prompt_cache_hit_tokens") if cached is None else cached,
+    }
+    counts: list[int] = []
+    for name, value in found.items():
+        whole = _count(value)
+        if whole is None:
+            return Usage(), f"{name} is {shown(value)}"
+        counts.append(whole)
+    prompt, completion, cached = counts
+    return Usage(prompt, completion, min(cached, prompt)), None
+
+
+def _count(value: object) -> int | None:
+    if value is None:
+        return 0
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= TOKENS_AT_MOST else None
+
+
+def believed(response: ChatResponse) -> ChatResponse:
+    """A response whose usage can be counted; one that cannot is left out, with the reason."""
+    usage = response.usage
+    doubt = _doubt(usage)
+    return response if doubt is None else replace(response, usage=Usage(), usage_doubt=doubt)
+
+
+def _doubt(usage: object) -> str | None:
+    if type(usage) is not Usage:
+        return f"the usage is {shown(usage)}"
+    for name in ("prompt_tokens", "completion_tokens", "cached_tokens"):
+        value = getattr(usage, name)
+        if type(value) is not int or not 0 <= value <= TOKENS_AT_MOST:
+            return f"{name} is {shown(value)}"
+    if type(usage.cost) is not float or not 0 <= usage.cost <= COST_AT_MOST:
+        return f"cost is {shown(usage.cost)}"
+    return None
+
+
+class BelievedModel:
+    """A model that somebody wrote, whose answers are checked: what it raises, and what it answers, is its own fault."""
+
+    def __init__(self, model: ChatModel) -> None:
+        self._model = model
+
+    @property
+    def name(self) -> str:
+        """The name of the model that answers."""
+        return self._model.name
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """The model's answer, with a usage that can be counted.
+
+        Raises:
+            ModelFault: it raised.
+            MalformedReply: it answered with something else than a response.
+        """
+        with boundary(ModelFault, lambda: f"model `{self.name}`, {key}"):
+            response: object = await self._model.complete(request, key)
+            if isinstance(response, ChatResponse) and isinstance(response.message, AssistantMessage):
+                return believed(response)
+        raise MalformedReply(f"model `{self.name}`, {key}: it answered with {shown(response)}; return a ChatResponse")

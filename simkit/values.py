@@ -1,0 +1,270 @@
+"""Values that others hand over: whether they are JSON within bounds, numbers, states; and how to show the rest.
+
+The checks that run on every reply cost a microsecond: they compare types, and leave walking through a value to C. Only
+a value that fails them is walked through in Python, to take a plain copy of it or to say what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Mapping
+from numbers import Real
+from sys import getsizeof
+from types import MappingProxyType
+from typing import Any, cast
+
+import orjson
+
+from simkit.errors import WrongValue
+
+JSON_DEPTH = 64
+"""Lists and objects inside one another, at most: far more than anybody needs, far less than Python's own stack."""
+
+JSON_SIZE = 1_000_000
+"""Characters of JSON text at most, of a tool's result, of the arguments of a call, of what a call wrote."""
+
+COUNT_AT_MOST = 1 << 53
+"""Numbers of tokens, steps and the like stay whole in every JSON reader up to here."""
+
+_SHOWN = 80
+_BITS = 4096  # Python writes no longer integers as text
+_STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_ONLY_JSON = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+_VALUES = JSON_SIZE // 2  # a value and its comma take two characters
+_FEW, _BYTES = 64, 64 * JSON_SIZE  # values that are not weighed; bytes of a level that Python needs for them at most
+_OBJECTS = (dict, OrderedDict, defaultdict, Counter, MappingProxyType)
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def within_depth(value: object) -> bool:
+    """Whether a value is at most `JSON_DEPTH` deep and holds no more values than fit into `JSON_SIZE`.
+
+    A value that holds itself is not. Decided level by level by the garbage collector's own view, which calls nothing of
+    the value's: a value of a few references can stand for more text than there is memory.
+    """
+    level: list[object] = [value]
+    for _ in range(JSON_DEPTH + 1):
+        level = gc.get_referents(*level)
+        if not level:
+            return True
+        if len(level) > _FEW and (len(level) > _VALUES or sum(map(getsizeof, level)) > _BYTES):
+            return False
+    return False
+
+
+def plain_json(value: object) -> tuple[Any, str]:
+    """A value of JSON's own types, and its text as models read it: `value` itself, or a copy of it.
+
+    Raises:
+        WrongValue: it is not JSON, or not within bounds; the message says where.
+    """
+    if type(value) is not str:
+        try:
+            if within_depth(value):
+                orjson.dumps(value, option=_ONLY_JSON)
+                return value, _bounded(_STRICT.encode(value))
+        except (TypeError, ValueError):  # not JSON; or JSON that one of the two writers does not take
+            pass
+        value = _Copy().of(value)
+    return value, _bounded(value if isinstance(value, str) else _STRICT.encode(value))
+
+
+def plain_object(value: object) -> dict[str, Any]:
+    """A JSON object: `value` itself, or a copy of it when it holds more than JSON's own types.
+
+    Raises:
+        WrongValue: it is none, or not within bounds.
+    """
+    if type(value) is dict and within_depth(cast("object", value)):
+        try:
+            text = orjson.dumps(value, option=_ONLY_JSON)
+        except (TypeError, ValueError):
+            text = b"null"
+        if len(text) <= JSON_SIZE and b"null" not in text:  # also written for the numbers that JSON does not have
+            return cast("dict[str, Any]", value)
+    if not isinstance(value, Mapping):
+        raise WrongValue(f"{shown(value)}, which is no JSON object")
+    copy, _ = plain_json(value)
+    return copy
+
+
+def _bounded(text: str) -> str:
+    if len(text) > JSON_SIZE:
+        raise WrongValue(f"{len(text):,} characters of JSON; at most {JSON_SIZE:,} are allowed", too_large=True)
+    return text
+
+
+class _Copy:
+    """Takes a copy of a value in JSON's own types, or finds what is not JSON in it."""
+
+    def __init__(self) -> None:
+        self._room = JSON_SIZE
+        self._around: list[int] = []
+
+    def of(self, value: object, place: str = "") -> Any:
+        """The copy.
+
+        Raises:
+            WrongValue: there is none.
+        """
+        self._take(2)
+        match value:
+            case None | bool():
+                return value
+            case str():
+                self._take(len(value))
+                return str.__str__(value)
+            case int():
+                if int.bit_length(value) > _BITS:
+                    raise WrongValue(f"{shown(value)}{_at(place)}, which is too long to be written")
+                return int.__int__(value)
+            case float():
+                return _finite(float.__float__(value), place)
+            case dict() | MappingProxyType() if self._plainly(value):
+                return self._inside(cast("Mapping[object, object]", value), place)
+            case list() | tuple() if self._plainly(cast("object", value)):
+                return self._inside(cast("list[object] | tuple[object, ...]", value), place)
+            case Mapping() if callable(getattr(cast("object", value), "json_text", None)):  # JSON already
+                return self.of(dict(cast("Mapping[object, object]", value)), place)
+            case _:
+                raise WrongValue(f"{shown(value)}{_at(place)}, which is not JSON")
+
+    def _inside(self, value: Mapping[object, object] | list[object] | tuple[object, ...], place: str) -> Any:
+        if id(value) in self._around:
+            raise WrongValue(f"a {type(value).__name__}{_at(place)} that holds itself, which is not JSON")
+        if len(self._around) >= JSON_DEPTH:
+            raise WrongValue(f"lists and objects inside one another, more than {JSON_DEPTH} levels deep")
+        self._around.append(id(value))
+        if isinstance(value, Mapping):
+            copy: Any = {self._key(key, place): self.of(item, f"{place}.{key!s:.40}") for key, item in value.items()}
+        else:
+            copy = [self.of(item, f"{place}[{number}]") for number, item in enumerate(value)]
+        self._around.pop()
+        return copy
+
+    def _key(self, key: object, place: str) -> str:
+        if not isinstance(key, str):
+            raise WrongValue(f"an object{_at(place)} with the key {shown(key)}; the keys of JSON are texts")
+        self._take(len(key))
+        return str.__str__(key)
+
+    def _plainly(self, value: object) -> bool:
+        """Whether going through a value runs none of its own code."""
+        kind = type(value)
+        if kind in _OBJECTS:
+            return True
+        base = next(each for each in (dict, list, tuple) if issubclass(kind, each))
+        return kind.__iter__ is base.__iter__ and getattr(kind, "items", None) is getattr(base, "items", None)
+
+    def _take(self, characters: int) -> None:
+        self._room -= characters
+        if self._room < 0:
+            raise WrongValue(f"more than {JSON_SIZE:,} characters of JSON", too_large=True)
+
+
+def _finite(value: float, place: str) -> float:
+    if not math.isfinite(value):
+        raise WrongValue(f"the number {value}{_at(place)}, which JSON does not have")
+    return value
+
+
+def _at(place: str) -> str:
+    return f" at `{_printable(place)}`" if place else ""
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def number(value: object, what: str, low: float, high: float) -> float:
+    """A real number from `low` to `high` as a float; whole numbers, fractions, booleans and numpy's are real numbers.
+
+    Raises:
+        WrongValue: it is none, or lies elsewhere.
+    """
+    if type(value) is float and low <= value <= high:
+        return value
+    found = _float(value) if isinstance(value, Real) else None
+    if found is None:
+        raise WrongValue(f"{what} {shown(value)}; give a number from {low:g} to {high:g}, as a float")
+    if not low <= found <= high:
+        raise WrongValue(f"{what} {shown(found)}; give a number from {low:g} to {high:g}")
+    return found
+
+
+def _float(value: Real) -> float | None:
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def count(value: object, what: str, at_most: int = COUNT_AT_MOST) -> int:
+    """A whole number from 0 to `at_most`; True is none.
+
+    Raises:
+        WrongValue: it is none, or lies elsewhere.
+    """
+    if type(value) is int and 0 <= value <= at_most:
+        return value
+    whole = None
+    if not isinstance(value, bool) and hasattr(type(value), "__index__"):  # numpy's, and the like
+        whole = int(cast("Any", value).__index__())
+    if whole is None or not 0 <= whole <= at_most:
+        raise WrongValue(f"{what} {shown(value)}; give a whole number from 0 to {at_most}")
+    return whole
+
+
+# --- states -----------------------------------------------------------------------------------------------------------
+
+
+def branch_state(state: object) -> object:
+    """A state that can be held by several branches.
+
+    Raises:
+        WrongValue: it is used up by reading (an iterator, a generator, an open file) or was not awaited.
+    """
+    kind = type(state)
+    if hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
+        raise WrongValue(f"the state {shown(state)}, which is used up by reading it; keep a value, a tuple say")
+    if hasattr(kind, "__await__"):
+        raise WrongValue(f"the state {shown(state)}, which is not there yet; await it, and keep what it gives")
+    return state
+
+
+# --- what is wrong, in words ------------------------------------------------------------------------------------------
+
+
+def shown(value: object) -> str:
+    """A value of any kind in a few printable words; runs no code of the value's own."""
+    kind = type(value)
+    if kind in (type(None), bool, float):
+        return repr(value)
+    if kind is int:
+        bits = int.bit_length(cast("int", value))
+        return str(value) if bits <= 256 else f"an integer of {bits} bits"
+    if issubclass(kind, str):
+        text = str.__str__(cast("str", value))
+        return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}... ({len(text):,} characters)"
+    if kind in (bytes, list, tuple, dict, set, frozenset):
+        held = cast("list[object]", value)
+        return f"{len(held):,} bytes" if kind is bytes else f"a {kind.__name__} of {len(held):,}"
+    return f"the class {_name(cast('type', value))}" if issubclass(kind, type) else _kind(value)
+
+
+def _kind(value: object) -> str:
+    name = _name(type(value))
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def _name(kind: object) -> str:
+    name = type.__dict__["__qualname__"].__get__(kind)
+    return _printable(str(name))
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:_SHOWN])
