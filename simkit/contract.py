@@ -99,12 +99,13 @@ def message(value: object, what: str = "the message") -> Message:
     """
     if type(value) not in _MESSAGES and not isinstance(value, _MESSAGES):
         raise WrongValue(f"{what} {shown(value)}; give an AssistantMessage, UserMessage, ToolMessage or SystemMessage")
-    content = value.content
+    given = cast("Message", value)
+    content: object = given.content
     if content is not None and type(content) is not str:
         _all(content, f"{what} of the content", _part)
-    if isinstance(value, AssistantMessage) and value.tool_calls is not None:
-        _all(value.tool_calls, f"{what} of the calls", tool_call)
-    return value
+    if isinstance(given, AssistantMessage) and given.tool_calls is not None:
+        _all(given.tool_calls, f"{what} of the calls", tool_call)
+    return given
 
 
 def _part(value: object) -> ContentPart:

@@ -35,6 +35,7 @@ _STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _ONLY_JSON = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _VALUES = JSON_SIZE // 2  # a value and its comma take two characters
 _FEW, _BYTES = 64, 64 * JSON_SIZE  # values that are not weighed; bytes of a level that Python needs for them at most
+_READING = ("__iter__", "items", "__len__", "__getitem__")
 _OBJECTS = (dict, OrderedDict, defaultdict, Counter, MappingProxyType)
 
 
@@ -89,7 +90,7 @@ def plain_object(value: object) -> dict[str, Any]:
             return cast("dict[str, Any]", value)
     if not isinstance(value, Mapping):
         raise WrongValue(f"{shown(value)}, which is no JSON object")
-    copy, _ = plain_json(value)
+    copy, _ = plain_json(cast("object", value))
     return copy
 
 
@@ -125,9 +126,9 @@ class _Copy:
                 return int.__int__(value)
             case float():
                 return _finite(float.__float__(value), place)
-            case dict() | MappingProxyType() if self._plainly(value):
+            case dict() | MappingProxyType() if _plainly(cast("object", value)):
                 return self._inside(cast("Mapping[object, object]", value), place)
-            case list() | tuple() if self._plainly(cast("object", value)):
+            case list() | tuple() if _plainly(cast("object", value)):
                 return self._inside(cast("list[object] | tuple[object, ...]", value), place)
             case Mapping() if callable(getattr(cast("object", value), "json_text", None)):  # JSON already
                 return self.of(dict(cast("Mapping[object, object]", value)), place)
@@ -153,18 +154,20 @@ class _Copy:
         self._take(len(key))
         return str.__str__(key)
 
-    def _plainly(self, value: object) -> bool:
-        """Whether going through a value runs none of its own code."""
-        kind = type(value)
-        if kind in _OBJECTS:
-            return True
-        base = next(each for each in (dict, list, tuple) if issubclass(kind, each))
-        return kind.__iter__ is base.__iter__ and getattr(kind, "items", None) is getattr(base, "items", None)
-
     def _take(self, characters: int) -> None:
         self._room -= characters
         if self._room < 0:
             raise WrongValue(f"more than {JSON_SIZE:,} characters of JSON", too_large=True)
+
+
+def _plainly(value: object) -> bool:
+    """Whether going through a value runs none of its own code."""
+    kind: Any = type(value)
+    if kind in _OBJECTS:
+        return True
+    bases: tuple[Any, ...] = (dict, list, tuple)
+    base = next((each for each in bases if issubclass(kind, each)), None)
+    return base is not None and all(getattr(kind, name, None) is getattr(base, name, None) for name in _READING)
 
 
 def _finite(value: float, place: str) -> float:

@@ -30,9 +30,8 @@ def read_usage(told: object) -> tuple[Usage, str | None]:
         return Usage(), f"the usage is {shown(told)}"
     usage = cast("Mapping[str, Any]", told)
     details = usage.get("prompt_tokens_details")
-    held = cast("Mapping[str, Any]", details) if isinstance(details, Mapping) else {}
-    cached = held.get("cached_tokens")
-    found = {
+    cached = cast("Mapping[str, Any]", details).get("cached_tokens") if isinstance(details, Mapping) else None
+    found: dict[str, object] = {
         "prompt_tokens": usage.get("prompt_tokens"),
         "completion_tokens": usage.get("completion_tokens"),
         "cached_tokens": usage.get("prompt_cache_hit_tokens") if cached is None else cached,
@@ -93,7 +92,7 @@ class BelievedModel:
             MalformedReply: it answered with something else than a response.
         """
         with boundary(ModelFault, lambda: f"model `{self.name}`, {key}"):
-            response: object = await self._model.complete(request, key)
-            if isinstance(response, ChatResponse) and isinstance(response.message, AssistantMessage):
+            response = cast("object", await self._model.complete(request, key))
+            if isinstance(response, ChatResponse) and isinstance(cast("object", response.message), AssistantMessage):
                 return believed(response)
         raise MalformedReply(f"model `{self.name}`, {key}: it answered with {shown(response)}; return a ChatResponse")
