@@ -29,7 +29,7 @@ from simkit.components import (
     ToolsStart,
     UserTurn,
 )
-from simkit.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec
+from simkit.messages import AssistantMessage, FunctionCall, ToolCall, ToolResult, ToolSpec
 from simkit.summary import summarise
 from simkit.supervisors.josh import Josh
 from simkit.supervisors.rollout import Rollout
@@ -50,13 +50,13 @@ class Unreadable:
     def __eq__(self, other: object) -> bool:
         raise RuntimeError("no equality")
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __iter__(self) -> Any:
         raise RuntimeError("no iteration")
 
     @property
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
         raise RuntimeError("no class")
 
 
@@ -102,8 +102,13 @@ def laughs() -> Any:
     return value
 
 
+def _any(value: object) -> Any:
+    return value
+
+
 def say(**more: Any) -> Decision:
-    return Decision(AssistantMessage.of("hi"), **{"say": "hi", **more})
+    fields: dict[str, Any] = {"say": "hi", **more}
+    return Decision(AssistantMessage.of("hi"), **fields)
 
 
 def result(value: Any, **more: Any) -> ToolReturn:
@@ -186,14 +191,19 @@ def table() -> list[tuple[str, str, str, Any]]:
     def add(component: str, question: str, what: str, value: Any) -> None:
         rows.append((component, question, what, lambda: value))
 
-    whose = {"agent": ("start_agent", "act"), "user": ("speak",), "tool": ("start_tools", "call")}
+    whose: dict[str, tuple[str, ...]] = {
+        "agent": ("start_agent", "act"),
+        "user": ("speak",),
+        "tool": ("start_tools", "call"),
+    }
     whose["reward"] = ("goals", "score_turn", "score_episode")
     for component, questions in whose.items():
         for question in questions:
             for what, value in NOT_REPLIES.items():
                 if not (question == "start_agent" and type(value) is AgentStart):
                     add(component, question, what, value)
-    for what, value in {"a number": 7, "bytes": b"x", "a list": ["x"]}.items():
+    odd: dict[str, Any] = {"a number": 7, "bytes": b"x", "a list": ["x"]}
+    for what, value in odd.items():
         add("agent", "start_agent", f"system: {what}", AgentStart(value))
         add("agent", "act", f"message: {what}", Decision(value))
         add("agent", "act", f"content: {what}", Decision(AssistantMessage.model_construct(content=value)))
@@ -224,7 +234,7 @@ def table() -> list[tuple[str, str, str, Any]]:
         add("reward", "score_episode", f"parts: ({what},)", EpisodeReward(1.0, (value,)))
         add("reward", "score_episode", f"part name: {what}", EpisodeReward(1.0, (RewardPart(value, 1.0),)))
         add("reward", "score_episode", f"evidence: {what}", EpisodeReward(1.0, (RewardPart("a", 1.0, 1.0, value),)))
-    add("user", "speak", "flags: a text", UserTurn("x", flags="abc"))  # type: ignore[arg-type]
+    add("user", "speak", "flags: a text", UserTurn("x", flags=_any("abc")))
     add("agent", "act", "an unreadable field", object.__new__(Halting))
     add("agent", "act", "a call with a number for a name", _call_with(name=7))
     add("agent", "act", "a call with an object for arguments", _call_with(arguments={"book": "a"}))
@@ -260,10 +270,9 @@ def table() -> list[tuple[str, str, str, Any]]:
 
 
 def _call_with(**fields: Any) -> Decision:
-    good = {"name": "put", "arguments": "{}"}
-    call = ToolCall.model_construct(
-        id="c", type="function", function=type(CALLED.function).model_construct(**{**good, **fields})
-    )
+    good: dict[str, Any] = {"name": "put", "arguments": "{}", **fields}
+    function = FunctionCall.model_construct(None, **good)
+    call = ToolCall.model_construct(id="c", type="function", function=function)
     return Decision(AssistantMessage.of("x"), calls=(call,))
 
 
@@ -322,8 +331,8 @@ async def test_the_store_answers_about_every_episode_and_the_summary_is_json(tmp
 WELCOME: dict[str, tuple[str, Any, Any]] = {
     "a reward that is a whole number": ("score_episode", EpisodeReward(1), 1.0),
     "a reward that is a boolean": ("score_episode", EpisodeReward(True), 1.0),
-    "a reward of numpy": ("score_episode", EpisodeReward(np.float32(0.5)), 0.5),  # type: ignore[arg-type]
-    "a fraction": ("score_episode", EpisodeReward(Fraction(1, 4)), 0.25),  # type: ignore[arg-type]
+    "a reward of numpy": ("score_episode", EpisodeReward(_any(np.float32(0.5))), 0.5),
+    "a fraction": ("score_episode", EpisodeReward(_any(Fraction(1, 4))), 0.25),
     "-0.0": ("score_episode", EpisodeReward(-0.0), 0.0),
     "the smallest number": ("score_episode", EpisodeReward(5e-324), 5e-324),
     "copies of a goal": ("goals", (Goal("g"), Goal("g")), 1.0),
