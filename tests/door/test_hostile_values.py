@@ -50,7 +50,8 @@ class Unreadable:
     def __eq__(self, other: object) -> bool:
         raise RuntimeError("no equality")
 
-    __hash__ = None
+    def __hash__(self) -> int:
+        raise RuntimeError("no hash")
 
     def __iter__(self) -> Any:
         raise RuntimeError("no iteration")
@@ -215,7 +216,7 @@ def table() -> list[tuple[str, str, str, Any]]:
         add("agent", "act", f"observe: {what}", say(observe=value))
         add("user", "speak", f"text: {what}", UserTurn(value))
         add("user", "speak", f"end: {what}", UserTurn("x", end=value))
-        add("user", "speak", f"flags: ({what},)", UserTurn("x", flags=(value if what != "a number" else 7,)))
+        add("user", "speak", f"flags: ({what},)", UserTurn("x", flags=(value,)))
         add("user", "speak", f"flags: {what}", UserTurn("x", flags=value))
         add("tool", "start_tools", f"specs: {what}", ToolsStart(value, ()))
         add("tool", "start_tools", f"specs: ({what},)", ToolsStart((value,), ()))

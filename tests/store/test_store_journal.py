@@ -269,16 +269,48 @@ def test_what_json_lacks_is_replaced() -> None:
     assert line == {"nan": None, "lone": "a�b", "big": float(2**70), "odd": "odd", "set": ["a", "b"], "t": [1, "é\0"]}
 
 
-async def test_an_event_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    endless: dict[str, Any] = {}
-    endless["self"] = endless
-    journal = Journal(tmp_path / "w.jsonl")
-    await journal.__aenter__()
-    journal.record(RunStarted("r", "n", "josh", 1, endless, "0", 1.0))
-    with pytest.raises(JournalFailed, match="event of kind RunStarted cannot be written as JSON"):
+class Unreadable:
+    """Raises whatever is asked of it."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("no fields")
+
+
+def endless() -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    value["twice"] = [value, value]
+    return value
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"v": [value]}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "note"),
+    [
+        (endless(), "a value that holds itself"),
+        (nested(600), "more than 100 levels deep"),
+        (nested(50_000), "more than 100 levels deep"),
+        ([10**5_000], "an integer of"),
+        ({"a": Unreadable()}, "an Unreadable, which cannot be read"),
+        ({"a": "kept", "b": Unreadable()}, "kept"),
+    ],
+)
+async def test_what_cannot_be_written_is_left_out_with_a_note(tmp_path: Path, value: Any, note: str) -> None:
+    async with Journal(tmp_path / "w.jsonl") as journal:
+        journal.record(RunStarted("r", "n", "josh", 1, {"v": value}, "0", 1.0))
+        journal.record(numbered(1))
         await journal.commit()
-    with pytest.raises(JournalFailed):
-        await journal.__aexit__(None, None, None)
+    first, second = (tmp_path / "w.jsonl").read_bytes().splitlines()
+    assert note in orjson.dumps(orjson.loads(first)["config"]).decode()
+    assert orjson.loads(second)["e"] == type(numbered(1)).__name__
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\0b"])
