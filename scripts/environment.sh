@@ -28,3 +28,41 @@ install() {
         exit 1
     fi
 }
+
+# Installs what locks/NAME.txt says and nothing else, then simkit, built with the setuptools that the lock names.
+# The locks hold all dependencies of their packages, so none is looked up.
+install_locked() {
+    install --no-deps --require-hashes -r "locks/$1.txt"
+    install --no-deps --no-build-isolation .
+}
+
+# torch stands outside the locks: its builds differ by machine. Its own dependencies are in locks/train.txt.
+# The `+cpu` keeps pip from taking the build for GPUs, of several gigabytes.
+torch=torch==2.13.0+cpu
+
+# Sets $serving to 1 and installs torch if this machine shall test what needs it, else to 0. SIMKIT_TEST_SERVING=1 asks
+# for it; CI=true tries.
+install_torch() {
+    serving=${SIMKIT_TEST_SERVING:-0}
+    if [ "$serving" != 0 ]; then
+        serving=1
+        "$bin/pip" install --quiet --no-deps "$torch" >.venv/pip.log 2>&1 ||
+            install --no-deps "$torch" --index-url https://download.pytorch.org/whl/cpu
+    elif [ "${CI:-}" = true ] && "$bin/pip" install --quiet --no-deps "$torch" >.venv/pip.log 2>&1; then
+        serving=1
+    fi
+    export SIMKIT_TEST_SERVING="$serving"
+}
+
+# The uv that resolves versions for scripts/lock and for the lowest ones.
+uv=uv==0.13.9
+
+# Installs simkit with the lowest versions of its dependencies that pyproject.toml allows. install_lowest EXTRAS
+install_lowest() {
+    install "$uv"
+    echo torch >"$bin/../outside.txt"
+    "$bin/uv" pip compile --quiet --resolution lowest-direct --python "$bin/python" --excludes "$bin/../outside.txt" \
+        --no-annotate --no-header --output-file "$bin/../lowest.txt" --extra "${1%%,*}" --extra "${1##*,}" pyproject.toml
+    install --no-deps -r "$bin/../lowest.txt" 'setuptools>=77'
+    install --no-deps --no-build-isolation .
+}
