@@ -15,8 +15,8 @@ from simkit.tasks import Goal, World
 class Rules:
     """How calls are read: `literal` compares as the ToolWOZ release does, `errors_count` credits failed bookings."""
 
-    literal: bool = False
-    errors_count: bool = False
+    literal: bool
+    errors_count: bool
 
 
 class GoalCalls(Reward):
@@ -82,7 +82,7 @@ def _twin(goal: Goal) -> str:
     return goal.key.replace("book_", "search_", 1)
 
 
-def reaches(record: CallRecord, goal: Goal, rules: Rules, *, any_entity: bool = False) -> bool:
+def reaches(record: CallRecord, goal: Goal, rules: Rules, *, any_entity: bool) -> bool:
     """Whether one call reaches one goal; `any_entity` leaves out which entity the goal is about."""
     detail = goal.detail
     if record.call.name != detail.get("tool") or record.arguments is None:

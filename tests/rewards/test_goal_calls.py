@@ -201,3 +201,51 @@ async def test_an_episode_is_worth_the_share_of_its_goals() -> None:
         ("search_hotel", 0.0, ""),
         ("book_hotel", 1.0, "c1"),
     ]
+
+
+async def test_literally_an_entity_is_its_exact_name_and_a_row_its_exact_values() -> None:
+    literal = GoalCalls(literal=True)
+    spelled = search({**ELM, "name": "the elms"}, area="north", stars="4")
+    assert await reached([SEARCH_ELM], spelled) == ["search_hotel"]
+    assert await reached([SEARCH_ELM], spelled, reward=literal) == []
+    assert await reached([SEARCH_ELM], search(ELM, area="north", stars="4"), reward=literal) == ["search_hotel"]
+    numbers = record("search_hotel", {"area": "north"}, [{"name": "x", "area": "north", "stars": 4}])
+    assert await reached([SEARCH], numbers) == ["search_hotel"]
+    assert await reached([SEARCH], numbers, reward=literal) == []
+
+
+async def test_numbers_of_a_goal_are_their_text_unless_read_literally() -> None:
+    wanted = goal("search_hotel", stars=4)
+    call = search(ELM, stars="4")
+    assert await reached([wanted], call) == ["search_hotel"]
+    assert await reached([wanted], call, reward=GoalCalls(literal=True)) == []
+
+
+@pytest.mark.parametrize("row", [{"trainID": "TR1"}, {"trainID": "TR1", "leaveAt": ["10:00"]}])
+async def test_an_entity_without_a_time_keeps_no_bound(row: dict[str, Any]) -> None:
+    wanted = Goal(
+        "search_train",
+        {"tool": "search_train", "parameters": {"leaveAt": "09:15"}, "id_field": "trainID", "entity": None},
+    )
+    assert await reached([wanted], record("search_train", {}, [row])) == []
+
+
+async def test_a_bound_that_is_no_time_is_kept_by_nothing() -> None:
+    wanted = Goal(
+        "search_train",
+        {"tool": "search_train", "parameters": {"leaveAt": ["09:15"]}, "id_field": "trainID", "entity": None},
+    )
+    assert await reached([wanted], record("search_train", {}, [{"trainID": "TR1", "leaveAt": "10:00"}])) == []
+
+
+async def test_the_search_of_a_booking_differs_from_it_in_its_first_word_alone() -> None:
+    twin = Goal("search_book_club", {**SEARCH_ELM.detail})
+    booking = Goal("book_book_club", {**BOOK_ELM.detail})
+    forgetful = GoalCalls(search_forgets_booking=True)
+    call = search(OAK, area="north", stars="4")
+    assert await reached([twin], call, reward=forgetful) == ["search_book_club"]
+    assert await reached([twin, booking], call, reward=forgetful) == []
+
+
+def test_rewards_have_the_names_they_are_chosen_by() -> None:
+    assert GoalCalls().name == "goal_calls"

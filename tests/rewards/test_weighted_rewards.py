@@ -107,3 +107,36 @@ async def test_compositions_nest() -> None:
 async def test_a_composition_that_cannot_be_is_refused(parts: list[Weighted], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         WeightedRewards(*parts)
+
+
+class TwoCopies(EveryGoal):
+    """Two copies of one goal that differ in detail and weight."""
+
+    def goals(self, task: Task) -> tuple[Goal, ...]:
+        return (Goal("a", {"day": "friday"}), Goal("a", {"day": "monday"}, weight=3.0))
+
+
+async def test_copies_of_a_goal_are_given_back_as_the_part_knows_them() -> None:
+    part = TwoCopies()
+    reward = WeightedRewards.of({"in": part, "other": (EveryGoal(), 4.0)})
+    own = [goal for goal in reward.goals(TASK) if goal.key == "in/a"]
+    assert [goal.weight for goal in own] == [0.25, 0.75]
+    await reward.score_turn(turn((own[1],)))
+    await reward.score_turn(turn(tuple(own)))
+    assert part.asked == [part.goals(TASK)[1:], part.goals(TASK)]
+
+
+async def test_a_goal_the_part_does_not_know_is_handed_on_under_its_own_name() -> None:
+    part = EveryGoal()
+    await WeightedRewards.of({"in": part}).score_turn(turn((Goal("in/new", {"x": 1}, weight=0.5),)))
+    assert part.asked == [(Goal("new", {"x": 1}, weight=0.5),)]
+
+
+async def test_what_is_given_without_a_weight_weighs_one() -> None:
+    for reward in (
+        WeightedRewards.of({"one": EveryGoal(), "three": (EveryGoal(), 3.0)}),
+        WeightedRewards(Weighted("one", EveryGoal()), Weighted("three", EveryGoal(), 3.0)),
+    ):
+        scored = await reward.score_episode(episode(reward.goals(TASK)))
+        assert [part.weight for part in scored.parts if "/" not in part.name] == [0.25, 0.75]
+    assert reward.name == "weighted"

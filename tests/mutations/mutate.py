@@ -1,0 +1,244 @@
+"""`scripts/mutate ROOM`: change the code of a room in small ways, and see whether a test fails each time.
+
+The rooms are in tests/mutations/rooms.toml. Exit status 0: every mutant that tests reach was found by one, or is listed
+with a reason in tests/mutations/equivalent.toml. 1: one was not, or none was run. 2: no such room.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import tomllib
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mutant_runs import Fate, Reach, Runner, Trial, Verdict, import_libraries, private_copy, reach_of
+from mutants import Mutant, mutants_of
+
+FATES: tuple[Fate, ...] = ("killed", "survived", "not covered", "timed out", "not run")
+TIMES = 6.0
+"""A test may work this many times what it takes without a change, and some slack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Some source files, and the tests that are to find every fault in them."""
+
+    name: str
+    sources: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The rooms of a project, what a private copy of it holds, and the survivors that are known.
+
+    Attributes:
+        copied: files and folders.
+        packages: top-level packages of the project itself.
+        rooms: by name.
+        known: the reason for each survivor that is known, by what was changed.
+    """
+
+    copied: tuple[str, ...]
+    packages: tuple[str, ...]
+    rooms: dict[str, Room]
+    known: dict[tuple[str, str, str, str], str]
+
+    @classmethod
+    def read(cls, root: Path) -> Table:
+        """The table of a project.
+
+        Raises:
+            SystemExit: a file that is named is not there, or a known survivor has no reason.
+        """
+        folder = root / "tests" / "mutations"
+        table = tomllib.loads((folder / "rooms.toml").read_text("utf-8"))
+        rooms = {name: _room(root, name, values) for name, values in table["rooms"].items()}
+        return cls(tuple(table["copied"]), tuple(table["packages"]), rooms, _known(folder / "equivalent.toml"))
+
+
+def _room(root: Path, name: str, values: dict[str, Any]) -> Room:
+    sources: list[str] = []
+    for pattern in values["sources"]:
+        found = sorted(str(path.relative_to(root)) for path in root.glob(pattern))
+        sources += found or _fail(f"the room `{name}` names {pattern} as a source, and there is no such file")
+    for path in values["tests"]:
+        if not (root / path).exists():
+            _fail(f"the room `{name}` names {path} as its tests, and there is no such file")
+    return Room(name, tuple(sources), tuple(values["tests"]))
+
+
+def _known(path: Path) -> dict[tuple[str, str, str, str], str]:
+    if not path.is_file():
+        return {}
+    known: dict[tuple[str, str, str, str], str] = {}
+    for entry in tomllib.loads(path.read_text("utf-8")).get("mutant", ()):
+        key = (entry["file"], entry["function"], entry["was"].strip(), entry["now"].strip())
+        if not entry.get("reason", "").strip():
+            _fail(f"{path.name} lists a mutant of {entry['file']} without a reason: {entry['now'].strip()}")
+        known[key] = entry["reason"].strip()
+    return known
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    """End in order, so that the copies are deleted."""
+    raise SystemExit(128 + number)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="scripts/mutate", description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("room", help="a room of tests/mutations/rooms.toml, or `all`")
+    parser.add_argument("--root", type=Path, default=Path(__file__).parents[2], help="the project")
+    parser.add_argument("--file", action="append", default=[], metavar="PATH", help="only this source file")
+    parser.add_argument("--workers", type=int, default=2, help="mutants at a time (2)")
+    parser.add_argument("--slack", type=float, default=4.0, help="seconds that a test may work in any case (4)")
+    parser.add_argument("--killers", action="store_true", help="also say which test killed each mutant")
+    chosen = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _leave)
+    root = chosen.root.resolve()
+    table = Table.read(root)
+    names = list(table.rooms) if chosen.room == "all" else [chosen.room]
+    if unknown := [name for name in names if name not in table.rooms]:
+        print(f"error: there is no room `{unknown[0]}`; there are: {', '.join(table.rooms)}", file=sys.stderr)
+        return 2
+    how = How(chosen.workers, chosen.slack, chosen.killers)
+    done = [Work(root, table, table.rooms[name], how).run(chosen.file) for name in names]
+    return 0 if all(done) else 1
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """Mutants at a time, seconds that each may take in any case, and whether to say what killed them."""
+
+    workers: int
+    slack: float
+    killers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The mutation testing of one room."""
+
+    root: Path
+    table: Table
+    room: Room
+    how: How
+
+    def run(self, only: Sequence[str] = ()) -> bool:
+        """Whether every mutant that was run is killed or known, and there was one."""
+        sources = [path for path in self.room.sources if not only or path in only]
+        if not sources:
+            _fail(f"{', '.join(only)} is no source of the room `{self.room.name}`: {', '.join(self.room.sources)}")
+        mutants = [mutant for path in sources for mutant in mutants_of(self.root, path)]
+        if not mutants:
+            return self._nothing("its sources have nothing that can be changed")
+        with ExitStack() as stack:
+            base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="simkit-mutate-")))
+            first = private_copy(self.root, self.table.copied, base / "0")
+            print(f"{self.room.name}: {len(mutants)} mutants; running {' '.join(self.room.tests)} as it is", flush=True)
+            reach = reach_of(first, self.room.tests, sources)
+            if reach.status != 0 or not reach.seconds:
+                print(reach.output[-4000:])
+                return self._nothing(f"its tests do not pass as they are (pytest ended with {reach.status})")
+            import_libraries(reach.libraries, self.table.packages)
+            others = [
+                private_copy(first, self.table.copied, base / str(number)) for number in range(1, self.how.workers)
+            ]
+            verdicts = self._verdicts(mutants, reach, Runner([first, *others]))
+        return self._told(mutants, verdicts)
+
+    def _verdicts(self, mutants: Sequence[Mutant], reach: Reach, runner: Runner) -> list[Verdict]:
+        verdicts = [Verdict("not covered")] * len(mutants)
+        trials: list[tuple[int, Trial]] = []
+        for number, mutant in enumerate(mutants):
+            tests = reach.tests_of(mutant.path, mutant.lines, called=mutant.called)
+            if tests:
+                limits = {name: self.how.slack + TIMES * reach.seconds[name] for name in tests}
+                trials.append((number, Trial(mutant.path, mutant.source, limits)))
+        for done, (number, verdict) in enumerate(runner.run(trials), 1):
+            verdicts[number] = verdict
+            if done % 50 == 0:
+                print(f"{self.room.name}: {done} of {len(trials)}", flush=True)
+        return verdicts
+
+    def _told(self, mutants: Sequence[Mutant], verdicts: Sequence[Verdict]) -> bool:
+        pairs = list(zip(mutants, verdicts, strict=True))
+        print(_counts(pairs))
+        if self.how.killers:
+            for mutant, verdict in pairs:
+                if verdict.by:
+                    print(f"{verdict.fate}: {_diff(mutant)}    {verdict.by.splitlines()[-1]}\n")
+        survivors = [mutant for mutant, verdict in pairs if verdict.fate == "survived"]
+        new = [mutant for mutant in survivors if mutant.key not in self.table.known]
+        for mutant in new:
+            print(f"survived: {_diff(mutant)}")
+        for mutant, verdict in pairs:
+            if verdict.fate == "not run":
+                print(f"not run: {_diff(mutant)}{verdict.by}")
+        self._tell_listed(pairs, {mutant.key for mutant in survivors})
+        if lines := _uncovered(pairs):
+            print("not covered by the tests of this room:\n" + "\n".join(lines))
+        ran = [verdict for verdict in verdicts if verdict.fate in ("killed", "survived", "timed out")]
+        if not ran:
+            return self._nothing("none of its mutants was run")
+        failed = sum(verdict.fate == "not run" for verdict in verdicts)
+        print(
+            f"{self.room.name}: {len(ran)} mutants run, {len(survivors)} survived, "
+            f"{len(survivors) - len(new)} of them listed with a reason" + (f", {failed} NOT RUN" if failed else "")
+        )
+        return not new and not failed
+
+    def _tell_listed(self, pairs: Sequence[tuple[Mutant, Verdict]], survived: set[tuple[str, str, str, str]]) -> None:
+        """Say which listed mutants need not be listed: a test kills them by now, or the code is another."""
+        here = {mutant.path for mutant, _ in pairs}
+        killed = {mutant.key for mutant, verdict in pairs if verdict.fate in ("killed", "timed out")}
+        for key in self.table.known:
+            path, function, was, now = key
+            if path in here and key not in survived:
+                what = "is killed by a test" if key in killed else "is no mutant of this code, or not covered"
+                print(f"listed in equivalent.toml, but {what}: {path}, {function or 'top'}: {was} -> {now}")
+
+    def _nothing(self, why: str) -> bool:
+        print(f"error: {self.room.name}: no mutant was run: {why}", file=sys.stderr)
+        return False
+
+
+def _counts(pairs: Sequence[tuple[Mutant, Verdict]]) -> str:
+    paths = list(dict.fromkeys(mutant.path for mutant, _ in pairs))
+    width = max(map(len, [*paths, "file"]))
+    lines = ["  ".join(["file".ljust(width), *FATES])]
+    for path in [*paths, "all"]:
+        count = Counter(verdict.fate for mutant, verdict in pairs if path in (mutant.path, "all"))
+        lines.append("  ".join([path.ljust(width), *(str(count[fate]).rjust(len(fate)) for fate in FATES)]))
+    return "\n".join(lines)
+
+
+def _diff(mutant: Mutant) -> str:
+    was = "\n".join(f"  - {line}" for line in mutant.was.splitlines())
+    now = "\n".join(f"  + {line}" for line in mutant.now.splitlines())
+    return f"{mutant.path}:{mutant.line}, {mutant.function or 'top of the file'}\n{was}\n{now}\n"
+
+
+def _uncovered(pairs: Sequence[tuple[Mutant, Verdict]]) -> list[str]:
+    found: dict[str, set[int]] = {}
+    for mutant, verdict in pairs:
+        if verdict.fate == "not covered":
+            found.setdefault(mutant.path, set()).add(mutant.line)
+    return [f"  {path}: {', '.join(map(str, sorted(lines)))}" for path, lines in found.items()]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

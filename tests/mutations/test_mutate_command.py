@@ -1,0 +1,223 @@
+"""`scripts/mutate` on projects of a few lines."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mutants import mutants_of
+
+COMMAND = Path(__file__).parent / "mutate.py"
+CODE = """
+def larger(a: int, b: int) -> int:
+    if a > b:
+        return a
+    return b
+
+
+def unused(a: int) -> int:
+    return a + 1
+"""
+STRONG = """
+from small import larger
+
+def test_larger():
+    assert [larger(1, 2), larger(2, 1)] == [2, 2]
+"""
+WEAK = """
+from small import larger
+
+def test_larger():
+    assert larger(2, 1) in (1, 2)
+"""
+EQUAL = """
+[[mutant]]
+file = "small/__init__.py"
+function = "larger"
+was = "if a > b:"
+now = "if a >= b:"
+reason = "of two equal numbers either is the larger"
+"""
+
+
+QUICK = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+
+@dataclass(frozen=True)
+class Said:
+    status: int
+    out: str
+    error: str
+
+
+class Project:
+    """A package of one file with its tests and its table of rooms."""
+
+    def __init__(self, root: Path, code: str = CODE, tests: str = STRONG, known: str = EQUAL) -> None:
+        self.root = root
+        files = {
+            "pyproject.toml": "[tool.pytest.ini_options]\n",
+            "small/__init__.py": code,
+            "tests/test_small.py": tests,
+            "tests/mutations/rooms.toml": (
+                'copied = ["pyproject.toml", "small", "tests"]\npackages = ["small"]\n'
+                '[rooms.small]\nsources = ["small/*.py"]\ntests = ["tests/test_small.py"]\n'
+            ),
+            "tests/mutations/equivalent.toml": known,
+        }
+        for name, text in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        self.before = self.files()
+
+    def files(self) -> dict[str, str]:
+        return {str(path.relative_to(self.root)): path.read_text() for path in self.root.rglob("*") if path.is_file()}
+
+    def mutate(self, *arguments: str) -> Said:
+        done = subprocess.run(self.command(*arguments), capture_output=True, text=True, env=QUICK, check=False)
+        assert self.files() == self.before, "the user's files are left alone"
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, str(COMMAND), *(arguments or ("small",)), "--root", str(self.root)]
+
+
+def test_a_test_that_notices_every_change_is_enough(tmp_path: Path) -> None:
+    said = Project(tmp_path).mutate()
+    assert said.status == 0, said
+    assert "small/__init__.py" in said.out
+    assert "1 survived, 1 of them listed with a reason" in said.out
+    assert "not covered by the tests of this room:\n  small/__init__.py: 9\n" in said.out
+
+
+def test_what_no_test_notices_is_shown_as_a_diff_and_fails(tmp_path: Path) -> None:
+    said = Project(tmp_path, tests=WEAK).mutate()
+    assert said.status == 1, said
+    assert "survived: small/__init__.py:3, larger\n  - if a > b:\n  + if a <= b:\n" in said.out
+    assert "if a >= b" not in said.out, "it is listed"
+    assert "2 survived, 1 of them listed with a reason" in said.out
+
+
+def test_a_survivor_is_listed_by_what_is_changed_wherever_it_stands(tmp_path: Path) -> None:
+    said = Project(tmp_path, code=f"# moved\n\n{CODE}").mutate()
+    assert said.status == 0, said
+
+
+def test_a_listed_mutant_that_is_killed_or_gone_is_named(tmp_path: Path) -> None:
+    known = EQUAL + EQUAL.replace("a >= b", "a <= b") + EQUAL.replace("a >= b", "a is b")
+    said = Project(tmp_path, known=known).mutate()
+    assert said.status == 0, said
+    assert "is killed by a test: small/__init__.py, larger: if a > b: -> if a <= b:" in said.out
+    assert "is no mutant of this code, or not covered: small/__init__.py, larger: if a > b: -> if a is b:" in said.out
+
+
+@pytest.mark.parametrize(
+    ("code", "tests", "words"),
+    [
+        ("A = B = None\n", "def test_nothing(): pass\n", "its sources have nothing that can be changed"),
+        (CODE, "def test_red(): assert False\n", "its tests do not pass as they are (pytest ended with 1)"),
+        (CODE, "import missing\n", "its tests do not pass as they are (pytest ended with 2)"),
+        (CODE, "", "its tests do not pass as they are (pytest ended with 5)"),
+        (CODE, "def test_nothing(): pass\n", "none of its mutants was run"),
+    ],
+)
+def test_no_mutant_run_is_a_failure(tmp_path: Path, code: str, tests: str, words: str) -> None:
+    said = Project(tmp_path, code, tests, known="").mutate()
+    assert said.status == 1, said
+    assert f"error: small: no mutant was run: {words}" in said.error
+
+
+def test_a_mutant_that_runs_for_ever_is_timed_out_and_no_survivor(tmp_path: Path) -> None:
+    code = "def count(n: int) -> int:\n    while n > 0:\n        n -= 1\n    return n\n"
+    tests = "from small import count\n\ndef test_count():\n    assert count(3) == 0\n"
+    said = Project(tmp_path, code, tests, known="").mutate("small", "--slack", "0.5")
+    heading, counts = columns(said.out)
+    assert int(counts[heading.index("timed-out")]) >= 1, said
+    assert "n -= 1" not in said.out
+
+
+def test_a_command_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    os.mkfifo(started)
+    waits = (
+        "import threading\n\ndef test_for_ever():\n"
+        f"    open({str(started)!r}, 'w').close()\n    threading.Event().wait()\n"
+    )
+    project, temporary = Project(tmp_path / "project", tests=waits), tmp_path / "temporary"
+    temporary.mkdir()
+    with subprocess.Popen(project.command(), env={**QUICK, "TMPDIR": str(temporary)}) as process:
+        started.read_text()  # until its test runs
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert list(temporary.iterdir()) == []
+    assert project.files() == project.before
+
+
+def columns(out: str) -> tuple[list[str], list[str]]:
+    """The heading and the last line of the counts."""
+    lines = out.replace("timed out", "timed-out").replace("not covered", "not-covered").replace("not run", "not-run")
+    heading = next(line for line in lines.splitlines() if line.startswith("file "))
+    return heading.split(), next(line for line in lines.splitlines() if line.startswith("all ")).split()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("attic",), 2, "there is no room `attic`; there are: small"),
+        (("small", "--file", "other.py"), 1, "other.py is no source of the room `small`: small/__init__.py"),
+    ],
+)
+def test_a_room_that_there_is_not(tmp_path: Path, arguments: tuple[str, ...], status: int, words: str) -> None:
+    said = Project(tmp_path).mutate(*arguments)
+    assert (said.status, words in said.error) == (status, True), said
+
+
+def test_a_known_mutant_needs_a_reason(tmp_path: Path) -> None:
+    said = Project(tmp_path, known=EQUAL.replace("of two equal numbers either is the larger", " ")).mutate()
+    assert said.status == 1
+    assert "lists a mutant of small/__init__.py without a reason" in said.error
+
+
+def changes(tmp_path: Path, code: str) -> set[str]:
+    (tmp_path / "code.py").write_text(code)
+    return {mutant.now for mutant in mutants_of(tmp_path, "code.py")}
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("x = a < b", {"x = a <= b", "x = a >= b"}),
+        ("x = a not in b", {"x = a in b"}),
+        ("x = a and b", {"x = ((a) or (b))", "x = ((b))", "x = ((a))"}),
+        ("x = 1", {"x = 2", "x = (0)"}),
+        ("x = not a", {"x = (a)"}),
+        ("x = min(a)", {"x = max(a)"}),
+        ("x += y", {"x -= y", "pass"}),
+        ("try:\n    f()\nexcept (A, B):\n    pass", {"pass", "except ((), B):", "except (A, ()):"}),
+        ("x = 'dropped'", {"x = 'dropped_'"}),
+        ("x = f'{a} of 2: no room'", set[str]()),
+        ("x = 'Words for people.'", set[str]()),
+        ("def f(a: int | None = None) -> int | None:\n    'Docs.'\n    return None", set[str]()),
+        ("@d(frozen=True)\nclass C:\n    x: int = a", set[str]()),
+        ("if TYPE_CHECKING:\n    x = 1", set[str]()),
+        ("K: TypeAlias = Literal['a']", set[str]()),
+    ],
+)
+def test_what_is_changed(tmp_path: Path, code: str, expected: set[str]) -> None:
+    assert changes(tmp_path, code) == expected
+
+
+def test_a_change_is_named_by_its_function_and_runs_when_it_is_called(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text("class A:\n    x = 1\n    def f(self, y=2):\n        return g(\n            3)\n")
+    found = {(m.function, m.called, m.was, m.lines) for m in mutants_of(tmp_path, "code.py")}
+    assert found == {
+        ("A", False, "x = 1", (2, 2)),
+        ("A", False, "def f(self, y=2):", (3, 3)),
+        ("A.f", True, "return g(\n3)", (4, 5)),
+        ("A.f", True, "3)", (4, 5)),
+    }
