@@ -12,29 +12,41 @@ first served. A tell is handled in a task of the scope. There are no topics, no 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
+from itertools import chain
 from math import inf
+from types import CoroutineType
 from typing import Any, Final, NoReturn, Protocol, TypeVar, cast
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
+from simkit.cancellation import cancelled_from_outside, is_cancellation
 from simkit.channels import Letter, Mailbox, Request
+from simkit.deadlines import Patience, Sweeper
 from simkit.deadlocks import Job, runs_within, waiting
-from simkit.errors import ActorStopped, AskTimeout, Unhandled, UsageError
+from simkit.errors import ActorError, ActorStopped, AskTimeout, Unhandled, UsageError
+from simkit.leash import GivenUp, Leash
 
-__all__ = ["Actor", "ActorRef", "Request", "Scope", "open_scope"]
+__all__ = ["Actor", "ActorRef", "Patience", "Request", "Scope", "current_job", "open_scope"]
 
 R = TypeVar("R")
 
 _BREATH: Final = 32
 """Every so many messages an actor lets other tasks run, so that handlers that never wait cannot starve them."""
 
+_COROUTINE: Final[type[Any]] = CoroutineType
+
 _job: ContextVar[Job | None] = ContextVar("simkit.actors.job", default=None)
+
+
+def current_job() -> Job | None:
+    """The message that the current task is handling, None outside of every handler."""
+    return _job.get()
 
 
 class Actor(Protocol):
@@ -62,9 +74,11 @@ class ActorRef:
         """Send a message and wait for its reply, at most `timeout` seconds, waiting for the actor included.
 
         Cancelling the asker cancels the handler's work and spares the actor; what the handler raises is raised here.
+        The cancellation goes first, also where the handler swallowed it and replied. The scope's own deadline
+        (`open_scope`) holds besides.
 
         Raises:
-            AskTimeout: the deadline passed; the work has been cancelled.
+            AskTimeout: a deadline passed; the work has been cancelled, or left behind when it would not end.
             AskCycle: the actor is waiting for this very ask, so it would never be answered.
             ActorStopped: the actor's scope has ended, before the ask or during it.
             Unhandled: the actor does not know this kind of message.
@@ -90,13 +104,31 @@ class ActorRef:
 class Scope:
     """Owns actors: made by `open_scope`, and they end with it."""
 
-    def __init__(self, tasks: TaskGroup) -> None:
+    def __init__(self, tasks: TaskGroup, patience: Patience) -> None:
         self._tasks = tasks
         self._posts: list[_Post] = []
-        self._loop = _Loop(_task_id_reader(), type(anyio.CancelScope()))
+        self._sweeper = Sweeper(patience, self._serving)
+        self._loop = _Loop.running(self._sweeper)
         self._closed = False
 
-    def spawn(self, actor: Actor, *, name: str | None = None, mailbox: int = 64, concurrency: int = 1) -> ActorRef:
+    @property
+    def abandoned(self) -> tuple[str, ...]:
+        """The actors of which a handler was left behind, because it would not end, and where it was."""
+        return tuple(dict.fromkeys(self._sweeper.abandoned))
+
+    def busy(self) -> tuple[str, ...]:
+        """The actors that are handling a message now."""
+        return tuple(dict.fromkeys(job.post.name for job in self._serving()))
+
+    def spawn(
+        self,
+        actor: Actor,
+        *,
+        name: str | None = None,
+        mailbox: int = 64,
+        concurrency: int = 1,
+        deadline: bool = True,
+    ) -> ActorRef:
         """Start an actor and return its address.
 
         Args:
@@ -104,6 +136,7 @@ class Scope:
             name: what errors call it; the name of its class by default.
             mailbox: tells that may wait before the next one is held up.
             concurrency: messages handled at the same time.
+            deadline: whether the scope's deadline for asks holds for it; not for a person at a keyboard.
 
         Raises:
             ActorStopped: the scope has ended.
@@ -114,9 +147,16 @@ class Scope:
             raise ActorStopped(f"`{name}` cannot be spawned: its scope has ended; spawn inside `async with`")
         if concurrency < 1:
             raise UsageError(f"the concurrency of `{name}` is {concurrency}; it must be at least 1")
-        post = _Post(actor, name, Mailbox(mailbox), concurrency, self._tasks, self._loop)
+        post = _Post(actor, name, Mailbox(mailbox), concurrency, self._tasks, self._loop, deadline)
         self._posts.append(post)
         return ActorRef(post)
+
+    def _serving(self) -> Iterator[Job]:
+        return chain.from_iterable(post.serving for post in self._posts)
+
+    async def sweep(self) -> None:
+        """End what is overdue, until the scope is closed; `open_scope` runs this."""
+        await self._sweeper.run()
 
     async def settle(self) -> None:
         """Wait until no actor of this scope has a message waiting or in work: what was told has been handled."""
@@ -129,13 +169,19 @@ class Scope:
         for post in self._posts:
             post.stop()
         with anyio.CancelScope(shield=True):  # handlers have been cancelled; wait for them as a task group would
+            self._sweeper.ending()
             for post in reversed(self._posts):
                 await post.end()
+        self._sweeper.stop()
 
 
 @asynccontextmanager
-async def open_scope() -> AsyncGenerator[Scope]:
+async def open_scope(patience: Patience | None = None) -> AsyncGenerator[Scope]:
     """A scope of actors. Leaving it cancels what they are handling and ends them; then nothing of them is left.
+
+    Args:
+        patience: how long an ask may take, and how long a handler that ignores its cancellation is waited for; an
+            ask takes as long as it takes by default.
 
     Raises:
         ActorStopped: to everybody who still waits for an answer of theirs.
@@ -143,7 +189,8 @@ async def open_scope() -> AsyncGenerator[Scope]:
     """
     try:
         async with anyio.create_task_group() as tasks:
-            scope = Scope(tasks)
+            scope = Scope(tasks, patience or Patience(None))
+            tasks.start_soon(scope.sweep, name="deadlines of asks")
             try:
                 yield scope
             finally:
@@ -167,14 +214,19 @@ class _Post:
         slots: int,
         tasks: TaskGroup,
         loop: _Loop,
+        deadline: bool,
     ) -> None:
         self.name = name
+        self.deadline = deadline
         self.serving: dict[Job, None] = {}
         self.stopped = False
         self._actor = actor
+        self._handle: Callable[[Any], Any] = actor.handle
         self._mailbox = mailbox
         self._tasks = tasks
-        self._task_id = loop.task_id
+        self._task = loop.task
+        self._cancelling = loop.cancelling
+        self._sweeper = loop.sweeper
         self._cancel_scope = loop.cancel_scope
         self._slots = slots
         self._jobs: set[Job] = set()
@@ -193,21 +245,39 @@ class _Post:
     # --- messages
 
     async def ask(self, message: object, timeout: float | None) -> object:
-        await self._breathe()
+        self._served += 1
+        if not self._served % _BREATH:
+            await checkpoint()
+        if self.stopped:
+            raise self._gone()
+        cancelling, task = self._cancelling, self._task()
+        before = cancelling(task)
         deadline = inf if timeout is None else anyio.current_time() + timeout
-        with self._cancel_scope(deadline=deadline) as scope:
-            job = self._begin(self._caller(), scope)
+        scope = self._cancel_scope(deadline=deadline)
+        job = Job(self, self._caller(id(task)), id(task), scope, self._sweeper.tick)
+        with scope:
+            self._jobs.add(job)
             try:
                 if self._free:
                     self._free -= 1
                 else:
                     await self._turn(job)
-                return await self._serve(job, message)
+                reply = await self._serve(job, message)
+                if cancelling(task) == before:
+                    return reply
+                await _prefer_cancellation(job, before)  # the handler has swallowed it
+                return reply
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:
+                if scope.cancel_called or not is_cancellation(error):
+                    await _prefer_cancellation(job, before)
+                raise
             finally:
                 self._end(job)
         if self.stopped:
             raise self._gone()
-        raise AskTimeout(f"`{self.name}` did not answer {type(message).__name__} within {timeout} s")
+        raise self._late(job, message, timeout)
 
     async def tell(self, message: object) -> None:
         await self._breathe()
@@ -225,12 +295,12 @@ class _Post:
         if self.stopped:
             raise self._gone()
 
-    def _caller(self) -> Job | None:
+    def _caller(self, task: int) -> Job | None:
         """The job whose handler is sending, if it cannot end before the reply: the context alone may be inherited."""
         job = _job.get()
         if job is None or job.finished:
             return None
-        return job if job.task == self._task_id() or runs_within(job) else None
+        return job if job.task == task or runs_within(job) else None
 
     async def _turn(self, job: Job) -> None:
         letter = Letter()
@@ -247,7 +317,7 @@ class _Post:
 
     async def _stand_at_door(self, letter: Letter) -> None:
         with anyio.CancelScope() as scope:
-            job = self._begin(self._caller(), scope)
+            job = self._begin(self._caller(id(self._task())), scope)
             try:
                 with waiting(job.parent, self):
                     await letter.called.wait()
@@ -265,7 +335,17 @@ class _Post:
         self.serving[job] = None
         token = _job.set(job)
         try:
-            reply = await self._actor.handle(message)
+            answering = self._handle(message)
+            if type(answering) is _COROUTINE:
+                try:
+                    trap = answering.send(None)
+                except StopIteration as end:
+                    reply = end.value
+                else:
+                    job.leash = Leash(answering)
+                    reply = await job.leash.follow(trap)
+            else:
+                reply = await answering
         finally:
             _job.reset(token)
             job.finished = True
@@ -301,11 +381,17 @@ class _Post:
             try:
                 if not self.stopped:
                     await self._serve(job, letter.message)
+            except GivenUp:
+                return
+            except BaseException as error:
+                if is_cancellation(error) and not scope.cancel_called and not cancelled_from_outside():
+                    raise ActorError(f"`{self.name}` cancelled itself while it handled a message") from error
+                raise
             finally:
                 self._end(job)
 
     def _begin(self, caller: Job | None, scope: anyio.CancelScope) -> Job:
-        job = Job(self, caller, self._task_id(), scope)
+        job = Job(self, caller, id(self._task()), scope, self._sweeper.tick)
         self._jobs.add(job)
         return job
 
@@ -346,6 +432,11 @@ class _Post:
                 await self.quiet()
 
     @property
+    def tick(self) -> int:
+        """How far the clock of the scope is."""
+        return self._sweeper.tick
+
+    @property
     def busy(self) -> bool:
         """Whether a message is waiting or in work."""
         return bool(self._jobs) or (not self.stopped and (self._started > 0 or len(self._mailbox) > 0))
@@ -368,25 +459,65 @@ class _Post:
         self._leave.set()
         await self._left.wait()
 
+    def _late(self, job: Job, message: object, timeout: float | None) -> AskTimeout:
+        seconds, kind, place = self._sweeper.patience.seconds if job.overdue else timeout, type(message).__name__, ""
+        if job.leash is not None and job.stood:
+            place = f"; it was waiting at {job.stood}"
+        if job.leash is not None and job.leash.given_up:
+            place += f", and went on for {self._sweeper.patience.grace:g} s after it was cancelled: it was left behind"
+        remedy = " (--ask-timeout allows more)" if job.overdue else ""
+        return AskTimeout(f"`{self.name}` did not answer {kind} within {seconds:g} s{place}{remedy}")
+
     def _gone(self) -> ActorStopped:
         return ActorStopped(f"`{self.name}` has ended with its scope; ask it while the scope is open")
 
 
 @dataclass(frozen=True, slots=True)
 class _Loop:
-    """What every ask needs of the running event loop, looked up once per scope."""
+    """What every ask needs of the running event loop, looked up once per scope.
 
-    task_id: Callable[[], int]
+    `cancelling` grows when a task is cancelled; it is asked before and after each handler, so it must be quick.
+    """
+
+    task: Callable[[], Any]
+    cancelling: Callable[[Any], int]
     cancel_scope: type[anyio.CancelScope]
+    sweeper: Sweeper
+
+    @classmethod
+    def running(cls, sweeper: Sweeper) -> _Loop:
+        """The running one."""
+        scope = type(anyio.CancelScope())
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            from trio.lowlevel import current_task
+
+            return cls(current_task, _told_to_end, scope, sweeper)
+        return cls(asyncio.current_task, _CANCELLING, scope, sweeper)
 
 
-def _task_id_reader() -> Callable[[], int]:
-    """The quickest way to tell tasks apart on this backend; ids agree with anyio's."""
+_CANCELLING: Final = cast("Callable[[Any], int]", asyncio.Task.cancelling)  # pyright: ignore[reportUnknownMemberType]
+
+
+async def _prefer_cancellation(job: Job, before: int) -> None:
+    """Raise the cancellation that came while a job was handled, if one did: it goes before a reply or an error."""
+    await checkpoint_if_cancelled()
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return lambda: anyio.get_current_task().id
-    return lambda: id(asyncio.current_task())
+        task = asyncio.current_task()
+    except RuntimeError:  # trio, where only scopes cancel
+        return
+    if task is None or task.cancelling() <= before:
+        return
+    await checkpoint()  # one that was not delivered yet is, here
+    if job.leash is not None and job.leash.struck:
+        raise asyncio.CancelledError
+    while task.cancelling() > before:
+        task.uncancel()
+
+
+def _told_to_end(_task: object) -> int:
+    return int(cancelled_from_outside())
 
 
 def _raise_as_itself(error: BaseException) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from simkit.actors import Scope
 from simkit.components import Agent, Cast, Reward, ToolServer, User
 from simkit.contract import reward_range
-from simkit.errors import UsageError
+from simkit.errors import AgentFault, UsageError, boundary
 from simkit.loading import Kind, load, takes
 from simkit.tasks import World
 
@@ -106,14 +106,19 @@ class Players:
     def cast(self, scope: Scope) -> Cast:
         """Start their actors."""
         parts = (self.agent, self.user, self.tools, self.reward)
-        agent, user, tools, reward = (scope.spawn(part, name=part.name, concurrency=AT_ONCE) for part in parts)
+        person = self.user if self.user.interactive else None  # may take as long as it likes
+        agent, user, tools, reward = (
+            scope.spawn(part, name=part.name, concurrency=AT_ONCE, deadline=part is not person) for part in parts
+        )
+        with boundary(AgentFault, f"agent `{self.agent.name}`, asking whether it is deterministic"):
+            deterministic = bool(self.agent.deterministic)
         return Cast(
             agent=agent,
             user=user,
             tools=tools,
             reward=reward,
             unforkable=self.unforkable,
-            deterministic=self.agent.deterministic,
+            deterministic=deterministic,
             reward_range=reward_range(self.reward.range, self.reward.name),
             checks=(self.user.check_task,),
         )

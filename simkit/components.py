@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeAlias, cast
 
 from simkit.actors import ActorRef, Request
 from simkit.conversation import Conversation
-from simkit.errors import InvalidArguments, Unhandled
+from simkit.errors import InvalidArguments, Unhandled, UsageError, UserFault, boundary
 from simkit.ids import TurnKey
 from simkit.messages import JsonObject, Message, ToolCall, ToolMessage, ToolResult, ToolSpec
 from simkit.tasks import Goal, Task
@@ -411,9 +411,14 @@ class Cast:
 
         Raises:
             UsageError: somebody cannot; the message says what to choose instead.
+            UserFault: the check itself failed.
         """
         for check in self.checks:
-            check(task)
+            try:
+                with boundary(UserFault, f"asking whether {task.id} can be played"):
+                    check(task)
+            except UserFault as fault:
+                raise (fault.__cause__ if isinstance(fault.__cause__, UsageError) else fault) from fault.__cause__
 
 
 def parse_call(call: ToolCall) -> JsonObject | None:

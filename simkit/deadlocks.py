@@ -14,6 +14,7 @@ from typing import Protocol
 import anyio
 
 from simkit.errors import AskCycle
+from simkit.leash import Leash
 
 
 class Post(Protocol):
@@ -23,6 +24,14 @@ class Post(Protocol):
     entered: bool
     """False until the actor's own `__aenter__` is done: whoever waits for that is not stuck."""
 
+    @property
+    def tick(self) -> int:
+        """How far the clock of its scope is."""
+        ...
+
+    deadline: bool
+    """Whether its answers are awaited for a limited time only."""
+
     serving: dict[Job, None]
     """The jobs being handled, oldest first."""
 
@@ -31,18 +40,29 @@ class Job:
     """One message on its way through one actor.
 
     `parent` is the job whose handler sent it and cannot end before it; `waits` are the waits of this job and of all
-    jobs below it; `task` is the id of the task that runs it.
+    jobs below it; `task` is the id of the task that runs it. The rest is for deadlines (`simkit/deadlines.py`): `began`
+    is the tick at which it began, moved on while it is `held` by something that has time limits of its own; `overdue`
+    says that its deadline has passed and `stood` where it waited then, `leash` is the handler while it waits.
     """
 
-    __slots__ = ("finished", "parent", "post", "scope", "task", "waits")
+    __slots__ = ("began", "finished", "held", "leash", "overdue", "parent", "post", "scope", "stood", "task", "waits")
 
-    def __init__(self, post: Post, parent: Job | None, task: int, scope: anyio.CancelScope) -> None:
+    def __init__(self, post: Post, parent: Job | None, task: int, scope: anyio.CancelScope, began: int = 0) -> None:
         self.post = post
         self.parent = parent
         self.task = task
         self.scope = scope
+        self.began = began
         self.finished = False
+        self.held = 0
+        self.overdue = False
+        self.stood = ""
+        self.leash: Leash | None = None
         self.waits: list[_Wait] = []
+
+    def restart(self) -> None:
+        """Count its time from now on."""
+        self.began = self.post.tick
 
     def lineage(self) -> Iterator[Job]:
         """This job and those it is part of, innermost first."""

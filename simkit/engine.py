@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from simkit.accounting import NO_END, STOPPED_AT_FAULT
+from simkit.cancellation import is_cancellation, leaves, unasked
 from simkit.components import Cast
-from simkit.errors import UsageError
+from simkit.errors import StrayCancellation, UsageError
 from simkit.events import Recorder
 from simkit.observe import Lag
 from simkit.supervisors.base import Episode, Supervisor, WorkUnit
@@ -62,7 +64,8 @@ class Tally:
 
     It is the `Watch` of every supervisor of the run. Single-threaded by construction: one event loop writes it.
 
-    `kept` are episodes that an earlier part of the run had finished; `meter` counts model calls once there are models;
+    `kept` are episodes that an earlier part of the run had finished; `missed` are units that were not played, by
+    episode id with the reason; `meter` counts model calls once there are models;
     `note` says in words what a stage without episodes is at, for the progress display.
     """
 
@@ -79,6 +82,7 @@ class Tally:
     note: str = ""
     started_at: float = field(default_factory=monotonic)
     episodes: list[Episode] = field(default_factory=list[Episode])
+    missed: dict[str, str] = field(default_factory=dict[str, str])
     meter: Meter | None = None
     lag: Lag = field(default_factory=Lag)
 
@@ -155,7 +159,9 @@ class Stage:
 async def play_units(stage: Stage, units: Sequence[WorkUnit], concurrency: int) -> tuple[Episode, ...]:
     """Play units, at most `concurrency` at once, and return their episodes in the order of the units.
 
-    With a `fail_fast` policy the episodes may be fewer: those that had finished when the first fault came.
+    The episodes may be fewer than the units: with a `fail_fast` policy those that had finished when the first fault
+    came, and always without those whose worker was cancelled by something else than the run. `stage.tally.missed`
+    has the others, with the reason.
 
     Raises:
         UsageError: the concurrency is less than 1.
@@ -173,8 +179,12 @@ async def play_units(stage: Stage, units: Sequence[WorkUnit], concurrency: int) 
                 group.start_soon(_work, stage, waiting, done, group.cancel_scope)
                 if number % TOGETHER == TOGETHER - 1:  # thousands of openings in a row would hold the loop for seconds
                     await anyio.lowlevel.checkpoint()
-    except ExceptionGroup as errors:
+    except BaseExceptionGroup as errors:
         raise sole_error(errors) from errors
+    stopped = stage.policy.fail_fast and any(map(is_faulted, done.values()))
+    for index, unit in enumerate(units):
+        if index not in done:
+            stage.tally.missed.setdefault(unit.episode_id, STOPPED_AT_FAULT if stopped else NO_END)
     return tuple(done[index] for index in sorted(done))
 
 
@@ -182,19 +192,29 @@ async def _work(
     stage: Stage, waiting: Iterator[tuple[int, WorkUnit]], done: dict[int, Episode], scope: anyio.CancelScope
 ) -> None:
     for index, unit in waiting:
-        stage.tally.running += 1
-        try:
-            episode = await stage.supervisor.play(stage.cast, unit, stage.recorder, stage.tally)
-        finally:
-            stage.tally.running -= 1
-        done[index] = episode
-        stage.tally.finished(episode)
-        if stage.policy.fail_fast and is_faulted(episode):
-            scope.cancel()
+        episode = await _play(stage, unit)
+        if episode is not None:
+            done[index] = episode
+            stage.tally.finished(episode)
+            if stage.policy.fail_fast and is_faulted(episode):
+                scope.cancel()
         await anyio.lowlevel.checkpoint()
 
 
-def sole_error(group: ExceptionGroup[Exception]) -> Exception:
-    """The first error inside a task group's wrapping: what the caller needs to read."""
-    inner = group.exceptions[0]
-    return sole_error(cast("ExceptionGroup[Exception]", inner)) if isinstance(inner, ExceptionGroup) else inner
+async def _play(stage: Stage, unit: WorkUnit) -> Episode | None:
+    """The episode of a unit; None when it was cancelled by something else than the run."""
+    stage.tally.running += 1
+    try:
+        with unasked("the episode"):
+            return await stage.supervisor.play(stage.cast, unit, stage.recorder, stage.tally)
+    except StrayCancellation as stray:
+        stage.tally.missed[unit.episode_id] = str(stray)
+        return None
+    finally:
+        stage.tally.running -= 1
+
+
+def sole_error(error: BaseException) -> BaseException:
+    """The first error inside a task group's wrapping, or the error itself: what the caller needs to read."""
+    found = tuple(leaves(error))
+    return next((error for error in found if not is_cancellation(error)), found[0])

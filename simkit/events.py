@@ -31,7 +31,10 @@ Outcome: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A run began; `config` is what it was asked to do, as JSON."""
+    """A run began; `config` is what it was asked to do, as JSON.
+
+    `attempt` is 0 when it was started, and counts how often it was gone on with.
+    """
 
     run_id: str
     name: str
@@ -40,6 +43,7 @@ class RunStarted:
     config: Mapping[str, Any]
     version: str
     at: float
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,59 @@ class TaskSeen:
     split: str
     instructions: str
     goals: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedUnit:
+    """One unit of a plan: a task and its trial; `kept` when an earlier part of the run has finished it."""
+
+    task_id: str
+    trial: int
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnitsPlanned:
+    """Some of the units a run means to play in this part of it; a long plan is several of these."""
+
+    run_id: str
+    attempt: int
+    units: tuple[PlannedUnit, ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnplayedUnit:
+    """One unit that was planned and not played to its end, and why."""
+
+    task_id: str
+    trial: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnitsNotPlayed:
+    """Units that this part of a run planned and did not play to their end."""
+
+    run_id: str
+    attempt: int
+    units: tuple[UnplayedUnit, ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoopBlocked:
+    """Code that did not await held up every conversation of the run for so many seconds.
+
+    `place` is `file:line in function`, of the innermost frame that is neither Python's own nor a library's; `stack`
+    holds the frames around it, the innermost last. Empty where it could not be seen.
+    """
+
+    run_id: str
+    seconds: float
+    place: str
+    stack: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +318,9 @@ class ItemScored:
 Event: TypeAlias = (
     RunStarted
     | TaskSeen
+    | UnitsPlanned
+    | UnitsNotPlayed
+    | LoopBlocked
     | ToolsetSeen
     | EpisodeStarted
     | BranchAdded

@@ -93,7 +93,7 @@ def load(kind: Kind[T], text: str, given: Mapping[str, Any] | None = None, **opt
         return factory(**arguments)
     except SimkitError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{where} cannot be built: {_place(error)}") from error
 
 
@@ -165,7 +165,7 @@ def import_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UsageError(f"{path} cannot be imported: {_place(error)}") from error
     return module
@@ -190,7 +190,7 @@ def _import_module(name: str, noun: str, group: str) -> ModuleType:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise ComponentNotFound(f"there is no module `{name}`; {_listing(noun, group)}") from error
         raise UsageError(f"the module `{name}` cannot be imported: {_place(error)}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"the module `{name}` cannot be imported: {_place(error)}") from error
 
 
@@ -233,7 +233,7 @@ def _loaded(point: EntryPoint, noun: str) -> object:
         return point.load()
     except SimkitError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"the installed {noun} `{point.name}` ({point.value}) fails: {_place(error)}") from error
 
 
@@ -242,7 +242,7 @@ def _listing(noun: str, group: str) -> str:
     return f"installed: {names}; or give your own {noun} as path/to/file.py:NAME or package.module:NAME"
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """What went wrong, with the last file and line of it."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
 
 import anyio
 
+from simkit.errors import UsageError, described
 from simkit.events import Event, Recorder, RunStarted
 
 EVERY = 0.1
@@ -39,12 +40,13 @@ class Lag:
         self.total += self.now
         self.looks += 1
 
-    async def watch(self) -> None:
-        """Look every tenth of a second, until cancelled."""
+    async def watch(self, beat: Callable[[], None] = lambda: None) -> None:
+        """Look every tenth of a second, until cancelled; `beat` is called at each look."""
         while True:
             began = perf_counter()
             await anyio.sleep(EVERY)
             self.look(perf_counter() - began - EVERY)
+            beat()
 
     def to_json(self) -> dict[str, Any]:
         """In seconds, as the store keeps it."""
@@ -109,7 +111,12 @@ class TappedRecorder:
         """Queue one event, and tell the taps."""
         self._recorder.record(event)
         for tap in self._taps:
-            tap(event)
+            try:
+                tap(event)
+            except (Exception, KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:  # must not pass for a cancellation, or for the end of the program
+                raise UsageError(f"a tap failed at {type(event).__name__}: {described(error)}") from error
 
     async def commit(self) -> None:
         """Wait until everything recorded so far has been written."""

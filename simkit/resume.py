@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from simkit.models.replayed import Recording
     from simkit.store import Store
 
-MAY_CHANGE = frozenset({*REACHING, "concurrency", "fail_fast", "max_faults", "allow_incomplete"})
+MAY_CHANGE = frozenset({*REACHING, "concurrency", "fail_fast", "max_faults", "ask_timeout", "allow_incomplete"})
 """Choices that change how a run is played, not what comes of it."""
 
 TASK = ("world", "split", "instructions", "goals")
@@ -139,6 +139,7 @@ class Past:
 
     Attributes:
         start: how it was started last; None when no start has been written.
+        attempt: the number of that start, from 0.
         finished: the episodes that came to their end, by id.
         tasks: what was recorded of each task, by id.
         supervisors: who plays each episode, by its id.
@@ -148,6 +149,7 @@ class Past:
     run_id: str
     recording: Recording
     start: Start | None = None
+    attempt: int = -1
     finished: dict[str, Episode] = field(default_factory=dict[str, Episode])
     tasks: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     supervisors: dict[str, str] = field(default_factory=dict[str, str])
@@ -206,6 +208,7 @@ class Past:
     def _started(self, event: dict[str, Any]) -> None:
         names = ("name", "recipe", "seed", "config", "version")
         self.start = Start(*(event[name] for name in names))
+        self.attempt = max(self.attempt + 1, event.get("attempt", 0))
 
     def _task(self, event: dict[str, Any]) -> None:
         self.tasks[event["task_id"]] = {name: event[name] for name in TASK}

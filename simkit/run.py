@@ -26,8 +26,10 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 import orjson
 
+from simkit.accounting import Account
 from simkit.casting import WORLD, Wanted, WantedModels, build_players
 from simkit.components import Agent, Cast, Reward, ToolServer, User
+from simkit.deadlines import ASK_TIMEOUT, GRACE, Patience
 from simkit.engine import FaultPolicy, Stage, Tally, play_units
 from simkit.errors import UsageError
 from simkit.events import ItemScored, Measured, Recorder, RunStarted, TaskSeen
@@ -36,7 +38,7 @@ from simkit.models.choices import ModelChoices
 from simkit.observe import Tap
 from simkit.parts import PartOf
 from simkit.resume import FILES, Origin, file_digests
-from simkit.session import Opening, Progress, Session, Status
+from simkit.session import Ended, Opening, Progress, Session, Status
 from simkit.summary import Summary, summarise
 from simkit.supervisors.base import Episode, Supervisor, WorkUnit
 from simkit.tasks import Task, World, choose_tasks
@@ -59,7 +61,7 @@ class Run:
         models: which models play and what they may use.
         status: `running` inside the block; after it `done`, `failed`, `interrupted`, or `stopped` by a budget, an
             endpoint or a replay that misses a call.
-        problem: why the episodes' faults are too many for the policy, None when they are not.
+        problem: why it is not `done`: what stopped it, what failed, and how many planned episodes were not played.
 
     Args:
         resume: a run to go on with, by id, name or `last`: its finished episodes are kept, the others are played from
@@ -71,9 +73,13 @@ class Run:
         allowances: what each episode and branch may use, reserved before each call; `models` bounds the whole run.
         taps: told of every event.
         part_of: the run whose stage this is, see `Run.part`.
+        ask_timeout: seconds a component may take for one answer, the time it waits for models not counted; then it is
+            cancelled, and that is its fault. None (or 0) for no limit.
+        grace: seconds that a component may go on after it was cancelled, before it is left behind.
+        ended: told of the status and the problem when the run has ended.
 
     Raises:
-        UsageError: a run to be resumed was configured otherwise; the message lists what differs.
+        UsageError: a time is negative, or a run to be resumed was configured otherwise; the message lists what differs.
     """
 
     def __init__(
@@ -93,6 +99,9 @@ class Run:
         replay: str | None = None,
         taps: Sequence[Tap] = (),
         part_of: PartOf | None = None,
+        ask_timeout: float | None = ASK_TIMEOUT,
+        grace: float = GRACE,
+        ended: Ended | None = None,
     ) -> None:
         from simkit.settings import read_settings
 
@@ -128,8 +137,11 @@ class Run:
                 allowances=allowances,
                 taps=self._taps,
                 progress=progress,
+                patience=Patience(ask_timeout or None, grace),
+                ended=ended,
             )
         )
+        self.ask_timeout = ask_timeout
         self._allowances = allowances
         self._entered: AbstractAsyncContextManager[None] | None = None
 
@@ -233,12 +245,16 @@ class Run:
     ) -> tuple[Episode, ...]:
         """Play every task `trials` times and return the episodes, by trial and then in the order of the tasks.
 
+        Those of units that were not played are missing: the run then is not `done`, and the view `units` has the reason
+        of each.
+
         A task played before in this run goes on with its next trial number, so that every episode has a name and a
         seed of its own: after `trials=2`, a further play of the same tasks is trial 2.
 
         Raises:
             UsageError: fewer than one trial or one task at once.
             NotForkable: the supervisor branches and a component of the cast cannot.
+            Fault: a component's own check of a task raised something else than a `UsageError`.
             RunStopped: a budget is used up, an endpoint is down, or a replay misses a call.
             StoreError: events could not be recorded.
         """
@@ -251,9 +267,12 @@ class Run:
         self._record_tasks(journal, tasks)
         units = self._units(tasks, trials)
         kept = self._kept(units, supervisor)
+        self._session.ledger.plan(units, kept, journal)
         stage = Stage(supervisor=supervisor, cast=cast, recorder=journal, tally=self.tally, policy=self.policy)
         left = [unit for unit in units if unit.episode_id not in kept]
-        played = await play_units(stage, left, self.concurrency if concurrency is None else concurrency)
+        at_once = self.concurrency if concurrency is None else concurrency
+        with self._session.accounting_for(left):
+            played = await play_units(stage, left, at_once)
         self._session.problem = self.policy.broken(self.tally.faulted, len(self.tally.episodes))
         found = {**kept, **{episode.episode_id: episode for episode in played}}
         return tuple(found[unit.episode_id] for unit in units if unit.episode_id in found)
@@ -261,7 +280,7 @@ class Run:
     def summary(self, **extra: Any) -> Summary:
         """Scores and counts of all episodes so far, with further named numbers of your own, which the store keeps."""
         self._reported |= extra
-        return summarise(self.tally.episodes, **self._reported)
+        return summarise(self.tally.episodes, self._session.ledger.account(), **self._reported)
 
     def part(
         self,
@@ -295,6 +314,8 @@ class Run:
             allowances=self._allowances,
             taps=self._taps,
             part_of=place,
+            ask_timeout=self.ask_timeout,
+            ended=self._session.part_ended,
         )
 
     async def finished(self, stage: str) -> Mapping[str, Any] | None:
@@ -346,14 +367,36 @@ class Run:
         """What was noted, each once; at the end also whether the database could be loaded."""
         return tuple(dict.fromkeys((*self._notes, *self._session.notes)))
 
+    @property
+    def account(self) -> Account:
+        """How many episodes were planned, and what became of them."""
+        return self._session.ledger.account()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its journal is open."""
+        return self._session.is_open
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether a component was left behind that would not end: a thread or a task of it may still be going."""
+        return self._session.abandoned
+
+    def write_off(self) -> str:
+        """Record the end of a run that does not end by itself, and say what holds it up.
+
+        For another thread of a process that is about to be left: the run cannot go on after it.
+        """
+        return self._session.write_off()
+
     def stop(self) -> None:
         """End the run now, as Ctrl-C does: what is recorded stays, the status becomes `interrupted`."""
         self._session.stop()
 
     # --- the inside ---------------------------------------------------------------------------------------------------
 
-    def _started(self) -> RunStarted:
-        return RunStarted(self.id, self.name, self.recipe, self.seed, self.config, _version(), time.time())
+    def _started(self, attempt: int) -> RunStarted:
+        return RunStarted(self.id, self.name, self.recipe, self.seed, self.config, _version(), time.time(), attempt)
 
     def _configured(self, given: Mapping[str, Any] | None, origin: Origin) -> dict[str, Any]:
         """What the run is asked to do: enough to start it again, and nothing secret."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from simkit.accounting import Account
 from simkit.engine import is_faulted
 from simkit.statistics import Estimate, cluster_bootstrap, pass_hat, wilson
 from simkit.supervisors.base import Episode
@@ -19,6 +20,7 @@ class Summary:
         episodes: episodes played; `scored` of them have a reward, the others are left out of every average.
         reward: average reward, success_rate: share of episodes with the full reward; None when nothing was scored.
         pass_k: pass^1 ... pass^k for k trials a task.
+        account: how many episodes were planned, and what became of them.
         faulted: episodes ended by a component's failure; `faults` counts failed branches of all episodes.
         extra: further named numbers a recipe wants shown.
     """
@@ -34,6 +36,7 @@ class Summary:
     branches: int
     tool_calls: int
     outcomes: Mapping[str, int]
+    account: Account = field(default_factory=Account)
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def to_json(self) -> dict[str, Any]:
@@ -50,12 +53,13 @@ class Summary:
             "branches": self.branches,
             "tool_calls": self.tool_calls,
             "outcomes": dict(self.outcomes),
+            **self.account.to_json(),
             **self.extra,
         }
 
 
-def summarise(episodes: Sequence[Episode], **extra: Any) -> Summary:
-    """The summary of some episodes; the order they come in does not matter."""
+def summarise(episodes: Sequence[Episode], account: Account | None = None, /, **extra: Any) -> Summary:
+    """The summary of some episodes, in whatever order; by default all that was planned is there."""
     ordered = sorted(episodes, key=lambda episode: (episode.task_id, episode.trial))
     scored = _by_task(ordered)
     rewards = [[reward for reward, _ in group] for group in scored]
@@ -74,6 +78,7 @@ def summarise(episodes: Sequence[Episode], **extra: Any) -> Summary:
         branches=sum(episode.branches for episode in ordered),
         tool_calls=sum(episode.tool_calls for episode in ordered),
         outcomes={name: sum(episode.outcome == name for episode in ordered) for name in outcomes},
+        account=account or Account(planned=len(ordered), done=len(ordered)),
         extra=extra,
     )
 

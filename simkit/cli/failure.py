@@ -58,11 +58,11 @@ def _debug(error: Exception) -> None:
         say("".join(traceback.format_exception(error)), err=True, end="")
 
 
-def _print(error: Exception, *, known: bool) -> None:
+def _print(error: BaseException, *, known: bool) -> None:
     text = str(error) if known else f"{_place(error)}{type(error).__name__}: {error} (SIMKIT_DEBUG=1 shows more)"
     say_pieces(("error: ", ERROR), (text, PLAIN), err=True)
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""

@@ -12,6 +12,7 @@ import typer.main
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from simkit.deadlines import ASK_TIMEOUT
 from simkit.flags import MODEL_CHOICES
 from simkit.loading import available
 from simkit.recipe import GROUP, Recipe, load_recipe
@@ -103,6 +104,14 @@ COMMON: Flags = {
         bool,
         False,
         typer.Option("--otel", help="Send OpenTelemetry spans and metrics (the extra `otel`; OTEL_* say where)."),
+    ),
+    "ask_timeout": (
+        float,
+        ASK_TIMEOUT,
+        typer.Option(
+            min=0,
+            help="Seconds a component may take for one answer, its waits for models not counted; 0 for no limit.",
+        ),
     ),
     "replay": (
         str | None,

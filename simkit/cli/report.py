@@ -23,6 +23,7 @@ class Report:
 
     Attributes:
         fault: the first cause of a faulted episode.
+        problem: why it is not done.
         models: what its model calls came to, by name, as the store keeps it; empty when nobody was asked.
     """
 
@@ -35,6 +36,7 @@ class Report:
     summary: Summary
     fault: str | None = None
     models: Mapping[str, float] = field(default_factory=dict[str, float])
+    problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-able values."""
@@ -43,6 +45,7 @@ class Report:
             "name": self.name,
             "recipe": self.recipe,
             "status": self.status,
+            "problem": self.problem,
             "store": str(self.store),
             "seconds": round(self.seconds, 3),
             **self.summary.to_json(),
@@ -74,11 +77,12 @@ def print_summary(report: Report, *, to_stderr: bool) -> None:
 
 
 def _rows(report: Report) -> list[tuple[str, str]]:
-    summary = report.summary
+    summary, account = report.summary, report.summary.account
+    reasons = sorted(account.reasons.items(), key=lambda each: -each[1])
     extra = [(name.replace("_", " "), reported(value)) for name, value in summary.extra.items()]
     took = [("model calls", _called(report.models))] if report.models else []
     took.append(("time", f"{report.seconds:.1f} s"))
-    if extra and not summary.episodes:  # an evaluation or a training, that plays no conversation
+    if extra and not account.planned:  # an evaluation or a training, that plays no conversation
         return [*extra, *took]
     rows = [
         ("episodes", _counted(summary)),
@@ -88,6 +92,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     if len(summary.pass_k) > 1:
         rows += [(f"pass^{k}", f"{value:.3f}") for k, value in enumerate(summary.pass_k, 1)]
     rows += extra
+    rows += [("not played", f"{count} of {account.planned}: {' '.join(why.split())}") for why, count in reasons]
     outcomes = ", ".join(f"{name} {count}" for name, count in summary.outcomes.items())
     rows += [("first fault", " ".join(report.fault.split()))] if report.fault else []
     rows += [
@@ -108,10 +113,12 @@ def _called(models: Mapping[str, float]) -> str:
 
 
 def _counted(summary: Summary) -> str:
-    left_out = summary.episodes - summary.scored
-    notes = [f"{left_out} not scored"] if left_out else []
+    left_out, account = summary.episodes - summary.scored, summary.account
+    of = f" of {account.planned} planned" if account.planned != summary.episodes else ""
+    notes = [f"{account.kept} kept"] if account.kept else []
+    notes += [f"{left_out} not scored"] if left_out else []
     notes += [f"{summary.faulted} faulted"] if summary.faulted else []
-    return f"{summary.episodes}" + (f" ({', '.join(notes)})" if notes else "")
+    return f"{summary.episodes}{of}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _estimate(estimate: Estimate | None) -> str:
@@ -131,6 +138,10 @@ def reported(value: Any) -> str:
             return f"{value}"
 
 
+def _incomplete(report: Report) -> bool:
+    return report.status in ("stopped", "interrupted") or report.summary.account.not_played > 0
+
+
 def _where(report: Report) -> str:
     simkit, store, run = program(), store_flag(report.store), report.run_id
     lowest = f"select task_id, reward from episode_scores where run_id = '{run}' order by reward"
@@ -142,7 +153,7 @@ def _where(report: Report) -> str:
     }
     third = own.get(report.recipe, f'sql "{lowest}"')
     place = report.store.resolve()
-    unfinished = (f"  {simkit} resume {run}{store}",) if report.status in ("stopped", "interrupted") else ()
+    unfinished = (f"  {simkit} resume {run}{store}",) if _incomplete(report) else ()
     return "\n".join(
         (
             f"Results: {place} (SQL: {place / 'simkit.duckdb'}). Next:",

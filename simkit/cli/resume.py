@@ -11,6 +11,7 @@ import typer.main
 
 from simkit.cli.notes import print_notes
 from simkit.cli.recipes import COMMON, MODELS, PANEL, choices_from, flag_parameters, flowing, recipe_command
+from simkit.deadlines import ASK_TIMEOUT
 from simkit.errors import UsageError
 from simkit.flags import REACHING
 
@@ -31,7 +32,7 @@ Examples:
     simkit resume josh-20261122-143015-3f2a --api-concurrency 16
 """
 
-CHANGEABLE = ("concurrency", "fail_fast", "max_faults", "store", "json", "quiet", "log", "otel")
+CHANGEABLE = ("concurrency", "fail_fast", "max_faults", "ask_timeout", "store", "json", "quiet", "log", "otel")
 
 
 def resume_command() -> Any:
@@ -101,6 +102,7 @@ def resume_run(name: str, given: Mapping[str, Any], more: list[str]) -> None:
         quiet=given.get("quiet", False),
         log=given.get("log"),
         otel=given.get("otel", False),
+        ask_timeout=given.get("ask_timeout", start.config.get("ask_timeout", ASK_TIMEOUT)),
         models=models,
     )
     run = open_run(recipe, start.config["target"], common, values, resume=run_id)

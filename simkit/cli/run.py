@@ -1,37 +1,30 @@
-"""Runs one recipe in the terminal: signals, progress, the summary, and the exit code."""
+"""Runs one recipe in the terminal: progress, the summary, and the exit code."""
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
-from collections.abc import AsyncIterator, Generator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, cast
-
-import anyio
-import typer
+from typing import Any, assert_never, cast
 
 from simkit.cli.failure import readable_bugs
 from simkit.cli.notes import print_notes
 from simkit.cli.output import BROKEN_PIPE, say
+from simkit.cli.process import INTERRUPTED, leave, run_process
 from simkit.cli.program import program, store_flag
 from simkit.cli.progress import progress_for
 from simkit.cli.report import Report, print_report
-from simkit.engine import FaultPolicy, is_faulted, sole_error
-from simkit.errors import OutputLost, RunStopped
-from simkit.loops import fast_loop
+from simkit.deadlines import ASK_TIMEOUT
+from simkit.engine import FaultPolicy, is_faulted
+from simkit.errors import OutputLost, RunStopped, SimkitError
 from simkit.models.choices import ModelChoices
 from simkit.observe import Tap
 from simkit.recipe import Recipe
 from simkit.run import Run
 from simkit.summary import Summary
-
-INTERRUPTED = 130
-SHOW_CURSOR = b"\x1b[?25h\n"
+from simkit.values import shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,25 +42,32 @@ class CommonFlags:
     log: Path | None = None
     otel: bool = False
     replay: str | None = None
+    ask_timeout: float = ASK_TIMEOUT
     models: ModelChoices = field(default_factory=ModelChoices)
+
+    def kept(self) -> dict[str, Any]:
+        """Those a resumed run takes over, if they are not given again."""
+        return {"fail_fast": self.fail_fast, "max_faults": self.max_faults, "ask_timeout": self.ask_timeout}
 
 
 def execute(run: Run, recipe: Recipe, common: CommonFlags, values: Mapping[str, Any]) -> None:
     """Run a recipe to its end and exit with its code."""
     with readable_bugs():
         try:
-            result = anyio.run(_play, recipe, run, values, backend_options={"loop_factory": fast_loop()})
+            result = run_process(run, partial(_play, recipe, run, values))
         except RunStopped:
             _tell(run, None, common)
             raise
+        except SystemExit as left:
+            raise SimkitError(
+                f"the recipe `{recipe.name}` ended itself ({_exit_call(left)}), so the run has failed; let it return, "
+                "or raise an error that says what is wrong"
+            ) from left
         lost = _tell(run, result, common)
-    if run.status == "interrupted":
-        raise typer.Exit(INTERRUPTED)
-    if run.problem:
-        say(f"some episodes failed per policy: {run.problem}", err=True)
-        raise typer.Exit(1)
-    if lost is not None:
-        raise typer.Exit(lost)
+    code = exit_code(run)
+    if code == 1:
+        say(f"the run is not done: {run.problem}", err=True)
+    leave(run, code or lost or 0)
 
 
 def _tell(run: Run, result: object, common: CommonFlags) -> int | None:
@@ -81,6 +81,23 @@ def _tell(run: Run, result: object, common: CommonFlags) -> int | None:
     finally:
         print_notes(run.notes)
     return None
+
+
+def exit_code(run: Run) -> int:
+    """0 when everything planned was played and not too much of it failed, 130 when it was interrupted, else 1."""
+    match run.status:
+        case "done":
+            return 0
+        case "interrupted":
+            return INTERRUPTED
+        case "running" | "failed" | "stopped":
+            return 1
+        case _:
+            assert_never(run.status)
+
+
+def _exit_call(left: SystemExit) -> str:
+    return "sys.exit()" if left.code is None else f"sys.exit({shown(left.code)})"
 
 
 def open_run(
@@ -101,12 +118,13 @@ def open_run(
             seed=common.seed,
             concurrency=common.concurrency,
             policy=policy,
-            config={"target": target, **config, "fail_fast": common.fail_fast, "max_faults": common.max_faults},
+            config={"target": target, **config, **common.kept()},
             progress=None if common.quiet else progress_for(sys.stderr),
             models=common.models,
             replay=common.replay,
             resume=resume,
             taps=_taps(common),
+            ask_timeout=common.ask_timeout,
         )
 
 
@@ -124,50 +142,8 @@ def _taps(common: CommonFlags) -> tuple[Tap, ...]:
 
 
 async def _play(recipe: Recipe, run: Run, values: Mapping[str, Any]) -> object:
-    result: object = None
-    try:
-        with _signals() as signals:
-            async with anyio.create_task_group() as group:
-                group.start_soon(_stop_on_signal, run, signals)
-                async with run:
-                    result = await recipe.function(run, **values)
-                group.cancel_scope.cancel()
-    except ExceptionGroup as errors:
-        raise sole_error(errors) from errors
-    return result
-
-
-async def _stop_on_signal(run: Run, signals: AsyncIterator[signal.Signals]) -> None:
-    stopping = False
-    async for _ in signals:
-        if stopping:
-            _leave_at_once()
-        stopping = True
-        run.stop()
-        if not sys.stderr.isatty():  # on a terminal the display says it, and would wipe it away
-            say("stopping; what is recorded is kept (again: stop at once)", err=True)
-
-
-def _leave_at_once() -> NoReturn:
-    """End the process now. The journal is written outside its memory: nothing acknowledged is lost."""
-    if sys.stderr.isatty():
-        with suppress(OSError):
-            os.write(sys.stderr.fileno(), SHOW_CURSOR)  # the live display has hidden it
-    os._exit(INTERRUPTED)
-
-
-@contextmanager
-def _signals() -> Generator[AsyncIterator[signal.Signals]]:
-    if threading.current_thread() is not threading.main_thread():
-        yield _never()  # signals are delivered to the main thread only
-        return
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        yield signals
-
-
-async def _never() -> AsyncIterator[signal.Signals]:
-    await anyio.sleep_forever()
-    yield signal.SIGINT
+    async with run:
+        return await recipe.function(run, **values)
 
 
 def _report(run: Run, result: object) -> Report:
@@ -179,6 +155,7 @@ def _report(run: Run, result: object) -> Report:
             summary = run.summary(**extra)
         case _:
             summary = run.summary()
+    summary = replace(summary, account=run.account)  # the recipe's may be of before the end
     return Report(
         run_id=run.id,
         name=run.name,
@@ -189,6 +166,7 @@ def _report(run: Run, result: object) -> Report:
         summary=summary,
         fault=next((one.error for one in run.tally.episodes if is_faulted(one)), None),
         models=run.tally.to_json().get("models", {}),
+        problem=run.problem,
     )
 
 

@@ -122,6 +122,7 @@ def _show_run(reader: Reader, run: RunRow, as_json: bool) -> None:
     say()
     flag = store_flag(reader.path)
     parts = tuple(each for each in reader.runs() if each.part_of == run.run_id)
+    _show_unplayed(reader, run)
     if parts or not episodes.rows:
         _show_whole(reader, run, parts)
     if episodes.rows or not parts:
@@ -133,6 +134,26 @@ def _show_run(reader: Reader, run: RunRow, as_json: bool) -> None:
     if episodes.rows:
         first = episodes.rows[0]
         say(f"one tree: {program()} show {run.run_id} {first[0]}/{first[1]}{flag}")
+
+
+UNPLAYED = """
+    select coalesce(reason, case when status = 'running' then 'still to be played' else 'open' end) as reason,
+        count(*) as units
+    from units join runs using (run_id)
+    where run_id = ? and (fate = 'not_played' or fate is null)
+    and attempt = (select max(attempt) from units u where u.run_id = runs.run_id)
+    group by all order by units desc, reason
+"""
+
+
+def _show_unplayed(reader: Reader, run: RunRow) -> None:
+    """What was planned and not played, by reason."""
+    found = reader.query(UNPLAYED, [run.run_id]).rows
+    for reason, units in found:
+        why = cut(" ".join(str(reason).split()), LONGEST)
+        say(f"{units} of {run.planned} planned episodes not played: {why}")
+    if found:
+        say()
 
 
 def _show_whole(reader: Reader, run: RunRow, parts: Sequence[RunRow]) -> None:
@@ -155,7 +176,7 @@ def _run_cells(run: RunRow) -> tuple[str, ...]:
         run.run_id,
         run.name,
         run.status,
-        str(run.episodes),
+        run.counted,
         _number(run.average_reward),
         _number(run.success_rate),
         str(run.faults),

@@ -26,6 +26,7 @@ from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sa
 from simkit.models.budget import Budget, BudgetedModel
 from simkit.models.clock import Clock
 from simkit.models.connections import HttpLimits
+from simkit.models.foreign import ForeignModel
 from simkit.models.gate import Adaptive, Gate, LimitedModel
 from simkit.models.meter import Meter
 from simkit.models.openai import OPENAI_URL, Endpoint, OpenAIModel
@@ -304,6 +305,7 @@ class _Base:
             raise UsageError(f"`{spec}` is no model: it needs a `name` and `async def complete(request, key)`")
         model = BelievedModel(cast("ChatModel", built))
         price = Prices.load(options.prices).find(model.name)
+        model = ForeignModel(model, model.name, options.request_timeout)
         return cls(model, model.name, price, endpoints.at(spec, options) if endpoints else None)
 
 

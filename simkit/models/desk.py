@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from simkit.actors import current_job
 from simkit.events import Recorder
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
 from simkit.models.budget import Allowances, Budget
@@ -75,7 +76,8 @@ class ModelDesk:
 class AcknowledgedModel:
     """Answers as `model` does, once the answer is in the journal: what was acted upon is never asked again.
 
-    All answers that wait at the same time share one write.
+    Time spent here does not count against the deadline of the component that asks. All answers that wait at the same
+    time share one write.
     """
 
     def __init__(self, model: ChatModel, recorder: Recorder) -> None:
@@ -93,6 +95,16 @@ class AcknowledgedModel:
         Raises:
             StoreError: it could not be written.
         """
+        job = current_job()
+        if job is None:
+            return await self._complete(request, key)
+        job.held += 1  # what is waited for here has time limits of its own
+        try:
+            return await self._complete(request, key)
+        finally:
+            job.held -= 1
+
+    async def _complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         response = await self._model.complete(request, key)
         await self._recorder.commit()
         return response

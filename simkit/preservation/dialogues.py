@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from simkit.cancellation import unasked
 from simkit.models.base import ChatModel
 from simkit.preservation.agreement import Pair
 from simkit.preservation.answers import Answers, ask
@@ -90,14 +91,18 @@ class _Session:
 
     async def play(self, question: Question, trial: int) -> None:
         """One sample of answers to one question, with everything that is judged of it."""
-        async with self.limiter:
-            ours = await self._answer(question, trial)
-            if self.evaluation.judge is None or ours.problem:
-                return
-            await self._grade(self.evaluation.judge, question, ours)
-            if self.evaluation.theirs is not None:
-                theirs = await self.evaluation.theirs.answers(question, trial, self.run.seed)
-                await self._compare(self.evaluation.judge, question, ours, theirs)
+        with unasked(f"question {question.id}"):
+            async with self.limiter:
+                await self._play(question, trial)
+
+    async def _play(self, question: Question, trial: int) -> None:
+        ours = await self._answer(question, trial)
+        if self.evaluation.judge is None or ours.problem:
+            return
+        await self._grade(self.evaluation.judge, question, ours)
+        if self.evaluation.theirs is not None:
+            theirs = await self.evaluation.theirs.answers(question, trial, self.run.seed)
+            await self._compare(self.evaluation.judge, question, ours, theirs)
 
     async def _answer(self, question: Question, trial: int) -> Answers:
         ours = replace(await self.evaluation.ours.answers(question, trial, self.run.seed), trial=trial)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, cast
 import anyio
 import anyio.from_thread
 
+from simkit.cancellation import unasked
 from simkit.engine import sole_error
 from simkit.errors import ModelFault, UsageError
 from simkit.extras import require
@@ -121,14 +122,15 @@ class _Asking:
         answers = [""] * len(requests)
 
         async def ask(place: int, request: Any, key: CallKey) -> None:
-            async with self.limiter:
-                answers[place] = await self._one(request, key)
+            with unasked(f"request {place + 1}"):
+                async with self.limiter:
+                    answers[place] = await self._one(request, key)
 
         try:
             async with anyio.create_task_group() as group:
                 for place, (request, key) in enumerate(zip(requests, _keys(requests, self.seed), strict=True)):
                     group.start_soon(ask, place, request, key)
-        except ExceptionGroup as errors:
+        except BaseExceptionGroup as errors:
             raise sole_error(errors) from errors
         return answers
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +121,7 @@ class Journal:
         self._failure: str | None = None
         self._round: anyio.Event | None = None
         self._thread = CapacityLimiter(1)
+        self._writing = threading.Lock()
 
     async def __aenter__(self) -> Journal:
         await to_thread.run_sync(self._open, limiter=self._thread)
@@ -163,6 +165,15 @@ class Journal:
         self._check()
         await to_thread.run_sync(self._sync, limiter=self._thread)
 
+    def write_now(self) -> None:
+        """Write everything recorded so far, from any thread: for a process that is about to be left.
+
+        Raises:
+            JournalFailed: the write failed, or the journal is not open.
+        """
+        self._check()
+        self._write_queue()
+
     async def _write_round(self) -> None:
         self._round = done = anyio.Event()
         try:
@@ -198,6 +209,10 @@ class Journal:
 
     def _write_queue(self) -> None:
         """Write everything queued, slice by slice; runs in a thread, one at a time."""
+        with self._writing:
+            self._write_slices()
+
+    def _write_slices(self) -> None:
         count = len(self._queue)  # `record` may go on appending; it is not ours to wait for
         while count:
             data, taken = bytearray(), 0

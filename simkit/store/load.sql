@@ -5,7 +5,8 @@ SELECT CASE WHEN count(*) > 0 THEN error('unknown event ' || coalesce(any_value(
 FROM staged
 WHERE e IS NULL OR e NOT IN (
     'RunStarted', 'TaskSeen', 'ToolsetSeen', 'EpisodeStarted', 'BranchAdded', 'BranchExtended', 'BranchEnded',
-    'TreeHarvested', 'ModelCall', 'EpisodeFinished', 'Measured', 'ItemScored', 'RunFinished'
+    'TreeHarvested', 'ModelCall', 'EpisodeFinished', 'Measured', 'ItemScored', 'RunFinished', 'UnitsPlanned',
+    'UnitsNotPlayed', 'LoopBlocked'
 );
 
 -- An episode that starts again (a resumed run) replaces what there is of it; the latest start wins, also when journals
@@ -140,6 +141,18 @@ SELECT
     episode_id, branch_id, role, step, attempt, model, request_hash, request, response, error, prompt_tokens,
     completion_tokens, cost, seconds, moment
 FROM staged WHERE e = 'ModelCall';
+
+INSERT INTO planned_units
+SELECT run_id, coalesce(attempt, 0), run_id || '/' || u.task_id || '/' || u.trial, u.task_id, u.trial, u.kept
+FROM (SELECT run_id, attempt, unnest(units) AS u FROM staged WHERE e = 'UnitsPlanned');
+
+INSERT INTO unplayed_units
+SELECT run_id, coalesce(attempt, 0), run_id || '/' || u.task_id || '/' || u.trial, u.reason
+FROM (SELECT run_id, attempt, unnest(units) AS u FROM staged WHERE e = 'UnitsNotPlayed');
+
+INSERT INTO blocked_loops
+SELECT run_id, seconds, place, stack, moment
+FROM staged WHERE e = 'LoopBlocked';
 
 CREATE TEMP TABLE measured AS
 SELECT run_id, stage, step, v.key AS name, CAST(v.value AS DOUBLE) AS value, moment

@@ -35,6 +35,38 @@ COMMENT ON TABLE tasks IS 'The tasks a run works on: one row per run and task.';
 COMMENT ON COLUMN tasks.instructions IS 'The goal in the words a simulated user is given.';
 COMMENT ON COLUMN tasks.goals IS 'The sparse goals as JSON: a list of {key, detail, weight}.';
 
+CREATE TABLE planned_units (
+    run_id VARCHAR NOT NULL,
+    attempt INTEGER NOT NULL,
+    episode_id VARCHAR NOT NULL,
+    task_id VARCHAR NOT NULL,
+    trial INTEGER NOT NULL,
+    kept BOOLEAN NOT NULL
+);
+COMMENT ON TABLE planned_units IS 'What each start of a run meant to play; the view units says what became of it. Runs recorded before there was this table have no rows.';
+COMMENT ON COLUMN planned_units.attempt IS 'Which start of the run: 0, then 1 for the first resume.';
+COMMENT ON COLUMN planned_units.kept IS 'An earlier start of the run had finished it.';
+
+CREATE TABLE unplayed_units (
+    run_id VARCHAR NOT NULL,
+    attempt INTEGER NOT NULL,
+    episode_id VARCHAR NOT NULL,
+    reason VARCHAR NOT NULL
+);
+COMMENT ON TABLE unplayed_units IS 'Planned units that a start of a run did not play to their end, and why.';
+COMMENT ON COLUMN unplayed_units.attempt IS 'Which start of the run: 0, then 1 for the first resume.';
+
+CREATE TABLE blocked_loops (
+    run_id VARCHAR NOT NULL,
+    seconds DOUBLE NOT NULL,
+    place VARCHAR,
+    stack VARCHAR,
+    blocked_at TIMESTAMP
+);
+COMMENT ON TABLE blocked_loops IS 'Each time that code which did not await held up the whole run for more than a second; of very many, the first.';
+COMMENT ON COLUMN blocked_loops.place IS 'file:line and function; empty where it could not be seen.';
+COMMENT ON COLUMN blocked_loops.stack IS 'The frames around the place, the innermost last.';
+
 CREATE TABLE toolsets (
     toolset_id VARCHAR NOT NULL,
     tools JSON NOT NULL

@@ -66,5 +66,8 @@ FROM read_json($piece, format = 'newline_delimited', maximum_object_size = $larg
     'item': 'VARCHAR',
     'metric': 'VARCHAR',
     'value': 'DOUBLE',
-    'detail': 'JSON'
+    'detail': 'JSON',
+    'units': 'STRUCT(task_id VARCHAR, trial INTEGER, kept BOOLEAN, reason VARCHAR)[]',
+    'place': 'VARCHAR',
+    'stack': 'VARCHAR'
 });

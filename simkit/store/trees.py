@@ -13,6 +13,7 @@ class RunRow:
     """One run, as `simkit ls` lists it.
 
     Times are UTC; `status` of a killed run stays `running`; `part_of` is the run it is a stage of.
+    `finished` of the `planned` episodes have ended; None for the plan of a run recorded before there were plans.
     """
 
     run_id: str
@@ -26,6 +27,14 @@ class RunRow:
     started_at: datetime
     seconds: float | None
     part_of: str | None = None
+    planned: int | None = None
+    finished: int = 0
+
+    @property
+    def counted(self) -> str:
+        """Its episodes, and out of how many when some are missing: `48/60`."""
+        missing = self.planned is not None and self.finished < self.planned
+        return f"{self.finished}/{self.planned}" if missing else str(self.episodes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,22 @@ GROUP BY ALL
 ORDER BY t.run_id, ks.k;
 COMMENT ON VIEW pass_hat_k IS 'pass^k: the chance that k trials of a task all succeed, C(c,k)/C(n,k) averaged over tasks with at least k trials (tau-bench).';
 
+CREATE VIEW units AS
+SELECT
+    p.run_id, p.attempt, p.episode_id, p.task_id, p.trial,
+    CASE
+        WHEN p.kept THEN 'kept'
+        WHEN n.reason IS NOT NULL THEN 'not_played'
+        WHEN e.finished_at IS NOT NULL
+        AND p.attempt = max(p.attempt) FILTER (NOT p.kept) OVER (PARTITION BY p.run_id, p.episode_id) THEN 'done'
+    END AS fate,
+    n.reason
+FROM planned_units p
+LEFT JOIN unplayed_units n USING (run_id, attempt, episode_id)
+LEFT JOIN episodes e USING (episode_id)
+ORDER BY p.run_id, p.attempt, p.task_id, p.trial;
+COMMENT ON VIEW units IS 'What each start of a run planned and what became of it: done in that start, kept from an earlier one, not_played for a reason, NULL while it is open (for ever, where the process was killed).';
+
 CREATE VIEW run_summary AS
 WITH scored AS (
     SELECT
@@ -48,19 +64,25 @@ WITH scored AS (
         coalesce(sum(faults), 0) AS faults, coalesce(sum(branches), 0) AS branches, coalesce(sum(turns), 0) AS turns
     FROM episodes GROUP BY run_id
 ),
-passes AS (SELECT run_id, list(pass_hat_k ORDER BY k) AS pass_hat_k FROM pass_hat_k GROUP BY run_id)
+passes AS (SELECT run_id, list(pass_hat_k ORDER BY k) AS pass_hat_k FROM pass_hat_k GROUP BY run_id),
+accounts AS (
+    SELECT run_id, count(*) AS planned, count(*) FILTER (fate = 'not_played') AS not_played
+    FROM (FROM units QUALIFY attempt = max(attempt) OVER (PARTITION BY run_id))
+    GROUP BY run_id
+)
 SELECT
     r.run_id, r.name, r.recipe, r.status, coalesce(s.episodes, 0) AS episodes, coalesce(s.finished, 0) AS finished,
     coalesce(s.scored, 0) AS scored, s.average_reward, s.reward_stderr, s.success_rate, p.pass_hat_k,
     coalesce(s.no_goals, 0) AS no_goals, coalesce(s.unscored, 0) AS unscored,
     CAST(coalesce(s.faults, 0) AS BIGINT) AS faults, CAST(coalesce(s.branches, 0) AS BIGINT) AS branches,
     CAST(coalesce(s.turns, 0) AS BIGINT) AS turns, r.started_at, epoch(r.finished_at - r.started_at) AS seconds,
-    r.config ->> 'part_of' AS part_of, r.config ->> 'stage' AS stage
+    r.config ->> 'part_of' AS part_of, r.config ->> 'stage' AS stage, a.planned, a.not_played
 FROM runs r
 LEFT JOIN scored s USING (run_id)
 LEFT JOIN passes p USING (run_id)
+LEFT JOIN accounts a USING (run_id)
 ORDER BY r.started_at, r.run_id;
-COMMENT ON VIEW run_summary IS 'One row per run; part_of names the run whose stage it is; pass_hat_k lists pass^1, pass^2, ...; unscored counts finished episodes left out of averages (besides no_goals).';
+COMMENT ON VIEW run_summary IS 'One row per run; part_of names the run whose stage it is; pass_hat_k lists pass^1, pass^2, ...; unscored counts finished episodes left out of averages (besides no_goals); planned and not_played are of its last start, NULL for runs recorded before there were plans.';
 
 CREATE VIEW user_flags AS
 WITH flagged AS (

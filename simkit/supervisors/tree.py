@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 
 import anyio
 
+from simkit.cancellation import unasked
 from simkit.components import CallRecord, Hit
 from simkit.errors import Fault
 from simkit.events import BranchAdded, BranchEnded, BranchExtended, MessageRow, Outcome, RewardRow
@@ -123,13 +124,15 @@ async def together(calls: Sequence[Callable[[], Awaitable[T]]], enough: Callable
 
     Raises:
         Exception: the first error of any call, when it was not a fault.
+        StrayCancellation: a call was cancelled, and nobody here had asked for it.
     """
     if len(calls) < 2:  # nothing runs beside it
         return [await call() for call in calls]
     results: dict[int, T] = {}
 
     async def run(index: int, call: Callable[[], Awaitable[T]]) -> None:
-        results[index] = result = await call()
+        with unasked("a branch"):
+            results[index] = result = await call()
         if enough is not None and enough(result):
             group.cancel_scope.cancel()
 

@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from simkit.actors import open_scope
+from simkit.actors import Patience, open_scope
 from simkit.casting import WORLD, Wanted, WantedModels, build_players
 from simkit.components import Cast, parse_call
 from simkit.contract import reward_range
 from simkit.engine import Stage, Tally, play_units
+from simkit.errors import StrayCancellation
 from simkit.events import BranchAdded, Event, MemoryRecorder, ToolsetSeen
 from simkit.limits import Limits
 from simkit.loading import load
@@ -97,7 +98,7 @@ async def opened(place: Place, model: ChatModel, temperature: float) -> AsyncGen
         Wanted(agent=place.agent, user=place.user, reward=place.reward),
         WantedModels(choices=choices, open=lambda _spec, _options: model, options=options),
     )
-    async with open_scope() as scope:
+    async with open_scope(Patience()) as scope:
         yield Cast(
             agent=scope.spawn(players.agent, name=players.agent.name, concurrency=AT_ONCE),
             user=scope.spawn(players.user, name=players.user.name, concurrency=AT_ONCE),
@@ -163,12 +164,17 @@ async def play_dev(goals: DevGoals, model: ChatModel) -> DevScore:
     Raises:
         UsageError: the world, its split or the choice of tasks is not there.
         RunStopped: the model cannot be reached.
+        StrayCancellation: not all of them could be played.
     """
     recorder, tasks = MemoryRecorder(), goals.place.chosen()
     units = [WorkUnit("dev", goals.seed, task) for task in tasks]
     async with opened(goals.place, model, goals.temperature) as players:
         stage = Stage(supervisor=Rollout(goals.place.limits), cast=players, recorder=recorder, tally=Tally())
         episodes = await play_units(stage, units, AT_ONCE)
+    missed = stage.tally.missed
+    if missed:
+        why = next(iter(missed.values()))
+        raise StrayCancellation(f"{len(missed)} of {len(units)} dev goals were not played, so there is no score: {why}")
     valid, calls = count_calls(recorder.events)
     scored = [episode for episode in episodes if episode.outcome != "no_goals"]
     least = players.reward_range[0]

@@ -13,7 +13,7 @@ import anyio
 import orjson
 
 from simkit.engine import Tally
-from simkit.errors import SimkitError
+from simkit.errors import SimkitError, UsageError
 from simkit.loops import fast_loop
 from simkit.models.choices import ModelChoices
 from simkit.parts import PartOf
@@ -76,7 +76,7 @@ async def play_seed(work: SeedWork, telling: Telling) -> None:
     """Play one seed as a part of the experiment.
 
     Raises:
-        UsageError: the plan cannot be carried out.
+        UsageError: the plan cannot be carried out, or its run is not done.
     """
     async with Run(
         store=Store(work.store, patience=PATIENCE),
@@ -91,6 +91,8 @@ async def play_seed(work: SeedWork, telling: Telling) -> None:
         began = time.process_time()
         await SeedLoop(run, work.plan, work.folder, telling.at).play()
         run.summary(cpu_seconds=round(time.process_time() - began, 1))
+    if run.status != "done":
+        raise UsageError(f"the seed's run {run.id} is {run.status}: {run.problem}")
 
 
 def _end_with_input() -> None:

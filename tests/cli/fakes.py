@@ -9,7 +9,7 @@ import anyio
 
 from simkit.components import Cast
 from simkit.errors import StoreError
-from simkit.events import Recorder
+from simkit.events import EpisodeFinished, EpisodeStarted, Recorder
 from simkit.supervisors.base import Episode, Watch, WorkUnit
 from simkit.tasks import Task
 
@@ -64,4 +64,37 @@ class Played:
             self.now -= 1
         self.order.append(unit.task.id)
         outcome = self.outcomes.get(unit.task.id, "user_ended")
-        return episode(unit, outcome, None if outcome.endswith("_fault") else 1.0)
+        played = episode(unit, outcome, None if outcome.endswith("_fault") else 1.0)
+        record(recorder, unit, played)
+        return played
+
+
+def record(recorder: Recorder, unit: WorkUnit, played: Episode) -> None:
+    """The beginning and the end of an episode."""
+    recorder.record(
+        EpisodeStarted(
+            episode_id=played.episode_id,
+            run_id=unit.run_id,
+            task_id=played.task_id,
+            trial=played.trial,
+            supervisor="played",
+            toolset_id="none",
+            goals=played.goals,
+            at=0.0,
+        )
+    )
+    recorder.record(
+        EpisodeFinished(
+            episode_id=played.episode_id,
+            reward=played.reward,
+            outcome=played.outcome,
+            achieved=played.achieved,
+            parts=(),
+            final_branch_id=None,
+            turns=played.turns,
+            branches=played.branches,
+            faults=played.faults,
+            error=played.error,
+            at=1.0,
+        )
+    )

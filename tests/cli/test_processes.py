@@ -79,7 +79,10 @@ def test_a_second_signal_ends_what_does_not_stop_and_keeps_what_was_played(tmp_p
     process.communicate(timeout=60)
     assert process.returncode == 130
     store = Store(tmp_path / "store")
-    assert store.query("select status from runs").rows == [("running",)]  # nobody was left to say how it ended
+    assert store.query("select status from runs").rows == [("interrupted",)]
+    (told,) = store.query("select error from runs").rows[0]
+    assert "2 of 4 planned episodes were not played" in told
+    assert "busy: `stuck`" in told
     assert store.query("select count(*) from episodes where outcome = 'user_ended'").rows == [(2,)]
 
 

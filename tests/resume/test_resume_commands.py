@@ -50,7 +50,10 @@ def test_a_stopped_run_is_summed_up_says_why_and_how_to_go_on(tmp_path: Path, se
     assert "--max-tokens-total" in done.stderr
     (row,) = Store(tmp_path).query("select status, error from runs").dicts()
     assert row["status"] == "stopped"
-    assert row["error"] in done.stderr
+    why, _, left = row["error"].rpartition("; ")
+    assert why in done.stderr
+    assert left == "2 of 2 planned episodes were not played"
+    assert "2 of 2: the run was stopped: " in done.stdout
     done = simkit("resume", "last", "--max-tokens-total", "1000000", "--store", tmp_path, "--json")
     assert done.exit_code == 0, done.output
     found = last_line(done)

@@ -1,0 +1,152 @@
+"""The process of one run: its event loop, its signals, and an end in bounded time whatever a component does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
+
+import typer
+
+from simkit.deadlines import GRACE
+from simkit.loops import fast_loop
+from simkit.run import Run
+from simkit.visible import visible
+
+T = TypeVar("T")
+
+INTERRUPTED = 130
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What stops a run; one that is ignored when the run begins (SIGHUP under nohup) stays so."""
+
+LAST = GRACE + 5
+"""Seconds after the first signal when the process is left, if the run has not ended: a component may not let it."""
+
+SHOW_CURSOR = b"\x1b[?25h\n"
+
+
+def run_process(run: Run, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run `main`, which enters and leaves the run, in an event loop of its own.
+
+    A task that a component started and that ends itself (`sys.exit`) ends only that task: whoever waits for it is told.
+
+    Raises:
+        SystemExit: `main` itself raised it.
+    """
+    loop = (fast_loop() or asyncio.new_event_loop)()
+    asyncio.set_event_loop(loop)
+    try:
+        task = loop.create_task(main())
+        with _signals(_Ending(run, loop)):
+            while True:
+                try:
+                    return loop.run_until_complete(task)
+                except SystemExit:
+                    if task.done():
+                        raise
+    finally:
+        try:
+            _end_tasks(loop)
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+def leave(run: Run, code: int) -> NoReturn:
+    """Exit with a code, without waiting for threads of a component that was left behind."""
+    if run.abandoned:
+        _exit_now(code)
+    raise typer.Exit(code)
+
+
+def _exit_now(code: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue
+    os._exit(code)
+
+
+class _Ending:
+    """What signals do: the first stops the run, the second leaves the process, as time does after the first."""
+
+    def __init__(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
+        self._run = run
+        self._loop = loop
+        self._stopping = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """A signal has come."""
+        if self._stopping:
+            self._leave_soon(2.0)
+            return
+        self._stopping = True
+        self._loop.call_soon_threadsafe(self._stop)
+        if not sys.stderr.isatty():  # on a terminal the display says it, and would wipe it away
+            _say("stopping; what is recorded is kept (again: stop at once)")
+        last = threading.Timer(LAST, self._leave)
+        last.daemon = True
+        last.start()
+
+    def _stop(self) -> None:
+        if self._run.status == "running":
+            self._run.stop()
+
+    def _leave_soon(self, seconds: float) -> None:
+        thread = threading.Thread(target=self._leave, daemon=True)
+        thread.start()
+        thread.join(seconds)  # a disk that does not answer must not hold it up
+        os._exit(INTERRUPTED)
+
+    def _leave(self) -> None:
+        """End the process although the run has not ended; its journal gets its last lines."""
+        if not self._run.is_open:  # it has ended: what is loaded now comes to an end by itself
+            return
+        problem = self._run.write_off()
+        if sys.stderr.isatty():
+            with suppress(OSError):
+                os.write(2, SHOW_CURSOR)  # the live display has hidden it
+        _say(f"{self._run.id}: interrupted: {problem}")
+        os._exit(INTERRUPTED)
+
+
+def _say(words: str) -> None:
+    """One line on stderr, from a signal handler or another thread: past buffers that somebody may be writing to."""
+    with suppress(OSError):
+        os.write(2, visible(words).encode(errors="replace") + b"\n")
+
+
+@contextmanager
+def _signals(handler: Callable[[int, FrameType | None], None]) -> Generator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are delivered to the main thread only
+        return
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    for each, was in before.items():
+        if was != signal.SIG_IGN:
+            signal.signal(each, handler)
+    try:
+        yield
+    finally:
+        for each, was in before.items():
+            signal.signal(each, signal.SIG_DFL if was is None else was)
+
+
+def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """End what components have left behind; what does not end in time is named, and left."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        _, stuck = loop.run_until_complete(asyncio.wait(left, timeout=GRACE))
+        for task in stuck:
+            _say(f"a task that a component left behind does not end: {task!r:.300}")
+    loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), GRACE))
