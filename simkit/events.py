@@ -1,6 +1,7 @@
 """What happens in a run, as flat frozen records: the journal is a sequence of these, the tables are made from them.
 
-Times are seconds since the epoch. A record names the run, episode and branch it belongs to, so that records of
+Times are seconds since the epoch, for people to read: clocks step back, so nothing is ordered by them.
+A record names the run, episode and branch it belongs to, so that records of
 different workers need no order among each other; within one episode they are written in the order of events.
 """
 
@@ -31,9 +32,10 @@ Outcome: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A run began; `config` is what it was asked to do, as JSON.
+    """A run began, or went on; `config` is what it was asked to do, as JSON.
 
-    `attempt` is 0 when it was started, and counts how often it was gone on with.
+    `attempt` counts the starts of this run from 0, `number` those of all runs of the store: order follows from them,
+    never from `at`. Runs of versions before these numbers have none.
     """
 
     run_id: str
@@ -44,6 +46,7 @@ class RunStarted:
     version: str
     at: float
     attempt: int = 0
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ class ToolsetSeen:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeStarted:
-    """One conversation (or one tree of them) began."""
+    """One conversation (or one tree of them) began; `attempt` counts the starts of this episode from 0."""
 
     episode_id: str
     run_id: str
@@ -131,6 +134,7 @@ class EpisodeStarted:
     toolset_id: str
     goals: tuple[str, ...]
     at: float
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,20 @@
 
 Resume is running again: finished episodes are kept, every other one is played from its beginning, and a model call
 whose key and request are in the journal is answered from there. So a killed run goes on in the middle of its trees.
+
+Of a damaged journal the sound lines count. An episode is kept when nothing is missing between its start and its end;
+every other one is played again, and model calls whose lines are lost are made again.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from zlib import crc32
 
 import orjson
 
@@ -20,6 +24,8 @@ from simkit.flags import REACHING
 from simkit.loading import parse_reference
 from simkit.models.address import shown_url
 from simkit.models.choices import ModelChoices, flag_of
+from simkit.store.damage import BadLine, describe
+from simkit.store.lines import JournalLines
 from simkit.supervisors.base import Episode, WorkUnit
 
 if TYPE_CHECKING:
@@ -28,7 +34,9 @@ if TYPE_CHECKING:
     from simkit.models.replayed import Recording
     from simkit.store import Store
 
-MAY_CHANGE = frozenset({*REACHING, "concurrency", "fail_fast", "max_faults", "ask_timeout", "allow_incomplete"})
+MAY_CHANGE = frozenset(
+    {*REACHING, "concurrency", "fail_fast", "max_faults", "ask_timeout", "allow_incomplete", "durable"}
+)
 """Choices that change how a run is played, not what comes of it."""
 
 TASK = ("world", "split", "instructions", "goals")
@@ -67,7 +75,7 @@ class Origin:
 
         Raises:
             UsageError: there is no such run, or both are given.
-            StoreUnreadable: its journal is gone or damaged.
+            StoreUnreadable: its journal is gone, or what is left of it does not say how the run was started.
         """
         if resume is not None:
             if replay is not None:
@@ -133,6 +141,15 @@ class Origin:
         return None if past is None else Known(past.recording)
 
 
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """The latest start of an episode: where it is, what had been lost before it, and the goals."""
+
+    journal: str
+    losses: int
+    goals: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Past:
     """What the journals of a run hold.
@@ -144,6 +161,8 @@ class Past:
         tasks: what was recorded of each task, by id.
         supervisors: who plays each episode, by its id.
         recording: its model calls.
+        attempts: the number of the latest start of each episode, by its id.
+        damage: what is wrong with the journals.
     """
 
     run_id: str
@@ -153,22 +172,30 @@ class Past:
     finished: dict[str, Episode] = field(default_factory=dict[str, Episode])
     tasks: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     supervisors: dict[str, str] = field(default_factory=dict[str, str])
-    _goals: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    attempts: dict[str, int] = field(default_factory=dict[str, int])
+    damage: tuple[BadLine, ...] = ()
+    _latest: dict[str, _Started] = field(default_factory=dict[str, "_Started"])
+    _journal: str = ""
+    _losses: int = 0
+    _starts: int = 0
 
     @classmethod
     def read(cls, folder: Path, run_id: str) -> Past:
         """Read the journals of a run; `folder` is the store's. Torn last lines are left alone.
 
         Raises:
-            StoreUnreadable: there is no journal, or a line of one is damaged.
+            StoreUnreadable: there is no journal, or it cannot be read.
         """
         from simkit.models.replayed import Recording
 
         past = cls(run_id, Recording(run_id))
         for path in journals(folder, run_id):
-            for number, line in _lines(path):
-                past._add(line, f"{path}, line {number}")
+            past._read(path, _TAKERS)
         return past
+
+    def next_start(self, episode: str) -> int:
+        """The number of the next start of an episode."""
+        return self.attempts.get(episode, -1) + 1
 
     def kept(self, unit: WorkUnit, supervisor: str) -> Episode | None:
         """The episode of a unit that has been played, None when it is still to play.
@@ -194,33 +221,56 @@ class Past:
         if fields:
             raise _changed(self.run_id, [f"the task {seen.task_id} has another {' and '.join(fields)}"])
 
-    def _add(self, line: bytes, where: str) -> None:
-        for kind, take in _TAKERS.items():
+    def _read(self, path: Path, takers: Mapping[bytes, Callable[[Past, dict[str, Any]], None]]) -> None:
+        """Take what a journal says; a line that is no event is damage like one that is altered."""
+        lines, more = JournalLines(path), list[BadLine]()
+        self._journal, self._starts = path.name, -1
+        try:
+            for line in lines:
+                self._losses = line.losses + len(more)
+                if (reason := self._add(line.data, takers)) is not None:
+                    more.append(BadLine(path, line.byte, line.line, reason, "unreadable", None, 1, crc32(line.data)))
+        except OSError as error:
+            raise StoreUnreadable(f"the journal {path} cannot be read: {error.strerror or error}") from error
+        self.damage += (*lines.bad, *more)
+
+    def _add(self, line: bytes, takers: Mapping[bytes, Callable[[Past, dict[str, Any]], None]]) -> str | None:
+        """Take what a line says; why it cannot be read, if it cannot."""
+        for kind, take in takers.items():
             if line.startswith(kind):
                 try:
                     take(self, cast("dict[str, Any]", orjson.loads(line)))
-                except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-                    raise StoreUnreadable(
-                        f"{where} cannot be read ({type(error).__name__}: {error}), so the run cannot be told from it; "
-                        "mend the line, or start a new run"
-                    ) from error
+                except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+                    return f"it cannot be read ({type(error).__name__}: {error})"
+                return None
+        return None if line.startswith(b'{"e":"') else "it is no event"
 
     def _started(self, event: dict[str, Any]) -> None:
+        told = event.get("attempt")
+        self._starts = self._starts + 1 if told is None else int(told)
         names = ("name", "recipe", "seed", "config", "version")
-        self.start = Start(*(event[name] for name in names))
-        self.attempt = max(self.attempt + 1, event.get("attempt", 0))
+        if self.start is None or self._starts >= self.attempt:
+            self.start, self.attempt = Start(*(event[name] for name in names)), self._starts
 
     def _task(self, event: dict[str, Any]) -> None:
         self.tasks[event["task_id"]] = {name: event[name] for name in TASK}
 
     def _episode_started(self, event: dict[str, Any]) -> None:
-        episode = event["episode_id"]
+        episode, told = event["episode_id"], event.get("attempt")
+        before = self.attempts.get(episode, -1)
+        attempt = before + 1 if told is None else int(told)
+        if attempt < before:
+            return  # another worker has started it again since
+        self.attempts[episode] = attempt
         self.finished.pop(episode, None)
         self.supervisors[episode] = event["supervisor"]
-        self._goals[episode] = tuple(event["goals"])
+        self._latest[episode] = _Started(self._journal, self._losses, tuple(event["goals"]))
 
     def _episode_finished(self, event: dict[str, Any]) -> None:
         episode = str(event["episode_id"])
+        start = self._latest.get(episode)
+        if start is None or (start.journal, start.losses) != (self._journal, self._losses):
+            return  # the end of an earlier start, or lines of it are missing
         task_id, _, trial = episode[len(self.run_id) + 1 :].rpartition("/")
         if not isinstance(
             event["reward"], int | float | None
@@ -231,7 +281,7 @@ class Past:
             episode_id=episode,
             task_id=task_id,
             trial=int(trial),
-            goals=self._goals.get(episode, ()),
+            goals=start.goals,
             achieved=tuple(event["achieved"]),
             tool_calls=event.get("calls", 0),
             full_reward=event.get("full_reward", 1.0),
@@ -257,16 +307,16 @@ def read_start(folder: Path, run_id: str) -> Start:
     Raises:
         StoreUnreadable: its journals do not say.
     """
-    found: Start | None = None
+    past = Past(run_id, cast("Any", None))
     for path in journals(folder, run_id):
-        for number, line in _lines(path):
-            if line.startswith(b'{"e":"RunStarted",'):
-                past = Past(run_id, cast("Any", None))
-                past._add(line, f"{path}, line {number}")  # pyright: ignore[reportPrivateUsage]
-                found = past.start
-    if found is None:
-        raise StoreUnreadable(f"the journals of {run_id} in {folder} do not say how it was started; start a new run")
-    return found
+        past._read(path, _STARTS)  # pyright: ignore[reportPrivateUsage]
+    if past.start is not None:
+        return past.start
+    why = f": {describe(past.damage)}" if past.damage else ""
+    raise StoreUnreadable(f"the journals of {run_id} in {folder} do not say how it was started{why}; start a new run")
+
+
+_STARTS = {kind: take for kind, take in _TAKERS.items() if b"RunStarted" in kind}
 
 
 def _recovered(name: str, chosen: ModelChoices) -> str:
@@ -320,15 +370,6 @@ def journals(folder: Path, run_id: str) -> list[Path]:
     if not found:
         raise StoreUnreadable(f"{folder} has no journal of the run {run_id}; name another --store, or start a new run")
     return found
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The whole lines of a journal with their numbers from 1."""
-    try:
-        with path.open("rb") as file:
-            yield from ((number, line) for number, line in enumerate(file, 1) if line.endswith(b"\n"))
-    except OSError as error:
-        raise StoreUnreadable(f"the journal {path} cannot be read: {error.strerror or error}") from error
 
 
 def _python_file(value: object) -> Path | None:

@@ -16,6 +16,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -71,6 +72,7 @@ class Run:
         models: choices of models; they win over those of the environment.
         config: what to record of the run besides; JSON.
         allowances: what each episode and branch may use, reserved before each call; `models` bounds the whole run.
+        durable: bring every acknowledged answer to the disk itself: what was paid for survives a power cut too.
         taps: told of every event.
         part_of: the run whose stage this is, see `Run.part`.
         ask_timeout: seconds a component may take for one answer, the time it waits for models not counted; then it is
@@ -95,6 +97,7 @@ class Run:
         progress: Progress | None = None,
         models: ModelChoices | None = None,
         allowances: Allowances | None = None,
+        durable: bool = False,
         resume: str | None = None,
         replay: str | None = None,
         taps: Sequence[Tap] = (),
@@ -115,6 +118,7 @@ class Run:
         self.seed = next(each for each in (seed, origin.seed, settings.seed) if each is not None)
         self.concurrency = settings.concurrency if concurrency is None else concurrency
         self.policy = policy or FaultPolicy()
+        self.durable = durable
         self.models = origin.choices(models)
         self.config = origin.checked(self._configured(config, origin))
         self.tally = Tally()
@@ -139,6 +143,7 @@ class Run:
                 progress=progress,
                 patience=Patience(ask_timeout or None, grace),
                 ended=ended,
+                durable=durable,
             )
         )
         self.ask_timeout = ask_timeout
@@ -312,6 +317,7 @@ class Run:
             progress=self._progress,
             models=self.models if models is None else models,
             allowances=self._allowances,
+            durable=self.durable,
             taps=self._taps,
             part_of=place,
             ask_timeout=self.ask_timeout,
@@ -396,7 +402,10 @@ class Run:
     # --- the inside ---------------------------------------------------------------------------------------------------
 
     def _started(self, attempt: int) -> RunStarted:
-        return RunStarted(self.id, self.name, self.recipe, self.seed, self.config, _version(), time.time(), attempt)
+        number, now = self._session.number, time.time()
+        return RunStarted(
+            self.id, self.name, self.recipe, self.seed, self.config, _version(), now, attempt=attempt, number=number
+        )
 
     def _configured(self, given: Mapping[str, Any] | None, origin: Origin) -> dict[str, Any]:
         """What the run is asked to do: enough to start it again, and nothing secret."""
@@ -435,7 +444,8 @@ class Run:
             played[task.id] = trial + 1
             units.append(WorkUnit(self.id, self.seed, task, trial))
         self._played = played
-        return units
+        past = self._session.past
+        return units if past is None else [replace(unit, attempt=past.next_start(unit.episode_id)) for unit in units]
 
 
 def _task_seen(run_id: str, task: Task) -> TaskSeen:

@@ -21,6 +21,7 @@ from simkit.errors import RunStopped, StoreBusy, StoreError, StrayCancellation, 
 from simkit.events import LoopBlocked, Recorder, RunFinished, RunStarted
 from simkit.observe import HeldRecorder, Tap, TappedRecorder
 from simkit.resume import Origin, Past
+from simkit.store.numbers import next_start
 from simkit.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Opening:
     progress: Progress | None = None
     patience: Patience = field(default_factory=Patience)
     ended: Ended | None = None
+    durable: bool = False
 
 
 class Session:
@@ -78,6 +80,7 @@ class Session:
         past: what an earlier part of the run has done, when it goes on.
         ledger: what was planned, and what became of it.
         abandoned: whether a component was left behind that would not end.
+        number: which start in its store this is.
     """
 
     def __init__(self, opening: Opening) -> None:
@@ -89,6 +92,7 @@ class Session:
         self.ledger = Ledger(opening.run_id)
         self._parts: dict[str, str] = {}
         self._met: RunStopped | None = None
+        self.number: int | None = None
         self._untold = False
         self._desk: ModelDesk | None = None
         self._stop: anyio.CancelScope | None = None
@@ -199,7 +203,7 @@ class Session:
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
         """Open everything; the end is recorded and loaded, whatever happens inside."""
-        self._file = file = self._of.store.journal(self._of.run_id, "main")
+        self._file = file = self._of.store.journal(self._of.run_id, "main", durable=self._of.durable)
         try:
             async with file:
                 await anyio.to_thread.run_sync(self._remember)
@@ -329,7 +333,8 @@ class Session:
                     raise
 
     def _remember(self) -> None:
-        """Read what the run did before it was interrupted; runs in a thread."""
+        """Count this start, and read what the run did before it was interrupted; runs in a thread."""
+        self.number = next_start(self._of.store.path)
         if self._of.origin.resumed is not None:
             self.past = Past.read(self._of.store.path, self._of.run_id)
 

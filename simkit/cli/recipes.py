@@ -100,6 +100,11 @@ COMMON: Flags = {
     "json": (bool, False, typer.Option("--json", help="Print a machine-readable summary as the last line.")),
     "quiet": (bool, False, typer.Option("--quiet", help="No progress and no hints.")),
     "log": (Path | None, None, typer.Option(help="Append events of the run to this file, as JSON lines.")),
+    "durable": (
+        bool,
+        False,
+        typer.Option("--durable", help="Bring each answer to the disk before it is used: survives a power cut."),
+    ),
     "otel": (
         bool,
         False,

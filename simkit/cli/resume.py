@@ -32,7 +32,18 @@ Examples:
     simkit resume josh-20261122-143015-3f2a --api-concurrency 16
 """
 
-CHANGEABLE = ("concurrency", "fail_fast", "max_faults", "ask_timeout", "store", "json", "quiet", "log", "otel")
+CHANGEABLE = (
+    "concurrency",
+    "fail_fast",
+    "max_faults",
+    "ask_timeout",
+    "store",
+    "json",
+    "quiet",
+    "log",
+    "durable",
+    "otel",
+)
 
 
 def resume_command() -> Any:
@@ -103,6 +114,7 @@ def resume_run(name: str, given: Mapping[str, Any], more: list[str]) -> None:
         log=given.get("log"),
         otel=given.get("otel", False),
         ask_timeout=given.get("ask_timeout", start.config.get("ask_timeout", ASK_TIMEOUT)),
+        durable=given.get("durable", start.config.get("durable", False)),
         models=models,
     )
     run = open_run(recipe, start.config["target"], common, values, resume=run_id)

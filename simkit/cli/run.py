@@ -41,13 +41,19 @@ class CommonFlags:
     quiet: bool
     log: Path | None = None
     otel: bool = False
+    durable: bool = False
     replay: str | None = None
     ask_timeout: float = ASK_TIMEOUT
     models: ModelChoices = field(default_factory=ModelChoices)
 
     def kept(self) -> dict[str, Any]:
         """Those a resumed run takes over, if they are not given again."""
-        return {"fail_fast": self.fail_fast, "max_faults": self.max_faults, "ask_timeout": self.ask_timeout}
+        return {
+            "fail_fast": self.fail_fast,
+            "max_faults": self.max_faults,
+            "ask_timeout": self.ask_timeout,
+            "durable": self.durable,
+        }
 
 
 def execute(run: Run, recipe: Recipe, common: CommonFlags, values: Mapping[str, Any]) -> None:
@@ -119,6 +125,7 @@ def open_run(
             concurrency=common.concurrency,
             policy=policy,
             config={"target": target, **config, **common.kept()},
+            durable=common.durable,
             progress=None if common.quiet else progress_for(sys.stderr),
             models=common.models,
             replay=common.replay,

@@ -18,6 +18,8 @@ from simkit.messages import JsonObject
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash
 from simkit.models.meter import Meter
 from simkit.models.trail import difference
+from simkit.store.damage import describe
+from simkit.store.lines import JournalLines
 
 _LINE = b'{"e":"ModelCall",'
 
@@ -59,7 +61,7 @@ class Recording:
         """The recording in journals (`journals/<run_id>/*.jsonl` of a store); torn last lines are left alone.
 
         Raises:
-            StoreUnreadable: a journal is missing, or a line is damaged.
+            StoreUnreadable: a journal is missing or damaged.
         """
         recording = cls(run_id)
         for path in journals:
@@ -70,15 +72,17 @@ class Recording:
         """Add the calls of one journal.
 
         Raises:
-            StoreUnreadable: it is missing, or a line is damaged.
+            StoreUnreadable: it is missing or damaged.
         """
+        lines = JournalLines(journal)
         try:
-            with journal.open("rb") as lines:
-                for number, line in enumerate(lines, 1):
-                    if line.startswith(_LINE) and line.endswith(b"\n"):
-                        self._add_line(line, f"{journal}, line {number}")
+            for line in lines:
+                if line.data.startswith(_LINE):
+                    self._add_line(line.data, f"{journal}, line {line.line}")
         except OSError as error:
             raise StoreUnreadable(f"the journal {journal} cannot be read: {error.strerror or error}") from error
+        if lines.bad:
+            raise StoreUnreadable(describe(lines.bad))
 
     def add(self, call: Mapping[str, Any]) -> None:
         """Add one call, given as the fields of a `ModelCall`."""
@@ -132,7 +136,8 @@ class Recording:
             self.add(cast("dict[str, Any]", orjson.loads(line)))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise StoreUnreadable(
-                f"{where} cannot be read ({type(error).__name__}: {error}); mend it, or leave the journal out"
+                f"{where} cannot be read ({type(error).__name__}: {error}); put the journal back from a copy, or leave "
+                "it out"
             ) from error
 
 

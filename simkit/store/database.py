@@ -59,7 +59,7 @@ def opening_error(path: Path, error: duckdb.Error) -> StoreError:
         return StoreError(f"the database {path} cannot be opened: {text}. Check that the store folder is writable")
     if _is_full(text):
         return StoreError(
-            f"the database {path} cannot be written: {text}. The journals hold everything; free some room"
+            f"the database {path} cannot be written: {text}. The journals hold everything; free some space"
         )
     return StoreUnreadable(
         f"the database {path} cannot be read: {text}. Delete it (and {path.name}.wal beside it): "
@@ -83,7 +83,7 @@ def damage(path: Path, error: duckdb.Error) -> StoreUnreadable | None:
     """The error for a database that opened and turned out to be damaged; None when that is not what happened."""
     text = str(error).splitlines()[0]
     fatal = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
-    if not isinstance(error, fatal) and not any(word in text.lower() for word in ("corrupt", "checksum")):
+    if not isinstance(error, fatal) and not any(words in text.lower() for words in _DAMAGED):
         return None
     return StoreUnreadable(
         f"the database {path} is damaged: {text}. Delete it (and {path.name}.wal beside it): "
@@ -95,8 +95,30 @@ def loading_error(path: Path, error: duckdb.Error) -> StoreError:
     """What it means that rows could not be written."""
     text = str(error).splitlines()[0]
     return damage(path, error) or StoreError(
-        f"{path} cannot be written: {text}. The journals hold everything; free some room and load again"
+        f"{path} cannot be written: {text}. The journals hold everything; free some space and load again"
     )
+
+
+def is_no_database(error: StoreError) -> bool:
+    """Whether a file that could not be opened is a damaged database, or something else of that name."""
+    text = str(error.__cause__).lower()
+    return any(words in text for words in _DAMAGED)
+
+
+_DAMAGED = ("not a valid duckdb database", "corrupt", "checksum", "serialization error", "could not read enough bytes")
+"""What DuckDB says of files that it cannot open because of what is in them."""
+
+
+def set_aside(path: Path) -> Path:
+    """Move a database out of the way, with its log; returns where it is now."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    log = path.with_name(path.name + ".wal")
+    if log.exists():
+        log.rename(aside.with_name(aside.name + ".wal"))
+    path.rename(aside)
+    return aside
 
 
 def create_schema(connection: duckdb.DuckDBPyConnection) -> None:

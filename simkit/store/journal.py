@@ -2,8 +2,8 @@
 
 Events are queued by `record` and written by one thread at a time. All branches that commit while a write is under way
 share the next one (group commit), so ten thousand branches cost a few writes. What was written when `commit` returned
-is with the operating system: it survives the death of this process; it is on the disk itself once the journal is closed
-or `sync` was asked for.
+is with the operating system: it survives the death of this process. It survives the death of the machine once it is on
+the disk: when the journal is closed, before a loader puts it into the database, or (`durable`) before `commit` returns.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from simkit.errors import JournalFailed
 from simkit.events import Event
 from simkit.store.encoding import encode
+from simkit.store.lines import journal_seed, next_number, seal
 
 SLICE = 8 << 20
 """Bytes that are encoded and written at a time: bounds the memory of a batch."""
@@ -36,8 +37,8 @@ class JournalFile(Protocol):
         """Bytes in the file."""
         ...
 
-    def tail(self, start: int) -> bytes:
-        """Everything from byte `start` on."""
+    def read(self, start: int, size: int) -> bytes:
+        """So many bytes from byte `start` on, fewer at the end."""
         ...
 
     def append(self, data: bytes) -> int:
@@ -49,7 +50,7 @@ class JournalFile(Protocol):
         ...
 
     def sync(self) -> None:
-        """Bring it to the disk."""
+        """Bring it to the disk, and its name too."""
         ...
 
     def close(self) -> None:
@@ -65,6 +66,8 @@ class DiskFile:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._named = False
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -76,9 +79,9 @@ class DiskFile:
         """Bytes in the file."""
         return os.fstat(self._fd).st_size
 
-    def tail(self, start: int) -> bytes:
-        """Everything from byte `start` on."""
-        return os.pread(self._fd, max(0, self.size() - start), start)
+    def read(self, start: int, size: int) -> bytes:
+        """So many bytes from byte `start` on."""
+        return os.pread(self._fd, size, start)
 
     def append(self, data: bytes) -> int:
         """Write at the end."""
@@ -89,8 +92,11 @@ class DiskFile:
         os.ftruncate(self._fd, size)
 
     def sync(self) -> None:
-        """Bring it to the disk."""
+        """Bring it to the disk, the first time with the folders that name it."""
         os.fsync(self._fd)
+        if not self._named:
+            sync_folders(self._path)
+            self._named = True
 
     def close(self) -> None:
         """Close and unlock it."""
@@ -101,8 +107,10 @@ class Journal:
     """A recorder that writes to one file; use it as an async context manager.
 
     Args:
-        path: the file; its folder is made. A torn last line, left by a killed process, is cut off first.
+        path: the file; its folder is made. A torn last line, left by a killed process, is cut off first; the numbers of
+            the lines go on after the highest that there is.
         opener: opens the file; for tests.
+        durable: bring every commit to the disk itself before it returns; all that wait share one `sync`.
 
     Raises:
         JournalFailed: on entering, when the file cannot be written or another process writes to it; from `commit` and
@@ -110,9 +118,12 @@ class Journal:
             before is in it, and every later commit raises again.
     """
 
-    def __init__(self, path: Path, *, opener: Opener = DiskFile) -> None:
+    def __init__(self, path: Path, *, opener: Opener = DiskFile, durable: bool = False) -> None:
         self.path = path
         self._opener = opener
+        self._durable = durable
+        self._seed = journal_seed(path)
+        self._number = 0
         self._queue: deque[Event] = deque()
         self._recorded = 0
         self._written = 0
@@ -192,6 +203,7 @@ class Journal:
         try:
             self._file = self._opener(self.path)
             self._size = cut_torn_line(self._file)
+            self._number = next_number(self._file.read, self._seed) if self._size else 0
         except OSError as error:
             raise JournalFailed(_cannot_open(self.path, error)) from error
 
@@ -220,18 +232,22 @@ class Journal:
                 data += self._encoded(self._queue.popleft())
                 taken += 1
             self._append(bytes(data))
+            if self._durable:
+                self._sync()
             self._written += taken
             count -= taken
 
     def _encoded(self, event: Event) -> bytes:
         try:
-            return encode(event)
+            line = seal(encode(event), self._number, self._seed)
         except Exception as error:
             self._failure = (
                 f"an event of kind {type(event).__name__} cannot be written as JSON to {self.path} ({error}); "
                 "keep only JSON values in states, results and configurations"
             )
             raise JournalFailed(self._failure) from error
+        self._number += 1
+        return line
 
     def _append(self, data: bytes) -> None:
         assert self._file is not None
@@ -271,7 +287,7 @@ def cut_torn_line(file: JournalFile, block: int = 1 << 16) -> int:
     end, window = 0, block
     while size and not end:
         start = max(0, size - window)
-        end = start + file.tail(start).rfind(b"\n") + 1
+        end = start + file.read(start, size - start).rfind(b"\n") + 1
         if end == start:  # no newline in this window
             end = 0
         if start == 0:
@@ -280,6 +296,29 @@ def cut_torn_line(file: JournalFile, block: int = 1 << 16) -> int:
     if end < size:
         file.truncate(end)
     return end
+
+
+def sync_folders(journal: Path) -> None:
+    """Bring the names of a journal, its run's folder, `journals` and the store to the disk, as far as that can be done.
+
+    A file system that cannot sync a folder, or a folder that may not be read, is left alone: the file itself is synced.
+    """
+    for folder in list(journal.parents)[:4]:
+        try:
+            place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            os.fsync(place)
+        except OSError as error:
+            if error.errno not in UNSYNCED:
+                raise
+        finally:
+            os.close(place)
+
+
+UNSYNCED = (errno.EINVAL, errno.EROFS, errno.ENOTSUP, errno.EBADF, errno.ENOSYS)
+"""What file systems say that have no sync for a file, or nothing to sync because they cannot be written."""
 
 
 def _cannot_open(path: Path, error: OSError) -> str:

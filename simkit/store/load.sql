@@ -9,13 +9,19 @@ WHERE e IS NULL OR e NOT IN (
     'UnitsNotPlayed', 'LoopBlocked'
 );
 
--- An episode that starts again (a resumed run) replaces what there is of it; the latest start wins, also when journals
--- of several workers are loaded in another order than they were written.
+-- What came last is told by the numbers of the attempts, and within one by the order of the lines: never by a clock.
+-- Starts of versions that did not number them are counted.
+
+-- An episode that starts again (a resumed run) replaces what there is of it, also when journals of several workers are
+-- loaded in another order than they were written.
 CREATE TEMP TABLE starts AS
-SELECT s.episode_id, s.line, (o.started_at IS NULL OR o.started_at <= s.moment) AS wins
+SELECT
+    s.episode_id, s.line, s.attempt,
+    o.attempt IS NULL OR s.attempt > o.attempt OR s.attempt = o.attempt AND s.journal >= o.journal AS wins
 FROM (
-    SELECT episode_id, max(line) AS line, arg_max(moment, line) AS moment
-    FROM staged WHERE e = 'EpisodeStarted' GROUP BY ALL
+    SELECT episode_id, journal, line, coalesce(attempt, 0) AS attempt
+    FROM staged WHERE e = 'EpisodeStarted'
+    QUALIFY row_number() OVER (PARTITION BY episode_id ORDER BY coalesce(attempt, 0) DESC, line DESC) = 1
 ) s
 LEFT JOIN episodes o USING (episode_id);
 
@@ -39,33 +45,66 @@ DELETE FROM tool_calls WHERE episode_id IN (SELECT episode_id FROM replaced);
 DELETE FROM rewards WHERE episode_id IN (SELECT episode_id FROM replaced);
 DELETE FROM harvests WHERE episode_id IN (SELECT episode_id FROM replaced);
 
-INSERT INTO runs
-SELECT run_id, name, recipe, seed, config, version, 'running', moment, NULL, NULL, NULL, NULL
+-- Starts and ends of runs with their attempts: an end belongs to the last start before it in its journal.
+CREATE TEMP TABLE run_lines AS
+SELECT
+    line, run_id, e,
+    coalesce(
+        last_value(started IGNORE NULLS) OVER (PARTITION BY run_id ORDER BY line), greatest(journal_attempt, 0)
+    ) AS attempt
+FROM (
+    SELECT
+        line, run_id, e, journal_attempt,
+        CASE WHEN e = 'RunStarted' THEN coalesce(
+            attempt,
+            journal_attempt + count(*) FILTER (e = 'RunStarted' AND attempt IS NULL)
+                OVER (PARTITION BY run_id ORDER BY line)
+        ) END AS started
+    FROM staged WHERE e IN ('RunStarted', 'RunFinished')
+);
+
+INSERT INTO runs BY NAME
+SELECT
+    s.run_id, s.name, s.recipe, s.seed, s.config, s.version, 'running' AS status, s.moment AS started_at, s.number,
+    l.attempt
 FROM staged s
-WHERE e = 'RunStarted' AND NOT EXISTS (FROM runs r WHERE r.run_id = s.run_id)
-QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY line) = 1;
+JOIN run_lines l USING (line)
+WHERE l.e = 'RunStarted' AND NOT EXISTS (FROM runs r WHERE r.run_id = s.run_id)
+QUALIFY row_number() OVER (PARTITION BY s.run_id ORDER BY l.attempt, s.line) = 1;
+
+-- The first start, read after a later one (journals of several workers), says when the run began.
+UPDATE runs SET started_at = s.moment, number = s.number
+FROM staged s
+JOIN run_lines l USING (line)
+WHERE l.e = 'RunStarted' AND l.attempt = 0 AND runs.attempt > 0 AND runs.run_id = s.run_id;
 
 -- A run that was started again has the configuration it goes on with, and is running again.
 UPDATE runs SET config = s.config
-FROM (SELECT run_id, arg_max(config, line) AS config FROM staged WHERE e = 'RunStarted' GROUP BY ALL) s
-WHERE runs.run_id = s.run_id;
+FROM (
+    SELECT s.run_id, arg_max(s.config, (l.attempt, line)) AS config, max(l.attempt) AS attempt
+    FROM staged s JOIN run_lines l USING (line) WHERE l.e = 'RunStarted' GROUP BY ALL
+) s
+WHERE runs.run_id = s.run_id AND s.attempt >= runs.attempt;
 
-UPDATE runs SET status = 'running', finished_at = NULL, summary = NULL, error = NULL, stats = NULL
-FROM (SELECT run_id, max(moment) AS moment FROM staged WHERE e = 'RunStarted' GROUP BY ALL) s
-WHERE runs.run_id = s.run_id AND s.moment > runs.finished_at;
+-- The last start or end of the latest attempt says how the run is doing.
+CREATE TEMP TABLE last_lines AS
+SELECT l.*
+FROM run_lines l
+JOIN runs r USING (run_id)
+WHERE l.attempt > r.attempt OR l.attempt = r.attempt AND l.e = 'RunFinished'
+QUALIFY row_number() OVER (PARTITION BY l.run_id ORDER BY l.attempt DESC, l.line DESC) = 1;
 
 UPDATE runs SET
-    status = s.status, finished_at = s.moment, summary = s.summary, error = s.error, stats = s.stats
+    attempt = l.attempt, status = 'running', finished_at = NULL, summary = NULL, error = NULL, stats = NULL
+FROM last_lines l
+WHERE runs.run_id = l.run_id AND l.e = 'RunStarted';
+
+UPDATE runs SET
+    attempt = s.attempt, status = s.status, finished_at = s.moment, summary = s.summary, error = s.error,
+    stats = s.stats
 FROM (
-    SELECT
-        run_id, arg_max(status, line) AS status, max(moment) AS moment, arg_max(summary, line) AS summary,
-        arg_max_null(error, line) AS error, arg_max(stats, line) AS stats
-    FROM staged f
-    WHERE e = 'RunFinished'
-    AND NOT EXISTS (
-        FROM staged a WHERE a.e = 'RunStarted' AND a.run_id = f.run_id AND a.line > f.line AND a.moment > f.moment
-    )
-    GROUP BY ALL
+    SELECT f.run_id, l.attempt, f.status, f.moment, f.summary, f.error, f.stats
+    FROM staged f JOIN last_lines l USING (line) WHERE l.e = 'RunFinished'
 ) s
 WHERE runs.run_id = s.run_id;
 
@@ -84,7 +123,7 @@ QUALIFY row_number() OVER (PARTITION BY toolset_id ORDER BY line) = 1;
 INSERT INTO episodes BY NAME
 SELECT
     episode_id, run_id, task_id, trial, supervisor, toolset_id,
-    CAST(goals AS VARCHAR[]) AS goals, moment AS started_at, journal
+    CAST(goals AS VARCHAR[]) AS goals, moment AS started_at, journal, coalesce(attempt, 0) AS attempt
 FROM staged WHERE e = 'EpisodeStarted';
 
 UPDATE episodes SET
@@ -181,4 +220,6 @@ DROP TABLE scored;
 DROP TABLE starts;
 DROP TABLE superseded;
 DROP TABLE replaced;
+DROP TABLE run_lines;
+DROP TABLE last_lines;
 DROP TABLE staged;

@@ -194,7 +194,7 @@ _RUNS = """
 SELECT
     run_id, name, recipe, status, episodes, average_reward, success_rate, faults, started_at, seconds, part_of,
     planned, finished
-FROM run_summary ORDER BY started_at, run_id
+FROM run_summary ORDER BY number NULLS FIRST, started_at, run_id
 """
 
 _EPISODE = """

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from simkit.errors import StoreIncomplete
-from simkit.store.loader import BadLine, Mark, describe, journal_files, journal_name, size_of
+from simkit.store.damage import BadLine, describe, known_damage
+from simkit.store.rounds import Mark
+from simkit.store.source import journal_files, journal_name, size_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -92,7 +94,7 @@ class RunState:
             "bytes": sum(journal.read for journal in self.journals),
             "lines": self.lines,
             "missing_bytes": sum(journal.missing for journal in self.journals),
-            "damaged_lines": len(self.damaged),
+            "damaged_lines": sum(line.lines for line in self.damaged),
         }
 
 
@@ -212,7 +214,7 @@ def _so_far(run: RunState) -> str:
 
 def journal_sizes(folder: Path, runs: Sequence[str] | None = None) -> dict[str, int]:
     """Bytes of each journal of a store, by its name, for some runs or (None) for all of them."""
-    return {journal_name(folder, path): size_of(path) for path in journal_files(folder, runs)}
+    return {journal_name(path): size_of(path) for path in journal_files(folder, runs)}
 
 
 def outstanding(folder: Path, sizes: Sizes, marks: Mapping[str, Mark]) -> dict[str, int]:
@@ -232,13 +234,16 @@ def read_state(
     connection: duckdb.DuckDBPyConnection, state: ReadState, sizes: Sizes, marks: Mapping[str, Mark]
 ) -> ReadState:
     """The state with its runs, as a database that is open tells of them."""
-    journals = _journals(state.store, sizes, marks)
+    damaged: dict[str, list[BadLine]] = {}
+    for bad in known_damage(connection, state.store):
+        damaged.setdefault(bad.run_id, []).append(bad)
+    unreadable = {bad.journal for bads in damaged.values() for bad in bads if bad.kind == "file"}
+    journals = _journals(state.store, sizes, marks, unreadable)
     known = {str(run): str(status) for run, status in connection.execute(_STATUSES).fetchall()}
     counted = connection.execute(_COUNTS).fetchall() if "running" in known.values() else []
     counts = {str(run): (started, finished) for run, started, finished in counted}
-    damaged = _damaged(connection, state.store)
     runs: list[RunState] = []
-    for run in dict.fromkeys([*journals, *known]):
+    for run in dict.fromkeys([*journals, *known, *damaged]):
         started, finished = counts.get(run, (0, 0))
         files = tuple(journals.get(run, ()))
         runs.append(
@@ -255,21 +260,23 @@ def read_state(
     return replace(state, runs=tuple(runs))
 
 
-def _journals(folder: Path, sizes: Sizes, marks: Mapping[str, Mark]) -> dict[str, list[JournalState]]:
+def _journals(
+    folder: Path, sizes: Sizes, marks: Mapping[str, Mark], unreadable: Collection[Path]
+) -> dict[str, list[JournalState]]:
+    """How far each journal was read: not at all when it is shorter now than what was read of it.
+
+    Of a journal that cannot be read all that can be known is known: it is damage, and loading it again is no use.
+    """
     ends = outstanding(folder, sizes, marks)
     found: dict[str, list[JournalState]] = {}
-    for name in sizes:
+    for name, size in sizes.items():
         mark, path = marks.get(name, Mark()), folder / "journals" / name
-        state = JournalState(path, mark.loaded, mark.lines, ends.get(name, mark.loaded))
+        if size < mark.loaded:
+            state = JournalState(path, 0, 0, max(1, size))
+        else:
+            end = mark.loaded if path in unreadable else ends.get(name, mark.loaded)
+            state = JournalState(path, mark.loaded, mark.lines, end)
         found.setdefault(path.parent.name, []).append(state)
-    return found
-
-
-def _damaged(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, list[BadLine]]:
-    found: dict[str, list[BadLine]] = {}
-    for name, byte, line, reason in connection.execute(_DAMAGE).fetchall():
-        path = folder / "journals" / str(name)
-        found.setdefault(path.parent.name, []).append(BadLine(path, int(byte), int(line), str(reason)))
     return found
 
 
@@ -321,5 +328,3 @@ _COUNTS = """
 SELECT r.run_id, count(e.episode_id), count(e.finished_at)
 FROM runs r LEFT JOIN episodes e USING (run_id) WHERE r.status = 'running' GROUP BY r.run_id
 """
-
-_DAMAGE = "SELECT journal, byte, line, reason FROM unreadable_lines ORDER BY journal, byte"

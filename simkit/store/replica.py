@@ -41,14 +41,16 @@ class Replica:
     Args:
         folder: the store.
         runs: ids of the runs to read when the database cannot be copied; None for all of them.
+        copy: False for a database that is damaged: then the journals alone are read.
 
     Raises:
         StoreError: on entering, the copy cannot be made; the message says why.
         StoreUnreadable: a journal as a whole is not what it should be.
     """
 
-    def __init__(self, folder: Path, *, runs: Sequence[str] | None = None) -> None:
+    def __init__(self, folder: Path, *, runs: Sequence[str] | None = None, copy: bool = True) -> None:
         self.copied = False
+        self._copy = copy
         self._store = folder
         self._runs = runs
         self._sizes: dict[str, int] | None = None
@@ -74,7 +76,7 @@ class Replica:
             folder = stack.enter_context(_private_folder())
             database = folder / "simkit.duckdb"
             self._loader = Loader(self._store, database=database, lock=folder / ".loading", runs=self._runs)
-            self.copied = _copy(self._store / "simkit.duckdb", database)
+            self.copied = self._copy and _copy(self._store / "simkit.duckdb", database)
             stack.callback(self._close)
             self._fill()
             self._held = stack.pop_all()

@@ -14,13 +14,17 @@ CREATE TABLE runs (
     finished_at TIMESTAMP,
     summary JSON,
     error VARCHAR,
-    stats JSON
+    stats JSON,
+    number BIGINT,
+    attempt INTEGER NOT NULL
 );
 COMMENT ON TABLE runs IS 'One row per run: a recipe with its configuration.';
 COMMENT ON COLUMN runs.config IS 'What the run was asked to do.';
 COMMENT ON COLUMN runs.status IS 'running, done, failed, interrupted (by a person) or stopped (by a budget or an endpoint); a killed run stays running.';
 COMMENT ON COLUMN runs.summary IS 'What the recipe reported at its end.';
 COMMENT ON COLUMN runs.error IS 'What stopped it or made it fail.';
+COMMENT ON COLUMN runs.number IS 'Which start in this store it was: runs are ordered by it, not by a clock; NULL for runs older than these numbers.';
+COMMENT ON COLUMN runs.attempt IS 'How often it was started again: 0 for a run that never was.';
 COMMENT ON COLUMN runs.stats IS 'What its last part took: model calls, tokens, money, seconds, lag of the event loop.';
 
 CREATE TABLE tasks (
@@ -93,7 +97,8 @@ CREATE TABLE episodes (
     error VARCHAR,
     started_at TIMESTAMP NOT NULL,
     finished_at TIMESTAMP,
-    journal VARCHAR NOT NULL
+    journal VARCHAR NOT NULL,
+    attempt INTEGER NOT NULL
 );
 COMMENT ON TABLE episodes IS 'One conversation, or one tree of them: a task with its trial number. An episode that is started again replaces what was there.';
 COMMENT ON COLUMN episodes.goals IS 'Keys of the goals at the start.';
@@ -105,6 +110,7 @@ COMMENT ON COLUMN episodes.parts IS 'The parts a composed reward is made of.';
 COMMENT ON COLUMN episodes.branches IS 'Agent turns played in all branches.';
 COMMENT ON COLUMN episodes.faults IS 'Branches that ended in a fault.';
 COMMENT ON COLUMN episodes.journal IS 'The journal it was read from.';
+COMMENT ON COLUMN episodes.attempt IS 'Which start of the episode these rows are of, counted from 0: the latest.';
 
 CREATE TABLE branches (
     branch_id VARCHAR NOT NULL,
@@ -241,17 +247,37 @@ COMMENT ON COLUMN item_scores.item IS 'The question; the same name in every run.
 CREATE TABLE journals (
     journal VARCHAR NOT NULL,
     loaded BIGINT NOT NULL,
-    lines BIGINT NOT NULL
+    lines BIGINT NOT NULL,
+    number BIGINT NOT NULL,
+    numbered BOOLEAN NOT NULL,
+    attempt INTEGER NOT NULL,
+    whole BOOLEAN NOT NULL,
+    ending BIGINT NOT NULL
 );
 COMMENT ON TABLE journals IS 'How far each journal has been loaded, in bytes and in lines: changed in the transaction that loads them.';
+COMMENT ON COLUMN journals.number IS 'The number that its next line must have.';
+COMMENT ON COLUMN journals.numbered IS 'Its lines have numbers and checksums by now; those of versions before them had none.';
+COMMENT ON COLUMN journals.attempt IS 'Which start of its run the last loaded line belongs to, -1 before the first.';
+COMMENT ON COLUMN journals.whole IS 'No line is missing among those that were loaded.';
+COMMENT ON COLUMN journals.ending IS 'Checksum of its last loaded bytes: another one means that the file was changed.';
 
 CREATE TABLE unreadable_lines (
     journal VARCHAR NOT NULL,
     byte BIGINT NOT NULL,
     line BIGINT NOT NULL,
-    reason VARCHAR NOT NULL
+    reason VARCHAR NOT NULL,
+    kind VARCHAR NOT NULL,
+    sequence BIGINT,
+    lines BIGINT NOT NULL,
+    checksum BIGINT NOT NULL,
+    acknowledged BOOLEAN NOT NULL
 );
-COMMENT ON TABLE unreadable_lines IS 'Lines of a journal that could not be read and were left out.';
+COMMENT ON TABLE unreadable_lines IS 'Places where a journal is damaged (docs: store.md); all sound lines have been loaded.';
+COMMENT ON COLUMN unreadable_lines.kind IS 'altered, garbage, duplicate, late, lost, unreadable, shortened, changed, gone or file.';
+COMMENT ON COLUMN unreadable_lines.sequence IS 'The number in the journal of the first line it is about, where it can be told.';
+COMMENT ON COLUMN unreadable_lines.lines IS 'How many lines it is about.';
+COMMENT ON COLUMN unreadable_lines.checksum IS 'Of the damaged bytes.';
+COMMENT ON COLUMN unreadable_lines.acknowledged IS 'Somebody has read of it: simkit doctor --acknowledge RUN.';
 
 CREATE TABLE store_format (format VARCHAR NOT NULL);
 COMMENT ON TABLE store_format IS 'Digest of the schema this file was made with; another digest makes simkit rebuild it from the journals.';

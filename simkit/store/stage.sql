@@ -4,6 +4,7 @@ CREATE OR REPLACE TEMP TABLE staged AS
 SELECT
     row_number() OVER () AS line,
     $journal AS journal,
+    $attempt AS journal_attempt,
     make_timestamp(CAST("at" * 1e6 AS BIGINT)) AS moment,
     * EXCLUDE ("at") REPLACE (coalesce(episode_id, regexp_extract(branch_id, '^(.*)/', 1, 's')) AS episode_id)
 FROM read_json($piece, format = 'newline_delimited', maximum_object_size = $largest, columns = {
@@ -13,6 +14,7 @@ FROM read_json($piece, format = 'newline_delimited', maximum_object_size = $larg
     'recipe': 'VARCHAR',
     'seed': 'HUGEINT',
     'config': 'JSON',
+    'number': 'BIGINT',
     'version': 'VARCHAR',
     'at': 'DOUBLE',
     'task_id': 'VARCHAR',

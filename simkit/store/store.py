@@ -12,12 +12,14 @@ from typing import TypeAlias, TypeVar
 import duckdb
 
 from simkit.errors import StoreBusy, StoreError, StoreUnreadable, UsageError
+from simkit.store.damage import BadLine
 from simkit.store.database import connected, loading_error, schema_format, stored_format
 from simkit.store.journal import DiskFile, Journal, Opener
-from simkit.store.loader import Loader, LoadReport, read_marks
+from simkit.store.loader import Loader, LoadReport
 from simkit.store.reader import Parameters, QueryResult, Reader
 from simkit.store.reading import ReadState, Sizes, journal_sizes, read_state
 from simkit.store.replica import Replica
+from simkit.store.rounds import read_marks
 from simkit.store.trees import EpisodeTree, RunRow, Transcript
 
 T = TypeVar("T")
@@ -49,8 +51,10 @@ class Store:
             reason = error.strerror or str(error)
             raise StoreError(f"{self.path} cannot be used as a store: {reason}. Name another folder") from error
 
-    def journal(self, run_id: str, worker: str = "main", *, opener: Opener = DiskFile) -> Journal:
-        """The journal of one worker of a run: a recorder, to be entered with `async with`.
+    def journal(
+        self, run_id: str, worker: str = "main", *, opener: Opener = DiskFile, durable: bool = False
+    ) -> Journal:
+        """The journal of one worker of a run: a recorder, to be entered with `async with`; see `Journal`.
 
         Raises:
             UsageError: a name that cannot be a file name.
@@ -58,7 +62,7 @@ class Store:
         for name in (run_id, worker):
             if not name or name in (".", "..") or any(sign in name for sign in "/\\\0"):
                 raise UsageError(f"{name!r} cannot name a run or a worker: it must be usable as a file name")
-        return Journal(self.path / "journals" / run_id / f"{worker}.jsonl", opener=opener)
+        return Journal(self.path / "journals" / run_id / f"{worker}.jsonl", opener=opener, durable=durable)
 
     def forget(self, run_id: str) -> None:
         """Remove the journals of a run of which nothing was recorded; others are left alone."""
@@ -72,14 +76,35 @@ class Store:
     def load(self, *, wait: float | None = None) -> LoadReport:
         """Load everything the journals hold, waiting so many seconds (the store's patience) for a held database.
 
+        Damage that is found is in the report, and kept: see `damage`.
+
         Raises:
             StoreBusy: it was held all the time.
-            StoreUnreadable: the database is damaged, or lines of a journal are (all others have been loaded).
+            StoreUnreadable: the database is not simkit's.
             StoreError: the store cannot be written.
         """
-        report = self._patiently(self.loader.load, self._patience if wait is None else wait)
-        report.raise_unreadable()
-        return report
+        return self._patiently(self.loader.load, self._patience if wait is None else wait)
+
+    def damage(self, run_id: str | None = None) -> tuple[BadLine, ...]:
+        """Where the journals of a run (or of all) are damaged, as far as that is known and was not acknowledged.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        with self.reading(None if run_id is None else (run_id,)) as reader:
+            return tuple(line for run in reader.state.runs for line in run.damaged)
+
+    def acknowledge(self, run_id: str) -> tuple[BadLine, ...]:
+        """Go on with a damaged run: its damage is not told of again. Returns what that was.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+        """
+        found = self.damage(run_id)
+        self.loader.acknowledge(found)
+        with suppress(StoreBusy):  # the next load tells the database
+            self.load()
+        return found
 
     @contextmanager
     def reading(self, runs: Runs = None, *, allow_incomplete: bool = False) -> Generator[Reader]:
@@ -95,7 +120,7 @@ class Store:
                 `Reader.require_complete`.
 
         Raises:
-            StoreUnreadable: the database is damaged, or another version's whose journals are gone.
+            StoreUnreadable: the database is not simkit's.
             StoreError: the store cannot be read, neither directly nor through a replica.
         """
         with ExitStack() as stack:
@@ -114,6 +139,11 @@ class Store:
             UsageError: the SQL is wrong or tries to write; the message is DuckDB's.
             StoreError: the store cannot be read.
         """
+        try:
+            with self.reading(runs) as reader:
+                return reader.query(sql, parameters)
+        except StoreUnreadable as error:
+            self._try_load(error)
         with self.reading(runs) as reader:
             return reader.query(sql, parameters)
 
@@ -145,14 +175,18 @@ class Store:
 
     def _reader(self, stack: ExitStack, runs: Runs) -> Reader:
         sizes = journal_sizes(self.path, runs)
-        found = self._fresh(stack, sizes, runs)
-        if found is not None:
-            return found
-        problem = self._try_load()
-        found = self._fresh(stack, sizes, runs)
-        if found is not None:
-            return found
-        return self._aside(stack, sizes, runs, problem)
+        problem: StoreError | None = None
+        damaged: StoreUnreadable | None = None
+        for _ in range(2):
+            try:
+                found = self._fresh(stack, sizes, runs)
+            except StoreUnreadable as error:
+                found, damaged = None, error
+            if found is not None:
+                return found
+            problem = problem or self._try_load(damaged)
+        assert problem is not None
+        return self._aside(stack, sizes, runs, problem, copy=damaged is None)
 
     def _fresh(self, stack: ExitStack, sizes: Sizes, runs: Runs) -> Reader | None:
         """A reader of the store's own database; None when it lacks a line of these journals, or cannot be opened."""
@@ -169,7 +203,6 @@ class Store:
         try:
             connection = stack.enter_context(connected(self.database, read_only=True))
             if stored_format(connection) != schema_format():
-                self.loader.check_rebuildable(connection)
                 return None
             return self._opened(connection, ReadState(store=self.path, reason=reason), sizes, runs)
         except duckdb.Error as error:
@@ -179,22 +212,26 @@ class Store:
         except StoreError:  # held by another process, or not ours to read
             return None
 
-    def _try_load(self) -> StoreError:
-        """Load what is outstanding, once; returns why that does not help when it does not."""
+    def _try_load(self, damaged: StoreUnreadable | None = None) -> StoreError:
+        """Load what is outstanding, once; returns why that does not help when it does not.
+
+        A database that turned out to be damaged is moved aside and made again.
+        """
         if not self.writable():
             return StoreError(f"{self.path} is read-only")
         try:
-            self._patiently(self.loader.load, min(GRACE, self._patience))
+            load = self.loader.load if damaged is None else self.loader.renew
+            self._patiently(load, min(GRACE, self._patience))
         except StoreUnreadable:
             raise
         except StoreError as error:
             return error
         return StoreBusy(f"another process holds {self.database}, or is loading it")
 
-    def _aside(self, stack: ExitStack, sizes: Sizes, runs: Runs, problem: StoreError) -> Reader:
+    def _aside(self, stack: ExitStack, sizes: Sizes, runs: Runs, problem: StoreError, *, copy: bool = True) -> Reader:
         """A reader of a private replica; of the own database as it stands where none can be made."""
         try:
-            replica = stack.enter_context(Replica(self.path, runs=runs))
+            replica = stack.enter_context(Replica(self.path, runs=runs, copy=copy))
         except StoreUnreadable:
             raise
         except StoreError as error:

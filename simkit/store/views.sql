@@ -10,12 +10,14 @@ SELECT m.* FROM messages m SEMI JOIN walk w ON m.branch_id = w.branch_id ORDER B
 COMMENT ON MACRO TABLE conversation IS 'All messages of a branch from the root on, in order: FROM conversation(''a branch_id'').';
 
 CREATE MACRO is_success(reward, full_reward) AS reward >= full_reward - 1e-9 * greatest(1, abs(full_reward));
+CREATE MACRO elapsed(begun, ended) AS CASE WHEN ended >= begun THEN epoch(ended - begun) END;
+COMMENT ON MACRO elapsed IS 'Seconds between two times; NULL when the clock was set back between them.';
 
 CREATE VIEW episode_scores AS
 SELECT
     e.run_id, r.name AS run, e.task_id, e.trial, e.reward, is_success(e.reward, e.full_reward) AS success, e.outcome,
     len(e.goals) AS goals, len(e.achieved) AS achieved, e.turns, e.branches, e.faults,
-    epoch(e.finished_at - e.started_at) AS seconds, e.error, e.episode_id
+    elapsed(e.started_at, e.finished_at) AS seconds, e.error, e.episode_id
 FROM episodes e
 LEFT JOIN runs r USING (run_id)
 ORDER BY e.run_id, e.task_id, e.trial;
@@ -75,13 +77,13 @@ SELECT
     coalesce(s.scored, 0) AS scored, s.average_reward, s.reward_stderr, s.success_rate, p.pass_hat_k,
     coalesce(s.no_goals, 0) AS no_goals, coalesce(s.unscored, 0) AS unscored,
     CAST(coalesce(s.faults, 0) AS BIGINT) AS faults, CAST(coalesce(s.branches, 0) AS BIGINT) AS branches,
-    CAST(coalesce(s.turns, 0) AS BIGINT) AS turns, r.started_at, epoch(r.finished_at - r.started_at) AS seconds,
-    r.config ->> 'part_of' AS part_of, r.config ->> 'stage' AS stage, a.planned, a.not_played
+    CAST(coalesce(s.turns, 0) AS BIGINT) AS turns, r.started_at, elapsed(r.started_at, r.finished_at) AS seconds,
+    r.config ->> 'part_of' AS part_of, r.config ->> 'stage' AS stage, a.planned, a.not_played, r.number
 FROM runs r
 LEFT JOIN scored s USING (run_id)
 LEFT JOIN passes p USING (run_id)
 LEFT JOIN accounts a USING (run_id)
-ORDER BY r.started_at, r.run_id;
+ORDER BY r.number NULLS FIRST, r.started_at, r.run_id;
 COMMENT ON VIEW run_summary IS 'One row per run; part_of names the run whose stage it is; pass_hat_k lists pass^1, pass^2, ...; unscored counts finished episodes left out of averages (besides no_goals); planned and not_played are of its last start, NULL for runs recorded before there were plans.';
 
 CREATE VIEW user_flags AS
@@ -274,7 +276,7 @@ LEFT JOIN conversations c USING (run_id)
 LEFT JOIN positives p USING (run_id)
 LEFT JOIN negatives n USING (run_id)
 LEFT JOIN pairs d USING (run_id)
-ORDER BY r.started_at, r.run_id;
+ORDER BY r.number NULLS FIRST, r.started_at, r.run_id;
 COMMENT ON VIEW harvest_counts IS 'Examples of each kind per run, and what was removed: duplicates, and negatives whose message is desirable too.';
 
 -- What selections of training data are made of (simkit.training).
@@ -286,7 +288,7 @@ SELECT
     coalesce(r.config ->> 'agent', CASE WHEN r.config ->> 'model' IS NOT NULL THEN 'function_calling' END) AS agent,
     r.config ->> 'user' AS user, r.config ->> 'model' AS model, r.seed,
     e.reward, is_success(e.reward, e.full_reward) AS success, e.outcome, e.turns, e.branches, e.faults,
-    len(e.goals) AS goals, len(e.achieved) AS achieved, epoch(e.finished_at - e.started_at) AS seconds,
+    len(e.goals) AS goals, len(e.achieved) AS achieved, elapsed(e.started_at, e.finished_at) AS seconds,
     e.episode_id, e.final_branch_id, e.toolset_id
 FROM episodes e
 LEFT JOIN runs r USING (run_id)

@@ -13,12 +13,16 @@ from simkit.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class WorkUnit:
-    """One task with its trial number: the unit of work that engines hand out, a pure function of its fields."""
+    """One task with its trial number: the unit of work that engines hand out, a pure function of its fields.
+
+    `attempt` counts the starts of its episode from 0.
+    """
 
     run_id: str
     run_seed: int
     task: Task
     trial: int = 0
+    attempt: int = 0
 
     @property
     def episode_id(self) -> str:

@@ -178,6 +178,7 @@ async def set_stage(stage: Stage, supervisor: str) -> Scene:
             toolset_id=tools.toolset_id,
             goals=tuple(goal.key for goal in scene.stage.goals),
             at=time.time(),
+            attempt=stage.unit.attempt,
         )
     )
     return scene

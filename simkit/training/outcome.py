@@ -34,7 +34,7 @@ TRAININGS = """
     select s.stage, cast(r.summary ->> 'examples' as int), cast(r.summary ->> 'steps' as int),
            cast(r.summary ->> 'kept_step' as int), r.summary ->> 'stopped'
     from run_summary s join runs r using (run_id)
-    where s.part_of = ? and r.recipe like 'train_%' order by r.started_at
+    where s.part_of = ? and r.recipe like 'train_%' order by r.number nulls first, r.started_at
 """
 CONTROLS: Mapping[Kind, str] = {"sft": "unfiltered control", "kto": "control", "dpo": "control"}
 """What the control is called: with KTO and DPO it learns from judgements dealt out by lot."""

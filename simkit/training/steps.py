@@ -36,8 +36,9 @@ LAST = """
     with played as (select distinct coalesce(r.config ->> 'part_of', r.run_id) as run_id
                     from runs r join episodes e using (run_id))
     select run_id from played join runs using (run_id)
-    where run_id <> $1 and started_at <= (select min(started_at) from runs where run_id = $1)
-    order by started_at desc, run_id desc limit 1
+    where run_id <> $1
+    and (coalesce(number, 0), started_at) <= (select (coalesce(number, 0), started_at) from runs where run_id = $1)
+    order by number desc nulls last, started_at desc, run_id desc limit 1
 """
 
 

@@ -27,14 +27,15 @@ from simkit.events import (
 from simkit.ids import branch_id, episode_id
 from simkit.messages import AssistantMessage, ToolCall, ToolMessage
 from simkit.store.encoding import encode
+from simkit.store.lines import journal_seed, seal
 
 TOOLS: tuple[Mapping[str, Any], ...] = (
     {"type": "function", "function": {"name": "search", "parameters": {"type": "object", "properties": {}}}},
 )
 
 
-def run_started(run: str = "r1", name: str = "demo", at: float = 1000.0) -> RunStarted:
-    return RunStarted(run, name, "josh", 7, {"beam": 8}, "0.1.0", at)
+def run_started(run: str = "r1", name: str = "demo", at: float = 1000.0, attempt: int = 0) -> RunStarted:
+    return RunStarted(run, name, "josh", 7, {"beam": 8}, "0.1.0", at, attempt)
 
 
 def run_finished(run: str = "r1", at: float = 2000.0) -> RunFinished:
@@ -72,6 +73,7 @@ class Script:
     goals: tuple[str, ...] = ("book",)
     at: float = 1000.0
     system: str = "S"
+    attempt: int = 0
     events: list[Event] = field(default_factory=list[Event])
 
     @property
@@ -85,7 +87,9 @@ class Script:
         self.events += [
             TaskSeen(self.run, self.task, "builtin", "test", "Book a table.", goals),
             ToolsetSeen("tools-1", TOOLS),
-            EpisodeStarted(self.id, self.run, self.task, self.trial, "josh", "tools-1", self.goals, self.at),
+            EpisodeStarted(
+                self.id, self.run, self.task, self.trial, "josh", "tools-1", self.goals, self.at, self.attempt
+            ),
             BranchAdded(root.id, self.id, None, "", 0, rows(conversation, 0), (), (), None, None, self.at),
         ]
         return root
@@ -164,10 +168,15 @@ def call(name: str, turn: int, step: int, arguments: str = "{}", result: str = "
 
 
 def josh_episode(
-    run: str = "r1", task: str = "MUL1", trial: int = 0, at: float = 1000.0, opening: str = "Hello"
+    run: str = "r1",
+    task: str = "MUL1",
+    trial: int = 0,
+    at: float = 1000.0,
+    opening: str = "Hello",
+    attempt: int = 0,
 ) -> Script:
     """Two turns, a fork in each: LR wins, R diverges in turn 1, LL in turn 2, one branch faults."""
-    script = Script(run, task, trial, at=at)
+    script = Script(run, task, trial, at=at, attempt=attempt)
     root = script.open(opening)
     left = script.turn(root, "L", [*call("search", 1, 0), Entry.agent("Which area?", 1, 1)])
     right = script.says(root, "R", "No idea.")
@@ -185,9 +194,23 @@ def josh_episode(
 
 
 def write_journal(store: Path, events: Iterable[Event], run: str = "r1", worker: str = "w0") -> Path:
-    """Append events to a journal as a worker would have."""
+    """Append events to a journal as a worker of versions before numbered lines would have."""
     path = store / "journals" / run / f"{worker}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         file.writelines(encode(event) for event in events)
+    return path
+
+
+def numbered(events: Iterable[Event], run: str = "r1", worker: str = "w0", first: int = 0) -> list[bytes]:
+    """Events as the lines of a journal."""
+    seed = journal_seed(Path(run, f"{worker}.jsonl"))
+    return [seal(encode(event), number, seed) for number, event in enumerate(events, first)]
+
+
+def write_lines(store: Path, lines: Iterable[bytes], run: str = "r1", worker: str = "w0") -> Path:
+    """Append lines to a journal."""
+    path = write_journal(store, (), run, worker)
+    with path.open("ab") as file:
+        file.writelines(lines)
     return path

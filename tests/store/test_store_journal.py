@@ -47,8 +47,8 @@ class MemoryFile:
     def size(self) -> int:
         return len(self.data)
 
-    def tail(self, start: int) -> bytes:
-        return bytes(self.data[start:])
+    def read(self, start: int, size: int) -> bytes:
+        return bytes(self.data[start : start + size])
 
     def append(self, data: bytes) -> int:
         self.writes += 1

@@ -19,7 +19,7 @@ from simkit.errors import StoreBusy, StoreError, StoreUnreadable, UsageError
 from simkit.events import Event
 from simkit.store import Loader, LoadReport, Store, keep_loaded
 from simkit.store.encoding import encode
-from simkit.store.loader import whole_lines
+from simkit.store.lines import whole_lines
 from simkit.testing.holding import held
 
 TABLES = (
@@ -94,9 +94,13 @@ def test_a_torn_line_waits_for_its_end(store: Store) -> None:
 def test_a_line_longer_than_a_piece(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(b"x" * 30 + b"\n" + b"short\n" * 9 + b"torn")
-    assert whole_lines(path, 0, 8).startswith(b"x" * 30 + b"\n")
-    assert whole_lines(path, 31, 8) == b"short\n"
-    assert whole_lines(path, 31 + 54, 2) == b""
+
+    def read(start: int, size: int) -> bytes:
+        return path.read_bytes()[start : start + size]
+
+    assert whole_lines(read, 0, 8).startswith(b"x" * 30 + b"\n")
+    assert whole_lines(read, 31, 8) == b"short\n"
+    assert whole_lines(read, 31 + 54, 2) == b""
 
 
 @pytest.mark.parametrize(
@@ -106,10 +110,10 @@ def test_a_bad_line_is_named_and_the_others_are_loaded(store: Store, bad: bytes)
     good = [encode(event) for event in whole_run()]
     path = write_journal(store.path, [])
     path.write_bytes(b"".join(good[:7]) + bad + b"".join(good[7:]))
-    where = rf"w0\.jsonl, line 8 \(byte {len(b''.join(good[:7]))}\) cannot be read: .*all other lines were loaded"
-    with pytest.raises(StoreUnreadable, match=where):
-        store.load()
+    (found,) = store.load().unreadable
+    assert (found.journal, found.byte, found.line, found.kind) == (path, len(b"".join(good[:7])), 8, "unreadable")
     assert store.load() == LoadReport()
+    assert store.damage() == (found,)
     rows = everything(store.path)
     assert len(rows.pop("unreadable_lines")) == 1
     other = Store(store.path.parent / "other")
@@ -140,8 +144,8 @@ def test_marks_find_rows_of_earlier_rounds(store: Store) -> None:
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_an_episode_that_starts_again_replaces_the_old_one(store: Store, workers: tuple[str, str], rounds: int) -> None:
     """The latest start wins, whichever journal is loaded first."""
-    first = josh_episode(at=1000.0, opening="old").events[:7]
-    second = josh_episode(at=1500.0, opening="new").events
+    first = josh_episode(at=1500.0, opening="old").events[:7]
+    second = josh_episode(at=1000.0, opening="new", attempt=1).events
     write_journal(store.path, first, worker=workers[0])
     if rounds == 2:
         store.load()
@@ -154,7 +158,7 @@ def test_an_episode_that_starts_again_replaces_the_old_one(store: Store, workers
 
 
 def test_a_run_that_goes_on_is_running_again(store: Store) -> None:
-    write_journal(store.path, [run_started(at=1.0), run_finished(at=2.0), run_started(at=3.0)])
+    write_journal(store.path, [run_started(at=1.0), run_finished(at=2.0), run_started(at=3.0, attempt=1)])
     assert store.query("SELECT status, finished_at FROM runs").rows == [("running", None)]
     write_journal(store.path, [run_finished(at=4.0)])
     assert store.query("SELECT status, epoch(started_at), epoch(finished_at) FROM runs").rows == [("done", 1.0, 4.0)]
@@ -226,15 +230,9 @@ async def test_loading_in_the_background(store: Store, broken: bool) -> None:
             group.start_soon(keep_loaded, loader, 0.001)
             await loader.done.wait()
             group.cancel_scope.cancel()
-    if broken:
-        with pytest.raises(
-            StoreUnreadable, match=r"simkit\.duckdb cannot be read: .*Delete it.*rebuilt from the journals"
-        ):
-            store.load()
-        store.database.unlink()
-        store.load()
     with duckdb.connect(store.database, read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM runs").fetchall() == [(1,)]
+    assert [path.name for path in store.path.glob("*.damaged-*")] == ["simkit.duckdb.damaged-1"] * broken
 
 
 @pytest.mark.parametrize("where", [0, 0.02, 0.2, 0.4, 0.6, 0.8, 0.98])
@@ -273,15 +271,18 @@ def test_a_database_of_another_version_is_rebuilt(store: Store) -> None:
     assert everything(store.path) == before
 
 
-def test_a_database_is_not_thrown_away_without_its_journals(store: Store) -> None:
+def test_a_database_is_kept_when_its_journals_are_gone(store: Store) -> None:
     path = write_journal(store.path, whole_run())
     store.load()
     with duckdb.connect(store.database) as connection:
         connection.execute("UPDATE store_format SET format = 'older'")
     path.unlink()
-    with pytest.raises(StoreUnreadable, match=r"cannot be rebuilt, because the journal .*w0\.jsonl is gone"):
-        store.load()
-    with duckdb.connect(store.database) as connection:
+    write_journal(store.path, [run_started("r2")], run="r2")
+    report = store.load()
+    assert "kept as simkit.duckdb.damaged-1" in report.notes[0]
+    assert [(one.kind, one.journal) for one in store.damage()] == [("gone", path)]
+    assert store.query("SELECT run_id FROM runs").rows == [("r2",)]
+    with duckdb.connect(store.path / "simkit.duckdb.damaged-1", read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM messages").fetchall() == [(24,)]
 
 
@@ -294,13 +295,21 @@ def test_somebody_elses_database_is_left_alone(store: Store) -> None:
         assert connection.execute("FROM mine").fetchall() == []
 
 
-def test_a_journal_that_shrank_is_named(store: Store) -> None:
+def test_a_journal_that_shrank_is_loaded_as_it_is_and_named(store: Store) -> None:
     path = write_journal(store.path, whole_run())
+    write_journal(store.path, josh_episode("r2").events, run="r2")
     store.load()
+    size = path.stat().st_size
     path.write_bytes(encode(run_started()))
-    with pytest.raises(StoreUnreadable, match=r"w0\.jsonl is shorter than what was loaded"):
-        store.load()
-    assert store.query("SELECT count(*) FROM messages").rows == [(24,)]
+    (found,) = store.load().unreadable
+    assert (found.kind, found.byte, found.line, found.lines) == ("shortened", path.stat().st_size, 2, 29)
+    assert f"{size - path.stat().st_size} bytes and 29 lines that were loaded are missing" in found.reason
+    assert store.query("SELECT run_id, status FROM runs").rows == [("r1", "running")]
+    assert store.query("SELECT run_id, count(*) FROM episodes GROUP BY ALL").rows == [("r2", 1)]
+    store.database.unlink()
+    store.load()
+    assert store.damage("r1") == (found,)  # what the journal cannot tell is kept beside it
+    assert store.damage("r2") == ()
 
 
 READ_ONLY = """
@@ -351,7 +360,7 @@ def test_a_full_store_disk_is_no_damage(store: Store, monkeypatch: pytest.Monkey
     store.load()
     write_journal(store.path, [run_finished()])
     with monkeypatch.context() as patched:
-        patched.setattr("simkit.store.loader.whole_lines", full)
+        patched.setattr("simkit.store.rounds.whole_lines", full)
         with pytest.raises(StoreError, match=r"No space left on device.*The journals hold everything"):
             store.load()
     assert store.query("SELECT status FROM runs").rows == [("done",)]

@@ -1,0 +1,198 @@
+"""What is wrong with journals: each place named, kept until somebody has acknowledged it.
+
+`damage.jsonl` in the store's folder holds what no journal can tell (that it was longer once) and what was acknowledged.
+It is only appended to, so it survives the database being made again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast, get_args
+
+import duckdb
+import orjson
+
+Kind: TypeAlias = Literal[
+    "altered",  # its checksum does not hold
+    "garbage",  # no line of a journal at all
+    "duplicate",  # the number of a line that was there before; left out
+    "late",  # not in its place; read where it belongs
+    "lost",  # numbers that no line has
+    "unreadable",  # sound, or without a checksum, but no event that this version knows
+    "shortened",  # the journal was longer when it was loaded
+    "changed",  # lines that were loaded are others now
+    "gone",  # there is no journal any more; the database still has its rows
+    "file",  # the file cannot be read
+]
+
+FILE = "damage.jsonl"
+
+FIELDS = ("byte", "line", "reason", "kind", "sequence", "lines", "checksum")
+"""What is kept of a bad line, besides its journal."""
+
+_WORDS: Mapping[str, str] = {
+    "altered": "altered",
+    "garbage": "no lines of a journal",
+    "duplicate": "copies",
+    "late": "out of place",
+    "lost": "lost",
+    "unreadable": "unknown",
+    "shortened": "shortened",
+    "changed": "changed",
+    "gone": "gone",
+    "file": "unreadable files",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A place of a journal where something is wrong.
+
+    Attributes:
+        journal: the file.
+        byte, line: where the line begins, and its number in the file counted from 1.
+        reason: what is wrong with it.
+        kind: what sort of damage it is.
+        sequence: the number that the line has, or would have, in the journal; None when nobody can tell.
+        lines: how many lines in a row it is about.
+        checksum: of the damaged bytes, so that an acknowledgement is of this damage and no other.
+    """
+
+    journal: Path
+    byte: int
+    line: int
+    reason: str
+    kind: Kind = "unreadable"
+    sequence: int | None = None
+    lines: int = 1
+    checksum: int = 0
+
+    @property
+    def run_id(self) -> str:
+        """The run whose journal it is."""
+        return self.journal.parent.name
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """What an acknowledgement names."""
+        return (f"{self.run_id}/{self.journal.name}", self.kind, self.byte, self.checksum)
+
+
+def known_damage(connection: duckdb.DuckDBPyConnection, folder: Path, run_id: str | None = None) -> tuple[BadLine, ...]:
+    """The damage of a run (or of all runs) that a database knows of and nobody has acknowledged.
+
+    Args:
+        folder: the store whose journals they are.
+    """
+    rows = connection.execute(_KNOWN, {"run": run_id}).fetchall()
+    found = [BadLine(folder / "journals" / str(journal), *rest) for journal, *rest in rows]
+    acknowledged: frozenset[tuple[str, str, int, int]] = DamageFile(folder).acknowledged() if found else frozenset()
+    return tuple(one for one in found if one.key not in acknowledged)
+
+
+_KNOWN = """
+SELECT journal, byte, line, reason, kind, sequence, lines, checksum
+FROM unreadable_lines
+WHERE NOT acknowledged AND ($run IS NULL OR starts_with(journal, $run || '/'))
+ORDER BY journal, byte, kind
+"""
+
+
+def describe(lines: Sequence[BadLine]) -> str:
+    """Bad lines in words: which run, where, why, and what to do; there must be some."""
+    first = lines[0]
+    place = f"{first.journal}, line {first.line} (byte {first.byte})"
+    if len(lines) == 1:
+        more = f" ({first.lines} lines)" if first.lines > 1 else ""
+    else:
+        counts = Counter[str]()
+        for one in lines:
+            counts[one.kind] += one.lines
+        more = f" and {len(lines) - 1} more places ({', '.join(f'{_WORDS[k]}: {n}' for k, n in counts.items())})"
+    return (
+        f"the journal of run {first.run_id} is damaged: {place}{more}: {first.reason}. All sound lines were loaded; "
+        f"`FROM unreadable_lines` lists the places. Put the journal back from a copy, or go on without: "
+        f"`simkit doctor --acknowledge {first.run_id}`"
+    )
+
+
+class DamageFile:
+    """The store's `damage.jsonl`.
+
+    Args:
+        folder: the store.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        self._folder = folder
+
+    def found(self) -> tuple[BadLine, ...]:
+        """Damage that only this file knows of."""
+        return tuple(self._bad_line(each) for each in self._entries("found"))
+
+    def acknowledged(self) -> frozenset[tuple[str, str, int, int]]:
+        """The keys of acknowledged damage."""
+        return frozenset(self._bad_line(each).key for each in self._entries("acknowledged"))
+
+    def open(self, run_id: str | None = None) -> tuple[BadLine, ...]:
+        """Damage that only this file knows of and that was not acknowledged."""
+        acknowledged = self.acknowledged()
+        found = {one.key: one for one in self.found() if run_id in (None, one.run_id)}
+        return tuple(one for key, one in found.items() if key not in acknowledged)
+
+    def keep(self, bad: Iterable[BadLine]) -> None:
+        """Add what was found.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self._append("found", bad)
+
+    def acknowledge(self, bad: Iterable[BadLine]) -> None:
+        """Add what somebody has read and goes on with.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self._append("acknowledged", bad)
+
+    def _append(self, what: str, bad: Iterable[BadLine]) -> None:
+        data = b"".join(orjson.dumps({what: _plain(one), "at": time.time()}) + b"\n" for one in bad)
+        if not data:
+            return
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            size = os.fstat(file).st_size
+            torn = size and os.pread(file, 1, size - 1) != b"\n"  # a killed process, or a power cut
+            os.write(file, b"\n" + data if torn else data)
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+    def _entries(self, what: str) -> list[dict[str, Any]]:
+        try:
+            data = self.path.read_bytes()
+        except OSError:
+            return []
+        found: list[dict[str, Any]] = []
+        for line in data.split(b"\n"):
+            try:
+                entry = cast("dict[str, Any]", orjson.loads(line)).get(what)
+                if isinstance(entry, dict) and cast("dict[str, Any]", entry)["kind"] in get_args(Kind):
+                    found.append(cast("dict[str, Any]", entry))
+            except (orjson.JSONDecodeError, AttributeError, KeyError):
+                continue  # a torn line: what it says is found again, or was not acknowledged
+        return found
+
+    def _bad_line(self, entry: Mapping[str, Any]) -> BadLine:
+        return BadLine(self._folder / "journals" / str(entry["journal"]), **{name: entry[name] for name in FIELDS})
+
+
+def _plain(one: BadLine) -> dict[str, Any]:
+    return {"journal": one.key[0], **{name: getattr(one, name) for name in FIELDS}}

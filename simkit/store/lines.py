@@ -1,0 +1,385 @@
+"""Lines of a journal: numbered and checked when they are written, found in order whenever they are read.
+
+A line is the JSON object of one event whose last two members are its number and a checksum:
+
+    {"e":"RunFinished",...,"n":41,"c":"9a0b1c2d"}
+
+Lines of a journal are numbered from 0. The checksum is the CRC-32 of everything before `,"c":`, begun with that of the
+journal's own name (`run_id/worker`), so a line of another journal does not pass. Journals of versions before these
+numbers have lines without them, which are accepted where they can come from: at the beginning, as many as the first
+numbered line says.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from zlib import crc32
+
+from simkit.store.damage import BadLine, Kind
+
+CHUNK = 8 << 20
+"""Bytes that are read at a time."""
+
+_SEAL = 17
+"""Bytes from the `,"c":` of a line to its end."""
+
+_NUMBERS = re.compile(rb',"n":(\d{1,18}),"c":"')
+
+Read = Callable[[int, int], bytes]
+"""Reads so many bytes from a place of a file on: fewer at its end."""
+
+
+def journal_seed(path: Path) -> int:
+    """What the checksums of a journal begin with: it follows from its name and its run's."""
+    return crc32(f"{path.parent.name}/{path.stem}".encode("utf-8", "surrogateescape"))
+
+
+def seal(line: bytes, number: int, seed: int) -> bytes:
+    """An encoded event with its number and checksum."""
+    head = b'%b,"n":%d' % (line[:-2], number)
+    return b'%b,"c":"%08x"}\n' % (head, crc32(head, seed))
+
+
+def number_of(line: bytes, seed: int) -> int | None:
+    """The number of a whole line, None when its checksum does not hold. Line ends of Windows are no alteration."""
+    if line.endswith(b"\r\n"):
+        line = line[:-2] + b"\n"
+    head = line[:-_SEAL]
+    digits = head[head.rfind(b',"n":') + 5 :]
+    if not digits.isdigit() or line[-_SEAL:] != b',"c":"%08x"}\n' % crc32(head, seed):
+        return None
+    return int(digits)
+
+
+def is_sealed(line: bytes) -> bool:
+    """Whether a line ends as numbered ones do, sound or not."""
+    line = line.rstrip(b"\r\n")
+    return line[1 - _SEAL : 7 - _SEAL] == b',"c":"'
+
+
+def written_number(line: bytes) -> int | None:
+    """The number that a line says it has, sound or not."""
+    numbers = _NUMBERS.findall(line[-64:])
+    return int(numbers[-1]) if numbers else None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place between two lines of a journal.
+
+    Attributes:
+        byte, line: what is before it.
+        number: that of the line which must come next.
+    """
+
+    byte: int = 0
+    line: int = 0
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The lines without numbers that a journal begins with.
+
+    Attributes:
+        lines: how many belong to the journal.
+        number: that of the first line after them, when none is lost.
+        bad: what is wrong with their count.
+    """
+
+    lines: int = 0
+    number: int = 0
+    bad: tuple[BadLine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A sound line: where it begins, and its number in the file from 1; `losses` counts the gaps before it."""
+
+    data: bytes
+    byte: int
+    line: int
+    losses: int = 0
+
+
+@dataclass(slots=True)
+class _Found:
+    """A sound line of a journal that is not in order, while it is being sorted out."""
+
+    number: int
+    byte: int
+    size: int
+    line: int
+    checksum: int
+
+
+@dataclass(slots=True)
+class Survey:
+    """The rest of a journal that is not in order.
+
+    Attributes:
+        order: the sound lines as they were written: the byte where each is, its size, its line counted from 1, and how
+            many gaps are before it.
+        bad: all that is wrong, in the order of the file.
+        end: where the file ends.
+        whole: whether no number is missing, before the end or, where it is damaged, there.
+    """
+
+    order: list[tuple[int, int, int, int]] = field(default_factory=list[tuple[int, int, int, int]])
+    bad: list[BadLine] = field(default_factory=list[BadLine])
+    end: Place = field(default_factory=Place)
+    whole: bool = True
+
+
+def advance(data: bytes, place: Place, seed: int, prefix: Prefix) -> tuple[int, Place]:
+    """How many bytes of `data`, whole lines that begin at `place`, are in order; and the place after them."""
+    start, line, number = 0, place.line, place.number
+    view = memoryview(data)
+    while start < len(data):
+        end = data.index(b"\n", start) + 1
+        if line >= prefix.lines:
+            tail = b',"n":%d,"c":"%08x"}\n' % (number, crc32(view[start : end - _SEAL], seed))
+            if data[end - len(tail) : end] != tail and number_of(data[start:end], seed) != number:
+                break
+            number += 1
+        start, line = end, line + 1
+        if line == prefix.lines:
+            number = prefix.number
+    return start, Place(place.byte + start, line, number)
+
+
+def read_prefix(path: Path, read: Read, place: Place, seed: int) -> Prefix:
+    """The lines without numbers that are accepted, for a reader that has come to `place` and met no numbered line.
+
+    They are counted by the first numbered line: a journal that began with numbers has none.
+    """
+    lines, before = place.line, True
+    for line in each_line(read, place.byte):
+        number = number_of(line, seed) if is_sealed(line) else None
+        before = before and not is_sealed(line)
+        if number is not None:
+            return _counted(path, lines, number)
+        lines += before
+    return Prefix(lines, lines)
+
+
+def _counted(path: Path, lines: int, number: int) -> Prefix:
+    """`lines` without numbers, of which the first numbered line says that there were `number` (or more, or fewer)."""
+    if number >= lines:
+        return Prefix(lines, lines)
+    if number == 0:
+        return Prefix()
+    reason = f"{lines} lines without numbers, where the first numbered one counts {number}"
+    return Prefix(lines, number, (BadLine(path, 0, 1, reason, "duplicate", number, lines - number),))
+
+
+def each_piece(read: Read, start: int, size: int = CHUNK) -> Iterator[bytes]:
+    """The whole lines of a file from byte `start` on, about `size` bytes at a time."""
+    while data := whole_lines(read, start, size):
+        yield data
+        start += len(data)
+
+
+def each_line(read: Read, start: int = 0) -> Iterator[bytes]:
+    """The whole lines of a file from byte `start` on."""
+    for data in each_piece(read, start):
+        yield from each_of(data)
+
+
+def each_of(data: bytes) -> Iterator[bytes]:
+    """The lines of some whole ones."""
+    start = 0
+    while start < len(data):
+        end = data.index(b"\n", start) + 1
+        yield data[start:end]
+        start = end
+
+
+def whole_lines(read: Read, start: int, size: int) -> bytes:
+    """About `size` bytes of whole lines from byte `start` on: at least one line, empty when there is none."""
+    data = read(start, size)
+    while (end := data.rfind(b"\n") + 1) == 0:  # one line longer than a piece
+        more = read(start + len(data), max(size, len(data)))
+        if not more:
+            return b""
+        data += more
+    return data[:end]
+
+
+def next_number(read: Read, seed: int) -> int:
+    """The number of the line that a journal goes on with: no line, sound or damaged, has it."""
+    highest, lines, trailing = -1, 0, list[bytes]()
+    for line in each_line(read):
+        number = number_of(line, seed)
+        lines += 1
+        if number is None:
+            trailing.append(line)
+        else:
+            highest = max(highest, number)
+            trailing.clear()
+    return lines if highest < 0 else _following(highest, trailing)
+
+
+def _following(highest: int, trailing: Sequence[bytes]) -> int:
+    """The number after a sound line and damaged ones behind it, in which the numbers of several may be seen."""
+    most = highest + sum(map(len, trailing))
+    seen = [int(digits) for line in trailing for digits in _NUMBERS.findall(line)]
+    return max([highest + len(trailing), *(number for number in seen if number <= most)]) + 1
+
+
+def survey(path: Path, read: Read, place: Place, seed: int, prefix: Prefix) -> Survey:
+    """Sort out the rest of a journal of which everything before `place` is in order.
+
+    Damaged lines and copies are left out, lines in the wrong place are put where they belong.
+    """
+    found, bad, trailing = list[_Found](), list[BadLine](), list[bytes]()
+    byte, line = place.byte, place.line
+    highest = place.number - 1
+    for data in each_line(read, place.byte):
+        number = line if line < prefix.lines else number_of(data, seed)
+        line += 1
+        if number is None:
+            bad.append(_damaged(path, byte, line, data, numbered=bool(found or place.number)))
+            trailing.append(data)
+        else:
+            found.append(_Found(number, byte, len(data), line, crc32(data)))
+            highest = max(highest, number)
+            trailing.clear()
+        byte += len(data)
+    kept, misplaced = _sorted_out(path, found, place.number)
+    gaps = _gaps(kept, place.number)
+    bad += misplaced
+    bad += _lost(path, kept, gaps, bad, place.number)
+    end = Place(byte, line, _following(highest, trailing) if line > prefix.lines else prefix.number)
+    bad.sort(key=lambda one: (one.byte, one.kind))
+    return Survey(_ordered(kept, place.number), bad, end, whole=not gaps and not trailing)
+
+
+def _damaged(path: Path, byte: int, line: int, data: bytes, *, numbered: bool) -> BadLine:
+    if is_sealed(data):
+        kind: Kind = "altered"
+        reason = "its checksum does not hold: it was altered, or is a line of another journal"
+    else:
+        kind = "garbage"
+        reason = "it has no number and checksum" + (", which all lines here have" if numbered else "")
+    return BadLine(path, byte, line, reason, kind, written_number(data), 1, crc32(data))
+
+
+def _sorted_out(path: Path, found: Sequence[_Found], first: int) -> tuple[list[_Found], list[BadLine]]:
+    """The lines to keep, by number, and those that were not where they belong."""
+    seen: dict[int, int] = {}
+    bad: list[BadLine] = []
+    kept: list[_Found] = []
+    highest = first - 1
+    for one in found:
+        if one.number < first or one.number in seen:
+            same = seen.get(one.number, one.checksum) == one.checksum
+            reason = "it is a copy of an earlier line" if same else "an earlier line has the same number"
+            bad.append(BadLine(path, one.byte, one.line, reason, "duplicate", one.number, 1, one.checksum))
+            continue
+        if one.number < highest:
+            reason = "it stands after lines that were written later; it is read where it belongs"
+            bad.append(BadLine(path, one.byte, one.line, reason, "late", one.number, 1, one.checksum))
+        highest = max(highest, one.number)
+        seen[one.number] = one.checksum
+        kept.append(one)
+    kept.sort(key=lambda one: one.number)
+    return kept, bad
+
+
+def _gaps(kept: Sequence[_Found], first: int) -> list[range]:
+    """The numbers that no sound line has."""
+    gaps: list[range] = []
+    for one in kept:
+        if one.number > first:
+            gaps.append(range(first, one.number))
+        first = one.number + 1
+    return gaps
+
+
+def _lost(
+    path: Path, kept: Sequence[_Found], gaps: Sequence[range], bad: Sequence[BadLine], first: int
+) -> list[BadLine]:
+    """The numbers of which there is not even a damaged line."""
+    starts, left = [gap.start for gap in gaps], [len(gap) for gap in gaps]
+    here = sorted((one.byte, one.number) for one in kept)
+    after = {one.number: one for one in kept}
+
+    def gap_of(number: int) -> int | None:
+        place = bisect_right(starts, number) - 1
+        return place if place >= 0 and number in gaps[place] else None
+
+    for one in bad:
+        if one.kind in ("altered", "garbage"):
+            place = None if one.sequence is None else gap_of(one.sequence)
+            if place is None:  # its number cannot be read: it stands for the one after its neighbour's
+                before = bisect_right(here, (one.byte, 0)) - 1
+                place = gap_of(here[before][1] + 1 if before >= 0 else first)
+            if place is not None:
+                left[place] -= 1
+    lost: list[BadLine] = []
+    for gap, count in zip(gaps, left, strict=True):
+        if count > 0:
+            next_line = after[gap.stop]
+            reason = f"{count} lines before it are missing" if count > 1 else "the line before it is missing"
+            lost.append(BadLine(path, next_line.byte, next_line.line, reason, "lost", gap.start, count, len(gap)))
+    return lost
+
+
+def _ordered(kept: Sequence[_Found], number: int) -> list[tuple[int, int, int, int]]:
+    order: list[tuple[int, int, int, int]] = []
+    losses = 0
+    for one in kept:
+        losses += one.number != number
+        number = one.number + 1
+        order.append((one.byte, one.size, one.line, losses))
+    return order
+
+
+class JournalLines:
+    """The sound lines of a journal file as they were written, one after another; what is wrong is in `bad` then.
+
+    A torn last line, left by a killed process, is no damage: it was never acknowledged.
+
+    Raises:
+        OSError: while reading.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bad: tuple[BadLine, ...] = ()
+        self.lines = 0
+        self.unnumbered = 0
+        self._seed = journal_seed(path)
+
+    def __iter__(self) -> Iterator[Line]:
+        with self.path.open("rb") as file:
+
+            def read(start: int, size: int) -> bytes:
+                file.seek(start)
+                return file.read(size)
+
+            place = Place()
+            prefix = read_prefix(self.path, read, place, self._seed)
+            self.bad, self.unnumbered = prefix.bad, prefix.lines
+            for data in each_piece(read, 0):
+                before = place
+                taken, place = advance(data, place, self._seed, prefix)
+                byte = before.byte
+                for count, line in enumerate(each_of(data[:taken]), before.line + 1):
+                    yield Line(line, byte, count)
+                    byte += len(line)
+                self.lines = place.line
+                if taken < len(data):
+                    yield from self._surveyed(read, survey(self.path, read, place, self._seed, prefix))
+                    return
+
+    def _surveyed(self, read: Read, rest: Survey) -> Iterator[Line]:
+        self.bad += tuple(rest.bad)
+        for byte, size, line, losses in rest.order:
+            yield Line(read(byte, size), byte, line, losses)
+        self.lines = rest.end.line
