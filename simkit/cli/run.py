@@ -49,6 +49,7 @@ class CommonFlags:
     log: Path | None = None
     otel: bool = False
     replay: str | None = None
+    trust_env_file: bool = False
     models: ModelChoices = field(default_factory=ModelChoices)
 
 

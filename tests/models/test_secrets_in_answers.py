@@ -29,7 +29,7 @@ FORMS = {
 }
 
 
-def answered(content: str, **dumping: bool) -> HttpReply:
+def answered(content: str, *, ensure_ascii: bool = True) -> HttpReply:
     body = {
         "id": "c",
         "model": content,
@@ -44,7 +44,7 @@ def answered(content: str, **dumping: bool) -> HttpReply:
             }
         ],
     }
-    return HttpReply(200, {}, json.dumps(body, **dumping).encode())
+    return HttpReply(200, {}, json.dumps(body, ensure_ascii=ensure_ascii).encode())
 
 
 def holds_key(text: str) -> bool:
