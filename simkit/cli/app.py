@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from simkit.cli.data import DataCommand
+from simkit.cli.envfile import read_env_file
 from simkit.cli.failure import readable_errors
 from simkit.cli.recipes import RecipeGroup
 
@@ -64,19 +65,8 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
         with readable_errors():
-            read_dotenv(Path(".env"))
+            ctx.obj = read_env_file(Path(".env"))
             return super().invoke(ctx)
-
-
-def read_dotenv(path: Path) -> None:
-    """Take variables from a `.env` file in the current folder; those that are set already win.
-
-    Only the command line does this: a library must not change its process's environment.
-    """
-    if path.is_file():
-        from dotenv import load_dotenv
-
-        load_dotenv(path, override=False)
 
 
 app = typer.Typer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 from collections.abc import Generator
@@ -49,6 +50,9 @@ def unexpected(error: Exception) -> int:
     """Say what no command foresaw, with the traceback that a report of it needs; returns the exit code."""
     if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        _print(SimkitError(f"not everything could be printed: {error.strerror}"), known=True)
+        return 1
     say("".join(traceback.format_exception(error)), err=True, end="")
     return 1
 

@@ -12,6 +12,7 @@ import typer.main
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from simkit.cli.envfile import FLAG, EnvFile
 from simkit.deadlines import ASK_TIMEOUT
 from simkit.flags import MODEL_CHOICES
 from simkit.loading import available
@@ -19,6 +20,7 @@ from simkit.recipe import GROUP, Recipe, load_recipe
 from simkit.visible import visible
 
 if TYPE_CHECKING:
+    from simkit.cli.run import CommonFlags
     from simkit.models.choices import ModelChoices
 
 Flags: TypeAlias = Mapping[str, tuple[Any, Any, typer.models.OptionInfo]]
@@ -118,6 +120,11 @@ COMMON: Flags = {
             help="Seconds a component may take for one answer, its waits for models not counted; 0 for no limit.",
         ),
     ),
+    "trust_env_file": (
+        bool,
+        False,
+        typer.Option(FLAG, help="Let ./.env decide where an exported key is sent, or which code is run."),
+    ),
     "replay": (
         str | None,
         None,
@@ -166,14 +173,27 @@ def choices_from(values: dict[str, Any]) -> ModelChoices:
     return ModelChoices.of({name: values.pop(name) for name in MODEL_CHOICES if name in values})
 
 
+def check_env_file(ctx: typer.Context, common: CommonFlags) -> None:
+    """Refuse a `.env` that decides where a key from elsewhere goes; see `EnvFile.check`.
+
+    Raises:
+        UsageError: it does, and the flag that allows it was not given.
+    """
+    if isinstance(ctx.obj, EnvFile):  # None where a command of a recipe is used alone
+        given = frozenset(common.models.chosen())
+        ctx.obj.check(trusted=common.trust_env_file, given=given, traces=common.otel)
+
+
 def _callback(recipe: Recipe, target: str) -> Callable[..., None]:
-    def run(**values: Any) -> None:
+    def run(ctx: typer.Context, **values: Any) -> None:
         from simkit.cli.run import CommonFlags, execute, open_run
 
         common = CommonFlags(**{name: values.pop(name) for name in COMMON}, models=choices_from(values))
+        check_env_file(ctx, common)
         execute(open_run(recipe, target, common, values), recipe, common, values)
 
     signature = [
+        inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
         *_recipe_parameters(recipe),
         *flag_parameters(MODELS, MODEL_PANEL),
         *flag_parameters(COMMON, PANEL),

@@ -10,7 +10,16 @@ import typer
 import typer.main
 
 from simkit.cli.notes import print_notes
-from simkit.cli.recipes import COMMON, MODELS, PANEL, choices_from, flag_parameters, flowing, recipe_command
+from simkit.cli.recipes import (
+    COMMON,
+    MODELS,
+    PANEL,
+    check_env_file,
+    choices_from,
+    flag_parameters,
+    flowing,
+    recipe_command,
+)
 from simkit.deadlines import ASK_TIMEOUT
 from simkit.errors import UsageError
 from simkit.flags import REACHING
@@ -43,6 +52,7 @@ CHANGEABLE = (
     "log",
     "durable",
     "otel",
+    "trust_env_file",
 )
 
 
@@ -57,7 +67,7 @@ def resume_command() -> Any:
 def _callback() -> Any:
     def resume(ctx: typer.Context, run: str, **values: Any) -> None:
         given = {name: value for name, value in values.items() if value is not None}
-        resume_run(run, given, list(ctx.args))
+        resume_run(ctx, run, given, list(ctx.args))
 
     where = typer.Argument(help="Run: id, unique beginning of it, name, or `last`.", show_default=False)
     place = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -82,7 +92,7 @@ def _anew(name: str, flag: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
     )
 
 
-def resume_run(name: str, given: Mapping[str, Any], more: list[str]) -> None:
+def resume_run(ctx: typer.Context, name: str, given: Mapping[str, Any], more: list[str]) -> None:
     """Go on with a run: `given` flags are new, `more` is the rest of the command line.
 
     Raises:
@@ -115,8 +125,10 @@ def resume_run(name: str, given: Mapping[str, Any], more: list[str]) -> None:
         otel=given.get("otel", False),
         ask_timeout=given.get("ask_timeout", start.config.get("ask_timeout", ASK_TIMEOUT)),
         durable=given.get("durable", start.config.get("durable", False)),
+        trust_env_file=given.get("trust_env_file", False),
         models=models,
     )
+    check_env_file(ctx, common)
     run = open_run(recipe, start.config["target"], common, values, resume=run_id)
     execute(run, recipe, common, values)
 

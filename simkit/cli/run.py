@@ -44,6 +44,7 @@ class CommonFlags:
     durable: bool = False
     replay: str | None = None
     ask_timeout: float = ASK_TIMEOUT
+    trust_env_file: bool = False
     models: ModelChoices = field(default_factory=ModelChoices)
 
     def kept(self) -> dict[str, Any]:

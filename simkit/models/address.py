@@ -114,6 +114,12 @@ def url_secrets(url: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each for value in secrets for each in (value, unquote(value)) if len(each) > 3))
 
 
+def url_credentials(url: str) -> tuple[str, ...]:
+    """User name and password of a URL in one, as basic authentication sends them; empty when it has no password."""
+    found = _USERINFO.search(url.partition("#")[0].partition("?")[0])
+    return (unquote(found[0][:-1]),) if found and ":" in found[0] else ()
+
+
 def _field(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     return (name, value) if equals else ("", name)

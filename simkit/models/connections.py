@@ -17,6 +17,7 @@ import anyio
 from simkit.errors import EndpointDown, MalformedReply, ModelTimeout, Unreachable
 from simkit.models.address import Address
 from simkit.models.http import BODY_LIMIT, BadReply, CutOff, HttpReply, ReplyReader
+from simkit.models.secrets import Secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +87,7 @@ class Connection(asyncio.Protocol):
         try:
             reply = self._reader.feed(data)
         except BadReply as error:
-            self._fail(MalformedReply(f"{self._pool.origin} answered with something else than HTTP: {error}"))
+            self._fail(self._pool.malformed(error))
             return
         if reply is not None:
             self._finish(answer, reply)
@@ -145,10 +146,19 @@ class ConnectionPool:
         head: the unchanging part of the request, from `Address.head`.
         limits: bounds of each request.
         tls: how to verify an https endpoint; None for plain http.
+        secrets: what to keep out of messages about its replies.
     """
 
-    def __init__(self, address: Address, head: bytes, limits: HttpLimits, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        head: bytes,
+        limits: HttpLimits,
+        tls: ssl.SSLContext | None = None,
+        secrets: Secrets | None = None,
+    ) -> None:
         self._address = address
+        self._secrets = secrets or Secrets()
         self._head = head
         self._limits = limits
         self._tls = tls if address.secure else None
@@ -184,6 +194,12 @@ class ConnectionPool:
             old.abort()
         self._idle.clear()
         return None
+
+    def malformed(self, error: BadReply) -> MalformedReply:
+        """What it means that an answer is not HTTP: the beginning of it without secrets."""
+        sent = self._secrets.out_of_message(error.sent.decode("latin-1"))[:60]
+        shown = f" ({sent!r})" if sent else ""
+        return MalformedReply(f"{self.origin} answered with something else than HTTP: {error}{shown}")
 
     def keep(self, connection: Connection) -> None:
         """Take back a connection that may carry another request."""
@@ -222,7 +238,7 @@ class ConnectionPool:
         except ssl.SSLCertVerificationError as error:
             raise EndpointDown(
                 f"the certificate of {self.origin} cannot be verified: {error.verify_message}. Trust its issuer with "
-                "SSL_CERT_FILE, or mend the base URL"
+                "SSL_CERT_FILE, or correct the base URL"
             ) from error
         except OSError as error:  # refused, no such host, no route
             raise Unreachable(f"{self.origin} cannot be reached: {_reason(error)}") from error

@@ -2,7 +2,7 @@
 
 It reads what RFC 9112 allows a server to answer to a POST, and refuses the rest: two different lengths, folded or
 malformed header lines, transfer codings other than chunked, compressed bodies (none are asked for), and replies over
-a bound.
+a bound. Whatever comes, the work is in proportion to its bytes.
 """
 
 from __future__ import annotations
@@ -14,16 +14,33 @@ from dataclasses import dataclass, field
 HEAD_LIMIT = 64 << 10
 """Bytes of status line and headers at most, and of trailers."""
 
+HEADERS_LIMIT = 256
+"""Lines of headers at most."""
+
+INTERIM_LIMIT = 64
+"""Interim replies (1xx) before the reply at most."""
+
 BODY_LIMIT = 64 << 20
 """Bytes of a body at most, unless a reader is told otherwise."""
 
+ERROR_BODY = 128 << 10
+"""Bytes that are read of the body of an error; the connection is given up for the rest."""
+
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n\0]*)?")
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NO_VALUE = re.compile(rb"[\r\n\0]")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
 
 
 class BadReply(Exception):
-    """What came is no HTTP reply, or one this client does not accept."""
+    """What came is no HTTP reply, or one this client does not accept.
+
+    `sent` are the server's own bytes. They are not part of the message: they may repeat the request's key.
+    """
+
+    def __init__(self, message: str, sent: bytes = b"") -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class CutOff(Exception):
@@ -54,17 +71,22 @@ class _Head:
 
     chunked: bool = False
 
+    @property
+    def failed(self) -> bool:
+        """Whether the body is that of an error, of which the beginning is enough."""
+        return self.status != 200
+
 
 class ReplyReader:
     """Reads one reply: `feed` it what comes, until it returns the reply; tell it of the end with `end`."""
 
-    __slots__ = ("_buffer", "_chunks", "_head", "_limit", "_size")
+    __slots__ = ("_body", "_buffer", "_head", "_interim", "_limit")
 
     def __init__(self, limit: int = BODY_LIMIT) -> None:
         self._buffer = bytearray()
         self._head: _Head | None = None
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self._body = bytearray()
+        self._interim = 0
         self._limit = limit
 
     def feed(self, data: bytes) -> HttpReply | None:
@@ -80,6 +102,8 @@ class ReplyReader:
         head = self._head
         if head.chunked:
             return self._read_chunks(head)
+        if head.failed and len(self._buffer) >= ERROR_BODY:
+            return self._whole(head, bytes(self._buffer[:ERROR_BODY]), False)
         if head.length is None:
             self._check_size(len(self._buffer))
             return None
@@ -104,7 +128,7 @@ class ReplyReader:
         return HttpReply(head.status, head.headers, body, head.keep and clean)
 
     def _read_head(self) -> bool:
-        """Take the head off the buffer, if it is there; an interim one (1xx) is passed over."""
+        """Take a head off the buffer, if there is one; an interim one (1xx) is passed over."""
         end = self._buffer.find(b"\r\n\r\n", 0, HEAD_LIMIT)
         if end < 0:
             if len(self._buffer) >= HEAD_LIMIT:
@@ -114,11 +138,15 @@ class ReplyReader:
         del self._buffer[: end + 4]
         if head.status == 101:
             raise BadReply("the server wants to switch protocols")
-        if head.status >= 200:
-            self._head = head
+        if head.status < 200:
+            self._interim += 1
+            if self._interim > INTERIM_LIMIT:
+                raise BadReply(f"the server sends more than {INTERIM_LIMIT} interim replies (1xx) and no answer")
+            return bool(self._buffer)
+        self._head = head
+        if not head.failed:
             self._check_size(head.length or 0)
-            return True
-        return bool(self._buffer) and self._read_head()
+        return True
 
     def _read_chunks(self, head: _Head) -> HttpReply | None:
         position = 0
@@ -128,12 +156,16 @@ class ReplyReader:
                 if (reply := self._read_trailers(head, start)) is not None:
                     return reply
                 break
+            if head.failed and len(self._body) + min(size, len(self._buffer) - start) >= ERROR_BODY:
+                self._body += self._buffer[start : start + size]
+                return self._whole(head, bytes(self._body[:ERROR_BODY]), False)
+            if not head.failed:
+                self._check_size(len(self._body) + size)
             if len(self._buffer) < start + size + 2:
                 break
             if not self._buffer.startswith(b"\r\n", start + size):
                 raise BadReply("a chunk of the body does not end where it says")
-            self._chunks.append(bytes(self._buffer[start : start + size]))
-            self._size += size
+            self._body += self._buffer[start : start + size]
             position = start + size + 2
         del self._buffer[:position]
         return None
@@ -147,10 +179,8 @@ class ReplyReader:
             return None
         match = _CHUNK.fullmatch(self._buffer, position, end)
         if match is None:
-            raise BadReply(f"a chunk of the body has no size: {bytes(self._buffer[position:end])[:40]!r}")
-        size = int(match[1], 16)
-        self._check_size(self._size + size)
-        return end + 2, size
+            raise BadReply("a chunk of the body has no size", bytes(self._buffer[position:end]))
+        return end + 2, int(match[1], 16)
 
     def _read_trailers(self, head: _Head, start: int) -> HttpReply | None:
         """The reply when the empty line after the last chunk is there; trailers are passed over."""
@@ -162,7 +192,7 @@ class ReplyReader:
                 if len(self._buffer) - start >= HEAD_LIMIT:
                     raise BadReply("the trailers of the body are endless")
                 return None
-        return self._whole(head, b"".join(self._chunks), end == len(self._buffer))
+        return self._whole(head, bytes(self._body), end == len(self._buffer))
 
     def _check_size(self, size: int) -> None:
         if size > self._limit:
@@ -173,13 +203,15 @@ def _parse_head(data: bytes) -> _Head:
     first, *lines = data.split(b"\r\n")
     status = _STATUS.fullmatch(first)
     if status is None:
-        raise BadReply(f"the answer does not begin like HTTP/1.1: {first[:60]!r}")
+        raise BadReply("the answer does not begin like HTTP/1.1", first)
+    if len(lines) > HEADERS_LIMIT:
+        raise BadReply(f"there are more than {HEADERS_LIMIT} lines of headers")
     headers: dict[str, str] = {}
     for line in lines:
-        match = _HEADER.fullmatch(line)
-        if match is None:
-            raise BadReply(f"a header line is malformed: {line[:60]!r}")
-        name, value = match[1].decode("ascii").lower(), match[2].decode("latin-1")
+        start, colon, rest = line.partition(b":")
+        if not colon or _NAME.fullmatch(start) is None or _NO_VALUE.search(rest) is not None:
+            raise BadReply("a header line is malformed", line)
+        name, value = start.decode("ascii").lower(), rest.strip(b" \t").decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return _framed(int(status[2]), headers, old=status[1] == b"0")
 
@@ -188,7 +220,7 @@ def _framed(status: int, headers: dict[str, str], *, old: bool) -> _Head:
     """How long the body is, and whether the connection lives on (RFC 9112, 6.3 and 9.3)."""
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
-        raise BadReply(f"the body is encoded as `{encoding[:40]}`, which was not asked for")
+        raise BadReply("the body has an encoding that was not asked for", encoding.encode("latin-1"))
     asked = {word.strip().lower() for word in headers.get("connection", "").split(",")}
     keep = "keep-alive" in asked if old else "close" not in asked
     if status < 200 or status in (204, 304):
@@ -196,7 +228,7 @@ def _framed(status: int, headers: dict[str, str], *, old: bool) -> _Head:
     coding = headers.get("transfer-encoding")
     if coding is not None:
         if coding.strip().lower() != "chunked" or old:
-            raise BadReply(f"the transfer coding `{coding[:40]}` is not supported")
+            raise BadReply("the transfer coding is not supported", coding.encode("latin-1"))
         return _Head(status, headers, keep and "content-length" not in headers, None, chunked=True)
     length = headers.get("content-length")
     return _Head(status, headers, keep, None if length is None else _length(length))
@@ -206,5 +238,5 @@ def _length(value: str) -> int:
     lengths = {part.strip() for part in value.split(",")}
     only = lengths.pop()
     if lengths or not (only.isascii() and only.isdigit()) or len(only) > 18:
-        raise BadReply(f"the content length is `{value[:40]}`")
+        raise BadReply("the content length is no number", value.encode("latin-1"))
     return int(only)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import urllib.request
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,12 +11,13 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from simkit.models.address import Address, url_secrets
+from simkit.models.address import Address, url_credentials, url_secrets
 from simkit.models.base import CallKey, ChatRequest, ChatResponse
 from simkit.models.connections import HttpLimits
 from simkit.models.prices import Prices
 from simkit.models.quirks import Quirks, quirks_for
 from simkit.models.replies import Reading, read_reply
+from simkit.models.secrets import Secrets
 from simkit.models.transports import HttpTransport, TransportChoice, open_transport
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -56,10 +58,11 @@ class Endpoint:
 
     @property
     def more_secrets(self) -> tuple[str, ...]:
-        """Secrets of the base URL, and values of headers that sound like some, with and without scheme; never shown."""
+        """Secrets of the base URL, of proxies, and of headers that sound like some (with and without scheme)."""
         found = [value.strip() for name, value in self.headers.items() if _SECRET_HEADER.search(name)]
         told = tuple(secret for value in found for secret in (value, value.rpartition(" ")[2]) if len(secret) > 3)
-        return (*told, *url_secrets(self.base_url))
+        urls = (self.base_url, *urllib.request.getproxies().values())
+        return (*told, *(secret for url in urls for secret in (*url_secrets(url), *url_credentials(url))))
 
     def open(self) -> HttpTransport:
         """A transport to it, for the event loop this is called in.
@@ -67,7 +70,8 @@ class Endpoint:
         Raises:
             UsageError: the base URL or a header cannot be used.
         """
-        return open_transport(self.address, self._all_headers(), self.limits, self.transport)
+        secrets = Secrets.of((self.secret, *self.more_secrets))
+        return open_transport(self.address, self._all_headers(), self.limits, self.transport, secrets)
 
     def _all_headers(self) -> dict[str, str]:
         headers = {"content-type": "application/json", "accept": "application/json", "user-agent": "simkit"}

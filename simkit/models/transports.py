@@ -13,7 +13,8 @@ from anyio import get_cancelled_exc_class
 from simkit.errors import MalformedReply, ModelTimeout, Unreachable
 from simkit.models.address import Address, checked_headers
 from simkit.models.connections import ConnectionPool, HttpLimits
-from simkit.models.http import HttpReply
+from simkit.models.http import ERROR_BODY, HttpReply
+from simkit.models.secrets import Secrets
 
 TransportChoice: TypeAlias = Literal["auto", "direct", "httpx2"]
 """`direct`: this project's own client (asyncio only, no proxies); `httpx2`; `auto`: direct where it can serve."""
@@ -36,16 +37,20 @@ class HttpTransport(Protocol):
 
 
 def open_transport(
-    address: Address, headers: Mapping[str, str], limits: HttpLimits, choice: TransportChoice = "auto"
+    address: Address,
+    headers: Mapping[str, str],
+    limits: HttpLimits,
+    choice: TransportChoice = "auto",
+    secrets: Secrets | None = None,
 ) -> HttpTransport:
-    """A transport to an address; call it inside the event loop that will use it.
+    """A transport to an address; call it inside the event loop that will use it. `secrets` stay out of its messages.
 
     Raises:
         UsageError: a header would break out of its line.
     """
     if choice == "httpx2" or (choice == "auto" and (behind_proxy(address) or not _on_asyncio())):
-        return HttpxTransport(address, headers, limits)
-    return ConnectionPool(address, address.head(headers), limits, _tls() if address.secure else None)
+        return HttpxTransport(address, headers, limits, secrets)
+    return ConnectionPool(address, address.head(headers), limits, _tls() if address.secure else None, secrets)
 
 
 def behind_proxy(address: Address) -> bool:
@@ -71,9 +76,12 @@ def _tls() -> ssl.SSLContext:
 class HttpxTransport:
     """Posts through httpx2: knows proxies and runs on trio, at several times the cost of `ConnectionPool`."""
 
-    def __init__(self, address: Address, headers: Mapping[str, str], limits: HttpLimits) -> None:
+    def __init__(
+        self, address: Address, headers: Mapping[str, str], limits: HttpLimits, secrets: Secrets | None = None
+    ) -> None:
         import httpx2
 
+        self._secrets = secrets or Secrets()
         self._errors = httpx2
         self._address = address
         self._limits = limits
@@ -96,20 +104,26 @@ class HttpxTransport:
             with anyio.fail_after(seconds):
                 return await self._post(body)
         except (self._errors.ConnectError, self._errors.ConnectTimeout, self._errors.ProxyError) as error:
-            raise Unreachable(f"{origin} cannot be reached: {error}") from error
+            raise Unreachable(f"{origin} cannot be reached: {self._clean(error)}") from None
         except (TimeoutError, self._errors.TimeoutException) as error:
             raise ModelTimeout(late) from error
         except (self._errors.RemoteProtocolError, self._errors.DecodingError) as error:
             kind = Unreachable if "without sending" in str(error) and "response" in str(error) else MalformedReply
-            raise kind(f"{origin}: {error}") from error
+            raise kind(f"{origin}: {self._clean(error)}") from None
         except self._errors.TransportError as error:
-            raise Unreachable(f"{origin}: {type(error).__name__} {error}".rstrip()) from error
+            raise Unreachable(f"{origin}: {type(error).__name__} {self._clean(error)}".rstrip()) from None
+
+    def _clean(self, error: Exception) -> str:
+        """An error's words, which may repeat what the server sent; the error itself, which holds them, is dropped."""
+        return self._secrets.out_of_message(str(error))[:300]
 
     async def _post(self, body: bytes) -> HttpReply:
         async with self._client.stream("POST", self._address.url, content=body) as response:
             taken = bytearray()
             async for piece in response.aiter_raw():
                 taken += piece
+                if response.status_code != 200 and len(taken) >= ERROR_BODY:
+                    break
                 if len(taken) > self._limits.body:
                     raise MalformedReply(f"{self._address.origin}: the answer is larger than {self._limits.body} bytes")
             return HttpReply(response.status_code, dict(response.headers), bytes(taken), reusable=True)

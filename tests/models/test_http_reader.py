@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simkit.models.http import HEAD_LIMIT, BadReply, CutOff, HttpReply, ReplyReader
+from simkit.models.http import ERROR_BODY, HEAD_LIMIT, BadReply, CutOff, HttpReply, ReplyReader
 
 
 def read(data: bytes, *sizes: int, limit: int = 1 << 20) -> HttpReply | None:
@@ -134,6 +134,11 @@ def test_chunked_and_a_length_ends_the_connection() -> None:
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nffffff\r\n", "larger than"),
         (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (1 << 20) + b"y", "larger than"),
         (b"x" * HEAD_LIMIT, "headers are longer"),
+        (b"HTTP/1.1 200 OK\r\na:" + b" " * 60_000 + b"\0\r\n\r\n", "malformed"),
+        (b"HTTP/1.1 200 OK\r\na:" + b" \t" * 30_000 + b"\nb\r\n\r\n", "malformed"),
+        (b"HTTP/1.1 200 OK\r\n" + b"a:\r\n" * 16_000 + b"\r\n", "lines of headers"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000, "interim replies"),
+        (b"HTTP/1.1 102 Processing\r\nx: y\r\n\r\n" * 10_000, "interim replies"),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"1" * HEAD_LIMIT, "endless size line"),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n" + b"x" * HEAD_LIMIT, "trailers .* endless"),
     ],
@@ -141,3 +146,32 @@ def test_chunked_and_a_length_ends_the_connection() -> None:
 def test_what_is_refused(data: bytes, told: str) -> None:
     with pytest.raises(BadReply, match=told):
         read(data)
+
+
+@pytest.mark.parametrize("status", [302, 400, 429, 500])
+@pytest.mark.parametrize("framing", ["length", "chunked", "one chunk", "until the end"])
+def test_of_the_body_of_an_error_only_the_beginning_is_read(status: int, framing: str) -> None:
+    body = b"a reason. " * 100_000
+    match framing:
+        case "length":
+            head, sent = f"content-length: {100 * len(body)}\r\n", body
+        case "chunked":
+            head, sent = "transfer-encoding: chunked\r\n", b"A\r\na reason. \r\n" * 100_000
+        case "one chunk":
+            head, sent = "transfer-encoding: chunked\r\n", b"fffffffffff\r\n" + body
+        case _:
+            head, sent = "", body
+    reader = ReplyReader(1 << 30)
+    assert reader.feed(f"HTTP/1.1 {status} X\r\n{head}\r\n".encode()) is None
+    reply = None
+    for start in range(0, len(sent), 50_000):
+        reply = reader.feed(sent[start : start + 50_000])
+        if reply is not None:
+            break
+    assert reply == HttpReply(status, reply.headers if reply else {}, body[:ERROR_BODY], reusable=False)
+
+
+def test_interim_replies_before_the_answer_are_passed_over() -> None:
+    reply = read(b"HTTP/1.1 100 Continue\r\n\r\n" * 10 + framed(b"{}"))
+    assert reply is not None
+    assert reply.body == b"{}"

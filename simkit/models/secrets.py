@@ -1,0 +1,123 @@
+"""Keys and passwords that a server repeats: found in what it sends, in the forms they travel in, and taken out.
+
+A proxy or a debugging endpoint may answer with the request's own headers, also under status 200. What comes is searched
+before it is parsed, so that no key reaches a message, a journal, a database or a log.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+import orjson
+
+SHORTEST = 8
+"""Bytes from which on a secret is looked for in answers: a shorter one (`none`, `EMPTY`) would be found in words."""
+
+SHORTEST_CODED = 12
+"""Characters from which on a part of a secret in base64 is one."""
+
+STANDS_FOR_KEY = b"[key]"
+_ESCAPED_ASCII = re.compile(rb"\\u00[2-7]|\\/")
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Secrets to be taken out of texts, in all forms they travel in.
+
+    Attributes:
+        everywhere: the forms of all secrets, in lower case, the longest first.
+        in_answers: the forms of those that are no words, as they are written, the longest first.
+        signs: a short piece of each of these: answers are many, and a short piece is sought quickly.
+    """
+
+    everywhere: tuple[bytes, ...] = field(default=(), repr=False)
+    in_answers: tuple[bytes, ...] = field(default=(), repr=False)
+    signs: tuple[bytes, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Secrets:
+        """The secrets in all their forms; an empty one is none."""
+        known = [text for text in dict.fromkeys(texts) if text]
+        forms = _forms([text for text in known if not _is_word(text)])
+        signs = tuple(dict.fromkeys(form[-SHORTEST:] for form in forms))
+        return cls(_forms(known, bytes.lower), forms, signs)
+
+    def out_of_answer(self, body: bytes) -> bytes:
+        """An answer without secrets. A secret that is an ordinary word stays: the model may well have said it."""
+        if not self.signs:
+            return body
+        if b"\\" in body and _ESCAPED_ASCII.search(body):
+            body = _unescaped(body)
+        for sign in self.signs:
+            if sign in body:
+                return _without(body, self.in_answers)
+        return body
+
+    def out_of_message(self, text: str) -> str:
+        """A server's complaint without secrets, in whatever case, not even those that are words."""
+        data = text.encode("utf-8", "surrogatepass")
+        cleaned = _without(data, self.everywhere, bytes.lower)
+        return text if cleaned is data else cleaned.decode("utf-8", "replace")
+
+
+def _is_word(text: str) -> bool:
+    return len(text) < SHORTEST or (len(text) < 20 and text.isalpha() and (text.islower() or text.istitle()))
+
+
+def _forms(texts: list[str], case: Callable[[bytes], bytes] = bytes) -> tuple[bytes, ...]:
+    """All forms of some secrets, the longest first, so that no part of a longer one is left."""
+    found = {case(form) for text in texts for form in _forms_of(text)}
+    return tuple(sorted(found, key=lambda form: (-len(form), form)))
+
+
+def _forms_of(text: str) -> Iterable[bytes]:
+    data = text.encode("utf-8", "surrogatepass")
+    yield data
+    yield quote(text, safe="", errors="replace").encode()
+    yield text.encode("unicode_escape")
+    if len(data) >= SHORTEST:
+        yield data.hex().encode()
+        yield from _in_base64(data)
+
+
+def _in_base64(data: bytes) -> Iterable[bytes]:
+    """What base64 makes of it alone, and inside a longer text: then the characters that hold nothing but it."""
+    yield b64encode(data)
+    for before in range(3):
+        coded = b64encode(bytes(before) + data)
+        left = (0, 2, 3)[before]
+        right = len(coded) - (0, 3, 2)[(before + len(data)) % 3]
+        if right - left >= SHORTEST_CODED:
+            yield coded[left:right]
+            yield coded[left:right].replace(b"+", b"-").replace(b"/", b"_")
+
+
+def _unescaped(body: bytes) -> bytes:
+    """JSON in which no ordinary character is written as an escape, so that a secret stands there as it is."""
+    try:
+        return orjson.dumps(orjson.loads(body))
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return body
+
+
+def _without(data: bytes, forms: tuple[bytes, ...], case: Callable[[bytes], bytes] = bytes) -> bytes:
+    """The data itself when it holds none of the forms; `case` makes the same of it as was made of them."""
+    sought = case(data)
+    for form in forms:
+        if form in sought:
+            data = _cut_out(data, sought, form)
+            sought = case(data)
+    return data
+
+
+def _cut_out(data: bytes, sought: bytes, form: bytes) -> bytes:
+    parts: list[bytes] = []
+    start = 0
+    while (found := sought.find(form, start)) >= 0:
+        parts += (data[start:found], STANDS_FOR_KEY)
+        start = found + len(form)
+    return b"".join((*parts, data[start:]))
