@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simkit.engine import is_faulted
-from simkit.statistics import Estimate, cluster_bootstrap, pass_hat, wilson
+from simkit.statistics import Estimate, mean_of_tasks, pass_hat
 from simkit.supervisors.base import Episode
 
 
@@ -65,8 +65,8 @@ def summarise(episodes: Sequence[Episode], **extra: Any) -> Summary:
     return Summary(
         episodes=len(ordered),
         scored=sum(len(group) for group in rewards),
-        reward=cluster_bootstrap(rewards) if rewards else None,
-        success_rate=_success_rate(successes),
+        reward=mean_of_tasks(rewards) if rewards else None,
+        success_rate=mean_of_tasks([list(map(float, group)) for group in successes]) if successes else None,
         pass_k=tuple(found for k in range(1, trials + 1) if (found := pass_hat(successes, k)) is not None),
         faulted=sum(is_faulted(episode) for episode in ordered),
         faults=sum(episode.faults for episode in ordered),
@@ -85,14 +85,6 @@ def _by_task(episodes: Sequence[Episode]) -> list[list[tuple[float, bool]]]:
         if episode.reward is not None:
             groups.setdefault(episode.task_id, []).append((episode.reward, bool(episode.success)))
     return list(groups.values())
-
-
-def _success_rate(successes: Sequence[Sequence[bool]]) -> Estimate | None:
-    if not successes:
-        return None
-    if all(len(group) == 1 for group in successes):
-        return wilson(sum(group[0] for group in successes), len(successes))
-    return cluster_bootstrap([[float(success) for success in group] for group in successes])
 
 
 def _interval(estimate: Estimate | None) -> dict[str, float] | None:

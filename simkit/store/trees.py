@@ -12,7 +12,8 @@ from typing import Any
 class RunRow:
     """One run, as `simkit ls` lists it.
 
-    Times are UTC; `status` of a killed run stays `running`; `part_of` is the run it is a stage of.
+    Times are UTC; `status` of a killed run stays `running`; `part_of` is the run it is a stage of;
+    `supervisor` says who played its episodes: `rollout` (single conversations), `josh` (trees).
     """
 
     run_id: str
@@ -26,6 +27,7 @@ class RunRow:
     started_at: datetime
     seconds: float | None
     part_of: str | None = None
+    supervisor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,10 @@ async def test_answers_are_graded_turn_by_turn(tmp_path: Path, questions: Path) 
     both = {(name, trial): 8.0 for name in "123" for trial in (0, 1)}
     assert scores(run, "mine/grades", "score") == scores(run, "mine/grades", "score_turn_2") == both
     assert scores(run, "mine/answers", "words") == dict.fromkeys(both, 12.0)
-    assert summary.extra["mine grade of 10"] == {"value": 8.0, "low": 8.0, "high": 8.0}
+    grade = summary.extra["mine grade of 10"]  # three equal questions do not prove that all are
+    assert grade["value"] == 8.0
+    assert 3 < grade["low"] < 5
+    assert 9 < grade["high"] < 10
     kept = details(run, "mine/grades", "judged")["1"]
     assert (kept["judge"], kept["prompts"]) == ("fair", ["grade-1.txt", "pair-1.txt"])
     assert kept["verdicts"][0] == {"score": 8.0, "problem": "", "text": "It says something.\n\nSCORE: 8"}
