@@ -192,7 +192,8 @@ def _fetched(
 
 _RUNS = """
 SELECT
-    run_id, name, recipe, status, episodes, average_reward, success_rate, faults, started_at, seconds, part_of, supervisor
+    run_id, name, recipe, status, episodes, average_reward, success_rate, faults, started_at, seconds,
+    part_of, supervisor
 FROM run_summary ORDER BY started_at, run_id
 """
 
