@@ -228,7 +228,7 @@ def test_the_command_tells_figures_with_intervals_and_leaves_episodes_out(tmp_pa
     store = ("--store", str(tmp_path / "s"))
     done = CliRunner().invoke(app, ["run", "preserve", *flags, *store, "--name", "before"])
     assert done.exit_code == 0, done.output
-    assert re.search(r"mine grade of 10 +8\.000 +95% interval 3\.\d+ to 9\.\d+", done.output)
+    assert re.search(r"mine grade of 10 +8\.000 +95% interval 2\.\d+ to 9\.\d+", done.output)
     assert re.search(r"mine first problem +the judge wrote no verdict", done.output)
     assert re.search(r"model calls +12 answered", done.output)
     assert "episodes" not in done.output.split("Results:")[0]
