@@ -65,7 +65,7 @@ def summarise(episodes: Sequence[Episode], **extra: Any) -> Summary:
     return Summary(
         episodes=len(ordered),
         scored=sum(len(group) for group in rewards),
-        reward=mean_of_tasks(rewards) if rewards else None,
+        reward=mean_of_tasks(rewards, bounds=(0.0, _full(ordered))) if rewards else None,
         success_rate=mean_of_tasks([list(map(float, group)) for group in successes]) if successes else None,
         pass_k=tuple(found for k in range(1, trials + 1) if (found := pass_hat(successes, k)) is not None),
         faulted=sum(is_faulted(episode) for episode in ordered),
@@ -76,6 +76,11 @@ def summarise(episodes: Sequence[Episode], **extra: Any) -> Summary:
         outcomes={name: sum(episode.outcome == name for episode in ordered) for name in outcomes},
         extra=extra,
     )
+
+
+def _full(episodes: Sequence[Episode]) -> float:
+    """The greatest reward there was to get; 1 where none is above 0."""
+    return max((episode.full_reward for episode in episodes if episode.full_reward > 0), default=1.0)
 
 
 def _by_task(episodes: Sequence[Episode]) -> list[list[tuple[float, bool]]]:

@@ -165,8 +165,13 @@ class _Bench:
         if not groups:
             return None
         if measure.unit == "points":
-            return mean_of_tasks(groups, self.bootstrap.level)
+            return mean_of_tasks(groups, self.bootstrap.level, bounds=(0.0, self._full(measure)))
         return self.bootstrap.mean(groups, f"{arm.name}/{measure.name}") if len(groups) > 1 else None
+
+    def _full(self, measure: Measure) -> float:
+        """The greatest number that there is to get: 1, or for rewards what they declare."""
+        declared = [episode.full_reward for arm in self.arms for episode in self.episodes(arm)]
+        return max((full for full in declared if full > 0), default=1.0) if measure.name == "reward" else 1.0
 
     def _cells(self, arm: ArmFacts, measure: Measure) -> list[list[list[float]]]:
         """The scored numbers of an arm: by task, run and trial."""
@@ -238,7 +243,7 @@ class _Bench:
     def _difference(self, measure: Measure, reference: ArmFacts, arm: ArmFacts, pairs: Pairs) -> Difference:
         title = _Title(measure.kind, measure.name, measure.label, measure.unit, reference.name, arm.name)
         return replace(
-            self._tested(title, pairs, share=measure.share),
+            self._tested(title, pairs, share=measure.share, full=self._full(measure)),
             noise=self._floor(measure, reference, arm, pairs),
             by_run=self._by_run(measure, reference, arm),
             incomparable=incomparable(reference, arm),
@@ -258,7 +263,7 @@ class _Bench:
                 title = _Title("suite", suite.name, suite.name, suite.unit, reference.name, arm.name)
                 yield replace(self._tested(title, suite.pairs), less_is_better=suite.less)
 
-    def _tested(self, title: _Title, pairs: Pairs, *, share: bool = False) -> Difference:
+    def _tested(self, title: _Title, pairs: Pairs, *, share: bool = False, full: float = 1.0) -> Difference:
         p = sign_flip(pairs.differences)
         before, after = fmean(pairs.before), fmean(pairs.after)
         return Difference(
@@ -273,7 +278,7 @@ class _Bench:
             left_out=pairs.left_out,
             before=before,
             after=after,
-            estimate=self._interval(title, pairs),
+            estimate=self._interval(title, pairs, full),
             p=p,
             corrected=p,
             family=1,
@@ -287,13 +292,14 @@ class _Bench:
             alpha=self.bootstrap.alpha,
         )
 
-    def _interval(self, title: _Title, pairs: Pairs) -> Estimate:
-        """The mean difference with its interval: that of bounded scores where both sides lie between 0 and 1."""
-        bounded = all(0 <= value <= 1 for value in (*pairs.before, *pairs.after))
+    def _interval(self, title: _Title, pairs: Pairs, full: float) -> Estimate:
+        """The mean difference with its interval: that of bounded scores where both sides lie between 0 and `full`."""
+        bounded = all(0 <= value <= full for value in (*pairs.before, *pairs.after))
         if title.unit != "points" or not bounded:
             return self.bootstrap.mean([[value] for value in pairs.differences], repr(title))
-        found, centre = difference_limits(pairs.differences, self.bootstrap.level), fmean(pairs.differences)
-        return Estimate(centre, min(found.low, centre), max(found.high, centre))
+        found = difference_limits([value / full for value in pairs.differences], self.bootstrap.level)
+        centre = fmean(pairs.differences)
+        return Estimate(centre, min(full * found.low, centre), max(full * found.high, centre))
 
     def _floor(self, measure: Measure, reference: ArmFacts, arm: ArmFacts, pairs: Pairs) -> float | None:
         """How far apart identical arms of this size lie."""

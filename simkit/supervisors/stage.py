@@ -290,7 +290,8 @@ async def score_ending(stage: Stage, ending: Ending) -> EpisodeReward:
         RewardFault: it raised, or replied with something else.
     """
     if ending.failed:
-        return EpisodeReward(0.0)
+        least, most = stage.cast.reward_range
+        return EpisodeReward(min(max(0.0, least), most))
     final, reward = ending.final, stage.cast.reward
     request = ScoreEpisode(stage.task, stage.goals, ending.achieved, final.calls, final.conversation, final.world)
     place = f"reward `{reward.name}`, end of {stage.task.id}"
