@@ -117,7 +117,13 @@ def _about_models(found: Diagnosis) -> list[str]:
     attempts = sum(row["attempts"] for row in found.calls)
     limited = sum(row["attempts"] for row in found.retries if row["error"] == "RateLimited")
     timeouts = sum(row["attempts"] for row in found.retries if row["error"] == "ModelTimeout")
+    outgrown = sum(row["calls"] for row in found.retries if row["error"] == "ContextTooLong")
     told: list[str] = []
+    if outgrown:
+        told.append(
+            f"{outgrown} calls did not fit into the model's context: take one that reads more, or fewer --max-turns; "
+            "the agent's own end with `context_limit` and count as failed, those of users and judges are faults"
+        )
     if attempts and limited / attempts > CROWDED:
         told.append(
             f"{limited} of {attempts} attempts met a rate limit: lower --api-concurrency, or give --rpm or --tpm"

@@ -189,15 +189,18 @@ class WrongValue(SimkitError):
         self.too_large = too_large
 
 
+LimitName: TypeAlias = Literal["token_limit", "cost_limit", "time_limit", "context_limit"]
+
+
 class LimitHit(SimkitError):
-    """A model call does not fit into what is left of its branch's or episode's limits.
+    """A model call does not fit into what is left of its branch's or episode's limits, or of the model's context.
 
     It ends the branch with `outcome` and is scored like any other ending.
     """
 
-    def __init__(self, message: str, outcome: Literal["token_limit", "cost_limit", "time_limit"]) -> None:
+    def __init__(self, message: str, outcome: LimitName) -> None:
         super().__init__(message)
-        self.outcome: Literal["token_limit", "cost_limit", "time_limit"] = outcome
+        self.outcome: LimitName = outcome
 
 
 class Fault(SimkitError):
@@ -287,6 +290,18 @@ class RewardFault(Fault):
     """A reward raised."""
 
     component = "reward"
+
+
+def outgrew_context(error: BaseException) -> bool:
+    """Whether an error is, wraps, or was raised from a `ContextTooLong`; of a group, whether any of its errors is."""
+    known: BaseException | None = error
+    while known is not None:
+        if isinstance(known, ContextTooLong):
+            return True
+        if isinstance(known, BaseExceptionGroup):
+            return any(map(outgrew_context, cast("BaseExceptionGroup[BaseException]", known).exceptions))
+        known = known.__cause__
+    return False
 
 
 class boundary:  # noqa: N801 (a context manager, named as those of contextlib are)

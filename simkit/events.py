@@ -19,6 +19,7 @@ Outcome: TypeAlias = Literal[
     "token_limit",
     "cost_limit",
     "time_limit",
+    "context_limit",  # the conversation outgrew the context of the agent's model: the agent has failed
     "dropped",  # a sibling won, this leaf was cut
     "agent_fault",
     "user_fault",

@@ -1,7 +1,7 @@
 """What a handful of noisy episodes says about an agent: intervals, and pass^k.
 
-Trials of one task resemble each other, so intervals of means resample whole tasks (cluster bootstrap); a share of
-single trials has a closed form that also holds at 0 and at 1 (Wilson 1927). pass^k is tau-bench's: the chance that k
+Trials of one task resemble each other, so whole tasks are the unit of every interval: `simkit.intervals` for what lies
+between bounds (rewards, shares, grades), one bootstrap for the rest. pass^k is tau-bench's: the chance that k
 independent trials of a task all succeed (arXiv 2406.12045, section 4).
 """
 
@@ -14,6 +14,7 @@ from random import Random
 from statistics import NormalDist
 
 from simkit.errors import UsageError
+from simkit.intervals import mean_limits, student
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,48 +34,80 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def wilson(successes: int, trials: int, level: float = 0.95) -> Estimate:
-    """A share of independent trials with its Wilson score interval.
-
-    Raises:
-        UsageError: there are no trials, or more successes than trials.
-    """
-    if not 0 <= successes <= trials or not trials:
-        raise UsageError(f"{successes} successes of {trials} trials have no interval; give at least one trial")
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    share = successes / trials
-    scale = 1 + z * z / trials
-    centre = (share + z * z / (2 * trials)) / scale
-    reach = z / scale * sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return Estimate(share, max(0.0, min(centre - reach, share)), min(1.0, max(centre + reach, share)))
-
-
-def cluster_bootstrap(
-    groups: Sequence[Sequence[float]], level: float = 0.95, resamples: int = 1000, seed: int = 0
+def mean_of_tasks(
+    groups: Sequence[Sequence[float]],
+    level: float = 0.95,
+    *,
+    bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Estimate:
-    """The mean of all values with a percentile interval from resampling whole groups (tasks with their trials).
+    """The mean of all values with its interval over tasks; a group holds the trials of one task (or question).
 
-    Deterministic: equal groups and seed give equal ends. One group alone has no spread between groups, so its interval
-    is the whole range of its values.
+    For values within `bounds` the interval is that of `simkit.intervals`: exact for one success or failure a task,
+    never of no width. Values beyond have no such interval; theirs is the bootstrap's (one task: the range of its
+    values).
 
     Raises:
         UsageError: there are no values.
     """
-    sums = [(sum(group), len(group)) for group in groups if group]
-    if not sums:
+    known = [group for group in groups if group]
+    values = [value for group in known for value in group]
+    if not values:
         raise UsageError("an interval needs at least one scored episode")
-    centre = sum(total for total, _ in sums) / sum(count for _, count in sums)
-    if len(sums) == 1:
-        values = [value for group in groups for value in group]
-        return Estimate(centre, min(values), max(values))
-    means = sorted(_resampled_mean(sums, Random(f"{seed}/{number}")) for number in range(resamples))
-    tail = (1 - level) / 2
-    return Estimate(centre, quantile(means, tail), quantile(means, 1 - tail))
+    least, most = bounds
+    if least <= min(values) and max(values) <= most:
+        found = mean_limits([[(value - least) / (most - least) for value in group] for group in known], level)
+        centre = sum(values) / len(values)
+        low, high = (least + (most - least) * end for end in (found.low, found.high))
+        return Estimate(centre, min(low, centre), max(high, centre))
+    if len(known) == 1:
+        return Estimate(sum(values) / len(values), min(values), max(values))
+    return Bootstrap(level).mean(known)
 
 
-def _resampled_mean(sums: Sequence[tuple[float, int]], rng: Random) -> float:
-    drawn = rng.choices(sums, k=len(sums))
-    return sum(total for total, _ in drawn) / sum(count for _, count in drawn)
+RESAMPLES = 4000
+"""Resamples of a bootstrap: the ends of a 95% interval then vary by about a fiftieth of its width."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """The interval of a mean of values without bounds (turns, calls, likelihoods): percentiles of resampled tasks.
+
+    The percentiles are a little further out than the level says, as much as t is wider than the normal distribution
+    (Hesterberg 2015, section 5.3.2): plain ones are too narrow for few tasks. Equal arguments give equal ends.
+    """
+
+    level: float = 0.95
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.level < 1:
+            raise UsageError(f"--level is {self.level}; give the coverage of the intervals as a share, e.g. 0.95")
+
+    @property
+    def alpha(self) -> float:
+        """The chance of a false claim that is accepted."""
+        return 1 - self.level
+
+    def mean(self, groups: Sequence[Sequence[float]], label: str = "") -> Estimate:
+        """The mean of all values, given task by task; the label gives the resampling a stream of its own.
+
+        Raises:
+            UsageError: there are fewer than two tasks.
+        """
+        sums = [(sum(group), len(group)) for group in groups if group]
+        count = len(sums)
+        if count < 2:
+            raise UsageError(f"{count} task has no interval; compare runs on at least two tasks")
+        rng = Random(f"{self.seed}/{label}")
+        means = sorted(_ratio(rng.choices(sums, k=count)) for _ in range(self.resamples))
+        reach = sqrt(count / (count - 1)) * student(1 - self.alpha / 2, count - 1)
+        tail = NormalDist().cdf(-reach)
+        return Estimate(_ratio(sums), quantile(means, tail), quantile(means, 1 - tail))
+
+
+def _ratio(sums: Sequence[tuple[float, int]]) -> float:
+    return sum(total for total, _ in sums) / sum(count for _, count in sums)
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

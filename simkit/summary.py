@@ -8,7 +8,7 @@ from typing import Any
 
 from simkit.accounting import Account
 from simkit.engine import is_faulted
-from simkit.statistics import Estimate, cluster_bootstrap, pass_hat, wilson
+from simkit.statistics import Estimate, mean_of_tasks, pass_hat
 from simkit.supervisors.base import Episode
 
 
@@ -69,8 +69,8 @@ def summarise(episodes: Sequence[Episode], account: Account | None = None, /, **
     return Summary(
         episodes=len(ordered),
         scored=sum(len(group) for group in rewards),
-        reward=cluster_bootstrap(rewards) if rewards else None,
-        success_rate=_success_rate(successes),
+        reward=mean_of_tasks(rewards, bounds=(0.0, _full(ordered))) if rewards else None,
+        success_rate=mean_of_tasks([list(map(float, group)) for group in successes]) if successes else None,
         pass_k=tuple(found for k in range(1, trials + 1) if (found := pass_hat(successes, k)) is not None),
         faulted=sum(is_faulted(episode) for episode in ordered),
         faults=sum(episode.faults for episode in ordered),
@@ -83,6 +83,11 @@ def summarise(episodes: Sequence[Episode], account: Account | None = None, /, **
     )
 
 
+def _full(episodes: Sequence[Episode]) -> float:
+    """The greatest reward there was to get; 1 where none is above 0."""
+    return max((episode.full_reward for episode in episodes if episode.full_reward > 0), default=1.0)
+
+
 def _by_task(episodes: Sequence[Episode]) -> list[list[tuple[float, bool]]]:
     """Reward and success of the scored episodes, a list for every task."""
     groups: dict[str, list[tuple[float, bool]]] = {}
@@ -90,14 +95,6 @@ def _by_task(episodes: Sequence[Episode]) -> list[list[tuple[float, bool]]]:
         if episode.reward is not None:
             groups.setdefault(episode.task_id, []).append((episode.reward, bool(episode.success)))
     return list(groups.values())
-
-
-def _success_rate(successes: Sequence[Sequence[bool]]) -> Estimate | None:
-    if not successes:
-        return None
-    if all(len(group) == 1 for group in successes):
-        return wilson(sum(group[0] for group in successes), len(successes))
-    return cluster_bootstrap([[float(success) for success in group] for group in successes])
 
 
 def _interval(estimate: Estimate | None) -> dict[str, float] | None:

@@ -129,6 +129,9 @@ class World(ABC):
     default_agent: ClassVar[str] = "scripted"
     default_user: ClassVar[str] = "agenda"
     default_reward: ClassVar[str] = "goal_calls"
+    tasks_vary: ClassVar[bool] = True
+    """Whether a task's id may mean another task when the world is built with other options; False where it never does,
+    so that a task is known by world and id."""
 
     @abstractmethod
     def tasks(self, split: str) -> Sequence[Task]:

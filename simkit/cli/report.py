@@ -97,10 +97,17 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     rows += [("first fault", " ".join(report.fault.split()))] if report.fault else []
     rows += [
         ("outcomes", outcomes or "none"),
-        ("agent turns", f"{summary.branches} in all branches, {summary.turns} on final paths"),
+        ("agent turns", _turns(summary)),
         *took,
     ]
     return rows
+
+
+def _turns(summary: Summary) -> str:
+    """Agent turns; of single conversations every turn is on the final path."""
+    if summary.branches == summary.turns:
+        return f"{summary.turns}"
+    return f"{summary.branches} in all branches, {summary.turns} on final paths"
 
 
 def _called(models: Mapping[str, float]) -> str:

@@ -38,6 +38,7 @@ RUN_COLUMNS = (
     Column("run"),
     Column("name", shorten=True),
     Column("status"),
+    Column("played as", drop=6),
     Column("episodes", drop=1, right=True),
     Column("reward", right=True),
     Column("success", drop=2, right=True),
@@ -57,8 +58,8 @@ EPISODE_COLUMNS = (
 )
 
 EPISODES = """
-    select task_id, trial, reward, outcome, achieved, goals, turns, branches, faults, flags, error
-    from episode_scores e
+    select task_id, trial, reward, outcome, achieved, goals, turns, branches, faults, flags, error, supervisor
+    from episode_scores e join episodes using (episode_id)
     left join (select episode_id, sum(len(flags)) as flags from messages group by all) using (episode_id)
     where run_id = ? order by reward nulls first, task_id, trial
 """
@@ -176,6 +177,7 @@ def _run_cells(run: RunRow) -> tuple[str, ...]:
         run.run_id,
         run.name,
         run.status,
+        played_as(run.supervisor),
         run.counted,
         _number(run.average_reward),
         _number(run.success_rate),
@@ -185,6 +187,14 @@ def _run_cells(run: RunRow) -> tuple[str, ...]:
     )
 
 
+PLAYED_AS = {"rollout": "rollouts", "josh": "trees"}
+
+
+def played_as(supervisor: str | None) -> str:
+    """What a run's episodes are: `rollouts` and `trees` are never compared by their rewards."""
+    return " + ".join(PLAYED_AS.get(name, name) for name in supervisor.split(", ")) if supervisor else ""
+
+
 def _episode_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"{row['task_id']}/{row['trial']}",
@@ -192,7 +202,7 @@ def _episode_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{row['achieved']} of {row['goals']}",
         str(row["outcome"] or "running"),
         str(row["turns"]),
-        str(row["branches"]),
+        "" if row["supervisor"] == "rollout" else str(row["branches"]),
         str(row["flags"] or ""),
         cut(str(row["error"] or ""), LONGEST),
     )

@@ -12,7 +12,8 @@ from __future__ import annotations
 from simkit.comparison.compare import compare
 from simkit.comparison.records import Arm
 from simkit.comparison.results import ArmScores, Comparison, Curve, Difference, GroupScore, Noise, Score
-from simkit.comparison.significance import Bootstrap, Outcomes, holm, sign_flip
+from simkit.comparison.significance import Outcomes, holm, sign_flip
+from simkit.statistics import Bootstrap
 
 __all__ = [
     "Arm",

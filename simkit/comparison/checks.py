@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from inspect import signature
 from typing import Any
 
 from simkit.casting import WORLD
 from simkit.comparison.records import ArmFacts, RunFacts
 from simkit.errors import SimkitError, UsageError
-from simkit.loading import load
+from simkit.loading import find_class, load, parse_reference
 
 NOT_THE_THING = frozenset({"seed", "concurrency", "fail_fast", "max_faults", "part_of", "stage", "tasks", "trials"})
 """Choices in which runs of one configuration may differ."""
 
-ABOUT_THE_TEST = ("user", "user_model", "user_temperature", "max_turns")
+ABOUT_THE_TEST = ("user", "user_model", "user_temperature", "max_turns", "max_steps")
 """Choices that change how hard the test is: told when arms differ in them."""
+
+ABOUT_THE_SEARCH = ("factor", "beam", "winner", "branch_by", "eager")
+"""Choices that change how often a tree tries: told when trees differ in them."""
 
 
 def check_comparable(arms: Sequence[ArmFacts]) -> tuple[str, ...]:
@@ -28,7 +32,46 @@ def check_comparable(arms: Sequence[ArmFacts]) -> tuple[str, ...]:
     first = runs[0]
     for run in runs[1:]:
         _refuse(first, run)
-    return (*_other_tests(runs), *_other_recipes(runs), *_unfinished(runs))
+    return (*_other_tests(runs), *_unfinished(runs))
+
+
+def incomparable(reference: ArmFacts, arm: ArmFacts) -> str:
+    """Why nothing may be claimed of two arms' episodes, although they were played on the same tasks; empty when it may.
+
+    A search picks the best of many tries, so its rewards are not those of an agent that has one; and a world that was
+    built with other options asks other things of the agent.
+    """
+    runs = [run for run in (*reference.runs, *arm.runs) if run.episodes]
+    played = {side.name: _supervisors(side) for side in (reference, arm)}
+    if len({kind for kinds in played.values() for kind in kinds}) > 1:
+        here, there = (f"`{name}` was played by {' and '.join(kinds)}" for name, kinds in played.items())
+        return f"{here}, {there}; a tree tries many times and keeps the best, a single conversation tries once"
+    options = {tuple(sorted(_world_options(run).items())) for run in runs}
+    if len(options) > 1:
+        names = sorted({name for one in options for name, value in one if any((name, value) not in o for o in options)})
+        return f"their worlds were built with different options ({', '.join(names)})"
+    return ""
+
+
+def _supervisors(arm: ArmFacts) -> list[str]:
+    return sorted({kind for run in arm.runs for kind in run.supervisors})
+
+
+def _world_options(run: RunFacts) -> dict[str, str]:
+    """The options that a run's world was built with, those it was not given included; nothing where it is not known."""
+    chosen = run.config.get("world")
+    if not isinstance(chosen, str):
+        return {}
+    with suppress(SimkitError):
+        reference = parse_reference(chosen)
+        defaults: dict[str, str] = {}
+        with suppress(SimkitError):
+            parameters = signature(find_class(WORLD, reference.target)).parameters.values()
+            defaults = {each.name: str(each.default) for each in parameters if each.default is not each.empty}
+        variant = run.config.get("variant")
+        given = {**reference.options, **({} if variant is None else {"variant": str(variant)})}
+        return {**defaults, **given}
+    return {}
 
 
 def _refuse(first: RunFacts, other: RunFacts) -> None:
@@ -69,19 +112,16 @@ def _of_world(run: RunFacts, name: str) -> str | None:
 
 
 def _other_tests(runs: Sequence[RunFacts]) -> Iterable[str]:
-    for choice in ABOUT_THE_TEST:
-        seen = {_chosen(run.config, choice) for run in runs if run.episodes}
+    played = [run for run in runs if run.episodes]
+    trees = [run for run in played if run.config.keys() & {*ABOUT_THE_SEARCH}]
+    asked = [*((choice, played) for choice in ABOUT_THE_TEST), *((choice, trees) for choice in ABOUT_THE_SEARCH)]
+    for choice, among in asked:
+        seen = {_chosen(run.config, choice) for run in among}
         if len(seen) > 1:
             yield (
                 f"the runs differ in {choice} ({', '.join(sorted(seen))}), so a difference of their scores need not "
                 "be one of their agents"
             )
-
-
-def _other_recipes(runs: Sequence[RunFacts]) -> Iterable[str]:
-    seen = sorted({run.recipe for run in runs if run.episodes} & {"josh", "rollout"})
-    if len(seen) > 1:
-        yield "trees (josh) are compared with single conversations (rollout): a tree tries more often"
 
 
 def _unfinished(runs: Sequence[RunFacts]) -> Iterable[str]:
@@ -95,15 +135,19 @@ def _chosen(config: Mapping[str, Any], choice: str) -> str:
     return "the default" if value is None else str(value)
 
 
-def check_identical(runs: Sequence[RunFacts]) -> tuple[str, ...]:
+def check_identical(runs: Sequence[RunFacts], arms: Sequence[ArmFacts]) -> tuple[str, ...]:
     """What the reader must know of runs that shall show the noise of repeating.
 
     Raises:
-        UsageError: there are fewer than two, or they differ in more than their seed.
+        UsageError: there are fewer than two, they differ in more than their seed, or they measure something else than
+            the arms do.
     """
     if len(runs) < 2:
         raise UsageError("the noise of repeating takes two runs of one configuration or more: --noise RUN,RUN")
     first = runs[0]
+    _refuse(arms[0].runs[0], first)
+    if why := incomparable(ArmFacts("--noise", tuple(runs)), arms[0]):
+        raise UsageError(f"the runs of --noise measure something else than `{arms[0].name}`: {why}")
     for run in runs[1:]:
         _refuse(first, run)
         names = sorted((first.config.keys() | run.config.keys()) - NOT_THE_THING)

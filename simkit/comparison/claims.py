@@ -21,6 +21,12 @@ def claims(
 
 
 def _claim(found: Difference, level: float) -> str:
+    if found.incomparable:
+        before, after = (told(value, found.unit, sign=False) for value in (found.before, found.after))
+        return (
+            f"Nothing may be claimed of the {found.label}: {after} of `{found.arm}` stand beside {before} of "
+            f"`{found.reference}`, but they are different measures: {found.incomparable}."
+        )
     interval = f"{told(found.estimate.value, found.unit)}, {level:.0%} interval {span(found.estimate, found.unit)}"
     unit = f"{_counted(found)}, less is better" if found.less_is_better else _counted(found)
     if found.claimed:
@@ -55,7 +61,7 @@ def _counted(found: Difference) -> str:
 
 
 def _noise(differences: Sequence[Difference], noise: Sequence[Noise], level: float, closer: str) -> Iterator[str]:
-    if any(found.kind == "overall" for found in differences) and not noise:
+    if any(found.kind == "overall" and not found.incomparable for found in differences) and not noise:
         yield (
             "How far apart identical runs lie is not known here: play with --trials 2 or more, or repeat a run with "
             "another --seed and name the repeats with --noise."

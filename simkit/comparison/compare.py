@@ -6,21 +6,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
-from math import sqrt
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from simkit.comparison import noise as noises
-from simkit.comparison.checks import check_comparable, check_identical
+from simkit.comparison.checks import check_comparable, check_identical, incomparable
 from simkit.comparison.claims import claims
 from simkit.comparison.measures import DEFAULT, Kind, Measure, Unit, groups, measure_of, pass_k, reached_by
 from simkit.comparison.pairs import Pairs, numbers, pair
 from simkit.comparison.records import Arm, ArmFacts, EpisodeFacts, RunFacts, read_arms
 from simkit.comparison.results import ArmScores, Comparison, Curve, Difference, GroupScore, Noise, Score
-from simkit.comparison.significance import RESAMPLES, Bootstrap, cohen_h, holm, sign_flip, standardised, student
+from simkit.comparison.significance import cohen_h, detectable, holm, sign_flip, standardised
 from simkit.comparison.suites import suites
 from simkit.errors import UsageError
-from simkit.statistics import Estimate, cluster_bootstrap, wilson
+from simkit.intervals import difference_limits
+from simkit.statistics import RESAMPLES, Bootstrap, Estimate, mean_of_tasks
 
 if TYPE_CHECKING:
     from simkit.store import Reader, Store
@@ -61,7 +61,7 @@ def compare(
     bootstrap = Bootstrap(level, resamples, seed)
     facts, repeats, state = read_arms(store, arms, noise, allow_incomplete=allow_incomplete)
     notes = check_comparable(facts)
-    notes += check_identical(repeats) if noise else ()
+    notes += check_identical(repeats, facts) if noise else ()
     bench = _Bench(facts, tuple(measure_of(name) for name in metrics), bootstrap, repeats, all_pairs)
     differences = bench.differences()
     return Comparison(
@@ -164,9 +164,14 @@ class _Bench:
         groups = [group for group in found if group]
         if not groups:
             return None
-        if measure.share and not measure.k and all(len(group) == 1 for group in groups):
-            return wilson(int(sum(group[0] for group in groups)), len(groups), self.bootstrap.level)
-        return cluster_bootstrap(groups, self.bootstrap.level)
+        if measure.unit == "points":
+            return mean_of_tasks(groups, self.bootstrap.level, bounds=(0.0, self._full(measure)))
+        return self.bootstrap.mean(groups, f"{arm.name}/{measure.name}") if len(groups) > 1 else None
+
+    def _full(self, measure: Measure) -> float:
+        """The greatest number that there is to get: 1, or for rewards what they declare."""
+        declared = [episode.full_reward for arm in self.arms for episode in self.episodes(arm)]
+        return max((full for full in declared if full > 0), default=1.0) if measure.name == "reward" else 1.0
 
     def _cells(self, arm: ArmFacts, measure: Measure) -> list[list[list[float]]]:
         """The scored numbers of an arm: by task, run and trial."""
@@ -195,8 +200,7 @@ class _Bench:
                 if reached_by(episode, 0) is not None:
                     by_task.setdefault(episode.task_id, []).append(episode)
             if len(by_task) > 1:
-                reach = student(0.5 + self.bootstrap.level / 2, len(by_task) - 1)
-                points = (_point(tuple(by_task.values()), turn, reach) for turn in range(1, last + 1))
+                points = (_point(tuple(by_task.values()), turn, self.bootstrap.level) for turn in range(1, last + 1))
                 yield Curve(arm.name, len(by_task), tuple(points))
 
     # --- arms against each other --------------------------------------------------------------------------------------
@@ -239,9 +243,10 @@ class _Bench:
     def _difference(self, measure: Measure, reference: ArmFacts, arm: ArmFacts, pairs: Pairs) -> Difference:
         title = _Title(measure.kind, measure.name, measure.label, measure.unit, reference.name, arm.name)
         return replace(
-            self._tested(title, pairs, share=measure.share),
+            self._tested(title, pairs, share=measure.share, full=self._full(measure)),
             noise=self._floor(measure, reference, arm, pairs),
             by_run=self._by_run(measure, reference, arm),
+            incomparable=incomparable(reference, arm),
         )
 
     def _by_run(self, measure: Measure, reference: ArmFacts, arm: ArmFacts) -> tuple[float, ...]:
@@ -258,7 +263,7 @@ class _Bench:
                 title = _Title("suite", suite.name, suite.name, suite.unit, reference.name, arm.name)
                 yield replace(self._tested(title, suite.pairs), less_is_better=suite.less)
 
-    def _tested(self, title: _Title, pairs: Pairs, *, share: bool = False) -> Difference:
+    def _tested(self, title: _Title, pairs: Pairs, *, share: bool = False, full: float = 1.0) -> Difference:
         p = sign_flip(pairs.differences)
         before, after = fmean(pairs.before), fmean(pairs.after)
         return Difference(
@@ -273,19 +278,28 @@ class _Bench:
             left_out=pairs.left_out,
             before=before,
             after=after,
-            estimate=self.bootstrap.mean(pairs.differences, repr(title), bounded=title.unit == "points"),
+            estimate=self._interval(title, pairs, full),
             p=p,
             corrected=p,
             family=1,
             effect=cohen_h(before, after) if share else standardised(pairs.differences),
             effect_name="h" if share else "d",
-            detectable=self.bootstrap.detectable(pairs.differences),
+            detectable=detectable(pairs.differences, self.bootstrap.level),
             by_run=(),
             noise=None,
             guarded=bool(self.repeats) and title.kind == "overall",
             outcomes=pairs.outcomes,
             alpha=self.bootstrap.alpha,
         )
+
+    def _interval(self, title: _Title, pairs: Pairs, full: float) -> Estimate:
+        """The mean difference with its interval: that of bounded scores where both sides lie between 0 and `full`."""
+        bounded = all(0 <= value <= full for value in (*pairs.before, *pairs.after))
+        if title.unit != "points" or not bounded:
+            return self.bootstrap.mean([[value] for value in pairs.differences], repr(title))
+        found = difference_limits([value / full for value in pairs.differences], self.bootstrap.level)
+        centre = fmean(pairs.differences)
+        return Estimate(centre, min(full * found.low, centre), max(full * found.high, centre))
 
     def _floor(self, measure: Measure, reference: ArmFacts, arm: ArmFacts, pairs: Pairs) -> float | None:
         """How far apart identical arms of this size lie."""
@@ -321,11 +335,10 @@ class _Bench:
             yield f"{', '.join(uneven)}: another number of runs than the reference, so its runs are taken together"
 
 
-def _point(tasks: Sequence[Sequence[EpisodeFacts]], turn: int, reach: float) -> Estimate:
-    """The mean over tasks at one turn, `reach` standard errors around it."""
+def _point(tasks: Sequence[Sequence[EpisodeFacts]], turn: int, level: float) -> Estimate:
+    """The mean over tasks at one turn; every task counts the same."""
     means = [fmean(reached_by(episode, turn) or 0.0 for episode in episodes) for episodes in tasks]
-    centre, half = fmean(means), reach * stdev(means) / sqrt(len(means))
-    return Estimate(centre, max(0.0, centre - half), min(1.0, centre + half))
+    return mean_of_tasks([[value] for value in means], level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,8 +352,12 @@ class _Title:
 
 
 def _corrected(found: Sequence[Difference]) -> tuple[Difference, ...]:
-    corrected = holm([each.p for each in found])
-    return tuple(replace(each, corrected=p, family=len(found)) for each, p in zip(found, corrected, strict=True))
+    """Corrected for all that may be claimed; what cannot be compared is no chance of a false claim."""
+    tested = [each for each in found if not each.incomparable]
+    corrected = iter(holm([each.p for each in tested]))
+    return tuple(
+        each if each.incomparable else replace(each, corrected=next(corrected), family=len(tested)) for each in found
+    )
 
 
 def _nothing_in_common(reference: ArmFacts, arm: ArmFacts, tasks: Sequence[str]) -> str:

@@ -77,7 +77,7 @@ def _size(found: Comparison, *, intervals: bool = True) -> str:
 
 def _scores(found: Comparison) -> Any:
     names = list(dict.fromkeys(s.name for arm in found.arms for s in arm.scores if s.unit == "points"))
-    overall = [each for each in found.differences if each.kind == "overall" and each.unit == "points"]
+    overall = [each for each in _tested(found) if each.kind == "overall" and each.unit == "points"]
     if not names:
         return _differences_alone(found)
     bars, rows = max(2, len(names) * len(found.arms)), max(1, len(overall))
@@ -89,8 +89,13 @@ def _scores(found: Comparison) -> Any:
     return figure
 
 
+def _tested(found: Comparison) -> list[Difference]:
+    """The differences that may be claimed or not; others are not drawn as if they were."""
+    return [each for each in found.differences if not each.incomparable]
+
+
 def _differences_alone(found: Comparison) -> Any:
-    rows = [each for each in found.differences if each.kind == "overall"]
+    rows = [each for each in _tested(found) if each.kind == "overall"]
     figure = _figure(9, 2.2 + 0.75 * len(rows))
     _forest(figure.subplots(), rows, "difference")
     figure.suptitle(f"{_against(found)}\n{_size(found)}", fontsize=11)
@@ -225,7 +230,7 @@ def _where(found: Comparison) -> Any:
 
 def _changes(axes: Any, found: Comparison, rows: Sequence[tuple[str, str]], pairs: Sequence[tuple[str, str]]) -> None:
     """The differences, with an asterisk where chance is no explanation for so many looks."""
-    changes = {(each.kind, each.name, each.reference, each.arm): each for each in found.places}
+    changes = {(each.kind, each.name, each.reference, each.arm): each for each in found.places if not each.incomparable}
     most = max((abs(each.estimate.value) for each in found.places), default=0.0)
     reach = max(0.1, most)
     table = [[changes.get((*row, *pair)) for pair in pairs] for row in rows]

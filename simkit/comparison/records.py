@@ -66,6 +66,7 @@ class EpisodeFacts:
     errors: int
     reached: tuple[tuple[int, str], ...]
     weights: Mapping[str, float]
+    supervisor: str = ""
 
     @property
     def success(self) -> float | None:
@@ -108,6 +109,11 @@ class RunFacts:
     def label(self) -> str:
         """Its name, or its id."""
         return self.name or self.run_id
+
+    @cached_property
+    def supervisors(self) -> frozenset[str]:
+        """Who played its episodes: `rollout`, `josh`, ..."""
+        return frozenset(episode.supervisor for episode in self.episodes)
 
     @cached_property
     def by_task(self) -> Mapping[str, Mapping[int, EpisodeFacts]]:
@@ -199,6 +205,7 @@ def _episode(row: Mapping[str, Any], tasks: Mapping[str, TaskFacts]) -> EpisodeF
         errors=row["errors"],
         reached=tuple((step["turn"], step["goal"]) for step in row["reached"] or ()),
         weights=task.weights if task else {},
+        supervisor=row["supervisor"] or "",
     )
 
 
@@ -224,7 +231,7 @@ earned AS (
     WHERE r.credited GROUP BY r.episode_id
 )
 SELECT
-    e.run_id, e.task_id, e.trial, e.reward, e.full_reward, e.outcome, e.goals, e.achieved, e.turns,
+    e.run_id, e.task_id, e.trial, e.supervisor, e.reward, e.full_reward, e.outcome, e.goals, e.achieved, e.turns,
     coalesce(c.calls, 0) AS calls, coalesce(c.errors, 0) AS errors, r.reached
 FROM wanted e
 LEFT JOIN called c USING (episode_id)

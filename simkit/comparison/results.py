@@ -66,6 +66,7 @@ class Difference:
             tell what differs between runs, and what differs between trials the test knows already.
         outcomes: McNemar's table, where single successes and failures stand against each other.
         less_is_better: for a suite that says so (perplexity).
+        incomparable: why the numbers may stand side by side, but nothing may be claimed of them; empty when it may.
     """
 
     kind: Kind
@@ -92,11 +93,14 @@ class Difference:
     outcomes: Outcomes | None
     alpha: float
     less_is_better: bool = False
+    incomparable: str = ""
 
     @property
     def significant(self) -> bool:
-        """Whether chance is no explanation, with all comparisons in view."""
-        return self.corrected <= self.alpha and (self.estimate.low > 0 or self.estimate.high < 0)
+        """Whether chance is no explanation, with all comparisons in view; never of what cannot be compared."""
+        return (
+            not self.incomparable and self.corrected <= self.alpha and (self.estimate.low > 0 or self.estimate.high < 0)
+        )
 
     @property
     def claimed(self) -> bool:

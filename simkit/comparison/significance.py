@@ -1,4 +1,4 @@
-"""Tests and intervals for paired differences, with whole tasks as the unit: trials of one task are not independent.
+"""Tests for paired differences, with whole tasks as the unit: trials of one task are not independent.
 
 Exact where that can be had: the sign-flip test counts all 2^n assignments of the signs with one long integer. Known
 answers of all of these are in `tests/comparison` (scipy).
@@ -9,21 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import asin, comb, exp, gcd, lcm, lgamma, log, pi, sqrt
-from random import Random
+from math import asin, comb, gcd, lcm, sqrt
 from statistics import NormalDist, fmean, stdev
 
-from simkit.errors import UsageError
-from simkit.statistics import Estimate, quantile
-
-RESAMPLES = 4000
-"""Resamples of a bootstrap: the ends of a 95% interval then vary by about a fiftieth of its width."""
+from simkit.intervals import student
 
 POWER = 0.8
 """A detectable difference is found this often."""
-
-FEW = 10
-"""Where fewer tasks than this differ, resampling sees too little of what could have happened."""
 
 _LONGEST = 1 << 24
 """Bits of the integer that an exact test may take: 2 MB, about a fifth of a second."""
@@ -108,62 +100,11 @@ def holm(ps: Sequence[float]) -> tuple[float, ...]:
     return tuple(corrected)
 
 
-@dataclass(frozen=True, slots=True)
-class Bootstrap:
-    """How intervals of mean differences are made: percentiles of resampled tasks.
-
-    The percentiles are a little further out than the level says, as much as t is wider than the normal distribution
-    (Hesterberg 2015, section 5.3.2): plain ones are too narrow for few tasks.
-    """
-
-    level: float = 0.95
-    resamples: int = RESAMPLES
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0.5 <= self.level < 1:
-            raise UsageError(f"--level is {self.level}; give the coverage of the intervals as a share, e.g. 0.95")
-
-    @property
-    def alpha(self) -> float:
-        """The chance of a false claim that is accepted."""
-        return 1 - self.level
-
-    def mean(self, values: Sequence[float], label: str = "", *, bounded: bool = False) -> Estimate:
-        """The mean of one value a task; the label gives the resampling a stream of its own.
-
-        `bounded` are differences of scores from 0 to 1: where few tasks differ, the interval is at least that of
-        Agresti and Min (2005), so that ten equal pairs do not prove that all are equal.
-
-        Raises:
-            UsageError: there are fewer than two tasks.
-        """
-        count = len(values)
-        if count < 2:
-            raise UsageError(f"{count} task has no interval; compare runs on at least two tasks")
-        centre, rng = fmean(values), Random(f"{self.seed}/{label}")
-        sums = sorted(sum(rng.choices(values, k=count)) for _ in range(self.resamples))
-        reach = sqrt(count / (count - 1)) * student(1 - self.alpha / 2, count - 1)
-        tail = NormalDist().cdf(-reach)
-        low, high = quantile(sums, tail) / count, quantile(sums, 1 - tail) / count
-        if bounded and sum(abs(value) > _NOTHING for value in values) < FEW:
-            shrunk, half = self._cautious(values)
-            low, high = max(-1.0, min(low, shrunk - half)), min(1.0, max(high, shrunk + half))
-        return Estimate(centre, low, high)
-
-    def _cautious(self, values: Sequence[float]) -> tuple[float, float]:
-        """Centre and half width with one task more that is half won and half lost, and one that is undecided."""
-        count = len(values) + 2
-        centre = sum(values) / count
-        variance = (sum(value * value for value in values) + 1) / count - centre * centre
-        return centre, NormalDist().inv_cdf(1 - self.alpha / 2) * sqrt(variance / count)
-
-    def detectable(self, values: Sequence[float]) -> float | None:
-        """The difference that such tasks would show 4 times in 5; None when all differences are equal."""
-        spread = stdev(values)
-        return (student(1 - self.alpha / 2, len(values) - 1) + NormalDist().inv_cdf(POWER)) * spread / sqrt(
-            len(values)
-        ) or None
+def detectable(values: Sequence[float], level: float) -> float | None:
+    """The difference that such tasks would show 4 times in 5; None when all differences are equal."""
+    spread = stdev(values)
+    reach = student(0.5 + level / 2, len(values) - 1) + NormalDist().inv_cdf(POWER)
+    return reach * spread / sqrt(len(values)) or None
 
 
 def cohen_h(before: float, after: float) -> float:
@@ -175,39 +116,3 @@ def standardised(differences: Sequence[float]) -> float | None:
     """The mean difference in standard deviations of the tasks' differences; None when all are equal."""
     spread = stdev(differences)
     return fmean(differences) / spread if spread > _NOTHING else None
-
-
-def student(share: float, freedom: float) -> float:
-    """The quantile of Student's t distribution, for shares from 0.5: Newton's method from the normal quantile."""
-    t = NormalDist().inv_cdf(share)
-    scale = exp(lgamma((freedom + 1) / 2) - lgamma(freedom / 2)) / sqrt(freedom * pi)
-    for _ in range(50):
-        step = (share - _student_cdf(t, freedom)) / (scale * (1 + t * t / freedom) ** (-(freedom + 1) / 2))
-        t += step
-        if abs(step) < 1e-10 * t:
-            break
-    return t
-
-
-def _student_cdf(t: float, freedom: float) -> float:
-    return 1 - 0.5 * _beta(freedom / (freedom + t * t), freedom / 2, 0.5)
-
-
-def _beta(x: float, a: float, b: float) -> float:
-    """The regularised incomplete beta function."""
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
-    if x > (a + 1) / (a + b + 2):
-        return 1 - _beta(1 - x, b, a)
-    front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log(1 - x)) / a
-    return front * _fraction(x, a, b)
-
-
-def _fraction(x: float, a: float, b: float) -> float:
-    """The continued fraction of the incomplete beta function (DLMF 8.17.22), from its far end."""
-    value = 1.0
-    for m in range(int(30 + 4 * sqrt(a + b)), 0, -1):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m - 1) * (a + b + m - 1) * x / ((a + 2 * m - 2) * (a + 2 * m - 1))
-        value = 1 + odd / (1 + even / value)
-    return 1 / value

@@ -112,6 +112,8 @@ def _differences(found: Sequence[Difference], *, where: bool = False) -> Table:
 
 def _difference(found: Difference, where: bool, several: bool) -> tuple[str, ...]:
     verdict = found.significant if where else found.claimed
+    if found.incomparable:
+        return _beside(found, several)
     return (
         " ".join(filter(None, (_KINDS[found.kind], found.name))),
         *((f"{found.reference} → {found.arm}",) if several else ()),
@@ -129,6 +131,19 @@ def _difference(found: Difference, where: bool, several: bool) -> tuple[str, ...
     )
 
 
+def _beside(found: Difference, several: bool) -> tuple[str, ...]:
+    """Numbers that stand side by side only: without interval and p-value."""
+    return (
+        " ".join(filter(None, (_KINDS[found.kind], found.name))),
+        *((f"{found.reference} → {found.arm}",) if several else ()),
+        _number(found.before, found.unit),
+        _number(found.after, found.unit),
+        *[""] * 7,
+        str(found.tasks),
+        "not comparable",
+    )
+
+
 def _outcomes(found: Sequence[Difference]) -> Table:
     columns = (
         Column("arms", shorten=True),
@@ -139,7 +154,7 @@ def _outcomes(found: Sequence[Difference]) -> Table:
         Column("p", right=True),
         Column("test"),
     )
-    return Table(columns, tuple(_row(each) for each in found if each.outcomes is not None))
+    return Table(columns, tuple(_row(each) for each in found if each.outcomes is not None and not each.incomparable))
 
 
 def _row(found: Difference) -> tuple[str, ...]:

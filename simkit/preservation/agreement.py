@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from simkit.preservation.verdicts import Choice, Preference
-from simkit.statistics import Estimate, wilson
+from simkit.statistics import Estimate, mean_of_tasks
 
 Side: TypeAlias = Literal["ours", "theirs", "tie"]
 
@@ -52,7 +52,7 @@ class Agreement:
 
     Attributes:
         pairs: pairs with a verdict in both orders; `missing` lack one.
-        same: share of pairs with the same winner in both orders, with its 95% interval.
+        same: share of pairs with the same winner in both orders, with its 95% interval over questions.
         kappa: Cohen's kappa of the two orders over win, loss and tie: 0 for chance, 1 for full agreement; None where it
             is not defined, because every verdict was the same.
         ties: share of single verdicts that were ties.
@@ -68,8 +68,12 @@ class Agreement:
     first: float | None
 
 
-def agreement(pairs: Sequence[Pair]) -> Agreement:
-    """What the pairs say about their judge."""
+def agreement(questions: Sequence[Sequence[Pair]]) -> Agreement:
+    """What the pairs of each question say about their judge; pairs of one question resemble each other."""
+    pairs = [pair for question in questions for pair in question]
+    same = [
+        [float(one == two) for one, two in filter(None, (pair.sides for pair in question))] for question in questions
+    ]
     sides = [each.sides for each in pairs if each.sides is not None]
     verdicts = [side for both in sides for side in both]
     decided = [(place, side) for both in sides for place, side in enumerate(both) if side != "tie"]
@@ -77,7 +81,7 @@ def agreement(pairs: Sequence[Pair]) -> Agreement:
     return Agreement(
         pairs=len(sides),
         missing=len(pairs) - len(sides),
-        same=wilson(sum(one == two for one, two in sides), len(sides)) if sides else None,
+        same=mean_of_tasks(same) if sides else None,
         kappa=cohens_kappa(sides),
         ties=verdicts.count("tie") / len(verdicts) if verdicts else None,
         first=first / len(decided) if decided else None,

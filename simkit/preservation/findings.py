@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from simkit.errors import ModelFault
 from simkit.preservation.agreement import Agreement, Pair, agreement
 from simkit.preservation.verdicts import Grade
-from simkit.statistics import Estimate, cluster_bootstrap
+from simkit.statistics import Estimate, mean_of_tasks
+
+GRADES = (1.0, 10.0)
+"""The lowest and the highest grade."""
 
 
 @dataclass(slots=True)
@@ -37,23 +40,23 @@ class Findings:
     @property
     def agreement(self) -> Agreement | None:
         """How the judge agrees with itself when answers change places; None when nothing was compared."""
-        pairs = [pair for samples in self.pairs.values() for sample in samples for pair in sample]
-        return agreement(pairs) if pairs else None
+        questions = [[pair for sample in samples for pair in sample] for samples in self.pairs.values()]
+        return agreement(questions) if any(questions) else None
 
     @property
     def win_rate(self) -> Estimate | None:
         """The share of wins, a tie counting half, with an interval over questions."""
         values = {name: [[each.value for each in sample] for sample in samples] for name, samples in self.pairs.items()}
-        return _over_questions(values)
+        return _over_questions(values, (0.0, 1.0))
 
     @property
     def score(self) -> Estimate | None:
         """The mean grade from 1 to 10, with an interval over questions."""
-        return _over_questions(self._scores(None))
+        return _over_questions(self._scores(None), GRADES)
 
     def score_of_turn(self, turn: int) -> Estimate | None:
         """The mean grade of one turn, counted from 0."""
-        return _over_questions(self._scores(turn))
+        return _over_questions(self._scores(turn), GRADES)
 
     @property
     def ungraded(self) -> int:
@@ -84,7 +87,9 @@ class Findings:
         }
 
 
-def _over_questions(values: Mapping[str, Sequence[Sequence[float | None]]]) -> Estimate | None:
+def _over_questions(
+    values: Mapping[str, Sequence[Sequence[float | None]]], bounds: tuple[float, float]
+) -> Estimate | None:
     groups = [[each for sample in values[name] for each in sample if each is not None] for name in sorted(values)]
     known = [group for group in groups if group]
-    return cluster_bootstrap(known) if known else None
+    return mean_of_tasks(known, bounds=bounds) if known else None

@@ -18,7 +18,7 @@ import anyio.to_thread
 from simkit.errors import ModelFault, SimkitError, UsageError
 from simkit.extras import require
 from simkit.preservation.quiet import quiet
-from simkit.statistics import Estimate, cluster_bootstrap, mean, wilson
+from simkit.statistics import Estimate, mean, mean_of_tasks
 
 if TYPE_CHECKING:
     from simkit.run import Run
@@ -110,9 +110,7 @@ class SuiteScore:
         values = [each.metrics[metric] for each in self.items if metric in each.metrics]
         if not values or abs(mean(values) - self.totals.get(metric, float("nan"))) > 1e-6:
             return None
-        if all(value in (0.0, 1.0) for value in values):
-            return wilson(round(sum(values)), len(values))
-        return cluster_bootstrap([[value] for value in values], resamples=max(100, min(1000, 2_000_000 // len(values))))
+        return mean_of_tasks([[value] for value in values])
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,7 +193,7 @@ def _fetched(
 _RUNS = """
 SELECT
     run_id, name, recipe, status, episodes, average_reward, success_rate, faults, started_at, seconds, part_of,
-    planned, finished
+    planned, finished, supervisor
 FROM run_summary ORDER BY number NULLS FIRST, started_at, run_id
 """
 

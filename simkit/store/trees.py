@@ -14,6 +14,7 @@ class RunRow:
 
     Times are UTC; `status` of a killed run stays `running`; `part_of` is the run it is a stage of.
     `finished` of the `planned` episodes have ended; None for the plan of a run recorded before there were plans.
+    `supervisor` says who played its episodes: `rollout` (single conversations), `josh` (trees).
     """
 
     run_id: str
@@ -29,6 +30,7 @@ class RunRow:
     part_of: str | None = None
     planned: int | None = None
     finished: int = 0
+    supervisor: str | None = None
 
     @property
     def counted(self) -> str:

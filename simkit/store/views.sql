@@ -59,12 +59,25 @@ CREATE VIEW run_summary AS
 WITH scored AS (
     SELECT
         run_id, count(*) AS episodes, count(finished_at) AS finished, count(reward) AS scored,
-        avg(reward) AS average_reward, stddev_samp(reward) / sqrt(count(reward)) AS reward_stderr,
+        avg(reward) AS average_reward,
         avg(CAST(is_success(reward, full_reward) AS INTEGER)) AS success_rate,
         count(*) FILTER (outcome = 'no_goals') AS no_goals,
         count(*) FILTER (finished_at IS NOT NULL AND reward IS NULL AND outcome <> 'no_goals') AS unscored,
-        coalesce(sum(faults), 0) AS faults, coalesce(sum(branches), 0) AS branches, coalesce(sum(turns), 0) AS turns
+        coalesce(sum(faults), 0) AS faults, coalesce(sum(branches), 0) AS branches, coalesce(sum(turns), 0) AS turns,
+        string_agg(DISTINCT supervisor, ', ' ORDER BY supervisor) AS supervisor
     FROM episodes GROUP BY run_id
+),
+tasks_scored AS (
+    SELECT run_id, count(reward) AS trials, sum(reward) AS rewards
+    FROM episodes WHERE reward IS NOT NULL GROUP BY run_id, task_id
+),
+clustered AS (
+    SELECT
+        s.run_id,
+        CASE WHEN count(*) > 1
+        THEN sqrt(count(*) / (count(*) - 1) * sum((t.rewards - t.trials * s.average_reward) ** 2)) / sum(t.trials)
+        END AS reward_stderr
+    FROM tasks_scored t JOIN scored s USING (run_id) GROUP BY s.run_id
 ),
 passes AS (SELECT run_id, list(pass_hat_k ORDER BY k) AS pass_hat_k FROM pass_hat_k GROUP BY run_id),
 accounts AS (
@@ -74,17 +87,18 @@ accounts AS (
 )
 SELECT
     r.run_id, r.name, r.recipe, r.status, coalesce(s.episodes, 0) AS episodes, coalesce(s.finished, 0) AS finished,
-    coalesce(s.scored, 0) AS scored, s.average_reward, s.reward_stderr, s.success_rate, p.pass_hat_k,
+    coalesce(s.scored, 0) AS scored, s.average_reward, c.reward_stderr, s.success_rate, p.pass_hat_k,
     coalesce(s.no_goals, 0) AS no_goals, coalesce(s.unscored, 0) AS unscored,
     CAST(coalesce(s.faults, 0) AS BIGINT) AS faults, CAST(coalesce(s.branches, 0) AS BIGINT) AS branches,
     CAST(coalesce(s.turns, 0) AS BIGINT) AS turns, r.started_at, elapsed(r.started_at, r.finished_at) AS seconds,
-    r.config ->> 'part_of' AS part_of, r.config ->> 'stage' AS stage, a.planned, a.not_played, r.number
+    r.config ->> 'part_of' AS part_of, r.config ->> 'stage' AS stage, a.planned, a.not_played, r.number, s.supervisor
 FROM runs r
 LEFT JOIN scored s USING (run_id)
+LEFT JOIN clustered c USING (run_id)
 LEFT JOIN passes p USING (run_id)
 LEFT JOIN accounts a USING (run_id)
 ORDER BY r.number NULLS FIRST, r.started_at, r.run_id;
-COMMENT ON VIEW run_summary IS 'One row per run; part_of names the run whose stage it is; pass_hat_k lists pass^1, pass^2, ...; unscored counts finished episodes left out of averages (besides no_goals); planned and not_played are of its last start, NULL for runs recorded before there were plans.';
+COMMENT ON VIEW run_summary IS 'One row per run; part_of names the run whose stage it is; pass_hat_k lists pass^1, pass^2, ...; unscored counts finished episodes left out of averages (besides no_goals); planned and not_played are of its last start, NULL for runs recorded before there were plans; reward_stderr takes tasks as the unit, since trials of one task resemble each other; supervisor says who played: rollout (single conversations), josh (trees).';
 
 CREATE VIEW user_flags AS
 WITH flagged AS (

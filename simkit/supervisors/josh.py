@@ -134,7 +134,8 @@ class Josh:
     The reward of an episode is what the reward says of the last winner and the goals achieved; by default their share
     of all goals. A fault ends one branch only. An episode counts as unscored (reward None) when it could not open, or
     when no leaf ended in order because models, tools or rewards failed. With a wall-clock limit the step in flight is
-    dropped, and what was achieved before it is scored.
+    dropped, and what was achieved before it is scored. A branch that outgrew the context of the agent's model ends
+    like one that met a limit, and reaches no goal in that turn.
     """
 
     search: BeamSearch = field(default_factory=BeamSearch)

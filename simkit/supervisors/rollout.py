@@ -44,7 +44,8 @@ class Rollout:
 
     It goes on after the last goal, as evaluations in the field do: how a conversation ends is part of what is measured,
     and rewards on the final state may still be lost. A conversation that anybody's fault ended has no reward (an agent
-    that raised included): it is counted in `faults`, and left out of averages.
+    that raised included): it is counted in `faults`, and left out of averages. One that outgrew the context of the
+    agent's model is the agent's failure: its outcome is `context_limit` and its reward 0.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -136,4 +137,5 @@ def ending_of(stage: Stage, line: Line) -> Ending:
         tool_calls=line.tool_calls,
         error=closed.error,
         scored=closed.error is None,
+        failed=closed.outcome == "context_limit",
     )

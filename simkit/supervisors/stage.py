@@ -29,6 +29,7 @@ from simkit.conversation import Conversation, Entry
 from simkit.errors import (
     AgentFault,
     Fault,
+    LimitHit,
     RewardFault,
     StoreError,
     ToolFault,
@@ -36,6 +37,7 @@ from simkit.errors import (
     Where,
     WrongValue,
     boundary,
+    outgrew_context,
     told,
 )
 from simkit.events import EpisodeFinished, EpisodeStarted, MessageRow, Outcome, Recorder, ToolsetSeen
@@ -89,7 +91,10 @@ class Final:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How an episode came to its end, before it is scored; `scored` is False when a fault made it worthless."""
+    """How an episode came to its end, before it is scored; `scored` is False when a fault made it worthless.
+
+    One that `failed` has the reward 0, whatever was achieved, and no reward is asked.
+    """
 
     outcome: Outcome
     final: Final
@@ -100,15 +105,17 @@ class Ending:
     tool_calls: int = 0
     error: str | None = None
     scored: bool = True
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A stage that is set: the state before anybody has spoken. `fault` when setting it failed."""
+    """A stage that is set: the state before anybody has spoken. `fault` or `limit` when setting it failed."""
 
     stage: Stage
     state: BranchState = field(default_factory=lambda: BranchState(Conversation()))
     fault: Fault | None = None
+    limit: LimitHit | None = None
 
 
 def fault_outcome(fault: Fault) -> Outcome:
@@ -136,6 +143,21 @@ async def consult(
         except WrongValue as wrong:
             raise fault(f"{told(place)}: {type(request).__name__} was answered with {wrong}") from None
     raise AssertionError("a boundary lets nothing pass silently")
+
+
+async def consult_agent(agent: ActorRef, request: Request[R], check: Callable[[object], R], place: Where) -> R:
+    """Ask the agent; a conversation that outgrew the context of its model is a limit, not a fault.
+
+    Raises:
+        LimitHit: the agent's own model call did not fit, let through, or the cause of another error.
+        Fault: as `consult`.
+    """
+    try:
+        return await consult(agent, request, check, AgentFault, place)
+    except Fault as fault:
+        if outgrew_context(fault):
+            raise LimitHit(str(fault), "context_limit") from fault
+        raise
 
 
 def grown(before: Conversation, entry: Entry) -> tuple[Conversation, MessageRow]:
@@ -200,10 +222,13 @@ async def _ask_everybody(stage: Stage) -> Scene:
     place = where("tools", players.tools, key)
     tools = await consult(players.tools, StartTools(stage.task), contract.tools_start, ToolFault, place)
     place = where("agent", players.agent, key)
-    asked = StartAgent(tools.specs, tools.policy)
-    agent = await consult(players.agent, asked, contract.agent_start, AgentFault, place)
-    conversation = Conversation() if agent.system is None else Conversation((Entry.system(agent.system),))
     ready = Stage(stage.cast, stage.unit, stage.limits, stage.recorder, stage.watch, goals, tools.specs)
+    try:
+        asked = StartAgent(tools.specs, tools.policy)
+        agent = await consult_agent(players.agent, asked, contract.agent_start, place)
+    except LimitHit as limit:
+        return Scene(ready, BranchState(Conversation(), world=tools.state), limit=limit)
+    conversation = Conversation() if agent.system is None else Conversation((Entry.system(agent.system),))
     return Scene(ready, BranchState(conversation, agent=agent.state, world=tools.state))
 
 
@@ -218,6 +243,8 @@ async def play_episode(stage: Stage, supervisor: str, act: Callable[[Scene], Awa
             ending = broken(scene.fault)
         elif not scene.stage.goals:
             ending = Ending(outcome="no_goals", final=Final(None, scene.state.conversation), scored=False)
+        elif scene.limit is not None:
+            ending = Ending(outcome=scene.limit.outcome, final=Final(None, scene.state.conversation), failed=True)
         else:
             ending = await act(scene)
         return await _finish(scene.stage, ending)
@@ -263,6 +290,9 @@ async def score_ending(stage: Stage, ending: Ending) -> EpisodeReward:
     Raises:
         RewardFault: it raised, or replied with something else.
     """
+    if ending.failed:
+        least, most = stage.cast.reward_range
+        return EpisodeReward(min(max(0.0, least), most))
     final, reward = ending.final, stage.cast.reward
     request = ScoreEpisode(stage.task, stage.goals, ending.achieved, final.calls, final.conversation, final.world)
     place = f"reward `{reward.name}`, end of {stage.task.id}"

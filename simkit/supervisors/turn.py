@@ -26,7 +26,7 @@ from simkit.ids import TurnKey
 from simkit.limits import Spent
 from simkit.messages import AssistantMessage, Message, ToolCall, ToolResult
 from simkit.state import BranchState
-from simkit.supervisors.stage import Stage, consult, fault_outcome, grown, where
+from simkit.supervisors.stage import Stage, consult, consult_agent, fault_outcome, grown, where
 from simkit.tasks import Goal
 
 OUT_OF_STEPS = "(The agent did not answer.)"
@@ -124,7 +124,7 @@ async def _decide(stage: Stage, turn: Turn) -> Turn:
     state, agent = turn.state, stage.cast.agent
     request = Act(turn.key, state.conversation, stage.specs, state.agent, turn.steps)
     place = where("agent", agent, turn.key)
-    decision = await consult(agent, request, contract.decision, AgentFault, place)
+    decision = await consult_agent(agent, request, contract.decision, place)
     added = _Added(turn)
     with boundary(AgentFault, place):
         added.write(decision.message, "agent", heard=decision.say)
@@ -197,8 +197,11 @@ async def ask_user(stage: Stage, key: TurnKey, state: BranchState) -> Answer:
 
 
 async def score_turn(stage: Stage, turn: Turn, remaining: tuple[Goal, ...]) -> tuple[Turn, tuple[Hit, ...]]:
-    """The goals a turn reached, and the turn itself; a turn that faulted, or whose reward does, reached none."""
-    if turn.error is not None:
+    """The goals a turn reached, and the turn itself; a turn that faulted, or whose reward does, reached none.
+
+    Nor does one in which the conversation outgrew the context of the agent's model: nobody should learn from it.
+    """
+    if turn.error is not None or turn.outcome == "context_limit":
         return turn, ()
     reward = stage.cast.reward
     place = where("reward", reward, turn.key)

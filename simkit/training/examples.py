@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias, overload
 
 from simkit.errors import UsageError
 from simkit.messages import AssistantMessage, Message, SystemMessage, ToolSpec
+from simkit.training.contents import UNKNOWN, Content
 
 Kind: TypeAlias = Literal["sft", "kto", "dpo"]
 Removed: TypeAlias = Mapping[str, int]
@@ -24,7 +25,8 @@ Removed: TypeAlias = Mapping[str, int]
 class Origin:
     """Where an example comes from; what a file does not tell stays empty.
 
-    `branch_id` and `seq` are the place of its (last) answer in the table `messages`.
+    `branch_id` and `seq` are the place of its (last) answer in the table `messages`. `content` is what the task is:
+    ids and worlds are names only, worlds that were built with other options share them.
     """
 
     run_id: str = ""
@@ -35,11 +37,20 @@ class Origin:
     episode_id: str = ""
     branch_id: str = ""
     seq: int = -1
+    content: Content = UNKNOWN
 
     def to_json(self) -> dict[str, Any]:
-        """What files keep of it."""
+        """What files keep of it; what the task is as digests of its instructions and goals."""
         kept = {"run_id": self.run_id, "task_id": self.task_id, "trial": self.trial}
-        return {**kept, "world": self.world, "split": self.split}
+        what = {"instructions": self.content.instructions, "goals": self.content.goals} if self.content else {}
+        return {**kept, "world": self.world, "split": self.split, **what}
+
+    @classmethod
+    def from_json(cls, known: Mapping[str, Any]) -> Origin:
+        """An origin as a file keeps it."""
+        given = {name: known[name] for name in NOWHERE.to_json() if known.get(name) is not None}
+        content = Content(str(known.get("instructions") or ""), str(known.get("goals") or ""))
+        return cls(**given, content=content)
 
 
 NOWHERE = Origin()

@@ -81,7 +81,7 @@ async def play_group(cast: Cast, unit: WorkUnit, limits: Limits, size: int, list
     recorder = MemoryRecorder()
     scene = await set_stage(Stage(cast, unit, limits, recorder, Tally()), "group")
     unheard = Told((), None)
-    if scene.fault is not None or not scene.stage.goals:
+    if scene.fault is not None or scene.limit is not None or not scene.stage.goals:
         return (unheard,) * size
     root, closed = await open_tree(scene)
     if closed is not None:

@@ -1,8 +1,9 @@
 """Decontamination: no task that a model is tested on may be in what it learns from. Checked, not assumed.
 
-Ids are not enough: data sets hold the same task twice under two names (of ToolWOZ's 450 test dialogues, 23 have the
-instructions of a training dialogue to the letter). So the tasks behind the examples are looked up, in the store or in
-the world, and their instructions and goals compared as well.
+Ids do not tell: data sets hold the same task twice under two names (of ToolWOZ's 450 test dialogues, 23 have the
+instructions of a training dialogue to the letter), and worlds that were built with other options give other tasks the
+same names. So what the tasks contain is compared, their instructions and goals; an id counts only where nothing else is
+known of a task.
 """
 
 from __future__ import annotations
@@ -10,46 +11,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import Any, Literal, TypeAlias
-
-import orjson
+from typing import Literal, TypeAlias
 
 from simkit.casting import WORLD
 from simkit.errors import UsageError
 from simkit.loading import load
 from simkit.store import Reader, Store
 from simkit.tasks import Task, World
-from simkit.training.examples import Example, ExampleSet, Origin
+from simkit.training.contents import Content
+from simkit.training.examples import Example, ExampleSet
+from simkit.training.paths import contents_of
 
 By: TypeAlias = Literal["id", "instructions", "goals"]
 
 _SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What makes a task the same as another: digests of its instructions and of its goals; empty for none of them."""
-
-    instructions: str = ""
-    goals: str = ""
-
-    @classmethod
-    def of(cls, instructions: str | None, goals: Iterable[Mapping[str, Any]]) -> Content:
-        """The content of a task; `goals` have a key and perhaps a detail, and count only where some has one."""
-        words = " ".join((instructions or "").casefold().split())
-        wanted = sorted(orjson.dumps([goal["key"], goal.get("detail")], option=orjson.OPT_SORT_KEYS) for goal in goals)
-        telling = any(goal.get("detail") for goal in goals)
-        return cls(_digest(words.encode()), _digest(b"\n".join(wanted)) if telling else "")
-
-    @classmethod
-    def of_task(cls, task: Task) -> Content:
-        """The content of a task of a world."""
-        return cls.of(task.instructions, [{"key": goal.key, "detail": dict(goal.detail)} for goal in task.goals])
-
-
-def _digest(data: bytes) -> str:
-    return blake2b(data, digest_size=12).hexdigest() if data else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,18 +122,17 @@ def contamination(examples: ExampleSet, held_out: HeldOut, store: Store | Reader
         StoreIncomplete: lines of the runs that the examples are from could not be read.
         StoreError, DataMissing, DataCorrupt: the tasks cannot be read.
     """
-    counts = Counter(_place(example) for example in examples)
-    known = _contents(examples, held_out, store)
-    overlaps: list[Overlap] = []
+    matches = _matches(examples, held_out, store)
+    overlaps: Counter[tuple[str, str, By]] = Counter()
     unknown = 0
-    twins = _Twins.of(held_out)
-    for (world, task_id), several in counts.items():
-        same = twins.of_id(world, task_id) or twins.of_content(known.get((world, task_id)))
-        if same is not None:
-            overlaps.append(Overlap(same[0], task_id, same[1], several))
-        elif (world, task_id) not in known:
+    for source, several in Counter(map(_source, examples)).items():
+        same = matches[source]
+        if same is None:
             unknown += several
-    return Contamination(held_out.name, tuple(overlaps), unknown, len(examples))
+        elif same != CLEAN:
+            overlaps[(same[0], source.task_id, same[1])] += several
+    found = tuple(Overlap(held, task, by, several) for (held, task, by), several in overlaps.items())
+    return Contamination(held_out.name, found, unknown, len(examples))
 
 
 def assert_clean_of(
@@ -178,7 +152,10 @@ def assert_clean_of(
 def _advice(found: Contamination, held: HeldOut) -> str:
     if found.overlaps:
         return "Take them out (--drop-held-out, or simkit.training.held_out.without), or harvest from another split"
-    return f"Export with --origin, from runs on the world `{held.world}` or of this store"
+    return (
+        f"Export with --origin, from runs on the world `{held.world}` or of this store; files of older versions do not "
+        "say what their tasks contain"
+    )
 
 
 def without(examples: ExampleSet, held_out: HeldOut, store: Store | Reader | None = None) -> ExampleSet:
@@ -189,12 +166,48 @@ def without(examples: ExampleSet, held_out: HeldOut, store: Store | Reader | Non
     Raises:
         StoreError, DataMissing, DataCorrupt: the tasks cannot be read.
     """
-    gone = {overlap.task_id for overlap in contamination(examples, held_out, store).overlaps}
-    return examples.keeping([example for example in examples if example.task_id not in gone], "held_out")
+    matches = _matches(examples, held_out, store)
+    kept = [example for example in examples if matches[_source(example)] in (None, CLEAN)]
+    return examples.keeping(kept, "held_out")
 
 
-def _place(example: Example) -> tuple[str, str]:
-    return example.origin.world, example.task_id
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The task behind an example, as far as the example tells."""
+
+    run_id: str
+    world: str
+    task_id: str
+    content: Content
+
+
+def _source(example: Example) -> _Source:
+    origin = example.origin
+    return _Source(origin.run_id, origin.world, origin.task_id, origin.content)
+
+
+Match: TypeAlias = tuple[str, By]
+CLEAN: Match = ("", "id")
+"""The task is known, and is none of the held-out ones."""
+
+
+def _matches(examples: ExampleSet, held: HeldOut, store: Store | Reader | None) -> dict[_Source, Match | None]:
+    """Which held-out task each source is; None where nobody knows what it is.
+
+    What the task contains decides. The id does only where that is not known, or tells nothing.
+    """
+    sources = dict.fromkeys(map(_source, examples))
+    known = _contents(sources, held, store)
+    twins = _Twins.of(held)
+    found: dict[_Source, Match | None] = {}
+    for source in sources:
+        content = known.get(source)
+        named = twins.of_id(source.world, source.task_id)
+        if content:
+            found[source] = _by_content(twins, named, content)
+        else:
+            found[source] = named or (None if content is None else CLEAN)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,30 +238,42 @@ class _Twins:
         return (self.goals[content.goals], "goals") if content.goals in self.goals else None
 
 
-def _contents(examples: ExampleSet, held: HeldOut, store: Store | Reader | None) -> dict[tuple[str, str], Content]:
-    """What the tasks of the examples are, as far as a store or the held-out world knows them."""
-    origins = {_place(example): example.origin for example in examples if example.task_id}
-    found = _from_store(origins.values(), store) if store is not None else {}
-    missing = {task_id for world, task_id in origins.keys() - found.keys() if world == held.world}
-    if missing and held.home is not None:
-        for split in held.home.splits:
-            tasks = {task.id: task for task in held.home.tasks(split) if task.id in missing}
-            found |= {(held.world, name): Content.of_task(task) for name, task in tasks.items()}
-            missing -= tasks.keys()
-            if not missing:
-                break
+def _by_content(twins: _Twins, named: Match | None, content: Content) -> Match:
+    """The held-out task that has the content, called by its id where the example calls it so too."""
+    if named is not None:
+        own = twins.held.contents[named[0]]
+        if not own or own.shares(content):
+            return named
+    return twins.of_content(content) or CLEAN
+
+
+def _contents(sources: Iterable[_Source], held: HeldOut, store: Store | Reader | None) -> dict[_Source, Content]:
+    """What the tasks of examples are: as the examples say, else as the run in the store, or the held-out world, does.
+
+    Worlds that were built with other options give other tasks the same names, so a task of a run that no store knows is
+    looked up only in a world whose tasks do not vary.
+    """
+    found = {source: source.content for source in sources if source.content}
+    missing = [source for source in sources if source.task_id and source not in found]
+    runs = sorted({source.run_id for source in missing if source.run_id})
+    if store is not None and runs:
+        with store.reading(runs) as reader:
+            reader.require_complete(runs, "a check for held-out tasks")
+            stored = contents_of(reader, runs)
+        found |= {s: stored[s.run_id, s.task_id] for s in missing if (s.run_id, s.task_id) in stored}
+    home = held.home
+    if home is None:
+        return found
+    asked = [s for s in missing if s not in found and s.world == held.world and not (s.run_id and home.tasks_vary)]
+    at_home = _at_home(home, {source.task_id for source in asked})
+    return found | {source: at_home[source.task_id] for source in asked if source.task_id in at_home}
+
+
+def _at_home(home: World, names: set[str]) -> dict[str, Content]:
+    """The content of a world's tasks by id; splits are read until all are found."""
+    found: dict[str, Content] = {}
+    for split in home.splits:
+        if names <= found.keys():
+            break
+        found |= {task.id: Content.of_task(task) for task in home.tasks(split) if task.id in names}
     return found
-
-
-def _from_store(origins: Iterable[Origin], store: Store | Reader) -> dict[tuple[str, str], Content]:
-    runs = sorted({origin.run_id for origin in origins if origin.run_id})
-    with store.reading(runs) as reader:
-        reader.require_complete(runs, "a check for held-out tasks")
-        rows = reader.rows(_TASKS, [runs])
-    return {
-        (row["world"], row["task_id"]): Content.of(row["instructions"], orjson.loads(row["goals"] or "[]"))
-        for row in rows
-    }
-
-
-_TASKS = "SELECT world, task_id, instructions, goals FROM tasks WHERE list_contains(?::VARCHAR[], run_id)"

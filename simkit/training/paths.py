@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -15,6 +15,7 @@ from simkit.errors import UsageError
 from simkit.messages import AssistantMessage, Message, ToolSpec, parse_message, text_of
 from simkit.sendable import and_send, mended, says_nothing
 from simkit.store.reader import Reader
+from simkit.training.contents import UNKNOWN, Content
 from simkit.training.examples import Origin
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Conversation:
         tools: what the agent's requests named as tools; those of the world when it asked no model.
         broken_calls: it wrote calls that no endpoint takes, and was shown mended ones.
         erroneous: an error marker of the agent's own making is in it.
+        content: what its task is.
     """
 
     episode: Row
@@ -54,6 +56,7 @@ class Conversation:
     tools: tuple[ToolSpec, ...]
     broken_calls: bool
     erroneous: bool
+    content: Content = UNKNOWN
 
     @property
     def episode_id(self) -> str:
@@ -80,6 +83,7 @@ class Conversation:
             episode_id=known["episode_id"],
             branch_id=branch_id,
             seq=seq,
+            content=self.content,
         )
 
 
@@ -118,12 +122,14 @@ class ConversationReader:
         lines = {name: list(group) for name, group in groupby(rows, key=lambda row: str(row["episode_id"]))}
         tools = self._tools([str(episode["toolset_id"]) for episode in scored])
         told = self._told_of_tools(list(ends))
+        contents = contents_of(self._reader, runs)
         found: list[Conversation] = []
         for episode in scored:
             name = str(episode["episode_id"])
             if name in lines:
                 known = tools.get(str(episode["toolset_id"]), ()) if told.get(name, True) else ()
-                found.append(self._conversation(episode, lines[name], known))
+                content = contents.get((episode["run_id"], episode["task_id"]), UNKNOWN)
+                found.append(replace(self._conversation(episode, lines[name], known), content=content))
         return found
 
     def lost(self, episodes: Sequence[str]) -> list[Lost]:
@@ -183,6 +189,19 @@ class ConversationReader:
         return {row["episode_id"]: bool(row["told"]) for row in rows}
 
 
+def contents_of(reader: Reader, runs: Sequence[str]) -> dict[tuple[str, str], Content]:
+    """What the tasks of some runs are, by run and task.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    rows = reader.rows(_CONTENTS, [list(runs)])
+    return {
+        (row["run_id"], row["task_id"]): Content.of(row["instructions"], orjson.loads(row["goals"] or "[]"))
+        for row in rows
+    }
+
+
 def _specs(tools: Sequence[Any]) -> tuple[ToolSpec, ...]:
     return tuple(ToolSpec.model_validate(tool) for tool in tools)
 
@@ -213,6 +232,8 @@ WHERE {source} AND (
 )
 ORDER BY list_position($runs, run_id), task_id, trial, episode_id
 """
+
+_CONTENTS = "SELECT run_id, task_id, instructions, goals FROM tasks WHERE list_contains(?::VARCHAR[], run_id)"
 
 _PATHS = """
 WITH RECURSIVE ends AS (SELECT unnest(?::VARCHAR[]) AS episode_id, unnest(?::VARCHAR[]) AS branch_id),

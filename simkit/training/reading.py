@@ -194,8 +194,7 @@ def _origin(value: Any) -> Origin:
         value = orjson.loads(value)
     if not isinstance(value, Mapping):
         return Origin()
-    known = cast("Row", value)
-    return Origin(**{name: known[name] for name in Origin().to_json() if known.get(name) is not None})
+    return Origin.from_json(cast("Row", value))
 
 
 def zip_members(path: Path) -> zipfile.ZipFile:

@@ -20,12 +20,14 @@ import duckdb
 
 from simkit.errors import UsageError
 from simkit.store import Reader, ReadState, Store
+from simkit.training.contents import Content
 from simkit.training.examples import (
     Demonstration,
     Example,
     ExampleSet,
     Judged,
     Kind,
+    Origin,
     Pair,
     example_digest,
     prompt_digest,
@@ -47,7 +49,7 @@ class Selection:
         source: `golden` for the harvest of trees (episodes with reward 1), `episodes` for final conversations.
         where: a condition in SQL over the view `episode_facts` (`run_id, name, stage, task_id, trial, world, split,
             agent, model, reward, success, outcome, turns, faults, ...`).
-        max_per_task: examples of one task of a world at most.
+        max_per_task: examples of one task at most; tasks are the same that contain the same, whatever they are called.
         limit: examples at most.
         seed: which are taken when there are more.
         errors: what becomes of a conversation with an error marker of the agent's own making (`ERROR:`, `Error:`,
@@ -142,7 +144,7 @@ def _selected(reader: ConversationReader, kind: Kind, selection: Selection, runs
         case "dpo":
             judged = _judged(conversations, _lost(reader, conversations), removed)
             examples = _pairs(_unique(judged, removed))
-    kept = _bounded(_unique(list[Example](examples), removed), selection, removed)
+    kept = bound(_unique(list[Example](examples), removed), selection, removed)
     return ExampleSet(kind, kept, {reason: count for reason, count in sorted(removed.items()) if count})
 
 
@@ -304,13 +306,13 @@ def _unique(examples: Iterable[E], removed: Counter[str]) -> list[E]:
     return list(kept.values())
 
 
-def _bounded(examples: Sequence[Example], selection: Selection, removed: Counter[str]) -> tuple[Example, ...]:
+def bound(examples: Sequence[Example], selection: Selection, removed: Counter[str]) -> tuple[Example, ...]:
     """At most so many of a task and altogether, chosen by lot, in the order they had."""
     lots = sorted(range(len(examples)), key=lambda place: _lot(selection.seed, examples[place]))
     taken: list[int] = []
-    tasks: Counter[tuple[str, str]] = Counter()
+    tasks: Counter[Content | tuple[str, str]] = Counter()
     for place in lots:
-        task = (examples[place].origin.world, examples[place].task_id)
+        task = _task(examples[place].origin)
         if selection.max_per_task is not None and tasks[task] >= selection.max_per_task:
             removed["over_max_per_task"] += 1
             continue
@@ -319,6 +321,11 @@ def _bounded(examples: Sequence[Example], selection: Selection, removed: Counter
     bound = len(taken) if selection.limit is None else selection.limit
     removed["over_limit"] += max(0, len(taken) - bound)
     return tuple(examples[place] for place in sorted(taken[:bound]))
+
+
+def _task(origin: Origin) -> Content | tuple[str, str]:
+    """What the task is; its name where that is not known."""
+    return origin.content or (origin.world, origin.task_id)
 
 
 def _lot(seed: int, example: Example) -> bytes:

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from made_examples import judged
 
 from simkit.components import ToolServer
 from simkit.errors import UsageError
+from simkit.events import Event, RunFinished, RunStarted, TaskSeen
+from simkit.messages import UserMessage
+from simkit.store import Store
+from simkit.store.encoding import encode
 from simkit.tasks import Goal, Ontology, Task, World
 from simkit.tools.builtin import BuiltinWorld
+from simkit.training.contents import Content
 from simkit.training.examples import ExampleSet, Judged, Origin
+from simkit.training.files import Columns, write
 from simkit.training.held_out import HeldOut, assert_clean_of, contamination, without
+from simkit.training.reading import read_examples
 
 
 def task(name: str, instructions: str, day: str | None, split: str = "test") -> Task:
@@ -106,3 +114,127 @@ def test_held_out_tasks_that_cannot_be(spec: str, message: str) -> None:
 def test_no_tasks_prove_nothing() -> None:
     with pytest.raises(UsageError, match="no tasks at all"):
         HeldOut.of(())
+
+
+# --- what a task contains decides, not what it is called --------------------------------------------------------------
+
+
+class Seeded(World):
+    """A world whose options change its tasks and not their names."""
+
+    name = "seeded"
+    splits = ("train", "test")
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def tools(self) -> ToolServer:
+        return BuiltinWorld().tools()
+
+    @property
+    def ontology(self) -> Ontology:
+        return BuiltinWorld().ontology
+
+    def tasks(self, split: str) -> tuple[Task, ...]:
+        said = [f"Go to hotel {self.seed * 10 + number}." for number in range(3)]
+        other = [f"Go to station {self.seed * 10 + number}." for number in range(3)]
+        return tuple(
+            Task(id=f"{split}-{n}", world="seeded", split=split, instructions=text, goals=(Goal("go"),))
+            for n, text in enumerate(said if split == "test" else other)
+        )
+
+
+def recorded(path: Path, **worlds: World) -> Store:
+    """A store that knows the tasks of a run in each world."""
+    for run, world in worlds.items():
+        tasks = [task for split in world.splits for task in world.tasks(split)]
+        events: list[Event] = [RunStarted(run, run, "rollout", 0, {}, "0", 1.0)]
+        events += [
+            TaskSeen(run, each.id, each.world, each.split, each.instructions, ({"key": "go"},)) for each in tasks
+        ]
+        events.append(RunFinished(run, "done", {}, 2.0))
+        journal = path / "journals" / run / "main.jsonl"
+        journal.parent.mkdir(parents=True)
+        journal.write_bytes(b"".join(map(encode, events)))
+    return Store(path)
+
+
+def from_runs(*places: tuple[str, str]) -> ExampleSet:
+    example = judged(1).judged[0]
+    return ExampleSet(
+        "kto",
+        tuple(replace(example, origin=Origin(run_id=run, task_id=name, world="seeded")) for run, name in places),
+    )
+
+
+def test_contamination_does_not_depend_on_the_order_of_runs(tmp_path: Path) -> None:
+    store = recorded(tmp_path, one=Seeded(1), two=Seeded(2))
+    held_out = HeldOut.of(Seeded(1).tasks("test"), "seeded,seed=1:test", Seeded(1))
+    mixed = [("one", "test-0"), ("one", "test-1"), ("two", "test-0"), ("two", "train-1")]
+    for places in (mixed, mixed[::-1]):
+        found = contamination(from_runs(*places), held_out, store)
+        assert {(each.task_id, each.examples) for each in found.overlaps} == {("test-0", 1), ("test-1", 1)}
+        assert found.unknown == 0
+        kept = without(from_runs(*places), held_out, store)
+        assert {(example.run_id, example.task_id) for example in kept} == {("two", "test-0"), ("two", "train-1")}
+        with pytest.raises(UsageError, match="2 of 4 examples"):
+            assert_clean_of(from_runs(*places), held_out, store)
+
+
+def test_the_same_task_is_found_under_another_name_in_another_world(tmp_path: Path) -> None:
+    class Copied(Seeded):
+        def tasks(self, split: str) -> tuple[Task, ...]:
+            return tuple(
+                replace(each, id=f"copy-{each.id}", world="copied", instructions=each.instructions.upper() + "  ")
+                for each in super().tasks(split)
+            )
+
+    store = recorded(tmp_path, copies=Copied(1))
+    held_out = HeldOut.of(Seeded(1).tasks("test"), "held")
+    found = contamination(from_runs(("copies", "copy-test-2"), ("copies", "copy-train-0")), held_out, store)
+    assert [(each.task_id, each.held_out, each.by) for each in found.overlaps] == [
+        ("copy-test-2", "test-2", "instructions")
+    ]
+
+
+def test_a_task_of_an_unknown_run_may_be_any_of_its_name() -> None:
+    """Its world was built with options that nobody knows, so what the held-out world calls so proves nothing."""
+    held_out = HeldOut.of(Seeded(1).tasks("test"), "held", Seeded(1))
+    found = contamination(from_runs(("lost", "train-0"), ("lost", "test-0")), held_out)
+    assert (found.unknown, [each.by for each in found.overlaps]) == (1, ["id"])
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_files_say_what_their_tasks_contain(tmp_path: Path, ending: str) -> None:
+    example = judged(1).judged[0]
+    tasks = [*Seeded(2).tasks("test"), Seeded(1).tasks("test")[1]]
+    rows = ExampleSet(
+        "kto",
+        tuple(
+            replace(
+                example,
+                prompt=(UserMessage.of(f"{number}"),),
+                origin=Origin(run_id="gone", task_id=each.id, world="seeded", content=Content.of_task(each)),
+            )
+            for number, each in enumerate(tasks)
+        ),
+    )
+    read = read_examples(write(rows, tmp_path / f"some.{ending}", Columns(origin=True)))
+    assert [each.origin for each in read] == [each.origin for each in rows]
+    found = contamination(read, HeldOut.of(Seeded(1).tasks("test"), "held"))
+    assert [(each.task_id, each.examples) for each in found.overlaps] == [("test-1", 1)]
+    assert found.unknown == 0
+
+
+def test_case_spaces_and_unicode_forms_make_no_other_task() -> None:
+    one = Content.of("Book a \u2163-star hotel", [{"key": "book", "detail": {"name": "Caf\u00e9  Uno"}}])
+    other = Content.of("book a iv-star\nHOTEL", [{"key": "book", "detail": {"name": "cafe\u0301 uno"}}])
+    assert one == other
+    assert one != Content.of("book a v-star hotel", [{"key": "book", "detail": {"name": "cafe\u0301 due"}}])
+
+
+def test_the_order_of_goals_and_details_makes_no_other_task() -> None:
+    goals = [{"key": "a", "detail": {"x": 1, "y": [1, 2]}}, {"key": "b", "detail": {"z": "Q"}}]
+    turned = [{"key": "B", "detail": {"z": "q"}}, {"key": "a", "detail": {"y": (1, 2), "x": 1}}]
+    assert Content.of("", goals) == Content.of("", turned)
+    assert Content.of("", goals) != Content.of("", goals[:1])

@@ -67,7 +67,10 @@ async def test_answers_are_graded_turn_by_turn(tmp_path: Path, questions: Path) 
     both = {(name, trial): 8.0 for name in "123" for trial in (0, 1)}
     assert scores(run, "mine/grades", "score") == scores(run, "mine/grades", "score_turn_2") == both
     assert scores(run, "mine/answers", "words") == dict.fromkeys(both, 12.0)
-    assert summary.extra["mine grade of 10"] == {"value": 8.0, "low": 8.0, "high": 8.0}
+    grade = summary.extra["mine grade of 10"]  # three equal questions do not prove that all are
+    assert grade["value"] == 8.0
+    assert 3 < grade["low"] < 5
+    assert 9 < grade["high"] < 10
     kept = details(run, "mine/grades", "judged")["1"]
     assert (kept["judge"], kept["prompts"]) == ("fair", ["grade-1.txt", "pair-1.txt"])
     assert kept["verdicts"][0] == {"score": 8.0, "problem": "", "text": "It says something.\n\nSCORE: 8"}
@@ -225,7 +228,7 @@ def test_the_command_tells_figures_with_intervals_and_leaves_episodes_out(tmp_pa
     store = ("--store", str(tmp_path / "s"))
     done = CliRunner().invoke(app, ["run", "preserve", *flags, *store, "--name", "before"])
     assert done.exit_code == 0, done.output
-    assert re.search(r"mine grade of 10 +8\.000 +95% interval 8\.000 to 8\.000", done.output)
+    assert re.search(r"mine grade of 10 +8\.000 +95% interval 2\.\d+ to 9\.\d+", done.output)
     assert re.search(r"mine first problem +the judge wrote no verdict", done.output)
     assert re.search(r"model calls +12 answered", done.output)
     assert "episodes" not in done.output.split("Results:")[0]

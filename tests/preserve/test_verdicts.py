@@ -97,7 +97,12 @@ def test_only_a_preference_that_holds_in_both_orders_wins(
 
 
 def test_a_judge_that_prefers_places_is_found_out() -> None:
-    found = agreement([pair("first", "first")] * 8 + [pair("first", "second"), pair("tie", "tie"), pair(None, "first")])
+    found = agreement(
+        [
+            [one]
+            for one in [pair("first", "first")] * 8 + [pair("first", "second"), pair("tie", "tie"), pair(None, "first")]
+        ]
+    )
     assert (found.pairs, found.missing) == (10, 1)
     assert found.same is not None
     assert found.same.value == 0.2
@@ -115,9 +120,20 @@ def test_kappa_is_cohens() -> None:
     assert cohens_kappa([("y", "n"), ("n", "y")]) == -1
 
 
-def test_agreement_has_an_interval_that_scipy_knows() -> None:
+def test_agreement_has_an_interval_inside_the_exact_one_of_scipy() -> None:
     stats: Any = importlib.import_module("scipy.stats")  # has no types
-    expected = stats.binomtest(9, 10).proportion_ci(method="wilson")
-    found = agreement([pair("first", "second")] * 9 + [pair("first", "first")])
+    expected = stats.binomtest(9, 10).proportion_ci(method="exact")
+    found = agreement([[one] for one in [pair("first", "second")] * 9 + [pair("first", "first")]])
     assert found.same is not None
-    assert (found.same.low, found.same.high) == pytest.approx((expected.low, expected.high))
+    assert expected.low < found.same.low < 0.9 < found.same.high < expected.high  # Blaker's lies inside Clopper's
+    assert (found.same.low, found.same.high) == pytest.approx((0.5555, 0.9949), abs=1e-3)
+
+
+def test_pairs_of_one_question_are_no_independent_facts_about_the_judge() -> None:
+    same, other = pair("first", "second"), pair("first", "first")
+    apart = agreement([[same]] * 18 + [[other]] * 2)
+    together = agreement([[same] * 6] * 3 + [[other] * 2])
+    assert apart.same is not None
+    assert together.same is not None
+    assert apart.same.value == together.same.value == 0.9
+    assert together.same.low < apart.same.low - 0.2

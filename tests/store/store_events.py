@@ -74,6 +74,8 @@ class Script:
     at: float = 1000.0
     system: str = "S"
     attempt: int = 0
+    instructions: str | None = None
+    world: str = "builtin"
     events: list[Event] = field(default_factory=list[Event])
 
     @property
@@ -85,7 +87,7 @@ class Script:
         root = Node(branch_id(self.id, "", 0), "", 0, conversation)
         goals = tuple({"key": goal} for goal in self.goals)
         self.events += [
-            TaskSeen(self.run, self.task, "builtin", "test", "Book a table.", goals),
+            TaskSeen(self.run, self.task, self.world, "test", self.instructions or f"Book {self.task}.", goals),
             ToolsetSeen("tools-1", TOOLS),
             EpisodeStarted(
                 self.id, self.run, self.task, self.trial, "josh", "tools-1", self.goals, self.at, self.attempt

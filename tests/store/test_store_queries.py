@@ -69,7 +69,7 @@ def test_runs_with_their_scores(store: Store) -> None:
 def test_the_tree_of_an_episode(store: Store, episode: str) -> None:
     write_journal(store.path, [run_started(), *josh_episode().events])
     tree = store.tree("last", episode)
-    assert (tree.reward, tree.goals, tree.instructions) == (1.0, ("book",), "Book a table.")
+    assert (tree.reward, tree.goals, tree.instructions) == (1.0, ("book",), "Book MUL1.")
     assert tree.root is not None
     assert [(node.path, node.golden, node.winner, node.said) for node in tree.root.walk()] == [
         ("", True, False, None),

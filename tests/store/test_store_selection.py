@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,13 +12,13 @@ from store_events import Script, call, josh_episode, run_finished, run_started, 
 
 from simkit.conversation import Entry
 from simkit.errors import StoreError, UsageError
-from simkit.events import Event, ModelCall, RunStarted
+from simkit.events import Event, ModelCall, RunStarted, TaskSeen
 from simkit.ids import branch_id
 from simkit.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage, text_of
 from simkit.store import Store
 from simkit.training.examples import ExampleSet, Kind
 from simkit.training.export import export
-from simkit.training.selection import Selection, select
+from simkit.training.selection import Selection, bound, select
 
 
 def fill(store: Store, *scripts: Script, run: str = "r1") -> None:
@@ -117,6 +119,44 @@ def test_a_bound_takes_by_lot_and_the_same_again(store: Store) -> None:
     assert some != other
     assert some.removed == {"over_max_per_task": 12, "over_limit": 1}
     assert [example.task_id for example in some] == sorted(example.task_id for example in some)
+
+
+def bounded(store: Store, *runs: str) -> list[str]:
+    """The runs of the examples that are left when every task gives one."""
+    chosen = Selection(runs=runs, source="episodes", max_per_task=1)
+    return sorted(f"{example.run_id}/{example.task_id}" for example in select(store, "sft", chosen))
+
+
+def played(run: str, instructions: str, *, task: str = "T1", world: str = "builtin") -> Script:
+    """A conversation on a task that is told by its instructions."""
+    script = Script(run=run, task=task, world=world, instructions=instructions)
+    node = script.says(script.open(), "", f"{run} {task} {world}")
+    script.answer(node, "bye")
+    script.finish(1.0, "user_ended", 0)
+    return script
+
+
+def test_tasks_of_one_name_that_differ_are_two(store: Store) -> None:
+    fill(store, played("r1", "Find a hotel."), run="r1")
+    fill(store, played("r2", "Find a train."), run="r2")
+    assert bounded(store, "r1", "r2") == bounded(store, "r2", "r1") == ["r1/T1", "r2/T1"]
+
+
+def test_tasks_of_other_names_and_worlds_that_contain_the_same_are_one(store: Store) -> None:
+    fill(store, played("r1", "Find a hotel."), run="r1")
+    fill(store, played("r2", "find a  HOTEL.", task="T9", world="elsewhere"), run="r2")
+    assert len(bounded(store, "r1", "r2")) == len(bounded(store, "r2", "r1")) == 1
+
+
+def test_tasks_of_which_only_the_name_is_known_are_told_apart_by_their_world(store: Store) -> None:
+    for run, world in (("r1", "here"), ("r2", "there"), ("r3", "there")):
+        script = played(run, "x", world=world)
+        fill(store, replace(script, events=[each for each in script.events if not isinstance(each, TaskSeen)]), run=run)
+    found = select(store, "sft", Selection(runs=("r1", "r2", "r3"), source="episodes"))
+    worlds = {"r1": "here", "r2": "there", "r3": "there"}
+    named = [replace(each, origin=replace(each.origin, world=worlds[each.run_id])) for each in found]
+    kept = bound(named, Selection(max_per_task=1), Counter())
+    assert sorted(each.origin.world for each in kept) == ["here", "there"]
 
 
 def test_a_smaller_bound_takes_from_what_a_larger_one_took(store: Store) -> None:

@@ -62,6 +62,7 @@ class ToolwozWorld(World):
     """
 
     name = "toolwoz"
+    tasks_vary = False
     splits = ("train", "val", "test", "full_test", "josh926")
 
     def __init__(self, variant: Variant = "paper", cache: str | Path | None = None) -> None:

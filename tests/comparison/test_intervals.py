@@ -1,0 +1,180 @@
+"""Intervals against their definitions (scipy counts the tails), and how often they hold the truth."""
+
+from __future__ import annotations
+
+from math import isclose
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simkit.errors import UsageError
+from simkit.extras import require
+from simkit.intervals import Limits, Sample, beta_cdf, blaker, difference_limits, mean_limits
+
+stats: Any = require("scipy.stats", "test")
+special: Any = require("scipy.special", "test")
+
+
+def acceptability(successes: int, trials: int, rate: float) -> float:
+    """Blaker's: the chance of all results whose smaller tail is at most as likely as that of this one."""
+    counts = range(trials + 1)
+    tails = [min(stats.binom.cdf(n, trials, rate), stats.binom.sf(n - 1, trials, rate)) for n in counts]
+    here = tails[successes] * (1 + 1e-9)
+    return sum(float(stats.binom.pmf(n, trials, rate)) for n in counts if tails[n] <= here)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "level"),
+    [
+        (0, 1, 0.95),
+        (1, 2, 0.95),
+        (0, 10, 0.95),
+        (1, 10, 0.95),
+        (5, 10, 0.95),
+        (3, 7, 0.9),
+        (12, 25, 0.99),
+        (29, 30, 0.8),
+    ],
+)
+def test_blakers_ends_are_where_rates_begin_to_be_acceptable(successes: int, trials: int, level: float) -> None:
+    found, alpha, grid = blaker(successes, trials, level), 1 - level, 1500
+    accepted = [n / grid for n in range(1, grid) if acceptability(successes, trials, n / grid) >= alpha]
+    assert found.low - 1e-9 <= accepted[0] < found.low + 1 / grid or successes == 0 == found.low
+    assert found.high - 1 / grid < accepted[-1] <= found.high + 1e-9 or (successes == trials and found.high == 1)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(0, 10, 0, 0.2829), (1, 10, 0.0051, 0.4444), (3, 7, 0.1288, 0.7747), (12, 25, 0.2940, 0.6830)],
+)
+def test_blakers_interval_keeps_its_numbers(successes: int, trials: int, low: float, high: float) -> None:
+    found = blaker(successes, trials)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.8, 0.95]))
+def test_blaker_lies_within_clopper_and_pearson_and_is_symmetric(case: tuple[int, int], level: float) -> None:
+    found, mirrored = blaker(*case, level), blaker(case[1] - case[0], case[1], level)
+    exact = stats.binomtest(*case).proportion_ci(level, method="exact")
+    assert exact.low - 1e-9 <= found.low <= case[0] / case[1] <= found.high <= exact.high + 1e-9
+    assert (found.low, found.high) == pytest.approx((1 - mirrored.high, 1 - mirrored.low), abs=1e-9)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 0), (3, 2), (-1, 2)])
+def test_what_is_no_share_has_no_interval(successes: int, trials: int) -> None:
+    with pytest.raises(UsageError, match="at least one trial"):
+        blaker(successes, trials)
+
+
+@given(st.floats(1e-3, 1e4), st.floats(1e-3, 1e4), st.floats(0, 1))
+def test_the_beta_distribution_is_scipys(a: float, b: float, x: float) -> None:
+    assert isclose(beta_cdf(x, a, b), float(special.betainc(a, b, x)), rel_tol=1e-7, abs_tol=1e-9)
+
+
+@pytest.mark.parametrize(("tasks", "rate"), [(5, 0.01), (15, 0.01), (15, 0.5), (30, 0.1), (100, 0.02), (450, 0.3)])
+def test_single_trials_hold_the_level_exactly(tasks: int, rate: float) -> None:
+    """The chance that the interval holds the rate, summed over all results: Wilson's is 0.860 for 15 tasks at 1%."""
+    held = 0.0
+    for successes in range(tasks + 1):
+        chance = float(stats.binom.pmf(successes, tasks, rate))
+        if chance > 1e-9:
+            found = mean_limits([[float(n < successes)] for n in range(tasks)])
+            held += chance * (found.low <= rate <= found.high)
+    assert held >= 0.95 - 1e-6
+
+
+def test_one_success_or_failure_a_task_is_blakers_interval() -> None:
+    found = mean_limits([[1.0]] * 7 + [[0.0]] * 13)
+    expected = blaker(7, 20)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("trials", [1, 2, 3, 8])
+@pytest.mark.parametrize(("value", "expected"), [(0.0, Limits(0, 0.2829)), (1.0, Limits(0.7171, 1))])
+def test_trials_without_a_difference_say_as_much_as_their_tasks(trials: int, value: float, expected: Limits) -> None:
+    found = mean_limits([[value] * trials] * 10)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=5e-5)
+
+
+def test_trials_that_repeat_each_other_count_once() -> None:
+    once = mean_limits([[float(n < 6)] for n in range(20)])
+    often = mean_limits([[float(n < 6)] * 8 for n in range(20)])
+    assert (often.low, often.high) == pytest.approx((once.low, once.high), abs=1e-9)
+
+
+def test_trials_that_differ_within_their_task_are_worth_nearly_as_many_tasks() -> None:
+    groups = [[1.0, 0.0, 0.0, 1.0] if n % 2 else [0.0, 1.0, 1.0, 0.0] for n in range(100)]
+    found, many = mean_limits(groups), blaker(200, 400)
+    assert found.low <= many.low + 1e-9
+    assert many.high - 1e-9 <= found.high
+    assert found.high - found.low < 1.1 * (many.high - many.low)
+
+
+def test_equal_shares_prove_no_equality() -> None:
+    found = mean_limits([[0.5]] * 10)
+    assert (found.low, found.high) == pytest.approx((0.5 - 0.5 * 0.2829, 0.5 + 0.5 * 0.2829), abs=1e-4)
+
+
+def test_a_task_with_most_of_the_trials_does_not_count_as_many_tasks() -> None:
+    one_sided = Sample.of([[0.0] * 90, *[[0.0]] * 10])
+    assert one_sided.tasks == pytest.approx(100 * 100 / (90 * 90 + 10))
+    assert mean_limits([[0.0] * 90, *[[0.0]] * 10]).high > 0.8
+
+
+def test_one_task_alone_has_an_interval() -> None:
+    assert mean_limits([[1.0, 0.0, 1.0]]).low < 0.1
+    assert mean_limits([[1.0, 0.0, 1.0]]).high > 0.95
+
+
+def test_nothing_has_no_interval() -> None:
+    with pytest.raises(UsageError, match="at least one scored episode"):
+        mean_limits([[], []])
+    with pytest.raises(UsageError, match="at least two tasks"):
+        difference_limits([0.5])
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=4), min_size=1, max_size=12))
+def test_intervals_hold_their_mean_and_stay_in_range(groups: list[list[float]]) -> None:
+    found = mean_limits(groups)
+    mean = sum(map(sum, groups)) / sum(map(len, groups))
+    assert 0 <= found.low <= mean + 1e-12
+    assert mean - 1e-12 <= found.high <= 1
+    assert found.low < found.high
+
+
+@given(st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), min_size=2, max_size=20))
+def test_differences_turn_round_with_their_arms(values: list[float]) -> None:
+    found, turned = difference_limits(values), difference_limits([-value for value in values])
+    assert (found.low, found.high) == pytest.approx((-turned.high, -turned.low), abs=1e-9)
+    assert -1 <= found.low <= sum(values) / len(values) + 1e-12 <= found.high + 2e-12
+
+
+def test_equal_pairs_prove_no_equality() -> None:
+    found = difference_limits([0.0] * 10)
+    assert (found.low, found.high) == pytest.approx((-0.2829, 0.2829), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "trials", "rate", "alike"), [(10, 3, 0.02, 0.3), (10, 8, 0.5, 0.3), (30, 2, 0.1, 1), (30, 5, 0.3, 0)]
+)
+def test_several_trials_hold_the_truth_as_often_as_they_say(tasks: int, trials: int, rate: float, alike: float) -> None:
+    """A small part of `python -m benchmarks.coverage`; a fixed seed, so it holds or it does not."""
+    rng, held, repeats = Random(f"{tasks}/{trials}/{rate}/{alike}"), 0, 250
+    known: dict[tuple[int, ...], Limits] = {}
+    for _ in range(repeats):
+        counts = tuple(sorted(_successes(rng, trials, rate, alike) for _ in range(tasks)))
+        if counts not in known:
+            known[counts] = mean_limits([[1.0] * count + [0.0] * (trials - count) for count in counts])
+        held += known[counts].low <= rate <= known[counts].high
+    assert held / repeats > 0.92  # 0.95 less two standard errors
+
+
+def _successes(rng: Random, trials: int, rate: float, alike: float) -> int:
+    if alike == 1:
+        return trials * (rng.random() < rate)
+    scale = 0 if alike == 0 else (1 - alike) / alike
+    own = rng.betavariate(rate * scale, (1 - rate) * scale) if scale else rate
+    return sum(rng.random() < own for _ in range(trials))
