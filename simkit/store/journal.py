@@ -9,7 +9,6 @@ or `sync` was asked for.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import threading
 from collections import deque
@@ -24,6 +23,7 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from simkit.errors import JournalFailed
 from simkit.events import Event
 from simkit.store.encoding import encode
+from simkit.store.locks import lock_for_writing
 
 SLICE = 8 << 20
 """Bytes that are encoded and written at a time: bounds the memory of a batch."""
@@ -67,7 +67,7 @@ class DiskFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_for_writing(self._fd)
         except OSError:
             os.close(self._fd)
             raise
