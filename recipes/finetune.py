@@ -85,7 +85,7 @@ def _examples(
     with run.store.reading(allow_incomplete=allow_incomplete) as reader:
         if data is None:
             examples, state = selected(reader, kind, _before(run, reader, chosen), finished=True)
-            run.note(*state.notes)
+            run.note(*state.notes, *state.shortfalls)
         else:
             examples = read_examples(data)
         if examples.kind != kind:

@@ -57,7 +57,7 @@ def compare(path: Path | None, wanted: Wanted) -> None:
         say_json(found.to_json(), strict=True)
     else:
         _print(found)
-    print_notes(found.state.notes if found.state else ())
+    print_notes((*found.state.notes, *found.state.shortfalls) if found.state else ())
     _write(found, wanted)
 
 

@@ -68,7 +68,7 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, wan
     check_out(out, wanted.format)
     with open_store(path).reading(allow_incomplete=wanted.allow_incomplete) as reader:
         found, state = selected(reader, kind, wanted.selection())
-        print_notes(state.notes)
+        print_notes((*state.notes, *state.shortfalls))
         examples = _clean(found, wanted.clean_of, wanted.drop_held_out, reader)
         report = _checked(examples, wanted, reader)
     done = save(examples, out, format=wanted.format, origin=wanted.origin)

@@ -9,7 +9,6 @@ the disk: when the journal is closed, before a loader puts it into the database,
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import threading
 from collections import deque
@@ -25,6 +24,7 @@ from simkit.errors import JournalFailed
 from simkit.events import Event
 from simkit.store.encoding import encode
 from simkit.store.lines import journal_seed, next_number, seal
+from simkit.store.locks import lock_for_writing
 
 SLICE = 8 << 20
 """Bytes that are encoded and written at a time: bounds the memory of a batch."""
@@ -70,7 +70,7 @@ class DiskFile:
         self._named = False
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_for_writing(self._fd)
         except OSError:
             os.close(self._fd)
             raise

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from simkit.errors import StoreIncomplete
 from simkit.store.damage import BadLine, describe, known_damage
+from simkit.store.locks import is_written_to
 from simkit.store.rounds import Mark
 from simkit.store.source import journal_files, journal_name, size_of
 
@@ -53,7 +52,9 @@ class RunState:
     Attributes:
         status: as in `runs`; None when the answer knows no such run.
         alive: a process is writing its journal. Asked of runs with the status `running` only.
-        finished, started: episodes of a run with the status `running`.
+        finished, started: episodes of a run that is not `done`.
+        planned, not_played: what its last start meant to play, and what it did not play; None for a run recorded before
+            there were plans.
         damaged: lines of its journals that could not be read and were left out.
     """
 
@@ -63,6 +64,8 @@ class RunState:
     alive: bool = False
     finished: int = 0
     started: int = 0
+    planned: int | None = None
+    not_played: int = 0
     damaged: tuple[BadLine, ...] = ()
 
     @property
@@ -83,7 +86,8 @@ class RunState:
     @property
     def progress(self) -> str:
         """How far it was read, in words."""
-        return f"read up to line {self.lines}, {self.finished} of {self.started} episodes finished"
+        episodes = self.started if self.planned is None else self.planned
+        return f"read up to line {self.lines}, {self.finished} of {episodes} episodes finished"
 
     def to_json(self) -> dict[str, Any]:
         """The state as JSON-able values."""
@@ -95,6 +99,8 @@ class RunState:
             "lines": self.lines,
             "missing_bytes": sum(journal.missing for journal in self.journals),
             "damaged_lines": sum(line.lines for line in self.damaged),
+            "planned": self.planned,
+            "not_played": self.not_played,
         }
 
 
@@ -155,6 +161,15 @@ class ReadState:
         """
         told = [each for each in self.unfinished if each.alive or self.named]
         return (*self.warnings, *(_so_far(run) for run in told))
+
+    @property
+    def shortfalls(self) -> tuple[str, ...]:
+        """In words which of the runs did not play all that they had planned: what is made of them rests on less."""
+        return tuple(
+            f"run {run.run_id} is {run.status}: {run.not_played} of {run.planned} planned episodes were not played"
+            for run in self.runs
+            if run.not_played
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The state as JSON-able values."""
@@ -240,21 +255,18 @@ def read_state(
     unreadable = {bad.journal for bads in damaged.values() for bad in bads if bad.kind == "file"}
     journals = _journals(state.store, sizes, marks, unreadable)
     known = {str(run): str(status) for run, status in connection.execute(_STATUSES).fetchall()}
-    counted = connection.execute(_COUNTS).fetchall() if "running" in known.values() else []
-    counts = {str(run): (started, finished) for run, started, finished in counted}
+    counts = _counts(connection) if {*known.values()} - {"done"} else {}
     runs: list[RunState] = []
     for run in dict.fromkeys([*journals, *known, *damaged]):
-        started, finished = counts.get(run, (0, 0))
         files = tuple(journals.get(run, ()))
         runs.append(
             RunState(
                 run_id=run,
                 journals=files,
                 status=known.get(run),
-                alive=run in counts and any(_goes_on(journal.path, sizes) for journal in files),
-                started=started,
-                finished=finished,
+                alive=known.get(run) == "running" and any(_goes_on(journal.path, sizes) for journal in files),
                 damaged=tuple(damaged.get(run, ())),
+                **counts.get(run, {}),
             )
         )
     return replace(state, runs=tuple(runs))
@@ -280,27 +292,15 @@ def _journals(
     return found
 
 
+def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Any]]:
+    """What the runs that are not `done` planned and played."""
+    names = ("started", "finished", "planned", "not_played")
+    return {str(run): dict(zip(names, row, strict=True)) for run, *row in connection.execute(_COUNTS).fetchall()}
+
+
 def _goes_on(journal: Path, sizes: Sizes) -> bool:
     """Whether a process writes the journal, or did after the question was asked: its last line may be unread then."""
     return is_written_to(journal) or size_of(journal) > sizes[f"{journal.parent.name}/{journal.name}"]
-
-
-def is_written_to(journal: Path) -> bool:
-    """Whether a process has the journal open for writing."""
-    try:
-        file = os.open(journal, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks tells nobody
-        return False
-    else:
-        return False
-    finally:
-        os.close(file)
 
 
 def _last_line_end(path: Path, start: int, size: int, block: int = 1 << 16) -> int:
@@ -325,6 +325,16 @@ def _last_line_end(path: Path, start: int, size: int, block: int = 1 << 16) -> i
 _STATUSES = "SELECT run_id, status FROM runs"
 
 _COUNTS = """
-SELECT r.run_id, count(e.episode_id), count(e.finished_at)
-FROM runs r LEFT JOIN episodes e USING (run_id) WHERE r.status = 'running' GROUP BY r.run_id
+WITH asked AS (SELECT run_id FROM runs WHERE status <> 'done'),
+played AS (
+    SELECT run_id, count(*) AS started, count(finished_at) AS finished
+    FROM episodes SEMI JOIN asked USING (run_id) GROUP BY run_id
+),
+accounts AS (
+    SELECT run_id, count(*) AS planned, count(*) FILTER (fate = 'not_played') AS not_played
+    FROM (FROM units SEMI JOIN asked USING (run_id) QUALIFY attempt = max(attempt) OVER (PARTITION BY run_id))
+    GROUP BY run_id
+)
+SELECT run_id, coalesce(started, 0), coalesce(finished, 0), planned, coalesce(not_played, 0)
+FROM asked LEFT JOIN played USING (run_id) LEFT JOIN accounts USING (run_id)
 """

@@ -134,7 +134,7 @@ async def _found(run: Run, kind: Kind, chosen: Chosen) -> ExampleSet:
     )
     take = partial(selected, run.store, kind, selection, allow_incomplete=chosen.allow_incomplete, finished=True)
     found, state = await anyio.to_thread.run_sync(take)
-    run.note(*state.notes)
+    run.note(*state.notes, *state.shortfalls)
     return found
 
 

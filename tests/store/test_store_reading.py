@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -18,11 +19,13 @@ import pytest
 from store_events import Script, josh_episode, run_finished, run_started, write_journal
 
 from simkit.errors import StoreBusy, StoreError, StoreIncomplete, UsageError
+from simkit.events import PlannedUnit, UnitsNotPlayed, UnitsPlanned, UnplayedUnit
 from simkit.store import LoadReport, Replica, Store
+from simkit.store.journal import DiskFile
 from simkit.tasks import Task
 from simkit.testing.holding import held
 from simkit.training.held_out import assert_clean_of
-from simkit.training.selection import Selection, select
+from simkit.training.selection import Selection, select, selected
 
 HELD_OUT = (Task(id="T9", world="builtin", split="test", instructions="Another one.", goals=()),)
 COUNT = "SELECT count(*) FROM episodes"
@@ -256,6 +259,29 @@ def test_a_run_that_goes_on_is_answered_up_to_the_state_read(store: Store) -> No
     assert found.notes == (f"run r1 is still running: read up to line {run.lines}, 1 of 2 episodes finished",)
 
 
+def test_progress_is_of_what_was_planned(store: Store) -> None:
+    journal = write_journal(store.path, [run_started(), planned(), *josh_episode().events])
+    with playing(journal):
+        (note,) = store.query(COUNT).notes
+    assert note.endswith("1 of 3 episodes finished")
+
+
+def test_a_run_that_played_less_than_it_planned_is_told_of(store: Store) -> None:
+    missed = (UnplayedUnit("MUL2", 0, "it was interrupted"), UnplayedUnit("MUL3", 0, "it was interrupted"))
+    events = [run_started(), planned(), *josh_episode().events, UnitsNotPlayed("r1", 0, missed, 1500.0)]
+    write_journal(store.path, [*events, replace(run_finished(), status="interrupted")])
+    examples, state = selected(store, "sft", Selection(runs=("r1",)), finished=True)
+    assert len(examples) == 1
+    assert state.complete
+    assert state.notes == ()
+    assert state.shortfalls == ("run r1 is interrupted: 2 of 3 planned episodes were not played",)
+    assert state.to_json()["runs"][0]["not_played"] == 2
+
+
+def planned() -> UnitsPlanned:
+    return UnitsPlanned("r1", 0, tuple(PlannedUnit(f"MUL{number}", 0, False) for number in (1, 2, 3)), 1000.0)
+
+
 def test_a_torn_last_line_is_not_missing(store: Store) -> None:
     journal = write_journal(store.path, [run_started(), *josh_episode().events])
     with journal.open("ab") as file:
@@ -282,6 +308,22 @@ def test_a_run_that_ends_while_it_is_read_was_running_and_is_not_abandoned(
     monkeypatch.setattr("simkit.store.reading.is_written_to", ended_now)
     (run,) = store.query(COUNT).state.unfinished
     assert run.alive
+
+
+def test_a_reader_that_looks_for_a_writer_keeps_none_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is taken for a moment to look at it, which may be the one at which a run is started again."""
+    journal = write_journal(store.path, [run_started()])
+    looking = os.open(journal, os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+
+    def looked(_seconds: float) -> None:
+        os.close(looking)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("simkit.store.locks.time.sleep", looked)
+        DiskFile(journal).close()
+    with playing(journal), pytest.raises(BlockingIOError):
+        DiskFile(journal)
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------
@@ -364,6 +406,7 @@ def test_the_folder_of_a_replica_goes_whatever_happens(store: Store, temporary: 
 
 KILLED = """
 import os, signal, sys
+from dataclasses import replace
 from pathlib import Path
 from simkit.store import Replica
 Replica(Path(sys.argv[1])).__enter__()
