@@ -126,6 +126,9 @@ def sql(
     query: Annotated[str | None, typer.Argument(help="The query; without one a prompt opens.")] = None,
     format: Annotated[Literal["table", "csv", "json"], typer.Option(help="How rows are printed.")] = "table",
     raw: RawFlag = False,
+    external: Annotated[
+        bool, typer.Option("--external", help="Let the query reach files, networks, extensions and settings.")
+    ] = False,
     store: StoreFlag = None,
 ) -> None:
     """Ask the results in SQL (DuckDB), also while a run is going.
@@ -136,7 +139,7 @@ def sql(
     """
     from simkit.cli.sql import sql
 
-    sql(store, query, format, raw)
+    sql(store, query, format, raw, external)
 
 
 @app.command()

@@ -31,13 +31,13 @@ Views: run_summary, episode_scores, harvest_counts, sft_examples, kto_examples, 
 A whole conversation: FROM conversation('BRANCH ID')"""
 
 
-def sql(path: Path | None, query: str | None, format: Format, raw: bool = False) -> None:
+def sql(path: Path | None, query: str | None, format: Format, raw: bool = False, external: bool = False) -> None:
     """Answer a query, or open a prompt when there is none.
 
     Raises:
         UsageError, StoreError: there is no store, or the query cannot be answered.
     """
-    store = open_store(path)
+    store = open_store(path, external=external)
     if query is not None:
         _answer(store, query, format, raw)
         return

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from simkit.store import Store
 
 
-def open_store(path: Path | None) -> Store:
-    """The store of a flag, or of the settings.
+def open_store(path: Path | None, *, external: bool = False) -> Store:
+    """The store of a flag, or of the settings; `external` lets queries reach other files than its own.
 
     Raises:
         UsageError: there is none there.
@@ -26,4 +26,4 @@ def open_store(path: Path | None) -> Store:
         raise UsageError(
             f"there is no store at {place}; run something first (`{program()} run rollout`), or give --store"
         )
-    return Store(place)
+    return Store(place, external=external)

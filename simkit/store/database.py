@@ -25,8 +25,11 @@ def schema_format() -> str:
 
 
 @contextmanager
-def connected(path: Path, *, read_only: bool) -> Generator[duckdb.DuckDBPyConnection]:
+def connected(path: Path, *, read_only: bool, external: bool = False) -> Generator[duckdb.DuckDBPyConnection]:
     """A connection to the database file, closed on leaving.
+
+    One that only reads takes questions of users, and files that may be somebody else's: it reaches nothing but the
+    database, unless `external` lets it.
 
     Raises:
         StoreBusy: another process, or another kind of connection of this one, holds the file.
@@ -41,9 +44,23 @@ def connected(path: Path, *, read_only: bool) -> Generator[duckdb.DuckDBPyConnec
             remove_database(path)  # what a full disk took of a new one is no database
         raise opening_error(path, error) from error
     try:
+        if read_only and not external:
+            _close_off(connection, path)
         yield connection
     finally:
         connection.close()
+
+
+def _close_off(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Switch files, networks, extensions and settings off; connections of one process to one file share that."""
+    try:
+        for setting in ("python_enable_replacements = false", "enable_external_access = false"):
+            connection.execute(f"SET {setting}")
+        connection.execute("SET lock_configuration = true")
+    except duckdb.InvalidInputException as error:
+        row = connection.execute("SELECT current_setting('enable_external_access')").fetchone()
+        if row != (False,):
+            raise opening_error(path, error) from error
 
 
 _HELD = ("Conflicting lock", "different configuration", "being used by another", "Unique file handle conflict")

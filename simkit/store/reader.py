@@ -103,7 +103,7 @@ class Reader:
         except duckdb.Error as error:
             if (damaged := damage(self._database, error)) is not None:
                 raise damaged from error
-            raise UsageError(f"the query failed: {error}") from error
+            raise UsageError(f"the query failed: {error}{_remedy(error)}") from error
         return QueryResult(columns, types, rows, self.state if runs is None else self.state.of(runs))
 
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
@@ -178,6 +178,19 @@ class Reader:
         if not self.state.stale:
             return UsageError(message)
         return StoreIncomplete(f"{message}. But {'; '.join(self.state.notes)}")
+
+
+_OUTSIDE = ("disabled by configuration", "disabled through configuration", "configuration has been locked")
+
+
+def _remedy(error: duckdb.Error) -> str:
+    """What to do about a query that wants more than the store."""
+    if not any(words in str(error) for words in _OUTSIDE):
+        return ""
+    return (
+        ". A query reaches the store alone, no files, networks, extensions or settings; `simkit sql --external` (in "
+        "Python Store(path, external=True)) lets it"
+    )
 
 
 def _fetched(

@@ -42,15 +42,19 @@ class Replica:
         folder: the store.
         runs: ids of the runs to read when the database cannot be copied; None for all of them.
         copy: False for a database that is damaged: then the journals alone are read.
+        external: questions may reach files and networks.
 
     Raises:
         StoreError: on entering, the copy cannot be made; the message says why.
         StoreUnreadable: a journal as a whole is not what it should be.
     """
 
-    def __init__(self, folder: Path, *, runs: Sequence[str] | None = None, copy: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, runs: Sequence[str] | None = None, copy: bool = True, external: bool = False
+    ) -> None:
         self.copied = False
         self._copy = copy
+        self._external = external
         self._store = folder
         self._runs = runs
         self._sizes: dict[str, int] | None = None
@@ -99,7 +103,9 @@ class Replica:
             return LoadReport()
         self._close()
         report = self._loader.load()
-        self._connection = self._open.enter_context(connected(self._loader.database, read_only=True))
+        self._connection = self._open.enter_context(
+            connected(self._loader.database, read_only=True, external=self._external)
+        )
         self._sizes = sizes
         return report
 

@@ -35,16 +35,18 @@ class Store:
     Args:
         path: the folder; made, with the ones above it, when it is not there.
         patience: seconds `load` waits for a database that another process holds.
+        external: queries may reach files, networks, extensions and settings, and not the database alone.
 
     Raises:
         StoreError: the folder does not exist and cannot be made, or is a file.
     """
 
-    def __init__(self, path: Path | str, *, patience: float = 5.0) -> None:
+    def __init__(self, path: Path | str, *, patience: float = 5.0, external: bool = False) -> None:
         self.path = Path(path)
         self.database = self.path / "simkit.duckdb"
         self.loader = Loader(self.path)
         self._patience = patience
+        self._external = external
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -201,7 +203,7 @@ class Store:
         if not self.database.exists():
             return None
         try:
-            connection = stack.enter_context(connected(self.database, read_only=True))
+            connection = stack.enter_context(connected(self.database, read_only=True, external=self._external))
             if stored_format(connection) != schema_format():
                 return None
             return self._opened(connection, ReadState(store=self.path, reason=reason), sizes, runs)
@@ -231,7 +233,7 @@ class Store:
     def _aside(self, stack: ExitStack, sizes: Sizes, runs: Runs, problem: StoreError, *, copy: bool = True) -> Reader:
         """A reader of a private replica; of the own database as it stands where none can be made."""
         try:
-            replica = stack.enter_context(Replica(self.path, runs=runs, copy=copy))
+            replica = stack.enter_context(Replica(self.path, runs=runs, copy=copy, external=self._external))
         except StoreUnreadable:
             raise
         except StoreError as error:
