@@ -60,8 +60,9 @@ async def test_one_seed_twice_gives_the_same_conversations(world: BuiltinWorld) 
 
 
 async def test_call_ids_are_unique_within_a_conversation(world: BuiltinWorld) -> None:
-    for one in await play(world, world.tasks("val")[:8], Rollout(), ScriptedAgent(world)):
-        assert len(set(one.call_ids)) == len(one.call_ids)
+    played = await play(world, world.tasks("val")[:8], Rollout(), ScriptedAgent(world))
+    assert [len(set(one.call_ids)) for one in played] == [len(one.call_ids) for one in played]
+    assert min(len(one.call_ids) for one in played) > 1
 
 
 async def test_the_habit_drop_leaves_a_slot_out_of_every_call(world: BuiltinWorld) -> None:

@@ -47,5 +47,6 @@ def test_the_runtime_imports_no_room() -> None:
 @pytest.mark.parametrize("room", ["simkit", *ROOMS])
 def test_no_room_reads_tests_or_benchmarks(room: str) -> None:
     outside = {"tests", "benchmarks", *ROOMS}
+    assert files(room)
     for file in files(room):
         assert not {name.partition(".")[0] for name in imported(file)} & outside, file

@@ -59,8 +59,17 @@ def test_tasks_are_of_every_size(world: BuiltinWorld) -> None:
     assert {len(task.goals) for task in tasks} == {2, 3, 4, 5, 6}
 
 
+def hundred(world: BuiltinWorld, split: str) -> tuple[Task, ...]:
+    """A hundred tasks, each of which wants something."""
+    tasks = tuple(world.tasks(split)[:100])
+    assert len(tasks) == 100
+    assert all(wish.inform for task in tasks for wish in task.agenda)
+    assert all(task.agenda for task in tasks)
+    return tasks
+
+
 def test_goals_agenda_and_instructions_say_the_same(world: BuiltinWorld) -> None:
-    for task in world.tasks("val")[:100]:
+    for task in hundred(world, "val"):
         details = {goal.key: goal.detail for goal in task.goals}
         for wish in task.agenda:
             search = details[f"search_{wish.domain}"]
@@ -77,13 +86,13 @@ def test_goals_agenda_and_instructions_say_the_same(world: BuiltinWorld) -> None
 
 
 def test_no_constraint_is_spare(world: BuiltinWorld) -> None:
-    for task in world.tasks("val")[:100]:
+    for task in hundred(world, "val"):
         for wish in task.agenda:
             assert misleads(world.town.tables[wish.domain], wish.inform)
 
 
 def test_every_wish_is_in_the_words_of_the_ontology(world: BuiltinWorld) -> None:
-    for task in world.tasks("test")[:100]:
+    for task in hundred(world, "test"):
         for wish in task.agenda:
             domain = world.ontology.domain(wish.domain)
             assert domain is not None

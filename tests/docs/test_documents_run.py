@@ -110,6 +110,8 @@ def test_query(block: Block, store: Path) -> None:
 @pytest.mark.parametrize("block", blocks("sh"), ids=str)
 def test_commands(block: Block, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(store.parent)
-    for line in block.text.replace("\\\n", " ").splitlines():
-        if line.startswith("simkit "):
-            simkit(*shlex.split(line, comments=True)[1:])
+    commands = [line for line in block.text.replace("\\\n", " ").splitlines() if line.startswith("simkit ")]
+    if not commands:
+        pytest.skip("no command of simkit in it")
+    for line in commands:
+        simkit(*shlex.split(line, comments=True)[1:])

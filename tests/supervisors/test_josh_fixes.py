@@ -184,6 +184,7 @@ def write_then_read(request: Act) -> Decision:
 
 def own_writes(played: Played) -> None:
     """Every branch reads the notes of its own line of ancestors, and no other."""
+    assert len(played.branches) > 8
     for name, branch in played.branches.items():
         expected: list[str] = []
         line: str | None = branch.branch_id

@@ -120,6 +120,8 @@ def test_the_ontology_knows_tables_and_what_people_ask_for(world: ToolwozWorld) 
 
 def test_the_ontology_speaks_of_exactly_the_tools_parameters(world: ToolwozWorld) -> None:
     parameters = {spec.name: set(spec.properties) for spec in specs("paper")}
+    assert {f"search_{domain.name}" for domain in world.ontology.domains} <= parameters.keys()
+    assert len(world.ontology.domains) > 1
     for domain in world.ontology.domains:
         assert {slot.name for slot in domain.search} == parameters[f"search_{domain.name}"]
         assert {slot.name for slot in domain.book} == parameters[f"book_{domain.name}"]

@@ -67,6 +67,7 @@ def test_what_is_masked_is_what_users_and_tools_said(bench: Bench) -> None:
     weights, form = loaded(bench)
     with in_memory(weights, form) as model:
         told = anyio.run(group_of, bench, model, 2, 1.0)
+    assert len(told) == 2
     for one in told:
         strand = joined(one.replies)
         last = len(one.replies[-1].ids)

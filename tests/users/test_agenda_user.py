@@ -120,7 +120,7 @@ async def test_it_books_with_every_parameter_and_goes_on_to_the_next_wish(world:
     assert all(words in said for words in ("on monday", "for 2 nights", "for 4 people", "phone number"))
     turn = await talk.hear("The phone number is 0199. I booked it on monday for 2 nights for 4 people. Reference AB12.")
     assert "attraction" in turn.text
-    assert "museum" in turn.text or not turn.end
+    assert not turn.end
 
 
 async def test_it_thanks_and_ends_when_everything_is_done(world: BuiltinWorld) -> None:

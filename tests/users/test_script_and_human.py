@@ -82,12 +82,12 @@ async def test_waiting_for_a_person_can_be_cancelled() -> None:
 
     def read(prompt: str) -> str:
         waiting.set()
-        release.wait(10)
+        release.wait(20)
         return "late"
 
     user = HumanUser(read=read, write=lambda text: None)
     try:
-        with anyio.fail_after(10):
+        with anyio.fail_after(5):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(user.speak, Speak(KEY, task(), Conversation(), None))
                 await anyio.to_thread.run_sync(waiting.wait)
