@@ -31,6 +31,8 @@ class Diagnosis:
         slowest: the slowest attempts; retries: why attempts failed; faults: ended branches by component.
         odd: answers that nobody could act on, by role and how they ended (`length`, `refusal`, `empty`, ...).
         tools: the slowest tools.
+        unplayed: planned episodes that have no end, by reason.
+        blocked: code that held up the event loop, with its stack.
         stats: what the last part of the run took, as far as it came to its end.
         advice: what to do.
         notes: what all this was read from, and what could not be read.
@@ -48,6 +50,8 @@ class Diagnosis:
     odd: list[dict[str, Any]]
     faults: list[dict[str, Any]]
     tools: list[dict[str, Any]]
+    unplayed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    blocked: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     stats: Mapping[str, Any] = field(default_factory=dict[str, Any])
     advice: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -88,6 +92,8 @@ def _examined(reader: Reader, run: RunRow) -> Diagnosis:
         odd=ask(_ODD),
         faults=ask(_FAULTS),
         tools=ask(_TOOLS),
+        unplayed=ask(_UNPLAYED),
+        blocked=ask(_BLOCKED),
         stats=orjson.loads(row["stats"]) if row["stats"] else {},
         notes=state.notes,
     )
@@ -107,6 +113,8 @@ def _about_the_end(found: Diagnosis) -> list[str]:
             return [f"its process is gone: go on with `{resume}`"]
         case "interrupted":
             return [f"it was interrupted: go on with `{resume}`"]
+        case "failed" if found.unplayed:
+            return [f"not all that was planned was played: go on with `{resume}`"]
         case "stopped":
             return [f"it was stopped ({found.error}): mend the cause or give more, then `{resume}`"]
         case _:
@@ -141,12 +149,21 @@ def _about_answers(row: Mapping[str, Any]) -> str:
 def _about_components(found: Diagnosis) -> list[str]:
     worst = float(found.stats.get("lag", {}).get("worst", 0.0))
     told = [f"{row['branches']} branches ended by the {row['component']}: {row['example']}" for row in found.faults]
-    if worst > LAGGING:
+    told += map(_about_block, found.blocked)
+    if worst > LAGGING and not found.blocked:
         told.append(
             f"the event loop was up to {worst:.1f} s late: a component computes, or reads files, where it should wait "
             "(anyio.to_thread)"
         )
     return told
+
+
+def _about_block(row: Mapping[str, Any]) -> str:
+    place = row["place"] or "a place that could not be seen"
+    return (
+        f"the event loop stood still for {row['seconds']:.1f} s in all, {row['times']} times, at {place}: nothing else "
+        "ran meanwhile, and no deadline could end it; await there, or use anyio.to_thread.run_sync"
+    )
 
 
 _WAITING = """
@@ -224,6 +241,24 @@ SELECT replace(b.outcome, '_fault', '') AS component, count(*) AS branches, coun
 FROM branches b JOIN episodes e USING (episode_id)
 WHERE e.run_id = $run AND b.outcome LIKE '%_fault'
 GROUP BY ALL ORDER BY branches DESC
+"""
+
+_UNPLAYED = """
+SELECT
+    coalesce(u.reason, CASE WHEN r.status = 'running' THEN 'still to be played' ELSE 'open' END) AS reason,
+    count(*) AS episodes, any_value(u.episode_id) AS example
+FROM units u JOIN runs r USING (run_id)
+WHERE u.run_id = $run AND (u.fate = 'not_played' OR u.fate IS NULL)
+AND u.attempt = (SELECT max(attempt) FROM planned_units WHERE run_id = $run)
+GROUP BY ALL ORDER BY episodes DESC, reason
+"""
+
+_BLOCKED = """
+SELECT
+    place, count(*) AS times, round(sum(seconds), 3) AS seconds, round(max(seconds), 3) AS longest_seconds,
+    arg_max(stack, seconds) AS stack
+FROM blocked_loops WHERE run_id = $run
+GROUP BY place ORDER BY sum(seconds) DESC LIMIT 5
 """
 
 _TOOLS = """

@@ -58,6 +58,7 @@ class Watchdog:
     @contextmanager
     def watching(self) -> Generator[None]:
         """The thread that looks exists as long as this block."""
+        self._beaten = monotonic()
         thread = threading.Thread(target=self._watch, name="simkit watchdog", daemon=True)
         thread.start()
         try:

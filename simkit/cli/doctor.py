@@ -38,10 +38,22 @@ def _print(found: Diagnosis) -> None:
         ("answers nobody could act on", found.odd),
         ("faults", found.faults),
         ("slowest tools", found.tools),
+        ("planned and not played", found.unplayed),
+        ("what held up the event loop", [_without_stack(row) for row in found.blocked]),
     ):
         _print_rows(title, rows)
+    for row in found.blocked[:1]:
+        say(f"\nthe longest, the innermost frame last:\n{_indented(row['stack'] or 'it could not be seen')}")
     for line in found.advice or ("nothing to complain about",):
         say(f"→ {visible_line(line)}")
+
+
+def _without_stack(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "stack"}
+
+
+def _indented(stack: str) -> str:
+    return "\n".join(f"  {visible_line(line)}" for line in stack.splitlines())
 
 
 def _head(found: Diagnosis) -> str:
@@ -52,6 +64,8 @@ def _head(found: Diagnosis) -> str:
         f"{counts['finished']} of {counts['started']} episodes that were started are finished, {counts['faulted']} of "
         "them faulted",
     ]
+    if run.planned is not None and run.finished < run.planned:
+        lines.append(f"{run.finished} of {run.planned} episodes that were planned are finished")
     lag = found.stats.get("lag")
     if lag:
         lines.append(f"event loop: {lag['mean'] * 1e3:.1f} ms late on average, {lag['worst'] * 1e3:.0f} ms at worst")

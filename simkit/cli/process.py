@@ -29,6 +29,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LAST = GRACE + 5
 """Seconds after the first signal when the process is left, if the run has not ended: a component may not let it."""
 
+LEFT = 2.0
+"""Seconds for tasks that components have left behind to end, once the run has."""
+
 SHOW_CURSOR = b"\x1b[?25h\n"
 
 
@@ -146,7 +149,9 @@ def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
     for task in left:
         task.cancel()
     if left:
-        _, stuck = loop.run_until_complete(asyncio.wait(left, timeout=GRACE))
+        _, stuck = loop.run_until_complete(asyncio.wait(left, timeout=LEFT))
         for task in stuck:
-            _say(f"a task that a component left behind does not end: {task!r:.300}")
-    loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), GRACE))
+            _say(f"a component has left a task behind that does not end when it is cancelled: {task!r:.300}")
+        loop.set_exception_handler(lambda _loop, _context: None)  # it would say the same once more
+    with suppress(TimeoutError):
+        loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), LEFT))

@@ -52,7 +52,8 @@ def describe(tally: Tally) -> str:
 
 
 def _done(tally: Tally) -> str:
-    return f"{len(tally.episodes)}/{tally.planned} episodes"
+    kept = f" ({tally.kept} kept)" if tally.kept else ""
+    return f"{len(tally.episodes)}/{tally.planned} episodes{kept}"
 
 
 def _left(tally: Tally) -> str:
@@ -68,6 +69,8 @@ def _counts(tally: Tally) -> list[str]:
     parts += [f"reward {tally.reward_total / tally.scored:.3f}"] if tally.scored else []
     parts += [f"{tally.hits} goals", f"{tally.running} running", f"{tally.branches} branches live"]
     parts.append(f"{tally.turns / max(tally.seconds, 0.001):.0f} turns/s")
+    if tally.missed:
+        parts.append(f"{len(tally.missed)} not played")
     if tally.faulted:
         parts.append(f"{tally.faulted} faulted")
     if tally.lag.now > LAGGING:

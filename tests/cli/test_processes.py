@@ -34,6 +34,9 @@ STUBBORN = STUCK.replace(
 )
 
 
+BUSY = STUCK.replace("await anyio.sleep_forever()", "while True: pass")
+
+
 def command(*args: str | Path) -> list[str]:
     return [sys.executable, "-m", "simkit", *map(str, args)]
 
@@ -54,7 +57,7 @@ def start(folder: Path, *flags: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_cleanly_and_keeps_what_was_played(stuck: Path, sent: signal.Signals) -> None:
     process = start(stuck, "--json")
     process.send_signal(sent)
@@ -84,6 +87,38 @@ def test_a_second_signal_ends_what_does_not_stop_and_keeps_what_was_played(tmp_p
     assert "2 of 4 planned episodes were not played" in told
     assert "busy: `stuck`" in told
     assert store.query("select count(*) from episodes where outcome = 'user_ended'").rows == [(2,)]
+
+
+def test_a_second_signal_ends_code_that_never_awaits_and_names_it(tmp_path: Path) -> None:
+    (tmp_path / "stuck.py").write_text(BUSY)
+    process = start(tmp_path)
+    assert process.stderr is not None
+    process.send_signal(signal.SIGTERM)
+    assert "again: stop at once" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    (row,) = Store(tmp_path / "store").query("select status, error from runs").rows
+    assert row[0] == "interrupted"
+    assert "it did not end when it was told to" in row[1]
+    assert Store(tmp_path / "store").query("select fate, count(*) from units group by all order by all").rows == [
+        ("done", 2),
+        ("not_played", 2),
+    ]
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored(stuck: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = start(stuck)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.count("again: stop at once") == 1  # a second one would have ended it at once
+    assert Store(stuck / "store").query("select error from runs").rows[0][0].endswith("the run was interrupted")
 
 
 def test_a_killed_run_is_readable_at_once(stuck: Path) -> None:
