@@ -109,7 +109,7 @@ def _lower(successes: float, trials: float, alpha: float) -> float:
 
     def acceptable(rate: float) -> bool:
         here = _at_least(successes, trials, rate)
-        if other + 1 < successes - _TINY and _at_most(other + 1, trials, rate) <= here:
+        if other + 1 < successes - _TINY and _at_most(other + 1, trials, rate) <= here * (1 + 1e-12):
             return True
         return here + _at_most(other, trials, rate) >= alpha
 
@@ -129,14 +129,17 @@ def _other_tail(successes: float, trials: float, rate: float, tail: float) -> fl
 
 
 def _first(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """The smallest number between two for which something holds that goes on to hold from there."""
+    """The smallest number between two for which something holds that goes on to hold from there, rounded down.
+
+    A rate of exactly one half is where both tails are equally likely, so it often is an end, and belongs in.
+    """
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         if holds(middle):
             high = middle
         else:
             low = middle
-    return high
+    return low
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,18 +55,20 @@ class Told:
         goals: Sequence[str] = GOALS,
         status: str = "done",
         items: Sequence[ItemRow] = (),
+        supervisor: str = "rollout",
+        options: str = "",
         **config: Any,
     ) -> str:
         """Write a run."""
         self.clock[0] += 10
         at = self.clock[0]
-        chosen = {"world": world, "seed": seed, **config}
-        events: list[Event] = [RunStarted(name, name, "rollout", seed, chosen, "0", at)]
+        chosen = {"world": f"{world}{options}", "seed": seed, **config}
+        events: list[Event] = [RunStarted(name, name, supervisor, seed, chosen, "0", at)]
         for task, trials in rewards.items():
             keyed = tuple({"key": goal, "weight": 1.0} for goal in goals)
             events.append(TaskSeen(name, task, world, "test", f"Do {task}.", keyed))
             for trial, reward in enumerate(trials):
-                events += _episode(name, task, trial, reward, goals, at)
+                events += _episode(name, task, trial, reward, goals, at, supervisor)
         events += [item.event(name, at) for item in items]
         if status == "done":
             events.append(RunFinished(name, "done", {}, at + 5))
@@ -81,12 +83,14 @@ class Told:
         return compare(self.store, [Arm(name, (name,)) for name in names], **choices)
 
 
-def _episode(run: str, task: str, trial: int, reward: float | None, goals: Sequence[str], at: float) -> list[Event]:
+def _episode(
+    run: str, task: str, trial: int, reward: float | None, goals: Sequence[str], at: float, supervisor: str
+) -> list[Event]:
     name = episode_id(run, task, trial)
     reached = tuple(goals) if reward == 1 else ()
     outcome = "agent_fault" if reward is None else "user_ended"
     return [
-        EpisodeStarted(name, run, task, trial, "rollout", "", tuple(goals), at),
+        EpisodeStarted(name, run, task, trial, supervisor, "", tuple(goals), at),
         EpisodeFinished(name, reward, outcome, reached, (), None, 3, 3, 0, None, at + 1),
     ]
 
