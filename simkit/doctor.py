@@ -11,6 +11,7 @@ import orjson
 
 from simkit.resume import journals
 from simkit.store import Reader, RunRow, Store
+from simkit.store.files import exposure
 
 LAGGING = 0.5
 """Seconds of lag from which on a component is suspected of computing where it should wait."""
@@ -65,7 +66,9 @@ def diagnose(store: Store, name: str) -> Diagnosis:
         StoreError: the store cannot be read.
     """
     with store.reading() as reader:
-        return _advised(_examined(reader, reader.resolve(name)))
+        found = _advised(_examined(reader, reader.resolve(name)))
+    told = exposure(store.path)
+    return found if told is None else replace(found, advice=(*found.advice, told))
 
 
 def _examined(reader: Reader, run: RunRow) -> Diagnosis:

@@ -27,7 +27,7 @@ RecipeFunction: TypeAlias = Callable[..., Awaitable[object]]
 
 RESERVED = (
     *("run", "concurrency", "seed", "store", "name", "json", "quiet", "fail_fast", "max_faults"),
-    *("replay", "otel", "log", "trust_env_file", "target", "files"),
+    *("replay", "otel", "log", "trust_env_file", "shared", "target", "files"),
     *MODEL_CHOICES,
 )
 """Flags of every run; a recipe finds them in its `run`."""

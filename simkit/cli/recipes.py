@@ -92,6 +92,11 @@ COMMON: Flags = {
         None,
         typer.Option(envvar="SIMKIT_STORE", help="Folder of the results.", show_default="./simkit-store"),
     ),
+    "shared": (
+        bool,
+        False,
+        typer.Option("--shared", help="Let the store's group read and write it; it is private otherwise."),
+    ),
     "name": (str, "", typer.Option(help="A label for the run, usable wherever a run is named.")),
     "fail_fast": (bool, False, typer.Option("--fail-fast", help="Stop at the first faulted episode (exit 1).")),
     "max_faults": (

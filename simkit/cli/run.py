@@ -23,6 +23,8 @@ from simkit.models.choices import ModelChoices
 from simkit.observe import Tap
 from simkit.recipe import Recipe
 from simkit.run import Run
+from simkit.settings import read_settings
+from simkit.store import Store
 from simkit.summary import Summary
 from simkit.values import shown
 
@@ -45,6 +47,7 @@ class CommonFlags:
     replay: str | None = None
     ask_timeout: float = ASK_TIMEOUT
     trust_env_file: bool = False
+    shared: bool = False
     models: ModelChoices = field(default_factory=ModelChoices)
 
     def kept(self) -> dict[str, Any]:
@@ -117,6 +120,8 @@ def open_run(
     """
     with readable_bugs():
         policy = FaultPolicy(fail_fast=common.fail_fast, max_share=common.max_faults)
+        if common.shared:
+            Store(common.store or read_settings().store, shared=True)
         config = {name: _plain(value) for name, value in values.items()}
         return Run(
             store=common.store,

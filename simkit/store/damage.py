@@ -17,6 +17,8 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import duckdb
 import orjson
 
+from simkit.store.files import open_private
+
 Kind: TypeAlias = Literal[
     "altered",  # its checksum does not hold
     "garbage",  # no line of a journal at all
@@ -166,7 +168,7 @@ class DamageFile:
         data = b"".join(orjson.dumps({what: _plain(one), "at": time.time()}) + b"\n" for one in bad)
         if not data:
             return
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        file = open_private(self.path, os.O_RDWR | os.O_APPEND)
         try:
             size = os.fstat(file).st_size
             torn = size and os.pread(file, 1, size - 1) != b"\n"  # a killed process, or a power cut

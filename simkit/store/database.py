@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 
 from simkit.errors import StoreBusy, StoreError, StoreUnreadable
+from simkit.store.files import keep_private, refuse_link
 
 
 def sql_text(name: str) -> str:
@@ -37,8 +38,13 @@ def connected(path: Path, *, read_only: bool, external: bool = False) -> Generat
         StoreError: it cannot be opened for another reason (permissions, a full disk).
     """
     was_there = path.exists()
+    for name in (path, path.with_name(f"{path.name}.wal")):
+        try:
+            refuse_link(name)
+        except OSError as error:
+            raise StoreError(f"{name} cannot be opened: {error.strerror}") from error
     try:
-        connection = duckdb.connect(path, read_only=read_only)
+        connection = duckdb.connect(path.absolute(), read_only=read_only)  # `md:x`, `:memory:` are names
     except duckdb.Error as error:
         if not was_there and _is_full(str(error)):
             remove_database(path)  # what a full disk took of a new one is no database
@@ -46,6 +52,8 @@ def connected(path: Path, *, read_only: bool, external: bool = False) -> Generat
     try:
         if read_only and not external:
             _close_off(connection, path)
+        if not was_there:
+            keep_private(path)
         yield connection
     finally:
         connection.close()

@@ -23,6 +23,7 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from simkit.errors import JournalFailed
 from simkit.events import Event
 from simkit.store.encoding import encode
+from simkit.store.files import make_folder, open_private
 from simkit.store.lines import journal_seed, next_number, seal
 from simkit.store.locks import lock_for_writing
 
@@ -65,10 +66,10 @@ class DiskFile:
     """A journal on a disk, locked against a second writer for as long as it is open."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self._path = path
         self._named = False
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._fd = open_private(path, os.O_RDWR | os.O_APPEND)
         try:
             lock_for_writing(self._fd)
         except OSError:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
@@ -35,6 +34,7 @@ from simkit.store.database import (
     set_aside,
     stored_format,
 )
+from simkit.store.files import keep_private, open_private, scratch_folder
 from simkit.store.rounds import Round, load_all
 from simkit.store.source import DiskSource, SourceOpener, size_of
 
@@ -125,16 +125,16 @@ class Loader:
         deadline = time.monotonic() + seconds if seconds is not None else float("inf")
         notes: list[str] = []
         try:
-            with self._exclusive(), tempfile.TemporaryDirectory() as scratch:
+            with self._exclusive(), scratch_folder() as scratch:
                 if renew and self.database.exists():
                     notes.append(self._renewed("a question met damage in it"))
                 try:
-                    return self._round(Path(scratch), deadline, again, notes)
+                    return self._round(scratch, deadline, again, notes)
                 except duckdb.Error as error:
                     if damage(self.database, error) is None:
                         raise
                     notes.append(self._renewed(str(error).splitlines()[0]))
-                    return self._round(Path(scratch), deadline, again, notes)
+                    return self._round(scratch, deadline, again, notes)
         except duckdb.Error as error:
             raise loading_error(self.database, error) from error
         except OSError as error:
@@ -160,7 +160,7 @@ class Loader:
     @contextmanager
     def _exclusive(self) -> Generator[None]:
         """The right to load: one loader at a time on this machine."""
-        lock = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = open_private(self.lock, os.O_RDWR)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -184,6 +184,7 @@ class Loader:
         with connected(self.database, read_only=False) as connection:
             if not fits:
                 create_schema(connection)
+            keep_private(self.database.with_name(f"{self.database.name}.wal"))
             yield connection
 
     def _fits(self, notes: list[str]) -> bool:

@@ -7,6 +7,8 @@ import os
 import time
 from pathlib import Path
 
+from simkit.store.files import open_plain
+
 PAUSES = (0.002, 0.01, 0.05)
 """Seconds between tries: a reader that looks whether there is a writer holds the lock for microseconds."""
 
@@ -28,7 +30,7 @@ def lock_for_writing(file: int) -> None:
 def is_written_to(journal: Path) -> bool:
     """Whether a process has the journal open for writing."""
     try:
-        file = os.open(journal, os.O_RDONLY | os.O_CLOEXEC)
+        file = open_plain(journal, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:

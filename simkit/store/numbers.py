@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 
 from simkit.errors import StoreError
+from simkit.store.files import open_private
 from simkit.store.source import journal_files
 
 FILE = ".starts"
@@ -25,7 +26,7 @@ def next_start(folder: Path) -> int:
         StoreError: the file cannot be written.
     """
     try:
-        file = os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        file = open_private(folder / FILE, os.O_RDWR)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             text = os.pread(file, 32, 0).strip()

@@ -22,6 +22,7 @@ import duckdb
 
 from simkit.errors import StoreError, StoreUnreadable
 from simkit.store.database import connected, remove_database, schema_format, stored_format
+from simkit.store.files import open_plain
 from simkit.store.loader import Loader, LoadReport
 from simkit.store.reading import journal_sizes
 
@@ -153,7 +154,7 @@ def _copy(database: Path, copy: Path) -> bool:
 def _is_loaded_into(folder: Path) -> bool:
     """Whether a process of simkit's is loading the store: its database is free again in a moment."""
     with suppress(OSError):
-        lock = os.open(folder / ".loading", os.O_RDONLY | os.O_CLOEXEC)
+        lock = open_plain(folder / ".loading", os.O_RDONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

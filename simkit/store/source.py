@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from simkit.store.files import open_plain, refuse_link
 from simkit.store.journal import UNSYNCED, sync_folders
 
 
@@ -46,7 +47,7 @@ class DiskSource:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._named = False
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe of that name must not hold us
+        self._fd = open_plain(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name must not hold us
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
             os.close(self._fd)
             raise OSError(errno.EINVAL, "it is no ordinary file")
@@ -90,6 +91,7 @@ def find_journals(folder: Path, runs: Sequence[str] | None = None) -> Journals:
         OSError: the folder of the journals cannot be read.
     """
     top = folder / "journals"
+    refuse_link(top)
     if not top.exists():
         return Journals({})
     there: dict[str, list[Path]] = {}
@@ -97,6 +99,7 @@ def find_journals(folder: Path, runs: Sequence[str] | None = None) -> Journals:
     names = (each.name for each in os.scandir(top) if each.is_dir()) if runs is None else iter({*runs})
     for run in sorted(names):
         try:
+            refuse_link(top / run)
             found = sorted(name for name in os.listdir(top / run) if name.endswith(".jsonl"))
         except FileNotFoundError:  # a run that recorded nothing is being forgotten
             continue

@@ -14,6 +14,7 @@ import duckdb
 from simkit.errors import StoreBusy, StoreError, StoreUnreadable, UsageError
 from simkit.store.damage import BadLine
 from simkit.store.database import connected, loading_error, schema_format, stored_format
+from simkit.store.files import make_store
 from simkit.store.journal import DiskFile, Journal, Opener
 from simkit.store.loader import Loader, LoadReport
 from simkit.store.reader import Parameters, QueryResult, Reader
@@ -35,20 +36,23 @@ class Store:
     Args:
         path: the folder; made, with the ones above it, when it is not there.
         patience: seconds `load` waits for a database that another process holds.
+        shared: open the folder to its group; otherwise what is made here is private to its owner.
         external: queries may reach files, networks, extensions and settings, and not the database alone.
 
     Raises:
         StoreError: the folder does not exist and cannot be made, or is a file.
     """
 
-    def __init__(self, path: Path | str, *, patience: float = 5.0, external: bool = False) -> None:
+    def __init__(
+        self, path: Path | str, *, patience: float = 5.0, external: bool = False, shared: bool = False
+    ) -> None:
         self.path = Path(path)
         self.database = self.path / "simkit.duckdb"
         self.loader = Loader(self.path)
         self._patience = patience
         self._external = external
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_store(self.path, shared=shared)
         except OSError as error:
             reason = error.strerror or str(error)
             raise StoreError(f"{self.path} cannot be used as a store: {reason}. Name another folder") from error

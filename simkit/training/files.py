@@ -11,6 +11,7 @@ that the model wrote into quotes once more. Text that is no JSON object stays te
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ import orjson
 from simkit.errors import InvalidArguments, StoreError, UsageError
 from simkit.extras import require
 from simkit.messages import ToolCall
+from simkit.store.files import scratch_folder
 from simkit.training.examples import Example, ExampleSet, Kind
 
 LISTS: dict[Kind, tuple[str, ...]] = {
@@ -98,8 +100,10 @@ def replacing(path: Path) -> Generator[Path]:
     Raises:
         StoreError: it cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    unfinished = path.with_name(f".{path.name[:100]}.{os.getpid()}.unfinished")
     try:
+        unfinished.unlink(missing_ok=True)  # what a killed process left, or a link that somebody has planted
+        os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
         yield unfinished
         unfinished.replace(path)
     except (OSError, duckdb.IOException) as error:
@@ -163,19 +167,17 @@ def _write_rows(rows: Iterable[dict[str, Any]], out: Path) -> None:
 
 def _write_parquet(examples: ExampleSet, out: Path, columns: Columns) -> None:
     """By way of JSON lines, which DuckDB reads with the types that are told to it."""
-    lines = out.with_suffix(".lines")
     types = dict.fromkeys((*LISTS[examples.kind], "tools"), "JSON[]")
     types |= {"label": "BOOLEAN"} if examples.kind == "kto" else {}
     types |= {"origin": "JSON"} if columns.origin else {}
     named = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
     options = f"format='newline_delimited', columns={{{named}}}, maximum_object_size={MAX_ROW_BYTES}"
-    source = f"read_json('{_quoted(lines)}', {options})"
-    try:
+    with scratch_folder() as scratch, duckdb.connect() as connection:
+        lines, made = scratch / "lines", scratch / "rows.parquet"
         _write_rows((row_of(example, columns) for example in examples), lines)
-        with duckdb.connect() as connection:
-            connection.execute(f"COPY (FROM {source}) TO '{_quoted(out)}' (FORMAT parquet, COMPRESSION zstd)")
-    finally:
-        lines.unlink(missing_ok=True)
+        source = f"read_json('{_quoted(lines)}', {options})"
+        connection.execute(f"COPY (FROM {source}) TO '{_quoted(made)}' (FORMAT parquet, COMPRESSION zstd)")
+        shutil.copyfile(made, out)  # DuckDB reads some names of files as patterns and addresses
 
 
 def _quoted(path: Path) -> str:
