@@ -59,18 +59,18 @@ class Tried:
 def fuzz_lines(random: Random, tried: Tried) -> Iterator[None]:
     """One altered journal after another."""
     from simkit.store import Store
-    from simkit.store.lines import journal_seed, sealed
+    from simkit.store.lines import journal_seed, seal
 
     with tempfile.TemporaryDirectory() as scratch:
         first = Path(scratch) / "first"
         run_id = anyio.run(_small_run, first)
         whole = (first / "journals" / run_id / "main.jsonl").read_bytes().splitlines(keepends=True)
-        seed = journal_seed(f"{run_id}/main")
+        seed = journal_seed(first / "journals" / run_id / "main.jsonl")
         for number in range(sys.maxsize):
             folder = Path(scratch) / f"store{number}"
             journal = folder / "journals" / run_id / "main.jsonl"
             journal.parent.mkdir(parents=True)
-            altered = _altered_lines(random, whole, lambda event, n: sealed(event, n, seed))
+            altered = _altered_lines(random, whole, lambda event, n: seal(event + b"\n", n, seed))
             journal.write_bytes(altered)
             tried.inputs += 1
             _read_everything(Store(folder), run_id, tried, altered[-4000:])

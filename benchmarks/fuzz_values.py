@@ -7,7 +7,7 @@ import decimal
 import threading
 from collections.abc import Callable
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from simkit.agents.scripted import ScriptedAgent
 from simkit.components import (
@@ -77,26 +77,26 @@ def deep(levels: int) -> Any:
 
 def hostile_json(random: Random) -> Any:
     """A value that JSON text can carry, and that is not what was expected."""
-    return random.choice(
-        (
-            *(None, True, False, 0, -1, 1, 2**31, 2**53, 2**63, 2**64, 10**30, -(2**63), 0.5, 1e308, 1e-320),
-            *("", " ", "x", "\0", "\x1b[2J", "\ud800", "é" * 1000, "a" * 100_000, "null", "1", "{}", "[DONE]", "NaN"),
-            *([], {}, [[]], [None], {"": None}, {"a": {"b": {"c": []}}}, [1, "two", {"three": 3}], {"id": "x"}),
-            *(float("nan"), float("inf"), float("-inf"), ["x"] * 1000, {str(n): n for n in range(300)}),
-            *(deep(20), deep(200), deep(900)),
-        )
+    values: tuple[Any, ...] = (
+        *(None, True, False, 0, -1, 1, 2**31, 2**53, 2**63, 2**64, 10**30, -(2**63), 0.5, 1e308, 1e-320),
+        *("", " ", "x", "\0", "\x1b[2J", "\ud800", "é" * 1000, "a" * 100_000, "null", "1", "{}", "[DONE]", "NaN"),
+        *([], {}, [[]], [None], {"": None}, {"a": {"b": {"c": []}}}, [1, "two", {"three": 3}], {"id": "x"}),
+        *(float("nan"), float("inf"), float("-inf"), ["x"] * 1000, {str(n): n for n in range(300)}),
+        *(deep(20), deep(200), deep(900)),
     )
+    return random.choice(values)
 
 
 def hostile(random: Random) -> Any:
     """Any value at all."""
     made: tuple[Callable[[], Any], ...] = (
-        *(Odd, object, set, lambda: b"\xff", lambda: {1: 2}, lambda: {b"k": 1}, circle, lambda: deep(50_000)),
+        *(Odd, object, set[int], lambda: b"\xff", lambda: {1: 2}, lambda: {b"k": 1}, circle, lambda: deep(50_000)),
         *(lambda: (x for x in ()), threading.Lock, lambda: decimal.Decimal("NaN"), lambda: 1j, lambda: hostile),
         *(lambda: {"a": {1, 2}}, lambda: Exception("a value"), lambda: range(3), lambda: memoryview(b"x"), lambda: int),
         *(lambda: {"a": circle()}, lambda: ["\ud800"], lambda: float("nan"), lambda: -5.0, lambda: "0.7", lambda: ...),
     )
-    return random.choice(made)() if random.random() < 0.5 else hostile_json(random)
+    make: Callable[[], Any] = random.choice(made)
+    return make() if random.random() < 0.5 else hostile_json(random)
 
 
 def spoiled(random: Random, value: T) -> T:
@@ -112,7 +112,8 @@ def spoiled(random: Random, value: T) -> T:
     name = random.choice(names)
     inner = getattr(value, name)
     if isinstance(inner, tuple) and inner and random.random() < 0.5:
-        spoilt: Any = (*inner[:-1], spoiled(random, inner[-1]))
+        items = cast("tuple[Any, ...]", inner)
+        spoilt: Any = (*items[:-1], spoiled(random, items[-1]))
     else:
         spoilt = hostile(random)
     object.__setattr__(copy, name, spoilt)

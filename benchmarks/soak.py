@@ -394,7 +394,7 @@ async def _period(
     process: Process, answers: BufferedByteReceiveStream, order: Mapping[str, Any], findings: Findings
 ) -> list[dict[str, float]]:
     assert process.stdin is not None
-    until, random = time.monotonic() + order["seconds"], Random(order["seed"])
+    until, random, answer = time.monotonic() + order["seconds"], Random(order["seed"]), b"[]"
     async with anyio.create_task_group() as group:
         group.start_soon(kill_runs, Path(order["store"]), order["base_url"], until, random, findings.counts)
         await process.stdin.send(orjson.dumps(order) + b"\n")
