@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
+from typing import TypeVar
 
+from simkit import contract
 from simkit.components import EpisodeReward, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
-from simkit.errors import UsageError
+from simkit.errors import RewardFault, UsageError, WrongValue
 from simkit.tasks import Goal, Task
 
+V = TypeVar("V")
 _SEPARATOR = "/"
 
 
@@ -23,7 +26,7 @@ class Weighted:
 
 
 class WeightedRewards(Reward):
-    """The weighted mean of several rewards.
+    """The weighted mean of several rewards; its range is the weighted mean of theirs.
 
     Goals of a part are known as `part/goal`; their weights are scaled so that a part's goals together weigh what the
     part does. A turn credits the goals of every part; an episode's value is the mean of the parts' own values by
@@ -34,7 +37,8 @@ class WeightedRewards(Reward):
         parts: the rewards; weights must be positive and finite. A mapping of rewards gives each the weight 1.
 
     Raises:
-        UsageError: no parts, two parts of one name, a name with a slash, or a weight that is no weight.
+        UsageError: no parts, two parts of one name, a name with a slash, a weight that is no weight, or a range that is
+            no range.
     """
 
     name = "weighted"
@@ -43,6 +47,7 @@ class WeightedRewards(Reward):
         _check(parts)
         self._parts = parts
         self._total = sum(part.weight for part in parts)
+        self.range = self._mean_range()
 
     @classmethod
     def of(cls, rewards: Mapping[str, Reward | tuple[Reward, float]]) -> WeightedRewards:
@@ -52,7 +57,7 @@ class WeightedRewards(Reward):
 
     def goals(self, task: Task) -> tuple[Goal, ...]:
         """The goals of every part, under the part's name."""
-        return tuple(goal for part in self._parts for goal in _renamed(part, part.reward.goals(task)))
+        return tuple(goal for part in self._parts for goal in _renamed(part, _goals_of(part, task)))
 
     async def score_turn(self, request: ScoreTurn) -> tuple[Hit, ...]:
         """The goals reached in the turn by any part, in the order of the steps."""
@@ -60,7 +65,8 @@ class WeightedRewards(Reward):
         for part in self._parts:
             known = _own_goals(part, request.task)
             remaining = _own(part, request.remaining, known)
-            found = await part.reward.score_turn(replace(request, remaining=remaining))
+            reply = await part.reward.score_turn(replace(request, remaining=remaining))
+            found = _checked(part, "score_turn", contract.hits, reply)
             hits.extend(replace(hit, goal=_prefix(part) + hit.goal) for hit in found)
         return tuple(sorted(hits, key=lambda hit: hit.step))
 
@@ -69,12 +75,38 @@ class WeightedRewards(Reward):
         value = 0.0
         recorded: list[RewardPart] = []
         for part in self._parts:
-            scored = await part.reward.score_episode(_episode_of(part, request))
+            reply = await part.reward.score_episode(_episode_of(part, request))
+            bounds = contract.reward_range(part.reward.range, part.name)
+            scored = _checked(part, "score_episode", contract.reward_within(bounds), reply)
             share = part.weight / self._total
             value += scored.value * share
             recorded.append(RewardPart(part.name, scored.value, share))
             recorded.extend(replace(inner, name=_prefix(part) + inner.name) for inner in scored.parts)
         return EpisodeReward(value, tuple(recorded))
+
+    def _mean_range(self) -> contract.Range:
+        low = high = 0.0
+        for part in self._parts:
+            share, bounds = part.weight / self._total, contract.reward_range(part.reward.range, part.name)
+            low, high = low + share * bounds[0], high + share * bounds[1]
+        return low, high
+
+
+def _checked(part: Weighted, question: str, check: Callable[[object], V], reply: object) -> V:
+    """The reply of a part, checked as that of a reward that plays alone.
+
+    Raises:
+        RewardFault: a run would refuse it.
+    """
+    try:
+        return check(reply)
+    except WrongValue as wrong:
+        place = f"the part `{part.name}` of a weighted reward"
+        raise RewardFault(f"{place}: {question} was answered with {wrong}") from None
+
+
+def _goals_of(part: Weighted, task: Task) -> tuple[Goal, ...]:
+    return _checked(part, "goals", contract.goals, part.reward.goals(task))
 
 
 def _check(parts: tuple[Weighted, ...]) -> None:
@@ -98,7 +130,7 @@ def _prefix(part: Weighted) -> str:
 def _own_goals(part: Weighted, task: Task) -> dict[str, list[Goal]]:
     """The part's own goals by key, to give it back the weights it knows."""
     known: dict[str, list[Goal]] = {}
-    for goal in part.reward.goals(task):
+    for goal in _goals_of(part, task):
         known.setdefault(goal.key, []).append(goal)
     return known
 

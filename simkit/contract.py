@@ -23,6 +23,7 @@ from simkit.components import (
     ToolsStart,
     UserTurn,
     fork_state,
+    observe_as_tool,
 )
 from simkit.errors import UsageError, WrongValue
 from simkit.messages import (
@@ -45,10 +46,14 @@ Range: TypeAlias = tuple[float, float]
 SHARE: Range = (0.0, 1.0)
 """The range of a reward that declares none."""
 
+ROUNDING = 1e-9
+"""How far, relative to a bound over 1, a reward may be beyond its range: sums of shares are not exact."""
+
 BEGINNING = 1_000
 """Characters that are told of a result that is too large."""
 
 _MOST = float_info.max
+_NARROWEST = 1e-6  # a range that rounding errors do not blur
 _STEPS = (1 << 31) - 1
 _MESSAGES = (AssistantMessage, UserMessage, ToolMessage, SystemMessage)
 
@@ -75,24 +80,30 @@ def decision(reply: object) -> Decision:
     Raises:
         WrongValue: it is something else.
     """
-    made = _exact(reply, Decision)
-    message(made.message, "a Decision with the message")
+    made = reply if type(reply) is Decision else _exact(reply, Decision)
+    calls = made.calls
+    if type(calls) is not tuple:
+        _all(calls, "a Decision with the calls", tool_call)
+    for call in calls:
+        tool_call(call, "a Decision with the calls")
+    message(made.message, "a Decision with the message", checked=calls)
     if made.note is not None:
         message(made.note, "a Decision with the note")
-    _all(made.calls, "a Decision with the calls", tool_call)
-    if made.say is not None:
+    if made.say is not None and type(made.say) is not str:
         _text(made.say, "a Decision that says")
-    _flag(made.end, "a Decision with `end`")
-    if not callable(made.observe):
+    if made.end is not True and made.end is not False:
+        _flag(made.end, "a Decision with `end`")
+    if made.observe is not observe_as_tool and not callable(made.observe):
         raise WrongValue(f"a Decision with `observe` {shown(made.observe)}; give a function of call and result")
-    branch_state(made.state)
+    if made.state is not None:
+        branch_state(made.state)
     tokens = count(made.tokens, "a Decision with `tokens`")
     cost = number(made.cost, "a Decision with `cost`", 0.0, _MOST)
     return made if tokens is made.tokens and cost is made.cost else replace(made, tokens=tokens, cost=cost)
 
 
-def message(value: object, what: str = "the message") -> Message:
-    """A message of a conversation.
+def message(value: object, what: str = "the message", checked: object = None) -> Message:
+    """A message of a conversation; `checked` are calls that need no second look.
 
     Raises:
         WrongValue: it is something else.
@@ -103,8 +114,10 @@ def message(value: object, what: str = "the message") -> Message:
     content: object = given.content
     if content is not None and type(content) is not str:
         _all(content, f"{what} of the content", _part)
-    if isinstance(given, AssistantMessage) and given.tool_calls is not None:
-        _all(given.tool_calls, f"{what} of the calls", tool_call)
+    if isinstance(given, AssistantMessage):
+        calls = given.tool_calls
+        if calls is not None and calls is not checked:
+            _all(calls, f"{what} of the calls", tool_call)
     return given
 
 
@@ -114,17 +127,19 @@ def _part(value: object) -> ContentPart:
     return value
 
 
-def tool_call(value: object) -> ToolCall:
-    """A tool call as a model wrote it.
+def tool_call(value: object, what: str = "") -> ToolCall:
+    """A tool call as a model wrote it; `what` begins the message when it is none.
 
     Raises:
         WrongValue: it is something else.
     """
     if not isinstance(value, ToolCall):
-        raise WrongValue(f"{shown(value)}; give ToolCalls")
-    _text(value.id, "a call with the id")
-    _text(value.name, "a call of the tool")
-    _text(value.arguments, "a call with the arguments")
+        raise WrongValue(f"{what} {shown(value)}; give ToolCalls".lstrip())
+    function = value.function
+    if type(value.id) is not str or type(function.name) is not str or type(function.arguments) is not str:
+        _text(value.id, f"{what} a call with the id".lstrip())
+        _text(function.name, f"{what} a call of the tool".lstrip())
+        _text(function.arguments, f"{what} a call with the arguments".lstrip())
     return value
 
 
@@ -142,7 +157,8 @@ def user_turn(reply: object) -> UserTurn:
     _flag(turn.end, "a UserTurn with `end`")
     if type(turn.flags) is not tuple or turn.flags:
         _all(turn.flags, "a UserTurn with the flags", _text)
-    branch_state(turn.state)
+    if turn.state is not None:
+        branch_state(turn.state)
     tokens = count(turn.tokens, "a UserTurn with `tokens`")
     cost = number(turn.cost, "a UserTurn with `cost`", 0.0, _MOST)
     return turn if tokens is turn.tokens and cost is turn.cost else replace(turn, tokens=tokens, cost=cost)
@@ -194,7 +210,8 @@ def tool_return(reply: object) -> ToolReturn:
     writes = found.writes
     if type(writes) is not tuple or writes:
         writes = _all(writes, "a ToolReturn with the writes", _write)
-    branch_state(found.state)
+    if found.state is not None:
+        branch_state(found.state)
     if result is found.result and writes is found.writes:
         return found
     return ToolReturn(result, found.state, writes)
@@ -255,13 +272,13 @@ def reward_range(value: object, name: str) -> Range:
             return float(low), float(high)
         case _:
             raise UsageError(
-                f"the reward `{name}` declares the range {value!r:.80}; declare two finite numbers, the lower first: "
-                "range = (-1.0, 1.0)"
+                f"the reward `{name}` declares the range {value!r:.80}; declare two finite numbers, the lower first "
+                "and not all but equal: range = (-1.0, 1.0)"
             )
 
 
 def _is_range(low: float, high: float) -> bool:
-    return isfinite(low) and isfinite(high) and low < high
+    return isfinite(low) and isfinite(high) and low + _NARROWEST <= high
 
 
 def goals(reply: object) -> tuple[Goal, ...]:
@@ -290,7 +307,7 @@ def hits(reply: object) -> tuple[Hit, ...]:
     Raises:
         WrongValue: they are something else.
     """
-    return _all(reply, "", _hit)
+    return () if type(reply) is tuple and not reply else _all(reply, "", _hit)
 
 
 def _hit(value: object) -> Hit:
@@ -302,15 +319,18 @@ def _hit(value: object) -> Hit:
 
 
 def reward_within(bounds: Range) -> Callable[[object], EpisodeReward]:
-    """The check of a reward that lies within `bounds`."""
+    """The check of a reward that lies within `bounds`; what lies outside by a rounding error is the bound itself."""
     low, high = bounds
+    under, over = low - ROUNDING * max(1.0, abs(low)), high + ROUNDING * max(1.0, abs(high))
 
     def episode_reward(reply: object) -> EpisodeReward:
         found = _exact(reply, EpisodeReward)
         try:
-            value = number(found.value, "an EpisodeReward of", low, high)
+            value = number(found.value, "an EpisodeReward of", under, over)
         except WrongValue as wrong:
             raise WrongValue(f"{wrong}, or declare another `range` in the reward's class") from None
+        if not low <= value <= high:
+            value = min(max(value, low), high)
         parts = found.parts
         if type(parts) is not tuple or parts:
             parts = _all(parts, "an EpisodeReward with the parts", _reward_part)

@@ -30,6 +30,7 @@ class Diagnosis:
         waiting: branches that wait, by what they wait for (`opening`, `agent`, `user`), with the longest wait.
         calls: model calls by role and model: attempts, failures, seconds (median, 95%, longest), tokens, money.
         slowest: the slowest attempts; retries: why attempts failed; faults: ended branches by component.
+        doubts: answers whose usage (tokens) was not believed, by role and model, with the reason.
         odd: answers that nobody could act on, by role and how they ended (`length`, `refusal`, `empty`, ...).
         tools: the slowest tools.
         unplayed: planned episodes that have no end, by reason.
@@ -48,6 +49,7 @@ class Diagnosis:
     calls: list[dict[str, Any]]
     slowest: list[dict[str, Any]]
     retries: list[dict[str, Any]]
+    doubts: list[dict[str, Any]]
     odd: list[dict[str, Any]]
     faults: list[dict[str, Any]]
     tools: list[dict[str, Any]]
@@ -92,6 +94,7 @@ def _examined(reader: Reader, run: RunRow) -> Diagnosis:
         calls=ask(_CALLS),
         slowest=ask(_SLOWEST),
         retries=ask(_RETRIES),
+        doubts=ask(_DOUBTS),
         odd=ask(_ODD),
         faults=ask(_FAULTS),
         tools=ask(_TOOLS),
@@ -141,7 +144,12 @@ def _about_models(found: Diagnosis) -> list[str]:
         )
     if timeouts:
         told.append(f"{timeouts} attempts had no answer in time: raise --request-timeout, or lower --api-concurrency")
-    return [*told, *map(_about_answers, found.odd)]
+    return [*told, *map(_about_usage, found.doubts), *map(_about_answers, found.odd)]
+
+
+def _about_usage(row: Mapping[str, Any]) -> str:
+    came = f"{row['answers']} answers of `{row['model']}` came with a usage that cannot be ({row['example']})"
+    return f"{came}: they count no tokens, so tokens and cost are too low; a budget took all it had put aside for them"
 
 
 def _about_answers(row: Mapping[str, Any]) -> str:
@@ -218,6 +226,12 @@ SELECT split_part(m.error, ':', 1) AS error, count(*) AS attempts, count(DISTINC
     any_value(m.error) AS example
 {_OF_RUN} AND m.error IS NOT NULL
 GROUP BY ALL ORDER BY attempts DESC
+"""
+
+_DOUBTS = f"""
+SELECT role, model, count(*) AS answers, any_value(response ->> 'usage_doubt') AS example
+{_OF_RUN} AND response ->> 'usage_doubt' IS NOT NULL
+GROUP BY role, model ORDER BY answers DESC
 """
 
 _REMEDIES = {

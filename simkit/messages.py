@@ -22,6 +22,7 @@ from simkit.values import JSON_DEPTH, JSON_SIZE, within_depth
 JsonObject: TypeAlias = Mapping[str, Any]
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
+_FLAT = frozenset({str, int, bool, type(None)})
 _LONG = re.compile(r"\d{19}")  # a number that may not fit into 64 bits: orjson would make a float of it
 
 
@@ -170,8 +171,11 @@ class ToolCall(Wire):
             )
         try:
             value: object = orjson.loads(text)
-            if _LONG.search(text):
-                value = json.loads(text)
+            if not (type(value) is dict and _FLAT.issuperset(map(type, cast("dict[str, Any]", value).values()))):
+                if _LONG.search(text):
+                    value = json.loads(text)
+                if text.count("{") + text.count("[") > JSON_DEPTH and not within_depth(value):
+                    raise ValueError(f"more than {JSON_DEPTH} levels deep")
         except (ValueError, RecursionError) as error:
             raise InvalidArguments(
                 f"the arguments of {self.name:.80} are not valid JSON ({error}); send one JSON object"
@@ -180,12 +184,7 @@ class ToolCall(Wire):
             raise InvalidArguments(
                 f"the arguments of {self.name:.80} are a JSON {type(value).__name__}; send one JSON object"
             )
-        read = cast("dict[str, Any]", value)
-        if text.count("{") + text.count("[") > JSON_DEPTH and not within_depth(read):
-            raise InvalidArguments(
-                f"the arguments of {self.name:.80} are more than {JSON_DEPTH} levels deep; send a flat JSON object"
-            )
-        return read
+        return cast("dict[str, Any]", value)
 
 
 class ContentPart(Wire):

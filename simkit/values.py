@@ -11,10 +11,11 @@ import json
 import math
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from numbers import Real
 from sys import getsizeof
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import orjson
 
@@ -34,8 +35,10 @@ _BITS = 4096  # Python writes no longer integers as text
 _STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _ONLY_JSON = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _VALUES = JSON_SIZE // 2  # a value and its comma take two characters
-_FEW, _BYTES = 64, 64 * JSON_SIZE  # values that are not weighed; bytes of a level that Python needs for them at most
+_FEW, _BYTES = 256, 64 * JSON_SIZE  # values that are not weighed; bytes of a level that Python needs for them at most
+_VALUE_TYPES = frozenset({type(None), tuple, str, int, frozenset})  # cannot be used up
 _READING = ("__iter__", "items", "__len__", "__getitem__")
+_Holding: TypeAlias = "Mapping[object, object] | list[object] | tuple[object, ...]"
 _OBJECTS = (dict, OrderedDict, defaultdict, Counter, MappingProxyType)
 
 
@@ -100,14 +103,27 @@ def _bounded(text: str) -> str:
     return text
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A list or object that was copied already: a value may hold it so often that its text fits into no memory."""
+
+    original: object
+    copy: Any
+    characters: int
+    height: int
+
+
 class _Copy:
     """Takes a copy of a value in JSON's own types, or finds what is not JSON in it."""
 
     def __init__(self) -> None:
         self._room = JSON_SIZE
+        self._deepest = 0
         self._around: list[int] = []
+        self._path: list[object] = []
+        self._taken: dict[int, _Taken] = {}
 
-    def of(self, value: object, place: str = "") -> Any:
+    def of(self, value: object) -> Any:
         """The copy.
 
         Raises:
@@ -122,42 +138,65 @@ class _Copy:
                 return str.__str__(value)
             case int():
                 if int.bit_length(value) > _BITS:
-                    raise WrongValue(f"{shown(value)}{_at(place)}, which is too long to be written")
+                    raise WrongValue(f"{shown(value)}{self._at()}, which is too long to be written")
                 return int.__int__(value)
             case float():
-                return _finite(float.__float__(value), place)
-            case dict() | MappingProxyType() if _plainly(cast("object", value)):
-                return self._inside(cast("Mapping[object, object]", value), place)
-            case list() | tuple() if _plainly(cast("object", value)):
-                return self._inside(cast("list[object] | tuple[object, ...]", value), place)
+                return self._finite(float.__float__(value))
+            case dict() | MappingProxyType() | list() | tuple() if _plainly(cast("object", value)):
+                return self._around_it(cast("_Holding", value))
             case Mapping() if callable(getattr(cast("object", value), "json_text", None)):  # JSON already
-                return self.of(dict(cast("Mapping[object, object]", value)), place)
+                return self._around_it(dict(cast("Mapping[object, object]", value)))
             case _:
-                raise WrongValue(f"{shown(value)}{_at(place)}, which is not JSON")
+                raise WrongValue(f"{shown(value)}{self._at()}, which is not JSON")
 
-    def _inside(self, value: Mapping[object, object] | list[object] | tuple[object, ...], place: str) -> Any:
+    def _around_it(self, value: _Holding) -> Any:
         if id(value) in self._around:
-            raise WrongValue(f"a {type(value).__name__}{_at(place)} that holds itself, which is not JSON")
-        if len(self._around) >= JSON_DEPTH:
+            raise WrongValue(f"a {type(value).__name__}{self._at()} that holds itself, which is not JSON")
+        taken, level = self._taken.get(id(value)), len(self._around) + 1
+        if level + (taken.height if taken else 0) > JSON_DEPTH:
             raise WrongValue(f"lists and objects inside one another, more than {JSON_DEPTH} levels deep")
+        if taken is not None:
+            self._take(taken.characters)
+            return taken.copy
+        before, room, self._deepest = self._deepest, self._room, level
         self._around.append(id(value))
-        if isinstance(value, Mapping):
-            copy: Any = {self._key(key, place): self.of(item, f"{place}.{key!s:.40}") for key, item in value.items()}
-        else:
-            copy = [self.of(item, f"{place}[{number}]") for number, item in enumerate(value)]
+        copy = self._inside(value)
         self._around.pop()
+        self._taken[id(value)] = _Taken(value, copy, room - self._room, self._deepest - level)
+        self._deepest = max(self._deepest, before)
         return copy
 
-    def _key(self, key: object, place: str) -> str:
+    def _inside(self, value: _Holding) -> Any:
+        if isinstance(value, Mapping):
+            return {self._key(key): self._at_place(key, item) for key, item in value.items()}
+        return [self._at_place(number, item) for number, item in enumerate(value)]
+
+    def _at_place(self, place: object, item: object) -> Any:
+        self._path.append(place)
+        copy = self.of(item)
+        self._path.pop()
+        return copy
+
+    def _key(self, key: object) -> str:
         if not isinstance(key, str):
-            raise WrongValue(f"an object{_at(place)} with the key {shown(key)}; the keys of JSON are texts")
+            raise WrongValue(f"an object{self._at()} with the key {shown(key)}; the keys of JSON are texts")
         self._take(len(key))
         return str.__str__(key)
+
+    def _finite(self, value: float) -> float:
+        if not math.isfinite(value):
+            raise WrongValue(f"the number {value}{self._at()}, which JSON does not have")
+        return value
 
     def _take(self, characters: int) -> None:
         self._room -= characters
         if self._room < 0:
             raise WrongValue(f"more than {JSON_SIZE:,} characters of JSON", too_large=True)
+
+    def _at(self) -> str:
+        """Where it is at, as in `.rows[3].name`."""
+        place = "".join(f"[{each}]" if isinstance(each, int) else f".{each!s:.40}" for each in self._path[:20])
+        return f" at `{_printable(place)}`" if place else ""
 
 
 def _plainly(value: object) -> bool:
@@ -168,16 +207,6 @@ def _plainly(value: object) -> bool:
     bases: tuple[Any, ...] = (dict, list, tuple)
     base = next((each for each in bases if issubclass(kind, each)), None)
     return base is not None and all(getattr(kind, name, None) is getattr(base, name, None) for name in _READING)
-
-
-def _finite(value: float, place: str) -> float:
-    if not math.isfinite(value):
-        raise WrongValue(f"the number {value}{_at(place)}, which JSON does not have")
-    return value
-
-
-def _at(place: str) -> str:
-    return f" at `{_printable(place)}`" if place else ""
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -232,6 +261,8 @@ def branch_state(state: object) -> object:
         WrongValue: it is used up by reading (an iterator, a generator, an open file) or was not awaited.
     """
     kind = type(state)
+    if kind in _VALUE_TYPES:
+        return state
     if hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
         raise WrongValue(f"the state {shown(state)}, which is used up by reading it; keep a value, a tuple say")
     if hasattr(kind, "__await__"):

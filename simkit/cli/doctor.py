@@ -35,6 +35,7 @@ def _print(found: Diagnosis) -> None:
         ("model calls", found.calls),
         ("slowest attempts", found.slowest),
         ("failed attempts", found.retries),
+        ("answers with a usage that cannot be", found.doubts),
         ("answers nobody could act on", found.odd),
         ("faults", found.faults),
         ("slowest tools", found.tools),

@@ -18,6 +18,7 @@ from simkit.messages import JsonObject
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash
 from simkit.models.meter import Meter
 from simkit.models.trail import difference
+from simkit.models.usage import believed, doubt
 from simkit.store.damage import describe
 from simkit.store.lines import JournalLines
 
@@ -109,7 +110,7 @@ class Recording:
         """What this request was answered with, None when it never was."""
         for kept in reversed(self._calls.get(_key_name(key), ())):
             if kept.request_hash == hashed and kept.response is not None:
-                return ChatResponse.from_json(orjson.loads(kept.response))
+                return believed(ChatResponse.from_json(orjson.loads(kept.response)))
         return None
 
     def failure(self, key: CallKey, hashed: str) -> ModelFault | None:
@@ -157,7 +158,8 @@ def _text(value: Any) -> bytes:
 
 
 def _usage(call: Mapping[str, Any]) -> Usage:
-    return Usage(int(call["prompt_tokens"] or 0), int(call["completion_tokens"] or 0), 0, float(call["cost"] or 0))
+    usage = Usage(int(call["prompt_tokens"] or 0), int(call["completion_tokens"] or 0), 0, float(call["cost"] or 0))
+    return usage if doubt(usage) is None else Usage()  # of a version that believed everything
 
 
 def _fault(text: str) -> ModelFault | None:

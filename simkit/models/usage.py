@@ -56,12 +56,12 @@ def _count(value: object) -> int | None:
 
 def believed(response: ChatResponse) -> ChatResponse:
     """A response whose usage can be counted; one that cannot is left out, with the reason."""
-    usage = response.usage
-    doubt = _doubt(usage)
-    return response if doubt is None else replace(response, usage=Usage(), usage_doubt=doubt)
+    why = doubt(response.usage)
+    return response if why is None else replace(response, usage=Usage(), usage_doubt=why)
 
 
-def _doubt(usage: object) -> str | None:
+def doubt(usage: object) -> str | None:
+    """Why a usage cannot be; None when it can."""
     if type(usage) is not Usage:
         return f"the usage is {shown(usage)}"
     for name in ("prompt_tokens", "completion_tokens", "cached_tokens"):

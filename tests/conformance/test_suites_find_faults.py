@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -128,6 +128,40 @@ class QuietGrowth(Shelf):
         return super().put(book, shelf)
 
 
+class Raw(Shelf):
+    """Answers with what is no JSON."""
+
+    def put(self, book: str, shelf: Any) -> ToolReturn:
+        return ToolReturn(ToolResult(value={"put": {book}}), (*shelf, book), ({"book": book},))
+
+
+class RawWrite(Shelf):
+    """Writes what is no JSON."""
+
+    def put(self, book: str, shelf: Any) -> ToolReturn:
+        return ToolReturn(ToolResult(value="put"), (*shelf, book), ({"book": book.encode()},))
+
+
+class UsedUp(Shelf):
+    """Keeps its books in an iterator."""
+
+    def start(self, request: StartTools) -> ToolsStart:
+        return ToolsStart((), iter(()))
+
+
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [
+        (Raw, "the call of `put` was answered with a ToolResult that holds a set of 1 at `.put`, which is not JSON"),
+        (RawWrite, "the call of `put` was answered with a ToolReturn with the writes 1 bytes at `.book`"),
+        (UsedUp, "start was answered with the state a tuple_iterator"),
+    ],
+)
+async def test_a_value_that_a_run_would_refuse_is_named(server: type[ToolServer], words: str) -> None:
+    with pytest.raises(ConformanceError, match=words):
+        await check_tool_server(server(), [TASK])
+
+
 async def test_a_good_server_passes() -> None:
     await check_tool_server(Shelf(), [TASK])
 
@@ -227,8 +261,46 @@ class Overflowing(Reward):
         return EpisodeReward(float(len(request.achieved)))
 
 
+class Wordy(Reward):
+    """Gives a text for a number."""
+
+    async def score_episode(self, request: ScoreEpisode) -> EpisodeReward:
+        return EpisodeReward(cast("Any", "0.5"))
+
+
+class Unproven(Reward):
+    """Says who reached a goal in a number."""
+
+    async def score_turn(self, request: ScoreTurn) -> tuple[Hit, ...]:
+        return tuple(Hit(goal.key, cast("Any", 7)) for goal in request.remaining[:1])
+
+
+class Overweight(Reward):
+    """Weighs a goal with infinity."""
+
+    def goals(self, task: Task) -> tuple[Goal, ...]:
+        return (Goal("g", {}, float("inf")),)
+
+
+class Ranged(Overflowing):
+    """Gives up to two, and says so."""
+
+    range = (0.0, 2.0)
+
+
+async def test_a_reward_with_a_range_of_its_own_passes() -> None:
+    await check_reward(Ranged(), [TASK])
+
+
 @pytest.mark.parametrize(
-    ("reward", "promise"), [(Generous, "credits_each_copy_once"), (Overflowing, "value_is_a_share")]
+    ("reward", "promise"),
+    [
+        (Generous, "credits_each_copy_once"),
+        (Overflowing, "value_is_a_share.*an EpisodeReward of 2.0"),
+        (Wordy, "was answered with an EpisodeReward of '0.5'"),
+        (Unproven, "was answered with a hit with the evidence 7"),
+        (Overweight, "lists_goals.*the goal `g` with the weight inf"),
+    ],
 )
 async def test_a_broken_promise_of_a_reward_is_named(reward: type[Reward], promise: str) -> None:
     with pytest.raises(ConformanceError, match=promise):

@@ -1,4 +1,4 @@
-"""A cast of which one component answers oddly in one of five tasks, and everything that was recorded of it."""
+"""A cast of which one component answers oddly in one of three tasks, and everything that was recorded of it."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def players(odd: Oddity) -> Players:
 
 @dataclass(frozen=True)
 class Ran:
-    """What came of the five episodes."""
+    """What came of the episodes."""
 
     episodes: Sequence[Episode]
     folder: Path
@@ -154,9 +154,9 @@ class Ran:
         return Store(self.folder).query(sql).dicts()
 
 
-async def run(folder: Path, supervisor: Supervisor, cast: Players) -> Ran:
-    """Play five tasks, two at a time, into a store of its own."""
-    units = [WorkUnit("run", 1, task(f"t{number}")) for number in range(5)]
+async def run(folder: Path, supervisor: Supervisor, cast: Players, tasks: Sequence[str] = ("t1", "t2", "t3")) -> Ran:
+    """Play tasks, two at a time, into a store of its own."""
+    units = [WorkUnit("run", 1, task(name)) for name in tasks]
     async with Journal(folder / "journals" / "run" / "0.jsonl") as journal, open_scope() as scope:
         stage = Stage(supervisor=supervisor, cast=cast.cast(scope), recorder=journal, tally=Tally())
         return Ran(await play_units(stage, units, 2), folder)

@@ -291,7 +291,7 @@ def check(ran: Ran, component: str) -> None:
     assert f"plain_{component}" in str(ran.odd.error) or f"plain_{component}s" in str(ran.odd.error)
     assert str(ran.odd.error).isprintable()
     assert len(str(ran.odd.error)) < 1_000
-    assert len(ran.others) == 4
+    assert len(ran.others) == 2
     for episode in ran.others:
         assert (episode.reward, episode.faults) == (1.0, 0)
 
@@ -316,15 +316,16 @@ async def test_a_value_that_cannot_be_costs_one_tree(
     ran = await run(tmp_path, Josh(), players(Oddity(question, make)))
     assert ran.odd.faults >= 1
     assert ran.odd.reward is None or component in ("agent", "user")  # a search that such a fault stopped is scored
-    assert [episode.reward for episode in ran.others] == [1.0] * 4
+    assert [episode.reward for episode in ran.others] == [1.0] * 2
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_the_store_answers_about_every_episode_and_the_summary_is_json(tmp_path: Path) -> None:
-    for number, (component, question, _, make) in enumerate(TABLE[::23]):
+    for number, (component, question, _, make) in enumerate(TABLE[::90]):
         ran = await run(tmp_path / str(number), Rollout(), players(Oddity(question, make)))
         rows = ran.query("SELECT task_id, reward, outcome FROM episodes ORDER BY task_id")
         assert [row["outcome"] for row in rows].count(f"{component}_fault") == 1
-        assert len(rows) == 5
+        assert len(rows) == 3
         assert ran.query("SELECT count(*) AS bad FROM unreadable_lines") == [{"bad": 0}]
         json.dumps(summarise(ran.episodes).to_json(), allow_nan=False)
 
