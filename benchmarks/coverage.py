@@ -9,6 +9,7 @@ simulated again. The simulation uses the library's formulas with numpy; on a sam
 the library itself. Also: mean rewards of several shapes, pass^k, win rates, differences of two arms, and the bootstrap.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 from __future__ import annotations
 
 import argparse

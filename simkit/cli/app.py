@@ -12,6 +12,7 @@ from simkit.cli.data import DataCommand
 from simkit.cli.envfile import read_env_file
 from simkit.cli.failure import readable_errors
 from simkit.cli.recipes import RecipeGroup
+from simkit.errors import UsageError
 
 EXAMPLES = """
 A conversation simulator for people who evaluate and train tool-using dialogue agents.
@@ -144,17 +145,39 @@ def sql(
 
 @app.command()
 def doctor(
-    run: Annotated[str, typer.Argument(help="Run: id, unique beginning of it, name, or `last`.", show_default=False)],
+    run: Annotated[
+        str | None,
+        typer.Argument(help="Run: id, unique beginning of it, name, or `last`.", show_default=False),
+    ] = None,
     store: StoreFlag = None,
     json: JsonFlag = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every line of the journals of this run, or of all runs.")
+    ] = False,
+    acknowledge: Annotated[
+        bool, typer.Option("--acknowledge", help="Go on with a run whose journal is damaged.")
+    ] = False,
 ) -> None:
-    """Say what ails a run: what waits for what, slow calls, retries, faults, and what to do; also while it is going.
+    """Diagnose a run: what waits for what, slow calls, retries, faults, and what to do; also while it is going.
 
     simkit doctor last
-    """
-    from simkit.cli.doctor import doctor
 
-    doctor(store, run, json)
+    simkit doctor --verify
+    """
+    if acknowledge:
+        from simkit.cli.verify import acknowledge as acknowledge_damage
+
+        acknowledge_damage(store, run)
+    elif verify:
+        from simkit.cli.verify import verify as verify_journals
+
+        verify_journals(store, run, json)
+    elif run is None:
+        raise UsageError("name a run: simkit doctor last; to check the journals of all runs: simkit doctor --verify")
+    else:
+        from simkit.cli.doctor import doctor
+
+        doctor(store, run, json)
 
 
 @app.command()

@@ -192,7 +192,7 @@ class OddAgent(Agent):
     async def act(self, request: Act) -> Decision:
         given = await self._trouble.at("agent", self._tasks[request.key.task_id])
         if given is not None:
-            return Decision(AssistantMessage.of("?"), say=given) if given is int else given
+            return Decision(AssistantMessage.of("?"), say=given) if given is int else given  # pyright: ignore[reportArgumentType]
         if request.step == 0:
             call = ToolCall.of(f"{request.key.path}{request.key.turn}", "look", {})
             return Decision(AssistantMessage.of(None, (call,)), calls=(call,))
@@ -208,7 +208,7 @@ class OddUser(User):
     async def speak(self, request: Speak) -> UserTurn:
         given = await self._trouble.at("user", request.task)
         if given is not None:
-            return UserTurn(given) if given is int else given
+            return UserTurn(given) if given is int else given  # pyright: ignore[reportArgumentType]
         return UserTurn("hello", end=request.key.turn > 0)
 
 
@@ -224,7 +224,7 @@ class OddTools(ToolServer):
     async def call(self, request: CallTool) -> ToolReturn:
         given = await self._trouble.at("tool", request.task)
         if given is not None:
-            return ToolReturn(ToolResult(value=1), writes=given) if given is int else given
+            return ToolReturn(ToolResult(value=1), writes=given) if given is int else given  # pyright: ignore[reportArgumentType]
         return ToolReturn(ToolResult(value="seen"))
 
 

@@ -1,0 +1,93 @@
+"""`simkit doctor --verify` and `--acknowledge`: are the journals what was written, and going on where they are not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from simkit.cli.output import say, say_json
+from simkit.cli.stores import open_store
+from simkit.errors import StoreUnreadable, UsageError
+from simkit.store.damage import BadLine
+from simkit.store.lines import JournalLines
+from simkit.store.source import find_journals
+from simkit.visible import visible_line
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was read: how many journals and lines, and every damaged place."""
+
+    journals: int
+    lines: int
+    bad: tuple[BadLine, ...]
+
+
+def verify(path: Path | None, run: str | None, as_json: bool) -> None:
+    """Read every line of the journals of a run, or of all runs, and print each damaged place.
+
+    Raises:
+        UsageError: there is no such run.
+        typer.Exit: code 1 when a place is damaged, acknowledged or not.
+    """
+    store = open_store(path)
+    found = read_all(store.path, None if run is None else store.resolve(run).run_id)
+    if as_json:
+        say_json({"journals": found.journals, "lines": found.lines, "damaged": [_row(bad) for bad in found.bad]})
+    else:
+        for bad in found.bad:
+            say(visible_line(f"{bad.journal}, line {bad.line} (byte {bad.byte}), {bad.kind}: {bad.reason}"))
+        verdict = f"{len(found.bad)} damaged places" if found.bad else "every line is as it was written"
+        say(f"{found.journals} journals, {found.lines:,} lines: {verdict}")
+    if found.bad:
+        raise typer.Exit(1)
+
+
+def read_all(folder: Path, run_id: str | None) -> Verified:
+    """Read the journals of a run, or (None) of all runs of a store.
+
+    Raises:
+        StoreUnreadable: a journal cannot be read.
+    """
+    found = find_journals(folder, None if run_id is None else (run_id,))
+    lines, bad, count = 0, list[BadLine](), 0
+    for path, error in found.troubles:
+        raise StoreUnreadable(f"the journals in {path.parent} cannot be read: {error}; check the rights of the folder")
+    for journals in found.runs.values():
+        for path in journals:
+            journal = JournalLines(path)
+            try:
+                lines += sum(1 for _ in journal)
+            except OSError as error:
+                raise StoreUnreadable(f"the journal {path} cannot be read: {error.strerror or error}") from error
+            bad += journal.bad
+            count += 1
+    return Verified(count, lines, tuple(bad))
+
+
+def acknowledge(path: Path | None, run: str | None) -> None:
+    """Go on with a damaged run: its damage is not named any more, and what is made of the run is not refused for it.
+
+    Raises:
+        UsageError: no run is named, or there is no such run.
+    """
+    if run is None:
+        raise UsageError("name the run whose damage you have read: simkit doctor --acknowledge RUN")
+    store = open_store(path)
+    run_id = store.resolve(run).run_id
+    found = store.acknowledge(run_id)
+    say(f"{run_id}: {len(found)} damaged places acknowledged" if found else f"{run_id} has no damage to acknowledge")
+
+
+def _row(bad: BadLine) -> dict[str, object]:
+    return {
+        "run_id": bad.run_id,
+        "journal": str(bad.journal),
+        "line": bad.line,
+        "byte": bad.byte,
+        "kind": bad.kind,
+        "lines": bad.lines,
+        "reason": bad.reason,
+    }

@@ -1,0 +1,74 @@
+"""`simkit doctor --verify` finds every altered line, and `--acknowledge` lets a damaged run be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from simkit.cli.app import app
+
+
+def simkit(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [*arguments])
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    code, said = simkit("run", "josh", "--tasks", "2", "--name", "one", "--quiet", "--store", str(tmp_path / "store"))
+    assert code == 0, said
+    return tmp_path / "store"
+
+
+def journal(store: Path) -> Path:
+    (found,) = store.glob("journals/*/main.jsonl")
+    return found
+
+
+def test_a_sound_store_is_said_to_be_sound(store: Path) -> None:
+    code, said = simkit("doctor", "--verify", "--store", str(store))
+    assert code == 0
+    assert f"1 journals, {len(journal(store).read_bytes().splitlines()):,} lines" in said
+
+
+@pytest.mark.parametrize("kind", ["altered", "duplicate", "late", "lost", "garbage"])
+def test_each_kind_of_damage_is_named_and_fails_the_command(store: Path, kind: str) -> None:
+    lines = journal(store).read_bytes().splitlines(keepends=True)
+    match kind:
+        case "altered":
+            lines[2] = lines[2].replace(b'"', b"'", 1)
+        case "duplicate":
+            lines.insert(3, lines[2])
+        case "late":
+            lines[2], lines[3] = lines[3], lines[2]
+        case "lost":
+            del lines[2]
+        case _:
+            lines.insert(3, b"\0\0\0\n")
+    journal(store).write_bytes(b"".join(lines))
+    code, said = simkit("doctor", "one", "--verify", "--json", "--store", str(store))
+    assert code == 1
+    report = orjson.loads(said.splitlines()[-1])
+    assert kind in [place["kind"] for place in report["damaged"]]
+
+
+def test_a_damaged_run_is_exported_once_its_damage_is_acknowledged(store: Path, tmp_path: Path) -> None:
+    lines = journal(store).read_bytes().splitlines(keepends=True)
+    journal(store).write_bytes(b"".join([*lines[:3], lines[2], *lines[3:]]))
+    out = tmp_path / "kto.jsonl"
+    code, said = simkit("export", "kto", "--run", "one", "--out", str(out), "--store", str(store))
+    assert code == 1, said
+    assert "simkit doctor --acknowledge" in said
+    assert not out.exists()
+    code, said = simkit("doctor", "--acknowledge", "one", "--store", str(store))
+    assert (code, "acknowledged" in said) == (0, True), said
+    code, said = simkit("export", "kto", "--run", "one", "--out", str(out), "--store", str(store))
+    assert code == 0, said
+
+
+def test_a_run_has_to_be_named_where_one_is_needed(store: Path) -> None:
+    assert simkit("doctor", "--store", str(store))[0] == 2
+    assert simkit("doctor", "--acknowledge", "--store", str(store))[0] == 2
