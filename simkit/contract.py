@@ -307,7 +307,9 @@ def hits(reply: object) -> tuple[Hit, ...]:
     Raises:
         WrongValue: they are something else.
     """
-    return () if type(reply) is tuple and not reply else _all(reply, "", _hit)
+    return (
+        () if type(reply) is tuple and not cast("tuple[object, ...]", reply) else _all(cast("object", reply), "", _hit)
+    )
 
 
 def _hit(value: object) -> Hit:

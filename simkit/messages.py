@@ -174,7 +174,7 @@ class ToolCall(Wire):
             if not (type(value) is dict and _FLAT.issuperset(map(type, cast("dict[str, Any]", value).values()))):
                 if _LONG.search(text):
                     value = json.loads(text)
-                if text.count("{") + text.count("[") > JSON_DEPTH and not within_depth(value):
+                if text.count("{") + text.count("[") > JSON_DEPTH and not within_depth(cast("object", value)):
                     raise ValueError(f"more than {JSON_DEPTH} levels deep")
         except (ValueError, RecursionError) as error:
             raise InvalidArguments(
