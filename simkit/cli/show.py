@@ -58,10 +58,11 @@ EPISODE_COLUMNS = (
 )
 
 EPISODES = """
-    select task_id, trial, reward, outcome, achieved, goals, turns, branches, faults, flags, error, supervisor
-    from episode_scores e join episodes using (episode_id)
-    left join (select episode_id, sum(len(flags)) as flags from messages group by all) using (episode_id)
-    where run_id = ? order by reward nulls first, task_id, trial
+    select s.task_id, s.trial, s.reward, s.outcome, s.achieved, s.goals, s.turns, s.branches, s.faults, f.flags,
+        s.error, e.supervisor
+    from episode_scores s join episodes e using (episode_id)
+    left join (select episode_id, sum(len(flags)) as flags from messages group by all) f using (episode_id)
+    where s.run_id = ? order by s.reward nulls first, s.task_id, s.trial
 """
 
 

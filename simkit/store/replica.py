@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +21,12 @@ from types import TracebackType
 import duckdb
 
 from simkit.errors import StoreError, StoreUnreadable
+from simkit.store.damage import BadLine, DamageFile
 from simkit.store.database import connected, remove_database, schema_format, stored_format
 from simkit.store.files import open_plain
 from simkit.store.loader import Loader, LoadReport
 from simkit.store.reading import journal_sizes
+from simkit.store.source import DiskSource
 
 PREFIX = "simkit-replica-"
 IN_USE = "in-use"
@@ -80,7 +82,10 @@ class Replica:
         with ExitStack() as stack:
             folder = stack.enter_context(_private_folder())
             database = folder / "simkit.duckdb"
-            self._loader = Loader(self._store, database=database, lock=folder / ".loading", runs=self._runs)
+            self._loader = Loader(
+                self._store, database=database, lock=folder / ".loading", runs=self._runs, source=_UnsyncedSource
+            )
+            self._loader.damage = _RememberedDamage(self._store)
             self.copied = self._copy and _copy(self._store / "simkit.duckdb", database)
             stack.callback(self._close)
             self._fill()
@@ -123,6 +128,29 @@ class Replica:
     def _close(self) -> None:
         self._connection = None
         self._open.close()
+
+
+class _UnsyncedSource(DiskSource):
+    """A journal that is read into a database which lives no longer than its process: nothing must be on the disk."""
+
+    def sync(self) -> None:
+        """Nothing."""
+
+
+class _RememberedDamage(DamageFile):
+    """The damage that the store knows of, and what this replica has found; the store itself is not written."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._kept: tuple[BadLine, ...] = ()
+
+    def found(self) -> tuple[BadLine, ...]:
+        """Damage that no journal tells."""
+        return (*super().found(), *self._kept)
+
+    def keep(self, bad: Iterable[BadLine]) -> None:
+        """Remember what was found."""
+        self._kept += tuple(bad)
 
 
 def _copy(database: Path, copy: Path) -> bool:

@@ -24,6 +24,7 @@ from simkit.store import LoadReport, Replica, Store
 from simkit.store.journal import DiskFile
 from simkit.tasks import Task
 from simkit.testing.holding import held
+from simkit.training.contents import UNKNOWN
 from simkit.training.held_out import assert_clean_of
 from simkit.training.selection import Selection, select, selected
 
@@ -357,12 +358,37 @@ def check_refused(store: Store, journal: Path) -> None:
     assert str(journal) in str(refused.value)
     examples = select(store, "kto", Selection(runs=("r1",)), allow_incomplete=True)
     assert len(examples) == len(select(store, "kto", Selection(runs=("r2",)))) * 2
+    bare = [replace(each, origin=replace(each.origin, content=UNKNOWN)) for each in examples]  # as of a file
+    looked_up = replace(examples, examples=tuple(bare))
     with pytest.raises(StoreIncomplete, match="a check for held-out tasks"):
-        assert_clean_of(examples, HELD_OUT, store)
+        assert_clean_of(looked_up, HELD_OUT, store)
     with store.reading(allow_incomplete=True) as reader:
-        assert_clean_of(examples, HELD_OUT, reader)
+        assert_clean_of(looked_up, HELD_OUT, reader)
     assert "line 16" in store.query(COUNT, runs=("r1",)).notes[-1]
     assert not any("line 16" in note for note in store.query(COUNT, runs=("r2",)).notes)
+
+
+@pytest.mark.parametrize("mode", ["read", "write", "unwritable"])
+def test_a_journal_that_is_shorter_than_it_was_is_refused_without_a_trace_in_the_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    half_loaded(store)
+    store.load()
+    journal = store.path / "journals" / "r1" / "w0.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:20]))
+    before = {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()}
+    with ExitStack() as stack:
+        if mode == "unwritable":
+            monkeypatch.setattr(Store, "writable", unwritable)
+        else:
+            stack.enter_context(held(store.database, read_only=mode == "read"))
+        found = store.query(COUNT, runs=("r1",))
+        assert found.state.source == "replica"
+        if mode != "write":  # where the database cannot be read, nobody knows how long the journal was
+            assert "shorter" in "; ".join(found.notes) or "missing" in "; ".join(found.notes)
+            with pytest.raises(StoreIncomplete, match=r"w0\.jsonl"):
+                select(store, "sft", Selection(runs=("r1",)))
+    assert {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()} == before
 
 
 def test_a_damaged_database_that_is_held_is_left_out_of_the_replica(store: Store) -> None:
