@@ -163,8 +163,11 @@ class _Agenda:
 
     def _insist(self, progress: Progress, wish: Wish, heard: Heard) -> UserTurn:
         progress = replace(progress, failures=progress.failures + 1)
-        if progress.failures > 2 or not self._insists():
-            return self._next(progress)
+        insists = self._insists()
+        if progress.failures <= 2 and not insists and self._news(progress, wish, heard):
+            return self._reply(progress, wish, heard)  # whoever does not repeat itself still answers what is new
+        if progress.failures > 2 or not insists:
+            return self._next(progress, pleased=False)
         words = self.words(wish)
         values = {**wish.inform}
         text = words.restate(values)
@@ -217,14 +220,18 @@ class _Agenda:
         state = replace(progress, useless=useless, told=progress.told | told.keys())
         return UserTurn(text, state=state)
 
-    def _next(self, progress: Progress) -> UserTurn:
-        """The next wish, or thanks and goodbye."""
+    def _next(self, progress: Progress, pleased: bool = True) -> UserTurn:
+        """The next wish, or goodbye; with thanks, or without (not pleased) when this wish is given up."""
         if progress.wish + 1 >= len(self._task.agenda):
-            return UserTurn(self.words(self.wish(progress)).bye(), end=True, state=progress)
+            return UserTurn(self.words(self.wish(progress)).bye(pleased), end=True, state=progress)
         fresh = Progress(heard=progress.heard, wish=progress.wish + 1)
         wish = self.wish(fresh)
         values = self._some(wish.inform, 1, 3)
-        return UserTurn(self.words(wish).next(values), state=replace(fresh, told=frozenset(values)))
+        return UserTurn(self.words(wish).next(values, pleased), state=replace(fresh, told=frozenset(values)))
+
+    def _news(self, progress: Progress, wish: Wish, heard: Heard) -> bool:
+        """Whether the agent asks for something that the user wants and has not said yet."""
+        return any(name in {**wish.inform, **wish.book} and name not in progress.told for name in heard.asked)
 
     def _insists(self) -> bool:
         return self._rng.random() < self._temper.insistence

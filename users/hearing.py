@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from simkit.language import NEGATIONS, Lexicon, Sentence, same_value, values_in
 from simkit.tasks import Domain, Slot, Wish
 
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 _DONE = frozenset(["booked", "reserved", "confirmed", "reference", "reservation"])
+_SUCCESS = frozenset(["successful", "successfully", "succeeded"])
 _OFFERING = frozenset(["found", "recommend", "suggest", "offer", "about", "option", "leaves", "departs"])
-_REFUSING = frozenset(
-    ("sorry", "unfortunately", "afraid", "unable", "cannot", "cant", "couldnt", "failed", "fail", "wasnt", "not")
+# A sentence about a booking that has one of these says that it failed, even in a question: "it failed, which day ...?".
+_FAILED = _set(
+    "failed fail fails failure unsuccessful unsuccessfully declined rejected refused denied couldnt wasnt "
+    "didnt hasnt havent unable impossible error wrong unavailable cancelled canceled"
 )
-_BOOKING = frozenset(["book", "booked", "booking", "reserve", "reserved", "reservation"])
+_FAILURES = re.compile(r"\b(?:fully booked|booked (?:up|out)|sold out|no luck|(?:could|did|was|has|had) not)\b")
+_REFUSING = _FAILED | frozenset(
+    ("sorry", "unfortunately", "afraid", "regret", "cannot", "cant", "doesnt", "isnt", "wont", "wouldnt", "not")
+)
+_EXCUSED = re.compile(r"\b(?:no (?:problem|worries|need|trouble)|not only|sorry (?:for|about))\b")
+_BOOKING = _set(
+    "book booked booking bookings reserve reserved reserving reservation reservations confirm confirmed confirmation"
+)
+# With these a booking is still to come: "I need the day for the reservation", "once I have the day, it is booked".
+_PENDING = frozenset(["once", "unless", "until", "requires", "require", "required", "pending", "trying", "yet"])
+_PENDING_BEFORE = frozenset(["need", "needs", "before", "if", "tried", "attempted"])
+_QUESTIONS = frozenset(
+    ["can", "could", "shall", "should", "would", "do", "does", "did", "may", "what", "which", "when"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +81,43 @@ def listen(sentences: tuple[Sentence, ...], lexicon: Lexicon, wish: Wish) -> Hea
         facts=frozenset(facts),
         offered="offered" in flags,
         nothing="nothing" in flags,
-        booked="booked" in flags,
+        booked="booked" in flags and "refused" not in flags,
         refused="refused" in flags,
     )
 
 
 def _kind(sentence: Sentence, lexicon: Lexicon) -> str:
-    negative = sentence.has(_REFUSING) or sentence.has(NEGATIONS)
-    if negative and not sentence.question and sentence.has(_BOOKING):
+    said = " ".join(sentence.words)
+    failed = sentence.has(_FAILED) or _FAILURES.search(said) is not None
+    about_booking = sentence.has(_BOOKING)
+    if sentence.question and failed and about_booking and sentence.words[0] not in _QUESTIONS:
         return "refused"
-    if not sentence.question and not negative and sentence.has(_DONE):
+    negative = failed or _negative(sentence, said)
+    if negative and not sentence.question and about_booking:
+        return "refused"
+    done = sentence.has(_DONE) or (about_booking and sentence.has(_SUCCESS))
+    if done and not sentence.question and not negative and _stands(sentence):
         return "booked"
     if negative and not sentence.question:
         return "nothing" if not _only_facts(sentence, lexicon.domain) and _about_finding(sentence) else ""
     named = any(_names_entity(mention.kind, sentence, lexicon) for mention in sentence.mentions)
     named = named or sentence.says("how about") or sentence.says("what about")
     return "offered" if named or (not sentence.question and sentence.has(_OFFERING)) else ""
+
+
+def _negative(sentence: Sentence, said: str) -> bool:
+    if not (sentence.has(_REFUSING) or sentence.has(NEGATIONS)):
+        return False
+    words = _EXCUSED.sub("", said).split()
+    return not _REFUSING.isdisjoint(words) or not NEGATIONS.isdisjoint(words)
+
+
+def _stands(sentence: Sentence) -> bool:
+    """Whether the booking that a sentence speaks of has been made, as one with a reference has, and is not to come."""
+    if any(mention.kind == "id" for mention in sentence.mentions):
+        return True
+    first = next((at for at, word in enumerate(sentence.words) if word in _DONE or word in _SUCCESS), 0)
+    return not sentence.has(_PENDING) and _PENDING_BEFORE.isdisjoint(sentence.words[:first])
 
 
 def _about_finding(sentence: Sentence) -> bool:

@@ -19,6 +19,11 @@ _NEXT = (
     "Great, thank you. I am looking for {a}{wishes} as well.",
     "Perfect. Next I would like to find {a}{wishes}.",
 )
+_NEXT_WITHOUT = (
+    "All right, let us leave that. I also need {a}{wishes}.",
+    "That is a pity. I am looking for {a}{wishes} as well.",
+    "Too bad. Next I would like to find {a}{wishes}.",
+)
 _RESTATED = (
     "I am looking for {a}{wishes}.",
     "Let me say it again. I need {a}{wishes}.",
@@ -44,6 +49,11 @@ _BYES = (
     "That was everything, thanks for your help. Bye.",
     "Great, I am all set. Thank you and goodbye.",
 )
+_BYES_WITHOUT = (
+    "That is a pity. There is no more to do then, goodbye.",
+    "Too bad, I will see to the rest myself. Bye.",
+    "All right, let us leave it at that. Goodbye.",
+)
 _LEAVING = (
     "I think I will look elsewhere. Goodbye.",
     "This is not getting me anywhere, I will try somebody else. Goodbye.",
@@ -62,9 +72,9 @@ class Words:
         """The first words of a conversation."""
         return self._about(_OPENINGS, values)
 
-    def next(self, values: Mapping[str, str]) -> str:
-        """The turn to the next wish."""
-        return self._about(_NEXT, values)
+    def next(self, values: Mapping[str, str], pleased: bool = True) -> str:
+        """The turn to the next wish; pleased when the last one was fulfilled, without thanks when it was given up."""
+        return self._about(_NEXT if pleased else _NEXT_WITHOUT, values)
 
     def restate(self, values: Mapping[str, str]) -> str:
         """A wish once more."""
@@ -99,9 +109,9 @@ class Words:
         phrases = (next(iter(self._domain.facts.get(name, ())), name) for name in names)
         return self._fill(_FACTS, facts=" and the ".join(phrases))
 
-    def bye(self) -> str:
-        """Thanks and the end."""
-        return self._rng.choice(_BYES)
+    def bye(self, pleased: bool = True) -> str:
+        """The end: with thanks, or without when the last wish was given up."""
+        return self._rng.choice(_BYES if pleased else _BYES_WITHOUT)
 
     def leave(self) -> str:
         """The end of the user's patience."""

@@ -14,7 +14,7 @@ from simkit.ids import TurnKey
 from simkit.messages import AssistantMessage, ToolCall
 from simkit.tasks import Task, Wish
 from simkit.tools.builtin import BuiltinWorld
-from simkit.users.agenda import AgendaUser
+from simkit.users.agenda import AgendaUser, Progress
 
 pytestmark = pytest.mark.anyio
 
@@ -145,6 +145,89 @@ async def test_a_refused_booking_is_tried_again_then_given_up(world: BuiltinWorl
     turns = [await talk.hear("Unfortunately I could not book the hotel.") for _ in range(3)]
     assert "on monday" in turns[0].text
     assert turns[-1].end
+
+
+FAILED = [
+    "I am afraid the booking for the hotel failed. What number of people would you like?",
+    "The booking failed, how many people should it be for?",
+    "Sorry, I was not able to book it. Which day would you prefer?",
+    "The reservation was declined. Which day would you prefer?",
+    "Your reservation was unsuccessful. Shall I try another day?",
+    "The Marble Otter is fully booked. Would another day work?",
+    "It didn't get booked. How many nights?",
+    "The booking hasn’t been confirmed. How many people are you?",
+    "There was an error with the reservation. Shall I try again?",
+    "Something went wrong with your booking; how many nights?",
+    "I tried to get it reserved but had no luck. Can I help you with anything else?",
+    "The reservation system refused the booking.",
+    "Your room could not be reserved, would you like to try tuesday?",
+]
+
+
+@pytest.mark.parametrize("line", FAILED)
+@pytest.mark.parametrize("insistence", [0, 1])
+async def test_a_failed_booking_is_never_taken_for_a_success(world: BuiltinWorld, line: str, insistence: float) -> None:
+    for seed, wishes in enumerate([(HOTEL, SIGHT), (HOTEL,)] * 3):
+        talk = Talk(AgendaUser(world, insistence=insistence), task(*wishes), seed)
+        await talk.hear()
+        for _ in range(3):
+            await talk.hear("How about the Marble Otter? Shall I book it?")
+        turn = await talk.hear(line)
+        assert not any(word in turn.text.lower() for word in ("thank", "great", "perfect", "all set", "everything"))
+        assert isinstance(turn.state, Progress)
+        assert not turn.state.booked
+
+
+@pytest.mark.parametrize("line", FAILED[:2])
+async def test_a_question_after_a_failure_is_answered_when_the_answer_is_new(world: BuiltinWorld, line: str) -> None:
+    talk = Talk(AgendaUser(world, insistence=0), task(HOTEL, SIGHT))
+    await talk.hear()
+    turn = await talk.hear(line)
+    assert "for 4 people" in turn.text
+    again = await talk.hear(line)
+    assert "attraction" in again.text  # it does not repeat itself, and leaves it
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "I need the number of people for the reservation. How many?",
+        "It can be booked once you tell me the day. Which day?",
+        "The reservation requires a day.",
+        "Before it is booked I need to know the day.",
+    ],
+)
+async def test_a_booking_that_is_still_to_come_is_not_taken_for_one(world: BuiltinWorld, line: str) -> None:
+    talk = Talk(insistent(world), task(HOTEL))
+    await talk.hear()
+    turn = await talk.hear(line)
+    assert isinstance(turn.state, Progress)
+    assert not turn.state.booked
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "No problem, I booked it. The reference is AB12.",
+        "Your booking was successful.",
+        "Sorry for the wait, your room is booked on monday.",
+        "It is booked, and if you need more just ask.",
+    ],
+)
+async def test_a_confirmation_is_heard_behind_polite_words(world: BuiltinWorld, line: str) -> None:
+    talk = Talk(insistent(world), task(HOTEL))
+    await talk.hear()
+    turn = await talk.hear(line)
+    assert isinstance(turn.state, Progress)
+    assert turn.state.booked
+
+
+async def test_nothing_found_is_no_reason_for_thanks(world: BuiltinWorld) -> None:
+    talk = Talk(AgendaUser(world, insistence=0), task(HOTEL, SIGHT))
+    await talk.hear()
+    turn = await talk.hear("Unfortunately I could not find a hotel. Shall I look for something else?")
+    assert "attraction" in turn.text
+    assert not any(word in turn.text.lower() for word in ("thank", "great", "perfect"))
 
 
 async def test_it_hears_only_what_is_said_aloud(world: BuiltinWorld) -> None:
