@@ -411,18 +411,19 @@ def _start_over(work: Round, run: str) -> None:
     """Take back all rows of a run: they are made from its journals as those are now."""
     begin = f"{run}/"
     with _transaction(work.connection):
-        for table in ("branches", "messages", "tool_calls", "rewards", "harvests", "model_calls", "episodes"):
+        for table in _OF_EPISODES:
             work.connection.execute(f"DELETE FROM {table} WHERE starts_with(episode_id, ?)", [begin])
-        for table in (
-            *("tasks", "planned_units", "unplayed_units", "blocked_loops"),
-            *("metrics", "item_scores", "runs"),
-        ):
+        for table in _OF_RUNS:
             work.connection.execute(f"DELETE FROM {table} WHERE run_id = ?", [run])
         for table in ("journals", "unreadable_lines"):
             work.connection.execute(f"DELETE FROM {table} WHERE starts_with(journal, ?)", [begin])
     for name in [name for name in work.marks if name.startswith(begin)]:
         del work.marks[name]
     work.bad = [one for one in work.bad if one.run_id != run or one.kind in LASTING]
+
+
+_OF_EPISODES = ("branches", "messages", "tool_calls", "rewards", "harvests", "model_calls", "episodes")
+_OF_RUNS = ("tasks", "planned_units", "unplayed_units", "blocked_loops", "metrics", "item_scores", "runs")
 
 
 def keep_known(work: Round) -> None:
