@@ -143,7 +143,7 @@ UNPLAYED = """
         count(*) as units
     from units join runs using (run_id)
     where run_id = ? and (fate = 'not_played' or fate is null)
-    and attempt = (select max(attempt) from units u where u.run_id = runs.run_id)
+    and units.attempt = (select max(u.attempt) from units u where u.run_id = runs.run_id)
     group by all order by units desc, reason
 """
 
