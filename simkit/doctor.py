@@ -215,7 +215,7 @@ GROUP BY ALL ORDER BY attempts DESC
 
 _SLOWEST = f"""
 SELECT
-    round(seconds, 3) AS seconds, role, model, attempt, completion_tokens, split_part(m.error, ':', 1) AS error,
+    round(seconds, 3) AS seconds, role, model, m.attempt, completion_tokens, split_part(m.error, ':', 1) AS error,
     branch_id
 {_OF_RUN}
 ORDER BY m.seconds DESC, branch_id LIMIT 5
