@@ -32,6 +32,7 @@ def main(given: argparse.Namespace) -> bool:
     random = Random(given.seed)
     began, points, wrong = time.perf_counter(), 0, 0
     shortest: dict[bool, int] = {False: 0, True: 0}
+    number = 0
     for number in count():
         durable = number % 2 == 1
         with tempfile.TemporaryDirectory() as scratch:

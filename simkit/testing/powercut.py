@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -234,7 +234,7 @@ def examine(moment: Moment, journal: bytes, folder: Path, *, durable: bool) -> l
     return wrong + _gone_on(store, path, stored, known)
 
 
-def _gone_on(store: Store, path: Path, before: Counter[str], known: list[object]) -> list[str]:
+def _gone_on(store: Store, path: Path, before: Counter[str], known: Sequence[object]) -> list[str]:
     async def go_on() -> None:
         async with Journal(path) as journal:
             for number in range(3):
