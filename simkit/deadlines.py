@@ -15,9 +15,7 @@ import anyio
 
 from simkit.deadlocks import Job
 from simkit.errors import UsageError
-
-ASK_TIMEOUT = 600.0
-"""Seconds a component may take for one answer, if nothing else was said."""
+from simkit.limits import ASK_TIMEOUT
 
 GRACE = 10.0
 """Seconds that a handler whose cancellation was asked for may take to end, before it is left behind."""

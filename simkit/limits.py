@@ -12,6 +12,9 @@ from simkit.errors import UsageError
 
 LimitOutcome: TypeAlias = Literal["turn_limit", "token_limit", "cost_limit"]
 
+ASK_TIMEOUT = 600.0
+"""Seconds a component may take for one answer, if nothing else was said."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

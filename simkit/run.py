@@ -30,10 +30,11 @@ import orjson
 from simkit.accounting import Account
 from simkit.casting import WORLD, Wanted, WantedModels, build_players
 from simkit.components import Agent, Cast, Reward, ToolServer, User
-from simkit.deadlines import ASK_TIMEOUT, GRACE, Patience
+from simkit.deadlines import GRACE, Patience
 from simkit.engine import FaultPolicy, Stage, Tally, play_units
 from simkit.errors import UsageError
 from simkit.events import ItemScored, Measured, Recorder, RunStarted, TaskSeen
+from simkit.limits import ASK_TIMEOUT
 from simkit.loading import load
 from simkit.models.choices import ModelChoices
 from simkit.observe import Tap

@@ -13,8 +13,8 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from simkit.cli.envfile import FLAG, EnvFile
-from simkit.deadlines import ASK_TIMEOUT
 from simkit.flags import MODEL_CHOICES
+from simkit.limits import ASK_TIMEOUT
 from simkit.loading import available
 from simkit.recipe import GROUP, Recipe, load_recipe
 from simkit.visible import visible

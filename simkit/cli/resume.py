@@ -20,9 +20,9 @@ from simkit.cli.recipes import (
     flowing,
     recipe_command,
 )
-from simkit.deadlines import ASK_TIMEOUT
 from simkit.errors import UsageError
 from simkit.flags import REACHING
+from simkit.limits import ASK_TIMEOUT
 
 if TYPE_CHECKING:
     from simkit.recipe import Recipe

@@ -16,9 +16,9 @@ from simkit.cli.process import INTERRUPTED, leave, run_process
 from simkit.cli.program import program, store_flag
 from simkit.cli.progress import progress_for
 from simkit.cli.report import Report, print_report
-from simkit.deadlines import ASK_TIMEOUT
 from simkit.engine import FaultPolicy, is_faulted
 from simkit.errors import OutputLost, RunStopped, SimkitError
+from simkit.limits import ASK_TIMEOUT
 from simkit.models.choices import ModelChoices
 from simkit.observe import Tap
 from simkit.recipe import Recipe

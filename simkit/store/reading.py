@@ -114,11 +114,13 @@ class ReadState:
         reason: why the own database did not answer, or could not be loaded; empty when it is up to date.
         runs: the runs that the question was about.
         named: the question named its runs; otherwise it was about all of them.
+        events: what happened to the database on the way, in words: it was damaged and made again.
     """
 
     store: Path
     source: Source = "database"
     reason: str = ""
+    events: tuple[str, ...] = ()
     runs: tuple[RunState, ...] = ()
     named: bool = False
 
@@ -151,7 +153,7 @@ class ReadState:
     def warnings(self) -> tuple[str, ...]:
         """In words why the answer is not from the store's database, and what it lacks."""
         aside = (f"{self.reason}; this was read from the journals into a private copy instead",)
-        return (*(aside if self.source == "replica" else ()), *self._missing(), *self._damage())
+        return (*self.events, *(aside if self.source == "replica" else ()), *self._missing(), *self._damage())
 
     @property
     def notes(self) -> tuple[str, ...]:

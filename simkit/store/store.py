@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -183,14 +184,17 @@ class Store:
         sizes = journal_sizes(self.path, runs)
         problem: StoreError | None = None
         damaged: StoreUnreadable | None = None
+        events: tuple[str, ...] = ()
         for _ in range(2):
             try:
                 found = self._fresh(stack, sizes, runs)
             except StoreUnreadable as error:
                 found, damaged = None, error
             if found is not None:
+                found.state = replace(found.state, events=events)
                 return found
-            problem = problem or self._try_load(damaged)
+            if problem is None:
+                problem, events = self._try_load(damaged)
         assert problem is not None
         return self._aside(stack, sizes, runs, problem, copy=damaged is None)
 
@@ -218,21 +222,21 @@ class Store:
         except StoreError:  # held by another process, or not ours to read
             return None
 
-    def _try_load(self, damaged: StoreUnreadable | None = None) -> StoreError:
-        """Load what is outstanding, once; returns why that does not help when it does not.
+    def _try_load(self, damaged: StoreUnreadable | None) -> tuple[StoreError, tuple[str, ...]]:
+        """Load what is outstanding, once; returns why that does not help when it does not, and what else happened.
 
         A database that turned out to be damaged is moved aside and made again.
         """
         if not self.writable():
-            return StoreError(f"{self.path} is read-only")
+            return StoreError(f"{self.path} is read-only"), ()
         try:
             load = self.loader.load if damaged is None else self.loader.renew
-            self._patiently(load, min(GRACE, self._patience))
+            report = self._patiently(load, min(GRACE, self._patience))
         except StoreUnreadable:
             raise
         except StoreError as error:
-            return error
-        return StoreBusy(f"another process holds {self.database}, or is loading it")
+            return error, ()
+        return StoreBusy(f"another process holds {self.database}, or is loading it"), report.notes
 
     def _aside(self, stack: ExitStack, sizes: Sizes, runs: Runs, problem: StoreError, *, copy: bool = True) -> Reader:
         """A reader of a private replica; of the own database as it stands where none can be made."""

@@ -144,8 +144,9 @@ def acknowledged(store: Path, run_id: str) -> set[int]:
 
 
 CONTENTS = {
-    "runs": "select status, seed, summary from runs where run_id = $run",
-    "episodes": "select * exclude (run_id, started_at, finished_at, journal, toolset_id) from episodes "
+    "runs": 'select status, seed, json_merge_patch(summary, \'{"done": null, "kept": null}\') from runs '
+    "where run_id = $run",
+    "episodes": "select * exclude (run_id, attempt, started_at, finished_at, journal, toolset_id) from episodes "
     "where run_id = $run order by all",
     "branches": "select * exclude (finished_at) from branches order by all",
     "messages": "select * from messages order by all",

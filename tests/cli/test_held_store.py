@@ -33,6 +33,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(whole: Path, tmp_path: Path) -> Path:
     """The same store, with a database that was loaded from the first half of each journal only."""
     path = tmp_path / "store"
+    path.mkdir(mode=0o700)
     shutil.copytree(whole / "journals", path / "journals")
     rest: dict[Path, bytes] = {}
     for journal in path.rglob("*.jsonl"):

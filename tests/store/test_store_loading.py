@@ -344,6 +344,8 @@ def test_a_read_only_store_is_answered_from_its_journals() -> None:
         write_journal(Path(folder), [run_started()])
         Store(folder).load()
         write_journal(Path(folder), [run_finished()])
+        for path in Path(folder).rglob("*"):  # a store is private; this one is for everybody to read
+            path.chmod(0o755 if path.is_dir() else 0o644)
         found = subprocess.run([sys.executable, "-c", READ_ONLY, folder], capture_output=True, text=True, check=False)
     assert found.stderr == ""
     answer, refusal = found.stdout.splitlines()

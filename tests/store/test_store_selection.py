@@ -306,7 +306,7 @@ def test_exports_hold_the_examples_of_the_views(store: Store, tmp_path: Path, ki
     assert found == expected
     assert [list(row) for row in found] == [columns] * len(expected)
     assert export(store, kind, table, format="raw").written == len(expected)
-    read = store.query("FROM read_parquet(?)", [str(table)])
+    read = Store(store.path, external=True).query("FROM read_parquet(?)", [str(table)])
     assert read.types[0] == "JSON[]"
     unpacked = [{name: unpack(value) for name, value in row.items()} for row in read.dicts()]
     assert unpacked == expected
