@@ -152,7 +152,9 @@ from simkit.cli.app import app
 store = sys.argv[1]
 runner = CliRunner()
 runner.invoke(app, ["show", "last", "--store", store])
-runner.invoke(app, ["run", "rollout", "--tasks", "1", "--store", store + "/warm"])  # everything is imported ...
+warm = store + "/warm"  # everything is imported ...
+runner.invoke(app, ["run", "rollout", "--tasks", "1", "--store", warm])
+runner.invoke(app, ["export", "sft", "--run", "last", "--out", warm + "/x.jsonl", "--store", warm])
 os.setuid(65534)  # ... before the right to read it is given up
 export = ["export", "sft", "--run", "last", "--out", store + "/x.jsonl"]
 for args in (["ls"], ["run", "rollout", "--tasks", "1"], export):
