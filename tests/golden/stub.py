@@ -316,7 +316,9 @@ class RecordedTools(ToolServer):
 
     async def call(self, request: CallTool) -> ToolReturn:
         key = json.dumps([request.call.name, request.call.parse_arguments()])
-        return ToolReturn(ToolResult(value=json.loads(self._trace.returns.get(key, '"(not recorded)"'))))
+        recorded = self._trace.returns.get(key, '"(not recorded)"')
+        value = json.loads(recorded, parse_constant=lambda _: None)  # a missing field is NaN there, null in our worlds
+        return ToolReturn(ToolResult(value=value))
 
 
 class RecordedReward(Reward):
