@@ -35,6 +35,7 @@ _BITS = 4096  # Python writes no longer integers as text
 _STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _ONLY_JSON = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _VALUES = JSON_SIZE // 2  # a value and its comma take two characters
+_PLAIN = frozenset({type(None), bool, int, float, str, list, tuple, dict})
 _FEW, _BYTES = 256, 64 * JSON_SIZE  # values that are not weighed; bytes of a level that Python needs for them at most
 _VALUE_TYPES = frozenset({type(None), tuple, str, int, frozenset})  # cannot be used up
 _READING = ("__iter__", "items", "__len__", "__getitem__")
@@ -48,17 +49,23 @@ _OBJECTS = (dict, OrderedDict, defaultdict, Counter, MappingProxyType)
 def within_depth(value: object) -> bool:
     """Whether a value is at most `JSON_DEPTH` deep and holds no more values than fit into `JSON_SIZE`.
 
-    A value that holds itself is not. Decided level by level by the garbage collector's own view, which calls nothing of
-    the value's: a value of a few references can stand for more text than there is memory.
+    A value that holds itself is not, nor is one with objects of other types than JSON's whose references lead to
+    their class, and from there to everything that is loaded. Decided level by level by the garbage collector's own
+    view, which calls nothing of the value's: a value of a few references can stand for more text than there is memory.
     """
     level: list[object] = [value]
     for _ in range(JSON_DEPTH + 1):
         level = gc.get_referents(*level)
         if not level:
             return True
-        if len(level) > _FEW and (len(level) > _VALUES or sum(map(getsizeof, level)) > _BYTES):
+        if len(level) > _FEW and not _is_light(level):
             return False
     return False
+
+
+def _is_light(level: list[object]) -> bool:
+    """Whether many values fit into the bounds; only of plain types, before `getsizeof` could run code of others."""
+    return len(level) <= _VALUES and _PLAIN.issuperset(map(type, level)) and sum(map(getsizeof, level)) <= _BYTES
 
 
 def plain_json(value: object) -> tuple[Any, str]:

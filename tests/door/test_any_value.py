@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import tempfile
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import anyio
 import orjson
+import pytest
 from hostile import Oddity, Ran, players, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,3 +107,28 @@ def test_depth_has_one_bound(levels: int) -> None:
     plain, text, wrong = taken(value)
     assert bool(wrong) == (levels > JSON_DEPTH)
     assert wrong or orjson.loads(text) == plain == value
+
+
+class Own(dict[str, int]):
+    """A dict of one's own, whose references lead to its class and from there to all modules."""
+
+    def __sizeof__(self) -> int:
+        raise AssertionError("code of the value's own was run")
+
+
+@pytest.mark.parametrize("many", [1, 1_000])
+def test_only_the_value_is_looked_at_not_what_its_classes_lead_to(monkeypatch: pytest.MonkeyPatch, many: int) -> None:
+    met = 0
+    referents = gc.get_referents
+
+    def counted(*values: object) -> list[object]:
+        nonlocal met
+        found = referents(*values)
+        met += len(found)
+        return found
+
+    monkeypatch.setattr(gc, "get_referents", counted)
+    value = [Own(a=1) for _ in range(many)]
+    assert plain_json(value) == ([{"a": 1}] * many, "[" + ", ".join(['{"a": 1}'] * many) + "]")
+    assert plain_object({"v": value}) == {"v": [{"a": 1}] * many}
+    assert met < 20_000
