@@ -1,7 +1,8 @@
 """`scripts/mutate ROOM`: change the code of a room in small ways, and see whether a test fails each time.
 
 The rooms are in tests/mutations/rooms.toml. Exit status 0: every mutant that tests reach was found by one, or is listed
-with a reason in tests/mutations/equivalent.toml. 1: one was not, or none was run. 2: no such room.
+with a reason in tests/mutations/equivalent.toml. 1: one was not, or none was run. 2: no such room. A command that was
+cut off goes on where it stopped when it is given again, as long as no file has changed (tests/mutations/notes.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, NoReturn
 
 from mutant_runs import Fate, Reach, Runner, Trial, Verdict, import_libraries, private_copy, reach_of
 from mutants import Mutant, mutants_of
+from notes import Notes, name_of, state_of
 
 FATES: tuple[Fate, ...] = ("killed", "survived", "not covered", "timed out", "not run")
 TIMES = 6.0
@@ -105,6 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--file", action="append", default=[], metavar="PATH", help="only this source file")
     parser.add_argument("--workers", type=int, default=2, help="mutants at a time (2)")
     parser.add_argument("--slack", type=float, default=4.0, help="seconds that a test may work in any case (4)")
+    parser.add_argument(
+        "--again", action="store_true", help="only mutants that were not killed when they were run last"
+    )
     parser.add_argument("--killers", action="store_true", help="also say which test killed each mutant")
     chosen = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _leave)
@@ -114,17 +119,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [name for name in names if name not in table.rooms]:
         print(f"error: there is no room `{unknown[0]}`; there are: {', '.join(table.rooms)}", file=sys.stderr)
         return 2
-    how = How(chosen.workers, chosen.slack, chosen.killers)
+    how = How(chosen.workers, chosen.slack, chosen.again, chosen.killers)
     done = [Work(root, table, table.rooms[name], how).run(chosen.file) for name in names]
     return 0 if all(done) else 1
 
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """Mutants at a time, seconds that each may take in any case, and whether to say what killed them."""
+    """How mutants are run.
+
+    Attributes:
+        workers: mutants at a time.
+        slack: seconds that a test may work in any case.
+        again: whether to leave out those that were killed when they were run last.
+        killers: whether to say what killed them.
+    """
 
     workers: int
     slack: float
+    again: bool
     killers: bool
 
 
@@ -149,6 +162,10 @@ class Work:
             base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="simkit-mutate-")))
             first = private_copy(self.root, self.table.copied, base / "0")
             print(f"{self.room.name}: {len(mutants)} mutants; running {' '.join(self.room.tests)} as it is", flush=True)
+            notes = Notes.read(self.root, self.room.name, state_of(first))
+            if self.how.again:
+                mutants = [mutant for mutant in mutants if name_of(mutant) not in notes.killed]
+                print(f"{self.room.name}: {len(mutants)} of them were not killed when they were run last", flush=True)
             reach = reach_of(first, self.room.tests, sources)
             if reach.status != 0 or not reach.seconds:
                 print(reach.output[-4000:])
@@ -157,19 +174,26 @@ class Work:
             others = [
                 private_copy(first, self.table.copied, base / str(number)) for number in range(1, self.how.workers)
             ]
-            verdicts = self._verdicts(mutants, reach, Runner([first, *others]))
+            verdicts = self._verdicts(mutants, reach, Runner([first, *others]), notes)
+            if not only and not self.how.again:
+                notes.finish()
         return self._told(mutants, verdicts)
 
-    def _verdicts(self, mutants: Sequence[Mutant], reach: Reach, runner: Runner) -> list[Verdict]:
-        verdicts = [Verdict("not covered")] * len(mutants)
+    def _verdicts(self, mutants: Sequence[Mutant], reach: Reach, runner: Runner, notes: Notes) -> list[Verdict]:
+        verdicts = [notes.going_on.get(name_of(mutant), Verdict("not covered")) for mutant in mutants]
+        if known := sum(verdict.fate != "not covered" for verdict in verdicts):
+            print(f"{self.room.name}: going on; {known} were run before with the same files", flush=True)
         trials: list[tuple[int, Trial]] = []
         for number, mutant in enumerate(mutants):
+            if verdicts[number].fate != "not covered":
+                continue
             tests = reach.tests_of(mutant.path, mutant.lines, called=mutant.called)
             if tests:
                 limits = {name: self.how.slack + TIMES * reach.seconds[name] for name in tests}
                 trials.append((number, Trial(mutant.path, mutant.source, limits)))
         for done, (number, verdict) in enumerate(runner.run(trials), 1):
             verdicts[number] = verdict
+            notes.add(mutants[number], verdict)
             if done % 50 == 0:
                 print(f"{self.room.name}: {done} of {len(trials)}", flush=True)
         return verdicts
@@ -188,8 +212,11 @@ class Work:
         for mutant, verdict in pairs:
             if verdict.fate == "not run":
                 print(f"not run: {_diff(mutant)}{verdict.by}")
-        self._tell_listed(pairs, {mutant.key for mutant in survivors})
-        if lines := _uncovered(pairs):
+        if not self.how.again:
+            self._tell_listed(pairs, {mutant.key for mutant in survivors})
+        if lines := _lines(pairs, "timed out"):
+            print("timed out, which counts as noticed:\n" + "\n".join(lines))
+        if lines := _lines(pairs, "not covered"):
             print("not covered by the tests of this room:\n" + "\n".join(lines))
         ran = [verdict for verdict in verdicts if verdict.fate in ("killed", "survived", "timed out")]
         if not ran:
@@ -232,10 +259,11 @@ def _diff(mutant: Mutant) -> str:
     return f"{mutant.path}:{mutant.line}, {mutant.function or 'top of the file'}\n{was}\n{now}\n"
 
 
-def _uncovered(pairs: Sequence[tuple[Mutant, Verdict]]) -> list[str]:
+def _lines(pairs: Sequence[tuple[Mutant, Verdict]], fate: Fate) -> list[str]:
+    """Where the mutants of one fate are."""
     found: dict[str, set[int]] = {}
     for mutant, verdict in pairs:
-        if verdict.fate == "not covered":
+        if verdict.fate == fate:
             found.setdefault(mutant.path, set()).add(mutant.line)
     return [f"  {path}: {', '.join(map(str, sorted(lines)))}" for path, lines in found.items()]
 

@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from mutant_runs import Fate, Verdict, private_copy
 from mutants import mutants_of
+from notes import FOLDER, Notes, state_of
 
 COMMAND = Path(__file__).parent / "mutate.py"
 CODE = """
@@ -76,7 +79,8 @@ class Project:
         self.before = self.files()
 
     def files(self) -> dict[str, str]:
-        return {str(path.relative_to(self.root)): path.read_text() for path in self.root.rglob("*") if path.is_file()}
+        found = [path for path in self.root.rglob("*") if path.is_file() and FOLDER not in path.parts]
+        return {str(path.relative_to(self.root)): path.read_text() for path in found}
 
     def mutate(self, *arguments: str) -> Said:
         done = subprocess.run(self.command(*arguments), capture_output=True, text=True, env=QUICK, check=False)
@@ -139,6 +143,71 @@ def test_a_mutant_that_runs_for_ever_is_timed_out_and_no_survivor(tmp_path: Path
     heading, counts = columns(said.out)
     assert int(counts[heading.index("timed-out")]) >= 1, said
     assert "n -= 1" not in said.out
+
+
+def test_a_mutant_that_waits_for_ever_is_timed_out_and_no_survivor(tmp_path: Path) -> None:
+    code = "import threading\n\ndef go(done: threading.Event) -> None:\n    done.set()\n    done.wait()\n"
+    tests = "import threading\n\nfrom small import go\n\ndef test_go():\n    go(threading.Event())\n"
+    said = Project(tmp_path, code, tests, known="").mutate("small", "--slack", "0.2")
+    assert "timed out, which counts as noticed:\n  small/__init__.py: 4\n" in said.out, said
+
+
+def noted(project: Project, fate: Fate, *, of: Collection[str], other: bool = False) -> None:
+    """Leave the notes of a run that was cut off after it had run some mutants, with these or other files."""
+    folder = project.root.parent / f"copied-{len(of)}"
+    copy = private_copy(project.root, ["pyproject.toml", "small", "tests"], folder)
+    notes = Notes.read(project.root, "small", "other" if other else state_of(copy))
+    for mutant in mutants_of(project.root, "small/__init__.py"):
+        if mutant.now in of:
+            notes.add(mutant, Verdict(fate, "a test"))
+
+
+def test_a_command_that_was_cut_off_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    noted(project, "survived", of=("if a <= b:", "if a >= b:"))
+    said = project.mutate()
+    assert "going on; 2 were run before with the same files" in said.out
+    assert "2 survived, 1 of them listed with a reason" in said.out
+    assert "going on" not in project.mutate().out, "it came to its end"
+
+
+def test_nothing_that_was_found_with_other_files_counts(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", tests=WEAK)
+    noted(project, "killed", of=("if a <= b:", "if a >= b:"), other=True)
+    said = project.mutate()
+    assert "going on" not in said.out
+    assert "2 survived, 1 of them listed with a reason" in said.out
+
+
+def test_again_runs_what_was_not_killed_before(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    mutants = [mutant for mutant in mutants_of(project.root, "small/__init__.py") if mutant.now != "if a <= b:"]
+    noted(project, "killed", of=[mutant.now for mutant in mutants], other=True)
+    said = project.mutate("small", "--again")
+    assert "1 of them were not killed when they were run last" in said.out
+    assert "small: 1 mutants run, 0 survived" in said.out
+    noted(project, "killed", of=["if a <= b:"], other=True)
+    nothing = project.mutate("small", "--again")
+    assert nothing.status == 1
+    assert "no mutant was run" in nothing.error
+
+
+def test_notes_hold_the_last_verdict_and_pass_over_what_is_none(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
+    lines = [
+        '{"state": "s", "mutant": "a", "fate": "killed", "by": "t"}',
+        '{"state": "s", "mutant": "a", "fate": "survived"}',
+        '{"state": "s", "mutant": "b", "fate": "not run"}',
+        '{"state": "old", "mutant": "c", "fate": "timed out"}',
+        '{"state": "s", "mutant": "d", "fate": "guessed"}',
+        '{"state": "old", "finished": true}',
+        "[]",
+        '{"state": "s", "mu',
+    ]
+    (tmp_path / FOLDER / "small.jsonl").write_text("\n".join(lines))
+    notes = Notes.read(tmp_path, "small", "s")
+    assert {name: verdict.fate for name, verdict in notes.going_on.items()} == {"a": "survived"}
+    assert notes.killed == {"c"}
 
 
 def test_a_command_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from simkit.components import EpisodeReward, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
 from simkit.conversation import Conversation
-from simkit.errors import UsageError
+from simkit.errors import RewardFault, UsageError
 from simkit.rewards.composite import Weighted, WeightedRewards
 from simkit.tasks import Goal, Task
 
@@ -140,3 +142,51 @@ async def test_what_is_given_without_a_weight_weighs_one() -> None:
         scored = await reward.score_episode(episode(reward.goals(TASK)))
         assert [part.weight for part in scored.parts if "/" not in part.name] == [0.25, 0.75]
     assert reward.name == "weighted"
+
+
+class Signed(Polite):
+    """A reward with a range of its own."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.range = (low, high)
+
+
+async def test_the_range_is_the_mean_of_the_parts_ranges_by_weight() -> None:
+    reward = WeightedRewards.of({"signed": (Signed(-2.0, 4.0), 3.0), "polite": (Polite(), 1.0)})
+    assert reward.range == (-1.5, 3.25)
+    assert WeightedRewards.of({"a": Signed(1.0, 4.0), "b": Signed(3.0, 5.0)}).range == (2.0, 4.5)
+
+
+class Replies(Reward):
+    """Answers one question with what it was given, the others with nothing."""
+
+    def __init__(self, question: str, reply: Any) -> None:
+        self.reply = {question: reply}
+
+    def goals(self, task: Task) -> tuple[Goal, ...]:
+        return self.reply.get("goals", ())
+
+    async def score_turn(self, request: ScoreTurn) -> tuple[Hit, ...]:
+        return self.reply.get("score_turn", ())
+
+    async def score_episode(self, request: ScoreEpisode) -> EpisodeReward:
+        return self.reply.get("score_episode", EpisodeReward(0.0))
+
+
+@pytest.mark.parametrize(
+    ("question", "reply", "wrong"),
+    [
+        ("goals", [Goal("a")], r"a list .*; give a tuple"),
+        ("score_turn", (Hit("a", "seen", -1),), "a hit in the step -1"),
+        ("score_episode", EpisodeReward(1.5), "an EpisodeReward of 1.5"),
+        ("score_episode", 0.5, r"0\.5; return a EpisodeReward"),
+    ],
+)
+async def test_a_parts_wrong_reply_is_a_fault_that_names_the_part_and_the_question(
+    question: str, reply: object, wrong: str
+) -> None:
+    reward = WeightedRewards.of({"fine": EveryGoal(), "odd": Replies(question, reply)})
+    said = rf"the part `odd` of a weighted reward: {question} was answered with .*{wrong}"
+    with pytest.raises(RewardFault, match=said):
+        await reward.score_turn(turn(()))
+        await reward.score_episode(episode(()))
