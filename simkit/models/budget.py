@@ -204,7 +204,7 @@ class Budget:
             return None
         path = [self._account(name) for name in _branches(key)]
         if short := allowed.branch.short_of(_total(path, amount)):
-            spent = _total(path, Amount()).less(_held(path))
+            spent = _total(path, Amount())  # the error is raised when nothing is held
             return _busiest(path), _limit_hit("branch", short, allowed.branch, spent, amount)
         return None
 
@@ -251,13 +251,6 @@ def _total(accounts: list[_Account], more: Amount) -> Amount:
     for account in accounts:
         more = more.plus(account.spent).plus(account.held)
     return more
-
-
-def _held(accounts: list[_Account]) -> Amount:
-    total = Amount()
-    for account in accounts:
-        total = total.plus(account.held)
-    return total
 
 
 def _busiest(accounts: list[_Account]) -> _Account:
@@ -331,7 +324,7 @@ class BudgetedModel:
         self._budget.seconds_left()
         if self._own_bound(request) is not None:
             return await self._reserved(request, key)
-        first, hold = await self._fitting(replace(request, limit=self._replies.limit()), key)
+        first, hold = await self._fitting(request, key)
         response = await self._held(first, key, hold)
         if not cut_short(first, response):
             return response
@@ -343,14 +336,16 @@ class BudgetedModel:
         return await self._held(request, key, await self._budget.reserve(self._most(request), key))
 
     async def _fitting(self, request: ChatRequest, key: CallKey) -> tuple[ChatRequest, Hold]:
-        """A reservation for the request, under a smaller limit where only that fits into what is left."""
+        """The request with a limit for its reply, smaller where only that fits into what is left, and its hold."""
+        limit = self._replies.limit()
         while True:
+            limited = replace(request, limit=limit)
             try:
-                return request, await self._budget.reserve(self._most(request), key)
+                return limited, await self._budget.reserve(self._most(limited), key)
             except (BudgetExhausted, LimitHit):
-                if request.limit is None or request.limit.tokens // 2 < SHORTEST:
+                if limit.tokens // 2 < SHORTEST:
                     raise
-                request = replace(request, limit=ReplyLimit(request.limit.tokens // 2, provisional=True))
+                limit = ReplyLimit(limit.tokens // 2, provisional=True)
 
     async def _held(self, request: ChatRequest, key: CallKey, hold: Hold) -> ChatResponse:
         """The answer to a request for which that much is put aside."""

@@ -55,7 +55,7 @@ class TokenEstimate:
         if tokens <= 0 or size == 0:
             return
         share = tokens / size
-        self._most = max(share, self._most or 0.0)
+        self._most = share if self._most is None else max(share, self._most)
         self._likely += 0.1 * (share - self._likely)
 
 
@@ -78,4 +78,4 @@ class ReplyEstimate:
 
     def learn(self, tokens: int) -> None:
         """A reply was so long."""
-        self._longest = max(tokens, self._longest or 0)
+        self._longest = tokens if self._longest is None else max(tokens, self._longest)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from simkit import errors
 from simkit.errors import AgentFault, Fault, JournalFailed, SimkitError, ToolFault, UsageError, boundary
 from simkit.ids import TurnKey, branch_id, child_path, derive_seed, episode_id
-from simkit.limits import Limits, Spent
+from simkit.limits import ASK_TIMEOUT, Limits, Spent
 
 # --- ids --------------------------------------------------------------------------------------------------------------
 
@@ -104,7 +105,16 @@ def test_the_first_limit_used_up_names_the_outcome(spent: Spent, outcome: str | 
 def test_a_child_starts_from_what_its_parent_spent() -> None:
     parent = Spent(2, 30, 0.25)
     assert parent.plus(turns=1, tokens=12, cost=0.5) == Spent(3, 42, 0.75)
+    assert parent.plus(turns=1) == Spent(3, 30, 0.25)
+    assert parent.plus(tokens=1) == Spent(2, 31, 0.25)
     assert parent == Spent(2, 30, 0.25)
+    assert Spent() == Spent(0, 0, 0.0)
+
+
+def test_a_component_has_ten_minutes_for_an_answer_as_documented() -> None:
+    store = (Path(__file__).parents[2] / "docs" / "store.md").read_text("utf-8")
+    assert ASK_TIMEOUT == 600.0
+    assert "`--ask-timeout` seconds (600;" in store
 
 
 def test_without_bounds_only_turns_end_a_branch() -> None:

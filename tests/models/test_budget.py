@@ -32,6 +32,7 @@ from simkit.models.budget import (
     Amount,
     Budget,
     BudgetedModel,
+    cut_short,
     reply_bound,
 )
 from simkit.models.estimate import SHORTEST, TokenEstimate
@@ -254,6 +255,7 @@ async def test_what_is_put_aside_for_a_reply_follows_those_before_it() -> None:
     await BudgetedModel(free, budget(), PRICE).complete(request, key())
     assert free.limits == [None]
     assert reply_bound(Price(input=1, output=1, max_output=100)) == 100
+    assert reply_bound(None) == reply_bound(PRICE) == 4096, "as docs/models.md says"
 
 
 async def test_a_budget_smaller_than_the_longest_reply_is_used_all_the_same() -> None:
@@ -305,6 +307,112 @@ async def test_the_run_s_time_is_counted_from_the_first_call() -> None:
         await model.complete(SHORT, key())
 
 
+async def test_the_run_s_time_is_up_when_its_last_second_is_and_no_later() -> None:
+    line = Timeline()
+    account = budget(wall=10, line=line)
+    assert account.seconds_left() == 10
+    line.time += 3
+    assert account.seconds_left() == 7
+    line.time += 7
+    with pytest.raises(BudgetExhausted, match="10 s are up"):
+        account.seconds_left()
+    assert budget().seconds_left() is None
+
+
+async def test_a_run_s_time_needs_no_clock_of_its_own() -> None:
+    left = Budget(Allowances(wall_seconds=0.5)).seconds_left()
+    assert left == 0.5
+
+
+@pytest.mark.parametrize("tokens", [None, 100_000])
+async def test_a_call_under_way_ends_with_the_run_s_time(tokens: int | None) -> None:
+    class Silent:
+        name = "silent"
+
+        async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    model = BudgetedModel(Silent(), budget(wall=0.01, run=Allowance(tokens=tokens)))
+    with anyio.fail_after(30), pytest.raises(BudgetExhausted, match=r"0\.01 s are up"):
+        await model.complete(SHORT, key())
+    answer = said()
+    within = BudgetedModel(Played(lambda _: answer), budget(wall=10, run=Allowance(tokens=tokens)))
+    assert await within.complete(SHORT, key()) is answer
+    assert within.name == "played"
+
+
+async def test_a_run_whose_time_is_up_is_told_that_before_what_a_branch_has_left() -> None:
+    line = Timeline()
+    account = budget(wall=10, line=line, branch=Allowance(tokens=10))
+    model = BudgetedModel(spending(20), account)
+    with pytest.raises(LimitHit):
+        await model.complete(SHORT, key())
+    line.time += 10
+    with pytest.raises(BudgetExhausted, match="10 s are up"):
+        await model.complete(SHORT, key())
+
+
+async def test_each_of_two_reservations_is_given_back_alone() -> None:
+    account = budget(run=Allowance(tokens=1000))
+    first = await account.reserve(Amount(100, 0.25), key())
+    await account.reserve(Amount(30, 0.5), key(call=1))
+    account.settle(first, Amount(10, 0.125))
+    assert (account.held, account.spent) == (Amount(30, 0.5), Amount(10, 0.125))
+
+
+async def test_a_reservation_shrinks_when_the_provider_has_counted_a_prompt() -> None:
+    account = budget(run=Allowance(tokens=100_000))
+    held: list[float] = []
+
+    class Looking:
+        name = "looking"
+
+        async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+            held.append(account.held.tokens)
+            return said(usage=Usage(10, 5))
+
+    model = BudgetedModel(Looking(), account)
+    for call in range(2):
+        await model.complete(SHORT, key(call=call))
+    counted = TokenEstimate()
+    before = counted.bound(SHORT)
+    counted.learn(SHORT, 10)
+    assert held == [before + 100, counted.bound(SHORT) + 100]
+    assert held[1] < held[0]
+
+
+async def test_money_is_what_the_server_says_then_what_the_price_says_and_else_nothing() -> None:
+    for price, told, cost in ((PRICE, 0.25, 0.25), (None, 0.25, 0.25), (PRICE, 0.0, 0.0008), (None, 0.0, 0.0)):
+        account = budget(run=Allowance(tokens=1000))
+        model = BudgetedModel(Played(lambda _, told=told: said(usage=Usage(50, 10, 0, told))), account, price)
+        await model.complete(SHORT, key())
+        assert (account.spent.tokens, account.spent.cost) == (60, pytest.approx(cost))
+    account = budget(run=Allowance(tokens=1000))
+    with pytest.raises(ModelTimeout):
+        await BudgetedModel(Played.of([ModelTimeout("x")]), account).complete(SHORT, key())
+    assert account.spent.cost == 0.0
+
+
+def test_an_allowance_names_what_it_is_short_of() -> None:
+    allowance = Allowance(tokens=5, cost=0.3)
+    assert allowance.short_of(Amount(5, 0.1 + 0.1 + 0.1)) == "", "0.30000000000000004 dollars are 0.3"
+    assert allowance.short_of(Amount(5, 0.3 + 1e-12)) == ""
+    assert allowance.short_of(Amount(6, 1.0)) == "tokens"
+    assert allowance.short_of(Amount(5, 0.3001)) == "cost"
+
+
+def test_only_a_reply_that_ended_at_a_provisional_limit_was_cut_short() -> None:
+    cut, whole = replace(said(), finish="length"), said()
+    provisional, final = ReplyLimit(64, provisional=True), ReplyLimit(64)
+    found = {
+        (limit, reply.finish): cut_short(replace(HELLO, limit=limit), reply)
+        for limit in (None, provisional, final)
+        for reply in (cut, whole)
+    }
+    assert {each for each, short in found.items() if short} == {(provisional, "length")}
+
+
 def test_a_budget_can_be_made_before_there_is_an_event_loop() -> None:
     account = budget(run=Allowance(tokens=450))
 
@@ -327,7 +435,8 @@ def test_what_ends_a_run_or_a_branch_is_not_taken_for_an_agent_s_fault(error: Ex
 def test_budgets_that_cannot_be() -> None:
     with pytest.raises(UsageError, match="budget of 0 tokens"):
         Allowance(tokens=0)
-    with pytest.raises(UsageError, match="--max-wall is -1"):
-        Allowances(wall_seconds=-1)
+    for wrong in (-1, -0.5, 0):
+        with pytest.raises(UsageError, match=f"--max-wall is {wrong}; give a positive number"):
+            Allowances(wall_seconds=wrong)
     with pytest.raises(UsageError, match="no price for `played`"):
         BudgetedModel(spending(20), budget(episode=Allowance(cost=1.0)))

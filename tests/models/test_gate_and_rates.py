@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import anyio
 import pytest
@@ -92,20 +93,27 @@ async def test_cancelled_at_the_moment_of_entering() -> None:
 
 
 async def test_a_failed_call_gives_its_place_back() -> None:
-    model = LimitedModel(Played.of([ServerFailed("x"), said()]), Gate(1))
+    answer = said()
+    model = LimitedModel(Played.of([ServerFailed("x"), answer]), Gate(1))
     with pytest.raises(ServerFailed):
         await model.complete(HELLO, KEY)
-    await model.complete(HELLO, KEY)
+    assert await model.complete(HELLO, KEY) is answer
+    assert model.name == "played"
 
 
 def use(gate: Gate, calls: int) -> None:
-    """So many calls at once, all answered. Enters without waiting, because there is room."""
+    """Some calls at once, all answered."""
+    fill(gate, calls)
+    for _ in range(calls):
+        gate.leave(answered=True)
+
+
+def fill(gate: Gate, calls: int) -> None:
+    """Enter without waiting, because there is room."""
     for _ in range(calls):
         coroutine = gate.enter()
         with pytest.raises(StopIteration):
             coroutine.send(None)
-    for _ in range(calls):
-        gate.leave(answered=True)
 
 
 def adaptive(line: Timeline, **policy: float) -> Gate:
@@ -137,6 +145,82 @@ async def test_the_limit_doubles_with_every_full_round_until_the_first_429() -> 
         inner.let_go()
     assert limits[:2] == [4, 8]
     assert gate.limit >= 16
+
+
+async def test_a_call_that_failed_does_not_raise_the_limit() -> None:
+    gate = adaptive(Timeline(), start=1)
+    with pytest.raises(ServerFailed):
+        await LimitedModel(Played.of([ServerFailed("x")]), gate).complete(HELLO, KEY)
+    assert gate.limit == 1
+    await gate.enter()
+    gate.leave()
+    assert gate.limit == 1
+    await LimitedModel(Played.of([said()]), gate).complete(HELLO, KEY)
+    assert gate.limit == 2
+
+
+def answers_of_a_full_gate(gate: Gate, answers: int) -> list[int]:
+    """The limit after each of some answers, while every place is taken again at once."""
+    limits: list[int] = []
+    taken = 0
+    for _ in range(answers):
+        fill(gate, gate.limit - taken)
+        taken = gate.limit - 1
+        gate.leave(answered=True)
+        limits.append(gate.limit)
+    for _ in range(taken):
+        gate.leave()
+    return limits
+
+
+def test_a_cut_is_followed_by_a_cooldown_and_then_by_growth_of_one_a_round() -> None:
+    line = Timeline()
+    gate = adaptive(line, start=16)
+    gate.cut()
+    line.time += 4.9
+    assert answers_of_a_full_gate(gate, 40) == [8] * 40, "neither growth"
+    gate.cut()
+    assert gate.limit == 8, "nor another cut"
+    line.time = 105.0
+    assert answers_of_a_full_gate(gate, 9) == [8] * 8 + [9], "after eight: 8 + 1/8 + 1/8.125 + ... < 9"
+    gate.cut()
+    assert gate.limit == 4
+
+
+def test_a_second_cut_is_taken_as_soon_as_the_cooldown_is_over() -> None:
+    line = Timeline()
+    gate = adaptive(line, start=16)
+    gate.cut()
+    line.time += 5.0
+    gate.cut()
+    assert gate.limit == 4
+
+
+def test_an_adaptive_limit_is_as_documented_where_nothing_else_is_said() -> None:
+    line = Timeline()
+    gate = Gate(Adaptive(), clock=line.clock)
+    assert gate.limit == 64
+    assert answers_of_a_full_gate(gate, 5000)[-1] == 4096
+    gate.cut()
+    assert gate.limit == int(4096 * 0.7)
+    line.time += 4.999
+    gate.cut()
+    assert gate.limit == int(4096 * 0.7)
+    line.time += 0.001
+    gate.cut()
+    assert gate.limit == int(4096 * 0.7 * 0.7)
+
+
+def test_the_meter_shows_the_limits_of_all_gates_together_as_they_are() -> None:
+    line, meter = Timeline(), Meter()
+    Gate(3, meter)
+    gate = Gate(Adaptive(start=16, cut=0.5), meter, line.clock)
+    assert meter.limit == 19
+    gate.cut()
+    assert meter.limit == 11
+    line.time += 5
+    answers_of_a_full_gate(gate, 9)
+    assert meter.limit == 12
 
 
 def test_a_429_cuts_once_and_growth_is_slow_from_there() -> None:
@@ -175,8 +259,25 @@ def test_a_fixed_limit_is_fixed() -> None:
 def test_limits_that_cannot_be() -> None:
     with pytest.raises(UsageError, match="--api-concurrency is 0"):
         Gate(0)
-    with pytest.raises(UsageError, match="least <= start <= most"):
-        Adaptive(start=10, most=5)
+    assert Gate(Adaptive(start=1, least=1, most=1, cooldown=0.0)).limit == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"start": 10, "most": 5},
+        {"start": 1, "least": 2},
+        {"least": 0},
+        {"cut": 0.0},
+        {"cut": -0.5},
+        {"cut": 1.0},
+        {"cut": 1.5},
+        {"cooldown": -0.5},
+    ],
+)
+def test_an_adaptive_limit_that_cannot_be(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="1 <= least <= start <= most, 0 < cut < 1, cooldown >= 0 are needed"):
+        Adaptive(**wrong)
 
 
 # --- rates ------------------------------------------------------------------------------------------------------------
@@ -204,6 +305,64 @@ async def test_tokens_a_minute_follow_what_was_really_used() -> None:
     for _ in range(31):
         await model.complete(HELLO, KEY)
     assert line.time - 100 == pytest.approx(30, abs=2.0)
+
+
+async def test_a_request_takes_its_prompt_and_a_reply_of_256_tokens_or_what_it_allows() -> None:
+    line, prompt = Timeline(), TokenEstimate().likely(HELLO)
+    rates = Rates(tpm=60 * prompt, clock=line.clock)  # a second of tokens is one prompt
+    assert await rates.wait(HELLO) == prompt + 256
+    assert line.slept == []
+    assert await rates.wait(replace(HELLO, sampling=Sampling(max_tokens=10))) == prompt + 10
+    assert line.slept == [pytest.approx(256 / prompt)]
+    assert await rates.wait(replace(HELLO, sampling=Sampling(max_tokens=1000))) == prompt + 256
+    assert line.slept[1:] == [pytest.approx((prompt + 10) / prompt)]
+
+
+async def test_waits_of_under_a_second_are_made_and_none_where_there_is_room() -> None:
+    line = Timeline()
+    rates = Rates(rpm=120, clock=line.clock)
+    assert [await rates.wait(HELLO) for _ in range(5)] == [0.0] * 5, "tokens are not counted"
+    assert line.slept == [0.5, 0.5]
+
+
+async def test_the_longer_wait_of_requests_and_tokens_counts() -> None:
+    line, prompt = Timeline(), TokenEstimate().likely(HELLO)
+    rates = Rates(rpm=30, tpm=60 * (prompt + 256), clock=line.clock)
+    for _ in range(3):
+        await rates.wait(HELLO)
+    assert line.slept == [1.0, 2.0]
+
+
+async def test_what_a_provider_counts_replaces_what_was_taken_and_teaches_the_next() -> None:
+    line, prompt = Timeline(), TokenEstimate().likely(HELLO)
+    rates = Rates(tpm=6000, clock=line.clock)
+    taken = await rates.wait(HELLO)
+    rates.used(HELLO, taken, said(usage=Usage(int(prompt * 4), 0)))
+    learnt = TokenEstimate()
+    learnt.learn(HELLO, int(prompt * 4))
+    assert await rates.wait(HELLO) == learnt.likely(HELLO) + 256 > taken
+
+
+async def test_a_server_that_does_not_count_is_taken_to_have_used_what_was_taken() -> None:
+    line = Timeline()
+    rates = Rates(tpm=60, clock=line.clock)
+    taken = await rates.wait(HELLO)
+    rates.used(HELLO, taken, said(usage=Usage(0, 0)))
+    await rates.wait(HELLO)
+    assert line.slept == [pytest.approx(taken - 1)]
+
+
+async def test_without_a_limit_of_tokens_nothing_is_learnt_from_the_counts() -> None:
+    rates = Rates(rpm=1)
+    answer = said(usage=Usage(900, 100))
+    model = RatedModel(Played(lambda _: answer), rates)
+    assert await model.complete(HELLO, KEY) is answer
+    assert model.name == "played"
+
+
+def test_less_than_one_a_minute_is_a_rate() -> None:
+    flow = Flow("--rpm", 0.5)
+    assert [flow.take(1, 0.0), flow.take(1, 0.0)] == [0.0, 119.0]
 
 
 def test_rates_that_cannot_be() -> None:

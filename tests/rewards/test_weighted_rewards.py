@@ -187,6 +187,10 @@ async def test_a_parts_wrong_reply_is_a_fault_that_names_the_part_and_the_questi
 ) -> None:
     reward = WeightedRewards.of({"fine": EveryGoal(), "odd": Replies(question, reply)})
     said = rf"the part `odd` of a weighted reward: {question} was answered with .*{wrong}"
-    with pytest.raises(RewardFault, match=said):
+
+    async def score() -> None:
         await reward.score_turn(turn(()))
         await reward.score_episode(episode(()))
+
+    with pytest.raises(RewardFault, match=said):
+        await score()
