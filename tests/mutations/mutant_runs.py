@@ -35,8 +35,14 @@ MEMORY = 6 << 30
 WHOLE, IMPORTING = 600.0, 30.0
 """Seconds of work that all tests of a room may take without a change, and importing some of them with one."""
 
-WAITING = 4.0
-"""Seconds that may be waited for one of work."""
+WAITING = 3.0
+"""Seconds that a test may be idle for one that it may work."""
+
+LOOK = 0.25
+"""Seconds between two looks at whether it is."""
+
+CPU = 900
+"""Seconds of work of any one process, those that tests start included."""
 
 ENDLESS = 10.0
 """After how many times that long a process ends that a signal does not reach."""
@@ -202,7 +208,7 @@ class _Running:
                 return Verdict("survived")
             case 1 | 2 if by:  # a test failed, or the tests could not be imported
                 return Verdict("killed", by)
-            case _ if -status in (signal.SIGALRM, signal.SIGPROF):
+            case _ if -status in (signal.SIGALRM, signal.SIGPROF, signal.SIGXCPU):
                 return Verdict("timed out")
             case _ if status < 0:
                 return Verdict("killed", f"the process died of {signal.Signals(-status).name}")
@@ -317,6 +323,7 @@ def _forked(copy: Path, work: Callable[[], int], *, writes_bytecode: bool, secon
         for number in (signal.SIGPROF, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         _end_after(seconds)
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU, resource.getrlimit(resource.RLIMIT_CPU)[1]))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
         _set_up(copy, writes_bytecode=writes_bytecode)
         status = work()
@@ -328,33 +335,53 @@ def _forked(copy: Path, work: Callable[[], int], *, writes_bytecode: bool, secon
 
 
 def _end_after(seconds: float) -> None:
-    """End this process when it has worked that long, or waited several times as long and not for a processor.
+    """End this process when it has worked that long, or has been idle several times as long.
 
-    A busy machine ends nothing: while the process mostly stands in line for a processor, it gets more time.
+    It is idle while neither it nor a process that it started runs, reads, or could run: a busy machine ends nothing.
     """
-    patience = WAITING * seconds
-    began, stood = time.monotonic(), _stood_in_line()
+    idle, busy_until = 0.0, _scheduled()
 
     def look(number: int, frame: FrameType | None) -> None:
-        if _stood_in_line() - stood < (time.monotonic() - began) / 2:
+        nonlocal idle, busy_until
+        before, busy_until = busy_until, _scheduled()
+        if busy_until - before < LOOK / 2 and not _others_run():
+            idle += LOOK
+        if idle >= WAITING * seconds:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGALRM)
-        signal.setitimer(signal.ITIMER_REAL, patience)
 
     signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_PROF, seconds)
-    signal.setitimer(signal.ITIMER_REAL, patience)
+    signal.setitimer(signal.ITIMER_REAL, LOOK, LOOK)
     # waiting in foreign code, where Python sees no signal: pytest fails and the mutant counts as not run
-    faulthandler.dump_traceback_later(ENDLESS * patience, exit=True, file=2)
+    faulthandler.dump_traceback_later(ENDLESS * WAITING * seconds, exit=True, file=2)
 
 
-def _stood_in_line() -> float:
-    """Seconds that the threads of this process could have run and had no processor (Linux; otherwise 0)."""
-    found = 0.0
-    for file in Path("/proc/self/task").glob("*/schedstat"):
-        with suppress(OSError, ValueError, IndexError):  # a thread that has ended meanwhile
-            found += int(file.read_text().split()[1]) / 1e9
-    return found
+def _scheduled() -> float:
+    """Seconds that the main thread has run or stood in line for a processor (Linux; otherwise 0)."""
+    try:
+        ran, waited, _ = Path(f"/proc/self/task/{os.getpid()}/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return 0.0
+    return (int(ran) + int(waited)) / 1e9
+
+
+def _others_run() -> bool:
+    """Whether another thread of this session (what a test has started) runs, or waits for a processor or a disk."""
+    session, own = str(os.getsid(0)), str(os.getpid())
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # a process or thread that has ended meanwhile
+            if _words(status)[3] != session:
+                continue
+            for thread in status.parent.glob("task/*/stat"):
+                if thread.parent.name != own and _words(thread)[0] in ("R", "D"):
+                    return True
+    return False
+
+
+def _words(status: Path) -> list[str]:
+    """What /proc says of a thread, from its state on: the name before it may hold anything."""
+    return status.read_text().rpartition(")")[2].split()
 
 
 def _end(pid: int) -> None:

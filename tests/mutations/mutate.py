@@ -160,6 +160,7 @@ class Work:
             return self._nothing("its sources have nothing that can be changed")
         with ExitStack() as stack:
             base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="simkit-mutate-")))
+            base.chmod(0o755)  # tests of rights run as another user
             first = private_copy(self.root, self.table.copied, base / "0")
             print(f"{self.room.name}: {len(mutants)} mutants; running {' '.join(self.room.tests)} as it is", flush=True)
             notes = Notes.read(self.root, self.room.name, state_of(first))
