@@ -118,6 +118,9 @@ def reach_of(copy: Path, tests: Sequence[str], sources: Sequence[str]) -> Reach:
     files = {str(copy / path): path for path in sources}
 
     def work() -> int:
+        with suppress(ImportError):  # traced, an example takes longer than hypothesis allows
+            importlib.import_module("hypothesis")
+        _quick_hypothesis()
         watcher = _Watcher(files)
         try:
             with watcher.tracing():
