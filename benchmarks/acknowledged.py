@@ -1,9 +1,9 @@
-"""What it costs that an answer is in the journal before it is acted upon: CPU and wall time a call, with and without.
+"""What it costs that an answer is in the journal, or on the disk, before it is acted upon: CPU and wall time a call.
 
     python -m benchmarks.acknowledged [--calls N] [--at-once N] [--latency SECONDS] [--repeat N]
 
-Both sides record every call in a journal on the disk; one waits for the write after each answer, the other commits once
-at the end. The sides run in turn, medians count.
+All sides record every call in a journal on the disk: one commits once at the end, one waits for the write after each
+answer, one (`--durable`) also for the sync of the disk. The sides run in turn, medians count. `TMPDIR` says which disk.
 """
 
 from __future__ import annotations
@@ -40,13 +40,16 @@ class Waiting:
         return await self._inner.complete(request, key)
 
 
-async def measure(given: argparse.Namespace, acknowledged: bool) -> tuple[float, float]:
+SIDES = {"end": "one commit at the end", "commit": "a commit for each answer", "durable": "the same, with --durable"}
+
+
+async def measure(given: argparse.Namespace, side: str) -> tuple[float, float]:
     """CPU and wall seconds a call."""
     left = iter(range(given.calls))
     with tempfile.TemporaryDirectory() as folder:
-        async with Journal(Path(folder) / "main.jsonl") as journal:
+        async with Journal(Path(folder) / "main.jsonl", durable=side == "durable") as journal:
             model: ChatModel = RecordedModel(Waiting(given.latency), journal, "run", bodies=False)
-            model = AcknowledgedModel(model, journal) if acknowledged else model
+            model = model if side == "end" else AcknowledgedModel(model, journal)
 
             async def ask() -> None:
                 for number in left:
@@ -62,21 +65,18 @@ async def measure(given: argparse.Namespace, acknowledged: bool) -> tuple[float,
 
 
 def main(given: argparse.Namespace) -> None:
-    found: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    found: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
     for _ in range(given.repeat):
-        for acknowledged, samples in found.items():
-            options = {"loop_factory": fast_loop()}
-            samples.append(anyio.run(measure, given, acknowledged, backend_options=options))
+        for side, samples in found.items():
+            samples.append(anyio.run(measure, given, side, backend_options={"loop_factory": fast_loop()}))
     print(f"{given.calls} calls, {given.at_once} at once, {given.latency * 1e3:.0f} ms each; {os.cpu_count()} cores")
-    print(f"{'':<30}{'CPU ms a call':>16}{'wall ms a call':>16}")
-    medians = {
-        side: [statistics.median(each) for each in zip(*samples, strict=True)] for side, samples in found.items()
-    }
-    for side, name in ((False, "one commit at the end"), (True, "a commit for each answer")):
-        cpu, wall = medians[side]
-        print(f"{name:<30}{cpu * 1e3:>16.3f}{wall * 1e3:>16.3f}")
-    ratios = [after / before for before, after in zip(medians[False], medians[True], strict=True)]
-    print(f"{'ratio':<30}{ratios[0]:>16.2f}{ratios[1]:>16.2f}")
+    print(f"{'':<26}{'CPU ms a call':>15}{'ratio':>8}{'wall ms a call':>16}{'ratio':>8}{'calls/s':>9}")
+    first: tuple[float, float] | None = None
+    for side, name in SIDES.items():
+        cpu, wall = (statistics.median(each) for each in zip(*found[side], strict=True))
+        first = first or (cpu, wall)
+        ratios = cpu / first[0], wall / first[1]
+        print(f"{name:<26}{cpu * 1e3:>15.3f}{ratios[0]:>8.2f}{wall * 1e3:>16.3f}{ratios[1]:>8.2f}{1 / wall:>9,.0f}")
 
 
 def arguments() -> argparse.Namespace:

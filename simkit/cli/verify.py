@@ -7,9 +7,11 @@ from pathlib import Path
 
 import typer
 
+from simkit.cli.notes import print_notes
 from simkit.cli.output import say, say_json
 from simkit.cli.stores import open_store
-from simkit.errors import StoreUnreadable, UsageError
+from simkit.errors import StoreError, StoreUnreadable, UsageError
+from simkit.store import Store
 from simkit.store.damage import BadLine
 from simkit.store.lines import JournalLines
 from simkit.store.source import find_journals
@@ -28,12 +30,17 @@ class Verified:
 def verify(path: Path | None, run: str | None, as_json: bool) -> None:
     """Read every line of the journals of a run, or of all runs, and print each damaged place.
 
+    The store keeps what was found: where it knows of other damage, the rows of the run are made from its journals
+    again.
+
     Raises:
         UsageError: there is no such run.
         typer.Exit: code 1 when a place is damaged, acknowledged or not.
     """
     store = open_store(path)
-    found = read_all(store.path, None if run is None else store.resolve(run).run_id)
+    run_id = None if run is None else store.resolve(run).run_id
+    found = read_all(store.path, run_id)
+    _keep(store, found, run_id)
     if as_json:
         say_json({"journals": found.journals, "lines": found.lines, "damaged": [_row(bad) for bad in found.bad]})
     else:
@@ -65,6 +72,23 @@ def read_all(folder: Path, run_id: str | None) -> Verified:
             bad += journal.bad
             count += 1
     return Verified(count, lines, tuple(bad))
+
+
+def _keep(store: Store, found: Verified, run_id: str | None) -> None:
+    try:
+        known = {tuple(row) for row in store.query(_KNOWN, {"run": run_id}).rows}
+        differing = {str(key[0]).partition("/")[0] for key in known ^ {bad.key for bad in found.bad}}
+        if differing:
+            store.loader.reload(differing)
+    except StoreError as error:
+        print_notes([f"what was found could not be kept in the store: {error}"])
+
+
+_KNOWN = """
+SELECT journal, kind, byte, checksum FROM unreadable_lines
+WHERE kind IN ('altered', 'garbage', 'duplicate', 'late', 'lost')
+  AND ($run IS NULL OR starts_with(journal, $run || '/'))
+"""
 
 
 def acknowledge(path: Path | None, run: str | None) -> None:

@@ -441,7 +441,7 @@ def keep_known(work: Round) -> None:
         work.connection.execute(f"DELETE FROM unreadable_lines WHERE kind IN ({names})")
         _keep_bad(work, list(wanted.values()))
         for (journal, kind, byte, checksum), told in known.items():
-            if told != ((journal, kind, byte, checksum) in acknowledged):
+            if kind not in LASTING and told != ((journal, kind, byte, checksum) in acknowledged):
                 work.connection.execute(
                     "UPDATE unreadable_lines SET acknowledged = NOT acknowledged "
                     "WHERE journal = ? AND kind = ? AND byte = ? AND checksum = ?",

@@ -72,3 +72,20 @@ def test_a_damaged_run_is_exported_once_its_damage_is_acknowledged(store: Path, 
 def test_a_run_has_to_be_named_where_one_is_needed(store: Path) -> None:
     assert simkit("doctor", "--store", str(store))[0] == 2
     assert simkit("doctor", "--acknowledge", "--store", str(store))[0] == 2
+
+
+def test_what_verify_finds_in_lines_that_were_loaded_is_named_until_it_is_acknowledged(store: Path) -> None:
+    sound = journal(store).read_bytes()
+    journal(store).write_bytes(sound.replace(b'{"e":"TaskSeen"', b'{"e":"TaskSeem"', 1))
+    where = ("--store", str(store))
+    assert "is damaged" not in simkit("ls", *where)[1]
+    assert simkit("doctor", "--verify", *where)[0] == 1
+    assert "is damaged" in simkit("ls", *where)[1]
+    journal(store).write_bytes(sound)
+    assert simkit("doctor", "--verify", *where)[0] == 0
+    assert "is damaged" not in simkit("ls", *where)[1]
+    journal(store).write_bytes(sound.replace(b'{"e":"TaskSeen"', b'{"e":"TaskSeem"', 1))
+    assert simkit("doctor", "--verify", *where)[0] == 1
+    assert simkit("doctor", "--acknowledge", "one", *where)[0] == 0
+    assert simkit("doctor", "--verify", *where)[0] == 1
+    assert "is damaged" not in simkit("ls", *where)[1]

@@ -322,6 +322,16 @@ def test_damage_is_told_of_until_it_is_acknowledged(store: Store) -> None:
     assert [one.kind for one in store.damage()] == ["garbage"]
 
 
+def test_a_shortened_journal_stays_acknowledged_at_every_load(store: Store) -> None:
+    path = write_lines(store.path, LINES)
+    store.load()
+    path.write_bytes(b"".join(LINES[:20]))
+    assert [one.kind for one in store.acknowledge("r1")] == ["shortened"]
+    for _ in range(3):
+        store.load()
+        assert store.query("SELECT kind, acknowledged FROM unreadable_lines").rows == [("shortened", True)]
+
+
 def test_a_torn_acknowledgement_is_none(store: Store) -> None:
     write_lines(store.path, [*LINES[:8], *LINES[9:], b"garbage\n"])
     found = store.damage()
