@@ -1,6 +1,6 @@
 """How often the printed intervals hold the truth, by tasks, trials, rates, and how much trials of a task are alike.
 
-    python -m benchmarks.coverage [--quick] [--all]
+    python -m benchmarks.coverage [--quick] [--all] [--only rates means differences bootstrap] [--tasks N ...]
 
 One trial a task is computed, by summing the chances of all results with the library's own intervals. Several trials are
 simulated: rates differ between tasks as a Beta distribution does, with intraclass correlations of 0 (every task alike),
@@ -34,6 +34,7 @@ TRIALS = (2, 3, 4, 5, 6, 7, 8)
 ALIKE = (0.0, 0.3, 1.0)
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 PAIRED = ((0.01, 0.01), (0.01, 0.05), (0.05, 0.05), (0.05, 0.3), (0.3, 0.5), (0.5, 0.5), (0.1, 0.9), (0.5, 0.99))
+TABLES = ("rates", "means", "differences", "bootstrap")
 ALPHA = 0.05
 TAIL = ALPHA / 2 * (1 - 1e-12)
 TINY = 1e-12
@@ -290,12 +291,12 @@ def print_row(*cells: object) -> None:
     print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
-def success_table(repeats: int, everything: bool) -> None:
+def success_table(sizes: Sequence[int], repeats: int, everything: bool) -> None:
     print("Success rates: least coverage over rates of 1% to 99%; mean and greatest over 5% to 95%")
     print("Trials that repeat each other count once, so that 3 to 7 of them give what 2 and 8 give.\n")
     print_row("tasks", "trials", *(f"intraclass correlation {alike:g}" for alike in ALIKE))
     print_row(*["---"] * 5)
-    for tasks in TASKS:
+    for tasks in sizes:
         single = summed(dict(zip(RATES, one_trial(tasks, RATES), strict=True)))
         print_row(tasks, 1, f"{single} (exact)", "the same", "the same")
         for trials in TRIALS:
@@ -307,22 +308,22 @@ def success_table(repeats: int, everything: bool) -> None:
                     print(f"    {alike:g}: " + ", ".join(f"{rate:.0%} {held:.4f}" for rate, held in cell.items()))
 
 
-def shape_table(repeats: int) -> None:
+def shape_table(sizes: Sequence[int], repeats: int) -> None:
     print("\nMean rewards, pass^k and win rates\n")
     print_row("tasks", *SHAPES)
     print_row(*["---"] * (1 + len(SHAPES)))
-    for tasks in TASKS:
+    for tasks in sizes:
         print_row(tasks, *(f"{shape_coverage(shape, tasks, repeats):.3f}" for shape in SHAPES.values()))
 
 
 KINDS = ((1, 0.0, False), (1, 1.0, True), (3, 0.3, False), (3, 1.0, True), (8, 0.0, False))
 
 
-def difference_table(repeats: int) -> None:
+def difference_table(sizes: Sequence[int], repeats: int) -> None:
     print(f"\nDifferences of two success rates, {len(PAIRED)} pairs of rates from 1% to 99%: least, mean, greatest\n")
     print_row("tasks", *(f"{k} trials, correlation {a:g}{', same tasks hard' * p}" for k, a, p in KINDS))
     print_row(*["---"] * (1 + len(KINDS)))
-    for tasks in TASKS:
+    for tasks in sizes:
         cells: list[str] = []
         for trials, alike, paired in KINDS:
             found = [difference_coverage(tasks, trials, alike, rates, paired, repeats) for rates in PAIRED]
@@ -330,7 +331,7 @@ def difference_table(repeats: int) -> None:
         print_row(tasks, *cells)
 
 
-def bootstrap_table(repeats: int) -> None:
+def bootstrap_table(sizes: Sequence[int], repeats: int) -> None:
     draws: dict[str, tuple[Callable[[Any, int], Array], float]] = {
         "turns, Poisson(6)": (lambda rng, n: rng.poisson(6, n).astype(float), 6.0),
         "differences, normal": (lambda rng, n: rng.normal(0.5, 1, n), 0.5),
@@ -339,7 +340,7 @@ def bootstrap_table(repeats: int) -> None:
     print("\nThe bootstrap of values without bounds\n")
     print_row("tasks", *draws)
     print_row(*["---"] * (1 + len(draws)))
-    for tasks in TASKS:
+    for tasks in sizes:
         print_row(tasks, *(f"{bootstrap_coverage(draw, mean, tasks, repeats):.3f}" for draw, mean in draws.values()))
 
 
@@ -347,14 +348,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the repetitions")
     parser.add_argument("--all", action="store_true", help="print every rate of every cell")
+    parser.add_argument("--only", nargs="*", choices=TABLES, default=TABLES, help="tables to print")
+    parser.add_argument("--tasks", nargs="*", type=int, default=TASKS, help="numbers of tasks")
     given = parser.parse_args()
-    share = 10 if given.quick else 1
+    repeats = 1_000 if given.quick else 10_000
     check()
-    print(f"{10_000 // share:,} repetitions a cell; level 0.95; {Bootstrap()}\n")
-    success_table(10_000 // share, given.all)
-    shape_table(10_000 // share)
-    difference_table(2_000 // share)
-    bootstrap_table(2_000 // share)
+    print(f"{repeats:,} repetitions a cell; level 0.95; {Bootstrap()}\n")
+    if "rates" in given.only:
+        success_table(given.tasks, repeats, given.all)
+    if "means" in given.only:
+        shape_table(given.tasks, repeats)
+    if "differences" in given.only:
+        difference_table(given.tasks, repeats)
+    if "bootstrap" in given.only:
+        bootstrap_table(given.tasks, repeats // 5)
 
 
 if __name__ == "__main__":
