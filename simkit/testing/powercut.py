@@ -114,11 +114,13 @@ class Recorded:
     Args:
         folder: a scratch folder.
         durable: whether each commit syncs.
+        source: how the loader reads the journal.
     """
 
     folder: Path
     random: Random
     durable: bool
+    source: type[WatchedSource] = WatchedSource
     moments: list[Moment] = field(default_factory=list[Moment])
     chance: float = 0.2
     _disk: Disk = field(default_factory=Disk)
@@ -128,7 +130,7 @@ class Recorded:
     async def play(self, parts: int = 3, steps: int = 12) -> None:
         """Record a run in several parts, as if it had been killed and resumed between them."""
         self._disk.look = self._look
-        loader = Loader(self._store, piece=2_000, source=lambda path: WatchedSource(path, self._disk))
+        loader = Loader(self._store, piece=2_000, source=lambda path: self.source(path, self._disk))
         for attempt in range(parts):
             journal = Journal(self._path, opener=lambda path: WatchedFile(path, self._disk), durable=self.durable)
             async with journal:
