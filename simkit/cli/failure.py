@@ -13,6 +13,22 @@ import typer
 from simkit.cli.output import BROKEN_PIPE, ERROR, PLAIN, say, say_pieces
 from simkit.errors import OutputLost, SimkitError, UsageError
 
+PATH_ERRORS = frozenset(
+    (
+        errno.EACCES,
+        errno.EEXIST,
+        errno.EINVAL,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    )
+)
+"""Refusals by the operating system that are about the path that was named."""
+
 
 @contextmanager
 def readable_errors() -> Generator[None]:
@@ -30,6 +46,14 @@ def readable_errors() -> Generator[None]:
         _debug(error)
         _print(cause, known=isinstance(cause, SimkitError))
         raise typer.Exit(2 if isinstance(cause, UsageError) else 1) from error
+    except OSError as error:
+        if error.errno not in PATH_ERRORS or error.filename is None:
+            raise
+        _debug(error)
+        path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+        text = f"{_shortened(path)} cannot be used: {error.strerror}; name another path, or change its rights"
+        _print(UsageError(text), known=True)
+        raise typer.Exit(2) from error
 
 
 @contextmanager
@@ -55,6 +79,10 @@ def unexpected(error: Exception) -> int:
         return 1
     say("".join(traceback.format_exception(error)), err=True, end="")
     return 1
+
+
+def _shortened(path: str, most: int = 200) -> str:
+    return path if len(path) <= most else f"{path[:most]}... ({len(path)} characters)"
 
 
 def _debug(error: Exception) -> None:
