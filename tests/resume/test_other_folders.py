@@ -103,7 +103,7 @@ def simkit(*arguments: str | Path) -> Result:
 def scored(*arguments: str | Path) -> float:
     done = simkit(*arguments, "--json")
     assert done.exit_code == 0, done.output
-    return float(json.loads(done.stdout.splitlines()[-1])["reward"])
+    return float(json.loads(done.stdout.splitlines()[-1])["reward"]["value"])
 
 
 def recorded(store: Path) -> Mapping[str, Any]:
