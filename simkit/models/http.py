@@ -21,8 +21,8 @@ INTERIM_LIMIT = 64
 """Interim replies (1xx) before the reply at most."""
 
 BODY_LIMIT = 4 << 20
-"""Bytes of a body at most, unless a reader is told otherwise: several times what the longest reply of a model takes, and
-read in a tenth of a second, for which every other conversation waits."""
+"""Bytes of a body at most, unless a reader is told otherwise: several times what the longest reply of a model takes.
+All other conversations of the process wait while it is read."""
 
 ERROR_BODY = 128 << 10
 """Bytes that are read of the body of an error; the connection is given up for the rest."""
