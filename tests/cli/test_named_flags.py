@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import typer.main
@@ -21,7 +21,8 @@ from simkit.recipe import GROUP, load_recipe
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 RECIPES = available(GROUP)
-COMMANDS = tuple(name for name in typer.main.get_command(app).commands if name != "run")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+ROOT = cast("Any", typer.main.get_command(app))
+COMMANDS = tuple(str(name) for name in ROOT.commands if name != "run")
 
 ELSEWHERE = {"--index-url", "--no-deps", "--only-binary", "--no-input", "--dest", "--disable-pip-version-check"}
 """Flags of pip, which messages and calls of it name."""
@@ -37,10 +38,10 @@ LEARNING = ("train_sft", "train_kto", "train_dpo", "selftrain", "finetune", "pre
 def flags_of(name: str) -> frozenset[str]:
     """The flags of a command, or of a recipe."""
     if name in RECIPES:
-        command: Any = recipe_command(load_recipe(name), name)
+        command = recipe_command(load_recipe(name), name)
     else:
-        command = resume_command() if name == "resume" else typer.main.get_command(app).commands[name]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-    return frozenset(flag for each in command.params for flag in each.opts if flag.startswith("--")) | {"--help"}
+        command = resume_command() if name == "resume" else ROOT.commands[name]
+    return frozenset(str(flag) for each in command.params for flag in each.opts if flag.startswith("--")) | {"--help"}
 
 
 def named(files: Iterable[Path]) -> dict[str, str]:
@@ -63,7 +64,7 @@ def test_every_flag_that_a_text_names_is_a_flag_of_some_command() -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_has_the_flags_that_its_texts_name(recipe: str) -> None:
     loaded = load_recipe(recipe)
-    file = Path(loaded.function.__code__.co_filename)  # pyright: ignore[reportFunctionMemberAccess]
+    file = Path(cast("Any", loaded.function).__code__.co_filename)
     others = OF_OTHERS.get(recipe, set())
     missing = {flag: place for flag, place in named([file]).items() if flag not in flags_of(recipe) | others}
     assert missing == {}
