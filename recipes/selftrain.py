@@ -54,6 +54,7 @@ async def selftrain(
     lesson_steps: Annotated[int, "Without --model: optimiser steps of the first model."] = 700,
     max_turns: flags.MaxTurns = 15,
     reply_tokens: training.MaxTokens = 160,
+    allow_incomplete: training.AllowIncomplete = False,
 ) -> Summary:
     """Let a model train itself, and show what that is worth: before, after and a control on held-out goals.
 
@@ -89,10 +90,12 @@ async def selftrain(
         max_turns=max_turns,
         max_tokens=reply_tokens,
     )
-    await play_seeds(run, plan, seeds, workers)
+    await play_seeds(run, plan, seeds, workers, allow_incomplete=allow_incomplete)
     run.tally.note = "comparing"
     outcome = await anyio.to_thread.run_sync(
-        lambda: read_outcome(run.store, run.id, seeds=seeds, rounds=rounds, method=method)
+        lambda: read_outcome(
+            run.store, run.id, seeds=seeds, rounds=rounds, method=method, allow_incomplete=allow_incomplete
+        )
     )
     told = conditions(run, f"simkit {shlex.join(sys.argv[1:])}")
     picture, report, _ = await anyio.to_thread.run_sync(outcome.write, run.store.path / run.id, told)

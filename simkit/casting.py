@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from simkit.actors import Scope
 from simkit.components import Agent, Cast, Reward, ToolServer, User
 from simkit.contract import reward_range
 from simkit.errors import AgentFault, UsageError, boundary
 from simkit.loading import Kind, load, takes
+from simkit.places import Places, folder_of
 from simkit.tasks import World
 
 if TYPE_CHECKING:
@@ -64,12 +66,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Who is to play: by name, as they are, or None for the world's own choice."""
+    """Who is to play: by name, as they are, or None for the world's own choice; `places` is where names count from."""
 
     agent: str | Agent | None = None
     user: str | User | None = None
     reward: str | Reward | None = None
     tools: ToolServer | None = None
+    places: Places = field(default_factory=Places)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,24 +141,46 @@ def build_players(world: World, wanted: Wanted, models: WantedModels) -> Players
         UsageError: a component does not take its options or lacks a model, or a model is named that nobody asks.
     """
     agents, users = models.agents(), models.users()
-    agent = _part(AGENT, wanted.agent, MODEL_AGENT if agents.own else world.default_agent, world, agents)
-    user = _part(USER, wanted.user, MODEL_USER if users.own else world.default_user, world, users)
+    agent = _part(_Choice(AGENT, wanted.agent, "default_agent", MODEL_AGENT), world, agents, wanted.places)
+    user = _part(_Choice(USER, wanted.user, "default_user", MODEL_USER), world, users, wanted.places)
     _check_used(agent, user, agents, users)
     return Players(
         agent=agent.component,
         user=user.component,
         tools=world.tools() if wanted.tools is None else wanted.tools,
-        reward=_reward(wanted.reward, world),
+        reward=_reward(wanted.reward, world, wanted.places),
     )
 
 
-def _part(kind: Kind[T], wanted: str | T | None, default: str, world: World, model: PartModel) -> Part:
-    """The component of that name with its model; as it is; or (None) the one of the default name."""
+@dataclass(frozen=True, slots=True)
+class _Choice(Generic[T]):
+    """One part: who is wanted, the attribute that has the world's own choice, and who plays for a model of its own."""
+
+    kind: Kind[T]
+    wanted: str | T | None
+    default: str
+    modelled: str
+
+    def name(self, wanted: str | None, world: World, model: PartModel, places: Places) -> tuple[str, Path | None]:
+        """The name of who plays, and the folder that its files count from."""
+        if wanted:
+            return wanted, places.of(wanted)
+        return (self.modelled, None) if model.own else _own_choice(world, self.default)
+
+
+def _own_choice(world: World, attribute: str) -> tuple[str, Path | None]:
+    """The component that a world names itself, and the folder of the file that says so."""
+    return getattr(world, attribute), folder_of(world, attribute)
+
+
+def _part(choice: _Choice[T], world: World, model: PartModel, places: Places) -> Part:
+    """The component that was named, with its model; as it is; or the world's own choice."""
+    kind, wanted = choice.kind, choice.wanted
     if wanted is not None and not isinstance(wanted, str):
         return Part(wanted)
-    name = wanted or default
+    name, folder = choice.name(wanted, world, model, places)
     given: dict[str, Any] = {"world": world}
-    wants = takes(kind, name, "model")
+    wants = takes(kind, name, "model", folder)
     if wants is not None and (model.spec is not None or wants):
         if model.spec is None or model.options is None:
             raise UsageError(
@@ -164,13 +189,14 @@ def _part(kind: Kind[T], wanted: str | T | None, default: str, world: World, mod
             )
         given["model"] = model.open(model.spec, model.options)
         given["sampling"] = model.options.sampling
-    return Part(load(kind, name, given), "model" in given)
+    return Part(load(kind, name, given, folder), "model" in given)
 
 
-def _reward(wanted: str | Reward | None, world: World) -> Reward:
+def _reward(wanted: str | Reward | None, world: World, places: Places) -> Reward:
     if wanted is not None and not isinstance(wanted, str):
         return wanted
-    return load(REWARD, wanted or world.default_reward, {"world": world})
+    name, folder = (wanted, places.of(wanted)) if wanted else _own_choice(world, "default_reward")
+    return load(REWARD, name, {"world": world}, folder)
 
 
 def _check_used(agent: Part, user: Part, agent_model: PartModel, user_model: PartModel) -> None:

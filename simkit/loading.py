@@ -19,7 +19,7 @@ from hashlib import sha256
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeAlias, TypeVar, get_type_hints
+from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_type_hints
 
 from simkit.errors import ComponentNotFound, SimkitError, UsageError
 
@@ -71,13 +71,17 @@ def available(group: str) -> tuple[str, ...]:
     return tuple(sorted({point.name for point in entry_points(group=group)}))
 
 
-def load(kind: Kind[T], text: str, given: Mapping[str, Any] | None = None, **options: Any) -> T:
+def load(
+    kind: Kind[T], text: str, given: Mapping[str, Any] | None = None, folder: Path | None = None, /, **options: Any
+) -> T:
     """Build the component that `text` names.
 
     Args:
         kind: what it must be.
         text: name, place, and options as text.
         given: values offered to the constructor if it has a parameter of that name (`world`).
+        folder: where the files that `text` names count from, those among its options included; None for the current
+            folder.
         options: further constructor options; None stands for "not set".
 
     Raises:
@@ -85,10 +89,14 @@ def load(kind: Kind[T], text: str, given: Mapping[str, Any] | None = None, **opt
         UsageError: the user's file fails to import, or the constructor refuses its options.
     """
     reference = parse_reference(text)
-    factory = find_class(kind, reference.target)
-    wanted = {**{key: value for key, value in options.items() if value is not None}, **reference.options}
+    factory = find_class(kind, reference.target, folder)
     where = f"{kind.noun} `{reference.target}`"
-    arguments = {**_offered(factory, given or {}), **_converted(factory, wanted, where)}
+    rest = {key: value for key, value in options.items() if value is not None and key not in reference.options}
+    arguments = {
+        **_offered(factory, given or {}),
+        **_converted(factory, rest, where),
+        **_converted(factory, reference.options, where, folder),
+    }
     try:
         return factory(**arguments)
     except SimkitError:
@@ -97,35 +105,36 @@ def load(kind: Kind[T], text: str, given: Mapping[str, Any] | None = None, **opt
         raise UsageError(f"{where} cannot be built: {_place(error)}") from error
 
 
-def takes(kind: Kind[T], text: str, name: str) -> bool | None:
+def takes(kind: Kind[T], text: str, name: str, folder: Path | None = None) -> bool | None:
     """Whether the constructor of the component that `text` names needs an argument `name`; None when it takes none.
 
     Raises:
         ComponentNotFound: no such component.
         UsageError: the user's file fails to import.
     """
-    found = _parameters(find_class(kind, parse_reference(text).target)).get(name)
+    found = _parameters(find_class(kind, parse_reference(text).target, folder)).get(name)
     return None if found is None else found.default is found.empty
 
 
-def find_class(kind: Kind[T], target: str) -> type[T]:
-    """The class a target names.
+def find_class(kind: Kind[T], target: str, folder: Path | None = None) -> type[T]:
+    """The class a target names; its file counts from `folder`, None for the current one.
 
     Raises:
         ComponentNotFound: there is none, or it is not of this kind.
         UsageError: the user's file fails to import.
     """
-    found = find_object(kind.noun, kind.group, target, partial(_only_class, kind))
+    found = find_object(kind.noun, kind.group, target, partial(_only_class, kind), folder)
     if not (inspect.isclass(found) and issubclass(found, kind.base)):
         name = f"{kind.base.__module__}.{kind.base.__qualname__}"
         raise ComponentNotFound(f"`{target}` is no {kind.noun}: it must be a class that inherits from {name}")
     return found
 
 
-def find_object(noun: str, group: str, target: str, choose: Choose) -> object:
+def find_object(noun: str, group: str, target: str, choose: Choose, folder: Path | None = None) -> object:
     """What an entry point, a file or a module holds under a target.
 
-    `choose(module)` picks the object of a file that was named without one, or gives None.
+    `choose(module)` picks the object of a file that was named without one, or gives None. Files and modules are looked
+    for in `folder`, None for the current one.
 
     Raises:
         ComponentNotFound: there is none; the message lists what there is.
@@ -134,15 +143,17 @@ def find_object(noun: str, group: str, target: str, choose: Choose) -> object:
     place, colon, attribute = target.rpartition(":")
     place, attribute = (place, attribute) if colon else (target, "")
     if place.endswith(".py"):
-        module = import_file(Path(place))
+        module = import_file(Path(place), folder)
         return _attribute(module, attribute, target, noun) if attribute else _chosen(module, target, noun, choose)
     if colon:
-        return _attribute(_import_module(place, noun, group), attribute, target, noun)
+        return _attribute(_import_module(place, noun, group, folder), attribute, target, noun)
     return _entry_point(noun, group, target)
 
 
-def import_file(path: Path) -> ModuleType:
+def import_file(path: Path, folder: Path | None = None) -> ModuleType:
     """Import a user's file under a name of its own, so that it hides no installed module.
+
+    A relative path counts from `folder`, None for the current one.
 
     Its folder is put last on the import path, so that it can import its neighbours. Unchanged files are imported once.
 
@@ -150,9 +161,10 @@ def import_file(path: Path) -> ModuleType:
         ComponentNotFound: there is no such file.
         UsageError: it fails to import; the message gives file and line.
     """
-    if not path.is_file():
-        raise ComponentNotFound(f"there is no file {path} (looked in {Path.cwd()})")
-    source = path.resolve()
+    place = path if folder is None else folder / path
+    if not place.is_file():
+        raise ComponentNotFound(f"there is no file {path} (looked in {folder or Path.cwd()})")
+    source = place.resolve()
     digest = sha256(str(source).encode() + source.read_bytes()).hexdigest()[:12]
     name = f"simkit_user_{source.stem}_{digest}"
     if name in sys.modules:
@@ -182,8 +194,8 @@ def _see_folder(folder: Path) -> None:
         sys.path.append(str(folder))
 
 
-def _import_module(name: str, noun: str, group: str) -> ModuleType:
-    _see_folder(Path.cwd())
+def _import_module(name: str, noun: str, group: str, folder: Path | None) -> ModuleType:
+    _see_folder(folder or Path.cwd())
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -265,7 +277,7 @@ def _offered(factory: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if key in known}
 
 
-def _converted(factory: type[Any], wanted: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _converted(factory: type[Any], wanted: Mapping[str, Any], where: str, folder: Path | None = None) -> dict[str, Any]:
     if not wanted:
         return {}
     known = _parameters(factory)
@@ -276,7 +288,14 @@ def _converted(factory: type[Any], wanted: Mapping[str, Any], where: str) -> dic
             offered = ", ".join(name for name in names if name != "world") or "none"
             raise UsageError(f"{where} has no option `{key}`{nearest(key, names)}; its options: {offered}")
     hints = _hints(factory)
-    return {key: _convert(value, hints.get(key, str), f"{where}: option `{key}`") for key, value in wanted.items()}
+    found = {key: _convert(value, hints.get(key, str), f"{where}: option `{key}`") for key, value in wanted.items()}
+    if folder is None:
+        return found
+    return {key: folder / value if _is_path(hints.get(key)) and value else value for key, value in found.items()}
+
+
+def _is_path(annotation: Any) -> bool:
+    return annotation is Path or any(map(_is_path, get_args(annotation)))
 
 
 def _hints(factory: type[Any]) -> dict[str, Any]:

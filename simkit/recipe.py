@@ -21,13 +21,14 @@ from typing import Annotated, Any, Literal, TypeAlias, Union, cast, get_args, ge
 from simkit.errors import RecipeError
 from simkit.flags import MODEL_CHOICES
 from simkit.loading import find_object
+from simkit.places import folder_of_module
 
 GROUP = "simkit.recipes"
 RecipeFunction: TypeAlias = Callable[..., Awaitable[object]]
 
 RESERVED = (
     *("run", "concurrency", "seed", "store", "name", "json", "quiet", "fail_fast", "max_faults"),
-    *("replay", "otel", "log", "trust_env_file", "shared", "target", "files"),
+    *("replay", "otel", "log", "trust_env_file", "shared", "target", "files", "started_in", "named_in"),
     *MODEL_CHOICES,
 )
 """Flags of every run; a recipe finds them in its `run`."""
@@ -59,6 +60,11 @@ class Recipe:
     function: RecipeFunction
     flags: tuple[Flag, ...]
     help: str
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of its file, from which the names written in it count."""
+        return folder_of_module(self.function.__module__)
 
     @property
     def title(self) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from zlib import crc32
@@ -21,9 +20,9 @@ import orjson
 
 from simkit.errors import StoreUnreadable, UsageError
 from simkit.flags import REACHING
-from simkit.loading import parse_reference
 from simkit.models.address import shown_url
 from simkit.models.choices import ModelChoices, flag_of
+from simkit.places import FILES, NAMED_IN, STARTED_IN
 from simkit.store.damage import BadLine, describe
 from simkit.store.lines import JournalLines
 from simkit.supervisors.base import Episode, WorkUnit
@@ -36,13 +35,11 @@ if TYPE_CHECKING:
 
 MAY_CHANGE = frozenset(
     {*REACHING, "concurrency", "fail_fast", "max_faults", "ask_timeout", "allow_incomplete", "durable"}
+    | {STARTED_IN, NAMED_IN}
 )
 """Choices that change how a run is played, not what comes of it."""
 
 TASK = ("world", "split", "instructions", "goals")
-
-FILES = "files"
-"""Where a configuration keeps the digests of the files it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,16 +347,6 @@ def check_unchanged(run_id: str, was: Mapping[str, Any], now: Mapping[str, Any])
         raise _changed(run_id, told)
 
 
-def file_digests(config: Mapping[str, Any]) -> dict[str, str]:
-    """Digests of the Python files that a configuration names (`my_agent.py:Agent,option=1`), by path."""
-    found: dict[str, str] = {}
-    for value in config.values():
-        path = _python_file(value)
-        if path is not None:
-            found[str(path)] = sha256(path.read_bytes()).hexdigest()[:16]
-    return found
-
-
 def journals(folder: Path, run_id: str) -> list[Path]:
     """The journals of a run, one per worker.
 
@@ -370,18 +357,6 @@ def journals(folder: Path, run_id: str) -> list[Path]:
     if not found:
         raise StoreUnreadable(f"{folder} has no journal of the run {run_id}; name another --store, or start a new run")
     return found
-
-
-def _python_file(value: object) -> Path | None:
-    if not isinstance(value, str) or ".py" not in value:
-        return None
-    try:
-        target = parse_reference(value).target
-    except UsageError:
-        return None
-    place = target if target.endswith(".py") else target.rpartition(":")[0]
-    path = Path(place)
-    return path if place.endswith(".py") and path.is_file() else None
 
 
 def _changed_files(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -40,7 +40,8 @@ from simkit.memory import give_back
 from simkit.models.choices import ModelChoices
 from simkit.observe import Tap
 from simkit.parts import PartOf
-from simkit.resume import FILES, Origin, file_digests
+from simkit.places import FILES, NAMED_IN, STARTED_IN, Places
+from simkit.resume import Origin
 from simkit.session import Ended, Opening, Progress, Session, Status
 from simkit.summary import Summary, summarise
 from simkit.supervisors.base import Episode, Supervisor, WorkUnit
@@ -80,6 +81,8 @@ class Run:
         ask_timeout: seconds a component may take for one answer, the time it waits for models not counted; then it is
             cancelled, and that is its fault. None (or 0) for no limit.
         grace: seconds that a component may go on after it was cancelled, before it is left behind.
+        places: where the files that components are named by count from; None for the current folder, and for a resumed
+            run where it was started.
         ended: told of the status and the problem when the run has ended.
 
     Raises:
@@ -107,6 +110,7 @@ class Run:
         ask_timeout: float | None = ASK_TIMEOUT,
         grace: float = GRACE,
         ended: Ended | None = None,
+        places: Places | None = None,
     ) -> None:
         from simkit.settings import read_settings
 
@@ -122,6 +126,7 @@ class Run:
         self.policy = policy or FaultPolicy()
         self.durable = durable
         self.models = origin.choices(models)
+        self.places = Places.recorded(origin.config) if places is None else places
         self.config = origin.checked(self._configured(config, origin))
         self.tally = Tally()
         self._origin = origin
@@ -185,7 +190,7 @@ class Run:
             ComponentNotFound: no world of that name.
             UsageError: the world does not take these options.
         """
-        return load(WORLD, world, **options) if isinstance(world, str) else world
+        return load(WORLD, world, None, self.places.of(world), **options) if isinstance(world, str) else world
 
     def tasks(self, world: World, split: str, choice: str | int = "all") -> Sequence[Task]:
         """The tasks of a split that `choice` names; see `choose_tasks`."""
@@ -224,8 +229,8 @@ class Run:
         choices = self.models.model_copy(update={name: spec for name, spec in named.items() if spec is not None})
         players = build_players(
             world,
-            Wanted(agent=agent, user=user, reward=reward, tools=tools),
-            WantedModels(choices=choices, open=self._session.model, options=options, user_options=user_options),
+            Wanted(agent=agent, user=user, reward=reward, tools=tools, places=self.places),
+            WantedModels(choices=choices, open=self._model, options=options, user_options=user_options),
         )
         if players.user.interactive:
             self.concurrency = 1  # one conversation at a time, and no progress drawn over it
@@ -242,7 +247,7 @@ class Run:
         Raises:
             UsageError: the name, the options or the environment cannot be used, or the run has not been entered.
         """
-        return self._session.model(spec, self.models.options() if options is None else options)
+        return self._model(spec, self.models.options() if options is None else options)
 
     async def play(
         self,
@@ -327,6 +332,7 @@ class Run:
             part_of=place,
             ask_timeout=self.ask_timeout,
             ended=self._session.part_ended,
+            places=self.places,
         )
 
     async def finished(self, stage: str) -> Mapping[str, Any] | None:
@@ -406,6 +412,9 @@ class Run:
 
     # --- the inside ---------------------------------------------------------------------------------------------------
 
+    def _model(self, spec: str, options: ModelOptions) -> ChatModel:
+        return self._session.model(self.places.absolute(spec), options)
+
     def _started(self, attempt: int) -> RunStarted:
         number, now = self._session.number, time.time()
         return RunStarted(
@@ -418,9 +427,11 @@ class Run:
         own |= {**self.models.to_json(), "seed": self.seed, "concurrency": self.concurrency}
         if origin.replayed is not None:
             own["replay"] = origin.replayed
-        own.pop(FILES, None)
-        files = file_digests(own)
-        return {**own, FILES: files} if files else own
+        for name in (FILES, STARTED_IN, NAMED_IN):
+            own.pop(name, None)
+        files = self.places.digests(own)
+        before = {name: origin.config[name] for name in (STARTED_IN, NAMED_IN) if name in origin.config}
+        return {**own, **(before or self.places.to_json(own)), **({FILES: files} if files else {})}
 
     def _kept(self, units: Sequence[WorkUnit], supervisor: Supervisor) -> dict[str, Episode]:
         """The episodes that an earlier part of this run has finished."""

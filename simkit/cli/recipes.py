@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
@@ -16,6 +16,7 @@ from simkit.cli.envfile import FLAG, EnvFile
 from simkit.flags import MODEL_CHOICES
 from simkit.limits import ASK_TIMEOUT
 from simkit.loading import available
+from simkit.places import Places
 from simkit.recipe import GROUP, Recipe, load_recipe
 from simkit.visible import visible
 
@@ -195,7 +196,8 @@ def _callback(recipe: Recipe, target: str) -> Callable[..., None]:
 
         common = CommonFlags(**{name: values.pop(name) for name in COMMON}, models=choices_from(values))
         check_env_file(ctx, common)
-        execute(open_run(recipe, target, common, values), recipe, common, values)
+        places = _places(recipe, {name for name in values if _is_default(ctx, name)}, values, common.models)
+        execute(open_run(recipe, target, common, values, places), recipe, common, values)
 
     signature = [
         inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
@@ -206,6 +208,26 @@ def _callback(recipe: Recipe, target: str) -> Callable[..., None]:
     cast("Any", run).__signature__ = inspect.Signature(signature)
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
     return run
+
+
+def _is_default(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name in ("DEFAULT", "DEFAULT_MAP")
+
+
+def _places(recipe: Recipe, defaults: Set[str], values: Mapping[str, Any], models: ModelChoices) -> Places:
+    given = [*models.chosen().values(), *(value for name, value in values.items() if name not in defaults)]
+    written = [values[name] for name in defaults]
+    return Places.given(_names(given), _names(written), recipe.folder)
+
+
+def _names(values: Iterable[Any]) -> Iterator[str]:
+    """The texts among values and lists of values."""
+    for value in values:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            yield from _names(cast("list[Any]", value))
 
 
 def _recipe_parameters(recipe: Recipe) -> list[inspect.Parameter]:

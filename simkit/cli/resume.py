@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.main
 
 from simkit.cli.notes import print_notes
+from simkit.cli.output import say
 from simkit.cli.recipes import (
     COMMON,
     MODELS,
@@ -23,16 +25,18 @@ from simkit.cli.recipes import (
 from simkit.errors import UsageError
 from simkit.flags import REACHING
 from simkit.limits import ASK_TIMEOUT
+from simkit.places import STARTED_IN, Places, python_file, same_file
 
 if TYPE_CHECKING:
+    from simkit.cli.run import CommonFlags
     from simkit.recipe import Recipe
     from simkit.resume import Start
 
 HELP = """Go on with a run that was killed, interrupted, or stopped by a budget or an endpoint.
 
 Finished episodes are kept. The others are played from their beginning, with every model call that was answered before
-answered from the journal: nothing is paid twice. Everything is as it was; the flags shown here may be given anew, and
-any other flag of the run is refused when it differs.
+answered from the journal: nothing is paid twice. Everything is as it was, and files are looked for where they were. The
+flags shown here may be given again, and any other flag of the run is refused when it differs.
 
 Examples:
 
@@ -98,7 +102,7 @@ def resume_run(ctx: typer.Context, name: str, given: Mapping[str, Any], more: li
     Raises:
         UsageError: there is no such run, it is not one of the command line's, or it would not be the same run.
     """
-    from simkit.cli.run import CommonFlags, execute, open_run
+    from simkit.cli.run import execute, open_run, standing_in
     from simkit.cli.stores import open_store
     from simkit.recipe import load_recipe
     from simkit.resume import read_start
@@ -108,29 +112,75 @@ def resume_run(ctx: typer.Context, name: str, given: Mapping[str, Any], more: li
         run_id = reader.resolve(name).run_id
         print_notes(reader.state.of([run_id]).warnings)
     start = read_start(store.path, run_id)
-    recipe = load_recipe(_target(run_id, start))
-    told = _told(recipe, more)
-    values = _values(run_id, recipe, start, told)
-    models = choices_from({**told, **given})
-    common = CommonFlags(
-        concurrency=given.get("concurrency", start.config.get("concurrency")),
+    home = _home(start)
+    if home is not None:
+        say(f"{run_id} goes on in {home}, where it was started: its files are named from there", err=True)
+        given = {flag: value.absolute() if isinstance(value, Path) else value for flag, value in given.items()}
+        given["store"] = store.path.absolute()
+    here = Path.cwd()
+    with standing_in(home):
+        recipe = load_recipe(_target(run_id, start))
+        places = Places.recorded(start.config, recipe.folder)
+        told = _told(recipe, more)
+        if home is not None:
+            told = {flag: _as_recorded(flag, value, here, start, places) for flag, value in told.items()}
+        values, common = _values(run_id, recipe, start, told), _common(start, told, given)
+        check_env_file(ctx, common)
+        run = open_run(recipe, start.config["target"], common, values, places, resume=run_id)
+    execute(run, recipe, common, values, folder=home)
+
+
+def _home(start: Start) -> Path | None:
+    """The folder that a run was started in; None when it is the current one, or gone (the project was moved)."""
+    folder = Path(str(start.config.get(STARTED_IN) or ""))
+    return folder if folder.is_absolute() and folder.is_dir() and not folder.samefile(Path.cwd()) else None
+
+
+def _as_recorded(flag: str, value: Any, here: Path, start: Start, places: Places) -> Any:
+    """A flag that is given again, from another folder than the run was started in: as it was recorded when it names the
+    same file.
+
+    Raises:
+        UsageError: it has the recorded name, and is another file.
+    """
+    from simkit.models.choices import flag_of
+
+    was, text = start.config.get(flag), str(value)
+    is_file = isinstance(value, Path) or (isinstance(value, str) and bool(python_file(text)))
+    if not is_file or not isinstance(was, str):
+        return value
+    folder = places.of(was) or Path.cwd()
+    if same_file(text, here, was, folder):
+        return type(value)(was)
+    if text == was:
+        raise UsageError(
+            f"{flag_of(flag)} {text} was a file of {folder}, and is given from {here}; leave the flag out, or give the "
+            "whole path"
+        )
+    return value
+
+
+def _common(start: Start, told: Mapping[str, Any], given: Mapping[str, Any]) -> CommonFlags:
+    """The flags of every run: as given now, else as recorded."""
+    from simkit.cli.run import CommonFlags
+
+    was = start.config
+    return CommonFlags(
+        concurrency=given.get("concurrency", was.get("concurrency")),
         seed=told.get("seed"),
         store=given.get("store"),
         name=start.name,
-        fail_fast=given.get("fail_fast", start.config.get("fail_fast", False)),
-        max_faults=given.get("max_faults", start.config.get("max_faults", 0.1)),
+        fail_fast=given.get("fail_fast", was.get("fail_fast", False)),
+        max_faults=given.get("max_faults", was.get("max_faults", 0.1)),
         json=given.get("json", False),
         quiet=given.get("quiet", False),
         log=given.get("log"),
         otel=given.get("otel", False),
-        ask_timeout=given.get("ask_timeout", start.config.get("ask_timeout", ASK_TIMEOUT)),
-        durable=given.get("durable", start.config.get("durable", False)),
+        ask_timeout=given.get("ask_timeout", was.get("ask_timeout", ASK_TIMEOUT)),
+        durable=given.get("durable", was.get("durable", False)),
         trust_env_file=given.get("trust_env_file", False),
-        models=models,
+        models=choices_from({**told, **given}),
     )
-    check_env_file(ctx, common)
-    run = open_run(recipe, start.config["target"], common, values, resume=run_id)
-    execute(run, recipe, common, values)
 
 
 def _target(run_id: str, start: Start) -> str:

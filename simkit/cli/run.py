@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, chdir, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from simkit.errors import OutputLost, RunStopped, SimkitError
 from simkit.limits import ASK_TIMEOUT
 from simkit.models.choices import ModelChoices
 from simkit.observe import Tap
+from simkit.places import Places
 from simkit.recipe import Recipe
 from simkit.run import Run
 from simkit.settings import read_settings
@@ -60,11 +62,19 @@ class CommonFlags:
         }
 
 
-def execute(run: Run, recipe: Recipe, common: CommonFlags, values: Mapping[str, Any]) -> None:
-    """Run a recipe to its end and exit with its code."""
+def standing_in(folder: Path | None) -> AbstractContextManager[object]:
+    """With a folder as the current one, for a run that was started there; None changes nothing."""
+    return nullcontext() if folder is None else chdir(folder)
+
+
+def execute(
+    run: Run, recipe: Recipe, common: CommonFlags, values: Mapping[str, Any], *, folder: Path | None = None
+) -> None:
+    """Run a recipe to its end, in `folder` when it is not the current one, and exit with its code."""
     with readable_bugs():
         try:
-            result = run_process(run, partial(_play, recipe, run, values))
+            with standing_in(folder):
+                result = run_process(run, partial(_play, recipe, run, values))
         except RunStopped:
             _tell(run, None, common)
             raise
@@ -111,9 +121,16 @@ def _exit_call(left: SystemExit) -> str:
 
 
 def open_run(
-    recipe: Recipe, target: str, common: CommonFlags, values: Mapping[str, Any], *, resume: str | None = None
+    recipe: Recipe,
+    target: str,
+    common: CommonFlags,
+    values: Mapping[str, Any],
+    places: Places,
+    *,
+    resume: str | None = None,
 ) -> Run:
-    """The run that these flags ask for, not yet entered; `target` is how the user named the recipe.
+    """The run that these flags ask for, not yet entered; `target` is how the user named the recipe, and `places` where
+    the names among the values count from.
 
     Raises:
         UsageError: a flag cannot be used, or a run to be resumed was configured otherwise.
@@ -138,6 +155,7 @@ def open_run(
             resume=resume,
             taps=_taps(common),
             ask_timeout=common.ask_timeout,
+            places=places,
         )
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from inspect import signature
-from typing import Any
+from typing import Any, cast
 
 from simkit.casting import WORLD
 from simkit.comparison.records import ArmFacts, RunFacts
 from simkit.errors import SimkitError, UsageError
 from simkit.loading import find_class, load, parse_reference
+from simkit.places import FILES, NAMED_IN, STARTED_IN, Places, python_file
 
-NOT_THE_THING = frozenset({"seed", "concurrency", "fail_fast", "max_faults", "part_of", "stage", "tasks", "trials"})
+NOT_THE_THING = frozenset(
+    {"seed", "concurrency", "fail_fast", "max_faults", "part_of", "stage", "tasks", "trials", STARTED_IN, NAMED_IN}
+)
 """Choices in which runs of one configuration may differ."""
 
 ABOUT_THE_TEST = ("user", "user_model", "user_temperature", "max_turns", "max_steps")
@@ -32,7 +35,7 @@ def check_comparable(arms: Sequence[ArmFacts]) -> tuple[str, ...]:
     first = runs[0]
     for run in runs[1:]:
         _refuse(first, run)
-    return (*_other_tests(runs), *_unfinished(runs))
+    return (*_other_tests(runs), *_other_files(runs), *_unfinished(runs))
 
 
 def incomparable(reference: ArmFacts, arm: ArmFacts) -> str:
@@ -66,7 +69,8 @@ def _world_options(run: RunFacts) -> dict[str, str]:
         reference = parse_reference(chosen)
         defaults: dict[str, str] = {}
         with suppress(SimkitError):
-            parameters = signature(find_class(WORLD, reference.target)).parameters.values()
+            folder = Places.recorded(run.config).of(chosen)
+            parameters = signature(find_class(WORLD, reference.target, folder)).parameters.values()
             defaults = {each.name: str(each.default) for each in parameters if each.default is not each.empty}
         variant = run.config.get("variant")
         given = {**reference.options, **({} if variant is None else {"variant": str(variant)})}
@@ -107,7 +111,8 @@ def _reward(run: RunFacts) -> str | None:
 def _of_world(run: RunFacts, name: str) -> str | None:
     """An attribute of the run's world as it is when nothing is chosen; None for a world that is not installed."""
     with suppress(SimkitError):
-        return getattr(load(WORLD, str(run.config.get("world") or _worlds(run))), name, None)
+        chosen = str(run.config.get("world") or _worlds(run))
+        return getattr(load(WORLD, chosen, None, Places.recorded(run.config).of(chosen)), name, None)
     return None
 
 
@@ -121,6 +126,21 @@ def _other_tests(runs: Sequence[RunFacts]) -> Iterable[str]:
             yield (
                 f"the runs differ in {choice} ({', '.join(sorted(seen))}), so a difference of their scores need not "
                 "be one of their agents"
+            )
+
+
+def _other_files(runs: Sequence[RunFacts]) -> Iterable[str]:
+    """A part of the test that has the same name in all runs and not the same code."""
+    for choice in ("world", "user", "reward"):
+        seen: dict[str, set[str]] = {}
+        for run in runs:
+            file = python_file(str(run.config.get(choice) or ""))
+            if file and run.episodes:
+                seen.setdefault(file, set()).add(str(cast("dict[str, str]", run.config.get(FILES) or {}).get(file)))
+        for file in (file for file, digests in seen.items() if len(digests) > 1):
+            yield (
+                f"the {choice} is from {file} in several runs, and that file was not the same in all of them, so a "
+                "difference of their scores need not be one of their agents"
             )
 
 

@@ -20,8 +20,9 @@ HEADERS_LIMIT = 256
 INTERIM_LIMIT = 64
 """Interim replies (1xx) before the reply at most."""
 
-BODY_LIMIT = 64 << 20
-"""Bytes of a body at most, unless a reader is told otherwise."""
+BODY_LIMIT = 4 << 20
+"""Bytes of a body at most, unless a reader is told otherwise: several times what the longest reply of a model takes.
+All other conversations of the process wait while it is read."""
 
 ERROR_BODY = 128 << 10
 """Bytes that are read of the body of an error; the connection is given up for the rest."""
@@ -196,7 +197,12 @@ class ReplyReader:
 
     def _check_size(self, size: int) -> None:
         if size > self._limit:
-            raise BadReply(f"the answer is larger than {self._limit} bytes")
+            raise BadReply(too_large(self._limit))
+
+
+def too_large(limit: int) -> str:
+    """The words for a body over a bound."""
+    return f"the answer is larger than the {limit:,} bytes that a reply of a model may have; the rest was not read"
 
 
 def _parse_head(data: bytes) -> _Head:

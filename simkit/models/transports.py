@@ -13,7 +13,7 @@ from anyio import get_cancelled_exc_class
 from simkit.errors import MalformedReply, ModelTimeout, Unreachable
 from simkit.models.address import Address, checked_headers
 from simkit.models.connections import ConnectionPool, HttpLimits
-from simkit.models.http import ERROR_BODY, HttpReply
+from simkit.models.http import ERROR_BODY, HttpReply, too_large
 from simkit.models.secrets import Secrets
 
 TransportChoice: TypeAlias = Literal["auto", "direct", "httpx2"]
@@ -123,9 +123,10 @@ class HttpxTransport:
             async for piece in response.aiter_raw():
                 taken += piece
                 if response.status_code != 200 and len(taken) >= ERROR_BODY:
+                    del taken[ERROR_BODY:]
                     break
                 if len(taken) > self._limits.body:
-                    raise MalformedReply(f"{self._address.origin}: the answer is larger than {self._limits.body} bytes")
+                    raise MalformedReply(f"{self._address.origin}: {too_large(self._limits.body)}")
             return HttpReply(response.status_code, dict(response.headers), bytes(taken), reusable=True)
 
     async def aclose(self) -> None:

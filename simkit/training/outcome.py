@@ -128,7 +128,9 @@ class Outcome:
         return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
-def read_outcome(store: Store, run_id: str, *, seeds: int, rounds: int, method: Kind = "sft") -> Outcome:
+def read_outcome(
+    store: Store, run_id: str, *, seeds: int, rounds: int, method: Kind = "sft", allow_incomplete: bool = False
+) -> Outcome:
     """Compare what the last round left with what it all began with; seeds are pooled and tasks are clusters.
 
     Raises:
@@ -140,7 +142,7 @@ def read_outcome(store: Store, run_id: str, *, seeds: int, rounds: int, method: 
     stages = {BEFORE: "before", after: f"{last}/after", control: f"{last}/control"}
     found: dict[str, Comparison] = {}
     rates: dict[str, dict[str, tuple[float, ...]]] = {}
-    with store.reading() as reader:
+    with store.reading(allow_incomplete=allow_incomplete) as reader:
         measured = {run.run_id: run.success_rate for run in reader.runs()}
         for temperature in TEMPERATURES:
             runs = {arm: runs_of(run_id, f"{stage}-{temperature}", seeds) for arm, stage in stages.items()}

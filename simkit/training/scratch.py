@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -115,6 +116,7 @@ async def bootstrap(
     shape: Shape | None = None,
     schooling: Schooling | None = None,
     on_metrics: OnMetrics = unheard,
+    allow_incomplete: bool = False,
 ) -> Path:
     """Play demonstrations in `run`, which has been entered, and make a model of them in `folder`.
 
@@ -130,7 +132,9 @@ async def bootstrap(
     cast = run.cast(world, agent=lessons.demonstrator)
     await run.play(Rollout(), cast, run.tasks(world, lessons.split, lessons.tasks))
     await run.commit()  # select reads what the journal holds
-    found = await anyio.to_thread.run_sync(select, run.store, "sft", Selection(runs=(run.id,), source="episodes"))
+    chosen = Selection(runs=(run.id,), source="episodes")
+    take = partial(select, run.store, "sft", chosen, allow_incomplete=allow_incomplete)
+    found = await anyio.to_thread.run_sync(take)
     job = ScratchJob(
         dialogues=tuple(each.messages for each in found.demonstrations),
         values=values,

@@ -89,7 +89,7 @@ async def play_seed(work: SeedWork, telling: Telling) -> None:
         part_of=PartOf(work.run_id, work.stage),
     ) as run:
         began = time.process_time()
-        await SeedLoop(run, work.plan, work.folder, telling.at).play()
+        await SeedLoop(run, work.plan, work.folder, telling.at, allow_incomplete=work.allow_incomplete).play()
         run.summary(cpu_seconds=round(time.process_time() - began, 1))
     if run.status != "done":
         raise UsageError(f"the seed's run {run.id} is {run.status}: {run.problem}")

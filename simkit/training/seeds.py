@@ -47,6 +47,7 @@ class SeedWork:
     seed: int
     plan: Plan
     models: Mapping[str, Any]
+    allow_incomplete: bool = False
 
     @property
     def stage(self) -> str:
@@ -66,10 +67,11 @@ class SeedWork:
         return cls(**read)
 
 
-async def play_seeds(run: Run, plan: Plan, seeds: int, workers: int) -> None:
+async def play_seeds(run: Run, plan: Plan, seeds: int, workers: int, *, allow_incomplete: bool = False) -> None:
     """Carry out the plan with so many seeds, `workers` of them at a time; those that are done are not done again.
 
-    Cancelled, it kills the processes; what they had finished stays.
+    Cancelled, it kills the processes; what they had finished stays. With `allow_incomplete` models learn from what
+    could be read, although lines of a journal could not.
 
     Raises:
         UsageError: fewer than one seed or worker; what a seed raised, or that its process failed, with its last words.
@@ -87,6 +89,7 @@ async def play_seeds(run: Run, plan: Plan, seeds: int, workers: int) -> None:
             seed=run.seed + number,
             plan=plan,
             models=run.models.model_copy(update={"model": None}).to_json(),
+            allow_incomplete=allow_incomplete,
         )
         for number in range(seeds)
     ]

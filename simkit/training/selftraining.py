@@ -135,12 +135,14 @@ class Games:
 
 @dataclass(frozen=True, slots=True)
 class SeedLoop:
-    """The stages of one seed; `run` is the seed's own, entered."""
+    """The stages of one seed; `run` is the seed's own, entered. With `allow_incomplete` models learn from what could be
+    read."""
 
     run: Run
     plan: Plan
     folder: Path
     tell: Tell
+    allow_incomplete: bool = False
 
     async def play(self) -> None:
         """All stages; those that are done are not done again.
@@ -173,7 +175,15 @@ class SeedLoop:
             async with self.run.part(stage, recipe="bootstrap", models=ModelChoices()) as part:
                 told = partial(_heard, part, self.tell, stage)
                 lessons, schooling = self.plan.lessons, self.plan.schooling
-                await bootstrap(part, folder, part.seed, lessons=lessons, schooling=schooling, on_metrics=told)
+                await bootstrap(
+                    part,
+                    folder,
+                    part.seed,
+                    lessons=lessons,
+                    schooling=schooling,
+                    on_metrics=told,
+                    allow_incomplete=self.allow_incomplete,
+                )
         return str(folder)
 
     async def _measure(self, name: str, model: str) -> None:
@@ -224,7 +234,9 @@ class SeedLoop:
         return as_many(judged, unfiltered, seed)
 
     async def _select(self, kind: Kind, selection: Selection) -> ExampleSet:
-        found = await anyio.to_thread.run_sync(select, self.run.store, kind, selection)
+        found = await anyio.to_thread.run_sync(
+            partial(select, self.run.store, kind, selection, allow_incomplete=self.allow_incomplete)
+        )
         await anyio.to_thread.run_sync(self._assert_clean, found)
         return found
 

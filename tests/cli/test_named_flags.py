@@ -1,0 +1,75 @@
+"""A message that sends its reader to a flag names one that the command has."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import typer.main
+
+import simkit
+from simkit.cli.app import app
+from simkit.cli.recipes import recipe_command
+from simkit.cli.resume import resume_command
+from simkit.loading import available
+from simkit.recipe import GROUP, load_recipe
+
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
+RECIPES = available(GROUP)
+ROOT = cast("Any", typer.main.get_command(app))
+COMMANDS = tuple(str(name) for name in ROOT.commands if name != "run")
+
+ELSEWHERE = {"--index-url", "--no-deps", "--only-binary", "--no-input", "--dest", "--disable-pip-version-check"}
+"""Flags of pip, which messages and calls of it name."""
+
+OF_OTHERS = {"selftrain": {"--parts"}}
+"""Flags of other commands that a recipe names with their command."""
+
+LEARNING = ("train_sft", "train_kto", "train_dpo", "selftrain", "finetune", "preserve")
+"""Recipes that refuse damaged data, in words that name --allow-incomplete."""
+
+
+@cache
+def flags_of(name: str) -> frozenset[str]:
+    """The flags of a command, or of a recipe."""
+    if name in RECIPES:
+        command = recipe_command(load_recipe(name), name)
+    else:
+        command = resume_command() if name == "resume" else ROOT.commands[name]
+    return frozenset(str(flag) for each in command.params for flag in each.opts if flag.startswith("--")) | {"--help"}
+
+
+def named(files: Iterable[Path]) -> dict[str, str]:
+    """Every flag that a text in a file names, with one place."""
+    found: dict[str, str] = {}
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found |= dict.fromkeys(FLAG.findall(node.value), f"{file}:{node.lineno}")
+    return found
+
+
+def test_every_flag_that_a_text_names_is_a_flag_of_some_command() -> None:
+    folder = Path(simkit.__file__).parent
+    files = [file for file in folder.rglob("*.py") if file.parent.name != "testing"]
+    known = frozenset[str]().union(*map(flags_of, (*RECIPES, *COMMANDS, "resume")), ELSEWHERE)
+    assert {flag: place for flag, place in named(files).items() if flag not in known} == {}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_has_the_flags_that_its_texts_name(recipe: str) -> None:
+    loaded = load_recipe(recipe)
+    file = Path(cast("Any", loaded.function).__code__.co_filename)
+    others = OF_OTHERS.get(recipe, set())
+    missing = {flag: place for flag, place in named([file]).items() if flag not in flags_of(recipe) | others}
+    assert missing == {}
+
+
+@pytest.mark.parametrize("command", [*LEARNING, "export", "compare"])
+def test_what_refuses_damaged_data_can_be_told_to_take_it(command: str) -> None:
+    assert "--allow-incomplete" in flags_of(command)
