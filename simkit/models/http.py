@@ -20,9 +20,9 @@ HEADERS_LIMIT = 256
 INTERIM_LIMIT = 64
 """Interim replies (1xx) before the reply at most."""
 
-BODY_LIMIT = 4 << 20
-"""Bytes of a body at most, unless a reader is told otherwise: several times what the longest reply of a model takes.
-All other conversations of the process wait while it is read."""
+BODY_LIMIT = 16 << 20
+"""Bytes of a body at most, unless a reader is told otherwise. 10,000 tokens with log-probabilities of 20 candidates
+each take 11 MiB. All other conversations of the process wait while a body is parsed."""
 
 ERROR_BODY = 128 << 10
 """Bytes that are read of the body of an error; the connection is given up for the rest."""

@@ -21,7 +21,11 @@ def test_giving_memory_back_leaves_what_is_in_use_as_it_is() -> None:
 
 def test_on_other_systems_nothing_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr("ctypes.CDLL", lambda _: pytest.fail("the C library was asked"))
+
+    def asked(name: str | None) -> None:
+        pytest.fail(f"the C library {name} was asked")
+
+    monkeypatch.setattr("ctypes.CDLL", asked)
     give_back()
 
 
