@@ -314,6 +314,8 @@ def _check_units(store: Store, findings: Findings) -> None:
             findings.check(sums == row["planned"], f"{where}: {row['planned']} planned, {sums} accounted for: {row}")
             all_played = row["not_played"] == 0
             findings.check((row["status"] == "done") == all_played, f"{where}: `{row['status']}` with {row}")
+        else:
+            findings.counts["units open when killed"] += row["planned"] - sums
         findings.check(row["unexplained"] == 0, f"{where}: {row['unexplained']} not played without a reason")
         for name in ("planned", "done", "kept", "not_played"):
             findings.counts[f"units {name}"] += row[name]
