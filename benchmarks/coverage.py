@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from simkit.extras import require
-from simkit.intervals import MOST, NEAR, PRIOR, blaker, difference_limits, mean_limits, student
+from simkit.intervals import MOST, NEAR, PRIOR, SHARES, blaker, difference_limits, mean_limits, student
 from simkit.statistics import Bootstrap
 
 special: Any = require("scipy.special", "test")
@@ -101,7 +101,8 @@ class Samples:
     def size(self, near: Array) -> Array:
         """Effective trials."""
         full = self.tasks * self.mean * (1 - self.mean)
-        added = np.minimum(PRIOR * (1 + 1 / self.tasks), near / NEAR)
+        prior = PRIOR * SHARES if self.trials == math.inf else PRIOR
+        added = np.minimum(prior * (1 + 1 / self.tasks), near / NEAR)
         ratio = (self.spread + added) / np.maximum(full + added, 1e-300)
         widened = np.minimum(1.0, ratio * self.tasks / (self.tasks - 1))
         ratio = np.where(ratio < 1 - 1e-9, widened, ratio)

@@ -21,6 +21,10 @@ PRIOR = 0.1
 """Squared deviations (a task that deviates by all there is has 0.25 at a mean of 0.5) that are added to what the tasks
 show as if they had been trials of their own; a tenth more for each tenth of a task's share in the sample."""
 
+SHARES = 1.3
+"""How much more is added for values between 0 and 1 than for successes and failures: their tasks can deviate by so
+little that few of them hide how different others are."""
+
 NEAR = 4.0
 """Close to the end of the range less is added: a limit that is drawn outwards by little is safe there."""
 
@@ -177,7 +181,8 @@ class Sample:
         full = self.tasks * self.mean * (1 - self.mean)
         if self.tasks <= 1 + _TINY or full <= _TINY:
             return self.tasks
-        added = min(PRIOR * (1 + 1 / self.tasks), near / NEAR)
+        prior = PRIOR * SHARES if self.trials == inf else PRIOR
+        added = min(prior * (1 + 1 / self.tasks), near / NEAR)
         ratio = (self.spread + added) / (full + added)
         if ratio < 1 - 1e-9:
             ratio = min(1.0, ratio * self.tasks / (self.tasks - 1))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import isclose
+from itertools import product
+from math import factorial, isclose, prod
 from random import Random
 from typing import Any
 
@@ -178,3 +179,18 @@ def _successes(rng: Random, trials: int, rate: float, alike: float) -> int:
     scale = 0 if alike == 0 else (1 - alike) / alike
     own = rng.betavariate(rate * scale, (1 - rate) * scale) if scale else rate
     return sum(rng.random() < own for _ in range(trials))
+
+
+def test_the_interval_of_pass_2_of_four_trials_holds_the_truth_at_few_tasks() -> None:
+    """Counted over the results of ten tasks whose successes of 4 are equally likely to be 0, 1, 2, 3 or 4."""
+    values, chances, tasks = (0.0, 1 / 6, 1 / 2, 1.0), (2 / 5, 1 / 5, 1 / 5, 1 / 5), 10
+    held = 0.0
+    for counts in product(range(tasks + 1), repeat=len(values)):
+        if sum(counts) != tasks:
+            continue
+        ways = factorial(tasks) / prod(map(factorial, counts))
+        chance = ways * prod(one**count for one, count in zip(chances, counts, strict=True))
+        if chance > 5e-4:  # rarer results count as misses: that saves half of the time
+            limits = mean_limits([[value] for value, count in zip(values, counts, strict=True) for _ in range(count)])
+            held += chance * (limits.low <= 1 / 3 <= limits.high)
+    assert held >= 0.94
