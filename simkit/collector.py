@@ -15,12 +15,15 @@ def calm_collector() -> Generator[None]:
     """Spare a run a quarter of its CPU: it holds many immutable values for long, and hardly any of them in cycles.
 
     What is alive at the beginning (modules, worlds) is frozen, so that no collection goes through it. Both are undone
-    at the end. A program that has tuned its collector itself is left alone, and so is a run inside another one.
+    at the end. Before it is frozen, what earlier runs have left in cycles is collected: frozen and thawed it would
+    count as old, and a program that plays one run after another would hold the garbage of hundreds. A program that has
+    tuned its collector itself is left alone, and so is a run inside another one.
     """
     before = gc.get_threshold()
     if not gc.isenabled() or before[0] >= CALM[0] or gc.get_freeze_count():
         yield
         return
+    gc.collect()
     gc.freeze()
     gc.set_threshold(*CALM)
     try:

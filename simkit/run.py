@@ -36,7 +36,6 @@ from simkit.errors import UsageError
 from simkit.events import ItemScored, Measured, Recorder, RunStarted, TaskSeen
 from simkit.limits import ASK_TIMEOUT
 from simkit.loading import load
-from simkit.memory import give_back
 from simkit.models.choices import ModelChoices
 from simkit.observe import Tap
 from simkit.parts import PartOf
@@ -176,10 +175,7 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         assert self._entered is not None
-        try:
-            return await self._entered.__aexit__(kind, error, trace)
-        finally:
-            give_back()
+        return await self._entered.__aexit__(kind, error, trace)
 
     # --- what a recipe does -------------------------------------------------------------------------------------------
 
