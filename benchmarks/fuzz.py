@@ -101,9 +101,7 @@ def _altered_lines(random: Random, whole: list[bytes], seal: Callable[[bytes, in
             case 6:
                 lines.insert(place, b"\0" * random.randint(1, 4096))
             case 7:  # a hostile value with a right checksum: a newer or a buggy writer
-                event: dict[str, Any] = (
-                    orjson.loads(lines[place]) if lines[place].strip().endswith(b"}") else {"e": "?"}
-                )
+                event = _event_of(lines[place])
                 number = event.pop("n", place)
                 event.pop("c", None)
                 event[random.choice(list(event))] = hostile_json(random)
@@ -111,6 +109,14 @@ def _altered_lines(random: Random, whole: list[bytes], seal: Callable[[bytes, in
             case _:
                 lines.append(json.dumps(hostile_json(random)).encode() + b"\n")
     return b"".join(lines)
+
+
+def _event_of(line: bytes) -> dict[str, Any]:
+    """The event of a line, another one where an earlier alteration has left no object."""
+    with contextlib.suppress(orjson.JSONDecodeError):
+        if isinstance(event := orjson.loads(line), dict) and event:
+            return cast("dict[str, Any]", event)
+    return {"e": "?"}
 
 
 async def _small_run(store: Path) -> str:
