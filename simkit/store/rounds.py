@@ -39,8 +39,8 @@ ENDING = 256
 LASTING = ("shortened", "changed", "gone", "file")
 """Damage that the lines of a journal do not show."""
 
-REFUSED = (duckdb.DataError, duckdb.InvalidInputException, duckdb.IntegrityError)
-"""What DuckDB raises for lines that it cannot take."""
+REFUSED = (duckdb.DataError, duckdb.InvalidInputException, duckdb.IntegrityError, UnicodeDecodeError)
+"""What DuckDB raises for lines that it cannot take; its message may end within a letter, and then has no text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -514,7 +514,9 @@ def _transaction(connection: duckdb.DuckDBPyConnection, *, keep: bool = True) ->
         connection.rollback()
 
 
-def _reason(error: duckdb.Error) -> str:
+def _reason(error: duckdb.Error | UnicodeDecodeError) -> str:
     """DuckDB's complaint without the name of the scratch file and its advice."""
+    if isinstance(error, UnicodeDecodeError):
+        return "the database does not take it, and its reason is not valid UTF-8"
     text = str(error).splitlines()[0]
     return text.partition(", in line 1: ")[2] or text.rpartition(" in line 2: ")[2] or text
