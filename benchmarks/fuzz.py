@@ -280,9 +280,9 @@ def fuzz_values(random: Random, tried: Tried) -> Iterator[None]:
                 anyio.run(_hostile_run, Path(folder), seed)
             except SimkitError:
                 tried.refused += 1
+            except KeyboardInterrupt:
+                raise
             except BaseException as error:  # SystemExit and its like are what is looked for
-                if isinstance(error, KeyboardInterrupt):
-                    raise
                 tried.found("run", error, seed)
         yield
 

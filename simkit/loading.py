@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -150,6 +151,18 @@ def find_object(noun: str, group: str, target: str, choose: Choose, folder: Path
     return _entry_point(noun, group, target)
 
 
+def current_folder() -> Path:
+    """The current folder.
+
+    Raises:
+        UsageError: it was removed.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError("the current folder was removed; go to one that exists") from error
+
+
 def import_file(path: Path, folder: Path | None = None) -> ModuleType:
     """Import a user's file under a name of its own, so that it hides no installed module.
 
@@ -162,8 +175,8 @@ def import_file(path: Path, folder: Path | None = None) -> ModuleType:
         UsageError: it fails to import; the message gives file and line.
     """
     place = path if folder is None else folder / path
-    if not place.is_file():
-        raise ComponentNotFound(f"there is no file {path} (looked in {folder or Path.cwd()})")
+    if not os.path.isfile(place):  # Path.is_file raises for names that are too long
+        raise ComponentNotFound(f"there is no file {path} (looked in {folder or current_folder()})")
     source = place.resolve()
     digest = sha256(str(source).encode() + source.read_bytes()).hexdigest()[:12]
     name = f"simkit_user_{source.stem}_{digest}"
@@ -195,7 +208,7 @@ def _see_folder(folder: Path) -> None:
 
 
 def _import_module(name: str, noun: str, group: str, folder: Path | None) -> ModuleType:
-    _see_folder(folder or Path.cwd())
+    _see_folder(folder or current_folder())
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from simkit.errors import UsageError
-from simkit.loading import parse_reference
+from simkit.loading import current_folder, parse_reference
 
 STARTED_IN, NAMED_IN = "started_in", "named_in"
 """Where a configuration keeps the folder a run was started in, and the folders of names that count from another."""
@@ -55,17 +55,19 @@ class Places:
         """Those of a command: names that were given with it, and those written in a recipe, whose file is in `folder`.
 
         Raises:
-            UsageError: a name that was given and one that is written mean two files, so one of them would be missed.
+            UsageError: a name that was given and one that is written mean two files, so one of them would be missed;
+                or the current folder is gone.
         """
-        here, given = Path.cwd(), tuple(given)
+        here, given = current_folder(), tuple(given)
         defaults = {name: folder for name in written if folder is not None}
         for name in filter(python_file, given):
             file = python_file(name)
             twins = [place / file for other, place in defaults.items() if python_file(other) == file]
-            if any(twin.is_file() and (here / file).is_file() and not twin.samefile(here / file) for twin in twins):
+            own = here / file
+            if os.path.isfile(own) and any(os.path.isfile(twin) and not twin.samefile(own) for twin in twins):
                 raise UsageError(
                     f"`{name}` is a file of the current folder, and the recipe means {twins[0]} by the same name; give "
-                    f"the whole path: {here / file}"
+                    f"the whole path: {own}"
                 )
         return cls({**defaults, **dict.fromkeys(given, here)}, folder)
 
@@ -88,7 +90,7 @@ class Places:
         for name in _texts(config):
             file = python_file(name)
             path = (self.of(name) or Path()) / file
-            if file and path.is_file():
+            if file and os.path.isfile(path):
                 found[str(Path(file))] = sha256(path.read_bytes()).hexdigest()[:16]
         return found
 
@@ -98,10 +100,7 @@ class Places:
         Raises:
             UsageError: the current folder is gone.
         """
-        try:
-            here = Path.cwd()
-        except FileNotFoundError as error:
-            raise UsageError("the current folder is gone; go to one that is there") from error
+        here = current_folder()
         elsewhere = {name: str(place) for name in _texts(config) if (place := self.named.get(name)) not in (None, here)}
         return {STARTED_IN: str(here), **({NAMED_IN: elsewhere} if elsewhere else {})}
 

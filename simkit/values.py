@@ -49,9 +49,9 @@ _OBJECTS = (dict, OrderedDict, defaultdict, Counter, MappingProxyType)
 def within_depth(value: object) -> bool:
     """Whether a value is at most `JSON_DEPTH` deep and holds no more values than fit into `JSON_SIZE`.
 
-    A value that holds itself is not, nor is one with objects of other types than JSON's whose references lead to
-    their class, and from there to everything that is loaded. Decided level by level by the garbage collector's own
-    view, which calls nothing of the value's: a value of a few references can stand for more text than there is memory.
+    False for a value that holds itself, and for many objects of types that JSON does not have: such an object refers to
+    its class, and the class to all that is loaded. Decided level by level by the garbage collector's own view, which
+    runs none of the value's code: a value of a few references can stand for more text than there is memory.
     """
     level: list[object] = [value]
     for _ in range(JSON_DEPTH + 1):
@@ -64,7 +64,7 @@ def within_depth(value: object) -> bool:
 
 
 def _is_light(level: list[object]) -> bool:
-    """Whether many values fit into the bounds; only of plain types, before `getsizeof` could run code of others."""
+    """Whether many values are of plain types and fit into the bounds; `getsizeof` would run the code of other types."""
     return len(level) <= _VALUES and _PLAIN.issuperset(map(type, level)) and sum(map(getsizeof, level)) <= _BYTES
 
 

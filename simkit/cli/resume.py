@@ -25,6 +25,7 @@ from simkit.cli.recipes import (
 from simkit.errors import UsageError
 from simkit.flags import REACHING
 from simkit.limits import ASK_TIMEOUT
+from simkit.loading import current_folder
 from simkit.places import STARTED_IN, Places, python_file, same_file
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def resume_run(ctx: typer.Context, name: str, given: Mapping[str, Any], more: li
         say(f"{run_id} goes on in {home}, where it was started: its files are named from there", err=True)
         given = {flag: value.absolute() if isinstance(value, Path) else value for flag, value in given.items()}
         given["store"] = store.path.absolute()
-    here = Path.cwd()
+    here = current_folder()
     with standing_in(home):
         recipe = load_recipe(_target(run_id, start))
         places = Places.recorded(start.config, recipe.folder)
@@ -133,7 +134,7 @@ def resume_run(ctx: typer.Context, name: str, given: Mapping[str, Any], more: li
 def _home(start: Start) -> Path | None:
     """The folder that a run was started in; None when it is the current one, or gone (the project was moved)."""
     folder = Path(str(start.config.get(STARTED_IN) or ""))
-    return folder if folder.is_absolute() and folder.is_dir() and not folder.samefile(Path.cwd()) else None
+    return folder if folder.is_absolute() and folder.is_dir() and not folder.samefile(current_folder()) else None
 
 
 def _as_recorded(flag: str, value: Any, here: Path, start: Start, places: Places) -> Any:
@@ -149,7 +150,7 @@ def _as_recorded(flag: str, value: Any, here: Path, start: Start, places: Places
     is_file = isinstance(value, Path) or (isinstance(value, str) and bool(python_file(text)))
     if not is_file or not isinstance(was, str):
         return value
-    folder = places.of(was) or Path.cwd()
+    folder = places.of(was) or current_folder()
     if same_file(text, here, was, folder):
         return type(value)(was)
     if text == was:

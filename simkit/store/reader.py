@@ -100,6 +100,11 @@ class Reader:
         """
         try:
             columns, types, rows = _fetched(self._connection.execute(sql, parameters))
+        except UnicodeDecodeError as error:  # DuckDB cuts a message within a letter
+            raise UsageError(
+                "the query failed, and DuckDB's reason is not valid UTF-8; a value that it reads has another type than "
+                "the query asks for"
+            ) from error
         except duckdb.Error as error:
             if (damaged := damage(self._database, error)) is not None:
                 raise damaged from error

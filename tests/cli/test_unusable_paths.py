@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,8 +34,21 @@ def test_a_path_that_cannot_be_used_is_named_with_the_reason(
     places = {"file": "file", "circle": "circle.jsonl"}
     command = [word.format(**places) if "{" in word else word for word in COMMANDS[name]]
     result = CliRunner().invoke(app, command)
-    assert result.exit_code in (1, 2), result.output
+    assert result.exit_code == 2, result.output
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert result.stderr.startswith("error: "), result.stderr
     assert "Traceback" not in result.stderr
     assert len(result.stderr) < 1500
+
+
+@pytest.mark.parametrize("command", [["run", "rollout", "--tasks", "1"], ["run", "./my.py"], ["resume", "last"]])
+def test_what_needs_the_current_folder_says_that_it_was_removed(command: list[str], tmp_path: Path) -> None:
+    folder, store = tmp_path / "removed", tmp_path / "store"
+    folder.mkdir()
+    played = CliRunner().invoke(app, ["run", "rollout", "--tasks", "1", "--store", str(store)])
+    assert played.exit_code == 0, played.output
+    program = f"import os; os.rmdir({str(folder)!r}); from simkit.cli import main; main()"
+    line = [sys.executable, "-c", program, *command]
+    environment = {**os.environ, "SIMKIT_STORE": str(store)}
+    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: the current folder was removed; go to one that exists\n")

@@ -91,3 +91,13 @@ def test_an_export_cannot_be_made_to_read_other_files(folder: Path, played: Stor
     done = CliRunner().invoke(app, [*command, "--store", str(played.path), "--allow-incomplete"])
     assert done.exit_code == 2, done.output
     assert "disabled by configuration" in done.output
+
+
+def test_a_query_whose_error_duckdb_cuts_within_a_letter_is_a_wrong_query(folder: Path, played: Store) -> None:
+    store = Store(played.path, external=True)
+    for shift in range(3):  # one of three places at least is within a letter of three bytes
+        (folder / "rows.json").write_text(f'{{"a": "{"x" * shift}{"日" * 400}"}}\n', encoding="utf-8")
+        with pytest.raises(UsageError, match="the query failed"):
+            store.query(
+                f"FROM read_json('{folder}/rows.json', format = 'newline_delimited', columns = {{'a': 'INTEGER'}})"
+            )

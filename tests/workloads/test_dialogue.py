@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 
 import pytest
 
-from simkit.collector import CALM, calm_collector
 from simkit.limits import Limits
 from simkit.models.build import ModelOptions
 from simkit.run import Run
@@ -39,24 +37,3 @@ def test_the_answer_follows_from_the_request() -> None:
     assert talk({"messages": asked, "seed": 7}) == talk({"messages": asked, "seed": 7})
     assert len({str(talk({"messages": asked, "seed": seed})) for seed in range(20)}) == 2
     assert talk({"messages": [*asked[:1], {"role": "user", "content": "Hello"}]}) == "What would you like?"
-
-
-def test_the_collector_is_calm_within_and_as_before_after() -> None:
-    before = gc.get_threshold()
-    with calm_collector():
-        assert gc.get_threshold() == CALM
-        assert gc.get_freeze_count() > 0
-        with calm_collector():
-            pass
-        assert gc.get_threshold() == CALM
-    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
-
-
-def test_a_collector_tuned_by_its_program_is_left_alone() -> None:
-    before = gc.get_threshold()
-    gc.set_threshold(CALM[0] * 5)
-    try:
-        with calm_collector():
-            assert (gc.get_threshold()[0], gc.get_freeze_count()) == (CALM[0] * 5, 0)
-    finally:
-        gc.set_threshold(*before)
