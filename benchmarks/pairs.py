@@ -48,7 +48,7 @@ if name == "forks":
         print(seconds(lambda: (fork(), conversation.append(entry)), 50_000, 5) * 1e3, flush=True)
 else:
     from workload_runs import Load, new_run, on_fast_loop, play, serving
-    load = Load(conversations=200, turns=2) if name == "w1" else Load(conversations=5, turns=8, beam=8)
+    load = Load(conversations=200, turns=6) if name == "w1" else Load(conversations=20, turns=15, beam=8)
     async def main():
         async with serving("talk" if name == "w1" else "talk_in_vain") as server:
             for _ in rounds():

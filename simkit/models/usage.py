@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -26,32 +25,29 @@ def read_usage(told: object) -> tuple[Usage, str | None]:
     """
     if told is None or told == {}:
         return Usage(), None
-    if not isinstance(told, Mapping):
+    if not isinstance(told, dict):
         return Usage(), f"the usage is {shown(told)}"
-    usage = cast("Mapping[str, Any]", told)
+    usage = cast("dict[str, Any]", told)
     details = usage.get("prompt_tokens_details")
-    cached = cast("Mapping[str, Any]", details).get("cached_tokens") if isinstance(details, Mapping) else None
-    found: dict[str, object] = {
-        "prompt_tokens": usage.get("prompt_tokens"),
-        "completion_tokens": usage.get("completion_tokens"),
-        "cached_tokens": usage.get("prompt_cache_hit_tokens") if cached is None else cached,
-    }
-    counts: list[int] = []
-    for name, value in found.items():
-        whole = _count(value)
-        if whole is None:
-            return Usage(), f"{name} is {shown(value)}"
-        counts.append(whole)
-    prompt, completion, cached = counts
+    cached = cast("dict[str, Any]", details).get("cached_tokens") if isinstance(details, dict) else None
+    if cached is None:
+        cached = usage.get("prompt_cache_hit_tokens")
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    counts = _count(prompt), _count(completion), _count(cached)
+    if None in counts:
+        names = ("prompt_tokens", "completion_tokens", "cached_tokens")
+        place = counts.index(None)
+        return Usage(), f"{names[place]} is {shown((prompt, completion, cached)[place])}"
+    prompt, completion, cached = cast("tuple[int, int, int]", counts)
     return Usage(prompt, completion, min(cached, prompt)), None
 
 
 def _count(value: object) -> int | None:
-    if value is None:
-        return 0
     if type(value) is float and value.is_integer():
         value = int(value)
-    return value if type(value) is int and 0 <= value <= TOKENS_AT_MOST else None
+    if type(value) is int:
+        return value if 0 <= value <= TOKENS_AT_MOST else None
+    return 0 if value is None else None
 
 
 def believed(response: ChatResponse) -> ChatResponse:
