@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import duckdb
 import orjson
@@ -99,7 +99,10 @@ class Reader:
             StoreUnreadable: the database turns out to be damaged.
         """
         try:
-            columns, types, rows = _fetched(self._connection.execute(sql, parameters))
+            found = cast("duckdb.DuckDBPyConnection | None", self._connection.execute(sql, parameters))
+            if found is None:  # what DuckDB answers when there is no statement
+                raise UsageError("the query is empty; give one, such as `from run_summary`")
+            columns, types, rows = _fetched(found)
         except UnicodeDecodeError as error:  # DuckDB cuts a message within a letter
             raise UsageError(
                 "the query failed, and DuckDB's reason is not valid UTF-8; a value that it reads has another type than "

@@ -142,3 +142,10 @@ def test_every_table_and_view_is_described(store: Store) -> None:
         "UNION ALL SELECT view_name FROM duckdb_views() WHERE NOT internal AND comment IS NULL"
     )
     assert found.rows == []
+
+
+@pytest.mark.parametrize("query", ["", "  \n", ";", ";;", "-- which runs?", "/* none */"])
+def test_a_query_without_a_statement_says_so(query: str, store: Store) -> None:
+    write_journal(store.path, [run_started()])
+    with pytest.raises(UsageError, match="the query is empty"):
+        store.query(query)
