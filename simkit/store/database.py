@@ -157,12 +157,10 @@ def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
 
 def stored_format(connection: duckdb.DuckDBPyConnection) -> str | None:
     """The format a database was made with; None for an empty one, '' for somebody else's."""
-    found = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-    if not found:
-        return None
-    if ("store_format",) not in found:
-        return ""
-    row = connection.execute("SELECT format FROM store_format").fetchone()
+    try:
+        row = connection.execute("SELECT format FROM store_format").fetchone()
+    except (duckdb.CatalogException, duckdb.BinderException):  # no such table, or one without such a column
+        return "" if connection.execute("SELECT 1 FROM duckdb_tables() LIMIT 1").fetchone() else None
     return str(row[0]) if row else ""
 
 

@@ -13,7 +13,7 @@ import fcntl
 import os
 import time
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,36 +174,37 @@ class Loader:
     @contextmanager
     def _opened(self, notes: list[str]) -> Generator[duckdb.DuckDBPyConnection]:
         """The database of this version, made new when there is none, when it is damaged or another version's."""
-        try:
-            fits = self._fits(notes)
-        except StoreUnreadable as error:
-            if not is_no_database(error):
-                raise
-            notes.append(self._renewed(str(error.__cause__).splitlines()[0]))
-            fits = False
-        with connected(self.database, read_only=False) as connection:
-            if not fits:
+        with ExitStack() as stack:
+            try:
+                connection = stack.enter_context(connected(self.database, read_only=False))
+                found = stored_format(connection)
+                if found not in (None, schema_format()):
+                    missing = self._missing(connection)
+                    stack.close()
+                    self._put_away(missing, notes)
+                    connection = stack.enter_context(connected(self.database, read_only=False))
+            except StoreUnreadable as error:
+                if not is_no_database(error):
+                    raise
+                stack.close()
+                notes.append(self._renewed(str(error.__cause__).splitlines()[0]))
+                connection = stack.enter_context(connected(self.database, read_only=False))
+            if stored_format(connection) is None:
                 create_schema(connection)
             keep_private(self.database.with_name(f"{self.database.name}.wal"))
             yield connection
 
-    def _fits(self, notes: list[str]) -> bool:
-        """Whether the database is this version's; one of another version is put out of the way."""
-        with connected(self.database, read_only=False) as connection:
-            found = stored_format(connection)
-            if found in (None, schema_format()):
-                return found is not None
-            missing = self._missing(connection)
+    def _put_away(self, missing: list[BadLine], notes: list[str]) -> None:
+        """Remove the database of another version, or keep it aside when its journals are not all there any more."""
         if not missing:
             remove_database(self.database)
-            return False
+            return
         self.damage.keep(missing)
         aside = set_aside(self.database)
         notes.append(
             f"{self.database} was made by another version of simkit and {len(missing)} journals that it was made from "
             f"are gone or shorter than they were: it was kept as {aside.name}, and a new one made from what is there"
         )
-        return False
 
     def _missing(self, connection: duckdb.DuckDBPyConnection) -> list[BadLine]:
         """The journals that a database of another version was made from and that are not all there any more."""

@@ -8,7 +8,7 @@ from collections.abc import Generator
 
 import pytest
 
-from simkit.collector import CALM, calm_collector
+from simkit.collector import CALM, FULL, calm_collector
 
 
 class Knot:
@@ -53,6 +53,18 @@ def test_cycles_that_a_run_has_left_are_gone_when_the_next_one_begins(fails: boo
         except ValueError:
             pass
         knots = []  # as a run's own objects do, they become garbage after its end
+
+
+def test_what_grew_old_in_a_long_run_is_gone_a_few_runs_later() -> None:
+    with calm_collector():
+        knots = [Knot() for _ in range(10)]
+        gc.collect(1)  # what is alive counts as old from here on
+        left = [*map(weakref.ref, knots)]
+    knots = []
+    for _ in range(FULL):
+        with calm_collector():
+            pass
+    assert [one() for one in left] == [None] * 10
 
 
 def test_a_program_that_has_tuned_its_collector_is_left_alone() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from random import Random
 from typing import ClassVar, final, overload
@@ -94,16 +94,12 @@ class BuiltinWorld(World):
     @cached_property
     def town(self) -> Town:
         """Everything that all branches share."""
-        return Town.build(self.seed, self.size)
+        return _town(self.seed, self.size)
 
     @property
     def ontology(self) -> Ontology:
         """The domains, with the names of this town's entities."""
-        return self._ontology
-
-    @cached_property
-    def _ontology(self) -> Ontology:
-        return ontology_of(self.town)
+        return _ontology(self.seed, self.size)
 
     def tasks(self, split: str) -> Sequence[Task]:
         """The tasks of a split, made one by one when they are asked for."""
@@ -112,6 +108,17 @@ class BuiltinWorld(World):
     def tools(self) -> TravelServer:
         """The tool server of this town."""
         return TravelServer(self.town)
+
+
+@lru_cache(maxsize=4)
+def _town(seed: int, size: TownSize) -> Town:
+    """The town of a seed; the runs of a process share it."""
+    return Town.build(seed, size)
+
+
+@lru_cache(maxsize=4)
+def _ontology(seed: int, size: TownSize) -> Ontology:
+    return ontology_of(_town(seed, size))
 
 
 def draw_task(town: Town, split: str, index: int, most_goals: int = MOST_GOALS) -> Task:
