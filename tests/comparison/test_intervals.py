@@ -15,16 +15,17 @@ from simkit.errors import UsageError
 from simkit.extras import require
 from simkit.intervals import Limits, Sample, beta_cdf, blaker, difference_limits, mean_limits
 
+np: Any = require("numpy", "test")
 stats: Any = require("scipy.stats", "test")
 special: Any = require("scipy.special", "test")
 
 
-def acceptability(successes: int, trials: int, rate: float) -> float:
-    """Blaker's: the chance of all results whose smaller tail is at most as likely as that of this one."""
-    counts = range(trials + 1)
-    tails = [min(stats.binom.cdf(n, trials, rate), stats.binom.sf(n - 1, trials, rate)) for n in counts]
-    here = tails[successes] * (1 + 1e-9)
-    return sum(float(stats.binom.pmf(n, trials, rate)) for n in counts if tails[n] <= here)
+def acceptable(successes: int, trials: int, rates: Any, alpha: float) -> Any:
+    """Blaker's: rates with which all results whose smaller tail is at most as likely as that of this one have alpha."""
+    counts = np.arange(trials + 1)[:, np.newaxis]
+    tails = np.minimum(stats.binom.cdf(counts, trials, rates), stats.binom.sf(counts - 1, trials, rates))
+    chances = stats.binom.pmf(counts, trials, rates)
+    return rates[np.where(tails <= tails[successes] * (1 + 1e-9), chances, 0.0).sum(axis=0) >= alpha]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def acceptability(successes: int, trials: int, rate: float) -> float:
 )
 def test_blakers_ends_are_where_rates_begin_to_be_acceptable(successes: int, trials: int, level: float) -> None:
     found, alpha, grid = blaker(successes, trials, level), 1 - level, 1500
-    accepted = [n / grid for n in range(1, grid) if acceptability(successes, trials, n / grid) >= alpha]
+    accepted = acceptable(successes, trials, np.arange(1, grid) / grid, alpha)
     assert found.low - 1e-9 <= accepted[0] < found.low + 1 / grid or successes == 0 == found.low
     assert found.high - 1 / grid < accepted[-1] <= found.high + 1e-9 or (successes == trials and found.high == 1)
 
