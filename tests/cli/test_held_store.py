@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,10 +31,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def store(whole: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def half(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same store, with a database that was loaded from the first half of each journal only."""
-    path = tmp_path / "store"
+    path = tmp_path_factory.mktemp("half") / "store"
     path.mkdir(mode=0o700)
     shutil.copytree(whole / "journals", path / "journals")
     rest: dict[Path, bytes] = {}
@@ -45,6 +47,26 @@ def store(whole: Path, tmp_path: Path) -> Path:
         with journal.open("ab") as file:
             file.write(data)
     return path
+
+
+@pytest.fixture
+def store(half: Path, tmp_path: Path) -> Path:
+    """A copy of the half-loaded store, to change."""
+    return Path(shutil.copytree(half, tmp_path / "store"))
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["reader", "writer"])
+def held_store(half: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A copy that another process has open, to ask."""
+    path = Path(shutil.copytree(half, tmp_path_factory.mktemp("held") / "store"))
+    with held(path / "simkit.duckdb", read_only=request.param):
+        yield path
+
+
+@pytest.fixture(scope="module")
+def answers(whole: Path) -> Callable[[tuple[str, ...]], Result]:
+    """What a command says of the store that is loaded and free."""
+    return cache(lambda command: simkit(*command, store=whole))
 
 
 def journal_of(store: Path, name: str) -> Path:
@@ -72,14 +94,14 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("read_only", [True, False])
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: "-".join(command[:2]).partition(" ")[0])
-def test_a_held_database_changes_no_answer(whole: Path, store: Path, command: tuple[str, ...], read_only: bool) -> None:
-    expected = simkit(*command, store=whole)
+def test_a_held_database_changes_no_answer(
+    answers: Callable[[tuple[str, ...]], Result], held_store: Path, command: tuple[str, ...]
+) -> None:
+    expected = answers(command)
     assert expected.exit_code == 0, expected.output
     assert expected.stderr == ""
-    with held(store / "simkit.duckdb", read_only=read_only):
-        found = simkit(*command, store=store)
+    found = simkit(*command, store=held_store)
     assert found.exit_code == 0, found.output
     assert told(found.stdout) == told(expected.stdout)
     assert "note: another process, " in found.stderr
@@ -97,13 +119,10 @@ def told(text: str) -> list[object]:
     return lines
 
 
-@pytest.mark.parametrize("read_only", [True, False])
-def test_an_export_of_a_held_store_has_every_example(whole: Path, store: Path, tmp_path: Path, read_only: bool) -> None:
+def test_an_export_of_a_held_store_has_every_example(whole: Path, held_store: Path, tmp_path: Path) -> None:
     assert simkit("export", "kto", "--run", "josh", "--out", tmp_path / "a.jsonl", store=whole).exit_code == 0
-    with held(store / "simkit.duckdb", read_only=read_only):
-        done = simkit(
-            "export", "kto", "--run", "josh", "--out", tmp_path / "b.jsonl", "--clean-of", "builtin:test", store=store
-        )
+    wanted = ("--run", "josh", "--out", tmp_path / "b.jsonl", "--clean-of", "builtin:test")
+    done = simkit("export", "kto", *wanted, store=held_store)
     assert done.exit_code == 0, done.output
     assert (tmp_path / "b.jsonl").read_bytes() == (tmp_path / "a.jsonl").read_bytes()
     assert "note: another process, " in done.stderr

@@ -14,6 +14,10 @@ from simkit.recipes.train_kto import train_kto
 from simkit.recipes.train_sft import train_sft
 from simkit.run import Run
 from simkit.store import Store
+from simkit.training import steps
+from simkit.training.aside import Job
+from simkit.training.jobs import Metrics, OnMetrics, Trained, TrainingJob
+from simkit.training.trainer import train
 
 if TYPE_CHECKING:
     from conftest import Bench
@@ -48,7 +52,9 @@ def training(store: Store, model: Path | str | None, **more: Any) -> Run:
     return Run(store=store, recipe="train_sft", models=choices, seed=3, **more)
 
 
-async def test_a_training_is_stopped_resumed_and_recorded(bench: Bench, tmp_path: Path) -> None:
+async def test_a_training_is_stopped_resumed_and_recorded(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("trl", reason="trl is not installed: pip install 'josh-simkit[train]'")
     store = Store(tmp_path)
     source = await played(store)
@@ -57,7 +63,9 @@ async def test_a_training_is_stopped_resumed_and_recorded(bench: Bench, tmp_path
         group.start_soon(_stop_at, first, "training: step 5")
         await train_sft(first, **SFT)
     assert first.status == "interrupted"
+    assert store.query("select max(step) from metrics where run_id = ?", [first.id]).rows[0][0] < 8
     later = await played(store)  # what `last` meant at first is meant still
+    monkeypatch.setattr(steps, "train_aside", train_here)  # libraries that another process would import first
     async with training(store, bench.model, resume=first.id) as run:
         summary = await train_sft(run, **SFT)
     assert run.id == first.id
@@ -69,6 +77,16 @@ async def test_a_training_is_stopped_resumed_and_recorded(bench: Bench, tmp_path
     times = store.query("select count(distinct measured_at) from metrics where run_id = ? and step = 2", [run.id])
     assert times.rows == [(2,)]  # one of the training, one of the guard: neither was done twice
     assert source != later
+
+
+async def train_here(job: Job, on_metrics: OnMetrics) -> Trained:
+    """What `train_aside` does, but for the process of its own."""
+    assert isinstance(job, TrainingJob)
+
+    def told(metrics: Metrics) -> None:
+        anyio.from_thread.run_sync(on_metrics, metrics)
+
+    return await anyio.to_thread.run_sync(train, job, told)
 
 
 async def _stop_at(run: Run, words: str) -> None:
