@@ -55,8 +55,8 @@ def ours(store: Store) -> dict[str, Harvest]:
 
 
 async def _search_all(store: Store) -> None:
-    for trace in traces():
-        async with store.journal(trace.name) as journal:
+    async with store.journal("harvest") as journal:
+        for trace in traces():
             await record_search(trace, journal)
 
 

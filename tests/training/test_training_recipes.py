@@ -61,13 +61,13 @@ async def test_a_training_is_stopped_resumed_and_recorded(
     first = training(store, bench.model)
     async with first, anyio.create_task_group() as group:
         group.start_soon(_stop_at, first, "training: step 5")
-        await train_sft(first, **SFT)
+        await train_sft(first, **SFT, held_out="none")
     assert first.status == "interrupted"
     assert store.query("select max(step) from metrics where run_id = ?", [first.id]).rows[0][0] < 8
     later = await played(store)  # what `last` meant at first is meant still
     monkeypatch.setattr(steps, "train_aside", train_here)  # libraries that another process would import first
     async with training(store, bench.model, resume=first.id) as run:
-        summary = await train_sft(run, **SFT)
+        summary = await train_sft(run, **SFT, held_out="none")
     assert run.id == first.id
     assert (summary.extra["steps"], summary.extra["examples"]) == (8, 3)
     assert summary.extra["model"] == f"local/{tmp_path / 'models' / run.id}"
