@@ -6,10 +6,10 @@ import fcntl
 import os
 import pty
 import struct
-import subprocess
-import sys
 import termios
 from pathlib import Path
+
+from simkit.testing.forked import Place, forked
 
 PLAIN = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "FORCE_COLOR")}
 
@@ -18,14 +18,14 @@ def at_terminal(columns: int, *args: str | Path) -> str:
     """The raw output of a command on a terminal, both streams."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    command = [sys.executable, "-m", "simkit", *map(str, args)]
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env={**PLAIN, "TERM": "xterm"})
+    process = forked(list(map(str, args)), (theirs, theirs, theirs), Place(environment={**PLAIN, "TERM": "xterm"}))
     os.close(theirs)
     output = b""
     while piece := _read(ours):
         output += piece
     os.close(ours)
-    assert process.wait(timeout=60) == 0, output.decode()
+    process.join(60)
+    assert process.exitcode == 0, output.decode()
     return output.decode()
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -21,6 +18,7 @@ from simkit.models.build import ModelOptions
 from simkit.models.http import HttpReply
 from simkit.models.openai import Endpoint
 from simkit.models.replies import Reading, read_reply
+from simkit.testing.forked import Place, forked, said
 
 KEY = "sk-proj-9876543210zyxwvu"
 HALF = KEY[:12]
@@ -93,22 +91,16 @@ def echo() -> Iterator[EchoServer]:
         thread.join()
 
 
-def simkit(folder: Path, *arguments: str, **environment: str) -> list[str]:
-    """A command in a folder whose `.env` holds the key; returns what it printed."""
-    process = start(folder, *arguments, **environment)
-    return list(process.communicate(timeout=120))
-
-
-def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+def place_of(folder: Path) -> Place:
+    """A folder whose `.env` holds the key, with its store."""
     (folder / ".env").write_text(f"OPENAI_API_KEY={KEY}\n")
-    return subprocess.Popen(
-        [sys.executable, "-m", "simkit", *arguments],
-        cwd=folder,
-        env={**os.environ, "SIMKIT_DEBUG": "1", "SIMKIT_STORE": str(folder / "store"), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Place(folder, {**os.environ, "SIMKIT_DEBUG": "1", "SIMKIT_STORE": str(folder / "store")})
+
+
+def simkit(folder: Path, *arguments: str) -> list[str]:
+    """A command in a folder whose `.env` holds the key; returns what it printed."""
+    done = said(arguments, place_of(folder))
+    return [done.out, done.err]
 
 
 def play(server: EchoServer, tasks: int = 2) -> list[str]:
@@ -176,10 +168,12 @@ def test_a_run_that_an_echoed_refusal_stops_leaves_no_key(echo: EchoServer, tmp_
 
 def test_a_killed_run_leaves_no_key(echo: EchoServer, tmp_path: Path) -> None:
     echo.echo.answers = 5
-    process = start(tmp_path, *play(echo))
+    with (tmp_path / "printed.txt").open("wb") as file, open(os.devnull, "rb") as nothing:
+        process = forked(play(echo), (nothing.fileno(), file.fileno(), file.fileno()), place_of(tmp_path))
     assert echo.echo.first.wait(60)
-    process.send_signal(signal.SIGKILL)
-    printed = list(process.communicate())
+    process.kill()
+    process.join()
+    printed = [(tmp_path / "printed.txt").read_text()]
     assert '"e":"ModelCall"' in left(tmp_path)
     printed += simkit(tmp_path, "doctor", "last")
     assert HALF not in "\n".join(printed) + left(tmp_path)

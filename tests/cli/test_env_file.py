@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +13,7 @@ import pytest
 
 from simkit.cli.envfile import EnvFile, read_env_file
 from simkit.errors import UsageError
+from simkit.testing.forked import Place, Said, said
 
 KEY = "sk-exported-0123456789"
 
@@ -163,16 +162,15 @@ def test_the_key_is_not_sent(name: str, evil: EvilServer, tmp_path: Path) -> Non
     proxied = ["--base-url", "http://models.example/v1"] if name == "HTTP_PROXY" else []
     clean = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
 
-    def simkit(*more: str) -> subprocess.CompletedProcess[str]:
+    def simkit(*more: str) -> Said:
         flags = ["--tasks", "1", "--model", "openai/m", "--max-retries", "0", "--max-turns", "1", *proxied]
-        command = [sys.executable, "-m", "simkit", "run", "rollout", *flags, "--store", "store", *more]
-        environment = {**clean, "OPENAI_API_KEY": KEY}
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        place = Place(tmp_path, {**clean, "OPENAI_API_KEY": KEY})
+        return said(["run", "rollout", *flags, "--store", "store", *more], place)
 
     refused = simkit()
-    assert refused.returncode == 2, refused.stderr
-    assert name in refused.stderr
+    assert refused.code == 2, refused.err
+    assert name in refused.err
     assert evil.keys == []
     trusted = simkit("--trust-env-file")
-    assert f"note: .env decides where requests go: {name}=http://127.0.0.1" in trusted.stderr
+    assert f"note: .env decides where requests go: {name}=http://127.0.0.1" in trusted.err
     assert f"Bearer {KEY}" in evil.keys

@@ -66,7 +66,12 @@ def held_store(half: Path, tmp_path_factory: pytest.TempPathFactory, request: py
 @pytest.fixture(scope="module")
 def answers(whole: Path) -> Callable[[tuple[str, ...]], Result]:
     """What a command says of the store that is loaded and free."""
-    return cache(lambda command: simkit(*command, store=whole))
+
+    @cache
+    def answer(command: tuple[str, ...]) -> Result:
+        return simkit(*command, store=whole)
+
+    return answer
 
 
 def journal_of(store: Path, name: str) -> Path:

@@ -6,12 +6,12 @@ import csv
 import io
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from pseudo_terminal import at_terminal
+
+from simkit.testing.forked import said
 
 EVIL = (
     "hi\x1b]52;c;ZXZpbA==\x07\x1b]0;t\x07\x1b[2J\x1b]8;;http://x\x1b\\y\x9b1A"
@@ -66,8 +66,7 @@ def test_no_command_passes_them_on(store: Path) -> None:
 @pytest.fixture(scope="module")
 def branch(store: Path) -> str:
     query = "select any_value(branch_id) as id from messages where message like '%ZXZp%'"
-    command = [sys.executable, "-m", "simkit", "sql", query, "--format", "json", "--store", store]
-    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["id"]
+    return json.loads(said(["sql", query, "--format", "json", "--store", str(store)]).out)["id"]
 
 
 def test_a_transcript_shows_them_and_no_line_of_it_is_forged(store: Path, branch: str) -> None:
@@ -90,8 +89,9 @@ def test_raw_is_raw(store: Path, branch: str) -> None:
 
 def test_files_get_the_values_and_a_person_s_table_in_a_pipe_is_safe_too(store: Path) -> None:
     def piped(format: str) -> str:
-        command = [sys.executable, "-m", "simkit", "sql", "select name from runs", "--format", format, "--store", store]
-        return subprocess.run(command, check=True, capture_output=True).stdout.decode()
+        done = said(["sql", "select name from runs", "--format", format, "--store", str(store)])
+        assert done.code == 0, done.err
+        return done.out
 
     assert list(csv.reader(io.StringIO(piped("csv")))) == [["name"], [NAME], [NAME]]
     assert [json.loads(line)["name"] for line in piped("json").splitlines()] == [NAME, NAME]

@@ -12,6 +12,9 @@ from simkit.summary import Summary
 
 pytestmark = pytest.mark.anyio
 
+ARITHMETIC = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+"""Of what a recipe reports: nothing in it waits, so that one event loop is as good as the other."""
+
 TREES = """
     select e.task_id, e.trial, e.reward, e.outcome as ended, e.achieved, b.path, b.turn, b.outcome, b.golden,
            b.successful, b.winner, list(m.message::varchar order by m.seq) as said
@@ -27,6 +30,7 @@ async def harvest(store: Store, seed: int = 0, concurrency: int = 4) -> tuple[Ru
     return run, summary
 
 
+@ARITHMETIC
 async def test_josh_reports_rewards_branches_and_harvest(tmp_path: Path) -> None:
     store = Store(tmp_path)
     run, summary = await harvest(store)
@@ -52,6 +56,7 @@ async def test_one_seed_gives_one_harvest_whatever_the_concurrency(tmp_path: Pat
     assert different != alone
 
 
+@ARITHMETIC
 async def test_rollout_reports_scores_and_pass_hat_k(tmp_path: Path) -> None:
     store = Store(tmp_path)
     async with Run(store=store, recipe="rollout") as run:
@@ -66,6 +71,7 @@ async def test_rollout_reports_scores_and_pass_hat_k(tmp_path: Path) -> None:
     assert (summary.turns, summary.faults) == (in_store["turns"], in_store["faults"])
 
 
+@ARITHMETIC
 async def test_an_agent_without_errors_beats_one_with_many(tmp_path: Path) -> None:
     store = Store(tmp_path)
     found: list[float] = []
@@ -77,6 +83,7 @@ async def test_an_agent_without_errors_beats_one_with_many(tmp_path: Path) -> No
     assert found[0] > found[1]
 
 
+@ARITHMETIC
 async def test_josh_can_branch_by_single_decisions(tmp_path: Path) -> None:
     async with Run(store=Store(tmp_path), recipe="josh", seed=7) as run:
         by_action = await josh(run, tasks="2", beam=4, branch_by="action")

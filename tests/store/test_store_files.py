@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from simkit.errors import JournalFailed, StoreError, UsageError
 from simkit.events import Event
 from simkit.store import Store
 from simkit.store.files import exposure, is_shared
+from simkit.testing.forked import Place, said
 from simkit.training.files import replacing
 
 
@@ -142,7 +141,6 @@ def test_odd_paths_work(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [":memory:", "md:x", "s3:x", "~", "-a", "file:x"])
 def test_odd_relative_paths_of_stores_work(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "simkit", "run", "rollout", "--tasks", "1", "--quiet", f"--store={name}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = said(["run", "rollout", "--tasks", "1", "--quiet", f"--store={name}"], Place(tmp_path))
+    assert done.code == 0, done.err
     assert (tmp_path / name / "simkit.duckdb").is_file()
