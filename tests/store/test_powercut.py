@@ -20,8 +20,14 @@ class SourceThatDoesNotSync(WatchedSource):
 
 def recorded(folder: Path, *, durable: bool, source: type[WatchedSource] = WatchedSource) -> Recorded:
     run = Recorded(folder, Random(5), durable, source, chance=0.3)
-    anyio.run(run.play, 2, 6)
+    anyio.run(run.play, 2, 4)
     return run
+
+
+@pytest.fixture(scope="module")
+def unsynced(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """A run whose loader syncs nothing."""
+    return recorded(tmp_path_factory.mktemp("unsynced"), durable=False, source=SourceThatDoesNotSync)
 
 
 def least_synced(run: Recorded) -> Moment:
@@ -44,16 +50,14 @@ def test_a_store_opens_after_a_power_cut_and_has_lost_nothing_that_was_synced(tm
         assert examine(moment, cut, tmp_path / f"cut-{number}", durable=durable) == []
 
 
-def test_a_loader_that_commits_before_the_journal_is_synced_would_be_found(tmp_path: Path) -> None:
-    run = recorded(tmp_path, durable=False, source=SourceThatDoesNotSync)
-    moment = least_synced(run)
+def test_a_loader_that_commits_before_the_journal_is_synced_would_be_found(unsynced: Recorded, tmp_path: Path) -> None:
+    moment = least_synced(unsynced)
     wrong = examine(moment, shortest(moment), tmp_path / "cut", durable=False)
     assert any("the database knew more than the journal" in problem for problem in wrong), wrong
 
 
-def test_an_acknowledged_answer_that_was_not_synced_would_be_found(tmp_path: Path) -> None:
-    run = recorded(tmp_path, durable=False, source=SourceThatDoesNotSync)
-    moment = next(one for one in run.moments if one.acknowledged)
+def test_an_acknowledged_answer_that_was_not_synced_would_be_found(unsynced: Recorded, tmp_path: Path) -> None:
+    moment = next(one for one in unsynced.moments if one.acknowledged)
     (tmp_path / "empty").mkdir()
     wrong = examine(Moment(tmp_path / "empty", b"", 0, moment.acknowledged), b"", tmp_path / "cut", durable=True)
     assert any("acknowledged and lost" in problem for problem in wrong), wrong

@@ -22,13 +22,13 @@ from simkit.store.lines import JournalLines, journal_seed, number_of
 from simkit.store.rounds import Round, stage_and_load
 
 TABLES = (
-    *("runs", "tasks", "episodes", "branches", "messages"),
+    *("runs", "tasks", "(SELECT * EXCLUDE (journal) FROM episodes)", "branches", "messages"),
     *("tool_calls", "rewards", "harvests", "model_calls"),
 )
 
 
 def everything(database: Path, run: str = "r1") -> dict[str, list[str]]:
-    """All rows of a run in all tables, without order and without the run's name."""
+    """All rows of a run in all tables, without order and without the names of the run and of its journal."""
     with duckdb.connect(database, read_only=True) as connection:
         found: dict[str, list[str]] = {}
         for name in TABLES:
@@ -107,14 +107,14 @@ IDS = {name: f"run{number:02}" for number, name in enumerate(ALL)}
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store with a run for each damage, and one for what must be left of each."""
+    """A store with a run for each damage, and one for what must be left of each, all of those in one journal."""
     store = Store(tmp_path_factory.mktemp("damaged"))
     for name, damage in ALL.items():
         lines = numbered(whole_run(IDS[name]), run=IDS[name])
         write_lines(store.path, damage(lines), run=IDS[name])
         gone = COSTLY[name][2] if name in COSTLY else set[int]()
         left = [event for number, event in enumerate(whole_run("left" + IDS[name])) if number not in gone]
-        write_journal(store.path, left, run="left" + IDS[name])
+        write_journal(store.path, left, run="left")
     store.load()
     return store
 
@@ -178,6 +178,8 @@ def test_a_journal_goes_on_behind_its_damage(damaged: Store, gone_on: Store, nam
 
 
 def test_the_rows_of_damaged_journals_are_those_of_a_database_made_again(gone_on: Store) -> None:
+    journals = gone_on.query("SELECT DISTINCT run_id, journal FROM episodes WHERE run_id LIKE 'run%' ORDER BY ALL").rows
+    assert journals == [(run, f"{run}/w0.jsonl") for run in IDS.values()]
     again = rebuilt(gone_on, IDS.values())
     assert again == {run: everything(gone_on.database, run) for run in IDS.values()}
 
@@ -228,25 +230,26 @@ def test_what_was_missing_may_come_back(store: Store) -> None:
     assert everything(store.database) == undamaged(store)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_lines_in_any_order_and_number_lead_to_one_state(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """However a damaged journal came to be, and whenever it was loaded: rows and damage are those of the file."""
-    pool = [*LINES, b"garbage\n", OTHER[4], LINES[9][:40] + LINES[10], LINES[12][:40] + b"\n"]
-    drawn = data.draw(st.lists(st.sampled_from(pool), max_size=40))
-    start = data.draw(st.integers(0, COUNT))
-    lines = [*LINES[:start], *drawn]
-    piece = data.draw(st.sampled_from([1, 2_000, 1 << 20]))
+    whole = numbered([run_started(), *josh_episode().events, run_finished()])
+    pool = [*whole, b"garbage\n", OTHER[4], whole[9][:40] + whole[10], whole[12][:40] + b"\n"]
+    drawn = data.draw(st.lists(st.sampled_from(pool), max_size=16))
+    lines = [*whole[: data.draw(st.integers(0, len(whole)))], *drawn]
     often, once = tmp_path_factory.mktemp("often"), tmp_path_factory.mktemp("once")
+    piece = data.draw(st.sampled_from([1, 2_000, 1 << 20]))
     for cut in sorted(data.draw(st.lists(st.integers(0, len(lines)), max_size=3))):
         path = write_lines(often, ())
         path.write_bytes(b"".join(lines[:cut]))
         Loader(often, piece=piece).load()
     for folder in (often, once):
         write_lines(folder, ()).write_bytes(b"".join(lines))
-        Loader(folder, piece=piece).load()
+    Loader(often, piece=piece).load()
+    Loader(once).load()
     assert everything(often / "simkit.duckdb") == everything(once / "simkit.duckdb")
     known = [[one.key for one in Store(folder).damage()] for folder in (often, once)]
     assert known[0] == known[1]

@@ -56,21 +56,30 @@ def unwritable(_store: Store) -> bool:
     return False
 
 
-def half_loaded(store: Store) -> None:
-    """Two episodes, of which the database knows one."""
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of two episodes, of which the database knows one."""
+    store = Store(tmp_path_factory.mktemp("half"))
     write_journal(store.path, [run_started(), *josh_episode().events])
     store.load()
     write_journal(store.path, [*josh_episode(task="MUL2", opening="Hi").events, run_finished()])
+    return store.path
+
+
+@pytest.fixture
+def half_loaded(store: Store, half: Path) -> None:
+    """Makes the store such a one."""
+    shutil.copytree(half, store.path, dirs_exist_ok=True)
 
 
 # --- whoever holds it -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("half_loaded")
 @pytest.mark.parametrize("read_only", [True, False])
 def test_a_database_held_by_another_process_makes_no_answer_stale(
     store: Store, temporary: Path, read_only: bool
 ) -> None:
-    half_loaded(store)
     before = store.database.read_bytes()
     with held(store.database, read_only=read_only):
         found = store.query("SELECT status, episodes FROM run_summary")
@@ -85,8 +94,8 @@ def test_a_database_held_by_another_process_makes_no_answer_stale(
     assert (found.rows, found.state.source, found.notes) == ([("done", 2)], "database", ())
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_this_process_may_hold_the_database_too(store: Store) -> None:
-    half_loaded(store)
     with duckdb.connect(store.database, read_only=True) as own:
         assert store.query(COUNT).rows == [(2,)]
         assert own.execute(COUNT).fetchall() == [(1,)]  # and is not disturbed
@@ -96,9 +105,9 @@ def test_this_process_may_hold_the_database_too(store: Store) -> None:
         assert store.query(COUNT).rows == [(2,)]
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_a_holder_in_this_process_keeps_its_lock_while_the_database_is_copied(store: Store) -> None:
     """POSIX drops a process's locks on a file when it closes any descriptor of it."""
-    half_loaded(store)
     with duckdb.connect(store.database, read_only=True):
         assert store.query(COUNT).state.source == "replica"
         code = "import duckdb, sys; duckdb.connect(sys.argv[1])"
@@ -108,8 +117,8 @@ def test_a_holder_in_this_process_keeps_its_lock_while_the_database_is_copied(st
     assert "Conflicting lock" in intruder.stderr
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_a_holder_that_comes_between_loading_and_asking_changes_nothing(store: Store) -> None:
-    half_loaded(store)
     with held_after_loading(store):
         found = store.query(COUNT)
     assert (found.rows, found.state.source) == ([(2,)], "replica")
@@ -130,14 +139,14 @@ def held_after_loading(store: Store) -> Generator[None]:
         yield
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_two_readers_at_once_answer_the_same(store: Store) -> None:
-    half_loaded(store)
     with held(store.database, read_only=True), store.reading() as one, store.reading() as other:
         assert one.query(COUNT).rows == other.query(COUNT).rows == [(2,)]
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_all_answers_of_a_reader_are_from_one_state(store: Store) -> None:
-    half_loaded(store)
     with store.reading() as reader:
         write_journal(store.path, josh_episode(task="MUL3").events)
         assert reader.query(COUNT).rows == [(2,)]
@@ -148,8 +157,8 @@ def test_all_answers_of_a_reader_are_from_one_state(store: Store) -> None:
     assert store.query(COUNT).rows == [(3,)]
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_nobody_can_write_through_a_reader(store: Store) -> None:
-    half_loaded(store)
     for read_only in (True, False):
         with held(store.database, read_only=read_only), pytest.raises(UsageError, match="read-only"):
             store.query("DELETE FROM runs")
@@ -160,20 +169,20 @@ def test_nobody_can_write_through_a_reader(store: Store) -> None:
 # --- stores that cannot be written ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_a_store_that_cannot_be_written_is_answered_from_its_journals(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    half_loaded(store)
     monkeypatch.setattr(Store, "writable", unwritable)
     found = store.query(COUNT)
     assert (found.rows, found.state.source) == ([(2,)], "replica")
     assert "is read-only" in found.notes[0]
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_a_store_copied_without_its_database_is_answered_from_its_journals(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    half_loaded(store)
     shutil.copytree(store.path / "journals", tmp_path / "copy" / "journals")
     monkeypatch.setattr(Store, "writable", unwritable)
     copied = Store(tmp_path / "copy")
@@ -181,8 +190,8 @@ def test_a_store_copied_without_its_database_is_answered_from_its_journals(
     assert not copied.database.exists()
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_a_store_copied_without_its_journals_answers_from_its_database(store: Store, tmp_path: Path) -> None:
-    half_loaded(store)
     store.load()
     (tmp_path / "copy").mkdir()
     shutil.copy(store.database, tmp_path / "copy")
@@ -190,18 +199,18 @@ def test_a_store_copied_without_its_journals_answers_from_its_database(store: St
     assert (found.rows, found.notes) == ([(2,)], ())
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_an_older_version_s_database_is_read_anew_from_the_journals(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    half_loaded(store)
     with duckdb.connect(store.database) as connection:
         connection.execute("UPDATE store_format SET format = 'older'")
     monkeypatch.setattr(Store, "writable", unwritable)
     assert store.query(COUNT).rows == [(2,)]
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_where_no_replica_can_be_made_an_answer_says_that_it_is_stale(store: Store, temporary: Path) -> None:
-    half_loaded(store)
     end = store.path / "journals" / "r1" / "w0.jsonl"
     with held(store.database, read_only=True):
         temporary.rmdir()
@@ -223,8 +232,8 @@ def test_where_no_replica_can_be_made_an_answer_says_that_it_is_stale(store: Sto
         temporary.mkdir()
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_another_run_makes_no_answer_stale(store: Store, temporary: Path) -> None:
-    half_loaded(store)
     store.load()
     write_journal(store.path, [run_started("r2", "other"), *josh_episode("r2").events], run="r2")
     with held(store.database, read_only=True):
@@ -368,11 +377,11 @@ def check_refused(store: Store, journal: Path) -> None:
     assert not any("line 16" in note for note in store.query(COUNT, runs=("r2",)).notes)
 
 
+@pytest.mark.usefixtures("half_loaded")
 @pytest.mark.parametrize("mode", ["read", "write", "unwritable"])
 def test_a_journal_that_is_shorter_than_it_was_is_refused_without_a_trace_in_the_store(
     store: Store, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    half_loaded(store)
     store.load()
     journal = store.path / "journals" / "r1" / "w0.jsonl"
     journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:20]))
@@ -391,8 +400,8 @@ def test_a_journal_that_is_shorter_than_it_was_is_refused_without_a_trace_in_the
     assert {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_a_damaged_database_that_is_held_is_left_out_of_the_replica(store: Store) -> None:
-    half_loaded(store)
     size = store.database.stat().st_size
     with held(store.database, read_only=True):
         with store.database.open("r+b") as file:
@@ -405,8 +414,8 @@ def test_a_damaged_database_that_is_held_is_left_out_of_the_replica(store: Store
 # --- the replica ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_a_replica_follows_the_journals_and_leaves_the_store_alone(store: Store, temporary: Path) -> None:
-    half_loaded(store)
     before = {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()}
     with Replica(store.path) as replica:
         (folder,) = temporary.glob("simkit-replica-*")
@@ -423,8 +432,8 @@ def test_a_replica_follows_the_journals_and_leaves_the_store_alone(store: Store,
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_the_folder_of_a_replica_goes_whatever_happens(store: Store, temporary: Path) -> None:
-    half_loaded(store)
     with pytest.raises(KeyboardInterrupt), Replica(store.path):
         raise KeyboardInterrupt
     assert list(temporary.iterdir()) == []
@@ -440,8 +449,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_the_folder_of_a_killed_process_is_removed_by_the_next_replica(store: Store, temporary: Path) -> None:
-    half_loaded(store)
     environment = {**os.environ, "TMPDIR": str(temporary)}
     subprocess.run([sys.executable, "-c", KILLED, str(store.path)], env=environment, check=False)
     (left,) = temporary.iterdir()
@@ -450,8 +459,8 @@ def test_the_folder_of_a_killed_process_is_removed_by_the_next_replica(store: St
         assert len(list(temporary.glob("simkit-replica-*"))) == 2
 
 
+@pytest.mark.usefixtures("half_loaded")
 def test_a_reader_of_some_runs_reads_no_other_journals_where_the_database_cannot_be_copied(store: Store) -> None:
-    half_loaded(store)
     write_journal(store.path, [run_started("r2", "other"), *josh_episode("r2").events], run="r2")
     with held(store.database, read_only=False):
         assert store.query("SELECT DISTINCT run_id FROM episodes", runs=("r2",)).rows == [("r2",)]
