@@ -35,8 +35,8 @@ class Said:
     err: str
 
 
-def forked(arguments: Sequence[str], streams: tuple[int, int, int], place: Place | None = None) -> ForkServerProcess:
-    """Start `simkit ARGUMENTS`; returns the process, which has duplicates of the descriptors in `streams`."""
+def forked(arguments: Sequence[str], streams: Sequence[int], place: Place | None = None) -> ForkServerProcess:
+    """Start `simkit ARGUMENTS`, with duplicates of three descriptors for its input, output and errors."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(IMPORTED))
     place = place or Place()

@@ -18,7 +18,7 @@ def at_terminal(columns: int, *args: str | Path) -> str:
     """The raw output of a command on a terminal, both streams."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    process = forked(list(map(str, args)), (theirs, theirs, theirs), Place(environment={**PLAIN, "TERM": "xterm"}))
+    process = forked(list(map(str, args)), [theirs] * 3, Place(environment={**PLAIN, "TERM": "xterm"}))
     os.close(theirs)
     output = b""
     while piece := _read(ours):

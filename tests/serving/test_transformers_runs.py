@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from transformers_server import TransformersServer
 
 from simkit.store import Store
+from simkit.testing.forked import forked, said
 from simkit.testing.killing import contents
 
 SIZE = ("--max-turns", "2", "--max-faults", "1")
@@ -22,13 +22,13 @@ CONTENTS = ("episodes", "branches", "messages", "tool calls", "rewards", "sft", 
 
 
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "simkit", *map(str, arguments), "--quiet", "--json"]
+    return [*map(str, arguments), "--quiet", "--json"]
 
 
 def simkit(*arguments: str | Path) -> dict[str, Any]:
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    done = said(command(*arguments), patience=300)
+    assert done.code == 0, done.err
+    return json.loads(done.out.splitlines()[-1])
 
 
 def rollout(server: TransformersServer, agent: str, store: Path, *more: str) -> dict[str, Any]:
@@ -79,12 +79,11 @@ def test_a_killed_search_goes_on_and_equals_one_that_was_not(server: Transformer
     start = server.answered()
     uninterrupted = simkit(*search, *size, "--store", whole)
     needed = server.answered() - start
-    process = subprocess.Popen(
-        command(*search, *size, "--store", killed), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    with open(os.devnull, "r+b") as nothing:
+        process = forked(command(*search, *size, "--store", killed), [nothing.fileno()] * 3)
     server.wait_answered(start + needed + needed // 2)
     process.kill()
-    process.communicate()
+    process.join()
     resumed = simkit("resume", "last", "--store", killed)
     assert server.answered() - start <= 2 * needed + 1  # one answer may have been on its way
     assert found(killed, resumed["run_id"]) == found(whole, uninterrupted["run_id"])
