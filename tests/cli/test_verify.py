@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import orjson
@@ -16,11 +17,18 @@ def simkit(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    code, said = simkit("run", "josh", "--tasks", "2", "--name", "one", "--quiet", "--store", str(tmp_path / "store"))
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sound") / "store"
+    code, said = simkit("run", "josh", "--tasks", "2", "--name", "one", "--quiet", "--store", str(path))
     assert code == 0, said
-    return tmp_path / "store"
+    return path
+
+
+@pytest.fixture
+def store(sound: Path, tmp_path: Path) -> Path:
+    """A copy of a sound store, to damage."""
+    return Path(shutil.copytree(sound, tmp_path / "store"))
 
 
 def journal(store: Path) -> Path:
@@ -75,16 +83,16 @@ def test_a_run_has_to_be_named_where_one_is_needed(store: Path) -> None:
 
 
 def test_what_verify_finds_in_lines_that_were_loaded_is_named_until_it_is_acknowledged(store: Path) -> None:
-    sound = journal(store).read_bytes()
-    journal(store).write_bytes(sound.replace(b'{"e":"TaskSeen"', b'{"e":"TaskSeem"', 1))
+    whole = journal(store).read_bytes()
+    journal(store).write_bytes(whole.replace(b'{"e":"TaskSeen"', b'{"e":"TaskSeem"', 1))
     where = ("--store", str(store))
     assert "is damaged" not in simkit("ls", *where)[1]
     assert simkit("doctor", "--verify", *where)[0] == 1
     assert "is damaged" in simkit("ls", *where)[1]
-    journal(store).write_bytes(sound)
+    journal(store).write_bytes(whole)
     assert simkit("doctor", "--verify", *where)[0] == 0
     assert "is damaged" not in simkit("ls", *where)[1]
-    journal(store).write_bytes(sound.replace(b'{"e":"TaskSeen"', b'{"e":"TaskSeem"', 1))
+    journal(store).write_bytes(whole.replace(b'{"e":"TaskSeen"', b'{"e":"TaskSeem"', 1))
     assert simkit("doctor", "--verify", *where)[0] == 1
     assert simkit("doctor", "--acknowledge", "one", *where)[0] == 0
     assert simkit("doctor", "--verify", *where)[0] == 1

@@ -27,6 +27,8 @@ from simkit.testing.server import LoadServer, serve
 
 AGENT = f"{Path(__file__).parent / 'asking.py'}:AskingAgent"
 KEY = "sk-Proj-0123456789ABCdefSecret"
+MANY = ("--tasks", "3")
+"""Calls enough that every kind of failure is met."""
 
 CRASHING = """
 from simkit.agents.scripted import ScriptedAgent
@@ -72,7 +74,7 @@ def leavings(folder: Path) -> str:
 
 def run(store: Path, server: LoadServer, agent: str, *more: str) -> tuple[int, str]:
     """Play with the key in the environment; the exit code, and everything that was printed."""
-    flags = ["--agent", agent, "--model", "openai/load", "--base-url", server.base_url, "--tasks", "3"]
+    flags = ["--agent", agent, "--model", "openai/load", "--base-url", server.base_url, "--tasks", "1"]
     command = ["run", "josh", "--beam", "2", *flags, "--store", str(store), "--log", str(store / "log.jsonl"), *more]
     store.mkdir()
     environment = {"OPENAI_API_KEY": KEY, "SIMKIT_DEBUG": "1"}
@@ -81,7 +83,7 @@ def run(store: Path, server: LoadServer, agent: str, *more: str) -> tuple[int, s
 
 
 def test_a_run_with_failures_leaves_the_key_nowhere(tmp_path: Path, failing: LoadServer) -> None:
-    code, printed = run(tmp_path / "store", failing, AGENT, "--json", "--max-retries", "20")
+    code, printed = run(tmp_path / "store", failing, AGENT, "--json", "--max-retries", "20", *MANY)
     assert code == 0, printed
     assert "model_attempt_failed" in (tmp_path / "store" / "log.jsonl").read_text()
     assert KEY.lower() not in (printed + leavings(tmp_path / "store")).lower()
@@ -116,7 +118,7 @@ def secret_url(server: LoadServer) -> str:
 
 
 def test_a_key_in_the_url_is_sent_and_left_nowhere(tmp_path: Path, failing: LoadServer) -> None:
-    more = ("--json", "--max-retries", "20", "--base-url", secret_url(failing))
+    more = ("--json", "--max-retries", "20", *MANY, "--base-url", secret_url(failing))
     code, printed = run(tmp_path / "store", failing, AGENT, *more)
     assert code == 0, printed
     left = (printed + leavings(tmp_path / "store")).lower()
@@ -151,7 +153,7 @@ def test_a_run_is_resumed_with_the_key_in_the_url_given_again(
 def test_a_run_with_a_key_in_its_url_is_replayed_without_it(tmp_path: Path, failing: LoadServer) -> None:
     code, printed = run(tmp_path / "store", failing, AGENT, "--max-retries", "20", "--base-url", secret_url(failing))
     assert code == 0, printed
-    command = ["run", "josh", "--beam", "2", "--agent", AGENT, "--tasks", "3", "--replay", "last"]
+    command = ["run", "josh", "--beam", "2", "--agent", AGENT, "--tasks", "1", "--replay", "last"]
     done = CliRunner().invoke(app, [*command, "--store", str(tmp_path / "store")])
     assert done.exit_code == 0, done.output
 
