@@ -7,7 +7,7 @@ view `units`). What is done is what the journal has the end of, not what anybody
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -150,9 +150,9 @@ class CountingRecorder:
         if isinstance(event, _COUNTED):
             self._ledger.see(event)
 
-    async def commit(self) -> None:
+    def commit(self) -> Coroutine[Any, Any, None]:
         """Wait until everything recorded so far has been written."""
-        await self._recorder.commit()
+        return self._recorder.commit()
 
 
 def _lines(rows: Sequence[T]) -> Iterator[tuple[T, ...]]:

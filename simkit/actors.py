@@ -262,7 +262,7 @@ class _Post:
                     self._free -= 1
                 else:
                     await self._turn(job)
-                reply = await self._serve(job, message)
+                reply = await self._serve(job, message, task)
                 if cancelling(task) == before:
                     return reply
                 await _prefer_cancellation(job, before)  # the handler has swallowed it
@@ -331,7 +331,7 @@ class _Post:
 
     # --- handling
 
-    async def _serve(self, job: Job, message: object) -> object:
+    async def _serve(self, job: Job, message: object, task: object) -> object:
         self.serving[job] = None
         token = _job.set(job)
         try:
@@ -342,8 +342,8 @@ class _Post:
                 except StopIteration as end:
                     reply = end.value
                 else:
-                    job.leash = Leash(answering)
-                    reply = await job.leash.follow(trap)
+                    job.leash = leash = Leash(answering, task)
+                    reply = await leash.follow(trap)
             else:
                 reply = await answering
         finally:
@@ -380,7 +380,7 @@ class _Post:
             job = self._begin(None, scope)
             try:
                 if not self.stopped:
-                    await self._serve(job, letter.message)
+                    await self._serve(job, letter.message, self._task())
             except GivenUp:
                 return
             except BaseException as error:

@@ -20,7 +20,7 @@ class GivenUp(Exception):
 
 
 class Leash:
-    """A handler's coroutine that has begun to wait.
+    """A handler's coroutine that has begun to wait in `task`.
 
     `struck` says that something was thrown into it (a cancellation, as a rule) that was not its own task group's way to
     wake it: until Python 3.13 such a group does not take its cancel back, which then looks like somebody else's.
@@ -28,9 +28,9 @@ class Leash:
 
     __slots__ = ("_coroutine", "_task", "_woken", "given_up", "struck")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], task: object) -> None:
         self._coroutine = coroutine
-        self._task = _asyncio_task()
+        self._task = task
         self._woken = False
         self.given_up = False
         self.struck = False
@@ -38,7 +38,7 @@ class Leash:
     def give_up(self) -> None:
         """Leave it behind at its next step, and see to it that there is one, also inside a shielded scope."""
         self.given_up = True
-        if self._task is not None and not self._woken:
+        if isinstance(self._task, asyncio.Task) and not self._woken:
             self._woken = self._task.cancel()
 
     @types.coroutine
@@ -79,7 +79,7 @@ class Leash:
         return frame is not None and frame.f_code.co_filename.endswith("asyncio/taskgroups.py")
 
     def _leave(self) -> None:
-        if self._woken and self._task is not None:
+        if isinstance(self._task, asyncio.Task) and self._woken:
             self._task.uncancel()
         try:
             self._coroutine.close()
@@ -97,10 +97,3 @@ class Leash:
             step = getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None)
         place = own(frames) or (frames[0] if frames else None)
         return "" if place is None else placed(place)
-
-
-def _asyncio_task() -> asyncio.Task[Any] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None

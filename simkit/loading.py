@@ -15,9 +15,9 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_type_hints
@@ -69,7 +69,24 @@ def parse_reference(text: str) -> Reference:
 
 def available(group: str) -> tuple[str, ...]:
     """The names that installed packages offer in a group of entry points, sorted."""
-    return tuple(sorted({point.name for point in entry_points(group=group)}))
+    return tuple(sorted({point.name for point in installed(group)}))
+
+
+def installed(group: str) -> EntryPoints:
+    """The entry points of a group: read once, and again when the folders that modules are found in have changed."""
+    return _installed(tuple((folder, _changed_at(folder)) for folder in sys.path)).select(group=group)
+
+
+@lru_cache(maxsize=1)
+def _installed(_folders: tuple[tuple[str, int], ...]) -> EntryPoints:
+    return entry_points()
+
+
+def _changed_at(folder: str) -> int:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def load(
@@ -246,7 +263,7 @@ def _only_class(kind: Kind[Any], module: ModuleType) -> object:
 
 
 def _entry_point(noun: str, group: str, name: str) -> object:
-    point = next(iter(entry_points(group=group, name=name)), None)
+    point = next(iter(installed(group).select(name=name)), None)
     if point is None:
         hint = nearest(name, available(group))
         raise ComponentNotFound(f"no {noun} is called `{name}`{hint}; {_listing(noun, group)}")

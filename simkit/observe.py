@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -83,11 +83,12 @@ class HeldRecorder:
         self._release()
         self._recorder.record(event)
 
-    async def commit(self) -> None:
+    def commit(self) -> Coroutine[Any, Any, None]:
         """Wait until everything recorded so far has been written."""
-        if not self._forgotten:
-            self._release()
-            await self._recorder.commit()
+        if self._forgotten:
+            return _nothing()
+        self._release()
+        return self._recorder.commit()
 
     def forget(self) -> bool:
         """Record nothing, not even the beginning; False when that is too late."""
@@ -118,6 +119,10 @@ class TappedRecorder:
             except BaseException as error:  # must not pass for a cancellation, or for the end of the program
                 raise UsageError(f"a tap failed at {type(event).__name__}: {described(error)}") from error
 
-    async def commit(self) -> None:
+    def commit(self) -> Coroutine[Any, Any, None]:
         """Wait until everything recorded so far has been written."""
-        await self._recorder.commit()
+        return self._recorder.commit()
+
+
+async def _nothing() -> None:
+    pass

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -44,6 +45,7 @@ class Prompt:
         return re.sub(r"\n{3,}", "\n\n", filled).strip()
 
 
+@cache
 def shipped_prompt(package: str, name: str) -> Prompt:
     """A prompt that comes with a component: the file `prompts/<name>` of its package."""
     return Prompt(name, files(package).joinpath("prompts", name).read_text(encoding="utf-8"))

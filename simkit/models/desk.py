@@ -96,15 +96,12 @@ class AcknowledgedModel:
             StoreError: it could not be written.
         """
         job = current_job()
-        if job is None:
-            return await self._complete(request, key)
-        job.held += 1  # what is waited for here has time limits of its own
+        if job is not None:
+            job.held += 1  # what is waited for here has time limits of its own
         try:
-            return await self._complete(request, key)
+            response = await self._model.complete(request, key)
+            await self._recorder.commit()
+            return response
         finally:
-            job.held -= 1
-
-    async def _complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
-        response = await self._model.complete(request, key)
-        await self._recorder.commit()
-        return response
+            if job is not None:
+                job.held -= 1
