@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from simkit.actors import Request, open_scope
@@ -31,6 +34,7 @@ from simkit.components import (
 from simkit.conversation import Conversation, Entry
 from simkit.errors import Unhandled
 from simkit.ids import TurnKey
+from simkit.loading import available
 from simkit.messages import AssistantMessage, ToolCall, ToolMessage, ToolResult
 from simkit.tasks import Goal, Task
 
@@ -123,3 +127,19 @@ def test_only_what_has_a_fork_is_forked() -> None:
     assert fork_state(value) is value
     assert fork_state(None) is None
     assert fork_state(Opaque()) == "forked"
+
+
+def test_what_is_installed_while_a_process_runs_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "late" not in available("simkit.agents")
+    package = tmp_path / "late-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: late\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[simkit.agents]\nlate = late:Agent\n")
+    os.utime(tmp_path, (1, 1))  # clocks of files are coarse
+    assert "late" in available("simkit.agents")
+    for file in package.iterdir():
+        file.unlink()
+    package.rmdir()
+    os.utime(tmp_path, (2, 2))
+    assert "late" not in available("simkit.agents")
