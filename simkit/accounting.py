@@ -7,7 +7,7 @@ view `units`). What is done is what the journal has the end of, not what anybody
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -150,7 +150,7 @@ class CountingRecorder:
         if isinstance(event, _COUNTED):
             self._ledger.see(event)
 
-    def commit(self) -> Coroutine[Any, Any, None]:
+    def commit(self) -> Awaitable[None]:
         """Wait until everything recorded so far has been written."""
         return self._recorder.commit()
 

@@ -7,7 +7,7 @@ different workers need no order among each other; within one episode they are wr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -347,7 +347,7 @@ class Recorder(Protocol):
         """Queue one event."""
         ...
 
-    async def commit(self) -> None:
+    def commit(self) -> Awaitable[None]:
         """Wait until everything recorded so far has been written.
 
         Raises:

@@ -10,7 +10,7 @@ import asyncio
 import types
 from collections.abc import Coroutine, Generator
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from simkit.frames import own, placed
 
@@ -38,8 +38,8 @@ class Leash:
     def give_up(self) -> None:
         """Leave it behind at its next step, and see to it that there is one, also inside a shielded scope."""
         self.given_up = True
-        if isinstance(self._task, asyncio.Task) and not self._woken:
-            self._woken = self._task.cancel()
+        if not self._woken and (task := _of_asyncio(self._task)) is not None:
+            self._woken = task.cancel()
 
     @types.coroutine
     def follow(self, trap: Any) -> Generator[Any, Any, Any]:
@@ -79,8 +79,8 @@ class Leash:
         return frame is not None and frame.f_code.co_filename.endswith("asyncio/taskgroups.py")
 
     def _leave(self) -> None:
-        if isinstance(self._task, asyncio.Task) and self._woken:
-            self._task.uncancel()
+        if self._woken and (task := _of_asyncio(self._task)) is not None:
+            task.uncancel()
         try:
             self._coroutine.close()
         except BaseException:  # it does not let itself be closed either, or fails at it: it is left behind all the same
@@ -97,3 +97,7 @@ class Leash:
             step = getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None)
         place = own(frames) or (frames[0] if frames else None)
         return "" if place is None else placed(place)
+
+
+def _of_asyncio(task: object) -> asyncio.Task[Any] | None:
+    return cast("asyncio.Task[Any]", task) if isinstance(task, asyncio.Task) else None

@@ -20,7 +20,7 @@ from hashlib import sha256
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, TypeAlias, TypeVar, cast, get_args, get_type_hints
 
 from simkit.errors import ComponentNotFound, SimkitError, UsageError
 
@@ -79,7 +79,7 @@ def installed(group: str) -> EntryPoints:
 
 @lru_cache(maxsize=1)
 def _installed(_folders: tuple[tuple[str, int], ...]) -> EntryPoints:
-    return entry_points()
+    return cast("EntryPoints", entry_points())  # Python 3.11 has a class of its own for all of them
 
 
 def _changed_at(folder: str) -> int:

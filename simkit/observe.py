@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -83,7 +83,7 @@ class HeldRecorder:
         self._release()
         self._recorder.record(event)
 
-    def commit(self) -> Coroutine[Any, Any, None]:
+    def commit(self) -> Awaitable[None]:
         """Wait until everything recorded so far has been written."""
         if self._forgotten:
             return _nothing()
@@ -119,7 +119,7 @@ class TappedRecorder:
             except BaseException as error:  # must not pass for a cancellation, or for the end of the program
                 raise UsageError(f"a tap failed at {type(event).__name__}: {described(error)}") from error
 
-    def commit(self) -> Coroutine[Any, Any, None]:
+    def commit(self) -> Awaitable[None]:
         """Wait until everything recorded so far has been written."""
         return self._recorder.commit()
 

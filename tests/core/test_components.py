@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,7 +131,7 @@ def test_only_what_has_a_fork_is_forked() -> None:
 
 
 def test_what_is_installed_while_a_process_runs_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     assert "late" not in available("simkit.agents")
     package = tmp_path / "late-1.0.dist-info"
     package.mkdir()
