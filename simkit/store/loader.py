@@ -182,14 +182,14 @@ class Loader:
                     missing = self._missing(connection)
                     stack.close()
                     self._put_away(missing, notes)
-                    connection = stack.enter_context(connected(self.database, read_only=False))
+                    connection, found = stack.enter_context(connected(self.database, read_only=False)), None
             except StoreUnreadable as error:
                 if not is_no_database(error):
                     raise
                 stack.close()
                 notes.append(self._renewed(str(error.__cause__).splitlines()[0]))
-                connection = stack.enter_context(connected(self.database, read_only=False))
-            if stored_format(connection) is None:
+                connection, found = stack.enter_context(connected(self.database, read_only=False)), None
+            if found is None:
                 create_schema(connection)
             keep_private(self.database.with_name(f"{self.database.name}.wal"))
             yield connection

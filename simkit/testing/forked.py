@@ -1,6 +1,6 @@
-"""Commands of simkit in processes forked from one that has simkit imported: a start takes no time, all else is as ever.
+"""Commands of simkit in processes forked from one that has simkit imported, which saves the time of a start.
 
-What a command's own start is about (imports, descriptors that were closed before it) needs an interpreter of its own.
+A test of the start itself (imports, descriptors that were closed before it) needs an interpreter of its own.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ IMPORTED = ("simkit.cli.run", "simkit.cli.show", "simkit.models.desk", "simkit.s
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a command runs: its folder and its whole environment, None: this process's."""
+class ProcessOptions:
+    """The folder of a command and its whole environment; those of this process where they are None."""
 
     folder: Path | None = None
     environment: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Finished:
     """How a command ended (a signal is a negative code), and what it printed."""
 
     code: int | None
@@ -35,13 +35,15 @@ class Said:
     err: str
 
 
-def forked(arguments: Sequence[str], streams: Sequence[int], place: Place | None = None) -> ForkServerProcess:
+def start_forked(
+    arguments: Sequence[str], streams: Sequence[int], options: ProcessOptions | None = None
+) -> ForkServerProcess:
     """Start `simkit ARGUMENTS`, with duplicates of three descriptors for its input, output and errors."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(IMPORTED))
-    place = place or Place()
-    folder = str(place.folder or Path.cwd())
-    environment = dict(os.environ if place.environment is None else place.environment)
+    options = options or ProcessOptions()
+    folder = str(options.folder or Path.cwd())
+    environment = dict(os.environ if options.environment is None else options.environment)
     handed = [Connection(os.dup(stream)) for stream in streams]  # a connection is how multiprocessing hands one over
     process = context.Process(target=_simkit, args=(list(arguments), handed, folder, environment))
     process.start()
@@ -50,21 +52,21 @@ def forked(arguments: Sequence[str], streams: Sequence[int], place: Place | None
     return process
 
 
-def said(arguments: Sequence[str], place: Place | None = None, patience: float = 120.0) -> Said:
+def run_forked(arguments: Sequence[str], options: ProcessOptions | None = None, patience: float = 120.0) -> Finished:
     """Run `simkit ARGUMENTS` without input until it ends.
 
     Raises:
         TimeoutError: it did not end within `patience` seconds, and was killed.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:
-        process = forked(arguments, (nothing.fileno(), out.fileno(), err.fileno()), place)
+        process = start_forked(arguments, (nothing.fileno(), out.fileno(), err.fileno()), options)
         process.join(patience)
         if process.exitcode is None:
             process.kill()
             process.join()
             raise TimeoutError(f"simkit {' '.join(arguments)} did not end within {patience:g} s")
         printed = [_read(file.fileno()) for file in (out, err)]
-        return Said(process.exitcode, *printed)
+        return Finished(process.exitcode, *printed)
 
 
 def _read(file: int) -> str:

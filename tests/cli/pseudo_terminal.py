@@ -9,7 +9,7 @@ import struct
 import termios
 from pathlib import Path
 
-from simkit.testing.forked import Place, forked
+from simkit.testing.forked import ProcessOptions, start_forked
 
 PLAIN = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "FORCE_COLOR")}
 
@@ -18,7 +18,7 @@ def at_terminal(columns: int, *args: str | Path) -> str:
     """The raw output of a command on a terminal, both streams."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    process = forked(list(map(str, args)), [theirs] * 3, Place(environment={**PLAIN, "TERM": "xterm"}))
+    process = start_forked(list(map(str, args)), [theirs] * 3, ProcessOptions(environment={**PLAIN, "TERM": "xterm"}))
     os.close(theirs)
     output = b""
     while piece := _read(ours):

@@ -18,7 +18,7 @@ from simkit.models.build import ModelOptions
 from simkit.models.http import HttpReply
 from simkit.models.openai import Endpoint
 from simkit.models.replies import Reading, read_reply
-from simkit.testing.forked import Place, forked, said
+from simkit.testing.forked import ProcessOptions, run_forked, start_forked
 
 KEY = "sk-proj-9876543210zyxwvu"
 HALF = KEY[:12]
@@ -91,15 +91,15 @@ def echo() -> Iterator[EchoServer]:
         thread.join()
 
 
-def place_of(folder: Path) -> Place:
+def place_of(folder: Path) -> ProcessOptions:
     """A folder whose `.env` holds the key, with its store."""
     (folder / ".env").write_text(f"OPENAI_API_KEY={KEY}\n")
-    return Place(folder, {**os.environ, "SIMKIT_DEBUG": "1", "SIMKIT_STORE": str(folder / "store")})
+    return ProcessOptions(folder, {**os.environ, "SIMKIT_DEBUG": "1", "SIMKIT_STORE": str(folder / "store")})
 
 
 def simkit(folder: Path, *arguments: str) -> list[str]:
     """A command in a folder whose `.env` holds the key; returns what it printed."""
-    done = said(arguments, place_of(folder))
+    done = run_forked(arguments, place_of(folder))
     return [done.out, done.err]
 
 
@@ -169,7 +169,7 @@ def test_a_run_that_an_echoed_refusal_stops_leaves_no_key(echo: EchoServer, tmp_
 def test_a_killed_run_leaves_no_key(echo: EchoServer, tmp_path: Path) -> None:
     echo.echo.answers = 5
     with (tmp_path / "printed.txt").open("wb") as file, open(os.devnull, "rb") as nothing:
-        process = forked(play(echo), (nothing.fileno(), file.fileno(), file.fileno()), place_of(tmp_path))
+        process = start_forked(play(echo), (nothing.fileno(), file.fileno(), file.fileno()), place_of(tmp_path))
     assert echo.echo.first.wait(60)
     process.kill()
     process.join()

@@ -13,7 +13,7 @@ import pytest
 
 from simkit.cli.envfile import EnvFile, read_env_file
 from simkit.errors import UsageError
-from simkit.testing.forked import Place, Said, said
+from simkit.testing.forked import Finished, ProcessOptions, run_forked
 
 KEY = "sk-exported-0123456789"
 
@@ -162,10 +162,10 @@ def test_the_key_is_not_sent(name: str, evil: EvilServer, tmp_path: Path) -> Non
     proxied = ["--base-url", "http://models.example/v1"] if name == "HTTP_PROXY" else []
     clean = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
 
-    def simkit(*more: str) -> Said:
+    def simkit(*more: str) -> Finished:
         flags = ["--tasks", "1", "--model", "openai/m", "--max-retries", "0", "--max-turns", "1", *proxied]
-        place = Place(tmp_path, {**clean, "OPENAI_API_KEY": KEY})
-        return said(["run", "rollout", *flags, "--store", "store", *more], place)
+        place = ProcessOptions(tmp_path, {**clean, "OPENAI_API_KEY": KEY})
+        return run_forked(["run", "rollout", *flags, "--store", "store", *more], place)
 
     refused = simkit()
     assert refused.code == 2, refused.err

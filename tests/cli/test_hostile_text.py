@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pseudo_terminal import at_terminal
 
-from simkit.testing.forked import said
+from simkit.testing.forked import run_forked
 
 EVIL = (
     "hi\x1b]52;c;ZXZpbA==\x07\x1b]0;t\x07\x1b[2J\x1b]8;;http://x\x1b\\y\x9b1A"
@@ -66,7 +66,7 @@ def test_no_command_passes_them_on(store: Path) -> None:
 @pytest.fixture(scope="module")
 def branch(store: Path) -> str:
     query = "select any_value(branch_id) as id from messages where message like '%ZXZp%'"
-    return json.loads(said(["sql", query, "--format", "json", "--store", str(store)]).out)["id"]
+    return json.loads(run_forked(["sql", query, "--format", "json", "--store", str(store)]).out)["id"]
 
 
 def test_a_transcript_shows_them_and_no_line_of_it_is_forged(store: Path, branch: str) -> None:
@@ -89,7 +89,7 @@ def test_raw_is_raw(store: Path, branch: str) -> None:
 
 def test_files_get_the_values_and_a_person_s_table_in_a_pipe_is_safe_too(store: Path) -> None:
     def piped(format: str) -> str:
-        done = said(["sql", "select name from runs", "--format", format, "--store", str(store)])
+        done = run_forked(["sql", "select name from runs", "--format", format, "--store", str(store)])
         assert done.code == 0, done.err
         return done.out
 

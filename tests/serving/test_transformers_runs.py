@@ -11,7 +11,7 @@ import pytest
 from transformers_server import TransformersServer
 
 from simkit.store import Store
-from simkit.testing.forked import forked, said
+from simkit.testing.forked import run_forked, start_forked
 from simkit.testing.killing import contents
 
 SIZE = ("--max-turns", "2", "--max-faults", "1")
@@ -26,7 +26,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def simkit(*arguments: str | Path) -> dict[str, Any]:
-    done = said(command(*arguments), patience=300)
+    done = run_forked(command(*arguments), patience=300)
     assert done.code == 0, done.err
     return json.loads(done.out.splitlines()[-1])
 
@@ -80,7 +80,7 @@ def test_a_killed_search_goes_on_and_equals_one_that_was_not(server: Transformer
     uninterrupted = simkit(*search, *size, "--store", whole)
     needed = server.answered() - start
     with open(os.devnull, "r+b") as nothing:
-        process = forked(command(*search, *size, "--store", killed), [nothing.fileno()] * 3)
+        process = start_forked(command(*search, *size, "--store", killed), [nothing.fileno()] * 3)
     server.wait_answered(start + needed + needed // 2)
     process.kill()
     process.join()

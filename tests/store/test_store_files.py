@@ -14,7 +14,7 @@ from simkit.errors import JournalFailed, StoreError, UsageError
 from simkit.events import Event
 from simkit.store import Store
 from simkit.store.files import exposure, is_shared
-from simkit.testing.forked import Place, said
+from simkit.testing.forked import ProcessOptions, run_forked
 from simkit.training.files import replacing
 
 
@@ -141,6 +141,6 @@ def test_odd_paths_work(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [":memory:", "md:x", "s3:x", "~", "-a", "file:x"])
 def test_odd_relative_paths_of_stores_work(name: str, tmp_path: Path) -> None:
-    done = said(["run", "rollout", "--tasks", "1", "--quiet", f"--store={name}"], Place(tmp_path))
+    done = run_forked(["run", "rollout", "--tasks", "1", "--quiet", f"--store={name}"], ProcessOptions(tmp_path))
     assert done.code == 0, done.err
     assert (tmp_path / name / "simkit.duckdb").is_file()
