@@ -1,13 +1,14 @@
 """CPU of the hot path in two checkouts, measured in alternating pairs: is this one slower than that one?
 
-    python benchmarks/pairs.py BEFORE [--pairs 60] [--only w1 ...]
+    python benchmarks/pairs.py BEFORE [--pairs 60] [--only w1 ...] [--together]
 
 `BEFORE` is another checkout of simkit, whose environment is in `.venv/dev` or named by `--before-python`. Three loads
 are played: w1 (200 conversations at once), w2 (JOSH at a full beam), forks (a fork and an append of a conversation with
 30 messages). Each checkout plays in a process of its own, on the same core, and the two take turns: a pair is one play
-of each, in alternating order. Every twelve pairs both processes are replaced, so that the chance layout of one process
-does not decide. Shown are the medians, the median of the paired ratios (this checkout over the other), and its 95%
-interval from the order statistics.
+of each, in alternating order. With `--together` both play at the same time on two cores, which they swap after each
+pair: what slows the machine slows both, and a pair takes half the time. Every twelve pairs both processes are replaced,
+so that the chance layout of one process does not decide. Shown are the medians, the median of the paired ratios (this
+checkout over the other), and its 95% interval from the order statistics.
 """
 
 from __future__ import annotations
@@ -72,18 +73,50 @@ class Player:
 
     def play(self) -> float:
         """CPU milliseconds of a model call, of a fork with an append for `forks`."""
+        self.begin()
+        return self.end()
+
+    def begin(self) -> None:
+        """Start to play."""
         assert self._process.stdin
+        print(file=self._process.stdin, flush=True)
+
+    def end(self) -> float:
+        """What `play` returns, once it has been played."""
         assert self._process.stdout
         assert self._process.stderr
-        print(file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         if not line:
             sys.exit(f"{self._place} failed:\n{self._process.stderr.read()[-2000:]}")
         return float(line)
 
+    def move(self, core: int) -> None:
+        """Go on with all threads on another core, and the server with it."""
+        for process in _family(self._process.pid):
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), {core})
+
     def close(self) -> None:
         """End the process and its server."""
         self._process.communicate()
+
+
+def _family(process: int) -> list[int]:
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [process, *(each for child in children for each in _family(int(child)))]
+
+
+def together(players: tuple[Player, Player], count: int) -> Iterator[tuple[float, float]]:
+    """Play at the same time on two cores in turn, after a warm-up; what the first and the second took."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    for number in range(count + 1):
+        for player, core in zip(players, cores[:: 1 if number % 2 else -1], strict=True):
+            player.move(core)
+        for player in players:
+            player.begin()
+        first, second = (player.end() for player in players)
+        if number:
+            yield first, second
 
 
 def pairs(players: tuple[Player, Player], count: int) -> Iterator[tuple[float, float]]:
@@ -100,16 +133,18 @@ def pairs(players: tuple[Player, Player], count: int) -> Iterator[tuple[float, f
             yield was, second.play()
 
 
-def measure(load: str, before: tuple[Path, Path], this: tuple[Path, Path], count: int) -> list[tuple[float, float]]:
+def measure(
+    load: str, before: tuple[Path, Path], this: tuple[Path, Path], count: int, in_turn: bool
+) -> list[tuple[float, float]]:
     """That many pairs of the two checkouts, (before, this)."""
-    core = min(os.sched_getaffinity(0))
+    core, way = min(os.sched_getaffinity(0)), pairs if in_turn else together
     found: list[tuple[float, float]] = []
     while len(found) < count:
         with contextlib.ExitStack() as stack:
             players = Player(*before, load, core), Player(*this, load, core)
             for player in players:
                 stack.callback(player.close)
-            found += pairs(players, min(GENERATION, count - len(found)))
+            found += way(players, min(GENERATION, count - len(found)))
     return found
 
 
@@ -129,13 +164,14 @@ def main() -> None:
     parser.add_argument("--before-python", type=Path, help="its interpreter; BEFORE/.venv/dev/bin/python otherwise")
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--only", nargs="*", choices=LOADS, default=LOADS)
+    parser.add_argument("--together", action="store_true", help="play both at the same time, on two cores")
     given = parser.parse_args()
     before = given.before.resolve()
     other = (before, given.before_python or before / ".venv/dev/bin/python")
     this = (HERE, Path(sys.executable))
     print(f"{'':8} {'before':>10} {'now':>10} {'ratio':>8}   95% interval   pairs")
     for load in given.only:
-        found = measure(load, other, this, given.pairs)
+        found = measure(load, other, this, given.pairs, not given.together)
         ratios = [now / was for was, now in found]
         low, high = interval(ratios)
         was, now = statistics.median(was for was, _ in found), statistics.median(now for _, now in found)

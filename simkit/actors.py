@@ -254,7 +254,8 @@ class _Post:
         before = cancelling(task)
         deadline = inf if timeout is None else anyio.current_time() + timeout
         scope = self._cancel_scope(deadline=deadline)
-        job = Job(self, self._caller(id(task)), id(task), scope, self._sweeper.tick)
+        caller = None if _job.get() is None else self._caller(id(task))
+        job = Job(self, caller, id(task), scope, self._sweeper.tick)
         with scope:
             self._jobs.add(job)
             try:

@@ -173,9 +173,9 @@ class JsonList(Chain[W]):
     def marks(self) -> bytes:
         """4 bytes an item, which tell the first item in which two lists differ."""
         marks: list[bytes] = []
-        cell: Self | None = self if self.digest else None
-        while cell is not None:
-            marks.append(cell.digest[:4])
+        cell: Self | None = self if self.digest else None  # asking for it has found those of all cells before
+        while cell is not None and cell._digest is not None:
+            marks.append(cell._digest[:4])
             cell = cell._before
         marks.reverse()
         return b"".join(marks)

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import count
 
-CALM = (50_000, 10, 20)
+CALM = (200_000, 10, 20)
 """Thresholds of the three generations; Python's own are for programs that hold little and drop much."""
 
 FULL = 10

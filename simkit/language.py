@@ -29,8 +29,10 @@ NEGATIONS = _set("no not none without dont doesnt isnt wont never nor neither ca
 _TOKEN = re.compile(r"[0-9]{1,2}:[0-9]{2}(?:\s?[ap]m\b)?|[0-9]{1,2}\s?[ap]m\b|[^\W_]+|[?!\n]|\.(?=\s|$)", re.IGNORECASE)
 _TIME = re.compile(r"([0-9]{1,2})(?::([0-5][0-9]))?\s?([ap]m)?")
 _ENDS = frozenset("?!.\n")
+_DIGITS = frozenset("0123456789")
 _COUNTED = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _NUMBER_WORDS = {word: str(number) for number, word in enumerate(_COUNTED)}
+_SPOKEN = frozenset((*_COUNTED, "noon"))  # numbers and times without a digit
 _SPELLINGS = {"center": "centre", "inexpensive": "cheap", "moderately": "moderate", "wifi": "internet"}
 _INDIFFERENT = (
     *("any", "anything", "whatever", "either", "dont care", "do not care", "doesnt matter", "does not matter"),
@@ -110,7 +112,7 @@ def tokenize(text: str) -> list[str]:
 
 def words_of(text: str) -> tuple[str, ...]:
     """The words of a phrase in lower case, in the spelling values are looked up by."""
-    return tuple(_spelled(token) for token in tokenize(text) if token not in _ENDS)
+    return tuple([_spelled(token) for token in tokenize(text) if token not in _ENDS])
 
 
 def same_value(first: str, second: str) -> bool:
@@ -168,6 +170,8 @@ class Reader:
         for phrase in table:
             lengths.setdefault(phrase[0], set()).add(len(phrase))
         self._lengths = {word: tuple(sorted(found, reverse=True)) for word, found in lengths.items()}
+        halves = (word[:end] for word in self._words for end in range(1, len(word)))
+        self._starts = frozenset((*self._lengths, *halves))
 
     def lexicon(self, domain: Domain) -> Lexicon:
         """What values of a domain are read by; made anew for a domain the ontology does not have."""
@@ -189,17 +193,24 @@ class Reader:
         return tuple(sentences)
 
     def _sentence(self, tokens: list[str], asked: bool) -> Sentence:
-        words = tuple(_spelled(token) for token in tokens)
+        words = tuple([_spelled(token) for token in tokens])
         question = asked or words[0] in _ASKING or (len(words) > 1 and words[:2] == ("let", "me") and "know" in words)
-        return Sentence(words, question, tuple(self._mentions(words, tokens)))
+        return Sentence(words, question, self._mentions(words, tokens))
 
-    def _mentions(self, words: tuple[str, ...], tokens: list[str]) -> Iterable[Mention]:
-        at = 0
+    def _mentions(self, words: tuple[str, ...], tokens: list[str]) -> tuple[Mention, ...]:
+        mentions: list[Mention] = []
+        starts, at = self._starts, 0
         while at < len(words):
-            found = self._term(words, at) or _open_mention(words[at], tokens[at], at)
-            if found is not None:
-                yield found
-            at = found.end if found is not None else at + 1
+            word = words[at]
+            found = self._term(words, at) if word in starts or word[-1] == "s" else None
+            if found is None and (word in _SPOKEN or not word.isalpha()):
+                found = _open_mention(word, tokens[at], at)
+            if found is None:
+                at += 1
+            else:
+                mentions.append(found)
+                at = found.end
+        return tuple(mentions)
 
     def _term(self, words: tuple[str, ...], at: int) -> Mention | None:
         word = words[at]
@@ -219,7 +230,7 @@ def _open_mention(word: str, token: str, at: int) -> Mention | None:
         return Mention("number", at, at + 1, _NUMBER_WORDS[word])
     if word == "noon":
         return Mention("time", at, at + 1, "12:00")
-    if word.isalpha() or not any(letter in "0123456789" for letter in word):
+    if _DIGITS.isdisjoint(word):
         return None
     time = read_time(token)
     if time is not None:

@@ -12,6 +12,7 @@ import math
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Real
 from sys import getsizeof
 from types import MappingProxyType
@@ -268,13 +269,17 @@ def branch_state(state: object) -> object:
         WrongValue: it is used up by reading (an iterator, a generator, an open file) or was not awaited.
     """
     kind = type(state)
-    if kind in _VALUE_TYPES:
-        return state
-    if hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
-        raise WrongValue(f"the state {shown(state)}, which is used up by reading it; keep a value, a tuple say")
-    if hasattr(kind, "__await__"):
-        raise WrongValue(f"the state {shown(state)}, which is not there yet; await it, and keep what it gives")
+    if kind not in _VALUE_TYPES and (trouble := _no_state(kind)):
+        raise WrongValue(f"the state {shown(state)}, {trouble}")
     return state
+
+
+@lru_cache(256)
+def _no_state(kind: type) -> str:
+    """Why objects of a class cannot be held by several branches, empty when they can."""
+    if hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
+        return "which is used up by reading it; keep a value, a tuple say"
+    return "which is not there yet; await it, and keep what it gives" if hasattr(kind, "__await__") else ""
 
 
 # --- what is wrong, in words ------------------------------------------------------------------------------------------

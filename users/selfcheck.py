@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from simkit.conversation import Utterance
 from simkit.language import Lexicon, Mention, Reader, Sentence, read_time, values_in, words_of
@@ -31,6 +32,7 @@ _BOOKING_WORDS = frozenset(
 )
 _PROBING = frozenset(["it", "they", "that", "there", "those", "its"])
 _DIGITS = frozenset("0123456789")
+_SHORT = 1000  # characters of a text whose words are kept
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -64,8 +66,9 @@ class SelfCheck:
         if memory.last and reply.text == memory.last:
             flags.append("repeated")
         if task.agenda and self._lexicons:
-            wanted = _wanted(task) if memory.wanted is None else memory.wanted
-            memory = replace(memory, wanted=wanted)
+            if (wanted := memory.wanted) is None:
+                wanted = _wanted(task)
+                memory = replace(memory, wanted=wanted)
             turn = _Turn(task, heard, self._lexicons, wanted)
             for sentence in self._reader.read(reply.text):
                 memory = turn.hear(sentence, memory)
@@ -89,7 +92,7 @@ class _Turn:
     def hear(self, sentence: Sentence, memory: Memory) -> Memory:
         """Read one sentence; the memory after it."""
         named = {each.domain for mention in sentence.mentions for each in mention.meanings if each.kind == "noun"}
-        if len(named) == 1:
+        if len(named) == 1 and memory.domain not in named:
             memory = replace(memory, domain=next(iter(named)))
         if sentence.indifferent or (sentence.question and sentence.has(_PROBING)):
             return memory  # "is it in the south?" says nothing about what is wanted
@@ -176,8 +179,15 @@ def _spoken_of(slot: Slot | None, value: str, said: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """The words of a text in one spelling, times as `09:15`."""
-    return " ".join(_clock(word) if word[0] in _DIGITS else word for word in words_of(text))
+    """The words of a text in one spelling, times as `09:15`; of a short text, which comes back turn by turn, kept."""
+    return _kept(text) if len(text) <= _SHORT else _respelled(text)
+
+
+def _respelled(text: str) -> str:
+    return " ".join([_clock(word) if word[0] in _DIGITS else word for word in words_of(text)])
+
+
+_kept = lru_cache(2048)(_respelled)
 
 
 def _clock(word: str) -> str:

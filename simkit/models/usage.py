@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from simkit.errors import MalformedReply, ModelFault, boundary
 from simkit.messages import AssistantMessage
@@ -33,6 +33,8 @@ def read_usage(told: object) -> tuple[Usage, str | None]:
     if cached is None:
         cached = usage.get("prompt_cache_hit_tokens")
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if cached is None and _is_count(prompt) and _is_count(completion):  # what nearly all servers say
+        return Usage(prompt, completion), None
     counts = _count(prompt), _count(completion), _count(cached)
     if None in counts:
         names = ("prompt_tokens", "completion_tokens", "cached_tokens")
@@ -42,11 +44,15 @@ def read_usage(told: object) -> tuple[Usage, str | None]:
     return Usage(prompt, completion, min(cached, prompt)), None
 
 
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= TOKENS_AT_MOST
+
+
 def _count(value: object) -> int | None:
     if type(value) is float and value.is_integer():
         value = int(value)
-    if type(value) is int:
-        return value if 0 <= value <= TOKENS_AT_MOST else None
+    if _is_count(value):
+        return value
     return 0 if value is None else None
 
 

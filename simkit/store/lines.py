@@ -138,15 +138,13 @@ class Survey:
 def advance(data: bytes, place: Place, seed: int, prefix: Prefix) -> tuple[int, Place]:
     """How many bytes of `data`, whole lines that begin at `place`, are in order; and the place after them."""
     start, line, number = 0, place.line, place.number
-    view = memoryview(data)
-    while start < len(data):
-        end = data.index(b"\n", start) + 1
+    for text in data.split(b"\n")[:-1]:
         if line >= prefix.lines:
-            tail = b',"n":%d,"c":"%08x"}\n' % (number, crc32(view[start : end - _SEAL], seed))
-            if data[end - len(tail) : end] != tail and number_of(data[start:end], seed) != number:
+            tail = b',"n":%d,"c":"%08x"}' % (number, crc32(text[: 1 - _SEAL], seed))
+            if not text.endswith(tail) and number_of(text + b"\n", seed) != number:
                 break
             number += 1
-        start, line = end, line + 1
+        start, line = start + len(text) + 1, line + 1
         if line == prefix.lines:
             number = prefix.number
     return start, Place(place.byte + start, line, number)

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -175,8 +176,13 @@ def grown(before: Conversation, entry: Entry) -> tuple[Conversation, MessageRow]
 
 
 def toolset(specs: tuple[ToolSpec, ...]) -> ToolsetSeen:
-    """Tool definitions under the name that follows from them."""
-    tools = tuple(spec.to_openai() for spec in specs)
+    """Tool definitions under the name that follows from them; found once for the episodes that share them."""
+    return _toolset(tuple([spec.to_json() for spec in specs]))
+
+
+@lru_cache(64)
+def _toolset(specs: tuple[bytes, ...]) -> ToolsetSeen:
+    tools = tuple(ToolSpec.model_validate_json(spec).to_openai() for spec in specs)
     digest = blake2b(orjson.dumps(tools, option=orjson.OPT_SORT_KEYS), digest_size=8)
     return ToolsetSeen(toolset_id=digest.hexdigest(), tools=tools)
 
