@@ -16,7 +16,9 @@ Where: TypeAlias = Annotated[
 MaxPerTask: TypeAlias = Annotated[int | None, "Examples of one task at most."]
 Limit: TypeAlias = Annotated[int | None, "Examples at most, chosen by lot."]
 HeldOut: TypeAlias = Annotated[
-    str, "Split of the world that no example may be of; it is checked. `none` for data whose tasks nobody knows."
+    str,
+    "Split of the world that no example may be of; it is checked. `none` for data whose tasks are unknown; "
+    "examples of dev goals are refused in any case.",
 ]
 AllowIncomplete: TypeAlias = Annotated[
     bool, "Learn from runs that have not come to their end, or whose journals hold unreadable lines, all the same."

@@ -124,12 +124,13 @@ async def test_held_out_tasks_are_refused_before_anything_is_trained(tmp_path: P
             await train_sft(run, world=WORLD, source="episodes", preset="tiny")
 
 
-async def test_dev_goals_are_refused_as_training_data(tmp_path: Path) -> None:
+@pytest.mark.parametrize("held_out", ["test", "none"])
+async def test_dev_goals_are_refused_as_training_data(tmp_path: Path, held_out: str) -> None:
     store = Store(tmp_path)
     await played(store, split="val")
     async with training(store, "model") as run:
         with pytest.raises(UsageError, match="the dev goals"):
-            await train_sft(run, world=WORLD, source="episodes", preset="tiny", guard="8")
+            await train_sft(run, world=WORLD, source="episodes", preset="tiny", guard="8", held_out=held_out)
 
 
 async def test_a_file_of_another_kind_names_its_recipe(tmp_path: Path) -> None:
