@@ -178,4 +178,5 @@ def episode_of(event: EpisodeFinished, unit: WorkUnit, goals: tuple[str, ...]) -
         faults=event.faults,
         tool_calls=event.calls,
         error=event.error,
+        full_reward=event.full_reward,
     )

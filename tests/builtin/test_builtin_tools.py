@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simkit.components import CallTool, StartTools, ToolReturn
@@ -200,6 +200,7 @@ ROWS = st.lists(
 )
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(rows=ROWS, asked=st.sampled_from(["00:00", "08:00", "08:01", "09:30", "23:59"]))
 def test_the_index_finds_what_a_scan_finds(rows: list[dict[str, str]], asked: str) -> None:
     table = Table.of("train", "name", tuple(tuple(row.items()) for row in rows))
@@ -209,6 +210,7 @@ def test_the_index_finds_what_a_scan_finds(rows: list[dict[str, str]], asked: st
     assert first(table.matches({"name": rows[-1]["name"]})) == len(rows) - 1
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.dictionaries(st.text(), st.integers()), st.dictionaries(st.text(), st.integers()))
 def test_a_frozen_map_is_put_to_without_changing(items: dict[str, int], changes: dict[str, int]) -> None:
     frozen = FrozenMap(items)

@@ -31,6 +31,9 @@ def episode(unit: WorkUnit, outcome: str = "user_ended", reward: float | None = 
         turns=1,
         branches=1,
         faults=int(reward is None),
+        tool_calls=0,
+        error=None,
+        full_reward=1.0,
     )
 
 

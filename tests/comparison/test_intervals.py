@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simkit.errors import UsageError
@@ -57,6 +57,7 @@ def test_blakers_interval_keeps_its_numbers(successes: int, trials: int, low: fl
     assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.8, 0.95]))
 def test_blaker_lies_within_clopper_and_pearson_and_is_symmetric(case: tuple[int, int], level: float) -> None:
     found, mirrored = blaker(*case, level), blaker(case[1] - case[0], case[1], level)
@@ -71,6 +72,7 @@ def test_what_is_no_share_has_no_interval(successes: int, trials: int) -> None:
         blaker(successes, trials)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.floats(1e-3, 1e4), st.floats(1e-3, 1e4), st.floats(0, 1))
 def test_the_beta_distribution_is_scipys(a: float, b: float, x: float) -> None:
     assert isclose(beta_cdf(x, a, b), float(special.betainc(a, b, x)), rel_tol=1e-7, abs_tol=1e-9)
@@ -138,6 +140,7 @@ def test_nothing_has_no_interval() -> None:
         difference_limits([0.5])
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=4), min_size=1, max_size=12))
 def test_intervals_hold_their_mean_and_stay_in_range(groups: list[list[float]]) -> None:
     found = mean_limits(groups)
@@ -147,6 +150,7 @@ def test_intervals_hold_their_mean_and_stay_in_range(groups: list[list[float]]) 
     assert found.low < found.high
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), min_size=2, max_size=20))
 def test_differences_turn_round_with_their_arms(values: list[float]) -> None:
     found, turned = difference_limits(values), difference_limits([-value for value in values])

@@ -187,7 +187,12 @@ def unit_of(players: Players) -> WorkUnit:
 
 
 async def play(
-    supervisor: Supervisor, players: Players, *, recorder: MemoryRecorder | None = None, watch: Watch | None = None
+    supervisor: Supervisor,
+    players: Players,
+    *,
+    recorder: MemoryRecorder | None = None,
+    watch: Watch | None = None,
+    unit: WorkUnit | None = None,
 ) -> Played:
     recorder = recorder or MemoryRecorder()
     async with open_scope() as scope:
@@ -198,6 +203,7 @@ async def play(
             reward=scope.spawn(players.reward, name="reach", concurrency=64),
             unforkable=players.unforkable,
             deterministic=players.deterministic,
+            reward_range=players.reward.range,
         )
-        episode = await supervisor.play(cast, unit_of(players), recorder, watch or NoWatch())
+        episode = await supervisor.play(cast, unit or unit_of(players), recorder, watch or NoWatch())
     return Played(episode, recorder.events)
