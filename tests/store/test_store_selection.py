@@ -12,9 +12,9 @@ from store_events import Script, call, josh_episode, run_finished, run_started, 
 
 from simkit.conversation import Entry
 from simkit.errors import StoreError, UsageError
-from simkit.events import Event, ModelCall, RunStarted, TaskSeen
+from simkit.events import EpisodeStarted, Event, ModelCall, RunStarted, TaskSeen, ToolsetSeen
 from simkit.ids import branch_id
-from simkit.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage, text_of
+from simkit.messages import AssistantMessage, Message, ToolCall, ToolMessage, ToolSpec, UserMessage, text_of
 from simkit.store import Store
 from simkit.training.examples import ExampleSet, Kind
 from simkit.training.export import export
@@ -91,6 +91,36 @@ def test_what_one_run_lost_and_another_won_with_is_a_contradiction(store: Store)
     both = select(store, "kto", Selection(runs=("r1", "r2")))
     assert [example.label for example in both.judged] == [True, True]
     assert both.removed == {"contradictions": 2}
+
+
+def with_more_tools(script: Script) -> Script:
+    """The same conversation of an agent that has one tool more."""
+    events: list[Event] = []
+    for event in script.events:
+        if isinstance(event, ToolsetSeen):
+            event = ToolsetSeen("tools-2", (*event.tools, ToolSpec.of("pay", "pay", {}).to_openai()))
+        elif isinstance(event, EpisodeStarted):
+            event = replace(event, toolset_id="tools-2")
+        events.append(event)
+    return replace(script, events=events)
+
+
+def test_what_was_lost_with_other_tools_is_no_contradiction_and_makes_no_pair(store: Store) -> None:
+    for run, winner, loser in (("r1", "Yes.", "No."), ("r2", "No.", "Yes.")):
+        script = Script(run=run)
+        root = script.open()
+        script.turn(root, "R", [Entry.agent(loser, 1)], outcome="dropped")
+        won = script.turn(root, "L", [Entry.agent(winner, 1)], goals=["book"])
+        script.harvest(won, [root, won])
+        script.finish()
+        fill(store, script if run == "r1" else with_more_tools(script), run=run)
+    chosen = Selection(runs=("r1", "r2"))
+    pairs = select(store, "dpo", chosen).pairs
+    told = [(len(pair.tools), *texts((*pair.chosen, *pair.rejected))) for pair in pairs]
+    assert told == [(1, "Yes.", "No."), (2, "No.", "Yes.")]
+    both = select(store, "kto", chosen)
+    assert [example.label for example in both.judged] == [True, False, True, False]
+    assert both.removed == {}
 
 
 def test_duplicates_are_judged_after_the_condition(store: Store) -> None:
