@@ -91,6 +91,12 @@ def check_place(path: Path, endings: tuple[str, ...] = (".jsonl", ".parquet")) -
         raise UsageError(f"{path} has the ending {path.suffix!r}; name a file that ends in {known}")
     if not path.parent.is_dir():
         raise UsageError(f"the folder {path.parent} does not exist; make it first, or write {path.name} elsewhere")
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}; name another file") from error
 
 
 @contextmanager

@@ -39,6 +39,24 @@ def test_the_command_of_before_is_as_it_was(store: Path, tmp_path: Path) -> None
     assert {tuple(row) for row in rows} == {("prompt", "completion", "label", "tools")}
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("examples.csv", "has the ending '.csv'"),
+        ("examples", "has the ending ''"),
+        ("missing/examples.jsonl", "does not exist; make it first"),
+        (f"{'x' * 300}.jsonl", "File name too long"),
+        (f"{'x' * 300}.parquet", "File name too long"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(
+    store: Path, tmp_path: Path, name: str, said: str
+) -> None:
+    done = simkit("export", "kto", "--run", "no such run", "--out", tmp_path / name, "--store", store)
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
+
+
 def test_several_runs_conditions_and_bounds(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "sft.parquet"
     flags = ["--source", "episodes", "--where", "turns < 100", "--max-per-task", "1", "--limit", "3", "--origin"]
