@@ -357,12 +357,14 @@ def _because(units: Sequence[WorkUnit], reason: str) -> dict[str, str]:
 
 
 def _load_if_free(store: Store) -> tuple[str, ...]:
-    """Load what the run has recorded, and say so when the database is held by another process all the time."""
+    """Load what the run has recorded; returns what the caller must know of the store.
+
+    That is damage, of other runs too, and a database that is held by another process all the time.
+    """
     try:
-        store.load()
+        return store.load().warnings
     except StoreBusy as error:
         return (
             f"the run is recorded in its journal, but not loaded into {store.database}: {error}. simkit reads the "
             "journal meanwhile, and the next command that finds the database free loads it",
         )
-    return ()

@@ -34,6 +34,9 @@ Kind: TypeAlias = Literal[
 
 FILE = "damage.jsonl"
 
+SHOWN = 3
+"""Runs that are named where many are damaged or stale; the others are counted."""
+
 FIELDS = ("byte", "line", "reason", "kind", "sequence", "lines", "checksum")
 """What is kept of a bad line, besides its journal."""
 
@@ -121,6 +124,16 @@ def describe(lines: Sequence[BadLine]) -> str:
         f"`FROM unreadable_lines` lists the places. Put the journal back from a copy, or go on without: "
         f"`simkit doctor --acknowledge {first.run_id}`"
     )
+
+
+def describe_runs(lines: Sequence[BadLine]) -> tuple[str, ...]:
+    """Bad lines in words, run by run; of more than `SHOWN` runs the rest is counted."""
+    runs: dict[str, list[BadLine]] = {}
+    for line in lines:
+        runs.setdefault(line.run_id, []).append(line)
+    said = tuple(map(describe, list(runs.values())[:SHOWN]))
+    more = len(runs) - SHOWN
+    return said if more <= 0 else (*said, f"{more} more runs of this store are damaged: `FROM unreadable_lines`")
 
 
 class DamageFile:

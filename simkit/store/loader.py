@@ -22,7 +22,7 @@ import duckdb
 from anyio import to_thread
 
 from simkit.errors import StoreBusy, StoreError, StoreUnreadable
-from simkit.store.damage import BadLine, DamageFile, describe
+from simkit.store.damage import BadLine, DamageFile, describe, describe_runs, known_damage
 from simkit.store.database import (
     connected,
     create_schema,
@@ -49,6 +49,7 @@ class LoadReport:
     Attributes:
         finished: False when it stopped at its time limit with more to load.
         unreadable: damage that was found in this round; the store keeps it (`Store.damage`).
+        damaged: all damage of the store that was not acknowledged, whenever it was found.
         notes: what else happened, in words: a damaged database that was made again.
     """
 
@@ -56,7 +57,13 @@ class LoadReport:
     bytes: int = 0
     finished: bool = True
     unreadable: tuple[BadLine, ...] = ()
+    damaged: tuple[BadLine, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """In words what happened to the database, and which runs are damaged."""
+        return (*self.notes, *describe_runs(self.damaged))
 
     def raise_unreadable(self) -> None:
         """Complain about lines that could not be read.
@@ -155,7 +162,8 @@ class Loader:
         with self._opened(notes) as connection:
             work = Round(connection, self.folder, scratch, self._piece, deadline, self._source, self.damage, again)
             finished = load_all(work, self._runs)
-            return LoadReport(work.lines, work.bytes, finished, tuple(work.bad), tuple(notes))
+            damaged = known_damage(connection, self.folder)
+            return LoadReport(work.lines, work.bytes, finished, tuple(work.bad), damaged, tuple(notes))
 
     @contextmanager
     def _exclusive(self) -> Generator[None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from simkit.errors import StoreIncomplete
-from simkit.store.damage import BadLine, describe, known_damage
+from simkit.store.damage import SHOWN, BadLine, describe_runs, known_damage
 from simkit.store.locks import is_written_to
 from simkit.store.rounds import Mark
 from simkit.store.source import journal_files, journal_name, size_of
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 Source: TypeAlias = Literal["database", "replica"]
 Sizes: TypeAlias = Mapping[str, int]
 """Bytes of journals by their names, `run_id/worker.jsonl`."""
-
-SHOWN = 3
-"""Runs that a note names; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +212,7 @@ class ReadState:
             yield f"{len(self.stale) - SHOWN} more runs are stale as well"
 
     def _damage(self) -> Iterator[str]:
-        lines = tuple(line for run in self.damaged for line in run.damaged)
-        if lines:
-            yield describe(lines)
+        yield from describe_runs([line for run in self.damaged for line in run.damaged])
 
 
 def _so_far(run: RunState) -> str:

@@ -97,3 +97,21 @@ def test_what_verify_finds_in_lines_that_were_loaded_is_named_until_it_is_acknow
     assert simkit("doctor", "--acknowledge", "one", *where)[0] == 0
     assert simkit("doctor", "--verify", *where)[0] == 1
     assert "is damaged" not in simkit("ls", *where)[1]
+
+
+def test_a_run_names_the_damage_of_others_until_it_is_acknowledged(store: Path) -> None:
+    def run() -> str:
+        code, said = simkit("run", "rollout", "--tasks", "1", "--store", str(store))
+        assert code == 0, said
+        return " ".join(said.split())
+
+    path = journal(store)
+    assert "is damaged" not in run()
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines, lines[-1]]))
+    for _ in range(2):
+        said = run()
+        assert "is damaged" in said
+        assert f"line {len(lines) + 1} (byte {sum(map(len, lines))})" in said
+    assert simkit("doctor", "--acknowledge", "one", "--store", str(store))[0] == 0
+    assert "is damaged" not in run()

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -305,6 +306,17 @@ def test_a_journal_that_was_changed_behind_our_back_is_read_again(store: Store, 
     assert found.kind == ("changed" if more else "shortened")
     assert rebuilt(store) == {"r1": everything(store.database)}
     assert [one.kind for one in store.damage()] == [found.kind]
+
+
+def test_each_damaged_run_is_named_and_many_are_counted(store: Store) -> None:
+    for number in range(5):
+        path = store.path / "journals" / f"r{number}" / "main.jsonl"
+        write_with_journal(path, [replace(event, run_id=f"r{number}") for event in [run_started()]])
+        path.write_bytes(path.read_bytes() + b"garbage\n")
+    for warnings in (store.load().warnings, store.load().warnings, store.query("FROM runs").notes):
+        said = [each for each in warnings if "damaged" in each]
+        assert [f"r{number}" in each for number, each in enumerate(said[:3])] == [True] * 3
+        assert said[3:] == ["2 more runs of this store are damaged: `FROM unreadable_lines`"]
 
 
 def test_damage_is_told_of_until_it_is_acknowledged(store: Store) -> None:

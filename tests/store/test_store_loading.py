@@ -112,7 +112,7 @@ def test_a_bad_line_is_named_and_the_others_are_loaded(store: Store, bad: bytes)
     path.write_bytes(b"".join(good[:7]) + bad + b"".join(good[7:]))
     (found,) = store.load().unreadable
     assert (found.journal, found.byte, found.line, found.kind) == (path, len(b"".join(good[:7])), 8, "unreadable")
-    assert store.load() == LoadReport()
+    assert store.load() == LoadReport(damaged=(found,))
     assert store.damage() == (found,)
     rows = everything(store.path)
     assert len(rows.pop("unreadable_lines")) == 1
