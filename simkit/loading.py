@@ -12,7 +12,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache, partial
@@ -110,10 +110,12 @@ def load(
     factory = find_class(kind, reference.target, folder)
     where = f"{kind.noun} `{reference.target}`"
     rest = {key: value for key, value in options.items() if value is not None and key not in reference.options}
+    offered = _offered(factory, given or {})
+    _refuse_offered(reference.options, offered, where)
     arguments = {
-        **_offered(factory, given or {}),
-        **_converted(factory, rest, where),
-        **_converted(factory, reference.options, where, folder),
+        **offered,
+        **_converted(factory, rest, where, hidden=offered),
+        **_converted(factory, reference.options, where, folder, hidden=offered),
     }
     try:
         return factory(**arguments)
@@ -307,7 +309,25 @@ def _offered(factory: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if key in known}
 
 
-def _converted(factory: type[Any], wanted: Mapping[str, Any], where: str, folder: Path | None = None) -> dict[str, Any]:
+def _refuse_offered(wanted: Mapping[str, Any], offered: Mapping[str, Any], where: str) -> None:
+    """Complain about an option that is set by whoever builds the component: its world, its model, the sampling."""
+    for key in wanted:
+        if key in offered:
+            raise UsageError(
+                f"{where} gets its `{key}` from the run; choose it there (`--world`, `--model`, `--user-model`, "
+                "`--temperature`)"
+            )
+
+
+def _converted(
+    factory: type[Any],
+    wanted: Mapping[str, Any],
+    where: str,
+    folder: Path | None = None,
+    *,
+    hidden: Collection[str] = (),
+) -> dict[str, Any]:
+    """Options as the constructor takes them; `hidden` ones are not listed when another is unknown."""
     if not wanted:
         return {}
     known = _parameters(factory)
@@ -315,8 +335,9 @@ def _converted(factory: type[Any], wanted: Mapping[str, Any], where: str, folder
     names = tuple(name for name, one in known.items() if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD))
     for key in wanted:
         if key not in names and not open_ended:
-            offered = ", ".join(name for name in names if name != "world") or "none"
-            raise UsageError(f"{where} has no option `{key}`{nearest(key, names)}; its options: {offered}")
+            shown = tuple(name for name in names if name not in hidden)
+            listed = ", ".join(shown) or "none"
+            raise UsageError(f"{where} has no option `{key}`{nearest(key, shown)}; its options: {listed}")
     hints = _hints(factory)
     found = {key: _convert(value, hints.get(key, str), f"{where}: option `{key}`") for key, value in wanted.items()}
     if folder is None:
@@ -338,11 +359,12 @@ def _hints(factory: type[Any]) -> dict[str, Any]:
 def _convert(value: Any, annotation: Any, where: str) -> Any:
     from pydantic import ConfigDict, TypeAdapter, ValidationError
     from pydantic.errors import PydanticSchemaGenerationError
+    from pydantic_core import SchemaError
 
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
         return adapter.validate_python(value)
     except ValidationError as error:
         raise UsageError(f"{where} is `{value}`: {error.errors()[0]['msg']}") from error
-    except (PydanticSchemaGenerationError, TypeError):
+    except (PydanticSchemaGenerationError, SchemaError, TypeError):  # SchemaError: a protocol, which checks nothing
         return value

@@ -45,8 +45,9 @@ class PersonaUser(GoalUser):
         ending: Ending = "tool",
         temperament: str = "",
         style: str = "",
+        attempts: int = 3,
     ) -> None:
-        super().__init__(model, world, sampling, prompt, ending)
+        super().__init__(model, world, sampling, prompt, ending, attempts)
         self._temperaments = (temperament,) if temperament else TEMPERAMENTS
         self._styles = (style,) if style else STYLES
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -22,6 +23,18 @@ class Polite(Greeter):
     def greet(self) -> str:
         text = f"{self.word} {self.world} " * self.times
         return text.upper() if self.loud else text
+
+
+class Voice(Protocol):
+    def say(self) -> str: ...
+
+
+class Voiced(Greeter):
+    def __init__(self, voice: Voice | str = "") -> None:
+        self.voice = voice
+
+    def greet(self) -> str:
+        return str(self.voice)
 
 
 KIND = Kind("greeter", "simkit.test.greeters", Greeter)
@@ -72,6 +85,18 @@ def test_an_unknown_option_lists_those_there_are() -> None:
         UsageError, match=r"no option `time` \(did you mean `times`\?\); its options: times, loud, word"
     ):
         load(KIND, f"{POLITE},time=2", {"world": "w"})
+
+
+@pytest.mark.parametrize("option", ["world=all", "world=", "times=2,world=all"])
+def test_what_the_caller_gives_is_no_option(option: str) -> None:
+    with pytest.raises(UsageError, match="gets its `world` from the run; choose it there"):
+        load(KIND, f"{POLITE},{option}", {"world": "w"})
+    if option == "world=all":
+        assert load(KIND, f"{POLITE},{option}").greet() == "hello all "
+
+
+def test_an_option_whose_type_is_a_protocol_is_no_crash() -> None:
+    assert load(KIND, f"{__name__}:Voiced,voice=low").greet() == "low"
 
 
 def test_a_value_of_the_wrong_type_names_the_option() -> None:

@@ -150,6 +150,14 @@ async def test_a_persona_is_described_to_the_model() -> None:
     assert TASK.instructions in system
 
 
+async def test_a_persona_asks_as_often_as_it_was_told() -> None:
+    played = player("", "", "hotel pls")
+    await Talk(PersonaUser(played.model, attempts=3)).next()
+    assert len(played.requests) == 3
+    with pytest.raises(UserFault):
+        await Talk(PersonaUser(player("", "hotel pls").model, attempts=1)).next()
+
+
 async def test_a_persona_is_drawn_for_an_episode_and_the_same_in_all_its_branches() -> None:
     async def system(task: str, path: str, seed: int) -> str:
         played = player("hi")

@@ -10,7 +10,7 @@ DOCUMENT = (ROOT / "docs" / "user-simulators.md").read_text()
 def test_the_document_shows_the_persona_user_as_it_is() -> None:
     source = (ROOT / "users" / "persona.py").read_text()
     assert source in DOCUMENT
-    assert len(source.splitlines()) < 60
+    assert len(source.splitlines()) <= 60
 
 
 def test_every_user_that_ships_is_in_the_document() -> None:
