@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    __version__: str
+
     from simkit.components import (
         Act,
         Agent,
@@ -122,11 +124,23 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return _version()
     for home, names in _HOMES.items():
         if name in names.split():
             return getattr(import_module(f"simkit.{home}"), name)
-    raise AttributeError(f"module `simkit` has no `{name}`")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "__version__"]
+
+
+def _version() -> str:
+    """The version of the installed distribution, `unknown` in a checkout that was never installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("josh-simkit")
+    except PackageNotFoundError:
+        return "unknown"

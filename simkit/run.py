@@ -19,7 +19,6 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 import orjson
 
+import simkit
 from simkit.accounting import Account
 from simkit.casting import WORLD, Wanted, WantedModels, build_players
 from simkit.components import Agent, Cast, Reward, ToolServer, User
@@ -414,7 +414,7 @@ class Run:
     def _started(self, attempt: int) -> RunStarted:
         number, now = self._session.number, time.time()
         return RunStarted(
-            self.id, self.name, self.recipe, self.seed, self.config, _version(), now, attempt=attempt, number=number
+            self.id, self.name, self.recipe, self.seed, self.config, simkit.__version__, now, attempt, number
         )
 
     def _configured(self, given: Mapping[str, Any] | None, origin: Origin) -> dict[str, Any]:
@@ -474,10 +474,3 @@ def _open_store(store: Store | Path | str) -> Store:
     from simkit.store import Store
 
     return Store(Path(store)) if isinstance(store, (str, Path)) else store
-
-
-def _version() -> str:
-    try:
-        return version("josh-simkit")
-    except PackageNotFoundError:
-        return "unknown"

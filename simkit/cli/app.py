@@ -78,6 +78,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(
     typer.Typer(),
@@ -86,6 +87,24 @@ app.add_typer(
     no_args_is_help=True,
     help="Run a recipe: rollout, josh, or your own path/to/recipe.py. `simkit run RECIPE --help` shows its flags.",
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        import simkit
+        from simkit.cli.output import say
+
+        say(f"simkit {simkit.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def simkit_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options of simkit itself, before any command."""
 
 
 @app.command("ls")

@@ -3,12 +3,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+import simkit as simkit_package
 from simkit.cli.app import app
 
 RECIPE = '''
@@ -70,6 +72,20 @@ def test_help_lists_commands_and_teaches_with_examples() -> None:
     for command in ("run", "ls", "show", "sql", "export", "data"):
         assert command in done.stdout
     assert "simkit run josh" in done.stdout
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    done = simkit("--version")
+    assert (done.exit_code, done.stdout) == (0, f"simkit {simkit_package.__version__}\n")
+    assert simkit_package.__version__ == version("josh-simkit")
+    assert "__version__" in dir(simkit_package)
+
+
+@pytest.mark.parametrize("command", [[], ["ls"], ["run"], ["run", "josh"], ["resume"], ["data"], ["export"]])
+def test_h_is_short_for_help(command: list[str]) -> None:
+    short, long = simkit(*command, "-h"), simkit(*command, "--help")
+    assert (short.exit_code, short.stdout) == (0, long.stdout)
+    assert "Usage:" in short.stdout
 
 
 def test_help_of_run_lists_the_recipes() -> None:
