@@ -55,11 +55,12 @@ def reach(request: Act, *goals: str, **more: Any) -> Decision:
 class PlannedAgent(Agent):
     name = "planned"
 
-    def __init__(self, plan: Callable[[Act], Any]) -> None:
+    def __init__(self, plan: Callable[[Act], Any], start: Callable[[StartAgent], AgentStart]) -> None:
         self._plan = plan
+        self._start = start
 
     def start(self, request: StartAgent) -> AgentStart:
-        return AgentStart(system="You are an agent.")
+        return self._start(request)
 
     async def act(self, request: Act) -> Decision:
         made: Any = self._plan(request)
@@ -75,6 +76,10 @@ class PlannedUser(User):
     async def speak(self, request: Speak) -> UserTurn:
         made: Any = self._answer(request)
         return (await made) if inspect.isawaitable(made) else made
+
+
+def introduced(request: StartAgent) -> AgentStart:
+    return AgentStart(system="You are an agent.")
 
 
 def talkative(request: Speak) -> UserTurn:
@@ -126,6 +131,7 @@ class Players:
 
     plan: Callable[[Act], Any]
     answer: Callable[[Speak], Any] = talkative
+    start: Callable[[StartAgent], AgentStart] = introduced
     goals: Sequence[str] = ("a",)
     tools: ToolServer = field(default_factory=NoteTools)
     reward: Reward = field(default_factory=ReachReward)
@@ -197,7 +203,7 @@ async def play(
     recorder = recorder or MemoryRecorder()
     async with open_scope() as scope:
         cast = Cast(
-            agent=scope.spawn(PlannedAgent(players.plan), name="planned", concurrency=64),
+            agent=scope.spawn(PlannedAgent(players.plan, players.start), name="planned", concurrency=64),
             user=scope.spawn(PlannedUser(players.answer), name="planned", concurrency=64),
             tools=scope.spawn(players.tools, name="notes", concurrency=64),
             reward=scope.spawn(players.reward, name="reach", concurrency=64),

@@ -1,0 +1,222 @@
+"""What happens between the phases of an episode: its beginning, its forks, its commits, and who watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio.lowlevel
+import pytest
+from players import NoteTools, Players, ReachReward, play, reach, say, shorts, use
+
+from simkit.components import (
+    Act,
+    AgentStart,
+    CallTool,
+    Decision,
+    Speak,
+    StartAgent,
+    StartTools,
+    ToolReturn,
+    ToolsStart,
+    UserTurn,
+)
+from simkit.events import EpisodeStarted, MemoryRecorder
+from simkit.limits import Limits
+from simkit.messages import ToolResult
+from simkit.supervisors.base import Supervisor
+from simkit.supervisors.josh import BeamSearch, Josh
+from simkit.supervisors.rollout import Rollout
+from simkit.tasks import Goal, Task
+
+pytestmark = pytest.mark.anyio
+
+BOTH = pytest.mark.parametrize("supervisor", [Rollout(), Josh()], ids=["rollout", "josh"])
+
+
+def crash(request: object) -> Any:
+    raise RuntimeError("out of order")
+
+
+class GoallessReward(ReachReward):
+    def goals(self, task: Task) -> tuple[Goal, ...]:
+        return crash(task)
+
+
+class NoTools(NoteTools):
+    def start(self, request: StartTools) -> ToolsStart:
+        return crash(request)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("players", "outcome", "who"),
+    [
+        (Players(crash, crash, reward=GoallessReward()), "reward_fault", "reward `reach`"),
+        (Players(crash, crash, tools=NoTools()), "tool_fault", "tools `notes`"),
+        (Players(crash, crash, start=crash), "agent_fault", "agent `planned`"),
+    ],
+    ids=["reward", "tools", "agent"],
+)
+async def test_a_component_that_cannot_begin_ends_the_episode_and_is_named(
+    supervisor: Supervisor, players: Players, outcome: str, who: str
+) -> None:
+    played = await play(supervisor, players)
+    ended = played.episode
+    assert (ended.outcome, ended.reward, ended.turns, ended.branches, ended.faults) == (outcome, None, 0, 0, 1)
+    assert ended.error == f"{who}, turn 0 of t1 at the root: RuntimeError: out of order"
+    assert (ended.final_branch_id, ended.tool_calls, played.branches) == (None, 0, {})
+    assert sum(isinstance(event, EpisodeStarted) for event in played.events) == 1
+
+
+@BOTH
+async def test_a_task_without_goals_counts_nothing(supervisor: Supervisor) -> None:
+    ended = (await play(supervisor, Players(crash, crash, goals=()))).episode
+    assert (ended.turns, ended.branches, ended.faults, ended.tool_calls, ended.final_branch_id) == (0, 0, 0, 0, None)
+
+
+async def test_a_user_that_cannot_open_leaves_a_tree_without_turns() -> None:
+    ended = (await play(Josh(), Players(crash, crash))).episode
+    assert (ended.turns, ended.branches, ended.faults, ended.tool_calls) == (0, 0, 1, 0)
+    assert ended.error == "user `planned`, turn 0 of t1 at the root: RuntimeError: out of order"
+
+
+@dataclass
+class Copies:
+    """A state that counts its forks, and fails at one of them; each fork has a name of its own."""
+
+    fails_at: int = -1
+    name: str = "0"
+    count: list[int] = field(default_factory=lambda: [0])
+
+    def fork(self) -> Copies:
+        self.count[0] += 1
+        if self.count[0] == self.fails_at:
+            raise RuntimeError("out of paper")
+        return Copies(self.fails_at, f"{self.name}.{self.count[0]}", self.count)
+
+
+class CopiedTools(NoteTools):
+    """A world that is one state."""
+
+    def __init__(self, state: object) -> None:
+        self._state = state
+
+    def start(self, request: StartTools) -> ToolsStart:
+        return ToolsStart(super().start(request).specs, state=self._state)
+
+    async def call(self, request: CallTool) -> ToolReturn:
+        return ToolReturn(ToolResult(value="ok"), request.state)
+
+
+def forking(part: str, state: Copies, plan: Callable[[Act], Any]) -> Players:
+    """Players of whom one alone, `part`, has a state that forks."""
+
+    def start(request: StartAgent) -> AgentStart:
+        return AgentStart(state=state if part == "agent" else None)
+
+    def answer(request: Speak) -> UserTurn:
+        opening = request.key.turn == 0 and part == "user"
+        return UserTurn(f"user {request.key.turn}", state=state if opening else request.state)
+
+    tools = CopiedTools(state) if part == "tools" else NoteTools()
+    return Players(plan, answer, start=start, tools=tools, goals="ab")
+
+
+@pytest.mark.parametrize("part", ["agent", "user", "tools"])
+async def test_each_branch_has_a_state_of_its_own_when_one_part_alone_forks(part: str) -> None:
+    state = Copies()
+    await play(Josh(limits=Limits(turns=2)), forking(part, state, lambda request: say(state=request.state)))
+    kept = 1 if part == "tools" else 0  # the world of the opening, to be scored
+    assert state.count == [kept + 2 + 4]
+
+
+@pytest.mark.parametrize(
+    ("part", "outcome"), [("agent", "agent_fault"), ("user", "user_fault"), ("tools", "tool_fault")]
+)
+async def test_a_state_that_cannot_fork_ends_that_branch_alone(part: str, outcome: str) -> None:
+    state = Copies(fails_at=2 if part == "tools" else 1)
+    players = forking(part, state, lambda request: say(state=request.state))
+    played = await play(Josh(BeamSearch(beam=2), Limits(turns=1)), players)
+    assert played.outcomes == {".0": None, "L.1": outcome, "R.1": "turn_limit"}
+    assert played.branches["L.1"].error == ("forking for turn 1 of t1 at L: RuntimeError: out of paper")
+    assert (played.episode.outcome, played.episode.faults, played.episode.branches) == ("turn_limit", 1, 2)
+
+
+async def test_a_world_that_cannot_fork_at_the_opening_ends_the_episode() -> None:
+    players = forking("tools", Copies(fails_at=1), crash)
+    played = await play(Josh(), players)
+    assert played.outcomes == {".0": "tool_fault"}
+    ended = played.episode
+    assert (ended.outcome, ended.reward, ended.faults, ended.branches) == ("tool_fault", None, 1, 0)
+    assert ended.error == "forking for turn 0 of t1 at the root: RuntimeError: out of paper"
+
+
+async def test_a_winner_whose_world_cannot_fork_has_failed_and_the_next_one_wins() -> None:
+    def plan(request: Act) -> Decision:
+        return reach(request, "a", state=request.state) if request.step == 0 else say(state=request.state)
+
+    played = await play(Josh(limits=Limits(turns=1)), forking("tools", Copies(fails_at=4), plan))
+    assert played.outcomes["L.1"] == "tool_fault"
+    assert played.branches["L.1"].rewards == ()
+    assert shorts([harvest.winner_id for harvest in played.harvests]) == ["R.1"]
+    assert shorts(played.harvests[0].successful) == [".0", "R.1"]
+    assert (played.episode.achieved, played.episode.faults) == (("a",), 1)
+
+
+class Committed(MemoryRecorder):
+    """Knows how many of its events are committed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.committed = 0
+
+    async def commit(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.committed = len(self.events)
+
+
+@pytest.mark.parametrize(("supervisor", "first"), [(Josh(), 1), (Rollout(), 2)], ids=["josh", "rollout"])
+async def test_a_turn_is_committed_before_the_next_one_begins(supervisor: Supervisor, first: int) -> None:
+    recorder = Committed()
+    late: list[int] = []
+
+    def plan(request: Act) -> Decision:
+        if request.step == 0 and request.key.turn >= first and recorder.committed < len(recorder.events):
+            late.append(request.key.turn)
+        return use(request, ("read", "")) if request.step == 0 else say()
+
+    players = Players(plan, lambda request: UserTurn("go on", end=request.key.turn == 3))
+    await play(supervisor, players, recorder=recorder)
+    assert late == []
+    assert recorder.committed == len(recorder.events)
+
+
+class Watching:
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+
+    def live(self, change: int) -> None:
+        self.told.append(("live", change))
+
+    def turn(self) -> None:
+        self.told.append(("turn", 1))
+
+    def hit(self, goals: int) -> None:
+        self.told.append(("hit", goals))
+
+
+async def test_a_watch_is_told_of_a_single_conversation_as_it_goes() -> None:
+    def plan(request: Act) -> Decision:
+        return reach(request, "a", "b") if (request.key.turn, request.step) == (2, 0) else say()
+
+    watch = Watching()
+    players = Players(plan, lambda request: UserTurn("go on", end=request.key.turn == 2), goals="abc")
+    played = await play(Rollout(), players, watch=watch)
+    assert watch.told == [("live", 1), ("turn", 1), ("turn", 1), ("hit", 2), ("live", -1)]
+    assert [row.credited for row in played.branches[".2"].rewards] == [True, True]
+
+
+def test_the_defaults_are_the_papers() -> None:
+    assert BeamSearch() == BeamSearch(factor=2, beam=8, winner="first", eager=False, branch_by="turn")
