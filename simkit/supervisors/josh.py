@@ -103,8 +103,8 @@ class Tree:
 
     @property
     def going(self) -> bool:
-        """Whether there is anything left to search for, and somebody to do it."""
-        return bool(self.leaves and self.remaining)
+        """Whether the search goes on: no leaf is left once all goals are taken."""
+        return bool(self.leaves)
 
     def count(self, played: Sequence[Played]) -> Tree:
         """The tree with the turns of one step counted."""

@@ -129,6 +129,7 @@ async def together(calls: Sequence[Callable[[], Awaitable[T]]], enough: Callable
     if len(calls) < 2:  # nothing runs beside it
         return [await call() for call in calls]
     results: dict[int, T] = {}
+    first, *others = enumerate(calls)
 
     async def run(index: int, call: Callable[[], Awaitable[T]]) -> None:
         with unasked("a branch"):
@@ -138,9 +139,9 @@ async def together(calls: Sequence[Callable[[], Awaitable[T]]], enough: Callable
 
     try:
         async with anyio.create_task_group() as group:
-            for index, call in enumerate(calls[1:], start=1):
+            for index, call in others:
                 group.start_soon(run, index, call)
-            await run(0, calls[0])  # here: a task is a tenth of what a turn costs
+            await run(*first)  # here: a task is a tenth of what a turn costs
     except ExceptionGroup as errors:
         raise first_error(errors) from errors
     return [results[index] for index in sorted(results)]

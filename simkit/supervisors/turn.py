@@ -48,7 +48,7 @@ class Turn:
 
     key: TurnKey
     state: BranchState
-    steps: int = 0
+    steps: int
     messages: tuple[MessageRow, ...] = ()
     calls: tuple[CallRecord, ...] = ()
     tool_rows: tuple[ToolCallRow, ...] = ()
@@ -94,9 +94,7 @@ class _Added:
         )
 
 
-async def play_turn(
-    stage: Stage, key: TurnKey, state: BranchState, *, step: int = 0, at_most: int | None = None
-) -> Turn:
+async def play_turn(stage: Stage, key: TurnKey, state: BranchState, *, step: int, at_most: int | None) -> Turn:
     """Play a turn from its decision number `step` on: `at_most` decisions, or until it is over.
 
     A fault ends the turn, never the caller: it is the turn's outcome. So is a limit no model call fits into.

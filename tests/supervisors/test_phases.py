@@ -84,17 +84,25 @@ async def test_a_user_that_cannot_open_leaves_a_tree_without_turns() -> None:
 
 @dataclass
 class Copies:
-    """A state that counts its forks, and fails at one of them; each fork has a name of its own."""
+    """A state that counts its forks, and fails at one of them; `used` has those that a component was given."""
 
     fails_at: int = -1
-    name: str = "0"
+    number: int = 0
     count: list[int] = field(default_factory=lambda: [0])
+    used: set[int] = field(default_factory=set[int])
 
     def fork(self) -> Copies:
         self.count[0] += 1
         if self.count[0] == self.fails_at:
             raise RuntimeError("out of paper")
-        return Copies(self.fails_at, f"{self.name}.{self.count[0]}", self.count)
+        return Copies(self.fails_at, self.count[0], self.count, self.used)
+
+
+def used(state: object) -> object:
+    """The state, after taking note that a component was given it."""
+    if isinstance(state, Copies):
+        state.used.add(state.number)
+    return state
 
 
 class CopiedTools(NoteTools):
@@ -107,7 +115,7 @@ class CopiedTools(NoteTools):
         return ToolsStart(super().start(request).specs, state=self._state)
 
     async def call(self, request: CallTool) -> ToolReturn:
-        return ToolReturn(ToolResult(value="ok"), request.state)
+        return ToolReturn(ToolResult(value="ok"), used(request.state))
 
 
 def forking(part: str, state: Copies, plan: Callable[[Act], Any]) -> Players:
@@ -117,19 +125,33 @@ def forking(part: str, state: Copies, plan: Callable[[Act], Any]) -> Players:
         return AgentStart(state=state if part == "agent" else None)
 
     def answer(request: Speak) -> UserTurn:
-        opening = request.key.turn == 0 and part == "user"
-        return UserTurn(f"user {request.key.turn}", state=state if opening else request.state)
+        if request.key.turn == 0:
+            return UserTurn("user 0", state=state if part == "user" else None)
+        return UserTurn(f"user {request.key.turn}", state=used(request.state))
 
     tools = CopiedTools(state) if part == "tools" else NoteTools()
     return Players(plan, answer, start=start, tools=tools, goals="ab")
 
 
+def read_and_say(request: Act) -> Decision:
+    state = used(request.state)
+    return use(request, ("read", ""), state=state) if request.step == 0 else say(state=state)
+
+
 @pytest.mark.parametrize("part", ["agent", "user", "tools"])
 async def test_each_branch_has_a_state_of_its_own_when_one_part_alone_forks(part: str) -> None:
     state = Copies()
-    await play(Josh(limits=Limits(turns=2)), forking(part, state, lambda request: say(state=request.state)))
+    await play(Josh(limits=Limits(turns=2)), forking(part, state, read_and_say))
+    assert len(state.used) == 2 + 4
     kept = 1 if part == "tools" else 0  # the world of the opening, to be scored
     assert state.count == [kept + 2 + 4]
+
+
+@pytest.mark.parametrize("part", ["agent", "user", "tools"])
+async def test_nothing_is_forked_where_nothing_branches(part: str) -> None:
+    state = Copies()
+    await play(Rollout(Limits(turns=2)), forking(part, state, read_and_say))
+    assert (state.used, state.count) == ({0}, [0])
 
 
 @pytest.mark.parametrize(
@@ -137,7 +159,7 @@ async def test_each_branch_has_a_state_of_its_own_when_one_part_alone_forks(part
 )
 async def test_a_state_that_cannot_fork_ends_that_branch_alone(part: str, outcome: str) -> None:
     state = Copies(fails_at=2 if part == "tools" else 1)
-    players = forking(part, state, lambda request: say(state=request.state))
+    players = forking(part, state, read_and_say)
     played = await play(Josh(BeamSearch(beam=2), Limits(turns=1)), players)
     assert played.outcomes == {".0": None, "L.1": outcome, "R.1": "turn_limit"}
     assert played.branches["L.1"].error == ("forking for turn 1 of t1 at L: RuntimeError: out of paper")
