@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 import anyio.lowlevel
 import pytest
 from players import NoteTools, Players, ReachReward, play, reach, say, shorts, use
@@ -25,6 +26,7 @@ from simkit.components import (
 from simkit.events import EpisodeStarted, MemoryRecorder
 from simkit.limits import Limits
 from simkit.messages import ToolResult
+from simkit.supervisors import stage
 from simkit.supervisors.base import Supervisor
 from simkit.supervisors.josh import BeamSearch, Josh
 from simkit.supervisors.rollout import Rollout
@@ -213,6 +215,29 @@ async def test_a_turn_is_committed_before_the_next_one_begins(supervisor: Superv
     await play(supervisor, players, recorder=recorder)
     assert late == []
     assert recorder.committed == len(recorder.events)
+
+
+class Stuck(MemoryRecorder):
+    """Its commits never end."""
+
+    async def commit(self) -> None:
+        await anyio.sleep_forever()
+
+
+@BOTH
+async def test_a_store_that_hangs_does_not_hold_a_cancelled_episode_for_long(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "LAST_COMMIT_SECONDS", 0.01)
+    with anyio.fail_after(5), anyio.CancelScope() as scope:
+
+        async def answer(request: Speak) -> UserTurn:
+            scope.cancel()
+            await anyio.sleep_forever()
+            return UserTurn("never")
+
+        await play(supervisor, Players(crash, answer), recorder=Stuck())
+    assert scope.cancelled_caught
 
 
 class Watching:
