@@ -68,8 +68,8 @@ class Conversation:
         return self.seen[: step.shown]
 
     def point(self, prompt: str) -> str:
-        """The name of a place: equal where the same tools and messages came before."""
-        return f"{self.episode['toolset_id']}/{len(self.tools)}/{prompt}"
+        """The name of a place: equal where the model was shown the same tools and messages before."""
+        return f"{self.episode['toolset_id'] if self.tools else ''}/{prompt}"
 
     def origin(self, branch_id: str, seq: int) -> Origin:
         """Where a message of its episode comes from."""

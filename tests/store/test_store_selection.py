@@ -105,7 +105,16 @@ def with_more_tools(script: Script) -> Script:
     return replace(script, events=events)
 
 
-def test_what_was_lost_with_other_tools_is_no_contradiction_and_makes_no_pair(store: Store) -> None:
+def in_words(script: Script) -> ModelCall:
+    """A call of its agent, whose model was sent no tools."""
+    place, body = branch_id(script.id, "L", 1), dict[str, Any](messages=[])
+    return ModelCall(script.id, place, "agent", 0, 0, "m", "h", body, None, None, 1, 1, 0.0, 0.1, 1000.0)
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_what_was_lost_with_other_tools_is_a_contradiction_only_if_the_model_was_shown_none(
+    store: Store, words: bool
+) -> None:
     for run, winner, loser in (("r1", "Yes.", "No."), ("r2", "No.", "Yes.")):
         script = Script(run=run)
         root = script.open()
@@ -113,14 +122,15 @@ def test_what_was_lost_with_other_tools_is_no_contradiction_and_makes_no_pair(st
         won = script.turn(root, "L", [Entry.agent(winner, 1)], goals=["book"])
         script.harvest(won, [root, won])
         script.finish()
-        fill(store, script if run == "r1" else with_more_tools(script), run=run)
+        script = script if run == "r1" else with_more_tools(script)
+        fill(store, replace(script, events=[*script.events, in_words(script)]) if words else script, run=run)
     chosen = Selection(runs=("r1", "r2"))
     pairs = select(store, "dpo", chosen).pairs
     told = [(len(pair.tools), *texts((*pair.chosen, *pair.rejected))) for pair in pairs]
-    assert told == [(1, "Yes.", "No."), (2, "No.", "Yes.")]
+    assert told == ([] if words else [(1, "Yes.", "No."), (2, "No.", "Yes.")])
     both = select(store, "kto", chosen)
-    assert [example.label for example in both.judged] == [True, False, True, False]
-    assert both.removed == {}
+    assert [example.label for example in both.judged] == ([True, True] if words else [True, False, True, False])
+    assert both.removed == ({"contradictions": 2} if words else {})
 
 
 def test_duplicates_are_judged_after_the_condition(store: Store) -> None:
