@@ -55,9 +55,10 @@ def _reasons(found: Difference) -> Iterator[str]:
 def _counted(found: Difference) -> str:
     what = "items" if found.kind == "suite" else "tasks"
     pairs = f", {found.pairs} pairs" if found.pairs > found.tasks else ""
-    low, high = (min(found.by_run), max(found.by_run)) if found.by_run else (0.0, 0.0)
-    runs = f", by run {span(Estimate(low, low, high), found.unit)}" if found.by_run else ""
-    return f"{found.tasks} {what}{pairs}{runs}"
+    if not found.by_run:
+        return f"{found.tasks} {what}{pairs}"
+    ends = Estimate(found.estimate.value, min(found.by_run), max(found.by_run))
+    return f"{found.tasks} {what}{pairs}, by run {span(ends, found.unit)}"
 
 
 def _noise(differences: Sequence[Difference], noise: Sequence[Noise], level: float, closer: str) -> Iterator[str]:

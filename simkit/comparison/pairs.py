@@ -58,7 +58,7 @@ def numbers(arm: ArmFacts, measure: Measure, tasks: Sequence[str]) -> tuple[Tabl
     """The numbers of an arm's runs for some tasks."""
     return tuple(
         {
-            task: {trial: measure.of(episode) for trial, episode in run.by_task.get(task, {}).items()}
+            task: {trial: measure.of(episode) for trial, episode in run.by_task[task].items()}
             for task in tasks
             if task in run.by_task
         }
@@ -101,7 +101,7 @@ def _cells(task: str, before: Sequence[Table], after: Sequence[Table]) -> Iterat
 def _cell(here: Trials, there: Trials) -> _Cell:
     if here.keys() != there.keys():
         return _averaged([*here.values()], [*there.values()])
-    both = [(here[trial], there[trial]) for trial in sorted(here)]
+    both = [(here[trial], there[trial]) for trial in here]
     whole = [(low, high) for low, high in both if low is not None and high is not None]
     left_out = 2 * (len(both) - len(whole))
     return _Cell(tuple(low for low, _ in whole), tuple(high for _, high in whole), left_out, True)

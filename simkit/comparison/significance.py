@@ -63,9 +63,7 @@ def _counted(signed: Sequence[int]) -> float:
 
     Digit T of `ways`, in base 2^width, counts the choices of positive terms that add up to T.
     """
-    values = sorted(abs(value) for value in signed if value)
-    if not values:
-        return 1.0
+    values = sorted(map(abs, signed))
     width, ways = len(values) + 1, 1
     for value in values:
         ways += ways << (value * width)
