@@ -91,7 +91,7 @@ def _on_grid(signed: Sequence[float]) -> list[int] | None:
 def holm(ps: Sequence[float]) -> tuple[float, ...]:
     """P-values corrected for there being several (Holm 1979): at most `alpha` chance of any false claim among them."""
     order = sorted(range(len(ps)), key=lambda place: ps[place])
-    corrected, highest = [1.0] * len(ps), 0.0
+    corrected, highest = [*ps], 0.0
     for rank, place in enumerate(order):
         highest = max(highest, min(1.0, (len(ps) - rank) * ps[place]))
         corrected[place] = highest

@@ -53,8 +53,8 @@ def test_runs_stand_against_each_other_by_place_where_there_are_equally_many() -
     after: list[Table] = [{"a": {0: 1.0}}, {"a": {0: 1.0}, "b": {0: 1.0}}]
     found = pair(before, after, average, binary=True)
     assert found == Pairs(("a",), (0.5,), (1.0,), 2, 0, Outcomes(1, 0, 1, 0)), "`b` has no partner in its place"
-    unequal = pair([*before, {"b": {0: 1.0}}], after, average, binary=True)
-    assert unequal == Pairs(("a", "b"), (0.5, 0.5), (1.0, 1.0), 4, 0, None)
+    unequal = pair([*before, {"b": {0: 1.0}, "alone": {0: None}}], after, average, binary=True)
+    assert unequal == Pairs(("a", "b"), (0.5, 0.5), (1.0, 1.0), 4, 0, None), "`alone` is on one side only"
 
 
 def test_a_task_with_too_few_trials_for_the_measure_on_one_side_is_no_pair() -> None:

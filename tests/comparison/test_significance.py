@@ -158,7 +158,7 @@ def by_hand(values: Sequence[float]) -> float:
 
 
 @pytest.mark.parametrize("values", [[1, 2, 3, -6, 5], [3, 5, -8, 9, -2, 1], [1, 1, -2, 4, -4, 8], [0.25, 0.5, -0.75]])
-@pytest.mark.parametrize("unit", [1.0, 1e6, 3e6, 0.3])
+@pytest.mark.parametrize("unit", [1.0, 1e6, 3e6, 0.3, 1e-4])
 def test_ties_are_ties_in_any_unit(values: Sequence[float], unit: float) -> None:
     assert sign_flip([value * unit for value in values]) == by_hand(values)
 
@@ -185,4 +185,5 @@ def test_shares_that_rounding_put_beyond_0_or_1_have_an_effect_size() -> None:
 
 def test_a_certain_difference_has_no_effect_size_in_its_own_spread() -> None:
     assert standardised([0.5, 0.5 + 1e-10]) is None
+    assert standardised([0.0, 1e-9, 2e-9]) is None
     assert standardised([0.5, 0.5 + 1e-6]) == pytest.approx(0.5 * sqrt(2) * 1e6, rel=1e-5)
