@@ -12,7 +12,7 @@ from simkit.sendable import mended
 
 
 class FunctionCallingAgent(ModelAgent):
-    """Calls the world's tools by the model's own tool calling, and speaks when an answer holds no call.
+    """An agent that uses its model's own tool calling, and speaks when an answer holds no call.
 
     All calls of an answer are one decision; text beside them stays in the conversation and is heard by nobody.
     Arguments that are not JSON go to the tool server as they are, whose error the model reads.

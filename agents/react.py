@@ -21,7 +21,7 @@ UNHEARD = "(Your SPEAK stood beside an APICALL, so the customer did not hear it.
 
 
 class ReactAgent(ModelAgent):
-    """Plans, calls and speaks by commands in text.
+    """An agent that plans, calls tools and speaks by commands in plain text (ReAct).
 
     The conversation keeps every reply as the model wrote it; what tools return comes as user messages that begin with
     `APIRETURN`. A reply that calls does not speak, whatever else it holds. A reply that cannot be read does nothing:

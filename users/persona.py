@@ -26,7 +26,7 @@ STYLES = (
 
 
 class PersonaUser(GoalUser):
-    """A goal user who is somebody.
+    """A goal user with a temperament and a way of writing.
 
     Attributes of the constructor, besides those of `GoalUser`:
         temperament, style: who the user is and how it writes, in words to the model (`you are ...`). What is left empty

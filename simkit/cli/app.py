@@ -163,6 +163,14 @@ def sql(
 
 
 @app.command()
+def components(json: JsonFlag = False) -> None:
+    """List what flags can name: worlds, agents, users, rewards, models and recipes, with one line about each."""
+    from simkit.cli.components import components
+
+    components(json)
+
+
+@app.command()
 def doctor(
     run: Annotated[
         str | None,

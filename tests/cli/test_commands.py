@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,8 @@ def test_help_of_a_recipe_is_its_signature(recipe: str) -> None:
     assert f"simkit run {recipe}" in done.stdout
 
 
-def test_a_run_says_what_came_of_it_and_what_to_try_next(tmp_path: Path) -> None:
+def test_a_run_says_what_came_of_it_and_what_to_try_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["pytest"])  # `python -m pytest` calls it otherwise, and hints repeat that
     done = simkit("run", "rollout", "--tasks", "2", "--max-turns", "1", "--name", "mine", store=tmp_path)
     assert done.exit_code == 0, done.output
     for text in ("(mine): done", "average reward", "95% interval", "turn_limit", "simkit.duckdb"):

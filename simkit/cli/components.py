@@ -1,0 +1,65 @@
+"""`simkit components`: what can be named by a flag, with one line about each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from simkit.casting import AGENT, REWARD, USER, WORLD
+from simkit.cli.output import say, say_json
+from simkit.cli.tables import Column, Table, print_table
+from simkit.errors import SimkitError
+from simkit.loading import Kind, available, find_class
+from simkit.recipe import GROUP, load_recipe
+
+MODELS = {
+    "openai/NAME": "A model behind an OpenAI-compatible endpoint (--base-url, OPENAI_API_KEY).",
+    "local/FOLDER": "A model in this process, from a folder or a name at Hugging Face.",
+    "scripted/TEXT": "Answers with that text, without a network; for trying things out.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A component that can be named; `error` says why an installed one cannot be used."""
+
+    kind: str
+    name: str
+    about: str = ""
+    error: str | None = None
+
+
+def components(as_json: bool) -> None:
+    """Print what is installed: worlds, agents, users, rewards, models and recipes."""
+    rows = list(_installed())
+    if as_json:
+        say_json([asdict(row) for row in rows])
+        return
+    columns = (Column("kind"), Column("name"), Column("what it is", shorten=True))
+    print_table(Table(columns, tuple((row.kind, row.name, row.about or f"error: {row.error}") for row in rows)))
+    say("Name your own as path/to/file.py:NAME or package.module:NAME; options follow after commas: NAME,key=value.")
+
+
+def _installed() -> Iterator[Row]:
+    kinds: tuple[Kind[Any], ...] = (WORLD, AGENT, USER, REWARD)
+    for kind in kinds:
+        for name in available(kind.group):
+            try:
+                yield Row(kind.noun, name, _first_sentence(find_class(kind, name)))
+            except SimkitError as error:  # a package that does not load
+                yield Row(kind.noun, name, error=str(error))
+    for name, about in MODELS.items():
+        yield Row("model", name, about)
+    for name in available(GROUP):
+        try:
+            yield Row("recipe", name, load_recipe(name).title)
+        except SimkitError as error:
+            yield Row("recipe", name, error=str(error))
+
+
+def _first_sentence(component: type[object]) -> str:
+    text = " ".join((inspect.getdoc(component) or "(not described)").partition("\n\n")[0].split())
+    sentence, stop, _ = text.partition(". ")
+    return sentence + stop.strip()
