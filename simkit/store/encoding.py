@@ -95,6 +95,8 @@ class _Cleaner:
                 return {self.of(key if isinstance(key, str) else str(key)): self.of(item) for key, item in items}
             case list() | tuple():
                 return [self.of(item) for item in cast("Sequence[object]", value)]
+            case orjson.Fragment():
+                return self.of(json.loads(orjson.dumps(value)))
             case _ if is_dataclass(value) and not isinstance(value, type):
                 return {field.name: self.of(getattr(value, field.name)) for field in fields(value)}
             case _:

@@ -306,7 +306,7 @@ def sync_folders(journal: Path) -> None:
     """
     for folder in list(journal.parents)[:4]:
         try:
-            place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            place = os.open(folder, os.O_RDONLY)
         except OSError:
             continue
         try:

@@ -269,21 +269,20 @@ def _damaged(path: Path, byte: int, line: int, data: bytes, *, numbered: bool) -
 
 def _sorted_out(path: Path, found: Sequence[_Found], first: int) -> tuple[list[_Found], list[BadLine]]:
     """The lines to keep, by number, and those that were not where they belong."""
-    seen: dict[int, int] = {}
+    seen: set[int] = set()
     bad: list[BadLine] = []
     kept: list[_Found] = []
     highest = first - 1
     for one in found:
         if one.number < first or one.number in seen:
-            same = seen.get(one.number, one.checksum) == one.checksum
-            reason = "it is a copy of an earlier line" if same else "an earlier line has the same number"
+            reason = "an earlier line has the same number"
             bad.append(BadLine(path, one.byte, one.line, reason, "duplicate", one.number, 1, one.checksum))
             continue
         if one.number < highest:
             reason = "it stands after lines that were written later; it is read where it belongs"
             bad.append(BadLine(path, one.byte, one.line, reason, "late", one.number, 1, one.checksum))
         highest = max(highest, one.number)
-        seen[one.number] = one.checksum
+        seen.add(one.number)
         kept.append(one)
     kept.sort(key=lambda one: one.number)
     return kept, bad

@@ -22,7 +22,7 @@ from simkit.errors import JournalFailed, UsageError
 from simkit.events import Event, RunStarted
 from simkit.store import Journal, Store
 from simkit.store.encoding import encode
-from simkit.store.journal import DiskFile, JournalFile, cut_torn_line
+from simkit.store.journal import UNSYNCED, DiskFile, JournalFile, cut_torn_line, sync_folders
 
 pytestmark = pytest.mark.anyio
 
@@ -135,6 +135,273 @@ async def test_a_full_disk_keeps_what_was_acknowledged(tmp_path: Path) -> None:
         await journal.__aexit__(None, None, None)
     assert [orjson.loads(line)["run_id"] for line in bytes(file.data).splitlines()] == ["1", "2", "3"]
     assert file.data.endswith(b"\n")
+
+
+class SlowFile(MemoryFile):
+    """Takes few bytes at a time, and notes what it is given."""
+
+    def __init__(self, most: int = 1 << 40, room: int = 1 << 40) -> None:
+        super().__init__(room)
+        self.most = most
+        self.given: list[int] = []
+        self.syncs: list[int] = []
+
+    def append(self, data: bytes) -> int:
+        self.given.append(len(data))
+        return super().append(data[: self.most])
+
+    def sync(self) -> None:
+        self.syncs.append(len(self.data))
+
+
+@pytest.mark.parametrize("most", [1, 7, 100])
+async def test_a_file_may_take_few_bytes_at_a_time(tmp_path: Path, most: int) -> None:
+    file = SlowFile(most)
+    async with Journal(tmp_path / "w", opener=lambda _: file) as journal:
+        for number in range(3):
+            journal.record(numbered(number))
+    whole = bytes(file.data)
+    assert [orjson.loads(line)["run_id"] for line in whole.splitlines()] == ["0", "1", "2"]
+    assert file.given == list(range(len(whole), 0, -most))
+
+
+@pytest.mark.parametrize("room", range(1, 400, 7))
+async def test_a_full_disk_leaves_whole_lines_wherever_it_ends(tmp_path: Path, room: int) -> None:
+    file = SlowFile(50, room)
+    journal = Journal(tmp_path / "w", opener=lambda _: file)
+    await journal.__aenter__()
+    for number in range(5):
+        journal.record(numbered(number))
+    with pytest.raises(JournalFailed):
+        await journal.commit()
+    line = len(bytes(file.data).partition(b"\n")[0]) + 1 if file.data else room + 1
+    assert len(file.data) == room // line * line
+    with pytest.raises(JournalFailed):
+        await journal.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize(("lines", "writes"), [(1, 5), (1.5, 3), (2, 3), (4.5, 1)])
+async def test_what_is_queued_is_written_in_slices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: float, writes: int, durable: bool
+) -> None:
+    path = tmp_path / "r1" / "w"
+    line = len(encode(numbered(0))) + len(',"n":0,"c":"00000000"')
+    monkeypatch.setattr("simkit.store.journal.SLICE", int(line * lines))
+    file = SlowFile()
+    async with Journal(path, opener=lambda _: file, durable=durable) as journal:
+        for number in range(5):
+            journal.record(numbered(number))
+        await journal.commit()
+        assert len(file.given) == writes
+        assert file.syncs == ([min(number, 5) * line for number in _steps(5, writes)] if durable else [])
+        await journal.commit()  # nothing is outstanding
+        assert len(file.given) == writes
+    assert file.syncs[-1] == 5 * line == file.size()
+
+
+def _steps(count: int, writes: int) -> list[int]:
+    return [(count + writes - 1) // writes * number for number in range(1, writes + 1)]
+
+
+async def test_lines_are_numbered_on_when_a_journal_is_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / "r1" / "w.jsonl"
+    for number in range(3):
+        async with Journal(path) as journal:
+            journal.record(numbered(number))
+            journal.record(numbered(number))
+    assert [(line["run_id"], line["n"]) for line in lines(path)] == [
+        (str(number // 2), number) for number in range(6)
+    ]
+
+
+async def test_what_is_recorded_is_written_at_once_by_a_process_that_is_left(tmp_path: Path) -> None:
+    file = MemoryFile()
+    journal = Journal(tmp_path / "w", opener=lambda _: file)
+    with pytest.raises(JournalFailed, match="is not open: use `async with`"):
+        journal.write_now()
+    async with journal:
+        journal.record(numbered(1))
+        journal.record(numbered(2))
+        threading.Thread(target=journal.write_now).start()
+        await journal.commit()
+        assert [orjson.loads(line)["run_id"] for line in bytes(file.data).splitlines()] == ["1", "2"]
+        journal.record(numbered(3))
+        journal.write_now()
+        assert [orjson.loads(line)["n"] for line in bytes(file.data).splitlines()] == [0, 1, 2]
+    with pytest.raises(JournalFailed, match="is not open"):
+        journal.write_now()
+    with pytest.raises(JournalFailed, match="is not open"):
+        await journal.sync()
+    journal.record(numbered(4))
+    with pytest.raises(JournalFailed, match="is not open"):
+        await journal.commit()
+
+
+class Refusing(MemoryFile):
+    """Fails as it is told to."""
+
+    def __init__(self, error: OSError, *operations: str) -> None:
+        super().__init__()
+        self.error = error
+        self.operations = operations
+        self.closed = 0
+
+    def append(self, data: bytes) -> int:
+        if "append" in self.operations:
+            super().append(data[:30])
+            raise self.error
+        return super().append(data)
+
+    def truncate(self, size: int) -> None:
+        if "truncate" in self.operations:
+            raise OSError(errno.EIO, "no truncation")
+        super().truncate(size)
+
+    def sync(self) -> None:
+        if "sync" in self.operations:
+            raise self.error
+        super().sync()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+REMEDIES = {
+    errno.ENOSPC: "free some space on that disk, or use another --store",
+    errno.EDQUOT: "free some space on that disk, or use another --store",
+    errno.EROFS: "make the store folder writable, or use another --store",
+    errno.EACCES: "make the store folder writable, or use another --store",
+    errno.EPERM: "make the store folder writable, or use another --store",
+    errno.EIO: "check that disk, or use another --store",
+}
+
+
+@pytest.mark.parametrize("number", REMEDIES)
+@pytest.mark.parametrize("operations", [("append",), ("append", "truncate"), ("sync",)], ids="+".join)
+@pytest.mark.parametrize("durable", [False, True])
+async def test_a_write_that_fails_says_why_and_what_to_do(
+    tmp_path: Path, number: int, operations: tuple[str, ...], durable: bool
+) -> None:
+    file = Refusing(OSError(number, os.strerror(number)), *operations)
+    path = tmp_path / "w"
+    journal = Journal(path, opener=lambda _: file, durable=durable)
+    await journal.__aenter__()
+    journal.record(numbered(1))
+    expected = (
+        f"the journal {path} cannot be written: {os.strerror(number)}. Everything acknowledged before is stored; "
+        f"{REMEDIES[number]}, then start the run again"
+    )
+    for ask in (journal.commit, journal.sync, journal.commit):
+        if durable or ask == journal.sync or "append" in operations:
+            with pytest.raises(JournalFailed) as found:
+                await ask()
+            assert str(found.value) == expected
+        else:
+            await ask()
+            journal.record(numbered(2))
+            durable = True  # from the first failure on, everything fails
+    with pytest.raises(JournalFailed) as found:
+        journal.write_now()
+    assert str(found.value) == expected
+    with pytest.raises(JournalFailed):
+        await journal.__aexit__(None, None, None)
+    assert file.closed == 1
+    assert len(file.data) == (30 if "truncate" in operations else 0) or operations == ("sync",)
+
+
+async def test_a_failure_without_words_of_the_system_has_its_own(tmp_path: Path) -> None:
+    file = Refusing(OSError("the cable is out"), "append")
+    journal = Journal(tmp_path / "w", opener=lambda _: file)
+    await journal.__aenter__()
+    journal.record(numbered(1))
+    with pytest.raises(JournalFailed, match="cannot be written: the cable is out. Everything"):
+        await journal.commit()
+    with pytest.raises(JournalFailed):
+        await journal.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("number", REMEDIES)
+async def test_a_journal_that_cannot_be_opened_says_why_and_what_to_do(tmp_path: Path, number: int) -> None:
+    def refuse(path: Path) -> JournalFile:
+        raise OSError(number, os.strerror(number), str(path))
+
+    path = tmp_path / "w.jsonl"
+    with pytest.raises(JournalFailed) as found:
+        await Journal(path, opener=refuse).__aenter__()
+    remedy = REMEDIES[number].capitalize()
+    assert str(found.value) == f"the journal {path} cannot be opened for writing: {os.strerror(number)}. {remedy}"
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES])
+async def test_a_journal_that_is_there_and_locked_is_written_by_another(tmp_path: Path, number: int) -> None:
+    def refuse(path: Path) -> JournalFile:
+        raise OSError(number, os.strerror(number))
+
+    path = tmp_path / "w.jsonl"
+    path.touch()
+    with pytest.raises(JournalFailed) as found:
+        await Journal(path, opener=refuse).__aenter__()
+    assert str(found.value) == (
+        f"another process is writing to the journal {path}; wait for it, or use another worker or run name"
+    )
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is brought to the disk, by its path."""
+    found: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda file: found.append(os.readlink(f"/proc/self/fd/{file}")))
+    return found
+
+
+def test_the_first_sync_brings_the_names_of_a_journal_to_the_disk(tmp_path: Path, synced: list[str]) -> None:
+    path = tmp_path / "store" / "journals" / "r1" / "w.jsonl"
+    (tmp_path / "store").mkdir()
+    file = DiskFile(path)
+    file.sync()
+    assert synced == [str(each) for each in (path, *list(path.parents)[:4])]
+    file.sync()
+    assert synced[5:] == [str(path)]
+    file.close()
+
+
+@pytest.mark.parametrize("number", [*UNSYNCED, errno.EIO])
+def test_a_folder_that_cannot_be_synced_is_left_alone_but_a_broken_disk_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fsync(file: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{file}"):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    (tmp_path / "store").mkdir()
+    before = set(os.listdir("/proc/self/fd"))
+    file = DiskFile(tmp_path / "store" / "journals" / "r1" / "w.jsonl")
+    if number == errno.EIO:
+        with pytest.raises(OSError, match="Input/output"):
+            file.sync()
+    else:
+        file.sync()
+    file.close()
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_folders_that_may_not_be_opened_are_left_alone(tmp_path: Path, synced: list[str]) -> None:
+    sync_folders(tmp_path / "there" / "is" / "no" / "w.jsonl")
+    assert synced == [str(tmp_path)]
+
+
+def test_a_second_writer_leaves_no_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simkit.store.locks.PAUSES", ())
+    path = tmp_path / "w.jsonl"
+    first = DiskFile(path)
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(BlockingIOError):
+        DiskFile(path)
+    assert set(os.listdir("/proc/self/fd")) == before
+    first.close()
+    DiskFile(path).close()
 
 
 class FullFile(MemoryFile):
