@@ -56,9 +56,7 @@ def _fields(kind: type) -> dict[str, tuple[Check, bool]]:
     found: dict[str, tuple[Check, bool]] = {}
     for field in fields(kind):
         hint = hints[field.name]
-        needed = field.default is MISSING and field.default_factory is MISSING and not _optional(hint)
-        needed = needed and hint is not float  # NaN is written as null
-        found[field.name] = (_check(hint, bits.get(field.name, 31)), needed)
+        found[field.name] = (_check(hint, bits.get(field.name, 31)), field.default is MISSING)
     return found
 
 
@@ -69,19 +67,16 @@ def _columns() -> Mapping[str, int]:
     return {name: _BITS[kind] for name, kind in columns if kind in _BITS}
 
 
-def _optional(hint: Any) -> bool:
-    return hint is Any or type(None) in get_args(hint)
-
-
 def _check(hint: Any, bits: int) -> Check:
     if get_origin(hint) in (types.UnionType, Union):
-        checks = [_check(one, bits) for one in get_args(hint) if one is not type(None)]
-        return lambda value: value is None or any(check(value) for check in checks)
+        checks = [_check(one, bits) for one in get_args(hint)]
+        return lambda value: any(check(value) for check in checks)
     if hint is int:
-        return lambda value: isinstance(value, int) and -(1 << bits) <= value < 1 << bits
+        kinds = (int, float) if bits == _BITS["HUGEINT"] else int  # orjson reads integers over 64 bits as float
+        return lambda value: isinstance(value, kinds) and -(1 << bits) <= value < 1 << bits
     if hint is float:
-        return lambda value: value is None or isinstance(value, (int, float))
-    if hint in (str, bool):
+        return lambda value: value is None or isinstance(value, (int, float))  # NaN is written as null
+    if hint in (str, bool, type(None)):
         return lambda value: isinstance(value, hint)
     if get_origin(hint) is tuple:
         inner = get_args(hint)[0]

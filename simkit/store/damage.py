@@ -72,10 +72,10 @@ class BadLine:
     byte: int
     line: int
     reason: str
-    kind: Kind = "unreadable"
-    sequence: int | None = None
-    lines: int = 1
-    checksum: int = 0
+    kind: Kind
+    sequence: int | None
+    lines: int
+    checksum: int
 
     @property
     def run_id(self) -> str:

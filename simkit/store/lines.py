@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
@@ -117,7 +117,7 @@ class _Found:
     checksum: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Survey:
     """The rest of a journal that is not in order.
 
@@ -129,10 +129,10 @@ class Survey:
         whole: whether no number is missing, before the end or, where it is damaged, there.
     """
 
-    order: list[tuple[int, int, int, int]] = field(default_factory=list[tuple[int, int, int, int]])
-    bad: list[BadLine] = field(default_factory=list[BadLine])
-    end: Place = field(default_factory=Place)
-    whole: bool = True
+    order: list[tuple[int, int, int, int]]
+    bad: list[BadLine]
+    end: Place
+    whole: bool
 
 
 def advance(data: bytes, place: Place, seed: int, prefix: Prefix) -> tuple[int, Place]:
@@ -172,7 +172,7 @@ def _counted(path: Path, lines: int, number: int) -> Prefix:
     if number == 0:
         return Prefix()
     reason = f"{lines} lines without numbers, where the first numbered one counts {number}"
-    return Prefix(lines, number, (BadLine(path, 0, 1, reason, "duplicate", number, lines - number),))
+    return Prefix(lines, number, (BadLine(path, 0, 1, reason, "duplicate", number, lines - number, 0),))
 
 
 def each_piece(read: Read, start: int, size: int = CHUNK) -> Iterator[bytes]:
@@ -272,7 +272,7 @@ def _sorted_out(path: Path, found: Sequence[_Found], first: int) -> tuple[list[_
     seen: set[int] = set()
     bad: list[BadLine] = []
     kept: list[_Found] = []
-    highest = first - 1
+    highest = first
     for one in found:
         if one.number < first or one.number in seen:
             reason = "an earlier line has the same number"
@@ -314,7 +314,7 @@ def _lost(
         if one.kind in ("altered", "garbage"):
             place = None if one.sequence is None else gap_of(one.sequence)
             if place is None:  # its number cannot be read: it stands for the one after its neighbour's
-                before = bisect_right(here, (one.byte, 0)) - 1
+                before = bisect_right(here, one.byte, key=lambda at: at[0]) - 1
                 place = gap_of(here[before][1] + 1 if before >= 0 else first)
             if place is not None:
                 left[place] -= 1
@@ -350,7 +350,6 @@ class JournalLines:
         self.path = path
         self.bad: tuple[BadLine, ...] = ()
         self.lines = 0
-        self.unnumbered = 0
         self._seed = journal_seed(path)
 
     def __iter__(self) -> Iterator[Line]:
@@ -362,7 +361,7 @@ class JournalLines:
 
             place = Place()
             prefix = read_prefix(self.path, read, place, self._seed)
-            self.bad, self.unnumbered = prefix.bad, prefix.lines
+            self.bad = prefix.bad
             for data in each_piece(read, 0):
                 before = place
                 taken, place = advance(data, place, self._seed, prefix)

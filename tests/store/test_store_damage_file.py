@@ -1,16 +1,17 @@
-"""What is said of damage, and how it is kept beside the database: found, acknowledged, and read again whatever is torn."""
+"""What is said of damage, and how it is kept beside the database, also where its file is torn."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import duckdb
 import orjson
 import pytest
 
-from simkit.store.damage import FILE, BadLine, DamageFile, describe, known_damage
+from simkit.store.damage import FILE, BadLine, DamageFile, Kind, describe, known_damage
 from simkit.store.database import create_schema
 
 LOST = BadLine(Path("w0.jsonl"), 100, 9, "the line before it is missing", "lost", 8, 1, 1)
@@ -34,13 +35,39 @@ def test_one_damage_is_described_with_its_place_and_what_to_do(tmp_path: Path) -
     )
     start = f"the journal of run r1 is damaged: {one.journal}, line 9 (byte 100)"
     assert describe([one]) == f"{start}: the line before it is missing. {after}"
-    assert describe([replace(one, lines=3)]) == f"{start} (3 lines): the line before it is missing. {after}"
+    assert describe([replace(one, lines=2)]) == f"{start} (2 lines): the line before it is missing. {after}"
 
 
 def test_several_damages_are_counted_by_kind(tmp_path: Path) -> None:
     one = lost(tmp_path)
     others = [replace(one, lines=3), replace(one, kind="garbage"), replace(one, kind="duplicate", lines=2)]
-    assert " and 3 more places (lost: 4, no lines of a journal: 1, copies: 2): " in describe([one, *others])
+    words = describe([one, *others, replace(one, line=12, reason="other")])
+    assert (
+        f"{one.journal}, line 9 (byte 100) and 4 more places (lost: 5, no lines of a journal: 1, copies: 2): " in words
+    )
+    assert ": the line before it is missing. All sound lines" in words
+
+
+WORDS: dict[Kind, str] = {
+    "altered": "altered",
+    "garbage": "no lines of a journal",
+    "duplicate": "copies",
+    "late": "out of place",
+    "lost": "lost",
+    "unreadable": "unknown",
+    "shortened": "shortened",
+    "changed": "changed",
+    "gone": "gone",
+    "file": "unreadable files",
+}
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_each_kind_of_damage_has_its_words_and_is_kept(tmp_path: Path, kind: Kind) -> None:
+    one = replace(lost(tmp_path), kind=kind)
+    assert f" and 1 more places ({WORDS[kind]}: 2): " in describe([one, one])
+    DamageFile(tmp_path).keep([one])
+    assert DamageFile(tmp_path).found() == (one,)
 
 
 def test_what_was_kept_is_read_again(tmp_path: Path) -> None:
@@ -55,6 +82,7 @@ def test_what_was_kept_is_read_again(tmp_path: Path) -> None:
     file.acknowledge([second])
     assert file.path == tmp_path / FILE
     assert file.path.stat().st_mode & 0o777 == 0o600
+    assert b"\n\n" not in file.path.read_bytes()
     again = DamageFile(tmp_path)
     assert again.found() == (first, second, first)
     assert again.acknowledged() == {second.key}
@@ -84,7 +112,16 @@ def test_a_torn_entry_costs_itself_and_not_the_next(tmp_path: Path, cut: int) ->
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"torn", b"[]", b"1", b"null", b'{"found": 1}', b'{"found": {"kind": "of a later version"}}', b'{"found": {}}'],
+    [
+        b"",
+        b"torn",
+        b"[]",
+        b"1",
+        b"null",
+        b'{"found": 1}',
+        b'{"found": {"kind": "of a later version"}}',
+        b'{"found": {}}',
+    ],
 )
 def test_entries_that_this_version_does_not_know_are_passed_over(tmp_path: Path, line: bytes) -> None:
     file = DamageFile(tmp_path)

@@ -13,7 +13,7 @@ import pytest
 
 from simkit.events import RunStarted
 from simkit.store import encoding
-from simkit.store.encoding import BITS, DEPTH, encode
+from simkit.store.encoding import encode
 
 LONE = "a\ud800b"
 """A text that orjson refuses, so that the event it is in has to be cleaned."""
@@ -132,10 +132,14 @@ def test_what_json_does_not_know_is_replaced(value: object, expected: object) ->
     assert orjson.loads(line)["config"]["v"] == expected
 
 
+def test_letters_are_written_as_they_are_whatever_is_beside_them() -> None:
+    assert "é".encode() in encode(RunStarted("r", "n", "josh", 1, {"v": "é", "lone": LONE}, "0", 1.0))
+
+
 def test_integers_are_written_up_to_a_length() -> None:
-    longest = (1 << BITS) - 1
+    longest = (1 << 4096) - 1
     assert str(longest).encode() in encode(RunStarted("r", "n", "josh", 1, {"v": [longest, -longest]}, "0", 1.0))
-    assert written(1 << BITS) == f"(left out: an integer of {BITS + 1} bits)"
+    assert written(1 << 4096) == "(left out: an integer of 4097 bits)"
 
 
 def lists(levels: int, inside: object) -> object:
@@ -146,9 +150,9 @@ def lists(levels: int, inside: object) -> object:
 
 def test_a_value_is_written_down_to_a_depth() -> None:
     """The event itself, its configuration and what is in it count as levels."""
-    around = DEPTH - 2
+    around = 98
     assert written(lists(around, LONE)) == lists(around, "a\ufffdb")
-    assert written(lists(around + 1, LONE)) == lists(around, f"(left out: more than {DEPTH} levels deep)")
+    assert written(lists(around + 1, LONE)) == lists(around, "(left out: more than 100 levels deep)")
 
 
 def test_a_value_that_holds_itself_is_left_out_where_it_does() -> None:
@@ -158,6 +162,7 @@ def test_a_value_that_holds_itself_is_left_out_where_it_does() -> None:
 
 
 def test_an_event_is_written_up_to_a_number_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert encoding.VALUES == 1_000_000
     before = 8  # the event, four fields, its configuration, the name of the value, and the list that it is
     monkeypatch.setattr(encoding, "VALUES", before + 3)
     assert written([1, 2, 3, 4, [5]], cleaned=True) == [1, 2, 3, *["(left out: more than 11 values)"] * 2]

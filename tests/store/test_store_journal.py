@@ -210,9 +210,7 @@ async def test_lines_are_numbered_on_when_a_journal_is_opened_again(tmp_path: Pa
         async with Journal(path) as journal:
             journal.record(numbered(number))
             journal.record(numbered(number))
-    assert [(line["run_id"], line["n"]) for line in lines(path)] == [
-        (str(number // 2), number) for number in range(6)
-    ]
+    assert [(line["run_id"], line["n"]) for line in lines(path)] == [(str(number // 2), number) for number in range(6)]
 
 
 async def test_what_is_recorded_is_written_at_once_by_a_process_that_is_left(tmp_path: Path) -> None:
@@ -315,7 +313,7 @@ async def test_a_failure_without_words_of_the_system_has_its_own(tmp_path: Path)
     journal = Journal(tmp_path / "w", opener=lambda _: file)
     await journal.__aenter__()
     journal.record(numbered(1))
-    with pytest.raises(JournalFailed, match="cannot be written: the cable is out. Everything"):
+    with pytest.raises(JournalFailed, match=r"cannot be written: the cable is out\. Everything"):
         await journal.commit()
     with pytest.raises(JournalFailed):
         await journal.__aexit__(None, None, None)

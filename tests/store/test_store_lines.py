@@ -1,8 +1,8 @@
-"""Lines of journals one by one: how they are sealed, how they are found again, and what is said of those that are not."""
+"""Lines of journals one by one: how they are sealed and found again, and what is said of damaged ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from zlib import crc32
 
@@ -63,6 +63,8 @@ AT = [seal(event("x" * number), number, SEED) for number in range(8)]
 
 FOREIGN = seal(event("of another journal"), 3, journal_seed(PATH.with_name("w1.jsonl")))
 JUNK = b"junk\n"
+SEALED_ALONE = b',"c":"%08x"}\n' % crc32(b'{"e":"X"', SEED)
+"""The end of a line whose checksum holds, and that has no number."""
 
 
 def test_a_line_ends_with_its_number_and_the_checksum_of_what_is_before() -> None:
@@ -100,6 +102,7 @@ def test_one_altered_byte_anywhere_is_noticed(place: int) -> None:
         (renumbered(AT[3], 3, 12), True, 12),
         (AT[2][:9] + AT[3], True, 3),
         (AT[2][:-1] + AT[3], True, 3),
+        (b'{"e":"X"%b' % SEALED_ALONE, True, None),
         (AT[3][:20], False, None),
         (old(3), False, None),
         (JUNK, False, None),
@@ -209,6 +212,21 @@ DAMAGED: dict[str, tuple[Lines, list[tuple[int, int]], list[Bad]]] = {
         [(2, 1), (3, 1)],
         [(1, "altered", 2, 1)],
     ),
+    "garbage behind a gap": (
+        [AT[0], AT[2], JUNK, AT[4]],
+        [(1, 0), (2, 1), (4, 2)],
+        [(2, "lost", 1, 1), (3, "garbage", None, 1)],
+    ),
+    "garbage behind a late line": (
+        [AT[2], AT[0], JUNK, AT[4]],
+        [(2, 0), (1, 1), (4, 2)],
+        [(2, "late", 0, 1), (3, "garbage", None, 1), (4, "lost", 3, 1)],
+    ),
+    "an altered line with the number of the one before it": (
+        [AT[0], AT[2], altered(AT[2]), AT[4]],
+        [(1, 0), (2, 1), (4, 2)],
+        [(2, "lost", 1, 1), (3, "altered", 2, 1)],
+    ),
     "a line of another journal": (
         [*AT[:2], FOREIGN, *AT[2:4]],
         [(1, 0), (2, 0), (4, 0), (5, 0)],
@@ -264,6 +282,7 @@ def test_each_sound_line_is_read_in_its_order_and_each_damage_has_its_place(
     path.parent.mkdir()
     path.write_bytes(b"".join(lines) + torn)
     journal = JournalLines(path)
+    assert (journal.bad, journal.lines) == ((), 0)
     bytes_of = begins(lines)
     assert list(journal) == [Line(lines[line - 1], bytes_of[line - 1], line, losses) for line, losses in expected]
     assert told(journal.bad) == bad
@@ -271,7 +290,7 @@ def test_each_sound_line_is_read_in_its_order_and_each_damage_has_its_place(
     for one in journal.bad:
         assert one.journal == path
         assert one.byte == bytes_of[one.line - 1]
-        if one.kind in ("altered", "garbage", "late") or one.lines == 1 and one.kind == "duplicate":
+        if one.kind in ("altered", "garbage", "late") or (one.lines == 1 and one.kind == "duplicate"):
             assert one.checksum == crc32(lines[one.line - 1])
 
 
@@ -298,6 +317,7 @@ def test_an_acknowledged_loss_is_that_of_so_many_lines() -> None:
 def test_a_damage_says_what_is_wrong(lines: Lines, reason: str) -> None:
     prefix = read_prefix(PATH, reading(lines), Place(), SEED)
     taken, place = advance(b"".join(lines), Place(), SEED, prefix)
+    assert all(one.checksum == 0 for one in prefix.bad)
     bad = survey(PATH, reading(lines), place, SEED, prefix).bad if taken < len(b"".join(lines)) else prefix.bad
     assert reason in [one.reason for one in bad]
 
@@ -314,6 +334,11 @@ def test_lines_in_order_are_taken_up_to_the_first_that_is_not(lines: Lines, coun
     size = sum(map(len, lines[:count]))
     taken = advance(b"".join(lines), place, SEED, Prefix())
     assert taken == (size, Place(place.byte + size, before + count, before + count))
+
+
+def test_lines_with_line_ends_of_windows_are_in_order() -> None:
+    data = b"".join(AT[:3]).replace(b"\n", b"\r\n")
+    assert advance(data, Place(), SEED, Prefix()) == (len(data), Place(len(data), 3, 3))
 
 
 def renewed(line: bytes, more: int) -> bytes:
@@ -362,6 +387,7 @@ def test_lines_without_numbers_that_were_read_already_are_counted_too() -> None:
     [
         ([], 0),
         (AT[:3], 3),
+        ([AT[5]], 6),
         ([AT[0], AT[2], AT[1]], 3),
         ([old(0), old(1)], 2),
         ([JUNK, JUNK, JUNK], 3),
@@ -369,6 +395,8 @@ def test_lines_without_numbers_that_were_read_already_are_counted_too() -> None:
         ([*AT[:3], JUNK, JUNK], 5),
         ([JUNK, JUNK, *AT[:3]], 3),
         ([JUNK, *AT[:3], JUNK], 4),
+        ([JUNK, AT[0]], 1),
+        ([altered(AT[5])], 1),
         ([altered(AT[0])], 1),
         ([*AT[:3], altered(AT[3])], 4),
         ([*AT[:3], AT[3][:-1] + altered(AT[4])], 5),
@@ -381,21 +409,36 @@ def test_a_journal_goes_on_with_a_number_that_no_line_has(lines: Lines, number: 
     assert next_number(reading(lines), SEED) == number
 
 
+@pytest.mark.parametrize(("more", "number"), [(0, 151), (1, 2)])
+def test_a_damaged_number_is_believed_as_far_as_there_is_room_for_such_lines(more: int, number: int) -> None:
+    (length,) = {len(seal(event("x" * 100), number, SEED)) for number in (150, 151)}
+    line = altered(seal(event("x" * (250 - length)), 150 + more, SEED))
+    assert len(line) == 150
+    assert next_number(reading([AT[0], line]), SEED) == number
+
+
+def test_damage_alone_has_the_numbers_after_those_before_it() -> None:
+    lines = [AT[0], JUNK, JUNK]
+    found = survey(PATH, reading(lines), Place(len(AT[0]), 1, 1), SEED, Prefix())
+    assert found.end == Place(begins(lines)[-1], 3, 3)
+    assert found.order == []
+    assert not found.whole
+
+
 @pytest.mark.parametrize(
-    ("damage", "whole", "ends_with"),
+    ("lines", "whole", "ends_with"),
     [
-        (lambda at: [*at, at[0]], True, 8),
-        (lambda at: [*at, JUNK], False, 9),
-        (lambda at: [*at[:4], JUNK, *at[4:]], True, 8),
-        (lambda at: [*at[:4], *at[5:]], False, 8),
-        (lambda at: [*at[:4], at[5], at[4]], True, 6),
+        ([*AT, AT[0]], True, 8),
+        ([*AT, JUNK], False, 9),
+        ([*AT[:4], JUNK, *AT[4:]], True, 8),
+        ([*AT[:4], *AT[5:]], False, 8),
+        ([*AT[:4], AT[5], AT[4]], True, 6),
     ],
 )
 @pytest.mark.parametrize("before", [0, 2])
 def test_the_rest_of_a_journal_is_sorted_out_from_any_place(
-    damage: Callable[[Lines], Lines], whole: bool, ends_with: int, before: int
+    lines: Lines, whole: bool, ends_with: int, before: int
 ) -> None:
-    lines = damage(AT)
     byte = begins(lines)
     found = survey(PATH, reading(lines), Place(byte[before], before, before), SEED, Prefix())
     assert found.whole == whole
@@ -403,9 +446,7 @@ def test_the_rest_of_a_journal_is_sorted_out_from_any_place(
     assert [number_of(lines[line - 1], SEED) for _, _, line, _ in found.order] == sorted(
         {number for line in lines[before:] if (number := number_of(line, SEED)) is not None and number >= before}
     )
-    assert all(
-        (begin, size) == (byte[line - 1], byte[line] - byte[line - 1]) for begin, size, line, _ in found.order
-    )
+    assert all((begin, size) == (byte[line - 1], byte[line] - byte[line - 1]) for begin, size, line, _ in found.order)
 
 
 def test_the_rest_of_an_older_journal_is_sorted_out() -> None:

@@ -1,0 +1,436 @@
+"""Rounds of loading, one by one: what is loaded, what the database knows of each journal then, and what is damage."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from zlib import crc32
+
+import duckdb
+import pytest
+from store_events import josh_episode, numbered, run_finished, run_started, write_lines
+
+from simkit.events import Event
+from simkit.store import Loader, LoadReport
+from simkit.store.damage import FILE, DamageFile
+from simkit.store.encoding import encode
+from simkit.store.lines import journal_seed, seal
+from simkit.store.source import DiskSource, Source
+
+EVENTS: Sequence[Event] = [run_started(), *josh_episode().events, run_finished()]
+LINES = numbered(EVENTS)
+COUNT = len(LINES)
+OLD = [encode(event) for event in EVENTS]
+"""The same, as a version before numbers wrote them."""
+
+JUNK = b"junk\n"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database, because one is copied faster than made."""
+    folder = tmp_path_factory.mktemp("made")
+    Loader(folder).load()
+    return folder / "simkit.duckdb"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, made: Path) -> Path:
+    shutil.copy(made, tmp_path / "simkit.duckdb")
+    return tmp_path
+
+
+def rewrite(folder: Path, lines: Sequence[bytes], run: str = "r1", worker: str = "w0") -> Path:
+    """A journal of these lines, whatever was there."""
+    path = write_lines(folder, (), run, worker)
+    path.write_bytes(b"".join(lines))
+    return path
+
+
+def asked(folder: Path, question: str) -> list[tuple[object, ...]]:
+    with duckdb.connect(folder / "simkit.duckdb", read_only=True) as connection:
+        return connection.execute(question).fetchall()
+
+
+def mark(folder: Path) -> tuple[object, ...]:
+    (row,) = asked(folder, "SELECT loaded, lines, number, numbered, attempt, whole, ending FROM journals")
+    return row
+
+
+def size(lines: Sequence[bytes]) -> int:
+    return sum(map(len, lines))
+
+
+def ending(lines: Sequence[bytes]) -> int:
+    return crc32(b"".join(lines)[-256:])
+
+
+def loaded_lines(folder: Path) -> int:
+    """Rows that lines became: starts and ends of runs are in the same one."""
+    (row,) = asked(folder, "SELECT (SELECT count(*) FROM branches) + (SELECT count(*) FROM runs)")
+    return int(str(row[0]))
+
+
+class Disk:
+    """Opens journals, notes what is asked of them, and refuses as it is told to."""
+
+    def __init__(self, **refused: int) -> None:
+        self.refused = refused
+        self.reads: list[tuple[int, int]] = []
+        self.synced = 0
+        self.closed = 0
+
+    def __call__(self, path: Path) -> Source:
+        if "open" in self.refused:
+            raise OSError(self.refused["open"], os.strerror(self.refused["open"]), str(path))
+        return Watched(path, self)
+
+
+class Watched(DiskSource):
+    def __init__(self, path: Path, disk: Disk) -> None:
+        super().__init__(path)
+        self.disk = disk
+
+    def read(self, start: int, size: int) -> bytes:
+        if "read" in self.disk.refused:
+            raise OSError(self.disk.refused["read"], os.strerror(self.disk.refused["read"]))
+        self.disk.reads.append((start, size))
+        return super().read(start, size)
+
+    def sync(self) -> None:
+        if "sync" in self.disk.refused:
+            raise OSError(self.disk.refused["sync"], os.strerror(self.disk.refused["sync"]))
+        self.disk.synced += 1
+
+    def close(self) -> None:
+        self.disk.closed += 1
+        super().close()
+
+
+def test_a_journal_is_loaded_once_and_brought_to_the_disk_before(folder: Path) -> None:
+    rewrite(folder, LINES)
+    disk = Disk()
+    loader = Loader(folder, source=disk)
+    assert loader.load() == LoadReport(COUNT, size(LINES))
+    assert mark(folder) == (size(LINES), COUNT, COUNT, True, 0, True, ending(LINES))
+    assert (disk.synced, disk.closed) == (1, 1)
+    disk.reads.clear()
+    assert loader.load() == LoadReport()
+    assert disk.reads == []
+    assert disk.closed == 1
+    write_lines(folder, numbered([run_started(attempt=1)], first=COUNT))
+    assert loader.load().lines == 1
+    assert mark(folder)[1:5] == (COUNT + 1, COUNT + 1, True, 1)
+    assert min(start for start, _ in disk.reads) == size(LINES) - 256
+    assert all(start + count == size(LINES) or start >= size(LINES) for start, count in disk.reads[:2])
+    assert disk.closed == 2
+
+
+@pytest.mark.parametrize("piece", [2_000, 6_000, 1 << 20])
+def test_a_piece_is_a_transaction_of_about_its_size(folder: Path, piece: int) -> None:
+    rewrite(folder, LINES)
+    disk = Disk()
+    Loader(folder, source=disk, piece=piece).load()
+    assert mark(folder) == (size(LINES), COUNT, COUNT, True, 0, True, ending(LINES))
+    assert disk.synced == pieces(LINES, piece)
+    assert loaded_lines(folder) == 6
+
+
+def pieces(lines: Sequence[bytes], piece: int) -> int:
+    """How many pieces lines are, when each takes what fits and at least one."""
+    count = room = 0
+    for line in lines:
+        if len(line) > room:
+            count, room = count + 1, piece
+        room -= len(line)
+    return count
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_round_that_is_out_of_time_ends_after_a_transaction_and_says_so(folder: Path, damaged: bool) -> None:
+    rewrite(folder, [*LINES[:2], *([JUNK] if damaged else []), *LINES[2:]])
+    rewrite(folder, numbered([run_started("r2")], run="r2"), "r2")
+    loader = Loader(folder, piece=2_000)
+    reports = [loader.load(seconds=0.0)]
+    while not reports[-1].finished:
+        reports.append(loader.load(seconds=0.0))
+    assert sum(report.lines for report in reports) == COUNT + 1
+    assert [bool(report.lines) for report in reports] == [True] * (len(reports) - 1) + [False]
+    assert len(reports) == (1 if damaged else pieces(LINES, 2_000)) + 2
+    assert asked(folder, "SELECT run_id, status FROM runs ORDER BY run_id") == [("r1", "done"), ("r2", "running")]
+
+
+def test_only_the_runs_that_are_asked_for_are_loaded(folder: Path) -> None:
+    for run in ("r1", "r2", "r3"):
+        rewrite(folder, numbered([run_started(run)], run=run), run)
+    assert Loader(folder, runs=["r3", "r1", "r3"]).load().lines == 2
+    assert asked(folder, "SELECT run_id FROM runs ORDER BY run_id") == [("r1",), ("r3",)]
+
+
+def test_rows_are_made_again_when_it_is_asked_and_others_are_left(folder: Path) -> None:
+    for run in ("r1", "r2", "r10"):
+        rewrite(folder, numbered([run_started(run), *josh_episode(run).events], run=run), run)
+    Loader(folder).load()
+    with duckdb.connect(folder / "simkit.duckdb") as connection:
+        connection.execute("UPDATE messages SET content = 'wrong'")
+        connection.execute("UPDATE runs SET name = 'wrong'")
+    report = Loader(folder).reload(["r1"])
+    assert report.lines == 15
+    assert report.unreadable == ()
+    names = asked(folder, "SELECT run_id, name FROM runs ORDER BY run_id")
+    assert names == [("r1", "demo"), ("r10", "wrong"), ("r2", "wrong")]
+    wrong = "SELECT DISTINCT split_part(episode_id, '/', 1) AS run FROM messages WHERE content = 'wrong' ORDER BY run"
+    assert asked(folder, wrong) == [("r10",), ("r2",)]
+    for table in ("branches", "rewards", "harvests", "tool_calls", "episodes", "tasks"):
+        counts = [
+            asked(folder, f"SELECT count(*) FROM {table} t WHERE regexp_matches(to_json(t)::VARCHAR, '\"{run}[\"/]')")
+            for run in ("r1", "r2")
+        ]
+        assert counts[0] == counts[1] != [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("refused", "reason"),
+    [
+        ({"open": errno.EACCES}, "it cannot be read: Permission denied"),
+        ({"read": errno.EIO}, "it cannot be read: Input/output error"),
+        ({"sync": errno.EIO}, "it cannot be read: it cannot be brought to the disk: Input/output error"),
+    ],
+)
+def test_a_journal_that_cannot_be_used_is_named_and_holds_up_no_other(
+    folder: Path, refused: dict[str, int], reason: str
+) -> None:
+    path = rewrite(folder, LINES)
+    rewrite(folder, numbered([run_started("r2")], run="r2"), "r2")
+    disk = Disk(**refused)
+
+    def source(path: Path) -> Source:
+        return disk(path) if path.parent.name == "r1" else DiskSource(path)
+
+    report = Loader(folder, source=source).load()
+    assert report.finished
+    (bad,) = report.unreadable
+    assert (bad.journal, bad.kind, bad.byte, bad.line, bad.lines, bad.reason) == (path, "file", 0, 1, 0, reason)
+    assert bad.checksum == crc32(reason.removeprefix("it cannot be read: ").encode())
+    assert asked(folder, "SELECT run_id FROM runs") == [("r2",)]
+    assert asked(folder, "SELECT journal, kind, acknowledged FROM unreadable_lines") == [("r1/w0.jsonl", "file", False)]
+    assert Loader(folder, source=source).load().unreadable == ()  # it is known
+    assert Loader(folder).load().lines == COUNT
+    assert asked(folder, "FROM unreadable_lines") == []
+
+
+def test_a_journal_that_is_gone_when_it_is_opened_holds_nothing(folder: Path) -> None:
+    rewrite(folder, LINES)
+    assert Loader(folder, source=Disk(open=errno.ENOENT)).load() == LoadReport()
+
+
+@pytest.mark.parametrize("piece", [1, 1_500, 1 << 20])
+@pytest.mark.parametrize(
+    ("there", "lines", "number", "whole", "kinds"),
+    [
+        ([*LINES[:4], JUNK, *LINES[4:]], COUNT, COUNT, True, ["garbage"]),
+        ([*LINES, JUNK], COUNT, COUNT + 1, False, ["garbage"]),
+        ([*LINES[:4], *LINES[5:]], COUNT - 1, COUNT, False, ["lost"]),
+        ([*LINES[:4], LINES[5], LINES[4], *LINES[6:]], COUNT, COUNT, True, ["late"]),
+        ([*LINES, *LINES[2:4]], COUNT, COUNT, True, ["duplicate", "duplicate"]),
+        ([*LINES[8:], *LINES[:8]], COUNT, COUNT, True, ["late"] * 8),
+    ],
+)
+def test_the_sound_lines_of_a_damaged_journal_are_loaded_in_their_order(
+    folder: Path, there: list[bytes], lines: int, number: int, whole: bool, kinds: list[str], piece: int
+) -> None:
+    rewrite(folder, there)
+    report = Loader(folder, piece=piece).load()
+    assert (report.lines, report.bytes) == (lines, size(sorted({*there} - {JUNK})))
+    assert [one.kind for one in report.unreadable] == kinds
+    assert mark(folder) == (size(there), len(there), number, True, 0, whole, ending(there))
+    assert asked(folder, "SELECT status FROM runs") == [("done",)]
+    assert asked(folder, "SELECT kind FROM unreadable_lines ORDER BY byte") == [(kind,) for kind in kinds]
+    assert Loader(folder).load() == LoadReport()
+
+
+def test_what_was_missing_is_read_where_it_belongs_when_it_comes(folder: Path) -> None:
+    rewrite(folder, [LINES[0], *LINES[2:5]])
+    assert [one.kind for one in Loader(folder).load().unreadable] == ["lost"]
+    write_lines(folder, LINES[5:7])  # goes on in order
+    report = Loader(folder).load()
+    assert report.lines == 2
+    assert report.unreadable == ()
+    write_lines(folder, [LINES[1], *LINES[7:]])
+    report = Loader(folder).load()
+    assert report.lines == COUNT
+    assert [one.kind for one in report.unreadable] == ["late"]
+    assert asked(folder, "SELECT kind FROM unreadable_lines") == [("late",)]
+    assert mark(folder)[5] is True
+    assert loaded_lines(folder) == 6
+
+
+def test_lines_without_numbers_are_those_that_the_first_number_counts(folder: Path) -> None:
+    rewrite(folder, OLD[:9])
+    assert Loader(folder).load().lines == 9
+    assert mark(folder)[1:4] == (9, 9, False)
+    write_lines(folder, LINES[9:12])
+    assert Loader(folder).load().lines == 3
+    assert mark(folder)[1:4] == (12, 12, True)
+    write_lines(folder, [OLD[12]])  # not any more
+    assert [one.kind for one in Loader(folder).load().unreadable] == ["garbage"]
+
+
+@pytest.mark.parametrize(("first", "kinds", "lines"), [(7, ["duplicate"], 9 + 3), (0, ["garbage"] * 9, 3)])
+def test_lines_without_numbers_that_turn_out_to_be_others_are_loaded_again(
+    folder: Path, first: int, kinds: list[str], lines: int
+) -> None:
+    rewrite(folder, OLD[:9])
+    Loader(folder).load()
+    write_lines(folder, LINES[first : first + 3])
+    report = Loader(folder).load()
+    assert [one.kind for one in report.unreadable] == kinds
+    assert report.lines == lines
+    assert mark(folder)[1:4] == (12, first + 3, True)
+    assert asked(folder, "SELECT kind FROM unreadable_lines") == [(kind,) for kind in kinds]
+
+
+@pytest.mark.parametrize("piece", [1, 1 << 20])
+def test_a_wrong_count_of_lines_without_numbers_is_named_once(folder: Path, piece: int) -> None:
+    rewrite(folder, [*OLD[:4], *LINES[2:]])
+    report = Loader(folder, piece=piece).load()
+    assert [(one.kind, one.lines) for one in report.unreadable] == [("duplicate", 2)]
+    assert asked(folder, "SELECT kind, lines FROM unreadable_lines") == [("duplicate", 2)]
+
+
+def sealed(number: int, line: bytes = b'{"e":"Unheard"}\n') -> bytes:
+    return seal(line, number, journal_seed(Path("r1", "w0.jsonl")))
+
+
+@pytest.mark.parametrize("piece", [1, 3_000, 1 << 20])
+def test_a_sound_line_that_is_no_event_is_left_out_and_named(folder: Path, piece: int) -> None:
+    bad = sealed(3)
+    there = [*LINES[:3], bad, *LINES[4:]]
+    path = rewrite(folder, there)
+    report = Loader(folder, piece=piece).load()
+    (one,) = report.unreadable
+    assert (one.journal, one.byte, one.line, one.kind) == (path, size(LINES[:3]), 4, "unreadable")
+    assert (one.sequence, one.lines, one.checksum) == (3, 1, crc32(bad))
+    assert one.reason == "it is an event of the unknown kind 'Unheard'"
+    assert report.lines == COUNT - 1
+    assert mark(folder) == (size(there), COUNT, COUNT, True, 0, True, ending(there))
+    assert asked(folder, "SELECT byte, line, kind, sequence, lines, checksum, reason FROM unreadable_lines") == [
+        (one.byte, 4, "unreadable", 3, 1, one.checksum, one.reason)
+    ]
+
+
+@pytest.mark.parametrize("piece", [1, 3_000, 1 << 20])
+def test_what_only_the_database_refuses_is_found_among_sound_lines(folder: Path, piece: int) -> None:
+    """A step of a model's call has 63 bits where it is read, that of a message has 31 where it is kept."""
+    told = LINES[8].replace(b'"step":0', b'"step":%d' % 2**40)
+    assert told != LINES[8]
+    bad = sealed(8, told.rpartition(b',"n":')[0] + b"}\n")
+    there = [*LINES[:8], bad, *LINES[9:], JUNK]
+    rewrite(folder, there)
+    report = Loader(folder, piece=piece).load()
+    garbage, one = sorted(report.unreadable, key=lambda one: one.kind)
+    assert (garbage.kind, garbage.line) == ("garbage", COUNT + 1)
+    assert (one.kind, one.line, one.sequence) == ("unreadable", 9, 8)
+    assert one.reason.startswith("Conversion Error: ") or "Failed to cast" in one.reason, one.reason
+    assert "piece.jsonl" not in one.reason
+    assert report.lines == COUNT - 1
+
+
+def test_attempts_are_counted_where_a_version_did_not_tell_them(folder: Path) -> None:
+    told = encode(run_started(attempt=0)).replace(b'"attempt":0,', b"")
+    assert b"attempt" not in told
+    rewrite(folder, [told, told])
+    Loader(folder).load()
+    assert mark(folder)[4] == 1
+    write_lines(folder, [told])
+    Loader(folder).load()
+    assert mark(folder)[4] == 2
+    write_lines(folder, [encode(run_started(attempt=7)), *OLD[1:3]])
+    Loader(folder).load()
+    assert mark(folder)[4] == 7
+    assert asked(folder, "SELECT attempt FROM runs") == [(7,)]
+
+
+@pytest.mark.parametrize("where", [10, size(LINES[:10]) - 5])
+def test_other_bytes_where_lines_were_loaded_are_noticed_near_the_end(folder: Path, where: int) -> None:
+    """Only the last bytes are looked at: `--verify` reads them all."""
+    path = rewrite(folder, LINES[:10])
+    Loader(folder).load()
+    data = bytearray(path.read_bytes())
+    data[where] ^= 1
+    path.write_bytes(bytes(data) + LINES[10])
+    found = Loader(folder).load().unreadable
+    if where == 10:
+        assert found == ()
+        return
+    changed, altered = found
+    assert (changed.kind, changed.byte, changed.line, changed.lines) == ("changed", 0, 1, 10)
+    assert changed.reason == f"its first {size(LINES[:10])} bytes are not those that were loaded"
+    assert changed.checksum == ending(LINES[:10])
+    assert altered.kind == "altered"
+    assert DamageFile(folder).found() == (changed,)
+    assert asked(folder, "SELECT kind FROM unreadable_lines ORDER BY kind") == [("altered",), ("changed",)]
+
+
+@pytest.mark.parametrize("left", [0, 1, 5])
+def test_a_journal_that_is_shorter_is_loaded_as_it_is(folder: Path, left: int) -> None:
+    path = rewrite(folder, LINES)
+    Loader(folder).load()
+    path.write_bytes(b"".join(LINES[:left]))
+    (one,) = Loader(folder).load().unreadable
+    lost = size(LINES) - size(LINES[:left])
+    assert (one.kind, one.byte, one.line, one.lines) == ("shortened", size(LINES[:left]), left + 1, COUNT - left)
+    assert one.reason == f"{lost} bytes and {COUNT - left} lines that were loaded are missing at its end"
+    assert one.checksum == ending(LINES)
+    assert asked(folder, "SELECT kind FROM unreadable_lines") == [("shortened",)]
+    assert asked(folder, "SELECT lines FROM journals") == ([(left,)] if left else [])
+    assert Loader(folder).load() == LoadReport()
+    assert DamageFile(folder).found() == (one,)
+
+
+def test_a_store_that_cannot_keep_damage_is_loaded_all_the_same(folder: Path) -> None:
+    path = rewrite(folder, LINES)
+    Loader(folder).load()
+    (folder / FILE).mkdir()
+    path.write_bytes(b"".join(LINES[:4]))
+    report = Loader(folder).load()
+    assert [one.kind for one in report.unreadable] == ["shortened"]
+    assert report.lines == 4
+
+
+def test_a_journal_that_is_gone_is_damage_until_it_is_back(folder: Path) -> None:
+    path = rewrite(folder, LINES)
+    rewrite(folder, [], "r1", "empty").unlink()
+    Loader(folder).load()
+    path.unlink()
+    (one,) = Loader(folder).load().unreadable
+    assert (one.journal, one.kind, one.byte, one.line, one.lines) == (path, "gone", 0, 1, COUNT)
+    assert one.checksum == ending(LINES)
+    assert one.reason == (
+        f"it is gone; the {COUNT} lines that were loaded from it are still in the database, and nowhere else"
+    )
+    assert Loader(folder).load() == LoadReport()
+    rewrite(folder, LINES)
+    assert Loader(folder).load() == LoadReport()
+    assert asked(folder, "FROM unreadable_lines") == []
+
+
+def test_what_was_acknowledged_is_marked_among_the_rows_and_nothing_else(folder: Path) -> None:
+    path = rewrite(folder, [*LINES[:4], JUNK, *LINES[4:8], *LINES[9:]])
+    garbage, lost = Loader(folder).load().unreadable
+    loader = Loader(folder)
+    loader.acknowledge([lost])
+    assert loader.load().unreadable == ()
+    told = "SELECT kind, acknowledged FROM unreadable_lines ORDER BY byte"
+    assert asked(folder, told) == [("garbage", False), ("lost", True)]
+    path.write_bytes(b"".join(LINES[:2]))
+    (short,) = loader.load().unreadable
+    loader.acknowledge([short, garbage])
+    loader.load()
+    assert asked(folder, told) == [("shortened", True)]
+    path.write_bytes(b"".join([*LINES[:4], JUNK]))
+    loader.load()
+    assert asked(folder, told) == [("shortened", True), ("garbage", True)]
