@@ -22,7 +22,7 @@ import duckdb
 from anyio import to_thread
 
 from simkit.errors import StoreBusy, StoreError, StoreUnreadable
-from simkit.store.damage import BadLine, DamageFile, describe, describe_runs, known_damage
+from simkit.store.damage import BadLine, DamageFile, describe_runs, known_damage
 from simkit.store.database import (
     connected,
     create_schema,
@@ -64,15 +64,6 @@ class LoadReport:
     def warnings(self) -> tuple[str, ...]:
         """In words what happened to the database, and which runs are damaged."""
         return (*self.notes, *describe_runs(self.damaged))
-
-    def raise_unreadable(self) -> None:
-        """Complain about lines that could not be read.
-
-        Raises:
-            StoreUnreadable: there were some; everything else has been loaded.
-        """
-        if self.unreadable:
-            raise StoreUnreadable(describe(self.unreadable))
 
 
 class Loader:

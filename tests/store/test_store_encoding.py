@@ -96,7 +96,6 @@ def test_a_line_is_the_json_of_the_event_and_its_kind() -> None:
         (Named(), "named"),
         (Point, str(Point)),
     ],
-    ids=str,
 )
 def test_a_value_is_written_the_same_alone_and_beside_one_that_has_to_be_cleaned(
     value: object, expected: object, cleaned: bool
@@ -125,7 +124,6 @@ def test_what_is_json_already_is_copied() -> None:
         (2**64, 2**64),
         (-(2**64), -(2**64)),
     ],
-    ids=ascii,
 )
 def test_what_json_does_not_know_is_replaced(value: object, expected: object) -> None:
     line = encode(RunStarted("r", "n", "josh", 1, {"v": value}, "0", 1.0))
