@@ -11,7 +11,7 @@ import duckdb
 import orjson
 import pytest
 
-from simkit.store.damage import FILE, BadLine, DamageFile, Kind, describe, known_damage
+from simkit.store.damage import FILE, BadLine, DamageFile, Kind, describe, describe_runs, known_damage
 from simkit.store.database import create_schema
 
 LOST = BadLine(Path("w0.jsonl"), 100, 9, "the line before it is missing", "lost", 8, 1, 1)
@@ -68,6 +68,17 @@ def test_each_kind_of_damage_has_its_words_and_is_kept(tmp_path: Path, kind: Kin
     assert f" and 1 more places ({WORDS[kind]}: 2): " in describe([one, one])
     DamageFile(tmp_path).keep([one])
     assert DamageFile(tmp_path).found() == (one,)
+
+
+def test_damage_of_many_runs_is_described_run_by_run_and_the_rest_counted(tmp_path: Path) -> None:
+    bad = [lost(tmp_path, f"r{number}", byte=byte) for byte in (1, 2) for number in range(5)]
+    words = [describe([bad[number], bad[number + 5]]) for number in range(5)]
+    assert describe_runs([]) == ()
+    assert describe_runs([bad[0], bad[5]]) == (words[0],)
+    assert describe_runs([*bad[:3], *bad[5:8]]) == tuple(words[:3])
+    rest = "more runs of this store are damaged: `FROM unreadable_lines`"
+    assert describe_runs([*bad[:4], *bad[5:9]]) == (*words[:3], f"1 {rest}")
+    assert describe_runs(bad) == (*words[:3], f"2 {rest}")
 
 
 def test_what_was_kept_is_read_again(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from store_events import josh_episode, numbered, run_finished, run_started, writ
 
 from simkit.errors import StoreBusy, StoreError, StoreUnreadable
 from simkit.store import Loader, LoadReport, keep_loaded
-from simkit.store.damage import FILE, BadLine, DamageFile
+from simkit.store.damage import FILE, BadLine, DamageFile, describe
 
 LINES = numbered([run_started(), *josh_episode().events, run_finished()])
 COUNT = len(LINES)
@@ -61,6 +61,19 @@ def test_files_have_their_places_unless_others_are_named(tmp_path: Path) -> None
     assert other.load() == LoadReport()
     assert (tmp_path / "other.duckdb").exists()
     assert (tmp_path / "lock").exists()
+
+
+def test_a_report_says_what_is_damaged_until_it_is_acknowledged(folder: Path) -> None:
+    assert Loader(folder).load().warnings == ()
+    write_lines(folder, [b"junk\n"])
+    first = Loader(folder).load()
+    assert first.damaged == first.unreadable != ()
+    again = Loader(folder).load()
+    assert (again.damaged, again.unreadable) == (first.damaged, ())
+    assert again.warnings == (describe(first.damaged),)
+    assert LoadReport(notes=("note",), damaged=first.damaged).warnings == ("note", describe(first.damaged))
+    Loader(folder).acknowledge(first.damaged)
+    assert Loader(folder).load() == LoadReport()
 
 
 def test_one_loader_at_a_time(folder: Path) -> None:

@@ -68,6 +68,11 @@ def ending(lines: Sequence[bytes]) -> int:
     return crc32(b"".join(lines)[-256:])
 
 
+def nothing(report: LoadReport) -> bool:
+    """Whether a round found nothing new."""
+    return report == LoadReport(damaged=report.damaged)
+
+
 def loaded_lines(folder: Path) -> int:
     """Rows that lines became: starts and ends of runs are in the same one."""
     (row,) = asked(folder, "SELECT (SELECT count(*) FROM branches) + (SELECT count(*) FROM runs)")
@@ -249,7 +254,7 @@ def test_the_sound_lines_of_a_damaged_journal_are_loaded_in_their_order(
     assert mark(folder) == (size(there), len(there), number, True, 0, whole, ending(there))
     assert asked(folder, "SELECT status FROM runs") == [("done",)]
     assert asked(folder, "SELECT kind FROM unreadable_lines ORDER BY byte") == [(kind,) for kind in kinds]
-    assert Loader(folder).load() == LoadReport()
+    assert nothing(Loader(folder).load())
 
 
 def test_what_was_missing_is_read_where_it_belongs_when_it_comes(folder: Path) -> None:
@@ -387,7 +392,7 @@ def test_a_journal_that_is_shorter_is_loaded_as_it_is(folder: Path, left: int) -
     assert one.checksum == ending(LINES)
     assert asked(folder, "SELECT kind FROM unreadable_lines") == [("shortened",)]
     assert asked(folder, "SELECT lines FROM journals") == ([(left,)] if left else [])
-    assert Loader(folder).load() == LoadReport()
+    assert nothing(Loader(folder).load())
     assert DamageFile(folder).found() == (one,)
 
 
@@ -412,7 +417,7 @@ def test_a_journal_that_is_gone_is_damage_until_it_is_back(folder: Path) -> None
     assert one.reason == (
         f"it is gone; the {COUNT} lines that were loaded from it are still in the database, and nowhere else"
     )
-    assert Loader(folder).load() == LoadReport()
+    assert nothing(Loader(folder).load())
     rewrite(folder, LINES)
     assert Loader(folder).load() == LoadReport()
     assert asked(folder, "FROM unreadable_lines") == []
