@@ -164,7 +164,11 @@ def test_an_entry_says_when_it_was_made(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_an_entry_is_on_the_disk_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    monkeypatch.setattr(os, "fsync", lambda file: sizes.append(os.fstat(file).st_size))
+
+    def fsync(file: int) -> None:
+        sizes.append(os.fstat(file).st_size)
+
+    monkeypatch.setattr(os, "fsync", fsync)
     file = DamageFile(tmp_path)
     before = set(os.listdir("/proc/self/fd"))
     file.keep([lost(tmp_path)])

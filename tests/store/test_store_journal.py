@@ -349,7 +349,11 @@ async def test_a_journal_that_is_there_and_locked_is_written_by_another(tmp_path
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is brought to the disk, by its path."""
     found: list[str] = []
-    monkeypatch.setattr(os, "fsync", lambda file: found.append(os.readlink(f"/proc/self/fd/{file}")))
+
+    def fsync(file: int) -> None:
+        found.append(os.readlink(f"/proc/self/fd/{file}"))
+
+    monkeypatch.setattr(os, "fsync", fsync)
     return found
 
 
