@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from simkit.casting import AGENT, REWARD, USER, WORLD
 from simkit.cli.output import say, say_json
@@ -43,8 +43,7 @@ def components(as_json: bool) -> None:
 
 
 def _installed() -> Iterator[Row]:
-    kinds: tuple[Kind[Any], ...] = (WORLD, AGENT, USER, REWARD)
-    for kind in kinds:
+    for kind in cast("tuple[Kind[Any], ...]", (WORLD, AGENT, USER, REWARD)):
         for name in available(kind.group):
             try:
                 yield Row(kind.noun, name, _first_sentence(find_class(kind, name)))
