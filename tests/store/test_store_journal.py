@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import orjson
 import pytest
 from anyio import from_thread
@@ -160,6 +161,8 @@ async def test_a_file_may_take_few_bytes_at_a_time(tmp_path: Path, most: int) ->
     async with Journal(tmp_path / "w", opener=lambda _: file) as journal:
         for number in range(3):
             journal.record(numbered(number))
+        await journal.commit()
+        assert file.syncs == []  # unless it is asked to be durable
     whole = bytes(file.data)
     assert [orjson.loads(line)["run_id"] for line in whole.splitlines()] == ["0", "1", "2"]
     assert file.given == list(range(len(whole), 0, -most))
@@ -306,6 +309,31 @@ async def test_a_write_that_fails_says_why_and_what_to_do(
         await journal.__aexit__(None, None, None)
     assert file.closed == 1
     assert len(file.data) == (30 if "truncate" in operations else 0) or operations == ("sync",)
+
+
+async def test_what_a_cancelled_run_recorded_last_is_written_and_synced(tmp_path: Path) -> None:
+    file = MemoryFile()
+    with anyio.CancelScope() as scope:
+        async with Journal(tmp_path / "w", opener=lambda _: file) as journal:
+            journal.record(numbered(1))
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+    assert [orjson.loads(line)["run_id"] for line in bytes(file.data).splitlines()] == ["1"]
+    assert file.synced == file.size()
+
+
+async def test_a_commit_after_a_failed_sync_fails_although_nothing_is_outstanding(tmp_path: Path) -> None:
+    file = Refusing(OSError(errno.EIO, os.strerror(errno.EIO)), "sync")
+    journal = Journal(tmp_path / "w", opener=lambda _: file)
+    await journal.__aenter__()
+    journal.record(numbered(1))
+    await journal.commit()
+    for ask in (journal.sync, journal.commit):
+        with pytest.raises(JournalFailed, match="cannot be written: Input/output error"):
+            await ask()
+    with pytest.raises(JournalFailed):
+        await journal.__aexit__(None, None, None)
 
 
 async def test_a_failure_without_words_of_the_system_has_its_own(tmp_path: Path) -> None:
