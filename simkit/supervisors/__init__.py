@@ -1,1 +1,1 @@
-"""supervisors"""
+"""Supervisors: who plays a work unit, and how."""

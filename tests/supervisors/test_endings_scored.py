@@ -96,7 +96,9 @@ async def test_the_user_still_answers_an_agent_whose_tokens_are_used_up(supervis
     assert played.outcomes == {".0": None, ".1": "token_limit"}
 
 
-@pytest.mark.parametrize(("bounds", "expected"), [((0.0, 1.0), 0.0), ((-3.0, -1.0), -1.0), ((2.0, 9.0), 2.0)])
+@pytest.mark.parametrize(
+    ("bounds", "expected"), [((0.0, 1.0), 0.0), ((-3.0, 2.0), 0.0), ((-3.0, -1.0), -1.0), ((2.0, 9.0), 2.0)]
+)
 @BOTH
 async def test_an_agent_that_cannot_begin_for_its_context_gets_the_reward_next_to_0(
     supervisor: Supervisor, bounds: tuple[float, float], expected: float

@@ -142,6 +142,23 @@ async def test_eager_cancels_the_siblings_in_flight() -> None:
     assert played.episode.reward == 1.0
 
 
+async def test_eager_waits_for_siblings_of_a_branch_without_a_reward() -> None:
+    left = anyio.Event()
+
+    async def plan(request: Act) -> Decision:
+        if request.key.path == "L":
+            left.set()
+            return say()
+        await left.wait()
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        return reach(request, "a") if request.step == 0 else say()
+
+    played = await play(Josh(BeamSearch(eager=True)), Players(plan))
+    assert list(played.branches) == [".0", "L.1", "R.1"]
+    assert played.episode.reward == 1.0
+
+
 async def test_branching_by_action_forks_before_every_decision() -> None:
     def plan(request: Act) -> Decision:
         if request.step == 0:
@@ -246,8 +263,8 @@ async def test_what_cannot_branch_is_refused_before_any_work(
     [
         ({"factor": 1}, "at least 2"),
         ({"beam": 0}, "at least 1"),
-        ({"winner": "last"}, "choose one of: first, earliest, most_goals"),
-        ({"branch_by": "token"}, "choose one of: turn, action"),
+        ({"winner": "last"}, "`winner` is 'last'; choose one of: first, earliest, most_goals"),
+        ({"branch_by": "token"}, "`branch_by` is 'token'; choose one of: turn, action"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(values: dict[str, Any], words: str) -> None:

@@ -30,6 +30,7 @@ from simkit.supervisors import stage
 from simkit.supervisors.base import Supervisor
 from simkit.supervisors.josh import BeamSearch, Josh
 from simkit.supervisors.rollout import Rollout
+from simkit.supervisors.tree import first_error
 from simkit.tasks import Goal, Task
 
 pytestmark = pytest.mark.anyio
@@ -150,10 +151,12 @@ async def test_each_branch_has_a_state_of_its_own_when_one_part_alone_forks(part
 
 
 @pytest.mark.parametrize("part", ["agent", "user", "tools"])
-async def test_nothing_is_forked_where_nothing_branches(part: str) -> None:
+@pytest.mark.parametrize("supervisor", [Rollout(Limits(turns=2)), Josh(BeamSearch(beam=1), Limits(turns=2))])
+async def test_nothing_is_forked_for_turns_where_nothing_branches(supervisor: Supervisor, part: str) -> None:
     state = Copies()
-    await play(Rollout(Limits(turns=2)), forking(part, state, read_and_say))
-    assert (state.used, state.count) == ({0}, [0])
+    await play(supervisor, forking(part, state, read_and_say))
+    kept = 1 if part == "tools" and isinstance(supervisor, Josh) else 0
+    assert (state.used, state.count) == ({0}, [kept])
 
 
 @pytest.mark.parametrize(
@@ -240,6 +243,17 @@ async def test_a_store_that_hangs_does_not_hold_a_cancelled_episode_for_long(
     assert scope.cancelled_caught
 
 
+async def test_a_cancelled_episode_stays_cancelled_when_its_commit_waits_for_nothing() -> None:
+    went_on = False
+    with anyio.CancelScope() as scope:
+        async with stage.committed(MemoryRecorder()):
+            scope.cancel()
+            await anyio.sleep_forever()
+        went_on = True
+    assert scope.cancelled_caught
+    assert not went_on
+
+
 class Watching:
     def __init__(self) -> None:
         self.told: list[tuple[str, int]] = []
@@ -267,3 +281,9 @@ async def test_a_watch_is_told_of_a_single_conversation_as_it_goes() -> None:
 
 def test_the_defaults_are_the_papers() -> None:
     assert BeamSearch() == BeamSearch(factor=2, beam=8, winner="first", eager=False, branch_by="turn")
+
+
+def test_of_several_errors_the_first_one_that_is_no_group_is_told() -> None:
+    first = ValueError("first")
+    inner = ExceptionGroup("inner", [first, KeyError("second")])
+    assert first_error(ExceptionGroup("outer", [inner, TypeError("third")])) is first

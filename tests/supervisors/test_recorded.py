@@ -121,6 +121,7 @@ async def test_an_episode_is_recorded_with_its_names_its_numbers_and_its_parts()
     (began,) = (event for event in played.events if isinstance(event, EpisodeStarted))
     (ended,) = (event for event in played.events if isinstance(event, EpisodeFinished))
     assert played.events[:2] == [tools, began]
+    assert tools.toolset_id == "ddcb01d6eb7a9b4c", "the tools of older stores keep their names"
     assert played.events[-1] is ended
     assert replace(began, at=0.0) == EpisodeStarted(
         "run/t1/2", "run", "t1", 2, "rollout", tools.toolset_id, ("a", "b"), 0.0, attempt=1
@@ -176,3 +177,10 @@ def test_a_unit_is_the_first_start_of_the_first_trial_unless_it_says_more() -> N
 )
 def test_a_success_is_the_full_reward_but_for_rounding(reward: float, full: float, success: bool) -> None:
     assert succeeded(reward, full) is success
+
+
+@pytest.mark.parametrize(("supervisor", "name"), [(Rollout(), "rollout"), (Josh(), "josh")])
+async def test_an_episode_says_what_kind_of_search_it_is(supervisor: Supervisor, name: str) -> None:
+    played = await play(supervisor, PLAYERS)
+    assert [event.supervisor for event in played.events if isinstance(event, EpisodeStarted)] == [name]
+    assert supervisor.branching is (name == "josh")

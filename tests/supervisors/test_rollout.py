@@ -106,7 +106,8 @@ async def test_a_reply_of_the_wrong_type_is_the_agents_fault() -> None:
 async def test_a_broken_tool_server_is_at_fault_itself() -> None:
     played = await play(Rollout(), Players(lambda request: use(request, ("broken", ""))))
     assert (played.episode.outcome, played.episode.reward) == ("tool_fault", None)
-    assert "call 1.0.0 of `broken`: RuntimeError: the tool server is broken" in str(played.episode.error)
+    where = "tools `notes`, turn 1 of t1 at the root, call 1.0.0 of `broken`"
+    assert played.episode.error == f"{where}: RuntimeError: the tool server is broken"
 
 
 @pytest.mark.parametrize("turn", [0, 1])
