@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from players import Players, ReachReward, play, reach, say, short, use
 
-from simkit.components import Act, AgentStart, Decision, EpisodeReward, ScoreEpisode, StartAgent, UserTurn
-from simkit.errors import ContextTooLong
+from simkit.components import Act, AgentStart, Decision, EpisodeReward, ScoreEpisode, Speak, StartAgent, UserTurn
+from simkit.errors import ContextTooLong, LimitHit
 from simkit.limits import Limits
 from simkit.supervisors.base import Supervisor
 from simkit.supervisors.josh import BeamSearch, Josh
@@ -119,3 +119,26 @@ async def test_an_agent_that_cannot_begin_for_its_context_gets_the_reward_next_t
 async def test_a_turn_that_ran_out_of_decisions_counts_as_one(supervisor: Supervisor) -> None:
     played = await play(supervisor, Players(lambda request: use(request, ("read", ""))))
     assert (played.episode.outcome, played.episode.turns) == ("turn_limit", 2)
+
+
+@BOTH
+async def test_a_user_whose_allowance_is_used_up_ends_the_conversation_in_order(supervisor: Supervisor) -> None:
+    def answer(request: Speak) -> UserTurn:
+        if request.key.turn == 1:
+            raise LimitHit("no call fits into what is left", "cost_limit")
+        return UserTurn("hello")
+
+    played = await play(supervisor, Players(lambda request: say(), answer))
+    assert (played.episode.outcome, played.episode.reward, played.episode.faults) == ("cost_limit", 0.0, 0)
+    assert played.outcomes == {".0": None, ".1": "cost_limit"}
+
+
+@BOTH
+async def test_an_agent_that_cannot_read_a_result_is_named_with_the_tool(supervisor: Supervisor) -> None:
+    def observe(call: object, result: object) -> Any:
+        raise KeyError("rows")
+
+    played = await play(supervisor, Players(lambda request: use(request, ("read", ""), observe=observe)))
+    assert played.episode.outcome == "agent_fault"
+    where = "agent `planned`, turn 1 of t1 at the root, reading the result of `read`"
+    assert played.episode.error == f"{where}: KeyError: 'rows'"

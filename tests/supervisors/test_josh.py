@@ -283,7 +283,7 @@ class Invented(ReachReward):
 @pytest.mark.parametrize(
     ("hits", "words"),
     [
-        ((Hit("z", "call"),), "hit `z`, of which no copy remains"),
+        ((Hit("z", "call"),), "reward `reach`, turn 1 of t1 at L: hit `z`, of which no copy remains"),
         ((Hit("a", "call"), Hit("a", "call")), "hit `a`, of which no copy remains"),
         (("a",), "ScoreTurn was answered with 'a'; return a Hit"),
         (None, "ScoreTurn was answered with None"),
