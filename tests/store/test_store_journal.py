@@ -359,6 +359,16 @@ async def test_a_journal_that_cannot_be_opened_says_why_and_what_to_do(tmp_path:
     assert str(found.value) == f"the journal {path} cannot be opened for writing: {os.strerror(number)}. {remedy}"
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+async def test_a_journal_that_is_there_and_not_locked_has_no_other_writer(tmp_path: Path, number: int) -> None:
+    def refuse(path: Path) -> JournalFile:
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "w.jsonl").touch()
+    with pytest.raises(JournalFailed, match="cannot be opened for writing: "):
+        await Journal(tmp_path / "w.jsonl", opener=refuse).__aenter__()
+
+
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES])
 async def test_a_journal_that_is_there_and_locked_is_written_by_another(tmp_path: Path, number: int) -> None:
     def refuse(path: Path) -> JournalFile:
