@@ -22,10 +22,11 @@ from simkit.components import (
 )
 from simkit.events import BranchAdded, BranchExtended, EpisodeFinished, EpisodeStarted, ToolsetSeen
 from simkit.limits import Limits
-from simkit.messages import AssistantMessage, SystemMessage, ToolResult
+from simkit.messages import AssistantMessage, SystemMessage, ToolResult, ToolSpec
 from simkit.supervisors.base import Supervisor, WorkUnit, succeeded
 from simkit.supervisors.josh import BeamSearch, Josh
 from simkit.supervisors.rollout import Rollout
+from simkit.supervisors.stage import toolset
 
 pytestmark = pytest.mark.anyio
 
@@ -184,3 +185,7 @@ async def test_an_episode_says_what_kind_of_search_it_is(supervisor: Supervisor,
     played = await play(supervisor, PLAYERS)
     assert [event.supervisor for event in played.events if isinstance(event, EpisodeStarted)] == [name]
     assert supervisor.branching is (name == "josh")
+
+
+def test_the_name_of_tools_follows_from_them_and_stays_that_of_older_stores() -> None:
+    assert toolset((ToolSpec.of("look", "Look.", {}),)).toolset_id == "23c3fdb9e0ea4bfd"
