@@ -49,9 +49,9 @@ class Episode:
     turns: int
     branches: int
     faults: int
-    tool_calls: int
-    error: str | None
-    full_reward: float
+    tool_calls: int = 0
+    error: str | None = None
+    full_reward: float = 1.0
 
     @property
     def success(self) -> bool | None:

@@ -10,7 +10,7 @@ from players import Players, ReachReward, play, reach, say, short, use
 from simkit.components import Act, AgentStart, Decision, EpisodeReward, ScoreEpisode, Speak, StartAgent, UserTurn
 from simkit.errors import ContextTooLong, LimitHit
 from simkit.limits import Limits
-from simkit.supervisors.base import Supervisor
+from simkit.supervisors.base import Episode, Supervisor
 from simkit.supervisors.josh import BeamSearch, Josh
 from simkit.supervisors.rollout import Rollout
 
@@ -142,3 +142,20 @@ async def test_an_agent_that_cannot_read_a_result_is_named_with_the_tool(supervi
     assert played.episode.outcome == "agent_fault"
     where = "agent `planned`, turn 1 of t1 at the root, reading the result of `read`"
     assert played.episode.error == f"{where}: KeyError: 'rows'"
+
+
+def test_an_episode_of_a_search_of_ones_own_needs_no_more_than_it_has() -> None:
+    episode = Episode(
+        episode_id="run/task/0",
+        task_id="task",
+        trial=0,
+        reward=1.0,
+        outcome="goals_done",
+        goals=("goal",),
+        achieved=("goal",),
+        final_branch_id=None,
+        turns=1,
+        branches=1,
+        faults=0,
+    )
+    assert (episode.tool_calls, episode.error, episode.full_reward, episode.success) == (0, None, 1.0, True)
