@@ -269,7 +269,7 @@ class _Chosen:
             self._failed.write_text(report.nodeid or "the collection")
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)  # pytest 9.0 keeps plugins in a set
 class _Watcher:
     """Notes which test runs which line of some files, and how long each test takes."""
 

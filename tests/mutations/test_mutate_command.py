@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -210,6 +211,15 @@ def test_notes_hold_the_last_verdict_and_pass_over_what_is_none(tmp_path: Path) 
     assert notes.killed == {"c"}
 
 
+def wait_for_writer(pipe: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until something has opened the pipe and closed it; a process that ends before fails the test."""
+    reader, poller = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), select.poll()
+    poller.register(reader)
+    while not poller.poll(100):
+        assert process.poll() is None, "it ended before its test ran"
+    os.close(reader)
+
+
 def test_a_command_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
     started = tmp_path / "started"
     os.mkfifo(started)
@@ -220,7 +230,7 @@ def test_a_command_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
     project, temporary = Project(tmp_path / "project", tests=waits), tmp_path / "temporary"
     temporary.mkdir()
     with subprocess.Popen(project.command(), env={**QUICK, "TMPDIR": str(temporary)}) as process:
-        started.read_text()  # until its test runs
+        wait_for_writer(started, process)  # until its test runs
         process.send_signal(signal.SIGTERM)
     assert process.returncode == 128 + signal.SIGTERM
     assert list(temporary.iterdir()) == []
