@@ -57,7 +57,8 @@ def named(files: Iterable[Path]) -> dict[str, str]:
 def test_every_flag_that_a_text_names_is_a_flag_of_some_command() -> None:
     folder = Path(simkit.__file__).parent
     files = [file for file in folder.rglob("*.py") if file.parent.name != "testing"]
-    known = frozenset[str]().union(*map(flags_of, (*RECIPES, *COMMANDS, "resume")), ELSEWHERE)
+    of_all = {flag for each in ROOT.params for flag in each.opts}
+    known = frozenset[str]().union(*map(flags_of, (*RECIPES, *COMMANDS, "resume")), of_all, ELSEWHERE)
     assert {flag: place for flag, place in named(files).items() if flag not in known} == {}
 
 

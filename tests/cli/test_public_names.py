@@ -15,7 +15,7 @@ ToolServer ToolSpec ToolsStart UsageError User UserTurn Utterance Wish World
 
 def test_the_public_names_are_these_and_all_can_be_imported() -> None:
     assert simkit.__all__ == NAMES.split()
-    assert dir(simkit) == simkit.__all__
+    assert dir(simkit) == sorted([*simkit.__all__, "__version__"])
     for name in simkit.__all__:
         assert getattr(simkit, name).__name__ == name
 
