@@ -269,13 +269,13 @@ def branch_state(state: object) -> object:
         WrongValue: it is used up by reading (an iterator, a generator, an open file) or was not awaited.
     """
     kind = type(state)
-    if kind not in _VALUE_TYPES and (trouble := _no_state(kind)):
-        raise WrongValue(f"the state {shown(state)}, {trouble}")
+    if kind not in _VALUE_TYPES and (problem := _state_problem(kind)):
+        raise WrongValue(f"the state {shown(state)}, {problem}")
     return state
 
 
 @lru_cache(256)
-def _no_state(kind: type) -> str:
+def _state_problem(kind: type) -> str:
     """Why objects of a class cannot be held by several branches, empty when they can."""
     if hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
         return "which is used up by reading it; keep a value, a tuple say"

@@ -32,7 +32,7 @@ _BOOKING_WORDS = frozenset(
 )
 _PROBING = frozenset(["it", "they", "that", "there", "those", "its"])
 _DIGITS = frozenset("0123456789")
-_SHORT = 1000  # characters of a text whose words are kept
+_SHORT = 1000  # characters of a text whose words are cached
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -179,15 +179,15 @@ def _spoken_of(slot: Slot | None, value: str, said: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """The words of a text in one spelling, times as `09:15`; of a short text, which comes back turn by turn, kept."""
-    return _kept(text) if len(text) <= _SHORT else _respelled(text)
+    """The words of a text in one spelling, times as `09:15`. Those of short texts, which come back, are cached."""
+    return _respelled_short(text) if len(text) <= _SHORT else _respelled(text)
 
 
 def _respelled(text: str) -> str:
     return " ".join([_clock(word) if word[0] in _DIGITS else word for word in words_of(text)])
 
 
-_kept = lru_cache(2048)(_respelled)
+_respelled_short = lru_cache(2048)(_respelled)
 
 
 def _clock(word: str) -> str:

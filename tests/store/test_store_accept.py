@@ -175,3 +175,7 @@ def test_what_is_no_event_at_all_is_said_in_few_words(line: bytes, reason: str) 
 def test_what_is_no_json_is_said(line: bytes) -> None:
     found: Any = refusal(line)
     assert found.startswith("it is no JSON (")
+
+
+def test_a_run_that_an_older_version_finished_has_no_statistics() -> None:
+    assert refusal(b'{"e":"RunFinished","run_id":"r","status":"done","summary":{},"at":1.0}') is None
