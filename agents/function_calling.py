@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from simkit.agents.answers import ModelAgent, aloud, named_calls, told, trouble, written
-from simkit.components import Act, Decision
-from simkit.messages import Message, ToolSpec
+from simkit.agents.model_agent import ModelAgent, aloud, named_calls, told, trouble, written
+from simkit.components.agent import Act, Decision
+from simkit.components.model_view import mended
+from simkit.core.messages import Message, ToolSpec
 from simkit.models.base import ChatResponse
-from simkit.sendable import mended
 
 
 class FunctionCallingAgent(ModelAgent):

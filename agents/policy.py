@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from simkit.agents.belief import Belief, Topic
-from simkit.language import slots_of
-from simkit.tasks import Domain, Slot
+from simkit.agents.dialogue_state import Belief, Topic
+from simkit.core.ontology import Domain, Slot
+from simkit.rule_based.reader import slots_of
 
 _FOR_ROUTES = frozenset({"departure", "destination"})
 

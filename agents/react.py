@@ -10,10 +10,10 @@ import json
 from collections.abc import Iterable
 from typing import Any, ClassVar, cast
 
-from simkit.agents.answers import CUT_OFF, EMPTY, FILTERED, ModelAgent, aloud, call_id, told, written
 from simkit.agents.commands import Call, Command, Plan, Speech, Unreadable, parse
-from simkit.components import Act, Decision, StartAgent
-from simkit.messages import AssistantMessage, Message, ToolCall, ToolResult, ToolSpec, UserMessage, text_of
+from simkit.agents.model_agent import CUT_OFF, EMPTY, FILTERED, ModelAgent, aloud, call_id, told, written
+from simkit.components.agent import Act, Decision, StartAgent
+from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolResult, ToolSpec, UserMessage, text_of
 from simkit.models.base import ChatResponse
 
 GO_ON = "Your plan was noted. Go on with APICALL or SPEAK."

@@ -11,14 +11,14 @@ from dataclasses import replace
 from random import Random
 from typing import ClassVar
 
-from simkit.agents.belief import Belief, Listener
+from simkit.agents.dialogue_state import Belief, Listener
+from simkit.agents.error_model import Slips, check_rate, parse_habits
 from simkit.agents.policy import Call, Policy, Talk
-from simkit.agents.slips import Slips, check_rate, parse_habits
-from simkit.agents.speech import Spoken, Voice
-from simkit.components import Act, Agent, AgentStart, Decision, StartAgent
+from simkit.agents.templates import Spoken, Voice
+from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
+from simkit.components.world import World
+from simkit.core.messages import AssistantMessage, ToolCall
 from simkit.errors import UsageError
-from simkit.messages import AssistantMessage, ToolCall
-from simkit.tasks import World
 
 _PROMPT = (
     "You work for a travel agency and help customers find and book what they need. Search with everything the customer"

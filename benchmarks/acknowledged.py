@@ -17,11 +17,11 @@ from pathlib import Path
 
 import anyio
 
-from simkit.ids import TurnKey
-from simkit.loops import fast_loop
-from simkit.messages import UserMessage
+from simkit.core.ids import TurnKey
+from simkit.core.messages import UserMessage
 from simkit.models import CallKey, ChatModel, ChatRequest, ChatResponse, RecordedModel, ScriptedModel
-from simkit.models.desk import AcknowledgedModel
+from simkit.models.run_models import AcknowledgedModel
+from simkit.run.event_loop import fast_loop
 from simkit.store.journal import Journal
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import anyio
 
-from simkit.actors import Request, open_scope
+from simkit.actors.actor import Request, open_scope
 
 ASKERS = 1000
 

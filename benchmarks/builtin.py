@@ -11,9 +11,9 @@ from collections import defaultdict
 
 import anyio
 
-from simkit.components import CallTool
-from simkit.messages import ToolCall
-from simkit.tasks import Goal, Task
+from simkit.components.tools import CallTool
+from simkit.core.messages import ToolCall
+from simkit.core.tasks import Goal, Task
 from simkit.tools.builtin import BuiltinWorld, TravelServer, TravelState
 
 REPEATS = 50

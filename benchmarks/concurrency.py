@@ -16,13 +16,13 @@ from statistics import quantiles
 
 import anyio
 
-from simkit.casting import AGENT
-from simkit.components import Act, Agent, AgentStart, Decision, StartAgent
-from simkit.engine import Tally
-from simkit.limits import Limits
-from simkit.loading import load
-from simkit.run import Run
-from simkit.supervisors.rollout import Rollout
+from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
+from simkit.core.limits import Limits
+from simkit.plugins.loading import load
+from simkit.run.casting import AGENT
+from simkit.run.engine import Tally
+from simkit.run.run import Run
+from simkit.search.rollout import Rollout
 
 EVERY = 0.01
 """Seconds between two looks at the clock: lateness beyond it is event-loop lag."""

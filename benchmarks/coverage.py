@@ -21,9 +21,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from simkit.extras import require
-from simkit.intervals import MOST, NEAR, PRIOR, SHARES, blaker, difference_limits, mean_limits, student
-from simkit.statistics import Bootstrap
+from simkit.plugins.extras import require
+from simkit.statistics.intervals import MOST, NEAR, PRIOR, SHARES, blaker, difference_limits, mean_limits, student
+from simkit.statistics.scores import Bootstrap
 
 special: Any = require("scipy.special", "test")
 normal: Any = require("scipy.stats", "test").norm
@@ -53,7 +53,7 @@ def at_most(x: Array, n: Array, rate: Array) -> Array:
 
 
 def start_of(x: Array, n: Array) -> tuple[Array, Array]:
-    """Clopper and Pearson's lower end, and the result of the other tail, as `simkit.intervals` has them."""
+    """Clopper and Pearson's lower end, and the result of the other tail, as `simkit.statistics.intervals` has them."""
     start = np.where(x <= TINY, 0.0, special.betaincinv(np.maximum(x, TINY), n - x + 1, TAIL))
     low, high = np.ones_like(x), np.floor(x) + 2
     for _ in range(14):
@@ -240,7 +240,7 @@ def difference_coverage(
 
 
 def bootstrap_coverage(draw: Callable[[Any, int], Array], truth: float, tasks: int, repeats: int) -> float:
-    """`simkit.statistics.Bootstrap` with 1,000 resamples."""
+    """`simkit.statistics.scores.Bootstrap` with 1,000 resamples."""
     rng, held = np.random.default_rng(tasks), 0
     reach = math.sqrt(tasks / (tasks - 1)) * student(0.975, tasks - 1)
     tail = float(normal.cdf(-reach))

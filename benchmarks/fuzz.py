@@ -129,8 +129,8 @@ async def _small_run(store: Path) -> str:
 
 
 def _read_everything(store: Any, run_id: str, tried: Tried, given: bytes) -> None:
-    from simkit.doctor import diagnose
-    from simkit.resume import Past, read_start
+    from simkit.monitoring.doctor import diagnose
+    from simkit.run.resume import Past, read_start
 
     for name, read in (
         ("load", lambda: store.load()),
@@ -179,8 +179,8 @@ ERROR: dict[str, Any] = {"error": {"message": "slow down", "type": "rate_limit",
 
 def fuzz_replies(random: Random, tried: Tried) -> Iterator[None]:
     """One altered reply after another, as bytes of the wire and as JSON."""
-    from simkit.models.http import BadReply, CutOff, ReplyReader
-    from simkit.models.replies import Reading, read_reply
+    from simkit.models.providers.openai_replies import Reading, read_reply
+    from simkit.models.transport.http1 import BadReply, CutOff, ReplyReader
 
     reading = Reading("http://127.0.0.1:1", "m", "sk-secret-0123456789")
     while True:
@@ -222,7 +222,7 @@ def fuzz_replies(random: Random, tried: Tried) -> Iterator[None]:
 
 def _record(response: Any) -> None:
     """What an answer becomes in the journal must be JSON that can be read again, with counters that fit a column."""
-    from simkit.events import ModelCall
+    from simkit.core.events import ModelCall
     from simkit.store.encoding import encode
 
     usage = response.usage

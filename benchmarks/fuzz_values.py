@@ -10,27 +10,14 @@ from random import Random
 from typing import Any, TypeVar, cast
 
 from simkit.agents.scripted import ScriptedAgent
-from simkit.components import (
-    Act,
-    AgentStart,
-    CallTool,
-    Decision,
-    EpisodeReward,
-    Hit,
-    RewardPart,
-    ScoreEpisode,
-    ScoreTurn,
-    Speak,
-    StartAgent,
-    StartTools,
-    ToolReturn,
-    ToolServer,
-    ToolsStart,
-    UserTurn,
-)
-from simkit.messages import AssistantMessage, ToolCall, ToolResult
+from simkit.components.agent import Act, AgentStart, Decision, StartAgent
+from simkit.components.reward import EpisodeReward, Hit, RewardPart, ScoreEpisode, ScoreTurn
+from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
+from simkit.components.user import Speak, UserTurn
+from simkit.components.world import World
+from simkit.core.messages import AssistantMessage, ToolCall, ToolResult
+from simkit.core.tasks import Goal, Task
 from simkit.rewards.goal_calls import GoalCalls
-from simkit.tasks import Goal, Task, World
 from simkit.users.agenda import AgendaUser
 
 T = TypeVar("T")

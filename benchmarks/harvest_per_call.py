@@ -13,14 +13,14 @@ from random import Random
 
 import anyio
 
-from simkit.limits import Limits
+from simkit.core.limits import Limits
 from simkit.models.base import Sampling
-from simkit.models.build import ModelOptions
-from simkit.models.choices import ModelChoices
-from simkit.run import Run
-from simkit.supervisors.base import Supervisor
-from simkit.supervisors.josh import BeamSearch, Josh
-from simkit.supervisors.rollout import Rollout
+from simkit.models.config import ModelChoices
+from simkit.models.factory import ModelOptions
+from simkit.run.run import Run
+from simkit.search.base import Supervisor
+from simkit.search.josh import BeamSearch, Josh
+from simkit.search.rollout import Rollout
 
 TOWN = "builtin,most_goals=2,restaurants=24,hotels=24,attractions=24,departures=4"
 RESAMPLES = 4000

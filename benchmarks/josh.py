@@ -18,30 +18,18 @@ from dataclasses import dataclass
 
 import anyio
 
-from simkit.actors import open_scope
-from simkit.components import (
-    Act,
-    Agent,
-    CallTool,
-    Cast,
-    Decision,
-    Hit,
-    Reward,
-    ScoreTurn,
-    Speak,
-    StartTools,
-    ToolReturn,
-    ToolServer,
-    ToolsStart,
-    User,
-    UserTurn,
-)
-from simkit.events import BranchAdded, MemoryRecorder
-from simkit.limits import Limits
-from simkit.messages import AssistantMessage, ToolCall, ToolResult
-from simkit.supervisors.base import NoWatch, WorkUnit
-from simkit.supervisors.josh import BeamSearch, Josh
-from simkit.tasks import Goal, Task
+from simkit.actors.actor import open_scope
+from simkit.components.agent import Act, Agent, Decision
+from simkit.components.cast import Cast
+from simkit.components.reward import Hit, Reward, ScoreTurn
+from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
+from simkit.components.user import Speak, User, UserTurn
+from simkit.core.events import BranchAdded, MemoryRecorder
+from simkit.core.limits import Limits
+from simkit.core.messages import AssistantMessage, ToolCall, ToolResult
+from simkit.core.tasks import Goal, Task
+from simkit.search.base import NoWatch, WorkUnit
+from simkit.search.josh import BeamSearch, Josh
 
 GOALS = tuple(Goal(f"goal {number}") for number in range(4))
 

@@ -29,14 +29,14 @@ from typing import TypeAlias
 import anyio
 import anyio.to_thread
 
-from simkit.extras import require
-from simkit.ids import TurnKey
+from simkit.core.ids import TurnKey
+from simkit.core.messages import Message, SystemMessage, ToolSpec, UserMessage
 from simkit.local.engine import LocalEngine
 from simkit.local.weights import EngineOptions
-from simkit.messages import Message, SystemMessage, ToolSpec, UserMessage
 from simkit.models import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling, Usage
-from simkit.models.build import ModelOptions, open_model
-from simkit.models.retry import RetryPolicy
+from simkit.models.factory import ModelOptions, open_model
+from simkit.models.middleware.retry import RetryPolicy
+from simkit.plugins.extras import require
 from simkit.testing.tiny_llama import tiny_model, tiny_tokenizer
 
 SERVE = Path(sys.executable).with_name("transformers")

@@ -27,13 +27,13 @@ import anyio
 import orjson
 from pydantic import SecretStr
 
-from simkit.events import Recorder
-from simkit.ids import TurnKey
-from simkit.loops import fast_loop
-from simkit.messages import AssistantMessage, Message, SystemMessage, ToolSpec, UserMessage
+from simkit.core.events import Recorder
+from simkit.core.ids import TurnKey
+from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolSpec, UserMessage
 from simkit.models import CallKey, ChatModel, ChatRequest, Sampling
-from simkit.models.build import ModelOptions, open_model
-from simkit.models.openai import Endpoint, OpenAIModel
+from simkit.models.factory import ModelOptions, open_model
+from simkit.models.providers.openai import Endpoint, OpenAIModel
+from simkit.run.event_loop import fast_loop
 from simkit.store.journal import Journal
 from simkit.testing.server import serve_process
 

@@ -26,18 +26,22 @@ import anyio
 from simkit.agents.commands import Call, Plan, render
 from simkit.agents.function_calling import FunctionCallingAgent
 from simkit.agents.react import ReactAgent
-from simkit.components import Act, Speak, StartTools
-from simkit.conversation import Conversation, Entry, Utterance
+from simkit.components.agent import Act
+from simkit.components.tools import StartTools
+from simkit.components.user import Speak
+from simkit.components.world import World
+from simkit.core.conversation import Conversation, Entry, Utterance
+from simkit.core.ids import TurnKey
+from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage
+from simkit.core.ontology import Slot
+from simkit.core.tasks import Task
 from simkit.errors import DataMissing
-from simkit.ids import TurnKey
-from simkit.language import slots_of
-from simkit.messages import AssistantMessage, ToolCall, ToolMessage
 from simkit.models import ChatRequest, ChatResponse, ScriptedModel
-from simkit.tasks import Slot, Task, World
+from simkit.rule_based.reader import slots_of
 from simkit.tools.builtin import BuiltinWorld
 from simkit.tools.toolwoz import ToolwozWorld
 from simkit.users.goal import GoalUser
-from simkit.users.replies import Reply
+from simkit.users.reply_formats import Reply
 from simkit.users.selfcheck import Memory, SelfCheck
 
 KEY = TurnKey(1, "T1", 0, "LR", 8)

@@ -38,16 +38,16 @@ from anyio.abc import ByteReceiveStream, Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 from pydantic import SecretStr
 
-from simkit.engine import FaultPolicy
-from simkit.limits import Limits
-from simkit.loops import fast_loop
+from simkit.core.limits import Limits
 from simkit.models.base import Sampling
-from simkit.models.build import ModelOptions
-from simkit.run import Run
+from simkit.models.factory import ModelOptions
+from simkit.run.engine import FaultPolicy
+from simkit.run.event_loop import fast_loop
+from simkit.run.run import Run
+from simkit.search.base import Supervisor
+from simkit.search.josh import BeamSearch, Josh
+from simkit.search.rollout import Rollout
 from simkit.store import Store
-from simkit.supervisors.base import Supervisor
-from simkit.supervisors.josh import BeamSearch, Josh
-from simkit.supervisors.rollout import Rollout
 from simkit.testing.server import serve_process
 
 HERE = Path(__file__).resolve().parent

@@ -14,24 +14,15 @@ from typing import TypeVar, cast
 import anyio
 
 from simkit.agents.function_calling import FunctionCallingAgent
-from simkit.components import (
-    Act,
-    CallTool,
-    Decision,
-    EpisodeReward,
-    Hit,
-    ScoreEpisode,
-    ScoreTurn,
-    Speak,
-    StartTools,
-    ToolReturn,
-    ToolServer,
-    ToolsStart,
-    UserTurn,
-)
+from simkit.components.agent import Act, Decision
+from simkit.components.reward import EpisodeReward, Hit, ScoreEpisode, ScoreTurn
+from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
+from simkit.components.user import Speak, UserTurn
+from simkit.components.world import World
+from simkit.core.ontology import Ontology
+from simkit.core.tasks import Task
 from simkit.models.base import ChatModel, Sampling
 from simkit.rewards.goal_calls import GoalCalls
-from simkit.tasks import Ontology, Task, World
 from simkit.tools.builtin import BuiltinWorld
 from simkit.users.goal import GoalUser
 

@@ -18,9 +18,17 @@ from pathlib import Path
 import anyio
 import duckdb
 
-from simkit.conversation import Conversation, Entry
-from simkit.events import BranchAdded, EpisodeFinished, EpisodeStarted, Event, MessageRow, RunStarted, TreeHarvested
-from simkit.ids import branch_id, episode_id
+from simkit.core.conversation import Conversation, Entry
+from simkit.core.events import (
+    BranchAdded,
+    EpisodeFinished,
+    EpisodeStarted,
+    Event,
+    MessageRow,
+    RunStarted,
+    TreeHarvested,
+)
+from simkit.core.ids import branch_id, episode_id
 from simkit.store import Store
 from simkit.store.database import create_schema
 from simkit.store.encoding import encode

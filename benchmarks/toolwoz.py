@@ -26,9 +26,9 @@ from typing import Any, cast
 from rich.console import Console
 from rich.table import Table
 
-from simkit.components import CallTool, StartTools
-from simkit.messages import ToolCall
-from simkit.tasks import Task
+from simkit.components.tools import CallTool, StartTools
+from simkit.core.messages import ToolCall
+from simkit.core.tasks import Task
 from simkit.tools.toolwoz import ToolwozWorld
 from simkit.tools.toolwoz.source import check_wheel
 

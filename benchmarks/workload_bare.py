@@ -12,12 +12,12 @@ import anyio
 import orjson
 from workload_runs import KEY, Load, Measured, heading, measure, middle, on_fast_loop, serving, table
 
-from simkit.components import StartTools
-from simkit.prompts import shipped_prompt
-from simkit.tasks import Task
+from simkit.components.tools import StartTools
+from simkit.core.tasks import Task
+from simkit.plugins.prompts import shipped_prompt
 from simkit.testing.server import LoadServer
 from simkit.tools.builtin import BuiltinWorld
-from simkit.users.replies import END_TOOL
+from simkit.users.reply_formats import END_TOOL
 
 LATENCY = 0.05
 

@@ -12,9 +12,9 @@ from anyio.abc import TaskStatus
 from workload_runs import REPLIES, Load, heading, new_run, on_fast_loop, play, serving, table
 
 from simkit.errors import RunStopped
-from simkit.models.build import ModelOptions
-from simkit.models.retry import RetryPolicy
-from simkit.run import Run
+from simkit.models.factory import ModelOptions
+from simkit.models.middleware.retry import RetryPolicy
+from simkit.run.run import Run
 from simkit.testing.server import LoadServer, serve_process
 
 FAULTS = {

@@ -18,17 +18,17 @@ from typing import Any, Literal, TypeVar
 from pydantic import SecretStr
 
 from simkit.cli.progress import progress_for
-from simkit.limits import Limits
-from simkit.loops import fast_loop
+from simkit.core.limits import Limits
 from simkit.models.base import Sampling
-from simkit.models.build import ModelOptions
-from simkit.models.choices import ModelChoices
-from simkit.observe import Tap
-from simkit.run import Run
-from simkit.session import Progress
-from simkit.supervisors.base import Supervisor
-from simkit.supervisors.josh import BeamSearch, Josh
-from simkit.supervisors.rollout import Rollout
+from simkit.models.config import ModelChoices
+from simkit.models.factory import ModelOptions
+from simkit.run.event_loop import fast_loop
+from simkit.run.observers import Tap
+from simkit.run.run import Run
+from simkit.run.session import Progress
+from simkit.search.base import Supervisor
+from simkit.search.josh import BeamSearch, Josh
+from simkit.search.rollout import Rollout
 from simkit.testing.server import LoadServer, serve_process
 
 T = TypeVar("T")

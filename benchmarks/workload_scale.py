@@ -24,8 +24,8 @@ from workload_runs import (
 )
 
 from simkit.cli.progress import progress_for
-from simkit.engine import Tally
-from simkit.events import BranchAdded, EpisodeFinished, Event
+from simkit.core.events import BranchAdded, EpisodeFinished, Event
+from simkit.run.engine import Tally
 from simkit.testing.behaviour import Stats
 
 EVERY = 0.02

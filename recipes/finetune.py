@@ -12,16 +12,16 @@ import anyio
 import anyio.to_thread
 import orjson
 
+from simkit.data.examples import ExampleSet
+from simkit.data.held_out import HeldOut, assert_clean_of
+from simkit.data.openai_files import accepted, openai_rows
+from simkit.data.reading import read_examples
+from simkit.data.selection import Selection, selected
 from simkit.errors import UsageError
-from simkit.run import Run
+from simkit.run.run import Run
+from simkit.run.summary import Summary
 from simkit.store import Reader
-from simkit.summary import Summary
-from simkit.training.examples import ExampleSet
 from simkit.training.fine_tuning import FineTuning, Hyperparameters, JobRequest, Method, Outcome, Watcher
-from simkit.training.held_out import HeldOut, assert_clean_of
-from simkit.training.openai_files import accepted, openai_rows
-from simkit.training.reading import read_examples
-from simkit.training.selection import Selection, selected
 
 STAGE = "finetune"
 CANCEL_SECONDS = 10.0

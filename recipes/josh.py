@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from simkit import flags
-from simkit.limits import Limits
-from simkit.run import Run
-from simkit.summary import Summary
-from simkit.supervisors.josh import BeamSearch, Josh
+from simkit.core.limits import Limits
+from simkit.plugins import flags
+from simkit.run.run import Run
+from simkit.run.summary import Summary
+from simkit.search.josh import BeamSearch, Josh
 
 HARVEST = """
     select count(*) filter (golden) as golden_branches,

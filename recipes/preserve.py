@@ -17,8 +17,8 @@ from simkit.preservation.plan import JudgedQuestions
 from simkit.preservation.suites import Benchmarks, load_tasks, play_suites, suite_scores
 from simkit.preservation.summary import of_corpus, of_dialogues, of_suites
 from simkit.preservation.weights import LocalWeights, is_local
-from simkit.run import Run
-from simkit.summary import Summary
+from simkit.run.run import Run
+from simkit.run.summary import Summary
 
 
 async def preserve(

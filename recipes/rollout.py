@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from simkit import flags
-from simkit.limits import Limits
-from simkit.run import Run
-from simkit.summary import Summary
-from simkit.supervisors.rollout import Rollout
+from simkit.core.limits import Limits
+from simkit.plugins import flags
+from simkit.run.run import Run
+from simkit.run.summary import Summary
+from simkit.search.rollout import Rollout
 
 
 async def rollout(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from simkit import flags
-from simkit.run import Run
-from simkit.summary import Summary
+from simkit.plugins import flags
+from simkit.run.run import Run
+from simkit.run.summary import Summary
 from simkit.training import flags as training
 from simkit.training.dev import Place
 from simkit.training.presets import preset as settings

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TypeVar
 
-from simkit import contract
-from simkit.components import EpisodeReward, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
+from simkit.components import checks
+from simkit.components.reward import EpisodeReward, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
+from simkit.core.tasks import Goal, Task
 from simkit.errors import RewardFault, UsageError, WrongValue
-from simkit.tasks import Goal, Task
 
 V = TypeVar("V")
 _SEPARATOR = "/"
@@ -66,7 +66,7 @@ class WeightedRewards(Reward):
             known = _own_goals(part, request.task)
             remaining = _own(part, request.remaining, known)
             reply = await part.reward.score_turn(replace(request, remaining=remaining))
-            found = _checked(part, "score_turn", contract.hits, reply)
+            found = _checked(part, "score_turn", checks.hits, reply)
             hits.extend(replace(hit, goal=_prefix(part) + hit.goal) for hit in found)
         return tuple(sorted(hits, key=lambda hit: hit.step))
 
@@ -76,18 +76,18 @@ class WeightedRewards(Reward):
         recorded: list[RewardPart] = []
         for part in self._parts:
             reply = await part.reward.score_episode(_episode_of(part, request))
-            bounds = contract.reward_range(part.reward.range, part.name)
-            scored = _checked(part, "score_episode", contract.reward_within(bounds), reply)
+            bounds = checks.reward_range(part.reward.range, part.name)
+            scored = _checked(part, "score_episode", checks.reward_within(bounds), reply)
             share = part.weight / self._total
             value += scored.value * share
             recorded.append(RewardPart(part.name, scored.value, share))
             recorded.extend(replace(inner, name=_prefix(part) + inner.name) for inner in scored.parts)
         return EpisodeReward(value, tuple(recorded))
 
-    def _mean_range(self) -> contract.Range:
+    def _mean_range(self) -> checks.Range:
         low = high = 0.0
         for part in self._parts:
-            share, bounds = part.weight / self._total, contract.reward_range(part.reward.range, part.name)
+            share, bounds = part.weight / self._total, checks.reward_range(part.reward.range, part.name)
             low, high = low + share * bounds[0], high + share * bounds[1]
         return low, high
 
@@ -106,7 +106,7 @@ def _checked(part: Weighted, question: str, check: Callable[[object], V], reply:
 
 
 def _goals_of(part: Weighted, task: Task) -> tuple[Goal, ...]:
-    return _checked(part, "goals", contract.goals, part.reward.goals(task))
+    return _checked(part, "goals", checks.goals, part.reward.goals(task))
 
 
 def _check(parts: tuple[Weighted, ...]) -> None:

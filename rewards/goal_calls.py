@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from simkit.components import CallRecord, Hit, Reward, ScoreTurn
-from simkit.matching import clean, covers, first_row
-from simkit.tasks import Goal, World
+from simkit.components.reward import Hit, Reward, ScoreTurn
+from simkit.components.tools import CallRecord
+from simkit.components.world import World
+from simkit.core.tasks import Goal
+from simkit.rule_based.matching import clean, covers, first_row
 
 
 @dataclass(frozen=True, slots=True)

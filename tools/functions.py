@@ -21,9 +21,10 @@ from typing import Any, ClassVar, Literal, TypeAlias, final, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import to_jsonable_python
 
-from simkit.components import CallTool, StartTools, State, ToolReturn, ToolServer, ToolsStart
+from simkit.components.base import State
+from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
+from simkit.core.messages import FunctionSpec, JsonObject, ToolResult, ToolSpec
 from simkit.errors import InvalidArguments, UsageError
-from simkit.messages import FunctionSpec, JsonObject, ToolResult, ToolSpec
 
 Function: TypeAlias = Callable[..., Any]
 STATE = "state"

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import ClassVar
 
-from simkit.components import Speak, User, UserTurn
+from simkit.components.user import Speak, User, UserTurn
+from simkit.components.world import World
+from simkit.core.ontology import Domain, Ontology, Wish
+from simkit.core.tasks import Task
 from simkit.errors import UsageError, UserFault
-from simkit.language import Reader
-from simkit.tasks import Domain, Ontology, Task, Wish, World
-from simkit.users.hearing import Heard, listen
-from simkit.users.speech import Words
+from simkit.rule_based.reader import Reader
+from simkit.users.agent_reply_reader import Heard, listen
+from simkit.users.templates import Words
 
 
 @dataclass(frozen=True, slots=True)

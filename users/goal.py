@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from simkit.chains import JsonList
-from simkit.components import Speak, User, UserTurn
-from simkit.conversation import Conversation, Utterance
+from simkit.components.user import Speak, User, UserTurn
+from simkit.components.world import World
+from simkit.core.conversation import Conversation, Utterance
+from simkit.core.messages import AssistantMessage, Message, SystemMessage, UserMessage, text_of
+from simkit.core.ontology import Ontology
+from simkit.core.persistent_list import JsonList
 from simkit.errors import UsageError, UserFault
-from simkit.messages import AssistantMessage, Message, SystemMessage, UserMessage, text_of
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling, Usage
-from simkit.prompts import Prompt, read_prompt, shipped_prompt
-from simkit.tasks import Ontology, World
-from simkit.users.replies import Ending, Reply, form_of
+from simkit.plugins.prompts import Prompt, read_prompt, shipped_prompt
+from simkit.users.reply_formats import Ending, Reply, form_of
 from simkit.users.selfcheck import Memory, SelfCheck
 
 CUE = "(You are connected to the agent. Begin.)"

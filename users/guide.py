@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from simkit.components import Speak
+from simkit.components.user import Speak
+from simkit.core.tasks import Task
 from simkit.errors import UsageError
-from simkit.tasks import Task
 from simkit.users.goal import GoalUser
 
 

@@ -8,9 +8,9 @@ from typing import ClassVar, TypeAlias
 
 import anyio.to_thread
 
-from simkit.components import Speak, User, UserTurn
-from simkit.tasks import Task
-from simkit.visible import visible, visible_block
+from simkit.components.user import Speak, User, UserTurn
+from simkit.core.safe_text import visible, visible_block
+from simkit.core.tasks import Task
 
 ReadLine: TypeAlias = Callable[[str], str]
 Write: TypeAlias = Callable[[str], object]

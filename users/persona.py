@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from simkit.components import Speak
-from simkit.ids import derive_seed
+from simkit.components.user import Speak
+from simkit.components.world import World
+from simkit.core.ids import derive_seed
 from simkit.models.base import ChatModel, Sampling
-from simkit.tasks import World
 from simkit.users.goal import GoalUser
-from simkit.users.replies import Ending
+from simkit.users.reply_formats import Ending
 
 TEMPERAMENTS = (
     "You are in a hurry and short of patience; you want answers, not small talk.",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from simkit.components import Speak, User, UserTurn
+from simkit.components.user import Speak, User, UserTurn
+from simkit.core.tasks import Task
 from simkit.errors import UsageError
-from simkit.tasks import Task
 
 
 class ScriptUser(User):

@@ -17,10 +17,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from simkit.conversation import Utterance
-from simkit.language import Lexicon, Mention, Reader, Sentence, read_time, values_in, words_of
-from simkit.tasks import Ontology, Slot, Task, Wish
-from simkit.users.replies import Reply
+from simkit.core.conversation import Utterance
+from simkit.core.ontology import Ontology, Slot, Wish
+from simkit.core.tasks import Task
+from simkit.rule_based.reader import Lexicon, Mention, Reader, Sentence, read_time, values_in, words_of
+from simkit.users.reply_formats import Reply
 
 _AS_AGENT = re.compile(
     r"\b(how (can|may) i (help|assist) you|is there anything else i can (help|do)|i have booked (it|that|this) for you"

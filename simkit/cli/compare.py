@@ -13,8 +13,8 @@ from simkit.cli.stores import open_store
 from simkit.cli.tables import print_table
 from simkit.comparison import Arm, Comparison
 from simkit.comparison.measures import DEFAULT
+from simkit.core.safe_text import visible_line
 from simkit.errors import UsageError
-from simkit.visible import visible_line
 
 if TYPE_CHECKING:
     from simkit.store import Reader

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
-from simkit.casting import AGENT, REWARD, USER, WORLD
 from simkit.cli.output import say, say_json
-from simkit.cli.tables import Column, Table, print_table
+from simkit.cli.tables import print_table
+from simkit.core.text_table import Column, Table
 from simkit.errors import SimkitError
-from simkit.loading import Kind, available, find_class
-from simkit.recipe import GROUP, load_recipe
+from simkit.plugins.loading import Kind, available, find_class
+from simkit.plugins.recipe import GROUP, load_recipe
+from simkit.run.casting import AGENT, REWARD, USER, WORLD
 
 MODELS = {
     "openai/NAME": "A model behind an OpenAI-compatible endpoint (--base-url, OPENAI_API_KEY).",

@@ -11,10 +11,10 @@ from typer.core import TyperCommand
 
 from simkit.cli.output import rewrite, say
 from simkit.cli.program import program
-from simkit.visible import visible
+from simkit.core.safe_text import visible
 
 if TYPE_CHECKING:
-    from simkit.tasks import World
+    from simkit.components.world import World
 
 
 class DataCommand(TyperCommand):
@@ -35,8 +35,8 @@ def prepare(target: str, source: Path | None) -> None:
         DataMissing: it cannot be fetched, or the given source lacks a file.
         DataCorrupt: what was fetched or given is damaged.
     """
-    from simkit.casting import WORLD
-    from simkit.loading import find_class
+    from simkit.plugins.loading import find_class
+    from simkit.run.casting import WORLD
 
     world = find_class(WORLD, target)
     with Steps(live=sys.stderr.isatty()) as shown:
@@ -47,10 +47,10 @@ def prepare(target: str, source: Path | None) -> None:
 
 def needing_data() -> dict[str, type[World]]:
     """The installed worlds that need data, by name; one that cannot be imported is left out."""
-    from simkit.casting import WORLD
+    from simkit.components.world import World
     from simkit.errors import SimkitError
-    from simkit.loading import available, find_class
-    from simkit.tasks import World
+    from simkit.plugins.loading import available, find_class
+    from simkit.run.casting import WORLD
 
     found: dict[str, type[World]] = {}
     for name in available(WORLD.group):

@@ -10,8 +10,8 @@ from simkit.cli.notes import print_notes
 from simkit.cli.output import BOLD, say, say_json
 from simkit.cli.sql import plain
 from simkit.cli.stores import open_store
-from simkit.doctor import Diagnosis, diagnose
-from simkit.visible import visible_line
+from simkit.core.safe_text import visible_line
+from simkit.monitoring.doctor import Diagnosis, diagnose
 
 
 def doctor(path: Path | None, run: str, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from simkit.cli.output import say
 from simkit.errors import UsageError
-from simkit.flags import MODEL_CHOICES
+from simkit.plugins.flags import MODEL_CHOICES
 
 FLAG = "--trust-env-file"
 URLS = ("OPENAI_BASE_URL", "SIMKIT_BASE_URL", "SIMKIT_USER_BASE_URL")
@@ -70,7 +70,7 @@ class EnvFile:
             self._refuse(tracing, [name for name in self.exported if name in TRACE_KEYS])
             self._refuse_code(given)
         if deciding or tracing:
-            from simkit.models.address import shown_url
+            from simkit.models.transport.url import shown_url
 
             told = ", ".join(f"{name}={shown_url(self.values[name])}" for name in (*deciding, *tracing))
             say(f"note: {self.path} decides where requests go: {told}", err=True)

@@ -12,10 +12,10 @@ from simkit.cli.output import say, say_json
 from simkit.cli.stores import open_store
 
 if TYPE_CHECKING:
+    from simkit.data.checks import Report
+    from simkit.data.examples import ExampleSet
+    from simkit.data.selection import Selection
     from simkit.store import Reader
-    from simkit.training.checks import Report
-    from simkit.training.examples import ExampleSet
-    from simkit.training.selection import Selection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Wanted:
 
     def selection(self) -> Selection:
         """Which examples."""
-        from simkit.training.selection import Selection
+        from simkit.data.selection import Selection
 
         return Selection(
             runs=self.runs,
@@ -62,8 +62,8 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, wan
         StoreIncomplete: the journals of the runs hold lines that could not be read.
         StoreError: the file or the store cannot be used.
     """
-    from simkit.training.export import check_out, save
-    from simkit.training.selection import selected
+    from simkit.data.export import check_out, save
+    from simkit.data.selection import selected
 
     check_out(out, wanted.format)
     with open_store(path).reading(allow_incomplete=wanted.allow_incomplete) as reader:
@@ -117,15 +117,15 @@ def check(file: Path, wanted: Examination, as_json: bool) -> None:
     Raises:
         UsageError: the file cannot be read, or its data is not fit to train on.
     """
-    from simkit.training.checks import check as look
-    from simkit.training.files import Columns, check_place, write
-    from simkit.training.reading import read_examples
+    from simkit.data.checks import check as look
+    from simkit.data.files import Columns, check_place, write
+    from simkit.data.reading import read_examples
 
     if wanted.out is not None:
         check_place(wanted.out)
     examples = read_examples(file)
     if wanted.system is not None:
-        from simkit.training.examples import with_system
+        from simkit.data.examples import with_system
 
         examples = with_system(examples, wanted.system.read_text(encoding="utf-8").strip())
     examples = _clean(examples, wanted.clean_of, wanted.drop_held_out, None)
@@ -144,7 +144,7 @@ def check(file: Path, wanted: Examination, as_json: bool) -> None:
 def _clean(examples: ExampleSet, specs: Sequence[str], drop: bool, store: Reader | None) -> ExampleSet:
     if not specs:
         return examples
-    from simkit.training.held_out import HeldOut, assert_clean_of, without
+    from simkit.data.held_out import HeldOut, assert_clean_of, without
 
     for spec in specs:
         held = HeldOut.read(spec)
@@ -158,7 +158,7 @@ def _clean(examples: ExampleSet, specs: Sequence[str], drop: bool, store: Reader
 def _checked(examples: ExampleSet, wanted: Wanted, store: Reader) -> Report | None:
     if wanted.tokenizer is None:
         return None
-    from simkit.training.checks import check as look
+    from simkit.data.checks import check as look
 
     report = look(examples, wanted.tokenizer, max_tokens=wanted.max_tokens, store=store)
     if not report.ok:

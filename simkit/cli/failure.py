@@ -40,7 +40,7 @@ def readable_errors() -> Generator[None]:
             _print(error, known=True)
         raise typer.Exit(BROKEN_PIPE if error.broken_pipe else 1) from error
     except (SimkitError, ExceptionGroup) as error:
-        from simkit.engine import sole_error
+        from simkit.run.engine import sole_error
 
         cause = sole_error(error) if isinstance(error, ExceptionGroup) else error
         _debug(error)

@@ -1,7 +1,7 @@
 """All that the command line prints goes through here: no text can act on the terminal, and no loss goes unnoticed.
 
-Text is shown with its control characters as escapes (`simkit.visible`). What cannot be printed on stdout is an error of
-the command (`OutputLost`); what cannot be said on stderr is lost, and changes nothing else.
+Text is shown with its control characters as escapes (`simkit.core.safe_text`). What cannot be printed on stdout is an
+error of the command (`OutputLost`); what cannot be said on stderr is lost, and changes nothing else.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TextIO
 
 import typer
 
+from simkit.core.safe_text import visible, visible_json, visible_line
 from simkit.errors import OutputLost
-from simkit.visible import visible, visible_json, visible_line
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,10 +14,10 @@ from typing import Any, NoReturn, TypeVar
 
 import typer
 
-from simkit.deadlines import GRACE
-from simkit.loops import fast_loop
-from simkit.run import Run
-from simkit.visible import visible
+from simkit.actors.deadlines import GRACE
+from simkit.core.safe_text import visible
+from simkit.run.event_loop import fast_loop
+from simkit.run.run import Run
 
 T = TypeVar("T")
 

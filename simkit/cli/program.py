@@ -23,6 +23,6 @@ def program() -> str:
 
 def store_flag(store: Path) -> str:
     """` --store PATH` if commands need it to find a store, else nothing."""
-    from simkit.settings import read_settings
+    from simkit.run.settings import read_settings
 
     return "" if read_settings().store.resolve() == store.resolve() else f" --store {shlex.quote(str(store))}"

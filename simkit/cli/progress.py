@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, TextIO
 import anyio
 
 from simkit.cli.output import text_line
-from simkit.engine import Tally
-from simkit.session import Progress
-from simkit.visible import visible_line
+from simkit.core.safe_text import visible_line
+from simkit.run.engine import Tally
+from simkit.run.session import Progress
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from simkit.models.meter import Meter
+    from simkit.models.middleware.metrics import Meter
 
 DRAW_EVERY = 0.2
 """Seconds between two pictures on a terminal."""

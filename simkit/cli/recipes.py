@@ -13,16 +13,16 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from simkit.cli.envfile import FLAG, EnvFile
-from simkit.flags import MODEL_CHOICES
-from simkit.limits import ASK_TIMEOUT
-from simkit.loading import available
-from simkit.places import Places
-from simkit.recipe import GROUP, Recipe, load_recipe
-from simkit.visible import visible
+from simkit.core.limits import ASK_TIMEOUT
+from simkit.core.safe_text import visible
+from simkit.plugins.component_paths import Places
+from simkit.plugins.flags import MODEL_CHOICES
+from simkit.plugins.loading import available
+from simkit.plugins.recipe import GROUP, Recipe, load_recipe
 
 if TYPE_CHECKING:
     from simkit.cli.run import CommonFlags
-    from simkit.models.choices import ModelChoices
+    from simkit.models.config import ModelChoices
 
 Flags: TypeAlias = Mapping[str, tuple[Any, Any, typer.models.OptionInfo]]
 """By parameter: its type, its default, and how it is shown."""
@@ -174,7 +174,7 @@ def flowing(text: str) -> str:
 
 def choices_from(values: dict[str, Any]) -> ModelChoices:
     """Take the model flags out of a command's values."""
-    from simkit.models.choices import ModelChoices
+    from simkit.models.config import ModelChoices
 
     return ModelChoices.of({name: values.pop(name) for name in MODEL_CHOICES if name in values})
 

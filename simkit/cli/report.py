@@ -12,9 +12,9 @@ from typing import Any
 from simkit.cli.output import BOLD, say, say_json
 from simkit.cli.program import program, store_flag
 from simkit.cli.tables import terminal_width
-from simkit.statistics import Estimate
-from simkit.summary import Summary
-from simkit.visible import visible_line
+from simkit.core.safe_text import visible_line
+from simkit.run.summary import Summary
+from simkit.statistics.scores import Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,16 +22,16 @@ from simkit.cli.recipes import (
     flowing,
     recipe_command,
 )
+from simkit.core.limits import ASK_TIMEOUT
 from simkit.errors import UsageError
-from simkit.flags import REACHING
-from simkit.limits import ASK_TIMEOUT
-from simkit.loading import current_folder
-from simkit.places import STARTED_IN, Places, python_file, same_file
+from simkit.plugins.component_paths import STARTED_IN, Places, python_file, same_file
+from simkit.plugins.flags import REACHING
+from simkit.plugins.loading import current_folder
 
 if TYPE_CHECKING:
     from simkit.cli.run import CommonFlags
-    from simkit.recipe import Recipe
-    from simkit.resume import Start
+    from simkit.plugins.recipe import Recipe
+    from simkit.run.resume import Start
 
 HELP = """Go on with a run that was killed, interrupted, or stopped by a budget or an endpoint.
 
@@ -105,8 +105,8 @@ def resume_run(ctx: typer.Context, name: str, given: Mapping[str, Any], more: li
     """
     from simkit.cli.run import execute, open_run, standing_in
     from simkit.cli.stores import open_store
-    from simkit.recipe import load_recipe
-    from simkit.resume import read_start
+    from simkit.plugins.recipe import load_recipe
+    from simkit.run.resume import read_start
 
     store = open_store(given.get("store"))
     with store.reading() as reader:
@@ -144,7 +144,7 @@ def _as_recorded(flag: str, value: Any, here: Path, start: Start, places: Places
     Raises:
         UsageError: it has the recorded name, and is another file.
     """
-    from simkit.models.choices import flag_of
+    from simkit.models.config import flag_of
 
     was, text = start.config.get(flag), str(value)
     is_file = isinstance(value, Path) or (isinstance(value, str) and bool(python_file(text)))

@@ -17,18 +17,18 @@ from simkit.cli.process import INTERRUPTED, leave, run_process
 from simkit.cli.program import program, store_flag
 from simkit.cli.progress import progress_for
 from simkit.cli.report import Report, print_report
-from simkit.engine import FaultPolicy, is_faulted
+from simkit.core.limits import ASK_TIMEOUT
+from simkit.core.values import shown
 from simkit.errors import OutputLost, RunStopped, SimkitError
-from simkit.limits import ASK_TIMEOUT
-from simkit.models.choices import ModelChoices
-from simkit.observe import Tap
-from simkit.places import Places
-from simkit.recipe import Recipe
-from simkit.run import Run
-from simkit.settings import read_settings
+from simkit.models.config import ModelChoices
+from simkit.plugins.component_paths import Places
+from simkit.plugins.recipe import Recipe
+from simkit.run.engine import FaultPolicy, is_faulted
+from simkit.run.observers import Tap
+from simkit.run.run import Run
+from simkit.run.settings import read_settings
+from simkit.run.summary import Summary
 from simkit.store import Store
-from simkit.summary import Summary
-from simkit.values import shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,11 +162,11 @@ def open_run(
 def _taps(common: CommonFlags) -> tuple[Tap, ...]:
     taps: list[Tap] = []
     if common.log is not None:
-        from simkit.logs import open_log
+        from simkit.monitoring.event_log import open_log
 
         taps.append(open_log(common.log))
     if common.otel:
-        from simkit.telemetry import Telemetry
+        from simkit.monitoring.telemetry import Telemetry
 
         taps.append(Telemetry.from_environment())
     return tuple(taps)

@@ -16,10 +16,11 @@ from simkit.cli.program import program, store_flag
 from simkit.cli.report import reported
 from simkit.cli.sql import LONGEST, plain
 from simkit.cli.stores import open_store
-from simkit.cli.tables import Column, Table, cut, print_table, terminal_width
+from simkit.cli.tables import print_table, terminal_width
+from simkit.core.safe_text import visible_line
+from simkit.core.text_table import Column, Table, cut
 from simkit.errors import UsageError
-from simkit.summary import Summary
-from simkit.visible import visible_line
+from simkit.run.summary import Summary
 
 if TYPE_CHECKING:
     from rich.console import Console

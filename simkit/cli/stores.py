@@ -18,7 +18,7 @@ def open_store(path: Path | None, *, external: bool = False) -> Store:
     Raises:
         UsageError: there is none there.
     """
-    from simkit.settings import read_settings
+    from simkit.run.settings import read_settings
     from simkit.store import Store
 
     place = read_settings().store if path is None else path

@@ -10,12 +10,12 @@ import typer
 from simkit.cli.notes import print_notes
 from simkit.cli.output import say, say_json
 from simkit.cli.stores import open_store
+from simkit.core.safe_text import visible_line
 from simkit.errors import StoreError, StoreUnreadable, UsageError
 from simkit.store import Store
 from simkit.store.damage import BadLine
 from simkit.store.lines import JournalLines
 from simkit.store.source import find_journals
-from simkit.visible import visible_line
 
 
 @dataclass(frozen=True, slots=True)

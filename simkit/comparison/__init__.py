@@ -13,7 +13,7 @@ from simkit.comparison.compare import compare
 from simkit.comparison.records import Arm
 from simkit.comparison.results import ArmScores, Comparison, Curve, Difference, GroupScore, Noise, Score
 from simkit.comparison.significance import Outcomes, holm, sign_flip
-from simkit.statistics import Bootstrap
+from simkit.statistics.scores import Bootstrap
 
 __all__ = [
     "Arm",

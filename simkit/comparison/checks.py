@@ -7,11 +7,11 @@ from contextlib import suppress
 from inspect import signature
 from typing import Any, cast
 
-from simkit.casting import WORLD
 from simkit.comparison.records import ArmFacts, RunFacts
 from simkit.errors import SimkitError, UsageError
-from simkit.loading import find_class, load, parse_reference
-from simkit.places import FILES, NAMED_IN, STARTED_IN, Places, python_file
+from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN, Places, python_file
+from simkit.plugins.loading import find_class, load, parse_reference
+from simkit.run.casting import WORLD
 
 NOT_THE_THING = frozenset(
     {"seed", "concurrency", "fail_fast", "max_faults", "part_of", "stage", "tasks", "trials", STARTED_IN, NAMED_IN}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from simkit.comparison.measures import Unit
 from simkit.comparison.results import Difference, Noise
-from simkit.statistics import Estimate
+from simkit.statistics.scores import Estimate
 
 
 def claims(

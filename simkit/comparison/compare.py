@@ -19,8 +19,8 @@ from simkit.comparison.results import ArmScores, Comparison, Curve, Difference, 
 from simkit.comparison.significance import cohen_h, detectable, holm, sign_flip, standardised
 from simkit.comparison.suites import suites
 from simkit.errors import UsageError
-from simkit.intervals import difference_limits
-from simkit.statistics import RESAMPLES, Bootstrap, Estimate, mean_of_tasks
+from simkit.statistics.intervals import difference_limits
+from simkit.statistics.scores import RESAMPLES, Bootstrap, Estimate, mean_of_tasks
 
 if TYPE_CHECKING:
     from simkit.store import Reader, Store

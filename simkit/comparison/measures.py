@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from simkit.comparison.records import EpisodeFacts
 from simkit.errors import UsageError
-from simkit.statistics import pass_hat
+from simkit.statistics.scores import pass_hat
 
 Unit: TypeAlias = Literal["points", ""]
 Kind: TypeAlias = Literal["overall", "domain", "goal type", "suite"]

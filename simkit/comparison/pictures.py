@@ -14,7 +14,7 @@ from typing import Any
 from simkit.comparison.claims import told
 from simkit.comparison.results import Comparison, Difference
 from simkit.errors import UsageError
-from simkit.extras import require
+from simkit.plugins.extras import require
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from simkit.errors import UsageError
-from simkit.supervisors.base import succeeded
+from simkit.search.base import succeeded
 
 if TYPE_CHECKING:
     from simkit.store import Reader, ReadState, Store

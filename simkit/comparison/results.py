@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from simkit.comparison.measures import Kind, Unit
 from simkit.comparison.significance import Outcomes
-from simkit.statistics import Estimate
+from simkit.statistics.scores import Estimate
 
 if TYPE_CHECKING:
-    from simkit.cli.tables import Table
+    from simkit.core.text_table import Table
     from simkit.store import ReadState
 
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from math import asin, comb, gcd, lcm, sqrt
 from statistics import NormalDist, fmean, stdev
 
-from simkit.intervals import student
+from simkit.statistics.intervals import student
 
 POWER = 0.8
 """A detectable difference is found this often."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from simkit.cli.tables import Column, Table
 from simkit.comparison.claims import p_value, span, told
 from simkit.comparison.measures import Kind, Unit
 from simkit.comparison.results import ArmScores, Comparison, Difference, Score
+from simkit.core.text_table import Column, Table
 
 SCORES = "Scores"
 DIFFERENCES = "Differences"

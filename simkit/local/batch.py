@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from simkit.extras import require
 from simkit.local.chat import ChatFormat
 from simkit.local.forward import Forward, Pass
 from simkit.local.memory import BLOCK, BlockKey, Prefixes, Slots
 from simkit.local.sampling import Choices, pick, uniforms
 from simkit.models.base import Sampling
+from simkit.plugins.extras import require
 
 PASS_TOKENS = 2048
 """Tokens of prompts that are read in one pass, about."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-from simkit.messages import AssistantMessage, ToolCall
+from simkit.core.messages import AssistantMessage, ToolCall
 
 HERMES, MISTRAL, LLAMA = "<tool_call>", "[TOOL_CALLS]", "<|python_tag|>"
 MARKS = (HERMES, MISTRAL, LLAMA)

@@ -13,11 +13,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from simkit.core.messages import AssistantMessage, JsonObject, Message, ToolCall, ToolMessage, ToolSpec, text_of
 from simkit.errors import InvalidArguments, UsageError
-from simkit.extras import require
 from simkit.local.calls import MARKS, read_message
 from simkit.local.segments import Segments
-from simkit.messages import AssistantMessage, JsonObject, Message, ToolCall, ToolMessage, ToolSpec, text_of
+from simkit.plugins.extras import require
 
 _SHOWN = 60
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from simkit.errors import ContextTooLong, UsageError
-from simkit.extras import require
 from simkit.local.batch import Batch, Job
 from simkit.local.chat import ChatFormat, as_tokens
 from simkit.local.forward import AnyForward, Forward, LlamaForward, probe
@@ -22,6 +21,7 @@ from simkit.local.memory import Prefixes, Slots
 from simkit.local.sampling import check
 from simkit.local.weights import EngineOptions, best_device, context_of, load_model, memory_of
 from simkit.models.base import Sampling
+from simkit.plugins.extras import require
 
 REPLY_TOKENS = 1024
 """How long a reply may be when its request does not say."""

@@ -11,8 +11,8 @@ from inspect import signature
 from typing import Any, Protocol
 
 from simkit.errors import UsageError
-from simkit.extras import require
 from simkit.local.memory import Shape, Slots
+from simkit.plugins.extras import require
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeAlias
 
-from simkit.extras import require
+from simkit.plugins.extras import require
 
 BLOCK = 16
 """Tokens of a block."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from simkit.core.messages import AssistantMessage
 from simkit.errors import BadRequest
 from simkit.local.worker import Reply, Worker
-from simkit.messages import AssistantMessage
 from simkit.models.base import CallKey, ChatRequest, ChatResponse, FinishReason, Tokens, Usage
 
 

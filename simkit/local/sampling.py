@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from simkit.errors import BadRequest
-from simkit.extras import require
 from simkit.models.base import Sampling
+from simkit.plugins.extras import require
 
 DEFAULT_TEMPERATURE = 1.0
 """What a request without a temperature gets, as everywhere in the OpenAI format."""

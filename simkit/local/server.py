@@ -14,11 +14,11 @@ import anyio
 import orjson
 
 from simkit.errors import BadRequest, SimkitError, UsageError
-from simkit.extras import require
 from simkit.local.model import check_request, response_of
 from simkit.local.wire import Asked, Heading, Speech, error_body, read_request, refusal
 from simkit.local.worker import Worker
 from simkit.models.base import ChatResponse
+from simkit.plugins.extras import require
 
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]

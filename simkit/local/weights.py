@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simkit.errors import UsageError
-from simkit.extras import require
+from simkit.plugins.extras import require
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

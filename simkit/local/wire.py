@@ -8,10 +8,10 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, parse_message
 from simkit.errors import BadRequest, ContextTooLong, ModelFault, SimkitError, UsageError
 from simkit.local.calls import MARKS
 from simkit.local.chat import ChatFormat
-from simkit.messages import AssistantMessage, Message, ToolCall, ToolSpec, parse_message
 from simkit.models.base import ChatRequest, ChatResponse, Sampling
 
 _REFUSED = ("logit_bias", "top_logprobs", "functions", "function_call", "audio", "prediction", "web_search_options")

@@ -17,13 +17,13 @@ import anyio
 from anyio.lowlevel import current_token
 from pydantic import TypeAdapter, ValidationError
 
+from simkit.core.messages import AssistantMessage
 from simkit.errors import BadRequest, ModelFault, SimkitError, UsageError
-from simkit.loading import nearest, parse_reference
 from simkit.local.batch import Job
 from simkit.local.engine import Generation, LocalEngine, result_of
 from simkit.local.weights import EngineOptions
-from simkit.messages import AssistantMessage
 from simkit.models.base import ChatRequest
+from simkit.plugins.loading import nearest, parse_reference
 
 WINDOW = 2.0
 """Milliseconds that an idle worker waits for company after the first request."""

@@ -1,7 +1,7 @@
 """Models: the contract of a chat model, providers, and what is wrapped around them.
 
 `open_model` puts everything together; each part can be used alone. What needs a network is in modules of its own
-(`simkit.models.build`, `simkit.models.openai`), so that importing this package stays cheap.
+(`simkit.models.factory`, `simkit.models.providers.openai`), so that importing this package stays cheap.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from simkit.models.base import (
     request_hash,
 )
 from simkit.models.clock import Clock
-from simkit.models.recorded import RecordedModel
-from simkit.models.scripted import Answer, ScriptedModel
+from simkit.models.middleware.journaling import RecordedModel
+from simkit.models.providers.scripted import Answer, ScriptedModel
 
 __all__ = [
     "Answer",

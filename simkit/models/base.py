@@ -13,10 +13,10 @@ from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import orjson
 
-from simkit.chains import json_list
+from simkit.core.ids import TurnKey
+from simkit.core.messages import AssistantMessage, JsonObject, Message, ToolSpec, parse_message
+from simkit.core.persistent_list import json_list
 from simkit.errors import UsageError
-from simkit.ids import TurnKey
-from simkit.messages import AssistantMessage, JsonObject, Message, ToolSpec, parse_message
 
 FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filter", "refusal", "empty"]
 """How a reply ended: said or called what it wanted, was cut off, was filtered, refused, or holds nothing at all."""

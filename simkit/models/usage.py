@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, TypeGuard, cast
 
-from simkit.errors import MalformedReply, ModelFault, boundary
-from simkit.messages import AssistantMessage
+from simkit.core.boundary import boundary
+from simkit.core.messages import AssistantMessage
+from simkit.core.values import shown
+from simkit.errors import MalformedReply, ModelFault
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
-from simkit.values import shown
 
 TOKENS_AT_MOST = 1_000_000_000
 """Tokens of one call that can be believed: a thousand times what the longest context holds."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from simkit.preservation.verdicts import Choice, Preference
-from simkit.statistics import Estimate, mean_of_tasks
+from simkit.statistics.scores import Estimate, mean_of_tasks
 
 Side: TypeAlias = Literal["ours", "theirs", "tie"]
 

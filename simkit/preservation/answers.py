@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
+from simkit.core.ids import TurnKey
+from simkit.core.messages import Message, UserMessage, text_of, without_reasoning
 from simkit.errors import ModelFault, UsageError
-from simkit.ids import TurnKey
-from simkit.messages import Message, UserMessage, text_of, without_reasoning
 from simkit.models.base import CallKey, ChatModel, ChatRequest
 from simkit.preservation.questions import Question
 
 if TYPE_CHECKING:
-    from simkit.run import Run
+    from simkit.run.run import Run
     from simkit.store import Store
 
 

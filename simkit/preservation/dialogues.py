@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from simkit.cancellation import unasked
+from simkit.core.cancellation import unasked
 from simkit.models.base import ChatModel
 from simkit.preservation.agreement import Pair
 from simkit.preservation.answers import Answers, ask
@@ -20,10 +20,10 @@ from simkit.preservation.findings import Findings
 from simkit.preservation.judging import Judge
 from simkit.preservation.questions import Question
 from simkit.preservation.verdicts import Grade
-from simkit.statistics import mean
+from simkit.statistics.scores import mean
 
 if TYPE_CHECKING:
-    from simkit.run import Run
+    from simkit.run.run import Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from simkit.errors import ModelFault
 from simkit.preservation.agreement import Agreement, Pair, agreement
 from simkit.preservation.verdicts import Grade
-from simkit.statistics import Estimate, mean_of_tasks
+from simkit.statistics.scores import Estimate, mean_of_tasks
 
 GRADES = (1.0, 10.0)
 """The lowest and the highest grade."""

@@ -13,14 +13,14 @@ from typing import Any, ClassVar, cast
 import anyio
 import anyio.from_thread
 
-from simkit.cancellation import unasked
-from simkit.engine import sole_error
+from simkit.core.cancellation import unasked
+from simkit.core.ids import TurnKey
+from simkit.core.messages import Message, UserMessage, parse_message, text_of, without_reasoning
 from simkit.errors import ModelFault, UsageError
-from simkit.extras import require
-from simkit.ids import TurnKey
-from simkit.messages import Message, UserMessage, parse_message, text_of, without_reasoning
 from simkit.models.base import CallKey, ChatModel, ChatRequest, Sampling
+from simkit.plugins.extras import require
 from simkit.preservation.weights import Weights
+from simkit.run.engine import sole_error
 
 AT_ONCE = 256
 """Requests between two looks whether the run was stopped."""

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from simkit.core.ids import TurnKey
+from simkit.core.messages import UserMessage, text_of, without_reasoning
 from simkit.errors import ModelFault
-from simkit.ids import TurnKey
-from simkit.messages import UserMessage, text_of, without_reasoning
 from simkit.models.base import CallKey, ChatModel, ChatRequest
+from simkit.plugins.prompts import Prompt, read_prompt, shipped_prompt
 from simkit.preservation.agreement import Pair
 from simkit.preservation.answers import Answers
 from simkit.preservation.questions import Question
 from simkit.preservation.verdicts import Grade, Preference, read_grade, read_preference
-from simkit.prompts import Prompt, read_prompt, shipped_prompt
 
 ROLE = "judge"
 GRADING, OURS_FIRST, THEIRS_FIRST = 0, 1, 2

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 
 from simkit.errors import UsageError
-from simkit.extras import require
+from simkit.plugins.extras import require
 from simkit.preservation.corpus import Document
 from simkit.preservation.weights import Weights
 
 if TYPE_CHECKING:
-    from simkit.run import Run
+    from simkit.run.run import Run
 
 AT_ONCE = 32
 """Documents between two lines in the journal."""

@@ -13,8 +13,8 @@ from simkit.preservation.judging import Judge, JudgePrompts
 from simkit.preservation.questions import Question, read_questions
 
 if TYPE_CHECKING:
-    from simkit.models.build import ModelOptions
-    from simkit.run import Run
+    from simkit.models.factory import ModelOptions
+    from simkit.run.run import Run
 
 NO_JUDGE = "none"
 """The judge of somebody who only wants answers, to be judged later."""

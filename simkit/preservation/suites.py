@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import anyio.to_thread
 
 from simkit.errors import ModelFault, SimkitError, UsageError
-from simkit.extras import require
+from simkit.plugins.extras import require
 from simkit.preservation.quiet import quiet
-from simkit.statistics import Estimate, mean, mean_of_tasks
+from simkit.statistics.scores import Estimate, mean, mean_of_tasks
 
 if TYPE_CHECKING:
-    from simkit.run import Run
+    from simkit.run.run import Run
 
 EXTRA = "preserve"
 DONE = "suites"

@@ -8,7 +8,7 @@ from typing import Any
 from simkit.preservation.findings import Findings
 from simkit.preservation.perplexity import CorpusScore
 from simkit.preservation.suites import SuiteScore
-from simkit.statistics import Estimate
+from simkit.statistics.scores import Estimate
 
 
 def of_suites(suites: Sequence[SuiteScore]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from simkit.errors import UsageError
-from simkit.extras import require
 from simkit.local.weights import best_device, context_of, load_model
 from simkit.local.worker import parse_local
+from simkit.plugins.extras import require
 from simkit.preservation.quiet import quiet
 
 LOCAL = "local/"

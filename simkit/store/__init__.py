@@ -8,7 +8,7 @@ from simkit.store.reader import QueryResult, Reader
 from simkit.store.reading import ReadState, RunState
 from simkit.store.replica import Replica
 from simkit.store.store import Store
-from simkit.store.trees import EpisodeTree, Line, RunRow, Transcript, TreeNode
+from simkit.store.tree_view import EpisodeTree, Line, RunRow, Transcript, TreeNode
 
 __all__ = [
     "EpisodeTree",

@@ -1,6 +1,7 @@
 """Which lines of a piece the database cannot take: asked only when the piece as a whole has failed, line by line.
 
-The lines that pass for events are found here in one pass, by the types of `simkit.events` and the columns they go to.
+The lines that pass for events are found here in one pass, by the types of `simkit.core.events` and the columns they
+go to.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, TypeAlias, Union, cast, get_args, get_origin, get_type_h
 
 import orjson
 
-from simkit.events import Event
+from simkit.core.events import Event
 from simkit.store.database import sql_text
 
 Check: TypeAlias = Callable[[object], bool]

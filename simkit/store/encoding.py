@@ -10,11 +10,11 @@ from typing import Any, cast
 
 import orjson
 
-from simkit.events import Event
-from simkit.values import shown
+from simkit.core.events import Event
+from simkit.core.values import shown
 
 DEPTH = 100
-"""Levels of a value that are written; what components reply is held to fewer (`simkit.values`)."""
+"""Levels of a value that are written; what components reply is held to fewer (`simkit.core.values`)."""
 
 BITS = 4096
 """Bits of a whole number that is written; longer ones take too long to become text."""

@@ -20,8 +20,8 @@ from typing import Protocol, TypeAlias
 import anyio
 from anyio import CancelScope, CapacityLimiter, to_thread
 
+from simkit.core.events import Event
 from simkit.errors import JournalFailed
-from simkit.events import Event
 from simkit.store.encoding import encode
 from simkit.store.files import make_folder, open_private
 from simkit.store.lines import journal_seed, next_number, seal

@@ -14,7 +14,7 @@ import orjson
 from simkit.errors import StoreIncomplete, UsageError
 from simkit.store.database import damage
 from simkit.store.reading import ReadState
-from simkit.store.trees import EpisodeTree, Line, RunRow, Transcript, build_tree
+from simkit.store.tree_view import EpisodeTree, Line, RunRow, Transcript, build_tree
 
 Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
 

@@ -1,5 +1,5 @@
 -- Reads a piece of a journal ($piece, a file of whole lines) into `staged`: one column for every field of every event.
--- Branch ids are `episode/path.turn` (simkit/ids.py), so an event that names only its branch names its episode too.
+-- Branch ids are `episode/path.turn` (simkit/core/ids.py), so an event that names only its branch names its episode too.
 CREATE OR REPLACE TEMP TABLE staged AS
 SELECT
     row_number() OVER () AS line,

@@ -22,7 +22,7 @@ from simkit.store.reader import Parameters, QueryResult, Reader
 from simkit.store.reading import ReadState, Sizes, journal_sizes, read_state
 from simkit.store.replica import Replica
 from simkit.store.rounds import read_marks
-from simkit.store.trees import EpisodeTree, RunRow, Transcript
+from simkit.store.tree_view import EpisodeTree, RunRow, Transcript
 
 T = TypeVar("T")
 Runs: TypeAlias = Sequence[str] | None

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import anyio
 
-from simkit import contract
-from simkit.components import Act, Agent, AgentStart, Decision, StartAgent, State, fork_state
-from simkit.conversation import Conversation, Entry
-from simkit.ids import TurnKey
-from simkit.messages import ToolCall, ToolResult, ToolSpec
+from simkit.components import checks
+from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
+from simkit.components.base import State, fork_state
+from simkit.core.conversation import Conversation, Entry
+from simkit.core.ids import TurnKey
+from simkit.core.messages import ToolCall, ToolResult, ToolSpec
 from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_reply, run_promises
 from simkit.testing.snapshot import snapshot
 
@@ -29,7 +30,7 @@ class AgentSubject:
 
     def start(self) -> AgentStart:
         """What the agent brings to an episode."""
-        return expect_reply(self.agent.start(StartAgent(self.tools)), contract.agent_start, "start")
+        return expect_reply(self.agent.start(StartAgent(self.tools)), checks.agent_start, "start")
 
     def opening(self, text: str) -> Conversation:
         """The conversation after the user's first words."""
@@ -43,7 +44,7 @@ class AgentSubject:
         """One decision; the reply's kind is checked."""
         key = TurnKey(0, "conformance", 0, path, turn)
         reply = await self.agent.act(Act(key, conversation, self.tools, state, step))
-        return expect_reply(reply, contract.decision, "act")
+        return expect_reply(reply, checks.decision, "act")
 
 
 async def check_agent(
@@ -159,7 +160,7 @@ def _results(decision: Decision, step: int) -> list[Entry]:
 
 
 def _answered(decision: Decision, call: ToolCall, result: ToolResult, step: int) -> Entry:
-    observed = expect_reply(decision.observe(call, result), contract.message, "`observe`")
+    observed = expect_reply(decision.observe(call, result), checks.message, "`observe`")
     return Entry(observed, "tool", 1, step)
 
 

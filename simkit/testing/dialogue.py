@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import orjson
 
-from simkit.tasks import Task
+from simkit.core.tasks import Task
 
 _WISH = re.compile(r"(\S+), wish (\d+):")
 _DONE = "That has been looked up, and this is what came of it. What is next on your list?"

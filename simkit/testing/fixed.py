@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, TypeAlias, final
 
-from simkit.components import Act, Agent, Decision, Speak, User, UserTurn
+from simkit.components.agent import Act, Agent, Decision
+from simkit.components.user import Speak, User, UserTurn
+from simkit.core.messages import AssistantMessage, JsonObject, ToolCall
 from simkit.errors import UsageError
-from simkit.messages import AssistantMessage, JsonObject, ToolCall
 
 Line: TypeAlias = str | tuple[str, JsonObject] | Decision
 """What a fixed agent does next: say a text, call one tool (name, arguments), or a decision of your own."""

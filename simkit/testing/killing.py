@@ -86,7 +86,7 @@ class Killer:
             SimkitError: it did not begin, or did not end well; the message holds what it printed.
         """
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["simkit.cli.run", "simkit.models.desk", "simkit.store", __name__])
+        context.set_forkserver_preload(["simkit.cli.run", "simkit.models.run_models", "simkit.store", __name__])
         random, found, marks = Random(self.seed), KilledRun(), dict[int, int]()
         command = [*arguments, "--store", str(store), "--quiet"]
         for _ in range(self.kills):

@@ -20,8 +20,8 @@ from random import Random
 import anyio
 import duckdb
 
-from simkit.events import EpisodeFinished, EpisodeStarted, Event, ModelCall, RunFinished, RunStarted
-from simkit.ids import branch_id, episode_id
+from simkit.core.events import EpisodeFinished, EpisodeStarted, Event, ModelCall, RunFinished, RunStarted
+from simkit.core.ids import branch_id, episode_id
 from simkit.store import Loader, Store
 from simkit.store.journal import DiskFile, Journal
 from simkit.store.lines import JournalLines

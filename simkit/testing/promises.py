@@ -33,7 +33,7 @@ def expect(condition: object, what: str) -> None:
 
 
 def expect_reply(reply: object, check: Callable[[object], R], where: str) -> R:
-    """The reply of a component, as a run takes it (`simkit.contract` has the checks).
+    """The reply of a component, as a run takes it (`simkit.components.checks` has the checks).
 
     Raises:
         ConformanceError: a run would refuse it.

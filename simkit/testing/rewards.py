@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simkit import contract
-from simkit.components import CallRecord, EpisodeReward, Hit, Reward, ScoreEpisode, ScoreTurn, State, parse_call
-from simkit.conversation import Conversation, Entry
-from simkit.messages import ToolCall, ToolResult
-from simkit.tasks import Goal, Task
+from simkit.components import checks
+from simkit.components.base import State
+from simkit.components.reward import EpisodeReward, Hit, Reward, ScoreEpisode, ScoreTurn
+from simkit.components.tools import CallRecord, parse_call
+from simkit.core.conversation import Conversation, Entry
+from simkit.core.messages import ToolCall, ToolResult
+from simkit.core.tasks import Goal, Task
 from simkit.testing.promises import Promise, Unchanged, expect, expect_reply, run_promises
 from simkit.testing.snapshot import snapshot
 from simkit.testing.tools import goal_calls, hostile_calls
@@ -29,18 +31,18 @@ class RewardSubject:
     async def turn(self, remaining: tuple[Goal, ...], records: tuple[CallRecord, ...]) -> tuple[Hit, ...]:
         """The hits of one turn; the reply is checked."""
         hits = await self.reward.score_turn(ScoreTurn(self.task, remaining, records, _TALK))
-        return expect_reply(hits, contract.hits, "score_turn")
+        return expect_reply(hits, checks.hits, "score_turn")
 
     async def episode(self, goals: tuple[Goal, ...], achieved: tuple[Hit, ...]) -> EpisodeReward:
         """The reward of an episode; the reply is checked."""
         request = ScoreEpisode(self.task, goals, achieved, self.records, _TALK, self.world)
-        bounds = contract.reward_range(self.reward.range, self.reward.name)
+        bounds = checks.reward_range(self.reward.range, self.reward.name)
         reply = await self.reward.score_episode(request)
-        return expect_reply(reply, contract.reward_within(bounds), "score_episode")
+        return expect_reply(reply, checks.reward_within(bounds), "score_episode")
 
     def goals(self) -> tuple[Goal, ...]:
         """The goals of the task; the reply is checked."""
-        return expect_reply(self.reward.goals(self.task), contract.goals, "goals")
+        return expect_reply(self.reward.goals(self.task), checks.goals, "goals")
 
 
 async def check_reward(

@@ -30,8 +30,8 @@ import anyio.to_thread
 import orjson
 
 from simkit.errors import UsageError
-from simkit.loading import find_object
-from simkit.loops import fast_loop
+from simkit.plugins.loading import find_object
+from simkit.run.event_loop import fast_loop
 from simkit.testing.behaviour import Behaviour, FaultName, Faults, Reply, Stats
 
 HOST = "127.0.0.1"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simkit.extras import require
+from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, ToolSpec, UserMessage
 from simkit.local.engine import LocalEngine
 from simkit.local.weights import EngineOptions
-from simkit.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, ToolSpec, UserMessage
+from simkit.plugins.extras import require
 
 TEXT = (
     "I need a cheap hotel in the north centre restaurant train taxi please book it for two people on tuesday thanks "

@@ -9,10 +9,12 @@ from typing import Any, cast
 
 import anyio
 
-from simkit import contract
-from simkit.components import CallTool, StartTools, State, ToolReturn, ToolServer, ToolsStart, fork_state
-from simkit.messages import ToolCall
-from simkit.tasks import Task, World
+from simkit.components import checks
+from simkit.components.base import State, fork_state
+from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
+from simkit.components.world import World
+from simkit.core.messages import ToolCall
+from simkit.core.tasks import Task
 from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_reply, run_promises
 from simkit.testing.snapshot import snapshot
 
@@ -27,12 +29,12 @@ class ToolSubject:
 
     def start(self) -> ToolsStart:
         """The tools and the first state."""
-        return expect_reply(self.server.start(StartTools(self.task)), contract.tools_start, "start")
+        return expect_reply(self.server.start(StartTools(self.task)), checks.tools_start, "start")
 
     async def call(self, call: ToolCall, state: State) -> ToolReturn:
         """One call; the reply's kind is checked."""
         reply = await self.server.call(CallTool(self.task, call, state))
-        return expect_reply(reply, contract.tool_return, f"the call of `{call.name[:80]}`")
+        return expect_reply(reply, checks.tool_return, f"the call of `{call.name[:80]}`")
 
     async def play(self, calls: Sequence[ToolCall], state: State) -> tuple[str, ...]:
         """Snapshots of what a branch sees when it makes these calls one after another."""

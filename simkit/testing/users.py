@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simkit import contract
-from simkit.components import Speak, State, User, UserTurn, fork_state
-from simkit.conversation import Conversation, Entry
-from simkit.ids import TurnKey
-from simkit.messages import AssistantMessage, ToolCall, ToolMessage
-from simkit.tasks import Task
+from simkit.components import checks
+from simkit.components.base import State, fork_state
+from simkit.components.user import Speak, User, UserTurn
+from simkit.core.conversation import Conversation, Entry
+from simkit.core.ids import TurnKey
+from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage
+from simkit.core.tasks import Task
 from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_reply, run_promises
 from simkit.testing.snapshot import snapshot
 
@@ -30,7 +31,7 @@ class UserSubject:
         """One utterance; the reply's kind is checked."""
         key = TurnKey(0, self.task.id, 0, path, turn)
         reply = await self.user.speak(Speak(key, self.task, conversation, state))
-        return expect_reply(reply, contract.user_turn, "speak")
+        return expect_reply(reply, checks.user_turn, "speak")
 
     async def opened(self) -> tuple[Conversation, State]:
         """The conversation after the user's first words, and the user's state."""

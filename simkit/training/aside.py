@@ -18,7 +18,7 @@ import orjson
 
 import simkit.errors as errors
 from simkit.errors import SimkitError, UsageError
-from simkit.extras import check_installed
+from simkit.plugins.extras import check_installed
 from simkit.training.grpo import GrpoJob
 from simkit.training.jobs import Metrics, OnMetrics, Trained, TrainingJob
 from simkit.training.trainer import unheard

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simkit.errors import UsageError
-from simkit.extras import require
+from simkit.plugins.extras import require
 from simkit.training.presets import Preset
 from simkit.training.rows import Row
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simkit.extras import require
+from simkit.plugins.extras import require
 from simkit.training.dev import DevScore
 
 BLUE, ORANGE, GREEN, GREY = "#3566a8", "#d1772b", "#3b8f5a", "#8a8a8a"

@@ -8,23 +8,25 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from simkit.actors import Patience, open_scope
-from simkit.casting import WORLD, Wanted, WantedModels, build_players
-from simkit.components import Cast, parse_call
-from simkit.contract import reward_range
-from simkit.engine import Stage, Tally, play_units
+from simkit.actors.actor import Patience, open_scope
+from simkit.components.cast import Cast
+from simkit.components.checks import reward_range
+from simkit.components.tools import parse_call
+from simkit.components.world import World, choose_tasks
+from simkit.core.events import BranchAdded, Event, MemoryRecorder, ToolsetSeen
+from simkit.core.limits import Limits
+from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec, parse_message, text_of
+from simkit.core.tasks import Task
 from simkit.errors import StrayCancellation
-from simkit.events import BranchAdded, Event, MemoryRecorder, ToolsetSeen
-from simkit.limits import Limits
-from simkit.loading import load
-from simkit.messages import AssistantMessage, ToolCall, ToolSpec, parse_message, text_of
 from simkit.models.base import Sampling
-from simkit.models.build import ModelOptions
-from simkit.models.choices import ModelChoices
-from simkit.statistics import mean
-from simkit.supervisors.base import WorkUnit
-from simkit.supervisors.rollout import Rollout
-from simkit.tasks import Task, World, choose_tasks
+from simkit.models.config import ModelChoices
+from simkit.models.factory import ModelOptions
+from simkit.plugins.loading import load
+from simkit.run.casting import WORLD, Wanted, WantedModels, build_players
+from simkit.run.engine import Stage, Tally, play_units
+from simkit.search.base import WorkUnit
+from simkit.search.rollout import Rollout
+from simkit.statistics.scores import mean
 
 if TYPE_CHECKING:
     from simkit.models.base import ChatModel

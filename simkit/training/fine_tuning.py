@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 import anyio
 
 from simkit.errors import AuthFailed, EndpointDown, QuotaExhausted, RunStopped, UsageError
-from simkit.extras import require
+from simkit.plugins.extras import require
 
 Method: TypeAlias = Literal["supervised", "dpo"]
 

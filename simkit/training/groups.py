@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from simkit.components import Cast
-from simkit.engine import Tally
+from simkit.components.cast import Cast
+from simkit.core.events import MemoryRecorder
+from simkit.core.ids import child_path
+from simkit.core.limits import Limits
 from simkit.errors import Fault
-from simkit.events import MemoryRecorder
-from simkit.ids import child_path
-from simkit.limits import Limits
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
-from simkit.supervisors.base import WorkUnit
-from simkit.supervisors.rollout import Line, ending_of, play_out
-from simkit.supervisors.stage import Stage, score_ending, set_stage
-from simkit.supervisors.tree import Leaf, open_tree, together
-from simkit.supervisors.turn import fork_branch
+from simkit.run.engine import Tally
+from simkit.search.base import WorkUnit
+from simkit.search.episode import Stage, score_ending, set_stage
+from simkit.search.rollout import Line, ending_of, play_out
+from simkit.search.tree import Leaf, open_tree, together
+from simkit.search.turn import fork_branch
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,12 @@ from typing import Any
 
 import anyio
 
+from simkit.core.tasks import Task
 from simkit.errors import UsageError
-from simkit.loops import fast_loop
-from simkit.statistics import mean
-from simkit.supervisors.base import WorkUnit
-from simkit.supervisors.tree import together
-from simkit.tasks import Task
+from simkit.run.event_loop import fast_loop
+from simkit.search.base import WorkUnit
+from simkit.search.tree import together
+from simkit.statistics.scores import mean
 from simkit.training import backend
 from simkit.training.curves import draw
 from simkit.training.dev import Place, opened

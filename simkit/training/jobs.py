@@ -8,8 +8,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from simkit.data.examples import ExampleSet, Kind, example_digest
 from simkit.errors import UsageError
-from simkit.training.examples import ExampleSet, Kind, example_digest
 from simkit.training.guard import Guard
 from simkit.training.presets import Preset
 

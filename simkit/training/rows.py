@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
+from simkit.core.messages import Message, ToolSpec
+from simkit.data.examples import Demonstration, Example, ExampleSet, Judged, Pair
 from simkit.errors import UsageError
-from simkit.messages import Message, ToolSpec
-from simkit.training.examples import Demonstration, Example, ExampleSet, Judged, Pair
 
 if TYPE_CHECKING:
     from simkit.local.chat import ChatFormat

@@ -24,19 +24,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio.to_thread
 
+from simkit.components.world import World
+from simkit.core.messages import AssistantMessage, Message, text_of
+from simkit.data.selection import Selection, select
 from simkit.errors import UsageError
-from simkit.extras import require
-from simkit.language import slots_of
-from simkit.messages import AssistantMessage, Message, text_of
-from simkit.supervisors.rollout import Rollout
-from simkit.tasks import World
+from simkit.plugins.extras import require
+from simkit.rule_based.reader import slots_of
+from simkit.search.rollout import Rollout
 from simkit.training.jobs import Metrics, OnMetrics
-from simkit.training.selection import Selection, select
 from simkit.training.trainer import unheard
 
 if TYPE_CHECKING:
     from simkit.local.chat import Rendered
-    from simkit.run import Run
+    from simkit.run.run import Run
 
 Conversation: TypeAlias = Sequence[Message]
 

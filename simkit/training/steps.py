@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from simkit.data.checks import check
+from simkit.data.examples import ExampleSet, Kind
+from simkit.data.held_out import HeldOut, assert_clean_of, contamination
+from simkit.data.reading import read_examples
+from simkit.data.selection import Selection, Source, selected
 from simkit.errors import UsageError
 from simkit.training.aside import Job, describe, train_aside
-from simkit.training.checks import check
 from simkit.training.dev import DevGoals, Place
-from simkit.training.examples import ExampleSet, Kind
 from simkit.training.guard import Guard, Keep
-from simkit.training.held_out import HeldOut, assert_clean_of, contamination
 from simkit.training.jobs import RECORDS, Metrics, Trained, TrainingJob
 from simkit.training.presets import Preset
-from simkit.training.reading import read_examples
-from simkit.training.selection import Selection, Source, selected
 
 if TYPE_CHECKING:
-    from simkit.run import Run
-    from simkit.summary import Summary
+    from simkit.run.run import Run
+    from simkit.run.summary import Summary
 
 NONE = "none"
 LOOKS = 10

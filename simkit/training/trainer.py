@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from simkit.errors import UsageError
-from simkit.extras import require
+from simkit.plugins.extras import require
 from simkit.training import backend
 from simkit.training.curves import draw
 from simkit.training.jobs import Metrics, OnMetrics, Trained, TrainingJob

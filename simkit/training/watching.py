@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from simkit.loops import fast_loop
+from simkit.run.event_loop import fast_loop
 from simkit.training import backend
 from simkit.training.dev import DevGoals, DevScore, play_dev
 from simkit.training.guard import Guard, Watched

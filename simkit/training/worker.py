@@ -40,7 +40,7 @@ def _own_output() -> BinaryIO:
 
 
 def _set_threads(threads: int) -> None:
-    from simkit.extras import require
+    from simkit.plugins.extras import require
 
     torch = require("torch", "train")
     if threads or not torch.cuda.is_available():

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from simkit.actors import Patience, Request, open_scope
+from simkit.actors.actor import Patience, Request, open_scope
+from simkit.core.boundary import boundary, described
 from simkit.errors import (
     AgentFault,
     AskTimeout,
@@ -17,11 +18,9 @@ from simkit.errors import (
     LimitHit,
     RateLimited,
     StrayCancellation,
-    boundary,
-    described,
 )
-from simkit.supervisors.stage import consult
-from simkit.supervisors.tree import together
+from simkit.search.episode import consult
+from simkit.search.tree import together
 
 pytestmark = pytest.mark.anyio
 

@@ -18,8 +18,8 @@ import asyncio, sys
 import anyio
 from simkit import Decision, Run, User, UserTurn
 from simkit.errors import BudgetExhausted
-from simkit.limits import Limits
-from simkit.supervisors.rollout import Rollout
+from simkit.core.limits import Limits
+from simkit.search.rollout import Rollout
 
 
 class Odd(User):

@@ -16,33 +16,20 @@ import anyio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simkit.components import (
-    Act,
-    Agent,
-    CallTool,
-    Decision,
-    EpisodeReward,
-    Reward,
-    ScoreEpisode,
-    ScoreTurn,
-    Speak,
-    StartTools,
-    ToolReturn,
-    ToolServer,
-    ToolsStart,
-    User,
-    UserTurn,
-)
-from simkit.engine import FaultPolicy
-from simkit.limits import Limits
-from simkit.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec
-from simkit.run import Run
+from simkit.components.agent import Act, Agent, Decision
+from simkit.components.reward import EpisodeReward, Reward, ScoreEpisode, ScoreTurn
+from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
+from simkit.components.user import Speak, User, UserTurn
+from simkit.core.limits import Limits
+from simkit.core.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec
+from simkit.core.tasks import Goal, Task
+from simkit.run.engine import FaultPolicy
+from simkit.run.run import Run
+from simkit.search.base import Supervisor
+from simkit.search.josh import BeamSearch, Josh
+from simkit.search.rollout import Rollout
 from simkit.store import Store
 from simkit.store.loader import LoadReport
-from simkit.supervisors.base import Supervisor
-from simkit.supervisors.josh import BeamSearch, Josh
-from simkit.supervisors.rollout import Rollout
-from simkit.tasks import Goal, Task
 
 ASK_TIMEOUT, GRACE = 0.05, 0.05
 LONGEST = 60.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from simkit.components import Act, Decision
-from simkit.conversation import Conversation, Entry
-from simkit.ids import TurnKey
-from simkit.messages import AssistantMessage, ToolCall, ToolSpec
+from simkit.components.agent import Act, Decision
+from simkit.core.conversation import Conversation, Entry
+from simkit.core.ids import TurnKey
+from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec
 from simkit.models import Answer, CallKey, ChatRequest, ChatResponse, FinishReason, ScriptedModel, Usage
 
 KEY = TurnKey(7, "T1", 0, "L", 3)

@@ -7,13 +7,14 @@ from typing import Any
 
 import orjson
 
-from simkit.actors import open_scope
+from simkit.actors.actor import open_scope
 from simkit.agents.scripted import ScriptedAgent
-from simkit.components import Cast, User
-from simkit.events import BranchAdded, BranchExtended, MemoryRecorder
+from simkit.components.cast import Cast
+from simkit.components.user import User
+from simkit.core.events import BranchAdded, BranchExtended, MemoryRecorder
+from simkit.core.tasks import Task
 from simkit.rewards.goal_calls import GoalCalls
-from simkit.supervisors.base import Episode, NoWatch, Supervisor, WorkUnit
-from simkit.tasks import Task
+from simkit.search.base import Episode, NoWatch, Supervisor, WorkUnit
 from simkit.tools.builtin import BuiltinWorld
 from simkit.users.agenda import AgendaUser
 

@@ -11,14 +11,15 @@ from simkit import Run
 from simkit.agents.commands import Call, Speech, render
 from simkit.agents.function_calling import FunctionCallingAgent
 from simkit.agents.react import ReactAgent
-from simkit.components import Agent
+from simkit.components.agent import Agent
+from simkit.components.world import World
+from simkit.core.limits import Limits
+from simkit.core.messages import AssistantMessage, ToolCall
+from simkit.core.tasks import Task
 from simkit.errors import UsageError
-from simkit.limits import Limits
-from simkit.messages import AssistantMessage, ToolCall
 from simkit.models import Answer, CallKey, ChatRequest, Sampling, ScriptedModel
-from simkit.supervisors.josh import BeamSearch, Josh
-from simkit.supervisors.rollout import Rollout
-from simkit.tasks import Task, World
+from simkit.search.josh import BeamSearch, Josh
+from simkit.search.rollout import Rollout
 
 pytestmark = pytest.mark.anyio
 

@@ -12,11 +12,11 @@ from simkit import Rollout, Run
 from simkit.agents.function_calling import FunctionCallingAgent
 from simkit.agents.react import ReactAgent
 from simkit.models import Sampling
-from simkit.models.build import Endpoints, ModelOptions, open_model
+from simkit.models.factory import Endpoints, ModelOptions, open_model
 from simkit.testing.behaviour import Behaviour
 from simkit.testing.server import serve
 from simkit.users.goal import GoalUser
-from simkit.users.replies import Ending
+from simkit.users.reply_formats import Ending
 
 pytestmark = pytest.mark.anyio
 

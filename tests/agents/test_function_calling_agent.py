@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from acting import FIND, KEY, Asked, act, answered, conversation, note_of
 
-from simkit.agents.answers import CUT_OFF, EMPTY, FILTERED
 from simkit.agents.function_calling import FunctionCallingAgent
-from simkit.components import AgentStart, StartAgent
-from simkit.conversation import Entry
+from simkit.agents.model_agent import CUT_OFF, EMPTY, FILTERED
+from simkit.components.agent import AgentStart, StartAgent
+from simkit.core.conversation import Entry
+from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, UserMessage
 from simkit.errors import ModelFault, UsageError
-from simkit.messages import AssistantMessage, ToolCall, ToolMessage, UserMessage
 from simkit.models import CallKey, ChatResponse, Sampling
 
 pytestmark = pytest.mark.anyio

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from acting import FIND, KEY, Asked, act, answered, note_of
 
-from simkit.agents.answers import EMPTY, FILTERED
+from simkit.agents.model_agent import EMPTY, FILTERED
 from simkit.agents.react import GO_ON, UNHEARD, ReactAgent, describe
-from simkit.components import StartAgent
-from simkit.conversation import Entry
+from simkit.components.agent import StartAgent
+from simkit.core.conversation import Entry
+from simkit.core.messages import AssistantMessage, ToolResult, ToolSpec, UserMessage
 from simkit.errors import UsageError
-from simkit.messages import AssistantMessage, ToolResult, ToolSpec, UserMessage
 from simkit.models import CallKey
 
 pytestmark = pytest.mark.anyio

@@ -9,16 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from playing import mean_reward, play
 
-from simkit.agents.belief import Belief, Listener
+from simkit.agents.dialogue_state import Belief, Listener
 from simkit.agents.scripted import ScriptedAgent
-from simkit.components import Act, Decision, StartAgent, ToolServer
-from simkit.conversation import Conversation, Entry
+from simkit.components.agent import Act, Decision, StartAgent
+from simkit.components.tools import ToolServer
+from simkit.components.world import World
+from simkit.core.conversation import Conversation, Entry
+from simkit.core.ids import TurnKey
+from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, ToolSpec
+from simkit.core.ontology import Ontology
+from simkit.core.tasks import Task
 from simkit.errors import UsageError
-from simkit.ids import TurnKey
-from simkit.messages import AssistantMessage, ToolCall, ToolMessage, ToolSpec
-from simkit.supervisors.josh import Josh
-from simkit.supervisors.rollout import Rollout
-from simkit.tasks import Ontology, Task, World
+from simkit.search.josh import Josh
+from simkit.search.rollout import Rollout
 from simkit.tools.builtin import BuiltinWorld
 
 pytestmark = pytest.mark.anyio

@@ -8,10 +8,10 @@ from itertools import islice
 import orjson
 import pytest
 
+from simkit.core.tasks import Task
 from simkit.errors import UsageError
-from simkit.tasks import Task
 from simkit.tools.builtin import BuiltinWorld
-from simkit.tools.builtin.errands import misleads
+from simkit.tools.builtin.goal_sampler import misleads
 
 
 @pytest.fixture(scope="module")

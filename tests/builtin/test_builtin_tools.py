@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simkit.components import CallTool, StartTools, ToolReturn
-from simkit.messages import ToolCall
-from simkit.tasks import Goal, Task
+from simkit.components.tools import CallTool, StartTools, ToolReturn
+from simkit.core.messages import ToolCall
+from simkit.core.tasks import Goal, Task
 from simkit.tools.builtin import BuiltinWorld, TravelState
 from simkit.tools.builtin.bookings import free_places
 from simkit.tools.builtin.frozen import FrozenMap

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
-from simkit.components import CallTool, StartTools, ToolReturn
+from simkit.components.tools import CallTool, StartTools, ToolReturn
+from simkit.core.messages import ToolCall, ToolResult
+from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
-from simkit.messages import ToolCall, ToolResult
-from simkit.tasks import Goal, Task
 from simkit.testing import check_tool_server
 from simkit.tools.functions import Changed, FunctionTools
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from simkit.components import Cast
+from simkit.components.cast import Cast
+from simkit.core.events import EpisodeFinished, EpisodeStarted, Recorder
+from simkit.core.tasks import Task
 from simkit.errors import StoreError
-from simkit.events import EpisodeFinished, EpisodeStarted, Recorder
-from simkit.supervisors.base import Episode, Watch, WorkUnit
-from simkit.tasks import Task
+from simkit.search.base import Episode, Watch, WorkUnit
 
 TASKS = tuple(
     Task(id=f"t{number}", world="builtin", split="test", instructions="do it", goals=()) for number in range(8)

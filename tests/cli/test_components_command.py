@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from simkit.cli import components
 from simkit.cli.app import app
 from simkit.errors import UsageError
-from simkit.loading import Kind, available, find_class
+from simkit.plugins.loading import Kind, available, find_class
 
 
 def test_every_installed_component_is_listed_with_a_sentence() -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from simkit.errors import ModelFault, RunStopped
-from simkit.models.build import ModelOptions
-from simkit.models.http import HttpReply
-from simkit.models.openai import Endpoint
-from simkit.models.replies import Reading, read_reply
+from simkit.models.factory import ModelOptions
+from simkit.models.providers.openai import Endpoint
+from simkit.models.providers.openai_replies import Reading, read_reply
+from simkit.models.transport.http1 import HttpReply
 from simkit.testing.forked import ProcessOptions, run_forked, start_forked
 
 KEY = "sk-proj-9876543210zyxwvu"

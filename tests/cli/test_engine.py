@@ -7,13 +7,13 @@ import anyio
 import pytest
 from fakes import TASKS, Played, episode
 
-from simkit.actors import open_scope
-from simkit.components import Cast
-from simkit.engine import FaultPolicy, Stage, Tally, play_units
+from simkit.actors.actor import open_scope
+from simkit.components.cast import Cast
+from simkit.core.events import MemoryRecorder
 from simkit.errors import StoreError, UsageError
-from simkit.events import MemoryRecorder
-from simkit.summary import summarise
-from simkit.supervisors.base import Episode, WorkUnit
+from simkit.run.engine import FaultPolicy, Stage, Tally, play_units
+from simkit.run.summary import summarise
+from simkit.search.base import Episode, WorkUnit
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import pytest
 
 from simkit.errors import ComponentNotFound, UsageError
-from simkit.loading import Kind, available, import_file, load, parse_reference
+from simkit.plugins.loading import Kind, available, import_file, load, parse_reference
 
 
 class Greeter(ABC):
@@ -159,7 +159,7 @@ def test_what_is_not_there_says_what_is(target: str, problem: str) -> None:
 
 
 def test_a_wrong_name_lists_the_installed_ones_and_the_nearest() -> None:
-    from simkit.casting import AGENT
+    from simkit.run.casting import AGENT
 
     assert "scripted" in available("simkit.agents")
     with pytest.raises(ComponentNotFound, match=r"did you mean `scripted`\?\); installed: .*scripted"):

@@ -16,8 +16,8 @@ import simkit
 from simkit.cli.app import app
 from simkit.cli.recipes import recipe_command
 from simkit.cli.resume import resume_command
-from simkit.loading import available
-from simkit.recipe import GROUP, load_recipe
+from simkit.plugins.loading import available
+from simkit.plugins.recipe import GROUP, load_recipe
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 RECIPES = available(GROUP)

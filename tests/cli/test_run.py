@@ -8,15 +8,16 @@ import duckdb
 import pytest
 from fakes import TASKS, Played
 
-from simkit.components import Act, Agent, Cast, Decision
-from simkit.engine import FaultPolicy
+from simkit.components.agent import Act, Agent, Decision
+from simkit.components.cast import Cast
+from simkit.components.world import choose_tasks
+from simkit.core.limits import Limits
 from simkit.errors import StoreError, UsageError
-from simkit.limits import Limits
-from simkit.run import Run
+from simkit.run.engine import FaultPolicy
+from simkit.run.run import Run
+from simkit.search.josh import Josh
+from simkit.search.rollout import Rollout
 from simkit.store import Store
-from simkit.supervisors.josh import Josh
-from simkit.supervisors.rollout import Rollout
-from simkit.tasks import choose_tasks
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,8 @@ from statistics import NormalDist
 import pytest
 
 from simkit.errors import UsageError
-from simkit.intervals import mean_limits, student
-from simkit.statistics import Bootstrap, Estimate, mean, mean_of_tasks, pass_hat, quantile
+from simkit.statistics.intervals import mean_limits, student
+from simkit.statistics.scores import Bootstrap, Estimate, mean, mean_of_tasks, pass_hat, quantile
 
 
 def test_a_mean_is_that_of_all_trials() -> None:

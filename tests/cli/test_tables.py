@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from simkit.cli.tables import Column, Table, cut
+from simkit.core.text_table import Column, Table, cut
 
 RUNS = Table(
     (Column("run"), Column("name", shorten=True), Column("reward", right=True), Column("time", drop=1)),

@@ -9,8 +9,8 @@ from random import Random
 from typing import Any, TypeAlias
 
 from simkit.comparison import Arm, Comparison, compare
-from simkit.events import EpisodeFinished, EpisodeStarted, Event, ItemScored, RunFinished, RunStarted, TaskSeen
-from simkit.ids import episode_id
+from simkit.core.events import EpisodeFinished, EpisodeStarted, Event, ItemScored, RunFinished, RunStarted, TaskSeen
+from simkit.core.ids import episode_id
 from simkit.store import Store
 from simkit.store.encoding import encode
 

@@ -11,8 +11,8 @@ import pytest
 
 from simkit.comparison.pairs import pair
 from simkit.comparison.significance import sign_flip
-from simkit.extras import require
-from simkit.statistics import Bootstrap
+from simkit.plugins.extras import require
+from simkit.statistics.scores import Bootstrap
 
 stats: Any = require("scipy.stats", "test")
 

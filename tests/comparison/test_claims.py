@@ -9,7 +9,7 @@ import pytest
 
 from simkit.comparison.claims import chances, claims, p_value, size, span, told
 from simkit.comparison.results import Difference, Noise
-from simkit.statistics import Estimate
+from simkit.statistics.scores import Estimate
 
 FOUND = Difference(
     kind="overall",

@@ -10,7 +10,7 @@ from comparing import ItemRow, Rewards, Told, drawn
 
 from simkit.comparison import Arm, Outcomes, compare
 from simkit.errors import UsageError
-from simkit.statistics import pass_hat
+from simkit.statistics.scores import pass_hat
 from simkit.store import Store
 
 

@@ -10,7 +10,7 @@ from comparing import Told, drawn
 
 from simkit.comparison import Arm, compare
 from simkit.errors import UsageError
-from simkit.statistics import Estimate
+from simkit.statistics.scores import Estimate
 
 ALL = {f"t{n:03}": [1.0] for n in range(60)}
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simkit.errors import UsageError
-from simkit.extras import require
-from simkit.intervals import Limits, Sample, beta_cdf, blaker, difference_limits, mean_limits
+from simkit.plugins.extras import require
+from simkit.statistics.intervals import Limits, Sample, beta_cdf, blaker, difference_limits, mean_limits
 
 np: Any = require("numpy", "test")
 stats: Any = require("scipy.stats", "test")

@@ -14,9 +14,9 @@ import pytest
 from simkit.comparison.pairs import pair
 from simkit.comparison.significance import Outcomes, cohen_h, detectable, holm, sign_flip, standardised
 from simkit.errors import UsageError
-from simkit.extras import require
-from simkit.intervals import student
-from simkit.statistics import Bootstrap
+from simkit.plugins.extras import require
+from simkit.statistics.intervals import student
+from simkit.statistics.scores import Bootstrap
 
 stats: Any = require("scipy.stats", "test")
 

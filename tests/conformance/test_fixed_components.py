@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from simkit.actors import open_scope
-from simkit.components import Cast, Reward
+from simkit.actors.actor import open_scope
+from simkit.components.cast import Cast
+from simkit.components.reward import Reward
+from simkit.core.events import BranchAdded
 from simkit.errors import UsageError
-from simkit.events import BranchAdded
-from simkit.supervisors.base import NoWatch, WorkUnit
-from simkit.supervisors.rollout import Rollout
+from simkit.search.base import NoWatch, WorkUnit
+from simkit.search.rollout import Rollout
 from simkit.testing import MemoryRecorder, fixed_agent, fixed_user
 from simkit.tools.builtin import BuiltinWorld
 

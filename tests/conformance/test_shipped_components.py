@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
-from simkit.components import Agent, Reward, StartTools, User
-from simkit.conversation import Utterance
+from simkit.components.agent import Agent
+from simkit.components.reward import Reward
+from simkit.components.tools import StartTools
+from simkit.components.user import User
+from simkit.components.world import World
+from simkit.core.conversation import Utterance
+from simkit.core.tasks import Task
 from simkit.errors import DataMissing
-from simkit.loading import Kind, available, load
 from simkit.models import ScriptedModel
-from simkit.tasks import Task, World
+from simkit.plugins.loading import Kind, available, load
 from simkit.testing import check_agent, check_reward, check_tool_server, check_user
 
 pytestmark = pytest.mark.anyio

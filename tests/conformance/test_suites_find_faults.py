@@ -7,27 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from simkit.components import (
-    Act,
-    Agent,
-    CallTool,
-    Decision,
-    EpisodeReward,
-    Hit,
-    Reward,
-    ScoreEpisode,
-    ScoreTurn,
-    Speak,
-    StartTools,
-    ToolReturn,
-    ToolServer,
-    ToolsStart,
-    User,
-    UserTurn,
-)
+from simkit.components.agent import Act, Agent, Decision
+from simkit.components.reward import EpisodeReward, Hit, Reward, ScoreEpisode, ScoreTurn
+from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
+from simkit.components.user import Speak, User, UserTurn
+from simkit.core.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec
+from simkit.core.tasks import Goal, Task
 from simkit.errors import InvalidArguments
-from simkit.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec
-from simkit.tasks import Goal, Task
 from simkit.testing import (
     ConformanceError,
     check_agent,

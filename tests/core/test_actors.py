@@ -14,7 +14,7 @@ import pytest
 from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
-from simkit.actors import ActorRef, Request, Scope, open_scope
+from simkit.actors.actor import ActorRef, Request, Scope, open_scope
 from simkit.errors import ActorStopped, AskCycle, AskTimeout, Unhandled, UsageError
 
 pytestmark = pytest.mark.anyio

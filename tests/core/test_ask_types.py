@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import assert_type
 
-from simkit.actors import ActorRef, Request
-from simkit.components import Act, Decision, ListGoals, ScoreEpisode, Speak, UserTurn
-from simkit.components import EpisodeReward as Score
-from simkit.tasks import Goal
+from simkit.actors.actor import ActorRef, Request
+from simkit.components.agent import Act, Decision
+from simkit.components.reward import EpisodeReward as Score
+from simkit.components.reward import ListGoals, ScoreEpisode
+from simkit.components.user import Speak, UserTurn
+from simkit.core.tasks import Goal
 
 
 async def typed_asks(ref: ActorRef, act: Act, speak: Speak, goals: ListGoals, episode: ScoreEpisode) -> None:

@@ -6,38 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from simkit.actors import Request, open_scope
-from simkit.components import (
-    Act,
-    Agent,
-    AgentStart,
-    CallTool,
-    Decision,
-    EpisodeReward,
-    Hit,
-    ListGoals,
-    Reward,
-    ScoreEpisode,
-    ScoreTurn,
-    Speak,
-    StartAgent,
-    StartTools,
-    ToolReturn,
-    ToolServer,
-    ToolsStart,
-    User,
-    UserTurn,
-    fork_state,
-    goal_share,
-    observe_as_tool,
-    parse_call,
-)
-from simkit.conversation import Conversation, Entry
+from simkit.actors.actor import Request, open_scope
+from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent, observe_as_tool
+from simkit.components.base import fork_state
+from simkit.components.reward import EpisodeReward, Hit, ListGoals, Reward, ScoreEpisode, ScoreTurn, goal_share
+from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart, parse_call
+from simkit.components.user import Speak, User, UserTurn
+from simkit.core.conversation import Conversation, Entry
+from simkit.core.ids import TurnKey
+from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, ToolResult
+from simkit.core.tasks import Goal, Task
 from simkit.errors import Unhandled
-from simkit.ids import TurnKey
-from simkit.loading import available
-from simkit.messages import AssistantMessage, ToolCall, ToolMessage, ToolResult
-from simkit.tasks import Goal, Task
+from simkit.plugins.loading import available
 
 pytestmark = pytest.mark.anyio
 

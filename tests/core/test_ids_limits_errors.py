@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simkit import errors
-from simkit.errors import AgentFault, Fault, JournalFailed, SimkitError, ToolFault, UsageError, boundary
-from simkit.ids import TurnKey, branch_id, child_path, derive_seed, episode_id
-from simkit.limits import ASK_TIMEOUT, Limits, Spent
+from simkit.core.boundary import boundary
+from simkit.core.ids import TurnKey, branch_id, child_path, derive_seed, episode_id
+from simkit.core.limits import ASK_TIMEOUT, Limits, Spent
+from simkit.errors import AgentFault, Fault, JournalFailed, SimkitError, ToolFault, UsageError
 
 # --- ids --------------------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from simkit.errors import InvalidArguments
-from simkit.messages import (
+from simkit.core.messages import (
     AssistantMessage,
     SystemMessage,
     ToolCall,
@@ -22,6 +21,7 @@ from simkit.messages import (
     parse_message,
     text_of,
 )
+from simkit.errors import InvalidArguments
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 json_values: st.SearchStrategy[Any] = st.recursive(

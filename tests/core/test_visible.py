@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simkit.visible import visible, visible_block, visible_json, visible_line
+from simkit.core.safe_text import visible, visible_block, visible_json, visible_line
 
 HOSTILE = {
     "clipboard": ("\x1b]52;c;ZXZpbA==\x07", "\\x1b]52;c;ZXZpbA==\\x07"),

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from made_examples import demonstrations
 
+from simkit.data.files import write
 from simkit.testing.fine_tuning import FineTuningServer
-from simkit.training.files import write
 
 
 @pytest.fixture

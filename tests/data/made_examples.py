@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from simkit.messages import AssistantMessage, SystemMessage, ToolCall, ToolMessage, ToolSpec, UserMessage
-from simkit.training.examples import Demonstration, ExampleSet, Judged, Origin, Pair
+from simkit.core.messages import AssistantMessage, SystemMessage, ToolCall, ToolMessage, ToolSpec, UserMessage
+from simkit.data.examples import Demonstration, ExampleSet, Judged, Origin, Pair
 
 FIND = ToolSpec.of(
     "find_hotel", "Finds a hotel.", {"area": {"type": "string"}, "stars": {"type": "integer"}}, ("area",)

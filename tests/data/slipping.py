@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simkit.messages import AssistantMessage, ToolCall
+from simkit.core.messages import AssistantMessage, ToolCall
 from simkit.models.base import CallKey, ChatRequest, ChatResponse
 from simkit.tools.builtin import BuiltinWorld
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from simkit.limits import Limits
-from simkit.messages import UserMessage
-from simkit.run import Run
+from simkit.core.limits import Limits
+from simkit.core.messages import UserMessage
+from simkit.data.checks import check
+from simkit.data.examples import Kind
+from simkit.data.seen import compare_with_requests
+from simkit.data.selection import Selection, select
+from simkit.run.run import Run
+from simkit.search.base import Supervisor
+from simkit.search.josh import BeamSearch, Josh
+from simkit.search.rollout import Rollout
 from simkit.store import Store
-from simkit.supervisors.base import Supervisor
-from simkit.supervisors.josh import BeamSearch, Josh
-from simkit.supervisors.rollout import Rollout
-from simkit.training.checks import check
-from simkit.training.examples import Kind
-from simkit.training.seen import compare_with_requests
-from simkit.training.selection import Selection, select
 
 pytestmark = pytest.mark.anyio
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from made_examples import BOOK, CALL, FIND, demonstrations, judged, pairs, prompt
 
-from simkit.messages import AssistantMessage, Message, ToolCall, ToolSpec
-from simkit.training.checks import Report, check
-from simkit.training.examples import Example, ExampleSet, Judged, Pair
-from simkit.training.lengths import Lengths
+from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec
+from simkit.data.checks import Report, check
+from simkit.data.examples import Example, ExampleSet, Judged, Pair
+from simkit.data.lengths import Lengths
 
 
 def names(report: Report) -> set[str]:
@@ -111,8 +111,8 @@ TEMPLATE = (
 def chat(template: str = TEMPLATE) -> Any:
     """A tokenizer of single characters: lengths can be counted by hand."""
     pytest.importorskip("transformers", reason="the extra `local` is not installed")
-    from simkit.extras import require
     from simkit.local.chat import ChatFormat
+    from simkit.plugins.extras import require
 
     tokenizers, transformers = require("tokenizers", "local"), require("transformers", "local")
     marks = ["<|s|>", "<|e|>", "<tool_call>", "</tool_call>"]

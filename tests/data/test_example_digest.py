@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from made_examples import BOOK, FIND, demonstrations, judged, pairs, prompt
 
-from simkit.messages import ToolSpec
-from simkit.training.checks import check
-from simkit.training.examples import ExampleSet, Origin, example_digest, prompt_digest
+from simkit.core.messages import ToolSpec
+from simkit.data.checks import check
+from simkit.data.examples import ExampleSet, Origin, example_digest, prompt_digest
 
 TOOLS = [(), (FIND,), (BOOK,), (FIND, BOOK), (BOOK, FIND)]
 

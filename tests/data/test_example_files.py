@@ -9,11 +9,11 @@ import orjson
 import pytest
 from made_examples import BOOK, CALL, demonstrations, judged, pairs, prompt
 
+from simkit.core.messages import AssistantMessage, ToolCall, UserMessage, text_of
+from simkit.data.examples import Demonstration, ExampleSet, Judged, with_system
+from simkit.data.files import Columns, row_of, write
+from simkit.data.reading import read_examples
 from simkit.errors import DataCorrupt, DataMissing, UsageError
-from simkit.messages import AssistantMessage, ToolCall, UserMessage, text_of
-from simkit.training.examples import Demonstration, ExampleSet, Judged, with_system
-from simkit.training.files import Columns, row_of, write
-from simkit.training.reading import read_examples
 
 SETS = [demonstrations(3), judged(4), pairs(2)]
 

@@ -10,10 +10,10 @@ from made_examples import demonstrations, judged
 from typer.testing import CliRunner, Result
 
 from simkit.cli.app import app
-from simkit.messages import AssistantMessage, ToolCall
-from simkit.training.examples import ExampleSet, Judged
-from simkit.training.files import write
-from simkit.training.reading import read_examples
+from simkit.core.messages import AssistantMessage, ToolCall
+from simkit.data.examples import ExampleSet, Judged
+from simkit.data.files import write
+from simkit.data.reading import read_examples
 
 
 def simkit(*words: str | Path) -> Result:

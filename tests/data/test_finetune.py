@@ -10,13 +10,13 @@ from made_examples import demonstrations, judged, pairs
 from typer.testing import CliRunner
 
 from simkit.cli.app import app
+from simkit.data.files import write
 from simkit.errors import AuthFailed, UsageError
-from simkit.models.choices import ModelChoices
+from simkit.models.config import ModelChoices
 from simkit.recipes.finetune import finetune
-from simkit.run import Run
+from simkit.run.run import Run
 from simkit.store import Store
 from simkit.testing.fine_tuning import FineTuningServer
-from simkit.training.files import write
 from simkit.training.fine_tuning import FineTuning, Hyperparameters, JobRequest
 
 pytest.importorskip("openai", reason="the extra `finetune` is not installed")

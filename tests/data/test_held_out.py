@@ -6,19 +6,21 @@ from pathlib import Path
 import pytest
 from made_examples import judged
 
-from simkit.components import ToolServer
+from simkit.components.tools import ToolServer
+from simkit.components.world import World
+from simkit.core.events import Event, RunFinished, RunStarted, TaskSeen
+from simkit.core.messages import UserMessage
+from simkit.core.ontology import Ontology
+from simkit.core.tasks import Goal, Task
+from simkit.data.contents import Content
+from simkit.data.examples import ExampleSet, Judged, Origin
+from simkit.data.files import Columns, write
+from simkit.data.held_out import HeldOut, assert_clean_of, contamination, without
+from simkit.data.reading import read_examples
 from simkit.errors import UsageError
-from simkit.events import Event, RunFinished, RunStarted, TaskSeen
-from simkit.messages import UserMessage
 from simkit.store import Store
 from simkit.store.encoding import encode
-from simkit.tasks import Goal, Ontology, Task, World
 from simkit.tools.builtin import BuiltinWorld
-from simkit.training.contents import Content
-from simkit.training.examples import ExampleSet, Judged, Origin
-from simkit.training.files import Columns, write
-from simkit.training.held_out import HeldOut, assert_clean_of, contamination, without
-from simkit.training.reading import read_examples
 
 
 def task(name: str, instructions: str, day: str | None, split: str = "test") -> Task:

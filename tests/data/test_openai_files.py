@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from made_examples import CALL, demonstrations, judged, pairs, prompt
 
+from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
+from simkit.data.examples import Demonstration, ExampleSet
+from simkit.data.export import save
+from simkit.data.openai_files import accepted, openai_row, openai_rows, refused
+from simkit.data.reading import read_examples
 from simkit.errors import UsageError
-from simkit.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
-from simkit.training.examples import Demonstration, ExampleSet
-from simkit.training.export import save
-from simkit.training.openai_files import accepted, openai_row, openai_rows, refused
-from simkit.training.reading import read_examples
 
 
 def test_supervised_rows() -> None:

@@ -7,35 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simkit.actors import open_scope
-from simkit.casting import Players
-from simkit.components import (
-    Act,
-    Agent,
-    AgentStart,
-    CallTool,
-    Decision,
-    EpisodeReward,
-    Hit,
-    Reward,
-    RewardPart,
-    ScoreEpisode,
-    ScoreTurn,
-    Speak,
-    StartAgent,
-    StartTools,
-    ToolReturn,
-    ToolServer,
-    ToolsStart,
-    User,
-    UserTurn,
-)
-from simkit.engine import Stage, Tally, play_units
-from simkit.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec
+from simkit.actors.actor import open_scope
+from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
+from simkit.components.reward import EpisodeReward, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
+from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
+from simkit.components.user import Speak, User, UserTurn
+from simkit.core.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec
+from simkit.core.tasks import Goal, Task
+from simkit.run.casting import Players
+from simkit.run.engine import Stage, Tally, play_units
+from simkit.search.base import Episode, Supervisor, WorkUnit
 from simkit.store import Store
 from simkit.store.journal import Journal
-from simkit.supervisors.base import Episode, Supervisor, WorkUnit
-from simkit.tasks import Goal, Task
 
 ODD = "t2"
 """The task in which somebody answers oddly."""

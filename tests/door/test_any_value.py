@@ -15,11 +15,13 @@ from hostile import Oddity, Ran, players, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simkit.components import EpisodeReward, ToolReturn, UserTurn
+from simkit.components.reward import EpisodeReward
+from simkit.components.tools import ToolReturn
+from simkit.components.user import UserTurn
+from simkit.core.messages import ToolResult
+from simkit.core.values import JSON_DEPTH, plain_json, plain_object, shown, within_depth
 from simkit.errors import WrongValue
-from simkit.messages import ToolResult
-from simkit.supervisors.rollout import Rollout
-from simkit.values import JSON_DEPTH, plain_json, plain_object, shown, within_depth
+from simkit.search.rollout import Rollout
 
 TEXTS = st.text(st.characters(codec=None), max_size=5)
 JSON = st.recursive(

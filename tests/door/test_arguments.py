@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from hostile import Oddity, players, run
 
-from simkit.components import CallRecord, CallTool, Decision, parse_call
+from simkit.components.agent import Decision
+from simkit.components.tools import CallRecord, CallTool, parse_call
+from simkit.core.messages import AssistantMessage, ToolCall, ToolResult
 from simkit.errors import InvalidArguments
-from simkit.messages import AssistantMessage, ToolCall, ToolResult
-from simkit.supervisors.rollout import Rollout
+from simkit.search.rollout import Rollout
 from simkit.tools.builtin import BuiltinWorld
 from simkit.tools.functions import FunctionTools
 

@@ -15,7 +15,9 @@ from simkit.store import Store
 COMPONENTS = """
 import math
 from simkit import AssistantMessage, Decision
-from simkit.components import EpisodeReward, ToolReturn, ToolServer, UserTurn
+from simkit.components.reward import EpisodeReward
+from simkit.components.tools import (ToolReturn, ToolServer)
+from simkit.components.user import UserTurn
 from simkit.rewards.goal_calls import GoalCalls
 from simkit.tools.builtin import BuiltinWorld
 from simkit.users.agenda import AgendaUser

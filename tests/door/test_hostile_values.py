@@ -19,21 +19,15 @@ import numpy as np
 import pytest
 from hostile import CALLED, Oddity, Ran, players, run
 
-from simkit.components import (
-    AgentStart,
-    Decision,
-    EpisodeReward,
-    Hit,
-    RewardPart,
-    ToolReturn,
-    ToolsStart,
-    UserTurn,
-)
-from simkit.messages import AssistantMessage, FunctionCall, ToolCall, ToolResult, ToolSpec
-from simkit.summary import summarise
-from simkit.supervisors.josh import Josh
-from simkit.supervisors.rollout import Rollout
-from simkit.tasks import Goal
+from simkit.components.agent import AgentStart, Decision
+from simkit.components.reward import EpisodeReward, Hit, RewardPart
+from simkit.components.tools import ToolReturn, ToolsStart
+from simkit.components.user import UserTurn
+from simkit.core.messages import AssistantMessage, FunctionCall, ToolCall, ToolResult, ToolSpec
+from simkit.core.tasks import Goal
+from simkit.run.summary import summarise
+from simkit.search.josh import Josh
+from simkit.search.rollout import Rollout
 
 pytestmark = pytest.mark.anyio
 

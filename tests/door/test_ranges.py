@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from hostile import Oddity, PlainReward, Ran, players, run
 
-from simkit.actors import open_scope
-from simkit.casting import Players
-from simkit.components import EpisodeReward, ScoreEpisode
+from simkit.actors.actor import open_scope
+from simkit.components.reward import EpisodeReward, ScoreEpisode
 from simkit.errors import UsageError
 from simkit.rewards.composite import Weighted, WeightedRewards
-from simkit.summary import summarise
-from simkit.supervisors.rollout import Rollout
+from simkit.run.casting import Players
+from simkit.run.summary import summarise
+from simkit.search.rollout import Rollout
 
 pytestmark = pytest.mark.anyio
 

@@ -8,16 +8,16 @@ from typing import Any
 import orjson
 import pytest
 
+from simkit.core.events import MemoryRecorder, ModelCall
+from simkit.core.ids import TurnKey
+from simkit.core.messages import AssistantMessage, UserMessage
 from simkit.errors import BudgetExhausted, MalformedReply, ModelFault
-from simkit.events import MemoryRecorder, ModelCall
-from simkit.ids import TurnKey
-from simkit.messages import AssistantMessage, UserMessage
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling, Usage
-from simkit.models.budget import Allowance, Allowances, Budget, BudgetedModel
-from simkit.models.http import HttpReply
-from simkit.models.recorded import RecordedModel
-from simkit.models.replayed import Recording
-from simkit.models.replies import Reading, read_reply
+from simkit.models.middleware.budget import Allowance, Allowances, Budget, BudgetedModel
+from simkit.models.middleware.journaling import RecordedModel
+from simkit.models.middleware.replay import Recording
+from simkit.models.providers.openai_replies import Reading, read_reply
+from simkit.models.transport.http1 import HttpReply
 from simkit.models.usage import BelievedModel, believed
 from simkit.store.encoding import encode
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from simkit.messages import ToolResult
-from simkit.tasks import Task
+from simkit.core.messages import ToolResult
+from simkit.core.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from retold import RETRIES, Retold, Setting
 from stub import RecordedReward, Trace
 
-from simkit.supervisors.turn import OUT_OF_STEPS
+from simkit.search.turn import OUT_OF_STEPS
 
 
 def plain(trace: Trace) -> Setting:

@@ -10,9 +10,11 @@ from typing import Any
 
 from stub import DIED, REJECTED, RecordedReward, RecordedTools, StubAgent, StubUser, Trace
 
-from simkit.actors import open_scope
-from simkit.components import Cast, Reward, ToolServer
-from simkit.events import (
+from simkit.actors.actor import open_scope
+from simkit.components.cast import Cast
+from simkit.components.reward import Reward
+from simkit.components.tools import ToolServer
+from simkit.core.events import (
     BranchAdded,
     BranchEnded,
     BranchExtended,
@@ -22,10 +24,10 @@ from simkit.events import (
     Recorder,
     TreeHarvested,
 )
-from simkit.limits import Limits
-from simkit.supervisors.base import Episode, NoWatch, WorkUnit
-from simkit.supervisors.josh import BeamSearch, Josh
-from simkit.tasks import Task
+from simkit.core.limits import Limits
+from simkit.core.tasks import Task
+from simkit.search.base import Episode, NoWatch, WorkUnit
+from simkit.search.josh import BeamSearch, Josh
 
 Json = dict[str, Any]
 RETRIES = "Error: Agent ran out of retries."

@@ -18,26 +18,21 @@ from typing import Any
 
 import pytest
 
-from simkit.components import (
-    Act,
-    Agent,
-    CallRecord,
-    CallTool,
-    Decision,
-    Hit,
-    Reward,
-    ScoreTurn,
-    Speak,
-    StartTools,
-    ToolReturn,
-    ToolServer,
-    ToolsStart,
-    User,
-    UserTurn,
+from simkit.components.agent import Act, Agent, Decision
+from simkit.components.reward import Hit, Reward, ScoreTurn
+from simkit.components.tools import CallRecord, CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
+from simkit.components.user import Speak, User, UserTurn
+from simkit.core.messages import (
+    AssistantMessage,
+    Message,
+    ToolCall,
+    ToolMessage,
+    ToolResult,
+    UserMessage,
+    parse_message,
 )
+from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
-from simkit.messages import AssistantMessage, Message, ToolCall, ToolMessage, ToolResult, UserMessage, parse_message
-from simkit.tasks import Goal, Task
 
 Json = dict[str, Any]
 

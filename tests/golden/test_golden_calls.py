@@ -11,11 +11,12 @@ import pytest
 from differences import DIFFERENCES, REPAIRS, SWITCHES, Difference
 from recordings import ReadLines, Recording
 
-from simkit.components import CallRecord, CallTool, Hit, ScoreEpisode, ScoreTurn, StartTools, parse_call
-from simkit.conversation import Conversation
-from simkit.messages import ToolCall, ToolResult
+from simkit.components.reward import Hit, ScoreEpisode, ScoreTurn
+from simkit.components.tools import CallRecord, CallTool, StartTools, parse_call
+from simkit.core.conversation import Conversation
+from simkit.core.messages import ToolCall, ToolResult
+from simkit.core.tasks import Goal, Task
 from simkit.rewards.goal_calls import GoalCalls
-from simkit.tasks import Goal, Task
 from simkit.tools.toolwoz import ToolwozWorld
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from recordings import ReadLines, Recording
 
-from simkit.matching import NO_WISH
-from simkit.tasks import Task
+from simkit.core.tasks import Task
+from simkit.rule_based.matching import NO_WISH
 from simkit.tools.toolwoz import ToolwozWorld
 
 

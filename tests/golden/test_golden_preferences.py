@@ -13,8 +13,8 @@ from differences_search import CONTRADICTIONS, NO_ERROR_FILTER, RETRIES_DROP, dr
 from retold import RETRIES, comparable, record_search
 from stub import DIED, Trace, available, recorded, traces
 
+from simkit.search.turn import OUT_OF_STEPS
 from simkit.store import Store
-from simkit.supervisors.turn import OUT_OF_STEPS
 
 Json = dict[str, Any]
 Example = tuple[list[Json], list[Json], bool]

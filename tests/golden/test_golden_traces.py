@@ -9,8 +9,8 @@ from differences_search import DIFFERENCES, Difference, faulted_and_rewarded, fi
 from retold import Retold, Setting, expected_messages, expected_steps, search
 from stub import FirstRound, Trace, available, traces
 
+from simkit.core.tasks import Task
 from simkit.rewards.goal_calls import GoalCalls
-from simkit.tasks import Task
 from simkit.tools.toolwoz import ToolwozWorld
 
 pytestmark = pytest.mark.anyio

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from simkit.extras import require
 from simkit.local.engine import LocalEngine
+from simkit.plugins.extras import require
 from simkit.testing.tiny_llama import tiny_engine, write_tiny
 
 MISSING = [name for name in ("torch", "transformers") if find_spec(name) is None]

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from simkit.extras import require
 from simkit.local.batch import PASS_TOKENS, Batch, Job
 from simkit.local.forward import Forward, LlamaForward, Pass, probe
 from simkit.local.memory import Prefixes, Slots
 from simkit.models.base import Sampling
+from simkit.plugins.extras import require
 from simkit.testing.tiny_llama import tiny_engine
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from simkit.errors import BadRequest, ContextTooLong, UsageError
-from simkit.extras import require
 from simkit.local.engine import LocalEngine
 from simkit.local.forward import LlamaForward, cache_name
 from simkit.local.weights import EngineOptions
 from simkit.models.base import Sampling
+from simkit.plugins.extras import require
 from simkit.testing.tiny_llama import (
     greedy_of_transformers,
     prompts,

@@ -8,18 +8,18 @@ from pathlib import Path
 import anyio
 import pytest
 
+from simkit.core.ids import TurnKey
+from simkit.core.messages import AssistantMessage, ToolCall, UserMessage
 from simkit.errors import BadRequest, ContextTooLong, ModelFault, UsageError
-from simkit.ids import TurnKey
 from simkit.local.batch import Job
 from simkit.local.engine import LocalEngine
 from simkit.local.model import LocalModel, finish_of
 from simkit.local.worker import Worker, parse_local
-from simkit.messages import AssistantMessage, ToolCall, UserMessage
 from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling
-from simkit.models.build import Endpoints, build_model, open_model
-from simkit.models.choices import ModelChoices
-from simkit.run import Run
-from simkit.supervisors.rollout import Rollout
+from simkit.models.config import ModelChoices
+from simkit.models.factory import Endpoints, build_model, open_model
+from simkit.run.run import Run
+from simkit.search.rollout import Rollout
 from simkit.testing.tiny_llama import CONVERSATION, FIND, tiny_engine
 
 pytestmark = pytest.mark.anyio

@@ -17,16 +17,16 @@ import pytest
 from local_serving import Running, serving
 from pydantic import SecretStr
 
+from simkit.core.ids import TurnKey
+from simkit.core.messages import AssistantMessage, UserMessage
 from simkit.errors import AuthFailed, ContextTooLong, ModelNotServed, UsageError
-from simkit.extras import require
-from simkit.ids import TurnKey
 from simkit.local.calls import MARKS
 from simkit.local.chat import ChatFormat
 from simkit.local.server import listen
 from simkit.local.wire import Speech
-from simkit.messages import AssistantMessage, UserMessage
 from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling
-from simkit.models.build import ModelOptions, open_model
+from simkit.models.factory import ModelOptions, open_model
+from simkit.plugins.extras import require
 from simkit.testing.tiny_llama import CONVERSATION, FIND, tiny_engine, tiny_tokenizer
 
 pytestmark = [

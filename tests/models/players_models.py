@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from anyio.lowlevel import checkpoint
 
-from simkit.ids import TurnKey
-from simkit.messages import AssistantMessage, SystemMessage, UserMessage
+from simkit.core.ids import TurnKey
+from simkit.core.messages import AssistantMessage, SystemMessage, UserMessage
 from simkit.models import CallKey, ChatRequest, ChatResponse, Clock, Usage
 
 KEY = CallKey(TurnKey(7, "MUL0003", 1, "LR", 4), "agent", 2)

@@ -7,6 +7,9 @@ import pytest
 from anyio import wait_all_tasks_blocked
 from players_models import HELLO, Played, Timeline, key, said
 
+from simkit.core.boundary import boundary
+from simkit.core.events import MemoryRecorder, ModelCall
+from simkit.core.messages import UserMessage, text_of
 from simkit.errors import (
     AgentFault,
     BadRequest,
@@ -18,13 +21,10 @@ from simkit.errors import (
     ModelTimeout,
     ServerFailed,
     UsageError,
-    boundary,
 )
-from simkit.events import MemoryRecorder, ModelCall
-from simkit.messages import UserMessage, text_of
 from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling, Usage
 from simkit.models.base import ReplyLimit, request_hash
-from simkit.models.budget import (
+from simkit.models.middleware.budget import (
     CUT_SHORT,
     REPLY_TOKENS,
     Allowance,
@@ -35,10 +35,10 @@ from simkit.models.budget import (
     cut_short,
     reply_bound,
 )
-from simkit.models.estimate import SHORTEST, TokenEstimate
+from simkit.models.middleware.journaling import RecordedModel
+from simkit.models.middleware.replay import Recording
+from simkit.models.middleware.token_estimate import SHORTEST, TokenEstimate
 from simkit.models.prices import Price
-from simkit.models.recorded import RecordedModel
-from simkit.models.replayed import Recording
 
 pytestmark = pytest.mark.anyio
 

@@ -13,9 +13,9 @@ import anyio
 import pytest
 
 from simkit.errors import EndpointDown, MalformedReply, ModelTimeout, Unreachable, UsageError
-from simkit.models.address import Address
-from simkit.models.connections import ConnectionPool, HttpLimits
-from simkit.models.transports import HttpTransport, HttpxTransport, behind_proxy, open_transport
+from simkit.models.transport.pool import ConnectionPool, HttpLimits
+from simkit.models.transport.transports import HttpTransport, HttpxTransport, behind_proxy, open_transport
+from simkit.models.transport.url import Address
 
 pytestmark = pytest.mark.anyio
 

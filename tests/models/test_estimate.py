@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from players_models import HELLO
 
-from simkit.messages import ToolSpec, UserMessage
+from simkit.core.messages import ToolSpec, UserMessage
 from simkit.models import ChatRequest
 from simkit.models.base import ReplyLimit
-from simkit.models.estimate import ReplyEstimate, TokenEstimate, request_bytes
+from simkit.models.middleware.token_estimate import ReplyEstimate, TokenEstimate, request_bytes
 
 TOOLS = tuple(ToolSpec.of(name, "Find something.", {}) for name in ("find", "book"))
 SIZE = request_bytes(HELLO)

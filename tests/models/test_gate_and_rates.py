@@ -8,13 +8,13 @@ import pytest
 from anyio import wait_all_tasks_blocked
 from players_models import HELLO, KEY, Played, Timeline, key, said
 
+from simkit.core.messages import UserMessage
 from simkit.errors import ServerFailed, UsageError
-from simkit.messages import UserMessage
 from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling, Usage
-from simkit.models.estimate import FRAME, TokenEstimate, request_bytes
-from simkit.models.gate import Adaptive, Gate, LimitedModel
-from simkit.models.meter import Meter
-from simkit.models.rates import Flow, RatedModel, Rates
+from simkit.models.middleware.concurrency_limit import Adaptive, Gate, LimitedModel
+from simkit.models.middleware.metrics import Meter
+from simkit.models.middleware.rate_limit import Flow, RatedModel, Rates
+from simkit.models.middleware.token_estimate import FRAME, TokenEstimate, request_bytes
 
 pytestmark = pytest.mark.anyio
 

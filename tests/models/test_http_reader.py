@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simkit.models.http import ERROR_BODY, HEAD_LIMIT, BadReply, CutOff, HttpReply, ReplyReader
+from simkit.models.transport.http1 import ERROR_BODY, HEAD_LIMIT, BadReply, CutOff, HttpReply, ReplyReader
 
 
 def read(data: bytes, *sizes: int, limit: int = 1 << 20) -> HttpReply | None:

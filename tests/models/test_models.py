@@ -8,10 +8,10 @@ import orjson
 import pytest
 from anyio import wait_all_tasks_blocked
 
+from simkit.core.events import MemoryRecorder, ModelCall
+from simkit.core.ids import TurnKey
+from simkit.core.messages import AssistantMessage, SystemMessage, ToolCall, ToolSpec, UserMessage
 from simkit.errors import ModelFault, UsageError
-from simkit.events import MemoryRecorder, ModelCall
-from simkit.ids import TurnKey
-from simkit.messages import AssistantMessage, SystemMessage, ToolCall, ToolSpec, UserMessage
 from simkit.models import (
     CallKey,
     ChatModel,
@@ -24,7 +24,7 @@ from simkit.models import (
     Usage,
     request_hash,
 )
-from simkit.models.trail import request_digest
+from simkit.models.middleware.request_digest import request_digest
 
 pytestmark = pytest.mark.anyio
 

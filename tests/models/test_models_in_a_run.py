@@ -13,16 +13,16 @@ from pydantic import SecretStr
 
 from simkit import Run
 from simkit.agents.function_calling import FunctionCallingAgent
+from simkit.core.events import MemoryRecorder, ModelCall
+from simkit.core.limits import Limits
 from simkit.errors import BudgetExhausted, EndpointDown
-from simkit.events import MemoryRecorder, ModelCall
-from simkit.limits import Limits
 from simkit.models import Sampling
-from simkit.models.budget import Allowance, Allowances, Budget
-from simkit.models.build import Endpoints, ModelOptions, open_model
-from simkit.models.replayed import Recording
-from simkit.models.retry import RetryPolicy
-from simkit.supervisors.base import Episode
-from simkit.supervisors.rollout import Rollout
+from simkit.models.factory import Endpoints, ModelOptions, open_model
+from simkit.models.middleware.budget import Allowance, Allowances, Budget
+from simkit.models.middleware.replay import Recording
+from simkit.models.middleware.retry import RetryPolicy
+from simkit.search.base import Episode
+from simkit.search.rollout import Rollout
 from simkit.testing.behaviour import Behaviour, Faults
 from simkit.testing.server import serve
 

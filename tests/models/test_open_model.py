@@ -11,15 +11,15 @@ import pytest
 from players_models import HELLO, KEY, Timeline, key
 from pydantic import SecretStr
 
+from simkit.core.events import MemoryRecorder, ModelCall
+from simkit.core.messages import UserMessage
 from simkit.errors import AuthFailed, BudgetExhausted, EndpointDown, ModelFault, ReplayMiss, UsageError
-from simkit.events import MemoryRecorder, ModelCall
-from simkit.messages import UserMessage
 from simkit.models import CallKey, ChatModel, ChatRequest, Clock, Sampling
-from simkit.models.budget import Allowance, Allowances, Budget
-from simkit.models.build import Endpoints, ModelOptions, open_model
-from simkit.models.gate import Adaptive
-from simkit.models.replayed import Recording
-from simkit.models.retry import RetryPolicy
+from simkit.models.factory import Endpoints, ModelOptions, open_model
+from simkit.models.middleware.budget import Allowance, Allowances, Budget
+from simkit.models.middleware.concurrency_limit import Adaptive
+from simkit.models.middleware.replay import Recording
+from simkit.models.middleware.retry import RetryPolicy
 from simkit.store.encoding import encode
 from simkit.testing.behaviour import Behaviour, Faults
 from simkit.testing.server import serve, serve_process
@@ -241,7 +241,7 @@ async def test_a_script_in_a_file(tmp_path: Path) -> None:
 
 OWN = """
 from simkit.errors import ServerFailed
-from simkit.messages import AssistantMessage
+from simkit.core.messages import AssistantMessage
 from simkit.models import ChatResponse
 
 class Mine:

@@ -11,6 +11,7 @@ import pytest
 from players_models import HELLO, KEY
 from pydantic import SecretStr
 
+from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec, UserMessage
 from simkit.errors import (
     AuthFailed,
     BadRequest,
@@ -25,13 +26,12 @@ from simkit.errors import (
     Unreachable,
     UsageError,
 )
-from simkit.messages import AssistantMessage, ToolCall, ToolSpec, UserMessage
 from simkit.models import ChatResponse, FinishReason, Sampling, Usage
-from simkit.models.http import HttpReply
-from simkit.models.openai import Endpoint, OpenAIModel
 from simkit.models.prices import Price, Prices
-from simkit.models.quirks import quirks_for
-from simkit.models.replies import Reading, read_reply, retry_after
+from simkit.models.providers.openai import Endpoint, OpenAIModel
+from simkit.models.providers.openai_replies import Reading, read_reply, retry_after
+from simkit.models.providers.quirks import quirks_for
+from simkit.models.transport.http1 import HttpReply
 
 pytestmark = pytest.mark.anyio
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from players_models import HELLO, KEY, Played, key, said
 
+from simkit.core.events import MemoryRecorder, ModelCall
+from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec, UserMessage
 from simkit.errors import ContextTooLong, ReplayMiss, ServerFailed, StoreUnreadable
-from simkit.events import MemoryRecorder, ModelCall
-from simkit.messages import AssistantMessage, ToolCall, ToolSpec, UserMessage
 from simkit.models import CallKey, ChatRequest, ChatResponse, RecordedModel, Sampling, ScriptedModel, Usage
-from simkit.models.meter import Meter
-from simkit.models.replayed import Recording, ReplayedModel
+from simkit.models.middleware.metrics import Meter
+from simkit.models.middleware.replay import Recording, ReplayedModel
 from simkit.store.encoding import encode
 
 pytestmark = pytest.mark.anyio

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from players_models import HELLO, KEY, Played, Timeline, said
 
+from simkit.core.events import MemoryRecorder, ModelCall
 from simkit.errors import (
     BadRequest,
     ContextTooLong,
@@ -18,11 +19,10 @@ from simkit.errors import (
     Unreachable,
     UsageError,
 )
-from simkit.events import MemoryRecorder, ModelCall
 from simkit.models import RecordedModel
-from simkit.models.gate import Adaptive, Gate
-from simkit.models.meter import Meter
-from simkit.models.retry import Health, RetryingModel, RetryPolicy, Watching
+from simkit.models.middleware.concurrency_limit import Adaptive, Gate
+from simkit.models.middleware.metrics import Meter
+from simkit.models.middleware.retry import Health, RetryingModel, RetryPolicy, Watching
 
 pytestmark = pytest.mark.anyio
 

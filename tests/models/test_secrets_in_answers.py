@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simkit.errors import MalformedReply, ModelFault, RunStopped
-from simkit.models.http import HttpReply
-from simkit.models.openai import Endpoint
-from simkit.models.replies import Reading, read_reply
-from simkit.models.secrets import Secrets
+from simkit.models.providers.openai import Endpoint
+from simkit.models.providers.openai_replies import Reading, read_reply
+from simkit.models.transport.http1 import HttpReply
+from simkit.models.transport.secrets import Secrets
 
 KEY = "sk-Proj/9876543210+zyxwvu=AB"
 FORMS = {

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from simkit.cli.app import app
 from simkit.errors import UsageError
-from simkit.extras import check_installed, require
-from simkit.models.choices import ModelChoices
-from simkit.run import Run
-from simkit.supervisors.rollout import Rollout
+from simkit.models.config import ModelChoices
+from simkit.plugins.extras import check_installed, require
+from simkit.run.run import Run
+from simkit.search.rollout import Rollout
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from anyio.lowlevel import checkpoint
 
+from simkit.core.messages import AssistantMessage, text_of
 from simkit.errors import BadRequest, BudgetExhausted
-from simkit.messages import AssistantMessage, text_of
 from simkit.models.base import CallKey, ChatRequest, ChatResponse
 
 

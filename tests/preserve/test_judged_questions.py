@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from simkit.cli.app import app
 from simkit.errors import BudgetExhausted, ModelFault, UsageError
-from simkit.models.choices import ModelChoices
+from simkit.models.config import ModelChoices
 from simkit.preservation.judging import JudgePrompts, dialogue
 from simkit.recipes.preserve import preserve
-from simkit.run import Run
-from simkit.summary import Summary
+from simkit.run.run import Run
+from simkit.run.summary import Summary
 
 pytestmark = pytest.mark.anyio
 

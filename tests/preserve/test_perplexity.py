@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from tiny_weights import CONTEXT, WORDS, write_tiny_weights
 
 from simkit.errors import UsageError
-from simkit.extras import require
-from simkit.models.choices import ModelChoices
+from simkit.models.config import ModelChoices
+from simkit.plugins.extras import require
 from simkit.preservation import perplexity
 from simkit.preservation.corpus import Document
 from simkit.preservation.perplexity import Reading, score_documents, windows
 from simkit.preservation.weights import Weights, load_weights
 from simkit.recipes.preserve import preserve
-from simkit.run import Run
+from simkit.run.run import Run
 
 SHORT = "the cat sat on the mat . then a dog ran"
 LONG = " ".join([SHORT, "under the tree and", SHORT, "and then the dog sat on the cat"])

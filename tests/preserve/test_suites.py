@@ -13,18 +13,18 @@ from tiny_weights import CONTEXT
 if find_spec("lm_eval") is None:  # importing it takes seconds, which collecting need not
     pytest.skip("needs lm-eval: pip install 'josh-simkit[preserve]'", allow_module_level=True)
 
+from simkit.core.messages import text_of
 from simkit.errors import BudgetExhausted, ModelFault, UsageError
-from simkit.messages import text_of
 from simkit.models.base import CallKey, ChatRequest
-from simkit.models.choices import ModelChoices
-from simkit.models.scripted import Answer, ScriptedModel
+from simkit.models.config import ModelChoices
+from simkit.models.providers.scripted import Answer, ScriptedModel
 from simkit.preservation.corpus import Document
 from simkit.preservation.harness import chat_lm, weights_lm
 from simkit.preservation.perplexity import Reading, score_documents
 from simkit.preservation.suites import Benchmarks, load_tasks, play_suites, suite_scores
 from simkit.preservation.weights import load_weights
 from simkit.recipes.preserve import preserve
-from simkit.run import Run
+from simkit.run.run import Run
 from simkit.store import Store
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from simkit.extras import require
+from simkit.plugins.extras import require
 
 SENTENCE = "the a cat dog sat ran on under mat tree and then . red green blue Answer : ?"
 WORDS = ("[UNK]", "<s>", "</s>", *SENTENCE.split(" "))

@@ -6,9 +6,9 @@ import pytest
 
 from simkit.recipes.josh import josh
 from simkit.recipes.rollout import rollout
-from simkit.run import Run
+from simkit.run.run import Run
+from simkit.run.summary import Summary
 from simkit.store import Store
-from simkit.summary import Summary
 
 pytestmark = pytest.mark.anyio
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from simkit.agents.scripted import ScriptedAgent
-from simkit.components import Act, Decision
-from simkit.messages import AssistantMessage, UserMessage, text_of
+from simkit.components.agent import Act, Decision
+from simkit.components.world import World
+from simkit.core.messages import AssistantMessage, UserMessage, text_of
 from simkit.models.base import CallKey, ChatModel, ChatRequest
-from simkit.tasks import World
 
 
 class AskingAgent(ScriptedAgent):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from simkit.cli.recipes import recipe_command
-from simkit.recipe import load_recipe
+from simkit.plugins.recipe import load_recipe
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
 COMMANDS = [line.replace("\\|", "|") for line in re.findall(r"(?:^|`)(simkit run [^`\n]+)", PAGE, re.M)]

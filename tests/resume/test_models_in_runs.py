@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
+from simkit.core.limits import Limits
 from simkit.errors import BudgetExhausted, ReplayMiss, UsageError
-from simkit.flags import MODEL_CHOICES
-from simkit.limits import Limits
 from simkit.models.base import Sampling
-from simkit.models.budget import Allowance, Allowances
-from simkit.models.build import ModelOptions
-from simkit.models.choices import ModelChoices
-from simkit.run import Run
-from simkit.settings import read_model_settings
-from simkit.supervisors.josh import BeamSearch, Josh
-from simkit.supervisors.rollout import Rollout
+from simkit.models.config import ModelChoices
+from simkit.models.factory import ModelOptions
+from simkit.models.middleware.budget import Allowance, Allowances
+from simkit.plugins.flags import MODEL_CHOICES
+from simkit.run.run import Run
+from simkit.run.settings import read_model_settings
+from simkit.search.josh import BeamSearch, Josh
+from simkit.search.rollout import Rollout
 from simkit.testing.behaviour import Behaviour
 from simkit.testing.killing import Asked, contents
 from simkit.testing.server import serve

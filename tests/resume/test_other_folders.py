@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from simkit import Run
 from simkit.cli.app import app
-from simkit.places import NAMED_IN, STARTED_IN, Places, folder_of, same_file
+from simkit.plugins.component_paths import NAMED_IN, STARTED_IN, Places, folder_of, same_file
 from simkit.store import Store
 
 AGENT = """
@@ -35,7 +35,7 @@ class Own(AgendaUser):
 """
 
 REWARD = """
-from simkit.components import EpisodeReward
+from simkit.components.reward import EpisodeReward
 from simkit.rewards.goal_calls import GoalCalls
 
 class Own(GoalCalls):
@@ -118,7 +118,7 @@ def test_the_default_components_of_a_world_are_beside_its_file(project: Path, el
 
 def test_a_default_that_a_world_inherits_is_beside_the_file_that_says_so(project: Path, elsewhere: Path) -> None:
     (project / "heir.py").write_text(
-        "from simkit.loading import import_file\nfrom pathlib import Path\n"
+        "from simkit.plugins.loading import import_file\nfrom pathlib import Path\n"
         "Base = import_file(Path(__file__).parent / 'worlds' / 'world.py').Own\n"
         "class Heir(Base):\n    default_reward = 'reward.py:Own'\n"
     )

@@ -17,11 +17,11 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from simkit.cli.app import app
-from simkit.ids import TurnKey
-from simkit.messages import UserMessage
+from simkit.core.ids import TurnKey
+from simkit.core.messages import UserMessage
 from simkit.models import CallKey, ChatRequest
-from simkit.models.address import shown_url, url_secrets
-from simkit.models.build import ModelOptions, open_model
+from simkit.models.factory import ModelOptions, open_model
+from simkit.models.transport.url import shown_url, url_secrets
 from simkit.testing.behaviour import Behaviour, Faults
 from simkit.testing.server import LoadServer, serve
 

@@ -20,11 +20,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from simkit.limits import Limits
-from simkit.models.choices import ModelChoices
-from simkit.run import Run
-from simkit.supervisors.rollout import Rollout
-from simkit.telemetry import Telemetry
+from simkit.core.limits import Limits
+from simkit.models.config import ModelChoices
+from simkit.monitoring.telemetry import Telemetry
+from simkit.run.run import Run
+from simkit.search.rollout import Rollout
 from simkit.testing.behaviour import Behaviour
 from simkit.testing.server import serve
 

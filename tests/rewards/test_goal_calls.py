@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-from simkit.components import CallRecord, Hit, ScoreEpisode, ScoreTurn, parse_call
-from simkit.conversation import Conversation
-from simkit.messages import ToolCall, ToolResult
+from simkit.components.reward import Hit, ScoreEpisode, ScoreTurn
+from simkit.components.tools import CallRecord, parse_call
+from simkit.components.world import World
+from simkit.core.conversation import Conversation
+from simkit.core.messages import ToolCall, ToolResult
+from simkit.core.ontology import Ontology
+from simkit.core.tasks import Goal, Task
 from simkit.rewards.goal_calls import GoalCalls
-from simkit.tasks import Goal, Ontology, Task, World
 
 pytestmark = pytest.mark.anyio
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from simkit.components import EpisodeReward, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
-from simkit.conversation import Conversation
+from simkit.components.reward import EpisodeReward, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
+from simkit.core.conversation import Conversation
+from simkit.core.tasks import Goal, Task
 from simkit.errors import RewardFault, UsageError
 from simkit.rewards.composite import Weighted, WeightedRewards
-from simkit.tasks import Goal, Task
 
 pytestmark = pytest.mark.anyio
 

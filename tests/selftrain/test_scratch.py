@@ -7,9 +7,9 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra [local]")
 pytest.importorskip("transformers", reason="needs the extra [local]")
 
+from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 from simkit.errors import UsageError
 from simkit.local.chat import ChatFormat
-from simkit.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 from simkit.tools.builtin import BuiltinWorld
 from simkit.training.jobs import Metrics
 from simkit.training.scratch import (

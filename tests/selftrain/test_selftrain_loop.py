@@ -14,24 +14,25 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra [train]")
 pytest.importorskip("trl", reason="needs the extra [train]")
 
-from simkit.casting import WORLD
-from simkit.engine import Tally
-from simkit.loading import load
-from simkit.parts import PartOf
-from simkit.run import Run
-from simkit.training.held_out import HeldOut, contamination
-from simkit.training.outcome import NUMBERS, PICTURE, read_outcome
+from simkit.data.held_out import HeldOut, contamination
+from simkit.data.selection import Selection, select
+from simkit.plugins.loading import load
+from simkit.recipes.selftrain.experiment import Plan, SeedLoop
+from simkit.recipes.selftrain.outcome import NUMBERS, PICTURE, read_outcome
+from simkit.recipes.selftrain.seeds import COMMAND, SeedWork, environment, play_seeds
+from simkit.run.casting import WORLD
+from simkit.run.engine import Tally
+from simkit.run.run import Run
+from simkit.run.stages import PartOf
 from simkit.training.scratch import Lessons, Schooling
-from simkit.training.seeds import COMMAND, SeedWork, environment, play_seeds
-from simkit.training.selection import Selection, select
-from simkit.training.selftraining import Plan, SeedLoop
 
 pytestmark = pytest.mark.anyio
 
 TOWN = "builtin,most_goals=2,restaurants=12,hotels=12,attractions=12,departures=2"
 PARTS = """
-from simkit.components import Agent, Decision, Hit, Reward
-from simkit.messages import AssistantMessage
+from simkit.components.agent import (Agent, Decision)
+from simkit.components.reward import (Hit, Reward)
+from simkit.core.messages import AssistantMessage
 
 class Generous(Reward):
     name = "generous"

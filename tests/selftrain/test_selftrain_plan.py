@@ -3,10 +3,10 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from simkit.core.messages import AssistantMessage, UserMessage
+from simkit.data.examples import Demonstration, ExampleSet, Judged, Origin, Pair
 from simkit.errors import UsageError
-from simkit.messages import AssistantMessage, UserMessage
-from simkit.training.examples import Demonstration, ExampleSet, Judged, Origin, Pair
-from simkit.training.selftraining import Plan, as_many, dealt_by_lot
+from simkit.recipes.selftrain.experiment import Plan, as_many, dealt_by_lot
 
 
 def said(text: str) -> tuple[AssistantMessage, ...]:

@@ -10,13 +10,13 @@ import pytest
 from tiny_model import CALLS, END, phrase_id
 from transformers_server import TransformersServer
 
+from simkit.core.ids import TurnKey
+from simkit.core.messages import ToolMessage, ToolSpec, UserMessage
 from simkit.errors import BadRequest, ModelNotServed, ServerFailed
-from simkit.ids import TurnKey
-from simkit.messages import ToolMessage, ToolSpec, UserMessage
 from simkit.models import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling
-from simkit.models.build import ModelOptions, open_model
-from simkit.models.retry import RetryPolicy
-from simkit.models.transports import TransportChoice
+from simkit.models.factory import ModelOptions, open_model
+from simkit.models.middleware.retry import RetryPolicy
+from simkit.models.transport.transports import TransportChoice
 
 pytestmark = pytest.mark.anyio
 

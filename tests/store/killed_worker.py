@@ -8,7 +8,7 @@ import sys
 
 import anyio
 
-from simkit.events import ModelCall
+from simkit.core.events import ModelCall
 from simkit.store import Store, keep_loaded
 
 

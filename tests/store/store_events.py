@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simkit.conversation import Conversation, Entry
-from simkit.events import (
+from simkit.core.conversation import Conversation, Entry
+from simkit.core.events import (
     BranchAdded,
     BranchEnded,
     BranchExtended,
@@ -24,8 +24,8 @@ from simkit.events import (
     ToolsetSeen,
     TreeHarvested,
 )
-from simkit.ids import branch_id, episode_id
-from simkit.messages import AssistantMessage, ToolCall, ToolMessage
+from simkit.core.ids import branch_id, episode_id
+from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage
 from simkit.store.encoding import encode
 from simkit.store.lines import journal_seed, seal
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from store_events import josh_episode, run_finished, run_started
 
-from simkit.events import ItemScored, Measured, ModelCall, PlannedUnit, UnitsPlanned
+from simkit.core.events import ItemScored, Measured, ModelCall, PlannedUnit, UnitsPlanned
 from simkit.store.accept import refusal
 from simkit.store.encoding import encode
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_events import josh_episode, numbered, run_finished, run_started, write_journal, write_lines
 
-from simkit.events import Event
+from simkit.core.events import Event
 from simkit.store import Journal, Loader, Store
 from simkit.store.encoding import encode
 from simkit.store.lines import JournalLines, journal_seed, number_of

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from simkit.events import RunStarted
+from simkit.core.events import RunStarted
 from simkit.store import encoding
 from simkit.store.encoding import encode
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from store_events import josh_episode, run_started, write_journal
 
+from simkit.core.events import Event
+from simkit.data.files import replacing
 from simkit.errors import JournalFailed, StoreError, UsageError
-from simkit.events import Event
 from simkit.store import Store
 from simkit.store.files import exposure, is_shared
 from simkit.testing.forked import ProcessOptions, run_forked
-from simkit.training.files import replacing
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=["000", "022", "077"])

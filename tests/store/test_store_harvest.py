@@ -7,8 +7,8 @@ import orjson
 import pytest
 from store_events import TOOLS, Node, Script, call, josh_episode, run_started, write_journal
 
-from simkit.conversation import Entry
-from simkit.messages import AssistantMessage, UserMessage
+from simkit.core.conversation import Entry
+from simkit.core.messages import AssistantMessage, UserMessage
 from simkit.store import Store
 
 

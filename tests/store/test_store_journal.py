@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_events import josh_episode, run_started
 
+from simkit.core.events import Event, RunStarted
 from simkit.errors import JournalFailed, UsageError
-from simkit.events import Event, RunStarted
 from simkit.store import Journal, Store
 from simkit.store.encoding import encode
 from simkit.store.journal import UNSYNCED, DiskFile, JournalFile, cut_torn_line, sync_folders
@@ -469,7 +469,7 @@ LIMITED = """
 import resource, signal, sys, anyio
 from pathlib import Path
 from simkit.errors import JournalFailed
-from simkit.events import RunStarted
+from simkit.core.events import RunStarted
 from simkit.store import Journal
 
 async def main():

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_events import Script, josh_episode, run_finished, run_started, write_journal
 
+from simkit.core.events import Event
 from simkit.errors import StoreBusy, StoreError, StoreUnreadable, UsageError
-from simkit.events import Event
 from simkit.store import Loader, LoadReport, Store, keep_loaded
 from simkit.store.encoding import encode
 from simkit.store.lines import whole_lines

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from store_events import Script, josh_episode, run_finished, run_started, write_journal
 
-from simkit.conversation import Entry
+from simkit.core.conversation import Entry
+from simkit.core.events import ModelCall
+from simkit.core.ids import branch_id, child_path
 from simkit.errors import UsageError
-from simkit.events import ModelCall
-from simkit.ids import branch_id, child_path
 from simkit.store import Store
-from simkit.store.trees import path_key
+from simkit.store.tree_view import path_key
 
 
 def three_runs(store: Store) -> None:

@@ -18,15 +18,15 @@ import duckdb
 import pytest
 from store_events import Script, josh_episode, run_finished, run_started, write_journal
 
+from simkit.core.events import PlannedUnit, UnitsNotPlayed, UnitsPlanned, UnplayedUnit
+from simkit.core.tasks import Task
+from simkit.data.contents import UNKNOWN
+from simkit.data.held_out import assert_clean_of
+from simkit.data.selection import Selection, select, selected
 from simkit.errors import StoreBusy, StoreError, StoreIncomplete, UsageError
-from simkit.events import PlannedUnit, UnitsNotPlayed, UnitsPlanned, UnplayedUnit
 from simkit.store import LoadReport, Replica, Store
 from simkit.store.journal import DiskFile
-from simkit.tasks import Task
 from simkit.testing.holding import held
-from simkit.training.contents import UNKNOWN
-from simkit.training.held_out import assert_clean_of
-from simkit.training.selection import Selection, select, selected
 
 HELD_OUT = (Task(id="T9", world="builtin", split="test", instructions="Another one.", goals=()),)
 COUNT = "SELECT count(*) FROM episodes"

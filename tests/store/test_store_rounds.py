@@ -13,7 +13,7 @@ import duckdb
 import pytest
 from store_events import josh_episode, numbered, run_finished, run_started, write_lines
 
-from simkit.events import Event
+from simkit.core.events import Event
 from simkit.store import Loader, LoadReport
 from simkit.store.damage import FILE, DamageFile
 from simkit.store.encoding import encode

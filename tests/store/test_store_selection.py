@@ -10,15 +10,15 @@ import orjson
 import pytest
 from store_events import Script, call, josh_episode, run_finished, run_started, write_journal
 
-from simkit.conversation import Entry
+from simkit.core.conversation import Entry
+from simkit.core.events import EpisodeStarted, Event, ModelCall, RunStarted, TaskSeen, ToolsetSeen
+from simkit.core.ids import branch_id
+from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessage, ToolSpec, UserMessage, text_of
+from simkit.data.examples import ExampleSet, Kind
+from simkit.data.export import export
+from simkit.data.selection import Selection, bound, select
 from simkit.errors import StoreError, UsageError
-from simkit.events import EpisodeStarted, Event, ModelCall, RunStarted, TaskSeen, ToolsetSeen
-from simkit.ids import branch_id
-from simkit.messages import AssistantMessage, Message, ToolCall, ToolMessage, ToolSpec, UserMessage, text_of
 from simkit.store import Store
-from simkit.training.examples import ExampleSet, Kind
-from simkit.training.export import export
-from simkit.training.selection import Selection, bound, select
 
 
 def fill(store: Store, *scripts: Script, run: str = "r1") -> None:

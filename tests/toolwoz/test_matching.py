@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simkit.matching import NO_WISH, clean, compound, covers, first_row
+from simkit.rule_based.matching import NO_WISH, clean, compound, covers, first_row
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from simkit.conversation import Utterance
-from simkit.tasks import Task
+from simkit.core.conversation import Utterance
+from simkit.core.tasks import Task
 from simkit.tools.toolwoz import ToolwozWorld
 from simkit.tools.toolwoz.specs import specs
 

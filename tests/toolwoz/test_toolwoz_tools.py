@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_multiwoz import TABLES, write_folder
 
-from simkit.components import CallTool, StartTools
-from simkit.messages import ToolCall, ToolResult
-from simkit.tasks import Task
+from simkit.components.tools import CallTool, StartTools
+from simkit.core.messages import ToolCall, ToolResult
+from simkit.core.tasks import Task
 from simkit.tools.toolwoz import ToolwozWorld
-from simkit.tools.toolwoz.brief import compile_brief
 from simkit.tools.toolwoz.data import Archive, prepare
 from simkit.tools.toolwoz.records import BOOK, SEARCH, Variant
 from simkit.tools.toolwoz.server import Entities, FixedServer, PaperServer
 from simkit.tools.toolwoz.specs import PUBLISHED
+from simkit.tools.toolwoz.task_view import compile_brief
 
 EMPTY = ("", "dontcare", "dont care", "don't care", "do n't care", "not mentioned")
 

@@ -8,10 +8,10 @@ import pytest
 from small_model import learn_by_heart, write_small_model
 
 import simkit
-from simkit.supervisors.rollout import Rollout
+from simkit.data.examples import ExampleSet
+from simkit.data.selection import Selection, select
+from simkit.search.rollout import Rollout
 from simkit.training.dev import Place
-from simkit.training.examples import ExampleSet
-from simkit.training.selection import Selection, select
 
 WORLD = "builtin,most_goals=2"
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from simkit.extras import require
+from simkit.data.examples import ExampleSet
 from simkit.local.chat import ChatFormat
-from simkit.training.examples import ExampleSet
+from simkit.plugins.extras import require
 
 UNKNOWN, PADDING, BEGIN, END = "[UNK]", "[PAD]", "<|im_start|>", "<|im_end|>"
 TEMPLATE = (

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec
 from simkit.errors import UsageError
-from simkit.messages import AssistantMessage, ToolCall, ToolSpec
 from simkit.models.base import CallKey, ChatRequest, ChatResponse
 from simkit.training.dev import DevGoals, Place, is_valid, play_dev
 

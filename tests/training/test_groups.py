@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from simkit.components import Cast
-from simkit.ids import TurnKey
-from simkit.limits import Limits
-from simkit.messages import AssistantMessage, UserMessage
+from simkit.components.cast import Cast
+from simkit.core.ids import TurnKey
+from simkit.core.limits import Limits
+from simkit.core.messages import AssistantMessage, UserMessage
 from simkit.models.base import CallKey, ChatRequest, ChatResponse, Tokens
-from simkit.supervisors.base import WorkUnit
+from simkit.search.base import WorkUnit
 from simkit.training.dev import Place, opened
 from simkit.training.groups import Listener, Sampled, joined, play_group
 

@@ -7,8 +7,8 @@ import anyio
 import pytest
 
 from simkit.errors import UsageError
-from simkit.extras import require
-from simkit.supervisors.base import WorkUnit
+from simkit.plugins.extras import require
+from simkit.search.base import WorkUnit
 from simkit.training.dev import DevGoals, Place, opened
 from simkit.training.groups import Listener, joined, play_group
 from simkit.training.grpo import GrpoJob, train_grpo

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from small_model import write_small_model
 
+from simkit.data.examples import ExampleSet
+from simkit.data.reading import read_examples
 from simkit.tools.toolwoz.data import cache_folder
-from simkit.training.examples import ExampleSet
 from simkit.training.jobs import TrainingJob
 from simkit.training.presets import preset
-from simkit.training.reading import read_examples
 from simkit.training.trainer import train
 
 for module in ("torch", "transformers", "trl"):

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from simkit.core.messages import AssistantMessage, UserMessage
+from simkit.data.examples import Demonstration, ExampleSet, Judged, Pair
 from simkit.errors import UsageError
-from simkit.messages import AssistantMessage, UserMessage
-from simkit.training.examples import Demonstration, ExampleSet, Judged, Pair
 from simkit.training.presets import preset
 from simkit.training.rows import IGNORED, tokenised
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from simkit.core.messages import AssistantMessage
+from simkit.data.examples import Demonstration, Example, ExampleSet, Judged, Kind, Pair
 from simkit.errors import UsageError
-from simkit.extras import require
-from simkit.messages import AssistantMessage
+from simkit.plugins.extras import require
 from simkit.training.aside import train_aside
 from simkit.training.dev import DevGoals, play_dev
-from simkit.training.examples import Demonstration, Example, ExampleSet, Judged, Kind, Pair
 from simkit.training.guard import Guard
 from simkit.training.jobs import RECORDS, Metrics, TrainingJob
 from simkit.training.presets import preset

@@ -7,12 +7,12 @@ import anyio
 import pytest
 
 from simkit.errors import UsageError
-from simkit.models.choices import ModelChoices
+from simkit.models.config import ModelChoices
 from simkit.recipes.grpo import grpo
 from simkit.recipes.rollout import rollout
 from simkit.recipes.train_kto import train_kto
 from simkit.recipes.train_sft import train_sft
-from simkit.run import Run
+from simkit.run.run import Run
 from simkit.store import Store
 from simkit.training import steps
 from simkit.training.aside import Job

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from simkit.components import Speak, State, ToolServer, UserTurn
-from simkit.conversation import Conversation, Entry, Utterance
-from simkit.ids import TurnKey
+from simkit.components.base import State
+from simkit.components.tools import ToolServer
+from simkit.components.user import Speak, UserTurn
+from simkit.components.world import World
+from simkit.core.conversation import Conversation, Entry, Utterance
+from simkit.core.ids import TurnKey
+from simkit.core.ontology import Domain, Ontology, Slot, Wish
+from simkit.core.tasks import Task
 from simkit.models import Answer, CallKey, ChatRequest, ScriptedModel
-from simkit.tasks import Domain, Ontology, Slot, Task, Wish, World
 from simkit.users.goal import GoalUser
 
 AREAS = ("north", "south", "centre")

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simkit.components import Speak, UserTurn
-from simkit.conversation import Conversation, Entry
+from simkit.components.user import Speak, UserTurn
+from simkit.core.conversation import Conversation, Entry
+from simkit.core.ids import TurnKey
+from simkit.core.messages import AssistantMessage, ToolCall
+from simkit.core.ontology import Wish
+from simkit.core.tasks import Task
 from simkit.errors import UsageError, UserFault
-from simkit.ids import TurnKey
-from simkit.messages import AssistantMessage, ToolCall
-from simkit.tasks import Task, Wish
 from simkit.tools.builtin import BuiltinWorld
 from simkit.users.agenda import AgendaUser, Progress
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from simkit import Run
-from simkit.components import Speak, User, UserTurn
-from simkit.messages import AssistantMessage, ToolCall
+from simkit.components.user import Speak, User, UserTurn
+from simkit.core.messages import AssistantMessage, ToolCall
 from simkit.models import CallKey, ChatRequest, ScriptedModel
-from simkit.supervisors.rollout import Rollout
+from simkit.search.rollout import Rollout
 from simkit.users.goal import GoalUser
 
 pytestmark = pytest.mark.anyio

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from talking import TASK, Talk, WordsWorld, player
 
-from simkit.components import Speak
-from simkit.conversation import Conversation, Entry
+from simkit.components.user import Speak
+from simkit.core.conversation import Conversation, Entry
+from simkit.core.ids import TurnKey
+from simkit.core.messages import AssistantMessage, SystemMessage, ToolCall, UserMessage
+from simkit.core.tasks import Task
 from simkit.errors import ModelFault, UsageError, UserFault
-from simkit.ids import TurnKey
-from simkit.messages import AssistantMessage, SystemMessage, ToolCall, UserMessage
 from simkit.models import CallKey, ChatResponse, Sampling, Usage
-from simkit.tasks import Task
 from simkit.users.goal import CUE, GoalUser
 from simkit.users.guide import GuideUser
 from simkit.users.persona import STYLES, TEMPERAMENTS, PersonaUser

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simkit.messages import AssistantMessage, ToolCall, UserMessage
+from simkit.core.messages import AssistantMessage, ToolCall, UserMessage
 from simkit.models import ChatRequest, ChatResponse
-from simkit.users.replies import END_TOOL, GOODBYE, Ending, Reply, form_of
+from simkit.users.reply_formats import END_TOOL, GOODBYE, Ending, Reply, form_of
 
 ENDINGS: tuple[Ending, ...] = ("tool", "json", "line")
 

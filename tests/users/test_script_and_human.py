@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from simkit.components import Speak, UserTurn
-from simkit.conversation import Conversation, Entry, Utterance
+from simkit.components.user import Speak, UserTurn
+from simkit.core.conversation import Conversation, Entry, Utterance
+from simkit.core.ids import TurnKey
+from simkit.core.tasks import Task
 from simkit.errors import UsageError
-from simkit.ids import TurnKey
-from simkit.tasks import Task
 from simkit.users.human import HumanUser
 from simkit.users.script import ScriptUser
 

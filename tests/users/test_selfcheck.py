@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 from talking import ONTOLOGY, TASK
 
-from simkit.conversation import Utterance
-from simkit.tasks import Ontology, Task
-from simkit.users.replies import Reply
+from simkit.core.conversation import Utterance
+from simkit.core.ontology import Ontology
+from simkit.core.tasks import Task
+from simkit.users.reply_formats import Reply
 from simkit.users.selfcheck import Memory, SelfCheck
 
 ALL_SAID = "A hotel in the north with parking, booked for 3 people on tuesday, and a train to ely after 9:15."

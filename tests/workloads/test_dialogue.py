@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from simkit.limits import Limits
-from simkit.models.build import ModelOptions
-from simkit.run import Run
-from simkit.supervisors.rollout import Rollout
+from simkit.core.limits import Limits
+from simkit.models.factory import ModelOptions
+from simkit.run.run import Run
+from simkit.search.rollout import Rollout
 from simkit.testing.behaviour import Behaviour
 from simkit.testing.dialogue import Dialogue
 from simkit.testing.server import serve

@@ -9,12 +9,12 @@ import anyio
 import pytest
 from anyio.abc import TaskStatus
 
+from simkit.core.limits import Limits
 from simkit.errors import EndpointDown
-from simkit.limits import Limits
-from simkit.models.build import ModelOptions
-from simkit.models.retry import RetryPolicy
-from simkit.run import Run
-from simkit.supervisors.rollout import Rollout
+from simkit.models.factory import ModelOptions
+from simkit.models.middleware.retry import RetryPolicy
+from simkit.run.run import Run
+from simkit.search.rollout import Rollout
 from simkit.testing.behaviour import Behaviour, Faults
 from simkit.testing.dialogue import Dialogue
 from simkit.testing.server import LoadServer, serve

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from simkit.core.messages import ToolCall, ToolSpec
+from simkit.core.ontology import SlotKind
 from simkit.errors import InvalidArguments
-from simkit.messages import ToolCall, ToolSpec
-from simkit.tasks import SlotKind
-from simkit.tools.builtin import words
+from simkit.tools.builtin import vocabulary
 from simkit.tools.builtin.frozen import FrozenMap
 from simkit.tools.builtin.index import normal
 
@@ -112,8 +112,8 @@ def _read(parameter: Parameter, text: str) -> str | Wrong:
         case "time":
             found = _TIME.fullmatch(text)
             return f"{int(found[1]):02d}:{found[2]}" if found else Wrong(f"`{parameter.name}` must be a time, HH:MM")
-        case "day" if text not in words.DAYS:
-            return Wrong(f"`{parameter.name}` must be one of: {', '.join(words.DAYS)}")
+        case "day" if text not in vocabulary.DAYS:
+            return Wrong(f"`{parameter.name}` must be one of: {', '.join(vocabulary.DAYS)}")
         case "number" if not _NUMBER.fullmatch(text):
             return Wrong(f"`{parameter.name}` must be a whole number")
         case "number":

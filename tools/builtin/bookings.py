@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Literal, TypeAlias
 
-from simkit.messages import JsonObject
-from simkit.tools.builtin import words
+from simkit.core.messages import JsonObject
+from simkit.tools.builtin import vocabulary
 from simkit.tools.builtin.frozen import FrozenMap
 from simkit.tools.builtin.index import normal
 from simkit.tools.builtin.town import BEDS_A_ROOM, SEATS_A_TABLE, Place, Town
@@ -72,8 +72,8 @@ def book(town: Town, state: TravelState, domain: str, arguments: Mapping[str, st
     if entity is None:
         return Refused(f"there is no {domain} with {id_field} {arguments[id_field]}")
     id_value = entity[id_field]
-    if not 1 <= int(arguments["people"]) <= len(words.PEOPLE):
-        return Refused(f"bookings are for 1 to {len(words.PEOPLE)} people")
+    if not 1 <= int(arguments["people"]) <= len(vocabulary.PEOPLE):
+        return Refused(f"bookings are for 1 to {len(vocabulary.PEOPLE)} people")
     wanted = _wanted(domain, id_value, arguments)
     if isinstance(wanted, Refused):
         return wanted
@@ -114,22 +114,22 @@ def needed(domain: str, people: int) -> int:
 
 def nights(day: str, stay: int) -> tuple[str, ...]:
     """The days a stay covers, sunday being followed by monday."""
-    start = words.DAYS.index(day)
-    return tuple(words.DAYS[(start + night) % len(words.DAYS)] for night in range(stay))
+    start = vocabulary.DAYS.index(day)
+    return tuple(vocabulary.DAYS[(start + night) % len(vocabulary.DAYS)] for night in range(stay))
 
 
 def _wanted(domain: str, id_value: str, arguments: Mapping[str, str]) -> tuple[tuple[Place, ...], int] | Refused:
     amount = needed(domain, int(arguments["people"]))
     match domain:
         case "restaurant":
-            if arguments["time"] not in words.TABLE_TIMES:
-                first, last = words.TABLE_TIMES[0], words.TABLE_TIMES[-1]
+            if arguments["time"] not in vocabulary.TABLE_TIMES:
+                first, last = vocabulary.TABLE_TIMES[0], vocabulary.TABLE_TIMES[-1]
                 return Refused(f"tables are booked for every half hour from {first} to {last}")
             return ((domain, id_value, arguments["day"], arguments["time"]),), amount
         case "hotel":
             stay = int(arguments["stay"])
-            if not 1 <= stay <= len(words.NIGHTS):
-                return Refused(f"rooms are booked for 1 to {len(words.NIGHTS)} nights")
+            if not 1 <= stay <= len(vocabulary.NIGHTS):
+                return Refused(f"rooms are booked for 1 to {len(vocabulary.NIGHTS)} nights")
             return tuple((domain, id_value, day) for day in nights(arguments["day"], stay)), amount
         case _:
             return ((domain, id_value),), amount

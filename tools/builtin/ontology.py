@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from simkit.tasks import Domain, Ontology, Slot
-from simkit.tools.builtin import words
+from simkit.core.ontology import Domain, Ontology, Slot
+from simkit.tools.builtin import vocabulary
 from simkit.tools.builtin.arguments import Parameter, Tool
 from simkit.tools.builtin.town import Town
 
@@ -14,18 +14,18 @@ _CONTACT: Final = {
     "address": ("address",),
     "postcode": ("postcode", "post code", "postal code"),
 }
-_AREA: Final = Slot("area", "category", ("area", "part of town", "neighbourhood"), words.AREAS)
-_PRICE: Final = Slot("pricerange", "category", ("price range", "price", "budget"), words.PRICES)
-_DAY: Final = Slot("day", "day", ("day", "which day", "what day"), words.DAYS)
+_AREA: Final = Slot("area", "category", ("area", "part of town", "neighbourhood"), vocabulary.AREAS)
+_PRICE: Final = Slot("pricerange", "category", ("price range", "price", "budget"), vocabulary.PRICES)
+_DAY: Final = Slot("day", "day", ("day", "which day", "what day"), vocabulary.DAYS)
 _PEOPLE: Final = Slot(
-    "people", "number", ("people", "persons", "guests", "party size", "how many people"), words.PEOPLE
+    "people", "number", ("people", "persons", "guests", "party size", "how many people"), vocabulary.PEOPLE
 )
 _TRAVELLERS: Final = Slot(
-    "people", "number", ("people", "tickets", "passengers", "seats", "how many people"), words.PEOPLE
+    "people", "number", ("people", "tickets", "passengers", "seats", "how many people"), vocabulary.PEOPLE
 )
-_NIGHTS: Final = Slot("stay", "number", ("nights", "how many nights", "length of stay", "stay"), words.NIGHTS)
-_TABLE_TIME: Final = Slot("time", "time", ("time", "what time"), words.TABLE_TIMES)
-_STATIONS: Final = (words.TOWN, *words.STATIONS)
+_NIGHTS: Final = Slot("stay", "number", ("nights", "how many nights", "length of stay", "stay"), vocabulary.NIGHTS)
+_TABLE_TIME: Final = Slot("time", "time", ("time", "what time"), vocabulary.TABLE_TIMES)
+_STATIONS: Final = (vocabulary.TOWN, *vocabulary.STATIONS)
 
 _REFERENCE: Final = Parameter("reference", "id", "reference of a booking made in this conversation")
 _DESCRIPTIONS: Final = {
@@ -47,7 +47,7 @@ def ontology_of(town: Town) -> Ontology:
 
 
 def _restaurant(town: Town) -> Domain:
-    food = Slot("food", "category", ("food", "cuisine", "kind of food"), words.FOODS)
+    food = Slot("food", "category", ("food", "cuisine", "kind of food"), vocabulary.FOODS)
     return Domain(
         name="restaurant",
         nouns=("restaurant", "place to eat", "somewhere to eat"),
@@ -60,12 +60,12 @@ def _restaurant(town: Town) -> Domain:
 
 def _hotel(town: Town) -> Domain:
     search = (
-        Slot("type", "category", ("type", "kind of lodging", "type of lodging"), words.LODGINGS),
+        Slot("type", "category", ("type", "kind of lodging", "type of lodging"), vocabulary.LODGINGS),
         _PRICE,
         _AREA,
-        Slot("stars", "number", ("stars", "star rating"), words.STARS),
-        Slot("internet", "flag", ("internet", "free internet", "wifi"), words.FLAGS),
-        Slot("parking", "flag", ("parking", "free parking"), words.FLAGS),
+        Slot("stars", "number", ("stars", "star rating"), vocabulary.STARS),
+        Slot("internet", "flag", ("internet", "free internet", "wifi"), vocabulary.FLAGS),
+        Slot("parking", "flag", ("parking", "free parking"), vocabulary.FLAGS),
         _name(town, "hotel"),
     )
     return Domain(
@@ -79,7 +79,7 @@ def _hotel(town: Town) -> Domain:
 
 
 def _attraction(town: Town) -> Domain:
-    kind = Slot("type", "category", ("type", "kind of attraction", "type of attraction"), words.SIGHTS)
+    kind = Slot("type", "category", ("type", "kind of attraction", "type of attraction"), vocabulary.SIGHTS)
     return Domain(
         name="attraction",
         nouns=("attraction", "place to visit", "sight", "something to see"),

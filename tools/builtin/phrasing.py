@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from random import Random
 
-from simkit.tasks import Wish
+from simkit.core.ontology import Wish
 
 _OPENINGS = (
     "You are planning a trip to Alderhaven and are talking to a travel assistant.",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, cast, final
 
-from simkit.components import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
-from simkit.messages import ToolResult
-from simkit.tasks import Goal, Task
+from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
+from simkit.core.messages import ToolResult
+from simkit.core.tasks import Goal, Task
 from simkit.tools.builtin import bookings
 from simkit.tools.builtin.arguments import Tool, Wrong, printable, read_arguments
 from simkit.tools.builtin.bookings import Change, Refused, TravelState

@@ -9,9 +9,9 @@ from itertools import product
 from random import Random
 from typing import TypeAlias
 
+from simkit.core.ids import derive_seed
 from simkit.errors import UsageError
-from simkit.ids import derive_seed
-from simkit.tools.builtin import words
+from simkit.tools.builtin import vocabulary
 from simkit.tools.builtin.frozen import FrozenMap
 from simkit.tools.builtin.index import Row, Table
 
@@ -34,9 +34,9 @@ class TownSize:
 
     def __post_init__(self) -> None:
         most = {
-            "restaurants": len(words.COLOURS) * len(words.TABLE_THINGS),
-            "hotels": len(words.COLOURS) * len(words.LODGING_THINGS),
-            "attractions": len(words.COLOURS) * len(words.SIGHT_THINGS),
+            "restaurants": len(vocabulary.COLOURS) * len(vocabulary.TABLE_THINGS),
+            "hotels": len(vocabulary.COLOURS) * len(vocabulary.LODGING_THINGS),
+            "attractions": len(vocabulary.COLOURS) * len(vocabulary.SIGHT_THINGS),
             "departures": 16,
         }
         for entry in fields(self):
@@ -83,61 +83,69 @@ def _rng(seed: int, what: str) -> Random:
 
 
 def _names(rng: Random, things: tuple[str, ...], count: int) -> list[str]:
-    names = [f"{colour} {thing}" for colour, thing in product(words.COLOURS, things)]
+    names = [f"{colour} {thing}" for colour, thing in product(vocabulary.COLOURS, things)]
     return rng.sample(names, count)
 
 
 def _contact(rng: Random) -> Row:
     return (
-        ("address", f"{rng.randint(1, 180)} {rng.choice(words.STREETS)}"),
+        ("address", f"{rng.randint(1, 180)} {rng.choice(vocabulary.STREETS)}"),
         ("postcode", f"AH{rng.randint(1, 9)} {rng.randint(1, 9)}{rng.choice('BDGKLNT')}{rng.choice('BDGKLNT')}"),
         ("phone", f"0555{rng.randint(0, 999999):06d}"),
     )
 
 
 def _restaurants(rng: Random, count: int) -> Iterator[Row]:
-    for name in _names(rng, words.TABLE_THINGS, count):
+    for name in _names(rng, vocabulary.TABLE_THINGS, count):
         kind = (
             ("name", f"the {name}"),
-            ("food", rng.choice(words.FOODS)),
-            ("pricerange", rng.choice(words.PRICES)),
-            ("area", rng.choice(words.AREAS)),
+            ("food", rng.choice(vocabulary.FOODS)),
+            ("pricerange", rng.choice(vocabulary.PRICES)),
+            ("area", rng.choice(vocabulary.AREAS)),
         )
         yield kind + _contact(rng)
 
 
 def _hotels(rng: Random, count: int) -> Iterator[Row]:
-    for name in _names(rng, words.LODGING_THINGS, count):
-        lodging = rng.choice(words.LODGINGS)
+    for name in _names(rng, vocabulary.LODGING_THINGS, count):
+        lodging = rng.choice(vocabulary.LODGINGS)
         kind = (
             ("name", f"{name} {lodging}"),
             ("type", lodging),
-            ("area", rng.choice(words.AREAS)),
-            ("pricerange", rng.choice(words.PRICES)),
-            ("stars", rng.choice(words.STARS)),
-            ("internet", rng.choice(words.FLAGS)),
-            ("parking", rng.choice(words.FLAGS)),
+            ("area", rng.choice(vocabulary.AREAS)),
+            ("pricerange", rng.choice(vocabulary.PRICES)),
+            ("stars", rng.choice(vocabulary.STARS)),
+            ("internet", rng.choice(vocabulary.FLAGS)),
+            ("parking", rng.choice(vocabulary.FLAGS)),
         )
         yield kind + _contact(rng)
 
 
 def _attractions(rng: Random, count: int) -> Iterator[Row]:
-    for name in _names(rng, words.SIGHT_THINGS, count):
-        sight = rng.choice(words.SIGHTS)
+    for name in _names(rng, vocabulary.SIGHT_THINGS, count):
+        sight = rng.choice(vocabulary.SIGHTS)
         fee = rng.choice(("free", *(f"{pounds} pounds" for pounds in range(2, 15))))
-        kind = (("name", f"{name} {sight}"), ("type", sight), ("area", rng.choice(words.AREAS)), ("entrance fee", fee))
+        kind = (
+            ("name", f"{name} {sight}"),
+            ("type", sight),
+            ("area", rng.choice(vocabulary.AREAS)),
+            ("entrance fee", fee),
+        )
         yield kind + _contact(rng)
 
 
 def _trains(rng: Random, departures: int) -> Iterator[Row]:
-    around = words.STATIONS[1:] + words.STATIONS[:1]
-    pairs = [*((words.TOWN, station) for station in words.STATIONS), *zip(words.STATIONS, around, strict=True)]
+    around = vocabulary.STATIONS[1:] + vocabulary.STATIONS[:1]
+    pairs = [
+        *((vocabulary.TOWN, station) for station in vocabulary.STATIONS),
+        *zip(vocabulary.STATIONS, around, strict=True),
+    ]
     lines = [*pairs, *((there, here) for here, there in pairs)]
-    ids = rng.sample(range(1000, 10000), len(lines) * len(words.DAYS) * departures)
+    ids = rng.sample(range(1000, 10000), len(lines) * len(vocabulary.DAYS) * departures)
     gap = 16 * 60 // departures
     for departure, destination in lines:
         minutes, first, fare = rng.randint(25, 110), rng.randint(300, 360), rng.randint(600, 3200)
-        for day, run in product(words.DAYS, range(departures)):
+        for day, run in product(vocabulary.DAYS, range(departures)):
             leave = first + run * gap
             price = fare + (250 if day in ("saturday", "sunday") else 0)
             yield (
@@ -154,10 +162,10 @@ def _trains(rng: Random, departures: int) -> Iterator[Row]:
 
 def _free_places(rng: Random, tables: FrozenMap[str, Table]) -> Iterator[tuple[Place, int]]:
     for row in tables["restaurant"].rows:
-        for day, time in product(words.DAYS, words.TABLE_TIMES):
+        for day, time in product(vocabulary.DAYS, vocabulary.TABLE_TIMES):
             yield ("restaurant", row[0][1], day, time), max(0, rng.randint(-1, 5))
     for row in tables["hotel"].rows:
-        for day in words.DAYS:
+        for day in vocabulary.DAYS:
             yield ("hotel", row[0][1], day), max(0, rng.randint(-1, 7))
     for row in tables["train"].rows:
         yield ("train", row[0][1]), max(0, rng.randint(-3, 20))

@@ -11,10 +11,12 @@ from typing import ClassVar, final, overload
 
 import orjson
 
+from simkit.components.world import World
+from simkit.core.ids import derive_seed
+from simkit.core.ontology import Ontology
+from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
-from simkit.ids import derive_seed
-from simkit.tasks import Goal, Ontology, Task, World
-from simkit.tools.builtin.errands import FEWEST_GOALS, MOST_GOALS, draw_errands
+from simkit.tools.builtin.goal_sampler import FEWEST_GOALS, MOST_GOALS, draw_errands
 from simkit.tools.builtin.ontology import ontology_of
 from simkit.tools.builtin.phrasing import instructions
 from simkit.tools.builtin.server import TravelServer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from simkit.tasks import Domain, Ontology, Slot, SlotKind
+from simkit.core.ontology import Domain, Ontology, Slot, SlotKind
 from simkit.tools.toolwoz.data import Archive
 from simkit.tools.toolwoz.records import BOOK, SEARCH, id_field
 

@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias, cast
 
-from simkit.conversation import Utterance
-from simkit.matching import NO_WISH
-from simkit.tasks import Goal, Task, Wish
+from simkit.core.conversation import Utterance
+from simkit.core.ontology import Wish
+from simkit.core.tasks import Goal, Task
+from simkit.rule_based.matching import NO_WISH
 from simkit.tools.toolwoz.table import Row, Table, freeze
 
 Record: TypeAlias = dict[str, Any]

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from simkit.components import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart, parse_call
-from simkit.matching import NO_WISH, clean, compound, covers, fold
-from simkit.messages import JsonObject, ToolCall, ToolResult
-from simkit.tools.toolwoz.brief import Brief, DomainBrief, compile_brief
+from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart, parse_call
+from simkit.core.messages import JsonObject, ToolCall, ToolResult
+from simkit.rule_based.matching import NO_WISH, clean, compound, covers, fold
 from simkit.tools.toolwoz.records import Variant
 from simkit.tools.toolwoz.specs import PUBLISHED, specs
 from simkit.tools.toolwoz.table import Row, RowSet, Table
+from simkit.tools.toolwoz.task_view import Brief, DomainBrief, compile_brief
 
 _INVALID = "ERROR: INVALID API CALL! "
 NOT_ALLOWED = _INVALID + (

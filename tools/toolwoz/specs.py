@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from simkit.messages import ToolSpec
+from simkit.core.messages import ToolSpec
 from simkit.tools.toolwoz.records import BOOK, SEARCH, Variant
 
 _AREAS = ("centre", "north", "east", "south", "west")

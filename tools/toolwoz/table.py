@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, cast
 
-from simkit.matching import clean, fold
+from simkit.rule_based.matching import clean, fold
 
 RowSet: TypeAlias = int
 """A set of rows of one table: bit i is set when row i is in it."""

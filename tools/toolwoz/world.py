@@ -9,9 +9,11 @@ from typing import overload
 
 import orjson
 
-from simkit.components import ToolServer
+from simkit.components.tools import ToolServer
+from simkit.components.world import World
+from simkit.core.ontology import Ontology
+from simkit.core.tasks import Task
 from simkit.errors import UsageError
-from simkit.tasks import Ontology, Task, World
 from simkit.tools.toolwoz.data import Archive, prepare
 from simkit.tools.toolwoz.ontology import ontology_of
 from simkit.tools.toolwoz.records import Variant, task_of

@@ -1,0 +1,300 @@
+"""What the scripted agent believes: an immutable value, folded from a conversation one entry at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias, cast
+
+import orjson
+
+from simkit.core.conversation import Entry
+from simkit.core.messages import AssistantMessage, ToolMessage, text_of
+from simkit.core.ontology import Domain, Ontology
+from simkit.rule_based.reader import NEGATIONS, Mention, Reader, Sentence, slots_of, values_in
+
+Row: TypeAlias = Mapping[str, Any]
+Values: TypeAlias = Mapping[str, str]
+Ear: TypeAlias = Callable[[Domain, Values], Values]
+News: TypeAlias = Literal["", "found", "nothing", "booked", "refused"]
+
+_BOOKING = frozenset({"book", "booking", "reserve", "reservation", "reservations", "tickets", "ticket"})
+_DECLINING = NEGATIONS | {"later", "yet"}
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What is known of one domain.
+
+    Attributes:
+        search: constraints heard; `indifferent` are slots without a preference.
+        book: booking parameters heard; `wanted` says that a booking was asked for.
+        stale: something was heard since the last search.
+        rounds: how often slots were asked for before a search.
+        row: the entity last found.
+        booked: the arguments of the booking that stands, None for none; `reference` is its code.
+        news: what the user has not been told yet.
+        requests: facts asked for and not yet given.
+    """
+
+    search: Mapping[str, str] = field(default_factory=dict[str, str])
+    indifferent: frozenset[str] = frozenset()
+    book: Mapping[str, str] = field(default_factory=dict[str, str])
+    wanted: bool = False
+    stale: bool = False
+    rounds: int = 0
+    row: Row | None = None
+    booked: Mapping[str, Any] | None = None
+    reference: str = ""
+    news: News = ""
+    requests: tuple[str, ...] = ()
+
+
+UNTOUCHED = Topic()
+"""A domain of which nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """The agent's state in a branch.
+
+    Attributes:
+        seen: how many entries of the conversation are folded in.
+        active: the domain being talked about, "" before there is one.
+        topics: what is known, by domain.
+        asked: slots the agent asked for last.
+        pending: tool calls without a result yet: id, name and arguments.
+        closing: the user said goodbye.
+    """
+
+    seen: int = 0
+    active: str = ""
+    topics: Mapping[str, Topic] = field(default_factory=dict[str, Topic])
+    asked: tuple[str, ...] = ()
+    pending: tuple[tuple[str, str, Row], ...] = ()
+    closing: bool = False
+
+    def topic(self, domain: str) -> Topic:
+        """What is known of a domain."""
+        return self.topics.get(domain) or UNTOUCHED
+
+    def with_topic(self, domain: str, topic: Topic) -> Belief:
+        """The same with one domain changed."""
+        return self if self.topics.get(domain) is topic else replace(self, topics={**self.topics, domain: topic})
+
+
+class Listener:
+    """Folds what is said and what tools answer into a belief; built once per agent."""
+
+    def __init__(self, ontology: Ontology) -> None:
+        self._domains = {domain.name: domain for domain in ontology.domains}
+        self._reader = Reader(ontology)
+
+    def fold(self, belief: Belief, entries: tuple[Entry, ...], ear: Ear) -> Belief:
+        """The belief after more entries; `ear` says what is understood of the values the user gives."""
+        for entry in entries:
+            message = entry.message
+            if entry.author == "user" and entry.heard is not None:
+                belief = self.hear(belief, entry.heard, ear)
+            elif isinstance(message, AssistantMessage) and message.tool_calls:
+                made = tuple((call.id, call.name, _arguments(call.arguments)) for call in message.tool_calls)
+                belief = replace(belief, pending=belief.pending + made)
+            elif isinstance(message, ToolMessage):
+                belief = self._answered(belief, message)
+        return replace(belief, seen=belief.seen + len(entries))
+
+    # --- the user -----------------------------------------------------------------------------------------------------
+
+    def hear(self, belief: Belief, text: str, ear: Ear) -> Belief:
+        """The belief after the user said something."""
+        belief = replace(belief, closing=False) if belief.closing else belief
+        sentences = self._reader.read(text)
+        for sentence in sentences:
+            name = self._domain_of(sentence, belief)
+            if name:
+                belief = belief if name == belief.active else replace(belief, active=name, asked=())
+                belief = belief.with_topic(name, self._hear_about(belief, self._domains[name], sentence, ear))
+            if sentence.has(("goodbye", "bye")):
+                belief = replace(belief, closing=True)
+        return replace(belief, asked=()) if belief.asked else belief
+
+    def _domain_of(self, sentence: Sentence, belief: Belief) -> str:
+        """The domain a sentence is about: one it names, else the active one if its words mean something there."""
+        spoken = (mention for mention in sentence.mentions if not _compared(sentence, mention))
+        named = [m for mention in spoken for m in mention.meanings if m.kind == "noun"]
+        named = [m for m in named if not _is_value(sentence, m.domain, belief.active)]
+        if named:
+            domains = [m.domain for m in named]
+            return belief.active if belief.active in domains and len(set(domains)) > 1 else domains[0]
+        meanings = [m for mention in sentence.mentions for m in mention.meanings if m.kind == "value"]
+        if not meanings or any(m.domain == belief.active for m in meanings):
+            return belief.active
+        exact = [m.domain for m in meanings if self._is_name(m.domain, m.name)]
+        return exact[0] if exact else belief.active or meanings[0].domain
+
+    def _is_name(self, domain: str, slot: str) -> bool:
+        return any(known.name == slot and known.kind == "name" for known in slots_of(self._domains[domain]))
+
+    def _hear_about(self, belief: Belief, domain: Domain, sentence: Sentence, ear: Ear) -> Topic:
+        topic = belief.topic(domain.name)
+        values = {
+            **_carried(belief, domain, sentence),
+            **values_in(sentence, self._reader.lexicon(domain), belief.asked),
+        }
+        if not values and belief.asked:
+            values = _yes_or_no(domain, sentence, belief.asked)
+        topic = _informed(topic, domain, ear(domain, values))
+        topic = _unconcerned(topic, domain, sentence, belief.asked, values)
+        requests = _requested(topic, domain, sentence, values)
+        topic = topic if requests == topic.requests else replace(topic, requests=requests)
+        return _booking_wish(topic, domain, sentence)
+
+    # --- the tools ----------------------------------------------------------------------------------------------------
+
+    def _answered(self, belief: Belief, message: ToolMessage) -> Belief:
+        made = next((call for call in belief.pending if call[0] == message.tool_call_id), None)
+        if made is None:
+            return belief
+        belief = replace(belief, pending=tuple(call for call in belief.pending if call is not made))
+        _, name, arguments = made
+        verb, _, domain = name.partition("_")
+        if domain not in self._domains:
+            return belief
+        value = _json(text_of(message))
+        topic = belief.topic(domain)
+        return belief.with_topic(domain, _found(topic, value) if verb == "search" else _booked(topic, arguments, value))
+
+
+def _compared(sentence: Sentence, mention: Mention) -> bool:
+    """Whether a mention is only compared with: "in the same area as the restaurant"."""
+    return "as" in sentence.words[max(0, mention.start - 2) : mention.start]
+
+
+def _is_value(sentence: Sentence, domain: str, active: str) -> bool:
+    """Whether the noun of a domain is meant as a value of the active one, as in "the type hotel"."""
+    return any(
+        mention.of("noun", domain) and mention.of("value", active) and active != domain for mention in sentence.mentions
+    )
+
+
+def _carried(belief: Belief, domain: Domain, sentence: Sentence) -> dict[str, str]:
+    """Values taken over from other domains: "for the same people on the same day"."""
+    if "same" not in sentence.words:
+        return {}
+    named = {m.name for mention in sentence.mentions for m in mention.of("slot", domain.name)}
+    if sentence.has(("group", "people", "party")):
+        named.add("people")
+    known: dict[str, str] = {}
+    for other, topic in belief.topics.items():
+        if other != domain.name:
+            known.update(topic.search)
+            known.update(topic.book)
+    names = {slot.name for slot in slots_of(domain)}
+    return {name: known[name] for name in sorted(named & names) if name in known}
+
+
+def _yes_or_no(domain: Domain, sentence: Sentence, asked: tuple[str, ...]) -> dict[str, str]:
+    flags = [slot.name for slot in slots_of(domain) if slot.kind == "flag" and slot.name in asked]
+    if len(flags) != 1 or not sentence.words or sentence.words[0] not in ("yes", "yeah", "no", "nope"):
+        return {}
+    if sentence.indifferent:
+        return {}
+    return {flags[0]: "yes" if sentence.words[0] in ("yes", "yeah") else "no"}
+
+
+def _informed(topic: Topic, domain: Domain, values: Mapping[str, str]) -> Topic:
+    if not values:
+        return topic
+    searched = {slot.name for slot in domain.search}
+    search = {name: value for name, value in values.items() if name in searched}
+    book = {name: value for name, value in values.items() if name not in searched and name != domain.id_field}
+    if search:
+        left = topic.indifferent - search.keys()
+        topic = replace(topic, search={**topic.search, **search}, stale=True, indifferent=left)
+    if book:
+        changed = topic.booked is not None and any(topic.booked.get(name) != value for name, value in book.items())
+        booked = None if changed else topic.booked
+        topic = replace(topic, book={**topic.book, **book}, wanted=True, booked=booked)
+    return topic
+
+
+def _unconcerned(
+    topic: Topic, domain: Domain, sentence: Sentence, asked: tuple[str, ...], values: Mapping[str, str]
+) -> Topic:
+    if not sentence.indifferent:
+        return topic
+    named = {m.name for mention in sentence.mentions for m in mention.of("slot", domain.name)} - values.keys()
+    names = (named or set(asked)) - values.keys()
+    search = {name: value for name, value in topic.search.items() if name not in names}
+    stale = topic.stale or len(search) != len(topic.search)
+    wanted = topic.wanted and not names.intersection(slot.name for slot in domain.book)
+    return replace(topic, indifferent=topic.indifferent | names, search=search, stale=stale, wanted=wanted)
+
+
+def _requested(topic: Topic, domain: Domain, sentence: Sentence, values: Mapping[str, str]) -> tuple[str, ...]:
+    slots = {slot.name for slot in slots_of(domain)}
+    wanted = list(topic.requests)
+    for mention in sentence.mentions:
+        slot = bool(mention.of("slot", domain.name))
+        for meaning in mention.of("fact", domain.name):
+            plain = not slot and meaning.name not in slots
+            if meaning.name not in wanted and meaning.name not in values and (plain or sentence.question):
+                wanted.append(meaning.name)
+    return tuple(wanted)
+
+
+def _booking_wish(topic: Topic, domain: Domain, sentence: Sentence) -> Topic:
+    if not domain.book or not sentence.has(_BOOKING):
+        return topic
+    declined = sentence.has(_DECLINING)
+    return replace(topic, wanted=not declined)
+
+
+def _arguments(text: str) -> Row:
+    value = _json(text)
+    return cast("Row", value) if isinstance(value, dict) else {}
+
+
+def _json(text: str) -> object:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _found(topic: Topic, value: object) -> Topic:
+    row = _first_row(value)
+    if row is None:
+        return replace(topic, stale=False, row=None, news="nothing")
+    return replace(topic, stale=False, row=row, news="found")
+
+
+def _first_row(value: object) -> Row | None:
+    """The first entity of a search result: a list of rows, or a list inside an object."""
+    if isinstance(value, list):
+        return next((cast("Row", row) for row in cast("list[object]", value) if isinstance(row, dict)), None)
+    if isinstance(value, dict) and "error" not in value:
+        inner = cast("dict[str, object]", value)
+        return next((row for row in map(_first_row, inner.values()) if row is not None and row), None)
+    return None
+
+
+def _booked(topic: Topic, arguments: Row, value: object) -> Topic:
+    if not isinstance(value, dict):
+        return replace(topic, news="refused", wanted=False)
+    answer = cast("dict[str, object]", value)
+    reference = _reference(answer)
+    if answer.get("success") is False or "error" in answer or (not reference and not answer.get("success")):
+        return replace(topic, news="refused", wanted=False)
+    return replace(topic, news="booked", booked=arguments, reference=reference, wanted=False)
+
+
+def _reference(answer: Mapping[str, object]) -> str:
+    for key, value in answer.items():
+        if key == "reference" and isinstance(value, str):
+            return value
+        if isinstance(value, dict):
+            found = _reference(cast("dict[str, object]", value))
+            if found:
+                return found
+    return ""

@@ -1,0 +1,352 @@
+"""One seed of a self-training experiment: make or take a model, measure it, let it learn from its own best, measure.
+
+Beside the model that learns from its harvest stands a control that learns in the same way from as much data, only that
+nobody looked at the rewards: for SFT its own unfiltered conversations, for KTO and DPO the same examples with the
+judgements dealt out by lot. Whatever both gain is not the harvest's doing.
+
+Every stage is a part of the seed's run (`round1/after-t1`), so what was killed goes on at the stage it was in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from math import ceil
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import anyio.from_thread
+import anyio.to_thread
+
+from simkit.core.limits import Limits
+from simkit.data.examples import Example, ExampleSet, Judged, Kind, Pair
+from simkit.data.held_out import HeldOut, assert_clean_of
+from simkit.data.selection import Selection, select
+from simkit.errors import UsageError
+from simkit.models.base import Sampling
+from simkit.models.config import ModelChoices
+from simkit.models.factory import ModelOptions
+from simkit.run.stages import PartOf
+from simkit.search.base import Supervisor
+from simkit.search.josh import BeamSearch, Josh
+from simkit.search.rollout import Rollout
+from simkit.training.aside import describe
+from simkit.training.dev import DevGoals, Place
+from simkit.training.guard import Guard
+from simkit.training.jobs import Metrics, Trained, TrainingJob
+from simkit.training.presets import Preset, PresetName, preset
+from simkit.training.scratch import Lessons, Schooling, bootstrap
+
+if TYPE_CHECKING:
+    from simkit.run.run import Run
+
+TEMPERATURES: Mapping[str, float] = {"t1": 1.0, "t0": 0.0}
+"""How models are measured: as they are sampled in a harvest, and at their likeliest."""
+
+AT_ONCE = 256
+Tell: TypeAlias = Callable[[str], object]
+"""Told what a seed is at, in a few words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What every seed does.
+
+    Attributes:
+        world, user, reward, max_turns, max_tokens: where conversations are played, with whom, what counts, and how long
+            they and their replies may be.
+        model: a folder or a name at Hugging Face to start from; None makes one from `lessons`.
+        lessons, schooling: the dialogues of the first model, and how it is trained.
+        method, preset, learning_rate, epochs: how models learn from a harvest; None leaves the preset's choice.
+        rounds: how often harvest and training are repeated.
+        tasks: train goals that are harvested in a round, each round its own.
+        beam, temperature: of the trees.
+        held_out: test goals the models are measured on; `dev`: goals of `val` that the guard looks at.
+
+    Raises:
+        UsageError: a number that cannot be.
+    """
+
+    world: str
+    user: str | None = None
+    reward: str | None = None
+    max_turns: int = 15
+    max_tokens: int = 160
+    model: str | None = None
+    lessons: Lessons = field(default_factory=Lessons)
+    schooling: Schooling = field(default_factory=Schooling)
+    method: Kind = "sft"
+    preset: PresetName = "tiny"
+    learning_rate: float | None = None
+    epochs: float | None = None
+    rounds: int = 1
+    tasks: int = 160
+    beam: int = 8
+    temperature: float = 1.0
+    held_out: int = 260
+    dev: int = 40
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "tasks", "held_out", "dev", "max_turns", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}; give at least 1")
+
+    @property
+    def settings(self) -> Preset:
+        """How models learn."""
+        return preset(self.preset, self.method).overridden(learning_rate=self.learning_rate, epochs=self.epochs)
+
+    def train_goals(self, number: int) -> str:
+        """The train goals of a round, counted from 1: behind those of the lessons, and in every round others."""
+        first = (0 if self.model else int(self.lessons.tasks)) + (number - 1) * self.tasks
+        return f"{first}-{first + self.tasks}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        """What `to_json` wrote."""
+        lessons, schooling = Lessons(**data["lessons"]), Schooling(**data["schooling"])
+        read: dict[str, Any] = {**data, "lessons": lessons, "schooling": schooling}
+        return cls(**read)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model of the experiment: `name` in stages (`after`, `control`) and where its weights are."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Games:
+    """Conversations to be played: by which supervisor, on which goals of a split, how hot."""
+
+    supervisor: Supervisor
+    split: str
+    goals: str
+    temperature: float
+
+
+@dataclass(frozen=True, slots=True)
+class SeedLoop:
+    """The stages of one seed; `run` is the seed's own, entered. With `allow_incomplete` models learn from what could be
+    read."""
+
+    run: Run
+    plan: Plan
+    folder: Path
+    tell: Tell
+    allow_incomplete: bool = False
+
+    async def play(self) -> None:
+        """All stages; those that are done are not done again.
+
+        Raises:
+            UsageError: the plan cannot be carried out; the message says where and why.
+        """
+        start = self.plan.model or await self._first_model()
+        await self._measure("before", start)
+        learner, control = Model("after", start), Model("control", start)
+        for number in range(1, self.plan.rounds + 1):
+            learner, control = await self._round(number, learner, control)
+
+    async def _round(self, number: int, learner: Model, control: Model) -> tuple[Model, Model]:
+        here, goals = f"round{number}", self.plan.train_goals(number)
+        harvest = await self._harvest(f"{here}/harvest", learner.path, goals)
+        judged, unjudged = await self._examples(here, harvest, control, goals)
+        learner = replace(learner, path=await self._train(f"{here}/train", learner.path, judged))
+        control = replace(control, path=await self._train(f"{here}/train-control", control.path, unjudged))
+        for model in (learner, control):
+            await self._measure(f"{here}/{model.name}", model.path)
+        return learner, control
+
+    # --- conversations ------------------------------------------------------------------------------------------------
+
+    async def _first_model(self) -> str:
+        folder, stage = self.folder / "start", "lessons"
+        if await self.run.finished(stage) is None:
+            self.tell(stage)
+            async with self.run.part(stage, recipe="bootstrap", models=ModelChoices()) as part:
+                told = partial(_heard, part, self.tell, stage)
+                lessons, schooling = self.plan.lessons, self.plan.schooling
+                await bootstrap(
+                    part,
+                    folder,
+                    part.seed,
+                    lessons=lessons,
+                    schooling=schooling,
+                    on_metrics=told,
+                    allow_incomplete=self.allow_incomplete,
+                )
+        return str(folder)
+
+    async def _measure(self, name: str, model: str) -> None:
+        for label, temperature in TEMPERATURES.items():
+            games = Games(Rollout(self._limits), "test", str(self.plan.held_out), temperature)
+            await self._played(f"{name}-{label}", model, games)
+
+    async def _harvest(self, stage: str, model: str, goals: str) -> str:
+        supervisor = Josh(BeamSearch(beam=self.plan.beam), self._limits)
+        return await self._played(stage, model, Games(supervisor, "train", goals, self.plan.temperature))
+
+    async def _rollouts(self, stage: str, model: str, goals: str) -> str:
+        return await self._played(stage, model, Games(Rollout(self._limits), "train", goals, self.plan.temperature))
+
+    async def _played(self, stage: str, model: str, games: Games) -> str:
+        """The id of the stage's run, which has been played."""
+        plan, place = self.plan, PartOf(self.run.id, stage)
+        if await self.run.finished(stage) is None:
+            self.tell(stage)
+            chosen = {"model": f"local/{model}", "temperature": games.temperature}
+            models = self.run.models.model_copy(update=chosen)
+            options = ModelOptions(sampling=Sampling(max_tokens=plan.max_tokens))
+            async with self.run.part(stage, recipe=games.supervisor.name, models=models, concurrency=AT_ONCE) as part:
+                world = part.world(plan.world)
+                cast = part.cast(world, agent="function_calling", user=plan.user, reward=plan.reward, options=options)
+                await part.play(games.supervisor, cast, part.tasks(world, games.split, games.goals))
+        return place.id
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits(turns=self.plan.max_turns)
+
+    # --- learning -----------------------------------------------------------------------------------------------------
+
+    async def _examples(self, here: str, harvest: str, control: Model, goals: str) -> tuple[ExampleSet, ExampleSet]:
+        """What the learner learns from, and as much for the control."""
+        kind, seed = self.plan.method, self.run.seed
+        judged = await self._select(kind, Selection(runs=(harvest,), seed=seed))
+        if not judged.examples:
+            raise UsageError(
+                f"{harvest} brought no {kind} examples: the model never reached all goals of a task. Give more "
+                "--tasks, a wider --beam, or a better model"
+            )
+        if kind != "sft":
+            return judged, dealt_by_lot(judged, seed)
+        rollouts = await self._rollouts(f"{here}/unfiltered", control.path, goals)
+        unfiltered = await self._select(kind, Selection(runs=(rollouts,), source="episodes", seed=seed))
+        return as_many(judged, unfiltered, seed)
+
+    async def _select(self, kind: Kind, selection: Selection) -> ExampleSet:
+        found = await anyio.to_thread.run_sync(
+            partial(select, self.run.store, kind, selection, allow_incomplete=self.allow_incomplete)
+        )
+        await anyio.to_thread.run_sync(self._assert_clean, found)
+        return found
+
+    def _assert_clean(self, examples: ExampleSet) -> None:
+        """No goal that a model is measured or guarded on may be learnt from."""
+        if examples.examples:
+            world = self._dev.build()
+            held_out = world.tasks("test")[: self.plan.held_out]
+            assert_clean_of(examples, HeldOut.of(held_out, f"the held-out goals of {self.plan.world}", world))
+            assert_clean_of(examples, HeldOut.of(self._dev.chosen(), f"the dev goals of {self.plan.world}", world))
+
+    @property
+    def _dev(self) -> Place:
+        plan = self.plan
+        return Place(
+            world=plan.world,
+            split="val",
+            tasks=str(plan.dev),
+            user=plan.user,
+            reward=plan.reward,
+            max_turns=plan.max_turns,
+            max_tokens=plan.max_tokens,
+        )
+
+    async def _train(self, stage: str, model: str, examples: ExampleSet) -> str:
+        from simkit.training.trainer import train
+
+        out = self.folder / stage.replace("/", "-")
+        if await self.run.finished(stage) is None:
+            self.tell(stage)
+            async with self.run.part(stage, recipe=f"train_{self.plan.method}") as part:
+                told = partial(_heard, part, self.tell, stage)
+                job = self._job(model, examples, out)
+                part.summary(**_kept(await anyio.to_thread.run_sync(train, job, told)))
+        return str(out)
+
+    def _job(self, model: str, examples: ExampleSet, out: Path) -> TrainingJob:
+        """A training whose guard steps in for a collapse only: one that picked the best would flatter the control."""
+        settings = self.plan.settings
+        steps = settings.max_steps or ceil(ceil(len(examples) / settings.batch) * settings.epochs)
+        return TrainingJob(
+            method=self.plan.method,
+            model=model,
+            examples=examples,
+            preset=settings,
+            out=out,
+            seed=self.run.seed,
+            guard=Guard(
+                goals=DevGoals(place=self._dev),
+                every=max(1, ceil(steps / 2)),
+                valid_floor=0.8,
+                success_floor=0.5,
+                keep="last",
+            ),
+        )
+
+
+def _heard(part: Run, tell: Tell, stage: str, metrics: Metrics) -> None:
+    """Metrics from the thread that trains: into the store, and onto the screen."""
+    anyio.from_thread.run_sync(partial(part.measure, metrics.stage, metrics.step, **metrics.values))
+    tell(f"{stage} {describe(metrics)}")
+
+
+def _kept(trained: Trained) -> dict[str, Any]:
+    return {
+        "examples": trained.examples,
+        "steps": trained.steps,
+        "kept_step": trained.kept,
+        "tokens": trained.tokens,
+        "learned": trained.learned,
+        "loss_start": trained.loss_start,
+        "loss_end": trained.loss_end,
+        "stopped": trained.stopped or "no",
+    }
+
+
+# --- the control's data -----------------------------------------------------------------------------------------------
+
+
+def as_many(judged: ExampleSet, unfiltered: ExampleSet, seed: int) -> tuple[ExampleSet, ExampleSet]:
+    """Equally many of both, chosen by lot where one has more.
+
+    Raises:
+        UsageError: there is nothing unfiltered.
+    """
+    count = min(len(judged), len(unfiltered))
+    if not count:
+        raise UsageError("no unfiltered conversation was scored, so there is no control; look at the faults of its run")
+    return _by_lot(judged, count, seed), _by_lot(unfiltered, count, seed)
+
+
+def _by_lot(examples: ExampleSet, count: int, seed: int) -> ExampleSet:
+    chosen = sorted(Random(seed).sample(range(len(examples)), count))
+    return examples.keeping([examples[index] for index in chosen], "over_limit")
+
+
+def dealt_by_lot(examples: ExampleSet, seed: int) -> ExampleSet:
+    """The same examples with their judgements shuffled: as many desirable ones, and half of the pairs turned around."""
+    rng = Random(seed)
+    labels = [example.label for example in examples.judged]
+    rng.shuffle(labels)
+    fresh = iter(labels)
+
+    def dealt(example: Example) -> Example:
+        match example:
+            case Judged():
+                return replace(example, label=next(fresh))
+            case Pair() if rng.random() < 0.5:
+                return replace(example, chosen=example.rejected, rejected=example.chosen)
+            case _:
+                return example
+
+    return replace(examples, examples=tuple(map(dealt, examples)))

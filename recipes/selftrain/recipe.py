@@ -1,0 +1,119 @@
+"""Self-training from start to end: a model plays, JOSH harvests what earned the reward, the model learns from it.
+
+The whole promise of "Sparse Rewards Can Self-Train Dialogue Agents" (arXiv 2409.04617) as one experiment, with what
+makes it an experiment: held-out goals, several seeds, both temperatures, and a control that learns from as much data
+that nobody filtered.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import anyio.to_thread
+
+from simkit.errors import UsageError
+from simkit.plugins import flags
+from simkit.plugins.extras import check_installed
+from simkit.recipes.selftrain.experiment import Plan
+from simkit.recipes.selftrain.outcome import conditions, read_outcome
+from simkit.recipes.selftrain.seeds import play_seeds
+from simkit.run.run import Run
+from simkit.run.summary import Summary
+from simkit.training import flags as training
+from simkit.training.aside import LIBRARIES
+from simkit.training.scratch import Lessons, Schooling
+
+TOWN = "builtin,most_goals=2,restaurants=24,hotels=24,attractions=24,departures=4"
+DEMONSTRATOR = "scripted,error_rate=0.1,habits=drop:people:0.75"
+
+
+async def selftrain(
+    run: Run,
+    *,
+    world: Annotated[str, "Where it plays, with its splits train, val (dev goals) and test (held-out goals)."] = TOWN,
+    user: flags.User = None,
+    reward: flags.Reward = None,
+    method: Annotated[Literal["sft", "kto", "dpo"], "How the model learns from the harvest."] = "sft",
+    rounds: Annotated[int, "How often it harvests and learns."] = 1,
+    seeds: Annotated[int, "Independent repetitions of everything, pooled at the end."] = 3,
+    workers: Annotated[int, "Seeds at a time, a process with one thread each."] = 3,
+    tasks: Annotated[int, "Train goals of a round."] = 160,
+    beam: Annotated[int, "Live leaves of a tree at most."] = 8,
+    heldout: Annotated[int, "Test goals that every model is measured on."] = 260,
+    dev: Annotated[int, "Dev goals (split val) that the guard looks at while a model learns."] = 40,
+    preset: training.PresetFlag = "tiny",
+    learning_rate: training.LearningRate = None,
+    epochs: training.Epochs = None,
+    demonstrator: Annotated[str, "Without --model: the agent whose dialogues the first model learns from."] = (
+        DEMONSTRATOR
+    ),
+    lessons: Annotated[int, "Without --model: how many of its dialogues."] = 1500,
+    lesson_steps: Annotated[int, "Without --model: optimiser steps of the first model."] = 700,
+    max_turns: flags.MaxTurns = 15,
+    reply_tokens: training.MaxTokens = 160,
+    allow_incomplete: training.AllowIncomplete = False,
+) -> Summary:
+    """Let a model train itself, and show what that is worth: before, after and a control on held-out goals.
+
+    Every seed makes a tiny model from dialogues of a scripted agent with slips and a bad habit (or takes --model, a
+    folder or a name at Hugging Face), measures it, harvests with JOSH on train goals, learns from the harvest under a
+    guard, and measures again, at T = 1 and T = 0. The control learns in the same way from as many conversations that
+    were not filtered. The end: a table with intervals and chances, and a picture in the store, in a folder named like
+    the run. Every stage is a run of its own (`simkit ls --parts`), and `simkit resume` goes on where it was.
+
+    Examples:
+
+        simkit run selftrain
+        simkit run selftrain --method dpo --learning-rate 1e-4
+        simkit run selftrain --model Qwen/Qwen3-0.6B --world toolwoz --preset cpu --seeds 1 --rounds 3
+    """
+    check_installed("train", *LIBRARIES)
+    plan = Plan(
+        world=world,
+        user=user,
+        reward=reward,
+        model=_start(run),
+        lessons=Lessons(world=world, demonstrator=demonstrator, tasks=str(lessons)),
+        schooling=Schooling(steps=lesson_steps),
+        method=method,
+        preset=preset,
+        learning_rate=learning_rate,
+        epochs=epochs,
+        rounds=rounds,
+        tasks=tasks,
+        beam=beam,
+        held_out=heldout,
+        dev=dev,
+        max_turns=max_turns,
+        max_tokens=reply_tokens,
+    )
+    await play_seeds(run, plan, seeds, workers, allow_incomplete=allow_incomplete)
+    run.tally.note = "comparing"
+    outcome = await anyio.to_thread.run_sync(
+        lambda: read_outcome(
+            run.store, run.id, seeds=seeds, rounds=rounds, method=method, allow_incomplete=allow_incomplete
+        )
+    )
+    told = conditions(run, f"simkit {shlex.join(sys.argv[1:])}")
+    picture, report, _ = await anyio.to_thread.run_sync(outcome.write, run.store.path / run.id, told)
+    return run.summary(**outcome.to_summary(), picture=str(picture), report=str(report))
+
+
+def _start(run: Run) -> str | None:
+    """The model to start from; None when one is to be made.
+
+    Raises:
+        UsageError: a model is named that cannot be trained here.
+    """
+    spec = run.models.model
+    if spec is None:
+        return None
+    name = spec.removeprefix("local/").partition(",")[0]
+    if name.startswith(("openai/", "scripted/")) or not name:
+        raise UsageError(
+            f"--model {spec} cannot be trained here; name a folder, or a model at Hugging Face, as local/NAME"
+        )
+    return str(Path(name).absolute()) if Path(name).is_dir() else name

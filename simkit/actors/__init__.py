@@ -1,0 +1,1 @@
+"""The actor runtime: components behind typed addresses, with mailboxes, deadlines and cancellation."""

@@ -1,0 +1,124 @@
+"""Deadlines of asks: an await that never returns is ended, and blamed on the component that made it.
+
+No ask has a timer. One task of the scope looks at all that are being handled, a few times in the shortest deadline and
+twice a second at most, and counts its looks: an ask notes the count at which it began, which costs it nothing to speak
+of, and a blocked event loop or a sleeping machine counts against nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import ceil
+
+import anyio
+
+from simkit.actors.wait_graph import Job
+from simkit.core.limits import ASK_TIMEOUT
+from simkit.errors import UsageError
+
+GRACE = 10.0
+"""Seconds that a handler whose cancellation was asked for may take to end, before it is left behind."""
+
+_LONGEST = 0.5
+_SHARE = 10
+"""Looks within a deadline: how exactly it is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long an ask may take.
+
+    Attributes:
+        seconds: for one answer, time in the run's models not counted; None for as long as it takes.
+        grace: that a handler may go on after its cancellation, before it is left behind.
+
+    Raises:
+        UsageError: a time that is not positive.
+    """
+
+    seconds: float | None = ASK_TIMEOUT
+    grace: float = GRACE
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and not self.seconds > 0:
+            raise UsageError(f"the deadline of an ask is {self.seconds:g} s; give a positive number, or None for none")
+        if not self.grace > 0:
+            raise UsageError(f"the grace for a cancelled ask is {self.grace:g} s; give a positive number of seconds")
+
+
+class Sweeper:
+    """Looks at the asks of one scope: `run` it in a task of its own.
+
+    Args:
+        patience: how long they may take.
+        serving: gives all that are being handled.
+    """
+
+    def __init__(self, patience: Patience, serving: Callable[[], Iterable[Job]]) -> None:
+        self.patience = patience
+        self.tick = 0
+        self.abandoned: list[str] = []
+        self._serving = serving
+        shortest = min(patience.grace, patience.seconds or patience.grace)
+        self._pause = min(_LONGEST, shortest / _SHARE)
+        self._most = None if patience.seconds is None else ceil(patience.seconds / self._pause)
+        self._grace = ceil(patience.grace / self._pause)
+        self._ends_at: int | None = None
+        self._whole = anyio.CancelScope()
+        self._after = anyio.CancelScope(shield=True)
+
+    async def run(self) -> None:
+        """Look until stopped; after a cancellation, give what does not end its grace, then leave it behind."""
+        with self._whole:
+            try:
+                while True:
+                    await anyio.sleep(self._pause)
+                    self._look()
+            except anyio.get_cancelled_exc_class():
+                with self._after:
+                    await self._end_everything()
+                raise
+
+    def stop(self) -> None:
+        """Nothing is handled any more."""
+        self._whole.cancel()
+        self._after.cancel()
+
+    def ending(self) -> None:
+        """What is handled has been cancelled: count its grace from now on."""
+        if self._ends_at is None:
+            self._ends_at = self.tick + self._grace
+
+    async def _end_everything(self) -> None:
+        self.ending()
+        while True:
+            await anyio.sleep(self._pause)
+            self._look()
+
+    def _look(self) -> None:
+        self.tick += 1
+        for job in tuple(self._serving()):
+            if self._ends_at is not None:
+                if self.tick >= self._ends_at:
+                    self._abandon(job)
+            elif job.held:
+                job.began += 1
+            else:
+                self._check(job)
+
+    def _check(self, job: Job) -> None:
+        if self._most is None or not job.post.deadline:
+            return
+        if not job.overdue and self.tick - job.began > self._most:
+            job.overdue = True
+            job.stood = "" if job.leash is None else job.leash.place()
+            job.scope.cancel()
+        elif job.overdue and self.tick - job.began > self._most + self._grace:
+            self._abandon(job)
+
+    def _abandon(self, job: Job) -> None:
+        if job.leash is not None and not job.leash.given_up:
+            place = job.leash.place()
+            self.abandoned.append(f"`{job.post.name}`" + (f" at {place}" if place else ""))
+            job.leash.give_up()

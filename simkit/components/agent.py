@@ -1,0 +1,111 @@
+"""The contract of agents: what an agent is asked, and what it replies."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+from simkit.actors.actor import Request
+from simkit.components.base import State, unhandled
+from simkit.core.conversation import Conversation
+from simkit.core.ids import TurnKey
+from simkit.core.messages import Message, ToolCall, ToolMessage, ToolResult, ToolSpec
+
+Observe: TypeAlias = Callable[[ToolCall, ToolResult], Message]
+
+
+def observe_as_tool(call: ToolCall, result: ToolResult) -> Message:
+    """A result as models with tool calling read it: a `tool` message."""
+    return ToolMessage.of(call.id, result.text)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStart:
+    """What an agent brings to a new episode: its system prompt (None for none) and its first state."""
+
+    system: str | None = None
+    state: State = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an agent does next. Exactly one of three: call tools, speak (ends the turn), or neither (decide again).
+
+    Attributes:
+        message: what the agent wrote, as its model will see it later; kept in the conversation.
+        calls: tools to call; the results are appended to the conversation and the agent decides again.
+        say: what the user hears; ends the turn. May differ from the message (a text protocol around it).
+        end: the agent ends the conversation with this decision (after its calls, if any).
+        state: the agent's new state.
+        observe: how a result is written for this agent's model.
+        note: what the model is told of a message that neither calls nor speaks (it was cut off, it holds no command);
+            kept behind the message like a tool's return, heard by nobody.
+        tokens, cost: what the decision used, for limits.
+    """
+
+    message: Message
+    calls: tuple[ToolCall, ...] = ()
+    say: str | None = None
+    end: bool = False
+    state: State = None
+    observe: Observe = observe_as_tool
+    note: Message | None = None
+    tokens: int = 0
+    cost: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.calls and self.say is not None:
+            raise ValueError("a decision either calls tools or speaks; make two decisions of it")
+        if self.note is not None and (self.calls or self.say is not None):
+            raise ValueError("a note goes with a decision that neither calls nor speaks; leave it out")
+
+
+@dataclass(frozen=True, slots=True)
+class StartAgent(Request[AgentStart]):
+    """Asks an agent what it brings to an episode; `policy` is the world's own rules for agents, often empty."""
+
+    tools: tuple[ToolSpec, ...]
+    policy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Act(Request[Decision]):
+    """Asks an agent for its next decision; `step` counts decisions within this turn from 0.
+
+    The task is not here on purpose: what the user wants is for the agent to find out.
+    """
+
+    key: TurnKey
+    conversation: Conversation
+    tools: tuple[ToolSpec, ...]
+    state: State
+    step: int = 0
+
+
+class Agent(ABC):
+    """Takes the agent's turn, one decision at a time."""
+
+    name: ClassVar[str] = "agent"
+    forkable: ClassVar[bool] = True
+    deterministic: bool = False
+    """Whether equal requests get equal decisions whatever the seed (temperature 0): then branching is refused."""
+
+    def start(self, request: StartAgent) -> AgentStart:
+        """The system prompt and first state for an episode; nothing by default."""
+        return AgentStart()
+
+    @abstractmethod
+    async def act(self, request: Act) -> Decision:
+        """The next decision."""
+
+    async def handle(self, message: object) -> object:
+        """Dispatch for the actor runtime."""
+        match message:
+            case Act():
+                return await self.act(message)
+            case StartAgent():
+                return self.start(message)
+            case _:
+                raise unhandled(self, message)

@@ -1,0 +1,58 @@
+"""What a model is sent of a conversation, and thus what it saw: the one place that agents and training data share.
+
+The record keeps every message as it was written. Chat templates and endpoints refuse some of that, so a request leaves
+out empty answers, joins user messages in a row, and mends calls that no endpoint takes in a history. Training examples
+are made with the same functions, because a model should learn from what it will be shown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from simkit.components.tools import parse_call
+from simkit.core.messages import AssistantMessage, FunctionCall, Message, ToolCall, UserMessage, text_of
+from simkit.core.persistent_list import JsonList
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def and_send(sent: JsonList[Message], message: Message) -> JsonList[Message]:
+    """One more message, as chat templates and endpoints take them: no empty answers, user messages in a row as one."""
+    if says_nothing(message):
+        return sent
+    if isinstance(message, UserMessage) and isinstance(sent.last, UserMessage):
+        return sent.before.append(UserMessage.of(f"{text_of(sent.last)}\n{text_of(message)}"))
+    return sent.append(message)
+
+
+def says_nothing(message: Message) -> bool:
+    """Whether it is an assistant's message without calls and words."""
+    if not isinstance(message, AssistantMessage):
+        return False
+    content = message.content
+    return not message.tool_calls and (not content or (isinstance(content, str) and not content.strip()))
+
+
+def mended(message: Message) -> Message:
+    """The message itself, or one whose calls have JSON objects as arguments, and names that a tool can have.
+
+    Endpoints refuse a history with anything else.
+    """
+    if not isinstance(message, AssistantMessage) or not message.tool_calls or all(map(_fine, message.tool_calls)):
+        return message
+    return message.model_copy(update={"tool_calls": tuple(_mended(call) for call in message.tool_calls)})
+
+
+def _mended(call: ToolCall) -> ToolCall:
+    if _fine(call):
+        return call
+    broken = parse_call(call) is None
+    arguments = json.dumps({"not_valid_json": call.arguments}, ensure_ascii=False) if broken else call.arguments
+    name = _NO_NAME.sub("_", call.name)[:64] or "unnamed"
+    return call.model_copy(update={"function": FunctionCall(name=name, arguments=arguments)})
+
+
+def _fine(call: ToolCall) -> bool:
+    return _NAME.fullmatch(call.name) is not None and parse_call(call) is not None

@@ -1,0 +1,98 @@
+"""The contract of tool servers: what a tool server is asked, and what it replies."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+from simkit.actors.actor import Request
+from simkit.components.base import State, unhandled
+from simkit.core.messages import JsonObject, ToolCall, ToolResult, ToolSpec
+from simkit.core.tasks import Task
+from simkit.errors import InvalidArguments
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsStart:
+    """The tools of an episode, the world state it starts from, and the world's rules for agents."""
+
+    specs: tuple[ToolSpec, ...]
+    state: State = None
+    policy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReturn:
+    """A tool's answer, the world as the call left it, and what the call wrote (empty for reads)."""
+
+    result: ToolResult
+    state: State = None
+    writes: tuple[JsonObject, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StartTools(Request[ToolsStart]):
+    """Asks a tool server for the tools and the world of one task."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class CallTool(Request[ToolReturn]):
+    """Asks a tool server to run one call in one branch's world.
+
+    Whatever a model can get wrong (an unknown tool or parameter, arguments that do not parse) is answered with an error
+    result that the agent can read. Only a broken tool server raises.
+    """
+
+    task: Task
+    call: ToolCall
+    state: State
+
+
+class ToolServer(ABC):
+    """Runs tool calls: state and call in, result and new state out."""
+
+    name: ClassVar[str] = "tools"
+    forkable: ClassVar[bool] = True
+
+    @abstractmethod
+    def start(self, request: StartTools) -> ToolsStart:
+        """The tools and the first world state of a task."""
+
+    @abstractmethod
+    async def call(self, request: CallTool) -> ToolReturn:
+        """The result of one call."""
+
+    async def handle(self, message: object) -> object:
+        """Dispatch for the actor runtime."""
+        match message:
+            case CallTool():
+                return await self.call(message)
+            case StartTools():
+                return self.start(message)
+            case _:
+                raise unhandled(self, message)
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One tool call that was made: by which decision of the turn, with which result and which writes.
+
+    `arguments` is None when they were not a JSON object.
+    """
+
+    call: ToolCall
+    arguments: JsonObject | None
+    result: ToolResult
+    step: int
+    writes: tuple[JsonObject, ...] = ()
+
+
+def parse_call(call: ToolCall) -> JsonObject | None:
+    """The arguments of a call, None when they are not a JSON object."""
+    try:
+        return cast("JsonObject", call.parse_arguments())
+    except InvalidArguments:
+        return None

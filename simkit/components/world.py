@@ -1,0 +1,98 @@
+"""The contract of worlds: tasks, and the tool server that they are done with."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, TypeAlias
+
+from simkit.components.tools import ToolServer
+from simkit.core.ontology import Ontology
+from simkit.core.tasks import Task
+from simkit.errors import UsageError
+
+DataProgress: TypeAlias = Callable[[str, float], None]
+"""Told (stage, fraction of that stage from 0 to 1) while a world's data is fetched."""
+
+
+def unwatched(stage: str, fraction: float) -> None:
+    """Progress that nobody looks at."""
+
+
+class World(ABC):
+    """Tasks, and the tool server that they are done with.
+
+    A world is built by name with its options (`variant`, ...); building must be cheap, data is read at first use.
+    """
+
+    name: ClassVar[str]
+    splits: ClassVar[tuple[str, ...]]
+    default_agent: ClassVar[str] = "scripted"
+    default_user: ClassVar[str] = "agenda"
+    default_reward: ClassVar[str] = "goal_calls"
+    tasks_vary: ClassVar[bool] = True
+    """Whether a task's id may mean another task when the world is built with other options; False where it never does,
+    so that a task is known by world and id."""
+
+    @abstractmethod
+    def tasks(self, split: str) -> Sequence[Task]:
+        """The tasks of a split, in their fixed order.
+
+        Raises:
+            UsageError: no such split.
+            DataMissing, DataCorrupt: the data cannot be read.
+        """
+
+    @abstractmethod
+    def tools(self) -> ToolServer:
+        """The tool server; its base data is shared by every branch and never changes."""
+
+    @property
+    @abstractmethod
+    def ontology(self) -> Ontology:
+        """The domains, for rule-based agents and users; empty where there are none."""
+
+    @classmethod
+    def prepare(cls, source: str | Path | None = None, progress: DataProgress = unwatched) -> Path:
+        """Fetch the data this world reads, once for all runs, and return where it is kept; `simkit data` calls this.
+
+        A world that needs data overrides it. `source` is data the caller has already; None fetches it.
+
+        Raises:
+            UsageError: the world needs no data (this default), or cannot take data from that source.
+            DataMissing, DataCorrupt: the data cannot be had, or is not what it should be.
+        """
+        raise UsageError(
+            f"the world `{cls.name}` needs no data, it is ready to use: simkit run rollout --world {cls.name}"
+        )
+
+    def check_split(self, split: str) -> str:
+        """`split` itself if the world has it.
+
+        Raises:
+            UsageError: it has not; the message lists those it has.
+        """
+        if split not in self.splits:
+            raise UsageError(f"the world `{self.name}` has no split `{split}`; it has: {', '.join(self.splits)}")
+        return split
+
+
+def choose_tasks(tasks: Sequence[Task], choice: str | int) -> Sequence[Task]:
+    """`all`, a number (the first so many) or a slice `10-20` (tasks 10 to 19, counted from 0; `10-` to the end).
+
+    Raises:
+        UsageError: the choice is none of these, or chooses nothing.
+    """
+    text = str(choice).strip()
+    numbers = re.fullmatch(r"(\d+)|(\d+)-(\d*)", text)
+    if text != "all" and numbers is None:
+        raise UsageError(f"`{text}` chooses no tasks; write a number (50), a slice (10-20, or 10- to the end) or `all`")
+    if numbers is None:
+        return tasks[:]
+    first, start, end = numbers.groups()
+    chosen = tasks[: int(first)] if first else tasks[int(start) : int(end) if end else None]
+    if not chosen:
+        raise UsageError(f"`{text}` chooses nothing: the split has {len(tasks)} tasks, counted from 0")
+    return chosen

@@ -1,0 +1,342 @@
+"""Messages, tool specifications, calls and results: frozen values that mirror the OpenAI chat format.
+
+Parsing and writing back loses nothing: unknown fields are kept, and a field that was absent stays absent
+(`content: null` and no content are different things to some servers).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, cast
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+from pydantic_core import PydanticSerializationError
+
+from simkit.core.values import JSON_DEPTH, JSON_SIZE, within_depth
+from simkit.errors import InvalidArguments
+
+JsonObject: TypeAlias = Mapping[str, Any]
+
+_JSON = json.JSONEncoder(ensure_ascii=False)
+_FLAT = frozenset({str, int, bool, type(None)})
+_LONG = re.compile(r"\d{19}")  # a number that may not fit into 64 bits: orjson would make a float of it
+
+
+class JsonText(Mapping[str, Any]):
+    """A JSON object that is kept as the text it was written as, and parsed when somebody looks inside."""
+
+    __slots__ = ("_parsed", "text")
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self._parsed: dict[str, Any] | None = None
+
+    def json_text(self) -> bytes:
+        """The text, for whoever writes it somewhere as it is."""
+        return self.text
+
+    @property
+    def _value(self) -> dict[str, Any]:
+        if self._parsed is None:
+            self._parsed = cast("dict[str, Any]", orjson.loads(self.text))
+        return self._parsed
+
+    def __getitem__(self, key: str) -> Any:
+        return self._value[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._value)
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def __repr__(self) -> str:
+        return f"JsonText({self.text[:80]!r})"
+
+
+class Wire(BaseModel):
+    """A value that is written in the OpenAI chat format; unknown fields are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="null")
+
+    __slots__ = ("_json",)  # what `to_json` keeps; not part of the value, of copies or of pickles
+
+    if TYPE_CHECKING:
+        _json: ClassVar[bytes]
+    else:  # a type checker would take it for a field
+        # Unknown fields must be JSON, and are copied while being checked: nobody else holds what a frozen value holds.
+        __pydantic_extra__: dict[str, JsonValue]
+
+    def to_openai(self) -> dict[str, Any]:
+        """This value as a JSON-able dict in the OpenAI chat format."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def to_json(self) -> bytes:
+        """This value as JSON text in the OpenAI chat format; written once, then remembered."""
+        try:  # not `self._json`: pydantic takes long to say that it is not there yet
+            return cast("bytes", object.__getattribute__(self, "_json"))
+        except AttributeError:
+            data = _json_of(self)
+            object.__setattr__(self, "_json", data)
+            return data
+
+    def canonical(self) -> bytes:
+        """JSON text that is equal exactly when the values are, in whatever order their unknown fields came."""
+        return self.to_json() if _all_known(self) else _sorted_json(self.to_openai())
+
+    def digest(self) -> bytes:
+        """16 bytes that are equal when the values are."""
+        return blake2b(self.canonical(), digest_size=16).digest()
+
+    def __eq__(self, other: object) -> bool:
+        """Equal on the wire: a null field and an absent one are two different messages."""
+        if not isinstance(other, Wire):
+            return NotImplemented
+        return self.model_fields_set == other.model_fields_set and super().__eq__(other) is True
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self.__dict__.values()))
+
+
+def _json_of(value: Wire) -> bytes:
+    try:
+        return value.__pydantic_serializer__.to_json(value, exclude_unset=True)
+    except PydanticSerializationError:  # a lone surrogate, as a model writes when it is cut off inside an emoji
+        text = json.dumps(value.model_dump(exclude_unset=True), ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def _all_known(value: object) -> bool:
+    """Whether a value has none but the fields below, which are always written in the same order."""
+    if value is None or isinstance(value, str):
+        return True
+    if isinstance(value, Wire):
+        return not value.__pydantic_extra__ and all(map(_all_known, value.__dict__.values()))
+    return isinstance(value, tuple) and all(map(_all_known, cast("tuple[object, ...]", value)))
+
+
+def _sorted_json(data: JsonObject) -> bytes:
+    try:
+        return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # a provider's own field may hold an integer of more than 64 bits
+        return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+class FunctionCall(Wire):
+    """Name and arguments of a call; the arguments are the model's own text, which need not be valid JSON."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Wire):
+    """One call of a tool, as a model wrote it."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+    @classmethod
+    def of(cls, id: str, name: str, arguments: JsonObject | str) -> ToolCall:
+        """A call from its parts; arguments given as a mapping are written as JSON."""
+        text = arguments if isinstance(arguments, str) else _JSON.encode(dict(arguments))
+        return cls(id=id, type="function", function=FunctionCall(name=name, arguments=text))
+
+    @property
+    def name(self) -> str:
+        """The tool's name."""
+        return self.function.name
+
+    @property
+    def arguments(self) -> str:
+        """The arguments as the model wrote them."""
+        return self.function.arguments
+
+    def parse_arguments(self) -> dict[str, Any]:
+        """The arguments as a dict.
+
+        Of two parameters with one name the last counts, as for every reader of JSON. Whole numbers stay exact.
+
+        Raises:
+            InvalidArguments: the text is not JSON, or is JSON but not an object; or it is too long, or too deep.
+        """
+        text = self.function.arguments or "{}"
+        if len(text) > JSON_SIZE:
+            raise InvalidArguments(
+                f"the arguments of {self.name:.80} are {len(text):,} characters long; send at most {JSON_SIZE:,}"
+            )
+        try:
+            value: object = orjson.loads(text)
+            if not (type(value) is dict and _FLAT.issuperset(map(type, cast("dict[str, Any]", value).values()))):
+                if _LONG.search(text):
+                    value = json.loads(text)
+                if text.count("{") + text.count("[") > JSON_DEPTH and not within_depth(cast("object", value)):
+                    raise ValueError(f"more than {JSON_DEPTH} levels deep")
+        except (ValueError, RecursionError) as error:
+            raise InvalidArguments(
+                f"the arguments of {self.name:.80} are not valid JSON ({error}); send one JSON object"
+            ) from error
+        if not isinstance(value, dict):
+            raise InvalidArguments(
+                f"the arguments of {self.name:.80} are a JSON {type(value).__name__}; send one JSON object"
+            )
+        return cast("dict[str, Any]", value)
+
+
+class ContentPart(Wire):
+    """One part of a multi-part content: text, image, audio or file, kept as it came."""
+
+    type: str
+
+
+Content: TypeAlias = str | tuple[ContentPart, ...]
+
+
+class SystemMessage(Wire):
+    """Instructions for the agent's model (`developer` is the same thing under OpenAI's newer name)."""
+
+    role: Literal["system", "developer"]
+    content: Content
+
+    @classmethod
+    def of(cls, content: str) -> SystemMessage:
+        """A system message."""
+        return cls(role="system", content=content)
+
+
+class UserMessage(Wire):
+    """What the user said, or, for agents that speak a text protocol, what the tools returned."""
+
+    role: Literal["user"]
+    content: Content
+
+    @classmethod
+    def of(cls, content: str) -> UserMessage:
+        """A user message."""
+        return cls(role="user", content=content)
+
+
+class AssistantMessage(Wire):
+    """What the agent's model wrote: text, tool calls, or both."""
+
+    role: Literal["assistant"]
+    content: Content | None = None
+    tool_calls: tuple[ToolCall, ...] | None = None
+
+    @classmethod
+    def of(cls, content: str | None = None, tool_calls: tuple[ToolCall, ...] = ()) -> AssistantMessage:
+        """An assistant message; without calls the field is left out, without text the content is null."""
+        if tool_calls:
+            return cls(role="assistant", content=content, tool_calls=tool_calls)
+        return cls(role="assistant", content=content)
+
+
+class ToolMessage(Wire):
+    """What a tool answered."""
+
+    role: Literal["tool"]
+    tool_call_id: str
+    content: Content
+
+    @classmethod
+    def of(cls, tool_call_id: str, content: str) -> ToolMessage:
+        """A tool message."""
+        return cls(role="tool", tool_call_id=tool_call_id, content=content)
+
+
+Message: TypeAlias = Annotated[
+    SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
+]
+
+_MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)
+
+
+def parse_message(data: JsonObject) -> Message:
+    """A message from its OpenAI chat form.
+
+    Raises:
+        pydantic.ValidationError: the role is unknown or a field has the wrong type.
+    """
+    return _MESSAGE.validate_python(data)
+
+
+def text_of(message: Message) -> str:
+    """The text of a message; the text parts of a multi-part content are joined, a null content is empty."""
+    content = message.content
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    return "".join(str((part.model_extra or {}).get("text", "")) for part in content if part.type == "text")
+
+
+_REASONING = re.compile(r"\s*<(think|thinking|reasoning)>.*?</\1>\s*", re.DOTALL)
+
+
+def without_reasoning(text: str) -> str:
+    """A model's text without the reasoning that some servers leave at its beginning, between `<think>` tags."""
+    found = _REASONING.match(text) if "<" in text else None
+    return text[found.end() :] if found else text
+
+
+class FunctionSpec(Wire):
+    """Name, description and JSON schema of a function."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, JsonValue] | None = None
+
+
+class ToolSpec(Wire):
+    """A tool as a model is told of it."""
+
+    type: Literal["function"]
+    function: FunctionSpec
+
+    @classmethod
+    def of(cls, name: str, description: str, properties: JsonObject, required: tuple[str, ...] = ()) -> ToolSpec:
+        """A tool from its parts; `properties` are JSON schemas by parameter name."""
+        schema: dict[str, Any] = {"type": "object", "properties": dict(properties), "required": list(required)}
+        return cls(type="function", function=FunctionSpec(name=name, description=description, parameters=schema))
+
+    @property
+    def name(self) -> str:
+        """The tool's name."""
+        return self.function.name
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """JSON schemas by parameter name."""
+        found = (self.function.parameters or {}).get("properties", {})
+        return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+class ToolResult(BaseModel):
+    """What a tool answered: a JSON value, and whether it is an error the agent should read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    __slots__ = ("_text",)  # as that of `Wire`
+
+    if TYPE_CHECKING:
+        _text: ClassVar[str]
+
+    value: Any
+    error: bool = False
+
+    def with_text(self, text: str) -> ToolResult:
+        """This result itself, whose `text` is known to be `text`."""
+        object.__setattr__(self, "_text", text)
+        return self
+
+    @property
+    def text(self) -> str:
+        """The value as the agent reads it: a string as it is, anything else as JSON."""
+        try:
+            return cast("str", object.__getattribute__(self, "_text"))
+        except AttributeError:
+            return self.value if isinstance(self.value, str) else _JSON.encode(self.value)

@@ -1,0 +1,46 @@
+"""Tasks and their sparse goals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from simkit.core.conversation import Utterance
+from simkit.core.ontology import Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One sparse goal. A task's goals are a multiset: equal keys are copies, each credited once.
+
+    `key` names the goal within its task (e.g. `book_hotel`); `detail` is JSON that only the reward reads (e.g. the
+    parameters a call must have); `weight` is its share of the episode's reward.
+    """
+
+    key: str
+    detail: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One conversation to be had: what the user wants, and what counts.
+
+    Attributes:
+        id: unique within its world and split, stable across machines.
+        instructions: the goal in the words a simulated user is given, one wish a line.
+        goals: what a reward looks for (rewards may add goals of their own).
+        agenda: the same goal in the structured form that rule-based users follow, in the order they bring it up.
+        data: JSON the world, the user and the reward read; never changed.
+        reference: the human dialogue this task was made from, where there is one.
+    """
+
+    id: str
+    world: str
+    split: str
+    instructions: str
+    goals: tuple[Goal, ...] = ()
+    agenda: tuple[Wish, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    reference: tuple[Utterance, ...] = ()

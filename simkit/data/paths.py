@@ -1,0 +1,271 @@
+"""Conversations as they stand in a store, read back as what the agent's model was shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import orjson
+
+from simkit.components.model_view import and_send, mended, says_nothing
+from simkit.core.messages import AssistantMessage, Message, ToolSpec, parse_message, text_of
+from simkit.core.persistent_list import JsonList
+from simkit.data.contents import UNKNOWN, Content
+from simkit.data.examples import Origin
+from simkit.errors import UsageError
+from simkit.store.reader import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Row: TypeAlias = Mapping[str, Any]
+
+MARKERS = ("ERROR:", "Error:", "FAILURE")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One message of the agent's: `shown` messages of the conversation were before it, `prompt` is their digest."""
+
+    branch_id: str
+    seq: int
+    prompt: str
+    message: AssistantMessage
+    shown: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """One path of a tree, from the root to its end, without the runtime's words and trailing user messages.
+
+    Attributes:
+        seen: its messages as the agent's model is sent them.
+        steps: the agent's own messages, as it wrote them.
+        tools: what the agent's requests named as tools; those of the world when it asked no model.
+        broken_calls: it wrote calls that no endpoint takes, and was shown mended ones.
+        erroneous: an error marker of the agent's own making is in it.
+        content: what its task is.
+    """
+
+    episode: Row
+    seen: tuple[Message, ...]
+    steps: tuple[Step, ...]
+    tools: tuple[ToolSpec, ...]
+    broken_calls: bool
+    erroneous: bool
+    content: Content = UNKNOWN
+
+    @property
+    def episode_id(self) -> str:
+        """The episode it is from."""
+        return str(self.episode["episode_id"])
+
+    def before(self, step: Step) -> tuple[Message, ...]:
+        """What the model was shown before it wrote this."""
+        return self.seen[: step.shown]
+
+    def point(self, prompt: str) -> str:
+        """The name of a place: equal where the model was shown the same tools and messages before."""
+        return f"{self.episode['toolset_id'] if self.tools else ''}/{prompt}"
+
+    def origin(self, branch_id: str, seq: int) -> Origin:
+        """Where a message of its episode comes from."""
+        known = self.episode
+        return Origin(
+            run_id=known["run_id"],
+            task_id=known["task_id"],
+            trial=known["trial"],
+            world=known["world"] or "",
+            split=known["split"] or "",
+            episode_id=known["episode_id"],
+            branch_id=branch_id,
+            seq=seq,
+            content=self.content,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A message of the agent's on a branch that led nowhere."""
+
+    episode_id: str
+    branch_id: str
+    seq: int
+    prompt: str
+    message: AssistantMessage
+
+
+class ConversationReader:
+    """Reads conversations; equal messages are parsed once and shared."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._messages: dict[str, Message] = {}
+
+    def conversations(
+        self, runs: Sequence[str], source: Literal["golden", "episodes"], condition: str, removed: Counter[str]
+    ) -> list[Conversation]:
+        """The conversations of the episodes of these runs that meet the condition, by run, task and trial.
+
+        Raises:
+            UsageError: the condition is wrong.
+            StoreError: the store cannot be read.
+        """
+        episodes = self._episodes(runs, source, condition)
+        scored = [episode for episode in episodes if episode["reward"] is not None]
+        removed["unscored"] += len(episodes) - len(scored)
+        ends = {str(episode["episode_id"]): str(episode["end_branch"]) for episode in scored if episode["end_branch"]}
+        rows = self._reader.rows(_PATHS, [list(ends), list(ends.values())])
+        lines = {name: list(group) for name, group in groupby(rows, key=lambda row: str(row["episode_id"]))}
+        tools = self._tools([str(episode["toolset_id"]) for episode in scored])
+        told = self._told_of_tools(list(ends))
+        contents = contents_of(self._reader, runs)
+        found: list[Conversation] = []
+        for episode in scored:
+            name = str(episode["episode_id"])
+            if name in lines:
+                known = tools.get(str(episode["toolset_id"]), ()) if told.get(name, True) else ()
+                content = contents.get((episode["run_id"], episode["task_id"]), UNKNOWN)
+                found.append(replace(self._conversation(episode, lines[name], known), content=content))
+        return found
+
+    def lost(self, episodes: Sequence[str]) -> list[Lost]:
+        """What agents said on branches neither successful nor golden, empty answers and faulted branches left out."""
+        found: list[Lost] = []
+        for row in self._reader.rows(_LOST, [list(episodes)]):
+            message = self._message(row["message"])
+            if isinstance(message, AssistantMessage) and not says_nothing(message):
+                found.append(Lost(row["episode_id"], row["branch_id"], row["seq"], row["prompt"], message))
+        return found
+
+    def _conversation(self, episode: Row, rows: Sequence[Row], tools: tuple[ToolSpec, ...]) -> Conversation:
+        seen = JsonList[Message]()
+        steps: list[Step] = []
+        broken = erroneous = False
+        for row in _trimmed(rows):
+            message = self._message(row["message"])
+            shown = mended(message)
+            broken |= shown is not message
+            erroneous |= marked(row["author"], text_of(message))
+            if row["author"] == "agent" and isinstance(message, AssistantMessage) and not says_nothing(message):
+                steps.append(Step(row["branch_id"], row["seq"], row["prompt"], message, len(seen)))
+            seen = and_send(seen, shown)
+        return Conversation(
+            episode=episode,
+            seen=tuple(seen),
+            steps=tuple(steps),
+            tools=tools,
+            broken_calls=broken,
+            erroneous=erroneous,
+        )
+
+    def _message(self, text: str) -> Message:
+        known = self._messages.get(text)
+        if known is None:
+            known = self._messages[text] = parse_message(orjson.loads(text))
+        return known
+
+    def _episodes(self, runs: Sequence[str], source: Literal["golden", "episodes"], condition: str) -> list[Row]:
+        from_trees = "success AND winner_id IS NOT NULL" if source == "golden" else "finished"
+        end = "winner_id" if source == "golden" else "final_branch_id"
+        query = _EPISODES.format(end=end, source=from_trees, condition=condition)
+        try:
+            return list(self._reader.rows(query, {"runs": list(runs)}))
+        except UsageError as error:
+            raise UsageError(
+                f"episodes cannot be chosen by {condition!r}: {error}; `from episode_facts` shows the columns there are"
+            ) from error
+
+    def _tools(self, toolsets: Iterable[str]) -> dict[str, tuple[ToolSpec, ...]]:
+        rows = self._reader.rows(_TOOLSETS, [list(dict.fromkeys(toolsets))])
+        return {row["toolset_id"]: _specs(orjson.loads(row["tools"])) for row in rows}
+
+    def _told_of_tools(self, episodes: Sequence[str]) -> dict[str, bool]:
+        """Whether the agent's requests named tools, by episode; an agent without a model is in none."""
+        rows = self._reader.rows(_TOLD, [list(episodes)])
+        return {row["episode_id"]: bool(row["told"]) for row in rows}
+
+
+def contents_of(reader: Reader, runs: Sequence[str]) -> dict[tuple[str, str], Content]:
+    """What the tasks of some runs are, by run and task.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    rows = reader.rows(_CONTENTS, [list(runs)])
+    return {
+        (row["run_id"], row["task_id"]): Content.of(row["instructions"], orjson.loads(row["goals"] or "[]"))
+        for row in rows
+    }
+
+
+def _specs(tools: Sequence[Any]) -> tuple[ToolSpec, ...]:
+    return tuple(ToolSpec.model_validate(tool) for tool in tools)
+
+
+def _trimmed(rows: Sequence[Row]) -> Sequence[Row]:
+    """Without the runtime's words, and without user messages that nobody answered."""
+    kept = [row for row in rows if row["author"] != "runtime"]
+    last = max((place for place, row in enumerate(kept) if row["role"] != "user"), default=-1)
+    return kept[: last + 1]
+
+
+def marked(author: str, text: str) -> bool:
+    """Whether it is an error of the agent's own making, as the view `golden_messages` reads it."""
+    if author not in ("agent", "tool"):
+        return False
+    return any(marker in text for marker in MARKERS) or (author == "agent" and "APIRETURN" in text)
+
+
+_EPISODES = """
+SELECT episode_id, run_id, task_id, trial, world, split, toolset_id, reward, {end} AS end_branch
+FROM (
+    SELECT f.*, w.branch_id AS winner_id, f.outcome IS NOT NULL AS finished
+    FROM episode_facts f LEFT JOIN last_winners w USING (episode_id)
+    WHERE list_contains($runs, f.run_id)
+)
+WHERE {source} AND (
+{condition}
+)
+ORDER BY list_position($runs, run_id), task_id, trial, episode_id
+"""
+
+_CONTENTS = "SELECT run_id, task_id, instructions, goals FROM tasks WHERE list_contains(?::VARCHAR[], run_id)"
+
+_PATHS = """
+WITH RECURSIVE ends AS (SELECT unnest(?::VARCHAR[]) AS episode_id, unnest(?::VARCHAR[]) AS branch_id),
+walk AS (
+    SELECT b.episode_id, b.branch_id, b.parent_id FROM branches b SEMI JOIN ends USING (branch_id)
+    UNION ALL
+    SELECT b.episode_id, b.branch_id, b.parent_id FROM walk w JOIN branches b ON b.branch_id = w.parent_id
+)
+SELECT m.episode_id, m.branch_id, m.seq, m.author, m.role, m.message, m.prompt
+FROM messages m SEMI JOIN walk w ON m.branch_id = w.branch_id
+ORDER BY m.episode_id, m.seq
+"""
+
+_LOST = """
+SELECT b.episode_id, b.branch_id, m.seq, m.prompt, m.message
+FROM branches b SEMI JOIN (SELECT unnest(?::VARCHAR[]) AS episode_id) USING (episode_id)
+JOIN messages m ON m.branch_id = b.branch_id
+WHERE NOT b.successful AND NOT b.golden AND m.author = 'agent' AND coalesce(b.outcome, '') NOT IN (
+    'agent_fault', 'user_fault', 'tool_fault', 'model_fault', 'reward_fault', 'cancelled'
+)
+ORDER BY b.episode_id, m.seq, b.path, CAST(m.message AS VARCHAR)
+"""
+
+_TOOLSETS = (
+    "SELECT toolset_id, tools FROM toolsets SEMI JOIN (SELECT unnest(?::VARCHAR[]) AS toolset_id) USING (toolset_id)"
+)
+
+_TOLD = """
+SELECT
+    c.episode_id,
+    bool_or(coalesce(json_array_length(c.request -> 'tools'), 0) > 0 OR (c.request ->> '$.digest.tools') <> '') AS told
+FROM model_calls c SEMI JOIN (SELECT unnest(?::VARCHAR[]) AS episode_id) USING (episode_id)
+WHERE c.role = 'agent' AND c.step = 0 AND c.attempt = 0
+GROUP BY ALL
+"""

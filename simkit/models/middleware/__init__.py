@@ -1,0 +1,1 @@
+"""What is wrapped around a model: retries, limits, budgets, recording and replay."""

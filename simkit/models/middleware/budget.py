@@ -1,0 +1,394 @@
+"""What model calls may use: tokens, money and time of a run, an episode and a branch, reserved before each call.
+
+A call goes out only when the most it can use fits into what is left next to everything that is under way; what it
+really used replaces the reservation when it is back. So no number of calls in flight can overspend. While others are
+under way a call that does not fit waits for them, because they leave more than they reserved; when it would not fit
+alone, the limit is hit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import anyio
+
+from simkit.errors import BudgetExhausted, LimitHit, MalformedReply, ModelTimeout, UsageError
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ReplyLimit, Usage
+from simkit.models.clock import Clock
+from simkit.models.middleware.token_estimate import SHORTEST, ReplyEstimate, TokenEstimate
+from simkit.models.prices import Price
+
+REPLY_TOKENS = 4096
+"""How long a reply may be under a budget of tokens or money when neither request nor provider bounds it."""
+
+CUT_SHORT = (
+    "CutShort: the reply came to the tokens that a budget had put aside for it; it was asked for again with more"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Tokens and US dollars."""
+
+    tokens: float = 0
+    cost: float = 0.0
+
+    def plus(self, other: Amount) -> Amount:
+        """Both together."""
+        return Amount(self.tokens + other.tokens, self.cost + other.cost)
+
+    def less(self, other: Amount) -> Amount:
+        """What is left of it."""
+        return Amount(self.tokens - other.tokens, self.cost - other.cost)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """Tokens and US dollars that may be used; None for no bound."""
+
+    tokens: int | None = None
+    cost: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "cost"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UsageError(f"a budget of {value} {name} is none; give a positive number, or leave it out")
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is any bound."""
+        return self.tokens is not None or self.cost is not None
+
+    def short_of(self, used: Amount) -> str:
+        """`tokens` or `cost` when so much is more than allowed, else nothing."""
+        if self.tokens is not None and used.tokens > self.tokens:
+            return "tokens"
+        if self.cost is not None and used.cost > self.cost + 1e-12:
+            return "cost"
+        return ""
+
+
+@dataclass(slots=True)
+class _Account:
+    """What was used, and what is reserved by calls under way."""
+
+    spent: Amount = Amount()
+    held: Amount = Amount()
+    calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A reservation, and the accounts it is on."""
+
+    amount: Amount
+    accounts: tuple[_Account, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowances:
+    """How much a run, each of its episodes and each of its branches (from the root to the leaf) may use.
+
+    `wall_seconds` bounds the run's time from the first call on.
+    """
+
+    run: Allowance = field(default_factory=Allowance)
+    episode: Allowance = field(default_factory=Allowance)
+    branch: Allowance = field(default_factory=Allowance)
+    wall_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.wall_seconds is not None and self.wall_seconds <= 0:
+            raise UsageError(f"--max-wall is {self.wall_seconds}; give a positive number of seconds, or leave it out")
+
+    @property
+    def of_money(self) -> bool:
+        """Whether any of them bounds money, so that prices must be known."""
+        return any(each.cost is not None for each in (self.run, self.episode, self.branch))
+
+    @property
+    def bounded(self) -> bool:
+        """Whether any of them bounds tokens or money."""
+        return any(each.bounded for each in (self.run, self.episode, self.branch))
+
+
+class Budget:
+    """The accounts of one run; share it between all its models.
+
+    Args:
+        allowances: how much may be used.
+        spent: what was used before, by the part of the run that is resumed.
+    """
+
+    def __init__(self, allowances: Allowances, *, spent: Usage | None = None, clock: Clock | None = None) -> None:
+        before = spent or Usage()
+        self.allowances = allowances
+        self._clock = clock or Clock()
+        self._run = _Account(Amount(before.tokens, before.cost))
+        self._accounts: dict[tuple[str | int, ...], _Account] = {}
+        self._deadline: float | None = None
+        self._settled = anyio.Event()
+
+    @property
+    def spent(self) -> Amount:
+        """What the run has used so far."""
+        return self._run.spent
+
+    @property
+    def held(self) -> Amount:
+        """What calls under way have reserved."""
+        return self._run.held
+
+    def seconds_left(self) -> float | None:
+        """Seconds until the run's time is up, None without a bound; the first question starts the clock.
+
+        Raises:
+            BudgetExhausted: it is up.
+        """
+        wall = self.allowances.wall_seconds
+        if wall is None:
+            return None
+        now = self._clock.timer()
+        if self._deadline is None:
+            self._deadline = now + wall
+        if now >= self._deadline:
+            raise self.out_of_time()
+        return self._deadline - now
+
+    def out_of_time(self) -> BudgetExhausted:
+        """The error for a run whose time is up."""
+        return BudgetExhausted(
+            f"the run's {self.allowances.wall_seconds:g} s are up (--max-wall); everything so far is stored, resume it "
+            "with more time"
+        )
+
+    async def reserve(self, amount: Amount, key: CallKey) -> Hold:
+        """Put an amount aside, when others have settled if need be. Every hold must be settled.
+
+        Raises:
+            BudgetExhausted: it does not fit into what the run may use.
+            LimitHit: it does not fit into what the episode or branch may use.
+        """
+        while (refusal := self._refusal(amount, key)) is not None:
+            account, error = refusal
+            if account.calls == 0:
+                raise error
+            await self._settled.wait()
+        hold = Hold(amount, tuple(self._accounts_of(key)))
+        for account in hold.accounts:
+            account.held = account.held.plus(amount)
+            account.calls += 1
+        return hold
+
+    def settle(self, hold: Hold, used: Amount) -> None:
+        """What a hold really came to."""
+        for account in hold.accounts:
+            account.held = account.held.less(hold.amount) if account.calls > 1 else Amount()
+            account.spent = account.spent.plus(used)
+            account.calls -= 1
+        settled, self._settled = self._settled, anyio.Event()
+        settled.set()
+
+    def _refusal(self, amount: Amount, key: CallKey) -> tuple[_Account, BudgetExhausted | LimitHit] | None:
+        """The account an amount does not fit into, with the error to raise when it is as empty as it will get."""
+        allowed = self.allowances
+        if short := allowed.run.short_of(_total([self._run], amount)):
+            return self._run, BudgetExhausted(_refused("run", short, allowed.run, self._run.spent, amount))
+        episode = self._account(_episode(key))
+        if short := allowed.episode.short_of(_total([episode], amount)):
+            return episode, _limit_hit("episode", short, allowed.episode, episode.spent, amount)
+        if not allowed.branch.bounded:
+            return None
+        path = [self._account(name) for name in _branches(key)]
+        if short := allowed.branch.short_of(_total(path, amount)):
+            spent = _total(path, Amount())  # the error is raised when nothing is held
+            return _busiest(path), _limit_hit("branch", short, allowed.branch, spent, amount)
+        return None
+
+    def _accounts_of(self, key: CallKey) -> Iterator[_Account]:
+        yield self._run
+        if self.allowances.episode.bounded:
+            yield self._account(_episode(key))
+        if self.allowances.branch.bounded:
+            yield self._account((*_episode(key), key.turn.path))
+
+    def _account(self, name: tuple[str | int, ...]) -> _Account:
+        account = self._accounts.get(name)
+        if account is None:
+            account = _Account()
+            if self.allowances.episode.bounded or self.allowances.branch.bounded:
+                self._accounts[name] = account
+        return account
+
+
+def reply_bound(price: Price | None) -> int:
+    """Tokens a reply may have under a budget, when its request does not say."""
+    return min(REPLY_TOKENS, (price and price.max_output) or REPLY_TOKENS)
+
+
+def cut_short(request: ChatRequest, response: ChatResponse) -> bool:
+    """Whether a reply ended at a provisional limit, so that it is no answer."""
+    return request.limit is not None and request.limit.provisional and response.finish == "length"
+
+
+def _episode(key: CallKey) -> tuple[str | int, ...]:
+    return (key.turn.task_id, key.turn.trial)
+
+
+def _branches(key: CallKey) -> Iterator[tuple[str | int, ...]]:
+    """The accounts from the root to this branch: `LR` is below `L`, `0.3.1` below `0.3`."""
+    path = key.turn.path
+    parts = path.split(".") if path[:1].isdigit() else list(path)
+    joint = "." if path[:1].isdigit() else ""
+    for length in range(len(parts) + 1):
+        yield (*_episode(key), joint.join(parts[:length]))
+
+
+def _total(accounts: list[_Account], more: Amount) -> Amount:
+    for account in accounts:
+        more = more.plus(account.spent).plus(account.held)
+    return more
+
+
+def _busiest(accounts: list[_Account]) -> _Account:
+    return max(accounts, key=lambda account: account.calls)
+
+
+def _refused(whose: str, short: str, allowed: Allowance, spent: Amount, amount: Amount) -> str:
+    if short == "cost":
+        used = f"${spent.cost:.4f} of the {whose}'s ${allowed.cost:.4f} are used, and the next call may cost"
+        return f"{used} ${amount.cost:.4f} (--max-cost); everything so far is stored, resume it with more"
+    used = f"{spent.tokens:.0f} of the {whose}'s {allowed.tokens} tokens are used, and the next call may use"
+    more = "everything so far is stored, resume it with more"
+    return f"{used} {amount.tokens:.0f} (--max-tokens-total); {more}"
+
+
+def _limit_hit(whose: str, short: str, allowed: Allowance, spent: Amount, amount: Amount) -> LimitHit:
+    message = _refused(whose, short, allowed, spent, amount)
+    return LimitHit(message, "cost_limit" if short == "cost" else "token_limit")
+
+
+class BudgetedModel:
+    """Asks `model` only for what the budget has left.
+
+    A reply that nobody bounds gets a limit: what is put aside for it is sent as `max_tokens`, so that it cannot come
+    to more. At first that is a great deal (`REPLY_TOKENS`); soon it follows the replies there have been, so that many
+    calls fit under a small budget at once. A reply that is cut short by it is asked for again with all that is
+    allowed: what an agent or user hears does not depend on what was put aside.
+
+    Args:
+        budget: the run's; shared by its models.
+        price: what the model costs; needed when the budget bounds money.
+        extra_body: fields sent with every request; they may bound its reply.
+
+    Raises:
+        UsageError: the budget bounds money and the price is not known.
+    """
+
+    def __init__(
+        self,
+        model: ChatModel,
+        budget: Budget,
+        price: Price | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        if budget.allowances.of_money and price is None:
+            raise UsageError(
+                f"there is no price for `{model.name}`, so its cost cannot be bounded (--max-cost); give one with "
+                "--prices, or bound tokens instead (--max-tokens-total)"
+            )
+        self._model = model
+        self._budget = budget
+        self._price = price
+        self._extra = dict(extra_body or {})
+        self._prompts = TokenEstimate()
+        self._replies = ReplyEstimate(reply_bound(price))
+
+    @property
+    def name(self) -> str:
+        """The name of the model that answers."""
+        return self._model.name
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """The model's answer.
+
+        Raises:
+            BudgetExhausted: the run has not enough left for it, or its time is up.
+            LimitHit: the episode or branch has not enough left for it.
+        """
+        if not self._budget.allowances.bounded:
+            return await self._within(self._budget.seconds_left(), request, key)
+        self._budget.seconds_left()
+        if self._own_bound(request) is not None:
+            return await self._reserved(request, key)
+        first, hold = await self._fitting(request, key)
+        response = await self._held(first, key, hold)
+        if not cut_short(first, response):
+            return response
+        whole = replace(request, limit=ReplyLimit(self._replies.most))
+        return await self._reserved(whole, replace(key, attempt=key.attempt + 1))
+
+    async def _reserved(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """The answer to a request whose reply is bounded."""
+        return await self._held(request, key, await self._budget.reserve(self._most(request), key))
+
+    async def _fitting(self, request: ChatRequest, key: CallKey) -> tuple[ChatRequest, Hold]:
+        """The request with a limit for its reply, smaller where only that fits into what is left, and its hold."""
+        limit = self._replies.limit()
+        while True:
+            limited = replace(request, limit=limit)
+            try:
+                return limited, await self._budget.reserve(self._most(limited), key)
+            except (BudgetExhausted, LimitHit):
+                if limit.tokens // 2 < SHORTEST:
+                    raise
+                limit = ReplyLimit(limit.tokens // 2, provisional=True)
+
+    async def _held(self, request: ChatRequest, key: CallKey, hold: Hold) -> ChatResponse:
+        """The answer to a request for which that much is put aside."""
+        used = hold.amount  # what is not known to have cost less is taken to have cost all of it
+        try:
+            response = await self._within(self._budget.seconds_left(), request, key)
+            used = self._used(request, response, hold.amount)
+            return response
+        except (ModelTimeout, MalformedReply):  # the provider may have written a reply, and bill it
+            raise
+        except Exception:
+            used = Amount()
+            raise
+        finally:
+            self._budget.settle(hold, used)
+
+    async def _within(self, seconds: float | None, request: ChatRequest, key: CallKey) -> ChatResponse:
+        if seconds is None:
+            return await self._model.complete(request, key)
+        with anyio.move_on_after(seconds):
+            return await self._model.complete(request, key)
+        raise self._budget.out_of_time()
+
+    def _own_bound(self, request: ChatRequest) -> int | None:
+        """Tokens the request itself, or what is sent with every one, lets its reply have."""
+        for fields in (self._extra, request.sampling.extra):
+            for name in ("max_completion_tokens", "max_tokens"):
+                if isinstance(bound := fields.get(name), int):
+                    return bound
+        return request.sampling.max_tokens
+
+    def _most(self, request: ChatRequest) -> Amount:
+        prompt, reply = self._prompts.bound(request), self._own_bound(request)
+        if reply is None:
+            reply = request.limit.tokens if request.limit else self._replies.most
+        cost = self._price.cost(prompt, reply) if self._price else 0.0
+        return Amount(prompt + reply, cost)
+
+    def _used(self, request: ChatRequest, response: ChatResponse, most: Amount) -> Amount:
+        usage = response.usage
+        if not usage.tokens:  # a server that does not count
+            return most
+        self._prompts.learn(request, usage.prompt_tokens)
+        self._replies.learn(usage.completion_tokens)
+        cost = self._price.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) if self._price else 0
+        return Amount(usage.tokens, usage.cost or cost)

@@ -1,0 +1,150 @@
+"""How many calls may be under way at one endpoint with one key: a fixed number, or one that finds itself.
+
+The adaptive limit works as congestion control does (RFC 5681, in calls instead of segments): it doubles with every
+round of answers until the endpoint first says 429, is cut by a factor then, and grows by one a round from there. It
+grows only while it is what holds calls back, and a cut is followed by a cooldown, because the calls under way then were
+let in under the old limit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import anyio
+
+from simkit.errors import UsageError
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
+from simkit.models.clock import Clock
+from simkit.models.middleware.metrics import Meter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adaptive:
+    """How a limit finds itself.
+
+    Attributes:
+        start: calls at once in the beginning.
+        least, most: its bounds.
+        cut: what a 429 multiplies it by.
+        cooldown: seconds after a cut in which it is neither cut nor grows.
+    """
+
+    start: int = 64
+    least: int = 1
+    most: int = 4096
+    cut: float = 0.7
+    cooldown: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.least <= self.start <= self.most and 0 < self.cut < 1 and self.cooldown >= 0):
+            raise UsageError(f"{self} cannot be: 1 <= least <= start <= most, 0 < cut < 1, cooldown >= 0 are needed")
+
+
+class Gate:
+    """Lets so many calls in at a time; the others wait, first come, first served.
+
+    Args:
+        limit: a number, or how to find it.
+        meter: is told of the limit and of who is in.
+
+    Raises:
+        UsageError: a limit under 1.
+    """
+
+    def __init__(self, limit: int | Adaptive, meter: Meter | None = None, clock: Clock | None = None) -> None:
+        if isinstance(limit, int) and limit < 1:
+            raise UsageError(f"--api-concurrency is {limit}; let at least one call through, or say `adaptive`")
+        self._adaptive = None if isinstance(limit, int) else limit
+        self._limit = float(limit if isinstance(limit, int) else limit.start)
+        self._meter = meter or Meter()
+        self._clock = clock or Clock()
+        self._in_flight = 0
+        self._waiting: deque[anyio.Event] = deque()
+        self._doubling = True
+        self._calm_at = float("-inf")
+        self._meter.limit += self.limit
+
+    @property
+    def limit(self) -> int:
+        """Calls at once, as of now."""
+        return int(self._limit)
+
+    async def enter(self) -> None:
+        """Wait for a place; every `enter` needs a `leave`."""
+        if self._in_flight < self.limit:  # then nobody waits: `leave` fills every place
+            self._count(1)
+            return
+        place = anyio.Event()
+        self._waiting.append(place)
+        self._meter.waiting += 1
+        try:
+            await place.wait()
+        except BaseException:
+            if place.is_set():  # let in and cancelled at the same time
+                self.leave()
+            else:
+                self._waiting.remove(place)
+            raise
+        finally:
+            self._meter.waiting -= 1
+
+    def leave(self, *, answered: bool = False) -> None:
+        """Give the place back; `answered` when the endpoint answered well."""
+        if answered:
+            self._grow()
+        self._count(-1)
+        self._admit()
+
+    def cut(self) -> None:
+        """The endpoint said 429."""
+        policy, now = self._adaptive, self._clock.timer()
+        if policy is None or now < self._calm_at:
+            return
+        self._set(max(float(policy.least), self._limit * policy.cut))
+        self._doubling = False
+        self._calm_at = now + policy.cooldown
+
+    def _grow(self) -> None:
+        policy = self._adaptive
+        if policy is None or self._in_flight < self.limit or self._clock.timer() < self._calm_at:
+            return
+        self._set(min(float(policy.most), self._limit + (1.0 if self._doubling else 1.0 / self._limit)))
+
+    def _set(self, limit: float) -> None:
+        self._meter.limit += int(limit) - self.limit
+        self._limit = limit
+
+    def _admit(self) -> None:
+        while self._waiting and self._in_flight < self.limit:
+            self._count(1)
+            self._waiting.popleft().set()
+
+    def _count(self, change: int) -> None:
+        self._in_flight += change
+        self._meter.in_flight += change
+
+
+class LimitedModel:
+    """Asks `model` only when its endpoint's gate lets the call in."""
+
+    def __init__(self, model: ChatModel, gate: Gate) -> None:
+        self._model = model
+        self._gate = gate
+
+    @property
+    def name(self) -> str:
+        """The name of the model that answers."""
+        return self._model.name
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """The model's answer; raises what it raises."""
+        gate = self._gate
+        await gate.enter()
+        answered = False
+        try:
+            response = await self._model.complete(request, key)
+            answered = True
+            return response
+        finally:
+            gate.leave(answered=answered)

@@ -1,0 +1,59 @@
+"""Models of somebody else's making: what they raise is theirs, and a call that never returns is ended."""
+
+from __future__ import annotations
+
+import anyio
+
+from simkit.actors.actor import current_job
+from simkit.core.boundary import boundary
+from simkit.core.cancellation import prefer_cancellation
+from simkit.errors import ModelFault, ModelTimeout
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
+
+
+class ForeignModel:
+    """Answers as `model` does, within so many seconds; whatever it raises becomes a `ModelFault`."""
+
+    def __init__(self, model: ChatModel, name: str, seconds: float) -> None:
+        self._model = model
+        self._name = name
+        self._seconds = seconds
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        return self._name
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """The model's answer.
+
+        Raises:
+            ModelTimeout: there was none in time.
+            ModelFault: the model raised, or answered with something else than a `ChatResponse`.
+        """
+        job = current_job()
+        if job is not None and job.held:  # the asker's deadline holds here again, in case that ours is ignored
+            job.restart()
+            job.held -= 1
+            try:
+                return await self._complete(request, key)
+            finally:
+                job.held += 1
+        return await self._complete(request, key)
+
+    async def _complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        with anyio.move_on_after(self._seconds) as scope:
+            try:
+                with boundary(ModelFault, f"model `{self._name}`"):
+                    reply: object = await self._model.complete(request, key)
+            except ModelFault:
+                if scope.cancel_called:
+                    await prefer_cancellation()
+                raise
+            return self._checked(reply)
+        raise ModelTimeout(f"model `{self._name}` gave no answer within {self._seconds:g} s (--request-timeout)")
+
+    def _checked(self, reply: object) -> ChatResponse:
+        if not isinstance(reply, ChatResponse):
+            raise ModelFault(f"model `{self._name}` answered with a {type(reply).__name__}; return a ChatResponse")
+        return reply

@@ -1,0 +1,93 @@
+"""A model that records every attempt of another one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simkit.core.events import ModelCall, Recorder
+from simkit.core.ids import branch_id, episode_id
+from simkit.core.messages import JsonText
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash, settings_json
+from simkit.models.clock import Clock
+from simkit.models.middleware.budget import CUT_SHORT, cut_short
+from simkit.models.middleware.request_digest import request_digest, whole_request
+
+
+class RecordedModel:
+    """Answers as `model` does, and tells `recorder` of each attempt, the failed and the cancelled ones too.
+
+    Wrap a provider with it inside the retries, so that each attempt counts. With `bodies=False` a request is recorded
+    as digests of its messages and tools, which saves most of the space and still allows replay. A `free` model's calls
+    are recorded without a cost: those of a replay were paid by the run they come from.
+    """
+
+    def __init__(
+        self,
+        model: ChatModel,
+        recorder: Recorder,
+        run_id: str,
+        *,
+        bodies: bool = True,
+        free: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        self._model = model
+        self._recorder = recorder
+        self._run_id = run_id
+        self._bodies = bodies
+        self._free = free
+        self._clock = clock or Clock()
+
+    @property
+    def name(self) -> str:
+        """The name of the model that answers."""
+        return self._model.name
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """The answer of the model, recorded; whatever it raises is recorded and raised."""
+        attempt = _Attempt(self._clock.now(), self._clock.timer(), request)
+        try:
+            response = await self._model.complete(request, key)
+        except Exception as error:
+            self._record(key, attempt, None, f"{type(error).__name__}: {error}")
+            raise
+        except BaseException:
+            self._record(key, attempt, None, "cancelled")
+            raise
+        self._record(key, attempt, response, None)
+        return response
+
+    def _record(self, key: CallKey, attempt: _Attempt, response: ChatResponse | None, error: str | None) -> None:
+        usage = response.usage if response else Usage()
+        request, settings = attempt.request, settings_json(attempt.request)
+        if response is not None and cut_short(request, response):
+            response, error = None, CUT_SHORT
+        episode = episode_id(self._run_id, key.turn.task_id, key.turn.trial)
+        self._recorder.record(
+            ModelCall(
+                episode_id=episode,
+                branch_id=branch_id(episode, key.turn.path, key.turn.turn),
+                role=key.role,
+                step=key.call,
+                attempt=key.attempt,
+                model=self.name,
+                request_hash=request_hash(self.name, request, settings),
+                request=whole_request(request, self.name)
+                if self._bodies
+                else request_digest(request, self.name, settings),
+                response=JsonText(response.json_text()) if response else None,
+                error=error,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                cost=0.0 if self._free else usage.cost,
+                seconds=self._clock.timer() - attempt.started,
+                at=attempt.at,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    at: float
+    started: float
+    request: ChatRequest

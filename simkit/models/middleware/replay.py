@@ -1,0 +1,212 @@
+"""Answers from a recording: the same mechanism resumes a run, replays one, and caches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+from anyio.lowlevel import checkpoint
+
+import simkit.errors as errors
+from simkit.core.events import ModelCall
+from simkit.core.ids import branch_id, episode_id
+from simkit.core.messages import JsonObject
+from simkit.errors import ModelFault, ReplayMiss, StoreUnreadable
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash
+from simkit.models.middleware.metrics import Meter
+from simkit.models.middleware.request_digest import difference
+from simkit.models.usage import believed, doubt
+from simkit.store.damage import describe
+from simkit.store.lines import JournalLines
+
+_LINE = b'{"e":"ModelCall",'
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What came of one call: the response as JSON text, or the error of its last attempt."""
+
+    request_hash: str
+    request: bytes
+    response: bytes | None
+    error: str | None
+
+
+@dataclass(slots=True)
+class Recording:
+    """The model calls of a run, by the name of the call (task, trial, path, turn, role, number) and the request's hash.
+
+    Attributes:
+        usage: what all of its attempts used: what a resumed budget starts from.
+        skipped: calls that name another run.
+    """
+
+    run_id: str
+    usage: Usage = field(default_factory=Usage)
+    skipped: int = 0
+    _calls: dict[str, list[_Kept]] = field(default_factory=dict[str, list[_Kept]])
+
+    @classmethod
+    def of(cls, run_id: str, calls: Iterable[ModelCall]) -> Recording:
+        """A recording of events, as a `MemoryRecorder` holds them."""
+        recording = cls(run_id)
+        for call in calls:
+            recording.add({name: getattr(call, name) for name in ModelCall.__slots__})
+        return recording
+
+    @classmethod
+    def read(cls, run_id: str, journals: Iterable[Path]) -> Recording:
+        """The recording in journals (`journals/<run_id>/*.jsonl` of a store); torn last lines are left alone.
+
+        Raises:
+            StoreUnreadable: a journal is missing or damaged.
+        """
+        recording = cls(run_id)
+        for path in journals:
+            recording.extend(path)
+        return recording
+
+    def extend(self, journal: Path) -> None:
+        """Add the calls of one journal.
+
+        Raises:
+            StoreUnreadable: it is missing or damaged.
+        """
+        lines = JournalLines(journal)
+        try:
+            for line in lines:
+                if line.data.startswith(_LINE):
+                    self._add_line(line.data, f"{journal}, line {line.line}")
+        except OSError as error:
+            raise StoreUnreadable(f"the journal {journal} cannot be read: {error.strerror or error}") from error
+        if lines.bad:
+            raise StoreUnreadable(describe(lines.bad))
+
+    def add(self, call: Mapping[str, Any]) -> None:
+        """Add one call, given as the fields of a `ModelCall`."""
+        begin = f"{self.run_id}/"
+        if not str(call["branch_id"]).startswith(begin):
+            self.skipped += 1
+            return
+        name = _call_name(str(call["branch_id"])[len(begin) :], str(call["role"]), int(call["step"]))
+        response, request = call["response"], call["request"]
+        self._calls.setdefault(name, []).append(
+            _Kept(
+                str(call["request_hash"]),
+                b"" if request is None else _text(request),
+                None if response is None else _text(response),
+                call["error"],
+            )
+        )
+        self.usage = self.usage.plus(_usage(call))
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def answer(self, key: CallKey, hashed: str) -> ChatResponse | None:
+        """What this request was answered with, None when it never was."""
+        for kept in reversed(self._calls.get(_key_name(key), ())):
+            if kept.request_hash == hashed and kept.response is not None:
+                return believed(ChatResponse.from_json(orjson.loads(kept.response)))
+        return None
+
+    def failure(self, key: CallKey, hashed: str) -> ModelFault | None:
+        """What this request failed with for good, None when it did not."""
+        for kept in reversed(self._calls.get(_key_name(key), ())):
+            if kept.request_hash == hashed and kept.response is None and kept.error:
+                return _fault(kept.error)
+        return None
+
+    def miss(self, key: CallKey, request: ChatRequest, model: str) -> ReplayMiss:
+        """The error for a call that is not here."""
+        calls = self._calls.get(_key_name(key))
+        if not calls:
+            return ReplayMiss(f"the recording of `{self.run_id}` has no {key}; replay with the configuration it had")
+        recorded = cast("JsonObject | None", orjson.loads(calls[-1].request) if calls[-1].request else None)
+        told = difference(recorded, request, model)
+        return ReplayMiss(
+            f"the recording of `{self.run_id}` has another request for {key}: {told}. Replay with the configuration "
+            "and the code it had"
+        )
+
+    def _add_line(self, line: bytes, where: str) -> None:
+        try:
+            self.add(cast("dict[str, Any]", orjson.loads(line)))
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise StoreUnreadable(
+                f"{where} cannot be read ({type(error).__name__}: {error}); put the journal back from a copy, or leave "
+                "it out"
+            ) from error
+
+
+def _call_name(branch: str, role: str, number: int) -> str:
+    return f"{branch}\x1f{role}\x1f{number}"
+
+
+def _key_name(key: CallKey) -> str:
+    turn = key.turn
+    place = branch_id(episode_id("", turn.task_id, turn.trial), turn.path, turn.turn)[1:]
+    return _call_name(place, key.role, key.call)
+
+
+def _text(value: Any) -> bytes:
+    text = getattr(value, "json_text", None)
+    return cast("bytes", text()) if callable(text) else orjson.dumps(value)
+
+
+def _usage(call: Mapping[str, Any]) -> Usage:
+    usage = Usage(int(call["prompt_tokens"] or 0), int(call["completion_tokens"] or 0), 0, float(call["cost"] or 0))
+    return usage if doubt(usage) is None else Usage()  # of a version that believed everything
+
+
+def _fault(text: str) -> ModelFault | None:
+    """The error a recorded text stands for; None for attempts that say nothing about the next (cancelled ones)."""
+    name, colon, message = text.partition(": ")
+    kind = getattr(errors, name, None)
+    if not colon or not isinstance(kind, type) or not issubclass(kind, ModelFault):
+        return None
+    return kind(message)
+
+
+class ReplayedModel:
+    """Answers from a recording.
+
+    Args:
+        recording: what was answered before.
+        model: answers what the recording does not know (a resumed run); None makes that an error (a replay).
+        name: the model's name, needed when there is no model.
+        meter: is told of every call that was answered from the recording.
+    """
+
+    def __init__(
+        self, recording: Recording, model: ChatModel | None = None, *, name: str = "", meter: Meter | None = None
+    ) -> None:
+        self._recording = recording
+        self._model = model
+        self._name = model.name if model is not None else name
+        self._meter = meter or Meter()
+
+    @property
+    def name(self) -> str:
+        """The name of the model that answered."""
+        return self._name
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """The recorded answer.
+
+        Raises:
+            ReplayMiss: there is none and no model to ask; the message says what differs.
+            ModelFault: the call had failed for good, and there is no model to ask.
+        """
+        hashed = request_hash(self._name, request)
+        answer = self._recording.answer(key, hashed)
+        if answer is not None:
+            self._meter.replayed += 1
+            await checkpoint()  # a long recording must not keep everybody else from running
+            return answer
+        if self._model is not None:
+            return await self._model.complete(request, key)
+        raise self._recording.failure(key, hashed) or self._recording.miss(key, request, self._name)

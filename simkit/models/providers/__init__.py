@@ -1,0 +1,1 @@
+"""Providers: models behind an endpoint, and scripted ones."""

@@ -1,0 +1,312 @@
+"""From an endpoint's HTTP reply to a `ChatResponse`, or to the error that says what went wrong."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any, cast
+
+import orjson
+
+from simkit.core.messages import AssistantMessage
+from simkit.errors import (
+    AuthFailed,
+    BadRequest,
+    ContextTooLong,
+    MalformedReply,
+    ModelFault,
+    ModelNotServed,
+    PromptFiltered,
+    QuotaExhausted,
+    RateLimited,
+    RunStopped,
+    ServerFailed,
+    Unreachable,
+)
+from simkit.models.base import ChatResponse, FinishReason
+from simkit.models.transport.http1 import HttpReply
+from simkit.models.transport.secrets import Secrets
+from simkit.models.usage import read_usage
+
+FINISH: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_calls": "tool_calls",
+    "tool_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "function_call": "tool_calls",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "content_filter": "content_filter",
+    "safety": "content_filter",
+    "refusal": "refusal",
+}
+"""What the servers of this world call the ends of a reply; anything else counts as `stop`."""
+
+_TOO_LONG = (
+    *("context length", "context_length", "context window", "context size", "maximum context", "max_model_len"),
+    *("prompt is too long", "input is too long", "too many tokens", "too many input tokens", "reduce the length"),
+    "exceed_context_size",
+)
+_FILTERED = (
+    *("content filter", "content_filter", "content management policy", "responsibleai", "moderation"),
+    "flagged",
+)
+_BAD_KEY = ("api key not valid", "invalid api key", "incorrect api key", "invalid_api_key")
+_NO_QUOTA = ("insufficient_quota", "exceeded your current quota", "billing", "insufficient balance")
+_NO_MODEL = ("model_not_found", "invalid model name", "server is pinned to")
+_THAT_MODEL = re.compile(r"model \S{1,300} (?:does not exist|not found)")
+
+_SHOWN = 300
+"""Characters that are shown of a server's words."""
+
+_LOOKED_AT = 64 << 10
+"""Bytes that are looked at of a server's words, whether or not it sent more."""
+
+_READ_AGAIN = 1 << 20
+"""Bytes of an answer up to which one that is almost JSON is given a second reading, which is slow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is needed to read replies: the endpoint and model for messages, the keys to keep out of them, the clock."""
+
+    origin: str
+    model: str
+    secret: str = field(default="", repr=False)
+    more_secrets: tuple[str, ...] = field(default=(), repr=False)
+    now: Callable[[], float] = time.time
+    secrets: Secrets = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "secrets", Secrets.of((self.secret, *self.more_secrets)))
+
+    def clean(self, text: str) -> str:
+        """A text of the server, short, on one line and without keys; give all of it, for a cut could halve a key."""
+        text = self.secrets.out_of_message(text[: 2 * _LOOKED_AT])[:_LOOKED_AT]
+        text = " ".join(text.split())
+        return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+    def start_of(self, body: bytes) -> str:
+        """The beginning of a body as `clean` gives it."""
+        return self.clean(body[: 2 * _LOOKED_AT].decode("utf-8", "replace"))
+
+
+# --- replies that are answers -----------------------------------------------------------------------------------------
+
+
+def read_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
+    """The response in a reply.
+
+    Raises:
+        ModelFault: it is an error, or no chat completion.
+        RunStopped: it says that no call can succeed.
+    """
+    if reply.status != 200:
+        raise read_error(reply, reading)
+    data = _json(reading.secrets.out_of_answer(reply.body))
+    if not isinstance(data, dict):
+        kind = reading.clean(reply.headers.get("content-type", "no content type"))
+        shown = reading.start_of(reply.body)
+        raise MalformedReply(f"{reading.origin} answered with something else than a JSON object ({kind}): {shown}")
+    body = cast("dict[str, Any]", data)
+    if not body.get("choices") and body.get("error"):  # some gateways send errors with status 200
+        raise read_error(HttpReply(_status_of(body["error"]), reply.headers, reply.body), reading)
+    try:
+        return _response(body)
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+        shown = reading.start_of(reply.body)
+        raise MalformedReply(
+            f"the answer of {reading.origin} is no chat completion ({type(error).__name__}): {shown}"
+        ) from error
+
+
+def _response(body: dict[str, Any]) -> ChatResponse:
+    choice = body["choices"][0]
+    written = choice["message"]
+    message = _message(written)
+    refusal = written.get("refusal")
+    usage, doubt = read_usage(body.get("usage"))
+    thought = written.get("reasoning_content") or written.get("reasoning")
+    return ChatResponse(
+        message=message,
+        finish=_finish(message, choice.get("finish_reason"), bool(refusal)),
+        usage=usage,
+        model=str(body.get("model") or ""),
+        logprobs=_logprobs(choice.get("logprobs")),
+        reasoning=thought if isinstance(thought, str) else None,
+        usage_doubt=doubt,
+    )
+
+
+def _message(written: dict[str, Any]) -> AssistantMessage:
+    """The message as it goes back into the conversation: what every server accepts again, and a refusal's words."""
+    kept: dict[str, Any] = {"role": "assistant", "content": written.get("content")}
+    if calls := written.get("tool_calls"):
+        kept["tool_calls"] = [_call(call, index) for index, call in enumerate(calls)]
+    if written.get("refusal"):
+        kept["refusal"] = written["refusal"]
+    return AssistantMessage.model_validate(kept)
+
+
+def _call(call: dict[str, Any], index: int) -> dict[str, Any]:
+    function = call["function"]
+    arguments = function.get("arguments")
+    if not isinstance(arguments, str):  # some servers send the object itself, or nothing for no arguments
+        arguments = _written_out(arguments if arguments is not None else {})
+    name = function["name"]
+    return {
+        "id": call.get("id") or f"call_{index}",
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
+
+
+def _written_out(arguments: object) -> str:
+    """Arguments as text. Those that are too deep to be written are no object, which the model is then told."""
+    try:
+        return json.dumps(arguments, ensure_ascii=False)
+    except RecursionError:
+        return json.dumps("(left out: the arguments were nested too deep to be read)")
+
+
+def _finish(message: AssistantMessage, reason: str | None, refused: bool) -> FinishReason:
+    finish = FINISH.get(reason or "", "stop")
+    if refused:
+        return "refusal"
+    if finish in ("length", "content_filter", "refusal"):
+        return finish
+    if message.tool_calls:
+        return "tool_calls"
+    return "stop" if message.content else "empty"
+
+
+def _logprobs(logprobs: dict[str, Any] | None) -> tuple[float, ...] | None:
+    if not logprobs or logprobs.get("content") is None:
+        return None
+    found = tuple(float(token["logprob"]) for token in logprobs["content"])
+    if not all(map(isfinite, found)):
+        raise ValueError("a log probability that is no number")
+    return found
+
+
+def _json(body: bytes) -> object:
+    """The value, None when it is not JSON; lone surrogates, as cut-off emojis leave them, become replacements."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        if len(body) > _READ_AGAIN:
+            return None
+        try:
+            return _mended(json.loads(body))
+        except (ValueError, RecursionError):
+            return None
+
+
+def _mended(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case list():
+            return [_mended(each) for each in cast("list[Any]", value)]
+        case dict():
+            return {_mended(key): _mended(each) for key, each in cast("dict[str, Any]", value).items()}
+        case _:
+            return value
+
+
+# --- replies that are errors ------------------------------------------------------------------------------------------
+
+
+def read_error(reply: HttpReply, reading: Reading) -> ModelFault | RunStopped:
+    """The error a reply stands for."""
+    told, status = _told(reply), reply.status
+    words = told[:_LOOKED_AT].lower()
+    where = f"{reading.origin} answered {status}"
+    said = f": {reading.clean(told)}" if told else ""
+    wait = retry_after(reply.headers, reading.now())
+    if 300 <= status < 400:
+        place = reading.clean(reply.headers.get("location", "another place"))
+        return ModelNotServed(f"{where} and points to {place}; give the final address as the base URL")
+    if (status in (401, 403) and not _among(_FILTERED, words)) or (status == 400 and _among(_BAD_KEY, words)):
+        return AuthFailed(f"{where}{said}. Check OPENAI_API_KEY, and that the key may use `{reading.model}`")
+    if status == 402 or (status == 429 and _among(_NO_QUOTA, words)):
+        return QuotaExhausted(f"{where}{said}. Top up the account, then resume the run")
+    if status in (404, 405) or (status == 400 and (_among(_NO_MODEL, words) or _THAT_MODEL.search(words))):
+        return ModelNotServed(
+            f"{where}{said}. Check the model's name (`{reading.model}`) and the base URL (most end in /v1)"
+        )
+    if status == 429:
+        return RateLimited(f"{where}{said}", retry_after=wait)
+    if status in (408, 425, 502, 503, 504, 520, 521, 522, 523, 524, 529):
+        return Unreachable(f"{where}{said}", retry_after=wait)
+    if status == 409 or status >= 500:
+        return _too_long(words, where + said) or ServerFailed(f"{where}{said}", retry_after=wait)
+    if _among(_FILTERED, words):
+        return PromptFiltered(f"{where}: its content filter refuses the conversation{said}")
+    return _too_long("context length" if status == 413 else words, where + said) or BadRequest(
+        f"{where}{said}. The server refuses this request; check the sampling choices and tools of `{reading.model}`"
+    )
+
+
+def _among(signs: tuple[str, ...], words: str) -> bool:
+    """Whether one of the signs is in the words (in lower case); plain searches, which stay quick on long texts."""
+    return any(sign in words for sign in signs)
+
+
+def _too_long(words: str, message: str) -> ContextTooLong | None:
+    if not _among(_TOO_LONG, words):
+        return None
+    return ContextTooLong(f"{message}. The conversation does not fit into the model; use fewer turns or a larger model")
+
+
+def _told(reply: HttpReply) -> str:
+    """What the server says about an error, wherever it puts it."""
+    data = _json(reply.body) if len(reply.body) <= _LOOKED_AT else None
+    if not isinstance(data, dict):
+        kind = reply.headers.get("content-type", "")
+        return "" if "html" in kind else reply.body[: 2 * _LOOKED_AT].decode("utf-8", "replace")
+    body = cast("dict[str, Any]", data)
+    error = body.get("error") or body.get("detail") or body.get("message") or body
+    if not isinstance(error, dict):
+        return error if isinstance(error, str) else _written(error)
+    fields = cast("dict[str, Any]", error)
+    words = [_written(fields[name]) for name in ("message", "code", "type") if fields.get(name)]
+    return " ".join(dict.fromkeys(words)) or _written(fields)
+
+
+def _written(value: object) -> str:
+    """A value of an error body in words; one that is nested too deep is left out."""
+    try:
+        return value if isinstance(value, str) else json.dumps(value)
+    except RecursionError:
+        return "(nested too deep to be shown)"
+
+
+def _status_of(error: object) -> int:
+    code = cast("dict[str, Any]", error).get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and 400 <= code < 600 else 500
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds a server asks to wait: `retry-after-ms`, or `retry-after` as seconds or as an HTTP date."""
+    asked = {name: value for name in ("retry-after-ms", "retry-after") if 0 < len(value := headers.get(name, "")) < 100}
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(asked[name]) * scale
+        except (KeyError, ValueError):
+            continue
+        return seconds if 0 <= seconds < float("inf") else None
+    try:
+        date = email.utils.parsedate_to_datetime(asked["retry-after"])
+        return max(0.0, date.timestamp() - now)
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None

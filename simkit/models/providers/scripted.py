@@ -1,0 +1,80 @@
+"""A model that answers from a script: for tests and demos, without key, download or network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from anyio.lowlevel import checkpoint
+
+from simkit.core.messages import AssistantMessage
+from simkit.errors import ModelFault
+from simkit.models.base import CallKey, ChatRequest, ChatResponse
+
+Answer: TypeAlias = str | AssistantMessage | ChatResponse | Exception
+"""What a script holds: text, a message, a whole response, or an error to be raised."""
+
+Script: TypeAlias = Callable[[ChatRequest, CallKey], Answer]
+
+
+class ScriptedModel:
+    """Answers with what a function says.
+
+    Make it from a list with `by_turn` (a pure function of the request, right for anything that branches or runs
+    concurrently) or `in_order` (one answer after the other, right for one caller).
+    """
+
+    def __init__(self, script: Script, *, name: str = "scripted") -> None:
+        self._script = script
+        self._name = name
+
+    @classmethod
+    def by_turn(cls, answers: Iterable[Answer], *, name: str = "scripted") -> ScriptedModel:
+        """A model that answers a request holding n assistant messages with answer n, counted from 0."""
+        kept = tuple(answers)
+
+        def script(request: ChatRequest, key: CallKey) -> Answer:
+            said = sum(isinstance(message, AssistantMessage) for message in request.messages)
+            return kept[said] if said < len(kept) else _ran_out(name, len(kept), key)
+
+        return cls(script, name=name)
+
+    @classmethod
+    def in_order(cls, answers: Iterable[Answer], *, name: str = "scripted") -> ScriptedModel:
+        """A model that gives each answer once, in the order of the calls."""
+        kept = tuple(answers)
+        left = iter(kept)
+
+        def script(request: ChatRequest, key: CallKey) -> Answer:
+            answer = next(left, None)
+            return _ran_out(name, len(kept), key) if answer is None else answer
+
+        return cls(script, name=name)
+
+    @property
+    def name(self) -> str:
+        """What the store calls the model."""
+        return self._name
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """The scripted answer; tokens and cost are 0 unless the script holds a whole response.
+
+        Raises:
+            ModelFault: the script has run out.
+            Exception: the one the script holds.
+        """
+        await checkpoint()
+        answer = self._script(request, key)
+        match answer:
+            case str():
+                return ChatResponse.of(AssistantMessage.of(answer), self._name)
+            case AssistantMessage():
+                return ChatResponse.of(answer, self._name)
+            case ChatResponse():
+                return answer
+            case Exception():
+                raise answer
+
+
+def _ran_out(name: str, count: int, key: CallKey) -> ModelFault:
+    return ModelFault(f"the model `{name}` has no answer left for {key}: its script holds {count}; give it more")

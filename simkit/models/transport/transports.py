@@ -1,0 +1,134 @@
+"""How bytes get to an endpoint: the contract, the choice, and the transport for proxies and other event loops."""
+
+from __future__ import annotations
+
+import ssl
+import urllib.request
+from collections.abc import Mapping
+from typing import Literal, Protocol, TypeAlias
+
+import anyio
+from anyio import get_cancelled_exc_class
+
+from simkit.errors import MalformedReply, ModelTimeout, Unreachable
+from simkit.models.transport.http1 import ERROR_BODY, HttpReply, too_large
+from simkit.models.transport.pool import ConnectionPool, HttpLimits
+from simkit.models.transport.secrets import Secrets
+from simkit.models.transport.url import Address, checked_headers
+
+TransportChoice: TypeAlias = Literal["auto", "direct", "httpx2"]
+"""`direct`: this project's own client (asyncio only, no proxies); `httpx2`; `auto`: direct where it can serve."""
+
+
+class HttpTransport(Protocol):
+    """Posts JSON to one endpoint."""
+
+    async def post(self, body: bytes) -> HttpReply:
+        """The reply, whatever its status.
+
+        Raises:
+            Unreachable, ModelTimeout, MalformedReply: there is none, or no whole one.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
+
+
+def open_transport(
+    address: Address,
+    headers: Mapping[str, str],
+    limits: HttpLimits,
+    choice: TransportChoice = "auto",
+    secrets: Secrets | None = None,
+) -> HttpTransport:
+    """A transport to an address; call it inside the event loop that will use it. `secrets` stay out of its messages.
+
+    Raises:
+        UsageError: a header would break out of its line.
+    """
+    if choice == "httpx2" or (choice == "auto" and (behind_proxy(address) or not _on_asyncio())):
+        return HttpxTransport(address, headers, limits, secrets)
+    return ConnectionPool(address, address.head(headers), limits, _tls() if address.secure else None, secrets)
+
+
+def behind_proxy(address: Address) -> bool:
+    """Whether the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) sends this address through a proxy."""
+    proxies = urllib.request.getproxies()
+    if not (proxies.get("https" if address.secure else "http") or proxies.get("all")):
+        return False
+    return not urllib.request.proxy_bypass(address.host)
+
+
+def _on_asyncio() -> bool:
+    return "asyncio" in get_cancelled_exc_class().__module__
+
+
+def _tls() -> ssl.SSLContext:
+    import httpx2
+
+    context = httpx2.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class HttpxTransport:
+    """Posts through httpx2: knows proxies and runs on trio, at several times the cost of `ConnectionPool`."""
+
+    def __init__(
+        self, address: Address, headers: Mapping[str, str], limits: HttpLimits, secrets: Secrets | None = None
+    ) -> None:
+        import httpx2
+
+        self._secrets = secrets or Secrets()
+        self._errors = httpx2
+        self._address = address
+        self._limits = limits
+        self._client = httpx2.AsyncClient(
+            headers={**checked_headers(headers), "accept-encoding": "identity"},
+            timeout=httpx2.Timeout(limits.request, connect=limits.connect),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
+            follow_redirects=False,
+        )
+
+    async def post(self, body: bytes) -> HttpReply:
+        """The endpoint's reply to a body of JSON.
+
+        Raises:
+            Unreachable, ModelTimeout, MalformedReply: there is no whole one.
+        """
+        origin, seconds = self._address.origin, self._limits.request
+        late = f"{origin} gave no answer within {seconds:g} s; raise --request-timeout if its answers take that long"
+        try:
+            with anyio.fail_after(seconds):
+                return await self._post(body)
+        except (self._errors.ConnectError, self._errors.ConnectTimeout, self._errors.ProxyError) as error:
+            raise Unreachable(f"{origin} cannot be reached: {self._clean(error)}") from None
+        except (TimeoutError, self._errors.TimeoutException) as error:
+            raise ModelTimeout(late) from error
+        except (self._errors.RemoteProtocolError, self._errors.DecodingError) as error:
+            kind = Unreachable if "without sending" in str(error) and "response" in str(error) else MalformedReply
+            raise kind(f"{origin}: {self._clean(error)}") from None
+        except self._errors.TransportError as error:
+            raise Unreachable(f"{origin}: {type(error).__name__} {self._clean(error)}".rstrip()) from None
+
+    def _clean(self, error: Exception) -> str:
+        """An error's words, which may repeat what the server sent; the error itself, which holds them, is dropped."""
+        return self._secrets.out_of_message(str(error))[:300]
+
+    async def _post(self, body: bytes) -> HttpReply:
+        async with self._client.stream("POST", self._address.url, content=body) as response:
+            taken = bytearray()
+            async for piece in response.aiter_raw():
+                taken += piece
+                if response.status_code != 200 and len(taken) >= ERROR_BODY:
+                    del taken[ERROR_BODY:]
+                    break
+                if len(taken) > self._limits.body:
+                    raise MalformedReply(f"{self._address.origin}: {too_large(self._limits.body)}")
+            return HttpReply(response.status_code, dict(response.headers), bytes(taken), reusable=True)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()

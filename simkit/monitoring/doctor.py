@@ -1,0 +1,288 @@
+"""What ails a run, told from its store: who waits for whom, slow calls, retries, faults, and what to do about them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from simkit.run.resume import journals
+from simkit.store import Reader, RunRow, Store
+from simkit.store.files import exposure
+
+LAGGING = 0.5
+"""Seconds of lag from which on a component is suspected of computing where it should wait."""
+
+CROWDED = 0.05
+"""Share of attempts answered with 429 from which on the limits are worth a look."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What was found; every table is a list of rows by column name.
+
+    Attributes:
+        alive: whether a process was playing the run when the question was asked.
+        silent: seconds since the last line of its journal.
+        waiting: branches that wait, by what they wait for (`opening`, `agent`, `user`), with the longest wait.
+        calls: model calls by role and model: attempts, failures, seconds (median, 95%, longest), tokens, money.
+        slowest: the slowest attempts; retries: why attempts failed; faults: ended branches by component.
+        doubts: answers whose usage (tokens) was not believed, by role and model, with the reason.
+        odd: answers that nobody could act on, by role and how they ended (`length`, `refusal`, `empty`, ...).
+        tools: the slowest tools.
+        unplayed: planned episodes that have no end, by reason.
+        blocked: code that held up the event loop, with its stack.
+        stats: what the last part of the run took, as far as it came to its end.
+        advice: what to do.
+        notes: what all this was read from, and what could not be read.
+    """
+
+    run: RunRow
+    error: str | None
+    alive: bool
+    silent: float
+    episodes: Mapping[str, int]
+    waiting: list[dict[str, Any]]
+    calls: list[dict[str, Any]]
+    slowest: list[dict[str, Any]]
+    retries: list[dict[str, Any]]
+    doubts: list[dict[str, Any]]
+    odd: list[dict[str, Any]]
+    faults: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+    unplayed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    blocked: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    stats: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    advice: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def diagnose(store: Store, name: str) -> Diagnosis:
+    """Examine a run, also one that is going.
+
+    Raises:
+        UsageError: there is no such run.
+        StoreError: the store cannot be read.
+    """
+    with store.reading() as reader:
+        found = _advised(_examined(reader, reader.resolve(name)))
+    told = exposure(store.path)
+    return found if told is None else replace(found, advice=(*found.advice, told))
+
+
+def _examined(reader: Reader, run: RunRow) -> Diagnosis:
+    def ask(query: str) -> list[dict[str, Any]]:
+        return reader.rows(query, {"run": run.run_id})
+
+    files = journals(reader.path, run.run_id)
+    row = ask("SELECT error, stats FROM runs WHERE run_id = $run")[0]
+    counts = ask(
+        "SELECT count(*) AS started, count(finished_at) AS finished, count(*) FILTER (outcome LIKE '%_fault') AS "
+        "faulted FROM episodes WHERE run_id = $run"
+    )[0]
+    state = reader.state.of([run.run_id])
+    return Diagnosis(
+        run=run,
+        error=row["error"],
+        alive=any(each.alive for each in state.runs),
+        silent=max(0.0, time.time() - max(path.stat().st_mtime for path in files)),
+        episodes={key: int(value) for key, value in counts.items()},
+        waiting=ask(_WAITING),
+        calls=ask(_CALLS),
+        slowest=ask(_SLOWEST),
+        retries=ask(_RETRIES),
+        doubts=ask(_DOUBTS),
+        odd=ask(_ODD),
+        faults=ask(_FAULTS),
+        tools=ask(_TOOLS),
+        unplayed=ask(_UNPLAYED),
+        blocked=ask(_BLOCKED),
+        stats=orjson.loads(row["stats"]) if row["stats"] else {},
+        notes=state.notes,
+    )
+
+
+def _advised(found: Diagnosis) -> Diagnosis:
+    told = [*_about_the_end(found), *_about_models(found), *_about_components(found)]
+    return replace(found, advice=tuple(told))
+
+
+def _about_the_end(found: Diagnosis) -> list[str]:
+    resume = f"simkit resume {found.run.run_id}"
+    match found.run.status:
+        case "running" if found.alive:
+            return []
+        case "running":
+            return [f"its process is gone: go on with `{resume}`"]
+        case "interrupted":
+            return [f"it was interrupted: go on with `{resume}`"]
+        case "failed" if found.unplayed:
+            return [f"not all that was planned was played: go on with `{resume}`"]
+        case "stopped":
+            return [f"it was stopped ({found.error}): mend the cause or give more, then `{resume}`"]
+        case _:
+            return []
+
+
+def _about_models(found: Diagnosis) -> list[str]:
+    attempts = sum(row["attempts"] for row in found.calls)
+    limited = sum(row["attempts"] for row in found.retries if row["error"] == "RateLimited")
+    timeouts = sum(row["attempts"] for row in found.retries if row["error"] == "ModelTimeout")
+    outgrown = sum(row["calls"] for row in found.retries if row["error"] == "ContextTooLong")
+    told: list[str] = []
+    if outgrown:
+        told.append(
+            f"{outgrown} calls did not fit into the model's context: take one that reads more, or fewer --max-turns; "
+            "the agent's own end with `context_limit` and count as failed, those of users and judges are faults"
+        )
+    if attempts and limited / attempts > CROWDED:
+        told.append(
+            f"{limited} of {attempts} attempts met a rate limit: lower --api-concurrency, or give --rpm or --tpm"
+        )
+    if timeouts:
+        told.append(f"{timeouts} attempts had no answer in time: raise --request-timeout, or lower --api-concurrency")
+    return [*told, *map(_about_usage, found.doubts), *map(_about_answers, found.odd)]
+
+
+def _about_usage(row: Mapping[str, Any]) -> str:
+    came = f"{row['answers']} answers of `{row['model']}` came with a usage that cannot be ({row['example']})"
+    return f"{came}: they count no tokens, so tokens and cost are too low; a budget took all it had put aside for them"
+
+
+def _about_answers(row: Mapping[str, Any]) -> str:
+    ending, share = row["finish"], f"{row['answers']} of the {row['role']}'s {row['of']} answers"
+    return f"{share} ended with `{ending}`: {_REMEDIES[ending]}"
+
+
+def _about_components(found: Diagnosis) -> list[str]:
+    worst = float(found.stats.get("lag", {}).get("worst", 0.0))
+    told = [f"{row['branches']} branches ended by the {row['component']}: {row['example']}" for row in found.faults]
+    told += map(_about_block, found.blocked)
+    if worst > LAGGING and not found.blocked:
+        told.append(
+            f"the event loop was up to {worst:.1f} s late: a component computes, or reads files, where it should wait "
+            "(anyio.to_thread)"
+        )
+    return told
+
+
+def _about_block(row: Mapping[str, Any]) -> str:
+    place = row["place"] or "a place that could not be seen"
+    return (
+        f"the event loop stood still for {row['seconds']:.1f} s in all, {row['times']} times, at {place}: nothing else "
+        "ran meanwhile, and no deadline could end it; await there, or use anyio.to_thread.run_sync"
+    )
+
+
+_WAITING = """
+WITH leaves AS (
+    SELECT b.branch_id, b.finished_at
+    FROM branches b JOIN episodes e USING (episode_id)
+    WHERE e.run_id = $run AND e.finished_at IS NULL AND b.outcome IS NULL
+    AND NOT EXISTS (FROM branches c WHERE c.parent_id = b.branch_id)
+),
+latest AS (SELECT branch_id, arg_max(author, seq) AS author FROM messages GROUP BY ALL)
+SELECT
+    CASE WHEN author = 'user' THEN 'agent' ELSE 'user' END AS waits_for, count(*) AS branches,
+    round(epoch(CAST(now() AT TIME ZONE 'UTC' AS TIMESTAMP) - min(l.finished_at)), 1) AS longest_seconds,
+    arg_min(branch_id, l.finished_at) AS example
+FROM leaves l LEFT JOIN latest USING (branch_id)
+GROUP BY ALL
+UNION ALL
+SELECT
+    'opening', count(*), round(epoch(CAST(now() AT TIME ZONE 'UTC' AS TIMESTAMP) - min(started_at)), 1),
+    any_value(episode_id)
+FROM episodes e
+WHERE run_id = $run AND finished_at IS NULL AND NOT EXISTS (FROM branches b WHERE b.episode_id = e.episode_id)
+HAVING count(*) > 0
+ORDER BY branches DESC
+"""
+
+_OF_RUN = "FROM model_calls m JOIN episodes e USING (episode_id) WHERE e.run_id = $run"
+
+_CALLS = f"""
+SELECT
+    role, model, count(*) AS attempts, count(*) FILTER (m.error IS NOT NULL) AS failed,
+    round(median(seconds), 3) AS median_seconds, round(quantile_cont(seconds, 0.95), 3) AS p95_seconds,
+    round(max(seconds), 3) AS longest_seconds, sum(prompt_tokens) AS prompt_tokens,
+    sum(completion_tokens) AS completion_tokens, round(sum(cost), 6) AS cost
+{_OF_RUN}
+GROUP BY ALL ORDER BY attempts DESC
+"""
+
+_SLOWEST = f"""
+SELECT
+    round(seconds, 3) AS seconds, role, model, m.attempt, completion_tokens, split_part(m.error, ':', 1) AS error,
+    branch_id
+{_OF_RUN}
+ORDER BY m.seconds DESC, branch_id LIMIT 5
+"""
+
+_RETRIES = f"""
+SELECT split_part(m.error, ':', 1) AS error, count(*) AS attempts, count(DISTINCT (branch_id, role, step)) AS calls,
+    any_value(m.error) AS example
+{_OF_RUN} AND m.error IS NOT NULL
+GROUP BY ALL ORDER BY attempts DESC
+"""
+
+_DOUBTS = f"""
+SELECT role, model, count(*) AS answers, any_value(response ->> 'usage_doubt') AS example
+{_OF_RUN} AND response ->> 'usage_doubt' IS NOT NULL
+GROUP BY role, model ORDER BY answers DESC
+"""
+
+_REMEDIES = {
+    "length": "give more --max-tokens",
+    "refusal": "look at its prompt, or choose another model",
+    "content_filter": "look at its prompt, or choose another endpoint",
+    "empty": "choose another model, or for one without tool calling --agent react",
+}
+
+_ODD = f"""
+SELECT role, finish, answers, "of"
+FROM (
+    SELECT role, response ->> 'finish' AS finish, count(*) AS answers, sum(count(*)) OVER (PARTITION BY role) AS "of"
+    {_OF_RUN} AND response IS NOT NULL
+    GROUP BY role, finish
+)
+WHERE finish IN ('length', 'refusal', 'content_filter', 'empty')
+ORDER BY answers DESC
+"""
+
+_FAULTS = """
+SELECT replace(b.outcome, '_fault', '') AS component, count(*) AS branches, count(DISTINCT episode_id) AS episodes,
+    any_value(b.error) AS example
+FROM branches b JOIN episodes e USING (episode_id)
+WHERE e.run_id = $run AND b.outcome LIKE '%_fault'
+GROUP BY ALL ORDER BY branches DESC
+"""
+
+_UNPLAYED = """
+SELECT
+    coalesce(u.reason, CASE WHEN r.status = 'running' THEN 'still to be played' ELSE 'open' END) AS reason,
+    count(*) AS episodes, any_value(u.episode_id) AS example
+FROM units u JOIN runs r USING (run_id)
+WHERE u.run_id = $run AND (u.fate = 'not_played' OR u.fate IS NULL)
+AND u.attempt = (SELECT max(attempt) FROM planned_units WHERE run_id = $run)
+GROUP BY ALL ORDER BY episodes DESC, reason
+"""
+
+_BLOCKED = """
+SELECT
+    place, count(*) AS times, round(sum(seconds), 3) AS seconds, round(max(seconds), 3) AS longest_seconds,
+    arg_max(stack, seconds) AS stack
+FROM blocked_loops WHERE run_id = $run
+GROUP BY place ORDER BY sum(seconds) DESC LIMIT 5
+"""
+
+_TOOLS = """
+SELECT
+    name, count(*) AS calls, count(*) FILTER (t.error) AS errors,
+    round(quantile_cont(seconds, 0.95), 4) AS p95_seconds, round(max(seconds), 4) AS longest_seconds
+FROM tool_calls t JOIN episodes e USING (episode_id)
+WHERE e.run_id = $run
+GROUP BY ALL ORDER BY max(seconds) DESC LIMIT 5
+"""

@@ -1,0 +1,154 @@
+"""Where the files are that components are named by: each name counts from the place it was written in.
+
+What is named on the command line counts from the current folder, what is named in a file (the default component of a
+world, the default of a recipe's flag) from the folder of that file, and what a run has recorded from where it was
+started, whichever folder it is read in.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+from simkit.errors import UsageError
+from simkit.plugins.loading import current_folder, parse_reference
+
+STARTED_IN, NAMED_IN = "started_in", "named_in"
+"""Where a configuration keeps the folder a run was started in, and the folders of names that count from another."""
+
+FILES = "files"
+"""Where a configuration keeps the digests of the Python files it names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where names count from.
+
+    Attributes:
+        named: the folder of each name whose place is known, as it was written.
+        folder: that of all other names; None for the current folder.
+    """
+
+    named: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    folder: Path | None = None
+
+    @classmethod
+    def recorded(cls, config: Mapping[str, Any], folder: Path | None = None) -> Places:
+        """Those of the names in the configuration of a run; `folder` is that of names which are not in it.
+
+        A folder that is gone is left out: the project was moved, and whoever stands in it finds its files.
+        """
+        home = _folder(config.get(STARTED_IN)) or Path()
+        elsewhere = cast("Mapping[str, object]", config.get(NAMED_IN) or {})
+        named = dict.fromkeys(_texts(config), home)
+        named |= {name: found for name, place in elsewhere.items() if (found := _folder(place)) is not None}
+        return cls(named, folder)
+
+    @classmethod
+    def given(cls, given: Iterable[str], written: Iterable[str], folder: Path | None) -> Places:
+        """Those of a command: names that were given with it, and those written in a recipe, whose file is in `folder`.
+
+        Raises:
+            UsageError: a name that was given and one that is written mean two files, so one of them would be missed;
+                or the current folder is gone.
+        """
+        here, given = current_folder(), tuple(given)
+        defaults = {name: folder for name in written if folder is not None}
+        for name in filter(python_file, given):
+            file = python_file(name)
+            twins = [place / file for other, place in defaults.items() if python_file(other) == file]
+            own = here / file
+            if os.path.isfile(own) and any(os.path.isfile(twin) and not twin.samefile(own) for twin in twins):
+                raise UsageError(
+                    f"`{name}` is a file of the current folder, and the recipe means {twins[0]} by the same name; give "
+                    f"the whole path: {own}"
+                )
+        return cls({**defaults, **dict.fromkeys(given, here)}, folder)
+
+    def of(self, name: str) -> Path | None:
+        """The folder that a name counts from; None for the current folder. Options that were added change nothing."""
+        found = self.named.get(name)
+        if found is not None:
+            return found
+        target = _target(name)
+        return next((place for other, place in self.named.items() if _target(other) == target), self.folder)
+
+    def absolute(self, name: str) -> str:
+        """A name with the whole path of its file; a name without a file is left alone."""
+        folder, options = self.of(name), name.partition(",")[1:]
+        return name if folder is None or not python_file(name) else f"{folder / _target(name)}{''.join(options)}"
+
+    def digests(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """Digests of the Python files that a configuration names (`my_agent.py:Agent,option=1`), by path."""
+        found: dict[str, str] = {}
+        for name in _texts(config):
+            file = python_file(name)
+            path = (self.of(name) or Path()) / file
+            if file and os.path.isfile(path):
+                found[str(Path(file))] = sha256(path.read_bytes()).hexdigest()[:16]
+        return found
+
+    def to_json(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """What the configuration of a run must say, so that `recorded` finds its files from any folder.
+
+        Raises:
+            UsageError: the current folder is gone.
+        """
+        here = current_folder()
+        elsewhere = {name: str(place) for name in _texts(config) if (place := self.named.get(name)) not in (None, here)}
+        return {STARTED_IN: str(here), **({NAMED_IN: elsewhere} if elsewhere else {})}
+
+
+def folder_of(owner: object, attribute: str) -> Path | None:
+    """The folder of the file in which an attribute of an object is written; None where there is no file.
+
+    An inherited attribute counts from the file of the class that defines it.
+    """
+    classes = type(owner).__mro__
+    own = attribute in getattr(owner, "__dict__", {})
+    writer = classes[0] if own else next((each for each in classes if attribute in vars(each)), classes[0])
+    return folder_of_module(writer.__module__)
+
+
+def folder_of_module(name: str) -> Path | None:
+    """The folder of a module's file; None where there is none."""
+    module = sys.modules.get(name)
+    file = None if module is None else inspect.getattr_static(module, "__file__", None)
+    return Path(file).absolute().parent if isinstance(file, str) else None
+
+
+def python_file(name: str) -> str:
+    """The Python file of `path/to/file.py:Class,option=1` as it is written; empty where a name has none."""
+    target = _target(name) if ".py" in name else ""
+    place = target if target.endswith(".py") else target.rpartition(":")[0]
+    return place if place.endswith(".py") else ""
+
+
+def _target(name: str) -> str:
+    try:
+        return parse_reference(name).target
+    except UsageError:
+        return name
+
+
+def _texts(config: Mapping[str, Any]) -> Iterator[str]:
+    return (value for value in config.values() if isinstance(value, str))
+
+
+def same_file(one: str, here: Path, other: str, there: Path) -> bool:
+    """Whether two names, each from a folder, are of one file and, for components, ask for the same of it."""
+    files = [
+        Path(os.path.normpath(folder / (python_file(name) or name))) for name, folder in ((one, here), (other, there))
+    ]
+    rests = [name[len(python_file(name)) :] if python_file(name) else "" for name in (one, other)]
+    return files[0] == files[1] and rests[0] == rests[1]
+
+
+def _folder(place: object) -> Path | None:
+    return Path(place) if isinstance(place, str) and Path(place).is_dir() else None

@@ -1,0 +1,1 @@
+"""Plain English against an ontology: what rule-based agents, users and rewards share."""

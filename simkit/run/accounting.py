@@ -1,0 +1,182 @@
+"""What a run planned to play, and what became of it: every unit is done, kept, or not played for a reason.
+
+The plan and the units that were not played are events, so the account can be drawn up from the stored rows alone (the
+view `units`). What is done is what the journal has the end of, not what anybody counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from simkit.core.events import (
+    EpisodeFinished,
+    EpisodeStarted,
+    Event,
+    PlannedUnit,
+    Recorder,
+    UnitsNotPlayed,
+    UnitsPlanned,
+    UnplayedUnit,
+)
+from simkit.search.base import Episode, WorkUnit
+
+T = TypeVar("T")
+
+A_LINE = 1000
+"""Units in one event: a plan of any size is a few lines of the journal."""
+
+UNRECORDED = "its supervisor recorded no end of it"
+NO_END = "the worker ended without a result"
+STOPPED_AT_FAULT = "stopped at the first fault (--fail-fast)"
+INTERRUPTED = "the run was interrupted"
+CANCELLED = "the recipe cancelled its play()"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """How many units were planned and what became of them; `open` ones are still to be played.
+
+    `reasons` says how many were not played for which reason.
+    """
+
+    planned: int = 0
+    done: int = 0
+    kept: int = 0
+    not_played: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def open(self) -> int:
+        """Units that are being played or wait for it."""
+        return self.planned - self.done - self.kept - self.not_played
+
+    @property
+    def short(self) -> str:
+        """How many were not played."""
+        return f"{self.not_played} of {self.planned} planned episodes were not played"
+
+    @property
+    def problem(self) -> str | None:
+        """What was not played and why, None when everything was."""
+        if not self.not_played:
+            return None
+        reasons = [reason if len(self.reasons) == 1 else f"{count}: {reason}" for reason, count in self.reasons.items()]
+        return f"{self.short}: {'; '.join(reasons)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers by name."""
+        counts = {"planned": self.planned, "done": self.done, "kept": self.kept, "not_played": self.not_played}
+        return {**counts, "not_played_because": dict(self.reasons)}
+
+
+class Ledger:
+    """The account of one run while it goes; a recorder tells it of every event (`see`)."""
+
+    def __init__(self, run_id: str) -> None:
+        self.attempt = 0
+        self._run_id = run_id
+        self._planned = 0
+        self._kept = 0
+        self._open: dict[str, WorkUnit] = {}
+        self._goals: dict[str, tuple[str, ...]] = {}
+        self._ended: dict[str, Episode] = {}
+        self._done = 0
+        self._reasons: dict[str, int] = {}
+
+    def see(self, event: Event) -> None:
+        """Take note of the beginning or the end of an episode."""
+        match event:
+            case EpisodeStarted():
+                self._goals[event.episode_id] = event.goals
+            case EpisodeFinished() if event.episode_id in self._open:
+                unit = self._open.pop(event.episode_id)
+                self._done += 1
+                self._ended[event.episode_id] = episode_of(event, unit, self._goals.pop(event.episode_id, ()))
+            case _:
+                pass
+
+    def plan(self, units: Sequence[WorkUnit], kept: Mapping[str, Episode], recorder: Recorder) -> None:
+        """These are to be played, but for those that were, in an earlier part of the run."""
+        self._planned += len(units)
+        self._kept += len(kept)
+        self._open |= {unit.episode_id: unit for unit in units if unit.episode_id not in kept}
+        rows = [PlannedUnit(unit.task.id, unit.trial, unit.episode_id in kept) for unit in units]
+        for some in _lines(rows):
+            recorder.record(UnitsPlanned(self._run_id, self.attempt, some, time.time()))
+
+    def ended(self, episode_id: str) -> Episode | None:
+        """The episode of a unit whose end has been recorded, once; None when there is none."""
+        return self._ended.pop(episode_id, None)
+
+    def not_played(self, reasons: Mapping[str, str], recorder: Recorder) -> None:
+        """These units are not played in this part of the run, by episode id with the reason; others are left alone."""
+        known = {name: reason for name, reason in reasons.items() if name in self._open}
+        rows: list[UnplayedUnit] = []
+        for name, reason in known.items():
+            unit = self._open.pop(name)
+            self._reasons[reason] = self._reasons.get(reason, 0) + 1
+            rows.append(UnplayedUnit(unit.task.id, unit.trial, reason))
+        for some in _lines(rows):
+            recorder.record(UnitsNotPlayed(self._run_id, self.attempt, some, time.time()))
+
+    def close(self, reason: str, recorder: Recorder) -> None:
+        """Whatever is open is not played, for this reason."""
+        self.not_played(dict.fromkeys(self._open, reason), recorder)
+
+    def account(self) -> Account:
+        """The numbers so far."""
+        return Account(
+            planned=self._planned,
+            done=self._done,
+            kept=self._kept,
+            not_played=sum(self._reasons.values()),
+            reasons=dict(self._reasons),
+        )
+
+
+class CountingRecorder:
+    """A recorder that tells a ledger of what it records."""
+
+    def __init__(self, recorder: Recorder, ledger: Ledger) -> None:
+        self._recorder = recorder
+        self._ledger = ledger
+
+    def record(self, event: Event) -> None:
+        """Queue one event."""
+        self._recorder.record(event)
+        if isinstance(event, _COUNTED):
+            self._ledger.see(event)
+
+    def commit(self) -> Awaitable[None]:
+        """Wait until everything recorded so far has been written."""
+        return self._recorder.commit()
+
+
+def _lines(rows: Sequence[T]) -> Iterator[tuple[T, ...]]:
+    return (tuple(rows[start : start + A_LINE]) for start in range(0, len(rows), A_LINE))
+
+
+_COUNTED = (EpisodeStarted, EpisodeFinished)
+
+
+def episode_of(event: EpisodeFinished, unit: WorkUnit, goals: tuple[str, ...]) -> Episode:
+    """An episode from what was recorded of it."""
+    return Episode(
+        episode_id=unit.episode_id,
+        task_id=unit.task.id,
+        trial=unit.trial,
+        reward=event.reward,
+        outcome=event.outcome,
+        goals=goals,
+        achieved=event.achieved,
+        final_branch_id=event.final_branch_id,
+        turns=event.turns,
+        branches=event.branches,
+        faults=event.faults,
+        tool_calls=event.calls,
+        error=event.error,
+        full_reward=event.full_reward,
+    )

@@ -1,0 +1,220 @@
+"""The local engine: plays work units at the same time in one event loop, so many at once, and no task outlives it.
+
+A fault inside an episode is data: it is counted against the policy and the rest goes on. Anything else that is raised
+(a full disk, a mistake in a supervisor) ends the run. Results come in the order of the units, whatever finished first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from simkit.components.cast import Cast
+from simkit.core.cancellation import is_cancellation, leaves, unasked
+from simkit.core.events import Recorder
+from simkit.errors import StrayCancellation, UsageError
+from simkit.run.accounting import NO_END, STOPPED_AT_FAULT
+from simkit.run.observers import Lag
+from simkit.search.base import Episode, Supervisor, WorkUnit
+
+if TYPE_CHECKING:
+    from simkit.models.middleware.metrics import Meter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultPolicy:
+    """When faulted episodes make a run a failure (exit code 1).
+
+    Attributes:
+        fail_fast: the first faulted episode stops the run.
+        max_share: the largest share of faulted episodes, 0 to 1, that a finished run may have.
+    """
+
+    fail_fast: bool = False
+    max_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_share <= 1:
+            raise UsageError(f"the largest share of faulted episodes is {self.max_share}; give a number from 0 to 1")
+
+    def broken(self, faulted: int, episodes: int) -> str | None:
+        """Why so many faults are too many, None when they are not."""
+        if self.fail_fast and faulted:
+            return "an episode faulted and the run was told to stop at the first fault (--fail-fast)"
+        if episodes and faulted / episodes > self.max_share:
+            return (
+                f"{faulted} of {episodes} episodes faulted, more than the share of {self.max_share:g} that is allowed "
+                "(--max-faults)"
+            )
+        return None
+
+
+def is_faulted(episode: Episode) -> bool:
+    """Whether a component's failure ended the episode."""
+    return episode.outcome.endswith("_fault")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of a run while it goes: what a progress display reads, and what a stopped run still knows.
+
+    It is the `Watch` of every supervisor of the run. Single-threaded by construction: one event loop writes it.
+
+    `kept` are episodes that an earlier part of the run had finished; `missed` are units that were not played, by
+    episode id with the reason; `meter` counts model calls once there are models;
+    `note` says in words what a stage without episodes is at, for the progress display.
+    """
+
+    planned: int = 0
+    kept: int = 0
+    running: int = 0
+    branches: int = 0
+    turns: int = 0
+    hits: int = 0
+    faulted: int = 0
+    reward_total: float = 0.0
+    scored: int = 0
+    stopping: bool = False
+    note: str = ""
+    started_at: float = field(default_factory=monotonic)
+    episodes: list[Episode] = field(default_factory=list[Episode])
+    missed: dict[str, str] = field(default_factory=dict[str, str])
+    meter: Meter | None = None
+    lag: Lag = field(default_factory=Lag)
+
+    def live(self, change: int) -> None:
+        """So many more (or fewer) branches are live."""
+        self.branches += change
+
+    def turn(self) -> None:
+        """An agent turn was played."""
+        self.turns += 1
+
+    def hit(self, goals: int) -> None:
+        """So many goals were taken."""
+        self.hits += goals
+
+    def finished(self, episode: Episode) -> None:
+        """An episode ended."""
+        self.episodes.append(episode)
+        self.faulted += is_faulted(episode)
+        if episode.reward is not None:
+            self.scored += 1
+            self.reward_total += episode.reward
+
+    def keep(self, episodes: Iterable[Episode]) -> None:
+        """Episodes that need not be played, because they were."""
+        for episode in episodes:
+            self.planned += 1
+            self.kept += 1
+            self.finished(episode)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return monotonic() - self.started_at
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the planned episodes are done at the rate so far, None when that is not known yet."""
+        done = len(self.episodes) - self.kept
+        return (self.planned - len(self.episodes)) * self.seconds / done if done else None
+
+    def to_json(self) -> dict[str, Any]:
+        """What the run took, as the store keeps it: seconds, lag of the event loop, and its model calls."""
+        stats: dict[str, Any] = {"seconds": round(self.seconds, 3), "lag": self.lag.to_json(), "kept": self.kept}
+        meter = self.meter
+        if meter is not None:
+            stats["models"] = {
+                "calls": meter.calls,
+                "replayed": meter.replayed,
+                "rate_limited": meter.rate_limited,
+                "failed": meter.failed,
+                "prompt_tokens": meter.usage.prompt_tokens,
+                "completion_tokens": meter.usage.completion_tokens,
+                "cost": meter.usage.cost,
+            }
+        return stats
+
+
+TOGETHER = 16
+"""Episodes that begin in one pass of the event loop: one a pass, and the first would be over before the last begins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What every work unit of one call is played with."""
+
+    supervisor: Supervisor
+    cast: Cast
+    recorder: Recorder
+    tally: Tally
+    policy: FaultPolicy = FaultPolicy()
+
+
+async def play_units(stage: Stage, units: Sequence[WorkUnit], concurrency: int) -> tuple[Episode, ...]:
+    """Play units, at most `concurrency` at once, and return their episodes in the order of the units.
+
+    The episodes may be fewer than the units: with a `fail_fast` policy those that had finished when the first fault
+    came, and always without those whose worker was cancelled by something else than the run. `stage.tally.missed`
+    has the others, with the reason.
+
+    Raises:
+        UsageError: the concurrency is less than 1.
+        NotForkable: the supervisor branches and a component of the cast cannot.
+        StoreError: events could not be recorded.
+    """
+    if concurrency < 1:
+        raise UsageError(f"the concurrency is {concurrency}; it must be at least 1")
+    stage.tally.planned += len(units)
+    done: dict[int, Episode] = {}
+    waiting = iter(enumerate(units))
+    try:
+        async with anyio.create_task_group() as group:
+            for number in range(min(concurrency, len(units))):
+                group.start_soon(_work, stage, waiting, done, group.cancel_scope)
+                if number % TOGETHER == TOGETHER - 1:  # thousands of openings in a row would hold the loop for seconds
+                    await anyio.lowlevel.checkpoint()
+    except BaseExceptionGroup as errors:
+        raise sole_error(errors) from errors
+    stopped = stage.policy.fail_fast and any(map(is_faulted, done.values()))
+    for index, unit in enumerate(units):
+        if index not in done:
+            stage.tally.missed.setdefault(unit.episode_id, STOPPED_AT_FAULT if stopped else NO_END)
+    return tuple(done[index] for index in sorted(done))
+
+
+async def _work(
+    stage: Stage, waiting: Iterator[tuple[int, WorkUnit]], done: dict[int, Episode], scope: anyio.CancelScope
+) -> None:
+    for index, unit in waiting:
+        episode = await _play(stage, unit)
+        if episode is not None:
+            done[index] = episode
+            stage.tally.finished(episode)
+            if stage.policy.fail_fast and is_faulted(episode):
+                scope.cancel()
+        await anyio.lowlevel.checkpoint()
+
+
+async def _play(stage: Stage, unit: WorkUnit) -> Episode | None:
+    """The episode of a unit; None when it was cancelled by something else than the run."""
+    stage.tally.running += 1
+    try:
+        with unasked("the episode"):
+            return await stage.supervisor.play(stage.cast, unit, stage.recorder, stage.tally)
+    except StrayCancellation as stray:
+        stage.tally.missed[unit.episode_id] = str(stray)
+        return None
+    finally:
+        stage.tally.running -= 1
+
+
+def sole_error(error: BaseException) -> BaseException:
+    """The first error inside a task group's wrapping, or the error itself: what the caller needs to read."""
+    found = tuple(leaves(error))
+    return next((error for error in found if not is_cancellation(error)), found[0])

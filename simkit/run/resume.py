@@ -1,0 +1,378 @@
+"""What a run's journals hold, for a run that goes on (resume) or is played once more without asking (replay).
+
+Resume is running again: finished episodes are kept, every other one is played from its beginning, and a model call
+whose key and request are in the journal is answered from there. So a killed run goes on in the middle of its trees.
+
+Of a damaged journal the sound lines count. An episode is kept when nothing is missing between its start and its end;
+every other one is played again, and model calls whose lines are lost are made again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from zlib import crc32
+
+import orjson
+
+from simkit.errors import StoreUnreadable, UsageError
+from simkit.models.config import ModelChoices, flag_of
+from simkit.models.transport.url import shown_url
+from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN
+from simkit.plugins.flags import REACHING
+from simkit.search.base import Episode, WorkUnit
+from simkit.store.damage import BadLine, describe
+from simkit.store.lines import JournalLines
+
+if TYPE_CHECKING:
+    from simkit.core.events import TaskSeen
+    from simkit.models.middleware.replay import Recording
+    from simkit.models.run_models import Known
+    from simkit.store import Store
+
+MAY_CHANGE = frozenset(
+    {*REACHING, "concurrency", "fail_fast", "max_faults", "ask_timeout", "allow_incomplete", "durable"}
+    | {STARTED_IN, NAMED_IN}
+)
+"""Choices that change how a run is played, not what comes of it."""
+
+TASK = ("world", "split", "instructions", "goals")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a run was started, the last time it was."""
+
+    name: str
+    recipe: str
+    seed: int
+    config: Mapping[str, Any]
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a run comes from: nowhere, a run that it goes on with, or a run whose model calls answer it.
+
+    Attributes:
+        resumed, replayed: the ids of those runs.
+        start: how the one or the other was started.
+    """
+
+    resumed: str | None = None
+    replayed: str | None = None
+    start: Start | None = None
+
+    @classmethod
+    def find(cls, store: Store, resume: str | None, replay: str | None) -> Origin:
+        """The runs of these names in a store.
+
+        Raises:
+            UsageError: there is no such run, or both are given.
+            StoreUnreadable: its journal is gone, or what is left of it does not say how the run was started.
+        """
+        if resume is not None:
+            if replay is not None:
+                raise UsageError("a run is resumed or replayed, not both; leave one out")
+            run = store.resolve(resume).run_id
+            start = read_start(store.path, run)
+            return cls(resumed=run, replayed=start.config.get("replay"), start=start)
+        if replay is not None:
+            run = store.resolve(replay).run_id
+            return cls(replayed=run, start=read_start(store.path, run))
+        return cls()
+
+    @property
+    def name(self) -> str:
+        """The name of the resumed run."""
+        return self.start.name if self.start and self.resumed else ""
+
+    @property
+    def recipe(self) -> str:
+        """The recipe of the run."""
+        return self.start.recipe if self.start else ""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration of the resumed run."""
+        return self.start.config if self.start and self.resumed else {}
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the run."""
+        return self.start.seed if self.start else None
+
+    def choices(self, given: ModelChoices | None) -> ModelChoices:
+        """Choices of models: those given, then those of the run it comes from, or of the environment.
+
+        Raises:
+            UsageError: the URL of an endpoint had a secret, which was not stored, and is not given again.
+        """
+        from simkit.run.settings import read_model_settings
+
+        before = read_model_settings() if self.start is None else ModelChoices.of(self.start.config)
+        chosen = (given or ModelChoices()).over(before)
+        if self.replayed is not None or self.start is None:
+            return chosen
+        return chosen.model_copy(update={name: _recovered(name, chosen) for name in chosen.hidden()})
+
+    def checked(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The configuration, when a resumed run may go on with it.
+
+        Raises:
+            UsageError: it may not.
+        """
+        if self.resumed is not None and self.start is not None:
+            check_unchanged(self.resumed, self.start.config, config)
+        return config
+
+    def known(self, store: Store, past: Past | None) -> Known | None:
+        """The model calls that need not be made."""
+        from simkit.models.run_models import Known
+
+        if self.replayed is not None:
+            return Known(Past.read(store.path, self.replayed).recording, strict=True)
+        return None if past is None else Known(past.recording)
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """The latest start of an episode: where it is, what had been lost before it, and the goals."""
+
+    journal: str
+    losses: int
+    goals: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Past:
+    """What the journals of a run hold.
+
+    Attributes:
+        start: how it was started last; None when no start has been written.
+        attempt: the number of that start, from 0.
+        finished: the episodes that came to their end, by id.
+        tasks: what was recorded of each task, by id.
+        supervisors: who plays each episode, by its id.
+        recording: its model calls.
+        attempts: the number of the latest start of each episode, by its id.
+        damage: what is wrong with the journals.
+    """
+
+    run_id: str
+    recording: Recording
+    start: Start | None = None
+    attempt: int = -1
+    finished: dict[str, Episode] = field(default_factory=dict[str, Episode])
+    tasks: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    supervisors: dict[str, str] = field(default_factory=dict[str, str])
+    attempts: dict[str, int] = field(default_factory=dict[str, int])
+    damage: tuple[BadLine, ...] = ()
+    _latest: dict[str, _Started] = field(default_factory=dict[str, "_Started"])
+    _journal: str = ""
+    _losses: int = 0
+    _starts: int = 0
+
+    @classmethod
+    def read(cls, folder: Path, run_id: str) -> Past:
+        """Read the journals of a run; `folder` is the store's. Torn last lines are left alone.
+
+        Raises:
+            StoreUnreadable: there is no journal, or it cannot be read.
+        """
+        from simkit.models.middleware.replay import Recording
+
+        past = cls(run_id, Recording(run_id))
+        for path in journals(folder, run_id):
+            past._read(path, _TAKERS)
+        return past
+
+    def next_start(self, episode: str) -> int:
+        """The number of the next start of an episode."""
+        return self.attempts.get(episode, -1) + 1
+
+    def kept(self, unit: WorkUnit, supervisor: str) -> Episode | None:
+        """The episode of a unit that has been played, None when it is still to play.
+
+        Raises:
+            UsageError: it was played by another supervisor.
+        """
+        was = self.supervisors.get(unit.episode_id)
+        if was is not None and was != supervisor:
+            raise _changed(self.run_id, [f"the supervisor of {unit.task.id} was `{was}` and is `{supervisor}`"])
+        return self.finished.get(unit.episode_id)
+
+    def check_task(self, seen: TaskSeen) -> None:
+        """Compare a task with what the run recorded of it.
+
+        Raises:
+            UsageError: it is another one now.
+        """
+        was = self.tasks.get(seen.task_id)
+        if was is None:
+            return
+        fields = [name for name in TASK if _canonical(was[name]) != _canonical(getattr(seen, name))]
+        if fields:
+            raise _changed(self.run_id, [f"the task {seen.task_id} has another {' and '.join(fields)}"])
+
+    def _read(self, path: Path, takers: Mapping[bytes, Callable[[Past, dict[str, Any]], None]]) -> None:
+        """Take what a journal says; a line that is no event is damage like one that is altered."""
+        lines, more = JournalLines(path), list[BadLine]()
+        self._journal, self._starts = path.name, -1
+        try:
+            for line in lines:
+                self._losses = line.losses + len(more)
+                if (reason := self._add(line.data, takers)) is not None:
+                    more.append(BadLine(path, line.byte, line.line, reason, "unreadable", None, 1, crc32(line.data)))
+        except OSError as error:
+            raise StoreUnreadable(f"the journal {path} cannot be read: {error.strerror or error}") from error
+        self.damage += (*lines.bad, *more)
+
+    def _add(self, line: bytes, takers: Mapping[bytes, Callable[[Past, dict[str, Any]], None]]) -> str | None:
+        """Take what a line says; why it cannot be read, if it cannot."""
+        for kind, take in takers.items():
+            if line.startswith(kind):
+                try:
+                    take(self, cast("dict[str, Any]", orjson.loads(line)))
+                except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+                    return f"it cannot be read ({type(error).__name__}: {error})"
+                return None
+        return None if line.startswith(b'{"e":"') else "it is no event"
+
+    def _started(self, event: dict[str, Any]) -> None:
+        told = event.get("attempt")
+        self._starts = self._starts + 1 if told is None else int(told)
+        names = ("name", "recipe", "seed", "config", "version")
+        if self.start is None or self._starts >= self.attempt:
+            self.start, self.attempt = Start(*(event[name] for name in names)), self._starts
+
+    def _task(self, event: dict[str, Any]) -> None:
+        self.tasks[event["task_id"]] = {name: event[name] for name in TASK}
+
+    def _episode_started(self, event: dict[str, Any]) -> None:
+        episode, told = event["episode_id"], event.get("attempt")
+        before = self.attempts.get(episode, -1)
+        attempt = before + 1 if told is None else int(told)
+        if attempt < before:
+            return  # another worker has started it again since
+        self.attempts[episode] = attempt
+        self.finished.pop(episode, None)
+        self.supervisors[episode] = event["supervisor"]
+        self._latest[episode] = _Started(self._journal, self._losses, tuple(event["goals"]))
+
+    def _episode_finished(self, event: dict[str, Any]) -> None:
+        episode = str(event["episode_id"])
+        start = self._latest.get(episode)
+        if start is None or (start.journal, start.losses) != (self._journal, self._losses):
+            return  # the end of an earlier start, or lines of it are missing
+        task_id, _, trial = episode[len(self.run_id) + 1 :].rpartition("/")
+        if not isinstance(
+            event["reward"], int | float | None
+        ):  # as versions that checked no rewards let pass: play again
+            return
+        same = ("reward", "outcome", "final_branch_id", "turns", "branches", "faults", "error")
+        self.finished[episode] = Episode(
+            episode_id=episode,
+            task_id=task_id,
+            trial=int(trial),
+            goals=start.goals,
+            achieved=tuple(event["achieved"]),
+            tool_calls=event.get("calls", 0),
+            full_reward=event.get("full_reward", 1.0),
+            **{name: event[name] for name in same},
+        )
+
+    def _call(self, event: dict[str, Any]) -> None:
+        self.recording.add(event)
+
+
+_TAKERS = {
+    b'{"e":"RunStarted",': Past._started,  # pyright: ignore[reportPrivateUsage]
+    b'{"e":"TaskSeen",': Past._task,  # pyright: ignore[reportPrivateUsage]
+    b'{"e":"EpisodeStarted",': Past._episode_started,  # pyright: ignore[reportPrivateUsage]
+    b'{"e":"EpisodeFinished",': Past._episode_finished,  # pyright: ignore[reportPrivateUsage]
+    b'{"e":"ModelCall",': Past._call,  # pyright: ignore[reportPrivateUsage]
+}
+
+
+def read_start(folder: Path, run_id: str) -> Start:
+    """How a run was started last.
+
+    Raises:
+        StoreUnreadable: its journals do not say.
+    """
+    past = Past(run_id, cast("Any", None))
+    for path in journals(folder, run_id):
+        past._read(path, _STARTS)  # pyright: ignore[reportPrivateUsage]
+    if past.start is not None:
+        return past.start
+    why = f": {describe(past.damage)}" if past.damage else ""
+    raise StoreUnreadable(f"the journals of {run_id} in {folder} do not say how it was started{why}; start a new run")
+
+
+_STARTS = {kind: take for kind, take in _TAKERS.items() if b"RunStarted" in kind}
+
+
+def _recovered(name: str, chosen: ModelChoices) -> str:
+    """The URL of which a run has stored all but its secrets, from the environment."""
+    from simkit.run.settings import read_model_settings
+
+    stored = getattr(chosen, name)
+    for url in (getattr(read_model_settings(), name), os.environ.get("OPENAI_BASE_URL")):
+        if url and shown_url(url) == stored:
+            return url
+    raise UsageError(
+        f"the run's {flag_of(name)} {stored} had a secret in it, which is not stored; give it again, or set "
+        f"SIMKIT_{name.upper()}"
+    )
+
+
+def check_unchanged(run_id: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Compare the configuration a run had with the one it is to go on with.
+
+    Raises:
+        UsageError: they differ in something that would change what comes of the run; the message lists it.
+    """
+    names = [name for name in dict.fromkeys([*was, *now]) if name not in MAY_CHANGE and name != FILES]
+    told = [
+        f"{flag_of(name)} was {_shown(was.get(name))} and is {_shown(now.get(name))}"
+        for name in names
+        if _canonical(was.get(name)) != _canonical(now.get(name))
+    ]
+    told += _changed_files(was.get(FILES) or {}, now.get(FILES) or {})
+    if told:
+        raise _changed(run_id, told)
+
+
+def journals(folder: Path, run_id: str) -> list[Path]:
+    """The journals of a run, one per worker.
+
+    Raises:
+        StoreUnreadable: there is none.
+    """
+    found = sorted((folder / "journals" / run_id).glob("*.jsonl"))
+    if not found:
+        raise StoreUnreadable(f"{folder} has no journal of the run {run_id}; name another --store, or start a new run")
+    return found
+
+
+def _changed_files(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return [f"the file {path} has changed" for path in was if now.get(path) != was[path]]
+
+
+def _changed(run_id: str, told: list[str]) -> UsageError:
+    return UsageError(
+        f"{run_id} cannot go on, because it would not be the same run: {'; '.join(told)}. Put it back, or start a new "
+        "run"
+    )
+
+
+def _canonical(value: object) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=str)
+
+
+def _shown(value: object) -> str:
+    return "not given" if value is None else f"{value}"

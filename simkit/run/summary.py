@@ -1,0 +1,103 @@
+"""What a run came to, as one printable value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from simkit.run.accounting import Account
+from simkit.run.engine import is_faulted
+from simkit.search.base import Episode
+from simkit.statistics.scores import Estimate, mean_of_tasks, pass_hat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Scores and counts of a run's episodes; the same seed gives the same summary.
+
+    Attributes:
+        episodes: episodes played; `scored` of them have a reward, the others are left out of every average.
+        reward: average reward, success_rate: share of episodes with the full reward; None when nothing was scored.
+        pass_k: pass^1 ... pass^k for k trials a task.
+        account: how many episodes were planned, and what became of them.
+        faulted: episodes ended by a component's failure; `faults` counts failed branches of all episodes.
+        extra: further named numbers a recipe wants shown.
+    """
+
+    episodes: int
+    scored: int
+    reward: Estimate | None
+    success_rate: Estimate | None
+    pass_k: tuple[float, ...]
+    faulted: int
+    faults: int
+    turns: int
+    branches: int
+    tool_calls: int
+    outcomes: Mapping[str, int]
+    account: Account = field(default_factory=Account)
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as JSON-able values; an interval is `{value, low, high}`."""
+        return {
+            "episodes": self.episodes,
+            "scored": self.scored,
+            "reward": _interval(self.reward),
+            "success_rate": _interval(self.success_rate),
+            "pass_k": list(self.pass_k),
+            "faulted": self.faulted,
+            "faults": self.faults,
+            "turns": self.turns,
+            "branches": self.branches,
+            "tool_calls": self.tool_calls,
+            "outcomes": dict(self.outcomes),
+            **self.account.to_json(),
+            **self.extra,
+        }
+
+
+def summarise(episodes: Sequence[Episode], account: Account | None = None, /, **extra: Any) -> Summary:
+    """The summary of some episodes, in whatever order; by default all that was planned is there."""
+    ordered = sorted(episodes, key=lambda episode: (episode.task_id, episode.trial))
+    scored = _by_task(ordered)
+    rewards = [[reward for reward, _ in group] for group in scored]
+    successes = [[success for _, success in group] for group in scored]
+    trials = max((len(group) for group in successes), default=0)
+    outcomes = sorted({episode.outcome for episode in ordered})
+    return Summary(
+        episodes=len(ordered),
+        scored=sum(len(group) for group in rewards),
+        reward=mean_of_tasks(rewards, bounds=(0.0, _full(ordered))) if rewards else None,
+        success_rate=mean_of_tasks([list(map(float, group)) for group in successes]) if successes else None,
+        pass_k=tuple(found for k in range(1, trials + 1) if (found := pass_hat(successes, k)) is not None),
+        faulted=sum(is_faulted(episode) for episode in ordered),
+        faults=sum(episode.faults for episode in ordered),
+        turns=sum(episode.turns for episode in ordered),
+        branches=sum(episode.branches for episode in ordered),
+        tool_calls=sum(episode.tool_calls for episode in ordered),
+        outcomes={name: sum(episode.outcome == name for episode in ordered) for name in outcomes},
+        account=account or Account(planned=len(ordered), done=len(ordered)),
+        extra=extra,
+    )
+
+
+def _full(episodes: Sequence[Episode]) -> float:
+    """The greatest reward there was to get; 1 where none is above 0."""
+    return max((episode.full_reward for episode in episodes if episode.full_reward > 0), default=1.0)
+
+
+def _by_task(episodes: Sequence[Episode]) -> list[list[tuple[float, bool]]]:
+    """Reward and success of the scored episodes, a list for every task."""
+    groups: dict[str, list[tuple[float, bool]]] = {}
+    for episode in episodes:
+        if episode.reward is not None:
+            groups.setdefault(episode.task_id, []).append((episode.reward, bool(episode.success)))
+    return list(groups.values())
+
+
+def _interval(estimate: Estimate | None) -> dict[str, float] | None:
+    if estimate is None:
+        return None
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}

@@ -1,0 +1,332 @@
+"""The stage an episode is played on: who plays, from where, and how every episode begins and ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import anyio
+import orjson
+
+from simkit.actors.actor import ActorRef, Request
+from simkit.components import checks
+from simkit.components.agent import StartAgent
+from simkit.components.base import State
+from simkit.components.cast import Cast
+from simkit.components.reward import EpisodeReward, Hit, ListGoals, ScoreEpisode
+from simkit.components.tools import CallRecord, StartTools
+from simkit.core.boundary import boundary, told
+from simkit.core.conversation import Conversation, Entry
+from simkit.core.events import EpisodeFinished, EpisodeStarted, MessageRow, Outcome, Recorder, ToolsetSeen
+from simkit.core.ids import TurnKey
+from simkit.core.limits import Limits
+from simkit.core.messages import JsonText, ToolSpec
+from simkit.core.tasks import Goal
+from simkit.errors import (
+    AgentFault,
+    Fault,
+    LimitHit,
+    RewardFault,
+    StoreError,
+    ToolFault,
+    UsageError,
+    Where,
+    WrongValue,
+    outgrew_context,
+)
+from simkit.search.base import Episode, Watch, WorkUnit
+from simkit.search.branch import BranchState
+
+if TYPE_CHECKING:
+    from simkit.core.tasks import Task
+
+R = TypeVar("R")
+
+LAST_COMMIT_SECONDS = 5.0
+"""How long a cancelled episode may take to write down what it had recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Everybody and everything an episode is played with; the same for all its branches."""
+
+    cast: Cast
+    unit: WorkUnit
+    limits: Limits
+    recorder: Recorder
+    watch: Watch
+    goals: tuple[Goal, ...] = ()
+    specs: tuple[ToolSpec, ...] = ()
+
+    @property
+    def task(self) -> Task:
+        """The task that is played."""
+        return self.unit.task
+
+    def key(self, path: str, turn: int) -> TurnKey:
+        """The key of one turn at one place of the tree."""
+        return TurnKey(self.unit.run_seed, self.unit.task.id, self.unit.trial, path, turn)
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The end of the path an episode is scored by."""
+
+    branch_id: str | None
+    conversation: Conversation
+    world: State = None
+    calls: tuple[CallRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How an episode came to its end, before it is scored; `scored` is False when a fault made it worthless.
+
+    One that `failed` has the reward 0, whatever was achieved, and no reward is asked.
+    """
+
+    outcome: Outcome
+    final: Final
+    achieved: tuple[Hit, ...] = ()
+    turns: int = 0
+    branches: int = 0
+    faults: int = 0
+    tool_calls: int = 0
+    error: str | None = None
+    scored: bool = True
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A stage that is set: the state before anybody has spoken. `fault` or `limit` when setting it failed."""
+
+    stage: Stage
+    state: BranchState = field(default_factory=lambda: BranchState(Conversation()))
+    fault: Fault | None = None
+    limit: LimitHit | None = None
+
+
+def fault_outcome(fault: Fault) -> Outcome:
+    """What the store calls the end of a branch by this fault."""
+    return cast("Outcome", f"{fault.component}_fault")
+
+
+def where(who: str, ref: ActorRef, key: TurnKey, doing: str = "") -> Callable[[], str]:
+    """What was being done, for the messages of faults; put in words only when there is one."""
+    return lambda: f"{who} `{ref.name}`, turn {key.turn} of {key.task_id} at {key.path or 'the root'}{doing}"
+
+
+async def consult(
+    ref: ActorRef, request: Request[R], check: Callable[[object], R], fault: type[Fault], place: Where
+) -> R:
+    """Ask a component, attribute whatever it raises, and check its reply (`simkit.components.checks` has the checks).
+
+    Raises:
+        Fault: the component raised, or replied with something else than what it was asked for.
+    """
+    with boundary(fault, place):
+        reply: object = await ref.ask(request)
+        try:
+            return check(reply)
+        except WrongValue as wrong:
+            raise fault(f"{told(place)}: {type(request).__name__} was answered with {wrong}") from None
+    raise AssertionError("a boundary lets nothing pass silently")
+
+
+async def consult_agent(agent: ActorRef, request: Request[R], check: Callable[[object], R], place: Where) -> R:
+    """Ask the agent; a conversation that outgrew the context of its model is a limit, not a fault.
+
+    Raises:
+        LimitHit: the agent's own model call did not fit, let through, or the cause of another error.
+        Fault: as `consult`.
+    """
+    try:
+        return await consult(agent, request, check, AgentFault, place)
+    except Fault as fault:
+        if outgrew_context(fault):
+            raise LimitHit(str(fault), "context_limit") from fault
+        raise
+
+
+def grown(before: Conversation, entry: Entry) -> tuple[Conversation, MessageRow]:
+    """The conversation with one more entry, and that entry as the store keeps it, with the digest of all before it."""
+    row = MessageRow(
+        seq=len(before),
+        turn=entry.turn,
+        step=entry.step,
+        author=entry.author,
+        message=JsonText(entry.message.to_json()),
+        heard=entry.heard,
+        prompt=before.digest.hex(),
+    )
+    return before.append(entry), row
+
+
+def toolset(specs: tuple[ToolSpec, ...]) -> ToolsetSeen:
+    """Tool definitions under the name that follows from them; found once for the episodes that share them."""
+    return _toolset(tuple([spec.to_json() for spec in specs]))
+
+
+@lru_cache(64)
+def _toolset(specs: tuple[bytes, ...]) -> ToolsetSeen:
+    tools = tuple(ToolSpec.model_validate_json(spec).to_openai() for spec in specs)
+    digest = blake2b(orjson.dumps(tools, option=orjson.OPT_SORT_KEYS), digest_size=8)
+    return ToolsetSeen(toolset_id=digest.hexdigest(), tools=tools)
+
+
+async def set_stage(stage: Stage, supervisor: str) -> Scene:
+    """Ask everybody what they bring, and record that the episode began.
+
+    Raises:
+        UsageError: a component needs something of the caller first (data that is missing, say).
+    """
+    scene = await _set(stage)
+    tools = toolset(scene.stage.specs)
+    stage.recorder.record(tools)
+    stage.recorder.record(
+        EpisodeStarted(
+            episode_id=stage.unit.episode_id,
+            run_id=stage.unit.run_id,
+            task_id=stage.task.id,
+            trial=stage.unit.trial,
+            supervisor=supervisor,
+            toolset_id=tools.toolset_id,
+            goals=tuple(goal.key for goal in scene.stage.goals),
+            at=time.time(),
+            attempt=stage.unit.attempt,
+        )
+    )
+    return scene
+
+
+async def _set(stage: Stage) -> Scene:
+    try:
+        return await _ask_everybody(stage)
+    except Fault as fault:
+        if isinstance(fault.__cause__, UsageError):
+            raise fault.__cause__ from fault
+        return Scene(stage, fault=fault)
+
+
+async def _ask_everybody(stage: Stage) -> Scene:
+    players, key = stage.cast, stage.key("", 0)
+    place = where("reward", players.reward, key)
+    goals = await consult(players.reward, ListGoals(stage.task), checks.goals, RewardFault, place)
+    place = where("tools", players.tools, key)
+    tools = await consult(players.tools, StartTools(stage.task), checks.tools_start, ToolFault, place)
+    place = where("agent", players.agent, key)
+    ready = Stage(stage.cast, stage.unit, stage.limits, stage.recorder, stage.watch, goals, tools.specs)
+    try:
+        asked = StartAgent(tools.specs, tools.policy)
+        agent = await consult_agent(players.agent, asked, checks.agent_start, place)
+    except LimitHit as limit:
+        return Scene(ready, BranchState(Conversation(), world=tools.state), limit=limit)
+    conversation = Conversation() if agent.system is None else Conversation((Entry.system(agent.system),))
+    return Scene(ready, BranchState(conversation, agent=agent.state, world=tools.state))
+
+
+async def play_episode(stage: Stage, supervisor: str, act: Callable[[Scene], Awaitable[Ending]]) -> Episode:
+    """Play an episode from curtain to curtain; `act` plays what is between, when there is something to play for.
+
+    A task without goals is recorded with the outcome `no_goals` and not played.
+    """
+    async with committed(stage.recorder):
+        scene = await set_stage(stage, supervisor)
+        if scene.fault is not None:
+            ending = broken(scene.fault)
+        elif not scene.stage.goals:
+            ending = Ending(outcome="no_goals", final=Final(None, scene.state.conversation), scored=False)
+        elif scene.limit is not None:
+            ending = Ending(outcome=scene.limit.outcome, final=Final(None, scene.state.conversation), failed=True)
+        else:
+            ending = await act(scene)
+        return await _finish(scene.stage, ending)
+
+
+def broken(fault: Fault) -> Ending:
+    """The ending of an episode that a fault stopped before its first turn."""
+    final = Final(None, Conversation())
+    return Ending(outcome=fault_outcome(fault), final=final, faults=1, error=str(fault), scored=False)
+
+
+async def _finish(stage: Stage, ending: Ending) -> Episode:
+    reward: EpisodeReward | None = None
+    outcome, error, faults = ending.outcome, ending.error, ending.faults
+    if ending.scored:
+        try:
+            reward = await score_ending(stage, ending)
+        except Fault as fault:
+            outcome, error, faults = fault_outcome(fault), str(fault), faults + 1
+    episode = Episode(
+        episode_id=stage.unit.episode_id,
+        task_id=stage.task.id,
+        trial=stage.unit.trial,
+        reward=None if reward is None else reward.value,
+        outcome=outcome,
+        goals=tuple(goal.key for goal in stage.goals),
+        achieved=tuple(hit.goal for hit in ending.achieved),
+        final_branch_id=ending.final.branch_id,
+        turns=ending.turns,
+        branches=ending.branches,
+        faults=faults,
+        tool_calls=ending.tool_calls,
+        error=error,
+        full_reward=stage.cast.reward_range[1],
+    )
+    stage.recorder.record(_finished(episode, reward))
+    return episode
+
+
+async def score_ending(stage: Stage, ending: Ending) -> EpisodeReward:
+    """What the reward says of an ending.
+
+    Raises:
+        RewardFault: it raised, or replied with something else.
+    """
+    if ending.failed:
+        least, most = stage.cast.reward_range
+        return EpisodeReward(min(max(0.0, least), most))
+    final, reward = ending.final, stage.cast.reward
+    request = ScoreEpisode(stage.task, stage.goals, ending.achieved, final.calls, final.conversation, final.world)
+    place = f"reward `{reward.name}`, end of {stage.task.id}"
+    check = checks.reward_within(stage.cast.reward_range)
+    return await consult(reward, request, check, RewardFault, place)
+
+
+def _finished(episode: Episode, reward: EpisodeReward | None) -> EpisodeFinished:
+    return EpisodeFinished(
+        episode_id=episode.episode_id,
+        reward=episode.reward,
+        outcome=episode.outcome,
+        achieved=episode.achieved,
+        parts=tuple(asdict(part) for part in reward.parts) if reward else (),
+        final_branch_id=episode.final_branch_id,
+        turns=episode.turns,
+        branches=episode.branches,
+        faults=episode.faults,
+        error=episode.error,
+        at=time.time(),
+        calls=episode.tool_calls,
+        full_reward=episode.full_reward,
+    )
+
+
+@asynccontextmanager
+async def committed(recorder: Recorder) -> AsyncGenerator[None]:
+    """Commit at the end, and also when cancelled: the one place where a cancelled episode still waits.
+
+    A store that fails while the episode is being cancelled is not reported here: the cancellation goes first.
+    """
+    try:
+        yield
+    except anyio.get_cancelled_exc_class():
+        with anyio.move_on_after(LAST_COMMIT_SECONDS, shield=True), suppress(StoreError):
+            await recorder.commit()
+        raise
+    await recorder.commit()

@@ -1,0 +1,351 @@
+"""JOSH: a beam search over whole agent turns that harvests the tree at every reward.
+
+From "Sparse Rewards Can Self-Train Dialogue Agents" (arXiv 2409.04617), section 3; the defaults are the paper's. All
+live leaves step at the same time; decisions and records are in path order, so one seed gives one tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Literal, TypeAlias, assert_never, get_args
+
+import anyio
+
+from simkit.components.base import State
+from simkit.components.cast import Cast
+from simkit.components.reward import Hit
+from simkit.core.events import Outcome, Recorder, TreeHarvested
+from simkit.core.limits import Limits
+from simkit.core.tasks import Goal
+from simkit.errors import Fault, NotForkable, UsageError
+from simkit.search.base import Episode, Watch, WorkUnit
+from simkit.search.episode import Ending, Final, Scene, Stage, fault_outcome, play_episode
+from simkit.search.tree import (
+    Closed,
+    Leaf,
+    Played,
+    end_branches,
+    expand,
+    living,
+    open_tree,
+    play_seat,
+    record_played,
+    together,
+    users_answer,
+)
+from simkit.search.turn import kept_world, without
+
+Winner: TypeAlias = Literal["first", "earliest", "most_goals"]
+BranchBy: TypeAlias = Literal["turn", "action"]
+
+NOT_THE_AGENTS: frozenset[str] = frozenset({"tool_fault", "model_fault", "reward_fault"})
+"""Ends that say nothing about the agent: a search that only they stopped is not scored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeamSearch:
+    """How a tree is grown and cut.
+
+    Attributes:
+        factor: children of a leaf when the tree expands.
+        beam: live leaves at most.
+        winner: whose reward is taken when several leaves earn one in a step. `first`: the leftmost in path order (the
+            paper's). `earliest`: the one that needed the fewest decisions, then the leftmost. `most_goals`: the one
+            that reached the most goals, then the leftmost.
+        eager: the first reward cancels the siblings still in flight, which saves their calls and loses them as
+            negatives; which leaf is first then depends on time, so a rerun may differ.
+        branch_by: fork before each `turn` (the paper's) or before each `action`, that is each decision within a turn.
+
+    Raises:
+        UsageError: a value that cannot be.
+    """
+
+    factor: int = 2
+    beam: int = 8
+    winner: Winner = "first"
+    eager: bool = False
+    branch_by: BranchBy = "turn"
+
+    def __post_init__(self) -> None:
+        if self.factor < 2:
+            raise UsageError(
+                f"the branching factor is {self.factor}; it must be at least 2 (for no branching: rollout)"
+            )
+        if self.beam < 1:
+            raise UsageError(f"the beam is {self.beam}; it must be at least 1")
+        _one_of("winner", self.winner, get_args(Winner))
+        _one_of("branch_by", self.branch_by, get_args(BranchBy))
+
+
+def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"`{name}` is {value!r}; choose one of: {', '.join(choices)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A search between two of its phases.
+
+    `final` is the last winner's branch, or the opening while there is none. `ended` is the outcome the episode has if
+    nothing more happens: that of the leaf that ended last, a fault only while no leaf ended in order.
+    """
+
+    leaves: tuple[Leaf, ...]
+    remaining: tuple[Goal, ...]
+    final: Final
+    achieved: tuple[Hit, ...] = ()
+    harvests: int = 0
+    ended: Closed | None = None
+    turns: int = 0
+    branches: int = 0
+    faults: int = 0
+    tool_calls: int = 0
+
+    @property
+    def going(self) -> bool:
+        """Whether the search goes on: no leaf is left once all goals are taken."""
+        return bool(self.leaves)
+
+    def count(self, played: Sequence[Played]) -> Tree:
+        """The tree with the turns of one step counted."""
+        return replace(
+            self,
+            turns=max([self.turns, *(one.seat.turn for one in played)]),
+            branches=self.branches + len(played),
+            tool_calls=self.tool_calls + sum(len(one.turn.tool_rows) for one in played),
+        )
+
+    def close(self, closed: Sequence[Closed]) -> Tree:
+        """The tree with the ends of some leaves taken note of."""
+        faults = [end for end in closed if end.error is not None]
+        orderly = [end for end in closed if end.error is None]
+        ended = self.ended
+        if orderly:
+            ended = orderly[0]
+        elif faults and (ended is None or ended.error is not None):
+            ended = faults[0]
+        return replace(self, ended=ended, faults=self.faults + len(faults))
+
+
+@dataclass(frozen=True, slots=True)
+class Josh:
+    """Searches for every sparse goal of a task, and marks what led to them.
+
+    The reward of an episode is what the reward says of the last winner and the goals achieved; by default their share
+    of all goals. A fault ends one branch only. An episode counts as unscored (reward None) when it could not open, or
+    when no leaf ended in order because models, tools or rewards failed. With a wall-clock limit the step in flight is
+    dropped, and what was achieved before it is scored. A branch that outgrew the context of the agent's model ends
+    like one that met a limit, and reaches no goal in that turn.
+    """
+
+    search: BeamSearch = field(default_factory=BeamSearch)
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def name(self) -> str:
+        """What the store calls it."""
+        return "josh"
+
+    @property
+    def branching(self) -> bool:
+        """It forks."""
+        return True
+
+    async def play(self, cast: Cast, unit: WorkUnit, recorder: Recorder, watch: Watch) -> Episode:
+        """Play one work unit to its end.
+
+        Raises:
+            NotForkable: a component of the cast cannot be branched; raised before any work is done.
+            UsageError: the agent is deterministic (temperature 0), so that all branches would be the same.
+            StoreError: events cannot be recorded.
+        """
+        _refuse(cast)
+        stage = Stage(cast, unit, self.limits, recorder, watch)
+        return await play_episode(stage, self.name, self._play)
+
+    async def _play(self, scene: Scene) -> Ending:
+        stage = scene.stage
+        root, closed = await open_tree(scene)
+        final = Final(None, root.state.conversation)
+        if closed is None:
+            try:
+                final = replace(final, world=kept_world(root.state, stage.key("", 0)))
+            except Fault as fault:
+                closed = Closed(root.id, fault_outcome(fault), str(fault))
+                end_branches(stage, (closed,))
+        await stage.recorder.commit()
+        if closed is not None:
+            return _ending(Tree((), stage.goals, final).close([closed]))
+        return _ending(await self._grow(stage, Tree((root,), stage.goals, final)))
+
+    async def _grow(self, stage: Stage, tree: Tree) -> Tree:
+        """Step until nothing is left to do; on a wall-clock limit, whatever the last whole phase left."""
+        live = LiveCount(stage.watch)
+        try:
+            with anyio.move_on_after(self.limits.wall_seconds):
+                while live.of(tree).going:
+                    tree = live.of(await self._agents(stage, tree))
+                    if tree.going:
+                        tree = await self._users(stage, tree)
+                    await stage.recorder.commit()
+            return _end_all(stage, tree, "time_limit") if tree.going else tree
+        finally:
+            live.stop()
+
+    async def _agents(self, stage: Stage, tree: Tree) -> Tree:
+        """Expand, let every leaf take its turn at once, and harvest when one reached a goal."""
+        seats = expand(tree.leaves, self.search.factor, self.search.beam)
+        at_most = 1 if self.search.branch_by == "action" else None
+        turns = [partial(play_seat, stage, seat, tree.remaining, at_most) for seat in seats]
+        played = await together(turns, enough=_rewarded if self.search.eager else None)
+        played, winner, world = _won(played, self.search.winner)
+        if winner is not None:
+            return _harvest(stage, tree.count(played), played, winner, world)
+        for one in played:
+            record_played(stage, one, credited=False, outcome=one.turn.outcome)
+        going = tuple(one.leaf() for one in played if one.turn.outcome is None)
+        return replace(tree.count(played).close(_ends(played)), leaves=going)
+
+    async def _users(self, stage: Stage, tree: Tree) -> Tree:
+        """Let the users answer, and end the leaves whose limits are used up."""
+        leaves, closed = await users_answer(stage, tree.leaves)
+        leaves = living(leaves, closed)
+        limited: list[Closed] = []
+        for leaf in leaves:
+            outcome = leaf.state.spent.exceeded(self.limits)
+            if outcome is not None:
+                limited.append(Closed(leaf.id, outcome))
+        end_branches(stage, limited)
+        return replace(tree.close(closed).close(limited), leaves=living(leaves, limited))
+
+
+def pick(played: Sequence[Played], policy: Winner) -> Played | None:
+    """The branch whose goals are taken, None when no branch reached one."""
+    rewarded = [one for one in played if one.hits]
+    if not rewarded:
+        return None
+    match policy:
+        case "first":
+            return rewarded[0]
+        case "earliest":
+            return min(rewarded, key=lambda one: min(hit.step for hit in one.hits))
+        case "most_goals":
+            return max(rewarded, key=lambda one: len(one.hits))
+        case _:
+            assert_never(policy)
+
+
+def _won(played: Sequence[Played], policy: Winner) -> tuple[Sequence[Played], Played | None, State]:
+    """The branch whose goals are taken, and a fork of its world to score; one whose world cannot fork has failed."""
+    while (winner := pick(played, policy)) is not None:
+        try:
+            return played, winner, kept_world(winner.turn.state, winner.turn.key)
+        except Fault as fault:
+            failed = replace(winner, turn=winner.turn.failed(fault), hits=())
+            played = [failed if one is winner else one for one in played]
+    return played, None, None
+
+
+def _harvest(stage: Stage, tree: Tree, played: Sequence[Played], winner: Played, world: State) -> Tree:
+    """Take the winner's goals: mark what led to rewards, drop the other leaves, go on from the winner."""
+    remaining = without(tree.remaining, winner.hits)
+    for one in played:
+        record_played(stage, one, credited=one is winner, outcome=_harvested_outcome(one, winner, remaining))
+    marked = [name for one in played if one.hits for name in one.lineage]
+    stage.recorder.record(
+        TreeHarvested(
+            episode_id=stage.unit.episode_id,
+            harvest=tree.harvests,
+            winner_id=winner.id,
+            goals=tuple(hit.goal for hit in winner.hits),
+            successful=tuple(dict.fromkeys(marked)),
+            golden=winner.lineage,
+        )
+    )
+    stage.watch.hit(len(winner.hits))
+    root, outcome = replace(winner.leaf(), lineage=(winner.id,)), winner.turn.outcome
+    return replace(
+        tree.close(_ends(played)),
+        leaves=(root,) if outcome is None and remaining else (),
+        remaining=remaining,
+        final=Final(root.id, root.state.conversation, world, root.calls),
+        achieved=(*tree.achieved, *winner.hits),
+        harvests=tree.harvests + 1,
+        ended=None if outcome is None else Closed(winner.id, outcome),
+    )
+
+
+def _harvested_outcome(one: Played, winner: Played, remaining: tuple[Goal, ...]) -> Outcome | None:
+    if one.turn.outcome is not None:
+        return one.turn.outcome
+    if one is not winner:
+        return "dropped"
+    return None if remaining else "goals_done"
+
+
+def _rewarded(one: Played) -> bool:
+    return bool(one.hits)
+
+
+def _ends(played: Sequence[Played]) -> list[Closed]:
+    turns = [(one.id, one.turn) for one in played]
+    return [Closed(name, turn.outcome, turn.error) for name, turn in turns if turn.outcome is not None]
+
+
+def _end_all(stage: Stage, tree: Tree, outcome: Outcome) -> Tree:
+    closed = [Closed(leaf.id, outcome) for leaf in tree.leaves]
+    end_branches(stage, closed)
+    return replace(tree.close(closed), leaves=())
+
+
+def _ending(tree: Tree) -> Ending:
+    outcome, error = ("goals_done", None) if tree.ended is None else (tree.ended.outcome, tree.ended.error)
+    if not tree.remaining:
+        outcome, error = "goals_done", None
+    opened = tree.branches > 0 or error is None
+    return Ending(
+        outcome=outcome,
+        final=tree.final,
+        achieved=tree.achieved,
+        turns=tree.turns,
+        branches=tree.branches,
+        faults=tree.faults,
+        tool_calls=tree.tool_calls,
+        error=error,
+        scored=opened and outcome not in NOT_THE_AGENTS,
+    )
+
+
+def _refuse(cast: Cast) -> None:
+    if cast.unforkable:
+        names = ", ".join(cast.unforkable)
+        raise NotForkable(f"josh branches, but {names} cannot be forked; use the rollout recipe, or give it a fork()")
+    if cast.deterministic:
+        raise UsageError(
+            f"josh needs branches that differ, but the agent `{cast.agent.name}` is deterministic; "
+            "sample at a temperature above 0, or use the rollout recipe"
+        )
+
+
+class LiveCount:
+    """Keeps a watch told of how many leaves are live."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._live = 0
+
+    def of(self, tree: Tree) -> Tree:
+        """The tree itself, after telling how many more or fewer leaves it has."""
+        self._tell(len(tree.leaves))
+        return tree
+
+    def stop(self) -> None:
+        """No leaf is live any more."""
+        self._tell(0)
+
+    def _tell(self, live: int) -> None:
+        if live != self._live:
+            self._watch.live(live - self._live)
+        self._live = live

@@ -1,0 +1,242 @@
+"""The tree of a search, as far as it is alive: its leaves in path order, and what is known of the way to them.
+
+Inner nodes are ids alone; their states are let go, because the store has them. A node is one turn of one path (with
+`branch_by="action"`: one decision), also where nothing forked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import anyio
+
+from simkit.components.reward import Hit
+from simkit.components.tools import CallRecord
+from simkit.core.cancellation import unasked
+from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, MessageRow, Outcome, RewardRow
+from simkit.core.ids import branch_id, child_path
+from simkit.core.tasks import Goal
+from simkit.errors import Fault
+from simkit.search.branch import BranchState
+from simkit.search.episode import Final, Scene, Stage, grown
+from simkit.search.turn import Answer, Turn, ask_user, fork_branch, play_turn, score_turn
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A branch that can go on.
+
+    `turn` is the last agent turn it played (0 for the opening); `step` is how far into that turn it is, 0 once the turn
+    is over. `lineage` holds the ids from the current root to this leaf, `calls` every call since the opening.
+    """
+
+    id: str
+    path: str
+    turn: int
+    state: BranchState
+    lineage: tuple[str, ...]
+    step: int = 0
+    calls: tuple[CallRecord, ...] = ()
+
+    def answered(self, state: BranchState) -> Leaf:
+        """The leaf after the user's answer."""
+        return Leaf(self.id, self.path, self.turn, state, self.lineage, self.step, self.calls)
+
+    def final(self) -> Final:
+        """This leaf as the end of a path that is scored."""
+        return Final(self.id, self.state.conversation, self.state.world, self.calls)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A turn about to be played: under which leaf, at which path, and whether it needs a state of its own."""
+
+    parent: Leaf
+    path: str
+    forked: bool
+
+    @property
+    def turn(self) -> int:
+        """The number of the turn."""
+        return self.parent.turn if self.parent.step else self.parent.turn + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A seat's turn as it was played, with the goals it reached."""
+
+    seat: Seat
+    id: str
+    turn: Turn
+    hits: tuple[Hit, ...] = ()
+
+    @property
+    def lineage(self) -> tuple[str, ...]:
+        """The ids from the current root to this branch."""
+        return (*self.seat.parent.lineage, self.id)
+
+    def leaf(self) -> Leaf:
+        """The branch as a leaf, to go on from."""
+        turn, parent = self.turn, self.seat.parent
+        step = 0 if turn.over else turn.steps
+        return Leaf(self.id, self.seat.path, self.seat.turn, turn.state, self.lineage, step, parent.calls + turn.calls)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """How a branch ended."""
+
+    id: str
+    outcome: Outcome
+    error: str | None = None
+
+
+def expand(leaves: Sequence[Leaf], factor: int, beam: int) -> tuple[Seat, ...]:
+    """The turns to play next, left to right: `factor` for every leaf if they all fit in the beam, else one each."""
+    arms = factor if factor * len(leaves) <= beam else 1
+    return tuple(
+        Seat(leaf, child_path(leaf.path, arm, arms), forked=arms > 1) for leaf in leaves for arm in range(arms)
+    )
+
+
+async def play_seat(stage: Stage, seat: Seat, remaining: tuple[Goal, ...], at_most: int | None = None) -> Played:
+    """Play one seat's turn (at most so many decisions of it) and ask which of the remaining goals it reached."""
+    key, step = stage.key(seat.path, seat.turn), seat.parent.step
+    name = branch_id(stage.unit.episode_id, seat.path, seat.turn) + (f".{step}" if step else "")
+    try:
+        state = fork_branch(seat.parent.state, key) if seat.forked else seat.parent.state
+    except Fault as fault:
+        return Played(seat, name, Turn(key, seat.parent.state, steps=step).failed(fault))
+    turn = await play_turn(stage, key, state, step=step, at_most=at_most)
+    turn, hits = await score_turn(stage, turn, remaining)
+    stage.watch.turn()
+    return Played(seat, name, turn, hits)
+
+
+async def together(calls: Sequence[Callable[[], Awaitable[T]]], enough: Callable[[T], bool] | None = None) -> list[T]:
+    """Run all calls at once; their results in the order of the calls.
+
+    The first result that is `enough` cancels the calls in flight, which then have no result.
+
+    Raises:
+        Exception: the first error of any call, when it was not a fault.
+        StrayCancellation: a call was cancelled, and nobody here had asked for it.
+    """
+    if len(calls) < 2:  # nothing runs beside it
+        return [await call() for call in calls]
+    results: dict[int, T] = {}
+    first, *others = enumerate(calls)
+
+    async def run(index: int, call: Callable[[], Awaitable[T]]) -> None:
+        with unasked("a branch"):
+            results[index] = result = await call()
+        if enough is not None and enough(result):
+            group.cancel_scope.cancel()
+
+    try:
+        async with anyio.create_task_group() as group:
+            for index, call in others:
+                group.start_soon(run, index, call)
+            await run(*first)  # here: a task is a tenth of what a turn costs
+    except ExceptionGroup as errors:
+        raise first_error(errors) from errors
+    return [results[index] for index in sorted(results)]
+
+
+def first_error(errors: ExceptionGroup[Exception]) -> Exception:
+    """The first error of a group that is not a group itself."""
+    first = errors.exceptions[0]
+    return first_error(cast("ExceptionGroup[Exception]", first)) if isinstance(first, ExceptionGroup) else first
+
+
+async def open_tree(scene: Scene) -> tuple[Leaf, Closed | None]:
+    """The root of an episode, recorded: the system prompt and the user's opening; and how it ended, if it did."""
+    stage, before = scene.stage, scene.state
+    answer = await ask_user(stage, stage.key("", 0), before)
+    name = branch_id(stage.unit.episode_id, "", 0)
+    stage.recorder.record(
+        BranchAdded(
+            branch_id=name,
+            episode_id=stage.unit.episode_id,
+            parent_id=None,
+            path="",
+            turn=0,
+            messages=_system_rows(before) + answer.messages,
+            tool_calls=(),
+            rewards=(),
+            outcome=answer.outcome,
+            error=answer.error,
+            at=time.time(),
+        )
+    )
+    root = Leaf(name, "", 0, answer.state, (name,))
+    return root, None if answer.outcome is None else Closed(name, answer.outcome, answer.error)
+
+
+def _system_rows(before: BranchState) -> tuple[MessageRow, ...]:
+    prefix = type(before.conversation)()
+    rows: list[MessageRow] = []
+    for entry in before.conversation:
+        prefix, row = grown(prefix, entry)
+        rows.append(row)
+    return tuple(rows)
+
+
+def record_played(stage: Stage, played: Played, *, credited: bool, outcome: Outcome | None) -> None:
+    """Record a turn as a branch; `credited` when the search takes its hits."""
+    turn = played.turn
+    stage.recorder.record(
+        BranchAdded(
+            branch_id=played.id,
+            episode_id=stage.unit.episode_id,
+            parent_id=played.seat.parent.id,
+            path=played.seat.path,
+            turn=played.seat.turn,
+            messages=turn.messages,
+            tool_calls=turn.tool_rows,
+            rewards=tuple(RewardRow(hit.goal, hit.evidence, hit.step, credited) for hit in played.hits),
+            outcome=outcome,
+            error=turn.error,
+            at=time.time(),
+        )
+    )
+
+
+def living(leaves: Sequence[Leaf], closed: Sequence[Closed]) -> tuple[Leaf, ...]:
+    """The leaves that are not among the closed."""
+    ended = {end.id for end in closed}
+    return tuple(leaf for leaf in leaves if leaf.id not in ended)
+
+
+def end_branches(stage: Stage, closed: Sequence[Closed]) -> None:
+    """Record the end of branches that were recorded before."""
+    for end in closed:
+        stage.recorder.record(BranchEnded(end.id, end.outcome, end.error))
+
+
+async def users_answer(stage: Stage, leaves: Sequence[Leaf]) -> tuple[tuple[Leaf, ...], tuple[Closed, ...]]:
+    """Let the users of all leaves whose turn is over answer, at the same time: the leaves after it, and which ended.
+
+    A user's fault ends that leaf alone.
+    """
+    waiting = [leaf for leaf in leaves if not leaf.step]
+    answers = await together([_asker(stage, leaf) for leaf in waiting])
+    after = {leaf.id: leaf for leaf in leaves}
+    closed: list[Closed] = []
+    for leaf, answer in zip(waiting, answers, strict=True):
+        if answer.messages:
+            stage.recorder.record(BranchExtended(leaf.id, answer.messages))
+        after[leaf.id] = leaf.answered(answer.state)
+        if answer.outcome is not None:
+            closed.append(Closed(leaf.id, answer.outcome, answer.error))
+    end_branches(stage, closed)
+    return tuple(after.values()), tuple(closed)
+
+
+def _asker(stage: Stage, leaf: Leaf) -> Callable[[], Awaitable[Answer]]:
+    return lambda: ask_user(stage, stage.key(leaf.path, leaf.turn), leaf.state)

@@ -1,0 +1,254 @@
+"""One agent turn on one branch: decisions until the agent speaks, its tool calls, and the user's answer."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+
+from simkit.components import checks
+from simkit.components.agent import Act, Decision
+from simkit.components.base import State
+from simkit.components.reward import Hit, ScoreTurn
+from simkit.components.tools import CallRecord, CallTool, ToolReturn, parse_call
+from simkit.components.user import Speak
+from simkit.core.boundary import boundary, told
+from simkit.core.conversation import Author, Entry
+from simkit.core.events import MessageRow, Outcome, ToolCallRow
+from simkit.core.ids import TurnKey
+from simkit.core.limits import Spent
+from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolResult
+from simkit.core.tasks import Goal
+from simkit.errors import AgentFault, Fault, LimitHit, RewardFault, ToolFault, UserFault, Where
+from simkit.search.branch import BranchState
+from simkit.search.episode import Stage, consult, consult_agent, fault_outcome, grown, where
+
+OUT_OF_STEPS = "(The agent did not answer.)"
+"""What the user hears when a turn runs out of decisions: the runtime's words, never trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn, or the part of one that a branch holds, as far as it was played.
+
+    Attributes:
+        state: the branch after the last complete decision; a decision that faulted leaves no trace in it.
+        steps: decisions made in this turn, those of the parent's part included.
+        messages, calls, tool_rows: what this part added, for the record and for the reward.
+        over: the agent has spoken, ended, faulted or ran out; the user is next.
+        outcome: how the branch ended, None while it can go on.
+        error: the fault, in words.
+    """
+
+    key: TurnKey
+    state: BranchState
+    steps: int
+    messages: tuple[MessageRow, ...] = ()
+    calls: tuple[CallRecord, ...] = ()
+    tool_rows: tuple[ToolCallRow, ...] = ()
+    over: bool = False
+    outcome: Outcome | None = None
+    error: str | None = None
+
+    def failed(self, fault: Fault) -> Turn:
+        """The turn as ended by a fault; what was complete before it is kept for the record."""
+        return replace(self, over=True, outcome=fault_outcome(fault), error=str(fault))
+
+
+class _Added:
+    """What one decision adds to its branch: taken over as a whole, or dropped as a whole when the decision faults."""
+
+    __slots__ = ("calls", "conversation", "messages", "tool_rows", "turn", "world")
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+        self.conversation = turn.state.conversation
+        self.world = turn.state.world
+        self.messages = list(turn.messages)
+        self.calls = list(turn.calls)
+        self.tool_rows = list(turn.tool_rows)
+
+    def write(self, message: Message, author: Author, heard: str | None = None) -> None:
+        """Add an entry at this decision's place."""
+        entry = Entry(message, author, turn=self.turn.key.turn, step=self.turn.steps, heard=heard)
+        self.conversation, row = grown(self.conversation, entry)
+        self.messages.append(row)
+
+    def taken(self, agent: State, spent: Spent, *, over: bool, outcome: Outcome | None) -> Turn:
+        """The turn with everything that was added, one decision further."""
+        return Turn(
+            key=self.turn.key,
+            state=BranchState(self.conversation, agent, self.turn.state.user, self.world, spent),
+            steps=self.turn.steps + 1,
+            messages=tuple(self.messages),
+            calls=tuple(self.calls),
+            tool_rows=tuple(self.tool_rows),
+            over=over,
+            outcome=outcome,
+        )
+
+
+async def play_turn(stage: Stage, key: TurnKey, state: BranchState, *, step: int, at_most: int | None) -> Turn:
+    """Play a turn from its decision number `step` on: `at_most` decisions, or until it is over.
+
+    A fault ends the turn, never the caller: it is the turn's outcome. So is a limit no model call fits into.
+    """
+    turn = Turn(key, state, steps=step)
+    last = stage.limits.steps if at_most is None else min(stage.limits.steps, step + at_most)
+    try:
+        while not turn.over and turn.steps < last:
+            turn = await _decide(stage, turn)
+    except LimitHit as limit:
+        return replace(turn, over=True, outcome=limit.outcome)
+    except Fault as fault:
+        return turn.failed(fault)
+    return _run_out(turn) if not turn.over and turn.steps >= stage.limits.steps else turn
+
+
+def _run_out(turn: Turn) -> Turn:
+    added, state = _Added(turn), turn.state
+    added.write(AssistantMessage.of(OUT_OF_STEPS), "runtime", heard=OUT_OF_STEPS)
+    return added.taken(state.agent, state.spent.plus(turns=1), over=True, outcome=None)
+
+
+async def _decide(stage: Stage, turn: Turn) -> Turn:
+    """One decision with all its calls: complete, or a fault."""
+    state, agent = turn.state, stage.cast.agent
+    request = Act(turn.key, state.conversation, stage.specs, state.agent, turn.steps)
+    place = where("agent", agent, turn.key)
+    decision = await consult_agent(agent, request, checks.decision, place)
+    added = _Added(turn)
+    with boundary(AgentFault, place):
+        added.write(decision.message, "agent", heard=decision.say)
+        if decision.note is not None:
+            added.write(decision.note, "tool")
+    for call in decision.calls:
+        await _call(stage, added, decision, call)
+    spent = state.spent.plus(tokens=decision.tokens, cost=decision.cost)
+    outcome: Outcome | None = "agent_ended" if decision.end else None
+    if outcome is None and decision.say is None:
+        outcome = spent.exceeded(stage.limits)
+    over = decision.say is not None or outcome is not None
+    return added.taken(decision.state, spent.plus(turns=1) if over else spent, over=over, outcome=outcome)
+
+
+async def _call(stage: Stage, added: _Added, decision: Decision, call: ToolCall) -> None:
+    tools, turn, began = stage.cast.tools, added.turn, time.perf_counter()
+    place = where("tools", tools, turn.key, f", call {call.id} of `{call.name}`")
+    reply = await consult(tools, CallTool(stage.task, call, added.world), checks.tool_return, ToolFault, place)
+    seconds, seq = time.perf_counter() - began, len(added.conversation)
+    with boundary(AgentFault, where("agent", stage.cast.agent, turn.key, f", reading the result of `{call.name}`")):
+        added.write(checks.message(decision.observe(call, reply.result), "`observe` gave"), "tool")
+    added.world = reply.state
+    added.calls.append(CallRecord(call, parse_call(call), reply.result, turn.steps, reply.writes))
+    added.tool_rows.append(_tool_row(seq, turn.steps, call, reply, seconds))
+
+
+def _tool_row(seq: int, step: int, call: ToolCall, reply: ToolReturn, seconds: float) -> ToolCallRow:
+    result: ToolResult = reply.result
+    return ToolCallRow(
+        seq=seq,
+        step=step,
+        call_id=call.id,
+        name=call.name,
+        arguments=call.arguments,
+        result=result.value,
+        error=result.error,
+        writes=reply.writes,
+        seconds=seconds,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the user did: the branch after it, and how it ended if it did."""
+
+    state: BranchState
+    messages: tuple[MessageRow, ...] = ()
+    outcome: Outcome | None = None
+    error: str | None = None
+
+
+async def ask_user(stage: Stage, key: TurnKey, state: BranchState) -> Answer:
+    """The user's answer to the turn of `key`, or the opening at turn 0; a user's fault is the answer's outcome."""
+    user = stage.cast.user
+    place = where("user", user, key)
+    request = Speak(key, stage.task, state.conversation, state.user)
+    try:
+        said = await consult(user, request, checks.user_turn, UserFault, place)
+        with boundary(UserFault, place):
+            conversation, row = grown(state.conversation, Entry.user(said.text, key.turn))
+            row = replace(row, flags=tuple(said.flags)) if said.flags else row
+    except LimitHit as limit:
+        return Answer(state, outcome=limit.outcome)
+    except Fault as fault:
+        return Answer(state, outcome=fault_outcome(fault), error=str(fault))
+    spent = state.spent.plus(tokens=said.tokens, cost=said.cost)
+    after = BranchState(conversation, state.agent, said.state, state.world, spent)
+    return Answer(after, (row,), "user_ended" if said.end else None)
+
+
+async def score_turn(stage: Stage, turn: Turn, remaining: tuple[Goal, ...]) -> tuple[Turn, tuple[Hit, ...]]:
+    """The goals a turn reached, and the turn itself; a turn that faulted, or whose reward does, reached none.
+
+    Nor does one in which the conversation outgrew the context of the agent's model: nobody should learn from it.
+    """
+    if turn.error is not None or turn.outcome == "context_limit":
+        return turn, ()
+    reward = stage.cast.reward
+    place = where("reward", reward, turn.key)
+    request = ScoreTurn(stage.task, remaining, turn.calls, turn.state.conversation)
+    try:
+        hits = await consult(reward, request, checks.hits, RewardFault, place)
+        without(remaining, hits, place)
+    except Fault as fault:
+        return turn.failed(fault), ()
+    return turn, hits
+
+
+def without(goals: tuple[Goal, ...], hits: tuple[Hit, ...], place: Where = "reward") -> tuple[Goal, ...]:
+    """The goals that are left when each hit has taken one copy of its goal.
+
+    Raises:
+        RewardFault: more hits of a goal than there are copies of it.
+    """
+    left = list(goals)
+    for hit in hits:
+        found = next((index for index, goal in enumerate(left) if goal.key == hit.goal), None)
+        if found is None:
+            raise RewardFault(
+                f"{told(place)}: hit `{hit.goal:.80}`, of which no copy remains; return each remaining copy once"
+            )
+        del left[found]
+    return tuple(left)
+
+
+def fork_branch(state: BranchState, key: TurnKey) -> BranchState:
+    """The state for one more branch; a component that cannot fork its own is at fault.
+
+    Raises:
+        Fault: a `fork()` raised, or gave no state.
+    """
+    parts: list[State] = []
+    for fault, part in ((AgentFault, state.agent), (UserFault, state.user), (ToolFault, state.world)):
+        with boundary(fault, partial(_forking, key)):
+            parts.append(checks.forked(part))
+    agent, user, world = parts
+    if agent is state.agent and user is state.user and world is state.world:
+        return state
+    return BranchState(state.conversation, agent, user, world, state.spent)
+
+
+def kept_world(state: BranchState, key: TurnKey) -> State:
+    """The world of a branch as it is now, for the reward to read when the branch has gone on.
+
+    Raises:
+        ToolFault: its `fork()` raised, or gave no state.
+    """
+    with boundary(ToolFault, partial(_forking, key)):
+        return checks.forked(state.world)
+    raise AssertionError("a boundary lets nothing pass silently")
+
+
+def _forking(key: TurnKey) -> str:
+    return f"forking for turn {key.turn} of {key.task_id} at {key.path or 'the root'}"

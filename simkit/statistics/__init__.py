@@ -1,0 +1,1 @@
+"""Statistics of scores: confidence intervals, means over tasks, pass^k."""

@@ -1,1 +1,0 @@
-"""Supervisors: who plays a work unit, and how."""

@@ -1,0 +1,154 @@
+"""What a visitor wants: errands drawn from a seed, so that each can be done and no part of it can be guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+
+from simkit.core.ontology import Wish
+from simkit.core.tasks import Goal
+from simkit.tools.builtin import vocabulary
+from simkit.tools.builtin.bookings import needed, nights
+from simkit.tools.builtin.index import Table
+from simkit.tools.builtin.town import Town, clock
+
+DOMAINS = ("restaurant", "hotel", "attraction", "train")
+BY_NAME = 0.12
+"""Share of searches that ask for a place by its name."""
+
+_SEARCHED = {
+    "restaurant": ("food", "pricerange", "area"),
+    "hotel": ("type", "pricerange", "area", "stars", "internet", "parking"),
+    "attraction": ("type", "area"),
+}
+_ASKED = {
+    "restaurant": ("phone", "address", "postcode"),
+    "hotel": ("phone", "address", "postcode"),
+    "attraction": ("phone", "address", "postcode", "entrance fee"),
+    "train": ("duration", "price"),
+}
+_CHANCE_OF_BOOKING = 0.75
+_DOMAIN_COUNTS = (0.25, 0.45, 0.22, 0.08)
+_ATTEMPTS = 60
+FEWEST_GOALS, MOST_GOALS = 2, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """One domain's part of a task. `entity` is what has to be booked, None when a search is all."""
+
+    wish: Wish
+    entity: str | None
+
+    def goals(self, id_field: str) -> tuple[Goal, ...]:
+        """The sparse goals: the search, then the booking."""
+        domain, booked = self.wish.domain, self.entity
+        goals = [_goal(f"search_{domain}", dict(self.wish.inform), id_field, booked)]
+        if booked is not None:
+            goals.append(_goal(f"book_{domain}", {id_field: booked, **self.wish.book}, id_field, booked))
+        return tuple(goals)
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """What the errands of one visitor have in common."""
+
+    people: str
+    day: str
+
+
+def draw_errands(town: Town, rng: Random, most_goals: int = MOST_GOALS) -> tuple[Errand, ...]:
+    """The errands of one visitor: one to four domains, two to six goals (or fewer at most)."""
+    while True:
+        party = Party(rng.choice(vocabulary.PEOPLE), rng.choice(vocabulary.DAYS))
+        domains = rng.sample(DOMAINS, rng.choices((1, 2, 3, 4), _DOMAIN_COUNTS)[0])
+        drawn = [_errand(town, domain, party, rng) for domain in domains]
+        errands = tuple(errand for errand in drawn if errand is not None)
+        goals = sum(1 + (errand.entity is not None) for errand in errands)
+        if len(errands) == len(domains) and FEWEST_GOALS <= goals <= most_goals:
+            return errands
+
+
+def _goal(tool: str, parameters: Mapping[str, str], id_field: str, entity: str | None) -> Goal:
+    return Goal(tool, {"tool": tool, "parameters": parameters, "id_field": id_field, "entity": entity})
+
+
+def _errand(town: Town, domain: str, party: Party, rng: Random) -> Errand | None:
+    """An errand that can be done, None if none was found for this party: the town may be full for it."""
+    table = town.tables[domain]
+    booked = domain != "attraction" and rng.random() < _CHANCE_OF_BOOKING
+    asked = tuple(rng.sample(_ASKED[domain], rng.choice((0, 1, 1, 2) if booked else (1, 2))))
+    for _ in range(_ATTEMPTS):
+        entity = dict(rng.choice(table.rows))
+        book = _details(town, domain, entity, party, rng) if booked else {}
+        if book is None or (domain == "train" and entity["day"] != party.day):
+            continue
+        inform = _constraints(table, domain, entity, rng)
+        if inform is not None:
+            wish = Wish(domain=domain, inform=inform, book=book, requests=asked)
+            return Errand(wish, entity[table.id_field] if booked else None)
+    return None
+
+
+def _constraints(table: Table, domain: str, entity: Mapping[str, str], rng: Random) -> dict[str, str] | None:
+    for _ in range(_ATTEMPTS):
+        drawn = _journey(entity, rng) if domain == "train" else _description(domain, entity, rng)
+        if misleads(table, drawn):
+            return drawn
+    return None
+
+
+def misleads(table: Table, constraints: Mapping[str, str]) -> bool:
+    """Whether leaving out any one constraint can bring an entity that fails the others: no part is spare."""
+    goal = table.matches(constraints)
+    for left_out in constraints:
+        rest = {slot: value for slot, value in constraints.items() if slot != left_out}
+        if not table.matches(rest) & ~goal:
+            return False
+    return True
+
+
+def _description(domain: str, entity: Mapping[str, str], rng: Random) -> dict[str, str]:
+    if rng.random() < BY_NAME:
+        return {"name": entity["name"]}
+    slots = [slot for slot in _SEARCHED[domain] if entity[slot] != "no"]
+    count = min(len(slots), rng.choice((2, 2, 3, 3, 4)))
+    chosen = rng.sample(slots, count)
+    return {slot: entity[slot] for slot in slots if slot in chosen}
+
+
+def _journey(train: Mapping[str, str], rng: Random) -> dict[str, str]:
+    route = {slot: train[slot] for slot in ("departure", "destination", "day")}
+    hours, minutes = map(int, train["leaveAt"].split(":"))
+    if rng.random() < 0.5:
+        return {**route, "leaveAt": clock(_quarter(hours * 60 + minutes - rng.randrange(0, 40)))}
+    hours, minutes = map(int, train["arriveBy"].split(":"))
+    return {**route, "arriveBy": clock(min(_quarter(hours * 60 + minutes + 15 + rng.randrange(0, 40)), 23 * 60 + 45))}
+
+
+def _quarter(minutes: int) -> int:
+    return minutes // 15 * 15
+
+
+def _details(town: Town, domain: str, entity: Mapping[str, str], party: Party, rng: Random) -> dict[str, str] | None:
+    """The booking's parameters, None when the entity has no such places left at the start."""
+    amount = needed(domain, int(party.people))
+    match domain:
+        case "restaurant":
+            open_times = [
+                time
+                for time in vocabulary.TABLE_TIMES
+                if town.free["restaurant", entity["name"], party.day, time] >= amount
+            ]
+            if not open_times:
+                return None
+            return {"day": party.day, "time": rng.choice(open_times), "people": party.people}
+        case "hotel":
+            stay = rng.choice(vocabulary.NIGHTS)
+            days = nights(party.day, int(stay))
+            if min(town.free["hotel", entity["name"], day] for day in days) < amount:
+                return None
+            return {"day": party.day, "stay": stay, "people": party.people}
+        case _:
+            return {"people": party.people} if town.free["train", entity["trainID"]] >= amount else None

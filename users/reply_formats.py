@@ -1,0 +1,217 @@
+"""How a user's model writes its reply: what is said, and the signal that hangs up.
+
+Hanging up is never a word in a sentence. It is a tool call (`tool`), a field of a JSON object (`json`), or, for models
+that can do neither, a line that holds nothing but a token (`line`).
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, TypeAlias, assert_never, cast
+
+import orjson
+
+from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec, text_of, without_reasoning
+from simkit.core.persistent_list import JsonList
+from simkit.models.base import ChatRequest, ChatResponse
+from simkit.plugins.prompts import shipped_prompt
+
+Ending: TypeAlias = Literal["tool", "json", "line"]
+Reason: TypeAlias = Literal["done", "gave_up"]
+
+TOKEN = "END_CONVERSATION"
+GOODBYE = "Goodbye."
+"""What is heard when a model hangs up without a word."""
+
+_TOKEN_LINE = re.compile(rf"^[^\w\n]*{TOKEN}[^\w\n]*$", re.MULTILINE)
+_ADVICE = re.compile(r"^[*_\s]*ADVICE[*_]*:", re.MULTILINE)
+_SAY = re.compile(r"^[*_ \t]*SAY[*_]*:[*_]*", re.MULTILINE)
+_FENCE = re.compile(r"\s*```\w*\s*(.*?)\s*```\s*", re.DOTALL)
+
+END_TOOL = ToolSpec.of(
+    "end_conversation",
+    "Hang up: the conversation is over, and nothing can be said after it.",
+    {
+        "message": {"type": "string", "description": "The last words the agent hears."},
+        "reason": {
+            "type": "string",
+            "enum": ["done", "gave_up"],
+            "description": "done: everything on the list was dealt with; gave_up: leaving without.",
+        },
+    },
+    ("message", "reason"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A user's turn as its model wrote it.
+
+    Attributes:
+        text: what is said.
+        end: whether the user hangs up with it; `reason` says how, `done` unless the model says otherwise.
+        advice: what the model told itself first, for the guide.
+        flags: what was odd about the reply itself.
+    """
+
+    text: str
+    end: bool = False
+    reason: Reason = "done"
+    advice: str = ""
+    flags: tuple[str, ...] = ()
+
+
+class Form(ABC):
+    """One way to write a reply; with `advice`, the model first gives itself advice."""
+
+    def __init__(self, *, advice: bool) -> None:
+        self._advice = advice
+
+    @property
+    @abstractmethod
+    def wording(self) -> str:
+        """What the prompt says about it."""
+
+    @abstractmethod
+    def ask(self, request: ChatRequest) -> ChatRequest:
+        """The request with what this form needs of it."""
+
+    def read(self, response: ChatResponse) -> Reply | None:
+        """The reply; None when the model wrote none."""
+        if response.finish in ("content_filter", "refusal"):
+            return None
+        reply = self.parse(response.message, without_reasoning(text_of(response.message)).strip())
+        if reply is None:
+            return None
+        if reply.end and not reply.text:
+            reply = replace(reply, text=GOODBYE, flags=(*reply.flags, "silent_end"))
+        if response.finish == "length":
+            reply = replace(reply, flags=(*reply.flags, "cut_off"))
+        return reply if reply.text else None
+
+    @abstractmethod
+    def parse(self, message: AssistantMessage, text: str) -> Reply | None:
+        """The reply of a message with this text."""
+
+    def _said(self, text: str) -> Reply:
+        return _advised(text) if self._advice else Reply(text)
+
+    def _words(self, ending: str) -> str:
+        wording = shipped_prompt("simkit.users", ending).text.strip()
+        return (
+            f"{shipped_prompt('simkit.users', 'advice-1.txt').text.strip()}\n\n{wording}" if self._advice else wording
+        )
+
+
+class ToolForm(Form):
+    """Plain text, and a tool that hangs up."""
+
+    tools: ClassVar[JsonList[ToolSpec]] = JsonList((END_TOOL,))
+
+    @property
+    def wording(self) -> str:
+        """That the tool is there."""
+        return self._words("ending-tool-1.txt")
+
+    def ask(self, request: ChatRequest) -> ChatRequest:
+        """The request with the tool."""
+        return replace(request, tools=self.tools)
+
+    def parse(self, message: AssistantMessage, text: str) -> Reply | None:
+        """The text, or the tool's last words where there is none."""
+        reply = self._said(text)
+        call = next((call for call in message.tool_calls or () if call.name == END_TOOL.name), None)
+        if call is None:
+            return replace(reply, flags=(*reply.flags, "unknown_tool")) if message.tool_calls else reply
+        last = _arguments(call)
+        return replace(reply, text=reply.text or _text(last.get("message")), end=True, reason=_reason(last))
+
+
+class JsonForm(Form):
+    """A JSON object with a field that hangs up, asked for with the provider's structured output."""
+
+    @property
+    def wording(self) -> str:
+        """The fields."""
+        return shipped_prompt("simkit.users", f"ending-json{'-advice' if self._advice else ''}-1.txt").text.strip()
+
+    def ask(self, request: ChatRequest) -> ChatRequest:
+        """The request with the schema of the object."""
+        fields: dict[str, Any] = {"advice": {"type": "string"}} if self._advice else {}
+        fields |= {"say": {"type": "string"}, "end": {"type": "boolean"}}
+        fields |= {"reason": {"type": "string", "enum": ["", "done", "gave_up"]}}
+        schema = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+        named = {"name": "user_turn", "strict": True, "schema": schema}
+        return replace(request, response_format={"type": "json_schema", "json_schema": named})
+
+    def parse(self, message: AssistantMessage, text: str) -> Reply | None:
+        """The fields of the object; None when it is none."""
+        fenced = _FENCE.fullmatch(text)
+        try:
+            value: object = orjson.loads(fenced[1] if fenced else text)
+        except orjson.JSONDecodeError:
+            return None
+        fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+        end = fields.get("end") is True
+        return Reply(_text(fields.get("say")), end, _reason(fields), _text(fields.get("advice")))
+
+
+class LineForm(Form):
+    """Plain text, and a token on a line of its own that hangs up."""
+
+    @property
+    def wording(self) -> str:
+        """The token."""
+        return self._words("ending-line-1.txt")
+
+    def ask(self, request: ChatRequest) -> ChatRequest:
+        """The request as it is."""
+        return request
+
+    def parse(self, message: AssistantMessage, text: str) -> Reply | None:
+        """The text above the token; the token inside a sentence ends nothing, and is flagged."""
+        token = _TOKEN_LINE.search(text)
+        reply = self._said((text[: token.start()] if token else text).strip())
+        if token is None:
+            return replace(reply, flags=(*reply.flags, "stray_token")) if TOKEN in text else reply
+        return replace(reply, end=True)
+
+
+def form_of(ending: Ending, *, advice: bool = False) -> Form:
+    """The form that ends in this way."""
+    match ending:
+        case "tool":
+            return ToolForm(advice=advice)
+        case "json":
+            return JsonForm(advice=advice)
+        case "line":
+            return LineForm(advice=advice)
+        case _:
+            assert_never(ending)
+
+
+def _advised(text: str) -> Reply:
+    """Advice and speech by their labels; without labels all of it is said, which is flagged."""
+    say = _SAY.search(text)
+    if say is None:
+        return Reply(text, flags=("no_advice",) if text else ())
+    advice = _ADVICE.sub("", text[: say.start()]).strip()
+    return Reply(text[say.end() :].strip(), advice=advice)
+
+
+def _arguments(call: ToolCall) -> dict[str, Any]:
+    try:
+        value: object = orjson.loads(call.arguments)
+    except orjson.JSONDecodeError:
+        return {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _reason(fields: dict[str, Any]) -> Reason:
+    return "gave_up" if fields.get("reason") == "gave_up" else "done"
