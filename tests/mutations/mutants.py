@@ -1,7 +1,8 @@
 """Mutants of a Python file: one small change each, found in its syntax tree and made in its text.
 
-Annotations, decorators, docstrings and code for type checkers are left alone: no test can see them. Texts are changed
-only where they look like names (`"dropped"`), because the words of messages are nobody's behaviour.
+Annotations, decorators, docstrings and code for type checkers are left alone, and so is the type in a `cast`: no test
+can see them. Texts are changed only where they look like names (`"dropped"`), because the words of messages are
+nobody's behaviour.
 """
 
 from __future__ import annotations
@@ -300,6 +301,9 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
         case ast.JoinedStr():  # messages; and Python 3.11 does not know where their parts are
             return
         case ast.Assign(targets=[ast.Name(id="__slots__" | "__all__")]):
+            return
+        case ast.Call(func=ast.Name(id="cast"), args=[_, *values]):
+            yield from values
             return
         case _:
             pass

@@ -279,6 +279,7 @@ def changes(tmp_path: Path, code: str) -> set[str]:
         ("x += y", {"x -= y", "pass"}),
         ("try:\n    f()\nexcept (A, B):\n    pass", {"pass", "except ((), B):", "except (A, ()):"}),
         ("x = 'dropped'", {"x = 'dropped_'"}),
+        ("x = cast('bytes', not a)", {"x = cast('bytes', (a))"}),
         ("x = f'{a} of 2: no room'", set[str]()),
         ("x = 'Words for people.'", set[str]()),
         ("def f(a: int | None = None) -> int | None:\n    'Docs.'\n    return None", set[str]()),
