@@ -101,6 +101,13 @@ class _Journal:
     seed: int
     source: Source
 
+    def size(self) -> int:
+        """Bytes in it."""
+        try:
+            return self.source.size()
+        except OSError as error:
+            raise _Unread(error.strerror or str(error)) from error
+
     def read(self, start: int, size: int) -> bytes:
         """So many bytes from a place on."""
         try:
@@ -169,11 +176,11 @@ def _load_run(work: Round, run: str, paths: Sequence[Path]) -> bool:
             work.bad += changed
         if changed or run in work.again:
             _start_over(work, run)
-        try:
-            return _load_journals(work, journals)
-        except _StartOver:
-            _start_over(work, run)
-            return _load_journals(work, journals)
+        while True:
+            try:
+                return _load_journals(work, journals)
+            except _StartOver:  # again only when more damage was written meanwhile
+                _start_over(work, run)
 
 
 def _opened(work: Round, path: Path, opened: ExitStack) -> _Journal | None:
@@ -300,10 +307,8 @@ def _load(work: Round, journal: _Journal, batch: _Batch, after: Mark, bad: Seque
     """Load lines in one transaction; what the database refuses is left out and kept among the damage."""
     try:
         return _insert(work, journal, batch.pieces(), after, bad)
-    except REFUSED as error:
+    except REFUSED:
         refused = _refused(work, journal, batch)
-        if not refused:
-            raise _Unread(f"its lines cannot be loaded: {_reason(error)}") from error
     left = _without(batch, frozenset(one.byte for one in refused))
     try:
         return _insert(work, journal, left, after, (*bad, *refused))
@@ -388,17 +393,17 @@ def _unreadable(path: Path, line: bytes, byte: int, number: int, reason: str) ->
 def _changed(work: Round, journal: _Journal) -> BadLine | None:
     """What has happened to lines that were loaded; None when they are still there."""
     mark = work.marks.get(journal.name, Mark())
-    size = journal.source.size()
-    if size < mark.loaded:
-        left = sum(data.count(b"\n") for data in each_piece(journal.read, 0))
-        reason = f"{mark.loaded - size} bytes and {mark.lines - left} lines that were loaded are missing at its end"
-        return BadLine(journal.path, size, left + 1, reason, "shortened", None, mark.lines - left, mark.ending)
     try:
-        if mark.loaded and _ending(journal, mark.loaded) != mark.ending:
+        size = journal.size()
+        if size < mark.loaded:
+            left = sum(data.count(b"\n") for data in each_piece(journal.read, 0))
+            reason = f"{mark.loaded - size} bytes and {mark.lines - left} lines that were loaded are missing at its end"
+            return BadLine(journal.path, size, left + 1, reason, "shortened", None, mark.lines - left, mark.ending)
+        if _ending(journal, mark.loaded) != mark.ending:
             reason = f"its first {mark.loaded} bytes are not those that were loaded"
             return BadLine(journal.path, 0, 1, reason, "changed", None, mark.lines, mark.ending)
-    except _Unread:
-        return None  # told of when its next lines are read
+    except _Unread as error:
+        work.troubles.append(_trouble(journal.path, str(error)))
     return None
 
 
@@ -428,7 +433,7 @@ _OF_RUNS = ("tasks", "planned_units", "unplayed_units", "blocked_loops", "metric
 
 def keep_known(work: Round) -> None:
     """Keep the damage that lines do not show among the rows, and what was acknowledged of it all."""
-    gone = [_gone(work, name, mark) for name, mark in work.marks.items() if _is_gone(work, name, mark)]
+    gone = [_gone(work, name, mark) for name, mark in work.marks.items() if not _path(work, name).exists()]
     found = [one for one in work.damage.found() if one.kind != "gone" or not one.journal.exists()]
     wanted = {one.key: one for one in (*found, *gone, *work.troubles)}
     known = _known(work.connection)
@@ -455,14 +460,13 @@ def _known(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str, int, i
     return {(journal, kind, byte, checksum): told for journal, kind, byte, checksum, told in rows}
 
 
-def _is_gone(work: Round, name: str, mark: Mark) -> bool:
-    return bool(mark.loaded) and not (work.folder / "journals" / name).exists()
+def _path(work: Round, name: str) -> Path:
+    return work.folder / "journals" / name
 
 
 def _gone(work: Round, name: str, mark: Mark) -> BadLine:
-    path = work.folder / "journals" / name
     reason = f"it is gone; the {mark.lines} lines that were loaded from it are still in the database, and nowhere else"
-    return BadLine(path, 0, 1, reason, "gone", None, mark.lines, mark.ending)
+    return BadLine(_path(work, name), 0, 1, reason, "gone", None, mark.lines, mark.ending)
 
 
 def _trouble(path: Path, reason: str) -> BadLine:

@@ -16,6 +16,8 @@ from store_events import josh_episode, numbered, run_finished, run_started, writ
 from simkit.errors import StoreBusy, StoreError, StoreUnreadable
 from simkit.store import Loader, LoadReport, keep_loaded
 from simkit.store.damage import FILE, BadLine, DamageFile, describe
+from simkit.store.database import stored_format
+from simkit.store.source import DiskSource, Source
 
 LINES = numbered([run_started(), *josh_episode().events, run_finished()])
 COUNT = len(LINES)
@@ -61,6 +63,22 @@ def test_files_have_their_places_unless_others_are_named(tmp_path: Path) -> None
     assert other.load() == LoadReport()
     assert (tmp_path / "other.duckdb").exists()
     assert (tmp_path / "lock").exists()
+
+
+def test_the_log_of_a_new_database_is_private(tmp_path: Path) -> None:
+    write_lines(tmp_path, LINES)
+    seen: list[int] = []
+
+    def source(journal: Path) -> Source:
+        seen.append((tmp_path / "simkit.duckdb.wal").stat().st_mode & 0o777)
+        return DiskSource(journal)
+
+    before = os.umask(0o022)
+    try:
+        Loader(tmp_path, source=source).load()
+    finally:
+        os.umask(before)
+    assert seen == [0o600]
 
 
 def test_a_report_says_what_is_damaged_until_it_is_acknowledged(folder: Path) -> None:
@@ -169,11 +187,12 @@ def test_an_error_that_is_no_damage_is_told(folder: Path, monkeypatch: pytest.Mo
 OLDER = "UPDATE store_format SET format = 'older'"
 
 
-def test_a_database_of_another_version_is_replaced_when_its_journals_are_all_there(folder: Path) -> None:
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_database_of_another_version_is_replaced_when_its_journals_are_all_there(folder: Path, more: int) -> None:
     spoiled(folder, OLDER, "DELETE FROM branches")
-    write_lines(folder, numbered([run_started(attempt=1)], first=COUNT))
+    write_lines(folder, numbered([run_started(attempt=1)] * more, first=COUNT))
     report = Loader(folder).load()
-    assert (report.lines, report.notes, report.unreadable) == (COUNT + 1, (), ())
+    assert (report.lines, report.notes, report.unreadable) == (COUNT + more, (), ())
     assert not list(folder.glob("*.damaged-*"))
     assert asked(folder / "simkit.duckdb", "SELECT count(*) FROM branches") == [(5,)]
 
@@ -199,6 +218,25 @@ def test_a_database_of_another_version_is_kept_when_a_journal_is_not_all_there(f
     assert one.reason == f"{size - there} bytes of it that an earlier database had are missing"
     assert report.unreadable == (one,)
     assert asked(folder / "simkit.duckdb.damaged-1", "SELECT count(*) FROM branches") == [(5,)]
+    path(folder).write_bytes(b"".join(LINES))  # put back
+    assert Loader(folder).load().damaged == (() if left is None else (one,))
+
+
+def test_damage_that_is_met_while_a_database_is_recognised_leads_to_a_new_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [duckdb.SerializationException("Serialization Error: here\nand more")]
+
+    def met(connection: duckdb.DuckDBPyConnection) -> str | None:
+        if left:
+            raise StoreUnreadable("words") from left.pop()
+        return stored_format(connection)
+
+    monkeypatch.setattr("simkit.store.loader.stored_format", met)
+    report = Loader(folder).load()
+    assert report.lines == COUNT
+    (note,) = report.notes
+    assert "was damaged (Serialization Error: here): it was made again" in note
 
 
 def test_a_database_that_is_not_ours_is_left_alone(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from zlib import crc32
 
@@ -17,7 +17,9 @@ from simkit.core.events import Event
 from simkit.store import Loader, LoadReport
 from simkit.store.damage import FILE, DamageFile
 from simkit.store.encoding import encode
+from simkit.store.files import IS_A_LINK
 from simkit.store.lines import journal_seed, seal
+from simkit.store.rounds import Round, stage_and_load
 from simkit.store.source import DiskSource, Source
 
 EVENTS: Sequence[Event] = [run_started(), *josh_episode().events, run_finished()]
@@ -168,6 +170,11 @@ def test_a_round_that_is_out_of_time_ends_after_a_transaction_and_says_so(folder
     assert asked(folder, "SELECT run_id, status FROM runs ORDER BY run_id") == [("r1", "done"), ("r2", "running")]
 
 
+def test_a_round_that_has_time_left_goes_on(folder: Path) -> None:
+    rewrite(folder, LINES)
+    assert Loader(folder, piece=2_000).load(seconds=3_600.0) == LoadReport(COUNT, size(LINES))
+
+
 def test_only_the_runs_that_are_asked_for_are_loaded(folder: Path) -> None:
     for run in ("r1", "r2", "r3"):
         rewrite(folder, numbered([run_started(run)], run=run), run)
@@ -227,6 +234,117 @@ def test_a_journal_that_cannot_be_used_is_named_and_holds_up_no_other(
     assert asked(folder, "FROM unreadable_lines") == []
 
 
+def test_a_reason_without_a_number_is_told_in_its_own_words(folder: Path) -> None:
+    paths = [rewrite(folder, numbered([run_started(run)], run=run), run) for run in ("r1", "r2", "r3")]
+
+    class Odd(DiskSource):
+        def read(self, start: int, size: int) -> bytes:
+            raise OSError("odd words of r2")
+
+        def sync(self) -> None:
+            raise OSError("odd words")
+
+    class Unsynced(DiskSource):
+        def sync(self) -> None:
+            raise OSError("odd words of r3")
+
+    def source(path: Path) -> Source:
+        match path.parent.name:
+            case "r1":
+                raise OSError("odd words of r1")
+            case "r2":
+                return Odd(path)
+            case _:
+                return Unsynced(path)
+
+    found = Loader(folder, source=source).load().unreadable
+    assert [(one.journal, one.reason) for one in found] == [
+        (paths[0], "it cannot be read: odd words of r1"),
+        (paths[1], "it cannot be read: odd words of r2"),
+        (paths[2], "it cannot be read: it cannot be brought to the disk: odd words of r3"),
+    ]
+
+
+def test_a_place_that_is_no_journal_is_named_however_it_came_there(folder: Path) -> None:
+    top = folder / "journals"
+    rewrite(folder, LINES)
+    (top / "r2").mkdir()
+    os.mkfifo(top / "r2" / "w0.jsonl")  # as many bytes as were loaded: none
+    (top / "r3").mkdir()
+    (top / "r3" / "w0.jsonl").symlink_to("w0.jsonl")  # whose size nobody can say
+    (top / "r4").write_bytes(b"no folder")
+    (top / "r5").symlink_to("r1")
+    report = Loader(folder, runs=["r1", "r2", "r3", "r4", "r5"]).load()
+    assert report.lines == COUNT
+    assert {one.journal: one.reason for one in report.unreadable} == {
+        top / "r2" / "w0.jsonl": "it cannot be read: it is no ordinary file",
+        top / "r3" / "w0.jsonl": f"it cannot be read: {IS_A_LINK}",
+        top / "r4" / "main.jsonl": "it cannot be read: Not a directory",
+        top / "r5" / "main.jsonl": f"it cannot be read: {IS_A_LINK}",
+    }
+
+
+def test_a_folder_that_cannot_be_read_is_told_in_its_own_words(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = rewrite(folder, LINES)
+    listed = os.listdir
+
+    def refused(place: Path) -> list[str]:
+        if place == path.parent:
+            raise OSError("odd words")
+        return listed(place)
+
+    monkeypatch.setattr("simkit.store.source.os.listdir", refused)
+    (one,) = Loader(folder).load().unreadable
+    assert (one.journal, one.reason) == (path.with_name("main.jsonl"), "it cannot be read: odd words")
+
+
+def test_what_happened_to_loaded_lines_is_a_trouble_where_it_cannot_be_read(folder: Path) -> None:
+    """The damaged start of a journal that has become shorter, on a disk that fails."""
+    path = rewrite(folder, LINES)
+    Loader(folder).load()
+    path.write_bytes(b"".join(LINES[:4]))
+
+    class Failing(DiskSource):
+        def read(self, start: int, size: int) -> bytes:
+            if start == 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().read(start, size)
+
+    class Stale(DiskSource):
+        def size(self) -> int:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    for source, reason in ((Failing, "Input/output error"), (Stale, os.strerror(errno.ESTALE))):
+        report = Loader(folder, source=source).load()
+        assert [(one.journal, one.kind, one.reason) for one in report.unreadable] == [
+            (path, "file", f"it cannot be read: {reason}")
+        ]
+    assert [one.kind for one in Loader(folder).load().unreadable] == ["shortened"]
+
+
+def test_a_size_that_cannot_be_told_is_told_in_its_own_words(folder: Path) -> None:
+    class Odd(DiskSource):
+        def size(self) -> int:
+            raise OSError("odd words")
+
+    rewrite(folder, LINES)
+    (one,) = Loader(folder, source=Odd).load().unreadable
+    assert one.reason == "it cannot be read: odd words"
+
+
+def test_a_journal_that_goes_while_it_is_loaded_is_named(folder: Path) -> None:
+    path = rewrite(folder, LINES)
+
+    class Going(DiskSource):
+        def close(self) -> None:
+            super().close()
+            path.unlink()
+
+    report = Loader(folder, source=Going).load()
+    assert report.lines == COUNT
+    assert [(one.journal, one.kind, one.lines) for one in report.unreadable] == [(path, "gone", COUNT)]
+
+
 def test_a_journal_that_is_gone_when_it_is_opened_holds_nothing(folder: Path) -> None:
     rewrite(folder, LINES)
     assert Loader(folder, source=Disk(open=errno.ENOENT)).load() == LoadReport()
@@ -257,6 +375,114 @@ def test_the_sound_lines_of_a_damaged_journal_are_loaded_in_their_order(
     assert nothing(Loader(folder).load())
 
 
+def grouped(lines: Sequence[bytes], piece: int) -> list[int]:
+    """The sizes of groups of lines, when each is closed by the line with which it is full."""
+    groups = [0]
+    for line in lines:
+        if groups[-1] >= piece:
+            groups.append(0)
+        groups[-1] += len(line)
+    return groups
+
+
+@pytest.fixture
+def staged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The bytes of each piece that is given to the database."""
+    found: list[int] = []
+
+    def noted(work: Round, name: str, data: bytes, attempt: int) -> int:
+        found.append(len(data))
+        return stage_and_load(work, name, data, attempt)
+
+    monkeypatch.setattr("simkit.store.rounds.stage_and_load", noted)
+    return found
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_the_rest_of_a_damaged_journal_is_read_and_loaded_in_pieces(folder: Path, staged: list[int], more: int) -> None:
+    piece = size(LINES[:2]) + more
+    rewrite(folder, [JUNK, *LINES])
+    disk = Disk()
+    Loader(folder, piece=piece, source=disk).load()
+    assert staged == grouped(LINES, piece)
+    assert max(count for start, count in disk.reads if 0 < start < size(LINES) and count <= size(LINES)) == max(staged)
+    assert loaded_lines(folder) == 6
+
+
+def test_lines_of_a_damaged_journal_that_are_neighbours_are_read_at_once(folder: Path, staged: list[int]) -> None:
+    rewrite(folder, [JUNK, *LINES[:4], JUNK, *LINES[4:]])
+    disk = Disk()
+    Loader(folder, source=disk).load()
+    assert staged == [size(LINES)]
+    first, second = size(LINES[:4]), size(LINES[4:])
+    assert disk.reads[-5:-3] == [(len(JUNK), first), (2 * len(JUNK) + first, second)]
+
+
+def test_lines_longer_than_the_database_expects_are_loaded(folder: Path) -> None:
+    rewrite(folder, numbered(josh_episode(opening="x" * (3 << 20)).events))
+    assert Loader(folder).load().unreadable == ()
+    assert asked(folder, "SELECT max(length(content)) FROM messages") == [(3 << 20,)]
+
+
+@pytest.mark.parametrize("more", [[], [JUNK]])
+def test_a_run_is_read_again_as_often_as_more_damage_is_written_meanwhile(folder: Path, more: list[bytes]) -> None:
+    path = rewrite(folder, [LINES[0], *LINES[2:5]])
+    written = [JUNK, *more]
+
+    class Written(DiskSource):
+        def read(self, start: int, size: int) -> bytes:
+            data = super().read(start, size)
+            if not data and written:
+                write_lines(folder, [written.pop()])
+                data = super().read(start, size)
+            return data
+
+    report = Loader(folder, source=Written).load()
+    assert report.finished
+    assert [one.kind for one in report.unreadable] == ["lost", "garbage", *["garbage" for _ in more]]
+    assert report.damaged == report.unreadable
+    assert mark(folder)[0] == path.stat().st_size
+    assert loaded_lines(folder) == 2
+
+
+def test_damage_of_a_run_that_is_read_again_is_told_once_and_that_of_others_too(folder: Path) -> None:
+    rewrite(folder, [LINES[0], *LINES[2:5]])
+    rewrite(folder, numbered([run_started("r0")], run="r0"), "r0")
+    rewrite(folder, numbered([run_started()], worker="a"), worker="a")
+    Loader(folder).load()
+    write_lines(folder, [JUNK], "r0")
+    write_lines(folder, [JUNK], worker="a")
+    write_lines(folder, [LINES[1]])  # so that the run is read again
+    found = Loader(folder).load().unreadable
+    assert [(one.run_id, one.journal.name, one.kind) for one in found] == [
+        ("r0", "w0.jsonl", "garbage"),
+        ("r1", "a.jsonl", "garbage"),
+        ("r1", "w0.jsonl", "late"),
+    ]
+
+
+def test_a_run_with_one_journal_that_has_grown_is_loaded(folder: Path) -> None:
+    for worker in ("a", "w0", "z"):
+        rewrite(folder, numbered([run_started()], worker=worker), worker=worker)
+    Loader(folder).load()
+    write_lines(folder, LINES[1:])
+    assert Loader(folder).load().lines == COUNT - 1
+
+
+def test_a_round_that_finds_nothing_new_writes_nothing(folder: Path) -> None:
+    path = rewrite(folder, [*LINES[:4], JUNK, *LINES[4:]])
+    rewrite(folder, numbered([run_started("r2")], run="r2"), "r2").with_name("w1.jsonl").mkdir()
+    loader = Loader(folder)
+    loader.load()
+    path.write_bytes(b"".join([*LINES[:2], JUNK]))
+    loader.acknowledge(loader.load().unreadable[:1])
+    known = loader.load()
+    assert [one.kind for one in known.damaged] == ["garbage", "file"]
+    before = (folder / "simkit.duckdb").read_bytes()
+    assert loader.load() == LoadReport(damaged=known.damaged)
+    assert (folder / "simkit.duckdb").read_bytes() == before
+
+
 def test_what_was_missing_is_read_where_it_belongs_when_it_comes(folder: Path) -> None:
     rewrite(folder, [LINES[0], *LINES[2:5]])
     assert [one.kind for one in Loader(folder).load().unreadable] == ["lost"]
@@ -267,6 +493,7 @@ def test_what_was_missing_is_read_where_it_belongs_when_it_comes(folder: Path) -
     write_lines(folder, [LINES[1], *LINES[7:]])
     report = Loader(folder).load()
     assert report.lines == COUNT
+    assert report.finished
     assert [one.kind for one in report.unreadable] == ["late"]
     assert asked(folder, "SELECT kind FROM unreadable_lines") == [("late",)]
     assert mark(folder)[5] is True
@@ -344,6 +571,81 @@ def test_what_only_the_database_refuses_is_found_among_sound_lines(folder: Path,
     assert report.lines == COUNT - 1
 
 
+@pytest.mark.parametrize("piece", [1, 3_000, 1 << 20])
+def test_a_sound_line_that_is_no_event_is_left_out_of_a_damaged_journal_too(folder: Path, piece: int) -> None:
+    bad = sealed(3)
+    rewrite(folder, [JUNK, *LINES[:3], bad, *LINES[4:]])
+    report = Loader(folder, piece=piece).load()
+    garbage, one = report.unreadable
+    assert (garbage.kind, garbage.byte, garbage.line) == ("garbage", 0, 1)
+    assert (one.kind, one.byte, one.line, one.sequence) == ("unreadable", len(JUNK) + size(LINES[:3]), 5, 3)
+    assert (report.lines, report.bytes) == (COUNT - 1, size(LINES) - len(LINES[3]))
+    assert asked(folder, "SELECT status FROM runs") == [("done",)]
+
+
+def test_looking_for_a_line_that_the_database_refuses_leaves_no_row(folder: Path) -> None:
+    told = LINES[8].replace(b'"step":0', b'"step":%d' % 2**40)
+    rewrite(folder, [*LINES[:8], sealed(8, told.rpartition(b',"n":')[0] + b"}\n"), *LINES[9:]])
+    Loader(folder).load()
+    rows = ", ".join(f"(SELECT count(*) FROM {table})" for table in ("rewards", "tool_calls", "harvests", "messages"))
+    counts = asked(folder, f"SELECT {rows}")
+    (folder / "simkit.duckdb").unlink()
+    rewrite(folder, numbered([*EVENTS[:8], *EVENTS[9:]]))
+    Loader(folder).load()
+    assert asked(folder, f"SELECT {rows}") == counts
+
+
+UTF = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+TEXTS = {
+    "Error: in piece.jsonl, in line 1: this in line 2: that\nTry something": "this in line 2: that",
+    "Error: in piece.jsonl in line 2: this in line 2: that\nTry something": "that",
+    "Error: words alone\nTry something": "Error: words alone",
+}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        *((duckdb.InvalidInputException(text), reason) for text, reason in TEXTS.items()),
+        (duckdb.ConversionException("Error: words"), "Error: words"),
+        (duckdb.ConstraintException("Error: words"), "Error: words"),
+        (UTF, "the database does not take it, and its reason is not valid UTF-8"),
+    ],
+)
+def test_a_refused_line_has_the_databases_reason_without_names_of_scratch_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    monkeypatch.setattr("simkit.store.rounds.stage_and_load", refusing(lambda data: LINES[5] in data, error))
+    rewrite(folder, LINES)
+    report = Loader(folder).load()
+    (one,) = report.unreadable
+    assert (one.kind, one.line, one.reason) == ("unreadable", 6, reason)
+    assert report.lines == COUNT - 1
+
+
+def test_lines_that_are_refused_only_together_are_a_trouble(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = duckdb.InvalidInputException("Error: too many\nTry something")
+    monkeypatch.setattr("simkit.store.rounds.stage_and_load", refusing(lambda data: data.count(b"\n") > 9, error))
+    rewrite(folder, LINES)
+    report = Loader(folder).load()
+    assert report.lines == 0
+    assert [(one.kind, one.reason) for one in report.unreadable] == [
+        ("file", "it cannot be read: its lines cannot be loaded: Error: too many")
+    ]
+    assert asked(folder, "FROM journals") == []
+
+
+def refusing(refused: Callable[[bytes], bool], error: Exception) -> Callable[[Round, str, bytes, int], int]:
+    """Loads lines, unless they are to be refused."""
+
+    def load(work: Round, name: str, data: bytes, attempt: int) -> int:
+        if refused(data):
+            raise error
+        return stage_and_load(work, name, data, attempt)
+
+    return load
+
+
 def test_attempts_are_counted_where_a_version_did_not_tell_them(folder: Path) -> None:
     told = encode(run_started(attempt=0)).replace(b'"attempt":0,', b"")
     assert b"attempt" not in told
@@ -378,6 +680,25 @@ def test_other_bytes_where_lines_were_loaded_are_noticed_near_the_end(folder: Pa
     assert altered.kind == "altered"
     assert DamageFile(folder).found() == (changed,)
     assert asked(folder, "SELECT kind FROM unreadable_lines ORDER BY kind") == [("altered",), ("changed",)]
+
+
+def test_the_first_byte_of_a_short_journal_counts_too(folder: Path) -> None:
+    told = encode(run_started())
+    assert len(told) < 256
+    path = rewrite(folder, [told])
+    Loader(folder).load()
+    assert mark(folder)[6] == crc32(told)
+    path.write_bytes(b" " + told[1:] + told)
+    assert [one.kind for one in Loader(folder).load().unreadable][:1] == ["changed"]
+
+
+def test_an_empty_line_at_the_start_is_one_that_is_left(folder: Path) -> None:
+    path = rewrite(folder, LINES)
+    Loader(folder).load()
+    path.write_bytes(b"\n" + LINES[0])
+    short, garbage = Loader(folder).load().unreadable
+    assert (short.kind, short.line, short.lines) == ("shortened", 3, COUNT - 2)
+    assert (garbage.kind, garbage.line) == ("garbage", 1)
 
 
 @pytest.mark.parametrize("left", [0, 1, 5])
