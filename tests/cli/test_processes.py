@@ -5,11 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from simkit.store import Store
+from simkit.testing.signals import heeding_signals
 
 STUCK = '''
 from pathlib import Path
@@ -47,21 +51,30 @@ def stuck(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(folder: Path, *flags: str) -> subprocess.Popen[str]:
+@contextmanager
+def started(
+    folder: Path, *flags: str, ignored: Collection[signal.Signals] = ()
+) -> Generator[tuple[subprocess.Popen[str], IO[str]]]:
+    """A run that waits in its third episode, and its stderr. It is killed when it has not ended by itself."""
     args = ("run", "rollout", "--tasks", "4", "--concurrency", "1", "--user", folder / "stuck.py", *flags)
-    process = subprocess.Popen(
-        command(*args, "--store", folder / "store"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "stuck\n"
-    return process
+    line = command(*args, "--store", folder / "store")
+    with heeding_signals(ignored):
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline() == "stuck\n"
+            yield process, process.stderr
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_cleanly_and_keeps_what_was_played(stuck: Path, sent: signal.Signals) -> None:
-    process = start(stuck, "--json")
-    process.send_signal(sent)
-    out, err = process.communicate(timeout=60)
+    with started(stuck, "--json") as (process, _):
+        process.send_signal(sent)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert json.loads(out.splitlines()[-1])["status"] == "interrupted"
     assert "what is recorded is kept" in err
@@ -73,13 +86,12 @@ def test_a_signal_stops_cleanly_and_keeps_what_was_played(stuck: Path, sent: sig
 
 def test_a_second_signal_ends_what_does_not_stop_and_keeps_what_was_played(tmp_path: Path) -> None:
     (tmp_path / "stuck.py").write_text(STUBBORN)
-    process = start(tmp_path)
-    process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
-    assert "again: stop at once" in process.stderr.readline()
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    with started(tmp_path) as (process, errors):
+        process.send_signal(signal.SIGINT)
+        assert "again: stop at once" in errors.readline()
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
     assert process.returncode == 130
     store = Store(tmp_path / "store")
     assert store.query("select status from runs").rows == [("interrupted",)]
@@ -91,12 +103,11 @@ def test_a_second_signal_ends_what_does_not_stop_and_keeps_what_was_played(tmp_p
 
 def test_a_second_signal_ends_code_that_never_awaits_and_names_it(tmp_path: Path) -> None:
     (tmp_path / "stuck.py").write_text(BUSY)
-    process = start(tmp_path)
-    assert process.stderr is not None
-    process.send_signal(signal.SIGTERM)
-    assert "again: stop at once" in process.stderr.readline()
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    with started(tmp_path) as (process, errors):
+        process.send_signal(signal.SIGTERM)
+        assert "again: stop at once" in errors.readline()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
     assert process.returncode == 130
     (row,) = Store(tmp_path / "store").query("select status, error from runs").rows
     assert row[0] == "interrupted"
@@ -108,23 +119,19 @@ def test_a_second_signal_ends_code_that_never_awaits_and_names_it(tmp_path: Path
 
 
 def test_a_hangup_that_nohup_ignores_stays_ignored(stuck: Path) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        process = start(stuck)
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    process.send_signal(signal.SIGHUP)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    with started(stuck, ignored=(signal.SIGHUP,)) as (process, _):
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.count("again: stop at once") == 1  # a second one would have ended it at once
     assert Store(stuck / "store").query("select error from runs").rows[0][0].endswith("the run was interrupted")
 
 
 def test_a_killed_run_is_readable_at_once(stuck: Path) -> None:
-    process = start(stuck)
-    process.kill()
-    process.communicate(timeout=60)
+    with started(stuck) as (process, _):
+        process.kill()
+        process.communicate(timeout=60)
     done = subprocess.run(
         command("sql", "select count(*) as n from episodes where finished_at is not null", "--format", "json"),
         env={**os.environ, "SIMKIT_STORE": str(stuck / "store")},

@@ -47,8 +47,7 @@ def test_what_needs_the_current_folder_says_that_it_was_removed(command: list[st
     folder.mkdir()
     played = CliRunner().invoke(app, ["run", "rollout", "--tasks", "1", "--store", str(store)])
     assert played.exit_code == 0, played.output
-    program = f"import os; os.rmdir({str(folder)!r}); from simkit.cli import main; main()"
-    line = [sys.executable, "-c", program, *command]
+    line = ["sh", "-c", 'rmdir "$PWD" && exec "$0" -m simkit "$@"', sys.executable, *command]
     environment = {**os.environ, "SIMKIT_STORE": str(store)}
     done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "error: the current folder was removed; go to one that exists\n")

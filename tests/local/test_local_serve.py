@@ -27,6 +27,7 @@ from simkit.local.wire import Speech
 from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling
 from simkit.models.factory import ModelOptions, open_model
 from simkit.plugins.extras import require
+from simkit.testing.signals import heeding_signals
 from simkit.testing.tiny_llama import CONVERSATION, FIND, tiny_engine, tiny_tokenizer
 
 pytestmark = [
@@ -230,7 +231,9 @@ def test_an_address_that_is_taken() -> None:
 
 def test_the_command_serves_until_it_is_interrupted(folder: Path) -> None:
     command = [sys.executable, "-m", "simkit", "serve", str(folder), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with heeding_signals():
+        started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with started as process:
         assert process.stdout is not None
         greeting = process.stdout.readline()
         url = greeting.split(" at ")[1].split(";")[0]
