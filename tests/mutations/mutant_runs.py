@@ -280,12 +280,21 @@ class _Watcher:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        self._forget()
         self._test, before = item.nodeid, time.process_time()
         try:
             return (yield)
         finally:
             self.seconds[item.nodeid] = time.process_time() - before
             self._test = None
+
+    def _forget(self) -> None:
+        """Empty the caches of functions: a test that is served from one depends on the lines that filled it."""
+        for module in [*sys.modules.values()]:
+            if getattr(module, "__file__", None) in self.files:
+                for value in [*vars(module).values()]:
+                    if callable(clear := getattr(value, "cache_clear", None)):
+                        clear()
 
     @contextmanager
     def tracing(self) -> Generator[None]:

@@ -100,6 +100,30 @@ def test_a_test_that_notices_every_change_is_enough(tmp_path: Path) -> None:
     assert "not covered by the tests of this room:\n  small/__init__.py: 9\n" in said.out
 
 
+CACHED = """
+from functools import cache
+
+@cache
+def table():
+    return {number: -number for number in range(2)}
+"""
+SERVED = """
+from small import table
+
+def test_first():
+    assert table()
+
+def test_second():
+    assert table() == {0: 0, 1: -1}
+"""
+
+
+def test_a_test_that_is_served_from_a_cache_notices_changes_of_what_fills_it(tmp_path: Path) -> None:
+    said = Project(tmp_path, CACHED, SERVED, known="").mutate()
+    assert said.status == 0, said
+    assert ", 0 survived" in said.out
+
+
 def test_what_no_test_notices_is_shown_as_a_diff_and_fails(tmp_path: Path) -> None:
     said = Project(tmp_path, tests=WEAK).mutate()
     assert said.status == 1, said
