@@ -124,6 +124,7 @@ def test_a_journal_is_loaded_once_and_brought_to_the_disk_before(folder: Path) -
     assert loader.load() == LoadReport(COUNT, size(LINES))
     assert mark(folder) == (size(LINES), COUNT, COUNT, True, 0, True, ending(LINES))
     assert (disk.synced, disk.closed) == (1, 1)
+    assert max(count for _, count in disk.reads) == 32 << 20, "of a long journal no more is in memory at once"
     disk.reads.clear()
     assert loader.load() == LoadReport()
     assert disk.reads == []
