@@ -69,7 +69,7 @@ class Mark:
 
     def at(self, place: Place, prefix: Prefix) -> Mark:
         """The mark of a later place."""
-        numbered = self.numbered or place.line > prefix.lines
+        numbered = place.line > prefix.lines
         return replace(self, loaded=place.byte, lines=place.line, number=place.number, numbered=numbered)
 
 

@@ -285,6 +285,16 @@ def test_a_place_that_is_no_journal_is_named_however_it_came_there(folder: Path)
     }
 
 
+def test_of_the_journals_that_cannot_be_read_only_the_new_ones_are_news(folder: Path) -> None:
+    first, second = (folder / "journals" / run / "w0.jsonl" for run in ("r1", "r2"))
+    first.mkdir(parents=True)
+    assert [one.journal for one in Loader(folder).load().unreadable] == [first]
+    second.mkdir(parents=True)
+    report = Loader(folder).load()
+    assert [one.journal for one in report.unreadable] == [second]
+    assert [one.journal for one in report.damaged] == [first, second]
+
+
 def test_a_folder_that_cannot_be_read_is_told_in_its_own_words(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = rewrite(folder, LINES)
     listed = os.listdir
