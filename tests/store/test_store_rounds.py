@@ -409,15 +409,20 @@ def staged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
+@pytest.mark.parametrize("between", [(), (JUNK,)])
 @pytest.mark.parametrize("more", [-1, 0, 1])
-def test_the_rest_of_a_damaged_journal_is_read_and_loaded_in_pieces(folder: Path, staged: list[int], more: int) -> None:
-    piece = size(LINES[:2]) + more
-    rewrite(folder, [JUNK, *LINES])
+def test_the_rest_of_a_damaged_journal_is_read_and_loaded_in_pieces(
+    folder: Path, staged: list[int], more: int, between: tuple[bytes, ...]
+) -> None:
+    lines = numbered([run_started()] * 8)
+    assert len({*map(len, lines)}) == 1
+    piece = size(lines[:2]) + more
+    rewrite(folder, [JUNK, *(each for line in lines for each in (line, *between))])
     disk = Disk()
     Loader(folder, piece=piece, source=disk).load()
-    assert staged == grouped(LINES, piece)
-    assert max(count for start, count in disk.reads if 0 < start < size(LINES) and count <= size(LINES)) == max(staged)
-    assert loaded_lines(folder) == 6
+    assert staged == grouped(lines, piece)
+    read = {len(lines[0])} if between else {*staged}
+    assert read <= {count for _, count in disk.reads}
 
 
 def test_lines_of_a_damaged_journal_that_are_neighbours_are_read_at_once(folder: Path, staged: list[int]) -> None:
