@@ -9,7 +9,7 @@ from typing import Literal
 
 from simkit.local.chat import ChatFormat
 from simkit.local.forward import Forward, Pass
-from simkit.local.memory import BLOCK, BlockKey, Prefixes, Slots
+from simkit.local.memory import BLOCK, BlockKey, Prefixes, Slots, looked_at
 from simkit.local.sampling import Choices, pick, uniforms
 from simkit.models.base import Sampling
 from simkit.plugins.extras import require
@@ -128,7 +128,7 @@ class Batch:
         torch = require("torch", "local")
         rows, device = self.rows, self.slots.data.device
         stored = [job.stored for job in rows]
-        width = max(stored) + 1
+        width = looked_at(max(stored) + 1, device.type)
         self.slots.reserve(len(rows), width)
         ids = torch.tensor([[job.last] for job in rows], device=device)
         work = Pass(ids, torch.tensor(stored, device=device)[:, None], 0, width)
@@ -200,7 +200,7 @@ class Batch:
         ids = torch.tensor([start.padded(tokens) for start in starts], device=device)
         known = torch.tensor([[start.known] for start in starts], device=device)
         positions = known + torch.arange(tokens, device=device)
-        width = max(start.known for start in starts) + tokens
+        width = looked_at(max(start.known for start in starts) + tokens, device.type)
         self.forward(Pass(ids, positions, starts[0].slot, width), self.slots, False)
         for start in starts:
             self.prefixes.keep(start.job.prompt[:-1], self.slots, start.slot)

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 from simkit.errors import ContextTooLong, UsageError
 from simkit.local.batch import Batch, Job
 from simkit.local.chat import ChatFormat, as_tokens
-from simkit.local.forward import AnyForward, Forward, LlamaForward, probe
+from simkit.local.forward import AnyForward, Forward, LlamaForward, attention_kernels, probe
 from simkit.local.memory import Prefixes, Slots
 from simkit.local.sampling import check
 from simkit.local.weights import EngineOptions, best_device, context_of, load_model, memory_of
@@ -177,7 +177,7 @@ class LocalEngine:
         if training:
             self.model.eval()
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), attention_kernels(self._batch.slots.data.device.type):
                 return self._batch.step(self._waiting)
         finally:
             if training:

@@ -46,6 +46,15 @@ class Shape:
         return torch.zeros(size, dtype=self.dtype, device=self.device)
 
 
+def looked_at(tokens: int, device: str) -> int:
+    """Tokens of memory that a pass looks at, so that the longest row of `tokens` is covered.
+
+    On an accelerator it goes up in steps of 256: kernels are prepared for each shape, which takes longer than the pass.
+    What lies beyond a row is masked. `device` is a device's type, such as `cuda`.
+    """
+    return tokens if device == "cpu" else -(-tokens // _STEP) * _STEP
+
+
 class Slots:
     """The memory of the conversations that are generated now: slots 0 to n - 1, without holes."""
 

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from simkit.errors import BadRequest, ContextTooLong, UsageError
+from simkit.local import batch
 from simkit.local.engine import LocalEngine
-from simkit.local.forward import LlamaForward, cache_name
+from simkit.local.forward import LlamaForward, attention_kernels, cache_name
+from simkit.local.memory import looked_at
 from simkit.local.weights import EngineOptions
 from simkit.models.base import Sampling
 from simkit.plugins.extras import require
@@ -250,6 +252,33 @@ def test_what_cannot_be_opened(tmp_path: Path, folder: Path) -> None:
 def test_layers_that_keep_no_keys_are_refused() -> None:
     with pytest.raises(UsageError, match=r"serve it with vLLM|does not keep keys"):
         tiny_engine("mamba")
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_a_pass_that_looks_at_whole_steps_of_memory_gives_the_same_tokens(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = tiny_engine(kind)
+    wanted = engine.generate(prompts(engine), GREEDY)
+    monkeypatch.setattr(batch, "looked_at", lambda tokens, device: looked_at(tokens, "cuda"))
+    found = tiny_engine(kind).generate(prompts(engine), GREEDY)
+    assert [reply.ids for reply in found] == [reply.ids for reply in wanted]
+
+
+def test_memory_is_looked_at_in_whole_steps_on_an_accelerator_only() -> None:
+    assert [looked_at(tokens, "cpu") for tokens in (1, 256, 257)] == [1, 256, 257]
+    assert [looked_at(tokens, "cuda") for tokens in (1, 256, 257)] == [256, 256, 512]
+    assert looked_at(257, "mps") == 512
+
+
+def test_attention_on_cuda_leaves_out_the_kernels_that_are_planned_for_each_shape() -> None:
+    torch = require("torch", "local")
+    with attention_kernels("cpu"):
+        assert torch.backends.cuda.cudnn_sdp_enabled()
+    with attention_kernels("cuda"):
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert torch.backends.cuda.flash_sdp_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_prefixes_make_room_and_stay_right() -> None:
