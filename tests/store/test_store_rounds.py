@@ -13,7 +13,17 @@ import duckdb
 import pytest
 from store_events import josh_episode, numbered, run_finished, run_started, write_lines
 
-from simkit.core.events import Event
+from simkit.core.events import (
+    Event,
+    ItemScored,
+    LoopBlocked,
+    Measured,
+    ModelCall,
+    PlannedUnit,
+    UnitsNotPlayed,
+    UnitsPlanned,
+    UnplayedUnit,
+)
 from simkit.store import Loader, LoadReport
 from simkit.store.damage import FILE, DamageFile
 from simkit.store.encoding import encode
@@ -731,6 +741,33 @@ def test_a_journal_that_is_shorter_is_loaded_as_it_is(folder: Path, left: int) -
     assert asked(folder, "SELECT lines FROM journals") == ([(left,)] if left else [])
     assert nothing(Loader(folder).load())
     assert DamageFile(folder).found() == (one,)
+
+
+KINDS: Sequence[Event] = [
+    run_started(),
+    UnitsPlanned("r1", 0, (PlannedUnit("MUL1", 0),), 1.0),
+    *josh_episode().events,
+    ModelCall("r1/MUL1/0", None, "agent", 0, 0, "m", "h", {}, {}, None, 1, 1, 0.0, 1.0, 2.0),
+    UnitsNotPlayed("r1", 0, (UnplayedUnit("MUL1", 1, "stopped"),), 1.0),
+    LoopBlocked("r1", 9.0, "place", "stack", 1.0),
+    Measured("r1", "train", 1, {"loss": 0.5}, 1.0),
+    ItemScored("r1", "suite", "item", "metric", 1.0, 2.0),
+]
+"""Events of all tables."""
+
+
+def test_no_table_keeps_rows_of_lines_that_are_gone(folder: Path) -> None:
+    def filled() -> set[str]:
+        names = [str(name) for (name,) in asked(folder, "SELECT table_name FROM duckdb_tables() WHERE NOT temporary")]
+        return {name for name in names if asked(folder, f"SELECT 1 FROM {name} LIMIT 1")}
+
+    path = rewrite(folder, numbered(KINDS))
+    assert Loader(folder).load().unreadable == ()
+    everywhere = filled()
+    path.write_bytes(b"")
+    assert [one.kind for one in Loader(folder).load().unreadable] == ["shortened"]
+    assert len(everywhere) == 17
+    assert filled() == {"store_format", "toolsets", "unreadable_lines"}  # toolsets are of no run
 
 
 def test_a_store_that_cannot_keep_damage_is_loaded_all_the_same(folder: Path) -> None:
