@@ -747,7 +747,7 @@ KINDS: Sequence[Event] = [
     run_started(),
     UnitsPlanned("r1", 0, (PlannedUnit("MUL1", 0),), 1.0),
     *josh_episode().events,
-    ModelCall("r1/MUL1/0", None, "agent", 0, 0, "m", "h", {}, {}, None, 1, 1, 0.0, 1.0, 2.0),
+    ModelCall("r1/MUL1/0", "r1/MUL1/0/.0", "agent", 0, 0, "m", "h", {}, {}, None, 1, 1, 0.0, 1.0, 2.0),
     UnitsNotPlayed("r1", 0, (UnplayedUnit("MUL1", 1, "stopped"),), 1.0),
     LoopBlocked("r1", 9.0, "place", "stack", 1.0),
     Measured("r1", "train", 1, {"loss": 0.5}, 1.0),
