@@ -66,3 +66,11 @@ install_lowest() {
     install --no-deps -r "$bin/../lowest.txt" 'setuptools>=77'
     install --no-deps --no-build-isolation .
 }
+
+# Links simkit/agents to agents, and so on, for tools that read the checkout. Nothing deletes them, and wheels leave them
+# out.
+link_rooms() {
+    for room in agents users tools rewards recipes; do
+        ln -sfn "../$room" "simkit/$room"
+    done
+}
