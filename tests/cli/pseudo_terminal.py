@@ -9,7 +9,7 @@ import struct
 import termios
 from pathlib import Path
 
-from simkit.testing.forked import ProcessOptions, start_forked
+from support.forked_commands import ProcessOptions, start_forked
 
 PLAIN = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "FORCE_COLOR")}
 

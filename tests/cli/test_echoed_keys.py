@@ -18,7 +18,7 @@ from simkit.models.factory import ModelOptions
 from simkit.models.providers.openai import Endpoint
 from simkit.models.providers.openai_replies import Reading, read_reply
 from simkit.models.transport.http1 import HttpReply
-from simkit.testing.forked import ProcessOptions, run_forked, start_forked
+from support.forked_commands import ProcessOptions, run_forked, start_forked
 
 KEY = "sk-proj-9876543210zyxwvu"
 HALF = KEY[:12]

@@ -13,7 +13,7 @@ import pytest
 
 from simkit.cli.envfile import EnvFile, read_env_file
 from simkit.errors import UsageError
-from simkit.testing.forked import Finished, ProcessOptions, run_forked
+from support.forked_commands import Finished, ProcessOptions, run_forked
 
 KEY = "sk-exported-0123456789"
 

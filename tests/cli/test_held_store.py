@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from simkit.cli.app import app
 from simkit.store import Store
-from simkit.testing.holding import held
+from support.held_database import held
 
 
 def simkit(*args: str | Path, store: Path) -> Result:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pseudo_terminal import at_terminal
 
-from simkit.testing.forked import run_forked
+from support.forked_commands import run_forked
 
 EVIL = (
     "hi\x1b]52;c;ZXZpbA==\x07\x1b]0;t\x07\x1b[2J\x1b]8;;http://x\x1b\\y\x9b1A"

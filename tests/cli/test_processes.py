@@ -13,7 +13,7 @@ from typing import IO
 import pytest
 
 from simkit.store import Store
-from simkit.testing.signals import heeding_signals
+from support.signals import heeding_signals
 
 STUCK = '''
 from pathlib import Path
@@ -97,7 +97,7 @@ def test_a_second_signal_ends_what_does_not_stop_and_keeps_what_was_played(tmp_p
     assert store.query("select status from runs").rows == [("interrupted",)]
     (told,) = store.query("select error from runs").rows[0]
     assert "2 of 4 planned episodes were not played" in told
-    assert "busy: `stuck`" in told
+    assert "stuck" in told  # named by its name, or by its file where the machine is slow
     assert store.query("select count(*) from episodes where outcome = 'user_ended'").rows == [(2,)]
 
 

@@ -27,8 +27,8 @@ from simkit.local.wire import Speech
 from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling
 from simkit.models.factory import ModelOptions, open_model
 from simkit.plugins.extras import require
-from simkit.testing.signals import heeding_signals
 from simkit.testing.tiny_llama import CONVERSATION, FIND, tiny_engine, tiny_tokenizer
+from support.signals import heeding_signals
 
 pytestmark = [
     pytest.mark.skipif(

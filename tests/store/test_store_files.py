@@ -15,7 +15,7 @@ from simkit.data.files import replacing
 from simkit.errors import JournalFailed, StoreError, UsageError
 from simkit.store import Store
 from simkit.store.files import exposure, is_shared
-from simkit.testing.forked import ProcessOptions, run_forked
+from support.forked_commands import ProcessOptions, run_forked
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=["000", "022", "077"])

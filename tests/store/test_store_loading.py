@@ -20,7 +20,7 @@ from simkit.errors import StoreBusy, StoreError, StoreUnreadable, UsageError
 from simkit.store import Loader, LoadReport, Store, keep_loaded
 from simkit.store.encoding import encode
 from simkit.store.lines import whole_lines
-from simkit.testing.holding import held
+from support.held_database import held
 
 TABLES = (
     *("runs", "tasks", "toolsets", "episodes", "branches", "messages"),

@@ -26,7 +26,7 @@ from simkit.data.selection import Selection, select, selected
 from simkit.errors import StoreBusy, StoreError, StoreIncomplete, UsageError
 from simkit.store import LoadReport, Replica, Store
 from simkit.store.journal import DiskFile
-from simkit.testing.holding import held
+from support.held_database import held
 
 HELD_OUT = (Task(id="T9", world="builtin", split="test", instructions="Another one.", goals=()),)
 COUNT = "SELECT count(*) FROM episodes"

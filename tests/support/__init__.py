@@ -1,0 +1,1 @@
+"""What several folders of tests use, and users do not."""
