@@ -77,8 +77,8 @@ class AnyGoal(Reward):
 
     async def score_turn(self, request: ScoreTurn) -> tuple[Hit, ...]:
         """At most one goal a turn."""
-        lucky = [record for record in request.calls if record.result.value == "goal"]
-        return tuple(Hit(goal.key, record.call.id) for goal, record in zip(request.remaining, lucky, strict=False))
+        lucky = [record for record in request.calls if record.result == "goal"]
+        return tuple(Hit(goal.key, record.call_id) for goal, record in zip(request.remaining, lucky, strict=False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ import duckdb
 from simkit.core.conversation import Conversation, Entry
 from simkit.core.events import (
     BranchAdded,
-    EpisodeFinished,
+    Episode,
     EpisodeStarted,
     Event,
     MessageRow,
@@ -70,7 +70,17 @@ def episode(number: int) -> Iterator[Event]:
         golden.append(child)
         parent = child
     yield TreeHarvested(name, 0, parent, ("g",), tuple(golden), tuple(golden))
-    yield EpisodeFinished(name, 1.0, "goals_done", ("g",), (), parent, TURNS, 17, 0, None, 2.0)
+    yield Episode(
+        episode_id=name,
+        reward=1.0,
+        outcome="goals_done",
+        achieved=("g",),
+        final_branch_id=parent,
+        turns=TURNS,
+        branches=17,
+        faults=0,
+        at=2.0,
+    )
 
 
 def events(messages: int) -> list[Event]:

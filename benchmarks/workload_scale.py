@@ -24,7 +24,7 @@ from workload_runs import (
 )
 
 from simkit.cli.progress import progress_for
-from simkit.core.events import BranchAdded, EpisodeFinished, Event
+from simkit.core.events import BranchAdded, Episode, Event
 from simkit.run.engine import Tally
 from simkit.testing.behaviour import Stats
 
@@ -86,7 +86,7 @@ class Look:
     def tell(self, event: Event) -> None:
         """Count the turns of each conversation, and the seconds from one to the next."""
         now = time.perf_counter() - self.start
-        if isinstance(event, EpisodeFinished):
+        if isinstance(event, Episode):
             self.ends.append(now)
         elif isinstance(event, BranchAdded) and event.turn:
             self.waits.append(now - self.heard_of.get(event.episode_id, 0.0))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from simkit.components.reward import Hit, Reward, ScoreTurn
-from simkit.components.tools import CallRecord
 from simkit.components.world import World
+from simkit.core.events import CallRecord
 from simkit.core.tasks import Goal
 from simkit.rule_based.matching import clean, covers, first_row
 
@@ -66,7 +66,7 @@ class GoalCalls(Reward):
         for record in request.calls:
             for goal in self._reached(record, open_goals, booked):
                 open_goals.remove(goal)
-                hits.append(Hit(goal.key, evidence=record.call.id, step=record.step))
+                hits.append(Hit(goal.key, evidence=record.call_id, step=record.step))
         return tuple(hits)
 
     def _reached(self, record: CallRecord, goals: list[Goal], booked: set[str]) -> list[Goal]:
@@ -87,13 +87,13 @@ def _twin(goal: Goal) -> str:
 def reaches(record: CallRecord, goal: Goal, rules: Rules, *, any_entity: bool) -> bool:
     """Whether one call reaches one goal; `any_entity` leaves out which entity the goal is about."""
     detail = goal.detail
-    if record.call.name != detail.get("tool") or record.arguments is None:
+    if record.name != detail.get("tool") or (parameters := record.parameters) is None:
         return False
-    called = clean(record.arguments, lenient=not rules.literal)
+    called = clean(parameters, lenient=not rules.literal)
     wanted = clean(detail["parameters"], lenient=not rules.literal)
-    if record.call.name.startswith("book_"):
+    if record.name.startswith("book_"):
         return covers(called, wanted) and (rules.errors_count or _succeeded(record))
-    row = None if record.result.error else first_row(record.result.value)
+    row = None if record.error else first_row(record.result)
     if row is None:
         return False
     entity = None if any_entity else detail.get("entity")
@@ -106,9 +106,9 @@ def reaches(record: CallRecord, goal: Goal, rules: Rules, *, any_entity: bool) -
 
 def _succeeded(record: CallRecord) -> bool:
     """A booking succeeded unless it was answered with an error or says itself that it did not."""
-    value = record.result.value
+    value = record.result
     refused = isinstance(value, Mapping) and cast("Mapping[str, Any]", value).get("success") is False
-    return not record.result.error and not refused
+    return not record.error and not refused
 
 
 def _same_entity(row: Mapping[str, Any], detail: Mapping[str, Any], rules: Rules) -> bool:

@@ -40,7 +40,7 @@ from simkit.models.factory import ModelOptions as ModelOptions
 from simkit.run.engine import FaultPolicy as FaultPolicy
 from simkit.run.run import Run as Run
 from simkit.run.summary import Summary as Summary
-from simkit.search.base import Episode as Episode
+from simkit.core.events import Episode as Episode
 from simkit.search.base import Supervisor as Supervisor
 from simkit.search.josh import BeamSearch as BeamSearch
 from simkit.search.josh import Josh as Josh

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from simkit.core.events import succeeded
 from simkit.errors import UsageError
-from simkit.search.base import succeeded
 
 if TYPE_CHECKING:
     from simkit.store import Reader, ReadState, Store

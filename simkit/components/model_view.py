@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import re
 
-from simkit.components.tools import parse_call
-from simkit.core.messages import AssistantMessage, FunctionCall, Message, ToolCall, UserMessage, text_of
+from simkit.core.messages import AssistantMessage, FunctionCall, Message, ToolCall, UserMessage, parse_call, text_of
 from simkit.core.persistent_list import JsonList
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from simkit.actors.actor import Request
 from simkit.components.base import State, unhandled
-from simkit.components.tools import CallRecord
 from simkit.core.conversation import Conversation
+from simkit.core.events import CallRecord
 from simkit.core.tasks import Goal, Task
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from simkit.actors.actor import Request
 from simkit.components.base import State, unhandled
 from simkit.core.messages import JsonObject, ToolCall, ToolResult, ToolSpec
 from simkit.core.tasks import Task
-from simkit.errors import InvalidArguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +73,3 @@ class ToolServer(ABC):
                 return self.start(message)
             case _:
                 raise unhandled(self, message)
-
-
-@dataclass(frozen=True, slots=True)
-class CallRecord:
-    """One tool call that was made: by which decision of the turn, with which result and which writes.
-
-    `arguments` is None when they were not a JSON object.
-    """
-
-    call: ToolCall
-    arguments: JsonObject | None
-    result: ToolResult
-    step: int
-    writes: tuple[JsonObject, ...] = ()
-
-
-def parse_call(call: ToolCall) -> JsonObject | None:
-    """The arguments of a call, None when they are not a JSON object."""
-    try:
-        return cast("JsonObject", call.parse_arguments())
-    except InvalidArguments:
-        return None

@@ -7,9 +7,19 @@ different workers need no order among each other; within one episode they are wr
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, get_args
+
+from simkit.core.ids import task_of
+from simkit.core.messages import JsonObject, ToolCall, ToolResult, parse_call
+
+BigInt: TypeAlias = Annotated[int, 63]
+"""A whole number of up to 63 bits; a plain `int` has up to 31."""
+
+HugeInt: TypeAlias = Annotated[int, 127]
+"""A whole number of up to 127 bits."""
 
 Outcome: TypeAlias = Literal[
     "user_ended",  # the user hung up
@@ -42,12 +52,12 @@ class RunStarted:
     run_id: str
     name: str
     recipe: str
-    seed: int
+    seed: HugeInt
     config: Mapping[str, Any]
     version: str
     at: float
-    attempt: int = 0
-    number: int | None = None
+    attempt: int | None = None
+    number: BigInt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +145,7 @@ class EpisodeStarted:
     toolset_id: str
     goals: tuple[str, ...]
     at: float
-    attempt: int = 0
+    attempt: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +166,17 @@ class MessageRow:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCallRow:
-    """One tool call of a branch: `seq` is that of the message with its result, `arguments` is the model's text."""
+class CallRecord:
+    """One tool call that was made, with its result: what a reward reads, and what the store keeps.
+
+    Attributes:
+        seq: the index of the message with its result, from the root of the conversation.
+        step: the decision of its turn that made it, from 0.
+        arguments: the model's own text, which need not be JSON; `parameters` holds what it says.
+        result: the JSON value that the tool answered; `error` when it is an error for the agent to read.
+        writes: the rows it changed in its branch of the world.
+        seconds: how long the tool took.
+    """
 
     seq: int
     step: int
@@ -166,8 +185,40 @@ class ToolCallRow:
     arguments: str
     result: Any
     error: bool
-    writes: tuple[Mapping[str, Any], ...]
+    writes: tuple[JsonObject, ...]
     seconds: float
+    _parsed: JsonObject | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        call: ToolCall,
+        result: ToolResult,
+        step: int = 0,
+        writes: tuple[JsonObject, ...] = (),
+        *,
+        seq: int = 0,
+        seconds: float = 0.0,
+    ) -> CallRecord:
+        """The record of a call that was answered with `result`."""
+        function = call.function
+        return cls(
+            seq,
+            step,
+            call.id,
+            function.name,
+            function.arguments,
+            result.value,
+            result.error,
+            writes,
+            seconds,
+            parse_call(call),
+        )
+
+    @property
+    def parameters(self) -> JsonObject | None:
+        """The arguments by name; None when they are not a JSON object."""
+        return self._parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +245,7 @@ class BranchAdded:
     path: str
     turn: int
     messages: tuple[MessageRow, ...]
-    tool_calls: tuple[ToolCallRow, ...]
+    tool_calls: tuple[CallRecord, ...]
     rewards: tuple[RewardRow, ...]
     outcome: str | None
     error: str | None
@@ -237,40 +288,87 @@ class ModelCall:
     episode_id: str
     branch_id: str
     role: str
-    step: int
+    step: BigInt
     attempt: int
     model: str
     request_hash: str
     request: Mapping[str, Any] | None
     response: Mapping[str, Any] | None
     error: str | None
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: BigInt
+    completion_tokens: BigInt
     cost: float
     seconds: float
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class EpisodeFinished:
-    """An episode ended. `reward` is None when it must be left out of averages (no goals, fault of a rollout).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How much was played: `turns` on the longest path; `branches`, `faults` and tool `calls` in all of them."""
 
-    `calls` counts tool calls; a reward of `full_reward` is a success.
+    turns: int = 0
+    branches: int = 0
+    faults: int = 0
+    calls: int = 0
+
+    def plus(self, *, turn: int = 0, branches: int = 0, faults: int = 0, calls: int = 0) -> Counts:
+        """These counts and more: a path is now `turn` turns long."""
+        return Counts(
+            turns=max(self.turns, turn),
+            branches=self.branches + branches,
+            faults=self.faults + faults,
+            calls=self.calls + calls,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """How a work unit ended: what a supervisor records at its end (as the event `EpisodeFinished`) and returns.
+
+    Attributes:
+        reward: None when the episode must be left out of averages (no goals, fault of a rollout).
+        outcome: one of `Outcome`.
+        achieved: keys of the goals that were reached, of those in `goals`, which it began with.
+        parts: the parts of a composed reward.
+        branches: agent turns played in all branches; `faults` of them ended in a fault.
+        calls: tool calls made in all branches.
+        full_reward: the greatest reward there was to get.
     """
 
     episode_id: str
     reward: float | None
     outcome: str
-    achieved: tuple[str, ...]
-    parts: tuple[Mapping[str, Any], ...]
-    final_branch_id: str | None
-    turns: int
-    branches: int
-    faults: int
-    error: str | None
-    at: float
+    achieved: tuple[str, ...] = ()
+    parts: tuple[Mapping[str, Any], ...] = ()
+    final_branch_id: str | None = None
+    turns: int = 0
+    branches: int = 0
+    faults: int = 0
+    error: str | None = None
+    at: float = field(default_factory=time.time)
     calls: int = 0
     full_reward: float = 1.0
+    goals: tuple[str, ...] = ()
+
+    @property
+    def task_id(self) -> str:
+        """The task that was played."""
+        return task_of(self.episode_id)[0]
+
+    @property
+    def trial(self) -> int:
+        """The number of the trial of its task, from 0."""
+        return task_of(self.episode_id)[1]
+
+    @property
+    def success(self) -> bool | None:
+        """Whether it got the full reward; None without a reward."""
+        return None if self.reward is None else succeeded(self.reward, self.full_reward)
+
+
+def succeeded(reward: float, full_reward: float) -> bool:
+    """Whether a reward is the full one, as the store decides it; shares of weights need not add up to it exactly."""
+    return reward >= full_reward - 1e-9 * max(1.0, abs(full_reward))
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +396,7 @@ class Measured:
 
     run_id: str
     stage: str
-    step: int
+    step: BigInt
     values: Mapping[str, float]
     at: float
 
@@ -333,11 +431,17 @@ Event: TypeAlias = (
     | BranchEnded
     | TreeHarvested
     | ModelCall
-    | EpisodeFinished
+    | Episode
     | Measured
     | ItemScored
     | RunFinished
 )
+
+
+KINDS: Mapping[str, type[Event]] = {
+    "EpisodeFinished" if kind is Episode else kind.__name__: kind for kind in get_args(Event)
+}
+"""The events by the name that journals give them."""
 
 
 class Recorder(Protocol):

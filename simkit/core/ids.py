@@ -51,6 +51,12 @@ def episode_id(run_id: str, task_id: str, trial: int) -> str:
     return f"{run_id}/{task_id}/{trial}"
 
 
+def task_of(episode: str) -> tuple[str, int]:
+    """The task and the trial that an episode's name says."""
+    task, _, trial = episode.partition("/")[2].rpartition("/")
+    return task, int(trial)
+
+
 def branch_id(episode: str, path: str, turn: int) -> str:
     """The name of one branch: `episode/path.turn`, the root being `episode/.0`."""
     return f"{episode}/{path}.{turn}"

@@ -136,6 +136,11 @@ class FunctionCall(Wire):
 class ToolCall(Wire):
     """One call of a tool, as a model wrote it."""
 
+    __slots__ = ("_parsed",)  # as `_json`: the arguments when no value of theirs can be changed
+
+    if TYPE_CHECKING:
+        _parsed: ClassVar[dict[str, Any]]
+
     id: str
     type: Literal["function"]
     function: FunctionCall
@@ -157,13 +162,19 @@ class ToolCall(Wire):
         return self.function.arguments
 
     def parse_arguments(self) -> dict[str, Any]:
-        """The arguments as a dict.
+        """The arguments as a dict of the caller's own.
 
         Of two parameters with one name the last counts, as for every reader of JSON. Whole numbers stay exact.
 
         Raises:
             InvalidArguments: the text is not JSON, or is JSON but not an object; or it is too long, or too deep.
         """
+        try:
+            return cast("dict[str, Any]", object.__getattribute__(self, "_parsed")).copy()
+        except AttributeError:
+            return self._parse()
+
+    def _parse(self) -> dict[str, Any]:
         text = self.function.arguments or "{}"
         if len(text) > JSON_SIZE:
             raise InvalidArguments(
@@ -171,11 +182,13 @@ class ToolCall(Wire):
             )
         try:
             value: object = orjson.loads(text)
-            if not (type(value) is dict and _FLAT.issuperset(map(type, cast("dict[str, Any]", value).values()))):
-                if _LONG.search(text):
-                    value = json.loads(text)
-                if text.count("{") + text.count("[") > JSON_DEPTH and not within_depth(cast("object", value)):
-                    raise ValueError(f"more than {JSON_DEPTH} levels deep")
+            if type(value) is dict and _FLAT.issuperset(map(type, cast("dict[str, Any]", value).values())):
+                object.__setattr__(self, "_parsed", value)
+                return cast("dict[str, Any]", value).copy()
+            if _LONG.search(text):
+                value = json.loads(text)
+            if text.count("{") + text.count("[") > JSON_DEPTH and not within_depth(cast("object", value)):
+                raise ValueError(f"more than {JSON_DEPTH} levels deep")
         except (ValueError, RecursionError) as error:
             raise InvalidArguments(
                 f"the arguments of {self.name:.80} are not valid JSON ({error}); send one JSON object"
@@ -185,6 +198,14 @@ class ToolCall(Wire):
                 f"the arguments of {self.name:.80} are a JSON {type(value).__name__}; send one JSON object"
             )
         return cast("dict[str, Any]", value)
+
+
+def parse_call(call: ToolCall) -> JsonObject | None:
+    """The arguments of a call, None when they are not a JSON object."""
+    try:
+        return call.parse_arguments()
+    except InvalidArguments:
+        return None
 
 
 class ContentPart(Wire):

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from simkit.core.events import BranchAdded, BranchEnded, EpisodeFinished, Event, ModelCall, RunFinished, RunStarted
+from simkit.core.events import BranchAdded, BranchEnded, Episode, Event, ModelCall, RunFinished, RunStarted
 from simkit.core.safe_text import visible
 from simkit.errors import UsageError
 
@@ -40,7 +40,7 @@ class EventLog:
             case RunFinished():
                 told = {"run": event.run_id, "status": event.status, "error": _shown(event.error), **event.stats}
                 self._log.warning("run_finished", **told)
-            case EpisodeFinished():
+            case Episode():
                 told = {"episode": event.episode_id, "outcome": event.outcome, "reward": event.reward}
                 self._log.info("episode_finished", **told, turns=event.turns, branches=event.branches)
             case ModelCall() if event.error is not None and event.error != "cancelled":

@@ -16,13 +16,13 @@ import orjson
 
 from simkit.core.events import (
     BranchAdded,
-    EpisodeFinished,
+    CallRecord,
+    Episode,
     EpisodeStarted,
     Event,
     ModelCall,
     RunFinished,
     RunStarted,
-    ToolCallRow,
 )
 from simkit.errors import UsageError
 
@@ -125,7 +125,7 @@ class Telemetry:
             case BranchAdded():
                 for row in event.tool_calls:
                     self._used(event, row)
-            case EpisodeFinished():
+            case Episode():
                 self._end(event)
             case RunFinished():
                 self._finish(event)
@@ -184,7 +184,7 @@ class Telemetry:
             self._tokens.record(event.prompt_tokens, {**kept, "gen_ai.token.type": "input"})
             self._tokens.record(event.completion_tokens, {**kept, "gen_ai.token.type": "output"})
 
-    def _used(self, event: BranchAdded, row: ToolCallRow) -> None:
+    def _used(self, event: BranchAdded, row: CallRecord) -> None:
         told: dict[str, Any] = {
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": row.name,
@@ -198,7 +198,7 @@ class Telemetry:
         span = self._start(f"execute_tool {row.name}", parent, event.at - row.seconds, told)
         self._close(span, event.at, "the tool answered with an error" if row.error else None)
 
-    def _end(self, event: EpisodeFinished) -> None:
+    def _end(self, event: Episode) -> None:
         span = self._episodes.pop(event.episode_id, None)
         if span is not None:
             span.set_attribute("simkit.outcome", event.outcome)

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from simkit.core.events import (
-    EpisodeFinished,
-    EpisodeStarted,
+    Episode,
     Event,
     PlannedUnit,
     Recorder,
@@ -21,7 +20,7 @@ from simkit.core.events import (
     UnitsPlanned,
     UnplayedUnit,
 )
-from simkit.search.base import Episode, WorkUnit
+from simkit.search.base import WorkUnit
 
 T = TypeVar("T")
 
@@ -73,7 +72,7 @@ class Account:
 
 
 class Ledger:
-    """The account of one run while it goes; a recorder tells it of every event (`see`)."""
+    """The account of one run while it goes; a recorder tells it of every episode that ended (`see`)."""
 
     def __init__(self, run_id: str) -> None:
         self.attempt = 0
@@ -81,22 +80,15 @@ class Ledger:
         self._planned = 0
         self._kept = 0
         self._open: dict[str, WorkUnit] = {}
-        self._goals: dict[str, tuple[str, ...]] = {}
         self._ended: dict[str, Episode] = {}
         self._done = 0
         self._reasons: dict[str, int] = {}
 
-    def see(self, event: Event) -> None:
-        """Take note of the beginning or the end of an episode."""
-        match event:
-            case EpisodeStarted():
-                self._goals[event.episode_id] = event.goals
-            case EpisodeFinished() if event.episode_id in self._open:
-                unit = self._open.pop(event.episode_id)
-                self._done += 1
-                self._ended[event.episode_id] = episode_of(event, unit, self._goals.pop(event.episode_id, ()))
-            case _:
-                pass
+    def see(self, episode: Episode) -> None:
+        """Take note of the end of an episode."""
+        if self._open.pop(episode.episode_id, None) is not None:
+            self._done += 1
+            self._ended[episode.episode_id] = episode
 
     def plan(self, units: Sequence[WorkUnit], kept: Mapping[str, Episode], recorder: Recorder) -> None:
         """These are to be played, but for those that were, in an earlier part of the run."""
@@ -138,7 +130,7 @@ class Ledger:
 
 
 class CountingRecorder:
-    """A recorder that tells a ledger of what it records."""
+    """A recorder that tells a ledger of the episodes that ended."""
 
     def __init__(self, recorder: Recorder, ledger: Ledger) -> None:
         self._recorder = recorder
@@ -147,7 +139,7 @@ class CountingRecorder:
     def record(self, event: Event) -> None:
         """Queue one event."""
         self._recorder.record(event)
-        if isinstance(event, _COUNTED):
+        if isinstance(event, Episode):
             self._ledger.see(event)
 
     def commit(self) -> Awaitable[None]:
@@ -157,26 +149,3 @@ class CountingRecorder:
 
 def _lines(rows: Sequence[T]) -> Iterator[tuple[T, ...]]:
     return (tuple(rows[start : start + A_LINE]) for start in range(0, len(rows), A_LINE))
-
-
-_COUNTED = (EpisodeStarted, EpisodeFinished)
-
-
-def episode_of(event: EpisodeFinished, unit: WorkUnit, goals: tuple[str, ...]) -> Episode:
-    """An episode from what was recorded of it."""
-    return Episode(
-        episode_id=unit.episode_id,
-        task_id=unit.task.id,
-        trial=unit.trial,
-        reward=event.reward,
-        outcome=event.outcome,
-        goals=goals,
-        achieved=event.achieved,
-        final_branch_id=event.final_branch_id,
-        turns=event.turns,
-        branches=event.branches,
-        faults=event.faults,
-        tool_calls=event.calls,
-        error=event.error,
-        full_reward=event.full_reward,
-    )

@@ -15,11 +15,11 @@ import anyio
 
 from simkit.components.cast import Cast
 from simkit.core.cancellation import is_cancellation, leaves, unasked
-from simkit.core.events import Recorder
+from simkit.core.events import Episode, Recorder
 from simkit.errors import StrayCancellation, UsageError
 from simkit.run.accounting import NO_END, STOPPED_AT_FAULT
 from simkit.run.observers import Lag
-from simkit.search.base import Episode, Supervisor, WorkUnit
+from simkit.search.base import Supervisor, WorkUnit
 
 if TYPE_CHECKING:
     from simkit.models.middleware.metrics import Meter

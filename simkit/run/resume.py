@@ -10,25 +10,24 @@ every other one is played again, and model calls whose lines are lost are made a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-from zlib import crc32
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
+from simkit.core.events import Episode, EpisodeStarted, Event, ModelCall, RunStarted, TaskSeen
 from simkit.errors import StoreUnreadable, UsageError
 from simkit.models.config import ModelChoices, flag_of
 from simkit.models.transport.url import shown_url
 from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN
 from simkit.plugins.flags import REACHING
-from simkit.search.base import Episode, WorkUnit
+from simkit.search.base import WorkUnit
 from simkit.store.damage import BadLine, describe
-from simkit.store.lines import JournalLines
+from simkit.store.encoding import JournalEvents
 
 if TYPE_CHECKING:
-    from simkit.core.events import TaskSeen
     from simkit.models.middleware.replay import Recording
     from simkit.models.run_models import Known
     from simkit.store import Store
@@ -51,6 +50,11 @@ class Start:
     seed: int
     config: Mapping[str, Any]
     version: str
+
+    @classmethod
+    def of(cls, event: RunStarted) -> Start:
+        """What an event says of it."""
+        return cls(event.name, event.recipe, event.seed, event.config, event.version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,13 +142,14 @@ class Origin:
         return None if past is None else Known(past.recording)
 
 
-@dataclass(frozen=True, slots=True)
-class _Started:
-    """The latest start of an episode: where it is, what had been lost before it, and the goals."""
+PAST = (RunStarted, TaskSeen, EpisodeStarted, Episode, ModelCall)
+"""The events that a run which goes on has to know."""
 
-    journal: str
-    losses: int
-    goals: tuple[str, ...]
+_Place: TypeAlias = tuple[str, int]
+"""A place in the journals: which one, and how many gaps are before it there."""
+
+_Began: TypeAlias = tuple[_Place, tuple[str, ...]]
+"""Where an episode began, and with which goals."""
 
 
 @dataclass(slots=True)
@@ -167,18 +172,17 @@ class Past:
     start: Start | None = None
     attempt: int = -1
     finished: dict[str, Episode] = field(default_factory=dict[str, Episode])
-    tasks: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    tasks: dict[str, TaskSeen] = field(default_factory=dict[str, TaskSeen])
     supervisors: dict[str, str] = field(default_factory=dict[str, str])
     attempts: dict[str, int] = field(default_factory=dict[str, int])
     damage: tuple[BadLine, ...] = ()
-    _latest: dict[str, _Started] = field(default_factory=dict[str, "_Started"])
-    _journal: str = ""
-    _losses: int = 0
-    _starts: int = 0
+    _latest: dict[str, _Began] = field(default_factory=dict[str, "_Began"])
 
     @classmethod
-    def read(cls, folder: Path, run_id: str) -> Past:
-        """Read the journals of a run; `folder` is the store's. Torn last lines are left alone.
+    def read(cls, folder: Path, run_id: str, kinds: Collection[type[Event]] = PAST) -> Past:
+        """What the journals of a run say in events of these kinds; `folder` is the store's.
+
+        Torn last lines are left alone.
 
         Raises:
             StoreUnreadable: there is no journal, or it cannot be read.
@@ -187,7 +191,7 @@ class Past:
 
         past = cls(run_id, Recording(run_id))
         for path in journals(folder, run_id):
-            past._read(path, _TAKERS)
+            past._add(JournalEvents(path, kinds))
         return past
 
     def next_start(self, episode: str) -> int:
@@ -214,88 +218,45 @@ class Past:
         was = self.tasks.get(seen.task_id)
         if was is None:
             return
-        fields = [name for name in TASK if _canonical(was[name]) != _canonical(getattr(seen, name))]
+        fields = [name for name in TASK if _canonical(getattr(was, name)) != _canonical(getattr(seen, name))]
         if fields:
             raise _changed(self.run_id, [f"the task {seen.task_id} has another {' and '.join(fields)}"])
 
-    def _read(self, path: Path, takers: Mapping[bytes, Callable[[Past, dict[str, Any]], None]]) -> None:
-        """Take what a journal says; a line that is no event is damage like one that is altered."""
-        lines, more = JournalLines(path), list[BadLine]()
-        self._journal, self._starts = path.name, -1
-        try:
-            for line in lines:
-                self._losses = line.losses + len(more)
-                if (reason := self._add(line.data, takers)) is not None:
-                    more.append(BadLine(path, line.byte, line.line, reason, "unreadable", None, 1, crc32(line.data)))
-        except OSError as error:
-            raise StoreUnreadable(f"the journal {path} cannot be read: {error.strerror or error}") from error
-        self.damage += (*lines.bad, *more)
+    def _add(self, journal: JournalEvents) -> None:
+        """Take what a journal says."""
+        starts = -1
+        for event, losses in journal:
+            match event:
+                case RunStarted():
+                    starts = starts + 1 if event.attempt is None else event.attempt
+                    if self.start is None or starts >= self.attempt:
+                        self.start, self.attempt = Start.of(event), starts
+                case TaskSeen():
+                    self.tasks[event.task_id] = event
+                case EpisodeStarted():
+                    self._started(event, (journal.path.name, losses))
+                case Episode():
+                    self._finished(event, (journal.path.name, losses))
+                case ModelCall():
+                    self.recording.add(event)
+                case _:
+                    pass
+        self.damage += journal.bad
 
-    def _add(self, line: bytes, takers: Mapping[bytes, Callable[[Past, dict[str, Any]], None]]) -> str | None:
-        """Take what a line says; why it cannot be read, if it cannot."""
-        for kind, take in takers.items():
-            if line.startswith(kind):
-                try:
-                    take(self, cast("dict[str, Any]", orjson.loads(line)))
-                except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
-                    return f"it cannot be read ({type(error).__name__}: {error})"
-                return None
-        return None if line.startswith(b'{"e":"') else "it is no event"
-
-    def _started(self, event: dict[str, Any]) -> None:
-        told = event.get("attempt")
-        self._starts = self._starts + 1 if told is None else int(told)
-        names = ("name", "recipe", "seed", "config", "version")
-        if self.start is None or self._starts >= self.attempt:
-            self.start, self.attempt = Start(*(event[name] for name in names)), self._starts
-
-    def _task(self, event: dict[str, Any]) -> None:
-        self.tasks[event["task_id"]] = {name: event[name] for name in TASK}
-
-    def _episode_started(self, event: dict[str, Any]) -> None:
-        episode, told = event["episode_id"], event.get("attempt")
-        before = self.attempts.get(episode, -1)
-        attempt = before + 1 if told is None else int(told)
+    def _started(self, event: EpisodeStarted, place: _Place) -> None:
+        before = self.attempts.get(event.episode_id, -1)
+        attempt = before + 1 if event.attempt is None else event.attempt
         if attempt < before:
             return  # another worker has started it again since
-        self.attempts[episode] = attempt
-        self.finished.pop(episode, None)
-        self.supervisors[episode] = event["supervisor"]
-        self._latest[episode] = _Started(self._journal, self._losses, tuple(event["goals"]))
+        self.attempts[event.episode_id] = attempt
+        self.finished.pop(event.episode_id, None)
+        self.supervisors[event.episode_id] = event.supervisor
+        self._latest[event.episode_id] = (place, event.goals)
 
-    def _episode_finished(self, event: dict[str, Any]) -> None:
-        episode = str(event["episode_id"])
-        start = self._latest.get(episode)
-        if start is None or (start.journal, start.losses) != (self._journal, self._losses):
-            return  # the end of an earlier start, or lines of it are missing
-        task_id, _, trial = episode[len(self.run_id) + 1 :].rpartition("/")
-        if not isinstance(
-            event["reward"], int | float | None
-        ):  # as versions that checked no rewards let pass: play again
-            return
-        same = ("reward", "outcome", "final_branch_id", "turns", "branches", "faults", "error")
-        self.finished[episode] = Episode(
-            episode_id=episode,
-            task_id=task_id,
-            trial=int(trial),
-            goals=start.goals,
-            achieved=tuple(event["achieved"]),
-            tool_calls=event.get("calls", 0),
-            full_reward=event.get("full_reward", 1.0),
-            **{name: event[name] for name in same},
-        )
-
-    def _call(self, event: dict[str, Any]) -> None:
-        self.recording.add(event)
-
-
-_TAKERS = {
-    b'{"e":"RunStarted",': Past._started,  # pyright: ignore[reportPrivateUsage]
-    b'{"e":"TaskSeen",': Past._task,  # pyright: ignore[reportPrivateUsage]
-    b'{"e":"EpisodeStarted",': Past._episode_started,  # pyright: ignore[reportPrivateUsage]
-    b'{"e":"EpisodeFinished",': Past._episode_finished,  # pyright: ignore[reportPrivateUsage]
-    b'{"e":"ModelCall",': Past._call,  # pyright: ignore[reportPrivateUsage]
-}
+    def _finished(self, episode: Episode, place: _Place) -> None:
+        started, goals = self._latest.get(episode.episode_id, (None, ()))
+        if started == place:  # else it is the end of an earlier start, or lines of it are missing
+            self.finished[episode.episode_id] = replace(episode, goals=goals)
 
 
 def read_start(folder: Path, run_id: str) -> Start:
@@ -304,16 +265,11 @@ def read_start(folder: Path, run_id: str) -> Start:
     Raises:
         StoreUnreadable: its journals do not say.
     """
-    past = Past(run_id, cast("Any", None))
-    for path in journals(folder, run_id):
-        past._read(path, _STARTS)  # pyright: ignore[reportPrivateUsage]
+    past = Past.read(folder, run_id, (RunStarted,))
     if past.start is not None:
         return past.start
     why = f": {describe(past.damage)}" if past.damage else ""
     raise StoreUnreadable(f"the journals of {run_id} in {folder} do not say how it was started{why}; start a new run")
-
-
-_STARTS = {kind: take for kind, take in _TAKERS.items() if b"RunStarted" in kind}
 
 
 def _recovered(name: str, chosen: ModelChoices) -> str:

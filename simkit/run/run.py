@@ -34,7 +34,7 @@ from simkit.components.reward import Reward
 from simkit.components.tools import ToolServer
 from simkit.components.user import User
 from simkit.components.world import World, choose_tasks
-from simkit.core.events import ItemScored, Measured, Recorder, RunStarted, TaskSeen
+from simkit.core.events import Episode, ItemScored, Measured, Recorder, RunStarted, TaskSeen
 from simkit.core.limits import ASK_TIMEOUT
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
@@ -49,7 +49,7 @@ from simkit.run.resume import Origin
 from simkit.run.session import Ended, Opening, Progress, Session, Status
 from simkit.run.stages import PartOf
 from simkit.run.summary import Summary, summarise
-from simkit.search.base import Episode, Supervisor, WorkUnit
+from simkit.search.base import Supervisor, WorkUnit
 
 if TYPE_CHECKING:
     from simkit.models.base import ChatModel

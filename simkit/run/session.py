@@ -23,7 +23,7 @@ from simkit.run.gc_tuning import calm_collector
 from simkit.run.observers import HeldRecorder, Tap, TappedRecorder
 from simkit.run.resume import Origin, Past
 from simkit.run.watchdog import Watchdog
-from simkit.store.run_numbers import next_start
+from simkit.store.source import next_start
 
 if TYPE_CHECKING:
     from simkit.models.base import ChatModel

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from simkit.core.events import Episode
 from simkit.run.accounting import Account
 from simkit.run.engine import is_faulted
-from simkit.search.base import Episode
 from simkit.statistics.scores import Estimate, mean_of_tasks, pass_hat
 
 
@@ -76,7 +76,7 @@ def summarise(episodes: Sequence[Episode], account: Account | None = None, /, **
         faults=sum(episode.faults for episode in ordered),
         turns=sum(episode.turns for episode in ordered),
         branches=sum(episode.branches for episode in ordered),
-        tool_calls=sum(episode.tool_calls for episode in ordered),
+        tool_calls=sum(episode.calls for episode in ordered),
         outcomes={name: sum(episode.outcome == name for episode in ordered) for name in outcomes},
         account=account or Account(planned=len(ordered), done=len(ordered)),
         extra=extra,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from simkit.components.cast import Cast
-from simkit.core.events import Recorder
+from simkit.core.events import Episode, Recorder
 from simkit.core.ids import episode_id
 from simkit.core.tasks import Task
 
@@ -28,40 +28,6 @@ class WorkUnit:
     def episode_id(self) -> str:
         """The name of the episode this unit plays."""
         return episode_id(self.run_id, self.task.id, self.trial)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Episode:
-    """What came of a work unit. `reward` is None when the episode must be left out of averages.
-
-    `full_reward` is the greatest that there is to get, `success` whether it got that (None without a reward);
-    `branches` counts agent turns played in all branches, `faults` those that ended in a fault.
-    """
-
-    episode_id: str
-    task_id: str
-    trial: int
-    reward: float | None
-    outcome: str
-    goals: tuple[str, ...]
-    achieved: tuple[str, ...]
-    final_branch_id: str | None
-    turns: int
-    branches: int
-    faults: int
-    tool_calls: int = 0
-    error: str | None = None
-    full_reward: float = 1.0
-
-    @property
-    def success(self) -> bool | None:
-        """Whether it got the full reward."""
-        return None if self.reward is None else succeeded(self.reward, self.full_reward)
-
-
-def succeeded(reward: float, full_reward: float) -> bool:
-    """Whether a reward is the full one, as the store decides it; shares of weights need not add up to it exactly."""
-    return reward >= full_reward - 1e-9 * max(1.0, abs(full_reward))
 
 
 class Supervisor(Protocol):

@@ -19,10 +19,10 @@ from simkit.components.agent import StartAgent
 from simkit.components.base import State
 from simkit.components.cast import Cast
 from simkit.components.reward import EpisodeReward, Hit, ListGoals, ScoreEpisode
-from simkit.components.tools import CallRecord, StartTools
+from simkit.components.tools import StartTools
 from simkit.core.boundary import boundary, told
 from simkit.core.conversation import Conversation, Entry
-from simkit.core.events import EpisodeFinished, EpisodeStarted, MessageRow, Outcome, Recorder, ToolsetSeen
+from simkit.core.events import CallRecord, Counts, Episode, EpisodeStarted, MessageRow, Outcome, Recorder, ToolsetSeen
 from simkit.core.ids import TurnKey
 from simkit.core.limits import Limits
 from simkit.core.messages import JsonText, ToolSpec
@@ -39,7 +39,7 @@ from simkit.errors import (
     WrongValue,
     outgrew_context,
 )
-from simkit.search.base import Episode, Watch, WorkUnit
+from simkit.search.base import Watch, WorkUnit
 from simkit.search.branch import BranchState
 
 if TYPE_CHECKING:
@@ -93,10 +93,7 @@ class Ending:
     outcome: Outcome
     final: Final
     achieved: tuple[Hit, ...] = ()
-    turns: int = 0
-    branches: int = 0
-    faults: int = 0
-    tool_calls: int = 0
+    counts: Counts = field(default_factory=Counts)
     error: str | None = None
     scored: bool = True
     failed: bool = False
@@ -252,34 +249,33 @@ async def play_episode(stage: Stage, supervisor: str, act: Callable[[Scene], Awa
 def broken(fault: Fault) -> Ending:
     """The ending of an episode that a fault stopped before its first turn."""
     final = Final(None, Conversation())
-    return Ending(outcome=fault_outcome(fault), final=final, faults=1, error=str(fault), scored=False)
+    return Ending(outcome=fault_outcome(fault), final=final, counts=Counts(faults=1), error=str(fault), scored=False)
 
 
 async def _finish(stage: Stage, ending: Ending) -> Episode:
     reward: EpisodeReward | None = None
-    outcome, error, faults = ending.outcome, ending.error, ending.faults
+    outcome, error, counts = ending.outcome, ending.error, ending.counts
     if ending.scored:
         try:
             reward = await score_ending(stage, ending)
         except Fault as fault:
-            outcome, error, faults = fault_outcome(fault), str(fault), faults + 1
+            outcome, error, counts = fault_outcome(fault), str(fault), counts.plus(faults=1)
     episode = Episode(
         episode_id=stage.unit.episode_id,
-        task_id=stage.task.id,
-        trial=stage.unit.trial,
         reward=None if reward is None else reward.value,
         outcome=outcome,
-        goals=tuple(goal.key for goal in stage.goals),
         achieved=tuple(hit.goal for hit in ending.achieved),
+        parts=tuple(asdict(part) for part in reward.parts) if reward else (),
         final_branch_id=ending.final.branch_id,
-        turns=ending.turns,
-        branches=ending.branches,
-        faults=faults,
-        tool_calls=ending.tool_calls,
+        turns=counts.turns,
+        branches=counts.branches,
+        faults=counts.faults,
         error=error,
+        calls=counts.calls,
         full_reward=stage.cast.reward_range[1],
+        goals=tuple(goal.key for goal in stage.goals),
     )
-    stage.recorder.record(_finished(episode, reward))
+    stage.recorder.record(episode)
     return episode
 
 
@@ -297,24 +293,6 @@ async def score_ending(stage: Stage, ending: Ending) -> EpisodeReward:
     place = f"reward `{reward.name}`, end of {stage.task.id}"
     check = checks.reward_within(stage.cast.reward_range)
     return await consult(reward, request, check, RewardFault, place)
-
-
-def _finished(episode: Episode, reward: EpisodeReward | None) -> EpisodeFinished:
-    return EpisodeFinished(
-        episode_id=episode.episode_id,
-        reward=episode.reward,
-        outcome=episode.outcome,
-        achieved=episode.achieved,
-        parts=tuple(asdict(part) for part in reward.parts) if reward else (),
-        final_branch_id=episode.final_branch_id,
-        turns=episode.turns,
-        branches=episode.branches,
-        faults=episode.faults,
-        error=episode.error,
-        at=time.time(),
-        calls=episode.tool_calls,
-        full_reward=episode.full_reward,
-    )
 
 
 @asynccontextmanager

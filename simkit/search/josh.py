@@ -16,11 +16,11 @@ import anyio
 from simkit.components.base import State
 from simkit.components.cast import Cast
 from simkit.components.reward import Hit
-from simkit.core.events import Outcome, Recorder, TreeHarvested
+from simkit.core.events import Counts, Episode, Outcome, Recorder, TreeHarvested
 from simkit.core.limits import Limits
 from simkit.core.tasks import Goal
 from simkit.errors import Fault, NotForkable, UsageError
-from simkit.search.base import Episode, Watch, WorkUnit
+from simkit.search.base import Watch, WorkUnit
 from simkit.search.episode import Ending, Final, Scene, Stage, fault_outcome, play_episode
 from simkit.search.tree import (
     Closed,
@@ -98,10 +98,7 @@ class Tree:
     achieved: tuple[Hit, ...] = ()
     harvests: int = 0
     ended: Closed | None = None
-    turns: int = 0
-    branches: int = 0
-    faults: int = 0
-    tool_calls: int = 0
+    counts: Counts = field(default_factory=Counts)
 
     @property
     def going(self) -> bool:
@@ -110,12 +107,9 @@ class Tree:
 
     def count(self, played: Sequence[Played]) -> Tree:
         """The tree with the turns of one step counted."""
-        return replace(
-            self,
-            turns=max([self.turns, *(one.seat.turn for one in played)]),
-            branches=self.branches + len(played),
-            tool_calls=self.tool_calls + sum(len(one.turn.tool_rows) for one in played),
-        )
+        calls = sum(len(one.turn.calls) for one in played)
+        turn = max(one.seat.turn for one in played)
+        return replace(self, counts=self.counts.plus(turn=turn, branches=len(played), calls=calls))
 
     def close(self, closed: Sequence[Closed]) -> Tree:
         """The tree with the ends of some leaves taken note of."""
@@ -126,7 +120,7 @@ class Tree:
             ended = orderly[0]
         elif faults and (ended is None or ended.error is not None):
             ended = faults[0]
-        return replace(self, ended=ended, faults=self.faults + len(faults))
+        return replace(self, ended=ended, counts=self.counts.plus(faults=len(faults)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,15 +298,12 @@ def _ending(tree: Tree) -> Ending:
     outcome, error = ("goals_done", None) if tree.ended is None else (tree.ended.outcome, tree.ended.error)
     if not tree.remaining:
         outcome, error = "goals_done", None
-    opened = tree.branches > 0 or error is None
+    opened = tree.counts.branches > 0 or error is None
     return Ending(
         outcome=outcome,
         final=tree.final,
         achieved=tree.achieved,
-        turns=tree.turns,
-        branches=tree.branches,
-        faults=tree.faults,
-        tool_calls=tree.tool_calls,
+        counts=tree.counts,
         error=error,
         scored=opened and outcome not in NOT_THE_AGENTS,
     )

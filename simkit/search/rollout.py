@@ -8,10 +8,10 @@ import anyio
 
 from simkit.components.cast import Cast
 from simkit.components.reward import Hit
-from simkit.core.events import Outcome, Recorder
+from simkit.core.events import Counts, Episode, Outcome, Recorder
 from simkit.core.limits import Limits
 from simkit.core.tasks import Goal
-from simkit.search.base import Episode, Watch, WorkUnit
+from simkit.search.base import Watch, WorkUnit
 from simkit.search.episode import Ending, Scene, Stage, play_episode
 from simkit.search.tree import (
     Closed,
@@ -34,8 +34,7 @@ class Line:
     leaf: Leaf
     remaining: tuple[Goal, ...]
     achieved: tuple[Hit, ...] = ()
-    tool_calls: int = 0
-    branches: int = 0
+    counts: Counts = field(default_factory=Counts)
     closed: Closed | None = None
 
 
@@ -113,8 +112,7 @@ def _after(line: Line, played: Played) -> Line:
         leaf=played.leaf(),
         remaining=without(line.remaining, played.hits),
         achieved=(*line.achieved, *played.hits),
-        tool_calls=line.tool_calls + len(turn.tool_rows),
-        branches=line.branches + 1,
+        counts=line.counts.plus(turn=played.seat.turn, branches=1, calls=len(turn.calls)),
         closed=None if turn.outcome is None else Closed(played.id, turn.outcome, turn.error),
     )
 
@@ -132,10 +130,7 @@ def ending_of(stage: Stage, line: Line) -> Ending:
         outcome=closed.outcome,
         final=line.leaf.final(),
         achieved=line.achieved,
-        turns=line.leaf.turn,
-        branches=line.branches,
-        faults=int(closed.error is not None),
-        tool_calls=line.tool_calls,
+        counts=line.counts.plus(faults=int(closed.error is not None)),
         error=closed.error,
         scored=closed.error is None,
         failed=closed.outcome == "context_limit",

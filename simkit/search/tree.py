@@ -14,9 +14,8 @@ from typing import TypeVar, cast
 import anyio
 
 from simkit.components.reward import Hit
-from simkit.components.tools import CallRecord
 from simkit.core.cancellation import unasked
-from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, MessageRow, Outcome, RewardRow
+from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, CallRecord, MessageRow, Outcome, RewardRow
 from simkit.core.ids import branch_id, child_path
 from simkit.core.tasks import Goal
 from simkit.errors import Fault
@@ -198,7 +197,7 @@ def record_played(stage: Stage, played: Played, *, credited: bool, outcome: Outc
             path=played.seat.path,
             turn=played.seat.turn,
             messages=turn.messages,
-            tool_calls=turn.tool_rows,
+            tool_calls=turn.calls,
             rewards=tuple(RewardRow(hit.goal, hit.evidence, hit.step, credited) for hit in played.hits),
             outcome=outcome,
             error=turn.error,

@@ -10,14 +10,14 @@ from simkit.components import checks
 from simkit.components.agent import Act, Decision
 from simkit.components.base import State
 from simkit.components.reward import Hit, ScoreTurn
-from simkit.components.tools import CallRecord, CallTool, ToolReturn, parse_call
+from simkit.components.tools import CallTool
 from simkit.components.user import Speak
 from simkit.core.boundary import boundary, told
 from simkit.core.conversation import Author, Entry
-from simkit.core.events import MessageRow, Outcome, ToolCallRow
+from simkit.core.events import CallRecord, MessageRow, Outcome
 from simkit.core.ids import TurnKey
 from simkit.core.limits import Spent
-from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolResult
+from simkit.core.messages import AssistantMessage, Message, ToolCall
 from simkit.core.tasks import Goal
 from simkit.errors import AgentFault, Fault, LimitHit, RewardFault, ToolFault, UserFault, Where
 from simkit.search.branch import BranchState
@@ -34,7 +34,7 @@ class Turn:
     Attributes:
         state: the branch after the last complete decision; a decision that faulted leaves no trace in it.
         steps: decisions made in this turn, those of the parent's part included.
-        messages, calls, tool_rows: what this part added, for the record and for the reward.
+        messages, calls: what this part added, for the record and for the reward.
         over: the agent has spoken, ended, faulted or ran out; the user is next.
         outcome: how the branch ended, None while it can go on.
         error: the fault, in words.
@@ -45,7 +45,6 @@ class Turn:
     steps: int
     messages: tuple[MessageRow, ...] = ()
     calls: tuple[CallRecord, ...] = ()
-    tool_rows: tuple[ToolCallRow, ...] = ()
     over: bool = False
     outcome: Outcome | None = None
     error: str | None = None
@@ -58,7 +57,7 @@ class Turn:
 class _Added:
     """What one decision adds to its branch: taken over as a whole, or dropped as a whole when the decision faults."""
 
-    __slots__ = ("calls", "conversation", "messages", "tool_rows", "turn", "world")
+    __slots__ = ("calls", "conversation", "messages", "turn", "world")
 
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
@@ -66,7 +65,6 @@ class _Added:
         self.world = turn.state.world
         self.messages = list(turn.messages)
         self.calls = list(turn.calls)
-        self.tool_rows = list(turn.tool_rows)
 
     def write(self, message: Message, author: Author, heard: str | None = None) -> None:
         """Add an entry at this decision's place."""
@@ -82,7 +80,6 @@ class _Added:
             steps=self.turn.steps + 1,
             messages=tuple(self.messages),
             calls=tuple(self.calls),
-            tool_rows=tuple(self.tool_rows),
             over=over,
             outcome=outcome,
         )
@@ -140,23 +137,7 @@ async def _call(stage: Stage, added: _Added, decision: Decision, call: ToolCall)
     with boundary(AgentFault, where("agent", stage.cast.agent, turn.key, f", reading the result of `{call.name}`")):
         added.write(checks.message(decision.observe(call, reply.result), "`observe` gave"), "tool")
     added.world = reply.state
-    added.calls.append(CallRecord(call, parse_call(call), reply.result, turn.steps, reply.writes))
-    added.tool_rows.append(_tool_row(seq, turn.steps, call, reply, seconds))
-
-
-def _tool_row(seq: int, step: int, call: ToolCall, reply: ToolReturn, seconds: float) -> ToolCallRow:
-    result: ToolResult = reply.result
-    return ToolCallRow(
-        seq=seq,
-        step=step,
-        call_id=call.id,
-        name=call.name,
-        arguments=call.arguments,
-        result=result.value,
-        error=result.error,
-        writes=reply.writes,
-        seconds=seconds,
-    )
+    added.calls.append(CallRecord.of(call, reply.result, turn.steps, reply.writes, seq=seq, seconds=seconds))
 
 
 @dataclass(frozen=True, slots=True)

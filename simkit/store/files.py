@@ -7,9 +7,11 @@ store (0770 and 0660) is known by its folder: the group may write, and new files
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -164,3 +166,39 @@ def scratch_folder() -> Generator[Path]:
         ) from error
     with folder as path:
         yield Path(path)
+
+
+PAUSES = (0.002, 0.01, 0.05)
+"""Seconds between tries: a reader that looks whether there is a writer holds the lock for microseconds."""
+
+
+def lock_for_writing(file: int) -> None:
+    """Lock an open journal against a second writer, until it is closed.
+
+    Raises:
+        BlockingIOError: another process, or this one by another descriptor, is writing it.
+    """
+    for pause in PAUSES:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(pause)
+    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_written_to(journal: Path) -> bool:
+    """Whether a process has the journal open for writing."""
+    try:
+        file = open_plain(journal, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks tells nobody
+        return False
+    else:
+        return False
+    finally:
+        os.close(file)

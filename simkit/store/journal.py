@@ -23,9 +23,8 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from simkit.core.events import Event
 from simkit.errors import JournalFailed
 from simkit.store.encoding import encode
-from simkit.store.files import make_folder, open_private
+from simkit.store.files import lock_for_writing, make_folder, open_private
 from simkit.store.lines import journal_seed, next_number, seal
-from simkit.store.locks import lock_for_writing
 
 SLICE = 8 << 20
 """Bytes that are encoded and written at a time: bounds the memory of a batch."""

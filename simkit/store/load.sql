@@ -1,13 +1,11 @@
 -- Turns one piece of a journal, read into the temporary table `staged`, into rows. Runs inside one transaction.
+-- In braces: the columns of an event, of a row within it (`{{Row:m}}`), and what is set when an episode has ended, as
+-- simkit/store/columns.py writes them.
 
 -- An unknown kind of event stops the load here; the loader then finds the line.
 SELECT CASE WHEN count(*) > 0 THEN error('unknown event ' || coalesce(any_value(e), 'without a name')) END
 FROM staged
-WHERE e IS NULL OR e NOT IN (
-    'RunStarted', 'TaskSeen', 'ToolsetSeen', 'EpisodeStarted', 'BranchAdded', 'BranchExtended', 'BranchEnded',
-    'TreeHarvested', 'ModelCall', 'EpisodeFinished', 'Measured', 'ItemScored', 'RunFinished', 'UnitsPlanned',
-    'UnitsNotPlayed', 'LoopBlocked'
-);
+WHERE e IS NULL OR e NOT IN ({kinds});
 
 -- What came last is told by the numbers of the attempts, and within one by the order of the lines: never by a clock.
 -- Starts of versions that did not number them are counted.
@@ -108,41 +106,36 @@ FROM (
 ) s
 WHERE runs.run_id = s.run_id;
 
-INSERT INTO tasks
-SELECT run_id, task_id, world, split, instructions, goals
+INSERT INTO tasks BY NAME
+SELECT {TaskSeen}
 FROM staged s
 WHERE e = 'TaskSeen' AND NOT EXISTS (FROM tasks t WHERE t.run_id = s.run_id AND t.task_id = s.task_id)
 QUALIFY row_number() OVER (PARTITION BY run_id, task_id ORDER BY line) = 1;
 
-INSERT INTO toolsets
-SELECT toolset_id, tools
+INSERT INTO toolsets BY NAME
+SELECT {ToolsetSeen}
 FROM staged s
 WHERE e = 'ToolsetSeen' AND NOT EXISTS (FROM toolsets t WHERE t.toolset_id = s.toolset_id)
 QUALIFY row_number() OVER (PARTITION BY toolset_id ORDER BY line) = 1;
 
 INSERT INTO episodes BY NAME
-SELECT
-    episode_id, run_id, task_id, trial, supervisor, toolset_id,
-    CAST(goals AS VARCHAR[]) AS goals, moment AS started_at, journal, coalesce(attempt, 0) AS attempt
-FROM staged WHERE e = 'EpisodeStarted';
+SELECT * REPLACE (coalesce(attempt, 0) AS attempt)
+FROM (SELECT {EpisodeStarted}, moment AS started_at, journal FROM staged WHERE e = 'EpisodeStarted');
 
-UPDATE episodes SET
-    reward = f.reward, full_reward = coalesce(f.full_reward, 1), outcome = f.outcome, achieved = f.achieved, parts = f.parts, turns = f.turns,
-    final_branch_id = f.final_branch_id, branches = f.branches, faults = f.faults, error = f.error,
-    finished_at = f.moment
+UPDATE episodes SET {ended}, finished_at = f.moment
 FROM staged f
 WHERE f.e = 'EpisodeFinished' AND episodes.episode_id = f.episode_id;
 
-INSERT INTO branches
-SELECT branch_id, episode_id, parent_id, path, turn, outcome, error, false, false, false, moment
+INSERT INTO branches BY NAME
+SELECT {BranchAdded}, false AS successful, false AS golden, false AS winner, moment AS finished_at
 FROM staged WHERE e = 'BranchAdded';
 
 UPDATE branches SET outcome = f.outcome, error = coalesce(f.error, branches.error)
 FROM staged f
 WHERE f.e = 'BranchEnded' AND branches.branch_id = f.branch_id;
 
-INSERT INTO harvests
-SELECT episode_id, harvest, winner_id, CAST(goals AS VARCHAR[]), successful, golden
+INSERT INTO harvests BY NAME
+SELECT {TreeHarvested}
 FROM staged WHERE e = 'TreeHarvested';
 
 UPDATE branches SET
@@ -160,37 +153,35 @@ FROM (
 ) m
 WHERE branches.branch_id = m.branch_id;
 
-INSERT INTO messages
+INSERT INTO messages BY NAME
 SELECT
-    branch_id, episode_id, m.seq, m.turn, m.step, m.author, m.message ->> 'role', m.message ->> 'content',
-    m.message -> 'tool_calls', m.message, m.heard, m.prompt, coalesce(m.flags, [])
+    branch_id, episode_id, {MessageRow:m},
+    m.message ->> 'role' AS role, m.message ->> 'content' AS content, m.message -> 'tool_calls' AS tool_calls
 FROM (SELECT branch_id, episode_id, unnest(messages) AS m FROM staged WHERE e IN ('BranchAdded', 'BranchExtended'));
 
-INSERT INTO tool_calls
-SELECT
-    branch_id, episode_id, c.seq, c.step, c.call_id, c.name, c.arguments, c.result, c.error, c.writes, c.seconds
+INSERT INTO tool_calls BY NAME
+SELECT branch_id, episode_id, {CallRecord:c}
 FROM (SELECT branch_id, episode_id, unnest(tool_calls) AS c FROM staged WHERE e = 'BranchAdded');
 
-INSERT INTO rewards
-SELECT branch_id, episode_id, r.goal, r.evidence, r.step, r.credited
+INSERT INTO rewards BY NAME
+SELECT branch_id, episode_id, {RewardRow:r}
 FROM (SELECT branch_id, episode_id, unnest(rewards) AS r FROM staged WHERE e = 'BranchAdded');
 
-INSERT INTO model_calls
-SELECT
-    episode_id, branch_id, role, step, attempt, model, request_hash, request, response, error, prompt_tokens,
-    completion_tokens, cost, seconds, moment
+INSERT INTO model_calls BY NAME
+SELECT {ModelCall}, moment AS called_at
 FROM staged WHERE e = 'ModelCall';
 
-INSERT INTO planned_units
-SELECT run_id, coalesce(attempt, 0), run_id || '/' || u.task_id || '/' || u.trial, u.task_id, u.trial, u.kept
+INSERT INTO planned_units BY NAME
+SELECT
+    run_id, coalesce(attempt, 0) AS attempt, run_id || '/' || u.task_id || '/' || u.trial AS episode_id, {PlannedUnit:u}
 FROM (SELECT run_id, attempt, unnest(units) AS u FROM staged WHERE e = 'UnitsPlanned');
 
 INSERT INTO unplayed_units
 SELECT run_id, coalesce(attempt, 0), run_id || '/' || u.task_id || '/' || u.trial, u.reason
 FROM (SELECT run_id, attempt, unnest(units) AS u FROM staged WHERE e = 'UnitsNotPlayed');
 
-INSERT INTO blocked_loops
-SELECT run_id, seconds, place, stack, moment
+INSERT INTO blocked_loops BY NAME
+SELECT {LoopBlocked}, moment AS blocked_at
 FROM staged WHERE e = 'LoopBlocked';
 
 CREATE TEMP TABLE measured AS
@@ -205,7 +196,7 @@ WHERE m.run_id = n.run_id AND m.stage = n.stage AND m.step = n.step AND m.name =
 INSERT INTO metrics FROM measured;
 
 CREATE TEMP TABLE scored AS
-SELECT run_id, suite, item, coalesce(trial, 0) AS trial, metric, value, detail, moment
+SELECT {ItemScored}, moment AS scored_at
 FROM staged WHERE e = 'ItemScored'
 QUALIFY row_number() OVER (PARTITION BY run_id, suite, item, trial, metric ORDER BY line DESC) = 1;
 
@@ -213,7 +204,7 @@ DELETE FROM item_scores i
 USING scored s
 WHERE i.run_id = s.run_id AND i.suite = s.suite AND i.item = s.item AND i.trial = s.trial AND i.metric = s.metric;
 
-INSERT INTO item_scores FROM scored;
+INSERT INTO item_scores BY NAME FROM scored;
 
 DROP TABLE measured;
 DROP TABLE scored;

@@ -35,8 +35,9 @@ from simkit.store.database import (
     stored_format,
 )
 from simkit.store.files import keep_private, open_private, scratch_folder
-from simkit.store.rounds import Round, load_all
+from simkit.store.rounds import load_all
 from simkit.store.source import DiskSource, SourceOpener, size_of
+from simkit.store.transactions import Round
 
 PIECE = 32 << 20
 """Bytes of a journal that are loaded in one transaction (a longer line is loaded alone)."""

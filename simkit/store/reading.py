@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from simkit.errors import StoreIncomplete
 from simkit.store.damage import SHOWN, BadLine, describe_runs, known_damage
-from simkit.store.locks import is_written_to
+from simkit.store.files import is_written_to
 from simkit.store.rounds import Mark
 from simkit.store.source import journal_files, journal_name, size_of
 

@@ -94,6 +94,7 @@ CREATE TABLE episodes (
     turns INTEGER,
     branches INTEGER,
     faults INTEGER,
+    calls INTEGER,
     error VARCHAR,
     started_at TIMESTAMP NOT NULL,
     finished_at TIMESTAMP,
@@ -109,6 +110,7 @@ COMMENT ON COLUMN episodes.achieved IS 'Keys of the goals that were reached.';
 COMMENT ON COLUMN episodes.parts IS 'The parts a composed reward is made of.';
 COMMENT ON COLUMN episodes.branches IS 'Agent turns played in all branches.';
 COMMENT ON COLUMN episodes.faults IS 'Branches that ended in a fault.';
+COMMENT ON COLUMN episodes.calls IS 'Tool calls made in all branches.';
 COMMENT ON COLUMN episodes.journal IS 'The journal it was read from.';
 COMMENT ON COLUMN episodes.attempt IS 'Which start of the episode these rows are of, counted from 0: the latest.';
 

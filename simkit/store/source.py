@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from simkit.store.files import open_plain, refuse_link
+from simkit.core.events import RunStarted
+from simkit.errors import StoreError, StoreUnreadable
+from simkit.store.encoding import JournalEvents
+from simkit.store.files import open_plain, open_private, refuse_link
 from simkit.store.journal import UNSYNCED, sync_folders
 
 
@@ -129,3 +134,42 @@ def size_of(journal: Path) -> int:
         return 0
     except OSError:
         return 1
+
+
+STARTS = ".starts"
+"""The file with the number of the last start of a run in a store: counted up, because clocks step back."""
+
+
+def next_start(folder: Path) -> int:
+    """Count one more start of a run in a store.
+
+    The last number is in the file `.starts`. Where that is missing or cannot be read (a store that was copied without
+    it) the highest number in the journals is found once more.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    try:
+        file = open_private(folder / STARTS, os.O_RDWR)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            text = os.pread(file, 32, 0).strip()
+            number = int(text) if text.isdigit() else max(_told(folder), default=0)
+            os.pwrite(file, b"%20d\n" % (number + 1), 0)
+            return number + 1
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise StoreError(
+            f"{folder / STARTS} cannot be written: {error.strerror or error}. Make the store folder writable, or use "
+            "another --store"
+        ) from error
+
+
+def _told(folder: Path) -> Iterator[int]:
+    """The numbers of the starts that the journals of a store hold."""
+    for path in journal_files(folder):
+        with suppress(StoreUnreadable):  # it is named when it is loaded
+            for event, _ in JournalEvents(path, (RunStarted,)):
+                if isinstance(event, RunStarted) and event.number is not None:
+                    yield event.number

@@ -21,7 +21,7 @@ from simkit.store.loader import Loader, LoadReport
 from simkit.store.reader import Parameters, QueryResult, Reader
 from simkit.store.reading import ReadState, Sizes, journal_sizes, read_state
 from simkit.store.replica import Replica
-from simkit.store.rounds import read_marks
+from simkit.store.transactions import read_marks
 from simkit.store.tree_view import EpisodeTree, RunRow, Transcript
 
 T = TypeVar("T")

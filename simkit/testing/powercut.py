@@ -20,7 +20,7 @@ from random import Random
 import anyio
 import duckdb
 
-from simkit.core.events import EpisodeFinished, EpisodeStarted, Event, ModelCall, RunFinished, RunStarted
+from simkit.core.events import Episode, EpisodeStarted, Event, ModelCall, RunFinished, RunStarted
 from simkit.core.ids import branch_id, episode_id
 from simkit.store import Loader, Store
 from simkit.store.journal import DiskFile, Journal
@@ -191,7 +191,18 @@ class Recorded:
             places = (name, branch_id(name, "", 0), "agent", 0, 0, "m")
             found.append(ModelCall(*places, f"call-{self._calls}", body, body, None, 1, 1, 0.0, 0.1, 1.0))
         if step % 3 == 2:
-            found.append(EpisodeFinished(name, 1.0, "goals_done", ("g",), (), None, 1, 1, 0, None, 1.0))
+            found.append(
+                Episode(
+                    episode_id=name,
+                    reward=1.0,
+                    outcome="goals_done",
+                    achieved=("g",),
+                    turns=1,
+                    branches=1,
+                    faults=0,
+                    at=1.0,
+                )
+            )
         return found
 
 

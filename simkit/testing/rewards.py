@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from simkit.components import checks
 from simkit.components.base import State
 from simkit.components.reward import EpisodeReward, Hit, Reward, ScoreEpisode, ScoreTurn
-from simkit.components.tools import CallRecord, parse_call
 from simkit.core.conversation import Conversation, Entry
-from simkit.core.messages import ToolCall, ToolResult
+from simkit.core.events import CallRecord
+from simkit.core.messages import ToolCall, ToolResult, parse_call
 from simkit.core.tasks import Goal, Task
 from simkit.testing.promises import Promise, Unchanged, expect, expect_reply, run_promises
 from simkit.testing.snapshot import snapshot
@@ -116,12 +116,12 @@ async def value_is_a_share(subject: RewardSubject) -> None:
 
 async def reads_any_call(subject: RewardSubject) -> None:
     """Calls with broken arguments and odd results are scored, not raised at."""
-    tools = [(record.call.name, tuple(record.arguments or ())) for record in subject.records]
+    tools = [(record.name, tuple(record.parameters or ())) for record in subject.records]
     calls = tuple(hostile_calls(tools))
     for value in _ODD_VALUES:
         result = ToolResult(value=value)
-        odd = tuple(CallRecord(call, parse_call(call), result, 0) for call in calls)
-        odd += tuple(CallRecord(record.call, record.arguments, result, 0) for record in subject.records)
+        odd = tuple(CallRecord.of(call, result) for call in calls)
+        odd += tuple(replace(record, result=value, error=False) for record in subject.records)
         await subject.turn(subject.goals(), odd)
 
 
@@ -135,7 +135,7 @@ def _success(call: ToolCall, goal: Goal, step: int) -> CallRecord:
     entity, id_field = goal.detail.get("entity"), goal.detail.get("id_field", "name")
     row = {**arguments, id_field: entity} if entity is not None else dict(arguments)
     booking = {"success": True, "return": {**row, "reference": "CONFORM1"}}
-    return CallRecord(call, arguments, ToolResult(value=booking if call.name.startswith("book_") else [row]), step)
+    return CallRecord.of(call, ToolResult(value=booking if call.name.startswith("book_") else [row]), step)
 
 
 _ODD_VALUES: tuple[Any, ...] = (None, "text", 3, [], [None], [[]], {}, {"success": "maybe"}, [{"name": None}])

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 from simkit.actors.actor import Patience, open_scope
 from simkit.components.cast import Cast
 from simkit.components.checks import reward_range
-from simkit.components.tools import parse_call
 from simkit.components.world import World, choose_tasks
 from simkit.core.events import BranchAdded, Event, MemoryRecorder, ToolsetSeen
 from simkit.core.limits import Limits
-from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec, parse_message, text_of
+from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec, parse_call, parse_message, text_of
 from simkit.core.tasks import Task
 from simkit.errors import StrayCancellation
 from simkit.models.base import Sampling

@@ -11,10 +11,10 @@ from simkit.actors.actor import open_scope
 from simkit.agents.scripted import ScriptedAgent
 from simkit.components.cast import Cast
 from simkit.components.user import User
-from simkit.core.events import BranchAdded, BranchExtended, MemoryRecorder
+from simkit.core.events import BranchAdded, BranchExtended, Episode, MemoryRecorder
 from simkit.core.tasks import Task
 from simkit.rewards.goal_calls import GoalCalls
-from simkit.search.base import Episode, NoWatch, Supervisor, WorkUnit
+from simkit.search.base import NoWatch, Supervisor, WorkUnit
 from simkit.tools.builtin import BuiltinWorld
 from simkit.users.agenda import AgendaUser
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import anyio
 
 from simkit.components.cast import Cast
-from simkit.core.events import EpisodeFinished, EpisodeStarted, Recorder
+from simkit.core.events import Episode, EpisodeStarted, Recorder
 from simkit.core.tasks import Task
 from simkit.errors import StoreError
-from simkit.search.base import Episode, Watch, WorkUnit
+from simkit.search.base import Watch, WorkUnit
 
 TASKS = tuple(
     Task(id=f"t{number}", world="builtin", split="test", instructions="do it", goals=()) for number in range(8)
@@ -21,8 +21,6 @@ TASKS = tuple(
 def episode(unit: WorkUnit, outcome: str = "user_ended", reward: float | None = 1.0) -> Episode:
     return Episode(
         episode_id=unit.episode_id,
-        task_id=unit.task.id,
-        trial=unit.trial,
         reward=reward,
         outcome=outcome,
         goals=("g",),
@@ -31,7 +29,6 @@ def episode(unit: WorkUnit, outcome: str = "user_ended", reward: float | None = 
         turns=1,
         branches=1,
         faults=int(reward is None),
-        tool_calls=0,
         error=None,
         full_reward=1.0,
     )
@@ -86,18 +83,4 @@ def record(recorder: Recorder, unit: WorkUnit, played: Episode) -> None:
             at=0.0,
         )
     )
-    recorder.record(
-        EpisodeFinished(
-            episode_id=played.episode_id,
-            reward=played.reward,
-            outcome=played.outcome,
-            achieved=played.achieved,
-            parts=(),
-            final_branch_id=None,
-            turns=played.turns,
-            branches=played.branches,
-            faults=played.faults,
-            error=played.error,
-            at=1.0,
-        )
-    )
+    recorder.record(played)

@@ -9,11 +9,11 @@ from fakes import TASKS, Played, episode
 
 from simkit.actors.actor import open_scope
 from simkit.components.cast import Cast
-from simkit.core.events import MemoryRecorder
+from simkit.core.events import Episode, MemoryRecorder
 from simkit.errors import StoreError, UsageError
 from simkit.run.engine import FaultPolicy, Stage, Tally, play_units
 from simkit.run.summary import summarise
-from simkit.search.base import Episode, WorkUnit
+from simkit.search.base import WorkUnit
 
 pytestmark = pytest.mark.anyio
 

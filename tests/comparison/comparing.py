@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, TypeAlias
 
 from simkit.comparison import Arm, Comparison, compare
-from simkit.core.events import EpisodeFinished, EpisodeStarted, Event, ItemScored, RunFinished, RunStarted, TaskSeen
+from simkit.core.events import Episode, EpisodeStarted, Event, ItemScored, RunFinished, RunStarted, TaskSeen
 from simkit.core.ids import episode_id
 from simkit.store import Store
 from simkit.store.encoding import encode
@@ -91,7 +91,9 @@ def _episode(
     outcome = "agent_fault" if reward is None else "user_ended"
     return [
         EpisodeStarted(name, run, task, trial, supervisor, "", tuple(goals), at),
-        EpisodeFinished(name, reward, outcome, reached, (), None, 3, 3, 0, None, at + 1),
+        Episode(
+            episode_id=name, reward=reward, outcome=outcome, achieved=reached, turns=3, branches=3, faults=0, at=at + 1
+        ),
     ]
 
 

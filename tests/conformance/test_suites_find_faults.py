@@ -237,7 +237,7 @@ class Generous(Reward):
     """Credits a goal for every call."""
 
     async def score_turn(self, request: ScoreTurn) -> tuple[Hit, ...]:
-        return tuple(Hit("put_a", record.call.id) for record in request.calls)
+        return tuple(Hit("put_a", record.call_id) for record in request.calls)
 
 
 class Overflowing(Reward):

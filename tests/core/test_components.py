@@ -10,11 +10,11 @@ from simkit.actors.actor import Request, open_scope
 from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent, observe_as_tool
 from simkit.components.base import fork_state
 from simkit.components.reward import EpisodeReward, Hit, ListGoals, Reward, ScoreEpisode, ScoreTurn, goal_share
-from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart, parse_call
+from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
 from simkit.components.user import Speak, User, UserTurn
 from simkit.core.conversation import Conversation, Entry
 from simkit.core.ids import TurnKey
-from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, ToolResult
+from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, ToolResult, parse_call
 from simkit.core.tasks import Goal, Task
 from simkit.errors import Unhandled
 from simkit.plugins.loading import available

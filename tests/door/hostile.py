@@ -12,11 +12,12 @@ from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.components.reward import EpisodeReward, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
 from simkit.components.user import Speak, User, UserTurn
+from simkit.core.events import Episode
 from simkit.core.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec
 from simkit.core.tasks import Goal, Task
 from simkit.run.casting import Players
 from simkit.run.engine import Stage, Tally, play_units
-from simkit.search.base import Episode, Supervisor, WorkUnit
+from simkit.search.base import Supervisor, WorkUnit
 from simkit.store import Store
 from simkit.store.journal import Journal
 

@@ -9,8 +9,9 @@ import pytest
 from hostile import Oddity, players, run
 
 from simkit.components.agent import Decision
-from simkit.components.tools import CallRecord, CallTool, parse_call
-from simkit.core.messages import AssistantMessage, ToolCall, ToolResult
+from simkit.components.tools import CallTool
+from simkit.core.events import CallRecord
+from simkit.core.messages import AssistantMessage, ToolCall, ToolResult, parse_call
 from simkit.errors import InvalidArguments
 from simkit.search.rollout import Rollout
 from simkit.tools.builtin import BuiltinWorld
@@ -89,10 +90,10 @@ async def test_an_episode_with_them_is_scored(what: str, tmp_path: Path) -> None
     decision = Decision(AssistantMessage.of(None, (made,)), calls=(made,), end=True)
     ran = await run(tmp_path, Rollout(), players(Oddity("act", lambda: decision)))
     assert ran.odd.faults == 0
-    assert (ran.odd.outcome, ran.odd.tool_calls) == ("agent_ended", 1)
+    assert (ran.odd.outcome, ran.odd.calls) == ("agent_ended", 1)
     assert ran.query("SELECT count(*) AS bad FROM unreadable_lines") == [{"bad": 0}]
 
 
 def test_a_record_of_them_has_no_arguments() -> None:
-    record = CallRecord(call("[" * 990), parse_call(call("[" * 990)), ToolResult(value=1), 0)
-    assert record.arguments is None
+    record = CallRecord.of(call("[" * 990), ToolResult(value=1))
+    assert record.parameters is None

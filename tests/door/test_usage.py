@@ -145,11 +145,10 @@ async def test_what_a_model_of_ones_own_raises_is_its_own_fault() -> None:
 
 
 def test_an_old_recording_of_a_usage_that_cannot_be_gives_nothing_back() -> None:
-    fields: dict[str, Any] = dict.fromkeys(ModelCall.__slots__)
-    fields |= {"branch_id": "run/t/0/.1", "role": "agent", "step": 0, "request_hash": "h"}
+    call = ModelCall("run/t/0", "run/t/0/.1", "agent", 0, 0, "m", "h", None, None, None, 0, 0, 0.0, 0.0, 0.0)
     recording = Recording("run")
-    recording.add({**fields, "prompt_tokens": -5_000, "completion_tokens": 1, "cost": -3.0})
-    recording.add({**fields, "prompt_tokens": 10, "completion_tokens": 1, "cost": 0.5})
+    recording.add(replace(call, prompt_tokens=-5_000, completion_tokens=1, cost=-3.0))
+    recording.add(replace(call, prompt_tokens=10, completion_tokens=1, cost=0.5))
     assert recording.usage == Usage(10, 1, 0, 0.5)
 
 

@@ -18,6 +18,7 @@ from simkit.core.events import (
     BranchAdded,
     BranchEnded,
     BranchExtended,
+    Episode,
     Event,
     MemoryRecorder,
     MessageRow,
@@ -26,7 +27,7 @@ from simkit.core.events import (
 )
 from simkit.core.limits import Limits
 from simkit.core.tasks import Task
-from simkit.search.base import Episode, NoWatch, WorkUnit
+from simkit.search.base import NoWatch, WorkUnit
 from simkit.search.josh import BeamSearch, Josh
 
 Json = dict[str, Any]

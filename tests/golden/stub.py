@@ -20,8 +20,9 @@ import pytest
 
 from simkit.components.agent import Act, Agent, Decision
 from simkit.components.reward import Hit, Reward, ScoreTurn
-from simkit.components.tools import CallRecord, CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
+from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
 from simkit.components.user import Speak, User, UserTurn
+from simkit.core.events import CallRecord
 from simkit.core.messages import (
     AssistantMessage,
     Message,
@@ -338,11 +339,11 @@ class RecordedReward(Reward):
     def _earned(self, calls: Sequence[CallRecord]) -> Iterator[Hit]:
         if not calls:
             return
-        path, turn, _ = calls[0].call.id.split("|")
+        path, turn, _ = calls[0].call_id.split("|")
         requests = range(self._trace.decisions) if self._trace.style == "single" else range(1)
         for request in requests:
             for goal in self._trace.rewards.get((path, int(turn), request), ()):
-                yield Hit(goal, calls[0].call.id, request)
+                yield Hit(goal, calls[0].call_id, request)
 
 
 class FirstRound(Reward):

@@ -12,8 +12,9 @@ from differences import DIFFERENCES, REPAIRS, SWITCHES, Difference
 from recordings import ReadLines, Recording
 
 from simkit.components.reward import Hit, ScoreEpisode, ScoreTurn
-from simkit.components.tools import CallRecord, CallTool, StartTools, parse_call
+from simkit.components.tools import CallTool, StartTools
 from simkit.core.conversation import Conversation
+from simkit.core.events import CallRecord
 from simkit.core.messages import ToolCall, ToolResult
 from simkit.core.tasks import Goal, Task
 from simkit.rewards.goal_calls import GoalCalls
@@ -54,7 +55,7 @@ async def answer(world: ToolwozWorld, task: Task, calls: list[Recording]) -> Ans
     for recorded in calls:
         call = ToolCall.of(str(recorded["i"]), recorded["name"], json.dumps(recorded["args"]))
         reply = await server.call(CallTool(task, call, state))
-        answered.append((recorded, CallRecord(call, parse_call(call), reply.result, step=0)))
+        answered.append((recorded, CallRecord.of(call, reply.result)))
     return answered
 
 
@@ -84,7 +85,7 @@ async def test_every_call_returns_what_was_recorded(
     wrong: Counter[str] = Counter()
     for line in conversations:
         for recorded, record in await answer(toolwoz, every_task[line["conversation"]], line["calls"]):
-            if not agrees(recorded, record.result):
+            if not agrees(recorded, ToolResult(value=record.result, error=record.error)):
                 wrong[f"{line['conversation']} {recorded['i']} {recorded['kind']}"] += 1
     assert not wrong
 
@@ -94,7 +95,7 @@ async def test_error_texts_of_the_release_are_error_results(
 ) -> None:
     for line in conversations:
         for recorded, record in await answer(toolwoz, every_task[line["conversation"]], line["calls"]):
-            assert record.result.error == isinstance(recorded.get("return", ""), str), recorded
+            assert record.error == isinstance(recorded.get("return", ""), str), recorded
 
 
 class Counting:
@@ -189,7 +190,7 @@ async def test_the_fixed_variant_differs_only_where_it_repairs(
         task = tasks[line["conversation"]]
         for recorded, record in await answer(fixed, task, line["calls"]):
             refused += "raises" in recorded
-            if "return" in recorded and as_json(record.result.value) == recorded_json(recorded["return"]):
+            if "return" in recorded and as_json(record.result) == recorded_json(recorded["return"]):
                 continue
             changed += 1
             assert any(repair.may_change(recorded, task) for repair in REPAIRS), (line["conversation"], recorded)
@@ -220,4 +221,4 @@ async def test_refused_bookings_count_only_where_the_release_is_followed(
         for recorded, record in await answer(toolwoz, task, line["calls"]):
             counted = set(recorded["normal_alone"]["counted"])
             _, goals = await strict.of_log([record])
-            assert goals == (set[str]() if record.result.error else counted), recorded
+            assert goals == (set[str]() if record.error else counted), recorded

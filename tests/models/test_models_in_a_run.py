@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from simkit import Run
 from simkit.agents.function_calling import FunctionCallingAgent
-from simkit.core.events import MemoryRecorder, ModelCall
+from simkit.core.events import Episode, MemoryRecorder, ModelCall
 from simkit.core.limits import Limits
 from simkit.errors import BudgetExhausted, EndpointDown
 from simkit.models import Sampling
@@ -21,7 +21,6 @@ from simkit.models.factory import Endpoints, ModelOptions, open_model
 from simkit.models.middleware.budget import Allowance, Allowances, Budget
 from simkit.models.middleware.replay import Recording
 from simkit.models.middleware.retry import RetryPolicy
-from simkit.search.base import Episode
 from simkit.search.rollout import Rollout
 from simkit.testing.behaviour import Behaviour, Faults
 from simkit.testing.server import serve

@@ -13,7 +13,7 @@ from simkit.errors import ContextTooLong, ReplayMiss, ServerFailed, StoreUnreada
 from simkit.models import CallKey, ChatRequest, ChatResponse, RecordedModel, Sampling, ScriptedModel, Usage
 from simkit.models.middleware.metrics import Meter
 from simkit.models.middleware.replay import Recording, ReplayedModel
-from simkit.store.encoding import encode
+from simkit.store.encoding import JournalEvents, encode
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,8 @@ async def test_an_answer_comes_back_from_a_journal_as_it_was(tmp_path: Path, bod
     path.write_bytes(
         b"".join(encode(call) for call in await recorded(CALLING, bodies=bodies)) + b'{"e":"ModelCall","ep'
     )
-    recording, meter = Recording.read("run", [path]), Meter()
+    calls = [event for event, _ in JournalEvents(path, (ModelCall,)) if isinstance(event, ModelCall)]
+    recording, meter = Recording.of("run", calls), Meter()
     assert await ReplayedModel(recording, name="played", meter=meter).complete(ASKED, KEY) == CALLING
     assert (len(recording), meter.replayed, recording.usage) == (1, 1, replace(CALLING.usage, cached_tokens=0))
 
@@ -121,8 +122,9 @@ async def test_calls_of_other_runs_are_left_out() -> None:
 
 def test_journals_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(StoreUnreadable, match=r"none\.jsonl cannot be read"):
-        Recording.read("run", [tmp_path / "none.jsonl"])
+        list(JournalEvents(tmp_path / "none.jsonl", (ModelCall,)))
     path = tmp_path / "main.jsonl"
     path.write_bytes(b'{"e":"RunStarted"}\n{"e":"ModelCall","branch_id":}\n')
-    with pytest.raises(StoreUnreadable, match=r"main\.jsonl, line 2"):
-        Recording.read("run", [path])
+    journal = JournalEvents(path, (ModelCall,))
+    assert list(journal) == []
+    assert [(one.line, one.kind) for one in journal.bad] == [(2, "unreadable")]

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from simkit.components.reward import Hit, ScoreEpisode, ScoreTurn
-from simkit.components.tools import CallRecord, parse_call
 from simkit.components.world import World
 from simkit.core.conversation import Conversation
+from simkit.core.events import CallRecord
 from simkit.core.messages import ToolCall, ToolResult
 from simkit.core.ontology import Ontology
 from simkit.core.tasks import Goal, Task
@@ -32,7 +32,7 @@ BOOK_ELM = goal("book_hotel", "The Elm's", people="2", name="The Elm's")
 
 def record(tool: str, arguments: Any, value: Any, *, error: bool = False, id: str = "c1", step: int = 0) -> CallRecord:
     call = ToolCall.of(id, tool, arguments)
-    return CallRecord(call, parse_call(call), ToolResult(value=value, error=error), step)
+    return CallRecord.of(call, ToolResult(value=value, error=error), step)
 
 
 def search(row: dict[str, str] | None, **arguments: Any) -> CallRecord:

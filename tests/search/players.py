@@ -13,10 +13,10 @@ from simkit.components.cast import Cast
 from simkit.components.reward import Hit, Reward, ScoreTurn
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
 from simkit.components.user import Speak, User, UserTurn
-from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, Event, MemoryRecorder, TreeHarvested
+from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, Episode, Event, MemoryRecorder, TreeHarvested
 from simkit.core.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec
 from simkit.core.tasks import Goal, Task
-from simkit.search.base import Episode, NoWatch, Supervisor, Watch, WorkUnit
+from simkit.search.base import NoWatch, Supervisor, Watch, WorkUnit
 
 Plan = Callable[[Act], "Decision | Awaitable[Decision]"]
 
@@ -104,10 +104,10 @@ class ReachReward(Reward):
         left = [goal.key for goal in request.remaining]
         hits: list[Hit] = []
         for record in request.calls:
-            wanted = str((record.arguments or {}).get("x"))
-            if record.call.name == "reach" and wanted in left:
+            wanted = str((record.parameters or {}).get("x"))
+            if record.name == "reach" and wanted in left:
                 left.remove(wanted)
-                hits.append(Hit(wanted, record.call.id, record.step))
+                hits.append(Hit(wanted, record.call_id, record.step))
         return tuple(hits)
 
 

@@ -10,9 +10,10 @@ from players import Players, ReachReward, play, reach, say, short, use
 from simkit.components.agent import Act, AgentStart, Decision, StartAgent
 from simkit.components.reward import EpisodeReward, ScoreEpisode
 from simkit.components.user import Speak, UserTurn
+from simkit.core.events import Episode
 from simkit.core.limits import Limits
 from simkit.errors import ContextTooLong, LimitHit
-from simkit.search.base import Episode, Supervisor
+from simkit.search.base import Supervisor
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 
@@ -47,10 +48,10 @@ async def test_a_tree_is_scored_by_its_last_winner_and_the_world_as_it_was_then(
     assert played.episode.reward == 0.25
     assert short(str(played.episode.final_branch_id)) == "RL.2"
     assert asked.world == ("R.1", "RL.2")
-    assert [record.call.name for record in asked.calls] == ["write", "write", "reach"]
+    assert [record.name for record in asked.calls] == ["write", "write", "reach"]
     assert [hit.goal for hit in asked.achieved] == ["a"]
     assert asked.conversation.heard()[-1].text == "said in RL.2"
-    assert (played.episode.turns, played.episode.tool_calls) == (4, 2 + 5 + 2 + 4)
+    assert (played.episode.turns, played.episode.calls) == (4, 2 + 5 + 2 + 4)
 
 
 async def test_a_tree_without_a_reward_is_scored_by_its_opening() -> None:
@@ -112,7 +113,7 @@ async def test_an_agent_that_cannot_begin_for_its_context_gets_the_reward_next_t
     reward.range = bounds
     episode = (await play(supervisor, Players(crash, start=start, reward=reward))).episode
     assert (episode.outcome, episode.reward, episode.turns, episode.branches) == ("context_limit", expected, 0, 0)
-    assert (episode.faults, episode.tool_calls, episode.error) == (0, 0, None)
+    assert (episode.faults, episode.calls, episode.error) == (0, 0, None)
 
 
 @pytest.mark.parametrize(
@@ -149,8 +150,6 @@ async def test_an_agent_that_cannot_read_a_result_is_named_with_the_tool(supervi
 def test_an_episode_of_a_search_of_ones_own_needs_no_more_than_it_has() -> None:
     episode = Episode(
         episode_id="run/task/0",
-        task_id="task",
-        trial=0,
         reward=1.0,
         outcome="goals_done",
         goals=("goal",),
@@ -160,4 +159,4 @@ def test_an_episode_of_a_search_of_ones_own_needs_no_more_than_it_has() -> None:
         branches=1,
         faults=0,
     )
-    assert (episode.tool_calls, episode.error, episode.full_reward, episode.success) == (0, None, 1.0, True)
+    assert (episode.calls, episode.error, episode.full_reward, episode.success) == (0, None, 1.0, True)

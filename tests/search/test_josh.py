@@ -13,7 +13,7 @@ from simkit.components.agent import Act, Decision
 from simkit.components.reward import Hit, ScoreTurn
 from simkit.components.tools import StartTools, ToolsStart
 from simkit.components.user import Speak, UserTurn
-from simkit.core.events import BranchAdded, EpisodeFinished, EpisodeStarted, Event, MemoryRecorder, ToolCallRow
+from simkit.core.events import BranchAdded, CallRecord, Episode, EpisodeStarted, Event, MemoryRecorder
 from simkit.core.limits import Limits
 from simkit.errors import DataMissing, JournalFailed, NotForkable, UsageError
 from simkit.search.josh import BeamSearch, Josh
@@ -192,10 +192,10 @@ async def test_branching_by_action_keeps_one_turn_in_several_nodes_without_a_for
 
 
 def timeless(event: Event) -> Event:
-    if isinstance(event, EpisodeStarted | EpisodeFinished):
+    if isinstance(event, EpisodeStarted | Episode):
         return replace(event, at=0.0)
     if isinstance(event, BranchAdded):
-        calls: tuple[ToolCallRow, ...] = tuple(replace(call, seconds=0.0) for call in event.tool_calls)
+        calls: tuple[CallRecord, ...] = tuple(replace(call, seconds=0.0) for call in event.tool_calls)
         return replace(event, at=0.0, tool_calls=calls)
     return event
 
@@ -369,7 +369,7 @@ async def test_cancelling_commits_what_was_recorded() -> None:
         group.cancel_scope.cancel()
     assert not finished
     assert recorder.committed == len(recorder.events) > 0
-    assert not any(isinstance(event, EpisodeFinished) for event in recorder.events)
+    assert not any(isinstance(event, Episode) for event in recorder.events)
 
 
 class Tally:

@@ -60,19 +60,19 @@ async def test_a_component_that_cannot_begin_ends_the_episode_and_is_named(
     ended = played.episode
     assert (ended.outcome, ended.reward, ended.turns, ended.branches, ended.faults) == (outcome, None, 0, 0, 1)
     assert ended.error == f"{who}, turn 0 of t1 at the root: RuntimeError: out of order"
-    assert (ended.final_branch_id, ended.tool_calls, played.branches) == (None, 0, {})
+    assert (ended.final_branch_id, ended.calls, played.branches) == (None, 0, {})
     assert sum(isinstance(event, EpisodeStarted) for event in played.events) == 1
 
 
 @BOTH
 async def test_a_task_without_goals_counts_nothing(supervisor: Supervisor) -> None:
     ended = (await play(supervisor, Players(crash, crash, goals=()))).episode
-    assert (ended.turns, ended.branches, ended.faults, ended.tool_calls, ended.final_branch_id) == (0, 0, 0, 0, None)
+    assert (ended.turns, ended.branches, ended.faults, ended.calls, ended.final_branch_id) == (0, 0, 0, 0, None)
 
 
 async def test_a_user_that_cannot_open_leaves_a_tree_without_turns() -> None:
     ended = (await play(Josh(), Players(crash, crash))).episode
-    assert (ended.turns, ended.branches, ended.faults, ended.tool_calls) == (0, 0, 1, 0)
+    assert (ended.turns, ended.branches, ended.faults, ended.calls) == (0, 0, 1, 0)
     assert ended.error == "user `planned`, turn 0 of t1 at the root: RuntimeError: out of order"
 
 

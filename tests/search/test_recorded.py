@@ -12,14 +12,14 @@ from simkit.components.agent import Act, Decision
 from simkit.components.reward import EpisodeReward, RewardPart, ScoreEpisode
 from simkit.components.tools import CallTool, ToolReturn
 from simkit.components.user import Speak, UserTurn
-from simkit.core.events import BranchAdded, BranchExtended, EpisodeFinished, EpisodeStarted, ToolsetSeen
+from simkit.core.events import BranchAdded, BranchExtended, Episode, EpisodeStarted, ToolsetSeen, succeeded
 from simkit.core.limits import Limits
 from simkit.core.messages import AssistantMessage, SystemMessage, ToolResult, ToolSpec
-from simkit.run.accounting import episode_of
-from simkit.search.base import Supervisor, WorkUnit, succeeded
+from simkit.search.base import Supervisor, WorkUnit
 from simkit.search.episode import toolset
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
+from simkit.store.encoding import decode, encode
 
 pytestmark = pytest.mark.anyio
 
@@ -113,14 +113,14 @@ async def test_an_episode_is_recorded_with_its_names_its_numbers_and_its_parts()
     played = await play(Rollout(), PLAYERS, unit=second(PLAYERS))
     (tools,) = (event for event in played.events if isinstance(event, ToolsetSeen))
     (began,) = (event for event in played.events if isinstance(event, EpisodeStarted))
-    (ended,) = (event for event in played.events if isinstance(event, EpisodeFinished))
+    (ended,) = (event for event in played.events if isinstance(event, Episode))
     assert played.events[:2] == [tools, began]
     assert tools.toolset_id == "ddcb01d6eb7a9b4c", "the tools of older stores keep their names"
     assert played.events[-1] is ended
     assert replace(began, at=0.0) == EpisodeStarted(
         "run/t1/2", "run", "t1", 2, "rollout", tools.toolset_id, ("a", "b"), 0.0, attempt=1
     )
-    assert replace(ended, at=0.0) == EpisodeFinished(
+    assert replace(ended, at=0.0) == Episode(
         episode_id="run/t1/2",
         reward=5.0,
         outcome="agent_ended",
@@ -134,8 +134,9 @@ async def test_an_episode_is_recorded_with_its_names_its_numbers_and_its_parts()
         at=0.0,
         calls=3,
         full_reward=10.0,
+        goals=("a", "b"),
     )
-    times = [event.at for event in played.events if isinstance(event, EpisodeStarted | BranchAdded | EpisodeFinished)]
+    times = [event.at for event in played.events if isinstance(event, EpisodeStarted | BranchAdded | Episode)]
     assert len(times) == 5
     assert all(abs(at - before) < 3600 for at in times), "seconds since 1970"
 
@@ -144,9 +145,9 @@ async def test_an_episode_is_recorded_with_its_names_its_numbers_and_its_parts()
 async def test_an_episode_as_it_was_recorded_is_the_episode_that_was_played(supervisor: Supervisor) -> None:
     unit = second(PLAYERS)
     played = await play(supervisor, PLAYERS, unit=unit)
-    (ended,) = (event for event in played.events if isinstance(event, EpisodeFinished))
-    assert episode_of(ended, unit, ("a", "b")) == played.episode
-    assert (played.episode.trial, played.episode.success) == (2, False)
+    (ended,) = (event for event in played.events if isinstance(event, Episode))
+    assert decode(encode(ended)) == ended == played.episode
+    assert (played.episode.task_id, played.episode.trial, played.episode.success) == ("t1", 2, False)
 
 
 def test_a_unit_is_the_first_start_of_the_first_trial_unless_it_says_more() -> None:

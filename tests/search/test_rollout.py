@@ -32,7 +32,7 @@ async def test_a_conversation_is_played_until_the_user_hangs_up_and_scored() -> 
     played = await play(Rollout(), Players(reach_then_say, until(3), goals=("a", "b")))
     assert played.episode.outcome == "user_ended"
     assert played.episode.reward == 0.5
-    assert (played.episode.turns, played.episode.branches, played.episode.tool_calls) == (3, 3, 1)
+    assert (played.episode.turns, played.episode.branches, played.episode.calls) == (3, 3, 1)
     assert list(played.branches) == [".0", ".1", ".2", ".3"]
     assert played.authors(".0") == ["system", "user"]
     assert played.authors(".2") == ["agent", "tool", "agent", "user"]
@@ -166,7 +166,7 @@ async def test_the_episode_is_scored_by_its_calls_its_world_and_its_last_words()
     assert played.episode.reward == 0.25
     (asked,) = reward.asked
     assert asked.world == ("1", "2")
-    assert [record.call.name for record in asked.calls] == ["write", "write"]
+    assert [record.name for record in asked.calls] == ["write", "write"]
     assert [utterance.text for utterance in asked.conversation.heard()][-1] == "user 2"
 
 

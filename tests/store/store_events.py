@@ -12,7 +12,8 @@ from simkit.core.events import (
     BranchAdded,
     BranchEnded,
     BranchExtended,
-    EpisodeFinished,
+    CallRecord,
+    Episode,
     EpisodeStarted,
     Event,
     MessageRow,
@@ -20,7 +21,6 @@ from simkit.core.events import (
     RunFinished,
     RunStarted,
     TaskSeen,
-    ToolCallRow,
     ToolsetSeen,
     TreeHarvested,
 )
@@ -110,7 +110,7 @@ class Script:
         turn = parent.turn + 1
         node = Node(branch_id(self.id, path, turn), path, turn, parent.conversation.extend(entries))
         calls = tuple(
-            ToolCallRow(len(parent.conversation) + i, e.step, c.id, c.name, c.arguments, {"n": 1}, False, (), 0.001)
+            CallRecord(len(parent.conversation) + i, e.step, c.id, c.name, c.arguments, {"n": 1}, False, (), 0.001)
             for i, e in enumerate(entries)
             if isinstance(e.message, AssistantMessage)
             for c in e.message.tool_calls or ()
@@ -144,18 +144,16 @@ class Script:
         branches = [event for event in self.events if isinstance(event, BranchAdded)]
         achieved = self.goals if reward == 1.0 else ()
         self.events.append(
-            EpisodeFinished(
-                self.id,
-                reward,
-                outcome,
-                achieved,
-                (),
-                branches[-1].branch_id,
-                2,
-                len(branches),
-                faults,
-                None,
-                self.at + 5,
+            Episode(
+                episode_id=self.id,
+                reward=reward,
+                outcome=outcome,
+                achieved=achieved,
+                final_branch_id=branches[-1].branch_id,
+                turns=2,
+                branches=len(branches),
+                faults=faults,
+                at=self.at + 5,
             )
         )
 

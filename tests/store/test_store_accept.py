@@ -9,19 +9,21 @@ import pytest
 from store_events import josh_episode, run_finished, run_started
 
 from simkit.core.events import ItemScored, Measured, ModelCall, PlannedUnit, UnitsPlanned
-from simkit.store.accept import refusal
-from simkit.store.encoding import encode
+from simkit.store.encoding import encode, refusal
 
 EVENTS = {
-    type(event).__name__: orjson.loads(encode(event))
+    event["e"]: event
     for event in (
-        run_started(),
-        *josh_episode().events,
-        ModelCall("e", "b", "agent", 0, 0, "m", "h", {}, {}, None, 1, 1, 0.0, 1.0, 2.0),
-        UnitsPlanned("r1", 0, (PlannedUnit("t", 0),), 1.0),
-        Measured("r1", "train", 1, {"loss": 0.5}, 1.0),
-        ItemScored("r1", "suite", "item", "metric", 1.0, 2.0),
-        run_finished(),
+        orjson.loads(encode(event))
+        for event in (
+            run_started(),
+            *josh_episode().events,
+            ModelCall("e", "b", "agent", 0, 0, "m", "h", {}, {}, None, 1, 1, 0.0, 1.0, 2.0),
+            UnitsPlanned("r1", 0, (PlannedUnit("t", 0),), 1.0),
+            Measured("r1", "train", 1, {"loss": 0.5}, 1.0),
+            ItemScored("r1", "suite", "item", "metric", 1.0, 2.0),
+            run_finished(),
+        )
     )
 }
 ABSENT = object()

@@ -20,7 +20,7 @@ from simkit.core.events import Event
 from simkit.store import Journal, Loader, Store
 from simkit.store.encoding import encode
 from simkit.store.lines import JournalLines, journal_seed, number_of
-from simkit.store.rounds import Round, stage_and_load
+from simkit.store.transactions import Round, stage_and_load
 
 TABLES = (
     *("runs", "tasks", "(SELECT * EXCLUDE (journal) FROM episodes)", "branches", "messages"),
@@ -378,7 +378,7 @@ def test_many_bad_lines_are_found_in_one_pass(store: Store, monkeypatch: pytest.
         tries.append(len(data))
         return stage_and_load(work, name, data, attempt)
 
-    monkeypatch.setattr("simkit.store.rounds.stage_and_load", counted)
+    monkeypatch.setattr("simkit.store.transactions.stage_and_load", counted)
     store.load()
     assert sum(one.lines for one in store.damage()) == 60
     assert len(tries) == 3  # all lines, those that may be events, and once more for good

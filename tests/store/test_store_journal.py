@@ -22,7 +22,7 @@ from store_events import josh_episode, run_started
 from simkit.core.events import Event, RunStarted
 from simkit.errors import JournalFailed, UsageError
 from simkit.store import Journal, Store
-from simkit.store.encoding import encode
+from simkit.store.encoding import encode, kind_of
 from simkit.store.journal import UNSYNCED, DiskFile, JournalFile, cut_torn_line, sync_folders
 
 pytestmark = pytest.mark.anyio
@@ -75,7 +75,7 @@ async def test_what_was_committed_is_in_the_file(tmp_path: Path) -> None:
             journal.record(event)
         await journal.commit()
         kinds = [line["e"] for line in lines(path)]
-        assert kinds == [type(event).__name__ for event in josh_episode().events]
+        assert kinds == [kind_of(encode(event)) for event in josh_episode().events]
         journal.record(run_started())
     assert lines(path)[-1]["e"] == "RunStarted"
 
@@ -433,7 +433,7 @@ def test_folders_that_may_not_be_opened_are_left_alone(tmp_path: Path, synced: l
 
 
 def test_a_second_writer_leaves_no_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simkit.store.locks.PAUSES", ())
+    monkeypatch.setattr("simkit.store.files.PAUSES", ())
     path = tmp_path / "w.jsonl"
     first = DiskFile(path)
     before = set(os.listdir("/proc/self/fd"))

@@ -330,7 +330,7 @@ def test_a_reader_that_looks_for_a_writer_keeps_none_away(store: Store, monkeypa
         os.close(looking)
 
     with monkeypatch.context() as patched:
-        patched.setattr("simkit.store.locks.time.sleep", looked)
+        patched.setattr("simkit.store.files.time.sleep", looked)
         DiskFile(journal).close()
     with playing(journal), pytest.raises(BlockingIOError):
         DiskFile(journal)

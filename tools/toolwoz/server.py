@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart, parse_call
-from simkit.core.messages import JsonObject, ToolCall, ToolResult
+from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
+from simkit.core.messages import JsonObject, ToolCall, ToolResult, parse_call
 from simkit.rule_based.matching import NO_WISH, clean, compound, covers, fold
 from simkit.tools.toolwoz.records import Variant
 from simkit.tools.toolwoz.specs import PUBLISHED, specs

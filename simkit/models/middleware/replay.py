@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import orjson
@@ -14,15 +13,11 @@ import simkit.errors as errors
 from simkit.core.events import ModelCall
 from simkit.core.ids import branch_id, episode_id
 from simkit.core.messages import JsonObject
-from simkit.errors import ModelFault, ReplayMiss, StoreUnreadable
+from simkit.errors import ModelFault, ReplayMiss
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash
 from simkit.models.middleware.metrics import Meter
 from simkit.models.middleware.request_digest import difference
 from simkit.models.usage import believed, doubt
-from simkit.store.damage import describe
-from simkit.store.lines import JournalLines
-
-_LINE = b'{"e":"ModelCall",'
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,51 +49,23 @@ class Recording:
         """A recording of events, as a `MemoryRecorder` holds them."""
         recording = cls(run_id)
         for call in calls:
-            recording.add({name: getattr(call, name) for name in ModelCall.__slots__})
+            recording.add(call)
         return recording
 
-    @classmethod
-    def read(cls, run_id: str, journals: Iterable[Path]) -> Recording:
-        """The recording in journals (`journals/<run_id>/*.jsonl` of a store); torn last lines are left alone.
-
-        Raises:
-            StoreUnreadable: a journal is missing or damaged.
-        """
-        recording = cls(run_id)
-        for path in journals:
-            recording.extend(path)
-        return recording
-
-    def extend(self, journal: Path) -> None:
-        """Add the calls of one journal.
-
-        Raises:
-            StoreUnreadable: it is missing or damaged.
-        """
-        lines = JournalLines(journal)
-        try:
-            for line in lines:
-                if line.data.startswith(_LINE):
-                    self._add_line(line.data, f"{journal}, line {line.line}")
-        except OSError as error:
-            raise StoreUnreadable(f"the journal {journal} cannot be read: {error.strerror or error}") from error
-        if lines.bad:
-            raise StoreUnreadable(describe(lines.bad))
-
-    def add(self, call: Mapping[str, Any]) -> None:
-        """Add one call, given as the fields of a `ModelCall`."""
+    def add(self, call: ModelCall) -> None:
+        """Add one call."""
         begin = f"{self.run_id}/"
-        if not str(call["branch_id"]).startswith(begin):
+        if not call.branch_id.startswith(begin):
             self.skipped += 1
             return
-        name = _call_name(str(call["branch_id"])[len(begin) :], str(call["role"]), int(call["step"]))
-        response, request = call["response"], call["request"]
+        name = _call_name(call.branch_id[len(begin) :], call.role, call.step)
+        response, request = call.response, call.request
         self._calls.setdefault(name, []).append(
             _Kept(
-                str(call["request_hash"]),
+                call.request_hash,
                 b"" if request is None else _text(request),
                 None if response is None else _text(response),
-                call["error"],
+                call.error,
             )
         )
         self.usage = self.usage.plus(_usage(call))
@@ -132,15 +99,6 @@ class Recording:
             "and the code it had"
         )
 
-    def _add_line(self, line: bytes, where: str) -> None:
-        try:
-            self.add(cast("dict[str, Any]", orjson.loads(line)))
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise StoreUnreadable(
-                f"{where} cannot be read ({type(error).__name__}: {error}); put the journal back from a copy, or leave "
-                "it out"
-            ) from error
-
 
 def _call_name(branch: str, role: str, number: int) -> str:
     return f"{branch}\x1f{role}\x1f{number}"
@@ -157,8 +115,8 @@ def _text(value: Any) -> bytes:
     return cast("bytes", text()) if callable(text) else orjson.dumps(value)
 
 
-def _usage(call: Mapping[str, Any]) -> Usage:
-    usage = Usage(int(call["prompt_tokens"] or 0), int(call["completion_tokens"] or 0), 0, float(call["cost"] or 0))
+def _usage(call: ModelCall) -> Usage:
+    usage = Usage(call.prompt_tokens, call.completion_tokens, 0, call.cost or 0.0)
     return usage if doubt(usage) is None else Usage()  # of a version that believed everything
 
 

@@ -1,0 +1,189 @@
+"""The columns of events, from the types of `simkit.core.events`: in SQL for the loader, and as checks of single lines.
+
+A field is declared there and nowhere else. Its column is read from the journal, and goes to the table of its event when
+that has a column of the same name (`schema.sql`).
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
+from typing import Annotated, Any, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
+
+from simkit.core.events import KINDS, CallRecord, Episode, EpisodeStarted, MessageRow, PlannedUnit, RewardRow
+from simkit.store.database import sql_text
+
+Check: TypeAlias = Callable[[object], bool]
+
+_INTEGERS = {31: "INTEGER", 63: "BIGINT", 127: "HUGEINT"}
+_NAMES = {str: "VARCHAR", float: "DOUBLE", bool: "BOOLEAN"}
+_ROWS = {"MessageRow": MessageRow, "CallRecord": CallRecord, "RewardRow": RewardRow, "PlannedUnit": PlannedUnit}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One field of an event, or of a row within it.
+
+    Attributes:
+        sql: its type in DuckDB; the types of a struct's fields by name, for a list of rows.
+        check: whether a value of JSON can be taken.
+        needed: whether there must be a value.
+        default: what stands for a missing one, in SQL; empty for NULL.
+        many: whether it holds several values, as a tuple; `row` is the class of each when they are rows.
+    """
+
+    name: str
+    sql: str | Mapping[str, str]
+    check: Check
+    needed: bool
+    default: str = ""
+    many: bool = False
+    row: type | None = None
+
+
+@cache
+def columns_of(kind: type) -> Mapping[str, Column]:
+    """The columns of an event or a row, by name."""
+    hints = get_type_hints(kind, include_extras=True)
+    found: dict[str, Column] = {}
+    for field in fields(kind):
+        if not field.name.startswith("_"):
+            hint, default = hints[field.name], _default(field.default)
+            sql, check, many, row = _sql(hint), _check(hint), get_origin(hint) is tuple, _row_of(hint)
+            found[field.name] = Column(field.name, sql, check, field.default is MISSING, default, many, row)
+    return found
+
+
+@cache
+def stage_sql() -> str:
+    """Reads a piece of a journal into the table `staged`, with one column for every field of every event."""
+    columns = {"e": "VARCHAR", **{name: _written(kind) for name, kind in _staged().items()}}
+    return sql_text("stage.sql").replace("$columns", ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items()))
+
+
+@cache
+def load_sql() -> str:
+    """Turns `staged` into rows."""
+    lists = {kind: _Selected(columns_of(event)) for kind, event in {**KINDS, **_ROWS}.items()}
+    ended = [one for name, one in columns_of(Episode).items() if name not in {*columns_of(EpisodeStarted), "at"}]
+    changes = ", ".join(f"{one.name} = {_value(one, 'f.')}" for one in ended)
+    names = ", ".join(f"'{kind}'" for kind in KINDS)
+    return sql_text("load.sql").format(**lists, kinds=names, ended=changes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Selected:
+    """The columns of an event in a list of SELECT, as `{Kind}`; with `{Kind:m}` as those of the struct `m`."""
+
+    columns: Mapping[str, Column]
+
+    def __format__(self, row: str) -> str:
+        of = f"{row}." if row else ""
+        chosen = [one for name, one in self.columns.items() if one.row is None and name != "at"]
+        return ", ".join(f"{_value(one, of)} AS {one.name}" for one in chosen)
+
+
+def _value(column: Column, of: str) -> str:
+    value = f"{of}{column.name}"
+    if not of and column.sql != _staged()[column.name]:
+        value = f"CAST({value} AS {column.sql})"
+    return f"coalesce({value}, {column.default})" if column.default else value
+
+
+@cache
+def _staged() -> Mapping[str, str | Mapping[str, str]]:
+    """The type of each column that all events together have."""
+    found: dict[str, str | Mapping[str, str]] = {}
+    for kind in KINDS.values():
+        for name, column in columns_of(kind).items():
+            found[name] = _common(found.get(name, column.sql), column.sql)
+    return found
+
+
+def _common(one: str | Mapping[str, str], other: str | Mapping[str, str]) -> str | Mapping[str, str]:
+    """A type that holds the values of two."""
+    if isinstance(one, str) or isinstance(other, str):
+        wider = [*_INTEGERS.values()]
+        if one == other:
+            return one
+        return max(one, other, key=wider.index) if one in wider and other in wider else "JSON"
+    return {**one, **other}
+
+
+def _written(kind: str | Mapping[str, str]) -> str:
+    if isinstance(kind, str):
+        return kind
+    return f"STRUCT({', '.join(f'{name} {each}' for name, each in kind.items())})[]"
+
+
+def _default(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return str(value)
+        case str():
+            return f"'{value}'"
+        case ():
+            return "[]"
+        case _:
+            return ""
+
+
+def _sql(hint: Any) -> str | Mapping[str, str]:
+    if get_origin(hint) in (types.UnionType, Union):
+        return next(_sql(each) for each in get_args(hint) if each is not type(None))
+    if (bits := _bits(hint)) is not None:
+        return _INTEGERS[bits]
+    if (row := _row_of(hint)) is not None:
+        return {name: cast("str", column.sql) for name, column in columns_of(row).items()}
+    if get_origin(hint) is tuple and get_args(hint)[0] is str:
+        return "VARCHAR[]"
+    return "VARCHAR" if _is_literal(hint) else _NAMES.get(hint, "JSON")
+
+
+def _is_literal(hint: Any) -> bool:
+    return all(isinstance(each, str) for each in get_args(hint)) if get_args(hint) else False
+
+
+def _bits(hint: Any) -> int | None:
+    if get_origin(hint) is Annotated:
+        return cast("int", get_args(hint)[1])
+    return 31 if hint is int else None
+
+
+def _row_of(hint: Any) -> type | None:
+    inner = get_args(hint)[0] if get_origin(hint) is tuple else None
+    return inner if is_dataclass(inner) and isinstance(inner, type) else None
+
+
+def _check(hint: Any) -> Check:
+    if get_origin(hint) in (types.UnionType, Union):
+        checks = [_check(one) for one in get_args(hint)]
+        return lambda value: any(check(value) for check in checks)
+    if (bits := _bits(hint)) is not None:
+        kinds = (int, float) if bits == 127 else int  # orjson reads integers over 64 bits as float
+        return lambda value: isinstance(value, kinds) and -(1 << bits) <= value < 1 << bits
+    if hint is float:
+        return lambda value: value is None or isinstance(value, (int, float))  # NaN is written as null
+    if hint in (str, bool, type(None)):
+        return lambda value: isinstance(value, hint)
+    if get_origin(hint) is tuple:
+        row = _row_of(hint)
+        one = _check(get_args(hint)[0]) if row is None else _row_check(row)
+        return lambda value: isinstance(value, list) and all(map(one, cast("list[object]", value)))
+    return lambda value: True
+
+
+def _row_check(kind: type) -> Check:
+    columns = columns_of(kind)
+
+    def check(value: object) -> bool:
+        row = cast("dict[str, object]", value)
+        return isinstance(value, dict) and all(
+            (row.get(name) is None and not one.needed) or one.check(row.get(name)) for name, one in columns.items()
+        )
+
+    return check

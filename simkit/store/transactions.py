@@ -1,0 +1,334 @@
+"""Lines of a journal become rows: in one transaction, with what the database refuses kept as damage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Protocol
+from zlib import crc32
+
+import duckdb
+import orjson
+
+from simkit.store.columns import load_sql, stage_sql
+from simkit.store.damage import FIELDS, BadLine, DamageFile
+from simkit.store.encoding import refusal
+from simkit.store.lines import Place, Prefix, Survey, each_of, written_number
+from simkit.store.source import Source, SourceOpener
+
+ENDING = 256
+"""Bytes before the end of what was loaded by which a changed journal is known."""
+
+REFUSED = (duckdb.DataError, duckdb.InvalidInputException, duckdb.IntegrityError, UnicodeDecodeError)
+"""What DuckDB raises for lines that it cannot take; its message may end within a letter, and then has no text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a journal has been loaded; `number` is that of its next line.
+
+    Attributes:
+        numbered: whether numbered lines have begun.
+        attempt: which start of its run the last line belongs to, -1 before the first.
+        whole: whether no line is missing so far.
+        ending: checksum of the last loaded bytes.
+    """
+
+    loaded: int = 0
+    lines: int = 0
+    number: int = 0
+    numbered: bool = False
+    attempt: int = -1
+    whole: bool = True
+    ending: int = 0
+
+    @property
+    def place(self) -> Place:
+        """Where reading goes on."""
+        return Place(self.loaded, self.lines, self.number)
+
+    def at(self, place: Place, prefix: Prefix) -> Mark:
+        """The mark of a later place."""
+        numbered = place.line > prefix.lines
+        return replace(self, loaded=place.byte, lines=place.line, number=place.number, numbered=numbered)
+
+
+@dataclass(slots=True)
+class Round:
+    """One round under way; `troubles` are the journals that could not be read in it."""
+
+    connection: duckdb.DuckDBPyConnection
+    folder: Path
+    scratch: Path
+    piece: int
+    deadline: float
+    source: SourceOpener
+    damage: DamageFile
+    again: frozenset[str] = frozenset()
+    marks: dict[str, Mark] = field(default_factory=dict[str, Mark])
+    lines: int = 0
+    bytes: int = 0
+    bad: list[BadLine] = field(default_factory=list[BadLine])
+    troubles: list[BadLine] = field(default_factory=list[BadLine])
+
+
+@dataclass(frozen=True, slots=True)
+class OpenJournal:
+    """A journal that is being loaded."""
+
+    path: Path
+    name: str
+    seed: int
+    source: Source
+
+    def size(self) -> int:
+        """Bytes in it."""
+        try:
+            return self.source.size()
+        except OSError as error:
+            raise Unread(error.strerror or str(error)) from error
+
+    def read(self, start: int, size: int) -> bytes:
+        """So many bytes from a place on."""
+        try:
+            return self.source.read(start, size)
+        except OSError as error:
+            raise Unread(error.strerror or str(error)) from error
+
+    def sync(self) -> None:
+        """Bring it to the disk."""
+        try:
+            self.source.sync()
+        except OSError as error:
+            raise Unread(f"it cannot be brought to the disk: {error.strerror or error}") from error
+
+
+class Unread(Exception):
+    """A journal cannot be read."""
+
+
+def read_marks(connection: duckdb.DuckDBPyConnection) -> dict[str, Mark]:
+    """How far each journal has been loaded."""
+    names = ", ".join(each.name for each in fields(Mark))
+    rows = connection.execute(f"SELECT journal, {names} FROM journals").fetchall()
+    return {str(name): Mark(*rest) for name, *rest in rows}
+
+
+class Batch(Protocol):
+    """Lines that are loaded in one transaction, in one or more pieces."""
+
+    def pieces(self) -> Iterator[bytes]:
+        """The whole lines."""
+        ...
+
+    def places(self) -> Iterator[tuple[int, int]]:
+        """The byte where each line begins, and its number in the file."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InOrder:
+    """A stretch of a journal."""
+
+    data: bytes
+    start: Place
+
+    def pieces(self) -> Iterator[bytes]:
+        """The whole lines, as one piece."""
+        yield self.data
+
+    def places(self) -> Iterator[tuple[int, int]]:
+        """The byte where each line begins, and its number in the file."""
+        byte = self.start.byte
+        for number, line in enumerate(each_of(self.data), self.start.line + 1):
+            yield byte, number
+            byte += len(line)
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """The rest of a damaged journal: its sound lines in the order in which they were written."""
+
+    read: Callable[[int, int], bytes]
+    rest: Survey
+    size: int
+
+    def pieces(self) -> Iterator[bytes]:
+        """The whole lines, about `size` bytes at a time."""
+        piece: list[bytes] = []
+        size = 0
+        for byte, count in self._stretches():
+            piece.append(self.read(byte, count))
+            size += count
+            if size >= self.size:
+                yield b"".join(piece)
+                piece, size = [], 0
+        if piece:
+            yield b"".join(piece)
+
+    def places(self) -> Iterator[tuple[int, int]]:
+        """The byte where each line begins, and its number in the file."""
+        for byte, _, line, _ in self.rest.order:
+            yield byte, line
+
+    def _stretches(self) -> Iterator[tuple[int, int]]:
+        """Neighbouring lines, to be read at once: byte and size."""
+        start = count = 0
+        for byte, size, _, _ in self.rest.order:
+            if count and (byte != start + count or count >= self.size):
+                yield start, count
+                start, count = byte, 0
+            start = start if count else byte
+            count += size
+        if count:
+            yield start, count
+
+
+def load_batch(work: Round, journal: OpenJournal, batch: Batch, after: Mark, bad: Sequence[BadLine]) -> Mark:
+    """Load lines in one transaction; what the database refuses is left out and kept among the damage."""
+    try:
+        return _insert(work, journal, batch.pieces(), after, bad)
+    except REFUSED:
+        refused = _refused(work, journal, batch)
+    left = _without(batch, frozenset(one.byte for one in refused))
+    try:
+        return _insert(work, journal, left, after, (*bad, *refused))
+    except REFUSED as error:
+        raise Unread(f"its lines cannot be loaded: {_reason(error)}") from error
+
+
+def _without(batch: Batch, refused: frozenset[int]) -> Iterator[bytes]:
+    places = batch.places()
+    for piece in batch.pieces():
+        kept = [line for line, (byte, _) in zip(each_of(piece), places, strict=False) if byte not in refused]
+        if kept:
+            yield b"".join(kept)
+
+
+def _insert(work: Round, journal: OpenJournal, pieces: Iterator[bytes], after: Mark, bad: Sequence[BadLine]) -> Mark:
+    lines = size = 0
+    with transaction(work.connection):
+        for data in pieces:
+            attempt = stage_and_load(work, journal.name, data, after.attempt)
+            after = replace(after, attempt=attempt)
+            lines += data.count(b"\n")
+            size += len(data)
+        after = replace(after, ending=ending_of(journal, after.loaded))
+        keep_bad(work, bad)
+        _set_mark(work.connection, journal.name, after)
+        journal.sync()  # the database may not know more than the disk has
+    work.marks[journal.name] = after
+    work.lines += lines
+    work.bytes += size
+    work.bad += bad
+    return after
+
+
+def stage_and_load(work: Round, name: str, data: bytes, attempt: int) -> int:
+    """Turn lines into rows, inside a transaction; returns the attempt of the last start of a run among them."""
+    piece = work.scratch / "piece.jsonl"
+    piece.write_bytes(data)
+    values = {"piece": str(piece), "journal": name, "attempt": attempt, "largest": max(len(data), 1 << 20)}
+    work.connection.execute(stage_sql(), values)
+    starts = work.connection.execute("SELECT attempt FROM staged WHERE e = 'RunStarted' ORDER BY line").fetchall()
+    work.connection.execute(load_sql())
+    for (told,) in starts:
+        attempt = attempt + 1 if told is None else int(told)
+    return attempt
+
+
+def _refused(work: Round, journal: OpenJournal, batch: Batch) -> list[BadLine]:
+    """The lines that the database cannot take: those that are no events, and whatever it says itself of the rest."""
+    found: list[BadLine] = []
+    places = batch.places()
+    for piece in batch.pieces():
+        fine: list[tuple[bytes, int, int]] = []
+        for line, (byte, number) in zip(each_of(piece), places, strict=False):
+            if (reason := refusal(line)) is not None:
+                found.append(_unreadable(journal.path, line, byte, number, reason))
+            else:
+                fine.append((line, byte, number))
+        found += _halved(work, journal, fine)
+    return found
+
+
+def _halved(work: Round, journal: OpenJournal, lines: Sequence[tuple[bytes, int, int]]) -> list[BadLine]:
+    if not lines:
+        return []
+    try:
+        with transaction(work.connection, keep=False):
+            stage_and_load(work, journal.name, b"".join(line for line, _, _ in lines), 0)
+    except REFUSED as error:
+        if len(lines) == 1:
+            line, byte, number = lines[0]
+            return [_unreadable(journal.path, line, byte, number, _reason(error))]
+        middle = len(lines) // 2
+        return [*_halved(work, journal, lines[:middle]), *_halved(work, journal, lines[middle:])]
+    return []
+
+
+def _unreadable(path: Path, line: bytes, byte: int, number: int, reason: str) -> BadLine:
+    return BadLine(path, byte, number, reason, "unreadable", written_number(line), 1, crc32(line))
+
+
+def ending_of(journal: OpenJournal, loaded: int) -> int:
+    """Checksum of the last bytes before `loaded`, by which a changed journal is known."""
+    start = max(0, loaded - ENDING)
+    return crc32(journal.read(start, loaded - start))
+
+
+def keep_bad(work: Round, bad: Sequence[BadLine]) -> None:
+    """Keep damage among the rows, in the transaction that is open."""
+    if not bad:
+        return
+    acknowledged = work.damage.acknowledged()
+    rows = [
+        {
+            "journal": one.key[0],
+            "acknowledged": one.key in acknowledged,
+            **{name: getattr(one, name) for name in FIELDS},
+        }
+        for one in bad
+    ]
+    file = work.scratch / "bad.jsonl"
+    file.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    work.connection.execute(_KEEP, [str(file)])
+
+
+_KEEP = """
+INSERT INTO unreadable_lines BY NAME
+FROM read_json(?, format = 'newline_delimited', columns = {
+    'journal': 'VARCHAR', 'byte': 'BIGINT', 'line': 'BIGINT', 'reason': 'VARCHAR', 'kind': 'VARCHAR',
+    'sequence': 'BIGINT', 'lines': 'BIGINT', 'checksum': 'BIGINT', 'acknowledged': 'BOOLEAN'
+})
+"""
+
+
+def _set_mark(connection: duckdb.DuckDBPyConnection, name: str, mark: Mark) -> None:
+    connection.execute("DELETE FROM journals WHERE journal = ?", [name])
+    connection.execute("INSERT INTO journals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [name, *astuple(mark)])
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection, *, keep: bool = True) -> Generator[None]:
+    """A transaction, committed at the end if it is to be kept; rolled back when something is raised."""
+    connection.begin()
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        raise
+    if keep:
+        connection.commit()
+    else:
+        connection.rollback()
+
+
+def _reason(error: duckdb.Error | UnicodeDecodeError) -> str:
+    """DuckDB's complaint without the name of the scratch file and its advice."""
+    if isinstance(error, UnicodeDecodeError):
+        return "the database does not take it, and its reason is not valid UTF-8"
+    text = str(error).splitlines()[0]
+    return text.partition(", in line 1: ")[2] or text.rpartition(" in line 2: ")[2] or text
