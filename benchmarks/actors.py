@@ -1,4 +1,4 @@
-"""Asks per second, beside autogen-core's `send_message`: one after the other, and 1,000 askers at once on one actor.
+"""What an ask costs: beside a direct call, bounded and bound to a session; and asks per second beside autogen-core's.
 
     python -m benchmarks.actors [--asks N] [--repeat N]
 
@@ -20,8 +20,28 @@ from typing import Any
 import anyio
 
 from simkit.actors.actor import Request, open_scope
+from simkit.components.cast import Cast
 
 ASKERS = 1000
+
+
+class Echo:
+    """Answers at once."""
+
+    def __init__(self, concurrency: int | None = None, sessions: int | None = None) -> None:
+        self.concurrency = concurrency
+        self.sessions = sessions
+
+    async def echo(self, number: int) -> int:
+        return number
+
+
+class Pausing(Echo):
+    """Lets other tasks run once before it answers, as a handler does that waits for a model."""
+
+    async def echo(self, number: int) -> int:
+        await asyncio.sleep(0)
+        return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +50,15 @@ class Ping(Request[int]):
 
     number: int
 
+    def serve(self, echo: Echo, /) -> Awaitable[int]:
+        return echo.echo(self.number)
+
 
 @dataclass
 class AutogenPing:
     """What autogen-core's echo is sent."""
 
     number: int
-
-
-class Echo:
-    """Answers at once."""
-
-    async def handle(self, message: object) -> object:
-        """The number of the ping."""
-        assert isinstance(message, Ping)
-        return message.number
-
-
-class Pausing(Echo):
-    """Lets other tasks run once before it answers, as a handler does that waits for a model."""
-
-    async def handle(self, message: object) -> object:
-        """The same, a little later."""
-        await asyncio.sleep(0)
-        return await super().handle(message)
 
 
 Ask = Callable[[int], Awaitable[object]]
@@ -84,9 +89,9 @@ async def rate(pattern: Pattern, ask: Ask, asks: int) -> float:
     return asks / (time.perf_counter() - start)
 
 
-async def simkit_rate(pattern: Pattern, asks: int, pausing: bool, concurrency: int) -> float:
+async def simkit_rate(pattern: Pattern, asks: int, pausing: bool, concurrency: int | None) -> float:
     async with open_scope() as scope:
-        ref = scope.spawn(Pausing() if pausing else Echo(), concurrency=concurrency)
+        ref = scope.spawn(Pausing(concurrency) if pausing else Echo(concurrency))
         return await rate(pattern, lambda number: ref.ask(Ping(number)), asks)
 
 
@@ -114,11 +119,38 @@ def autogen_core() -> Any | None:
         return None
 
 
-CASES: tuple[tuple[str, Pattern, bool, int], ...] = (
-    ("one after the other", in_sequence, False, 1),
-    ("one after the other, handler pauses", in_sequence, True, 1),
-    (f"{ASKERS} askers, concurrency {ASKERS}", at_once, False, ASKERS),
-    (f"{ASKERS} askers, concurrency {ASKERS}, handler pauses", at_once, True, ASKERS),
+async def costs(asks: int) -> dict[str, float]:
+    """Microseconds of one ask by kind, one after another: the best of 20 rounds."""
+    number, ping, pure, one = 7, Ping(7), Echo(), Echo(concurrency=1, sessions=1)
+    async with open_scope() as scope:
+        ref, bounded = scope.spawn(pure), scope.spawn(one)
+        cast = Cast(bounded, bounded, bounded, bounded)
+
+        async def in_a_session() -> int:
+            async with cast.sessions(1):
+                return await bounded.ask(ping)
+
+        kinds: dict[str, Callable[[], Awaitable[int]]] = {
+            "a direct call of the method": lambda: pure.echo(number),
+            "an ask, no limits": lambda: ref.ask(ping),
+            "an ask, concurrency 1": lambda: bounded.ask(ping),
+            "an ask, concurrency 1, in a session of its own": in_a_session,
+        }
+        found = dict.fromkeys(kinds, float("inf"))
+        for _ in range(20):
+            for name, ask in kinds.items():
+                began = time.perf_counter()
+                for _ in range(asks // 10):
+                    await ask()
+                found[name] = min(found[name], (time.perf_counter() - began) / (asks // 10) * 1e6)
+        return found
+
+
+CASES: tuple[tuple[str, Pattern, bool, int | None], ...] = (
+    ("one after the other", in_sequence, False, None),
+    ("one after the other, handler pauses", in_sequence, True, None),
+    (f"{ASKERS} askers", at_once, False, None),
+    (f"{ASKERS} askers, handler pauses", at_once, True, None),
     (f"{ASKERS} askers, concurrency 1, handler pauses", at_once, True, 1),
 )
 
@@ -128,6 +160,10 @@ def main() -> None:
     parser.add_argument("--asks", type=int, default=20_000, help="asks per measurement")
     parser.add_argument("--repeat", type=int, default=3, help="measurements per side")
     options = parser.parse_args()
+    print("microseconds")
+    for name, microseconds in asyncio.run(costs(options.asks)).items():
+        print(f"{name:58} {microseconds:10.2f}")
+    print()
     core = autogen_core()
     if core is None:
         print("autogen-core is not installed here: only simkit is measured (pip install autogen-core)\n")

@@ -97,12 +97,11 @@ async def run(conversations: int, beam: int, seconds: float) -> Measured:
     recorders = [MemoryRecorder() for _ in range(conversations)]
     josh = Josh(BeamSearch(beam=beam), Limits())
     async with open_scope() as scope:
-        many = 2 * conversations * beam
         cast = Cast(
-            agent=scope.spawn(WaitingAgent(seconds), concurrency=many),
-            user=scope.spawn(SameUser(), concurrency=many),
-            tools=scope.spawn(Finder(), concurrency=many),
-            reward=scope.spawn(AnyGoal(), concurrency=many),
+            agent=scope.spawn(WaitingAgent(seconds)),
+            user=scope.spawn(SameUser()),
+            tools=scope.spawn(Finder()),
+            reward=scope.spawn(AnyGoal()),
         )
         began, cpu = time.perf_counter(), time.process_time()
         async with anyio.create_task_group() as group:

@@ -8,11 +8,9 @@
     │   ├── DataCorrupt            data is there, but is not what it should be
     │   ├── InvalidArguments       the arguments of a tool call are not a JSON object
     │   └── NotForkable            a component cannot be branched, and the supervisor needs to
-    ├── ActorError                 the runtime's own: addressing, mailboxes, scopes
+    ├── ActorError                 the runtime's own: addresses, deadlines, scopes
     │   ├── ActorStopped           the actor has ended; its address answers no more
-    │   ├── AskCycle               an ask that would wait for itself
     │   ├── AskTimeout             a deadline passed before the reply
-    │   ├── Unhandled              the actor does not know this kind of message
     │   └── StrayCancellation      a task of the run was cancelled, and not by the run
     ├── StoreError                 journal, database and files of results
     │   ├── JournalFailed          events could not be written (full disk, read-only store)
@@ -100,16 +98,8 @@ class ActorStopped(ActorError):
     """The actor behind this address has ended."""
 
 
-class AskCycle(ActorError):
-    """An ask would have to wait for itself."""
-
-
 class AskTimeout(ActorError):
     """The reply did not come before the deadline."""
-
-
-class Unhandled(ActorError):
-    """The actor does not handle this kind of message."""
 
 
 class StrayCancellation(ActorError):

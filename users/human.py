@@ -32,7 +32,8 @@ def show(text: str) -> None:
 class HumanUser(User):
     """Prints what the agent says and reads what the person answers; `/quit` or the end of input hangs up.
 
-    There is one person, so a conversation cannot be forked: supervisors that branch refuse this user. Reading happens
+    There is one person, so there is one conversation at a time (`sessions`), which cannot be forked: supervisors that
+    branch refuse this user. Reading happens
     in a thread of its own and can be cancelled; the thread is then left to wait for its line.
 
     Attributes of the constructor:
@@ -43,6 +44,7 @@ class HumanUser(User):
     name: ClassVar[str] = "human"
     forkable: ClassVar[bool] = False
     interactive: ClassVar[bool] = True
+    sessions: int | None = 1
 
     def __init__(self, read: ReadLine = read_line, write: Write = show) -> None:
         self._read = read

@@ -1,1 +1,1 @@
-"""The actor runtime: components behind typed addresses, with mailboxes, deadlines and cancellation."""
+"""The actor runtime: components behind typed addresses, with bounded concurrency, sessions, deadlines, cancellation."""

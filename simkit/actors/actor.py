@@ -1,43 +1,41 @@
-"""Actors: objects that answer typed messages, one at a time, behind addresses that scopes own.
+"""Actors: objects that answer typed messages behind addresses that a scope owns.
 
     async with open_scope() as scope:
-        agent = scope.spawn(MyAgent(), name="agent")
+        agent = scope.spawn(MyAgent())
         decision = await agent.ask(Act(...))      # typed: a Decision
 
-An ask that finds its actor free runs the handler in the asker's own task: cancelling the asker cancels the work, an
-error arrives with its traceback, and no task is switched. An ask that finds it busy waits in the mailbox, first come,
-first served. A tell is handled in a task of the scope. There are no topics, no registry and no global state.
+An ask runs the actor's method in the asker's own task: cancelling the asker cancels the work, an error arrives with its
+traceback, and no task is switched. An actor that declares `concurrency` serves that many messages at once; the others
+wait for their turn, first come, first served, and no time limit counts until they are served. There are no topics, no
+registry and no global state.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import chain
-from math import inf
+from time import perf_counter
 from types import CoroutineType
-from typing import Any, Final, NoReturn, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, NoReturn, TypeVar, cast
 
 import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from simkit.actors.abandon import GivenUp, Leash
+from simkit.actors.capacity import Capacity, declared_capacity
 from simkit.actors.deadlines import Patience, Sweeper
-from simkit.actors.mailbox import Letter, Mailbox, Request
-from simkit.actors.wait_graph import Job, runs_within, waiting
+from simkit.actors.handling import Abandoned, Handler, Job
 from simkit.core.cancellation import cancelled_from_outside, is_cancellation
-from simkit.errors import ActorError, ActorStopped, AskTimeout, Unhandled, UsageError
+from simkit.errors import ActorStopped, AskTimeout
 
-__all__ = ["Actor", "ActorRef", "Patience", "Request", "Scope", "current_job", "open_scope"]
+__all__ = ["ActorRef", "ActorState", "Patience", "Request", "Scope", "Stopwatch", "current_job", "open_scope"]
 
 R = TypeVar("R")
-
-_BREATH: Final = 32
-"""Every so many messages an actor lets other tasks run, so that handlers that never wait cannot starve them."""
+R_co = TypeVar("R_co", covariant=True)
 
 _COROUTINE: Final[type[Any]] = CoroutineType
 
@@ -49,53 +47,277 @@ def current_job() -> Job | None:
     return _job.get()
 
 
-class Actor(Protocol):
-    """Any object with `handle`; one that is also an async context manager is entered and left by its scope."""
+class Request(Generic[R_co]):
+    """A frozen message whose type parameter names its reply: asking a `Request[Decision]` gives a `Decision`."""
 
-    async def handle(self, message: Any, /) -> object:
-        """Answer one message; raise `Unhandled` (or return NotImplemented) for kinds it does not know."""
-        ...
+    __slots__ = ()
+
+    def serve(self, actor: Any, /) -> Awaitable[R_co] | R_co:
+        """Call the method of an actor that answers this message."""
+        raise NotImplementedError(f"{type(self).__name__} does not say which method of an actor answers it (`serve`)")
+
+
+class Stopwatch:
+    """The time an answer took, in seconds, from the moment it began to be served: waiting for a turn is not in it."""
+
+    __slots__ = ("_began",)
+
+    def __init__(self) -> None:
+        self._began = perf_counter()
+
+    def restart(self) -> None:
+        """Count from now on."""
+        self._began = perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return perf_counter() - self._began
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorState:
+    """The load of an actor that declares a limit.
+
+    Attributes:
+        concurrency, sessions: the limits, None where it declares none.
+        serving, waiting: requests being served, and those that wait for their turn.
+        open, queued: sessions in use, and episodes that wait for theirs.
+        most_waiting, waited: the longest queue of requests so far, and the seconds all of them have waited.
+        most_queued, queued_seconds: the same of episodes that waited for sessions.
+    """
+
+    name: str
+    concurrency: int | None = None
+    serving: int = 0
+    waiting: int = 0
+    most_waiting: int = 0
+    waited: float = 0.0
+    sessions: int | None = None
+    open: int = 0
+    queued: int = 0
+    most_queued: int = 0
+    queued_seconds: float = 0.0
 
 
 class ActorRef:
-    """The only address of an actor; may be handed around and used from any task of the same event loop."""
+    """The only address of an actor; may be handed around and used from any task of the same event loop.
 
-    __slots__ = ("_post",)
+    Attributes:
+        name: the actor's name, as errors write it.
+        deadline: whether the scope's deadline holds for its answers.
+        serving: the messages it has begun to handle and waits in, oldest first.
+        sessions: the conversations it holds open at once, None for no limit.
+    """
 
-    def __init__(self, post: _Post) -> None:
-        self._post = post
+    __slots__ = (
+        "_actor",
+        "_capacity",
+        "_closing",
+        "_entered",
+        "_entering",
+        "_left",
+        "_loop",
+        "_quiet",
+        "_stopped",
+        "deadline",
+        "name",
+        "serving",
+        "sessions",
+    )
 
-    @property
-    def name(self) -> str:
-        """The actor's name, as errors write it."""
-        return self._post.name
+    def __init__(self, actor: object, name: str, loop: _Loop, deadline: bool) -> None:
+        self.name = name
+        self.deadline = deadline
+        self.serving: dict[Job, None] = {}
+        self.sessions = declared_capacity(actor, name, "sessions")
+        self._actor = actor
+        self._capacity = declared_capacity(actor, name, "concurrency")
+        self._loop = loop
+        self._stopped = False
+        self._quiet: anyio.Event | None = None
+        self._entered: anyio.Event | None = None  # of an actor that is a context manager, until it has been entered
+        self._entering = anyio.CancelScope()
+        self._closing = anyio.Event()
+        self._left = anyio.Event()
 
-    async def ask(self, message: Request[R], *, timeout: float | None = None) -> R:
-        """Send a message and wait for its reply, at most `timeout` seconds, waiting for the actor included.
+    def ask(self, message: Request[R], stopwatch: Stopwatch | None = None) -> Coroutine[Any, Any, R]:
+        """Send a message and wait for its reply.
 
         Cancelling the asker cancels the handler's work and spares the actor; what the handler raises is raised here.
-        The cancellation goes first, also where the handler swallowed it and replied. The scope's own deadline
-        (`open_scope`) holds besides.
+        The cancellation goes first, also where the handler swallowed it and replied.
+
+        Args:
+            message: says which method answers it.
+            stopwatch: restarted when the message begins to be served.
 
         Raises:
-            AskTimeout: a deadline passed; the work has been cancelled, or left behind when it would not end.
-            AskCycle: the actor is waiting for this very ask, so it would never be answered.
+            AskTimeout: the scope's deadline passed; the work has been cancelled, or left behind when it would not end.
             ActorStopped: the actor's scope has ended, before the ask or during it.
-            Unhandled: the actor does not know this kind of message.
         """
-        return cast("R", await self._post.ask(message, timeout))
+        if self._capacity is None and self._entered is None:
+            return self._serve(message)
+        return self._queue(message, stopwatch)
 
-    async def tell(self, message: Request[Any]) -> None:
-        """Leave a message; returns once it is in the mailbox, waiting for room while that is full.
+    async def _queue(self, message: Request[R], stopwatch: Stopwatch | None) -> R:
+        if self._entered is not None and not self._stopped:
+            await self._entered.wait()
+        capacity = self._capacity
+        if capacity is not None and not self._stopped:
+            await capacity.take()
+        try:
+            if stopwatch is not None:
+                stopwatch.restart()
+            return await self._serve(message)
+        finally:
+            if capacity is not None:
+                capacity.give_back()
 
-        Nobody waits for the outcome, so an error in the handler ends the actor's scope with that error. Messages that
-        are still in the mailbox when the scope ends are dropped; `Scope.settle` waits for them.
+    async def _serve(self, message: Request[R]) -> R:
+        if self._stopped:
+            raise self._gone()
+        loop = self._loop
+        cancelling, task = loop.cancelling, loop.task()
+        before = cancelling(task)
+        job = Job(self, loop.sweeper.tick)
+        token = _job.set(job)
+        error: BaseException | None = None
+        reply: Any = None
+        try:
+            reply = message.serve(self._actor)
+            if type(reply) is not _COROUTINE and hasattr(reply, "__await__"):
+                reply = _awaited(reply)
+            if type(reply) is _COROUTINE:
+                try:
+                    trap = reply.send(None)
+                except StopIteration as end:
+                    reply = end.value
+                else:
+                    reply = await self._waited(job, Handler(reply, task), trap)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as raised:
+            error = raised
+        finally:
+            _job.reset(token)
+        if error is None and not job.interrupted and cancelling(task) == before:
+            return reply
+        return await self._decided(job, message, before, error, reply)
 
-        Raises:
-            AskCycle: the mailbox is full and would never have room.
-            ActorStopped: the actor's scope has ended, before there was room.
-        """
-        await self._post.tell(message)
+    async def _waited(self, job: Job, handler: Handler, trap: Any) -> object:
+        job.handler = handler
+        self.serving[job] = None
+        try:
+            return await handler.follow(trap)
+        finally:
+            handler.end()
+            del self.serving[job]
+            if self._quiet is not None and not self.serving:
+                self._quiet.set()
+
+    async def _decided(self, job: Job, message: Request[R], before: int, error: BaseException | None, reply: R) -> R:
+        """The end of a message that raised, or during which something was cancelled."""
+        if job.interrupted or error is None or not is_cancellation(error):
+            await _prefer_cancellation(job, before)
+        if job.interrupted and (error is None or is_cancellation(error) or isinstance(error, Abandoned)):
+            raise self._gone() if self._stopped else self._late(job, message)
+        try:
+            if error is not None:
+                raise error
+            return reply
+        finally:
+            del error  # its traceback holds this frame
+
+    def _late(self, job: Job, message: object) -> AskTimeout:
+        patience, place = self._loop.sweeper.patience, ""
+        if job.stopped_at:
+            place = f"; it was waiting at {job.stopped_at}"
+        if job.handler is not None and job.handler.abandoned:
+            place += f", and went on for {patience.grace:g} s after it was cancelled: it was left behind"
+        return AskTimeout(
+            f"`{self.name}` did not answer {type(message).__name__} within {patience.seconds:g} s{place} "
+            "(--ask-timeout allows more)"
+        )
+
+    def _gone(self) -> ActorStopped:
+        return ActorStopped(f"`{self.name}` has ended with its scope; ask it while the scope is open")
+
+    # --- what its scope does with it
+
+    @property
+    def tick(self) -> int:
+        """The time on the clock of its scope's deadlines."""
+        return self._loop.sweeper.tick
+
+    @property
+    def state(self) -> ActorState | None:
+        """Its load, None when it declares no limit."""
+        if self._capacity is None and self.sessions is None:
+            return None
+        turns, sessions = self._capacity or Capacity(0), self.sessions or Capacity(0)
+        return ActorState(
+            name=self.name,
+            concurrency=turns.places or None,
+            serving=turns.in_use,
+            waiting=turns.waiting,
+            most_waiting=turns.most_waiting,
+            waited=turns.waited,
+            sessions=sessions.places or None,
+            open=sessions.in_use,
+            queued=sessions.waiting,
+            most_queued=sessions.most_waiting,
+            queued_seconds=sessions.waited,
+        )
+
+    def start(self, tasks: TaskGroup) -> None:
+        """Enter the actor if it is a context manager; messages wait until that is done."""
+        if hasattr(type(self._actor), "__aenter__"):
+            self._entered = anyio.Event()
+            tasks.start_soon(self._live, self._entered, name=f"actor {self.name}")
+        else:
+            self._left.set()
+
+    async def _live(self, entered: anyio.Event) -> None:
+        with self._entering:
+            try:
+                async with cast("AbstractAsyncContextManager[object]", self._actor):
+                    self._entered = None
+                    entered.set()
+                    await self._stay()
+            finally:
+                self._left.set()
+
+    async def _stay(self) -> None:
+        try:
+            await self._closing.wait()
+        finally:  # also when the scope, or a task group of the actor's own, is cancelled: nothing may be in work
+            self.stop()
+            with anyio.CancelScope(shield=True):
+                await self._end_of_work()
+
+    def stop(self) -> None:
+        """Take no more messages, and interrupt those that are being handled or wait."""
+        self._stopped = True
+        if self._entered is not None:
+            self._entering.cancel()
+            self._entered.set()
+        for job in tuple(self.serving):
+            job.stop()
+        for capacity in (self._capacity, self.sessions):
+            if capacity is not None:
+                capacity.close()
+
+    async def end(self) -> None:
+        """Wait for what was interrupted, then leave the actor."""
+        await self._end_of_work()
+        self._closing.set()
+        await self._left.wait()
+
+    async def _end_of_work(self) -> None:
+        while self.serving:
+            self._quiet = self._quiet or anyio.Event()
+            await self._quiet.wait()
+            self._quiet = None
 
     def __repr__(self) -> str:
         return f"<ActorRef {self.name!r}>"
@@ -106,7 +328,7 @@ class Scope:
 
     def __init__(self, tasks: TaskGroup, patience: Patience) -> None:
         self._tasks = tasks
-        self._posts: list[_Post] = []
+        self._actors: list[ActorRef] = []
         self._sweeper = Sweeper(patience, self._serving)
         self._loop = _Loop.running(self._sweeper)
         self._closed = False
@@ -118,60 +340,51 @@ class Scope:
 
     def busy(self) -> tuple[str, ...]:
         """The actors that are handling a message now."""
-        return tuple(dict.fromkeys(job.post.name for job in self._serving()))
+        return tuple(dict.fromkeys(job.actor.name for job in self._serving()))
 
-    def spawn(
-        self,
-        actor: Actor,
-        *,
-        name: str | None = None,
-        mailbox: int = 64,
-        concurrency: int = 1,
-        deadline: bool = True,
-    ) -> ActorRef:
+    def load(self) -> tuple[ActorState, ...]:
+        """The load of the actors that declare a limit."""
+        states = [actor.state for actor in self._actors]
+        return tuple(state for state in states if state is not None)
+
+    def spawn(self, actor: object, *, name: str | None = None, deadline: bool = True) -> ActorRef:
         """Start an actor and return its address.
 
         Args:
-            actor: any object with `handle`; an async context manager is entered first, messages wait for that.
+            actor: any object with the methods that its messages call. Its attribute `concurrency` bounds the messages
+                it serves at once, `sessions` the conversations it holds open at once; None or absent is no limit. An
+                async context manager is entered first, messages wait for that, and left with the scope.
             name: what errors call it; the name of its class by default.
-            mailbox: tells that may wait before the next one is held up.
-            concurrency: messages handled at the same time.
             deadline: whether the scope's deadline for asks holds for it; not for a person at a keyboard.
 
         Raises:
             ActorStopped: the scope has ended.
-            UsageError: `mailbox` or `concurrency` is below 1.
+            UsageError: `concurrency` or `sessions` is neither None nor at least 1.
         """
         name = name or type(actor).__name__
         if self._closed:
             raise ActorStopped(f"`{name}` cannot be spawned: its scope has ended; spawn inside `async with`")
-        if concurrency < 1:
-            raise UsageError(f"the concurrency of `{name}` is {concurrency}; it must be at least 1")
-        post = _Post(actor, name, Mailbox(mailbox), concurrency, self._tasks, self._loop, deadline)
-        self._posts.append(post)
-        return ActorRef(post)
+        ref = ActorRef(actor, name, self._loop, deadline)
+        self._actors.append(ref)
+        ref.start(self._tasks)
+        return ref
 
     def _serving(self) -> Iterator[Job]:
-        return chain.from_iterable(post.serving for post in self._posts)
+        return chain.from_iterable(actor.serving for actor in self._actors)
 
     async def sweep(self) -> None:
         """End what is overdue, until the scope is closed; `open_scope` runs this."""
         await self._sweeper.run()
 
-    async def settle(self) -> None:
-        """Wait until no actor of this scope has a message waiting or in work: what was told has been handled."""
-        while busy := next((post for post in self._posts if post.busy), None):
-            await busy.quiet()
-
     async def close(self) -> None:
         """End every actor, the last one first; `open_scope` calls this on leaving."""
         self._closed = True
-        for post in self._posts:
-            post.stop()
+        for actor in self._actors:
+            actor.stop()
         with anyio.CancelScope(shield=True):  # handlers have been cancelled; wait for them as a task group would
             self._sweeper.ending()
-            for post in reversed(self._posts):
-                await post.end()
+            for actor in reversed(self._actors):
+                await actor.end()
         self._sweeper.stop()
 
 
@@ -185,7 +398,7 @@ async def open_scope(patience: Patience | None = None) -> AsyncGenerator[Scope]:
 
     Raises:
         ActorStopped: to everybody who still waits for an answer of theirs.
-        Exception: what a failed tell, or entering or leaving an actor, raised; an `ExceptionGroup` if it was several.
+        Exception: what entering or leaving an actor raised; an `ExceptionGroup` if it was several.
     """
     try:
         async with anyio.create_task_group() as tasks:
@@ -203,276 +416,6 @@ async def open_scope(patience: Patience | None = None) -> AsyncGenerator[Scope]:
         _raise_as_itself(errors[0])
 
 
-class _Post:
-    """The inside of one actor: its slots, its mailbox, and the jobs on their way through it."""
-
-    def __init__(
-        self,
-        actor: Actor,
-        name: str,
-        mailbox: Mailbox,
-        slots: int,
-        tasks: TaskGroup,
-        loop: _Loop,
-        deadline: bool,
-    ) -> None:
-        self.name = name
-        self.deadline = deadline
-        self.serving: dict[Job, None] = {}
-        self.stopped = False
-        self._actor = actor
-        self._handle: Callable[[Any], Any] = actor.handle
-        self._mailbox = mailbox
-        self._tasks = tasks
-        self._task = loop.task
-        self._cancelling = loop.cancelling
-        self._sweeper = loop.sweeper
-        self._cancel_scope = loop.cancel_scope
-        self._slots = slots
-        self._jobs: set[Job] = set()
-        self._started = 0  # tells whose task has not begun
-        self._served = 0
-        self._quiet: anyio.Event | None = None
-        self._leave = anyio.Event()
-        self._left = anyio.Event()
-        self.entered = not hasattr(type(actor), "__aenter__")
-        self._free = slots if self.entered else 0
-        if self.entered:
-            self._left.set()
-        else:
-            tasks.start_soon(self._live, name=f"actor {name}")
-
-    # --- messages
-
-    async def ask(self, message: object, timeout: float | None) -> object:
-        self._served += 1
-        if not self._served % _BREATH:
-            await checkpoint()
-        if self.stopped:
-            raise self._gone()
-        cancelling, task = self._cancelling, self._task()
-        before = cancelling(task)
-        deadline = inf if timeout is None else anyio.current_time() + timeout
-        scope = self._cancel_scope(deadline=deadline)
-        caller = None if _job.get() is None else self._caller(id(task))
-        job = Job(self, caller, id(task), scope, self._sweeper.tick)
-        with scope:
-            self._jobs.add(job)
-            try:
-                if self._free:
-                    self._free -= 1
-                else:
-                    await self._turn(job)
-                reply = await self._serve(job, message, task)
-                if cancelling(task) == before:
-                    return reply
-                await _prefer_cancellation(job, before)  # the handler has swallowed it
-                return reply
-            except (KeyboardInterrupt, GeneratorExit):
-                raise
-            except BaseException as error:
-                if scope.cancel_called or not is_cancellation(error):
-                    await _prefer_cancellation(job, before)
-                raise
-            finally:
-                self._end(job)
-        if self.stopped:
-            raise self._gone()
-        raise self._late(job, message, timeout)
-
-    async def tell(self, message: object) -> None:
-        await self._breathe()
-        letter = Letter(message, copy_context())
-        if self._free:
-            self._free -= 1
-            self._start(letter)
-        elif not self._mailbox.put(letter):
-            await self._stand_at_door(letter)
-
-    async def _breathe(self) -> None:
-        self._served += 1
-        if self._served % _BREATH == 0:
-            await checkpoint()
-        if self.stopped:
-            raise self._gone()
-
-    def _caller(self, task: int) -> Job | None:
-        """The job whose handler is sending, if it cannot end before the reply: the context alone may be inherited."""
-        job = _job.get()
-        if job is None or job.finished:
-            return None
-        return job if job.task == task or runs_within(job) else None
-
-    async def _turn(self, job: Job) -> None:
-        letter = Letter()
-        self._mailbox.put(letter)
-        try:
-            with waiting(job.parent, self):
-                await letter.called.wait()
-        except BaseException:
-            if letter.called.is_set():
-                self._pass_on()
-            else:
-                self._mailbox.take_back(letter)
-            raise
-
-    async def _stand_at_door(self, letter: Letter) -> None:
-        with anyio.CancelScope() as scope:
-            job = self._begin(self._caller(id(self._task())), scope)
-            try:
-                with waiting(job.parent, self):
-                    await letter.called.wait()
-                return
-            except BaseException:
-                self._mailbox.take_back(letter)
-                raise
-            finally:
-                self._end(job)
-        raise self._gone()
-
-    # --- handling
-
-    async def _serve(self, job: Job, message: object, task: object) -> object:
-        self.serving[job] = None
-        token = _job.set(job)
-        try:
-            answering = self._handle(message)
-            if type(answering) is _COROUTINE:
-                try:
-                    trap = answering.send(None)
-                except StopIteration as end:
-                    reply = end.value
-                else:
-                    job.leash = leash = Leash(answering, task)
-                    reply = await leash.follow(trap)
-            else:
-                reply = await answering
-        finally:
-            _job.reset(token)
-            job.finished = True
-            del self.serving[job]
-            self._pass_on()
-        if reply is NotImplemented:
-            raise Unhandled(f"`{self.name}` does not handle {type(message).__name__}")
-        return reply
-
-    def _pass_on(self) -> None:
-        """Give the slot that has become free to the first in the mailbox."""
-        letter = None if self.stopped else self._mailbox.take()
-        if letter is None:
-            self._free += 1
-        else:
-            self._call(letter)
-
-    def _call(self, letter: Letter) -> None:
-        if letter.context is None:
-            letter.called.set()
-        else:
-            self._start(letter)
-
-    def _start(self, letter: Letter) -> None:
-        assert letter.context is not None
-        self._started += 1
-        letter.context.run(self._tasks.start_soon, self._deliver, letter)
-
-    async def _deliver(self, letter: Letter) -> None:
-        self._started -= 1
-        with anyio.CancelScope() as scope:
-            job = self._begin(None, scope)
-            try:
-                if not self.stopped:
-                    await self._serve(job, letter.message, self._task())
-            except GivenUp:
-                return
-            except BaseException as error:
-                if is_cancellation(error) and not scope.cancel_called and not cancelled_from_outside():
-                    raise ActorError(f"`{self.name}` cancelled itself while it handled a message") from error
-                raise
-            finally:
-                self._end(job)
-
-    def _begin(self, caller: Job | None, scope: anyio.CancelScope) -> Job:
-        job = Job(self, caller, id(self._task()), scope, self._sweeper.tick)
-        self._jobs.add(job)
-        return job
-
-    def _end(self, job: Job) -> None:
-        self._jobs.discard(job)
-        if self._quiet is not None and not self.busy:
-            self._quiet.set()
-            self._quiet = None
-
-    # --- life
-
-    async def _live(self) -> None:
-        with anyio.CancelScope() as scope:
-            entering = self._begin(None, scope)
-            try:
-                async with cast("AbstractAsyncContextManager[object]", self._actor):
-                    self._end(entering)
-                    await self._stay()
-            finally:
-                self._end(entering)
-                self._left.set()
-
-    def _open(self) -> None:
-        self.entered = True
-        self._free = self._slots
-        while self._free and (letter := self._mailbox.take()) is not None:
-            self._free -= 1
-            self._call(letter)
-
-    async def _stay(self) -> None:
-        try:
-            if not self.stopped:
-                self._open()
-                await self._leave.wait()
-        finally:  # also when the scope, or a task group of the actor's own, is cancelled: nothing may be in work
-            self.stop()
-            with anyio.CancelScope(shield=True):
-                await self.quiet()
-
-    @property
-    def tick(self) -> int:
-        """How far the clock of the scope is."""
-        return self._sweeper.tick
-
-    @property
-    def busy(self) -> bool:
-        """Whether a message is waiting or in work."""
-        return bool(self._jobs) or (not self.stopped and (self._started > 0 or len(self._mailbox) > 0))
-
-    async def quiet(self) -> None:
-        """Wait until nothing is waiting or in work."""
-        while self.busy:
-            self._quiet = self._quiet or anyio.Event()
-            await self._quiet.wait()
-
-    def stop(self) -> None:
-        """Take no more messages and cancel those that are here."""
-        self.stopped = True
-        for job in tuple(self._jobs):
-            job.scope.cancel()
-
-    async def end(self) -> None:
-        """Wait for what was cancelled, then leave the actor."""
-        await self.quiet()
-        self._leave.set()
-        await self._left.wait()
-
-    def _late(self, job: Job, message: object, timeout: float | None) -> AskTimeout:
-        seconds, kind, place = self._sweeper.patience.seconds if job.overdue else timeout, type(message).__name__, ""
-        if job.leash is not None and job.stood:
-            place = f"; it was waiting at {job.stood}"
-        if job.leash is not None and job.leash.given_up:
-            place += f", and went on for {self._sweeper.patience.grace:g} s after it was cancelled: it was left behind"
-        remedy = " (--ask-timeout allows more)" if job.overdue else ""
-        return AskTimeout(f"`{self.name}` did not answer {kind} within {seconds:g} s{place}{remedy}")
-
-    def _gone(self) -> ActorStopped:
-        return ActorStopped(f"`{self.name}` has ended with its scope; ask it while the scope is open")
-
-
 @dataclass(frozen=True, slots=True)
 class _Loop:
     """What every ask needs of the running event loop, looked up once per scope.
@@ -482,23 +425,25 @@ class _Loop:
 
     task: Callable[[], Any]
     cancelling: Callable[[Any], int]
-    cancel_scope: type[anyio.CancelScope]
     sweeper: Sweeper
 
     @classmethod
     def running(cls, sweeper: Sweeper) -> _Loop:
         """The running one."""
-        scope = type(anyio.CancelScope())
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             from trio.lowlevel import current_task
 
-            return cls(current_task, _told_to_end, scope, sweeper)
-        return cls(asyncio.current_task, _CANCELLING, scope, sweeper)
+            return cls(current_task, _told_to_end, sweeper)
+        return cls(asyncio.current_task, _CANCELLING, sweeper)
 
 
 _CANCELLING: Final = cast("Callable[[Any], int]", asyncio.Task.cancelling)  # pyright: ignore[reportUnknownMemberType]
+
+
+async def _awaited(reply: Awaitable[Any]) -> Any:
+    return await reply
 
 
 async def _prefer_cancellation(job: Job, before: int) -> None:
@@ -511,7 +456,7 @@ async def _prefer_cancellation(job: Job, before: int) -> None:
     if task is None or task.cancelling() <= before:
         return
     await checkpoint()  # one that was not delivered yet is, here
-    if job.leash is not None and job.leash.struck:
+    if job.handler is not None and job.handler.struck:
         raise asyncio.CancelledError
     while task.cancelling() > before:
         task.uncancel()

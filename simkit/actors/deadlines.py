@@ -1,8 +1,8 @@
 """Deadlines of asks: an await that never returns is ended, and blamed on the component that made it.
 
 No ask has a timer. One task of the scope looks at all that are being handled, a few times in the shortest deadline and
-twice a second at most, and counts its looks: an ask notes the count at which it began, which costs it nothing to speak
-of, and a blocked event loop or a sleeping machine counts against nobody.
+twice a second at most, and counts its looks: an ask notes the count at which it began to be served, which costs next to
+nothing. The time it waited for its turn does not count, nor does a blocked event loop or a sleeping machine.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from math import ceil
 
 import anyio
 
-from simkit.actors.wait_graph import Job
+from simkit.actors.handling import Job
 from simkit.core.limits import ASK_TIMEOUT
 from simkit.errors import UsageError
 
@@ -108,17 +108,14 @@ class Sweeper:
                 self._check(job)
 
     def _check(self, job: Job) -> None:
-        if self._most is None or not job.post.deadline:
+        if self._most is None or not job.actor.deadline:
             return
         if not job.overdue and self.tick - job.began > self._most:
-            job.overdue = True
-            job.stood = "" if job.leash is None else job.leash.place()
-            job.scope.cancel()
+            job.expire()
         elif job.overdue and self.tick - job.began > self._most + self._grace:
             self._abandon(job)
 
     def _abandon(self, job: Job) -> None:
-        if job.leash is not None and not job.leash.given_up:
-            place = job.leash.place()
-            self.abandoned.append(f"`{job.post.name}`" + (f" at {place}" if place else ""))
-            job.leash.give_up()
+        place = job.abandon()
+        if place is not None:
+            self.abandoned.append(f"`{job.actor.name}`" + (f" at {place}" if place else ""))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 from simkit.actors.actor import Request
-from simkit.components.base import State, unhandled
+from simkit.components.base import State
 from simkit.core.conversation import Conversation
 from simkit.core.ids import TurnKey
 from simkit.core.messages import Message, ToolCall, ToolMessage, ToolResult, ToolSpec
@@ -69,6 +69,10 @@ class StartAgent(Request[AgentStart]):
     tools: tuple[ToolSpec, ...]
     policy: str = ""
 
+    def serve(self, agent: Agent, /) -> AgentStart:
+        """Ask an agent."""
+        return agent.start(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Act(Request[Decision]):
@@ -83,12 +87,20 @@ class Act(Request[Decision]):
     state: State
     step: int = 0
 
+    def serve(self, agent: Agent, /) -> Awaitable[Decision]:
+        """Ask an agent."""
+        return agent.act(self)
+
 
 class Agent(ABC):
     """Takes the agent's turn, one decision at a time."""
 
     name: ClassVar[str] = "agent"
     forkable: ClassVar[bool] = True
+    concurrency: int | None = None
+    """Requests it serves at once, None for no limit; further ones wait for their turn."""
+    sessions: int | None = None
+    """Conversations it holds open at once, None for no limit; further episodes wait before they begin."""
     deterministic: bool = False
     """Whether equal requests get equal decisions whatever the seed (temperature 0): then branching is refused."""
 
@@ -99,13 +111,3 @@ class Agent(ABC):
     @abstractmethod
     async def act(self, request: Act) -> Decision:
         """The next decision."""
-
-    async def handle(self, message: object) -> object:
-        """Dispatch for the actor runtime."""
-        match message:
-            case Act():
-                return await self.act(message)
-            case StartAgent():
-                return self.start(message)
-            case _:
-                raise unhandled(self, message)

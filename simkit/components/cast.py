@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from simkit.actors.actor import ActorRef
+from simkit.actors.capacity import Held
 from simkit.core.boundary import boundary
 from simkit.core.tasks import Task
 from simkit.errors import UsageError, UserFault
@@ -27,6 +28,28 @@ class Cast:
     deterministic: bool = False
     reward_range: tuple[float, float] = (0.0, 1.0)
     checks: tuple[Callable[[Task], None], ...] = ()
+
+    def sessions(self, conversations: int) -> Held:
+        """The sessions of one episode, for an `async with` block: waits until all are free, and frees them at its end.
+
+        Each component that declares `sessions` gives one for every conversation that the episode may have side by side.
+
+        Args:
+            conversations: how many that is: 1 for a rollout, as many as there can be leaves for a tree.
+
+        Raises:
+            UsageError: a component has fewer, so that the episode could never be played.
+        """
+        limited = [ref for ref in (self.agent, self.user, self.tools, self.reward) if ref.sessions is not None]
+        capacities = [ref.sessions for ref in limited if ref.sessions is not None]
+        for ref, capacity in zip(limited, capacities, strict=True):
+            if capacity.places < conversations:
+                raise UsageError(
+                    f"`{ref.name}` holds {capacity.places} conversations open at once (`sessions`), and an episode of "
+                    f"this search has up to {conversations} side by side; choose a narrower search (--beam), the "
+                    "rollout recipe, or more sessions"
+                )
+        return Held(capacities, conversations)
 
     def check(self, task: Task) -> None:
         """Make sure, before anybody is asked anything, that everybody can play a task.

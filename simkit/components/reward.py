@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from simkit.actors.actor import Request
-from simkit.components.base import State, unhandled
+from simkit.components.base import State
 from simkit.core.conversation import Conversation
 from simkit.core.events import CallRecord
 from simkit.core.tasks import Goal, Task
@@ -45,6 +46,10 @@ class ListGoals(Request[tuple[Goal, ...]]):
 
     task: Task
 
+    def serve(self, reward: Reward, /) -> tuple[Goal, ...]:
+        """Ask a reward."""
+        return reward.goals(self.task)
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreTurn(Request[tuple[Hit, ...]]):
@@ -54,6 +59,10 @@ class ScoreTurn(Request[tuple[Hit, ...]]):
     remaining: tuple[Goal, ...]
     calls: tuple[CallRecord, ...]
     conversation: Conversation
+
+    def serve(self, reward: Reward, /) -> Awaitable[tuple[Hit, ...]]:
+        """Ask a reward."""
+        return reward.score_turn(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,10 @@ class ScoreEpisode(Request[EpisodeReward]):
     conversation: Conversation
     world: State
 
+    def serve(self, reward: Reward, /) -> Awaitable[EpisodeReward]:
+        """Ask a reward."""
+        return reward.score_episode(self)
+
 
 class Reward:
     """Says what counts, in one turn and over an episode.
@@ -77,6 +90,10 @@ class Reward:
 
     name: ClassVar[str] = "reward"
     range: tuple[float, float] = (0.0, 1.0)
+    concurrency: int | None = None
+    """Requests it serves at once, None for no limit; further ones wait for their turn."""
+    sessions: int | None = None
+    """Conversations it holds open at once, None for no limit; further episodes wait before they begin."""
 
     def goals(self, task: Task) -> tuple[Goal, ...]:
         """The sparse goals of a task; by default those it comes with."""
@@ -89,18 +106,6 @@ class Reward:
     async def score_episode(self, request: ScoreEpisode) -> EpisodeReward:
         """The episode's reward; by default the weight of the goals reached over the weight of all."""
         return goal_share(request.goals, request.achieved)
-
-    async def handle(self, message: object) -> object:
-        """Dispatch for the actor runtime."""
-        match message:
-            case ScoreTurn():
-                return await self.score_turn(message)
-            case ScoreEpisode():
-                return await self.score_episode(message)
-            case ListGoals():
-                return self.goals(message.task)
-            case _:
-                raise unhandled(self, message)
 
 
 def goal_share(goals: tuple[Goal, ...], achieved: tuple[Hit, ...]) -> EpisodeReward:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from simkit.actors.actor import Request
-from simkit.components.base import State, unhandled
+from simkit.components.base import State
 from simkit.core.messages import JsonObject, ToolCall, ToolResult, ToolSpec
 from simkit.core.tasks import Task
 
@@ -36,6 +37,10 @@ class StartTools(Request[ToolsStart]):
 
     task: Task
 
+    def serve(self, tools: ToolServer, /) -> ToolsStart:
+        """Ask a tool server."""
+        return tools.start(self)
+
 
 @dataclass(frozen=True, slots=True)
 class CallTool(Request[ToolReturn]):
@@ -49,12 +54,20 @@ class CallTool(Request[ToolReturn]):
     call: ToolCall
     state: State
 
+    def serve(self, tools: ToolServer, /) -> Awaitable[ToolReturn]:
+        """Ask a tool server."""
+        return tools.call(self)
+
 
 class ToolServer(ABC):
     """Runs tool calls: state and call in, result and new state out."""
 
     name: ClassVar[str] = "tools"
     forkable: ClassVar[bool] = True
+    concurrency: int | None = None
+    """Requests it serves at once, None for no limit; further ones wait for their turn."""
+    sessions: int | None = None
+    """Conversations it holds open at once, None for no limit; further episodes wait before they begin."""
 
     @abstractmethod
     def start(self, request: StartTools) -> ToolsStart:
@@ -63,13 +76,3 @@ class ToolServer(ABC):
     @abstractmethod
     async def call(self, request: CallTool) -> ToolReturn:
         """The result of one call."""
-
-    async def handle(self, message: object) -> object:
-        """Dispatch for the actor runtime."""
-        match message:
-            case CallTool():
-                return await self.call(message)
-            case StartTools():
-                return self.start(message)
-            case _:
-                raise unhandled(self, message)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from simkit.actors.actor import Request
-from simkit.components.base import State, unhandled
+from simkit.components.base import State
 from simkit.core.conversation import Conversation
 from simkit.core.ids import TurnKey
 from simkit.core.tasks import Task
@@ -41,17 +42,25 @@ class Speak(Request[UserTurn]):
     conversation: Conversation
     state: State
 
+    def serve(self, user: User, /) -> Awaitable[UserTurn]:
+        """Ask a user."""
+        return user.speak(self)
+
 
 class User(ABC):
     """Plays the customer.
 
-    `interactive` says that a person answers at this terminal: a run then has one conversation at a time and draws no
-    progress over it.
+    `interactive` says that a person answers at this terminal: a run then draws no progress over the conversation, and
+    an answer may take as long as it likes.
     """
 
     name: ClassVar[str] = "user"
     forkable: ClassVar[bool] = True
     interactive: ClassVar[bool] = False
+    concurrency: int | None = None
+    """Requests it serves at once, None for no limit; further ones wait for their turn."""
+    sessions: int | None = None
+    """Conversations it holds open at once, None for no limit; further episodes wait before they begin."""
 
     def check_task(self, task: Task) -> None:  # noqa: B027 (nothing to check is the rule)
         """Say before a run whether it can play a task.
@@ -63,11 +72,3 @@ class User(ABC):
     @abstractmethod
     async def speak(self, request: Speak) -> UserTurn:
         """The next utterance."""
-
-    async def handle(self, message: object) -> object:
-        """Dispatch for the actor runtime."""
-        match message:
-            case Speak():
-                return await self.speak(message)
-            case _:
-                raise unhandled(self, message)

@@ -32,9 +32,6 @@ AGENT = Kind("agent", "simkit.agents", Agent)
 USER = Kind("user", "simkit.users", User)
 REWARD = Kind("reward", "simkit.rewards", Reward)
 
-AT_ONCE = 1_000_000
-"""Components hold no conversation, so as many branches as there are may ask one actor at the same time."""
-
 OpenModel: TypeAlias = "Callable[[str, ModelOptions], ChatModel]"
 """Gives the model of a name."""
 
@@ -112,12 +109,14 @@ class Players:
     reward: Reward
 
     def cast(self, scope: Scope) -> Cast:
-        """Start their actors."""
+        """Start their actors.
+
+        Raises:
+            UsageError: what one of them declares of itself cannot be.
+        """
         parts = (self.agent, self.user, self.tools, self.reward)
         person = self.user if self.user.interactive else None  # may take as long as it likes
-        agent, user, tools, reward = (
-            scope.spawn(part, name=part.name, concurrency=AT_ONCE, deadline=part is not person) for part in parts
-        )
+        agent, user, tools, reward = (scope.spawn(part, name=part.name, deadline=part is not person) for part in parts)
         with boundary(AgentFault, f"agent `{self.agent.name}`, asking whether it is deterministic"):
             deterministic = bool(self.agent.deterministic)
         return Cast(

@@ -234,7 +234,6 @@ class Run:
             WantedModels(choices=choices, open=self._model, options=options, user_options=user_options),
         )
         if players.user.interactive:
-            self.concurrency = 1  # one conversation at a time, and no progress drawn over it
             self._session.give_the_terminal()
         return players.cast(scope)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import anyio
 import orjson
 
-from simkit.actors.actor import ActorRef, Request
+from simkit.actors.actor import ActorRef, Request, Stopwatch
 from simkit.components import checks
 from simkit.components.agent import StartAgent
 from simkit.components.base import State
@@ -120,7 +120,12 @@ def where(who: str, ref: ActorRef, key: TurnKey, doing: str = "") -> Callable[[]
 
 
 async def consult(
-    ref: ActorRef, request: Request[R], check: Callable[[object], R], fault: type[Fault], place: Where
+    ref: ActorRef,
+    request: Request[R],
+    check: Callable[[object], R],
+    fault: type[Fault],
+    place: Where,
+    stopwatch: Stopwatch | None = None,
 ) -> R:
     """Ask a component, attribute whatever it raises, and check its reply (`simkit.components.checks` has the checks).
 
@@ -128,7 +133,7 @@ async def consult(
         Fault: the component raised, or replied with something else than what it was asked for.
     """
     with boundary(fault, place):
-        reply: object = await ref.ask(request)
+        reply: object = await ref.ask(request, stopwatch)
         try:
             return check(reply)
         except WrongValue as wrong:
@@ -228,12 +233,24 @@ async def _ask_everybody(stage: Stage) -> Scene:
     return Scene(ready, BranchState(conversation, agent=agent.state, world=tools.state))
 
 
-async def play_episode(stage: Stage, supervisor: str, act: Callable[[Scene], Awaitable[Ending]]) -> Episode:
-    """Play an episode from curtain to curtain; `act` plays what is between, when there is something to play for.
+async def play_episode(
+    stage: Stage, supervisor: str, act: Callable[[Scene], Awaitable[Ending]], conversations: int = 1
+) -> Episode:
+    """Play an episode from its first question to its score; `act` plays what is between, when there are goals.
 
     A task without goals is recorded with the outcome `no_goals` and not played.
+
+    Args:
+        stage: who plays, from where.
+        supervisor: the name of the search.
+        act: plays from the opening to the ending.
+        conversations: how many the search may have side by side; the episode waits for that many sessions of each
+            component that limits them, before anybody is asked anything.
+
+    Raises:
+        UsageError: a component has fewer sessions.
     """
-    async with committed(stage.recorder):
+    async with stage.cast.sessions(conversations), committed(stage.recorder):
         scene = await set_stage(stage, supervisor)
         if scene.fault is not None:
             ending = broken(scene.fault)

@@ -78,6 +78,11 @@ class BeamSearch:
         _one_of("winner", self.winner, get_args(Winner))
         _one_of("branch_by", self.branch_by, get_args(BranchBy))
 
+    @property
+    def conversations(self) -> int:
+        """The most leaves that a tree can have at once."""
+        return max(1, self.beam // self.factor * self.factor)
+
 
 def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
@@ -152,12 +157,13 @@ class Josh:
 
         Raises:
             NotForkable: a component of the cast cannot be branched; raised before any work is done.
-            UsageError: the agent is deterministic (temperature 0), so that all branches would be the same.
+            UsageError: the agent is deterministic (temperature 0), so that all branches would be the same, or a
+                component holds fewer conversations open than the tree may have leaves.
             StoreError: events cannot be recorded.
         """
         _refuse(cast)
         stage = Stage(cast, unit, self.limits, recorder, watch)
-        return await play_episode(stage, self.name, self._play)
+        return await play_episode(stage, self.name, self._play, self.search.conversations)
 
     async def _play(self, scene: Scene) -> Ending:
         stage = scene.stage

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from functools import partial
 
+from simkit.actors.actor import Stopwatch
 from simkit.components import checks
 from simkit.components.agent import Act, Decision
 from simkit.components.base import State
@@ -130,10 +130,11 @@ async def _decide(stage: Stage, turn: Turn) -> Turn:
 
 
 async def _call(stage: Stage, added: _Added, decision: Decision, call: ToolCall) -> None:
-    tools, turn, began = stage.cast.tools, added.turn, time.perf_counter()
+    tools, turn, stopwatch = stage.cast.tools, added.turn, Stopwatch()
     place = where("tools", tools, turn.key, f", call {call.id} of `{call.name}`")
-    reply = await consult(tools, CallTool(stage.task, call, added.world), checks.tool_return, ToolFault, place)
-    seconds, seq = time.perf_counter() - began, len(added.conversation)
+    asked = CallTool(stage.task, call, added.world)
+    reply = await consult(tools, asked, checks.tool_return, ToolFault, place, stopwatch)
+    seconds, seq = stopwatch.seconds, len(added.conversation)
     with boundary(AgentFault, where("agent", stage.cast.agent, turn.key, f", reading the result of `{call.name}`")):
         added.write(checks.message(decision.observe(call, reply.result), "`observe` gave"), "tool")
     added.world = reply.state

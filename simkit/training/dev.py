@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from simkit.actors.actor import Patience, open_scope
 from simkit.components.cast import Cast
-from simkit.components.checks import reward_range
 from simkit.components.world import World, choose_tasks
 from simkit.core.events import BranchAdded, Event, MemoryRecorder, ToolsetSeen
 from simkit.core.limits import Limits
@@ -100,15 +99,7 @@ async def opened(place: Place, model: ChatModel, temperature: float) -> AsyncGen
         WantedModels(choices=choices, open=lambda _spec, _options: model, options=options),
     )
     async with open_scope(Patience()) as scope:
-        yield Cast(
-            agent=scope.spawn(players.agent, name=players.agent.name, concurrency=AT_ONCE),
-            user=scope.spawn(players.user, name=players.user.name, concurrency=AT_ONCE),
-            tools=scope.spawn(players.tools, name=players.tools.name, concurrency=AT_ONCE),
-            reward=scope.spawn(players.reward, name=players.reward.name, concurrency=AT_ONCE),
-            unforkable=players.unforkable,
-            deterministic=players.agent.deterministic,
-            reward_range=reward_range(players.reward.range, players.reward.name),
-        )
+        yield players.cast(scope)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

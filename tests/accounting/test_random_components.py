@@ -7,7 +7,8 @@ import itertools
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from simkit.components.user import Speak, User, UserTurn
 from simkit.core.limits import Limits
 from simkit.core.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec
 from simkit.core.tasks import Goal, Task
+from simkit.errors import JournalFailed
 from simkit.run.engine import FaultPolicy
 from simkit.run.run import Run
 from simkit.search.base import Supervisor
@@ -68,13 +70,14 @@ ROLES = ("agent", "user", "tool", "reward")
 
 @dataclass(frozen=True)
 class Case:
-    """One run: what goes wrong in which episode, at whose hands."""
+    """One run: what goes wrong in which episode, at whose hands; `limits` are concurrency and sessions by role."""
 
     backend: str
     search: bool
     fail_fast: bool
     concurrency: int
     stop_at: int | None
+    limits: tuple[tuple[int | None, int | None], ...]
     wrong: tuple[tuple[str, str] | None, ...]
 
 
@@ -86,11 +89,33 @@ class Trouble:
         self._run = run
         self._asks = itertools.count()
         self.leaked: list[asyncio.Task[None]] = []
+        self.serving: Counter[str] = Counter()
+
+    def limits(self, role: str) -> tuple[int | None, int | None]:
+        """The concurrency and the sessions that a role declares."""
+        return self._case.limits[ROLES.index(role)]
+
+    @contextmanager
+    def _counted(self, role: str) -> Generator[None]:
+        """Fails, as nobody's fault, when a role serves more requests at once than it declares."""
+        self.serving[role] += 1
+        try:
+            most = self.limits(role)[0]
+            if most is not None and self.serving[role] > most:
+                raise JournalFailed(f"{role} serves {self.serving[role]} requests at once")
+            yield
+        finally:
+            self.serving[role] -= 1
 
     async def at(self, role: str, task: Task) -> Any:
         """Misbehave if it is this role's turn in this task; what to answer instead of the right thing, if anything."""
         if next(self._asks) == self._case.stop_at:
             self._run.stop()
+        with self._counted(role):
+            await anyio.lowlevel.checkpoint()
+            return await self._misbehave(role, task)
+
+    async def _misbehave(self, role: str, task: Task) -> Any:
         wrong = self._case.wrong[int(task.id)]
         if wrong is None or wrong[0] != role:
             return None
@@ -115,7 +140,7 @@ class Trouble:
         }
 
     async def _hides(self) -> None:
-        with anyio.CancelScope(shield=self._case.backend == "asyncio"):  # nobody can reach behind trio's
+        with anyio.CancelScope(shield=True):
             await anyio.sleep_forever()
 
     async def _swallows(self) -> None:
@@ -175,6 +200,7 @@ class OddAgent(Agent):
 
     def __init__(self, trouble: Trouble, tasks: dict[str, Task]) -> None:
         self._trouble, self._tasks = trouble, tasks
+        self.concurrency, self.sessions = trouble.limits("agent")
 
     async def act(self, request: Act) -> Decision:
         given = await self._trouble.at("agent", self._tasks[request.key.task_id])
@@ -191,6 +217,7 @@ class OddUser(User):
 
     def __init__(self, trouble: Trouble) -> None:
         self._trouble = trouble
+        self.concurrency, self.sessions = trouble.limits("user")
 
     async def speak(self, request: Speak) -> UserTurn:
         given = await self._trouble.at("user", request.task)
@@ -204,6 +231,7 @@ class OddTools(ToolServer):
 
     def __init__(self, trouble: Trouble) -> None:
         self._trouble = trouble
+        self.concurrency, self.sessions = trouble.limits("tool")
 
     def start(self, request: StartTools) -> ToolsStart:
         return ToolsStart((ToolSpec.of("look", "look", {}),))
@@ -220,6 +248,7 @@ class OddReward(Reward):
 
     def __init__(self, trouble: Trouble) -> None:
         self._trouble = trouble
+        self.concurrency, self.sessions = trouble.limits("reward")
 
     async def score_turn(self, request: ScoreTurn) -> Any:
         given = await self._trouble.at("reward", request.task)
@@ -275,6 +304,10 @@ def wrong(backend: str) -> st.SearchStrategy[tuple[str, str] | None]:
     return st.none() | st.tuples(st.sampled_from(ROLES), st.sampled_from(ways))
 
 
+def limit(least: int) -> st.SearchStrategy[int | None]:
+    return st.none() | st.integers(least, 4)
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     backend = draw(st.sampled_from(("asyncio", "trio")))
@@ -284,6 +317,7 @@ def cases(draw: st.DrawFn) -> Case:
         fail_fast=draw(st.booleans()),
         concurrency=draw(st.integers(1, 4)),
         stop_at=draw(st.none() | st.integers(0, 12)),
+        limits=tuple((draw(limit(1)), draw(limit(2))) for _ in ROLES),
         wrong=tuple(draw(wrong(backend)) for _ in TASKS),
     )
 

@@ -53,10 +53,10 @@ async def play(
     played: list[Played] = []
     async with open_scope() as scope:
         cast = Cast(
-            agent=scope.spawn(agent, name="agent", concurrency=16),
-            user=scope.spawn(user or AgendaUser(world), name="user", concurrency=16),
-            tools=scope.spawn(world.tools(), name="tools", concurrency=16),
-            reward=scope.spawn(GoalCalls(world), name="reward", concurrency=16),
+            agent=scope.spawn(agent, name="agent"),
+            user=scope.spawn(user or AgendaUser(world), name="user"),
+            tools=scope.spawn(world.tools(), name="tools"),
+            reward=scope.spawn(GoalCalls(world), name="reward"),
         )
         for task in tasks:
             recorder = MemoryRecorder()

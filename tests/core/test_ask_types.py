@@ -14,7 +14,6 @@ from simkit.core.tasks import Goal
 
 async def typed_asks(ref: ActorRef, act: Act, speak: Speak, goals: ListGoals, episode: ScoreEpisode) -> None:
     assert_type(await ref.ask(act), Decision)
-    assert_type(await ref.ask(act, timeout=1.0), Decision)
     assert_type(await ref.ask(speak), UserTurn)
     assert_type(await ref.ask(goals), tuple[Goal, ...])
     assert_type(await ref.ask(episode), Score)

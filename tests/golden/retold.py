@@ -58,10 +58,10 @@ async def record_search(trace: Trace, recorder: Recorder, setting: Setting | Non
     josh = Josh(beam, Limits(turns=15, steps=trace.decisions))
     async with open_scope() as scope:
         cast = Cast(
-            agent=scope.spawn(StubAgent(trace, faults=setting.faults), concurrency=32),
-            user=scope.spawn(StubUser(trace), concurrency=32),
-            tools=scope.spawn(setting.tools or RecordedTools(trace), concurrency=32),
-            reward=scope.spawn(setting.reward or RecordedReward(trace), concurrency=32),
+            agent=scope.spawn(StubAgent(trace, faults=setting.faults)),
+            user=scope.spawn(StubUser(trace)),
+            tools=scope.spawn(setting.tools or RecordedTools(trace)),
+            reward=scope.spawn(setting.reward or RecordedReward(trace)),
         )
         return await josh.play(cast, WorkUnit(trace.name, 0, setting.task or trace.task()), recorder, NoWatch())
 

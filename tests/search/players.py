@@ -189,10 +189,10 @@ async def play(
     recorder = recorder or MemoryRecorder()
     async with open_scope() as scope:
         cast = Cast(
-            agent=scope.spawn(PlannedAgent(players.plan, players.start), name="planned", concurrency=64),
-            user=scope.spawn(PlannedUser(players.answer), name="planned", concurrency=64),
-            tools=scope.spawn(players.tools, name="notes", concurrency=64),
-            reward=scope.spawn(players.reward, name="reach", concurrency=64),
+            agent=scope.spawn(PlannedAgent(players.plan, players.start), name="planned"),
+            user=scope.spawn(PlannedUser(players.answer), name="planned"),
+            tools=scope.spawn(players.tools, name="notes"),
+            reward=scope.spawn(players.reward, name="reach"),
             unforkable=players.unforkable,
             deterministic=players.deterministic,
             reward_range=players.reward.range,
