@@ -24,13 +24,14 @@ class Capacity:
         waited: seconds spent in the queue, summed over all that have left it.
     """
 
-    __slots__ = ("_queue", "in_use", "most_waiting", "places", "waited")
+    __slots__ = ("_closed", "_queue", "in_use", "most_waiting", "places", "waited")
 
     def __init__(self, places: int) -> None:
         self.places = places
         self.in_use = 0
         self.most_waiting = 0
         self.waited = 0.0
+        self._closed = False
         self._queue: OrderedDict[anyio.Event, int] = OrderedDict()
 
     @property
@@ -65,13 +66,13 @@ class Capacity:
 
     def close(self) -> None:
         """Let everybody in the queue go on: what they wait for has ended."""
-        self.places = self.in_use + sum(self._queue.values())
+        self._closed = True
         self._admit()
 
     def _admit(self) -> None:
         while self._queue:
             turn, places = next(iter(self._queue.items()))
-            if self.in_use + places > self.places:
+            if not self._closed and self.in_use + places > self.places:
                 return
             del self._queue[turn]
             self.in_use += places

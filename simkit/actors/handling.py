@@ -147,12 +147,14 @@ class Handler:
 
     def _paused(self, trap: Any) -> Generator[Any, Any, Any]:
         """Wait on trio, where only scopes cancel: in one that is open while the handler is not running."""
+        sent: Any = None
         with anyio.CancelScope() as self._pause:
             if self._cancels:
                 self._pause.cancel()
             sent = yield trap
         self._pause = None
-        if self._cancels and is_cancellation(getattr(sent, "error", None)):  # trio hands its errors over like this
+        error: Any = getattr(sent, "error", None)  # trio hands its errors over like this
+        if self._cancels and is_cancellation(error):
             self._cancels = 0
             self.struck = True
         return sent

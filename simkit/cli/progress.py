@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import anyio
 
+from simkit.actors.actor import ActorState
 from simkit.cli.output import text_line
 from simkit.core.safe_text import visible_line
 from simkit.run.engine import Tally
@@ -73,9 +74,22 @@ def _counts(tally: Tally) -> list[str]:
         parts.append(f"{len(tally.missed)} not played")
     if tally.faulted:
         parts.append(f"{tally.faulted} faulted")
+    parts += map(describe_load, tally.load())
     if tally.lag.now > LAGGING:
         parts.append(f"event loop {tally.lag.now * 1e3:.0f} ms late")
     return parts
+
+
+def describe_load(state: ActorState) -> str:
+    """What a component with limits is serving, and how much waits for it."""
+    parts: list[str] = []
+    if state.concurrency is not None:
+        waiting = f", {state.waiting} waiting" if state.waiting else ""
+        parts.append(f"{state.serving} of {state.concurrency} requests{waiting}")
+    if state.sessions is not None:
+        queued = f", {state.queued} episodes waiting" if state.queued else ""
+        parts.append(f"{state.open} of {state.sessions} sessions{queued}")
+    return f"{state.name}: {'; '.join(parts)}"
 
 
 def _calls(meter: Meter) -> list[str]:

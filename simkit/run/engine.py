@@ -6,13 +6,14 @@ A fault inside an episode is data: it is counted against the policy and the rest
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from simkit.actors.actor import ActorState
 from simkit.components.cast import Cast
 from simkit.core.cancellation import is_cancellation, leaves, unasked
 from simkit.core.events import Episode, Recorder
@@ -66,7 +67,8 @@ class Tally:
 
     `kept` are episodes that an earlier part of the run had finished; `missed` are units that were not played, by
     episode id with the reason; `meter` counts model calls once there are models;
-    `note` says in words what a stage without episodes is at, for the progress display.
+    `note` says in words what a stage without episodes is at, for the progress display; `load` gives the load of the
+    components that declare `concurrency` or `sessions`.
     """
 
     planned: int = 0
@@ -85,6 +87,7 @@ class Tally:
     missed: dict[str, str] = field(default_factory=dict[str, str])
     meter: Meter | None = None
     lag: Lag = field(default_factory=Lag)
+    load: Callable[[], Sequence[ActorState]] = tuple
 
     def live(self, change: int) -> None:
         """So many more (or fewer) branches are live."""
@@ -127,6 +130,8 @@ class Tally:
     def to_json(self) -> dict[str, Any]:
         """What the run took, as the store keeps it: seconds, lag of the event loop, and its model calls."""
         stats: dict[str, Any] = {"seconds": round(self.seconds, 3), "lag": self.lag.to_json(), "kept": self.kept}
+        if load := self.load():
+            stats["components"] = [asdict(state) for state in load]
         meter = self.meter
         if meter is not None:
             stats["models"] = {

@@ -258,6 +258,7 @@ class Session:
     async def _acting(self) -> AsyncGenerator[None]:
         with calm_collector(), anyio.CancelScope() as self._stop:
             async with open_scope(self._of.patience) as self._scope:
+                self._of.tally.load = self._scope.load
                 yield
 
     @asynccontextmanager

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import anyio
+import anyio.abc
 import pytest
 from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
@@ -479,21 +480,21 @@ async def test_cancelling_the_scope_from_outside_ends_everything() -> None:
 async def test_nothing_is_left_behind() -> None:
     before = {info.id for info in anyio.get_running_tasks()}
     gate = Gate()
-    async with deadline(), anyio.create_task_group() as askers:
 
-        async def ask(ref: ActorRef) -> None:
-            with suppress(ActorStopped):
-                await ref.ask(Run(gate))
+    async def ask(ref: ActorRef) -> None:
+        with suppress(ActorStopped):
+            await ref.ask(Run(gate))
 
+    async def house(askers: anyio.abc.TaskGroup) -> None:
         async with open_scope() as scope:
-            refs = [scope.spawn(Worker(1)) for _ in range(5)]
-            for ref in refs * 2:
+            for ref in [scope.spawn(Worker(1)) for _ in range(5)] * 2:
                 askers.start_soon(ask, ref)
             await wait_all_tasks_blocked()
+
+    async with deadline(), anyio.create_task_group() as askers:
+        await house(askers)
     assert gate.cancelled == 5
     assert {info.id for info in anyio.get_running_tasks()} == before
-    refs.clear()
-    del scope, ref
     gc.collect()
     assert not [each for each in gc.get_objects() if type(each) is Worker]
 
