@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TypeVar
@@ -48,6 +48,8 @@ class WeightedRewards(Reward):
         self._parts = parts
         self._total = sum(part.weight for part in parts)
         self.range = self._mean_range()
+        self.concurrency = _least(part.reward.concurrency for part in parts)
+        self.sessions = _least(part.reward.sessions for part in parts)
 
     @classmethod
     def of(cls, rewards: Mapping[str, Reward | tuple[Reward, float]]) -> WeightedRewards:
@@ -159,3 +161,8 @@ def _episode_of(part: Weighted, request: ScoreEpisode) -> ScoreEpisode:
         replace(hit, goal=hit.goal.removeprefix(prefix)) for hit in request.achieved if hit.goal.startswith(prefix)
     )
     return replace(request, goals=_own(part, request.goals, _own_goals(part, request.task)), achieved=achieved)
+
+
+def _least(limits: Iterable[int | None]) -> int | None:
+    """The limit that holds when all of them do."""
+    return min((limit for limit in limits if limit is not None), default=None)

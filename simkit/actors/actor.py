@@ -126,13 +126,13 @@ class ActorRef:
         "sessions",
     )
 
-    def __init__(self, actor: object, name: str, loop: _Loop, deadline: bool) -> None:
+    def __init__(self, actor: object, name: str, loop: _Loop, deadline: bool, rank: int) -> None:
         self.name = name
         self.deadline = deadline
         self.serving: dict[Job, None] = {}
-        self.sessions = declared_capacity(actor, name, "sessions")
+        self.sessions = declared_capacity(actor, name, "sessions", rank)
         self._actor = actor
-        self._capacity = declared_capacity(actor, name, "concurrency")
+        self._capacity = declared_capacity(actor, name, "concurrency", rank)
         self._loop = loop
         self._stopped = False
         self._quiet: anyio.Event | None = None
@@ -364,7 +364,7 @@ class Scope:
         name = name or type(actor).__name__
         if self._closed:
             raise ActorStopped(f"`{name}` cannot be spawned: its scope has ended; spawn inside `async with`")
-        ref = ActorRef(actor, name, self._loop, deadline)
+        ref = ActorRef(actor, name, self._loop, deadline, len(self._actors))
         self._actors.append(ref)
         ref.start(self._tasks)
         return ref

@@ -19,15 +19,17 @@ class Capacity:
 
     Attributes:
         places: how many there are.
+        rank: where it stands in the order in which several capacities are taken.
         in_use: how many are taken.
         most_waiting: the greatest length of the queue so far.
         waited: seconds spent in the queue, summed over all that have left it.
     """
 
-    __slots__ = ("_closed", "_queue", "in_use", "most_waiting", "places", "waited")
+    __slots__ = ("_closed", "_queue", "in_use", "most_waiting", "places", "rank", "waited")
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, rank: int = 0) -> None:
         self.places = places
+        self.rank = rank
         self.in_use = 0
         self.most_waiting = 0
         self.waited = 0.0
@@ -82,14 +84,14 @@ class Capacity:
 class Held:
     """Places of several capacities, for an `async with` block.
 
-    They are taken in one fixed order that is the same for everybody, and nothing more is taken inside the block: so
-    no two blocks can each hold what the other waits for.
+    They are taken in the order of their ranks, and nothing more is taken inside the block: so no two blocks can each
+    hold what the other waits for.
     """
 
     __slots__ = ("_capacities", "_places", "_taken")
 
     def __init__(self, capacities: Sequence[Capacity], places: int) -> None:
-        self._capacities = sorted(set(capacities), key=id)
+        self._capacities = sorted(dict.fromkeys(capacities), key=_rank)
         self._places = places
         self._taken: list[Capacity] = []
 
@@ -110,7 +112,11 @@ class Held:
             self._taken.pop().give_back(self._places)
 
 
-def declared_capacity(actor: object, name: str, attribute: str) -> Capacity | None:
+def _rank(capacity: Capacity) -> int:
+    return capacity.rank
+
+
+def declared_capacity(actor: object, name: str, attribute: str, rank: int) -> Capacity | None:
     """The capacity an actor declares in an attribute (`concurrency`, `sessions`); None for no limit.
 
     Raises:
@@ -121,4 +127,4 @@ def declared_capacity(actor: object, name: str, attribute: str) -> Capacity | No
         return None
     if not isinstance(places, int) or isinstance(places, bool) or places < 1:
         raise UsageError(f"`{name}` declares `{attribute} = {places!r}`; it must be at least 1, or None for no limit")
-    return Capacity(places)
+    return Capacity(places, rank)

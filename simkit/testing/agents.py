@@ -13,7 +13,7 @@ from simkit.components.base import State, fork_state
 from simkit.core.conversation import Conversation, Entry
 from simkit.core.ids import TurnKey
 from simkit.core.messages import ToolCall, ToolResult, ToolSpec
-from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_reply, run_promises
+from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_limits, expect_reply, run_promises
 from simkit.testing.snapshot import snapshot
 
 OPENINGS = ("Hello, can you help me?", "I need a train and a hotel for 2 people on friday.", "Book it, please.")
@@ -170,7 +170,14 @@ _ANSWERS = (
     ToolResult(value=None),
 )
 
+
+async def declares_limits(subject: AgentSubject) -> None:
+    """`concurrency` and `sessions` are None or at least 1."""
+    expect_limits(subject.agent)
+
+
 AGENT_PROMISES: tuple[Promise[AgentSubject], ...] = (
+    declares_limits,
     starts_alike,
     changes_nothing_in_place,
     same_key_same_decision,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias, TypeVar
 
-from simkit.errors import WrongValue
+from simkit.actors.capacity import declared_capacity
+from simkit.errors import UsageError, WrongValue
 from simkit.testing.snapshot import snapshot
 
 R = TypeVar("R")
@@ -78,6 +79,19 @@ async def run_promises(promises: Sequence[Promise[S]], subject: S, name: str) ->
         except Exception as error:
             raised = f"{type(error).__name__}: {error}"
             raise ConformanceError(f"{name} breaks `{promise.__name__}` ({said}): it raised {raised}") from error
+
+
+def expect_limits(component: object) -> None:
+    """Check that `concurrency` and `sessions` are what a run can keep to.
+
+    Raises:
+        ConformanceError: one is neither None nor a whole number of at least 1.
+    """
+    for attribute in ("concurrency", "sessions"):
+        try:
+            declared_capacity(component, type(component).__name__, attribute, 0)
+        except UsageError as wrong:
+            raise ConformanceError(str(wrong)) from None
 
 
 HOSTILE_TEXTS: tuple[str, ...] = (

@@ -14,7 +14,7 @@ from simkit.core.conversation import Conversation, Entry
 from simkit.core.events import CallRecord
 from simkit.core.messages import ToolCall, ToolResult, parse_call
 from simkit.core.tasks import Goal, Task
-from simkit.testing.promises import Promise, Unchanged, expect, expect_reply, run_promises
+from simkit.testing.promises import Promise, Unchanged, expect, expect_limits, expect_reply, run_promises
 from simkit.testing.snapshot import snapshot
 from simkit.testing.tools import goal_calls, hostile_calls
 
@@ -141,7 +141,14 @@ def _success(call: ToolCall, goal: Goal, step: int) -> CallRecord:
 _ODD_VALUES: tuple[Any, ...] = (None, "text", 3, [], [None], [[]], {}, {"success": "maybe"}, [{"name": None}])
 _TALK = Conversation([Entry.user("Hello", 0), Entry.agent("Here you are.", 1)])
 
+
+async def declares_limits(subject: RewardSubject) -> None:
+    """`concurrency` and `sessions` are None or at least 1."""
+    expect_limits(subject.reward)
+
+
 REWARD_PROMISES: tuple[Promise[RewardSubject], ...] = (
+    declares_limits,
     lists_goals,
     credits_each_copy_once,
     no_calls_no_surprise,

@@ -15,7 +15,7 @@ from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer
 from simkit.components.world import World
 from simkit.core.messages import ToolCall
 from simkit.core.tasks import Task
-from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_reply, run_promises
+from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_limits, expect_reply, run_promises
 from simkit.testing.snapshot import snapshot
 
 
@@ -242,7 +242,13 @@ def _spoil(value: object) -> None:
             parts.append("spoiled")
 
 
+async def declares_limits(subject: ToolSubject) -> None:
+    """`concurrency` and `sessions` are None or at least 1."""
+    expect_limits(subject.server)
+
+
 TOOL_PROMISES: tuple[Promise[ToolSubject], ...] = (
+    declares_limits,
     starts_alike,
     calls_are_pure,
     changes_are_logged,

@@ -12,7 +12,7 @@ from simkit.core.conversation import Conversation, Entry
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage
 from simkit.core.tasks import Task
-from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_reply, run_promises
+from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_limits, expect_reply, run_promises
 from simkit.testing.snapshot import snapshot
 
 REPLIES = ("Which part of town would you like?", "I have found something for you. Shall I book it?", "It is done.")
@@ -135,7 +135,13 @@ async def hears_any_text(subject: UserSubject) -> None:
         await subject.speak(opened.append(Entry.agent(text, 1)), fork_state(state), turn=1)
 
 
+async def declares_limits(subject: UserSubject) -> None:
+    """`concurrency` and `sessions` are None or at least 1."""
+    expect_limits(subject.user)
+
+
 USER_PROMISES: tuple[Promise[UserSubject], ...] = (
+    declares_limits,
     opens_the_conversation,
     same_key_same_words,
     changes_nothing_in_place,

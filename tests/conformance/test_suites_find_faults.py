@@ -297,3 +297,25 @@ async def test_the_fixed_agent_and_user_keep_the_promises() -> None:
     lines: Sequence[str | tuple[str, dict[str, Any]]] = [("put", {"book": "a"}), "Done."]
     await check_agent(fixed_agent(lines))
     await check_user(fixed_user(["Hello", "Put it there.", "Bye"]), [TASK])
+
+
+@pytest.mark.parametrize("attribute", ["concurrency", "sessions"])
+async def test_a_limit_that_a_run_cannot_keep_to_is_named(attribute: str) -> None:
+    components: dict[str, Any] = {
+        "agent": fixed_agent(["Hello."]),
+        "user": fixed_user(["Hello", "Bye"]),
+        "tools": Shelf(),
+        "reward": Reward(),
+    }
+    checks: dict[str, Any] = {
+        "agent": lambda: check_agent(components["agent"]),
+        "user": lambda: check_user(components["user"], [TASK]),
+        "tools": lambda: check_tool_server(components["tools"], [TASK]),
+        "reward": lambda: check_reward(components["reward"], [TASK]),
+    }
+    for role, check in checks.items():
+        setattr(components[role], attribute, 0)
+        with pytest.raises(ConformanceError, match=f"declares_limits.*`{attribute} = 0`"):
+            await check()
+        setattr(components[role], attribute, 2)
+        await check()

@@ -238,7 +238,7 @@ async def test_places_are_taken_all_at_once_and_nobody_overtakes() -> None:
 
 
 async def test_leaving_the_queue_lets_the_next_in_and_frees_what_was_held() -> None:
-    one, two, inside = Capacity(2), Capacity(2), list[str]()
+    one, two, inside = Capacity(2, 1), Capacity(2, 0), list[str]()
 
     async def hold(name: str, capacities: list[Capacity], places: int) -> None:
         async with Held(capacities, places):
@@ -265,7 +265,7 @@ async def test_leaving_the_queue_lets_the_next_in_and_frees_what_was_held() -> N
 @pytest.mark.parametrize("seed", range(5))
 async def test_sessions_of_several_actors_are_never_held_in_a_circle(seed: int) -> None:
     random = Random(seed)
-    capacities = [Capacity(random.randint(2, 4)) for _ in range(3)]
+    capacities = [Capacity(random.randint(2, 4), rank) for rank in range(3)]
 
     async def episode() -> None:
         wanted = random.sample(capacities, random.randint(1, 3))
