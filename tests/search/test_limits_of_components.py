@@ -14,7 +14,7 @@ from simkit.actors.actor import open_scope
 from simkit.components.agent import Act, Decision
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolsStart
 from simkit.components.user import Speak, UserTurn
-from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, EpisodeFinished, Event, MemoryRecorder
+from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, Episode, Event, MemoryRecorder
 from simkit.core.limits import Limits
 from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
@@ -123,7 +123,7 @@ def tree(events: list[Event]) -> dict[str, Any]:
                 found[event.branch_id].append([row.message for row in event.messages])
             case BranchEnded():
                 found[event.branch_id].append(event.outcome)
-            case EpisodeFinished():
+            case Episode():
                 found[event.episode_id] = (event.reward, event.outcome, event.achieved, event.branches)
             case _:
                 pass
