@@ -12,7 +12,7 @@ from simkit.components.model_view import and_send, says_nothing
 from simkit.core.conversation import Conversation
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, UserMessage, text_of, without_reasoning
 from simkit.core.persistent_list import JsonList
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, is_deterministic
 from simkit.plugins.prompts import Prompt, read_prompt, shipped_prompt
 
 CUT_OFF = "ERROR: your reply was cut off because it was too long. Write a shorter one."
@@ -46,21 +46,19 @@ class ModelAgent(Agent):
     harvest takes no example from such a conversation.
 
     Attributes of the constructor:
-        model: answers.
-        sampling: how it picks its words; with temperature 0 the agent is `deterministic`.
+        model: makes the decisions; the agent is as `deterministic` as its model.
         prompt: path of a text file to use instead of the shipped prompt.
     """
 
     prompt_file: ClassVar[str]
     needed_places: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, model: ChatModel, sampling: Sampling | None = None, prompt: Path | None = None) -> None:
+    def __init__(self, model: ChatModel, prompt: Path | None = None) -> None:
         self._model = model
-        self._sampling = sampling or Sampling()
         self._prompt = (
             read_prompt(prompt, self.needed_places) if prompt else shipped_prompt("simkit.agents", self.prompt_file)
         )
-        self.deterministic = self._sampling.temperature == 0
+        self.deterministic = is_deterministic(model)
 
     @property
     def prompt(self) -> Prompt:
@@ -79,7 +77,7 @@ class ModelAgent(Agent):
         """
         sent = self._sent(request)
         key = CallKey(request.key, "agent", request.step)
-        asked = ChatRequest(messages=sent.messages, tools=sent.tools, sampling=self._sampling, seed=key.seed)
+        asked = ChatRequest(messages=sent.messages, tools=sent.tools, seed=key.seed)
         response = await self._model.complete(asked, key)
         decision, usage = self.read(response, request), response.usage
         return replace(decision, state=sent, tokens=usage.tokens, cost=usage.cost)

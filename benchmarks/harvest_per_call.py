@@ -14,9 +14,7 @@ from random import Random
 import anyio
 
 from simkit.core.limits import Limits
-from simkit.models.base import Sampling
-from simkit.models.config import ModelChoices
-from simkit.models.factory import ModelOptions
+from simkit.models.config import ModelConfig
 from simkit.run.run import Run
 from simkit.search.base import Supervisor
 from simkit.search.josh import BeamSearch, Josh
@@ -97,11 +95,11 @@ def interval(values: Sequence[float]) -> str:
 
 async def play(given: argparse.Namespace, name: str, supervisor: Supervisor, calls: int | None) -> Yield:
     """Play every goal once with the supervisor, or, given a number of calls, so often that it is reached."""
-    models = ModelChoices(model=f"local/{given.model.absolute()}", temperature=given.temperature)
+    models = ModelConfig(model=f"local/{given.model.absolute()}", temperature=given.temperature)
     run = Run(store=given.store, name=f"harvest per call: {name}", recipe=name, seed=given.seed, models=models)
     async with run:
         world = run.world(given.world)
-        options = ModelOptions(sampling=Sampling(max_tokens=160))
+        options = ModelConfig(max_tokens=160)
         cast = run.cast(world, agent="function_calling", options=options)
         goals = run.tasks(world, "train", f"{given.first}-{given.first + given.tasks}")
         for _ in range(1 if calls is None else MOST_TRIALS):

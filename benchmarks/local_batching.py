@@ -34,8 +34,8 @@ from simkit.core.messages import Message, SystemMessage, ToolSpec, UserMessage
 from simkit.local.engine import LocalEngine
 from simkit.local.weights import EngineOptions
 from simkit.models import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling, Usage
-from simkit.models.factory import ModelOptions, open_model
-from simkit.models.middleware.retry import RetryPolicy
+from simkit.models.config import ModelConfig, RetryPolicy
+from simkit.models.factory import open_model
 from simkit.plugins.extras import require
 from simkit.testing.tiny_llama import tiny_model, tiny_tokenizer
 
@@ -162,7 +162,7 @@ def transformers_serve(folder: Path) -> Generator[tuple[str, int]]:
 @asynccontextmanager
 async def served(folder: Path) -> AsyncGenerator[tuple[ChatModel, Callable[[], float]]]:
     with transformers_serve(folder) as (url, process):
-        options = ModelOptions(base_url=url, retry=RetryPolicy(max_retries=0))
+        options = ModelConfig(base_url=url, retry=RetryPolicy(max_retries=0))
         async with open_model(f"openai/{folder}", options) as model:
             yield model, lambda: time.process_time() + cpu_of(process)
 

@@ -31,7 +31,8 @@ from simkit.core.events import Recorder
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolSpec, UserMessage
 from simkit.models import CallKey, ChatModel, ChatRequest, Sampling
-from simkit.models.factory import ModelOptions, open_model
+from simkit.models.config import ModelConfig
+from simkit.models.factory import Context, open_model
 from simkit.models.providers.openai import Endpoint, OpenAIModel
 from simkit.run.event_loop import fast_loop
 from simkit.store.journal import Journal
@@ -151,11 +152,11 @@ async def provider(base_url: str) -> AsyncGenerator[tuple[Ask, Done]]:
 
 @asynccontextmanager
 async def stack(base_url: str) -> AsyncGenerator[tuple[Ask, Done]]:
-    options = ModelOptions(base_url=base_url, api_key=KEY)
+    options = ModelConfig(base_url=base_url, api_key=KEY)
     with tempfile.TemporaryDirectory() as folder:
         async with Journal(Path(folder) / "main.jsonl") as journal:
             recorder: Recorder = journal
-            async with open_model("openai/m", options, recorder=recorder, run_id="run") as model:
+            async with open_model("openai/m", options, Context(recorder=recorder, run_id="run")) as model:
                 yield asking(model), journal.commit
 
 

@@ -39,8 +39,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from pydantic import SecretStr
 
 from simkit.core.limits import Limits
-from simkit.models.base import Sampling
-from simkit.models.factory import ModelOptions
+from simkit.models.config import ModelConfig
 from simkit.run.engine import FaultPolicy
 from simkit.run.event_loop import fast_loop
 from simkit.run.run import Run
@@ -145,7 +144,7 @@ async def play(store: Path, shape: Shape, base_url: str, salt: int, rate: float,
 
 async def _play_once(run: Run, shape: Shape, base_url: str, salt: int, rate: float, stop_after: int | None) -> Run:
     named = parts(salt, rate)
-    options = ModelOptions(base_url=base_url, api_key=SecretStr(KEY), sampling=Sampling(temperature=1.0))
+    options = ModelConfig(base_url=base_url, api_key=SecretStr(KEY), temperature=1.0)
     async with anyio.create_task_group() as group:
         if stop_after is not None:
             group.start_soon(_stop_later, run, stop_after)

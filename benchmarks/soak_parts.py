@@ -21,7 +21,7 @@ from simkit.components.user import Speak, UserTurn
 from simkit.components.world import World
 from simkit.core.ontology import Ontology
 from simkit.core.tasks import Task
-from simkit.models.base import ChatModel, Sampling
+from simkit.models.base import ChatModel
 from simkit.rewards.goal_calls import GoalCalls
 from simkit.tools.builtin import BuiltinWorld
 from simkit.users.goal import GoalUser
@@ -82,8 +82,8 @@ class Chaos:
 class ChaosAgent(FunctionCallingAgent):
     """The function calling agent, with faults."""
 
-    def __init__(self, model: ChatModel, sampling: Sampling | None = None, *, salt: int = 0, rate: float = 0.0) -> None:
-        super().__init__(model, sampling)
+    def __init__(self, model: ChatModel, *, salt: int = 0, rate: float = 0.0) -> None:
+        super().__init__(model)
         self._chaos = Chaos(salt, rate)
 
     async def act(self, request: Act) -> Decision:
@@ -99,12 +99,11 @@ class ChaosUser(GoalUser):
         self,
         model: ChatModel,
         world: World | None = None,
-        sampling: Sampling | None = None,
         *,
         salt: int = 0,
         rate: float = 0.0,
     ) -> None:
-        super().__init__(model, world, sampling)
+        super().__init__(model, world)
         self._chaos = Chaos(salt, rate)
 
     async def speak(self, request: Speak) -> UserTurn:

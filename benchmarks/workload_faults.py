@@ -12,8 +12,7 @@ from anyio.abc import TaskStatus
 from workload_runs import REPLIES, Load, heading, new_run, on_fast_loop, play, serving, table
 
 from simkit.errors import RunStopped
-from simkit.models.factory import ModelOptions
-from simkit.models.middleware.retry import RetryPolicy
+from simkit.models.config import ModelConfig, RetryPolicy
 from simkit.run.run import Run
 from simkit.testing.server import LoadServer, serve_process
 
@@ -108,7 +107,7 @@ def w5(_: int) -> None:
     """Once each: what counts is what comes out."""
     heading(f"W5: {LOAD.conversations} conversations, {LOAD.turns} turns, {LOAD.calls} calls of 50 ms; faults")
     flags = [part for name, share in FAULTS.items() for part in (f"--{name}", str(share))]
-    hasty = replace(LOAD, options=ModelOptions(retry=RetryPolicy(down_after=10.0)))
+    hasty = replace(LOAD, options=ModelConfig(retry=RetryPolicy(down_after=10.0)))
     base = on_fast_loop(lambda: against(LOAD))
     gone = on_fast_loop(lambda: leaving(hasty, None))
     rows = [

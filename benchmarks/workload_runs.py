@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -19,9 +19,7 @@ from pydantic import SecretStr
 
 from simkit.cli.progress import progress_for
 from simkit.core.limits import Limits
-from simkit.models.base import Sampling
-from simkit.models.config import ModelChoices
-from simkit.models.factory import ModelOptions
+from simkit.models.config import ModelConfig
 from simkit.run.event_loop import fast_loop
 from simkit.run.observers import Tap
 from simkit.run.run import Run
@@ -67,8 +65,8 @@ class Load:
     beam: int | None = None
     limit: int | Literal["adaptive"] = 1024
     trials: int = 1
-    options: ModelOptions = field(default_factory=ModelOptions)
-    choices: ModelChoices = field(default_factory=ModelChoices)
+    options: ModelConfig = field(default_factory=ModelConfig)
+    choices: ModelConfig = field(default_factory=ModelConfig)
 
     @property
     def calls(self) -> int:
@@ -86,12 +84,10 @@ class Load:
         limits = Limits(turns=self.turns)
         return Rollout(limits) if self.beam is None else Josh(BeamSearch(beam=self.beam), limits)
 
-    def at(self, server: LoadServer) -> ModelOptions:
+    def at(self, server: LoadServer) -> ModelConfig:
         """How the model is reached."""
-        sampling = Sampling(temperature=1.0)
-        return replace(
-            self.options, base_url=server.base_url, api_key=KEY, api_concurrency=self.limit, sampling=sampling
-        )
+        own = ModelConfig(base_url=server.base_url, api_key=KEY, api_concurrency=self.limit, temperature=1.0)
+        return own.over(self.options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,8 +35,7 @@ from simkit.errors import Fault as Fault
 from simkit.errors import RunStopped as RunStopped
 from simkit.errors import SimkitError as SimkitError
 from simkit.errors import UsageError as UsageError
-from simkit.models.config import ModelChoices as ModelChoices
-from simkit.models.factory import ModelOptions as ModelOptions
+from simkit.models.config import ModelConfig as ModelConfig
 from simkit.run.engine import FaultPolicy as FaultPolicy
 from simkit.run.run import Run as Run
 from simkit.run.summary import Summary as Summary

@@ -14,7 +14,7 @@ from simkit.core.messages import AssistantMessage, Message, SystemMessage, UserM
 from simkit.core.ontology import Ontology
 from simkit.core.persistent_list import JsonList
 from simkit.errors import UsageError, UserFault
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling, Usage
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
 from simkit.plugins.prompts import Prompt, read_prompt, shipped_prompt
 from simkit.users.reply_formats import Ending, Reply, form_of
 from simkit.users.selfcheck import Memory, SelfCheck
@@ -61,7 +61,6 @@ class GoalUser(User):
     Attributes of the constructor:
         model: plays the user.
         world: its ontology is the vocabulary of the self-check; without one only the words are checked.
-        sampling: how the model picks its words.
         prompt: path of a text file to use instead of the shipped prompt; it needs the place `{{goals}}`.
         ending: the signal that hangs up: `tool` (a tool call), `json` (a field of a JSON object) or `line` (a token on
             a line of its own, for models that can do neither).
@@ -79,7 +78,6 @@ class GoalUser(User):
         self,
         model: ChatModel,
         world: World | None = None,
-        sampling: Sampling | None = None,
         prompt: Path | None = None,
         ending: Ending = "tool",
         attempts: int = 3,
@@ -87,7 +85,6 @@ class GoalUser(User):
         if attempts < 1:
             raise UsageError(f"attempts is {attempts}; the user `{self.name}` needs at least 1 answer")
         self._model = model
-        self._sampling = sampling or Sampling()
         self._prompt = read_prompt(prompt, ("goals",)) if prompt else shipped_prompt("simkit.users", self.prompt_file)
         self._form = form_of(ending, advice=self.advised)
         self._attempts = attempts
@@ -125,7 +122,7 @@ class GoalUser(User):
         used = Usage()
         for attempt in range(self._attempts):
             key = CallKey(request.key, "user", attempt)
-            asked = ChatRequest(messages=part.messages, sampling=self._sampling, seed=key.seed)
+            asked = ChatRequest(messages=part.messages, seed=key.seed)
             response = await self._model.complete(self._form.ask(asked), key)
             used = used.plus(response.usage)
             reply = self._form.read(response)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from simkit.components.user import Speak
 from simkit.components.world import World
 from simkit.core.ids import derive_seed
-from simkit.models.base import ChatModel, Sampling
+from simkit.models.base import ChatModel
 from simkit.users.goal import GoalUser
 from simkit.users.reply_formats import Ending
 
@@ -40,14 +40,13 @@ class PersonaUser(GoalUser):
         self,
         model: ChatModel,
         world: World | None = None,
-        sampling: Sampling | None = None,
         prompt: Path | None = None,
         ending: Ending = "tool",
         temperament: str = "",
         style: str = "",
         attempts: int = 3,
     ) -> None:
-        super().__init__(model, world, sampling, prompt, ending, attempts)
+        super().__init__(model, world, prompt, ending, attempts)
         self._temperaments = (temperament,) if temperament else TEMPERAMENTS
         self._styles = (style,) if style else STYLES
 

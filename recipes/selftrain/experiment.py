@@ -25,9 +25,7 @@ from simkit.data.examples import Example, ExampleSet, Judged, Kind, Pair
 from simkit.data.held_out import HeldOut, assert_clean_of
 from simkit.data.selection import Selection, select
 from simkit.errors import UsageError
-from simkit.models.base import Sampling
-from simkit.models.config import ModelChoices
-from simkit.models.factory import ModelOptions
+from simkit.models.config import ModelConfig
 from simkit.run.stages import PartOf
 from simkit.search.base import Supervisor
 from simkit.search.josh import BeamSearch, Josh
@@ -172,7 +170,7 @@ class SeedLoop:
         folder, stage = self.folder / "start", "lessons"
         if await self.run.finished(stage) is None:
             self.tell(stage)
-            async with self.run.part(stage, recipe="bootstrap", models=ModelChoices()) as part:
+            async with self.run.part(stage, recipe="bootstrap", models=ModelConfig()) as part:
                 told = partial(_heard, part, self.tell, stage)
                 lessons, schooling = self.plan.lessons, self.plan.schooling
                 await bootstrap(
@@ -205,7 +203,7 @@ class SeedLoop:
             self.tell(stage)
             chosen = {"model": f"local/{model}", "temperature": games.temperature}
             models = self.run.models.model_copy(update=chosen)
-            options = ModelOptions(sampling=Sampling(max_tokens=plan.max_tokens))
+            options = ModelConfig(max_tokens=plan.max_tokens)
             async with self.run.part(stage, recipe=games.supervisor.name, models=models, concurrency=AT_ONCE) as part:
                 world = part.world(plan.world)
                 cast = part.cast(world, agent="function_calling", user=plan.user, reward=plan.reward, options=options)

@@ -13,7 +13,7 @@ import anyio
 import orjson
 
 from simkit.errors import SimkitError, UsageError
-from simkit.models.config import ModelChoices
+from simkit.models.config import ModelConfig
 from simkit.recipes.selftrain.experiment import SeedLoop
 from simkit.recipes.selftrain.seeds import SeedWork
 from simkit.run.engine import Tally
@@ -83,7 +83,7 @@ async def play_seed(work: SeedWork, telling: Telling) -> None:
         name=f"{work.name or work.run_id}/{work.stage}",
         recipe="selftrain",
         seed=work.seed,
-        models=ModelChoices.of(work.models),
+        models=ModelConfig.of(work.models),
         config={"plan": work.plan.to_json(), **PartOf(work.run_id, work.stage).config()},
         progress=telling.follow,
         part_of=PartOf(work.run_id, work.stage),

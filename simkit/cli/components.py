@@ -11,15 +11,10 @@ from simkit.cli.output import say, say_json
 from simkit.cli.tables import print_table
 from simkit.core.text_table import Column, Table
 from simkit.errors import SimkitError
+from simkit.models.provider import PROVIDER, Provider
 from simkit.plugins.loading import Kind, available, find_class
 from simkit.plugins.recipe import GROUP, load_recipe
 from simkit.run.casting import AGENT, REWARD, USER, WORLD
-
-MODELS = {
-    "openai/NAME": "A model behind an OpenAI-compatible endpoint (--base-url, OPENAI_API_KEY).",
-    "local/FOLDER": "A model in this process, from a folder or a name at Hugging Face.",
-    "scripted/TEXT": "Answers with that text, without a network; for trying things out.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +39,15 @@ def components(as_json: bool) -> None:
 
 
 def _installed() -> Iterator[Row]:
-    for kind in cast("tuple[Kind[Any], ...]", (WORLD, AGENT, USER, REWARD)):
+    for kind in cast("tuple[Kind[Any], ...]", (WORLD, AGENT, USER, REWARD, PROVIDER)):
         for name in available(kind.group):
+            noun = "model" if kind is PROVIDER else kind.noun
             try:
-                yield Row(kind.noun, name, _first_sentence(find_class(kind, name)))
+                found = find_class(kind, name)
+                argument = f"/{found.argument}" if issubclass(found, Provider) else ""
+                yield Row(noun, name + argument, _first_sentence(found))
             except SimkitError as error:  # a package that does not load
-                yield Row(kind.noun, name, error=str(error))
-    for name, about in MODELS.items():
-        yield Row("model", name, about)
+                yield Row(noun, name, error=str(error))
     for name in available(GROUP):
         try:
             yield Row("recipe", name, load_recipe(name).title)

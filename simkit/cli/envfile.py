@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from simkit.cli.output import say
 from simkit.errors import UsageError
-from simkit.plugins.flags import MODEL_CHOICES
 
 FLAG = "--trust-env-file"
 URLS = ("OPENAI_BASE_URL", "SIMKIT_BASE_URL", "SIMKIT_USER_BASE_URL")
@@ -28,11 +27,13 @@ MODELS = ("SIMKIT_MODEL", "SIMKIT_USER_MODEL")
 
 TAKEN = frozenset({
     *URLS, *PROXIES, "NO_PROXY", *CERTIFICATES, *TRACES, *TRACE_KEYS, "OTEL_SERVICE_NAME",
-    *(f"SIMKIT_{name.upper()}" for name in MODEL_CHOICES),
     *("SIMKIT_STORE", "SIMKIT_SEED", "SIMKIT_CONCURRENCY", "SIMKIT_CACHE", "SIMKIT_DEBUG", "SIMKIT_SERVE_KEY"),
     *("OPENAI_ORG_ID", "HF_TOKEN", "HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"),
 })  # fmt: skip
-"""Variables that are taken, besides keys (`..._API_KEY`). Others, like PATH, PYTHONPATH or LD_PRELOAD, never are."""
+"""Variables that are taken, besides keys (`..._API_KEY`) and those of the model options.
+
+Others, like PATH, PYTHONPATH or LD_PRELOAD, never are.
+"""
 
 _KEY = re.compile(r"[A-Z0-9_]+_API_KEY")
 _REFERENCE = re.compile(r"\$\{\w+\}")
@@ -91,12 +92,14 @@ class EnvFile:
             )
 
     def _refuse_code(self, given: frozenset[str]) -> None:
+        from simkit.models.provider import names_code
+
         code = [
             name
             for name in MODELS
             if name.removeprefix("SIMKIT_").lower() not in given
             and name in self.values
-            and not self.values[name].startswith(("openai/", "local/", "scripted/"))
+            and names_code(self.values[name])
         ]
         if code:
             raise UsageError(
@@ -117,7 +120,8 @@ def read_env_file(path: Path) -> EnvFile:
     exported = frozenset(os.environ)
     if not path.is_file():
         return EnvFile(path, {}, exported)
-    known = {name: value for name, value in _parsed(path).items() if value is not None and _is_taken(name)}
+    taken = TAKEN.union(_model_variables())
+    known = {name: value for name, value in _parsed(path).items() if value is not None and _is_taken(name, taken)}
     values = {name: value for name, value in known.items() if not _is_set(name, exported)}
     for name, value in values.items():
         if _REFERENCE.search(value) and not _KEY.fullmatch(name):
@@ -135,8 +139,14 @@ def _parsed(path: Path) -> dict[str, str | None]:
         raise UsageError(f"{path} cannot be read: {error}; correct it or move it away") from error
 
 
-def _is_taken(name: str) -> bool:
-    return name in TAKEN or name.upper() in (*PROXIES, "NO_PROXY") or _KEY.fullmatch(name) is not None
+def _model_variables() -> Iterator[str]:
+    from simkit.models.config import ModelConfig, variable_of
+
+    return (variable_of(name) for name, _, _ in ModelConfig.flags())
+
+
+def _is_taken(name: str, taken: Set[str]) -> bool:
+    return name in taken or name.upper() in (*PROXIES, "NO_PROXY") or _KEY.fullmatch(name) is not None
 
 
 def _is_set(name: str, exported: frozenset[str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args, get_origin
 
 import typer
 import typer.main
@@ -15,67 +15,23 @@ from typer.core import TyperGroup
 from simkit.cli.envfile import FLAG, EnvFile
 from simkit.core.limits import ASK_TIMEOUT
 from simkit.core.safe_text import visible
+from simkit.errors import RecipeError
 from simkit.plugins.component_paths import Places
-from simkit.plugins.flags import MODEL_CHOICES
 from simkit.plugins.loading import available
 from simkit.plugins.recipe import GROUP, Recipe, load_recipe
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from simkit.cli.run import CommonFlags
-    from simkit.models.config import ModelChoices
+    from simkit.models.config import ModelConfig
+    from simkit.models.options import Flag
 
 Flags: TypeAlias = Mapping[str, tuple[Any, Any, typer.models.OptionInfo]]
 """By parameter: its type, its default, and how it is shown."""
 
 PANEL = "Every run"
 MODEL_PANEL = "Models (also SIMKIT_MODEL, SIMKIT_BASE_URL, ...; OPENAI_API_KEY)"
-
-MODELS: Flags = {
-    "model": (
-        str | None,
-        None,
-        typer.Option(
-            help="The agent's model: openai/NAME, local/FOLDER (in this process), or your own path/to/file.py:Class. "
-            "Plays function_calling."
-        ),
-    ),
-    "user_model": (str | None, None, typer.Option(help="The user's model. Plays goal.", show_default="the agent's")),
-    "base_url": (
-        str | None,
-        None,
-        typer.Option(help="Any OpenAI-compatible endpoint.", show_default="OPENAI_BASE_URL, else OpenAI"),
-    ),
-    "user_base_url": (str | None, None, typer.Option(help="The user's endpoint.", show_default="the agent's")),
-    "temperature": (float | None, None, typer.Option(min=0, help="How the agent samples.")),
-    "user_temperature": (float | None, None, typer.Option(min=0, help="How the user samples.")),
-    "max_tokens": (int | None, None, typer.Option(min=1, help="Tokens of one reply at most.")),
-    "user_max_tokens": (
-        int | None,
-        None,
-        typer.Option(min=1, help="The same for the user.", show_default="the agent's"),
-    ),
-    "api_concurrency": (
-        str | None,
-        None,
-        typer.Option(help="Calls at once to one endpoint: a number, or `adaptive`.", show_default="adaptive"),
-    ),
-    "rpm": (float | None, None, typer.Option(min=0, help="Requests a minute at most.")),
-    "tpm": (float | None, None, typer.Option(min=0, help="Tokens a minute at most.")),
-    "request_timeout": (
-        float | None,
-        None,
-        typer.Option(min=0, help="Seconds for one attempt.", show_default="600"),
-    ),
-    "max_retries": (int | None, None, typer.Option(min=0, help="Attempts after the first.", show_default="8")),
-    "max_cost": (
-        float | None,
-        None,
-        typer.Option(min=0, help="US dollars the run may use."),
-    ),
-    "max_tokens_total": (int | None, None, typer.Option(min=1, help="Tokens the run may use.")),
-    "max_wall": (float | None, None, typer.Option(min=0, help="Seconds the run may take.")),
-    "prices": (Path | None, None, typer.Option(help="A file of prices over those that come with simkit.")),
-}
 
 COMMON: Flags = {
     "concurrency": (
@@ -172,11 +128,44 @@ def flowing(text: str) -> str:
     return "\n\n".join(one if "\n " in f"\n{one}" else one.replace("\n", " ") for one in paragraphs)
 
 
-def choices_from(values: dict[str, Any]) -> ModelChoices:
-    """Take the model flags out of a command's values."""
-    from simkit.models.config import ModelChoices
+def model_flags(*, on_resume: bool = False) -> Flags:
+    """The flags of `ModelConfig`, on demand those alone with which a run may be resumed."""
+    from simkit.models.config import ModelConfig
 
-    return ModelChoices.of({name: values.pop(name) for name in MODEL_CHOICES if name in values})
+    return {
+        name: (_flag_type(field.annotation), None, _model_flag(name, field, flag))
+        for name, field, flag in ModelConfig.flags()
+        if flag.on_resume or not on_resume
+    }
+
+
+def _flag_type(annotation: Any) -> Any:
+    """The type of a flag: a plain one as it is, a list for a tuple, and text for what the option itself parses."""
+    kinds = [each for each in get_args(annotation) or (annotation,) if each is not type(None)]
+    if get_origin(annotation) is tuple:
+        return list[str] | None
+    return next((each for each in (float, int, bool, Path, str) if kinds[0] is each), str) | None
+
+
+def _model_flag(name: str, field: FieldInfo, flag: Flag) -> typer.models.OptionInfo:
+    bounds = {
+        name: getattr(each, name) for each in field.metadata for name in ("ge", "gt", "le") if hasattr(each, name)
+    }
+    words = ("--" + name.replace("_", "-"),) if field.annotation is bool else ()  # without a --no- form
+    return typer.Option(
+        *words,
+        help=flag.help,
+        min=bounds.get("ge", bounds.get("gt")),
+        max=bounds.get("le"),
+        show_default=flag.default or True,
+    )
+
+
+def take_models(values: dict[str, Any]) -> ModelConfig:
+    """Take the model flags out of a command's values."""
+    from simkit.models.config import ModelConfig
+
+    return ModelConfig.of({name: values.pop(name) for name, _, _ in ModelConfig.flags() if name in values})
 
 
 def check_env_file(ctx: typer.Context, common: CommonFlags) -> None:
@@ -194,15 +183,16 @@ def _callback(recipe: Recipe, target: str) -> Callable[..., None]:
     def run(ctx: typer.Context, **values: Any) -> None:
         from simkit.cli.run import CommonFlags, execute, open_run
 
-        common = CommonFlags(**{name: values.pop(name) for name in COMMON}, models=choices_from(values))
+        common = CommonFlags(**{name: values.pop(name) for name in COMMON}, models=take_models(values))
         check_env_file(ctx, common)
         places = _places(recipe, {name for name in values if _is_default(ctx, name)}, values, common.models)
         execute(open_run(recipe, target, common, values, places), recipe, common, values)
 
+    models = model_flags()
     signature = [
         inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
-        *_recipe_parameters(recipe),
-        *flag_parameters(MODELS, MODEL_PANEL),
+        *_recipe_parameters(recipe, models),
+        *flag_parameters(models, MODEL_PANEL),
         *flag_parameters(COMMON, PANEL),
     ]
     cast("Any", run).__signature__ = inspect.Signature(signature)
@@ -215,7 +205,7 @@ def _is_default(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name in ("DEFAULT", "DEFAULT_MAP")
 
 
-def _places(recipe: Recipe, defaults: Set[str], values: Mapping[str, Any], models: ModelChoices) -> Places:
+def _places(recipe: Recipe, defaults: Set[str], values: Mapping[str, Any], models: ModelConfig) -> Places:
     given = [*models.chosen().values(), *(value for name, value in values.items() if name not in defaults)]
     written = [values[name] for name in defaults]
     return Places.given(_names(given), _names(written), recipe.folder)
@@ -230,7 +220,13 @@ def _names(values: Iterable[Any]) -> Iterator[str]:
             yield from _names(cast("list[Any]", value))
 
 
-def _recipe_parameters(recipe: Recipe) -> list[inspect.Parameter]:
+def _recipe_parameters(recipe: Recipe, models: Flags) -> list[inspect.Parameter]:
+    for flag in recipe.flags:
+        if flag.name in models:
+            raise RecipeError(
+                f"{recipe.name}: the parameter `{flag.name}` is a flag of every run already; use "
+                f"`run.models.{flag.name}` or another name"
+            )
     return [
         _parameter(flag.name, flag.annotation, flag.default, typer.Option(help=_shown(flag.help) or None))
         for flag in recipe.flags

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.main
+from typer.core import TyperCommand
 
 from simkit.cli.notes import print_notes
 from simkit.cli.output import say
 from simkit.cli.recipes import (
     COMMON,
-    MODELS,
     PANEL,
     check_env_file,
-    choices_from,
     flag_parameters,
     flowing,
+    model_flags,
     recipe_command,
+    take_models,
 )
 from simkit.core.limits import ASK_TIMEOUT
 from simkit.errors import UsageError
 from simkit.plugins.component_paths import STARTED_IN, Places, python_file, same_file
-from simkit.plugins.flags import REACHING
 from simkit.plugins.loading import current_folder
 
 if TYPE_CHECKING:
@@ -61,8 +61,20 @@ CHANGEABLE = (
 )
 
 
-def resume_command() -> Any:
-    """The command, its flags taken from those of a run."""
+class ResumeCommand(TyperCommand):
+    """The command. Its flags, which follow from those of a run, are made when it is called, not for `simkit --help`."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """The context of the command with its flags."""
+        return _with_flags().make_context(info_name, args, parent, **extra)
+
+
+def resume_command() -> ResumeCommand:
+    """The command for a list of commands, and to be called."""
+    return ResumeCommand("resume", help=flowing(HELP), rich_markup_mode="rich")
+
+
+def _with_flags() -> Any:
     own = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
     settings = {"allow_extra_args": True, "ignore_unknown_options": True}
     own.command("resume", help=flowing(HELP), context_settings=settings)(_callback())
@@ -79,7 +91,7 @@ def _callback() -> Any:
     signature = [
         inspect.Parameter("ctx", place, annotation=typer.Context),
         inspect.Parameter("run", place, annotation=Annotated[str, where]),
-        *flag_parameters({name: MODELS[name] for name in REACHING}, "How models are reached, and what they may use"),
+        *flag_parameters(model_flags(on_resume=True), "How models are reached, and what they may use"),
         *flag_parameters({name: _anew(name, COMMON[name]) for name in CHANGEABLE}, PANEL),
     ]
     resume.__signature__ = inspect.Signature(signature)  # pyright: ignore[reportFunctionMemberAccess]
@@ -144,7 +156,7 @@ def _as_recorded(flag: str, value: Any, here: Path, start: Start, places: Places
     Raises:
         UsageError: it has the recorded name, and is another file.
     """
-    from simkit.models.config import flag_of
+    from simkit.models.options import flag_of
 
     was, text = start.config.get(flag), str(value)
     is_file = isinstance(value, Path) or (isinstance(value, str) and bool(python_file(text)))
@@ -180,7 +192,7 @@ def _common(start: Start, told: Mapping[str, Any], given: Mapping[str, Any]) -> 
         ask_timeout=given.get("ask_timeout", was.get("ask_timeout", ASK_TIMEOUT)),
         durable=given.get("durable", was.get("durable", False)),
         trust_env_file=given.get("trust_env_file", False),
-        models=choices_from({**told, **given}),
+        models=take_models({**told, **given}),
     )
 
 

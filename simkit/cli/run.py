@@ -20,7 +20,7 @@ from simkit.cli.report import Report, print_report
 from simkit.core.limits import ASK_TIMEOUT
 from simkit.core.values import shown
 from simkit.errors import OutputLost, RunStopped, SimkitError
-from simkit.models.config import ModelChoices
+from simkit.models.config import ModelConfig
 from simkit.plugins.component_paths import Places
 from simkit.plugins.recipe import Recipe
 from simkit.run.engine import FaultPolicy, is_faulted
@@ -50,7 +50,7 @@ class CommonFlags:
     ask_timeout: float = ASK_TIMEOUT
     trust_env_file: bool = False
     shared: bool = False
-    models: ModelChoices = field(default_factory=ModelChoices)
+    models: ModelConfig = field(default_factory=ModelConfig)
 
     def kept(self) -> dict[str, Any]:
         """Those a resumed run takes over, if they are not given again."""

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import ClassVar, Literal
+
 from simkit.core.messages import AssistantMessage
-from simkit.errors import BadRequest
-from simkit.local.worker import Reply, Worker
-from simkit.models.base import CallKey, ChatRequest, ChatResponse, FinishReason, Tokens, Usage
+from simkit.errors import BadRequest, UsageError
+from simkit.local.sampling import check
+from simkit.local.worker import Reply, Worker, parse_local
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, FinishReason, Tokens, Usage
+from simkit.models.config import Adaptive
+from simkit.models.prices import Price
+from simkit.models.provider import Provider, Resources
+from simkit.plugins.loading import parse_reference
 
 
 class LocalModel:
@@ -73,3 +81,41 @@ def check_request(request: ChatRequest) -> None:
         raise BadRequest(
             f"a local model cannot be held to the response_format `{form.get('type')}`; ask for it in words"
         )
+
+
+class LocalProvider(Provider):
+    """A model in this process, from a folder or a name at Hugging Face."""
+
+    argument: ClassVar[str] = "FOLDER"
+    checks_itself: ClassVar[bool] = True
+
+    @property
+    def model_name(self) -> str:
+        """Its path without options."""
+        return f"local/{parse_reference(self.name).target}"
+
+    @property
+    def price(self) -> Price:
+        """Nothing."""
+        return Price(input=0, output=0)
+
+    @property
+    def endpoint(self) -> Hashable:
+        """One for each path."""
+        return self.model_name
+
+    @property
+    def concurrency(self) -> int | Literal["adaptive"] | Adaptive:
+        """As chosen; else everything at once, since the engine itself takes what fits."""
+        chosen = self.config.api_concurrency
+        return Adaptive(start=65536, most=65536) if chosen == "adaptive" else chosen
+
+    def open(self, resources: Resources) -> ChatModel:
+        """The model; agent, user and judges with the same path and options share one."""
+        try:
+            check(self.config.sampling)
+        except BadRequest as error:
+            raise UsageError(str(error)) from error
+        path, options, window = parse_local(self.name)
+        worker = resources.shared(("local", path, options, window), lambda: Worker.open(path, options, window))
+        return LocalModel(worker, self.model_name)

@@ -20,8 +20,9 @@ def check(sampling: Sampling) -> None:
     Raises:
         BadRequest: there is one; the message names it.
     """
-    if sampling.extra:
-        raise BadRequest(f"local models do not know {', '.join(map(repr, sampling.extra))}; leave it out")
+    unknown = [*sampling.extra_body, *(["reasoning_effort"] if sampling.reasoning_effort else [])]
+    if unknown:
+        raise BadRequest(f"local models do not know {', '.join(map(repr, unknown))}; leave it out")
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,15 @@ class Worker:
         self._closing = False
         self._thread: threading.Thread | None = None
 
+    @classmethod
+    def open(cls, path: str, options: EngineOptions, window: float = WINDOW) -> Worker:
+        """A worker with the model of a folder, or of a name at Hugging Face.
+
+        Raises:
+            UsageError: there is no such model, or a package is missing.
+        """
+        return cls(LocalEngine.open(path, options), window)
+
     async def ask(
         self, request: ChatRequest, seed: int, heard: Callable[[Sequence[int]], object] | None = None
     ) -> Reply:
@@ -120,6 +129,10 @@ class Worker:
             self._news.notify()
         if self._thread is not None:
             self._thread.join()
+
+    async def aclose(self) -> None:
+        """The same without blocking the event loop."""
+        await anyio.to_thread.run_sync(self.close)
 
     # --- in the thread ------------------------------------------------------------------------------------------------
 
@@ -248,34 +261,6 @@ def _as_fault(error: Exception) -> Exception:
 
 
 # --- by name ----------------------------------------------------------------------------------------------------------
-
-
-class Workers:
-    """The workers of a run, one for each model and its options, shared by agent, user and judges."""
-
-    def __init__(self) -> None:
-        self._open: dict[str, Worker] = {}
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def of(self, text: str) -> Worker:
-        """The worker of `PATH[,option=value,...]`; loads the model when it is the first of that name.
-
-        Raises:
-            UsageError: no such model, an option that there is not, or a package that is missing.
-        """
-        path, options, window = parse_local(text)
-        key = f"{path}{options}{window}"
-        if key not in self._open:
-            self._open[key] = Worker(LocalEngine.open(path, options), window)
-        return self._open[key]
-
-    async def aclose(self) -> None:
-        """Close them all."""
-        for worker in self._open.values():
-            await anyio.to_thread.run_sync(worker.close)
-        self._open.clear()
 
 
 def parse_local(text: str) -> tuple[str, EngineOptions, float]:

@@ -6,25 +6,63 @@ they compose in any order and a caller never knows how many there are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Literal, Protocol, TypeAlias, cast
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, cast
 
 import orjson
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, JsonObject, Message, ToolSpec, parse_message
 from simkit.core.persistent_list import json_list
 from simkit.errors import UsageError
+from simkit.models.options import Flag, Options
+
+Number: TypeAlias = float | int
+"""A number that stays as it was given, since requests with 1 and with 1.0 have different hashes."""
 
 FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filter", "refusal", "empty"]
 """How a reply ended: said or called what it wanted, was cut off, was filtered, refused, or holds nothing at all."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How a model picks its words; None leaves a choice to the provider.
+def _texts(value: object) -> object:
+    """One text as a list of one; a JSON list, as an environment variable holds it, as what it says."""
+    if not isinstance(value, str):
+        return value
+    return _from_json(value) if value.startswith("[") else (value,)
+
+
+def _from_json(value: object) -> object:
+    """The value of a JSON text; other values as they are."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f'it is not JSON ({error}); write it like {{"top_k": 20}}') from error
+
+
+def _without_secrets(value: JsonObject) -> JsonObject:
+    for name, inner in value.items():
+        if _SECRET.fullmatch(str(name)):
+            raise UsageError(  # not a ValueError, whose message would show the value
+                f"--extra-body has a field `{name}`, which would be recorded with the run; set keys in OPENAI_API_KEY, "
+                "or as headers"
+            )
+        if isinstance(inner, Mapping):
+            _without_secrets(cast("Mapping[str, Any]", inner))
+    return value
+
+
+_SECRET = re.compile(r"(.*[-_])?(api[-_]?key|password|secret|authorization|access[-_]?token)", re.IGNORECASE)
+
+
+class Sampling(Options):
+    """Sampling options of a request; None leaves a choice to the provider.
 
     Attributes:
         temperature: 0 and up.
@@ -35,66 +73,52 @@ class Sampling:
         logprobs: whether to ask for the log probabilities of the reply's tokens.
         reasoning_effort: how long a reasoning model thinks: "minimal", "low", "medium", "high" or what it knows.
         parallel_tool_calls: whether one reply may hold several calls.
-        extra: further fields of the provider's own, sent as they are.
+        no_seed: whether requests are sent without a seed, for endpoints that refuse one.
+        extra_body: further fields of the request body, sent as they are. They are recorded, so they hold no secrets.
 
     Raises:
         UsageError: a value outside its range.
     """
 
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
+    temperature: Annotated[Number | None, Field(ge=0), Flag(help="How the agent samples.", shared=False)] = None
+    top_p: Annotated[
+        Number | None,
+        Field(ge=0, le=1),
+        Flag(help="Nucleus sampling: the agent's words come from this share of the probability.", shared=False),
+    ] = None
+    max_tokens: Annotated[int | None, Field(ge=1), Flag(help="Tokens of one reply at most.")] = None
+    stop: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_texts),
+        Flag(help="A text that ends a reply of the agent; may be repeated.", shared=False),
+    ] = ()
+    presence_penalty: Annotated[Number | None, Field(ge=-2, le=2)] = None
+    frequency_penalty: Annotated[Number | None, Field(ge=-2, le=2)] = None
     logprobs: bool = False
-    reasoning_effort: str | None = None
+    reasoning_effort: Annotated[
+        str | None,
+        Flag(help="How long a reasoning model thinks: minimal, low, medium, high, or what it knows.", shared=False),
+    ] = None
     parallel_tool_calls: bool | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    no_seed: Annotated[bool, Flag(help="Send no seeds, for endpoints that refuse them.")] = False
+    extra_body: Annotated[
+        Mapping[str, Any],
+        BeforeValidator(_from_json),
+        AfterValidator(_without_secrets),
+        Flag(help="Further fields of every request, as a JSON object; recorded with the run."),
+    ] = Field(default_factory=dict[str, Any])
 
-    def __post_init__(self) -> None:
-        _check("temperature", self.temperature, 0, None)
-        _check("top_p", self.top_p, 0, 1)
-        _check("max_tokens", self.max_tokens, 1, None)
-        _check("presence_penalty", self.presence_penalty, -2, 2)
-        _check("frequency_penalty", self.frequency_penalty, -2, 2)
-
-    def to_openai(self) -> dict[str, Any]:
-        """The fields that were chosen, under their OpenAI names."""
-        chosen = {name: value for name in _PLAIN if (value := getattr(self, name)) is not None}
-        if self.logprobs:
-            chosen["logprobs"] = True
-        if self.stop:
-            chosen["stop"] = list(self.stop)
-        return chosen | dict(self.extra) if self.extra else chosen
-
-    def over(self, defaults: Sampling) -> Sampling:
-        """These choices, and those of `defaults` where none was made; extra fields are merged."""
-        if defaults == _NOTHING_CHOSEN:
-            return self
-        mine = {each.name: getattr(self, each.name) for each in fields(self)}
-        made = {name: value for name, value in mine.items() if value != getattr(_NOTHING_CHOSEN, name)}
-        return replace(defaults, **{**made, "extra": {**defaults.extra, **self.extra}})
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """The options that were chosen, under their OpenAI names."""
+        fields = Sampling.model_fields
+        values = {name: getattr(self, name) for name in fields if name not in ("no_seed", "extra_body")}
+        sent = {name: value for name, value in values.items() if value != fields[name].default}
+        return {**sent, "stop": list(self.stop)} if self.stop else sent
 
 
-_PLAIN = (
-    "temperature",
-    "top_p",
-    "max_tokens",
-    "presence_penalty",
-    "frequency_penalty",
-    "reasoning_effort",
-    "parallel_tool_calls",
-)
-
-
-def _check(name: str, value: float | None, low: float, high: float | None) -> None:
-    if value is not None and not (low <= value and (high is None or value <= high)):
-        bound = f"between {low} and {high}" if high is not None else f"at least {low}"
-        raise UsageError(f"the sampling choice `{name}` is {value}; it must be {bound}, or None for the provider's own")
-
-
-_NOTHING_CHOSEN = Sampling()
+DEFAULT = Sampling()
+"""Everything left to the provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +144,7 @@ class ChatRequest:
         tool_choice: "auto", "none", "required" or the name of one tool; None leaves it to the provider.
         response_format: the OpenAI `response_format`, for replies in JSON.
         sampling: how the model picks its words.
-        seed: the seed of this call, from `CallKey.seed`; None for providers that take none.
+        seed: the seed of this call, from `CallKey.seed`; None to send none.
         limit: how long a budget lets the reply be; None for no bound but the sampling's.
     """
 
@@ -128,9 +152,21 @@ class ChatRequest:
     tools: Sequence[ToolSpec] = ()
     tool_choice: str | None = None
     response_format: JsonObject | None = None
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Sampling = DEFAULT
     seed: int | None = None
     limit: ReplyLimit | None = None
+
+    def sampled(self, sampling: Sampling) -> ChatRequest:
+        """The request with another sampling. Written out, since `replace` takes twice as long, once a call."""
+        return ChatRequest(
+            messages=self.messages,
+            tools=self.tools,
+            tool_choice=self.tool_choice,
+            response_format=self.response_format,
+            sampling=sampling,
+            seed=self.seed,
+            limit=self.limit,
+        )
 
     def to_openai(self) -> dict[str, Any]:
         """The body of a chat completion request, without the model's name."""
@@ -141,13 +177,14 @@ class ChatRequest:
 
     def settings(self) -> dict[str, Any]:
         """The body without messages and tools: choices and seed, under their OpenAI names."""
-        settings = self.sampling.to_openai()
+        settings = dict(self.sampling.settings)
         if self.tool_choice is not None:
             settings["tool_choice"] = _tool_choice(self.tool_choice)
         if self.response_format is not None:
             settings["response_format"] = dict(self.response_format)
-        if self.seed is not None:
+        if self.seed is not None and not self.sampling.no_seed:
             settings["seed"] = self.seed
+        settings.update(self.sampling.extra_body)
         return settings
 
     def sent_settings(self) -> dict[str, Any]:
@@ -336,3 +373,47 @@ class ChatModel(Protocol):
             LimitHit: it would not fit into what the branch or episode may use.
         """
         ...
+
+
+def is_deterministic(model: ChatModel) -> bool:
+    """Whether a model gives equal requests equal answers whatever their seed, as it does at temperature 0.
+
+    A model of your own says so with an attribute `deterministic`; without one it does not.
+    """
+    return bool(getattr(model, "deterministic", False))
+
+
+class ModelWrapper:
+    """Base of the models that wrap another one; their `complete` raises what that of the wrapped model raises."""
+
+    def __init__(self, model: ChatModel) -> None:
+        self._model = model
+
+    @property
+    def name(self) -> str:
+        """The name of the model that answers."""
+        return self._model.name
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the wrapped model is; see `is_deterministic`."""
+        return is_deterministic(self._model)
+
+
+class SampledModel(ModelWrapper):
+    """Fills what the sampling of a request leaves open."""
+
+    def __init__(self, model: ChatModel, sampling: Sampling) -> None:
+        super().__init__(model)
+        self._sampling = sampling
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the temperature is 0, or the wrapped model is deterministic itself."""
+        return self._sampling.temperature == 0 or super().deterministic
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """The model's answer."""
+        own = request.sampling
+        sampling = self._sampling if own is DEFAULT else own.over(self._sampling)
+        return await self._model.complete(request.sampled(sampling), key)

@@ -1,140 +1,235 @@
-"""Which models play in a run and what they may use: the same names as flags, as settings and in Python."""
+"""Configuration of models. Flags, environment variables, recorded JSON and resume checks follow from its fields."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, SecretStr, field_validator
 
-from simkit.errors import UsageError
-from simkit.models.base import Sampling
+from simkit.core.ids import derive_seed
+from simkit.errors import ModelFault, UsageError
+from simkit.models.base import CallKey, Sampling
+from simkit.models.options import Flag, Options
 from simkit.models.transport.url import HIDDEN, shown_url
-from simkit.plugins.flags import MODEL_CHOICES
 
 if TYPE_CHECKING:
-    from simkit.models.factory import ModelOptions
     from simkit.models.middleware.budget import Allowances
 
 URLS = ("base_url", "user_base_url")
+USER = "user_"
+"""Prefix of the options of the user's model."""
 
-Number = Annotated[float, Field(gt=0)]
-Tokens = Annotated[int, Field(gt=0)]
-Temperature = Annotated[float, Field(ge=0)]
+TransportChoice: TypeAlias = Literal["auto", "direct", "httpx2"]
+"""`direct`: this project's own client (asyncio only, no proxies); `httpx2`; `auto`: direct where it can serve."""
 
 
-class ModelChoices(BaseModel):
-    """What a run was told of its models; None leaves a choice open.
-
-    Keys come from the environment (OPENAI_API_KEY) or from `ModelOptions`. Where an endpoint wants one in its URL, it
-    is sent and never stored: `to_json` hides it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adaptive:
+    """Adaptive concurrency limit: how it starts, grows and shrinks.
 
     Attributes:
-        model: the agent's model, `openai/NAME` at any OpenAI-compatible endpoint, or `local/PATH` in this process.
-        user_model: the user's; the agent's when None.
-        base_url, user_base_url: their endpoints; the user's is the agent's when None.
-        temperature, user_temperature: how they sample; each leaves it to the provider when None.
-        max_tokens, user_max_tokens: tokens of one reply at most; the user's are the agent's when None.
-        api_concurrency: calls at once to one endpoint, or `adaptive`.
-        rpm, tpm: requests and tokens a minute.
+        start: concurrent calls in the beginning.
+        least, most: its bounds.
+        cut: the factor that a 429 reduces it by.
+        cooldown: seconds after a cut in which it neither shrinks nor grows.
+    """
+
+    start: int = 64
+    least: int = 1
+    most: int = 4096
+    cut: float = 0.7
+    cooldown: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.least <= self.start <= self.most and 0 < self.cut < 1 and self.cooldown >= 0):
+            raise UsageError(
+                f"{self} is not possible: 1 <= least <= start <= most, 0 < cut < 1, cooldown >= 0 must hold"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """Retry policy of model calls.
+
+    Attributes:
+        max_retries: attempts after the first, at most.
+        max_seconds: no attempt begins later than this after the first.
+        first: seconds before the first retry; doubled for each further one up to `longest`; less a jitter of half.
+        longest: seconds between two attempts at most, unless the server asks for more (`Retry-After`).
+        down_after: an endpoint that has answered no call for this many seconds is down, and stops the run.
+        down_at_start: the same for an endpoint that has never answered.
+    """
+
+    max_retries: int = 8
+    max_seconds: float = 1800.0
+    first: float = 0.5
+    longest: float = 10.0
+    down_after: float = 120.0
+    down_at_start: float = 45.0
+
+    def __post_init__(self) -> None:
+        if self.max_retries < 0:
+            raise UsageError(f"--max-retries is {self.max_retries}; 0 makes one attempt, n makes n more after it")
+
+    def pause(self, attempt: int, fault: ModelFault, key: CallKey) -> float:
+        """Seconds to wait after attempt number `attempt` (from 0) failed; a function of the call, not of a clock."""
+        chance = derive_seed(key.seed, "retry", attempt) / (1 << 63)
+        if fault.retry_after is not None:
+            return fault.retry_after * (1 + 0.1 * chance)
+        return min(self.longest, self.first * 2.0 ** min(attempt, 30)) * (1 - 0.5 * chance)
+
+
+class EndpointOptions(Options):
+    """Which model is called, and where.
+
+    Attributes:
+        model: `PROVIDER/NAME` or `path/to/file.py:Class`.
+        base_url: the URL that `/chat/completions` is appended to; else OPENAI_BASE_URL, else OpenAI's own. A secret in
+            it is sent and never stored: `to_json` hides it.
+        api_key: else OPENAI_API_KEY; local servers need none.
+        organization: else OPENAI_ORG_ID.
+        headers: further headers of every request.
         request_timeout: seconds for one attempt.
-        max_retries: attempts after the first.
+        connect_timeout: seconds to connect.
+        transport: the HTTP client; see `TransportChoice`.
+    """
+
+    model: Annotated[
+        str | None,
+        Flag(
+            help="The agent's model: openai/NAME, local/FOLDER (in this process), or your own path/to/file.py:Class. "
+            "Plays function_calling.",
+            shared=False,
+        ),
+    ] = None
+    base_url: Annotated[
+        str | None,
+        Flag(help="Any OpenAI-compatible endpoint.", default="OPENAI_BASE_URL, else OpenAI", on_resume=True),
+    ] = Field(default=None, repr=False)
+    api_key: SecretStr | None = None
+    organization: str | None = None
+    headers: Mapping[str, str] = Field(default_factory=dict[str, str], repr=False)
+    request_timeout: Annotated[
+        float, Field(gt=0), Flag(help="Seconds for one attempt.", default="600", on_resume=True)
+    ] = 600.0
+    connect_timeout: Annotated[float, Field(gt=0)] = 10.0
+    transport: TransportChoice = "auto"
+
+
+class LimitOptions(Options):
+    """Limits of model calls.
+
+    Attributes:
+        api_concurrency: concurrent calls to one endpoint with one key: a number, or `adaptive`.
+        rpm, tpm: requests and tokens per minute.
+        max_retries: attempts after the first; wins over that of `retry`.
+        retry: how often and how long a call is retried.
         max_cost: US dollars that the run may use.
         max_tokens_total: tokens that the run may use.
         max_wall: seconds that the run may take, each time it is started or resumed.
-        prices: a file of prices over those that come with simkit.
+        prices: a file of prices that override the built-in ones.
+        record_requests: whether the store keeps whole requests, or digests that still allow replay.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    api_concurrency: Annotated[
+        Annotated[int, Field(ge=1)] | Literal["adaptive"] | Adaptive,
+        Flag(help="Calls at once to one endpoint: a number, or `adaptive`.", default="adaptive", on_resume=True),
+    ] = "adaptive"
+    rpm: Annotated[float | None, Field(gt=0), Flag(help="Requests a minute at most.", on_resume=True)] = None
+    tpm: Annotated[float | None, Field(gt=0), Flag(help="Tokens a minute at most.", on_resume=True)] = None
+    max_retries: Annotated[
+        int | None, Field(ge=0), Flag(help="Attempts after the first.", default="8", on_resume=True)
+    ] = None
+    retry: RetryPolicy = Field(default_factory=RetryPolicy)
+    max_cost: Annotated[float | None, Field(gt=0), Flag(help="US dollars the run may use.", on_resume=True)] = None
+    max_tokens_total: Annotated[int | None, Field(ge=1), Flag(help="Tokens the run may use.", on_resume=True)] = None
+    max_wall: Annotated[float | None, Field(gt=0), Flag(help="Seconds the run may take.", on_resume=True)] = None
+    prices: Annotated[Path | None, Flag(help="A file of prices that override the built-in ones.", on_resume=True)] = (
+        None
+    )
+    record_requests: bool = False
 
-    model: str | None = None
-    user_model: str | None = None
-    base_url: str | None = Field(default=None, repr=False)
-    user_base_url: str | None = Field(default=None, repr=False)
-    temperature: Temperature | None = None
-    user_temperature: Temperature | None = None
-    max_tokens: Tokens | None = None
-    user_max_tokens: Tokens | None = None
-    api_concurrency: Annotated[int, Field(ge=1)] | Literal["adaptive"] | None = None
-    rpm: Number | None = None
-    tpm: Number | None = None
-    request_timeout: Number | None = None
-    max_retries: Annotated[int, Field(ge=0)] | None = None
-    max_cost: Number | None = None
-    max_tokens_total: Tokens | None = None
-    max_wall: Number | None = None
-    prices: Path | None = None
+
+_FLOATS = [name for name, field in Sampling.model_fields.items() if float in get_args(field.annotation)]
+
+
+class ModelConfig(LimitOptions, Sampling, EndpointOptions):
+    """Configuration of a run's models: endpoint, sampling and limits.
+
+    The options without a prefix are the agent's. The user's model shares those that say nothing of one conversation
+    partner alone (`Flag.shared`); the `user_` options are its own.
+    """
+
+    user_model: Annotated[str | None, Flag(help="The user's model. Plays goal.", default="the agent's")] = None
+    user_base_url: Annotated[str | None, Flag(help="The user's endpoint.", default="the agent's", on_resume=True)] = (
+        Field(default=None, repr=False)
+    )
+    user_temperature: Annotated[float | None, Field(ge=0), Flag(help="How the user samples.")] = None
+    user_max_tokens: Annotated[
+        int | None, Field(ge=1), Flag(help="The same as --max-tokens for the user.", default="the agent's")
+    ] = None
+
+    @field_validator(*_FLOATS)
+    @classmethod
+    def _float(cls, value: float | None) -> float | None:
+        return None if value is None else float(value)  # 1 is recorded and sent as 1.0
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> ModelChoices:
-        """The choices among some values; others are left alone.
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> ModelConfig:
+        """The configuration in `SIMKIT_MODEL`, `SIMKIT_BASE_URL`, `SIMKIT_MAX_COST` and so on; an empty one is ignored.
 
         Raises:
-            UsageError: a value cannot be used; the message names its flag.
+            UsageError: a variable has a value that cannot be used; the message names it.
         """
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            told = {str(one["loc"][0]): one for one in reversed(error.errors())}
-            lines = [f"{flag_of(name)} is {one.get('input')!r}: {one['msg']}" for name, one in told.items()]
-            raise UsageError("; ".join(lines)) from error
+        variables = {name.upper(): value for name, value in (environment or os.environ).items() if value}
+        values = {name: variables.get(variable_of(name)) for name, _, _ in cls.flags()}
+        return cls.of(values, lambda name, value: f"{variable_of(name)}={value} cannot be used")
 
-    def over(self, other: ModelChoices) -> ModelChoices:
-        """These choices, and the other's where these leave one open."""
-        return other.model_copy(update=self.chosen())
+    def for_user(self, base: ModelConfig | None = None) -> ModelConfig:
+        """Configuration of the user's model: its own options, then what it shares with the agent's, then `base`."""
+        shared = {name: flag.shared for name, _, flag in self.flags()}
+        chosen = self.chosen()
+        own = {name.removeprefix(USER): value for name, value in chosen.items() if name.startswith(USER)}
+        same = {name: value for name, value in chosen.items() if not name.startswith(USER) and shared.get(name, True)}
+        user = ModelConfig(**{**same, **own})
+        return user if base is None else user.over(base)
 
-    def chosen(self) -> dict[str, Any]:
-        """The choices that were made."""
-        return {name: value for name in MODEL_CHOICES if (value := getattr(self, name)) is not None}
+    @cached_property
+    def sampling(self) -> Sampling:
+        """The sampling options alone, as a request carries them."""
+        return Sampling(**{name: value for name, value in self.chosen().items() if name in Sampling.model_fields})
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """The retry policy, with `max_retries` where it is given."""
+        return self.retry if self.max_retries is None else replace(self.retry, max_retries=self.max_retries)
 
     def to_json(self) -> dict[str, Any]:
-        """The choices that were made, as JSON, without the secrets of URLs."""
-        shown = {name: str(value) if isinstance(value, Path) else value for name, value in self.chosen().items()}
-        return {name: shown_url(value) if name in URLS else value for name, value in shown.items()}
+        """The options that were given, as JSON, without the secrets of URLs."""
+        return {name: shown_url(value) if name in URLS else value for name, value in super().to_json().items()}
 
     def hidden(self) -> list[str]:
-        """The URLs among the choices whose secrets are hidden, by name: those that were stored."""
+        """The names of the URLs that were stored without their secrets."""
         return [name for name in URLS if HIDDEN in (getattr(self, name) or "")]
 
-    def options(self, base: ModelOptions | None = None) -> ModelOptions:
-        """How the agent's model is reached and treated; choices made here go over those of `base`."""
-        from simkit.models.factory import ModelOptions
-        from simkit.models.middleware.retry import RetryPolicy
-
-        base = base or ModelOptions()
-        chosen = self.chosen()
-        same = {
-            name: chosen[name]
-            for name in ("base_url", "api_concurrency", "rpm", "tpm", "request_timeout", "prices")
-            if name in chosen
-        }
-        if self.max_retries is not None:
-            same["retry"] = replace(base.retry or RetryPolicy(), max_retries=self.max_retries)
-        sampling = _chosen(temperature=self.temperature, max_tokens=self.max_tokens)
-        return replace(base, **same, sampling=replace(base.sampling, **sampling))
-
-    def user_options(self, base: ModelOptions | None = None) -> ModelOptions:
-        """The same for the user's model: its own endpoint, temperature and length, everything else as the agent's."""
-        options, own = self.options(base), base.sampling if base else Sampling()
-        length = self.max_tokens if self.user_max_tokens is None else self.user_max_tokens
-        sampling = replace(own, **_chosen(temperature=self.user_temperature, max_tokens=length))
-        return replace(options, base_url=self.user_base_url or options.base_url, sampling=sampling)
-
     def allowances(self, base: Allowances | None = None) -> Allowances:
-        """What the run may use; choices made here go over those of `base`, whose episodes' and branches' are kept."""
+        """The budget of the run: these options over those of `base`, whose episodes' and branches' are kept."""
         from simkit.models.middleware.budget import Allowances
 
         base = base or Allowances()
-        run = replace(base.run, **_chosen(tokens=self.max_tokens_total, cost=self.max_cost))
-        return replace(base, run=run, **_chosen(wall_seconds=self.max_wall))
+        run = replace(base.run, **_given(tokens=self.max_tokens_total, cost=self.max_cost))
+        return replace(base, run=run, **_given(wall_seconds=self.max_wall))
 
 
-def _chosen(**choices: Any) -> dict[str, Any]:
-    return {name: value for name, value in choices.items() if value is not None}
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def flag_of(name: str) -> str:
-    """A choice as it is written on the command line."""
-    return "--" + name.replace("_", "-")
+def variable_of(name: str) -> str:
+    """The environment variable of an option."""
+    return f"SIMKIT_{name.upper()}"

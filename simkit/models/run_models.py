@@ -1,4 +1,4 @@
-"""Where a run gets its models: they share endpoints, budget and recording, and an answer given out has been written."""
+"""The models of a run. They share endpoints, budget and recording; an answer is returned once it is in the journal."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from simkit.actors.actor import current_job
 from simkit.core.events import Recorder
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
-from simkit.models.factory import Endpoints, ModelOptions, build_model
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
+from simkit.models.config import ModelConfig
+from simkit.models.factory import Context, Endpoints, build_model
 from simkit.models.middleware.budget import Allowances, Budget
 from simkit.models.middleware.metrics import Meter
 from simkit.models.middleware.replay import Recording
@@ -17,15 +18,15 @@ from simkit.models.middleware.replay import Recording
 class Known:
     """Model calls that need not be made: those of `recording`.
 
-    A call that is not among them is asked, or, when `strict`, is an error and nothing is asked over the network.
+    A call that is not among them is made, or, when `strict`, is an error and nothing is asked over the network.
     """
 
     recording: Recording
     strict: bool = False
 
 
-class ModelDesk:
-    """Gives out the models of one run; an async context manager, inside the run's event loop.
+class RunModels:
+    """Builds the models of one run; an async context manager, inside the run's event loop.
 
     Args:
         run_id, recorder: where calls are recorded, and under which run.
@@ -34,14 +35,18 @@ class ModelDesk:
     """
 
     def __init__(self, run_id: str, recorder: Recorder, allowances: Allowances, known: Known | None = None) -> None:
-        self._run_id = run_id
-        self._recorder = recorder
-        self._known = known
         resumed = known is not None and not known.strict
-        self._budget = Budget(allowances, spent=known.recording.usage if known and resumed else None)
+        self._recorder = recorder
+        self._context = Context(
+            recorder=recorder,
+            run_id=run_id,
+            budget=Budget(allowances, spent=known.recording.usage if known and resumed else None),
+            recording=known.recording if known else None,
+            strict=known is not None and known.strict,
+        )
         self._endpoints = Endpoints()
 
-    async def __aenter__(self) -> ModelDesk:
+    async def __aenter__(self) -> RunModels:
         await self._endpoints.__aenter__()
         return self
 
@@ -53,44 +58,28 @@ class ModelDesk:
         """Counts the calls of all its models."""
         return self._endpoints.meter
 
-    def model(self, spec: str, options: ModelOptions) -> ChatModel:
+    def model(self, spec: str, config: ModelConfig) -> ChatModel:
         """The model of that name.
 
         Raises:
-            UsageError: the name, the options or the environment cannot be used.
+            UsageError: the name, the configuration or the environment cannot be used.
         """
-        known = self._known
-        model = build_model(
-            spec,
-            options,
-            endpoints=self._endpoints,
-            recorder=self._recorder,
-            run_id=self._run_id,
-            budget=self._budget,
-            recording=known.recording if known else None,
-            strict=known.strict if known else False,
-        )
-        return AcknowledgedModel(model, self._recorder)
+        return AcknowledgedModel(build_model(spec, config, self._context, endpoints=self._endpoints), self._recorder)
 
 
-class AcknowledgedModel:
-    """Answers as `model` does, once the answer is in the journal: what was acted upon is never asked again.
+class AcknowledgedModel(ModelWrapper):
+    """Returns an answer once it is in the journal: a call whose answer was acted on is never made again.
 
     Time spent here does not count against the deadline of the component that asks. All answers that wait at the same
     time share one write.
     """
 
     def __init__(self, model: ChatModel, recorder: Recorder) -> None:
-        self._model = model
+        super().__init__(model)
         self._recorder = recorder
 
-    @property
-    def name(self) -> str:
-        """The name of the model that answers."""
-        return self._model.name
-
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
-        """The model's answer; raises what it raises.
+        """The model's answer.
 
         Raises:
             StoreError: it could not be written.

@@ -9,7 +9,7 @@ from simkit.core.boundary import boundary
 from simkit.core.messages import AssistantMessage
 from simkit.core.values import shown
 from simkit.errors import MalformedReply, ModelFault
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
+from simkit.models.base import CallKey, ChatRequest, ChatResponse, ModelWrapper, Usage
 
 TOKENS_AT_MOST = 1_000_000_000
 """Tokens of one call that can be believed: a thousand times what the longest context holds."""
@@ -76,16 +76,8 @@ def doubt(usage: object) -> str | None:
     return None
 
 
-class BelievedModel:
-    """A model that somebody wrote, whose answers are checked: what it raises, and what it answers, is its own fault."""
-
-    def __init__(self, model: ChatModel) -> None:
-        self._model = model
-
-    @property
-    def name(self) -> str:
-        """The name of the model that answers."""
-        return self._model.name
+class BelievedModel(ModelWrapper):
+    """Checks the answers of a third-party model: what it raises, and what it answers, is its own fault."""
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         """The model's answer, with a usage that can be counted.

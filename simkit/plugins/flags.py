@@ -25,15 +25,3 @@ User: TypeAlias = Annotated[
 ]
 Reward: TypeAlias = Annotated[str | None, "What counts: goal_calls, or your own. Default: the world's."]
 MaxTurns: TypeAlias = Annotated[int, "Agent turns in one conversation at most."]
-
-REACHING = (
-    *("base_url", "user_base_url", "api_concurrency", "rpm", "tpm", "request_timeout", "max_retries", "prices"),
-    *("max_cost", "max_tokens_total", "max_wall"),
-)
-"""Flags of every run that say how models are reached and what they may use."""
-
-MODEL_CHOICES = (
-    *("model", "user_model", "temperature", "user_temperature", "max_tokens", "user_max_tokens"),
-    *REACHING,
-)
-"""Flags of every run that choose its models: the fields of `simkit.models.config.ModelChoices`."""

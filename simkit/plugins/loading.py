@@ -310,7 +310,7 @@ def _offered(factory: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_offered(wanted: Mapping[str, Any], offered: Mapping[str, Any], where: str) -> None:
-    """Complain about an option that is set by whoever builds the component: its world, its model, the sampling."""
+    """Complain about an option that is set by whoever builds the component: its world, its model."""
     for key in wanted:
         if key in offered:
             raise UsageError(

@@ -20,7 +20,6 @@ from typing import Annotated, Any, Literal, TypeAlias, Union, cast, get_args, ge
 
 from simkit.errors import RecipeError
 from simkit.plugins.component_paths import folder_of_module
-from simkit.plugins.flags import MODEL_CHOICES
 from simkit.plugins.loading import find_object
 
 GROUP = "simkit.recipes"
@@ -29,7 +28,6 @@ RecipeFunction: TypeAlias = Callable[..., Awaitable[object]]
 RESERVED = (
     *("run", "concurrency", "seed", "store", "name", "json", "quiet", "fail_fast", "max_faults"),
     *("replay", "otel", "log", "trust_env_file", "shared", "target", "files", "started_in", "named_in"),
-    *MODEL_CHOICES,
 )
 """Flags of every run; a recipe finds them in its `run`."""
 

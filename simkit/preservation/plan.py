@@ -13,7 +13,7 @@ from simkit.preservation.judging import Judge, JudgePrompts
 from simkit.preservation.questions import Question, read_questions
 
 if TYPE_CHECKING:
-    from simkit.models.factory import ModelOptions
+    from simkit.models.config import ModelConfig
     from simkit.run.run import Run
 
 NO_JUDGE = "none"
@@ -116,7 +116,7 @@ class JudgedQuestions:
         return Judge(model, JudgePrompts.choose(self.grade_prompt, self.pair_prompt), run.seed)
 
 
-def _options(run: Run, base_url: str | None, temperature: float | None) -> ModelOptions:
+def _options(run: Run, base_url: str | None, temperature: float | None) -> ModelConfig:
     """The run's choices with another endpoint, where one is named, and another temperature."""
     changes = {"base_url": base_url or run.models.base_url, "temperature": temperature}
-    return run.models.model_copy(update=changes).options()
+    return run.models.model_copy(update=changes)

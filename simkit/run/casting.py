@@ -22,8 +22,7 @@ from simkit.plugins.loading import Kind, load, takes
 
 if TYPE_CHECKING:
     from simkit.models.base import ChatModel
-    from simkit.models.config import ModelChoices
-    from simkit.models.factory import ModelOptions
+    from simkit.models.config import ModelConfig
 
 T = TypeVar("T")
 
@@ -32,7 +31,7 @@ AGENT = Kind("agent", "simkit.agents", Agent)
 USER = Kind("user", "simkit.users", User)
 REWARD = Kind("reward", "simkit.rewards", Reward)
 
-OpenModel: TypeAlias = "Callable[[str, ModelOptions], ChatModel]"
+OpenModel: TypeAlias = "Callable[[str, ModelConfig], ChatModel]"
 """Gives the model of a name."""
 
 MODEL_AGENT, MODEL_USER = "function_calling", "goal"
@@ -46,14 +45,14 @@ class PartModel:
     Attributes:
         spec: its name, None when nobody named one.
         own: whether it was named for this part, and not taken over from the other.
-        options: how it is reached and treated.
+        config: how it is reached, sampled and limited.
         open: gives the model of a name.
         flag: the flag that names it.
     """
 
     spec: str | None
     own: bool
-    options: ModelOptions | None
+    config: ModelConfig
     open: OpenModel
     flag: str
 
@@ -79,24 +78,24 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedModels:
-    """The models they play with: names and choices, how they are reached, and who gives them out."""
+    """The models they play with: the run's configuration, and defaults of one cast, the user's being the agent's."""
 
-    choices: ModelChoices
+    config: ModelConfig
     open: OpenModel
-    options: ModelOptions | None = None
-    user_options: ModelOptions | None = None
+    defaults: ModelConfig | None = None
+    user_defaults: ModelConfig | None = None
 
     def agents(self) -> PartModel:
         """The agent's."""
-        spec = self.choices.model
-        options = self.choices.options(self.options) if spec else None
-        return PartModel(spec=spec, own=spec is not None, options=options, open=self.open, flag="--model")
+        config = self.config if self.defaults is None else self.config.over(self.defaults)
+        spec = self.config.model
+        return PartModel(spec=spec, own=spec is not None, config=config, open=self.open, flag="--model")
 
     def users(self) -> PartModel:
         """The user's: the agent's when none was named for it."""
-        own, spec = self.choices.user_model is not None, self.choices.user_model or self.choices.model
-        options = self.choices.user_options(self.user_options or self.options) if spec else None
-        return PartModel(spec=spec, own=own, options=options, open=self.open, flag="--user-model")
+        own, spec = self.config.user_model is not None, self.config.user_model or self.config.model
+        config = self.config.for_user(self.user_defaults or self.defaults)
+        return PartModel(spec=spec, own=own, config=config, open=self.open, flag="--user-model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,13 +185,12 @@ def _part(choice: _Choice[T], world: World, model: PartModel, places: Places) ->
     given: dict[str, Any] = {"world": world}
     wants = takes(kind, name, "model", folder)
     if wants is not None and (model.spec is not None or wants):
-        if model.spec is None or model.options is None:
+        if model.spec is None:
             raise UsageError(
                 f"the {kind.noun} `{name}` is played by a model, and none was named; give {model.flag} openai/NAME "
                 "(with --base-url for any OpenAI-compatible endpoint), or set SIMKIT_MODEL"
             )
-        given["model"] = model.open(model.spec, model.options)
-        given["sampling"] = model.options.sampling
+        given["model"] = model.open(model.spec, model.config)
     return Part(load(kind, name, given, folder), "model" in given)
 
 

@@ -19,10 +19,10 @@ import orjson
 
 from simkit.core.events import Episode, EpisodeStarted, Event, ModelCall, RunStarted, TaskSeen
 from simkit.errors import StoreUnreadable, UsageError
-from simkit.models.config import ModelChoices, flag_of
+from simkit.models.config import ModelConfig, variable_of
+from simkit.models.options import flag_of
 from simkit.models.transport.url import shown_url
 from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN
-from simkit.plugins.flags import REACHING
 from simkit.search.base import WorkUnit
 from simkit.store.damage import BadLine, describe
 from simkit.store.encoding import JournalEvents
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from simkit.store import Store
 
 MAY_CHANGE = frozenset(
-    {*REACHING, "concurrency", "fail_fast", "max_faults", "ask_timeout", "allow_incomplete", "durable"}
+    {*(name for name, _, flag in ModelConfig.flags() if flag.on_resume)}
+    | {"concurrency", "fail_fast", "max_faults", "ask_timeout", "allow_incomplete", "durable"}
     | {STARTED_IN, NAMED_IN}
 )
 """Choices that change how a run is played, not what comes of it."""
@@ -109,16 +110,14 @@ class Origin:
         """The seed of the run."""
         return self.start.seed if self.start else None
 
-    def choices(self, given: ModelChoices | None) -> ModelChoices:
-        """Choices of models: those given, then those of the run it comes from, or of the environment.
+    def models(self, given: ModelConfig | None) -> ModelConfig:
+        """Configuration of the models: as given, then as the run it comes from, or as the environment says.
 
         Raises:
             UsageError: the URL of an endpoint had a secret, which was not stored, and is not given again.
         """
-        from simkit.run.settings import read_model_settings
-
-        before = read_model_settings() if self.start is None else ModelChoices.of(self.start.config)
-        chosen = (given or ModelChoices()).over(before)
+        before = ModelConfig.from_environment() if self.start is None else ModelConfig.of(self.start.config)
+        chosen = before if given is None else given.over(before)
         if self.replayed is not None or self.start is None:
             return chosen
         return chosen.model_copy(update={name: _recovered(name, chosen) for name in chosen.hidden()})
@@ -272,17 +271,15 @@ def read_start(folder: Path, run_id: str) -> Start:
     raise StoreUnreadable(f"the journals of {run_id} in {folder} do not say how it was started{why}; start a new run")
 
 
-def _recovered(name: str, chosen: ModelChoices) -> str:
+def _recovered(name: str, chosen: ModelConfig) -> str:
     """The URL of which a run has stored all but its secrets, from the environment."""
-    from simkit.run.settings import read_model_settings
-
     stored = getattr(chosen, name)
-    for url in (getattr(read_model_settings(), name), os.environ.get("OPENAI_BASE_URL")):
+    for url in (getattr(ModelConfig.from_environment(), name), os.environ.get("OPENAI_BASE_URL")):
         if url and shown_url(url) == stored:
             return url
     raise UsageError(
         f"the run's {flag_of(name)} {stored} had a secret in it, which is not stored; give it again, or set "
-        f"SIMKIT_{name.upper()}"
+        f"{variable_of(name)}"
     )
 
 

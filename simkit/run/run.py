@@ -38,7 +38,7 @@ from simkit.core.events import Episode, ItemScored, Measured, Recorder, RunStart
 from simkit.core.limits import ASK_TIMEOUT
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
-from simkit.models.config import ModelChoices
+from simkit.models.config import ModelConfig
 from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN, Places
 from simkit.plugins.loading import load
 from simkit.run.accounting import Account
@@ -53,7 +53,6 @@ from simkit.search.base import Supervisor, WorkUnit
 
 if TYPE_CHECKING:
     from simkit.models.base import ChatModel
-    from simkit.models.factory import ModelOptions
     from simkit.models.middleware.budget import Allowances
     from simkit.store import QueryResult, Store
 
@@ -66,7 +65,7 @@ class Run:
         seed: what everything random in the run is derived from.
         store: where the results are.
         tally: live counts.
-        models: which models play and what they may use.
+        models: configuration of the models.
         status: `running` inside the block; after it `done`, `failed`, `interrupted`, or `stopped` by a budget, an
             endpoint or a replay that misses a call.
         problem: why it is not `done`: what stopped it, what failed, and how many planned episodes were not played.
@@ -76,7 +75,7 @@ class Run:
             their beginning, and no model call that was answered is made again. What is not given is as it was.
         replay: a run whose model calls answer all of this one's; a call that it has not is an error, and nothing is
             asked over the network.
-        models: choices of models; they win over those of the environment.
+        models: configuration of the models; it wins over that of the environment.
         config: what to record of the run besides; JSON.
         allowances: what each episode and branch may use, reserved before each call; `models` bounds the whole run.
         durable: bring every acknowledged answer to the disk itself: what was paid for survives a power cut too.
@@ -104,7 +103,7 @@ class Run:
         policy: FaultPolicy | None = None,
         config: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
-        models: ModelChoices | None = None,
+        models: ModelConfig | None = None,
         allowances: Allowances | None = None,
         durable: bool = False,
         resume: str | None = None,
@@ -129,7 +128,7 @@ class Run:
         self.concurrency = settings.concurrency if concurrency is None else concurrency
         self.policy = policy or FaultPolicy()
         self.durable = durable
-        self.models = origin.choices(models)
+        self.models = origin.models(models)
         self.places = Places.recorded(origin.config) if places is None else places
         self.config = origin.checked(self._configured(config, origin))
         self.tally = Tally()
@@ -207,8 +206,8 @@ class Run:
         tools: ToolServer | None = None,
         model: str | None = None,
         user_model: str | None = None,
-        options: ModelOptions | None = None,
-        user_options: ModelOptions | None = None,
+        options: ModelConfig | None = None,
+        user_options: ModelConfig | None = None,
     ) -> Cast:
         """Start the actors of a simulation: by name, as they are, or (None) the world's own choice.
 
@@ -218,7 +217,8 @@ class Run:
 
         Args:
             model, user_model: `openai/NAME`, `scripted/TEXT` or `path/to/file.py:Class`.
-            options, user_options: how they are reached and treated; the run's choices go over them.
+            options, user_options: defaults of the agent's and of the user's model; what the run configures overrides
+                them. The user's are the agent's when None.
 
         Raises:
             ComponentNotFound: no component of that name.
@@ -227,27 +227,27 @@ class Run:
         """
         scope = self._session.scope
         named = {"model": model, "user_model": user_model}
-        choices = self.models.model_copy(update={name: spec for name, spec in named.items() if spec is not None})
+        config = self.models.model_copy(update={name: spec for name, spec in named.items() if spec is not None})
         players = build_players(
             world,
             Wanted(agent=agent, user=user, reward=reward, tools=tools, places=self.places),
-            WantedModels(choices=choices, open=self._model, options=options, user_options=user_options),
+            WantedModels(config=config, open=self._model, defaults=options, user_defaults=user_options),
         )
         if players.user.interactive:
             self._session.give_the_terminal()
         return players.cast(scope)
 
-    def chat_model(self, spec: str, options: ModelOptions | None = None) -> ChatModel:
+    def chat_model(self, spec: str, config: ModelConfig | None = None) -> ChatModel:
         """A model of this run for a recipe that asks it itself: recorded, within the run's budget, never asked twice.
 
         Args:
             spec: as in `--model`.
-            options: how it is reached and treated; None for the run's own choices.
+            config: how it is reached, sampled and limited; None for the run's own.
 
         Raises:
-            UsageError: the name, the options or the environment cannot be used, or the run has not been entered.
+            UsageError: the name, the configuration or the environment cannot be used, or the run has not been entered.
         """
-        return self._model(spec, self.models.options() if options is None else options)
+        return self._model(spec, self.models if config is None else config)
 
     async def play(
         self,
@@ -303,7 +303,7 @@ class Run:
         *,
         recipe: str = "part",
         seed: int | None = None,
-        models: ModelChoices | None = None,
+        models: ModelConfig | None = None,
         config: Mapping[str, Any] | None = None,
         concurrency: int | None = None,
     ) -> Run:
@@ -412,8 +412,8 @@ class Run:
 
     # --- the inside ---------------------------------------------------------------------------------------------------
 
-    def _model(self, spec: str, options: ModelOptions) -> ChatModel:
-        return self._session.model(self.places.absolute(spec), options)
+    def _model(self, spec: str, config: ModelConfig) -> ChatModel:
+        return self._session.model(self.places.absolute(spec), config)
 
     def _started(self, attempt: int) -> RunStarted:
         number, now = self._session.number, time.time()

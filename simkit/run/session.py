@@ -27,10 +27,9 @@ from simkit.store.source import next_start
 
 if TYPE_CHECKING:
     from simkit.models.base import ChatModel
-    from simkit.models.config import ModelChoices
-    from simkit.models.factory import ModelOptions
+    from simkit.models.config import ModelConfig
     from simkit.models.middleware.budget import Allowances
-    from simkit.models.run_models import ModelDesk
+    from simkit.models.run_models import RunModels
     from simkit.search.base import WorkUnit
     from simkit.store import Store
     from simkit.store.journal import Journal
@@ -57,7 +56,7 @@ class Opening:
     run_id: str
     store: Store
     origin: Origin
-    models: ModelChoices
+    models: ModelConfig
     tally: Tally
     started: Callable[[int], RunStarted]
     summary: Callable[[], Mapping[str, Any]]
@@ -95,7 +94,7 @@ class Session:
         self._met: RunStopped | None = None
         self.number: int | None = None
         self._untold = False
-        self._desk: ModelDesk | None = None
+        self._models: RunModels | None = None
         self._stop: anyio.CancelScope | None = None
         self._drawing: anyio.CancelScope | None = None
         self._scope: Scope | None = None
@@ -186,20 +185,20 @@ class Session:
         if self._drawing is not None:
             self._drawing.cancel()
 
-    def model(self, spec: str, options: ModelOptions) -> ChatModel:
-        """A model of this run; the first one opens the desk they share.
+    def model(self, spec: str, config: ModelConfig) -> ChatModel:
+        """A model of this run; the first one opens what they share.
 
         Raises:
-            UsageError: the name, the options or the environment cannot be used.
+            UsageError: the name, the configuration or the environment cannot be used.
         """
-        from simkit.models.run_models import ModelDesk
+        from simkit.models.run_models import RunModels
 
-        if self._desk is None:
+        if self._models is None:
             known = self._of.origin.known(self._of.store, self.past)
             allowances = self._of.models.allowances(self._of.allowances)
-            self._desk = ModelDesk(self._of.run_id, self.journal, allowances, known)
-            self._of.tally.meter = self._desk.meter
-        return self._desk.model(spec, options)
+            self._models = RunModels(self._of.run_id, self.journal, allowances, known)
+            self._of.tally.meter = self._models.meter
+        return self._models.model(spec, config)
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
@@ -220,7 +219,7 @@ class Session:
                 raise cause from error
             raise
         finally:
-            self._journal = self._file = self._scope = self.past = self._desk = None
+            self._journal = self._file = self._scope = self.past = self._models = None
         self.notes = await anyio.to_thread.run_sync(_load_if_free, self._of.store)
 
     @asynccontextmanager
@@ -326,8 +325,8 @@ class Session:
             self._record_end(journal)
             if self._of.ended is not None:
                 self._of.ended(self._of.run_id, self.status, self.problem)
-            if self._desk is not None:
-                await self._desk.__aexit__(None, None, None)
+            if self._models is not None:
+                await self._models.__aexit__(None, None, None)
             try:
                 await journal.commit()
             except StoreError:

@@ -1,17 +1,14 @@
-"""What a user sets once for all commands, in the environment: `SIMKIT_STORE`, `SIMKIT_SEED`, `SIMKIT_MODEL`, ..."""
+"""Settings of all commands in the environment: `SIMKIT_STORE`, `SIMKIT_SEED`, `SIMKIT_CONCURRENCY`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from simkit.errors import UsageError
-from simkit.models.config import ModelChoices
-
-S = TypeVar("S", bound=BaseSettings)
 
 
 class Settings(BaseSettings):
@@ -30,33 +27,14 @@ class Settings(BaseSettings):
     seed: int = 0
 
 
-class ModelSettings(ModelChoices, BaseSettings):
-    """The model choices of the environment: `SIMKIT_MODEL`, `SIMKIT_BASE_URL`, `SIMKIT_MAX_COST`, ..."""
-
-    model_config = SettingsConfigDict(env_prefix="SIMKIT_", frozen=True, extra="ignore", env_ignore_empty=True)
-
-
 def read_settings() -> Settings:
     """The settings of this process's environment.
 
     Raises:
         UsageError: a variable has a value that cannot be used; the message names it.
     """
-    return _read(Settings)
-
-
-def read_model_settings() -> ModelChoices:
-    """The model choices of this process's environment.
-
-    Raises:
-        UsageError: a variable has a value that cannot be used; the message names it.
-    """
-    return ModelChoices.model_validate(_read(ModelSettings).chosen())
-
-
-def _read(kind: type[S]) -> S:
     try:
-        return kind()
+        return Settings()
     except ValidationError as error:
         lines = [
             f"SIMKIT_{str(problem['loc'][0]).upper()}={problem.get('input')}: {problem['msg']}"

@@ -16,9 +16,8 @@ from simkit.core.limits import Limits
 from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec, parse_call, parse_message, text_of
 from simkit.core.tasks import Task
 from simkit.errors import StrayCancellation
-from simkit.models.base import Sampling
-from simkit.models.config import ModelChoices
-from simkit.models.factory import ModelOptions
+from simkit.models.base import SampledModel
+from simkit.models.config import ModelConfig
 from simkit.plugins.loading import load
 from simkit.run.casting import WORLD, Wanted, WantedModels, build_players
 from simkit.run.engine import Stage, Tally, play_units
@@ -91,12 +90,12 @@ async def opened(place: Place, model: ChatModel, temperature: float) -> AsyncGen
     Raises:
         UsageError: a component is not there or does not take its options.
     """
-    options = ModelOptions(sampling=Sampling(max_tokens=place.max_tokens))
-    choices = ModelChoices(model=f"local/{model.name}", temperature=temperature)
+    defaults = ModelConfig(max_tokens=place.max_tokens)
+    config = ModelConfig(model=f"local/{model.name}", temperature=temperature)
     players = build_players(
         place.build(),
         Wanted(agent=place.agent, user=place.user, reward=place.reward),
-        WantedModels(choices=choices, open=lambda _spec, _options: model, options=options),
+        WantedModels(config=config, open=lambda _, role: SampledModel(model, role.sampling), defaults=defaults),
     )
     async with open_scope(Patience()) as scope:
         yield players.cast(scope)

@@ -15,7 +15,7 @@ from simkit.core.events import MemoryRecorder
 from simkit.core.ids import child_path
 from simkit.core.limits import Limits
 from simkit.errors import Fault
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
 from simkit.run.engine import Tally
 from simkit.search.base import WorkUnit
 from simkit.search.episode import Stage, score_ending, set_stage
@@ -41,26 +41,21 @@ class Told:
     reward: float | None
 
 
-class Listener:
+class Listener(ModelWrapper):
     """A model that keeps the tokens of its replies, by task, trial and branch.
 
     Only the agent's replies are kept; a user that the same model plays is part of the world.
     """
 
     def __init__(self, model: ChatModel) -> None:
-        self._model = model
+        super().__init__(model)
         self._heard: dict[tuple[str, int, str], list[Sampled]] = {}
-
-    @property
-    def name(self) -> str:
-        """The model's."""
-        return self._model.name
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         """The model's answer; raises what it raises."""
         if key.role != "agent":
             return await self._model.complete(request, key)
-        asking = replace(request, sampling=replace(request.sampling, logprobs=True))
+        asking = replace(request, sampling=request.sampling.model_copy(update={"logprobs": True}))
         response = await self._model.complete(asking, key)
         if response.tokens is not None and response.logprobs is not None:
             turn, tokens = key.turn, response.tokens

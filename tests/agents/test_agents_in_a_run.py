@@ -18,6 +18,7 @@ from simkit.core.messages import AssistantMessage, ToolCall
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
 from simkit.models import Answer, CallKey, ChatRequest, Sampling, ScriptedModel
+from simkit.models.base import SampledModel
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 
@@ -57,10 +58,11 @@ class Knows:
         return render([Speech(text)]) if self._react else text
 
 
-def agent_of(kind: str, world: World, count: int, *, slips: str = "", sampling: Sampling | None = None) -> Agent:
+def agent_of(kind: str, world: World, count: int, *, slips: str = "", temperature: float = 1.0) -> Agent:
     tasks = tuple(world.tasks("test")[:count])
     model = ScriptedModel(Knows(tasks, react=kind == "react", slips=slips).script)
-    return ReactAgent(model, sampling) if kind == "react" else FunctionCallingAgent(model, sampling)
+    sampled = SampledModel(model, Sampling(temperature=temperature))
+    return ReactAgent(sampled) if kind == "react" else FunctionCallingAgent(sampled)
 
 
 KINDS = pytest.mark.parametrize("kind", ["function_calling", "react"])
@@ -125,6 +127,6 @@ async def test_one_seed_gives_one_record(kind: str, tmp_path: Path) -> None:
 async def test_josh_refuses_an_agent_at_temperature_0(kind: str, tmp_path: Path) -> None:
     async with Run(store=tmp_path, seed=3) as run:
         world = run.world("builtin")
-        cast = run.cast(world, agent=agent_of(kind, world, 1, sampling=Sampling(temperature=0)))
+        cast = run.cast(world, agent=agent_of(kind, world, 1, temperature=0.0))
         with pytest.raises(UsageError, match="temperature"):
             await run.play(SEARCH, cast, run.tasks(world, "test", 1))

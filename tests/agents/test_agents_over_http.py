@@ -11,8 +11,8 @@ import pytest
 from simkit import Rollout, Run
 from simkit.agents.function_calling import FunctionCallingAgent
 from simkit.agents.react import ReactAgent
-from simkit.models import Sampling
-from simkit.models.factory import Endpoints, ModelOptions, open_model
+from simkit.models.config import ModelConfig
+from simkit.models.factory import Endpoints, open_model
 from simkit.testing.behaviour import Behaviour
 from simkit.testing.server import serve
 from simkit.users.goal import GoalUser
@@ -50,11 +50,11 @@ def _user(body: Mapping[str, Any], turns: int) -> str | Mapping[str, Any]:
 async def test_a_conversation_over_http(kind: str, ending: Ending, tmp_path: Path) -> None:
     agents = {"react": ReactAgent, "function_calling": FunctionCallingAgent}
     async with serve(Behaviour(reply=answer)) as server, Endpoints() as endpoints, Run(store=tmp_path, seed=3) as run:
-        options = ModelOptions(base_url=server.base_url)
+        options = ModelConfig(base_url=server.base_url, temperature=1.0)
         async with open_model("openai/m", options, endpoints=endpoints) as model:
             world = run.world("builtin")
-            user = GoalUser(model, world, Sampling(temperature=1), ending=ending)
-            cast = run.cast(world, agent=agents[kind](model, Sampling(temperature=1)), user=user)
+            user = GoalUser(model, world, ending=ending)
+            cast = run.cast(world, agent=agents[kind](model), user=user)
             (episode,) = await run.play(Rollout(), cast, run.tasks(world, "test", 1))
         seen = await server.stats()
         tools = await run.query("FROM tool_calls SELECT DISTINCT call_id, error ORDER BY ALL")

@@ -12,6 +12,7 @@ from simkit.core.conversation import Entry
 from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, UserMessage
 from simkit.errors import ModelFault, UsageError
 from simkit.models import CallKey, ChatResponse, Sampling
+from simkit.models.base import SampledModel
 
 pytestmark = pytest.mark.anyio
 
@@ -30,13 +31,12 @@ async def test_an_answer_in_words_ends_the_turn() -> None:
 
 async def test_the_model_gets_the_conversation_the_tools_and_the_seed_of_the_step() -> None:
     asked = Asked("ok")
-    await FunctionCallingAgent(asked.model, Sampling(temperature=0.5)).act(act(step=2))
+    await FunctionCallingAgent(asked.model).act(act(step=2))
     (request,) = asked.requests
     assert asked.keys == [CallKey(KEY, "agent", 2)]
     assert request.seed == KEY.seed("agent", 2)
     assert tuple(request.tools) == (FIND,)
     assert tuple(request.messages) == conversation().messages()
-    assert request.sampling == Sampling(temperature=0.5)
 
 
 async def test_parallel_calls_are_one_decision_and_text_beside_them_is_kept_unheard() -> None:
@@ -137,7 +137,7 @@ async def test_a_fault_of_the_model_passes_through() -> None:
 
 @pytest.mark.parametrize(("temperature", "deterministic"), [(0, True), (0.7, False), (None, False)])
 async def test_it_is_deterministic_at_temperature_0(temperature: float | None, deterministic: bool) -> None:
-    agent = FunctionCallingAgent(Asked("").model, Sampling(temperature=temperature))
+    agent = FunctionCallingAgent(SampledModel(Asked("").model, Sampling(temperature=temperature)))
     assert agent.deterministic is deterministic
 
 

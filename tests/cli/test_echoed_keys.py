@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from simkit.errors import ModelFault, RunStopped
-from simkit.models.factory import ModelOptions
+from simkit.models.config import ModelConfig
 from simkit.models.providers.openai import Endpoint
 from simkit.models.providers.openai_replies import Reading, read_reply
 from simkit.models.transport.http1 import HttpReply
@@ -140,7 +140,7 @@ def test_an_error_says_what_the_server_said_but_for_the_key(status: int, body: s
 
 def test_other_credentials_are_kept_to_the_request_too() -> None:
     endpoint = Endpoint(base_url="http://there/v1", headers={"X-Auth": f"Basic {KEY}", "X-Team": "blue"})
-    assert KEY not in repr(endpoint) + repr(ModelOptions(headers=endpoint.headers))
+    assert KEY not in repr(endpoint) + repr(ModelConfig(headers=endpoint.headers))
     reading = Reading("http://there", "m", endpoint.secret, endpoint.more_secrets)
     assert reading.clean(f"team blue sent Basic {KEY}, {KEY}") == "team blue sent [key], [key]"
     assert KEY not in repr(reading)

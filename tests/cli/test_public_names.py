@@ -7,7 +7,7 @@ import simkit
 
 NAMES = """
 Act Agent AgentStart AssistantMessage BeamSearch CallTool Cast Conversation Decision Entry Episode Fault
-FaultPolicy Goal Hit Josh Limits ModelChoices ModelOptions Ontology Reward Rollout Run RunStopped ScoreEpisode
+FaultPolicy Goal Hit Josh Limits ModelConfig Ontology Reward Rollout Run RunStopped ScoreEpisode
 ScoreTurn SimkitError Speak StartAgent StartTools Store Summary Supervisor Task ToolCall ToolResult ToolReturn
 ToolServer ToolSpec ToolsStart UsageError User UserTurn Utterance Wish World
 """

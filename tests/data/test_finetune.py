@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from simkit.cli.app import app
 from simkit.data.files import write
 from simkit.errors import AuthFailed, UsageError
-from simkit.models.config import ModelChoices
+from simkit.models.config import ModelConfig
 from simkit.recipes.finetune import finetune
 from simkit.run.run import Run
 from simkit.store import Store
@@ -26,7 +26,7 @@ POLL = 0.01
 
 
 def a_run(store: Path, server: FineTuningServer, resume: str | None = None) -> Run:
-    return Run(store=store, recipe="finetune", seed=7, models=ModelChoices(base_url=server.base_url), resume=resume)
+    return Run(store=store, recipe="finetune", seed=7, models=ModelConfig(base_url=server.base_url), resume=resume)
 
 
 async def test_a_job_is_uploaded_started_followed_and_recorded(

@@ -201,7 +201,7 @@ def test_room_and_ends(engine: LocalEngine) -> None:
 
 def test_choices_that_there_are_not(engine: LocalEngine) -> None:
     with pytest.raises(BadRequest, match="logit_bias"):
-        engine.generate([[5]], Sampling(extra={"logit_bias": {}}))
+        engine.generate([[5]], Sampling(extra_body={"logit_bias": {}}))
 
 
 def test_weights_that_change_in_place(engine: LocalEngine) -> None:

@@ -16,7 +16,7 @@ from simkit.local.engine import LocalEngine
 from simkit.local.model import LocalModel, finish_of
 from simkit.local.worker import Worker, parse_local
 from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling
-from simkit.models.config import ModelChoices
+from simkit.models.config import ModelConfig
 from simkit.models.factory import Endpoints, build_model, open_model
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
@@ -147,7 +147,7 @@ async def test_what_local_models_do_not_do(engine: LocalEngine) -> None:
     with pytest.raises(ContextTooLong, match="the model reads 512"):
         await model.complete(ChatRequest(messages=(UserMessage.of("hotel " * 600),)), key(1))
     with pytest.raises(BadRequest, match="top_k"):
-        await model.complete(request(Sampling(extra={"top_k": 3})), key(1))
+        await model.complete(request(Sampling(extra_body={"top_k": 3})), key(1))
     await anyio.to_thread.run_sync(worker.close)
 
 
@@ -164,7 +164,7 @@ async def test_a_name_with_options_opens_one_engine_for_all(folder: Path) -> Non
         first = build_model(f"local/{folder},max_batch=4", endpoints=endpoints)
         build_model(f"local/{folder},max_batch=4", endpoints=endpoints)
         assert first.name == f"local/{folder}"
-        assert len(endpoints.workers) == 1
+        assert len(endpoints.resources) == 1
         response = await first.complete(request(), key(1))
         assert endpoints.meter.calls == 1
         assert response.model == f"local/{folder}"
@@ -188,7 +188,7 @@ async def test_names_and_options_that_cannot_be(folder: Path, tmp_path: Path) ->
 
 async def test_agent_and_user_of_a_run_are_played_by_one_model(folder: Path, tmp_path: Path) -> None:
     """It babbles, in a context that is too short for real instructions: every ending is an outcome or a fault."""
-    models = ModelChoices(model=f"local/{folder},context=400")
+    models = ModelConfig(model=f"local/{folder},context=400")
     async with Run(store=tmp_path, seed=1, models=models) as run:
         world = run.world()
         await run.play(Rollout(), run.cast(world, agent="react"), run.tasks(world, "test", "2"))

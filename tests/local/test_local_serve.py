@@ -25,7 +25,8 @@ from simkit.local.chat import ChatFormat
 from simkit.local.server import listen
 from simkit.local.wire import Speech
 from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling
-from simkit.models.factory import ModelOptions, open_model
+from simkit.models.config import ModelConfig
+from simkit.models.factory import open_model
 from simkit.plugins.extras import require
 from simkit.testing.tiny_llama import CONVERSATION, FIND, tiny_engine, tiny_tokenizer
 from support.signals import heeding_signals
@@ -82,7 +83,7 @@ async def test_our_own_client_gets_what_the_engine_gives(server: Running) -> Non
     request = ChatRequest(
         messages=CONVERSATION[:4], tools=(FIND,), seed=5, sampling=Sampling(max_tokens=12, logprobs=True)
     )
-    async with open_model("openai/models/tiny", ModelOptions(base_url=server.base_url)) as model:
+    async with open_model("openai/models/tiny", ModelConfig(base_url=server.base_url)) as model:
         response: ChatResponse = await model.complete(request, KEY)
         with pytest.raises(ContextTooLong):
             await model.complete(ChatRequest(messages=(UserMessage.of("hotel " * 600),)), KEY)
@@ -91,7 +92,7 @@ async def test_our_own_client_gets_what_the_engine_gives(server: Running) -> Non
     assert response.message == server.engine.chat.parse(made.ids)
     assert response.logprobs == pytest.approx(made.logprobs, abs=1e-4)
     assert (response.usage.prompt_tokens, response.usage.completion_tokens) == (len(prompt), len(made.ids))
-    async with open_model("openai/gpt-9", ModelOptions(base_url=server.base_url)) as other:
+    async with open_model("openai/gpt-9", ModelConfig(base_url=server.base_url)) as other:
         with pytest.raises(ModelNotServed):
             await other.complete(request, KEY)
 
@@ -199,11 +200,11 @@ async def test_a_key(engine: Any) -> None:
         assert post(server, {**HELLO, "max_tokens": 2})[0] == 401
         assert fetched(f"{server.origin}/v1/models")[0] == 401
         assert fetched(f"{server.origin}/health")[0] == 200
-        wrong = ModelOptions(base_url=server.base_url, api_key=SecretStr("wrong"))
+        wrong = ModelConfig(base_url=server.base_url, api_key=SecretStr("wrong"))
         async with open_model("openai/tiny", wrong) as model:
             with pytest.raises(AuthFailed):
                 await model.complete(ChatRequest(messages=CONVERSATION[:2]), KEY)
-        right = ModelOptions(base_url=server.base_url, api_key=SecretStr("open sesame"))
+        right = ModelConfig(base_url=server.base_url, api_key=SecretStr("open sesame"))
         async with open_model("openai/tiny", right) as model:
             answer = await model.complete(ChatRequest(messages=CONVERSATION[:2], sampling=Sampling(max_tokens=3)), KEY)
     assert answer.usage.completion_tokens <= 3

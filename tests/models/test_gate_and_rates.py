@@ -11,7 +11,8 @@ from players_models import HELLO, KEY, Played, Timeline, key, said
 from simkit.core.messages import UserMessage
 from simkit.errors import ServerFailed, UsageError
 from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling, Usage
-from simkit.models.middleware.concurrency_limit import Adaptive, Gate, LimitedModel
+from simkit.models.config import Adaptive
+from simkit.models.middleware.concurrency_limit import Gate, LimitedModel
 from simkit.models.middleware.metrics import Meter
 from simkit.models.middleware.rate_limit import Flow, RatedModel, Rates
 from simkit.models.middleware.token_estimate import FRAME, TokenEstimate, request_bytes
@@ -276,7 +277,7 @@ def test_limits_that_cannot_be() -> None:
     ],
 )
 def test_an_adaptive_limit_that_cannot_be(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="1 <= least <= start <= most, 0 < cut < 1, cooldown >= 0 are needed"):
+    with pytest.raises(UsageError, match="1 <= least <= start <= most, 0 < cut < 1, cooldown >= 0 must hold"):
         Adaptive(**wrong)
 
 

@@ -16,11 +16,10 @@ from simkit.agents.function_calling import FunctionCallingAgent
 from simkit.core.events import Episode, MemoryRecorder, ModelCall
 from simkit.core.limits import Limits
 from simkit.errors import BudgetExhausted, EndpointDown
-from simkit.models import Sampling
-from simkit.models.factory import Endpoints, ModelOptions, open_model
+from simkit.models.config import ModelConfig, RetryPolicy
+from simkit.models.factory import Context, Endpoints, open_model
 from simkit.models.middleware.budget import Allowance, Allowances, Budget
 from simkit.models.middleware.replay import Recording
-from simkit.models.middleware.retry import RetryPolicy
 from simkit.search.rollout import Rollout
 from simkit.testing.behaviour import Behaviour, Faults
 from simkit.testing.server import serve
@@ -49,19 +48,14 @@ async def play(
     store: Path, base_url: str, *, budget: Budget | None = None, recording: Recording | None = None
 ) -> Played:
     """Four tasks with an agent that asks the endpoint."""
-    recorder, sampling = MemoryRecorder(), Sampling(max_tokens=50)
-    options = ModelOptions(
-        base_url=base_url, api_key=SecretStr("k"), sampling=sampling, retry=RetryPolicy(down_after=60)
-    )
+    recorder = MemoryRecorder()
+    options = ModelConfig(base_url=base_url, api_key=SecretStr("k"), max_tokens=50, retry=RetryPolicy(down_after=60))
     async with (
         Endpoints(clock=Timeline().clock) as endpoints,
         open_model(
             "openai/m",
             options,
-            recorder=recorder,
-            run_id="run",
-            budget=budget,
-            recording=recording,
+            Context(recorder=recorder, run_id="run", budget=budget, recording=recording),
             endpoints=endpoints,
         ) as model,
         Run(store=store, seed=3) as run,

@@ -15,11 +15,11 @@ from simkit.core.events import MemoryRecorder, ModelCall
 from simkit.core.messages import UserMessage
 from simkit.errors import AuthFailed, BudgetExhausted, EndpointDown, ModelFault, ReplayMiss, UsageError
 from simkit.models import CallKey, ChatModel, ChatRequest, Clock, Sampling
-from simkit.models.factory import Endpoints, ModelOptions, open_model
+from simkit.models.config import Adaptive, ModelConfig, RetryPolicy
+from simkit.models.factory import Context, Endpoints, open_model
 from simkit.models.middleware.budget import Allowance, Allowances, Budget
-from simkit.models.middleware.concurrency_limit import Adaptive
 from simkit.models.middleware.replay import Recording
-from simkit.models.middleware.retry import RetryPolicy
+from simkit.models.providers.openai import Endpoint
 from simkit.store.encoding import encode
 from simkit.testing.behaviour import Behaviour, Faults
 from simkit.testing.server import serve, serve_process
@@ -35,8 +35,8 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def options(base_url: str, **more: Any) -> ModelOptions:
-    return ModelOptions(base_url=base_url, api_key=SecretStr(SECRET), **more)
+def options(base_url: str, **more: Any) -> ModelConfig:
+    return ModelConfig(base_url=base_url, api_key=SecretStr(SECRET), **more)
 
 
 def asked(number: int, turn: int = 0) -> ChatRequest:
@@ -83,7 +83,7 @@ async def test_every_conversation_gets_the_same_answers_however_the_endpoint_beh
         async with (
             Endpoints(clock=line.clock) as endpoints,
             open_model(
-                "openai/m", options(server.base_url), recorder=recorder, run_id="run", endpoints=endpoints
+                "openai/m", options(server.base_url), Context(recorder=recorder, run_id="run"), endpoints=endpoints
             ) as model,
         ):
             assert await converse(model, 30) == right
@@ -101,16 +101,18 @@ async def test_every_conversation_gets_the_same_answers_however_the_endpoint_beh
 async def test_a_recording_answers_without_the_server_and_strictly() -> None:
     recorder = MemoryRecorder()
     async with serve() as server:
-        async with open_model("openai/m", options(server.base_url), recorder=recorder, run_id="run") as model:
+        async with open_model("openai/m", options(server.base_url), Context(recorder=recorder, run_id="run")) as model:
             texts = await converse(model, 5)
         recording = Recording.of("run", calls(recorder))
-        async with open_model("openai/m", options(server.base_url), recording=recording) as model:
+        async with open_model("openai/m", options(server.base_url), Context(recording=recording)) as model:
             assert await converse(model, 5) == texts
             await model.complete(asked(99), KEY)
         assert (await server.stats()).requests == 16
     again = MemoryRecorder()
     closed = options("http://127.0.0.1:9")
-    async with open_model("openai/m", closed, recorder=again, run_id="b", recording=recording, strict=True) as model:
+    async with open_model(
+        "openai/m", closed, Context(recorder=again, run_id="b", recording=recording, strict=True)
+    ) as model:
         assert await converse(model, 5) == texts
         with pytest.raises(ReplayMiss, match="has no call 2 of the agent"):
             await model.complete(asked(99), KEY)
@@ -145,9 +147,9 @@ async def test_a_budget_is_never_exceeded_and_says_so(tmp_path: Path) -> None:
     prices = tmp_path / "prices.json"
     prices.write_text('{"models": {"m": {"input": 1000, "output": 1000}}}')
     budget = Budget(Allowances(run=Allowance(cost=2.0)))
-    chosen = {"prices": prices, "sampling": Sampling(max_tokens=30), "api_concurrency": 50}
+    chosen = {"prices": prices, "max_tokens": 30, "api_concurrency": 50}
     async with serve(Behaviour(latency=0.001)) as server:
-        async with open_model("openai/m", options(server.base_url, **chosen), budget=budget) as model:
+        async with open_model("openai/m", options(server.base_url, **chosen), Context(budget=budget)) as model:
             with pytest.raises(ExceptionGroup) as caught:
                 await converse(model, 40)
         stats = await server.stats()
@@ -159,9 +161,9 @@ async def test_a_budget_is_never_exceeded_and_says_so(tmp_path: Path) -> None:
 
 async def test_choices_of_the_options_are_used_where_a_request_makes_none() -> None:
     recorder = MemoryRecorder()
-    sampling = Sampling(temperature=0.3, top_p=0.9, extra={"a": 1})
-    async with open_model("scripted/hi", ModelOptions(sampling=sampling), recorder=recorder, run_id="run") as model:
-        request = ChatRequest(messages=HELLO.messages, sampling=Sampling(temperature=0.0, extra={"b": 2}))
+    config = ModelConfig(temperature=0.3, top_p=0.9, extra_body={"a": 1})
+    async with open_model("scripted/hi", config, Context(recorder=recorder, run_id="run")) as model:
+        request = ChatRequest(messages=HELLO.messages, sampling=Sampling(temperature=0.0, extra_body={"b": 2}))
         await model.complete(request, KEY)
     (call,) = calls(recorder)
     assert call.request is not None
@@ -205,7 +207,9 @@ async def test_the_key_is_nowhere_but_in_the_request(caplog: pytest.LogCaptureFi
     recorder, line = MemoryRecorder(), Timeline()
     async with serve(Behaviour(key="another")) as server, Endpoints(clock=line.clock) as endpoints:
         chosen = options(server.base_url, record_requests=True)
-        async with open_model("openai/m", chosen, recorder=recorder, run_id="run", endpoints=endpoints) as model:
+        async with open_model(
+            "openai/m", chosen, Context(recorder=recorder, run_id="run"), endpoints=endpoints
+        ) as model:
             with pytest.raises(AuthFailed, match=r"provided: \[key\].*Check OPENAI_API_KEY") as caught:
                 await model.complete(HELLO, KEY)
         assert (await server.stats()).faults == {"key": 1}
@@ -266,11 +270,13 @@ async def test_a_model_of_the_users_own_gets_all_the_wrappers(tmp_path: Path) ->
     path.write_text(OWN)
     async with (
         Endpoints(clock=line.clock) as endpoints,
-        open_model(f"{path}:Mine,word=mine", recorder=recorder, run_id="r", endpoints=endpoints) as model,
+        open_model(
+            f"{path}:Mine,word=mine", context=Context(recorder=recorder, run_id="r"), endpoints=endpoints
+        ) as model,
     ):
         assert (await model.complete(HELLO, KEY)).message.content == "mine"
     assert [call.attempt for call in calls(recorder)] == [0, 1]
-    with pytest.raises(UsageError, match="is no model: it needs"):
+    with pytest.raises(UsageError, match="is not a model: it needs"):
         async with open_model(f"{path}:NoModel"):
             pass
 
@@ -297,12 +303,12 @@ async def test_more_connections_than_the_process_may_open_are_refused_at_once() 
 
 def test_the_environment_is_used_where_the_options_say_nothing() -> None:
     env = {"OPENAI_API_KEY": SECRET, "OPENAI_BASE_URL": "http://there/v1", "OPENAI_ORG_ID": "us"}
-    endpoint = ModelOptions().endpoint(env)
+    endpoint = Endpoint.of(ModelConfig(), env)
     assert (endpoint.base_url, endpoint.secret, endpoint.organization) == ("http://there/v1", SECRET, "us")
-    own = ModelOptions(base_url="http://here", api_key=SecretStr("k"), organization="me").endpoint(env)
+    own = Endpoint.of(ModelConfig(base_url="http://here", api_key=SecretStr("k"), organization="me"), env)
     assert (own.base_url, own.secret, own.organization) == ("http://here", "k", "me")
     with pytest.raises(UsageError, match="--request-timeout is 0"):
-        ModelOptions(request_timeout=0).endpoint(env)
+        ModelConfig(request_timeout=0)
 
 
 # --- the load server --------------------------------------------------------------------------------------------------

@@ -74,14 +74,21 @@ def read(message: Mapping[str, Any], finish: str | None = "stop", **more: Any) -
 async def sent(base_url: str, model: str = "m", **options: Any) -> dict[str, Any]:
     transport = Canned(completion({"content": "hi"}))
     tool = ToolSpec.of("f", "Does it.", {"a": {"type": "string"}})
-    sampling = Sampling(temperature=0.0, max_tokens=9, stop=("X",), reasoning_effort="low", parallel_tool_calls=False)
+    sampling = Sampling(
+        temperature=0.0,
+        max_tokens=9,
+        stop=("X",),
+        reasoning_effort="low",
+        parallel_tool_calls=False,
+        extra_body={"top_k": 5},
+    )
     request = replace(HELLO, tools=(tool,), tool_choice="f", sampling=sampling, seed=KEY.seed)
     await OpenAIModel(model, Endpoint(base_url=base_url), transport, **options).complete(request, KEY)
     return transport.posted[0]
 
 
 async def test_the_body_is_the_request_in_openai_form() -> None:
-    body = await sent("http://localhost:8000/v1", extra_body={"top_k": 5})
+    body = await sent("http://localhost:8000/v1")
     assert body.pop("messages") == [message.to_openai() for message in HELLO.messages]
     assert [tool["function"]["name"] for tool in body.pop("tools")] == ["f"]
     assert body == {
@@ -294,8 +301,8 @@ def test_retry_after_in_all_its_forms(headers: dict[str, str], seconds: float | 
 async def test_an_answer_comes_with_its_cost() -> None:
     usage = {"prompt_tokens": 1000, "completion_tokens": 100, "prompt_tokens_details": {"cached_tokens": 400}}
     transport = Canned(completion({"content": "hi"}, usage=usage))
-    prices = Prices({"m": Price(input=2.0, cached=0.5, output=10.0)})
-    model = OpenAIModel("m-2026-01-31", Endpoint(base_url="http://x"), transport, prices=prices)
+    price = Price(input=2.0, cached=0.5, output=10.0)
+    model = OpenAIModel("m-2026-01-31", Endpoint(base_url="http://x"), transport, price=price)
     assert (await model.complete(HELLO, KEY)).usage == Usage(1000, 100, 400, 600 * 2e-6 + 400 * 0.5e-6 + 100 * 10e-6)
 
 

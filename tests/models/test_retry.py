@@ -20,9 +20,10 @@ from simkit.errors import (
     UsageError,
 )
 from simkit.models import RecordedModel
-from simkit.models.middleware.concurrency_limit import Adaptive, Gate
+from simkit.models.config import Adaptive, RetryPolicy
+from simkit.models.middleware.concurrency_limit import Gate
 from simkit.models.middleware.metrics import Meter
-from simkit.models.middleware.retry import Health, RetryingModel, RetryPolicy, Watching
+from simkit.models.middleware.retry import Health, RetryingModel
 
 pytestmark = pytest.mark.anyio
 
@@ -144,7 +145,7 @@ async def test_a_meter_and_a_gate_hear_of_it() -> None:
     line, meter = Timeline(), Meter()
     gate = Gate(Adaptive(start=10), meter, line.clock)
     model = Played.of([RateLimited("x"), ServerFailed("x"), said()])
-    await RetryingModel(model, watching=Watching(meter, gate), clock=line.clock).complete(HELLO, KEY)
+    await RetryingModel(model, meter=meter, gate=gate, clock=line.clock).complete(HELLO, KEY)
     assert (meter.rate_limited, meter.failed, meter.calls, meter.limit) == (1, 1, 1, 7)
 
 

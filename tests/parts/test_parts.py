@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from simkit.cli.app import app
 from simkit.errors import UsageError
-from simkit.models.config import ModelChoices
+from simkit.models.config import ModelConfig
 from simkit.plugins.extras import check_installed, require
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
@@ -57,7 +57,7 @@ async def test_a_stage_begun_otherwise_is_refused(tmp_path: Path) -> None:
     async with Run(store=tmp_path, seed=1) as run:
         await played(run, "one")
         with pytest.raises(UsageError, match=r"--temperature was not given and is 0.5"):
-            run.part("one", recipe="rollout", models=ModelChoices(temperature=0.5))
+            run.part("one", recipe="rollout", models=ModelConfig(temperature=0.5))
 
 
 @pytest.mark.parametrize("stage", ["", "a b", "/a", "../a", "A"])

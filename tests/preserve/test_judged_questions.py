@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from simkit.cli.app import app
 from simkit.errors import BudgetExhausted, ModelFault, UsageError
-from simkit.models.config import ModelChoices
+from simkit.models.config import ModelConfig
 from simkit.preservation.judging import JudgePrompts, dialogue
 from simkit.recipes.preserve import preserve
 from simkit.run.run import Run
@@ -40,7 +40,7 @@ def changed(file: Path, *rows: dict[str, Any]) -> None:
 
 
 async def played(store: Path, answers: str | None, name: str = "", **flags: Any) -> tuple[Run, Summary]:
-    choices = ModelChoices(model=model(answers)) if answers else None
+    choices = ModelConfig(model=model(answers)) if answers else None
     async with Run(store=store, name=name, recipe="preserve", models=choices, seed=3) as run:
         summary = await preserve(run, **flags)
     return run, summary
@@ -146,7 +146,7 @@ async def test_nothing_answered_or_judged_is_a_failure_with_its_cause(tmp_path: 
     with pytest.raises(ModelFault, match=r"the judge gave no verdict on any of 6 answers.*wrote no verdict"):
         await played(tmp_path / "s", "Terse", questions=questions, judge_model="scripted/Lovely.")
     with pytest.raises(ModelFault, match=r"none of the questions was answered.*has no answer left"):
-        async with Run(store=tmp_path / "s", models=ModelChoices(model="scripted/Once.")) as run:
+        async with Run(store=tmp_path / "s", models=ModelConfig(model="scripted/Once.")) as run:
             await preserve(run, questions=questions, judge_model=model("Fair"))
 
 

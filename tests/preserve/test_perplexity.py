@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tiny_weights import CONTEXT, WORDS, write_tiny_weights
 
 from simkit.errors import UsageError
-from simkit.models.config import ModelChoices
+from simkit.models.config import ModelConfig
 from simkit.plugins.extras import require
 from simkit.preservation import perplexity
 from simkit.preservation.corpus import Document
@@ -81,7 +81,7 @@ async def test_a_corpus_is_scored_and_a_resumed_run_reads_nothing_twice(
 ) -> None:
     corpus = tmp_path / "held.txt"
     corpus.write_text("\n\n".join(f"{word} {SHORT}" for word in WORDS[3:20]))
-    choices = ModelChoices(model=f"local/{weights_folder},device=cpu")
+    choices = ModelConfig(model=f"local/{weights_folder},device=cpu")
     read: list[int] = []
 
     def counted(weights: Weights, documents: list[Document], reading: Reading) -> Any:

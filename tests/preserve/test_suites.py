@@ -16,7 +16,7 @@ if find_spec("lm_eval") is None:  # importing it takes seconds, which collecting
 from simkit.core.messages import text_of
 from simkit.errors import BudgetExhausted, ModelFault, UsageError
 from simkit.models.base import CallKey, ChatRequest
-from simkit.models.config import ModelChoices
+from simkit.models.config import ModelConfig
 from simkit.models.providers.scripted import Answer, ScriptedModel
 from simkit.preservation.corpus import Document
 from simkit.preservation.harness import chat_lm, weights_lm
@@ -96,7 +96,7 @@ def kept(store: Store, run: Run, suite: str, metric: str) -> dict[str, float]:
 
 
 async def test_weights_are_scored_question_by_question(tmp_path: Path, files: Path, weights_folder: Path) -> None:
-    choices = ModelChoices(model=f"local/{weights_folder},device=cpu")
+    choices = ModelConfig(model=f"local/{weights_folder},device=cpu")
     async with Run(store=tmp_path / "s", models=choices) as run:
         summary = await preserve(run, suites="both,held", task_files=files)
     scores = kept(run.store, run, "one", "acc")
@@ -154,7 +154,7 @@ async def test_a_chat_model_writes_its_answers(tmp_path: Path, files: Path) -> N
 
 async def test_a_served_model_is_recorded_and_never_asked_twice(tmp_path: Path, files: Path) -> None:
     flags: dict[str, Any] = {"suites": "sums", "task_files": files, "limit": 4}
-    async with Run(store=tmp_path / "s", name="first", models=ModelChoices(model="scripted/2")) as run:
+    async with Run(store=tmp_path / "s", name="first", models=ModelConfig(model="scripted/2")) as run:
         first = await preserve(run, **flags)
     assert first.extra["sums exact_match"]["value"] == 0.25
     async with Run(store=tmp_path / "s", replay="first") as again:
@@ -195,7 +195,7 @@ async def test_a_run_can_be_stopped_in_the_middle_of_a_suite(tmp_path: Path, fil
 
 
 async def test_suites_that_cannot_be_played_are_named(tmp_path: Path, files: Path) -> None:
-    async with Run(store=tmp_path / "s", models=ModelChoices(model="scripted/x")) as run:
+    async with Run(store=tmp_path / "s", models=ModelConfig(model="scripted/x")) as run:
         with pytest.raises(UsageError, match="the suite `one` compares probabilities"):
             await preserve(run, suites="sums,both", task_files=files)
     (files / "text.jsonl").unlink()

@@ -10,12 +10,9 @@ import pytest
 from simkit.core.limits import Limits
 from simkit.errors import BudgetExhausted, ReplayMiss, UsageError
 from simkit.models.base import Sampling
-from simkit.models.config import ModelChoices
-from simkit.models.factory import ModelOptions
+from simkit.models.config import ModelConfig
 from simkit.models.middleware.budget import Allowance, Allowances
-from simkit.plugins.flags import MODEL_CHOICES
 from simkit.run.run import Run
-from simkit.run.settings import read_model_settings
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 from simkit.testing.behaviour import Behaviour
@@ -35,8 +32,8 @@ async def play(run: Run, tasks: int = 2, agent: str = AGENT) -> None:
         await run.play(search, run.cast(world, agent=agent), run.tasks(world, "train", tasks))
 
 
-def at(url: str, **more: object) -> ModelChoices:
-    return ModelChoices.of({"model": "openai/load", "base_url": url, **more})
+def at(url: str, **more: object) -> ModelConfig:
+    return ModelConfig.of({"model": "openai/load", "base_url": url, **more})
 
 
 # --- who plays --------------------------------------------------------------------------------------------------------
@@ -53,7 +50,7 @@ async def test_a_model_that_nobody_would_ask_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_named_model_plays_function_calling_and_a_user_model_plays_goal(tmp_path: Path) -> None:
-    choices = ModelChoices(model="scripted/Hello.", user_model="scripted/I need a train.")
+    choices = ModelConfig(model="scripted/Hello.", user_model="scripted/I need a train.")
     async with Run(store=tmp_path, models=choices) as run:
         world = run.world("builtin")
         cast = run.cast(world)
@@ -66,7 +63,7 @@ async def test_a_named_model_plays_function_calling_and_a_user_model_plays_goal(
 async def test_models_can_be_named_in_cast_with_options_of_their_own(tmp_path: Path) -> None:
     async with serve(Behaviour()) as server, Run(store=tmp_path) as run:
         world = run.world("builtin")
-        options = ModelOptions(base_url=server.base_url)
+        options = ModelConfig(base_url=server.base_url)
         cast = run.cast(world, agent=AGENT, model="openai/load", options=options)
         await run.play(Rollout(Limits(turns=2)), cast, run.tasks(world, "test", 2))
         assert run.tally.meter is not None
@@ -74,14 +71,13 @@ async def test_models_can_be_named_in_cast_with_options_of_their_own(tmp_path: P
 
 
 def test_settings_have_the_names_of_the_flags(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(ModelChoices.model_fields) == set(MODEL_CHOICES)
     monkeypatch.setenv("SIMKIT_MODEL", "openai/small")
     monkeypatch.setenv("SIMKIT_API_CONCURRENCY", "12")
     monkeypatch.setenv("SIMKIT_MAX_COST", "0.5")
-    assert read_model_settings() == ModelChoices(model="openai/small", api_concurrency=12, max_cost=0.5)
+    assert ModelConfig.from_environment() == ModelConfig(model="openai/small", api_concurrency=12, max_cost=0.5)
     monkeypatch.setenv("SIMKIT_MAX_COST", "-1")
     with pytest.raises(UsageError, match="SIMKIT_MAX_COST=-1"):
-        read_model_settings()
+        ModelConfig.from_environment()
 
 
 # --- resume -----------------------------------------------------------------------------------------------------------
@@ -111,7 +107,7 @@ async def test_resuming_answers_from_the_journal_in_the_middle_of_a_tree(tmp_pat
             await play(first)
         assert first.status == "stopped"
         assert asked.counts.total() > 0
-        await play(Run(store=half, resume="last", models=ModelChoices(max_tokens_total=10_000_000)))
+        await play(Run(store=half, resume="last", models=ModelConfig(max_tokens_total=10_000_000)))
         assert set(asked.counts.values()) == {1}
         uninterrupted = Run(store=whole, models=at(server.base_url, max_tokens_total=10_000_000))
         await play(uninterrupted)
@@ -128,7 +124,7 @@ async def test_a_run_that_had_no_budget_is_resumed_with_its_first(tmp_path: Path
         lines = journal.read_bytes().splitlines(keepends=True)
         journal.write_bytes(b"".join(line for line in lines if not line.startswith(b'{"e":"EpisodeFinished"')))
         (tmp_path / "simkit.duckdb").unlink()
-        again = Run(store=tmp_path, resume="last", models=ModelChoices(max_tokens_total=10_000_000))
+        again = Run(store=tmp_path, resume="last", models=ModelConfig(max_tokens_total=10_000_000))
         await play(again)
     assert again.status == "done"
     assert set(asked.counts.values()) == {1}
@@ -148,13 +144,13 @@ async def test_a_live_run_cannot_be_resumed_beside_itself(tmp_path: Path) -> Non
     [
         ({"seed": 9}, r"--seed was 4 and is 9"),
         ({"config": {"beam": 4}}, r"--beam was 2 and is 4"),
-        ({"models": ModelChoices(model="openai/other")}, r"--model was scripted/A. and is openai/other"),
+        ({"models": ModelConfig(model="openai/other")}, r"--model was scripted/A. and is openai/other"),
     ],
 )
 async def test_a_changed_configuration_is_refused_with_what_differs(
     tmp_path: Path, changed: dict[str, object], told: str
 ) -> None:
-    models = ModelChoices(model="scripted/A.")
+    models = ModelConfig(model="scripted/A.")
     await play(Run(store=tmp_path, seed=4, config={"beam": 2}, models=models))
     with pytest.raises(UsageError, match=told):
         Run(store=tmp_path, resume="last", **changed)  # pyright: ignore[reportArgumentType]
@@ -200,7 +196,7 @@ async def test_a_replay_that_misses_a_call_says_which_and_stops_the_run(tmp_path
     with pytest.raises(ReplayMiss, match="has no call 0 of the agent, turn 1"):
         await play(Run(store=tmp_path, replay="last"), tasks=2)
     with pytest.raises(ReplayMiss, match=r"`temperature` was None and is 0\.5"):
-        await play(Run(store=tmp_path, replay="last", models=ModelChoices(temperature=0.5)), tasks=1)
+        await play(Run(store=tmp_path, replay="last", models=ModelConfig(temperature=0.5)), tasks=1)
 
 
 # --- budgets ----------------------------------------------------------------------------------------------------------
@@ -222,7 +218,7 @@ async def test_a_budget_of_money_is_never_exceeded_and_a_larger_one_goes_on(tmp_
         assert status == "stopped"
         assert "--max-cost" in error
         assert 0 < cost <= 0.8
-        done = Run(store=store, resume="last", models=ModelChoices(max_cost=1000.0))
+        done = Run(store=store, resume="last", models=ModelConfig(max_cost=1000.0))
         await play(done, tasks=20)
         assert done.status == "done"
         assert (await server.stats()).repeated == 0
@@ -240,12 +236,12 @@ async def test_the_time_of_a_run_is_bounded(tmp_path: Path) -> None:
 
 
 def test_the_users_choices_are_its_own_or_the_agents_or_those_in_python() -> None:
-    base = ModelOptions(sampling=Sampling(temperature=0.3, top_p=0.5))
-    chosen = ModelChoices(temperature=1.0, max_tokens=100, user_max_tokens=50)
-    agents, users = chosen.options(base).sampling, chosen.user_options(base).sampling
+    base = ModelConfig(temperature=0.3, top_p=0.5)
+    chosen = ModelConfig(temperature=1.0, max_tokens=100, user_max_tokens=50)
+    agents, users = chosen.over(base).sampling, chosen.for_user(base).sampling
     assert (agents.temperature, agents.max_tokens, agents.top_p) == (1.0, 100, 0.5)
     assert (users.temperature, users.max_tokens, users.top_p) == (0.3, 50, 0.5)
-    assert ModelChoices(max_tokens=7).user_options().sampling == Sampling(max_tokens=7)
+    assert ModelConfig(max_tokens=7).for_user().sampling == Sampling(max_tokens=7)
 
 
 async def test_a_reply_is_no_longer_than_max_tokens_and_no_call_reserves_more(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from simkit.cli.app import app
 from simkit.core.ids import TurnKey
 from simkit.core.messages import UserMessage
 from simkit.models import CallKey, ChatRequest
-from simkit.models.factory import ModelOptions, open_model
+from simkit.models.config import ModelConfig
+from simkit.models.factory import open_model
 from simkit.models.transport.url import shown_url, url_secrets
 from simkit.testing.behaviour import Behaviour, Faults
 from simkit.testing.server import LoadServer, serve
@@ -211,7 +212,7 @@ async def test_a_url_s_user_name_and_password_are_sent_as_basic_authentication()
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         url = f"http://somebody:pass%40word@127.0.0.1:{server.server_address[1]}/v1?api-key=there"
-        options = ModelOptions(base_url=url, api_key=SecretStr(KEY))
+        options = ModelConfig(base_url=url, api_key=SecretStr(KEY))
         assert "pass" not in repr(options)
         async with open_model("openai/any", options) as model:
             request = ChatRequest(messages=(UserMessage.of("hi"),))

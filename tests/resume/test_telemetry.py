@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from simkit.core.limits import Limits
-from simkit.models.config import ModelChoices
+from simkit.models.config import ModelConfig
 from simkit.monitoring.telemetry import Telemetry
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
@@ -37,7 +37,7 @@ async def traced(store: Path, *, content: bool) -> tuple[InMemorySpanExporter, I
     tracers = TracerProvider()
     tracers.add_span_processor(SimpleSpanProcessor(spans))
     tap = Telemetry(tracers=tracers, meters=MeterProvider([reader]), content=content)
-    async with Run(store=store, models=ModelChoices(model=f"scripted/{'|'.join([SECRET] * 9)}"), taps=[tap]) as run:
+    async with Run(store=store, models=ModelConfig(model=f"scripted/{'|'.join([SECRET] * 9)}"), taps=[tap]) as run:
         world = run.world("builtin")
         await run.play(Rollout(Limits(turns=3)), run.cast(world, agent=AGENT), run.tasks(world, "test", 2))
     return spans, reader

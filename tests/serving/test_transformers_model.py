@@ -14,9 +14,8 @@ from simkit.core.ids import TurnKey
 from simkit.core.messages import ToolMessage, ToolSpec, UserMessage
 from simkit.errors import BadRequest, ModelNotServed, ServerFailed
 from simkit.models import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling
-from simkit.models.factory import ModelOptions, open_model
-from simkit.models.middleware.retry import RetryPolicy
-from simkit.models.transport.transports import TransportChoice
+from simkit.models.config import ModelConfig, RetryPolicy, TransportChoice
+from simkit.models.factory import open_model
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +28,7 @@ SEARCH = ToolSpec.of("search_restaurant", "Finds restaurants.", {"food": {"type"
 async def opened(
     server: TransformersServer, model: str | None = None, transport: TransportChoice = "auto"
 ) -> AsyncGenerator[ChatModel]:
-    options = ModelOptions(base_url=server.base_url, retry=RetryPolicy(max_retries=0), transport=transport)
+    options = ModelConfig(base_url=server.base_url, retry=RetryPolicy(max_retries=0), transport=transport)
     async with open_model(f"openai/{model or server.model}", options) as opened:
         yield opened
 
@@ -40,7 +39,7 @@ async def ask(model: ChatModel, seed: int = 1, **more: Any) -> ChatResponse:
 
 def saying(phrase: str, tokens: int) -> Sampling:
     """Makes the model say a phrase, so many times."""
-    return Sampling(max_tokens=tokens, extra={"logit_bias": {str(phrase_id(phrase)): 100.0}})
+    return Sampling(max_tokens=tokens, extra_body={"logit_bias": {str(phrase_id(phrase)): 100.0}})
 
 
 @pytest.mark.parametrize("transport", ["auto", "httpx2"])
@@ -87,7 +86,7 @@ async def test_a_reply_that_ends_at_once_is_empty(server: TransformersServer) ->
 async def test_a_reply_stops_at_a_text(server: TransformersServer) -> None:
     speaking = saying("SPEAK Which day? ", 5)
     async with opened(server) as model:
-        response = await ask(model, sampling=Sampling(max_tokens=5, stop=("day?",), extra=speaking.extra))
+        response = await ask(model, sampling=Sampling(max_tokens=5, stop=("day?",), extra_body=speaking.extra_body))
     assert (response.message.content, response.finish) == ("SPEAK Which day?", "stop")
 
 
@@ -114,14 +113,14 @@ async def test_every_choice_it_does_not_know_is_taken(server: TransformersServer
 async def test_a_field_it_does_not_have_is_refused_with_its_name(server: TransformersServer) -> None:
     async with opened(server) as model:
         with pytest.raises(BadRequest, match=r"422: Unexpected fields in the request: \{'top_q'\}"):
-            await ask(model, sampling=Sampling(extra={"top_q": 1}))
+            await ask(model, sampling=Sampling(extra_body={"top_q": 1}))
 
 
 async def test_what_makes_it_fail_is_its_failure(server: TransformersServer) -> None:
     """It answers 500 in plain text to numbers it expected with a point."""
     async with opened(server) as model:
         with pytest.raises(ServerFailed, match="500: Internal Server Error"):
-            await ask(model, sampling=Sampling(extra={"logit_bias": {"1": 100}}))
+            await ask(model, sampling=Sampling(extra_body={"logit_bias": {"1": 100}}))
 
 
 async def test_another_model_stops_the_run(server: TransformersServer) -> None:

@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from simkit.errors import UsageError
-from simkit.models.config import ModelChoices
+from simkit.models.config import ModelConfig
 from simkit.recipes.grpo import grpo
 from simkit.recipes.rollout import rollout
 from simkit.recipes.train_kto import train_kto
@@ -48,7 +48,7 @@ async def played(store: Store, split: str = "train") -> str:
 
 
 def training(store: Store, model: Path | str | None, **more: Any) -> Run:
-    choices = ModelChoices(model=None if model is None else str(model))
+    choices = ModelConfig(model=None if model is None else str(model))
     return Run(store=store, recipe="train_sft", models=choices, seed=3, **more)
 
 

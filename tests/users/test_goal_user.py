@@ -12,7 +12,7 @@ from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, SystemMessage, ToolCall, UserMessage
 from simkit.core.tasks import Task
 from simkit.errors import ModelFault, UsageError, UserFault
-from simkit.models import CallKey, ChatResponse, Sampling, Usage
+from simkit.models import CallKey, ChatResponse, Usage
 from simkit.users.goal import CUE, GoalUser
 from simkit.users.guide import GuideUser
 from simkit.users.persona import STYLES, TEMPERAMENTS, PersonaUser
@@ -54,13 +54,12 @@ async def test_an_agent_that_speaks_first_is_heard() -> None:
 
 async def test_each_call_has_the_key_and_seed_of_its_turn() -> None:
     played = player("", "A hotel.", "North.")
-    talk = Talk(GoalUser(played.model, sampling=Sampling(temperature=1.2)))
+    talk = Talk(GoalUser(played.model))
     await talk.next()
     await talk.next("Where?")
     opening, turn = TurnKey(7, "T1", 0, "L", 0), TurnKey(7, "T1", 0, "L", 1)
     assert played.keys == [CallKey(opening, "user", 0), CallKey(opening, "user", 1), CallKey(turn, "user", 0)]
     assert [request.seed for request in played.requests] == [key.seed for key in played.keys]
-    assert played.requests[0].sampling.temperature == 1.2
 
 
 async def test_it_hangs_up_with_the_tool_and_not_with_a_word() -> None:

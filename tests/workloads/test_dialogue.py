@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from simkit.core.limits import Limits
-from simkit.models.factory import ModelOptions
+from simkit.models.config import ModelConfig
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
 from simkit.testing.behaviour import Behaviour
@@ -20,7 +20,7 @@ async def test_luck_is_what_tasks_are_worth(tmp_path: Path, luck: float, worth: 
     tasks = BuiltinWorld().tasks("train")[:3]
     async with serve(Behaviour(reply=Dialogue(tasks, luck=luck))) as server, Run(store=tmp_path) as run:
         world = run.world("builtin")
-        options = ModelOptions(base_url=server.base_url)
+        options = ModelConfig(base_url=server.base_url)
         cast = run.cast(world, agent="function_calling", user="goal", model="openai/load", options=options)
         turns = max(len(task.goals) for task in tasks)
         episodes = await run.play(Rollout(Limits(turns=turns)), cast, run.tasks(world, "train", len(tasks)))

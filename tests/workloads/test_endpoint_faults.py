@@ -11,8 +11,7 @@ from anyio.abc import TaskStatus
 
 from simkit.core.limits import Limits
 from simkit.errors import EndpointDown
-from simkit.models.factory import ModelOptions
-from simkit.models.middleware.retry import RetryPolicy
+from simkit.models.config import ModelConfig, RetryPolicy
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
 from simkit.testing.behaviour import Behaviour, Faults
@@ -45,7 +44,7 @@ class Scores:
 async def play(run: Run, server: LoadServer, retry: RetryPolicy = HASTY) -> Scores:
     async with run:
         world = run.world("builtin")
-        options = ModelOptions(base_url=server.base_url, retry=retry)
+        options = ModelConfig(base_url=server.base_url, retry=retry)
         cast = run.cast(world, agent="function_calling", user="goal", model="openai/load", options=options)
         await run.play(Rollout(Limits(turns=TURNS)), cast, run.tasks(world, "train", CONVERSATIONS))
     return Scores.of(run)

@@ -8,14 +8,13 @@ alone, the limit is hit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import anyio
 
 from simkit.errors import BudgetExhausted, LimitHit, MalformedReply, ModelTimeout, UsageError
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ReplyLimit, Usage
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper, ReplyLimit, Usage
 from simkit.models.clock import Clock
 from simkit.models.middleware.token_estimate import SHORTEST, ReplyEstimate, TokenEstimate
 from simkit.models.prices import Price
@@ -271,8 +270,8 @@ def _limit_hit(whose: str, short: str, allowed: Allowance, spent: Amount, amount
     return LimitHit(message, "cost_limit" if short == "cost" else "token_limit")
 
 
-class BudgetedModel:
-    """Asks `model` only for what the budget has left.
+class BudgetedModel(ModelWrapper):
+    """Makes only the calls that fit into what is left of the budget.
 
     A reply that nobody bounds gets a limit: what is put aside for it is sent as `max_tokens`, so that it cannot come
     to more. At first that is a great deal (`REPLY_TOKENS`); soon it follows the replies there have been, so that many
@@ -282,35 +281,22 @@ class BudgetedModel:
     Args:
         budget: the run's; shared by its models.
         price: what the model costs; needed when the budget bounds money.
-        extra_body: fields sent with every request; they may bound its reply.
 
     Raises:
         UsageError: the budget bounds money and the price is not known.
     """
 
-    def __init__(
-        self,
-        model: ChatModel,
-        budget: Budget,
-        price: Price | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, model: ChatModel, budget: Budget, price: Price | None = None) -> None:
         if budget.allowances.of_money and price is None:
             raise UsageError(
                 f"there is no price for `{model.name}`, so its cost cannot be bounded (--max-cost); give one with "
                 "--prices, or bound tokens instead (--max-tokens-total)"
             )
-        self._model = model
+        super().__init__(model)
         self._budget = budget
         self._price = price
-        self._extra = dict(extra_body or {})
         self._prompts = TokenEstimate()
         self._replies = ReplyEstimate(reply_bound(price))
-
-    @property
-    def name(self) -> str:
-        """The name of the model that answers."""
-        return self._model.name
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         """The model's answer.
@@ -370,11 +356,10 @@ class BudgetedModel:
         raise self._budget.out_of_time()
 
     def _own_bound(self, request: ChatRequest) -> int | None:
-        """Tokens the request itself, or what is sent with every one, lets its reply have."""
-        for fields in (self._extra, request.sampling.extra):
-            for name in ("max_completion_tokens", "max_tokens"):
-                if isinstance(bound := fields.get(name), int):
-                    return bound
+        """Tokens that the request itself lets its reply have."""
+        for name in ("max_completion_tokens", "max_tokens"):
+            if isinstance(bound := request.sampling.extra_body.get(name), int):
+                return bound
         return request.sampling.max_tokens
 
     def _most(self, request: ChatRequest) -> Amount:

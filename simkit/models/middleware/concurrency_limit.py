@@ -1,4 +1,4 @@
-"""How many calls may be under way at one endpoint with one key: a fixed number, or one that finds itself.
+"""Concurrency limit per endpoint and key: fixed, or adaptive.
 
 The adaptive limit works as congestion control does (RFC 5681, in calls instead of segments): it doubles with every
 round of answers until the endpoint first says 429, is cut by a factor then, and grows by one a round from there. It
@@ -9,36 +9,14 @@ let in under the old limit.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 import anyio
 
 from simkit.errors import UsageError
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
 from simkit.models.clock import Clock
+from simkit.models.config import Adaptive
 from simkit.models.middleware.metrics import Meter
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adaptive:
-    """How a limit finds itself.
-
-    Attributes:
-        start: calls at once in the beginning.
-        least, most: its bounds.
-        cut: what a 429 multiplies it by.
-        cooldown: seconds after a cut in which it is neither cut nor grows.
-    """
-
-    start: int = 64
-    least: int = 1
-    most: int = 4096
-    cut: float = 0.7
-    cooldown: float = 5.0
-
-    def __post_init__(self) -> None:
-        if not (1 <= self.least <= self.start <= self.most and 0 < self.cut < 1 and self.cooldown >= 0):
-            raise UsageError(f"{self} cannot be: 1 <= least <= start <= most, 0 < cut < 1, cooldown >= 0 are needed")
 
 
 class Gate:
@@ -125,20 +103,15 @@ class Gate:
         self._meter.in_flight += change
 
 
-class LimitedModel:
-    """Asks `model` only when its endpoint's gate lets the call in."""
+class LimitedModel(ModelWrapper):
+    """Waits for a place under the concurrency limit of its endpoint before each call."""
 
     def __init__(self, model: ChatModel, gate: Gate) -> None:
-        self._model = model
+        super().__init__(model)
         self._gate = gate
 
-    @property
-    def name(self) -> str:
-        """The name of the model that answers."""
-        return self._model.name
-
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
-        """The model's answer; raises what it raises."""
+        """The model's answer."""
         gate = self._gate
         await gate.enter()
         answered = False

@@ -1,4 +1,4 @@
-"""Models of somebody else's making: what they raise is theirs, and a call that never returns is ended."""
+"""Third-party models: what they raise is charged to them, and a call that never returns is ended."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ from simkit.actors.actor import current_job
 from simkit.core.boundary import boundary
 from simkit.core.cancellation import prefer_cancellation
 from simkit.errors import ModelFault, ModelTimeout
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
 
 
-class ForeignModel:
-    """Answers as `model` does, within so many seconds; whatever it raises becomes a `ModelFault`."""
+class ForeignModel(ModelWrapper):
+    """Ends a call after a number of seconds; whatever the model raises becomes a `ModelFault`."""
 
-    def __init__(self, model: ChatModel, name: str, seconds: float) -> None:
-        self._model = model
-        self._name = name
+    def __init__(self, model: ChatModel, seconds: float) -> None:
+        super().__init__(model)
         self._seconds = seconds
-
-    @property
-    def name(self) -> str:
-        """The name of the model."""
-        return self._name
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         """The model's answer.
@@ -44,16 +38,16 @@ class ForeignModel:
     async def _complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         with anyio.move_on_after(self._seconds) as scope:
             try:
-                with boundary(ModelFault, f"model `{self._name}`"):
+                with boundary(ModelFault, f"model `{self.name}`"):
                     reply: object = await self._model.complete(request, key)
             except ModelFault:
                 if scope.cancel_called:
                     await prefer_cancellation()
                 raise
             return self._checked(reply)
-        raise ModelTimeout(f"model `{self._name}` gave no answer within {self._seconds:g} s (--request-timeout)")
+        raise ModelTimeout(f"model `{self.name}` gave no answer within {self._seconds:g} s (--request-timeout)")
 
     def _checked(self, reply: object) -> ChatResponse:
         if not isinstance(reply, ChatResponse):
-            raise ModelFault(f"model `{self._name}` answered with a {type(reply).__name__}; return a ChatResponse")
+            raise ModelFault(f"model `{self.name}` answered with a {type(reply).__name__}; return a ChatResponse")
         return reply

@@ -7,13 +7,22 @@ from dataclasses import dataclass
 from simkit.core.events import ModelCall, Recorder
 from simkit.core.ids import branch_id, episode_id
 from simkit.core.messages import JsonText
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash, settings_json
+from simkit.models.base import (
+    CallKey,
+    ChatModel,
+    ChatRequest,
+    ChatResponse,
+    ModelWrapper,
+    Usage,
+    request_hash,
+    settings_json,
+)
 from simkit.models.clock import Clock
 from simkit.models.middleware.budget import CUT_SHORT, cut_short
 from simkit.models.middleware.request_digest import request_digest, whole_request
 
 
-class RecordedModel:
+class RecordedModel(ModelWrapper):
     """Answers as `model` does, and tells `recorder` of each attempt, the failed and the cancelled ones too.
 
     Wrap a provider with it inside the retries, so that each attempt counts. With `bodies=False` a request is recorded
@@ -31,17 +40,12 @@ class RecordedModel:
         free: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        self._model = model
+        super().__init__(model)
         self._recorder = recorder
         self._run_id = run_id
         self._bodies = bodies
         self._free = free
         self._clock = clock or Clock()
-
-    @property
-    def name(self) -> str:
-        """The name of the model that answers."""
-        return self._model.name
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         """The answer of the model, recorded; whatever it raises is recorded and raised."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simkit.errors import UsageError
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
 from simkit.models.clock import Clock
 from simkit.models.middleware.token_estimate import TokenEstimate
 
@@ -74,20 +74,15 @@ class Rates:
             self._tokens.adjust(usage.tokens - taken)
 
 
-class RatedModel:
-    """Asks `model` no faster than its endpoint's rates allow. Belongs inside the retries: each attempt counts."""
+class RatedModel(ModelWrapper):
+    """Asks the model no faster than its endpoint's rates allow. Belongs inside the retries: each attempt counts."""
 
     def __init__(self, model: ChatModel, rates: Rates) -> None:
-        self._model = model
+        super().__init__(model)
         self._rates = rates
 
-    @property
-    def name(self) -> str:
-        """The name of the model that answers."""
-        return self._model.name
-
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
-        """The model's answer; raises what it raises."""
+        """The model's answer."""
         taken = await self._rates.wait(request)
         response = await self._model.complete(request, key)
         self._rates.used(request, taken, response)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
 import urllib.request
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
+from typing import ClassVar
 
 from pydantic import SecretStr
 
-from simkit.models.base import CallKey, ChatRequest, ChatResponse
-from simkit.models.prices import Prices
+from simkit.errors import UsageError
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
+from simkit.models.config import ModelConfig, TransportChoice
+from simkit.models.prices import Price
+from simkit.models.provider import Provider, Resources
 from simkit.models.providers.openai_replies import Reading, read_reply
 from simkit.models.providers.quirks import Quirks, quirks_for
 from simkit.models.transport.pool import HttpLimits
 from simkit.models.transport.secrets import Secrets
-from simkit.models.transport.transports import HttpTransport, TransportChoice, open_transport
+from simkit.models.transport.transports import HttpTransport, open_transport
 from simkit.models.transport.url import Address, url_credentials, url_secrets
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -45,6 +50,30 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     limits: HttpLimits = field(default_factory=HttpLimits)
     transport: TransportChoice = "auto"
+
+    @classmethod
+    def of(cls, config: ModelConfig, environment: Mapping[str, str] | None = None) -> Endpoint:
+        """The endpoint that a configuration and the environment name.
+
+        Raises:
+            UsageError: OpenAI's own endpoint is meant, and there is no key.
+        """
+        env = os.environ if environment is None else environment
+        base_url = config.base_url or env.get("OPENAI_BASE_URL") or OPENAI_URL
+        key = config.api_key or (SecretStr(env["OPENAI_API_KEY"]) if env.get("OPENAI_API_KEY") else None)
+        if key is None and base_url.rstrip("/") == OPENAI_URL:
+            raise UsageError(
+                "there is no key for api.openai.com; set OPENAI_API_KEY, or name another endpoint with --base-url "
+                "(http://localhost:8000/v1 for a local vLLM)"
+            )
+        return cls(
+            base_url=base_url,
+            api_key=key,
+            organization=config.organization or env.get("OPENAI_ORG_ID") or None,
+            headers=config.headers,
+            limits=HttpLimits(connect=config.connect_timeout, request=config.request_timeout),
+            transport=config.transport,
+        )
 
     @property
     def address(self) -> Address:
@@ -92,8 +121,7 @@ class OpenAIModel:
         model: its name there.
         endpoint: where it is; only used to read replies and to know the endpoint's quirks.
         transport: an open transport to the endpoint, shared by its models and closed by whoever opened it.
-        prices: what tokens cost; an unknown model costs nothing.
-        extra_body: further fields of every request.
+        price: what tokens cost; None for nothing.
         quirks: in what the endpoint differs; from the table when None.
     """
 
@@ -103,14 +131,12 @@ class OpenAIModel:
         endpoint: Endpoint,
         transport: HttpTransport,
         *,
-        prices: Prices | None = None,
-        extra_body: Mapping[str, Any] | None = None,
+        price: Price | None = None,
         quirks: Quirks | None = None,
     ) -> None:
         self._model = model
         self._transport = transport
-        self._price = prices.find(model) if prices else None
-        self._extra = dict(extra_body or {})
+        self._price = price
         self._quirks = quirks or quirks_for(endpoint.address.host, model)
         self._reading = Reading(endpoint.address.origin, model, endpoint.secret, endpoint.more_secrets)
 
@@ -127,10 +153,33 @@ class OpenAIModel:
             RunStopped: every call would fail: the credentials, the model's name or the account.
         """
         settings = self._quirks.apply(request.sent_settings())
-        if self._extra:
-            settings |= self._extra
         reply = await self._transport.post(request.to_json(self._model, settings))
         response = read_reply(reply, self._reading)
         if self._price is None:
             return response
         return replace(response, usage=self._price.bill(response.usage))
+
+
+class OpenAIProvider(Provider):
+    """A model behind an OpenAI-compatible endpoint (--base-url, OPENAI_API_KEY)."""
+
+    checks_itself: ClassVar[bool] = True
+
+    @property
+    def model_name(self) -> str:
+        """The model's name at its endpoint."""
+        return self.name
+
+    @cached_property
+    def _at(self) -> Endpoint:
+        return Endpoint.of(self.config)
+
+    @property
+    def endpoint(self) -> Hashable:
+        """The base URL and the key."""
+        return self._at.base_url.rstrip("/"), self._at.secret
+
+    def open(self, resources: Resources) -> ChatModel:
+        """The model, at a transport that all models of its endpoint share."""
+        transport = resources.shared(("openai", self.endpoint), self._at.open)
+        return OpenAIModel(self.name, self._at, transport, price=self.price)

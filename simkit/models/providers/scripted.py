@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
+from typing import ClassVar, TypeAlias
 
+import orjson
 from anyio.lowlevel import checkpoint
+from pydantic import TypeAdapter, ValidationError
 
 from simkit.core.messages import AssistantMessage
-from simkit.errors import ModelFault
-from simkit.models.base import CallKey, ChatRequest, ChatResponse
+from simkit.errors import ModelFault, UsageError
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
+from simkit.models.prices import Price
+from simkit.models.provider import Provider, Resources
 
 Answer: TypeAlias = str | AssistantMessage | ChatResponse | Exception
 """What a script holds: text, a message, a whole response, or an error to be raised."""
@@ -78,3 +83,34 @@ class ScriptedModel:
 
 def _ran_out(name: str, count: int, key: CallKey) -> ModelFault:
     return ModelFault(f"the model `{name}` has no answer left for {key}: its script holds {count}; give it more")
+
+
+class ScriptedProvider(Provider):
+    """Answers with that text, without a network; for trying things out."""
+
+    argument: ClassVar[str] = "TEXT"
+    checks_itself: ClassVar[bool] = True
+
+    @property
+    def price(self) -> Price:
+        """Nothing."""
+        return Price(input=0, output=0)
+
+    @property
+    def endpoint(self) -> Hashable:
+        """None: a script needs no limits."""
+        return None
+
+    def open(self, resources: Resources) -> ChatModel:
+        """The model, one answer for each turn: texts between `|`, or a JSON list of texts in a file."""
+        answers = _read_script(self.name) if self.name.endswith(".json") else self.name.split("|")
+        return ScriptedModel.by_turn(answers, name=self.model_name)
+
+
+def _read_script(name: str) -> list[str]:
+    try:
+        return TypeAdapter(list[str]).validate_python(orjson.loads(Path(name).read_bytes()), strict=True)
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise UsageError(f"the script {name} cannot be read: {error}; it must be a JSON list of texts") from error
+    except ValidationError as error:
+        raise UsageError(f"the script {name} must be a JSON list of texts, one for each turn") from error

@@ -5,19 +5,17 @@ from __future__ import annotations
 import ssl
 import urllib.request
 from collections.abc import Mapping
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
 import anyio
 from anyio import get_cancelled_exc_class
 
 from simkit.errors import MalformedReply, ModelTimeout, Unreachable
+from simkit.models.config import TransportChoice
 from simkit.models.transport.http1 import ERROR_BODY, HttpReply, too_large
 from simkit.models.transport.pool import ConnectionPool, HttpLimits
 from simkit.models.transport.secrets import Secrets
 from simkit.models.transport.url import Address, checked_headers
-
-TransportChoice: TypeAlias = Literal["auto", "direct", "httpx2"]
-"""`direct`: this project's own client (asyncio only, no proxies); `httpx2`; `auto`: direct where it can serve."""
 
 
 class HttpTransport(Protocol):
