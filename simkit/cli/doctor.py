@@ -39,6 +39,7 @@ def _print(found: Diagnosis) -> None:
         ("answers nobody could act on", found.odd),
         ("faults", found.faults),
         ("slowest tools", found.tools),
+        ("components with limits", found.components),
         ("planned and not played", found.unplayed),
         ("what held up the event loop", [_without_stack(row) for row in found.blocked]),
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,9 @@ from simkit.store.files import exposure
 
 LAGGING = 0.5
 """Seconds of lag from which on a component is suspected of computing where it should wait."""
+
+LONG_WAIT = 1.0
+"""Seconds of waiting for one component, summed over all requests, from which on its limits are worth a look."""
 
 CROWDED = 0.05
 """Share of attempts answered with 429 from which on the limits are worth a look."""
@@ -35,6 +38,8 @@ class Diagnosis:
         tools: the slowest tools.
         unplayed: planned episodes that have no end, by reason.
         blocked: code that held up the event loop, with its stack.
+        components: components with limits, how many requests and episodes waited for them at most, and for how many
+            seconds in all; from the end of the last part of the run.
         stats: what the last part of the run took, as far as it came to its end.
         advice: what to do.
         notes: what all this was read from, and what could not be read.
@@ -55,6 +60,7 @@ class Diagnosis:
     tools: list[dict[str, Any]]
     unplayed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     blocked: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    components: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     stats: Mapping[str, Any] = field(default_factory=dict[str, Any])
     advice: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -84,6 +90,7 @@ def _examined(reader: Reader, run: RunRow) -> Diagnosis:
         "faulted FROM episodes WHERE run_id = $run"
     )[0]
     state = reader.state.of([run.run_id])
+    stats = orjson.loads(row["stats"]) if row["stats"] else {}
     return Diagnosis(
         run=run,
         error=row["error"],
@@ -100,7 +107,8 @@ def _examined(reader: Reader, run: RunRow) -> Diagnosis:
         tools=ask(_TOOLS),
         unplayed=ask(_UNPLAYED),
         blocked=ask(_BLOCKED),
-        stats=orjson.loads(row["stats"]) if row["stats"] else {},
+        components=[_limited(each) for each in stats.get("components", ())],
+        stats=stats,
         notes=state.notes,
     )
 
@@ -161,12 +169,39 @@ def _about_components(found: Diagnosis) -> list[str]:
     worst = float(found.stats.get("lag", {}).get("worst", 0.0))
     told = [f"{row['branches']} branches ended by the {row['component']}: {row['example']}" for row in found.faults]
     told += map(_about_block, found.blocked)
+    told += [line for row in found.components for line in _about_limits(row)]
     if worst > LAGGING and not found.blocked:
         told.append(
             f"the event loop was up to {worst:.1f} s late: a component computes, or reads files, where it should wait "
             "(anyio.to_thread)"
         )
     return told
+
+
+def _limited(load: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "component": load["name"],
+        "concurrency": load["concurrency"],
+        "most_waiting": load["most_waiting"],
+        "waited_seconds": round(load["waited"], 3),
+        "sessions": load["sessions"],
+        "most_queued": load["most_queued"],
+        "queued_seconds": round(load["queued_seconds"], 3),
+    }
+
+
+def _about_limits(row: Mapping[str, Any]) -> Iterator[str]:
+    name = row["component"]
+    if row["waited_seconds"] > LONG_WAIT:
+        yield (
+            f"requests waited for `{name}` for {row['waited_seconds']:.1f} s in all, up to {row['most_waiting']} at "
+            f"once: raise its `concurrency` ({row['concurrency']}) if it can serve more, or lower --concurrency"
+        )
+    if row["queued_seconds"] > LONG_WAIT:
+        yield (
+            f"episodes waited for a session of `{name}` for {row['queued_seconds']:.1f} s in all, up to "
+            f"{row['most_queued']} at once: raise its `sessions` ({row['sessions']}) if it can hold more"
+        )
 
 
 def _about_block(row: Mapping[str, Any]) -> str:
