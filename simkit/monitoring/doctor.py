@@ -90,7 +90,7 @@ def _examined(reader: Reader, run: RunRow) -> Diagnosis:
         "faulted FROM episodes WHERE run_id = $run"
     )[0]
     state = reader.state.of([run.run_id])
-    stats = orjson.loads(row["stats"]) if row["stats"] else {}
+    stats: dict[str, Any] = orjson.loads(row["stats"]) if row["stats"] else {}
     return Diagnosis(
         run=run,
         error=row["error"],
