@@ -201,7 +201,7 @@ def _target(run_id: str, start: Start) -> str:
     if not isinstance(target, str):
         raise UsageError(
             f"{run_id} was not started by `simkit run`, so only its own program can go on with it: "
-            f"simkit.Run(resume={run_id!r})"
+            f"simkit.Run.resume({run_id!r})"
         )
     return target
 

@@ -73,6 +73,10 @@ class Endpoints:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections and workers."""
         with anyio.move_on_after(5, shield=True):  # bounded: a cancelled run closes its connections too
             await self.resources.aclose()
         self._shared.clear()

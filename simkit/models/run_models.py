@@ -26,7 +26,7 @@ class Known:
 
 
 class RunModels:
-    """Builds the models of one run; an async context manager, inside the run's event loop.
+    """Builds the models of one run, inside its event loop; `aclose` ends their connections.
 
     Args:
         run_id, recorder: where calls are recorded, and under which run.
@@ -46,12 +46,9 @@ class RunModels:
         )
         self._endpoints = Endpoints()
 
-    async def __aenter__(self) -> RunModels:
-        await self._endpoints.__aenter__()
-        return self
-
-    async def __aexit__(self, *raised: object) -> None:
-        await self._endpoints.__aexit__(*raised)
+    async def aclose(self) -> None:
+        """Close the connections of all its models."""
+        await self._endpoints.aclose()
 
     @property
     def meter(self) -> Meter:

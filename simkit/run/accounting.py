@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from simkit.core.events import (
     Episode,
     Event,
     PlannedUnit,
     Recorder,
+    TaskSeen,
     UnitsNotPlayed,
     UnitsPlanned,
     UnplayedUnit,
 )
+from simkit.core.tasks import Task
 from simkit.search.base import WorkUnit
+
+if TYPE_CHECKING:
+    from simkit.run.resume import Past
 
 T = TypeVar("T")
 
@@ -74,9 +79,9 @@ class Account:
 class Ledger:
     """The account of one run while it goes; a recorder tells it of every episode that ended (`see`)."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self) -> None:
+        self.run_id = ""
         self.attempt = 0
-        self._run_id = run_id
         self._planned = 0
         self._kept = 0
         self._open: dict[str, WorkUnit] = {}
@@ -97,7 +102,7 @@ class Ledger:
         self._open |= {unit.episode_id: unit for unit in units if unit.episode_id not in kept}
         rows = [PlannedUnit(unit.task.id, unit.trial, unit.episode_id in kept) for unit in units]
         for some in _lines(rows):
-            recorder.record(UnitsPlanned(self._run_id, self.attempt, some, time.time()))
+            recorder.record(UnitsPlanned(self.run_id, self.attempt, some, time.time()))
 
     def ended(self, episode_id: str) -> Episode | None:
         """The episode of a unit whose end has been recorded, once; None when there is none."""
@@ -112,7 +117,7 @@ class Ledger:
             self._reasons[reason] = self._reasons.get(reason, 0) + 1
             rows.append(UnplayedUnit(unit.task.id, unit.trial, reason))
         for some in _lines(rows):
-            recorder.record(UnitsNotPlayed(self._run_id, self.attempt, some, time.time()))
+            recorder.record(UnitsNotPlayed(self.run_id, self.attempt, some, time.time()))
 
     def close(self, reason: str, recorder: Recorder) -> None:
         """Whatever is open is not played, for this reason."""
@@ -149,3 +154,55 @@ class CountingRecorder:
 
 def _lines(rows: Sequence[T]) -> Iterator[tuple[T, ...]]:
     return (tuple(rows[start : start + A_LINE]) for start in range(0, len(rows), A_LINE))
+
+
+class Units:
+    """The work units of a run: the trials it plays of each task, and those that an earlier part of it has finished."""
+
+    def __init__(self, run_id: str, seed: int, past: Past | None = None) -> None:
+        self._run_id = run_id
+        self._seed = seed
+        self._past = past
+        self._seen: frozenset[str] = frozenset()
+        self._played: Mapping[str, int] = {}  # how many trials of each task there have been
+
+    def see(self, tasks: Sequence[Task], recorder: Recorder) -> None:
+        """Record the tasks that are played for the first time.
+
+        Raises:
+            UsageError: a task is not what an earlier part of the run played.
+        """
+        for task in tasks:
+            if task.id not in self._seen:
+                seen = _task_seen(self._run_id, task)
+                if self._past is not None:
+                    self._past.check_task(seen)
+                recorder.record(seen)
+        self._seen = self._seen.union(task.id for task in tasks)
+
+    def of(self, tasks: Sequence[Task], trials: int) -> list[WorkUnit]:
+        """The next trials of some tasks."""
+        units: list[WorkUnit] = []
+        played = dict(self._played)
+        for task in [*tasks] * trials:
+            trial = played.get(task.id, 0)
+            played[task.id] = trial + 1
+            units.append(WorkUnit(self._run_id, self._seed, task, trial))
+        self._played = played
+        past = self._past
+        return units if past is None else [replace(unit, attempt=past.next_start(unit.episode_id)) for unit in units]
+
+    def kept(self, units: Sequence[WorkUnit], supervisor: str) -> dict[str, Episode]:
+        """The episodes that an earlier part of the run has finished, by their id.
+
+        Raises:
+            UsageError: another supervisor has played them.
+        """
+        past = self._past
+        found = {unit.episode_id: past.kept(unit, supervisor) for unit in units} if past is not None else {}
+        return {name: episode for name, episode in found.items() if episode is not None}
+
+
+def _task_seen(run_id: str, task: Task) -> TaskSeen:
+    goals = tuple({"key": goal.key, "detail": dict(goal.detail), "weight": goal.weight} for goal in task.goals)
+    return TaskSeen(run_id, task.id, task.world, task.split, task.instructions, goals)

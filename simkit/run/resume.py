@@ -132,12 +132,12 @@ class Origin:
             check_unchanged(self.resumed, self.start.config, config)
         return config
 
-    def known(self, store: Store, past: Past | None) -> Known | None:
-        """The model calls that need not be made."""
+    def known(self, past: Past | None, replayed: Past | None) -> Known | None:
+        """The model calls that need not be made: those of the run itself, or of the run that it replays."""
         from simkit.models.run_models import Known
 
-        if self.replayed is not None:
-            return Known(Past.read(store.path, self.replayed).recording, strict=True)
+        if replayed is not None:
+            return Known(replayed.recording, strict=True)
         return None if past is None else Known(past.recording)
 
 

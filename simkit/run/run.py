@@ -11,17 +11,13 @@ Leaving the block ends the actors, writes the last line of the journal and loads
 
 from __future__ import annotations
 
-import re
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import anyio.to_thread
 import orjson
@@ -34,22 +30,23 @@ from simkit.components.reward import Reward
 from simkit.components.tools import ToolServer
 from simkit.components.user import User
 from simkit.components.world import World, choose_tasks
-from simkit.core.events import Episode, ItemScored, Measured, Recorder, RunStarted, TaskSeen
+from simkit.core.events import Episode, ItemScored, Measured, RunStarted
 from simkit.core.limits import ASK_TIMEOUT
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
 from simkit.models.config import ModelConfig
-from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN, Places
+from simkit.plugins.component_paths import Places
 from simkit.plugins.loading import load
-from simkit.run.accounting import Account
+from simkit.run.accounting import Account, Units
 from simkit.run.casting import WORLD, Wanted, WantedModels, build_players
 from simkit.run.engine import FaultPolicy, Stage, Tally, play_units
 from simkit.run.observers import Tap
+from simkit.run.request import Asked, RunOptions, Settled
 from simkit.run.resume import Origin
 from simkit.run.session import Ended, Opening, Progress, Session, Status
 from simkit.run.stages import PartOf
 from simkit.run.summary import Summary, summarise
-from simkit.search.base import Supervisor, WorkUnit
+from simkit.search.base import Supervisor
 
 if TYPE_CHECKING:
     from simkit.models.base import ChatModel
@@ -58,7 +55,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """One experiment: `async with Run(...) as run`.
+    """One experiment: `async with Run(...) as run`; until it is entered it touches no file.
 
     Attributes:
         id: unique and readable, e.g. `josh-20261122-143015-3f2a`; `name` is the label the user gave.
@@ -71,10 +68,7 @@ class Run:
         problem: why it is not `done`: what stopped it, what failed, and how many planned episodes were not played.
 
     Args:
-        resume: a run to go on with, by id, name or `last`: its finished episodes are kept, the others are played from
-            their beginning, and no model call that was answered is made again. What is not given is as it was.
-        replay: a run whose model calls answer all of this one's; a call that it has not is an error, and nothing is
-            asked over the network.
+        resume, replay: as `Run.resume` and `Run.replay`, which say it more plainly.
         models: configuration of the models; it wins over that of the environment.
         config: what to record of the run besides; JSON.
         allowances: what each episode and branch may use, reserved before each call; `models` bounds the whole run.
@@ -89,7 +83,8 @@ class Run:
         ended: told of the status and the problem when the run has ended.
 
     Raises:
-        UsageError: a time is negative, or a run to be resumed was configured otherwise; the message lists what differs.
+        UsageError: a time is negative; or, on entering, a run to be resumed was configured otherwise: the message lists
+            what differs.
     """
 
     def __init__(
@@ -118,47 +113,62 @@ class Run:
         from simkit.run.settings import read_settings
 
         settings = read_settings()
-        self.store = _open_store(settings.store if store is None else store)
+        self._asked = Asked(
+            store=settings.store if store is None else store,
+            name=name,
+            recipe=recipe,
+            seed=seed,
+            default_seed=settings.seed,
+            models=models,
+            config=config,
+            resume=resume,
+            replay=replay,
+            part_of=part_of,
+            places=places,
+        )
         self.part_of = part_of
-        origin = Origin.find(self.store, part_of.begun(self.store) if part_of else resume, replay)
-        self.id = origin.resumed or (part_of.id if part_of else _run_id(recipe))
-        self.name = name or origin.name
-        self.recipe = recipe if origin.resumed is None else origin.recipe
-        self.seed = next(each for each in (seed, origin.seed, settings.seed) if each is not None)
         self.concurrency = settings.concurrency if concurrency is None else concurrency
         self.policy = policy or FaultPolicy()
         self.durable = durable
-        self.models = origin.models(models)
-        self.places = Places.recorded(origin.config) if places is None else places
-        self.config = origin.checked(self._configured(config, origin))
+        self.ask_timeout = ask_timeout
         self.tally = Tally()
-        self._origin = origin
+        self._patience = Patience(ask_timeout or None, grace)
+        self._allowances = allowances
         self._taps = tuple(taps)
         self._reported: dict[str, Any] = {}
         self._notes: list[str] = []
         self._progress = progress
-        self._seen: frozenset[str] = frozenset()
-        self._played: Mapping[str, int] = {}  # how many trials of each task there have been
-        self._session = Session(
-            Opening(
-                run_id=self.id,
-                store=self.store,
-                origin=origin,
-                models=self.models,
-                tally=self.tally,
-                started=self._started,
-                summary=lambda: self.summary().to_json(),
-                allowances=allowances,
-                taps=self._taps,
-                progress=progress,
-                patience=Patience(ask_timeout or None, grace),
-                ended=ended,
-                durable=durable,
-            )
-        )
-        self.ask_timeout = ask_timeout
-        self._allowances = allowances
+        self._ended = ended
+        self._units = Units("", 0)
+        self._session = Session(self.tally)
         self._entered: AbstractAsyncContextManager[None] | None = None
+        if not self._asked.elsewhere:
+            self._name(Origin())
+
+    @classmethod
+    def resume(cls, run: str = "last", **options: Unpack[RunOptions]) -> Run:
+        """A run that goes on with an earlier one, named by its id, its name or `last`.
+
+        Its finished episodes are kept, the others are played from their beginning, and no model call that was answered
+        is made again. Options that are not given are as they were.
+        """
+        return cls(resume=run, **options)
+
+    @classmethod
+    def replay(cls, run: str = "last", **options: Unpack[RunOptions]) -> Run:
+        """A run whose model calls are answered by those of an earlier one, named by its id, its name or `last`.
+
+        A call that is not recorded there is an error, and nothing is asked over the network.
+        """
+        return cls(replay=run, **options)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Say why an attribute is not there yet."""
+            if name in ("id", "name", "recipe", "seed", "models", "places", "config", "store"):
+                raise AttributeError(f"`{name}` of a run is known once it is entered: `async with` it first")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def status(self) -> Status:
@@ -171,8 +181,10 @@ class Run:
         return self._session.problem
 
     async def __aenter__(self) -> Run:
-        self._entered = self._session.open()
+        opening = await anyio.to_thread.run_sync(self._look_up)
+        self._entered = self._session.open(opening)
         await self._entered.__aenter__()
+        self._units = Units(self.id, self.seed, self._session.past)
         return self
 
     async def __aexit__(
@@ -279,9 +291,10 @@ class Run:
         tasks = tuple(tasks)  # a split may make a task anew each time it is looked at
         for task in tasks:
             cast.check(task)
-        self._record_tasks(journal, tasks)
-        units = self._units(tasks, trials)
-        kept = self._kept(units, supervisor)
+        self._units.see(tasks, journal)
+        units = self._units.of(tasks, trials)
+        kept = self._units.kept(units, supervisor.name)
+        self.tally.keep(kept.values())
         self._session.ledger.plan(units, kept, journal)
         stage = Stage(supervisor=supervisor, cast=cast, recorder=journal, tally=self.tally, policy=self.policy)
         left = [unit for unit in units if unit.episode_id not in kept]
@@ -313,7 +326,7 @@ class Run:
         others are given; `ls` lists it with `--parts`.
 
         Raises:
-            UsageError: the stage's name cannot be used, or it was begun with another configuration.
+            UsageError: the stage's name cannot be used; or, on entering, it was begun with another configuration.
         """
         place = PartOf(self.id, stage)
         return Run(
@@ -421,57 +434,36 @@ class Run:
             self.id, self.name, self.recipe, self.seed, self.config, simkit.__version__, now, attempt, number
         )
 
-    def _configured(self, given: Mapping[str, Any] | None, origin: Origin) -> dict[str, Any]:
-        """What the run is asked to do: enough to start it again, and nothing secret."""
-        own = dict(origin.config if given is None else given)
-        own |= {**self.models.to_json(), "seed": self.seed, "concurrency": self.concurrency}
-        if origin.replayed is not None:
-            own["replay"] = origin.replayed
-        for name in (FILES, STARTED_IN, NAMED_IN):
-            own.pop(name, None)
-        files = self.places.digests(own)
-        before = {name: origin.config[name] for name in (STARTED_IN, NAMED_IN) if name in origin.config}
-        return {**own, **(before or self.places.to_json(own)), **({FILES: files} if files else {})}
+    def _look_up(self) -> Opening:
+        """Open the store and read where the run comes from; runs in a thread."""
+        asked = self._asked
+        self.store = store = _open_store(asked.store)
+        resume = asked.part_of.begun(store) if asked.part_of else asked.resume
+        origin = Origin.find(store, resume, asked.replay)
+        if asked.elsewhere:
+            self._name(origin)
+        settled = Settled(self.id, self.name, self.recipe, self.seed, self.models, self.places)
+        self.config = origin.checked(asked.configured(settled, self.concurrency, origin))
+        return Opening(
+            run_id=self.id,
+            store=store,
+            origin=origin,
+            models=self.models,
+            started=self._started,
+            summary=lambda: self.summary().to_json(),
+            allowances=self._allowances,
+            taps=self._taps,
+            progress=self._progress,
+            patience=self._patience,
+            ended=self._ended,
+            durable=self.durable,
+        )
 
-    def _kept(self, units: Sequence[WorkUnit], supervisor: Supervisor) -> dict[str, Episode]:
-        """The episodes that an earlier part of this run has finished."""
-        past = self._session.past
-        if past is None:
-            return {}
-        found = {unit.episode_id: past.kept(unit, supervisor.name) for unit in units}
-        kept = {name: episode for name, episode in found.items() if episode is not None}
-        self.tally.keep(kept.values())
-        return kept
-
-    def _record_tasks(self, journal: Recorder, tasks: Sequence[Task]) -> None:
-        for task in tasks:
-            if task.id not in self._seen:
-                seen = _task_seen(self.id, task)
-                if self._session.past is not None:
-                    self._session.past.check_task(seen)
-                journal.record(seen)
-        self._seen = self._seen.union(task.id for task in tasks)
-
-    def _units(self, tasks: Sequence[Task], trials: int) -> list[WorkUnit]:
-        units: list[WorkUnit] = []
-        played = dict(self._played)
-        for task in [*tasks] * trials:
-            trial = played.get(task.id, 0)
-            played[task.id] = trial + 1
-            units.append(WorkUnit(self.id, self.seed, task, trial))
-        self._played = played
-        past = self._session.past
-        return units if past is None else [replace(unit, attempt=past.next_start(unit.episode_id)) for unit in units]
-
-
-def _task_seen(run_id: str, task: Task) -> TaskSeen:
-    goals = tuple({"key": goal.key, "detail": dict(goal.detail), "weight": goal.weight} for goal in task.goals)
-    return TaskSeen(run_id, task.id, task.world, task.split, task.instructions, goals)
-
-
-def _run_id(recipe: str) -> str:
-    label = re.sub(r"[^a-z0-9]+", "-", recipe.lower()).strip("-") or "run"
-    return f"{label}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    def _name(self, origin: Origin) -> None:
+        """Take over what the run is called and what it is derived from."""
+        settled = self._asked.settled(origin)
+        self.id, self.name, self.recipe, self.seed = settled.id, settled.name, settled.recipe, settled.seed
+        self.models, self.places = settled.models, settled.places
 
 
 def _open_store(store: Store | Path | str) -> Store:

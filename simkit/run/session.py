@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
@@ -57,7 +57,6 @@ class Opening:
     store: Store
     origin: Origin
     models: ModelConfig
-    tally: Tally
     started: Callable[[int], RunStarted]
     summary: Callable[[], Mapping[str, Any]]
     allowances: Allowances | None = None
@@ -83,18 +82,20 @@ class Session:
         number: which start in its store this is.
     """
 
-    def __init__(self, opening: Opening) -> None:
-        self._of = opening
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
         self.status: Status = "running"
         self.problem: str | None = None
         self.past: Past | None = None
         self.notes: tuple[str, ...] = ()
-        self.ledger = Ledger(opening.run_id)
+        self.ledger = Ledger()
         self._parts: dict[str, str] = {}
         self._met: RunStopped | None = None
         self.number: int | None = None
         self._untold = False
+        self._replayed: Past | None = None
         self._models: RunModels | None = None
+        self._closing = AsyncExitStack()
         self._stop: anyio.CancelScope | None = None
         self._drawing: anyio.CancelScope | None = None
         self._scope: Scope | None = None
@@ -149,12 +150,12 @@ class Session:
             UsageError: the run is not open.
         """
         _opened(self._stop).cancel()
-        self._of.tally.stopping = True
+        self._tally.stopping = True
 
     @contextmanager
     def accounting_for(self, units: Sequence[WorkUnit]) -> Generator[None]:
         """While units are played: afterwards each has ended, or it is known why not, unless all of it was cancelled."""
-        tally, reasons = self._of.tally, dict[str, str]()
+        tally, reasons = self._tally, dict[str, str]()
         try:
             yield
             reasons = {unit.episode_id: tally.missed.get(unit.episode_id, UNRECORDED) for unit in units}
@@ -194,15 +195,17 @@ class Session:
         from simkit.models.run_models import RunModels
 
         if self._models is None:
-            known = self._of.origin.known(self._of.store, self.past)
+            known = self._of.origin.known(self.past, self._replayed)
             allowances = self._of.models.allowances(self._of.allowances)
             self._models = RunModels(self._of.run_id, self.journal, allowances, known)
-            self._of.tally.meter = self._models.meter
+            self._closing.push_async_callback(self._models.aclose)
+            self._tally.meter = self._models.meter
         return self._models.model(spec, config)
 
     @asynccontextmanager
-    async def open(self) -> AsyncGenerator[None]:
+    async def open(self, opening: Opening) -> AsyncGenerator[None]:
         """Open everything; the end is recorded and loaded, whatever happens inside."""
+        self._of, self.ledger.run_id = opening, opening.run_id
         self._file = file = self._of.store.journal(self._of.run_id, "main", durable=self._of.durable)
         try:
             async with file:
@@ -219,7 +222,7 @@ class Session:
                 raise cause from error
             raise
         finally:
-            self._journal = self._file = self._scope = self.past = self._models = None
+            self._journal = self._file = self._scope = self.past = self._replayed = self._models = None
         self.notes = await anyio.to_thread.run_sync(_load_if_free, self._of.store)
 
     @asynccontextmanager
@@ -230,7 +233,7 @@ class Session:
         self.ledger.attempt = 0 if self.past is None else self.past.attempt + 1
         self._journal.record(self._of.started(self.ledger.attempt))
         try:
-            async with self._background(), self._acting():
+            async with self._closing, self._background(), self._acting():
                 yield
             self.status = self._ending()
         except (anyio.get_cancelled_exc_class(), KeyboardInterrupt) as error:
@@ -257,7 +260,7 @@ class Session:
     async def _acting(self) -> AsyncGenerator[None]:
         with calm_collector(), anyio.CancelScope() as self._stop:
             async with open_scope(self._of.patience) as self._scope:
-                self._of.tally.load = self._scope.load
+                self._tally.load = self._scope.load
                 yield
 
     @asynccontextmanager
@@ -267,7 +270,7 @@ class Session:
         self._watchdog = Watchdog()
         async with anyio.create_task_group() as group:
             group.start_soon(keep_loaded, self._of.store.loader)
-            group.start_soon(self._of.tally.lag.watch, self._beat)
+            group.start_soon(self._tally.lag.watch, self._beat)
             if self._of.progress is not None:
                 group.start_soon(self._draw, self._of.progress)
             with self._watchdog.watching():
@@ -282,7 +285,7 @@ class Session:
 
     async def _draw(self, progress: Progress) -> None:
         with anyio.CancelScope() as self._drawing:
-            await progress(self._of.tally)
+            await progress(self._tally)
 
     def _broken(self, cause: BaseException) -> None:
         stopped = isinstance(cause, RunStopped)
@@ -316,7 +319,7 @@ class Session:
         if self.status == "running":
             self.status = "failed"
         self._account(journal)
-        summary, stats = self._of.summary(), self._of.tally.to_json()
+        summary, stats = self._of.summary(), self._tally.to_json()
         journal.record(RunFinished(self._of.run_id, self.status, summary, time.time(), self.problem, stats))
         self._recorded_end = True
 
@@ -325,8 +328,6 @@ class Session:
             self._record_end(journal)
             if self._of.ended is not None:
                 self._of.ended(self._of.run_id, self.status, self.problem)
-            if self._models is not None:
-                await self._models.__aexit__(None, None, None)
             try:
                 await journal.commit()
             except StoreError:
@@ -334,10 +335,12 @@ class Session:
                     raise
 
     def _remember(self) -> None:
-        """Count this start, and read what the run did before it was interrupted; runs in a thread."""
+        """Count this start, and read what the run, or the one it replays, did before; runs in a thread."""
         self.number = next_start(self._of.store.path)
         if self._of.origin.resumed is not None:
             self.past = Past.read(self._of.store.path, self._of.run_id)
+        if self._of.origin.replayed is not None:
+            self._replayed = Past.read(self._of.store.path, self._of.origin.replayed)
 
     def _tidy(self) -> None:
         """For a run that has failed: what else goes wrong is not what its caller needs to read."""

@@ -38,6 +38,14 @@ async def test_a_stage_is_a_run_of_its_own_that_is_done_once(tmp_path: Path) -> 
     assert run.store.resolve("whole/one").episodes == 3
 
 
+def test_a_run_touches_no_file_until_it_is_entered(tmp_path: Path) -> None:
+    run = Run(store=tmp_path / "store", seed=1)
+    again = Run.resume(run.id, store=tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    with pytest.raises(AttributeError, match="`id` of a run is known once it is entered"):
+        assert again.id
+
+
 async def test_a_stage_of_a_resumed_run_goes_on(tmp_path: Path) -> None:
     async with Run(store=tmp_path, name="whole", seed=1) as run:
         await played(run, "seed0/one", "2")
@@ -57,7 +65,8 @@ async def test_a_stage_begun_otherwise_is_refused(tmp_path: Path) -> None:
     async with Run(store=tmp_path, seed=1) as run:
         await played(run, "one")
         with pytest.raises(UsageError, match=r"--temperature was not given and is 0.5"):
-            run.part("one", recipe="rollout", models=ModelConfig(temperature=0.5))
+            async with run.part("one", recipe="rollout", models=ModelConfig(temperature=0.5)):
+                pass
 
 
 @pytest.mark.parametrize("stage", ["", "a b", "/a", "../a", "A"])

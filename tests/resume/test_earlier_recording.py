@@ -70,6 +70,6 @@ async def test_another_sampling_is_another_request(store: Path) -> None:
     with pytest.raises(ReplayMiss, match=r"`top_p` was 0\.9 and is 0\.8"):
         await play(Run(store=store, replay=RUN), top_p=0.8)
     with pytest.raises(UsageError, match=r"--temperature was 1\.0 and is 0\.5"):
-        Run(store=store, resume=RUN, models=ModelConfig(temperature=0.5))
+        await play(Run(store=store, resume=RUN, models=ModelConfig(temperature=0.5)))
     with pytest.raises(UsageError, match=r"--extra-body was not given and is \{'top_k': 3\}"):
-        Run(store=store, resume=RUN, models=ModelConfig(extra_body={"top_k": 3}))
+        await play(Run(store=store, resume=RUN, models=ModelConfig(extra_body={"top_k": 3})))

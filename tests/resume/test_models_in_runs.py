@@ -15,6 +15,7 @@ from simkit.models.middleware.budget import Allowance, Allowances
 from simkit.run.run import Run
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
+from simkit.store import Store
 from simkit.testing.behaviour import Behaviour
 from simkit.testing.killing import Asked, contents
 from simkit.testing.server import serve
@@ -88,7 +89,7 @@ async def test_a_resumed_run_keeps_what_is_finished_and_asks_nothing_again(tmp_p
         run = Run(store=tmp_path, models=at(server.base_url), seed=4, name="mine")
         await play(run)
         asked = (await server.stats()).requests
-        again = Run(store=tmp_path, resume="mine")
+        again = Run.resume("mine", store=tmp_path)
         await play(again)
         assert (await server.stats()).requests == asked
     assert (again.id, again.name, again.seed, again.status) == (run.id, "mine", 4, "done")
@@ -153,7 +154,7 @@ async def test_a_changed_configuration_is_refused_with_what_differs(
     models = ModelConfig(model="scripted/A.")
     await play(Run(store=tmp_path, seed=4, config={"beam": 2}, models=models))
     with pytest.raises(UsageError, match=told):
-        Run(store=tmp_path, resume="last", **changed)  # pyright: ignore[reportArgumentType]
+        await play(Run(store=tmp_path, resume="last", **changed))  # pyright: ignore[reportArgumentType]
 
 
 async def test_another_supervisor_is_refused(tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ async def test_a_changed_component_file_is_refused(tmp_path: Path) -> None:
     await play(Run(store=tmp_path / "store", config=config), agent=config["agent"])
     file.write_text(file.read_text() + "# changed\n")
     with pytest.raises(UsageError, match=r"the file .*mine\.py has changed"):
-        Run(store=tmp_path / "store", resume="last")
+        await play(Run.resume("last", store=tmp_path / "store"), agent=config["agent"])
 
 
 # --- replay -----------------------------------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ async def test_a_replay_needs_no_network_and_gives_the_same(tmp_path: Path) -> N
     async with serve(Behaviour()) as server:
         run = Run(store=tmp_path, models=at(server.base_url), seed=4)
         await play(run)
-    replay = Run(store=tmp_path, replay=run.id)
+    replay = Run.replay(run.id, store=tmp_path)
     await play(replay)
     assert replay.id != run.id
     assert replay.summary() == run.summary()
@@ -213,7 +214,7 @@ async def test_a_budget_of_money_is_never_exceeded_and_a_larger_one_goes_on(tmp_
         stats = await server.stats()
         assert 0 < (stats.prompt_tokens + stats.completion_tokens) * 100 / 1e6 <= 0.8
         status, error, cost = (
-            Run(store=store).store.query("select status, error, (select sum(cost) from model_calls) from runs").rows[0]
+            Store(store).query("select status, error, (select sum(cost) from model_calls) from runs").rows[0]
         )
         assert status == "stopped"
         assert "--max-cost" in error

@@ -211,12 +211,13 @@ def test_a_comparison_reads_worlds_where_their_runs_found_them(
     )
 
 
-def test_a_run_in_python_is_resumed_from_any_folder(
+@pytest.mark.anyio
+async def test_a_run_in_python_is_resumed_from_any_folder(
     project: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
-    run = Run(store=project / "store", config={"reward": "reward.py:Own"})
-    assert run.config["files"]
+    async with Run(store=project / "store", config={"reward": "reward.py:Own"}) as run:
+        assert run.config["files"]
     place = Places.recorded(run.config)
     monkeypatch.chdir(elsewhere)
     assert place.of("reward.py:Own") == project

@@ -1,0 +1,107 @@
+"""What a run was asked to be, and what follows from it once it is known where the run comes from."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from simkit.models.config import ModelConfig
+from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN, Places
+from simkit.run.engine import FaultPolicy
+from simkit.run.observers import Tap
+from simkit.run.resume import Origin
+from simkit.run.session import Progress
+from simkit.run.stages import PartOf
+
+if TYPE_CHECKING:
+    from simkit.models.middleware.budget import Allowances
+    from simkit.store import Store
+
+
+class RunOptions(TypedDict, total=False):
+    """Options of `Run` that resumed and replayed runs take."""
+
+    store: Store | Path | str | None
+    name: str
+    seed: int | None
+    concurrency: int | None
+    policy: FaultPolicy | None
+    config: Mapping[str, Any] | None
+    progress: Progress | None
+    models: ModelConfig | None
+    allowances: Allowances | None
+    durable: bool
+    taps: Sequence[Tap]
+    ask_timeout: float | None
+    grace: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a run is called, and what it is derived from."""
+
+    id: str
+    name: str
+    recipe: str
+    seed: int
+    models: ModelConfig
+    places: Places
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a run was asked to be."""
+
+    store: Store | Path | str
+    name: str
+    recipe: str
+    seed: int | None
+    default_seed: int
+    models: ModelConfig | None
+    config: Mapping[str, Any] | None
+    resume: str | None
+    replay: str | None
+    part_of: PartOf | None
+    places: Places | None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether journals say what the run is."""
+        return not (self.resume is self.replay is self.part_of is None)
+
+    def settled(self, origin: Origin) -> Settled:
+        """What follows from where the run comes from.
+
+        Raises:
+            UsageError: the URL of an endpoint had a secret, which was not stored, and is not given again.
+        """
+        return Settled(
+            id=origin.resumed or (self.part_of.id if self.part_of else _run_id(self.recipe)),
+            name=self.name or origin.name,
+            recipe=self.recipe if origin.resumed is None else origin.recipe,
+            seed=next(each for each in (self.seed, origin.seed, self.default_seed) if each is not None),
+            models=origin.models(self.models),
+            places=Places.recorded(origin.config) if self.places is None else self.places,
+        )
+
+    def configured(self, run: Settled, concurrency: int, origin: Origin) -> dict[str, Any]:
+        """What the run is asked to do: enough to start it again, and nothing secret. Reads the files it names."""
+        own = dict(origin.config if self.config is None else self.config)
+        own |= {**run.models.to_json(), "seed": run.seed, "concurrency": concurrency}
+        if origin.replayed is not None:
+            own["replay"] = origin.replayed
+        for name in (FILES, STARTED_IN, NAMED_IN):
+            own.pop(name, None)
+        files = run.places.digests(own)
+        before = {name: origin.config[name] for name in (STARTED_IN, NAMED_IN) if name in origin.config}
+        return {**own, **(before or run.places.to_json(own)), **({FILES: files} if files else {})}
+
+
+def _run_id(recipe: str) -> str:
+    label = re.sub(r"[^a-z0-9]+", "-", recipe.lower()).strip("-") or "run"
+    return f"{label}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
