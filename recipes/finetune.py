@@ -16,7 +16,7 @@ from simkit.data.examples import ExampleSet
 from simkit.data.held_out import HeldOut, assert_clean_of
 from simkit.data.openai_files import accepted, openai_rows
 from simkit.data.reading import read_examples
-from simkit.data.selection import Selection, selected
+from simkit.data.selection import Selection, select_with_state
 from simkit.errors import UsageError
 from simkit.run.run import Run
 from simkit.run.summary import Summary
@@ -84,7 +84,7 @@ def _examples(
     kind = "sft" if method == "supervised" else "dpo"
     with run.store.reading(allow_incomplete=allow_incomplete) as reader:
         if data is None:
-            examples, state = selected(reader, kind, _before(run, reader, chosen), finished=True)
+            examples, state = select_with_state(reader, kind, _before(run, reader, chosen), finished=True)
             run.note(*state.notes, *state.shortfalls)
         else:
             examples = read_examples(data)

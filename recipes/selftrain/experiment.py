@@ -30,11 +30,11 @@ from simkit.run.stages import PartOf
 from simkit.search.base import Supervisor
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
-from simkit.training.aside import describe
 from simkit.training.dev import DevGoals, Place
 from simkit.training.guard import Guard
 from simkit.training.jobs import Metrics, Trained, TrainingJob
 from simkit.training.presets import Preset, PresetName, preset
+from simkit.training.process import describe
 from simkit.training.scratch import Lessons, Schooling, bootstrap
 
 if TYPE_CHECKING:
@@ -104,13 +104,6 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Plan:
-        """What `to_json` wrote."""
-        lessons, schooling = Lessons(**data["lessons"]), Schooling(**data["schooling"])
-        read: dict[str, Any] = {**data, "lessons": lessons, "schooling": schooling}
-        return cls(**read)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from simkit.recipes.selftrain.seeds import play_seeds
 from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.training import flags as training
-from simkit.training.aside import LIBRARIES
+from simkit.training.process import LIBRARIES
 from simkit.training.scratch import Lessons, Schooling
 
 TOWN = "builtin,most_goals=2,restaurants=24,hotels=24,attractions=24,departures=4"

@@ -1,43 +1,44 @@
-"""The seeds of a self-training experiment, side by side: a process each, so many at once, all in one store.
-
-A process is told its work in one line and tells in lines of JSON what it is at. It ends when its input does, so that
-none is left behind, whatever became of whoever started it.
-"""
+"""Seeds of a self-training experiment, played side by side: one process each, a bounded number at a time, one store."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any
 
 import anyio
-import anyio.abc
-import orjson
-from anyio.streams.buffered import BufferedByteReceiveStream
 
-import simkit.errors as errors
-from simkit.errors import SimkitError, UsageError
-from simkit.recipes.selftrain.experiment import Plan
+from simkit.errors import UsageError
+from simkit.models.config import ModelConfig
+from simkit.plugins.extras import require
+from simkit.recipes.selftrain.experiment import Plan, SeedLoop
+from simkit.run.engine import Tally
+from simkit.run.event_loop import fast_loop
+from simkit.run.run import Run
+from simkit.run.stages import PartOf
+from simkit.store import Store
+from simkit.training.process import Message, Send, child_environment, run_in_child
 
-if TYPE_CHECKING:
-    from simkit.run.run import Run
-
-COMMAND = ("-m", "simkit.recipes.selftrain.seed_worker")
-TAIL = 20
-"""Lines of a failed process's own words that are shown."""
-LONGEST_LINE = 1 << 20
-
-Notes: TypeAlias = Callable[[Mapping[int, str]], object]
-"""Told what each seed is at."""
+NOTE_INTERVAL = 1.0
+"""Seconds between two progress notes."""
+PATIENCE = 120.0
+"""Seconds that a query waits while another seed loads the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedWork:
-    """What a process is told: the experiment, its store and folder, which seed, and the run's choices of models."""
+    """Work of one seed's process.
+
+    Attributes:
+        store, folder: the experiment's store, and the folder for the seed's models.
+        run_id, name: the experiment's run.
+        number, seed: the seed's number, counted from 0, and the seed itself.
+        models: the run's model options as JSON.
+        allow_incomplete: learn from readable data although lines of a journal are unreadable.
+    """
 
     store: Path
     folder: Path
@@ -51,30 +52,21 @@ class SeedWork:
 
     @property
     def stage(self) -> str:
-        """The part of the experiment that the seed is."""
+        """Name of the seed's stage in the experiment."""
         return f"seed{self.number}"
 
-    def to_json(self) -> dict[str, Any]:
-        """The work as JSON."""
-        plain = {name: getattr(self, name) for name in self.__slots__}
-        return {**plain, "store": str(self.store), "folder": str(self.folder), "plan": self.plan.to_json()}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> SeedWork:
-        """What `to_json` wrote."""
-        paths = {"store": Path(data["store"]), "folder": Path(data["folder"])}
-        read: dict[str, Any] = {**data, **paths, "plan": Plan.from_json(data["plan"])}
-        return cls(**read)
+# --- the experiment's process -----------------------------------------------------------------------------------------
 
 
 async def play_seeds(run: Run, plan: Plan, seeds: int, workers: int, *, allow_incomplete: bool = False) -> None:
-    """Carry out the plan with so many seeds, `workers` of them at a time; those that are done are not done again.
+    """Carry out the plan for each seed, `workers` of them at a time; finished seeds are not repeated.
 
-    Cancelled, it kills the processes; what they had finished stays. With `allow_incomplete` models learn from what
-    could be read, although lines of a journal could not.
+    Cancelling kills the processes; what they had finished is kept. With `allow_incomplete`, models learn from the
+    readable data although lines of a journal are unreadable.
 
     Raises:
-        UsageError: fewer than one seed or worker; what a seed raised, or that its process failed, with its last words.
+        UsageError: fewer than one seed or worker; or a seed's own error, or its process failed.
     """
     if seeds < 1 or workers < 1:
         raise UsageError(f"--seeds is {seeds} and --workers is {workers}; give at least 1 of each")
@@ -102,85 +94,69 @@ async def play_seeds(run: Run, plan: Plan, seeds: int, workers: int, *, allow_in
 
 
 async def _play(run: Run, work: SeedWork, notes: dict[int, str], limit: anyio.CapacityLimiter) -> None:
-    def told(note: str) -> None:
-        notes[work.number] = note
+    def note(text: str) -> None:
+        notes[work.number] = text
         run.tally.note = " | ".join(f"seed {number}: {text}" for number, text in sorted(notes.items()))
 
+    def receive(message: Message) -> None:
+        note(message["note"])
+
     async with limit:
-        told("starting")
-        await _SeedProcess(work, told).play()
-        told("done")
-
-
-class _SeedProcess:
-    """The process of one seed, while it works."""
-
-    def __init__(self, work: SeedWork, told: Callable[[str], object]) -> None:
-        self._work = work
-        self._told = told
-        self._error: SimkitError | None = None
-        self._done = False
-        self._words: Sequence[str] = ()
-
-    async def play(self) -> None:
-        """Start it, listen until it ends, and raise what it raised."""
-        command = (sys.executable, *COMMAND)
-        # a session of its own: Ctrl-C reaches this process alone, which then ends that one
-        async with await anyio.open_process(command, env=environment(), start_new_session=True) as process:
-            assert process.stdin is not None
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._listen_to_errors, process)
-                await process.stdin.send(orjson.dumps(self._work.to_json()) + b"\n")
-                await self._listen(process)
-            code = await process.wait()
-        if self._error is not None:
-            raise self._error
-        if not self._done:
-            words = "\n".join(self._words) or "it said nothing"
-            raise UsageError(
-                f"the process of {self._work.stage} ended with code {code} before it was done; its last words:\n{words}"
-            )
-
-    async def _listen(self, process: anyio.abc.Process) -> None:
-        assert process.stdout is not None
-        async for line in _lines(process.stdout):
-            told = cast("dict[str, Any]", orjson.loads(line))
-            if "note" in told:
-                self._told(told["note"])
-            elif "error" in told:
-                self._error = _error(told["error"], f"{self._work.stage}: {told['message']}")
-            else:
-                self._done = True
-
-    async def _listen_to_errors(self, process: anyio.abc.Process) -> None:
-        assert process.stderr is not None
-        async for line in _lines(process.stderr):
-            self._words = [*self._words, line.decode(errors="replace").rstrip()][-TAIL:]
-
-
-def environment() -> Mapping[str, str]:
-    """Quiet libraries, one thread for arithmetic, and the same packages as here."""
-    quiet = {
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "WANDB_DISABLED": "true",
-        "TRL_EXPERIMENTAL_SILENCE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }
-    return {**os.environ, **quiet}
-
-
-def _error(name: str, message: str) -> SimkitError:
-    kind = getattr(errors, name, UsageError)
-    return kind(message) if issubclass(kind, UsageError) else UsageError(message)
-
-
-async def _lines(stream: anyio.abc.ByteReceiveStream) -> AsyncGenerator[bytes]:
-    buffered = BufferedByteReceiveStream(stream)
-    while True:
+        note("starting")
         try:
-            yield await buffered.receive_until(b"\n", LONGEST_LINE)
-        except anyio.IncompleteRead:
-            return
+            await run_in_child(play_in_child, work, receive, child_environment(OMP_NUM_THREADS="1"))
+        except UsageError as error:
+            raise type(error)(f"{work.stage}: {error}") from error
+        note("done")
+
+
+# --- the seed's process -----------------------------------------------------------------------------------------------
+
+
+def play_in_child(work: SeedWork, send: Send) -> None:
+    """Play one seed with one thread; sends notes about its progress.
+
+    Raises:
+        UsageError: the plan cannot be carried out, or its run is not done.
+    """
+    require("torch", "train").set_num_threads(1)
+    anyio.run(_play_seed, work, _Notes(send), backend_options={"loop_factory": fast_loop()})
+
+
+class _Notes:
+    """Progress notes of a seed, sent to the parent process."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._stage = ""
+
+    def begin(self, stage: str) -> None:
+        """A stage begins, or advances."""
+        self._stage = stage
+        self._send({"note": stage})
+
+    async def follow(self, tally: Tally) -> None:
+        """Display of a run's progress: the number of finished conversations of the stage."""
+        while True:
+            await anyio.sleep(NOTE_INTERVAL)
+            if len(tally.episodes) < tally.planned:
+                self._send({"note": f"{self._stage} {len(tally.episodes)}/{tally.planned}"})
+
+
+async def _play_seed(work: SeedWork, notes: _Notes) -> None:
+    part_of = PartOf(work.run_id, work.stage)
+    async with Run(
+        store=Store(work.store, patience=PATIENCE),
+        name=f"{work.name or work.run_id}/{work.stage}",
+        recipe="selftrain",
+        seed=work.seed,
+        models=ModelConfig.of(work.models),
+        config={"plan": work.plan.to_json(), **part_of.config()},
+        progress=notes.follow,
+        part_of=part_of,
+    ) as run:
+        began = time.process_time()
+        await SeedLoop(run, work.plan, work.folder, notes.begin, allow_incomplete=work.allow_incomplete).play()
+        run.summary(cpu_seconds=round(time.process_time() - began, 1))
+    if run.status != "done":
+        raise UsageError(f"the seed's run {run.id} is {run.status}: {run.problem}")

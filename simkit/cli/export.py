@@ -63,11 +63,11 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, wan
         StoreError: the file or the store cannot be used.
     """
     from simkit.data.export import check_out, save
-    from simkit.data.selection import selected
+    from simkit.data.selection import select_with_state
 
     check_out(out, wanted.format)
     with open_store(path).reading(allow_incomplete=wanted.allow_incomplete) as reader:
-        found, state = selected(reader, kind, wanted.selection())
+        found, state = select_with_state(reader, kind, wanted.selection())
         print_notes((*state.notes, *state.shortfalls))
         examples = _clean(found, wanted.clean_of, wanted.drop_held_out, reader)
         report = _checked(examples, wanted, reader)
@@ -118,7 +118,7 @@ def check(file: Path, wanted: Examination, as_json: bool) -> None:
         UsageError: the file cannot be read, or its data is not fit to train on.
     """
     from simkit.data.checks import check as look
-    from simkit.data.files import Columns, check_place, write
+    from simkit.data.export import Columns, check_place, write
     from simkit.data.reading import read_examples
 
     if wanted.out is not None:
@@ -144,12 +144,12 @@ def check(file: Path, wanted: Examination, as_json: bool) -> None:
 def _clean(examples: ExampleSet, specs: Sequence[str], drop: bool, store: Reader | None) -> ExampleSet:
     if not specs:
         return examples
-    from simkit.data.held_out import HeldOut, assert_clean_of, without
+    from simkit.data.held_out import HeldOut, assert_clean_of, without_held_out
 
     for spec in specs:
         held = HeldOut.read(spec)
         if drop:
-            examples = without(examples, held, store)
+            examples = without_held_out(examples, held, store)
         assert_clean_of(examples, held, store)
         say(f"none of the {len(examples)} examples is of {spec} (ids, instructions and goals compared)", err=True)
     return examples

@@ -1,7 +1,7 @@
-"""Checks of training data before anybody pays for training: what is in it, what is wrong, how long it is in tokens.
+"""Checks of training data before a training is paid for: contents, problems, and lengths in tokens.
 
 With a tokenizer every example is rendered as the model will see it (`simkit.local.chat.ChatFormat`, which plays and
-trains too) and its answers are read back from their tokens: what does not come back as it was cannot be learnt.
+trains too) and its answers are parsed back from their tokens: an answer that changes on the way cannot be learned.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from simkit.components.model_view import says_nothing
 from simkit.core.messages import AssistantMessage, Message, ToolCall, text_of
+from simkit.data.conversations import has_error_marker
 from simkit.data.examples import (
     Demonstration,
     Example,
@@ -23,9 +24,8 @@ from simkit.data.examples import (
     example_digest,
     prompt_digest,
 )
-from simkit.data.lengths import Lengths
-from simkit.data.paths import marked
-from simkit.data.seen import compare_with_requests
+from simkit.data.prompt_comparison import compare_with_requests
+from simkit.data.rendering import Lengths
 from simkit.errors import InvalidArguments
 
 if TYPE_CHECKING:
@@ -34,26 +34,38 @@ if TYPE_CHECKING:
 
 Severity: TypeAlias = Literal["error", "warning"]
 
-WORDS: Mapping[str, tuple[Severity, str]] = {
-    "empty": ("error", "an answer to be learnt is empty"),
-    "nothing_to_learn": ("error", "there is no answer of the assistant"),
-    "broken_arguments": ("error", "a call to be learnt has arguments that are no JSON object"),
-    "nulls": ("error", "an argument is null though the tool's schema does not allow it (filled in by some tool?)"),
+FINDINGS: Mapping[str, tuple[Severity, str]] = {
+    "empty": ("error", "an answer to learn is empty"),
+    "nothing_to_learn": ("error", "it contains no answer of the assistant"),
+    "broken_arguments": ("error", "a call to learn has arguments that are not a JSON object"),
+    "nulls": (
+        "error",
+        "an argument is null, which the tool's schema does not allow (another program may have filled it in)",
+    ),
     "contradiction": ("error", "the same answer to the same prompt is both desirable and undesirable"),
-    "one_label": ("error", "all labels are the same: there is nothing to tell apart"),
-    "unreadable": ("error", "the chat template refuses it, or its answers do not come back from their tokens"),
-    "not_as_sent": ("error", "its prompt is not what the agent's model was sent when it gave this answer"),
-    "unknown_tool": ("warning", "an answer to be learnt calls a tool that it was not told of"),
-    "error_marker": ("warning", "an answer to be learnt, or a tool in it, says ERROR:, Error: or FAILURE"),
-    "duplicate": ("warning", "it stands there twice"),
-    "too_long": ("warning", "it is longer than the bound, and will be cut off or left out by a trainer"),
-    "imbalance": ("warning", "one label is more than four times as frequent: weigh them (desirable_weight)"),
+    "one_label": ("error", "all labels are the same; KTO needs both"),
+    "unreadable": (
+        "error",
+        "the chat template refuses it, or its answers change when they are parsed back from their tokens",
+    ),
+    "not_as_sent": ("error", "its prompt differs from the request that the agent's model answered"),
+    "unknown_tool": ("warning", "an answer to learn calls a tool that is not among its tools"),
+    "error_marker": (
+        "warning",
+        "an answer to learn, or the result of a tool in it, contains ERROR:, Error: or FAILURE",
+    ),
+    "duplicate": ("warning", "it occurs more than once"),
+    "too_long": ("warning", "it exceeds the maximum length; a trainer will truncate or skip it"),
+    "imbalance": (
+        "warning",
+        "one label is more than four times as frequent as the other; set weights (desirable_weight)",
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One kind of trouble: how bad, in words, and the examples it is in, by their index (empty: the whole set)."""
+    """One kind of problem: severity, description, and the indices of its examples (empty: the whole set)."""
 
     name: str
     severity: Severity
@@ -64,20 +76,20 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a check found.
+    """Report of a check.
 
     Attributes:
         kind: `sft`, `kto` or `dpo`.
-        examples: how many there are.
-        tasks: how many tasks they are from, as far as they say.
-        tools: how many different tools they name.
-        calls: tool calls in answers to be learnt (of desirable and preferred answers).
-        labels: how many are desirable and how many not; None but for KTO.
-        findings: what is wrong, errors first.
+        examples: number of examples.
+        tasks: number of tasks that they come from, as far as known.
+        tools: number of different tools.
+        calls: tool calls in answers to learn (desirable and preferred ones).
+        labels: numbers of desirable and undesirable examples; None unless the kind is KTO.
+        findings: problems, errors first.
         lengths: tokens of whole examples; None without a tokenizer.
         learnt: tokens of the answers alone.
-        removed: what was left out before the check, by reason.
-        as_sent: answers whose prompt is exactly what the agent's model was sent; None when no requests were compared.
+        removed: numbers of examples removed before the check, by reason.
+        as_sent: answers whose prompt equals the recorded request; None when no requests were compared.
     """
 
     kind: str
@@ -94,7 +106,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error (there may be warnings)."""
+        """Whether there are no errors; there may be warnings."""
         return not any(finding.severity == "error" for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
@@ -109,19 +121,19 @@ class Report:
         return {**plain, **lengths, "removed": dict(self.removed), "ok": self.ok, "findings": findings}
 
     def to_text(self) -> str:
-        """The report as a person reads it."""
+        """The report as text."""
         lines = [f"{self.examples} {self.kind.upper()} examples of {self.tasks} tasks, {self.tools} tools"]
         if self.labels is not None:
             lines.append(f"labels: {self.labels[0]} desirable, {self.labels[1]} undesirable")
-        lines.append(f"tool calls to be learnt: {self.calls}")
+        lines.append(f"tool calls to learn: {self.calls}")
         if self.as_sent:
             lines.append(f"prompts equal to the request that was sent: {self.as_sent}")
         if self.removed:
-            lines.append("left out before: " + ", ".join(f"{n} {reason}" for reason, n in self.removed.items()))
+            lines.append("removed before: " + ", ".join(f"{n} {reason}" for reason, n in self.removed.items()))
         for name, lengths in (("tokens", self.lengths), ("tokens learnt", self.learnt)):
             if lengths is not None:
                 lines += [f"{name}: {lengths}", *(lengths.histogram() if name == "tokens" else ())]
-        lines += [_line(finding) for finding in self.findings] or ["nothing is wrong"]
+        lines += [_line(finding) for finding in self.findings] or ["no problems found"]
         return "\n".join(lines)
 
 
@@ -140,14 +152,14 @@ def check(
     max_tokens: int | None = None,
     store: Store | Reader | None = None,
 ) -> Report:
-    """Look through a set and say what is in it and what is wrong.
+    """Check a set and report its contents and problems.
 
     Args:
         examples: the set.
-        chat: a `ChatFormat`, or the folder or name of a model whose tokenizer and chat template are used; None leaves
-            rendering and lengths out.
+        chat: a `ChatFormat`, or the folder or name of a model whose tokenizer and chat template are used; with None,
+            examples are not rendered and have no lengths.
         max_tokens: examples longer than this are reported.
-        store: where the examples were selected; their prompts are compared with the requests recorded there.
+        store: the store of the examples; their prompts are compared with the requests recorded in it.
 
     Raises:
         UsageError: there is no such tokenizer, or the extra `local` is missing.
@@ -157,7 +169,7 @@ def check(
     for index, example in enumerate(examples):
         for name, detail in _problems(example):
             found.add(name, index, detail)
-    _doubles(examples, found)
+    _repetitions(examples, found)
     labels = _labels(examples, found)
     seen = None if store is None else compare_with_requests(examples, store)
     for index, detail in () if seen is None else seen.different.items():
@@ -187,14 +199,14 @@ def _format(chat: ChatFormat | str) -> ChatFormat:
 
 
 class _Findings:
-    """Collects findings while a set is looked through."""
+    """Collector of findings during a check."""
 
     def __init__(self) -> None:
         self._where: defaultdict[str, list[int]] = defaultdict(list)
         self._details: dict[str, str] = {}
 
     def add(self, name: str, index: int | None = None, detail: str = "") -> None:
-        """One more; the first detail of a kind is shown."""
+        """Add one; the first detail of each kind is kept."""
         where = self._where[name]
         if index is not None and (not where or where[-1] != index):
             where.append(index)
@@ -202,16 +214,16 @@ class _Findings:
             self._details.setdefault(name, detail)
 
     def all(self) -> tuple[Finding, ...]:
-        """All of them, in the order of `WORDS`."""
+        """All findings, in the order of `FINDINGS`."""
         return tuple(
             Finding(name, severity, text, tuple(self._where[name]), self._details.get(name, ""))
-            for name, (severity, text) in WORDS.items()
+            for name, (severity, text) in FINDINGS.items()
             if name in self._where
         )
 
 
 def good_answers(example: Example) -> tuple[AssistantMessage, ...]:
-    """The answers that a model is to imitate; none of an undesirable example."""
+    """Answers for a model to imitate; an undesirable example has none."""
     match example:
         case Demonstration():
             return answers_of(example.messages[example.context :])
@@ -222,7 +234,7 @@ def good_answers(example: Example) -> tuple[AssistantMessage, ...]:
 
 
 def _learnt(example: Example) -> tuple[Sequence[Message], ...]:
-    """The parts that are learnt or unlearnt."""
+    """Answers that a training reinforces or discourages."""
     match example:
         case Demonstration():
             return (example.messages[example.context :],)
@@ -242,7 +254,7 @@ def _problems(example: Example) -> Iterator[tuple[str, str]]:
     known = {tool.name: tool.properties for tool in example.tools}
     for answer in good_answers(example):
         yield from _call_problems(answer.tool_calls or (), known)
-    yield from _marked(example)
+    yield from _error_markers(example)
 
 
 def _call_problems(calls: Iterable[ToolCall], known: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -260,7 +272,7 @@ def _call_problems(calls: Iterable[ToolCall], known: Mapping[str, Mapping[str, A
 
 
 def _may_be_null(schema: Any) -> bool:
-    """Whether a parameter's schema names null."""
+    """Whether a parameter's schema allows null."""
     if not isinstance(schema, dict):
         return False
     known = cast("dict[str, Any]", schema)
@@ -268,18 +280,18 @@ def _may_be_null(schema: Any) -> bool:
     return any(kind == "null" or (isinstance(kind, list) and "null" in kind) for kind in kinds)
 
 
-def _marked(example: Example) -> Iterator[tuple[str, str]]:
+def _error_markers(example: Example) -> Iterator[tuple[str, str]]:
     if isinstance(example, Judged) and not example.label:
         return
     part = _learnt(example)[0]
     for message in part:
         author = {"assistant": "agent", "tool": "tool"}.get(message.role, "user")
-        if marked(author, text_of(message)):
+        if has_error_marker(author, text_of(message)):
             yield "error_marker", text_of(message)[:60]
             return
 
 
-def _doubles(examples: ExampleSet, found: _Findings) -> None:
+def _repetitions(examples: ExampleSet, found: _Findings) -> None:
     seen: set[bytes] = set()
     labels: dict[bytes, bool] = {}
     for index, example in enumerate(examples):
@@ -287,13 +299,13 @@ def _doubles(examples: ExampleSet, found: _Findings) -> None:
         if digest in seen:
             found.add("duplicate", index)
         seen.add(digest)
-        for answer, good in _verdicts(example):
+        for answer, good in _labelled(example):
             if labels.setdefault(answer, good) is not good:
                 found.add("contradiction", index)
 
 
-def _verdicts(example: Example) -> Iterator[tuple[bytes, bool]]:
-    """Every judged answer, named with its prompt."""
+def _labelled(example: Example) -> Iterator[tuple[bytes, bool]]:
+    """Digest of every labelled answer with its prompt, and its label."""
     match example:
         case Demonstration():
             return
@@ -331,5 +343,5 @@ def _rendered(
             lengths.append(part.tokens)
             learnt.append(part.learnt)
             if max_tokens is not None and part.tokens > max_tokens:
-                found.add("too_long", index, f"the bound is {max_tokens} tokens")
+                found.add("too_long", index, f"the maximum is {max_tokens} tokens")
     return Lengths.of(lengths), Lengths.of(learnt)

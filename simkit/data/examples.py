@@ -1,21 +1,78 @@
-"""Training examples: what a model is shown, and what it should (or should not) have answered.
+"""Training examples: prompts, and the answers that a model should or should not give.
 
-Three shapes, one for each family of training. Their messages are values of `simkit.core.messages`, in the form in which
-an agent's model is sent them (`simkit.components.model_view`); `row()` gives the columns that TRL's trainers take.
+There is one class for each kind of training. Messages are values of `simkit.core.messages`, in the form that is sent to
+an agent's model (`simkit.components.model_view`); `row()` gives the columns that TRL's trainers expect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
-from pathlib import Path
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, cast, overload
+from unicodedata import normalize
+
+import orjson
 
 from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolSpec
-from simkit.data.contents import UNKNOWN, Content
+from simkit.core.tasks import Task
 from simkit.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Content of a task, by which equal tasks are recognised under any name and in any world.
+
+    Digests of its instructions and of its goals; an empty one if there are none. Letter case, white space and Unicode's
+    compatibility forms make no difference, in instructions and in the details of goals.
+    """
+
+    instructions: str = ""
+    goals: str = ""
+
+    @classmethod
+    def of(cls, instructions: str | None, goals: Iterable[Mapping[str, Any]]) -> Content:
+        """Content of a task. `goals` have a key and may have a detail; they count only if at least one has a detail."""
+        given = [(goal["key"], goal.get("detail")) for goal in goals]
+        wanted = sorted(orjson.dumps([plain(key), plain(detail)], option=orjson.OPT_SORT_KEYS) for key, detail in given)
+        telling = any(detail for _, detail in given)
+        return cls(_digest(plain(instructions or "").encode()), _digest(b"\n".join(wanted)) if telling else "")
+
+    @classmethod
+    def of_task(cls, task: Task) -> Content:
+        """Content of a task of a world."""
+        return cls.of(task.instructions, [{"key": goal.key, "detail": dict(goal.detail)} for goal in task.goals])
+
+    def shares(self, other: Content) -> bool:
+        """Whether both have the same instructions, or the same goals."""
+        same = (self.instructions == other.instructions != "", self.goals == other.goals != "")
+        return any(same)
+
+    def __bool__(self) -> bool:
+        """Whether it identifies a task."""
+        return bool(self.instructions or self.goals)
+
+
+UNKNOWN = Content()
+
+
+def plain(value: Any) -> Any:
+    """A JSON value in which equivalent texts are equal."""
+    match value:
+        case str():
+            return " ".join(normalize("NFKC", value).casefold().split())
+        case Mapping():
+            return {str(key): plain(each) for key, each in cast("Mapping[Any, Any]", value).items()}
+        case list() | tuple():
+            return [plain(each) for each in cast("list[Any]", value)]
+        case _:
+            return value
+
+
+def _digest(data: bytes) -> str:
+    return blake2b(data, digest_size=12).hexdigest() if data else ""
+
 
 Kind: TypeAlias = Literal["sft", "kto", "dpo"]
 Removed: TypeAlias = Mapping[str, int]
@@ -23,10 +80,10 @@ Removed: TypeAlias = Mapping[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where an example comes from; what a file does not tell stays empty.
+    """Origin of an example; fields that a file does not contain are empty.
 
-    `branch_id` and `seq` are the place of its (last) answer in the table `messages`. `content` is what the task is:
-    ids and worlds are names only, worlds that were built with other options share them.
+    `branch_id` and `seq` locate its (last) answer in the table `messages`. `content` identifies the task: ids and
+    worlds are only names, which worlds with different options share.
     """
 
     run_id: str = ""
@@ -40,14 +97,14 @@ class Origin:
     content: Content = UNKNOWN
 
     def to_json(self) -> dict[str, Any]:
-        """What files keep of it; what the task is as digests of its instructions and goals."""
+        """The fields that files contain, with the digests of the task's instructions and goals."""
         kept = {"run_id": self.run_id, "task_id": self.task_id, "trial": self.trial}
         what = {"instructions": self.content.instructions, "goals": self.content.goals} if self.content else {}
         return {**kept, "world": self.world, "split": self.split, **what}
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> Origin:
-        """An origin as a file keeps it."""
+        """Read an origin from a file's fields."""
         given = {name: known[name] for name in NOWHERE.to_json() if known.get(name) is not None}
         content = Content(str(known.get("instructions") or ""), str(known.get("goals") or ""))
         return cls(**given, content=content)
@@ -63,29 +120,29 @@ class _Example:
 
     @property
     def run_id(self) -> str:
-        """The run it comes from."""
+        """Id of its run."""
         return self.origin.run_id
 
     @property
     def task_id(self) -> str:
-        """The task that was played."""
+        """Id of its task."""
         return self.origin.task_id
 
     @property
     def trial(self) -> int:
-        """The number of the trial."""
+        """Number of its trial."""
         return self.origin.trial
 
     def tool_rows(self) -> list[dict[str, Any]] | None:
-        """The tools in the OpenAI form; None when there are none, as chat templates want it."""
+        """The tools in the OpenAI form; None instead of an empty list, as chat templates expect."""
         return [tool.to_openai() for tool in self.tools] or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demonstration(_Example):
-    """A conversation to be imitated (SFT).
+    """A conversation to imitate (SFT).
 
-    A trainer learns every assistant message from index `context` on; the messages before are shown only.
+    A trainer learns every assistant message from index `context` on; earlier messages are only context.
     """
 
     messages: tuple[Message, ...]
@@ -99,7 +156,7 @@ class Demonstration(_Example):
         return {"messages": wire, "tools": self.tool_rows()}
 
     def parts(self) -> tuple[tuple[Message, ...], ...]:
-        """Every conversation this example holds, from its first message to its last."""
+        """The conversations of this example, each from its first message to its last."""
         return (self.messages,)
 
 
@@ -117,13 +174,13 @@ class Judged(_Example):
         return {"prompt": prompt, "completion": completion, "label": self.label, "tools": self.tool_rows()}
 
     def parts(self) -> tuple[tuple[Message, ...], ...]:
-        """Every conversation this example holds, from its first message to its last."""
+        """The conversations of this example, each from its first message to its last."""
         return ((*self.prompt, *self.completion),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair(_Example):
-    """Two answers to one prompt, the first of them the better one (DPO)."""
+    """A preferred and a rejected answer to one prompt (DPO)."""
 
     prompt: tuple[Message, ...]
     chosen: tuple[Message, ...]
@@ -135,7 +192,7 @@ class Pair(_Example):
         return {"prompt": _wire(self.prompt), **answers, "tools": self.tool_rows()}
 
     def parts(self) -> tuple[tuple[Message, ...], ...]:
-        """Every conversation this example holds, from its first message to its last."""
+        """The conversations of this example, each from its first message to its last."""
         return ((*self.prompt, *self.chosen), (*self.prompt, *self.rejected))
 
 
@@ -155,10 +212,10 @@ def kind_of(example: Example) -> Kind:
 
 @dataclass(frozen=True)
 class ExampleSet(Sequence[Example]):
-    """Examples of one kind, in a fixed order (trainers shuffle), and how many were removed on the way and why.
+    """Examples of one kind in a fixed order (trainers shuffle), with the numbers of removed examples by reason.
 
     Raises:
-        UsageError: an example has not the shape of the kind.
+        UsageError: an example is of another kind.
     """
 
     kind: Kind
@@ -170,7 +227,7 @@ class ExampleSet(Sequence[Example]):
             if kind_of(example) != self.kind:
                 raise UsageError(
                     f"example {place} of a {self.kind} set is a {type(example).__name__}, which is for "
-                    f"{kind_of(example)}; make a set for each kind"
+                    f"{kind_of(example)}; make one set for each kind"
                 )
 
     def __len__(self) -> int:
@@ -203,30 +260,24 @@ class ExampleSet(Sequence[Example]):
 
     @cached_property
     def task_ids(self) -> frozenset[str]:
-        """The tasks the examples come from, as far as they are known."""
+        """Ids of the tasks of the examples, as far as known."""
         return frozenset(example.task_id for example in self.examples if example.task_id)
 
     def keeping(self, examples: Sequence[Example], reason: str) -> ExampleSet:
-        """The set with these of its examples; the others count as removed for the reason."""
+        """The set reduced to these examples; the others are counted as removed for this reason."""
         gone = len(self.examples) - len(examples)
         removed = {**self.removed, reason: self.removed.get(reason, 0) + gone} if gone else self.removed
         return replace(self, examples=tuple(examples), removed=removed)
 
-    def to_jsonl(self, path: Path | str) -> Path:
-        """Write one JSON object a line, for TRL; `simkit.data.files.write` knows more."""
-        from simkit.data.files import write
-
-        return write(self, path)
-
     def to_dataset(self) -> Any:
-        """The set as a `datasets.Dataset` for TRL's trainers; see `simkit.data.files`."""
-        from simkit.data.files import dataset_of
+        """The set as a `datasets.Dataset` for TRL's trainers; see `simkit.data.export`."""
+        from simkit.data.export import dataset_of
 
         return dataset_of(self)
 
 
 def with_system(examples: ExampleSet, prompt: str) -> ExampleSet:
-    """The set with a system prompt in front of every conversation that has none."""
+    """The set with a system prompt added to every conversation that lacks one."""
     return replace(examples, examples=tuple(_with_system(example, SystemMessage.of(prompt)) for example in examples))
 
 
@@ -246,12 +297,12 @@ def _wire(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def answers_of(messages: Sequence[Message]) -> tuple[AssistantMessage, ...]:
-    """The assistant's messages among these."""
+    """The assistant's messages."""
     return tuple(message for message in messages if isinstance(message, AssistantMessage))
 
 
 def prompt_digest(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> bytes:
-    """16 bytes that are equal when a model is shown the same."""
+    """Digest of a prompt (16 bytes): equal for equal messages and tools."""
     state = blake2b(digest_size=16)
     for part in (*tools, None, *messages):
         state.update(b"\0" if part is None else part.digest())
@@ -259,7 +310,7 @@ def prompt_digest(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> byt
 
 
 def example_digest(example: Example) -> bytes:
-    """16 bytes that are equal when two examples teach the same, wherever they come from."""
+    """Digest of an example (16 bytes): equal for equal training data, whatever its origin."""
     parts = b"".join(prompt_digest(part, example.tools) for part in example.parts())
     match example:
         case Demonstration():

@@ -1,24 +1,203 @@
-"""`simkit export`: a selection of examples, checked against held-out tasks, as a file."""
+"""Files of training examples, as `simkit export` writes them, and the dataset that TRL reads.
+
+JSON lines hold each message as an object in the OpenAI chat form. Parquet and `datasets` hold lists of JSON values: as
+structs, each message would get every field of all others, as nulls that chat templates take for values. `datasets` >=
+4.7, which TRL requires, hands the trainer the same objects as before.
+
+Arguments of calls are objects in what TRL reads: most chat templates write them with `tojson`, which would quote the
+text that the model wrote once more. Text that is not a JSON object stays text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from simkit.data.examples import ExampleSet, Kind
-from simkit.data.files import Columns, check_place, write, write_lines
+import duckdb
+import orjson
+
+from simkit.core.messages import ToolCall
+from simkit.data.examples import Example, ExampleSet, Kind
 from simkit.data.selection import Selection, select
-from simkit.errors import UsageError
+from simkit.errors import InvalidArguments, StoreError, UsageError
+from simkit.plugins.extras import require
+from simkit.store.files import scratch_folder
 from simkit.store.store import Store
+
+LISTS: dict[Kind, tuple[str, ...]] = {
+    "sft": ("messages",),
+    "kto": ("prompt", "completion"),
+    "dpo": ("prompt", "chosen", "rejected"),
+}
+
+MESSAGES = frozenset({"messages", "prompt", "completion", "chosen", "rejected"})
+MAX_ROW_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Options of rows: a column `origin`, and `arguments` as objects (for TRL) or as the recorded text."""
+
+    origin: bool = False
+    arguments: Literal["object", "text"] = "object"
+
+
+PLAIN = Columns()
+
+
+def write(examples: ExampleSet, path: Path | str, columns: Columns = PLAIN) -> Path:
+    """Write a `.jsonl` or `.parquet` file and return its path; an existing file is replaced at the end.
+
+    Columns: `messages` (sft), `prompt`, `completion`, `label` (kto) or `prompt`, `chosen`, `rejected` (dpo), and
+    `tools`, null for an agent without tools; optionally `origin` with run, task, trial, world and split.
+
+    Raises:
+        UsageError: another file extension, or a folder that does not exist.
+        StoreError: the file cannot be written.
+    """
+    path = Path(path)
+    check_place(path)
+    with replacing(path) as unfinished:
+        if path.suffix == ".parquet":
+            _write_parquet(examples, unfinished, columns)
+        else:
+            _write_rows((row_of(example, columns) for example in examples), unfinished)
+    return path
+
+
+def write_lines(rows: Iterable[dict[str, Any]], path: Path) -> None:
+    """Write rows as JSON lines; an existing file is replaced at the end.
+
+    Raises:
+        UsageError: another file extension than .jsonl, or a folder that does not exist.
+        StoreError: the file cannot be written.
+    """
+    check_place(path, (".jsonl",))
+    with replacing(path) as unfinished:
+        _write_rows(rows, unfinished)
+
+
+def check_place(path: Path, endings: tuple[str, ...] = (".jsonl", ".parquet")) -> None:
+    """Check that a file can be written, before any work is done.
+
+    Raises:
+        UsageError: another file extension, or a folder that does not exist.
+    """
+    if path.suffix not in endings:
+        known = " or ".join(endings)
+        raise UsageError(f"{path} has the extension {path.suffix!r}; name a file that ends in {known}")
+    if not path.parent.is_dir():
+        raise UsageError(f"the folder {path.parent} does not exist; create it, or write {path.name} elsewhere")
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}; name another file") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[Path]:
+    """A file beside `path` that replaces it when the body succeeds, and is removed when the body fails.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name[:100]}.{os.getpid()}.unfinished")
+    try:
+        unfinished.unlink(missing_ok=True)  # left by a killed process, or a planted link
+        os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        yield unfinished
+        unfinished.replace(path)
+    except (OSError, duckdb.IOException) as error:
+        raise StoreError(
+            f"{path} cannot be written: {error}. Check the disk and the permissions, or name another file"
+        ) from error
+    finally:
+        with suppress(OSError):  # on a read-only disk even removing a missing file fails
+            unfinished.unlink(missing_ok=True)
+
+
+def row_of(example: Example, columns: Columns = PLAIN) -> dict[str, Any]:
+    """Columns of an example, as JSON values."""
+    row = example.row()
+    if columns.arguments == "object":
+        row = {name: _with_objects(value) if name in MESSAGES else value for name, value in row.items()}
+    return {**row, "origin": example.origin.to_json()} if columns.origin else row
+
+
+def _with_objects(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {**message, "tool_calls": [_with_object(call) for call in message["tool_calls"]]}
+        if message.get("tool_calls")
+        else message
+        for message in messages
+    ]
+
+
+def _with_object(call: dict[str, Any]) -> dict[str, Any]:
+    try:
+        arguments = ToolCall.model_validate(call).parse_arguments()
+    except InvalidArguments:
+        return call
+    return {**call, "function": {**call["function"], "arguments": arguments}}
+
+
+def dataset_of(examples: ExampleSet) -> Any:
+    """The set as a `datasets.Dataset` whose messages and tools are JSON values, so that no field is filled with null.
+
+    Raises:
+        UsageError: `datasets` is not installed, or its version has no JSON columns.
+    """
+    datasets = require("datasets", "train")
+    if not hasattr(datasets, "Json"):
+        raise UsageError(
+            f"datasets {datasets.__version__} has no JSON columns and would fill missing arguments with null; "
+            "pip install 'datasets>=4.7'"
+        )
+    rows = [row_of(example) for example in examples]
+    names = tuple(dict.fromkeys(name for row in rows for name in row)) or (*LISTS[examples.kind], "tools")
+    of_json = datasets.List(datasets.Json())
+    features = {name: datasets.Value("bool") if name == "label" else of_json for name in names}
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+def _write_rows(rows: Iterable[dict[str, Any]], out: Path) -> None:
+    with out.open("wb") as file:
+        file.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+
+
+def _write_parquet(examples: ExampleSet, out: Path, columns: Columns) -> None:
+    """Write JSON lines first, which DuckDB reads with the given column types."""
+    types = dict.fromkeys((*LISTS[examples.kind], "tools"), "JSON[]")
+    types |= {"label": "BOOLEAN"} if examples.kind == "kto" else {}
+    types |= {"origin": "JSON"} if columns.origin else {}
+    named = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
+    options = f"format='newline_delimited', columns={{{named}}}, maximum_object_size={MAX_ROW_BYTES}"
+    with scratch_folder() as scratch, duckdb.connect() as connection:
+        lines, made = scratch / "lines", scratch / "rows.parquet"
+        _write_rows((row_of(example, columns) for example in examples), lines)
+        source = f"read_json('{_quoted(lines)}', {options})"
+        connection.execute(f"COPY (FROM {source}) TO '{_quoted(made)}' (FORMAT parquet, COMPRESSION zstd)")
+        shutil.copyfile(made, out)  # DuckDB interprets some file names as patterns and URLs
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
 
 Format: TypeAlias = Literal["trl", "openai", "raw"]
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export wrote: rows in the file, and what was removed before, by reason (see `select`)."""
+    """Result of an export: rows in the file, and examples removed before, by reason (see `select`)."""
 
     path: Path
     kind: Kind
@@ -35,19 +214,19 @@ def export(
     format: Format = "trl",
     origin: bool = False,
 ) -> Exported:
-    """Write the examples of a selection to a file, replacing it once everything is written.
+    """Write the examples of a selection to a file; an existing file is replaced at the end.
 
     Args:
-        store: where the runs are.
+        store: the store of the runs.
         kind: `sft`, `kto` or `dpo`.
-        out: a `.jsonl` or `.parquet` file in an existing folder; OpenAI takes `.jsonl` alone.
-        selection: which examples; by default the harvest of the last run.
+        out: a `.jsonl` or `.parquet` file in an existing folder; OpenAI accepts only `.jsonl`.
+        selection: the examples to take; by default the harvest of the last run.
         format: `trl` for TRL's trainers (arguments of calls are objects), `openai` for files of the fine-tuning API,
             `raw` for the columns of `trl` with arguments as the text that the model wrote.
-        origin: whether a further column says which run and task each row is from.
+        origin: add a column with the run and task of each row.
 
     Raises:
-        UsageError: unknown kind, run or ending, a wrong condition, or a folder that is not there.
+        UsageError: unknown kind, run or extension, an invalid condition, or a folder that does not exist.
         StoreError: the file cannot be written.
     """
     path = Path(out)
@@ -56,10 +235,10 @@ def export(
 
 
 def check_out(path: Path, format: Format) -> None:
-    """Make sure that a file of that format can be written there.
+    """Check that a file of this format can be written.
 
     Raises:
-        UsageError: another ending, or a folder that is not there.
+        UsageError: another file extension, or a folder that does not exist.
     """
     check_place(path, (".jsonl",) if format == "openai" else (".jsonl", ".parquet"))
 
@@ -68,7 +247,7 @@ def save(examples: ExampleSet, out: Path, *, format: Format = "trl", origin: boo
     """Write examples in one of the formats.
 
     Raises:
-        UsageError: the format has no such examples (KTO for OpenAI), or they break its limits.
+        UsageError: the format does not support this kind (KTO for OpenAI), or the examples exceed its limits.
         StoreError: the file cannot be written.
     """
     match format:
@@ -80,7 +259,7 @@ def save(examples: ExampleSet, out: Path, *, format: Format = "trl", origin: boo
             from simkit.data.openai_files import accepted, openai_rows
 
             if origin:
-                raise UsageError("the fine-tuning API takes no column for the origin; leave it out, or write for TRL")
+                raise UsageError("the fine-tuning API accepts no column for the origin; omit it, or write for TRL")
             examples = accepted(examples)
             write_lines(openai_rows(examples), out)
     return Exported(out, examples.kind, len(examples), examples.removed)

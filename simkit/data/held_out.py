@@ -1,9 +1,8 @@
-"""Decontamination: no task that a model is tested on may be in what it learns from. Checked, not assumed.
+"""Decontamination: no task that a model is tested on may be in its training data. This is checked, not assumed.
 
-Ids do not tell: data sets hold the same task twice under two names (of ToolWOZ's 450 test dialogues, 23 have the
-instructions of a training dialogue to the letter), and worlds that were built with other options give other tasks the
-same names. So what the tasks contain is compared, their instructions and goals; an id counts only where nothing else is
-known of a task.
+Ids are not enough: data sets contain the same task under two names (of ToolWOZ's 450 test dialogues, 23 have exactly
+the instructions of a training dialogue), and worlds with different options give different tasks the same names. So
+the contents of tasks are compared, their instructions and goals; an id counts only if the content is unknown.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ from typing import Literal, TypeAlias
 
 from simkit.components.world import World
 from simkit.core.tasks import Task
-from simkit.data.contents import Content
-from simkit.data.examples import Example, ExampleSet
-from simkit.data.paths import contents_of
+from simkit.data.conversations import contents_of
+from simkit.data.examples import Content, Example, ExampleSet
 from simkit.errors import UsageError
 from simkit.plugins.loading import load
 from simkit.run.casting import WORLD
@@ -30,7 +28,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """A held-out task in training data: which task of the data it is, how that shows, and in how many examples."""
+    """A held-out task in training data: the task in the data, what they share, and the number of examples."""
 
     held_out: str
     task_id: str
@@ -44,14 +42,14 @@ class Overlap:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Tasks that no training data may hold.
+    """Tasks that no training data may contain.
 
     Attributes:
-        name: what they are called in messages, e.g. `toolwoz:test`.
+        name: their name in messages, e.g. `toolwoz:test`.
         world: the name of their world.
         ids: their ids.
-        contents: what they are, by id.
-        home: their world, in which the tasks of examples that no store knows are looked up.
+        contents: their contents by id.
+        home: their world, in which tasks are looked up that no store contains.
     """
 
     name: str
@@ -62,34 +60,34 @@ class HeldOut:
 
     @classmethod
     def of(cls, tasks: Sequence[Task], name: str = "the held-out tasks", home: World | None = None) -> HeldOut:
-        """These tasks.
+        """Make a set of held-out tasks.
 
         Raises:
-            UsageError: there are none.
+            UsageError: `tasks` is empty.
         """
         if not tasks:
-            raise UsageError(f"{name} are no tasks at all; nothing could be found in the data, which proves nothing")
+            raise UsageError(f"{name}: there are no tasks, so a check would prove nothing; name a split that has tasks")
         contents = {task.id: Content.of_task(task) for task in tasks}
         return cls(name, tasks[0].world, frozenset(contents), contents, home)
 
     @classmethod
     def read(cls, spec: str) -> HeldOut:
-        """The tasks of `WORLD:SPLIT`, e.g. `toolwoz:test` or `builtin,seed=3:test`.
+        """Read the tasks of `WORLD:SPLIT`, e.g. `toolwoz:test` or `builtin,seed=3:test`.
 
         Raises:
-            UsageError: no such world or split, or no split is named.
+            UsageError: the world or split does not exist, or no split is named.
             DataMissing, DataCorrupt: the world's data cannot be read.
         """
         world_name, found, split = spec.rpartition(":")
         if not found or not world_name or not split:
-            raise UsageError(f"`{spec}` names no held-out tasks; write WORLD:SPLIT, e.g. toolwoz:test")
+            raise UsageError(f"`{spec}` does not name held-out tasks; write WORLD:SPLIT, e.g. toolwoz:test")
         world = load(WORLD, world_name)
         return cls.of(list(world.tasks(world.check_split(split))), spec, world)
 
 
 @dataclass(frozen=True, slots=True)
 class Contamination:
-    """What of some held-out tasks is in training data; `unknown` examples name no task, or one nobody knows."""
+    """Held-out tasks found in training data; `unknown` counts the examples whose task cannot be identified."""
 
     held_out: str
     overlaps: tuple[Overlap, ...]
@@ -98,7 +96,7 @@ class Contamination:
 
     @property
     def clean(self) -> bool:
-        """Whether every example was checked and none is of a held-out task."""
+        """Whether every example was checked and no held-out task was found."""
         return not self.overlaps and not self.unknown
 
     def __str__(self) -> str:
@@ -111,16 +109,16 @@ class Contamination:
             said.append(f"{several} of {self.examples} examples are of {self.held_out}: {named}")
         if self.unknown:
             said.append(
-                f"{self.unknown} of {self.examples} examples do not say what task they are from, so nobody can tell"
+                f"the tasks of {self.unknown} of {self.examples} examples are unknown, so they cannot be checked"
             )
         return ". ".join(said)
 
 
 def contamination(examples: ExampleSet, held_out: HeldOut, store: Store | Reader | None = None) -> Contamination:
-    """What of the held-out tasks is in a set. Tasks are looked up in the store first, else in the held-out world.
+    """Find held-out tasks in a set. Tasks are looked up in the store first, then in the held-out world.
 
     Raises:
-        StoreIncomplete: lines of the runs that the examples are from could not be read.
+        StoreIncomplete: lines of the runs of the examples could not be read.
         StoreError, DataMissing, DataCorrupt: the tasks cannot be read.
     """
     matches = _matches(examples, held_out, store)
@@ -139,28 +137,28 @@ def contamination(examples: ExampleSet, held_out: HeldOut, store: Store | Reader
 def assert_clean_of(
     examples: ExampleSet, held_out: HeldOut | Sequence[Task], store: Store | Reader | None = None
 ) -> None:
-    """Make sure that no example is of a held-out task, by id or by content.
+    """Check that no example is of a held-out task, by id or by content.
 
     Raises:
-        UsageError: some are, or do not say what task they are from; the message names them and says what to do.
+        UsageError: some are, or their task is unknown; the message names them and says what to do.
     """
     held = held_out if isinstance(held_out, HeldOut) else HeldOut.of(held_out)
     found = contamination(examples, held, store)
     if not found.clean:
-        raise UsageError(f"this is no data to train on: {found}. {_advice(found, held)}")
+        raise UsageError(f"these examples must not be trained on: {found}. {_advice(found, held)}")
 
 
 def _advice(found: Contamination, held: HeldOut) -> str:
     if found.overlaps:
-        return "Take them out (--drop-held-out, or simkit.data.held_out.without), or harvest from another split"
+        return "Remove them (--drop-held-out, or simkit.data.held_out.without_held_out), or harvest from another split"
     return (
         f"Export with --origin, from runs on the world `{held.world}` or of this store; files of older versions do not "
-        "say what their tasks contain"
+        "contain the contents of their tasks"
     )
 
 
-def without(examples: ExampleSet, held_out: HeldOut, store: Store | Reader | None = None) -> ExampleSet:
-    """The set without the examples of held-out tasks, which count as removed for `held_out`.
+def without_held_out(examples: ExampleSet, held_out: HeldOut, store: Store | Reader | None = None) -> ExampleSet:
+    """The set without examples of held-out tasks, which are counted as removed for `held_out`.
 
     Examples of unknown tasks stay; `assert_clean_of` finds them.
 
@@ -174,7 +172,7 @@ def without(examples: ExampleSet, held_out: HeldOut, store: Store | Reader | Non
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The task behind an example, as far as the example tells."""
+    """The task of an example, as far as the example identifies it."""
 
     run_id: str
     world: str
@@ -189,38 +187,38 @@ def _source(example: Example) -> _Source:
 
 Match: TypeAlias = tuple[str, By]
 CLEAN: Match = ("", "id")
-"""The task is known, and is none of the held-out ones."""
+"""The task is known, and is not held out."""
 
 
 def _matches(examples: ExampleSet, held: HeldOut, store: Store | Reader | None) -> dict[_Source, Match | None]:
-    """Which held-out task each source is; None where nobody knows what it is.
+    """The held-out task that each source is; None if it is unknown.
 
-    What the task contains decides. The id does only where that is not known, or tells nothing.
+    The content of the task decides; the id does only if the content is unknown or empty.
     """
     sources = dict.fromkeys(map(_source, examples))
     known = _contents(sources, held, store)
-    twins = _Twins.of(held)
+    index = _HeldOutIndex.of(held)
     found: dict[_Source, Match | None] = {}
     for source in sources:
         content = known.get(source)
-        named = twins.of_id(source.world, source.task_id)
+        named = index.of_id(source.world, source.task_id)
         if content:
-            found[source] = _by_content(twins, named, content)
+            found[source] = _by_content(index, named, content)
         else:
             found[source] = named or (None if content is None else CLEAN)
     return found
 
 
 @dataclass(frozen=True, slots=True)
-class _Twins:
-    """Held-out tasks by what they are."""
+class _HeldOutIndex:
+    """Held-out tasks by content and by id."""
 
     held: HeldOut
     instructions: Mapping[str, str]
     goals: Mapping[str, str]
 
     @classmethod
-    def of(cls, held: HeldOut) -> _Twins:
+    def of(cls, held: HeldOut) -> _HeldOutIndex:
         contents = held.contents.items()
         return cls(
             held,
@@ -239,19 +237,19 @@ class _Twins:
         return (self.goals[content.goals], "goals") if content.goals in self.goals else None
 
 
-def _by_content(twins: _Twins, named: Match | None, content: Content) -> Match:
-    """The held-out task that has the content, called by its id where the example calls it so too."""
+def _by_content(index: _HeldOutIndex, named: Match | None, content: Content) -> Match:
+    """The held-out task with this content; the one with the example's id if several have it."""
     if named is not None:
-        own = twins.held.contents[named[0]]
+        own = index.held.contents[named[0]]
         if not own or own.shares(content):
             return named
-    return twins.of_content(content) or CLEAN
+    return index.of_content(content) or CLEAN
 
 
 def _contents(sources: Iterable[_Source], held: HeldOut, store: Store | Reader | None) -> dict[_Source, Content]:
-    """What the tasks of examples are: as the examples say, else as the run in the store, or the held-out world, does.
+    """Contents of the tasks of examples: from the example, else the run in the store, else the held-out world.
 
-    Worlds that were built with other options give other tasks the same names, so a task of a run that no store knows is
+    Worlds with different options give different tasks the same names, so a task of a run that is not in the store is
     looked up only in a world whose tasks do not vary.
     """
     found = {source: source.content for source in sources if source.content}
@@ -271,7 +269,7 @@ def _contents(sources: Iterable[_Source], held: HeldOut, store: Store | Reader |
 
 
 def _at_home(home: World, names: set[str]) -> dict[str, Content]:
-    """The content of a world's tasks by id; splits are read until all are found."""
+    """Contents of a world's tasks by id; splits are read until all are found."""
     found: dict[str, Content] = {}
     for split in home.splits:
         if names <= found.keys():

@@ -1,7 +1,7 @@
 """Files of the OpenAI fine-tuning API: supervised and preference examples, within its documented limits.
 
 Sources: the guides "Supervised fine-tuning" and "Direct preference optimization" and the API reference at
-developers.openai.com. The service checks all of this too, after the upload and in words that name no row.
+developers.openai.com. The service checks all of this too, but after the upload and without naming the row.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def accepted(examples: ExampleSet) -> ExampleSet:
-    """The set without the examples that the API refuses, which count as removed for `refused`.
+    """The set without the examples that the API refuses; they are counted as removed for `refused`.
 
     Raises:
-        UsageError: KTO examples, or too few are left; the message says why one was refused.
+        UsageError: the examples are for KTO, or too few are left; the message says why the first was refused.
     """
     _check_kind(examples)
     problems = [refused(example) for example in examples]
@@ -33,7 +33,7 @@ def accepted(examples: ExampleSet) -> ExampleSet:
         first = next((problem for problem in problems if problem), "")
         refusals = f"; {len(problems) - len(kept)} refused, the first because {first}" if first else ""
         raise UsageError(
-            f"{len(kept)} examples are too few: the fine-tuning API takes files of {FEWEST_EXAMPLES} and more"
+            f"{len(kept)} examples are too few: the fine-tuning API requires at least {FEWEST_EXAMPLES}"
             f"{refusals}; harvest more tasks or trials"
         )
     return examples.keeping(kept, "refused")
@@ -50,7 +50,7 @@ def openai_rows(examples: ExampleSet) -> Iterator[dict[str, Any]]:
     """The rows of a fine-tuning file of accepted examples.
 
     Raises:
-        UsageError: KTO examples, or one that the API refuses; the message names it and says why.
+        UsageError: the examples are for KTO, or the API refuses one; the message names it and says why.
     """
     _check_kind(examples)
     return (openai_row(example, number) for number, example in enumerate(examples))
@@ -62,7 +62,7 @@ def openai_row(example: Example, number: int = 0) -> dict[str, Any]:
     Raises:
         UsageError: the API refuses such an example.
     """
-    place = f"example {number} ({example.task_id or 'of no known task'})"
+    place = f"example {number} ({example.task_id or 'of an unknown task'})"
     problem = refused(example)
     if problem:
         raise UsageError(f"{place} cannot be used for fine-tuning: {problem}")
@@ -83,13 +83,13 @@ def openai_row(example: Example, number: int = 0) -> dict[str, Any]:
 
 
 def _weighted(message: Message, index: int, context: int) -> dict[str, Any]:
-    """An answer that is shown but not to be learnt has weight 0."""
+    """A message for the API; an answer that is only context has weight 0."""
     wire = _wire(message)
     return {**wire, "weight": 0} if index < context and isinstance(message, AssistantMessage) else wire
 
 
 def _wire(message: Message) -> dict[str, Any]:
-    """A message without fields of providers' own, which the API refuses; `content` is left out beside calls."""
+    """A message without provider-specific fields, which the API refuses; empty `content` is omitted beside calls."""
     known = ("role", "content", "name", "tool_calls", "tool_call_id")
     wire = {name: value for name, value in message.to_openai().items() if name in known and value is not None}
     if "tool_calls" in wire and not wire.get("content"):
@@ -108,7 +108,7 @@ def _calls_at_once(messages: Sequence[Message]) -> bool:
 
 
 def refused(example: Example) -> str | None:
-    """Why the API refuses an example; None when it takes it."""
+    """Reason for which the API refuses an example; None if it accepts it."""
     match example:
         case Demonstration():
             problem = _wrong(example.messages, example.tools)
@@ -144,7 +144,7 @@ def _wrong(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> str | None
 def _wrong_calls(message: AssistantMessage) -> str | None:
     for call in message.tool_calls or ():
         if not _NAME.fullmatch(call.name):
-            return f"no tool can be called {call.name!r}"
+            return f"{call.name!r} is not a valid name of a tool"
         try:
             call.parse_arguments()
         except InvalidArguments as error:
@@ -153,12 +153,12 @@ def _wrong_calls(message: AssistantMessage) -> str | None:
 
 
 def _unanswered(messages: Sequence[Message]) -> str | None:
-    """Every call but those of the last message needs its result right behind it."""
+    """Every call, except those of the last message, needs its result directly after it."""
     open_calls: set[str] = set()
     for message in messages:
         if isinstance(message, ToolMessage):
             if message.tool_call_id not in open_calls:
-                return f"a tool message answers {message.tool_call_id!r}, which nobody called just before"
+                return f"a tool message answers {message.tool_call_id!r}, which is not a call of the message before"
             open_calls.discard(message.tool_call_id)
             continue
         if open_calls:

@@ -1,8 +1,8 @@
 """Reading training examples from files: those of `simkit export`, TRL-style files, OpenAI's, and the JOSH release.
 
-Which shape a row has follows from its columns. Messages are kept as they are written, with two mendings that lose
-nothing: arguments of calls given as objects become their JSON text, and a null field of a message (as files of structs
-have them) is left out, except a null content.
+The columns of a row determine its kind. Messages are kept as written, with two changes that lose nothing: arguments
+given as objects become JSON text, and null fields of a message (files of structs have them) are dropped, except a null
+content.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ SHAPES_KNOWN = (
 
 
 def read_examples(path: Path | str) -> ExampleSet:
-    """The examples of a `.jsonl`, `.json` or `.parquet` file, or of the JOSH release (its wheel, or the zip in it).
+    """Read a `.jsonl`, `.json` or `.parquet` file, or the JOSH release (its wheel, or the zip file in it).
 
     Raises:
-        DataMissing: there is no such file.
+        DataMissing: the file does not exist.
         DataCorrupt: a row cannot be read; the message says which and why.
-        UsageError: another kind of file, no rows, or rows of several kinds.
+        UsageError: another kind of file, a file without rows, or with rows of several kinds.
     """
     path = Path(path)
     if not path.is_file():
-        raise DataMissing(f"there is no file {path}; `simkit export` writes one from a run")
+        raise DataMissing(f"{path} does not exist; `simkit export` writes such a file from a run")
     match path.suffix:
         case ".zip" | ".whl":
             from simkit.data.release import read_release
@@ -51,22 +51,22 @@ def read_examples(path: Path | str) -> ExampleSet:
         case ".jsonl" | ".json":
             rows = _lines(path)
         case other:
-            raise UsageError(f"{path} has the ending {other!r}; give a .jsonl, .json, .parquet, .zip or .whl file")
+            raise UsageError(f"{path} has the extension {other!r}; give a .jsonl, .json, .parquet, .zip or .whl file")
     return _set_of([(place, _example(row, place)) for place, row in rows], path)
 
 
 def _set_of(found: Sequence[tuple[str, Example]], path: Path) -> ExampleSet:
     if not found:
-        raise UsageError(f"{path} has no rows; nothing can be learnt from it")
+        raise UsageError(f"{path} has no rows; give a file with at least one example")
     kinds: list[Kind] = [kind_of(example) for _, example in found]
     other = next((place for (place, _), kind in zip(found, kinds, strict=True) if kind != kinds[0]), None)
     if other is not None:
-        raise UsageError(f"{other} is of another kind than the rows before ({kinds[0]}); split the file by kind")
+        raise UsageError(f"{other} is not of the same kind as the rows before ({kinds[0]}); split the file by kind")
     return ExampleSet(kinds[0], tuple(example for _, example in found))
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Row]]:
-    """The rows with their places: one a line, or the items of one JSON list."""
+    """Rows with their locations: one per line, or the items of one JSON list."""
     data = path.read_bytes()
     if path.suffix == ".json" and data.lstrip().startswith(b"["):
         items = cast("list[Row]", _json(data, f"{path}"))
@@ -82,7 +82,7 @@ def _json(text: bytes, place: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise DataCorrupt(f"{place} is not valid JSON ({error}); write one JSON object a line") from error
+        raise DataCorrupt(f"{place} is not valid JSON ({error}); write one JSON object per line") from error
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
@@ -98,7 +98,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
 
 def _example(row: Row, place: str) -> Example:
     if not isinstance(cast("object", row), Mapping):
-        raise DataCorrupt(f"{place} is no JSON object; each row is an object with the columns {SHAPES_KNOWN}")
+        raise DataCorrupt(f"{place} is not a JSON object; each row is an object with the columns {SHAPES_KNOWN}")
     try:
         return _shaped(row, place)
     except ValidationError as error:
@@ -125,7 +125,7 @@ def _shaped(row: Row, place: str) -> Example:
 
 
 def _pair(row: Row, tools: tuple[ToolSpec, ...], origin: Origin, place: str) -> Pair:
-    """A pair; without a prompt of its own, the prompt is what both conversations begin with, as TRL reads it."""
+    """A pair; if it has no prompt, the common beginning of both conversations is the prompt, as in TRL."""
     chosen, rejected = _messages(row, "chosen", place), _messages(row, "rejected", place)
     if row.get("prompt") is not None:
         prompt = _messages(row, "prompt", place)
@@ -150,21 +150,20 @@ def _messages(row: Row, column: str, place: str) -> tuple[Message, ...]:
     value = row.get(column)
     if isinstance(value, str):
         raise DataCorrupt(
-            f"{place}: `{column}` is a text; agents are trained on conversations, write a list of messages "
-            'like [{"role": "user", "content": "..."}]'
+            f'{place}: `{column}` is text; write a list of messages like [{{"role": "user", "content": "..."}}]'
         )
     if not isinstance(value, list):
-        raise DataCorrupt(f"{place}: `{column}` is missing or no list of messages")
-    return tuple(parse_message(_mended(cast("Row", each), place)) for each in _unpacked(cast("list[Any]", value)))
+        raise DataCorrupt(f"{place}: `{column}` is missing or not a list of messages")
+    return tuple(parse_message(_normalised(cast("Row", each), place)) for each in _unpacked(cast("list[Any]", value)))
 
 
 def _unpacked(items: Iterable[Any]) -> Iterator[Any]:
-    """Items of JSON columns may still be text."""
+    """Items, parsed if they are JSON text, as in JSON columns."""
     for item in items:
         yield orjson.loads(item) if isinstance(item, str) else item
 
 
-def _mended(message: Row, place: str) -> Row:
+def _normalised(message: Row, place: str) -> Row:
     if not isinstance(cast("object", message), Mapping):
         raise DataCorrupt(f"{place}: a message is {message!r:.60}; it must be an object with role and content")
     kept = {name: value for name, value in message.items() if value is not None or name == "content"}
@@ -176,7 +175,7 @@ def _mended(message: Row, place: str) -> Row:
 
 
 def _call(call: Row, number: int) -> Row:
-    """A call in the OpenAI form; TRL's examples leave id and type out and give arguments as objects."""
+    """A call in the OpenAI form; TRL's examples omit id and type and give arguments as objects."""
     function = cast("Row", call.get("function") or {name: call.get(name) for name in ("name", "arguments")})
     arguments = function.get("arguments")
     text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
@@ -198,12 +197,12 @@ def _origin(value: Any) -> Origin:
 
 
 def zip_members(path: Path) -> zipfile.ZipFile:
-    """A zip file, opened.
+    """Open a zip file.
 
     Raises:
-        DataCorrupt: it is none.
+        DataCorrupt: it is not a zip file.
     """
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise DataCorrupt(f"{path} is damaged or no zip file ({error}); get it anew") from error
+        raise DataCorrupt(f"{path} is damaged or not a zip file ({error}); download it again") from error

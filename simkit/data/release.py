@@ -3,8 +3,8 @@
 `llama3-josh-toolwoz-for-KTO.zip`, inside the wheel of `josh-train` 0.1.4, holds one JSON file per simulated dialogue:
 `training_paths`, a list of (conversation up to a branch's turn, successful, golden), and whether all goals were
 reached. The examples are made by the rules of our own harvest (`simkit.data.selection`), so that the two can be
-compared and mixed. There is no system prompt and no tool definition in these files: the agent was told of its tools in
-words, and each training script of the release puts a prompt of its own in front.
+compared and mixed. The files contain no system prompt and no tool definitions: the agent's tools were described in
+text, and each training script of the release adds its own prompt.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any, TypeAlias, cast
 import orjson
 
 from simkit.core.messages import AssistantMessage, Message, UserMessage, parse_message, text_of
+from simkit.data.conversations import has_error_marker
 from simkit.data.examples import ExampleSet, Judged, Origin, example_digest, prompt_digest
-from simkit.data.paths import marked
 from simkit.data.reading import zip_members
 from simkit.errors import DataCorrupt
 
@@ -33,7 +33,7 @@ Messages: TypeAlias = tuple[Message, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Branch:
-    """One turn of one path of a tree, with all that was before it."""
+    """One turn of a path of a tree, with all messages before it."""
 
     messages: Messages
     successful: bool
@@ -56,13 +56,13 @@ class _Simulation:
 def read_release(path: Path) -> ExampleSet:
     """The KTO examples of the release's wheel, or of the zip inside it.
 
-    Only dialogues that reached all goals count, and of those none with an error marker of the agent's own making on
-    its golden path. `removed` tells the rest: `unfinished` and `error_markers` count dialogues, `runtime_words` answers
-    whose prompt holds the release's own "ran out of retries" (a system message that our agents never see), and
-    `duplicates` answers that stand in several dialogues.
+    Only dialogues that reached all goals are used, unless their golden path contains an error marker that the agent
+    caused. `removed` counts the rest: `unfinished` and `error_markers` count dialogues, `runtime_words` answers whose
+    prompt contains the release's "ran out of retries" (a system message that our agents never see), and `duplicates`
+    answers that occur in several dialogues.
 
     Raises:
-        DataCorrupt: it is no such file, or damaged.
+        DataCorrupt: it is another file, or damaged.
     """
     with zip_members(path) as archive:
         inside = INNER if INNER in archive.namelist() else None
@@ -83,12 +83,12 @@ def _simulations(archive: zipfile.ZipFile, path: Path) -> list[_Simulation]:
 
 def _simulation(dialogue: str, data: bytes, place: str) -> _Simulation:
     try:
-        told = orjson.loads(data)
+        found = orjson.loads(data)
         branches = tuple(
             _Branch(_parsed(messages), bool(successful), bool(golden))
-            for messages, successful, golden in told["training_paths"]
+            for messages, successful, golden in found["training_paths"]
         )
-        return _Simulation(f"{dialogue}.json", branches, bool(told["100_percent_reached"]))
+        return _Simulation(f"{dialogue}.json", branches, bool(found["100_percent_reached"]))
     except (ValueError, KeyError, TypeError) as error:
         raise DataCorrupt(f"{place} is not a dialogue of the release ({type(error).__name__}: {error})") from error
 
@@ -116,11 +116,11 @@ def _examples(simulations: Iterable[_Simulation]) -> ExampleSet:
 
 
 def _erroneous(messages: Messages) -> bool:
-    return any(marked(*_said(message)) for message in messages)
+    return any(has_error_marker(*_author_and_text(message)) for message in messages)
 
 
-def _said(message: Message) -> tuple[str, str]:
-    """Who wrote it, and the text: what tools return comes as a user message in the release's text protocol."""
+def _author_and_text(message: Message) -> tuple[str, str]:
+    """Author and text; in the release's text protocol, results of tools are user messages."""
     text = text_of(message)
     if isinstance(message, AssistantMessage):
         return "agent", text
@@ -128,7 +128,7 @@ def _said(message: Message) -> tuple[str, str]:
 
 
 def _judged(simulation: _Simulation, removed: Counter[str]) -> Iterator[Judged]:
-    """Golden answers, and what was tried after the same prompt and led nowhere."""
+    """Golden answers, and failed answers to the same prompts."""
     answers = [answer for branch in simulation.branches for answer in _answers(branch)]
     chosen = {answer.name for answer in answers if answer.branch.golden}
     points = {prompt for prompt, _ in chosen}
@@ -136,7 +136,7 @@ def _judged(simulation: _Simulation, removed: Counter[str]) -> Iterator[Judged]:
     for answer in {answer.name: answer for answer in reversed(answers)}.values():
         desirable = answer.name in chosen
         if not desirable and (answer.name in good or answer.name[0] not in points):
-            continue  # it stands before a fork, or is no point of divergence
+            continue  # it precedes a fork, or no golden answer has its prompt
         if any(text_of(message) == OUT_OF_RETRIES for message in answer.prompt):
             removed["runtime_words"] += 1
         else:
@@ -146,7 +146,7 @@ def _judged(simulation: _Simulation, removed: Counter[str]) -> Iterator[Judged]:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """One message of the agent's; equal names (digests of its prompt and of itself) are the same answer."""
+    """One message of the agent; its name consists of the digests of its prompt and of itself."""
 
     branch: _Branch
     index: int

@@ -1,8 +1,9 @@
-"""Examples as tokens, by the one `ChatFormat` that plays and trains too, and read back from them."""
+"""Examples in tokens: rendered by the `ChatFormat` that plays and trains too, read back, and their lengths."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One conversation of an example in tokens: all, those to be learnt, and why it cannot be used if it cannot."""
+    """One conversation of an example in tokens: all of them, those to learn, and the problem that prevents its use."""
 
     tokens: int = 0
     learnt: int = 0
@@ -26,7 +27,7 @@ class Part:
 
 
 def rendered(example: Example, chat: ChatFormat) -> Iterator[Part]:
-    """Each conversation of an example, rendered and read back."""
+    """Render each conversation of an example and parse its answers back."""
     start = example.context if isinstance(example, Demonstration) else len(example.prompt)
     for messages in example.parts():
         try:
@@ -41,7 +42,7 @@ def _part(messages: Sequence[Message], start: int, tools: Sequence[ToolSpec], ch
     spans = [span for span in _spans(whole.trained) if span[0] >= shown]
     answers = [message for message in messages[start:] if isinstance(message, AssistantMessage)]
     if len(spans) != len(answers):
-        raise UsageError(f"{len(answers)} answers to be learnt are rendered as {len(spans)} pieces of tokens")
+        raise UsageError(f"{len(answers)} answers to learn are rendered as {len(spans)} spans of tokens")
     for (first, last), answer in zip(spans, answers, strict=True):
         back = chat.parse(whole.ids[first:last], calls=bool(tools))
         if not _same(back, answer):
@@ -50,7 +51,7 @@ def _part(messages: Sequence[Message], start: int, tools: Sequence[ToolSpec], ch
 
 
 def _spans(trained: Sequence[bool]) -> list[tuple[int, int]]:
-    """Runs of trained tokens."""
+    """Spans of consecutive trained tokens."""
     spans: list[tuple[int, int]] = []
     for index, learnt in enumerate(trained):
         if learnt and (index == 0 or not trained[index - 1]):
@@ -61,7 +62,7 @@ def _spans(trained: Sequence[bool]) -> list[tuple[int, int]]:
 
 
 def _same(back: AssistantMessage, answer: AssistantMessage) -> bool:
-    """Equal words and calls; ids are the runtime's, and spaces around words are the template's."""
+    """Equal text and calls; ids come from the runtime, and white space around the text from the template."""
     calls, own = back.tool_calls or (), answer.tool_calls or ()
     if len(calls) != len(own) or text_of(back).strip() != text_of(answer).strip():
         return False
@@ -76,16 +77,74 @@ def _arguments(call: ToolCall) -> bytes:
 
 
 def _changed(answer: AssistantMessage, back: AssistantMessage) -> str:
-    """The first difference in the words, or both answers when it is in the calls."""
+    """The first difference in the text, or both answers if it is in the calls."""
     own, read = text_of(answer).strip(), text_of(back).strip()
     place = next((n for n, (a, b) in enumerate(zip(own, read, strict=False)) if a != b), min(len(own), len(read)))
     if own == read:
-        return f"{_shown(answer)} comes back from its tokens as {_shown(back)}"
+        return f"{_shown(answer)} is parsed back from its tokens as {_shown(back)}"
     around = slice(max(0, place - 20), place + 20)
-    return f"{own[around]!r} comes back from its tokens as {read[around]!r}"
+    return f"{own[around]!r} is parsed back from its tokens as {read[around]!r}"
 
 
 def _shown(answer: AssistantMessage) -> str:
     calls = [f"{call.name}({call.arguments})" for call in answer.tool_calls or ()]
     words = text_of(answer)
     return " ".join([*([repr(words[:80])] if words else []), *calls])[:160] or "an empty answer"
+
+
+_NAMED = ((0.0, "shortest"), (0.5, "median"), (0.9, "90%"), (0.99, "99%"), (1.0, "longest"))
+_BINS = 12
+_WIDTH = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Lengths in tokens, sorted."""
+
+    sorted: tuple[int, ...]
+
+    @classmethod
+    def of(cls, lengths: Iterable[int]) -> Lengths:
+        """Make it from lengths in any order."""
+        return cls(tuple(sorted(lengths)))
+
+    @property
+    def total(self) -> int:
+        """Number of tokens in all."""
+        return sum(self.sorted)
+
+    def quantile(self, share: float) -> int:
+        """The smallest length that this share of the examples (0 to 1) does not exceed; 0 without examples."""
+        if not self.sorted:
+            return 0
+        return self.sorted[max(0, math.ceil(share * len(self.sorted)) - 1)]
+
+    def over(self, bound: int) -> int:
+        """Number of longer examples."""
+        return sum(length > bound for length in self.sorted)
+
+    def histogram(self) -> list[str]:
+        """Lines for at most twelve bins of equal width: range, count, and a bar."""
+        if not self.sorted:
+            return []
+        low, high = self.sorted[0], self.sorted[-1]
+        width = max(1, math.ceil((high - low + 1) / _BINS))
+        counts = [0] * ((high - low) // width + 1)
+        for length in self.sorted:
+            counts[(length - low) // width] += 1
+        most, digits = max(counts), len(str(high))
+        return [
+            f"  {low + index * width:>{digits}} to {min(high, low + (index + 1) * width - 1):>{digits}}  "
+            f"{count:>{len(str(most))}}  {'#' * math.ceil(_WIDTH * count / most)}".rstrip()
+            for index, count in enumerate(counts)
+        ]
+
+    def to_json(self) -> dict[str, int]:
+        """The total and the quantiles."""
+        return {"total": self.total, **{name: self.quantile(share) for share, name in _NAMED}}
+
+    def __str__(self) -> str:
+        if not self.sorted:
+            return "none"
+        said = ", ".join(f"{name} {self.quantile(share):,}" for share, name in _NAMED)
+        return f"{self.total:,} in total; {said}"

@@ -1,11 +1,11 @@
-"""Training examples straight from a store: which episodes, which of their messages, and what is left out.
+"""Selection of training examples from a store: by episodes, messages, and bounds.
 
     chosen = Selection(runs=("last",), where="world = 'toolwoz' and turns < 10", max_per_task=2)
     examples = select(store, "sft", chosen)
 
-`golden` takes the harvest of JOSH runs: the golden conversations (SFT), the golden messages and what was tried beside
-them (KTO), pairs of the two (DPO). `episodes` takes the final conversation of any scored episode, so that filtered
-rollouts are one call (`where="reward >= 1"`), and as much unfiltered data another one (`limit=n`).
+`golden` takes the harvest of JOSH runs: golden conversations (SFT), golden messages and the failed alternatives to them
+(KTO), or pairs of both (DPO). `episodes` takes the final conversation of any scored episode, so that filtered rollouts
+are one call (`where="reward >= 1"`), and the same amount of unfiltered data another (`limit=n`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 
 import duckdb
 
-from simkit.data.contents import Content
+from simkit.data.conversations import Conversation, ConversationReader, FailedMessage, Step
 from simkit.data.examples import (
+    Content,
     Demonstration,
     Example,
     ExampleSet,
@@ -30,7 +31,6 @@ from simkit.data.examples import (
     example_digest,
     prompt_digest,
 )
-from simkit.data.paths import Conversation, ConversationReader, Lost, Step
 from simkit.errors import UsageError
 from simkit.store import Reader, ReadState, Store
 
@@ -41,19 +41,19 @@ Errors: TypeAlias = Literal["drop", "keep"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which examples to take.
+    """Options for choosing examples.
 
     Attributes:
-        runs: ids, names or beginnings of them, or `last`; a run that is made of parts brings those of its parts that
-            have episodes when it has none itself.
+        runs: ids, names or prefixes of them, or `last`; a run without episodes stands for its stages that have
+            episodes.
         source: `golden` for the harvest of trees (episodes with reward 1), `episodes` for final conversations.
         where: a condition in SQL over the view `episode_facts` (`run_id, name, stage, task_id, trial, world, split,
             agent, model, reward, success, outcome, turns, faults, ...`).
-        max_per_task: examples of one task at most; tasks are the same that contain the same, whatever they are called.
-        limit: examples at most.
-        seed: which are taken when there are more.
-        errors: what becomes of a conversation with an error marker of the agent's own making (`ERROR:`, `Error:`,
-            `FAILURE` in what it or its tools said): by default golden ones are dropped and episodes are kept.
+        max_per_task: maximum number of examples per task; tasks with the same content are the same task.
+        limit: maximum number of examples.
+        seed: seed of the random choice when there are more.
+        errors: `drop` or `keep` conversations with an error marker that the agent caused (`ERROR:`, `Error:` or
+            `FAILURE` in its messages or its tools' results); by default golden ones are dropped and episodes are kept.
 
     Raises:
         UsageError: no runs, an unknown source, or a number below 1.
@@ -71,10 +71,10 @@ class Selection:
         if not self.runs:
             raise UsageError("a selection needs a run; name one, or `last`")
         if self.source not in get_args(Source):
-            raise UsageError(f"{self.source!r} is no source of examples; take one of {', '.join(get_args(Source))}")
+            raise UsageError(f"{self.source!r} is not a source of examples; use one of {', '.join(get_args(Source))}")
         for name, number in (("max_per_task", self.max_per_task), ("limit", self.limit)):
             if number is not None and number < 1:
-                raise UsageError(f"{name} is {number}; it must be at least 1, or None for no bound")
+                raise UsageError(f"{name} is {number}; it must be at least 1, or None for no limit")
 
     @property
     def drops_errors(self) -> bool:
@@ -85,28 +85,28 @@ class Selection:
 def select(
     store: Store | Reader, kind: Kind, selection: Selection | None = None, *, allow_incomplete: bool = False
 ) -> ExampleSet:
-    """The examples of a kind that a selection names, without duplicates, in the order of runs, tasks and trials.
+    """Select examples of a kind, without duplicates, in the order of runs, tasks and trials.
 
-    Messages are as the agent's model was sent them: user messages in a row are one, empty answers are left out, tools
-    are those of the requests (none for agents that are told of them in words). `removed` of the set counts, by reason:
-    `unscored` episodes (faults, no goals), `error_markers`, `broken_calls` (conversations for SFT in which the model
-    was shown its call otherwise than it wrote it), `empty`, `duplicates`, `contradictions` (undesirable, but desirable
-    elsewhere after the same prompt), `over_max_per_task`, `over_limit`.
+    Messages have the form that was sent to the agent's model: consecutive user messages are merged, empty answers are
+    omitted, and tools are those of the requests (none for agents whose tools are described in text). `removed` of the
+    set counts, by reason: `unscored` episodes (faults, no goals), `error_markers`, `broken_calls` (conversations for
+    SFT in which the model saw a call in another form than it wrote), `empty`, `duplicates`, `contradictions`
+    (undesirable, but desirable elsewhere after the same prompt), `over_max_per_task`, `over_limit`.
 
-    A run that is still running gives what it has recorded so far; `selected` says up to where that was.
+    An unfinished run contributes what it has recorded so far; `select_with_state` reports how far that is.
 
     Args:
-        allow_incomplete: take what could be read although lines of the runs are missing or damaged.
+        allow_incomplete: use the readable data although lines of the runs are missing or damaged.
 
     Raises:
-        UsageError: there is no such run, the condition is wrong, or a kind that the source cannot give.
-        StoreIncomplete: the journals of the runs hold lines that could not be read.
+        UsageError: the run does not exist, the condition is invalid, or the source has no examples of this kind.
+        StoreIncomplete: journals of the runs contain unreadable lines.
         StoreError: the store cannot be read.
     """
-    return selected(store, kind, selection, allow_incomplete=allow_incomplete)[0]
+    return select_with_state(store, kind, selection, allow_incomplete=allow_incomplete)[0]
 
 
-def selected(
+def select_with_state(
     store: Store | Reader,
     kind: Kind,
     selection: Selection | None = None,
@@ -114,18 +114,18 @@ def selected(
     allow_incomplete: bool = False,
     finished: bool = False,
 ) -> tuple[ExampleSet, ReadState]:
-    """What `select` gives, and the state of the runs that it was read from.
+    """Do what `select` does; also return the state of the runs when they were read.
 
     Args:
-        finished: the runs must have come to their end, because what is made of the examples stays.
+        finished: require finished runs, because the result will be kept (a training).
     """
     selection = selection or Selection()
     if kind not in get_args(Kind):
-        raise UsageError(f"{kind!r} is no kind of training data; take one of {', '.join(get_args(Kind))}")
+        raise UsageError(f"{kind!r} is not a kind of training data; use one of {', '.join(get_args(Kind))}")
     if selection.source == "episodes" and kind != "sft":
         raise UsageError(
-            f"single conversations hold no {kind} examples: nothing was tried beside what was said; "
-            "take them from the golden source of a `josh` run, or take sft"
+            f"single conversations contain no {kind} examples, because they have no alternative answers; "
+            "use the source `golden` of a `josh` run, or the kind sft"
         )
     with store.reading(allow_incomplete=allow_incomplete) as reader:
         runs = _run_ids(reader, selection.runs)
@@ -140,16 +140,16 @@ def _selected(reader: ConversationReader, kind: Kind, selection: Selection, runs
         case "sft":
             examples = _demonstrations(conversations, removed)
         case "kto":
-            examples = _judged(conversations, _lost(reader, conversations), removed)
+            examples = _judged(conversations, _failed(reader, conversations), removed)
         case "dpo":
-            judged = _judged(conversations, _lost(reader, conversations), removed)
+            judged = _judged(conversations, _failed(reader, conversations), removed)
             examples = _pairs(_unique(judged, removed))
-    kept = bound(_unique(list[Example](examples), removed), selection, removed)
+    kept = limited(_unique(list[Example](examples), removed), selection, removed)
     return ExampleSet(kind, kept, {reason: count for reason, count in sorted(removed.items()) if count})
 
 
 def _run_ids(reader: Reader, names: Sequence[str]) -> tuple[str, ...]:
-    """The runs by id, each once; a run without episodes stands for its parts."""
+    """Ids of the runs, each once; a run without episodes stands for its stages."""
     found: list[str] = []
     for name in names:
         run = reader.resolve(name)
@@ -170,10 +170,10 @@ def _conversations(
 
 
 def _condition(where: str | None) -> str:
-    """The condition as a subquery takes it.
+    """The condition, checked; `true` if there is none.
 
     Raises:
-        UsageError: it is not one condition in SQL.
+        UsageError: it is not a single condition in SQL.
     """
     if where is None or not where.strip():
         return "true"
@@ -185,12 +185,12 @@ def _condition(where: str | None) -> str:
             "write one like: reward >= 1 and world = 'toolwoz'"
         ) from error
     if len(statements) != 1:
-        raise UsageError(f"the condition {where!r} holds several statements; write one condition")
+        raise UsageError(f"the condition {where!r} contains several statements; write one condition")
     return where
 
 
-def _lost(reader: ConversationReader, conversations: Sequence[Conversation]) -> list[Lost]:
-    return reader.lost([conversation.episode_id for conversation in conversations])
+def _failed(reader: ConversationReader, conversations: Sequence[Conversation]) -> list[FailedMessage]:
+    return reader.failed_messages([conversation.episode_id for conversation in conversations])
 
 
 def _demonstrations(conversations: Iterable[Conversation], removed: Counter[str]) -> list[Demonstration]:
@@ -209,7 +209,7 @@ def _demonstrations(conversations: Iterable[Conversation], removed: Counter[str]
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """A place where something was said after the same prompt: what the model was shown there, and what was golden."""
+    """A prompt with golden answers: the conversation and step where it first occurs, and digests of the answers."""
 
     shown: Conversation
     step: Step
@@ -217,7 +217,7 @@ class _Point:
 
 
 def _points(conversations: Iterable[Conversation]) -> dict[str, _Point]:
-    """Golden steps by what was before them, over all conversations, whatever run they are from."""
+    """Prompts of golden steps by key, over the conversations of all runs."""
     points: dict[str, _Point] = {}
     for conversation in conversations:
         for step in conversation.steps:
@@ -232,21 +232,23 @@ def _points(conversations: Iterable[Conversation]) -> dict[str, _Point]:
     return points
 
 
-def _judged(conversations: Sequence[Conversation], lost: Iterable[Lost], removed: Counter[str]) -> list[Judged]:
+def _judged(
+    conversations: Sequence[Conversation], failed: Iterable[FailedMessage], removed: Counter[str]
+) -> list[Judged]:
     examples: list[Judged] = []
     points = _points(conversations)
-    beside = _by_episode(lost)
+    beside = _by_episode(failed)
     for conversation in conversations:
         desirable = [_desirable(conversation, step) for step in conversation.steps]
         undesirable = _undesirable(conversation, beside.get(conversation.episode_id, ()), points, removed)
         both = sorted([*desirable, *undesirable], key=lambda each: (each.origin.seq, not each.label))
-        examples += both  # the sort is stable: lost messages of one place stay in the order of their paths
+        examples += both  # the sort is stable: failed messages with one prompt stay in the order of their paths
     return examples
 
 
-def _by_episode(lost: Iterable[Lost]) -> dict[str, list[Lost]]:
-    found: dict[str, list[Lost]] = {}
-    for each in lost:
+def _by_episode(failed: Iterable[FailedMessage]) -> dict[str, list[FailedMessage]]:
+    found: dict[str, list[FailedMessage]] = {}
+    for each in failed:
         found.setdefault(each.episode_id, []).append(each)
     return found
 
@@ -258,9 +260,9 @@ def _desirable(conversation: Conversation, step: Step) -> Judged:
 
 
 def _undesirable(
-    conversation: Conversation, lost: Iterable[Lost], points: dict[str, _Point], removed: Counter[str]
+    conversation: Conversation, failed: Iterable[FailedMessage], points: dict[str, _Point], removed: Counter[str]
 ) -> Iterable[Judged]:
-    for each in lost:
+    for each in failed:
         point = points.get(conversation.point(each.prompt))
         if point is None:
             continue
@@ -277,7 +279,7 @@ def _undesirable(
 
 
 def _pairs(judged: Sequence[Judged]) -> list[Pair]:
-    """Every desirable answer with every undesirable one to the same prompt."""
+    """Pair every desirable answer with every undesirable answer to the same prompt."""
     seen: dict[bytes, dict[bytes, Judged]] = {}
     for example in judged:
         if not example.label:
@@ -306,12 +308,12 @@ def _unique(examples: Iterable[E], removed: Counter[str]) -> list[E]:
     return list(kept.values())
 
 
-def bound(examples: Sequence[Example], selection: Selection, removed: Counter[str]) -> tuple[Example, ...]:
-    """At most so many of a task and altogether, chosen by lot, in the order they had."""
-    lots = sorted(range(len(examples)), key=lambda place: _lot(selection.seed, examples[place]))
+def limited(examples: Sequence[Example], selection: Selection, removed: Counter[str]) -> tuple[Example, ...]:
+    """Apply the limits per task and in all: a random choice, kept in the original order."""
+    shuffled = sorted(range(len(examples)), key=lambda place: _random_key(selection.seed, examples[place]))
     taken: list[int] = []
     tasks: Counter[Content | tuple[str, str]] = Counter()
-    for place in lots:
+    for place in shuffled:
         task = _task(examples[place].origin)
         if selection.max_per_task is not None and tasks[task] >= selection.max_per_task:
             removed["over_max_per_task"] += 1
@@ -324,10 +326,10 @@ def bound(examples: Sequence[Example], selection: Selection, removed: Counter[st
 
 
 def _task(origin: Origin) -> Content | tuple[str, str]:
-    """What the task is; its name where that is not known."""
+    """Content of the task; its world and id if the content is unknown."""
     return origin.content or (origin.world, origin.task_id)
 
 
-def _lot(seed: int, example: Example) -> bytes:
-    """The lot of an example: the same for the same seed and example, whatever else is in the set."""
+def _random_key(seed: int, example: Example) -> bytes:
+    """Random sort key of an example: it depends only on the seed and the example, not on the rest of the set."""
     return blake2b(b"%d" % seed + example_digest(example), digest_size=8).digest()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from simkit.errors import ContextTooLong, UsageError
+from simkit.errors import ContextTooLong
 from simkit.local.batch import Batch, Job
 from simkit.local.chat import ChatFormat, as_tokens
 from simkit.local.forward import AnyForward, Forward, LlamaForward, attention_kernels, probe
@@ -155,20 +155,6 @@ class LocalEngine:
     def weights_changed(self) -> None:
         """Forget what was computed with other weights; call it after every change of the model's weights in place."""
         with self._lock:
-            self._batch.prefixes.clear()
-
-    def reload(self, path: str | Path) -> None:
-        """Take the weights of another folder for the same architecture and tokenizer.
-
-        Raises:
-            UsageError: there are none, or they are of another architecture.
-        """
-        fresh, _ = load_model(path, str(self.model.get_input_embeddings().weight.device), self.options)
-        with self._lock:
-            try:
-                self.model.load_state_dict(fresh.state_dict())
-            except RuntimeError as error:
-                raise UsageError(f"the weights in `{path}` are of another architecture; open a new engine") from error
             self._batch.prefixes.clear()
 
     def _step(self) -> list[Job]:

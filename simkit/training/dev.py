@@ -113,12 +113,6 @@ class DevGoals:
         """The goals as JSON."""
         return {**asdict(self.place), "temperature": self.temperature, "seed": self.seed}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> DevGoals:
-        """What `to_json` wrote; other fields are left alone."""
-        place = Place(**{name: data[name] for name in Place.__slots__})
-        return cls(place=place, temperature=data["temperature"], seed=data["seed"])
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevScore:

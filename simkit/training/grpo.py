@@ -23,15 +23,12 @@ from simkit.search.base import WorkUnit
 from simkit.search.tree import together
 from simkit.statistics.scores import mean
 from simkit.training import backend
-from simkit.training.curves import draw
 from simkit.training.dev import Place, opened
 from simkit.training.groups import Listener, Strand, Told, joined, play_group
 from simkit.training.guard import Guard
-from simkit.training.jobs import OnMetrics, Trained
+from simkit.training.jobs import OnMetrics, Records, Trained, draw, ignore_metrics
 from simkit.training.presets import Preset
-from simkit.training.records import Records
-from simkit.training.trainer import open_form, unheard, write_model
-from simkit.training.watching import Watcher, in_memory
+from simkit.training.trainer import Watcher, in_memory, open_form, write_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +90,7 @@ class GrpoJob:
         }
 
 
-def train_grpo(job: GrpoJob, on_metrics: OnMetrics = unheard) -> Trained:
+def train_grpo(job: GrpoJob, on_metrics: OnMetrics = ignore_metrics) -> Trained:
     """Practise, and write the model to `job.out`; resumed and repeated as `train` is.
 
     Raises:

@@ -61,10 +61,6 @@ class Watched:
         """With one more look."""
         return replace(self, seen=dict(sorted({**self.seen, step: score}.items())))
 
-    def due(self, step: int) -> bool:
-        """Whether it is time to look and nobody has looked yet."""
-        return step not in self.seen and step % self.guard.every == 0
-
     def broken(self, step: int) -> str | None:
         """What was lost at a step it has looked at, None when nothing was."""
         start, now = self.seen[0], self.seen[step]

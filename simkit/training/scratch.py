@@ -31,8 +31,7 @@ from simkit.errors import UsageError
 from simkit.plugins.extras import require
 from simkit.rule_based.reader import slots_of
 from simkit.search.rollout import Rollout
-from simkit.training.jobs import Metrics, OnMetrics
-from simkit.training.trainer import unheard
+from simkit.training.jobs import Metrics, OnMetrics, ignore_metrics
 
 if TYPE_CHECKING:
     from simkit.local.chat import Rendered
@@ -115,7 +114,7 @@ async def bootstrap(
     lessons: Lessons | None = None,
     shape: Shape | None = None,
     schooling: Schooling | None = None,
-    on_metrics: OnMetrics = unheard,
+    on_metrics: OnMetrics = ignore_metrics,
     allow_incomplete: bool = False,
 ) -> Path:
     """Play demonstrations in `run`, which has been entered, and make a model of them in `folder`.

@@ -16,13 +16,13 @@ from simkit.data.checks import check
 from simkit.data.examples import ExampleSet, Kind
 from simkit.data.held_out import HeldOut, assert_clean_of, contamination
 from simkit.data.reading import read_examples
-from simkit.data.selection import Selection, Source, selected
+from simkit.data.selection import Selection, Source, select_with_state
 from simkit.errors import UsageError
-from simkit.training.aside import Job, describe, train_aside
 from simkit.training.dev import DevGoals, Place
 from simkit.training.guard import Guard, Keep
 from simkit.training.jobs import RECORDS, Metrics, Trained, TrainingJob
 from simkit.training.presets import Preset
+from simkit.training.process import Job, describe, train_in_process
 
 if TYPE_CHECKING:
     from simkit.run.run import Run
@@ -131,7 +131,9 @@ async def _found(run: Run, kind: Kind, chosen: Chosen) -> ExampleSet:
         limit=chosen.limit,
         seed=run.seed,
     )
-    take = partial(selected, run.store, kind, selection, allow_incomplete=chosen.allow_incomplete, finished=True)
+    take = partial(
+        select_with_state, run.store, kind, selection, allow_incomplete=chosen.allow_incomplete, finished=True
+    )
     found, state = await anyio.to_thread.run_sync(take)
     run.note(*state.notes, *state.shortfalls)
     return found
@@ -210,7 +212,7 @@ async def carried_out(run: Run, job: Job) -> Trained:
         run.tally.note = describe(metrics)
 
     run.tally.note = f"loading {job.model}"
-    trained = await train_aside(job, told)
+    trained = await train_in_process(job, told)
     run.tally.note = "done"
     return trained
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from made_examples import demonstrations
 
-from simkit.data.files import write
+from simkit.data.export import write
 from simkit.testing.fine_tuning import FineTuningServer
 
 

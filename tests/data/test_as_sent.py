@@ -11,7 +11,7 @@ from simkit.core.limits import Limits
 from simkit.core.messages import UserMessage
 from simkit.data.checks import check
 from simkit.data.examples import Kind
-from simkit.data.seen import compare_with_requests
+from simkit.data.prompt_comparison import compare_with_requests
 from simkit.data.selection import Selection, select
 from simkit.run.run import Run
 from simkit.search.base import Supervisor
@@ -77,4 +77,4 @@ async def test_other_prompts_are_found(tmp_path: Path) -> None:
     assert not report.ok
     [finding] = [each for each in report.findings if each.name == "not_as_sent"]
     assert finding.examples == (0, 1)
-    assert finding.detail.startswith(f"message {len(first.prompt) - 1} (counted from 0) is another one")
+    assert finding.detail.startswith(f"message {len(first.prompt) - 1} (counted from 0) differs from")

@@ -10,7 +10,7 @@ from made_examples import BOOK, CALL, FIND, demonstrations, judged, pairs, promp
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec
 from simkit.data.checks import Report, check
 from simkit.data.examples import Example, ExampleSet, Judged, Pair
-from simkit.data.lengths import Lengths
+from simkit.data.rendering import Lengths
 
 
 def names(report: Report) -> set[str]:
@@ -33,7 +33,7 @@ def test_good_data_has_no_findings(examples: ExampleSet) -> None:
     assert report.findings == ()
     assert report.ok
     assert (report.examples, report.tasks, report.tools) == (len(examples), len(examples), 2)
-    assert report.to_text().endswith("nothing is wrong")
+    assert report.to_text().endswith("no problems found")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from made_examples import BOOK, CALL, demonstrations, judged, pairs, prompt
 
 from simkit.core.messages import AssistantMessage, ToolCall, UserMessage, text_of
 from simkit.data.examples import Demonstration, ExampleSet, Judged, with_system
-from simkit.data.files import Columns, row_of, write
+from simkit.data.export import Columns, row_of, write
 from simkit.data.reading import read_examples
 from simkit.errors import DataCorrupt, DataMissing, UsageError
 
@@ -146,11 +146,11 @@ def test_arguments_given_as_objects_become_text_and_null_fields_go(tmp_path: Pat
     [
         ("{", "line 1 of .* is not valid JSON"),
         ('{"text": "x"}', "has the columns text; it needs messages"),
-        ('{"prompt": "Hi", "completion": "x", "label": true}', "`prompt` is a text"),
+        ('{"prompt": "Hi", "completion": "x", "label": true}', "`prompt` is text"),
         ('{"messages": [{"role": "robot", "content": "x"}]}', "line 1 of .*robot"),
         ('{"messages": [{"role": "user"}]}', "user.content is wrong"),
         ('{"messages": ["1"]}', "a message is 1"),
-        ("[1]", "no JSON object"),
+        ("[1]", "not a JSON object"),
         ("", "has no rows"),
     ],
 )
@@ -162,9 +162,9 @@ def test_rows_that_cannot_be_read_say_where_and_why(tmp_path: Path, text: str, m
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(DataMissing, match="there is no file"):
+    with pytest.raises(DataMissing, match="does not exist; `simkit export`"):
         read_examples(tmp_path / "a.jsonl")
-    for name, message in (("a.parquet", "cannot be read as parquet"), ("a.zip", "no zip file")):
+    for name, message in (("a.parquet", "cannot be read as parquet"), ("a.zip", "not a zip file")):
         (tmp_path / name).write_bytes(b"x")
         with pytest.raises(DataCorrupt, match=message):
             read_examples(tmp_path / name)
@@ -172,7 +172,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"ending '\.csv'"):
         read_examples(tmp_path / "a.csv")
     mixed = lines(tmp_path / "m.jsonl", demonstrations(1)[0].row(), judged(1)[0].row())
-    with pytest.raises(UsageError, match=r"line 2 of .* is of another kind than the rows before"):
+    with pytest.raises(UsageError, match=r"line 2 of .* is not of the same kind as the rows before"):
         read_examples(mixed)
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from simkit.cli.app import app
 from simkit.core.messages import AssistantMessage, ToolCall
 from simkit.data.examples import ExampleSet, Judged
-from simkit.data.files import write
+from simkit.data.export import write
 from simkit.data.reading import read_examples
 
 
@@ -42,9 +42,9 @@ def test_the_command_of_before_is_as_it_was(store: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("examples.csv", "has the ending '.csv'"),
-        ("examples", "has the ending ''"),
-        ("missing/examples.jsonl", "does not exist; make it first"),
+        ("examples.csv", "has the extension '.csv'"),
+        ("examples", "has the extension ''"),
+        ("missing/examples.jsonl", "does not exist; create it"),
         (f"{'x' * 300}.jsonl", "File name too long"),
         (f"{'x' * 300}.parquet", "File name too long"),
     ],
@@ -107,4 +107,4 @@ def test_data_that_is_not_fit_is_refused_with_reasons(tmp_path: Path) -> None:
 def test_a_file_that_does_not_say_its_tasks_cannot_be_called_clean(tmp_path: Path) -> None:
     done = simkit("check", write(demonstrations(2), tmp_path / "a.jsonl"), "--clean-of", "builtin:test")
     assert done.exit_code == 2
-    assert "do not say what task they are from" in done.stderr
+    assert "examples are unknown, so they cannot be checked" in done.stderr

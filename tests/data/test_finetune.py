@@ -10,7 +10,7 @@ from made_examples import demonstrations, judged, pairs
 from typer.testing import CliRunner
 
 from simkit.cli.app import app
-from simkit.data.files import write
+from simkit.data.export import write
 from simkit.errors import AuthFailed, UsageError
 from simkit.models.config import ModelConfig
 from simkit.recipes.finetune import finetune

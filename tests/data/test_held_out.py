@@ -12,10 +12,9 @@ from simkit.core.events import Event, RunFinished, RunStarted, TaskSeen
 from simkit.core.messages import UserMessage
 from simkit.core.ontology import Ontology
 from simkit.core.tasks import Goal, Task
-from simkit.data.contents import Content
-from simkit.data.examples import ExampleSet, Judged, Origin
-from simkit.data.files import Columns, write
-from simkit.data.held_out import HeldOut, assert_clean_of, contamination, without
+from simkit.data.examples import Content, ExampleSet, Judged, Origin
+from simkit.data.export import Columns, write
+from simkit.data.held_out import HeldOut, assert_clean_of, contamination, without_held_out
 from simkit.data.reading import read_examples
 from simkit.errors import UsageError
 from simkit.store import Store
@@ -84,7 +83,7 @@ def test_data_with_test_tasks_is_refused_and_can_be_cleaned() -> None:
         UsageError, match=r"2 of 3 examples are of builtin:test: train-0 \(the instructions of test-0\)"
     ):
         assert_clean_of(dirty, held(Town()))
-    cleaned = without(dirty, held(Town()))
+    cleaned = without_held_out(dirty, held(Town()))
     assert [example.task_id for example in cleaned] == ["train-2"]
     assert cleaned.removed == {"held_out": 2}
     assert_clean_of(cleaned, held(Town()))
@@ -94,7 +93,7 @@ def test_examples_of_unknown_tasks_prove_nothing() -> None:
     for examples in (of_tasks("", "train-2"), of_tasks("nobody", "train-2")):
         with pytest.raises(UsageError, match="1 of 2 examples do not say what task they are from"):
             assert_clean_of(examples, held(Town()))
-    with pytest.raises(UsageError, match="do not say"):
+    with pytest.raises(UsageError, match="are unknown, so they cannot be checked"):
         assert_clean_of(of_tasks("train-2"), Town().tasks("test"))  # ids differ, but nobody knows what it is
 
 
@@ -114,7 +113,7 @@ def test_held_out_tasks_that_cannot_be(spec: str, message: str) -> None:
 
 
 def test_no_tasks_prove_nothing() -> None:
-    with pytest.raises(UsageError, match="no tasks at all"):
+    with pytest.raises(UsageError, match="there are no tasks"):
         HeldOut.of(())
 
 
@@ -177,7 +176,7 @@ def test_contamination_does_not_depend_on_the_order_of_runs(tmp_path: Path) -> N
         found = contamination(from_runs(*places), held_out, store)
         assert {(each.task_id, each.examples) for each in found.overlaps} == {("test-0", 1), ("test-1", 1)}
         assert found.unknown == 0
-        kept = without(from_runs(*places), held_out, store)
+        kept = without_held_out(from_runs(*places), held_out, store)
         assert {(example.run_id, example.task_id) for example in kept} == {("two", "test-0"), ("two", "train-1")}
         with pytest.raises(UsageError, match="2 of 4 examples"):
             assert_clean_of(from_runs(*places), held_out, store)

@@ -60,7 +60,7 @@ def told(name: str, arguments: str) -> AssistantMessage:
         ((*prompt(1), CALL, ToolMessage.of("t01s00c00", "x")), "its last message is not the assistant's"),
         ((*prompt(1), CALL, UserMessage.of("?"), AssistantMessage.of("x")), "the calls t01s00c00 have no results"),
         ((*prompt(1), CALL, ToolMessage.of("other", "x"), AssistantMessage.of("x")), "answers 'other'"),
-        ((*prompt(1), told("find hotel", "{}")), "no tool can be called 'find hotel'"),
+        ((*prompt(1), told("find hotel", "{}")), "'find hotel' is not a valid name of a tool"),
         ((*prompt(1), told("find_hotel", "{")), "not valid JSON"),
         ((*prompt(1), AssistantMessage.of("")), "an assistant message is empty"),
         (prompt(1), "no assistant message to learn"),
@@ -92,5 +92,5 @@ def test_sets_that_the_api_has_no_use_for() -> None:
 
 
 def test_an_origin_has_no_place_in_the_format(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="takes no column for the origin"):
+    with pytest.raises(UsageError, match="accepts no column for the origin"):
         save(demonstrations(10), tmp_path / "a.jsonl", format="openai", origin=True)

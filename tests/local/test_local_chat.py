@@ -11,8 +11,7 @@ from hypothesis import strategies as some
 from simkit.core.messages import AssistantMessage, ToolCall, UserMessage
 from simkit.errors import UsageError
 from simkit.local.calls import read_message
-from simkit.local.chat import ChatFormat
-from simkit.local.segments import Segments
+from simkit.local.chat import ChatFormat, Segments
 from simkit.testing.tiny_llama import CONVERSATION, FIND, FORGETFUL, HERMES, tiny_tokenizer
 
 

@@ -24,7 +24,6 @@ from simkit.testing.tiny_llama import (
     tiny_engine,
     tiny_model,
     tiny_tokenizer,
-    write_tiny,
 )
 
 GREEDY = Sampling(temperature=0, max_tokens=12)
@@ -218,24 +217,6 @@ def test_weights_that_change_in_place(engine: LocalEngine) -> None:
     engine.model.eval()
     assert [made.ids for made in after] != [made.ids for made in before]
     assert [made.ids for made in after] == [greedy_of_transformers(engine.model, prompt, 12) for prompt in asked]
-
-
-def test_weights_of_another_folder(tmp_path: Path, folder: Path) -> None:
-    engine = LocalEngine.open(folder)
-    other = LocalEngine.open(write_tiny(tmp_path / "other", seed=9))
-    asked = prompts(engine)
-    expected = [made.ids for made in other.generate(asked, GREEDY)]
-    assert [made.ids for made in engine.generate(asked, GREEDY)] != expected
-    engine.reload(tmp_path / "other")
-    assert [made.ids for made in engine.generate(asked, GREEDY)] == expected
-
-
-def test_a_model_of_another_architecture_is_not_reloaded(tmp_path: Path, folder: Path) -> None:
-    tokenizer = tiny_tokenizer()
-    tiny_model(tokenizer, hidden_size=64).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(UsageError, match="another architecture"):
-        LocalEngine.open(folder).reload(tmp_path)
 
 
 def test_what_cannot_be_opened(tmp_path: Path, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -19,11 +20,12 @@ from simkit.data.selection import Selection, select
 from simkit.plugins.loading import load
 from simkit.recipes.selftrain.experiment import Plan, SeedLoop
 from simkit.recipes.selftrain.outcome import NUMBERS, PICTURE, read_outcome
-from simkit.recipes.selftrain.seeds import COMMAND, SeedWork, environment, play_seeds
+from simkit.recipes.selftrain.seeds import SeedWork, play_in_child, play_seeds
 from simkit.run.casting import WORLD
 from simkit.run.engine import Tally
 from simkit.run.run import Run
 from simkit.run.stages import PartOf
+from simkit.training.process import COMMAND, child_environment
 from simkit.training.scratch import Lessons, Schooling
 
 pytestmark = pytest.mark.anyio
@@ -140,7 +142,7 @@ async def test_a_cancelled_experiment_leaves_no_process(tmp_path: Path, plan: Pl
                 await at_work.wait()
                 group.cancel_scope.cancel()
     listed = await anyio.run_process(["ps", "-o", "args=", "--ppid", str(os.getpid())], check=False)
-    assert b"seed_worker" not in listed.stdout
+    assert b"simkit.training.process" not in listed.stdout
 
 
 def test_a_process_whose_parent_is_gone_ends(tmp_path: Path, plan: Plan) -> None:
@@ -154,7 +156,9 @@ def test_a_process_whose_parent_is_gone_ends(tmp_path: Path, plan: Plan) -> None
         plan=plan,
         models={},
     )
-    line = orjson.dumps(work.to_json()) + b"\n"  # and then nothing: the end of the input
-    ended = subprocess.run([sys.executable, *COMMAND], input=line, env=environment(), capture_output=True, timeout=60)
+    job = pickle.dumps((play_in_child, work))  # and then nothing: the end of the input
+    ended = subprocess.run(
+        [sys.executable, *COMMAND], input=job, env=child_environment(), capture_output=True, timeout=60
+    )
     assert ended.returncode == 1
-    assert b'"done"' not in ended.stdout
+    assert b'"result"' not in ended.stdout

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import orjson
 import pytest
 
 from simkit.core.messages import AssistantMessage, UserMessage
@@ -19,11 +18,6 @@ def talks(name: str, count: int) -> ExampleSet:
         for index in range(count)
     ]
     return ExampleSet("sft", tuple(examples))
-
-
-def test_a_plan_survives_json() -> None:
-    plan = Plan(world="builtin", model="some/model", method="dpo", epochs=2.0, tasks=7)
-    assert Plan.from_json(orjson.loads(orjson.dumps(plan.to_json()))) == plan
 
 
 def test_rounds_have_goals_of_their_own_behind_those_of_the_lessons() -> None:

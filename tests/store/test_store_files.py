@@ -11,7 +11,7 @@ import pytest
 from store_events import josh_episode, run_started, write_journal
 
 from simkit.core.events import Event
-from simkit.data.files import replacing
+from simkit.data.export import replacing
 from simkit.errors import JournalFailed, StoreError, UsageError
 from simkit.store import Store
 from simkit.store.files import exposure, is_shared

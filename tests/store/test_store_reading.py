@@ -20,9 +20,9 @@ from store_events import Script, josh_episode, run_finished, run_started, write_
 
 from simkit.core.events import PlannedUnit, UnitsNotPlayed, UnitsPlanned, UnplayedUnit
 from simkit.core.tasks import Task
-from simkit.data.contents import UNKNOWN
+from simkit.data.examples import UNKNOWN
 from simkit.data.held_out import assert_clean_of
-from simkit.data.selection import Selection, select, selected
+from simkit.data.selection import Selection, select, select_with_state
 from simkit.errors import StoreBusy, StoreError, StoreIncomplete, UsageError
 from simkit.store import LoadReport, Replica, Store
 from simkit.store.journal import DiskFile
@@ -280,7 +280,7 @@ def test_a_run_that_played_less_than_it_planned_is_told_of(store: Store) -> None
     missed = (UnplayedUnit("MUL2", 0, "it was interrupted"), UnplayedUnit("MUL3", 0, "it was interrupted"))
     events = [run_started(), planned(), *josh_episode().events, UnitsNotPlayed("r1", 0, missed, 1500.0)]
     write_journal(store.path, [*events, replace(run_finished(), status="interrupted")])
-    examples, state = selected(store, "sft", Selection(runs=("r1",)), finished=True)
+    examples, state = select_with_state(store, "sft", Selection(runs=("r1",)), finished=True)
     assert len(examples) == 1
     assert state.complete
     assert state.notes == ()

@@ -16,7 +16,7 @@ from simkit.core.ids import branch_id
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessage, ToolSpec, UserMessage, text_of
 from simkit.data.examples import ExampleSet, Kind
 from simkit.data.export import export
-from simkit.data.selection import Selection, bound, select
+from simkit.data.selection import Selection, limited, select
 from simkit.errors import StoreError, UsageError
 from simkit.store import Store
 
@@ -195,7 +195,7 @@ def test_tasks_of_which_only_the_name_is_known_are_told_apart_by_their_world(sto
     found = select(store, "sft", Selection(runs=("r1", "r2", "r3"), source="episodes"))
     worlds = {"r1": "here", "r2": "there", "r3": "there"}
     named = [replace(each, origin=replace(each.origin, world=worlds[each.run_id])) for each in found]
-    kept = bound(named, Selection(max_per_task=1), Counter())
+    kept = limited(named, Selection(max_per_task=1), Counter())
     assert sorted(each.origin.world for each in kept) == ["here", "there"]
 
 
@@ -288,9 +288,9 @@ def test_a_run_made_of_parts_brings_its_parts(store: Store) -> None:
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        (Selection(where="rewards > 1"), "(?s)episodes cannot be chosen by 'rewards > 1'.*\"reward\".*episode_facts"),
+        (Selection(where="rewards > 1"), "(?s)episodes cannot be selected by 'rewards > 1'.*\"reward\".*episode_facts"),
         (Selection(where="reward >"), "is not SQL"),
-        (Selection(where="true); drop table runs; select (1"), "holds several statements"),
+        (Selection(where="true); drop table runs; select (1"), "contains several statements"),
         (Selection(runs=("nobody",)), "there is no run 'nobody'"),
     ],
 )
@@ -314,7 +314,7 @@ def test_numbers_that_cannot_be() -> None:
 
 def test_rollouts_hold_no_preferences(store: Store) -> None:
     fill(store, rollout(["Hi"], 1.0))
-    with pytest.raises(UsageError, match="single conversations hold no kto examples"):
+    with pytest.raises(UsageError, match="single conversations contain no kto examples"):
         select(store, "kto", Selection(source="episodes"))
 
 
@@ -364,7 +364,7 @@ def test_an_agent_without_tools_exports_null(store: Store, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("kind", "out", "message"),
     [
-        ("ppo", "a.jsonl", "'ppo' is no kind of training data; take one of sft, kto, dpo"),
+        ("ppo", "a.jsonl", "'ppo' is not a kind of training data; use one of sft, kto, dpo"),
         ("sft", "a.csv", "ends in .jsonl or .parquet"),
         ("sft", "nowhere/a.jsonl", "nowhere does not exist"),
     ],

@@ -14,7 +14,7 @@ from simkit.training.groups import Listener, joined, play_group
 from simkit.training.grpo import GrpoJob, train_grpo
 from simkit.training.guard import Guard
 from simkit.training.presets import preset
-from simkit.training.watching import in_memory
+from simkit.training.trainer import in_memory
 
 if TYPE_CHECKING:
     from pathlib import Path

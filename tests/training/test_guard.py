@@ -77,11 +77,6 @@ def test_of_equally_good_looks_the_later_is_kept() -> None:
     assert watched(score(0.5), score(0.7), score(0.7)).kept == 20
 
 
-def test_guard_and_goals_come_back_from_json() -> None:
-    goals = DevGoals(place=Place(world="builtin", tasks="3", max_turns=4), temperature=0.5, seed=9)
-    assert DevGoals.from_json(Guard(goals=goals).to_json()) == goals
-
-
 @pytest.mark.parametrize(("values", "said"), [({"every": 0}, "at least 1"), ({"valid_floor": 1.5}, "0 to 1")])
 def test_a_guard_that_cannot_be_is_refused(values: dict[str, float], said: str) -> None:
     with pytest.raises(UsageError, match=said):

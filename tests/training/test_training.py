@@ -11,11 +11,11 @@ from simkit.core.messages import AssistantMessage
 from simkit.data.examples import Demonstration, Example, ExampleSet, Judged, Kind, Pair
 from simkit.errors import UsageError
 from simkit.plugins.extras import require
-from simkit.training.aside import train_aside
 from simkit.training.dev import DevGoals, play_dev
 from simkit.training.guard import Guard
 from simkit.training.jobs import RECORDS, Metrics, TrainingJob
 from simkit.training.presets import preset
+from simkit.training.process import train_in_process
 from simkit.training.trainer import train
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def test_the_trained_folder_plays_as_a_local_model(bench: Bench, tmp_path: Path)
 def test_a_process_of_its_own_gives_the_same_weights_and_tells_as_it_goes(bench: Bench, tmp_path: Path) -> None:
     heard: list[Metrics] = []
     here = train(job(bench, tmp_path / "here"))
-    there = anyio.run(train_aside, job(bench, tmp_path / "there"), heard.append)
+    there = anyio.run(train_in_process, job(bench, tmp_path / "there"), heard.append)
     assert [each.step for each in heard] == [1, 2, 3, 4]
     assert there == replace(here, path=tmp_path / "there", seconds=there.seconds)
     assert equal(tmp_path / "here", tmp_path / "there")
@@ -195,4 +195,4 @@ def test_a_process_of_its_own_gives_the_same_weights_and_tells_as_it_goes(bench:
 def test_what_a_process_refuses_is_refused_here(bench: Bench, tmp_path: Path) -> None:
     nowhere = replace(job(bench, tmp_path / "out"), model=str(tmp_path / "nothing"))
     with pytest.raises(UsageError, match="no tokenizer at"):
-        anyio.run(train_aside, nowhere)
+        anyio.run(train_in_process, nowhere)

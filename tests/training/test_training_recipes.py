@@ -15,8 +15,8 @@ from simkit.recipes.train_sft import train_sft
 from simkit.run.run import Run
 from simkit.store import Store
 from simkit.training import steps
-from simkit.training.aside import Job
 from simkit.training.jobs import Metrics, OnMetrics, Trained, TrainingJob
+from simkit.training.process import Job
 from simkit.training.trainer import train
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ async def test_a_training_is_stopped_resumed_and_recorded(
     assert first.status == "interrupted"
     assert store.query("select max(step) from metrics where run_id = ?", [first.id]).rows[0][0] < 8
     later = await played(store)  # what `last` meant at first is meant still
-    monkeypatch.setattr(steps, "train_aside", train_here)  # libraries that another process would import first
+    monkeypatch.setattr(steps, "train_in_process", train_here)  # libraries that another process would import first
     async with training(store, bench.model, resume=first.id) as run:
         summary = await train_sft(run, **SFT, held_out="none")
     assert run.id == first.id
@@ -80,7 +80,7 @@ async def test_a_training_is_stopped_resumed_and_recorded(
 
 
 async def train_here(job: Job, on_metrics: OnMetrics) -> Trained:
-    """What `train_aside` does, but for the process of its own."""
+    """What `train_in_process` does, but for the process of its own."""
     assert isinstance(job, TrainingJob)
 
     def told(metrics: Metrics) -> None:
@@ -120,7 +120,7 @@ async def test_held_out_tasks_are_refused_before_anything_is_trained(tmp_path: P
     store = Store(tmp_path)
     await played(store, split="test")
     async with training(store, "model") as run:
-        with pytest.raises(UsageError, match="no data to train on"):
+        with pytest.raises(UsageError, match="must not be trained on"):
             await train_sft(run, world=WORLD, source="episodes", preset="tiny")
 
 
@@ -145,5 +145,5 @@ async def test_data_whose_tasks_nobody_knows_must_be_allowed(tmp_path: Path) -> 
     file = tmp_path / "sft.jsonl"
     file.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
     async with training(Store(tmp_path / "store"), "model") as run:
-        with pytest.raises(UsageError, match="do not say what task they are from"):
+        with pytest.raises(UsageError, match="are unknown, so they cannot be checked"):
             await train_sft(run, data=str(file))

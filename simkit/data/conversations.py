@@ -1,4 +1,4 @@
-"""Conversations as they stand in a store, read back as what the agent's model was shown."""
+"""Conversations in a store, read back as the agent's model saw them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import orjson
 from simkit.components.model_view import and_send, mended, says_nothing
 from simkit.core.messages import AssistantMessage, Message, ToolSpec, parse_message, text_of
 from simkit.core.persistent_list import JsonList
-from simkit.data.contents import UNKNOWN, Content
-from simkit.data.examples import Origin
+from simkit.data.examples import UNKNOWN, Content, Origin
 from simkit.errors import UsageError
 from simkit.store.reader import Reader
 
@@ -28,7 +27,7 @@ MARKERS = ("ERROR:", "Error:", "FAILURE")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One message of the agent's: `shown` messages of the conversation were before it, `prompt` is their digest."""
+    """One message of the agent. `shown` messages of the conversation precede it; `prompt` is their digest."""
 
     branch_id: str
     seq: int
@@ -39,15 +38,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """One path of a tree, from the root to its end, without the runtime's words and trailing user messages.
+    """One path of a tree from the root to its end, without the runtime's messages and trailing user messages.
 
     Attributes:
-        seen: its messages as the agent's model is sent them.
-        steps: the agent's own messages, as it wrote them.
-        tools: what the agent's requests named as tools; those of the world when it asked no model.
-        broken_calls: it wrote calls that no endpoint takes, and was shown mended ones.
-        erroneous: an error marker of the agent's own making is in it.
-        content: what its task is.
+        seen: its messages as they are sent to the agent's model.
+        steps: the agent's messages as it wrote them.
+        tools: the tools in the agent's requests; those of the world if it asked no model.
+        broken_calls: the agent wrote invalid calls, and saw repaired ones in later prompts.
+        erroneous: it contains an error marker that the agent caused.
+        content: content of its task.
     """
 
     episode: Row
@@ -60,19 +59,19 @@ class Conversation:
 
     @property
     def episode_id(self) -> str:
-        """The episode it is from."""
+        """Id of its episode."""
         return str(self.episode["episode_id"])
 
     def before(self, step: Step) -> tuple[Message, ...]:
-        """What the model was shown before it wrote this."""
+        """Messages that the model saw before it wrote this one."""
         return self.seen[: step.shown]
 
     def point(self, prompt: str) -> str:
-        """The name of a place: equal where the model was shown the same tools and messages before."""
+        """Key of a prompt: equal if the model saw the same tools and messages."""
         return f"{self.episode['toolset_id'] if self.tools else ''}/{prompt}"
 
     def origin(self, branch_id: str, seq: int) -> Origin:
-        """Where a message of its episode comes from."""
+        """Origin of a message of its episode."""
         known = self.episode
         return Origin(
             run_id=known["run_id"],
@@ -88,8 +87,8 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """A message of the agent's on a branch that led nowhere."""
+class FailedMessage:
+    """A message of the agent on a failed branch."""
 
     episode_id: str
     branch_id: str
@@ -99,7 +98,7 @@ class Lost:
 
 
 class ConversationReader:
-    """Reads conversations; equal messages are parsed once and shared."""
+    """Reader of conversations; equal messages are parsed once and shared."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -121,24 +120,24 @@ class ConversationReader:
         rows = self._reader.rows(_PATHS, [list(ends), list(ends.values())])
         lines = {name: list(group) for name, group in groupby(rows, key=lambda row: str(row["episode_id"]))}
         tools = self._tools([str(episode["toolset_id"]) for episode in scored])
-        told = self._told_of_tools(list(ends))
+        with_tools = self._with_tools(list(ends))
         contents = contents_of(self._reader, runs)
         found: list[Conversation] = []
         for episode in scored:
             name = str(episode["episode_id"])
             if name in lines:
-                known = tools.get(str(episode["toolset_id"]), ()) if told.get(name, True) else ()
+                known = tools.get(str(episode["toolset_id"]), ()) if with_tools.get(name, True) else ()
                 content = contents.get((episode["run_id"], episode["task_id"]), UNKNOWN)
                 found.append(replace(self._conversation(episode, lines[name], known), content=content))
         return found
 
-    def lost(self, episodes: Sequence[str]) -> list[Lost]:
-        """What agents said on branches neither successful nor golden, empty answers and faulted branches left out."""
-        found: list[Lost] = []
+    def failed_messages(self, episodes: Sequence[str]) -> list[FailedMessage]:
+        """Messages of agents on failed branches, without empty answers and branches that ended in a fault."""
+        found: list[FailedMessage] = []
         for row in self._reader.rows(_LOST, [list(episodes)]):
             message = self._message(row["message"])
             if isinstance(message, AssistantMessage) and not says_nothing(message):
-                found.append(Lost(row["episode_id"], row["branch_id"], row["seq"], row["prompt"], message))
+                found.append(FailedMessage(row["episode_id"], row["branch_id"], row["seq"], row["prompt"], message))
         return found
 
     def _conversation(self, episode: Row, rows: Sequence[Row], tools: tuple[ToolSpec, ...]) -> Conversation:
@@ -149,7 +148,7 @@ class ConversationReader:
             message = self._message(row["message"])
             shown = mended(message)
             broken |= shown is not message
-            erroneous |= marked(row["author"], text_of(message))
+            erroneous |= has_error_marker(row["author"], text_of(message))
             if row["author"] == "agent" and isinstance(message, AssistantMessage) and not says_nothing(message):
                 steps.append(Step(row["branch_id"], row["seq"], row["prompt"], message, len(seen)))
             seen = and_send(seen, shown)
@@ -176,21 +175,21 @@ class ConversationReader:
             return list(self._reader.rows(query, {"runs": list(runs)}))
         except UsageError as error:
             raise UsageError(
-                f"episodes cannot be chosen by {condition!r}: {error}; `from episode_facts` shows the columns there are"
+                f"episodes cannot be selected by {condition!r}: {error}; `from episode_facts` lists the columns"
             ) from error
 
     def _tools(self, toolsets: Iterable[str]) -> dict[str, tuple[ToolSpec, ...]]:
         rows = self._reader.rows(_TOOLSETS, [list(dict.fromkeys(toolsets))])
         return {row["toolset_id"]: _specs(orjson.loads(row["tools"])) for row in rows}
 
-    def _told_of_tools(self, episodes: Sequence[str]) -> dict[str, bool]:
-        """Whether the agent's requests named tools, by episode; an agent without a model is in none."""
-        rows = self._reader.rows(_TOLD, [list(episodes)])
-        return {row["episode_id"]: bool(row["told"]) for row in rows}
+    def _with_tools(self, episodes: Sequence[str]) -> dict[str, bool]:
+        """Whether the agent's requests contained tools, by episode; agents without a model are missing."""
+        rows = self._reader.rows(_WITH_TOOLS, [list(episodes)])
+        return {row["episode_id"]: bool(row["with_tools"]) for row in rows}
 
 
 def contents_of(reader: Reader, runs: Sequence[str]) -> dict[tuple[str, str], Content]:
-    """What the tasks of some runs are, by run and task.
+    """Contents of the tasks of some runs, by run and task.
 
     Raises:
         StoreError: the store cannot be read.
@@ -207,14 +206,14 @@ def _specs(tools: Sequence[Any]) -> tuple[ToolSpec, ...]:
 
 
 def _trimmed(rows: Sequence[Row]) -> Sequence[Row]:
-    """Without the runtime's words, and without user messages that nobody answered."""
+    """Rows without the runtime's messages and without trailing user messages, which have no answer."""
     kept = [row for row in rows if row["author"] != "runtime"]
     last = max((place for place, row in enumerate(kept) if row["role"] != "user"), default=-1)
     return kept[: last + 1]
 
 
-def marked(author: str, text: str) -> bool:
-    """Whether it is an error of the agent's own making, as the view `golden_messages` reads it."""
+def has_error_marker(author: str, text: str) -> bool:
+    """Whether a text shows an error that the agent caused, by the rule of the view `golden_messages`."""
     if author not in ("agent", "tool"):
         return False
     return any(marker in text for marker in MARKERS) or (author == "agent" and "APIRETURN" in text)
@@ -261,10 +260,11 @@ _TOOLSETS = (
     "SELECT toolset_id, tools FROM toolsets SEMI JOIN (SELECT unnest(?::VARCHAR[]) AS toolset_id) USING (toolset_id)"
 )
 
-_TOLD = """
+_WITH_TOOLS = """
 SELECT
     c.episode_id,
-    bool_or(coalesce(json_array_length(c.request -> 'tools'), 0) > 0 OR (c.request ->> '$.digest.tools') <> '') AS told
+    bool_or(coalesce(json_array_length(c.request -> 'tools'), 0) > 0 OR (c.request ->> '$.digest.tools') <> '')
+        AS with_tools
 FROM model_calls c SEMI JOIN (SELECT unnest(?::VARCHAR[]) AS episode_id) USING (episode_id)
 WHERE c.role = 'agent' AND c.step = 0 AND c.attempt = 0
 GROUP BY ALL

@@ -1,7 +1,7 @@
-"""Whether examples are what the agent's model was really sent: their prompts against the recorded requests.
+"""Comparison of examples with the recorded requests: is each prompt what the agent's model was sent?
 
-A request is recorded whole, or as digests of its messages and tools; both tell. Agents without a model made no
-requests, and calls that were answered before the run was resumed stand in the store once.
+A request is recorded whole, or as digests of its messages and tools; both can be compared. Agents without a model make
+no requests. Calls that were answered before a run was resumed are in the store once.
 """
 
 from __future__ import annotations
@@ -18,21 +18,27 @@ from simkit.data.examples import Demonstration, Example, ExampleSet
 from simkit.models.middleware.request_digest import digest_of
 from simkit.store import Reader, Store
 
-Place: TypeAlias = tuple[str, int]
-"""A decision of the agent's: the branch it belongs to, and its step."""
+DecisionKey: TypeAlias = tuple[str, int]
+"""A decision of the agent: its branch and step."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a comparison found: answers whose prompts are as sent, other ones by example and in words, and the rest."""
+class PromptComparison:
+    """Result of a comparison.
+
+    Attributes:
+        equal: answers whose prompt equals the request.
+        different: the first difference, by index of the example.
+        unrecorded: answers without a recorded request.
+    """
 
     equal: int
     different: Mapping[int, str]
     unrecorded: int
 
 
-def compare_with_requests(examples: ExampleSet, store: Store | Reader) -> Seen:
-    """Compare the prompt of every answer with the request that it answers.
+def compare_with_requests(examples: ExampleSet, store: Store | Reader) -> PromptComparison:
+    """Compare the prompt of every answer with the request that was answered.
 
     Raises:
         StoreError: the store cannot be read.
@@ -50,26 +56,26 @@ def compare_with_requests(examples: ExampleSet, store: Store | Reader) -> Seen:
     for index, place, prompt in prompts:
         if place not in sent:
             unrecorded += 1
-        elif (told := _difference(sent[place], prompt, examples[index].tools)) is None:
+        elif (difference := _difference(sent[place], prompt, examples[index].tools)) is None:
             equal += 1
         else:
-            different.setdefault(index, told)
-    return Seen(equal, different, unrecorded)
+            different.setdefault(index, difference)
+    return PromptComparison(equal, different, unrecorded)
 
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """The agent's messages on the path of an example, by their place in the conversation."""
+    """The agent's messages on the path of an example, by their position in the conversation."""
 
-    by_seq: Mapping[int, Place]
+    by_seq: Mapping[int, DecisionKey]
 
     @property
-    def in_order(self) -> list[Place]:
+    def in_order(self) -> list[DecisionKey]:
         return [self.by_seq[seq] for seq in sorted(self.by_seq)]
 
 
-def _prompts(example: Example, steps: Mapping[str, _Answers]) -> Iterable[tuple[Place, Sequence[Message]]]:
-    """Each answer's place, and what the example shows before it."""
+def _prompts(example: Example, steps: Mapping[str, _Answers]) -> Iterable[tuple[DecisionKey, Sequence[Message]]]:
+    """The decision of each answer, and the messages that precede it in the example."""
     known = steps.get(example.origin.branch_id)
     if known is None:
         return
@@ -84,13 +90,13 @@ def _prompts(example: Example, steps: Mapping[str, _Answers]) -> Iterable[tuple[
 
 def _steps(examples: ExampleSet, reader: Reader) -> dict[str, _Answers]:
     ends = sorted({example.origin.branch_id for example in examples if example.origin.branch_id})
-    found: dict[str, dict[int, Place]] = {}
+    found: dict[str, dict[int, DecisionKey]] = {}
     for row in reader.rows(_AGENT_MESSAGES, [ends]):
         found.setdefault(row["end"], {})[row["seq"]] = (row["branch_id"], row["step"])
     return {end: _Answers(by_seq) for end, by_seq in found.items()}
 
 
-def _sent(branches: set[str], reader: Reader) -> dict[Place, Mapping[str, Any]]:
+def _sent(branches: set[str], reader: Reader) -> dict[DecisionKey, Mapping[str, Any]]:
     rows = reader.rows(_REQUESTS, [sorted(branches)])
     return {(row["branch_id"], row["step"]): digest_of(orjson.loads(row["request"])) for row in rows}
 
@@ -102,7 +108,7 @@ def _difference(sent: Mapping[str, Any], prompt: Sequence[Message], tools: Seque
             place = next((n for n, (a, b) in enumerate(zip(asked, shown, strict=False)) if a != b), None)
             if place is None:
                 return f"the request had {len(asked)} {noun}s, the example has {len(shown)}"
-            return f"{noun} {place} (counted from 0) is another one than the model was sent"
+            return f"{noun} {place} (counted from 0) differs from the one that the model was sent"
     return None
 
 

@@ -1,0 +1,224 @@
+"""Child processes: the event loop stays free, memory is given back at the end, and cancelling kills the process.
+
+A function and its job go to the child as a pickle, through its standard input. The child answers on its standard output
+in lines of JSON: the messages that the function sends, then its result or its error. A child exits when its input is
+closed, so that none outlives its parent.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import threading
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias, TypeVar, cast
+
+import anyio
+import anyio.abc
+import orjson
+
+import simkit.errors as errors
+from simkit.errors import SimkitError, UsageError
+from simkit.plugins.extras import check_installed, require
+from simkit.training.grpo import GrpoJob, train_grpo
+from simkit.training.jobs import Metrics, OnMetrics, Trained, TrainingJob, ignore_metrics
+from simkit.training.trainer import train
+
+J = TypeVar("J")
+Job: TypeAlias = TrainingJob | GrpoJob
+Message: TypeAlias = Mapping[str, Any]
+Send: TypeAlias = Callable[[Message], object]
+
+COMMAND = ("-m", "simkit.training.process")
+LIBRARIES = ("torch", "transformers", "trl", "datasets", "peft", "matplotlib")
+"""Libraries that a training imports; their presence is checked before its process is started."""
+
+ERROR_LINES = 20
+"""Lines of a failed child's standard error that are shown."""
+
+
+# --- the parent's side ------------------------------------------------------------------------------------------------
+
+
+async def train_in_process(job: Job, on_metrics: OnMetrics = ignore_metrics) -> Trained:
+    """Run `train` or `train_grpo` in a child process; `on_metrics` is called in this one.
+
+    A training that was cancelled continues from its last checkpoint when the same job is started again.
+
+    Raises:
+        UsageError: the training's own error, or its process failed; the message ends with the process's last output.
+    """
+    check_installed("train", *LIBRARIES)
+
+    def receive(message: Message) -> None:
+        on_metrics(Metrics(message["stage"], message["step"], message["values"]))
+
+    return Trained.from_json(await run_in_child(_train, job, receive, _environment(job)))
+
+
+def _environment(job: Job) -> Mapping[str, str]:
+    """A model in a folder needs nothing from the hub."""
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"} if Path(job.model).is_dir() else {}
+    return child_environment(**offline)
+
+
+async def run_in_child(
+    function: Callable[[J, Send], object],
+    job: J,
+    on_message: Callable[[Message], object],
+    environment: Mapping[str, str],
+) -> Any:
+    """Call `function(job, send)` in a child process and return its result. Cancelling kills the process.
+
+    Args:
+        function: a function of a module; what it sends and returns are values of JSON.
+        job: its argument; it must be picklable.
+        on_message: called with every message that the function sends.
+        environment: the child's environment variables, see `child_environment`.
+
+    Raises:
+        UsageError: the function's own error, or the process failed; the message ends with the process's last output.
+    """
+    command = (sys.executable, *COMMAND)
+    # in a session of its own, Ctrl-C does not reach the child: this process cancels and kills it
+    async with await anyio.open_process(command, env=environment, start_new_session=True) as process:
+        assert process.stdin is not None
+        output = _Output(on_message)
+        async with anyio.create_task_group() as group:
+            group.start_soon(_send_all, process.stdin, pickle.dumps((function, job)))
+            group.start_soon(output.read_errors, process)
+            await output.read(process)
+        code = await process.wait()
+    return output.result(code)
+
+
+def child_environment(**variables: str) -> Mapping[str, str]:
+    """This process's environment for a child, with telemetry and progress bars of the libraries switched off."""
+    return {
+        **os.environ,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "WANDB_DISABLED": "true",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        **variables,
+    }
+
+
+async def _send_all(stream: anyio.abc.ByteSendStream, data: bytes) -> None:
+    try:
+        await stream.send(data)
+    except anyio.BrokenResourceError:
+        return  # the child has failed already; its output says why
+
+
+class _Output:
+    """Output of a child process, read as it arrives."""
+
+    def __init__(self, on_message: Callable[[Message], object]) -> None:
+        self._on_message = on_message
+        self._last: Message = {}
+        self._errors: list[str] = []
+
+    async def read(self, process: anyio.abc.Process) -> None:
+        """Read messages until the process closes its output."""
+        assert process.stdout is not None
+        async for line in _lines(process.stdout):
+            message = cast("dict[str, Any]", orjson.loads(line))
+            if "result" in message or "error" in message:
+                self._last = message
+            else:
+                self._on_message(message)
+
+    async def read_errors(self, process: anyio.abc.Process) -> None:
+        """Keep the last lines of its standard error."""
+        assert process.stderr is not None
+        async for line in _lines(process.stderr):
+            self._errors = [*self._errors, line.decode(errors="replace").rstrip()][-ERROR_LINES:]
+
+    def result(self, code: int) -> Any:
+        """The function's result; raises its error."""
+        if "result" in self._last:
+            return self._last["result"]
+        if "error" in self._last:
+            raise _error(self._last["error"], self._last["message"])
+        said = "\n".join(self._errors) or "(no output)"
+        raise UsageError(f"the process ended with code {code} before it had a result; its last output:\n{said}")
+
+
+def _error(name: str, message: str) -> SimkitError:
+    kind = getattr(errors, name, UsageError)
+    return kind(message) if issubclass(kind, UsageError) else UsageError(message)
+
+
+async def _lines(stream: anyio.abc.ByteReceiveStream) -> AsyncGenerator[bytes]:
+    rest = b""
+    async for chunk in stream:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line
+    if rest:
+        yield rest
+
+
+def describe(metrics: Metrics, names: Sequence[str] = ("loss", "reward", "success", "valid_calls")) -> str:
+    """One line about metrics, for progress displays."""
+    shown = [f"{name.replace('_', ' ')} {metrics.values[name]:.3g}" for name in names if name in metrics.values]
+    steps = metrics.values.get("steps")
+    of = f" of {steps:.0f}" if steps else ""
+    what = "guard on dev goals" if metrics.stage == "guard" else "training"
+    return f"{what}: step {metrics.step}{of}" + "".join(f", {each}" for each in shown)
+
+
+# --- the child's side -------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Call the function and send its result; the exit code is 0 unless something failed that is not a `SimkitError`."""
+    out = _own_output()
+
+    def send(message: Message) -> None:
+        out.write(orjson.dumps(message) + b"\n")
+
+    function, job = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_exit_with_input, daemon=True).start()
+    try:
+        result = function(job, send)
+    except SimkitError as error:
+        send({"error": type(error).__name__, "message": str(error)})
+    else:
+        send({"result": result})
+    return 0
+
+
+def _train(job: Job, send: Send) -> Mapping[str, Any]:
+    torch = require("torch", "train")
+    if job.threads or not torch.cuda.is_available():
+        torch.set_num_threads(job.threads or 1)
+
+    def on_metrics(metrics: Metrics) -> None:
+        send({"stage": metrics.stage, "step": metrics.step, "values": dict(metrics.values)})
+
+    trained = train_grpo(job, on_metrics) if isinstance(job, GrpoJob) else train(job, on_metrics)
+    return trained.to_json()
+
+
+def _own_output() -> BinaryIO:
+    """The standard output, for messages alone: what libraries print goes to the standard error."""
+    own = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    return own
+
+
+def _exit_with_input() -> None:
+    """Exit when the input is closed: the parent has finished with this process, or has ended itself."""
+    while os.read(0, 4096):  # not through sys.stdin: its lock could not be taken while the interpreter shuts down
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
