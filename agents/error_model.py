@@ -1,6 +1,6 @@
 """The scripted agent's mistakes: random slips, and habits that it has always or most of the time.
 
-This is what a branching supervisor has to repair, and what training on its harvest can learn from.
+This is what a search has to repair, and what training on its harvest can learn from.
 """
 
 from __future__ import annotations

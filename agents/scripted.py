@@ -2,7 +2,7 @@
 
 A classical pipeline: it reads what the user says against the ontology, keeps a belief about each domain, asks,
 searches, offers and books by rule, and speaks in templates. How often and how it errs is set by the caller, which makes
-it the subject of demonstrations and of the tests of supervisors that search and harvest.
+it the subject of demonstrations and of the tests of searches and harvests.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from simkit.agents.policy import Call, Policy, Talk
 from simkit.agents.templates import Spoken, Voice
 from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.components.world import World
-from simkit.core.messages import AssistantMessage, ToolCall
+from simkit.core.messages import ToolCall
 from simkit.errors import UsageError
 
 _PROMPT = (
@@ -85,7 +85,7 @@ class ScriptedAgent(Agent):
         if sent is None:
             return self._skip(plan, belief, rng)
         call = ToolCall.of(f"call_{len(request.conversation)}", plan.tool, sent)
-        return Decision(message=AssistantMessage.of(None, (call,)), calls=(call,), state=belief)
+        return Decision.call(call, state=belief)
 
     def _skip(self, plan: Call, belief: Belief, rng: Random) -> Decision:
         """Speak instead of calling: claim a booking that was never made, or put the user off."""
@@ -100,4 +100,4 @@ class ScriptedAgent(Agent):
 
 
 def _decision(spoken: Spoken) -> Decision:
-    return Decision(message=AssistantMessage.of(spoken.text), say=spoken.text, state=spoken.belief)
+    return Decision.speak(spoken.text, state=spoken.belief)

@@ -303,8 +303,8 @@ async def _hostile_run(store: Path, seed: int) -> None:
             tools=HostileTools(world.tools(), random),
         )
         limits = Limits(turns=3)
-        supervisor = Rollout(limits) if random.random() < 0.5 else Josh(BeamSearch(beam=2), limits)
-        await run.play(supervisor, cast, run.tasks(world, "train", 3))
+        search = Rollout(limits) if random.random() < 0.5 else Josh(BeamSearch(beam=2), limits)
+        await run.play(search, cast, run.tasks(world, "train", 3))
     json.dumps(run.summary().to_json(), allow_nan=False)
     (row,) = run.store.query("select count(*) as n, count(fate) as told from units").dicts()
     assert row == {"n": 3, "told": 3}, row

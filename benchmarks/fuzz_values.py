@@ -15,7 +15,7 @@ from simkit.components.reward import EpisodeReward, Hit, RewardPart, ScoreEpisod
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
 from simkit.components.user import Speak, UserTurn
 from simkit.components.world import World
-from simkit.core.messages import AssistantMessage, ToolCall, ToolResult
+from simkit.core.messages import ToolCall, ToolResult
 from simkit.core.tasks import Goal, Task
 from simkit.rewards.goal_calls import GoalCalls
 from simkit.users.agenda import AgendaUser
@@ -125,7 +125,7 @@ class HostileAgent(ScriptedAgent):
                 ("{", "[" * 990, '{"a": ' * 990, "null", "9" * 5000, '"\\ud800"', '{"a":1e999}')
             )
             call = call.model_copy(update={"function": call.function.model_copy(update={"arguments": arguments})})
-            return Decision(AssistantMessage.of(None, (call,)), calls=(call,), state=decision.state)
+            return Decision.call(call, state=decision.state)
         return spoiled(self._random, decision)
 
 

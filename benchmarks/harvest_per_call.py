@@ -16,7 +16,7 @@ import anyio
 from simkit.core.limits import Limits
 from simkit.models.config import ModelConfig
 from simkit.run.run import Run
-from simkit.search.base import Supervisor
+from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 
@@ -93,8 +93,8 @@ def interval(values: Sequence[float]) -> str:
     return f"{low:.1f} to {high:.1f}"
 
 
-async def play(given: argparse.Namespace, name: str, supervisor: Supervisor, calls: int | None) -> Yield:
-    """Play every goal once with the supervisor, or, given a number of calls, so often that it is reached."""
+async def play(given: argparse.Namespace, name: str, search: Search, calls: int | None) -> Yield:
+    """Play every goal once with the search, or, given a number of calls, so often that it is reached."""
     models = ModelConfig(model=f"local/{given.model.absolute()}", temperature=given.temperature)
     run = Run(store=given.store, name=f"harvest per call: {name}", recipe=name, seed=given.seed, models=models)
     async with run:
@@ -103,7 +103,7 @@ async def play(given: argparse.Namespace, name: str, supervisor: Supervisor, cal
         cast = run.cast(world, agent="function_calling", options=options)
         goals = run.tasks(world, "train", f"{given.first}-{given.first + given.tasks}")
         for _ in range(1 if calls is None else MOST_TRIALS):
-            await run.play(supervisor, cast, goals, concurrency=256)
+            await run.play(search, cast, goals, concurrency=256)
             if calls is not None and run.tally.meter is not None and run.tally.meter.calls >= calls:
                 break
         by_task = dict((await run.query(CALLS, run.id)).rows)

@@ -26,7 +26,7 @@ from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer
 from simkit.components.user import Speak, User, UserTurn
 from simkit.core.events import BranchAdded, MemoryRecorder
 from simkit.core.limits import Limits
-from simkit.core.messages import AssistantMessage, ToolCall, ToolResult
+from simkit.core.messages import ToolCall, ToolResult
 from simkit.core.tasks import Goal, Task
 from simkit.search.base import NoWatch, WorkUnit
 from simkit.search.josh import BeamSearch, Josh
@@ -45,11 +45,11 @@ class WaitingAgent(Agent):
         if self._seconds:
             await anyio.sleep(self._seconds)
         if request.step:
-            return Decision(AssistantMessage.of("Anything else?"), say="Anything else?")
+            return Decision.speak("Anything else?")
         key = request.key
         lucky = request.key.rng("agent").random() < 0.05
         call = ToolCall.of(f"{key.path}.{key.turn}", "find", {"what": "goal" if lucky else "nothing"})
-        return Decision(AssistantMessage.of(None, (call,)), calls=(call,))
+        return Decision.call(call)
 
 
 class SameUser(User):

@@ -43,7 +43,7 @@ from simkit.models.config import ModelConfig
 from simkit.run.engine import FaultPolicy
 from simkit.run.event_loop import fast_loop
 from simkit.run.run import Run
-from simkit.search.base import Supervisor
+from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 from simkit.store import Store
@@ -93,7 +93,7 @@ class Shape:
     beam: int | None
 
     @property
-    def supervisor(self) -> Supervisor:
+    def search(self) -> Search:
         """Who plays it."""
         limits = Limits(turns=6)
         return Rollout(limits) if self.beam is None else Josh(BeamSearch(beam=self.beam), limits)
@@ -159,7 +159,7 @@ async def _play_once(run: Run, shape: Shape, base_url: str, salt: int, rate: flo
                 options=options,
             )
             tasks = run.tasks(world, "train", shape.tasks)
-            await run.play(shape.supervisor, players, tasks, trials=shape.trials)
+            await run.play(shape.search, players, tasks, trials=shape.trials)
         group.cancel_scope.cancel()
     return run
 

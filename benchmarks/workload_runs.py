@@ -24,7 +24,7 @@ from simkit.run.event_loop import fast_loop
 from simkit.run.observers import Tap
 from simkit.run.run import Run
 from simkit.run.session import Progress
-from simkit.search.base import Supervisor
+from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 from simkit.testing.server import LoadServer, serve_process
@@ -79,7 +79,7 @@ class Load:
         return 1 + 3 * self.turns
 
     @property
-    def supervisor(self) -> Supervisor:
+    def search(self) -> Search:
         """Who plays a task."""
         limits = Limits(turns=self.turns)
         return Rollout(limits) if self.beam is None else Josh(BeamSearch(beam=self.beam), limits)
@@ -150,7 +150,7 @@ async def play(run: Run, load: Load, server: LoadServer) -> Measured:
         cast = run.cast(world, agent="function_calling", user="goal", model="openai/load", options=load.at(server))
         tasks = run.tasks(world, "train", load.conversations // load.trials)
         start = time.perf_counter(), time.process_time()
-        await run.play(load.supervisor, cast, tasks, trials=load.trials)
+        await run.play(load.search, cast, tasks, trials=load.trials)
         stop = time.perf_counter(), time.process_time()
     assert run.tally.meter is not None
     return Measured(

@@ -18,15 +18,19 @@ from simkit.data.openai_files import accepted, openai_rows
 from simkit.data.reading import read_examples
 from simkit.data.selection import Selection, select_with_state
 from simkit.errors import UsageError
+from simkit.plugins.recipe import without_flags
 from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.store import Reader
 from simkit.training.fine_tuning import FineTuning, Hyperparameters, JobRequest, Method, Outcome, Watcher
+from simkit.training.steps import NO_ENDPOINT
 
 STAGE = "finetune"
 CANCEL_SECONDS = 10.0
+UNUSED = (*(name for name in NO_ENDPOINT if name != "base_url"), "model")
 
 
+@without_flags(*UNUSED)
 async def finetune(
     run: Run,
     *,

@@ -5,27 +5,23 @@ from __future__ import annotations
 from typing import Annotated
 
 from simkit.plugins import flags
+from simkit.plugins.recipe import without_flags
 from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.training import flags as training
-from simkit.training.dev import Place
+from simkit.training.dev import DevChoice
 from simkit.training.grpo import GrpoJob
 from simkit.training.presets import preset as settings
-from simkit.training.steps import Watching, carried_out, folder_of, model_of, summary_of
+from simkit.training.steps import NO_ENDPOINT, GuardChoice, carried_out, folder_of, model_of, summary_of
 
 
+@without_flags(*NO_ENDPOINT)
 async def grpo(
     run: Run,
     *,
-    world: flags.World = "builtin",
-    variant: flags.Variant = None,
+    dev: DevChoice = DevChoice(),
     split: flags.Split = "train",
     tasks: flags.Tasks = "all",
-    agent: training.Player = "function_calling",
-    user: flags.User = None,
-    reward: flags.Reward = None,
-    max_turns: flags.MaxTurns = 15,
-    reply_tokens: training.MaxTokens = 256,
     preset: training.PresetFlag = "paper",
     out: training.Out = None,
     steps: Annotated[int, "Optimiser steps."] = 60,
@@ -40,12 +36,7 @@ async def grpo(
     lora_alpha: training.LoraAlpha = None,
     keep_adapter: training.KeepAdapter = False,
     heat: Annotated[float, "Temperature while it practises, above 0."] = 1.0,
-    guard: training.Guard = "40",
-    guard_split: training.GuardSplit = "val",
-    guard_every: training.GuardEvery = None,
-    valid_floor: training.ValidFloor = 0.95,
-    success_floor: training.SuccessFloor = 0.75,
-    keep: training.Keep = "best",
+    guard: GuardChoice = GuardChoice(),
     threads: training.Threads = 0,
 ) -> Summary:
     """Let a model practise with simulated users and learn from its own rewards (GRPO), guarded on dev goals.
@@ -63,24 +54,6 @@ async def grpo(
         simkit run grpo --model models/base --preset tiny --steps 40 --out models/practised
         simkit run grpo --model Qwen/Qwen3-0.6B --preset cpu --tasks 50 --batch 16 --group 4
     """
-    practice = Place(
-        world=world,
-        variant=variant,
-        split=split,
-        tasks=tasks,
-        agent=agent,
-        user=user,
-        reward=reward,
-        max_turns=max_turns,
-        max_tokens=reply_tokens,
-    )
-    watching = Watching(
-        tasks=guard,
-        every=guard_every,
-        valid_floor=valid_floor,
-        success_floor=success_floor,
-        keep=keep,
-    )
     how = settings(preset, "grpo").overridden(
         max_steps=steps,
         batch=batch,
@@ -94,13 +67,13 @@ async def grpo(
     )
     job = GrpoJob(
         model=model_of(run),
-        place=practice,
+        place=dev.place(split, tasks),
         preset=how,
         out=folder_of(run, out),
         group=group,
         temperature=heat,
         seed=run.seed,
-        guard=watching.guard(practice.elsewhere(guard_split, guard), steps, run.seed),
+        guard=guard.of(dev, steps, run.seed),
         keep_adapter=keep_adapter,
         threads=threads,
     )

@@ -8,32 +8,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from simkit.core.limits import Limits
-from simkit.plugins import flags
+from simkit.run.choices import CastChoice, TaskChoice
 from simkit.run.run import Run
-from simkit.run.summary import Summary
+from simkit.run.summary import Summary, harvest_summary
 from simkit.search.josh import BeamSearch, Josh
-
-HARVEST = """
-    select count(*) filter (golden) as golden_branches,
-           count(*) filter (not golden and not successful) as failed_branches,
-           any_value(columns(c.* exclude (run_id, name)))
-    from branches join episodes using (episode_id) join harvest_counts c using (run_id)
-    where run_id = ?
-"""
 
 
 async def josh(
     run: Run,
     *,
-    world: flags.World = "builtin",
-    variant: flags.Variant = None,
-    split: flags.Split = "train",
-    tasks: flags.Tasks = "50",
-    trials: flags.Trials = 1,
-    agent: flags.Agent = None,
-    user: flags.User = None,
-    reward: flags.Reward = None,
+    tasks: TaskChoice = TaskChoice(tasks="50"),
+    cast: CastChoice = CastChoice(),
     beam: Annotated[int, "Live leaves at most; the paper uses 8."] = 8,
     factor: Annotated[int, "Children of every leaf when the tree expands."] = 2,
     winner: Annotated[
@@ -43,7 +28,6 @@ async def josh(
         Literal["turn", "action"], "What a branch adds: a whole agent turn (the paper), or one decision of it."
     ] = "turn",
     eager: Annotated[bool, "The first reward cancels its siblings: cheaper, with fewer negatives."] = False,
-    max_turns: flags.MaxTurns = 15,
 ) -> Summary:
     """Harvest training data with JOSH: branch conversations, keep what earned the reward and what did not.
 
@@ -56,13 +40,6 @@ async def josh(
         simkit run josh --world toolwoz --split val --tasks 100 --beam 8 --seed 7
         simkit run josh --tasks 10-20 --agent my_agent.py:MyAgent --name "first harvest"
     """
-    place = run.world(world, variant=variant)
-    cast = run.cast(place, agent=agent, user=user, reward=reward)
     search = BeamSearch(factor=factor, beam=beam, branch_by=branch_by, winner=winner, eager=eager)
-    supervisor = Josh(search, Limits(turns=max_turns))
-    await run.play(supervisor, cast, run.tasks(place, split, tasks), trials=trials)
-    harvest = await run.query(HARVEST, run.id, runs=(run.id,))
-    if not harvest.state.complete:
-        run.note("the harvest was not counted, because the store does not hold all of it", *harvest.state.warnings)
-        return run.summary()
-    return run.summary(**harvest.dicts()[0])
+    await tasks.play(run, Josh(search, tasks.limits), cast)
+    return await harvest_summary(run)

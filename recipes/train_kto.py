@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from simkit.plugins import flags
+from simkit.plugins.recipe import without_flags
 from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.training import flags as training
-from simkit.training.dev import Place
+from simkit.training.dev import DevChoice
 from simkit.training.presets import preset as settings
-from simkit.training.steps import Asked, Chosen, Watching, train_on_examples
+from simkit.training.steps import NO_ENDPOINT, Asked, Chosen, GuardChoice, train_on_examples
 
 
+@without_flags(*NO_ENDPOINT)
 async def train_kto(
     run: Run,
     *,
@@ -20,8 +21,7 @@ async def train_kto(
     where: training.Where = None,
     max_per_task: training.MaxPerTask = None,
     limit: training.Limit = None,
-    world: flags.World = "builtin",
-    variant: flags.Variant = None,
+    dev: DevChoice = DevChoice(),
     held_out: training.HeldOut = "test",
     allow_incomplete: training.AllowIncomplete = False,
     preset: training.PresetFlag = "paper",
@@ -39,17 +39,7 @@ async def train_kto(
     lora_rank: training.LoraRank = None,
     lora_alpha: training.LoraAlpha = None,
     keep_adapter: training.KeepAdapter = False,
-    guard: training.Guard = "40",
-    guard_split: training.GuardSplit = "val",
-    guard_every: training.GuardEvery = None,
-    valid_floor: training.ValidFloor = 0.95,
-    success_floor: training.SuccessFloor = 0.75,
-    keep: training.Keep = "best",
-    agent: training.Player = "function_calling",
-    user: flags.User = None,
-    reward: flags.Reward = None,
-    max_turns: flags.MaxTurns = 15,
-    reply_tokens: training.MaxTokens = 256,
+    guard: GuardChoice = GuardChoice(),
     threads: training.Threads = 0,
 ) -> Summary:
     """Train a model on answers that led to the goal and answers that did not (KTO), guarded on dev goals.
@@ -77,24 +67,8 @@ async def train_kto(
             held_out=held_out,
             allow_incomplete=allow_incomplete,
         ),
-        place=Place(
-            world=world,
-            variant=variant,
-            split=guard_split,
-            tasks=guard,
-            agent=agent,
-            user=user,
-            reward=reward,
-            max_turns=max_turns,
-            max_tokens=reply_tokens,
-        ),
-        watching=Watching(
-            tasks=guard,
-            every=guard_every,
-            valid_floor=valid_floor,
-            success_floor=success_floor,
-            keep=keep,
-        ),
+        dev=dev,
+        guard=guard,
         preset=settings(preset, "kto").overridden(
             learning_rate=learning_rate,
             epochs=epochs,

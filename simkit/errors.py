@@ -7,7 +7,7 @@
     │   ├── DataMissing            data a world needs is not on this machine
     │   ├── DataCorrupt            data is there, but is not what it should be
     │   ├── InvalidArguments       the arguments of a tool call are not a JSON object
-    │   └── NotForkable            a component cannot be branched, and the supervisor needs to
+    │   └── NotForkable            a component cannot be branched, and the search needs to
     ├── ActorError                 the runtime's own: addresses, deadlines, scopes
     │   ├── ActorStopped           the actor has ended; its address answers no more
     │   ├── AskTimeout             a deadline passed before the reply
@@ -87,7 +87,7 @@ class InvalidArguments(UsageError):
 
 
 class NotForkable(UsageError):
-    """A branching supervisor was given a component whose state cannot be forked."""
+    """A search that branches was given a component whose state cannot be forked."""
 
 
 class ActorError(SimkitError):

@@ -32,7 +32,7 @@ def show(text: str) -> None:
 class HumanUser(User):
     """Prints what the agent says and reads what the person answers; `/quit` or the end of input hangs up.
 
-    There is one person, so there is one conversation at a time (`sessions`), which cannot be forked: supervisors that
+    There is one person, so there is one conversation at a time (`sessions`), which cannot be forked: searches that
     branch refuse this user. Reading happens
     in a thread of its own and can be cancelled; the thread is then left to wait for its line.
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from simkit.components.user import Speak
-from simkit.components.world import World
+from simkit import ChatModel, Speak, World
 from simkit.core.ids import derive_seed
-from simkit.models.base import ChatModel
 from simkit.users.goal import GoalUser
 from simkit.users.reply_formats import Ending
 

@@ -27,7 +27,7 @@ from simkit.data.selection import Selection, select
 from simkit.errors import UsageError
 from simkit.models.config import ModelConfig
 from simkit.run.stages import PartOf
-from simkit.search.base import Supervisor
+from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 from simkit.training.dev import DevGoals, Place
@@ -116,9 +116,9 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Games:
-    """Conversations to be played: by which supervisor, on which goals of a split, how hot."""
+    """Conversations to be played: by which search, on which goals of a split, how hot."""
 
-    supervisor: Supervisor
+    search: Search
     split: str
     goals: str
     temperature: float
@@ -183,8 +183,8 @@ class SeedLoop:
             await self._played(f"{name}-{label}", model, games)
 
     async def _harvest(self, stage: str, model: str, goals: str) -> str:
-        supervisor = Josh(BeamSearch(beam=self.plan.beam), self._limits)
-        return await self._played(stage, model, Games(supervisor, "train", goals, self.plan.temperature))
+        search = Josh(BeamSearch(beam=self.plan.beam), self._limits)
+        return await self._played(stage, model, Games(search, "train", goals, self.plan.temperature))
 
     async def _rollouts(self, stage: str, model: str, goals: str) -> str:
         return await self._played(stage, model, Games(Rollout(self._limits), "train", goals, self.plan.temperature))
@@ -197,10 +197,10 @@ class SeedLoop:
             chosen = {"model": f"local/{model}", "temperature": games.temperature}
             models = self.run.models.model_copy(update=chosen)
             options = ModelConfig(max_tokens=plan.max_tokens)
-            async with self.run.part(stage, recipe=games.supervisor.name, models=models, concurrency=AT_ONCE) as part:
+            async with self.run.part(stage, recipe=games.search.name, models=models, concurrency=AT_ONCE) as part:
                 world = part.world(plan.world)
                 cast = part.cast(world, agent="function_calling", user=plan.user, reward=plan.reward, options=options)
-                await part.play(games.supervisor, cast, part.tasks(world, games.split, games.goals))
+                await part.play(games.search, cast, part.tasks(world, games.split, games.goals))
         return place.id
 
     @property

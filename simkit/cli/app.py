@@ -75,7 +75,6 @@ app = typer.Typer(
     cls=Commands,
     help=EXAMPLES,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -9,12 +9,13 @@ from typing import Any, cast
 
 from simkit.cli.output import say, say_json
 from simkit.cli.tables import print_table
+from simkit.components.world import WORLD
 from simkit.core.text_table import Column, Table
 from simkit.errors import SimkitError
 from simkit.models.provider import PROVIDER, Provider
 from simkit.plugins.loading import Kind, available, find_class
 from simkit.plugins.recipe import GROUP, load_recipe
-from simkit.run.casting import AGENT, REWARD, USER, WORLD
+from simkit.run.casting import AGENT, REWARD, USER
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,8 @@ def prepare(target: str, source: Path | None) -> None:
         DataMissing: it cannot be fetched, or the given source lacks a file.
         DataCorrupt: what was fetched or given is damaged.
     """
+    from simkit.components.world import WORLD
     from simkit.plugins.loading import find_class
-    from simkit.run.casting import WORLD
 
     world = find_class(WORLD, target)
     with Steps(live=sys.stderr.isatty()) as shown:
@@ -47,10 +47,9 @@ def prepare(target: str, source: Path | None) -> None:
 
 def needing_data() -> dict[str, type[World]]:
     """The installed worlds that need data, by name; one that cannot be imported is left out."""
-    from simkit.components.world import World
+    from simkit.components.world import WORLD, World
     from simkit.errors import SimkitError
     from simkit.plugins.loading import available, find_class
-    from simkit.run.casting import WORLD
 
     found: dict[str, type[World]] = {}
     for name in available(WORLD.group):

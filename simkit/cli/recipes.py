@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args, get_origin
 
@@ -192,8 +193,8 @@ def _callback(recipe: Recipe, target: str) -> Callable[..., None]:
     signature = [
         inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
         *_recipe_parameters(recipe, models),
-        *flag_parameters(models, MODEL_PANEL),
-        *flag_parameters(COMMON, PANEL),
+        *flag_parameters(models, MODEL_PANEL, recipe.unused),
+        *flag_parameters(COMMON, PANEL, recipe.unused),
     ]
     cast("Any", run).__signature__ = inspect.Signature(signature)
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
@@ -233,11 +234,12 @@ def _recipe_parameters(recipe: Recipe, models: Flags) -> list[inspect.Parameter]
     ]
 
 
-def flag_parameters(flags: Flags, panel: str) -> list[inspect.Parameter]:
-    """Flags as the parameters of a command, under a heading of its help."""
+def flag_parameters(flags: Flags, panel: str, hidden: Set[str] = frozenset()) -> list[inspect.Parameter]:
+    """Flags as the parameters of a command, under a heading of its help; the `hidden` ones are accepted, not shown."""
     found: list[inspect.Parameter] = []
-    for name, (annotation, default, option) in flags.items():
-        option.rich_help_panel = panel
+    for name, (annotation, default, shown) in flags.items():
+        option = copy(shown)
+        option.rich_help_panel, option.hidden = panel, name in hidden
         found.append(_parameter(name, annotation, default, option))
     return found
 

@@ -155,6 +155,7 @@ def _where(report: Report) -> str:
     items = f"select suite, metric, avg(value) from item_scores where run_id = '{run}' group by all order by all"
     own = {
         "josh": f"export kto --run {run} --out kto.jsonl",
+        "best_of_n": f"export sft --run {run} --out sft.jsonl",
         "preserve": f'sql "{items}"',
         "selftrain": "ls --parts",
     }

@@ -174,7 +174,7 @@ def _taps(common: CommonFlags) -> tuple[Tap, ...]:
 
 async def _play(recipe: Recipe, run: Run, values: Mapping[str, Any]) -> object:
     async with run:
-        return await recipe.function(run, **values)
+        return await recipe.play(run, values)
 
 
 def _report(run: Run, result: object) -> Report:

@@ -189,7 +189,7 @@ def _run_cells(run: RunRow) -> tuple[str, ...]:
     )
 
 
-PLAYED_AS = {"rollout": "rollouts", "josh": "trees"}
+PLAYED_AS = {"rollout": "rollouts", "josh": "trees", "best_of_n": "best of n"}
 
 
 def played_as(supervisor: str | None) -> str:

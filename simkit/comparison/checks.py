@@ -8,10 +8,10 @@ from inspect import signature
 from typing import Any, cast
 
 from simkit.comparison.records import ArmFacts, RunFacts
+from simkit.components.world import WORLD
 from simkit.errors import SimkitError, UsageError
 from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN, Places, python_file
 from simkit.plugins.loading import find_class, load, parse_reference
-from simkit.run.casting import WORLD
 
 NOT_THE_THING = frozenset(
     {"seed", "concurrency", "fail_fast", "max_faults", "part_of", "stage", "tasks", "trials", STARTED_IN, NAMED_IN}

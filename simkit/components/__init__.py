@@ -4,7 +4,7 @@ A component holds no conversation. The request brings the branch's state, the re
 component serves any number of branches at once. One that cannot declares `concurrency` (requests it serves at once) or
 `sessions` (conversations it holds open at once), and the runtime keeps to it; docs/components.md has the rules. States
 are immutable values, or objects with a `fork()`; a component whose state is neither sets `forkable = False`, and
-supervisors that branch refuse it before any work is done.
+searches that branch refuse it before any work is done.
 
 To write one, subclass and implement the abstract methods. `simkit.testing.conformance` checks the contract.
 """

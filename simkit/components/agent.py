@@ -11,7 +11,7 @@ from simkit.actors.actor import Request
 from simkit.components.base import State
 from simkit.core.conversation import Conversation
 from simkit.core.ids import TurnKey
-from simkit.core.messages import Message, ToolCall, ToolMessage, ToolResult, ToolSpec
+from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessage, ToolResult, ToolSpec
 
 Observe: TypeAlias = Callable[[ToolCall, ToolResult], Message]
 
@@ -58,8 +58,31 @@ class Decision:
     def __post_init__(self) -> None:
         if self.calls and self.say is not None:
             raise ValueError("a decision either calls tools or speaks; make two decisions of it")
-        if self.note is not None and (self.calls or self.say is not None):
-            raise ValueError("a note goes with a decision that neither calls nor speaks; leave it out")
+        if self.note is not None:
+            if self.calls or self.say is not None:
+                raise ValueError("a note goes with a decision that neither calls nor speaks; leave it out")
+            return
+        written = getattr(self.message, "tool_calls", None)
+        if written and written != self.calls and not self._renamed(written):
+            raise ValueError(
+                "the calls of a decision are not those of its message; make both the same (`Decision.call`), or leave "
+                "them out of the message"
+            )
+
+    def _renamed(self, written: tuple[ToolCall, ...]) -> bool:
+        """Whether the calls are those written under other ids, which the agent's own `observe` translates back."""
+        own = self.observe is not observe_as_tool
+        return own and [call.function for call in written] == [call.function for call in self.calls]
+
+    @classmethod
+    def speak(cls, text: str, *, state: State = None, end: bool = False) -> Decision:
+        """Say something to the user; with `end`, as the last words of the conversation."""
+        return cls(AssistantMessage.of(text), say=text, state=state, end=end)
+
+    @classmethod
+    def call(cls, *calls: ToolCall, text: str | None = None, state: State = None) -> Decision:
+        """Call tools; `text` is what the agent writes beside the calls, for its model alone."""
+        return cls(AssistantMessage.of(text, calls), calls=calls, state=state)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,16 @@ class Cast:
                 )
         return Held(capacities, conversations)
 
+    @property
+    def failure_reward(self) -> float:
+        """The reward of an episode that has failed: 0, or what is nearest to it in the range."""
+        least, most = self.reward_range
+        return min(max(0.0, least), most)
+
+    def is_rewarded(self, reward: float) -> bool:
+        """Whether a reward is more than that of a failure, or the full one."""
+        return reward > self.failure_reward or reward >= self.reward_range[1]
+
     def check(self, task: Task) -> None:
         """Make sure, before anybody is asked anything, that everybody can play a task.
 

@@ -6,12 +6,13 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from simkit.components.tools import ToolServer
 from simkit.core.ontology import Ontology
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
+from simkit.plugins.loading import Kind, load
 
 DataProgress: TypeAlias = Callable[[str, float], None]
 """Told (stage, fraction of that stage from 0 to 1) while a world's data is fetched."""
@@ -77,6 +78,25 @@ class World(ABC):
         if split not in self.splits:
             raise UsageError(f"the world `{self.name}` has no split `{split}`; it has: {', '.join(self.splits)}")
         return split
+
+
+WORLD = Kind("world", "simkit.worlds", World)
+
+
+def load_world(world: str = "builtin", folder: Path | None = None, /, **options: Any) -> World:
+    """A world by name, with its options; those of value None are left out.
+
+        load_world("builtin").tasks("test")[10:20]
+
+    Args:
+        world: a name, `path/to/file.py:Class` or `package.module:Class`; options may follow: `NAME,key=value`.
+        folder: where files count from; None for the current folder.
+
+    Raises:
+        ComponentNotFound: no world of that name.
+        UsageError: the world does not take these options.
+    """
+    return load(WORLD, world, None, folder, **options)
 
 
 def choose_tasks(tasks: Sequence[Task], choice: str | int) -> Sequence[Task]:

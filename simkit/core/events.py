@@ -323,7 +323,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Episode:
-    """How a work unit ended: what a supervisor records at its end (as the event `EpisodeFinished`) and returns.
+    """How a work unit ended: what a search records at its end (as the event `EpisodeFinished`) and returns.
 
     Attributes:
         reward: None when the episode must be left out of averages (no goals, fault of a rollout).

@@ -116,19 +116,23 @@ class ConversationReader:
         episodes = self._episodes(runs, source, condition)
         scored = [episode for episode in episodes if episode["reward"] is not None]
         removed["unscored"] += len(episodes) - len(scored)
-        ends = {str(episode["episode_id"]): str(episode["end_branch"]) for episode in scored if episode["end_branch"]}
-        rows = self._reader.rows(_PATHS, [list(ends), list(ends.values())])
-        lines = {name: list(group) for name, group in groupby(rows, key=lambda row: str(row["episode_id"]))}
+        ends = [str(episode["end_branch"]) for episode in scored if episode["end_branch"]]
+        rows = self._reader.rows(_PATHS, [ends])
+        lines = {name: list(group) for name, group in groupby(rows, key=lambda row: str(row["end_branch"]))}
         tools = self._tools([str(episode["toolset_id"]) for episode in scored])
-        with_tools = self._with_tools(list(ends))
+        with_tools = self._with_tools(list(dict.fromkeys(str(episode["episode_id"]) for episode in scored)))
         contents = contents_of(self._reader, runs)
         found: list[Conversation] = []
         for episode in scored:
-            name = str(episode["episode_id"])
-            if name in lines:
-                known = tools.get(str(episode["toolset_id"]), ()) if with_tools.get(name, True) else ()
+            end = str(episode["end_branch"])
+            if end in lines:
+                known = (
+                    tools.get(str(episode["toolset_id"]), ())
+                    if with_tools.get(str(episode["episode_id"]), True)
+                    else ()
+                )
                 content = contents.get((episode["run_id"], episode["task_id"]), UNKNOWN)
-                found.append(replace(self._conversation(episode, lines[name], known), content=content))
+                found.append(replace(self._conversation(episode, lines[end], known), content=content))
         return found
 
     def failed_messages(self, episodes: Sequence[str]) -> list[FailedMessage]:
@@ -168,9 +172,13 @@ class ConversationReader:
         return known
 
     def _episodes(self, runs: Sequence[str], source: Literal["golden", "episodes"], condition: str) -> list[Row]:
-        from_trees = "success AND winner_id IS NOT NULL" if source == "golden" else "finished"
-        end = "winner_id" if source == "golden" else "final_branch_id"
-        query = _EPISODES.format(end=end, source=from_trees, condition=condition)
+        golden = source == "golden"
+        query = _EPISODES.format(
+            end="end_branch" if golden else "final_branch_id",
+            ends="JOIN golden_ends USING (episode_id)" if golden else "",
+            source="success" if golden else "finished",
+            condition=condition,
+        )
         try:
             return list(self._reader.rows(query, {"runs": list(runs)}))
         except UsageError as error:
@@ -222,28 +230,26 @@ def has_error_marker(author: str, text: str) -> bool:
 _EPISODES = """
 SELECT episode_id, run_id, task_id, trial, world, split, toolset_id, reward, {end} AS end_branch
 FROM (
-    SELECT f.*, w.branch_id AS winner_id, f.outcome IS NOT NULL AS finished
-    FROM episode_facts f LEFT JOIN last_winners w USING (episode_id)
-    WHERE list_contains($runs, f.run_id)
+    SELECT *, outcome IS NOT NULL AS finished FROM episode_facts {ends} WHERE list_contains($runs, run_id)
 )
 WHERE {source} AND (
 {condition}
 )
-ORDER BY list_position($runs, run_id), task_id, trial, episode_id
+ORDER BY list_position($runs, run_id), task_id, trial, episode_id, end_branch
 """
 
 _CONTENTS = "SELECT run_id, task_id, instructions, goals FROM tasks WHERE list_contains(?::VARCHAR[], run_id)"
 
 _PATHS = """
-WITH RECURSIVE ends AS (SELECT unnest(?::VARCHAR[]) AS episode_id, unnest(?::VARCHAR[]) AS branch_id),
+WITH RECURSIVE ends AS (SELECT unnest(?::VARCHAR[]) AS branch_id),
 walk AS (
-    SELECT b.episode_id, b.branch_id, b.parent_id FROM branches b SEMI JOIN ends USING (branch_id)
+    SELECT branch_id AS end_branch, branch_id, parent_id FROM branches SEMI JOIN ends USING (branch_id)
     UNION ALL
-    SELECT b.episode_id, b.branch_id, b.parent_id FROM walk w JOIN branches b ON b.branch_id = w.parent_id
+    SELECT w.end_branch, b.branch_id, b.parent_id FROM walk w JOIN branches b ON b.branch_id = w.parent_id
 )
-SELECT m.episode_id, m.branch_id, m.seq, m.author, m.role, m.message, m.prompt
-FROM messages m SEMI JOIN walk w ON m.branch_id = w.branch_id
-ORDER BY m.episode_id, m.seq
+SELECT w.end_branch, m.branch_id, m.seq, m.author, m.role, m.message, m.prompt
+FROM messages m JOIN walk w ON m.branch_id = w.branch_id
+ORDER BY w.end_branch, m.seq
 """
 
 _LOST = """

@@ -12,13 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from simkit.components.world import World
+from simkit.components.world import WORLD, World
 from simkit.core.tasks import Task
 from simkit.data.conversations import contents_of
 from simkit.data.examples import Content, Example, ExampleSet
 from simkit.errors import UsageError
 from simkit.plugins.loading import load
-from simkit.run.casting import WORLD
 from simkit.store import Reader, Store
 
 By: TypeAlias = Literal["id", "instructions", "goals"]

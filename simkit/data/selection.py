@@ -190,7 +190,7 @@ def _condition(where: str | None) -> str:
 
 
 def _failed(reader: ConversationReader, conversations: Sequence[Conversation]) -> list[FailedMessage]:
-    return reader.failed_messages([conversation.episode_id for conversation in conversations])
+    return reader.failed_messages(list(dict.fromkeys(conversation.episode_id for conversation in conversations)))
 
 
 def _demonstrations(conversations: Iterable[Conversation], removed: Counter[str]) -> list[Demonstration]:
@@ -240,7 +240,7 @@ def _judged(
     beside = _by_episode(failed)
     for conversation in conversations:
         desirable = [_desirable(conversation, step) for step in conversation.steps]
-        undesirable = _undesirable(conversation, beside.get(conversation.episode_id, ()), points, removed)
+        undesirable = _undesirable(conversation, beside.pop(conversation.episode_id, ()), points, removed)
         both = sorted([*desirable, *undesirable], key=lambda each: (each.origin.seq, not each.label))
         examples += both  # the sort is stable: failed messages with one prompt stay in the order of their paths
     return examples

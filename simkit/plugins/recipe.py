@@ -2,21 +2,22 @@
 
     async def josh(run: Run, *, world: flags.World = "builtin", beam: Annotated[int, "live leaves at most"] = 8): ...
 
-A string in `Annotated` is the flag's help, a `Literal` lists its choices, a default is shown. The first paragraph of
-the docstring is what `simkit run --help` says of it, all of it what `simkit run RECIPE --help` says.
+A string in `Annotated` is the flag's help, a `Literal` lists its choices, a default is shown. A parameter whose type is
+a frozen dataclass is a group: each of its fields becomes a flag (`simkit.TaskChoice`). The first paragraph of the
+docstring is the title in `simkit run --help`; `simkit run RECIPE --help` shows all of it.
 """
 
 from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from simkit.errors import RecipeError
 from simkit.plugins.component_paths import folder_of_module
@@ -24,6 +25,9 @@ from simkit.plugins.loading import find_object
 
 GROUP = "simkit.recipes"
 RecipeFunction: TypeAlias = Callable[..., Awaitable[object]]
+RecipeT = TypeVar("RecipeT", bound=RecipeFunction)
+
+UNUSED = "__simkit_unused_flags__"
 
 RESERVED = (
     *("run", "concurrency", "seed", "store", "name", "json", "quiet", "fail_fast", "max_faults"),
@@ -37,12 +41,18 @@ PLAIN = (str, int, float, bool, Path)
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One flag of a recipe. `default` is `REQUIRED` for a flag that must be given."""
+    """One flag of a recipe.
+
+    Attributes:
+        default: `REQUIRED` for a flag that must be given.
+        group: the parameter that it is a field of; None for a parameter of its own.
+    """
 
     name: str
     annotation: Any
     default: Any
     help: str
+    group: str | None = None
 
     @property
     def required(self) -> bool:
@@ -52,12 +62,25 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A recipe ready to be run: `await recipe.function(run, **flags)`."""
+    """A recipe ready to be run: `await recipe.play(run, values)`, a value for each of its flags.
+
+    `groups` has the dataclass of each parameter that is a group; flags of every run that are `unused` do nothing in it.
+    """
 
     name: str
     function: RecipeFunction
     flags: tuple[Flag, ...]
     help: str
+    groups: Mapping[str, type] = field(default_factory=dict[str, type])
+    unused: frozenset[str] = frozenset()
+
+    def play(self, run: object, values: Mapping[str, Any]) -> Awaitable[object]:
+        """Call the function with its groups made from their flags."""
+        given = {flag.name: values[flag.name] for flag in self.flags if flag.group is None and flag.name in values}
+        for name, kind in self.groups.items():
+            own = [flag.name for flag in self.flags if flag.group == name and flag.name in values]
+            given[name] = kind(**{each: values[each] for each in own})
+        return self.function(run, **given)
 
     @property
     def folder(self) -> Path | None:
@@ -97,8 +120,60 @@ def read_recipe(function: object, where: str) -> Recipe:
     if not parameters or parameters[0].name != "run":
         raise RecipeError(f"{where}: the first parameter of a recipe is `run`; {function.__name__} does not take it")
     hints = _hints(function, where)
-    flags = tuple(_flag(parameter, hints.get(parameter.name), where) for parameter in parameters[1:])
-    return Recipe(function.__name__, cast("RecipeFunction", function), flags, inspect.getdoc(function) or "")
+    groups = {name: hint for name, hint in hints.items() if name != "return" and _is_group(hint)}
+    flags: list[Flag] = []
+    for parameter in parameters[1:]:
+        if parameter.name in groups:
+            flags += _group(parameter, groups[parameter.name], where)
+        else:
+            flags.append(_flag(parameter, hints.get(parameter.name), where))
+    _check_distinct(flags, where)
+    return Recipe(
+        name=function.__name__,
+        function=cast("RecipeFunction", function),
+        flags=tuple(flags),
+        help=inspect.getdoc(function) or "",
+        groups=groups,
+        unused=getattr(function, UNUSED, frozenset()),
+    )
+
+
+def without_flags(*names: str) -> Callable[[RecipeT], RecipeT]:
+    """Hide flags of every run that do nothing in a recipe: `@without_flags("rpm", "tpm")`. They are still accepted."""
+
+    def hidden(function: RecipeT) -> RecipeT:
+        setattr(function, UNUSED, frozenset(names))
+        return function
+
+    return hidden
+
+
+def _is_group(hint: object) -> bool:
+    return inspect.isclass(hint) and is_dataclass(hint)
+
+
+def _group(parameter: inspect.Parameter, kind: Any, where: str) -> list[Flag]:
+    """The flags of a group: its fields, with the defaults of the parameter's own default if it has one."""
+    place = f"{where}: the parameter `{parameter.name}`"
+    if not kind.__dataclass_params__.frozen:
+        raise RecipeError(f"{place} is a group of flags, and {kind.__name__} can be changed; make it frozen")
+    hints, found = _hints(kind, where), list[Flag]()
+    for each in fields(kind):
+        default = each.default_factory() if each.default_factory is not MISSING else each.default
+        if parameter.default is not REQUIRED:
+            default = getattr(parameter.default, each.name)
+        one = inspect.Parameter(
+            each.name, inspect.Parameter.KEYWORD_ONLY, default=REQUIRED if default is MISSING else default
+        )
+        found.append(replace(_flag(one, hints.get(each.name), where), group=parameter.name))
+    return found
+
+
+def _check_distinct(flags: Sequence[Flag], where: str) -> None:
+    names = [flag.name for flag in flags]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RecipeError(f"{where}: the flag `{twice[0]}` is in the signature twice; rename one of them")
 
 
 def _only_recipe(target: str, module: ModuleType) -> object:
@@ -143,7 +218,7 @@ def _flag(parameter: inspect.Parameter, hint: Any, where: str) -> Flag:
     if not _possible(annotation):
         raise RecipeError(
             f"{place} has a type that cannot be a flag ({annotation}); "
-            "use str, int, float, bool, Path, Literal, Enum, a list of these, or one of them | None"
+            "use str, int, float, bool, Path, Literal, Enum, a list of these, one of them | None, or a frozen dataclass"
         )
     return Flag(parameter.name, annotation, parameter.default, notes)
 

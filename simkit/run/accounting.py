@@ -32,7 +32,7 @@ T = TypeVar("T")
 A_LINE = 1000
 """Units in one event: a plan of any size is a few lines of the journal."""
 
-UNRECORDED = "its supervisor recorded no end of it"
+UNRECORDED = "its search recorded no end of it"
 NO_END = "the worker ended without a result"
 STOPPED_AT_FAULT = "stopped at the first fault (--fail-fast)"
 INTERRUPTED = "the run was interrupted"

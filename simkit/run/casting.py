@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WORLD = Kind("world", "simkit.worlds", World)
 AGENT = Kind("agent", "simkit.agents", Agent)
 USER = Kind("user", "simkit.users", User)
 REWARD = Kind("reward", "simkit.rewards", Reward)

@@ -1,7 +1,7 @@
 """The local engine: plays work units at the same time in one event loop, so many at once, and no task outlives it.
 
 A fault inside an episode is data: it is counted against the policy and the rest goes on. Anything else that is raised
-(a full disk, a mistake in a supervisor) ends the run. Results come in the order of the units, whatever finished first.
+(a full disk, a mistake in a search) ends the run. Results come in the order of the units, whatever finished first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from simkit.core.events import Episode, Recorder
 from simkit.errors import StrayCancellation, UsageError
 from simkit.run.accounting import NO_END, STOPPED_AT_FAULT
 from simkit.run.observers import Lag
-from simkit.search.base import Supervisor, WorkUnit
+from simkit.search.base import Search, WorkUnit
 
 if TYPE_CHECKING:
     from simkit.models.middleware.metrics import Meter
@@ -63,7 +63,7 @@ def is_faulted(episode: Episode) -> bool:
 class Tally:
     """Counts of a run while it goes: what a progress display reads, and what a stopped run still knows.
 
-    It is the `Watch` of every supervisor of the run. Single-threaded by construction: one event loop writes it.
+    It is the `Watch` of every search of the run. Single-threaded by construction: one event loop writes it.
 
     `kept` are episodes that an earlier part of the run had finished; `missed` are units that were not played, by
     episode id with the reason; `meter` counts model calls once there are models;
@@ -154,7 +154,7 @@ TOGETHER = 16
 class Stage:
     """What every work unit of one call is played with."""
 
-    supervisor: Supervisor
+    search: Search
     cast: Cast
     recorder: Recorder
     tally: Tally
@@ -170,7 +170,7 @@ async def play_units(stage: Stage, units: Sequence[WorkUnit], concurrency: int) 
 
     Raises:
         UsageError: the concurrency is less than 1.
-        NotForkable: the supervisor branches and a component of the cast cannot.
+        NotForkable: the search branches and a component of the cast cannot.
         StoreError: events could not be recorded.
     """
     if concurrency < 1:
@@ -211,7 +211,7 @@ async def _play(stage: Stage, unit: WorkUnit) -> Episode | None:
     stage.tally.running += 1
     try:
         with unasked("the episode"):
-            return await stage.supervisor.play(stage.cast, unit, stage.recorder, stage.tally)
+            return await stage.search.play(stage.cast, unit, stage.recorder, stage.tally)
     except StrayCancellation as stray:
         stage.tally.missed[unit.episode_id] = str(stray)
         return None

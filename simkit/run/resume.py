@@ -201,11 +201,11 @@ class Past:
         """The episode of a unit that has been played, None when it is still to play.
 
         Raises:
-            UsageError: it was played by another supervisor.
+            UsageError: it was played by another search.
         """
         was = self.supervisors.get(unit.episode_id)
         if was is not None and was != supervisor:
-            raise _changed(self.run_id, [f"the supervisor of {unit.task.id} was `{was}` and is `{supervisor}`"])
+            raise _changed(self.run_id, [f"the search of {unit.task.id} was `{was}` and is `{supervisor}`"])
         return self.finished.get(unit.episode_id)
 
     def check_task(self, seen: TaskSeen) -> None:

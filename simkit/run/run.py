@@ -29,16 +29,15 @@ from simkit.components.cast import Cast
 from simkit.components.reward import Reward
 from simkit.components.tools import ToolServer
 from simkit.components.user import User
-from simkit.components.world import World, choose_tasks
+from simkit.components.world import World, choose_tasks, load_world
 from simkit.core.events import Episode, ItemScored, Measured, RunStarted
 from simkit.core.limits import ASK_TIMEOUT
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
 from simkit.models.config import ModelConfig
 from simkit.plugins.component_paths import Places
-from simkit.plugins.loading import load
 from simkit.run.accounting import Account, Units
-from simkit.run.casting import WORLD, Wanted, WantedModels, build_players
+from simkit.run.casting import Wanted, WantedModels, build_players
 from simkit.run.engine import FaultPolicy, Stage, Tally, play_units
 from simkit.run.observers import Tap
 from simkit.run.request import Asked, RunOptions, Settled
@@ -46,7 +45,7 @@ from simkit.run.resume import Origin
 from simkit.run.session import Ended, Opening, Progress, Session, Status
 from simkit.run.stages import PartOf
 from simkit.run.summary import Summary, summarise
-from simkit.search.base import Supervisor
+from simkit.search.base import Search
 
 if TYPE_CHECKING:
     from simkit.models.base import ChatModel
@@ -202,7 +201,7 @@ class Run:
             ComponentNotFound: no world of that name.
             UsageError: the world does not take these options.
         """
-        return load(WORLD, world, None, self.places.of(world), **options) if isinstance(world, str) else world
+        return load_world(world, self.places.of(world), **options) if isinstance(world, str) else world
 
     def tasks(self, world: World, split: str, choice: str | int = "all") -> Sequence[Task]:
         """The tasks of a split that `choice` names; see `choose_tasks`."""
@@ -263,7 +262,7 @@ class Run:
 
     async def play(
         self,
-        supervisor: Supervisor,
+        search: Search,
         cast: Cast,
         tasks: Sequence[Task],
         *,
@@ -280,7 +279,7 @@ class Run:
 
         Raises:
             UsageError: fewer than one trial or one task at once.
-            NotForkable: the supervisor branches and a component of the cast cannot.
+            NotForkable: the search branches and a component of the cast cannot.
             Fault: a component's own check of a task raised something else than a `UsageError`.
             RunStopped: a budget is used up, an endpoint is down, or a replay misses a call.
             StoreError: events could not be recorded.
@@ -293,10 +292,10 @@ class Run:
             cast.check(task)
         self._units.see(tasks, journal)
         units = self._units.of(tasks, trials)
-        kept = self._units.kept(units, supervisor.name)
+        kept = self._units.kept(units, search.name)
         self.tally.keep(kept.values())
         self._session.ledger.plan(units, kept, journal)
-        stage = Stage(supervisor=supervisor, cast=cast, recorder=journal, tally=self.tally, policy=self.policy)
+        stage = Stage(search=search, cast=cast, recorder=journal, tally=self.tally, policy=self.policy)
         left = [unit for unit in units if unit.episode_id not in kept]
         at_once = self.concurrency if concurrency is None else concurrency
         with self._session.accounting_for(left):

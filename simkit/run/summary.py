@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simkit.core.events import Episode
 from simkit.run.accounting import Account
 from simkit.run.engine import is_faulted
 from simkit.statistics.scores import Estimate, mean_of_tasks, pass_hat
+
+if TYPE_CHECKING:
+    from simkit.run.run import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,28 @@ class Summary:
             **self.account.to_json(),
             **self.extra,
         }
+
+
+HARVEST = """
+    select count(*) filter (golden) as golden_branches,
+           count(*) filter (not golden and not successful) as failed_branches,
+           any_value(columns(c.* exclude (run_id, name)))
+    from branches join episodes using (episode_id) join harvest_counts c using (run_id)
+    where run_id = ?
+"""
+
+
+async def harvest_summary(run: Run) -> Summary:
+    """The summary of a run of a search, with counts of golden and failed branches and of training examples.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    harvest = await run.query(HARVEST, run.id, runs=(run.id,))
+    if not harvest.state.complete:
+        run.note("the harvest was not counted, because the store does not hold all of it", *harvest.state.warnings)
+        return run.summary()
+    return run.summary(**harvest.dicts()[0])
 
 
 def summarise(episodes: Sequence[Episode], account: Account | None = None, /, **extra: Any) -> Summary:

@@ -1,14 +1,15 @@
-"""What every supervisor is: something that plays one work unit with a cast and tells a recorder."""
+"""The contract of searches: a search plays one work unit with a cast and records what happens."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from simkit.components.cast import Cast
 from simkit.core.events import Episode, Recorder
 from simkit.core.ids import episode_id
 from simkit.core.tasks import Task
+from simkit.errors import NotForkable, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +31,14 @@ class WorkUnit:
         return episode_id(self.run_id, self.task.id, self.trial)
 
 
-class Supervisor(Protocol):
-    """Plays work units. It sees states and replies, never a provider or a file."""
+class Search(Protocol):
+    """Plays work units. It sees states and replies, never a provider or a file.
 
-    @property
-    def name(self) -> str:
-        """What the store calls it."""
-        ...
+    `simkit.TreeSearch` is a base class for searches of your own. `name` is the name in the store (the column
+    `supervisor`); episodes of different searches are never compared.
+    """
 
-    @property
-    def branching(self) -> bool:
-        """Whether it forks; then every component of the cast must be forkable."""
-        ...
+    name: ClassVar[str]
 
     async def play(self, cast: Cast, unit: WorkUnit, recorder: Recorder, watch: Watch) -> Episode:
         """Play one work unit to its end.
@@ -51,6 +48,25 @@ class Supervisor(Protocol):
             StoreError: events cannot be recorded.
         """
         ...
+
+
+def refuse_unforkable(search: str, cast: Cast) -> None:
+    """Check that a cast can be played by a search that branches.
+
+    Raises:
+        NotForkable: a component cannot be forked.
+        UsageError: the agent is deterministic, so that all branches would be the same.
+    """
+    if cast.unforkable:
+        names = ", ".join(cast.unforkable)
+        raise NotForkable(
+            f"{search} branches, but {names} cannot be forked; use the rollout recipe, or give it a fork()"
+        )
+    if cast.deterministic:
+        raise UsageError(
+            f"{search} needs branches that differ, but the agent `{cast.agent.name}` is deterministic; "
+            "sample at a temperature above 0, or use the rollout recipe"
+        )
 
 
 class Watch(Protocol):

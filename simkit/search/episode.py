@@ -87,7 +87,8 @@ class Final:
 class Ending:
     """How an episode came to its end, before it is scored; `scored` is False when a fault made it worthless.
 
-    One that `failed` has the reward 0, whatever was achieved, and no reward is asked.
+    One that `failed` has the reward 0, whatever was achieved, and no reward is asked; nor is it asked for one that has
+    a `reward` already.
     """
 
     outcome: Outcome
@@ -97,6 +98,7 @@ class Ending:
     error: str | None = None
     scored: bool = True
     failed: bool = False
+    reward: EpisodeReward | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ def _toolset(specs: tuple[bytes, ...]) -> ToolsetSeen:
     return ToolsetSeen(toolset_id=digest.hexdigest(), tools=tools)
 
 
-async def set_stage(stage: Stage, supervisor: str) -> Scene:
+async def set_stage(stage: Stage, search: str) -> Scene:
     """Ask everybody what they bring, and record that the episode began.
 
     Raises:
@@ -197,7 +199,7 @@ async def set_stage(stage: Stage, supervisor: str) -> Scene:
             run_id=stage.unit.run_id,
             task_id=stage.task.id,
             trial=stage.unit.trial,
-            supervisor=supervisor,
+            supervisor=search,
             toolset_id=tools.toolset_id,
             goals=tuple(goal.key for goal in scene.stage.goals),
             at=time.time(),
@@ -234,7 +236,7 @@ async def _ask_everybody(stage: Stage) -> Scene:
 
 
 async def play_episode(
-    stage: Stage, supervisor: str, act: Callable[[Scene], Awaitable[Ending]], conversations: int = 1
+    stage: Stage, search: str, act: Callable[[Scene], Awaitable[Ending]], conversations: int = 1
 ) -> Episode:
     """Play an episode from its first question to its score; `act` plays what is between, when there are goals.
 
@@ -242,7 +244,7 @@ async def play_episode(
 
     Args:
         stage: who plays, from where.
-        supervisor: the name of the search.
+        search: the name of the search.
         act: plays from the opening to the ending.
         conversations: how many the search may have side by side; the episode waits for that many sessions of each
             component that limits them, before anybody is asked anything.
@@ -251,7 +253,7 @@ async def play_episode(
         UsageError: a component has fewer sessions.
     """
     async with stage.cast.sessions(conversations), committed(stage.recorder):
-        scene = await set_stage(stage, supervisor)
+        scene = await set_stage(stage, search)
         if scene.fault is not None:
             ending = broken(scene.fault)
         elif not scene.stage.goals:
@@ -270,9 +272,9 @@ def broken(fault: Fault) -> Ending:
 
 
 async def _finish(stage: Stage, ending: Ending) -> Episode:
-    reward: EpisodeReward | None = None
+    reward = ending.reward
     outcome, error, counts = ending.outcome, ending.error, ending.counts
-    if ending.scored:
+    if ending.scored and reward is None:
         try:
             reward = await score_ending(stage, ending)
         except Fault as fault:
@@ -303,8 +305,7 @@ async def score_ending(stage: Stage, ending: Ending) -> EpisodeReward:
         RewardFault: it raised, or replied with something else.
     """
     if ending.failed:
-        least, most = stage.cast.reward_range
-        return EpisodeReward(min(max(0.0, least), most))
+        return EpisodeReward(stage.cast.failure_reward)
     final, reward = ending.final, stage.cast.reward
     request = ScoreEpisode(stage.task, stage.goals, ending.achieved, final.calls, final.conversation, final.world)
     place = f"reward `{reward.name}`, end of {stage.task.id}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal, TypeAlias, assert_never, get_args
+from typing import ClassVar, Literal, TypeAlias, assert_never, get_args
 
 import anyio
 
@@ -19,8 +19,8 @@ from simkit.components.reward import Hit
 from simkit.core.events import Counts, Episode, Outcome, Recorder, TreeHarvested
 from simkit.core.limits import Limits
 from simkit.core.tasks import Goal
-from simkit.errors import Fault, NotForkable, UsageError
-from simkit.search.base import Watch, WorkUnit
+from simkit.errors import Fault, UsageError
+from simkit.search.base import Watch, WorkUnit, refuse_unforkable
 from simkit.search.episode import Ending, Final, Scene, Stage, fault_outcome, play_episode
 from simkit.search.tree import (
     Closed,
@@ -30,8 +30,8 @@ from simkit.search.tree import (
     expand,
     living,
     open_tree,
-    play_seat,
     record_played,
+    take_turn,
     together,
     users_answer,
 )
@@ -113,7 +113,7 @@ class Tree:
     def count(self, played: Sequence[Played]) -> Tree:
         """The tree with the turns of one step counted."""
         calls = sum(len(one.turn.calls) for one in played)
-        turn = max(one.seat.turn for one in played)
+        turn = max(one.parent.next_turn for one in played)
         return replace(self, counts=self.counts.plus(turn=turn, branches=len(played), calls=calls))
 
     def close(self, closed: Sequence[Closed]) -> Tree:
@@ -139,18 +139,9 @@ class Josh:
     like one that met a limit, and reaches no goal in that turn.
     """
 
+    name: ClassVar[str] = "josh"
     search: BeamSearch = field(default_factory=BeamSearch)
     limits: Limits = field(default_factory=Limits)
-
-    @property
-    def name(self) -> str:
-        """What the store calls it."""
-        return "josh"
-
-    @property
-    def branching(self) -> bool:
-        """It forks."""
-        return True
 
     async def play(self, cast: Cast, unit: WorkUnit, recorder: Recorder, watch: Watch) -> Episode:
         """Play one work unit to its end.
@@ -161,7 +152,7 @@ class Josh:
                 component holds fewer conversations open than the tree may have leaves.
             StoreError: events cannot be recorded.
         """
-        _refuse(cast)
+        refuse_unforkable(self.name, cast)
         stage = Stage(cast, unit, self.limits, recorder, watch)
         return await play_episode(stage, self.name, self._play, self.search.conversations)
 
@@ -196,9 +187,9 @@ class Josh:
 
     async def _agents(self, stage: Stage, tree: Tree) -> Tree:
         """Expand, let every leaf take its turn at once, and harvest when one reached a goal."""
-        seats = expand(tree.leaves, self.search.factor, self.search.beam)
+        leaves = expand(tree.leaves, self.search.factor, self.search.beam)
         at_most = 1 if self.search.branch_by == "action" else None
-        turns = [partial(play_seat, stage, seat, tree.remaining, at_most) for seat in seats]
+        turns = [partial(take_turn, stage, leaf, tree.remaining, at_most) for leaf in leaves]
         played = await together(turns, enough=_rewarded if self.search.eager else None)
         played, winner, world = _won(played, self.search.winner)
         if winner is not None:
@@ -313,17 +304,6 @@ def _ending(tree: Tree) -> Ending:
         error=error,
         scored=opened and outcome not in NOT_THE_AGENTS,
     )
-
-
-def _refuse(cast: Cast) -> None:
-    if cast.unforkable:
-        names = ", ".join(cast.unforkable)
-        raise NotForkable(f"josh branches, but {names} cannot be forked; use the rollout recipe, or give it a fork()")
-    if cast.deterministic:
-        raise UsageError(
-            f"josh needs branches that differ, but the agent `{cast.agent.name}` is deterministic; "
-            "sample at a temperature above 0, or use the rollout recipe"
-        )
 
 
 class LiveCount:

@@ -41,6 +41,12 @@ class Leaf:
     lineage: tuple[str, ...]
     step: int = 0
     calls: tuple[CallRecord, ...] = ()
+    forked: bool = False
+
+    @property
+    def next_turn(self) -> int:
+        """The number of the turn it plays next: the same as `turn` while that is not over."""
+        return self.turn if self.step else self.turn + 1
 
     def answered(self, state: BranchState) -> Leaf:
         """The leaf after the user's answer."""
@@ -52,24 +58,10 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
-    """A turn about to be played: under which leaf, at which path, and whether it needs a state of its own."""
+class Played:
+    """A turn that was played from `parent`, with the goals it reached."""
 
     parent: Leaf
-    path: str
-    forked: bool
-
-    @property
-    def turn(self) -> int:
-        """The number of the turn."""
-        return self.parent.turn if self.parent.step else self.parent.turn + 1
-
-
-@dataclass(frozen=True, slots=True)
-class Played:
-    """A seat's turn as it was played, with the goals it reached."""
-
-    seat: Seat
     id: str
     turn: Turn
     hits: tuple[Hit, ...] = ()
@@ -77,13 +69,13 @@ class Played:
     @property
     def lineage(self) -> tuple[str, ...]:
         """The ids from the current root to this branch."""
-        return (*self.seat.parent.lineage, self.id)
+        return (*self.parent.lineage, self.id)
 
     def leaf(self) -> Leaf:
         """The branch as a leaf, to go on from."""
-        turn, parent = self.turn, self.seat.parent
+        turn, parent = self.turn, self.parent
         step = 0 if turn.over else turn.steps
-        return Leaf(self.id, self.seat.path, self.seat.turn, turn.state, self.lineage, step, parent.calls + turn.calls)
+        return Leaf(self.id, parent.path, parent.next_turn, turn.state, self.lineage, step, parent.calls + turn.calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,26 +87,45 @@ class Closed:
     error: str | None = None
 
 
-def expand(leaves: Sequence[Leaf], factor: int, beam: int) -> tuple[Seat, ...]:
-    """The turns to play next, left to right: `factor` for every leaf if they all fit in the beam, else one each."""
-    arms = factor if factor * len(leaves) <= beam else 1
+def fork(leaf: Leaf, arms: int) -> tuple[Leaf, ...]:
+    """The leaves of a fork with so many arms; the leaf itself for one. States are forked when the arms are played."""
+    if arms == 1:
+        return (leaf,)
     return tuple(
-        Seat(leaf, child_path(leaf.path, arm, arms), forked=arms > 1) for leaf in leaves for arm in range(arms)
+        [
+            Leaf(
+                leaf.id,
+                child_path(leaf.path, arm, arms),
+                leaf.turn,
+                leaf.state,
+                leaf.lineage,
+                leaf.step,
+                leaf.calls,
+                forked=True,
+            )
+            for arm in range(arms)
+        ]
     )
 
 
-async def play_seat(stage: Stage, seat: Seat, remaining: tuple[Goal, ...], at_most: int | None = None) -> Played:
-    """Play one seat's turn (at most so many decisions of it) and ask which of the remaining goals it reached."""
-    key, step = stage.key(seat.path, seat.turn), seat.parent.step
-    name = branch_id(stage.unit.episode_id, seat.path, seat.turn) + (f".{step}" if step else "")
+def expand(leaves: Sequence[Leaf], factor: int, beam: int) -> tuple[Leaf, ...]:
+    """The leaves to play next, left to right: `factor` for every leaf if they all fit in the beam, else one each."""
+    arms = factor if factor * len(leaves) <= beam else 1
+    return tuple(arm for leaf in leaves for arm in fork(leaf, arms))
+
+
+async def take_turn(stage: Stage, leaf: Leaf, remaining: tuple[Goal, ...], at_most: int | None = None) -> Played:
+    """Play a leaf's next turn (`at_most` decisions of it) and ask which of the remaining goals it reached."""
+    key, step = stage.key(leaf.path, leaf.next_turn), leaf.step
+    name = branch_id(stage.unit.episode_id, leaf.path, leaf.next_turn) + (f".{step}" if step else "")
     try:
-        state = fork_branch(seat.parent.state, key) if seat.forked else seat.parent.state
+        state = fork_branch(leaf.state, key) if leaf.forked else leaf.state
     except Fault as fault:
-        return Played(seat, name, Turn(key, seat.parent.state, steps=step).failed(fault))
+        return Played(leaf, name, Turn(key, leaf.state, steps=step).failed(fault))
     turn = await play_turn(stage, key, state, step=step, at_most=at_most)
     turn, hits = await score_turn(stage, turn, remaining)
     stage.watch.turn()
-    return Played(seat, name, turn, hits)
+    return Played(leaf, name, turn, hits)
 
 
 async def together(calls: Sequence[Callable[[], Awaitable[T]]], enough: Callable[[T], bool] | None = None) -> list[T]:
@@ -193,9 +204,9 @@ def record_played(stage: Stage, played: Played, *, credited: bool, outcome: Outc
         BranchAdded(
             branch_id=played.id,
             episode_id=stage.unit.episode_id,
-            parent_id=played.seat.parent.id,
-            path=played.seat.path,
-            turn=played.seat.turn,
+            parent_id=played.parent.id,
+            path=played.parent.path,
+            turn=played.parent.next_turn,
             messages=turn.messages,
             tool_calls=turn.calls,
             rewards=tuple(RewardRow(hit.goal, hit.evidence, hit.step, credited) for hit in played.hits),

@@ -123,43 +123,49 @@ COMMENT ON VIEW user_flags IS 'How often the user simulator doubted its own turn
 
 -- The harvest (docs: josh.md). Helpers first, then one view per kind of example.
 
+CREATE VIEW golden_ends AS
+SELECT h.episode_id, h.winner_id AS end_branch
+FROM harvests h
+WHERE NOT EXISTS (
+    FROM harvests later
+    WHERE later.episode_id = h.episode_id AND later.harvest > h.harvest AND list_contains(later.golden, h.winner_id)
+);
+COMMENT ON VIEW golden_ends IS 'The branches that end golden paths: the last winner of a tree, and every rollout that best_of_n kept.';
+
 CREATE VIEW golden_messages AS
-WITH RECURSIVE last_winner AS (
-    SELECT h.episode_id, arg_max(h.winner_id, h.harvest) AS branch_id
-    FROM harvests h JOIN episodes e USING (episode_id)
+WITH RECURSIVE walk AS (
+    SELECT g.end_branch, b.branch_id, b.parent_id
+    FROM golden_ends g
+    JOIN episodes e USING (episode_id)
+    JOIN branches b ON b.branch_id = g.end_branch
     WHERE is_success(e.reward, e.full_reward)
-    GROUP BY h.episode_id
-),
-walk AS (
-    SELECT b.episode_id, b.branch_id, b.parent_id
-    FROM last_winner w JOIN branches b ON b.branch_id = w.branch_id
     UNION ALL
-    SELECT b.episode_id, b.branch_id, b.parent_id
+    SELECT w.end_branch, b.branch_id, b.parent_id
     FROM walk w JOIN branches b ON b.branch_id = w.parent_id
 ),
-path AS (SELECT m.* FROM messages m SEMI JOIN walk w ON m.branch_id = w.branch_id),
+path AS (SELECT m.*, w.end_branch FROM messages m JOIN walk w ON m.branch_id = w.branch_id),
 judged AS (
     SELECT
-        episode_id,
+        end_branch,
         bool_or(
             author IN ('agent', 'tool') AND (contains(content, 'ERROR:') OR contains(content, 'Error:') OR contains(content, 'FAILURE'))
             OR author = 'agent' AND contains(content, 'APIRETURN')
         ) AS erroneous,
         max(seq) FILTER (role <> 'user' AND author <> 'runtime') AS last_seq
-    FROM path GROUP BY episode_id
+    FROM path GROUP BY end_branch
 )
 SELECT
     e.run_id, e.task_id, e.trial, e.toolset_id, p.episode_id, p.branch_id, p.seq,
-    p.author, p.role, p.message, p.prompt
+    p.author, p.role, p.message, p.prompt, p.end_branch
 FROM path p
-JOIN judged j USING (episode_id)
+JOIN judged j USING (end_branch)
 JOIN episodes e USING (episode_id)
 WHERE NOT coalesce(j.erroneous, false) AND p.seq <= j.last_seq AND p.author <> 'runtime';
-COMMENT ON VIEW golden_messages IS 'The golden conversation (root to last winner) of every episode with the full reward and without an error marker of the agent''s own making; trailing user messages and text of the runtime are left out.';
+COMMENT ON VIEW golden_messages IS 'The golden conversations (root to end_branch) of every episode with the full reward, without those with an error marker of the agent''s own making; trailing user messages and text of the runtime are left out.';
 
 CREATE VIEW golden_conversations AS
 SELECT
-    run_id, task_id, trial, episode_id, toolset_id, list(message ORDER BY seq) AS messages,
+    run_id, task_id, trial, episode_id, toolset_id, end_branch, list(message ORDER BY seq) AS messages,
     list({
         'author': author, 'seq': seq, 'message': message,
         'point': concat_ws('/', run_id, coalesce(toolset_id, ''), prompt)
@@ -167,13 +173,13 @@ SELECT
 FROM golden_messages
 GROUP BY ALL
 HAVING bool_or(author = 'agent');
-COMMENT ON VIEW golden_conversations IS 'The same, one row per episode, with the messages as a list; the point of a step names its run, tools and prompt.';
+COMMENT ON VIEW golden_conversations IS 'The same, one row per conversation, with the messages as a list; the point of a step names its run, tools and prompt.';
 
 CREATE VIEW sft_candidates AS
 SELECT
-    c.run_id, c.task_id, c.trial, c.episode_id, to_json(c.messages) AS messages, t.tools,
+    c.run_id, c.task_id, c.trial, c.episode_id, c.end_branch, to_json(c.messages) AS messages, t.tools,
     row_number() OVER (
-        PARTITION BY c.run_id, c.toolset_id, to_json(c.messages) ORDER BY c.task_id, c.trial, c.episode_id
+        PARTITION BY c.run_id, c.toolset_id, to_json(c.messages) ORDER BY c.task_id, c.trial, c.episode_id, c.end_branch
     ) AS copy
 FROM golden_conversations c
 LEFT JOIN toolsets t USING (toolset_id);
@@ -183,7 +189,7 @@ CREATE VIEW sft_examples AS
 SELECT run_id, task_id, trial, episode_id, messages, tools
 FROM sft_candidates
 WHERE copy = 1
-ORDER BY run_id, task_id, trial, episode_id;
+ORDER BY run_id, task_id, trial, episode_id, end_branch;
 COMMENT ON VIEW sft_examples IS 'One golden conversation per row, in the columns of TRL''s SFTTrainer: messages, tools.';
 
 CREATE VIEW desirable_candidates AS

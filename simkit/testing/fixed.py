@@ -8,7 +8,7 @@ from typing import ClassVar, TypeAlias, final
 
 from simkit.components.agent import Act, Agent, Decision
 from simkit.components.user import Speak, User, UserTurn
-from simkit.core.messages import AssistantMessage, JsonObject, ToolCall
+from simkit.core.messages import JsonObject, ToolCall
 from simkit.errors import UsageError
 
 Line: TypeAlias = str | tuple[str, JsonObject] | Decision
@@ -38,10 +38,10 @@ class FixedAgent(Agent):
             case Decision():
                 return replace(line, state=position + 1)
             case str():
-                return Decision(AssistantMessage.of(line), say=line, state=position + 1)
+                return Decision.speak(line, state=position + 1)
             case (tool, arguments):
                 call = ToolCall.of(f"call_{position}", tool, arguments)
-                return Decision(AssistantMessage.of(None, (call,)), calls=(call,), state=position + 1)
+                return Decision.call(call, state=position + 1)
 
 
 @final

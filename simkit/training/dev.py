@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from simkit.actors.actor import Patience, open_scope
 from simkit.components.cast import Cast
-from simkit.components.world import World, choose_tasks
+from simkit.components.world import WORLD, World, choose_tasks
 from simkit.core.events import BranchAdded, Event, MemoryRecorder, ToolsetSeen
 from simkit.core.limits import Limits
 from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec, parse_call, parse_message, text_of
@@ -18,12 +18,14 @@ from simkit.core.tasks import Task
 from simkit.errors import StrayCancellation
 from simkit.models.base import SampledModel
 from simkit.models.config import ModelConfig
+from simkit.plugins import flags
 from simkit.plugins.loading import load
-from simkit.run.casting import WORLD, Wanted, WantedModels, build_players
+from simkit.run.casting import Wanted, WantedModels, build_players
 from simkit.run.engine import Stage, Tally, play_units
 from simkit.search.base import WorkUnit
 from simkit.search.rollout import Rollout
 from simkit.statistics.scores import mean
+from simkit.training import flags as training
 
 if TYPE_CHECKING:
     from simkit.models.base import ChatModel
@@ -73,14 +75,37 @@ class Place:
         """
         return tuple(choose_tasks(self.build().tasks(self.split), self.tasks))
 
-    def elsewhere(self, split: str, tasks: str) -> Place:
-        """The same place with tasks of another split."""
-        return replace(self, split=split, tasks=tasks)
-
     @property
     def limits(self) -> Limits:
         """How long a conversation may be."""
         return Limits(turns=self.max_turns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevChoice:
+    """Group of flags: where and with whom a trained model plays."""
+
+    world: flags.World = "builtin"
+    variant: flags.Variant = None
+    agent: training.Player = "function_calling"
+    user: flags.User = None
+    reward: flags.Reward = None
+    max_turns: flags.MaxTurns = 15
+    reply_tokens: training.MaxTokens = 256
+
+    def place(self, split: str, tasks: str) -> Place:
+        """The place for these tasks of a split."""
+        return Place(
+            world=self.world,
+            variant=self.variant,
+            split=split,
+            tasks=tasks,
+            agent=self.agent,
+            user=self.user,
+            reward=self.reward,
+            max_turns=self.max_turns,
+            max_tokens=self.reply_tokens,
+        )
 
 
 @asynccontextmanager
@@ -154,7 +179,7 @@ async def play_dev(goals: DevGoals, model: ChatModel) -> DevScore:
     recorder, tasks = MemoryRecorder(), goals.place.chosen()
     units = [WorkUnit("dev", goals.seed, task) for task in tasks]
     async with opened(goals.place, model, goals.temperature) as players:
-        stage = Stage(supervisor=Rollout(goals.place.limits), cast=players, recorder=recorder, tally=Tally())
+        stage = Stage(search=Rollout(goals.place.limits), cast=players, recorder=recorder, tally=Tally())
         episodes = await play_units(stage, units, AT_ONCE)
     missed = stage.tally.missed
     if missed:

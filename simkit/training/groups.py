@@ -19,7 +19,7 @@ from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Mo
 from simkit.run.engine import Tally
 from simkit.search.base import WorkUnit
 from simkit.search.episode import Stage, score_ending, set_stage
-from simkit.search.rollout import Line, ending_of, play_out
+from simkit.search.playout import Playout, ending_of, play_out
 from simkit.search.tree import Leaf, open_tree, together
 from simkit.search.turn import fork_branch
 
@@ -97,8 +97,8 @@ class _Branch:
         stage = self.stage
         try:
             state = fork_branch(self.root.state, stage.key(self.path, 0))
-            line = await play_out(stage, Line(replace(self.root, path=self.path, state=state), stage.goals))
-            ending = ending_of(stage, line)
+            playout = await play_out(stage, Playout(replace(self.root, path=self.path, state=state), stage.goals))
+            ending = ending_of(stage, playout)
             if ending.outcome == "agent_fault":
                 return stage.cast.reward_range[0]
             return (await score_ending(stage, ending)).value if ending.scored else None

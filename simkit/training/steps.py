@@ -18,8 +18,9 @@ from simkit.data.held_out import HeldOut, assert_clean_of, contamination
 from simkit.data.reading import read_examples
 from simkit.data.selection import Selection, Source, select_with_state
 from simkit.errors import UsageError
-from simkit.training.dev import DevGoals, Place
-from simkit.training.guard import Guard, Keep
+from simkit.training import flags as training
+from simkit.training.dev import DevChoice, DevGoals
+from simkit.training.guard import Guard
 from simkit.training.jobs import RECORDS, Metrics, Trained, TrainingJob
 from simkit.training.presets import Preset
 from simkit.training.process import Job, describe, train_in_process
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
     from simkit.run.summary import Summary
 
 NONE = "none"
+NO_ENDPOINT = (
+    *("user_model", "base_url", "user_base_url", "temperature", "user_temperature", "max_tokens", "user_max_tokens"),
+    *("api_concurrency", "rpm", "tpm", "request_timeout", "max_retries", "max_cost", "max_tokens_total", "prices"),
+    *("replay", "concurrency", "fail_fast", "max_faults", "ask_timeout"),
+)
+"""Flags of every run that do nothing in a training: it asks no endpoint, and dev goals are no episodes of the run."""
+
 LOOKS = 10
 """How often a guard looks when nobody says how often."""
 
@@ -59,22 +67,23 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watching:
-    """How a recipe was asked to guard its training; `tasks` is `none` for no guard."""
+class GuardChoice:
+    """Group of flags: the guard of a training."""
 
-    tasks: str
-    every: int | None = None
-    valid_floor: float = 0.95
-    success_floor: float = 0.75
-    keep: Keep = "best"
+    guard: training.Guard = "40"
+    guard_split: training.GuardSplit = "val"
+    guard_every: training.GuardEvery = None
+    valid_floor: training.ValidFloor = 0.95
+    success_floor: training.SuccessFloor = 0.75
+    keep: training.Keep = "best"
 
-    def guard(self, place: Place, steps: int, seed: int) -> Guard | None:
-        """The guard of a training of so many steps."""
-        if self.tasks == NONE:
+    def of(self, dev: DevChoice, steps: int, seed: int) -> Guard | None:
+        """The guard of a training of so many steps, None for no guard."""
+        if self.guard == NONE:
             return None
         return Guard(
-            goals=DevGoals(place=place, seed=seed),
-            every=self.every or max(1, steps // LOOKS),
+            goals=DevGoals(place=dev.place(self.guard_split, self.guard), seed=seed),
+            every=self.guard_every or max(1, steps // LOOKS),
             valid_floor=self.valid_floor,
             success_floor=self.success_floor,
             keep=self.keep,
@@ -101,7 +110,7 @@ def folder_of(run: Run, out: Path | None) -> Path:
     return (out or run.store.path / "models" / run.id).absolute()
 
 
-async def chosen_examples(run: Run, kind: Kind, chosen: Chosen, place: Place, dev: Watching) -> ExampleSet:
+async def chosen_examples(run: Run, kind: Kind, chosen: Chosen, dev: DevChoice, guard: GuardChoice) -> ExampleSet:
     """The examples, decontaminated and checked.
 
     Raises:
@@ -111,7 +120,7 @@ async def chosen_examples(run: Run, kind: Kind, chosen: Chosen, place: Place, de
     found = await _found(run, kind, chosen)
     if found.kind != kind:
         raise UsageError(f"{chosen.data} holds {found.kind} examples; train them with `simkit run train_{found.kind}`")
-    await anyio.to_thread.run_sync(_assert_clean, found, chosen.held_out, place, dev)
+    await anyio.to_thread.run_sync(_assert_clean, found, chosen.held_out, dev, guard)
     report = check(found)
     if not report.ok:
         raise UsageError(f"the examples cannot be trained on:\n{report.to_text()}")
@@ -147,12 +156,13 @@ async def _last(run: Run) -> str:
     return str(found.rows[0][0])
 
 
-def _assert_clean(examples: ExampleSet, split: str, place: Place, dev: Watching) -> None:
+def _assert_clean(examples: ExampleSet, split: str, dev: DevChoice, guard: GuardChoice) -> None:
     """Without a held-out split, examples may be of unknown tasks; one that is known to be a dev goal never passes."""
+    place = dev.place(guard.guard_split, guard.guard)
     world = place.build()
     if split != NONE:
         assert_clean_of(examples, HeldOut.of(world.tasks(world.check_split(split)), f"{place.world}:{split}", world))
-    if dev.tasks != NONE:
+    if guard.guard != NONE:
         goals = HeldOut.of(place.chosen(), f"the dev goals ({place.world}:{place.split})", world)
         if split != NONE or contamination(examples, goals).overlaps:
             assert_clean_of(examples, goals)
@@ -169,8 +179,8 @@ class Asked:
 
     kind: Kind
     chosen: Chosen
-    place: Place
-    watching: Watching
+    dev: DevChoice
+    guard: GuardChoice
     preset: Preset
     out: Path | None = None
     keep_adapter: bool = False
@@ -184,7 +194,7 @@ async def train_on_examples(run: Run, asked: Asked) -> Summary:
         UsageError: there is no model to train, the examples cannot be trained on, or the training cannot be done.
     """
     model, out = model_of(run), folder_of(run, asked.out)
-    examples = await chosen_examples(run, asked.kind, asked.chosen, asked.place, asked.watching)
+    examples = await chosen_examples(run, asked.kind, asked.chosen, asked.dev, asked.guard)
     job = TrainingJob(
         method=asked.kind,
         model=model,
@@ -192,7 +202,7 @@ async def train_on_examples(run: Run, asked: Asked) -> Summary:
         preset=asked.preset,
         out=out,
         seed=run.seed,
-        guard=asked.watching.guard(asked.place, steps_of(len(examples), asked.preset), run.seed),
+        guard=asked.guard.of(asked.dev, steps_of(len(examples), asked.preset), run.seed),
         keep_adapter=asked.keep_adapter,
         threads=asked.threads,
     )

@@ -27,7 +27,7 @@ from simkit.core.tasks import Goal, Task
 from simkit.errors import JournalFailed
 from simkit.run.engine import FaultPolicy
 from simkit.run.run import Run
-from simkit.search.base import Supervisor
+from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 from simkit.store import Store
@@ -280,7 +280,7 @@ async def played(case: Case, store: Store) -> Run:
         concurrency=case.concurrency,
     )
     trouble = Trouble(case, run)
-    search: Supervisor = Josh(BeamSearch(beam=2), Limits(turns=2)) if case.search else Rollout(Limits(turns=2))
+    search: Search = Josh(BeamSearch(beam=2), Limits(turns=2)) if case.search else Rollout(Limits(turns=2))
     with anyio.fail_after(LONGEST):
         async with run:
             cast = run.cast(

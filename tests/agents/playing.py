@@ -14,7 +14,7 @@ from simkit.components.user import User
 from simkit.core.events import BranchAdded, BranchExtended, Episode, MemoryRecorder
 from simkit.core.tasks import Task
 from simkit.rewards.goal_calls import GoalCalls
-from simkit.search.base import NoWatch, Supervisor, WorkUnit
+from simkit.search.base import NoWatch, Search, WorkUnit
 from simkit.tools.builtin import BuiltinWorld
 from simkit.users.agenda import AgendaUser
 
@@ -44,7 +44,7 @@ class Played:
 async def play(
     world: BuiltinWorld,
     tasks: Sequence[Task],
-    supervisor: Supervisor,
+    supervisor: Search,
     agent: ScriptedAgent,
     user: User | None = None,
     seed: int = 0,

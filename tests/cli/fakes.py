@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import anyio
 
@@ -46,8 +47,7 @@ class Played:
     now: int = 0
     most: int = 0
 
-    name = "played"
-    branching = False
+    name: ClassVar[str] = "played"
 
     async def play(self, cast: Cast, unit: WorkUnit, recorder: Recorder, watch: Watch) -> Episode:
         self.now += 1

@@ -29,7 +29,7 @@ async def stage(supervisor: Played, policy: FaultPolicy | None = None) -> AsyncG
     async with open_scope() as scope:
         idle = scope.spawn(Idle(), name="idle")
         yield Stage(
-            supervisor=supervisor,
+            search=supervisor,
             cast=Cast(idle, idle, idle, idle),
             recorder=MemoryRecorder(),
             tally=Tally(),

@@ -14,7 +14,7 @@ from simkit.data.examples import Kind
 from simkit.data.prompt_comparison import compare_with_requests
 from simkit.data.selection import Selection, select
 from simkit.run.run import Run
-from simkit.search.base import Supervisor
+from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 from simkit.store import Store
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 MODELS = Path(__file__).parent / "slipping.py"
 
 
-async def played(store: Store, supervisor: Supervisor, model: str, agent: str) -> None:
+async def played(store: Store, supervisor: Search, model: str, agent: str) -> None:
     async with Run(store=store, concurrency=2) as run:
         world = run.world("builtin")
         cast = run.cast(world, agent=agent, user="agenda", model=f"{MODELS}:{model}")

@@ -17,7 +17,7 @@ from simkit.core.messages import AssistantMessage, ToolCall, ToolResult, ToolSpe
 from simkit.core.tasks import Goal, Task
 from simkit.run.casting import Players
 from simkit.run.engine import Stage, Tally, play_units
-from simkit.search.base import Supervisor, WorkUnit
+from simkit.search.base import Search, WorkUnit
 from simkit.store import Store
 from simkit.store.journal import Journal
 
@@ -138,9 +138,9 @@ class Ran:
         return Store(self.folder).query(sql).dicts()
 
 
-async def run(folder: Path, supervisor: Supervisor, cast: Players, tasks: Sequence[str] = ("t1", "t2", "t3")) -> Ran:
+async def run(folder: Path, supervisor: Search, cast: Players, tasks: Sequence[str] = ("t1", "t2", "t3")) -> Ran:
     """Play tasks, two at a time, into a store of its own."""
     units = [WorkUnit("run", 1, task(name)) for name in tasks]
     async with Journal(folder / "journals" / "run" / "0.jsonl") as journal, open_scope() as scope:
-        stage = Stage(supervisor=supervisor, cast=cast.cast(scope), recorder=journal, tally=Tally())
+        stage = Stage(search=supervisor, cast=cast.cast(scope), recorder=journal, tally=Tally())
         return Ran(await play_units(stage, units, 2), folder)

@@ -6,6 +6,7 @@ import pytest
 
 from simkit.recipes.josh import josh
 from simkit.recipes.rollout import rollout
+from simkit.run.choices import CastChoice, TaskChoice
 from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.store import Store
@@ -26,7 +27,7 @@ EXAMPLES = "select prompt, completion, label from kto_examples where run_id = ?"
 
 async def harvest(store: Store, seed: int = 0, concurrency: int = 4) -> tuple[Run, Summary]:
     async with Run(store=store, recipe="josh", seed=seed, concurrency=concurrency) as run:
-        summary = await josh(run, tasks="3", beam=4)
+        summary = await josh(run, tasks=TaskChoice(tasks="3"), beam=4)
     return run, summary
 
 
@@ -60,7 +61,7 @@ async def test_one_seed_gives_one_harvest_whatever_the_concurrency(tmp_path: Pat
 async def test_rollout_reports_scores_and_pass_hat_k(tmp_path: Path) -> None:
     store = Store(tmp_path)
     async with Run(store=store, recipe="rollout") as run:
-        summary = await rollout(run, tasks="4", trials=2)
+        summary = await rollout(run, tasks=TaskChoice(split="test", tasks="4", trials=2))
     assert summary.episodes == 8
     assert summary.reward is not None
     in_store = store.query("select average_reward, success_rate, pass_hat_k, turns, faults from run_summary").dicts()[0]
@@ -77,7 +78,9 @@ async def test_an_agent_without_errors_beats_one_with_many(tmp_path: Path) -> No
     found: list[float] = []
     for rate in ("0", "0.9"):
         async with Run(store=store) as run:
-            summary = await rollout(run, tasks="6", agent=f"scripted,error_rate={rate}")
+            summary = await rollout(
+                run, tasks=TaskChoice(split="test", tasks="6"), cast=CastChoice(agent=f"scripted,error_rate={rate}")
+            )
         assert summary.reward is not None
         found.append(summary.reward.value)
     assert found[0] > found[1]
@@ -86,8 +89,8 @@ async def test_an_agent_without_errors_beats_one_with_many(tmp_path: Path) -> No
 @ARITHMETIC
 async def test_josh_can_branch_by_single_decisions(tmp_path: Path) -> None:
     async with Run(store=Store(tmp_path), recipe="josh", seed=7) as run:
-        by_action = await josh(run, tasks="2", beam=4, branch_by="action")
-        by_turn = await josh(run, tasks="2", beam=4)
+        by_action = await josh(run, tasks=TaskChoice(tasks="2"), beam=4, branch_by="action")
+        by_turn = await josh(run, tasks=TaskChoice(tasks="2"), beam=4)
     assert by_action.scored == 2
     assert by_turn.episodes == 4  # both harvests of this run: trials 0 and 1
     trials = run.store.query("select trial, max(turn) from branches join episodes using (episode_id) group by all")

@@ -16,7 +16,7 @@ from simkit.components.user import Speak, User, UserTurn
 from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, Episode, Event, MemoryRecorder, TreeHarvested
 from simkit.core.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec
 from simkit.core.tasks import Goal, Task
-from simkit.search.base import NoWatch, Supervisor, Watch, WorkUnit
+from simkit.search.base import NoWatch, Search, Watch, WorkUnit
 
 Plan = Callable[[Act], "Decision | Awaitable[Decision]"]
 
@@ -179,7 +179,7 @@ def unit_of(players: Players) -> WorkUnit:
 
 
 async def play(
-    supervisor: Supervisor,
+    supervisor: Search,
     players: Players,
     *,
     recorder: MemoryRecorder | None = None,

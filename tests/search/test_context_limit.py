@@ -14,7 +14,7 @@ from simkit.components.user import Speak, UserTurn
 from simkit.core.events import MemoryRecorder
 from simkit.core.tasks import Goal, Task
 from simkit.errors import AgentFault, ContextTooLong, ServerFailed, outgrew_context
-from simkit.search.base import NoWatch, Supervisor, WorkUnit
+from simkit.search.base import NoWatch, Search, WorkUnit
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 
@@ -153,7 +153,7 @@ class OverflowsAtStart(Agent):
 
 
 @pytest.mark.parametrize("supervisor", [Rollout(), Josh()])
-async def test_an_agent_that_overflows_before_the_first_word_has_failed_too(supervisor: Supervisor) -> None:
+async def test_an_agent_that_overflows_before_the_first_word_has_failed_too(supervisor: Search) -> None:
     recorder = MemoryRecorder()
     async with open_scope() as scope:
         cast = Cast(

@@ -13,7 +13,7 @@ from simkit.components.user import Speak, UserTurn
 from simkit.core.events import Episode
 from simkit.core.limits import Limits
 from simkit.errors import ContextTooLong, LimitHit
-from simkit.search.base import Supervisor
+from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 
@@ -64,7 +64,7 @@ async def test_a_tree_without_a_reward_is_scored_by_its_opening() -> None:
 
 
 @BOTH
-async def test_a_user_that_hangs_up_at_once_is_scored_and_no_agent_is_asked(supervisor: Supervisor) -> None:
+async def test_a_user_that_hangs_up_at_once_is_scored_and_no_agent_is_asked(supervisor: Search) -> None:
     played = await play(supervisor, Players(crash, lambda request: UserTurn("no", end=True)))
     ended = played.episode
     assert (ended.outcome, ended.reward, ended.turns, ended.branches, ended.faults) == ("user_ended", 0.0, 0, 0, 0)
@@ -93,7 +93,7 @@ async def test_of_leaves_that_end_at_the_same_time_the_leftmost_names_the_episod
 
 
 @pytest.mark.parametrize("supervisor", [Rollout(Limits(tokens=5)), Josh(BeamSearch(beam=1), Limits(tokens=5))])
-async def test_the_user_still_answers_an_agent_whose_tokens_are_used_up(supervisor: Supervisor) -> None:
+async def test_the_user_still_answers_an_agent_whose_tokens_are_used_up(supervisor: Search) -> None:
     played = await play(supervisor, Players(lambda request: say(tokens=5)))
     assert played.authors(".1") == ["agent", "user"]
     assert played.outcomes == {".0": None, ".1": "token_limit"}
@@ -104,7 +104,7 @@ async def test_the_user_still_answers_an_agent_whose_tokens_are_used_up(supervis
 )
 @BOTH
 async def test_an_agent_that_cannot_begin_for_its_context_gets_the_reward_next_to_0(
-    supervisor: Supervisor, bounds: tuple[float, float], expected: float
+    supervisor: Search, bounds: tuple[float, float], expected: float
 ) -> None:
     def start(request: StartAgent) -> AgentStart:
         raise ContextTooLong("8200 tokens, the model reads 8192")
@@ -119,13 +119,13 @@ async def test_an_agent_that_cannot_begin_for_its_context_gets_the_reward_next_t
 @pytest.mark.parametrize(
     "supervisor", [Rollout(Limits(turns=2, steps=1)), Josh(BeamSearch(beam=1), Limits(turns=2, steps=1))]
 )
-async def test_a_turn_that_ran_out_of_decisions_counts_as_one(supervisor: Supervisor) -> None:
+async def test_a_turn_that_ran_out_of_decisions_counts_as_one(supervisor: Search) -> None:
     played = await play(supervisor, Players(lambda request: use(request, ("read", ""))))
     assert (played.episode.outcome, played.episode.turns) == ("turn_limit", 2)
 
 
 @BOTH
-async def test_a_user_whose_allowance_is_used_up_ends_the_conversation_in_order(supervisor: Supervisor) -> None:
+async def test_a_user_whose_allowance_is_used_up_ends_the_conversation_in_order(supervisor: Search) -> None:
     def answer(request: Speak) -> UserTurn:
         if request.key.turn == 1:
             raise LimitHit("no call fits into what is left", "cost_limit")
@@ -137,7 +137,7 @@ async def test_a_user_whose_allowance_is_used_up_ends_the_conversation_in_order(
 
 
 @BOTH
-async def test_an_agent_that_cannot_read_a_result_is_named_with_the_tool(supervisor: Supervisor) -> None:
+async def test_an_agent_that_cannot_read_a_result_is_named_with_the_tool(supervisor: Search) -> None:
     def observe(call: object, result: object) -> Any:
         raise KeyError("rows")
 

@@ -20,7 +20,7 @@ from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
 from simkit.run.casting import Players as Cast
 from simkit.run.engine import Stage, Tally, play_units
-from simkit.search.base import Supervisor, WorkUnit
+from simkit.search.base import Search, WorkUnit
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 
@@ -99,13 +99,13 @@ class Ran:
     tally: Tally
 
 
-async def ran(supervisor: Supervisor, tools: BoundTools, agent: BoundAgent, user: BoundUser, at_once: int = 4) -> Ran:
+async def ran(supervisor: Search, tools: BoundTools, agent: BoundAgent, user: BoundUser, at_once: int = 4) -> Ran:
     recorder, tally = MemoryRecorder(), Tally()
     players = Cast(agent=agent, user=user, tools=tools, reward=ReachReward())
     with anyio.fail_after(20):
         async with open_scope() as scope:
             tally.load = scope.load
-            stage = Stage(supervisor=supervisor, cast=players.cast(scope), recorder=recorder, tally=tally)
+            stage = Stage(search=supervisor, cast=players.cast(scope), recorder=recorder, tally=tally)
             await play_units(stage, [WorkUnit("run", 7, task) for task in TASKS], at_once)
             assert all(state.open == 0 == state.serving for state in scope.load())
     return Ran(recorder.events, tally)
@@ -190,7 +190,7 @@ async def test_a_cancelled_episode_gives_its_place_in_the_queue_and_its_sessions
             cast = players.cast(scope)
 
             async def play(task: Task) -> None:
-                stage = Stage(supervisor=Rollout(), cast=cast, recorder=MemoryRecorder(), tally=Tally())
+                stage = Stage(search=Rollout(), cast=cast, recorder=MemoryRecorder(), tally=Tally())
                 await play_units(stage, [WorkUnit("run", 7, task)], 1)
 
             async with anyio.create_task_group() as playing:

@@ -19,7 +19,7 @@ from simkit.core.limits import Limits
 from simkit.core.messages import ToolResult
 from simkit.core.tasks import Goal, Task
 from simkit.search import episode as episodes
-from simkit.search.base import Supervisor
+from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 from simkit.search.tree import first_error
@@ -54,7 +54,7 @@ class NoTools(NoteTools):
     ids=["reward", "tools", "agent"],
 )
 async def test_a_component_that_cannot_begin_ends_the_episode_and_is_named(
-    supervisor: Supervisor, players: Players, outcome: str, who: str
+    supervisor: Search, players: Players, outcome: str, who: str
 ) -> None:
     played = await play(supervisor, players)
     ended = played.episode
@@ -65,7 +65,7 @@ async def test_a_component_that_cannot_begin_ends_the_episode_and_is_named(
 
 
 @BOTH
-async def test_a_task_without_goals_counts_nothing(supervisor: Supervisor) -> None:
+async def test_a_task_without_goals_counts_nothing(supervisor: Search) -> None:
     ended = (await play(supervisor, Players(crash, crash, goals=()))).episode
     assert (ended.turns, ended.branches, ended.faults, ended.calls, ended.final_branch_id) == (0, 0, 0, 0, None)
 
@@ -143,7 +143,7 @@ async def test_each_branch_has_a_state_of_its_own_when_one_part_alone_forks(part
 
 @pytest.mark.parametrize("part", ["agent", "user", "tools"])
 @pytest.mark.parametrize("supervisor", [Rollout(Limits(turns=2)), Josh(BeamSearch(beam=1), Limits(turns=2))])
-async def test_nothing_is_forked_for_turns_where_nothing_branches(supervisor: Supervisor, part: str) -> None:
+async def test_nothing_is_forked_for_turns_where_nothing_branches(supervisor: Search, part: str) -> None:
     state = Copies()
     await play(supervisor, forking(part, state, read_and_say))
     kept = 1 if part == "tools" and isinstance(supervisor, Josh) else 0
@@ -196,7 +196,7 @@ class Committed(MemoryRecorder):
 
 
 @pytest.mark.parametrize(("supervisor", "first"), [(Josh(), 1), (Rollout(), 2)], ids=["josh", "rollout"])
-async def test_a_turn_is_committed_before_the_next_one_begins(supervisor: Supervisor, first: int) -> None:
+async def test_a_turn_is_committed_before_the_next_one_begins(supervisor: Search, first: int) -> None:
     recorder = Committed()
     late: list[int] = []
 
@@ -220,7 +220,7 @@ class Stuck(MemoryRecorder):
 
 @BOTH
 async def test_a_store_that_hangs_does_not_hold_a_cancelled_episode_for_long(
-    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+    supervisor: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(episodes, "LAST_COMMIT_SECONDS", 0.01)
     with anyio.fail_after(5), anyio.CancelScope() as scope:

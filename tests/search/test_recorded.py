@@ -15,7 +15,7 @@ from simkit.components.user import Speak, UserTurn
 from simkit.core.events import BranchAdded, BranchExtended, Episode, EpisodeStarted, ToolsetSeen, succeeded
 from simkit.core.limits import Limits
 from simkit.core.messages import AssistantMessage, SystemMessage, ToolResult, ToolSpec
-from simkit.search.base import Supervisor, WorkUnit
+from simkit.search.base import Search, WorkUnit
 from simkit.search.episode import toolset
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
@@ -142,7 +142,7 @@ async def test_an_episode_is_recorded_with_its_names_its_numbers_and_its_parts()
 
 
 @pytest.mark.parametrize("supervisor", [Rollout(), Josh(BeamSearch(beam=2), Limits(turns=2))])
-async def test_an_episode_as_it_was_recorded_is_the_episode_that_was_played(supervisor: Supervisor) -> None:
+async def test_an_episode_as_it_was_recorded_is_the_episode_that_was_played(supervisor: Search) -> None:
     unit = second(PLAYERS)
     played = await play(supervisor, PLAYERS, unit=unit)
     (ended,) = (event for event in played.events if isinstance(event, Episode))
@@ -175,10 +175,9 @@ def test_a_success_is_the_full_reward_but_for_rounding(reward: float, full: floa
 
 
 @pytest.mark.parametrize(("supervisor", "name"), [(Rollout(), "rollout"), (Josh(), "josh")])
-async def test_an_episode_says_what_kind_of_search_it_is(supervisor: Supervisor, name: str) -> None:
+async def test_an_episode_says_what_kind_of_search_it_is(supervisor: Search, name: str) -> None:
     played = await play(supervisor, PLAYERS)
     assert [event.supervisor for event in played.events if isinstance(event, EpisodeStarted)] == [name]
-    assert supervisor.branching is (name == "josh")
 
 
 def test_the_name_of_tools_follows_from_them_and_stays_that_of_older_stores() -> None:

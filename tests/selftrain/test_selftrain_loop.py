@@ -15,13 +15,13 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra [train]")
 pytest.importorskip("trl", reason="needs the extra [train]")
 
+from simkit.components.world import WORLD
 from simkit.data.held_out import HeldOut, contamination
 from simkit.data.selection import Selection, select
 from simkit.plugins.loading import load
 from simkit.recipes.selftrain.experiment import Plan, SeedLoop
 from simkit.recipes.selftrain.outcome import NUMBERS, PICTURE, read_outcome
 from simkit.recipes.selftrain.seeds import SeedWork, play_in_child, play_seeds
-from simkit.run.casting import WORLD
 from simkit.run.engine import Tally
 from simkit.run.run import Run
 from simkit.run.stages import PartOf

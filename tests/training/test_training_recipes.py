@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import pytest
@@ -12,11 +12,14 @@ from simkit.recipes.grpo import grpo
 from simkit.recipes.rollout import rollout
 from simkit.recipes.train_kto import train_kto
 from simkit.recipes.train_sft import train_sft
+from simkit.run.choices import CastChoice, TaskChoice
 from simkit.run.run import Run
 from simkit.store import Store
 from simkit.training import steps
+from simkit.training.dev import DevChoice
 from simkit.training.jobs import Metrics, OnMetrics, Trained, TrainingJob
 from simkit.training.process import Job
+from simkit.training.steps import GuardChoice
 from simkit.training.trainer import train
 
 if TYPE_CHECKING:
@@ -29,21 +32,18 @@ SFT: dict[str, Any] = {
     "source": "episodes",
     "where": "reward >= 1",
     "limit": 3,
-    "world": WORLD,
     "preset": "tiny",
     "batch": 1,
     "max_steps": 8,
-    "guard": "1",
-    "guard_every": 2,
-    "max_turns": 1,
-    "reply_tokens": 8,
-    "valid_floor": 0.0,
+    "dev": DevChoice(world=WORLD, max_turns=1, reply_tokens=8),
+    "guard": GuardChoice(guard="1", guard_every=2, valid_floor=0.0),
 }
 
 
-async def played(store: Store, split: str = "train") -> str:
+async def played(store: Store, split: Literal["train", "val", "test"] = "train") -> str:
     async with Run(store=store, recipe="rollout", seed=0) as run:
-        await rollout(run, world=WORLD, split=split, tasks="8", agent="scripted,error_rate=0")  # pyright: ignore
+        tasks = TaskChoice(world=WORLD, split=split, tasks="8")
+        await rollout(run, tasks=tasks, cast=CastChoice(agent="scripted,error_rate=0"))
     return run.id
 
 
@@ -121,16 +121,17 @@ async def test_held_out_tasks_are_refused_before_anything_is_trained(tmp_path: P
     await played(store, split="test")
     async with training(store, "model") as run:
         with pytest.raises(UsageError, match="must not be trained on"):
-            await train_sft(run, world=WORLD, source="episodes", preset="tiny")
+            await train_sft(run, dev=DevChoice(world=WORLD), source="episodes", preset="tiny")
 
 
 @pytest.mark.parametrize("held_out", ["test", "none"])
 async def test_dev_goals_are_refused_as_training_data(tmp_path: Path, held_out: str) -> None:
     store = Store(tmp_path)
     await played(store, split="val")
+    dev, guard = DevChoice(world=WORLD), GuardChoice(guard="8")
     async with training(store, "model") as run:
         with pytest.raises(UsageError, match="the dev goals"):
-            await train_sft(run, world=WORLD, source="episodes", preset="tiny", guard="8", held_out=held_out)
+            await train_sft(run, dev=dev, guard=guard, source="episodes", preset="tiny", held_out=held_out)
 
 
 async def test_a_file_of_another_kind_names_its_recipe(tmp_path: Path) -> None:

@@ -1,0 +1,109 @@
+"""Playouts: one conversation played on from a leaf to its end, without branches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import inf
+
+import anyio
+
+from simkit.components.reward import EpisodeReward, Hit
+from simkit.core.events import Counts, Outcome
+from simkit.core.tasks import Goal
+from simkit.search.episode import Ending, Stage
+from simkit.search.tree import Closed, Leaf, Played, end_branches, record_played, take_turn, users_answer
+from simkit.search.turn import without
+
+
+@dataclass(frozen=True, slots=True)
+class Playout:
+    """A conversation as far as it was played from a leaf on.
+
+    Attributes:
+        leaf: where it is; `leaf.turn` counts the agent's turns, `leaf.state` holds the conversation.
+        remaining, achieved: the goals that are left, and the hits on those that were reached.
+        counts: the turns, tool calls and faults that led here.
+        closed: how it ended, None while it can go on.
+        reward: what it is worth once it was scored, None before, and when a fault ended it.
+        rewarded: it was scored, and is worth more than a conversation that has failed.
+    """
+
+    leaf: Leaf
+    remaining: tuple[Goal, ...]
+    achieved: tuple[Hit, ...] = ()
+    counts: Counts = field(default_factory=Counts)
+    closed: Closed | None = None
+    reward: EpisodeReward | None = None
+    rewarded: bool = False
+
+    @property
+    def value(self) -> float:
+        """The reward as a number to compare by; less than any reward where there is none."""
+        return -inf if self.reward is None else self.reward.value
+
+
+async def play_out(stage: Stage, playout: Playout) -> Playout:
+    """Play a conversation from where it is to its end, or to the wall-clock limit."""
+    with anyio.move_on_after(stage.limits.wall_seconds):
+        while playout.closed is None:
+            playout = await play_round(stage, playout)
+    return playout
+
+
+async def play_round(stage: Stage, playout: Playout) -> Playout:
+    """Play one turn of the agent, and the user's answer to it."""
+    playout = await _agent(stage, playout)
+    if playout.closed is None:
+        playout = await _user(stage, playout)
+    await stage.recorder.commit()
+    return playout
+
+
+async def _agent(stage: Stage, playout: Playout) -> Playout:
+    played = await take_turn(stage, playout.leaf, playout.remaining)
+    record_played(stage, played, credited=True, outcome=played.turn.outcome)
+    if played.hits:
+        stage.watch.hit(len(played.hits))
+    return _after(playout, played)
+
+
+async def _user(stage: Stage, playout: Playout) -> Playout:
+    (leaf,), closed = await users_answer(stage, (playout.leaf,))
+    playout = replace(playout, leaf=leaf)
+    if closed:
+        return replace(playout, closed=closed[0])
+    outcome = playout.leaf.state.spent.exceeded(stage.limits)
+    return playout if outcome is None else replace(playout, closed=end(stage, playout, outcome))
+
+
+def _after(playout: Playout, played: Played) -> Playout:
+    turn = played.turn
+    return Playout(
+        leaf=played.leaf(),
+        remaining=without(playout.remaining, played.hits),
+        achieved=(*playout.achieved, *played.hits),
+        counts=playout.counts.plus(turn=played.parent.next_turn, branches=1, calls=len(turn.calls)),
+        closed=None if turn.outcome is None else Closed(played.id, turn.outcome, turn.error),
+    )
+
+
+def end(stage: Stage, playout: Playout, outcome: Outcome) -> Closed:
+    """Record the end of a conversation; a fork that has played nothing has no branch of its own to end."""
+    closed = Closed(playout.leaf.id, outcome)
+    if not playout.leaf.forked:
+        end_branches(stage, (closed,))
+    return closed
+
+
+def ending_of(stage: Stage, playout: Playout) -> Ending:
+    """How a conversation ended; one that has not was cut by the wall-clock limit."""
+    closed = playout.closed or end(stage, playout, "time_limit")
+    return Ending(
+        outcome=closed.outcome,
+        final=playout.leaf.final(),
+        achieved=playout.achieved,
+        counts=playout.counts.plus(faults=int(closed.error is not None)),
+        error=closed.error,
+        scored=closed.error is None,
+        failed=closed.outcome == "context_limit",
+    )

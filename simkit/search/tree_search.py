@@ -1,0 +1,230 @@
+"""The base class for searches of your own, and the tree that they grow.
+
+    class BestOfTwo(TreeSearch):
+        name = "best_of_two"
+        conversations = 2
+
+        async def explore(self, tree: SearchTree) -> Ending:
+            first, second = await tree.score(*await tree.play_out(*tree.fork(tree.root, 2)))
+            best = first if first.value >= second.value else second
+            tree.harvest(best)
+            return tree.ending(best)
+
+docs/write-a-search.md explains it step by step.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import ClassVar
+
+import anyio
+
+from simkit.components.cast import Cast
+from simkit.core.events import BranchAdded, BranchEnded, Counts, Episode, Event, Outcome, Recorder, TreeHarvested
+from simkit.core.limits import Limits
+from simkit.core.tasks import Task
+from simkit.errors import Fault, UsageError
+from simkit.search.base import Watch, WorkUnit, refuse_unforkable
+from simkit.search.episode import Ending, Scene, Stage, fault_outcome, play_episode, score_ending
+from simkit.search.playout import Playout, end, ending_of, play_round
+from simkit.search.tree import Closed, fork, open_tree, together
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeSearch(ABC):
+    """Base class of searches: implement `explore`, which grows the tree of one episode.
+
+    Attributes:
+        name: the name in the store; episodes of different searches are never compared.
+        limits: bounds of an episode; the wall-clock limit is for all its branches together.
+    """
+
+    name: ClassVar[str]
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def conversations(self) -> int:
+        """The number of conversations it plays side by side at most, for components that limit their sessions."""
+        return 1
+
+    @abstractmethod
+    async def explore(self, tree: SearchTree) -> Ending:
+        """Play the episode from `tree.root` on, and return `tree.ending(...)` of the conversation that it is scored by.
+
+        Not called for an episode that ended with its opening.
+        """
+
+    async def play(self, cast: Cast, unit: WorkUnit, recorder: Recorder, watch: Watch) -> Episode:
+        """Play one work unit to its end. What is played is recorded when the episode ends, in path order.
+
+        Raises:
+            NotForkable: a component of the cast cannot be branched; raised before any work is done.
+            UsageError: the agent is deterministic, so that all branches would be the same.
+            StoreError: events cannot be recorded.
+        """
+        refuse_unforkable(self.name, cast)
+        stage = Stage(cast, unit, self.limits, recorder, watch)
+        return await play_episode(stage, self.name, self._play, self.conversations)
+
+    async def _play(self, scene: Scene) -> Ending:
+        events = _Events()
+        try:
+            leaf, closed = await open_tree(Scene(replace(scene.stage, recorder=events), scene.state))
+            root = Playout(leaf, scene.stage.goals, closed=closed)
+            tree = SearchTree(replace(scene.stage, recorder=events), root, events, self.conversations)
+            return tree.ending(root) if closed is not None else await self.explore(tree)
+        finally:
+            for event in events.in_path_order():
+                scene.stage.recorder.record(event)
+
+
+class SearchTree:
+    """The tree of one episode: what a search does with it.
+
+    Every method that plays takes up to `conversations` playouts and plays them at the same time. Playouts are
+    immutable: one can be played on, or forked, as often as the search likes.
+
+    Attributes:
+        root: the conversation after the user's opening.
+    """
+
+    def __init__(self, stage: Stage, root: Playout, events: _Events, most: int) -> None:
+        self.root = root
+        self._most = most
+        self._stage = stage
+        self._events = events
+        seconds = stage.limits.wall_seconds
+        self._deadline = anyio.current_time() + seconds if seconds is not None else float("inf")
+
+    @property
+    def task(self) -> Task:
+        """The task that is played."""
+        return self._stage.task
+
+    def fork(self, playout: Playout, arms: int) -> tuple[Playout, ...]:
+        """The same conversation `arms` times, to be played on in different ways: the seeds of each arm are its own."""
+        return tuple(replace(playout, leaf=leaf) for leaf in fork(playout.leaf, arms))
+
+    async def play_turn(self, *playouts: Playout) -> tuple[Playout, ...]:
+        """Play one turn of the agent and the user's answer in each; those that have ended stay as they are."""
+        return await self._together(playouts, 1)
+
+    async def play_out(self, *playouts: Playout) -> tuple[Playout, ...]:
+        """Play each to its end."""
+        return await self._together(playouts, None)
+
+    async def score(self, *playouts: Playout) -> tuple[Playout, ...]:
+        """Ask the reward what each is worth as it is; `reward` stays None where a fault ended the conversation.
+
+        A fault of the reward ends its playout.
+        """
+        return tuple(await together([partial(self._score, each) for each in playouts]))
+
+    def end(self, playout: Playout, outcome: Outcome = "dropped") -> Playout:
+        """Give up a conversation that has not ended."""
+        return replace(playout, closed=playout.closed or end(self._stage, playout, outcome))
+
+    def harvest(self, winner: Playout, *successful: Playout) -> None:
+        """Keep a conversation: its branches become golden, and those of the `successful` ones no negative examples.
+
+        Several conversations can be kept; the goals of the last one are those that are credited.
+        """
+        marked = [name for each in (winner, *successful) for name in each.leaf.lineage]
+        self._events.harvests.append(
+            TreeHarvested(
+                episode_id=self._stage.unit.episode_id,
+                harvest=len(self._events.harvests),
+                winner_id=winner.leaf.id,
+                goals=tuple(hit.goal for hit in winner.achieved),
+                successful=tuple(dict.fromkeys(marked)),
+                golden=winner.leaf.lineage,
+            )
+        )
+
+    def ending(self, playout: Playout) -> Ending:
+        """The end of the episode, which is scored by this conversation; counts are those of the whole tree."""
+        ending = ending_of(self._stage, playout)
+        turns = self._events.turns
+        counts = Counts(
+            turns=max((event.turn for event in turns), default=0),
+            branches=len(turns),
+            faults=self._events.faults,
+            calls=sum(len(event.tool_calls) for event in turns),
+        )
+        return replace(ending, counts=counts, reward=playout.reward)
+
+    async def _together(self, playouts: tuple[Playout, ...], turns: int | None) -> tuple[Playout, ...]:
+        if len(playouts) > self._most:
+            raise UsageError(
+                f"the search plays {len(playouts)} conversations side by side, and its `conversations` is "
+                f"{self._most}; let that property return how many there can be"
+            )
+        return tuple(await together([partial(self._advance, each, turns) for each in playouts]))
+
+    async def _advance(self, playout: Playout, turns: int | None) -> Playout:
+        self._stage.watch.live(1)
+        try:
+            with anyio.CancelScope(deadline=self._deadline):
+                while playout.closed is None and turns != 0:
+                    playout = await play_round(self._stage, playout)
+                    turns = None if turns is None else turns - 1
+                return playout
+            return self.end(playout, "time_limit")
+        finally:
+            self._stage.watch.live(-1)
+
+    async def _score(self, playout: Playout) -> Playout:
+        closed = playout.closed
+        if closed is not None and closed.error is not None:
+            return playout
+        outcome = "dropped" if closed is None else closed.outcome
+        final, failed = playout.leaf.final(), outcome == "context_limit"
+        try:
+            ending = Ending(outcome=outcome, final=final, achieved=playout.achieved, failed=failed)
+            reward = await score_ending(self._stage, ending)
+        except Fault as fault:
+            self._events.reward_faults += 1
+            return replace(playout, closed=Closed(playout.leaf.id, fault_outcome(fault), str(fault)))
+        return replace(playout, reward=reward, rewarded=self._stage.cast.is_rewarded(reward.value))
+
+
+class _Events:
+    """Recorder that holds the events of a tree back until it is known which branches are golden."""
+
+    def __init__(self) -> None:
+        self.harvests: list[TreeHarvested] = []
+        self.reward_faults = 0
+        self._events: list[Event] = []
+
+    @property
+    def turns(self) -> list[BranchAdded]:
+        """The agent turns of all branches."""
+        return [event for event in self._events if isinstance(event, BranchAdded) and event.turn]
+
+    @property
+    def faults(self) -> int:
+        """Faults of all branches, and of rewards asked for one."""
+        failed = [event for event in self._events if isinstance(event, (BranchAdded, BranchEnded)) and event.error]
+        return len(failed) + self.reward_faults
+
+    def record(self, event: Event) -> None:
+        """Keep an event for later."""
+        self._events.append(event)
+
+    async def commit(self) -> None:
+        """Nothing to wait for: the episode commits what it records at its end."""
+
+    def in_path_order(self) -> Iterator[Event]:
+        """The events by path, so that one seed gives one journal; the goals of the last winner alone are credited."""
+        credited = self.harvests[-1].golden if self.harvests else ()
+        paths = {event.branch_id: event.path for event in self._events if isinstance(event, BranchAdded)}
+        for event in sorted(self._events, key=lambda event: paths[getattr(event, "branch_id", "")]):
+            if isinstance(event, BranchAdded) and event.rewards and event.branch_id not in credited:
+                yield replace(event, rewards=tuple(replace(reward, credited=False) for reward in event.rewards))
+            else:
+                yield event
+        yield from self.harvests
