@@ -91,10 +91,10 @@ def test_data_with_test_tasks_is_refused_and_can_be_cleaned() -> None:
 
 def test_examples_of_unknown_tasks_prove_nothing() -> None:
     for examples in (of_tasks("", "train-2"), of_tasks("nobody", "train-2")):
-        with pytest.raises(UsageError, match="1 of 2 examples do not say what task they are from"):
+        with pytest.raises(UsageError, match="the tasks of 1 of 2 examples are unknown"):
             assert_clean_of(examples, held(Town()))
     with pytest.raises(UsageError, match="are unknown, so they cannot be checked"):
-        assert_clean_of(of_tasks("train-2"), Town().tasks("test"))  # ids differ, but nobody knows what it is
+        assert_clean_of(of_tasks("train-2"), Town().tasks("test"))  # ids differ, but its content is unknown
 
 
 def test_the_shipped_world_keeps_its_splits_apart() -> None:
