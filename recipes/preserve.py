@@ -9,14 +9,12 @@ from typing import Annotated, Any
 import anyio.to_thread
 
 from simkit.errors import UsageError
-from simkit.preservation.corpus import read_corpus
-from simkit.preservation.dialogues import evaluate
+from simkit.preservation.evaluation import evaluate, judged_figures
 from simkit.preservation.harness import chat_lm, check_answerable, weights_lm
-from simkit.preservation.perplexity import HeldOut, measure_corpus
-from simkit.preservation.plan import JudgedQuestions
-from simkit.preservation.suites import Benchmarks, load_tasks, play_suites, suite_scores
-from simkit.preservation.summary import of_corpus, of_dialogues, of_suites
-from simkit.preservation.weights import LocalWeights, is_local
+from simkit.preservation.judged_questions import JudgedQuestions
+from simkit.preservation.local_weights import LocalWeights, is_local
+from simkit.preservation.perplexity import HeldOut, corpus_figures, measure_corpus, read_corpus
+from simkit.preservation.suites import Benchmarks, load_tasks, play_suites, suite_figures, suite_scores
 from simkit.run.run import Run
 from simkit.run.summary import Summary
 
@@ -92,7 +90,7 @@ async def preserve(
     figures = await _measured(run, benchmarks, batch_size, held_out, allow_incomplete)
     if judged:
         findings = await evaluate(run, await judged.evaluation(run, asked))
-        figures |= of_dialogues(judged.name, findings, max(len(question.turns) for question in asked))
+        figures |= judged_figures(judged.name, findings, max(len(question.turns) for question in asked))
         run.summary(**figures)
         findings.check()
     return run.summary(**figures)
@@ -122,7 +120,7 @@ async def _measured(
         figures |= await _benchmarks(run, benchmarks, weights, batch, allow_incomplete)
     if held_out:
         ready = await anyio.to_thread.run_sync(weights.get)
-        figures |= of_corpus(held_out.name, await measure_corpus(run, ready, held_out))
+        figures |= corpus_figures(held_out.name, await measure_corpus(run, ready, held_out))
     return figures
 
 
@@ -143,4 +141,4 @@ async def _benchmarks(
         model = run.chat_model(run.models.model or "")
         written = replace(benchmarks, chat=True)
         await play_suites(run, written, loaded.tasks, lambda: chat_lm(model, run.seed, run.concurrency))
-    return of_suites(await suite_scores(run, loaded, allow_incomplete=allow_incomplete))
+    return suite_figures(await suite_scores(run, loaded, allow_incomplete=allow_incomplete))

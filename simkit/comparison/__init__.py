@@ -10,9 +10,10 @@ print(*found.claims, sep="\\n")
 from __future__ import annotations
 
 from simkit.comparison.compare import compare
+from simkit.comparison.measures import Noise
+from simkit.comparison.pairs import Outcomes, holm, sign_flip
 from simkit.comparison.records import Arm
-from simkit.comparison.results import ArmScores, Comparison, Curve, Difference, GroupScore, Noise, Score
-from simkit.comparison.significance import Outcomes, holm, sign_flip
+from simkit.comparison.results import ArmScores, Comparison, Curve, Difference, GroupScore, Score
 from simkit.statistics.scores import Bootstrap
 
 __all__ = [

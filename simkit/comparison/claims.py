@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from simkit.comparison.measures import Unit
-from simkit.comparison.results import Difference, Noise
+from simkit.comparison.measures import Noise, Unit
+from simkit.comparison.results import Difference
 from simkit.statistics.scores import Estimate
 
 

@@ -9,15 +9,26 @@ from itertools import combinations
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from simkit.comparison import noise as noises
 from simkit.comparison.checks import check_comparable, check_identical, incomparable
 from simkit.comparison.claims import claims
-from simkit.comparison.measures import DEFAULT, Kind, Measure, Unit, groups, measure_of, pass_k, reached_by
-from simkit.comparison.pairs import Pairs, numbers, pair
+from simkit.comparison.measures import (
+    DEFAULT,
+    Kind,
+    Measure,
+    Noise,
+    Unit,
+    groups,
+    measure_of,
+    noise_of_runs,
+    noise_of_trials,
+    numbers,
+    pass_k,
+    reached_by,
+    suites,
+)
+from simkit.comparison.pairs import Pairs, cohen_h, detectable, holm, pair, sign_flip, standardised
 from simkit.comparison.records import Arm, ArmFacts, EpisodeFacts, RunFacts, read_arms
-from simkit.comparison.results import ArmScores, Comparison, Curve, Difference, GroupScore, Noise, Score
-from simkit.comparison.significance import cohen_h, detectable, holm, sign_flip, standardised
-from simkit.comparison.suites import suites
+from simkit.comparison.results import ArmScores, Comparison, Curve, Difference, GroupScore, Score
 from simkit.errors import UsageError
 from simkit.statistics.intervals import difference_limits
 from simkit.statistics.scores import RESAMPLES, Bootstrap, Estimate, mean_of_tasks
@@ -104,7 +115,7 @@ class _Bench:
         """What repeats show of each measure."""
         wanted = [measure for measure in self.measures if not measure.k] if self.tasks else []
         found = [
-            noises.of_runs(self.repeats, measure) if self.repeats else noises.of_trials(self.arms, measure, self.tasks)
+            noise_of_runs(self.repeats, measure) if self.repeats else noise_of_trials(self.arms, measure, self.tasks)
             for measure in wanted
         ]
         return tuple(each for each in found if each is not None)

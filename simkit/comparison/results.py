@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from math import sqrt
 from pathlib import Path
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
-from simkit.comparison.measures import Kind, Unit
-from simkit.comparison.significance import Outcomes
+from simkit.comparison.measures import Kind, Noise, Unit
+from simkit.comparison.pairs import Outcomes
 from simkit.statistics.scores import Estimate
 
 if TYPE_CHECKING:
@@ -127,39 +125,6 @@ class Curve:
     arm: str
     tasks: int
     points: tuple[Estimate, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Noise:
-    """How far repeats of the same thing lie apart.
-
-    Attributes:
-        source: repeated runs (`--noise`), or repeated trials of the compared runs; those share what a run has once,
-            e.g. a training seed.
-        repeats: how many there were, on `tasks`.
-        typical, furthest: mean and largest distance between two repeats as they are.
-        within: variance of an episode around the mean of its task.
-        between: variance of repeated runs beyond what their episodes explain.
-    """
-
-    name: str
-    label: str
-    unit: Unit
-    source: Literal["repeated runs", "repeated trials"]
-    repeats: int
-    tasks: int
-    typical: float
-    furthest: float
-    within: float
-    between: float
-
-    def floor(self, tasks: int, episodes: tuple[float, float], runs: tuple[int, int], level: float) -> float:
-        """The distance that identical arms keep within, `level` of the time.
-
-        `episodes` are those per task, and `runs` the runs, of either arm.
-        """
-        variance = self.within / tasks * sum(1 / each for each in episodes) + self.between * sum(1 / n for n in runs)
-        return NormalDist().inv_cdf(0.5 + level / 2) * sqrt(variance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from simkit.core.messages import Message, UserMessage, parse_message, text_of, w
 from simkit.errors import ModelFault, UsageError
 from simkit.models.base import CallKey, ChatModel, ChatRequest, Sampling
 from simkit.plugins.extras import require
-from simkit.preservation.weights import Weights
+from simkit.preservation.local_weights import Weights
 from simkit.run.engine import sole_error
 
 AT_ONCE = 256

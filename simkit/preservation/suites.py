@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from simkit.errors import ModelFault, SimkitError, UsageError
 from simkit.plugins.extras import require
-from simkit.preservation.quiet import quiet
+from simkit.preservation.local_weights import quiet
 from simkit.statistics.scores import Estimate, mean, mean_of_tasks
 
 if TYPE_CHECKING:
@@ -369,3 +369,16 @@ def _keep(run: Run, score: TaskScore, failed: int) -> None:
         run.score_item(score.task, item.id, trial=0, detail=detail, **item.metrics)
     run.measure(f"{DONE}/{score.task}", 0, **score.totals, **{FAILED: failed})
     run.measure(DONE, 0, **{score.task: len(score.items)})
+
+
+def suite_figures(suites: Sequence[SuiteScore]) -> dict[str, Any]:
+    """Each figure of each suite, with its interval over questions where it is a mean of theirs."""
+    found: dict[str, Any] = {}
+    for suite in suites:
+        for metric in suite.metrics:
+            estimate = suite.estimate(metric)
+            found[f"{suite.name} {metric}"] = suite.totals[metric] if estimate is None else estimate.to_json()
+        found[f"{suite.name} questions"] = len(suite.items)
+        if suite.failed:
+            found[f"{suite.name} answers that failed"] = suite.failed
+    return found

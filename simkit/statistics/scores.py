@@ -8,7 +8,7 @@ independent trials of a task all succeed (arXiv 2406.12045, section 4).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import comb, sqrt
 from random import Random
 from statistics import NormalDist
@@ -27,6 +27,10 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+    def to_json(self) -> dict[str, float]:
+        """The number and its ends as JSON."""
+        return asdict(self)
 
 
 def mean(values: Sequence[float]) -> float:

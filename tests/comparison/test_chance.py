@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from simkit.comparison.pairs import pair
-from simkit.comparison.significance import sign_flip
+from simkit.comparison.pairs import pair, sign_flip
 from simkit.plugins.extras import require
 from simkit.statistics.scores import Bootstrap
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from simkit.comparison.claims import chances, claims, p_value, size, span, told
-from simkit.comparison.results import Difference, Noise
+from simkit.comparison.measures import Noise
+from simkit.comparison.results import Difference
 from simkit.statistics.scores import Estimate
 
 FOUND = Difference(

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from simkit.comparison.measures import pass_k
-from simkit.comparison.pairs import Pairs, Table, numbers, pair
+from simkit.comparison.measures import numbers, pass_k
+from simkit.comparison.pairs import Outcomes, Pairs, Table, pair
 from simkit.comparison.records import ArmFacts, EpisodeFacts, RunFacts
-from simkit.comparison.significance import Outcomes
 
 
 def average(values: Any) -> float | None:

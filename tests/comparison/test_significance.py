@@ -11,8 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from simkit.comparison.pairs import pair
-from simkit.comparison.significance import Outcomes, cohen_h, detectable, holm, sign_flip, standardised
+from simkit.comparison.pairs import Outcomes, cohen_h, detectable, holm, pair, sign_flip, standardised
 from simkit.errors import UsageError
 from simkit.plugins.extras import require
 from simkit.statistics.intervals import student

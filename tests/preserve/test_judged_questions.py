@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from simkit.cli.app import app
 from simkit.errors import BudgetExhausted, ModelFault, UsageError
 from simkit.models.config import ModelConfig
-from simkit.preservation.judging import JudgePrompts, dialogue
+from simkit.preservation.judge import JudgePrompts, dialogue
 from simkit.recipes.preserve import preserve
 from simkit.run.run import Run
 from simkit.run.summary import Summary

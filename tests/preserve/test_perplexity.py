@@ -15,9 +15,8 @@ from simkit.errors import UsageError
 from simkit.models.config import ModelConfig
 from simkit.plugins.extras import require
 from simkit.preservation import perplexity
-from simkit.preservation.corpus import Document
-from simkit.preservation.perplexity import Reading, score_documents, windows
-from simkit.preservation.weights import Weights, load_weights
+from simkit.preservation.local_weights import Weights, load_weights
+from simkit.preservation.perplexity import Document, Reading, score_documents, windows
 from simkit.recipes.preserve import preserve
 from simkit.run.run import Run
 

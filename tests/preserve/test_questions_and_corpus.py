@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from simkit.errors import UsageError
-from simkit.preservation.corpus import Document, read_corpus
+from simkit.preservation.perplexity import Document, read_corpus
 from simkit.preservation.questions import read_questions
 
 GOOD = {"question_id": 1, "category": "writing", "turns": ["Write.", "Shorter."], "reference": ["a"]}

@@ -18,11 +18,10 @@ from simkit.errors import BudgetExhausted, ModelFault, UsageError
 from simkit.models.base import CallKey, ChatRequest
 from simkit.models.config import ModelConfig
 from simkit.models.providers.scripted import Answer, ScriptedModel
-from simkit.preservation.corpus import Document
 from simkit.preservation.harness import chat_lm, weights_lm
-from simkit.preservation.perplexity import Reading, score_documents
+from simkit.preservation.local_weights import load_weights
+from simkit.preservation.perplexity import Document, Reading, score_documents
 from simkit.preservation.suites import Benchmarks, load_tasks, play_suites, suite_scores
-from simkit.preservation.weights import load_weights
 from simkit.recipes.preserve import preserve
 from simkit.run.run import Run
 from simkit.store import Store

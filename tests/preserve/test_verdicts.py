@@ -7,8 +7,16 @@ from typing import Any
 
 import pytest
 
-from simkit.preservation.agreement import Pair, Side, agreement, cohens_kappa
-from simkit.preservation.verdicts import Choice, Preference, read_grade, read_preference
+from simkit.preservation.judge import (
+    Choice,
+    Pair,
+    Preference,
+    Side,
+    agreement,
+    cohens_kappa,
+    read_grade,
+    read_preference,
+)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simkit.errors import UsageError
-from simkit.preservation.answers import kept_answers
-from simkit.preservation.dialogues import Evaluation, Source
-from simkit.preservation.judging import Judge, JudgePrompts
-from simkit.preservation.questions import Question, read_questions
+from simkit.preservation.evaluation import Evaluation, Source
+from simkit.preservation.judge import Judge, JudgePrompts
+from simkit.preservation.questions import Question, kept_answers, read_questions
 
 if TYPE_CHECKING:
     from simkit.models.config import ModelConfig

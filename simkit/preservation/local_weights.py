@@ -1,15 +1,54 @@
-"""The weights behind `--model local/...`, for evaluations that need a model's probabilities and not its words."""
+"""Weights behind `--model local/...`, for evaluations that need probabilities instead of text."""
 
 from __future__ import annotations
 
+import io
+import logging
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from simkit.errors import UsageError
 from simkit.local.weights import best_device, context_of, load_model
 from simkit.local.worker import parse_local
 from simkit.plugins.extras import require
-from simkit.preservation.quiet import quiet
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Without progress bars, and without lm-eval's warnings, which report every default that it takes.
+
+    Everything else that is written to stderr meanwhile is passed on; a run's display has its own hold of the terminal.
+    """
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stderr(_WithoutBars(sys.stderr)):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+class _WithoutBars(io.TextIOBase):
+    """Drops what tqdm draws: every picture begins with a carriage return, and the last one ends with an empty line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str, /) -> int:
+        if text.strip() and not text.startswith("\r"):
+            self._stream.write(text if text.endswith("\n") else f"{text}\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return False
+
 
 LOCAL = "local/"
 

@@ -1,7 +1,7 @@
-"""The judged evaluation: every question answered and graded, and compared with somebody else's answers.
+"""The judged evaluation: every question is answered, graded, and compared with the answers of another model or run.
 
-Three suites come of it, named after the question file: `NAME/answers`, `NAME/grades` and `NAME/pairs`; an item is a
-question, a trial one sample of its answers.
+The scores are stored as three suites named after the question file: `NAME/answers`, `NAME/grades` and `NAME/pairs`. An
+item is a question, and a trial is one sample of its answers.
 """
 
 from __future__ import annotations
@@ -13,17 +13,95 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from simkit.core.cancellation import unasked
+from simkit.errors import ModelFault
 from simkit.models.base import ChatModel
-from simkit.preservation.agreement import Pair
-from simkit.preservation.answers import Answers, ask
-from simkit.preservation.findings import Findings
-from simkit.preservation.judging import Judge
-from simkit.preservation.questions import Question
-from simkit.preservation.verdicts import Grade
-from simkit.statistics.scores import mean
+from simkit.preservation.judge import HIGHEST, LOWEST, Agreement, Grade, Judge, Pair, agreement
+from simkit.preservation.questions import Answers, Question, ask
+from simkit.statistics.scores import Estimate, mean, mean_of_tasks
 
 if TYPE_CHECKING:
     from simkit.run.run import Run
+
+
+@dataclass(slots=True)
+class Findings:
+    """What came of an evaluation so far.
+
+    Attributes:
+        answered: samples of answers that are whole; `unanswered` are not, and nobody judges them.
+        unopposed: whole samples that could not be compared, because the other side's are not whole.
+        problem: why the first answer or verdict that is missing is missing.
+        grades: by question, a list of grades for each sample: one grade a turn.
+        pairs: by question, a list of pairs for each sample: one pair a turn.
+    """
+
+    answered: int = 0
+    problem: str = ""
+    unanswered: int = 0
+    unopposed: int = 0
+    grades: dict[str, list[Sequence[Grade]]] = field(default_factory=dict[str, list[Sequence[Grade]]])
+    pairs: dict[str, list[Sequence[Pair]]] = field(default_factory=dict[str, list[Sequence[Pair]]])
+
+    def note(self, *problems: str) -> None:
+        """Remember the first problem."""
+        self.problem = self.problem or next((problem for problem in problems if problem), "")
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """How the judge agrees with itself when answers change places; None when nothing was compared."""
+        questions = [[pair for sample in samples for pair in sample] for samples in self.pairs.values()]
+        return agreement(questions) if any(questions) else None
+
+    @property
+    def win_rate(self) -> Estimate | None:
+        """The share of wins, a tie counting half, with an interval over questions."""
+        values = {name: [[each.value for each in sample] for sample in samples] for name, samples in self.pairs.items()}
+        return _over_questions(values, (0.0, 1.0))
+
+    @property
+    def score(self) -> Estimate | None:
+        """The mean grade from 1 to 10, with an interval over questions."""
+        return _over_questions(self._scores(None), (LOWEST, HIGHEST))
+
+    def score_of_turn(self, turn: int) -> Estimate | None:
+        """The mean grade of one turn, counted from 0."""
+        return _over_questions(self._scores(turn), (LOWEST, HIGHEST))
+
+    @property
+    def ungraded(self) -> int:
+        """Answers whose judge gave no grade."""
+        return sum(each.score is None for samples in self.grades.values() for sample in samples for each in sample)
+
+    @property
+    def verdicts(self) -> int:
+        """Verdicts that were given, grades and preferences alike."""
+        graded = sum(len(sample) for samples in self.grades.values() for sample in samples) - self.ungraded
+        return graded + (self.agreement.pairs if self.agreement else 0)
+
+    def check(self) -> None:
+        """Make sure that something came of it.
+
+        Raises:
+            ModelFault: no question was answered, or no judge gave a verdict on any answer.
+        """
+        if not self.answered:
+            raise ModelFault(f"none of the questions was answered; the first failure: {self.problem}")
+        if self.grades and not self.verdicts:
+            raise ModelFault(f"the judge gave no verdict on any of {self.ungraded} answers; the first: {self.problem}")
+
+    def _scores(self, turn: int | None) -> dict[str, list[list[float | None]]]:
+        return {
+            name: [[each.score for each in (sample if turn is None else sample[turn : turn + 1])] for sample in samples]
+            for name, samples in self.grades.items()
+        }
+
+
+def _over_questions(
+    values: Mapping[str, Sequence[Sequence[float | None]]], bounds: tuple[float, float]
+) -> Estimate | None:
+    groups = [[each for sample in values[name] for each in sample if each is not None] for name in sorted(values)]
+    known = [group for group in groups if group]
+    return mean_of_tasks(known, bounds=bounds) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +274,38 @@ def _pair_json(pair: Pair) -> dict[str, Any]:
     orders = {"ours_first": pair.ours_first, "theirs_first": pair.theirs_first}
     told = {name: {"choice": each.choice, "problem": each.problem, "text": each.text} for name, each in orders.items()}
     return {"winner": pair.winner, **told}
+
+
+def judged_figures(name: str, findings: Findings, turns: int) -> dict[str, Any]:
+    """Grades, win rate and the judge's agreement with itself."""
+    found: dict[str, Any] = {f"{name} answered": findings.answered}
+    if findings.unanswered:
+        found[f"{name} not answered"] = findings.unanswered
+    if findings.score is not None:
+        found[f"{name} grade of 10"] = findings.score.to_json()
+        by_turn = [findings.score_of_turn(turn) for turn in range(turns)] if turns > 1 else []
+        found |= {f"{name} grade turn {n}": each.to_json() for n, each in enumerate(by_turn, 1) if each is not None}
+    if findings.ungraded:
+        found[f"{name} answers without a grade"] = findings.ungraded
+    found |= _comparison(name, findings)
+    return found | ({f"{name} first problem": findings.problem} if findings.problem else {})
+
+
+def _comparison(name: str, findings: Findings) -> dict[str, Any]:
+    agreement = findings.agreement
+    found: dict[str, Any] = {}
+    if agreement is not None:
+        winners = [pair.winner for samples in findings.pairs.values() for sample in samples for pair in sample]
+        counts = {"wins": "ours", "ties": "tie", "losses": "theirs"}
+        if findings.win_rate is not None:
+            found[f"{name} win rate"] = findings.win_rate.to_json()
+        found[f"{name} pairs"] = ", ".join(f"{winners.count(side)} {word}" for word, side in counts.items())  # pyright: ignore[reportArgumentType]
+        found[f"{name} judge agrees"] = None if agreement.same is None else agreement.same.to_json()
+        found[f"{name} judge kappa"] = agreement.kappa
+        found[f"{name} judge ties"] = agreement.ties
+        found[f"{name} judge prefers the first"] = agreement.first
+        if agreement.missing:
+            found[f"{name} pairs without a verdict"] = agreement.missing
+    if findings.unopposed:
+        found[f"{name} answers without an opponent"] = findings.unopposed
+    return {key: value for key, value in found.items() if value is not None}
