@@ -13,7 +13,7 @@ from simkit.preservation.evaluation import evaluate, judged_figures
 from simkit.preservation.harness import chat_lm, check_answerable, weights_lm
 from simkit.preservation.judged_questions import JudgedQuestions
 from simkit.preservation.local_weights import LocalWeights, is_local
-from simkit.preservation.perplexity import HeldOut, corpus_figures, measure_corpus, read_corpus
+from simkit.preservation.perplexity import HeldOutCorpus, corpus_figures, measure_corpus, read_corpus
 from simkit.preservation.suites import Benchmarks, load_tasks, play_suites, suite_figures, suite_scores
 from simkit.run.run import Run
 from simkit.run.summary import Summary
@@ -22,40 +22,36 @@ from simkit.run.summary import Summary
 async def preserve(
     run: Run,
     *,
-    suites: Annotated[
-        str | None, "Tasks, groups or tags of lm-evaluation-harness, by name: hellaswag,arc_easy,gsm8k."
-    ] = None,
-    task_files: Annotated[Path | None, "A folder of task files (YAML) of your own, beside lm-eval's."] = None,
-    few_shot: Annotated[int | None, "Solved examples before each question; default: as each task says."] = None,
-    chat_template: Annotated[bool, "Put a local model's benchmark questions through its chat template."] = False,
+    suites: Annotated[str | None, "Tasks, groups or tags of lm-evaluation-harness: hellaswag,arc_easy,gsm8k."] = None,
+    task_files: Annotated[Path | None, "Folder of your own task files (YAML), in addition to lm-eval's."] = None,
+    few_shot: Annotated[int | None, "Solved examples before each question; default: that of each task."] = None,
+    chat_template: Annotated[bool, "Apply a local model's chat template to benchmark questions."] = False,
     batch_size: Annotated[int, "Benchmark questions that a local model computes at once."] = 8,
-    questions: Annotated[
-        Path | None, "Your questions: JSON lines with question_id and two turns, as MT-Bench's."
-    ] = None,
+    questions: Annotated[Path | None, "Your questions: JSON lines with question_id and turns, as in MT-Bench."] = None,
     trials: Annotated[int, "Samples of answers to each question."] = 1,
-    judge_model: Annotated[str | None, "Who grades: openai/NAME, or `none` to keep the answers for later."] = None,
-    judge_base_url: Annotated[str | None, "The judge's endpoint; default: as --base-url."] = None,
-    judge_temperature: Annotated[float, "How the judge samples."] = 0.0,
-    grade_prompt: Annotated[Path | None, "Your own prompt for grades, with {{conversation}} and {{reference}}."] = None,
-    pair_prompt: Annotated[Path | None, "Your own for pairs, with {{first}}, {{second}} and {{reference}}."] = None,
-    against: Annotated[str | None, "Compare with a model (openai/NAME), or with the answers a RUN has kept."] = None,
-    against_base_url: Annotated[str | None, "The endpoint of that model; default: as --base-url."] = None,
-    answers_of: Annotated[str | None, "Judge the answers that a RUN has kept, and ask no model for any."] = None,
-    corpus: Annotated[Path | None, "Held-out text: .jsonl with `text`, a text file or a folder of them."] = None,
-    window: Annotated[
-        int | None, "Tokens of a long text the model sees at once; default: all it can, 2048 at most."
+    judge_model: Annotated[
+        str | None, "Model that judges: openai/NAME, or `none` to store the answers for later."
     ] = None,
-    stride: Annotated[int | None, "Tokens that window moves on; default: half of it."] = None,
-    limit: Annotated[int | None, "The first so many items of each suite, for a quick look."] = None,
+    judge_base_url: Annotated[str | None, "Endpoint of the judge; default: --base-url."] = None,
+    judge_temperature: Annotated[float, "Sampling temperature of the judge."] = 0.0,
+    grade_prompt: Annotated[Path | None, "Your prompt for grades, with {{conversation}} and {{reference}}."] = None,
+    pair_prompt: Annotated[Path | None, "Your prompt for pairs, with {{first}}, {{second}} and {{reference}}."] = None,
+    against: Annotated[str | None, "Compare with a model (openai/NAME), or with the stored answers of a RUN."] = None,
+    against_base_url: Annotated[str | None, "Endpoint of that model; default: --base-url."] = None,
+    answers_of: Annotated[str | None, "Judge the stored answers of a RUN instead of asking the model."] = None,
+    corpus: Annotated[Path | None, "Held-out text: .jsonl with `text`, a text file or a folder of them."] = None,
+    window: Annotated[int | None, "Context for a long text in tokens; default: the model's, at most 2048."] = None,
+    stride: Annotated[int | None, "Tokens by which the window advances; default: half of it."] = None,
+    limit: Annotated[int | None, "Items of each suite at most, from its beginning."] = None,
     allow_incomplete: Annotated[
-        bool, "Use kept answers and scores although lines of a journal cannot be read."
+        bool, "Use stored answers and scores even if lines of a journal cannot be read."
     ] = False,
 ) -> Summary:
     """Check that general ability is kept: benchmarks, judged questions, and the perplexity of held-out text.
 
     Run it before training and after, with the same flags and another --model, then `simkit compare before after`:
-    every question is kept with its scores, so the two are compared pair by pair. A run that was stopped goes on where
-    it was, and asks nothing that was answered. Any of the three parts can be left out.
+    the scores of every question are stored, so the two are compared pair by pair. A run that was stopped can be
+    resumed, and repeats no call that was answered. Each of the three parts is optional.
 
     Examples:
 
@@ -86,19 +82,19 @@ async def preserve(
     )
     _check_wanted(benchmarks, questions, corpus, run.models.model)
     asked = judged.check(run.models.model) if judged else ()
-    held_out = corpus and HeldOut(corpus.stem, read_corpus(corpus, limit), window, stride)
+    held_out = corpus and HeldOutCorpus(corpus.stem, read_corpus(corpus, limit), window, stride)
     figures = await _measured(run, benchmarks, batch_size, held_out, allow_incomplete)
     if judged:
-        findings = await evaluate(run, await judged.evaluation(run, asked))
-        figures |= judged_figures(judged.name, findings, max(len(question.turns) for question in asked))
+        results = await evaluate(run, await judged.evaluation(run, asked))
+        figures |= judged_figures(judged.name, results, max(len(question.turns) for question in asked))
         run.summary(**figures)
-        findings.check()
+        results.check()
     return run.summary(**figures)
 
 
 def _check_wanted(benchmarks: Benchmarks, questions: Path | None, corpus: Path | None, model: str | None) -> None:
     if not (benchmarks.names or questions or corpus):
-        named = " (--task-files says where tasks are; name them with --suites)" if benchmarks.files else ""
+        named = " (--task-files only adds tasks; choose them with --suites)" if benchmarks.files else ""
         raise UsageError(
             f"there is nothing to evaluate{named}; give --suites NAME,NAME, --questions FILE or --corpus FILE"
         )
@@ -106,14 +102,14 @@ def _check_wanted(benchmarks: Benchmarks, questions: Path | None, corpus: Path |
         raise UsageError("no model is named; give --model local/PATH, or --model openai/NAME for suites and questions")
     if corpus and not is_local(model):
         raise UsageError(
-            f"--corpus measures probabilities, which `{model}` does not tell; give --model local/PATH, or leave it out"
+            f"--corpus measures probabilities, which `{model}` does not return; give --model local/PATH, or omit it"
         )
 
 
 async def _measured(
-    run: Run, benchmarks: Benchmarks, batch: int, held_out: HeldOut | None, allow_incomplete: bool
+    run: Run, benchmarks: Benchmarks, batch: int, held_out: HeldOutCorpus | None, allow_incomplete: bool
 ) -> dict[str, Any]:
-    """What is counted and not judged; a local model's weights are given back at the end of it."""
+    """Figures of benchmarks and perplexity; a local model's weights are released at the end."""
     weights = LocalWeights(run.models.model or "")
     figures: dict[str, Any] = {}
     if benchmarks.names:
@@ -127,15 +123,15 @@ async def _measured(
 async def _benchmarks(
     run: Run, benchmarks: Benchmarks, weights: LocalWeights, batch: int, allow_incomplete: bool
 ) -> dict[str, Any]:
-    """Local models are asked for probabilities too; any other one writes its answers."""
+    """Figures of the benchmarks; only local models can play tasks that compare probabilities."""
 
-    def tell(words: str) -> None:
-        run.tally.note = words
+    def report(text: str) -> None:
+        run.tally.note = text
 
-    tell(f"loading {', '.join(benchmarks.names)}")
+    report(f"loading {', '.join(benchmarks.names)}")
     loaded = await anyio.to_thread.run_sync(load_tasks, benchmarks)
     if is_local(run.models.model):
-        await play_suites(run, benchmarks, loaded.tasks, lambda: weights_lm(weights.get(), batch, tell))
+        await play_suites(run, benchmarks, loaded.tasks, lambda: weights_lm(weights.get(), batch, report))
     else:
         check_answerable(loaded.tasks)
         model = run.chat_model(run.models.model or "")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from simkit.comparison.claims import chances, span, told
+from simkit.comparison.claims import format_interval, format_p_values, format_value
 from simkit.comparison.compare import compare
 from simkit.comparison.pictures import COLOURS, MARKERS
 from simkit.comparison.records import Arm
@@ -72,14 +72,14 @@ class Outcome:
     def to_summary(self) -> dict[str, Any]:
         """What the run's summary says: rates with their intervals, differences with their chances."""
         sizes = ", ".join(str(each.examples) for each in self.trainings if each.stage.endswith("train"))
-        told: dict[str, Any] = {"examples learnt from": f"{sizes} by seed and round; the control from as many"}
+        figures: dict[str, Any] = {"examples learnt from": f"{sizes} by seed and round; the control from as many"}
         for name, found in self.comparisons.items():
             at = _at(name)
             for arm in found.arms:
-                told[f"{arm.name}, {at}"] = _interval(_success(found, arm.name))
+                figures[f"{arm.name}, {at}"] = _success(found, arm.name).to_json()
             for each in found.differences:
-                told[f"{each.arm} - {each.reference}, {at}"] = _difference(each)
-        return told
+                figures[f"{each.arm} - {each.reference}, {at}"] = _difference(each)
+        return figures
 
     def write(self, folder: Path, conditions: Sequence[str] = ()) -> list[Path]:
         """Write picture, report and numbers into a folder, and return their paths.
@@ -202,12 +202,9 @@ def _success(found: Comparison, arm: str) -> Estimate:
     return next(score.estimate for score in scores if score.name == "success")
 
 
-def _interval(estimate: Estimate) -> dict[str, float]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-
-
 def _difference(found: Difference) -> str:
-    return f"{told(found.estimate.value, found.unit)}, {span(found.estimate, found.unit)} ({chances(found)})"
+    value, interval = format_value(found.estimate.value, found.unit), format_interval(found.estimate, found.unit)
+    return f"{value}, {interval} ({format_p_values(found)})"
 
 
 def _at(temperature: str) -> str:
@@ -283,6 +280,5 @@ def _seeds(axes: Any, x: float, rates: tuple[float, ...], width: float) -> None:
 def _changes(outcome: Outcome, name: str) -> str:
     """After against before in words below the bars."""
     found = outcome.comparisons[name].differences[0]
-    return (
-        f"{found.arm} - {found.reference}: {told(found.estimate.value, found.unit)}, {chances(found).partition(',')[0]}"
-    )
+    value, p = format_value(found.estimate.value, found.unit), format_p_values(found).partition(",")[0]
+    return f"{found.arm} - {found.reference}: {value}, {p}"

@@ -1,4 +1,4 @@
-"""What may be claimed of two or more runs on the same tasks: paired statistics, tables and pictures.
+"""Comparison of two or more runs on the same tasks: paired statistics, claims, tables and pictures.
 
 from simkit.comparison import Arm, compare
 from simkit.store import Store

@@ -1,4 +1,4 @@
-"""Whether runs measure the same thing: what forbids a comparison, and what its reader must know."""
+"""Comparability checks: what forbids a comparison, and what its reader has to know."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from simkit.errors import SimkitError, UsageError
 from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN, Places, python_file
 from simkit.plugins.loading import find_class, load, parse_reference
 
-NOT_THE_THING = frozenset(
+VARIABLE_CHOICES = frozenset(
     {"seed", "concurrency", "fail_fast", "max_faults", "part_of", "stage", "tasks", "trials", STARTED_IN, NAMED_IN}
 )
 """Choices in which runs of one configuration may differ."""
 
-ABOUT_THE_TEST = ("user", "user_model", "user_temperature", "max_turns", "max_steps")
-"""Choices that change how hard the test is: told when arms differ in them."""
+TEST_CHOICES = ("user", "user_model", "user_temperature", "max_turns", "max_steps")
+"""Choices that change the difficulty of the test: noted if arms differ in them."""
 
-ABOUT_THE_SEARCH = ("factor", "beam", "winner", "branch_by", "eager")
-"""Choices that change how often a tree tries: told when trees differ in them."""
+SEARCH_CHOICES = ("factor", "beam", "winner", "branch_by", "eager")
+"""Choices that change how often a tree tries: noted if trees differ in them."""
 
 
 def check_comparable(arms: Sequence[ArmFacts]) -> tuple[str, ...]:
-    """What the reader must know of runs that may be compared.
+    """Refuse runs that measure different things; return notes for the reader.
 
     Raises:
-        UsageError: they may not: other worlds or variants, other rewards, or tasks of one name that differ.
+        UsageError: the runs have different worlds, variants or rewards, or tasks of the same name that differ.
     """
     runs = [run for arm in arms for run in arm.runs]
     first = runs[0]
     for run in runs[1:]:
-        _refuse(first, run)
+        _check_same_measure(first, run)
     return (*_other_tests(runs), *_other_files(runs), *_unfinished(runs))
 
 
 def incomparable(reference: ArmFacts, arm: ArmFacts) -> str:
-    """Why nothing may be claimed of two arms' episodes, although they were played on the same tasks; empty when it may.
+    """Reason why two arms that played the same tasks allow no claim; empty if they do.
 
-    A search picks the best of many tries, so its rewards are not those of an agent that has one; and a world that was
-    built with other options asks other things of the agent.
+    A search keeps the best of many attempts, so its rewards are not those of an agent that has a single one. A world
+    that was built with other options sets other tasks.
     """
     runs = [run for run in (*reference.runs, *arm.runs) if run.episodes]
     played = {side.name: _supervisors(side) for side in (reference, arm)}
@@ -61,7 +61,7 @@ def _supervisors(arm: ArmFacts) -> list[str]:
 
 
 def _world_options(run: RunFacts) -> dict[str, str]:
-    """The options that a run's world was built with, those it was not given included; nothing where it is not known."""
+    """Options of a run's world, with their defaults; empty if the world's name was not recorded."""
     chosen = run.config.get("world")
     if not isinstance(chosen, str):
         return {}
@@ -78,21 +78,21 @@ def _world_options(run: RunFacts) -> dict[str, str]:
     return {}
 
 
-def _refuse(first: RunFacts, other: RunFacts) -> None:
+def _check_same_measure(first: RunFacts, other: RunFacts) -> None:
     if not first.episodes or not other.episodes:
         return
     for what, find in (("world", _worlds), ("variant of the world", _variant), ("reward", _reward)):
         here, there = find(first), find(other)
         if here != there:
             raise UsageError(
-                f"`{first.label}` and `{other.label}` are different measures, they cannot be compared: "
-                f"the {what} is {here or 'not known'} in one and {there or 'not known'} in the other"
+                f"`{first.label}` and `{other.label}` cannot be compared, because they measure different things: the "
+                f"{what} is {here or 'unknown'} in one and {there or 'unknown'} in the other; choose other runs"
             )
     common = first.tasks.keys() & other.tasks.keys()
     if changed := sorted(task for task in common if first.tasks[task].content != other.tasks[task].content):
         raise UsageError(
-            f"{len(changed)} of the {len(common)} tasks that `{first.label}` and `{other.label}` have in common are "
-            f"not the same (e.g. {changed[0]}: other goals or instructions); play both runs on the same tasks"
+            f"{len(changed)} of the {len(common)} tasks that `{first.label}` and `{other.label}` have in common differ "
+            f"(e.g. {changed[0]}: other goals or instructions); play both runs on the same tasks"
         )
 
 
@@ -109,7 +109,7 @@ def _reward(run: RunFacts) -> str | None:
 
 
 def _of_world(run: RunFacts, name: str) -> str | None:
-    """An attribute of the run's world as it is when nothing is chosen; None for a world that is not installed."""
+    """Default value of an attribute of the run's world; None if the world is not installed."""
     with suppress(SimkitError):
         chosen = str(run.config.get("world") or _worlds(run))
         return getattr(load(WORLD, chosen, None, Places.recorded(run.config).of(chosen)), name, None)
@@ -118,19 +118,19 @@ def _of_world(run: RunFacts, name: str) -> str | None:
 
 def _other_tests(runs: Sequence[RunFacts]) -> Iterable[str]:
     played = [run for run in runs if run.episodes]
-    trees = [run for run in played if run.config.keys() & {*ABOUT_THE_SEARCH}]
-    asked = [*((choice, played) for choice in ABOUT_THE_TEST), *((choice, trees) for choice in ABOUT_THE_SEARCH)]
+    trees = [run for run in played if run.config.keys() & {*SEARCH_CHOICES}]
+    asked = [*((choice, played) for choice in TEST_CHOICES), *((choice, trees) for choice in SEARCH_CHOICES)]
     for choice, among in asked:
         seen = {_chosen(run.config, choice) for run in among}
         if len(seen) > 1:
             yield (
-                f"the runs differ in {choice} ({', '.join(sorted(seen))}), so a difference of their scores need not "
-                "be one of their agents"
+                f"the runs differ in {choice} ({', '.join(sorted(seen))}), so a difference in scores may not be "
+                "caused by the agents"
             )
 
 
 def _other_files(runs: Sequence[RunFacts]) -> Iterable[str]:
-    """A part of the test that has the same name in all runs and not the same code."""
+    """Notes about components whose file has the same name in all runs but not the same content."""
     for choice in ("world", "user", "reward"):
         seen: dict[str, set[str]] = {}
         for run in runs:
@@ -139,15 +139,15 @@ def _other_files(runs: Sequence[RunFacts]) -> Iterable[str]:
                 seen.setdefault(file, set()).add(str(cast("dict[str, str]", run.config.get(FILES) or {}).get(file)))
         for file in (file for file, digests in seen.items() if len(digests) > 1):
             yield (
-                f"the {choice} is from {file} in several runs, and that file was not the same in all of them, so a "
-                "difference of their scores need not be one of their agents"
+                f"the {choice} comes from {file} in several runs, and the file was not the same in all of them, so a "
+                "difference in scores may not be caused by the agents"
             )
 
 
 def _unfinished(runs: Sequence[RunFacts]) -> Iterable[str]:
     for run in runs:
         if run.status != "done":
-            yield f"`{run.label}` is {run.status}: what it has not played is missing here"
+            yield f"`{run.label}` is {run.status}: the episodes that it has not played are missing from the comparison"
 
 
 def _chosen(config: Mapping[str, Any], choice: str) -> str:
@@ -156,27 +156,27 @@ def _chosen(config: Mapping[str, Any], choice: str) -> str:
 
 
 def check_identical(runs: Sequence[RunFacts], arms: Sequence[ArmFacts]) -> tuple[str, ...]:
-    """What the reader must know of runs that shall show the noise of repeating.
+    """Refuse runs that cannot show the noise of repeats; return notes for the reader.
 
     Raises:
-        UsageError: there are fewer than two, they differ in more than their seed, or they measure something else than
-            the arms do.
+        UsageError: there are fewer than two runs, they differ in more than their seed, or they do not measure the same
+            thing as the arms.
     """
     if len(runs) < 2:
-        raise UsageError("the noise of repeating takes two runs of one configuration or more: --noise RUN,RUN")
+        raise UsageError("--noise needs at least two runs of one configuration: --noise RUN,RUN")
     first = runs[0]
-    _refuse(arms[0].runs[0], first)
+    _check_same_measure(arms[0].runs[0], first)
     if why := incomparable(ArmFacts("--noise", tuple(runs)), arms[0]):
-        raise UsageError(f"the runs of --noise measure something else than `{arms[0].name}`: {why}")
+        raise UsageError(f"the runs of --noise do not measure the same thing as `{arms[0].name}`: {why}")
     for run in runs[1:]:
-        _refuse(first, run)
-        names = sorted((first.config.keys() | run.config.keys()) - NOT_THE_THING)
+        _check_same_measure(first, run)
+        names = sorted((first.config.keys() | run.config.keys()) - VARIABLE_CHOICES)
         other = [name for name in names if first.config.get(name) != run.config.get(name)]
         if other or first.recipe != run.recipe:
             raise UsageError(
-                f"`{first.label}` and `{run.label}` are not of one configuration, they differ in "
-                f"{', '.join(other) or 'recipe'}; --noise takes runs that differ in their --seed alone"
+                f"`{first.label}` and `{run.label}` have different configurations: they differ in "
+                f"{', '.join(other) or 'recipe'}; --noise takes runs that differ only in --seed"
             )
     if len({run.seed for run in runs}) < len(runs):
-        return ("runs of the noise floor share a seed: what follows from it does not vary between them",)
+        return ("some runs of --noise share a seed: whatever depends on the seed does not vary between them",)
     return ()

@@ -1,4 +1,4 @@
-"""What may be said of a comparison, and what may not, in plain sentences."""
+"""Claims of a comparison: what its data support and what they do not, as sentences."""
 
 from __future__ import annotations
 
@@ -12,44 +12,45 @@ from simkit.statistics.scores import Estimate
 def claims(
     differences: Sequence[Difference], noise: Sequence[Noise], level: float, *, paired_seeds: bool = False
 ) -> tuple[str, ...]:
-    """One sentence for each difference, and what is known of the noise.
+    """One sentence per difference, followed by sentences about the noise of repeats.
 
-    `paired_seeds` says that runs that stand against each other share their seeds.
+    `paired_seeds` says that runs that are paired with each other share their seeds.
     """
-    closer = "; runs that share their seeds, as these do, are closer" if paired_seeds else ""
+    closer = "; runs that share their seeds, as these do, differ less" if paired_seeds else ""
     return (*(_claim(each, level) for each in differences), *_noise(differences, noise, level, closer))
 
 
 def _claim(found: Difference, level: float) -> str:
     if found.incomparable:
-        before, after = (told(value, found.unit, sign=False) for value in (found.before, found.after))
+        before, after = (format_value(value, found.unit, sign=False) for value in (found.before, found.after))
         return (
-            f"Nothing may be claimed of the {found.label}: {after} of `{found.arm}` stand beside {before} of "
-            f"`{found.reference}`, but they are different measures: {found.incomparable}."
+            f"Nothing may be claimed about the {found.label}: it is {after} for `{found.arm}` and {before} for "
+            f"`{found.reference}`, but these are different measures: {found.incomparable}."
         )
-    interval = f"{told(found.estimate.value, found.unit)}, {level:.0%} interval {span(found.estimate, found.unit)}"
-    unit = f"{_counted(found)}, less is better" if found.less_is_better else _counted(found)
+    value, ends = format_value(found.estimate.value, found.unit), format_interval(found.estimate, found.unit)
+    interval = f"{value}, {level:.0%} interval {ends}"
+    unit = f"{_counted(found)}, lower is better" if found.less_is_better else _counted(found)
     if found.claimed:
         more = "higher" if found.estimate.value > 0 else "lower"
         return (
             f"It may be claimed: the {found.label} of `{found.arm}` is {more} than that of `{found.reference}`: "
-            f"{interval} ({chances(found)}, {unit})."
+            f"{interval} ({format_p_values(found)}, {unit})."
         )
     return (
         f"No difference in the {found.label} between `{found.arm}` and `{found.reference}` may be claimed: {interval} "
-        f"({chances(found)}, {unit}).{''.join(_reasons(found))}"
+        f"({format_p_values(found)}, {unit}).{''.join(_reasons(found))}"
     )
 
 
 def _reasons(found: Difference) -> Iterator[str]:
-    """Why it may not be claimed, and what the data do exclude."""
+    """Why the difference may not be claimed, or which difference the data would have shown."""
     noise = found.noise
     if found.significant and noise is not None:
-        yield f" Chance alone does not explain it, but repeated runs of one thing lie {size(noise, found.unit)} apart."
+        yield f" It is significant, but no larger than the noise of repeated runs ({format_size(noise, found.unit)})."
     elif found.p <= found.alpha < found.corrected:
-        yield f" Alone it would pass, but it is one of {found.family} comparisons."
+        yield f" It is significant on its own, but not after correction for {found.family} comparisons."
     elif found.detectable is not None:
-        yield f" A difference of {size(found.detectable, found.unit)} would have been found 4 times in 5."
+        yield f" A difference of {format_size(found.detectable, found.unit)} would have been detected with 80% power."
 
 
 def _counted(found: Difference) -> str:
@@ -58,49 +59,50 @@ def _counted(found: Difference) -> str:
     if not found.by_run:
         return f"{found.tasks} {what}{pairs}"
     ends = Estimate(found.estimate.value, min(found.by_run), max(found.by_run))
-    return f"{found.tasks} {what}{pairs}, by run {span(ends, found.unit)}"
+    return f"{found.tasks} {what}{pairs}, by run {format_interval(ends, found.unit)}"
 
 
 def _noise(differences: Sequence[Difference], noise: Sequence[Noise], level: float, closer: str) -> Iterator[str]:
     if any(found.kind == "overall" and not found.incomparable for found in differences) and not noise:
         yield (
-            "How far apart identical runs lie is not known here: play with --trials 2 or more, or repeat a run with "
-            "another --seed and name the repeats with --noise."
+            "The noise between identical runs was not measured: play with --trials 2 or more, or repeat a run with "
+            "another --seed and pass the repeats with --noise."
         )
     for each in noise:
         floors = [found.noise for found in differences if found.name == each.name and found.noise is not None]
-        stay = f"; independent repeats of this size stay within {{}} of each other, {level:.0%} of the time{closer}"
-        floor = stay.format(size(max(floors), each.unit)) if floors else ""
+        within = f"; {level:.0%} of independent repeats of this size differ by at most {{}}{closer}"
+        floor = within.format(format_size(max(floors), each.unit)) if floors else ""
+        mean, furthest = format_size(each.typical, each.unit), format_size(each.furthest, each.unit)
         yield (
-            f"Repeats of the same thing differ in the {each.label} by {size(each.typical, each.unit)} on average and "
-            f"{size(each.furthest, each.unit)} at most ({each.repeats} {each.source}, {each.tasks} tasks){floor}."
+            f"Repeats of the same configuration differ in the {each.label} by {mean} on average and {furthest} at most "
+            f"({each.repeats} {each.source}, {each.tasks} tasks){floor}."
         )
 
 
-def told(value: float, unit: Unit, *, sign: bool = True) -> str:
-    """A number with its unit: `+2.1 points`, or `-0.312`."""
+def format_value(value: float, unit: Unit, *, sign: bool = True) -> str:
+    """A value with its unit: `+2.1 points`, or `-0.312`."""
     plus = "+" if sign else ""
     return f"{100 * value:{plus}.1f} points" if unit == "points" else f"{value:{plus}.3g}"
 
 
-def size(value: float, unit: Unit) -> str:
-    """A distance with its unit."""
-    return told(abs(value), unit, sign=False)
+def format_size(value: float, unit: Unit) -> str:
+    """The size of a difference with its unit, without a sign."""
+    return format_value(abs(value), unit, sign=False)
 
 
-def span(estimate: Estimate, unit: Unit) -> str:
-    """An interval of differences with its unit."""
-    return f"{told(estimate.low, unit).removesuffix(' points')} to {told(estimate.high, unit)}"
+def format_interval(estimate: Estimate, unit: Unit) -> str:
+    """An interval with its unit: `-10.0 to +20.0 points`."""
+    return f"{format_value(estimate.low, unit).removesuffix(' points')} to {format_value(estimate.high, unit)}"
 
 
-def chances(found: Difference) -> str:
-    """The p-value, with the correction where there is one."""
-    alone = f"p {p_value(found.p)}"
+def format_p_values(found: Difference) -> str:
+    """The p-value, and the corrected one if there were several comparisons."""
+    alone = f"p {format_p(found.p)}"
     if found.family == 1:
         return alone
-    return f"{alone}, {p_value(found.corrected).removeprefix('= ')} corrected for {found.family} comparisons"
+    return f"{alone}, {format_p(found.corrected).removeprefix('= ')} corrected for {found.family} comparisons"
 
 
-def p_value(p: float) -> str:
-    """`= 0.031`, or `< 0.0001`."""
+def format_p(p: float) -> str:
+    """A p-value with two digits: `= 0.031`, or `< 0.0001`."""
     return "< 0.0001" if p < 1e-4 else f"= {p:.2g}" if p < 0.1 else f"= {p:.2f}"

@@ -1,4 +1,4 @@
-"""Comparing arms: read, check, pair, test, correct, and say what may be claimed."""
+"""Comparison of arms, step by step: read, check, pair, test, correct, claim."""
 
 from __future__ import annotations
 
@@ -54,45 +54,45 @@ def compare(
     Equal arguments give equal numbers.
 
     Args:
-        metrics: `reward`, `success`, `pass^2`, `turns`, `calls`, `errors`; each is a claim that the correction counts.
-        noise: runs of one configuration and different seeds, whose distances are the noise floor; without them that is
-            measured on the trials of the compared runs, where there are several.
-        level: of the intervals; 1 minus it is the chance of any false claim that is accepted.
-        all_pairs: every arm against every other one instead of against the first.
-        allow_incomplete: compare what could be read, although a run is still running or lines of it are missing.
+        metrics: `reward`, `success`, `pass^2`, `turns`, `calls`, `errors`; the correction counts each.
+        noise: runs of one configuration with different seeds, from which the noise floor is estimated. Without them it
+            is estimated from the trials of the compared runs, if there are several.
+        level: confidence level of the intervals; 1 minus it is the accepted chance of any false claim.
+        all_pairs: compare every arm with every other one instead of with the first.
+        allow_incomplete: compare what could be read, even if a run is still running or lines of it are missing.
 
     Raises:
         UsageError: fewer than two arms, unknown runs or metrics, nothing in common, or arms that measure different
-            things (other world, variant, reward, or tasks of the same name that differ).
-        StoreIncomplete: a run has not come to its end, or its journals hold lines that could not be read.
+            things (different worlds, variants or rewards, or tasks of the same name that differ).
+        StoreIncomplete: a run is not finished, or its journals hold lines that could not be read.
         StoreError: the store cannot be read.
     """
     if len(arms) < 2:
-        raise UsageError("a comparison takes two runs or arms at least; `simkit ls` lists the runs")
+        raise UsageError("a comparison needs at least two runs or arms; `simkit ls` lists the runs")
     bootstrap = Bootstrap(level, resamples, seed)
     facts, repeats, state = read_arms(store, arms, noise, allow_incomplete=allow_incomplete)
     notes = check_comparable(facts)
     notes += check_identical(repeats, facts) if noise else ()
-    bench = _Bench(facts, tuple(measure_of(name) for name in metrics), bootstrap, repeats, all_pairs)
-    differences = bench.differences()
+    computation = _Computation(facts, tuple(measure_of(name) for name in metrics), bootstrap, repeats, all_pairs)
+    differences = computation.differences()
     return Comparison(
         level=level,
-        tasks=len(bench.tasks),
-        arms=tuple(bench.scores(arm) for arm in facts),
+        tasks=len(computation.tasks),
+        arms=tuple(computation.scores(arm) for arm in facts),
         differences=differences,
-        places=bench.places(),
-        groups=tuple(bench.group_scores()),
-        curves=tuple(bench.curves()),
-        noise=bench.noise,
-        notes=(*notes, *bench.notes(differences)),
-        claims=claims(differences, bench.noise, level, paired_seeds=bench.paired_seeds),
+        places=computation.places(),
+        groups=tuple(computation.group_scores()),
+        curves=tuple(computation.curves()),
+        noise=computation.noise,
+        notes=(*notes, *computation.notes(differences)),
+        claims=claims(differences, computation.noise, level, paired_seeds=computation.paired_seeds),
         state=state,
     )
 
 
 @dataclass(frozen=True)
-class _Bench:
-    """Everything that one comparison works on."""
+class _Computation:
+    """Inputs of one comparison, and the results computed from them."""
 
     arms: tuple[ArmFacts, ...]
     measures: tuple[Measure, ...]
@@ -102,7 +102,7 @@ class _Bench:
 
     @cached_property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that all runs have."""
+        """Tasks that all runs have."""
         return tuple(sorted(set[str].intersection(*({*run.by_task} for arm in self.arms for run in arm.runs))))
 
     @cached_property
@@ -112,7 +112,7 @@ class _Bench:
 
     @cached_property
     def noise(self) -> tuple[Noise, ...]:
-        """What repeats show of each measure."""
+        """Noise of repeats, for each measure where it can be estimated."""
         wanted = [measure for measure in self.measures if not measure.k] if self.tasks else []
         found = [
             noise_of_runs(self.repeats, measure) if self.repeats else noise_of_trials(self.arms, measure, self.tasks)
@@ -125,8 +125,8 @@ class _Bench:
         """Whether all arms have the same seeds, run by run."""
         return len({tuple(run.seed for run in arm.runs) for arm in self.arms}) == 1
 
-    def against(self) -> Iterator[tuple[ArmFacts, ArmFacts]]:
-        """Which arms stand against each other, the reference first."""
+    def arm_pairs(self) -> Iterator[tuple[ArmFacts, ArmFacts]]:
+        """Pairs of arms to compare, the reference first."""
         if self.all_pairs:
             return combinations(self.arms, 2)
         return ((self.arms[0], arm) for arm in self.arms[1:])
@@ -139,7 +139,7 @@ class _Bench:
     # --- arms alone ---------------------------------------------------------------------------------------------------
 
     def scores(self, arm: ArmFacts) -> ArmScores:
-        """What an arm scored on the common tasks."""
+        """Scores of an arm on the common tasks."""
         episodes = self.episodes(arm)
         return ArmScores(
             name=arm.name,
@@ -157,7 +157,7 @@ class _Bench:
         )
 
     def _passes(self) -> Iterator[Measure]:
-        """pass^k for as many trials as every arm has, where it is not asked for anyway."""
+        """Measures pass^2, pass^3, ... up to the number of trials that all arms have, except those already chosen."""
         deepest = min((self._trials(arm) for arm in self.arms), default=1)
         asked = {measure.name for measure in self.measures}
         return (pass_k(k) for k in range(2, deepest + 1) if f"pass^{k}" not in asked)
@@ -168,8 +168,8 @@ class _Bench:
     def _estimate(self, arm: ArmFacts, measure: Measure) -> Estimate | None:
         cells = self._cells(arm, measure)
         if measure.k:
-            together = [[measure.together(cell) for cell in task] for task in cells]
-            found = [[value for value in task if value is not None] for task in together]
+            combined = [[measure.combine(cell) for cell in task] for task in cells]
+            found = [[value for value in task if value is not None] for task in combined]
         else:
             found = [[value for cell in task for value in cell] for task in cells]
         groups = [group for group in found if group]
@@ -180,12 +180,12 @@ class _Bench:
         return self.bootstrap.mean(groups, f"{arm.name}/{measure.name}") if len(groups) > 1 else None
 
     def _full(self, measure: Measure) -> float:
-        """The greatest number that there is to get: 1, or for rewards what they declare."""
+        """The maximum of a measure: 1, or the full reward that the episodes declare."""
         declared = [episode.full_reward for arm in self.arms for episode in self.episodes(arm)]
         return max((full for full in declared if full > 0), default=1.0) if measure.name == "reward" else 1.0
 
     def _cells(self, arm: ArmFacts, measure: Measure) -> list[list[list[float]]]:
-        """The scored numbers of an arm: by task, run and trial."""
+        """Scored values of an arm by task, run and trial."""
         tables = numbers(arm, measure, self.tasks)
         return [
             [[value for value in table[task].values() if value is not None] for table in tables if task in table]
@@ -193,7 +193,7 @@ class _Bench:
         ]
 
     def group_scores(self) -> Iterator[GroupScore]:
-        """The share of goals reached of each domain and goal type, by arm."""
+        """Share of goals reached per domain and goal type, for each arm."""
         for measure in self.groups:
             for arm in self.arms:
                 found = [[value for cell in task for value in cell] for task in self._cells(arm, measure)]
@@ -202,7 +202,7 @@ class _Bench:
                     yield GroupScore(measure.kind, measure.name, arm.name, len(means), fmean(means))
 
     def curves(self) -> Iterator[Curve]:
-        """The reward by turn of each arm."""
+        """Reward by turn of each arm."""
         played = [self.episodes(arm) for arm in self.arms]
         last = max((episode.turns for episodes in played for episode in episodes), default=0)
         for arm, episodes in zip(self.arms, played, strict=True):
@@ -217,13 +217,13 @@ class _Bench:
     # --- arms against each other --------------------------------------------------------------------------------------
 
     def differences(self) -> tuple[Difference, ...]:
-        """What is claimed or not: the measures, and the suites.
+        """Differences of the measures and the suites, one family for the correction.
 
         Raises:
             UsageError: two arms have fewer than two tasks or items in common that both have scored.
         """
         found: list[Difference] = []
-        for reference, arm in self.against():
+        for reference, arm in self.arm_pairs():
             own = [*self._overall(reference, arm), *self._suites(reference, arm)]
             if not own:
                 raise UsageError(_nothing_in_common(reference, arm, self.tasks))
@@ -237,11 +237,11 @@ class _Bench:
                 yield self._difference(measure, reference, arm, pairs)
 
     def places(self) -> tuple[Difference, ...]:
-        """Differences per domain and goal type that both arms have two tasks of."""
+        """Differences per domain and goal type, where both arms have at least two tasks with them."""
         quick = replace(self, bootstrap=replace(self.bootstrap, resamples=min(1000, self.bootstrap.resamples)))
         found = [
             quick._difference(measure, reference, arm, pairs)
-            for reference, arm in self.against()
+            for reference, arm in self.arm_pairs()
             for measure in self.groups
             if len((pairs := self._pairs(reference, arm, measure)).tasks) > 1
         ]
@@ -249,7 +249,7 @@ class _Bench:
 
     def _pairs(self, reference: ArmFacts, arm: ArmFacts, measure: Measure) -> Pairs:
         here, there = numbers(reference, measure, self.tasks), numbers(arm, measure, self.tasks)
-        return pair(here, there, measure.together, binary=measure.share and not measure.k)
+        return pair(here, there, measure.combine, binary=measure.share and not measure.k)
 
     def _difference(self, measure: Measure, reference: ArmFacts, arm: ArmFacts, pairs: Pairs) -> Difference:
         title = _Title(measure.kind, measure.name, measure.label, measure.unit, reference.name, arm.name)
@@ -261,18 +261,18 @@ class _Bench:
         )
 
     def _by_run(self, measure: Measure, reference: ArmFacts, arm: ArmFacts) -> tuple[float, ...]:
-        """The difference in each pair of runs, where there are several."""
+        """The difference of each pair of runs, if there are several."""
         here, there = numbers(reference, measure, self.tasks), numbers(arm, measure, self.tasks)
         if len(here) != len(there) or len(here) == 1:
             return ()
-        found = [pair((low,), (high,), measure.together) for low, high in zip(here, there, strict=True)]
+        found = [pair((low,), (high,), measure.combine) for low, high in zip(here, there, strict=True)]
         return tuple(fmean(each.differences) for each in found if each.tasks)
 
     def _suites(self, reference: ArmFacts, arm: ArmFacts) -> Iterator[Difference]:
         for suite in suites(reference, arm):
             if len(suite.pairs.tasks) > 1:
                 title = _Title("suite", suite.name, suite.name, suite.unit, reference.name, arm.name)
-                yield replace(self._tested(title, suite.pairs), less_is_better=suite.less)
+                yield replace(self._tested(title, suite.pairs), less_is_better=suite.lower_is_better)
 
     def _tested(self, title: _Title, pairs: Pairs, *, share: bool = False, full: float = 1.0) -> Difference:
         p = sign_flip(pairs.differences)
@@ -304,7 +304,7 @@ class _Bench:
         )
 
     def _interval(self, title: _Title, pairs: Pairs, full: float) -> Estimate:
-        """The mean difference with its interval: that of bounded scores where both sides lie between 0 and `full`."""
+        """The mean difference with its interval: that of bounded scores if both sides are between 0 and `full`."""
         bounded = all(0 <= value <= full for value in (*pairs.before, *pairs.after))
         if title.unit != "points" or not bounded:
             return self.bootstrap.mean([[value] for value in pairs.differences], repr(title))
@@ -313,7 +313,7 @@ class _Bench:
         return Estimate(centre, min(full * found.low, centre), max(full * found.high, centre))
 
     def _floor(self, measure: Measure, reference: ArmFacts, arm: ArmFacts, pairs: Pairs) -> float | None:
-        """How far apart identical arms of this size lie."""
+        """Noise floor: the distance that identical arms of this size keep within."""
         found = next((each for each in self.noise if each.name == measure.name), None)
         if found is None or measure.kind != "overall":
             return None
@@ -326,28 +326,28 @@ class _Bench:
         return fmean(count for count in counts if count)
 
     def notes(self, differences: Sequence[Difference]) -> Iterator[str]:
-        """What the counts have to say."""
+        """Notes about tasks, episodes and measures that are left out."""
         for arm in self.arms:
             missing = len({task for run in arm.runs for task in run.by_task} - {*self.tasks})
             if missing and self.tasks:
-                yield f"compared on {len(self.tasks)} common tasks: {missing} more of `{arm.name}` are left out"
+                yield f"compared on {len(self.tasks)} common tasks: {missing} other tasks of `{arm.name}` are left out"
         for found in differences:
             if found.left_out and found.kind == "suite":
-                yield f"{found.left_out} scores of {found.name} are left out: they, or their partners, are missing"
+                yield f"{found.left_out} scores of {found.name} are left out: they or their counterparts are missing"
             elif found.left_out and found.name == self.measures[0].name:
                 yield (
-                    f"{found.left_out} episodes of `{found.reference}` and `{found.arm}` are left out: they, or their "
-                    "partners, are not scored (faults, tasks without goals, unfinished)"
+                    f"{found.left_out} episodes of `{found.reference}` and `{found.arm}` are left out: they or "
+                    "their counterparts are not scored (faults, tasks without goals, unfinished)"
                 )
-        told = {found.name for found in differences}
-        if self.tasks and (untold := [measure.name for measure in self.measures if measure.name not in told]):
-            yield f"not compared: {', '.join(untold)}, for which fewer than two tasks have enough scored trials"
+        compared = {found.name for found in differences}
+        if self.tasks and (others := [measure.name for measure in self.measures if measure.name not in compared]):
+            yield f"not compared: {', '.join(others)}, for which fewer than two tasks have enough scored trials"
         if uneven := [arm.name for arm in self.arms if len(arm.runs) != len(self.arms[0].runs)]:
-            yield f"{', '.join(uneven)}: another number of runs than the reference, so its runs are taken together"
+            yield f"{', '.join(uneven)}: a different number of runs from the reference, so runs are pooled by task"
 
 
 def _point(tasks: Sequence[Sequence[EpisodeFacts]], turn: int, level: float) -> Estimate:
-    """The mean over tasks at one turn; every task counts the same."""
+    """The mean over tasks at one turn, with equal weights."""
     means = [fmean(reached_by(episode, turn) or 0.0 for episode in episodes) for episodes in tasks]
     return mean_of_tasks([[value] for value in means], level)
 
@@ -363,7 +363,7 @@ class _Title:
 
 
 def _corrected(found: Sequence[Difference]) -> tuple[Difference, ...]:
-    """Corrected for all that may be claimed; what cannot be compared is no chance of a false claim."""
+    """The differences with p-values corrected for their number; incomparable ones are not counted."""
     tested = [each for each in found if not each.incomparable]
     corrected = iter(holm([each.p for each in tested]))
     return tuple(
@@ -375,4 +375,7 @@ def _nothing_in_common(reference: ArmFacts, arm: ArmFacts, tasks: Sequence[str])
     runs = ", ".join(f"`{run.label}`" for run in (*reference.runs, *arm.runs))
     if not tasks:
         return f"{runs} have no tasks and no scored items in common; play the same --world, --split and --tasks"
-    return f"{runs} have {len(tasks)} tasks in common, but fewer than two that all of them have scored"
+    return (
+        f"{runs} have {len(tasks)} tasks in common, but fewer than two with scores in all of them; play more tasks, or "
+        "look at their faults with `simkit show`"
+    )

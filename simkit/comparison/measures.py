@@ -25,15 +25,16 @@ DEFAULT = ("reward", "success")
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One number by which runs are compared.
+    """A value of each episode by which runs are compared.
 
     Attributes:
-        name: as `--metric` takes it.
-        label: as people say it.
-        of: the number of an episode; None where it has none.
-        unit: `points` for shares of 1, told in hundredths; otherwise the number as it is.
-        k: for pass^k, how many trials must succeed together.
-        share: it is a share of successes (effect sizes are Cohen's h).
+        name: the name that `--metric` takes.
+        label: the name in sentences.
+        of: value of an episode; None if it has no value.
+        unit: `points` for shares of 1, which are shown in hundredths; empty for plain numbers.
+        k: number of trials that must all succeed, for pass^k; 0 for other measures.
+        share: true for a share of successes, whose effect size is Cohen's h.
+        kind: `overall`, or the `domain` or `goal type` whose goals are counted.
     """
 
     name: str
@@ -44,8 +45,8 @@ class Measure:
     share: bool = False
     kind: Kind = "overall"
 
-    def together(self, values: Sequence[float]) -> float | None:
-        """The number of a task from those of its trials; None when there are too few."""
+    def combine(self, values: Sequence[float]) -> float | None:
+        """The value of a task from those of its trials; None if there are too few."""
         if self.k:
             return pass_hat([[bool(value) for value in values]], self.k)
         return fmean(values) if values else None
@@ -65,31 +66,31 @@ COUNTS = (
 
 
 def pass_k(k: int) -> Measure:
-    """pass^k of tau-bench: the chance that k trials of a task all succeed."""
+    """Measure of pass^k (tau-bench): the chance that k trials of a task all succeed."""
     return Measure(f"pass^{k}", f"pass^{k}", lambda episode: episode.success, k=k, share=True)
 
 
 def measure_of(name: str) -> Measure:
-    """The measure of a name.
+    """The measure with this name.
 
     Raises:
-        UsageError: there is none; the message lists them.
+        UsageError: the name is unknown; the message lists the known ones.
     """
     known = {measure.name: measure for measure in (REWARD, SUCCESS_RATE, *COUNTS)}
     if name in known:
         return known[name]
     if found := re.fullmatch(r"pass\^?([1-9]\d?)", name):
         return pass_k(int(found[1]))
-    raise UsageError(f"there is no metric `{name}`; take one of: {', '.join(known)}, pass^2 (pass^3, ...)")
+    raise UsageError(f"unknown metric `{name}`; choose one of: {', '.join(known)}, pass^2 (pass^3, ...)")
 
 
 def domain_of(goal: str) -> str:
-    """The domain of a goal's key: what follows the verb (`book_hotel`), or the key itself."""
+    """The domain of a goal's key: the part after the verb (`hotel` in `book_hotel`), or the whole key."""
     return goal.partition("_")[2] or goal
 
 
 def groups(episodes: Sequence[EpisodeFacts]) -> tuple[Measure, ...]:
-    """The share of goals reached, per domain and per goal type, of all goals that there are."""
+    """Measures of the share of goals reached, one per domain and one per goal type of the episodes."""
     keys = sorted({goal for episode in episodes for goal in episode.goals})
     domains = sorted({domain_of(key) for key in keys})
     return (
@@ -112,7 +113,7 @@ def _share(chosen: Callable[[str], bool]) -> Callable[[EpisodeFacts], float | No
 
 
 def reached_by(episode: EpisodeFacts, turn: int) -> float | None:
-    """The share of the goals' weight that was credited up to a turn; None when the episode is not scored."""
+    """Share of the goals' weight credited up to and including a turn; None if the episode is not scored."""
     if episode.reward is None or not episode.goals:
         return None
     whole = sum(episode.weights.get(goal, 1.0) for goal in episode.goals)
@@ -120,7 +121,7 @@ def reached_by(episode: EpisodeFacts, turn: int) -> float | None:
 
 
 def numbers(arm: ArmFacts, measure: Measure, tasks: Sequence[str]) -> tuple[Table, ...]:
-    """The numbers of an arm's runs for some tasks."""
+    """Values of a measure for these tasks, one table per run of the arm."""
     return tuple(
         {
             task: {trial: measure.of(episode) for trial, episode in run.by_task[task].items()}
@@ -132,21 +133,21 @@ def numbers(arm: ArmFacts, measure: Measure, tasks: Sequence[str]) -> tuple[Tabl
 
 
 DESCRIPTIVE = frozenset({"answered", "judged", "words"})
-"""Metrics that count or describe answers: they are no scores, nothing is claimed of them."""
+"""Metrics that count or describe answers. They are not scores, so nothing is claimed about them."""
 
 
 @dataclass(frozen=True)
 class Suite:
-    """One metric of one suite in two arms; `less` says that less of it is better."""
+    """One metric of one suite in two arms."""
 
     name: str
-    less: bool
+    lower_is_better: bool
     before: tuple[Table, ...]
     after: tuple[Table, ...]
 
     @cached_property
     def pairs(self) -> Pairs:
-        """The questions that both arms have."""
+        """Scores of the questions that both arms have."""
         return pair(self.before, self.after, lambda values: fmean(values) if values else None)
 
     @property
@@ -156,15 +157,15 @@ class Suite:
 
 
 def suites(reference: ArmFacts, arm: ArmFacts) -> Iterator[Suite]:
-    """The suites and metrics that all runs of both arms have, by name; a question that one lacks is None there."""
+    """Suites and metrics that all runs of both arms have, by name; a question missing from a run has no score there."""
     runs = (*reference.runs, *arm.runs)
     for suite, metric in sorted(set[tuple[str, str]].intersection(*(_suite_metrics(run) for run in runs))):
         found = [[item for item in run.items if (item.suite, item.metric) == (suite, metric)] for run in runs]
         asked = sorted({(item.item, item.trial) for items in found for item in items})
         tables = [_item_table(items, asked) for items in found]
-        less = any(item.less for items in found for item in items)
+        lower = any(item.lower_is_better for items in found for item in items)
         split = len(reference.runs)
-        yield Suite(f"{suite}/{metric}", less, tuple(tables[:split]), tuple(tables[split:]))
+        yield Suite(f"{suite}/{metric}", lower, tuple(tables[:split]), tuple(tables[split:]))
 
 
 def _suite_metrics(run: RunFacts) -> set[tuple[str, str]]:
@@ -182,13 +183,14 @@ def _item_table(items: Sequence[Item], asked: Sequence[tuple[str, int]]) -> Tabl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
-    """How far repeats of the same thing lie apart.
+    """Differences between repeats of the same configuration.
 
     Attributes:
-        source: repeated runs (`--noise`), or repeated trials of the compared runs; those share what a run has once,
-            e.g. a training seed.
-        repeats: how many there were, on `tasks`.
-        typical, furthest: mean and largest distance between two repeats as they are.
+        source: repeated runs (`--noise`), or repeated trials of the compared runs. Trials share what a run has only
+            once, e.g. a training seed.
+        repeats: number of repeats.
+        tasks: number of tasks that were repeated.
+        typical, furthest: mean and largest distance between two of these repeats.
         within: variance of an episode around the mean of its task.
         between: variance of repeated runs beyond what their episodes explain.
     """
@@ -205,16 +207,16 @@ class Noise:
     between: float
 
     def floor(self, tasks: int, episodes: tuple[float, float], runs: tuple[int, int], level: float) -> float:
-        """The distance that identical arms keep within, `level` of the time.
+        """The distance that identical arms keep within, with probability `level`.
 
-        `episodes` are those per task, and `runs` the runs, of either arm.
+        `episodes` holds the episodes per task of both arms, and `runs` their numbers of runs.
         """
         variance = self.within / tasks * sum(1 / each for each in episodes) + self.between * sum(1 / n for n in runs)
         return NormalDist().inv_cdf(0.5 + level / 2) * sqrt(variance)
 
 
 def noise_of_runs(runs: Sequence[RunFacts], measure: Measure) -> Noise | None:
-    """What repeated runs show; None when they have fewer than two scored tasks in common."""
+    """Noise estimated from repeated runs; None if they have fewer than two scored tasks in common."""
     tasks = sorted(set[str].intersection(*({*run.by_task} for run in runs)))
     tables = numbers(ArmFacts("noise", tuple(runs)), measure, tasks)
     scored = [[_scored_values(table, task) for table in tables] for task in tasks]
@@ -229,7 +231,7 @@ def noise_of_runs(runs: Sequence[RunFacts], measure: Measure) -> Noise | None:
 
 
 def noise_of_trials(arms: Sequence[ArmFacts], measure: Measure, tasks: Sequence[str]) -> Noise | None:
-    """What repeated trials of the compared runs show; None when tasks were played once."""
+    """Noise estimated from repeated trials of the compared runs; None if tasks were played once."""
     tables = [table for arm in arms for table in numbers(arm, measure, tasks)]
     cells = [cell for table in tables for task in table if len(cell := _scored_values(table, task)) > 1]
     repeats = [means for table in tables if len(means := _by_trial(table)) > 1]
@@ -266,13 +268,13 @@ def _scored_values(table: Table, task: str) -> list[float]:
 
 
 def _pooled_variance(cells: Sequence[Sequence[float]]) -> float:
-    """The variance around the means of the cells."""
+    """The pooled variance around the means of the cells."""
     freedom = sum(len(cell) - 1 for cell in cells)
     return sum(variance(cell) * (len(cell) - 1) for cell in cells if len(cell) > 1) / freedom if freedom else 0.0
 
 
 def _by_trial(table: Table) -> list[float]:
-    """The mean of each trial, over the tasks in which all trials are scored."""
+    """The mean of each trial over the tasks whose trials are all scored."""
     trials = sorted({trial for cell in table.values() for trial in cell})
     whole: list[Mapping[int, float]] = []
     for cell in table.values():

@@ -16,23 +16,24 @@ from typing import TypeAlias
 from simkit.statistics.intervals import student
 
 Trials: TypeAlias = Mapping[int, float | None]
-"""The numbers of a task's trials in one run; None where a trial has none."""
+"""Values of a task's trials in one run; None for a trial that is not scored."""
 
 Table: TypeAlias = Mapping[str, Trials]
-"""The numbers of one run by task (or item)."""
+"""Values of one run by task (or item)."""
 
-Together: TypeAlias = Callable[[Sequence[float]], float | None]
+Combine: TypeAlias = Callable[[Sequence[float]], float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Two arms, task by task.
+    """Values of two arms, paired by task.
 
     Attributes:
-        tasks: names, in order, `before` and `after` their numbers in the reference and in the arm.
-        count: pairs of episodes behind them.
-        left_out: episodes of these tasks that have no number, or whose partner has none.
-        outcomes: McNemar's table, for pairs of single successes and failures.
+        tasks: names of the tasks, in order.
+        before, after: values of these tasks in the reference and in the arm.
+        count: number of paired episodes.
+        left_out: episodes of these tasks without a value, or whose counterpart has none.
+        outcomes: McNemar's table, if single successes and failures are paired.
     """
 
     tasks: tuple[str, ...]
@@ -50,7 +51,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """The numbers of one task in one place of both arms; `paired` when trial stands against trial."""
+    """Values of one task in a pair of runs; `paired` if each trial has a counterpart."""
 
     before: tuple[float, ...]
     after: tuple[float, ...]
@@ -58,12 +59,12 @@ class _Cell:
     paired: bool
 
 
-def pair(before: Sequence[Table], after: Sequence[Table], together: Together, *, binary: bool = False) -> Pairs:
-    """Put two arms against each other.
+def pair(before: Sequence[Table], after: Sequence[Table], combine: Combine, *, binary: bool = False) -> Pairs:
+    """Pair two arms by task.
 
-    With equally many runs, the first stands against the first and so on; else each task's episodes of all runs are
-    taken together. Trial stands against trial where both sides have the same trials: if one of them has no number,
-    both are left out. Elsewhere the numbers of a side are averaged.
+    Arms with equal numbers of runs are paired run by run, in order; otherwise the episodes of all runs are pooled by
+    task. Trials are paired if both sides have the same trials; if one of a pair is not scored, both are left out.
+    Other trials are combined on each side.
     """
     aligned = len(before) == len(after)
     tasks = sorted({task for table in before for task in table} & {task for table in after for task in table})
@@ -73,7 +74,7 @@ def pair(before: Sequence[Table], after: Sequence[Table], together: Together, *,
     for task in tasks:
         cells = [*_cells(task, before, after)] if aligned else [_pooled(task, before, after)]
         left_out += sum(cell.left_out for cell in cells)
-        sides = [(together(cell.before), together(cell.after), cell) for cell in cells]
+        sides = [(combine(cell.before), combine(cell.after), cell) for cell in cells]
         kept = [(low, high, cell) for low, high, cell in sides if low is not None and high is not None]
         if kept:
             rows.append((task, fmean(low for low, _, _ in kept), fmean(high for _, high, _ in kept)))
@@ -120,17 +121,17 @@ def _outcomes(cells: Sequence[_Cell]) -> Outcomes:
 
 
 POWER = 0.8
-"""A detectable difference is found this often."""
+"""Power of the detectable difference."""
 
 _LONGEST = 1 << 24
-"""Bits of the integer that an exact test may take: 2 MB, about a fifth of a second."""
+"""Size in bits of the largest integer that an exact test may use: 2 MB, about a fifth of a second."""
 _FINEST = 10_000
 _NOTHING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """McNemar's table of pairs of episodes: `lost` succeeded in the reference alone, `won` in the arm alone."""
+    """McNemar's table of paired episodes: `lost` succeeded only in the reference, `won` only in the arm."""
 
     both: int
     lost: int
@@ -139,19 +140,20 @@ class Outcomes:
 
     @property
     def p(self) -> float:
-        """McNemar's exact two-sided p-value; right only when no task has several pairs."""
+        """McNemar's exact two-sided p-value; valid only if no task has several pairs."""
         discordant, fewer = self.lost + self.won, min(self.lost, self.won)
         tail = sum(comb(discordant, count) for count in range(fewer + 1))
         return min(1.0, 2 * tail / 2**discordant)
 
 
 def sign_flip(differences: Sequence[float]) -> float:
-    """Two-sided p-value of the differences of tasks, were each as likely to have the other sign.
+    """Two-sided p-value of the sign-flip test over the differences of tasks.
 
-    That is so when both sides are alike on every task, however the differences are distributed. Exact when the
-    differences are multiples of a common fraction (rewards are) and fit into memory, else on the nearest grid that
-    does; for over 400 tasks off any grid, the normal approximation. With one success or failure on each side this is
-    McNemar's exact test. Nothing differs: 1.
+    The null hypothesis is that each difference is as likely to have the other sign, which holds for identical arms
+    whatever the distribution. The test is exact if the differences are multiples of a common fraction (rewards are) and
+    the counts fit into memory; otherwise the differences are rounded to the finest grid that fits. More than 400 tasks
+    off any grid get the normal approximation. For one success or failure per side it is McNemar's exact test. Without
+    any difference the p-value is 1.
     """
     signed = [value for value in differences if abs(value) > _NOTHING]
     if not signed:
@@ -164,7 +166,7 @@ def sign_flip(differences: Sequence[float]) -> float:
 
 
 def _counted(signed: Sequence[int]) -> float:
-    """The share of sign assignments whose sum is at least as far from 0.
+    """The share of sign assignments whose sum is at least as far from 0 as the observed one.
 
     Digit T of `ways`, in base 2^width, counts the choices of positive terms that add up to T.
     """
@@ -178,7 +180,7 @@ def _counted(signed: Sequence[int]) -> float:
 
 
 def _on_grid(signed: Sequence[float]) -> list[int] | None:
-    """The values as whole multiples of something, exactly if that fits; None when no grid would do them justice."""
+    """The values as integers on a common grid, exactly if that fits; None if every grid that fits is too coarse."""
     room = _LONGEST // (len(signed) + 1)
     fractions = [Fraction(value).limit_denominator(_FINEST) for value in signed]
     if all(abs(float(near) - value) < _NOTHING for near, value in zip(fractions, signed, strict=True)):
@@ -194,7 +196,7 @@ def _on_grid(signed: Sequence[float]) -> list[int] | None:
 
 
 def holm(ps: Sequence[float]) -> tuple[float, ...]:
-    """P-values corrected for there being several (Holm 1979): at most `alpha` chance of any false claim among them."""
+    """P-values corrected for their number (Holm 1979): the chance of any false claim is at most `alpha`."""
     order = sorted(range(len(ps)), key=lambda place: ps[place])
     corrected, highest = [*ps], 0.0
     for rank, place in enumerate(order):
@@ -204,18 +206,18 @@ def holm(ps: Sequence[float]) -> tuple[float, ...]:
 
 
 def detectable(values: Sequence[float], level: float) -> float | None:
-    """The difference that such tasks would show 4 times in 5; None when all differences are equal."""
+    """The difference that tasks with this spread would show with 80% power; None if all differences are equal."""
     spread = stdev(values)
     reach = student(0.5 + level / 2, len(values) - 1) + NormalDist().inv_cdf(POWER)
     return reach * spread / sqrt(len(values)) or None
 
 
 def cohen_h(before: float, after: float) -> float:
-    """Cohen's h, the effect size of two shares: 0.2 is small, 0.5 medium, 0.8 large."""
+    """Cohen's h, the effect size of two proportions: 0.2 is small, 0.5 medium, 0.8 large."""
     return 2 * asin(sqrt(min(1.0, max(0.0, after)))) - 2 * asin(sqrt(min(1.0, max(0.0, before))))
 
 
 def standardised(differences: Sequence[float]) -> float | None:
-    """The mean difference in standard deviations of the tasks' differences; None when all are equal."""
+    """Cohen's d of paired values: their mean difference over its standard deviation; None if all are equal."""
     spread = stdev(differences)
     return fmean(differences) / spread if spread > _NOTHING else None

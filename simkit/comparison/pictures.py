@@ -1,7 +1,7 @@
-"""The pictures of a comparison: scores with intervals, reward by turn, and where arms differ.
+"""Pictures of a comparison: scores with intervals, reward by turn, and differences by domain and goal type.
 
-Colours are Okabe and Ito's, and Blues and PuOr for shades: readable without telling red from green. Lines also
-differ in their markers. Figures are made without pyplot, so that nothing global is touched.
+The colours are those of Okabe and Ito, with Blues and PuOr for heat maps, and do not rely on telling red from green.
+Lines also differ in their markers. Figures are made without pyplot, which would change global state.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-from simkit.comparison.claims import told
+from simkit.comparison.claims import format_value
 from simkit.comparison.results import Comparison, Difference
 from simkit.errors import UsageError
 from simkit.plugins.extras import require
@@ -19,11 +19,11 @@ from simkit.plugins.extras import require
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LONGEST = 28
-"""Letters of an arm's name that a picture has room for."""
+"""Maximum characters of an arm's name in a picture."""
 
 
 def save_pictures(found: Comparison, folder: Path) -> list[Path]:
-    """Draw what there is to draw; see `Comparison.save_pictures`."""
+    """Draw the pictures that have data; see `Comparison.save_pictures`."""
     require("matplotlib.figure", "plots")
     drawn: list[tuple[str, Callable[[Comparison], Any], object]] = [
         ("scores", _scores, found.tasks),
@@ -36,7 +36,7 @@ def save_pictures(found: Comparison, folder: Path) -> list[Path]:
         return [_save(draw(found), folder / f"{name}.png") for name, draw, there in drawn if there]
     except OSError as error:
         raise UsageError(
-            f"{folder} cannot hold the pictures: {error.strerror or error}; name another folder"
+            f"pictures cannot be written to {folder}: {error.strerror or error}; choose another folder"
         ) from error
 
 
@@ -46,7 +46,7 @@ def _save(figure: Any, path: Path) -> Path:
 
 
 def _figure(width: float, height: float) -> Any:
-    """A figure of so many inches that arranges its own parts."""
+    """A figure of this size in inches with automatic layout."""
     return require("matplotlib.figure", "plots").Figure(figsize=(width, height), layout="constrained")
 
 
@@ -60,16 +60,16 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
-def _folded(name: str) -> str:
-    """A name in lines that are as wide as a column of the heat map."""
+def _wrapped(name: str) -> str:
+    """A name wrapped to the width of a heat map column."""
     return "\n".join(wrap(_short(name), 15))
 
 
 def _size(found: Comparison, *, intervals: bool = True) -> str:
     episodes = sorted({arm.episodes for arm in found.arms})
     each = str(episodes[0]) if len(episodes) == 1 else f"{episodes[0]} to {episodes[-1]}"
-    told = f", {found.level:.0%} intervals over tasks" if intervals else ""
-    return f"{found.tasks} tasks, {each} episodes per arm{told}"
+    suffix = f", {found.level:.0%} intervals over tasks" if intervals else ""
+    return f"{found.tasks} tasks, {each} episodes per arm{suffix}"
 
 
 # --- scores and differences -------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def _scores(found: Comparison) -> Any:
 
 
 def _tested(found: Comparison) -> list[Difference]:
-    """The differences that may be claimed or not; others are not drawn as if they were."""
+    """The differences between comparable arms; only these are drawn with intervals."""
     return [each for each in found.differences if not each.incomparable]
 
 
@@ -128,13 +128,13 @@ def _bars(axes: Any, found: Comparison, names: Sequence[str]) -> None:
     axes.set_xticks(range(len(names)), [labels[name].replace(" ", "\n") for name in names])
     axes.set_ylim(0, 112)
     axes.set_yticks(range(0, 101, 20))
-    axes.set_ylabel("points (100 = everything)")
+    axes.set_ylabel("points (100 = maximum)")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=min(3, len(found.arms)), frameon=False)
     _plain(axes, "y")
 
 
 def _forest(axes: Any, rows: Sequence[Difference], label: str) -> None:
-    """Differences with their intervals; a filled mark may be claimed, an empty one not."""
+    """Differences with their intervals; a filled marker means that the difference may be claimed."""
     for place, each in enumerate(rows):
         scale = 100 if each.unit == "points" else 1
         value, low, high = (scale * end for end in (each.estimate.value, each.estimate.low, each.estimate.high))
@@ -143,14 +143,14 @@ def _forest(axes: Any, rows: Sequence[Difference], label: str) -> None:
             axes.fill_betweenx([place - 0.32, place + 0.32], -ends, ends, color="#bbbbbb", alpha=0.45, linewidth=0)
         axes.plot([low, high], [place, place], color="#222222", linewidth=1.6)
         axes.plot(value, place, "o", markersize=8, color="#222222", markerfacecolor=_fill(each))
-        note = f"{told(each.estimate.value, each.unit).removesuffix(' points')}"
+        note = f"{format_value(each.estimate.value, each.unit).removesuffix(' points')}"
         axes.annotate(note, (value, place), (0, 8), textcoords="offset points", ha="center", fontsize=9)
     axes.axvline(0, color="#222222", linewidth=0.8)
     several = len({each.reference for each in rows}) > 1
     sides = [f"{_short(each.arm)} − {_short(each.reference)}" if several else _short(each.arm) for each in rows]
     axes.set_yticks(range(len(rows)), [f"{each.label}\n{side}" for each, side in zip(rows, sides, strict=True)])
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    band = "; grey: between repeated runs" if any(each.guarded and each.noise is not None for each in rows) else ""
+    band = "; grey: noise of repeated runs" if any(each.guarded and each.noise is not None for each in rows) else ""
     axes.set_xlabel(f"{label}\n(filled: may be claimed{band})")
     _plain(axes, "x")
 
@@ -160,7 +160,7 @@ def _fill(found: Difference) -> str:
 
 
 def _suites(found: Comparison) -> Any:
-    """Suites in points share their axis; each of the others has a scale of its own."""
+    """Differences of suites. Those in points share an axis; every other suite has its own."""
     rows = [each for each in found.differences if each.kind == "suite"]
     parts: dict[str, list[Difference]] = {}
     for each in rows:
@@ -192,7 +192,7 @@ def _curves(found: Comparison) -> Any:
         marker = MARKERS[place % len(MARKERS)]
         axes.plot(turns, values, color=colour, marker=marker, markersize=5, label=f"{_short(curve.arm)}")
     axes.set_xlabel("agent turn")
-    axes.set_ylabel("reward earned by then (points)")
+    axes.set_ylabel("reward earned so far (points)")
     axes.set_ylim(0, 102)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="best", frameon=False)
@@ -201,7 +201,7 @@ def _curves(found: Comparison) -> Any:
     return figure
 
 
-# --- where they differ ------------------------------------------------------------------------------------------------
+# --- domains and goal types -------------------------------------------------------------------------------------------
 
 
 def _where(found: Comparison) -> Any:
@@ -217,8 +217,8 @@ def _where(found: Comparison) -> Any:
     for y, line in enumerate(rows):
         for x, arm in enumerate(arms):
             value = values.get((*line, arm))
-            _written(left, x, y, "" if value is None else f"{100 * value:.0f}", dark=value is None or value < 0.6)
-    _ticks(left, [_folded(arm) for arm in arms], [f"{name}  (n = {sizes[kind, name]})" for kind, name in rows])
+            _annotate(left, x, y, "" if value is None else f"{100 * value:.0f}", dark=value is None or value < 0.6)
+    _ticks(left, [_wrapped(arm) for arm in arms], [f"{name}  (n = {sizes[kind, name]})" for kind, name in rows])
     left.set_title("goals reached, %", fontsize=10)
     _changes(right, found, rows, pairs)
     split = sum(kind == "domain" for kind, _ in rows) - 0.5
@@ -229,7 +229,7 @@ def _where(found: Comparison) -> Any:
 
 
 def _changes(axes: Any, found: Comparison, rows: Sequence[tuple[str, str]], pairs: Sequence[tuple[str, str]]) -> None:
-    """The differences, with an asterisk where chance is no explanation for so many looks."""
+    """Differences, with an asterisk if they are significant after correction."""
     changes = {(each.kind, each.name, each.reference, each.arm): each for each in found.places if not each.incomparable}
     most = max((abs(each.estimate.value) for each in found.places), default=0.0)
     reach = max(0.1, most)
@@ -241,8 +241,8 @@ def _changes(axes: Any, found: Comparison, rows: Sequence[tuple[str, str]], pair
             if each is not None:
                 mark = " *" if each.significant else ""
                 pale = abs(each.estimate.value) < 0.5 * reach
-                _written(axes, x, y, f"{100 * each.estimate.value:+.0f}{mark}", dark=pale)
-    _ticks(axes, [f"{_folded(arm)}\n− {_folded(reference)}" for reference, arm in pairs], None)
+                _annotate(axes, x, y, f"{100 * each.estimate.value:+.0f}{mark}", dark=pale)
+    _ticks(axes, [f"{_wrapped(arm)}\n− {_wrapped(reference)}" for reference, arm in pairs], None)
     axes.set_title(f"difference in points\n(* p < {1 - found.level:.2g} after Holm)", fontsize=10)
 
 
@@ -252,7 +252,7 @@ def _shades(axes: Any, rows: Sequence[Sequence[float | None]], colours: str, end
     axes.imshow(table, cmap=colours, vmin=ends[0], vmax=ends[1], aspect="auto")
 
 
-def _written(axes: Any, x: int, y: int, text: str, *, dark: bool) -> None:
+def _annotate(axes: Any, x: int, y: int, text: str, *, dark: bool) -> None:
     axes.text(x, y, text, ha="center", va="center", fontsize=10, color="#111111" if dark else "white")
 
 

@@ -1,4 +1,4 @@
-"""What a comparison reads of the store: runs with their tasks and episodes, as immutable values."""
+"""Runs, tasks, episodes and suite items as a comparison reads them from the store: immutable values."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One side of a comparison: runs of the same thing, e.g. one per training seed.
+    """One side of a comparison: runs of the same configuration, e.g. one per training seed.
 
-    `runs` are ids, names or beginnings of either, as `simkit show` takes them; `last` is the latest run.
+    `runs` are ids, names or prefixes of either, as `simkit show` takes them; `last` is the latest run.
 
     Raises:
-        UsageError: no name, or no runs.
+        UsageError: the name or the runs are missing.
     """
 
     name: str
@@ -46,12 +46,13 @@ class TaskFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeFacts:
-    """One episode. `reached` holds (agent turn, goal key) of every goal that was credited.
+    """One episode.
 
     Attributes:
-        reward: None when it is left out of averages; `full_reward` is a success.
-        goals: keys of what was to be reached, `achieved` of what was; multisets.
-        weight: by goal key.
+        reward: None if it is left out of averages; an episode with `full_reward` is a success.
+        goals, achieved: keys of the task's goals, and of those that were reached; multisets.
+        reached: agent turn and goal key of each credited goal.
+        weights: weight by goal key.
     """
 
     task_id: str
@@ -70,30 +71,30 @@ class EpisodeFacts:
 
     @property
     def success(self) -> float | None:
-        """1 for the full reward, 0 for less, None when it is not scored."""
+        """1 for the full reward, 0 for less, None if the episode is not scored."""
         return None if self.reward is None else float(succeeded(self.reward, self.full_reward))
 
     @property
     def faulted(self) -> bool:
-        """Whether a component's failure ended it."""
+        """Whether a component's fault ended it."""
         return (self.outcome or "").endswith("_fault")
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """The score of one question of a suite; `less` says that less of it is better."""
+    """The score of one question of a suite."""
 
     suite: str
     metric: str
     item: str
     trial: int
     value: float | None
-    less: bool = False
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """A run with everything of it that is compared."""
+    """A run with everything that is compared."""
 
     run_id: str
     name: str
@@ -112,7 +113,7 @@ class RunFacts:
 
     @cached_property
     def supervisors(self) -> frozenset[str]:
-        """Who played its episodes: `rollout`, `josh`, ..."""
+        """Supervisors that played its episodes: `rollout`, `josh`, ..."""
         return frozenset(episode.supervisor for episode in self.episodes)
 
     @cached_property
@@ -126,7 +127,7 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True)
 class ArmFacts:
-    """An arm with its runs read."""
+    """An arm with the records of its runs."""
 
     name: str
     runs: tuple[RunFacts, ...]
@@ -135,32 +136,32 @@ class ArmFacts:
 def read_arms(
     store: Store | Reader, arms: Sequence[Arm], repeats: Sequence[str] = (), *, allow_incomplete: bool = False
 ) -> tuple[tuple[ArmFacts, ...], tuple[RunFacts, ...], ReadState]:
-    """The arms with their runs, and repeated runs, read together, and the state of the store that they are from.
+    """Read the runs of all arms and the repeated runs from one state of the store, and return that state with them.
 
     Raises:
-        UsageError: a run does not exist, two arms have one name, or a run stands in two places.
-        StoreIncomplete: a run has not come to its end, or its journals hold lines that could not be read.
+        UsageError: a run does not exist, two arms have the same name, or a run is named twice.
+        StoreIncomplete: a run is not finished, or its journals hold lines that could not be read.
     """
     names = [arm.name for arm in arms]
     if len({*names}) < len(names):
-        raise UsageError(f"two arms are called the same ({', '.join(names)}); name them: --arm NAME=RUN")
+        raise UsageError(f"two arms have the same name ({', '.join(names)}); give each its own: --arm NAME=RUN")
     with store.reading(allow_incomplete=allow_incomplete) as reader:
         ids = [reader.resolve(name).run_id for arm in arms for name in arm.runs]
         if twice := sorted({run for run in ids if ids.count(run) > 1}):
-            raise UsageError(f"{', '.join(twice)} stands in the comparison twice; a run differs in nothing from itself")
+            raise UsageError(f"the comparison names {', '.join(twice)} twice; name each run once")
         others = [reader.resolve(name).run_id for name in repeats]
         state = reader.require_complete([*ids, *others], "a comparison", finished=True)
         runs = _read(reader, [*ids, *others])
-    places = iter(ids)
+    order = iter(ids)
     return (
-        tuple(ArmFacts(arm.name, tuple(runs[next(places)] for _ in arm.runs)) for arm in arms),
+        tuple(ArmFacts(arm.name, tuple(runs[next(order)] for _ in arm.runs)) for arm in arms),
         tuple(runs[run] for run in others),
         state,
     )
 
 
 def _read(reader: Reader, ids: Sequence[str]) -> dict[str, RunFacts]:
-    """Some runs by their ids."""
+    """Runs by their ids."""
     wanted = {"runs": sorted({*ids})}
     runs, *parts = (reader.rows(sql, wanted) for sql in (_RUNS, _TASKS, _EPISODES, _ITEMS))
     tasks, episodes, items = map(_by_run, parts)
@@ -241,7 +242,7 @@ ORDER BY e.run_id, e.task_id, e.trial
 
 _ITEMS = """
 SELECT run_id, suite, metric, item, trial, value,
-    coalesce(json_extract_string(detail, '$.better."' || metric || '"') = 'lower', false) AS less
+    coalesce(json_extract_string(detail, '$.better."' || metric || '"') = 'lower', false) AS lower_is_better
 FROM item_scores
 WHERE list_contains($runs, run_id)
 ORDER BY run_id, suite, metric, item, trial

@@ -1,4 +1,4 @@
-"""What a comparison found, as values: everything that the tables, the pictures and the sentences tell."""
+"""Results of a comparison as immutable values, from which tables, pictures and claims are made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A number of one arm alone, over the tasks that all arms have."""
+    """A measure of one arm, over the tasks that all arms have."""
 
     name: str
     label: str
@@ -28,11 +28,12 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmScores:
-    """One arm: its runs (ids), and what they scored on the `tasks` that all arms have.
+    """Scores of one arm on the tasks that all arms have.
 
     Attributes:
-        episodes: played on those tasks; `scored` of them have a reward, `faulted` ended in a component's failure.
-        elsewhere: its tasks that another arm lacks.
+        runs: ids of its runs.
+        tasks: number of common tasks; `elsewhere` is the number of its tasks that another arm lacks.
+        episodes: number of episodes on the common tasks; `scored` have a reward, `faulted` ended with a fault.
     """
 
     name: str
@@ -47,24 +48,24 @@ class ArmScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One arm against another by one number; `arm` minus `reference`.
+    """The difference of two arms in one measure: `arm` minus `reference`.
 
     Attributes:
-        kind: `overall`, `suite` (items of an evaluation), or `domain` and `goal type`, which show where to look.
-        tasks: clusters behind it (items, for a suite); `pairs` of episodes, `left_out` episodes without a partner.
-        before, after: the averages of reference and arm over those pairs.
-        estimate: after minus before, with its interval.
-        p: two-sided, of the sign-flip test over tasks; `corrected` for the `family` of comparisons made (Holm).
-        effect: Cohen's h for shares of successes (`effect_name` h), else d, the mean over the standard deviation of the
-            tasks' differences; None when nothing differs.
-        detectable: the difference that would have been found 4 times in 5.
-        by_run: the same difference in each pair of runs, where the arms have equally many and several.
-        noise: how far apart independent repeats of this size lie; None when that was not measured.
-        guarded: the noise was measured on repeated runs, so what is claimed must exceed it. Trials of one run do not
-            tell what differs between runs, and what differs between trials the test knows already.
-        outcomes: McNemar's table, where single successes and failures stand against each other.
-        less_is_better: for a suite that says so (perplexity).
-        incomparable: why the numbers may stand side by side, but nothing may be claimed of them; empty when it may.
+        kind: `overall`, `suite` (items of an evaluation), or `domain` and `goal type`, which are exploratory.
+        tasks: number of paired tasks (items, for a suite); `pairs` counts episodes, `left_out` those not paired.
+        before, after: averages of the reference and the arm over those tasks.
+        estimate: `after` minus `before`, with its interval.
+        p: two-sided p-value of the sign-flip test; `corrected` for the number of comparisons `family` (Holm).
+        effect: Cohen's h for shares of successes (`effect_name` is h), otherwise Cohen's d of the differences; None if
+            all differences are equal.
+        detectable: the difference that would have been detected with 80% power.
+        by_run: the difference of each pair of runs, if the arms have the same number of runs and more than one.
+        noise: noise floor of independent repeats of this size; None if it was not measured.
+        guarded: the noise was measured on repeated runs, so a claimed difference must exceed it. Noise measured on
+            trials does not show how runs differ, and the test accounts for it already.
+        outcomes: McNemar's table, if single successes and failures are paired.
+        less_is_better: true for a suite whose lower scores are better (perplexity).
+        incomparable: reason why nothing may be claimed; empty if the arms can be compared.
     """
 
     kind: Kind
@@ -95,21 +96,21 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Whether chance is no explanation, with all comparisons in view; never of what cannot be compared."""
+        """Whether the difference is significant after correction; false for incomparable arms."""
         return (
             not self.incomparable and self.corrected <= self.alpha and (self.estimate.low > 0 or self.estimate.high < 0)
         )
 
     @property
     def claimed(self) -> bool:
-        """Whether it may be claimed: significant, and beyond what repeated runs, where there are any, show."""
+        """Whether the difference may be claimed: significant, and larger than any noise of repeated runs."""
         within = self.guarded and self.noise is not None and abs(self.estimate.value) <= self.noise
         return self.significant and not within
 
 
 @dataclass(frozen=True, slots=True)
 class GroupScore:
-    """The share of goals of one domain or type that an arm reached; `tasks` have such goals."""
+    """Share of the goals of one domain or type that an arm reached, over the `tasks` with such goals."""
 
     kind: Kind
     name: str
@@ -120,7 +121,7 @@ class GroupScore:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The reward an arm has earned by turn 1, 2, ... on average over `tasks`, with intervals."""
+    """Average reward that an arm has earned by turn 1, 2, ... over `tasks`, with intervals."""
 
     arm: str
     tasks: int
@@ -132,12 +133,13 @@ class Comparison:
     """Two or more arms on the same tasks; the first is the reference.
 
     Attributes:
-        tasks: how many tasks all runs have.
-        differences: what is claimed or not, one family for the correction; `places` show where differences lie
-            (domains and goal types), a family of their own, for looking and not for claiming.
-        noise: by measure; empty when nothing was repeated.
-        notes: what the reader must know; claims: what may be said, in plain sentences.
-        state: the state of the store that the runs were read from; its notes say what was missing.
+        tasks: number of tasks that all runs have.
+        differences: measures and suites, corrected as one family.
+        places: domains and goal types, corrected as a family of their own: exploratory, not to be claimed.
+        noise: noise of repeats by measure; empty if nothing was repeated.
+        notes: facts that the reader needs in order to interpret the numbers.
+        claims: sentences that say what may be claimed.
+        state: state of the store from which the runs were read; its notes say what was missing.
     """
 
     level: float
@@ -156,7 +158,7 @@ class Comparison:
         """One difference by its name (`reward`, `success`, `suite/metric`, a domain) and its arms.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such difference.
         """
         against = self.arms[0].name if reference is None else reference
         for each in (*self.differences, *self.places):
@@ -165,13 +167,13 @@ class Comparison:
         raise KeyError(f"no difference in {name} between {arm} and {against}")
 
     def tables(self) -> tuple[tuple[str, Table], ...]:
-        """Titles and tables, as the terminal shows them."""
+        """Tables with their titles, as the terminal shows them."""
         from simkit.comparison.tables import tables
 
         return tables(self)
 
     def to_markdown(self) -> str:
-        """The claims, the notes and the tables as one markdown document."""
+        """Claims, notes and tables as one markdown document."""
         from simkit.comparison.tables import markdown
 
         return markdown(self)
@@ -187,12 +189,12 @@ class Comparison:
         return save_pictures(self, Path(folder))
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as JSON-able values; shares are of 1, not points."""
-        judged = {"differences": self.differences, "places": self.places}
+        """The whole comparison as JSON values; shares are shares of 1, not points."""
+        tested = {"differences": self.differences, "places": self.places}
         plain: Mapping[str, Any] = asdict(replace(self, state=None))
         state = {"state": None if self.state is None else self.state.to_json()}
-        told = {
+        marked = {
             name: [{**asdict(each), "significant": each.significant, "claimed": each.claimed} for each in found]
-            for name, found in judged.items()
+            for name, found in tested.items()
         }
-        return {**plain, **told, **state}
+        return {**plain, **marked, **state}

@@ -1,10 +1,10 @@
-"""The tables of a comparison, for the terminal and as markdown."""
+"""Tables of a comparison, for the terminal and as markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from simkit.comparison.claims import p_value, span, told
+from simkit.comparison.claims import format_interval, format_p, format_value
 from simkit.comparison.measures import Kind, Unit
 from simkit.comparison.results import ArmScores, Comparison, Difference, Score
 from simkit.core.text_table import Column, Table
@@ -12,14 +12,14 @@ from simkit.core.text_table import Column, Table
 SCORES = "Scores"
 DIFFERENCES = "Differences"
 OUTCOMES = "Successes and failures, pair by pair"
-PLACES = "Where it differs: share of goals reached (to look at, not to claim)"
+PLACES = "Share of goals reached by domain and goal type (exploratory, not to be claimed)"
 CURVES = "Reward by turn"
 NOISE = "Noise of repeating"
 
 
 def tables(found: Comparison) -> tuple[tuple[str, Table], ...]:
-    """Titles and tables; those without rows are left out."""
-    interval = f"in brackets {found.level:.0%} intervals over {found.tasks} tasks"
+    """Tables with their titles; empty tables are left out."""
+    interval = f"{found.level:.0%} intervals over {found.tasks} tasks in parentheses"
     pairs = {(each.reference, each.arm) for each in found.differences}
     sides = "from the left arm to the right one" if len(pairs) > 1 else " → ".join(next(iter(pairs)))
     named = (
@@ -37,7 +37,7 @@ def markdown(found: Comparison) -> str:
     """The whole comparison as a document."""
     blocks = [f"# {' against '.join(arm.name for arm in found.arms)}", _bullets(found.claims)]
     if found.notes:
-        blocks += ["## To be known", _bullets(found.notes)]
+        blocks += ["## Notes", _bullets(found.notes)]
     for title, table in tables(found):
         blocks += [f"## {title}", _markdown(table)]
     blocks += ["## Runs", _bullets([f"{arm.name}: {', '.join(arm.runs)}" for arm in found.arms])]
@@ -113,26 +113,31 @@ def _differences(found: Sequence[Difference], *, where: bool = False) -> Table:
 def _difference(found: Difference, where: bool, several: bool) -> tuple[str, ...]:
     verdict = found.significant if where else found.claimed
     if found.incomparable:
-        return _beside(found, several)
+        return _incomparable(found, several)
     return (
         " ".join(filter(None, (_KINDS[found.kind], found.name))),
         *((f"{found.reference} → {found.arm}",) if several else ()),
         _number(found.before, found.unit),
         _number(found.after, found.unit),
-        told(found.estimate.value, found.unit),
-        span(found.estimate, found.unit).removesuffix(" points"),
-        p_value(found.p).removeprefix("= "),
-        p_value(found.corrected).removeprefix("= "),
+        format_value(found.estimate.value, found.unit),
+        format_interval(found.estimate, found.unit).removesuffix(" points"),
+        format_p(found.p).removeprefix("= "),
+        format_p(found.corrected).removeprefix("= "),
         "" if found.effect is None else f"{found.effect_name} = {found.effect:+.2f}",
-        "" if found.detectable is None else told(found.detectable, found.unit, sign=False).removesuffix(" points"),
-        "" if found.noise is None else told(found.noise, found.unit, sign=False).removesuffix(" points"),
+        _plain_value(found.detectable, found.unit),
+        _plain_value(found.noise, found.unit),
         str(found.tasks),
         "yes" if verdict else "no",
     )
 
 
-def _beside(found: Difference, several: bool) -> tuple[str, ...]:
-    """Numbers that stand side by side only: without interval and p-value."""
+def _plain_value(value: float | None, unit: Unit) -> str:
+    """A value without sign and unit; empty if there is no value."""
+    return "" if value is None else format_value(value, unit, sign=False).removesuffix(" points")
+
+
+def _incomparable(found: Difference, several: bool) -> tuple[str, ...]:
+    """A row of values that are not comparable, without an interval or a p-value."""
     return (
         " ".join(filter(None, (_KINDS[found.kind], found.name))),
         *((f"{found.reference} → {found.arm}",) if several else ()),
@@ -164,7 +169,7 @@ def _row(found: Difference) -> tuple[str, ...]:
     return (
         f"{found.reference} → {found.arm}",
         *map(str, (counts.both, counts.lost, counts.won, counts.neither)),
-        p_value(counts.p if single else found.p).removeprefix("= "),
+        format_p(counts.p if single else found.p).removeprefix("= "),
         "McNemar, exact" if single else "sign flip by task",
     )
 
@@ -187,8 +192,8 @@ def _noise(found: Comparison) -> Table:
         Column("measured on"),
         Column("repeats", right=True),
         Column("tasks", right=True),
-        Column("apart on average", right=True),
-        Column("at most", right=True),
+        Column("mean difference", right=True),
+        Column("largest difference", right=True),
     )
     rows = tuple(
         (
@@ -196,8 +201,8 @@ def _noise(found: Comparison) -> Table:
             each.source,
             str(each.repeats),
             str(each.tasks),
-            told(each.typical, each.unit, sign=False),
-            told(each.furthest, each.unit, sign=False),
+            format_value(each.typical, each.unit, sign=False),
+            format_value(each.furthest, each.unit, sign=False),
         )
         for each in found.noise
     )

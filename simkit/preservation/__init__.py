@@ -1,1 +1,1 @@
-"""Whether general ability is kept: benchmarks, judged dialogues and perplexity, before and after training."""
+"""Preservation of general ability: benchmarks, judged questions and perplexity, before and after training."""

@@ -1,4 +1,4 @@
-"""Models as lm-evaluation-harness asks them: weights on this machine, or any chat model of simkit's."""
+"""Adapters of models for lm-evaluation-harness: local weights, or any chat model of simkit."""
 
 from __future__ import annotations
 
@@ -22,43 +22,46 @@ from simkit.plugins.extras import require
 from simkit.preservation.local_weights import Weights
 from simkit.run.engine import sole_error
 
-AT_ONCE = 256
-"""Requests between two looks whether the run was stopped."""
+CHUNK = 256
+"""Requests between two checks for cancellation."""
 
-MOST_STOPS = 4
-"""Texts that may end a reply: OpenAI takes no more; others are cut off here."""
+MAX_STOPS = 4
+"""Stop sequences that are sent with a request, the limit of OpenAI; replies are cut at the others here."""
 
 
-def weights_lm(weights: Weights, batch: int, tell: Callable[[str], None] = lambda words: None) -> Any:
-    """The weights as lm-eval's own Hugging Face model; `batch` sequences are computed at once, `tell` hears how far."""
+def weights_lm(weights: Weights, batch: int, report: Callable[[str], None] = lambda text: None) -> Any:
+    """Local weights as the Hugging Face model of lm-eval; `batch` sequences are computed at once.
+
+    `report` is called with a line of progress.
+    """
     hugging: Any = require("lm_eval.models.huggingface", "preserve")
 
     class LocalLM(hugging.HFLM):
-        """Silent, and stopped when its run is; its answers never fail one by one."""
+        """Model without progress bars, which is cancelled with its run. Single answers never fail."""
 
         faults: ClassVar[list[ModelFault]] = []
 
         def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
-            return _in_pieces(partial(hugging.HFLM.loglikelihood, self), requests, tell)
+            return _in_chunks(partial(hugging.HFLM.loglikelihood, self), requests, report)
 
         def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
-            return _in_pieces(partial(hugging.HFLM.loglikelihood_rolling, self), requests, tell)
+            return _in_chunks(partial(hugging.HFLM.loglikelihood_rolling, self), requests, report)
 
         def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
-            return _in_pieces(partial(hugging.HFLM.generate_until, self), requests, tell)
+            return _in_chunks(partial(hugging.HFLM.generate_until, self), requests, report)
 
     return LocalLM(pretrained=weights.model, tokenizer=weights.tokenizer, batch_size=batch, max_length=weights.context)
 
 
 def chat_lm(model: ChatModel, seed: int, concurrency: int) -> Any:
-    """A chat model as lm-eval asks it: for tasks in which it writes an answer, with all that a run has around a model.
+    """A chat model as a model of lm-eval, for tasks with written answers; its calls are those of the run.
 
-    A request that fails for good is answered with nothing, which scores as lm-eval scores an empty answer.
+    A request that fails permanently gets an empty answer, which lm-eval scores like any other.
     """
     base: Any = require("lm_eval.api.model", "preserve").LM
 
     class ChatLM(base):
-        """Asks through the run's event loop; `faults` are the answers that failed."""
+        """Model that is called on the run's event loop; `faults` holds the failures."""
 
         def __init__(self) -> None:
             base.__init__(self)
@@ -73,8 +76,8 @@ def chat_lm(model: ChatModel, seed: int, concurrency: int) -> Any:
 
         def generate_until(self, requests: list[Any]) -> list[str]:
             try:
-                asking = _Asking(model, seed, anyio.CapacityLimiter(concurrency), self.faults)
-                return anyio.from_thread.run(asking.everything, requests)
+                calls = _ChatCalls(model, seed, anyio.CapacityLimiter(concurrency), self.faults)
+                return anyio.from_thread.run(calls.answer_all, requests)
             except CancelledError:
                 anyio.from_thread.check_cancelled()
                 raise
@@ -89,36 +92,36 @@ def chat_lm(model: ChatModel, seed: int, concurrency: int) -> Any:
 
 
 def check_answerable(tasks: Mapping[str, Any]) -> None:
-    """Make sure that a chat model can play the tasks.
+    """Check that a chat model can play the tasks.
 
     Raises:
-        UsageError: a task compares probabilities, which chat endpoints do not give.
+        UsageError: a task compares probabilities, which chat endpoints do not return.
     """
     for name, task in tasks.items():
         if task.OUTPUT_TYPE != "generate_until":
             raise UsageError(
-                f"the suite `{name}` compares probabilities of given answers, which a chat model does not tell; play "
-                "it with --model local/PATH, or choose a suite whose answers are written (gsm8k, ifeval)"
+                f"the suite `{name}` compares probabilities of given answers, which a chat model does not return; "
+                "play it with --model local/PATH, or choose a suite with written answers (gsm8k, ifeval)"
             )
 
 
-def _in_pieces(work: Callable[..., list[Any]], requests: Sequence[Any], tell: Callable[[str], None]) -> list[Any]:
+def _in_chunks(work: Callable[..., list[Any]], requests: Sequence[Any], report: Callable[[str], None]) -> list[Any]:
     found: list[Any] = []
-    for start in range(0, len(requests), AT_ONCE):
+    for start in range(0, len(requests), CHUNK):
         anyio.from_thread.check_cancelled()
-        anyio.from_thread.run_sync(tell, f"{requests[start].task_name}: {start} of {len(requests)} requests")
-        found += work(requests[start : start + AT_ONCE], disable_tqdm=True)
+        anyio.from_thread.run_sync(report, f"{requests[start].task_name}: {start} of {len(requests)} requests")
+        found += work(requests[start : start + CHUNK], disable_tqdm=True)
     return found
 
 
 @dataclass(frozen=True, slots=True)
-class _Asking:
+class _ChatCalls:
     model: ChatModel
     seed: int
     limiter: anyio.CapacityLimiter
     faults: list[ModelFault]
 
-    async def everything(self, requests: Sequence[Any]) -> list[str]:
+    async def answer_all(self, requests: Sequence[Any]) -> list[str]:
         answers = [""] * len(requests)
 
         async def ask(place: int, request: Any, key: CallKey) -> None:
@@ -150,7 +153,7 @@ class _Asking:
 
 
 def _keys(requests: Sequence[Any], seed: int) -> list[CallKey]:
-    """A name for each request: its task and document, and a trial where the task wants several samples."""
+    """A key for each request: its task and document, and a trial if the task takes several samples."""
     asked: Counter[tuple[str, int]] = Counter()
     keys: list[CallKey] = []
     for request in requests:
@@ -182,7 +185,7 @@ def _sampling(options: Mapping[str, Any], stops: Sequence[str]) -> Sampling:
     return Sampling(
         temperature=temperature,
         max_tokens=int(most) if most else None,
-        stop=tuple(stops[:MOST_STOPS]),
+        stop=tuple(stops[:MAX_STOPS]),
         top_p=options.get("top_p") if options.get("do_sample") else None,
     )
 
@@ -190,5 +193,5 @@ def _sampling(options: Mapping[str, Any], stops: Sequence[str]) -> Sampling:
 def _no_likelihoods(requests: Sequence[Any]) -> UsageError:
     name = requests[0].task_name if requests else "?"
     return UsageError(
-        f"the suite `{name}` compares probabilities, which a chat model does not tell; play it with --model local/PATH"
+        f"the suite `{name}` compares probabilities, which a chat model does not return; give --model local/PATH"
     )

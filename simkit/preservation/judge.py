@@ -27,7 +27,7 @@ from simkit.preservation.questions import Answers, Question
 from simkit.statistics.scores import Estimate, mean_of_tasks
 
 Choice: TypeAlias = Literal["first", "second", "tie"]
-"""Which of two answers a judge prefers, in the order in which it was shown them."""
+"""Preferred answer, in the order in which the judge was shown the two."""
 
 LOWEST, HIGHEST = 1.0, 10.0
 
@@ -47,7 +47,7 @@ _CHOICES: dict[str, Choice] = {"A": "first", "B": "second", "TIE": "tie", "C": "
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """A grade from 1 to 10, or None and why there is none; `text` is what the judge wrote."""
+    """A grade from 1 to 10, or None and the problem; `text` is the judge's reply."""
 
     score: float | None
     text: str = ""
@@ -56,7 +56,7 @@ class Grade:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """The answer a judge prefers, or None and why there is none; `text` is what the judge wrote."""
+    """The preferred answer, or None and the problem; `text` is the judge's reply."""
 
     choice: Choice | None
     text: str = ""
@@ -64,18 +64,18 @@ class Preference:
 
 
 def read_grade(text: str) -> Grade:
-    """The grade in what a judge wrote."""
+    """Read the grade from a judge's reply."""
     found = _decided(text, _SCORE)
     if isinstance(found, str):
         return Grade(None, text, found)
     score = float(found[0])
     if not LOWEST <= score <= HIGHEST:
-        return Grade(None, text, f"the grade {found[0]} does not lie between {LOWEST:g} and {HIGHEST:g}")
+        return Grade(None, text, f"the grade {found[0]} is not between {LOWEST:g} and {HIGHEST:g}")
     return Grade(score, text)
 
 
 def read_preference(text: str) -> Preference:
-    """The preference in what a judge wrote."""
+    """Read the preference from a judge's reply."""
     found = _decided(text, _CHOICE)
     if isinstance(found, str):
         return Preference(None, text, found)
@@ -83,7 +83,7 @@ def read_preference(text: str) -> Preference:
 
 
 def _decided(text: str, verdict: re.Pattern[str]) -> tuple[str] | str:
-    """The one verdict of a text, or in words why it has none."""
+    """The verdict of a text, or the reason why it has no verdict."""
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return "the judge wrote nothing"
@@ -114,13 +114,13 @@ class Pair:
 
     @property
     def sides(self) -> tuple[Side, Side] | None:
-        """Who won in each order; None when a verdict is missing."""
+        """Winner in each order; None if a verdict is missing."""
         one, two = self.ours_first.choice, self.theirs_first.choice
         return None if one is None or two is None else (_side(one, "first"), _side(two, "second"))
 
     @property
     def winner(self) -> Side | None:
-        """Who won: a preference that held in both orders, else a tie; None when a verdict is missing."""
+        """Winner in both orders, otherwise a tie; None if a verdict is missing."""
         if self.sides is None:
             return None
         one, two = self.sides
@@ -128,22 +128,22 @@ class Pair:
 
     @property
     def value(self) -> float | None:
-        """1 for a win of ours, 0.5 for a tie, 0 for a loss; None when a verdict is missing."""
+        """1 for a win of ours, 0.5 for a tie, 0 for a loss; None if a verdict is missing."""
         return None if self.winner is None else _VALUES[self.winner]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How a judge's verdicts in the two orders compare.
+    """Agreement of a judge's verdicts in the two orders.
 
     Attributes:
-        pairs: pairs with a verdict in both orders; `missing` lack one.
+        pairs: number of pairs with a verdict in both orders; `missing` counts the others.
         same: share of pairs with the same winner in both orders, with its 95% interval over questions.
-        kappa: Cohen's kappa of the two orders over win, loss and tie: 0 for chance, 1 for full agreement; None where it
-            is not defined, because every verdict was the same.
+        kappa: Cohen's kappa of the two orders over win, loss and tie: 0 for chance, 1 for full agreement; None if all
+            verdicts are the same, for which it is undefined.
         ties: share of single verdicts that were ties.
-        first: share of decided verdicts for the answer shown first, 0.5 for a judge without a taste for places; None
-            when nothing was decided.
+        first: share of decided verdicts for the answer shown first: 0.5 without position bias; None if nothing was
+            decided.
     """
 
     pairs: int
@@ -155,7 +155,7 @@ class Agreement:
 
 
 def agreement(questions: Sequence[Sequence[Pair]]) -> Agreement:
-    """What the pairs of each question say about their judge; pairs of one question resemble each other."""
+    """Agreement of the judge over the pairs of each question, which are not independent of each other."""
     pairs = [pair for question in questions for pair in question]
     same = [
         [float(one == two) for one, two in filter(None, (pair.sides for pair in question))] for question in questions
@@ -175,7 +175,7 @@ def agreement(questions: Sequence[Sequence[Pair]]) -> Agreement:
 
 
 def cohens_kappa(ratings: Sequence[tuple[str, str]]) -> float | None:
-    """Agreement of two ratings beyond chance (Cohen 1960); None of nothing, and where all ratings are the same."""
+    """Agreement of two ratings beyond chance (Cohen 1960); None without ratings, or if all are the same."""
     if not ratings:
         return None
     count = len(ratings)
@@ -193,16 +193,16 @@ def _side(choice: Choice, ours: Choice) -> Side:
 
 ROLE = "judge"
 GRADING, OURS_FIRST, THEIRS_FIRST = 0, 1, 2
-"""Numbers of the calls that a judge makes about one turn of one question."""
+"""Step numbers of a judge's calls for one turn of one question."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgePrompts:
-    """What a judge is told.
+    """Prompts of a judge.
 
     Attributes:
-        grade: fills `{{conversation}}` and `{{reference}}`.
-        pair: fills `{{first}}`, `{{second}}` and `{{reference}}`.
+        grade: prompt for grades, with the places `{{conversation}}` and `{{reference}}`.
+        pair: prompt for comparisons, with the places `{{first}}`, `{{second}}` and `{{reference}}`.
     """
 
     grade: Prompt
@@ -210,7 +210,7 @@ class JudgePrompts:
 
     @classmethod
     def choose(cls, grade: Path | None = None, pair: Path | None = None) -> JudgePrompts:
-        """The user's own files, and the prompts that come with simkit where none is given.
+        """The given prompt files; the prompts of simkit by default.
 
         Raises:
             UsageError: a file cannot be read or lacks a place.
@@ -224,7 +224,7 @@ class JudgePrompts:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judges answers; `seed` is the run's, from which the seeds of its calls follow."""
+    """A model that grades and compares answers; the seeds of its calls follow from `seed`, that of the run."""
 
     model: ChatModel
     prompts: JudgePrompts
@@ -236,10 +236,10 @@ class Judge:
             conversation=dialogue(question.turns, answers.texts, turn), reference=_reference(question, turn)
         )
         said = await self._ask(prompt, self._key(question, answers.trial, turn, GRADING))
-        return Grade(None, "", said.problem) if isinstance(said, _Silent) else read_grade(said)
+        return Grade(None, "", said.problem) if isinstance(said, _NoReply) else read_grade(said)
 
     async def pair(self, question: Question, ours: Answers, theirs: Answers, turn: int) -> Pair:
-        """The two answers to a turn, counted from 0, compared in both orders."""
+        """Comparison of the two answers to a turn, counted from 0, in both orders."""
         one = dialogue(question.turns, ours.texts, turn)
         two = dialogue(question.turns, theirs.texts, turn)
         reference = _reference(question, turn)
@@ -251,13 +251,13 @@ class Judge:
 
     async def _prefer(self, prompt: str, key: CallKey) -> Preference:
         said = await self._ask(prompt, key)
-        return Preference(None, "", said.problem) if isinstance(said, _Silent) else read_preference(said)
+        return Preference(None, "", said.problem) if isinstance(said, _NoReply) else read_preference(said)
 
-    async def _ask(self, prompt: str, key: CallKey) -> str | _Silent:
+    async def _ask(self, prompt: str, key: CallKey) -> str | _NoReply:
         try:
             response = await self.model.complete(ChatRequest(messages=(UserMessage.of(prompt),), seed=key.seed), key)
         except ModelFault as fault:
-            return _Silent(f"the judge did not answer: {fault}")
+            return _NoReply(f"the judge did not answer: {fault}")
         return without_reasoning(text_of(response.message))
 
     def _key(self, question: Question, trial: int, turn: int, number: int) -> CallKey:
@@ -265,12 +265,12 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
-class _Silent:
+class _NoReply:
     problem: str
 
 
 def dialogue(turns: Sequence[str], answers: Sequence[str], last: int) -> str:
-    """A conversation up to and with the answer to turn `last`, counted from 0, as a judge reads it."""
+    """The conversation up to and including the answer to turn `last`, counted from 0, as a judge reads it."""
     pairs = zip(turns[: last + 1], answers[: last + 1], strict=True)
     return "\n\n".join(f"User:\n{said}\n\nAssistant:\n{answered}" for said, answered in pairs)
 

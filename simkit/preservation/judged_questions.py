@@ -1,4 +1,4 @@
-"""What a user asked to have judged, turned into an evaluation: files read, models opened, kept answers found."""
+"""Options of the judged questions, and the evaluation that they describe."""
 
 from __future__ import annotations
 
@@ -7,33 +7,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simkit.errors import UsageError
-from simkit.preservation.evaluation import Evaluation, Source
+from simkit.preservation.evaluation import AnswerSource, Evaluation
 from simkit.preservation.judge import Judge, JudgePrompts
-from simkit.preservation.questions import Question, kept_answers, read_questions
+from simkit.preservation.questions import Question, read_questions, stored_answers
 
 if TYPE_CHECKING:
     from simkit.models.config import ModelConfig
     from simkit.run.run import Run
 
 NO_JUDGE = "none"
-"""The judge of somebody who only wants answers, to be judged later."""
+"""Value of `judge` that stores the answers without judging them."""
 
 MODEL_KINDS = ("openai/", "scripted/", "local/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedQuestions:
-    """A question file, whose answers to it are judged, by whom, and against whom.
+    """Options of a judged evaluation.
 
     Attributes:
-        file: the questions; their suites are named after it.
-        limit: the first so many of them.
-        trials: samples of answers to each.
-        judge: the judge's model, or `none`; `judge_url` its endpoint, `judge_temperature` how it samples.
-        grade_prompt, pair_prompt: files of prompts instead of simkit's own.
-        against: a model, or a run whose kept answers are compared with; `against_url` is the model's endpoint.
-        answers_of: a run whose kept answers are judged again instead of asking the model.
-        allow_incomplete: take kept answers although lines of the run's journals could not be read.
+        file: question file; the suites are named after it.
+        limit: maximum number of questions, taken from the beginning of the file.
+        trials: samples of answers to each question.
+        judge: model of the judge, or `none`.
+        judge_url: endpoint of the judge.
+        judge_temperature: sampling temperature of the judge.
+        grade_prompt, pair_prompt: prompt files that replace those of simkit.
+        against: model, or run with stored answers, to compare with; `against_url` is the model's endpoint.
+        answers_of: run whose stored answers are judged; the model is not asked.
+        allow_incomplete: use stored answers even if lines of the run's journals could not be read.
     """
 
     file: Path
@@ -51,29 +53,29 @@ class JudgedQuestions:
 
     @property
     def name(self) -> str:
-        """The beginning of the suites' names."""
+        """First part of the suites' names."""
         return self.file.stem
 
     def check(self, model: str | None) -> tuple[Question, ...]:
-        """The questions, when everything that can be checked before anybody is asked is right.
+        """Check all options before any model is asked, and return the questions.
 
         Raises:
-            UsageError: the file is no question file, nobody answers or judges, or a number cannot be used.
+            UsageError: the file is not a question file, the model or the judge is missing, or an option is invalid.
         """
         if self.trials < 1:
-            raise UsageError(f"--trials is {self.trials}; have each question answered at least once")
+            raise UsageError(f"--trials is {self.trials}; give 1 or more")
         if model is None and self.answers_of is None:
             raise UsageError(
-                "nobody answers the questions; give --model openai/NAME or --model local/PATH, or --answers-of RUN to "
-                "judge answers that a run has kept"
+                "no model is given to answer the questions; give --model openai/NAME or --model local/PATH, or "
+                "--answers-of RUN to judge the stored answers of a run"
             )
         if self.judge is None:
             raise UsageError(
-                "nobody judges the answers; give --judge-model openai/NAME (--judge-base-url says where it is), or "
-                "--judge-model none to keep the answers and judge them later with --answers-of"
+                "no judge is given; give --judge-model openai/NAME (and its endpoint as --judge-base-url), or "
+                "--judge-model none to store the answers and judge them later with --answers-of"
             )
         if self.judge == NO_JUDGE and self.against is not None:
-            raise UsageError("a comparison needs a judge; give --judge-model openai/NAME, or leave --against out")
+            raise UsageError("a comparison needs a judge; give --judge-model openai/NAME, or omit --against")
         JudgePrompts.choose(self.grade_prompt, self.pair_prompt)
         return read_questions(self.file, self.limit)
 
@@ -81,7 +83,7 @@ class JudgedQuestions:
         """The evaluation of these questions in a run.
 
         Raises:
-            UsageError: a model's name or a run's cannot be used, or a run has no answers to these questions.
+            UsageError: the name of a model or a run is invalid, or the run has no answers to these questions.
         """
         return Evaluation(
             name=self.name,
@@ -91,21 +93,21 @@ class JudgedQuestions:
             judge=None if self.judge in (None, NO_JUDGE) else self._judge(run, self.judge),
         )
 
-    async def _ours(self, run: Run, questions: tuple[Question, ...]) -> Source:
+    async def _ours(self, run: Run, questions: tuple[Question, ...]) -> AnswerSource:
         if self.answers_of is not None:
-            return await self._kept(run, self.answers_of, questions)
+            return await self._stored(run, self.answers_of, questions)
         assert run.models.model is not None
-        return Source(run.chat_model(run.models.model), trials=self.trials)
+        return AnswerSource(run.chat_model(run.models.model), trials=self.trials)
 
-    async def _theirs(self, run: Run, against: str, questions: tuple[Question, ...]) -> Source:
+    async def _theirs(self, run: Run, against: str, questions: tuple[Question, ...]) -> AnswerSource:
         if not against.startswith(MODEL_KINDS) and ".py" not in against:
-            return await self._kept(run, against, questions)
+            return await self._stored(run, against, questions)
         model = run.chat_model(against, _options(run, self.against_url, run.models.temperature))
-        return Source(model, trials=self.trials, role="opponent")
+        return AnswerSource(model, trials=self.trials, role="opponent")
 
-    async def _kept(self, run: Run, name: str, questions: tuple[Question, ...]) -> Source:
-        return Source(
-            kept=await kept_answers(
+    async def _stored(self, run: Run, name: str, questions: tuple[Question, ...]) -> AnswerSource:
+        return AnswerSource(
+            stored=await stored_answers(
                 run, name, f"{self.name}/answers", questions, allow_incomplete=self.allow_incomplete
             )
         )
@@ -116,6 +118,6 @@ class JudgedQuestions:
 
 
 def _options(run: Run, base_url: str | None, temperature: float | None) -> ModelConfig:
-    """The run's choices with another endpoint, where one is named, and another temperature."""
+    """The run's model options with this temperature, and with this endpoint if one is given."""
     changes = {"base_url": base_url or run.models.base_url, "temperature": temperature}
     return run.models.model_copy(update=changes)

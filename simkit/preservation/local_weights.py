@@ -17,10 +17,10 @@ from simkit.plugins.extras import require
 
 
 @contextmanager
-def quiet() -> Generator[None]:
-    """Without progress bars, and without lm-eval's warnings, which report every default that it takes.
+def suppress_progress_bars() -> Generator[None]:
+    """Suppress progress bars, and lm-eval's warnings, which report every default that it uses.
 
-    Everything else that is written to stderr meanwhile is passed on; a run's display has its own hold of the terminal.
+    Everything else written to stderr is passed on. The display of a run does not go through `sys.stderr`.
     """
     logger = logging.getLogger("lm_eval")
     level = logger.level
@@ -33,7 +33,7 @@ def quiet() -> Generator[None]:
 
 
 class _WithoutBars(io.TextIOBase):
-    """Drops what tqdm draws: every picture begins with a carriage return, and the last one ends with an empty line."""
+    """Drops the output of tqdm: each update begins with a carriage return, and the last ends with an empty line."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -55,13 +55,13 @@ LOCAL = "local/"
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A causal language model of transformers, ready to be asked.
+    """A causal language model of transformers, ready for use.
 
     Attributes:
-        model, tokenizer: transformers' own objects.
-        name: where they came from.
-        context: tokens that the model can see at once.
-        prefix: the token that a text begins with: the tokenizer's first-of-text, else its end-of-text token.
+        model, tokenizer: the objects of transformers.
+        name: the folder or repository that they were loaded from.
+        context: length of the model's context in tokens.
+        prefix: token before the first token of a text: the tokenizer's BOS token, otherwise its EOS token.
     """
 
     model: Any
@@ -72,41 +72,41 @@ class Weights:
 
     @property
     def device(self) -> Any:
-        """Where the model computes."""
+        """The device of the model."""
         return self.model.device
 
 
 def is_local(spec: str | None) -> bool:
-    """Whether a model's name is that of weights on this machine."""
+    """Whether a model spec names weights on this machine."""
     return spec is not None and spec.startswith(LOCAL)
 
 
 def load_weights(spec: str) -> Weights:
-    """The model of a spec `local/PATH[,option=value,...]`, with the options of every local model; blocks.
+    """Load the model of a spec `local/PATH[,option=value,...]`, with the options of every local model; blocks.
 
     Raises:
-        UsageError: transformers or torch are missing, there is no such model or option, or its tokenizer has no token
-            that a text could begin with.
+        UsageError: transformers or torch are missing, there is no such model or option, or the tokenizer has neither
+            a BOS nor an EOS token.
     """
     torch = require("torch", "preserve")
     path, options, _ = parse_local(spec.removeprefix(LOCAL))
     device = options.device or best_device(torch)
     if device == "cpu":
         torch.set_num_threads(options.threads)
-    with quiet():
+    with suppress_progress_bars():
         model, tokenizer = load_model(path, device, options)
     return Weights(model, tokenizer, path, context_of(model.config, options.context), _prefix(tokenizer, path))
 
 
 class LocalWeights:
-    """The weights of a spec, loaded by whoever needs them first and kept while this lives."""
+    """Weights of a spec, loaded at first use and kept as long as this object."""
 
     def __init__(self, spec: str) -> None:
         self._spec = spec
         self._loaded: Weights | None = None
 
     def get(self) -> Weights:
-        """The weights; blocks, the first time for long. Raises what `load_weights` raises."""
+        """The weights; the first call blocks while they are loaded, and raises what `load_weights` raises."""
         if self._loaded is None:
             self._loaded = load_weights(self._spec)
         return self._loaded
@@ -117,6 +117,6 @@ def _prefix(tokenizer: Any, name: str) -> int:
         if found is not None:
             return int(found)
     raise UsageError(
-        f"the tokenizer of {name} has neither a first-of-text nor an end-of-text token, so the probability of a text's "
-        "first token is not defined; set bos_token in its tokenizer_config.json"
+        f"the tokenizer of {name} has neither a BOS nor an EOS token, so the probability of the first token of a text "
+        "is undefined; set bos_token in its tokenizer_config.json"
     )

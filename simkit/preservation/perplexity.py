@@ -28,31 +28,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text under a name that stays the same while the text does."""
+    """A held-out text with an id that is the same in every run."""
 
     id: str
     text: str
 
     @classmethod
     def of(cls, text: str, name: object = None) -> Document:
-        """A document; without a name it is called after its content."""
+        """A document; without a name its id is a digest of its text."""
         digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         return cls(digest if name is None else str(name), text)
 
     @property
     def bytes(self) -> int:
-        """Its length in UTF-8, which is the same for every tokenizer."""
+        """Length of the text in UTF-8, which does not depend on the tokenizer."""
         return len(self.text.encode("utf-8", "surrogatepass"))
 
 
 def read_corpus(path: Path, limit: int | None = None) -> tuple[Document, ...]:
-    """The documents of a corpus, each text once, at most the first `limit`.
+    """Read the documents of a corpus, without duplicates, at most the first `limit`.
 
-    `.jsonl`: a document a line, as `{"text": "..."}` with an `id` if you like. Another file: documents are parted by
-    empty lines. A folder: each of its `.txt` files is a document.
+    A `.jsonl` file holds one document per line, `{"text": "..."}` with an optional `id`. In any other file, empty lines
+    separate documents. In a folder, each `.txt` file is a document.
 
     Raises:
-        UsageError: it cannot be read, a line has no text, two texts share an id, or there is nothing in it.
+        UsageError: the corpus cannot be read or holds no text, a line has no text, or two texts share an id.
     """
     try:
         if path.is_dir():
@@ -67,7 +67,7 @@ def read_corpus(path: Path, limit: int | None = None) -> tuple[Document, ...]:
         )
     documents = _distinct([each for each in found if each.text.strip()], path)
     if not documents:
-        raise UsageError(f"the corpus {path} holds no text; give documents parted by empty lines, or JSON lines")
+        raise UsageError(f"the corpus {path} holds no text; give documents separated by empty lines, or JSON lines")
     return tuple(documents[:limit])
 
 
@@ -78,7 +78,7 @@ def _lines(path: Path) -> Iterator[Document]:
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            raise UsageError(f"{path}, line {number} is not JSON ({error}); write one document a line") from error
+            raise UsageError(f"{path}, line {number} is not JSON ({error}); write one document per line") from error
         fields = cast("dict[str, Any]", row) if isinstance(row, dict) else {}
         text: object = fields.get("text")
         if not isinstance(text, str):
@@ -100,23 +100,30 @@ def _distinct(documents: list[Document], path: Path) -> list[Document]:
     known: dict[str, Document] = {}
     for document in documents:
         if known.setdefault(document.id, document) != document:
-            raise UsageError(f"{path} has two texts with the id {document.id}; give each its own, or none")
+            raise UsageError(
+                f"{path} has two texts with the id {document.id}; give each its own id, or leave the ids out"
+            )
     return list(known.values())
 
 
-AT_ONCE = 32
-"""Documents between two lines in the journal."""
+CHUNK = 32
+"""Documents that are scored between two writes to the journal."""
 
-LONGEST = 2048
-"""Tokens of a window when nobody says: longer ones cost much and change little."""
+MAX_WINDOW = 2048
+"""Tokens of the default window at most: longer windows cost much and change little."""
 
-LOWER = {"nll_per_token": "lower", "bits_per_byte": "lower"}
-"""What a reader of the scores has to know: less is better."""
+LOWER_IS_BETTER = {"nll_per_token": "lower", "bits_per_byte": "lower"}
+"""Direction of the metrics, as it is stored with each score."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """How long texts are read: the window and by how much it moves on, both in tokens; `batch` tokens are read at once.
+class WindowOptions:
+    """Options of the sliding window, all in tokens.
+
+    Attributes:
+        window: size of the window.
+        stride: distance by which it advances.
+        batch: tokens that are computed at once.
 
     Raises:
         UsageError: the window holds fewer than two tokens, or the stride is not smaller than the window.
@@ -129,26 +136,28 @@ class Reading:
     def __post_init__(self) -> None:
         if self.window < 2 or not 1 <= self.stride < self.window:
             raise UsageError(
-                f"a window of {self.window} tokens with a stride of {self.stride} cannot read a text; --window must be "
+                f"a window of {self.window} tokens cannot be combined with a stride of {self.stride}; --window must be "
                 "2 or more, --stride at least 1 and smaller than the window"
             )
 
     @classmethod
-    def of(cls, weights: Weights, window: int | None, stride: int | None) -> Reading:
-        """The reading for a model: its context, 2,048 tokens at most, and half of that where nothing is said.
+    def of(cls, weights: Weights, window: int | None, stride: int | None) -> WindowOptions:
+        """Window options for a model; default: its context, at most 2,048 tokens, and a stride of half the window.
 
         Raises:
-            UsageError: the window is longer than the model's context, or the two do not go together.
+            UsageError: the window is longer than the model's context, or the stride does not fit the window.
         """
         if window is not None and window > weights.context:
-            raise UsageError(f"--window {window} is more than {weights.name} can see ({weights.context} tokens)")
-        size = window or min(weights.context, LONGEST)
+            raise UsageError(
+                f"--window {window} is more than the context of {weights.name}; give {weights.context} or less"
+            )
+        size = window or min(weights.context, MAX_WINDOW)
         return cls(size, stride or max(1, size // 2))
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
-    """A corpus to be read: its name, its documents, and the window and stride somebody asked for."""
+class HeldOutCorpus:
+    """A corpus to be scored: its name, its documents, and the window and stride in tokens if chosen."""
 
     name: str
     documents: Sequence[Document]
@@ -157,13 +166,13 @@ class HeldOut:
 
     @property
     def suite(self) -> str:
-        """Under which name its documents are scored."""
+        """Name of the suite that its documents are scored in."""
         return f"{self.name}/perplexity"
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A piece of a text: tokens `begin` to `end`, of which those from `first` on are predicted."""
+    """One position of the sliding window: tokens `begin` to `end`, of which those from `first` on are predicted."""
 
     begin: int
     end: int
@@ -172,7 +181,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class DocumentScore:
-    """How a document was predicted: `nll` nats for all its tokens; `unknown` of them stand for something else."""
+    """Score of a document: `nll` in nats over all its tokens, of which `unknown` are the unknown token."""
 
     document: str
     nll: float
@@ -182,18 +191,18 @@ class DocumentScore:
 
     @property
     def nll_per_token(self) -> float:
-        """Nats a token."""
+        """Nats per token."""
         return self.nll / self.tokens
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits a byte of UTF-8."""
+        """Bits per byte of UTF-8."""
         return self.nll / log(2) / self.bytes
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusScore:
-    """A whole corpus: every token counts the same."""
+    """Score of a whole corpus, in which every token has the same weight."""
 
     documents: int
     tokens: int
@@ -203,41 +212,41 @@ class CorpusScore:
 
     @property
     def perplexity(self) -> float:
-        """The exponential of the nats a token."""
+        """Exponential of the nats per token."""
         return exp(self.nll / self.tokens)
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits a byte of UTF-8."""
+        """Bits per byte of UTF-8."""
         return self.nll / log(2) / self.bytes
 
     @property
     def unknown_share(self) -> float:
-        """The share of tokens that stand for text the tokenizer does not know: with them the numbers flatter."""
+        """Share of unknown tokens, which make the other figures look better than they are."""
         return self.unknown / self.tokens
 
 
-def windows(length: int, reading: Reading) -> Iterator[Window]:
-    """The windows over `length` tokens, of which the first is given and all others are predicted once."""
+def windows(length: int, options: WindowOptions) -> Iterator[Window]:
+    """Windows over `length` tokens: the first token is given, every other one is predicted once."""
     end = 1
     while end < length:
         first = end
-        end = min(length, reading.window if first == 1 else first + reading.stride)
-        yield Window(max(0, end - reading.window), end, first)
+        end = min(length, options.window if first == 1 else first + options.stride)
+        yield Window(max(0, end - options.window), end, first)
 
 
-def score_documents(weights: Weights, documents: Sequence[Document], reading: Reading) -> list[DocumentScore]:
-    """How each document is predicted; blocks while the model computes.
+def score_documents(weights: Weights, documents: Sequence[Document], options: WindowOptions) -> list[DocumentScore]:
+    """Scores of the documents; blocks while the model computes.
 
     Raises:
-        UsageError: the tokenizer reads nothing in one of them.
+        UsageError: the tokenizer finds no token in one of them.
     """
     texts = [_tokens(weights, document) for document in documents]
-    pieces = [(place, piece) for place, text in enumerate(texts) for piece in windows(len(text), reading)]
+    pieces = [(place, piece) for place, text in enumerate(texts) for piece in windows(len(text), options)]
     pieces.sort(key=lambda each: each[1].end - each[1].begin, reverse=True)
     nats = [0.0] * len(texts)
-    for batch in _batches(pieces, reading.batch):
-        found = _nats(weights, [(texts[place][piece.begin : piece.end], piece) for place, piece in batch])
+    for batch in _batches(pieces, options.batch):
+        found = _nll(weights, [(texts[place][piece.begin : piece.end], piece) for place, piece in batch])
         for (place, _), value in zip(batch, found, strict=True):
             nats[place] += value
     unknown: Any = weights.tokenizer.unk_token_id
@@ -247,18 +256,18 @@ def score_documents(weights: Weights, documents: Sequence[Document], reading: Re
     ]
 
 
-async def measure_corpus(run: Run, weights: Weights, held_out: HeldOut) -> CorpusScore:
-    """Score a corpus into the store, document by document; those that this run has scored before are not read again.
+async def measure_corpus(run: Run, weights: Weights, held_out: HeldOutCorpus) -> CorpusScore:
+    """Score a corpus into the store, document by document; documents that this run has scored already are skipped.
 
     Raises:
-        UsageError: window and stride cannot read it with this model, or the tokenizer reads nothing in a document.
+        UsageError: window and stride do not fit this model, or the tokenizer finds no token in a document.
     """
-    reading = Reading.of(weights, held_out.window, held_out.stride)
-    done = await _known(run, held_out.suite)
+    options = WindowOptions.of(weights, held_out.window, held_out.stride)
+    done = await _scored_documents(run, held_out.suite)
     left = [document for document in held_out.documents if document.id not in done]
-    for start in range(0, len(left), AT_ONCE):
+    for start in range(0, len(left), CHUNK):
         run.tally.note = f"{held_out.suite}: {len(done)} of {len(held_out.documents)} documents"
-        work = partial(score_documents, weights, left[start : start + AT_ONCE], reading)
+        work = partial(score_documents, weights, left[start : start + CHUNK], options)
         for score in await anyio.to_thread.run_sync(work):
             _keep(run, held_out.suite, score)
             done[score.document] = score
@@ -277,13 +286,13 @@ def _keep(run: Run, suite: str, score: DocumentScore) -> None:
     run.score_item(
         suite,
         score.document,
-        detail={**counts, "better": LOWER},
+        detail={**counts, "better": LOWER_IS_BETTER},
         nll_per_token=score.nll_per_token,
         bits_per_byte=score.bits_per_byte,
     )
 
 
-async def _known(run: Run, suite: str) -> dict[str, DocumentScore]:
+async def _scored_documents(run: Run, suite: str) -> dict[str, DocumentScore]:
     found = await run.query(
         "select item, (detail ->> 'nll')::double, (detail ->> 'tokens')::bigint, (detail ->> 'bytes')::bigint, "
         "(detail ->> 'unknown')::bigint from item_scores where run_id = ? and suite = ? and metric = 'nll_per_token'",
@@ -297,12 +306,12 @@ async def _known(run: Run, suite: str) -> dict[str, DocumentScore]:
 def _tokens(weights: Weights, document: Document) -> list[int]:
     ids = weights.tokenizer(document.text, add_special_tokens=False)["input_ids"]
     if not ids:
-        raise UsageError(f"the tokenizer of {weights.name} reads nothing in the document {document.id}; leave it out")
+        raise UsageError(f"the tokenizer of {weights.name} finds no token in the document {document.id}; remove it")
     return [weights.prefix, *ids]
 
 
 def _batches(pieces: Sequence[tuple[int, Window]], tokens: int) -> Iterator[list[tuple[int, Window]]]:
-    """Pieces in batches of at most so many tokens with their padding, at least one piece each; longest first."""
+    """Batches of at most `tokens` tokens with padding, but at least one window each; the longest come first."""
     batch: list[tuple[int, Window]] = []
     for piece in pieces:
         longest = (batch or [piece])[0][1]
@@ -314,30 +323,30 @@ def _batches(pieces: Sequence[tuple[int, Window]], tokens: int) -> Iterator[list
         yield batch
 
 
-def _nats(weights: Weights, batch: Sequence[tuple[list[int], Window]]) -> list[float]:
-    """The negative log-likelihood of the predicted tokens of each window."""
+def _nll(weights: Weights, batch: Sequence[tuple[list[int], Window]]) -> list[float]:
+    """Negative log-likelihood of the predicted tokens of each window, in nats."""
     torch = require("torch", "preserve")
     width = max(len(ids) for ids, _ in batch)
     padded = [ids + [weights.prefix] * (width - len(ids)) for ids, _ in batch]
     ids = torch.tensor(padded, device=weights.device)
     seen = torch.tensor([[1] * len(own) + [0] * (width - len(own)) for own, _ in batch], device=weights.device)
-    wanted = torch.tensor([_wanted(own, piece, width) for own, piece in batch], device=weights.device)
+    targets = torch.tensor([_targets(own, piece, width) for own, piece in batch], device=weights.device)
     with torch.inference_mode():
         logits: Any = weights.model(input_ids=ids, attention_mask=seen).logits[:, :-1].float()
         each = torch.nn.functional.cross_entropy(
-            logits.transpose(1, 2), wanted[:, 1:], ignore_index=-100, reduction="none"
+            logits.transpose(1, 2), targets[:, 1:], ignore_index=-100, reduction="none"
         )
     return each.double().sum(dim=1).tolist()
 
 
-def _wanted(ids: Sequence[int], piece: Window, width: int) -> list[int]:
-    """The tokens to be predicted, -100 for all others."""
+def _targets(ids: Sequence[int], piece: Window, width: int) -> list[int]:
+    """The tokens to be predicted, and -100 for all others."""
     given = piece.first - piece.begin
     return [-100] * given + list(ids[given:]) + [-100] * (width - len(ids))
 
 
 def corpus_figures(name: str, score: CorpusScore) -> dict[str, Any]:
-    """Perplexity and bits a byte; the interval that means something is that of a difference, which `compare` gives."""
+    """Summary figures of a corpus, without intervals; `compare` gives the interval of a difference."""
     found: dict[str, Any] = {
         f"{name} bits per byte": score.bits_per_byte,
         f"{name} perplexity": score.perplexity,

@@ -1,7 +1,7 @@
-"""Benchmarks of lm-evaluation-harness: its tasks by name, or task files of the user's own.
+"""Benchmarks of lm-evaluation-harness: its tasks by name, or the user's own task files.
 
-Every question's scores go into the store, so that two runs are compared question by question. A group (mmlu) is played
-task by task, and a task that is done is not played again when its run is resumed.
+The scores of every question are stored, so that runs can be compared question by question. A group (mmlu) is played
+task by task, and a finished task is not played again when its run is resumed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from simkit.errors import ModelFault, SimkitError, UsageError
 from simkit.plugins.extras import require
-from simkit.preservation.local_weights import quiet
+from simkit.preservation.local_weights import suppress_progress_bars
 from simkit.statistics.scores import Estimate, mean, mean_of_tasks
 
 if TYPE_CHECKING:
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 
 EXTRA = "preserve"
 DONE = "suites"
-"""The stage under which a run measures how many questions each finished task has."""
+"""Stage of the metrics that record the number of questions of each finished task."""
 
 FAILED = "failed"
-"""The name of the figure that counts failed answers."""
+"""Metric that counts failed answers."""
 
-SHOWN = 300
-"""Characters of an answer that are kept beside its scores."""
+MAX_ANSWER_CHARS = 300
+"""Characters of an answer that are stored with its scores."""
 
 LIKELIHOODS = {"word_perplexity": "nll_per_word", "byte_perplexity": "nll_per_byte", "bits_per_byte": "nll_per_byte"}
-"""Under which name a text's own share of a corpus perplexity is kept, in nats; less is better."""
+"""Metric of a single text, in nats, for each corpus perplexity; lower is better."""
 
 OpenLM: TypeAlias = "Callable[[], Any]"
-"""Gives the model in lm-eval's own form; called in a worker thread, once, and only when there is something to play."""
+"""Factory of the model for lm-eval; called in a worker thread, at most once, if a task has to be played."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmarks:
-    """Which benchmarks are played and how.
+    """Selection and options of benchmarks.
 
     Attributes:
         names: tasks, groups or tags of lm-eval.
-        files: a folder of the user's own task files (YAML); data files named in them are looked for beside them.
-        limit: the first so many questions of each task; None for all.
-        few_shot: solved examples before each question; None for the task's own number.
-        chat: whether questions are put through the model's chat template.
+        files: folder of the user's own task files (YAML); data files in it may be named relative to them.
+        limit: maximum number of questions per task, from its beginning; None for all.
+        few_shot: solved examples before each question; None for the task's default.
+        chat: apply the model's chat template to the questions.
     """
 
     names: tuple[str, ...]
@@ -61,7 +61,7 @@ class Benchmarks:
 
 @dataclass(frozen=True, slots=True)
 class ItemScore:
-    """The scores of one question by metric; `id` is its place and the beginning of its content's hash."""
+    """Scores of one question by metric; its id is its index and the first digits of its content's hash."""
 
     id: str
     metrics: Mapping[str, float]
@@ -69,12 +69,12 @@ class ItemScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskScore:
-    """What a task came to when it was played.
+    """Scores of a task that was played.
 
     Attributes:
-        answers: the beginning of what was answered, by the id of the question.
-        totals: the task's own figures by metric, as lm-eval computes them.
-        lower: the metrics of which less is better.
+        answers: first characters of the answer, by the id of the question.
+        totals: figures of the whole task by metric, as lm-eval computes them.
+        lower: metrics whose lower values are better.
     """
 
     task: str
@@ -86,7 +86,7 @@ class TaskScore:
 
 @dataclass(frozen=True, slots=True)
 class SuiteScore:
-    """What a suite came to: the scores of its questions, and its own figures by metric."""
+    """Scores of a suite: those of its questions, and figures of the whole suite by metric."""
 
     name: str
     items: Sequence[ItemScore]
@@ -94,16 +94,16 @@ class SuiteScore:
 
     @property
     def failed(self) -> int:
-        """Answers that the model could not give."""
+        """Number of answers that failed."""
         return int(self.totals.get(FAILED, 0))
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The names of its figures."""
+        """Names of the figures of the whole suite."""
         return tuple(name for name in self.totals if name != FAILED)
 
     def estimate(self, metric: str) -> Estimate | None:
-        """The mean of a metric over the questions with its interval; None when the suite's own figure is no such mean.
+        """The mean of a metric over the questions with its interval; None if the suite's figure is not such a mean.
 
         F1, correlations and corpus perplexities are figures of the whole task, not means of its questions.
         """
@@ -114,15 +114,15 @@ class SuiteScore:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """Tasks ready to be played by name, and which of them each name that was asked for stands for."""
+class LoadedTasks:
+    """Tasks by name, ready to be played, and the members of each task, group or tag that was selected."""
 
     tasks: Mapping[str, Any]
     members: Mapping[str, tuple[str, ...]]
 
 
-def load_tasks(benchmarks: Benchmarks) -> Loaded:
-    """The tasks, groups and tags taken apart; slow (half a minute), because lm-eval reads thousands of files.
+def load_tasks(benchmarks: Benchmarks) -> LoadedTasks:
+    """Load the tasks of all selected groups and tags; takes half a minute, because lm-eval reads thousands of files.
 
     Raises:
         UsageError: lm-eval is missing, a name is unknown, or a task or its data cannot be loaded.
@@ -136,38 +136,38 @@ def load_tasks(benchmarks: Benchmarks) -> Loaded:
     tasks = {name: task for members in found.values() for name, task in members.items()}
     for task in tasks.values():
         _prepare(task, benchmarks)
-    return Loaded(tasks, {name: tuple(members) for name, members in found.items()})
+    return LoadedTasks(tasks, {name: tuple(members) for name, members in found.items()})
 
 
 async def play_suites(run: Run, benchmarks: Benchmarks, tasks: Mapping[str, Any], open_lm: OpenLM) -> None:
-    """Play every task that this run has not finished, into the store.
+    """Play every task that this run has not finished, and store the scores.
 
     Raises:
         UsageError: a task cannot be played with this model.
-        ModelFault: the model answers less than half of a task's questions.
-        RunStopped: a budget is used up, or an endpoint is down.
+        ModelFault: more than half of the answers to a task failed.
+        RunStopped: a budget is used up, or an endpoint is unavailable.
     """
     found = await run.query("select name from metrics where run_id = ? and stage = ?", run.id, DONE, runs=(run.id,))
     done = {name for (name,) in found.rows}
     left = {name: task for name, task in tasks.items() if name not in done}
     if not left:
         return
-    lm: Any = await anyio.to_thread.run_sync(_opened, open_lm)
+    lm: Any = await anyio.to_thread.run_sync(_open, open_lm)
     for number, (name, task) in enumerate(left.items(), 1):
         run.tally.note = f"{name}, task {number} of {len(left)}"
         score = await anyio.to_thread.run_sync(partial(play_task, lm, name, task, benchmarks))
         _check_answered(name, score, tuple(lm.faults))
-        _keep(run, score, len(lm.faults))
+        _record(run, score, len(lm.faults))
         lm.faults.clear()
 
 
-def _opened(open_lm: OpenLM) -> Any:
-    with quiet():
+def _open(open_lm: OpenLM) -> Any:
+    with suppress_progress_bars():
         return open_lm()
 
 
-async def suite_scores(run: Run, loaded: Loaded, *, allow_incomplete: bool = False) -> list[SuiteScore]:
-    """What the suites came to, from the store: a group's questions count the same, whichever task they belong to.
+async def suite_scores(run: Run, loaded: LoadedTasks, *, allow_incomplete: bool = False) -> list[SuiteScore]:
+    """Scores of the suites, read from the store; all questions of a group have the same weight.
 
     Raises:
         StoreIncomplete: the run's journals hold lines that could not be read.
@@ -213,20 +213,20 @@ def _names(items: Sequence[ItemScore]) -> list[str]:
 def _check_answered(name: str, score: TaskScore, faults: Sequence[ModelFault]) -> None:
     if 2 * len(faults) > len(score.items):
         raise ModelFault(
-            f"{len(faults)} answers to the {len(score.items)} questions of the suite `{name}` failed, so that its "
-            f"score would say nothing; the first failure: {faults[0]}"
+            f"{len(faults)} answers to the {len(score.items)} questions of the suite `{name}` failed, so its "
+            f"score would be meaningless; fix the first failure and resume the run: {faults[0]}"
         ) from faults[0]
 
 
 def play_task(lm: Any, name: str, task: Any, benchmarks: Benchmarks) -> TaskScore:
-    """One task with a model of lm-eval's; blocks.
+    """Play one task with a model of lm-eval; blocks.
 
     Raises:
-        UsageError: lm-eval fails on it; the message is its own.
+        UsageError: lm-eval fails; the message includes its error.
     """
     evaluator = require("lm_eval.evaluator", EXTRA)
     try:
-        with quiet():
+        with suppress_progress_bars():
             results: dict[str, Any] = evaluator.evaluate(
                 lm=lm,
                 task_dict={"tasks": {name: task}},
@@ -238,15 +238,15 @@ def play_task(lm: Any, name: str, task: Any, benchmarks: Benchmarks) -> TaskScor
             )
     except SimkitError:
         raise
-    except Exception as error:  # whatever a task's own code raises
+    except Exception as error:  # a task's own code may raise anything
         raise UsageError(f"the suite `{name}` failed in lm-eval: {type(error).__name__}: {error}") from error
     return _score(name, results)
 
 
 def _manager(benchmarks: Benchmarks) -> Any:
-    """The task manager: over the user's files alone where they hold everything that is wanted."""
+    """The task manager, which reads only the user's files if they define all selected names."""
     manager: Any = require("lm_eval.tasks", EXTRA).TaskManager
-    with quiet():
+    with suppress_progress_bars():
         if benchmarks.files is None:
             return manager()
         _check_files(benchmarks.files)
@@ -258,19 +258,19 @@ def _manager(benchmarks: Benchmarks) -> Any:
 
 
 def _check_files(folder: Path) -> None:
-    """Raise for what lm-eval would pass over in silence."""
+    """Refuse missing or unreadable task files, which lm-eval would ignore silently."""
     files = sorted(folder.rglob("*.yaml"))
     if not files:
-        raise UsageError(f"{folder} holds no task files; --task-files is a folder with one .yaml file a task")
+        raise UsageError(f"{folder} holds no task files; --task-files takes a folder with one .yaml file per task")
     for file in files:
         try:
             _read(file)
-        except Exception as error:  # YAML and lm-eval's own reading have no common error
+        except Exception as error:  # the errors of YAML and lm-eval have no common base class
             raise UsageError(f"the task file {file} cannot be read: {error}") from error
 
 
 def _find_data(manager: Any, folder: Path) -> None:
-    """Make data files that stand beside their task file be found from anywhere."""
+    """Make the paths of data files relative to their task file absolute."""
     for entry in manager.task_index.values():
         file: Path | None = entry.yaml_path
         if file is None or not file.is_relative_to(folder):
@@ -278,19 +278,22 @@ def _find_data(manager: Any, folder: Path) -> None:
         config = _read(file)
         options = cast("dict[str, Any]", config.get("dataset_kwargs") or {})
         if "data_files" in options and isinstance(config.get("task"), str):
-            config["dataset_kwargs"] = {**options, "data_files": _beside(file.resolve().parent, options["data_files"])}
+            config["dataset_kwargs"] = {
+                **options,
+                "data_files": _absolute(file.resolve().parent, options["data_files"]),
+            }
             entry.cfg, entry.yaml_path = config, None
 
 
-def _beside(folder: Path, files: Any) -> Any:
+def _absolute(folder: Path, files: Any) -> Any:
     match files:
         case str():
             found = folder / files
             return str(found) if found.exists() else files
         case list():
-            return [_beside(folder, each) for each in cast("list[Any]", files)]
+            return [_absolute(folder, each) for each in cast("list[Any]", files)]
         case dict():
-            return {split: _beside(folder, each) for split, each in cast("dict[str, Any]", files).items()}
+            return {split: _absolute(folder, each) for split, each in cast("dict[str, Any]", files).items()}
         case _:
             return files
 
@@ -301,27 +304,27 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _unknown(name: str, known: Sequence[str], benchmarks: Benchmarks) -> UsageError:
     near = get_close_matches(name, known, n=5, cutoff=0.5)
-    meant = f"; did you mean {', '.join(near)}?" if near else ""
-    where = f"nor has {benchmarks.files} one" if benchmarks.files else "--task-files adds your own"
-    return UsageError(f"lm-eval knows no task, group or tag `{name}` ({where}; {len(known)} names are known){meant}")
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    where = f"{benchmarks.files} does not define it either" if benchmarks.files else "--task-files adds your own"
+    return UsageError(f"lm-eval has no task, group or tag `{name}` ({where}; {len(known)} names are known){hint}")
 
 
 def _loaded(manager: Any, name: str) -> dict[str, Any]:
     try:
-        with quiet():
+        with suppress_progress_bars():
             return manager.load([name])["tasks"]
-    except Exception as error:  # the hub, the file system, and whatever a task's own code raises
+    except Exception as error:  # of the hub, the file system, or a task's own code
         raise UsageError(
-            f"the suite `{name}` cannot be loaded: {type(error).__name__}: {error}. Data sets of lm-eval's own tasks "
-            "come from the Hugging Face hub; without a network play your own with --task-files"
+            f"the suite `{name}` cannot be loaded: {type(error).__name__}: {error}. The data of lm-eval's tasks "
+            "come from the Hugging Face hub; without a network, use your own tasks with --task-files"
         ) from error
 
 
 def _prepare(task: Any, benchmarks: Benchmarks) -> None:
     own: int | None = task.get_config("num_fewshot")
-    wanted = own if benchmarks.few_shot is None or own == 0 else benchmarks.few_shot  # 0 is a task's own decision
+    wanted = own if benchmarks.few_shot is None or own == 0 else benchmarks.few_shot  # a task's own 0 is not overridden
     task.set_config(key="num_fewshot", value=wanted or 0)
-    task.set_fewshot_seed(seed=1234)  # lm-eval's own, so that its published figures can be met
+    task.set_fewshot_seed(seed=1234)  # the seed of lm-eval, so that its published figures are reproduced
 
 
 def _score(name: str, results: Mapping[str, Any]) -> TaskScore:
@@ -332,7 +335,7 @@ def _score(name: str, results: Mapping[str, Any]) -> TaskScore:
     for sample in samples:  # one for each filter
         item = f"{sample['doc_id']}-{sample['doc_hash'][:8]}"
         items.setdefault(item, {}).update(_metrics(sample))
-        answers.setdefault(item, str(sample["filtered_resps"])[:SHOWN])
+        answers.setdefault(item, str(sample["filtered_resps"])[:MAX_ANSWER_CHARS])
     totals = {
         _metric(*key.split(",", 1)): float(value)
         for key, value in results["results"][name].items()
@@ -344,7 +347,7 @@ def _score(name: str, results: Mapping[str, Any]) -> TaskScore:
 
 
 def _metrics(sample: Mapping[str, Any]) -> dict[str, float]:
-    """A sample's own scores; what only the whole task has (the pairs that make an F1) is left out."""
+    """Scores of one sample; metrics of the whole task (the pairs of an F1) are left out."""
     found: dict[str, float] = {}
     for metric in sample["metrics"]:
         match sample[metric]:
@@ -358,11 +361,11 @@ def _metrics(sample: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _metric(name: str, how: str) -> str:
-    """A metric's name, with the filter it was read through where there is a choice."""
+    """A metric's name, with the filter if the task has one."""
     return name if how == "none" else f"{name},{how}"
 
 
-def _keep(run: Run, score: TaskScore, failed: int) -> None:
+def _record(run: Run, score: TaskScore, failed: int) -> None:
     for item in score.items:
         lower = {metric: "lower" for metric in item.metrics if metric in score.lower}
         detail = {"answer": score.answers[item.id], **({"better": lower} if lower else {})}
@@ -372,7 +375,7 @@ def _keep(run: Run, score: TaskScore, failed: int) -> None:
 
 
 def suite_figures(suites: Sequence[SuiteScore]) -> dict[str, Any]:
-    """Each figure of each suite, with its interval over questions where it is a mean of theirs."""
+    """Summary figures of the suites; a mean over questions has an interval."""
     found: dict[str, Any] = {}
     for suite in suites:
         for metric in suite.metrics:

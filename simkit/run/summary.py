@@ -123,6 +123,4 @@ def _by_task(episodes: Sequence[Episode]) -> list[list[tuple[float, bool]]]:
 
 
 def _interval(estimate: Estimate | None) -> dict[str, float] | None:
-    if estimate is None:
-        return None
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+    return None if estimate is None else estimate.to_json()

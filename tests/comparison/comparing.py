@@ -1,4 +1,4 @@
-"""Runs as a comparison reads them, told to a store without being played."""
+"""Runs written into a store without being played, for comparisons."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class ItemRow:
 
 
 @dataclass(frozen=True)
-class Told:
-    """A store whose runs have the rewards they are told to have: one sequence of trials a task."""
+class RecordedRuns:
+    """A store whose runs have given rewards: one sequence of trials per task."""
 
     path: Path
     clock: list[float] = field(default_factory=lambda: [1000.0])

@@ -3,16 +3,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from comparing import Told
+from comparing import RecordedRuns
 from typer.testing import CliRunner
 
 from simkit.cli.app import app
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Told:
-    """A store to which runs are told."""
-    return Told(tmp_path / "store")
+def recorded(tmp_path: Path) -> RecordedRuns:
+    """A store into which runs are written."""
+    return RecordedRuns(tmp_path / "store")
 
 
 @pytest.fixture(scope="session")

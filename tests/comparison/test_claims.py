@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from simkit.comparison.claims import chances, claims, p_value, size, span, told
+from simkit.comparison.claims import claims, format_interval, format_p, format_p_values, format_size, format_value
 from simkit.comparison.measures import Noise
 from simkit.comparison.results import Difference
 from simkit.statistics.scores import Estimate
@@ -51,8 +51,8 @@ NOISE = Noise(
     between=0.0,
 )
 UNKNOWN = (
-    "How far apart identical runs lie is not known here: play with --trials 2 or more, or repeat a run with another "
-    "--seed and name the repeats with --noise."
+    "The noise between identical runs was not measured: play with --trials 2 or more, or repeat a run with another "
+    "--seed and pass the repeats with --noise."
 )
 NO_CLAIM = "No difference in the success rate between `after` and `before` may be claimed: "
 
@@ -77,7 +77,7 @@ def test_a_claim_says_what_is_higher_by_how_much_and_how_likely_chance_is() -> N
         ({}, "40 tasks"),
         ({"pairs": 80}, "40 tasks, 80 pairs"),
         ({"kind": "suite"}, "40 items"),
-        ({"kind": "suite", "less_is_better": True}, "40 items, less is better"),
+        ({"kind": "suite", "less_is_better": True}, "40 items, lower is better"),
         ({"by_run": (0.3, -0.1, 0.2)}, "40 tasks, by run -10.0 to +30.0 points"),
         ({"pairs": 120, "by_run": (0.1, 0.2)}, "40 tasks, 120 pairs, by run +10.0 to +20.0 points"),
     ],
@@ -90,26 +90,26 @@ def test_a_claim_says_what_it_rests_on(change: dict[str, Any], what: str) -> Non
 def test_what_is_no_claim_says_what_would_have_been_found() -> None:
     assert said(OPEN) == (
         NO_CLAIM + "+10.0 points, 95% interval -5.0 to +25.0 points (p = 0.20, 0.40 corrected for 2 comparisons, "
-        "40 tasks). A difference of 15.0 points would have been found 4 times in 5."
+        "40 tasks). A difference of 15.0 points would have been detected with 80% power."
     )
     assert said(replace(OPEN, detectable=None)).endswith("40 tasks).")
 
 
 WIDE = Estimate(0.1, -0.01, 0.25)
-WITHIN = " Chance alone does not explain it, but repeated runs of one thing lie 30.0 points apart."
-FAMILY = " Alone it would pass, but it is one of 2 comparisons."
-FOUND_IN_5 = " A difference of 15.0 points would have been found 4 times in 5."
+WITHIN = " It is significant, but no larger than the noise of repeated runs (30.0 points)."
+FAMILY = " It is significant on its own, but not after correction for 2 comparisons."
+POWER = " A difference of 15.0 points would have been detected with 80% power."
 
 
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
         (replace(FOUND, noise=0.3, guarded=True), WITHIN),
-        (replace(OPEN, noise=0.3, guarded=True), FOUND_IN_5),
+        (replace(OPEN, noise=0.3, guarded=True), POWER),
         (replace(OPEN, p=0.04, corrected=0.08, noise=0.3, guarded=True), FAMILY),
         (replace(FOUND, p=0.05, corrected=0.1), FAMILY),
-        (replace(FOUND, p=0.051, corrected=0.102), FOUND_IN_5),
-        (replace(FOUND, p=0.025, corrected=0.05, estimate=WIDE), FOUND_IN_5),
+        (replace(FOUND, p=0.051, corrected=0.102), POWER),
+        (replace(FOUND, p=0.025, corrected=0.05, estimate=WIDE), POWER),
     ],
 )
 def test_why_nothing_may_be_claimed_is_said(found: Difference, reason: str) -> None:
@@ -119,8 +119,8 @@ def test_why_nothing_may_be_claimed_is_said(found: Difference, reason: str) -> N
 
 def test_what_cannot_be_compared_stands_side_by_side_without_signs() -> None:
     assert said(replace(FOUND, incomparable="the worlds differ")) == (
-        "Nothing may be claimed of the success rate: 70.0 points of `after` stand beside 50.0 points of `before`, but "
-        "they are different measures: the worlds differ."
+        "Nothing may be claimed about the success rate: it is 70.0 points for `after` and 50.0 points for `before`, "
+        "but these are different measures: the worlds differ."
     )
 
 
@@ -133,18 +133,18 @@ def test_noise_that_was_not_measured_is_said_to_be_unknown_where_something_is_co
 
 
 REPEATS = (
-    "Repeats of the same thing differ in the success rate by 2.0 points on average and 4.0 points at most "
+    "Repeats of the same configuration differ in the success rate by 2.0 points on average and 4.0 points at most "
     "(3 repeated trials, 40 tasks)"
 )
 
 
-def test_noise_is_told_with_the_widest_floor_of_its_measure() -> None:
+def test_noise_is_given_with_the_widest_floor_of_its_measure() -> None:
     others = [replace(FOUND, name="reward", noise=0.9), FOUND]
     floors = [replace(FOUND, noise=0.05), replace(FOUND, noise=0.12)]
     assert claims(others, [NOISE], 0.95)[2:] == (f"{REPEATS}.",)
-    within = "; independent repeats of this size stay within 12.0 points of each other, 95% of the time"
+    within = "; 95% of independent repeats of this size differ by at most 12.0 points"
     assert claims([*others, *floors], [NOISE], 0.95)[4:] == (f"{REPEATS}{within}.",)
-    shared = "; runs that share their seeds, as these do, are closer"
+    shared = "; runs that share their seeds, as these do, differ less"
     assert claims([*others, *floors], [NOISE], 0.95, paired_seeds=True)[4:] == (f"{REPEATS}{within}{shared}.",)
 
 
@@ -162,19 +162,26 @@ def test_noise_is_told_with_the_widest_floor_of_its_measure() -> None:
     ],
 )
 def test_p_values_have_two_digits(p: float, words: str) -> None:
-    assert p_value(p) == words
-    assert chances(replace(FOUND, p=p, family=1)) == f"p {words}"
+    assert format_p(p) == words
+    assert format_p_values(replace(FOUND, p=p, family=1)) == f"p {words}"
 
 
 def test_a_corrected_p_value_names_the_number_of_comparisons() -> None:
-    assert chances(replace(FOUND, p=0.00001, corrected=0.00003, family=3)) == (
+    assert format_p_values(replace(FOUND, p=0.00001, corrected=0.00003, family=3)) == (
         "p < 0.0001, < 0.0001 corrected for 3 comparisons"
     )
 
 
-def test_numbers_are_told_in_their_unit() -> None:
-    assert (told(0.0213, "points"), told(-0.0213, "points", sign=False)) == ("+2.1 points", "-2.1 points")
-    assert (told(0.3124, ""), told(0.3124, "", sign=False), told(-12.3456, "")) == ("+0.312", "0.312", "-12.3")
-    assert (size(-0.05, "points"), size(-1.5, "")) == ("5.0 points", "1.5")
-    assert span(Estimate(0.0, -0.1, 0.2), "points") == "-10.0 to +20.0 points"
-    assert span(Estimate(0.0, -1.0, 2.5), "") == "-1 to +2.5"
+def test_numbers_are_shown_in_their_unit() -> None:
+    assert (format_value(0.0213, "points"), format_value(-0.0213, "points", sign=False)) == (
+        "+2.1 points",
+        "-2.1 points",
+    )
+    assert (format_value(0.3124, ""), format_value(0.3124, "", sign=False), format_value(-12.3456, "")) == (
+        "+0.312",
+        "0.312",
+        "-12.3",
+    )
+    assert (format_size(-0.05, "points"), format_size(-1.5, "")) == ("5.0 points", "1.5")
+    assert format_interval(Estimate(0.0, -0.1, 0.2), "points") == "-10.0 to +20.0 points"
+    assert format_interval(Estimate(0.0, -1.0, 2.5), "") == "-1 to +2.5"

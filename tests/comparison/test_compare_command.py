@@ -30,9 +30,9 @@ def test_tables_and_claims(played: Path) -> None:
     done = simkit(played, "poor", "good")
     assert done.exit_code == 0, done.output
     for title in (
-        "Scores (in brackets 95% intervals over 24 tasks)",
+        "Scores (95% intervals over 24 tasks in parentheses)",
         "Differences",
-        "Where it differs",
+        "Share of goals reached by domain and goal type",
         "Reward by turn",
     ):
         assert title in done.stdout
@@ -50,10 +50,10 @@ def test_arms_are_named_and_metrics_chosen(played: Path) -> None:
 
 def test_json_is_one_line(played: Path) -> None:
     done = simkit(played, "poor", "good", "--json")
-    told = json.loads(done.stdout)
-    assert [each["name"] for each in told["differences"]] == ["reward", "success"]
-    assert all(each["claimed"] for each in told["differences"])
-    assert told["claims"][0].startswith("It may be claimed")
+    found = json.loads(done.stdout)
+    assert [each["name"] for each in found["differences"]] == ["reward", "success"]
+    assert all(each["claimed"] for each in found["differences"])
+    assert found["claims"][0].startswith("It may be claimed")
 
 
 def test_markdown_and_pictures_are_written(played: Path, tmp_path: Path) -> None:
@@ -82,12 +82,12 @@ def test_without_matplotlib_there_are_tables(played: Path, tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["poor"], "two runs or arms at least"),
+        (["poor"], "at least two runs or arms"),
         (["poor", "nobody"], "there is no run 'nobody'"),
         (["poor", "--arm", "good"], "write --arm NAME=RUN,RUN"),
         (["poor", "--arm", "after="], "an arm needs a name and runs"),
-        (["poor", "good", "--metric", "fun"], "there is no metric `fun`"),
-        (["poor", "good", "--noise", "poor"], "two runs of one configuration or more"),
+        (["poor", "good", "--metric", "fun"], "unknown metric `fun`"),
+        (["poor", "good", "--noise", "poor"], "at least two runs of one configuration"),
         (["poor", "good", "--level", "95"], "as a share"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Which episodes stand against which, by hand."""
+"""Pairing of episodes, by hand."""
 
 from __future__ import annotations
 

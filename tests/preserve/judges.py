@@ -12,8 +12,8 @@ from simkit.errors import BadRequest, BudgetExhausted
 from simkit.models.base import CallKey, ChatRequest, ChatResponse
 
 
-class _Told:
-    name = "told"
+class _FixedReplies:
+    name = "fixed"
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         await checkpoint()
@@ -23,7 +23,7 @@ class _Told:
         raise NotImplementedError
 
 
-class Terse(_Told):
+class Terse(_FixedReplies):
     """Answers in one word."""
 
     name = "terse"
@@ -32,7 +32,7 @@ class Terse(_Told):
         return "Yes."
 
 
-class Wordy(_Told):
+class Wordy(_FixedReplies):
     """Answers in seven words."""
 
     name = "wordy"
@@ -41,7 +41,7 @@ class Wordy(_Told):
         return "Yes, and here is why so."
 
 
-class Refusing(_Told):
+class Refusing(_FixedReplies):
     """Cannot answer the question `2`."""
 
     name = "refusing"
@@ -52,7 +52,7 @@ class Refusing(_Told):
         return "Yes."
 
 
-class Fair(_Told):
+class Fair(_FixedReplies):
     """Grades and prefers by what is said, wherever it stands: the answer that gives a reason."""
 
     name = "fair"

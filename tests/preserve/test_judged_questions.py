@@ -100,7 +100,7 @@ async def test_a_judge_that_prefers_the_first_place_decides_nothing(tmp_path: Pa
     assert summary.extra["mine judge prefers the first"] == 1.0
 
 
-async def test_kept_answers_are_judged_again_and_compared_with(tmp_path: Path, questions: Path) -> None:
+async def test_stored_answers_are_judged_again_and_compared_with(tmp_path: Path, questions: Path) -> None:
     store = tmp_path / "s"
     before, kept = await played(store, "Terse", "before", questions=questions, judge_model="none")
     assert kept.extra == {"mine answered": 3}
@@ -189,11 +189,11 @@ def test_a_judge_reads_the_conversation_up_to_the_turn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "flags", "told"),
+    ("answers", "flags", "message"),
     [
         (None, {}, "there is nothing to evaluate"),
-        (None, {"questions": True, "judge_model": "scripted/x"}, "nobody answers the questions"),
-        ("Terse", {"questions": True}, "nobody judges the answers"),
+        (None, {"questions": True, "judge_model": "scripted/x"}, "no model is given to answer the questions"),
+        ("Terse", {"questions": True}, "no judge is given"),
         ("Terse", {"questions": True, "judge_model": "none", "against": "x"}, "a comparison needs a judge"),
         ("Terse", {"questions": True, "judge_model": "scripted/x", "trials": 0}, "--trials is 0"),
         (
@@ -205,25 +205,25 @@ def test_a_judge_reads_the_conversation_up_to_the_turn() -> None:
         (None, {"suites": "a"}, "no model is named"),
     ],
 )
-async def test_what_is_missing_is_said_before_anybody_is_asked(
-    tmp_path: Path, questions: Path, answers: str | None, flags: dict[str, Any], told: str
+async def test_what_is_missing_is_said_before_any_model_is_asked(
+    tmp_path: Path, questions: Path, answers: str | None, flags: dict[str, Any], message: str
 ) -> None:
     given: dict[str, Any] = {name: questions if value is True else value for name, value in flags.items()}
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         await played(tmp_path / "s", answers, "", **given)
 
 
 async def test_other_questions_under_the_same_ids_are_refused(tmp_path: Path, questions: Path) -> None:
     await played(tmp_path / "s", "Terse", "before", questions=questions, judge_model="none")
     changed(questions, {"question_id": 3, "turns": ["Is 3 even?", "Why?"]})
-    with pytest.raises(UsageError, match="the question 3 reads otherwise now"):
+    with pytest.raises(UsageError, match="the question 3 has changed since"):
         await played(tmp_path / "s", None, questions=questions, judge_model=model("Fair"), answers_of="before")
     changed(questions, {"question_id": 9, "turns": ["New?"]})
     with pytest.raises(UsageError, match="has no answers to 1 of 1 questions"):
         await played(tmp_path / "s", None, questions=questions, judge_model=model("Fair"), answers_of="before")
 
 
-def test_the_command_tells_figures_with_intervals_and_leaves_episodes_out(tmp_path: Path, questions: Path) -> None:
+def test_the_command_shows_figures_with_intervals_and_leaves_episodes_out(tmp_path: Path, questions: Path) -> None:
     flags = ("--model", model("Wordy"), "--questions", str(questions), "--judge-model", model("Mumbling"))
     store = ("--store", str(tmp_path / "s"))
     done = CliRunner().invoke(app, ["run", "preserve", *flags, *store, "--name", "before"])

@@ -16,7 +16,7 @@ from simkit.models.config import ModelConfig
 from simkit.plugins.extras import require
 from simkit.preservation import perplexity
 from simkit.preservation.local_weights import Weights, load_weights
-from simkit.preservation.perplexity import Document, Reading, score_documents, windows
+from simkit.preservation.perplexity import Document, WindowOptions, score_documents, windows
 from simkit.recipes.preserve import preserve
 from simkit.run.run import Run
 
@@ -47,28 +47,30 @@ def by_hand(weights: Weights, text: str, window: int, stride: int) -> float:
 @settings(deadline=None)  # a busy machine is no failure
 @given(length=st.integers(1, 200), window=st.integers(2, 40), stride=st.integers(1, 39))
 def test_every_token_is_predicted_once_with_enough_before_it(length: int, window: int, stride: int) -> None:
-    reading = Reading(window, min(stride, window - 1))
-    found = list(windows(length, reading))
+    options = WindowOptions(window, min(stride, window - 1))
+    found = list(windows(length, options))
     assert [place for each in found for place in range(each.first, each.end)] == list(range(1, length))
     for number, each in enumerate(found):
         assert each.end - each.begin <= window
-        assert each.first - each.begin >= (1 if number == 0 else reading.window - reading.stride)
+        assert each.first - each.begin >= (1 if number == 0 else options.window - options.stride)
 
 
 @pytest.mark.parametrize(
-    "reading", [Reading(CONTEXT, 16), Reading(8, 3), Reading(8, 7, batch=1), Reading(2, 1)], ids=str
+    "options",
+    [WindowOptions(CONTEXT, 16), WindowOptions(8, 3), WindowOptions(8, 7, batch=1), WindowOptions(2, 1)],
+    ids=str,
 )
-def test_the_numbers_are_those_counted_by_hand(weights: Weights, reading: Reading) -> None:
+def test_the_numbers_are_those_counted_by_hand(weights: Weights, options: WindowOptions) -> None:
     documents = [Document.of(text) for text in (LONG, SHORT, "dog")]
-    for document, score in zip(documents, score_documents(weights, documents, reading), strict=True):
-        assert score.nll == pytest.approx(by_hand(weights, document.text, reading.window, reading.stride), rel=1e-4)
+    for document, score in zip(documents, score_documents(weights, documents, options), strict=True):
+        assert score.nll == pytest.approx(by_hand(weights, document.text, options.window, options.stride), rel=1e-4)
         assert (score.document, score.bytes) == (document.id, len(document.text))
         assert score.tokens == len(document.text.split())
 
 
 def test_a_model_without_a_preference_is_as_perplexed_as_it_has_words(tmp_path: Path, weights_folder: Path) -> None:
     even = load_weights(f"local/{write_tiny_weights(tmp_path / 'even', even=True)},device=cpu")
-    (score,) = score_documents(even, [Document.of(f"{SHORT} elephant")], Reading(8, 4))
+    (score,) = score_documents(even, [Document.of(f"{SHORT} elephant")], WindowOptions(8, 4))
     assert exp(score.nll_per_token) == pytest.approx(len(WORDS))
     assert score.bits_per_byte == pytest.approx(12 * log(len(WORDS), 2) / len(f"{SHORT} elephant"))
     assert score.unknown == 1
@@ -83,13 +85,13 @@ async def test_a_corpus_is_scored_and_a_resumed_run_reads_nothing_twice(
     choices = ModelConfig(model=f"local/{weights_folder},device=cpu")
     read: list[int] = []
 
-    def counted(weights: Weights, documents: list[Document], reading: Reading) -> Any:
+    def counted(weights: Weights, documents: list[Document], options: WindowOptions) -> Any:
         if len(read) == 2:
             raise RuntimeError("the power went out")
         read.append(len(documents))
-        return score_documents(weights, documents, reading)
+        return score_documents(weights, documents, options)
 
-    monkeypatch.setattr(perplexity, "AT_ONCE", 4)
+    monkeypatch.setattr(perplexity, "CHUNK", 4)
     monkeypatch.setattr(perplexity, "score_documents", counted)
     with pytest.raises(RuntimeError):
         async with Run(store=tmp_path / "s", name="killed", models=choices) as run:
@@ -112,16 +114,20 @@ async def test_a_corpus_is_scored_and_a_resumed_run_reads_nothing_twice(
 
 
 @pytest.mark.parametrize(
-    ("window", "stride", "told"),
-    [(CONTEXT + 1, None, "is more than"), (1, None, "must be 2 or more"), (8, 8, "smaller than the window")],
+    ("window", "stride", "message"),
+    [
+        (CONTEXT + 1, None, "is more than the context"),
+        (1, None, "must be 2 or more"),
+        (8, 8, "smaller than the window"),
+    ],
 )
-def test_a_window_that_cannot_read_is_refused(weights: Weights, window: int, stride: int | None, told: str) -> None:
-    with pytest.raises(UsageError, match=told):
-        Reading.of(weights, window, stride)
+def test_a_window_that_cannot_read_is_refused(weights: Weights, window: int, stride: int | None, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        WindowOptions.of(weights, window, stride)
 
 
-def test_the_default_reading_is_all_the_model_can_see(weights: Weights) -> None:
-    assert Reading.of(weights, None, None) == Reading(CONTEXT, CONTEXT // 2)
+def test_the_default_options_is_all_the_model_can_see(weights: Weights) -> None:
+    assert WindowOptions.of(weights, None, None) == WindowOptions(CONTEXT, CONTEXT // 2)
 
 
 def test_a_model_that_is_not_there_is_named(weights_folder: Path, tmp_path: Path) -> None:

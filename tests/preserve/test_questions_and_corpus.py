@@ -30,10 +30,10 @@ def test_questions_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("{", "line 2 is not JSON"),
-        ([1], "line 2 is no JSON object"),
+        ([1], "line 2 is not a JSON object"),
         ({"turns": ["a"]}, "line 2 has no question_id"),
         ({"question_id": 2}, "line 2 has no turns"),
         ({"question_id": 2, "turns": []}, "line 2 has no turns"),
@@ -43,19 +43,19 @@ def test_questions_are_read(tmp_path: Path) -> None:
         (GOOD, "two questions with the id 1"),
     ],
 )
-def test_a_bad_question_is_named_with_its_line(tmp_path: Path, line: Any, told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_a_bad_question_is_named_with_its_line(tmp_path: Path, line: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         read_questions(written(tmp_path, GOOD, line))
 
 
-def test_a_question_file_that_is_none(tmp_path: Path) -> None:
+def test_a_question_file_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         read_questions(tmp_path / "none.jsonl")
     with pytest.raises(UsageError, match="holds no question"):
         read_questions(written(tmp_path, ""))
 
 
-def test_a_text_is_parted_at_empty_lines(tmp_path: Path) -> None:
+def test_a_text_is_split_at_empty_lines(tmp_path: Path) -> None:
     file = tmp_path / "held.txt"
     file.write_text("one\ntwo\n\n \nthree\n\none\ntwo\n")
     first, second = read_corpus(file)
@@ -73,7 +73,7 @@ def test_json_lines_and_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "message"),
     [
         (['{"text": "a"}', "{"], "line 2 is not JSON"),
         (['{"words": "a"}'], "line 1 has no text"),
@@ -81,8 +81,8 @@ def test_json_lines_and_folders(tmp_path: Path) -> None:
         ([""], "holds no text"),
     ],
 )
-def test_a_bad_corpus_is_named(tmp_path: Path, lines: list[str], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_a_bad_corpus_is_named(tmp_path: Path, lines: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         read_corpus(written(tmp_path, *lines))
     with pytest.raises(UsageError, match="cannot be read"):
         read_corpus(tmp_path / "none.txt")

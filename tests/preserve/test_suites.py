@@ -20,7 +20,7 @@ from simkit.models.config import ModelConfig
 from simkit.models.providers.scripted import Answer, ScriptedModel
 from simkit.preservation.harness import chat_lm, weights_lm
 from simkit.preservation.local_weights import load_weights
-from simkit.preservation.perplexity import Document, Reading, score_documents
+from simkit.preservation.perplexity import Document, WindowOptions, score_documents
 from simkit.preservation.suites import Benchmarks, load_tasks, play_suites, suite_scores
 from simkit.recipes.preserve import preserve
 from simkit.run.run import Run
@@ -104,7 +104,7 @@ async def test_weights_are_scored_question_by_question(tmp_path: Path, files: Pa
     assert summary.extra["both questions"] == 16
     nats = kept(run.store, run, "held", "nll_per_word")
     weights = load_weights(str(choices.model))
-    ours = score_documents(weights, [Document.of(text) for text in TEXTS], Reading(CONTEXT, 1))
+    ours = score_documents(weights, [Document.of(text) for text in TEXTS], WindowOptions(CONTEXT, 1))
     assert sorted(nats.values()) == pytest.approx(sorted(each.nll_per_token for each in ours), rel=1e-4)
     assert summary.extra["held word_perplexity"] > 1
     lower = run.store.query("select distinct detail -> 'better' ->> metric from item_scores where suite = 'held'").rows
