@@ -1,11 +1,10 @@
-"""Confidence intervals of scores: exact for single trials, honest for few tasks and for trials that are alike.
+"""Confidence intervals of scores: exact for single trials, and valid for few tasks and for correlated trials.
 
-The unit is the task. A mean over tasks is as certain as so many independent trials would be: its effective sample size,
-the variance that those would have over the variance that the tasks show (Kish 1965; for intervals of proportions Korn
-and Graubard 1998). Blaker's exact interval (Canadian Journal of Statistics 28, 2000) of that many trials is the
-interval. With one success or failure a task that is Blaker's interval itself. Where tasks show less spread than could
-have been seen, because they are few or all alike, the effective size is drawn towards the number of tasks, so that ten
-tasks without a success never give 0 to 0. Measured coverage: `docs/comparison.md`, `python -m benchmarks.coverage`.
+The unit is the task. The effective sample size of a mean over tasks is the number of independent trials with the same
+variance (Kish 1965; for intervals of proportions Korn and Graubard 1998). The interval is Blaker's exact interval
+(Canadian Journal of Statistics 28, 2000) for that number of trials, so with one success or failure per task it is
+Blaker's interval itself. If tasks are few or all equal, their spread is underestimated; the effective size is then shrunk
+towards the number of tasks, so that ten tasks without a success never give the interval 0 to 0. Measured coverage: `docs/comparison.md`, `python -m benchmarks.coverage`.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from statistics import NormalDist, fmean
 from simkit.errors import UsageError
 
 PRIOR = 0.1
-"""Squared deviations (a task that deviates by all there is has 0.25 at a mean of 0.5) that are added to what the tasks
-show as if they had been trials of their own; a tenth more for each tenth of a task's share in the sample."""
+"""Squared deviations added to those of the tasks, as if these were single trials (a task with the largest deviation has
+0.25 at a mean of 0.5); increased by 1 / tasks."""
 
 SHARES = 1.3
-"""How much more is added for values between 0 and 1 than for successes and failures: their tasks can deviate by so
-little that few of them hide how different others are."""
+"""Factor of `PRIOR` for values between 0 and 1 instead of successes and failures, because a few such tasks can deviate so
+little that they hide how much others differ."""
 
 NEAR = 4.0
-"""Close to the end of the range less is added: a limit that is drawn outwards by little is safe there."""
+"""Divisor of the distance to the end of the range, which bounds the added deviations close to it."""
 
 MOST = 1e6
-"""Effective trials at most: values that hardly differ would otherwise claim more than floats can tell."""
+"""Maximum of the effective trials, for values that differ by less than floats resolve."""
 
 _TINY = 1e-12
 _HALVINGS = 44
@@ -37,7 +36,7 @@ _HALVINGS = 44
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The two ends of an interval."""
+    """Ends of an interval."""
 
     low: float
     high: float
@@ -72,7 +71,7 @@ def _fraction(x: float, a: float, b: float) -> float:
 
 
 def _at_least(successes: float, trials: float, rate: float) -> float:
-    """The chance of that many successes or more; numbers between whole ones are interpolated by the beta function."""
+    """Probability of this number of successes or more; the beta function interpolates between integers."""
     if successes <= 0:
         return 1.0
     return 0.0 if successes >= trials + 1 else beta_cdf(rate, successes, trials - successes + 1)
@@ -85,10 +84,10 @@ def _at_most(successes: float, trials: float, rate: float) -> float:
 
 
 def blaker(successes: float, trials: float, level: float = 0.95) -> Limits:
-    """Blaker's exact interval of a rate: never wider than Clopper and Pearson's, and it holds the level at every rate.
+    """Blaker's exact interval of a rate: never wider than Clopper and Pearson's, with the level at every rate.
 
-    A rate belongs to it when a result as unlikely as this one, in this tail or in the other, has a chance of more than
-    1 - `level` there. Effective numbers need not be whole.
+    It contains the rates at which results as unlikely as this one, in both tails, have a probability of more than
+    1 - `level`. The numbers need not be integers.
 
     Raises:
         UsageError: there are no trials, or more successes than trials.
@@ -103,7 +102,7 @@ def _lower(successes: float, trials: float, alpha: float) -> float:
     """The lower end: the first rate, from Clopper and Pearson's lower end on, that is acceptable.
 
     Up to the rate where the next result of the other tail becomes as unlikely as this one, acceptability falls and then
-    rises; beyond that rate everything is acceptable until the observed rate.
+    rises; beyond that rate everything up to the observed rate is acceptable.
     """
     if successes <= _TINY:
         return 0.0
@@ -121,7 +120,7 @@ def _lower(successes: float, trials: float, alpha: float) -> float:
 
 
 def _other_tail(successes: float, trials: float, rate: float, tail: float) -> float:
-    """The largest result below this one whose tail has at most the chance `tail`."""
+    """The largest result below this one whose tail has a probability of at most `tail`."""
     low, high = 1, int(successes) + 2
     while low < high:
         middle = (low + high) // 2
@@ -133,9 +132,9 @@ def _other_tail(successes: float, trials: float, rate: float, tail: float) -> fl
 
 
 def _first(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """The smallest number between two for which something holds that goes on to hold from there, rounded down.
+    """The smallest number between `low` and `high` from which on `holds` is true, rounded down.
 
-    A rate of exactly one half is where both tails are equally likely, so it often is an end, and belongs in.
+    Both tails are equally likely at a rate of exactly one half, so it often is an end, and it belongs to the interval.
     """
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -148,14 +147,14 @@ def _first(holds: Callable[[float], bool], low: float, high: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Means of tasks between 0 and 1, as far as an interval of their mean needs them.
+    """Sufficient statistics of task means between 0 and 1 for an interval of their mean.
 
     Attributes:
-        mean: over all trials.
-        tasks: how many there are; of unequal numbers of trials, as many as equal ones would be worth.
-        spread: squared deviations of tasks from the mean.
-        trials: independent trials at most: those of successes and failures, infinite for shares.
-        alike: whether all tasks have the same mean.
+        mean: mean over all trials.
+        tasks: number of tasks; for unequal numbers of trials, the equivalent number of equal tasks.
+        spread: sum of squared deviations of tasks from the mean.
+        trials: maximum of independent trials: the number of successes and failures, infinite for shares.
+        alike: true if all tasks have the same mean.
     """
 
     mean: float
@@ -166,7 +165,7 @@ class Sample:
 
     @classmethod
     def of(cls, groups: Sequence[Sequence[float]]) -> Sample:
-        """The trials of each task; every group has one at least."""
+        """Statistics of the trials of each task; every group has at least one."""
         sizes = [len(group) for group in groups]
         whole = sum(sizes)
         mean = min(1.0, max(0.0, sum(map(sum, groups)) / whole))
@@ -177,7 +176,7 @@ class Sample:
         return cls(mean, tasks, spread, whole if binary else inf, max(means) - min(means) < _TINY)
 
     def size(self, near: float) -> float:
-        """Effective trials, for the limit on the side of the end of the range that is `near` away from the mean."""
+        """Effective trials, for the limit on the side where the end of the range is `near` away from the mean."""
         full = self.tasks * self.mean * (1 - self.mean)
         if self.tasks <= 1 + _TINY or full <= _TINY:
             return self.tasks
@@ -206,14 +205,14 @@ def _limits(sample: Sample, level: float) -> Limits:
     below, above = sample.size(mean), sample.size(1 - mean)
     low = _lower(*_counted(mean, below), alpha)
     high = 1 - _lower(*_counted(1 - mean, above), alpha)
-    if sample.alike and 0 < mean < 1:  # as few tasks as these do not show what others would be like
+    if sample.alike and 0 < mean < 1:  # so few tasks do not show how others would differ
         unseen = blaker(0, sample.tasks, level).high
         low, high = min(low, mean * (1 - unseen)), max(high, mean + (1 - mean) * unseen)
     return Limits(min(low, mean), max(high, mean))
 
 
 def _counted(mean: float, trials: float) -> tuple[float, float]:
-    """Successes and trials; whole numbers where they are whole but for rounding."""
+    """Successes and trials; integers if they are integers up to rounding."""
     successes, whole = mean * trials, round(trials)
     if abs(trials - whole) < 1e-7 and abs(successes - round(successes)) < 1e-7:
         return round(successes), whole
@@ -221,10 +220,10 @@ def _counted(mean: float, trials: float) -> tuple[float, float]:
 
 
 def difference_limits(values: Sequence[float], level: float = 0.95) -> Limits:
-    """The interval of the mean of differences between -1 and 1, one a task.
+    """The interval of the mean of differences between -1 and 1, one per task.
 
-    Gains and losses get an interval each, and these are put together with their correlation (the square-and-add method
-    of Newcombe, Statistics in Medicine 17, 1998). Equal pairs alone prove no equality: ten of them leave 0.28 open.
+    Gains and losses get an interval each, and these are combined with their correlation (the square-and-add method of
+    Newcombe, Statistics in Medicine 17, 1998). Equal pairs do not prove equality: for ten of them the limits are 0.28.
 
     Raises:
         UsageError: there are fewer than two tasks.
@@ -235,24 +234,24 @@ def difference_limits(values: Sequence[float], level: float = 0.95) -> Limits:
     up, down = (Sample.of([[value] for value in side]) for side in (gains, losses))
     gain, loss = _limits(up, level), _limits(down, level)
     shared = _correlation(len(values), up, down)
-    below = _together(up.mean - gain.low, loss.high - down.mean, shared)
-    above = _together(gain.high - up.mean, down.mean - loss.low, shared)
+    below = _combined(up.mean - gain.low, loss.high - down.mean, shared)
+    above = _combined(gain.high - up.mean, down.mean - loss.low, shared)
     centre = up.mean - down.mean
     return Limits(max(-1.0, centre - below), min(1.0, centre + above))
 
 
-def _together(one: float, other: float, correlation: float) -> float:
+def _combined(one: float, other: float, correlation: float) -> float:
     return sqrt(max(0.0, one * one + other * other - 2 * correlation * one * other))
 
 
 def _correlation(tasks: int, up: Sample, down: Sample) -> float:
-    """That of gains and losses: never above 0, because no task has both."""
+    """Correlation of gains and losses: never above 0, because no task has both."""
     spread = sqrt(up.spread * down.spread)
     return -tasks * up.mean * down.mean / spread if spread > 0 else 0.0
 
 
 def student(share: float, freedom: float) -> float:
-    """The quantile of Student's t distribution, for shares from 0.5: Newton's method from the normal quantile."""
+    """Quantile of Student's t distribution for shares from 0.5, by Newton's method from the normal quantile."""
     t = NormalDist().inv_cdf(share)
     scale = exp(lgamma((freedom + 1) / 2) - lgamma(freedom / 2)) / sqrt(freedom * pi)
     for _ in range(50):

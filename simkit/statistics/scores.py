@@ -1,7 +1,7 @@
-"""What a handful of noisy episodes says about an agent: intervals, and pass^k.
+"""Means of scores over tasks with confidence intervals, and pass^k.
 
-Trials of one task resemble each other, so whole tasks are the unit of every interval: `simkit.statistics.intervals` for
-what lies between bounds (rewards, shares, grades), one bootstrap for the rest. pass^k is tau-bench's: the chance that k
+Trials of one task are not independent, so tasks are the unit of every interval: `simkit.statistics.intervals` for
+bounded values (rewards, shares, grades), and a bootstrap for the rest. pass^k is tau-bench's: the chance that k
 independent trials of a task all succeed (arXiv 2406.12045, section 4).
 """
 
@@ -34,7 +34,7 @@ class Estimate:
 
 
 def mean(values: Sequence[float]) -> float:
-    """The average; 0 of nothing."""
+    """The average; 0 without values."""
     return sum(values) / len(values) if values else 0.0
 
 
@@ -46,9 +46,8 @@ def mean_of_tasks(
 ) -> Estimate:
     """The mean of all values with its interval over tasks; a group holds the trials of one task (or question).
 
-    For values within `bounds` the interval is that of `simkit.statistics.intervals`: exact for one success or failure a
-    task, never of no width. Values beyond have no such interval; theirs is the bootstrap's (one task: the range of its
-    values).
+    For values within `bounds` the interval is that of `simkit.statistics.intervals`: exact for one success or failure
+    per task, and never of width 0. Other values get a bootstrap interval (for a single task: the range of its values).
 
     Raises:
         UsageError: there are no values.
@@ -69,15 +68,15 @@ def mean_of_tasks(
 
 
 RESAMPLES = 4000
-"""Resamples of a bootstrap: the ends of a 95% interval then vary by about a fiftieth of its width."""
+"""Resamples of a bootstrap, with which the ends of a 95% interval vary by about a fiftieth of its width."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
     """The interval of a mean of values without bounds (turns, calls, likelihoods): percentiles of resampled tasks.
 
-    The percentiles are a little further out than the level says, as much as t is wider than the normal distribution
-    (Hesterberg 2015, section 5.3.2): plain ones are too narrow for few tasks. Equal arguments give equal ends.
+    The percentiles are widened by the ratio of the t to the normal distribution (Hesterberg 2015, section 5.3.2), because
+    plain percentiles are too narrow for few tasks. Equal arguments give equal ends.
     """
 
     level: float = 0.95
@@ -94,7 +93,7 @@ class Bootstrap:
         return 1 - self.level
 
     def mean(self, groups: Sequence[Sequence[float]], label: str = "") -> Estimate:
-        """The mean of all values, given task by task; the label gives the resampling a stream of its own.
+        """The mean of all values, grouped by task; `label` selects an independent random stream.
 
         Raises:
             UsageError: there are fewer than two tasks.
@@ -115,7 +114,7 @@ def _ratio(sums: Sequence[tuple[float, int]]) -> float:
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """The value below which that share of some ordered values lies, between two of them by their distance."""
+    """Quantile of ordered values, by linear interpolation."""
     position = share * (len(ordered) - 1)
     below = int(position)
     above = min(below + 1, len(ordered) - 1)
@@ -123,9 +122,9 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def pass_hat(outcomes: Sequence[Sequence[bool]], k: int) -> float | None:
-    """pass^k: the mean over tasks of C(successes, k) / C(trials, k); None when no task has k trials.
+    """pass^k: the mean over tasks of C(successes, k) / C(trials, k); None if no task has k trials.
 
-    `outcomes` holds one sequence a task, one success or failure a trial. Tasks with fewer than k trials are left out.
+    `outcomes` holds one sequence per task, with one success or failure per trial. Tasks with fewer than k trials are left out.
     """
     shares = [comb(sum(trials), k) / comb(len(trials), k) for trials in outcomes if len(trials) >= k]
     return mean(shares) if shares else None

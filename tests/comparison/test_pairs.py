@@ -57,10 +57,10 @@ def test_runs_stand_against_each_other_by_place_where_there_are_equally_many() -
 
 
 def test_a_task_with_too_few_trials_for_the_measure_on_one_side_is_no_pair() -> None:
-    together = pass_k(2).together
+    combine = pass_k(2).combine
     before: Table = {"a": {0: 1.0, 1: 1.0}, "b": {0: 1.0}, "c": {0: 1.0, 1: 0.0}}
     after: Table = {"a": {0: 1.0}, "b": {0: 1.0, 1: 1.0}, "c": {0: 1.0, 1: 1.0}}
-    assert pair([before], [after], together) == Pairs(("c",), (0.0,), (1.0,), 2, 0)
+    assert pair([before], [after], combine) == Pairs(("c",), (0.0,), (1.0,), 2, 0)
 
 
 def test_sides_of_different_length_have_no_differences() -> None:
