@@ -3,8 +3,9 @@
 The unit is the task. The effective sample size of a mean over tasks is the number of independent trials with the same
 variance (Kish 1965; for intervals of proportions Korn and Graubard 1998). The interval is Blaker's exact interval
 (Canadian Journal of Statistics 28, 2000) for that number of trials, so with one success or failure per task it is
-Blaker's interval itself. If tasks are few or all equal, their spread is underestimated; the effective size is then shrunk
-towards the number of tasks, so that ten tasks without a success never give the interval 0 to 0. Measured coverage: `docs/comparison.md`, `python -m benchmarks.coverage`.
+Blaker's interval itself. If tasks are few or all equal, their spread is underestimated; the effective size is then
+shrunk towards the number of tasks, so that ten tasks without a success never give the interval 0 to 0.
+Measured coverage: `docs/comparison.md`, `python -m benchmarks.coverage`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ PRIOR = 0.1
 0.25 at a mean of 0.5); increased by 1 / tasks."""
 
 SHARES = 1.3
-"""Factor of `PRIOR` for values between 0 and 1 instead of successes and failures, because a few such tasks can deviate so
-little that they hide how much others differ."""
+"""Factor of `PRIOR` for values between 0 and 1 instead of successes and failures, because a few such tasks can deviate
+so little that they hide how much others differ."""
 
 NEAR = 4.0
 """Divisor of the distance to the end of the range, which bounds the added deviations close to it."""

@@ -75,8 +75,8 @@ RESAMPLES = 4000
 class Bootstrap:
     """The interval of a mean of values without bounds (turns, calls, likelihoods): percentiles of resampled tasks.
 
-    The percentiles are widened by the ratio of the t to the normal distribution (Hesterberg 2015, section 5.3.2), because
-    plain percentiles are too narrow for few tasks. Equal arguments give equal ends.
+    The percentiles are widened by the ratio of the t to the normal distribution (Hesterberg 2015, section 5.3.2),
+    because plain percentiles are too narrow for few tasks. Equal arguments give equal ends.
     """
 
     level: float = 0.95
@@ -124,7 +124,8 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 def pass_hat(outcomes: Sequence[Sequence[bool]], k: int) -> float | None:
     """pass^k: the mean over tasks of C(successes, k) / C(trials, k); None if no task has k trials.
 
-    `outcomes` holds one sequence per task, with one success or failure per trial. Tasks with fewer than k trials are left out.
+    `outcomes` holds one sequence per task, with one success or failure per trial. Tasks with fewer
+    than k trials are left out.
     """
     shares = [comb(sum(trials), k) / comb(len(trials), k) for trials in outcomes if len(trials) >= k]
     return mean(shares) if shares else None
