@@ -57,7 +57,7 @@ def test_the_environment_gives_the_same_as_python() -> None:
 
 
 def test_recorded_json_gives_the_configuration_back() -> None:
-    config = ModelConfig(**NEW, prices=Path("p.json"), api_concurrency=3, user_temperature=1)
+    config = ModelConfig.model_validate({**NEW, "prices": Path("p.json"), "api_concurrency": 3, "user_temperature": 1})
     recorded = json.loads(json.dumps(config.to_json()))
     assert recorded["user_temperature"] == 1.0
     assert ModelConfig.of({**recorded, "seed": 4, "target": "josh"}) == config
@@ -72,7 +72,8 @@ def test_a_copy_sends_its_own_options() -> None:
 
 
 def test_the_user_shares_what_is_not_the_agents_alone() -> None:
-    user = ModelConfig(**NEW, temperature=0.2, max_tokens=9, user_temperature=0.4, base_url="http://a").for_user()
+    own = {"temperature": 0.2, "max_tokens": 9, "user_temperature": 0.4, "base_url": "http://a"}
+    user = ModelConfig.model_validate({**NEW, **own}).for_user()
     assert user.sampling == Sampling(temperature=0.4, max_tokens=9, no_seed=True, extra_body={"top_k": 20})
     assert user.base_url == "http://a"
 
