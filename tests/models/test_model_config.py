@@ -36,7 +36,7 @@ class Line:
 
 async def test_each_new_option_reaches_the_request_body() -> None:
     line = Line()
-    model = SampledModel(OpenAIModel("m", Endpoint(base_url="http://x"), line), ModelConfig(**NEW).sampling)
+    model = SampledModel(OpenAIModel("m", Endpoint(base_url="http://x"), line), ModelConfig.model_validate(NEW).sampling)
     await model.complete(ChatRequest(messages=HELLO.messages, seed=5), KEY)
     (body,) = line.bodies
     del body["model"], body["messages"]
@@ -52,7 +52,7 @@ def test_the_environment_gives_the_same_as_python() -> None:
         "SIMKIT_EXTRA_BODY": '{"top_k": 20}',
         "SIMKIT_MODEL": "",
     }
-    assert ModelConfig.from_environment(variables) == ModelConfig(**NEW)
+    assert ModelConfig.from_environment(variables) == ModelConfig.model_validate(NEW)
     assert ModelConfig.from_environment({"SIMKIT_STOP": "END."}).stop == ("END.",)
 
 
