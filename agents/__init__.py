@@ -1,1 +1,1 @@
-"""Agents: who takes the agent's turn."""
+"""Agents, the components under evaluation."""

@@ -1,13 +1,13 @@
-"""The text protocol of agents without tool calling, read: PLAN, APICALL and SPEAK, each up to `<COMMAND_END>`.
+"""Parser of the text protocol for agents without tool calling: PLAN, APICALL and SPEAK, each ended by `<COMMAND_END>`.
 
     PLAN I know the area, so I can search. <COMMAND_END>
     APICALL {"name": "search_hotel", "parameters": {"area": "north"}} <COMMAND_END>
     SPEAK I found one. <COMMAND_END>
 
-A command word opens a command at the start of a line, or behind the end of another command; inside text it is a word.
-What models get wrong and is understood all the same: text around the commands, a missing `<COMMAND_END>`, markdown
-around words and JSON, line breaks anywhere, a call in the middle of a plan. Whatever follows a line with `APIRETURN`
-was made up by the model, and is left out.
+A command word opens a command at the start of a line or after the end of another command; inside text it is an ordinary
+word. The parser tolerates common mistakes of models: text around the commands, a missing `<COMMAND_END>`, markdown
+around words and JSON, line breaks anywhere, and a call in the middle of a plan. Text after a line with `APIRETURN` was
+invented by the model and is ignored.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FENCED = re.compile(r"\s*```[^\n`]*\n(.*?)\s*```\s*", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the agent thinks; nobody else reads it. `whole` is False when the text ended before the command did."""
+    """The agent's reasoning, which stays private. `whole` is False if the text ended before the command did."""
 
     text: str
     whole: bool = True
@@ -44,7 +44,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool to call; `parameters` is JSON, an object unless the model got it wrong."""
+    """A tool call; `parameters` is JSON, normally an object."""
 
     name: str
     parameters: Any
@@ -52,7 +52,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """What the user hears."""
+    """Text that is said to the user."""
 
     text: str
     whole: bool = True
@@ -63,14 +63,14 @@ Command: TypeAlias = Plan | Call | Speech
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Why a reply is none, in words for the model that wrote it."""
+    """Reason why a reply cannot be parsed, worded for the model that wrote it."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """An end, or a command word; `opens` when it stands where a command begins."""
+    """An end mark or a command word; `opens` is True where a command can begin."""
 
     start: int
     stop: int
@@ -79,12 +79,12 @@ class _Mark:
 
 
 def parse(text: str) -> tuple[Command, ...] | Unreadable:
-    """The commands of a reply in their order; at least one, or else the reason why there is none."""
+    """Parse a reply into its commands, at least one; otherwise returns the reason for the model."""
     return _Scanner(_bare(text)).commands()
 
 
 def render(commands: Sequence[Command]) -> str:
-    """Commands as the protocol writes them."""
+    """Write commands in the protocol's form."""
     return "\n".join(f"{_rendered(command)} {END}" for command in commands)
 
 
@@ -106,7 +106,7 @@ def _bare(text: str) -> str:
 
 
 class _Scanner:
-    """Walks over the marks of a text; `calls` keeps each call that was tried, by where its JSON begins."""
+    """Walks over the marks of a text; `_tried` caches each parsed call by the position of its JSON."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -143,7 +143,7 @@ class _Scanner:
         return mark.word == "APICALL" and not isinstance(self._call(mark), Unreadable)
 
     def _words(self, at: int, mark: _Mark) -> tuple[int, tuple[Command, ...]]:
-        """A plan or a speech: where to go on, and the command unless it is empty."""
+        """Read a plan or a speech; returns the next mark, and the command unless it is empty."""
         stops = self._stops_plan if mark.word == "PLAN" else self._stops_speech
         until = next((i for i in range(at + 1, len(self._marks)) if stops(self._marks[i])), len(self._marks))
         end = self._marks[until].start if until < len(self._marks) else len(self._text)
@@ -156,13 +156,13 @@ class _Scanner:
         return mark.word is None or self._begins(mark)
 
     def _stops_speech(self, mark: _Mark) -> bool:
-        """Only what is surely no speech: an end, a call, a made-up return; other words when no end is to come."""
+        """Whether a mark ends a speech: an end, a call or an invented return; other words only if no end follows."""
         if mark.word is None or not mark.opens:
             return mark.word is None
         return mark.word == "APIRETURN" or self._calls(mark) or mark.start > self._last_end
 
     def _next(self, at: int, position: int) -> int:
-        """The first mark behind a position: what JSON holds is no mark."""
+        """The first mark after a position, so that marks inside JSON are skipped."""
         return next((i for i in range(at + 1, len(self._marks)) if self._marks[i].start >= position), len(self._marks))
 
     def _call(self, mark: _Mark) -> tuple[Call, int] | Unreadable:

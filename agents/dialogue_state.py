@@ -1,4 +1,4 @@
-"""What the scripted agent believes: an immutable value, folded from a conversation one entry at a time."""
+"""Dialogue state of the scripted agent: an immutable value, updated one conversation entry at a time."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from simkit.rule_based.reader import NEGATIONS, Mention, Reader, Sentence, slots
 
 Row: TypeAlias = Mapping[str, Any]
 Values: TypeAlias = Mapping[str, str]
-Ear: TypeAlias = Callable[[Domain, Values], Values]
-News: TypeAlias = Literal["", "found", "nothing", "booked", "refused"]
+Perception: TypeAlias = Callable[[Domain, Values], Values]
+Outcome: TypeAlias = Literal["", "found", "nothing", "booked", "refused"]
 
 _BOOKING = frozenset({"book", "booking", "reserve", "reservation", "reservations", "tickets", "ticket"})
 _DECLINING = NEGATIONS | {"later", "yet"}
@@ -24,16 +24,16 @@ _DECLINING = NEGATIONS | {"later", "yet"}
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What is known of one domain.
+    """State of one domain.
 
     Attributes:
-        search: constraints heard; `indifferent` are slots without a preference.
-        book: booking parameters heard; `wanted` says that a booking was asked for.
-        stale: something was heard since the last search.
-        rounds: how often slots were asked for before a search.
+        search: constraints the user gave; `indifferent` are slots without a preference.
+        book: booking parameters the user gave; `wanted` says that a booking was asked for.
+        stale: the user gave new information since the last search.
+        rounds: number of times slots were asked for before a search.
         row: the entity last found.
-        booked: the arguments of the booking that stands, None for none; `reference` is its code.
-        news: what the user has not been told yet.
+        booked: arguments of the current booking, None without one; `reference` is its code.
+        news: the outcome that the user has not been told yet.
         requests: facts asked for and not yet given.
     """
 
@@ -46,22 +46,22 @@ class Topic:
     row: Row | None = None
     booked: Mapping[str, Any] | None = None
     reference: str = ""
-    news: News = ""
+    news: Outcome = ""
     requests: tuple[str, ...] = ()
 
 
 UNTOUCHED = Topic()
-"""A domain of which nothing is known."""
+"""State of a domain that has not been talked about."""
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
-    """The agent's state in a branch.
+class DialogueState:
+    """State of the agent in a branch.
 
     Attributes:
-        seen: how many entries of the conversation are folded in.
+        seen: number of conversation entries already processed.
         active: the domain being talked about, "" before there is one.
-        topics: what is known, by domain.
+        topics: state by domain.
         asked: slots the agent asked for last.
         pending: tool calls without a result yet: id, name and arguments.
         closing: the user said goodbye.
@@ -75,94 +75,94 @@ class Belief:
     closing: bool = False
 
     def topic(self, domain: str) -> Topic:
-        """What is known of a domain."""
+        """State of one domain."""
         return self.topics.get(domain) or UNTOUCHED
 
-    def with_topic(self, domain: str, topic: Topic) -> Belief:
-        """The same with one domain changed."""
+    def with_topic(self, domain: str, topic: Topic) -> DialogueState:
+        """A copy with one domain changed."""
         return self if self.topics.get(domain) is topic else replace(self, topics={**self.topics, domain: topic})
 
 
-class Listener:
-    """Folds what is said and what tools answer into a belief; built once per agent."""
+class StateTracker:
+    """Updates the dialogue state from utterances and tool results; built once per agent."""
 
     def __init__(self, ontology: Ontology) -> None:
         self._domains = {domain.name: domain for domain in ontology.domains}
         self._reader = Reader(ontology)
 
-    def fold(self, belief: Belief, entries: tuple[Entry, ...], ear: Ear) -> Belief:
-        """The belief after more entries; `ear` says what is understood of the values the user gives."""
+    def fold(self, state: DialogueState, entries: tuple[Entry, ...], perceive: Perception) -> DialogueState:
+        """The state after more entries; `perceive` filters the values that the user gives."""
         for entry in entries:
             message = entry.message
             if entry.author == "user" and entry.heard is not None:
-                belief = self.hear(belief, entry.heard, ear)
+                state = self.hear(state, entry.heard, perceive)
             elif isinstance(message, AssistantMessage) and message.tool_calls:
                 made = tuple((call.id, call.name, _arguments(call.arguments)) for call in message.tool_calls)
-                belief = replace(belief, pending=belief.pending + made)
+                state = replace(state, pending=state.pending + made)
             elif isinstance(message, ToolMessage):
-                belief = self._answered(belief, message)
-        return replace(belief, seen=belief.seen + len(entries))
+                state = self._answered(state, message)
+        return replace(state, seen=state.seen + len(entries))
 
     # --- the user -----------------------------------------------------------------------------------------------------
 
-    def hear(self, belief: Belief, text: str, ear: Ear) -> Belief:
-        """The belief after the user said something."""
-        belief = replace(belief, closing=False) if belief.closing else belief
+    def hear(self, state: DialogueState, text: str, perceive: Perception) -> DialogueState:
+        """The state after an utterance of the user."""
+        state = replace(state, closing=False) if state.closing else state
         sentences = self._reader.read(text)
         for sentence in sentences:
-            name = self._domain_of(sentence, belief)
+            name = self._domain_of(sentence, state)
             if name:
-                belief = belief if name == belief.active else replace(belief, active=name, asked=())
-                belief = belief.with_topic(name, self._hear_about(belief, self._domains[name], sentence, ear))
+                state = state if name == state.active else replace(state, active=name, asked=())
+                state = state.with_topic(name, self._hear_about(state, self._domains[name], sentence, perceive))
             if sentence.has(("goodbye", "bye")):
-                belief = replace(belief, closing=True)
-        return replace(belief, asked=()) if belief.asked else belief
+                state = replace(state, closing=True)
+        return replace(state, asked=()) if state.asked else state
 
-    def _domain_of(self, sentence: Sentence, belief: Belief) -> str:
+    def _domain_of(self, sentence: Sentence, state: DialogueState) -> str:
         """The domain a sentence is about: one it names, else the active one if its words mean something there."""
         spoken = (mention for mention in sentence.mentions if not _compared(sentence, mention))
         named = [m for mention in spoken for m in mention.meanings if m.kind == "noun"]
-        named = [m for m in named if not _is_value(sentence, m.domain, belief.active)]
+        named = [m for m in named if not _is_value(sentence, m.domain, state.active)]
         if named:
             domains = [m.domain for m in named]
-            return belief.active if belief.active in domains and len(set(domains)) > 1 else domains[0]
+            return state.active if state.active in domains and len(set(domains)) > 1 else domains[0]
         meanings = [m for mention in sentence.mentions for m in mention.meanings if m.kind == "value"]
-        if not meanings or any(m.domain == belief.active for m in meanings):
-            return belief.active
+        if not meanings or any(m.domain == state.active for m in meanings):
+            return state.active
         exact = [m.domain for m in meanings if self._is_name(m.domain, m.name)]
-        return exact[0] if exact else belief.active or meanings[0].domain
+        return exact[0] if exact else state.active or meanings[0].domain
 
     def _is_name(self, domain: str, slot: str) -> bool:
         return any(known.name == slot and known.kind == "name" for known in slots_of(self._domains[domain]))
 
-    def _hear_about(self, belief: Belief, domain: Domain, sentence: Sentence, ear: Ear) -> Topic:
-        topic = belief.topic(domain.name)
+    def _hear_about(self, state: DialogueState, domain: Domain, sentence: Sentence, perceive: Perception) -> Topic:
+        topic = state.topic(domain.name)
         values = {
-            **_carried(belief, domain, sentence),
-            **values_in(sentence, self._reader.lexicon(domain), belief.asked),
+            **_carried(state, domain, sentence),
+            **values_in(sentence, self._reader.lexicon(domain), state.asked),
         }
-        if not values and belief.asked:
-            values = _yes_or_no(domain, sentence, belief.asked)
-        topic = _informed(topic, domain, ear(domain, values))
-        topic = _unconcerned(topic, domain, sentence, belief.asked, values)
+        if not values and state.asked:
+            values = _yes_or_no(domain, sentence, state.asked)
+        topic = _informed(topic, domain, perceive(domain, values))
+        topic = _unconcerned(topic, domain, sentence, state.asked, values)
         requests = _requested(topic, domain, sentence, values)
         topic = topic if requests == topic.requests else replace(topic, requests=requests)
         return _booking_wish(topic, domain, sentence)
 
     # --- the tools ----------------------------------------------------------------------------------------------------
 
-    def _answered(self, belief: Belief, message: ToolMessage) -> Belief:
-        made = next((call for call in belief.pending if call[0] == message.tool_call_id), None)
+    def _answered(self, state: DialogueState, message: ToolMessage) -> DialogueState:
+        made = next((call for call in state.pending if call[0] == message.tool_call_id), None)
         if made is None:
-            return belief
-        belief = replace(belief, pending=tuple(call for call in belief.pending if call is not made))
+            return state
+        state = replace(state, pending=tuple(call for call in state.pending if call is not made))
         _, name, arguments = made
         verb, _, domain = name.partition("_")
         if domain not in self._domains:
-            return belief
+            return state
         value = _json(text_of(message))
-        topic = belief.topic(domain)
-        return belief.with_topic(domain, _found(topic, value) if verb == "search" else _booked(topic, arguments, value))
+        topic = state.topic(domain)
+        return state.with_topic(domain, _found(topic, value) if verb == "search" else _booked(topic, arguments, value))
 
 
 def _compared(sentence: Sentence, mention: Mention) -> bool:
@@ -177,7 +177,7 @@ def _is_value(sentence: Sentence, domain: str, active: str) -> bool:
     )
 
 
-def _carried(belief: Belief, domain: Domain, sentence: Sentence) -> dict[str, str]:
+def _carried(state: DialogueState, domain: Domain, sentence: Sentence) -> dict[str, str]:
     """Values taken over from other domains: "for the same people on the same day"."""
     if "same" not in sentence.words:
         return {}
@@ -185,7 +185,7 @@ def _carried(belief: Belief, domain: Domain, sentence: Sentence) -> dict[str, st
     if sentence.has(("group", "people", "party")):
         named.add("people")
     known: dict[str, str] = {}
-    for other, topic in belief.topics.items():
+    for other, topic in state.topics.items():
         if other != domain.name:
             known.update(topic.search)
             known.update(topic.book)

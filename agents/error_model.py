@@ -1,4 +1,4 @@
-"""The scripted agent's mistakes: random slips, and habits that it has always or most of the time.
+"""Error model of the scripted agent: random errors, and habits that occur always or with a given probability.
 
 This is what a search has to repair, and what training on its harvest can learn from.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from simkit.agents.dialogue_state import Ear, Values
+from simkit.agents.dialogue_state import Perception, Values
 from simkit.core.ontology import Domain, Ontology, Slot
 from simkit.errors import UsageError
 from simkit.rule_based.reader import closed_values, slots_of
@@ -17,17 +17,17 @@ from simkit.rule_based.reader import closed_values, slots_of
 HABITS: Mapping[str, str] = {
     "drop": "drop:SLOT leaves a slot out of every call",
     "swap": "swap:SLOT writes another value for a slot",
-    "deaf": "deaf:SLOT does not hear a slot",
-    "hasty": "hasty searches at once instead of asking",
-    "skip_confirm": "skip_confirm offers and confirms without details, so that nobody hears a mistake",
-    "no_book": "no_book says that it has booked, and has not",
+    "deaf": "deaf:SLOT ignores a slot that the user names",
+    "hasty": "hasty searches immediately instead of asking",
+    "skip_confirm": "skip_confirm offers and confirms without details, so that mistakes go unnoticed",
+    "no_book": "no_book claims a booking without making it",
 }
 _WITH_SLOT = frozenset({"drop", "swap", "deaf"})
 
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """Something the agent does wrong with probability `share` wherever it can; `slot` where it concerns one."""
+    """A systematic mistake, made with probability `share` at each opportunity; `slot` if it concerns one slot."""
 
     name: str
     slot: str = ""
@@ -38,7 +38,7 @@ def parse_habits(text: str, ontology: Ontology) -> tuple[Habit, ...]:
     """Habits from their short form, joined by `+`: `drop:people:0.6+skip_confirm`.
 
     Raises:
-        UsageError: an unknown habit or slot, or a share that is no number from 0 to 1; the message lists what there is.
+        UsageError: an unknown habit or slot, or a share outside 0 to 1; the message lists the valid choices.
     """
     return tuple(_parse(part.strip(), ontology) for part in text.split("+") if part.strip())
 
@@ -46,17 +46,19 @@ def parse_habits(text: str, ontology: Ontology) -> tuple[Habit, ...]:
 def _parse(text: str, ontology: Ontology) -> Habit:
     name, *rest = text.split(":")
     if name not in HABITS:
-        raise UsageError(f"no habit `{name}` for the scripted agent; there are: {'; '.join(HABITS.values())}")
+        raise UsageError(f"unknown habit `{name}` of the scripted agent; choose from: {'; '.join(HABITS.values())}")
     slot = ""
     if name in _WITH_SLOT:
         slot = rest.pop(0) if rest else ""
         known = sorted({found.name for domain in ontology.domains for found in slots_of(domain)})
         if slot not in known:
             raise UsageError(
-                f"the habit `{text}` names no slot of this world; write {name}:SLOT with {', '.join(known)}"
+                f"the habit `{text}` needs a slot of this world; write {name}:SLOT with one of: {', '.join(known)}"
             )
     if len(rest) > 1:
-        raise UsageError(f"the habit `{text}` has too many parts; write {HABITS[name].split()[0]}, then perhaps :SHARE")
+        raise UsageError(
+            f"the habit `{text}` has too many parts; write {HABITS[name].split()[0]}, optionally followed by :SHARE"
+        )
     return Habit(name, slot, _share(text, rest[0]) if rest else 1.0)
 
 
@@ -71,7 +73,7 @@ def _share(text: str, number: str) -> float:
 
 
 def check_rate(rate: float) -> float:
-    """`rate` itself when it is a probability.
+    """Return `rate` if it is a probability.
 
     Raises:
         UsageError: it is not.
@@ -81,10 +83,10 @@ def check_rate(rate: float) -> float:
     return rate
 
 
-class Slips:
-    """Draws mistakes: with probability `rate` one for each user utterance and one for each tool call, and the habits.
+class ErrorModel:
+    """Draws mistakes: with probability `rate` one per user utterance and one per tool call, plus the habits.
 
-    All chance comes from the generator handed in, so that siblings differ and a rerun repeats.
+    All randomness comes from the generator passed in, so siblings differ and a rerun repeats.
     """
 
     def __init__(self, rate: float, habits: Sequence[Habit]) -> None:
@@ -92,11 +94,11 @@ class Slips:
         self._habits = tuple(habits)
 
     def has(self, name: str, rng: Random) -> bool:
-        """Whether a habit strikes now."""
+        """Whether a habit applies now."""
         return any(habit.name == name and rng.random() < habit.share for habit in self._habits)
 
-    def ear(self, rng: Random) -> Ear:
-        """How the agent hears the user's next utterance."""
+    def perceive(self, rng: Random) -> Perception:
+        """Filter for the values of the user's next utterance."""
         left = [True] if rng.random() < self._rate else []
 
         def hear(domain: Domain, values: Values) -> Values:
@@ -109,7 +111,7 @@ class Slips:
         return hear
 
     def arguments(self, verb: str, domain: Domain, right: Values, rng: Random) -> Values | None:
-        """The arguments the agent really sends, None when it does not make the call."""
+        """The arguments that the agent sends, None if it does not make the call."""
         sent = self._by_habit("swap", self._by_habit("drop", dict(right), domain, rng), domain, rng)
         if verb == "book" and self.has("no_book", rng):
             return None

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from simkit.agents.model_agent import ModelAgent, aloud, named_calls, told, trouble, written
+from simkit.agents.model_agent import (
+    ModelAgent,
+    named_calls,
+    response_message,
+    retry_with,
+    spoken_text,
+    unusable_reason,
+)
 from simkit.components.agent import Act, Decision
 from simkit.components.model_view import mended
 from simkit.core.messages import Message, ToolSpec
@@ -14,8 +21,8 @@ from simkit.models.base import ChatResponse
 class FunctionCallingAgent(ModelAgent):
     """An agent that uses its model's own tool calling, and speaks when an answer holds no call.
 
-    All calls of an answer are one decision; text beside them stays in the conversation and is heard by nobody.
-    Arguments that are not JSON go to the tool server as they are, whose error the model reads.
+    All calls of an answer form one decision; text beside them stays in the conversation but is not spoken. Arguments
+    that are not JSON go unchanged to the tool server, and the model reads its error.
     """
 
     name: ClassVar[str] = "function_calling"
@@ -25,15 +32,15 @@ class FunctionCallingAgent(ModelAgent):
         """All of them."""
         return request.tools
 
-    def mend(self, message: Message) -> Message:
-        """Endpoints refuse a history with arguments that are no JSON object, or with names no tool can have."""
+    def for_endpoint(self, message: Message) -> Message:
+        """The message with valid arguments and tool names, because endpoints refuse a history without."""
         return mended(message)
 
     def read(self, response: ChatResponse, request: Act) -> Decision:
-        """The calls, or else what is said aloud."""
-        message = written(response)
+        """The calls, or otherwise the spoken text."""
+        message = response_message(response)
         if message.tool_calls:
             calls = named_calls(message, request)
             return Decision(message.model_copy(update={"tool_calls": calls}), calls=calls)
-        wrong = trouble(response)
-        return Decision(message, say=aloud(message)) if wrong is None else told(message, wrong)
+        wrong = unusable_reason(response)
+        return Decision(message, say=spoken_text(message)) if wrong is None else retry_with(message, wrong)

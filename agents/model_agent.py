@@ -1,4 +1,4 @@
-"""What agents that ask a model have in common: the call, its seed and its price, and answers that are none."""
+"""Base class of model-backed agents: the seeded model call, its cost, and unusable replies."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ EMPTY = "ERROR: your reply was empty. Call a tool or answer the customer."
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The state of an agent that asks a model: what it has sent already, so that a call pays for what is new alone.
+    """State of a model-backed agent: the messages already converted, so that a call converts only new ones.
 
-    It follows from the conversation, and is made anew wherever it does not belong to the one at hand.
+    It follows from the conversation, and is rebuilt if it belongs to another one.
 
     Attributes:
-        seen: the conversation up to which `messages` goes.
-        messages: what that comes to for the model.
-        specs, tools: the tools, as they were given and as they are sent.
+        seen: the conversation that `messages` covers.
+        messages: the messages for the model.
+        specs, tools: the tools as given and as sent.
     """
 
     seen: Conversation = field(default_factory=Conversation)
@@ -41,9 +41,9 @@ class Sent:
 class ModelAgent(Agent):
     """An agent whose decisions are answers of a model: one call each, seeded by the turn's key.
 
-    An answer nobody could act on (empty, cut off, withheld by a filter) stays in the record as the model gave it, and
-    the model is told; it decides again while the turn has steps left. What it is told begins with `ERROR:`, so the
-    harvest takes no example from such a conversation.
+    An unusable answer (empty, cut off, withheld by a filter) is recorded as it is. The model receives a note and
+    decides again while the turn has steps left. The note begins with `ERROR:`, so that the harvest takes no example
+    from such a conversation.
 
     Attributes of the constructor:
         model: makes the decisions; the agent is as `deterministic` as its model.
@@ -62,7 +62,7 @@ class ModelAgent(Agent):
 
     @property
     def prompt(self) -> Prompt:
-        """The prompt it starts from."""
+        """The prompt of this agent."""
         return self._prompt
 
     def start(self, request: StartAgent) -> AgentStart:
@@ -73,7 +73,7 @@ class ModelAgent(Agent):
         """One call of the model, read as a decision.
 
         Raises:
-            ModelFault: the model has no answer.
+            ModelFault: the model call failed.
         """
         sent = self._sent(request)
         key = CallKey(request.key, "agent", request.step)
@@ -83,56 +83,56 @@ class ModelAgent(Agent):
         return replace(decision, state=sent, tokens=usage.tokens, cost=usage.cost)
 
     def places(self, request: StartAgent) -> dict[str, str]:
-        """What the places of the prompt hold."""
+        """Values of the prompt's placeholders."""
         return {"policy": request.policy}
 
     def tools(self, request: Act) -> tuple[ToolSpec, ...]:
-        """The tools the model is told of beside the messages; none for agents that put them in words."""
+        """Tools to send with the messages; empty for agents that describe tools in the prompt."""
         return ()
 
-    def mend(self, message: Message) -> Message:
-        """A message of the conversation as endpoints take it; as it is by default."""
+    def for_endpoint(self, message: Message) -> Message:
+        """A message in a form that endpoints accept; unchanged by default."""
         return message
 
     @abstractmethod
     def read(self, response: ChatResponse, request: Act) -> Decision:
-        """What the model decided."""
+        """Read a response as a decision."""
 
     def _sent(self, request: Act) -> Sent:
-        """What is sent for this request, made from what was sent for the one before."""
+        """The messages and tools for this request, extended from those of the previous one."""
         before = request.state if isinstance(request.state, Sent) else Sent()
         new, messages = request.conversation.since(before.seen), before.messages
         if new is None:
             new, messages = request.conversation.tail(0), JsonList[Message]()
         for entry in new:
             if entry.author != "runtime":
-                messages = and_send(messages, self.mend(entry.message))
+                messages = and_send(messages, self.for_endpoint(entry.message))
         specs = self.tools(request)
         tools = before.tools if specs is before.specs else JsonList(specs)
         return Sent(request.conversation, messages, specs, tools)
 
 
-def told(message: AssistantMessage, note: str) -> Decision:
-    """A decision that keeps the message, tells the model what was wrong with it, and lets it decide again."""
+def retry_with(message: AssistantMessage, note: str) -> Decision:
+    """A decision that records the message, sends the model a note about its fault, and lets it decide again."""
     return Decision(message, note=UserMessage.of(note))
 
 
-def trouble(response: ChatResponse) -> str | None:
-    """What to tell the model about an answer without calls that nobody could act on; None when it is fine."""
+def unusable_reason(response: ChatResponse) -> str | None:
+    """The note for the model about an unusable answer without calls; None if the answer is usable."""
     if response.finish == "length":
         return CUT_OFF
     if response.finish == "content_filter":
         return FILTERED
-    return None if aloud(written(response)) else EMPTY
+    return None if spoken_text(response_message(response)) else EMPTY
 
 
-def aloud(message: AssistantMessage) -> str:
-    """The words of an answer without the reasoning some models write before it."""
+def spoken_text(message: AssistantMessage) -> str:
+    """The text of an answer without the reasoning that some models write before it."""
     return without_reasoning(text_of(message)).strip()
 
 
-def written(response: ChatResponse) -> AssistantMessage:
-    """The message of a response; a refusal's words stand in its content, where endpoints and trainers read them."""
+def response_message(response: ChatResponse) -> AssistantMessage:
+    """The message of a response; the text of a refusal becomes its content, where endpoints and trainers read it."""
     message = response.message
     refusal = (message.model_extra or {}).get("refusal")
     return AssistantMessage.of(refusal) if isinstance(refusal, str) and says_nothing(message) else message

@@ -1,4 +1,4 @@
-"""What the scripted agent does next, given what it believes: ask, search, book or speak."""
+"""Policy of the scripted agent: from its dialogue state to the next action (ask, search, book or speak)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from simkit.agents.dialogue_state import Belief, Topic
+from simkit.agents.dialogue_state import DialogueState, Topic
 from simkit.core.ontology import Domain, Slot
 from simkit.rule_based.reader import slots_of
 
@@ -29,7 +29,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """Say what there is to say."""
+    """Speak to the user."""
 
 
 Plan: TypeAlias = Call | Talk
@@ -39,22 +39,22 @@ Plan: TypeAlias = Call | Talk
 class Policy:
     """A rule policy: ask once for what is missing, search, offer, book when every parameter is known, speak.
 
-    `steps` is how many decisions a turn has; the last one is kept for speaking.
+    `steps` is the number of decisions in a turn; the last one is reserved for speaking.
     """
 
     domains: Mapping[str, Domain]
     steps: int = 3
 
-    def plan(self, belief: Belief, step: int, tools: Collection[str], hasty: bool) -> Plan:
-        """The next thing to do."""
-        domain = self.domains.get(belief.active)
+    def plan(self, state: DialogueState, step: int, tools: Collection[str], hasty: bool) -> Plan:
+        """The next action."""
+        domain = self.domains.get(state.active)
         if domain is None or step >= self.steps - 1:
             return Talk()
-        topic = belief.topic(domain.name)
+        topic = state.topic(domain.name)
         if topic.stale and f"search_{domain.name}" in tools and (hasty or ready(domain, topic)):
             return Call("search", domain, dict(topic.search))
-        for name in (domain.name, *(name for name in belief.topics if name != domain.name)):
-            call = self._booking(self.domains[name], belief.topic(name))
+        for name in (domain.name, *(name for name in state.topics if name != domain.name)):
+            call = self._booking(self.domains[name], state.topic(name))
             if call is not None and call.tool in tools:
                 return call
         return Talk()

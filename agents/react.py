@@ -11,7 +11,16 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, cast
 
 from simkit.agents.commands import Call, Command, Plan, Speech, Unreadable, parse
-from simkit.agents.model_agent import CUT_OFF, EMPTY, FILTERED, ModelAgent, aloud, call_id, told, written
+from simkit.agents.model_agent import (
+    CUT_OFF,
+    EMPTY,
+    FILTERED,
+    ModelAgent,
+    call_id,
+    response_message,
+    retry_with,
+    spoken_text,
+)
 from simkit.components.agent import Act, Decision, StartAgent
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolResult, ToolSpec, UserMessage, text_of
 from simkit.models.base import ChatResponse
@@ -24,8 +33,8 @@ class ReactAgent(ModelAgent):
     """An agent that plans, calls tools and speaks by commands in plain text (ReAct).
 
     The conversation keeps every reply as the model wrote it; what tools return comes as user messages that begin with
-    `APIRETURN`. A reply that calls does not speak, whatever else it holds. A reply that cannot be read does nothing:
-    the model is told why, and decides again.
+    `APIRETURN`. A reply with a call does not speak, whatever else it contains. A reply that cannot be parsed has no
+    effect: the model receives the reason and decides again.
     """
 
     name: ClassVar[str] = "react"
@@ -38,23 +47,23 @@ class ReactAgent(ModelAgent):
 
     def read(self, response: ChatResponse, request: Act) -> Decision:
         """The reply's calls, or its speech, or what is wrong with it."""
-        message = written(response)
+        message = response_message(response)
         if response.finish == "content_filter":
-            return told(message, FILTERED)
+            return retry_with(message, FILTERED)
         if not text_of(message).strip():
-            return told(message, EMPTY)
+            return retry_with(message, EMPTY)
         if message is not response.message:  # a refusal, which follows no protocol
-            return Decision(message, say=aloud(message))
+            return Decision(message, say=spoken_text(message))
         commands = parse(text_of(message))
         if response.finish == "length":
             commands = _complete(commands)
         if isinstance(commands, Unreadable):
-            return told(message, f"ERROR: your reply was not understood: {commands.reason}")
+            return retry_with(message, f"ERROR: your reply was not understood: {commands.reason}")
         return _decided(message, commands, request)
 
 
 def _complete(commands: tuple[Command, ...] | Unreadable) -> tuple[Command, ...] | Unreadable:
-    """What a reply that was cut off says for certain."""
+    """The complete commands of a reply that was cut off."""
     whole = () if isinstance(commands, Unreadable) else tuple(c for c in commands if isinstance(c, Call) or c.whole)
     acts = any(not isinstance(command, Plan) for command in whole)
     return whole if acts else Unreadable(CUT_OFF.removeprefix("ERROR: "))
@@ -65,7 +74,7 @@ def _decided(message: AssistantMessage, commands: tuple[Command, ...], request: 
     speech = "\n".join(command.text for command in commands if isinstance(command, Speech))
     if calls:
         return _calling(message, calls, request, unheard=bool(speech))
-    return Decision(message, say=speech) if speech else told(message, GO_ON)
+    return Decision(message, say=speech) if speech else retry_with(message, GO_ON)
 
 
 def _calling(message: AssistantMessage, calls: list[Call], request: Act, *, unheard: bool) -> Decision:
@@ -95,7 +104,7 @@ def _parameters(properties: dict[str, Any], needed: list[str]) -> Iterable[str]:
 
 
 def _schema(schema: Any) -> str:
-    """What a parameter takes: its description and values, and the schema itself where that does not say it all."""
+    """A parameter in words: its description and values, or its schema where these are not enough."""
     if not isinstance(schema, dict):
         return json.dumps(schema, ensure_ascii=False)
     fields = cast("dict[str, Any]", schema)

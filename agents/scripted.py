@@ -1,6 +1,6 @@
-"""A rule agent for worlds with an ontology: no model, no key, and mistakes on request.
+"""A rule-based agent for worlds with an ontology, without a model or key, and with configurable mistakes.
 
-A classical pipeline: it reads what the user says against the ontology, keeps a belief about each domain, asks,
+A classical pipeline: it reads what the user says against the ontology, keeps a state about each domain, asks,
 searches, offers and books by rule, and speaks in templates. How often and how it errs is set by the caller, which makes
 it the subject of demonstrations and of the tests of searches and harvests.
 """
@@ -11,10 +11,10 @@ from dataclasses import replace
 from random import Random
 from typing import ClassVar
 
-from simkit.agents.dialogue_state import Belief, Listener
-from simkit.agents.error_model import Slips, check_rate, parse_habits
+from simkit.agents.dialogue_state import DialogueState, StateTracker
+from simkit.agents.error_model import ErrorModel, check_rate, parse_habits
 from simkit.agents.policy import Call, Policy, Talk
-from simkit.agents.templates import Spoken, Voice
+from simkit.agents.templates import ReplyTemplates, Spoken
 from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.components.world import World
 from simkit.core.messages import ToolCall
@@ -27,18 +27,18 @@ _PROMPT = (
 
 
 class ScriptedAgent(Agent):
-    """A rule agent with a tunable error rate.
+    """A rule-based agent with a configurable error rate.
 
-    Attributes of the constructor:
+    Args:
         world: its ontology is the agent's vocabulary.
-        error_rate: probability of a slip, once for each user utterance (a value is missed or misheard) and once for
-            each tool call (an argument is lost or changed, or the agent speaks instead of calling).
-        habits: systematic mistakes, joined by `+`, each with a share from 0 to 1 if it is not always made:
+        error_rate: probability of an error, once per user utterance (a value is missed or misheard) and once per tool
+            call (an argument is lost or changed, or the agent speaks instead of calling).
+        habits: systematic mistakes, joined by `+`, each with an optional probability from 0 to 1:
             `drop:SLOT`, `swap:SLOT`, `deaf:SLOT`, `hasty`, `skip_confirm`, `no_book`; e.g. `drop:people:0.6+hasty`.
-        steps: decisions the agent plans for in one turn, the last of them kept for speaking.
+        steps: decisions per turn, of which the last is reserved for speaking.
 
     Raises:
-        UsageError: the world has no ontology, or an option is not what it should be.
+        UsageError: the world has no ontology, or an option is invalid.
     """
 
     name: ClassVar[str] = "scripted"
@@ -47,57 +47,57 @@ class ScriptedAgent(Agent):
         ontology = world.ontology
         if not ontology.domains:
             raise UsageError(
-                f"the world `{world.name}` has no ontology, so the scripted agent knows no words in it; choose an agent"
-                " that brings a model"
+                f"the world `{world.name}` has no ontology, which the scripted agent needs; choose an agent"
+                " that is played by a model"
             )
         if steps < 2:
             raise UsageError(f"the scripted agent needs steps of at least 2 (one to call, one to speak), not {steps}")
         domains = {domain.name: domain for domain in ontology.domains}
-        self._slips = Slips(check_rate(error_rate), parse_habits(habits, ontology))
-        self._listener = Listener(ontology)
+        self._errors = ErrorModel(check_rate(error_rate), parse_habits(habits, ontology))
+        self._tracker = StateTracker(ontology)
         self._policy = Policy(domains, steps)
-        self._voice = Voice(domains)
+        self._templates = ReplyTemplates(domains)
 
     def start(self, request: StartAgent) -> AgentStart:
-        """The system prompt, with the world's own rules after it, and an empty belief."""
-        return AgentStart(f"{_PROMPT}\n\n{request.policy}" if request.policy else _PROMPT, Belief())
+        """The system prompt followed by the world's own rules, and an empty dialogue state."""
+        return AgentStart(f"{_PROMPT}\n\n{request.policy}" if request.policy else _PROMPT, DialogueState())
 
     async def act(self, request: Act) -> Decision:
-        """One call, or the reply that ends the turn."""
+        """The next call, or the reply that ends the turn."""
         rng = request.key.rng("agent", request.step)
-        belief = self._follow(request, rng)
+        state = self._follow(request, rng)
         tools = {tool.name for tool in request.tools}
-        plan = self._policy.plan(belief, request.step, tools, hasty=self._slips.has("hasty", rng))
+        plan = self._policy.plan(state, request.step, tools, hasty=self._errors.has("hasty", rng))
         match plan:
             case Call():
-                return self._call(plan, belief, request, rng)
+                return self._call(plan, state, request, rng)
             case Talk():
-                return self._say(belief, rng)
+                return self._say(state, rng)
 
-    def _follow(self, request: Act, rng: Random) -> Belief:
-        belief = request.state if isinstance(request.state, Belief) else Belief()
-        return self._listener.fold(belief, request.conversation.tail(belief.seen), self._slips.ear(rng))
+    def _follow(self, request: Act, rng: Random) -> DialogueState:
+        state = request.state if isinstance(request.state, DialogueState) else DialogueState()
+        return self._tracker.fold(state, request.conversation.tail(state.seen), self._errors.perceive(rng))
 
-    def _call(self, plan: Call, belief: Belief, request: Act, rng: Random) -> Decision:
+    def _call(self, plan: Call, state: DialogueState, request: Act, rng: Random) -> Decision:
         known = next(tool.properties for tool in request.tools if tool.name == plan.tool)
         right = {name: value for name, value in plan.arguments.items() if name in known}
-        sent = self._slips.arguments(plan.verb, plan.domain, right, rng)
+        sent = self._errors.arguments(plan.verb, plan.domain, right, rng)
         if sent is None:
-            return self._skip(plan, belief, rng)
+            return self._skip(plan, state, rng)
         call = ToolCall.of(f"call_{len(request.conversation)}", plan.tool, sent)
-        return Decision.call(call, state=belief)
+        return Decision.call(call, state=state)
 
-    def _skip(self, plan: Call, belief: Belief, rng: Random) -> Decision:
-        """Speak instead of calling: claim a booking that was never made, or put the user off."""
+    def _skip(self, plan: Call, state: DialogueState, rng: Random) -> Decision:
+        """Speak instead of calling: claim a booking that was not made, or put the user off."""
         if plan.verb == "search":
-            return _decision(self._voice.filler(belief, rng))
-        topic = belief.topic(plan.domain.name)
+            return _decision(self._templates.filler(state, rng))
+        topic = state.topic(plan.domain.name)
         claimed = replace(topic, booked=plan.arguments, news="booked", wanted=False, reference="")
-        return self._say(belief.with_topic(plan.domain.name, claimed), rng)
+        return self._say(state.with_topic(plan.domain.name, claimed), rng)
 
-    def _say(self, belief: Belief, rng: Random) -> Decision:
-        return _decision(self._voice.reply(belief, rng, terse=self._slips.has("skip_confirm", rng)))
+    def _say(self, state: DialogueState, rng: Random) -> Decision:
+        return _decision(self._templates.reply(state, rng, terse=self._errors.has("skip_confirm", rng)))
 
 
 def _decision(spoken: Spoken) -> Decision:
-    return Decision.speak(spoken.text, state=spoken.belief)
+    return Decision.speak(spoken.text, state=spoken.state)

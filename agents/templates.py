@@ -1,4 +1,4 @@
-"""What the scripted agent says, in templates of its own."""
+"""Templates for the replies of the scripted agent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
-from simkit.agents.dialogue_state import Belief, Row, Topic
+from simkit.agents.dialogue_state import DialogueState, Row, Topic
 from simkit.agents.policy import askable, missing, ready
 from simkit.core.ontology import Domain, Slot
 from simkit.rule_based.reader import join, phrase_value, slots_of, spoken
@@ -27,41 +27,41 @@ _WAITING = ("One moment please, I am still looking into that.", "Let me look int
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """A reply, and what the agent believes after saying it."""
+    """A reply, and the dialogue state after it."""
 
     text: str
-    belief: Belief
+    state: DialogueState
 
 
-class Voice:
-    """Turns what is to be told into text; `terse` leaves out the details that a user could check."""
+class ReplyTemplates:
+    """Turns news into text; `terse` leaves out the details that a user could check."""
 
     def __init__(self, domains: Mapping[str, Domain]) -> None:
         self._domains = domains
 
-    def filler(self, belief: Belief, rng: Random) -> Spoken:
-        """Something to say instead of doing it."""
-        return Spoken(rng.choice(_WAITING), belief)
+    def filler(self, state: DialogueState, rng: Random) -> Spoken:
+        """A filler that replaces an action."""
+        return Spoken(rng.choice(_WAITING), state)
 
-    def reply(self, belief: Belief, rng: Random, terse: bool) -> Spoken:
-        """All the news, the facts asked for, and the next question."""
+    def reply(self, state: DialogueState, rng: Random, terse: bool) -> Spoken:
+        """All news, the requested facts, and the next question."""
         parts: list[str] = []
         asked: tuple[str, ...] = ()
-        for name in self._by_interest(belief):
-            domain, topic = self._domains[name], belief.topic(name)
+        for name in self._by_interest(state):
+            domain, topic = self._domains[name], state.topic(name)
             parts += self._news(domain, topic, rng, terse)
             parts += self._facts(domain, topic)
-            if name == belief.active:
+            if name == state.active:
                 question, asked = self._question(domain, topic, rng)
                 parts += [question] if question else []
-            belief = belief.with_topic(name, _told(domain, topic, bool(asked)))
-        if not parts or (belief.closing and not asked):
-            parts.append(rng.choice(_BYES if belief.closing else _MORE if belief.active else _GREETINGS))
-        return Spoken(" ".join(parts), replace(belief, asked=asked))
+            state = state.with_topic(name, _after_telling(domain, topic, bool(asked)))
+        if not parts or (state.closing and not asked):
+            parts.append(rng.choice(_BYES if state.closing else _MORE if state.active else _GREETINGS))
+        return Spoken(" ".join(parts), replace(state, asked=asked))
 
-    def _by_interest(self, belief: Belief) -> tuple[str, ...]:
-        others = [name for name in belief.topics if name != belief.active and belief.topics[name].news]
-        return (*others, belief.active) if belief.active in self._domains else tuple(others)
+    def _by_interest(self, state: DialogueState) -> tuple[str, ...]:
+        others = [name for name in state.topics if name != state.active and state.topics[name].news]
+        return (*others, state.active) if state.active in self._domains else tuple(others)
 
     # --- news ---------------------------------------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ _SHALL_I = (
 )
 
 
-def _told(domain: Domain, topic: Topic, asked: bool) -> Topic:
+def _after_telling(domain: Domain, topic: Topic, asked: bool) -> Topic:
     searching = topic.row is None and topic.news != "nothing"
     requests = topic.requests if topic.row is None else ()
     if not topic.news and requests == topic.requests and not (asked and searching):

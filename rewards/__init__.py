@@ -1,1 +1,1 @@
-"""Rewards: what counts as success."""
+"""Rewards, which decide what counts as success."""

@@ -37,8 +37,7 @@ class WeightedRewards(Reward):
         parts: the rewards; weights must be positive and finite. A mapping of rewards gives each the weight 1.
 
     Raises:
-        UsageError: no parts, two parts of one name, a name with a slash, a weight that is no weight, or a range that is
-            no range.
+        UsageError: no parts, two parts of one name, a name with a slash, an invalid weight, or an invalid range.
     """
 
     name = "weighted"

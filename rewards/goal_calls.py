@@ -15,7 +15,7 @@ from simkit.rule_based.matching import clean, covers, first_row
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How calls are read: `literal` compares as the ToolWOZ release does, `errors_count` credits failed bookings."""
+    """Comparison rules: `literal` compares as the ToolWOZ release does, `errors_count` credits failed bookings."""
 
     literal: bool
     errors_count: bool
@@ -27,7 +27,7 @@ class GoalCalls(Reward):
     A goal's detail names its `tool`, the `parameters` to be covered, the `id_field` of entities and the `entity` that
     was, or is to be, booked (None for none). A booking counts when the call's parameters cover the goal's. A search
     counts when it returned something and
-    - its parameters cover the goal's, and the entity came back (or the goal has none); or
+    - its parameters cover the goal's, and the entity came back (or the goal names no entity); or
     - its parameters are a part of the goal's, and the entity came back (without one: what came back satisfies it).
     Case, apostrophes and "don't care" values are ignored. Each call credits at most one copy of a goal, each copy once.
 

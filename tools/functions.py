@@ -32,7 +32,7 @@ STATE = "state"
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a function returns that changes the world: its answer, the new state, and the rows it wrote."""
+    """Return value of a function that changes the world: its answer, the new state, and the rows it wrote."""
 
     value: Any
     state: State

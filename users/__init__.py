@@ -1,1 +1,1 @@
-"""Users: who plays the customer."""
+"""User simulators, which play the customer."""

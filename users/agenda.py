@@ -1,4 +1,4 @@
-"""A user without a model: works through a structured agenda, in templated language.
+"""A rule-based user without a model: works through a structured agenda in templated language.
 
 After Schatzmann et al., "Agenda-based user simulation for bootstrapping a POMDP dialogue system" (NAACL 2007): the goal
 is a list of constraints, requests and booking parameters; the user brings them up piece by piece, answers what it is
@@ -18,23 +18,23 @@ from simkit.core.ontology import Domain, Ontology, Wish
 from simkit.core.tasks import Task
 from simkit.errors import UsageError, UserFault
 from simkit.rule_based.reader import Reader
-from simkit.users.agent_reply_reader import Heard, listen
-from simkit.users.templates import Words
+from simkit.users.agent_reply_reader import AgentReply, read_reply
+from simkit.users.templates import UserTemplates
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the user is: an immutable value.
+    """Progress of the user through the agenda: an immutable value.
 
     Attributes:
-        heard: utterances of the conversation heard so far.
+        heard: number of utterances processed so far.
         wish: index of the wish being talked about.
-        told: constraints and booking parameters said so far, of this wish.
+        told: constraints and booking parameters of this wish that have been said.
         offered: the agent has offered something for this wish.
         booked: the agent has confirmed the booking of this wish.
-        asked: facts asked for; `answered` are those that were told.
-        corrections, failures: how often the agent was corrected, and found or booked nothing, for this wish.
-        useless: replies in a row that brought nothing.
+        asked: requested facts; `answered` are those that the agent gave.
+        corrections, failures: for this wish, corrections of the agent, and failed searches or bookings.
+        useless: consecutive replies without progress.
     """
 
     heard: int = 0
@@ -50,8 +50,8 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Temper:
-    """How a user behaves; the options of `AgendaUser`."""
+class Temperament:
+    """Behaviour options of `AgendaUser`."""
 
     patience: int
     talkative: float
@@ -61,15 +61,15 @@ class Temper:
 class AgendaUser(User):
     """A user that follows `task.agenda`.
 
-    Attributes of the constructor:
+    Args:
         world: its ontology is the user's vocabulary.
-        patience: useless replies in a row after which the user hangs up.
-        talkative: probability of saying more constraints than were asked for.
-        insistence: probability of insisting when the agent says something wrong, or finds or books nothing; a user that
-            does not insist lets the mistake pass, or turns to the next wish.
+        patience: consecutive useless replies after which the user hangs up.
+        talkative: probability of giving more constraints than requested.
+        insistence: probability of insisting when the agent says something wrong, or finds or books nothing; otherwise
+            the user accepts the mistake or moves on to the next wish.
 
     Raises:
-        UsageError: an option is not what it should be.
+        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "agenda"
@@ -82,7 +82,7 @@ class AgendaUser(User):
                 raise UsageError(f"{option} is {value}; it must be a number from 0 to 1")
         self._ontology: Ontology = world.ontology
         self._reader = Reader(world.ontology)
-        self._temper = Temper(patience, talkative, insistence)
+        self._temperament = Temperament(patience, talkative, insistence)
 
     async def speak(self, request: Speak) -> UserTurn:
         """The next utterance.
@@ -98,35 +98,35 @@ class AgendaUser(User):
             )
         said = request.conversation.heard()
         progress = request.state if isinstance(request.state, Progress) else Progress()
-        agenda = _Agenda(request.task, self._ontology, rng, self._temper)
+        agenda = _Agenda(request.task, self._ontology, rng, self._temperament)
         if not said:
             return agenda.open(progress)
         news = " ".join(word.text for word in said[progress.heard :] if word.speaker == "agent")
         progress = replace(progress, heard=len(said) + 1)
         return agenda.answer(progress, self._hear(news, agenda, progress))
 
-    def _hear(self, text: str, agenda: _Agenda, progress: Progress) -> Heard:
+    def _hear(self, text: str, agenda: _Agenda, progress: Progress) -> AgentReply:
         wish = agenda.wish(progress)
-        return listen(self._reader.read(text), self._reader.lexicon(agenda.domain(wish)), wish)
+        return read_reply(self._reader.read(text), self._reader.lexicon(agenda.domain(wish)), wish)
 
 
 class _Agenda:
-    """One utterance being made up: the task's wishes with the generator of this turn."""
+    """Plans one utterance from the task's wishes, with the random generator of this turn."""
 
-    def __init__(self, task: Task, ontology: Ontology, rng: Random, temper: Temper) -> None:
-        self._task, self._ontology, self._rng, self._temper = task, ontology, rng, temper
+    def __init__(self, task: Task, ontology: Ontology, rng: Random, temperament: Temperament) -> None:
+        self._task, self._ontology, self._rng, self._temperament = task, ontology, rng, temperament
 
     def wish(self, progress: Progress) -> Wish:
         """The wish being talked about."""
         return self._task.agenda[min(progress.wish, len(self._task.agenda) - 1)]
 
     def domain(self, wish: Wish) -> Domain:
-        """The domain of a wish; one of its own making where the ontology has none."""
+        """The domain of a wish; a minimal one if the ontology does not define it."""
         return self._ontology.domain(wish.domain) or Domain(wish.domain, (wish.domain,), "name", ())
 
-    def words(self, wish: Wish) -> Words:
+    def words(self, wish: Wish) -> UserTemplates:
         """The sentences for a wish."""
-        return Words(self.domain(wish), self._rng)
+        return UserTemplates(self.domain(wish), self._rng)
 
     def open(self, progress: Progress) -> UserTurn:
         """The first utterance: a domain and some of its constraints."""
@@ -135,7 +135,7 @@ class _Agenda:
         text = self.words(wish).opening(values)
         return UserTurn(text, state=replace(progress, heard=1, told=frozenset(values)))
 
-    def answer(self, progress: Progress, heard: Heard) -> UserTurn:
+    def answer(self, progress: Progress, heard: AgentReply) -> UserTurn:
         """The answer to a reply of the agent."""
         wish = self.wish(progress)
         progress = replace(
@@ -156,18 +156,18 @@ class _Agenda:
 
     # --- replies ------------------------------------------------------------------------------------------------------
 
-    def _correct(self, progress: Progress, wish: Wish, heard: Heard) -> UserTurn:
+    def _correct(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn:
         values = _pick({**wish.inform, **wish.book}, heard.wrong)
         booked = progress.booked and not any(name in wish.book for name in values)
         told = progress.told | values.keys()
         state = replace(progress, told=told, booked=booked, useless=0, corrections=progress.corrections + 1)
         return UserTurn(self.words(wish).correct(values), state=state)
 
-    def _insist(self, progress: Progress, wish: Wish, heard: Heard) -> UserTurn:
+    def _insist(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn:
         progress = replace(progress, failures=progress.failures + 1)
         insists = self._insists()
         if progress.failures <= 2 and not insists and self._news(progress, wish, heard):
-            return self._reply(progress, wish, heard)  # whoever does not repeat itself still answers what is new
+            return self._reply(progress, wish, heard)  # without repeating itself, the user still answers new questions
         if progress.failures > 2 or not insists:
             return self._next(progress, pleased=False)
         words = self.words(wish)
@@ -178,12 +178,12 @@ class _Agenda:
             values |= wish.book
         return UserTurn(text, state=replace(progress, told=progress.told | values.keys(), useless=0))
 
-    def _reply(self, progress: Progress, wish: Wish, heard: Heard) -> UserTurn:
+    def _reply(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn:
         words = self.words(wish)
         search = _pick(wish.inform, heard.asked)
         book = _pick(wish.book, (name for name in heard.asked if name not in search))
         unminded = [name for name in heard.asked if name not in search and name not in book]
-        if self._rng.random() < self._temper.talkative or not (search or book):
+        if self._rng.random() < self._temperament.talkative or not (search or book):
             search |= self._some(_without(wish.inform, progress.told | search.keys()), 0, 2)
         if not (search or book) and progress.offered:
             turn = self._go_on(progress, wish, heard)
@@ -194,8 +194,8 @@ class _Agenda:
         told = progress.told | search.keys() | book.keys()
         return UserTurn(" ".join(parts), state=replace(progress, told=told, useless=0))
 
-    def _go_on(self, progress: Progress, wish: Wish, heard: Heard) -> UserTurn:
-        """Something was offered: say what was not said yet, ask, book, or turn to the next wish."""
+    def _go_on(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn:
+        """After an offer: state remaining constraints, ask, book, or move on to the next wish."""
         words = self.words(wish)
         untold = _without(wish.inform, progress.told)
         if untold and not progress.booked:
@@ -212,10 +212,10 @@ class _Agenda:
         return UserTurn(" ".join(parts), state=state) if parts else self._next(progress)
 
     def _bored(self, progress: Progress, wish: Wish) -> UserTurn:
-        """The reply brought nothing: repeat, or hang up."""
+        """After a useless reply: repeat, or hang up."""
         useless = progress.useless + 1
         words = self.words(wish)
-        if useless >= self._temper.patience:
+        if useless >= self._temperament.patience:
             return UserTurn(words.leave(), end=True, state=replace(progress, useless=useless))
         told = {**_pick(wish.inform, wish.inform)}
         text = words.book(wish.book) if progress.offered and wish.book else words.restate(told)
@@ -223,7 +223,7 @@ class _Agenda:
         return UserTurn(text, state=state)
 
     def _next(self, progress: Progress, pleased: bool = True) -> UserTurn:
-        """The next wish, or goodbye; with thanks, or without (not pleased) when this wish is given up."""
+        """The next wish, or goodbye; without thanks (not pleased) if this wish is given up."""
         if progress.wish + 1 >= len(self._task.agenda):
             return UserTurn(self.words(self.wish(progress)).bye(pleased), end=True, state=progress)
         fresh = Progress(heard=progress.heard, wish=progress.wish + 1)
@@ -231,12 +231,12 @@ class _Agenda:
         values = self._some(wish.inform, 1, 3)
         return UserTurn(self.words(wish).next(values, pleased), state=replace(fresh, told=frozenset(values)))
 
-    def _news(self, progress: Progress, wish: Wish, heard: Heard) -> bool:
+    def _news(self, progress: Progress, wish: Wish, heard: AgentReply) -> bool:
         """Whether the agent asks for something that the user wants and has not said yet."""
         return any(name in {**wish.inform, **wish.book} and name not in progress.told for name in heard.asked)
 
     def _insists(self) -> bool:
-        return self._rng.random() < self._temper.insistence
+        return self._rng.random() < self._temperament.insistence
 
     def _some(self, values: Mapping[str, str], least: int, most: int) -> dict[str, str]:
         count = min(len(values), self._rng.randint(least, most))

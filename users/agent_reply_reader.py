@@ -1,4 +1,4 @@
-"""What the agenda user understands of an agent: questions, offers, confirmations, refusals, facts and mistakes."""
+"""Reads an agent's reply for the agenda user: questions, offers, confirmations, refusals, facts and mistakes."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _QUESTIONS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What an agent's reply holds for the wish being talked about.
+class AgentReply:
+    """Content of an agent's reply that concerns the current wish.
 
     Attributes:
         asked: slots the agent asks for.
-        wrong: slots the agent said a value of that is not what the user wants.
-        facts: facts of the entity that were told.
-        offered, nothing, booked, refused: an entity was offered; none was found; a booking stands; a booking failed.
+        wrong: slots for which the agent gave a value that the user does not want.
+        facts: facts about the entity that the agent gave.
+        offered, nothing, booked, refused: an entity was offered; none was found; a booking was made; a booking failed.
     """
 
     asked: tuple[str, ...] = ()
@@ -58,8 +58,8 @@ class Heard:
     refused: bool = False
 
 
-def listen(sentences: tuple[Sentence, ...], lexicon: Lexicon, wish: Wish) -> Heard:
-    """What an agent's reply holds for a wish; `lexicon` is that of the wish's domain."""
+def read_reply(sentences: tuple[Sentence, ...], lexicon: Lexicon, wish: Wish) -> AgentReply:
+    """Read an agent's reply with respect to a wish; `lexicon` is that of the wish's domain."""
     domain = lexicon.domain
     asked: dict[str, None] = {}
     wrong: dict[str, None] = {}
@@ -75,7 +75,7 @@ def listen(sentences: tuple[Sentence, ...], lexicon: Lexicon, wish: Wish) -> Hea
         facts |= told
         if not _only_facts(sentence, domain):
             wrong.update(dict.fromkeys(_wrong(sentence, lexicon, wish, booking=kind == "booked")))
-    return Heard(
+    return AgentReply(
         asked=tuple(asked),
         wrong=tuple(wrong),
         facts=frozenset(facts),
@@ -113,7 +113,7 @@ def _negative(sentence: Sentence, said: str) -> bool:
 
 
 def _stands(sentence: Sentence) -> bool:
-    """Whether the booking that a sentence speaks of has been made, as one with a reference has, and is not to come."""
+    """Whether the booking in a sentence has been made (for example, has a reference) rather than announced."""
     if any(mention.kind == "id" for mention in sentence.mentions):
         return True
     first = next((at for at, word in enumerate(sentence.words) if word in _DONE or word in _SUCCESS), 0)
@@ -153,7 +153,7 @@ def _facts(sentence: Sentence, domain: Domain) -> set[str]:
 
 
 def _only_facts(sentence: Sentence, domain: Domain) -> bool:
-    """Whether a sentence tells a fact that is no slot: its other words (an address, say) mean nothing then."""
+    """Whether a sentence gives a fact that is not a slot; its other words (such as an address) are then ignored."""
     return any(
         mention.of("fact", domain.name) and not mention.of("slot", domain.name) and not mention.of("value", domain.name)
         for mention in sentence.mentions

@@ -1,4 +1,4 @@
-"""A user played by a model: it has the goal list, reveals it piece by piece, checks what it is told, and hangs up."""
+"""A user played by a model: it reveals its goal list step by step, checks the agent's claims, and hangs up."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from simkit.users.reply_formats import Ending, Reply, form_of
 from simkit.users.selfcheck import Memory, SelfCheck
 
 CUE = "(You are connected to the agent. Begin.)"
-"""What the user's model is told when nobody has spoken yet; only it sees this."""
+"""Message to the user's model if the user speaks first; only the model sees it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What the user's model has seen and written: its messages, how many entries are in them, and the memory."""
+class ModelHistory:
+    """State of a model-backed user: its messages, the number of entries they cover, and the self-check's memory."""
 
     messages: JsonList[Message]
     seen: int = 0
     memory: Memory = field(default_factory=Memory)
 
-    def hear(self, conversation: Conversation) -> Part:
-        """The part with the agent's latest words, which for this model are a user's."""
+    def hear(self, conversation: Conversation) -> ModelHistory:
+        """The history extended by the agent's latest utterances, which have the role `user` for this model."""
         messages = self.messages
         for entry in conversation.tail(self.seen):
             if entry.heard is not None and entry.author != "user":
                 messages = messages.append(UserMessage.of(entry.heard))
-        return Part(messages, len(conversation), self.memory)
+        return ModelHistory(messages, len(conversation), self.memory)
 
 
 @dataclass(frozen=True, slots=True)
-class _Words:
-    """What was said aloud in a conversation, for whoever wants to know: it is put together when somebody looks."""
+class _HeardUtterances:
+    """The utterances of a conversation, collected only when they are iterated over."""
 
     conversation: Conversation
 
@@ -53,18 +53,18 @@ class _Words:
 class GoalUser(User):
     """A customer who wants what `task.instructions` lists.
 
-    Its model sees the roles swapped: what the agent said aloud comes as user messages, the user's own words are the
-    assistant's. Each turn is checked by rules (`simkit.users.selfcheck`), and the doubts are recorded with it as flags.
+    Its model sees swapped roles: the agent's utterances are user messages, and the user's own are the assistant's. Each
+    turn is checked by rules (`simkit.users.selfcheck`), and doubts are recorded with it as flags.
 
-    To write another simulator on top, give it a prompt file and say what its places hold: see `PersonaUser`.
+    A subclass needs only a prompt file and the values of its placeholders: see `PersonaUser`.
 
-    Attributes of the constructor:
-        model: plays the user.
+    Args:
+        model: the model that plays the user.
         world: its ontology is the vocabulary of the self-check; without one only the words are checked.
         prompt: path of a text file to use instead of the shipped prompt; it needs the place `{{goals}}`.
         ending: the signal that hangs up: `tool` (a tool call), `json` (a field of a JSON object) or `line` (a token on
             a line of its own, for models that can do neither).
-        attempts: answers asked for until one holds words; then the user is at fault.
+        attempts: answers requested until one contains words; after that the user is at fault.
 
     Raises:
         UsageError: the prompt cannot be used, or attempts is less than 1.
@@ -92,37 +92,39 @@ class GoalUser(User):
 
     @property
     def prompt(self) -> Prompt:
-        """The prompt it starts from."""
+        """The prompt of this user."""
         return self._prompt
 
     def places(self, request: Speak) -> dict[str, str]:
-        """What the places of the prompt hold."""
+        """Values of the prompt's placeholders."""
         return {"goals": request.task.instructions, "ending": self._form.wording}
 
     async def speak(self, request: Speak) -> UserTurn:
         """The next utterance, with the self-check's doubts as flags.
 
         Raises:
-            ModelFault: the model has no answer.
-            UserFault: none of its answers held words.
+            ModelFault: the model call failed.
+            UserFault: none of its answers contained words.
         """
-        part = (request.state if isinstance(request.state, Part) else self._open(request)).hear(request.conversation)
-        reply, response, used = await self._reply(part, request)
-        flags, memory = self._check.check(request.task, _Words(request.conversation), reply, part.memory)
+        history = (request.state if isinstance(request.state, ModelHistory) else self._open(request)).hear(
+            request.conversation
+        )
+        reply, response, used = await self._reply(history, request)
+        flags, memory = self._check.check(request.task, _HeardUtterances(request.conversation), reply, history.memory)
         own = AssistantMessage.of(text_of(response.message))
-        state = Part(part.messages.append(own), part.seen, memory)
+        state = ModelHistory(history.messages.append(own), history.seen, memory)
         return UserTurn(reply.text, end=reply.end, state=state, flags=flags, tokens=used.tokens, cost=used.cost)
 
-    def _open(self, request: Speak) -> Part:
+    def _open(self, request: Speak) -> ModelHistory:
         system = JsonList[Message]((SystemMessage.of(self._prompt.fill(**self.places(request))),))
-        return Part(system if request.conversation.heard() else system.append(UserMessage.of(CUE)))
+        return ModelHistory(system if request.conversation.heard() else system.append(UserMessage.of(CUE)))
 
-    async def _reply(self, part: Part, request: Speak) -> tuple[Reply, ChatResponse, Usage]:
+    async def _reply(self, history: ModelHistory, request: Speak) -> tuple[Reply, ChatResponse, Usage]:
         """The first answer with words, and what all of them used."""
         used = Usage()
         for attempt in range(self._attempts):
             key = CallKey(request.key, "user", attempt)
-            asked = ChatRequest(messages=part.messages, seed=key.seed)
+            asked = ChatRequest(messages=history.messages, seed=key.seed)
             response = await self._model.complete(self._form.ask(asked), key)
             used = used.plus(response.usage)
             reply = self._form.read(response)

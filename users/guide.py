@@ -1,7 +1,7 @@
 """A user that follows the human conversation its task was made from.
 
 The guide of Lattimer et al., "Sparse Rewards Can Self-Train Dialogue Agents" (Findings of ACL 2025, appendix): in one
-call the model advises itself, with the human's conversation before its eyes, and speaks.
+call the model advises itself, with the human's conversation in its context, and speaks.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from simkit.users.goal import GoalUser
 
 
 class GuideUser(GoalUser):
-    """A goal user that stays close to `task.reference`; its advice to itself is heard by nobody.
+    """A goal user that stays close to `task.reference`; its advice to itself is not spoken.
 
-    The advice stays before the model's eyes in the turns that follow. An answer without it is said as a whole, and
-    flagged `no_advice`.
+    The advice stays in the model's context for later turns. An answer without advice is spoken as a whole and flagged
+    `no_advice`.
     """
 
     name: ClassVar[str] = "guide"
@@ -26,10 +26,10 @@ class GuideUser(GoalUser):
     advised: ClassVar[bool] = True
 
     def check_task(self, task: Task) -> None:
-        """It needs the human's conversation.
+        """Require a recorded conversation.
 
         Raises:
-            UsageError: the task has none.
+            UsageError: the task has no recorded conversation.
         """
         _dialogue(task)
 
@@ -37,7 +37,7 @@ class GuideUser(GoalUser):
         """The goal list and the human's conversation.
 
         Raises:
-            UsageError: the task has none.
+            UsageError: the task has no recorded conversation.
         """
         return {**super().places(request), "dialogue": _dialogue(request.task)}
 

@@ -24,7 +24,7 @@ def read_line(prompt: str) -> str:
 
 
 def show(text: str) -> None:
-    """Write to standard output at once."""
+    """Write to standard output and flush."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
@@ -36,9 +36,9 @@ class HumanUser(User):
     branch refuse this user. Reading happens
     in a thread of its own and can be cancelled; the thread is then left to wait for its line.
 
-    Attributes of the constructor:
+    Args:
         read: reads one line after a prompt, raising EOFError at the end; the terminal by default.
-        write: takes what is to be shown; standard output by default.
+        write: writes a text; standard output by default.
     """
 
     name: ClassVar[str] = "human"

@@ -1,4 +1,4 @@
-"""A goal user with a temperament and a way of writing: what a new simulator takes when it is built on `GoalUser`."""
+"""A goal user with a temperament and a writing style: an example of a simulator built on `GoalUser`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ STYLES = (
 
 
 class PersonaUser(GoalUser):
-    """A goal user with a temperament and a way of writing.
+    """A goal user with a temperament and a writing style.
 
-    Attributes of the constructor, besides those of `GoalUser`:
-        temperament, style: who the user is and how it writes, in words to the model (`you are ...`). What is left empty
-            is drawn for each episode: the same for all its branches, and the same again in a rerun.
+    Args:
+        temperament, style: character and writing style of the user, in words to the model (`you are ...`). An empty one
+            is drawn per episode, and is the same in all branches and in a rerun. The rest: see `GoalUser`.
     """
 
     name: ClassVar[str] = "persona"
@@ -49,7 +49,7 @@ class PersonaUser(GoalUser):
         self._styles = (style,) if style else STYLES
 
     def places(self, request: Speak) -> dict[str, str]:
-        """The goal list, and who has it."""
+        """The goal list, and the character of the user."""
         key = request.key
         seed = derive_seed(key.run_seed, key.task_id, key.trial, "persona")
         who = self._temperaments[seed % len(self._temperaments)]

@@ -1,7 +1,7 @@
-"""How a user's model writes its reply: what is said, and the signal that hangs up.
+"""Reply formats of a user's model: the spoken text, and the signal that hangs up.
 
-Hanging up is never a word in a sentence. It is a tool call (`tool`), a field of a JSON object (`json`), or, for models
-that can do neither, a line that holds nothing but a token (`line`).
+The signal is never a word in a sentence. It is a tool call (`tool`), a field of a JSON object (`json`), or, for models
+that support neither, a line that consists of a token (`line`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Reason: TypeAlias = Literal["done", "gave_up"]
 
 TOKEN = "END_CONVERSATION"
 GOODBYE = "Goodbye."
-"""What is heard when a model hangs up without a word."""
+"""Utterance of a model that hangs up without text."""
 
 _TOKEN_LINE = re.compile(rf"^[^\w\n]*{TOKEN}[^\w\n]*$", re.MULTILINE)
 _ADVICE = re.compile(r"^[*_\s]*ADVICE[*_]*:", re.MULTILINE)
@@ -50,10 +50,10 @@ class Reply:
     """A user's turn as its model wrote it.
 
     Attributes:
-        text: what is said.
+        text: the spoken text.
         end: whether the user hangs up with it; `reason` says how, `done` unless the model says otherwise.
-        advice: what the model told itself first, for the guide.
-        flags: what was odd about the reply itself.
+        advice: the advice that the model gave itself first (guide only).
+        flags: oddities of the reply itself.
     """
 
     text: str
@@ -72,14 +72,14 @@ class Form(ABC):
     @property
     @abstractmethod
     def wording(self) -> str:
-        """What the prompt says about it."""
+        """The prompt's paragraph about this format."""
 
     @abstractmethod
     def ask(self, request: ChatRequest) -> ChatRequest:
-        """The request with what this form needs of it."""
+        """The request with the additions of this format."""
 
     def read(self, response: ChatResponse) -> Reply | None:
-        """The reply; None when the model wrote none."""
+        """Read a response; None if it contains no reply."""
         if response.finish in ("content_filter", "refusal"):
             return None
         reply = self.parse(response.message, without_reasoning(text_of(response.message)).strip())
@@ -112,7 +112,7 @@ class ToolForm(Form):
 
     @property
     def wording(self) -> str:
-        """That the tool is there."""
+        """The prompt's paragraph about the tool."""
         return self._words("ending-tool-1.txt")
 
     def ask(self, request: ChatRequest) -> ChatRequest:
@@ -120,7 +120,7 @@ class ToolForm(Form):
         return replace(request, tools=self.tools)
 
     def parse(self, message: AssistantMessage, text: str) -> Reply | None:
-        """The text, or the tool's last words where there is none."""
+        """The text, or otherwise the message of the tool call."""
         reply = self._said(text)
         call = next((call for call in message.tool_calls or () if call.name == END_TOOL.name), None)
         if call is None:
@@ -134,7 +134,7 @@ class JsonForm(Form):
 
     @property
     def wording(self) -> str:
-        """The fields."""
+        """The prompt's paragraph about the JSON fields."""
         return shipped_prompt("simkit.users", f"ending-json{'-advice' if self._advice else ''}-1.txt").text.strip()
 
     def ask(self, request: ChatRequest) -> ChatRequest:
@@ -147,7 +147,7 @@ class JsonForm(Form):
         return replace(request, response_format={"type": "json_schema", "json_schema": named})
 
     def parse(self, message: AssistantMessage, text: str) -> Reply | None:
-        """The fields of the object; None when it is none."""
+        """The fields of the object; None if the text is not a JSON object."""
         fenced = _FENCE.fullmatch(text)
         try:
             value: object = orjson.loads(fenced[1] if fenced else text)
@@ -163,11 +163,11 @@ class LineForm(Form):
 
     @property
     def wording(self) -> str:
-        """The token."""
+        """The prompt's paragraph about the token."""
         return self._words("ending-line-1.txt")
 
     def ask(self, request: ChatRequest) -> ChatRequest:
-        """The request as it is."""
+        """The unchanged request."""
         return request
 
     def parse(self, message: AssistantMessage, text: str) -> Reply | None:
@@ -180,7 +180,7 @@ class LineForm(Form):
 
 
 def form_of(ending: Ending, *, advice: bool = False) -> Form:
-    """The form that ends in this way."""
+    """The format with this signal."""
     match ending:
         case "tool":
             return ToolForm(advice=advice)
@@ -193,7 +193,7 @@ def form_of(ending: Ending, *, advice: bool = False) -> Form:
 
 
 def _advised(text: str) -> Reply:
-    """Advice and speech by their labels; without labels all of it is said, which is flagged."""
+    """Split advice and speech by their labels; without labels the whole text is spoken, and flagged."""
     say = _SAY.search(text)
     if say is None:
         return Reply(text, flags=("no_advice",) if text else ())

@@ -12,16 +12,16 @@ from simkit.errors import UsageError
 class ScriptUser(User):
     """Says the user turns of `task.reference` in their order, whatever the agent says, then says goodbye and hangs up.
 
-    Its state is the number of turns said.
+    Its state is the number of turns spoken.
     """
 
     name: ClassVar[str] = "script"
 
     def check_task(self, task: Task) -> None:
-        """It needs a recorded dialogue.
+        """Require a recorded dialogue.
 
         Raises:
-            UsageError: the task has none.
+            UsageError: the task has no recorded dialogue.
         """
         _lines(task)
 

@@ -1,13 +1,13 @@
-"""Rules by which a simulated user doubts its own turns: as much as 30% of the failures in such benchmarks are its own.
+"""Self-check of a simulated user by rules: up to 30% of the failures in such benchmarks are the simulator's own.
 
-A turn is compared with the goal list and with what was said before. Three doubts concern the goal. They are raised only
-where the rules are sure of what was said, and need a world with an ontology and a task with an agenda:
+A turn is compared with the goal list and with earlier turns. Three flags concern the goal. They are raised only where
+the rules understand the turn with certainty, and need a world with an ontology and a task with an agenda:
 
-- `unknown_value: south`: a value that is neither in the list nor was brought up by the agent;
-- `contradiction: hotel area north, now south`: the user had said what it wants, and now says something else;
-- `ended_early: train day`: the user left as if all was done, and this was never spoken of.
+- `unknown_value: south`: a value that is not in the list and that the agent did not mention;
+- `contradiction: hotel area north, now south`: the user stated its wish and now says something else;
+- `ended_early: train day`: the user left as if everything was done, but this was never mentioned.
 
-Two concern the words alone: `as_agent` (it talks as if it were the agent) and `repeated` (it says the very same again).
+Two concern only the words: `as_agent` (it talks as if it were the agent) and `repeated` (it repeats itself).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eigh
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What the rules keep: values told as (domain, slot, value), the last words, the domain being spoken of.
+    """State of the self-check: stated values as (domain, slot, value), the last utterance, the current domain.
 
-    `wanted` holds the values of the task's wishes, brought into one spelling at the first turn.
+    `wanted` holds the normalised values of the task's wishes, computed at the first turn.
     """
 
     told: frozenset[tuple[str, str, str]] = frozenset()
@@ -51,7 +51,7 @@ class Memory:
 
 
 class SelfCheck:
-    """The rules, in the vocabulary of an ontology; with an empty one, only those about the words alone."""
+    """The rules for an ontology; with an empty ontology only those about the words apply."""
 
     def __init__(self, ontology: Ontology) -> None:
         self._reader = Reader(ontology)
@@ -60,7 +60,7 @@ class SelfCheck:
     def check(
         self, task: Task, heard: Iterable[Utterance], reply: Reply, memory: Memory
     ) -> tuple[tuple[str, ...], Memory]:
-        """The doubts about a reply to what was heard, and what to remember for the next one."""
+        """The flags of a reply, and the memory for the next one."""
         flags = [*reply.flags]
         if _AS_AGENT.search(reply.text):
             flags.append("as_agent")
@@ -103,7 +103,7 @@ class _Turn:
         return memory if len(named) > 1 else self._tell(sentence, memory)
 
     def _unknown(self, mention: Mention) -> str:
-        """The value of a mention that can only be a value, and that nobody has brought up."""
+        """The value of a mention that can only be a value and has not come up before."""
         if mention.kind == "time":
             return "" if self._known(mention.text) else _plain(mention.text)
         if mention.kind != "term" or any(meaning.kind != "value" for meaning in mention.meanings):
@@ -130,7 +130,7 @@ class _Turn:
         return replace(memory, told=memory.told.union(found)) if found else memory
 
     def _compare(self, told: tuple[str, str, str], wanted: str, memory: Memory) -> None:
-        """A wish that was told, and now a value that no wish has: a value of another wish may be for that one."""
+        """Flag a contradiction: the wish was stated before, and the new value belongs to no wish."""
         domain, slot, value = told
         if value not in self._wanted and (domain, slot, wanted) in memory.told and not self._offered(value):
             self.flags.append(f"contradiction: {domain} {slot} {wanted}, now {value}")
@@ -142,14 +142,14 @@ class _Turn:
         return _holds(_text(word.text for word in self._heard if word.speaker == "agent"), value)
 
     def _known_text(self) -> str:
-        """The list and what the agent said, as words; put together only when a value is in doubt."""
+        """The goal list and the agent's utterances as words, joined only when a value is in doubt."""
         if not self._background:
             said = (word.text for word in self._heard if word.speaker == "agent")
             self._background = _text((self._task.instructions, *said))
         return self._background
 
     def left_open(self, last: str) -> Iterable[str]:
-        """The wishes nobody spoke of, slot by slot."""
+        """The wishes that were never mentioned, slot by slot."""
         said = _text((*(word.text for word in self._heard), last))
         for wish in self._task.agenda:
             lexicon = self._lexicons.get(wish.domain)
@@ -174,7 +174,7 @@ def _spoken_of(slot: Slot | None, value: str, said: str) -> bool:
     if slot is not None and slot.kind == "flag":
         return any(_holds(said, _plain(phrase)) for phrase in (slot.name, *slot.phrases))
     if slot is not None and slot.kind == "number" and value in ("0", "1"):
-        return True  # "a table for me", "just tonight": one is seldom said
+        return True  # "a table for me", "just tonight": the number one is rarely spoken
     spelled = _NUMBERS[int(value)] if value.isdecimal() and int(value) < len(_NUMBERS) else value
     return _holds(said, _plain(value)) or _holds(said, _plain(spelled))
 

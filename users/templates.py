@@ -1,4 +1,4 @@
-"""What the agenda user says, in templates of its own; each is chosen by the generator handed in."""
+"""Templates for the utterances of the agenda user, chosen by the random generator passed in."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _LEAVING = (
 )
 
 
-class Words:
+class UserTemplates:
     """The user's sentences for one domain."""
 
     def __init__(self, domain: Domain, rng: Random) -> None:
@@ -85,11 +85,11 @@ class Words:
         return self._fill(_ANSWERED, wishes=self._wishes(values))
 
     def add(self, values: Mapping[str, str]) -> str:
-        """Constraints that nobody asked for."""
+        """Additional constraints that were not requested."""
         return self._fill(_ADDED, wishes=self._wishes(values))
 
     def correct(self, values: Mapping[str, str]) -> str:
-        """What the agent got wrong."""
+        """A correction of the agent."""
         return self._fill(_CORRECTED, wishes=self._wishes(values))
 
     def unminded(self, names: Iterable[str]) -> str:

@@ -19,15 +19,15 @@ A conversation simulator for people who evaluate and train tool-using dialogue a
 
 Examples:
 
-  simkit run josh --tasks 50       harvest training data, no key needed
+  simkit run josh --tasks 50       harvest training data, without an API key
   simkit run rollout --tasks 50    evaluate an agent
   simkit show last                 scores of the last run
-  simkit sql "from run_summary"    ask the results anything
-  simkit compare RUN RUN           what may be claimed of a difference
+  simkit sql "from run_summary"    query the results
+  simkit compare RUN RUN           the difference between two runs
   simkit export kto --run last --out kto.jsonl
 
 Results go to ./simkit-store (or SIMKIT_STORE, or --store).
-Exit codes: 0 done, 1 some episodes failed, 2 wrong use, 130 interrupted.
+Exit codes: 0 success, 1 failed or not played, 2 usage error, 130 interrupted.
 """
 
 StoreFlag = Annotated[
@@ -35,24 +35,22 @@ StoreFlag = Annotated[
     typer.Option("--store", envvar="SIMKIT_STORE", help="Folder of the results.", show_default="./simkit-store"),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead.")]
-RawFlag = Annotated[
-    bool, typer.Option("--raw", help="Control characters as they are, not as escapes: they act on your terminal.")
-]
+RawFlag = Annotated[bool, typer.Option("--raw", help="Print control characters unescaped; they act on your terminal.")]
 LongestFlag = Annotated[int | None, typer.Option(min=1, help="Report examples that are longer.")]
 CleanOfFlag = Annotated[
     list[str] | None, typer.Option(help="Refuse examples of held-out tasks: WORLD:SPLIT, e.g. toolwoz:test.")
 ]
 IncompleteFlag = Annotated[
-    bool, typer.Option("--allow-incomplete", help="Take what there is, although lines could not be read.")
+    bool, typer.Option("--allow-incomplete", help="Use the available data although lines could not be read.")
 ]
 DropHeldOutFlag = Annotated[bool, typer.Option("--drop-held-out", help="Leave those out instead.")]
 
 
 class Commands(TyperGroup):
-    """The top level, with errors as a person reads them."""
+    """The top-level commands, with readable error messages."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The commands, in the order of their use."""
+        """The commands, in the usual order of use."""
         return ["run", "resume", *(name for name in super().list_commands(ctx) if name != "run")]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -110,7 +108,7 @@ def simkit_options(
 def list_runs(
     store: StoreFlag = None,
     json: JsonFlag = False,
-    parts: Annotated[bool, typer.Option("--parts", help="The stages of runs too.")] = False,
+    parts: Annotated[bool, typer.Option("--parts", help="Include the stages of runs.")] = False,
 ) -> None:
     """List the runs of the store, the latest first, with their scores."""
     from simkit.cli.show import list_runs
@@ -142,15 +140,15 @@ def show(
 
 @app.command()
 def sql(
-    query: Annotated[str | None, typer.Argument(help="The query; without one a prompt opens.")] = None,
+    query: Annotated[str | None, typer.Argument(help="The query; without it a prompt opens.")] = None,
     format: Annotated[Literal["table", "csv", "json"], typer.Option(help="How rows are printed.")] = "table",
     raw: RawFlag = False,
     external: Annotated[
-        bool, typer.Option("--external", help="Let the query reach files, networks, extensions and settings.")
+        bool, typer.Option("--external", help="Let the query access files, networks, extensions and settings.")
     ] = False,
     store: StoreFlag = None,
 ) -> None:
-    """Ask the results in SQL (DuckDB), also while a run is going.
+    """Query the results with SQL (DuckDB), even during a run.
 
     simkit sql "select task_id, reward from episode_scores order by reward limit 10"
 
@@ -163,7 +161,7 @@ def sql(
 
 @app.command()
 def components(json: JsonFlag = False) -> None:
-    """List what flags can name: worlds, agents, users, rewards, models and recipes, with one line about each."""
+    """List the worlds, agents, users, rewards, models and recipes that flags can name, with a line about each."""
     from simkit.cli.components import components
 
     components(json)
@@ -180,11 +178,9 @@ def doctor(
     verify: Annotated[
         bool, typer.Option("--verify", help="Check every line of the journals of this run, or of all runs.")
     ] = False,
-    acknowledge: Annotated[
-        bool, typer.Option("--acknowledge", help="Go on with a run whose journal is damaged.")
-    ] = False,
+    acknowledge: Annotated[bool, typer.Option("--acknowledge", help="Accept the damage of a run's journal.")] = False,
 ) -> None:
-    """Diagnose a run: what waits for what, slow calls, retries, faults, and what to do; also while it is going.
+    """Diagnose a run, even while it is running: pending requests, slow calls, retries, faults, and remedies.
 
     simkit doctor last
 
@@ -216,33 +212,31 @@ def compare(
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="What to claim of: reward, success, pass^2, turns, calls, errors; reward and success."),
+        typer.Option(help="Metric: reward, success, pass^2, turns, calls, errors. Default: reward and success."),
     ] = None,
-    noise: Annotated[
-        str, typer.Option(help="RUN,RUN: runs that differ in their --seed alone; how far apart they lie.")
-    ] = "",
+    noise: Annotated[str, typer.Option(help="RUN,RUN: runs that differ only in --seed, to measure the noise.")] = "",
     level: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
     all_pairs: Annotated[
-        bool, typer.Option("--all-pairs", help="Every arm against every other, not the first.")
+        bool, typer.Option("--all-pairs", help="Compare every pair of arms, not only with the first.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the pictures (needs the extra `plots`).")] = None,
     markdown: Annotated[Path | None, typer.Option(help="File for the tables and claims as markdown.")] = None,
     allow_incomplete: Annotated[
         bool,
-        typer.Option("--allow-incomplete", help="Compare what there is: runs that go on, or with unreadable lines."),
+        typer.Option("--allow-incomplete", help="Compare unfinished runs and runs with unreadable lines."),
     ] = False,
     store: StoreFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Say what may be claimed of runs on the same tasks: paired, by task, with intervals; the first is the reference.
+    """Compare runs on the same tasks: paired by task, with intervals; the first run is the reference.
 
     simkit compare before after
 
     simkit compare --arm before=a1,a2,a3 --arm after=b1,b2,b3 --out pictures --markdown comparison.md
     """
-    from simkit.cli.compare import Wanted, compare
+    from simkit.cli.compare import CompareFlags, compare
 
-    wanted = Wanted(
+    flags = CompareFlags(
         runs=runs or (),
         arms=arm or (),
         metrics=metric or (),
@@ -254,12 +248,12 @@ def compare(
         json=json,
         allow_incomplete=allow_incomplete,
     )
-    compare(store, wanted)
+    compare(store, flags)
 
 
 @app.command()
 def export(
-    kind: Annotated[Literal["sft", "kto", "dpo"], typer.Argument(help="Which examples.", show_default=False)],
+    kind: Annotated[Literal["sft", "kto", "dpo"], typer.Argument(help="Kind of examples.", show_default=False)],
     run: Annotated[
         list[str], typer.Option(help="Run: id, unique beginning of it, name, or `last`; several: --run A --run B.")
     ],
@@ -269,20 +263,20 @@ def export(
         typer.Option(help="The harvest of JOSH runs, or (sft) the final conversation of any episode."),
     ] = "golden",
     where: Annotated[
-        str | None, typer.Option(help="Which episodes: SQL over the columns of `from episode_facts`.")
+        str | None, typer.Option(help="Filter for episodes: SQL over the columns of `from episode_facts`.")
     ] = None,
-    max_per_task: Annotated[int | None, typer.Option(min=1, help="Examples of one task at most.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Examples at most, chosen by lot.")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, another choice.")] = 0,
+    max_per_task: Annotated[int | None, typer.Option(min=1, help="Maximum number of examples per task.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of examples, chosen at random.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random choice.")] = 0,
     errors: Annotated[
         Literal["drop", "keep"] | None,
-        typer.Option(help="Conversations with an error of the agent's.", show_default="drop; keep for episodes"),
+        typer.Option(help="Conversations in which the agent made an error.", show_default="drop; keep for episodes"),
     ] = None,
     format: Annotated[
         Literal["trl", "openai", "raw"],
-        typer.Option(help="For TRL, for OpenAI's fine-tuning, or with arguments of calls as the text they were."),
+        typer.Option(help="For TRL, for OpenAI's fine-tuning, or with call arguments as original text."),
     ] = "trl",
-    origin: Annotated[bool, typer.Option("--origin", help="A column that names run and task.")] = False,
+    origin: Annotated[bool, typer.Option("--origin", help="Add a column with run and task.")] = False,
     check: Annotated[
         str | None, typer.Option(help="Render with this model's tokenizer, check, and report lengths.")
     ] = None,
@@ -293,15 +287,15 @@ def export(
     store: StoreFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Write training examples in the columns TRL takes, or for OpenAI's fine-tuning.
+    """Write training examples in TRL's columns, or for OpenAI's fine-tuning.
 
     simkit export kto --run last --out kto.jsonl
 
     simkit export sft --run last --source episodes --where "reward >= 1" --max-per-task 2 --out sft.parquet
     """
-    from simkit.cli.export import Wanted, export
+    from simkit.cli.export import ExportFlags, export
 
-    wanted = Wanted(
+    flags = ExportFlags(
         runs=tuple(run),
         source=source,
         where=where,
@@ -317,7 +311,7 @@ def export(
         drop_held_out=drop_held_out,
         allow_incomplete=allow_incomplete,
     )
-    export(store, kind, out, wanted, json)
+    export(store, kind, out, flags, json)
 
 
 @app.command()
@@ -331,22 +325,22 @@ def check(
     max_tokens: LongestFlag = None,
     clean_of: CleanOfFlag = None,
     drop_held_out: DropHeldOutFlag = False,
-    out: Annotated[Path | None, typer.Option(help="Write them again: .jsonl or .parquet.")] = None,
-    origin: Annotated[bool, typer.Option("--origin", help="Write a column that names run and task.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the examples to this file: .jsonl or .parquet.")] = None,
+    origin: Annotated[bool, typer.Option("--origin", help="Add a column with run and task.")] = False,
     system: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="A system prompt for those that have none.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="System prompt for examples without one.")
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Check a file of training examples: what is in it, what is wrong, how long it is in tokens.
+    """Check a file of training examples: its contents, problems, and lengths in tokens.
 
     simkit check kto.jsonl
 
     simkit check kto.jsonl --tokenizer ./my-model --clean-of toolwoz:test
     """
-    from simkit.cli.export import Examination, check
+    from simkit.cli.export import CheckFlags, check
 
-    wanted = Examination(
+    flags = CheckFlags(
         tokenizer=tokenizer,
         max_tokens=max_tokens,
         clean_of=tuple(clean_of or ()),
@@ -355,33 +349,34 @@ def check(
         origin=origin,
         system=system,
     )
-    check(file, wanted, json)
+    check(file, flags, json)
 
 
 @app.command(no_args_is_help=True)
 def serve(
     model: Annotated[str, typer.Argument(help="Folder of a model, or its name at Hugging Face.", show_default=False)],
-    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen at; 0 finds a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 accepts other machines.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 8000,
     api_key: Annotated[
-        str | None, typer.Option(envvar="SIMKIT_SERVE_KEY", help="What clients must send.", show_default="none needed")
+        str | None, typer.Option(envvar="SIMKIT_SERVE_KEY", help="Key that clients must send.", show_default="none")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the fastest there is")
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the fastest available")
     ] = None,
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16, float16.", show_default="float32 on a CPU, else the model's")
     ] = None,
     max_batch: Annotated[
-        int | None, typer.Option(help="Conversations at once.", show_default="256 on a CPU, else 128")
+        int | None, typer.Option(help="Concurrent conversations.", show_default="256 on a CPU, else 128")
     ] = None,
     memory: Annotated[
-        float | None, typer.Option(help="Gigabytes for conversations.", show_default="2 on a CPU, else 60% of the rest")
+        float | None,
+        typer.Option(help="Gigabytes for conversations.", show_default="2 on a CPU, else 60% of the rest"),
     ] = None,
-    context: Annotated[int | None, typer.Option(help="Tokens of a conversation.", show_default="the model's")] = None,
-    threads: Annotated[int, typer.Option(help="Threads of arithmetic on a CPU.")] = 1,
+    context: Annotated[int | None, typer.Option(help="Tokens per conversation.", show_default="the model's")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads for computation.")] = 1,
 ) -> None:
-    """Serve a model of this machine as an OpenAI-compatible endpoint, with everything that waits in one batch.
+    """Serve a local model as an OpenAI-compatible endpoint that batches concurrent requests.
 
     simkit serve ./my-model --port 8000
 
@@ -398,12 +393,12 @@ def serve(
 
 @app.command(cls=DataCommand, no_args_is_help=True)
 def data(
-    world: Annotated[str, typer.Argument(help="Whose data: toolwoz, or your own path/to/file.py:Class.")],
+    world: Annotated[str, typer.Argument(help="The world: toolwoz, or your own path/to/file.py:Class.")],
     source: Annotated[
-        Path | None, typer.Option("--from", help="Data of your own: for toolwoz a MultiWOZ folder or josh-train wheel.")
+        Path | None, typer.Option("--from", help="Your own data: for toolwoz a MultiWOZ folder or josh-train wheel.")
     ] = None,
 ) -> None:
-    """Fetch a world's data once and keep it in a compact cache.
+    """Download a world's data once and keep it in a compact cache.
 
     simkit data toolwoz
 

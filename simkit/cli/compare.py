@@ -1,4 +1,4 @@
-"""`simkit compare`: what may be claimed of runs on the same tasks."""
+"""`simkit compare`: compares runs on the same tasks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class CompareFlags:
     """The flags of the command."""
 
     runs: Sequence[str]
@@ -36,36 +36,36 @@ class Wanted:
     allow_incomplete: bool = False
 
 
-def compare(path: Path | None, wanted: Wanted) -> None:
-    """Compare, print the tables and what may be claimed, and write what was asked for.
+def compare(path: Path | None, flags: CompareFlags) -> None:
+    """Compare runs, print tables and claims, and write the requested files.
 
     Raises:
         UsageError, StoreError: the runs cannot be compared, or the store cannot be read.
     """
     from simkit.comparison import compare as compare_arms
 
-    with open_store(path).reading(allow_incomplete=wanted.allow_incomplete) as reader:
+    with open_store(path).reading(allow_incomplete=flags.allow_incomplete) as reader:
         found = compare_arms(
             reader,
-            [*_single(reader, wanted.runs), *map(parse_arm, wanted.arms)],
-            metrics=tuple(wanted.metrics) or DEFAULT,
-            noise=_listed(wanted.noise),
-            level=wanted.level,
-            all_pairs=wanted.all_pairs,
+            [*_single(reader, flags.runs), *map(parse_arm, flags.arms)],
+            metrics=tuple(flags.metrics) or DEFAULT,
+            noise=_listed(flags.noise),
+            level=flags.level,
+            all_pairs=flags.all_pairs,
         )
-    if wanted.json:
+    if flags.json:
         say_json(found.to_json(), strict=True)
     else:
         _print(found)
     print_notes((*found.state.notes, *found.state.shortfalls) if found.state else ())
-    _write(found, wanted)
+    _write(found, flags)
 
 
 def parse_arm(text: str) -> Arm:
     """An arm as a flag gives it: NAME=RUN,RUN.
 
     Raises:
-        UsageError: it is written otherwise.
+        UsageError: the text has another form.
     """
     name, equals, runs = text.partition("=")
     if not equals:
@@ -74,7 +74,7 @@ def parse_arm(text: str) -> Arm:
 
 
 def _single(reader: Reader, names: Sequence[str]) -> list[Arm]:
-    """An arm for each run, called as the run is, or by its id where two runs have one name."""
+    """One arm per run, named after the run, or by its id if two runs have the same name."""
     runs = [reader.resolve(name) for name in names]
     labels = [run.name or run.run_id for run in runs]
     unique = [label if labels.count(label) == 1 else run.run_id for label, run in zip(labels, runs, strict=True)]
@@ -96,14 +96,14 @@ def _print(found: Comparison) -> None:
         say(f"• {visible_line(claim)}")
 
 
-def _write(found: Comparison, wanted: Wanted) -> None:
-    """The files; where they are goes to stderr, so that stdout stays what was asked for."""
-    if wanted.markdown is not None:
-        _save(wanted.markdown, found.to_markdown())
-        say(f"written: {wanted.markdown}", err=True)
-    if wanted.out is not None:
+def _write(found: Comparison, flags: CompareFlags) -> None:
+    """Write the files; their paths go to stderr, so that stdout holds only the results."""
+    if flags.markdown is not None:
+        _save(flags.markdown, found.to_markdown())
+        say(f"written: {flags.markdown}", err=True)
+    if flags.out is not None:
         try:
-            pictures = found.save_pictures(wanted.out)
+            pictures = found.save_pictures(flags.out)
         except UsageError as error:
             say(f"no pictures: {error}", WARNING, err=True)
         else:

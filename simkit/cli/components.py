@@ -1,4 +1,4 @@
-"""`simkit components`: what can be named by a flag, with one line about each."""
+"""`simkit components`: lists the components that flags can name, with a line about each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from simkit.run.casting import AGENT, REWARD, USER
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A component that can be named; `error` says why an installed one cannot be used."""
+    """A component that can be named; `error` is the reason why an installed one cannot be used."""
 
     kind: str
     name: str

@@ -1,4 +1,4 @@
-"""`simkit data`: fetch a world's data once."""
+"""`simkit data`: downloads a world's data once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class DataCommand(TyperCommand):
-    """Its help lists the worlds that need data."""
+    """The command, whose help lists the worlds that need data."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help page, looking for worlds only now."""
@@ -30,10 +30,10 @@ def prepare(target: str, source: Path | None) -> None:
     """Build the cache of a world's data, showing progress, and say where it is.
 
     Raises:
-        ComponentNotFound: no world of that name.
+        ComponentNotFound: no world has that name.
         UsageError: the world needs no data.
-        DataMissing: it cannot be fetched, or the given source lacks a file.
-        DataCorrupt: what was fetched or given is damaged.
+        DataMissing: the data cannot be downloaded, or the given source lacks a file.
+        DataCorrupt: the data is damaged.
     """
     from simkit.components.world import WORLD
     from simkit.plugins.loading import find_class
@@ -56,7 +56,7 @@ def needing_data() -> dict[str, type[World]]:
         try:
             world = find_class(WORLD, name)
         except SimkitError:
-            continue  # using it says what is wrong with it
+            continue  # using it reports the reason
         if any("prepare" in vars(base) for base in world.__mro__ if base is not World):
             found[name] = world
     return found
@@ -64,7 +64,7 @@ def needing_data() -> dict[str, type[World]]:
 
 def _listing() -> str:
     worlds = [escape(visible(f"{name}: {_first_line(world)}")) for name, world in needing_data().items()]
-    return "\n\n".join(["Worlds that need data:", *(worlds or ["none is installed"])])
+    return "\n\n".join(["Worlds that need data:", *(worlds or ["(none installed)"])])
 
 
 def _first_line(world: type[World]) -> str:
@@ -72,7 +72,7 @@ def _first_line(world: type[World]) -> str:
 
 
 class Steps:
-    """Progress of a job with named stages: one line a stage, rewritten in place on a terminal."""
+    """Progress of a job with named stages: one line per stage, rewritten in place on a terminal."""
 
     def __init__(self, *, live: bool) -> None:
         self._live = live
@@ -85,7 +85,7 @@ class Steps:
         self._end()  # also before an error message
 
     def tell(self, stage: str, fraction: float) -> None:
-        """So much (0 to 1) of a stage is done."""
+        """Show the fraction (0 to 1) of a stage that is done."""
         if stage != self._stage:
             self._end()
             self._stage = stage

@@ -1,4 +1,4 @@
-"""`simkit doctor RUN`: what is waiting for what, what is slow, what failed, and what to do."""
+"""`simkit doctor RUN`: pending requests, slow and failed calls, faults, and remedies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def doctor(path: Path | None, run: str, as_json: bool) -> None:
     """Print the diagnosis of a run.
 
     Raises:
-        UsageError: there is no such run.
+        UsageError: the run does not exist.
     """
     found = diagnose(open_store(path), run)
     if as_json:
@@ -35,18 +35,18 @@ def _print(found: Diagnosis) -> None:
         ("model calls", found.calls),
         ("slowest attempts", found.slowest),
         ("failed attempts", found.retries),
-        ("answers with a usage that cannot be", found.doubts),
-        ("answers nobody could act on", found.odd),
+        ("answers with an implausible usage", found.doubts),
+        ("unusable answers", found.odd),
         ("faults", found.faults),
         ("slowest tools", found.tools),
         ("components with limits", found.components),
         ("planned and not played", found.unplayed),
-        ("what held up the event loop", [_without_stack(row) for row in found.blocked]),
+        ("what blocked the event loop", [_without_stack(row) for row in found.blocked]),
     ):
         _print_rows(title, rows)
     for row in found.blocked[:1]:
-        say(f"\nthe longest, the innermost frame last:\n{_indented(row['stack'] or 'it could not be seen')}")
-    for line in found.advice or ("nothing to complain about",):
+        say(f"\nthe longest, the innermost frame last:\n{_indented(row['stack'] or 'unknown')}")
+    for line in found.advice or ("no problems found",):
         say(f"→ {visible_line(line)}")
 
 

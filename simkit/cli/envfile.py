@@ -1,7 +1,7 @@
-"""The `.env` of the current folder, which may be somebody else's folder: what is taken from it, and what it may decide.
+"""Reads the `.env` file of the current folder, which may be another person's, and limits what it may decide.
 
-A key that was exported is meant for the endpoint its owner knows. A `.env` that says where requests go would receive
-it, so that together they are refused unless the file is trusted.
+An exported key is meant for the endpoint its owner knows. A `.env` that redirects requests would receive that key, so
+the combination is refused unless the file is trusted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _REFERENCE = re.compile(r"\$\{\w+\}")
 
 @dataclass(frozen=True, slots=True)
 class EnvFile:
-    """What a `.env` brought into the environment.
+    """Variables that a `.env` file added to the environment.
 
     Attributes:
         path: the file.
@@ -54,7 +54,7 @@ class EnvFile:
     exported: frozenset[str]
 
     def check(self, *, trusted: bool, given: frozenset[str] = frozenset(), traces: bool = False) -> None:
-        """Say where requests go if the file decides that, and refuse it a key that is not its own.
+        """Report where requests go if the file decides it, and refuse to send a key there that is not in the file.
 
         Args:
             trusted: whether the file was trusted with a flag.
@@ -73,8 +73,8 @@ class EnvFile:
         if deciding or tracing:
             from simkit.models.transport.url import shown_url
 
-            told = ", ".join(f"{name}={shown_url(self.values[name])}" for name in (*deciding, *tracing))
-            say(f"note: {self.path} decides where requests go: {told}", err=True)
+            shown = ", ".join(f"{name}={shown_url(self.values[name])}" for name in (*deciding, *tracing))
+            say(f"note: {self.path} decides where requests go: {shown}", err=True)
 
     def _deciding(self, given: frozenset[str]) -> list[str]:
         """The variables that say where model calls go and that no flag overrides."""

@@ -1,4 +1,4 @@
-"""`simkit export` and `simkit check`: training examples of runs as files, and what is in such a file."""
+"""`simkit export` and `simkit check`: writes training examples to files, and checks such files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """The flags of an export besides its kind and place."""
+class ExportFlags:
+    """The flags of an export except its kind and file."""
 
     runs: tuple[str, ...]
     source: Literal["golden", "episodes"] = "golden"
@@ -38,7 +38,7 @@ class Wanted:
     allow_incomplete: bool = False
 
     def selection(self) -> Selection:
-        """Which examples."""
+        """The selection of examples."""
         from simkit.data.selection import Selection
 
         return Selection(
@@ -52,26 +52,26 @@ class Wanted:
         )
 
 
-def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, wanted: Wanted, as_json: bool) -> None:
-    """Write the file and say what is in it, and what was left out and why.
+def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, flags: ExportFlags, as_json: bool) -> None:
+    """Write the file, and report its contents and what was left out and why.
 
     Nothing is written when a held-out task is among the examples, or when a check finds an error.
 
     Raises:
-        UsageError: there is no such run, the file's ending is unknown, or the data is not fit to train on.
+        UsageError: the run does not exist, the file's ending is unknown, or the data is not fit to train on.
         StoreIncomplete: the journals of the runs hold lines that could not be read.
         StoreError: the file or the store cannot be used.
     """
     from simkit.data.export import check_out, save
     from simkit.data.selection import select_with_state
 
-    check_out(out, wanted.format)
-    with open_store(path).reading(allow_incomplete=wanted.allow_incomplete) as reader:
-        found, state = select_with_state(reader, kind, wanted.selection())
+    check_out(out, flags.format)
+    with open_store(path).reading(allow_incomplete=flags.allow_incomplete) as reader:
+        found, state = select_with_state(reader, kind, flags.selection())
         print_notes((*state.notes, *state.shortfalls))
-        examples = _clean(found, wanted.clean_of, wanted.drop_held_out, reader)
-        report = _checked(examples, wanted, reader)
-    done = save(examples, out, format=wanted.format, origin=wanted.origin)
+        examples = _clean(found, flags.clean_of, flags.drop_held_out, reader)
+        report = _checked(examples, flags, reader)
+    done = save(examples, out, format=flags.format, origin=flags.origin)
     if as_json:
         counts = {reason: done.removed.get(reason, 0) for reason in ("duplicates", "contradictions")}
         say_json({**asdict(done), **counts, "removed": dict(done.removed)}, str)
@@ -84,22 +84,22 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, wan
 
 
 _REASONS = {
-    "contradictions": "negatives that are desirable too",
+    "contradictions": "negatives that are also desirable",
     "unscored": "episodes without a reward",
-    "error_markers": "conversations with errors of the agent's own making",
-    "broken_calls": "conversations with calls that no endpoint takes",
+    "error_markers": "conversations in which the agent made an error",
+    "broken_calls": "conversations with invalid calls",
     "empty": "conversations in which the agent says nothing",
-    "over_max_per_task": "over the number for one task",
+    "over_max_per_task": "over the maximum per task",
     "over_limit": "over the limit",
-    "held_out": "of held-out tasks",
-    "refused": "that the fine-tuning API refuses",
+    "held_out": "examples of held-out tasks",
+    "refused": "examples that the fine-tuning API refuses",
     "unfinished": "dialogues that did not reach all goals",
-    "runtime_words": "answers after words of the runtime",
+    "runtime_words": "answers after messages of the runtime",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Examination:
+class CheckFlags:
     """The flags of a check."""
 
     tokenizer: str | None = None
@@ -111,8 +111,8 @@ class Examination:
     system: Path | None = None
 
 
-def check(file: Path, wanted: Examination, as_json: bool) -> None:
-    """Say what is in a file of examples and what is wrong with it, and write it again if that is asked for.
+def check(file: Path, flags: CheckFlags, as_json: bool) -> None:
+    """Report the contents and problems of a file of examples, and write it again if requested.
 
     Raises:
         UsageError: the file cannot be read, or its data is not fit to train on.
@@ -121,24 +121,24 @@ def check(file: Path, wanted: Examination, as_json: bool) -> None:
     from simkit.data.export import Columns, check_place, write
     from simkit.data.reading import read_examples
 
-    if wanted.out is not None:
-        check_place(wanted.out)
+    if flags.out is not None:
+        check_place(flags.out)
     examples = read_examples(file)
-    if wanted.system is not None:
+    if flags.system is not None:
         from simkit.data.examples import with_system
 
-        examples = with_system(examples, wanted.system.read_text(encoding="utf-8").strip())
-    examples = _clean(examples, wanted.clean_of, wanted.drop_held_out, None)
-    report = look(examples, wanted.tokenizer, max_tokens=wanted.max_tokens)
+        examples = with_system(examples, flags.system.read_text(encoding="utf-8").strip())
+    examples = _clean(examples, flags.clean_of, flags.drop_held_out, None)
+    report = look(examples, flags.tokenizer, max_tokens=flags.max_tokens)
     if as_json:
         say_json(report.to_json())
     else:
         say(report.to_text())
     _refuse(report)
-    if wanted.out is not None:
-        write(examples, wanted.out, Columns(wanted.origin))
+    if flags.out is not None:
+        write(examples, flags.out, Columns(flags.origin))
         if not as_json:
-            say(f"{wanted.out}: {len(examples)} examples")
+            say(f"{flags.out}: {len(examples)} examples")
 
 
 def _clean(examples: ExampleSet, specs: Sequence[str], drop: bool, store: Reader | None) -> ExampleSet:
@@ -155,12 +155,12 @@ def _clean(examples: ExampleSet, specs: Sequence[str], drop: bool, store: Reader
     return examples
 
 
-def _checked(examples: ExampleSet, wanted: Wanted, store: Reader) -> Report | None:
-    if wanted.tokenizer is None:
+def _checked(examples: ExampleSet, flags: ExportFlags, store: Reader) -> Report | None:
+    if flags.tokenizer is None:
         return None
     from simkit.data.checks import check as look
 
-    report = look(examples, wanted.tokenizer, max_tokens=wanted.max_tokens, store=store)
+    report = look(examples, flags.tokenizer, max_tokens=flags.max_tokens, store=store)
     if not report.ok:
         say(report.to_text(), err=True)
     _refuse(report)
@@ -173,5 +173,5 @@ def _refuse(report: Report) -> None:
     wrong = [finding.name for finding in report.findings if finding.severity == "error"]
     if wrong:
         raise UsageError(
-            f"the examples are not fit to train on ({', '.join(wrong)}, see above); leave them out or mend them"
+            f"the examples are not fit to train on ({', '.join(wrong)}, see above); leave them out or correct them"
         )

@@ -1,4 +1,4 @@
-"""Errors as a person reads them: one block on stderr, no traceback unless `SIMKIT_DEBUG` asks for it."""
+"""Readable errors: one block on stderr, without a traceback unless `SIMKIT_DEBUG` is set."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ PATH_ERRORS = frozenset(
         errno.EROFS,
     )
 )
-"""Refusals by the operating system that are about the path that was named."""
+"""Error numbers that concern the given path."""
 
 
 @contextmanager
 def readable_errors() -> Generator[None]:
-    """Turn what is raised inside into a message and an exit code: 2 for the caller's mistakes, 1 for the rest."""
+    """Turn errors raised inside into a message and an exit code: 2 for the caller's mistakes, 1 for the rest."""
     try:
         yield
     except OutputLost as error:
@@ -51,14 +51,14 @@ def readable_errors() -> Generator[None]:
             raise
         _debug(error)
         path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
-        text = f"{_shortened(path)} cannot be used: {error.strerror}; name another path, or change its rights"
+        text = f"{_shortened(path)} cannot be used: {error.strerror}; name another path, or change its permissions"
         _print(UsageError(text), known=True)
         raise typer.Exit(2) from error
 
 
 @contextmanager
 def readable_bugs() -> Generator[None]:
-    """The same for errors nobody foresaw, e.g. in a user's recipe: where it happened, and how to see more."""
+    """Like `readable_errors`, also for unexpected errors, such as those in a user's recipe, with their place."""
     with readable_errors():
         try:
             yield
@@ -71,7 +71,7 @@ def readable_bugs() -> Generator[None]:
 
 
 def unexpected(error: Exception) -> int:
-    """Say what no command foresaw, with the traceback that a report of it needs; returns the exit code."""
+    """Print an unexpected error with its traceback for a bug report; returns the exit code."""
     if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

@@ -1,4 +1,4 @@
-"""What a reader of results must know of them, on stderr: stdout is for the results, whatever their format."""
+"""Notes about results, printed on stderr because stdout holds only the results."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from simkit.cli.output import say
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """Print notes on stderr, each once: what an answer was read from, what it lacks, what is still running."""
+    """Print notes on stderr, each once: the source of an answer, what it lacks, and unfinished runs."""
     for note in dict.fromkeys(notes):
         say(f"note: {note}", err=True)

@@ -1,7 +1,7 @@
-"""All that the command line prints goes through here: no text can act on the terminal, and no loss goes unnoticed.
+"""All output of the command line: no text can control the terminal, and lost output is reported.
 
-Text is shown with its control characters as escapes (`simkit.core.safe_text`). What cannot be printed on stdout is an
-error of the command (`OutputLost`); what cannot be said on stderr is lost, and changes nothing else.
+Text is shown with its control characters as escapes (`simkit.core.safe_text`). Failing to print on stdout is
+an error of the command (`OutputLost`); failing to print on stderr is ignored.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 BROKEN_PIPE = 141
-"""Exit code when whoever read stdout went away: what a shell reports of a program that SIGPIPE ended."""
+"""Exit code when the reader of stdout has gone away: the code a shell reports after SIGPIPE."""
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a piece of text looks on a terminal; elsewhere it is plain."""
+    """Style of a text on a terminal; ignored elsewhere."""
 
     bold: bool = False
     dim: bool = False
@@ -50,16 +50,16 @@ def say(text: str = "", style: Style = PLAIN, *, err: bool = False, end: str = "
     """Print a text, of one line or several, on stdout or (with `err`) on stderr.
 
     Raises:
-        OutputLost: stdout takes no more.
+        OutputLost: stdout cannot be written.
     """
     say_pieces((text, style), err=err, end=end)
 
 
 def say_pieces(*pieces: tuple[str, Style], err: bool = False, end: str = "\n") -> None:
-    """Print pieces in styles of their own on one line.
+    """Print pieces with different styles on one line.
 
     Raises:
-        OutputLost: stdout takes no more.
+        OutputLost: stdout cannot be written.
     """
     styled = "".join(_styled(visible(text), style) for text, style in pieces)
     _write(lambda: typer.echo(styled + end, err=err, nl=False), err)
@@ -69,8 +69,8 @@ def say_json(value: Any, plain: Callable[[Any], Any] | None = None, *, strict: b
     """Print a value as one line of JSON; characters that act on a terminal are escapes in it, as JSON allows.
 
     Raises:
-        OutputLost: stdout takes no more.
-        ValueError: `strict`, and a number in it is not one of JSON's (NaN, an infinity).
+        OutputLost: stdout cannot be written.
+        ValueError: `strict`, and a number in it is not valid in JSON (NaN, infinity).
     """
     line = visible_json(json.dumps(value, default=plain, ensure_ascii=False, allow_nan=not strict))
     _write(lambda: typer.echo(line))
@@ -80,7 +80,7 @@ def say_csv(rows: Iterable[Sequence[Any]], *, raw: bool = False) -> None:
     """Print rows as CSV: the values as they are for a program to read, but visible on a terminal (unless `raw`).
 
     Raises:
-        OutputLost: stdout takes no more.
+        OutputLost: stdout cannot be written.
     """
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
@@ -91,10 +91,10 @@ def say_csv(rows: Iterable[Sequence[Any]], *, raw: bool = False) -> None:
 
 
 def say_raw(text: str, *, end: str = "\n") -> None:
-    """Print a text as it is, control characters too, for programs and for whoever asked for it with a flag.
+    """Print a text unescaped, for programs and on request.
 
     Raises:
-        OutputLost: stdout takes no more.
+        OutputLost: stdout cannot be written.
     """
     _write(lambda: typer.echo((text + end).encode("utf-8", "backslashreplace"), nl=False))
 
@@ -121,7 +121,7 @@ def text_line(*pieces: tuple[str, str]) -> Text:
 
 
 def stdout_console(width: int) -> Console:
-    """A console of Rich on stdout, of so many cells, for `show`."""
+    """A Rich console on stdout with this many cells, for `show`."""
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=True, width=width)
@@ -131,7 +131,7 @@ def show(console: Console, *content: Any) -> None:
     """Print what was made of `text` on a console of stdout.
 
     Raises:
-        OutputLost: stdout takes no more.
+        OutputLost: stdout cannot be written.
     """
     _write(lambda: console.print(*content, soft_wrap=False))
 
@@ -156,7 +156,7 @@ def _write(write: Callable[[], None], err: bool = False) -> None:
 
 
 def lost(error: OSError) -> NoReturn:
-    """Say that stdout takes no more, and let the interpreter end without trying again.
+    """Report that stdout cannot be written, and keep the interpreter from trying again at exit.
 
     Raises:
         OutputLost: always.
@@ -166,16 +166,16 @@ def lost(error: OSError) -> NoReturn:
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
     raise OutputLost(
-        f"not everything could be printed: {error.strerror or error}. Print to a place with room",
+        f"not everything could be printed: {error.strerror or error}. Free some space or redirect the output",
         broken_pipe=error.errno == errno.EPIPE,
     ) from error
 
 
 def flush() -> None:
-    """Bring out what is still buffered for stdout.
+    """Flush stdout.
 
     Raises:
-        OutputLost: stdout takes no more.
+        OutputLost: stdout cannot be written.
     """
     _write(sys.stdout.flush)
 
@@ -192,7 +192,7 @@ def open_missing_streams() -> None:
     sys.stderr = sys.stderr or _stream(2, "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding is no reason to fail
+            stream.reconfigure(errors="backslashreplace")  # terminals with another encoding show escapes
 
 
 def _stream(number: int, mode: Literal["r", "w"]) -> TextIO:

@@ -1,4 +1,4 @@
-"""The process of one run: its event loop, its signals, and an end in bounded time whatever a component does."""
+"""Process of one run: event loop, signals, and a bounded shutdown whatever a component does."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ T = TypeVar("T")
 INTERRUPTED = 130
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What stops a run; one that is ignored when the run begins (SIGHUP under nohup) stays so."""
+"""Signals that stop a run; a signal that is ignored at the start (SIGHUP under nohup) stays ignored."""
 
 LAST = GRACE + 5
-"""Seconds after the first signal when the process is left, if the run has not ended: a component may not let it."""
+"""Seconds from the first signal to a forced exit, if a component keeps the run from ending."""
 
 LEFT = 2.0
-"""Seconds for tasks that components have left behind to end, once the run has."""
+"""Seconds that abandoned tasks of components are given to end after the run."""
 
 SHOW_CURSOR = b"\x1b[?25h\n"
 
@@ -38,7 +38,7 @@ SHOW_CURSOR = b"\x1b[?25h\n"
 def run_process(run: Run, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run `main`, which enters and leaves the run, in an event loop of its own.
 
-    A task that a component started and that ends itself (`sys.exit`) ends only that task: whoever waits for it is told.
+    A task that a component started and that exits (`sys.exit`) ends only that task, and its awaiter gets an error.
 
     Raises:
         SystemExit: `main` itself raised it.
@@ -63,7 +63,7 @@ def run_process(run: Run, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def leave(run: Run, code: int) -> NoReturn:
-    """Exit with a code, without waiting for threads of a component that was left behind."""
+    """Exit with a code, without waiting for threads of an abandoned component."""
     if run.abandoned:
         _exit_now(code)
     raise typer.Exit(code)
@@ -79,7 +79,7 @@ def _exit_now(code: int) -> NoReturn:
 
 
 class _Ending:
-    """What signals do: the first stops the run, the second leaves the process, as time does after the first."""
+    """Signal handling: the first signal stops the run; a second one, or a timeout, ends the process."""
 
     def __init__(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
         self._run = run
@@ -87,7 +87,7 @@ class _Ending:
         self._stopping = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """A signal has come."""
+        """Handle a signal."""
         if self._stopping:
             self._leave_soon(2.0)
             return
@@ -110,7 +110,7 @@ class _Ending:
         os._exit(INTERRUPTED)
 
     def _leave(self) -> None:
-        """End the process although the run has not ended; its journal gets its last lines."""
+        """End the process before the run has ended; the last lines of its journal are written first."""
         if not self._run.is_open:  # it has ended: what is loaded now comes to an end by itself
             return
         problem = self._run.write_off()
@@ -122,7 +122,7 @@ class _Ending:
 
 
 def _say(words: str) -> None:
-    """One line on stderr, from a signal handler or another thread: past buffers that somebody may be writing to."""
+    """Write one line to stderr from a signal handler or another thread, bypassing buffers that may be in use."""
     with suppress(OSError):
         os.write(2, visible(words).encode(errors="replace") + b"\n")
 
@@ -144,7 +144,7 @@ def _signals(handler: Callable[[int, FrameType | None], None]) -> Generator[None
 
 
 def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """End what components have left behind; what does not end in time is named, and left."""
+    """Cancel the tasks that components have left behind; name those that do not end in time."""
     left = asyncio.all_tasks(loop)
     for task in left:
         task.cancel()

@@ -1,4 +1,4 @@
-"""How the user calls simkit: hints name the same program, so that they can be copied."""
+"""The program name that the user called, so that hints can be copied."""
 
 from __future__ import annotations
 

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from simkit.models.middleware.metrics import Meter
 
 DRAW_EVERY = 0.2
-"""Seconds between two pictures on a terminal."""
+"""Seconds between updates on a terminal."""
 
 BAR, SHORTEST_BAR = 40, 8
-"""Cells of the bar, and how few are still worth drawing."""
+"""Cells of the bar, and the minimum that is drawn."""
 
 LAGGING = 0.05
-"""Seconds of lag of the event loop from which on it is shown."""
+"""Seconds of event-loop lag above which it is shown."""
 
 LINE_EVERY = 5.0
-"""Seconds between two lines elsewhere."""
+"""Seconds between lines elsewhere."""
 
 
 def progress_for(stream: TextIO) -> Progress:
-    """The display that suits a stream."""
+    """The display for a stream."""
 
     display = _live if stream.isatty() else _lines
 
@@ -93,7 +93,7 @@ def describe_load(state: ActorState) -> str:
 
 
 def _calls(meter: Meter) -> list[str]:
-    """What the models are at: for runs that have any."""
+    """State of the model calls, for runs that make any."""
     usage = meter.usage
     parts = [f"{meter.in_flight} of {meter.limit} calls in flight"]
     if meter.waiting:
@@ -136,7 +136,7 @@ async def _live(tally: Tally, stream: TextIO) -> None:
 
 
 def _picture(tally: Tally, width: int) -> Group:
-    """A line with the bar, one of counts below it, and one of model calls if there are any; none is ever wrapped."""
+    """A line with the bar, one of counts below it, and one of model calls if any; lines are never wrapped."""
     from rich.console import Group
 
     if not tally.planned:

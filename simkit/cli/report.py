@@ -1,4 +1,4 @@
-"""What a run says when it is over: the summary table, where the results are, and what to try next."""
+"""Final report of a run: the summary table, the location of the results, and commands to try next."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from simkit.statistics.scores import Estimate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A finished run as it is told.
+    """Report of a finished run.
 
     Attributes:
         fault: the first cause of a faulted episode.
-        problem: why it is not done.
-        models: what its model calls came to, by name, as the store keeps it; empty when nobody was asked.
+        problem: reason why it is not done.
+        models: totals of its model calls by name, as stored; empty without model calls.
     """
 
     run_id: str
@@ -54,7 +54,7 @@ class Report:
 
 
 def print_report(report: Report, *, as_json: bool, quiet: bool) -> None:
-    """Print it: the table on stdout, or the table on stderr and one line of JSON last on stdout."""
+    """Print the report: the table on stdout, or the table on stderr and one line of JSON last on stdout."""
     print_summary(report, to_stderr=as_json)
     if not quiet:
         say(_where(report), err=as_json)
@@ -63,7 +63,7 @@ def print_report(report: Report, *, as_json: bool, quiet: bool) -> None:
 
 
 def print_summary(report: Report, *, to_stderr: bool) -> None:
-    """Print the summary: a title and lines of two columns, long values going on below themselves on a terminal."""
+    """Print the summary: a title and lines of two columns, long values wrapped on a terminal."""
     title = f"{report.run_id}" + (f" ({report.name})" if report.name else "") + f": {report.status}"
     say(visible_line(title), BOLD, err=to_stderr)
     rows = _rows(report)
@@ -111,7 +111,7 @@ def _turns(summary: Summary) -> str:
 
 
 def _called(models: Mapping[str, float]) -> str:
-    """Calls, tokens and money of this part of a run."""
+    """Calls, tokens and cost of this part of a run."""
     parts = [f"{models['calls']:,.0f} answered"]
     counted = (("replayed", "from a recording"), ("rate_limited", "rate limits"), ("failed", "failed attempts"))
     parts += [f"{models[name]:,.0f} {noun}" for name, noun in counted if models[name]]
@@ -135,7 +135,7 @@ def _estimate(estimate: Estimate | None) -> str:
 
 
 def reported(value: Any) -> str:
-    """A number or interval that a recipe reported, as a person reads it."""
+    """A number or interval that a recipe reported, formatted for reading."""
     match value:
         case {"value": float(middle), "low": float(low), "high": float(high)}:
             return _estimate(Estimate(middle, low, high))

@@ -1,4 +1,4 @@
-"""`simkit resume RUN`: go on with a run that was killed, interrupted or stopped."""
+"""`simkit resume RUN`: continues a run that was killed, interrupted or stopped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from simkit.plugins.recipe import Recipe
     from simkit.run.resume import Start
 
-HELP = """Go on with a run that was killed, interrupted, or stopped by a budget or an endpoint.
+HELP = """Continue a run that was killed, interrupted, or stopped by a budget or an endpoint.
 
 Finished episodes are kept. The others are played from their beginning, with every model call that was answered before
 answered from the journal: nothing is paid twice. Everything is as it was, and files are looked for where they were. The
@@ -100,7 +100,7 @@ def _callback() -> Any:
 
 
 def _anew(name: str, flag: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-    """A flag whose default is what the run had."""
+    """A flag that defaults to the recorded value."""
     annotation, _, option = flag
     return (
         annotation | None,
@@ -110,10 +110,10 @@ def _anew(name: str, flag: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
 
 
 def resume_run(ctx: typer.Context, name: str, given: Mapping[str, Any], more: list[str]) -> None:
-    """Go on with a run: `given` flags are new, `more` is the rest of the command line.
+    """Continue a run: `given` flags are new, `more` is the rest of the command line.
 
     Raises:
-        UsageError: there is no such run, it is not one of the command line's, or it would not be the same run.
+        UsageError: the run does not exist, was not started by the command line, or would not be the same run.
     """
     from simkit.cli.run import execute, open_run, standing_in
     from simkit.cli.stores import open_store
@@ -127,7 +127,7 @@ def resume_run(ctx: typer.Context, name: str, given: Mapping[str, Any], more: li
     start = read_start(store.path, run_id)
     home = _home(start)
     if home is not None:
-        say(f"{run_id} goes on in {home}, where it was started: its files are named from there", err=True)
+        say(f"{run_id} continues in {home}, where it was started; its file names are relative to it", err=True)
         given = {flag: value.absolute() if isinstance(value, Path) else value for flag, value in given.items()}
         given["store"] = store.path.absolute()
     here = current_folder()
@@ -144,7 +144,7 @@ def resume_run(ctx: typer.Context, name: str, given: Mapping[str, Any], more: li
 
 
 def _home(start: Start) -> Path | None:
-    """The folder that a run was started in; None when it is the current one, or gone (the project was moved)."""
+    """The folder in which a run was started; None if it is the current one or no longer exists."""
     folder = Path(str(start.config.get(STARTED_IN) or ""))
     return folder if folder.is_absolute() and folder.is_dir() and not folder.samefile(current_folder()) else None
 
@@ -154,7 +154,7 @@ def _as_recorded(flag: str, value: Any, here: Path, start: Start, places: Places
     same file.
 
     Raises:
-        UsageError: it has the recorded name, and is another file.
+        UsageError: it has the recorded name but is another file.
     """
     from simkit.models.options import flag_of
 
@@ -207,7 +207,7 @@ def _target(run_id: str, start: Start) -> str:
 
 
 def _values(run_id: str, recipe: Recipe, start: Start, told: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe's flags: as told now, else as recorded; flags that the recipe has gained since have their default."""
+    """The recipe's flags: as given now, else as recorded; flags added to the recipe since have their default."""
     values: dict[str, Any] = {}
     for flag in recipe.flags:
         if flag.name in told:
@@ -216,7 +216,7 @@ def _values(run_id: str, recipe: Recipe, start: Start, told: Mapping[str, Any]) 
             values[flag.name] = _restored(flag.annotation, start.config[flag.name])
         elif flag.required:
             raise UsageError(
-                f"the recipe `{recipe.name}` needs --{flag.name.replace('_', '-')} now, which it had not when "
+                f"the recipe `{recipe.name}` needs --{flag.name.replace('_', '-')} now, which did not exist when "
                 f"{run_id} was started; start a new run"
             )
         else:
@@ -225,7 +225,7 @@ def _values(run_id: str, recipe: Recipe, start: Start, told: Mapping[str, Any]) 
 
 
 def _restored(annotation: Any, value: Any) -> Any:
-    """A recorded flag as the recipe takes it: paths and enumerations were written as text."""
+    """A recorded flag with its type; paths and enumerations were recorded as text."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(annotation).validate_python(value)

@@ -53,7 +53,7 @@ class CommonFlags:
     models: ModelConfig = field(default_factory=ModelConfig)
 
     def kept(self) -> dict[str, Any]:
-        """Those a resumed run takes over, if they are not given again."""
+        """The flags that a resumed run takes over if they are not given again."""
         return {
             "fail_fast": self.fail_fast,
             "max_faults": self.max_faults,
@@ -63,7 +63,7 @@ class CommonFlags:
 
 
 def standing_in(folder: Path | None) -> AbstractContextManager[object]:
-    """With a folder as the current one, for a run that was started there; None changes nothing."""
+    """Enter a folder for a run that was started there; None changes nothing."""
     return nullcontext() if folder is None else chdir(folder)
 
 
@@ -91,7 +91,7 @@ def execute(
 
 
 def _tell(run: Run, result: object, common: CommonFlags) -> int | None:
-    """Print the report; when stdout takes none, say where the run is and return the code that says so."""
+    """Print the report; if stdout cannot be written, report where the run is stored and return the matching code."""
     try:
         print_report(_report(run, result), as_json=common.json, quiet=common.quiet)
     except OutputLost as error:
@@ -104,7 +104,7 @@ def _tell(run: Run, result: object, common: CommonFlags) -> int | None:
 
 
 def exit_code(run: Run) -> int:
-    """0 when everything planned was played and not too much of it failed, 130 when it was interrupted, else 1."""
+    """Exit code: 0 if everything planned was played and few episodes faulted, 130 if interrupted, else 1."""
     match run.status:
         case "done":
             return 0

@@ -1,4 +1,4 @@
-"""`simkit ls` and `simkit show`: runs, episodes, trees and transcripts as a person reads them."""
+"""`simkit ls` and `simkit show`: display runs, episodes, trees and transcripts."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from simkit.store import EpisodeTree, Line, Reader, RunRow, Transcript, TreeNode
 
 LISTED = 40
-"""Episodes shown of a run; `simkit sql` has them all."""
+"""Maximum episodes shown of a run; `simkit sql` lists them all."""
 
 ENDLESS = 10_000
-"""Cells of a line where there is no terminal: nothing is wrapped."""
+"""Cells per line without a terminal, so that nothing is wrapped."""
 
 RUN_COLUMNS = (
     Column("run"),
@@ -68,7 +68,7 @@ EPISODES = """
 
 
 def list_runs(path: Path | None, as_json: bool, parts: bool = False) -> None:
-    """Print the runs of a store, the latest first; with `parts` the stages of runs too."""
+    """Print the runs of a store, the latest first; with `parts` including the stages of runs."""
     with open_store(path).reading() as reader:
         runs = [run for run in reader.runs()[::-1] if parts or run.part_of is None]
     if as_json:
@@ -86,7 +86,7 @@ def show(
     """Print a run, an episode's tree, or a branch's transcript (`raw`: with control characters as they were written).
 
     Raises:
-        UsageError: there is no such run, episode or branch.
+        UsageError: the run, episode or branch does not exist.
     """
     if raw and branch is None:
         raise UsageError("--raw prints a branch as it was written; name the branch with --branch")
@@ -150,7 +150,7 @@ UNPLAYED = """
 
 
 def _show_unplayed(reader: Reader, run: RunRow) -> None:
-    """What was planned and not played, by reason."""
+    """Planned episodes that were not played, by reason."""
     found = reader.query(UNPLAYED, [run.run_id]).rows
     for reason, units in found:
         why = cut(" ".join(str(reason).split()), LONGEST)
@@ -160,7 +160,7 @@ def _show_unplayed(reader: Reader, run: RunRow) -> None:
 
 
 def _show_whole(reader: Reader, run: RunRow, parts: Sequence[RunRow]) -> None:
-    """What a run reported that is not about its own episodes, and the stages it is made of."""
+    """Values that a run reported besides its episodes, and its stages."""
     (summary,) = reader.query("select summary from runs where run_id = ?", [run.run_id]).rows[0]
     told: dict[str, Any] = {} if summary is None else json.loads(summary)
     own = [name for name in told if name not in Summary.__dataclass_fields__]
@@ -193,7 +193,7 @@ PLAYED_AS = {"rollout": "rollouts", "josh": "trees", "best_of_n": "best of n"}
 
 
 def played_as(supervisor: str | None) -> str:
-    """What a run's episodes are: `rollouts` and `trees` are never compared by their rewards."""
+    """Kind of a run's episodes; the rewards of `rollouts` and `trees` are never compared."""
     return " + ".join(PLAYED_AS.get(name, name) for name in supervisor.split(", ")) if supervisor else ""
 
 
@@ -240,7 +240,7 @@ def _show_tree(tree: EpisodeTree, store: Path, as_json: bool) -> None:
 
 
 def _drawn(root: TreeNode) -> Tree:
-    """The tree, a stretch without forks as one node of several lines."""
+    """The tree, with each stretch without forks as one node of several lines."""
     from rich.tree import Tree
 
     label, node = _stretch(root)
@@ -308,7 +308,7 @@ STYLES = {"user": "green", "agent": "bold cyan", "tool": "magenta", "system": "d
 
 
 def _spoken(line: Line, console: Console) -> Text:
-    """Who speaks, and what is said: every line after the first is indented, so that none passes for a speaker's."""
+    """Speaker and text; later lines are indented so that they cannot be mistaken for another speaker's."""
     who = output.text(visible_line(f"{line.turn:>3} {line.author:<8} "), STYLES.get(line.author, ""))
     said = output.text("").join(output.text(piece, style) for piece, style in _pieces(line))
     lines = said.wrap(console, max(20, console.width - who.cell_len))

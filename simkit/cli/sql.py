@@ -33,10 +33,10 @@ A whole conversation: FROM conversation('BRANCH ID')"""
 
 
 def sql(path: Path | None, query: str | None, format: Format, raw: bool = False, external: bool = False) -> None:
-    """Answer a query, or open a prompt when there is none.
+    """Answer a query, or open a prompt without one.
 
     Raises:
-        UsageError, StoreError: there is no store, or the query cannot be answered.
+        UsageError, StoreError: the store does not exist, or the query cannot be answered.
     """
     store = open_store(path, external=external)
     if query is not None:
@@ -52,7 +52,7 @@ def _answer(store: Store, query: str, format: Format, raw: bool) -> None:
 
 
 def print_result(result: QueryResult, format: Format, *, raw: bool = False) -> None:
-    """Print rows as a table, as CSV with a header, or as one JSON object a line; `raw` escapes nothing for a person."""
+    """Print rows as a table, as CSV with a header, or as one JSON object per line; `raw` escapes nothing."""
     match format:
         case "table":
             _print_table(result, raw)

@@ -1,4 +1,4 @@
-"""The store a command reads: it must be there already."""
+"""Opens the existing store that a command reads."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def open_store(path: Path | None, *, external: bool = False) -> Store:
-    """The store of a flag, or of the settings; `external` lets queries reach other files than its own.
+    """Open the store of a flag or of the settings; `external` lets queries access other files.
 
     Raises:
-        UsageError: there is none there.
+        UsageError: no store exists there.
     """
     from simkit.run.settings import read_settings
     from simkit.store import Store

@@ -1,4 +1,4 @@
-"""Prints tables: on a terminal they fit its width, elsewhere every row is one line however long."""
+"""Prints tables: on a terminal they fit its width, elsewhere each row is one line of any length."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def print_blocks(table: Table, *, raw: bool = False) -> None:
 
 
 def terminal_width(stream: TextIO) -> int | None:
-    """Cells in a line of a terminal (`COLUMNS` wins); None for a file or a pipe, where lines have no end."""
+    """Cells in a line of a terminal (`COLUMNS` wins); None for a file or a pipe, where lines are unlimited."""
     if not stream.isatty():
         return None
     given = os.environ.get("COLUMNS", "")

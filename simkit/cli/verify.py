@@ -1,4 +1,4 @@
-"""`simkit doctor --verify` and `--acknowledge`: are the journals what was written, and going on where they are not."""
+"""`simkit doctor --verify` and `--acknowledge`: check journals for damage, and accept damage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from simkit.store.source import find_journals
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was read: how many journals and lines, and every damaged place."""
+    """Result of a check: numbers of journals and lines, and every damaged place."""
 
     journals: int
     lines: int
@@ -34,7 +34,7 @@ def verify(path: Path | None, run: str | None, as_json: bool) -> None:
     again.
 
     Raises:
-        UsageError: there is no such run.
+        UsageError: the run does not exist.
         typer.Exit: code 1 when a place is damaged, acknowledged or not.
     """
     store = open_store(path)
@@ -46,7 +46,7 @@ def verify(path: Path | None, run: str | None, as_json: bool) -> None:
     else:
         for bad in found.bad:
             say(visible_line(f"{bad.journal}, line {bad.line} (byte {bad.byte}), {bad.kind}: {bad.reason}"))
-        verdict = f"{len(found.bad)} damaged places" if found.bad else "every line is as it was written"
+        verdict = f"{len(found.bad)} damaged places" if found.bad else "every line is intact"
         say(f"{found.journals} journals, {found.lines:,} lines: {verdict}")
     if found.bad:
         raise typer.Exit(1)
@@ -61,7 +61,7 @@ def read_all(folder: Path, run_id: str | None) -> Verified:
     found = find_journals(folder, None if run_id is None else (run_id,))
     lines, bad, count = 0, list[BadLine](), 0
     for path, error in found.troubles:
-        raise StoreUnreadable(f"the journals in {path.parent} cannot be read: {error}; check the rights of the folder")
+        raise StoreUnreadable(f"the journals in {path.parent} cannot be read: {error}; check its permissions")
     for journals in found.runs.values():
         for path in journals:
             journal = JournalLines(path)
@@ -81,7 +81,7 @@ def _keep(store: Store, found: Verified, run_id: str | None) -> None:
         if differing:
             store.loader.reload(differing)
     except StoreError as error:
-        print_notes([f"what was found could not be kept in the store: {error}"])
+        print_notes([f"the result could not be saved in the store: {error}"])
 
 
 _KNOWN = """
@@ -92,10 +92,10 @@ WHERE kind IN ('altered', 'garbage', 'duplicate', 'late', 'lost')
 
 
 def acknowledge(path: Path | None, run: str | None) -> None:
-    """Go on with a damaged run: its damage is not named any more, and what is made of the run is not refused for it.
+    """Accept the damage of a run: it is no longer reported, and no longer a reason to refuse exports.
 
     Raises:
-        UsageError: no run is named, or there is no such run.
+        UsageError: no run is named, or it does not exist.
     """
     if run is None:
         raise UsageError("name the run whose damage you have read: simkit doctor --acknowledge RUN")

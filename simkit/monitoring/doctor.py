@@ -1,4 +1,4 @@
-"""What ails a run, told from its store: who waits for whom, slow calls, retries, faults, and what to do about them."""
+"""Diagnoses a run from its store: pending requests, slow calls, retries, faults, and what to do about them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from simkit.store import Reader, RunRow, Store
 from simkit.store.files import exposure
 
 LAGGING = 0.5
-"""Seconds of lag from which on a component is suspected of computing where it should wait."""
+"""Seconds of event-loop lag above which a component is suspected of blocking."""
 
 LONG_WAIT = 1.0
 """Seconds of waiting for one component, summed over all requests, from which on its limits are worth a look."""
 
 CROWDED = 0.05
-"""Share of attempts answered with 429 from which on the limits are worth a look."""
+"""Share of attempts answered with 429 above which the limits are questioned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What was found; every table is a list of rows by column name.
+    """Findings about a run; each table is a list of rows by column name.
 
     Attributes:
         alive: whether a process was playing the run when the question was asked.
@@ -67,10 +67,10 @@ class Diagnosis:
 
 
 def diagnose(store: Store, name: str) -> Diagnosis:
-    """Examine a run, also one that is going.
+    """Diagnose a run, even while it is running.
 
     Raises:
-        UsageError: there is no such run.
+        UsageError: the run does not exist.
         StoreError: the store cannot be read.
     """
     with store.reading() as reader:
@@ -124,13 +124,13 @@ def _about_the_end(found: Diagnosis) -> list[str]:
         case "running" if found.alive:
             return []
         case "running":
-            return [f"its process is gone: go on with `{resume}`"]
+            return [f"its process is gone: continue with `{resume}`"]
         case "interrupted":
-            return [f"it was interrupted: go on with `{resume}`"]
+            return [f"it was interrupted: continue with `{resume}`"]
         case "failed" if found.unplayed:
-            return [f"not all that was planned was played: go on with `{resume}`"]
+            return [f"not everything planned was played: continue with `{resume}`"]
         case "stopped":
-            return [f"it was stopped ({found.error}): mend the cause or give more, then `{resume}`"]
+            return [f"it was stopped ({found.error}): fix the cause or raise the limit, then `{resume}`"]
         case _:
             return []
 
@@ -144,7 +144,7 @@ def _about_models(found: Diagnosis) -> list[str]:
     if outgrown:
         told.append(
             f"{outgrown} calls did not fit into the model's context: take one that reads more, or fewer --max-turns; "
-            "the agent's own end with `context_limit` and count as failed, those of users and judges are faults"
+            "the agent's own end with `context_limit` and count as failed, those of users and judges count as faults"
         )
     if attempts and limited / attempts > CROWDED:
         told.append(
@@ -156,8 +156,8 @@ def _about_models(found: Diagnosis) -> list[str]:
 
 
 def _about_usage(row: Mapping[str, Any]) -> str:
-    came = f"{row['answers']} answers of `{row['model']}` came with a usage that cannot be ({row['example']})"
-    return f"{came}: they count no tokens, so tokens and cost are too low; a budget took all it had put aside for them"
+    came = f"{row['answers']} answers of `{row['model']}` reported an implausible usage ({row['example']})"
+    return f"{came}: they count no tokens, so tokens and cost are too low; budgets were charged in full"
 
 
 def _about_answers(row: Mapping[str, Any]) -> str:
@@ -172,7 +172,7 @@ def _about_components(found: Diagnosis) -> list[str]:
     told += [line for row in found.components for line in _about_limits(row)]
     if worst > LAGGING and not found.blocked:
         told.append(
-            f"the event loop was up to {worst:.1f} s late: a component computes, or reads files, where it should wait "
+            f"the event loop was up to {worst:.1f} s late: a component blocks it by computing or reading files "
             "(anyio.to_thread)"
         )
     return told
@@ -205,9 +205,9 @@ def _about_limits(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _about_block(row: Mapping[str, Any]) -> str:
-    place = row["place"] or "a place that could not be seen"
+    place = row["place"] or "an unknown place"
     return (
-        f"the event loop stood still for {row['seconds']:.1f} s in all, {row['times']} times, at {place}: nothing else "
+        f"the event loop was blocked for {row['seconds']:.1f} s in all, {row['times']} times, at {place}: nothing else "
         "ran meanwhile, and no deadline could end it; await there, or use anyio.to_thread.run_sync"
     )
 
@@ -270,7 +270,7 @@ GROUP BY role, model ORDER BY answers DESC
 """
 
 _REMEDIES = {
-    "length": "give more --max-tokens",
+    "length": "raise --max-tokens",
     "refusal": "look at its prompt, or choose another model",
     "content_filter": "look at its prompt, or choose another endpoint",
     "empty": "choose another model, or for one without tool calling --agent react",

@@ -1,4 +1,4 @@
-"""What a person on call wants to read of a run, as structlog events: starts and ends, failed attempts, faults."""
+"""Logs a run as structlog events for operators: starts and ends, failed attempts, faults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Logger(Protocol):
         ...
 
     def warning(self, event: str, **values: Any) -> Any:
-        """Something that should not have happened did."""
+        """Log a warning."""
         ...
 
 
@@ -31,7 +31,7 @@ class EventLog:
         self._log: Logger = logger or structlog.get_logger("simkit")
 
     def __call__(self, event: Event) -> None:
-        """An event was recorded."""
+        """Log an event of the run."""
         match event:
             case RunStarted():
                 self._log.info("run_started", run=event.run_id, recipe=event.recipe, seed=event.seed)
@@ -58,7 +58,7 @@ class EventLog:
 
 
 def _shown(error: str | None) -> str | None:
-    """The words of a failure as a terminal may be sent them: the logger may well print to one."""
+    """The text of a failure, safe to print on a terminal."""
     return None if error is None else visible(error)
 
 
@@ -81,7 +81,7 @@ def open_log(path: Path) -> EventLog:
 
 
 class _Appender:
-    """Opens the file for each line: lines are few, and whoever rotates the file need not tell us."""
+    """Opens the file for each line, because lines are few and the file may be rotated."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

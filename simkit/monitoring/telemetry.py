@@ -31,24 +31,24 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
 
 CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-"""The variable by which the conventions ask for content."""
+"""Environment variable of the conventions that enables message content."""
 
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKENS = tuple(4**power for power in range(14))
-"""Bounds of the histograms' buckets, as the conventions want them."""
+"""Histogram bucket bounds of the conventions."""
 
 REQUEST = ("temperature", "top_p", "max_tokens", "frequency_penalty", "presence_penalty", "seed")
-"""Settings of a request that the conventions name."""
+"""Request settings that the conventions define."""
 
 MISSING = "OpenTelemetry is not installed; `pip install 'josh-simkit[otel]'`, or leave --otel out"
 
 
 class Telemetry:
-    """A tap that tells OpenTelemetry of one run.
+    """A tap that sends one run to OpenTelemetry.
 
     Args:
         tracers, meters: providers; None for the process's own (`opentelemetry.trace.set_tracer_provider`).
-        content: whether answers of models and arguments of tool calls are told.
+        content: whether model answers and tool arguments are sent.
 
     Raises:
         UsageError: OpenTelemetry is not installed.
@@ -89,7 +89,7 @@ class Telemetry:
     def from_environment(cls) -> Telemetry:
         """Telemetry over OTLP to where the standard variables say (OTEL_EXPORTER_OTLP_ENDPOINT, ..._HEADERS).
 
-        What is left to send is sent when the process ends.
+        Pending data is sent when the process ends.
 
         Raises:
             UsageError: OpenTelemetry, or its OTLP exporter, is not installed.
@@ -112,7 +112,7 @@ class Telemetry:
         return cls(tracers=tracers, meters=meters, content=content)
 
     def __call__(self, event: Event) -> None:
-        """An event was recorded."""
+        """Send an event of the run."""
         match event:
             case RunStarted():
                 told = {"simkit.run.id": event.run_id, "simkit.recipe": event.recipe, "simkit.seed": str(event.seed)}
@@ -170,7 +170,7 @@ class Telemetry:
         self._measure(event, told)
 
     def _provided(self, event: ModelCall) -> Mapping[str, Any]:
-        """Whose API a call spoke, and where; a script has nobody's."""
+        """Provider and server of a call; scripted models have none."""
         if event.model.startswith("scripted"):
             return {"gen_ai.provider.name": "simkit"}
         return self._served.get(event.role) or _served({}, event.role)
@@ -245,7 +245,7 @@ def _served(config: Mapping[str, Any], role: str) -> Mapping[str, Any]:
 
 
 def _asked(request: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The settings of a request as it was recorded: whole, or as digests beside its settings."""
+    """The settings of a recorded request, stored in full or as digests."""
     if request is None:
         return {}
     settings = request["digest"]["settings"] if "digest" in request else request

@@ -1,4 +1,4 @@
-"""How the parameters of a tool call are compared with what a goal asks for.
+"""Comparison of the parameters of a tool call with those of a goal.
 
 Two readings. `lenient` is the sound one: case, apostrophes and padding do not matter, numbers and booleans are read as
 the words people use, every spelling of "I don't care" is no constraint. Literal reading (`lenient=False`) is what the
@@ -40,7 +40,7 @@ def clean(parameters: Mapping[str, Any], *, lenient: bool = True) -> dict[str, A
 
 
 def plain(value: object) -> Any:
-    """One value, read leniently; None when it is no constraint, and lists and objects as they are."""
+    """One value, read leniently; None if it constrains nothing; lists and objects are returned unchanged."""
     match value:
         case None:
             return None
@@ -73,7 +73,7 @@ def compound(value: object) -> bool:
 
 
 def first_row(value: object) -> Mapping[str, Any] | None:
-    """The first entity of a search's answer, None when there is none."""
+    """The first entity of a search's answer, None if the answer is empty."""
     if isinstance(value, (list, tuple)):
         rows = cast("list[object] | tuple[object, ...]", value)
         value = rows[0] if rows else None

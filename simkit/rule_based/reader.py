@@ -121,7 +121,7 @@ def same_value(first: str, second: str) -> bool:
 
 
 def read_time(text: str) -> str | None:
-    """A clock time as 24-hour text: `5pm` is `17:00`, `9:15` stays as it is written; None when it is no time."""
+    """A clock time as 24-hour text: `5pm` is `17:00`, `9:15` stays as it is written; None if the text is not a time."""
     found = _TIME.fullmatch(text.lower())
     if found is None:
         return None
@@ -174,7 +174,7 @@ class Reader:
         self._starts = frozenset((*self._lengths, *halves))
 
     def lexicon(self, domain: Domain) -> Lexicon:
-        """What values of a domain are read by; made anew for a domain the ontology does not have."""
+        """The lexicon of a domain; built on demand for a domain that is not in the ontology."""
         known = self._lexicons.get(domain.name)
         return known if known is not None and known.domain is domain else Lexicon(domain)
 
@@ -280,7 +280,7 @@ def closed_values(slot: Slot) -> tuple[str, ...]:
 
 
 def spoken(slot: Slot) -> str:
-    """What to call a slot so that a `Reader` knows it again."""
+    """A phrase for a slot that a `Reader` recognises."""
     usable = (phrase for phrase in slot.phrases if not set(words_of(phrase)) <= _FUNCTION_WORDS)
     phrase = next(usable, slot.name)
     return f"number of {phrase}" if slot.kind == "number" and not phrase.startswith("number") else phrase
@@ -322,7 +322,7 @@ def _candidates(sentence: Sentence, mention: Mention, lexicon: Lexicon) -> tuple
     domain = lexicon.domain
     if mention.kind == "term":
         names = {meaning.name for meaning in mention.of("value", domain.name)}
-        if names and mention.of("noun", domain.name):  # "a hotel" is no wish for the type hotel; "of the type hotel" is
+        if names and mention.of("noun", domain.name):  # only "of the type hotel" names a type, not "a hotel"
             near = sentence.words[max(0, mention.start - 3) : mention.start] + sentence.words[mention.end :][:1]
             names = {name for name in names & lexicon.names if not lexicon.cues[name].isdisjoint(near)}
         return "", names

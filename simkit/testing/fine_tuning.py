@@ -31,7 +31,7 @@ OVER = ("succeeded", "failed", "cancelled")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeJob:
-    """A fine-tuning job: what was asked for, where it is, and what it has told so far."""
+    """A fine-tuning job: what was asked for, where it is, and the events so far."""
 
     id: str
     request: Mapping[str, Any]
@@ -40,7 +40,7 @@ class FakeJob:
     error: Mapping[str, Any] | None = None
     events: tuple[Json, ...] = ()
 
-    def told(self, message: str, data: Json | None = None, level: str = "info") -> FakeJob:
+    def with_event(self, message: str, data: Json | None = None, level: str = "info") -> FakeJob:
         """The job with one more event."""
         event: Json = {
             "object": "fine_tuning.job.event",
@@ -60,7 +60,7 @@ class FakeJob:
         return f"ft:{self.request['model']}:fake:{suffix}:{self.id[-6:]}"
 
     def to_json(self, tokens: int) -> Json:
-        """The job as the API tells it; a finished one has used so many tokens."""
+        """The job as the API returns it; `tokens` is the usage of a finished job."""
         done = self.status == "succeeded"
         return {
             "object": "fine_tuning.job",
@@ -84,8 +84,8 @@ class FakeJob:
 
 
 @dataclass
-class Desk:
-    """What the server holds; `faults` are answered, one each, with these status codes before anything is done."""
+class ServerState:
+    """State of the fake server. `faults`: status codes to answer, one per request, before the request is handled."""
 
     key: str
     steps: int
@@ -105,13 +105,13 @@ class FineTuningServer:
 
     Attributes:
         files: contents of the uploaded files, by id.
-        jobs: the jobs, by id, in the order of their making.
-        base_url: what clients are given.
+        jobs: the jobs, by id, in the order of creation.
+        base_url: the base URL for clients.
     """
 
     def __init__(self, *, steps: int = 3, key: str = "sk-fake-key") -> None:
-        self._desk = Desk(key, steps)
-        handler = type("Handler", (_Handler,), {"desk": self._desk})
+        self._shared = ServerState(key, steps)
+        handler = type("Handler", (_Handler,), {"shared": self._shared})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
 
@@ -129,33 +129,33 @@ class FineTuningServer:
     @property
     def key(self) -> str:
         """The key that requests must bring."""
-        return self._desk.key
+        return self._shared.key
 
     @property
     def base_url(self) -> str:
-        """Where it is."""
+        """The base URL for clients."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     @property
     def files(self) -> Mapping[str, bytes]:
         """Contents of the uploaded files, by id."""
-        return self._desk.files
+        return self._shared.files
 
     @property
     def jobs(self) -> Mapping[str, FakeJob]:
         """The jobs, by id."""
-        return self._desk.jobs
+        return self._shared.jobs
 
     def fail(self, route: str, *codes: int) -> None:
         """Answer the next requests to a route (`POST /fine_tuning/jobs`) with these status codes.
 
-        The code 0 does what is asked and then drops the connection: the client never hears of it.
+        The code 0 handles the request and then drops the connection, so the client gets no answer.
         """
-        self._desk.faults.setdefault(route, []).extend(codes)
+        self._shared.faults.setdefault(route, []).extend(codes)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    desk: ClassVar[Desk]
+    shared: ClassVar[ServerState]
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -173,8 +173,8 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         path = url.path.removeprefix("/v1")
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
-        with self.desk.lock:
-            waiting = self.desk.faults.get(f"{method} {path}", [])
+        with self.shared.lock:
+            waiting = self.shared.faults.get(f"{method} {path}", [])
             fault = waiting.pop(0) if waiting else None
             if fault:
                 return self._answer(fault, _error(f"fake fault {fault}", "fake"))
@@ -194,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def _routed(self, method: str, path: str, query: Mapping[str, str], body: bytes) -> tuple[int, Json]:
-        if self.headers.get("Authorization") != f"Bearer {self.desk.key}":
+        if self.headers.get("Authorization") != f"Bearer {self.shared.key}":
             return 401, _error("Incorrect API key provided", "invalid_api_key")
         parts = path.strip("/").split("/")
         match (method, parts):
@@ -204,8 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._create(json.loads(body))
             case ("GET", ["fine_tuning", "jobs"]):
                 return 200, self._listed(query)
-            case (_, ["fine_tuning", "jobs", name, *rest]) if name in self.desk.jobs:
-                return self._of_job(method, self.desk.jobs[name], rest, query)
+            case (_, ["fine_tuning", "jobs", name, *rest]) if name in self.shared.jobs:
+                return self._of_job(method, self.shared.jobs[name], rest, query)
             case _:
                 return 404, _error(f"there is nothing at {path}", "not_found")
 
@@ -215,20 +215,22 @@ class _Handler(BaseHTTPRequestHandler):
         fields = {str(part.get_param("name", header="content-disposition")): part for part in form.iter_parts()}
         if "file" not in fields or str(fields["purpose"].get_content()).strip() != "fine-tune":
             return 400, _error("a file with the purpose fine-tune is needed", "invalid_request")
-        name = f"file-{len(self.desk.files) + 1}"
+        name = f"file-{len(self.shared.files) + 1}"
         content = cast("bytes", fields["file"].get_payload(decode=True))
-        self.desk.files[name] = content
-        told = {"object": "file", "id": name, "bytes": len(content), "created_at": 1, "purpose": "fine-tune"}
-        return 200, {**told, "filename": fields["file"].get_filename(), "status": "processed"}
+        self.shared.files[name] = content
+        uploaded = {"object": "file", "id": name, "bytes": len(content), "created_at": 1, "purpose": "fine-tune"}
+        return 200, {**uploaded, "filename": fields["file"].get_filename(), "status": "processed"}
 
     def _create(self, request: Json) -> tuple[int, Json]:
         for name in ("training_file", "validation_file"):
-            if request.get(name) is not None and request[name] not in self.desk.files:
+            if request.get(name) is not None and request[name] not in self.shared.files:
                 return 400, _error(f"{name} {request[name]} does not exist", "invalid_request")
         if len(request.get("suffix") or "") > 64:
             return 400, _error("suffix is longer than 64 characters", "invalid_request")
-        job = FakeJob(id=f"ftjob-{len(self.desk.jobs) + 1:06d}", request=request).told("Created fine-tuning job")
-        self.desk.jobs[job.id] = job
+        job = FakeJob(id=f"ftjob-{len(self.shared.jobs) + 1:06d}", request=request).with_event(
+            "Created fine-tuning job"
+        )
+        self.shared.jobs[job.id] = job
         return 200, job.to_json(0)
 
     def _listed(self, query: Mapping[str, str]) -> Json:
@@ -237,23 +239,23 @@ class _Handler(BaseHTTPRequestHandler):
         }
         jobs = [
             job
-            for job in reversed(self.desk.jobs.values())
+            for job in reversed(self.shared.jobs.values())
             if wanted.items() <= (job.request.get("metadata") or {}).items()
         ]
         return _page([job.to_json(0) for job in jobs], query)
 
     def _of_job(self, method: str, job: FakeJob, rest: list[str], query: Mapping[str, str]) -> tuple[int, Json]:
-        tokens = 3 * sum(map(len, self.desk.files.values()))
+        tokens = 3 * sum(map(len, self.shared.files.values()))
         match (method, rest):
             case ("GET", []):
-                job = self.desk.jobs[job.id] = self._stepped(job)
+                job = self.shared.jobs[job.id] = self._stepped(job)
                 return 200, job.to_json(tokens)
             case ("GET", ["events"]):
                 return 200, _page(list(reversed(job.events)), query)
             case ("GET", ["checkpoints"]):
                 return 200, _page([_checkpoint(job, job.step)] if job.status == "succeeded" else [], query)
             case ("POST", ["cancel"]):
-                job = self.desk.jobs[job.id] = replace(job, status="cancelled").told("The job was cancelled")
+                job = self.shared.jobs[job.id] = replace(job, status="cancelled").with_event("The job was cancelled")
                 return 200, job.to_json(tokens)
             case _:
                 return 404, _error("no such route", "not_found")
@@ -261,20 +263,20 @@ class _Handler(BaseHTTPRequestHandler):
     def _stepped(self, job: FakeJob) -> FakeJob:
         match job.status:
             case "validating_files":
-                problem = _problem(self.desk.files[str(job.request["training_file"])], job.request)
+                problem = _problem(self.shared.files[str(job.request["training_file"])], job.request)
                 if problem is not None:
                     error = {"code": "invalid_training_file", "message": problem, "param": "training_file"}
-                    return replace(job, status="failed", error=error).told(problem, level="error")
-                return replace(job, status="queued").told("Files validated, moving job to queued state")
+                    return replace(job, status="failed", error=error).with_event(problem, level="error")
+                return replace(job, status="queued").with_event("Files validated, moving job to queued state")
             case "queued":
-                return replace(job, status="running").told("Fine-tuning job started")
-            case "running" if job.step < self.desk.steps:
+                return replace(job, status="running").with_event("Fine-tuning job started")
+            case "running" if job.step < self.shared.steps:
                 step = job.step + 1
-                loss = {"step": step, "total_steps": self.desk.steps, "train_loss": 1 / step}
-                message = f"Step {step}/{self.desk.steps}: training loss={1 / step:.2f}"
-                return replace(job, step=step).told(message, loss)
+                loss = {"step": step, "total_steps": self.shared.steps, "train_loss": 1 / step}
+                message = f"Step {step}/{self.shared.steps}: training loss={1 / step:.2f}"
+                return replace(job, step=step).with_event(message, loss)
             case "running":
-                return replace(job, status="succeeded").told("The job has successfully completed")
+                return replace(job, status="succeeded").with_event("The job has successfully completed")
             case "succeeded" | "failed" | "cancelled":
                 return job
 
@@ -303,7 +305,7 @@ def _error(message: str, code: str) -> Json:
 
 
 def _problem(content: bytes, request: Mapping[str, Any]) -> str | None:
-    """Why the documented format is broken; None when it is not."""
+    """The first violation of the documented format, None if there is none."""
     rows = [json.loads(line) for line in content.splitlines()]
     if len(rows) < FEWEST_EXAMPLES:
         return f"Training file has {len(rows)} example(s), but must have at least {FEWEST_EXAMPLES} examples"

@@ -37,22 +37,22 @@ from simkit.testing.behaviour import Behaviour, FaultName, Faults, Reply, Stats
 HOST = "127.0.0.1"
 
 
-class _Desk:
-    """What all connections share."""
+class _ServerState:
+    """State shared by all connections."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.stats = Stats()
         self.seen: dict[bytes, int] = {}
         self.answered: dict[bytes, int] = {}
-        self.open: set[_Served] = set()
+        self.open: set[_Connection] = set()
         self.closing = False
         self.in_flight = 0
         self.calm = behaviour.faults == Faults() and not behaviour.spread
         self.key = None if behaviour.key is None else f"bearer {behaviour.key}".lower().encode()
 
     def begin(self, digest: bytes) -> int:
-        """A request came; how often its body was seen before."""
+        """Count a request; returns how often its body was seen before."""
         stats = self.stats
         stats.requests += 1
         self.in_flight += 1
@@ -62,11 +62,11 @@ class _Desk:
         return seen
 
     def fault(self, name: str) -> None:
-        """A fault happened."""
+        """Count a fault."""
         self.stats.faults[name] = self.stats.faults.get(name, 0) + 1
 
     def answer(self, digest: bytes, prompt: int, completion: int) -> None:
-        """A request was answered in full."""
+        """Count a complete answer."""
         stats, before = self.stats, self.answered.get(digest, 0)
         self.answered[digest] = before + 1
         stats.answered += 1
@@ -75,37 +75,37 @@ class _Desk:
         stats.completion_tokens += completion
 
 
-class _Served(asyncio.Protocol):
+class _Connection(asyncio.Protocol):
     """One connection: takes one request after the other."""
 
-    def __init__(self, desk: _Desk, loop: asyncio.AbstractEventLoop) -> None:
-        self._desk = desk
+    def __init__(self, shared: _ServerState, loop: asyncio.AbstractEventLoop) -> None:
+        self._shared = shared
         self._loop = loop
         self._buffer = b""
         self._busy = False
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Accepted."""
+        """Register the accepted connection."""
         self._transport = cast("asyncio.Transport", transport)
-        self._desk.open.add(self)
-        self._desk.stats.connections += 1
-        if self._desk.closing:  # accepted in the instant of leaving
+        self._shared.open.add(self)
+        self._shared.stats.connections += 1
+        if self._shared.closing:  # accepted in the instant of leaving
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Closed by either side."""
-        self._desk.open.discard(self)
+        """Forget the closed connection."""
+        self._shared.open.discard(self)
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a request, or of the next."""
+        """Collect bytes and start the next complete request."""
         self._buffer = self._buffer + data if self._buffer else data
         if not self._busy:
             self._next()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close the connection immediately."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -125,14 +125,14 @@ class _Served(asyncio.Protocol):
             self._other(head)
 
     def _chat(self, head: bytes, body: bytes) -> None:
-        desk, behaviour = self._desk, self._desk.behaviour
+        shared, behaviour = self._shared, self._shared.behaviour
         digest = blake2b(body, digest_size=16).digest()
-        seen = desk.begin(digest)
-        if desk.key is not None and desk.key not in head:
+        seen = shared.begin(digest)
+        if shared.key is not None and shared.key not in head:
             self._refuse("key", 401, f"Incorrect API key provided: {_sent_key(head)}")
-        elif behaviour.capacity is not None and desk.in_flight > behaviour.capacity:
+        elif behaviour.capacity is not None and shared.in_flight > behaviour.capacity:
             self._refuse("capacity", 429, "too many requests at once", retry_after=behaviour.retry_after)
-        elif desk.calm:
+        elif shared.calm:
             self._later(behaviour.latency, self._answer, digest, body)
         else:
             chance, slowness = behaviour.draws(digest, seen)
@@ -145,14 +145,14 @@ class _Served(asyncio.Protocol):
             act(*given)
 
     def _answer(self, digest: bytes, body: bytes) -> None:
-        data, prompt, completion = _completion(self._desk.behaviour.reply, digest, body)
+        data, prompt, completion = _completion(self._shared.behaviour.reply, digest, body)
         if self._transport is not None:
-            self._desk.answer(digest, prompt, completion)
+            self._shared.answer(digest, prompt, completion)
         self._send(_http(200, data))
 
     def _meet(self, fault: FaultName | None, digest: bytes, body: bytes) -> None:
         """Answer a request as its fault wants it."""
-        behaviour = self._desk.behaviour
+        behaviour = self._shared.behaviour
         if fault is None:
             self._answer(digest, body)
             return
@@ -164,14 +164,14 @@ class _Served(asyncio.Protocol):
             case "failed":
                 self._refuse(fault, 500, "the server had an error")
             case "too_long":
-                told = "This model's maximum context length is 8192 tokens"
-                self._refuse(fault, 400, told, code="context_length_exceeded")
+                refusal = "This model's maximum context length is 8192 tokens"
+                self._refuse(fault, 400, refusal, code="context_length_exceeded")
             case "dropped" | "half" | "slow" | "malformed" | "wrong_type":
-                self._desk.fault(fault)
+                self._shared.fault(fault)
                 self._spoil(fault, digest, body)
 
     def _spoil(self, fault: FaultName, digest: bytes, body: bytes) -> None:
-        data, prompt, completion = _completion(self._desk.behaviour.reply, digest, body)
+        data, prompt, completion = _completion(self._shared.behaviour.reply, digest, body)
         whole = _http(200, data)
         half = len(whole) - len(data) // 2
         match fault:
@@ -179,9 +179,9 @@ class _Served(asyncio.Protocol):
                 self._write(whole[:half])
                 self._end(close=True)
             case "slow":
-                self._desk.answer(digest, prompt, completion)
+                self._shared.answer(digest, prompt, completion)
                 self._write(whole[:half])
-                self._loop.call_later(self._desk.behaviour.slow_seconds, self._send, whole[half:])
+                self._loop.call_later(self._shared.behaviour.slow_seconds, self._send, whole[half:])
             case "malformed":
                 self._send(_http(200, data[: len(data) // 2]))
             case "wrong_type":
@@ -192,16 +192,16 @@ class _Served(asyncio.Protocol):
     def _refuse(
         self, name: str, status: int, message: str, *, code: str | None = None, retry_after: float | None = None
     ) -> None:
-        self._desk.fault(name)
+        self._shared.fault(name)
         body = orjson.dumps({"error": {"message": message, "type": "error", "code": code}})
         wait = {} if retry_after is None else {"retry-after": f"{retry_after:g}"}
         self._send(_http(status, body, wait))
 
     def _other(self, head: bytes) -> None:
-        self._desk.in_flight += 1
+        self._shared.in_flight += 1
         path = head.split(b" ", 2)[1]
         if path == b"/stats":
-            self._send(_http(200, orjson.dumps(asdict(self._desk.stats))))
+            self._send(_http(200, orjson.dumps(asdict(self._shared.stats))))
         elif path.endswith(b"/models"):
             self._send(_http(200, b'{"object":"list","data":[{"id":"scripted","object":"model"}]}'))
         else:
@@ -216,7 +216,7 @@ class _Served(asyncio.Protocol):
         self._end(close=False)
 
     def _end(self, *, close: bool) -> None:
-        self._desk.in_flight -= 1
+        self._shared.in_flight -= 1
         self._busy = False
         if close and self._transport is not None:
             self._transport.close()
@@ -272,11 +272,11 @@ class LoadServer:
 
     @property
     def base_url(self) -> str:
-        """What to give a client."""
+        """The base URL for clients."""
         return f"http://{HOST}:{self.port}/v1"
 
     async def stats(self) -> Stats:
-        """What it has seen so far."""
+        """The counts so far."""
         return await anyio.to_thread.run_sync(self._stats)
 
     def _stats(self) -> Stats:
@@ -292,16 +292,16 @@ async def serve(behaviour: Behaviour | None = None, *, port: int = 0) -> AsyncGe
     Raises:
         UsageError: the port is taken.
     """
-    house = _House(_Desk(behaviour or Behaviour()), port)
-    thread = threading.Thread(target=house.run, name="load-server", daemon=True)
+    running = _ServerThread(_ServerState(behaviour or Behaviour()), port)
+    thread = threading.Thread(target=running.run, name="load-server", daemon=True)
     thread.start()
     try:
-        await anyio.to_thread.run_sync(house.ready.wait)
-        if house.problem is not None:
-            raise UsageError(f"the load server cannot listen on port {port}: {house.problem}; choose another port")
-        yield LoadServer(house.port)
+        await anyio.to_thread.run_sync(running.ready.wait)
+        if running.problem is not None:
+            raise UsageError(f"the load server cannot listen on port {port}: {running.problem}; choose another port")
+        yield LoadServer(running.port)
     finally:
-        house.stop()
+        running.stop()
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(thread.join)
 
@@ -320,14 +320,14 @@ async def serve_process(*arguments: str) -> AsyncGenerator[LoadServer]:
                 process.terminate()
 
 
-class _House:
+class _ServerThread:
     """A server with the loop and thread it lives in."""
 
-    def __init__(self, desk: _Desk, port: int) -> None:
+    def __init__(self, shared: _ServerState, port: int) -> None:
         self.port = port
         self.ready = threading.Event()
         self.problem: OSError | None = None
-        self._desk = desk
+        self._shared = shared
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over: asyncio.Event | None = None
 
@@ -349,7 +349,7 @@ class _House:
 
     async def _serve(self) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        async with listening(self._desk, self.port) as port:
+        async with listening(self._shared, self.port) as port:
             self.port = port
             self.ready.set()
             await self._over.wait()
@@ -363,16 +363,16 @@ One that outlived its loop would keep uvloop from closing until the other side h
 
 
 @contextlib.asynccontextmanager
-async def listening(desk: _Desk, port: int) -> AsyncGenerator[int]:
+async def listening(shared: _ServerState, port: int) -> AsyncGenerator[int]:
     """Accept connections for as long as the block runs; gives the port."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Served(desk, loop), HOST, port, backlog=4096)
+    server = await loop.create_server(lambda: _Connection(shared, loop), HOST, port, backlog=4096)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        desk.closing = True
-        for connection in tuple(desk.open):
+        shared.closing = True
+        for connection in tuple(shared.open):
             connection.abort()
         await server.wait_closed()
         for _ in range(LEAVING):
@@ -413,7 +413,7 @@ async def _main(behaviour: Behaviour, port: int) -> None:
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
-    async with listening(_Desk(behaviour), port) as taken:
+    async with listening(_ServerState(behaviour), port) as taken:
         sys.stdout.write(f"http://{HOST}:{taken}/v1\n")
         sys.stdout.flush()
         await over.wait()

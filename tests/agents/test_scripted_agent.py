@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from playing import mean_reward, play
 
-from simkit.agents.dialogue_state import Belief, Listener
+from simkit.agents.dialogue_state import DialogueState, StateTracker
 from simkit.agents.scripted import ScriptedAgent
 from simkit.components.agent import Act, Decision, StartAgent
 from simkit.components.tools import ToolServer
@@ -33,7 +33,7 @@ def conversation(*texts: str) -> Conversation:
     return Conversation(Entry.user(text, turn) for turn, text in enumerate(texts))
 
 
-def act_on(world: BuiltinWorld, said: Conversation, state: Belief | None = None, step: int = 0) -> Act:
+def act_on(world: BuiltinWorld, said: Conversation, state: DialogueState | None = None, step: int = 0) -> Act:
     tools = tuple(ToolSpec.of(f"search_{domain.name}", "", SCHEMA) for domain in world.ontology.domains)
     return Act(TurnKey(0, "t", 0, "", 1), said, tools, state, step)
 
@@ -226,9 +226,9 @@ def test_any_text_is_answered(world: BuiltinWorld, erring: ScriptedAgent, texts:
 # --- what it understands ----------------------------------------------------------------------------------------------
 
 
-def hear(world: BuiltinWorld, *texts: str) -> Belief:
-    listener = Listener(world.ontology)
-    return listener.fold(Belief(), tuple(conversation(*texts)), lambda domain, values: values)
+def hear(world: BuiltinWorld, *texts: str) -> DialogueState:
+    listener = StateTracker(world.ontology)
+    return listener.fold(DialogueState(), tuple(conversation(*texts)), lambda domain, values: values)
 
 
 def test_a_route_is_understood_from_prepositions_and_cues(world: BuiltinWorld) -> None:
@@ -278,12 +278,12 @@ def test_one_is_not_a_party(world: BuiltinWorld) -> None:
 
 
 def test_a_declined_booking_is_not_asked_for_again(world: BuiltinWorld) -> None:
-    listener = Listener(world.ontology)
-    belief = hear(world, "I need a restaurant, book it for 2 people.")
-    assert belief.topic("restaurant").wanted
-    belief = replace(belief, asked=("day", "time"))
-    belief = listener.hear(belief, "I do not mind the day and time.", lambda domain, values: values)
-    assert not belief.topic("restaurant").wanted
+    listener = StateTracker(world.ontology)
+    state = hear(world, "I need a restaurant, book it for 2 people.")
+    assert state.topic("restaurant").wanted
+    state = replace(state, asked=("day", "time"))
+    state = listener.hear(state, "I do not mind the day and time.", lambda domain, values: values)
+    assert not state.topic("restaurant").wanted
 
 
 def test_a_negation_reaches_to_the_start_of_its_phrase(world: BuiltinWorld) -> None:
@@ -304,12 +304,12 @@ def test_facts_asked_for_are_kept_until_they_can_be_told(world: BuiltinWorld) ->
 
 
 def test_a_belief_is_the_same_folded_at_once_or_piece_by_piece(world: BuiltinWorld) -> None:
-    listener = Listener(world.ontology)
+    listener = StateTracker(world.ontology)
     entries = tuple(
         conversation("A cheap restaurant please.", "Greek food.", "A table for 2 people on monday at 12:00")
     )
-    at_once = listener.fold(Belief(), entries, lambda domain, values: values)
-    belief = Belief()
+    at_once = listener.fold(DialogueState(), entries, lambda domain, values: values)
+    state = DialogueState()
     for entry in entries:
-        belief = listener.fold(belief, (entry,), lambda domain, values: values)
-    assert belief == at_once
+        state = listener.fold(state, (entry,), lambda domain, values: values)
+    assert state == at_once

@@ -79,7 +79,7 @@ def test_test_tasks_are_refused_or_dropped(store: Path, tmp_path: Path) -> None:
     assert not out.exists()
     dropped = simkit(*words, "--drop-held-out")
     assert dropped.exit_code == 0
-    assert "of held-out tasks" in dropped.stdout
+    assert "examples of held-out tasks" in dropped.stdout
 
 
 def test_a_file_is_checked_and_written_again(tmp_path: Path) -> None:

@@ -140,4 +140,4 @@ def test_a_usage_that_cannot_be_is_recorded_as_unknown_and_doctor_tells(tmp_path
     (row,) = rows(store, "select sum(prompt_tokens), sum(completion_tokens), count(*) > 0 from model_calls")
     assert row == (0, 0, True)
     told = simkit("doctor", "last", "--store", str(store))
-    assert "usage that cannot be (prompt_tokens is -5000)" in " ".join(told.stdout.split())
+    assert "implausible usage (prompt_tokens is -5000)" in " ".join(told.stdout.split())

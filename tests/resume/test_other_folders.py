@@ -159,7 +159,7 @@ def test_a_run_goes_on_from_any_folder(project: Path, elsewhere: Path, monkeypat
     monkeypatch.chdir(elsewhere)
     done = simkit("resume", "last", "--store", "../project/store", "--log", "own.log")
     assert done.exit_code == 0, done.output
-    assert f"goes on in {project}" in done.stderr
+    assert f"continues in {project}" in done.stderr
     assert Path.cwd() == elsewhere
     assert (elsewhere / "own.log").exists()
     assert recorded(store)[STARTED_IN] == str(project)

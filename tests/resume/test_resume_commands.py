@@ -153,7 +153,7 @@ def test_doctor_tells_a_killed_run_from_a_living_one(tmp_path: Path, server: Loa
     found = json.loads(simkit("doctor", "last", "--store", tmp_path, "--json").stdout)
     assert found["run"]["status"] == "running"
     assert found["alive"] is False
-    assert found["advice"][0].startswith("its process is gone: go on with `simkit resume")
+    assert found["advice"][0].startswith("its process is gone: continue with `simkit resume")
     assert simkit("resume", "last", "--store", tmp_path).exit_code == 0
 
 
@@ -240,7 +240,7 @@ def test_doctor_counts_answers_nobody_could_act_on(tmp_path: Path) -> None:
     (calls,) = found["calls"]
     assert {row["of"] for row in found["odd"]} == {calls["attempts"]}
     assert any("answers ended with `refusal`: look at its prompt" in line for line in found["advice"])
-    assert "answers nobody could act on" in simkit("doctor", "last", "--store", tmp_path).stdout
+    assert "unusable answers" in simkit("doctor", "last", "--store", tmp_path).stdout
 
 
 @pytest.mark.parametrize(("flag", "told"), [("pace: int = 1", "has changed"), ("pace: int", "needs --pace now")])

@@ -20,7 +20,7 @@ from simkit.tools.toolwoz.data import Archive, prepare
 from simkit.tools.toolwoz.records import BOOK, SEARCH, Variant
 from simkit.tools.toolwoz.server import Entities, FixedServer, PaperServer
 from simkit.tools.toolwoz.specs import PUBLISHED
-from simkit.tools.toolwoz.task_view import compile_brief
+from simkit.tools.toolwoz.task_view import compile_view
 
 EMPTY = ("", "dontcare", "dont care", "don't care", "do n't care", "not mentioned")
 
@@ -34,11 +34,11 @@ class Bench:
         self.server = server(Entities(archive.tables, frozenset({"cardiology"})))
         world = ToolwozWorld(variant, folder)
         self.tasks = {task.id: task for split in ("train", "val", "test") for task in world.tasks(split)}
-        self.briefs = {key: compile_brief(task, archive.tables, variant) for key, task in self.tasks.items()}
+        self.views = {key: compile_view(task, archive.tables, variant) for key, task in self.tasks.items()}
 
     def result(self, task_id: str, name: str, arguments: Any) -> ToolResult:
         call = ToolCall.of("c", name, arguments if isinstance(arguments, str) else json.dumps(arguments))
-        return self.server.answer(call, self.briefs[task_id])
+        return self.server.answer(call, self.views[task_id])
 
     def __call__(self, task_id: str, name: str, arguments: Any) -> Any:
         return json.loads(json.dumps(self.result(task_id, name, arguments).value))

@@ -1,4 +1,4 @@
-"""Arguments of a call, checked and cleaned before a tool sees them; what is wrong is said in words for the agent."""
+"""Checks and normalises the arguments of a call before a tool sees them; errors are worded for the agent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NO_FILTER = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a tool, as the model is told of it and as its values are read."""
+    """A parameter of a tool: its description for the model and the kind of its values."""
 
     name: str
     kind: SlotKind
@@ -45,7 +45,7 @@ class Tool:
         return cls(name, description, FrozenMap({entry.name: entry for entry in parameters}), required)
 
     def spec(self) -> ToolSpec:
-        """The tool as a model is told of it."""
+        """The tool's specification for a model."""
         properties = {
             name: {"type": "string", "description": entry.description} for name, entry in self.parameters.items()
         }
@@ -54,13 +54,13 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """What is wrong with a call, in words for the agent."""
+    """Reason why a call is invalid, worded for the agent."""
 
     reason: str
 
 
 def read_arguments(tool: Tool, call: ToolCall) -> dict[str, str] | Wrong:
-    """The arguments of a call in normal form; for an optional parameter "no preference" is the same as nothing."""
+    """The arguments of a call in normal form; "no preference" for an optional parameter counts as absent."""
     try:
         given = call.parse_arguments()
     except InvalidArguments as error:
@@ -72,7 +72,7 @@ def read_arguments(tool: Tool, call: ToolCall) -> dict[str, str] | Wrong:
 
 
 def printable(text: str) -> str:
-    """Text of a model that can be shown anywhere: bounded, and valid UTF-8."""
+    """A model's text, shortened and made valid UTF-8 for display."""
     shown = text if len(text) <= LONGEST else text[:LONGEST] + "..."
     return shown.encode("utf-8", "replace").decode()
 

@@ -42,7 +42,7 @@ class TravelState:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a booking or cancellation was not made, in words for the agent."""
+    """Reason why a booking or cancellation was refused, worded for the agent."""
 
     reason: str
 
@@ -60,7 +60,7 @@ Change: TypeAlias = Made | Refused
 
 
 def free_places(town: Town, state: TravelState, place: Place) -> int:
-    """How many tables, rooms or seats a place has left in a branch."""
+    """Number of tables, rooms or seats still free in a branch."""
     own: int | None = state.free.get(place)
     return town.free[place] if own is None else own
 
@@ -102,7 +102,7 @@ def find(state: TravelState, reference: str) -> Booking | None:
 
 
 def needed(domain: str, people: int) -> int:
-    """How many tables, rooms or seats so many people need."""
+    """Number of tables, rooms or seats that a group needs."""
     match domain:
         case "restaurant":
             return -(-people // SEATS_A_TABLE)

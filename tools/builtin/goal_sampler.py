@@ -1,4 +1,4 @@
-"""What a visitor wants: errands drawn from a seed, so that each can be done and no part of it can be guessed."""
+"""Samples the wishes and goals of a task from a seed, so that each can be fulfilled and none can be guessed."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ FEWEST_GOALS, MOST_GOALS = 2, 6
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
-    """One domain's part of a task. `entity` is what has to be booked, None when a search is all."""
+class PlannedWish:
+    """A sampled wish in one domain. `entity` is the id value to be booked, None if the task only searches."""
 
     wish: Wish
     entity: str | None
@@ -52,30 +52,30 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """What the errands of one visitor have in common."""
+    """Details shared by all wishes of one visitor."""
 
     people: str
     day: str
 
 
-def draw_errands(town: Town, rng: Random, most_goals: int = MOST_GOALS) -> tuple[Errand, ...]:
-    """The errands of one visitor: one to four domains, two to six goals (or fewer at most)."""
+def draw_wishes(town: Town, rng: Random, most_goals: int = MOST_GOALS) -> tuple[PlannedWish, ...]:
+    """The wishes of one visitor: one to four domains, and two to `most_goals` goals."""
     while True:
         party = Party(rng.choice(vocabulary.PEOPLE), rng.choice(vocabulary.DAYS))
         domains = rng.sample(DOMAINS, rng.choices((1, 2, 3, 4), _DOMAIN_COUNTS)[0])
-        drawn = [_errand(town, domain, party, rng) for domain in domains]
-        errands = tuple(errand for errand in drawn if errand is not None)
-        goals = sum(1 + (errand.entity is not None) for errand in errands)
-        if len(errands) == len(domains) and FEWEST_GOALS <= goals <= most_goals:
-            return errands
+        drawn = [_planned_wish(town, domain, party, rng) for domain in domains]
+        planned = tuple(each for each in drawn if each is not None)
+        goals = sum(1 + (each.entity is not None) for each in planned)
+        if len(planned) == len(domains) and FEWEST_GOALS <= goals <= most_goals:
+            return planned
 
 
 def _goal(tool: str, parameters: Mapping[str, str], id_field: str, entity: str | None) -> Goal:
     return Goal(tool, {"tool": tool, "parameters": parameters, "id_field": id_field, "entity": entity})
 
 
-def _errand(town: Town, domain: str, party: Party, rng: Random) -> Errand | None:
-    """An errand that can be done, None if none was found for this party: the town may be full for it."""
+def _planned_wish(town: Town, domain: str, party: Party, rng: Random) -> PlannedWish | None:
+    """A wish that can be fulfilled, or None if none was found (the town may be full for this party)."""
     table = town.tables[domain]
     booked = domain != "attraction" and rng.random() < _CHANCE_OF_BOOKING
     asked = tuple(rng.sample(_ASKED[domain], rng.choice((0, 1, 1, 2) if booked else (1, 2))))
@@ -87,7 +87,7 @@ def _errand(town: Town, domain: str, party: Party, rng: Random) -> Errand | None
         inform = _constraints(table, domain, entity, rng)
         if inform is not None:
             wish = Wish(domain=domain, inform=inform, book=book, requests=asked)
-            return Errand(wish, entity[table.id_field] if booked else None)
+            return PlannedWish(wish, entity[table.id_field] if booked else None)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Searches by bit sets: one integer a value, one AND a constraint, so that no row is looked at."""
+"""Search by bit sets: one integer per value and one AND per constraint, without looking at rows."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Table:
         return found
 
     def position(self, entity: str) -> int:
-        """The row of an entity by its id value, `NO_MATCH` if there is none."""
+        """The row of an entity by its id value, `NO_MATCH` if it does not exist."""
         return first(self.equal[self.id_field].get(normal(entity), 0))
 
     def _meets(self, slot: str, value: str) -> int:

@@ -1,4 +1,4 @@
-"""What can be said and asked in the town: its domains for rule-based components, and its tools for models."""
+"""The town's ontology for rule-based components and its tool specifications for models."""
 
 from __future__ import annotations
 

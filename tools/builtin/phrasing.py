@@ -1,4 +1,4 @@
-"""Errands in words: the goal list a simulated user is given, one wish a line, in varied wording."""
+"""Phrases wishes as the goal list of a simulated user: one wish per line, in varied wording."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class TravelServer(ToolServer):
 
 
 def search_goal(task: Task, tool: str) -> Goal | None:
-    """The task's goal for a search tool, None if it has none of this world's form."""
+    """The task's goal for a search tool, None if the task has no goal of this world's form."""
     return next((goal for goal in task.goals if goal.key == tool and "parameters" in goal.detail), None)
 
 

@@ -25,7 +25,7 @@ FEWEST = 12
 
 @dataclass(frozen=True, kw_only=True)
 class TownSize:
-    """How many of each there are. `departures` counts trains a day on each of the forty lines."""
+    """Number of entities per domain. `departures` counts trains per day on each of the forty lines."""
 
     restaurants: int = 96
     hotels: int = 64

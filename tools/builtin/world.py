@@ -16,7 +16,7 @@ from simkit.core.ids import derive_seed
 from simkit.core.ontology import Ontology
 from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
-from simkit.tools.builtin.goal_sampler import FEWEST_GOALS, MOST_GOALS, draw_errands
+from simkit.tools.builtin.goal_sampler import FEWEST_GOALS, MOST_GOALS, draw_wishes
 from simkit.tools.builtin.ontology import ontology_of
 from simkit.tools.builtin.phrasing import instructions
 from simkit.tools.builtin.server import TravelServer
@@ -127,11 +127,11 @@ def draw_task(town: Town, split: str, index: int, most_goals: int = MOST_GOALS) 
     """Task `index` of a split: drawn until its goals fall into the split's share of all thinkable goals."""
     rng = Random(derive_seed("builtin", town.seed, "task", split, index))
     while True:
-        errands = draw_errands(town, rng, most_goals)
-        goals = tuple(goal for errand in errands for goal in errand.goals(town.tables[errand.wish.domain].id_field))
+        planned = draw_wishes(town, rng, most_goals)
+        goals = tuple(goal for each in planned for goal in each.goals(town.tables[each.wish.domain].id_field))
         if _share(goals) in _SHARES[split]:
             break
-    wishes = tuple(errand.wish for errand in errands)
+    wishes = tuple(each.wish for each in planned)
     return Task(
         id=f"{split}-{index:05d}",
         world=BuiltinWorld.name,

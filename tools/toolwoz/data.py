@@ -30,7 +30,7 @@ _STAMP = (2024, 9, 10, 0, 0, 0)
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """Where the cache is: `cache_dir`, else `$SIMKIT_CACHE/toolwoz`, else `simkit/toolwoz` in the user's cache."""
+    """Folder of the cache: `cache_dir`, else `$SIMKIT_CACHE/toolwoz`, else `simkit/toolwoz` in the user's cache."""
     if cache_dir is not None:
         return Path(cache_dir)
     if named := os.environ.get("SIMKIT_CACHE"):
@@ -54,8 +54,8 @@ def prepare(
     """Build the cache, unless a sound one of the release is there, and return its path.
 
     `source` is a MultiWOZ folder or a wheel of the release; by default the release is fetched with pip (25 MB). A given
-    source always builds anew. `progress` hears the stages `download`, `read` and `write`. The file appears whole or not
-    at all, so processes that build it at the same time do not harm each other.
+    source always rebuilds the cache. `progress` receives the stages `download`, `read` and `write`. The file is written
+    atomically, so processes that build it at the same time do not harm each other.
 
     Raises:
         DataMissing: the download failed, or the source lacks a file.
@@ -119,7 +119,7 @@ def _distil(raw: RawData, dialogue_id: str, dialogue: Any, tables: Mapping[str, 
 def _rows(raw: RawData, name: str) -> list[dict[str, Any]]:
     rows: object = raw.json(f"table of the domain {name}", f"db/{name}_db.json", f"{name}_db.json")
     if not isinstance(rows, list) or not rows:
-        raise DataCorrupt(f"{name}_db.json in {raw.label} is not a list of entities; get the file anew")
+        raise DataCorrupt(f"{name}_db.json in {raw.label} is not a list of entities; download the file again")
     return cast("list[dict[str, Any]]", rows)
 
 

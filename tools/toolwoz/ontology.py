@@ -1,4 +1,4 @@
-"""What rule-based agents and users know of ToolWOZ: how people speak of its slots, and which values there are."""
+"""The ontology of ToolWOZ for rule-based agents and users: phrases for its slots, and their values."""
 
 from __future__ import annotations
 

