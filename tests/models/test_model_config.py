@@ -36,7 +36,9 @@ class Line:
 
 async def test_each_new_option_reaches_the_request_body() -> None:
     line = Line()
-    model = SampledModel(OpenAIModel("m", Endpoint(base_url="http://x"), line), ModelConfig.model_validate(NEW).sampling)
+    model = SampledModel(
+        OpenAIModel("m", Endpoint(base_url="http://x"), line), ModelConfig.model_validate(NEW).sampling
+    )
     await model.complete(ChatRequest(messages=HELLO.messages, seed=5), KEY)
     (body,) = line.bodies
     del body["model"], body["messages"]
