@@ -1,7 +1,7 @@
-"""Models: the contract of a chat model, providers, and what is wrapped around them.
+"""Models: the chat model contract, providers, and middleware.
 
-`open_model` puts everything together; each part can be used alone. What needs a network is in modules of its own
-(`simkit.models.factory`, `simkit.models.providers.openai`), so that importing this package stays cheap.
+`open_model` assembles a model with its middleware; each part also works alone. Code that needs a network is in
+separate modules (`simkit.models.factory`, `simkit.models.providers.openai`), so that importing this package is cheap.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The contract of a chat model: a request and the name of the call in, a response out.
+"""The chat model contract: a request and a call key in, a response out.
 
-Everything around a provider (recording, replay, budgets, limits, retries) is a `ChatModel` that wraps another one, so
-they compose in any order and a caller never knows how many there are.
+Each layer around a provider (recording, replay, budgets, limits, retries) is a `ChatModel` that wraps another one.
+The layers compose in any order and are invisible to the caller.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from simkit.errors import UsageError
 from simkit.models.options import Flag, Options
 
 Number: TypeAlias = float | int
-"""A number that stays as it was given, since requests with 1 and with 1.0 have different hashes."""
+"""A number that keeps its type, because requests with 1 and with 1.0 have different hashes."""
 
 FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filter", "refusal", "empty"]
-"""How a reply ended: said or called what it wanted, was cut off, was filtered, refused, or holds nothing at all."""
+"""Reason why a reply ended: complete, with tool calls, cut off at its limit, filtered, refused, or empty."""
 
 
 def _texts(value: object) -> object:
-    """One text as a list of one; a JSON list, as an environment variable holds it, as what it says."""
+    """Normalize the value of `stop`: a single text becomes a tuple, a JSON list (environment variable) is parsed."""
     if not isinstance(value, str):
         return value
     return _from_json(value) if value.startswith("[") else (value,)
 
 
 def _from_json(value: object) -> object:
-    """The value of a JSON text; other values as they are."""
+    """Parse a JSON text; return other values unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -49,7 +49,7 @@ def _from_json(value: object) -> object:
 def _without_secrets(value: JsonObject) -> JsonObject:
     for name, inner in value.items():
         if _SECRET.fullmatch(str(name)):
-            raise UsageError(  # not a ValueError, whose message would show the value
+            raise UsageError(  # not a ValueError: its message would show the value
                 f"--extra-body has a field `{name}`, which would be recorded with the run; set keys in OPENAI_API_KEY, "
                 "or as headers"
             )
@@ -62,22 +62,22 @@ _SECRET = re.compile(r"(.*[-_])?(api[-_]?key|password|secret|authorization|acces
 
 
 class Sampling(Options):
-    """Sampling options of a request; None leaves a choice to the provider.
+    """Sampling options of a request. None leaves an option to the provider.
 
     Attributes:
-        temperature: 0 and up.
-        top_p: above 0, at most 1.
-        max_tokens: tokens of the reply at most.
+        temperature: at least 0.
+        top_p: between 0 and 1.
+        max_tokens: maximum tokens of the reply.
         stop: texts that end the reply.
         presence_penalty, frequency_penalty: between -2 and 2.
         logprobs: whether to ask for the log probabilities of the reply's tokens.
-        reasoning_effort: how long a reasoning model thinks: "minimal", "low", "medium", "high" or what it knows.
-        parallel_tool_calls: whether one reply may hold several calls.
+        reasoning_effort: "minimal", "low", "medium", "high", or another value that the model supports.
+        parallel_tool_calls: whether one reply may hold several tool calls.
         no_seed: whether requests are sent without a seed, for endpoints that refuse one.
-        extra_body: further fields of the request body, sent as they are. They are recorded, so they hold no secrets.
+        extra_body: additional fields of the request body, sent unchanged. They are recorded and must not hold secrets.
 
     Raises:
-        UsageError: a value outside its range.
+        UsageError: a value is outside its range.
     """
 
     temperature: Annotated[Number | None, Field(ge=0), Flag(help="How the agent samples.", shared=False)] = None
@@ -110,7 +110,7 @@ class Sampling(Options):
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
-        """The options that were chosen, under their OpenAI names."""
+        """The options that differ from their defaults, under their OpenAI names."""
         fields = Sampling.model_fields
         values = {name: getattr(self, name) for name in fields if name not in ("no_seed", "extra_body")}
         sent = {name: value for name, value in values.items() if value != fields[name].default}
@@ -118,15 +118,16 @@ class Sampling(Options):
 
 
 DEFAULT = Sampling()
-"""Everything left to the provider."""
+"""Sampling options that leave everything to the provider."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyLimit:
-    """How long a reply may be for a budget's sake, in tokens, where the request does not say.
+    """Reply length in tokens that a budget sets for requests without a bound of their own.
 
-    It is sent as `max_tokens`, and is no part of what is asked: the same request under another limit is the same call
-    of the recording. A reply that comes to a `provisional` limit is asked for again with more, and is no answer.
+    It is sent as `max_tokens` but is not part of the request's identity: the same request under another limit matches
+    the same recorded call. A reply that reaches a `provisional` limit is discarded and requested again with more
+    tokens.
     """
 
     tokens: int
@@ -135,17 +136,17 @@ class ReplyLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """What a model is asked: the messages so far, the tools it may call, and how to answer.
+    """A request to a model: the messages so far, the tools it may call, and options.
 
     Attributes:
         messages: the conversation as this model sees it, oldest first. A `JsonList` that grows with the conversation
-            saves most of what a long one costs.
-        tools: what it may call; none for plain chat.
+            avoids most of the cost of encoding a long one.
+        tools: the tools it may call; empty for plain chat.
         tool_choice: "auto", "none", "required" or the name of one tool; None leaves it to the provider.
         response_format: the OpenAI `response_format`, for replies in JSON.
-        sampling: how the model picks its words.
-        seed: the seed of this call, from `CallKey.seed`; None to send none.
-        limit: how long a budget lets the reply be; None for no bound but the sampling's.
+        sampling: the sampling options.
+        seed: the seed of this call, from `CallKey.seed`; None to send no seed.
+        limit: reply limit of a budget; None for no bound except that of the sampling options.
     """
 
     messages: Sequence[Message]
@@ -157,7 +158,7 @@ class ChatRequest:
     limit: ReplyLimit | None = None
 
     def sampled(self, sampling: Sampling) -> ChatRequest:
-        """The request with another sampling. Written out, since `replace` takes twice as long, once a call."""
+        """A copy with other sampling options. Written out because `replace` takes twice as long and runs per call."""
         return ChatRequest(
             messages=self.messages,
             tools=self.tools,
@@ -176,7 +177,7 @@ class ChatRequest:
         return body | self.settings()
 
     def settings(self) -> dict[str, Any]:
-        """The body without messages and tools: choices and seed, under their OpenAI names."""
+        """The body without messages and tools: options and seed, under their OpenAI names."""
         settings = dict(self.sampling.settings)
         if self.tool_choice is not None:
             settings["tool_choice"] = _tool_choice(self.tool_choice)
@@ -188,7 +189,7 @@ class ChatRequest:
         return settings
 
     def sent_settings(self) -> dict[str, Any]:
-        """The settings as they are sent: with the limit of a budget."""
+        """The settings as they are sent: including the reply limit of a budget."""
         settings = self.settings()
         return settings if self.limit is None else {"max_tokens": self.limit.tokens, **settings}
 
@@ -209,10 +210,10 @@ def _tool_choice(choice: str) -> Any:
 
 
 def request_hash(model: str, request: ChatRequest, settings: bytes | None = None) -> str:
-    """32 hex digits that are equal when the same model is asked the same.
+    """Hash of a request to a model, as 32 hex digits. Equal requests to the same model have equal hashes.
 
     Args:
-        settings: the request's own as `settings_json` writes them, where that is at hand already.
+        settings: the request's own from `settings_json`, if the caller has them already.
     """
     chosen = settings_json(request) if settings is None else settings
     messages, tools = json_list(request.messages).digest, json_list(request.tools).digest
@@ -222,13 +223,13 @@ def request_hash(model: str, request: ChatRequest, settings: bytes | None = None
 
 
 def settings_json(request: ChatRequest) -> bytes:
-    """The settings of a request as JSON text that is equal when they are."""
+    """The settings of a request as canonical JSON text: equal settings give equal text."""
     return orjson.dumps(request.settings(), option=orjson.OPT_SORT_KEYS)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a call used: tokens, and money in US dollars. Cached tokens are among the prompt's."""
+    """Tokens and cost (US dollars) of a call. The prompt tokens include the cached ones."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -241,7 +242,7 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
     def plus(self, other: Usage) -> Usage:
-        """Both together."""
+        """The sum of both."""
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
@@ -252,7 +253,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The tokens of a call, as a model in this process knows them: what it read and what it wrote."""
+    """Token ids of a call, known for models in this process: those of the prompt and those of the reply."""
 
     prompt_ids: tuple[int, ...]
     ids: tuple[int, ...]
@@ -260,18 +261,18 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatResponse:
-    """What a model answered.
+    """A model's response.
 
     Attributes:
-        message: what it wrote, as it goes into the conversation.
-        finish: how the reply ended.
-        usage: tokens and money.
+        message: the message, as it goes into the conversation.
+        finish: the reason why the reply ended.
+        usage: tokens and cost.
         model: the provider's name for the model that answered.
-        logprobs: one number per token, when asked for.
-        reasoning: what a reasoning model thought, when the provider tells; kept in the store, never sent back.
-        tokens: of the call, from models that run in this process; kept in the store beside logprobs only.
-        usage_doubt: why the usage that was reported is not believed; `usage` is then that of a server that does not
-            count.
+        logprobs: one number per token, if requested.
+        reasoning: the model's reasoning, if the provider returns it; stored, never sent back.
+        tokens: token ids of the call, from models in this process; stored only together with logprobs.
+        usage_doubt: the reason why the reported usage was rejected; `usage` is then all zeros, as for a server that
+            reports none.
     """
 
     message: AssistantMessage
@@ -285,15 +286,15 @@ class ChatResponse:
 
     @classmethod
     def of(cls, message: AssistantMessage, model: str = "") -> ChatResponse:
-        """A response around a message; it finished with its tool calls, or stopped."""
+        """A response that holds a message; `finish` is `tool_calls` if the message has any, else `stop`."""
         return cls(message=message, finish="tool_calls" if message.tool_calls else "stop", model=model)
 
     def to_json(self) -> dict[str, Any]:
-        """This response as JSON, as it is kept in the store."""
+        """This response as JSON, in its stored form."""
         return cast("dict[str, Any]", orjson.loads(self.json_text()))
 
     def json_text(self) -> bytes:
-        """The same as text."""
+        """The stored form as JSON text."""
         kept: dict[str, Any] = {"finish": self.finish, "usage": self.usage, "model": self.model}
         if self.logprobs is not None:
             kept["logprobs"] = list(self.logprobs)
@@ -307,7 +308,7 @@ class ChatResponse:
 
     @classmethod
     def from_json(cls, data: JsonObject) -> ChatResponse:
-        """The response that was kept by `to_json`.
+        """The response stored by `to_json`.
 
         Raises:
             UsageError: the message is not an assistant's.
@@ -335,10 +336,10 @@ def _tokens(data: JsonObject | None) -> Tokens | None:
 
 @dataclass(frozen=True, slots=True)
 class CallKey:
-    """The name of one model call in a run: what it is recorded, replayed and seeded by.
+    """Key of one model call in a run. Recording, replay and seeds depend on it.
 
-    `call` counts the calls that `role` ("agent", "user", "judge", ...) makes in this turn; `attempt` counts retries of
-    one call, which share its seed.
+    `call` numbers the calls that `role` ("agent", "user", "judge", ...) makes in this turn; `attempt` numbers the
+    attempts of one call, which share its seed.
     """
 
     turn: TurnKey
@@ -357,34 +358,34 @@ class CallKey:
 
 
 class ChatModel(Protocol):
-    """Answers chat requests; safe to call from any number of tasks at once."""
+    """Answers chat requests. Any number of tasks may call it concurrently."""
 
     @property
     def name(self) -> str:
-        """What the store calls the model."""
+        """The model's name in the store."""
         ...
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         """The model's answer.
 
         Raises:
-            ModelFault: there will be none; the class and the message say why.
-            RunStopped: there will be none for anybody.
-            LimitHit: it would not fit into what the branch or episode may use.
+            ModelFault: the call failed; the class and the message give the reason.
+            RunStopped: no call of the run can succeed.
+            LimitHit: the call would exceed the budget of its branch or episode.
         """
         ...
 
 
 def is_deterministic(model: ChatModel) -> bool:
-    """Whether a model gives equal requests equal answers whatever their seed, as it does at temperature 0.
+    """Whether a model gives equal requests equal answers regardless of the seed, as at temperature 0.
 
-    A model of your own says so with an attribute `deterministic`; without one it does not.
+    A custom model declares it with an attribute `deterministic`. Without the attribute the result is False.
     """
     return bool(getattr(model, "deterministic", False))
 
 
 class ModelWrapper:
-    """Base of the models that wrap another one; their `complete` raises what that of the wrapped model raises."""
+    """Base class of models that wrap another one. Their `complete` also raises what the wrapped model raises."""
 
     def __init__(self, model: ChatModel) -> None:
         self._model = model
@@ -401,7 +402,7 @@ class ModelWrapper:
 
 
 class SampledModel(ModelWrapper):
-    """Fills what the sampling of a request leaves open."""
+    """Fills in the sampling options that a request leaves open."""
 
     def __init__(self, model: ChatModel, sampling: Sampling) -> None:
         super().__init__(model)

@@ -1,4 +1,4 @@
-"""Where times come from, and how waiting is done: replaced in tests, so that nothing sleeps."""
+"""Source of time and sleep. Tests replace it, so that nothing really sleeps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import anyio
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """`now` in seconds since the epoch, `timer` in seconds from anywhere, never backwards, `sleep` for seconds."""
+    """Time functions: `now` in seconds since the epoch, `timer` in monotonic seconds, `sleep` for some seconds."""
 
     now: Callable[[], float] = time.time
     timer: Callable[[], float] = time.perf_counter

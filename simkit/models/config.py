@@ -25,18 +25,18 @@ USER = "user_"
 """Prefix of the options of the user's model."""
 
 TransportChoice: TypeAlias = Literal["auto", "direct", "httpx2"]
-"""`direct`: this project's own client (asyncio only, no proxies); `httpx2`; `auto`: direct where it can serve."""
+"""HTTP client: `direct`, the built-in one (asyncio only, no proxies); `httpx2`; `auto`: `direct` where it works."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adaptive:
-    """Adaptive concurrency limit: how it starts, grows and shrinks.
+    """Parameters of an adaptive concurrency limit.
 
     Attributes:
-        start: concurrent calls in the beginning.
-        least, most: its bounds.
-        cut: the factor that a 429 reduces it by.
-        cooldown: seconds after a cut in which it neither shrinks nor grows.
+        start: initial number of concurrent calls.
+        least, most: bounds of the limit.
+        cut: factor that multiplies the limit after a 429.
+        cooldown: seconds after a cut during which the limit does not change.
     """
 
     start: int = 64
@@ -57,11 +57,12 @@ class RetryPolicy:
     """Retry policy of model calls.
 
     Attributes:
-        max_retries: attempts after the first, at most.
-        max_seconds: no attempt begins later than this after the first.
-        first: seconds before the first retry; doubled for each further one up to `longest`; less a jitter of half.
-        longest: seconds between two attempts at most, unless the server asks for more (`Retry-After`).
-        down_after: an endpoint that has answered no call for this many seconds is down, and stops the run.
+        max_retries: maximum number of attempts after the first.
+        max_seconds: no attempt begins later than this many seconds after the first.
+        first: seconds before the first retry; doubled for each further retry up to `longest`; jitter subtracts up to
+            half.
+        longest: maximum seconds between two attempts, unless the server asks for more (`Retry-After`).
+        down_after: an endpoint that has answered no call for this many seconds is considered down; the run stops.
         down_at_start: the same for an endpoint that has never answered.
     """
 
@@ -77,7 +78,7 @@ class RetryPolicy:
             raise UsageError(f"--max-retries is {self.max_retries}; 0 makes one attempt, n makes n more after it")
 
     def pause(self, attempt: int, fault: ModelFault, key: CallKey) -> float:
-        """Seconds to wait after attempt number `attempt` (from 0) failed; a function of the call, not of a clock."""
+        """Seconds to wait after failed attempt `attempt` (from 0). Deterministic: the jitter is derived from `key`."""
         chance = derive_seed(key.seed, "retry", attempt) / (1 << 63)
         if fault.retry_after is not None:
             return fault.retry_after * (1 + 0.1 * chance)
@@ -85,17 +86,17 @@ class RetryPolicy:
 
 
 class EndpointOptions(Options):
-    """Which model is called, and where.
+    """The model and its endpoint.
 
     Attributes:
         model: `PROVIDER/NAME` or `path/to/file.py:Class`.
-        base_url: the URL that `/chat/completions` is appended to; else OPENAI_BASE_URL, else OpenAI's own. A secret in
-            it is sent and never stored: `to_json` hides it.
-        api_key: else OPENAI_API_KEY; local servers need none.
-        organization: else OPENAI_ORG_ID.
-        headers: further headers of every request.
-        request_timeout: seconds for one attempt.
-        connect_timeout: seconds to connect.
+        base_url: the URL to which `/chat/completions` is appended. Default: OPENAI_BASE_URL, else OpenAI. Secrets in
+            it are sent but never stored: `to_json` hides them.
+        api_key: default OPENAI_API_KEY; local servers need no key.
+        organization: default OPENAI_ORG_ID.
+        headers: additional headers of every request.
+        request_timeout: maximum seconds of one attempt.
+        connect_timeout: maximum seconds to connect.
         transport: the HTTP client; see `TransportChoice`.
     """
 
@@ -127,13 +128,13 @@ class LimitOptions(Options):
     Attributes:
         api_concurrency: concurrent calls to one endpoint with one key: a number, or `adaptive`.
         rpm, tpm: requests and tokens per minute.
-        max_retries: attempts after the first; wins over that of `retry`.
-        retry: how often and how long a call is retried.
+        max_retries: attempts after the first; overrides the one in `retry`.
+        retry: the retry policy.
         max_cost: US dollars that the run may use.
         max_tokens_total: tokens that the run may use.
         max_wall: seconds that the run may take, each time it is started or resumed.
         prices: a file of prices that override the built-in ones.
-        record_requests: whether the store keeps whole requests, or digests that still allow replay.
+        record_requests: whether the store keeps whole requests; digests, which still allow replay, if False.
     """
 
     api_concurrency: Annotated[
@@ -161,8 +162,8 @@ _FLOATS = [name for name, field in Sampling.model_fields.items() if float in get
 class ModelConfig(LimitOptions, Sampling, EndpointOptions):
     """Configuration of a run's models: endpoint, sampling and limits.
 
-    The options without a prefix are the agent's. The user's model shares those that say nothing of one conversation
-    partner alone (`Flag.shared`); the `user_` options are its own.
+    Options without a prefix configure the agent's model. The user's model shares them, except those whose flag is
+    marked `shared=False`; options with the prefix `user_` apply to it alone.
     """
 
     user_model: Annotated[str | None, Flag(help="The user's model. Plays goal.", default="the agent's")] = None
@@ -181,17 +182,17 @@ class ModelConfig(LimitOptions, Sampling, EndpointOptions):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> ModelConfig:
-        """The configuration in `SIMKIT_MODEL`, `SIMKIT_BASE_URL`, `SIMKIT_MAX_COST` and so on; an empty one is ignored.
+        """The configuration from `SIMKIT_MODEL`, `SIMKIT_BASE_URL`, `SIMKIT_MAX_COST` etc. Empty values are ignored.
 
         Raises:
-            UsageError: a variable has a value that cannot be used; the message names it.
+            UsageError: a variable has an invalid value; the message names the variable.
         """
         variables = {name.upper(): value for name, value in (environment or os.environ).items() if value}
         values = {name: variables.get(variable_of(name)) for name, _, _ in cls.flags()}
         return cls.of(values, lambda name, value: f"{variable_of(name)}={value} cannot be used")
 
     def for_user(self, base: ModelConfig | None = None) -> ModelConfig:
-        """Configuration of the user's model: its own options, then what it shares with the agent's, then `base`."""
+        """Configuration of the user's model: its own options, then those shared with the agent's, then `base`."""
         shared = {name: flag.shared for name, _, flag in self.flags()}
         chosen = self.chosen()
         own = {name.removeprefix(USER): value for name, value in chosen.items() if name.startswith(USER)}
@@ -201,24 +202,24 @@ class ModelConfig(LimitOptions, Sampling, EndpointOptions):
 
     @cached_property
     def sampling(self) -> Sampling:
-        """The sampling options alone, as a request carries them."""
+        """The sampling options alone, in the form that a request holds."""
         return Sampling(**{name: value for name, value in self.chosen().items() if name in Sampling.model_fields})
 
     @property
     def retry_policy(self) -> RetryPolicy:
-        """The retry policy, with `max_retries` where it is given."""
+        """The retry policy, with `max_retries` if it is set."""
         return self.retry if self.max_retries is None else replace(self.retry, max_retries=self.max_retries)
 
     def to_json(self) -> dict[str, Any]:
-        """The options that were given, as JSON, without the secrets of URLs."""
+        """The options that were set, as JSON, without secrets in URLs."""
         return {name: shown_url(value) if name in URLS else value for name, value in super().to_json().items()}
 
     def hidden(self) -> list[str]:
-        """The names of the URLs that were stored without their secrets."""
+        """The names of the URL options whose secrets were hidden in the stored form."""
         return [name for name in URLS if HIDDEN in (getattr(self, name) or "")]
 
     def allowances(self, base: Allowances | None = None) -> Allowances:
-        """The budget of the run: these options over those of `base`, whose episodes' and branches' are kept."""
+        """The run's allowances: these options override those of `base`; its limits per episode and branch stay."""
         from simkit.models.middleware.budget import Allowances
 
         base = base or Allowances()

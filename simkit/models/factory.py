@@ -1,20 +1,20 @@
-"""Builds a model from its name and configuration, with the layers that a run needs around it.
+"""Builds a model from its name and configuration, wrapped in the layers that a run needs.
 
-Outermost first, with the condition under which a layer is there:
+The layers, outermost first, each with the condition under which it is present:
 
     AcknowledgedModel   returns an answer once it is in the journal; in a run (`run_models`)
-    SampledModel        fills what a request leaves open; where the configuration has sampling options
+    SampledModel        fills in sampling options; if the configuration has any
     ReplayedModel       answers from a recording; on resume and replay
-    BudgetedModel       reserves tokens and money, ends calls with the run's time; with a budget
-    LimitedModel        waits for a place under the concurrency limit; where the provider names an endpoint
-    RetryingModel       retries failed attempts; where the provider names an endpoint
-    RatedModel          keeps to requests and tokens per minute; with --rpm or --tpm
+    BudgetedModel       reserves tokens and money, ends calls when the run's time is up; with a budget
+    LimitedModel        enforces the concurrency limit; if the provider names an endpoint
+    RetryingModel       retries failed attempts; if the provider names an endpoint
+    RatedModel          limits requests and tokens per minute; with --rpm or --tpm
     RecordedModel       records each attempt; with a recorder
     ForeignModel        ends a call after --request-timeout; unless the provider does
     BelievedModel       checks the answer and its usage; unless the provider does
     the provider's model
 
-A replay opens no model. Its layers are AcknowledgedModel, SampledModel, RecordedModel and ReplayedModel.
+A replay opens no provider. Its layers are AcknowledgedModel, SampledModel, RecordedModel and ReplayedModel.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from simkit.models.provider import Provider, Resources, find_provider
 from simkit.models.usage import BelievedModel
 
 KEPT_FILES = 128
-"""Open files left for everything but connections to models."""
+"""File descriptors reserved for everything except connections to models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ class Shared:
 class Endpoints:
     """The endpoints of a run: connections, limits and health, one set for each endpoint and key.
 
-    Open one per run, inside its event loop, and give it to every `open_model`; the first model at an endpoint decides
-    its limits. `meter` counts the calls of all of them.
+    Open one per run, inside its event loop, and pass it to every `open_model` call. The first model at an endpoint
+    determines its limits. `meter` counts the calls to all endpoints.
     """
 
     def __init__(self, *, clock: Clock | None = None) -> None:
@@ -82,7 +82,7 @@ class Endpoints:
         self._shared.clear()
 
     def shared(self, provider: Provider) -> Shared | None:
-        """What a model shares with the others at its endpoint; None for a model without one.
+        """Limits and state that a model shares with the others at its endpoint; None for a model without an endpoint.
 
         Raises:
             UsageError: a limit cannot be used, or the endpoint's key is missing.
@@ -103,13 +103,13 @@ class Endpoints:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a run brings to its models.
+    """Context that a run provides to its models.
 
     Attributes:
-        recorder, run_id: where their calls are recorded, and under which run.
+        recorder, run_id: the recorder of their calls, and the run's id.
         budget: shared by the models of the run.
         recording: calls that were answered before.
-        strict: whether a call that is not in the recording is an error, so that no model is opened.
+        strict: whether a call missing from the recording is an error; no provider is opened then.
     """
 
     recorder: Recorder | None = None
@@ -123,15 +123,15 @@ class Context:
 async def open_model(
     spec: str, config: ModelConfig | None = None, context: Context | None = None, *, endpoints: Endpoints | None = None
 ) -> AsyncGenerator[ChatModel]:
-    """The model that `spec` names, with all that a run needs around it; it lives as long as the block.
+    """The model that `spec` names, with the layers that a run needs. It is open as long as the block.
 
     Args:
         spec: `PROVIDER/NAME` with an installed provider: `openai/NAME` (any OpenAI-compatible endpoint), `local/PATH`
             (in this process, options after commas), `scripted/TEXT|TEXT` or `scripted/FILE.json` (an answer for each
             turn); or `path/to/file.py:Class` (your own `ChatModel`, options after commas).
-        config: how it is reached, sampled and limited.
+        config: endpoint, sampling and limits.
         context: the recorder, budget and recording of the run.
-        endpoints: those of the run; a set of its own when None.
+        endpoints: those of the run; None for a separate set.
 
     Raises:
         UsageError: the name, the configuration or the environment cannot be used.
@@ -146,7 +146,7 @@ async def open_model(
 def build_model(
     spec: str, config: ModelConfig | None = None, context: Context | None = None, *, endpoints: Endpoints
 ) -> ChatModel:
-    """The same for models that share endpoints which the caller keeps open; see `open_model`.
+    """Like `open_model`, for models that share endpoints which the caller keeps open.
 
     Raises:
         UsageError: the name, the configuration or the environment cannot be used.
@@ -188,10 +188,10 @@ def _recorded(model: ChatModel, provider: Provider, context: Context, clock: Clo
 
 
 def _within_files(wanted: int | Literal["adaptive"] | Adaptive) -> int | Adaptive:
-    """The limit, within the connections that this process may open.
+    """The limit, bounded by the connections that this process may open.
 
     Raises:
-        UsageError: a fixed limit is more than that.
+        UsageError: a fixed limit exceeds that bound.
     """
     room = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     room = 1 << 20 if room == resource.RLIM_INFINITY else max(8, room - KEPT_FILES)

@@ -1,4 +1,4 @@
-"""Base class of options. One field is all that a new option needs: its flag, environment variable and JSON follow."""
+"""Base class of options. A new option needs only a field: its flag, environment variable and JSON are derived."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from simkit.errors import UsageError
 
 Spelling: TypeAlias = Callable[[str, object], str]
-"""Writes an option and its value for an error message, in the form in which the user gave them."""
+"""Formats an option and its value for an error message, in the form in which the user wrote them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +21,10 @@ class Flag:
     """Command-line form of an option. A field without one can be set in Python only.
 
     Attributes:
-        help: its line on a help page.
-        default: what the help page shows as the default; nothing when None.
+        help: its help text.
+        default: the default shown on the help page; None shows none.
         on_resume: whether a run may be resumed with another value.
-        shared: whether a value that is given for the agent's model holds for the user's too.
+        shared: whether a value set for the agent's model also applies to the user's.
     """
 
     help: str
@@ -34,10 +34,10 @@ class Flag:
 
 
 class Options(BaseModel):
-    """Frozen options that know which of them were given, so that two sets of options can be merged.
+    """Frozen options that track which of them were set, so that two sets of options can be merged.
 
     Raises:
-        UsageError: a value cannot be used, or there is no such option; the message names it.
+        UsageError: a value is invalid, or an option does not exist; the message names it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -64,21 +64,21 @@ class Options(BaseModel):
 
     @classmethod
     def of(cls, values: Mapping[str, Any], spelling: Spelling | None = None) -> Self:
-        """The options that have a flag, from among other values; None leaves an option open.
+        """Options from the values that belong to a flag; other values are ignored, and None leaves an option open.
 
         Raises:
-            UsageError: a value cannot be used; the message names it as `spelling` writes it.
+            UsageError: a value is invalid; the message names it in the form of `spelling`.
         """
         given = {name: values[name] for name, _, _ in cls.flags() if values.get(name) is not None}
         return cls.model_validate(given, context=spelling)
 
     def chosen(self) -> dict[str, Any]:
-        """The options that were given, in the order of their declaration. One set to None counts as open."""
+        """The options that were set, in declaration order. An option set to None counts as open."""
         given = (name for name in type(self).model_fields if name in self.model_fields_set)
         return {name: value for name in given if (value := getattr(self, name)) is not None}
 
     def over(self, defaults: Self) -> Self:
-        """These options, and those of `defaults` where these leave one open; mappings are merged key by key."""
+        """These options, with `defaults` for those left open. Mappings are merged key by key."""
         return defaults.model_copy(
             update={
                 name: {**getattr(defaults, name), **value} if isinstance(value, Mapping) else value
@@ -87,17 +87,17 @@ class Options(BaseModel):
         )
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with changes, validated as new options are; `deep` changes nothing, since the values are frozen."""
+        """A copy with validated changes. `deep` has no effect, because the values are frozen."""
         return type(self)(**{**self.chosen(), **(update or {})})
 
     def to_json(self) -> dict[str, Any]:
-        """The options that were given and have a flag, as JSON."""
+        """The options that were set and have a flag, as JSON."""
         chosen = self.chosen()
         return self.model_dump(mode="json", include={name for name, _, _ in self.flags() if name in chosen})
 
 
 def flag_of(name: str) -> str:
-    """An option as it is written on the command line."""
+    """The command-line spelling of an option."""
     return "--" + name.replace("_", "-")
 
 

@@ -1,4 +1,4 @@
-"""What models cost: one data file, and the user's own on top of it."""
+"""Model prices: the built-in file, and entries of the user's own file that override it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from simkit.models.base import Usage
 
 
 class Price(BaseModel):
-    """US dollars for a million tokens; `cached` for prompt tokens the provider had cached, `max_output` in tokens."""
+    """Prices in US dollars per million tokens: `input`, `output`, and `cached` prompt tokens.
+
+    `max_output` is the maximum length of a reply, in tokens.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,13 +30,13 @@ class Price(BaseModel):
     max_output: int | None = Field(default=None, gt=0)
 
     def cost(self, prompt: float, completion: float, cached: float = 0) -> float:
-        """US dollars for so many tokens; the cached ones are among the prompt's."""
+        """Cost in US dollars of these token counts. `prompt` includes `cached`."""
         cheap = min(cached, prompt)
         rate = self.input if self.cached is None else self.cached
         return ((prompt - cheap) * self.input + cheap * rate + completion * self.output) / 1e6
 
     def bill(self, usage: Usage) -> Usage:
-        """The usage with its cost."""
+        """A copy of the usage with its cost."""
         return replace(usage, cost=self.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens))
 
 
@@ -49,10 +52,10 @@ class Prices:
 
     @classmethod
     def load(cls, path: Path | None = None) -> Prices:
-        """The prices that come with simkit, and those of a JSON file of the same form over them.
+        """The built-in prices, overridden model by model by those of a JSON file in the same format.
 
         Raises:
-            UsageError: the file is missing, or is not of this form.
+            UsageError: the file is missing or malformed.
         """
         own = _parse((files("simkit.models") / "prices.json").read_bytes(), "prices.json")
         if path is None:
@@ -64,7 +67,7 @@ class Prices:
         return cls({**own, **_parse(data, str(path))})
 
     def find(self, model: str) -> Price | None:
-        """The price of a model: by its whole name, without the date at its end, or without the publisher before it."""
+        """The price of a model: by its full name, without a trailing date, or without the publisher prefix."""
         for name in (model, _DATE.sub("", model), model.rpartition("/")[2], _DATE.sub("", model.rpartition("/")[2])):
             if name in self.table:
                 return self.table[name]
@@ -78,7 +81,7 @@ def _parse(data: bytes, where: str) -> dict[str, Price]:
     except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
         form = '{"models": {"NAME": {"input": 2.5, "cached": 1.25, "output": 10}}}'
         raise UsageError(
-            f"{where} is no price file: {_first_line(error)}. Its form is {form}, dollars for a million tokens"
+            f"{where} is not a valid price file: {_first_line(error)}. Its form is {form}, dollars per million tokens"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The contract of model providers. An entry point of the group `simkit.models` names the class of each."""
+"""The contract of model providers. Each provider class is registered as an entry point in the group `simkit.models`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUP = "simkit.models"
 
 
 class Closable(Protocol):
-    """A resource that is closed at the end of a run."""
+    """A resource that the run closes when it ends."""
 
     async def aclose(self) -> None:
         """Close it."""
@@ -27,7 +27,7 @@ C = TypeVar("C", bound=Closable)
 
 
 class Resources:
-    """Resources that the models of a run share: connections, loaded weights. The run closes them at its end."""
+    """Resources that the models of a run share: connections, loaded weights. The run closes them when it ends."""
 
     def __init__(self) -> None:
         self._open: dict[Hashable, Closable] = {}
@@ -36,34 +36,34 @@ class Resources:
         return len(self._open)
 
     def shared(self, key: Hashable, open_it: Callable[[], C]) -> C:
-        """The resource of that key, opened when it is asked for first."""
+        """The resource for that key, opened on first use."""
         if key not in self._open:
             self._open[key] = open_it()
         return cast("C", self._open[key])
 
     async def aclose(self) -> None:
-        """Close them all."""
+        """Close all resources."""
         for resource in self._open.values():
             await resource.aclose()
         self._open.clear()
 
 
 class Provider(ABC):
-    """One model of a provider: how it is opened, and what a run needs to know to limit, price and record its calls.
+    """One model of a provider: opens it, and tells a run how to limit, price and record its calls.
 
-    A replay asks for the `model_name` only: read keys and open connections in `open` and `endpoint`, not before.
+    A replay reads only `model_name`: read keys and open connections in `open` and `endpoint`, not earlier.
 
     Attributes:
-        argument: what a user writes behind the slash of `PROVIDER/...`, for the list of components.
-        checks_itself: whether its models bound their own time, raise no error but a `ModelFault` and report a usage
-            that can be counted. Those of other providers are wrapped, so that they do.
+        argument: placeholder for the part after the slash of `PROVIDER/...`, shown in the list of components.
+        checks_itself: whether its models enforce the request timeout, raise only `ModelFault` errors and report a
+            valid usage. Models of other providers are wrapped to guarantee this.
 
     Args:
         spec: the model as the user wrote it, `PROVIDER/NAME`.
-        config: its configuration. Sampling options are in the requests already, which is where to read them.
+        config: its configuration. Read sampling options from the requests, which already include them.
 
     Raises:
-        UsageError: there can be no such model.
+        UsageError: the model cannot exist.
     """
 
     argument: ClassVar[str] = "NAME"
@@ -76,30 +76,30 @@ class Provider(ABC):
 
     @property
     def model_name(self) -> str:
-        """The name under which calls are recorded and replayed; that of the opened model must be the same."""
+        """The name under which calls are recorded and replayed. The opened model must have the same name."""
         return self.spec
 
     @property
     def price(self) -> Price | None:
-        """Price of a token; None when it is not known. From the price files, by the name behind the slash."""
+        """Price per token from the price files, by the name after the slash; None if unknown."""
         return Prices.load(self.config.prices).find(self.name)
 
     @property
     def endpoint(self) -> Hashable:
-        """Models with an equal one share limits, rates and health. None for a model without limits and retries."""
+        """Endpoint key. Models with equal keys share limits, rates and health; None means no limits and no retries."""
         return self.model_name
 
     @property
     def concurrency(self) -> int | Literal["adaptive"] | Adaptive:
-        """Concurrent calls to the endpoint."""
+        """Concurrency limit of the endpoint."""
         return self.config.api_concurrency
 
     @abstractmethod
     def open(self, resources: Resources) -> ChatModel:
-        """The model, inside the run's event loop; what it shares with others comes from `resources`.
+        """Open the model inside the run's event loop. Shared parts come from `resources`.
 
         Raises:
-            UsageError: a key or a package is missing, or an option cannot be used.
+            UsageError: a key or a package is missing, or an option is invalid.
         """
 
 
@@ -116,12 +116,12 @@ class OwnModel(Provider):
 
     @property
     def model_name(self) -> str:
-        """The name that the model has itself."""
+        """The model's own name."""
         return self._model.name
 
     @property
     def endpoint(self) -> Hashable:
-        """One for each way of naming it."""
+        """The spec: each spelling of it is a separate endpoint."""
         return self.spec
 
     def open(self, resources: Resources) -> ChatModel:
@@ -136,7 +136,7 @@ def find_provider(spec: str, config: ModelConfig) -> Provider:
     """The provider of the model that `spec` names.
 
     Raises:
-        UsageError: there is no such model.
+        UsageError: the model does not exist.
     """
     prefix, _, name = spec.partition("/")
     if name and prefix in available(GROUP):
@@ -152,6 +152,6 @@ def find_provider(spec: str, config: ModelConfig) -> Provider:
 
 
 def names_code(spec: str) -> bool:
-    """Whether a model is named by a Python file or module that is imported, and not by an installed provider."""
+    """Whether a spec names a Python file or module to import rather than an installed provider."""
     prefix, slash, _ = spec.partition("/")
     return not (slash and prefix in available(GROUP)) and (".py" in spec or ":" in spec)

@@ -16,9 +16,9 @@ from simkit.models.middleware.replay import Recording
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Model calls that need not be made: those of `recording`.
+    """Model calls with a recorded answer.
 
-    A call that is not among them is made, or, when `strict`, is an error and nothing is asked over the network.
+    A call missing from `recording` is made; with `strict` it is an error, and no network request is made.
     """
 
     recording: Recording
@@ -26,12 +26,12 @@ class Known:
 
 
 class RunModels:
-    """Builds the models of one run, inside its event loop; `aclose` ends their connections.
+    """Builds the models of one run, inside its event loop. `aclose` closes their connections.
 
     Args:
-        run_id, recorder: where calls are recorded, and under which run.
-        allowances: what the run may use.
-        known: calls that were answered before. What a resumed run has used already counts against its allowances.
+        run_id, recorder: the run's id, and the recorder of its calls.
+        allowances: the run's budget.
+        known: calls that were answered before. Earlier usage of a resumed run counts against its allowances.
     """
 
     def __init__(self, run_id: str, recorder: Recorder, allowances: Allowances, known: Known | None = None) -> None:
@@ -47,12 +47,12 @@ class RunModels:
         self._endpoints = Endpoints()
 
     async def aclose(self) -> None:
-        """Close the connections of all its models."""
+        """Close the connections of all models."""
         await self._endpoints.aclose()
 
     @property
     def meter(self) -> Meter:
-        """Counts the calls of all its models."""
+        """Counters of the calls of all models."""
         return self._endpoints.meter
 
     def model(self, spec: str, config: ModelConfig) -> ChatModel:
@@ -65,9 +65,9 @@ class RunModels:
 
 
 class AcknowledgedModel(ModelWrapper):
-    """Returns an answer once it is in the journal: a call whose answer was acted on is never made again.
+    """Returns an answer only after it is in the journal: a call whose answer was acted on is never repeated.
 
-    Time spent here does not count against the deadline of the component that asks. All answers that wait at the same
+    The time spent here does not count against the deadline of the calling component. Answers that wait at the same
     time share one write.
     """
 
@@ -79,11 +79,11 @@ class AcknowledgedModel(ModelWrapper):
         """The model's answer.
 
         Raises:
-            StoreError: it could not be written.
+            StoreError: the journal could not be written.
         """
         job = current_job()
         if job is not None:
-            job.held += 1  # what is waited for here has time limits of its own
+            job.held += 1  # model calls and journal writes have their own time limits
         try:
             response = await self._model.complete(request, key)
             await self._recorder.commit()

@@ -1,4 +1,4 @@
-"""What a server says that a call used, as far as it can be believed."""
+"""Validation of the usage that a server reports for a call."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from simkit.errors import MalformedReply, ModelFault
 from simkit.models.base import CallKey, ChatRequest, ChatResponse, ModelWrapper, Usage
 
 TOKENS_AT_MOST = 1_000_000_000
-"""Tokens of one call that can be believed: a thousand times what the longest context holds."""
+"""Maximum plausible tokens of one call: a thousand times the longest context."""
 
 COST_AT_MOST = 1e6
-"""US dollars of one call that can be believed."""
+"""Maximum plausible cost of one call, in US dollars."""
 
 
 def read_usage(told: object) -> tuple[Usage, str | None]:
-    """The usage in a reply, and why it is not believed; a usage that is missing or not believed is all zeros.
+    """The usage in a reply, and the reason if it was rejected; a missing or rejected usage is all zeros.
 
-    A number that is left out or null is 0, a whole number written as 12.0 is one. Whoever keeps a budget takes a call
-    without usage to have used all that was put aside for it.
+    A missing or null number counts as 0; a whole number written as 12.0 is accepted. Budgets charge a call without
+    usage the full amount reserved for it.
     """
     if told is None or told == {}:
         return Usage(), None
@@ -34,7 +34,7 @@ def read_usage(told: object) -> tuple[Usage, str | None]:
     if cached is None:
         cached = usage.get("prompt_cache_hit_tokens")
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if cached is None and _is_count(prompt) and _is_count(completion):  # what nearly all servers say
+    if cached is None and _is_count(prompt) and _is_count(completion):  # the common case
         return Usage(prompt, completion), None
     counts = _count(prompt), _count(completion), _count(cached)
     if None in counts:
@@ -58,13 +58,13 @@ def _count(value: object) -> int | None:
 
 
 def believed(response: ChatResponse) -> ChatResponse:
-    """A response whose usage can be counted; one that cannot is left out, with the reason."""
+    """The response with a valid usage. An invalid one is replaced by zeros, and `usage_doubt` gives the reason."""
     why = doubt(response.usage)
     return response if why is None else replace(response, usage=Usage(), usage_doubt=why)
 
 
 def doubt(usage: object) -> str | None:
-    """Why a usage cannot be; None when it can."""
+    """The reason why a usage is invalid; None if it is valid."""
     if type(usage) is not Usage:
         return f"the usage is {shown(usage)}"
     for name in ("prompt_tokens", "completion_tokens", "cached_tokens"):
@@ -77,14 +77,14 @@ def doubt(usage: object) -> str | None:
 
 
 class BelievedModel(ModelWrapper):
-    """Checks the answers of a third-party model: what it raises, and what it answers, is its own fault."""
+    """Checks a third-party model: its exceptions and invalid answers become faults of the model."""
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
-        """The model's answer, with a usage that can be counted.
+        """The model's answer, with a valid usage.
 
         Raises:
-            ModelFault: it raised.
-            MalformedReply: it answered with something else than a response.
+            ModelFault: the model raised an exception.
+            MalformedReply: the answer is not a `ChatResponse`.
         """
         with boundary(ModelFault, lambda: f"model `{self.name}`, {key}"):
             response = cast("object", await self._model.complete(request, key))

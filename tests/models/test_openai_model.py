@@ -325,7 +325,7 @@ def test_the_users_prices_win(tmp_path: Path) -> None:
 def test_price_files_that_are_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "prices.json"
     path.write_text(text)
-    with pytest.raises(UsageError, match=r"prices\.json is no price file: .*dollars for a million tokens"):
+    with pytest.raises(UsageError, match=r"prices\.json is not a valid price file: .*dollars per million tokens"):
         Prices.load(path)
     with pytest.raises(UsageError, match="cannot be read"):
         Prices.load(tmp_path / "none.json")
