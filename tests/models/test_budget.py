@@ -431,7 +431,7 @@ def test_what_ends_a_run_or_a_branch_is_not_taken_for_an_agent_s_fault(error: Ex
 
 
 def test_budgets_that_cannot_be() -> None:
-    with pytest.raises(UsageError, match="budget of 0 tokens"):
+    with pytest.raises(UsageError, match="the tokens budget is 0"):
         Allowance(tokens=0)
     for wrong in (-1, -0.5, 0):
         with pytest.raises(UsageError, match=f"--max-wall is {wrong}; give a positive number"):

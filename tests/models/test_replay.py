@@ -81,9 +81,9 @@ def other(what: str) -> ChatRequest:
 @pytest.mark.parametrize(
     ("what", "told"),
     [
-        ("message", r"message 1 \(counted from 0\) is another one"),
-        ("more", "there were 2 messages and are 3"),
-        ("tool", "tool 1 .* is another one"),
+        ("message", r"message 1 \(counted from 0\) is different"),
+        ("more", "there were 2 messages, now there are 3"),
+        ("tool", "tool 1 .* is different"),
         ("temperature", r"`temperature` was 0\.5 and is 0\.7"),
     ],
 )

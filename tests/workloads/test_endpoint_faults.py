@@ -105,7 +105,7 @@ async def test_an_endpoint_that_is_gone_stops_the_run_with_one_error_and_all_is_
     run = a_run(tmp_path)
     async with anyio.create_task_group() as group:
         server: LoadServer = await group.start(_server_that_leaves, run, CALLS // 3, None)
-        with pytest.raises(EndpointDown, match="has not answered anybody"):
+        with pytest.raises(EndpointDown, match="has not answered any call"):
             await play(run, server, replace(HASTY, down_after=0.2))
         group.cancel_scope.cancel()
     assert run.status == "stopped"

@@ -1,1 +1,1 @@
-"""What is wrapped around a model: retries, limits, budgets, recording and replay."""
+"""Layers that wrap a model: retries, limits, budgets, recording and replay."""

@@ -1,9 +1,9 @@
-"""What model calls may use: tokens, money and time of a run, an episode and a branch, reserved before each call.
+"""Budgets of model calls: tokens and money of a run, an episode and a branch, and the run's time.
 
-A call goes out only when the most it can use fits into what is left next to everything that is under way; what it
-really used replaces the reservation when it is back. So no number of calls in flight can overspend. While others are
-under way a call that does not fit waits for them, because they leave more than they reserved; when it would not fit
-alone, the limit is hit.
+Each call reserves the most that it can use. It is sent only if the reservation fits into the remaining budget next to
+the reservations of all calls in flight; actual usage replaces the reservation when the call returns. Concurrent calls
+therefore cannot overspend. A call that does not fit waits while others are in flight, because they usually use less
+than they reserved. If it does not fit even alone, the limit is hit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from simkit.models.middleware.token_estimate import SHORTEST, ReplyEstimate, Tok
 from simkit.models.prices import Price
 
 REPLY_TOKENS = 4096
-"""How long a reply may be under a budget of tokens or money when neither request nor provider bounds it."""
+"""Maximum reply length under a token or cost budget if neither request nor provider bounds it."""
 
 CUT_SHORT = (
     "CutShort: the reply came to the tokens that a budget had put aside for it; it was asked for again with more"
@@ -35,17 +35,17 @@ class Amount:
     cost: float = 0.0
 
     def plus(self, other: Amount) -> Amount:
-        """Both together."""
+        """The sum of both."""
         return Amount(self.tokens + other.tokens, self.cost + other.cost)
 
     def less(self, other: Amount) -> Amount:
-        """What is left of it."""
+        """The difference."""
         return Amount(self.tokens - other.tokens, self.cost - other.cost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """Tokens and US dollars that may be used; None for no bound."""
+    """Tokens and US dollars that may be used. None means no bound."""
 
     tokens: int | None = None
     cost: float | None = None
@@ -54,15 +54,15 @@ class Allowance:
         for name in ("tokens", "cost"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise UsageError(f"a budget of {value} {name} is none; give a positive number, or leave it out")
+                raise UsageError(f"the {name} budget is {value}; it must be positive (omit it for no limit)")
 
     @property
     def bounded(self) -> bool:
-        """Whether there is any bound."""
+        """Whether tokens or cost are bounded."""
         return self.tokens is not None or self.cost is not None
 
     def short_of(self, used: Amount) -> str:
-        """`tokens` or `cost` when so much is more than allowed, else nothing."""
+        """`tokens` or `cost` if `used` exceeds that bound, else an empty text."""
         if self.tokens is not None and used.tokens > self.tokens:
             return "tokens"
         if self.cost is not None and used.cost > self.cost + 1e-12:
@@ -72,7 +72,7 @@ class Allowance:
 
 @dataclass(slots=True)
 class _Account:
-    """What was used, and what is reserved by calls under way."""
+    """Amounts used, and amounts reserved by calls in flight."""
 
     spent: Amount = Amount()
     held: Amount = Amount()
@@ -81,7 +81,7 @@ class _Account:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A reservation, and the accounts it is on."""
+    """A reservation and the accounts that it is charged to."""
 
     amount: Amount
     accounts: tuple[_Account, ...]
@@ -89,9 +89,9 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowances:
-    """How much a run, each of its episodes and each of its branches (from the root to the leaf) may use.
+    """Allowances of a run, of each episode and of each branch (from the root to the leaf).
 
-    `wall_seconds` bounds the run's time from the first call on.
+    `wall_seconds` bounds the run's time, counted from its first call.
     """
 
     run: Allowance = field(default_factory=Allowance)
@@ -105,21 +105,22 @@ class Allowances:
 
     @property
     def of_money(self) -> bool:
-        """Whether any of them bounds money, so that prices must be known."""
+        """Whether any allowance bounds cost, which requires known prices."""
         return any(each.cost is not None for each in (self.run, self.episode, self.branch))
 
     @property
     def bounded(self) -> bool:
-        """Whether any of them bounds tokens or money."""
+        """Whether any allowance bounds tokens or cost."""
         return any(each.bounded for each in (self.run, self.episode, self.branch))
 
 
 class Budget:
-    """The accounts of one run; share it between all its models.
+    """The accounts of one run, shared by all its models.
 
     Args:
-        allowances: how much may be used.
-        spent: what was used before, by the part of the run that is resumed.
+        allowances: the amounts that may be used.
+        spent: usage of the run's earlier attempts, if it is resumed.
+        clock: time source.
     """
 
     def __init__(self, allowances: Allowances, *, spent: Usage | None = None, clock: Clock | None = None) -> None:
@@ -133,19 +134,19 @@ class Budget:
 
     @property
     def spent(self) -> Amount:
-        """What the run has used so far."""
+        """Amount that the run has used so far."""
         return self._run.spent
 
     @property
     def held(self) -> Amount:
-        """What calls under way have reserved."""
+        """Amount reserved by calls in flight."""
         return self._run.held
 
     def seconds_left(self) -> float | None:
-        """Seconds until the run's time is up, None without a bound; the first question starts the clock.
+        """Seconds until the run's time is up; None without a bound. The first call starts the clock.
 
         Raises:
-            BudgetExhausted: it is up.
+            BudgetExhausted: the time is up.
         """
         wall = self.allowances.wall_seconds
         if wall is None:
@@ -165,11 +166,11 @@ class Budget:
         )
 
     async def reserve(self, amount: Amount, key: CallKey) -> Hold:
-        """Put an amount aside, when others have settled if need be. Every hold must be settled.
+        """Reserve an amount, after waiting for other calls to settle if necessary. Every hold must be settled.
 
         Raises:
-            BudgetExhausted: it does not fit into what the run may use.
-            LimitHit: it does not fit into what the episode or branch may use.
+            BudgetExhausted: the amount exceeds the remaining budget of the run.
+            LimitHit: the amount exceeds the remaining budget of the episode or branch.
         """
         while (refusal := self._refusal(amount, key)) is not None:
             account, error = refusal
@@ -183,7 +184,7 @@ class Budget:
         return hold
 
     def settle(self, hold: Hold, used: Amount) -> None:
-        """What a hold really came to."""
+        """Replace a reservation by the amount that was used."""
         for account in hold.accounts:
             account.held = account.held.less(hold.amount) if account.calls > 1 else Amount()
             account.spent = account.spent.plus(used)
@@ -192,7 +193,7 @@ class Budget:
         settled.set()
 
     def _refusal(self, amount: Amount, key: CallKey) -> tuple[_Account, BudgetExhausted | LimitHit] | None:
-        """The account an amount does not fit into, with the error to raise when it is as empty as it will get."""
+        """The account without room for an amount, and the error to raise if no call in flight can free any."""
         allowed = self.allowances
         if short := allowed.run.short_of(_total([self._run], amount)):
             return self._run, BudgetExhausted(_refused("run", short, allowed.run, self._run.spent, amount))
@@ -203,7 +204,7 @@ class Budget:
             return None
         path = [self._account(name) for name in _branches(key)]
         if short := allowed.branch.short_of(_total(path, amount)):
-            spent = _total(path, Amount())  # the error is raised when nothing is held
+            spent = _total(path, Amount())  # the error is raised only when nothing is reserved
             return _busiest(path), _limit_hit("branch", short, allowed.branch, spent, amount)
         return None
 
@@ -224,12 +225,12 @@ class Budget:
 
 
 def reply_bound(price: Price | None) -> int:
-    """Tokens a reply may have under a budget, when its request does not say."""
+    """Maximum tokens of a reply under a budget, if its request sets no bound."""
     return min(REPLY_TOKENS, (price and price.max_output) or REPLY_TOKENS)
 
 
 def cut_short(request: ChatRequest, response: ChatResponse) -> bool:
-    """Whether a reply ended at a provisional limit, so that it is no answer."""
+    """Whether a reply ended at a provisional limit and must be discarded."""
     return request.limit is not None and request.limit.provisional and response.finish == "length"
 
 
@@ -271,19 +272,20 @@ def _limit_hit(whose: str, short: str, allowed: Allowance, spent: Amount, amount
 
 
 class BudgetedModel(ModelWrapper):
-    """Makes only the calls that fit into what is left of the budget.
+    """Makes only calls that fit into the remaining budget.
 
-    A reply that nobody bounds gets a limit: what is put aside for it is sent as `max_tokens`, so that it cannot come
-    to more. At first that is a great deal (`REPLY_TOKENS`); soon it follows the replies there have been, so that many
-    calls fit under a small budget at once. A reply that is cut short by it is asked for again with all that is
-    allowed: what an agent or user hears does not depend on what was put aside.
+    A request without a bound on its reply gets one: the reserved tokens are sent as `max_tokens`. The reservation
+    starts large (`REPLY_TOKENS`) and then follows the lengths of earlier replies, so that many concurrent calls fit
+    into a small budget. A reply cut short by it is requested again with the maximum: replies do not depend on the
+    reservation.
 
     Args:
-        budget: the run's; shared by its models.
-        price: what the model costs; needed when the budget bounds money.
+        model: the model to call.
+        budget: the run's budget, shared by its models.
+        price: the model's price; required if the budget bounds cost.
 
     Raises:
-        UsageError: the budget bounds money and the price is not known.
+        UsageError: the budget bounds cost and the price is unknown.
     """
 
     def __init__(self, model: ChatModel, budget: Budget, price: Price | None = None) -> None:
@@ -302,8 +304,8 @@ class BudgetedModel(ModelWrapper):
         """The model's answer.
 
         Raises:
-            BudgetExhausted: the run has not enough left for it, or its time is up.
-            LimitHit: the episode or branch has not enough left for it.
+            BudgetExhausted: the run's remaining budget is too small, or its time is up.
+            LimitHit: the remaining budget of the episode or branch is too small.
         """
         if not self._budget.allowances.bounded:
             return await self._within(self._budget.seconds_left(), request, key)
@@ -322,7 +324,7 @@ class BudgetedModel(ModelWrapper):
         return await self._held(request, key, await self._budget.reserve(self._most(request), key))
 
     async def _fitting(self, request: ChatRequest, key: CallKey) -> tuple[ChatRequest, Hold]:
-        """The request with a limit for its reply, smaller where only that fits into what is left, and its hold."""
+        """The request with a reply limit, and its hold. The limit is reduced if only a smaller one fits the budget."""
         limit = self._replies.limit()
         while True:
             limited = replace(request, limit=limit)
@@ -334,8 +336,8 @@ class BudgetedModel(ModelWrapper):
                 limit = ReplyLimit(limit.tokens // 2, provisional=True)
 
     async def _held(self, request: ChatRequest, key: CallKey, hold: Hold) -> ChatResponse:
-        """The answer to a request for which that much is put aside."""
-        used = hold.amount  # what is not known to have cost less is taken to have cost all of it
+        """The answer to a request that has a reservation."""
+        used = hold.amount  # charged in full unless the call is known to have used less
         try:
             response = await self._within(self._budget.seconds_left(), request, key)
             used = self._used(request, response, hold.amount)
@@ -356,7 +358,7 @@ class BudgetedModel(ModelWrapper):
         raise self._budget.out_of_time()
 
     def _own_bound(self, request: ChatRequest) -> int | None:
-        """Tokens that the request itself lets its reply have."""
+        """Bound on the reply, in tokens, that the request itself sets."""
         for name in ("max_completion_tokens", "max_tokens"):
             if isinstance(bound := request.sampling.extra_body.get(name), int):
                 return bound
@@ -371,7 +373,7 @@ class BudgetedModel(ModelWrapper):
 
     def _used(self, request: ChatRequest, response: ChatResponse, most: Amount) -> Amount:
         usage = response.usage
-        if not usage.tokens:  # a server that does not count
+        if not usage.tokens:  # the server reports no usage
             return most
         self._prompts.learn(request, usage.prompt_tokens)
         self._replies.learn(usage.completion_tokens)

@@ -1,9 +1,8 @@
 """Concurrency limit per endpoint and key: fixed, or adaptive.
 
-The adaptive limit works as congestion control does (RFC 5681, in calls instead of segments): it doubles with every
-round of answers until the endpoint first says 429, is cut by a factor then, and grows by one a round from there. It
-grows only while it is what holds calls back, and a cut is followed by a cooldown, because the calls under way then were
-let in under the old limit.
+The adaptive limit works like congestion control (RFC 5681, in calls instead of segments): it doubles with every round
+of answers until the endpoint's first 429, is then cut by a factor, and grows by one per round from there. It grows only
+while it is the bottleneck. A cooldown follows each cut, because calls in flight were admitted under the old limit.
 """
 
 from __future__ import annotations
@@ -20,19 +19,20 @@ from simkit.models.middleware.metrics import Meter
 
 
 class Gate:
-    """Lets so many calls in at a time; the others wait, first come, first served.
+    """Admits calls up to the concurrency limit; the others wait in order of arrival.
 
     Args:
-        limit: a number, or how to find it.
-        meter: is told of the limit and of who is in.
+        limit: a fixed number, or the parameters of an adaptive limit.
+        meter: receives the limit and the numbers of calls in flight and waiting.
+        clock: time source.
 
     Raises:
-        UsageError: a limit under 1.
+        UsageError: the limit is below 1.
     """
 
     def __init__(self, limit: int | Adaptive, meter: Meter | None = None, clock: Clock | None = None) -> None:
         if isinstance(limit, int) and limit < 1:
-            raise UsageError(f"--api-concurrency is {limit}; let at least one call through, or say `adaptive`")
+            raise UsageError(f"--api-concurrency is {limit}; it must be at least 1, or `adaptive`")
         self._adaptive = None if isinstance(limit, int) else limit
         self._limit = float(limit if isinstance(limit, int) else limit.start)
         self._meter = meter or Meter()
@@ -45,12 +45,12 @@ class Gate:
 
     @property
     def limit(self) -> int:
-        """Calls at once, as of now."""
+        """Current limit of concurrent calls."""
         return int(self._limit)
 
     async def enter(self) -> None:
-        """Wait for a place; every `enter` needs a `leave`."""
-        if self._in_flight < self.limit:  # then nobody waits: `leave` fills every place
+        """Wait for a place. Every `enter` needs a `leave`."""
+        if self._in_flight < self.limit:  # implies that no call waits: `leave` fills every place
             self._count(1)
             return
         place = anyio.Event()
@@ -59,7 +59,7 @@ class Gate:
         try:
             await place.wait()
         except BaseException:
-            if place.is_set():  # let in and cancelled at the same time
+            if place.is_set():  # admitted and cancelled at the same time
                 self.leave()
             else:
                 self._waiting.remove(place)
@@ -68,14 +68,14 @@ class Gate:
             self._meter.waiting -= 1
 
     def leave(self, *, answered: bool = False) -> None:
-        """Give the place back; `answered` when the endpoint answered well."""
+        """Release the place. `answered` if the call succeeded."""
         if answered:
             self._grow()
         self._count(-1)
         self._admit()
 
     def cut(self) -> None:
-        """The endpoint said 429."""
+        """Reduce the adaptive limit after a 429."""
         policy, now = self._adaptive, self._clock.timer()
         if policy is None or now < self._calm_at:
             return

@@ -1,4 +1,4 @@
-"""Third-party models: what they raise is charged to them, and a call that never returns is ended."""
+"""Isolation of third-party models: their exceptions become faults, and a call that does not return times out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Mo
 
 
 class ForeignModel(ModelWrapper):
-    """Ends a call after a number of seconds; whatever the model raises becomes a `ModelFault`."""
+    """Ends a call after a number of seconds, and turns every exception of the model into a `ModelFault`."""
 
     def __init__(self, model: ChatModel, seconds: float) -> None:
         super().__init__(model)
@@ -22,11 +22,11 @@ class ForeignModel(ModelWrapper):
         """The model's answer.
 
         Raises:
-            ModelTimeout: there was none in time.
-            ModelFault: the model raised, or answered with something else than a `ChatResponse`.
+            ModelTimeout: the model did not answer in time.
+            ModelFault: the model raised an exception, or its answer is not a `ChatResponse`.
         """
         job = current_job()
-        if job is not None and job.held:  # the asker's deadline holds here again, in case that ours is ignored
+        if job is not None and job.held:  # the caller's deadline applies again, in case the model ignores this timeout
             job.restart()
             job.held -= 1
             try:

@@ -1,4 +1,4 @@
-"""A model that records every attempt of another one."""
+"""Recording of every attempt of a model."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from simkit.models.middleware.request_digest import request_digest, whole_reques
 
 
 class RecordedModel(ModelWrapper):
-    """Answers as `model` does, and tells `recorder` of each attempt, the failed and the cancelled ones too.
+    """Passes calls to `model` and records each attempt with `recorder`, including failed and cancelled ones.
 
-    Wrap a provider with it inside the retries, so that each attempt counts. With `bodies=False` a request is recorded
-    as digests of its messages and tools, which saves most of the space and still allows replay. A `free` model's calls
-    are recorded without a cost: those of a replay were paid by the run they come from.
+    It belongs inside the retries, so that each attempt is recorded. With `bodies=False` a request is recorded as
+    digests of its messages and tools, which saves most of the space and still allows replay. With `free=True` calls
+    are recorded without a cost: the calls of a replay were paid by the original run.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RecordedModel(ModelWrapper):
         self._clock = clock or Clock()
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
-        """The answer of the model, recorded; whatever it raises is recorded and raised."""
+        """The model's answer, recorded. Exceptions are recorded and raised again."""
         attempt = _Attempt(self._clock.now(), self._clock.timer(), request)
         try:
             response = await self._model.complete(request, key)

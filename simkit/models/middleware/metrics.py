@@ -1,4 +1,4 @@
-"""Counters of model calls while a run goes: what a progress display reads."""
+"""Live counters of model calls, for progress displays."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from simkit.models.base import Usage
 
 @dataclass(slots=True)
 class Meter:
-    """Counts since the beginning, except `in_flight` and `waiting`, which are of this moment.
+    """Counters since the start of the run; `in_flight`, `waiting` and `limit` are current values.
 
     Attributes:
-        calls: model calls that were answered by an endpoint.
+        calls: calls answered by an endpoint.
         in_flight: calls that hold a place under the concurrency limit.
-        waiting: calls that wait for one.
-        limit: the concurrency limit as it is now, of all endpoints together.
+        waiting: calls that wait for a place.
+        limit: the current concurrency limit, summed over all endpoints.
         rate_limited: attempts answered with 429.
         failed: attempts that failed in any other way.
         replayed: calls answered from a recording.
-        usage: tokens and money.
+        usage: tokens and cost.
     """
 
     calls: int = 0
@@ -33,12 +33,12 @@ class Meter:
     usage: Usage = field(default_factory=Usage)
 
     def answered(self, usage: Usage) -> None:
-        """A call was answered."""
+        """Count an answered call."""
         self.calls += 1
         self.usage = self.usage.plus(usage)
 
     def fault(self, fault: ModelFault) -> None:
-        """An attempt failed."""
+        """Count a failed attempt."""
         if isinstance(fault, RateLimited):
             self.rate_limited += 1
         else:

@@ -1,4 +1,4 @@
-"""Requests and tokens a minute: calls are spread out so that an endpoint's quota is never asked for too much."""
+"""Rate limits in requests and tokens per minute: calls are spread out to stay within an endpoint's quota."""
 
 from __future__ import annotations
 
@@ -9,38 +9,43 @@ from simkit.models.middleware.token_estimate import TokenEstimate
 
 
 class Flow:
-    """So many units a minute, as a virtual clock (GCRA): taking some says how long to wait for them.
+    """Rate limiter of units per minute, as a virtual clock (GCRA). `take` returns the time to wait.
 
     Args:
-        per_minute: units a minute.
-        burst: seconds' worth of units that may be taken at once after a pause.
+        name: the flag that sets the rate, for error messages.
+        per_minute: units per minute.
+        burst: size of the burst allowed after a pause, in seconds' worth of units.
+
+    Raises:
+        UsageError: the rate is not positive.
     """
 
     def __init__(self, name: str, per_minute: float, *, burst: float = 1.0) -> None:
         if not per_minute > 0:
-            raise UsageError(f"{name} is {per_minute:g}; give a positive number a minute, or leave it out for no limit")
+            raise UsageError(f"{name} is {per_minute:g}; it must be positive (omit it for no limit)")
         self._seconds = 60.0 / per_minute
         self._burst = burst
         self._next = float("-inf")
 
     def take(self, units: float, now: float) -> float:
-        """Take units; returns the seconds to wait before using them."""
+        """Take units. Returns the seconds to wait before using them."""
         begin = max(self._next, now - self._burst)
         self._next = begin + units * self._seconds
         return max(0.0, begin - now)
 
     def adjust(self, units: float) -> None:
-        """More (or, negative, fewer) units were used than had been taken."""
+        """Correct by the units used beyond those taken; negative if fewer were used."""
         self._next += units * self._seconds
 
 
 class Rates:
-    """The limits of one endpoint and key; None for no limit.
+    """Rate limits of one endpoint and key. None means no limit.
 
     Args:
-        rpm: requests a minute.
-        tpm: tokens a minute, of prompts and replies together.
-        reply_tokens: how long a reply is taken to be before it is there, when the request does not bound it.
+        rpm: requests per minute.
+        tpm: tokens per minute, of prompts and replies together.
+        reply_tokens: assumed length of a reply before it arrives; a smaller bound of the request takes precedence.
+        clock: time source.
     """
 
     def __init__(
@@ -53,7 +58,7 @@ class Rates:
         self.clock = clock or Clock()
 
     async def wait(self, request: ChatRequest) -> float:
-        """Wait for one request's turn; returns the tokens taken for it."""
+        """Wait until a request may be sent. Returns the tokens taken for it."""
         now, delay, tokens = self.clock.timer(), 0.0, 0.0
         if self._requests is not None:
             delay = self._requests.take(1, now)
@@ -67,7 +72,7 @@ class Rates:
         return tokens
 
     def used(self, request: ChatRequest, taken: float, response: ChatResponse) -> None:
-        """Tell what a request really used."""
+        """Correct the tokens taken for a request by the usage reported for it."""
         usage = response.usage
         if self._tokens is not None and usage.tokens:
             self._estimate.learn(request, usage.prompt_tokens)
@@ -75,7 +80,7 @@ class Rates:
 
 
 class RatedModel(ModelWrapper):
-    """Asks the model no faster than its endpoint's rates allow. Belongs inside the retries: each attempt counts."""
+    """Calls the model no faster than its endpoint's rates allow. It belongs inside the retries: each attempt counts."""
 
     def __init__(self, model: ChatModel, rates: Rates) -> None:
         super().__init__(model)

@@ -1,4 +1,4 @@
-"""Answers from a recording: the same mechanism resumes a run, replays one, and caches."""
+"""Answers from a recording, used to resume and to replay runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from simkit.models.usage import believed, doubt
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What came of one call: the response as JSON text, or the error of its last attempt."""
+    """Result of one recorded attempt: the response as JSON text, or the error."""
 
     request_hash: str
     request: bytes
@@ -32,11 +32,12 @@ class _Kept:
 
 @dataclass(slots=True)
 class Recording:
-    """The model calls of a run, by the name of the call (task, trial, path, turn, role, number) and the request's hash.
+    """The model calls of a run, by call name (task, trial, path, turn, role, number) and request hash.
 
     Attributes:
-        usage: what all of its attempts used: what a resumed budget starts from.
-        skipped: calls that name another run.
+        run_id: the recorded run.
+        usage: usage of all attempts, from which the budget of a resumed run starts.
+        skipped: number of calls that belong to another run.
     """
 
     run_id: str
@@ -46,14 +47,14 @@ class Recording:
 
     @classmethod
     def of(cls, run_id: str, calls: Iterable[ModelCall]) -> Recording:
-        """A recording of events, as a `MemoryRecorder` holds them."""
+        """A recording of these calls, for example those of a `MemoryRecorder`."""
         recording = cls(run_id)
         for call in calls:
             recording.add(call)
         return recording
 
     def add(self, call: ModelCall) -> None:
-        """Add one call."""
+        """Add one attempt of a call."""
         begin = f"{self.run_id}/"
         if not call.branch_id.startswith(begin):
             self.skipped += 1
@@ -74,21 +75,21 @@ class Recording:
         return len(self._calls)
 
     def answer(self, key: CallKey, hashed: str) -> ChatResponse | None:
-        """What this request was answered with, None when it never was."""
+        """The recorded answer to this request; None if there is none."""
         for kept in reversed(self._calls.get(_key_name(key), ())):
             if kept.request_hash == hashed and kept.response is not None:
                 return believed(ChatResponse.from_json(orjson.loads(kept.response)))
         return None
 
     def failure(self, key: CallKey, hashed: str) -> ModelFault | None:
-        """What this request failed with for good, None when it did not."""
+        """The recorded final failure of this request; None if there is none."""
         for kept in reversed(self._calls.get(_key_name(key), ())):
             if kept.request_hash == hashed and kept.response is None and kept.error:
                 return _fault(kept.error)
         return None
 
     def miss(self, key: CallKey, request: ChatRequest, model: str) -> ReplayMiss:
-        """The error for a call that is not here."""
+        """The error for a call missing from the recording."""
         calls = self._calls.get(_key_name(key))
         if not calls:
             return ReplayMiss(f"the recording of `{self.run_id}` has no {key}; replay with the configuration it had")
@@ -117,11 +118,11 @@ def _text(value: Any) -> bytes:
 
 def _usage(call: ModelCall) -> Usage:
     usage = Usage(call.prompt_tokens, call.completion_tokens, 0, call.cost or 0.0)
-    return usage if doubt(usage) is None else Usage()  # of a version that believed everything
+    return usage if doubt(usage) is None else Usage()  # recorded by a version without usage checks
 
 
 def _fault(text: str) -> ModelFault | None:
-    """The error a recorded text stands for; None for attempts that say nothing about the next (cancelled ones)."""
+    """The model fault that a recorded error text describes; None for other texts, such as that of a cancelled call."""
     name, colon, message = text.partition(": ")
     kind = getattr(errors, name, None)
     if not colon or not isinstance(kind, type) or not issubclass(kind, ModelFault):
@@ -133,10 +134,10 @@ class ReplayedModel:
     """Answers from a recording.
 
     Args:
-        recording: what was answered before.
-        model: answers what the recording does not know (a resumed run); None makes that an error (a replay).
-        name: the model's name, needed when there is no model.
-        meter: is told of every call that was answered from the recording.
+        recording: calls that were answered before.
+        model: answers calls missing from the recording (resume); None makes them an error (replay).
+        name: the model's name; required without `model`.
+        meter: counts the calls answered from the recording.
     """
 
     def __init__(
@@ -156,14 +157,14 @@ class ReplayedModel:
         """The recorded answer.
 
         Raises:
-            ReplayMiss: there is none and no model to ask; the message says what differs.
-            ModelFault: the call had failed for good, and there is no model to ask.
+            ReplayMiss: the call is not in the recording, and there is no model; the message says what differs.
+            ModelFault: the recorded call had failed for good, and there is no model.
         """
         hashed = request_hash(self._name, request)
         answer = self._recording.answer(key, hashed)
         if answer is not None:
             self._meter.replayed += 1
-            await checkpoint()  # a long recording must not keep everybody else from running
+            await checkpoint()  # a long recording must not starve other tasks
             return answer
         if self._model is not None:
             return await self._model.complete(request, key)

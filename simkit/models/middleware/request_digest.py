@@ -1,4 +1,4 @@
-"""What is kept of a request: the bytes that were sent, or digests of its parts that tell later what differs."""
+"""Recorded forms of a request: the whole body, or digests of its parts that later reveal differences."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from simkit.models.base import ChatRequest, settings_json
 
 
 def whole_request(request: ChatRequest, model: str) -> JsonObject:
-    """The request as JSON, as the store keeps it when bodies are wanted."""
+    """The whole request as JSON, as stored with `record_requests`."""
     return JsonText(request.to_json(model, request.settings()))
 
 
 def request_digest(request: ChatRequest, model: str, settings: bytes | None = None) -> JsonObject:
-    """The request in few bytes: 8 hex digits for each message and each tool, and its settings as they are.
+    """Compact form of a request: 8 hex digits for each message and each tool, and the settings unchanged.
 
     Args:
-        settings: the request's own as `settings_json` writes them, where that is at hand already.
+        settings: the request's own from `settings_json`, if the caller has them already.
     """
     return JsonText(
         b'{"digest":{"model":%s,"messages":"%s","tools":"%s","settings":%s}}'
@@ -32,10 +32,10 @@ def request_digest(request: ChatRequest, model: str, settings: bytes | None = No
 
 
 def difference(recorded: JsonObject | None, request: ChatRequest, model: str) -> str:
-    """In words, the first thing in which a request differs from the recorded one.
+    """Description of the first difference between a request and the recorded one.
 
     Args:
-        recorded: what `whole_request` or `request_digest` kept, None when nothing was.
+        recorded: the form from `whole_request` or `request_digest`; None if the request was not recorded.
     """
     if recorded is None:
         return "the recorded request is not known"
@@ -51,7 +51,7 @@ def difference(recorded: JsonObject | None, request: ChatRequest, model: str) ->
 
 
 def digest_of(recorded: JsonObject) -> JsonObject:
-    """The digests of a recorded request, whichever way it was kept; see `request_digest`."""
+    """The digests of a recorded request in either form; see `request_digest`."""
     if "digest" in recorded:
         return recorded["digest"]
     settings = {key: value for key, value in recorded.items() if key not in ("model", "messages", "tools")}
@@ -74,5 +74,5 @@ def _settings_difference(old: JsonObject, new: JsonObject) -> str:
 def _list_difference(noun: str, old: str, new: str) -> str:
     for start in range(0, min(len(old), len(new)), 8):
         if old[start : start + 8] != new[start : start + 8]:
-            return f"{noun} {start // 8} (counted from 0) is another one"
-    return "" if len(old) == len(new) else f"there were {len(old) // 8} {noun}s and are {len(new) // 8}"
+            return f"{noun} {start // 8} (counted from 0) is different"
+    return "" if len(old) == len(new) else f"there were {len(old) // 8} {noun}s, now there are {len(new) // 8}"

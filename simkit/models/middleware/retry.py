@@ -1,7 +1,8 @@
-"""Asking again: what may be asked again is a property of the error, how often and how long is a policy.
+"""Retries of model calls. The error says whether a call may be retried; the policy says how often and how long.
 
-Attempts count against a call only while its endpoint answers somebody. When it answers nobody, all calls wait for it:
-a restart of twenty seconds delays and loses nothing, and one that lasts stops the run with one error.
+An attempt at an unreachable endpoint counts against a call only if the endpoint has answered another call meanwhile.
+While the endpoint answers no call, all calls wait: a restart of twenty seconds loses nothing, and a lasting outage
+stops the run with one error.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from simkit.models.middleware.metrics import Meter
 
 @dataclass(slots=True)
 class Health:
-    """What all calls to one endpoint know of it. Times are those of the clock's timer."""
+    """Availability of one endpoint, shared by all calls to it. Times are those of the clock's timer."""
 
     answered_at: float | None = None
     failing_since: float | None = None
 
     def answered(self, now: float) -> None:
-        """It answered somebody, if only with a refusal."""
+        """Record an answer, including an error response."""
         self.answered_at, self.failing_since = now, None
 
     def failed(self, now: float) -> float:
-        """It answered nobody this time; returns for how many seconds that has been so."""
+        """Record an unreachable attempt. Returns the seconds since the first failure after the last answer."""
         if self.failing_since is None:
             self.failing_since = now
         return now - self.failing_since
@@ -38,7 +39,7 @@ class Health:
 
 @dataclass(slots=True)
 class _Call:
-    """One call while it is retried: `made` counts its attempts, `counted` those the endpoint had a part in."""
+    """State of a call between its retries: `made` counts all attempts, `counted` those charged to the call."""
 
     request: ChatRequest
     key: CallKey
@@ -50,13 +51,15 @@ class _Call:
 
 
 class RetryingModel(ModelWrapper):
-    """Retries failed calls where that may help.
+    """Retries failed calls whose error allows it.
 
     Args:
-        policy: how often and how long.
-        health: what is known of the endpoint; share it between the models of one endpoint.
-        meter: counts attempts that failed and calls that were answered.
+        model: the model to call.
+        policy: the retry policy.
+        health: the endpoint's health, shared by its models.
+        meter: counts failed attempts and answered calls.
         gate: the concurrency limit, which shrinks when the endpoint answers 429.
+        clock: time source.
     """
 
     def __init__(
@@ -77,11 +80,11 @@ class RetryingModel(ModelWrapper):
         self._clock = clock or Clock()
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
-        """The model's answer, after as many attempts as the policy allows.
+        """The model's answer, with retries as the policy allows.
 
         Raises:
-            ModelFault: the last attempt's, when it is not to be tried again or the policy is used up.
-            EndpointDown: the endpoint answers nobody.
+            ModelFault: the last attempt failed, and the error or the policy does not allow another.
+            EndpointDown: the endpoint answers no call.
         """
         began = self._clock.timer()
         try:
@@ -99,7 +102,7 @@ class RetryingModel(ModelWrapper):
         return await self._again(call)
 
     async def _again(self, call: _Call) -> ChatResponse:
-        """The answer to one of the attempts after the first. Most calls never get here, and do not pay for tenacity."""
+        """The answer after retries. Most calls never get here and avoid the overhead of tenacity."""
         retrying = AsyncRetrying(
             stop=lambda state: self._over(call, state.upcoming_sleep),
             wait=lambda _: self._pause(call),
@@ -126,10 +129,10 @@ class RetryingModel(ModelWrapper):
         self._meter.answered(response.usage)
 
     def _judge(self, call: _Call) -> None:
-        """Take note of a failed attempt.
+        """Record a failed attempt.
 
         Raises:
-            EndpointDown: it was one too many for the endpoint.
+            EndpointDown: the endpoint has been unreachable for too long.
         """
         now, fault = self._clock.timer(), call.fault
         self._meter.fault(fault)
@@ -137,7 +140,7 @@ class RetryingModel(ModelWrapper):
             self._gate.cut()
         if not isinstance(fault, Unreachable):
             call.counted += 1
-            if not isinstance(fault, ModelTimeout):  # silence says nothing about the endpoint: it may be a long answer
+            if not isinstance(fault, ModelTimeout):  # after a timeout the endpoint's state is unknown
                 self._health.answered(now)
             return
         seconds = self._health.failed(now)
@@ -145,7 +148,7 @@ class RetryingModel(ModelWrapper):
         call.counted += answered_at is not None and answered_at >= call.tried_at
         if seconds >= (self._policy.down_at_start if answered_at is None else self._policy.down_after):
             raise EndpointDown(
-                f"{fault}. It has not answered anybody for {seconds:.0f} s, so the run stops here; everything so far "
+                f"{fault}. It has not answered any call for {seconds:.0f} s, so the run stops here; everything so far "
                 "is stored. Start the endpoint, or correct the base URL, then resume the run"
             ) from fault
 
@@ -153,7 +156,7 @@ class RetryingModel(ModelWrapper):
         return self._policy.pause(call.made - 1, call.fault, call.key)
 
     def _over(self, call: _Call, pause: float) -> bool:
-        """Whether there is no further attempt, which would begin after a pause in seconds."""
+        """Whether retries end here; the next attempt would begin after a pause in seconds."""
         policy = self._policy
         late = self._clock.timer() + pause - call.began > policy.max_seconds
         return late or policy.max_retries == 0 or call.counted > policy.max_retries

@@ -1,4 +1,4 @@
-"""How many tokens a request and its reply will count, before a provider has counted them."""
+"""Estimates of the tokens of a request and its reply, before the provider reports them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from simkit.core.persistent_list import JsonList, json_list
 from simkit.models.base import ChatRequest, ReplyLimit
 
 MARGIN = 1.25
-"""How much more tokens a byte than ever seen the upper bound allows for."""
+"""Safety factor of the upper bound: tokens per byte may exceed the highest ratio seen so far by this factor."""
 
 FRAME = 64
 """Tokens a provider may add around a request: chat template, tool preamble."""
 
 SHORTEST = 64
-"""Tokens that are put aside for a reply at least, however short those before it were."""
+"""Minimum tokens reserved for a reply, however short the earlier ones were."""
 
 ROOM = 2
-"""How many times longer than any before it a reply may be without being asked for again."""
+"""Factor by which a reply may exceed the longest earlier one without being requested again."""
 
 
 def request_bytes(request: ChatRequest) -> int:
-    """Bytes of the messages and tools of a request, as they are sent."""
+    """Size of the messages and tools of a request as sent, in bytes."""
     return _bytes(json_list(request.messages)) + _bytes(json_list(request.tools))
 
 
@@ -29,10 +29,10 @@ def _bytes(items: JsonList[Message] | JsonList[ToolSpec]) -> int:
 
 
 class TokenEstimate:
-    """Tokens of a prompt from its bytes, learned from what the provider counts.
+    """Estimate of a prompt's tokens from its bytes, calibrated by the counts of the provider.
 
-    Until something has been counted, every byte is taken for a token in the upper bound (no tokenizer does worse), and
-    four bytes for one in the likely number.
+    Before the first count, the upper bound assumes one token per byte (no tokenizer does worse), and the likely number
+    assumes four bytes per token.
     """
 
     def __init__(self) -> None:
@@ -40,17 +40,17 @@ class TokenEstimate:
         self._likely = 0.25
 
     def bound(self, request: ChatRequest) -> int:
-        """Tokens of the prompt at most."""
+        """Upper bound of the prompt's tokens."""
         size = request_bytes(request)
         share = 1.0 if self._most is None else min(1.0, self._most * MARGIN)
         return int(size * share) + FRAME
 
     def likely(self, request: ChatRequest) -> float:
-        """Tokens of the prompt, about."""
+        """Likely number of the prompt's tokens."""
         return request_bytes(request) * self._likely
 
     def learn(self, request: ChatRequest, tokens: int) -> None:
-        """A provider has counted the tokens of a prompt."""
+        """Calibrate with the provider's count of a prompt's tokens."""
         size = request_bytes(request)
         if tokens <= 0 or size == 0:
             return
@@ -60,9 +60,9 @@ class TokenEstimate:
 
 
 class ReplyEstimate:
-    """How long a reply may be: all that is allowed at first, then some times the longest of those before it.
+    """Limit for the next reply: the maximum at first, then `ROOM` times the longest earlier reply.
 
-    Rounded up to a power of two, so that equal requests are mostly sent as equal bytes.
+    It is rounded up to a power of two, so that equal requests are mostly sent as equal bytes.
     """
 
     def __init__(self, most: int) -> None:
@@ -77,5 +77,5 @@ class ReplyEstimate:
         return ReplyLimit(tokens, provisional=True) if tokens < self.most else ReplyLimit(self.most)
 
     def learn(self, tokens: int) -> None:
-        """A reply was so long."""
+        """Record the length of a reply, in tokens."""
         self._longest = tokens if self._longest is None else max(tokens, self._longest)

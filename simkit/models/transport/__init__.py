@@ -1,1 +1,1 @@
-"""Bytes to an endpoint and back: URLs, connections, HTTP/1.1, secrets."""
+"""HTTP transport to an endpoint: URLs, connections, HTTP/1.1, secrets."""
