@@ -1,4 +1,4 @@
-"""Chat completions of any OpenAI-compatible endpoint: OpenAI, Azure, vLLM, llama.cpp, Ollama, gateways, ..."""
+"""Chat completions of OpenAI-compatible endpoints: OpenAI, Azure, vLLM, llama.cpp, Ollama, gateways."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNOREC
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """An endpoint and the right to use it.
+    """An endpoint and its credentials.
 
     Attributes:
-        base_url: what `/chat/completions` is below; a query (`?api-version=...`) is kept, a user name and password are
-            sent as basic authentication, instead of the key.
-        api_key: sent as a bearer token, and as `api-key` to Azure; None sends none.
-        organization: the OpenAI organisation that pays.
-        headers: further headers.
+        base_url: the URL to which `/chat/completions` is appended. A query (`?api-version=...`) is kept; a user name
+            and password are sent as basic authentication instead of the key.
+        api_key: sent as a bearer token, or as `api-key` to Azure; None sends no key.
+        organization: the OpenAI organization that is billed.
+        headers: additional headers.
         limits: bounds of each request.
-        transport: how bytes get there.
+        transport: the HTTP client; see `TransportChoice`.
     """
 
     base_url: str = field(default=OPENAI_URL, repr=False)
@@ -56,7 +56,7 @@ class Endpoint:
         """The endpoint that a configuration and the environment name.
 
         Raises:
-            UsageError: OpenAI's own endpoint is meant, and there is no key.
+            UsageError: the endpoint is OpenAI's, and there is no key.
         """
         env = os.environ if environment is None else environment
         base_url = config.base_url or env.get("OPENAI_BASE_URL") or OPENAI_URL
@@ -77,27 +77,27 @@ class Endpoint:
 
     @property
     def address(self) -> Address:
-        """Where chat completions are."""
+        """The address of chat completions."""
         return Address.of(self.base_url)
 
     @property
     def secret(self) -> str:
-        """The key itself; never shown."""
+        """The key in plain text; never show it."""
         return self.api_key.get_secret_value().strip() if self.api_key else ""
 
     @property
     def more_secrets(self) -> tuple[str, ...]:
-        """Secrets of the base URL, of proxies, and of headers that sound like some (with and without scheme)."""
+        """Secrets in the base URL, in proxy URLs, and in headers with telling names (with and without the scheme)."""
         found = [value.strip() for name, value in self.headers.items() if _SECRET_HEADER.search(name)]
         told = tuple(secret for value in found for secret in (value, value.rpartition(" ")[2]) if len(secret) > 3)
         urls = (self.base_url, *urllib.request.getproxies().values())
         return (*told, *(secret for url in urls for secret in (*url_secrets(url), *url_credentials(url))))
 
     def open(self) -> HttpTransport:
-        """A transport to it, for the event loop this is called in.
+        """Open a transport to the endpoint, in the current event loop.
 
         Raises:
-            UsageError: the base URL or a header cannot be used.
+            UsageError: the base URL or a header is invalid.
         """
         secrets = Secrets.of((self.secret, *self.more_secrets))
         return open_transport(self.address, self._all_headers(), self.limits, self.transport, secrets)
@@ -118,11 +118,11 @@ class OpenAIModel:
     """One model at one endpoint.
 
     Args:
-        model: its name there.
-        endpoint: where it is; only used to read replies and to know the endpoint's quirks.
-        transport: an open transport to the endpoint, shared by its models and closed by whoever opened it.
-        price: what tokens cost; None for nothing.
-        quirks: in what the endpoint differs; from the table when None.
+        model: the model's name at the endpoint.
+        endpoint: the endpoint; used only to read replies and to find its quirks.
+        transport: an open transport to the endpoint, shared by its models and closed by its opener.
+        price: price per token; None to compute no cost.
+        quirks: deviations of the endpoint; None to use the table.
     """
 
     def __init__(
@@ -149,8 +149,8 @@ class OpenAIModel:
         """The model's answer, with its cost.
 
         Raises:
-            ModelFault: this call failed; its `trouble` says whether to try again.
-            RunStopped: every call would fail: the credentials, the model's name or the account.
+            ModelFault: this call failed; `trouble` says whether to retry it.
+            RunStopped: every call would fail because of the credentials, the model's name or the account.
         """
         settings = self._quirks.apply(request.sent_settings())
         reply = await self._transport.post(request.to_json(self._model, settings))
@@ -180,6 +180,6 @@ class OpenAIProvider(Provider):
         return self._at.base_url.rstrip("/"), self._at.secret
 
     def open(self, resources: Resources) -> ChatModel:
-        """The model, at a transport that all models of its endpoint share."""
+        """The model, on a transport that all models of its endpoint share."""
         transport = resources.shared(("openai", self.endpoint), self._at.open)
         return OpenAIModel(self.name, self._at, transport, price=self.price)

@@ -1,4 +1,4 @@
-"""From an endpoint's HTTP reply to a `ChatResponse`, or to the error that says what went wrong."""
+"""Conversion of an endpoint's HTTP reply to a `ChatResponse`, or to the error that it stands for."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FINISH: Mapping[str, FinishReason] = {
     "safety": "content_filter",
     "refusal": "refusal",
 }
-"""What the servers of this world call the ends of a reply; anything else counts as `stop`."""
+"""Finish reasons of common servers and their OpenAI equivalents. Unknown ones count as `stop`."""
 
 _TOO_LONG = (
     *("context length", "context_length", "context window", "context size", "maximum context", "max_model_len"),
@@ -66,18 +66,18 @@ _NO_MODEL = ("model_not_found", "invalid model name", "server is pinned to")
 _THAT_MODEL = re.compile(r"model \S{1,300} (?:does not exist|not found)")
 
 _SHOWN = 300
-"""Characters that are shown of a server's words."""
+"""Maximum characters of a server's text in an error message."""
 
 _LOOKED_AT = 64 << 10
-"""Bytes that are looked at of a server's words, whether or not it sent more."""
+"""Maximum bytes of a server's text that are examined."""
 
 _READ_AGAIN = 1 << 20
-"""Bytes of an answer up to which one that is almost JSON is given a second reading, which is slow."""
+"""Maximum size, in bytes, of an invalid JSON answer that is parsed again by a slower, more lenient parser."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is needed to read replies: the endpoint and model for messages, the keys to keep out of them, the clock."""
+    """Context for reading replies: endpoint and model for error messages, keys to remove from them, and the clock."""
 
     origin: str
     model: str
@@ -90,13 +90,13 @@ class Reading:
         object.__setattr__(self, "secrets", Secrets.of((self.secret, *self.more_secrets)))
 
     def clean(self, text: str) -> str:
-        """A text of the server, short, on one line and without keys; give all of it, for a cut could halve a key."""
+        """Shorten a server's text to one line without keys. Pass the whole text, since a cut could split a key."""
         text = self.secrets.out_of_message(text[: 2 * _LOOKED_AT])[:_LOOKED_AT]
         text = " ".join(text.split())
         return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
     def start_of(self, body: bytes) -> str:
-        """The beginning of a body as `clean` gives it."""
+        """The beginning of a body, cleaned."""
         return self.clean(body[: 2 * _LOOKED_AT].decode("utf-8", "replace"))
 
 
@@ -107,8 +107,8 @@ def read_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
     """The response in a reply.
 
     Raises:
-        ModelFault: it is an error, or no chat completion.
-        RunStopped: it says that no call can succeed.
+        ModelFault: the reply is an error, or not a chat completion.
+        RunStopped: the reply means that no call can succeed.
     """
     if reply.status != 200:
         raise read_error(reply, reading)
@@ -116,7 +116,7 @@ def read_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
     if not isinstance(data, dict):
         kind = reading.clean(reply.headers.get("content-type", "no content type"))
         shown = reading.start_of(reply.body)
-        raise MalformedReply(f"{reading.origin} answered with something else than a JSON object ({kind}): {shown}")
+        raise MalformedReply(f"the answer of {reading.origin} is not a JSON object ({kind}): {shown}")
     body = cast("dict[str, Any]", data)
     if not body.get("choices") and body.get("error"):  # some gateways send errors with status 200
         raise read_error(HttpReply(_status_of(body["error"]), reply.headers, reply.body), reading)
@@ -125,7 +125,7 @@ def read_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         shown = reading.start_of(reply.body)
         raise MalformedReply(
-            f"the answer of {reading.origin} is no chat completion ({type(error).__name__}): {shown}"
+            f"the answer of {reading.origin} is not a chat completion ({type(error).__name__}): {shown}"
         ) from error
 
 
@@ -148,7 +148,7 @@ def _response(body: dict[str, Any]) -> ChatResponse:
 
 
 def _message(written: dict[str, Any]) -> AssistantMessage:
-    """The message as it goes back into the conversation: what every server accepts again, and a refusal's words."""
+    """The message for the conversation: only fields that every server accepts, and the text of a refusal."""
     kept: dict[str, Any] = {"role": "assistant", "content": written.get("content")}
     if calls := written.get("tool_calls"):
         kept["tool_calls"] = [_call(call, index) for index, call in enumerate(calls)]
@@ -160,7 +160,7 @@ def _message(written: dict[str, Any]) -> AssistantMessage:
 def _call(call: dict[str, Any], index: int) -> dict[str, Any]:
     function = call["function"]
     arguments = function.get("arguments")
-    if not isinstance(arguments, str):  # some servers send the object itself, or nothing for no arguments
+    if not isinstance(arguments, str):  # some servers send the object itself, or nothing if there are no arguments
         arguments = _written_out(arguments if arguments is not None else {})
     name = function["name"]
     return {
@@ -171,7 +171,7 @@ def _call(call: dict[str, Any], index: int) -> dict[str, Any]:
 
 
 def _written_out(arguments: object) -> str:
-    """Arguments as text. Those that are too deep to be written are no object, which the model is then told."""
+    """Arguments as JSON text. Arguments nested too deep become a string, so that the model gets an error."""
     try:
         return json.dumps(arguments, ensure_ascii=False)
     except RecursionError:
@@ -194,31 +194,32 @@ def _logprobs(logprobs: dict[str, Any] | None) -> tuple[float, ...] | None:
         return None
     found = tuple(float(token["logprob"]) for token in logprobs["content"])
     if not all(map(isfinite, found)):
-        raise ValueError("a log probability that is no number")
+        raise ValueError("a log probability is not a finite number")
     return found
 
 
 def _json(body: bytes) -> object:
-    """The value, None when it is not JSON; lone surrogates, as cut-off emojis leave them, become replacements."""
+    """The parsed value; None if it is not JSON. Lone surrogates, left by cut-off emojis, are replaced."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         if len(body) > _READ_AGAIN:
             return None
         try:
-            return _mended(json.loads(body))
+            return _without_surrogates(json.loads(body))
         except (ValueError, RecursionError):
             return None
 
 
-def _mended(value: Any) -> Any:
+def _without_surrogates(value: Any) -> Any:
     match value:
         case str():
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         case list():
-            return [_mended(each) for each in cast("list[Any]", value)]
+            return [_without_surrogates(each) for each in cast("list[Any]", value)]
         case dict():
-            return {_mended(key): _mended(each) for key, each in cast("dict[str, Any]", value).items()}
+            fields = cast("dict[str, Any]", value)
+            return {_without_surrogates(key): _without_surrogates(each) for key, each in fields.items()}
         case _:
             return value
 
@@ -227,7 +228,7 @@ def _mended(value: Any) -> Any:
 
 
 def read_error(reply: HttpReply, reading: Reading) -> ModelFault | RunStopped:
-    """The error a reply stands for."""
+    """The error that a reply stands for."""
     told, status = _told(reply), reply.status
     words = told[:_LOOKED_AT].lower()
     where = f"{reading.origin} answered {status}"
@@ -258,7 +259,7 @@ def read_error(reply: HttpReply, reading: Reading) -> ModelFault | RunStopped:
 
 
 def _among(signs: tuple[str, ...], words: str) -> bool:
-    """Whether one of the signs is in the words (in lower case); plain searches, which stay quick on long texts."""
+    """Whether the words (in lower case) contain one of the signs. Plain searches stay fast on long texts."""
     return any(sign in words for sign in signs)
 
 
@@ -269,7 +270,7 @@ def _too_long(words: str, message: str) -> ContextTooLong | None:
 
 
 def _told(reply: HttpReply) -> str:
-    """What the server says about an error, wherever it puts it."""
+    """The server's description of an error, from any of the usual fields."""
     data = _json(reply.body) if len(reply.body) <= _LOOKED_AT else None
     if not isinstance(data, dict):
         kind = reply.headers.get("content-type", "")
@@ -284,7 +285,7 @@ def _told(reply: HttpReply) -> str:
 
 
 def _written(value: object) -> str:
-    """A value of an error body in words; one that is nested too deep is left out."""
+    """A value of an error body as text. A value nested too deep is left out."""
     try:
         return value if isinstance(value, str) else json.dumps(value)
     except RecursionError:
@@ -297,7 +298,7 @@ def _status_of(error: object) -> int:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds a server asks to wait: `retry-after-ms`, or `retry-after` as seconds or as an HTTP date."""
+    """Seconds that a server asks to wait: `retry-after-ms`, or `retry-after` as seconds or as an HTTP date."""
     asked = {name: value for name in ("retry-after-ms", "retry-after") if 0 < len(value := headers.get(name, "")) < 100}
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:

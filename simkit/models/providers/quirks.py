@@ -1,4 +1,4 @@
-"""In what endpoints differ from one another, as data: the first row whose host and model match is used."""
+"""Table of differences between endpoints. The first row whose host and model match applies."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quirks:
-    """How an endpoint wants its settings.
+    """Deviations of an endpoint in its settings.
 
     Attributes:
-        rename: settings it knows under another name.
-        drop: settings simkit adds on its own that it refuses; what a user chose is never dropped.
-        seed_bits: how large a seed may be; larger ones are cut to their low bits.
+        rename: settings that have another name there.
+        drop: settings added by simkit that the endpoint refuses. Options set by the user are never dropped.
+        seed_bits: maximum bits of a seed; larger seeds are cut to their low bits.
     """
 
     rename: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -23,7 +23,7 @@ class Quirks:
     seed_bits: int = 31
 
     def apply(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """The settings as this endpoint wants them."""
+        """The settings in the form that this endpoint accepts."""
         if (seed := settings.get("seed")) is not None:
             settings["seed"] = seed & ((1 << self.seed_bits) - 1)
         if not self.rename and not self.drop:
@@ -50,7 +50,7 @@ TABLE: tuple[Row, ...] = (
 
 
 def quirks_for(host: str, model: str, table: tuple[Row, ...] = TABLE) -> Quirks:
-    """The quirks of a model at a host; plain OpenAI form when no row matches."""
+    """The quirks of a model at a host. If no row matches, the OpenAI form applies."""
     for row in table:
         if re.fullmatch(row.host, host) and re.fullmatch(row.model, model):
             return row.quirks

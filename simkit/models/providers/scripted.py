@@ -1,4 +1,4 @@
-"""A model that answers from a script: for tests and demos, without key, download or network."""
+"""A model that answers from a script, for tests and demos without key, download or network."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from simkit.models.prices import Price
 from simkit.models.provider import Provider, Resources
 
 Answer: TypeAlias = str | AssistantMessage | ChatResponse | Exception
-"""What a script holds: text, a message, a whole response, or an error to be raised."""
+"""A scripted answer: a text, a message, a whole response, or an error to raise."""
 
 Script: TypeAlias = Callable[[ChatRequest, CallKey], Answer]
 
 
 class ScriptedModel:
-    """Answers with what a function says.
+    """Answers with the result of a function.
 
-    Make it from a list with `by_turn` (a pure function of the request, right for anything that branches or runs
-    concurrently) or `in_order` (one answer after the other, right for one caller).
+    Create it from a list with `by_turn` (a pure function of the request, for callers that branch or run concurrently)
+    or `in_order` (one answer after the other, for a single caller).
     """
 
     def __init__(self, script: Script, *, name: str = "scripted") -> None:
@@ -35,7 +35,7 @@ class ScriptedModel:
 
     @classmethod
     def by_turn(cls, answers: Iterable[Answer], *, name: str = "scripted") -> ScriptedModel:
-        """A model that answers a request holding n assistant messages with answer n, counted from 0."""
+        """A model that answers a request with n assistant messages with answer n, counted from 0."""
         kept = tuple(answers)
 
         def script(request: ChatRequest, key: CallKey) -> Answer:
@@ -46,7 +46,7 @@ class ScriptedModel:
 
     @classmethod
     def in_order(cls, answers: Iterable[Answer], *, name: str = "scripted") -> ScriptedModel:
-        """A model that gives each answer once, in the order of the calls."""
+        """A model that returns each answer once, in the order of the calls."""
         kept = tuple(answers)
         left = iter(kept)
 
@@ -58,15 +58,15 @@ class ScriptedModel:
 
     @property
     def name(self) -> str:
-        """What the store calls the model."""
+        """The model's name in the store."""
         return self._name
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
-        """The scripted answer; tokens and cost are 0 unless the script holds a whole response.
+        """The scripted answer. Tokens and cost are 0 unless the script holds a whole response.
 
         Raises:
-            ModelFault: the script has run out.
-            Exception: the one the script holds.
+            ModelFault: the script has no answer left.
+            Exception: the error that the script holds.
         """
         await checkpoint()
         answer = self._script(request, key)
@@ -93,7 +93,7 @@ class ScriptedProvider(Provider):
 
     @property
     def price(self) -> Price:
-        """Nothing."""
+        """Zero."""
         return Price(input=0, output=0)
 
     @property

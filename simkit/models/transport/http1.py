@@ -1,8 +1,8 @@
-"""HTTP/1.1 replies from bytes: an incremental reader that knows no sockets.
+"""Incremental parser of HTTP/1.1 replies, independent of sockets.
 
-It reads what RFC 9112 allows a server to answer to a POST, and refuses the rest: two different lengths, folded or
-malformed header lines, transfer codings other than chunked, compressed bodies (none are asked for), and replies over
-a bound. Whatever comes, the work is in proportion to its bytes.
+It accepts the replies to a POST that RFC 9112 allows and rejects the rest: conflicting lengths, folded or malformed
+header lines, transfer codings other than chunked, compressed bodies (never requested), and replies over a size limit.
+The work is proportional to the number of bytes received, for any input.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 HEAD_LIMIT = 64 << 10
-"""Bytes of status line and headers at most, and of trailers."""
+"""Maximum bytes of the status line and headers, and of the trailers."""
 
 HEADERS_LIMIT = 256
-"""Lines of headers at most."""
+"""Maximum number of header lines."""
 
 INTERIM_LIMIT = 64
-"""Interim replies (1xx) before the reply at most."""
+"""Maximum number of interim replies (1xx) before the reply."""
 
 BODY_LIMIT = 16 << 20
-"""Bytes of a body at most, unless a reader is told otherwise. 10,000 tokens with log-probabilities of 20 candidates
-each take 11 MiB. All other conversations of the process wait while a body is parsed."""
+"""Default maximum bytes of a body. 10,000 tokens with log probabilities of 20 candidates each take 11 MiB. All other
+conversations of the process wait while a body is parsed."""
 
 ERROR_BODY = 128 << 10
-"""Bytes that are read of the body of an error; the connection is given up for the rest."""
+"""Maximum bytes read of an error's body. The connection is closed instead of reading the rest."""
 
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n\0]*)?")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -34,9 +34,9 @@ _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
 
 
 class BadReply(Exception):
-    """What came is no HTTP reply, or one this client does not accept.
+    """The received bytes are not an HTTP reply, or one that this client does not accept.
 
-    `sent` are the server's own bytes. They are not part of the message: they may repeat the request's key.
+    `sent` holds the server's bytes. They are not part of the message, because they may repeat the request's key.
     """
 
     def __init__(self, message: str, sent: bytes = b"") -> None:
@@ -45,7 +45,7 @@ class BadReply(Exception):
 
 
 class CutOff(Exception):
-    """The connection ended before the reply did; `empty` when not one byte had come."""
+    """The connection ended before the reply was complete; `empty` if no byte was received."""
 
     def __init__(self, message: str, *, empty: bool) -> None:
         super().__init__(message)
@@ -54,7 +54,7 @@ class CutOff(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """A whole reply. Header names are lower case; `reusable` when the connection may carry another request."""
+    """A complete reply. Header names are lower case; `reusable` if the connection may carry another request."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -74,12 +74,12 @@ class _Head:
 
     @property
     def failed(self) -> bool:
-        """Whether the body is that of an error, of which the beginning is enough."""
+        """Whether the reply is an error, of whose body only the beginning is read."""
         return self.status != 200
 
 
 class ReplyReader:
-    """Reads one reply: `feed` it what comes, until it returns the reply; tell it of the end with `end`."""
+    """Parser of one reply. Call `feed` with received bytes until it returns the reply, and `end` at end of stream."""
 
     __slots__ = ("_body", "_buffer", "_head", "_interim", "_limit")
 
@@ -91,10 +91,10 @@ class ReplyReader:
         self._limit = limit
 
     def feed(self, data: bytes) -> HttpReply | None:
-        """Take bytes; the reply when they complete it.
+        """Add received bytes. Returns the reply if it is complete, else None.
 
         Raises:
-            BadReply: this is no reply that can be accepted.
+            BadReply: the reply is malformed or not accepted.
         """
         self._buffer += data
         while self._head is None:
@@ -113,10 +113,10 @@ class ReplyReader:
         return self._whole(head, bytes(self._buffer[: head.length]), len(self._buffer) == head.length)
 
     def end(self) -> HttpReply:
-        """The connection has ended; the reply, if its end is the connection's.
+        """Handle the end of the connection. Returns the reply if it is delimited by that end.
 
         Raises:
-            CutOff: the reply is not whole.
+            CutOff: the reply is incomplete.
         """
         head = self._head
         if head is not None and head.length is None and not head.chunked:
@@ -129,7 +129,7 @@ class ReplyReader:
         return HttpReply(head.status, head.headers, body, head.keep and clean)
 
     def _read_head(self) -> bool:
-        """Take a head off the buffer, if there is one; an interim one (1xx) is passed over."""
+        """Parse the head if the buffer holds it completely. Interim replies (1xx) are skipped."""
         end = self._buffer.find(b"\r\n\r\n", 0, HEAD_LIMIT)
         if end < 0:
             if len(self._buffer) >= HEAD_LIMIT:
@@ -172,7 +172,7 @@ class ReplyReader:
         return None
 
     def _chunk_at(self, position: int) -> tuple[int, int] | None:
-        """Where the data of the chunk at `position` starts and how long it is; None when its line is not there yet."""
+        """Start and size of the data of the chunk at `position`; None if its size line is incomplete."""
         end = self._buffer.find(b"\r\n", position, position + HEAD_LIMIT)
         if end < 0:
             if len(self._buffer) - position >= HEAD_LIMIT:
@@ -184,7 +184,7 @@ class ReplyReader:
         return end + 2, int(match[1], 16)
 
     def _read_trailers(self, head: _Head, start: int) -> HttpReply | None:
-        """The reply when the empty line after the last chunk is there; trailers are passed over."""
+        """The reply, once the empty line after the last chunk has been received. Trailers are skipped."""
         if self._buffer.startswith(b"\r\n", start):
             end = start + 2
         else:
@@ -201,7 +201,7 @@ class ReplyReader:
 
 
 def too_large(limit: int) -> str:
-    """The words for a body over a bound."""
+    """Error message for a body over the size limit."""
     return f"the answer is larger than the {limit:,} bytes that a reply of a model may have; the rest was not read"
 
 
@@ -223,7 +223,7 @@ def _parse_head(data: bytes) -> _Head:
 
 
 def _framed(status: int, headers: dict[str, str], *, old: bool) -> _Head:
-    """How long the body is, and whether the connection lives on (RFC 9112, 6.3 and 9.3)."""
+    """Head with the length of the body and the persistence of the connection (RFC 9112, 6.3 and 9.3)."""
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise BadReply("the body has an encoding that was not asked for", encoding.encode("latin-1"))
@@ -244,5 +244,5 @@ def _length(value: str) -> int:
     lengths = {part.strip() for part in value.split(",")}
     only = lengths.pop()
     if lengths or not (only.isascii() and only.isdigit()) or len(only) > 18:
-        raise BadReply("the content length is no number", value.encode("latin-1"))
+        raise BadReply("the content length is not a number", value.encode("latin-1"))
     return int(only)

@@ -1,7 +1,7 @@
-"""A thin pooled HTTP/1.1 client for one endpoint, on asyncio protocols: the hot path of every model call.
+"""A thin pooled HTTP/1.1 client for one endpoint, on asyncio protocols. It is the hot path of every model call.
 
-One request at a time per connection, connections kept alive and used last in, first out. How many there are is the
-concern of whoever limits the calls. On other event loops, and behind proxies, `HttpxTransport` does the same.
+Each connection carries one request at a time. Connections are kept alive and reused last in, first out. The pool has no
+size limit; the callers' concurrency limit bounds it. `HttpxTransport` serves other event loops and proxies.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from simkit.models.transport.url import Address
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpLimits:
-    """Bounds of one request: seconds to connect, seconds for the whole exchange, bytes of the body of the answer.
+    """Bounds of one request: seconds to connect, seconds for the whole exchange, maximum bytes of the reply's body.
 
-    A connection that was idle for more than `idle` seconds is not used again: something on the way may have forgotten
-    it without telling, and a request on it would wait for nothing.
+    A connection idle for more than `idle` seconds is not reused: a firewall or proxy may have dropped it silently, and
+    a request on it would never be answered.
     """
 
     connect: float = 10.0
@@ -50,10 +50,10 @@ class Connection(asyncio.Protocol):
         self.gone: asyncio.Future[None] = loop.create_future()
 
     async def exchange(self, data: bytes, limits: HttpLimits) -> HttpReply:
-        """Send a request and wait for its reply; the connection goes back to the pool, or is closed, by itself.
+        """Send a request and wait for its reply. The connection then returns to the pool or is closed.
 
         Raises:
-            Unreachable, MalformedReply, ModelTimeout: there is no whole reply.
+            Unreachable, MalformedReply, ModelTimeout: no complete reply was received.
         """
         assert self._transport is not None
         self._reader = ReplyReader(limits.body)
@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
             return await answer
         finally:
             timer.cancel()
-            if not answer.done() or answer.cancelled():  # cancelled: the reply may still come, so nobody may follow
+            if not answer.done() or answer.cancelled():  # the reply may still arrive: do not reuse the connection
                 self.abort()
 
     def abort(self) -> None:
@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are not subclasses of asyncio's
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the reply; bytes that nobody asked for end the connection."""
+        """Process received bytes. Unexpected bytes end the connection."""
         answer = self._answer
         if answer is None or answer.done():
             self.abort()
@@ -93,11 +93,11 @@ class Connection(asyncio.Protocol):
             self._finish(answer, reply)
 
     def eof_received(self) -> bool:
-        """The server will send no more; the connection is closed."""
+        """Handle the end of the server's data: the connection is closed."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Closed by either side."""
+        """Handle the end of the connection, closed by either side."""
         self._pool.forget(self)
         if not self.gone.done():
             self.gone.set_result(None)
@@ -110,7 +110,7 @@ class Connection(asyncio.Protocol):
             answer.set_exception(self._cut_off(error))
 
     def _cut_off(self, error: CutOff) -> Exception:
-        if error.empty:  # a kept connection was probably closed for its age just now: no reason to wait
+        if error.empty:  # a reused connection probably just reached the server's idle timeout: retry at once
             return Unreachable(f"{self._pool.origin}: {error}", retry_after=0.0 if self._used else None)
         return MalformedReply(f"{self._pool.origin}: {error}")
 
@@ -139,14 +139,14 @@ class Connection(asyncio.Protocol):
 
 
 class ConnectionPool:
-    """Posts to one address. Needs asyncio (uvloop too); close it in the loop it was used in.
+    """Posts to one address. It needs asyncio (or uvloop); close it in the event loop in which it was used.
 
     Args:
-        address: where to.
-        head: the unchanging part of the request, from `Address.head`.
+        address: the address of the endpoint.
+        head: the constant part of the request, from `Address.head`.
         limits: bounds of each request.
-        tls: how to verify an https endpoint; None for plain http.
-        secrets: what to keep out of messages about its replies.
+        tls: TLS context for https; None for plain http.
+        secrets: secrets to remove from messages about replies.
     """
 
     def __init__(
@@ -168,15 +168,15 @@ class ConnectionPool:
 
     @property
     def origin(self) -> str:
-        """What the endpoint is called in messages."""
+        """The endpoint's name in messages."""
         return self._address.origin
 
     async def post(self, body: bytes) -> HttpReply:
-        """The endpoint's reply to a body of JSON.
+        """The endpoint's reply to a JSON body.
 
         Raises:
-            Unreachable: no connection, or it was closed without an answer.
-            ModelTimeout: no whole answer in time.
+            Unreachable: the connection failed, or was closed without an answer.
+            ModelTimeout: no complete answer in time.
             MalformedReply: the answer is not HTTP, is too large, or was cut off.
         """
         data = b"%s%d\r\n\r\n%s" % (self._head, len(body), body)
@@ -184,7 +184,7 @@ class ConnectionPool:
         return await connection.exchange(data, self._limits)
 
     def _fresh(self) -> Connection | None:
-        """The kept connection that was used last, if that was not too long ago; else none is any better."""
+        """The most recently used idle connection, unless it is too old; then all are, and they are closed."""
         if not self._idle:
             return None
         connection = self._idle.pop()
@@ -196,20 +196,20 @@ class ConnectionPool:
         return None
 
     def malformed(self, error: BadReply) -> MalformedReply:
-        """What it means that an answer is not HTTP: the beginning of it without secrets."""
+        """The error for an answer that is not HTTP, with its beginning without secrets."""
         sent = self._secrets.out_of_message(error.sent.decode("latin-1"))[:60]
         shown = f" ({sent!r})" if sent else ""
-        return MalformedReply(f"{self.origin} answered with something else than HTTP: {error}{shown}")
+        return MalformedReply(f"the answer of {self.origin} is not valid HTTP: {error}{shown}")
 
     def keep(self, connection: Connection) -> None:
-        """Take back a connection that may carry another request."""
+        """Return a reusable connection to the pool."""
         if self._closed:
             connection.abort()
         else:
             self._idle.append(connection)
 
     def forget(self, connection: Connection) -> None:
-        """A connection has been closed."""
+        """Remove a closed connection."""
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)

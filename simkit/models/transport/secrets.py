@@ -1,7 +1,7 @@
-"""Keys and passwords that a server repeats: found in what it sends, in the forms they travel in, and taken out.
+"""Removal of keys and passwords that a server repeats in its replies, in all their encoded forms.
 
-A proxy or a debugging endpoint may answer with the request's own headers, also under status 200. What comes is searched
-before it is parsed, so that no key reaches a message, a journal, a database or a log.
+A proxy or a debugging endpoint may answer with the request's own headers, even with status 200. Replies are searched
+before they are parsed, so that no key reaches a message, a journal, a database or a log.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from urllib.parse import quote
 import orjson
 
 SHORTEST = 8
-"""Bytes from which on a secret is looked for in answers: a shorter one (`none`, `EMPTY`) would be found in words."""
+"""Minimum bytes of a secret that is removed from answers. Shorter ones (`none`, `EMPTY`) would match ordinary words."""
 
 SHORTEST_CODED = 12
-"""Characters from which on a part of a secret in base64 is one."""
+"""Minimum characters of a base64 fragment that is treated as a secret."""
 
 STANDS_FOR_KEY = b"[key]"
 _ESCAPED_ASCII = re.compile(rb"\\u00[2-7]|\\/")
@@ -26,12 +26,12 @@ _ESCAPED_ASCII = re.compile(rb"\\u00[2-7]|\\/")
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Secrets to be taken out of texts, in all forms they travel in.
+    """Secrets to remove from texts, in all their encoded forms.
 
     Attributes:
-        everywhere: the forms of all secrets, in lower case, the longest first.
-        in_answers: the forms of those that are no words, as they are written, the longest first.
-        signs: a short piece of each of these: answers are many, and a short piece is sought quickly.
+        everywhere: forms of all secrets, in lower case, longest first.
+        in_answers: forms of the secrets that are not ordinary words, in their own case, longest first.
+        signs: a short piece of each form in `in_answers`, for a fast search of the many answers.
     """
 
     everywhere: tuple[bytes, ...] = field(default=(), repr=False)
@@ -40,14 +40,14 @@ class Secrets:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Secrets:
-        """The secrets in all their forms; an empty one is none."""
+        """The secrets in all their forms. Empty texts are ignored."""
         known = [text for text in dict.fromkeys(texts) if text]
         forms = _forms([text for text in known if not _is_word(text)])
         signs = tuple(dict.fromkeys(form[-SHORTEST:] for form in forms))
         return cls(_forms(known, bytes.lower), forms, signs)
 
     def out_of_answer(self, body: bytes) -> bytes:
-        """An answer without secrets. A secret that is an ordinary word stays: the model may well have said it."""
+        """An answer without secrets. A secret that is an ordinary word stays, since the model may have written it."""
         if not self.signs:
             return body
         if b"\\" in body and _ESCAPED_ASCII.search(body):
@@ -58,7 +58,7 @@ class Secrets:
         return body
 
     def out_of_message(self, text: str) -> str:
-        """A server's complaint without secrets, in whatever case, not even those that are words."""
+        """A server's error text without secrets, ignoring case. Secrets that are ordinary words are removed too."""
         data = text.encode("utf-8", "surrogatepass")
         cleaned = _without(data, self.everywhere, bytes.lower)
         return text if cleaned is data else cleaned.decode("utf-8", "replace")
@@ -69,7 +69,7 @@ def _is_word(text: str) -> bool:
 
 
 def _forms(texts: list[str], case: Callable[[bytes], bytes] = bytes) -> tuple[bytes, ...]:
-    """All forms of some secrets, the longest first, so that no part of a longer one is left."""
+    """All forms of the secrets, longest first, so that no part of a longer one remains."""
     found = {case(form) for text in texts for form in _forms_of(text)}
     return tuple(sorted(found, key=lambda form: (-len(form), form)))
 
@@ -85,7 +85,7 @@ def _forms_of(text: str) -> Iterable[bytes]:
 
 
 def _in_base64(data: bytes) -> Iterable[bytes]:
-    """What base64 makes of it alone, and inside a longer text: then the characters that hold nothing but it."""
+    """Base64 forms: of the secret alone, and of the secret inside a longer text, without characters shared with it."""
     yield b64encode(data)
     for before in range(3):
         coded = b64encode(bytes(before) + data)
@@ -97,7 +97,7 @@ def _in_base64(data: bytes) -> Iterable[bytes]:
 
 
 def _unescaped(body: bytes) -> bytes:
-    """JSON in which no ordinary character is written as an escape, so that a secret stands there as it is."""
+    """The JSON without escapes of ordinary characters, so that a secret in it is literal."""
     try:
         return orjson.dumps(orjson.loads(body))
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
@@ -105,7 +105,7 @@ def _unescaped(body: bytes) -> bytes:
 
 
 def _without(data: bytes, forms: tuple[bytes, ...], case: Callable[[bytes], bytes] = bytes) -> bytes:
-    """The data itself when it holds none of the forms; `case` makes the same of it as was made of them."""
+    """The data without the forms; the same object if it holds none. `case` normalizes the data as it did the forms."""
     sought = case(data)
     for form in forms:
         if form in sought:

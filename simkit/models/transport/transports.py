@@ -1,4 +1,4 @@
-"""How bytes get to an endpoint: the contract, the choice, and the transport for proxies and other event loops."""
+"""HTTP transports: the contract, the choice between them, and the one for proxies and other event loops."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class HttpTransport(Protocol):
     """Posts JSON to one endpoint."""
 
     async def post(self, body: bytes) -> HttpReply:
-        """The reply, whatever its status.
+        """The reply, of any status.
 
         Raises:
-            Unreachable, ModelTimeout, MalformedReply: there is none, or no whole one.
+            Unreachable, ModelTimeout, MalformedReply: no complete reply was received.
         """
         ...
 
@@ -41,10 +41,10 @@ def open_transport(
     choice: TransportChoice = "auto",
     secrets: Secrets | None = None,
 ) -> HttpTransport:
-    """A transport to an address; call it inside the event loop that will use it. `secrets` stay out of its messages.
+    """Open a transport to an address, inside the event loop that will use it. `secrets` are removed from messages.
 
     Raises:
-        UsageError: a header would break out of its line.
+        UsageError: a header is invalid.
     """
     if choice == "httpx2" or (choice == "auto" and (behind_proxy(address) or not _on_asyncio())):
         return HttpxTransport(address, headers, limits, secrets)
@@ -72,7 +72,7 @@ def _tls() -> ssl.SSLContext:
 
 
 class HttpxTransport:
-    """Posts through httpx2: knows proxies and runs on trio, at several times the cost of `ConnectionPool`."""
+    """Transport on httpx2. It supports proxies and trio, at several times the cost of `ConnectionPool`."""
 
     def __init__(
         self, address: Address, headers: Mapping[str, str], limits: HttpLimits, secrets: Secrets | None = None
@@ -91,10 +91,10 @@ class HttpxTransport:
         )
 
     async def post(self, body: bytes) -> HttpReply:
-        """The endpoint's reply to a body of JSON.
+        """The endpoint's reply to a JSON body.
 
         Raises:
-            Unreachable, ModelTimeout, MalformedReply: there is no whole one.
+            Unreachable, ModelTimeout, MalformedReply: no complete reply was received.
         """
         origin, seconds = self._address.origin, self._limits.request
         late = f"{origin} gave no answer within {seconds:g} s; raise --request-timeout if its answers take that long"
@@ -112,7 +112,7 @@ class HttpxTransport:
             raise Unreachable(f"{origin}: {type(error).__name__} {self._clean(error)}".rstrip()) from None
 
     def _clean(self, error: Exception) -> str:
-        """An error's words, which may repeat what the server sent; the error itself, which holds them, is dropped."""
+        """An error's text without secrets. It may repeat what the server sent, so the error itself is not chained."""
         return self._secrets.out_of_message(str(error))[:300]
 
     async def _post(self, body: bytes) -> HttpReply:

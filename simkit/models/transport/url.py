@@ -1,4 +1,4 @@
-"""Where an endpoint is, and the part of a request that never changes."""
+"""The address of an endpoint, and the constant part of its requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 HIDDEN = "***"
-"""What stands for a secret in a URL that is shown or stored."""
+"""Placeholder for a secret in a URL that is shown or stored."""
 
 _USERINFO = re.compile(r"(?<=://)[^/?#]*@")
 _UP_TO_AT = re.compile(r"^(\w+://)?[^?#]*@")
@@ -22,7 +22,7 @@ _PUBLIC = frozenset({"api-version", "version"})
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The place requests are posted to: `path` holds the query too, `credentials` are the URL's (`user:password`)."""
+    """The target of requests. `path` includes the query; `credentials` are those of the URL (`user:password`)."""
 
     secure: bool
     host: str
@@ -32,10 +32,10 @@ class Address:
 
     @classmethod
     def of(cls, base_url: str, resource: str = "/chat/completions") -> Address:
-        """The address of a resource below a base URL, whose query (`?api-version=...`) is kept.
+        """The address of a resource below a base URL. The URL's query (`?api-version=...`) is kept.
 
         Raises:
-            UsageError: the base URL is not one.
+            UsageError: the base URL is invalid.
         """
         parts = _split(base_url)
         secure = parts.scheme == "https"
@@ -48,7 +48,7 @@ class Address:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port: what names the endpoint in messages."""
+        """Scheme, host and port: the endpoint's name in messages."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         usual = self.port == (443 if self.secure else 80)
         return f"{'https' if self.secure else 'http'}://{host}{'' if usual else f':{self.port}'}"
@@ -59,7 +59,7 @@ class Address:
         return self.origin + self.path
 
     def head(self, headers: Mapping[str, str]) -> bytes:
-        """Request line and headers, up to the value of the content length, which comes last."""
+        """Request line and headers, up to the value of the content length, which is last."""
         lines = [f"POST {self.path} HTTP/1.1", f"host: {self.origin.partition('://')[2]}"]
         lines += [f"{name}: {value}" for name, value in checked_headers(headers).items()]
         return "\r\n".join([*lines, "content-length: "]).encode("latin-1")
@@ -69,11 +69,11 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers with lower-case names.
 
     Raises:
-        UsageError: a name or value that would break out of its line; values are not shown, they may be secret.
+        UsageError: a name or value is invalid; values are not shown, because they may be secret.
     """
     for name, value in headers.items():
         if not _NAME.fullmatch(name):
-            raise UsageError(f"{name[:40]!r} is no name of an HTTP header")
+            raise UsageError(f"{name[:40]!r} is not a valid name of an HTTP header")
         if not _VALUE.fullmatch(value):
             raise UsageError(
                 f"the header `{name}` holds a line break or another character that HTTP does not allow; "
@@ -83,22 +83,22 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _split(base_url: str) -> SplitResult:
-    form = "write it like http://localhost:8000/v1"
-    told = _UP_TO_AT.sub(rf"\1{HIDDEN}@", shown_url(base_url))  # a stray `/` in a password moves it out of its place
+    form = "use a form like http://localhost:8000/v1"
+    shown = _UP_TO_AT.sub(rf"\1{HIDDEN}@", shown_url(base_url))  # a stray `/` in a password ends the authority part
     try:
         parts = urlsplit(base_url)
         port = parts.port
     except ValueError:
-        raise UsageError(f"the base URL `{told}` cannot be read; {form}, with %-escapes in a password") from None
+        raise UsageError(f"the base URL `{shown}` cannot be parsed; {form}, with %-escapes in a password") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise UsageError(f"the base URL `{told}` is none; {form}")
+        raise UsageError(f"`{shown}` is not a valid base URL; {form}")
     if not re.fullmatch(r"[A-Za-z0-9._:%-]+", parts.hostname):
-        raise UsageError(f"the base URL `{told}` has no valid host; {form}")
+        raise UsageError(f"the base URL `{shown}` has no valid host; {form}")
     return parts
 
 
 def shown_url(url: str) -> str:
-    """A URL as it may be shown and stored: user name, password and the values of its query hidden, but for versions."""
+    """A URL safe to show and store: user name, password and query values are hidden, except versions."""
     url, _, _ = url.partition("#")
     place, mark, query = url.partition("?")
     fields = "&".join(map(_shown_field, query.split("&"))) if query else ""
@@ -106,7 +106,7 @@ def shown_url(url: str) -> str:
 
 
 def url_secrets(url: str) -> tuple[str, ...]:
-    """What `shown_url` hides, as it stands there and without %-escapes."""
+    """The secrets that `shown_url` hides, with and without %-escapes."""
     place, _, query = url.partition("#")[0].partition("?")
     found = _USERINFO.search(place)
     secrets = re.split(":", found[0][:-1], maxsplit=1) if found else []
@@ -115,7 +115,7 @@ def url_secrets(url: str) -> tuple[str, ...]:
 
 
 def url_credentials(url: str) -> tuple[str, ...]:
-    """User name and password of a URL in one, as basic authentication sends them; empty when it has no password."""
+    """User name and password of a URL, joined as in basic authentication; empty if it has no password."""
     found = _USERINFO.search(url.partition("#")[0].partition("?")[0])
     return (unquote(found[0][:-1]),) if found and ":" in found[0] else ()
 
