@@ -1,4 +1,4 @@
-"""Journal first, DuckDB always: what happened in runs, durable while it happens and open to SQL at once."""
+"""The record of runs: durable journals, and a DuckDB database built from them for SQL queries."""
 
 from __future__ import annotations
 

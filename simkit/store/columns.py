@@ -1,7 +1,7 @@
-"""The columns of events, from the types of `simkit.core.events`: in SQL for the loader, and as checks of single lines.
+"""Columns of events, derived from the types in `simkit.core.events`: SQL for the loader and checks for single lines.
 
-A field is declared there and nowhere else. Its column is read from the journal, and goes to the table of its event when
-that has a column of the same name (`schema.sql`).
+A field is declared only there. Its column is read from the journal and copied to the table of its event if that table
+has a column of the same name (`schema.sql`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ class Column:
     """One field of an event, or of a row within it.
 
     Attributes:
-        sql: its type in DuckDB; the types of a struct's fields by name, for a list of rows.
-        check: whether a value of JSON can be taken.
-        needed: whether there must be a value.
-        default: what stands for a missing one, in SQL; empty for NULL.
-        many: whether it holds several values, as a tuple; `row` is the class of each when they are rows.
+        name: the field's name.
+        sql: DuckDB type; for a list of rows, the types of the struct's fields by name.
+        check: predicate that accepts valid JSON values.
+        needed: whether a value is required.
+        default: SQL expression that replaces a missing value; empty for NULL.
+        many: whether the field holds a tuple of values.
+        row: class of each value if the values are rows, otherwise None.
     """
 
     name: str
@@ -45,7 +47,7 @@ class Column:
 
 @cache
 def columns_of(kind: type) -> Mapping[str, Column]:
-    """The columns of an event or a row, by name."""
+    """Columns of an event or a row, by name."""
     hints = get_type_hints(kind, include_extras=True)
     found: dict[str, Column] = {}
     for field in fields(kind):
@@ -58,14 +60,14 @@ def columns_of(kind: type) -> Mapping[str, Column]:
 
 @cache
 def stage_sql() -> str:
-    """Reads a piece of a journal into the table `staged`, with one column for every field of every event."""
+    """SQL that reads part of a journal into the table `staged`, with one column for every field of every event."""
     columns = {"e": "VARCHAR", **{name: _written(kind) for name, kind in _staged().items()}}
     return sql_text("stage.sql").replace("$columns", ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items()))
 
 
 @cache
 def load_sql() -> str:
-    """Turns `staged` into rows."""
+    """SQL that inserts the contents of `staged` into the tables."""
     lists = {kind: _Selected(columns_of(event)) for kind, event in {**KINDS, **_ROWS}.items()}
     ended = [one for name, one in columns_of(Episode).items() if name not in {*columns_of(EpisodeStarted), "at"}]
     changes = ", ".join(f"{one.name} = {_value(one, 'f.')}" for one in ended)
@@ -75,7 +77,7 @@ def load_sql() -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Selected:
-    """The columns of an event in a list of SELECT, as `{Kind}`; with `{Kind:m}` as those of the struct `m`."""
+    """Columns of an event as a SELECT list: `{Kind}` gives plain columns, `{Kind:m}` the fields of struct `m`."""
 
     columns: Mapping[str, Column]
 
@@ -94,7 +96,7 @@ def _value(column: Column, of: str) -> str:
 
 @cache
 def _staged() -> Mapping[str, str | Mapping[str, str]]:
-    """The type of each column that all events together have."""
+    """Types of the columns of all events combined, by name."""
     found: dict[str, str | Mapping[str, str]] = {}
     for kind in KINDS.values():
         for name, column in columns_of(kind).items():
@@ -103,7 +105,7 @@ def _staged() -> Mapping[str, str | Mapping[str, str]]:
 
 
 def _common(one: str | Mapping[str, str], other: str | Mapping[str, str]) -> str | Mapping[str, str]:
-    """A type that holds the values of two."""
+    """A type that can hold the values of both types."""
     if isinstance(one, str) or isinstance(other, str):
         wider = [*_INTEGERS.values()]
         if one == other:

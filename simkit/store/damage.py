@@ -1,7 +1,7 @@
-"""What is wrong with journals: each place named, kept until somebody has acknowledged it.
+"""Damage in journals: each damaged place is recorded and reported until it is acknowledged.
 
-`damage.jsonl` in the store's folder holds what no journal can tell (that it was longer once) and what was acknowledged.
-It is only appended to, so it survives the database being made again.
+`damage.jsonl` in the store's folder holds damage that a journal itself cannot show (such as that it was once longer)
+and acknowledgements. The file is append-only and survives a rebuild of the database.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ import orjson
 from simkit.store.files import open_private
 
 Kind: TypeAlias = Literal[
-    "altered",  # its checksum does not hold
-    "garbage",  # no line of a journal at all
-    "duplicate",  # the number of a line that was there before; left out
-    "late",  # not in its place; read where it belongs
-    "lost",  # numbers that no line has
-    "unreadable",  # sound, or without a checksum, but no event that this version knows
+    "altered",  # the checksum does not match
+    "garbage",  # not a journal line
+    "duplicate",  # repeats the number of an earlier line; skipped
+    "late",  # out of order; read in its proper place
+    "lost",  # line numbers missing from the journal
+    "unreadable",  # intact, or without a checksum, but not an event that this version knows
     "shortened",  # the journal was longer when it was loaded
-    "changed",  # lines that were loaded are others now
-    "gone",  # there is no journal any more; the database still has its rows
+    "changed",  # lines differ from those that were loaded
+    "gone",  # the journal no longer exists; the database still has its rows
     "file",  # the file cannot be read
 ]
 
 FILE = "damage.jsonl"
 
 SHOWN = 3
-"""Runs that are named where many are damaged or stale; the others are counted."""
+"""Maximum number of damaged or stale runs that a message names; the rest are counted."""
 
 FIELDS = ("byte", "line", "reason", "kind", "sequence", "lines", "checksum")
-"""What is kept of a bad line, besides its journal."""
+"""Fields stored for a bad line, besides its journal."""
 
 _WORDS: Mapping[str, str] = {
     "altered": "altered",
@@ -56,16 +56,16 @@ _WORDS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A place of a journal where something is wrong.
+    """A damaged place in a journal.
 
     Attributes:
         journal: the file.
-        byte, line: where the line begins, and its number in the file counted from 1.
-        reason: what is wrong with it.
-        kind: what sort of damage it is.
-        sequence: the number that the line has, or would have, in the journal; None when nobody can tell.
-        lines: how many lines in a row it is about.
-        checksum: of the damaged bytes, so that an acknowledgement is of this damage and no other.
+        byte, line: byte offset of the line, and its number in the file, counted from 1.
+        reason: description of the damage.
+        kind: kind of damage.
+        sequence: sequence number that the line has, or should have; None if it is unknown.
+        lines: number of consecutive lines affected.
+        checksum: checksum of the damaged bytes, so that an acknowledgement covers only this damage.
     """
 
     journal: Path
@@ -79,20 +79,22 @@ class BadLine:
 
     @property
     def run_id(self) -> str:
-        """The run whose journal it is."""
+        """ID of the run that the journal belongs to."""
         return self.journal.parent.name
 
     @property
     def key(self) -> tuple[str, str, int, int]:
-        """What an acknowledgement names."""
+        """Key that identifies this damage in acknowledgements."""
         return (f"{self.run_id}/{self.journal.name}", self.kind, self.byte, self.checksum)
 
 
 def known_damage(connection: duckdb.DuckDBPyConnection, folder: Path, run_id: str | None = None) -> tuple[BadLine, ...]:
-    """The damage of a run (or of all runs) that a database knows of and nobody has acknowledged.
+    """Unacknowledged damage of one run, or of all runs, recorded in the database.
 
     Args:
-        folder: the store whose journals they are.
+        connection: the database.
+        folder: the store that holds the journals.
+        run_id: the run; None for all runs.
     """
     rows = connection.execute(_KNOWN, {"run": run_id}).fetchall()
     found = [BadLine(folder / "journals" / str(journal), *rest) for journal, *rest in rows]
@@ -109,7 +111,7 @@ ORDER BY journal, byte, kind
 
 
 def describe(lines: Sequence[BadLine]) -> str:
-    """Bad lines in words: which run, where, why, and what to do; there must be some."""
+    """Message about at least one bad line: the run, the place, the reason and the remedy."""
     first = lines[0]
     place = f"{first.journal}, line {first.line} (byte {first.byte})"
     if len(lines) == 1:
@@ -127,7 +129,7 @@ def describe(lines: Sequence[BadLine]) -> str:
 
 
 def describe_runs(lines: Sequence[BadLine]) -> tuple[str, ...]:
-    """Bad lines in words, run by run; of more than `SHOWN` runs the rest is counted."""
+    """One message per damaged run; runs beyond the first `SHOWN` are only counted."""
     runs: dict[str, list[BadLine]] = {}
     for line in lines:
         runs.setdefault(line.run_id, []).append(line)
@@ -148,21 +150,21 @@ class DamageFile:
         self._folder = folder
 
     def found(self) -> tuple[BadLine, ...]:
-        """Damage that only this file knows of."""
+        """Damage recorded only in this file."""
         return tuple(self._bad_line(each) for each in self._entries("found"))
 
     def acknowledged(self) -> frozenset[tuple[str, str, int, int]]:
-        """The keys of acknowledged damage."""
+        """Keys of acknowledged damage."""
         return frozenset(self._bad_line(each).key for each in self._entries("acknowledged"))
 
     def open(self, run_id: str | None = None) -> tuple[BadLine, ...]:
-        """Damage that only this file knows of and that was not acknowledged."""
+        """Unacknowledged damage recorded only in this file."""
         acknowledged = self.acknowledged()
         found = {one.key: one for one in self.found() if run_id in (None, one.run_id)}
         return tuple(one for key, one in found.items() if key not in acknowledged)
 
     def keep(self, bad: Iterable[BadLine]) -> None:
-        """Add what was found.
+        """Record damage that was found.
 
         Raises:
             OSError: the file cannot be written.
@@ -170,7 +172,7 @@ class DamageFile:
         self._append("found", bad)
 
     def acknowledge(self, bad: Iterable[BadLine]) -> None:
-        """Add what somebody has read and goes on with.
+        """Record damage as acknowledged.
 
         Raises:
             OSError: the file cannot be written.
@@ -202,7 +204,7 @@ class DamageFile:
                 if isinstance(entry, dict) and cast("dict[str, Any]", entry)["kind"] in get_args(Kind):
                     found.append(cast("dict[str, Any]", entry))
             except (orjson.JSONDecodeError, AttributeError, KeyError):
-                continue  # a torn line: what it says is found again, or was not acknowledged
+                continue  # a torn line: its damage will be found again, or was never acknowledged
         return found
 
     def _bad_line(self, entry: Mapping[str, Any]) -> BadLine:

@@ -1,4 +1,4 @@
-"""The database file: opened for moments, made from the journals, made again when it does not fit this version."""
+"""The database file: opened only briefly, built from the journals, and rebuilt if its format does not match."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from simkit.store.files import keep_private, refuse_link
 
 
 def sql_text(name: str) -> str:
-    """The text of one of this package's SQL files."""
+    """Text of one of this package's SQL files."""
     return (files("simkit.store") / name).read_text(encoding="utf-8")
 
 
 def schema_format() -> str:
-    """Digest of tables and views: what a database file must carry to be read by this version."""
+    """Digest of the tables and views. This version reads only database files that carry the same digest."""
     return blake2b((sql_text("schema.sql") + sql_text("views.sql")).encode(), digest_size=8).hexdigest()
 
 
 @contextmanager
 def connected(path: Path, *, read_only: bool, external: bool = False) -> Generator[duckdb.DuckDBPyConnection]:
-    """A connection to the database file, closed on leaving.
+    """A connection to the database file, closed on exit.
 
-    One that only reads takes questions of users, and files that may be somebody else's: it reaches nothing but the
-    database, unless `external` lets it.
+    A read-only connection runs users' queries and may open files from other people. It can access only the database
+    itself unless `external` is set.
 
     Raises:
-        StoreBusy: another process, or another kind of connection of this one, holds the file.
-        StoreUnreadable: it is not a database.
-        StoreError: it cannot be opened for another reason (permissions, a full disk).
+        StoreBusy: another process holds the file, or this process holds it with another kind of connection.
+        StoreUnreadable: the file is not a database.
+        StoreError: the file cannot be opened for another reason (permissions, a full disk).
     """
     was_there = path.exists()
     for name in (path, path.with_name(f"{path.name}.wal")):
@@ -44,10 +44,10 @@ def connected(path: Path, *, read_only: bool, external: bool = False) -> Generat
         except OSError as error:
             raise StoreError(f"{name} cannot be opened: {error.strerror}") from error
     try:
-        connection = duckdb.connect(path.absolute(), read_only=read_only)  # `md:x`, `:memory:` are names
+        connection = duckdb.connect(path.absolute(), read_only=read_only)  # `md:x` is a file here
     except duckdb.Error as error:
         if not was_there and _is_full(str(error)):
-            remove_database(path)  # what a full disk took of a new one is no database
+            remove_database(path)  # the incomplete file of a new database is unusable
         raise opening_error(path, error) from error
     try:
         if read_only and not external:
@@ -60,7 +60,7 @@ def connected(path: Path, *, read_only: bool, external: bool = False) -> Generat
 
 
 def _close_off(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Switch files, networks, extensions and settings off; connections of one process to one file share that."""
+    """Disable file and network access, extensions and settings; all connections of a process to a file share this."""
     try:
         for setting in ("python_enable_replacements = false", "enable_external_access = false"):
             connection.execute(f"SET {setting}")
@@ -72,11 +72,11 @@ def _close_off(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 
 _HELD = ("Conflicting lock", "different configuration", "being used by another", "Unique file handle conflict")
-"""What DuckDB says of a file that somebody holds; the last when it is this process, at the same moment."""
+"""Parts of DuckDB's error messages for a file that is in use; the last one means a concurrent use in this process."""
 
 
 def opening_error(path: Path, error: duckdb.Error) -> StoreError:
-    """What it means that the file could not be opened."""
+    """The error to raise when DuckDB cannot open the file."""
     text = str(error).splitlines()[0]
     if any(words in text for words in _HELD):
         return StoreBusy(f"{_holder(text)} holds {path}; it is free again when that connection is closed")
@@ -93,7 +93,7 @@ def opening_error(path: Path, error: duckdb.Error) -> StoreError:
 
 
 def _holder(text: str) -> str:
-    """Who holds a file, in the words of DuckDB's complaint."""
+    """Holder of the file, extracted from DuckDB's error message."""
     process = re.search(r"Conflicting lock is held in (.+? \(PID \d+\))", text)
     if process is None:
         return "another connection"
@@ -105,7 +105,7 @@ def _is_full(text: str) -> bool:
 
 
 def damage(path: Path, error: duckdb.Error) -> StoreUnreadable | None:
-    """The error for a database that opened and turned out to be damaged; None when that is not what happened."""
+    """The error for a database that opened but is damaged; None for any other problem."""
     text = str(error).splitlines()[0]
     fatal = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
     if not isinstance(error, fatal) and not any(words in text.lower() for words in _DAMAGED):
@@ -117,7 +117,7 @@ def damage(path: Path, error: duckdb.Error) -> StoreUnreadable | None:
 
 
 def loading_error(path: Path, error: duckdb.Error) -> StoreError:
-    """What it means that rows could not be written."""
+    """The error to raise when rows cannot be written."""
     text = str(error).splitlines()[0]
     return damage(path, error) or StoreError(
         f"{path} cannot be written: {text}. The journals hold everything; free some space and load again"
@@ -125,17 +125,17 @@ def loading_error(path: Path, error: duckdb.Error) -> StoreError:
 
 
 def is_no_database(error: StoreError) -> bool:
-    """Whether a file that could not be opened is a damaged database, or something else of that name."""
+    """Whether a file could not be opened because its contents are not a valid database."""
     text = str(error.__cause__).lower()
     return any(words in text for words in _DAMAGED)
 
 
 _DAMAGED = ("not a valid duckdb database", "corrupt", "checksum", "serialization error", "could not read enough bytes")
-"""What DuckDB says of files that it cannot open because of what is in them."""
+"""Parts of DuckDB's error messages for files with invalid contents."""
 
 
 def set_aside(path: Path) -> Path:
-    """Move a database out of the way, with its log; returns where it is now."""
+    """Rename a database and its log so that a new one can be built; returns the new path."""
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
@@ -147,7 +147,7 @@ def set_aside(path: Path) -> Path:
 
 
 def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make all tables, macros and views in an empty database."""
+    """Create all tables, macros and views in an empty database."""
     connection.begin()
     connection.execute(sql_text("schema.sql"))
     connection.execute(sql_text("views.sql"))
@@ -156,7 +156,7 @@ def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def stored_format(connection: duckdb.DuckDBPyConnection) -> str | None:
-    """The format a database was made with; None for an empty one, '' for somebody else's."""
+    """Format that a database was created with; None for an empty database, '' for one that simkit did not create."""
     try:
         row = connection.execute("SELECT format FROM store_format").fetchone()
     except (duckdb.CatalogException, duckdb.BinderException):  # no such table, or one without such a column

@@ -1,4 +1,4 @@
-"""Events as lines of JSON, and back: nothing that is written could make a line unreadable."""
+"""Encoding of events as JSON lines, and decoding. No value can make a written line unreadable."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from simkit.store.damage import BadLine
 from simkit.store.lines import JournalLines
 
 DEPTH = 100
-"""Levels of a value that are written; what components reply is held to fewer (`simkit.core.values`)."""
+"""Maximum nesting depth that is written; replies of components have a lower limit (`simkit.core.values`)."""
 
 BITS = 4096
-"""Bits of a whole number that is written; longer ones take too long to become text."""
+"""Maximum size of an integer that is written, in bits; converting larger ones to text takes too long."""
 
 VALUES = 1_000_000
-"""Values in one event that are written, when it has to be cleaned."""
+"""Maximum number of values written for one event that has to be cleaned."""
 
 
 def encode(event: Event) -> bytes:
-    """One event as one line: `{"e": "BranchAdded", ...}` and a newline.
+    """Encode one event as one line: `{"e": "BranchAdded", ...}` and a newline.
 
-    Numbers that JSON does not have (NaN, infinities) become null, lone surrogates become replacement characters, and
-    values JSON does not know become their text, and what is too deep, holds itself or cannot be read is left out with a
-    note: a strange value of a world must not cost an episode.
+    Numbers that JSON cannot represent (NaN, infinities) become null, lone surrogates become replacement characters,
+    and values of unknown types become their text. Values that are too deep, contain themselves or cannot be read are
+    replaced by a note, so that an unusual value from a world never loses an episode.
     """
     try:
         body = orjson.dumps(event, default=_plain)
-    except Exception:  # lone surrogates, integers over 64 bits, keys that are not strings, values that hold themselves
+    except Exception:  # lone surrogates, integers over 64 bits, keys that are not strings, self-referential values
         body = json.dumps(_Cleaner().of(event), ensure_ascii=False).encode()
     return _HEADS[type(event)] + body[1:] + b"\n"
 
@@ -47,10 +47,10 @@ _HEADS = {kind: b'{"e":"%b",' % name.encode() for name, kind in KINDS.items()}
 
 
 def decode(line: bytes) -> Event:
-    """The event of a line. What an older version did not write has its default, what a later one adds is left out.
+    """Decode one line. Fields missing from older versions get their defaults; fields of later versions are ignored.
 
     Raises:
-        WrongValue: the line is no event that this version knows; the message says why.
+        WrongValue: the line is not an event that this version knows; the message says why.
     """
     event = _parsed(line)
     kind = KINDS[event["e"]]
@@ -63,7 +63,7 @@ def decode(line: bytes) -> Event:
 
 
 def _read(value: Any, column: Column) -> Any:
-    """A value as the event has it: JSON has lists for tuples and objects for rows."""
+    """Convert a JSON value to the event's type: lists to tuples, objects to rows."""
     if column.row is None:
         return tuple(value) if column.many else value
     row, known = column.row, columns_of(column.row)
@@ -74,7 +74,7 @@ def _read(value: Any, column: Column) -> Any:
 
 
 def refusal(line: bytes) -> str | None:
-    """Why a line is no event that this version knows; None when it may be one."""
+    """Reason why a line is not an event that this version knows; None if it may be one."""
     try:
         _parsed(line)
     except WrongValue as wrong:
@@ -83,7 +83,7 @@ def refusal(line: bytes) -> str | None:
 
 
 def kind_of(line: bytes) -> str:
-    """The kind of event that a line begins as, without reading all of it; empty when it begins as none."""
+    """Event kind taken from the start of a line, without parsing it; empty if the line does not start as an event."""
     return line[6 : line.find(b'"', 6)].decode("utf-8", "replace") if line.startswith(b'{"e":"') else ""
 
 
@@ -104,18 +104,18 @@ def _parsed(line: bytes) -> dict[str, Any]:
         if (value is not None or column.needed) and not column.check(value):
             said = f"its `{field}` is {value!r:.60}" if field in event else f"it is a {name} without `{field}`"
             raise WrongValue(said)
-    if isinstance(event.get("seed"), float):  # orjson makes a float of an integer of more than 64 bits
+    if isinstance(event.get("seed"), float):  # orjson reads integers of more than 64 bits as floats
         event["seed"] = json.loads(line)["seed"]
     return event
 
 
 class JournalEvents:
-    """The events of some kinds in a journal, as they were written; what is wrong with the journal is in `bad` then.
+    """Events of the given kinds in a journal, in order. After iteration, `bad` holds the damage that was found.
 
-    Each comes with the number of gaps before it. A line that cannot be read is one, like lines that are missing.
+    Each event comes with the number of gaps before it. Missing lines and unreadable lines count as gaps.
 
     Raises:
-        StoreUnreadable: while reading, when the file cannot be read.
+        StoreUnreadable: the file cannot be read (raised during iteration).
     """
 
     def __init__(self, path: Path, kinds: Collection[type[Event]]) -> None:
@@ -143,7 +143,7 @@ class JournalEvents:
 
 
 def _plain(value: object) -> object:
-    """What orjson does not know, one level at a time."""
+    """Convert a value that orjson does not support, one level at a time."""
     text = getattr(value, "json_text", None)
     if callable(text):  # already JSON: an exact copy
         return orjson.Fragment(cast("bytes", text()))
@@ -160,14 +160,14 @@ def _plain(value: object) -> object:
 
 
 class _Cleaner:
-    """Makes values of JSON's own types only: the last resort, which never fails and never goes on for ever."""
+    """Last-resort converter to plain JSON types. It never fails and always terminates."""
 
     def __init__(self) -> None:
         self._around: list[int] = []
         self._left = VALUES
 
     def of(self, value: Any) -> Any:
-        """The same value, with a note where a part of it is left out."""
+        """The value with a note in place of each part that is left out."""
         self._left -= 1
         if self._left < 0:
             return f"(left out: more than {VALUES} values)"
@@ -206,7 +206,7 @@ class _Cleaner:
                 return {
                     field.name: self.of(getattr(value, field.name))
                     for field in fields(value)
-                    if not field.name.startswith("_")  # as orjson has it
+                    if not field.name.startswith("_")  # as orjson does
                 }
             case _:
                 return self.of(_plain(value))

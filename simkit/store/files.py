@@ -1,7 +1,7 @@
-"""The files of a store: private to their owner, or to the group of a shared store, and never behind a planted link.
+"""Access to a store's files: private to the owner, or to the group of a shared store. Links are never followed.
 
-A store holds conversations. Its folders are made with mode 0700 and its files with 0600, whatever the umask. A shared
-store (0770 and 0660) is known by its folder: the group may write, and new files take the folder's group (setgid).
+A store holds conversations. Its folders have mode 0700 and its files 0600, whatever the umask. A shared store (0770 and
+0660) is recognized by its folder: the group may write, and new files inherit the folder's group (setgid).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ IS_A_LINK = "it is a link, and a store follows none: remove it, or move the whol
 
 
 def make_store(path: Path, *, shared: bool = False) -> None:
-    """Make the folder of a store, and the ones above it as any program does; `shared` opens it to its group.
+    """Create the folder of a store; missing parent folders get default permissions. `shared` opens it to its group.
 
     Raises:
-        UsageError: DuckDB cannot open a database at a path like that.
-        OSError: it cannot be made, or is a file.
+        UsageError: DuckDB cannot open a database at this path.
+        OSError: the folder cannot be created, or the path is a file.
     """
     check_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,10 +47,10 @@ def make_store(path: Path, *, shared: bool = False) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder inside a store, shared as the folder above it is.
+    """Create a folder inside a store; it is shared if its parent is.
 
     Raises:
-        OSError: it cannot be made, or it or the folder of all journals above it is a link.
+        OSError: the folder cannot be created, or the folder or the `journals` folder above it is a link.
     """
     if path.parent.name == "journals":
         refuse_link(path.parent)
@@ -66,16 +66,16 @@ def make_folder(path: Path) -> None:
 
 
 def is_shared(folder: Path) -> bool:
-    """Whether a folder was opened to its group on purpose."""
+    """Whether a folder is shared with its group (group-writable and setgid)."""
     mode = folder.stat().st_mode
     return bool(mode & stat.S_ISGID and mode & stat.S_IWGRP)
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file of a store that is made when it is not there; returns its descriptor.
+    """Open a file of a store, creating it if it does not exist; returns its descriptor.
 
     Raises:
-        OSError: it cannot be opened, or is a link.
+        OSError: the file cannot be opened, or is a link.
     """
     try:
         file = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, FILE)
@@ -86,10 +86,10 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def open_plain(path: Path, flags: int) -> int:
-    """Open a file that is there, unless it is a link.
+    """Open an existing file without following links; returns its descriptor.
 
     Raises:
-        OSError: it cannot be opened, or is a link.
+        OSError: the file cannot be opened, or is a link.
     """
     try:
         return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, FILE)
@@ -100,18 +100,18 @@ def open_plain(path: Path, flags: int) -> int:
 
 
 def refuse_link(path: Path) -> None:
-    """Complain about a link.
+    """Raise an error if a path is a link.
 
     Raises:
-        OSError: it is one.
+        OSError: the path is a link.
     """
     if path.is_symlink():
         raise OSError(errno.ELOOP, IS_A_LINK, str(path))
 
 
 def keep_private(path: Path) -> None:
-    """Give a file that another library has made the mode of a store's files."""
-    with suppress(OSError):  # it is gone again, or somebody else's
+    """Set the mode of the store's files on a file that another library created."""
+    with suppress(OSError):  # the file was deleted, or belongs to another user
         mode = _file_mode(path.parent)
         if stat.S_IMODE(path.lstat().st_mode) != mode and not path.is_symlink():
             path.chmod(mode)
@@ -122,7 +122,7 @@ def _file_mode(folder: Path) -> int:
 
 
 def exposure(path: Path) -> str | None:
-    """Who else may look into a store, and how to change it; None when nobody may."""
+    """Warning that other users can read a store, with the command that prevents it; None if the store is private."""
     mode = stat.S_IMODE(path.stat().st_mode)
     private = OTHERS if is_shared(path) else GROUP_AND_OTHERS
     if not mode & private & 0o055:
@@ -133,10 +133,10 @@ def exposure(path: Path) -> str | None:
 
 
 def check_place(path: Path) -> None:
-    """Refuse paths that the database library reads as something else.
+    """Refuse paths that DuckDB would misinterpret.
 
     Raises:
-        UsageError: it would.
+        UsageError: the path is one of them.
     """
     whole = os.path.realpath(path)
     for sign in ("?", "\\"):
@@ -150,10 +150,10 @@ def check_place(path: Path) -> None:
 
 @contextmanager
 def scratch_folder() -> Generator[Path]:
-    """A private temporary folder for files that DuckDB is to read or write.
+    """A private temporary folder for files that DuckDB reads or writes, deleted on exit.
 
     Raises:
-        StoreError: it cannot be made, or DuckDB would read its name as something else.
+        StoreError: the folder cannot be created, or DuckDB would misinterpret its path.
     """
     try:
         place = os.path.realpath(tempfile.gettempdir())
@@ -169,14 +169,14 @@ def scratch_folder() -> Generator[Path]:
 
 
 PAUSES = (0.002, 0.01, 0.05)
-"""Seconds between tries: a reader that looks whether there is a writer holds the lock for microseconds."""
+"""Seconds between attempts: a reader that checks for a writer holds the lock only for microseconds."""
 
 
 def lock_for_writing(file: int) -> None:
-    """Lock an open journal against a second writer, until it is closed.
+    """Lock an open journal against a second writer until it is closed.
 
     Raises:
-        BlockingIOError: another process, or this one by another descriptor, is writing it.
+        BlockingIOError: another process, or another descriptor of this process, has locked it.
     """
     for pause in PAUSES:
         try:
@@ -196,7 +196,7 @@ def is_written_to(journal: Path) -> bool:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # a file system without locks tells nobody
+    except OSError:  # the file system does not support locks
         return False
     else:
         return False

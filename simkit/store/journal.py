@@ -1,9 +1,9 @@
-"""The journal: what happened, as lines of JSON in a file of its own per worker. It is the truth of the store.
+"""The journal: one file of JSON lines per worker. It is the source of truth of the store.
 
-Events are queued by `record` and written by one thread at a time. All branches that commit while a write is under way
-share the next one (group commit), so ten thousand branches cost a few writes. What was written when `commit` returned
-is with the operating system: it survives the death of this process. It survives the death of the machine once it is on
-the disk: when the journal is closed, before a loader puts it into the database, or (`durable`) before `commit` returns.
+`record` queues events, and one thread at a time writes them. All branches that commit during a write share the next
+one (group commit), so ten thousand branches cost a few writes. When `commit` returns, the events have been handed to
+the operating system and survive a crash of this process. They survive a crash of the machine once they are synced to
+disk: when the journal is closed, before a loader copies them to the database, or (`durable`) before `commit` returns.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from simkit.store.files import lock_for_writing, make_folder, open_private
 from simkit.store.lines import journal_seed, next_number, seal
 
 SLICE = 8 << 20
-"""Bytes that are encoded and written at a time: bounds the memory of a batch."""
+"""Bytes encoded and written at a time; bounds the memory used by a batch."""
 
 
 class JournalFile(Protocol):
-    """The few things a journal asks of its file. Replaced in tests by files that fail."""
+    """File operations that a journal needs. Tests substitute files that fail."""
 
     def size(self) -> int:
         """Bytes in the file."""
         ...
 
     def read(self, start: int, size: int) -> bytes:
-        """So many bytes from byte `start` on, fewer at the end."""
+        """Read `size` bytes from offset `start`, fewer at the end of the file."""
         ...
 
     def append(self, data: bytes) -> int:
-        """Write at the end; returns how many bytes were taken, perhaps fewer than given."""
+        """Write at the end; returns the number of bytes written, which may be fewer than given."""
         ...
 
     def truncate(self, size: int) -> None:
-        """Cut the file to so many bytes."""
+        """Truncate the file to `size` bytes."""
         ...
 
     def sync(self) -> None:
-        """Bring it to the disk, and its name too."""
+        """Flush the file and its directory entry to disk."""
         ...
 
     def close(self) -> None:
-        """Give it back."""
+        """Close the file."""
         ...
 
 
@@ -62,7 +62,7 @@ Opener: TypeAlias = Callable[[Path], JournalFile]
 
 
 class DiskFile:
-    """A journal on a disk, locked against a second writer for as long as it is open."""
+    """A journal file on disk, locked against a second writer while it is open."""
 
     def __init__(self, path: Path) -> None:
         make_folder(path.parent)
@@ -80,7 +80,7 @@ class DiskFile:
         return os.fstat(self._fd).st_size
 
     def read(self, start: int, size: int) -> bytes:
-        """So many bytes from byte `start` on."""
+        """Read `size` bytes from offset `start`."""
         return os.pread(self._fd, size, start)
 
     def append(self, data: bytes) -> int:
@@ -88,18 +88,18 @@ class DiskFile:
         return os.write(self._fd, data)
 
     def truncate(self, size: int) -> None:
-        """Cut the file."""
+        """Truncate the file to `size` bytes."""
         os.ftruncate(self._fd, size)
 
     def sync(self) -> None:
-        """Bring it to the disk, the first time with the folders that name it."""
+        """Flush the file to disk; the first call also flushes the folders above it."""
         os.fsync(self._fd)
         if not self._named:
             sync_folders(self._path)
             self._named = True
 
     def close(self) -> None:
-        """Close and unlock it."""
+        """Close and unlock the file."""
         os.close(self._fd)
 
 
@@ -107,15 +107,15 @@ class Journal:
     """A recorder that writes to one file; use it as an async context manager.
 
     Args:
-        path: the file; its folder is made. A torn last line, left by a killed process, is cut off first; the numbers of
-            the lines go on after the highest that there is.
-        opener: opens the file; for tests.
-        durable: bring every commit to the disk itself before it returns; all that wait share one `sync`.
+        path: the file; its folder is created. A torn last line left by a killed process is removed first, and line
+            numbers continue after the highest existing one.
+        opener: function that opens the file; tests replace it.
+        durable: sync every commit to disk before it returns; concurrent commits share one `sync`.
 
     Raises:
-        JournalFailed: on entering, when the file cannot be written or another process writes to it; from `commit` and
-            on leaving, when a write failed. Then the file ends with its last whole line, everything acknowledged
-            before is in it, and every later commit raises again.
+        JournalFailed: on entry, if the file cannot be written or another process is writing to it; from `commit` and
+            on exit, if a write failed. The file then ends with its last complete line and contains everything
+            acknowledged before, and every later commit raises again.
     """
 
     def __init__(self, path: Path, *, opener: Opener = DiskFile, durable: bool = False) -> None:
@@ -141,7 +141,7 @@ class Journal:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with CancelScope(shield=True):  # the last writes of a cancelled run; bounded, because it waits for a file only
+        with CancelScope(shield=True):  # the last writes of a cancelled run; bounded, because it waits only for a file
             try:
                 await self.commit()
                 await self.sync()
@@ -149,15 +149,15 @@ class Journal:
                 await to_thread.run_sync(self._close, limiter=self._thread)
 
     def record(self, event: Event) -> None:
-        """Queue one event: an append to a list, encoded and written later in a thread."""
+        """Queue one event; it is encoded and written later in a thread."""
         self._queue.append(event)
         self._recorded += 1
 
     async def commit(self) -> None:
-        """Wait until everything recorded so far has been written; together with whoever else waits.
+        """Wait until everything recorded so far has been written; concurrent callers share a write.
 
         Raises:
-            JournalFailed: a write failed, now or before.
+            JournalFailed: this write or an earlier one failed.
         """
         target = self._recorded
         while self._written < target or self._failure is not None:
@@ -168,16 +168,16 @@ class Journal:
                 await self._round.wait()
 
     async def sync(self) -> None:
-        """Bring everything written so far to the disk itself (fsync).
+        """Flush everything written so far to disk (fsync).
 
         Raises:
-            JournalFailed: the disk refused.
+            JournalFailed: the flush failed.
         """
         self._check()
         await to_thread.run_sync(self._sync, limiter=self._thread)
 
     def write_now(self) -> None:
-        """Write everything recorded so far, from any thread: for a process that is about to be left.
+        """Write everything recorded so far, from any thread; for a process that is about to exit.
 
         Raises:
             JournalFailed: the write failed, or the journal is not open.
@@ -220,12 +220,12 @@ class Journal:
             raise self._failed(error) from error
 
     def _write_queue(self) -> None:
-        """Write everything queued, slice by slice; runs in a thread, one at a time."""
+        """Write everything queued in slices; runs in a thread, one call at a time."""
         with self._writing:
             self._write_slices()
 
     def _write_slices(self) -> None:
-        count = len(self._queue)  # `record` may go on appending; it is not ours to wait for
+        count = len(self._queue)  # `record` may keep appending; those events are left to the next write
         while count:
             data, taken = bytearray(), 0
             while taken < count and len(data) < SLICE:
@@ -264,12 +264,12 @@ class Journal:
         self._size += len(data)
 
     def _cut(self, taken: bytes) -> None:
-        """End the file with its last whole line; whole lines stay, because a loader may have read them already."""
+        """Truncate the file after its last complete line; a loader may have read the complete lines already."""
         assert self._file is not None
         self._size += taken.rfind(b"\n") + 1
         try:
             self._file.truncate(self._size)
-        except OSError:  # the next writer cuts the torn line; readers leave it alone
+        except OSError:  # the next writer removes the torn line; readers ignore it
             return
 
     def _failed(self, error: OSError) -> JournalFailed:
@@ -282,7 +282,7 @@ class Journal:
 
 
 def cut_torn_line(file: JournalFile, block: int = 1 << 16) -> int:
-    """Cut what follows the last newline of a file; returns its size."""
+    """Truncate a file after its last newline; returns the new size."""
     size = file.size()
     end, window = 0, block
     while size and not end:
@@ -299,9 +299,9 @@ def cut_torn_line(file: JournalFile, block: int = 1 << 16) -> int:
 
 
 def sync_folders(journal: Path) -> None:
-    """Bring the names of a journal, its run's folder, `journals` and the store to the disk, as far as that can be done.
+    """Flush the directory entries of a journal, its run's folder, `journals` and the store to disk, where possible.
 
-    A file system that cannot sync a folder, or a folder that may not be read, is left alone: the file itself is synced.
+    Folders that cannot be read or synced are skipped; the file itself is synced in any case.
     """
     for folder in list(journal.parents)[:4]:
         try:
@@ -318,7 +318,7 @@ def sync_folders(journal: Path) -> None:
 
 
 UNSYNCED = (errno.EINVAL, errno.EROFS, errno.ENOTSUP, errno.EBADF, errno.ENOSYS)
-"""What file systems say that have no sync for a file, or nothing to sync because they cannot be written."""
+"""Error codes of file systems that do not support syncing, or are read-only and have nothing to sync."""
 
 
 def _cannot_open(path: Path, error: OSError) -> str:

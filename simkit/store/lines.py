@@ -1,13 +1,13 @@
-"""Lines of a journal: numbered and checked when they are written, found in order whenever they are read.
+"""Lines of a journal: numbered and checksummed when written, returned in order when read.
 
 A line is the JSON object of one event whose last two members are its number and a checksum:
 
     {"e":"RunFinished",...,"n":41,"c":"9a0b1c2d"}
 
-Lines of a journal are numbered from 0. The checksum is the CRC-32 of everything before `,"c":`, begun with that of the
-journal's own name (`run_id/worker`), so a line of another journal does not pass. Journals of versions before these
-numbers have lines without them, which are accepted where they can come from: at the beginning, as many as the first
-numbered line says.
+Lines of a journal are numbered from 0. The checksum is the CRC-32 of everything before `,"c":`, seeded with that of the
+journal's own name (`run_id/worker`), so a line of another journal does not pass. Older versions wrote lines without
+numbers. They are accepted only at the beginning of a journal, and only in the number that the first numbered line
+implies.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from zlib import crc32
 from simkit.store.damage import BadLine, Kind
 
 CHUNK = 8 << 20
-"""Bytes that are read at a time."""
+"""Bytes read at a time."""
 
 _SEAL = 17
-"""Bytes from the `,"c":` of a line to its end."""
+"""Number of bytes from the `,"c":` of a line to its end."""
 
 _NUMBERS = re.compile(rb',"n":(\d{1,18}),"c":"')
 
 Read = Callable[[int, int], bytes]
-"""Reads so many bytes from a place of a file on: fewer at its end."""
+"""Function `(start, size)` that reads `size` bytes of a file from offset `start`, fewer at its end."""
 
 
 def journal_seed(path: Path) -> int:
-    """What the checksums of a journal begin with: it follows from its name and its run's."""
+    """Seed of a journal's checksums, derived from the names of the journal and its run."""
     return crc32(f"{path.parent.name}/{path.stem}".encode("utf-8", "surrogateescape"))
 
 
@@ -45,7 +45,7 @@ def seal(line: bytes, number: int, seed: int) -> bytes:
 
 
 def number_of(line: bytes, seed: int) -> int | None:
-    """The number of a whole line, None when its checksum does not hold. Line ends of Windows are no alteration."""
+    """Number of a complete line, None if its checksum does not match. Windows line endings are accepted."""
     if line.endswith(b"\r\n"):
         line = line[:-2] + b"\n"
     head = line[:-_SEAL]
@@ -56,24 +56,24 @@ def number_of(line: bytes, seed: int) -> int | None:
 
 
 def is_sealed(line: bytes) -> bool:
-    """Whether a line ends as numbered ones do, sound or not."""
+    """Whether a line ends like a numbered line, intact or not."""
     line = line.rstrip(b"\r\n")
     return line[1 - _SEAL : 7 - _SEAL] == b',"c":"'
 
 
 def written_number(line: bytes) -> int | None:
-    """The number that a line says it has, sound or not."""
+    """Number written in a line, whether the line is intact or not."""
     numbers = _NUMBERS.findall(line[-64:])
     return int(numbers[-1]) if numbers else None
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place between two lines of a journal.
+    """A position between two lines of a journal.
 
     Attributes:
-        byte, line: what is before it.
-        number: that of the line which must come next.
+        byte, line: bytes and lines before it.
+        number: number that the next line must have.
     """
 
     byte: int = 0
@@ -83,12 +83,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """The lines without numbers that a journal begins with.
+    """The unnumbered lines at the beginning of a journal.
 
     Attributes:
-        lines: how many belong to the journal.
-        number: that of the first line after them, when none is lost.
-        bad: what is wrong with their count.
+        lines: number of them that belong to the journal.
+        number: number of the first line after them, if none is lost.
+        bad: damage that their count reveals.
     """
 
     lines: int = 0
@@ -98,7 +98,7 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A sound line: where it begins, and its number in the file from 1; `losses` counts the gaps before it."""
+    """An intact line: its offset, and its number in the file, counted from 1; `losses` counts the gaps before it."""
 
     data: bytes
     byte: int
@@ -108,7 +108,7 @@ class Line:
 
 @dataclass(slots=True)
 class _Found:
-    """A sound line of a journal that is not in order, while it is being sorted out."""
+    """An intact line of a journal that is not in order, before sorting."""
 
     number: int
     byte: int
@@ -122,11 +122,11 @@ class Survey:
     """The rest of a journal that is not in order.
 
     Attributes:
-        order: the sound lines as they were written: the byte where each is, its size, its line counted from 1, and how
-            many gaps are before it.
-        bad: all that is wrong, in the order of the file.
-        end: where the file ends.
-        whole: whether no number is missing, before the end or, where it is damaged, there.
+        order: the intact lines in the order in which they were written: byte offset, size, line counted from 1, and
+            number of gaps before the line.
+        bad: all damage, in the order of the file.
+        end: the end of the file.
+        whole: whether no number is missing and the last line is intact.
     """
 
     order: list[tuple[int, int, int, int]]
@@ -136,7 +136,7 @@ class Survey:
 
 
 def advance(data: bytes, place: Place, seed: int, prefix: Prefix) -> tuple[int, Place]:
-    """How many bytes of `data`, whole lines that begin at `place`, are in order; and the place after them."""
+    """Number of bytes of `data` (complete lines starting at `place`) that are in order, and the position after them."""
     start, line, number = 0, place.line, place.number
     for text in data.split(b"\n")[:-1]:
         if line >= prefix.lines:
@@ -151,9 +151,9 @@ def advance(data: bytes, place: Place, seed: int, prefix: Prefix) -> tuple[int, 
 
 
 def read_prefix(path: Path, read: Read, place: Place, seed: int) -> Prefix:
-    """The lines without numbers that are accepted, for a reader that has come to `place` and met no numbered line.
+    """The accepted unnumbered lines, for a reader that has reached `place` without meeting a numbered line.
 
-    They are counted by the first numbered line: a journal that began with numbers has none.
+    The first numbered line implies their count: a journal that starts with numbers has none.
     """
     lines, before = place.line, True
     for line in each_line(read, place.byte):
@@ -166,7 +166,7 @@ def read_prefix(path: Path, read: Read, place: Place, seed: int) -> Prefix:
 
 
 def _counted(path: Path, lines: int, number: int) -> Prefix:
-    """`lines` without numbers, of which the first numbered line says that there were `number` (or more, or fewer)."""
+    """The prefix of a journal with `lines` unnumbered lines whose first numbered line has `number`."""
     if number >= lines:
         return Prefix(lines, lines)
     if number == 0:
@@ -176,20 +176,20 @@ def _counted(path: Path, lines: int, number: int) -> Prefix:
 
 
 def each_piece(read: Read, start: int, size: int = CHUNK) -> Iterator[bytes]:
-    """The whole lines of a file from byte `start` on, about `size` bytes at a time."""
+    """Complete lines of a file from offset `start`, about `size` bytes at a time."""
     while data := whole_lines(read, start, size):
         yield data
         start += len(data)
 
 
 def each_line(read: Read, start: int = 0) -> Iterator[bytes]:
-    """The whole lines of a file from byte `start` on."""
+    """Complete lines of a file from offset `start`, one at a time."""
     for data in each_piece(read, start):
         yield from each_of(data)
 
 
 def each_of(data: bytes) -> Iterator[bytes]:
-    """The lines of some whole ones."""
+    """Split data that consists of complete lines into lines."""
     start = 0
     while start < len(data):
         end = data.index(b"\n", start) + 1
@@ -198,7 +198,7 @@ def each_of(data: bytes) -> Iterator[bytes]:
 
 
 def whole_lines(read: Read, start: int, size: int) -> bytes:
-    """About `size` bytes of whole lines from byte `start` on: at least one line, empty when there is none."""
+    """About `size` bytes of complete lines from offset `start`: at least one line, or nothing at the end."""
     data = read(start, size)
     while (end := data.rfind(b"\n") + 1) == 0:  # one line longer than a piece
         more = read(start + len(data), max(size, len(data)))
@@ -209,7 +209,7 @@ def whole_lines(read: Read, start: int, size: int) -> bytes:
 
 
 def next_number(read: Read, seed: int) -> int:
-    """The number of the line that a journal goes on with: no line, sound or damaged, has it."""
+    """Number for the next line of a journal; no existing line, intact or damaged, has it."""
     highest, lines, trailing = -1, 0, list[bytes]()
     for line in each_line(read):
         number = number_of(line, seed)
@@ -223,16 +223,16 @@ def next_number(read: Read, seed: int) -> int:
 
 
 def _following(highest: int, trailing: Sequence[bytes]) -> int:
-    """The number after a sound line and damaged ones behind it, in which the numbers of several may be seen."""
+    """Number after an intact line and the damaged lines that follow it, which may contain several numbers."""
     most = highest + sum(map(len, trailing))
     seen = [int(digits) for line in trailing for digits in _NUMBERS.findall(line)]
     return max([highest + len(trailing), *(number for number in seen if number <= most)]) + 1
 
 
 def survey(path: Path, read: Read, place: Place, seed: int, prefix: Prefix) -> Survey:
-    """Sort out the rest of a journal of which everything before `place` is in order.
+    """Examine the rest of a journal in which everything before `place` is in order.
 
-    Damaged lines and copies are left out, lines in the wrong place are put where they belong.
+    Damaged lines and duplicates are left out; misplaced lines are moved to their proper position.
     """
     found, bad, trailing = list[_Found](), list[BadLine](), list[bytes]()
     byte, line = place.byte, place.line
@@ -268,7 +268,7 @@ def _damaged(path: Path, byte: int, line: int, data: bytes, *, numbered: bool) -
 
 
 def _sorted_out(path: Path, found: Sequence[_Found], first: int) -> tuple[list[_Found], list[BadLine]]:
-    """The lines to keep, by number, and those that were not where they belong."""
+    """The lines to keep, sorted by number, and the damage: duplicates and misplaced lines."""
     seen: set[int] = set()
     bad: list[BadLine] = []
     kept: list[_Found] = []
@@ -289,7 +289,7 @@ def _sorted_out(path: Path, found: Sequence[_Found], first: int) -> tuple[list[_
 
 
 def _gaps(kept: Sequence[_Found], first: int) -> list[range]:
-    """The numbers that no sound line has."""
+    """Ranges of numbers without an intact line."""
     gaps: list[range] = []
     for one in kept:
         if one.number > first:
@@ -301,7 +301,7 @@ def _gaps(kept: Sequence[_Found], first: int) -> list[range]:
 def _lost(
     path: Path, kept: Sequence[_Found], gaps: Sequence[range], bad: Sequence[BadLine], first: int
 ) -> list[BadLine]:
-    """The numbers of which there is not even a damaged line."""
+    """Gaps with more missing numbers than damaged lines that could account for them."""
     starts, left = [gap.start for gap in gaps], [len(gap) for gap in gaps]
     here = sorted((one.byte, one.number) for one in kept)
     after = {one.number: one for one in kept}
@@ -313,7 +313,7 @@ def _lost(
     for one in bad:
         if one.kind in ("altered", "garbage"):
             place = None if one.sequence is None else gap_of(one.sequence)
-            if place is None:  # its number cannot be read: it stands for the one after its neighbour's
+            if place is None:  # unreadable number: assume the one after that of the preceding line
                 before = bisect_right(here, one.byte, key=lambda at: at[0]) - 1
                 place = gap_of(here[before][1] + 1 if before >= 0 else first)
             if place is not None:
@@ -338,12 +338,12 @@ def _ordered(kept: Sequence[_Found], number: int) -> list[tuple[int, int, int, i
 
 
 class JournalLines:
-    """The sound lines of a journal file as they were written, one after another; what is wrong is in `bad` then.
+    """Intact lines of a journal file in the order in which they were written. After iteration, `bad` holds the damage.
 
-    A torn last line, left by a killed process, is no damage: it was never acknowledged.
+    A torn last line left by a killed process is not damage: it was never acknowledged.
 
     Raises:
-        OSError: while reading.
+        OSError: the file cannot be read (raised during iteration).
     """
 
     def __init__(self, path: Path) -> None:

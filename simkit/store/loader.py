@@ -1,10 +1,10 @@
-"""From journals to the database: sound lines, exactly once, in the order they were written, in short transactions.
+"""Loader from journals to the database: intact lines, exactly once, in the order written, in short transactions.
 
-How far a journal has been loaded is a row of the table `journals`, changed in the transaction that loads its lines:
-after any crash both are there or neither. Before such a transaction is committed the journal is brought to the disk, so
-the database never knows more than the journals, whatever becomes of the machine. The text is parsed by DuckDB, in its
-own threads and without Python's lock, so loading does not slow a run that is going in this process. Loaders of several
-processes take turns by a lock file; whoever finds the database held skips the round.
+A row of the table `journals` records how far each journal has been loaded. It changes in the transaction that loads the
+lines, so a crash leaves both or neither. The journal is synced to disk before the transaction is committed, so the
+database never contains more than the journals, even after a power failure. DuckDB parses the text in its own threads
+without Python's lock, so loading does not slow down a run in this process. A lock file serializes the loaders of
+several processes; a loader that finds the database in use skips the round.
 """
 
 from __future__ import annotations
@@ -40,18 +40,19 @@ from simkit.store.source import DiskSource, SourceOpener, size_of
 from simkit.store.transactions import Round
 
 PIECE = 32 << 20
-"""Bytes of a journal that are loaded in one transaction (a longer line is loaded alone)."""
+"""Bytes of a journal loaded in one transaction (a longer line is loaded alone)."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What a round did.
+    """Result of a loading round.
 
     Attributes:
-        finished: False when it stopped at its time limit with more to load.
-        unreadable: damage that was found in this round; the store keeps it (`Store.damage`).
-        damaged: all damage of the store that was not acknowledged, whenever it was found.
-        notes: what else happened, in words: a damaged database that was made again.
+        lines, bytes: number of lines and bytes loaded.
+        finished: False if the time limit ended the round before everything was loaded.
+        unreadable: damage found in this round; the store keeps it (`Store.damage`).
+        damaged: all unacknowledged damage of the store, whenever it was found.
+        notes: messages about other events, such as the rebuild of a damaged database.
     """
 
     lines: int = 0
@@ -63,23 +64,23 @@ class LoadReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """In words what happened to the database, and which runs are damaged."""
+        """Messages about events in the database and about damaged runs."""
         return (*self.notes, *describe_runs(self.damaged))
 
 
 class Loader:
     """Loads the journals of one store folder into its database.
 
-    A database that is damaged is moved aside and made again from the journals; one of another version is made again,
-    and kept aside when a journal that it was made from is gone or shorter than it was.
+    A damaged database is renamed and rebuilt from the journals. A database of another version is rebuilt too; the old
+    file is kept under another name if a journal that it was built from is missing or has become shorter.
 
     Args:
-        folder: the store: `journals/<run_id>/<worker>.jsonl` are read.
+        folder: the store; the files `journals/<run_id>/<worker>.jsonl` are read.
         piece: bytes loaded in one transaction.
         database: the file to write; the store's `simkit.duckdb` by default.
-        lock: the file by which loaders of one database take turns; the store's `.loading` by default.
+        lock: the lock file that serializes loaders of one database; the store's `.loading` by default.
         runs: ids of the runs to load; None for all of them.
-        source: opens a journal for reading; for tests.
+        source: function that opens a journal for reading; tests replace it.
     """
 
     def __init__(
@@ -101,21 +102,21 @@ class Loader:
         self._source = source
 
     def load(self, seconds: float | None = None) -> LoadReport:
-        """One round: everything that is in the journals now, or as much as fits into `seconds`.
+        """Run one round: load everything now in the journals, or as much as fits into `seconds`.
 
         Raises:
-            StoreBusy: somebody else holds the database, or is loading.
-            StoreUnreadable: the database file is not simkit's.
+            StoreBusy: another process holds the database or is loading.
+            StoreUnreadable: the database file was not created by simkit.
             StoreError: the folder cannot be written.
         """
         return self._load(seconds)
 
     def renew(self) -> LoadReport:
-        """Move the database aside, because it turned out to be damaged, and make it again; raises as `load` does."""
+        """Rename the database, because it is damaged, and rebuild it; raises the same errors as `load`."""
         return self._load(renew=True)
 
     def reload(self, runs: Iterable[str]) -> LoadReport:
-        """Make the rows of some runs from their journals once more, and load the rest; raises as `load` does."""
+        """Rebuild the rows of some runs from their journals, and load the rest; raises the same errors as `load`."""
         return self._load(again=frozenset(runs))
 
     def _load(
@@ -140,7 +141,7 @@ class Loader:
             raise StoreError(f"the store {self.folder} cannot be loaded: {error}. Check the disk and rights") from error
 
     def acknowledge(self, bad: Sequence[BadLine]) -> None:
-        """Keep that somebody has read of this damage; the next round says so in the database.
+        """Record damage as acknowledged; the next round updates the database.
 
         Raises:
             StoreError: the store cannot be written.
@@ -159,7 +160,7 @@ class Loader:
 
     @contextmanager
     def _exclusive(self) -> Generator[None]:
-        """The right to load: one loader at a time on this machine."""
+        """Hold the loading lock: one loader at a time on this machine."""
         lock = open_private(self.lock, os.O_RDWR)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,7 +174,7 @@ class Loader:
 
     @contextmanager
     def _opened(self, notes: list[str]) -> Generator[duckdb.DuckDBPyConnection]:
-        """The database of this version, made new when there is none, when it is damaged or another version's."""
+        """The database in this version's format; created if it is missing, damaged or of another version."""
         with ExitStack() as stack:
             try:
                 connection = stack.enter_context(connected(self.database, read_only=False))
@@ -195,7 +196,7 @@ class Loader:
             yield connection
 
     def _put_away(self, missing: list[BadLine], notes: list[str]) -> None:
-        """Remove the database of another version, or keep it aside when its journals are not all there any more."""
+        """Remove the database of another version, or rename it if some of its journals are no longer complete."""
         if not missing:
             remove_database(self.database)
             return
@@ -207,7 +208,7 @@ class Loader:
         )
 
     def _missing(self, connection: duckdb.DuckDBPyConnection) -> list[BadLine]:
-        """The journals that a database of another version was made from and that are not all there any more."""
+        """Journals that a database of another version was built from and that are now missing or shorter."""
         try:
             rows = connection.execute("SELECT journal, loaded, lines FROM journals").fetchall()
         except duckdb.Error as error:
@@ -224,22 +225,22 @@ class Loader:
         return found
 
     def _renewed(self, why: str) -> str:
-        """Move a damaged database aside; the next connection makes it again. Returns what to say of it."""
+        """Rename a damaged database; the next connection rebuilds it. Returns a note for the user."""
         aside = set_aside(self.database)
         return f"{self.database} was damaged ({why}): it was made again from the journals; the old file is {aside.name}"
 
 
 PAUSE_PER_SECOND = 9.0
-"""Seconds of rest after each second of loading while a run goes."""
+"""Seconds to pause after each second of loading during a run."""
 
 
 async def keep_loaded(loader: Loader, every: float = 2.0) -> None:
-    """Load in a thread every so many seconds, until cancelled: start it in the task group of a run.
+    """Load in a thread every `every` seconds until cancelled; start it in the task group of a run.
 
-    A round that took long is followed by a longer pause, so that loading takes a tenth of the time at most.
+    A long round is followed by a longer pause, so loading takes at most a tenth of the time.
 
-    Nothing waits for it and nothing fails because of it: a round that finds the database held is skipped, and what else
-    is wrong with the database is for the load at the end of the run to say. The journals are the truth meanwhile.
+    Nothing waits for this task or fails because of it. A round that finds the database in use is skipped, and the load
+    at the end of the run reports other problems. Until then the journals are the source of truth.
     """
     pause = every
     while True:

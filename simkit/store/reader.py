@@ -1,4 +1,4 @@
-"""One state of a store to ask questions of: every answer of a reader is from the same rows."""
+"""A consistent view of a store: all queries of a reader see the same rows."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """What a query gave: names and DuckDB types of the columns, the rows, and the state of the store they are from.
+    """Result of a query: names and DuckDB types of the columns, the rows, and the state of the store they come from.
 
-    `state` and `notes` say what the rows may lack, e.g. the rest of a run that is still running.
+    `state` and `notes` describe what the rows may lack, e.g. the rest of a run that is still running.
     """
 
     columns: tuple[str, ...]
@@ -33,7 +33,7 @@ class QueryResult:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The state in words; nothing when the rows are all there is."""
+        """The state in words; empty if the rows are complete."""
         return self.state.notes
 
     def dicts(self) -> list[dict[str, Any]]:
@@ -42,12 +42,12 @@ class QueryResult:
 
 
 class Reader:
-    """A store as it was when the reader was opened by `Store.reading`: several questions, one state.
+    """A store as it was when `Store.reading` opened the reader: several queries, one state.
 
     Attributes:
         path: the folder of the store.
-        state: what is known of each run, and what is not.
-        allow_incomplete: what could be read may be passed on although it is not all.
+        state: how completely each run has been read.
+        allow_incomplete: incomplete data may be passed on.
     """
 
     def __init__(
@@ -73,17 +73,17 @@ class Reader:
         *,
         allow_incomplete: bool = False,
     ) -> Generator[Reader]:
-        """This reader: what takes a store takes a reader as well, and then asks the same state."""
+        """This reader: code that accepts a store also accepts a reader, and then queries the same state."""
         if self.allow_incomplete or not allow_incomplete:
             yield self
         else:
             yield Reader(self.path, self._connection, self._database, self.state, allow_incomplete=True)
 
     def require_complete(self, runs: Sequence[str], purpose: str, *, finished: bool = False) -> ReadState:
-        """The state of some runs whose data are passed on, e.g. to a trainer; see `ReadState.require_complete`.
+        """State of runs whose data are passed on, e.g. to a trainer; see `ReadState.require_complete`.
 
         Raises:
-            StoreIncomplete: not all of it could be read, and the reader was not opened with `allow_incomplete`.
+            StoreIncomplete: the data are incomplete and the reader was opened without `allow_incomplete`.
         """
         state = self.state.of(runs)
         state.require_complete(purpose, allow_incomplete=self.allow_incomplete, finished=finished)
@@ -92,18 +92,18 @@ class Reader:
     def query(
         self, sql: str, parameters: Parameters | None = None, *, runs: Sequence[str] | None = None
     ) -> QueryResult:
-        """Run SQL; `runs` are the ids of the runs it is about, all of the reader's by default.
+        """Run SQL; `runs` are the ids of the runs that the query concerns, by default all of the reader's.
 
         Raises:
             UsageError: the SQL is wrong or tries to write; the message is DuckDB's.
-            StoreUnreadable: the database turns out to be damaged.
+            StoreUnreadable: the database is damaged.
         """
         try:
             found = cast("duckdb.DuckDBPyConnection | None", self._connection.execute(sql, parameters))
-            if found is None:  # what DuckDB answers when there is no statement
+            if found is None:  # DuckDB returns None if there is no statement
                 raise UsageError("the query is empty; give one, such as `from run_summary`")
             columns, types, rows = _fetched(found)
-        except UnicodeDecodeError as error:  # DuckDB cuts a message within a letter
+        except UnicodeDecodeError as error:  # DuckDB can truncate a message within a character
             raise UsageError(
                 "the query failed, and DuckDB's reason is not valid UTF-8; a value that it reads has another type than "
                 "the query asks for"
@@ -115,7 +115,7 @@ class Reader:
         return QueryResult(columns, types, rows, self.state if runs is None else self.state.of(runs))
 
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
-        """The rows of a query by column name; raises as `query` does."""
+        """Rows of a query by column name; raises the same errors as `query`."""
         return self.query(sql, parameters).dicts()
 
     def runs(self) -> tuple[RunRow, ...]:
@@ -125,14 +125,14 @@ class Reader:
         return self._known
 
     def resolve(self, name: str = "last") -> RunRow:
-        """A run by its id, its name (the newest of that name), the beginning of either, or `last`.
+        """Find a run by its id, its name (the newest run of that name), a prefix of either, or `last`.
 
-        A run that failed before it played anything (a mistyped flag), or that is a part of another run, is newest only
-        where there is no other.
+        Runs that failed before playing anything (such as a mistyped flag), or that are stages of another run, count as
+        newest only if there is no other.
 
         Raises:
-            UsageError: there is none, or the beginning fits several; the message lists them.
-            StoreIncomplete: there is none in what could be read, which is not everything.
+            UsageError: no run matches, or the prefix matches several; the message lists them.
+            StoreIncomplete: no run matches, but the store could not be read completely.
         """
         runs = self.runs()
         if not runs:
@@ -150,7 +150,7 @@ class Reader:
         raise self._absent(f"{what} in {self.path}; take one of: {choice}")
 
     def tree(self, run: str, episode: str) -> EpisodeTree:
-        """The tree of one episode, named by its id, by `task/trial` or, for trial 0, by its task alone.
+        """The tree of one episode, identified by its id, by `task/trial` or, for trial 0, by its task alone.
 
         Raises:
             UsageError: there is no such run or episode.
@@ -182,7 +182,7 @@ class Reader:
         return Transcript(branch_id, tuple(Line(**row) for row in rows))
 
     def _absent(self, message: str) -> UsageError | StoreIncomplete:
-        """The error for what is not there; nobody can say so while lines are missing."""
+        """The error for something not found; if lines are missing, it may exist after all."""
         if not self.state.stale:
             return UsageError(message)
         return StoreIncomplete(f"{message}. But {'; '.join(self.state.notes)}")
@@ -192,7 +192,7 @@ _OUTSIDE = ("disabled by configuration", "disabled through configuration", "conf
 
 
 def _remedy(error: duckdb.Error) -> str:
-    """What to do about a query that wants more than the store."""
+    """Advice for a query that tries to access anything outside the store; empty for other errors."""
     if not any(words in str(error) for words in _OUTSIDE):
         return ""
     return (
@@ -204,7 +204,7 @@ def _remedy(error: duckdb.Error) -> str:
 def _fetched(
     found: duckdb.DuckDBPyConnection,
 ) -> tuple[tuple[str, ...], tuple[str, ...], list[tuple[Any, ...]]]:
-    """Columns, types and rows of what was executed; a statement without a result gives nothing."""
+    """Columns, types and rows of the executed statement; empty for a statement without a result."""
     described = found.description or []
     columns = tuple(str(column[0]) for column in described)
     types = tuple(str(column[1]) for column in described)

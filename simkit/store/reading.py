@@ -1,4 +1,4 @@
-"""What an answer was read from: how far each journal had been read, which runs were still running, what is missing."""
+"""State of the data behind an answer: progress in each journal, runs still running, and missing or damaged lines."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 Source: TypeAlias = Literal["database", "replica"]
 Sizes: TypeAlias = Mapping[str, int]
-"""Bytes of journals by their names, `run_id/worker.jsonl`."""
+"""Sizes of journals in bytes, by name: `run_id/worker.jsonl`."""
 
 
 @dataclass(frozen=True, slots=True)
 class JournalState:
-    """How far one journal had been read when a question was answered.
+    """Progress in reading one journal when a query was answered.
 
     Attributes:
         path: the file.
-        read, lines: bytes and lines of it that the answer knows.
-        end: bytes of complete lines that it held when the question was asked.
+        read, lines: bytes and lines that the answer includes.
+        end: bytes of complete lines in the file when the query was made.
     """
 
     path: Path
@@ -44,15 +44,17 @@ class JournalState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """What an answer knows of one run.
+    """State of one run in an answer.
 
     Attributes:
-        status: as in `runs`; None when the answer knows no such run.
-        alive: a process is writing its journal. Asked of runs with the status `running` only.
-        finished, started: episodes of a run that is not `done`.
-        planned, not_played: what its last start meant to play, and what it did not play; None for a run recorded before
-            there were plans.
-        damaged: lines of its journals that could not be read and were left out.
+        run_id: the run.
+        journals: its journals.
+        status: as in the table `runs`; None if the answer does not contain the run.
+        alive: a process is writing its journal. Checked only for runs with the status `running`.
+        finished, started: number of episodes, for a run that is not `done`.
+        planned, not_played: number of episodes that its last start planned and did not play; `planned` is None for a
+            run recorded before plans existed.
+        damaged: damage in its journals; the affected lines were left out.
     """
 
     run_id: str
@@ -67,12 +69,12 @@ class RunState:
 
     @property
     def lines(self) -> int:
-        """Lines of its journals that were read."""
+        """Number of lines read from its journals."""
         return sum(journal.lines for journal in self.journals)
 
     @property
     def missing(self) -> tuple[JournalState, ...]:
-        """Its journals with complete lines that the answer lacks."""
+        """Journals with complete lines that the answer lacks."""
         return tuple(journal for journal in self.journals if journal.missing)
 
     @property
@@ -82,7 +84,7 @@ class RunState:
 
     @property
     def progress(self) -> str:
-        """How far it was read, in words."""
+        """Reading progress in words."""
         episodes = self.started if self.planned is None else self.planned
         return f"read up to line {self.lines}, {self.finished} of {episodes} episodes finished"
 
@@ -103,15 +105,15 @@ class RunState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadState:
-    """The state of a store from which a question was answered.
+    """State of the store that a query was answered from.
 
     Attributes:
         store: its folder.
         source: the store's own database, or a private replica filled from the journals.
-        reason: why the own database did not answer, or could not be loaded; empty when it is up to date.
-        runs: the runs that the question was about.
-        named: the question named its runs; otherwise it was about all of them.
-        events: what happened to the database on the way, in words: it was damaged and made again.
+        reason: why the own database was not used or could not be loaded; empty if it is up to date.
+        events: messages about the database, such as the rebuild of a damaged one.
+        runs: the runs that the query concerned.
+        named: the query named its runs; otherwise it concerned all of them.
     """
 
     store: Path
@@ -138,32 +140,32 @@ class ReadState:
 
     @property
     def unfinished(self) -> tuple[RunState, ...]:
-        """Runs with the status `running`, those of a killed process included."""
+        """Runs with the status `running`, including those of killed processes."""
         return tuple(run for run in self.runs if run.status == "running")
 
     @property
     def complete(self) -> bool:
-        """Whether the answer knows all that the journals held, and could read all of it."""
+        """Whether the answer includes everything in the journals, without damage."""
         return not self.stale and not self.damaged
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """In words why the answer is not from the store's database, and what it lacks."""
+        """Messages: why the answer is not from the store's database, and what it lacks."""
         aside = (f"{self.reason}; this was read from the journals into a private copy instead",)
         return (*self.events, *(aside if self.source == "replica" else ()), *self._missing(), *self._damage())
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The warnings, and which runs had not come to their end; nothing when all is as it should be.
+        """The warnings and the unfinished runs; empty if everything is complete.
 
-        Runs of processes that are gone are told of when the question named them.
+        Runs whose process no longer exists are mentioned only if the query named them.
         """
         told = [each for each in self.unfinished if each.alive or self.named]
         return (*self.warnings, *(_so_far(run) for run in told))
 
     @property
     def shortfalls(self) -> tuple[str, ...]:
-        """In words which of the runs did not play all that they had planned: what is made of them rests on less."""
+        """Messages about runs that did not play everything planned; results derived from them rest on less data."""
         return tuple(
             f"run {run.run_id} is {run.status}: {run.not_played} of {run.planned} planned episodes were not played"
             for run in self.runs
@@ -175,23 +177,22 @@ class ReadState:
         return {"source": self.source, "reason": self.reason, "runs": [run.to_json() for run in self.runs]}
 
     def of(self, runs: Iterable[str]) -> ReadState:
-        """The state of some of the runs, by id; one that is not known has read nothing."""
+        """The state restricted to some runs, by id; an unknown run gets an empty state."""
         known = {run.run_id: run for run in self.runs}
         return replace(
             self, runs=tuple(known.get(run, RunState(run_id=run)) for run in dict.fromkeys(runs)), named=True
         )
 
     def require_complete(self, purpose: str, *, allow_incomplete: bool = False, finished: bool = False) -> None:
-        """Refuse to pass incomplete data on.
+        """Refuse to pass on incomplete data.
 
         Args:
-            purpose: what the data are for, e.g. `an export`; begins the message.
-            allow_incomplete: pass it on all the same.
-            finished: the runs must have come to their end.
+            purpose: purpose of the data, e.g. `an export`; starts the message.
+            allow_incomplete: accept incomplete data.
+            finished: require that the runs have finished.
 
         Raises:
-            StoreIncomplete: an answer lacks lines, lines of a run could not be read, or a run has not come to its end
-                (with `finished`).
+            StoreIncomplete: lines are missing or damaged, or a run has not finished (with `finished`).
         """
         problems = [*self._missing(), *self._damage(), *(map(_so_far, self.unfinished) if finished else ())]
         if problems and not allow_incomplete:
@@ -225,14 +226,14 @@ def _so_far(run: RunState) -> str:
 
 
 def journal_sizes(folder: Path, runs: Sequence[str] | None = None) -> dict[str, int]:
-    """Bytes of each journal of a store, by its name, for some runs or (None) for all of them."""
+    """Size of each journal of a store in bytes, by name, for some runs or (None) for all of them."""
     return {journal_name(path): size_of(path) for path in journal_files(folder, runs)}
 
 
 def outstanding(folder: Path, sizes: Sizes, marks: Mapping[str, Mark]) -> dict[str, int]:
-    """Where the complete lines end of each journal that holds some beyond its mark, by its name.
+    """End of the complete lines in each journal that has some beyond its mark: byte offsets by journal name.
 
-    `sizes` were taken when the question was asked: what has been written since is not looked at.
+    `sizes` were taken when the query was made; data written since is ignored.
     """
     found: dict[str, int] = {}
     for name, size in sizes.items():
@@ -245,7 +246,7 @@ def outstanding(folder: Path, sizes: Sizes, marks: Mapping[str, Mark]) -> dict[s
 def read_state(
     connection: duckdb.DuckDBPyConnection, state: ReadState, sizes: Sizes, marks: Mapping[str, Mark]
 ) -> ReadState:
-    """The state with its runs, as a database that is open tells of them."""
+    """The state with its runs, as recorded in an open database."""
     damaged: dict[str, list[BadLine]] = {}
     for bad in known_damage(connection, state.store):
         damaged.setdefault(bad.run_id, []).append(bad)
@@ -272,9 +273,9 @@ def read_state(
 def _journals(
     folder: Path, sizes: Sizes, marks: Mapping[str, Mark], unreadable: Collection[Path]
 ) -> dict[str, list[JournalState]]:
-    """How far each journal was read: not at all when it is shorter now than what was read of it.
+    """Reading progress of each journal by run; zero for a journal that is now shorter than what was read.
 
-    Of a journal that cannot be read all that can be known is known: it is damage, and loading it again is no use.
+    A journal that cannot be read counts as fully read: it is reported as damage, and loading it again would not help.
     """
     ends = outstanding(folder, sizes, marks)
     found: dict[str, list[JournalState]] = {}
@@ -290,18 +291,18 @@ def _journals(
 
 
 def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Any]]:
-    """What the runs that are not `done` planned and played."""
+    """Counts of planned and played episodes of the runs that are not `done`."""
     names = ("started", "finished", "planned", "not_played")
     return {str(run): dict(zip(names, row, strict=True)) for run, *row in connection.execute(_COUNTS).fetchall()}
 
 
 def _goes_on(journal: Path, sizes: Sizes) -> bool:
-    """Whether a process writes the journal, or did after the question was asked: its last line may be unread then."""
+    """Whether a process is writing the journal, or has written to it since the query was made."""
     return is_written_to(journal) or size_of(journal) > sizes[f"{journal.parent.name}/{journal.name}"]
 
 
 def _last_line_end(path: Path, start: int, size: int, block: int = 1 << 16) -> int:
-    """Where the last complete line within the first `size` bytes ends; `start` when there is none after that byte."""
+    """Offset of the end of the last complete line within the first `size` bytes; `start` if there is none after it."""
     try:
         with path.open("rb") as file:
             end = size
@@ -313,9 +314,9 @@ def _last_line_end(path: Path, start: int, size: int, block: int = 1 << 16) -> i
                     return begin + place + 1
                 end = begin
     except FileNotFoundError:
-        return start  # gone again, with a run that recorded nothing
+        return start  # deleted with a run that recorded nothing
     except OSError:
-        return size  # it cannot be read, so nobody can say that nothing is missing
+        return size  # it cannot be read, so lines may be missing
     return start
 
 

@@ -1,8 +1,8 @@
-"""A private copy of a store's database for questions that the database itself cannot answer: it is held by another
-process, or the store cannot be written. What the copy lacks is filled from the journals, which are the truth.
+"""A private copy of a store's database, for queries when another process holds the database or the store is read-only.
 
-The store is never locked and never written. The folder of the copy is private (0700), is removed at the end, and that
-of a process that was killed is removed by the next replica of the same user.
+The journals, which are the source of truth, supply what the copy lacks. The store is never locked and never written.
+The folder of the copy is private (0700) and removed at the end; the next replica of the same user removes the folder
+of a killed process.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from simkit.store.source import DiskSource
 PREFIX = "simkit-replica-"
 IN_USE = "in-use"
 PATIENCE = 2.0
-"""Seconds to wait for a process of simkit's that is loading the database, before it is left out."""
+"""Seconds to wait for another simkit process that is loading the database, before doing without its database."""
 
 
 class Replica:
-    """A private database with everything that the journals of a store hold: `with Replica(folder) as replica`.
+    """A private database with the contents of all journals of a store: `with Replica(folder) as replica`.
 
     Attributes:
-        connection: for questions, read-only. Another one after a `refresh` that found something.
-        copied: the store's own database could be copied. Otherwise the rows are those of the journals alone.
+        connection: read-only connection for queries. It is replaced by a `refresh` that finds new data.
+        copied: the store's own database was copied. Otherwise the rows come only from the journals.
 
     Args:
         folder: the store.
         runs: ids of the runs to read when the database cannot be copied; None for all of them.
-        copy: False for a database that is damaged: then the journals alone are read.
-        external: questions may reach files and networks.
+        copy: False for a damaged database: only the journals are read.
+        external: queries may access files and networks.
 
     Raises:
-        StoreError: on entering, the copy cannot be made; the message says why.
-        StoreUnreadable: a journal as a whole is not what it should be.
+        StoreError: on entry, if the copy cannot be made; the message says why.
+        StoreUnreadable: the private database cannot be read.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class Replica:
 
     @property
     def database(self) -> Path:
-        """The file of the copy."""
+        """Database file of the copy."""
         assert self._loader is not None, "use the replica inside `with`"
         return self._loader.database
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
-        """For questions: use it before the next `refresh`, and from one thread at a time."""
+        """Connection for queries; valid until the next `refresh`, and for one thread at a time."""
         assert self._connection is not None, "use the replica inside `with`"
         return self._connection
 
@@ -98,7 +98,7 @@ class Replica:
         self._held.close()
 
     def refresh(self) -> LoadReport:
-        """Read what the journals have gained; nothing is opened when they have gained nothing.
+        """Read what was appended to the journals; nothing is opened if they have not changed.
 
         Raises:
             StoreError: the copy cannot be written.
@@ -121,7 +121,7 @@ class Replica:
         except StoreUnreadable:
             if not self.copied:
                 raise
-            self.copied = False  # what was copied is damaged; the journals are the truth
+            self.copied = False  # the copy is damaged; use only the journals
             remove_database(self.database)
             self.refresh()
 
@@ -131,33 +131,33 @@ class Replica:
 
 
 class _UnsyncedSource(DiskSource):
-    """A journal that is read into a database which lives no longer than its process: nothing must be on the disk."""
+    """A journal read into a database that does not outlive its process: nothing has to be synced."""
 
     def sync(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class _RememberedDamage(DamageFile):
-    """The damage that the store knows of, and what this replica has found; the store itself is not written."""
+    """Damage recorded in the store plus damage found by this replica, which is kept in memory."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._kept: tuple[BadLine, ...] = ()
 
     def found(self) -> tuple[BadLine, ...]:
-        """Damage that no journal tells."""
+        """Damage that the journals do not show."""
         return (*super().found(), *self._kept)
 
     def keep(self, bad: Iterable[BadLine]) -> None:
-        """Remember what was found."""
+        """Remember damage that was found."""
         self._kept += tuple(bad)
 
 
 def _copy(database: Path, copy: Path) -> bool:
-    """Copy a database that can be opened for reading; a connection to it keeps writers away meanwhile.
+    """Copy a database that can be opened for reading; an open connection keeps writers away during the copy.
 
-    By a process of its own: were the file opened and closed here, the system would drop the locks that connections of
-    this process have on it.
+    A separate process copies the file: if this process opened and closed it, the system would drop the locks that this
+    process's connections hold on it.
     """
     if not database.exists():
         return False
@@ -180,7 +180,7 @@ def _copy(database: Path, copy: Path) -> bool:
 
 
 def _is_loaded_into(folder: Path) -> bool:
-    """Whether a process of simkit's is loading the store: its database is free again in a moment."""
+    """Whether a simkit process is loading the store; it will release the database soon."""
     with suppress(OSError):
         lock = open_plain(folder / ".loading", os.O_RDONLY)
         try:
@@ -193,7 +193,7 @@ def _is_loaded_into(folder: Path) -> bool:
 
 
 class _private_folder:  # noqa: N801 (a context manager, named as those of contextlib are)
-    """A private temporary folder, locked as long as it is in use."""
+    """A private temporary folder, locked while it is in use."""
 
     def __enter__(self) -> Path:
         try:
@@ -216,7 +216,7 @@ class _private_folder:  # noqa: N801 (a context manager, named as those of conte
 
 
 def _remove_abandoned(place: Path) -> None:
-    """Remove the folders of this user's processes that were killed."""
+    """Remove folders left by killed processes of this user."""
     for folder in place.glob(f"{PREFIX}*"):
         with suppress(OSError):
             if folder.lstat().st_uid != os.getuid() or folder.is_symlink():

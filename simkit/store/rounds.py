@@ -1,4 +1,4 @@
-"""One round of loading: what the journals hold that the database does not, run by run."""
+"""One loading round: copies new data from the journals to the database, run by run."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from simkit.store.transactions import (
 )
 
 LASTING = ("shortened", "changed", "gone", "file")
-"""Damage that the lines of a journal do not show."""
+"""Kinds of damage that the lines of a journal do not show."""
 
 
 class _StartOver(Exception):
-    """What was loaded of a run is not what its journals hold."""
+    """The loaded rows of a run do not match its journals."""
 
 
 def load_all(work: Round, runs: Sequence[str] | None = None) -> bool:
-    """Load everything that is outstanding, of some runs or (None) of all; False when the time was up before.
+    """Load all outstanding data of some runs, or (None) of all; False if the deadline passed first.
 
-    A journal that cannot be read, or is not what it was, is kept in `unreadable_lines` and holds up no other.
+    A journal that cannot be read or has changed is recorded in `unreadable_lines` and does not block others.
 
     Raises:
         duckdb.Error: the database cannot be written.
@@ -71,7 +71,7 @@ def _load_run(work: Round, run: str, paths: Sequence[Path]) -> bool:
         journals = [journal for path in paths if (journal := _opened(work, path, opened)) is not None]
         changed = [bad for journal in journals if (bad := _changed(work, journal)) is not None]
         if changed:
-            with suppress(OSError):  # a store that cannot be written, read into a database elsewhere
+            with suppress(OSError):  # a read-only store, loaded into a database elsewhere
                 work.damage.keep(changed)
             work.bad += changed
         if changed or run in work.again:
@@ -79,7 +79,7 @@ def _load_run(work: Round, run: str, paths: Sequence[Path]) -> bool:
         while True:
             try:
                 return _load_journals(work, journals)
-            except _StartOver:  # again only when more damage was written meanwhile
+            except _StartOver:  # repeats only if more damage was written in the meantime
                 _start_over(work, run)
 
 
@@ -117,7 +117,7 @@ def _load_journal(work: Round, journal: OpenJournal) -> bool:
             mark = load_batch(work, journal, InOrder(data[:taken], mark.place), mark.at(place, prefix), bad)
             bad = ()
         if taken < len(data):
-            if not mark.whole:  # what was missing may have come: the lines after it must be read once more
+            if not mark.whole:  # missing lines may have appeared: the lines after them must be reread
                 raise _StartOver
             rest = survey(journal.path, journal.read, place, journal.seed, prefix)
             after = replace(mark.at(rest.end, prefix), whole=rest.whole)
@@ -128,17 +128,17 @@ def _load_journal(work: Round, journal: OpenJournal) -> bool:
 
 
 def _prefix(journal: OpenJournal, mark: Mark) -> Prefix:
-    """The lines without numbers that are accepted from here on."""
+    """The unnumbered lines accepted from this position."""
     if mark.numbered:
         return Prefix()
     prefix = read_prefix(journal.path, journal.read, mark.place, journal.seed)
-    if mark.lines and (prefix.lines < mark.lines or prefix.bad):  # numbers tell now what was not known then
+    if mark.lines and (prefix.lines < mark.lines or prefix.bad):  # the numbers now contradict the earlier load
         raise _StartOver
     return prefix
 
 
 def _changed(work: Round, journal: OpenJournal) -> BadLine | None:
-    """What has happened to lines that were loaded; None when they are still there."""
+    """Damage to lines that were already loaded; None if they are unchanged."""
     mark = work.marks.get(journal.name, Mark())
     try:
         size = journal.size()
@@ -155,7 +155,7 @@ def _changed(work: Round, journal: OpenJournal) -> BadLine | None:
 
 
 def _start_over(work: Round, run: str) -> None:
-    """Take back all rows of a run: they are made from its journals as those are now."""
+    """Delete all rows of a run so that they can be rebuilt from its current journals."""
     begin = f"{run}/"
     with transaction(work.connection):
         for table in _OF_EPISODES:
@@ -174,7 +174,7 @@ _OF_RUNS = ("tasks", "planned_units", "unplayed_units", "blocked_loops", "metric
 
 
 def keep_known(work: Round) -> None:
-    """Keep the damage that lines do not show among the rows, and what was acknowledged of it all."""
+    """Update `unreadable_lines` with damage that lines do not show, and with all acknowledgements."""
     gone = [_gone(work, name, mark) for name, mark in work.marks.items() if not _path(work, name).exists()]
     found = [one for one in work.damage.found() if one.kind != "gone" or not one.journal.exists()]
     wanted = {one.key: one for one in (*found, *gone, *work.troubles)}

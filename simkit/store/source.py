@@ -1,4 +1,4 @@
-"""The journals of a store as files to read: where they are, how they are read, and how they are brought to the disk."""
+"""Access to a store's journals for loading: finding, reading and syncing them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from simkit.store.journal import UNSYNCED, sync_folders
 
 
 class Source(Protocol):
-    """What a loader asks of a journal. Replaced in tests by files that lose what was not synced."""
+    """File operations that a loader needs. Tests substitute files that lose unsynced data."""
 
     def size(self) -> int:
         """Bytes in the file."""
         ...
 
     def read(self, start: int, size: int) -> bytes:
-        """So many bytes from byte `start` on, fewer at the end."""
+        """Read `size` bytes from offset `start`, fewer at the end of the file."""
         ...
 
     def sync(self) -> None:
-        """Bring the file and its name to the disk."""
+        """Flush the file and its directory entry to disk."""
         ...
 
     def close(self) -> None:
-        """Give it back."""
+        """Close the file."""
         ...
 
 
@@ -43,16 +43,16 @@ SourceOpener: TypeAlias = Callable[[Path], Source]
 
 
 class DiskSource:
-    """A journal on a disk, opened for reading.
+    """A journal file on disk, opened for reading.
 
     Raises:
-        OSError: it cannot be opened, or is no file.
+        OSError: it cannot be opened, or is not a regular file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._named = False
-        self._fd = open_plain(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name must not hold us
+        self._fd = open_plain(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name must not block
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
             os.close(self._fd)
             raise OSError(errno.EINVAL, "it is no ordinary file")
@@ -62,11 +62,11 @@ class DiskSource:
         return os.fstat(self._fd).st_size
 
     def read(self, start: int, size: int) -> bytes:
-        """So many bytes from byte `start` on."""
+        """Read `size` bytes from offset `start`."""
         return os.pread(self._fd, size, start)
 
     def sync(self) -> None:
-        """Bring it to the disk, whoever has written it; the first time with the folders that name it."""
+        """Flush the file to disk, whichever process wrote it; the first call also flushes the folders above it."""
         try:
             os.fsync(self._fd)
         except OSError as error:
@@ -77,20 +77,20 @@ class DiskSource:
             self._named = True
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file descriptor."""
         os.close(self._fd)
 
 
 @dataclass(frozen=True, slots=True)
 class Journals:
-    """The journals of a store: those found, by run, and the places that could not be looked into."""
+    """The journals of a store: files found, by run, and paths that could not be read, with their errors."""
 
     runs: dict[str, list[Path]]
     troubles: tuple[tuple[Path, OSError], ...] = ()
 
 
 def find_journals(folder: Path, runs: Sequence[str] | None = None) -> Journals:
-    """The journals of some runs of a store, by default of all, in the order of their names.
+    """Journals of some runs of a store, by default of all, sorted by name.
 
     Raises:
         OSError: the folder of the journals cannot be read.
@@ -106,7 +106,7 @@ def find_journals(folder: Path, runs: Sequence[str] | None = None) -> Journals:
         try:
             refuse_link(top / run)
             found = sorted(name for name in os.listdir(top / run) if name.endswith(".jsonl"))
-        except FileNotFoundError:  # a run that recorded nothing is being forgotten
+        except FileNotFoundError:  # a run that recorded nothing was just removed
             continue
         except OSError as error:
             troubles.append((top / run / "main.jsonl", error))
@@ -116,18 +116,18 @@ def find_journals(folder: Path, runs: Sequence[str] | None = None) -> Journals:
 
 
 def journal_files(folder: Path, runs: Sequence[str] | None = None) -> list[Path]:
-    """The journals of some runs of a store, by default of all, in the order of their names."""
+    """Paths of the journals of some runs of a store, by default of all, sorted; unreadable ones are included."""
     found = find_journals(folder, runs)
     return sorted([*(path for paths in found.runs.values() for path in paths), *(path for path, _ in found.troubles)])
 
 
 def journal_name(path: Path) -> str:
-    """A journal as the database knows it: `run_id/worker.jsonl`."""
+    """Name of a journal in the database: `run_id/worker.jsonl`."""
     return f"{path.parent.name}/{path.name}"
 
 
 def size_of(journal: Path) -> int:
-    """Bytes of a journal; 0 when it is gone again, with a run that recorded nothing, and 1 when nobody may know."""
+    """Size of a journal in bytes; 0 if it was deleted with a run that recorded nothing, 1 if it is inaccessible."""
     try:
         return journal.stat().st_size
     except FileNotFoundError:
@@ -137,14 +137,14 @@ def size_of(journal: Path) -> int:
 
 
 STARTS = ".starts"
-"""The file with the number of the last start of a run in a store: counted up, because clocks step back."""
+"""Name of the file with the number of the last start in a store: a counter, because clocks can go backwards."""
 
 
 def next_start(folder: Path) -> int:
-    """Count one more start of a run in a store.
+    """Number of the next start of a run in a store; increments the counter.
 
-    The last number is in the file `.starts`. Where that is missing or cannot be read (a store that was copied without
-    it) the highest number in the journals is found once more.
+    The file `.starts` holds the last number. If it is missing or invalid (as in a store copied without it), the
+    highest number in the journals is used instead.
 
     Raises:
         StoreError: the file cannot be written.
@@ -167,9 +167,9 @@ def next_start(folder: Path) -> int:
 
 
 def _told(folder: Path) -> Iterator[int]:
-    """The numbers of the starts that the journals of a store hold."""
+    """Start numbers recorded in the journals of a store."""
     for path in journal_files(folder):
-        with suppress(StoreUnreadable):  # it is named when it is loaded
+        with suppress(StoreUnreadable):  # it is reported when it is loaded
             for event, _ in JournalEvents(path, (RunStarted,)):
                 if isinstance(event, RunStarted) and event.number is not None:
                     yield event.number

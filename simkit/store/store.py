@@ -1,4 +1,4 @@
-"""The store: a folder of journals, and the database that is made from them."""
+"""The store: a folder of journals and the database built from them."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ T = TypeVar("T")
 Runs: TypeAlias = Sequence[str] | None
 
 GRACE = 0.5
-"""Seconds a question waits at most for a database that another process holds, before it is answered from a replica."""
+"""Maximum seconds that a query waits for a database held by another process, before a replica is used."""
 
 
 class Store:
-    """Results in a folder: opened without repair whatever happened to the process that wrote it.
+    """A folder of results. It opens without repair even if the process that wrote it was killed.
 
     Args:
-        path: the folder; made, with the ones above it, when it is not there.
-        patience: seconds `load` waits for a database that another process holds.
-        shared: open the folder to its group; otherwise what is made here is private to its owner.
-        external: queries may reach files, networks, extensions and settings, and not the database alone.
+        path: the folder; created with its parents if it does not exist.
+        patience: seconds that `load` waits for a database held by another process.
+        external: queries may access files, networks, extensions and settings, not only the database.
+        shared: open the folder to its group; otherwise new files are private to their owner.
 
     Raises:
-        StoreError: the folder does not exist and cannot be made, or is a file.
+        StoreError: the folder does not exist and cannot be created, or is a file.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class Store:
     def journal(
         self, run_id: str, worker: str = "main", *, opener: Opener = DiskFile, durable: bool = False
     ) -> Journal:
-        """The journal of one worker of a run: a recorder, to be entered with `async with`; see `Journal`.
+        """The journal of one worker of a run: a recorder to use with `async with`; see `Journal`.
 
         Raises:
-            UsageError: a name that cannot be a file name.
+            UsageError: a name is not a valid file name.
         """
         for name in (run_id, worker):
             if not name or name in (".", "..") or any(sign in name for sign in "/\\\0"):
@@ -72,28 +72,28 @@ class Store:
         return Journal(self.path / "journals" / run_id / f"{worker}.jsonl", opener=opener, durable=durable)
 
     def forget(self, run_id: str) -> None:
-        """Remove the journals of a run of which nothing was recorded; others are left alone."""
+        """Remove the empty journals of a run that recorded nothing; other journals are kept."""
         folder = self.path / "journals" / run_id
         for journal in folder.glob("*.jsonl"):
             if journal.stat().st_size == 0:
                 journal.unlink()
-        with suppress(OSError):  # somebody else's file is in it
+        with suppress(OSError):  # the folder contains other files
             folder.rmdir()
 
     def load(self, *, wait: float | None = None) -> LoadReport:
-        """Load everything the journals hold, waiting so many seconds (the store's patience) for a held database.
+        """Load everything in the journals, waiting `wait` seconds (default: the store's patience) for a held database.
 
-        Damage that is found is in the report, and kept: see `damage`.
+        Damage is listed in the report and recorded; see `damage`.
 
         Raises:
-            StoreBusy: it was held all the time.
-            StoreUnreadable: the database is not simkit's.
+            StoreBusy: the database was held the whole time.
+            StoreUnreadable: the database was not created by simkit.
             StoreError: the store cannot be written.
         """
         return self._patiently(self.loader.load, self._patience if wait is None else wait)
 
     def damage(self, run_id: str | None = None) -> tuple[BadLine, ...]:
-        """Where the journals of a run (or of all) are damaged, as far as that is known and was not acknowledged.
+        """Known, unacknowledged damage in the journals of a run, or of all runs.
 
         Raises:
             StoreError: the store cannot be read.
@@ -102,32 +102,31 @@ class Store:
             return tuple(line for run in reader.state.runs for line in run.damaged)
 
     def acknowledge(self, run_id: str) -> tuple[BadLine, ...]:
-        """Go on with a damaged run: its damage is not told of again. Returns what that was.
+        """Acknowledge the damage of a run, so that it is no longer reported; returns that damage.
 
         Raises:
             StoreError: the store cannot be read or written.
         """
         found = self.damage(run_id)
         self.loader.acknowledge(found)
-        with suppress(StoreBusy):  # the next load tells the database
+        with suppress(StoreBusy):  # the next load updates the database
             self.load()
         return found
 
     @contextmanager
     def reading(self, runs: Runs = None, *, allow_incomplete: bool = False) -> Generator[Reader]:
-        """A reader that knows every complete line which the journals hold now; all its answers are from one state.
+        """A reader that sees every complete line now in the journals; all its answers come from one state.
 
-        What is outstanding is loaded first, once. When the database is held by another process, or the store cannot be
-        written, a private replica filled from the journals answers instead, and the notes say so. While a reader of the
-        database is open nothing can be loaded: keep it short, or let a `Replica` answer.
+        Outstanding lines are loaded first, once. If another process holds the database, or the store is read-only, a
+        private replica filled from the journals is used instead, and the notes say so. Nothing can be loaded while a
+        reader of the database is open: close it soon, or use a `Replica`.
 
         Args:
-            runs: ids of the runs that the questions are about; None for all. The state of others does not matter.
-            allow_incomplete: the reader passes on what could be read, although it is not all; see
-                `Reader.require_complete`.
+            runs: ids of the runs that the queries concern; None for all. The state of other runs is ignored.
+            allow_incomplete: the reader passes on incomplete data; see `Reader.require_complete`.
 
         Raises:
-            StoreUnreadable: the database is not simkit's.
+            StoreUnreadable: the database was not created by simkit.
             StoreError: the store cannot be read, neither directly nor through a replica.
         """
         with ExitStack() as stack:
@@ -138,9 +137,9 @@ class Store:
     def query(
         self, sql: str, parameters: Parameters | None = None, *, runs: Sequence[str] | None = None
     ) -> QueryResult:
-        """Run SQL, read-only, on everything that the journals hold now; see `reading`.
+        """Run read-only SQL on everything now in the journals; see `reading`.
 
-        The result's `state` tells what it was read from, `notes` the same in words.
+        The result's `state` describes the data that it was read from; `notes` says the same in words.
 
         Raises:
             UsageError: the SQL is wrong or tries to write; the message is DuckDB's.
@@ -160,7 +159,7 @@ class Store:
             return reader.runs()
 
     def resolve(self, name: str = "last") -> RunRow:
-        """A run by its id, its name, the beginning of either, or `last`; see `Reader.resolve`."""
+        """Find a run by its id, its name, a prefix of either, or `last`; see `Reader.resolve`."""
         with self.reading() as reader:
             return reader.resolve(name)
 
@@ -199,7 +198,7 @@ class Store:
         return self._aside(stack, sizes, runs, problem, copy=damaged is None)
 
     def _fresh(self, stack: ExitStack, sizes: Sizes, runs: Runs) -> Reader | None:
-        """A reader of the store's own database; None when it lacks a line of these journals, or cannot be opened."""
+        """A reader of the store's own database; None if it lacks lines of these journals or cannot be opened."""
         with ExitStack() as own:
             reader = self._own(own, sizes, runs)
             if reader is None or reader.state.stale:
@@ -223,9 +222,9 @@ class Store:
             return None
 
     def _try_load(self, damaged: StoreUnreadable | None) -> tuple[StoreError, tuple[str, ...]]:
-        """Load what is outstanding, once; returns why that does not help when it does not, and what else happened.
+        """Load outstanding data once; returns the reason to report if that does not help, and notes on other events.
 
-        A database that turned out to be damaged is moved aside and made again.
+        A damaged database is renamed and rebuilt.
         """
         if not self.writable():
             return StoreError(f"{self.path} is read-only"), ()
@@ -239,7 +238,7 @@ class Store:
         return StoreBusy(f"another process holds {self.database}, or is loading it"), report.notes
 
     def _aside(self, stack: ExitStack, sizes: Sizes, runs: Runs, problem: StoreError, *, copy: bool = True) -> Reader:
-        """A reader of a private replica; of the own database as it stands where none can be made."""
+        """A reader of a private replica, or of the own database as it is if no replica can be made."""
         try:
             replica = stack.enter_context(Replica(self.path, runs=runs, copy=copy, external=self._external))
         except StoreUnreadable:
@@ -258,7 +257,7 @@ class Store:
         return Reader(self.path, connection, self.database, known if runs is None else known.of(runs))
 
     def _patiently(self, work: Callable[[], T], seconds: float) -> T:
-        """Do something, again and again for so long while the database is held."""
+        """Call `work`, retrying for up to `seconds` while the database is held."""
         deadline = time.monotonic() + seconds
         pause = 0.01
         while True:

@@ -1,4 +1,4 @@
-"""Lines of a journal become rows: in one transaction, with what the database refuses kept as damage."""
+"""Conversion of journal lines to rows in one transaction; lines that the database rejects are recorded as damage."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ from simkit.store.lines import Place, Prefix, Survey, each_of, written_number
 from simkit.store.source import Source, SourceOpener
 
 ENDING = 256
-"""Bytes before the end of what was loaded by which a changed journal is known."""
+"""Number of bytes before the end of the loaded data whose checksum reveals a changed journal."""
 
 REFUSED = (duckdb.DataError, duckdb.InvalidInputException, duckdb.IntegrityError, UnicodeDecodeError)
-"""What DuckDB raises for lines that it cannot take; its message may end within a letter, and then has no text."""
+"""Errors that DuckDB raises for rejected lines; its message may end within a character, which cannot be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far a journal has been loaded; `number` is that of its next line.
+    """Loading progress of a journal.
 
     Attributes:
+        loaded, lines: bytes and lines loaded.
+        number: number of the next line.
         numbered: whether numbered lines have begun.
-        attempt: which start of its run the last line belongs to, -1 before the first.
+        attempt: start of the run that the last line belongs to, -1 before the first.
         whole: whether no line is missing so far.
         ending: checksum of the last loaded bytes.
     """
@@ -46,18 +48,18 @@ class Mark:
 
     @property
     def place(self) -> Place:
-        """Where reading goes on."""
+        """Position where reading continues."""
         return Place(self.loaded, self.lines, self.number)
 
     def at(self, place: Place, prefix: Prefix) -> Mark:
-        """The mark of a later place."""
+        """The mark at a later position."""
         numbered = place.line > prefix.lines
         return replace(self, loaded=place.byte, lines=place.line, number=place.number, numbered=numbered)
 
 
 @dataclass(slots=True)
 class Round:
-    """One round under way; `troubles` are the journals that could not be read in it."""
+    """State of the current loading round; `troubles` lists the journals that could not be read."""
 
     connection: duckdb.DuckDBPyConnection
     folder: Path
@@ -84,21 +86,21 @@ class OpenJournal:
     source: Source
 
     def size(self) -> int:
-        """Bytes in it."""
+        """Bytes in the file."""
         try:
             return self.source.size()
         except OSError as error:
             raise Unread(error.strerror or str(error)) from error
 
     def read(self, start: int, size: int) -> bytes:
-        """So many bytes from a place on."""
+        """Read `size` bytes from offset `start`."""
         try:
             return self.source.read(start, size)
         except OSError as error:
             raise Unread(error.strerror or str(error)) from error
 
     def sync(self) -> None:
-        """Bring it to the disk."""
+        """Flush the file to disk."""
         try:
             self.source.sync()
         except OSError as error:
@@ -110,17 +112,17 @@ class Unread(Exception):
 
 
 def read_marks(connection: duckdb.DuckDBPyConnection) -> dict[str, Mark]:
-    """How far each journal has been loaded."""
+    """Loading progress of each journal, by name."""
     names = ", ".join(each.name for each in fields(Mark))
     rows = connection.execute(f"SELECT journal, {names} FROM journals").fetchall()
     return {str(name): Mark(*rest) for name, *rest in rows}
 
 
 class Batch(Protocol):
-    """Lines that are loaded in one transaction, in one or more pieces."""
+    """Lines loaded in one transaction, in one or more pieces."""
 
     def pieces(self) -> Iterator[bytes]:
-        """The whole lines."""
+        """The complete lines."""
         ...
 
     def places(self) -> Iterator[tuple[int, int]]:
@@ -130,13 +132,13 @@ class Batch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InOrder:
-    """A stretch of a journal."""
+    """A contiguous part of a journal that is in order."""
 
     data: bytes
     start: Place
 
     def pieces(self) -> Iterator[bytes]:
-        """The whole lines, as one piece."""
+        """The complete lines, as one piece."""
         yield self.data
 
     def places(self) -> Iterator[tuple[int, int]]:
@@ -149,14 +151,14 @@ class InOrder:
 
 @dataclass(frozen=True, slots=True)
 class Sorted:
-    """The rest of a damaged journal: its sound lines in the order in which they were written."""
+    """The rest of a damaged journal: its intact lines in the order in which they were written."""
 
     read: Callable[[int, int], bytes]
     rest: Survey
     size: int
 
     def pieces(self) -> Iterator[bytes]:
-        """The whole lines, about `size` bytes at a time."""
+        """The complete lines, about `size` bytes at a time."""
         piece: list[bytes] = []
         size = 0
         for byte, count in self._stretches():
@@ -174,7 +176,7 @@ class Sorted:
             yield byte, line
 
     def _stretches(self) -> Iterator[tuple[int, int]]:
-        """Neighbouring lines, to be read at once: byte and size."""
+        """Runs of adjacent lines that can be read at once: byte offset and size."""
         start = count = 0
         for byte, size, _, _ in self.rest.order:
             if count and (byte != start + count or count >= self.size):
@@ -187,7 +189,7 @@ class Sorted:
 
 
 def load_batch(work: Round, journal: OpenJournal, batch: Batch, after: Mark, bad: Sequence[BadLine]) -> Mark:
-    """Load lines in one transaction; what the database refuses is left out and kept among the damage."""
+    """Load lines in one transaction; lines that the database rejects are left out and recorded as damage."""
     try:
         return _insert(work, journal, batch.pieces(), after, bad)
     except REFUSED:
@@ -227,7 +229,7 @@ def _insert(work: Round, journal: OpenJournal, pieces: Iterator[bytes], after: M
 
 
 def stage_and_load(work: Round, name: str, data: bytes, attempt: int) -> int:
-    """Turn lines into rows, inside a transaction; returns the attempt of the last start of a run among them."""
+    """Convert lines to rows within a transaction; returns the attempt of the last start of a run among them."""
     piece = work.scratch / "piece.jsonl"
     piece.write_bytes(data)
     values = {"piece": str(piece), "journal": name, "attempt": attempt, "largest": max(len(data), 1 << 20)}
@@ -240,7 +242,7 @@ def stage_and_load(work: Round, name: str, data: bytes, attempt: int) -> int:
 
 
 def _refused(work: Round, journal: OpenJournal, batch: Batch) -> list[BadLine]:
-    """The lines that the database cannot take: those that are no events, and whatever it says itself of the rest."""
+    """Lines that cannot be loaded: those that are not known events, and those that the database rejects."""
     found: list[BadLine] = []
     places = batch.places()
     for piece in batch.pieces():
@@ -274,13 +276,13 @@ def _unreadable(path: Path, line: bytes, byte: int, number: int, reason: str) ->
 
 
 def ending_of(journal: OpenJournal, loaded: int) -> int:
-    """Checksum of the last bytes before `loaded`, by which a changed journal is known."""
+    """Checksum of the last bytes before `loaded`; it reveals a changed journal."""
     start = max(0, loaded - ENDING)
     return crc32(journal.read(start, loaded - start))
 
 
 def keep_bad(work: Round, bad: Sequence[BadLine]) -> None:
-    """Keep damage among the rows, in the transaction that is open."""
+    """Insert damage into `unreadable_lines` within the open transaction."""
     if not bad:
         return
     acknowledged = work.damage.acknowledged()
@@ -313,7 +315,7 @@ def _set_mark(connection: duckdb.DuckDBPyConnection, name: str, mark: Mark) -> N
 
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection, *, keep: bool = True) -> Generator[None]:
-    """A transaction, committed at the end if it is to be kept; rolled back when something is raised."""
+    """A transaction: committed on exit if `keep` is set, otherwise rolled back; always rolled back on an exception."""
     connection.begin()
     try:
         yield
@@ -327,7 +329,7 @@ def transaction(connection: duckdb.DuckDBPyConnection, *, keep: bool = True) -> 
 
 
 def _reason(error: duckdb.Error | UnicodeDecodeError) -> str:
-    """DuckDB's complaint without the name of the scratch file and its advice."""
+    """DuckDB's error message without the name of the scratch file and its advice."""
     if isinstance(error, UnicodeDecodeError):
         return "the database does not take it, and its reason is not valid UTF-8"
     text = str(error).splitlines()[0]

@@ -1,4 +1,4 @@
-"""A tree of an episode and one conversation of it, as values: what `simkit show` prints."""
+"""Values for display of an episode's tree and of one conversation in it, printed by `simkit show`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 class RunRow:
     """One run, as `simkit ls` lists it.
 
-    Times are UTC; `status` of a killed run stays `running`; `part_of` is the run it is a stage of.
-    `finished` of the `planned` episodes have ended; None for the plan of a run recorded before there were plans.
-    `supervisor` says who played its episodes: `rollout` (single conversations), `josh` (trees).
+    Times are UTC. The `status` of a killed run stays `running`. `part_of` is the run that this run is a stage of.
+    `finished` of the `planned` episodes have ended; `planned` is None for a run recorded before plans existed.
+    `supervisor` is the search that played its episodes: `rollout` (single conversations), `josh` (trees).
     """
 
     run_id: str
@@ -34,16 +34,17 @@ class RunRow:
 
     @property
     def counted(self) -> str:
-        """Its episodes, and out of how many when some are missing: `48/60`."""
+        """Number of episodes, with the planned number if some are missing: `48/60`."""
         missing = self.planned is not None and self.finished < self.planned
         return f"{self.finished}/{self.planned}" if missing else str(self.episodes)
 
 
 @dataclass(frozen=True, slots=True)
 class TreeNode:
-    """One branch of a tree with the branches that go on from it, left to right.
+    """One branch of a tree with its child branches, left to right.
 
-    `said` is the last thing the agent said aloud in it, `goals` what its turn earned, `credited` what the search took.
+    `said` is the agent's last utterance in it, `goals` the goals its turn reached, `credited` those that the search
+    took.
     """
 
     branch_id: str
@@ -71,7 +72,7 @@ class TreeNode:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeTree:
-    """One episode with its tree. `root` is None while nothing of it has been stored."""
+    """One episode with its tree. `root` is None while no branch has been stored."""
 
     episode_id: str
     run_id: str
@@ -110,7 +111,7 @@ class Transcript:
 
 
 def build_tree(rows: list[dict[str, Any]]) -> TreeNode | None:
-    """The tree of the rows of one episode, read by `Store.tree`; None when there is no root."""
+    """Build the tree from the rows of one episode, read by `Store.tree`; None if there is no root."""
     below: dict[str | None, list[dict[str, Any]]] = {}
     for row in rows:
         below.setdefault(row["parent_id"], []).append(row)
@@ -123,7 +124,7 @@ def build_tree(rows: list[dict[str, Any]]) -> TreeNode | None:
 
 
 def path_key(path: str) -> tuple[object, ...]:
-    """Left to right: `L` before `R`, `0.2` before `0.10`."""
+    """Sort key of a path, left to right: `L` before `R`, `0.2` before `0.10`."""
     return tuple(int(arm) for arm in path.split(".")) if path[:1].isdigit() else tuple(path)
 
 
