@@ -7,11 +7,11 @@ from simkit.tools.builtin import BuiltinWorld
 
 _TASKS = BuiltinWorld().tasks("train")
 
-talk = Dialogue(_TASKS, luck=0.4)
+talk = Dialogue(_TASKS, accuracy=0.4)
 """Conversations in which two of five calls reach their goal."""
 
-talk_seldom = Dialogue(_TASKS, luck=0.1)
+talk_seldom = Dialogue(_TASKS, accuracy=0.1)
 """Searches that are rewarded now and then."""
 
-talk_in_vain = Dialogue(_TASKS, luck=0.0)
+talk_in_vain = Dialogue(_TASKS, accuracy=0.0)
 """Searches that are never rewarded."""

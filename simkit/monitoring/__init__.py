@@ -1,1 +1,1 @@
-"""Looking at runs from outside: the event log, OpenTelemetry, and the diagnosis of `simkit doctor`."""
+"""Monitoring of runs: the event log, OpenTelemetry, and the diagnosis of `simkit doctor`."""

@@ -17,7 +17,7 @@ LAGGING = 0.5
 """Seconds of event-loop lag above which a component is suspected of blocking."""
 
 LONG_WAIT = 1.0
-"""Seconds of waiting for one component, summed over all requests, from which on its limits are worth a look."""
+"""Seconds of waiting for one component, summed over all requests, above which its limits are reported."""
 
 CROWDED = 0.05
 """Share of attempts answered with 429 above which the limits are questioned."""
@@ -28,21 +28,21 @@ class Diagnosis:
     """Findings about a run; each table is a list of rows by column name.
 
     Attributes:
-        alive: whether a process was playing the run when the question was asked.
+        alive: True if a process was playing the run at the time of the diagnosis.
         silent: seconds since the last line of its journal.
-        waiting: branches that wait, by what they wait for (`opening`, `agent`, `user`), with the longest wait.
+        waiting: waiting branches by what they wait for (`opening`, `agent`, `user`), with the longest wait.
         calls: model calls by role and model: attempts, failures, seconds (median, 95%, longest), tokens, money.
         slowest: the slowest attempts; retries: why attempts failed; faults: ended branches by component.
-        doubts: answers whose usage (tokens) was not believed, by role and model, with the reason.
-        odd: answers that nobody could act on, by role and how they ended (`length`, `refusal`, `empty`, ...).
+        doubts: answers whose reported usage (tokens) was rejected, by role and model, with the reason.
+        odd: unusable answers by role and finish reason (`length`, `refusal`, `empty`, ...).
         tools: the slowest tools.
-        unplayed: planned episodes that have no end, by reason.
+        unplayed: planned episodes that were not finished, by reason.
         blocked: code that held up the event loop, with its stack.
-        components: components with limits, how many requests and episodes waited for them at most, and for how many
-            seconds in all; from the end of the last part of the run.
-        stats: what the last part of the run took, as far as it came to its end.
-        advice: what to do.
-        notes: what all this was read from, and what could not be read.
+        components: components with limits: the greatest number of waiting requests and episodes, and their total
+            seconds of waiting; from the end of the last part of the run.
+        stats: resources used by the last part of the run, if that part has ended.
+        advice: recommended actions.
+        notes: the source of the diagnosis, and anything that could not be read.
     """
 
     run: RunRow
@@ -75,8 +75,8 @@ def diagnose(store: Store, name: str) -> Diagnosis:
     """
     with store.reading() as reader:
         found = _advised(_examined(reader, reader.resolve(name)))
-    told = exposure(store.path)
-    return found if told is None else replace(found, advice=(*found.advice, told))
+    warning = exposure(store.path)
+    return found if warning is None else replace(found, advice=(*found.advice, warning))
 
 
 def _examined(reader: Reader, run: RunRow) -> Diagnosis:
@@ -114,8 +114,8 @@ def _examined(reader: Reader, run: RunRow) -> Diagnosis:
 
 
 def _advised(found: Diagnosis) -> Diagnosis:
-    told = [*_about_the_end(found), *_about_models(found), *_about_components(found)]
-    return replace(found, advice=tuple(told))
+    lines = [*_about_the_end(found), *_about_models(found), *_about_components(found)]
+    return replace(found, advice=tuple(lines))
 
 
 def _about_the_end(found: Diagnosis) -> list[str]:
@@ -140,19 +140,19 @@ def _about_models(found: Diagnosis) -> list[str]:
     limited = sum(row["attempts"] for row in found.retries if row["error"] == "RateLimited")
     timeouts = sum(row["attempts"] for row in found.retries if row["error"] == "ModelTimeout")
     outgrown = sum(row["calls"] for row in found.retries if row["error"] == "ContextTooLong")
-    told: list[str] = []
+    lines: list[str] = []
     if outgrown:
-        told.append(
+        lines.append(
             f"{outgrown} calls did not fit into the model's context: take one that reads more, or fewer --max-turns; "
             "the agent's own end with `context_limit` and count as failed, those of users and judges count as faults"
         )
     if attempts and limited / attempts > CROWDED:
-        told.append(
+        lines.append(
             f"{limited} of {attempts} attempts met a rate limit: lower --api-concurrency, or give --rpm or --tpm"
         )
     if timeouts:
-        told.append(f"{timeouts} attempts had no answer in time: raise --request-timeout, or lower --api-concurrency")
-    return [*told, *map(_about_usage, found.doubts), *map(_about_answers, found.odd)]
+        lines.append(f"{timeouts} attempts had no answer in time: raise --request-timeout, or lower --api-concurrency")
+    return [*lines, *map(_about_usage, found.doubts), *map(_about_answers, found.odd)]
 
 
 def _about_usage(row: Mapping[str, Any]) -> str:
@@ -167,15 +167,15 @@ def _about_answers(row: Mapping[str, Any]) -> str:
 
 def _about_components(found: Diagnosis) -> list[str]:
     worst = float(found.stats.get("lag", {}).get("worst", 0.0))
-    told = [f"{row['branches']} branches ended by the {row['component']}: {row['example']}" for row in found.faults]
-    told += map(_about_block, found.blocked)
-    told += [line for row in found.components for line in _about_limits(row)]
+    lines = [f"{row['branches']} branches ended by the {row['component']}: {row['example']}" for row in found.faults]
+    lines += map(_about_block, found.blocked)
+    lines += [line for row in found.components for line in _about_limits(row)]
     if worst > LAGGING and not found.blocked:
-        told.append(
+        lines.append(
             f"the event loop was up to {worst:.1f} s late: a component blocks it by computing or reading files "
             "(anyio.to_thread)"
         )
-    return told
+    return lines
 
 
 def _limited(load: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from simkit.errors import UsageError
 
 
 class Logger(Protocol):
-    """A structlog logger, or anything that takes events as it does."""
+    """A structlog logger, or an object with the same methods."""
 
     def info(self, event: str, **values: Any) -> Any:
-        """Something happened."""
+        """Log an event."""
         ...
 
     def warning(self, event: str, **values: Any) -> Any:
@@ -25,7 +25,7 @@ class Logger(Protocol):
 
 
 class EventLog:
-    """A tap that logs; `logger` is your own, or structlog's default."""
+    """A tap that logs events to `logger`, by default structlog's."""
 
     def __init__(self, logger: Logger | None = None) -> None:
         self._log: Logger = logger or structlog.get_logger("simkit")
@@ -38,11 +38,11 @@ class EventLog:
             case RunFinished(status="done"):
                 self._log.info("run_finished", run=event.run_id, status=event.status, **event.stats)
             case RunFinished():
-                told = {"run": event.run_id, "status": event.status, "error": _shown(event.error), **event.stats}
-                self._log.warning("run_finished", **told)
+                values = {"run": event.run_id, "status": event.status, "error": _shown(event.error), **event.stats}
+                self._log.warning("run_finished", **values)
             case Episode():
-                told = {"episode": event.episode_id, "outcome": event.outcome, "reward": event.reward}
-                self._log.info("episode_finished", **told, turns=event.turns, branches=event.branches)
+                values = {"episode": event.episode_id, "outcome": event.outcome, "reward": event.reward}
+                self._log.info("episode_finished", **values, turns=event.turns, branches=event.branches)
             case ModelCall() if event.error is not None and event.error != "cancelled":
                 self._failed(event, event.error)
             case BranchAdded() | BranchEnded() if event.error is not None:
@@ -53,8 +53,8 @@ class EventLog:
                 return
 
     def _failed(self, event: ModelCall, error: str) -> None:
-        told = {"branch": event.branch_id, "role": event.role, "model": event.model, "attempt": event.attempt}
-        self._log.warning("model_attempt_failed", **told, seconds=round(event.seconds, 3), error=_shown(error))
+        values = {"branch": event.branch_id, "role": event.role, "model": event.model, "attempt": event.attempt}
+        self._log.warning("model_attempt_failed", **values, seconds=round(event.seconds, 3), error=_shown(error))
 
 
 def _shown(error: str | None) -> str | None:
@@ -81,7 +81,7 @@ def open_log(path: Path) -> EventLog:
 
 
 class _Appender:
-    """Opens the file for each line, because lines are few and the file may be rotated."""
+    """Opens the file for each line, because lines are rare and the file may be rotated."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

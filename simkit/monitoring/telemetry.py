@@ -1,8 +1,8 @@
 """OpenTelemetry: a run as spans and metrics, with the names of the GenAI semantic conventions. Extra: `otel`.
 
-Spans follow from what is recorded: `simkit.run`, below it an `invoke_workflow` for each episode, below that a
-`chat MODEL` for each attempt of a model call and an `execute_tool NAME` for each tool call. What was said is left out
-unless content is asked for, because traces go to places that transcripts must not.
+Spans are made from recorded events: `simkit.run`, below it an `invoke_workflow` for each episode, below that a
+`chat MODEL` for each attempt of a model call and an `execute_tool NAME` for each tool call. Message content is omitted
+unless enabled, because traces may be sent to places where transcripts are not allowed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Telemetry:
 
     Args:
         tracers, meters: providers; None for the process's own (`opentelemetry.trace.set_tracer_provider`).
-        content: whether model answers and tool arguments are sent.
+        content: True to send model answers and tool arguments.
 
     Raises:
         UsageError: OpenTelemetry is not installed.
@@ -87,7 +87,7 @@ class Telemetry:
 
     @classmethod
     def from_environment(cls) -> Telemetry:
-        """Telemetry over OTLP to where the standard variables say (OTEL_EXPORTER_OTLP_ENDPOINT, ..._HEADERS).
+        """Telemetry over OTLP to the endpoint in the standard variables (OTEL_EXPORTER_OTLP_ENDPOINT, ..._HEADERS).
 
         Pending data is sent when the process ends.
 
@@ -115,9 +115,13 @@ class Telemetry:
         """Send an event of the run."""
         match event:
             case RunStarted():
-                told = {"simkit.run.id": event.run_id, "simkit.recipe": event.recipe, "simkit.seed": str(event.seed)}
+                attributes = {
+                    "simkit.run.id": event.run_id,
+                    "simkit.recipe": event.recipe,
+                    "simkit.seed": str(event.seed),
+                }
                 self._served = {role: _served(event.config, role) for role in ("agent", "user")}
-                self._run = self._tracer.start_span("simkit.run", start_time=_ns(event.at), attributes=told)
+                self._run = self._tracer.start_span("simkit.run", start_time=_ns(event.at), attributes=attributes)
             case EpisodeStarted():
                 self._begin(event)
             case ModelCall():
@@ -133,7 +137,7 @@ class Telemetry:
                 return
 
     def _begin(self, event: EpisodeStarted) -> None:
-        told: dict[str, Any] = {
+        attributes: dict[str, Any] = {
             "gen_ai.operation.name": "invoke_workflow",
             "gen_ai.workflow.name": event.supervisor,
             "gen_ai.conversation.id": event.episode_id,
@@ -141,10 +145,10 @@ class Telemetry:
             "simkit.trial": event.trial,
         }
         name = f"invoke_workflow {event.supervisor}"
-        self._episodes[event.episode_id] = self._start(name, self._run, event.at, told)
+        self._episodes[event.episode_id] = self._start(name, self._run, event.at, attributes)
 
     def _called(self, event: ModelCall) -> None:
-        told: dict[str, Any] = {
+        attributes: dict[str, Any] = {
             "gen_ai.operation.name": "chat",
             **self._provided(event),
             "gen_ai.request.model": event.model,
@@ -158,16 +162,18 @@ class Telemetry:
             "simkit.cost_usd": event.cost,
         }
         if event.response is not None:
-            told["gen_ai.response.model"] = str(event.response["model"])
-            told["gen_ai.usage.cache_read.input_tokens"] = int(event.response["usage"]["cached_tokens"])
-            told["gen_ai.response.finish_reasons"] = (str(event.response["finish"]),)
+            attributes["gen_ai.response.model"] = str(event.response["model"])
+            attributes["gen_ai.usage.cache_read.input_tokens"] = int(event.response["usage"]["cached_tokens"])
+            attributes["gen_ai.response.finish_reasons"] = (str(event.response["finish"]),)
             if self._content:
-                told["gen_ai.output.messages"] = orjson.dumps([event.response["message"]]).decode()
+                attributes["gen_ai.output.messages"] = orjson.dumps([event.response["message"]]).decode()
         if event.error is not None:
-            told["error.type"] = event.error.partition(":")[0]
-        span = self._start(f"chat {event.model}", self._episodes.get(event.episode_id), event.at, told, client=True)
+            attributes["error.type"] = event.error.partition(":")[0]
+        span = self._start(
+            f"chat {event.model}", self._episodes.get(event.episode_id), event.at, attributes, client=True
+        )
         self._close(span, event.at + event.seconds, event.error)
-        self._measure(event, told)
+        self._measure(event, attributes)
 
     def _provided(self, event: ModelCall) -> Mapping[str, Any]:
         """Provider and server of a call; scripted models have none."""
@@ -175,17 +181,17 @@ class Telemetry:
             return {"gen_ai.provider.name": "simkit"}
         return self._served.get(event.role) or _served({}, event.role)
 
-    def _measure(self, event: ModelCall, told: Mapping[str, Any]) -> None:
+    def _measure(self, event: ModelCall, attributes: Mapping[str, Any]) -> None:
         names = ("operation.name", "provider.name", "request.model", "response.model")
         names = (*(f"gen_ai.{name}" for name in names), "server.address", "server.port", "error.type")
-        kept = {name: told[name] for name in names if name in told}
+        kept = {name: attributes[name] for name in names if name in attributes}
         self._seconds.record(event.seconds, kept)
         if event.response is not None:
             self._tokens.record(event.prompt_tokens, {**kept, "gen_ai.token.type": "input"})
             self._tokens.record(event.completion_tokens, {**kept, "gen_ai.token.type": "output"})
 
     def _used(self, event: BranchAdded, row: CallRecord) -> None:
-        told: dict[str, Any] = {
+        attributes: dict[str, Any] = {
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": row.name,
             "gen_ai.tool.type": "function",
@@ -193,9 +199,9 @@ class Telemetry:
             "simkit.branch.id": event.branch_id,
         }
         if self._content:
-            told["gen_ai.tool.call.arguments"] = row.arguments
+            attributes["gen_ai.tool.call.arguments"] = row.arguments
         parent = self._episodes.get(event.episode_id)
-        span = self._start(f"execute_tool {row.name}", parent, event.at - row.seconds, told)
+        span = self._start(f"execute_tool {row.name}", parent, event.at - row.seconds, attributes)
         self._close(span, event.at, "the tool answered with an error" if row.error else None)
 
     def _end(self, event: Episode) -> None:
@@ -215,11 +221,11 @@ class Telemetry:
             self._close(self._run, event.at, event.error)
 
     def _start(
-        self, name: str, parent: Span | None, at: float, told: Mapping[str, Any], *, client: bool = False
+        self, name: str, parent: Span | None, at: float, attributes: Mapping[str, Any], *, client: bool = False
     ) -> Span:
         kind = self._trace.SpanKind.CLIENT if client else self._trace.SpanKind.INTERNAL
         context = None if parent is None else self._trace.set_span_in_context(parent)
-        return self._tracer.start_span(name, context, kind, told, start_time=_ns(at))
+        return self._tracer.start_span(name, context, kind, attributes, start_time=_ns(at))
 
     def _close(self, span: Span, at: float, error: str | None) -> None:
         if error is not None:
@@ -237,7 +243,7 @@ def _served(config: Mapping[str, Any], role: str) -> Mapping[str, Any]:
     try:
         parts = urlsplit(str(url))
         port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:  # the model will say so
+    except ValueError:  # the model reports this error
         return {"gen_ai.provider.name": "openai"}
     host = parts.hostname or ""
     name = "azure.ai.openai" if host.endswith(".azure.com") else "openai"
@@ -249,10 +255,10 @@ def _asked(request: Mapping[str, Any] | None) -> dict[str, Any]:
     if request is None:
         return {}
     settings = request["digest"]["settings"] if "digest" in request else request
-    told = {f"gen_ai.request.{name}": settings[name] for name in REQUEST if settings.get(name) is not None}
+    attributes = {f"gen_ai.request.{name}": settings[name] for name in REQUEST if settings.get(name) is not None}
     if settings.get("stop"):
-        told["gen_ai.request.stop_sequences"] = tuple(settings["stop"])
-    return told
+        attributes["gen_ai.request.stop_sequences"] = tuple(settings["stop"])
+    return attributes
 
 
 def _ns(seconds: float) -> int:

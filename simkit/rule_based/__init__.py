@@ -1,1 +1,1 @@
-"""Plain English against an ontology: what rule-based agents, users and rewards share."""
+"""Understanding of plain English with an ontology, shared by rule-based agents, users and rewards."""

@@ -1,9 +1,9 @@
 """Comparison of the parameters of a tool call with those of a goal.
 
-Two readings. `lenient` is the sound one: case, apostrophes and padding do not matter, numbers and booleans are read as
-the words people use, every spelling of "I don't care" is no constraint. Literal reading (`lenient=False`) is what the
-published ToolWOZ release does, kept so that scores stay comparable with the paper's: only strings are folded, and a
-"don't care" counts as empty only in the spellings listed in `NO_WISH`.
+There are two modes. `lenient` is the correct one: case, apostrophes and padding are ignored, numbers and booleans are
+treated as the words people use, and every spelling of "I don't care" means no constraint. The literal mode
+(`lenient=False`) reproduces the published ToolWOZ release, so that scores stay comparable with the paper's: only
+strings are folded, and a "don't care" counts as empty only in the spellings listed in `NO_WISH`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def fold(text: str) -> str:
 
 
 def clean(parameters: Mapping[str, Any], *, lenient: bool = True) -> dict[str, Any]:
-    """The parameters that constrain something, with their values folded for comparison.
+    """The parameters that are constraints, with their values folded for comparison.
 
-    Lists and objects are kept as they are; they equal no value of a goal.
+    Lists and objects are unchanged; they do not equal any value of a goal.
     """
     if lenient:
         folded = {key: plain(value) for key, value in parameters.items()}
@@ -40,7 +40,7 @@ def clean(parameters: Mapping[str, Any], *, lenient: bool = True) -> dict[str, A
 
 
 def plain(value: object) -> Any:
-    """One value, read leniently; None if it constrains nothing; lists and objects are returned unchanged."""
+    """One value in lenient mode; None if it is not a constraint. Lists and objects are returned unchanged."""
     match value:
         case None:
             return None
@@ -63,7 +63,7 @@ def _comparable(value: object) -> Any:
 
 
 def covers(whole: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
-    """Whether every parameter of `part` is in `whole` with an equal value (both cleaned before)."""
+    """Whether every parameter of `part` is in `whole` with an equal value; both must be cleaned."""
     return all(key in whole and whole[key] == value for key, value in part.items())
 
 
@@ -73,7 +73,7 @@ def compound(value: object) -> bool:
 
 
 def first_row(value: object) -> Mapping[str, Any] | None:
-    """The first entity of a search's answer, None if the answer is empty."""
+    """The first entity of a search's answer, or None if the answer is empty."""
     if isinstance(value, (list, tuple)):
         rows = cast("list[object] | tuple[object, ...]", value)
         value = rows[0] if rows else None

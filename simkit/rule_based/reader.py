@@ -1,8 +1,8 @@
-"""Reading plain English against an ontology: what rule-based agents and users share.
+"""Reader of plain English with an ontology, shared by rule-based agents and users.
 
-A `Reader` is built once from an ontology and then reads any text: it splits it into sentences and marks what they
-mention (nouns, slots, facts, known values, times, numbers, identifiers). Known values are found with one dictionary
-look-up per word, so ten thousand of them cost no more than ten. `values_in` says which slot each value is for.
+A `Reader` is built once from an ontology. It splits any text into sentences and marks what they mention (nouns, slots,
+facts, known values, times, numbers, identifiers). Known values are found with one dictionary lookup per word, so the
+cost does not grow with their number. `values_in` says which slot each value is for.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _INDIFFERENT = (
 )
 _INDIFFERENT_STARTS = frozenset(phrase.partition(" ")[0] for phrase in _INDIFFERENT)
 _ASKING = _set("what which how when where who could can may do does would will is are shall should please tell give")
-# Words too common to stand for a slot by themselves; they still tell two slots of one sentence apart.
+# Words too common to identify a slot alone; they still distinguish two slots of one sentence.
 _FUNCTION_WORDS = _set(
     "to from by after before at in on for of and leave leaves leaving depart departing arrive arrives arriving go going"
     " called named starting travel ask"
@@ -60,7 +60,7 @@ _CUES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """One thing a phrase can stand for; `name` is the slot or fact, `value` the world's own spelling of a value."""
+    """One meaning of a phrase; `name` is the slot or fact, `value` the world's own spelling of a value."""
 
     kind: MeaningKind
     domain: str
@@ -70,7 +70,7 @@ class Meaning:
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A phrase of a sentence, words `start` to `end`; `text` is a time, number or identifier as it was written."""
+    """A phrase of a sentence, words `start` to `end`; `text` is a time, number or identifier as written."""
 
     kind: MentionKind
     start: int
@@ -106,22 +106,22 @@ class Sentence:
 
 
 def tokenize(text: str) -> list[str]:
-    """The words, times and sentence ends of a text as they are written; apostrophes are dropped."""
+    """The words, times and sentence ends of a text as written; apostrophes are removed."""
     return _TOKEN.findall(text.replace("'", "").replace("’", ""))
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of a phrase in lower case, in the spelling values are looked up by."""
+    """The words of a phrase in lower case, in the spelling used to look up values."""
     return tuple([_spelled(token) for token in tokenize(text) if token not in _ENDS])
 
 
 def same_value(first: str, second: str) -> bool:
-    """Whether two values are the same but for case, punctuation and spaces."""
+    """Whether two values are equal apart from case, punctuation and spaces."""
     return "".join(words_of(first)) == "".join(words_of(second))
 
 
 def read_time(text: str) -> str | None:
-    """A clock time as 24-hour text: `5pm` is `17:00`, `9:15` stays as it is written; None if the text is not a time."""
+    """A clock time as 24-hour text: `5pm` is `17:00`, `9:15` is unchanged; None if the text is not a time."""
     found = _TIME.fullmatch(text.lower())
     if found is None:
         return None
@@ -138,12 +138,12 @@ def _spelled(token: str) -> str:
 
 
 class Lexicon:
-    """A domain with what is looked up again and again while text about it is read; immutable once built.
+    """A domain with precomputed lookups for reading text about it; immutable once built.
 
     Attributes:
         domain: the domain.
-        slots: its slots, as `slots_of` gives them; `names` are their names.
-        cues: by the name of a slot, the words that, beside a value, say that it is for this slot.
+        slots: its slots, from `slots_of`; `names` are their names.
+        cues: by slot name, the words next to a value that assign it to this slot.
     """
 
     __slots__ = ("cues", "domain", "names", "slots")
@@ -156,7 +156,7 @@ class Lexicon:
 
 
 class Reader:
-    """Reads text in the vocabulary of an ontology; immutable once built, safe to share."""
+    """Reads text in the vocabulary of an ontology; immutable once built, so it can be shared."""
 
     def __init__(self, ontology: Ontology) -> None:
         self._lexicons = {domain.name: Lexicon(domain) for domain in ontology.domains}
@@ -179,7 +179,7 @@ class Reader:
         return known if known is not None and known.domain is domain else Lexicon(domain)
 
     def read(self, text: str) -> tuple[Sentence, ...]:
-        """The sentences of a text; any text is read, whatever it holds."""
+        """The sentences of a text; every text is accepted."""
         sentences: list[Sentence] = []
         tokens: list[str] = []
         for token in tokenize(text):
@@ -263,13 +263,13 @@ def _entry(phrase: str, meaning: Meaning) -> Iterable[tuple[tuple[str, ...], Mea
 
 
 def slots_of(domain: Domain) -> tuple[Slot, ...]:
-    """The slots of a domain, each name once: those of its search, then those only its booking has."""
+    """The slots of a domain, each name once: those of its search, then the other slots of its booking."""
     names = {slot.name for slot in domain.search}
     return (*domain.search, *(slot for slot in domain.book if slot.name not in names))
 
 
 def closed_values(slot: Slot) -> tuple[str, ...]:
-    """The values that can be told by their words alone; times, numbers, ids and flags are read in context."""
+    """The values that are recognized by their words alone; times, numbers, ids and flags depend on the context."""
     match slot.kind:
         case "category" | "name":
             return tuple(value for value in slot.values if not value.isdecimal())
@@ -290,7 +290,7 @@ def spoken(slot: Slot) -> str:
 
 
 def values_in(sentence: Sentence, lexicon: Lexicon, expecting: Collection[str] = ()) -> dict[str, str]:
-    """The values a sentence gives to slots of one domain. `expecting` names the slots that were just asked for."""
+    """The values that a sentence gives to slots of one domain. `expecting` names the slots requested just before."""
     found: dict[str, str] = {}
     for mention in sentence.mentions:
         value, names = _candidates(sentence, mention, lexicon)
@@ -306,7 +306,7 @@ def values_in(sentence: Sentence, lexicon: Lexicon, expecting: Collection[str] =
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """A mention where it stands, the slots it may be for, and the cues that tell them apart."""
+    """A mention in its sentence, its possible slots, and the cues that distinguish them."""
 
     sentence: Sentence
     mention: Mention
@@ -314,7 +314,7 @@ class Near:
     cues: Mapping[str, frozenset[str]]
 
     def before(self, count: int) -> tuple[str, ...]:
-        """The words before the mention, the nearest first."""
+        """The words before the mention, nearest first."""
         return self.sentence.words[max(0, self.mention.start - count) : self.mention.start][::-1]
 
 
@@ -397,7 +397,7 @@ def _negated(sentence: Sentence, mention: Mention) -> bool:
 
 
 def phrase_value(slot: Slot, value: str) -> str:
-    """A constraint in words a `Reader` takes back: `in the north`, `with parking`, `leaving after 09:45`."""
+    """A constraint in words that a `Reader` understands: `in the north`, `with parking`, `leaving after 09:45`."""
     match slot.kind:
         case "flag":
             return f"{'with' if value.lower() in ('yes', 'free', 'true') else 'with no'} {spoken(slot)}"

@@ -1,4 +1,4 @@
-"""Fakes and conformance suites: what a person who writes a component or a recipe tests it with.
+"""Fakes and conformance suites for testing components and recipes.
 
 await check_tool_server(MyServer(), tasks)           # every promise of the contract, or ConformanceError
 agent, user = fixed_agent([...]), fixed_user(["Hello", "Bye"])   # a conversation without any model

@@ -1,4 +1,4 @@
-"""The promises of an agent: decisions of the right kind, from a seed, on any text, with nothing changed in place."""
+"""Promises of an agent: valid decisions on any text, determined by the seed, with no value changed in place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPENINGS = ("Hello, can you help me?", "I need a train and a hotel for 2 people 
 
 @dataclass(frozen=True, slots=True)
 class AgentSubject:
-    """An agent under test, with the tools it is given and what users say to it."""
+    """An agent under test, with its tools and the texts of users."""
 
     agent: Agent
     tools: tuple[ToolSpec, ...]
@@ -29,7 +29,7 @@ class AgentSubject:
     deterministic: bool = True
 
     def start(self) -> AgentStart:
-        """What the agent brings to an episode."""
+        """The agent's start of an episode."""
         return expect_reply(self.agent.start(StartAgent(self.tools)), checks.agent_start, "start")
 
     def opening(self, text: str) -> Conversation:
@@ -58,8 +58,8 @@ async def check_agent(
 
     Args:
         agent: the agent.
-        tools: the tools it is given.
-        texts: what users say to it.
+        tools: the tools of the agent.
+        texts: the utterances of users.
         deterministic: whether the same key must give the same decision; False for agents around a model that cannot
             promise it.
 
@@ -96,7 +96,7 @@ async def changes_nothing_in_place(subject: AgentSubject) -> None:
 
 
 async def same_key_same_decision(subject: AgentSubject) -> None:
-    """The same request gives the same decision, alone and beside others: nothing is remembered outside the state."""
+    """The same request gives the same decision, alone and beside others: no memory exists outside the state."""
     if not subject.deterministic:
         return
     state = subject.start().state
@@ -115,7 +115,7 @@ async def same_key_same_decision(subject: AgentSubject) -> None:
 
 
 async def calls_are_well_formed(subject: AgentSubject) -> None:
-    """Call ids are unique within a turn, results can be written for it, and a turn goes on after them."""
+    """Call ids are unique within a turn, results can be rendered for the agent, and the turn continues after them."""
     for text in subject.texts:
         conversation, state = subject.opening(text), subject.start().state
         ids: list[str] = []
@@ -131,7 +131,7 @@ async def calls_are_well_formed(subject: AgentSubject) -> None:
 
 
 async def reads_any_text(subject: AgentSubject) -> None:
-    """Whatever the user says is answered with a decision."""
+    """The agent answers any text of the user with a decision."""
     for text in HOSTILE_TEXTS:
         await subject.act(subject.opening(text), subject.start().state)
 

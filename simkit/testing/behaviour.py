@@ -1,4 +1,4 @@
-"""What the load server is told to do, and what it counts."""
+"""Configuration of the load server, and its counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, cast
 from simkit.errors import UsageError
 
 Reply: TypeAlias = Callable[[Mapping[str, Any]], str | Mapping[str, Any]]
-"""From the body of a request to the text of the answer, or to its whole `message`; must depend on nothing else."""
+"""Maps the body of a request to the text of the answer, or to its whole `message`; a pure function."""
 
 FaultName: TypeAlias = Literal[
     "rate_limited",
@@ -29,17 +29,17 @@ FaultName: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """How many requests, as shares from 0 to 1, meet which fault.
+    """Share of requests, from 0 to 1, for each fault.
 
     Attributes:
         rate_limited: 429 with `Retry-After`; rate_limited_bare: without.
         failed: 500.
         dropped: the connection is closed without an answer.
-        half: it is closed in the middle of the answer.
+        half: the connection is closed in the middle of the answer.
         slow: the second half of the answer comes `slow_seconds` later.
-        malformed: the JSON is cut off, though the body is as long as it says.
+        malformed: the JSON is cut off, although the body has the declared length.
         wrong_type: an HTML page with status 200.
-        too_long: 400, the context length is exceeded.
+        too_long: 400, because the context length is exceeded.
     """
 
     rate_limited: float = 0.0
@@ -69,18 +69,18 @@ class Faults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """What the server does.
+    """Behaviour of the load server.
 
     Attributes:
-        latency: seconds from a request to its answer, the median of them when there is a spread.
-        spread: sigma of a log-normal distribution of latencies; 0 for always the same.
-        faults: what goes wrong, how often.
-        capacity: requests at once; more are answered with 429. None for any number.
+        latency: seconds from a request to its answer; the median if there is a spread.
+        spread: sigma of a log-normal distribution of latencies; 0 for a constant latency.
+        faults: the share of each fault.
+        capacity: requests served at once; further ones are answered with 429. None for no limit.
         retry_after: seconds that a 429 asks to wait.
-        slow_seconds: how much later a slow answer's second half comes.
+        slow_seconds: delay of the second half of a slow answer.
         key: the only key that is accepted; None accepts all. A wrong one is echoed in the 401, as some servers do.
-        seed: of everything that is drawn.
-        reply: what is answered; a text that follows from the request when None.
+        seed: seed of all random draws.
+        reply: makes the answers; None for a text derived from the request.
     """
 
     latency: float = 0.0
@@ -94,7 +94,7 @@ class Behaviour:
     reply: Reply | None = None
 
     def draws(self, digest: bytes, seen: int) -> tuple[float, float]:
-        """Two draws between 0 and 1 for a request that was seen so often before: of its fault and of its latency."""
+        """Two draws between 0 and 1, for fault and latency, of a request with this number of earlier copies."""
         data = blake2b(b"%d/%d" % (self.seed, seen), key=digest, digest_size=16).digest()
         return int.from_bytes(data[:8], "big") / (1 << 64), int.from_bytes(data[8:], "big") / (1 << 64)
 
@@ -107,16 +107,16 @@ class Behaviour:
 
 @dataclass(slots=True)
 class Stats:
-    """What the server saw.
+    """Counts of the server.
 
     Attributes:
         requests: chat requests.
-        answered: those it answered in full with a completion.
-        repeated: answers given to a body that had been answered before.
-        in_flight_max: requests under way at once, at most.
-        connections: connections accepted.
-        prompt_tokens, completion_tokens: of the answers.
-        faults: how often each fault happened, `capacity` and `key` among them.
+        answered: chat requests answered with a complete completion.
+        repeated: answers to a body that had been answered before.
+        in_flight_max: greatest number of requests in progress at once.
+        connections: accepted connections.
+        prompt_tokens, completion_tokens: tokens of the answers.
+        faults: count of each fault, including `capacity` and `key`.
     """
 
     requests: int = 0

@@ -1,4 +1,4 @@
-"""One suite per kind of component that anybody's component can run.
+"""Conformance suites for components, one per kind.
 
     from simkit.testing.conformance import check_tool_server
 
@@ -6,8 +6,8 @@
         world = MyWorld()
         await check_tool_server(world, world.tasks("val")[:5])
 
-Each `check_*` raises one `ConformanceError` that says which promise was broken. The `*_PROMISES` are the same promises
-one by one, for `pytest.mark.parametrize`; each takes the subject of its suite.
+Each `check_*` raises one `ConformanceError` that says which promise was broken. The `*_PROMISES` hold the same promises
+for `pytest.mark.parametrize`; each takes the subject of its suite.
 """
 
 from __future__ import annotations

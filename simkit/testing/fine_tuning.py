@@ -3,8 +3,8 @@
     with FineTuningServer() as server:
         ...  # base_url=server.base_url, api_key=server.key
 
-A job takes one step each time it is asked for: its files are validated, it waits, it trains and reports a loss per
-step, and it succeeds with a new model. Nothing is trained, and nothing leaves the machine.
+A job advances by one step at each poll: its files are validated, it waits, it trains and reports a loss per step, and
+it succeeds with a new model. Nothing is trained, and nothing leaves the machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OVER = ("succeeded", "failed", "cancelled")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeJob:
-    """A fine-tuning job: what was asked for, where it is, and the events so far."""
+    """A fine-tuning job: its request, its status, and its events so far."""
 
     id: str
     request: Mapping[str, Any]
@@ -55,7 +55,7 @@ class FakeJob:
 
     @property
     def model(self) -> str:
-        """The name of the model it makes."""
+        """Name of the fine-tuned model."""
         suffix = self.request.get("suffix") or ""
         return f"ft:{self.request['model']}:fake:{suffix}:{self.id[-6:]}"
 
@@ -97,7 +97,7 @@ class ServerState:
 
 
 class FineTuningServer:
-    """The fake, in a thread of its own for as long as the `with` block lasts.
+    """The fake server, which runs in its own thread during the `with` block.
 
     Args:
         steps: training steps of a job; each poll of a running job is one.
@@ -159,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Stay quiet."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         """Answer a GET."""
@@ -305,7 +305,7 @@ def _error(message: str, code: str) -> Json:
 
 
 def _problem(content: bytes, request: Mapping[str, Any]) -> str | None:
-    """The first violation of the documented format, None if there is none."""
+    """The first violation of the documented format, or None."""
     rows = [json.loads(line) for line in content.splitlines()]
     if len(rows) < FEWEST_EXAMPLES:
         return f"Training file has {len(rows)} example(s), but must have at least {FEWEST_EXAMPLES} examples"

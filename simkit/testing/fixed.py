@@ -1,4 +1,4 @@
-"""The smallest agent and user: they say what a list says, so that a recipe can be tested without a model."""
+"""An agent and a user that follow a list, for testing recipes without a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simkit.core.messages import JsonObject, ToolCall
 from simkit.errors import UsageError
 
 Line: TypeAlias = str | tuple[str, JsonObject] | Decision
-"""What a fixed agent does next: say a text, call one tool (name, arguments), or a decision of your own."""
+"""One step of a fixed agent: a text to say, one tool call (name, arguments), or a decision."""
 
 
 @final
@@ -66,7 +66,7 @@ class FixedUser(User):
 
 
 def fixed_agent(decisions: Sequence[Line]) -> FixedAgent:
-    """An agent that does what a list says: texts, `(tool, arguments)` pairs, decisions."""
+    """An agent that follows a list of texts, `(tool, arguments)` pairs and decisions."""
     return FixedAgent(decisions)
 
 

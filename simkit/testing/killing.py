@@ -1,6 +1,6 @@
-"""Kills a run of the command line again and again (SIGKILL at drawn moments), resumes it, and keeps the books.
+"""Kills a run of the command line repeatedly (SIGKILL at random moments), resumes it, and counts repeated calls.
 
-What must come out: trees, rewards and examples as if nobody had killed it (`contents`), and no model call asked again
+Expected are the trees, rewards and examples of an uninterrupted run (`contents`), and no repetition of a model call
 whose answer had been acknowledged (`KilledRun.repeated`).
 """
 
@@ -28,12 +28,12 @@ from simkit.errors import SimkitError
 from simkit.store import Store
 
 LOOK = 0.002
-"""Seconds between two looks at a process or a journal."""
+"""Seconds between two checks of a process or a journal."""
 
 
 @dataclass(slots=True)
 class Asked:
-    """The reply of a load server in this process: it follows from the request's seed, which names the call."""
+    """The replies of a load server in this process: a function of the request's seed, which identifies the call."""
 
     counts: Counter[int] = field(default_factory=Counter[int])
 
@@ -46,14 +46,14 @@ class Asked:
 
 @dataclass(slots=True)
 class KilledRun:
-    """What became of a run.
+    """Result of a killed and resumed run.
 
     Attributes:
-        run_id: its name.
-        kills: how often it was killed while it ran.
-        acknowledged: model calls whose answers were in the journal at some kill.
-        lost: answers that a kill took before they were written, and that were asked for again.
-        repeated: acknowledged calls that were asked again all the same: there must be none.
+        run_id: id of the run.
+        kills: number of kills while the run was alive.
+        acknowledged: number of model calls whose answers were in the journal at some kill.
+        lost: number of answers lost by a kill before they were written, and requested again.
+        repeated: seeds of acknowledged calls that were requested again; must be empty.
     """
 
     run_id: str = ""
@@ -65,12 +65,12 @@ class KilledRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Killer:
-    """Kills `kills` times: each time the server has been asked a random number of times more, and a moment later.
+    """Kills a run `kills` times, each time a random moment after a random number of further requests to the server.
 
     Attributes:
-        answers: that number at most; 0 may kill before the first question.
-        moment: seconds at most between the question and the kill.
-        patience: seconds that a process is given to begin, and to end.
+        answers: maximum of that number; with 0 a kill may precede the first request.
+        moment: maximum seconds between the last of these requests and the kill.
+        patience: seconds that a process has to begin, and to end.
     """
 
     kills: int
@@ -80,10 +80,10 @@ class Killer:
     patience: float = 120.0
 
     async def run(self, arguments: Sequence[str], store: Path, asked: Asked) -> KilledRun:
-        """Start `simkit ARGUMENTS`, kill and resume it, and let it come to its end.
+        """Start `simkit ARGUMENTS`, kill and resume it, and let the last resume finish.
 
         Raises:
-            SimkitError: it did not begin, or did not end well; the message holds what it printed.
+            SimkitError: it did not begin, or it failed; the message contains its output.
         """
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["simkit.cli.run", "simkit.models.run_models", "simkit.store", __name__])
@@ -119,7 +119,7 @@ class Killer:
         await _ended(process, random.uniform(0, self.moment))
 
     async def _begun(self, process: ForkServerProcess, store: Path, before: Mapping[Path, int]) -> str:
-        """Wait until the run has written something."""
+        """Wait until the run has written to its journal; returns the run's id."""
         deadline = monotonic() + self.patience
         while monotonic() < deadline:
             alive = process.is_alive()
@@ -162,7 +162,7 @@ CONTENTS = {
 
 
 def contents(store: Path, run_id: str) -> dict[str, list[str]]:
-    """Everything a store holds of its one run, as text without the run's name and without times."""
+    """The contents of a store with one run, as text without the run's id and without times."""
     opened, found = Store(store), dict[str, list[str]]()
     for name, query in CONTENTS.items():
         rows = opened.query(query, {"run": run_id} if "$run" in query else None).rows
@@ -177,7 +177,7 @@ def contents(store: Path, run_id: str) -> dict[str, list[str]]:
 async def _process(
     context: ForkServerContext, arguments: Sequence[str], store: Path
 ) -> AsyncGenerator[ForkServerProcess]:
-    """A `simkit` command in a process forked from one that has everything imported; killed on leaving."""
+    """A `simkit` command in a process forked from one with all imports done; killed on exit."""
     await anyio.Path(store).mkdir(parents=True, exist_ok=True)
     process = context.Process(target=_simkit, args=(list(arguments), str(store / "printed.txt")))
     await anyio.to_thread.run_sync(process.start)

@@ -1,10 +1,10 @@
-"""Takes the power away: journals through files that know what is on the disk, databases as they were at some commit.
+"""Simulates power cuts, with journal files that track what is synced and databases as of some commit.
 
 A run is recorded and loaded in small steps (`Recorded.play`), with snapshots in between, also within rounds of the
-loader: the database with its log as it was at that commit, and of the journal what it held and how much of that was
-synced. `cuts` then draws what a disk may hold after a power cut: the journal cut anywhere from its last sync on, in the
-middle of a line too, with blocks of zeroes where data had not come to the disk. `examine` opens that and says what is
-wrong with it: nothing, if the store keeps its promises.
+loader. A snapshot holds the database with its log as of that commit, the journal's contents, and the number of synced
+bytes. `cuts` then draws possible contents of the disk after a power cut: the journal cut anywhere after its last sync,
+also in the middle of a line, with blocks of zeroes where data had not reached the disk. `examine` opens the result and
+lists its problems; a store that keeps its promises has none.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from simkit.store.source import DiskSource
 
 RUN = "run"
 BLOCK = 512
-"""Bytes that a disk writes or does not write as one."""
+"""Bytes that a disk writes as a unit."""
 
 
 @dataclass(slots=True)
 class Disk:
-    """What a journal's disk is known to hold.
+    """State of a journal's disk.
 
     Attributes:
         synced: bytes that survive a power cut.
-        look: called at every moment at which the power may go.
+        look: called at every moment at which the power may fail.
     """
 
     synced: int = 0
@@ -46,45 +46,45 @@ class Disk:
 
 
 class WatchedFile(DiskFile):
-    """A journal's file that tells what was synced."""
+    """A journal file that tracks the synced bytes."""
 
     def __init__(self, path: Path, disk: Disk) -> None:
         super().__init__(path)
         self._disk = disk
 
     def append(self, data: bytes) -> int:
-        """Write at the end, perhaps in two steps."""
+        """Append the data, in two steps if there are at least two bytes."""
         half = len(data) // 2
         taken = super().append(data[:half]) if half else 0
         self._disk.look()
         return taken + super().append(data[half:])
 
     def truncate(self, size: int) -> None:
-        """Cut the file."""
+        """Truncate the file."""
         super().truncate(size)
         self._disk.synced = min(self._disk.synced, size)
 
     def sync(self) -> None:
-        """Bring it to the disk."""
+        """Sync the file to the disk."""
         super().sync()
         self._disk.synced = self.size()
         self._disk.look()
 
 
 class WatchedSource(DiskSource):
-    """A journal as a loader reads it; the power may go at each of its steps."""
+    """A journal as a loader reads it; the power may fail at each step."""
 
     def __init__(self, path: Path, disk: Disk) -> None:
         super().__init__(path)
         self._disk = disk
 
     def read(self, start: int, size: int) -> bytes:
-        """Read, after the transaction before."""
+        """Read a range, after the previous transaction."""
         self._disk.look()
         return super().read(start, size)
 
     def sync(self) -> None:
-        """Bring it to the disk, before the transaction is committed."""
+        """Sync the journal to the disk before the transaction is committed."""
         self._disk.look()
         super().sync()
         self._disk.synced = self.size()
@@ -93,7 +93,7 @@ class WatchedSource(DiskSource):
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What there was at one moment.
+    """Snapshot of one moment.
 
     Attributes:
         database: a folder with the database and its log.
@@ -109,7 +109,7 @@ class Moment:
 
 @dataclass(slots=True)
 class Recorded:
-    """A run that is recorded and loaded while the power may go.
+    """A run that is recorded and loaded while the power may fail.
 
     Args:
         folder: a scratch folder.
@@ -149,11 +149,11 @@ class Recorded:
             self._look(always=True)
 
     def cuts(self, moment: Moment) -> Iterator[bytes]:
-        """What the disk may hold of the journal after a power cut at that moment: endlessly many."""
+        """Possible contents of the journal after a power cut at that moment; an infinite iterator."""
         whole, synced = moment.journal, moment.synced
         while True:
             kept = bytearray(whole[: self.random.randint(synced, len(whole))])
-            if self.random.random() < 0.4:  # blocks that had not come to the disk
+            if self.random.random() < 0.4:  # blocks that had not reached the disk
                 for start in range(synced, len(kept), BLOCK):
                     if self.random.random() < 0.5:
                         end = min(len(kept), start + BLOCK)
@@ -180,7 +180,7 @@ class Recorded:
         self.moments.append(Moment(place, journal, self._disk.synced, frozenset(self._acknowledged)))
 
     def _events(self, attempt: int, step: int) -> list[Event]:
-        """The events of one step: model calls of some size, and an episode that begins or ends."""
+        """The events of one step: model calls of various sizes, and the start or end of an episode in some steps."""
         name = episode_id(RUN, f"T{step % 5}", 0)
         found: list[Event] = []
         if step % 5 == step % 4:
@@ -207,7 +207,7 @@ class Recorded:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file in another process: were it opened and closed here, DuckDB's locks on it would be gone."""
+    """Copy a file in another process, because closing it in this one would release DuckDB's locks on it."""
     child = os.fork()
     if child == 0:
         try:
@@ -220,10 +220,10 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def examine(moment: Moment, journal: bytes, folder: Path, *, durable: bool) -> list[str]:
-    """Open what a power cut has left, go on with it, and say what is wrong; `folder` must not exist.
+    """Open a store after a power cut, continue its run, and list the problems; `folder` must not exist.
 
-    It must open; hold what was synced, and with `durable` what was acknowledged; hold each line that can be read, once;
-    never know more than the journal; and be gone on with.
+    The store must open, hold all synced lines (with `durable` all acknowledged calls), hold each readable line once,
+    hold nothing that the journal lacks, and be able to continue.
     """
     folder.mkdir(parents=True)
     for file in moment.database.iterdir():
@@ -244,20 +244,20 @@ def examine(moment: Moment, journal: bytes, folder: Path, *, durable: bool) -> l
     if any(one.kind in ("shortened", "changed", "gone", "file") for one in store.damage()):
         wrong.append(f"the database knew more than the journal: {store.damage()}")
     known = [one.key for one in store.damage()]
-    return wrong + _gone_on(store, path, stored, known)
+    return wrong + _continued(store, path, stored, known)
 
 
-def _gone_on(store: Store, path: Path, before: Counter[str], known: Sequence[object]) -> list[str]:
-    async def go_on() -> None:
+def _continued(store: Store, path: Path, before: Counter[str], known: Sequence[object]) -> list[str]:
+    async def continue_run() -> None:
         async with Journal(path) as journal:
             for number in range(3):
                 key = ("run/T0/0", "run/T0/0/.0", "agent", 0, 0, "m", f"more-{number}", None, None, None)
                 journal.record(ModelCall(*key, 1, 1, 0.0, 0.1, 1.0))
 
-    anyio.run(go_on)
+    anyio.run(continue_run)
     store.load()
     expected = before + Counter(f"more-{number}" for number in range(3))
-    wrong = [] if _stored(store) == expected else [f"after it was gone on with: {_stored(store)}"]
+    wrong = [] if _stored(store) == expected else [f"after continuing: {_stored(store)}"]
     if [one.key for one in store.damage() if one.key in known] != known:
         wrong.append("damage was forgotten")
     return wrong

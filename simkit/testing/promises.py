@@ -1,4 +1,4 @@
-"""How a suite is made: promises, each a check with its sentence, and the error that says which one was broken."""
+"""Building blocks of conformance suites: promises, their checks, and the error that names a broken promise."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 Promise: TypeAlias = Callable[[S], Awaitable[None]]
-"""One promise of a contract: its docstring is the promise, it raises `ConformanceError` when that is broken.
+"""One promise of a contract: its docstring states it, and it raises `ConformanceError` if it is broken.
 
-The promises of a suite (`TOOL_PROMISES`, ...) can be handed to `pytest.mark.parametrize` one by one.
+The promises of a suite (`TOOL_PROMISES`, ...) can be passed to `pytest.mark.parametrize`.
 """
 
 
 class ConformanceError(AssertionError):
-    """A component broke a promise of its contract; the message says which, and how to see it."""
+    """A component broke a promise of its contract; the message names it, with the observation."""
 
 
 def expect(condition: object, what: str) -> None:
@@ -34,7 +34,7 @@ def expect(condition: object, what: str) -> None:
 
 
 def expect_reply(reply: object, check: Callable[[object], R], where: str) -> R:
-    """The reply of a component, as a run takes it (`simkit.components.checks` has the checks).
+    """The reply of a component, checked as in a run (`simkit.components.checks`).
 
     Raises:
         ConformanceError: a run would refuse it.
@@ -46,17 +46,17 @@ def expect_reply(reply: object, check: Callable[[object], R], where: str) -> R:
 
 
 class Unchanged:
-    """Watches values that must not change: `check()` after the work says which one did."""
+    """Watches values that must not change; `check()` names one that did."""
 
     def __init__(self, **values: object) -> None:
         self._values = values
         self._before = {name: snapshot(value) for name, value in values.items()}
 
     def check(self, after: str) -> None:
-        """Compare with the time of construction.
+        """Compare with the values at construction.
 
         Raises:
-            ConformanceError: one of the values is different.
+            ConformanceError: a value has changed.
         """
         for name, value in self._values.items():
             expect(
@@ -82,7 +82,7 @@ async def run_promises(promises: Sequence[Promise[S]], subject: S, name: str) ->
 
 
 def expect_limits(component: object) -> None:
-    """Check that `concurrency` and `sessions` are what a run can keep to.
+    """Check that `concurrency` and `sessions` are valid limits.
 
     Raises:
         ConformanceError: one is neither None nor a whole number of at least 1.
@@ -106,4 +106,4 @@ HOSTILE_TEXTS: tuple[str, ...] = (
     "[[[[((((<<<<",
     "-1 99:99 00:00 TR0000 0 people for 1000000 nights",
 )
-"""Texts that a person or a model may say and that must not break anything."""
+"""Texts that a person or a model may write and that must not cause errors."""

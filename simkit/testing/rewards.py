@@ -1,4 +1,4 @@
-"""The promises of a reward: a value within its range, goals credited once a copy, nothing changed in place."""
+"""Promises of a reward: a value within its range, each copy of a goal credited once, no value changed in place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from simkit.testing.tools import goal_calls, hostile_calls
 
 @dataclass(frozen=True, slots=True)
 class RewardSubject:
-    """A reward under test, with a task and the records of calls that were made in it."""
+    """A reward under test, with a task and the records of its calls."""
 
     reward: Reward
     task: Task
@@ -115,7 +115,7 @@ async def value_is_a_share(subject: RewardSubject) -> None:
 
 
 async def reads_any_call(subject: RewardSubject) -> None:
-    """Calls with broken arguments and odd results are scored, not raised at."""
+    """Calls with broken arguments and unusual results are scored without an error."""
     tools = [(record.name, tuple(record.parameters or ())) for record in subject.records]
     calls = tuple(hostile_calls(tools))
     for value in _ODD_VALUES:

@@ -1,13 +1,14 @@
-"""A load server: an OpenAI-compatible endpoint on the loopback that answers from a template, as slowly and as badly as
-it is told to, and counts what it saw.
+"""A load server: an OpenAI-compatible endpoint on the loopback with configurable latency and faults.
+
+It answers from a template and counts its requests.
 
     async with serve(Behaviour(latency=0.05, faults=Faults(rate_limited=0.05))) as server:
         ...  # server.base_url; await server.stats()
 
     python -m simkit.testing.server --port 8000 --latency 0.05 --rate-limited 0.05
 
-What happens to a request follows from the seed, its body and how often that body was seen: a rerun repeats, whatever
-the order of the requests. `GET /stats` tells the counts.
+The treatment of a request is a function of the seed, its body and the number of earlier copies of that body, so a rerun
+repeats it in any order of requests. `GET /stats` returns the counts.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class _ServerState:
         self.key = None if behaviour.key is None else f"bearer {behaviour.key}".lower().encode()
 
     def begin(self, digest: bytes) -> int:
-        """Count a request; returns how often its body was seen before."""
+        """Count a request; returns the number of earlier requests with the same body."""
         stats = self.stats
         stats.requests += 1
         self.in_flight += 1
@@ -76,7 +77,7 @@ class _ServerState:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: takes one request after the other."""
+    """One connection, which takes requests one after another."""
 
     def __init__(self, shared: _ServerState, loop: asyncio.AbstractEventLoop) -> None:
         self._shared = shared
@@ -90,7 +91,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._shared.open.add(self)
         self._shared.stats.connections += 1
-        if self._shared.closing:  # accepted in the instant of leaving
+        if self._shared.closing:  # accepted while the server is closing
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -151,7 +152,7 @@ class _Connection(asyncio.Protocol):
         self._send(_http(200, data))
 
     def _meet(self, fault: FaultName | None, digest: bytes, body: bytes) -> None:
-        """Answer a request as its fault wants it."""
+        """Answer a request according to its fault."""
         behaviour = self._shared.behaviour
         if fault is None:
             self._answer(digest, body)
@@ -246,7 +247,7 @@ _TEMPLATE = (
 
 
 def _completion(reply: Reply | None, digest: bytes, body: bytes) -> tuple[bytes, int, int]:
-    """The JSON of an answer, with the tokens of prompt and reply: a quarter of their bytes."""
+    """The JSON of an answer, with the tokens of prompt and reply, counted as a quarter of their bytes."""
     name = digest[:8].hex().encode()
     if reply is None:
         message = b'{"role":"assistant","content":"I have understood: %s."}' % name
@@ -266,7 +267,7 @@ def _completion(reply: Reply | None, digest: bytes, body: bytes) -> tuple[bytes,
 
 @dataclass(frozen=True, slots=True)
 class LoadServer:
-    """A server that runs."""
+    """A running server."""
 
     port: int
 
@@ -287,7 +288,7 @@ class LoadServer:
 
 @contextlib.asynccontextmanager
 async def serve(behaviour: Behaviour | None = None, *, port: int = 0) -> AsyncGenerator[LoadServer]:
-    """Run a server in a thread of its own, with an event loop of its own; port 0 takes a free one.
+    """Run a server in its own thread with its own event loop; port 0 chooses a free port.
 
     Raises:
         UsageError: the port is taken.
@@ -308,7 +309,7 @@ async def serve(behaviour: Behaviour | None = None, *, port: int = 0) -> AsyncGe
 
 @contextlib.asynccontextmanager
 async def serve_process(*arguments: str) -> AsyncGenerator[LoadServer]:
-    """Run `python -m simkit.testing.server ARGUMENTS` in a process of its own, which takes no time from this one."""
+    """Run `python -m simkit.testing.server ARGUMENTS` in its own process, which takes no CPU time from this one."""
     command = [sys.executable, "-m", "simkit.testing.server", *arguments]
     async with await anyio.open_process(command, stderr=None) as process:
         assert process.stdout is not None
@@ -321,7 +322,7 @@ async def serve_process(*arguments: str) -> AsyncGenerator[LoadServer]:
 
 
 class _ServerThread:
-    """A server with the loop and thread it lives in."""
+    """A server with its event loop and thread."""
 
     def __init__(self, shared: _ServerState, port: int) -> None:
         self.port = port
@@ -342,9 +343,9 @@ class _ServerThread:
             self.ready.set()
 
     def stop(self) -> None:
-        """End it, from another thread."""
+        """Stop the server from another thread."""
         if self._loop is not None and self._over is not None:
-            with contextlib.suppress(RuntimeError):  # it has ended already
+            with contextlib.suppress(RuntimeError):  # it has already ended
                 self._loop.call_soon_threadsafe(self._over.set)
 
     async def _serve(self) -> None:
@@ -356,15 +357,15 @@ class _ServerThread:
 
 
 LEAVING = 5
-"""Rounds of the event loop in which connections that were just accepted are made, aborted and lost.
+"""Rounds of the event loop in which newly accepted connections are made, aborted and lost.
 
-One that outlived its loop would keep uvloop from closing until the other side hangs up.
+A connection that outlives its loop would keep uvloop from closing until the other side disconnects.
 """
 
 
 @contextlib.asynccontextmanager
 async def listening(shared: _ServerState, port: int) -> AsyncGenerator[int]:
-    """Accept connections for as long as the block runs; gives the port."""
+    """Accept connections while the block runs; yields the port."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(shared, loop), HOST, port, backlog=4096)
     try:
@@ -398,7 +399,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 def _no_choice(_: object) -> None:
-    return None  # a file alone does not say which function
+    return None  # a file name does not identify the function
 
 
 def _behaviour(given: argparse.Namespace) -> Behaviour:

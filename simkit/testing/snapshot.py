@@ -1,4 +1,4 @@
-"""A value as a text that is equal exactly when the value is, whatever it is made of."""
+"""Text digests of arbitrary values, equal exactly if the values are equal."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _PLAIN = (str, bytes, int, float, bool, type(None))
 
 
 def snapshot(value: object) -> str:
-    """A digest of a value's whole content, to be compared before and after something that must not change it.
+    """A digest of a value's whole content, for comparison before and after an operation that must not change it.
 
-    Containers, dataclasses, pydantic models and objects with attributes are walked to the bottom; functions and other
-    things without content count by their name. Values that refer to themselves are followed once.
+    Containers, dataclasses, pydantic models and objects with attributes are traversed completely; functions and other
+    objects without content are represented by their name. Values that refer to themselves are followed once.
     """
     pieces: list[str] = []
     _walk(value, pieces, set())

@@ -1,4 +1,4 @@
-"""A Llama of random weights with a tokenizer and chat templates, made here: a model to generate and to train with."""
+"""A small Llama with random weights, a tokenizer and chat templates, for tests of generation and training."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ HERMES = (
     '<tool_call>{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}</tool_call>'
     "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""As Hermes and Qwen write it."""
+"""Chat template in the form of Hermes and Qwen."""
 
 FORGETFUL = HERMES.replace(
     "{{ message.content }}", "{% if loop.last or message.role != 'assistant' %}{{ message.content }}{% endif %}"
 )
-"""Leaves out what the assistant said before its last message, as templates do that strip thoughts."""
+"""Chat template that omits earlier messages of the assistant, like templates that strip reasoning."""
 
 FIND = ToolSpec.of("find_hotel", "Finds a hotel.", {"area": {"type": "string"}}, ("area",))
 
@@ -48,7 +48,7 @@ CONVERSATION: tuple[Message, ...] = (
 
 
 def tiny_tokenizer(template: str = HERMES) -> Any:
-    """Words, single characters and marks; any text comes back as it was."""
+    """A tokenizer of words, single characters and marks, which restores any text exactly."""
     tokenizers, transformers = require("tokenizers", "local"), require("transformers", "local")
     single = [chr(code) for code in range(32, 127)] + ["\n", "é", "日"]
     vocabulary = {word: number for number, word in enumerate(dict.fromkeys(["[UNK]", *MARKS, *single, *WORDS]))}
@@ -89,20 +89,20 @@ def tiny_config(tokenizer: Any, kind: str = "llama", **more: Any) -> Any:
 
 
 def tiny_model(tokenizer: Any, kind: str = "llama", seed: int = 0, **more: Any) -> Any:
-    """A model of random weights."""
+    """A model with random weights."""
     torch, transformers = require("torch", "local"), require("transformers", "local")
     torch.manual_seed(seed)
     return transformers.AutoModelForCausalLM.from_config(tiny_config(tokenizer, kind, **more)).eval()
 
 
 def tiny_engine(kind: str = "llama", options: EngineOptions | None = None, **more: Any) -> LocalEngine:
-    """An engine around one."""
+    """An engine with a tiny model."""
     tokenizer = tiny_tokenizer()
     return LocalEngine(tiny_model(tokenizer, kind, **more), tokenizer, options)
 
 
 def write_tiny(folder: Path, seed: int = 0) -> Path:
-    """Write one into a folder, as training does; returns the folder."""
+    """Write a tiny model to a folder, as training does; returns the folder."""
     tokenizer = tiny_tokenizer()
     tiny_model(tokenizer, seed=seed).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -110,7 +110,7 @@ def write_tiny(folder: Path, seed: int = 0) -> Path:
 
 
 def prompts(engine: LocalEngine) -> list[list[int]]:
-    """Prompts of many lengths: every beginning of the conversation after which the assistant speaks, and more."""
+    """Prompts of many lengths: every prefix of the conversation after which the assistant speaks, and more."""
     found: list[list[int]] = []
     for end in (2, 4, 6, 8):
         found.append(engine.chat.prompt(CONVERSATION[:end], (FIND,)))
@@ -119,7 +119,7 @@ def prompts(engine: LocalEngine) -> list[list[int]]:
 
 
 def greedy_of_transformers(model: Any, prompt: Sequence[int], count: int) -> list[int]:
-    """The tokens that transformers itself finds likeliest, computed without any cache."""
+    """The most likely tokens according to transformers, computed without a cache."""
     torch = require("torch", "local")
     ids = list(prompt)
     with torch.inference_mode():

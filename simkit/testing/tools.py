@@ -1,4 +1,4 @@
-"""The promises of a tool server: pure calls, isolated branches, an unchanging base, errors instead of raising."""
+"""Promises of a tool server: pure calls, isolated branches, an unchanging base, error results instead of exceptions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from simkit.testing.snapshot import snapshot
 
 @dataclass(frozen=True, slots=True)
 class ToolSubject:
-    """A tool server under test, with a task and calls that are good in it."""
+    """A tool server under test, with a task and valid calls for it."""
 
     server: ToolServer
     task: Task
@@ -37,7 +37,7 @@ class ToolSubject:
         return expect_reply(reply, checks.tool_return, f"the call of `{call.name[:80]}`")
 
     async def play(self, calls: Sequence[ToolCall], state: State) -> tuple[str, ...]:
-        """Snapshots of what a branch sees when it makes these calls one after another."""
+        """Snapshots of a branch's results for these calls in sequence."""
         seen: list[str] = []
         for call in calls:
             reply = await self.call(call, state)
@@ -56,9 +56,9 @@ async def check_tool_server(
     """Check every promise of a tool server on each of the tasks.
 
     Args:
-        tested: the server, or a world that has one.
-        tasks: a few tasks, best with bookings or other writes in them.
-        calls: good calls for a task, in an order that works; by default the calls its goals describe.
+        tested: the server, or a world with a server.
+        tasks: a few tasks, preferably with bookings or other writes.
+        calls: valid calls for a task, in an order that works; by default the calls that its goals describe.
 
     Raises:
         ConformanceError: a promise was broken; the message names it.
@@ -78,7 +78,7 @@ def goal_calls(task: Task) -> Iterator[ToolCall]:
 
 
 def hostile_calls(names: Sequence[tuple[str, Sequence[str]]]) -> Iterator[ToolCall]:
-    """Calls no tool should choke on, for tools given as name and parameters."""
+    """Invalid calls that no tool may fail on, for tools given as name and parameters."""
     for name in ("", "no_such_tool", "search", "_", "__class__", "x" * 5_000, "search_\U0001f682"):
         yield ToolCall.of("hostile", name, {})
     for name, parameters in names:
@@ -120,7 +120,7 @@ _HOSTILE_VALUES: tuple[Any, ...] = (
 
 
 async def starts_alike(subject: ToolSubject) -> None:
-    """Starting a task twice gives the same tools and the same world, and leaves the task alone."""
+    """Starting a task twice gives the same tools and the same world, and does not change the task."""
     watched = Unchanged(task=subject.task)
     first, second = subject.start(), subject.start()
     expect(snapshot(first) == snapshot(second), "two starts of one task differ")
@@ -142,7 +142,7 @@ async def calls_are_pure(subject: ToolSubject) -> None:
 
 
 async def changes_are_logged(subject: ToolSubject) -> None:
-    """A call that reports no writes leaves the world as it was: what the store logs is what happened."""
+    """A call that reports no writes does not change the world, so the log in the store is complete."""
     state = subject.start().state
     for call in subject.calls:
         reply = await subject.call(call, state)
@@ -152,7 +152,7 @@ async def changes_are_logged(subject: ToolSubject) -> None:
 
 
 async def branches_are_isolated(subject: ToolSubject) -> None:
-    """Forked twice and run at the same time, each branch sees what it sees alone, and the parent stays as it was."""
+    """Two concurrent branches get the same results as each one alone, and the parent does not change."""
     if not subject.server.forkable:
         return
     parent, forwards, backwards = subject.start().state, subject.calls, subject.calls[::-1]
@@ -172,7 +172,7 @@ async def branches_are_isolated(subject: ToolSubject) -> None:
 
 
 async def grandchildren_are_isolated(subject: ToolSubject) -> None:
-    """A branch forked after each call goes on from there, whatever was done in other branches since."""
+    """A branch forked after each call continues from there, whatever other branches have done since."""
     if not subject.server.forkable:
         return
     state, forks = subject.start().state, list[tuple[State, str]]()
@@ -185,7 +185,7 @@ async def grandchildren_are_isolated(subject: ToolSubject) -> None:
 
 
 async def results_are_the_callers(subject: ToolSubject) -> None:
-    """What a caller does to a result reaches neither the base nor another branch."""
+    """A caller's changes to a result affect neither the base nor another branch."""
     state = subject.start().state
     for call in subject.calls:
         before = snapshot((reply := await subject.call(call, state)).result)
@@ -196,7 +196,7 @@ async def results_are_the_callers(subject: ToolSubject) -> None:
 
 
 async def mistakes_are_answered(subject: ToolSubject) -> None:
-    """Whatever a model gets wrong is answered with a result it can read, never raised, and changes nothing."""
+    """An invalid call of a model is answered with a readable result, without an exception or a change."""
     start = subject.start()
     names = [(spec.name, tuple(spec.properties)) for spec in start.specs]
     for call in hostile_calls(names):
@@ -217,7 +217,7 @@ async def mistakes_are_answered(subject: ToolSubject) -> None:
 
 
 async def base_never_changes(subject: ToolSubject) -> None:
-    """Everything the server holds is equal before and after any number of calls."""
+    """The server's data is equal before and after any number of calls."""
     start = subject.start()
     names = [(spec.name, tuple(spec.properties)) for spec in start.specs]
     calls = (*subject.calls, *hostile_calls(names[:2]))
@@ -228,7 +228,7 @@ async def base_never_changes(subject: ToolSubject) -> None:
 
 
 def _spoil(value: object) -> None:
-    """Change a result to the bottom; one that refuses to be changed is safe."""
+    """Change a result at all levels; an immutable one is safe."""
     with suppress(TypeError):
         if isinstance(value, dict):
             entries = cast("dict[Any, Any]", value)

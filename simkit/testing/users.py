@@ -1,4 +1,4 @@
-"""The promises of a user simulator: speaks from a seed, hears only what was said aloud, changes nothing in place."""
+"""Promises of a user simulator: it speaks from a seed, hears only utterances, and changes no value in place."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REPLIES = ("Which part of town would you like?", "I have found something for you
 
 @dataclass(frozen=True, slots=True)
 class UserSubject:
-    """A user simulator under test, with a task and what agents say to it."""
+    """A user simulator under test, with a task and the utterances of agents."""
 
     user: User
     task: Task
@@ -51,7 +51,7 @@ async def check_user(
     Args:
         user: the user simulator.
         tasks: a few tasks.
-        replies: what agents say to it.
+        replies: the utterances of agents.
         deterministic: whether the same key must give the same words; False around a model that cannot promise it.
 
     Raises:
@@ -75,7 +75,7 @@ async def opens_the_conversation(subject: UserSubject) -> None:
 
 
 async def same_key_same_words(subject: UserSubject) -> None:
-    """The same request gives the same words: nothing is remembered outside the state."""
+    """The same request gives the same words: no memory exists outside the state."""
     if not subject.deterministic:
         return
     first, second = await subject.speak(Conversation(), None), await subject.speak(Conversation(), None)
@@ -96,7 +96,7 @@ async def changes_nothing_in_place(subject: UserSubject) -> None:
 
 
 async def hears_only_what_is_said(subject: UserSubject) -> None:
-    """Calls and results of the agent are not for the user's ears: with or without them it says the same."""
+    """The user does not hear the agent's calls and results: it says the same with or without them."""
     if not subject.deterministic:
         return
     opened, state = await subject.opened()
@@ -129,7 +129,7 @@ async def branches_are_isolated(subject: UserSubject) -> None:
 
 
 async def hears_any_text(subject: UserSubject) -> None:
-    """Whatever the agent says is answered."""
+    """The user answers any text of the agent."""
     opened, state = await subject.opened()
     for text in HOSTILE_TEXTS:
         await subject.speak(opened.append(Entry.agent(text, 1)), fork_state(state), turn=1)

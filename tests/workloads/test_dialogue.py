@@ -15,10 +15,10 @@ from simkit.tools.builtin import BuiltinWorld
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("luck", "worth"), [(1.0, 1.0), (0.0, 0.0)])
-async def test_luck_is_what_tasks_are_worth(tmp_path: Path, luck: float, worth: float) -> None:
+@pytest.mark.parametrize(("accuracy", "reward"), [(1.0, 1.0), (0.0, 0.0)])
+async def test_the_reward_follows_from_the_accuracy(tmp_path: Path, accuracy: float, worth: float) -> None:
     tasks = BuiltinWorld().tasks("train")[:3]
-    async with serve(Behaviour(reply=Dialogue(tasks, luck=luck))) as server, Run(store=tmp_path) as run:
+    async with serve(Behaviour(reply=Dialogue(tasks, accuracy=accuracy))) as server, Run(store=tmp_path) as run:
         world = run.world("builtin")
         options = ModelConfig(base_url=server.base_url)
         cast = run.cast(world, agent="function_calling", user="goal", model="openai/load", options=options)
@@ -29,7 +29,7 @@ async def test_luck_is_what_tasks_are_worth(tmp_path: Path, luck: float, worth: 
 
 def test_the_answer_follows_from_the_request() -> None:
     task = BuiltinWorld().tasks("train")[0]
-    talk = Dialogue([task], luck=0.5)
+    talk = Dialogue([task], accuracy=0.5)
     said = [{"role": "system", "content": f"You want:\n\n{task.instructions}\n\nSay it."}]
     wish = talk({"messages": said, "seed": 1})
     assert wish == f"{task.id}, wish 0: {task.instructions.splitlines()[0]}"

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 CONVERSATIONS, TURNS = 20, 4
 CALLS = CONVERSATIONS * (1 + 3 * TURNS)
 HASTY = RetryPolicy(first=0.01, longest=0.05, down_after=30.0, down_at_start=30.0)
-TALK = Behaviour(reply=Dialogue(BuiltinWorld().tasks("train")[:CONVERSATIONS], luck=0.5), retry_after=0.01)
+TALK = Behaviour(reply=Dialogue(BuiltinWorld().tasks("train")[:CONVERSATIONS], accuracy=0.5), retry_after=0.01)
 BAD = Faults(rate_limited=0.05, rate_limited_bare=0.05, failed=0.05, dropped=0.05, half=0.03, malformed=0.03)
 
 
