@@ -1,6 +1,6 @@
 """Error model of the scripted agent: random errors, and habits that occur always or with a given probability.
 
-This is what a search has to repair, and what training on its harvest can learn from.
+A search has to recover from these errors, and training on its harvest can reduce them.
 """
 
 from __future__ import annotations

@@ -29,11 +29,11 @@ class FunctionCallingAgent(ModelAgent):
     prompt_file: ClassVar[str] = "function-calling-1.txt"
 
     def tools(self, request: Act) -> tuple[ToolSpec, ...]:
-        """All of them."""
+        """All tools of the request."""
         return request.tools
 
     def for_endpoint(self, message: Message) -> Message:
-        """The message with valid arguments and tool names, because endpoints refuse a history without."""
+        """The message with valid arguments and tool names, because endpoints refuse a history without them."""
         return mended(message)
 
     def read(self, response: ChatResponse, request: Act) -> Decision:

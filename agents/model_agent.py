@@ -45,8 +45,8 @@ class ModelAgent(Agent):
     decides again while the turn has steps left. The note begins with `ERROR:`, so that the harvest takes no example
     from such a conversation.
 
-    Attributes of the constructor:
-        model: makes the decisions; the agent is as `deterministic` as its model.
+    Args:
+        model: the model that makes the decisions; the agent is `deterministic` if its model is.
         prompt: path of a text file to use instead of the shipped prompt.
     """
 
@@ -139,10 +139,10 @@ def response_message(response: ChatResponse) -> AssistantMessage:
 
 
 def named_calls(message: AssistantMessage, request: Act) -> tuple[ToolCall, ...]:
-    """The calls of a message under ids that follow from their place: `t03s01c00`.
+    """The calls of a message under ids made from their position: `t03s01c00`.
 
     Providers invent ids at random, repeat them, or leave them empty. Two branches that make the same call must be equal
-    in the store, and every result must find its call. Nine letters and digits are what the strictest provider takes.
+    in the store, and every result must find its call. The strictest provider accepts nine letters and digits.
     """
     return tuple(
         call.model_copy(update={"id": call_id(request, index)}) for index, call in enumerate(message.tool_calls or ())

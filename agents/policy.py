@@ -80,7 +80,7 @@ def ready(domain: Domain, topic: Topic) -> bool:
 
 
 def askable(domain: Domain, topic: Topic) -> tuple[Slot, ...]:
-    """The search slots worth asking for, the most telling first."""
+    """The search slots worth asking for, most informative first."""
     timed = any(slot.kind == "time" for slot in _known(domain, topic))
     open_slots = [
         slot

@@ -32,7 +32,7 @@ UNHEARD = "(Your SPEAK stood beside an APICALL, so the customer did not hear it.
 class ReactAgent(ModelAgent):
     """An agent that plans, calls tools and speaks by commands in plain text (ReAct).
 
-    The conversation keeps every reply as the model wrote it; what tools return comes as user messages that begin with
+    The conversation keeps every reply as the model wrote it; results of tools are user messages that begin with
     `APIRETURN`. A reply with a call does not speak, whatever else it contains. A reply that cannot be parsed has no
     effect: the model receives the reason and decides again.
     """
@@ -46,13 +46,13 @@ class ReactAgent(ModelAgent):
         return {"policy": request.policy, "tools": "\n".join(describe(tool) for tool in request.tools)}
 
     def read(self, response: ChatResponse, request: Act) -> Decision:
-        """The reply's calls, or its speech, or what is wrong with it."""
+        """The reply's calls, its speech, or a note about its error."""
         message = response_message(response)
         if response.finish == "content_filter":
             return retry_with(message, FILTERED)
         if not text_of(message).strip():
             return retry_with(message, EMPTY)
-        if message is not response.message:  # a refusal, which follows no protocol
+        if message is not response.message:  # a refusal, which does not follow the protocol
             return Decision(message, say=spoken_text(message))
         commands = parse(text_of(message))
         if response.finish == "length":

@@ -1,8 +1,8 @@
 """A rule-based agent for worlds with an ontology, without a model or key, and with configurable mistakes.
 
 A classical pipeline: it reads what the user says against the ontology, keeps a state about each domain, asks,
-searches, offers and books by rule, and speaks in templates. How often and how it errs is set by the caller, which makes
-it the subject of demonstrations and of the tests of searches and harvests.
+searches, offers and books by rules, and speaks in templates. The caller sets the rate and the kinds of its errors, so
+it is used in demonstrations and in tests of searches and harvests.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _SEPARATOR = "/"
 
 @dataclass(frozen=True, slots=True)
 class Weighted:
-    """One reward of a composition: its name there, unique, and its share."""
+    """One reward of a composition, with its unique name and its weight."""
 
     name: str
     reward: Reward
@@ -28,10 +28,9 @@ class Weighted:
 class WeightedRewards(Reward):
     """The weighted mean of several rewards; its range is the weighted mean of theirs.
 
-    Goals of a part are known as `part/goal`; their weights are scaled so that a part's goals together weigh what the
-    part does. A turn credits the goals of every part; an episode's value is the mean of the parts' own values by
-    weight, and the record keeps each part and what it consists of. A part without goals (a judge, a final state) counts
-    at the end only.
+    Goals of a part have the keys `part/goal`; their weights are scaled so that they sum up to the weight of the part. A
+    turn credits the goals of every part; an episode's value is the weighted mean of the parts' values, and the record
+    keeps each part with its own parts. A part without goals (a judge, a final state) counts at the end only.
 
     Args:
         parts: the rewards; weights must be positive and finite. A mapping of rewards gives each the weight 1.
@@ -94,7 +93,7 @@ class WeightedRewards(Reward):
 
 
 def _checked(part: Weighted, question: str, check: Callable[[object], V], reply: object) -> V:
-    """The reply of a part, checked as that of a reward that plays alone.
+    """The reply of a part, checked like the reply of a single reward.
 
     Raises:
         RewardFault: a run would refuse it.
@@ -129,7 +128,7 @@ def _prefix(part: Weighted) -> str:
 
 
 def _own_goals(part: Weighted, task: Task) -> dict[str, list[Goal]]:
-    """The part's own goals by key, to give it back the weights it knows."""
+    """The part's own goals by key, with their original weights."""
     known: dict[str, list[Goal]] = {}
     for goal in _goals_of(part, task):
         known.setdefault(goal.key, []).append(goal)
@@ -143,7 +142,7 @@ def _renamed(part: Weighted, goals: tuple[Goal, ...]) -> list[Goal]:
 
 
 def _own(part: Weighted, goals: tuple[Goal, ...], known: Mapping[str, list[Goal]]) -> tuple[Goal, ...]:
-    """The goals of a part under their own keys and weights; copies are told apart by their detail."""
+    """The goals of a part under their own keys and weights; copies are distinguished by their detail."""
     own: list[Goal] = []
     for goal in goals:
         if not goal.key.startswith(_prefix(part)):
@@ -163,5 +162,5 @@ def _episode_of(part: Weighted, request: ScoreEpisode) -> ScoreEpisode:
 
 
 def _least(limits: Iterable[int | None]) -> int | None:
-    """The limit that holds when all of them do."""
+    """The smallest limit, or None without limits."""
     return min((limit for limit in limits if limit is not None), default=None)

@@ -1,4 +1,4 @@
-"""Goals that are reached by making the right tool call: the reward of ToolWOZ and of the built-in world."""
+"""Reward for goals that are reached by the right tool calls: used by ToolWOZ and the built-in world."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ class GoalCalls(Reward):
     was, or is to be, booked (None for none). A booking counts when the call's parameters cover the goal's. A search
     counts when it returned something and
     - its parameters cover the goal's, and the entity came back (or the goal names no entity); or
-    - its parameters are a part of the goal's, and the entity came back (without one: what came back satisfies it).
-    Case, apostrophes and "don't care" values are ignored. Each call credits at most one copy of a goal, each copy once.
+    - its parameters are a part of the goal's, and the entity came back (without an entity: the result satisfies the
+    goal). Case, apostrophes and "don't care" values are ignored. Each call credits at most one copy of a goal, and each
+    copy is credited once.
 
     Args:
         world: read for its variant; `variant="paper"` turns both switches below on.
-        literal: compare as the ToolWOZ release does, which knows fewer spellings of "don't care" and reads numbers as
+        literal: compare like the ToolWOZ release, which knows fewer spellings of "don't care" and reads numbers as
             different from their text.
-        errors_count: credit a booking that was answered with an error, as the release does.
+        errors_count: credit a booking that was answered with an error, like the release.
         search_forgets_booking: once the booking of a domain is credited, let its search be answered with any entity.
             The release does so while harvesting, which makes its harvest reward exceed the evaluation's; for
             comparisons with its recordings only.
@@ -85,7 +86,7 @@ def _twin(goal: Goal) -> str:
 
 
 def reaches(record: CallRecord, goal: Goal, rules: Rules, *, any_entity: bool) -> bool:
-    """Whether one call reaches one goal; `any_entity` leaves out which entity the goal is about."""
+    """Whether one call reaches one goal; `any_entity` ignores the entity of the goal."""
     detail = goal.detail
     if record.name != detail.get("tool") or (parameters := record.parameters) is None:
         return False
@@ -105,7 +106,7 @@ def reaches(record: CallRecord, goal: Goal, rules: Rules, *, any_entity: bool) -
 
 
 def _succeeded(record: CallRecord) -> bool:
-    """A booking succeeded unless it was answered with an error or says itself that it did not."""
+    """Whether a booking succeeded: its result is not an error and does not report a failure."""
     value = record.result
     refused = isinstance(value, Mapping) and cast("Mapping[str, Any]", value).get("success") is False
     return not record.error and not refused
@@ -124,7 +125,7 @@ def _satisfies(row: Mapping[str, Any], wanted: Mapping[str, Any], rules: Rules) 
 
 
 def _holds(found: object, key: str, wanted: object) -> bool:
-    """Whether a field of an entity is what was asked for; for times, whether it keeps the bound."""
+    """Whether a field of an entity has the wanted value; for times, whether it is within the bound."""
     if isinstance(found, str) and isinstance(wanted, str) and key in ("leaveAt", "arriveBy"):
         return found >= wanted if key == "leaveAt" else found <= wanted
     return found == wanted

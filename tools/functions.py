@@ -1,4 +1,4 @@
-"""A tool server from plain typed Python functions: schemas from their signatures, state by parameter.
+"""A tool server made from typed Python functions: schemas from their signatures, state as a parameter.
 
 def deposit(state: int, amount: int) -> Changed:
     '''Put money into the account.'''
@@ -43,11 +43,11 @@ class Changed:
 class FunctionTools(ToolServer):
     """Serves functions as tools, synchronous or not.
 
-    A function's name, docstring and annotated parameters become the tool's. A parameter called `state` is not a model's
-    to fill: it gets the branch's state, which must be an immutable value. A function that changes the world returns
-    `Changed` with a new state; one that wants to answer with an error returns `ToolResult(value=..., error=True)`;
-    anything else it returns is the result. Arguments that do not fit the annotations are answered as errors. What a
-    function raises is a fault of the tool server.
+    A tool has the name, docstring and annotated parameters of its function. A parameter named `state` is hidden from
+    the model: it gets the branch's state, which must be an immutable value. A function that changes the world returns
+    `Changed` with a new state. To answer with an error, it returns `ToolResult(value=..., error=True)`. Any other
+    return value is the result. Arguments that do not match the annotations are answered with errors. An exception in a
+    function is a fault of the tool server.
 
     Args:
         functions: the tools.
@@ -90,7 +90,7 @@ class FunctionTools(ToolServer):
 
 @dataclass(frozen=True, slots=True)
 class _Tool:
-    """A function with the model of its arguments; fields are `p0`, `p1`, ...: no name can clash with pydantic's."""
+    """A function with the pydantic model of its arguments; fields are `p0`, `p1`, ... to avoid reserved names."""
 
     function: Function
     names: tuple[str, ...]

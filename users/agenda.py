@@ -1,8 +1,8 @@
 """A rule-based user without a model: works through a structured agenda in templated language.
 
 After Schatzmann et al., "Agenda-based user simulation for bootstrapping a POMDP dialogue system" (NAACL 2007): the goal
-is a list of constraints, requests and booking parameters; the user brings them up piece by piece, answers what it is
-asked, insists on what it wants, and leaves when everything is done or nothing moves.
+is a list of constraints, requests and booking parameters; the user mentions them piece by piece, answers questions,
+insists on its wishes, and leaves when everything is done or the conversation makes no progress.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ def _set(words: str) -> frozenset[str]:
 _DONE = frozenset(["booked", "reserved", "confirmed", "reference", "reservation"])
 _SUCCESS = frozenset(["successful", "successfully", "succeeded"])
 _OFFERING = frozenset(["found", "recommend", "suggest", "offer", "about", "option", "leaves", "departs"])
-# A sentence about a booking that has one of these says that it failed, even in a question: "it failed, which day ...?".
+# A sentence about a booking with one of these reports a failure, even as a question: "it failed, which day ...?".
 _FAILED = _set(
     "failed fail fails failure unsuccessful unsuccessfully declined rejected refused denied couldnt wasnt "
     "didnt hasnt havent unable impossible error wrong unavailable cancelled canceled"
@@ -30,7 +30,7 @@ _EXCUSED = re.compile(r"\b(?:no (?:problem|worries|need|trouble)|not only|sorry 
 _BOOKING = _set(
     "book booked booking bookings reserve reserved reserving reservation reservations confirm confirmed confirmation"
 )
-# With these a booking is still to come: "I need the day for the reservation", "once I have the day, it is booked".
+# These announce a future booking: "I need the day for the reservation", "once I have the day, it is booked".
 _PENDING = frozenset(["once", "unless", "until", "requires", "require", "required", "pending", "trying", "yet"])
 _PENDING_BEFORE = frozenset(["need", "needs", "before", "if", "tried", "attempted"])
 _QUESTIONS = frozenset(

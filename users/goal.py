@@ -61,10 +61,10 @@ class GoalUser(User):
     Args:
         model: the model that plays the user.
         world: its ontology is the vocabulary of the self-check; without one only the words are checked.
-        prompt: path of a text file to use instead of the shipped prompt; it needs the place `{{goals}}`.
+        prompt: path of a text file to use instead of the shipped prompt; it needs the placeholder `{{goals}}`.
         ending: the signal that hangs up: `tool` (a tool call), `json` (a field of a JSON object) or `line` (a token on
             a line of its own, for models that can do neither).
-        attempts: answers requested until one contains words; after that the user is at fault.
+        attempts: maximum answers requested until one contains words; after that the user is at fault.
 
     Raises:
         UsageError: the prompt cannot be used, or attempts is less than 1.

@@ -33,8 +33,8 @@ class HumanUser(User):
     """Prints what the agent says and reads what the person answers; `/quit` or the end of input hangs up.
 
     There is one person, so there is one conversation at a time (`sessions`), which cannot be forked: searches that
-    branch refuse this user. Reading happens
-    in a thread of its own and can be cancelled; the thread is then left to wait for its line.
+    branch refuse this user. Lines are read in a separate thread. Reading can be cancelled; the thread then keeps
+    waiting for its line.
 
     Args:
         read: reads one line after a prompt, raising EOFError at the end; the terminal by default.

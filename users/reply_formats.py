@@ -51,9 +51,9 @@ class Reply:
 
     Attributes:
         text: the spoken text.
-        end: whether the user hangs up with it; `reason` says how, `done` unless the model says otherwise.
+        end: True if the user hangs up with it; `reason` says how, `done` unless the model says otherwise.
         advice: the advice that the model gave itself first (guide only).
-        flags: oddities of the reply itself.
+        flags: doubts about the reply itself.
     """
 
     text: str
@@ -171,7 +171,7 @@ class LineForm(Form):
         return request
 
     def parse(self, message: AssistantMessage, text: str) -> Reply | None:
-        """The text above the token; the token inside a sentence ends nothing, and is flagged."""
+        """The text above the token; the token inside a sentence does not hang up, and is flagged."""
         token = _TOKEN_LINE.search(text)
         reply = self._said((text[: token.start()] if token else text).strip())
         if token is None:

@@ -33,7 +33,7 @@ _BOOKING_WORDS = frozenset(
 )
 _PROBING = frozenset(["it", "they", "that", "there", "those", "its"])
 _DIGITS = frozenset("0123456789")
-_SHORT = 1000  # characters of a text whose words are cached
+_SHORT = 1000  # maximum characters of a text whose words are cached
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -180,7 +180,7 @@ def _spoken_of(slot: Slot | None, value: str, said: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """The words of a text in one spelling, times as `09:15`. Those of short texts, which come back, are cached."""
+    """The words of a text in one spelling, times as `09:15`. Short texts, which recur, are cached."""
     return _respelled_short(text) if len(text) <= _SHORT else _respelled(text)
 
 

@@ -77,7 +77,7 @@ class UserTemplates:
         return self._about(_NEXT if pleased else _NEXT_WITHOUT, values)
 
     def restate(self, values: Mapping[str, str]) -> str:
-        """A wish once more."""
+        """A repetition of a wish."""
         return self._about(_RESTATED, values)
 
     def answer(self, values: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line with this process's arguments and exit with its code (0, 1, 2, 130, or 141: no reader)."""
+    """Run the command line with this process's arguments and exit with its code (0, 1, 2, 130, 141: broken pipe)."""
     from simkit.cli.output import open_missing_streams
 
     open_missing_streams()  # before any other file is opened

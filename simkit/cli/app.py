@@ -1,4 +1,4 @@
-"""The commands, each imported only when it is called: `simkit --help` must be quick."""
+"""The commands, each imported only when it is called, so that `simkit --help` is fast."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Commands(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was named."""
+        """Run the named command."""
         with readable_errors():
             ctx.obj = read_env_file(Path(".env"))
             return super().invoke(ctx)

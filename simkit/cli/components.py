@@ -20,7 +20,7 @@ from simkit.run.casting import AGENT, REWARD, USER
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A component that can be named; `error` is the reason why an installed one cannot be used."""
+    """A component that flags can name; `error` is the reason why an installed one cannot be used."""
 
     kind: str
     name: str
@@ -47,7 +47,7 @@ def _installed() -> Iterator[Row]:
                 found = find_class(kind, name)
                 argument = f"/{found.argument}" if issubclass(found, Provider) else ""
                 yield Row(noun, name + argument, _first_sentence(found))
-            except SimkitError as error:  # a package that does not load
+            except SimkitError as error:  # the package cannot be loaded
                 yield Row(noun, name, error=str(error))
     for name in available(GROUP):
         try:

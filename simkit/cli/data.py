@@ -21,13 +21,13 @@ class DataCommand(TyperCommand):
     """The command, whose help lists the worlds that need data."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help page, looking for worlds only now."""
+        """Write the help page; worlds are looked up only here."""
         self.epilog = _listing()
         super().format_help(ctx, formatter)
 
 
 def prepare(target: str, source: Path | None) -> None:
-    """Build the cache of a world's data, showing progress, and say where it is.
+    """Build the cache of a world's data with progress output, and print its path.
 
     Raises:
         ComponentNotFound: no world has that name.
@@ -40,7 +40,7 @@ def prepare(target: str, source: Path | None) -> None:
 
     world = find_class(WORLD, target)
     with Steps(live=sys.stderr.isatty()) as shown:
-        path = world.prepare(source, shown.tell)
+        path = world.prepare(source, shown.update)
     size = path.stat().st_size / 1e6
     say(f"{world.name}: {path} ({size:.1f} MB). Try: {program()} run rollout --world {target} --tasks 50")
 
@@ -56,7 +56,7 @@ def needing_data() -> dict[str, type[World]]:
         try:
             world = find_class(WORLD, name)
         except SimkitError:
-            continue  # using it reports the reason
+            continue  # using the world reports the reason
         if any("prepare" in vars(base) for base in world.__mro__ if base is not World):
             found[name] = world
     return found
@@ -84,8 +84,8 @@ class Steps:
     def __exit__(self, *raised: object) -> None:
         self._end()  # also before an error message
 
-    def tell(self, stage: str, fraction: float) -> None:
-        """Show the fraction (0 to 1) of a stage that is done."""
+    def update(self, stage: str, fraction: float) -> None:
+        """Show the completed fraction (0 to 1) of a stage."""
         if stage != self._stage:
             self._end()
             self._stage = stage

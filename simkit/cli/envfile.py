@@ -1,7 +1,7 @@
-"""Reads the `.env` file of the current folder, which may be another person's, and limits what it may decide.
+"""Reads the `.env` file of the current folder, which may come from another person, and limits its effects.
 
-An exported key is meant for the endpoint its owner knows. A `.env` that redirects requests would receive that key, so
-the combination is refused unless the file is trusted.
+An exported key is meant for the endpoint that its owner chose. A `.env` that redirects requests would send the key
+elsewhere, so the combination is refused unless the file is trusted.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ TAKEN = frozenset({
     *("SIMKIT_STORE", "SIMKIT_SEED", "SIMKIT_CONCURRENCY", "SIMKIT_CACHE", "SIMKIT_DEBUG", "SIMKIT_SERVE_KEY"),
     *("OPENAI_ORG_ID", "HF_TOKEN", "HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"),
 })  # fmt: skip
-"""Variables that are taken, besides keys (`..._API_KEY`) and those of the model options.
+"""Accepted variables, besides keys (`..._API_KEY`) and those of the model options.
 
-Others, like PATH, PYTHONPATH or LD_PRELOAD, never are.
+Others, such as PATH, PYTHONPATH or LD_PRELOAD, are never accepted.
 """
 
 _KEY = re.compile(r"[A-Z0-9_]+_API_KEY")
@@ -45,8 +45,8 @@ class EnvFile:
 
     Attributes:
         path: the file.
-        values: the variables that were taken from it, by name.
-        exported: the names that were set already.
+        values: the accepted variables, by name.
+        exported: names that were already set.
     """
 
     path: Path
@@ -54,15 +54,15 @@ class EnvFile:
     exported: frozenset[str]
 
     def check(self, *, trusted: bool, given: frozenset[str] = frozenset(), traces: bool = False) -> None:
-        """Report where requests go if the file decides it, and refuse to send a key there that is not in the file.
+        """Report the destination of requests if the file sets it, and refuse to send keys there from elsewhere.
 
         Args:
-            trusted: whether the file was trusted with a flag.
-            given: flags that win over the file, by name (`base_url`).
-            traces: whether spans are sent.
+            trusted: True if a flag declares the file as trusted.
+            given: names of flags that override the file (`base_url`).
+            traces: True if spans are sent.
 
         Raises:
-            UsageError: the file decides where a key from elsewhere would go, or which code is run.
+            UsageError: the file sets the destination of a key from elsewhere, or the code to run.
         """
         deciding = [name for name in self._deciding(given) if name in self.values]
         tracing = [name for name in TRACES if traces and name in self.values]
@@ -77,7 +77,7 @@ class EnvFile:
             say(f"note: {self.path} decides where requests go: {shown}", err=True)
 
     def _deciding(self, given: frozenset[str]) -> list[str]:
-        """The variables that say where model calls go and that no flag overrides."""
+        """The variables that set the destination of model calls and that no flag overrides."""
         base = "base_url" in given
         over = {"OPENAI_BASE_URL": base, "SIMKIT_BASE_URL": base, "SIMKIT_USER_BASE_URL": "user_base_url" in given}
         proxies = [name for name in self.values if name.upper() in PROXIES]
@@ -109,10 +109,10 @@ class EnvFile:
 
 
 def read_env_file(path: Path) -> EnvFile:
-    """Take the known variables of a `.env` into this process's environment; those that are set already win.
+    """Add the accepted variables of a `.env` to this process's environment; existing values take precedence.
 
-    Only the command line does this: a library must not change its process's environment. Values are taken as they are
-    written: nothing in them is replaced by other variables, whose values are not the file's to send anywhere.
+    Only the command line does this, because a library must not change its process's environment. Values are used as
+    written, without references to other variables, because the file must not send the values of others anywhere.
 
     Raises:
         UsageError: the file cannot be read, or a value refers to another variable.
@@ -150,7 +150,7 @@ def _is_taken(name: str, taken: Set[str]) -> bool:
 
 
 def _is_set(name: str, exported: frozenset[str]) -> bool:
-    """Whether the environment has it; of proxies in whatever case, since one in lower case wins over the other."""
+    """Whether the environment has the variable; for proxies in any case, because lower case takes precedence."""
     if name.upper() in (*PROXIES, "NO_PROXY"):
         return name.upper() in exported or name.lower() in exported
     return name in exported

@@ -1,4 +1,4 @@
-"""`simkit export` and `simkit check`: writes training examples to files, and checks such files."""
+"""`simkit export` and `simkit check`: write training examples to files, and check such files."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class ExportFlags:
 
 
 def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, flags: ExportFlags, as_json: bool) -> None:
-    """Write the file, and report its contents and what was left out and why.
+    """Write the file, and report its contents and the omitted examples by reason.
 
     Nothing is written when a held-out task is among the examples, or when a check finds an error.
 
     Raises:
-        UsageError: the run does not exist, the file's ending is unknown, or the data is not fit to train on.
-        StoreIncomplete: the journals of the runs hold lines that could not be read.
+        UsageError: the run does not exist, the file name extension is unknown, or the data is not fit to train on.
+        StoreIncomplete: the journals of the runs have unreadable lines.
         StoreError: the file or the store cannot be used.
     """
     from simkit.data.export import check_out, save

@@ -58,7 +58,7 @@ def readable_errors() -> Generator[None]:
 
 @contextmanager
 def readable_bugs() -> Generator[None]:
-    """Like `readable_errors`, also for unexpected errors, such as those in a user's recipe, with their place."""
+    """Like `readable_errors`, but also for unexpected errors, such as those in a user's recipe, with their location."""
     with readable_errors():
         try:
             yield

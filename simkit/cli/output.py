@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 BROKEN_PIPE = 141
-"""Exit code when the reader of stdout has gone away: the code a shell reports after SIGPIPE."""
+"""Exit code after the reader of stdout has closed the pipe: the code that a shell reports after SIGPIPE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +66,18 @@ def say_pieces(*pieces: tuple[str, Style], err: bool = False, end: str = "\n") -
 
 
 def say_json(value: Any, plain: Callable[[Any], Any] | None = None, *, strict: bool = False) -> None:
-    """Print a value as one line of JSON; characters that act on a terminal are escapes in it, as JSON allows.
+    """Print a value as one line of JSON; characters that control a terminal are written as JSON escapes.
 
     Raises:
         OutputLost: stdout cannot be written.
-        ValueError: `strict`, and a number in it is not valid in JSON (NaN, infinity).
+        ValueError: `strict` is set, and the value has a number that JSON does not have (NaN, infinity).
     """
     line = visible_json(json.dumps(value, default=plain, ensure_ascii=False, allow_nan=not strict))
     _write(lambda: typer.echo(line))
 
 
 def say_csv(rows: Iterable[Sequence[Any]], *, raw: bool = False) -> None:
-    """Print rows as CSV: the values as they are for a program to read, but visible on a terminal (unless `raw`).
+    """Print rows as CSV: unchanged values for a program, escaped values on a terminal (unless `raw`).
 
     Raises:
         OutputLost: stdout cannot be written.
@@ -105,14 +105,14 @@ def rewrite(text: str) -> None:
 
 
 def text(content: str = "", style: str = "") -> Text:
-    """A text for a display of Rich, its own markup and escapes shown as they are."""
+    """A text for a Rich display; markup and escapes in it are shown literally."""
     from rich.text import Text
 
     return Text(visible(content), style)
 
 
 def text_line(*pieces: tuple[str, str]) -> Text:
-    """Pieces and their styles as a text of one line, which ends in an ellipsis where it does not fit."""
+    """Pieces with their styles as a text of one line, which ends in an ellipsis if it does not fit."""
     from rich.text import Text
 
     return Text.assemble(
@@ -128,7 +128,7 @@ def stdout_console(width: int) -> Console:
 
 
 def show(console: Console, *content: Any) -> None:
-    """Print what was made of `text` on a console of stdout.
+    """Print texts made by `text` on a console of stdout.
 
     Raises:
         OutputLost: stdout cannot be written.
@@ -181,7 +181,7 @@ def flush() -> None:
 
 
 def open_missing_streams() -> None:
-    """Give descriptors 0 to 2 to the null device where they are closed, before another file gets their numbers."""
+    """Open the null device for closed descriptors among 0 to 2, before another file gets their numbers."""
     for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(number)

@@ -1,4 +1,4 @@
-"""Process of one run: event loop, signals, and a bounded shutdown whatever a component does."""
+"""Process of one run: event loop, signals, and a shutdown in bounded time, regardless of components."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that stop a run; a signal that is ignored at the start (SIGHUP under nohup) stays ignored."""
 
 LAST = GRACE + 5
-"""Seconds from the first signal to a forced exit, if a component keeps the run from ending."""
+"""Seconds from the first signal to a forced exit, if a component prevents the run from ending."""
 
 LEFT = 2.0
 """Seconds that abandoned tasks of components are given to end after the run."""
@@ -38,7 +38,7 @@ SHOW_CURSOR = b"\x1b[?25h\n"
 def run_process(run: Run, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run `main`, which enters and leaves the run, in an event loop of its own.
 
-    A task that a component started and that exits (`sys.exit`) ends only that task, and its awaiter gets an error.
+    `sys.exit` in a task that a component started ends only that task, and its awaiter gets an error.
 
     Raises:
         SystemExit: `main` itself raised it.
@@ -93,7 +93,7 @@ class _Ending:
             return
         self._stopping = True
         self._loop.call_soon_threadsafe(self._stop)
-        if not sys.stderr.isatty():  # on a terminal the display says it, and would wipe it away
+        if not sys.stderr.isatty():  # on a terminal the display shows this, and would overwrite the line
             _say("stopping; what is recorded is kept (again: stop at once)")
         last = threading.Timer(LAST, self._leave)
         last.daemon = True
@@ -106,12 +106,12 @@ class _Ending:
     def _leave_soon(self, seconds: float) -> None:
         thread = threading.Thread(target=self._leave, daemon=True)
         thread.start()
-        thread.join(seconds)  # a disk that does not answer must not hold it up
+        thread.join(seconds)  # a disk that does not respond must not delay the exit
         os._exit(INTERRUPTED)
 
     def _leave(self) -> None:
         """End the process before the run has ended; the last lines of its journal are written first."""
-        if not self._run.is_open:  # it has ended: what is loaded now comes to an end by itself
+        if not self._run.is_open:  # the run has ended; loading finishes by itself
             return
         problem = self._run.write_off()
         if sys.stderr.isatty():
@@ -144,7 +144,7 @@ def _signals(handler: Callable[[int, FrameType | None], None]) -> Generator[None
 
 
 def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel the tasks that components have left behind; name those that do not end in time."""
+    """Cancel tasks that components have left running; report those that do not end in time."""
     left = asyncio.all_tasks(loop)
     for task in left:
         task.cancel()
@@ -152,6 +152,6 @@ def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
         _, stuck = loop.run_until_complete(asyncio.wait(left, timeout=LEFT))
         for task in stuck:
             _say(f"a component has left a task behind that does not end when it is cancelled: {task!r:.300}")
-        loop.set_exception_handler(lambda _loop, _context: None)  # it would say the same once more
+        loop.set_exception_handler(lambda _loop, _context: None)  # it would repeat the message
     with suppress(TimeoutError):
         loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), LEFT))

@@ -1,4 +1,4 @@
-"""The program name that the user called, so that hints can be copied."""
+"""The program name as the user called it, so that hints can be copied."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAME = "simkit"
 
 
 def program() -> str:
-    """`simkit`, or the path it was called by when it is not on the PATH, or `python -m simkit`, as a shell reads it."""
+    """`simkit`, or its path if it is not on the PATH, or `python -m simkit`, quoted for a shell."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
         return f"{shlex.quote(sys.orig_argv[0])} -m {NAME}"
@@ -22,7 +22,7 @@ def program() -> str:
 
 
 def store_flag(store: Path) -> str:
-    """` --store PATH` if commands need it to find a store, else nothing."""
+    """` --store PATH` if commands need it to find a store, else an empty text."""
     from simkit.run.settings import read_settings
 
     return "" if read_settings().store.resolve() == store.resolve() else f" --store {shlex.quote(str(store))}"

@@ -38,7 +38,7 @@ def progress_for(stream: TextIO) -> Progress:
     async def shown(tally: Tally) -> None:
         try:
             await display(tally, stream)
-        except OSError:  # the stream takes no more: a run does not end for that
+        except OSError:  # the stream cannot be written, which must not end the run
             return
 
     return shown
@@ -81,7 +81,7 @@ def _counts(tally: Tally) -> list[str]:
 
 
 def describe_load(state: ActorState) -> str:
-    """What a component with limits is serving, and how much waits for it."""
+    """Load of a component with limits: requests served and waiting, sessions in use and queued episodes."""
     parts: list[str] = []
     if state.concurrency is not None:
         waiting = f", {state.waiting} waiting" if state.waiting else ""

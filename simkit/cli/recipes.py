@@ -1,4 +1,4 @@
-"""`simkit run RECIPE`: a command per recipe, its flags made from the recipe's own signature when it is named."""
+"""`simkit run RECIPE`: a command per recipe, with flags made from the recipe's signature on demand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from simkit.models.options import Flag
 
 Flags: TypeAlias = Mapping[str, tuple[Any, Any, typer.models.OptionInfo]]
-"""By parameter: its type, its default, and how it is shown."""
+"""Type, default and option of each parameter."""
 
 PANEL = "Every run"
 MODEL_PANEL = "Models (also SIMKIT_MODEL, SIMKIT_BASE_URL, ...; OPENAI_API_KEY)"
@@ -97,7 +97,7 @@ COMMON: Flags = {
 
 
 class RecipeGroup(TyperGroup):
-    """Knows every installed recipe, and loads any other by path or module."""
+    """A group of all installed recipes, which loads others by path or module."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The installed recipes."""
@@ -109,28 +109,28 @@ class RecipeGroup(TyperGroup):
 
 
 def recipe_command(recipe: Recipe, target: str) -> Any:
-    """A recipe as a command; `target` is how the user named it."""
+    """A recipe as a command; `target` is the name that the user gave."""
     own = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
     own.command(target, help=_shown(flowing(recipe.help)), short_help=_shown(recipe.title))(_callback(recipe, target))
     return typer.main.get_command(own)
 
 
 def _shown(text: str) -> str:
-    """A text of a recipe for its help page: nothing in it acts on the terminal or as markup."""
+    """A text of a recipe for its help page, without control characters or markup."""
     return escape(visible(text))
 
 
 def flowing(text: str) -> str:
-    """A docstring with the lines of each paragraph joined, so that they fill whatever terminal there is.
+    """A docstring with the lines of each paragraph joined, so that they fill any terminal.
 
-    Paragraphs with an indented line (examples) stay as they are.
+    Paragraphs with an indented line (examples) are unchanged.
     """
     paragraphs = text.split("\n\n")
     return "\n\n".join(one if "\n " in f"\n{one}" else one.replace("\n", " ") for one in paragraphs)
 
 
 def model_flags(*, on_resume: bool = False) -> Flags:
-    """The flags of `ModelConfig`, on demand those alone with which a run may be resumed."""
+    """The flags of `ModelConfig`, with `on_resume` only those that may change when a run is resumed."""
     from simkit.models.config import ModelConfig
 
     return {
@@ -141,7 +141,7 @@ def model_flags(*, on_resume: bool = False) -> Flags:
 
 
 def _flag_type(annotation: Any) -> Any:
-    """The type of a flag: a plain one as it is, a list for a tuple, and text for what the option itself parses."""
+    """The type of a flag: plain types unchanged, a list for a tuple, and text for types that the option parses."""
     kinds = [each for each in get_args(annotation) or (annotation,) if each is not type(None)]
     if get_origin(annotation) is tuple:
         return list[str] | None
@@ -170,12 +170,12 @@ def take_models(values: dict[str, Any]) -> ModelConfig:
 
 
 def check_env_file(ctx: typer.Context, common: CommonFlags) -> None:
-    """Refuse a `.env` that decides where a key from elsewhere goes; see `EnvFile.check`.
+    """Refuse a `.env` that sets the destination of a key from elsewhere; see `EnvFile.check`.
 
     Raises:
-        UsageError: it does, and the flag that allows it was not given.
+        UsageError: it does so without the flag that allows it.
     """
-    if isinstance(ctx.obj, EnvFile):  # None where a command of a recipe is used alone
+    if isinstance(ctx.obj, EnvFile):  # None if a recipe's command is used alone
         given = frozenset(common.models.chosen())
         ctx.obj.check(trusted=common.trust_env_file, given=given, traces=common.otel)
 
@@ -235,7 +235,7 @@ def _recipe_parameters(recipe: Recipe, models: Flags) -> list[inspect.Parameter]
 
 
 def flag_parameters(flags: Flags, panel: str, hidden: Set[str] = frozenset()) -> list[inspect.Parameter]:
-    """Flags as the parameters of a command, under a heading of its help; the `hidden` ones are accepted, not shown."""
+    """Flags as parameters of a command, under a heading of its help; `hidden` ones are accepted but not shown."""
     found: list[inspect.Parameter] = []
     for name, (annotation, default, shown) in flags.items():
         option = copy(shown)

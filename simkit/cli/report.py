@@ -82,7 +82,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     extra = [(name.replace("_", " "), reported(value)) for name, value in summary.extra.items()]
     took = [("model calls", _called(report.models))] if report.models else []
     took.append(("time", f"{report.seconds:.1f} s"))
-    if extra and not account.planned:  # an evaluation or a training, that plays no conversation
+    if extra and not account.planned:  # an evaluation or a training, without conversations
         return [*extra, *took]
     rows = [
         ("episodes", _counted(summary)),
@@ -104,7 +104,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
 
 
 def _turns(summary: Summary) -> str:
-    """Agent turns; of single conversations every turn is on the final path."""
+    """Agent turns; in single conversations every turn is on the final path."""
     if summary.branches == summary.turns:
         return f"{summary.turns}"
     return f"{summary.branches} in all branches, {summary.turns} on final paths"

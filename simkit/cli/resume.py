@@ -62,7 +62,7 @@ CHANGEABLE = (
 
 
 class ResumeCommand(TyperCommand):
-    """The command. Its flags, which follow from those of a run, are made when it is called, not for `simkit --help`."""
+    """The command. Its flags are derived from those of a run when it is called, not for `simkit --help`."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """The context of the command with its flags."""
@@ -70,7 +70,7 @@ class ResumeCommand(TyperCommand):
 
 
 def resume_command() -> ResumeCommand:
-    """The command for a list of commands, and to be called."""
+    """The command, both for lists of commands and for calls."""
     return ResumeCommand("resume", help=flowing(HELP), rich_markup_mode="rich")
 
 
@@ -92,14 +92,14 @@ def _callback() -> Any:
         inspect.Parameter("ctx", place, annotation=typer.Context),
         inspect.Parameter("run", place, annotation=Annotated[str, where]),
         *flag_parameters(model_flags(on_resume=True), "How models are reached, and what they may use"),
-        *flag_parameters({name: _anew(name, COMMON[name]) for name in CHANGEABLE}, PANEL),
+        *flag_parameters({name: _recorded_default(name, COMMON[name]) for name in CHANGEABLE}, PANEL),
     ]
     resume.__signature__ = inspect.Signature(signature)  # pyright: ignore[reportFunctionMemberAccess]
     resume.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
     return resume
 
 
-def _anew(name: str, flag: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+def _recorded_default(name: str, flag: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
     """A flag that defaults to the recorded value."""
     annotation, _, option = flag
     return (
@@ -134,10 +134,10 @@ def resume_run(ctx: typer.Context, name: str, given: Mapping[str, Any], more: li
     with standing_in(home):
         recipe = load_recipe(_target(run_id, start))
         places = Places.recorded(start.config, recipe.folder)
-        told = _told(recipe, more)
+        flags = _given_flags(recipe, more)
         if home is not None:
-            told = {flag: _as_recorded(flag, value, here, start, places) for flag, value in told.items()}
-        values, common = _values(run_id, recipe, start, told), _common(start, told, given)
+            flags = {flag: _as_recorded(flag, value, here, start, places) for flag, value in flags.items()}
+        values, common = _values(run_id, recipe, start, flags), _common(start, flags, given)
         check_env_file(ctx, common)
         run = open_run(recipe, start.config["target"], common, values, places, resume=run_id)
     execute(run, recipe, common, values, folder=home)
@@ -150,11 +150,11 @@ def _home(start: Start) -> Path | None:
 
 
 def _as_recorded(flag: str, value: Any, here: Path, start: Start, places: Places) -> Any:
-    """A flag that is given again, from another folder than the run was started in: as it was recorded when it names the
-    same file.
+    """The value of a flag given from another folder than the run was started in: the recorded one if it names the same
+    file.
 
     Raises:
-        UsageError: it has the recorded name but is another file.
+        UsageError: it has the recorded name but names another file.
     """
     from simkit.models.options import flag_of
 
@@ -173,14 +173,14 @@ def _as_recorded(flag: str, value: Any, here: Path, start: Start, places: Places
     return value
 
 
-def _common(start: Start, told: Mapping[str, Any], given: Mapping[str, Any]) -> CommonFlags:
+def _common(start: Start, flags: Mapping[str, Any], given: Mapping[str, Any]) -> CommonFlags:
     """The flags of every run: as given now, else as recorded."""
     from simkit.cli.run import CommonFlags
 
     was = start.config
     return CommonFlags(
         concurrency=given.get("concurrency", was.get("concurrency")),
-        seed=told.get("seed"),
+        seed=flags.get("seed"),
         store=given.get("store"),
         name=start.name,
         fail_fast=given.get("fail_fast", was.get("fail_fast", False)),
@@ -192,7 +192,7 @@ def _common(start: Start, told: Mapping[str, Any], given: Mapping[str, Any]) -> 
         ask_timeout=given.get("ask_timeout", was.get("ask_timeout", ASK_TIMEOUT)),
         durable=given.get("durable", was.get("durable", False)),
         trust_env_file=given.get("trust_env_file", False),
-        models=take_models({**told, **given}),
+        models=take_models({**flags, **given}),
     )
 
 
@@ -206,12 +206,12 @@ def _target(run_id: str, start: Start) -> str:
     return target
 
 
-def _values(run_id: str, recipe: Recipe, start: Start, told: Mapping[str, Any]) -> dict[str, Any]:
+def _values(run_id: str, recipe: Recipe, start: Start, flags: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe's flags: as given now, else as recorded; flags added to the recipe since have their default."""
     values: dict[str, Any] = {}
     for flag in recipe.flags:
-        if flag.name in told:
-            values[flag.name] = told[flag.name]
+        if flag.name in flags:
+            values[flag.name] = flags[flag.name]
         elif flag.name in start.config:
             values[flag.name] = _restored(flag.annotation, start.config[flag.name])
         elif flag.required:
@@ -231,7 +231,7 @@ def _restored(annotation: Any, value: Any) -> Any:
     return TypeAdapter(annotation).validate_python(value)
 
 
-def _told(recipe: Recipe, more: list[str]) -> dict[str, Any]:
+def _given_flags(recipe: Recipe, more: list[str]) -> dict[str, Any]:
     """The flags on the rest of the command line, as the recipe's own command understands them."""
     if not more:
         return {}

@@ -33,7 +33,7 @@ from simkit.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonFlags:
-    """The flags of every run, as they were given."""
+    """The flags of every run, as given."""
 
     concurrency: int | None
     seed: int | None
@@ -53,7 +53,7 @@ class CommonFlags:
     models: ModelConfig = field(default_factory=ModelConfig)
 
     def kept(self) -> dict[str, Any]:
-        """The flags that a resumed run takes over if they are not given again."""
+        """The flags that a resumed run inherits if they are not given again."""
         return {
             "fail_fast": self.fail_fast,
             "max_faults": self.max_faults,
@@ -70,27 +70,27 @@ def standing_in(folder: Path | None) -> AbstractContextManager[object]:
 def execute(
     run: Run, recipe: Recipe, common: CommonFlags, values: Mapping[str, Any], *, folder: Path | None = None
 ) -> None:
-    """Run a recipe to its end, in `folder` when it is not the current one, and exit with its code."""
+    """Run a recipe to its end, in `folder` if given, and exit with its code."""
     with readable_bugs():
         try:
             with standing_in(folder):
                 result = run_process(run, partial(_play, recipe, run, values))
         except RunStopped:
-            _tell(run, None, common)
+            _print_report(run, None, common)
             raise
         except SystemExit as left:
             raise SimkitError(
                 f"the recipe `{recipe.name}` ended itself ({_exit_call(left)}), so the run has failed; let it return, "
                 "or raise an error that says what is wrong"
             ) from left
-        lost = _tell(run, result, common)
+        lost = _print_report(run, result, common)
     code = exit_code(run)
     if code == 1:
         say(f"the run is not done: {run.problem}", err=True)
     leave(run, code or lost or 0)
 
 
-def _tell(run: Run, result: object, common: CommonFlags) -> int | None:
+def _print_report(run: Run, result: object, common: CommonFlags) -> int | None:
     """Print the report; if stdout cannot be written, report where the run is stored and return the matching code."""
     try:
         print_report(_report(run, result), as_json=common.json, quiet=common.quiet)
@@ -129,11 +129,12 @@ def open_run(
     *,
     resume: str | None = None,
 ) -> Run:
-    """The run that these flags ask for, not yet entered; `target` is how the user named the recipe, and `places` where
-    the names among the values count from.
+    """The run for these flags, not yet entered.
+
+    `target` is the recipe's name as given; file names among the values are relative to the folders in `places`.
 
     Raises:
-        UsageError: a flag cannot be used, or a run to be resumed was configured otherwise.
+        UsageError: a flag cannot be used, or the run to resume has another configuration.
     """
     with readable_bugs():
         policy = FaultPolicy(fail_fast=common.fail_fast, max_share=common.max_faults)
@@ -186,7 +187,7 @@ def _report(run: Run, result: object) -> Report:
             summary = run.summary(**extra)
         case _:
             summary = run.summary()
-    summary = replace(summary, account=run.account)  # the recipe's may be of before the end
+    summary = replace(summary, account=run.account)  # the recipe's account may be older
     return Report(
         run_id=run.id,
         name=run.name,

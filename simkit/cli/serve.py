@@ -1,4 +1,4 @@
-"""`simkit serve MODEL`: a local model for every client that speaks the OpenAI format."""
+"""`simkit serve MODEL`: serves a local model to clients of the OpenAI API."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def serve(model: str, options: EngineOptions, host: str, port: int, api_key: str
         UsageError: the model or the address cannot be used, or a package is missing.
     """
     name = model.removeprefix("local/")
-    with listen(host, port) as door:  # before the model is loaded: an address that is taken is told at once
+    with listen(host, port) as door:  # before the model is loaded, so that a used address is reported at once
         say(f"loading {name} ...", err=True)
         worker = Worker(LocalEngine.open(name, options))
         url = f"http://{f'[{host}]' if ':' in host else host}:{door.getsockname()[1]}/v1"
         server = make_server(Served(worker=worker, name=name, api_key=api_key))
-        say(_greeting(name, worker, url))  # whoever comes from here on waits in the socket's queue
+        say(_greeting(name, worker, url))  # from here on clients wait in the socket's queue
         try:
             server.run(sockets=[door])
-        except KeyboardInterrupt:  # uvicorn has closed everything and raises it again
+        except KeyboardInterrupt:  # uvicorn has shut down and raises it again
             say("stopped", err=True)
         finally:
             worker.close()

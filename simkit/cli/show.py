@@ -83,7 +83,7 @@ def list_runs(path: Path | None, as_json: bool, parts: bool = False) -> None:
 def show(
     path: Path | None, run: str, episode: str | None, branch: str | None, as_json: bool, raw: bool = False
 ) -> None:
-    """Print a run, an episode's tree, or a branch's transcript (`raw`: with control characters as they were written).
+    """Print a run, an episode's tree, or a branch's transcript (`raw`: with unescaped control characters).
 
     Raises:
         UsageError: the run, episode or branch does not exist.
@@ -107,7 +107,7 @@ def show(
 
 
 def _branch_id(reader: Reader, run: RunRow, episode: str | None, branch: str) -> str:
-    """A branch's id, or the id that `path.turn` has in the episode."""
+    """The id of a branch, given as an id or as `path.turn` in the episode."""
     if "/" in branch or episode is None:
         return branch
     return f"{reader.tree(run.run_id, episode).episode_id}/{branch}"
@@ -162,10 +162,10 @@ def _show_unplayed(reader: Reader, run: RunRow) -> None:
 def _show_whole(reader: Reader, run: RunRow, parts: Sequence[RunRow]) -> None:
     """Values that a run reported besides its episodes, and its stages."""
     (summary,) = reader.query("select summary from runs where run_id = ?", [run.run_id]).rows[0]
-    told: dict[str, Any] = {} if summary is None else json.loads(summary)
-    own = [name for name in told if name not in Summary.__dataclass_fields__]
+    values: dict[str, Any] = {} if summary is None else json.loads(summary)
+    own = [name for name in values if name not in Summary.__dataclass_fields__]
     for name in own:
-        say(visible_line(f"{name.replace('_', ' ')}: {reported(told[name])}"))
+        say(visible_line(f"{name.replace('_', ' ')}: {reported(values[name])}"))
     if own:
         say()
     if parts:

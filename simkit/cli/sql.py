@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Format: TypeAlias = Literal["table", "csv", "json"]
 
 LONGEST = 200
-"""Cells of one value in a table; the other formats give all of it."""
+"""Maximum cells of one value in a table; the other formats show all of it."""
 
 WELCOME = """SQL over {path}; one query a line, an empty line or Ctrl-D ends.
 Tables: runs, tasks, episodes, branches, messages, tool_calls, rewards, harvests, model_calls.
@@ -64,7 +64,7 @@ def print_result(result: QueryResult, format: Format, *, raw: bool = False) -> N
 
 
 def plain(value: object) -> object:
-    """A value of the database as JSON has it."""
+    """A database value as a JSON value."""
     if isinstance(value, (datetime, date)):
         return value.isoformat()
     if isinstance(value, Decimal):
@@ -76,7 +76,7 @@ def plain(value: object) -> object:
 
 def _prompt(store: Store, format: Format, raw: bool) -> None:
     with suppress(ImportError):
-        import_module("readline")  # gives input() line editing and history
+        import_module("readline")  # adds line editing and history to input()
     say(WELCOME.format(path=store.path))
     while line := _read():
         try:

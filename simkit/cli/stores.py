@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def open_store(path: Path | None, *, external: bool = False) -> Store:
-    """Open the store of a flag or of the settings; `external` lets queries access other files.
+    """Open the store from a flag or from the settings; `external` lets queries access other files.
 
     Raises:
         UsageError: no store exists there.

@@ -13,7 +13,7 @@ from simkit.core.text_table import GAP, Table
 
 
 def print_table(table: Table, *, raw: bool = False) -> None:
-    """Print a table on stdout, fitted to the terminal if that is one; `raw` leaves control characters as they are."""
+    """Print a table on stdout, fitted to the width of a terminal; `raw` leaves control characters unescaped."""
     width, table = terminal_width(sys.stdout), table if raw else table.visible()
     for number, line in enumerate((table if width is None else table.fitted(width)).lines()):
         if raw:
@@ -36,7 +36,7 @@ def print_blocks(table: Table, *, raw: bool = False) -> None:
 
 
 def terminal_width(stream: TextIO) -> int | None:
-    """Cells in a line of a terminal (`COLUMNS` wins); None for a file or a pipe, where lines are unlimited."""
+    """Cells in a line of a terminal (`COLUMNS` takes precedence); None for files and pipes, which have no limit."""
     if not stream.isatty():
         return None
     given = os.environ.get("COLUMNS", "")

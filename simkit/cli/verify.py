@@ -30,12 +30,12 @@ class Verified:
 def verify(path: Path | None, run: str | None, as_json: bool) -> None:
     """Read every line of the journals of a run, or of all runs, and print each damaged place.
 
-    The store keeps what was found: where it knows of other damage, the rows of the run are made from its journals
-    again.
+    The result is saved in the store: if the store has recorded other damage, the rows of the run are made again from
+    its journals.
 
     Raises:
         UsageError: the run does not exist.
-        typer.Exit: code 1 when a place is damaged, acknowledged or not.
+        typer.Exit: with code 1 if a place is damaged, acknowledged or not.
     """
     store = open_store(path)
     run_id = None if run is None else store.resolve(run).run_id
@@ -92,7 +92,7 @@ WHERE kind IN ('altered', 'garbage', 'duplicate', 'late', 'lost')
 
 
 def acknowledge(path: Path | None, run: str | None) -> None:
-    """Accept the damage of a run: it is no longer reported, and no longer a reason to refuse exports.
+    """Accept the damage of a run, so that it is no longer reported and no longer prevents exports.
 
     Raises:
         UsageError: no run is named, or it does not exist.

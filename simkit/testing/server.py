@@ -137,7 +137,7 @@ class _Connection(asyncio.Protocol):
             self._later(behaviour.latency, self._answer, digest, body)
         else:
             chance, slowness = behaviour.draws(digest, seen)
-            self._later(behaviour.seconds(slowness), self._meet, behaviour.faults.at(chance), digest, body)
+            self._later(behaviour.seconds(slowness), self._answer_with, behaviour.faults.at(chance), digest, body)
 
     def _later(self, seconds: float, act: Callable[..., None], *given: Any) -> None:
         if seconds > 0:
@@ -151,7 +151,7 @@ class _Connection(asyncio.Protocol):
             self._shared.answer(digest, prompt, completion)
         self._send(_http(200, data))
 
-    def _meet(self, fault: FaultName | None, digest: bytes, body: bytes) -> None:
+    def _answer_with(self, fault: FaultName | None, digest: bytes, body: bytes) -> None:
         """Answer a request according to its fault."""
         behaviour = self._shared.behaviour
         if fault is None:

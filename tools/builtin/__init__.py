@@ -1,4 +1,4 @@
-"""The built-in travel world: an invented town with bookings that really take places. Needs no download.
+"""The built-in travel world: an invented town with limited places to book. Needs no download.
 
 from simkit.tools.builtin import BuiltinWorld
 

@@ -32,7 +32,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool: its parameters, all of them required or none."""
+    """A tool: its parameters, either all required or all optional."""
 
     name: str
     description: str

@@ -1,4 +1,4 @@
-"""Bookings of one branch: an immutable state on top of the town, and what a booking takes."""
+"""Bookings of one branch: an immutable state on top of the town, and the places that a booking takes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from simkit.tools.builtin.town import BEDS_A_ROOM, SEATS_A_TABLE, Place, Town
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """One booking: what was booked, which places it took, and whether it still stands."""
+    """One booking: the entity, the places it took, and whether it is still valid."""
 
     reference: str
     domain: str
@@ -87,7 +87,7 @@ def book(town: Town, state: TravelState, domain: str, arguments: Mapping[str, st
 
 
 def cancel(town: Town, state: TravelState, reference: str) -> Change:
-    """Cancel a booking of this branch: its places are free again."""
+    """Cancel a booking of this branch, which frees its places."""
     booking = find(state, reference)
     if booking is None:
         return Refused(f"there is no booking with reference {reference}")
@@ -113,7 +113,7 @@ def needed(domain: str, people: int) -> int:
 
 
 def nights(day: str, stay: int) -> tuple[str, ...]:
-    """The days a stay covers, sunday being followed by monday."""
+    """The days of a stay; sunday is followed by monday."""
     start = vocabulary.DAYS.index(day)
     return tuple(vocabulary.DAYS[(start + night) % len(vocabulary.DAYS)] for night in range(stay))
 

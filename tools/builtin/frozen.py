@@ -1,4 +1,4 @@
-"""An immutable map: a shared base, and the few rows a branch has changed."""
+"""An immutable map, for a shared base and for the few rows that a branch has changed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ V = TypeVar("V")
 
 @final
 class FrozenMap(Mapping[K, V]):
-    """A map that never changes; `put` returns another one. Hashable when its values are.
+    """An immutable map; `put` returns a changed copy. Hashable if its values are.
 
-    `put` copies, so it is meant for the handful of rows that one conversation changes; a base of many rows is built
-    once and never put to.
+    `put` copies the map, so it is meant for the few rows that one conversation changes. A base of many rows is built
+    once, without `put`.
     """
 
     __slots__ = ("_items",)

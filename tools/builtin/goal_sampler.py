@@ -1,4 +1,4 @@
-"""Samples the wishes and goals of a task from a seed, so that each can be fulfilled and none can be guessed."""
+"""Samples the wishes and goals of a task from a seed, so that all can be fulfilled and none can be guessed."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _constraints(table: Table, domain: str, entity: Mapping[str, str], rng: Rand
 
 
 def misleads(table: Table, constraints: Mapping[str, str]) -> bool:
-    """Whether leaving out any one constraint can bring an entity that fails the others: no part is spare."""
+    """Whether omitting any one constraint can return an entity that violates it, so that every constraint is needed."""
     goal = table.matches(constraints)
     for left_out in constraints:
         rest = {slot: value for slot, value in constraints.items() if slot != left_out}
@@ -132,7 +132,7 @@ def _quarter(minutes: int) -> int:
 
 
 def _details(town: Town, domain: str, entity: Mapping[str, str], party: Party, rng: Random) -> dict[str, str] | None:
-    """The booking's parameters, None when the entity has no such places left at the start."""
+    """The booking's parameters, or None if the entity has too few free places at the start."""
     amount = needed(domain, int(party.people))
     match domain:
         case "restaurant":

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from simkit.tools.builtin.frozen import FrozenMap
 
 Row: TypeAlias = tuple[tuple[str, str], ...]
-"""An entity as pairs of field and value: immutable to the last bit, and `dict(row)` is a fresh copy."""
+"""An entity as pairs of field and value: immutable throughout, and `dict(row)` is a fresh copy."""
 
 NO_MATCH = -1
 
@@ -89,7 +89,7 @@ class Table:
 
 
 def first(rows: int) -> int:
-    """The lowest row of a set, `NO_MATCH` when it is empty."""
+    """The lowest row of a set, or `NO_MATCH` if it is empty."""
     return (rows & -rows).bit_length() - 1
 
 

@@ -118,7 +118,7 @@ def _name(town: Town, domain: str) -> Slot:
 
 
 def tools_of(ontology: Ontology) -> tuple[Tool, ...]:
-    """The tools: a search for each domain, a booking where there is one, and the care of bookings."""
+    """The tools: a search for each domain, a booking for domains that have one, and tools to manage bookings."""
     tools: list[Tool] = []
     for domain in ontology.domains:
         text = f"Find a {domain.name}. Returns a list with the best match, empty if there is none."

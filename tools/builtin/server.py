@@ -1,4 +1,4 @@
-"""The town's tool server: searches, bookings, cancellations; state and call in, result and new state out."""
+"""The town's tool server: searches, bookings, cancellations; each call maps a state to a result and a new state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POLICY = (
 
 @final
 class TravelServer(ToolServer):
-    """Serves one town to any number of branches; a branch's own world is its `TravelState`."""
+    """Serves one town to any number of branches; the state of a branch is its `TravelState`."""
 
     name: ClassVar[str] = "builtin"
 
@@ -36,11 +36,11 @@ class TravelServer(ToolServer):
         self._start = ToolsStart(tuple(tool.spec() for tool in tools), TravelState(), POLICY)
 
     def start(self, request: StartTools) -> ToolsStart:
-        """The tools, and a world in which nothing has been booked yet."""
+        """The tools, and a state without bookings."""
         return self._start
 
     async def call(self, request: CallTool) -> ToolReturn:
-        """The result of one call; what is wrong with it is answered as an error result."""
+        """The result of one call; an invalid call gets an error result."""
         call, state = request.call, cast("TravelState", request.state)
         tool: Tool | None = self._tools.get(call.name)
         if tool is None:
@@ -73,8 +73,8 @@ def search_goal(task: Task, tool: str) -> Goal | None:
 def best_match(table: Table, arguments: Mapping[str, str], goal: Goal | None) -> list[dict[str, str]]:
     """A list of at most one entity that meets the arguments.
 
-    As in ToolWOZ, a partial search misleads: with all of the goal's constraints the entity to be booked comes back,
-    with only some of them one that fails the goal, if there is such a one.
+    As in ToolWOZ, a partial search misleads: a search with all of the goal's constraints returns the entity to be
+    booked; a search with only some of them returns an entity that fails the goal, if one exists.
     """
     matches = table.matches(arguments)
     if not matches:

@@ -1,4 +1,4 @@
-"""The town: its restaurants, hotels, attractions and trains, and how many places each has left at the start."""
+"""The town: its restaurants, hotels, attractions and trains, and the free places of each at the start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from simkit.tools.builtin.frozen import FrozenMap
 from simkit.tools.builtin.index import Row, Table
 
 Place: TypeAlias = tuple[str, ...]
-"""What runs out: ("restaurant", name, day, time) in tables, ("hotel", name, day) in rooms, ("train", id) in seats."""
+"""Key of a supply: ("restaurant", name, day, time) of tables, ("hotel", name, day) of rooms, ("train", id) of seats."""
 
 SEATS_A_TABLE = 4
 BEDS_A_ROOM = 2
@@ -47,7 +47,7 @@ class TownSize:
 
 @dataclass(frozen=True, slots=True)
 class Town:
-    """Everything that is equal in all branches, built once and never changed."""
+    """Data shared by all branches; built once and never changed."""
 
     seed: int
     tables: FrozenMap[str, Table]
@@ -66,14 +66,14 @@ class Town:
         return cls(seed, by_domain, FrozenMap(dict(_free_places(_rng(seed, "free"), by_domain))))
 
     def entity(self, domain: str, id_value: str) -> dict[str, str] | None:
-        """A fresh copy of an entity's fields, None if the town has no such entity."""
+        """A fresh copy of an entity's fields, or None if the town has no such entity."""
         table = self.tables[domain]
         position = table.position(id_value)
         return dict(table.rows[position]) if position >= 0 else None
 
     @property
     def fingerprint(self) -> str:
-        """A digest of every row and every free place: equal before and after anything a branch does."""
+        """A digest of every row and every free place: equal before and after all actions of branches."""
         rows = [(table.domain, table.rows) for table in self.tables.values()]
         return blake2b(repr((rows, sorted(self.free.items()))).encode(), digest_size=16).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The material the town is made of: every name here was invented for this project."""
+"""Names and values of the town; every name was invented for this project."""
 
 from __future__ import annotations
 

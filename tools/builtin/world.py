@@ -23,12 +23,12 @@ from simkit.tools.builtin.server import TravelServer
 from simkit.tools.builtin.town import Town, TownSize
 
 _SHARES = {"train": range(6), "val": range(6, 8), "test": range(8, 10)}
-"""Which tenths of all thinkable goals belong to a split: what makes the splits disjoint without comparing tasks."""
+"""Tenths of all possible goals that belong to each split, which keeps splits disjoint without comparing tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class TravelTasks(Sequence[Task]):
-    """The tasks of one split, each made when it is asked for: a pure function of town, split and index."""
+    """The tasks of one split, each made on access: a pure function of town, split and index."""
 
     town: Town
     split: str
@@ -52,15 +52,15 @@ class TravelTasks(Sequence[Task]):
 class BuiltinWorld(World):
     """An invented town with restaurants, hotels, attractions and trains, generated from a seed.
 
-    Same tools, kinds of goals and difficulty as ToolWOZ; unlike there, bookings take places, which run out. Building is
-    cheap, the town is made at first use (about a tenth of a second).
+    It has the tools, kinds of goals and difficulty of ToolWOZ; unlike there, bookings take places, which run out.
+    Construction is cheap; the town is made at first use (about a tenth of a second).
 
     Args:
-        seed: the town's; another seed is another town with other tasks.
-        train, val, test: tasks in each split. Task i is the same whatever these numbers are.
-        restaurants, hotels, attractions: how many there are.
-        departures: trains a day on each of the forty lines.
-        most_goals: goals of a task at most, 2 to 6; fewer make shorter conversations.
+        seed: seed of the town; another seed gives another town with other tasks.
+        train, val, test: number of tasks in each split. Task i does not depend on these numbers.
+        restaurants, hotels, attractions: number of each.
+        departures: trains per day on each of the forty lines.
+        most_goals: maximum goals of a task, 2 to 6; fewer goals give shorter conversations.
 
     Raises:
         UsageError: a number is out of range.
@@ -95,7 +95,7 @@ class BuiltinWorld(World):
 
     @cached_property
     def town(self) -> Town:
-        """Everything that all branches share."""
+        """The town, which all branches share."""
         return _town(self.seed, self.size)
 
     @property
@@ -104,7 +104,7 @@ class BuiltinWorld(World):
         return _ontology(self.seed, self.size)
 
     def tasks(self, split: str) -> Sequence[Task]:
-        """The tasks of a split, made one by one when they are asked for."""
+        """The tasks of a split, each made on access."""
         return TravelTasks(self.town, split, range(self._counts[self.check_split(split)]), self._most_goals)
 
     def tools(self) -> TravelServer:
@@ -114,7 +114,7 @@ class BuiltinWorld(World):
 
 @lru_cache(maxsize=4)
 def _town(seed: int, size: TownSize) -> Town:
-    """The town of a seed; the runs of a process share it."""
+    """The town of a seed, shared by the runs of a process."""
     return Town.build(seed, size)
 
 
@@ -124,7 +124,7 @@ def _ontology(seed: int, size: TownSize) -> Ontology:
 
 
 def draw_task(town: Town, split: str, index: int, most_goals: int = MOST_GOALS) -> Task:
-    """Task `index` of a split: drawn until its goals fall into the split's share of all thinkable goals."""
+    """Task `index` of a split: drawn until its goals belong to the split's share of all possible goals."""
     rng = Random(derive_seed("builtin", town.seed, "task", split, index))
     while True:
         planned = draw_wishes(town, rng, most_goals)

@@ -1,7 +1,7 @@
 """The local cache of ToolWOZ: built once from the raw files, a few MB, read in a fraction of a second.
 
-One zip file with a checksum per member: `manifest.json`, `world.json` (tables, lists of ids, values people ask for) and
-one file of JSON lines per split. Its name carries the format's version, so an old cache is never misread.
+One zip file with a checksum per member: `manifest.json`, `world.json` (tables, lists of ids, requested values) and
+one file of JSON lines per split. Its name has the format's version, so an old cache is never misread.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ def prepare(
     *,
     rebuild: bool = False,
 ) -> Path:
-    """Build the cache, unless a sound one of the release is there, and return its path.
+    """Build the cache, unless an intact one of the release exists, and return its path.
 
     `source` is a MultiWOZ folder or a wheel of the release; by default the release is fetched with pip (25 MB). A given
     source always rebuilds the cache. `progress` receives the stages `download`, `read` and `write`. The file is written
-    atomically, so processes that build it at the same time do not harm each other.
+    atomically, so concurrent builds by several processes are safe.
 
     Raises:
         DataMissing: the download failed, or the source lacks a file.
-        DataCorrupt: what was fetched or given is damaged.
+        DataCorrupt: the fetched or given data is damaged.
     """
     target = cache_file(cache_dir)
     if source is None and not rebuild and _is_release(target):
@@ -74,7 +74,7 @@ def prepare(
 
 
 def _is_release(path: Path) -> bool:
-    """Whether a sound cache is there that was built from the release."""
+    """Whether an intact cache exists that was built from the release."""
     try:
         with zipfile.ZipFile(path) as archive:
             manifest = orjson.loads(archive.read("manifest.json"))
@@ -132,7 +132,7 @@ def _optional(raw: RawData, *names: str) -> Any:
 
 
 def _splits(raw: RawData, records: Mapping[str, Record]) -> dict[str, list[str]]:
-    """The ids by split, sorted; what is in neither list is for training."""
+    """The ids by split, sorted; ids in neither list are for training."""
     test = sorted(set(raw.ids("testListFile")) & set(records))
     val = sorted(set(raw.ids("valListFile")) & set(records))
     if not test or not val:
@@ -141,12 +141,12 @@ def _splits(raw: RawData, records: Mapping[str, Record]) -> dict[str, list[str]]
 
 
 def _josh926(raw: RawData, records: Mapping[str, Record]) -> list[str]:
-    """The training dialogues the authors ran JOSH on; only the release has that list."""
+    """The training dialogues of the authors' JOSH runs; only the release has that list."""
     return [key for key in _optional(raw, "training_fnames.json") if key in records]
 
 
 def _asked(records: Iterable[Record]) -> dict[str, dict[str, list[str]]]:
-    """Every value that some goal asks for, by domain and search parameter: more than the tables hold."""
+    """Every value in a goal, by domain and search parameter; some are missing from the tables."""
     asked: dict[str, dict[str, set[str]]] = {name: {key: set() for key in SEARCH[name]} for name in ORDER}
     for record in records:
         for domain in cast("list[Record]", record["domains"]):
@@ -181,7 +181,7 @@ def _write(target: Path, members: Mapping[str, bytes]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """The cache, opened: what every split shares, and the records of each split when asked."""
+    """An open cache: the data shared by all splits, and the records of each split on demand."""
 
     path: Path
     tables: Mapping[str, Table]
@@ -208,10 +208,10 @@ class Archive:
         )
 
     def records(self, split: str) -> list[bytes]:
-        """The records of a split, sorted by dialogue id, each as JSON to be read when it is needed.
+        """The records of a split, sorted by dialogue id, each as unparsed JSON.
 
         Raises:
-            DataMissing: the source the cache was built from did not have this split.
+            DataMissing: the source of the cache did not have this split.
             DataCorrupt: the cache is damaged.
         """
         stored = {"full_test": "test", "josh926": "train"}.get(split, split)

@@ -1,7 +1,7 @@
-"""From an annotated MultiWOZ dialogue to the few facts ToolWOZ needs of it, and from those to a task.
+"""Records of the facts that ToolWOZ needs from an annotated MultiWOZ dialogue, and tasks made from them.
 
-The goals follow the release: a search goal from the goal's `info`, a booking goal from its `book` and what was booked
-in the last annotated state. A booking that the people of the dialogue never made is not a goal.
+The goals follow the release: a search goal from the goal's `info`, a booking goal from its `book` and from the
+bookings in the last annotated state. A booking that was never made in the dialogue is not a goal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Record: TypeAlias = dict[str, Any]
 """One dialogue in the cache: id, instructions, agenda, domains, log, speakers."""
 
 Variant: TypeAlias = Literal["paper", "fixed"]
-"""`paper` equals the published release call for call; `fixed` repairs what it gets wrong."""
+"""`paper` equals the published release call for call; `fixed` corrects its errors."""
 
 ORDER = ("hotel", "attraction", "train", "restaurant")
 """The order in which the release evaluates the domains."""
@@ -42,7 +42,7 @@ BOOK: Mapping[str, tuple[str, ...]] = {
 """Parameters of the booking tools; attractions take no bookings."""
 
 _MISPLACED: Mapping[str, int] = {"hotel": 8, "restaurant": 5, "train": 0}
-"""The column the release takes for the name: its list of fields is laid over the tables by position."""
+"""Index of the column that the release mistakes for the name, because it assigns field names by position."""
 
 _OUT_OF_SCOPE = ("taxi", "police", "hospital")
 _TAG = re.compile(r"<[^>]*>")
@@ -63,7 +63,7 @@ def id_field(domain: str) -> str:
 
 
 def distil(dialogue_id: str, dialogue: Mapping[str, Any], tables: Mapping[str, Table]) -> Record | None:
-    """The record of one dialogue of data.json; None when its goal needs a taxi, the police or a hospital."""
+    """The record of one dialogue of data.json; None if its goal needs a taxi, the police or a hospital."""
     goal = cast("Mapping[str, Any]", dialogue["goal"])
     if any(goal.get(domain) for domain in _OUT_OF_SCOPE):
         return None

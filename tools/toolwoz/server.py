@@ -1,8 +1,8 @@
 """The tool server of ToolWOZ, in the two variants.
 
-`paper` answers call for call as the published release does, its quirks included; only where the release raises, the
-agent reads an error. `fixed` repairs it: names with apostrophes and capitals can be found, times include the
-time asked for, numbers and booleans are understood, entities of a request that is to fail are really gone.
+`paper` answers every call like the published release, including its errors; where the release raises, the agent gets an
+error result. `fixed` corrects it: names with apostrophes and capitals can be found, time bounds are inclusive, numbers
+and booleans are understood, and entities of a request that must fail are removed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NO_DOMAIN = DomainView()
 
 @dataclass(frozen=True, slots=True)
 class Entities:
-    """The entities of the world: a table per domain, and the hospital's departments (only the paper knows them)."""
+    """The entities of the world: a table per domain, and the hospital's departments (only in `paper`)."""
 
     tables: Mapping[str, Table]
     departments: frozenset[str] = field(default_factory=frozenset[str])
@@ -47,11 +47,11 @@ class _Server(ToolServer):
         self._specs = specs(self.variant)
 
     def start(self, request: StartTools) -> ToolsStart:
-        """The tools, and what the task means for the tables."""
+        """The tools, and the task compiled against the tables."""
         return ToolsStart(self._specs, compile_view(request.task, self._tables, self.variant))
 
     async def call(self, request: CallTool) -> ToolReturn:
-        """The answer to one call; nothing is ever written."""
+        """The answer to one call, which never writes anything."""
         state = request.state
         view = state if isinstance(state, TaskView) else compile_view(request.task, self._tables, self.variant)
         return ToolReturn(self.answer(request.call, view), state)
@@ -62,12 +62,12 @@ class _Server(ToolServer):
 
 
 class PaperServer(_Server):
-    """Answers as the release does."""
+    """Answers like the release."""
 
     variant = "paper"
 
     def answer(self, call: ToolCall, view: TaskView) -> ToolResult:
-        """The release's answer; an error to read where the release raises."""
+        """The release's answer; an error result where the release raises."""
         allowed = PUBLISHED.get(call.name)
         if allowed is None:
             return ToolResult(value=NOT_ALLOWED, error=True)
@@ -92,7 +92,7 @@ class PaperServer(_Server):
         return _serve(table, rows, clean(folded, lenient=False), view)
 
     def _outside(self, domain: str, folded: JsonObject) -> ToolResult:
-        """Taxi and hospital: the release takes the calls, and raises as soon as it has anything to answer."""
+        """Taxi and hospital: the release accepts the calls, and raises if it has anything to answer."""
         department = folded.get("department")
         if domain == "hospital" and _filters(department) and department not in self.entities.departments:
             return ToolResult(value=[])
@@ -100,7 +100,7 @@ class PaperServer(_Server):
 
 
 class FixedServer(_Server):
-    """Answers as the release means to."""
+    """Answers as intended by the release."""
 
     variant = "fixed"
 
@@ -109,7 +109,7 @@ class FixedServer(_Server):
         self._parameters = {spec.name: frozenset(spec.properties) for spec in self._specs}
 
     def answer(self, call: ToolCall, view: TaskView) -> ToolResult:
-        """The answer, or an error that says what was wrong with the call."""
+        """The answer, or an error that names the fault of the call."""
         allowed = self._parameters.get(call.name)
         if allowed is None:
             return _error(f"there is no tool `{call.name}`; there are: {', '.join(self._parameters)}")
@@ -140,19 +140,19 @@ def _error(text: str) -> ToolResult:
 
 
 def _filters(value: object) -> bool:
-    """Whether the release lets a folded value constrain a search."""
+    """Whether a folded value constrains a search in the release."""
     return isinstance(value, str) and value not in NO_WISH
 
 
 def _book(wanted: Mapping[str, Any], view: DomainView) -> ToolResult:
-    """A booking succeeds when the call covers the booking that is to be made."""
+    """The result of a booking, which succeeds if the call covers the booking of the goal."""
     if view.book is None or not covers(wanted, view.book.wanted):
         return ToolResult(value=_NOTHING_BOOKED)
     return ToolResult(value=Row({"success": True, "return": view.book.answer}))
 
 
 def _serve(table: Table, rows: RowSet, wanted: Mapping[str, Any], view: DomainView | None) -> ToolResult:
-    """At most one entity: the gold one for a call that covers the goal, a misleading one for a part of it."""
+    """At most one entity: the gold one for a call that covers the goal, a misleading one for a partial call."""
     if not rows:
         return ToolResult(value=[])
     if view is None or view.search is None:

@@ -1,7 +1,6 @@
 """Sources of the raw ToolWOZ files: the authors' release on PyPI, a wheel of it, or a MultiWOZ folder.
 
-The release is fetched as data, through the user's own pip and whatever index that is configured to use; it is never
-installed.
+The release is fetched as data, with the user's pip and its configured index; it is never installed.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _INSTEAD = "or give a wheel or a MultiWOZ folder you have with `simkit data tool
 
 
 class RawData(ABC):
-    """The files of ToolWOZ by role, wherever they are."""
+    """The files of ToolWOZ by role, from any source."""
 
     label: str
 
@@ -49,7 +48,7 @@ class RawData(ABC):
 
     @abstractmethod
     def dialogues(self) -> AbstractContextManager[tuple[IO[bytes], int]]:
-        """data.json, opened while the context lasts, with its size in bytes."""
+        """data.json, open within the context, with its size in bytes."""
 
     def json(self, what: str, *names: str) -> Any:
         """A JSON file.
@@ -70,7 +69,7 @@ class RawData(ABC):
                 ) from error
 
     def ids(self, which: str) -> list[str]:
-        """The dialogue ids of `valListFile` or `testListFile`, one a line whatever the ending of the file says."""
+        """The dialogue ids of `valListFile` or `testListFile`, one per line regardless of the file's extension."""
         names = tuple(f"{folder}{which}.{ending}" for folder in ("", "data/") for ending in ("json", "txt"))
         file = self.find(*names)
         if file is None:
@@ -124,7 +123,7 @@ class Wheel(RawData):
         return None if found is None else io.BytesIO(self._zip.read(found))
 
     def dialogues(self) -> AbstractContextManager[tuple[IO[bytes], int]]:
-        """data.json out of the release's dataset.zip."""
+        """data.json from the release's dataset.zip."""
         packed = self.find("data/dataset.zip", "dataset.zip")
         if packed is None:
             raise DataMissing(f"{self.label} has no data/dataset.zip; it must be the wheel of {RELEASE}")
@@ -142,11 +141,11 @@ def _unzip(packed: IO[bytes], label: str) -> Generator[tuple[IO[bytes], int]]:
 
 @contextmanager
 def open_source(source: str | Path | None, progress: Progress) -> Generator[RawData]:
-    """The raw files of a folder or a wheel, or, for None, of the release fetched with pip.
+    """The raw files of a folder or a wheel; for None, of the release, which is fetched with pip.
 
     Raises:
-        DataMissing: nothing there, or the download failed.
-        DataCorrupt: the wheel or a zip in it is damaged, or is not the release that is known.
+        DataMissing: the source does not exist, or the download failed.
+        DataCorrupt: the wheel or a zip in it is damaged, or is not the known release.
     """
     try:
         if source is None:
@@ -197,7 +196,7 @@ def _run_pip(folder: Path) -> None:
 
 
 def check_wheel(path: Path) -> None:
-    """Make sure that a wheel is the release that is known, byte for byte.
+    """Check that a wheel is the known release, byte for byte.
 
     Raises:
         DataCorrupt: it is not.
@@ -212,7 +211,7 @@ def check_wheel(path: Path) -> None:
 
 
 def stream_object(file: IO[bytes], size: int, progress: Callable[[float], None]) -> Iterator[tuple[str, Any]]:
-    """The members of one big JSON object, one at a time: 280 MB are read with a few MB of memory.
+    """The members of one large JSON object, one at a time: 280 MB are read with a few MB of memory.
 
     Raises:
         DataCorrupt: the text is cut off or is not a JSON object of objects.

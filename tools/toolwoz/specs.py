@@ -1,4 +1,4 @@
-"""Tool specifications of ToolWOZ: names, parameters and types of the release, with descriptions of our own."""
+"""Tool specifications of ToolWOZ: names, parameters and types of the release, with new descriptions."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ PUBLISHED: Mapping[str, tuple[str, ...]] = {
     "search_hospital": ("department",),
     "book_hospital": (),
 }
-"""What the release answers to, with the parameters it allows; it tells agents of all but taxi and hospital."""
+"""Tools of the release with their allowed parameters; it shows agents all of them except taxi and hospital."""
 
 
 def specs(variant: Variant) -> tuple[ToolSpec, ...]:

@@ -1,7 +1,7 @@
-"""A table of entities that is searched by bitmaps: a set of rows is one integer, bit i standing for row i.
+"""A table of entities with bitmap indexes: a set of rows is one integer, in which bit i stands for row i.
 
-A search is a handful of `&` on integers of at most 2,828 bits, then its lowest or highest bit; rows are built once and
-shared by every branch.
+A search is a few `&` operations on integers of at most 2,828 bits, then the lowest or highest bit. Rows are built once
+and shared by all branches.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ RowSet: TypeAlias = int
 """A set of rows of one table: bit i is set when row i is in it."""
 
 LEAVE, ARRIVE = "leaveAt", "arriveBy"
-"""The parameters that bound a time instead of naming it: from `leaveAt` on, until `arriveBy`."""
+"""Parameters that bound a time instead of naming it: not before `leaveAt`, not after `arriveBy`."""
 
 
 class Row(dict[str, Any]):
-    """An entity as JSON, which cannot be changed: it is shared by every branch of every conversation."""
+    """An immutable JSON entity, shared by all branches of all conversations."""
 
     __slots__ = ()
 
@@ -55,7 +55,7 @@ class Times:
 
     @classmethod
     def of(cls, groups: Mapping[str, RowSet]) -> Times:
-        """Accumulate the rows of each time, latest first."""
+        """The index of one column, from its rows by time."""
         points = tuple(sorted(groups))
         since = [0]
         for point in reversed(points):
@@ -63,12 +63,12 @@ class Times:
         return cls(points, tuple(reversed(since)))
 
     def after(self, time: str, *, inclusive: bool) -> RowSet:
-        """Rows later than `time`, or at it when inclusive."""
+        """Rows later than `time`, including `time` itself if inclusive."""
         cut = bisect_left if inclusive else bisect_right
         return self.since[cut(self.points, time)]
 
     def before(self, time: str, *, inclusive: bool) -> RowSet:
-        """Rows earlier than `time`, or at it when inclusive."""
+        """Rows earlier than `time`, including `time` itself if inclusive."""
         cut = bisect_right if inclusive else bisect_left
         return self.since[0] & ~self.since[cut(self.points, time)]
 
@@ -98,11 +98,11 @@ class Table:
         return groups
 
     def literal(self, filters: Mapping[str, str]) -> RowSet:
-        """Rows that equal the filters letter by letter; times are bounds that exclude the time itself."""
+        """Rows that equal the filters exactly; times are exclusive bounds."""
         return self._select(filters, self._exact, inclusive=False)
 
     def lenient(self, filters: Mapping[str, Any]) -> RowSet:
-        """Rows that equal the filters (cleaned before) up to case and apostrophes; times include the time itself."""
+        """Rows that equal the cleaned filters, ignoring case and apostrophes; times are inclusive bounds."""
         return self._select(filters, self._folded, inclusive=True)
 
     def _select(
@@ -120,7 +120,7 @@ class Table:
         return rows
 
     def holding(self, parameters: Mapping[str, Any]) -> RowSet:
-        """Rows whose fields equal every parameter (cleaned before) up to case and apostrophes, times as well."""
+        """Rows whose fields, including times, equal every cleaned parameter, ignoring case and apostrophes."""
         rows = self.everything
         for column, value in parameters.items():
             rows &= _lookup(self._folded, column, value)
@@ -131,11 +131,11 @@ class Table:
         return _lookup(self._exact, column, value)
 
     def first(self, rows: RowSet) -> Row:
-        """The first row of a set that is not empty."""
+        """The first row of a non-empty set."""
         return self.rows[(rows & -rows).bit_length() - 1]
 
     def last(self, rows: RowSet) -> Row:
-        """The last row of a set that is not empty."""
+        """The last row of a non-empty set."""
         return self.rows[rows.bit_length() - 1]
 
     def values(self, column: str) -> tuple[str, ...]:

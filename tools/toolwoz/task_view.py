@@ -1,7 +1,7 @@
 """A task compiled against the tables: rows that satisfy it, its gold rows, and the rows it removes.
 
-Compiled once when an episode starts, it is the world state of that episode. ToolWOZ writes nothing, so every branch
-shares it.
+It is compiled once when an episode starts, and is the world state of that episode. ToolWOZ never writes, so all
+branches share it.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _book(name: str, goal: Goal, data: Mapping[str, Any], table: Table, variant:
 
 
 def _gone(data: Mapping[str, Any], table: Table, search: SearchView | None, book: BookingView | None) -> RowSet:
-    """Rows that would match the search that has to fail first, except those that the goal needs."""
+    """Rows that match the search that has to fail first, except those that the goal needs."""
     failing = data.get("fail_search")
     if not failing:
         return 0

@@ -22,7 +22,7 @@ from simkit.tools.toolwoz.source import Progress, silent
 
 
 class _Tasks(Sequence[Task]):
-    """The tasks of a split, each built when it is first asked for."""
+    """The tasks of a split, each built on first access."""
 
     def __init__(self, records: list[bytes], split: str, variant: Variant) -> None:
         self._records = records
@@ -51,16 +51,16 @@ class ToolwozWorld(World):
     """The dialogues of MultiWOZ that need only restaurant, hotel, attraction and train.
 
     Splits: `train` (6,251), `val` (793), `full_test` (805), `test` (the first 450 of those, the paper's) and `josh926`
-    (the training dialogues the authors ran JOSH on). Read at first use from the local cache, which `simkit data
-    toolwoz` builds.
+    (the training dialogues of the authors' JOSH runs). They are read at first use from the local cache, which `simkit
+    data toolwoz` builds.
 
     Args:
-        variant: `paper` equals the published release call for call; `fixed` repairs what it gets wrong. Scores of the
-            two are never compared.
+        variant: `paper` equals the published release call for call; `fixed` corrects its errors. Never compare scores
+            of the two.
         cache: folder of the cache; by default `$SIMKIT_CACHE/toolwoz` or the user's own cache folder.
 
     Raises:
-        UsageError: no such variant.
+        UsageError: the variant does not exist.
     """
 
     name = "toolwoz"
@@ -79,8 +79,8 @@ class ToolwozWorld(World):
         """Build the local cache, from the release by default or from a folder or wheel, and return its path.
 
         Raises:
-            DataMissing: it cannot be fetched, or the source lacks a file.
-            DataCorrupt: what was fetched or given is damaged.
+            DataMissing: the release cannot be fetched, or the source lacks a file.
+            DataCorrupt: the fetched or given data is damaged.
         """
         return prepare(source=source, progress=progress)
 
@@ -105,5 +105,5 @@ class ToolwozWorld(World):
 
     @property
     def ontology(self) -> Ontology:
-        """The four domains, with every value that is in a table or asked for by some goal."""
+        """The four domains, with every value in a table or in a goal."""
         return self._ontology
