@@ -29,7 +29,7 @@ class Progress:
     Attributes:
         heard: number of utterances processed so far.
         wish: index of the wish being talked about.
-        told: constraints and booking parameters of this wish that have been said.
+        stated: constraints and booking parameters of this wish that have been said.
         offered: the agent has offered something for this wish.
         booked: the agent has confirmed the booking of this wish.
         asked: requested facts; `answered` are those that the agent gave.
@@ -39,7 +39,7 @@ class Progress:
 
     heard: int = 0
     wish: int = 0
-    told: frozenset[str] = frozenset()
+    stated: frozenset[str] = frozenset()
     offered: bool = False
     booked: bool = False
     asked: tuple[str, ...] = ()
@@ -133,7 +133,7 @@ class _Agenda:
         wish = self.wish(progress)
         values = self._some(wish.inform, 1, 2)
         text = self.words(wish).opening(values)
-        return UserTurn(text, state=replace(progress, heard=1, told=frozenset(values)))
+        return UserTurn(text, state=replace(progress, heard=1, stated=frozenset(values)))
 
     def answer(self, progress: Progress, heard: AgentReply) -> UserTurn:
         """The answer to a reply of the agent."""
@@ -151,16 +151,16 @@ class _Agenda:
         if heard.asked and not progress.booked:
             return self._reply(progress, wish, heard)
         if progress.offered or progress.booked:
-            return self._go_on(progress, wish, heard)
-        return self._bored(progress, wish)
+            return self._proceed(progress, wish, heard)
+        return self._after_useless_reply(progress, wish)
 
     # --- replies ------------------------------------------------------------------------------------------------------
 
     def _correct(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn:
         values = _pick({**wish.inform, **wish.book}, heard.wrong)
         booked = progress.booked and not any(name in wish.book for name in values)
-        told = progress.told | values.keys()
-        state = replace(progress, told=told, booked=booked, useless=0, corrections=progress.corrections + 1)
+        stated = progress.stated | values.keys()
+        state = replace(progress, stated=stated, booked=booked, useless=0, corrections=progress.corrections + 1)
         return UserTurn(self.words(wish).correct(values), state=state)
 
     def _insist(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn:
@@ -176,7 +176,7 @@ class _Agenda:
         if heard.refused and wish.book:
             text = f"{text} {words.book(wish.book)}"
             values |= wish.book
-        return UserTurn(text, state=replace(progress, told=progress.told | values.keys(), useless=0))
+        return UserTurn(text, state=replace(progress, stated=progress.stated | values.keys(), useless=0))
 
     def _reply(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn:
         words = self.words(wish)
@@ -184,42 +184,42 @@ class _Agenda:
         book = _pick(wish.book, (name for name in heard.asked if name not in search))
         unminded = [name for name in heard.asked if name not in search and name not in book]
         if self._rng.random() < self._temperament.talkative or not (search or book):
-            search |= self._some(_without(wish.inform, progress.told | search.keys()), 0, 2)
+            search |= self._some(_without(wish.inform, progress.stated | search.keys()), 0, 2)
         if not (search or book) and progress.offered:
-            turn = self._go_on(progress, wish, heard)
+            turn = self._proceed(progress, wish, heard)
             return turn if turn.end else replace(turn, text=f"{words.unminded(unminded)} {turn.text}")
         parts = [words.answer(search)] if search else []
         parts += [words.booking_answer(book)] if book else []
         parts += [words.unminded(unminded)] if unminded else []
-        told = progress.told | search.keys() | book.keys()
-        return UserTurn(" ".join(parts), state=replace(progress, told=told, useless=0))
+        stated = progress.stated | search.keys() | book.keys()
+        return UserTurn(" ".join(parts), state=replace(progress, stated=stated, useless=0))
 
-    def _go_on(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn:
+    def _proceed(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn:
         """After an offer: state remaining constraints, ask, book, or move on to the next wish."""
         words = self.words(wish)
-        untold = _without(wish.inform, progress.told)
-        if untold and not progress.booked:
-            told = progress.told | untold.keys()
-            return UserTurn(words.add(untold), state=replace(progress, told=told, useless=0))
+        unstated = _without(wish.inform, progress.stated)
+        if unstated and not progress.booked:
+            stated = progress.stated | unstated.keys()
+            return UserTurn(words.add(unstated), state=replace(progress, stated=stated, useless=0))
         facts = tuple(name for name in wish.requests if name not in progress.asked)[:2]
         parts = [words.facts(facts)] if facts else []
         state = replace(progress, asked=progress.asked + facts, useless=0)
         if wish.book and not progress.booked and (not facts or self._rng.random() < 0.6):
-            if wish.book.keys() <= progress.told and not heard.offered and not facts:
-                return self._bored(progress, wish)
+            if wish.book.keys() <= progress.stated and not heard.offered and not facts:
+                return self._after_useless_reply(progress, wish)
             parts.append(words.book(wish.book))
-            state = replace(state, told=state.told | wish.book.keys())
+            state = replace(state, stated=state.stated | wish.book.keys())
         return UserTurn(" ".join(parts), state=state) if parts else self._next(progress)
 
-    def _bored(self, progress: Progress, wish: Wish) -> UserTurn:
+    def _after_useless_reply(self, progress: Progress, wish: Wish) -> UserTurn:
         """After a useless reply: repeat, or hang up."""
         useless = progress.useless + 1
         words = self.words(wish)
         if useless >= self._temperament.patience:
             return UserTurn(words.leave(), end=True, state=replace(progress, useless=useless))
-        told = {**_pick(wish.inform, wish.inform)}
-        text = words.book(wish.book) if progress.offered and wish.book else words.restate(told)
-        state = replace(progress, useless=useless, told=progress.told | told.keys())
+        stated = {**_pick(wish.inform, wish.inform)}
+        text = words.book(wish.book) if progress.offered and wish.book else words.restate(stated)
+        state = replace(progress, useless=useless, stated=progress.stated | stated.keys())
         return UserTurn(text, state=state)
 
     def _next(self, progress: Progress, pleased: bool = True) -> UserTurn:
@@ -229,11 +229,11 @@ class _Agenda:
         fresh = Progress(heard=progress.heard, wish=progress.wish + 1)
         wish = self.wish(fresh)
         values = self._some(wish.inform, 1, 3)
-        return UserTurn(self.words(wish).next(values, pleased), state=replace(fresh, told=frozenset(values)))
+        return UserTurn(self.words(wish).next(values, pleased), state=replace(fresh, stated=frozenset(values)))
 
     def _news(self, progress: Progress, wish: Wish, heard: AgentReply) -> bool:
         """Whether the agent asks for something that the user wants and has not said yet."""
-        return any(name in {**wish.inform, **wish.book} and name not in progress.told for name in heard.asked)
+        return any(name in {**wish.inform, **wish.book} and name not in progress.stated for name in heard.asked)
 
     def _insists(self) -> bool:
         return self._rng.random() < self._temperament.insistence

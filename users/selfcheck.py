@@ -44,7 +44,7 @@ class Memory:
     `wanted` holds the normalised values of the task's wishes, computed at the first turn.
     """
 
-    told: frozenset[tuple[str, str, str]] = frozenset()
+    stated: frozenset[tuple[str, str, str]] = frozenset()
     last: str = ""
     domain: str = ""
     wanted: frozenset[str] | None = None
@@ -100,7 +100,7 @@ class _Turn:
         for mention in sentence.mentions:
             if unknown := self._unknown(mention):
                 self.flags.append(f"unknown_value: {unknown}")
-        return memory if len(named) > 1 else self._tell(sentence, memory)
+        return memory if len(named) > 1 else self._compare_wishes(sentence, memory)
 
     def _unknown(self, mention: Mention) -> str:
         """The value of a mention that can only be a value and has not come up before."""
@@ -113,7 +113,7 @@ class _Turn:
             return ""  # there are restaurants called `the place`
         return "" if any(self._known(value) for value in values) else values[0]
 
-    def _tell(self, sentence: Sentence, memory: Memory) -> Memory:
+    def _compare_wishes(self, sentence: Sentence, memory: Memory) -> Memory:
         lexicon, wish = self._lexicons.get(memory.domain), self._wishes.get(memory.domain)
         if lexicon is None or wish is None:
             return memory
@@ -123,16 +123,16 @@ class _Turn:
         for slot, value in values_in(sentence, lexicon).items():
             if kinds[slot] == "number" and not self._known(value):
                 self.flags.append(f"unknown_value: {value} {slot}")
-            told = (wish.domain, slot, _plain(value))
+            stated = (wish.domain, slot, _plain(value))
             if slot in wanted and kinds[slot] in ("category", "day", "time", "number"):
-                self._compare(told, _plain(wanted[slot]), memory)
-            found.append(told)
-        return replace(memory, told=memory.told.union(found)) if found else memory
+                self._compare(stated, _plain(wanted[slot]), memory)
+            found.append(stated)
+        return replace(memory, stated=memory.stated.union(found)) if found else memory
 
-    def _compare(self, told: tuple[str, str, str], wanted: str, memory: Memory) -> None:
+    def _compare(self, stated: tuple[str, str, str], wanted: str, memory: Memory) -> None:
         """Flag a contradiction: the wish was stated before, and the new value belongs to no wish."""
-        domain, slot, value = told
-        if value not in self._wanted and (domain, slot, wanted) in memory.told and not self._offered(value):
+        domain, slot, value = stated
+        if value not in self._wanted and (domain, slot, wanted) in memory.stated and not self._offered(value):
             self.flags.append(f"contradiction: {domain} {slot} {wanted}, now {value}")
 
     def _known(self, value: str) -> bool:

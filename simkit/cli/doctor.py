@@ -45,7 +45,7 @@ def _print(found: Diagnosis) -> None:
     ):
         _print_rows(title, rows)
     for row in found.blocked[:1]:
-        say(f"\nthe longest, the innermost frame last:\n{_indented(row['stack'] or 'unknown')}")
+        say(f"\nthe longest, innermost frame last:\n{_indented(row['stack'] or 'unknown')}")
     for line in found.advice or ("no problems found",):
         say(f"→ {visible_line(line)}")
 
@@ -63,11 +63,11 @@ def _head(found: Diagnosis) -> str:
     process = f"a process plays it, last line {found.silent:.0f} s ago" if found.alive else "no process plays it"
     lines = [
         f"{run.run_id}: {run.status}, {process}",
-        f"{counts['finished']} of {counts['started']} episodes that were started are finished, {counts['faulted']} of "
+        f"{counts['finished']} of {counts['started']} started episodes are finished, {counts['faulted']} of "
         "them faulted",
     ]
     if run.planned is not None and run.finished < run.planned:
-        lines.append(f"{run.finished} of {run.planned} episodes that were planned are finished")
+        lines.append(f"{run.finished} of {run.planned} planned episodes are finished")
     lag = found.stats.get("lag")
     if lag:
         lines.append(f"event loop: {lag['mean'] * 1e3:.1f} ms late on average, {lag['worst'] * 1e3:.0f} ms at worst")

@@ -94,7 +94,7 @@ class _Ending:
         self._stopping = True
         self._loop.call_soon_threadsafe(self._stop)
         if not sys.stderr.isatty():  # on a terminal the display shows this, and would overwrite the line
-            _say("stopping; what is recorded is kept (again: stop at once)")
+            _say("stopping; recorded results are kept (again: stop at once)")
         last = threading.Timer(LAST, self._leave)
         last.daemon = True
         last.start()
@@ -151,7 +151,7 @@ def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
     if left:
         _, stuck = loop.run_until_complete(asyncio.wait(left, timeout=LEFT))
         for task in stuck:
-            _say(f"a component has left a task behind that does not end when it is cancelled: {task!r:.300}")
+            _say(f"a component has left a task running that does not end when cancelled: {task!r:.300}")
         loop.set_exception_handler(lambda _loop, _context: None)  # it would repeat the message
     with suppress(TimeoutError):
         loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), LEFT))

@@ -55,7 +55,7 @@ COMMON: Flags = {
         False,
         typer.Option("--shared", help="Let the store's group read and write it; it is private otherwise."),
     ),
-    "name": (str, "", typer.Option(help="A label for the run, usable wherever a run is named.")),
+    "name": (str, "", typer.Option(help="A name for the run, which commands accept instead of its id.")),
     "fail_fast": (bool, False, typer.Option("--fail-fast", help="Stop at the first faulted episode (exit 1).")),
     "max_faults": (
         float,
@@ -68,30 +68,30 @@ COMMON: Flags = {
     "durable": (
         bool,
         False,
-        typer.Option("--durable", help="Bring each answer to the disk before it is used: survives a power cut."),
+        typer.Option("--durable", help="Sync each answer to the disk before it is used, to survive a power cut."),
     ),
     "otel": (
         bool,
         False,
-        typer.Option("--otel", help="Send OpenTelemetry spans and metrics (the extra `otel`; OTEL_* say where)."),
+        typer.Option("--otel", help="Send OpenTelemetry spans and metrics (extra `otel`) as OTEL_* configure."),
     ),
     "ask_timeout": (
         float,
         ASK_TIMEOUT,
         typer.Option(
             min=0,
-            help="Seconds a component may take for one answer, its waits for models not counted; 0 for no limit.",
+            help="Seconds a component may take for one answer, without its waits for models; 0 for no limit.",
         ),
     ),
     "trust_env_file": (
         bool,
         False,
-        typer.Option(FLAG, help="Let ./.env decide where an exported key is sent, or which code is run."),
+        typer.Option(FLAG, help="Let ./.env set the destination of an exported key, or the code to run."),
     ),
     "replay": (
         str | None,
         None,
-        typer.Option(help="Answer every model call from this run, and ask nothing over the network."),
+        typer.Option(help="Answer every model call from this run, without network requests."),
     ),
 }
 

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 HELP = """Continue a run that was killed, interrupted, or stopped by a budget or an endpoint.
 
-Finished episodes are kept. The others are played from their beginning, with every model call that was answered before
-answered from the journal: nothing is paid twice. Everything is as it was, and files are looked for where they were. The
-flags shown here may be given again, and any other flag of the run is refused when it differs.
+Finished episodes are kept. The others are played from their beginning; model calls that were answered before are
+answered from the journal, so nothing is paid twice. The configuration does not change, and file names stay relative to
+the original folder. The flags shown here may change; any other flag of the run is refused if it differs.
 
 Examples:
 
@@ -167,7 +167,7 @@ def _as_recorded(flag: str, value: Any, here: Path, start: Start, places: Places
         return type(value)(was)
     if text == was:
         raise UsageError(
-            f"{flag_of(flag)} {text} was a file of {folder}, and is given from {here}; leave the flag out, or give the "
+            f"{flag_of(flag)} {text} was a file of {folder}, and is given from {here}; omit the flag, or give the "
             "whole path"
         )
     return value
@@ -200,7 +200,7 @@ def _target(run_id: str, start: Start) -> str:
     target = start.config.get("target")
     if not isinstance(target, str):
         raise UsageError(
-            f"{run_id} was not started by `simkit run`, so only its own program can go on with it: "
+            f"{run_id} was not started by `simkit run`, so only its own program can continue it: "
             f"simkit.Run.resume({run_id!r})"
         )
     return target

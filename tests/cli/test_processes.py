@@ -77,7 +77,7 @@ def test_a_signal_stops_cleanly_and_keeps_what_was_played(stuck: Path, sent: sig
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert json.loads(out.splitlines()[-1])["status"] == "interrupted"
-    assert "what is recorded is kept" in err
+    assert "recorded results are kept" in err
     assert "Traceback" not in err
     store = Store(stuck / "store")
     assert store.query("select status from runs").rows == [("interrupted",)]
