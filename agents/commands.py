@@ -139,7 +139,7 @@ class _Scanner:
         return mark.opens or self._calls(mark)
 
     def _calls(self, mark: _Mark) -> bool:
-        """Whether a call can be read here, wherever in a line it stands."""
+        """Whether a call can be read here, anywhere in a line."""
         return mark.word == "APICALL" and not isinstance(self._call(mark), Unreadable)
 
     def _words(self, at: int, mark: _Mark) -> tuple[int, tuple[Command, ...]]:
@@ -184,7 +184,7 @@ def _marks(text: str) -> tuple[_Mark, ...]:
 
 
 def _only_markup(text: str, start: int, stop: int) -> bool:
-    """Whether nothing but spaces and markdown stands between the last end and here."""
+    """Whether only spaces and markdown are between the last end and here."""
     return start >= 0 and _BETWEEN.fullmatch(text, start, stop) is not None
 
 

@@ -33,7 +33,7 @@ class Topic:
         rounds: number of times slots were asked for before a search.
         row: the entity last found.
         booked: arguments of the current booking, None without one; `reference` is its code.
-        news: the outcome that the user has not been told yet.
+        news: the outcome that has not been reported to the user yet.
         requests: facts asked for and not yet given.
     """
 

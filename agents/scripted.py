@@ -1,6 +1,6 @@
 """A rule-based agent for worlds with an ontology, without a model or key, and with configurable mistakes.
 
-A classical pipeline: it reads what the user says against the ontology, keeps a state about each domain, asks,
+A classical pipeline: it interprets the user with the ontology, keeps a state for each domain, asks,
 searches, offers and books by rules, and speaks in templates. The caller sets the rate and the kinds of its errors, so
 it is used in demonstrations and in tests of searches and harvests.
 """

@@ -46,8 +46,8 @@ class WeightedRewards(Reward):
         self._parts = parts
         self._total = sum(part.weight for part in parts)
         self.range = self._mean_range()
-        self.concurrency = _least(part.reward.concurrency for part in parts)
-        self.sessions = _least(part.reward.sessions for part in parts)
+        self.concurrency = _smallest(part.reward.concurrency for part in parts)
+        self.sessions = _smallest(part.reward.sessions for part in parts)
 
     @classmethod
     def of(cls, rewards: Mapping[str, Reward | tuple[Reward, float]]) -> WeightedRewards:
@@ -161,6 +161,6 @@ def _episode_of(part: Weighted, request: ScoreEpisode) -> ScoreEpisode:
     return replace(request, goals=_own(part, request.goals, _own_goals(part, request.task)), achieved=achieved)
 
 
-def _least(limits: Iterable[int | None]) -> int | None:
+def _smallest(limits: Iterable[int | None]) -> int | None:
     """The smallest limit, or None without limits."""
     return min((limit for limit in limits if limit is not None), default=None)

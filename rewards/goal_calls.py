@@ -28,9 +28,9 @@ class GoalCalls(Reward):
     was, or is to be, booked (None for none). A booking counts when the call's parameters cover the goal's. A search
     counts when it returned something and
     - its parameters cover the goal's, and the entity came back (or the goal names no entity); or
-    - its parameters are a part of the goal's, and the entity came back (without an entity: the result satisfies the
-    goal). Case, apostrophes and "don't care" values are ignored. Each call credits at most one copy of a goal, and each
-    copy is credited once.
+    - its parameters are a part of the goal's, and the entity came back (without one: the result satisfies the goal).
+    Case, apostrophes and "don't care" values are ignored. Each call credits at most one copy of a goal, and each copy
+    is credited once.
 
     Args:
         world: read for its variant; `variant="paper"` turns both switches below on.
@@ -62,7 +62,7 @@ class GoalCalls(Reward):
     async def score_turn(self, request: ScoreTurn) -> tuple[Hit, ...]:
         """The remaining goals that the calls of the turn reached, in the order of the calls."""
         open_goals = list(request.remaining)
-        booked = {_twin(goal) for goal in open_goals if goal.detail.get("tool", "").startswith("book_")}
+        booked = {_search_key(goal) for goal in open_goals if goal.detail.get("tool", "").startswith("book_")}
         hits: list[Hit] = []
         for record in request.calls:
             for goal in self._reached(record, open_goals, booked):
@@ -71,7 +71,7 @@ class GoalCalls(Reward):
         return tuple(hits)
 
     def _reached(self, record: CallRecord, goals: list[Goal], booked: set[str]) -> list[Goal]:
-        """The goals one call reaches, at most one of each key."""
+        """The goals that one call reaches, at most one per key."""
         reached: dict[str, Goal] = {}
         for goal in goals:
             free = self._forgets and goal.key not in booked
@@ -80,8 +80,8 @@ class GoalCalls(Reward):
         return list(reached.values())
 
 
-def _twin(goal: Goal) -> str:
-    """The search goal that belongs to a booking goal."""
+def _search_key(goal: Goal) -> str:
+    """Key of the search goal that belongs to a booking goal."""
     return goal.key.replace("book_", "search_", 1)
 
 

@@ -96,7 +96,7 @@ class _Turn:
         if len(named) == 1 and memory.domain not in named:
             memory = replace(memory, domain=next(iter(named)))
         if sentence.indifferent or (sentence.question and sentence.has(_PROBING)):
-            return memory  # "is it in the south?" says nothing about what is wanted
+            return memory  # "is it in the south?" does not state a wish
         for mention in sentence.mentions:
             if unknown := self._unknown(mention):
                 self.flags.append(f"unknown_value: {unknown}")
@@ -110,7 +110,7 @@ class _Turn:
             return ""
         values = [meaning.value for meaning in mention.meanings]
         if any(value.startswith("the ") and value.count(" ") == 1 for value in values):
-            return ""  # there are restaurants called `the place`
+            return ""  # some restaurants are called `the place`
         return "" if any(self._known(value) for value in values) else values[0]
 
     def _compare_wishes(self, sentence: Sentence, memory: Memory) -> Memory:
@@ -130,7 +130,7 @@ class _Turn:
         return replace(memory, stated=memory.stated.union(found)) if found else memory
 
     def _compare(self, stated: tuple[str, str, str], wanted: str, memory: Memory) -> None:
-        """Flag a contradiction: the wish was stated before, and the new value belongs to no wish."""
+        """Flag a contradiction: the wish was stated before, and the new value does not belong to a wish."""
         domain, slot, value = stated
         if value not in self._wanted and (domain, slot, wanted) in memory.stated and not self._offered(value):
             self.flags.append(f"contradiction: {domain} {slot} {wanted}, now {value}")

@@ -26,10 +26,10 @@ INTERRUPTED = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that stop a run; a signal that is ignored at the start (SIGHUP under nohup) stays ignored."""
 
-LAST = GRACE + 5
+FORCED_EXIT = GRACE + 5
 """Seconds from the first signal to a forced exit, if a component prevents the run from ending."""
 
-LEFT = 2.0
+TASK_GRACE = 2.0
 """Seconds that abandoned tasks of components are given to end after the run."""
 
 SHOW_CURSOR = b"\x1b[?25h\n"
@@ -47,7 +47,7 @@ def run_process(run: Run, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     asyncio.set_event_loop(loop)
     try:
         task = loop.create_task(main())
-        with _signals(_Ending(run, loop)):
+        with _signals(_SignalHandler(run, loop)):
             while True:
                 try:
                     return loop.run_until_complete(task)
@@ -78,7 +78,7 @@ def _exit_now(code: int) -> NoReturn:
     os._exit(code)
 
 
-class _Ending:
+class _SignalHandler:
     """Signal handling: the first signal stops the run; a second one, or a timeout, ends the process."""
 
     def __init__(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
@@ -95,7 +95,7 @@ class _Ending:
         self._loop.call_soon_threadsafe(self._stop)
         if not sys.stderr.isatty():  # on a terminal the display shows this, and would overwrite the line
             _say("stopping; recorded results are kept (again: stop at once)")
-        last = threading.Timer(LAST, self._leave)
+        last = threading.Timer(FORCED_EXIT, self._leave)
         last.daemon = True
         last.start()
 
@@ -149,9 +149,9 @@ def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
     for task in left:
         task.cancel()
     if left:
-        _, stuck = loop.run_until_complete(asyncio.wait(left, timeout=LEFT))
+        _, stuck = loop.run_until_complete(asyncio.wait(left, timeout=TASK_GRACE))
         for task in stuck:
             _say(f"a component has left a task running that does not end when cancelled: {task!r:.300}")
         loop.set_exception_handler(lambda _loop, _context: None)  # it would repeat the message
     with suppress(TimeoutError):
-        loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), LEFT))
+        loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), TASK_GRACE))

@@ -40,7 +40,7 @@ def verify(path: Path | None, run: str | None, as_json: bool) -> None:
     store = open_store(path)
     run_id = None if run is None else store.resolve(run).run_id
     found = read_all(store.path, run_id)
-    _keep(store, found, run_id)
+    _save_result(store, found, run_id)
     if as_json:
         say_json({"journals": found.journals, "lines": found.lines, "damaged": [_row(bad) for bad in found.bad]})
     else:
@@ -74,7 +74,7 @@ def read_all(folder: Path, run_id: str | None) -> Verified:
     return Verified(count, lines, tuple(bad))
 
 
-def _keep(store: Store, found: Verified, run_id: str | None) -> None:
+def _save_result(store: Store, found: Verified, run_id: str | None) -> None:
     try:
         known = {tuple(row) for row in store.query(_KNOWN, {"run": run_id}).rows}
         differing = {str(key[0]).partition("/")[0] for key in known ^ {bad.key for bad in found.bad}}

@@ -1,4 +1,4 @@
-"""Diagnoses a run from its store: pending requests, slow calls, retries, faults, and what to do about them."""
+"""Diagnoses a run from its store: pending requests, slow calls, retries, faults, and recommended actions."""
 
 from __future__ import annotations
 

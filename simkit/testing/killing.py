@@ -27,7 +27,7 @@ import orjson
 from simkit.errors import SimkitError
 from simkit.store import Store
 
-LOOK = 0.002
+POLL = 0.002
 """Seconds between two checks of a process or a journal."""
 
 
@@ -115,7 +115,7 @@ class Killer:
         """Wait for a random moment, or the end of the process."""
         target = asked.counts.total() + random.randint(0, self.answers)
         while process.is_alive() and asked.counts.total() < target:  # noqa: ASYNC110 - another thread counts
-            await anyio.sleep(LOOK)
+            await anyio.sleep(POLL)
         await _ended(process, random.uniform(0, self.moment))
 
     async def _begun(self, process: ForkServerProcess, store: Path, before: Mapping[Path, int]) -> str:
@@ -128,7 +128,7 @@ class Killer:
                     return journal.parent.name
             if not alive:
                 break
-            await anyio.sleep(LOOK)
+            await anyio.sleep(POLL)
         raise SimkitError(f"the run did not begin: {_printed(store)}")
 
 

@@ -116,7 +116,7 @@ class FixedServer(_Server):
         arguments = parse_call(call)
         if arguments is None:
             return _error(f"the arguments of {call.name} must be one JSON object, such as {{}}")
-        if wrong := _complaint(call.name, arguments, allowed):
+        if wrong := _argument_error(call.name, arguments, allowed):
             return _error(wrong)
         action, domain = call.name.split("_")
         wanted = clean(arguments)
@@ -127,7 +127,7 @@ class FixedServer(_Server):
         return _serve(table, rows, wanted, known)
 
 
-def _complaint(name: str, arguments: JsonObject, allowed: frozenset[str]) -> str | None:
+def _argument_error(name: str, arguments: JsonObject, allowed: frozenset[str]) -> str | None:
     unknown = sorted(arguments.keys() - allowed)
     if unknown:
         return f"{name} has no parameter `{unknown[0]}`; it has: {', '.join(sorted(allowed))}"
