@@ -1,1 +1,1 @@
-"""Models in this process: batched generation with transformers, and the server that gives it to everybody."""
+"""Models in this process: batched generation with transformers, and a server for other clients."""

@@ -1,4 +1,4 @@
-"""The rows that are generated together: who joins, one pass for all, who leaves."""
+"""The rows that are generated together: admission, one pass for all, removal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simkit.models.base import Sampling
 from simkit.plugins.extras import require
 
 PASS_TOKENS = 2048
-"""Tokens of prompts that are read in one pass, about."""
+"""Approximate number of prompt tokens read in one pass."""
 
 _FIRST = 128
 _TAIL = 8
@@ -26,15 +26,15 @@ class Job:
     """One reply, while it is generated.
 
     Attributes:
-        prompt: what is before it.
-        sampling: how its tokens are picked.
-        seed: what its luck comes from.
-        room: tokens it may have.
-        ids, logprobs: what was generated so far.
-        finish: how it ended; None as long as it goes on.
-        text: the reply up to the stop text that ended it.
-        cached: tokens of the prompt that were not computed.
-        dropped: nobody waits for it any more.
+        prompt: token ids before the reply.
+        sampling: sampling options.
+        seed: seed of the random numbers that pick its tokens.
+        room: maximum tokens of the reply.
+        ids, logprobs: tokens generated so far, and their log probabilities.
+        finish: the reason why it ended; None while it is generated.
+        text: the reply up to the stop text that ended it; None without one.
+        cached: tokens of the prompt that were not computed again.
+        dropped: whether its caller has stopped waiting.
     """
 
     prompt: list[int]
@@ -51,7 +51,7 @@ class Job:
 
     @property
     def stored(self) -> int:
-        """Tokens whose keys and values are in memory once it runs: all but the last."""
+        """Number of tokens whose keys and values are in memory once it runs: all but the last."""
         return len(self.prompt) + len(self.ids) - 1
 
     @property
@@ -61,11 +61,11 @@ class Job:
 
     @property
     def longest(self) -> int:
-        """Tokens it may come to."""
+        """Maximum tokens of prompt and reply together."""
         return len(self.prompt) + self.room
 
     def chance(self) -> float:
-        """The number that picks the next token."""
+        """The random number in [0, 1) that picks the next token."""
         index = len(self.ids)
         if index >= len(self._chances):
             self._chances = uniforms(self.seed, self.room if index else min(self.room, _FIRST))
@@ -74,15 +74,16 @@ class Job:
 
 @dataclass(slots=True, kw_only=True)
 class Batch:
-    """Everything that is generated now.
+    """The replies that are being generated.
 
     Attributes:
         forward: runs the model.
-        slots: memory, one slot per row.
-        prefixes: memory of what was read before.
-        chat: for texts that stop a reply, and the tokens that end one.
-        max_rows: rows at most.
-        max_cells: rows times tokens at most; a single row may always run.
+        slots: keys and values, one slot per row.
+        prefixes: keys and values of prefixes computed before.
+        chat: the tokens that end a reply, and decoding for stop texts.
+        max_rows: maximum number of rows.
+        max_cells: maximum of rows times tokens; a single row may always run.
+        rows: the jobs in the batch, in the order of their slots.
     """
 
     forward: Forward
@@ -95,7 +96,7 @@ class Batch:
     _choices: Choices | None = None
 
     def step(self, waiting: deque[Job]) -> list[Job]:
-        """Let those in that wait, give every row a token, and return those that ended."""
+        """Admit waiting jobs, generate one token per row, and return the jobs that ended."""
         dropped = [job for job in self.rows if job.dropped]
         for job in dropped:
             self._leave(job)
@@ -119,7 +120,7 @@ class Batch:
         return ended
 
     def reset(self) -> None:
-        """Forget all rows and prefixes."""
+        """Drop all rows and prefixes."""
         self.rows.clear()
         self.prefixes.clear()
         self._choices = None
@@ -145,9 +146,9 @@ class Batch:
     def _admit(self, waiting: deque[Job]) -> None:
         joining = self._fitting(waiting)
         while joining:
-            now, joining = self._one_round(joining)  # the rest finds in memory what it shares with these
+            now, joining = self._one_round(joining)  # the others then find the shared prefixes in memory
             chunks = _chunks(now)
-            for chunk in chunks:  # all before any is read: remembering one may push out what another one needs
+            for chunk in chunks:  # place all before reading any: storing one may evict prefixes that another needs
                 self._place(chunk)
             for chunk in chunks:
                 self._read(chunk)
@@ -166,7 +167,7 @@ class Batch:
         return joining
 
     def _one_round(self, joining: list[Job]) -> tuple[list[_Start], list[Job]]:
-        """Those that read now, and those that wait because somebody in this round reads the same first block."""
+        """The jobs to read now, and those to delay because a job of this round reads the same missing block."""
         now, later, reading = list[_Start](), list[Job](), set[BlockKey]()
         for job in joining:
             places, missing = self.prefixes.find(job.prompt[:-1])
@@ -179,7 +180,7 @@ class Batch:
         return now, later
 
     def _place(self, starts: list[_Start]) -> None:
-        """Give prompts their slots, and put what is known of them there."""
+        """Assign slots to prompts, and load their known prefixes."""
         first = len(self.rows)
         tokens = max(start.left for start in starts)
         self.slots.reserve(first + len(starts), max(start.known for start in starts) + tokens + 1)
@@ -191,7 +192,7 @@ class Batch:
         self._choices = None
 
     def _read(self, starts: list[_Start]) -> None:
-        """Read the rest of some prompts but for the last token, and remember it."""
+        """Compute the rest of some prompts, except the last token, and store it as prefixes."""
         tokens = max(start.left for start in starts)
         if not tokens:
             return
@@ -218,9 +219,9 @@ class Batch:
         self._choices = None
 
     def _stopped(self, job: Job) -> bool:
-        """Whether one of its stop texts has come; then the reply's text ends before it."""
+        """Whether the reply contains one of its stop texts. If so, sets the text before it and the finish reason."""
         longest = max(len(text) for text in job.sampling.stop)
-        tail = self.chat.text(job.ids[-(longest + _TAIL) :])  # a token is a character at least, but for parts of one
+        tail = self.chat.text(job.ids[-(longest + _TAIL) :])  # nearly every token is at least one character
         if not any(text in tail for text in job.sampling.stop):
             return False
         whole = self.chat.text(job.ids)
@@ -233,7 +234,7 @@ class Batch:
 
 @dataclass(slots=True)
 class _Start:
-    """A job that joins, the blocks that hold the beginning of its prompt, and its slot."""
+    """A job that joins the batch, the blocks that hold the beginning of its prompt, and its slot."""
 
     job: Job
     places: Sequence[int]
@@ -241,22 +242,22 @@ class _Start:
 
     @property
     def known(self) -> int:
-        """Tokens in those blocks."""
+        """Number of tokens in those blocks."""
         return len(self.places) * BLOCK
 
     @property
     def left(self) -> int:
-        """Tokens to read, without the prompt's last: that one is read in the pass that makes the first token."""
+        """Number of tokens to read, without the prompt's last, which the pass for the first new token reads."""
         return len(self.job.prompt) - 1 - self.known
 
     def padded(self, length: int) -> list[int]:
-        """The tokens to read, filled up at the end with some that are overwritten later."""
+        """The tokens to read, padded at the end. The padding's memory is overwritten later."""
         ids = self.job.prompt[self.known : -1]
         return ids + [0] * (length - len(ids))
 
 
 def _chunks(starts: list[_Start]) -> list[list[_Start]]:
-    """Starts of about the same length together, so that little is padding and no pass is too large."""
+    """Group starts of similar length, so that there is little padding and no pass is too large."""
     chunks: list[list[_Start]] = []
     for start in sorted(starts, key=lambda each: each.left):
         current = chunks[-1] if chunks else []

@@ -1,7 +1,7 @@
-"""Tool calls in what a model wrote: the notations of Hermes and Qwen, Mistral and Llama 3.
+"""Parser of tool calls in generated text, in the notations of Hermes and Qwen, Mistral and Llama 3.
 
-A call that cannot be read is not lost: when its tool can be told it becomes a call with the arguments as they were
-written, else it stays text. Whoever executes calls says what is wrong with it.
+A malformed call is not lost. If its tool can be identified, it becomes a call with the arguments as written, and the
+executor of calls reports the error; otherwise it stays text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from simkit.core.messages import AssistantMessage, ToolCall
 
 HERMES, MISTRAL, LLAMA = "<tool_call>", "[TOOL_CALLS]", "<|python_tag|>"
 MARKS = (HERMES, MISTRAL, LLAMA)
-"""What calls begin with; Llama 3 also writes them bare, as a reply that is a JSON object."""
+"""Markers that start a call. Llama 3 also writes calls without one, as a reply that is a JSON object."""
 
 _HERMES_END = "</tool_call>"
 _ARGS = "[ARGS]"
@@ -27,14 +27,14 @@ _DECODER = json.JSONDecoder(strict=False)
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A call as it was written: the tool's name and the text of its arguments."""
+    """A call as written: the tool's name and the text of its arguments."""
 
     name: str
     arguments: str
 
 
 def read_message(text: str) -> AssistantMessage:
-    """The message in a reply's text: its words, and its calls with ids `call_0`, `call_1`, ..."""
+    """Parse a reply's text into a message: its content, and its calls with ids `call_0`, `call_1`, ..."""
     words, calls = _split(text)
     if not calls:
         return AssistantMessage.of(text if text.strip() else None)
@@ -43,7 +43,7 @@ def read_message(text: str) -> AssistantMessage:
 
 
 def _split(text: str) -> tuple[str, list[Written]]:
-    """The words before the calls, and the calls; no calls when any part of them is beyond reading."""
+    """The content and the calls. There are no calls if any of them cannot be parsed."""
     if HERMES in text:
         return _hermes(text)
     if MISTRAL in text:
@@ -64,7 +64,7 @@ def _hermes(text: str) -> tuple[str, list[Written]]:
 
 
 def _mistral(text: str) -> list[Written]:
-    """`[{"name": ..., "arguments": ...}]`, or since 2025 `name[ARGS]{...}`, each call behind a mark of its own."""
+    """Calls as `[{"name": ..., "arguments": ...}]`, or since 2025 `name[ARGS]{...}`, each after its own marker."""
     calls: list[Written] = []
     for block in text.split(MISTRAL):
         name, args, rest = block.partition(_ARGS)
@@ -79,7 +79,7 @@ def _mistral(text: str) -> list[Written]:
 
 
 def _objects(text: str) -> Iterator[str]:
-    """The JSON objects in a text, between commas, semicolons and blanks; what cannot be read comes as one piece."""
+    """The JSON objects in a text, separated by commas, semicolons or whitespace. An unparsable rest is one piece."""
     rest = text.strip(" \n\t,;")
     while rest:
         try:
@@ -96,10 +96,10 @@ def _all(texts: Iterator[str]) -> list[Written]:
 
 
 def read_call(text: str) -> Written | None:
-    """The call in `{"name": ..., "arguments": ...}`, with its arguments as they were written; None without a name."""
+    """The call in `{"name": ..., "arguments": ...}`, with its arguments as written; None without a name."""
     value = _value(text)
     arguments = _ARGUMENTS.search(text)
-    if value is None:  # broken: tell at least which tool was meant
+    if value is None:  # malformed: find at least the name of the tool
         name = _NAME.search(text)
         if name is None:
             return None

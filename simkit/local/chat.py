@@ -1,7 +1,7 @@
-"""Conversations as a model reads and writes them: the one place that renders and parses its tokens.
+"""Conversion between conversations and tokens: the only place that renders and parses a model's tokens.
 
-Generation, validation of training data and training all come through here, so a model is trained on exactly the
-tokens that it sees and writes when it plays.
+Generation, validation of training data and training all use it, so a model is trained on exactly the tokens that it
+reads and writes in play.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _COMPARED = 4
 
 
 class Segments:
-    """The ids of texts, piece by piece.
+    """Tokenizes texts piece by piece, with a cache of pieces.
 
-    The first few texts are also tokenised whole; should the two ever differ, pieces are given up.
+    The first few texts are also tokenized as a whole. If the results ever differ, texts are no longer split.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
@@ -70,38 +70,38 @@ class Rendered:
 
     Attributes:
         ids: all tokens.
-        trained: for each, whether the assistant wrote it: its text, its calls and the token that ends them.
+        trained: for each token, whether the assistant wrote it: its text, its calls and the token that ends them.
     """
 
     ids: list[int]
     trained: list[bool]
 
     def labels(self) -> list[int]:
-        """The ids where they are trained, and -100, which losses leave out, elsewhere."""
+        """The ids of trained tokens; -100, which losses ignore, for the others."""
         return [token if trained else -100 for token, trained in zip(self.ids, self.trained, strict=True)]
 
 
 class ChatFormat:
-    """How one tokenizer writes conversations.
+    """The conversation format of one tokenizer.
 
     Args:
         tokenizer: a fast tokenizer of transformers with a chat template.
-        ends: tokens that end a reply; the tokenizer's end of sequence when None.
+        ends: tokens that end a reply, besides the tokenizer's end of sequence; None for no others.
 
     Raises:
-        UsageError: it has no chat template, or is no fast tokenizer.
+        UsageError: the tokenizer has no chat template, or is not a fast one.
     """
 
     def __init__(self, tokenizer: Any, ends: Sequence[int] | None = None) -> None:
         if not getattr(tokenizer, "chat_template", None):
             raise UsageError(
-                f"the tokenizer {_name(tokenizer)} has no chat template, so it cannot hold a conversation; take a chat "
+                f"the tokenizer {_name(tokenizer)} has no chat template, so it cannot hold a conversation; use a chat "
                 "model (often called `instruct`), or set `chat_template` in its folder"
             )
         if not getattr(tokenizer, "is_fast", False):
             raise UsageError(
-                f"the tokenizer {_name(tokenizer)} cannot tell where its tokens are in a text; save it as a fast one "
-                "(it needs a tokenizer.json)"
+                f"the tokenizer {_name(tokenizer)} does not report the positions of its tokens in a text; save it as a "
+                "fast tokenizer (with a tokenizer.json)"
             )
         self.tokenizer = tokenizer
         own = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
@@ -112,10 +112,10 @@ class ChatFormat:
 
     @classmethod
     def of(cls, path: str | Path) -> ChatFormat:
-        """The format of a model's folder, or of a model of the Hugging Face hub.
+        """The format of a model in a folder or on the Hugging Face hub.
 
         Raises:
-            UsageError: there is no such model, or its tokenizer cannot be used.
+            UsageError: the model does not exist, or its tokenizer cannot be used.
         """
         transformers = require("transformers", "local")
         try:
@@ -128,7 +128,7 @@ class ChatFormat:
         return cls(tokenizer, end_tokens(path))
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> list[int]:
-        """The tokens of a conversation up to where the assistant's next reply begins.
+        """The tokens of a conversation up to the beginning of the assistant's next reply.
 
         Raises:
             UsageError: the chat template refuses the conversation.
@@ -138,11 +138,11 @@ class ChatFormat:
     def conversation(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> Rendered:
         """A whole conversation, with the tokens that the assistant wrote marked.
 
-        The marks come from rendering what was before each reply and comparing, so any template will do that does not
-        rewrite the past.
+        The assistant's tokens are found by rendering the conversation before each reply and comparing. This works with
+        every template that does not rewrite earlier messages.
 
         Raises:
-            UsageError: the template refuses the conversation or rewrites the past; the message shows where.
+            UsageError: the template refuses the conversation or rewrites earlier messages; the error shows where.
         """
         dicts, specs = template_messages(messages), template_tools(tools)
         whole = self._text(dicts, specs, False)
@@ -160,11 +160,11 @@ class ChatFormat:
         return Rendered(ids, trained)
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of some tokens, with the special ones."""
+        """The text of tokens, including special ones."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def said(self, ids: Sequence[int]) -> str:
-        """The text of a reply without the token that ends it; marks of calls stay."""
+        """The text of a reply without the token that ends it. Markers of calls stay."""
         kept = list(ids)
         while kept and kept[-1] in self.ends:
             kept.pop()
@@ -177,15 +177,15 @@ class ChatFormat:
         return text
 
     def parse(self, ids: Sequence[int], *, calls: bool = True) -> AssistantMessage:
-        """The message that a reply's tokens make; `calls` is whether the model was offered tools.
+        """Parse a reply's tokens into a message. `calls` says whether the model was offered tools.
 
-        With the tokenizer's own `response_template` where it has one, else as Hermes and Qwen, Mistral or Llama 3 write
-        calls. A call that cannot be read stays visible: with its arguments as written, or as text.
+        Uses the tokenizer's own `response_template` if it has one, else the notations of Hermes and Qwen, Mistral and
+        Llama 3. A malformed call stays visible: with its arguments as written, or as text.
         """
         return self.read(self.said(ids), calls=calls)
 
     def read(self, text: str, *, calls: bool = True) -> AssistantMessage:
-        """The same for a reply's text without its end."""
+        """Parse a reply's text, without the token that ends it, into a message."""
         if not calls:
             plain = self.plain(text)
             return AssistantMessage.of(plain if plain.strip() else None)
@@ -203,13 +203,13 @@ class ChatFormat:
                 ToolCall.of(f"call_{index}", one["function"]["name"], one["function"].get("arguments") or {})
                 for index, one in enumerate(found.get("tool_calls") or ())
             )
-        except (ValueError, KeyError, TypeError):  # broken JSON: our own reading keeps what was written
+        except (ValueError, KeyError, TypeError):  # malformed JSON: `read_message` keeps the text as written
             return None
         content = found.get("content")
         return AssistantMessage.of(content if isinstance(content, str) and content.strip() else None, calls)
 
     def _span(self, dicts: list[dict[str, Any]], tools: Any, index: int, whole: str) -> tuple[int, int]:
-        """Where in the whole text reply number `index` begins and where the next message does."""
+        """Positions in the whole text where message `index`, a reply, and the message after it begin."""
         before = self._text(dicts[:index], tools, True)
         until = whole if index + 1 == len(dicts) else self._text(dicts[: index + 1], tools, False)
         for part, what in ((before, "what the assistant saw before its reply"), (until, "the conversation up to it")):
@@ -228,7 +228,7 @@ class ChatFormat:
         return found
 
     def _ended(self, ids: list[int], first: int, last: int) -> int:
-        """Behind the token that ends the reply: what the template puts after it (a line break) nobody generates."""
+        """Position after the token that ends the reply. The model never generates what the template adds after it."""
         for index in range(last - 1, first - 1, -1):
             if ids[index] in self.ends:
                 return index + 1
@@ -241,7 +241,7 @@ class ChatFormat:
                     messages, tools=tools, tokenize=False, add_generation_prompt=generation
                 )
             )
-        except Exception as error:  # whatever a template raises; jinja2 need not be installed to be told of
+        except Exception as error:  # templates raise anything, and jinja2's errors may not be importable
             raise UsageError(
                 f"the chat template of {_name(self.tokenizer)} refuses a conversation of {len(messages)} messages: "
                 f"{type(error).__name__}: {_first_line(error)}"
@@ -249,7 +249,7 @@ class ChatFormat:
 
 
 def end_tokens(path: str | Path) -> tuple[int, ...]:
-    """The tokens that a model's generation config says end a reply; none where it says nothing."""
+    """The tokens that end a reply according to a model's generation config; empty if it names none."""
     transformers = require("transformers", "local")
     try:
         found = transformers.GenerationConfig.from_pretrained(str(path)).eos_token_id
@@ -266,12 +266,12 @@ def as_tokens(value: Any) -> tuple[int, ...]:
 
 
 def template_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]] | None:
-    """Tools as chat templates read them."""
+    """Tools in the form that chat templates expect."""
     return [tool.to_openai() for tool in tools] or None
 
 
 def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as chat templates read them: texts, arguments as objects where they are some, tools with their names."""
+    """Messages in the form that chat templates expect: content as text, valid arguments as objects, tool names."""
     names = {call.id: call.name for one in messages if isinstance(one, AssistantMessage) for call in _calls(one)}
     return [_template_message(message, names) for message in messages]
 
@@ -301,9 +301,9 @@ def _calls(message: AssistantMessage) -> tuple[ToolCall, ...]:
 def _rewritten(part: str, whole: str, index: int, what: str) -> str:
     same = sum(accumulate((a == b for a, b in zip(part, whole, strict=False)), lambda x, y: x and y))
     return (
-        f"the chat template rewrites the past, so a model cannot be trained on this conversation as it was played: for "
+        f"the chat template rewrites earlier messages, so a model cannot be trained on the conversation as played: for "
         f"message {index} {what} differs from the whole at character {same}: {part[same : same + _SHOWN]!r} against "
-        f"{whole[same : same + _SHOWN]!r}. Train on one reply at a time, or mend the template"
+        f"{whole[same : same + _SHOWN]!r}. Train on one reply at a time, or fix the template"
     )
 
 

@@ -1,7 +1,7 @@
-"""Batched generation: every conversation that waits for tokens gets its next one in the same forward pass.
+"""Batched generation: each forward pass generates the next token of every waiting conversation.
 
-New conversations join between two passes and finished ones leave, so a batch never waits for its longest reply. Without
-threads of its own: whoever holds an engine calls it.
+Conversations join and leave between passes, so a batch never waits for its longest reply. An engine has no threads of
+its own; its owner calls it.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from simkit.models.base import Sampling
 from simkit.plugins.extras import require
 
 REPLY_TOKENS = 1024
-"""How long a reply may be when its request does not say."""
+"""Maximum tokens of a reply if its request sets no limit."""
 
 Ending: TypeAlias = Literal["stop", "length"]
-"""A reply's end: the model ended it (or a stop text did), or there was no room for more."""
+"""Reason why a reply ended: `stop`, by the model or a stop text; `length`, by its limit or the context."""
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What a model wrote after one prompt.
+    """The generated reply to one prompt.
 
     Attributes:
-        ids: its tokens, with the one that ends the reply if it came to that.
+        ids: its tokens, including the one that ends the reply, if the model wrote it.
         logprobs: one number per token: the model's own, before temperature and top_p.
-        finish: how it ended.
-        text: the reply up to the stop text that ended it; None when none did.
+        finish: the reason why it ended.
+        text: the reply up to the stop text that ended it; None without one.
         cached: tokens of the prompt that were not computed again.
     """
 
@@ -52,16 +52,16 @@ class Generation:
 class LocalEngine:
     """A model and tokenizer that generate for many conversations at once.
 
-    Safe to call from any thread: one works at a time. A model that is being trained may be given: its weights are read
-    where they are, and `weights_changed` says that they are others now.
+    It may be called from any thread; one thread works at a time. The model may be one in training: its weights are
+    read in place. Call `weights_changed` after each update.
 
     Args:
         model: a causal language model of transformers, on its device.
         tokenizer: its tokenizer, with a chat template.
-        options: how it is run; `device`, `dtype`, `threads` and `revision` only count for `open`.
+        options: engine options; `device`, `dtype`, `threads` and `revision` apply only to `open`.
 
     Raises:
-        UsageError: model or tokenizer cannot be used.
+        UsageError: the model or the tokenizer cannot be used.
     """
 
     def __init__(self, model: Any, tokenizer: Any, options: EngineOptions | None = None) -> None:
@@ -76,10 +76,10 @@ class LocalEngine:
 
     @classmethod
     def open(cls, path: str | Path, options: EngineOptions | None = None) -> LocalEngine:
-        """The model of a folder, or of the Hugging Face hub.
+        """Open a model from a folder or the Hugging Face hub.
 
         Raises:
-            UsageError: there is none that can be used, or a package is missing.
+            UsageError: no usable model was found, or a package is missing.
         """
         torch = require("torch", "local")
         options = options or EngineOptions()
@@ -91,7 +91,7 @@ class LocalEngine:
 
     @property
     def busy(self) -> bool:
-        """Whether anything waits or is being generated."""
+        """Whether any job waits or is being generated."""
         return bool(self._waiting or self._batch.rows)
 
     def generate(
@@ -100,16 +100,16 @@ class LocalEngine:
         sampling: Sampling | Sequence[Sampling] | None = None,
         seeds: Sequence[int] | None = None,
     ) -> list[Generation]:
-        """A reply for each prompt, in their order.
+        """Generate a reply for each prompt, in order.
 
         Args:
-            prompts: token ids, as `ChatFormat.prompt` makes them.
-            sampling: one for all, or one for each.
-            seeds: one for each; 0, 1, 2, ... when None.
+            prompts: token ids, from `ChatFormat.prompt`.
+            sampling: options for all prompts, or for each.
+            seeds: one seed per prompt; None for 0, 1, 2, ...
 
         Raises:
             ContextTooLong: a prompt leaves no room for a reply.
-            BadRequest: a sampling choice that local models do not have.
+            BadRequest: local models do not support a sampling option.
         """
         each = _each(sampling, len(prompts))
         chances = range(len(prompts)) if seeds is None else seeds
@@ -121,11 +121,11 @@ class LocalEngine:
         return [result_of(job) for job in jobs]
 
     def job(self, prompt: Sequence[int], sampling: Sampling, seed: int) -> Job:
-        """One reply to be generated; give it to `submit`.
+        """Create a job for one reply. Pass it to `submit`.
 
         Raises:
             ContextTooLong: the prompt leaves no room for a reply.
-            BadRequest: a sampling choice that local models do not have.
+            BadRequest: local models do not support a sampling option.
         """
         check(sampling)
         room = self.context - len(prompt)
@@ -137,23 +137,23 @@ class LocalEngine:
         return Job(list(prompt), sampling, seed, min(room, sampling.max_tokens or REPLY_TOKENS))
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Let jobs join before the next step."""
+        """Queue jobs, which join at the next step."""
         with self._lock:
             self._waiting.extend(jobs)
 
     def step(self) -> list[Job]:
-        """One pass for everybody: each reply gets a token. Returns the jobs that ended with it."""
+        """Run one pass, which generates a token for each reply. Returns the jobs that ended."""
         with self._lock:
             return self._step()
 
     def reset(self) -> None:
-        """Forget everything that waits, is generated or was read: a pass has failed."""
+        """Drop all waiting jobs, rows and prefixes, after a failed pass."""
         with self._lock:
             self._waiting.clear()
             self._batch.reset()
 
     def weights_changed(self) -> None:
-        """Forget what was computed with other weights; call it after every change of the model's weights in place."""
+        """Drop prefixes computed with old weights. Call it after every in-place change of the model's weights."""
         with self._lock:
             self._batch.prefixes.clear()
 
@@ -191,7 +191,7 @@ class LocalEngine:
 
 
 def result_of(job: Job) -> Generation:
-    """What came of a job that has ended."""
+    """The generation of a job that has ended."""
     return Generation(job.ids, job.logprobs, job.finish or "length", job.text, job.cached)
 
 

@@ -1,7 +1,7 @@
-"""One forward pass over slots of memory: any model of transformers, and a shorter way for Llama.
+"""Forward passes over slots of memory: for any model of transformers, and a faster path for Llama.
 
-Every row writes its keys and values at its own positions and sees what stands before them, so rows of any length go
-together without padding on the left, and a row may join or leave between two passes.
+Every row writes its keys and values at its own positions and attends to the earlier ones. Rows of any length therefore
+share a pass without left padding, and a row may join or leave between two passes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from simkit.plugins.extras import require
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What one pass reads: rows by tokens.
+    """Input of one pass.
 
     Attributes:
-        ids: token ids.
-        positions: where each stands in its conversation.
+        ids: token ids [rows, tokens].
+        positions: position of each token in its conversation [rows, tokens].
         slot: the memory slot of the first row; the others follow.
-        width: tokens of memory that are looked at: more than the highest position.
+        width: tokens of memory that the pass attends to; greater than the highest position.
     """
 
     ids: Any
@@ -34,20 +34,20 @@ class Pass:
 
     @property
     def rows(self) -> int:
-        """How many rows."""
+        """Number of rows."""
         return int(self.ids.shape[0])
 
 
 class Forward(Protocol):
-    """Runs passes."""
+    """Runs forward passes."""
 
     def __call__(self, work: Pass, slots: Slots, logits: bool) -> Any:
-        """Write keys and values; returns the logits of each row's last token [rows, words], or None if unwanted."""
+        """Write keys and values. Returns the logits of each row's last token [rows, vocabulary]; None if unwanted."""
         ...
 
 
 def visible(work: Pass, dtype: Any) -> Any:
-    """What each token sees, as numbers to add: itself and what is before it. [rows, 1, tokens, width]."""
+    """Additive causal mask: each token attends to itself and to earlier ones. [rows, 1, tokens, width]."""
     torch = require("torch", "local")
     places = torch.arange(work.width, device=work.ids.device)
     hidden = places > work.positions[:, None, :, None]
@@ -55,10 +55,10 @@ def visible(work: Pass, dtype: Any) -> Any:
 
 
 def attention_kernels(device: str) -> AbstractContextManager[None]:
-    """The attention kernels that passes use on a device of this type, `cuda` for example, while the context is open.
+    """Context manager that selects the attention kernels for a device type, such as `cuda`.
 
-    Without cuDNN's on CUDA: it builds a plan for each new width of the memory, which took 60 ms a pass on an H200,
-    where the pass itself takes 15 ms.
+    It excludes cuDNN on CUDA, which builds a plan for each new width of the memory: 60 ms per pass on an H200, where
+    the pass itself takes 15 ms.
     """
     if device != "cuda":
         return nullcontext()
@@ -68,7 +68,7 @@ def attention_kernels(device: str) -> AbstractContextManager[None]:
 
 
 class AnyForward:
-    """A causal language model of transformers, run as its library runs it, with our memory in place of its cache."""
+    """A causal language model of transformers, run by its library, with `Slots` in place of its cache."""
 
     def __init__(self, model: Any, context: int) -> None:
         self._model = model
@@ -89,17 +89,17 @@ class AnyForward:
 
 
 def cache_name(model: Any) -> str:
-    """The argument in which a model takes its cache, and the field in which it returns it.
+    """Name of the argument and of the output field that hold a model's cache.
 
-    transformers calls it `cache` since 5.24 and removes `past_key_values` in 5.40; earlier releases, and models that
-    bring their own code, know only the old name. The model's signature says which one it is.
+    transformers names it `cache` since 5.24 and removes `past_key_values` in 5.40. Earlier releases, and models with
+    custom code, have only the old name. The model's signature decides.
     """
     unwrapped = model.get_base_model() if hasattr(model, "get_base_model") else model  # adapters of peft take **kwargs
     return "cache" if "cache" in signature(unwrapped.forward).parameters else "past_key_values"
 
 
 class _Memory:
-    """What the layers of transformers ask of a cache, over our slots."""
+    """The cache interface of transformers, on top of `Slots`."""
 
     is_compileable = False
 
@@ -110,7 +110,7 @@ class _Memory:
         self._rows = torch.arange(work.slot, work.slot + work.rows, device=work.ids.device)[:, None]
 
     def update(self, keys: Any, values: Any, layer: int, *_: Any, **__: Any) -> tuple[Any, Any]:
-        """Write one layer's keys and values [rows, heads, tokens, width]; returns all that the rows may look at."""
+        """Write one layer's keys and values [rows, heads, tokens, width]. Returns those that the rows attend to."""
         work = self._work
         kept: list[Any] = []
         for place, new in ((2 * layer, keys), (2 * layer + 1, values)):
@@ -120,23 +120,23 @@ class _Memory:
         return kept[0], kept[1]
 
     def get_seq_length(self, layer: int = 0) -> int:
-        """Unused by models that are told their positions; 0 for those that ask all the same."""
+        """0. Models that receive positions do not use it, but some still call it."""
         return 0
 
     def get_query_offset(self, layer: int = 0) -> int:
-        """The same."""
+        """0, for the same reason."""
         return 0
 
     def get_mask_sizes(self, query: int, layer: int = 0) -> tuple[int, int]:
-        """The mask is ours, of this width."""
+        """Width and offset of the mask, which the caller provides."""
         return self._work.width, 0
 
 
 class LlamaForward:
-    """Llama, computed here: a small model spends most of its time in the layers of Python around its arithmetic.
+    """Own implementation of Llama's forward pass: small models spend most of their time in the library's Python code.
 
-    It reads the weights where they are, so training may change them in place. Its logits are those of transformers
-    (`tests/local` compares them).
+    It reads the weights in place, so training may change them. Its logits equal those of transformers (`tests/local`
+    compares them).
     """
 
     def __init__(self, model: Any, context: int) -> None:
@@ -155,7 +155,7 @@ class LlamaForward:
 
     @staticmethod
     def fits(model: Any) -> bool:
-        """Whether a model is a plain Llama: not another architecture, without adapters, and with fixed rotations."""
+        """Whether a model is a plain Llama: of that architecture, without adapters, with fixed rotary embeddings."""
         torch = require("torch", "local")
         if type(model).__name__ != "LlamaForCausalLM" or model.config.hidden_act != "silu":
             return False
@@ -183,7 +183,7 @@ class LlamaForward:
         return functional.linear(last, model.lm_head.weight)
 
     def rotation(self, positions: Any) -> tuple[Any, Any]:
-        """Cosines and sines for some positions: [rows, tokens, 1, width] each."""
+        """Cosines and sines for positions [rows, tokens], each [rows, tokens, 1, width]."""
         positions = positions.clamp(max=self._cosines.shape[0] - 1)
         return self._cosines[positions].unsqueeze(2), self._sines[positions].unsqueeze(2)
 
@@ -205,7 +205,7 @@ class LlamaForward:
             grouped = self._groups > 1
             mixed = attention(queries.transpose(1, 2), keys, values, mask, scale=self._scale, enable_gqa=grouped)
             return mixed.transpose(1, 2)
-        packed = queries.view(queries.shape[0], -1, self._groups, self._width)  # heads that share keys are read as one
+        packed = queries.view(queries.shape[0], -1, self._groups, self._width)  # heads that share keys form one group
         return attention(packed, keys, values, mask, scale=self._scale)
 
     def _turned(self, heads: Any, at: _At) -> Any:
@@ -237,7 +237,7 @@ class _Layer:
 
     @classmethod
     def of(cls, layer: Any) -> _Layer:
-        """Those of a layer of transformers."""
+        """The weights of a layer of transformers."""
         attention, mlp = layer.self_attn, layer.mlp
         linears = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
         linears += (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
@@ -246,7 +246,7 @@ class _Layer:
 
 
 class _At:
-    """Where a pass is: its rotations, what it sees, and its part of the memory."""
+    """State of one pass: rotary embeddings, mask, and its part of the memory."""
 
     __slots__ = ("_data", "_rows", "_work", "cosines", "mask", "sines")
 
@@ -259,7 +259,7 @@ class _At:
         self.cosines, self.sines = llama.rotation(work.positions)
 
     def write(self, layer: int, keys: Any, values: Any) -> tuple[Any, Any]:
-        """Write keys and values [rows, tokens, heads, width]; returns all that the rows may look at."""
+        """Write keys and values [rows, tokens, heads, width]. Returns those that the rows attend to."""
         held_keys, held_values = self._data[2 * layer], self._data[2 * layer + 1]
         held_keys[self._rows, :, self._work.positions] = keys
         held_values[self._rows, :, self._work.positions] = values
@@ -268,10 +268,10 @@ class _At:
 
 
 def probe(model: Any) -> Shape:
-    """What one token of a model keeps, found out by letting it read one.
+    """Shape of the keys and values of a model, measured by a pass over one token.
 
     Raises:
-        UsageError: it keeps something else than keys and values of one size for every token.
+        UsageError: the layers' caches are not keys and values of a single shape.
     """
     torch = require("torch", "local")
     device = model.get_input_embeddings().weight.device

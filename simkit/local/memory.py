@@ -1,8 +1,8 @@
-"""Keys and values of attention: a slot for each conversation that is generated, and blocks of prefixes for later.
+"""Memory of attention keys and values: a slot for each active conversation, and blocks of reusable prefixes.
 
-A prefix is kept in blocks of 16 tokens, each known by its tokens and the block before it, so conversations that begin
-alike (the same instructions, the branches of one tree, the next turn of the same dialogue) share what they have in
-common and nothing is computed twice while there is room.
+A prefix is stored in blocks of 16 tokens, each identified by its tokens and the block before it. Conversations that
+begin alike (the same instructions, the branches of one tree, the next turn of a dialogue) share their blocks, and
+nothing is computed twice while there is space.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any, TypeAlias
 from simkit.plugins.extras import require
 
 BLOCK = 16
-"""Tokens of a block."""
+"""Number of tokens in a block."""
 
 _STEP = 256
 
 BlockKey: TypeAlias = tuple[int, tuple[int, ...]]
-"""The block before, and the tokens of this one."""
+"""Serial number of the preceding block (0 for none), and the tokens of this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What one token keeps: layers, heads and width of keys and values, and where."""
+    """Shape of the keys and values of one token: layers, heads, width of a head, data type and device."""
 
     layers: int
     heads: int
@@ -36,34 +36,34 @@ class Shape:
 
     @property
     def token_bytes(self) -> int:
-        """Bytes of one token."""
+        """Size of one token, in bytes."""
         return 2 * self.layers * self.heads * self.width * self.dtype.itemsize
 
     def empty(self, rows: int, tokens: int) -> Any:
-        """Memory for so many rows of so many tokens: [2 * layer (+ 1 for values), row, head, token, width]."""
+        """Zeroed memory for rows of tokens: [2 * layer (+ 1 for values), row, head, token, width]."""
         torch = require("torch", "local")
         size = (2 * self.layers, rows, self.heads, tokens, self.width)
         return torch.zeros(size, dtype=self.dtype, device=self.device)
 
 
 def looked_at(tokens: int, device: str) -> int:
-    """Tokens of memory that a pass looks at, so that the longest row of `tokens` is covered.
+    """Tokens of memory that a pass attends to, enough for its longest row of `tokens`.
 
-    On an accelerator it goes up in steps of 256: kernels are prepared for each shape, which takes longer than the pass.
-    What lies beyond a row is masked. `device` is a device's type, such as `cuda`.
+    On an accelerator it is rounded up to a multiple of 256, because kernels are prepared per shape, which takes longer
+    than the pass. Memory beyond a row is masked. `device` is a device type, such as `cuda`.
     """
     return tokens if device == "cpu" else -(-tokens // _STEP) * _STEP
 
 
 class Slots:
-    """The memory of the conversations that are generated now: slots 0 to n - 1, without holes."""
+    """Memory of the conversations in the batch: slots 0 to n - 1, without gaps."""
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
         self.data = shape.empty(0, 0)
 
     def reserve(self, rows: int, tokens: int) -> None:
-        """Make room; grows by half as much again at least, and keeps what is there."""
+        """Ensure space, and keep the contents. The number of rows grows by at least half, tokens in steps of 256."""
         held_rows, held_tokens = int(self.data.shape[1]), int(self.data.shape[3])
         if rows <= held_rows and tokens <= held_tokens:
             return
@@ -79,11 +79,11 @@ class Slots:
 
 
 class Prefixes:
-    """Blocks of prefixes, the least recently used of which make room for new ones.
+    """Blocks of prefixes. New ones evict the least recently used.
 
     Args:
-        shape: of the model.
-        limit: bytes at most; 0 keeps nothing.
+        shape: shape of the model's keys and values.
+        limit: maximum size in bytes; 0 stores nothing.
     """
 
     def __init__(self, shape: Shape, limit: int) -> None:
@@ -95,7 +95,7 @@ class Prefixes:
         self._data = shape.empty(0, BLOCK)
 
     def find(self, ids: Sequence[int]) -> tuple[list[int], BlockKey | None]:
-        """The blocks that the beginning of `ids` is kept in, and the key of the first whole block that is not kept."""
+        """The blocks that hold the beginning of `ids`, and the key of the first whole block that is missing."""
         found: list[int] = []
         keys: list[BlockKey] = []
         before, missing = 0, None
@@ -108,12 +108,12 @@ class Prefixes:
             before, place = known
             found.append(place)
             keys.append(key)
-        for key in reversed(keys):  # what others build on is used last
+        for key in reversed(keys):  # earlier blocks count as used last, since later ones depend on them
             self._blocks.move_to_end(key)
         return found, missing
 
     def load(self, places: Sequence[int], slots: Slots, slot: int) -> None:
-        """Copy blocks into the beginning of a slot."""
+        """Copy blocks to the beginning of a slot."""
         if places:
             torch = require("torch", "local")
             chosen = self._data.index_select(1, torch.tensor(places, device=self._shape.device))
@@ -122,7 +122,7 @@ class Prefixes:
             target.copy_(chosen.transpose(1, 2))
 
     def keep(self, ids: Sequence[int], slots: Slots, slot: int) -> None:
-        """Keep the whole blocks of `ids`, whose keys and values are in a slot."""
+        """Store the whole blocks of `ids`, whose keys and values are in a slot."""
         known = len(self.find(ids)[0])
         whole = min(len(ids) // BLOCK, self._most)
         if known >= whole:
@@ -133,14 +133,14 @@ class Prefixes:
         self._data.index_copy_(1, torch.tensor(places, device=self._shape.device), source.transpose(1, 2))
 
     def clear(self) -> None:
-        """Forget everything: the weights have changed."""
+        """Drop all blocks, because the weights have changed."""
         self._free += [place for _, place in self._blocks.values()]
         self._blocks.clear()
 
     def _name(self, ids: Sequence[int], known: int, whole: int) -> list[int]:
-        """New blocks for tokens `known * BLOCK` to `whole * BLOCK`: where they go.
+        """Register new blocks for tokens `known * BLOCK` to `whole * BLOCK`. Returns their places.
 
-        The blocks before were just used, so making room cannot drop them: the whole chain fits into what there is.
+        The preceding blocks were just used, so they are not evicted: the whole chain fits into the memory.
         """
         self._make_room(whole - known)
         before, fresh, keys = 0, list[int](), list[BlockKey]()

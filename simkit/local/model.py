@@ -1,4 +1,4 @@
-"""A chat model in this process."""
+"""Chat models in this process."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from simkit.plugins.loading import parse_reference
 
 
 class LocalModel:
-    """Answers with a model of transformers, together with everybody else who asks it at the same time.
+    """Answers with a model of transformers. Concurrent calls are generated in one batch.
 
     Args:
-        worker: holds the model; shared by all that ask it, and closed by whoever opened it.
-        name: what the store calls it.
+        worker: holds the model; shared by all callers, and closed by its opener.
+        name: the model's name in the store.
     """
 
     def __init__(self, worker: Worker, name: str) -> None:
@@ -30,16 +30,16 @@ class LocalModel:
 
     @property
     def name(self) -> str:
-        """What the store calls the model."""
+        """The model's name in the store."""
         return self._name
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
-        """The model's answer; `tokens` and `logprobs` are its own.
+        """The model's answer, with the exact token ids and log probabilities.
 
         Raises:
             ContextTooLong: the conversation leaves no room for a reply.
-            BadRequest: the request asks for something that local models do not do, or the chat template refuses it.
-            ModelFault: the forward pass failed, for want of memory for one.
+            BadRequest: the request needs a feature that local models lack, or the chat template refuses it.
+            ModelFault: the forward pass failed, for example because memory ran out.
         """
         check_request(request)
         reply = await self._worker.ask(request, key.seed if request.seed is None else request.seed)
@@ -47,7 +47,7 @@ class LocalModel:
 
 
 def response_of(reply: Reply, name: str, request: ChatRequest) -> ChatResponse:
-    """A reply as everybody reads it."""
+    """Convert a reply to a `ChatResponse`."""
     made = reply.generation
     return ChatResponse(
         message=reply.message,
@@ -60,7 +60,7 @@ def response_of(reply: Reply, name: str, request: ChatRequest) -> ChatResponse:
 
 
 def finish_of(message: AssistantMessage, ending: str) -> FinishReason:
-    """How a reply ended, from what it holds and whether it was cut off."""
+    """The finish reason of a reply, from its contents and the engine's reason `ending`."""
     if ending == "length":
         return "length"
     if message.tool_calls:
@@ -69,10 +69,10 @@ def finish_of(message: AssistantMessage, ending: str) -> FinishReason:
 
 
 def check_request(request: ChatRequest) -> None:
-    """Refuse what local models do not do.
+    """Reject features that local models lack.
 
     Raises:
-        BadRequest: the request asks for it; the message says what.
+        BadRequest: the request needs one; the message names it.
     """
     choice, form = request.tool_choice, request.response_format
     if choice not in (None, "auto", "none"):
@@ -91,27 +91,27 @@ class LocalProvider(Provider):
 
     @property
     def model_name(self) -> str:
-        """Its path without options."""
+        """`local/` and the path without options."""
         return f"local/{parse_reference(self.name).target}"
 
     @property
     def price(self) -> Price:
-        """Nothing."""
+        """Zero."""
         return Price(input=0, output=0)
 
     @property
     def endpoint(self) -> Hashable:
-        """One for each path."""
+        """The model's name: each path is a separate endpoint."""
         return self.model_name
 
     @property
     def concurrency(self) -> int | Literal["adaptive"] | Adaptive:
-        """As chosen; else everything at once, since the engine itself takes what fits."""
+        """The configured limit; by default practically none, since the engine admits what fits."""
         chosen = self.config.api_concurrency
         return Adaptive(start=65536, most=65536) if chosen == "adaptive" else chosen
 
     def open(self, resources: Resources) -> ChatModel:
-        """The model; agent, user and judges with the same path and options share one."""
+        """The model. Agent, user and judges with the same path and options share one."""
         try:
             check(self.config.sampling)
         except BadRequest as error:

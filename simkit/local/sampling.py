@@ -1,4 +1,4 @@
-"""Picking the next token of every row at once, each by its own choices and its own seed."""
+"""Sampling of the next token of all rows at once, each with its own options and seed."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from simkit.models.base import Sampling
 from simkit.plugins.extras import require
 
 DEFAULT_TEMPERATURE = 1.0
-"""What a request without a temperature gets, as everywhere in the OpenAI format."""
+"""Temperature of a request that sets none, as in the OpenAI API."""
 
 
 def check(sampling: Sampling) -> None:
-    """Refuse choices that local models do not have.
+    """Reject sampling options that local models do not support.
 
     Raises:
-        BadRequest: there is one; the message names it.
+        BadRequest: such an option is set; the message names it.
     """
     unknown = [*sampling.extra_body, *(["reasoning_effort"] if sampling.reasoning_effort else [])]
     if unknown:
-        raise BadRequest(f"local models do not know {', '.join(map(repr, unknown))}; leave it out")
+        raise BadRequest(f"local models do not support {', '.join(map(repr, unknown))}; omit it")
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """The sampling choices of all rows, as tensors of one number per row; None where no row has made that choice.
+    """Sampling options of all rows, as tensors with one number per row. None if no row uses the option.
 
     Attributes:
-        temperature: above 0; 1 for the greedy rows.
-        greedy: which rows take the likeliest token; `all_greedy` says that every row does.
-        top_p: how much of the probability is kept.
+        temperature: above 0; 1 for greedy rows.
+        greedy: mask of the rows that take the likeliest token.
+        all_greedy: whether all rows do.
+        top_p: the share of the probability to keep.
         penalised: rows with penalties: index, presence, frequency.
     """
 
@@ -44,7 +45,7 @@ class Choices:
 
     @classmethod
     def of(cls, rows: Sequence[Sampling], device: Any) -> Choices:
-        """The choices of some rows."""
+        """The options of these rows."""
         torch = require("torch", "local")
         heat = [DEFAULT_TEMPERATURE if row.temperature is None else row.temperature for row in rows]
         cold = [each <= 0 for each in heat]
@@ -62,25 +63,26 @@ class Choices:
 
 
 def uniforms(seed: int, count: int) -> list[float]:
-    """Numbers in [0, 1) for the tokens of one reply: a function of the seed, whatever the machine."""
+    """Random numbers in [0, 1) for the tokens of one reply. They depend only on the seed, not on the machine."""
     numpy = require("numpy", "local")
     return numpy.random.Generator(numpy.random.Philox(seed & ((1 << 128) - 1))).random(count).tolist()
 
 
 def pick(logits: Any, choices: Choices, chances: Sequence[float], written: Sequence[Sequence[int]]) -> tuple[Any, Any]:
-    """The next token of each row, and its log-probability.
+    """Pick the next token of each row.
 
-    One number in [0, 1) per row picks the token by the inverse of the cumulative distribution, so a row's token depends
-    on nothing but its own logits and seed.
+    A random number per row selects the token by inverse transform sampling, so a row's token depends only on its own
+    logits, options and seed.
 
     Args:
-        logits: rows by words.
-        choices: of the rows.
-        chances: one number in [0, 1) per row.
-        written: the tokens each row has generated so far; read for penalties only.
+        logits: [rows, vocabulary].
+        choices: the options of the rows.
+        chances: one number in [0, 1) per row; empty if all rows are greedy.
+        written: the tokens each row has generated so far; used only for penalties.
 
     Returns:
-        Two tensors of one number per row. Log-probabilities are the model's own, before temperature and top_p.
+        The tokens and their log probabilities, two tensors of shape [rows]. The log probabilities are the model's own,
+        before temperature and top_p.
     """
     torch = require("torch", "local")
     logits = logits.float()
@@ -107,7 +109,7 @@ def _sampled(torch: Any, logits: Any, choices: Choices, chances: Any) -> Any:
 
 
 def _nucleus(torch: Any, probabilities: Any, top_p: Any) -> Any:
-    """The likeliest words that together have at least `top_p`; the others get nothing."""
+    """Keep the likeliest tokens whose probabilities sum to at least `top_p`, and set the others to zero."""
     ordered, order = probabilities.sort(-1, descending=True)
     before = ordered.cumsum(-1) - ordered
     kept = ordered.masked_fill(before >= top_p, 0.0)

@@ -1,4 +1,4 @@
-"""A local model behind the OpenAI chat completions route, for every client that speaks it: `simkit serve`."""
+"""HTTP server that offers a local model as OpenAI chat completions: `simkit serve`."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
 
 GRACE = 5
-"""Seconds that answers under way are given when the server is told to stop."""
+"""Seconds that answers in progress may take after the server is asked to stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What a server serves.
+    """The model that a server offers.
 
     Attributes:
         worker: holds the model.
-        name: what clients call it; the last part of a path will do for them too.
-        api_key: what clients must know; None lets everybody in.
+        name: its name for clients; they may also use the last part of a path.
+        api_key: the key that clients must send; None allows all clients.
     """
 
     worker: Worker
@@ -42,26 +42,26 @@ class Served:
     api_key: str | None = field(default=None, repr=False)
 
     def answers_to(self, name: str) -> bool:
-        """Whether a client means this model."""
+        """Whether a name in a request refers to this model."""
         return name in ("", self.name, self.name.rstrip("/").rpartition("/")[2], f"local/{self.name}")
 
 
 def make_app(served: Served) -> Any:
     """The ASGI application."""
     routing, applications = require("starlette.routing", "local"), require("starlette.applications", "local")
-    desk = _Desk(served)
+    routes = _Routes(served)
     return applications.Starlette(
         routes=[
-            routing.Route("/v1/chat/completions", desk.complete, methods=["POST"]),
-            routing.Route("/v1/models", desk.models, methods=["GET"]),
-            routing.Route("/health", desk.health, methods=["GET"]),
+            routing.Route("/v1/chat/completions", routes.complete, methods=["POST"]),
+            routing.Route("/v1/models", routes.models, methods=["GET"]),
+            routing.Route("/health", routes.health, methods=["GET"]),
         ],
         exception_handlers={404: _no_route, 405: _no_route},
     )
 
 
 def make_server(served: Served) -> Any:
-    """A uvicorn server of the application; run it with `run(sockets=[...])`."""
+    """A uvicorn server for the application. Start it with `run(sockets=[...])`."""
     uvicorn = require("uvicorn", "local")
     config = uvicorn.Config(
         make_app(served), log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE
@@ -70,7 +70,7 @@ def make_server(served: Served) -> Any:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that waits for clients.
+    """Open a listening socket.
 
     Raises:
         UsageError: the address cannot be used.
@@ -80,12 +80,12 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
         raise UsageError(
-            f"cannot listen at {host}:{port}: {error}; name another address with --host or --port"
+            f"cannot listen on {host}:{port}: {error}; choose another address with --host or --port"
         ) from error
 
 
-class _Desk:
-    """The routes."""
+class _Routes:
+    """The handlers of the routes."""
 
     def __init__(self, served: Served) -> None:
         self._served = served
@@ -94,18 +94,18 @@ class _Desk:
         self._open = 0
 
     async def models(self, request: Any) -> Any:
-        """The one model."""
+        """List the only model."""
         if not self._allowed(request):
             return self._unknown_key()
         card = {"id": self._served.name, "object": "model", "created": self._began, "owned_by": "simkit"}
         return self._json({"object": "list", "data": [card]})
 
     async def health(self, request: Any) -> Any:
-        """Whether it works, and how many answers are under way."""
+        """Report the status and the number of answers in progress."""
         return self._json({"status": "ok", "model": self._served.name, "in_flight": self._open})
 
     async def complete(self, request: Any) -> Any:
-        """An answer."""
+        """Answer a chat completion request."""
         if not self._allowed(request):
             return self._unknown_key()
         try:
@@ -135,7 +135,7 @@ class _Desk:
     # --- answers ------------------------------------------------------------------------------------------------------
 
     async def answer(self, asked: Asked, send: Send, scope: Any, receive: Receive) -> None:
-        """Send the answer, whole or in pieces."""
+        """Send the answer, whole or as a stream."""
         self._open += 1
         try:
             if asked.stream:
@@ -150,9 +150,9 @@ class _Desk:
             self._open -= 1
 
     async def _stream(self, asked: Asked, send: Send, scope: Any, receive: Receive) -> None:
-        """Pieces as they come. An error before the first is an error response, one after it ends the stream."""
+        """Stream the answer. An error before the first event is an error response; a later one ends the stream."""
         request = asked.request
-        pieces = _Pieces(send, self._heading())
+        pieces = _EventStream(send, self._heading())
         speech = Speech(self._served.worker.engine.chat, bool(request.tools), request.sampling.stop)
         into, outof = anyio.create_memory_object_stream[Sequence[int]](float("inf"))
         found: list[ChatResponse | SimkitError] = []
@@ -188,10 +188,10 @@ class _Desk:
 
 
 class _Answer:
-    """What a route returns: sends the answer, and gives up when the client goes away."""
+    """ASGI response that sends the answer, and cancels generation when the client disconnects."""
 
-    def __init__(self, desk: _Desk, asked: Asked) -> None:
-        self._desk = desk
+    def __init__(self, routes: _Routes, asked: Asked) -> None:
+        self._routes = routes
         self._asked = asked
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -203,11 +203,11 @@ class _Answer:
                 group.cancel_scope.cancel()
 
             group.start_soon(until_gone)
-            await self._desk.answer(self._asked, send, scope, receive)
+            await self._routes.answer(self._asked, send, scope, receive)
             group.cancel_scope.cancel()
 
 
-class _Pieces:
+class _EventStream:
     """Server-sent events of one answer."""
 
     def __init__(self, send: Send, heading: Heading) -> None:
@@ -216,12 +216,12 @@ class _Pieces:
         self.begun = False
 
     async def say(self, text: str) -> None:
-        """Some more words."""
+        """Send a piece of text."""
         if text:
             await self._event(self._heading.chunk({"content": text}))
 
     async def finish(self, rest: dict[str, Any], response: ChatResponse, usage: bool) -> None:
-        """The rest of the answer, how it ended, and the end of the stream."""
+        """Send the rest of the answer and its finish reason, and end the stream."""
         if rest:
             await self._event(self._heading.chunk(rest))
         await self._event(self._heading.chunk({}, response))
@@ -230,7 +230,7 @@ class _Pieces:
         await self._end()
 
     async def fail(self, error: SimkitError) -> None:
-        """An error in the middle."""
+        """Send an error, and end the stream."""
         await self._event(error_body(error)[1])
         await self._end()
 

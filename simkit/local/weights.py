@@ -1,4 +1,4 @@
-"""Models from disk or the Hugging Face hub: how they are held, where, and how long a conversation they read."""
+"""Loading of models from disk or the Hugging Face hub: data type, device, memory and context length."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from simkit.plugins.extras import require
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """How a model is held and run.
+    """Options of a model in this process.
 
     Attributes:
-        device: "cpu", "cuda", "cuda:1", "mps"; the fastest there is when None.
-        dtype: of the weights: "float32", "bfloat16", "float16"; when None float32 on a CPU, else the checkpoint's own.
-        max_batch: conversations that get their tokens in one pass, at most; 256 on a CPU and 128 elsewhere when None.
-        memory: gigabytes for keys and values; 2 on a CPU, and 60% of what is free beside the weights elsewhere.
-        context: tokens of conversation and reply together; what the model was made for when None.
-        threads: of torch's arithmetic on a CPU.
-        revision: the version of a model of the Hugging Face hub: a branch, a tag or a commit.
+        device: "cpu", "cuda", "cuda:1", "mps"; None for the fastest available.
+        dtype: data type of the weights: "float32", "bfloat16", "float16"; None for float32 on a CPU, else the
+            checkpoint's own.
+        max_batch: maximum conversations in one pass; None for 256 on a CPU and 128 elsewhere.
+        memory: gigabytes for keys and values; None for 60% of the memory that the weights leave free on CUDA, else 2.
+        context: tokens of conversation and reply together; None for the model's maximum.
+        threads: torch threads on a CPU.
+        revision: version of a model on the Hugging Face hub: a branch, a tag or a commit.
 
     Raises:
-        UsageError: a value that cannot be.
+        UsageError: a value is invalid.
     """
 
     device: str | None = None
@@ -41,16 +42,16 @@ class EngineOptions:
         for name in ("max_batch", "memory", "context", "threads"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise UsageError(f"the local model's option `{name}` is {value}; give a positive number")
+                raise UsageError(f"the local model's option `{name}` is {value}; it must be positive")
         if self.dtype not in (None, "float32", "bfloat16", "float16"):
-            raise UsageError(f"the local model's option `dtype` is `{self.dtype}`; take float32, bfloat16 or float16")
+            raise UsageError(f"the local model's option `dtype` is `{self.dtype}`; use float32, bfloat16 or float16")
 
 
 def load_model(path: str | Path, device: str, options: EngineOptions) -> tuple[Any, Any]:
-    """Model and tokenizer of a folder or of the Hugging Face hub.
+    """Load model and tokenizer from a folder or the Hugging Face hub.
 
     Raises:
-        UsageError: there is none that can be used.
+        UsageError: no usable model was found.
     """
     torch, transformers = require("torch", "local"), require("transformers", "local")
     wanted = options.dtype or ("float32" if device == "cpu" else "auto")
@@ -69,14 +70,12 @@ def load_model(path: str | Path, device: str, options: EngineOptions) -> tuple[A
     try:
         return model.to(device).eval(), tokenizer
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"the device `{device}` cannot be used: {error}; leave `device` out, or name another"
-        ) from error
+        raise UsageError(f"the device `{device}` cannot be used: {error}; omit `device`, or choose another") from error
 
 
 @contextmanager
 def _without_bars(transformers: Any, wanted: bool) -> Generator[None]:
-    """No progress bar for what is read from this machine's disk."""
+    """Disable the progress bar while a model is loaded from a local folder."""
     logging = transformers.utils.logging
     hide = wanted and logging.is_progress_bar_enabled()
     if hide:
@@ -89,14 +88,14 @@ def _without_bars(transformers: Any, wanted: bool) -> Generator[None]:
 
 
 def best_device(torch: Any) -> str:
-    """The fastest device there is."""
+    """The fastest available device."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def memory_of(device: Any) -> float:
-    """Gigabytes for keys and values when nobody says."""
+    """Default memory for keys and values, in gigabytes."""
     torch = require("torch", "local")
     if device.type != "cuda":
         return 2.0
@@ -105,7 +104,11 @@ def memory_of(device: Any) -> float:
 
 
 def context_of(config: Any, wanted: int | None) -> int:
-    """Tokens of a conversation with its reply: a window that slides is not left, and kinds without one are refused."""
+    """Maximum tokens of a conversation with its reply. It stays within a sliding window of the model.
+
+    Raises:
+        UsageError: the model has layers other than full and sliding attention.
+    """
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     layers: list[str] = list(getattr(text, "layer_types", None) or ())
     kinds = set(layers)

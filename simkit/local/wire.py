@@ -1,4 +1,4 @@
-"""The OpenAI chat format, from the server's side: request bodies in, completions, chunks and errors out."""
+"""Server side of the OpenAI chat format: parses requests; builds completions, chunks and errors."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from simkit.local.chat import ChatFormat
 from simkit.models.base import ChatRequest, ChatResponse, Sampling
 
 _REFUSED = ("logit_bias", "top_logprobs", "functions", "function_call", "audio", "prediction", "web_search_options")
-"""Fields that would change the answer, and that we do not do."""
+"""Unsupported fields that would change the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request as it came: what is asked, with which luck, and how the answer is sent.
+    """A parsed request.
 
     Attributes:
-        request: what is asked.
-        model: whom.
-        stream: whether in pieces as they come.
+        request: the chat request.
+        model: the requested model.
+        stream: whether to stream the answer.
         usage: whether the stream ends with the number of tokens.
     """
 
@@ -39,26 +39,26 @@ def read_request(body: object) -> Asked:
     """The request in a body.
 
     Raises:
-        BadRequest: it is none, or asks for what local models do not do.
+        BadRequest: the body is invalid, or needs a feature that local models lack.
     """
     if not isinstance(body, dict):
-        raise BadRequest("the body is no JSON object; send a chat completion request")
+        raise BadRequest("the body is not a JSON object; send a chat completion request")
     fields = cast("dict[str, Any]", body)
     for name in _REFUSED:
         if fields.get(name):
-            raise BadRequest(f"this server does not do `{name}`; leave it out")
+            raise BadRequest(f"this server does not support `{name}`; omit it")
     if fields.get("n") not in (None, 1):
-        raise BadRequest("this server gives one answer to a request; ask several times, with other seeds, for more")
+        raise BadRequest("this server gives one answer per request; for more, send several with different seeds")
     try:
         request = _request(fields)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise BadRequest(f"the request is no chat completion: {place}: {first['msg']}") from error
+        raise BadRequest(f"the request is not a valid chat completion: {place}: {first['msg']}") from error
     except UsageError as error:
         raise BadRequest(str(error)) from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise BadRequest(f"the request is no chat completion: {type(error).__name__}: {error}") from error
+        raise BadRequest(f"the request is not a valid chat completion: {type(error).__name__}: {error}") from error
     options: dict[str, Any] = fields.get("stream_options") or {}
     return Asked(
         request, str(fields.get("model") or ""), bool(fields.get("stream")), bool(options.get("include_usage"))
@@ -68,7 +68,7 @@ def read_request(body: object) -> Asked:
 def _request(fields: Mapping[str, Any]) -> ChatRequest:
     messages = tuple(_message(each) for each in fields["messages"])
     if not messages:
-        raise BadRequest("`messages` is empty; send one at least")
+        raise BadRequest("`messages` is empty; send at least one")
     return ChatRequest(
         messages=messages,
         tools=tuple(ToolSpec.model_validate(each) for each in fields.get("tools") or ()),
@@ -80,7 +80,7 @@ def _request(fields: Mapping[str, Any]) -> ChatRequest:
 
 
 def _message(data: Mapping[str, Any]) -> Message:
-    """A message; content is asked for, where servers are told null or nothing by assistants that only call."""
+    """Parse a message. Assistant messages with only calls may omit `content`, which becomes null."""
     return parse_message({**data, "content": data.get("content")} if data.get("role") == "assistant" else data)
 
 
@@ -113,7 +113,7 @@ def _choice(choice: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """What every part of an answer carries: its id, the model's name and when it was made (Unix time)."""
+    """Common fields of all parts of an answer: its id, the model's name and the creation time (Unix time)."""
 
     id: str
     model: str
@@ -130,12 +130,12 @@ class Heading:
         return {**self._as("chat.completion"), "choices": [choice], "usage": _usage(response)}
 
     def chunk(self, delta: Mapping[str, Any], response: ChatResponse | None = None) -> dict[str, Any]:
-        """A piece of an answer; with the response when it is the last."""
+        """A chunk of an answer. The last one takes the response, for its finish reason."""
         choice = {"index": 0, "delta": dict(delta), "finish_reason": _reason(response) if response else None}
         return {**self._as("chat.completion.chunk"), "choices": [choice]}
 
     def count(self, response: ChatResponse) -> dict[str, Any]:
-        """The piece behind the last one, with the number of tokens."""
+        """The chunk after the last, with the number of tokens."""
         return {**self._as("chat.completion.chunk"), "choices": [], "usage": _usage(response)}
 
     def _as(self, kind: str) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class Heading:
 
 
 def error_body(error: SimkitError) -> tuple[int, dict[str, Any]]:
-    """Status and body of an error, as OpenAI's clients read it."""
+    """Status and body of an error, in the form that OpenAI clients expect."""
     match error:
         case ContextTooLong():
             status, kind, code = 400, "invalid_request_error", "context_length_exceeded"
@@ -191,9 +191,9 @@ def _logprobs(response: ChatResponse, chat: ChatFormat) -> dict[str, Any] | None
 
 @dataclass(slots=True)
 class Speech:
-    """What of a reply can be said already while it is generated.
+    """The text of a reply that can be streamed while it is generated.
 
-    Held back is what may turn out to be a call, a stop text, or half of a character.
+    Text that may become a call, a stop text or an incomplete character is held back.
     """
 
     chat: ChatFormat
@@ -203,12 +203,12 @@ class Speech:
     _ids: list[int] = field(default_factory=list[int])
 
     def hear(self, ids: Sequence[int]) -> str:
-        """More tokens; returns the text that is certain now and was not before."""
+        """Add tokens. Returns the text that has become certain."""
         self._ids += ids
         return self._say(self._certain(self.chat.said(self._ids)))
 
     def finish(self, message: AssistantMessage) -> dict[str, Any]:
-        """What is left to be said of the whole message: the rest of its text, and its calls."""
+        """The unsent part of the whole message: the rest of its text, and its calls."""
         whole = message.content if isinstance(message.content, str) else ""
         rest = whole[len(self.said) :] if whole.startswith(self.said) else ""
         delta: dict[str, Any] = {"content": rest} if rest else {}
@@ -234,7 +234,7 @@ class Speech:
 
 
 def _overlap(text: str, mark: str) -> int:
-    """How many of the last letters of a text may be the beginning of a mark."""
+    """Length of the longest end of a text that is the beginning of a marker."""
     return next((length for length in range(min(len(mark), len(text)), 0, -1) if mark.startswith(text[-length:])), 0)
 
 

@@ -1,6 +1,6 @@
-"""A thread that holds an engine, and the event loops that ask it.
+"""A worker thread that runs an engine for requests from event loops.
 
-The forward passes run in the thread; an event loop only hands requests over and takes replies.
+The forward passes run in the thread; event loops only submit requests and receive replies.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from simkit.models.base import ChatRequest
 from simkit.plugins.loading import nearest, parse_reference
 
 WINDOW = 2.0
-"""Milliseconds that an idle worker waits for company after the first request."""
+"""Milliseconds that an idle worker waits for more requests after the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer with its tokens.
+    """A reply with its tokens.
 
     Attributes:
         prompt: the tokens of the request.
-        generation: what the model wrote.
-        message: the same as a message.
+        generation: the generated tokens.
+        message: the message that they stand for.
     """
 
     prompt: list[int]
@@ -46,7 +46,7 @@ class Reply:
 
 @dataclass(slots=True, eq=False)
 class _Ask:
-    """A request on its way; `post` runs a function in the event loop that waits for it."""
+    """A pending request. `post` runs a function in the event loop that waits for it."""
 
     request: ChatRequest
     seed: int
@@ -66,11 +66,11 @@ class _Ask:
 
 
 class Worker:
-    """Generates for everybody who asks, until it is closed.
+    """Generates replies for all callers, until it is closed.
 
     Args:
-        engine: the model; nobody else should use it while this works.
-        window: milliseconds that it waits for company when it was idle.
+        engine: the model, for the exclusive use of this worker.
+        window: milliseconds that an idle worker waits for more requests after the first.
     """
 
     def __init__(self, engine: LocalEngine, window: float = WINDOW) -> None:
@@ -83,30 +83,30 @@ class Worker:
 
     @classmethod
     def open(cls, path: str, options: EngineOptions, window: float = WINDOW) -> Worker:
-        """A worker with the model of a folder, or of a name at Hugging Face.
+        """Create a worker with a model from a folder or the Hugging Face hub.
 
         Raises:
-            UsageError: there is no such model, or a package is missing.
+            UsageError: no usable model was found, or a package is missing.
         """
         return cls(LocalEngine.open(path, options), window)
 
     async def ask(
         self, request: ChatRequest, seed: int, heard: Callable[[Sequence[int]], object] | None = None
     ) -> Reply:
-        """The reply to a request; a cancelled ask leaves the batch at the next token.
+        """The reply to a request. A cancelled request leaves the batch at the next token.
 
         Args:
-            request: what is asked.
-            seed: where the luck of the reply comes from.
-            heard: called in the event loop with each few new tokens, as they come.
+            request: the request.
+            seed: seed of the reply's random numbers.
+            heard: called in the event loop with new tokens as they are generated.
 
         Raises:
-            ModelFault: there is none, see `LocalModel.complete`.
+            ModelFault: the call failed; see `LocalModel.complete`.
         """
         ask = _Ask(request, seed, _poster(), heard=heard)
         with self._news:
             if self._closing:
-                raise ModelFault("the local model was closed; ask it inside the run that opened it")
+                raise ModelFault("the local model was closed; call it inside the run that opened it")
             self._inbox.append(ask)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="simkit-local", daemon=True)
@@ -123,7 +123,7 @@ class Worker:
         return ask.reply
 
     def close(self) -> None:
-        """Stop after the pass that is under way; whoever still waits gets an error. Blocks until then."""
+        """Stop after the current pass, and wait for it. Pending requests fail."""
         with self._news:
             self._closing = True
             self._news.notify()
@@ -131,26 +131,26 @@ class Worker:
             self._thread.join()
 
     async def aclose(self) -> None:
-        """The same without blocking the event loop."""
+        """Like `close`, without blocking the event loop."""
         await anyio.to_thread.run_sync(self.close)
 
     # --- in the thread ------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
         asks: dict[int, _Ask] = {}
-        while self._wait(bool(asks) or self.engine.busy):  # busy with rows that nobody waits for: they are cleared
+        while self._wait(bool(asks) or self.engine.busy):  # the next step also clears rows without a caller
             self._take(asks)
             try:
                 ended = self.engine.step()
-            except Exception as error:  # a failed pass has lost the memory of everybody in it
+            except Exception as error:  # a failed pass loses the memory of all its rows
                 self.engine.reset()
                 self._fail(asks, error)
                 continue
             self._finish(asks, ended)
-        self._fail(asks, ModelFault("the local model was closed before it had answered"))
+        self._fail(asks, ModelFault("the local model was closed before it answered"))
 
     def _wait(self, working: bool) -> bool:
-        """Until there is something to do; False when it is time to go."""
+        """Wait for work. Returns False if the worker is closing."""
         with self._news:
             if working or self._closing:
                 return not self._closing
@@ -219,7 +219,7 @@ class Worker:
         self._answer([(ask, _as_fault(error)) for ask in waiting])
 
     def _answer(self, answers: Sequence[tuple[_Ask, Reply | Exception]]) -> None:
-        """Hand answers over, those for one event loop together."""
+        """Deliver answers, with one callback per event loop."""
         for ask, answer in answers:
             if isinstance(answer, Exception):
                 ask.error = answer
@@ -231,7 +231,7 @@ class Worker:
 
 
 def _poster() -> Callable[[Callable[[], object]], object]:
-    """How another thread runs something in this event loop, whichever library it is of."""
+    """Function with which another thread runs a callback in this event loop, asyncio or trio."""
     native: Any = current_token().native_token
     return getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
 
@@ -243,7 +243,7 @@ def _post(ask: _Ask, function: Callable[[], object]) -> None:
 def _run(post: Callable[[Callable[[], object]], object], function: Callable[[], object]) -> None:
     try:
         post(function)
-    except RuntimeError:  # the event loop is gone, and with it whoever waited
+    except RuntimeError:  # the event loop and its waiting callers are gone
         return
 
 
@@ -267,7 +267,7 @@ def parse_local(text: str) -> tuple[str, EngineOptions, float]:
     """Path, options and window (milliseconds) of `PATH[,option=value,...]`.
 
     Raises:
-        UsageError: an option that there is not, or a value that cannot be.
+        UsageError: an option is unknown, or a value is invalid.
     """
     reference = parse_reference(text)
     wanted = dict(reference.options)

@@ -46,7 +46,7 @@ def test_what_is_before_a_trained_reply_is_the_prompt_of_the_game() -> None:
 
 def test_a_template_that_rewrites_the_past_is_refused_with_the_place() -> None:
     chat = ChatFormat(tiny_tokenizer(FORGETFUL))
-    with pytest.raises(UsageError, match=r"rewrites the past.*message 2.*There is one called"):
+    with pytest.raises(UsageError, match=r"rewrites earlier messages.*message 2.*There is one called"):
         chat.conversation((CONVERSATION[0], CONVERSATION[1], *CONVERSATION[4:]))
 
 

@@ -130,7 +130,7 @@ async def test_closing_tells_those_who_wait() -> None:
     plain = tiny_engine()
     worker = Worker(Endless(plain.model, plain.chat.tokenizer))
     closing = threading.Thread(target=worker.close)
-    with pytest.raises(ModelFault, match="closed before it had answered"):
+    with pytest.raises(ModelFault, match="closed before it answered"):
         await worker.ask(request(Sampling(max_tokens=400)), 1, lambda _: closing.start())
     closing.join()
     with pytest.raises(ModelFault, match="was closed"):

@@ -105,7 +105,7 @@ def test_the_openai_package(server: Running) -> None:
         whole = client.chat.completions.create(**asked)
         stream = client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
         chunks = list(stream)
-        with pytest.raises(openai.BadRequestError, match="one answer to a request"):
+        with pytest.raises(openai.BadRequestError, match="one answer per request"):
             client.chat.completions.create(**asked, n=2)
     said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert said == (whole.choices[0].message.content or "")
@@ -165,12 +165,12 @@ def test_a_text_that_is_called_off_ends_where_it_was_said() -> None:
         ([], 400, "no JSON object"),
         ({**HELLO, "model": "gpt-4o"}, 404, "the model `gpt-4o` does not exist here"),
         ({"model": "tiny"}, 400, "KeyError: 'messages'"),
-        ({**HELLO, "messages": []}, 400, "send one at least"),
-        ({**HELLO, "messages": [{"role": "robot", "content": "x"}]}, 400, "no chat completion"),
+        ({**HELLO, "messages": []}, 400, "send at least one"),
+        ({**HELLO, "messages": [{"role": "robot", "content": "x"}]}, 400, "not a valid chat completion"),
         ({**HELLO, "temperature": -1}, 400, "`temperature` is -1.0"),
         ({**HELLO, "max_tokens": "many"}, 400, "TypeError"),
         ({**HELLO, "tools": [{"type": "function"}]}, 400, "function: Field required"),
-        ({**HELLO, "logit_bias": {"1": 5}}, 400, "does not do `logit_bias`"),
+        ({**HELLO, "logit_bias": {"1": 5}}, 400, "does not support `logit_bias`"),
         ({**HELLO, "tool_choice": "required"}, 400, "cannot be made to call"),
         ({**HELLO, "response_format": {"type": "json_object"}, "stream": True}, 400, "json_object"),
         ({**HELLO, "messages": [{"role": "user", "content": "hotel " * 600}], "stream": True}, 400, "reads 512"),
