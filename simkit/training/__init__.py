@@ -1,1 +1,1 @@
-"""From the harvest to a trained model: examples, their checks, and TRL's trainers."""
+"""Training of models on harvested examples, with TRL's trainers."""

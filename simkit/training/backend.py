@@ -1,4 +1,4 @@
-"""The one place that touches transformers, TRL and peft to train: a job in, a trainer of theirs out."""
+"""Interface to transformers, TRL and peft for training. No other module uses their trainers directly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOISY = ("transformers", "trl", "peft", "datasets", "accelerate", "huggingface_h
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """Keep the libraries from drawing and warning over our own progress, and give them their voices back."""
+    """Silence the libraries' progress bars and warnings, and restore them at the end."""
     hub, data = require("transformers", EXTRA).utils.logging, require("datasets", EXTRA)
     loggers = {name: logging.getLogger(name) for name in NOISY}
     levels = {name: logger.level for name, logger in loggers.items()}
@@ -44,12 +44,12 @@ def quiet() -> Generator[None]:
 
 
 def has_gpu() -> bool:
-    """Whether torch can compute on a GPU here."""
+    """Whether torch can use a CUDA GPU."""
     return bool(require("torch", EXTRA).cuda.is_available())
 
 
 def in_bfloat16(preset: Preset) -> bool:
-    """Whether forward passes are in bfloat16: when asked for, or where a GPU has it and nothing was asked."""
+    """Whether forward passes use bfloat16: if the preset asks for it, or with `auto` on a GPU that supports it."""
     torch = require("torch", EXTRA)
     match preset.precision:
         case "bfloat16":
@@ -61,12 +61,12 @@ def in_bfloat16(preset: Preset) -> bool:
 
 
 def load_model(path: str, preset: Preset) -> Any:
-    """The model to be trained, on the CPU or where its trainer moves it to.
+    """Load the model to train; its trainer moves it to a device.
 
-    Weights that are trained are float32 unless bfloat16 is asked for; frozen ones are as small as the preset allows.
+    Trained weights are float32 unless the preset asks for bfloat16. Frozen weights are as small as the preset allows.
 
     Raises:
-        UsageError: there is no such model.
+        UsageError: the model does not exist.
     """
     torch, transformers = require("torch", EXTRA), require("transformers", EXTRA)
     small = preset.precision == "bfloat16" or (preset.lora_rank > 0 and in_bfloat16(preset))
@@ -93,7 +93,7 @@ def _quantised(preset: Preset) -> bool:
 
 
 def adapters(preset: Preset) -> Any:
-    """How adapters are put beside all linear layers, None when all weights are trained."""
+    """LoRA configuration for all linear layers; None if all weights are trained."""
     if not preset.lora_rank:
         return None
     return require("peft", EXTRA).LoraConfig(
@@ -106,7 +106,7 @@ def adapters(preset: Preset) -> Any:
 
 
 def arguments(preset: Preset, folder: Path, seed: int, save_every: int) -> dict[str, Any]:
-    """What all of TRL's trainers are told; `save_every` 0 saves at the end of every epoch."""
+    """Arguments common to all of TRL's trainers. `save_every` 0 saves at the end of every epoch."""
     return {
         "output_dir": str(folder),
         "learning_rate": preset.learning_rate,
@@ -138,12 +138,12 @@ def arguments(preset: Preset, folder: Path, seed: int, save_every: int) -> dict[
 def trainer(
     method: str, model: Any, rows: Sequence[Row], arguments: Mapping[str, Any], preset: Preset, **more: Any
 ) -> Any:
-    """TRL's trainer of that name, taking rows of tokens as they are."""
+    """TRL's trainer for a method, on rows that are already tokenized."""
     trl, datasets = require("trl", EXTRA), require("datasets", EXTRA)
     base, config = getattr(trl, f"{method.upper()}Trainer"), getattr(trl, f"{method.upper()}Config")
     kind = type(f"Tokenised{base.__name__}", (base,), {"_prepare_dataset": _as_it_is, "create_model_card": _no_card})
     transformers = require("transformers", EXTRA)
-    transformers.set_seed(arguments["seed"])  # adapters are drawn before the trainer sets it
+    transformers.set_seed(arguments["seed"])  # adapters are initialized before the trainer sets the seed
     built = kind(
         model=model,
         args=config(**arguments, **_own(method, preset)),
@@ -156,7 +156,7 @@ def trainer(
 
 
 def grpo_trainer(model: Any, rows: Sequence[Row], arguments: Mapping[str, Any], preset: Preset, **more: Any) -> Any:
-    """TRL's trainer for GRPO; rewards are those that its `rollout_func` gives as `episode_reward`."""
+    """TRL's trainer for GRPO. Its rewards come from `rollout_func`, in the field `episode_reward`."""
     trl, datasets, transformers = require("trl", EXTRA), require("datasets", EXTRA), require("transformers", EXTRA)
     kind = type("SimkitGRPOTrainer", (trl.GRPOTrainer,), {"create_model_card": _no_card})
     transformers.set_seed(arguments["seed"])
@@ -173,7 +173,7 @@ def grpo_trainer(model: Any, rows: Sequence[Row], arguments: Mapping[str, Any], 
 
 
 def _episode_reward(episode_reward: Sequence[float | None], **_more: Any) -> list[float | None]:
-    """The rewards as they were played; None keeps a conversation out of its group."""
+    """The rewards of the episodes. None excludes a conversation from its group."""
     return list(episode_reward)
 
 
@@ -191,16 +191,16 @@ def _own(method: str, preset: Preset) -> dict[str, Any]:
 
 
 def _as_it_is(_trainer: Any, dataset: Any, *_args: Any, **_options: Any) -> Any:
-    """In place of TRL's own rendering: the rows are tokens already."""
+    """Replacement of TRL's rendering: the rows are already tokenized."""
     return dataset
 
 
 def _no_card(_trainer: Any, *_args: Any, **_options: Any) -> None:
-    """No model card: what was trained, and how, is in the folder's own records."""
+    """Replacement that writes no model card: the folder's own records describe the training."""
 
 
 def callback(**handlers: Any) -> Any:
-    """A callback of transformers' trainer; each handler is told (arguments, state, control, **more)."""
+    """A callback for transformers' trainer. Each handler receives (arguments, state, control, **more)."""
     base = require("transformers", EXTRA).TrainerCallback
     methods = {name: _method(handler) for name, handler in handlers.items()}
     return type("SimkitCallback", (base,), methods)()

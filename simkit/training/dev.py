@@ -1,4 +1,4 @@
-"""Dev goals: conversations with a model that is being trained, played in this process and kept in no store."""
+"""Dev goals: conversations with a model in training, played in this process and not stored."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ if TYPE_CHECKING:
     from simkit.models.base import ChatModel
 
 AT_ONCE = 256
-"""Conversations played at the same time; a batching engine is the faster the more there are."""
+"""Maximum concurrent conversations. A batching engine is more efficient with more of them."""
 
 _LIKE_A_CALL = re.compile(r"</?tool_call|\[/?TOOL_CALLS|<\|python_tag\|>|\"(arguments|parameters)\"\s*:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where conversations are played, all by name, so that a process of its own can be told of it.
+    """Tasks and players of conversations, all by name, so that the value can be sent to another process.
 
     Attributes:
-        world, variant, split, tasks: which tasks; see the flags of `simkit run rollout`.
-        agent: plays the model's part; user, reward: the world's own when None.
-        max_turns: agent turns in one conversation at most.
-        max_tokens: tokens of one reply at most: a model that has forgotten how to stop must not take forever.
+        world, variant, split, tasks: the tasks; see the flags of `simkit run rollout`.
+        agent: the agent that uses the model.
+        user, reward: None for the world's own.
+        max_turns: maximum agent turns of a conversation.
+        max_tokens: maximum tokens of a reply, for models that no longer end their replies.
     """
 
     world: str = "builtin"
@@ -61,7 +62,7 @@ class Place:
         """The world.
 
         Raises:
-            UsageError: there is none of that name, it does not take the variant, or it has no such split.
+            UsageError: the world, its variant or the split does not exist.
         """
         world = load(WORLD, self.world, variant=self.variant)
         world.check_split(self.split)
@@ -71,19 +72,19 @@ class Place:
         """The tasks.
 
         Raises:
-            UsageError: the world, its split or the choice is not there.
+            UsageError: the world, its split or a chosen task does not exist.
         """
         return tuple(choose_tasks(self.build().tasks(self.split), self.tasks))
 
     @property
     def limits(self) -> Limits:
-        """How long a conversation may be."""
+        """Limits of a conversation."""
         return Limits(turns=self.max_turns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevChoice:
-    """Group of flags: where and with whom a trained model plays."""
+    """Group of flags: the world and the players of a model in training."""
 
     world: flags.World = "builtin"
     variant: flags.Variant = None
@@ -94,7 +95,7 @@ class DevChoice:
     reply_tokens: training.MaxTokens = 256
 
     def place(self, split: str, tasks: str) -> Place:
-        """The place for these tasks of a split."""
+        """The place with these tasks of a split."""
         return Place(
             world=self.world,
             variant=self.variant,
@@ -110,10 +111,10 @@ class DevChoice:
 
 @asynccontextmanager
 async def opened(place: Place, model: ChatModel, temperature: float) -> AsyncGenerator[Cast]:
-    """The cast of a place, with `model` as the agent's.
+    """Open the cast of a place, with `model` as the agent's model.
 
     Raises:
-        UsageError: a component is not there or does not take its options.
+        UsageError: a component does not exist or does not accept its options.
     """
     defaults = ModelConfig(max_tokens=place.max_tokens)
     config = ModelConfig(model=f"local/{model.name}", temperature=temperature)
@@ -128,7 +129,7 @@ async def opened(place: Place, model: ChatModel, temperature: float) -> AsyncGen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevGoals:
-    """The goals a model is watched on while it trains; greedy (temperature 0) unless another temperature is given."""
+    """The dev goals that a model plays during training; greedy (temperature 0) by default."""
 
     place: Place
     temperature: float = 0.0
@@ -141,15 +142,15 @@ class DevGoals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevScore:
-    """How a model did on dev goals.
+    """A model's results on dev goals.
 
     Attributes:
-        success: share of conversations with the full reward; `reward`: their average reward (the least there is where
-            something raised).
-        valid_calls: share of the tool calls that could be carried out: a known tool, its parameters and no others.
-            Text that looks like a call but cannot be read as one counts as a call; 0 when nothing was called.
-        calls: tool calls of one conversation, on average.
-        turns: agent turns of one conversation, on average.
+        success: share of conversations with the full reward.
+        reward: average reward; a conversation that ended in a fault counts with the minimum reward.
+        valid_calls: share of valid tool calls: a known tool, all required parameters and no unknown ones. Text that
+            looks like a malformed call counts as an invalid call. 0 if there were no calls.
+        calls: average tool calls per conversation.
+        turns: average agent turns per conversation.
     """
 
     success: float
@@ -160,7 +161,7 @@ class DevScore:
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """What makes one score better than another."""
+        """Sort key of scores; higher is better."""
         return (self.success, self.reward, self.valid_calls)
 
     def to_json(self) -> dict[str, float]:
@@ -172,9 +173,9 @@ async def play_dev(goals: DevGoals, model: ChatModel) -> DevScore:
     """Play every goal once and score the model.
 
     Raises:
-        UsageError: the world, its split or the choice of tasks is not there.
+        UsageError: the world, its split or a chosen task does not exist.
         RunStopped: the model cannot be reached.
-        StrayCancellation: not all of them could be played.
+        StrayCancellation: not all goals could be played.
     """
     recorder, tasks = MemoryRecorder(), goals.place.chosen()
     units = [WorkUnit("dev", goals.seed, task) for task in tasks]
@@ -198,7 +199,7 @@ async def play_dev(goals: DevGoals, model: ChatModel) -> DevScore:
 
 
 def count_calls(events: Iterable[Event]) -> tuple[int, int]:
-    """How many tool calls were valid, and how many there were, text that was meant as one included."""
+    """The number of valid tool calls and of all tool calls, including text that was meant as a call."""
     specs: dict[str, ToolSpec] = {}
     judged: list[bool] = []
     for event in events:
@@ -217,7 +218,7 @@ def _judged(message: AssistantMessage, specs: Mapping[str, ToolSpec]) -> list[bo
 
 
 def is_valid(call: ToolCall, spec: ToolSpec | None) -> bool:
-    """Whether a call can be carried out: arguments that are a JSON object, of the tool's parameters and no others."""
+    """Whether a call is valid: its arguments are a JSON object with all required and no unknown parameters."""
     arguments = parse_call(call)
     if spec is None or arguments is None:
         return False

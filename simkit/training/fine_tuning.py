@@ -1,8 +1,7 @@
-"""Fine-tuning jobs of the OpenAI API (and of services that speak it): upload, start once, follow, tell the outcome.
+"""Client of the OpenAI fine-tuning API and compatible services: upload files, start a job once, follow it.
 
-A job costs money, so it is never started twice for the same run: it carries the run's id in its metadata, and before
-one is made the service is asked whether it is there already. That holds when the process was killed, and when the
-answer to the request that made it was lost.
+A job costs money, so it is never started twice for the same run. It carries the run's id in its metadata, and callers
+look it up before they create one. This also works after a killed process or a lost response.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ RETRY_PAUSES = (0.2, 1.0, 5.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hyperparameters:
-    """What the service takes; None leaves a choice to it. `beta` is for the method `dpo` alone.
+    """Hyperparameters of a job. None leaves a choice to the service; `beta` applies only to the method `dpo`.
 
     Raises:
-        UsageError: a number that is not above 0.
+        UsageError: a number is not above 0.
     """
 
     epochs: int | None = None
@@ -44,16 +43,16 @@ class Hyperparameters:
         for name in ("epochs", "batch_size", "learning_rate_multiplier", "beta"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise UsageError(f"{name} is {value}; it must be above 0, or left out for the service's own choice")
+                raise UsageError(f"{name} is {value}; it must be positive (omit it for the service's default)")
 
     def to_openai(self, method: Method) -> dict[str, Any]:
         """The field `method` of a request.
 
         Raises:
-            UsageError: a beta without DPO.
+            UsageError: `beta` is set for another method than `dpo`.
         """
         if self.beta is not None and method != "dpo":
-            raise UsageError("beta belongs to the method dpo; leave it out, or take --method dpo")
+            raise UsageError("beta applies only to the method dpo; omit it, or use --method dpo")
         chosen = {
             "n_epochs": self.epochs,
             "batch_size": self.batch_size,
@@ -66,14 +65,18 @@ class Hyperparameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequest:
-    """A job to be started: which model, and how.
+    """Request for a fine-tuning job.
 
     Attributes:
-        run_id: whose job it is; the job is found again by it.
+        run_id: the run that the job belongs to, and by which it is found again.
         model: the base model, e.g. `gpt-4.1-mini-2025-04-14`.
         method: `supervised` or `dpo`.
+        hyperparameters: those of the method.
         suffix: a part of the new model's name, at most 64 characters.
         seed: passed to the service.
+
+    Raises:
+        UsageError: the suffix is too long, or a hyperparameter does not fit the method.
     """
 
     run_id: str
@@ -101,7 +104,7 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a job: its id, how it ended, the model it made, and the tokens that are billed."""
+    """Result of a job: its id, final status, new model, and billed tokens."""
 
     job: str
     status: str
@@ -113,19 +116,19 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watcher:
-    """Told while a job is followed: `said` (level, message) for each event, `measured` (step, numbers) for metrics."""
+    """Callbacks while a job is followed: `said` (level, message) for events, `measured` (step, numbers) for metrics."""
 
     said: Callable[[str, str], None]
     measured: Callable[[int, Mapping[str, float]], None]
 
 
 class FineTuning:
-    """A client of the fine-tuning API; `async with` closes its connections.
+    """A client of the fine-tuning API. `async with` closes its connections.
 
     Args:
-        base_url: of the service; the package's own choice (`OPENAI_BASE_URL`, else OpenAI) when None.
-        api_key: the key; `OPENAI_API_KEY` when None. It is never recorded.
-        poll: seconds between two looks at a job, at most; the first ones come sooner.
+        base_url: URL of the service; None for `OPENAI_BASE_URL`, else OpenAI.
+        api_key: the key; None for `OPENAI_API_KEY`. It is never recorded.
+        poll: maximum seconds between two status requests; the first ones come sooner.
 
     Raises:
         UsageError: the extra `finetune` is not installed.
@@ -148,11 +151,11 @@ class FineTuning:
             await self._client.close()
 
     async def start(self, request: JobRequest, training_file: str, validation_file: str | None = None) -> Any:
-        """Make the job; when the answer is lost, look whether it is there before asking again.
+        """Create the job. If the response is lost, look for the job before trying again.
 
         Raises:
             UsageError: the service refuses the request.
-            RunStopped: it cannot be reached, refuses the key, or the account has nothing left.
+            RunStopped: the service cannot be reached or refuses the key, or the account's quota is exhausted.
         """
         wanted = request.to_openai() | {"training_file": training_file}
         wanted |= {} if validation_file is None else {"validation_file": validation_file}
@@ -171,7 +174,7 @@ class FineTuning:
             return await once.fine_tuning.jobs.create(**wanted)
 
     async def find(self, run_id: str) -> Any | None:
-        """The job of a run, None when the service has none."""
+        """The job of a run; None if there is none."""
         async with self._told("looking for the run's job"):
             page = await self._client.fine_tuning.jobs.list(limit=PAGE, extra_query={f"metadata[{RUN}]": run_id})
             jobs: list[Any] = [job for job in page.data if _run_of(job) == run_id]
@@ -181,18 +184,18 @@ class FineTuning:
         """Upload a file for fine-tuning and return its id.
 
         Raises:
-            UsageError, RunStopped: as `start`.
+            UsageError, RunStopped: as in `start`.
         """
         async with self._told(f"uploading {name}"):
             file = await self._client.files.create(file=(name, content), purpose="fine-tune")
         return str(file.id)
 
     async def follow(self, job_id: str, watcher: Watcher) -> Outcome:
-        """Look at a job again and again until it is over, and tell its events.
+        """Poll a job until it ends, and report its events.
 
         Raises:
             UsageError: the service does not know the job.
-            RunStopped: it cannot be reached, or refuses the key.
+            RunStopped: the service cannot be reached, or refuses the key.
         """
         heard: set[str] = set()
         pause = min(FIRST_PAUSE, self._poll)
@@ -211,13 +214,13 @@ class FineTuning:
         """Cancel a job.
 
         Raises:
-            UsageError, RunStopped: as `follow`.
+            UsageError, RunStopped: as in `follow`.
         """
         async with self._told(f"cancelling {job_id}"):
             await self._client.fine_tuning.jobs.cancel(job_id)
 
     async def _events(self, job_id: str, heard: set[str]) -> list[Any]:
-        """Events that were not heard before, oldest first; the service tells the newest first."""
+        """New events, oldest first; the service lists the newest first."""
         new: list[Any] = []
         async for event in self._client.fine_tuning.jobs.list_events(job_id, limit=PAGE):
             if event.id in heard:
@@ -237,7 +240,7 @@ class FineTuning:
 
     @asynccontextmanager
     async def _told(self, doing: str, besides: tuple[type[Exception], ...] = ()) -> AsyncGenerator[None]:
-        """Errors of the package as ours; those named in `besides` pass."""
+        """Convert the package's errors to simkit's; those in `besides` pass unchanged."""
         api = self._openai
         try:
             yield
@@ -247,24 +250,24 @@ class FineTuning:
             raise AuthFailed(f"{doing}: the service refuses the key ({_said(error)}); check OPENAI_API_KEY") from error
         except api.RateLimitError as error:
             if getattr(error, "code", None) == "insufficient_quota":
-                raise QuotaExhausted(f"{doing}: the account has nothing left ({_said(error)})") from error
-            raise RunStopped(f"{doing}: asked too often ({_said(error)}); resume the run later") from error
+                raise QuotaExhausted(f"{doing}: the account's quota is exhausted ({_said(error)})") from error
+            raise RunStopped(f"{doing}: too many requests ({_said(error)}); resume the run later") from error
         except (api.APIConnectionError, api.InternalServerError) as error:
             raise EndpointDown(
-                f"{doing}: {self._client.base_url} does not answer ({_said(error)}); a job that was started goes on, "
+                f"{doing}: {self._client.base_url} does not answer ({_said(error)}); a started job continues; "
                 "resume the run to follow it"
             ) from error
         except api.APIStatusError as error:
-            raise UsageError(f"{doing}: the service refuses it ({_said(error)}); mend what it names") from error
+            raise UsageError(f"{doing}: the service refuses the request ({_said(error)}); fix what it names") from error
 
 
 def _run_of(job: Any) -> str:
-    """The run that a job was started for; empty for another's."""
+    """The run that a job was started for; empty if simkit did not start it."""
     return str(job.metadata[RUN]) if job.metadata and RUN in job.metadata else ""
 
 
 def _said(error: Exception) -> str:
-    """What the service said, without the wrapping of the package."""
+    """The service's message, without the package's formatting."""
     body = getattr(error, "body", None)
     if isinstance(body, Mapping) and isinstance(said := body.get("message"), str):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         return said

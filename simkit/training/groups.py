@@ -1,8 +1,8 @@
-"""Groups for GRPO: conversations that begin alike and go their own ways, and the tokens they are made of.
+"""Groups for GRPO: conversations with a common opening, and their tokens.
 
-A group is the branches of one tree: the user opens once, the root forks into as many branches as the group has, and
-each is played to its end. So all branches answer the very same prompt, and what sets their rewards apart is what the
-agent did; trials of a task would differ in the user's opening already.
+A group is the branches of one tree: the user opens once, the root forks into one branch per member, and each is played
+to its end. All branches therefore answer the same prompt, and their rewards differ only because of what follows. Trials
+of a task would already differ in the user's opening.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from simkit.search.turn import fork_branch
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One reply of the agent's model: the tokens it read, those it sampled, and their log probabilities."""
+    """One reply of the agent's model: its prompt tokens, its sampled tokens, and their log probabilities."""
 
     prompt_ids: tuple[int, ...]
     ids: tuple[int, ...]
@@ -35,16 +35,16 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One branch of a group: its replies, oldest first, and its reward; None when something raised."""
+    """One branch of a group: its replies, oldest first, and its reward; None if it has none."""
 
     replies: tuple[Sampled, ...]
     reward: float | None
 
 
 class Listener(ModelWrapper):
-    """A model that keeps the tokens of its replies, by task, trial and branch.
+    """A model wrapper that collects the tokens of replies, by task, trial and branch.
 
-    Only the agent's replies are kept; a user that the same model plays is part of the world.
+    It collects only the agent's replies. A user played by the same model is part of the environment.
     """
 
     def __init__(self, model: ChatModel) -> None:
@@ -64,14 +64,14 @@ class Listener(ModelWrapper):
         return response
 
     def taken(self, unit: WorkUnit, path: str) -> tuple[Sampled, ...]:
-        """The replies of a branch, which are then forgotten."""
+        """Remove and return the replies of a branch."""
         return tuple(self._heard.pop((unit.task.id, unit.trial, path), ()))
 
 
 async def play_group(cast: Cast, unit: WorkUnit, limits: Limits, size: int, listener: Listener) -> tuple[Told, ...]:
-    """Open a conversation once and play `size` branches of it; each is scored by itself.
+    """Open a conversation once and play `size` branches of it. Each branch has its own reward.
 
-    Nothing is recorded. A group that could not begin has branches without replies and reward.
+    Nothing is recorded. If the opening fails, the branches have no replies and no reward.
     """
     recorder = MemoryRecorder()
     scene = await set_stage(Stage(cast, unit, limits, recorder, Tally()), "group")
@@ -93,7 +93,7 @@ class _Branch:
     path: str
 
     async def play(self) -> float | None:
-        """Its reward, None when something raised that is not the agent's doing."""
+        """Play the branch and return its reward; None if it has none, as after a fault not caused by the agent."""
         stage = self.stage
         try:
             state = fork_branch(self.root.state, stage.key(self.path, 0))
@@ -110,9 +110,9 @@ class _Branch:
 class Strand:
     """A branch as one sequence of tokens.
 
-    `mask` is 1 for the tokens that the agent sampled, 0 for those of users, tools and template; `logprobs` are those
-    they were sampled with, 0 elsewhere. `drifted` counts replies after which the template wrote the past otherwise
-    than it was sampled.
+    `mask` is 1 for tokens that the agent sampled, 0 for those of users, tools and template. `logprobs` holds the log
+    probabilities of sampled tokens, 0 elsewhere. `drifted` counts replies after which the template rendered earlier
+    messages differently from the sampled tokens.
     """
 
     prompt_ids: list[int]
@@ -128,10 +128,10 @@ class Strand:
         self.logprobs += list(logprobs) if logprobs is not None else [0.0] * len(ids)
 
     def show(self, prompt: Sequence[int]) -> None:
-        """Go on to the prompt of the next reply: what is new in it, the agent did not write.
+        """Extend the sequence to the prompt of the next reply. New tokens in it are not the agent's.
 
-        Where the prompt differs from what was sampled, the sequence follows the prompt, because that is what the model
-        saw when it went on; sampled tokens from there on do not count any more.
+        If the prompt differs from the sequence, the sequence follows the prompt, because that is what the model read.
+        Sampled tokens after the first difference no longer count.
         """
         seen = self.prompt_ids + self.ids
         same = _common(seen, prompt)
@@ -145,7 +145,7 @@ class Strand:
 
 
 def joined(replies: Sequence[Sampled]) -> Strand:
-    """The replies of a branch as one sequence: each is trained in the very context it was sampled in."""
+    """Join the replies of a branch into one sequence, in which each keeps the context it was sampled in."""
     first = replies[0]
     whole = Strand(list(first.prompt_ids))
     for reply in replies:

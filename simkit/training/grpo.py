@@ -1,8 +1,8 @@
 """GRPO on whole conversations: online, over several turns, with a simulated user.
 
-Every step the model, as it is in the trainer's memory, plays groups of conversations (`simkit.training.groups`) through
-our own engine; TRL turns their rewards into advantages and learns from the tokens the model sampled. What users and
-tools said is in the sequence and masked (`env_mask`).
+In every step the model in the trainer's memory plays groups of conversations (`simkit.training.groups`) through
+`LocalEngine`. TRL turns their rewards into advantages and learns from the sampled tokens. The tokens of users and tools
+are part of the sequence but masked (`env_mask`).
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class GrpoJob:
 
     Attributes:
         model: a folder, or the name of a model on the Hugging Face hub.
-        place: the goals it practises on, and who plays the user.
-        preset: the settings; `batch` conversations are played for every step.
-        out: the folder the trained model is written to.
-        group: conversations that begin alike; `batch` is a multiple of it.
-        temperature: the model's while it practises; above 0, or all branches would be the same.
-        seed, guard, keep_adapter, threads: as those of a `TrainingJob`.
+        place: the practice goals and the players.
+        preset: the settings; each step plays `batch` conversations.
+        out: the folder for the trained model.
+        group: number of conversations with a common opening; `batch` is a multiple of it.
+        temperature: sampling temperature in practice; above 0, or all branches would be equal.
+        seed, guard, keep_adapter, threads: as in `TrainingJob`.
 
     Raises:
-        UsageError: a value that cannot be.
+        UsageError: a value is invalid.
     """
 
     model: str
@@ -72,7 +72,7 @@ class GrpoJob:
 
     @property
     def method(self) -> str:
-        """What the results call it."""
+        """The method's name in results."""
         return "grpo"
 
     def described(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class GrpoJob:
 
 
 def train_grpo(job: GrpoJob, on_metrics: OnMetrics = ignore_metrics) -> Trained:
-    """Practise, and write the model to `job.out`; resumed and repeated as `train` is.
+    """Practise, and write the model to `job.out`. Resumes and repeats like `train`.
 
     Raises:
         UsageError: a library, the model or the world is missing, or the folder holds something else.
@@ -128,7 +128,7 @@ def train_grpo(job: GrpoJob, on_metrics: OnMetrics = ignore_metrics) -> Trained:
 
 
 def _rows(tasks: Sequence[Task], at_once: int) -> list[dict[str, str]]:
-    """A row for every task, all of them repeated until there are enough for one step: TRL leaves out what is fewer."""
+    """One row per task, repeated until they fill a step, because TRL drops incomplete batches."""
     return [{"prompt": task.id} for task in tasks] * ceil(at_once / len(tasks))
 
 
@@ -146,7 +146,7 @@ def _own(job: GrpoJob) -> dict[str, Any]:
 
 
 class Practice:
-    """Plays the conversations that TRL's trainer asks for; `played` and `tokens` count them."""
+    """Plays the conversations that TRL's trainer requests. `played` and `tokens` count them."""
 
     def __init__(self, job: GrpoJob, tasks: Sequence[Task], form: Any) -> None:
         self.played = 0
@@ -157,7 +157,7 @@ class Practice:
         self._form = form
 
     def play(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
-        """For `rollout_func`: a conversation for every prompt, which names a task; they come in blocks, the groups."""
+        """Implementation of `rollout_func`: one conversation per prompt, which names a task. A group is a block."""
         starts = range(0, len(prompts), self._job.group)
         sizes = [(prompts[start], len(prompts[start : start + self._job.group])) for start in starts]
         units = [

@@ -1,8 +1,8 @@
-"""The guard: while a model trains it plays dev goals, and training stops and rolls back when it forgets its skills.
+"""The guard: the model plays dev goals during training, which stops and rolls back if it loses skills.
 
-Preference losses sum log probabilities over completions that are nearly identical; a learning rate that is a little
-too high destroys the syntax of tool calls long before the loss shows it. What the guard measures is what matters: the
-share of valid tool calls, and how often the model succeeds when it decodes greedily.
+Preference losses sum log probabilities over nearly identical completions. A learning rate that is slightly too high
+destroys the syntax of tool calls long before the loss shows it. The guard therefore measures the share of valid tool
+calls, and the success rate with greedy decoding.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ Keep: TypeAlias = Literal["best", "last"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """What is watched, and what may not be lost.
+    """Configuration of a guard: its measurements and their floors.
 
     Attributes:
-        goals: the dev goals; neither trained on nor tested on.
-        every: optimiser steps between two looks; there is one before the first step and one after the last.
-        valid_floor: share of valid tool calls that must be left, as a share of what it was at the start.
-        success_floor: greedy success that must be left, as a share of what it was at the start.
-        keep: which weights are kept when nothing was lost: those of the `best` look, or the `last`.
+        goals: the dev goals; used neither for training nor for testing.
+        every: optimizer steps between two measurements; there is one before the first step and one after the last.
+        valid_floor: minimum share of valid tool calls, relative to the share before training.
+        success_floor: minimum greedy success, relative to the success before training.
+        keep: the weights to keep if no floor was missed: those of the `best` measurement, or the `last`.
 
     Raises:
-        UsageError: a value that cannot be.
+        UsageError: a value is invalid.
     """
 
     goals: DevGoals
@@ -52,17 +52,17 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What a guard has seen so far: scores by optimiser step, in order; step 0 is the model before training."""
+    """Measurements of a guard: scores by optimizer step, in order. Step 0 is the model before training."""
 
     guard: Guard
     seen: Mapping[int, DevScore] = field(default_factory=dict[int, DevScore])
 
     def after(self, step: int, score: DevScore) -> Watched:
-        """With one more look."""
+        """A copy with one more measurement."""
         return replace(self, seen=dict(sorted({**self.seen, step: score}.items())))
 
     def broken(self, step: int) -> str | None:
-        """What was lost at a step it has looked at, None when nothing was."""
+        """The floor that was missed at a measured step; None if none was."""
         start, now = self.seen[0], self.seen[step]
         watched = (
             ("the share of valid tool calls", self.guard.valid_floor, start.valid_calls, now.valid_calls),
@@ -76,7 +76,7 @@ class Watched:
 
     @property
     def kept(self) -> int:
-        """The step whose weights are to be kept: the last one, or the best of those at which nothing was lost."""
+        """The step whose weights to keep: the last one, or the best of those that met the floors."""
         sound = [step for step in self.seen if self.broken(step) is None]
         last = max(self.seen)
         if self.guard.keep == "last" and sound[-1] == last:

@@ -1,4 +1,4 @@
-"""Training jobs, their results, and the records of a training beside the model that it made."""
+"""Training jobs, their results, and the records of a training next to the trained model."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from simkit.training.guard import Guard
 from simkit.training.presets import Preset
 
 RECORDS = "training"
-"""The folder within a trained model's that holds how it came to be: checkpoints, metrics, what the guard saw."""
+"""Name of the folder inside a trained model's that holds checkpoints, metrics and the guard's measurements."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Numbers of a training after `step` optimiser steps; `stage` is `train` or `guard`."""
+    """Metrics of a training after `step` optimizer steps. `stage` is `train` or `guard`."""
 
     stage: str
     step: int
@@ -33,11 +33,11 @@ class Metrics:
 
 
 OnMetrics: TypeAlias = Callable[[Metrics], None]
-"""Called with metrics as they come, in the thread that trains."""
+"""Callback for metrics, called in the training thread."""
 
 
 def ignore_metrics(metrics: Metrics) -> None:
-    """Drop the metrics."""
+    """Ignore the metrics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,16 +47,16 @@ class TrainingJob:
     Attributes:
         method: sft, kto or dpo.
         model: a folder, or the name of a model on the Hugging Face hub.
-        examples: what it learns from; their kind is the method's.
+        examples: the training examples; their kind must match the method.
         preset: the settings.
-        out: the folder the trained model is written to; `local/<out>` loads it.
-        seed: of the order of the examples, the adapters' first weights and dropout.
-        guard: watches the model on dev goals while it trains; None trains to the end unwatched.
-        keep_adapter: leave the adapter beside the merged weights, in `<out>/adapter`.
-        threads: CPU threads; 0 leaves them as they are (a training in a process of its own then takes one on a CPU).
+        out: the folder for the trained model; `local/<out>` loads it.
+        seed: seed of the order of examples, the initial adapter weights and dropout.
+        guard: checks the model on dev goals during training; None for no checks.
+        keep_adapter: whether to keep the adapter next to the merged weights, in `<out>/adapter`.
+        threads: CPU threads; 0 leaves the setting unchanged (one thread on a CPU in a child process).
 
     Raises:
-        UsageError: there are no examples, or they are of another kind.
+        UsageError: there are no examples, or their kind does not match the method.
     """
 
     method: Kind
@@ -82,7 +82,7 @@ class TrainingJob:
             )
 
     def described(self) -> dict[str, Any]:
-        """The job as JSON, its examples by their digest; where it writes to and how fast are no part of it."""
+        """The job as JSON, with its examples as a digest. Output folder and speed settings are not included."""
         return {
             "method": self.method,
             "model": self.model,
@@ -95,7 +95,7 @@ class TrainingJob:
 
 
 def digest_of(examples: ExampleSet) -> str:
-    """16 bytes in hex that are equal when the examples are."""
+    """Digest of the examples: 16 bytes in hex. Equal examples have equal digests."""
     state = blake2b(digest_size=16)
     for example in examples.examples:
         state.update(example_digest(example))
@@ -104,17 +104,18 @@ def digest_of(examples: ExampleSet) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """What came of a training.
+    """Result of a training.
 
     Attributes:
         path: the folder of the trained model.
-        steps: optimiser steps that were made; `kept` is the step whose weights were kept (0: those it began with).
-        examples: examples it learned from; `too_long` were left out.
-        tokens: tokens that went through the model; `learned` of them counted for the loss (of one epoch).
+        steps: number of optimizer steps.
+        kept: the step whose weights were kept (0: the initial ones).
+        examples: number of examples used; `too_long` ones were excluded.
+        tokens: tokens processed by the model in one epoch; `learned` of them counted for the loss.
         loss_start, loss_end: mean loss of the first and of the last tenth of the logged steps.
-        stopped: why the guard ended it early, None when it did not.
-        guard: what the guard saw, by step.
-        seconds: what it took, without what an interrupted part took before.
+        stopped: the reason why the guard ended the training early; None if it did not.
+        guard: the guard's measurements, by step.
+        seconds: duration, without earlier interrupted attempts.
     """
 
     path: Path
@@ -132,14 +133,14 @@ class Trained:
     guard: Mapping[int, Mapping[str, float]] = field(default_factory=dict[int, Mapping[str, float]])
 
     def to_json(self) -> dict[str, Any]:
-        """The values a run's summary keeps."""
+        """The values stored in a run's summary."""
         plain = {name: getattr(self, name) for name in self.__slots__ if name not in ("path", "guard")}
         seen = {str(step): dict(values) for step, values in self.guard.items()}
         return {"path": str(self.path), **plain, "guard": seen}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Trained:
-        """What `to_json` wrote."""
+        """The result written by `to_json`."""
         seen = {int(step): dict(values) for step, values in data["guard"].items()}
         read: dict[str, Any] = {**data, "path": Path(data["path"]), "guard": seen}
         return cls(**read)
@@ -150,16 +151,16 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The folder `training` within a trained model's."""
+    """The folder `training` inside a trained model's."""
 
     folder: Path
 
     @classmethod
     def open(cls, out: Path, asked: Mapping[str, Any]) -> Records:
-        """The records of the training that writes to `out`, begun now or before; `asked` is its job as JSON.
+        """Open or create the records of the training that writes to `out`. `asked` is its job as JSON.
 
         Raises:
-            UsageError: the folder holds something else.
+            UsageError: the folder has other contents.
         """
         records = cls(out / RECORDS)
         if not records.asked.exists():
@@ -178,26 +179,26 @@ class Records:
 
     @property
     def asked(self) -> Path:
-        """What the training was asked."""
+        """File with the job as JSON."""
         return self.folder / "job.json"
 
     @property
     def checkpoints(self) -> Path:
-        """Where checkpoints are while it trains."""
+        """Folder of the checkpoints during training."""
         return self.folder / "checkpoints"
 
     @property
     def curve(self) -> Path:
-        """The picture of its loss and of what the guard saw."""
+        """Plot of the loss and of the guard's measurements."""
         return self.folder / "loss.png"
 
     def result(self) -> Trained | None:
-        """What came of it, None while it is not done."""
+        """The result; None while the training is not done."""
         file = self.folder / "trained.json"
         return Trained.from_json(orjson.loads(file.read_bytes())) if file.exists() else None
 
     def finish(self, trained: Trained) -> None:
-        """It is done: keep the result, and let the checkpoints go."""
+        """Store the result and delete the checkpoints."""
         _write(self.folder / "trained.json", trained.to_json())
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
@@ -206,25 +207,25 @@ class Records:
         return self.checkpoints / f"checkpoint-{step}"
 
     def last_checkpoint(self) -> str | None:
-        """The newest complete checkpoint, for trainers to go on from."""
+        """The newest complete checkpoint, from which trainers resume."""
         steps = [step for step in self._steps() if (self.checkpoint(step) / "trainer_state.json").exists()]
         return str(self.checkpoint(max(steps))) if steps else None
 
     def forget(self, keep: Iterable[int]) -> None:
-        """Remove the checkpoints of all other steps."""
+        """Delete the checkpoints of all other steps."""
         kept = set(keep)
         for step in self._steps():
             if step not in kept:
                 shutil.rmtree(self.checkpoint(step), ignore_errors=True)
 
     def seen(self) -> dict[int, DevScore]:
-        """What the guard saw before the training was interrupted."""
+        """The guard's measurements before the training was interrupted."""
         file = self.folder / "guard.json"
         found: Mapping[str, Any] = orjson.loads(file.read_bytes()) if file.exists() else {}
         return {int(step): DevScore(**values) for step, values in found.items()}
 
     def keep_seen(self, seen: Mapping[int, DevScore]) -> None:
-        """Keep what the guard saw."""
+        """Store the guard's measurements."""
         _write(self.folder / "guard.json", {str(step): score.to_json() for step, score in seen.items()})
 
     def _steps(self) -> list[int]:
@@ -238,7 +239,7 @@ def _refuse_full(out: Path) -> None:
 
 
 def _write(path: Path, value: Any) -> None:
-    """All of it or nothing, whatever kills us."""
+    """Write a file atomically, so that a killed process leaves no partial file."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2))
     unfinished.replace(path)
@@ -248,11 +249,11 @@ BLUE, ORANGE, GREEN, GREY = "#3566a8", "#d1772b", "#3b8f5a", "#8a8a8a"
 
 
 def draw(history: Sequence[Mapping[str, Any]], seen: Mapping[int, DevScore], path: Path, *, kept: int) -> None:
-    """Write the picture to a PNG file.
+    """Write the plot to a PNG file.
 
     Args:
-        history: what the trainer logged: `step` and `loss` (or, with GRPO, `reward`).
-        seen: what the guard saw, by step.
+        history: the trainer's log: `step` and `loss` (with GRPO `reward`).
+        seen: the guard's measurements, by step.
         path: the file.
         kept: the step whose weights were kept.
     """
@@ -296,6 +297,6 @@ def _tidy(axes: Any) -> None:
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """Means over a window of a tenth of the values that ends at each."""
+    """Moving averages over a tenth of the values, each window ending at its value."""
     window = max(1, len(values) // 10)
     return [sum(values[max(0, end - window) : end]) / min(end, window) for end in range(1, len(values) + 1)]

@@ -1,8 +1,8 @@
-"""Presets: how a model is trained, as data. Every field can be overridden by a flag of the training recipes.
+"""Presets of training settings. Flags of the training recipes override their fields.
 
-`paper` holds the settings of "Sparse Rewards Can Self-Train Dialogue Agents" (arXiv 2409.04617, appendix); the paper
-has no DPO, whose settings here are those of its KTO. `cpu` is for models of some hundred million parameters on a
-machine without a GPU, `tiny` for models of a million and less that were trained from scratch.
+`paper` holds the settings of "Sparse Rewards Can Self-Train Dialogue Agents" (arXiv 2409.04617, appendix). The paper
+has no DPO; the settings of its KTO are used. `cpu` is for models of a few hundred million parameters on a machine
+without a GPU, `tiny` for models of at most a million parameters that were trained from scratch.
 """
 
 from __future__ import annotations
@@ -23,23 +23,22 @@ class Preset:
     """The settings of one training.
 
     Attributes:
-        learning_rate: the highest of the schedule.
-        epochs: passes over the examples; `max_steps` above 0 wins over it.
-        batch: examples of one optimiser step; `micro_batch` of them go through the model at once (0: all).
-        schedule: how the learning rate falls; `warmup` is the share of steps in which it first rises.
-        max_length: tokens of an example at most; longer ones are left out and counted.
-        beta: KTO, DPO, GRPO: how closely the model is held to the one it starts from.
+        learning_rate: maximum learning rate of the schedule.
+        epochs: passes over the examples; `max_steps` above 0 overrides it.
+        batch: examples per optimizer step; `micro_batch` of them are processed at once (0: all).
+        schedule: decay of the learning rate; `warmup` is the share of steps in which it first rises.
+        max_length: maximum tokens of an example; longer ones are excluded and counted.
+        beta: KTO, DPO, GRPO: strength of the penalty for deviating from the initial model.
         desirable_weight, undesirable_weight: KTO: weights of the two kinds of examples.
-        lora_rank: rank of the adapters; 0 trains all weights. `lora_alpha` scales them (0: as the rank).
-        quantize: keep the frozen weights in 4 bits (QLoRA); only with adapters, a CUDA GPU and bitsandbytes, and
-            passed over without these.
-        precision: of the forward passes; `auto` is bfloat16 on a GPU that has it, float32 elsewhere.
-        checkpointing: trade time for memory by computing activations twice; passed over without a GPU.
-        save_every: optimiser steps between checkpoints; 0: at the end of every epoch.
-        log_every: optimiser steps between two points of the loss curve.
+        lora_rank: rank of the adapters; 0 trains all weights. `lora_alpha` scales them (0: equal to the rank).
+        quantize: keep the frozen weights in 4 bits (QLoRA). Ignored without adapters, a CUDA GPU or bitsandbytes.
+        precision: of the forward passes; `auto` is bfloat16 on a GPU that supports it, else float32.
+        checkpointing: save memory by computing activations twice. Ignored without a GPU.
+        save_every: optimizer steps between checkpoints; 0: at the end of every epoch.
+        log_every: optimizer steps between two points of the loss curve.
 
     Raises:
-        UsageError: a value that cannot be.
+        UsageError: a value is invalid.
     """
 
     learning_rate: float
@@ -77,19 +76,19 @@ class Preset:
 
     @property
     def at_once(self) -> int:
-        """Examples that go through the model at once."""
+        """Examples processed at once."""
         return self.micro_batch or self.batch
 
     @property
     def accumulated(self) -> int:
-        """Micro-batches of one optimiser step."""
+        """Micro-batches per optimizer step."""
         return self.batch // self.at_once
 
     def overridden(self, **values: Any) -> Preset:
-        """The preset with other values; those that are None stay as they are.
+        """A copy with other values. None leaves a value unchanged.
 
         Raises:
-            UsageError: a value that cannot be, or one that no preset has.
+            UsageError: a value is invalid, or its name is unknown.
         """
         known = {each.name for each in fields(self)}
         unknown = sorted(set(values) - known)
@@ -105,10 +104,10 @@ def _check(name: str, value: float, *, above: float | None = None, least: float 
 
 
 def preset(name: str, method: Method) -> Preset:
-    """The settings of that name for a method.
+    """The preset of that name for a method.
 
     Raises:
-        UsageError: no preset of that name.
+        UsageError: the preset does not exist.
     """
     match name:
         case "paper":

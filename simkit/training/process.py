@@ -1,4 +1,4 @@
-"""Child processes: the event loop stays free, memory is given back at the end, and cancelling kills the process.
+"""Child processes for training: they keep the event loop free, release memory at the end, and can be cancelled.
 
 A function and its job go to the child as a pickle, through its standard input. The child answers on its standard output
 in lines of JSON: the messages that the function sends, then its result or its error. A child exits when its input is
@@ -59,7 +59,7 @@ async def train_in_process(job: Job, on_metrics: OnMetrics = ignore_metrics) -> 
 
 
 def _environment(job: Job) -> Mapping[str, str]:
-    """A model in a folder needs nothing from the hub."""
+    """The child's environment. A model in a folder needs no access to the hub."""
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"} if Path(job.model).is_dir() else {}
     return child_environment(**offline)
 

@@ -1,7 +1,7 @@
-"""Examples as the tokens a model is trained on: rendered by the one `ChatFormat` that also renders what it is asked.
+"""Conversion of examples to tokens, by the same `ChatFormat` that renders prompts in play.
 
-TRL's trainers would render and cut the messages themselves. They get tokens instead, so that what is trained on is,
-token for token, what the model sees when it plays.
+TRL's trainers would render and truncate messages themselves. They get tokens instead, so that the model is trained on
+exactly the tokens that it reads and writes in play.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ IGNORED = -100
 class Rows:
     """Rows for one of TRL's trainers.
 
-    `too_long` examples were left out; `tokens` go through the model in one epoch, `learned` of them count for the loss.
+    `too_long` counts excluded examples; `tokens` are processed in one epoch, `learned` of them count for the loss.
     """
 
     rows: tuple[Row, ...]
@@ -38,13 +38,13 @@ class Rows:
 
 
 def tokenised(examples: ExampleSet, form: ChatFormat, preset: Preset, seed: int) -> Rows:
-    """The rows of a set of examples, in an order that follows from the seed.
+    """The rows of a set of examples, in an order derived from the seed.
 
     sft: `input_ids`, `labels`. kto: `prompt_ids`, `completion_ids`, `label`, and `KL_completion_ids`, the completion of
     another prompt of the same micro-batch. dpo: `prompt_ids`, `chosen_ids`, `rejected_ids`.
 
     Raises:
-        UsageError: the chat template cannot be trained on, or no example is short enough.
+        UsageError: the chat template does not support training, or no example is short enough.
     """
     found = [_row(example, form) for example in examples.examples]
     fitting = [row for row in found if _longest(row) <= preset.max_length]
@@ -89,7 +89,7 @@ def _demonstration(example: Demonstration, form: ChatFormat) -> Row:
 def _after(
     prompt: Sequence[Message], completion: Sequence[Message], tools: Sequence[ToolSpec], form: ChatFormat
 ) -> tuple[list[int], list[int]]:
-    """The tokens a model is asked with, and those it is to answer, its end token included."""
+    """The tokens of the prompt, and those of the completion with its end token."""
     asked, whole = form.prompt(prompt, tools), form.conversation((*prompt, *completion), tools)
     end = _last_trained(whole.trained)
     answered = whole.ids[len(asked) : end]
@@ -102,12 +102,12 @@ def _after(
 
 
 def _last_trained(trained: Sequence[bool]) -> int:
-    """The length up to and with the last token to be learned; what a template writes after it, nobody answers."""
+    """The length up to and including the last trained token. The model never writes what a template adds after."""
     return max((place + 1 for place, learn in enumerate(trained) if learn), default=0)
 
 
 def _with_mismatched(rows: Sequence[Row], at_once: int) -> list[Row]:
-    """KTO compares with completions of other prompts: those of the row before, within each micro-batch."""
+    """Add the mismatched completions that KTO needs: those of the previous row in each micro-batch."""
     paired: list[Row] = []
     for start in range(0, len(rows), at_once):
         batch = rows[start : start + at_once]
@@ -126,7 +126,7 @@ def _longest(row: Row) -> int:
 
 
 def _counts(row: Row) -> tuple[int, int]:
-    """Tokens that go through the model, and those that count."""
+    """The number of tokens processed, and of those that count for the loss."""
     if "input_ids" in row:
         return len(row["input_ids"]), sum(label != IGNORED for label in row["labels"])
     answers = [len(value) for name, value in row.items() if name in ("completion_ids", "chosen_ids", "rejected_ids")]

@@ -1,11 +1,11 @@
-"""A small model from nothing: tokenizer and Llama made from dialogues, for machines on which no weights can be assumed.
+"""A small model from scratch: tokenizer and Llama trained on dialogues, for machines without downloaded weights.
 
     folder = await bootstrap(run, Path("model"), seed=0)      # `local/model` then plays as `function_calling`
 
-The tokenizer knows the world's vocabulary: every value is one token wherever it stands, so that a value never seen in
-training can still be copied, and what stands between values (stretches of a sentence, the keys of a call) is one token
-each where it is frequent, else words, else letters. Reading back loses nothing. Dialogues become half as long as with
-words and spaces for tokens, and everything that follows twice as fast.
+The tokenizer knows the world's vocabulary. Every value is one token everywhere, so that a value never seen in training
+can still be copied. Text between values (parts of a sentence, the keys of a call) is one token if it is frequent, else
+words, else letters. Decoding is lossless. Dialogues are half as long as with words and spaces as tokens, which halves
+the time of everything that follows.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PAD, UNKNOWN, END = "<pad>", "<unk>", "<|end|>"
 ROLES = ("<|user|>", "<|assistant|>", "<|tool|>")
 CALLS = ("<tool_call>", "</tool_call>")
 FREQUENT = 12
-"""How often a stretch of text must occur to be a token of its own."""
+"""Minimum occurrences of a stretch of text that becomes one token."""
 
 TEMPLATE = (
     "{%- for message in messages -%}"
@@ -57,7 +57,7 @@ TEMPLATE = (
     "{%- endif -%}{%- endfor -%}"
     "{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
 )
-"""Hermes calls. System prompt and tools are left out: in one world they never differ, and there is nothing to learn."""
+"""Chat template with Hermes calls. It omits system prompt and tools, which are the same throughout a world."""
 
 _KEY = r'"?,? ?[\[{]*"[A-Za-z_ ]+": "?'
 _WORD = re.compile(r" ?[A-Za-z_]+")
@@ -67,7 +67,7 @@ _WORD = re.compile(r" ?[A-Za-z_]+")
 class Shape:
     """The architecture: a Llama with tied embeddings.
 
-    `initializer_range` is four times what large models take: with so few dimensions embeddings are told apart sooner.
+    `initializer_range` is four times that of large models: with few dimensions, embeddings then diverge sooner.
     """
 
     width: int = 128
@@ -80,13 +80,13 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schooling:
-    """How a model is trained from nothing: AdamW with a warm-up of a twentieth and a cosine to zero.
+    """Training settings of a model from scratch: AdamW, warm-up in a twentieth of the steps, cosine decay to zero.
 
     Attributes:
-        steps: optimiser steps of `batch` dialogues each.
-        learning_rate: the highest.
-        max_length: tokens of a dialogue at most; longer ones are left out.
-        seed: of the first weights and of the order of the dialogues.
+        steps: optimizer steps of `batch` dialogues each.
+        learning_rate: the maximum.
+        max_length: maximum tokens of a dialogue; longer ones are excluded.
+        seed: seed of the initial weights and of the order of the dialogues.
     """
 
     steps: int = 1000
@@ -98,7 +98,7 @@ class Schooling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lessons:
-    """The dialogues to learn from: who demonstrates, where, and which tasks."""
+    """The dialogues to learn from: demonstrator, world and tasks."""
 
     world: str = "builtin,most_goals=2"
     demonstrator: str = "scripted,error_rate=0.1,habits=drop:people:0.75"
@@ -117,10 +117,10 @@ async def bootstrap(
     on_metrics: OnMetrics = ignore_metrics,
     allow_incomplete: bool = False,
 ) -> Path:
-    """Play demonstrations in `run`, which has been entered, and make a model of them in `folder`.
+    """Play demonstrations in `run`, which must be entered, and train a model on them in `folder`.
 
-    The demonstrator's mistakes are learnt too: they are what a harvest is to repair. `local/<folder>` plays as
-    `function_calling` in the same world, and in no other. The counts of `train_scratch` go into the run's summary.
+    The model also learns the demonstrator's mistakes, which a later harvest corrects. `local/<folder>` plays as
+    `function_calling`, only in the same world. The counts of `train_scratch` go into the run's summary.
 
     Raises:
         UsageError: a name or a choice of tasks cannot be used, or a library is missing.
@@ -150,7 +150,7 @@ async def bootstrap(
 
 
 def vocabulary_of(world: World) -> frozenset[str]:
-    """Every value of the world's ontology that is written in letters; numbers and times have tokens of their own.
+    """All values of the world's ontology that are written in letters. Numbers and times have their own tokens.
 
     Raises:
         UsageError: the world has no ontology.
@@ -162,7 +162,7 @@ def vocabulary_of(world: World) -> frozenset[str]:
 
 
 def scratch_tokenizer(dialogues: Sequence[Conversation], values: frozenset[str], frequent: int = FREQUENT) -> Any:
-    """A tokenizer of transformers, with a chat template, out of dialogues and the values of their world."""
+    """Build a tokenizer of transformers, with a chat template, from dialogues and the values of their world."""
     tokenizers, transformers = require("tokenizers", "local"), require("transformers", "local")
     pattern = _pattern(values)
     kept = _tokens(dialogues, values, pattern, frequent)
@@ -188,7 +188,7 @@ def scratch_tokenizer(dialogues: Sequence[Conversation], values: frozenset[str],
 
 
 def _pattern(values: frozenset[str]) -> str:
-    """What tokens may not reach over: a value, a key with its quotes, two digits, brackets, a part of a sentence."""
+    """Pattern of the units that tokens may not cross: a value, a quoted key, two digits, brackets, a sentence part."""
     longest_first = sorted(values, key=lambda value: (-len(value), value))
     value = rf"\b(?:{'|'.join(map(re.escape, longest_first))})\b"
     return rf'{value}|{_KEY}|\d\d?|[\]}}"]+|(?:(?!{value})[^\d"{{}}\[\]<.?,])+[.?,]?|.'
@@ -206,7 +206,7 @@ def _tokens(dialogues: Sequence[Conversation], values: frozenset[str], pattern: 
 
 
 def _texts(dialogues: Sequence[Conversation]) -> Iterator[str]:
-    """Every text of some dialogues as the template writes it."""
+    """All texts of the dialogues as the template renders them."""
     for message in (message for dialogue in dialogues for message in dialogue if message.role != "system"):
         if text := text_of(message):
             yield text
@@ -219,7 +219,7 @@ def _texts(dialogues: Sequence[Conversation]) -> Iterator[str]:
 
 
 def scratch_model(tokens: int, shape: Shape, seed: int) -> Any:
-    """A Llama with random weights for so many tokens."""
+    """A Llama with random weights and a vocabulary of `tokens`."""
     torch, transformers = require("torch", "local"), require("transformers", "local")
     torch.manual_seed(seed)
     config = transformers.LlamaConfig(
@@ -241,12 +241,12 @@ def scratch_model(tokens: int, shape: Shape, seed: int) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScratchJob:
-    """A model to be made from nothing.
+    """Job of training a model from scratch.
 
     Attributes:
-        dialogues: what it learns to continue: the assistant's part of them.
-        values: of the world, see `vocabulary_of`.
-        out: the folder it is written to; `local/<out>` loads it.
+        dialogues: the training dialogues; only the assistant's part counts for the loss.
+        values: values of the world; see `vocabulary_of`.
+        out: the folder for the model; `local/<out>` loads it.
     """
 
     dialogues: tuple[tuple[Message, ...], ...]
@@ -257,9 +257,10 @@ class ScratchJob:
 
 
 def train_scratch(job: ScratchJob, on_metrics: OnMetrics) -> Mapping[str, float]:
-    """Make tokenizer and model, train, and write both to `job.out`, whole or not at all.
+    """Create tokenizer and model, train, and write both atomically to `job.out`.
 
-    Blocks; the same job gives the same weights on one machine. What is written counts dialogues, tokens and steps.
+    Blocks until done. The same job gives the same weights on one machine. Returns counts of
+    dialogues, tokens and steps.
 
     Raises:
         UsageError: a library is missing, or no dialogue is short enough.
@@ -290,9 +291,9 @@ def train_scratch(job: ScratchJob, on_metrics: OnMetrics) -> Mapping[str, float]
 
 
 def _school(model: Any, rows: Sequence[Rendered], schooling: Schooling, on_metrics: OnMetrics) -> float:
-    """Train in place; returns the mean loss of the last tenth of the steps.
+    """Train in place. Returns the mean loss of the last tenth of the steps.
 
-    A loop of its own because at this size a trainer's work between two steps costs as much as the steps.
+    It is a custom loop because at this size a trainer's overhead costs as much as the steps.
     """
     torch = require("torch", "local")
     optimiser = torch.optim.AdamW(model.parameters(), lr=schooling.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
@@ -319,13 +320,13 @@ def _school(model: Any, rows: Sequence[Rendered], schooling: Schooling, on_metri
 
 
 def _share(step: int, steps: int) -> float:
-    """The learning rate at a step as a share of the highest."""
+    """The learning rate at a step, relative to the maximum."""
     rising = min(1.0, (step + 1) / max(1.0, steps / 20))
     return rising * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def _loss(torch: Any, model: Any, rows: Sequence[Rendered]) -> Any:
-    """The mean loss of the assistant's tokens; logits are made for these alone."""
+    """The mean loss of the assistant's tokens. Logits are computed only for these."""
     longest = max(len(row.ids) for row in rows)
     ids = torch.tensor([row.ids + [0] * (longest - len(row.ids)) for row in rows])
     labels = torch.tensor([row.labels() + [-100] * (longest - len(row.ids)) for row in rows])[:, 1:]
@@ -335,7 +336,7 @@ def _loss(torch: Any, model: Any, rows: Sequence[Rendered]) -> Any:
 
 
 def _batches(lengths: Sequence[int], size: int, rng: Random) -> Iterator[list[int]]:
-    """Batches of indices without end, each pass in another order; dialogues of a batch are about as long."""
+    """Endless batches of indices, shuffled in each pass. The dialogues of a batch have similar lengths."""
     while True:
         order = list(range(len(lengths)))
         rng.shuffle(order)
@@ -347,7 +348,7 @@ def _batches(lengths: Sequence[int], size: int, rng: Random) -> Iterator[list[in
 
 
 def _write(model: Any, tokenizer: Any, out: Path) -> None:
-    """The whole folder at once, so that a killed process leaves none or a good one."""
+    """Write the folder atomically, so that a killed process leaves either none or a complete one."""
     unfinished = out.with_name(f".{out.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     with _without_bars():
@@ -359,7 +360,7 @@ def _write(model: Any, tokenizer: Any, out: Path) -> None:
 
 @contextmanager
 def _without_bars() -> Generator[None]:
-    """No progress bar of transformers for what takes no time."""
+    """Disable transformers' progress bars for quick operations."""
     bars = require("transformers", "local").utils.logging
     drawing = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""The steps that training recipes are made of: choose examples, check them, train, and say what came of it."""
+"""Steps of the training recipes: select examples, check them, train, and report the result."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ NO_ENDPOINT = (
     *("api_concurrency", "rpm", "tpm", "request_timeout", "max_retries", "max_cost", "max_tokens_total", "prices"),
     *("replay", "concurrency", "fail_fast", "max_faults", "ask_timeout"),
 )
-"""Flags of every run that do nothing in a training: it asks no endpoint, and dev goals are no episodes of the run."""
+"""Run flags without effect in a training: it calls no endpoint, and dev goals are not episodes of the run."""
 
 LOOKS = 10
-"""How often a guard looks when nobody says how often."""
+"""Default number of a guard's measurements."""
 
 LAST = """
     with played as (select distinct coalesce(r.config ->> 'part_of', r.run_id) as run_id
@@ -52,9 +52,9 @@ LAST = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """Which examples a recipe was asked to learn from; `held_out` names a split, or is `none`.
+    """Selection of a recipe's examples. `held_out` names a split, or is `none`.
 
-    With `allow_incomplete` runs that are still running, or whose journals hold unreadable lines, give what there is.
+    `allow_incomplete` also accepts the readable data of unfinished runs and of damaged journals.
     """
 
     data: str
@@ -78,7 +78,7 @@ class GuardChoice:
     keep: training.Keep = "best"
 
     def of(self, dev: DevChoice, steps: int, seed: int) -> Guard | None:
-        """The guard of a training of so many steps, None for no guard."""
+        """The guard of a training of `steps` optimizer steps; None for no guard."""
         if self.guard == NONE:
             return None
         return Guard(
@@ -91,10 +91,10 @@ class GuardChoice:
 
 
 def model_of(run: Run) -> str:
-    """The folder or name of the model that is to be trained, from `--model`.
+    """The folder or name of the model to train, from `--model`.
 
     Raises:
-        UsageError: none was named, or one that is not ours to train.
+        UsageError: no model was named, or one that cannot be trained here.
     """
     spec = (run.models.model or "").removeprefix("local/").partition(",")[0]
     if not spec or spec.startswith(("openai/", "scripted/")):
@@ -106,7 +106,7 @@ def model_of(run: Run) -> str:
 
 
 def folder_of(run: Run, out: Path | None) -> Path:
-    """Where the trained model is written to: the same whenever the run is resumed."""
+    """The folder for the trained model. It stays the same when the run is resumed."""
     return (out or run.store.path / "models" / run.id).absolute()
 
 
@@ -114,8 +114,9 @@ async def chosen_examples(run: Run, kind: Kind, chosen: Chosen, dev: DevChoice, 
     """The examples, decontaminated and checked.
 
     Raises:
-        UsageError: there are none, some are of held-out or dev tasks, or they hold errors; the message says which.
-        StoreIncomplete: a run has not come to its end, or its journals hold lines that could not be read.
+        UsageError: there are no examples, some belong to held-out or dev tasks, or some are invalid; the message says
+            which.
+        StoreIncomplete: a run is not finished, or its journals hold unreadable lines.
     """
     found = await _found(run, kind, chosen)
     if found.kind != kind:
@@ -149,7 +150,7 @@ async def _found(run: Run, kind: Kind, chosen: Chosen) -> ExampleSet:
 
 
 async def _last(run: Run) -> str:
-    """The last run before this one that played anything: the same one when this run is resumed."""
+    """The last run before this one that played episodes. It stays the same when this run is resumed."""
     found = await run.query(LAST, run.id)
     if not found.rows:
         raise UsageError("no run in this store has played anything yet; harvest first: `simkit run josh`")
@@ -157,7 +158,7 @@ async def _last(run: Run) -> str:
 
 
 def _assert_clean(examples: ExampleSet, split: str, dev: DevChoice, guard: GuardChoice) -> None:
-    """Without a held-out split, examples may be of unknown tasks; one that is known to be a dev goal never passes."""
+    """Check that no example belongs to a dev goal or a held-out task. Without a held-out split, unknown tasks pass."""
     place = dev.place(guard.guard_split, guard.guard)
     world = place.build()
     if split != NONE:
@@ -169,13 +170,13 @@ def _assert_clean(examples: ExampleSet, split: str, dev: DevChoice, guard: Guard
 
 
 def steps_of(examples: int, preset: Preset) -> int:
-    """Optimiser steps of a training, when no example is too long."""
+    """Number of optimizer steps of a training, if no example is too long."""
     return preset.max_steps or max(1, ceil(ceil(examples / preset.batch) * preset.epochs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a recipe that learns from examples was asked."""
+    """Arguments of a recipe that learns from examples."""
 
     kind: Kind
     chosen: Chosen
@@ -188,10 +189,10 @@ class Asked:
 
 
 async def train_on_examples(run: Run, asked: Asked) -> Summary:
-    """Choose examples, check them, train on them in a process of its own, and say what came of it.
+    """Select examples, check them, train on them in a child process, and summarize the result.
 
     Raises:
-        UsageError: there is no model to train, the examples cannot be trained on, or the training cannot be done.
+        UsageError: there is no model to train, the examples cannot be used, or the training fails.
     """
     model, out = model_of(run), folder_of(run, asked.out)
     examples = await chosen_examples(run, asked.kind, asked.chosen, asked.dev, asked.guard)
@@ -211,10 +212,10 @@ async def train_on_examples(run: Run, asked: Asked) -> Summary:
 
 
 async def carried_out(run: Run, job: Job) -> Trained:
-    """Train in a process of its own; metrics go to the store and to the screen.
+    """Train in a child process. Metrics go to the store and to the screen.
 
     Raises:
-        UsageError: what the training raises.
+        UsageError: the training fails.
     """
 
     def told(metrics: Metrics) -> None:
@@ -228,7 +229,7 @@ async def carried_out(run: Run, job: Job) -> Trained:
 
 
 def summary_of(run: Run, trained: Trained, **more: object) -> Summary:
-    """What a training came to, for the end report and the store."""
+    """Summary of a training, for the final report and the store."""
     guard = {f"guard_{step}": _said(values) for step, values in _ends(trained)}
     return run.summary(
         model=f"local/{trained.path}",
@@ -250,7 +251,7 @@ def _change(trained: Trained) -> dict[str, float]:
 
 
 def _ends(trained: Trained) -> Sequence[tuple[str, dict[str, float]]]:
-    """What the guard saw of the model before training, and of the one that was kept."""
+    """The guard's measurements of the model before training and of the kept one."""
     if not trained.guard:
         return ()
     return (("before", dict(trained.guard[0])), ("after", dict(trained.guard[trained.kept])))

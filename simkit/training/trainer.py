@@ -1,8 +1,8 @@
-"""Training: examples and a model in, a better model out, with checkpoints, a guard and a curve.
+"""Training of a model on examples, with checkpoints, a guard and a plot of the loss.
 
     trained = train(TrainingJob(method="sft", model="model", examples=chosen, preset=preset("tiny", "sft"), out=out))
 
-`train` blocks; `train_in_process` (simkit.training.process) does the same in a process of its own.
+`train` blocks; `train_in_process` (simkit.training.process) does the same in a child process.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 
 class Written(Protocol):
-    """What `write_model` reads of a job."""
+    """The attributes of a job that `write_model` reads."""
 
     @property
     def model(self) -> str:
-        """The model that was trained."""
+        """The model before training."""
         ...
 
     @property
@@ -47,23 +47,23 @@ class Written(Protocol):
 
     @property
     def out(self) -> Path:
-        """Where the trained one is written to."""
+        """The folder for the trained model."""
         ...
 
     @property
     def keep_adapter(self) -> bool:
-        """Whether the adapter is kept beside the merged weights."""
+        """Whether the adapter is kept next to the merged weights."""
         ...
 
 
 def train(job: TrainingJob, on_metrics: OnMetrics = ignore_metrics) -> Trained:
     """Train, and write the model to `job.out`.
 
-    A training that was killed goes on from its last checkpoint when it is asked for again; one that is done is not
-    done again. The same job gives the same weights on one machine's CPU.
+    A killed training continues from its last checkpoint when it is started again; a finished one is not repeated. The
+    same job gives the same weights on the CPU of one machine.
 
     Raises:
-        UsageError: a library, the model or usable examples are missing, or the folder holds something else.
+        UsageError: a library, the model or usable examples are missing, or the folder has other contents.
     """
     records = Records.open(job.out, job.described())
     done = records.result()
@@ -89,7 +89,7 @@ def train(job: TrainingJob, on_metrics: OnMetrics = ignore_metrics) -> Trained:
 
 
 def open_form(model: str) -> ChatFormat:
-    """How the model writes conversations; a tokenizer without padding pads with its end."""
+    """The model's conversation format. A tokenizer without a padding token pads with its end token."""
     from simkit.local.chat import ChatFormat
 
     form = ChatFormat.of(model)
@@ -113,7 +113,7 @@ def _tuner(job: TrainingJob, model: Any, rows: Rows, watcher: Watcher, tokenizer
 
 
 def write_model(job: Written, checkpoint: Path | None, tokenizer: Any) -> None:
-    """Write a checkpoint (None: the model that training began with) as a model that can be loaded, adapters merged."""
+    """Write a checkpoint (None: the initial model) as a loadable model, with adapters merged."""
     transformers = require("transformers", backend.EXTRA)
     load = transformers.AutoModelForCausalLM.from_pretrained
     if checkpoint is None:
@@ -167,10 +167,10 @@ def _trained(
 
 
 class Watcher:
-    """Told by the trainer of every step, log and checkpoint; one for each part of a training.
+    """Callbacks of the trainer for steps, logs and checkpoints. Each attempt of a training has its own.
 
     Attributes:
-        stopped: what was lost when the guard ended the training, None while it has not.
+        stopped: the floor that was missed when the guard ended the training; None if it did not.
     """
 
     def __init__(self, guard: Guard | None, form: ChatFormat, records: Records, on_metrics: OnMetrics) -> None:
@@ -182,19 +182,19 @@ class Watcher:
 
     @property
     def seen(self) -> Mapping[int, DevScore]:
-        """What the guard has seen, by step."""
+        """The guard's measurements, by step."""
         return self._watched.seen if self._watched else {}
 
     def kept(self, last: int) -> int:
-        """The step whose weights are kept: the last, unless the guard knows better."""
+        """The step whose weights are kept: the last, unless the guard chooses another."""
         return self._watched.kept if self._watched else last
 
     def callback(self) -> Any:
-        """For transformers' trainer."""
+        """The callback for transformers' trainer."""
         return backend.callback(on_train_begin=self._begin, on_log=self._log, on_save=self._save)
 
     def _begin(self, _args: Any, state: Any, control: Any, *, model: Any, **_more: Any) -> None:
-        """Look at the model it begins with; and, after a kill between a checkpoint and its look, do that look."""
+        """Measure the initial model, or a checkpoint whose measurement an interruption prevented."""
         if self._watched and state.global_step not in self._watched.seen:
             self._look(model, state, control)
 
@@ -223,7 +223,7 @@ class Watcher:
 
 @contextmanager
 def in_memory(model: Any, form: ChatFormat) -> Generator[ChatModel]:
-    """A model that is being trained, as one that answers with the weights it has now."""
+    """A chat model that answers with the current weights of a model in training."""
     from simkit.local.engine import LocalEngine
     from simkit.local.model import LocalModel
     from simkit.local.worker import Worker
@@ -239,6 +239,6 @@ def in_memory(model: Any, form: ChatFormat) -> Generator[ChatModel]:
 
 
 def look(model: Any, form: ChatFormat, goals: DevGoals) -> DevScore:
-    """Let a model that is being trained play dev goals."""
+    """Measure a model in training on dev goals."""
     with in_memory(model, form) as player:
         return anyio.run(play_dev, goals, player, backend_options={"loop_factory": fast_loop()})

@@ -155,7 +155,7 @@ async def test_data_that_cannot_be_used_is_refused_before_the_upload(tmp_path: P
 def test_choices_that_cannot_be() -> None:
     with pytest.raises(UsageError, match="epochs is 0"):
         Hyperparameters(epochs=0)
-    with pytest.raises(UsageError, match="beta belongs to the method dpo"):
+    with pytest.raises(UsageError, match="beta applies only to the method dpo"):
         Hyperparameters(beta=0.1).to_openai("supervised")
 
 
