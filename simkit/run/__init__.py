@@ -1,1 +1,1 @@
-"""A run: components cast, tasks played at the same time, everything recorded, resumed and summed up."""
+"""Runs: start the components, play tasks concurrently, record, resume and summarize."""

@@ -1,7 +1,7 @@
-"""What a run planned to play, and what became of it: every unit is done, kept, or not played for a reason.
+"""Accounts of the units that a run plans: each one is done, kept, or not played for a recorded reason.
 
-The plan and the units that were not played are events, so the account can be drawn up from the stored rows alone (the
-view `units`). What is done is what the journal has the end of, not what anybody counted.
+The plan and the units that were not played are events, so the account can be computed from the stored rows alone (the
+view `units`). A unit counts as done only when the end of its episode has been recorded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 A_LINE = 1000
-"""Units in one event: a plan of any size is a few lines of the journal."""
+"""Maximum number of units in one event, so that a large plan takes only a few lines of the journal."""
 
 UNRECORDED = "its search recorded no end of it"
 NO_END = "the worker ended without a result"
@@ -41,9 +41,9 @@ CANCELLED = "the recipe cancelled its play()"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """How many units were planned and what became of them; `open` ones are still to be played.
+    """Counts of planned units by their state; `open` ones are still to be played.
 
-    `reasons` says how many were not played for which reason.
+    `reasons` counts the units that were not played, by reason.
     """
 
     planned: int = 0
@@ -54,30 +54,30 @@ class Account:
 
     @property
     def open(self) -> int:
-        """Units that are being played or wait for it."""
+        """Number of units that are being played or waiting to be played."""
         return self.planned - self.done - self.kept - self.not_played
 
     @property
     def short(self) -> str:
-        """How many were not played."""
+        """Message with the number of units that were not played."""
         return f"{self.not_played} of {self.planned} planned episodes were not played"
 
     @property
     def problem(self) -> str | None:
-        """What was not played and why, None when everything was."""
+        """Message about the units that were not played and the reasons; None if everything was played."""
         if not self.not_played:
             return None
         reasons = [reason if len(self.reasons) == 1 else f"{count}: {reason}" for reason, count in self.reasons.items()]
         return f"{self.short}: {'; '.join(reasons)}"
 
     def to_json(self) -> dict[str, Any]:
-        """The numbers by name."""
+        """The counts by name."""
         counts = {"planned": self.planned, "done": self.done, "kept": self.kept, "not_played": self.not_played}
         return {**counts, "not_played_because": dict(self.reasons)}
 
 
 class Ledger:
-    """The account of one run while it goes; a recorder tells it of every episode that ended (`see`)."""
+    """The account of one run in progress; a recorder reports every finished episode to it (`see`)."""
 
     def __init__(self) -> None:
         self.run_id = ""
@@ -90,13 +90,13 @@ class Ledger:
         self._reasons: dict[str, int] = {}
 
     def see(self, episode: Episode) -> None:
-        """Take note of the end of an episode."""
+        """Register the end of an episode."""
         if self._open.pop(episode.episode_id, None) is not None:
             self._done += 1
             self._ended[episode.episode_id] = episode
 
     def plan(self, units: Sequence[WorkUnit], kept: Mapping[str, Episode], recorder: Recorder) -> None:
-        """These are to be played, but for those that were, in an earlier part of the run."""
+        """Plan units; those in `kept` were finished by an earlier attempt of the run and are not played again."""
         self._planned += len(units)
         self._kept += len(kept)
         self._open |= {unit.episode_id: unit for unit in units if unit.episode_id not in kept}
@@ -105,11 +105,11 @@ class Ledger:
             recorder.record(UnitsPlanned(self.run_id, self.attempt, some, time.time()))
 
     def ended(self, episode_id: str) -> Episode | None:
-        """The episode of a unit whose end has been recorded, once; None when there is none."""
+        """Return and remove the recorded episode of a unit; None if its end has not been recorded."""
         return self._ended.pop(episode_id, None)
 
     def not_played(self, reasons: Mapping[str, str], recorder: Recorder) -> None:
-        """These units are not played in this part of the run, by episode id with the reason; others are left alone."""
+        """Mark open units as not played in this attempt, given reasons by episode id; units not open are ignored."""
         known = {name: reason for name, reason in reasons.items() if name in self._open}
         rows: list[UnplayedUnit] = []
         for name, reason in known.items():
@@ -120,11 +120,11 @@ class Ledger:
             recorder.record(UnitsNotPlayed(self.run_id, self.attempt, some, time.time()))
 
     def close(self, reason: str, recorder: Recorder) -> None:
-        """Whatever is open is not played, for this reason."""
+        """Mark all open units as not played, for this reason."""
         self.not_played(dict.fromkeys(self._open, reason), recorder)
 
     def account(self) -> Account:
-        """The numbers so far."""
+        """The counts so far."""
         return Account(
             planned=self._planned,
             done=self._done,
@@ -135,7 +135,7 @@ class Ledger:
 
 
 class CountingRecorder:
-    """A recorder that tells a ledger of the episodes that ended."""
+    """A recorder that reports finished episodes to a ledger."""
 
     def __init__(self, recorder: Recorder, ledger: Ledger) -> None:
         self._recorder = recorder
@@ -157,20 +157,20 @@ def _lines(rows: Sequence[T]) -> Iterator[tuple[T, ...]]:
 
 
 class Units:
-    """The work units of a run: the trials it plays of each task, and those that an earlier part of it has finished."""
+    """The work units of a run: the trials of each task, and those finished by an earlier attempt of the run."""
 
     def __init__(self, run_id: str, seed: int, past: Past | None = None) -> None:
         self._run_id = run_id
         self._seed = seed
         self._past = past
         self._seen: frozenset[str] = frozenset()
-        self._played: Mapping[str, int] = {}  # how many trials of each task there have been
+        self._played: Mapping[str, int] = {}  # number of trials so far, by task
 
     def see(self, tasks: Sequence[Task], recorder: Recorder) -> None:
         """Record the tasks that are played for the first time.
 
         Raises:
-            UsageError: a task is not what an earlier part of the run played.
+            UsageError: a task differs from the one that an earlier attempt of the run played.
         """
         for task in tasks:
             if task.id not in self._seen:
@@ -193,10 +193,10 @@ class Units:
         return units if past is None else [replace(unit, attempt=past.next_start(unit.episode_id)) for unit in units]
 
     def kept(self, units: Sequence[WorkUnit], supervisor: str) -> dict[str, Episode]:
-        """The episodes that an earlier part of the run has finished, by their id.
+        """Episodes that an earlier attempt of the run finished, by id.
 
         Raises:
-            UsageError: another supervisor has played them.
+            UsageError: another search played them.
         """
         past = self._past
         found = {unit.episode_id: past.kept(unit, supervisor) for unit in units} if past is not None else {}

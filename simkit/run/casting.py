@@ -1,4 +1,4 @@
-"""Who plays in a run: components by name, as they are, or the world's own choice, each with the model it needs."""
+"""Selection of a run's players: components by name, as objects, or the world's defaults, each with its model."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ USER = Kind("user", "simkit.users", User)
 REWARD = Kind("reward", "simkit.rewards", Reward)
 
 OpenModel: TypeAlias = "Callable[[str, ModelConfig], ChatModel]"
-"""Gives the model of a name."""
+"""Function that returns the model of a given name."""
 
 MODEL_AGENT, MODEL_USER = "function_calling", "goal"
-"""Who plays when a model was named for the agent or the user, and nobody said how it is to play."""
+"""Default agent and user when a model is named but no component."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartModel:
-    """The model of one part, the agent's or the user's.
+    """Model settings of one player, the agent or the user.
 
     Attributes:
-        spec: its name, None when nobody named one.
-        own: whether it was named for this part, and not taken over from the other.
-        config: how it is reached, sampled and limited.
-        open: gives the model of a name.
+        spec: its name, None if none was given.
+        own: whether it was named for this player, not taken over from the other.
+        config: endpoint, sampling and limits.
+        open: function that returns the model of a given name.
         flag: the flag that names it.
     """
 
@@ -58,7 +58,7 @@ class PartModel:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A component that was built, and whether a model plays it."""
+    """A component, and whether it was given a model."""
 
     component: Any
     modelled: bool = False
@@ -66,7 +66,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Who is to play: by name, as they are, or None for the world's own choice; `places` is where names count from."""
+    """Requested players: names, objects, or None for the world's default; `places` resolves relative file names."""
 
     agent: str | Agent | None = None
     user: str | User | None = None
@@ -77,7 +77,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedModels:
-    """The models they play with: the run's configuration, and defaults of one cast, the user's being the agent's."""
+    """Requested models: the run's configuration, and defaults of one cast; user defaults fall back to the agent's."""
 
     config: ModelConfig
     open: OpenModel
@@ -85,13 +85,13 @@ class WantedModels:
     user_defaults: ModelConfig | None = None
 
     def agents(self) -> PartModel:
-        """The agent's."""
+        """Model settings of the agent."""
         config = self.config if self.defaults is None else self.config.over(self.defaults)
         spec = self.config.model
         return PartModel(spec=spec, own=spec is not None, config=config, open=self.open, flag="--model")
 
     def users(self) -> PartModel:
-        """The user's: the agent's when none was named for it."""
+        """Model settings of the user; the agent's model if none was named for the user."""
         own, spec = self.config.user_model is not None, self.config.user_model or self.config.model
         config = self.config.for_user(self.user_defaults or self.defaults)
         return PartModel(spec=spec, own=own, config=config, open=self.open, flag="--user-model")
@@ -99,7 +99,7 @@ class WantedModels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Players:
-    """Who plays."""
+    """The four components of a run."""
 
     agent: Agent
     user: User
@@ -107,13 +107,13 @@ class Players:
     reward: Reward
 
     def cast(self, scope: Scope) -> Cast:
-        """Start their actors.
+        """Start the components' actors.
 
         Raises:
-            UsageError: what one of them declares of itself cannot be.
+            UsageError: a component's declaration is invalid.
         """
         parts = (self.agent, self.user, self.tools, self.reward)
-        person = self.user if self.user.interactive else None  # may take as long as it likes
+        person = self.user if self.user.interactive else None  # has no deadline
         agent, user, tools, reward = (scope.spawn(part, name=part.name, deadline=part is not person) for part in parts)
         with boundary(AgentFault, f"agent `{self.agent.name}`, asking whether it is deterministic"):
             deterministic = bool(self.agent.deterministic)
@@ -130,17 +130,17 @@ class Players:
 
     @property
     def unforkable(self) -> tuple[str, ...]:
-        """Those that cannot be branched, for messages."""
+        """Components that cannot be forked, for messages."""
         parts = {"agent": self.agent, "user": self.user, "tools": self.tools}
         return tuple(f"{role} `{part.name}`" for role, part in parts.items() if not part.forkable)
 
 
 def build_players(world: World, wanted: Wanted, models: WantedModels) -> Players:
-    """Build everybody.
+    """Build all players.
 
     Raises:
         ComponentNotFound: no component of that name.
-        UsageError: a component does not take its options or lacks a model, or a model is named that nobody asks.
+        UsageError: a component does not accept its options or lacks a model, or no component uses a named model.
     """
     agents, users = models.agents(), models.users()
     agent = _part(_Choice(AGENT, wanted.agent, "default_agent", MODEL_AGENT), world, agents, wanted.places)
@@ -156,7 +156,7 @@ def build_players(world: World, wanted: Wanted, models: WantedModels) -> Players
 
 @dataclass(frozen=True, slots=True)
 class _Choice(Generic[T]):
-    """One part: who is wanted, the attribute that has the world's own choice, and who plays for a model of its own."""
+    """One role: requested component, world attribute with the default, and the default for a model of its own."""
 
     kind: Kind[T]
     wanted: str | T | None
@@ -164,19 +164,19 @@ class _Choice(Generic[T]):
     modelled: str
 
     def name(self, wanted: str | None, world: World, model: PartModel, places: Places) -> tuple[str, Path | None]:
-        """The name of who plays, and the folder that its files count from."""
+        """Name of the component, and the folder that its relative file names refer to."""
         if wanted:
             return wanted, places.of(wanted)
         return (self.modelled, None) if model.own else _own_choice(world, self.default)
 
 
 def _own_choice(world: World, attribute: str) -> tuple[str, Path | None]:
-    """The component that a world names itself, and the folder of the file that says so."""
+    """The world's default component, and the folder of the file that declares it."""
     return getattr(world, attribute), folder_of(world, attribute)
 
 
 def _part(choice: _Choice[T], world: World, model: PartModel, places: Places) -> Part:
-    """The component that was named, with its model; as it is; or the world's own choice."""
+    """The requested component with its model, the given object, or the world's default."""
     kind, wanted = choice.kind, choice.wanted
     if wanted is not None and not isinstance(wanted, str):
         return Part(wanted)
@@ -201,7 +201,11 @@ def _reward(wanted: str | Reward | None, world: World, places: Places) -> Reward
 
 
 def _check_used(agent: Part, user: Part, agent_model: PartModel, user_model: PartModel) -> None:
-    """Make sure that a model somebody named is asked."""
+    """Check that explicitly named models are used.
+
+    Raises:
+        UsageError: no component would call the model.
+    """
     if user_model.own and not user.modelled:
         raise _unused(user_model, f"the user `{user.component.name}`", f"--user {MODEL_USER}")
     if agent_model.own and not agent.modelled and not user.modelled:

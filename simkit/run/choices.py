@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CastChoice:
-    """Players by name; None for the world's own."""
+    """Players by name; None for the world's default."""
 
     agent: flags.Agent = None
     user: flags.User = None
@@ -28,7 +28,7 @@ class CastChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskChoice:
-    """Tasks by name: the world, its split, which of its tasks, how often each is played, and for how long."""
+    """Task selection: world, split, tasks, number of trials and maximum number of turns."""
 
     world: flags.World = "builtin"
     variant: flags.Variant = None
@@ -43,7 +43,7 @@ class TaskChoice:
         return Limits(turns=self.max_turns)
 
     async def play(self, run: Run, search: Search, cast: CastChoice) -> tuple[Episode, ...]:
-        """Play the tasks with a search; raises what `Run.play` raises, and UsageError for a name that is unknown."""
+        """Play the tasks with a search; raises what `Run.play` raises, and UsageError for an unknown name."""
         world = run.world(self.world, variant=self.variant)
         players = run.cast(world, agent=cast.agent, user=cast.user, reward=cast.reward)
         return await run.play(search, players, run.tasks(world, self.split, self.tasks), trials=self.trials)

@@ -1,7 +1,7 @@
-"""The local engine: plays work units at the same time in one event loop, so many at once, and no task outlives it.
+"""The local engine: plays work units concurrently in one event loop, with a limit. No task outlives it.
 
-A fault inside an episode is data: it is counted against the policy and the rest goes on. Anything else that is raised
-(a full disk, a mistake in a search) ends the run. Results come in the order of the units, whatever finished first.
+A fault inside an episode is data: it counts against the policy and the other episodes continue. Any other error (a full
+disk, a bug in a search) ends the run. Results are in the order of the units, not in the order of completion.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultPolicy:
-    """When faulted episodes make a run a failure (exit code 1).
+    """Policy that decides when faulted episodes make a run fail (exit code 1).
 
     Attributes:
         fail_fast: the first faulted episode stops the run.
-        max_share: the largest share of faulted episodes, 0 to 1, that a finished run may have.
+        max_share: maximum share of faulted episodes, 0 to 1, in a successful run.
     """
 
     fail_fast: bool = False
@@ -43,7 +43,7 @@ class FaultPolicy:
             raise UsageError(f"the largest share of faulted episodes is {self.max_share}; give a number from 0 to 1")
 
     def broken(self, faulted: int, episodes: int) -> str | None:
-        """Why so many faults are too many, None when they are not."""
+        """Message that the faults exceed the policy; None if they do not."""
         if self.fail_fast and faulted:
             return "an episode faulted and the run was told to stop at the first fault (--fail-fast)"
         if episodes and faulted / episodes > self.max_share:
@@ -61,14 +61,13 @@ def is_faulted(episode: Episode) -> bool:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of a run while it goes: what a progress display reads, and what a stopped run still knows.
+    """Live counts of a run, for the progress display and for the report of a stopped run.
 
-    It is the `Watch` of every search of the run. Single-threaded by construction: one event loop writes it.
+    It is the `Watch` of every search of the run. Only the event loop's thread writes to it.
 
-    `kept` are episodes that an earlier part of the run had finished; `missed` are units that were not played, by
-    episode id with the reason; `meter` counts model calls once there are models;
-    `note` says in words what a stage without episodes is at, for the progress display; `load` gives the load of the
-    components that declare `concurrency` or `sessions`.
+    `kept` counts episodes that an earlier attempt of the run finished. `missed` holds the reasons why units were not
+    played, by episode id. `meter` counts model calls once there are models. `note` describes the progress of a stage
+    without episodes, for the display. `load` returns the load of components that declare `concurrency` or `sessions`.
     """
 
     planned: int = 0
@@ -90,19 +89,19 @@ class Tally:
     load: Callable[[], Sequence[ActorState]] = tuple
 
     def live(self, change: int) -> None:
-        """So many more (or fewer) branches are live."""
+        """Add `change` to the number of live branches."""
         self.branches += change
 
     def turn(self) -> None:
-        """An agent turn was played."""
+        """Count one agent turn."""
         self.turns += 1
 
     def hit(self, goals: int) -> None:
-        """So many goals were taken."""
+        """Add `goals` to the number of goals taken."""
         self.hits += goals
 
     def finished(self, episode: Episode) -> None:
-        """An episode ended."""
+        """Count an episode that ended."""
         self.episodes.append(episode)
         self.faulted += is_faulted(episode)
         if episode.reward is not None:
@@ -110,7 +109,7 @@ class Tally:
             self.reward_total += episode.reward
 
     def keep(self, episodes: Iterable[Episode]) -> None:
-        """Episodes that need not be played, because they were."""
+        """Count episodes that were already played and are kept."""
         for episode in episodes:
             self.planned += 1
             self.kept += 1
@@ -123,12 +122,12 @@ class Tally:
 
     @property
     def left(self) -> float | None:
-        """Seconds until the planned episodes are done at the rate so far, None when that is not known yet."""
+        """Estimated seconds until the planned episodes are done, at the rate so far; None before the first one is."""
         done = len(self.episodes) - self.kept
         return (self.planned - len(self.episodes)) * self.seconds / done if done else None
 
     def to_json(self) -> dict[str, Any]:
-        """What the run took, as the store keeps it: seconds, lag of the event loop, and its model calls."""
+        """Statistics as stored: seconds, event-loop lag, component load and model calls."""
         stats: dict[str, Any] = {"seconds": round(self.seconds, 3), "lag": self.lag.to_json(), "kept": self.kept}
         if load := self.load():
             stats["components"] = [asdict(state) for state in load]
@@ -147,12 +146,12 @@ class Tally:
 
 
 TOGETHER = 16
-"""Episodes that begin in one pass of the event loop: one a pass, and the first would be over before the last begins."""
+"""Episodes started per pass of the event loop. With one per pass, the first would end before the last starts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """What every work unit of one call is played with."""
+    """Settings and services shared by all work units of one call."""
 
     search: Search
     cast: Cast
@@ -164,13 +163,13 @@ class Stage:
 async def play_units(stage: Stage, units: Sequence[WorkUnit], concurrency: int) -> tuple[Episode, ...]:
     """Play units, at most `concurrency` at once, and return their episodes in the order of the units.
 
-    The episodes may be fewer than the units: with a `fail_fast` policy those that had finished when the first fault
-    came, and always without those whose worker was cancelled by something else than the run. `stage.tally.missed`
-    has the others, with the reason.
+    There may be fewer episodes than units: with a `fail_fast` policy only those finished before the first fault, and
+    never those whose worker was cancelled by something other than the run. `stage.tally.missed` has the reasons for the
+    others.
 
     Raises:
         UsageError: the concurrency is less than 1.
-        NotForkable: the search branches and a component of the cast cannot.
+        NotForkable: the search branches, but a component of the cast cannot be forked.
         StoreError: events could not be recorded.
     """
     if concurrency < 1:
@@ -182,7 +181,7 @@ async def play_units(stage: Stage, units: Sequence[WorkUnit], concurrency: int) 
         async with anyio.create_task_group() as group:
             for number in range(min(concurrency, len(units))):
                 group.start_soon(_work, stage, waiting, done, group.cancel_scope)
-                if number % TOGETHER == TOGETHER - 1:  # thousands of openings in a row would hold the loop for seconds
+                if number % TOGETHER == TOGETHER - 1:  # thousands of starts in a row would block the loop for seconds
                     await anyio.lowlevel.checkpoint()
     except BaseExceptionGroup as errors:
         raise sole_error(errors) from errors
@@ -207,7 +206,7 @@ async def _work(
 
 
 async def _play(stage: Stage, unit: WorkUnit) -> Episode | None:
-    """The episode of a unit; None when it was cancelled by something else than the run."""
+    """Play one unit; None if something other than the run cancelled it."""
     stage.tally.running += 1
     try:
         with unasked("the episode"):
@@ -220,6 +219,6 @@ async def _play(stage: Stage, unit: WorkUnit) -> Episode | None:
 
 
 def sole_error(error: BaseException) -> BaseException:
-    """The first error inside a task group's wrapping, or the error itself: what the caller needs to read."""
+    """The first error inside an exception group, or the error itself: the one that the caller needs to see."""
     found = tuple(leaves(error))
     return next((error for error in found if not is_cancellation(error)), found[0])

@@ -1,4 +1,4 @@
-"""The fastest event loop there is on this machine."""
+"""The fastest event loop available on this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The factory of uvloop's event loops where it is installed, None for asyncio's own."""
+    """Factory of uvloop event loops if uvloop is installed; None for asyncio's default."""
     try:
         import uvloop
     except ImportError:

@@ -1,4 +1,4 @@
-"""The garbage collector while a run goes: it looks less often, and not at what was there before."""
+"""Tuning of the garbage collector during a run: fewer collections, which skip objects that existed before it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from contextlib import contextmanager
 from itertools import count
 
 CALM = (200_000, 10, 20)
-"""Thresholds of the three generations; Python's own are for programs that hold little and drop much."""
+"""Thresholds of the three generations; Python's defaults suit programs with few long-lived objects."""
 
 FULL = 10
-"""Runs from one full collection to the next; a full one takes 0.2 s in a process that has imported torch."""
+"""Number of runs between full collections; one takes 0.2 s in a process that has imported torch."""
 
-_runs = count(1)  # of the process, as the collector itself is
+_runs = count(1)  # per process, like the collector itself
 
 
 @contextmanager
 def calm_collector() -> Generator[None]:
-    """Spare a run a quarter of its CPU: it holds many immutable values for long, and hardly any of them in cycles.
+    """Reduce the collector's work during a run, which saves a quarter of the CPU time.
 
-    What is alive at the beginning (modules, worlds) is frozen, so that no collection goes through it. Both are undone
-    at the end. Before it is frozen, what earlier runs have left in cycles is collected, at every `FULL`th run also what
-    has grown old: frozen and thawed it would count as old, and a program that plays one run after another would hold
-    the garbage of hundreds. A program that has tuned its collector itself is left alone, and so is a run inside
-    another one.
+    A run holds many immutable values for a long time, hardly any of them in cycles. The thresholds are raised, and
+    objects alive at the start (modules, worlds) are frozen so that no collection visits them. Both are undone at the
+    end. Cyclic garbage of earlier runs is collected before freezing; every `FULL`th run also collects the oldest
+    generation. Otherwise that garbage would count as old after unfreezing, and a program that plays one run after
+    another would keep the garbage of hundreds of runs. Nothing changes if the program has tuned the collector itself,
+    or inside another run.
     """
     before = gc.get_threshold()
     if not gc.isenabled() or before[0] >= CALM[0] or gc.get_freeze_count():

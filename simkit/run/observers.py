@@ -1,4 +1,4 @@
-"""Watching a run: how late its event loop is, and taps, which are told of every event as it is recorded."""
+"""Observation of a run: event-loop lag, and taps that receive every event as it is recorded."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from simkit.core.events import Event, Recorder, RunStarted
 from simkit.errors import UsageError
 
 EVERY = 0.1
-"""Seconds between two looks at the clock."""
+"""Seconds between two measurements."""
 
 
 @dataclass(slots=True)
 class Lag:
-    """How much later than it should the event loop came back, in seconds.
+    """Event-loop lag: seconds by which a wake-up was late.
 
-    What holds it up is work between two awaits: a component that computes or reads a file where it should wait.
+    The cause is work between two awaits: a component that computes or reads a file instead of awaiting.
     """
 
     now: float = 0.0
@@ -31,18 +31,18 @@ class Lag:
 
     @property
     def mean(self) -> float:
-        """Over all looks."""
+        """Mean of all measurements, in seconds."""
         return self.total / self.looks if self.looks else 0.0
 
     def look(self, late: float) -> None:
-        """The loop was so late."""
+        """Record one measured delay in seconds."""
         self.now = max(0.0, late)
         self.worst = max(self.worst, self.now)
         self.total += self.now
         self.looks += 1
 
     async def watch(self, beat: Callable[[], None] = lambda: None) -> None:
-        """Look every tenth of a second, until cancelled; `beat` is called at each look."""
+        """Measure every tenth of a second until cancelled; `beat` is called after each measurement."""
         while True:
             began = perf_counter()
             await anyio.sleep(EVERY)
@@ -50,22 +50,22 @@ class Lag:
             beat()
 
     def to_json(self) -> dict[str, Any]:
-        """In seconds, as the store keeps it."""
+        """Values in seconds, as stored."""
         return {"mean": round(self.mean, 6), "worst": round(self.worst, 6)}
 
 
 class Tap(Protocol):
-    """Told of every event of a run, in the order they are recorded: must return at once, and must not raise."""
+    """Callback for every event of a run, in the order of recording. It must return quickly and must not raise."""
 
     def __call__(self, event: Event) -> None:
-        """An event was recorded."""
+        """Receive an event that was recorded."""
         ...
 
 
 class HeldRecorder:
-    """A recorder that keeps the beginning of a run to itself until something else is recorded or asked for.
+    """A recorder that holds back the start of a run until another event is recorded or a commit is requested.
 
-    Until then the run can be forgotten, as if it had never been.
+    Until then the run can be forgotten without leaving a trace.
     """
 
     def __init__(self, recorder: Recorder, *, hold: bool = True) -> None:
@@ -92,7 +92,7 @@ class HeldRecorder:
         return self._recorder.commit()
 
     def forget(self) -> bool:
-        """Record nothing, not even the beginning; False when that is too late."""
+        """Discard the held start and all later events; False if it is too late for that."""
         self._forgotten = self._held is not None
         return self._forgotten
 
@@ -103,21 +103,21 @@ class HeldRecorder:
 
 
 class TappedRecorder:
-    """A recorder that also tells taps."""
+    """A recorder that passes every event to taps as well."""
 
     def __init__(self, recorder: Recorder, taps: Sequence[Tap]) -> None:
         self._recorder = recorder
         self._taps = tuple(taps)
 
     def record(self, event: Event) -> None:
-        """Queue one event, and tell the taps."""
+        """Queue one event and pass it to the taps."""
         self._recorder.record(event)
         for tap in self._taps:
             try:
                 tap(event)
             except (Exception, KeyboardInterrupt, GeneratorExit):
                 raise
-            except BaseException as error:  # must not pass for a cancellation, or for the end of the program
+            except BaseException as error:  # must not look like a cancellation or the end of the program
                 raise UsageError(f"a tap failed at {type(event).__name__}: {described(error)}") from error
 
     def commit(self) -> Awaitable[None]:

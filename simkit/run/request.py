@@ -1,4 +1,4 @@
-"""What a run was asked to be, and what follows from it once it is known where the run comes from."""
+"""The requested settings of a run, and the final ones once its origin is known."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class RunOptions(TypedDict, total=False):
-    """Options of `Run` that resumed and replayed runs take."""
+    """Options of `Run` that resumed and replayed runs accept."""
 
     store: Store | Path | str | None
     name: str
@@ -43,7 +43,7 @@ class RunOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a run is called, and what it is derived from."""
+    """Final identity of a run: id, name, recipe, seed, models and places."""
 
     id: str
     name: str
@@ -55,7 +55,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a run was asked to be."""
+    """Requested settings of a run."""
 
     store: Store | Path | str
     name: str
@@ -71,14 +71,14 @@ class Asked:
 
     @property
     def elsewhere(self) -> bool:
-        """Whether journals say what the run is."""
+        """Whether the run is resumed, replayed or a stage, so that journals may determine its settings."""
         return not (self.resume is self.replay is self.part_of is None)
 
     def settled(self, origin: Origin) -> Settled:
-        """What follows from where the run comes from.
+        """The final identity of the run, given its origin.
 
         Raises:
-            UsageError: the URL of an endpoint had a secret, which was not stored, and is not given again.
+            UsageError: the URL of an endpoint contained a secret, which is not stored, and was not given again.
         """
         return Settled(
             id=origin.resumed or (self.part_of.id if self.part_of else _run_id(self.recipe)),
@@ -90,7 +90,7 @@ class Asked:
         )
 
     def configured(self, run: Settled, concurrency: int, origin: Origin) -> dict[str, Any]:
-        """What the run is asked to do: enough to start it again, and nothing secret. Reads the files it names."""
+        """Configuration of the run: enough to start it again, without secrets. Reads the files that it names."""
         own = dict(origin.config if self.config is None else self.config)
         own |= {**run.models.to_json(), "seed": run.seed, "concurrency": concurrency}
         if origin.replayed is not None:

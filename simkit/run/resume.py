@@ -1,10 +1,10 @@
-"""What a run's journals hold, for a run that goes on (resume) or is played once more without asking (replay).
+"""The contents of a run's journals, for resuming the run or replaying it without model calls.
 
-Resume is running again: finished episodes are kept, every other one is played from its beginning, and a model call
-whose key and request are in the journal is answered from there. So a killed run goes on in the middle of its trees.
+To resume is to run again: finished episodes are kept, all others are played from their beginning, and a model call
+whose key and request are in the journal is answered from it. A killed run thus continues in the middle of its trees.
 
-Of a damaged journal the sound lines count. An episode is kept when nothing is missing between its start and its end;
-every other one is played again, and model calls whose lines are lost are made again.
+The intact lines of a damaged journal are used. An episode is kept if nothing is missing between its start and its end;
+all others are played again, and model calls whose lines are lost are made again.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ MAY_CHANGE = frozenset(
     | {"concurrency", "fail_fast", "max_faults", "ask_timeout", "allow_incomplete", "durable"}
     | {STARTED_IN, NAMED_IN}
 )
-"""Choices that change how a run is played, not what comes of it."""
+"""Settings that affect how a run is played, but not its results."""
 
 TASK = ("world", "split", "instructions", "goals")
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How a run was started, the last time it was."""
+    """Settings of the latest start of a run."""
 
     name: str
     recipe: str
@@ -54,17 +54,17 @@ class Start:
 
     @classmethod
     def of(cls, event: RunStarted) -> Start:
-        """What an event says of it."""
+        """Create from an event."""
         return cls(event.name, event.recipe, event.seed, event.config, event.version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where a run comes from: nowhere, a run that it goes on with, or a run whose model calls answer it.
+    """Origin of a run: none, a run that it resumes, or a run whose recorded model calls it replays.
 
     Attributes:
-        resumed, replayed: the ids of those runs.
-        start: how the one or the other was started.
+        resumed, replayed: ids of those runs.
+        start: settings of the latest start of the resumed or replayed run.
     """
 
     resumed: str | None = None
@@ -73,11 +73,11 @@ class Origin:
 
     @classmethod
     def find(cls, store: Store, resume: str | None, replay: str | None) -> Origin:
-        """The runs of these names in a store.
+        """Look up the runs of these names in a store.
 
         Raises:
             UsageError: there is no such run, or both are given.
-            StoreUnreadable: its journal is gone, or what is left of it does not say how the run was started.
+            StoreUnreadable: its journal is missing, or does not contain the start of the run.
         """
         if resume is not None:
             if replay is not None:
@@ -111,10 +111,10 @@ class Origin:
         return self.start.seed if self.start else None
 
     def models(self, given: ModelConfig | None) -> ModelConfig:
-        """Configuration of the models: as given, then as the run it comes from, or as the environment says.
+        """Configuration of the models: as given, with defaults from the original run or else from the environment.
 
         Raises:
-            UsageError: the URL of an endpoint had a secret, which was not stored, and is not given again.
+            UsageError: the URL of an endpoint contained a secret, which is not stored, and was not given again.
         """
         before = ModelConfig.from_environment() if self.start is None else ModelConfig.of(self.start.config)
         chosen = before if given is None else given.over(before)
@@ -123,17 +123,17 @@ class Origin:
         return chosen.model_copy(update={name: _recovered(name, chosen) for name in chosen.hidden()})
 
     def checked(self, config: dict[str, Any]) -> dict[str, Any]:
-        """The configuration, when a resumed run may go on with it.
+        """Return the configuration if a resumed run may continue with it.
 
         Raises:
-            UsageError: it may not.
+            UsageError: it differs in a setting that affects results.
         """
         if self.resumed is not None and self.start is not None:
             check_unchanged(self.resumed, self.start.config, config)
         return config
 
     def known(self, past: Past | None, replayed: Past | None) -> Known | None:
-        """The model calls that need not be made: those of the run itself, or of the run that it replays."""
+        """Recorded model calls that need not be made: those of the run itself, or of the run that it replays."""
         from simkit.models.run_models import Known
 
         if replayed is not None:
@@ -142,28 +142,29 @@ class Origin:
 
 
 PAST = (RunStarted, TaskSeen, EpisodeStarted, Episode, ModelCall)
-"""The events that a run which goes on has to know."""
+"""Events that resuming a run requires."""
 
 _Place: TypeAlias = tuple[str, int]
-"""A place in the journals: which one, and how many gaps are before it there."""
+"""A position in the journals: file name, and number of gaps before it."""
 
 _Began: TypeAlias = tuple[_Place, tuple[str, ...]]
-"""Where an episode began, and with which goals."""
+"""Start of an episode: its position and its goals."""
 
 
 @dataclass(slots=True)
 class Past:
-    """What the journals of a run hold.
+    """Contents of the journals of a run.
 
     Attributes:
-        start: how it was started last; None when no start has been written.
-        attempt: the number of that start, from 0.
-        finished: the episodes that came to their end, by id.
-        tasks: what was recorded of each task, by id.
-        supervisors: who plays each episode, by its id.
+        run_id: the run.
         recording: its model calls.
-        attempts: the number of the latest start of each episode, by its id.
-        damage: what is wrong with the journals.
+        start: settings of its latest start; None if no start has been recorded.
+        attempt: number of that start, from 0.
+        finished: finished episodes, by id.
+        tasks: recorded tasks, by id.
+        supervisors: name of the search that plays each episode, by episode id.
+        attempts: number of the latest start of each episode, by episode id.
+        damage: damage in the journals.
     """
 
     run_id: str
@@ -179,9 +180,9 @@ class Past:
 
     @classmethod
     def read(cls, folder: Path, run_id: str, kinds: Collection[type[Event]] = PAST) -> Past:
-        """What the journals of a run say in events of these kinds; `folder` is the store's.
+        """Read events of these kinds from the journals of a run; `folder` is the store's.
 
-        Torn last lines are left alone.
+        Torn last lines are ignored.
 
         Raises:
             StoreUnreadable: there is no journal, or it cannot be read.
@@ -194,11 +195,11 @@ class Past:
         return past
 
     def next_start(self, episode: str) -> int:
-        """The number of the next start of an episode."""
+        """Number of the next start of an episode."""
         return self.attempts.get(episode, -1) + 1
 
     def kept(self, unit: WorkUnit, supervisor: str) -> Episode | None:
-        """The episode of a unit that has been played, None when it is still to play.
+        """The finished episode of a unit; None if it still has to be played.
 
         Raises:
             UsageError: it was played by another search.
@@ -209,10 +210,10 @@ class Past:
         return self.finished.get(unit.episode_id)
 
     def check_task(self, seen: TaskSeen) -> None:
-        """Compare a task with what the run recorded of it.
+        """Compare a task with the one that the run recorded.
 
         Raises:
-            UsageError: it is another one now.
+            UsageError: the task has changed.
         """
         was = self.tasks.get(seen.task_id)
         if was is None:
@@ -222,7 +223,7 @@ class Past:
             raise _changed(self.run_id, [f"the task {seen.task_id} has another {' and '.join(fields)}"])
 
     def _add(self, journal: JournalEvents) -> None:
-        """Take what a journal says."""
+        """Add the events of a journal."""
         starts = -1
         for event, losses in journal:
             match event:
@@ -246,7 +247,7 @@ class Past:
         before = self.attempts.get(event.episode_id, -1)
         attempt = before + 1 if event.attempt is None else event.attempt
         if attempt < before:
-            return  # another worker has started it again since
+            return  # another worker has restarted it since
         self.attempts[event.episode_id] = attempt
         self.finished.pop(event.episode_id, None)
         self.supervisors[event.episode_id] = event.supervisor
@@ -254,15 +255,15 @@ class Past:
 
     def _finished(self, episode: Episode, place: _Place) -> None:
         started, goals = self._latest.get(episode.episode_id, (None, ()))
-        if started == place:  # else it is the end of an earlier start, or lines of it are missing
+        if started == place:  # otherwise it ends an earlier start, or lines are missing
             self.finished[episode.episode_id] = replace(episode, goals=goals)
 
 
 def read_start(folder: Path, run_id: str) -> Start:
-    """How a run was started last.
+    """Settings of the latest start of a run.
 
     Raises:
-        StoreUnreadable: its journals do not say.
+        StoreUnreadable: its journals are missing, unreadable, or contain no start.
     """
     past = Past.read(folder, run_id, (RunStarted,))
     if past.start is not None:
@@ -272,7 +273,7 @@ def read_start(folder: Path, run_id: str) -> Start:
 
 
 def _recovered(name: str, chosen: ModelConfig) -> str:
-    """The URL of which a run has stored all but its secrets, from the environment."""
+    """Complete URL from the environment for a URL that the run stored without its secrets."""
     stored = getattr(chosen, name)
     for url in (getattr(ModelConfig.from_environment(), name), os.environ.get("OPENAI_BASE_URL")):
         if url and shown_url(url) == stored:
@@ -284,10 +285,10 @@ def _recovered(name: str, chosen: ModelConfig) -> str:
 
 
 def check_unchanged(run_id: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Compare the configuration a run had with the one it is to go on with.
+    """Compare the configuration that a run had with the one that it is resumed with.
 
     Raises:
-        UsageError: they differ in something that would change what comes of the run; the message lists it.
+        UsageError: they differ in a setting that affects results; the message lists the differences.
     """
     names = [name for name in dict.fromkeys([*was, *now]) if name not in MAY_CHANGE and name != FILES]
     told = [
@@ -301,10 +302,10 @@ def check_unchanged(run_id: str, was: Mapping[str, Any], now: Mapping[str, Any])
 
 
 def journals(folder: Path, run_id: str) -> list[Path]:
-    """The journals of a run, one per worker.
+    """Journals of a run, one per worker.
 
     Raises:
-        StoreUnreadable: there is none.
+        StoreUnreadable: the run has no journal.
     """
     found = sorted((folder / "journals" / run_id).glob("*.jsonl"))
     if not found:

@@ -6,7 +6,7 @@
         await run.play(Rollout(), cast, run.tasks(world, "test", "50"), trials=2)
         print(run.summary())
 
-Leaving the block ends the actors, writes the last line of the journal and loads the store, whatever happened inside.
+Leaving the block ends the actors, writes the last line of the journal and loads the store, even after an error.
 """
 
 from __future__ import annotations
@@ -54,36 +54,37 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """One experiment: `async with Run(...) as run`; until it is entered it touches no file.
+    """One experiment: `async with Run(...) as run`. It accesses no files until it is entered.
 
     Attributes:
-        id: unique and readable, e.g. `josh-20261122-143015-3f2a`; `name` is the label the user gave.
-        seed: what everything random in the run is derived from.
-        store: where the results are.
+        id: unique and readable, e.g. `josh-20261122-143015-3f2a`; `name` is the label that the user gave.
+        seed: seed that all randomness in the run is derived from.
+        store: the store with the results.
         tally: live counts.
         models: configuration of the models.
-        status: `running` inside the block; after it `done`, `failed`, `interrupted`, or `stopped` by a budget, an
-            endpoint or a replay that misses a call.
-        problem: why it is not `done`: what stopped it, what failed, and how many planned episodes were not played.
+        status: `running` inside the block; afterwards `done`, `failed`, `interrupted`, or `stopped` by a budget, an
+            endpoint or a replay that lacks a call.
+        problem: the reason why it is not `done`: what stopped it, what failed, and the number of planned episodes that
+            were not played.
 
     Args:
-        resume, replay: as `Run.resume` and `Run.replay`, which say it more plainly.
-        models: configuration of the models; it wins over that of the environment.
-        config: what to record of the run besides; JSON.
-        allowances: what each episode and branch may use, reserved before each call; `models` bounds the whole run.
-        durable: bring every acknowledged answer to the disk itself: what was paid for survives a power cut too.
-        taps: told of every event.
-        part_of: the run whose stage this is, see `Run.part`.
-        ask_timeout: seconds a component may take for one answer, the time it waits for models not counted; then it is
-            cancelled, and that is its fault. None (or 0) for no limit.
-        grace: seconds that a component may go on after it was cancelled, before it is left behind.
-        places: where the files that components are named by count from; None for the current folder, and for a resumed
-            run where it was started.
-        ended: told of the status and the problem when the run has ended.
+        resume, replay: see `Run.resume` and `Run.replay`, the preferred forms.
+        models: configuration of the models; it overrides the environment.
+        config: additional JSON configuration to record.
+        allowances: budgets of each episode and branch, reserved before each call; `models` limits the whole run.
+        durable: sync every acknowledged answer to disk, so that paid answers also survive a power failure.
+        taps: callbacks for every event.
+        part_of: the run that this run is a stage of; see `Run.part`.
+        ask_timeout: maximum seconds per answer of a component, not counting the time it waits for models. A component
+            that exceeds it is cancelled and faulted. None (or 0) for no limit.
+        grace: seconds that a cancelled component gets to finish before it is abandoned.
+        ended: callback for the id, the status and the problem of the run when it has ended.
+        places: base folders for relative file names of components; None for the current folder, or for a resumed run
+            the folder where it was started.
 
     Raises:
-        UsageError: a time is negative; or, on entering, a run to be resumed was configured otherwise: the message lists
-            what differs.
+        UsageError: a time is negative; or, on entry, a run to be resumed had another configuration: the message lists
+            the differences.
     """
 
     def __init__(
@@ -146,37 +147,37 @@ class Run:
 
     @classmethod
     def resume(cls, run: str = "last", **options: Unpack[RunOptions]) -> Run:
-        """A run that goes on with an earlier one, named by its id, its name or `last`.
+        """Resume an earlier run, identified by its id, its name or `last`.
 
-        Its finished episodes are kept, the others are played from their beginning, and no model call that was answered
-        is made again. Options that are not given are as they were.
+        Finished episodes are kept, the others are played from their beginning, and answered model calls are not made
+        again. Options that are not given keep their earlier values.
         """
         return cls(resume=run, **options)
 
     @classmethod
     def replay(cls, run: str = "last", **options: Unpack[RunOptions]) -> Run:
-        """A run whose model calls are answered by those of an earlier one, named by its id, its name or `last`.
+        """Create a run that takes its model answers from an earlier run, identified by its id, its name or `last`.
 
-        A call that is not recorded there is an error, and nothing is asked over the network.
+        A call missing from that run is an error; no network request is made.
         """
         return cls(replay=run, **options)
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> object:
-            """Say why an attribute is not there yet."""
+            """Explain why an attribute is not available yet."""
             if name in ("id", "name", "recipe", "seed", "models", "places", "config", "store"):
                 raise AttributeError(f"`{name}` of a run is known once it is entered: `async with` it first")
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def status(self) -> Status:
-        """How the run is doing."""
+        """Current status of the run."""
         return self._session.status
 
     @property
     def problem(self) -> str | None:
-        """Why it was stopped, or has failed."""
+        """The reason why the run stopped or failed; None otherwise."""
         return self._session.problem
 
     async def __aenter__(self) -> Run:
@@ -192,14 +193,14 @@ class Run:
         assert self._entered is not None
         return await self._entered.__aexit__(kind, error, trace)
 
-    # --- what a recipe does -------------------------------------------------------------------------------------------
+    # --- for recipes --------------------------------------------------------------------------------------------------
 
     def world(self, world: str | World = "builtin", **options: Any) -> World:
-        """A world by name (or as it is); options of value None are left out.
+        """Load a world by name; a world object is returned unchanged. Options with the value None are omitted.
 
         Raises:
             ComponentNotFound: no world of that name.
-            UsageError: the world does not take these options.
+            UsageError: the world does not accept these options.
         """
         return load_world(world, self.places.of(world), **options) if isinstance(world, str) else world
 
@@ -220,20 +221,20 @@ class Run:
         options: ModelConfig | None = None,
         user_options: ModelConfig | None = None,
     ) -> Cast:
-        """Start the actors of a simulation: by name, as they are, or (None) the world's own choice.
+        """Start the actors of a simulation, given by name, as objects, or as None for the world's default.
 
         An agent or user whose constructor takes `model` gets the model named for it: the one given here, else the
-        run's (`Run(models=...)`, `--model`, SIMKIT_MODEL). A user for whom none is named gets the agent's. When a model
-        is named and no agent (or user), `function_calling` (or `goal`) plays.
+        run's (`Run(models=...)`, `--model`, SIMKIT_MODEL). A user without a model of its own gets the agent's. If a
+        model is named but no agent (or user), `function_calling` (or `goal`) is used.
 
         Args:
             model, user_model: `openai/NAME`, `scripted/TEXT` or `path/to/file.py:Class`.
-            options, user_options: defaults of the agent's and of the user's model; what the run configures overrides
-                them. The user's are the agent's when None.
+            options, user_options: defaults for the agent's and the user's model; the run's configuration overrides
+                them. `user_options` defaults to `options`.
 
         Raises:
             ComponentNotFound: no component of that name.
-            UsageError: a component does not take its options or lacks a model, a model is named that nobody asks, or
+            UsageError: a component does not accept its options or lacks a model, no component uses a named model, or
                 the run has not been entered.
         """
         scope = self._session.scope
@@ -249,14 +250,15 @@ class Run:
         return players.cast(scope)
 
     def chat_model(self, spec: str, config: ModelConfig | None = None) -> ChatModel:
-        """A model of this run for a recipe that asks it itself: recorded, within the run's budget, never asked twice.
+        """A model for direct calls by a recipe: recorded, within the run's budget, and never called twice for the same
+        request when the run is resumed.
 
         Args:
             spec: as in `--model`.
-            config: how it is reached, sampled and limited; None for the run's own.
+            config: endpoint, sampling and limits; None for the run's own.
 
         Raises:
-            UsageError: the name, the configuration or the environment cannot be used, or the run has not been entered.
+            UsageError: the name, the configuration or the environment is invalid, or the run has not been entered.
         """
         return self._model(spec, self.models if config is None else config)
 
@@ -269,25 +271,25 @@ class Run:
         trials: int = 1,
         concurrency: int | None = None,
     ) -> tuple[Episode, ...]:
-        """Play every task `trials` times and return the episodes, by trial and then in the order of the tasks.
+        """Play every task `trials` times and return the episodes, ordered by trial and then by task.
 
-        Those of units that were not played are missing: the run then is not `done`, and the view `units` has the reason
-        of each.
+        Episodes of units that were not played are missing: the run is then not `done`, and the view `units` has the
+        reasons.
 
-        A task played before in this run goes on with its next trial number, so that every episode has a name and a
-        seed of its own: after `trials=2`, a further play of the same tasks is trial 2.
+        A task that this run has already played continues with its next trial number, so that every episode has its own
+        name and seed: after `trials=2`, a further play of the same tasks is trial 2.
 
         Raises:
-            UsageError: fewer than one trial or one task at once.
-            NotForkable: the search branches and a component of the cast cannot.
-            Fault: a component's own check of a task raised something else than a `UsageError`.
-            RunStopped: a budget is used up, an endpoint is down, or a replay misses a call.
+            UsageError: `trials` or the concurrency is less than 1.
+            NotForkable: the search branches, but a component of the cast cannot be forked.
+            Fault: a component's own check of a task raised an error other than `UsageError`.
+            RunStopped: a budget is used up, an endpoint is down, or a replay lacks a call.
             StoreError: events could not be recorded.
         """
         if trials < 1:
             raise UsageError(f"trials is {trials}; play each task at least once")
         journal = self._session.journal
-        tasks = tuple(tasks)  # a split may make a task anew each time it is looked at
+        tasks = tuple(tasks)  # a split may create its tasks on each access
         for task in tasks:
             cast.check(task)
         self._units.see(tasks, journal)
@@ -305,7 +307,7 @@ class Run:
         return tuple(found[unit.episode_id] for unit in units if unit.episode_id in found)
 
     def summary(self, **extra: Any) -> Summary:
-        """Scores and counts of all episodes so far, with further named numbers of your own, which the store keeps."""
+        """Scores and counts of all episodes so far, with additional named values, which are stored too."""
         self._reported |= extra
         return summarise(self.tally.episodes, self._session.ledger.account(), **self._reported)
 
@@ -321,11 +323,11 @@ class Run:
     ) -> Run:
         """A run for one stage of this one (`async with run.part("round1/after") as part`), in the same store.
 
-        Its id follows from the stage: a stage that was killed goes on where it was. Its models are this run's unless
-        others are given; `ls` lists it with `--parts`.
+        Its id is derived from the stage, so a stage that was killed continues where it stopped. It uses this run's
+        models unless others are given; `ls` lists it with `--parts`.
 
         Raises:
-            UsageError: the stage's name cannot be used; or, on entering, it was begun with another configuration.
+            UsageError: the stage's name is invalid; or, on entry, the stage was started with another configuration.
         """
         place = PartOf(self.id, stage)
         return Run(
@@ -348,7 +350,7 @@ class Run:
         )
 
     async def finished(self, stage: str) -> Mapping[str, Any] | None:
-        """The summary of a stage that is done, None when it is still to be done."""
+        """The summary of a finished stage; None if the stage is not done."""
         part = PartOf(self.id, stage).id
         found = await self.query("select summary from runs where run_id = ? and status = 'done'", part, runs=(part,))
         return orjson.loads(found.rows[0][0]) if found.rows else None
@@ -360,17 +362,19 @@ class Run:
     def score_item(
         self, suite: str, item: str, /, *, trial: int = 0, detail: Mapping[str, Any] | None = None, **metrics: float
     ) -> None:
-        """Record the scores of one question of an evaluation that is no conversation; in SQL: `from item_scores`."""
+        """Record the scores of one item of a non-conversational evaluation; in SQL: `from item_scores`."""
         journal, now = self._session.journal, time.time()
         for metric, value in metrics.items():
             journal.record(ItemScored(self.id, suite, item, metric, value, now, trial, detail))
 
     async def query(self, sql: str, *parameters: Any, runs: Sequence[str] | None = None) -> QueryResult:
-        """Ask the store, with everything this run has recorded so far; another process that holds the database cannot
-        fail a run, see `Store.reading`.
+        """Query the store, including everything that this run has recorded so far. A database held by another process
+        does not make the run fail; see `Store.reading`.
 
         Args:
-            runs: ids of the runs that the question is about; None for all in the store.
+            sql: the query.
+            parameters: values of its placeholders.
+            runs: ids of the runs that the query concerns; None for all in the store.
 
         Raises:
             UsageError: the SQL is wrong.
@@ -380,25 +384,25 @@ class Run:
         return await anyio.to_thread.run_sync(partial(self.store.query, sql, parameters, runs=runs))
 
     async def commit(self) -> None:
-        """Wait until everything this run has recorded is in its journal, where every reader of the store finds it.
+        """Wait until everything this run has recorded is in its journal, where every reader of the store can see it.
 
         Raises:
-            StoreError: it could not be written.
+            StoreError: the journal could not be written.
         """
         await self._session.journal.commit()
 
     def note(self, *notes: str) -> None:
-        """Keep something that whoever reads the results must know; the command line prints it at the end."""
+        """Add notes for readers of the results; the command line prints them at the end."""
         self._notes += notes
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was noted, each once; at the end also whether the database could be loaded."""
+        """All notes without duplicates; after the end also warnings from loading the database."""
         return tuple(dict.fromkeys((*self._notes, *self._session.notes)))
 
     @property
     def account(self) -> Account:
-        """How many episodes were planned, and what became of them."""
+        """Counts of planned episodes by their state."""
         return self._session.ledger.account()
 
     @property
@@ -408,21 +412,21 @@ class Run:
 
     @property
     def abandoned(self) -> bool:
-        """Whether a component was left behind that would not end: a thread or a task of it may still be going."""
+        """Whether a component that did not end was abandoned; a thread or a task of it may still be running."""
         return self._session.abandoned
 
     def write_off(self) -> str:
-        """Record the end of a run that does not end by itself, and say what holds it up.
+        """Record the end of a run that does not end on its own; returns what blocks it.
 
-        For another thread of a process that is about to be left: the run cannot go on after it.
+        For use from another thread of a process that is about to exit: the run cannot continue afterwards.
         """
         return self._session.write_off()
 
     def stop(self) -> None:
-        """End the run now, as Ctrl-C does: what is recorded stays, the status becomes `interrupted`."""
+        """End the run now, as Ctrl-C does: recorded events stay, and the status becomes `interrupted`."""
         self._session.stop()
 
-    # --- the inside ---------------------------------------------------------------------------------------------------
+    # --- internals ----------------------------------------------------------------------------------------------------
 
     def _model(self, spec: str, config: ModelConfig) -> ChatModel:
         return self._session.model(self.places.absolute(spec), config)
@@ -434,7 +438,7 @@ class Run:
         )
 
     def _look_up(self) -> Opening:
-        """Open the store and read where the run comes from; runs in a thread."""
+        """Open the store and look up the run's origin; runs in a thread."""
         asked = self._asked
         self.store = store = _open_store(asked.store)
         resume = asked.part_of.begun(store) if asked.part_of else asked.resume
@@ -459,7 +463,7 @@ class Run:
         )
 
     def _name(self, origin: Origin) -> None:
-        """Take over what the run is called and what it is derived from."""
+        """Set the identity of the run."""
         settled = self._asked.settled(origin)
         self.id, self.name, self.recipe, self.seed = settled.id, settled.name, settled.recipe, settled.seed
         self.models, self.places = settled.models, settled.places

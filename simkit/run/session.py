@@ -1,4 +1,4 @@
-"""What a run has open while it goes: journal, actors, models, the loader and the display; and how all of it ends."""
+"""Lifecycle of an open run: journal, actors, models, loader and display, and their orderly end."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Status: TypeAlias = Literal["running", "done", "failed", "interrupted", "stopped"]
 Progress: TypeAlias = Callable[[Tally], Coroutine[Any, Any, None]]
-"""Shows a tally until it is cancelled."""
+"""Coroutine function that displays a tally until it is cancelled."""
 Ended: TypeAlias = Callable[[str, Status, str | None], None]
-"""Told of the id, the status and the problem of a run that has ended."""
+"""Callback for the id, the status and the problem of a run that has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """What a session is of.
+    """Settings of a session.
 
     Attributes:
-        started: the event that begins it, for the number of its start.
-        summary: what is kept of it when it ends.
-        patience: how long an answer of a component may take.
-        ended: told how it ended.
+        started: function that returns the start event for a given attempt number.
+        summary: function that returns the summary to store at the end.
+        patience: time limits for answers of components.
+        ended: callback for the end of the run.
     """
 
     run_id: str
@@ -68,18 +68,18 @@ class Opening:
 
 
 class Session:
-    """One run from its opening to its end.
+    """One run from start to end.
 
-    A mistake of the caller (`UsageError`) that comes before anything was recorded leaves no run behind.
+    A caller's mistake (`UsageError`) before anything was recorded leaves no run in the store.
 
     Attributes:
-        status: `running` inside; after it `done`, `failed`, `interrupted` or `stopped`.
-        problem: why it was stopped or has failed.
-        notes: whether the database could not be loaded at its end.
-        past: what an earlier part of the run has done, when it goes on.
-        ledger: what was planned, and what became of it.
-        abandoned: whether a component was left behind that would not end.
-        number: which start in its store this is.
+        status: `running` inside; afterwards `done`, `failed`, `interrupted` or `stopped`.
+        problem: the reason why it stopped or failed.
+        notes: warnings from loading the database at the end.
+        past: contents of the journals of earlier attempts, if the run is resumed.
+        ledger: account of the planned units.
+        abandoned: whether a component that did not end was abandoned.
+        number: number of this start in the store.
     """
 
     def __init__(self, tally: Tally) -> None:
@@ -107,7 +107,7 @@ class Session:
 
     @property
     def journal(self) -> Recorder:
-        """Where the run is recorded.
+        """Recorder of the run.
 
         Raises:
             UsageError: the run is not open.
@@ -116,7 +116,7 @@ class Session:
 
     @property
     def scope(self) -> Scope:
-        """Where its actors live.
+        """Scope of the run's actors.
 
         Raises:
             UsageError: the run is not open.
@@ -129,7 +129,7 @@ class Session:
         return self._journal is not None
 
     def write_off(self) -> str:
-        """Record the end from another thread, for a process that is about to be left; what holds the run up."""
+        """Record the end from another thread, for a process that is about to exit; returns what blocks the run."""
         journal, file = self._journal, self._file
         if journal is None or file is None:
             return "it was about to end"
@@ -144,7 +144,7 @@ class Session:
         return self.problem or problem
 
     def stop(self) -> None:
-        """End it now, as Ctrl-C does.
+        """End the run now, as Ctrl-C does.
 
         Raises:
             UsageError: the run is not open.
@@ -154,7 +154,7 @@ class Session:
 
     @contextmanager
     def accounting_for(self, units: Sequence[WorkUnit]) -> Generator[None]:
-        """While units are played: afterwards each has ended, or it is known why not, unless all of it was cancelled."""
+        """Context for playing units: on exit, unfinished units are recorded with a reason, unless all was cancelled."""
         tally, reasons = self._tally, dict[str, str]()
         try:
             yield
@@ -170,27 +170,27 @@ class Session:
             told = {episode.episode_id for episode in tally.episodes}
             for unit in units:
                 episode = self.ledger.ended(unit.episode_id)
-                if episode is not None and episode.episode_id not in told:  # its worker was cancelled after that
+                if episode is not None and episode.episode_id not in told:  # worker cancelled afterwards
                     tally.finished(episode)
             self.ledger.not_played(reasons, self.journal)
 
     def part_ended(self, run_id: str, status: Status, problem: str | None) -> None:
-        """A stage of this run has ended; one that was tried before may have been done now."""
+        """Register the end of a stage of this run; a stage that failed before may now be done."""
         if status == "done":
             self._parts.pop(run_id, None)
         else:
             self._parts[run_id] = f"its part {run_id} is {status}" + (f": {problem}" if problem else "")
 
     def give_the_terminal(self) -> None:
-        """Draw no progress any more."""
+        """Stop the progress display."""
         if self._drawing is not None:
             self._drawing.cancel()
 
     def model(self, spec: str, config: ModelConfig) -> ChatModel:
-        """A model of this run; the first one opens what they share.
+        """A model of this run; the first call opens the shared resources.
 
         Raises:
-            UsageError: the name, the configuration or the environment cannot be used.
+            UsageError: the name, the configuration or the environment is invalid.
         """
         from simkit.models.run_models import RunModels
 
@@ -204,7 +204,7 @@ class Session:
 
     @asynccontextmanager
     async def open(self, opening: Opening) -> AsyncGenerator[None]:
-        """Open everything; the end is recorded and loaded, whatever happens inside."""
+        """Open the run; its end is recorded and loaded even after an error."""
         self._of, self.ledger.run_id = opening, opening.run_id
         self._file = file = self._of.store.journal(self._of.run_id, "main", durable=self._of.durable)
         try:
@@ -297,13 +297,13 @@ class Session:
             return "interrupted"
         self.ledger.close(CANCELLED, self.journal)
         self.problem = "; ".join(filter(None, [self.problem, *self._parts.values()])) or None
-        if self._met is not None and self.ledger.account().not_played:  # the recipe went on as if nothing had been
+        if self._met is not None and self.ledger.account().not_played:  # the recipe ignored the stop
             self.problem = self.problem or str(self._met)
             return "stopped"
         return "failed" if self.problem or self.ledger.account().not_played else "done"
 
     def _account(self, journal: Recorder) -> None:
-        """Whatever is open now is not played, and the problem says so."""
+        """Mark all open units as not played, and add that to the problem."""
         reason = {"interrupted": INTERRUPTED, "stopped": f"the run was stopped: {self.problem}"}
         self.ledger.close(reason.get(self.status, f"the run failed: {self.problem}"), journal)
         account = self.ledger.account()
@@ -335,7 +335,7 @@ class Session:
                     raise
 
     def _remember(self) -> None:
-        """Count this start, and read what the run, or the one it replays, did before; runs in a thread."""
+        """Count this start, and read the journals of the resumed or replayed run; runs in a thread."""
         self.number = next_start(self._of.store.path)
         if self._of.origin.resumed is not None:
             self.past = Past.read(self._of.store.path, self._of.run_id)
@@ -343,7 +343,7 @@ class Session:
             self._replayed = Past.read(self._of.store.path, self._of.origin.replayed)
 
     def _tidy(self) -> None:
-        """For a run that has failed: what else goes wrong is not what its caller needs to read."""
+        """Clean up after a failed run; further store errors are suppressed, because the caller needs the first one."""
         with suppress(StoreError):
             if self._untold:
                 self._of.store.forget(self._of.run_id)
@@ -361,9 +361,9 @@ def _because(units: Sequence[WorkUnit], reason: str) -> dict[str, str]:
 
 
 def _load_if_free(store: Store) -> tuple[str, ...]:
-    """Load what the run has recorded; returns what the caller must know of the store.
+    """Load what the run has recorded; returns warnings about the store.
 
-    That is damage, of other runs too, and a database that is held by another process all the time.
+    Warnings concern damage, also of other runs, and a database that stayed held by another process.
     """
     try:
         return store.load().warnings

@@ -12,12 +12,12 @@ from simkit.errors import UsageError
 
 
 class Settings(BaseSettings):
-    """Defaults of every run; an argument or a flag wins over them.
+    """Defaults of every run; arguments and flags override them.
 
     Attributes:
-        store: the folder that results go to.
-        concurrency: episodes played at once.
-        seed: the seed everything random in a run is derived from.
+        store: folder for results.
+        concurrency: number of episodes played at once.
+        seed: seed that all randomness in a run is derived from.
     """
 
     model_config = SettingsConfigDict(env_prefix="SIMKIT_", frozen=True, extra="ignore")
@@ -28,10 +28,10 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """The settings of this process's environment.
+    """Settings from this process's environment.
 
     Raises:
-        UsageError: a variable has a value that cannot be used; the message names it.
+        UsageError: a variable has an invalid value; the message names it.
     """
     try:
         return Settings()

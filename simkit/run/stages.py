@@ -1,10 +1,10 @@
-"""Runs made of parts: each stage of a long recipe is a run of its own in the same store, and is done once.
+"""Stages of runs: each stage of a long recipe is a separate run in the same store, and is done only once.
 
     async with run.part("round1/after", models=run.models.model_copy(update={"temperature": 0.0})) as part:
         await part.play(...)
 
-A part that is finished is not done again when its run is resumed (`await run.finished("round1/after")`); one that was
-killed goes on where it was.
+A finished stage is not repeated when its run is resumed (`await run.finished("round1/after")`); a stage that was killed
+continues where it stopped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STAGE = re.compile(r"[a-z0-9]+([_./-][a-z0-9]+)*")
 
 @dataclass(frozen=True, slots=True)
 class PartOf:
-    """The place of a part: the id of the whole run, and the name of the stage within it (`seed0/round1/after`).
+    """Position of a stage: the id of the whole run, and the name of the stage within it (`seed0/round1/after`).
 
     Raises:
         UsageError: the stage is not made of lower-case words and numbers, joined by `/`, `-`, `_` or `.`.
@@ -42,11 +42,11 @@ class PartOf:
 
     @property
     def id(self) -> str:
-        """The id of the part, the same whenever the run is resumed."""
+        """Id of the stage's run, the same whenever the run is resumed."""
         return f"{self.run_id}.{self.stage.replace('/', '.')}"
 
     def begun(self, store: Store) -> str | None:
-        """The id of the part when an earlier try has recorded its beginning."""
+        """Id of the stage's run if an earlier attempt recorded its start, otherwise None."""
         from simkit.run.resume import read_start
 
         try:
@@ -56,5 +56,5 @@ class PartOf:
         return self.id
 
     def config(self) -> Mapping[str, Any]:
-        """How the part's configuration names its place."""
+        """The position as entries of the stage's configuration."""
         return {"part_of": self.run_id, "stage": self.stage}

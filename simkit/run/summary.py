@@ -1,4 +1,4 @@
-"""What a run came to, as one printable value."""
+"""Summary of a run as one printable value."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Summary:
     """Scores and counts of a run's episodes; the same seed gives the same summary.
 
     Attributes:
-        episodes: episodes played; `scored` of them have a reward, the others are left out of every average.
-        reward: average reward, success_rate: share of episodes with the full reward; None when nothing was scored.
-        pass_k: pass^1 ... pass^k for k trials a task.
-        account: how many episodes were planned, and what became of them.
+        episodes: episodes played; `scored` of them have a reward, and only those count in averages.
+        reward: average reward, success_rate: share of episodes with the full reward; None if nothing was scored.
+        pass_k: pass^1 ... pass^k for k trials per task.
         faulted: episodes ended by a component's failure; `faults` counts failed branches of all episodes.
-        extra: further named numbers a recipe wants shown.
+        account: counts of planned episodes by their state.
+        extra: additional named values from the recipe.
     """
 
     episodes: int
@@ -71,7 +71,7 @@ HARVEST = """
 
 
 async def harvest_summary(run: Run) -> Summary:
-    """The summary of a run of a search, with counts of golden and failed branches and of training examples.
+    """Summary of a run that plays trees, with counts of golden and failed branches and of training examples.
 
     Raises:
         StoreError: the store cannot be read.
@@ -84,7 +84,7 @@ async def harvest_summary(run: Run) -> Summary:
 
 
 def summarise(episodes: Sequence[Episode], account: Account | None = None, /, **extra: Any) -> Summary:
-    """The summary of some episodes, in whatever order; by default all that was planned is there."""
+    """Summary of episodes in any order; without an account, all planned episodes are assumed to be present."""
     ordered = sorted(episodes, key=lambda episode: (episode.task_id, episode.trial))
     scored = _by_task(ordered)
     rewards = [[reward for reward, _ in group] for group in scored]
@@ -109,12 +109,12 @@ def summarise(episodes: Sequence[Episode], account: Account | None = None, /, **
 
 
 def _full(episodes: Sequence[Episode]) -> float:
-    """The greatest reward there was to get; 1 where none is above 0."""
+    """The highest reward that was attainable; 1 if none is above 0."""
     return max((episode.full_reward for episode in episodes if episode.full_reward > 0), default=1.0)
 
 
 def _by_task(episodes: Sequence[Episode]) -> list[list[tuple[float, bool]]]:
-    """Reward and success of the scored episodes, a list for every task."""
+    """Reward and success of the scored episodes, one list per task."""
     groups: dict[str, list[tuple[float, bool]]] = {}
     for episode in episodes:
         if episode.reward is not None:

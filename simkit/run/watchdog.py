@@ -1,7 +1,7 @@
-"""Names code that holds up the event loop: what computes, sleeps or reads files where it should wait.
+"""Detection of code that blocks the event loop by computing, sleeping or reading files instead of awaiting.
 
-Such code cannot be cancelled, and while it goes nothing else does. A thread looks at the loop's own thread, but only
-once the loop has not come back for a second; until then nobody pays anything.
+Such code cannot be cancelled, and nothing else runs meanwhile. A separate thread inspects the loop's thread, but only
+after the loop has been unresponsive for a second; until then there is no cost.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from types import FrameType
 from simkit.core.frames import own, placed
 
 BLOCKED = 1.0
-"""Seconds without a sign of the event loop from which on it is blocked."""
+"""Seconds without a beat after which the event loop counts as blocked."""
 
 MOST = 20
-"""Blocks that are told of in one part of a run; the sum of all is in its lag."""
+"""Maximum number of blocks reported per attempt of a run; the run's lag includes all of them."""
 
 FRAMES = 16
-"""Frames of a stack that are kept: the innermost."""
+"""Number of innermost stack frames that are kept."""
 
 _LOOK_EVERY = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The event loop was held up; `place` is `file:line in function`, `stack` the frames around it, the innermost last.
+    """A blocked event loop; `place` is `file:line in function`, `stack` the frames around it, the innermost last.
 
-    Both are empty where the code let no other thread look (native code that holds Python's lock).
+    Both are empty if no other thread could run meanwhile (native code that holds Python's lock).
     """
 
     seconds: float
@@ -41,7 +41,7 @@ class Block:
 
 
 class Watchdog:
-    """Watches the thread it is made in, while `watching`; `beat` it from that thread several times a second.
+    """Watches the thread that creates it while `watching`; call `beat` from that thread several times a second.
 
     Args:
         blocked: seconds without a beat that count as a block.
@@ -57,7 +57,7 @@ class Watchdog:
 
     @contextmanager
     def watching(self) -> Generator[None]:
-        """The thread that looks exists as long as this block."""
+        """Run the inspecting thread for the duration of the block."""
         self._beaten = monotonic()
         thread = threading.Thread(target=self._watch, name="simkit watchdog", daemon=True)
         thread.start()
@@ -67,7 +67,7 @@ class Watchdog:
             self._over.set()
 
     def beat(self) -> Block | None:
-        """The loop is back; what it was held up by, when that was long and there have not been too many."""
+        """Register a beat of the loop; returns the block that just ended, if it was long enough and below the limit."""
         now = monotonic()
         seconds, self._beaten, seen, self._seen = now - self._beaten, now, self._seen, None
         if seconds < self._blocked or self._told >= MOST:
@@ -77,7 +77,7 @@ class Watchdog:
         return Block(round(seconds, 3), place, stack)
 
     def holding(self) -> str:
-        """The user's code that holds the loop up right now, empty when none does; may be asked from any thread."""
+        """Location of user code that blocks the loop now, empty if there is none; may be called from any thread."""
         if monotonic() - self._beaten <= self._blocked:
             return ""
         place = own(self._frames())
@@ -88,7 +88,7 @@ class Watchdog:
         while not self._over.wait(_LOOK_EVERY):
             now = monotonic()
             if now - looked > self._blocked and self._seen is None:
-                self._beaten += now - looked  # this thread stood still too: the whole process did
+                self._beaten += now - looked  # this thread was suspended too, like the whole process
             looked = now
             if now - self._beaten > self._blocked:
                 self._seen = self._look()
@@ -99,7 +99,7 @@ class Watchdog:
         return "" if place is None else placed(place), "\n".join(map(placed, reversed(frames[:FRAMES])))
 
     def _frames(self) -> list[FrameType]:
-        """Those of the loop's thread, the innermost first."""
+        """Stack frames of the loop's thread, the innermost first."""
         frame = sys._current_frames().get(self._loop_thread)  # pyright: ignore[reportPrivateUsage]
         frames: list[FrameType] = []
         while frame is not None:

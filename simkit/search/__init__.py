@@ -1,1 +1,1 @@
-"""Search: how a task is played, as one conversation (rollout) or as a tree of them (JOSH)."""
+"""Searches: strategies for playing a task, as one conversation (rollout) or as a tree of conversations (JOSH)."""

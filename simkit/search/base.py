@@ -14,7 +14,7 @@ from simkit.errors import NotForkable, UsageError
 
 @dataclass(frozen=True, slots=True)
 class WorkUnit:
-    """One task with its trial number: the unit of work that engines hand out, a pure function of its fields.
+    """One task with its trial number: the unit of work of an engine. Its episode depends only on these fields.
 
     `attempt` counts the starts of its episode from 0.
     """
@@ -27,15 +27,15 @@ class WorkUnit:
 
     @property
     def episode_id(self) -> str:
-        """The name of the episode this unit plays."""
+        """Id of the episode that this unit plays."""
         return episode_id(self.run_id, self.task.id, self.trial)
 
 
 class Search(Protocol):
-    """Plays work units. It sees states and replies, never a provider or a file.
+    """Plays work units. It sees only states and replies, never a provider or a file.
 
-    `simkit.TreeSearch` is a base class for searches of your own. `name` is the name in the store (the column
-    `supervisor`); episodes of different searches are never compared.
+    `simkit.TreeSearch` is a base class for custom searches. `name` is the name in the store (the column `supervisor`);
+    episodes of different searches are never compared.
     """
 
     name: ClassVar[str]
@@ -44,7 +44,7 @@ class Search(Protocol):
         """Play one work unit to its end.
 
         Raises:
-            NotForkable: a component of the cast cannot be branched; raised before any work is done.
+            NotForkable: a component of the cast cannot be forked; raised before any work is done.
             StoreError: events cannot be recorded.
         """
         ...
@@ -70,23 +70,23 @@ def refuse_unforkable(search: str, cast: Cast) -> None:
 
 
 class Watch(Protocol):
-    """Told of progress as it happens, many times a second: must return at once."""
+    """Receives progress updates, many times a second; its methods must return quickly."""
 
     def live(self, change: int) -> None:
-        """So many more (or fewer) branches are live."""
+        """Add `change` to the number of live branches."""
         ...
 
     def turn(self) -> None:
-        """An agent turn was played."""
+        """Count one agent turn."""
         ...
 
     def hit(self, goals: int) -> None:
-        """So many goals were taken."""
+        """Add `goals` to the number of goals taken."""
         ...
 
 
 class NoWatch:
-    """Nobody is watching."""
+    """A watch that ignores all updates."""
 
     def live(self, change: int) -> None:
         """Ignored."""

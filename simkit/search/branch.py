@@ -1,4 +1,4 @@
-"""The state of a branch: everything that has to be carried to go on from there, as one value."""
+"""The state of a branch: everything needed to continue from it, as one value."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from simkit.core.limits import Spent
 
 @dataclass(frozen=True, slots=True)
 class BranchState:
-    """Conversation, the states of agent, user and world, and what has been spent.
+    """Conversation, states of agent, user and world, and resources spent.
 
-    A fork is one reference for everything that is a value; an opaque state is asked to `fork()` itself.
+    A fork shares immutable values by reference; an opaque state forks itself with its own `fork()`.
     """
 
     conversation: Conversation
@@ -23,7 +23,7 @@ class BranchState:
     spent: Spent = field(default_factory=Spent)
 
     def fork(self) -> BranchState:
-        """The state for one more branch; `self` when no part has a `fork` of its own."""
+        """The state for one more branch; `self` if no part has its own `fork`."""
         agent, user, world = self.agent, self.user, self.world
         if not (hasattr(agent, "fork") or hasattr(user, "fork") or hasattr(world, "fork")):
             return self

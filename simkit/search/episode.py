@@ -1,4 +1,4 @@
-"""The stage an episode is played on: who plays, from where, and how every episode begins and ends."""
+"""Episodes: their components and initial state, and the start and end that are common to all searches."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 LAST_COMMIT_SECONDS = 5.0
-"""How long a cancelled episode may take to write down what it had recorded."""
+"""Maximum seconds that a cancelled episode may take to write its recorded events."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Everybody and everything an episode is played with; the same for all its branches."""
+    """Components, limits and services of an episode; the same for all its branches."""
 
     cast: Cast
     unit: WorkUnit
@@ -69,13 +69,13 @@ class Stage:
         return self.unit.task
 
     def key(self, path: str, turn: int) -> TurnKey:
-        """The key of one turn at one place of the tree."""
+        """Key of one turn at one position in the tree."""
         return TurnKey(self.unit.run_seed, self.unit.task.id, self.unit.trial, path, turn)
 
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """The end of the path an episode is scored by."""
+    """End of the path that an episode is scored by."""
 
     branch_id: str | None
     conversation: Conversation
@@ -85,10 +85,10 @@ class Final:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How an episode came to its end, before it is scored; `scored` is False when a fault made it worthless.
+    """The end of an episode before scoring; `scored` is False if a fault made the episode unusable.
 
-    One that `failed` has the reward 0, whatever was achieved, and no reward is asked; nor is it asked for one that has
-    a `reward` already.
+    If `failed`, the episode gets the reward of a failure, regardless of achieved goals, and the reward component is not
+    asked. It is not asked either if `reward` is already set.
     """
 
     outcome: Outcome
@@ -103,7 +103,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A stage that is set: the state before anybody has spoken. `fault` or `limit` when setting it failed."""
+    """A prepared episode: the state before the first utterance. `fault` or `limit` is set if preparation failed."""
 
     stage: Stage
     state: BranchState = field(default_factory=lambda: BranchState(Conversation()))
@@ -112,12 +112,12 @@ class Scene:
 
 
 def fault_outcome(fault: Fault) -> Outcome:
-    """What the store calls the end of a branch by this fault."""
+    """Outcome in the store of a branch that this fault ended."""
     return cast("Outcome", f"{fault.component}_fault")
 
 
 def where(who: str, ref: ActorRef, key: TurnKey, doing: str = "") -> Callable[[], str]:
-    """What was being done, for the messages of faults; put in words only when there is one."""
+    """Describe the current action for fault messages; formatted only if a fault occurs."""
     return lambda: f"{who} `{ref.name}`, turn {key.turn} of {key.task_id} at {key.path or 'the root'}{doing}"
 
 
@@ -132,7 +132,7 @@ async def consult(
     """Ask a component, attribute whatever it raises, and check its reply (`simkit.components.checks` has the checks).
 
     Raises:
-        Fault: the component raised, or replied with something else than what it was asked for.
+        Fault: the component raised an error, or its reply is invalid.
     """
     with boundary(fault, place):
         reply: object = await ref.ask(request, stopwatch)
@@ -144,11 +144,11 @@ async def consult(
 
 
 async def consult_agent(agent: ActorRef, request: Request[R], check: Callable[[object], R], place: Where) -> R:
-    """Ask the agent; a conversation that outgrew the context of its model is a limit, not a fault.
+    """Ask the agent; a conversation that exceeds the context of its model is a limit, not a fault.
 
     Raises:
-        LimitHit: the agent's own model call did not fit, let through, or the cause of another error.
-        Fault: as `consult`.
+        LimitHit: the agent's own model call exceeded the context, and the agent raised that error or one caused by it.
+        Fault: see `consult`.
     """
     try:
         return await consult(agent, request, check, AgentFault, place)
@@ -159,7 +159,7 @@ async def consult_agent(agent: ActorRef, request: Request[R], check: Callable[[o
 
 
 def grown(before: Conversation, entry: Entry) -> tuple[Conversation, MessageRow]:
-    """The conversation with one more entry, and that entry as the store keeps it, with the digest of all before it."""
+    """The conversation with one more entry, and the entry's row for the store, with the digest of earlier entries."""
     row = MessageRow(
         seq=len(before),
         turn=entry.turn,
@@ -173,7 +173,7 @@ def grown(before: Conversation, entry: Entry) -> tuple[Conversation, MessageRow]
 
 
 def toolset(specs: tuple[ToolSpec, ...]) -> ToolsetSeen:
-    """Tool definitions under the name that follows from them; found once for the episodes that share them."""
+    """Tool definitions with an id derived from their contents; computed once for episodes that share them."""
     return _toolset(tuple([spec.to_json() for spec in specs]))
 
 
@@ -185,10 +185,10 @@ def _toolset(specs: tuple[bytes, ...]) -> ToolsetSeen:
 
 
 async def set_stage(stage: Stage, search: str) -> Scene:
-    """Ask everybody what they bring, and record that the episode began.
+    """Prepare the components and record the start of the episode.
 
     Raises:
-        UsageError: a component needs something of the caller first (data that is missing, say).
+        UsageError: a component requires something from the caller first (such as missing data).
     """
     scene = await _set(stage)
     tools = toolset(scene.stage.specs)
@@ -238,16 +238,16 @@ async def _ask_everybody(stage: Stage) -> Scene:
 async def play_episode(
     stage: Stage, search: str, act: Callable[[Scene], Awaitable[Ending]], conversations: int = 1
 ) -> Episode:
-    """Play an episode from its first question to its score; `act` plays what is between, when there are goals.
+    """Run one episode: set it up, call `act` if the task has goals, score and record the result.
 
     A task without goals is recorded with the outcome `no_goals` and not played.
 
     Args:
-        stage: who plays, from where.
-        search: the name of the search.
+        stage: components, limits and services of the episode.
+        search: name of the search.
         act: plays from the opening to the ending.
-        conversations: how many the search may have side by side; the episode waits for that many sessions of each
-            component that limits them, before anybody is asked anything.
+        conversations: maximum number of concurrent conversations of the search. Before the components are asked
+            anything, the episode waits for that number of sessions of each component that limits its sessions.
 
     Raises:
         UsageError: a component has fewer sessions.
@@ -299,10 +299,10 @@ async def _finish(stage: Stage, ending: Ending) -> Episode:
 
 
 async def score_ending(stage: Stage, ending: Ending) -> EpisodeReward:
-    """What the reward says of an ending.
+    """Score an ending with the reward component.
 
     Raises:
-        RewardFault: it raised, or replied with something else.
+        RewardFault: the reward component raised an error, or its reply is invalid.
     """
     if ending.failed:
         return EpisodeReward(stage.cast.failure_reward)
@@ -315,9 +315,9 @@ async def score_ending(stage: Stage, ending: Ending) -> EpisodeReward:
 
 @asynccontextmanager
 async def committed(recorder: Recorder) -> AsyncGenerator[None]:
-    """Commit at the end, and also when cancelled: the one place where a cancelled episode still waits.
+    """Commit on exit, also on cancellation. This is the only place where a cancelled episode still waits.
 
-    A store that fails while the episode is being cancelled is not reported here: the cancellation goes first.
+    A store error during cancellation is not reported here: the cancellation takes precedence.
     """
     try:
         yield

@@ -41,25 +41,25 @@ Winner: TypeAlias = Literal["first", "earliest", "most_goals"]
 BranchBy: TypeAlias = Literal["turn", "action"]
 
 NOT_THE_AGENTS: frozenset[str] = frozenset({"tool_fault", "model_fault", "reward_fault"})
-"""Ends that say nothing about the agent: a search that only they stopped is not scored."""
+"""Outcomes that say nothing about the agent; a search that ended only with these is not scored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeamSearch:
-    """How a tree is grown and cut.
+    """Settings for growing and pruning a tree.
 
     Attributes:
-        factor: children of a leaf when the tree expands.
-        beam: live leaves at most.
-        winner: whose reward is taken when several leaves earn one in a step. `first`: the leftmost in path order (the
-            paper's). `earliest`: the one that needed the fewest decisions, then the leftmost. `most_goals`: the one
-            that reached the most goals, then the leftmost.
-        eager: the first reward cancels the siblings still in flight, which saves their calls and loses them as
-            negatives; which leaf is first then depends on time, so a rerun may differ.
-        branch_by: fork before each `turn` (the paper's) or before each `action`, that is each decision within a turn.
+        factor: number of children per leaf when the tree expands.
+        beam: maximum number of live leaves.
+        winner: the leaf whose reward is taken if several leaves earn one in a step. `first`: the leftmost in path order
+            (as in the paper). `earliest`: the one with the fewest decisions, then the leftmost. `most_goals`: the one
+            with the most goals, then the leftmost.
+        eager: the first reward cancels siblings in progress. This saves their calls but loses them as negative
+            examples, and reruns may differ, because the first leaf then depends on timing.
+        branch_by: fork before each `turn` (as in the paper) or before each `action`, i.e. each decision within a turn.
 
     Raises:
-        UsageError: a value that cannot be.
+        UsageError: a value is invalid.
     """
 
     factor: int = 2
@@ -80,7 +80,7 @@ class BeamSearch:
 
     @property
     def conversations(self) -> int:
-        """The most leaves that a tree can have at once."""
+        """Maximum number of leaves that a tree can have at once."""
         return max(1, self.beam // self.factor * self.factor)
 
 
@@ -93,8 +93,8 @@ def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
 class Tree:
     """A search between two of its phases.
 
-    `final` is the last winner's branch, or the opening while there is none. `ended` is the outcome the episode has if
-    nothing more happens: that of the leaf that ended last, a fault only while no leaf ended in order.
+    `final` is the last winner's branch, or the opening before the first winner. `ended` is the provisional outcome: the
+    most recent leaf that ended normally decides; a fault counts only if no leaf has ended normally.
     """
 
     leaves: tuple[Leaf, ...]
@@ -107,17 +107,17 @@ class Tree:
 
     @property
     def going(self) -> bool:
-        """Whether the search goes on: no leaf is left once all goals are taken."""
+        """Whether the search continues; once all goals are taken, no leaf is left."""
         return bool(self.leaves)
 
     def count(self, played: Sequence[Played]) -> Tree:
-        """The tree with the turns of one step counted."""
+        """The tree with its counts updated by the turns of one step."""
         calls = sum(len(one.turn.calls) for one in played)
         turn = max(one.parent.next_turn for one in played)
         return replace(self, counts=self.counts.plus(turn=turn, branches=len(played), calls=calls))
 
     def close(self, closed: Sequence[Closed]) -> Tree:
-        """The tree with the ends of some leaves taken note of."""
+        """The tree with the ends of some leaves registered."""
         faults = [end for end in closed if end.error is not None]
         orderly = [end for end in closed if end.error is None]
         ended = self.ended
@@ -130,13 +130,13 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class Josh:
-    """Searches for every sparse goal of a task, and marks what led to them.
+    """Searches for every sparse goal of a task, and marks the branches that led to them.
 
-    The reward of an episode is what the reward says of the last winner and the goals achieved; by default their share
-    of all goals. A fault ends one branch only. An episode counts as unscored (reward None) when it could not open, or
-    when no leaf ended in order because models, tools or rewards failed. With a wall-clock limit the step in flight is
-    dropped, and what was achieved before it is scored. A branch that outgrew the context of the agent's model ends
-    like one that met a limit, and reaches no goal in that turn.
+    The reward component scores an episode by the last winner and the achieved goals; by default the reward is their
+    share of all goals. A fault ends only one branch. An episode is unscored (reward None) if it could not start, or if
+    no leaf ended normally because models, tools or rewards failed. A wall-clock limit drops the step in progress and
+    scores the goals achieved before it. A branch that exceeds the context of the agent's model ends like one that
+    reached a limit, and reaches no goal in that turn.
     """
 
     name: ClassVar[str] = "josh"
@@ -147,9 +147,9 @@ class Josh:
         """Play one work unit to its end.
 
         Raises:
-            NotForkable: a component of the cast cannot be branched; raised before any work is done.
+            NotForkable: a component of the cast cannot be forked; raised before any work is done.
             UsageError: the agent is deterministic (temperature 0), so that all branches would be the same, or a
-                component holds fewer conversations open than the tree may have leaves.
+                component allows fewer sessions than the tree may have leaves.
             StoreError: events cannot be recorded.
         """
         refuse_unforkable(self.name, cast)
@@ -172,7 +172,7 @@ class Josh:
         return _ending(await self._grow(stage, Tree((root,), stage.goals, final)))
 
     async def _grow(self, stage: Stage, tree: Tree) -> Tree:
-        """Step until nothing is left to do; on a wall-clock limit, whatever the last whole phase left."""
+        """Step until the search is finished; at a wall-clock limit, return the tree after the last complete phase."""
         live = LiveCount(stage.watch)
         try:
             with anyio.move_on_after(self.limits.wall_seconds):
@@ -186,7 +186,7 @@ class Josh:
             live.stop()
 
     async def _agents(self, stage: Stage, tree: Tree) -> Tree:
-        """Expand, let every leaf take its turn at once, and harvest when one reached a goal."""
+        """Expand the tree, play a turn of all leaves concurrently, and harvest if one reached a goal."""
         leaves = expand(tree.leaves, self.search.factor, self.search.beam)
         at_most = 1 if self.search.branch_by == "action" else None
         turns = [partial(take_turn, stage, leaf, tree.remaining, at_most) for leaf in leaves]
@@ -200,7 +200,7 @@ class Josh:
         return replace(tree.count(played).close(_ends(played)), leaves=going)
 
     async def _users(self, stage: Stage, tree: Tree) -> Tree:
-        """Let the users answer, and end the leaves whose limits are used up."""
+        """Get the users' answers, and end the leaves that have reached a limit."""
         leaves, closed = await users_answer(stage, tree.leaves)
         leaves = living(leaves, closed)
         limited: list[Closed] = []
@@ -213,7 +213,7 @@ class Josh:
 
 
 def pick(played: Sequence[Played], policy: Winner) -> Played | None:
-    """The branch whose goals are taken, None when no branch reached one."""
+    """The branch whose goals are taken; None if no branch reached one."""
     rewarded = [one for one in played if one.hits]
     if not rewarded:
         return None
@@ -229,7 +229,7 @@ def pick(played: Sequence[Played], policy: Winner) -> Played | None:
 
 
 def _won(played: Sequence[Played], policy: Winner) -> tuple[Sequence[Played], Played | None, State]:
-    """The branch whose goals are taken, and a fork of its world to score; one whose world cannot fork has failed."""
+    """The turns, the winner and a fork of its world for scoring; a branch whose world cannot be forked has failed."""
     while (winner := pick(played, policy)) is not None:
         try:
             return played, winner, kept_world(winner.turn.state, winner.turn.key)
@@ -240,7 +240,7 @@ def _won(played: Sequence[Played], policy: Winner) -> tuple[Sequence[Played], Pl
 
 
 def _harvest(stage: Stage, tree: Tree, played: Sequence[Played], winner: Played, world: State) -> Tree:
-    """Take the winner's goals: mark what led to rewards, drop the other leaves, go on from the winner."""
+    """Take the winner's goals: mark the branches that led to rewards, drop other leaves, continue from the winner."""
     remaining = without(tree.remaining, winner.hits)
     for one in played:
         record_played(stage, one, credited=one is winner, outcome=_harvested_outcome(one, winner, remaining))
@@ -307,19 +307,19 @@ def _ending(tree: Tree) -> Ending:
 
 
 class LiveCount:
-    """Keeps a watch told of how many leaves are live."""
+    """Reports the number of live leaves to a watch."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._live = 0
 
     def of(self, tree: Tree) -> Tree:
-        """The tree itself, after telling how many more or fewer leaves it has."""
+        """Report the number of leaves of a tree; returns the tree."""
         self._tell(len(tree.leaves))
         return tree
 
     def stop(self) -> None:
-        """No leaf is live any more."""
+        """Report that no leaf is live."""
         self._tell(0)
 
     def _tell(self, live: int) -> None:

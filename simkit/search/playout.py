@@ -1,4 +1,4 @@
-"""Playouts: one conversation played on from a leaf to its end, without branches."""
+"""Playouts: one conversation continued from a leaf to its end, without branches."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from simkit.search.turn import without
 
 @dataclass(frozen=True, slots=True)
 class Playout:
-    """A conversation as far as it was played from a leaf on.
+    """A conversation as far as it has been played from a leaf.
 
     Attributes:
-        leaf: where it is; `leaf.turn` counts the agent's turns, `leaf.state` holds the conversation.
-        remaining, achieved: the goals that are left, and the hits on those that were reached.
-        counts: the turns, tool calls and faults that led here.
-        closed: how it ended, None while it can go on.
-        reward: what it is worth once it was scored, None before, and when a fault ended it.
-        rewarded: it was scored, and is worth more than a conversation that has failed.
+        leaf: its current position; `leaf.turn` counts the agent's turns, `leaf.state` holds the conversation.
+        remaining, achieved: the goals that are left, and the hits on goals that were reached.
+        counts: turns, branches and tool calls so far.
+        closed: its end; None while it can continue.
+        reward: its reward after scoring; None before, and if a fault ended it.
+        rewarded: it was scored, and its reward is higher than that of a failed conversation.
     """
 
     leaf: Leaf
@@ -38,12 +38,12 @@ class Playout:
 
     @property
     def value(self) -> float:
-        """The reward as a number to compare by; less than any reward where there is none."""
+        """The reward as a number for comparisons; minus infinity if there is no reward."""
         return -inf if self.reward is None else self.reward.value
 
 
 async def play_out(stage: Stage, playout: Playout) -> Playout:
-    """Play a conversation from where it is to its end, or to the wall-clock limit."""
+    """Play a conversation from its current position to its end, or to the wall-clock limit."""
     with anyio.move_on_after(stage.limits.wall_seconds):
         while playout.closed is None:
             playout = await play_round(stage, playout)
@@ -88,7 +88,7 @@ def _after(playout: Playout, played: Played) -> Playout:
 
 
 def end(stage: Stage, playout: Playout, outcome: Outcome) -> Closed:
-    """Record the end of a conversation; a fork that has played nothing has no branch of its own to end."""
+    """Record the end of a conversation; a fork that has not been played yet has no branch to end."""
     closed = Closed(playout.leaf.id, outcome)
     if not playout.leaf.forked:
         end_branches(stage, (closed,))
@@ -96,7 +96,7 @@ def end(stage: Stage, playout: Playout, outcome: Outcome) -> Closed:
 
 
 def ending_of(stage: Stage, playout: Playout) -> Ending:
-    """How a conversation ended; one that has not was cut by the wall-clock limit."""
+    """The ending of a conversation; one that has not ended was stopped by the wall-clock limit."""
     closed = playout.closed or end(stage, playout, "time_limit")
     return Ending(
         outcome=closed.outcome,

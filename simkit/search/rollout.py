@@ -1,4 +1,4 @@
-"""Rollout: one conversation from start to end, to be scored."""
+"""Rollout: one conversation from start to end, which is then scored."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from simkit.search.tree import open_tree
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """Plays one conversation until the user or the agent ends it, a limit hits, or something fails.
+    """Plays one conversation until the user or the agent ends it, a limit is reached, or a component fails.
 
-    It goes on after the last goal, as evaluations in the field do: how a conversation ends is part of what is measured,
-    and rewards on the final state may still be lost. A conversation that anybody's fault ended has no reward (an agent
-    that raised included): it is counted in `faults`, and left out of averages. One that outgrew the context of the
-    agent's model is the agent's failure: its outcome is `context_limit` and its reward 0.
+    It continues after the last goal, as is common in evaluations: the end of a conversation is part of the measurement,
+    and rewards based on the final state can still be lost. A conversation that ended by a fault of any component,
+    including the agent, has no reward: it is counted in `faults` and left out of averages. A conversation that exceeds
+    the context of the agent's model is the agent's failure: its outcome is `context_limit` and its reward 0.
     """
 
     name: ClassVar[str] = "rollout"

@@ -1,7 +1,7 @@
-"""The tree of a search, as far as it is alive: its leaves in path order, and what is known of the way to them.
+"""The live part of a search tree: its leaves in path order, and the ids on the paths to them.
 
-Inner nodes are ids alone; their states are let go, because the store has them. A node is one turn of one path (with
-`branch_by="action"`: one decision), also where nothing forked.
+Inner nodes are only ids; their states are released, because the store has them. A node is one turn of one path (with
+`branch_by="action"`: one decision), even where nothing was forked.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A branch that can go on.
+    """A branch that can continue.
 
-    `turn` is the last agent turn it played (0 for the opening); `step` is how far into that turn it is, 0 once the turn
-    is over. `lineage` holds the ids from the current root to this leaf, `calls` every call since the opening.
+    `turn` is the last agent turn it played (0 for the opening). `step` is the number of decisions made in that turn, 0
+    once the turn is over. `lineage` holds the ids from the current root to this leaf, `calls` all calls since the
+    opening.
     """
 
     id: str
@@ -45,7 +46,7 @@ class Leaf:
 
     @property
     def next_turn(self) -> int:
-        """The number of the turn it plays next: the same as `turn` while that is not over."""
+        """Number of the turn it plays next; equal to `turn` while that turn is not over."""
         return self.turn if self.step else self.turn + 1
 
     def answered(self, state: BranchState) -> Leaf:
@@ -68,11 +69,11 @@ class Played:
 
     @property
     def lineage(self) -> tuple[str, ...]:
-        """The ids from the current root to this branch."""
+        """Ids from the current root to this branch."""
         return (*self.parent.lineage, self.id)
 
     def leaf(self) -> Leaf:
-        """The branch as a leaf, to go on from."""
+        """The branch as a leaf that can be continued."""
         turn, parent = self.turn, self.parent
         step = 0 if turn.over else turn.steps
         return Leaf(self.id, parent.path, parent.next_turn, turn.state, self.lineage, step, parent.calls + turn.calls)
@@ -80,7 +81,7 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """How a branch ended."""
+    """The end of a branch."""
 
     id: str
     outcome: Outcome
@@ -88,7 +89,7 @@ class Closed:
 
 
 def fork(leaf: Leaf, arms: int) -> tuple[Leaf, ...]:
-    """The leaves of a fork with so many arms; the leaf itself for one. States are forked when the arms are played."""
+    """Leaves of a fork with `arms` arms; for one arm, the leaf itself. States are forked when the arms are played."""
     if arms == 1:
         return (leaf,)
     return tuple(
@@ -115,7 +116,7 @@ def expand(leaves: Sequence[Leaf], factor: int, beam: int) -> tuple[Leaf, ...]:
 
 
 async def take_turn(stage: Stage, leaf: Leaf, remaining: tuple[Goal, ...], at_most: int | None = None) -> Played:
-    """Play a leaf's next turn (`at_most` decisions of it) and ask which of the remaining goals it reached."""
+    """Play a leaf's next turn (up to `at_most` decisions) and find out which of the remaining goals it reached."""
     key, step = stage.key(leaf.path, leaf.next_turn), leaf.step
     name = branch_id(stage.unit.episode_id, leaf.path, leaf.next_turn) + (f".{step}" if step else "")
     try:
@@ -129,13 +130,13 @@ async def take_turn(stage: Stage, leaf: Leaf, remaining: tuple[Goal, ...], at_mo
 
 
 async def together(calls: Sequence[Callable[[], Awaitable[T]]], enough: Callable[[T], bool] | None = None) -> list[T]:
-    """Run all calls at once; their results in the order of the calls.
+    """Run all calls concurrently and return their results in the order of the calls.
 
-    The first result that is `enough` cancels the calls in flight, which then have no result.
+    The first result for which `enough` is true cancels the other calls, which then have no result.
 
     Raises:
-        Exception: the first error of any call, when it was not a fault.
-        StrayCancellation: a call was cancelled, and nobody here had asked for it.
+        Exception: the first error of any call.
+        StrayCancellation: a call was cancelled by something other than this code.
     """
     if len(calls) < 2:  # nothing runs beside it
         return [await call() for call in calls]
@@ -152,7 +153,7 @@ async def together(calls: Sequence[Callable[[], Awaitable[T]]], enough: Callable
         async with anyio.create_task_group() as group:
             for index, call in others:
                 group.start_soon(run, index, call)
-            await run(*first)  # here: a task is a tenth of what a turn costs
+            await run(*first)  # without a task of its own, which would add a tenth to the cost of a turn
     except ExceptionGroup as errors:
         raise first_error(errors) from errors
     return [results[index] for index in sorted(results)]
@@ -165,7 +166,7 @@ def first_error(errors: ExceptionGroup[Exception]) -> Exception:
 
 
 async def open_tree(scene: Scene) -> tuple[Leaf, Closed | None]:
-    """The root of an episode, recorded: the system prompt and the user's opening; and how it ended, if it did."""
+    """Play and record the root of an episode (system prompt and opening); returns it, and its end if it ended."""
     stage, before = scene.stage, scene.state
     answer = await ask_user(stage, stage.key("", 0), before)
     name = branch_id(stage.unit.episode_id, "", 0)
@@ -198,7 +199,7 @@ def _system_rows(before: BranchState) -> tuple[MessageRow, ...]:
 
 
 def record_played(stage: Stage, played: Played, *, credited: bool, outcome: Outcome | None) -> None:
-    """Record a turn as a branch; `credited` when the search takes its hits."""
+    """Record a turn as a branch; `credited` if the search takes its hits."""
     turn = played.turn
     stage.recorder.record(
         BranchAdded(
@@ -218,7 +219,7 @@ def record_played(stage: Stage, played: Played, *, credited: bool, outcome: Outc
 
 
 def living(leaves: Sequence[Leaf], closed: Sequence[Closed]) -> tuple[Leaf, ...]:
-    """The leaves that are not among the closed."""
+    """The leaves that have not ended."""
     ended = {end.id for end in closed}
     return tuple(leaf for leaf in leaves if leaf.id not in ended)
 
@@ -230,9 +231,9 @@ def end_branches(stage: Stage, closed: Sequence[Closed]) -> None:
 
 
 async def users_answer(stage: Stage, leaves: Sequence[Leaf]) -> tuple[tuple[Leaf, ...], tuple[Closed, ...]]:
-    """Let the users of all leaves whose turn is over answer, at the same time: the leaves after it, and which ended.
+    """Get the users' answers for all leaves whose turn is over, concurrently; returns the new and the ended leaves.
 
-    A user's fault ends that leaf alone.
+    A user's fault ends only its leaf.
     """
     waiting = [leaf for leaf in leaves if not leaf.step]
     answers = await together([_asker(stage, leaf) for leaf in waiting])

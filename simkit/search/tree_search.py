@@ -1,4 +1,4 @@
-"""The base class for searches of your own, and the tree that they grow.
+"""Base class for custom searches, and the tree that they grow.
 
     class BestOfTwo(TreeSearch):
         name = "best_of_two"
@@ -40,7 +40,7 @@ class TreeSearch(ABC):
 
     Attributes:
         name: the name in the store; episodes of different searches are never compared.
-        limits: bounds of an episode; the wall-clock limit is for all its branches together.
+        limits: limits of an episode; the wall-clock limit applies to all its branches together.
     """
 
     name: ClassVar[str]
@@ -48,21 +48,21 @@ class TreeSearch(ABC):
 
     @property
     def conversations(self) -> int:
-        """The number of conversations it plays side by side at most, for components that limit their sessions."""
+        """Maximum number of conversations played concurrently, for components that limit their sessions."""
         return 1
 
     @abstractmethod
     async def explore(self, tree: SearchTree) -> Ending:
-        """Play the episode from `tree.root` on, and return `tree.ending(...)` of the conversation that it is scored by.
+        """Play the episode from `tree.root`, and return `tree.ending(...)` of the conversation that it is scored by.
 
         Not called for an episode that ended with its opening.
         """
 
     async def play(self, cast: Cast, unit: WorkUnit, recorder: Recorder, watch: Watch) -> Episode:
-        """Play one work unit to its end. What is played is recorded when the episode ends, in path order.
+        """Play one work unit to its end. Its branches are recorded when the episode ends, in path order.
 
         Raises:
-            NotForkable: a component of the cast cannot be branched; raised before any work is done.
+            NotForkable: a component of the cast cannot be forked; raised before any work is done.
             UsageError: the agent is deterministic, so that all branches would be the same.
             StoreError: events cannot be recorded.
         """
@@ -83,10 +83,10 @@ class TreeSearch(ABC):
 
 
 class SearchTree:
-    """The tree of one episode: what a search does with it.
+    """The tree of one episode, with the operations of a search.
 
-    Every method that plays takes up to `conversations` playouts and plays them at the same time. Playouts are
-    immutable: one can be played on, or forked, as often as the search likes.
+    Every method that plays takes up to `conversations` playouts and plays them concurrently. Playouts are immutable: a
+    search can continue or fork one any number of times.
 
     Attributes:
         root: the conversation after the user's opening.
@@ -106,11 +106,11 @@ class SearchTree:
         return self._stage.task
 
     def fork(self, playout: Playout, arms: int) -> tuple[Playout, ...]:
-        """The same conversation `arms` times, to be played on in different ways: the seeds of each arm are its own."""
+        """The same conversation `arms` times, to be continued in different ways: each arm has its own seeds."""
         return tuple(replace(playout, leaf=leaf) for leaf in fork(playout.leaf, arms))
 
     async def play_turn(self, *playouts: Playout) -> tuple[Playout, ...]:
-        """Play one turn of the agent and the user's answer in each; those that have ended stay as they are."""
+        """Play one turn of the agent and the user's answer in each; ended conversations are returned unchanged."""
         return await self._together(playouts, 1)
 
     async def play_out(self, *playouts: Playout) -> tuple[Playout, ...]:
@@ -118,20 +118,20 @@ class SearchTree:
         return await self._together(playouts, None)
 
     async def score(self, *playouts: Playout) -> tuple[Playout, ...]:
-        """Ask the reward what each is worth as it is; `reward` stays None where a fault ended the conversation.
+        """Score each conversation in its current state; `reward` stays None if a fault ended the conversation.
 
         A fault of the reward ends its playout.
         """
         return tuple(await together([partial(self._score, each) for each in playouts]))
 
     def end(self, playout: Playout, outcome: Outcome = "dropped") -> Playout:
-        """Give up a conversation that has not ended."""
+        """End a conversation that has not ended yet."""
         return replace(playout, closed=playout.closed or end(self._stage, playout, outcome))
 
     def harvest(self, winner: Playout, *successful: Playout) -> None:
-        """Keep a conversation: its branches become golden, and those of the `successful` ones no negative examples.
+        """Keep a conversation: its branches become golden, and those of `successful` ones are not negative examples.
 
-        Several conversations can be kept; the goals of the last one are those that are credited.
+        Several conversations can be kept; only the goals of the last one are credited.
         """
         marked = [name for each in (winner, *successful) for name in each.leaf.lineage]
         self._events.harvests.append(
@@ -146,7 +146,7 @@ class SearchTree:
         )
 
     def ending(self, playout: Playout) -> Ending:
-        """The end of the episode, which is scored by this conversation; counts are those of the whole tree."""
+        """The end of the episode, which is scored by this conversation; the counts cover the whole tree."""
         ending = ending_of(self._stage, playout)
         turns = self._events.turns
         counts = Counts(
@@ -193,7 +193,7 @@ class SearchTree:
 
 
 class _Events:
-    """Recorder that holds the events of a tree back until it is known which branches are golden."""
+    """Recorder that holds back the events of a tree until the golden branches are known."""
 
     def __init__(self) -> None:
         self.harvests: list[TreeHarvested] = []
@@ -207,7 +207,7 @@ class _Events:
 
     @property
     def faults(self) -> int:
-        """Faults of all branches, and of rewards asked for one."""
+        """Number of faults of all branches, including failed scorings."""
         failed = [event for event in self._events if isinstance(event, (BranchAdded, BranchEnded)) and event.error]
         return len(failed) + self.reward_faults
 
@@ -216,10 +216,10 @@ class _Events:
         self._events.append(event)
 
     async def commit(self) -> None:
-        """Nothing to wait for: the episode commits what it records at its end."""
+        """Do nothing: the episode commits its events at its end."""
 
     def in_path_order(self) -> Iterator[Event]:
-        """The events by path, so that one seed gives one journal; the goals of the last winner alone are credited."""
+        """The events sorted by path, so that one seed gives one journal; only the last winner's goals are credited."""
         credited = self.harvests[-1].golden if self.harvests else ()
         paths = {event.branch_id: event.path for event in self._events if isinstance(event, BranchAdded)}
         for event in sorted(self._events, key=lambda event: paths[getattr(event, "branch_id", "")]):

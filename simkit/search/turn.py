@@ -24,20 +24,21 @@ from simkit.search.branch import BranchState
 from simkit.search.episode import Stage, consult, consult_agent, fault_outcome, grown, where
 
 OUT_OF_STEPS = "(The agent did not answer.)"
-"""What the user hears when a turn runs out of decisions: the runtime's words, never trained on."""
+"""Utterance of the runtime to the user when a turn runs out of decisions; never used for training."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A turn, or the part of one that a branch holds, as far as it was played.
+    """A turn, or the part of it that belongs to a branch, as far as it has been played.
 
     Attributes:
-        state: the branch after the last complete decision; a decision that faulted leaves no trace in it.
-        steps: decisions made in this turn, those of the parent's part included.
-        messages, calls: what this part added, for the record and for the reward.
-        over: the agent has spoken, ended, faulted or ran out; the user is next.
-        outcome: how the branch ended, None while it can go on.
-        error: the fault, in words.
+        key: key of the turn.
+        state: the branch after the last complete decision; a faulted decision leaves no trace in it.
+        steps: decisions made in this turn, including those of the parent's part.
+        messages, calls: messages and calls that this part added, for the record and for the reward.
+        over: the agent has spoken, ended the conversation, faulted or run out of steps.
+        outcome: how the branch ended; None while it can continue.
+        error: message of the fault.
     """
 
     key: TurnKey
@@ -50,12 +51,12 @@ class Turn:
     error: str | None = None
 
     def failed(self, fault: Fault) -> Turn:
-        """The turn as ended by a fault; what was complete before it is kept for the record."""
+        """The turn as ended by a fault; complete decisions before it are kept for the record."""
         return replace(self, over=True, outcome=fault_outcome(fault), error=str(fault))
 
 
 class _Added:
-    """What one decision adds to its branch: taken over as a whole, or dropped as a whole when the decision faults."""
+    """Additions of one decision to its branch; either all are applied, or none if the decision faults."""
 
     __slots__ = ("calls", "conversation", "messages", "turn", "world")
 
@@ -67,13 +68,13 @@ class _Added:
         self.calls = list(turn.calls)
 
     def write(self, message: Message, author: Author, heard: str | None = None) -> None:
-        """Add an entry at this decision's place."""
+        """Add an entry for this decision."""
         entry = Entry(message, author, turn=self.turn.key.turn, step=self.turn.steps, heard=heard)
         self.conversation, row = grown(self.conversation, entry)
         self.messages.append(row)
 
     def taken(self, agent: State, spent: Spent, *, over: bool, outcome: Outcome | None) -> Turn:
-        """The turn with everything that was added, one decision further."""
+        """The turn after this decision, with everything that was added."""
         return Turn(
             key=self.turn.key,
             state=BranchState(self.conversation, agent, self.turn.state.user, self.world, spent),
@@ -86,9 +87,9 @@ class _Added:
 
 
 async def play_turn(stage: Stage, key: TurnKey, state: BranchState, *, step: int, at_most: int | None) -> Turn:
-    """Play a turn from its decision number `step` on: `at_most` decisions, or until it is over.
+    """Play a turn from decision number `step`: up to `at_most` decisions, or until it is over.
 
-    A fault ends the turn, never the caller: it is the turn's outcome. So is a limit no model call fits into.
+    A fault is not raised; it becomes the turn's outcome. The same is true of a limit that no model call fits into.
     """
     turn = Turn(key, state, steps=step)
     last = stage.limits.steps if at_most is None else min(stage.limits.steps, step + at_most)
@@ -109,7 +110,7 @@ def _run_out(turn: Turn) -> Turn:
 
 
 async def _decide(stage: Stage, turn: Turn) -> Turn:
-    """One decision with all its calls: complete, or a fault."""
+    """Make one decision with all its calls, completely, or raise a fault."""
     state, agent = turn.state, stage.cast.agent
     request = Act(turn.key, state.conversation, stage.specs, state.agent, turn.steps)
     place = where("agent", agent, turn.key)
@@ -143,7 +144,7 @@ async def _call(stage: Stage, added: _Added, decision: Decision, call: ToolCall)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the user did: the branch after it, and how it ended if it did."""
+    """The user's answer: the branch after it, and its outcome if it ended."""
 
     state: BranchState
     messages: tuple[MessageRow, ...] = ()
@@ -171,9 +172,9 @@ async def ask_user(stage: Stage, key: TurnKey, state: BranchState) -> Answer:
 
 
 async def score_turn(stage: Stage, turn: Turn, remaining: tuple[Goal, ...]) -> tuple[Turn, tuple[Hit, ...]]:
-    """The goals a turn reached, and the turn itself; a turn that faulted, or whose reward does, reached none.
+    """Score a turn; returns the turn and its hits. There are none if the turn or its reward component faulted.
 
-    Nor does one in which the conversation outgrew the context of the agent's model: nobody should learn from it.
+    There are none either if the conversation exceeded the context of the agent's model: it is not a good example.
     """
     if turn.error is not None or turn.outcome == "context_limit":
         return turn, ()
@@ -189,10 +190,10 @@ async def score_turn(stage: Stage, turn: Turn, remaining: tuple[Goal, ...]) -> t
 
 
 def without(goals: tuple[Goal, ...], hits: tuple[Hit, ...], place: Where = "reward") -> tuple[Goal, ...]:
-    """The goals that are left when each hit has taken one copy of its goal.
+    """The remaining goals after each hit has removed one copy of its goal.
 
     Raises:
-        RewardFault: more hits of a goal than there are copies of it.
+        RewardFault: a goal has more hits than copies.
     """
     left = list(goals)
     for hit in hits:
@@ -206,10 +207,10 @@ def without(goals: tuple[Goal, ...], hits: tuple[Hit, ...], place: Where = "rewa
 
 
 def fork_branch(state: BranchState, key: TurnKey) -> BranchState:
-    """The state for one more branch; a component that cannot fork its own is at fault.
+    """The state for one more branch; a failing `fork()` is a fault of its component.
 
     Raises:
-        Fault: a `fork()` raised, or gave no state.
+        Fault: a `fork()` raised an error or returned no state.
     """
     parts: list[State] = []
     for fault, part in ((AgentFault, state.agent), (UserFault, state.user), (ToolFault, state.world)):
@@ -222,10 +223,10 @@ def fork_branch(state: BranchState, key: TurnKey) -> BranchState:
 
 
 def kept_world(state: BranchState, key: TurnKey) -> State:
-    """The world of a branch as it is now, for the reward to read when the branch has gone on.
+    """A copy of the current world of a branch, for scoring after the branch has continued.
 
     Raises:
-        ToolFault: its `fork()` raised, or gave no state.
+        ToolFault: its `fork()` raised an error or returned no state.
     """
     with boundary(ToolFault, partial(_forking, key)):
         return checks.forked(state.world)
