@@ -1,1 +1,1 @@
-"""Values that everything shares: messages, conversations, tasks, limits, events. Imports nothing but errors."""
+"""Shared values: messages, conversations, tasks, limits, events. Imports only `simkit.errors`."""

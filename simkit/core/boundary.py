@@ -1,8 +1,8 @@
-"""The boundary around a component: whatever it raises becomes a fault of its kind, and is described.
+"""The boundary around a component: any error it raises becomes a fault of its kind, with a description.
 
-Inside a component `boundary` makes a fault of whatever is raised: any BaseException, `SystemExit` included, and a
-cancellation that nobody around it asked for. A cancellation that somebody did ask for always passes through, whatever
-the component makes of it, and so do `KeyboardInterrupt` and `GeneratorExit`.
+`boundary` converts every BaseException raised inside to a fault, including `SystemExit` and a cancellation that was not
+requested from outside. A requested cancellation always passes through, even if the component catches it or raises
+another error instead. `KeyboardInterrupt` and `GeneratorExit` pass through too.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from simkit.errors import Fault, LimitHit, RunStopped, StoreError, Where
 
 
 class boundary:  # noqa: N801 (a context manager, named as those of contextlib are)
-    """Attribute whatever is raised inside to one kind of component.
+    """Attribute any error raised inside to one kind of component.
 
-    `where` says what was being done, e.g. "agent `scripted`, turn 3 of MUL0003 at LR"; a function that says so is
-    called only when something failed. Already typed faults, store errors, limits and what stops the run pass through,
-    also out of a task group of the component's own: a full disk inside a reward is not the reward's failure, nor is a
-    dead endpoint the agent's. So do `KeyboardInterrupt`, `GeneratorExit`, and a cancellation by a scope around the
-    component or by a `Task.cancel()` that is pending. Any other cancellation is the component's own.
+    `where` describes the current action, e.g. "agent `scripted`, turn 3 of MUL0003 at LR"; a function is called only
+    after a failure. Typed faults, store errors, limits and errors that stop the run pass through, also out of a task
+    group of the component: a full disk inside a reward is not the reward's failure, nor is a dead endpoint the agent's.
+    `KeyboardInterrupt`, `GeneratorExit`, and a cancellation by a surrounding scope or a pending `Task.cancel()` pass
+    through too. Any other cancellation counts as the component's own error.
     """
 
     __slots__ = ("_fault", "_where")
@@ -54,7 +54,7 @@ def _is_cancelled(error: BaseException) -> bool:
 
 
 def _passing(error: BaseException) -> BaseException | None:
-    """What of an error, or of the errors in a group, is not the component's: the most urgent of it, or None."""
+    """The most urgent error, of one error or a group, that is not attributed to the component; None if all are."""
     found = tuple(leaves(error))
     own = [leaf for leaf in found if not is_cancellation(leaf)]
     if len(own) < len(found) and cancelled_from_outside():
@@ -71,16 +71,16 @@ _URGENT = ((KeyboardInterrupt, GeneratorExit), (RunStopped, StoreError), (LimitH
 
 
 def told(where: Where) -> str:
-    """A place in words."""
+    """Text of a place."""
     return where if isinstance(where, str) else where()
 
 
 MOST_WORDS = 4000
-"""Characters that are kept of what an error says."""
+"""Maximum number of characters kept of an error message."""
 
 
 def described(error: BaseException) -> str:
-    """An error as `Type: message`, also when its own `__str__` fails or says a great deal; of a group, the first."""
+    """An error as `Type: message`, even if its `__str__` fails or returns a long text; for a group, the first error."""
     found = tuple(leaves(error))
     first = next((leaf for leaf in found if not is_cancellation(leaf)), found[0])
     more = f" (and {len(found) - 1} more at the same time)" if len(found) > 1 else ""

@@ -1,7 +1,7 @@
-"""Whose cancellation it is: one that was asked for from outside, or one that the code itself came up with.
+"""Distinguish cancellations that were requested from outside from those that code raised itself.
 
-Libraries raise `CancelledError` on timeouts of their own, and so do components by mistake. A task group takes any of
-them for an orderly end of the task, so whoever runs foreign code has to tell the two apart.
+Libraries raise `CancelledError` on their own timeouts, and components do so by mistake. A task group treats each of
+them as a normal end of the task, so code that runs foreign code has to tell the two apart.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from simkit.errors import StrayCancellation
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Whether this is how the running event loop cancels a task; outside of one, whether it is asyncio's way."""
+    """Whether an error is the running event loop's cancellation error; outside of a loop, asyncio's."""
     return isinstance(error, _kind())
 
 
 def cancelled_from_outside() -> bool:
-    """Whether the current task was told to end: by a scope around it, or by a `Task.cancel()` that is still pending."""
+    """Whether the current task has been cancelled by a surrounding scope or by a pending `Task.cancel()`."""
     try:
         return anyio.current_effective_deadline() == -inf or _natively_cancelled()
     except RuntimeError:  # no event loop: nothing can be cancelled
@@ -32,9 +32,10 @@ def cancelled_from_outside() -> bool:
 
 
 async def prefer_cancellation() -> None:
-    """Raise the cancellation that the current task was told of, if it was; else do nothing.
+    """Raise the requested cancellation of the current task, if any; otherwise do nothing.
 
-    For after foreign code has returned or failed: it may have swallowed a cancellation, which then goes first.
+    Call it after foreign code has returned or failed: that code may have swallowed a cancellation, which takes
+    precedence.
     """
     await checkpoint_if_cancelled()
     if _natively_cancelled():
@@ -43,7 +44,7 @@ async def prefer_cancellation() -> None:
 
 @contextmanager
 def unasked(what: str) -> Generator[None]:
-    """For the task of a group: an end by a cancellation that the group did not ask for is an error, never silence.
+    """Context for a task of a group: a cancellation that the group did not request becomes an error.
 
     Raises:
         StrayCancellation: `what` was cancelled by something else.
@@ -61,7 +62,7 @@ def unasked(what: str) -> Generator[None]:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors inside a group, at any depth; an error that is no group is its own only leaf."""
+    """The errors inside a group, at any depth; an error that is not a group is its own only leaf."""
     pending = [error]
     while pending:
         first = pending.pop()
@@ -80,7 +81,7 @@ def _natively_cancelled() -> bool:
 
 
 def _take_back() -> None:
-    """The cancels of the current task have been dealt with, so that it can go on."""
+    """Mark the cancellations of the current task as handled, so that it can continue."""
     try:
         task = asyncio.current_task()
     except RuntimeError:

@@ -14,13 +14,13 @@ Author: TypeAlias = Literal["system", "user", "agent", "tool", "runtime"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message of a conversation, with who wrote it and what the user hears of it.
+    """One message of a conversation, with its author and the text that the other party hears.
 
-    `message` is what the agent's model sees. `heard` is the text the other party hears, None for what stays inside the
-    agent (plans, calls, returns). `turn` counts agent turns from 1; the system prompt and the opening belong to turn 0,
-    a user's answer to the turn it answers. `step` counts the agent's decisions within a turn, from 0. Text written by
-    the runtime ("the agent did not answer") has the author `runtime`: the user hears it, the agent's view leaves it
-    out, and nothing is trained on it.
+    `message` is what the agent's model sees. `heard` is the text that the other party hears, None for messages internal
+    to the agent (plans, calls, returns). `turn` counts agent turns from 1; the system prompt and the opening belong to
+    turn 0, a user's answer to the turn it answers. `step` counts the agent's decisions within a turn, from 0. Text
+    written by the runtime ("the agent did not answer") has the author `runtime`: the user hears it, the agent's view
+    leaves it out, and nothing is trained on it.
     """
 
     message: Message
@@ -36,18 +36,18 @@ class Entry:
 
     @classmethod
     def user(cls, text: str, turn: int) -> Entry:
-        """Something the user said."""
+        """An utterance of the user."""
         return cls(UserMessage.of(text), "user", turn=turn, heard=text)
 
     @classmethod
     def agent(cls, text: str, turn: int, step: int = 0) -> Entry:
-        """Something the agent said aloud."""
+        """An utterance of the agent."""
         return cls(AssistantMessage.of(text), "agent", turn=turn, step=step, heard=text)
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One thing said aloud: the user's view of a conversation is a sequence of these."""
+    """One utterance; the user's view of a conversation is a sequence of utterances."""
 
     speaker: Literal["user", "agent"]
     text: str
@@ -55,7 +55,7 @@ class Utterance:
 
 @final
 class Conversation(Chain[Entry]):
-    """An immutable sequence of entries; `append` and `extend` return a new one and share the old.
+    """An immutable sequence of entries; `append` and `extend` return a new one that shares the old.
 
     Its digest is equal exactly when the agent's views are the same JSON.
     """
@@ -63,11 +63,11 @@ class Conversation(Chain[Entry]):
     __slots__ = ()
 
     def messages(self) -> tuple[Message, ...]:
-        """The agent's view: every message, as its model sees them; the runtime's words are for the user alone."""
+        """The agent's view: all messages as its model sees them, without those of the runtime."""
         return tuple(entry.message for entry in self.tail(0) if entry.author != "runtime")
 
     def heard(self) -> tuple[Utterance, ...]:
-        """The user's view: what was said aloud."""
+        """The user's view: all utterances."""
         return tuple(
             Utterance("user" if entry.author == "user" else "agent", entry.heard)
             for entry in self.tail(0)

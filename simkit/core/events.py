@@ -1,8 +1,8 @@
-"""What happens in a run, as flat frozen records: the journal is a sequence of these, the tables are made from them.
+"""Events of a run as flat, frozen records: the journal is a sequence of them, and the tables are built from them.
 
-Times are seconds since the epoch, for people to read: clocks step back, so nothing is ordered by them.
+Times are seconds since the epoch, for display only: clocks can go backwards, so nothing is ordered by them.
 A record names the run, episode and branch it belongs to, so that records of
-different workers need no order among each other; within one episode they are written in the order of events.
+different workers need no common order; within one episode they are written in the order of events.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ HugeInt: TypeAlias = Annotated[int, 127]
 """A whole number of up to 127 bits."""
 
 Outcome: TypeAlias = Literal[
-    "user_ended",  # the user hung up
+    "user_ended",  # the user ended the conversation
     "agent_ended",  # the agent ended the conversation
     "goals_done",  # every goal was reached
     "turn_limit",
     "token_limit",
     "cost_limit",
     "time_limit",
-    "context_limit",  # the conversation outgrew the context of the agent's model: the agent has failed
-    "dropped",  # a sibling won, this leaf was cut
+    "context_limit",  # the conversation exceeded the context of the agent's model: the agent failed
+    "dropped",  # a sibling won, so this leaf was dropped
     "agent_fault",
     "user_fault",
     "tool_fault",
     "model_fault",
     "reward_fault",
-    "no_goals",  # the task has no goal: not run, left out of averages
+    "no_goals",  # the task has no goals: not played, left out of averages
     "cancelled",  # the run was stopped
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A run began, or went on; `config` is what it was asked to do, as JSON.
+    """A run started or resumed; `config` is its configuration as JSON.
 
-    `attempt` counts the starts of this run from 0, `number` those of all runs of the store: order follows from them,
-    never from `at`. Runs of versions before these numbers have none.
+    `attempt` counts the starts of this run from 0, `number` those of all runs of the store; they define the order, not
+    `at`. Runs of older versions lack these numbers.
     """
 
     run_id: str
@@ -62,7 +62,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class TaskSeen:
-    """A task a run works on, recorded once per run and journal."""
+    """A task that a run plays, recorded once per run and journal."""
 
     run_id: str
     task_id: str
@@ -74,7 +74,7 @@ class TaskSeen:
 
 @dataclass(frozen=True, slots=True)
 class PlannedUnit:
-    """One unit of a plan: a task and its trial; `kept` when an earlier part of the run has finished it."""
+    """One unit of a plan: a task and its trial; `kept` if an earlier attempt of the run finished it."""
 
     task_id: str
     trial: int
@@ -83,7 +83,7 @@ class PlannedUnit:
 
 @dataclass(frozen=True, slots=True)
 class UnitsPlanned:
-    """Some of the units a run means to play in this part of it; a long plan is several of these."""
+    """Units that a run plans in this attempt; a long plan is split into several events."""
 
     run_id: str
     attempt: int
@@ -93,7 +93,7 @@ class UnitsPlanned:
 
 @dataclass(frozen=True, slots=True)
 class UnplayedUnit:
-    """One unit that was planned and not played to its end, and why."""
+    """One planned unit that was not played to its end, with the reason."""
 
     task_id: str
     trial: int
@@ -102,7 +102,7 @@ class UnplayedUnit:
 
 @dataclass(frozen=True, slots=True)
 class UnitsNotPlayed:
-    """Units that this part of a run planned and did not play to their end."""
+    """Units that this attempt of a run planned and did not play to their end."""
 
     run_id: str
     attempt: int
@@ -112,10 +112,10 @@ class UnitsNotPlayed:
 
 @dataclass(frozen=True, slots=True)
 class LoopBlocked:
-    """Code that did not await held up every conversation of the run for so many seconds.
+    """Code that did not await blocked every conversation of the run for `seconds`.
 
     `place` is `file:line in function`, of the innermost frame that is neither Python's own nor a library's; `stack`
-    holds the frames around it, the innermost last. Empty where it could not be seen.
+    holds the frames around it, the innermost last. Both are empty if they could not be determined.
     """
 
     run_id: str
@@ -127,7 +127,7 @@ class LoopBlocked:
 
 @dataclass(frozen=True, slots=True)
 class ToolsetSeen:
-    """Tool definitions, recorded once per journal and named by their digest."""
+    """Tool definitions, recorded once per journal and identified by their digest."""
 
     toolset_id: str
     tools: tuple[Mapping[str, Any], ...]
@@ -135,7 +135,7 @@ class ToolsetSeen:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeStarted:
-    """One conversation (or one tree of them) began; `attempt` counts the starts of this episode from 0."""
+    """An episode (one conversation or tree) started; `attempt` counts the starts of this episode from 0."""
 
     episode_id: str
     run_id: str
@@ -150,7 +150,7 @@ class EpisodeStarted:
 
 @dataclass(frozen=True, slots=True)
 class MessageRow:
-    """One entry of a conversation. `seq` is its index from the root, `prompt` the hex digest of all before it.
+    """One entry of a conversation. `seq` is its index from the root, `prompt` the hex digest of all earlier entries.
 
     `flags` are a user simulator's doubts about its own words (`simkit.components.user.UserTurn`).
     """
@@ -167,15 +167,15 @@ class MessageRow:
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """One tool call that was made, with its result: what a reward reads, and what the store keeps.
+    """One tool call with its result, as read by rewards and kept in the store.
 
     Attributes:
-        seq: the index of the message with its result, from the root of the conversation.
-        step: the decision of its turn that made it, from 0.
-        arguments: the model's own text, which need not be JSON; `parameters` holds what it says.
-        result: the JSON value that the tool answered; `error` when it is an error for the agent to read.
-        writes: the rows it changed in its branch of the world.
-        seconds: how long the tool took.
+        seq: index of the message with its result, from the root of the conversation.
+        step: number of the decision that made it within its turn, from 0.
+        arguments: the model's own text, which need not be JSON; `parameters` holds the parsed value.
+        result: the JSON value that the tool returned; `error` if it is an error for the agent to read.
+        writes: the rows that it changed in its branch of the world.
+        seconds: duration of the call.
     """
 
     seq: int
@@ -200,7 +200,7 @@ class CallRecord:
         seq: int = 0,
         seconds: float = 0.0,
     ) -> CallRecord:
-        """The record of a call that was answered with `result`."""
+        """The record of a call with the result `result`."""
         function = call.function
         return cls(
             seq,
@@ -217,13 +217,13 @@ class CallRecord:
 
     @property
     def parameters(self) -> JsonObject | None:
-        """The arguments by name; None when they are not a JSON object."""
+        """The arguments by name; None if they are not a JSON object."""
         return self._parsed
 
 
 @dataclass(frozen=True, slots=True)
 class RewardRow:
-    """A goal reached in a branch, and what earned it; `credited` when the search took it."""
+    """A goal reached in a branch, with the evidence; `credited` if the search took it."""
 
     goal: str
     evidence: str
@@ -235,8 +235,8 @@ class RewardRow:
 class BranchAdded:
     """One turn of one path: the agent's part of it. The root (turn 0) holds the system prompt and the opening.
 
-    `parent_id` is None for the root alone. `outcome` is set when the branch ended in this turn, else later by
-    `BranchEnded`; branches that were continued keep None.
+    `parent_id` is None only for the root. `outcome` is set if the branch ended in this turn, otherwise later by
+    `BranchEnded`; it stays None for branches that were continued.
     """
 
     branch_id: str
@@ -262,7 +262,7 @@ class BranchExtended:
 
 @dataclass(frozen=True, slots=True)
 class BranchEnded:
-    """How a leaf ended, when that is known only after its turn."""
+    """The end of a leaf, if it is known only after its turn."""
 
     branch_id: str
     outcome: str
@@ -271,7 +271,7 @@ class BranchEnded:
 
 @dataclass(frozen=True, slots=True)
 class TreeHarvested:
-    """A reward was taken: who won, which goals it took, and which branches are marked by it."""
+    """A reward was taken: the winner, the goals taken, and the branches marked."""
 
     episode_id: str
     harvest: int
@@ -304,7 +304,7 @@ class ModelCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How much was played: `turns` on the longest path; `branches`, `faults` and tool `calls` in all of them."""
+    """Counts of an episode: `turns` on the longest path; `branches`, `faults` and tool `calls` on all paths."""
 
     turns: int = 0
     branches: int = 0
@@ -312,7 +312,7 @@ class Counts:
     calls: int = 0
 
     def plus(self, *, turn: int = 0, branches: int = 0, faults: int = 0, calls: int = 0) -> Counts:
-        """These counts and more: a path is now `turn` turns long."""
+        """The counts increased by the arguments; `turn` is the length of a path in turns."""
         return Counts(
             turns=max(self.turns, turn),
             branches=self.branches + branches,
@@ -323,16 +323,16 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Episode:
-    """How a work unit ended: what a search records at its end (as the event `EpisodeFinished`) and returns.
+    """The result of a work unit, which a search records at its end (as the event `EpisodeFinished`) and returns.
 
     Attributes:
-        reward: None when the episode must be left out of averages (no goals, fault of a rollout).
+        reward: None if the episode must be left out of averages (no goals, fault of a rollout).
         outcome: one of `Outcome`.
-        achieved: keys of the goals that were reached, of those in `goals`, which it began with.
+        achieved: keys of the goals that were reached, out of the initial `goals`.
         parts: the parts of a composed reward.
         branches: agent turns played in all branches; `faults` of them ended in a fault.
         calls: tool calls made in all branches.
-        full_reward: the greatest reward there was to get.
+        full_reward: the highest attainable reward.
     """
 
     episode_id: str
@@ -367,7 +367,7 @@ class Episode:
 
 
 def succeeded(reward: float, full_reward: float) -> bool:
-    """Whether a reward is the full one, as the store decides it; shares of weights need not add up to it exactly."""
+    """Whether a reward is the full one, with the store's tolerance: sums of weights are not exact."""
     return reward >= full_reward - 1e-9 * max(1.0, abs(full_reward))
 
 
@@ -375,8 +375,8 @@ def succeeded(reward: float, full_reward: float) -> bool:
 class RunFinished:
     """A run ended.
 
-    `done`, `failed`, `interrupted` by a person, or `stopped` by a budget or an endpoint; `error` says what by, `stats`
-    what it took (model calls, tokens, money, lag).
+    The status is `done`, `failed`, `interrupted` by a person, or `stopped` by a budget or an endpoint. `error` is the
+    cause; `stats` holds the resources used (model calls, tokens, money, lag).
     """
 
     run_id: str
@@ -391,7 +391,7 @@ class RunFinished:
 class Measured:
     """Numbers of a stage at a step (loss after 20 steps of training, success on dev goals after round 1).
 
-    A stage that is done again replaces, number by number, what it measured before.
+    A stage that is repeated replaces its earlier values one by one.
     """
 
     run_id: str
@@ -441,11 +441,11 @@ Event: TypeAlias = (
 KINDS: Mapping[str, type[Event]] = {
     "EpisodeFinished" if kind is Episode else kind.__name__: kind for kind in get_args(Event)
 }
-"""The events by the name that journals give them."""
+"""Event types by their name in journals."""
 
 
 class Recorder(Protocol):
-    """Takes events. `record` never waits; what was recorded before a `commit` returned survives `kill -9`."""
+    """Receiver of events. `record` never waits; events recorded before a `commit` that returned survive `kill -9`."""
 
     def record(self, event: Event) -> None:
         """Queue one event."""
@@ -455,20 +455,20 @@ class Recorder(Protocol):
         """Wait until everything recorded so far has been written.
 
         Raises:
-            JournalFailed: it could not be; nothing acknowledged before is lost.
+            JournalFailed: writing failed; events acknowledged before are not lost.
         """
         ...
 
 
 class MemoryRecorder:
-    """A recorder that keeps its events in a list: for tests, notebooks and programs that want no files."""
+    """A recorder that keeps its events in a list, for tests, notebooks and programs that need no files."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
 
     def record(self, event: Event) -> None:
-        """Keep one event."""
+        """Append one event."""
         self.events.append(event)
 
     async def commit(self) -> None:
-        """Nothing to wait for."""
+        """Return immediately."""

@@ -1,4 +1,4 @@
-"""Places in code: what a person wants to read of a frame, and which frames are the person's own."""
+"""Locations in code: readable descriptions of frames, and detection of the user's own frames."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def placed(frame: FrameType) -> str:
 
 
 def is_library(frame: FrameType) -> bool:
-    """Whether a frame is of Python's own library, of an installed package, or of simkit itself."""
+    """Whether a frame belongs to Python's standard library, an installed package, or simkit itself."""
     file = frame.f_code.co_filename
     return file.startswith(("<", _HERE, _STANDARD)) or "/site-packages/" in file or "/dist-packages/" in file
 
 
 def own(frames: list[FrameType]) -> FrameType | None:
-    """The first frame that is no library's."""
+    """The first frame that does not belong to a library; None if all do."""
     return next((frame for frame in frames if not is_library(frame)), None)
 
 

@@ -1,6 +1,6 @@
-"""Limits of a conversation, and what is left of them.
+"""Limits of a conversation, and resources spent.
 
-A limit that hits ends a branch with an outcome of its own and is scored like any other ending; it is not an error.
+Reaching a limit ends a branch with its own outcome. The branch is scored like any other; a limit is not an error.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from simkit.errors import UsageError
 LimitOutcome: TypeAlias = Literal["turn_limit", "token_limit", "cost_limit"]
 
 ASK_TIMEOUT = 600.0
-"""Seconds a component may take for one answer, if nothing else was said."""
+"""Default maximum seconds that a component may take for one answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds of one episode.
+    """Limits of one episode.
 
     Attributes:
-        turns: agent turns at most, counted from the root to the leaf (the paper: 15 for ToolWOZ, 30 for tau-bench).
-        steps: decisions (model calls, as a rule) at most in one agent turn.
-        wall_seconds: seconds for the whole episode, None for no bound.
-        tokens: tokens at most from the root to the leaf, None for no bound.
-        cost: money at most (US dollars) from the root to the leaf, None for no bound.
+        turns: maximum agent turns, counted from the root to the leaf (the paper: 15 for ToolWOZ, 30 for tau-bench).
+        steps: maximum decisions (usually model calls) in one agent turn.
+        wall_seconds: maximum seconds for the whole episode; None for no limit.
+        tokens: maximum tokens from the root to the leaf; None for no limit.
+        cost: maximum cost in US dollars from the root to the leaf; None for no limit.
     """
 
     turns: int = 15
@@ -46,18 +46,18 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a branch has used since the root; a child starts from its parent's."""
+    """Resources that a branch has used since the root; a child starts with its parent's values."""
 
     turns: int = 0
     tokens: int = 0
     cost: float = 0.0
 
     def plus(self, *, turns: int = 0, tokens: int = 0, cost: float = 0.0) -> Spent:
-        """The same with more used."""
+        """The values increased by the arguments."""
         return Spent(self.turns + turns, self.tokens + tokens, self.cost + cost)
 
     def exceeded(self, limits: Limits) -> LimitOutcome | None:
-        """The outcome of the first limit that is used up, None while there is room."""
+        """The outcome of the first limit that is reached; None if no limit is."""
         if self.turns >= limits.turns:
             return "turn_limit"
         if limits.tokens is not None and self.tokens >= limits.tokens:

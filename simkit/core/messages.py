@@ -1,7 +1,7 @@
 """Messages, tool specifications, calls and results: frozen values that mirror the OpenAI chat format.
 
-Parsing and writing back loses nothing: unknown fields are kept, and a field that was absent stays absent
-(`content: null` and no content are different things to some servers).
+Parsing and writing back is lossless: unknown fields are kept, and an absent field stays absent (some servers treat
+`content: null` and no content differently).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LONG = re.compile(r"\d{19}")  # a number that may not fit into 64 bits: orjson 
 
 
 class JsonText(Mapping[str, Any]):
-    """A JSON object that is kept as the text it was written as, and parsed when somebody looks inside."""
+    """A JSON object that is kept as its original text and parsed on first access."""
 
     __slots__ = ("_parsed", "text")
 
@@ -36,7 +36,7 @@ class JsonText(Mapping[str, Any]):
         self._parsed: dict[str, Any] | None = None
 
     def json_text(self) -> bytes:
-        """The text, for whoever writes it somewhere as it is."""
+        """The original text, to be written unchanged."""
         return self.text
 
     @property
@@ -76,7 +76,7 @@ class Wire(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
     def to_json(self) -> bytes:
-        """This value as JSON text in the OpenAI chat format; written once, then remembered."""
+        """This value as JSON text in the OpenAI chat format; computed once, then cached."""
         try:  # not `self._json`: pydantic takes long to say that it is not there yet
             return cast("bytes", object.__getattribute__(self, "_json"))
         except AttributeError:
@@ -85,11 +85,11 @@ class Wire(BaseModel):
             return data
 
     def canonical(self) -> bytes:
-        """JSON text that is equal exactly when the values are, in whatever order their unknown fields came."""
+        """Canonical JSON text: equal exactly if the values are equal, regardless of the order of unknown fields."""
         return self.to_json() if _all_known(self) else _sorted_json(self.to_openai())
 
     def digest(self) -> bytes:
-        """16 bytes that are equal when the values are."""
+        """16-byte digest; equal values have equal digests."""
         return blake2b(self.canonical(), digest_size=16).digest()
 
     def __eq__(self, other: object) -> bool:
@@ -111,7 +111,7 @@ def _json_of(value: Wire) -> bytes:
 
 
 def _all_known(value: object) -> bool:
-    """Whether a value has none but the fields below, which are always written in the same order."""
+    """Whether a value has only known fields, which are always written in the same order."""
     if value is None or isinstance(value, str):
         return True
     if isinstance(value, Wire):
@@ -162,12 +162,12 @@ class ToolCall(Wire):
         return self.function.arguments
 
     def parse_arguments(self) -> dict[str, Any]:
-        """The arguments as a dict of the caller's own.
+        """The arguments as a new dict.
 
-        Of two parameters with one name the last counts, as for every reader of JSON. Whole numbers stay exact.
+        If a name occurs twice, the last value counts, as usual for JSON. Integers stay exact.
 
         Raises:
-            InvalidArguments: the text is not JSON, or is JSON but not an object; or it is too long, or too deep.
+            InvalidArguments: the text is not a JSON object, or it is too long or too deeply nested.
         """
         try:
             return cast("dict[str, Any]", object.__getattribute__(self, "_parsed")).copy()
@@ -201,7 +201,7 @@ class ToolCall(Wire):
 
 
 def parse_call(call: ToolCall) -> JsonObject | None:
-    """The arguments of a call, None when they are not a JSON object."""
+    """The arguments of a call; None if they are not a JSON object."""
     try:
         return call.parse_arguments()
     except InvalidArguments:
@@ -209,7 +209,7 @@ def parse_call(call: ToolCall) -> JsonObject | None:
 
 
 class ContentPart(Wire):
-    """One part of a multi-part content: text, image, audio or file, kept as it came."""
+    """One part of a multi-part content: text, image, audio or file, kept unchanged."""
 
     type: str
 
@@ -218,7 +218,7 @@ Content: TypeAlias = str | tuple[ContentPart, ...]
 
 
 class SystemMessage(Wire):
-    """Instructions for the agent's model (`developer` is the same thing under OpenAI's newer name)."""
+    """Instructions for the agent's model (`developer` is OpenAI's newer name for `system`)."""
 
     role: Literal["system", "developer"]
     content: Content
@@ -230,7 +230,7 @@ class SystemMessage(Wire):
 
 
 class UserMessage(Wire):
-    """What the user said, or, for agents that speak a text protocol, what the tools returned."""
+    """An utterance of the user or, for agents with a text protocol, a tool's result."""
 
     role: Literal["user"]
     content: Content
@@ -242,7 +242,7 @@ class UserMessage(Wire):
 
 
 class AssistantMessage(Wire):
-    """What the agent's model wrote: text, tool calls, or both."""
+    """Output of the agent's model: text, tool calls, or both."""
 
     role: Literal["assistant"]
     content: Content | None = None
@@ -250,14 +250,14 @@ class AssistantMessage(Wire):
 
     @classmethod
     def of(cls, content: str | None = None, tool_calls: tuple[ToolCall, ...] = ()) -> AssistantMessage:
-        """An assistant message; without calls the field is left out, without text the content is null."""
+        """An assistant message; without calls that field is omitted, without text the content is null."""
         if tool_calls:
             return cls(role="assistant", content=content, tool_calls=tool_calls)
         return cls(role="assistant", content=content)
 
 
 class ToolMessage(Wire):
-    """What a tool answered."""
+    """A tool's result as a message."""
 
     role: Literal["tool"]
     tool_call_id: str
@@ -286,7 +286,7 @@ def parse_message(data: JsonObject) -> Message:
 
 
 def text_of(message: Message) -> str:
-    """The text of a message; the text parts of a multi-part content are joined, a null content is empty."""
+    """Text of a message; the text parts of a multi-part content are joined, and a null content gives an empty text."""
     content = message.content
     if content is None:
         return ""
@@ -299,7 +299,7 @@ _REASONING = re.compile(r"\s*<(think|thinking|reasoning)>.*?</\1>\s*", re.DOTALL
 
 
 def without_reasoning(text: str) -> str:
-    """A model's text without the reasoning that some servers leave at its beginning, between `<think>` tags."""
+    """A model's text without the reasoning between `<think>` tags that some servers leave at its beginning."""
     found = _REASONING.match(text) if "<" in text else None
     return text[found.end() :] if found else text
 
@@ -313,7 +313,7 @@ class FunctionSpec(Wire):
 
 
 class ToolSpec(Wire):
-    """A tool as a model is told of it."""
+    """A tool definition as sent to a model."""
 
     type: Literal["function"]
     function: FunctionSpec
@@ -337,7 +337,7 @@ class ToolSpec(Wire):
 
 
 class ToolResult(BaseModel):
-    """What a tool answered: a JSON value, and whether it is an error the agent should read."""
+    """Result of a tool: a JSON value, and whether it is an error for the agent to read."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -350,13 +350,13 @@ class ToolResult(BaseModel):
     error: bool = False
 
     def with_text(self, text: str) -> ToolResult:
-        """This result itself, whose `text` is known to be `text`."""
+        """Cache `text` as the text of this result; returns the result itself."""
         object.__setattr__(self, "_text", text)
         return self
 
     @property
     def text(self) -> str:
-        """The value as the agent reads it: a string as it is, anything else as JSON."""
+        """The value as the agent reads it: strings unchanged, anything else as JSON."""
         try:
             return cast("str", object.__getattribute__(self, "_text"))
         except AttributeError:

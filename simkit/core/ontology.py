@@ -1,4 +1,4 @@
-"""The vocabulary of rule-based components: domains, their slots, and what a user wishes of them."""
+"""Vocabulary of rule-based components: domains, their slots, and a user's wishes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Literal, TypeAlias
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What a user wants of one domain, in the parameters of its tools.
+    """A user's wishes in one domain, expressed in the parameters of its tools.
 
     Attributes:
         domain: name of a `Domain` of the world's ontology.
         inform: constraints of the search; empty values are left out.
-        book: parameters of the booking other than the entity itself; empty when nothing is to be booked.
-        requests: fields of the entity the user asks for.
+        book: parameters of the booking other than the entity itself; empty if nothing is to be booked.
+        requests: fields of the entity that the user asks for.
     """
 
     domain: str
@@ -29,7 +29,7 @@ SlotKind: TypeAlias = Literal["category", "name", "time", "day", "number", "id",
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One parameter of a domain's tools, and how people speak of it.
+    """One parameter of a domain's tools, with the phrases that people use for it.
 
     `name` is the parameter's name in the tool; `phrases` are what people call it ("price range"); `values` are the
     values known to the world (empty for open ones such as times).
@@ -43,7 +43,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """One kind of thing that is searched for and perhaps booked: tools `search_<name>` and `book_<name>`."""
+    """One kind of entity to search for and perhaps book, with the tools `search_<name>` and `book_<name>`."""
 
     name: str
     nouns: tuple[str, ...]
@@ -51,12 +51,12 @@ class Domain:
     search: tuple[Slot, ...]
     book: tuple[Slot, ...] = ()
     facts: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    """Fields of an entity a user may ask for, with their phrases: {"phone": ("phone number",)}."""
+    """Fields of an entity that a user may ask for, with their phrases: {"phone": ("phone number",)}."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ontology:
-    """What a rule-based agent and an agenda user know of a world: its domains. Models never see it."""
+    """The domains of a world, as known to rule-based agents and agenda users. Models never see them."""
 
     domains: tuple[Domain, ...]
 

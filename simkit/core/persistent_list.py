@@ -1,7 +1,7 @@
-"""Immutable sequences that share their past: appending costs one small cell, whatever the length.
+"""Immutable sequences that share their history: appending costs one small cell, regardless of the length.
 
-Each cell points at the sequence before it. Ten thousand branches of one history hold that history once; a branch pays
-only for what it adds. What follows from a prefix (its digest, its JSON) is found once, and kept in its cell.
+Each cell points to the sequence before it. Ten thousand branches of one history store that history once; each branch
+adds only its own items. Values derived from a prefix (its digest, its JSON) are computed once and cached in its cell.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ W = TypeVar("W", bound=Wire)
 
 
 class Chain(Sequence[T]):
-    """An immutable sequence; `append` and `extend` return a new one and share the old."""
+    """An immutable sequence; `append` and `extend` return a new one that shares the old."""
 
     __slots__ = ("_before", "_digest", "_last", "_length")
 
@@ -54,7 +54,7 @@ class Chain(Sequence[T]):
         return grown
 
     def tail(self, start: int) -> tuple[T, ...]:
-        """The items from index `start` on, at the cost of those items alone."""
+        """The items from index `start`, at a cost proportional to their number."""
         found: list[T] = []
         cell = self
         while cell._last is not None and cell._length > start:
@@ -66,7 +66,7 @@ class Chain(Sequence[T]):
         return tuple(found)
 
     def since(self, earlier: Self) -> tuple[T, ...] | None:
-        """The items after `earlier`, None when this sequence has not grown out of that very one."""
+        """The items after `earlier`; None if this sequence was not built from that object."""
         found: list[T] = []
         cell: Self | None = self
         while cell is not None and cell is not earlier:
@@ -81,7 +81,7 @@ class Chain(Sequence[T]):
 
     @property
     def last(self) -> T | None:
-        """The last item, None when there is none."""
+        """The last item; None if the sequence is empty."""
         return self._last
 
     @property
@@ -91,7 +91,7 @@ class Chain(Sequence[T]):
 
     @property
     def digest(self) -> bytes:
-        """16 bytes that stand for all items and their order; found once per cell."""
+        """16-byte digest of all items in order; computed once per cell."""
         if self._digest is not None:
             return self._digest
         pending: list[Self] = []
@@ -144,7 +144,7 @@ class Chain(Sequence[T]):
 
 @final
 class JsonList(Chain[W]):
-    """Messages, or tools, as a request sends them: their JSON and their digest are found once, when they are added."""
+    """Messages or tools of a request; the JSON and the digest of each item are computed only once."""
 
     __slots__ = ("_text",)
 
@@ -171,7 +171,7 @@ class JsonList(Chain[W]):
         return b",".join(texts)
 
     def marks(self) -> bytes:
-        """4 bytes an item, which tell the first item in which two lists differ."""
+        """4 bytes per item, which reveal the first item in which two lists differ."""
         marks: list[bytes] = []
         cell: Self | None = self if self.digest else None  # asking for it has found those of all cells before
         while cell is not None and cell._digest is not None:
@@ -185,5 +185,5 @@ class JsonList(Chain[W]):
 
 
 def json_list(items: Sequence[W]) -> JsonList[W]:
-    """These items; the same list when they are one already."""
+    """The items as a `JsonList`; a `JsonList` is returned unchanged."""
     return items if isinstance(items, JsonList) else JsonList(items)

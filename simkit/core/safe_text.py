@@ -1,8 +1,8 @@
-"""Text of models, users, tools and servers as a person may safely look at it.
+"""Conversion of text from models, users, tools and servers to a form that is safe to display.
 
-A terminal obeys what it is shown: an escape sequence sets the clipboard or clears the screen, a carriage return writes
-over what stands there, a bidirectional override turns words round, an invisible character hides a difference. Here
-each of them becomes the escape that Python writes for it (`\\x1b`, `\\u202e`), so that it is seen instead.
+A terminal interprets what it displays: an escape sequence sets the clipboard or clears the screen, a carriage return
+overwrites text, a bidirectional override reverses words, an invisible character hides a difference. Each of these
+characters is replaced by its Python escape (`\\x1b`, `\\u202e`), which is visible.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _JOINERS = r"\u200c\u200d"
 _VARIANTS = r"\ufe00-\ufe0f"
 
 _SUSPECT = re.compile(f"[{_INVISIBLE}{_JOINERS}{_VARIANTS}]")
-"""One class, so that clean text costs one search."""
+"""A single character class, so that clean text costs only one search."""
 
 _UNSAFE = re.compile(
     f"[{_INVISIBLE}]"
@@ -36,22 +36,22 @@ _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def visible(text: str) -> str:
-    """The text with everything that acts on a terminal, or hides in it, as escapes; its lines and tabs stay."""
+    """The text with escapes for all characters that control a terminal or are invisible; line breaks and tabs stay."""
     return text if _SUSPECT.search(text) is None else _UNSAFE.sub(_escape, text)
 
 
 def visible_line(text: str) -> str:
-    """The same on one line: line breaks and tabs are escaped too, so that no text can pass for several lines."""
+    """Like `visible`, on one line: line breaks and tabs are escaped too, so that text cannot imitate several lines."""
     return _BREAKS.sub(_escape, visible(text))
 
 
 def visible_block(text: str, indent: int) -> str:
-    """The same with every line after the first indented, so that none can pass for the next speaker's."""
+    """Like `visible`, with every line after the first indented, so that none can pass for the next speaker's."""
     return visible(text).replace("\n", "\n" + " " * indent)
 
 
 def visible_json(text: str) -> str:
-    """A JSON text in which the same characters are written as JSON's own escapes: the values stay what they are."""
+    """JSON text in which the same characters are written as JSON escapes; the values do not change."""
     return text if _SUSPECT.search(text) is None else _SUSPECT.sub(_json_escape, text)
 
 

@@ -26,15 +26,15 @@ class Goal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One conversation to be had: what the user wants, and what counts.
+    """A task: the user's wishes and the goals that count.
 
     Attributes:
         id: unique within its world and split, stable across machines.
-        instructions: the goal in the words a simulated user is given, one wish a line.
-        goals: what a reward looks for (rewards may add goals of their own).
-        agenda: the same goal in the structured form that rule-based users follow, in the order they bring it up.
-        data: JSON the world, the user and the reward read; never changed.
-        reference: the human dialogue this task was made from, where there is one.
+        instructions: instructions for a simulated user, one wish per line.
+        goals: goals that a reward checks (rewards may add their own).
+        agenda: the same wishes in structured form for rule-based users, in the order in which they mention them.
+        data: JSON for the world, the user and the reward; never changed.
+        reference: the human dialogue that this task was made from, if any.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""A table of text: what fits into a number of cells, with its columns aligned."""
+"""Text tables with aligned columns, fitted to a width in terminal cells."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simkit.core.safe_text import visible_line
 
 GAP = "  "
 SHORTEST = 8
-"""Cells that a column which may be shortened keeps."""
+"""Minimum width of a column that may be shortened, in cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,9 @@ class Column:
 
     Attributes:
         name: its heading.
-        drop: columns with a higher number are left out first when the terminal is narrow; 0 stays.
-        shorten: its values may end in `…`.
-        right: aligned to the right, for numbers.
+        drop: on a narrow terminal, columns with a higher number are dropped first; 0 is never dropped.
+        shorten: its values may be shortened with `…`.
+        right: align to the right, for numbers.
     """
 
     name: str
@@ -40,13 +40,13 @@ class Table:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Cells that each column needs."""
+        """Width of each column in cells."""
         texts = [[column.name, *(row[place] for row in self.rows)] for place, column in enumerate(self.columns)]
         return tuple(max(map(cell_len, column)) for column in texts)
 
     @property
     def width(self) -> int:
-        """Cells that a line needs."""
+        """Width of a line in cells."""
         return sum(self.widths) + len(GAP) * max(0, len(self.columns) - 1)
 
     def visible(self) -> Table:
@@ -55,7 +55,7 @@ class Table:
         return Table(columns, tuple(tuple(map(visible_line, row)) for row in self.rows))
 
     def fitted(self, width: int) -> Table:
-        """The table in so many cells: long texts shortened, then columns left out, both as far as they allow."""
+        """The table fitted to `width` cells as far as possible: long texts are shortened, then columns dropped."""
         table = self._shortened(width)
         while table.width > width and any(column.drop for column in self.columns):
             place = max(range(len(self.columns)), key=lambda place: self.columns[place].drop)
@@ -63,7 +63,7 @@ class Table:
         return table
 
     def lines(self) -> Iterator[str]:
-        """The heading and the rows, as lines without a trailing blank."""
+        """The heading and the rows as lines without trailing blanks."""
         widths = self.widths
         yield self._line([column.name for column in self.columns], widths)
         yield "-" * self.width
@@ -94,6 +94,6 @@ class Table:
 
 
 def cut(text: str, length: int) -> str:
-    """A text in at most so many cells, an ellipsis at its end when that loses something."""
+    """A text in at most `length` cells; shortened text ends with an ellipsis."""
     flat = " ".join(text.split())
     return flat if cell_len(flat) <= length else set_cell_size(flat, length - 1).rstrip() + "…"

@@ -1,7 +1,7 @@
-"""Values that others hand over: whether they are JSON within bounds, numbers, states; and how to show the rest.
+"""Checks of values from components: JSON within limits, numbers, states; and display of invalid ones.
 
-The checks that run on every reply cost a microsecond: they compare types, and leave walking through a value to C. Only
-a value that fails them is walked through in Python, to take a plain copy of it or to say what is wrong with it.
+The checks on every reply cost about a microsecond: they compare types and traverse values in C. Only a value that fails
+them is traversed in Python, to make a plain copy of it or to describe the problem.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import orjson
 from simkit.errors import WrongValue
 
 JSON_DEPTH = 64
-"""Lists and objects inside one another, at most: far more than anybody needs, far less than Python's own stack."""
+"""Maximum nesting depth of lists and objects: more than needed in practice, far below Python's recursion limit."""
 
 JSON_SIZE = 1_000_000
-"""Characters of JSON text at most, of a tool's result, of the arguments of a call, of what a call wrote."""
+"""Maximum characters of JSON text in a tool's result, the arguments of a call, or the writes of a call."""
 
 COUNT_AT_MOST = 1 << 53
-"""Numbers of tokens, steps and the like stay whole in every JSON reader up to here."""
+"""Maximum for counts (tokens, steps): every JSON reader represents integers up to here exactly."""
 
 _SHOWN = 80
 _BITS = 4096  # Python writes no longer integers as text
@@ -48,11 +48,11 @@ _OBJECTS = (dict, OrderedDict, defaultdict, Counter, MappingProxyType)
 
 
 def within_depth(value: object) -> bool:
-    """Whether a value is at most `JSON_DEPTH` deep and holds no more values than fit into `JSON_SIZE`.
+    """Whether a value is at most `JSON_DEPTH` deep and does not contain more values than fit into `JSON_SIZE`.
 
-    False for a value that holds itself, and for many objects of types that JSON does not have: such an object refers to
-    its class, and the class to all that is loaded. Decided level by level by the garbage collector's own view, which
-    runs none of the value's code: a value of a few references can stand for more text than there is memory.
+    False for a value that contains itself, and for many objects of non-JSON types: such an object refers to its class,
+    and the class to everything loaded. The check uses the garbage collector's references, level by level, without
+    running any code of the value: a value of a few references can represent more text than fits into memory.
     """
     level: list[object] = [value]
     for _ in range(JSON_DEPTH + 1):
@@ -65,12 +65,12 @@ def within_depth(value: object) -> bool:
 
 
 def _is_light(level: list[object]) -> bool:
-    """Whether many values are of plain types and fit into the bounds; `getsizeof` would run the code of other types."""
+    """Whether many values have plain types and fit into the limits; `getsizeof` would run the code of other types."""
     return len(level) <= _VALUES and _PLAIN.issuperset(map(type, level)) and sum(map(getsizeof, level)) <= _BYTES
 
 
 def plain_json(value: object) -> tuple[Any, str]:
-    """A value of JSON's own types, and its text as models read it: `value` itself, or a copy of it.
+    """A value of plain JSON types (`value` itself or a copy), and its text as models read it.
 
     Raises:
         WrongValue: it is not JSON, or not within bounds; the message says where.
@@ -87,7 +87,7 @@ def plain_json(value: object) -> tuple[Any, str]:
 
 
 def plain_object(value: object) -> dict[str, Any]:
-    """A JSON object: `value` itself, or a copy of it when it holds more than JSON's own types.
+    """A JSON object: `value` itself, or a copy if it contains other than plain JSON types.
 
     Raises:
         WrongValue: it is none, or not within bounds.
@@ -113,7 +113,7 @@ def _bounded(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """A list or object that was copied already: a value may hold it so often that its text fits into no memory."""
+    """A list or object that was copied already; repeated references could expand to more text than fits into memory."""
 
     original: object
     copy: Any
@@ -122,7 +122,7 @@ class _Taken:
 
 
 class _Copy:
-    """Takes a copy of a value in JSON's own types, or finds what is not JSON in it."""
+    """Copies a value into plain JSON types, or finds the part that is not JSON."""
 
     def __init__(self) -> None:
         self._room = JSON_SIZE
