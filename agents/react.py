@@ -48,11 +48,13 @@ class ReactAgent(ModelAgent):
     def read(self, response: ChatResponse, request: Act) -> Decision:
         """The reply's calls, its speech, or a note about its error."""
         message = response_message(response)
+        refused = message is not response.message  # the text of a refusal does not follow the protocol
+        message = message.without_calls()  # a server may have read some into the reply; here the text alone counts
         if response.finish == "content_filter":
             return retry_with(message, FILTERED)
         if not text_of(message).strip():
             return retry_with(message, EMPTY)
-        if message is not response.message:  # a refusal, which does not follow the protocol
+        if refused:
             return Decision(message, say=spoken_text(message))
         commands = parse(text_of(message))
         if response.finish == "length":

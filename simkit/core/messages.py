@@ -255,6 +255,13 @@ class AssistantMessage(Wire):
             return cls(role="assistant", content=content, tool_calls=tool_calls)
         return cls(role="assistant", content=content)
 
+    def without_calls(self) -> AssistantMessage:
+        """The message without its tool calls, otherwise as it was written."""
+        if not self.tool_calls:
+            return self
+        fields = {name: getattr(self, name) for name in self.model_fields_set - {"tool_calls"}}
+        return AssistantMessage(**{**fields, **(self.model_extra or {})})
+
 
 class ToolMessage(Wire):
     """A tool's result as a message."""

@@ -86,15 +86,21 @@ def _message(data: Mapping[str, Any]) -> Message:
 
 def _sampling(fields: Mapping[str, Any]) -> Sampling:
     stop = fields.get("stop")
-    return Sampling(
-        temperature=_number(fields, "temperature"),
-        top_p=_number(fields, "top_p"),
-        max_tokens=fields.get("max_completion_tokens") or fields.get("max_tokens"),
-        stop=() if stop is None else (stop,) if isinstance(stop, str) else tuple(str(each) for each in stop),
-        presence_penalty=_number(fields, "presence_penalty"),
-        frequency_penalty=_number(fields, "frequency_penalty"),
-        logprobs=bool(fields.get("logprobs")),
-    )
+    values = {
+        "temperature": _number(fields, "temperature"),
+        "top_p": _number(fields, "top_p"),
+        "max_tokens": fields.get("max_completion_tokens") or fields.get("max_tokens"),
+        "stop": () if stop is None else (stop,) if isinstance(stop, str) else tuple(str(each) for each in stop),
+        "presence_penalty": _number(fields, "presence_penalty"),
+        "frequency_penalty": _number(fields, "frequency_penalty"),
+        "logprobs": bool(fields.get("logprobs")),
+    }
+    return Sampling.model_validate(values, context=_spelled)
+
+
+def _spelled(name: str, value: object) -> str:
+    """A field of the body with its value, for an error."""
+    return f"`{name}` is {value!r}"
 
 
 def _number(fields: Mapping[str, Any], name: str) -> float | None:

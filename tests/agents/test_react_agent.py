@@ -9,7 +9,7 @@ from simkit.agents.model_agent import EMPTY, FILTERED
 from simkit.agents.react import GO_ON, UNHEARD, ReactAgent, describe
 from simkit.components.agent import StartAgent
 from simkit.core.conversation import Entry
-from simkit.core.messages import AssistantMessage, ToolResult, ToolSpec, UserMessage
+from simkit.core.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec, UserMessage
 from simkit.errors import UsageError
 from simkit.models import CallKey
 
@@ -68,6 +68,17 @@ async def test_a_plan_alone_is_answered_without_calling_it_an_error() -> None:
 async def test_empty_and_withheld_answers() -> None:
     assert note_of(await ReactAgent(Asked(answered(None)).model).act(act())) == EMPTY
     assert note_of(await ReactAgent(Asked(answered("SPEAK a", finish="content_filter")).model).act(act())) == FILTERED
+
+
+@pytest.mark.parametrize("text", ["SPEAK The first one.", 'APICALL {"name": "find", "parameters": {"day": "Monday"}}'])
+async def test_calls_that_a_server_read_into_the_reply_do_not_count(text: str) -> None:
+    replied = answered(text, ToolCall.of("x1", "book", {"day": "Sunday"}), reasoning="I see.")
+    message = replied.message
+    kept, decision = message.without_calls(), await ReactAgent(Asked(replied).model).act(act())
+    assert decision.message == kept
+    assert kept.to_openai() == {"role": "assistant", "content": text, "reasoning": "I see."}
+    assert [call.name for call in decision.calls] == (["find"] if text.startswith("APICALL") else [])
+    assert decision.say == (None if decision.calls else "The first one.")
 
 
 async def test_a_refusal_is_heard() -> None:

@@ -18,6 +18,7 @@ from simkit.run.run import Run
 from simkit.search.josh import Josh
 from simkit.search.rollout import Rollout
 from simkit.store import Store
+from simkit.users.human import HumanUser
 
 pytestmark = pytest.mark.anyio
 
@@ -151,7 +152,7 @@ async def test_a_person_at_the_terminal_has_it_alone(tmp_path: Path) -> None:
         await anyio.wait_all_tasks_blocked()
         run.cast(run.world("builtin"), user="human")
         await stopped.wait()
-        assert run.concurrency == 1
+    assert HumanUser.sessions == 1  # conversations wait for the person: tests/search/test_limits_of_components.py
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         with pytest.raises(DataCorrupt, match=message):
             read_examples(tmp_path / name)
     (tmp_path / "a.csv").write_bytes(b"x")
-    with pytest.raises(UsageError, match=r"ending '\.csv'"):
+    with pytest.raises(UsageError, match=r"extension '\.csv'"):
         read_examples(tmp_path / "a.csv")
     mixed = lines(tmp_path / "m.jsonl", demonstrations(1)[0].row(), judged(1)[0].row())
     with pytest.raises(UsageError, match=r"line 2 of .* is not of the same kind as the rows before"):

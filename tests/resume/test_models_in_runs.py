@@ -157,12 +157,12 @@ async def test_a_changed_configuration_is_refused_with_what_differs(
         await play(Run(store=tmp_path, resume="last", **changed))  # pyright: ignore[reportArgumentType]
 
 
-async def test_another_supervisor_is_refused(tmp_path: Path) -> None:
+async def test_another_search_is_refused(tmp_path: Path) -> None:
     await play(Run(store=tmp_path), agent="scripted")
     async with Run(store=tmp_path, resume="last") as run:
         world = run.world("builtin")
         cast, tasks = run.cast(world), run.tasks(world, "train", 2)
-        with pytest.raises(UsageError, match=r"the supervisor of .* was `josh` and is `rollout`"):
+        with pytest.raises(UsageError, match=r"the search of .* was `josh` and is `rollout`"):
             await run.play(Rollout(), cast, tasks)
 
 

@@ -206,7 +206,7 @@ def test_a_comparison_reads_worlds_where_their_runs_found_them(
     monkeypatch.chdir(project)
     assert simkit(*same, "--name", "third", "--reward", "reward.py:Own").exit_code == 0
     done = simkit("compare", "other", "third", "--store", "store")
-    assert "the reward is from reward.py in several runs, and that file was not the same" in " ".join(
+    assert "the reward comes from reward.py in several runs, and the file was not the same" in " ".join(
         (done.stdout + done.stderr).split()
     )
 
