@@ -1,8 +1,8 @@
-"""The contracts of components, one file each: what an agent, a user, a tool server and a reward are asked, and reply.
+"""Contracts of components, one file each: requests and replies of agents, users, tool servers and rewards.
 
-A component holds no conversation. The request brings the branch's state, the reply takes the new state back, so one
-component serves any number of branches at once. One that cannot declares `concurrency` (requests it serves at once) or
-`sessions` (conversations it holds open at once), and the runtime keeps to it; docs/components.md has the rules. States
+A component stores no conversation. The request contains the branch's state and the reply the new state, so one
+component serves any number of branches at once. A component with limits declares `concurrency` (concurrent requests) or
+`sessions` (concurrently open conversations), and the runtime observes them; docs/components.md has the rules. States
 are immutable values, or objects with a `fork()`; a component whose state is neither sets `forkable = False`, and
 searches that branch refuse it before any work is done.
 

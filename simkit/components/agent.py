@@ -1,4 +1,4 @@
-"""The contract of agents: what an agent is asked, and what it replies."""
+"""The contract of agents: their requests and replies."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Observe: TypeAlias = Callable[[ToolCall, ToolResult], Message]
 
 
 def observe_as_tool(call: ToolCall, result: ToolResult) -> Message:
-    """A result as models with tool calling read it: a `tool` message."""
+    """The default observation of a result: a `tool` message, for models with tool calling."""
     return ToolMessage.of(call.id, result.text)
 
 
 @dataclass(frozen=True, slots=True)
 class AgentStart:
-    """What an agent brings to a new episode: its system prompt (None for none) and its first state."""
+    """Initial values of an agent for an episode: its system prompt (None for none) and its first state."""
 
     system: str | None = None
     state: State = None
@@ -31,18 +31,18 @@ class AgentStart:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an agent does next. Exactly one of three: call tools, speak (ends the turn), or neither (decide again).
+    """An agent's next action, exactly one of three: call tools, speak (ends the turn), or neither (decide again).
 
     Attributes:
-        message: what the agent wrote, as its model will see it later; kept in the conversation.
+        message: the agent's message as its model will see it later; kept in the conversation.
         calls: tools to call; the results are appended to the conversation and the agent decides again.
-        say: what the user hears; ends the turn. May differ from the message (a text protocol around it).
+        say: the text that the user hears; ends the turn. It may differ from the message (e.g. in a text protocol).
         end: the agent ends the conversation with this decision (after its calls, if any).
         state: the agent's new state.
-        observe: how a result is written for this agent's model.
-        note: what the model is told of a message that neither calls nor speaks (it was cut off, it holds no command);
-            kept behind the message like a tool's return, heard by nobody.
-        tokens, cost: what the decision used, for limits.
+        observe: function that formats a result for this agent's model.
+        note: feedback to the model about a message that neither calls nor speaks (it was truncated, or contains no
+            command); stored after the message like a tool's result, and not heard by the user.
+        tokens, cost: tokens and US dollars that the decision used, for limits.
     """
 
     message: Message
@@ -70,24 +70,24 @@ class Decision:
             )
 
     def _renamed(self, written: tuple[ToolCall, ...]) -> bool:
-        """Whether the calls are those written under other ids, which the agent's own `observe` translates back."""
+        """Whether the calls are the written ones under other ids, which the agent's own `observe` translates back."""
         own = self.observe is not observe_as_tool
         return own and [call.function for call in written] == [call.function for call in self.calls]
 
     @classmethod
     def speak(cls, text: str, *, state: State = None, end: bool = False) -> Decision:
-        """Say something to the user; with `end`, as the last words of the conversation."""
+        """Say something to the user; with `end`, this ends the conversation."""
         return cls(AssistantMessage.of(text), say=text, state=state, end=end)
 
     @classmethod
     def call(cls, *calls: ToolCall, text: str | None = None, state: State = None) -> Decision:
-        """Call tools; `text` is what the agent writes beside the calls, for its model alone."""
+        """Call tools; `text` accompanies the calls and is visible only to the agent's model."""
         return cls(AssistantMessage.of(text, calls), calls=calls, state=state)
 
 
 @dataclass(frozen=True, slots=True)
 class StartAgent(Request[AgentStart]):
-    """Asks an agent what it brings to an episode; `policy` is the world's own rules for agents, often empty."""
+    """Request for an agent's initial values in an episode; `policy` holds the world's rules for agents, if any."""
 
     tools: tuple[ToolSpec, ...]
     policy: str = ""
@@ -99,9 +99,9 @@ class StartAgent(Request[AgentStart]):
 
 @dataclass(frozen=True, slots=True)
 class Act(Request[Decision]):
-    """Asks an agent for its next decision; `step` counts decisions within this turn from 0.
+    """Request for an agent's next decision; `step` counts decisions within this turn from 0.
 
-    The task is not here on purpose: what the user wants is for the agent to find out.
+    The task is deliberately not included: the agent has to find out what the user wants.
     """
 
     key: TurnKey
@@ -121,14 +121,14 @@ class Agent(ABC):
     name: ClassVar[str] = "agent"
     forkable: ClassVar[bool] = True
     concurrency: int | None = None
-    """Requests it serves at once, None for no limit; further ones wait for their turn."""
+    """Maximum number of concurrent requests, None for no limit; further requests wait."""
     sessions: int | None = None
-    """Conversations it holds open at once, None for no limit; further episodes wait before they begin."""
+    """Maximum number of concurrently open conversations, None for no limit; further episodes wait before they start."""
     deterministic: bool = False
-    """Whether equal requests get equal decisions whatever the seed (temperature 0): then branching is refused."""
+    """Whether equal requests get equal decisions regardless of the seed (temperature 0). Branching is then refused."""
 
     def start(self, request: StartAgent) -> AgentStart:
-        """The system prompt and first state for an episode; nothing by default."""
+        """The system prompt and first state for an episode; both None by default."""
         return AgentStart()
 
     @abstractmethod

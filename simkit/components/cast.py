@@ -1,4 +1,4 @@
-"""The players of a run: the addresses of its four components, and what is known of them."""
+"""The players of a run: addresses and properties of its four components."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from simkit.errors import UsageError, UserFault
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """The addresses of everybody in a simulation.
+    """Addresses and properties of the four components of a simulation.
 
-    `unforkable` names the components that cannot be branched; `deterministic` says that the agent ignores seeds, so
-    that every branch would be the same; `checks` are told of each task before it is played.
+    `unforkable` names the components that cannot be forked; `deterministic` means that the agent ignores seeds, so that
+    all branches would be the same; `checks` are called with each task before it is played.
     """
 
     agent: ActorRef
@@ -30,15 +30,16 @@ class Cast:
     checks: tuple[Callable[[Task], None], ...] = ()
 
     def sessions(self, conversations: int) -> Held:
-        """The sessions of one episode, for an `async with` block: waits until all are free, and frees them at its end.
+        """The sessions of one episode, as an `async with` block: waits until all are free, and releases them on exit.
 
-        Each component that declares `sessions` gives one for every conversation that the episode may have side by side.
+        Each component that declares `sessions` provides one for every concurrent conversation of the episode.
 
         Args:
-            conversations: how many that is: 1 for a rollout, as many as there can be leaves for a tree.
+            conversations: maximum number of concurrent conversations: 1 for a rollout, the maximum number of leaves for
+                a tree.
 
         Raises:
-            UsageError: a component has fewer, so that the episode could never be played.
+            UsageError: a component has fewer sessions, so that the episode could never be played.
         """
         limited = [ref for ref in (self.agent, self.user, self.tools, self.reward) if ref.sessions is not None]
         capacities = [ref.sessions for ref in limited if ref.sessions is not None]
@@ -53,19 +54,19 @@ class Cast:
 
     @property
     def failure_reward(self) -> float:
-        """The reward of an episode that has failed: 0, or what is nearest to it in the range."""
+        """Reward of a failed episode: 0, or the nearest value in the range."""
         least, most = self.reward_range
         return min(max(0.0, least), most)
 
     def is_rewarded(self, reward: float) -> bool:
-        """Whether a reward is more than that of a failure, or the full one."""
+        """Whether a reward is higher than that of a failure, or the full one."""
         return reward > self.failure_reward or reward >= self.reward_range[1]
 
     def check(self, task: Task) -> None:
-        """Make sure, before anybody is asked anything, that everybody can play a task.
+        """Check that the components can play a task, before any of them is asked anything.
 
         Raises:
-            UsageError: somebody cannot; the message says what to choose instead.
+            UsageError: a component cannot; the message says what to choose instead.
             UserFault: the check itself failed.
         """
         for check in self.checks:

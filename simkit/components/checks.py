@@ -1,7 +1,7 @@
-"""What components reply, checked against what `simkit.components` says: types, inner types, and bounds.
+"""Checks of components' replies against the contracts in `simkit.components`: types, inner types and limits.
 
-Each check takes whatever was replied and returns the reply as the contract has it, so that whoever asked reads nothing
-but plain values; they run where an exception is the component's own. The messages go behind "was answered with".
+Each check takes a reply and returns it as the contract defines it, so that callers see only plain values. Checks run
+where an exception is attributed to the component. Their messages follow the words "was answered with".
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ V = TypeVar("V")
 Range: TypeAlias = tuple[float, float]
 
 SHARE: Range = (0.0, 1.0)
-"""The range of a reward that declares none."""
+"""Default range of a reward."""
 
 ROUNDING = 1e-9
-"""How far, relative to a bound over 1, a reward may be beyond its range: sums of shares are not exact."""
+"""Tolerance of a reward's range, relative for bounds above 1: sums of shares are not exact."""
 
 BEGINNING = 1_000
-"""Characters that are told of a result that is too large."""
+"""Number of characters shown of a result that is too large."""
 
 _MOST = float_info.max
-_NARROWEST = 1e-6  # a range that rounding errors do not blur
+_NARROWEST = 1e-6  # a smaller range would be within rounding errors
 _STEPS = (1 << 31) - 1
 _MESSAGES = (AssistantMessage, UserMessage, ToolMessage, SystemMessage)
 
@@ -54,7 +54,7 @@ _MESSAGES = (AssistantMessage, UserMessage, ToolMessage, SystemMessage)
 
 
 def agent_start(reply: object) -> AgentStart:
-    """What an agent brings to an episode.
+    """Check an agent's initial values.
 
     Raises:
         WrongValue: it is something else.
@@ -67,7 +67,7 @@ def agent_start(reply: object) -> AgentStart:
 
 
 def decision(reply: object) -> Decision:
-    """An agent's decision.
+    """Check an agent's decision.
 
     Raises:
         WrongValue: it is something else.
@@ -95,7 +95,7 @@ def decision(reply: object) -> Decision:
 
 
 def message(value: object, what: str = "the message", checked: object = None) -> Message:
-    """A message of a conversation; `checked` are calls that need no second look.
+    """Check a message of a conversation; `checked` are calls that were already checked.
 
     Raises:
         WrongValue: it is something else.
@@ -120,7 +120,7 @@ def _part(value: object) -> ContentPart:
 
 
 def tool_call(value: object, what: str = "") -> ToolCall:
-    """A tool call as a model wrote it; `what` begins the message when it is none.
+    """Check a tool call as a model wrote it; `what` starts the error message.
 
     Raises:
         WrongValue: it is something else.
@@ -139,7 +139,7 @@ def tool_call(value: object, what: str = "") -> ToolCall:
 
 
 def user_turn(reply: object) -> UserTurn:
-    """What a user said.
+    """Check a user's turn.
 
     Raises:
         WrongValue: it is something else.
@@ -160,7 +160,7 @@ def user_turn(reply: object) -> UserTurn:
 
 
 def tools_start(reply: object) -> ToolsStart:
-    """The tools of an episode.
+    """Check the tools of an episode.
 
     Raises:
         WrongValue: it is something else.
@@ -192,10 +192,10 @@ def _spec(value: object) -> ToolSpec:
 
 
 def tool_return(reply: object) -> ToolReturn:
-    """A tool's answer; one that is too large becomes an error that the model reads, with its beginning.
+    """Check a tool's answer; one that is too large becomes an error for the model, which contains its beginning.
 
     Raises:
-        WrongValue: it is something else, or holds what is not JSON within bounds.
+        WrongValue: it is something else, or contains values that are not JSON within the limits.
     """
     found = _exact(reply, ToolReturn)
     result = _result(found.result)
@@ -225,7 +225,7 @@ def _result(value: object) -> ToolResult:
 
 
 def _too_large(result: ToolResult, wrong: WrongValue) -> ToolResult:
-    """What the model is told instead: an error, so that nobody takes a part of the result for the whole."""
+    """Error that the model gets instead, so that it does not mistake a part of the result for the whole."""
     told = {"error": f"this result was left out: it is {wrong}. Ask for less"}
     beginning = {"beginning": result.value[:BEGINNING]} if isinstance(result.value, str) else {}
     return ToolResult(value={**told, **beginning}, error=True)
@@ -242,7 +242,7 @@ def forked(state: State) -> State:
     """The state for one more branch.
 
     Raises:
-        WrongValue: its `fork()` gave none.
+        WrongValue: its `fork()` returned no valid state.
     """
     fork = fork_state(state)
     if fork is None and state is not None:
@@ -254,10 +254,10 @@ def forked(state: State) -> State:
 
 
 def reward_range(value: object, name: str) -> Range:
-    """The range that a reward declares.
+    """Check the range that a reward declares.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a valid range.
     """
     match value:
         case (float() | int() as low, float() | int() as high) if _is_range(low, high):
@@ -274,7 +274,7 @@ def _is_range(low: float, high: float) -> bool:
 
 
 def goals(reply: object) -> tuple[Goal, ...]:
-    """The goals of a task; equal keys are copies.
+    """Check the goals of a task; equal keys are copies.
 
     Raises:
         WrongValue: they are something else.
@@ -294,7 +294,7 @@ def _goal(value: object) -> Goal:
 
 
 def hits(reply: object) -> tuple[Hit, ...]:
-    """The goals that a turn reached.
+    """Check the goals that a turn reached.
 
     Raises:
         WrongValue: they are something else.
@@ -313,7 +313,7 @@ def _hit(value: object) -> Hit:
 
 
 def reward_within(bounds: Range) -> Callable[[object], EpisodeReward]:
-    """The check of a reward that lies within `bounds`; what lies outside by a rounding error is the bound itself."""
+    """A check for rewards within `bounds`; a value outside by a rounding error is replaced by the bound."""
     low, high = bounds
     under, over = low - ROUNDING * max(1.0, abs(low)), high + ROUNDING * max(1.0, abs(high))
 
@@ -346,7 +346,7 @@ def _reward_part(value: object) -> RewardPart:
 
 
 def _exact(value: object, kind: type[V]) -> V:
-    """A value of just this class; one of a subclass is read once, field by field, into a plain one."""
+    """A value of exactly this class; an instance of a subclass is copied field by field into a plain one."""
     if type(value) is kind:
         return value
     if not isinstance(value, kind):
@@ -366,7 +366,7 @@ def _flag(value: object, what: str) -> None:
 
 
 def _all(value: object, what: str, check: Callable[[object], V]) -> tuple[V, ...]:
-    """A tuple whose items are all as they should be: the same tuple unless an item was replaced."""
+    """A tuple of checked items: the same tuple unless an item was replaced."""
     if type(value) is not tuple:
         raise WrongValue(f"{what} {shown(value)}; give a tuple".lstrip())
     items = cast("tuple[V, ...]", value)

@@ -1,8 +1,8 @@
-"""What a model is sent of a conversation, and thus what it saw: the one place that agents and training data share.
+"""The view of a conversation that is sent to a model, shared by agents and training data.
 
-The record keeps every message as it was written. Chat templates and endpoints refuse some of that, so a request leaves
-out empty answers, joins user messages in a row, and mends calls that no endpoint takes in a history. Training examples
-are made with the same functions, because a model should learn from what it will be shown.
+The record keeps every message as it was written. Chat templates and endpoints reject some of them, so a request omits
+empty answers, joins consecutive user messages, and repairs calls that endpoints reject in a history. Training examples
+are made with the same functions, because a model should learn from the input that it will get.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
 def and_send(sent: JsonList[Message], message: Message) -> JsonList[Message]:
-    """One more message, as chat templates and endpoints take them: no empty answers, user messages in a row as one."""
+    """Add a message in the form that endpoints accept: empty answers are omitted, consecutive user messages joined."""
     if says_nothing(message):
         return sent
     if isinstance(message, UserMessage) and isinstance(sent.last, UserMessage):
@@ -27,7 +27,7 @@ def and_send(sent: JsonList[Message], message: Message) -> JsonList[Message]:
 
 
 def says_nothing(message: Message) -> bool:
-    """Whether it is an assistant's message without calls and words."""
+    """Whether it is an assistant message without calls and text."""
     if not isinstance(message, AssistantMessage):
         return False
     content = message.content
@@ -35,9 +35,9 @@ def says_nothing(message: Message) -> bool:
 
 
 def mended(message: Message) -> Message:
-    """The message itself, or one whose calls have JSON objects as arguments, and names that a tool can have.
+    """The message, repaired if necessary: its calls have JSON objects as arguments, and valid tool names.
 
-    Endpoints refuse a history with anything else.
+    Endpoints reject a history with anything else.
     """
     if not isinstance(message, AssistantMessage) or not message.tool_calls or all(map(_fine, message.tool_calls)):
         return message

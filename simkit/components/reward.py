@@ -1,4 +1,4 @@
-"""The contract of rewards: which goals a turn reached, and what an episode is worth."""
+"""The contract of rewards: goals reached in a turn, and the reward of an episode."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simkit.core.tasks import Goal, Task
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A goal that was reached, and what earned it: the id of a tool call, or words."""
+    """A goal that was reached, with the evidence: the id of a tool call, or text."""
 
     goal: str
     evidence: str
@@ -34,7 +34,7 @@ class RewardPart:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeReward:
-    """The reward of an episode, within the `range` its reward declares (0 to 1), with its parts."""
+    """The reward of an episode, within the declared `range` (0 to 1 by default), with its parts."""
 
     value: float
     parts: tuple[RewardPart, ...] = ()
@@ -42,7 +42,7 @@ class EpisodeReward:
 
 @dataclass(frozen=True, slots=True)
 class ListGoals(Request[tuple[Goal, ...]]):
-    """Asks a reward for the sparse goals of a task."""
+    """Request for the sparse goals of a task."""
 
     task: Task
 
@@ -53,7 +53,7 @@ class ListGoals(Request[tuple[Goal, ...]]):
 
 @dataclass(frozen=True, slots=True)
 class ScoreTurn(Request[tuple[Hit, ...]]):
-    """Asks which of the remaining goals the calls of one turn reached: each copy once, in the order of the calls."""
+    """Request for the remaining goals that the calls of one turn reached: each copy once, in the order of the calls."""
 
     task: Task
     remaining: tuple[Goal, ...]
@@ -67,7 +67,7 @@ class ScoreTurn(Request[tuple[Hit, ...]]):
 
 @dataclass(frozen=True, slots=True)
 class ScoreEpisode(Request[EpisodeReward]):
-    """Asks for the reward of a finished episode; `calls` are those on the way from the root to the final leaf."""
+    """Request for the reward of a finished episode; `calls` are those on the path from the root to the final leaf."""
 
     task: Task
     goals: tuple[Goal, ...]
@@ -82,21 +82,21 @@ class ScoreEpisode(Request[EpisodeReward]):
 
 
 class Reward:
-    """Says what counts, in one turn and over an episode.
+    """Decides which goals a turn reached and what an episode is worth.
 
-    `range` holds the least and the greatest reward an episode can get; a reward outside it is a fault. An episode that
-    gets the greatest is a success.
+    `range` holds the lowest and the highest reward of an episode; a reward outside it is a fault. An episode with the
+    highest reward is a success.
     """
 
     name: ClassVar[str] = "reward"
     range: tuple[float, float] = (0.0, 1.0)
     concurrency: int | None = None
-    """Requests it serves at once, None for no limit; further ones wait for their turn."""
+    """Maximum number of concurrent requests, None for no limit; further requests wait."""
     sessions: int | None = None
-    """Conversations it holds open at once, None for no limit; further episodes wait before they begin."""
+    """Maximum number of concurrently open conversations, None for no limit; further episodes wait before they start."""
 
     def goals(self, task: Task) -> tuple[Goal, ...]:
-        """The sparse goals of a task; by default those it comes with."""
+        """The sparse goals of a task; by default the task's own."""
         return task.goals
 
     async def score_turn(self, request: ScoreTurn) -> tuple[Hit, ...]:
@@ -109,7 +109,7 @@ class Reward:
 
 
 def goal_share(goals: tuple[Goal, ...], achieved: tuple[Hit, ...]) -> EpisodeReward:
-    """Weight of the goals reached over the weight of all goals; each copy of a goal needs a hit of its own."""
+    """Weight of the goals reached over the weight of all goals; each copy of a goal needs its own hit."""
     left = list(achieved)
     parts: list[RewardPart] = []
     for goal in goals:

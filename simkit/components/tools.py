@@ -1,4 +1,4 @@
-"""The contract of tool servers: what a tool server is asked, and what it replies."""
+"""The contract of tool servers: their requests and replies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simkit.core.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class ToolsStart:
-    """The tools of an episode, the world state it starts from, and the world's rules for agents."""
+    """The tools of an episode, its initial world state, and the world's rules for agents."""
 
     specs: tuple[ToolSpec, ...]
     state: State = None
@@ -24,7 +24,7 @@ class ToolsStart:
 
 @dataclass(frozen=True, slots=True)
 class ToolReturn:
-    """A tool's answer, the world as the call left it, and what the call wrote (empty for reads)."""
+    """A tool's answer, the world state after the call, and the rows that the call wrote (empty for reads)."""
 
     result: ToolResult
     state: State = None
@@ -33,7 +33,7 @@ class ToolReturn:
 
 @dataclass(frozen=True, slots=True)
 class StartTools(Request[ToolsStart]):
-    """Asks a tool server for the tools and the world of one task."""
+    """Request for the tools and the world state of one task."""
 
     task: Task
 
@@ -44,10 +44,10 @@ class StartTools(Request[ToolsStart]):
 
 @dataclass(frozen=True, slots=True)
 class CallTool(Request[ToolReturn]):
-    """Asks a tool server to run one call in one branch's world.
+    """Request to run one call in one branch's world.
 
-    Whatever a model can get wrong (an unknown tool or parameter, arguments that do not parse) is answered with an error
-    result that the agent can read. Only a broken tool server raises.
+    Mistakes of a model (an unknown tool or parameter, arguments that do not parse) are answered with an error result
+    that the agent can read. Only a broken tool server raises an error.
     """
 
     task: Task
@@ -65,9 +65,9 @@ class ToolServer(ABC):
     name: ClassVar[str] = "tools"
     forkable: ClassVar[bool] = True
     concurrency: int | None = None
-    """Requests it serves at once, None for no limit; further ones wait for their turn."""
+    """Maximum number of concurrent requests, None for no limit; further requests wait."""
     sessions: int | None = None
-    """Conversations it holds open at once, None for no limit; further episodes wait before they begin."""
+    """Maximum number of concurrently open conversations, None for no limit; further episodes wait before they start."""
 
     @abstractmethod
     def start(self, request: StartTools) -> ToolsStart:

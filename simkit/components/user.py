@@ -1,4 +1,4 @@
-"""The contract of user simulators: what a user is asked, and what it replies."""
+"""The contract of user simulators: their requests and replies."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from simkit.core.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class UserTurn:
-    """What the user says, and whether the user hangs up with it.
+    """An utterance of the user, and whether it ends the conversation.
 
     `flags` are the simulator's doubts about its own turn, as `kind: detail` (`unknown_value: south`); they are recorded
-    with the message and change nothing else. `tokens` and `cost` are what the turn used, for limits.
+    with the message and change nothing else. `tokens` and `cost` (US dollars) are the turn's usage, for limits.
     """
 
     text: str
@@ -32,7 +32,7 @@ class UserTurn:
 
 @dataclass(frozen=True, slots=True)
 class Speak(Request[UserTurn]):
-    """Asks the user for the next utterance; the conversation is empty for the opening.
+    """Request for the user's next utterance; the conversation is empty for the opening.
 
     A user hears only `conversation.heard()`. `state` is None at the opening.
     """
@@ -50,20 +50,20 @@ class Speak(Request[UserTurn]):
 class User(ABC):
     """Plays the customer.
 
-    `interactive` says that a person answers at this terminal: a run then draws no progress over the conversation, and
-    an answer may take as long as it likes.
+    `interactive` means that a person answers at this terminal: the run then shows no progress display, and answers have
+    no deadline.
     """
 
     name: ClassVar[str] = "user"
     forkable: ClassVar[bool] = True
     interactive: ClassVar[bool] = False
     concurrency: int | None = None
-    """Requests it serves at once, None for no limit; further ones wait for their turn."""
+    """Maximum number of concurrent requests, None for no limit; further requests wait."""
     sessions: int | None = None
-    """Conversations it holds open at once, None for no limit; further episodes wait before they begin."""
+    """Maximum number of concurrently open conversations, None for no limit; further episodes wait before they start."""
 
-    def check_task(self, task: Task) -> None:  # noqa: B027 (nothing to check is the rule)
-        """Say before a run whether it can play a task.
+    def check_task(self, task: Task) -> None:  # noqa: B027 (no check by default)
+        """Check before a run that the user can play a task.
 
         Raises:
             UsageError: it cannot; the message says what to choose instead.

@@ -1,4 +1,4 @@
-"""The contract of worlds: tasks, and the tool server that they are done with."""
+"""The contract of worlds: tasks and their tool server."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from simkit.errors import UsageError
 from simkit.plugins.loading import Kind, load
 
 DataProgress: TypeAlias = Callable[[str, float], None]
-"""Told (stage, fraction of that stage from 0 to 1) while a world's data is fetched."""
+"""Progress callback `(stage, fraction of that stage from 0 to 1)` while a world's data is fetched."""
 
 
 def unwatched(stage: str, fraction: float) -> None:
-    """Progress that nobody looks at."""
+    """Progress callback that does nothing."""
 
 
 class World(ABC):
-    """Tasks, and the tool server that they are done with.
+    """Tasks and their tool server.
 
-    A world is built by name with its options (`variant`, ...); building must be cheap, data is read at first use.
+    A world is built by name with its options (`variant`, ...). Building must be cheap; data is read at first use.
     """
 
     name: ClassVar[str]
@@ -34,8 +34,8 @@ class World(ABC):
     default_user: ClassVar[str] = "agenda"
     default_reward: ClassVar[str] = "goal_calls"
     tasks_vary: ClassVar[bool] = True
-    """Whether a task's id may mean another task when the world is built with other options; False where it never does,
-    so that a task is known by world and id."""
+    """Whether a task id may denote different tasks when the world is built with different options. False if it never
+    does, so that world and id identify a task."""
 
     @abstractmethod
     def tasks(self, split: str) -> Sequence[Task]:
@@ -53,27 +53,27 @@ class World(ABC):
     @property
     @abstractmethod
     def ontology(self) -> Ontology:
-        """The domains, for rule-based agents and users; empty where there are none."""
+        """The domains, for rule-based agents and users; empty if there are none."""
 
     @classmethod
     def prepare(cls, source: str | Path | None = None, progress: DataProgress = unwatched) -> Path:
-        """Fetch the data this world reads, once for all runs, and return where it is kept; `simkit data` calls this.
+        """Fetch the data of this world, once for all runs, and return its location; `simkit data` calls this.
 
-        A world that needs data overrides it. `source` is data the caller has already; None fetches it.
+        A world that needs data overrides this method. `source` is a local copy of the data; None fetches it.
 
         Raises:
             UsageError: the world needs no data (this default), or cannot take data from that source.
-            DataMissing, DataCorrupt: the data cannot be had, or is not what it should be.
+            DataMissing, DataCorrupt: the data cannot be fetched, or is invalid.
         """
         raise UsageError(
             f"the world `{cls.name}` needs no data, it is ready to use: simkit run rollout --world {cls.name}"
         )
 
     def check_split(self, split: str) -> str:
-        """`split` itself if the world has it.
+        """Return `split` if the world has it.
 
         Raises:
-            UsageError: it has not; the message lists those it has.
+            UsageError: the world does not have it; the message lists its splits.
         """
         if split not in self.splits:
             raise UsageError(f"the world `{self.name}` has no split `{split}`; it has: {', '.join(self.splits)}")
@@ -84,26 +84,28 @@ WORLD = Kind("world", "simkit.worlds", World)
 
 
 def load_world(world: str = "builtin", folder: Path | None = None, /, **options: Any) -> World:
-    """A world by name, with its options; those of value None are left out.
+    """Load a world by name with its options; options with the value None are omitted.
 
         load_world("builtin").tasks("test")[10:20]
 
     Args:
         world: a name, `path/to/file.py:Class` or `package.module:Class`; options may follow: `NAME,key=value`.
-        folder: where files count from; None for the current folder.
+        folder: base of relative file names; None for the current folder.
 
     Raises:
         ComponentNotFound: no world of that name.
-        UsageError: the world does not take these options.
+        UsageError: the world does not accept these options.
     """
     return load(WORLD, world, None, folder, **options)
 
 
 def choose_tasks(tasks: Sequence[Task], choice: str | int) -> Sequence[Task]:
-    """`all`, a number (the first so many) or a slice `10-20` (tasks 10 to 19, counted from 0; `10-` to the end).
+    """Select tasks: `all`, a number (that many from the start) or a slice (`10-20` for tasks 10 to 19, or `10-`).
+
+    Tasks are counted from 0.
 
     Raises:
-        UsageError: the choice is none of these, or chooses nothing.
+        UsageError: the choice is invalid or selects no tasks.
     """
     text = str(choice).strip()
     numbers = re.fullmatch(r"(\d+)|(\d+)-(\d*)", text)

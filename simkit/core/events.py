@@ -403,7 +403,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class ItemScored:
-    """One item of an evaluation that is no conversation: a question of a suite, judged or counted.
+    """One item of a non-conversational evaluation: a question of a suite, judged or counted.
 
     `item` names the same question in every run, so that runs can be compared pair by pair; `detail` is JSON.
     """

@@ -90,7 +90,7 @@ def plain_object(value: object) -> dict[str, Any]:
     """A JSON object: `value` itself, or a copy if it contains other than plain JSON types.
 
     Raises:
-        WrongValue: it is none, or not within bounds.
+        WrongValue: it is not a JSON object, or exceeds the limits.
     """
     if type(value) is dict and within_depth(cast("object", value)):
         try:
@@ -135,7 +135,7 @@ class _Copy:
         """The copy.
 
         Raises:
-            WrongValue: there is none.
+            WrongValue: the value cannot be copied to JSON.
         """
         self._take(2)
         match value:
@@ -202,13 +202,13 @@ class _Copy:
             raise WrongValue(f"more than {JSON_SIZE:,} characters of JSON", too_large=True)
 
     def _at(self) -> str:
-        """Where it is at, as in `.rows[3].name`."""
+        """Path of the current position, such as `.rows[3].name`."""
         place = "".join(f"[{each}]" if isinstance(each, int) else f".{each!s:.40}" for each in self._path[:20])
         return f" at `{_printable(place)}`" if place else ""
 
 
 def _plainly(value: object) -> bool:
-    """Whether going through a value runs none of its own code."""
+    """Whether traversing a value runs none of its own code."""
     kind: Any = type(value)
     if kind in _OBJECTS:
         return True
@@ -221,10 +221,10 @@ def _plainly(value: object) -> bool:
 
 
 def number(value: object, what: str, low: float, high: float) -> float:
-    """A real number from `low` to `high` as a float; whole numbers, fractions, booleans and numpy's are real numbers.
+    """A real number from `low` to `high` as a float; accepts integers, fractions, booleans and numpy numbers.
 
     Raises:
-        WrongValue: it is none, or lies elsewhere.
+        WrongValue: it is not a number, or outside the range.
     """
     if type(value) is float and low <= value <= high:
         return value
@@ -244,10 +244,10 @@ def _float(value: Real) -> float | None:
 
 
 def count(value: object, what: str, at_most: int = COUNT_AT_MOST) -> int:
-    """A whole number from 0 to `at_most`; True is none.
+    """An integer from 0 to `at_most`; booleans are rejected.
 
     Raises:
-        WrongValue: it is none, or lies elsewhere.
+        WrongValue: it is not an integer, or outside the range.
     """
     if type(value) is int and 0 <= value <= at_most:
         return value
@@ -263,7 +263,7 @@ def count(value: object, what: str, at_most: int = COUNT_AT_MOST) -> int:
 
 
 def branch_state(state: object) -> object:
-    """A state that can be held by several branches.
+    """Check that several branches can share a state.
 
     Raises:
         WrongValue: it is used up by reading (an iterator, a generator, an open file) or was not awaited.
@@ -276,7 +276,7 @@ def branch_state(state: object) -> object:
 
 @lru_cache(256)
 def _state_problem(kind: type) -> str:
-    """Why objects of a class cannot be held by several branches, empty when they can."""
+    """Reason why several branches cannot share objects of a class; empty if they can."""
     if hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
         return "which is used up by reading it; keep a value, a tuple say"
     return "which is not there yet; await it, and keep what it gives" if hasattr(kind, "__await__") else ""
@@ -286,7 +286,7 @@ def _state_problem(kind: type) -> str:
 
 
 def shown(value: object) -> str:
-    """A value of any kind in a few printable words; runs no code of the value's own."""
+    """Short printable description of any value; runs none of the value's own code."""
     kind = type(value)
     if kind in (type(None), bool, float):
         return repr(value)
