@@ -4,10 +4,10 @@
         agent = scope.spawn(MyAgent())
         decision = await agent.ask(Act(...))      # typed: a Decision
 
-An ask runs the actor's method in the asker's own task: cancelling the asker cancels the work, an error arrives with its
-traceback, and no task is switched. An actor that declares `concurrency` serves that many messages at once; the others
-wait for their turn, first come, first served, and no time limit counts until they are served. There are no topics, no
-registry and no global state.
+An ask runs the actor's method in the caller's task: cancelling the caller cancels the work, an error arrives with its
+traceback, and no task switch is needed. An actor that declares `concurrency` serves that many messages at once; the
+others wait in FIFO order, and time limits apply only once they are served. There are no topics, no registry and no
+global state.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ _job: ContextVar[Job | None] = ContextVar("simkit.actors.actor.job", default=Non
 
 
 def current_job() -> Job | None:
-    """The message that the current task is handling, None outside of every handler."""
+    """The job of the message that the current task is handling; None outside of handlers."""
     return _job.get()
 
 
 class Request(Generic[R_co]):
-    """A frozen message whose type parameter names its reply: asking a `Request[Decision]` gives a `Decision`."""
+    """A frozen message whose type parameter is its reply's type: asking a `Request[Decision]` gives a `Decision`."""
 
     __slots__ = ()
 
     def serve(self, actor: Any, /) -> Awaitable[R_co] | R_co:
-        """Call the method of an actor that answers this message."""
+        """Call the actor's method that answers this message."""
         raise NotImplementedError(f"{type(self).__name__} does not say which method of an actor answers it (`serve`)")
 
 
 class Stopwatch:
-    """The time an answer took, in seconds, from the moment it began to be served: waiting for a turn is not in it."""
+    """Measures the seconds that an answer takes from the start of service; time spent in the queue does not count."""
 
     __slots__ = ("_began",)
 
@@ -66,7 +66,7 @@ class Stopwatch:
         self._began = perf_counter()
 
     def restart(self) -> None:
-        """Count from now on."""
+        """Restart the measurement."""
         self._began = perf_counter()
 
     @property
@@ -80,11 +80,11 @@ class ActorState:
     """The load of an actor that declares a limit.
 
     Attributes:
-        concurrency, sessions: the limits, None where it declares none.
-        serving, waiting: requests being served, and those that wait for their turn.
-        open, queued: sessions in use, and episodes that wait for theirs.
-        most_waiting, waited: the longest queue of requests so far, and the seconds all of them have waited.
-        most_queued, queued_seconds: the same of episodes that waited for sessions.
+        concurrency, sessions: the declared limits; None for no limit.
+        serving, waiting: number of requests being served, and of waiting requests.
+        open, queued: number of sessions in use, and of episodes waiting for sessions.
+        most_waiting, waited: longest queue of requests so far, and total seconds of waiting.
+        most_queued, queued_seconds: the same for episodes that waited for sessions.
     """
 
     name: str
@@ -101,13 +101,13 @@ class ActorState:
 
 
 class ActorRef:
-    """The only address of an actor; may be handed around and used from any task of the same event loop.
+    """The address of an actor; it may be passed on and used from any task of the same event loop.
 
     Attributes:
-        name: the actor's name, as errors write it.
-        deadline: whether the scope's deadline holds for its answers.
-        serving: the messages it has begun to handle and waits in, oldest first.
-        sessions: the conversations it holds open at once, None for no limit.
+        name: the actor's name in error messages.
+        deadline: whether the scope's deadline applies to its answers.
+        serving: messages whose handlers are waiting, oldest first.
+        sessions: capacity of concurrently open conversations; None for no limit.
     """
 
     __slots__ = (
@@ -144,15 +144,15 @@ class ActorRef:
     def ask(self, message: Request[R], stopwatch: Stopwatch | None = None) -> Coroutine[Any, Any, R]:
         """Send a message and wait for its reply.
 
-        Cancelling the asker cancels the handler's work and spares the actor; what the handler raises is raised here.
-        The cancellation goes first, also where the handler swallowed it and replied.
+        Cancelling the caller cancels the handler, but not the actor. Errors of the handler are raised here. A
+        cancellation takes precedence, even if the handler swallowed it and replied.
 
         Args:
-            message: says which method answers it.
-            stopwatch: restarted when the message begins to be served.
+            message: the request; it selects the method that answers it.
+            stopwatch: restarted when service of the message starts.
 
         Raises:
-            AskTimeout: the scope's deadline passed; the work has been cancelled, or left behind when it would not end.
+            AskTimeout: the scope's deadline passed; the handler was cancelled, or abandoned if it did not end.
             ActorStopped: the actor's scope has ended, before the ask or during it.
         """
         if self._capacity is None and self._entered is None:
@@ -216,7 +216,7 @@ class ActorRef:
                 self._quiet.set()
 
     async def _decided(self, job: Job, message: Request[R], before: int, error: BaseException | None, reply: R) -> R:
-        """The end of a message that raised, or during which something was cancelled."""
+        """Determine the result of a message whose handler raised, or during which a cancellation occurred."""
         if job.interrupted or error is None or not is_cancellation(error):
             await _prefer_cancellation(job, before)
         if job.interrupted and (error is None or is_cancellation(error) or isinstance(error, Abandoned)):
@@ -242,16 +242,16 @@ class ActorRef:
     def _gone(self) -> ActorStopped:
         return ActorStopped(f"`{self.name}` has ended with its scope; ask it while the scope is open")
 
-    # --- what its scope does with it
+    # --- for the scope -------------
 
     @property
     def tick(self) -> int:
-        """The time on the clock of its scope's deadlines."""
+        """Current tick of the clock for the scope's deadlines."""
         return self._loop.sweeper.tick
 
     @property
     def state(self) -> ActorState | None:
-        """Its load, None when it declares no limit."""
+        """The actor's load; None if it declares no limit."""
         if self._capacity is None and self.sessions is None:
             return None
         turns, sessions = self._capacity or Capacity(0), self.sessions or Capacity(0)
@@ -270,7 +270,7 @@ class ActorRef:
         )
 
     def start(self, tasks: TaskGroup) -> None:
-        """Enter the actor if it is a context manager; messages wait until that is done."""
+        """Enter the actor if it is a context manager; messages wait until it has been entered."""
         if hasattr(type(self._actor), "__aenter__"):
             self._entered = anyio.Event()
             tasks.start_soon(self._live, self._entered, name=f"actor {self.name}")
@@ -296,7 +296,7 @@ class ActorRef:
                 await self._end_of_work()
 
     def stop(self) -> None:
-        """Take no more messages, and interrupt those that are being handled or wait."""
+        """Accept no more messages, and interrupt those that are being handled or waiting."""
         self._stopped = True
         if self._entered is not None:
             self._entering.cancel()
@@ -308,7 +308,7 @@ class ActorRef:
                 capacity.close()
 
     async def end(self) -> None:
-        """Wait for what was interrupted, then leave the actor."""
+        """Wait for interrupted handlers, then exit the actor's context."""
         await self._end_of_work()
         self._closing.set()
         await self._left.wait()
@@ -324,7 +324,7 @@ class ActorRef:
 
 
 class Scope:
-    """Owns actors: made by `open_scope`, and they end with it."""
+    """Owner of actors, created by `open_scope`; the actors end with it."""
 
     def __init__(self, tasks: TaskGroup, patience: Patience) -> None:
         self._tasks = tasks
@@ -335,7 +335,7 @@ class Scope:
 
     @property
     def abandoned(self) -> tuple[str, ...]:
-        """The actors of which a handler was left behind, because it would not end, and where it was."""
+        """Actors with a handler that was abandoned because it did not end, with the place where it waited."""
         return tuple(dict.fromkeys(self._sweeper.abandoned))
 
     def busy(self) -> tuple[str, ...]:
@@ -351,11 +351,11 @@ class Scope:
         """Start an actor and return its address.
 
         Args:
-            actor: any object with the methods that its messages call. Its attribute `concurrency` bounds the messages
-                it serves at once, `sessions` the conversations it holds open at once; None or absent is no limit. An
-                async context manager is entered first, messages wait for that, and left with the scope.
-            name: what errors call it; the name of its class by default.
-            deadline: whether the scope's deadline for asks holds for it; not for a person at a keyboard.
+            actor: any object with the methods that its messages call. Its attribute `concurrency` limits the messages
+                served at once, `sessions` the conversations open at once; None or absent means no limit. An async
+                context manager is entered before messages are served, and exited with the scope.
+            name: name in error messages; the class name by default.
+            deadline: whether the scope's deadline for asks applies; False for a person at a keyboard.
 
         Raises:
             ActorStopped: the scope has ended.
@@ -373,11 +373,11 @@ class Scope:
         return chain.from_iterable(actor.serving for actor in self._actors)
 
     async def sweep(self) -> None:
-        """End what is overdue, until the scope is closed; `open_scope` runs this."""
+        """Interrupt overdue handlers until the scope is closed; `open_scope` runs this."""
         await self._sweeper.run()
 
     async def close(self) -> None:
-        """End every actor, the last one first; `open_scope` calls this on leaving."""
+        """End every actor in reverse order of creation; `open_scope` calls this on exit."""
         self._closed = True
         for actor in self._actors:
             actor.stop()
@@ -390,15 +390,15 @@ class Scope:
 
 @asynccontextmanager
 async def open_scope(patience: Patience | None = None) -> AsyncGenerator[Scope]:
-    """A scope of actors. Leaving it cancels what they are handling and ends them; then nothing of them is left.
+    """A scope of actors. Leaving it cancels their handlers and ends them.
 
     Args:
-        patience: how long an ask may take, and how long a handler that ignores its cancellation is waited for; an
-            ask takes as long as it takes by default.
+        patience: time limits for asks, and for handlers that ignore their cancellation; by default asks have no time
+            limit.
 
     Raises:
-        ActorStopped: to everybody who still waits for an answer of theirs.
-        Exception: what entering or leaving an actor raised; an `ExceptionGroup` if it was several.
+        ActorStopped: raised in callers that still wait for an answer.
+        Exception: an actor's context manager raised it; an `ExceptionGroup` if there are several.
     """
     try:
         async with anyio.create_task_group() as tasks:
@@ -409,7 +409,7 @@ async def open_scope(patience: Patience | None = None) -> AsyncGenerator[Scope]:
             finally:
                 await scope.close()
     except BaseExceptionGroup as group:
-        _, failures = group.split(ActorStopped)  # what a failure did to those who were waiting is not a second failure
+        _, failures = group.split(ActorStopped)  # errors of waiting callers only follow from the failure
         errors = list((failures or group).exceptions)
         if len(errors) > 1:
             raise
@@ -418,9 +418,10 @@ async def open_scope(patience: Patience | None = None) -> AsyncGenerator[Scope]:
 
 @dataclass(frozen=True, slots=True)
 class _Loop:
-    """What every ask needs of the running event loop, looked up once per scope.
+    """Values of the running event loop that every ask needs, looked up once per scope.
 
-    `cancelling` grows when a task is cancelled; it is asked before and after each handler, so it must be quick.
+    `cancelling` returns a number that grows when a task is cancelled. It is called before and after each handler, so it
+    must be fast.
     """
 
     task: Callable[[], Any]
@@ -429,7 +430,7 @@ class _Loop:
 
     @classmethod
     def running(cls, sweeper: Sweeper) -> _Loop:
-        """The running one."""
+        """Create it for the running event loop."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -447,7 +448,7 @@ async def _awaited(reply: Awaitable[Any]) -> Any:
 
 
 async def _prefer_cancellation(job: Job, before: int) -> None:
-    """Raise the cancellation that came while a job was handled, if one did: it goes before a reply or an error."""
+    """Raise a cancellation that occurred while a job was handled; it takes precedence over a reply or an error."""
     await checkpoint_if_cancelled()
     try:
         task = asyncio.current_task()
@@ -455,7 +456,7 @@ async def _prefer_cancellation(job: Job, before: int) -> None:
         return
     if task is None or task.cancelling() <= before:
         return
-    await checkpoint()  # one that was not delivered yet is, here
+    await checkpoint()  # delivers a pending cancellation
     if job.handler is not None and job.handler.struck:
         raise asyncio.CancelledError
     while task.cancelling() > before:

@@ -1,4 +1,4 @@
-"""Limited places, given out first come, first served: requests served at once, sessions held open."""
+"""Capacities with FIFO queues: concurrent requests and open sessions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from simkit.errors import UsageError
 
 
 class Capacity:
-    """A fixed number of places. Whoever finds too few free waits in a queue, and nobody overtakes in it.
+    """A fixed number of places with a FIFO queue for callers that find too few free ones.
 
-    Everybody in the queue waits for the places and for nothing else, so it is as long as there are askers at most: that
-    is the back-pressure.
+    Each caller waits only for its places, so the queue is never longer than the number of callers: that is the
+    back-pressure.
 
     Attributes:
-        places: how many there are.
-        rank: where it stands in the order in which several capacities are taken.
-        in_use: how many are taken.
-        most_waiting: the greatest length of the queue so far.
-        waited: seconds spent in the queue, summed over all that have left it.
+        places: total number of places.
+        rank: position in the order in which several capacities are acquired.
+        in_use: number of places taken.
+        most_waiting: maximum length of the queue so far.
+        waited: total seconds spent in the queue by callers that have left it.
     """
 
     __slots__ = ("_closed", "_queue", "in_use", "most_waiting", "places", "rank", "waited")
@@ -42,7 +42,7 @@ class Capacity:
         return len(self._queue)
 
     async def take(self, places: int = 1) -> None:
-        """Take places, all at once, waiting for them in the queue. Cancellation leaves the queue and takes none."""
+        """Take all requested places at once, waiting in the queue. A cancelled caller leaves it and takes none."""
         if not self._queue and self.in_use + places <= self.places:
             self.in_use += places
             return
@@ -62,12 +62,12 @@ class Capacity:
             self.waited += perf_counter() - began
 
     def give_back(self, places: int = 1) -> None:
-        """Free places that were taken."""
+        """Release places that were taken."""
         self.in_use -= places
         self._admit()
 
     def close(self) -> None:
-        """Let everybody in the queue go on: what they wait for has ended."""
+        """Wake all callers in the queue, because the actor has ended."""
         self._closed = True
         self._admit()
 
@@ -84,8 +84,8 @@ class Capacity:
 class Held:
     """Places of several capacities, for an `async with` block.
 
-    They are taken in the order of their ranks, and nothing more is taken inside the block: so no two blocks can each
-    hold what the other waits for.
+    They are acquired in the order of their ranks, and nothing more is acquired inside the block, so two blocks cannot
+    deadlock.
     """
 
     __slots__ = ("_capacities", "_places", "_taken")

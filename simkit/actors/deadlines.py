@@ -1,8 +1,8 @@
-"""Deadlines of asks: an await that never returns is ended, and blamed on the component that made it.
+"""Deadlines of asks: an await that never returns is interrupted, and attributed to its component.
 
-No ask has a timer. One task of the scope looks at all that are being handled, a few times in the shortest deadline and
-twice a second at most, and counts its looks: an ask notes the count at which it began to be served, which costs next to
-nothing. The time it waited for its turn does not count, nor does a blocked event loop or a sleeping machine.
+Asks have no timers. One task of the scope checks all running handlers, several times per shortest deadline and at most
+twice a second, and counts its checks (ticks). An ask only stores the tick at which its service started, which costs
+almost nothing. Time spent waiting for a turn, in a blocked event loop or on a sleeping machine does not count.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from simkit.core.limits import ASK_TIMEOUT
 from simkit.errors import UsageError
 
 GRACE = 10.0
-"""Seconds that a handler whose cancellation was asked for may take to end, before it is left behind."""
+"""Seconds that a cancelled handler may take to end before it is abandoned."""
 
 _LONGEST = 0.5
 _SHARE = 10
-"""Looks within a deadline: how exactly it is kept."""
+"""Number of checks per deadline; determines its precision."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long an ask may take.
+    """Time limits of an ask.
 
     Attributes:
-        seconds: for one answer, time in the run's models not counted; None for as long as it takes.
-        grace: that a handler may go on after its cancellation, before it is left behind.
+        seconds: maximum seconds for one answer, not counting time in the run's models; None for no limit.
+        grace: seconds that a handler may continue after its cancellation before it is abandoned.
 
     Raises:
-        UsageError: a time that is not positive.
+        UsageError: a time is not positive.
     """
 
     seconds: float | None = ASK_TIMEOUT
@@ -48,11 +48,11 @@ class Patience:
 
 
 class Sweeper:
-    """Looks at the asks of one scope: `run` it in a task of its own.
+    """Checks the asks of one scope: `run` it in a separate task.
 
     Args:
-        patience: how long they may take.
-        serving: gives all that are being handled.
+        patience: their time limits.
+        serving: function that returns all jobs being handled.
     """
 
     def __init__(self, patience: Patience, serving: Callable[[], Iterable[Job]]) -> None:
@@ -69,7 +69,7 @@ class Sweeper:
         self._after = anyio.CancelScope(shield=True)
 
     async def run(self) -> None:
-        """Look until stopped; after a cancellation, give what does not end its grace, then leave it behind."""
+        """Check until stopped; after a cancellation, wait for the grace period, then abandon unfinished handlers."""
         with self._whole:
             try:
                 while True:
@@ -81,12 +81,12 @@ class Sweeper:
                 raise
 
     def stop(self) -> None:
-        """Nothing is handled any more."""
+        """Stop: no more messages are being handled."""
         self._whole.cancel()
         self._after.cancel()
 
     def ending(self) -> None:
-        """What is handled has been cancelled: count its grace from now on."""
+        """Start the grace period: all handlers have been cancelled."""
         if self._ends_at is None:
             self._ends_at = self.tick + self._grace
 

@@ -1,11 +1,11 @@
-"""One message being handled: how it is interrupted, and how a handler is abandoned that ignores its cancellation.
+"""Handling of one message: interrupting its handler, and abandoning a handler that ignores its cancellation.
 
-Python lets a coroutine catch its cancellation and wait again, as often as it likes. Every step of a handler that waits
-therefore goes through `Handler.follow`; once the handler is abandoned, the next step closes it instead.
+A Python coroutine can catch its cancellation and wait again, any number of times. Every step of a waiting handler
+therefore goes through `Handler.follow`; after the handler is abandoned, the next step closes it instead.
 
-No cancel scope is opened around a handler: that would cost more than everything else about an ask. A handler is
-interrupted where it waits, by one cancellation that also reaches into shielded scopes, and may then clean up in peace
-until its grace is over.
+No cancel scope is opened around a handler: that would cost more than the rest of an ask. A handler is interrupted where
+it waits, by a single cancellation that also reaches into shielded scopes, and may then clean up until its grace period
+is over.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 
 class Abandoned(Exception):
-    """The handler was left behind."""
+    """The handler was abandoned."""
 
 
 class Job:
     """One message being handled by `actor`.
 
     Attributes:
-        began: the tick of the deadlines' clock at which its time began; moved on while the job is `held`.
-        held: how many waits it is in that have time limits of their own.
+        began: tick of the deadlines' clock at which its time started; advanced while the job is `held`.
+        held: number of current waits that have their own time limits.
         overdue: whether its deadline has passed; `stopped_at` is the place where it waited then.
         interrupted: whether the runtime has cancelled it.
-        handler: the handler once it waits, None before.
+        handler: its handler once it waits; None before.
     """
 
     __slots__ = ("actor", "began", "handler", "held", "interrupted", "overdue", "stopped_at")
@@ -52,11 +52,11 @@ class Job:
         self.handler: Handler | None = None
 
     def restart(self) -> None:
-        """Count its time from now on."""
+        """Restart its time."""
         self.began = self.actor.tick
 
     def stop(self) -> None:
-        """Interrupt it because its actor ends; a handler that is being cancelled already is left to clean up."""
+        """Interrupt it because its actor ends, unless it is already being cancelled and cleaning up."""
         if self.handler is not None and not self.interrupted:
             self.interrupted = True
             if not self.handler.cancelled:
@@ -70,7 +70,7 @@ class Job:
             self.handler.interrupt()
 
     def abandon(self) -> str | None:
-        """Leave its handler behind; the place where that waits, None when it has been left behind already."""
+        """Abandon its handler; returns the place where it waits, or None if it was already abandoned."""
         if self.handler is None or self.handler.abandoned:
             return None
         self.interrupted = True
@@ -80,25 +80,25 @@ class Job:
 
 
 class Handler:
-    """A coroutine that handles a message and has begun to wait in `task`.
+    """A coroutine that handles a message and is waiting in `task`.
 
-    `abandoned` says that it is left behind at its next step. `struck` says that something was thrown into it (a
-    cancellation, as a rule) that was not its own task group's way to wake it: until Python 3.13 such a group does not
-    take its cancel back, which then looks like somebody else's.
+    `abandoned`: it is closed at its next step. `struck`: an exception (usually a cancellation) was thrown into it other
+    than the one with which its own task group wakes it. Before Python 3.13 such a group does not take its cancel back,
+    which then looks like an external one.
     """
 
     __slots__ = ("_cancels", "_coroutine", "_pause", "_task", "abandoned", "struck")
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], task: object) -> None:
         self._coroutine = coroutine
-        self._task = cast("asyncio.Task[Any]", task) if isinstance(task, asyncio.Task) else None  # trio's has no cancel
+        self._task = cast("asyncio.Task[Any]", task) if isinstance(task, asyncio.Task) else None  # trio: no cancel
         self._pause: anyio.CancelScope | None = None
         self._cancels = 0
         self.abandoned = False
         self.struck = False
 
     def interrupt(self) -> None:
-        """Cancel it once, where it waits now, also inside a shielded scope."""
+        """Cancel it once at its current wait, even inside a shielded scope."""
         self._cancels += 1
         if self._task is not None:
             self._task.cancel()
@@ -107,21 +107,21 @@ class Handler:
 
     @property
     def cancelled(self) -> bool:
-        """Whether a cancellation of it is under way."""
+        """Whether it is being cancelled."""
         return self.struck if self._task is None else self._task.cancelling() > 0
 
     def end(self) -> None:
-        """Take back the cancels of its task: it has ended."""
+        """Take back the cancels of its task after it has ended."""
         while self._task is not None and self._cancels:
             self._cancels -= 1
             self._task.uncancel()
 
     @types.coroutine
     def follow(self, trap: Any) -> Generator[Any, Any, Any]:
-        """Go on with the handler from `trap`, its first wait, to its reply.
+        """Run the handler from `trap`, its first wait, to its reply.
 
         Raises:
-            Abandoned: it was left behind.
+            Abandoned: it was abandoned.
         """
         coroutine = self._coroutine
         try:
@@ -146,21 +146,21 @@ class Handler:
             return end.value
 
     def _paused(self, trap: Any) -> Generator[Any, Any, Any]:
-        """Wait on trio, where only scopes cancel: in one that is open while the handler is not running."""
+        """Wait on trio, where only scopes cancel, in a scope that is open while the handler is suspended."""
         sent: Any = None
         with anyio.CancelScope() as self._pause:
             if self._cancels:
                 self._pause.cancel()
             sent = yield trap
         self._pause = None
-        error: Any = getattr(sent, "error", None)  # trio hands its errors over like this
+        error: Any = getattr(sent, "error", None)  # trio passes errors in this form
         if self._cancels and is_cancellation(error):
             self._cancels = 0
             self.struck = True
         return sent
 
     def _in_task_group(self) -> bool:
-        """Whether it waits for a task group of asyncio's, which may have cancelled it to wake it up."""
+        """Whether it waits for an asyncio task group, which may have cancelled it to wake it up."""
         step: Any = self._coroutine
         while (inner := getattr(step, "cr_await", None)) is not None and hasattr(inner, "cr_frame"):
             step = inner
@@ -171,11 +171,11 @@ class Handler:
         self.end()
         try:
             self._coroutine.close()
-        except BaseException:  # it does not let itself be closed either, or fails at it: it is left behind all the same
+        except BaseException:  # it cannot be closed either: it is abandoned anyway
             return
 
     def place(self) -> str:
-        """Where it waits, as `file:line in function`: the innermost frame of its own code, empty when none is seen."""
+        """Place where it waits, as `file:line in function`: the innermost frame of its own code; empty if unknown."""
         step: Any = self._coroutine
         frames: list[FrameType] = []
         while step is not None:
