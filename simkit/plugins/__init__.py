@@ -1,1 +1,1 @@
-"""How users extend simkit: components and recipes by name, their flags, prompts and optional libraries."""
+"""Extension points of simkit: components and recipes by name, their flags, prompts and optional libraries."""

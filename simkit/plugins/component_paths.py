@@ -1,8 +1,8 @@
-"""Where the files are that components are named by: each name counts from the place it was written in.
+"""Resolution of relative file names of components: each name is relative to the place where it was written.
 
-What is named on the command line counts from the current folder, what is named in a file (the default component of a
-world, the default of a recipe's flag) from the folder of that file, and what a run has recorded from where it was
-started, whichever folder it is read in.
+Names on the command line are relative to the current folder. Names in a file (the default component of a world, the
+default of a recipe's flag) are relative to the folder of that file. Names that a run has recorded are relative to the
+folder where the run was started.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from simkit.errors import UsageError
 from simkit.plugins.loading import current_folder, parse_reference
 
 STARTED_IN, NAMED_IN = "started_in", "named_in"
-"""Where a configuration keeps the folder a run was started in, and the folders of names that count from another."""
+"""Configuration keys of the folder where a run was started, and of the folders of names relative to another one."""
 
 FILES = "files"
-"""Where a configuration keeps the digests of the Python files it names."""
+"""Configuration key of the digests of the Python files that it names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where names count from.
+    """Base folders of relative file names.
 
     Attributes:
-        named: the folder of each name whose place is known, as it was written.
-        folder: that of all other names; None for the current folder.
+        named: base folder by name, for names with a known one.
+        folder: base folder of all other names; None for the current folder.
     """
 
     named: Mapping[str, Path] = field(default_factory=dict[str, Path])
@@ -40,9 +40,9 @@ class Places:
 
     @classmethod
     def recorded(cls, config: Mapping[str, Any], folder: Path | None = None) -> Places:
-        """Those of the names in the configuration of a run; `folder` is that of names which are not in it.
+        """Base folders of the names in the configuration of a run; `folder` applies to names that are not in it.
 
-        A folder that is gone is left out: the project was moved, and whoever stands in it finds its files.
+        A folder that no longer exists is left out: if the project was moved, its files are found from its new folder.
         """
         home = _folder(config.get(STARTED_IN)) or Path()
         elsewhere = cast("Mapping[str, object]", config.get(NAMED_IN) or {})
@@ -52,11 +52,11 @@ class Places:
 
     @classmethod
     def given(cls, given: Iterable[str], written: Iterable[str], folder: Path | None) -> Places:
-        """Those of a command: names that were given with it, and those written in a recipe, whose file is in `folder`.
+        """Base folders for a command: names given on the command line, and names written in a recipe file in `folder`.
 
         Raises:
-            UsageError: a name that was given and one that is written mean two files, so one of them would be missed;
-                or the current folder is gone.
+            UsageError: a given name and a written name denote two different files, so one of them would not be found;
+                or the current folder no longer exists.
         """
         here, given = current_folder(), tuple(given)
         defaults = {name: folder for name in written if folder is not None}
@@ -72,7 +72,7 @@ class Places:
         return cls({**defaults, **dict.fromkeys(given, here)}, folder)
 
     def of(self, name: str) -> Path | None:
-        """The folder that a name counts from; None for the current folder. Options that were added change nothing."""
+        """Base folder of a name; None for the current folder. Added options make no difference."""
         found = self.named.get(name)
         if found is not None:
             return found
@@ -80,7 +80,7 @@ class Places:
         return next((place for other, place in self.named.items() if _target(other) == target), self.folder)
 
     def absolute(self, name: str) -> str:
-        """A name with the whole path of its file; a name without a file is left alone."""
+        """A name with the full path of its file; a name without a file is returned unchanged."""
         folder, options = self.of(name), name.partition(",")[1:]
         return name if folder is None or not python_file(name) else f"{folder / _target(name)}{''.join(options)}"
 
@@ -95,10 +95,10 @@ class Places:
         return found
 
     def to_json(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """What the configuration of a run must say, so that `recorded` finds its files from any folder.
+        """Configuration entries with which `recorded` finds the files of a run from any folder.
 
         Raises:
-            UsageError: the current folder is gone.
+            UsageError: the current folder no longer exists.
         """
         here = current_folder()
         elsewhere = {name: str(place) for name in _texts(config) if (place := self.named.get(name)) not in (None, here)}
@@ -106,9 +106,9 @@ class Places:
 
 
 def folder_of(owner: object, attribute: str) -> Path | None:
-    """The folder of the file in which an attribute of an object is written; None where there is no file.
+    """Folder of the file that defines an attribute of an object; None if there is no file.
 
-    An inherited attribute counts from the file of the class that defines it.
+    For an inherited attribute, it is the file of the class that defines it.
     """
     classes = type(owner).__mro__
     own = attribute in getattr(owner, "__dict__", {})
@@ -117,14 +117,14 @@ def folder_of(owner: object, attribute: str) -> Path | None:
 
 
 def folder_of_module(name: str) -> Path | None:
-    """The folder of a module's file; None where there is none."""
+    """Folder of a module's file; None if the module has no file."""
     module = sys.modules.get(name)
     file = None if module is None else inspect.getattr_static(module, "__file__", None)
     return Path(file).absolute().parent if isinstance(file, str) else None
 
 
 def python_file(name: str) -> str:
-    """The Python file of `path/to/file.py:Class,option=1` as it is written; empty where a name has none."""
+    """The Python file in `path/to/file.py:Class,option=1` as written; empty if the name contains none."""
     target = _target(name) if ".py" in name else ""
     place = target if target.endswith(".py") else target.rpartition(":")[0]
     return place if place.endswith(".py") else ""
@@ -142,7 +142,7 @@ def _texts(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def same_file(one: str, here: Path, other: str, there: Path) -> bool:
-    """Whether two names, each from a folder, are of one file and, for components, ask for the same of it."""
+    """Whether two names, each relative to a folder, denote the same file and, for components, the same object in it."""
     files = [
         Path(os.path.normpath(folder / (python_file(name) or name))) for name, folder in ((one, here), (other, there))
     ]

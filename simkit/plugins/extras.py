@@ -1,4 +1,4 @@
-"""Libraries that come with an extra of simkit: imported when they are needed, named when they are missing."""
+"""Libraries that come with an extra of simkit: imported on demand, with a helpful error if they are missing."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from simkit.errors import UsageError
 
 CPU_TORCH = "pip install torch==2.13.0+cpu --index-url https://download.pytorch.org/whl/cpu"
-"""Keeps pip from taking the build for GPUs, of several gigabytes."""
+"""Install command for the CPU build; by default pip installs the GPU build, which has several gigabytes."""
 
 
 def require(module: str, extra: str) -> Any:
-    """The module, imported now; untyped, because type checkers need not have it either.
+    """Import a module; untyped, because type checkers need not have it installed either.
 
     Raises:
-        UsageError: it, or something that it needs, is not installed; the message names the extra that brings it.
+        UsageError: the module or one of its dependencies is not installed; the message names the extra to install.
     """
     try:
         return import_module(module)
@@ -25,10 +25,10 @@ def require(module: str, extra: str) -> Any:
 
 
 def check_installed(extra: str, *modules: str) -> None:
-    """Look for modules without importing them, before work begins that another process needs them for.
+    """Check that modules are installed, without importing them, before another process starts work that needs them.
 
     Raises:
-        UsageError: one is not installed; the message names the extra that brings it.
+        UsageError: a module is not installed; the message names the extra to install.
     """
     for module in modules:
         if find_spec(module) is None:

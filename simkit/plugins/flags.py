@@ -1,4 +1,4 @@
-"""Types of recipe parameters that mean the same in every recipe, with their help texts."""
+"""Types of recipe parameters with the same meaning in every recipe, with their help texts."""
 
 from __future__ import annotations
 

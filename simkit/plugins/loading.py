@@ -1,7 +1,7 @@
 """Components by name: an entry point (`scripted`), `path/to/file.py:Class` or `package.module:Class`.
 
-Any of them may carry constructor options: `scripted,error_rate=0.2,habits=drop:people`. Nothing is registered: names
-are looked up when asked for, among the entry points of what is installed.
+Any of them may have constructor options: `scripted,error_rate=0.2,habits=drop:people`. There is no registry: names are
+looked up on demand among the entry points of installed packages.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Choose: TypeAlias = Callable[[ModuleType], object]
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
-    """One kind of component: how messages call it, its group of entry points, the class it must inherit from."""
+    """One kind of component: its name in messages, its group of entry points, and its base class."""
 
     noun: str
     group: str
@@ -39,17 +39,17 @@ class Kind(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A component as a user writes it: where it is, and the options of its constructor as text."""
+    """A component as written by a user: its target, and the options of its constructor as text."""
 
     target: str
     options: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def parse_reference(text: str) -> Reference:
-    """`NAME,key=value,key=value`; a piece without `=` belongs to the value before it (`habits=a,b`).
+    """Parse `NAME,key=value,key=value`; a piece without `=` belongs to the value before it (`habits=a,b`).
 
     Raises:
-        UsageError: the name is empty, an option comes before any key, or a key comes twice.
+        UsageError: the name is empty, a value precedes the first key, or a key occurs twice.
     """
     target, *pieces = text.split(",")
     options: dict[str, str] = {}
@@ -68,12 +68,12 @@ def parse_reference(text: str) -> Reference:
 
 
 def available(group: str) -> tuple[str, ...]:
-    """The names that installed packages offer in a group of entry points, sorted."""
+    """Sorted names of the entry points that installed packages provide in a group."""
     return tuple(sorted({point.name for point in installed(group)}))
 
 
 def installed(group: str) -> EntryPoints:
-    """The entry points of a group: read once, and again when the folders that modules are found in have changed."""
+    """Entry points of a group, cached until a folder of the import path changes."""
     return _installed(tuple((folder, _changed_at(folder)) for folder in sys.path)).select(group=group)
 
 
@@ -95,16 +95,15 @@ def load(
     """Build the component that `text` names.
 
     Args:
-        kind: what it must be.
-        text: name, place, and options as text.
-        given: values offered to the constructor if it has a parameter of that name (`world`).
-        folder: where the files that `text` names count from, those among its options included; None for the current
-            folder.
-        options: further constructor options; None stands for "not set".
+        kind: the required kind.
+        text: name or path of the component, with options.
+        given: values passed to the constructor if it has a parameter of that name (`world`).
+        folder: base of relative file names in `text`, including its options; None for the current folder.
+        options: further constructor options; None means "not set".
 
     Raises:
-        ComponentNotFound: no such component; the message lists what there is.
-        UsageError: the user's file fails to import, or the constructor refuses its options.
+        ComponentNotFound: no such component; the message lists the available ones.
+        UsageError: the user's file fails to import, or the constructor rejects its options.
     """
     reference = parse_reference(text)
     factory = find_class(kind, reference.target, folder)
@@ -126,7 +125,7 @@ def load(
 
 
 def takes(kind: Kind[T], text: str, name: str, folder: Path | None = None) -> bool | None:
-    """Whether the constructor of the component that `text` names needs an argument `name`; None when it takes none.
+    """Whether the constructor of the component that `text` names requires an argument `name`; None if it has none.
 
     Raises:
         ComponentNotFound: no such component.
@@ -137,10 +136,10 @@ def takes(kind: Kind[T], text: str, name: str, folder: Path | None = None) -> bo
 
 
 def find_class(kind: Kind[T], target: str, folder: Path | None = None) -> type[T]:
-    """The class a target names; its file counts from `folder`, None for the current one.
+    """Find the class that a target names; its file is relative to `folder`, None for the current folder.
 
     Raises:
-        ComponentNotFound: there is none, or it is not of this kind.
+        ComponentNotFound: there is no such class, or it is not of this kind.
         UsageError: the user's file fails to import.
     """
     found = find_object(kind.noun, kind.group, target, partial(_only_class, kind), folder)
@@ -151,10 +150,10 @@ def find_class(kind: Kind[T], target: str, folder: Path | None = None) -> type[T
 
 
 def find_object(noun: str, group: str, target: str, choose: Choose, folder: Path | None = None) -> object:
-    """What an entry point, a file or a module holds under a target.
+    """Find the object that a target names in an entry point, a file or a module.
 
-    `choose(module)` picks the object of a file that was named without one, or gives None. Files and modules are looked
-    for in `folder`, None for the current one.
+    `choose(module)` selects the object of a file that was named without one, or returns None. Files and modules are
+    searched in `folder`, None for the current folder.
 
     Raises:
         ComponentNotFound: there is none; the message lists what there is.
@@ -171,10 +170,10 @@ def find_object(noun: str, group: str, target: str, choose: Choose, folder: Path
 
 
 def current_folder() -> Path:
-    """The current folder.
+    """Path of the current folder.
 
     Raises:
-        UsageError: it was removed.
+        UsageError: the folder was removed.
     """
     try:
         return Path.cwd()
@@ -183,7 +182,7 @@ def current_folder() -> Path:
 
 
 def import_file(path: Path, folder: Path | None = None) -> ModuleType:
-    """Import a user's file under a name of its own, so that it hides no installed module.
+    """Import a user's file under a unique module name, so that it does not hide an installed module.
 
     A relative path counts from `folder`, None for the current one.
 
@@ -216,7 +215,7 @@ def import_file(path: Path, folder: Path | None = None) -> ModuleType:
 
 
 def nearest(word: str, known: tuple[str, ...]) -> str:
-    """` (did you mean ...?)` when a known word is near, else nothing."""
+    """The text ` (did you mean ...?)` if a known word is similar, otherwise an empty text."""
     close = get_close_matches(word, known, n=1)
     return f" (did you mean `{close[0]}`?)" if close else ""
 
@@ -287,7 +286,7 @@ def _listing(noun: str, group: str) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """What went wrong, with the last file and line of it."""
+    """Description of an error, with its last file and line."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
@@ -310,7 +309,7 @@ def _offered(factory: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_offered(wanted: Mapping[str, Any], offered: Mapping[str, Any], where: str) -> None:
-    """Complain about an option that is set by whoever builds the component: its world, its model."""
+    """Reject an option that is set automatically when the component is built: its world, its model."""
     for key in wanted:
         if key in offered:
             raise UsageError(
@@ -327,7 +326,7 @@ def _converted(
     *,
     hidden: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Options as the constructor takes them; `hidden` ones are not listed when another is unknown."""
+    """Options converted to the constructor's types; `hidden` ones are not listed if another one is unknown."""
     if not wanted:
         return {}
     known = _parameters(factory)

@@ -1,8 +1,8 @@
-"""Prompts: text files with places to fill, shipped with a component and replaced by a user's own file.
+"""Prompts: text files with placeholders, shipped with a component or provided by the user.
 
-A place is a name in double braces, `{{tools}}`; single braces, dollar signs and percent signs mean nothing, so that a
-prompt may show JSON as it is. The version of a shipped prompt is in its name (`react-1.txt`): a changed wording gets a
-new number, so that two runs of one name were told the same.
+A placeholder is a name in double braces, `{{tools}}`; single braces, dollar signs and percent signs have no meaning, so
+a prompt may contain JSON. The version of a shipped prompt is in its name (`react-1.txt`): a changed wording gets a new
+number, so that runs with the same prompt name used the same text.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class Prompt:
 
     @property
     def places(self) -> frozenset[str]:
-        """The names of its places."""
+        """Names of its placeholders."""
         return frozenset(_PLACE.findall(self.text))
 
     def fill(self, **values: str) -> str:
-        """The text with every place filled; runs of empty lines that an empty value leaves become one.
+        """The text with every placeholder filled; consecutive empty lines left by an empty value become one.
 
         Raises:
-            UsageError: a place has no value; the message lists those that have one.
+            UsageError: a placeholder has no value; the message lists those that have one.
         """
         if missing := self.places - values.keys():
             raise UsageError(
@@ -55,7 +55,7 @@ def read_prompt(path: str | Path, needed: tuple[str, ...] = ()) -> Prompt:
     """A user's own prompt.
 
     Raises:
-        UsageError: the file cannot be read as text, or lacks a place that is needed.
+        UsageError: the file cannot be read as text, or lacks a required placeholder.
     """
     try:
         prompt = Prompt(str(path), Path(path).read_text(encoding="utf-8"))

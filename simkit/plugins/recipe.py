@@ -33,7 +33,7 @@ RESERVED = (
     *("run", "concurrency", "seed", "store", "name", "json", "quiet", "fail_fast", "max_faults"),
     *("replay", "otel", "log", "trust_env_file", "shared", "target", "files", "started_in", "named_in"),
 )
-"""Flags of every run; a recipe finds them in its `run`."""
+"""Flags of every run; a recipe gets their values through its `run`."""
 
 REQUIRED = inspect.Parameter.empty
 PLAIN = (str, int, float, bool, Path)
@@ -44,8 +44,8 @@ class Flag:
     """One flag of a recipe.
 
     Attributes:
-        default: `REQUIRED` for a flag that must be given.
-        group: the parameter that it is a field of; None for a parameter of its own.
+        default: default value; `REQUIRED` if the flag must be given.
+        group: the parameter whose field it is; None if it is a parameter itself.
     """
 
     name: str
@@ -56,15 +56,15 @@ class Flag:
 
     @property
     def required(self) -> bool:
-        """Whether it must be given."""
+        """Whether the flag must be given."""
         return self.default is REQUIRED
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A recipe ready to be run: `await recipe.play(run, values)`, a value for each of its flags.
+    """A recipe ready to run: `await recipe.play(run, values)`, with a value for each of its flags.
 
-    `groups` has the dataclass of each parameter that is a group; flags of every run that are `unused` do nothing in it.
+    `groups` has the dataclass of each parameter that is a group; `unused` are flags of every run without effect in it.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Recipe:
     unused: frozenset[str] = frozenset()
 
     def play(self, run: object, values: Mapping[str, Any]) -> Awaitable[object]:
-        """Call the function with its groups made from their flags."""
+        """Call the function with groups built from their flags."""
         given = {flag.name: values[flag.name] for flag in self.flags if flag.group is None and flag.name in values}
         for name, kind in self.groups.items():
             own = [flag.name for flag in self.flags if flag.group == name and flag.name in values]
@@ -84,7 +84,7 @@ class Recipe:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of its file, from which the names written in it count."""
+        """Folder of its file, the base of relative file names in it."""
         return folder_of_module(self.function.__module__)
 
     @property
@@ -94,22 +94,22 @@ class Recipe:
 
 
 def load_recipe(target: str) -> Recipe:
-    """The recipe of that name: an entry point, `path/to/recipe.py[:function]` or `package.module:function`.
+    """Load a recipe by name: an entry point, `path/to/recipe.py[:function]` or `package.module:function`.
 
     A file named alone holds an async function named like the file, or exactly one public async function that takes
     `run`.
 
     Raises:
-        ComponentNotFound: there is none; the message lists what there is.
+        ComponentNotFound: there is no such recipe; the message lists the available ones.
         UsageError: its file fails to import.
-        RecipeError: what was found cannot be used as a recipe.
+        RecipeError: the object found is not a valid recipe.
     """
     found = find_object("recipe", GROUP, target, partial(_only_recipe, target))
     return read_recipe(found, target)
 
 
 def read_recipe(function: object, where: str) -> Recipe:
-    """A function as a recipe.
+    """Create a recipe from a function.
 
     Raises:
         RecipeError: it is not async, does not take `run` first, or has a parameter that cannot be a flag.
@@ -139,7 +139,7 @@ def read_recipe(function: object, where: str) -> Recipe:
 
 
 def without_flags(*names: str) -> Callable[[RecipeT], RecipeT]:
-    """Hide flags of every run that do nothing in a recipe: `@without_flags("rpm", "tpm")`. They are still accepted."""
+    """Hide flags of every run that have no effect in a recipe: `@without_flags("rpm", "tpm")`. They stay accepted."""
 
     def hidden(function: RecipeT) -> RecipeT:
         setattr(function, UNUSED, frozenset(names))
@@ -153,7 +153,7 @@ def _is_group(hint: object) -> bool:
 
 
 def _group(parameter: inspect.Parameter, kind: Any, where: str) -> list[Flag]:
-    """The flags of a group: its fields, with the defaults of the parameter's own default if it has one."""
+    """Flags of a group: its fields, with defaults from the parameter's default value if it has one."""
     place = f"{where}: the parameter `{parameter.name}`"
     if not kind.__dataclass_params__.frozen:
         raise RecipeError(f"{place} is a group of flags, and {kind.__name__} can be changed; make it frozen")
@@ -198,7 +198,7 @@ def _hints(function: Any, where: str) -> dict[str, Any]:
     try:
         return get_type_hints(function, include_extras=True)
     except NameError as error:
-        if str(error.name) == "Run":  # imported for type checkers only, which is good style
+        if str(error.name) == "Run":  # imported only for type checkers, which is good style
             return get_type_hints(function, localns={"Run": object}, include_extras=True)
         raise RecipeError(f"{where}: a type in its signature cannot be found: {error}; import it") from error
 
