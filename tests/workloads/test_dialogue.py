@@ -16,7 +16,7 @@ from simkit.tools.builtin import BuiltinWorld
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("accuracy", "reward"), [(1.0, 1.0), (0.0, 0.0)])
-async def test_the_reward_follows_from_the_accuracy(tmp_path: Path, accuracy: float, worth: float) -> None:
+async def test_the_reward_follows_from_the_accuracy(tmp_path: Path, accuracy: float, reward: float) -> None:
     tasks = BuiltinWorld().tasks("train")[:3]
     async with serve(Behaviour(reply=Dialogue(tasks, accuracy=accuracy))) as server, Run(store=tmp_path) as run:
         world = run.world("builtin")
@@ -24,7 +24,7 @@ async def test_the_reward_follows_from_the_accuracy(tmp_path: Path, accuracy: fl
         cast = run.cast(world, agent="function_calling", user="goal", model="openai/load", options=options)
         turns = max(len(task.goals) for task in tasks)
         episodes = await run.play(Rollout(Limits(turns=turns)), cast, run.tasks(world, "train", len(tasks)))
-        assert [episode.reward for episode in episodes] == [worth] * len(tasks)
+        assert [episode.reward for episode in episodes] == [reward] * len(tasks)
 
 
 def test_the_answer_follows_from_the_request() -> None:
