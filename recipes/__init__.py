@@ -1,1 +1,1 @@
-"""Whole experiments, one file each, to be read top to bottom and copied."""
+"""Complete experiments, one file each, to read from top to bottom and to copy."""

@@ -1,4 +1,4 @@
-"""Harvest training data without a tree: play each task several times and keep the conversations that got the reward.
+"""Harvest training data without a tree: play each task several times and keep the conversations with the best reward.
 
 Rejection sampling, the baseline of JOSH: the same harvest from independent rollouts.
 """
@@ -13,18 +13,18 @@ from simkit import CastChoice, Ending, Run, SearchTree, Summary, TaskChoice, Tre
 
 @dataclass(frozen=True, kw_only=True)
 class BestOfN(TreeSearch):
-    """Plays `n` rollouts from one opening and scores the episode by the best of them; the best ones are golden."""
+    """Plays `n` rollouts from one opening. The best reward counts for the episode; the best rollouts are golden."""
 
     name: ClassVar[str] = "best_of_n"
     n: int = 8
 
     @property
     def conversations(self) -> int:
-        """All rollouts of a task are played at the same time."""
+        """Number of concurrent conversations of a task: all its rollouts."""
         return self.n
 
     async def explore(self, tree: SearchTree) -> Ending:
-        """Play all rollouts at the same time, and harvest those with the best reward."""
+        """Play all rollouts concurrently, and harvest those with the best reward."""
         rollouts = await tree.score(*await tree.play_out(*tree.fork(tree.root, self.n)))
         best = max(rollouts, key=lambda rollout: rollout.value)
         rewarded = [rollout for rollout in rollouts if rollout.rewarded]

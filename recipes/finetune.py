@@ -1,4 +1,4 @@
-"""Fine-tune a frontier model on the harvest, through the OpenAI fine-tuning API: upload, start, follow, record."""
+"""Fine-tune a hosted model on the harvest through the OpenAI fine-tuning API: upload, start, follow, record."""
 
 from __future__ import annotations
 
@@ -36,31 +36,31 @@ async def finetune(
     *,
     base: Annotated[str, "The model to fine-tune, by the service's name."],
     method: Annotated[
-        Literal["supervised", "dpo"], "Imitate golden conversations, or prefer golden answers to what was lost."
+        Literal["supervised", "dpo"], "Imitate golden conversations, or prefer golden answers to failed ones."
     ] = "supervised",
     data: Annotated[Path | None, "A file of examples, instead of --runs."] = None,
-    runs: Annotated[list[str] | None, "Runs whose harvest is taken; the last one by default."] = None,
+    runs: Annotated[list[str] | None, "Runs whose harvest is used; the last one by default."] = None,
     source: Annotated[Literal["golden", "episodes"], "The harvest of trees, or final conversations."] = "golden",
     where: Annotated[str | None, "Which episodes: SQL over `episode_facts`."] = None,
     max_per_task: Annotated[int | None, "Examples of one task at most."] = None,
     limit: Annotated[int | None, "Examples at most."] = None,
     allow_incomplete: Annotated[
-        bool, "Take runs that have not come to their end, or whose journals hold unreadable lines, all the same."
+        bool, "Use readable data of unfinished runs and of journals with unreadable lines."
     ] = False,
-    clean_of: Annotated[str | None, "WORLD:SPLIT of which no task may be in the data, e.g. toolwoz:test."] = None,
-    epochs: Annotated[int | None, "Times through the data; the service's choice by default."] = None,
-    batch_size: Annotated[int | None, "Examples a step; the service's choice by default."] = None,
+    clean_of: Annotated[str | None, "WORLD:SPLIT whose tasks must not be in the data, e.g. toolwoz:test."] = None,
+    epochs: Annotated[int | None, "Passes over the data; the service's choice by default."] = None,
+    batch_size: Annotated[int | None, "Examples per step; the service's choice by default."] = None,
     learning_rate_multiplier: Annotated[float | None, "Scales the service's learning rate."] = None,
-    beta: Annotated[float | None, "For dpo: how much the model is held to what it was."] = None,
+    beta: Annotated[float | None, "For dpo: penalty for deviating from the base model."] = None,
     suffix: Annotated[str | None, "Part of the new model's name, at most 64 characters."] = None,
-    poll: Annotated[float, "Seconds between two looks at the job, at most."] = 30.0,
-    cancel_on_stop: Annotated[bool, "Cancel the job when the run is stopped; by default it goes on."] = False,
+    poll: Annotated[float, "Maximum seconds between two status requests."] = 30.0,
+    cancel_on_stop: Annotated[bool, "Cancel the job when the run is stopped; by default it continues."] = False,
 ) -> Summary:
     """Fine-tune a model through the OpenAI fine-tuning API, and record the job, its losses and the new model's name.
 
-    The examples are validated before anything is uploaded. A run has one job: when it is resumed after a crash it
-    finds its job again and follows it, and pays nothing twice. The key is read from OPENAI_API_KEY and never recorded;
-    --base-url names another service that speaks the same API.
+    The examples are validated before anything is uploaded. A run has one job: resumed after a crash, it finds its job
+    and follows it, so nothing is paid twice. The key is read from OPENAI_API_KEY and never recorded. --base-url names
+    another service with the same API.
 
     Examples:
 
@@ -114,14 +114,14 @@ def _before(run: Run, reader: Reader, chosen: Selection) -> Selection:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The one job of a run."""
+    """The job of a run."""
 
     run: Run
     service: FineTuning
     cancel_on_stop: bool
 
     async def to_the_end(self, request: JobRequest, examples: Callable[[], ExampleSet]) -> Outcome:
-        """Start it, or find it again, and follow it; examples are only looked for when there is nothing yet."""
+        """Start the job or find it again, and follow it. Examples are selected only if it was not started."""
         job_id = await self._recorded("job") or await self._started(request, examples)
         self._note("info", f"following {job_id}")
         try:
@@ -145,7 +145,7 @@ class _Job:
         return await self._record("file", file, examples=len(found), bytes=len(content))
 
     async def _record(self, item: str, name: str, **more: int) -> str:
-        """Write an id down before anything is done with it."""
+        """Record an id before it is used."""
         self.run.score_item(STAGE, item, detail={"id": name, **more}, made=1.0)
         await self._recorded(item)
         return name
@@ -161,7 +161,7 @@ class _Job:
         self.run.measure(STAGE, step, **numbers)
 
     async def _stopped(self, job_id: str) -> None:
-        """The run is being stopped: say what becomes of the job, and cancel it if that was asked for."""
+        """Handle the run's stop: cancel the job if requested, and report its fate."""
         self.run.summary(job=job_id, job_status=f"goes on at the service; simkit resume {self.run.id} follows it")
         if self.cancel_on_stop:
             with anyio.CancelScope(shield=True), anyio.move_on_after(CANCEL_SECONDS) as waited:

@@ -1,4 +1,4 @@
-"""Let a model practise: GRPO on whole conversations, online, against a simulated user."""
+"""Train a model by practice: GRPO on whole conversations, online, with a simulated user."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ async def grpo(
     preset: training.PresetFlag = "paper",
     out: training.Out = None,
     steps: Annotated[int, "Optimiser steps."] = 60,
-    group: Annotated[int, "Conversations that begin alike and are compared: branches of one tree."] = 8,
-    batch: Annotated[int | None, "Conversations of one step: a multiple of the group."] = None,
+    group: Annotated[int, "Conversations with a common opening that are compared: branches of one tree."] = 8,
+    batch: Annotated[int | None, "Conversations per step: a multiple of the group."] = None,
     micro_batch: training.MicroBatch = None,
     learning_rate: training.LearningRate = None,
     schedule: training.Schedule = None,
@@ -35,15 +35,15 @@ async def grpo(
     lora_rank: training.LoraRank = None,
     lora_alpha: training.LoraAlpha = None,
     keep_adapter: training.KeepAdapter = False,
-    heat: Annotated[float, "Temperature while it practises, above 0."] = 1.0,
+    heat: Annotated[float, "Sampling temperature in practice, above 0."] = 1.0,
     guard: GuardChoice = GuardChoice(),
     threads: training.Threads = 0,
 ) -> Summary:
-    """Let a model practise with simulated users and learn from its own rewards (GRPO), guarded on dev goals.
+    """Train a model on the rewards of its own conversations with simulated users (GRPO), guarded on dev goals.
 
-    Every step the model as it is plays groups of whole conversations: the user opens once, and the branches of the tree
-    go their own ways to their ends. An episode's reward, against the others of its group, is what every token that the
-    model sampled is learned with; what users and tools said is masked. Practice goals are from --split, dev goals from
+    In every step the current model plays groups of whole conversations: the user opens once, and each branch of the
+    tree is played to its end. The reward of a conversation relative to its group is the advantage of all tokens that
+    the model sampled; tokens of users and tools are masked. Practice goals are from --split, dev goals from
     --guard-split.
 
     Preset paper: its KTO's adapters with learning rate 5e-7 (the paper has no GRPO); cpu: 1e-5, LoRA of rank 16; tiny:

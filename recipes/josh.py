@@ -1,7 +1,7 @@
-"""Harvest training data: let conversations branch until some branch reaches a goal, and keep what made the difference.
+"""Harvest training data: branch conversations until a branch reaches a goal, and keep the turns that differ.
 
-JOSH is beam search over simulated conversations (arXiv 2409.04617). The winner of every reward becomes the new root,
-the turns that led to it are golden, and turns tried at the same point that led nowhere are what not to do.
+JOSH is beam search over simulated conversations (arXiv 2409.04617). The winner of each reward becomes the new root. The
+turns that led to it are golden; failed turns at the same point are negative examples.
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ async def josh(
     *,
     tasks: TaskChoice = TaskChoice(tasks="50"),
     cast: CastChoice = CastChoice(),
-    beam: Annotated[int, "Live leaves at most; the paper uses 8."] = 8,
-    factor: Annotated[int, "Children of every leaf when the tree expands."] = 2,
+    beam: Annotated[int, "Maximum live leaves; the paper uses 8."] = 8,
+    factor: Annotated[int, "Children of each leaf when the tree expands."] = 2,
     winner: Annotated[
-        Literal["first", "earliest", "most_goals"], "Which rewarded leaf goes on; `first` (leftmost) is the paper's."
+        Literal["first", "earliest", "most_goals"], "The rewarded leaf that continues; the paper's: `first` (leftmost)."
     ] = "first",
     branch_by: Annotated[
-        Literal["turn", "action"], "What a branch adds: a whole agent turn (the paper), or one decision of it."
+        Literal["turn", "action"], "Length of a branch: a whole agent turn (the paper), or one decision of it."
     ] = "turn",
-    eager: Annotated[bool, "The first reward cancels its siblings: cheaper, with fewer negatives."] = False,
+    eager: Annotated[
+        bool, "The first reward cancels siblings in flight: cheaper, with fewer negative examples."
+    ] = False,
 ) -> Summary:
-    """Harvest training data with JOSH: branch conversations, keep what earned the reward and what did not.
+    """Harvest training data with JOSH: branch conversations, and keep the turns that led to a reward or failed.
 
-    The tree doubles until the beam is full; all live leaves take their turns at the same time. The summary counts
-    golden and failed branches and the SFT, KTO and DPO examples that `simkit export` writes.
+    The tree grows until the beam is full; all live leaves are played concurrently. The summary counts golden and failed
+    branches and the SFT, KTO and DPO examples that `simkit export` writes.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""Check that general ability is kept: benchmarks, judged questions, and the perplexity of held-out text."""
+"""Check that general ability is preserved: benchmarks, judged questions, and the perplexity of held-out text."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ async def preserve(
     corpus: Annotated[Path | None, "Held-out text: .jsonl with `text`, a text file or a folder of them."] = None,
     window: Annotated[int | None, "Context for a long text in tokens; default: the model's, at most 2048."] = None,
     stride: Annotated[int | None, "Tokens by which the window advances; default: half of it."] = None,
-    limit: Annotated[int | None, "Items of each suite at most, from its beginning."] = None,
+    limit: Annotated[int | None, "Maximum items of each suite, from its beginning."] = None,
     allow_incomplete: Annotated[
         bool, "Use stored answers and scores even if lines of a journal cannot be read."
     ] = False,
 ) -> Summary:
-    """Check that general ability is kept: benchmarks, judged questions, and the perplexity of held-out text.
+    """Check that general ability is preserved: benchmarks, judged questions, and the perplexity of held-out text.
 
-    Run it before training and after, with the same flags and another --model, then `simkit compare before after`:
-    the scores of every question are stored, so the two are compared pair by pair. A run that was stopped can be
-    resumed, and repeats no call that was answered. Each of the three parts is optional.
+    Run it before and after training, with the same flags and another --model, then `simkit compare before after`. The
+    scores of all questions are stored, so the comparison is paired. A stopped run can be resumed, and repeats no
+    answered call. Each of the three parts is optional.
 
     Examples:
 
@@ -123,7 +123,7 @@ async def _measured(
 async def _benchmarks(
     run: Run, benchmarks: Benchmarks, weights: LocalWeights, batch: int, allow_incomplete: bool
 ) -> dict[str, Any]:
-    """Figures of the benchmarks; only local models can play tasks that compare probabilities."""
+    """Figures of the benchmarks. Only local models support tasks that compare probabilities."""
 
     def report(text: str) -> None:
         run.tally.note = text

@@ -1,4 +1,4 @@
-"""Evaluate an agent: play every task from start to end and report how often it does what the user wanted."""
+"""Evaluate an agent: play every task from start to end and report how often the agent succeeds."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ async def rollout(
 ) -> Summary:
     """Evaluate an agent: average reward, success rate and pass^k, each with its 95% interval.
 
-    Every task is one conversation between the agent and a simulated user, played to its end; nothing is branched.
-    Episodes that end in a fault (something raised) are left out of the averages and counted.
+    Every task is one conversation between the agent and a simulated user, played to its end without branching.
+    Episodes that end in a fault (an exception) are excluded from the averages and counted.
 
     Examples:
 

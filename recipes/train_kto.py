@@ -1,4 +1,4 @@
-"""Train a model on single answers that were good or bad: KTO on the harvest, as the paper does."""
+"""Train a model on single good and bad answers: KTO on the harvest, as in the paper."""
 
 from __future__ import annotations
 
@@ -44,9 +44,10 @@ async def train_kto(
 ) -> Summary:
     """Train a model on answers that led to the goal and answers that did not (KTO), guarded on dev goals.
 
-    --model names what is trained: a folder, or a model at Hugging Face. Examples come from the trees of a `josh` run or
-    from a file, such as the authors' .zip. KTO sums log probabilities over answers that are nearly alike: a learning
-    rate a little too high destroys tool calls before the loss shows it. The guard sees it, stops, and rolls back.
+    --model names the model to train: a folder, or a model on the Hugging Face hub. Examples come from the trees of a
+    `josh` run or from a file, such as the authors' .zip. KTO sums log probabilities over nearly identical answers: a
+    learning rate that is slightly too high destroys tool calls before the loss shows it. The guard detects this, stops,
+    and rolls back.
 
     Preset paper: learning rate 5e-7, 1 epoch, batch 16, beta 0.1, weights 1.0 and 2.71, QLoRA of rank 64 (LoRA without
     bitsandbytes or a GPU); cpu: 5e-6, LoRA of rank 16; tiny: 2e-4, all weights.
@@ -56,7 +57,7 @@ async def train_kto(
         simkit run train_kto --model models/base --data last --preset tiny --out models/kto
         simkit run train_kto --model meta-llama/Meta-Llama-3-8B-Instruct --data llama3-josh-toolwoz-for-KTO.zip --world toolwoz
         simkit run train_kto --model models/base --preset tiny --learning-rate 1e-3 --guard-every 5
-    """  # noqa: E501 - a command stands on one line
+    """  # noqa: E501 - a command must be on one line
     asked = Asked(
         kind="kto",
         chosen=Chosen(

@@ -45,10 +45,10 @@ async def train_sft(
 ) -> Summary:
     """Train a model to imitate golden conversations (SFT), guarded on dev goals.
 
-    --model names what is trained: a folder, or a model at Hugging Face. Examples come from a run or a file, are checked
-    to hold no held-out task, and are rendered as the model sees them when it plays; the loss counts what the agent
-    said. A guard plays dev goals while it trains, stops when tool calls or success fall, and rolls back. The end names
-    the model for --model of any run; metrics are in the table `metrics`. A run that was stopped goes on with `resume`.
+    --model names the model to train: a folder, or a model on the Hugging Face hub. Examples come from a run or a file,
+    are checked for held-out tasks, and are rendered as in play; the loss counts the agent's tokens. A guard plays dev
+    goals during training, stops when tool calls or success fall, and rolls back. The final report names the new model
+    for --model; metrics are in the table `metrics`. A stopped run continues with `resume`.
 
     Preset paper: learning rate 2e-5, 3 epochs, batch 16, all weights; cpu: 1e-4, 2 epochs, batch 8, LoRA of rank 16;
     tiny: 6e-4, 3 epochs, batch 8, all weights.

@@ -1,1 +1,1 @@
-"""The self-training experiment: a model that learns from its own harvest, against a control, over several seeds."""
+"""Self-training experiment: a model learns from its own harvest, against a control, over several seeds."""

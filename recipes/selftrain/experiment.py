@@ -1,10 +1,10 @@
-"""One seed of a self-training experiment: make or take a model, measure it, let it learn from its own best, measure.
+"""One seed of a self-training experiment: create or open a model, measure it, train it on its harvest, measure again.
 
-Beside the model that learns from its harvest stands a control that learns in the same way from as much data, only that
-nobody looked at the rewards: for SFT its own unfiltered conversations, for KTO and DPO the same examples with the
-judgements dealt out by lot. Whatever both gain is not the harvest's doing.
+A control trains in the same way on as much data, but without the information of the rewards: for SFT on its own
+unfiltered conversations, for KTO and DPO on the same examples with shuffled labels. A gain of both models is not an
+effect of the harvest.
 
-Every stage is a part of the seed's run (`round1/after-t1`), so what was killed goes on at the stage it was in.
+Every stage is a part of the seed's run (`round1/after-t1`), so a killed experiment continues at its current stage.
 """
 
 from __future__ import annotations
@@ -41,30 +41,31 @@ if TYPE_CHECKING:
     from simkit.run.run import Run
 
 TEMPERATURES: Mapping[str, float] = {"t1": 1.0, "t0": 0.0}
-"""How models are measured: as they are sampled in a harvest, and at their likeliest."""
+"""Temperatures of the measurements: that of the harvest, and greedy."""
 
 AT_ONCE = 256
 Tell: TypeAlias = Callable[[str], object]
-"""Told what a seed is at, in a few words."""
+"""Callback for short progress notes of a seed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What every seed does.
+    """The plan that all seeds share.
 
     Attributes:
-        world, user, reward, max_turns, max_tokens: where conversations are played, with whom, what counts, and how long
-            they and their replies may be.
-        model: a folder or a name at Hugging Face to start from; None makes one from `lessons`.
-        lessons, schooling: the dialogues of the first model, and how it is trained.
-        method, preset, learning_rate, epochs: how models learn from a harvest; None leaves the preset's choice.
-        rounds: how often harvest and training are repeated.
-        tasks: train goals that are harvested in a round, each round its own.
+        world, user, reward: world and components of the conversations.
+        max_turns, max_tokens: maximum turns of a conversation, and tokens of a reply.
+        model: a folder or a Hugging Face name to start from; None creates a model from `lessons`.
+        lessons, schooling: the dialogues of the first model, and its training settings.
+        method, preset, learning_rate, epochs: training on a harvest; None uses the preset's value.
+        rounds: number of rounds of harvest and training.
+        tasks: number of train goals per round; each round has its own.
         beam, temperature: of the trees.
-        held_out: test goals the models are measured on; `dev`: goals of `val` that the guard looks at.
+        held_out: number of test goals for the measurements.
+        dev: number of goals of `val` for the guard.
 
     Raises:
-        UsageError: a number that cannot be.
+        UsageError: a number is invalid.
     """
 
     world: str
@@ -93,11 +94,11 @@ class Plan:
 
     @property
     def settings(self) -> Preset:
-        """How models learn."""
+        """The training settings."""
         return preset(self.preset, self.method).overridden(learning_rate=self.learning_rate, epochs=self.epochs)
 
     def train_goals(self, number: int) -> str:
-        """The train goals of a round, counted from 1: behind those of the lessons, and in every round others."""
+        """The train goals of a round, counted from 1. They follow those of the lessons and differ in every round."""
         first = (0 if self.model else int(self.lessons.tasks)) + (number - 1) * self.tasks
         return f"{first}-{first + self.tasks}"
 
@@ -108,7 +109,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model of the experiment: `name` in stages (`after`, `control`) and where its weights are."""
+    """A model of the experiment: its `name` in stages (`after`, `control`) and the location of its weights."""
 
     name: str
     path: str
@@ -116,7 +117,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Games:
-    """Conversations to be played: by which search, on which goals of a split, how hot."""
+    """Conversations to play: search, goals of a split, and temperature."""
 
     search: Search
     split: str
@@ -136,7 +137,7 @@ class SeedLoop:
     allow_incomplete: bool = False
 
     async def play(self) -> None:
-        """All stages; those that are done are not done again.
+        """Run all stages. Finished stages are not repeated.
 
         Raises:
             UsageError: the plan cannot be carried out; the message says where and why.
@@ -190,7 +191,7 @@ class SeedLoop:
         return await self._played(stage, model, Games(Rollout(self._limits), "train", goals, self.plan.temperature))
 
     async def _played(self, stage: str, model: str, games: Games) -> str:
-        """The id of the stage's run, which has been played."""
+        """Play a stage and return the id of its run."""
         plan, place = self.plan, PartOf(self.run.id, stage)
         if await self.run.finished(stage) is None:
             self.tell(stage)
@@ -210,7 +211,7 @@ class SeedLoop:
     # --- learning -----------------------------------------------------------------------------------------------------
 
     async def _examples(self, here: str, harvest: str, control: Model, goals: str) -> tuple[ExampleSet, ExampleSet]:
-        """What the learner learns from, and as much for the control."""
+        """The learner's examples, and equally many for the control."""
         kind, seed = self.plan.method, self.run.seed
         judged = await self._select(kind, Selection(runs=(harvest,), seed=seed))
         if not judged.examples:
@@ -232,7 +233,7 @@ class SeedLoop:
         return found
 
     def _assert_clean(self, examples: ExampleSet) -> None:
-        """No goal that a model is measured or guarded on may be learnt from."""
+        """Check that no example belongs to a goal of the measurements or of the guard."""
         if examples.examples:
             world = self._dev.build()
             held_out = world.tasks("test")[: self.plan.held_out]
@@ -265,7 +266,7 @@ class SeedLoop:
         return str(out)
 
     def _job(self, model: str, examples: ExampleSet, out: Path) -> TrainingJob:
-        """A training whose guard steps in for a collapse only: one that picked the best would flatter the control."""
+        """A training whose guard acts only on a collapse: selecting the best checkpoint would favor the control."""
         settings = self.plan.settings
         steps = settings.max_steps or ceil(ceil(len(examples) / settings.batch) * settings.epochs)
         return TrainingJob(
@@ -286,7 +287,7 @@ class SeedLoop:
 
 
 def _heard(part: Run, tell: Tell, stage: str, metrics: Metrics) -> None:
-    """Metrics from the thread that trains: into the store, and onto the screen."""
+    """Send metrics of the training to the store and to the screen."""
     anyio.from_thread.run_sync(partial(part.measure, metrics.stage, metrics.step, **metrics.values))
     tell(f"{stage} {describe(metrics)}")
 
@@ -308,10 +309,10 @@ def _kept(trained: Trained) -> dict[str, Any]:
 
 
 def as_many(judged: ExampleSet, unfiltered: ExampleSet, seed: int) -> tuple[ExampleSet, ExampleSet]:
-    """Equally many of both, chosen by lot where one has more.
+    """Equally many examples of both sets; the larger one is sampled at random.
 
     Raises:
-        UsageError: there is nothing unfiltered.
+        UsageError: the unfiltered set is empty.
     """
     count = min(len(judged), len(unfiltered))
     if not count:
@@ -325,7 +326,7 @@ def _by_lot(examples: ExampleSet, count: int, seed: int) -> ExampleSet:
 
 
 def dealt_by_lot(examples: ExampleSet, seed: int) -> ExampleSet:
-    """The same examples with their judgements shuffled: as many desirable ones, and half of the pairs turned around."""
+    """The same examples with shuffled labels: the number of desirable ones stays, and half of the pairs are swapped."""
     rng = Random(seed)
     labels = [example.label for example in examples.judged]
     rng.shuffle(labels)

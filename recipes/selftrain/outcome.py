@@ -1,4 +1,4 @@
-"""What came of a self-training experiment: before, after and control at both temperatures, in numbers and a picture."""
+"""Results of a self-training experiment: before, after and control at both temperatures, as numbers and a plot."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ TRAININGS = """
     where s.part_of = ? and r.recipe like 'train_%' order by r.number nulls first, r.started_at
 """
 CONTROLS: Mapping[Kind, str] = {"sft": "unfiltered control", "kto": "control", "dpo": "control"}
-"""What the control is called: with KTO and DPO it learns from judgements dealt out by lot."""
+"""Name of the control. With KTO and DPO it learns from shuffled labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """One training: its seed and stage, examples, optimiser steps, the step that was kept, why it ended early."""
+    """One training: its seed and stage, examples, optimizer steps, the kept step, and the reason of an early end."""
 
     seed: int
     stage: str
@@ -57,10 +57,10 @@ class Outcome:
     """The comparisons by temperature (`t1`, `t0`); in each, the first arm is the model before training.
 
     Attributes:
-        seeds: how many seeds are pooled.
-        rates: the success rate of every run, by temperature and arm, in the order of the seeds.
-        trainings: what was learnt from, by seed and round.
-        control: what the control is called.
+        seeds: number of pooled seeds.
+        rates: success rates of the runs, by temperature and arm, in the order of the seeds.
+        trainings: the trainings, by seed and round.
+        control: the name of the control.
     """
 
     comparisons: Mapping[str, Comparison]
@@ -70,7 +70,7 @@ class Outcome:
     control: str
 
     def to_summary(self) -> dict[str, Any]:
-        """What the run's summary says: rates with their intervals, differences with their chances."""
+        """Values for the run's summary: rates with intervals, differences with p-values."""
         sizes = ", ".join(str(each.examples) for each in self.trainings if each.stage.endswith("train"))
         figures: dict[str, Any] = {"examples learnt from": f"{sizes} by seed and round; the control from as many"}
         for name, found in self.comparisons.items():
@@ -82,11 +82,11 @@ class Outcome:
         return figures
 
     def write(self, folder: Path, conditions: Sequence[str] = ()) -> list[Path]:
-        """Write picture, report and numbers into a folder, and return their paths.
+        """Write plot, report and numbers into a folder, and return their paths.
 
         Args:
-            folder: made if it is not there.
-            conditions: how the result came about, a sentence each, for the report.
+            folder: created if it does not exist.
+            conditions: circumstances of the result for the report, one sentence each.
 
         Raises:
             UsageError: matplotlib is not installed.
@@ -103,7 +103,7 @@ class Outcome:
         return [folder / name for name in (PICTURE, REPORT, NUMBERS)]
 
     def to_markdown(self) -> str:
-        """The result as a document: a table of rates, one of differences, and what may be claimed."""
+        """The result as a document: a table of rates, a table of differences, and the conclusion."""
         rates = ["| success | " + " | ".join(map(_at, self.comparisons)) + " |", _rule(1 + len(self.comparisons))]
         for arm in next(iter(self.comparisons.values())).arms:
             cells = [str(_success(found, arm.name)) for found in self.comparisons.values()]
@@ -131,7 +131,7 @@ class Outcome:
 def read_outcome(
     store: Store, run_id: str, *, seeds: int, rounds: int, method: Kind = "sft", allow_incomplete: bool = False
 ) -> Outcome:
-    """Compare what the last round left with what it all began with; seeds are pooled and tasks are clusters.
+    """Compare the models of the last round with the initial one. Seeds are pooled, and tasks are clusters.
 
     Raises:
         UsageError: a measurement is missing.
@@ -167,7 +167,7 @@ def _trainings(reader: Reader, run_id: str, seeds: int) -> tuple[Training, ...]:
 
 
 def conditions(run: Run, command: str) -> tuple[str, ...]:
-    """How the result of a run came about: the command, the machine, what it took."""
+    """Circumstances of a run's result: the command, the machine and the resources used."""
     times = os.times()
     took = times.user + times.system + times.children_user + times.children_system
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl", "josh-simkit"))
@@ -181,7 +181,7 @@ def conditions(run: Run, command: str) -> tuple[str, ...]:
 
 
 def _processor() -> str:
-    """The processor's name, where the system tells."""
+    """The processor's name, if the system provides it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -219,7 +219,7 @@ def _rule(columns: int) -> str:
 
 
 def draw(outcome: Outcome, path: Path) -> None:
-    """Success of each arm at each temperature with its interval; a mark for every seed.
+    """Draw the success of each arm at each temperature with its interval, and a mark for each seed.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -268,7 +268,7 @@ def _bars(axes: Any, at: list[float], found: list[Estimate], width: float, colou
 
 
 def _seeds(axes: Any, x: float, rates: tuple[float, ...], width: float) -> None:
-    """One mark for each seed beside the interval, where there are several."""
+    """Draw one mark per seed next to the interval, if there are several seeds."""
     if len(rates) == 1:
         return
     for place, rate in enumerate(rates):
@@ -278,7 +278,7 @@ def _seeds(axes: Any, x: float, rates: tuple[float, ...], width: float) -> None:
 
 
 def _changes(outcome: Outcome, name: str) -> str:
-    """After against before in words below the bars."""
+    """Text below the bars: after compared with before."""
     found = outcome.comparisons[name].differences[0]
     value, p = format_value(found.estimate.value, found.unit), format_p_values(found).partition(",")[0]
     return f"{found.arm} - {found.reference}: {value}, {p}"

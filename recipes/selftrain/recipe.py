@@ -1,8 +1,7 @@
-"""Self-training from start to end: a model plays, JOSH harvests what earned the reward, the model learns from it.
+"""Self-training from start to end: a model plays, JOSH harvests rewarded turns, and the model learns from them.
 
-The whole promise of "Sparse Rewards Can Self-Train Dialogue Agents" (arXiv 2409.04617) as one experiment, with what
-makes it an experiment: held-out goals, several seeds, both temperatures, and a control that learns from as much data
-that nobody filtered.
+It tests the claim of "Sparse Rewards Can Self-Train Dialogue Agents" (arXiv 2409.04617) in one experiment, with
+held-out goals, several seeds, two temperatures, and a control that learns from as much unfiltered data.
 """
 
 from __future__ import annotations
@@ -56,13 +55,13 @@ async def selftrain(
     reply_tokens: training.MaxTokens = 160,
     allow_incomplete: training.AllowIncomplete = False,
 ) -> Summary:
-    """Let a model train itself, and show what that is worth: before, after and a control on held-out goals.
+    """Train a model on its own harvest, and compare before, after and a control on held-out goals.
 
-    Every seed makes a tiny model from dialogues of a scripted agent with slips and a bad habit (or takes --model, a
-    folder or a name at Hugging Face), measures it, harvests with JOSH on train goals, learns from the harvest under a
-    guard, and measures again, at T = 1 and T = 0. The control learns in the same way from as many conversations that
-    were not filtered. The end: a table with intervals and chances, and a picture in the store, in a folder named like
-    the run. Every stage is a run of its own (`simkit ls --parts`), and `simkit resume` goes on where it was.
+    Every seed trains a tiny model on dialogues of a scripted agent with slips and a bad habit (or takes --model, a
+    folder or a Hugging Face name), measures it, harvests with JOSH on train goals, trains on the harvest under a guard,
+    and measures again, at T = 1 and T = 0. The control trains in the same way on as much data, unfiltered or with shuffled labels. The result is
+    a table with intervals and p-values, and a plot in the store, in a folder named like the run. Every stage is a run
+    of its own (`simkit ls --parts`), and `simkit resume` continues where it stopped.
 
     Examples:
 
@@ -103,10 +102,10 @@ async def selftrain(
 
 
 def _start(run: Run) -> str | None:
-    """The model to start from; None when one is to be made.
+    """The model to start from; None to create one.
 
     Raises:
-        UsageError: a model is named that cannot be trained here.
+        UsageError: the model cannot be trained here.
     """
     spec = run.models.model
     if spec is None:
