@@ -27,9 +27,7 @@ async def josh(
     branch_by: Annotated[
         Literal["turn", "action"], "Length of a branch: a whole agent turn (the paper), or one decision of it."
     ] = "turn",
-    eager: Annotated[
-        bool, "The first reward cancels siblings in flight: cheaper, with fewer negative examples."
-    ] = False,
+    eager: Annotated[bool, "The first reward cancels siblings in flight: cheaper, fewer negative examples."] = False,
 ) -> Summary:
     """Harvest training data with JOSH: branch conversations, and keep the turns that led to a reward or failed.
 

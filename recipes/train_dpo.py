@@ -41,8 +41,8 @@ async def train_dpo(
     """Train a model to prefer answers that led to the goal over siblings that did not (DPO), guarded on dev goals.
 
     --model names the model to train: a folder, or a model on the Hugging Face hub. Pairs come from the trees of a
-    `josh` run: two answers to the same prompt, one golden, one failed. The guard plays dev goals during training, stops when
-    tool calls or success fall, and rolls back.
+    `josh` run: two answers to the same prompt, one golden, one failed. The guard plays dev goals during training,
+    stops when tool calls or success fall, and rolls back.
 
     Preset paper: as its KTO without the weights (the paper has no DPO): learning rate 5e-7, 1 epoch, batch 16,
     beta 0.1, QLoRA of rank 64; cpu: 5e-6, LoRA of rank 16; tiny: 2e-4, all weights.

@@ -59,9 +59,9 @@ async def selftrain(
 
     Every seed trains a tiny model on dialogues of a scripted agent with slips and a bad habit (or takes --model, a
     folder or a Hugging Face name), measures it, harvests with JOSH on train goals, trains on the harvest under a guard,
-    and measures again, at T = 1 and T = 0. The control trains in the same way on as much data, unfiltered or with shuffled labels. The result is
-    a table with intervals and p-values, and a plot in the store, in a folder named like the run. Every stage is a run
-    of its own (`simkit ls --parts`), and `simkit resume` continues where it stopped.
+    and measures again, at T = 1 and T = 0. The control trains in the same way on as much data, unfiltered or with
+    shuffled labels. The result is a table with intervals and p-values, and a plot in the store, in a folder named like
+    the run. Every stage is a run of its own (`simkit ls --parts`), and `simkit resume` continues where it stopped.
 
     Examples:
 
