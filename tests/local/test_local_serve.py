@@ -226,7 +226,10 @@ def test_who_goes_away_is_not_generated_for(server: Running) -> None:
 
 
 def test_an_address_that_is_taken() -> None:
-    with listen("127.0.0.1", 0) as door, pytest.raises(UsageError, match="choose another address with --host or --port"):
+    with (
+        listen("127.0.0.1", 0) as door,
+        pytest.raises(UsageError, match="choose another address with --host or --port"),
+    ):
         listen("127.0.0.1", door.getsockname()[1])
 
 
