@@ -233,7 +233,7 @@ class ActorRef:
         if job.stopped_at:
             place = f"; it was waiting at {job.stopped_at}"
         if job.handler is not None and job.handler.abandoned:
-            place += f", and went on for {patience.grace:g} s after it was cancelled: it was left behind"
+            place += f", and continued for {patience.grace:g} s after it was cancelled: it was abandoned"
         return AskTimeout(
             f"`{self.name}` did not answer {type(message).__name__} within {patience.seconds:g} s{place} "
             "(--ask-timeout allows more)"

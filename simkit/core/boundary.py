@@ -45,7 +45,7 @@ class boundary:  # noqa: N801 (a context manager, named as those of contextlib a
             if passing is not None:
                 raise passing from error
         raised = cast("BaseException", error)
-        unasked = " (a cancellation that nobody had asked for)" if _is_cancelled(raised) else ""
+        unasked = " (a cancellation that was not requested)" if _is_cancelled(raised) else ""
         raise self._fault(f"{told(self._where)}: {described(raised)}{unasked}") from raised
 
 

@@ -59,7 +59,7 @@ def parse_reference(text: str) -> Reference:
         if equals and name.strip() in options:
             raise UsageError(f"`{text}` gives the option `{name.strip()}` twice; give it once")
         if not equals and not key:
-            raise UsageError(f"`{piece}` in `{text}` is no option; write options as NAME,key=value,key=value")
+            raise UsageError(f"`{piece}` in `{text}` is not an option; write options as NAME,key=value,key=value")
         key = name.strip() if equals else key
         options[key] = value if equals else f"{options[key]},{piece}"
     if not target.strip():
@@ -145,7 +145,7 @@ def find_class(kind: Kind[T], target: str, folder: Path | None = None) -> type[T
     found = find_object(kind.noun, kind.group, target, partial(_only_class, kind), folder)
     if not (inspect.isclass(found) and issubclass(found, kind.base)):
         name = f"{kind.base.__module__}.{kind.base.__qualname__}"
-        raise ComponentNotFound(f"`{target}` is no {kind.noun}: it must be a class that inherits from {name}")
+        raise ComponentNotFound(f"`{target}` is not a valid {kind.noun}: it must be a class that inherits from {name}")
     return found
 
 

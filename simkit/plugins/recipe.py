@@ -115,7 +115,7 @@ def read_recipe(function: object, where: str) -> Recipe:
         RecipeError: it is not async, does not take `run` first, or has a parameter that cannot be a flag.
     """
     if not inspect.iscoroutinefunction(function):
-        raise RecipeError(f"{where} is no recipe: it must be an `async def` whose first parameter is `run`")
+        raise RecipeError(f"{where} is not a recipe: it must be an `async def` whose first parameter is `run`")
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters or parameters[0].name != "run":
         raise RecipeError(f"{where}: the first parameter of a recipe is `run`; {function.__name__} does not take it")

@@ -319,8 +319,7 @@ def _changed_files(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 def _changed(run_id: str, told: list[str]) -> UsageError:
     return UsageError(
-        f"{run_id} cannot go on, because it would not be the same run: {'; '.join(told)}. Put it back, or start a new "
-        "run"
+        f"{run_id} cannot be resumed with other settings: {'; '.join(told)}. Undo the change, or start a new run"
     )
 
 

@@ -241,8 +241,8 @@ class Session:
                 self.status = "interrupted"
                 raise
             stray = StrayCancellation(
-                "the recipe, or a library it uses, raised a cancellation that nobody had asked for; look for a timeout "
-                "of a library's own"
+                "the recipe, or a library it uses, raised a cancellation that was not requested; look for a timeout "
+                "inside a library"
             )
             self._broken(stray)
             raise stray from error
@@ -312,7 +312,7 @@ class Session:
         abandoned = self._scope.abandoned if self._scope is not None else ()
         self.abandoned = bool(abandoned)
         if abandoned and self.status != "done":
-            left = f"left behind, because they went on after they were cancelled: {', '.join(abandoned)}"
+            left = f"abandoned, because they continued after they were cancelled: {', '.join(abandoned)}"
             self.problem = f"{self.problem}; {left}" if self.problem else left
 
     def _record_end(self, journal: Recorder) -> None:

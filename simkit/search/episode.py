@@ -211,14 +211,14 @@ async def set_stage(stage: Stage, search: str) -> Scene:
 
 async def _set(stage: Stage) -> Scene:
     try:
-        return await _ask_everybody(stage)
+        return await _start_components(stage)
     except Fault as fault:
         if isinstance(fault.__cause__, UsageError):
             raise fault.__cause__ from fault
         return Scene(stage, fault=fault)
 
 
-async def _ask_everybody(stage: Stage) -> Scene:
+async def _start_components(stage: Stage) -> Scene:
     players, key = stage.cast, stage.key("", 0)
     place = where("reward", players.reward, key)
     goals = await consult(players.reward, ListGoals(stage.task), checks.goals, RewardFault, place)

@@ -166,7 +166,7 @@ class Loader:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(lock)
-            raise StoreBusy(f"somebody else is loading {self.folder} right now") from error
+            raise StoreBusy(f"another process is loading {self.folder} right now") from error
         try:
             yield
         finally:

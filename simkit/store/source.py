@@ -55,7 +55,7 @@ class DiskSource:
         self._fd = open_plain(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name must not block
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
             os.close(self._fd)
-            raise OSError(errno.EINVAL, "it is no ordinary file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
 
     def size(self) -> int:
         """Bytes in the file."""

@@ -240,7 +240,7 @@ async def test_one_that_ignores_its_cancellation_is_left_behind_and_the_asker_go
     with anyio.fail_after(20):
         async with open_scope(Patience(0.02, 0.02)) as scope:
             ref = scope.spawn(Handler(stays), name="stubborn")
-            with pytest.raises(AskTimeout, match="it was left behind"):
+            with pytest.raises(AskTimeout, match="it was abandoned"):
                 await ref.ask(Ping())
             assert "`stubborn` at " in scope.abandoned[0]
             await anyio.lowlevel.checkpoint()

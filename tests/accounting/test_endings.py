@@ -185,7 +185,7 @@ ENDS = {
         "the run was interrupted",
     ),
     "sys.exit in a recipe": End("leaving", fates={"done": 1}, says="sys.exit(0)"),
-    "a stray cancellation in a recipe": End("straying", fates={"done": 1}, says="nobody had asked for"),
+    "a stray cancellation in a recipe": End("straying", fates={"done": 1}, says="that was not requested"),
     "a part that is not done": End("parts", "cancels_its_task", LENIENT, fates={"done": 1}, says="its part"),
 }
 

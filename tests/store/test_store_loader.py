@@ -106,7 +106,7 @@ def test_one_loader_at_a_time(folder: Path) -> None:
 
     write_lines(folder, LINES[:1])
     Loader(folder, source=source).load()  # pyright: ignore[reportArgumentType]
-    assert inside == [f"somebody else is loading {folder} right now"]
+    assert inside == [f"another process is loading {folder} right now"]
     assert len(os.listdir("/proc/self/fd")) == before
     assert Loader(folder).load().unreadable[0].kind == "duplicate"
 

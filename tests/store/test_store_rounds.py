@@ -289,7 +289,7 @@ def test_a_place_that_is_no_journal_is_named_however_it_came_there(folder: Path)
     report = Loader(folder, runs=["r1", "r2", "r3", "r4", "r5"]).load()
     assert report.lines == COUNT
     assert {one.journal: one.reason for one in report.unreadable} == {
-        top / "r2" / "w0.jsonl": "it cannot be read: it is no ordinary file",
+        top / "r2" / "w0.jsonl": "it cannot be read: it is not a regular file",
         top / "r3" / "w0.jsonl": f"it cannot be read: {IS_A_LINK}",
         top / "r4" / "main.jsonl": "it cannot be read: Not a directory",
         top / "r5" / "main.jsonl": f"it cannot be read: {IS_A_LINK}",
