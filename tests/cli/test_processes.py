@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -97,7 +98,9 @@ def test_a_second_signal_ends_what_does_not_stop_and_keeps_what_was_played(tmp_p
     assert store.query("select status from runs").rows == [("interrupted",)]
     (told,) = store.query("select error from runs").rows[0]
     assert "2 of 4 planned episodes were not played" in told
-    assert "stuck" in told  # named by its name, or by its file where the machine is slow
+    assert re.search(
+        "stuck|busy with the recipe", told
+    )  # named until its grace is over, which a slow machine may reach
     assert store.query("select count(*) from episodes where outcome = 'user_ended'").rows == [(2,)]
 
 

@@ -226,7 +226,7 @@ def test_what_cannot_be_opened(tmp_path: Path, folder: Path) -> None:
         LocalEngine.open(folder, EngineOptions(device="cuda:7"))
     with pytest.raises(UsageError, match="option `max_batch` is 0"):
         EngineOptions(max_batch=0)
-    with pytest.raises(UsageError, match="take float32"):
+    with pytest.raises(UsageError, match="use float32"):
         EngineOptions(dtype="int8")
 
 
