@@ -13,7 +13,7 @@ from simkit.agents.model_agent import (
     unusable_reason,
 )
 from simkit.components.agent import Act, Decision
-from simkit.components.model_view import mended
+from simkit.components.model_view import with_valid_calls
 from simkit.core.messages import Message, ToolSpec
 from simkit.models.base import ChatResponse
 
@@ -34,7 +34,7 @@ class FunctionCallingAgent(ModelAgent):
 
     def for_endpoint(self, message: Message) -> Message:
         """The message with valid arguments and tool names, because endpoints refuse a history without them."""
-        return mended(message)
+        return with_valid_calls(message)
 
     def read(self, response: ChatResponse, request: Act) -> Decision:
         """The calls, or otherwise the spoken text."""

@@ -34,18 +34,18 @@ def says_nothing(message: Message) -> bool:
     return not message.tool_calls and (not content or (isinstance(content, str) and not content.strip()))
 
 
-def mended(message: Message) -> Message:
+def with_valid_calls(message: Message) -> Message:
     """The message, repaired if necessary: its calls have JSON objects as arguments, and valid tool names.
 
     Endpoints reject a history with anything else.
     """
-    if not isinstance(message, AssistantMessage) or not message.tool_calls or all(map(_fine, message.tool_calls)):
+    if not isinstance(message, AssistantMessage) or not message.tool_calls or all(map(_is_valid, message.tool_calls)):
         return message
-    return message.model_copy(update={"tool_calls": tuple(_mended(call) for call in message.tool_calls)})
+    return message.model_copy(update={"tool_calls": tuple(_valid_call(call) for call in message.tool_calls)})
 
 
-def _mended(call: ToolCall) -> ToolCall:
-    if _fine(call):
+def _valid_call(call: ToolCall) -> ToolCall:
+    if _is_valid(call):
         return call
     broken = parse_call(call) is None
     arguments = json.dumps({"not_valid_json": call.arguments}, ensure_ascii=False) if broken else call.arguments
@@ -53,5 +53,5 @@ def _mended(call: ToolCall) -> ToolCall:
     return call.model_copy(update={"function": FunctionCall(name=name, arguments=arguments)})
 
 
-def _fine(call: ToolCall) -> bool:
+def _is_valid(call: ToolCall) -> bool:
     return _NAME.fullmatch(call.name) is not None and parse_call(call) is not None

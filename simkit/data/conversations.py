@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import orjson
 
-from simkit.components.model_view import and_send, mended, says_nothing
+from simkit.components.model_view import and_send, says_nothing, with_valid_calls
 from simkit.core.messages import AssistantMessage, Message, ToolSpec, parse_message, text_of
 from simkit.core.persistent_list import JsonList
 from simkit.data.examples import UNKNOWN, Content, Origin
@@ -150,7 +150,7 @@ class ConversationReader:
         broken = erroneous = False
         for row in _trimmed(rows):
             message = self._message(row["message"])
-            shown = mended(message)
+            shown = with_valid_calls(message)
             broken |= shown is not message
             erroneous |= has_error_marker(row["author"], text_of(message))
             if row["author"] == "agent" and isinstance(message, AssistantMessage) and not says_nothing(message):

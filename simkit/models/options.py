@@ -51,7 +51,10 @@ class Options(BaseModel):
             spelling: Spelling = info.context or _as_flag(cls)
             problems = {str(each["loc"][0]): each for each in reversed(error.errors())}
             unknown = [_unknown(cls, name) for name, each in problems.items() if each["type"] == "extra_forbidden"]
-            wrong = (f"{spelling(name, each.get('input'))}: {each['msg']}" for name, each in problems.items())
+            wrong = (
+                f"{spelling(name, each.get('input'))}: {each['msg'].removeprefix('Value error, ')}"
+                for name, each in problems.items()
+            )
             raise UsageError("; ".join(unknown or wrong)) from error
 
     @classmethod

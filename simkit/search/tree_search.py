@@ -41,10 +41,19 @@ class TreeSearch(ABC):
     Attributes:
         name: the name in the store; episodes of different searches are never compared.
         limits: limits of an episode; the wall-clock limit applies to all its branches together.
+
+    Raises:
+        UsageError: `conversations` is less than 1.
     """
 
     name: ClassVar[str]
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.conversations < 1:
+            raise UsageError(
+                f"{self.name} would play {self.conversations} conversations of each task; it must play at least 1"
+            )
 
     @property
     def conversations(self) -> int:
@@ -106,7 +115,13 @@ class SearchTree:
         return self._stage.task
 
     def fork(self, playout: Playout, arms: int) -> tuple[Playout, ...]:
-        """The same conversation `arms` times, to be continued in different ways: each arm has its own seeds."""
+        """The same conversation `arms` times, to be continued in different ways: each arm has its own seeds.
+
+        Raises:
+            UsageError: `arms` is less than 1.
+        """
+        if arms < 1:
+            raise UsageError(f"a conversation cannot be forked into {arms} arms; there must be at least 1")
         return tuple(replace(playout, leaf=leaf) for leaf in fork(playout.leaf, arms))
 
     async def play_turn(self, *playouts: Playout) -> tuple[Playout, ...]:

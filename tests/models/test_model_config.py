@@ -96,7 +96,7 @@ def test_numbers_are_hashed_as_they_were_given_to_a_request_and_as_decimals_from
         ({"temprature": 1}, "ModelConfig has no option `temprature`; did you mean `temperature`"),
         ({"top_p": 2}, "--top-p is 2: Input should be less than or equal to 1"),
         ({"extra_body": "[1]"}, "--extra-body is"),
-        ({"extra_body": "{"}, "--extra-body is '{': .* it is not JSON"),
+        ({"extra_body": "{"}, "--extra-body is '{': it is not JSON"),
         ({"extra_body": {"a": {"api_key": "sk"}}}, "field `api_key`, which would be recorded"),
         ({"connect_timeout": 0}, "`connect_timeout` is 0"),
     ],

@@ -171,6 +171,24 @@ async def test_a_search_that_decides_turn_by_turn_drops_what_it_leaves() -> None
     assert played.episode.reward == 1
 
 
+@pytest.mark.parametrize("n", [0, -1])
+async def test_a_search_without_conversations_is_refused_when_it_is_made(n: int) -> None:
+    with pytest.raises(UsageError, match=f"best_of_n would play {n} conversations of each task"):
+        BestOfN(n=n)
+
+
+async def test_a_fork_without_arms_is_refused() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class NoArms(TreeSearch):
+        name: ClassVar[str] = "no_arms"
+
+        async def explore(self, tree: SearchTree) -> Ending:
+            return tree.ending(*tree.fork(tree.root, 0))
+
+    with pytest.raises(UsageError, match="cannot be forked into 0 arms"):
+        await play(NoArms(), Players(lambda request: say(), two_turns))
+
+
 async def test_a_search_that_plays_more_conversations_than_it_declares_is_an_error() -> None:
     with pytest.raises(UsageError, match="plays 2 conversations side by side, and its `conversations` is 1"):
         await play(Greedy(arms=1), Players(lambda request: say(), two_turns))
