@@ -179,7 +179,8 @@ ERROR: dict[str, Any] = {"error": {"message": "slow down", "type": "rate_limit",
 
 def fuzz_replies(random: Random, tried: Tried) -> Iterator[None]:
     """One altered reply after another, as bytes of the wire and as JSON."""
-    from simkit.models.providers.openai_replies import Reading, read_reply
+    from simkit.models.providers.openai_replies import read_reply
+    from simkit.models.providers.reply_errors import Reading
     from simkit.models.transport.http1 import BadReply, CutOff, ReplyReader
 
     reading = Reading("http://127.0.0.1:1", "m", "sk-secret-0123456789")

@@ -16,7 +16,8 @@ import pytest
 from simkit.errors import ModelFault, RunStopped
 from simkit.models.config import ModelConfig
 from simkit.models.providers.openai import Endpoint
-from simkit.models.providers.openai_replies import Reading, read_reply
+from simkit.models.providers.openai_replies import read_reply
+from simkit.models.providers.reply_errors import Reading
 from simkit.models.transport.http1 import HttpReply
 from support.forked_commands import ProcessOptions, run_forked, start_forked
 

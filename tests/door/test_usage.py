@@ -16,7 +16,8 @@ from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sa
 from simkit.models.middleware.budget import Allowance, Allowances, Budget, BudgetedModel
 from simkit.models.middleware.journaling import RecordedModel
 from simkit.models.middleware.replay import Recording
-from simkit.models.providers.openai_replies import Reading, read_reply
+from simkit.models.providers.openai_replies import read_reply
+from simkit.models.providers.reply_errors import Reading
 from simkit.models.transport.http1 import HttpReply
 from simkit.models.usage import BelievedModel, believed
 from simkit.store.encoding import encode

@@ -29,8 +29,9 @@ from simkit.errors import (
 from simkit.models import ChatResponse, FinishReason, Sampling, Usage
 from simkit.models.prices import Price, Prices
 from simkit.models.providers.openai import Endpoint, OpenAIModel
-from simkit.models.providers.openai_replies import Reading, read_reply, retry_after
+from simkit.models.providers.openai_replies import read_reply
 from simkit.models.providers.quirks import quirks_for
+from simkit.models.providers.reply_errors import Reading, retry_after
 from simkit.models.transport.http1 import HttpReply
 
 pytestmark = pytest.mark.anyio

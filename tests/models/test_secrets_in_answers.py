@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from simkit.errors import MalformedReply, ModelFault, RunStopped
 from simkit.models.providers.openai import Endpoint
-from simkit.models.providers.openai_replies import Reading, read_reply
+from simkit.models.providers.openai_replies import read_reply
+from simkit.models.providers.reply_errors import Reading
 from simkit.models.transport.http1 import HttpReply
 from simkit.models.transport.secrets import Secrets
 

@@ -18,8 +18,9 @@ from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
 from simkit.models.config import ModelConfig, TransportChoice
 from simkit.models.prices import Price
 from simkit.models.provider import Provider, Resources
-from simkit.models.providers.openai_replies import Reading, read_reply
+from simkit.models.providers.openai_replies import read_reply
 from simkit.models.providers.quirks import Quirks, quirks_for
+from simkit.models.providers.reply_errors import Reading
 from simkit.models.transport.pool import HttpLimits
 from simkit.models.transport.secrets import Secrets
 from simkit.models.transport.transports import HttpTransport, open_transport
