@@ -25,7 +25,7 @@ async def grpo(
     preset: training.PresetFlag = "paper",
     out: training.Out = None,
     steps: Annotated[int, "Optimiser steps."] = 60,
-    group: Annotated[int, "Conversations with a common opening that are compared: branches of one tree."] = 8,
+    group: Annotated[int, "Group size: conversations with a common opening whose rewards are compared."] = 8,
     batch: Annotated[int | None, "Conversations per step: a multiple of the group."] = None,
     micro_batch: training.MicroBatch = None,
     learning_rate: training.LearningRate = None,
@@ -35,7 +35,7 @@ async def grpo(
     lora_rank: training.LoraRank = None,
     lora_alpha: training.LoraAlpha = None,
     keep_adapter: training.KeepAdapter = False,
-    heat: Annotated[float, "Sampling temperature in practice, above 0."] = 1.0,
+    heat: Annotated[float, "Sampling temperature of the training conversations, above 0."] = 1.0,
     guard: GuardChoice = GuardChoice(),
     threads: training.Threads = 0,
 ) -> Summary:

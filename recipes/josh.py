@@ -19,10 +19,11 @@ async def josh(
     *,
     tasks: TaskChoice = TaskChoice(tasks="50"),
     cast: CastChoice = CastChoice(),
-    beam: Annotated[int, "Maximum live leaves; the paper uses 8."] = 8,
+    beam: Annotated[int, "Maximum number of live leaves; the paper uses 8."] = 8,
     factor: Annotated[int, "Children of each leaf when the tree expands."] = 2,
     winner: Annotated[
-        Literal["first", "earliest", "most_goals"], "The rewarded leaf that continues; the paper's: `first` (leftmost)."
+        Literal["first", "earliest", "most_goals"],
+        "Rewarded leaf from which the search continues; the paper uses `first` (leftmost).",
     ] = "first",
     branch_by: Annotated[
         Literal["turn", "action"], "Length of a branch: a whole agent turn (the paper), or one decision of it."

@@ -15,7 +15,7 @@ from simkit.run.session import Progress
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from simkit.models.middleware.metrics import Meter
+    from simkit.models.middleware.metrics import CallMetrics
 
 DRAW_EVERY = 0.2
 """Seconds between updates on a terminal."""
@@ -92,7 +92,7 @@ def describe_load(state: ActorState) -> str:
     return f"{state.name}: {'; '.join(parts)}"
 
 
-def _calls(meter: Meter) -> list[str]:
+def _calls(meter: CallMetrics) -> list[str]:
     """State of the model calls, for runs that make any."""
     usage = meter.usage
     parts = [f"{meter.in_flight} of {meter.limit} calls in flight"]

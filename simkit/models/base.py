@@ -68,7 +68,7 @@ class Sampling(Options):
         temperature: at least 0.
         top_p: between 0 and 1.
         max_tokens: maximum tokens of the reply.
-        stop: texts that end the reply.
+        stop: sequences that end the reply.
         presence_penalty, frequency_penalty: between -2 and 2.
         logprobs: whether to ask for the log probabilities of the reply's tokens.
         reasoning_effort: "minimal", "low", "medium", "high", or another value that the model supports.
@@ -80,32 +80,39 @@ class Sampling(Options):
         UsageError: a value is outside its range.
     """
 
-    temperature: Annotated[Number | None, Field(ge=0), Flag(help="How the agent samples.", shared=False)] = None
+    temperature: Annotated[
+        Number | None, Field(ge=0), Flag(help="Sampling temperature of the agent's model.", shared=False)
+    ] = None
     top_p: Annotated[
         Number | None,
         Field(ge=0, le=1),
-        Flag(help="Nucleus sampling: the agent's words come from this share of the probability.", shared=False),
+        Flag(
+            help="Nucleus sampling: the agent's tokens are drawn from the most likely ones with this total probability.",
+            shared=False,
+        ),
     ] = None
-    max_tokens: Annotated[int | None, Field(ge=1), Flag(help="Tokens of one reply at most.")] = None
+    max_tokens: Annotated[int | None, Field(ge=1), Flag(help="Maximum number of tokens in a reply.")] = None
     stop: Annotated[
         tuple[str, ...],
         BeforeValidator(_texts),
-        Flag(help="A text that ends a reply of the agent; may be repeated.", shared=False),
+        Flag(help="Stop sequence that ends a reply of the agent; repeat the flag for more.", shared=False),
     ] = ()
     presence_penalty: Annotated[Number | None, Field(ge=-2, le=2)] = None
     frequency_penalty: Annotated[Number | None, Field(ge=-2, le=2)] = None
     logprobs: bool = False
     reasoning_effort: Annotated[
         str | None,
-        Flag(help="How long a reasoning model thinks: minimal, low, medium, high, or what it knows.", shared=False),
+        Flag(
+            help="Reasoning effort: minimal, low, medium, high, or another value that the model supports.", shared=False
+        ),
     ] = None
     parallel_tool_calls: bool | None = None
-    no_seed: Annotated[bool, Flag(help="Send no seeds, for endpoints that refuse them.")] = False
+    no_seed: Annotated[bool, Flag(help="Send requests without seeds, for endpoints that refuse them.")] = False
     extra_body: Annotated[
         Mapping[str, Any],
         BeforeValidator(_from_json),
         AfterValidator(_without_secrets),
-        Flag(help="Further fields of every request, as a JSON object; recorded with the run."),
+        Flag(help="Additional fields of every request, as a JSON object; recorded with the run."),
     ] = Field(default_factory=dict[str, Any])
 
     @cached_property

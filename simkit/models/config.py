@@ -103,20 +103,20 @@ class EndpointOptions(Options):
     model: Annotated[
         str | None,
         Flag(
-            help="The agent's model: openai/NAME, local/FOLDER (in this process), or your own path/to/file.py:Class. "
-            "Plays function_calling.",
+            help="The agent's model: openai/NAME, local/FOLDER (in this process), or path/to/file.py:Class. "
+            "The default agent becomes function_calling.",
             shared=False,
         ),
     ] = None
     base_url: Annotated[
         str | None,
-        Flag(help="Any OpenAI-compatible endpoint.", default="OPENAI_BASE_URL, else OpenAI", on_resume=True),
+        Flag(help="URL of an OpenAI-compatible endpoint.", default="OPENAI_BASE_URL, else OpenAI", on_resume=True),
     ] = Field(default=None, repr=False)
     api_key: SecretStr | None = None
     organization: str | None = None
     headers: Mapping[str, str] = Field(default_factory=dict[str, str], repr=False)
     request_timeout: Annotated[
-        float, Field(gt=0), Flag(help="Seconds for one attempt.", default="600", on_resume=True)
+        float, Field(gt=0), Flag(help="Timeout of one attempt, in seconds.", default="600", on_resume=True)
     ] = 600.0
     connect_timeout: Annotated[float, Field(gt=0)] = 10.0
     transport: TransportChoice = "auto"
@@ -139,18 +139,26 @@ class LimitOptions(Options):
 
     api_concurrency: Annotated[
         Annotated[int, Field(ge=1)] | Literal["adaptive"] | Adaptive,
-        Flag(help="Calls at once to one endpoint: a number, or `adaptive`.", default="adaptive", on_resume=True),
+        Flag(
+            help="Maximum concurrent calls to one endpoint: a number, or `adaptive`.",
+            default="adaptive",
+            on_resume=True,
+        ),
     ] = "adaptive"
-    rpm: Annotated[float | None, Field(gt=0), Flag(help="Requests a minute at most.", on_resume=True)] = None
-    tpm: Annotated[float | None, Field(gt=0), Flag(help="Tokens a minute at most.", on_resume=True)] = None
+    rpm: Annotated[float | None, Field(gt=0), Flag(help="Maximum requests per minute.", on_resume=True)] = None
+    tpm: Annotated[float | None, Field(gt=0), Flag(help="Maximum tokens per minute.", on_resume=True)] = None
     max_retries: Annotated[
-        int | None, Field(ge=0), Flag(help="Attempts after the first.", default="8", on_resume=True)
+        int | None, Field(ge=0), Flag(help="Maximum retries of a failed call.", default="8", on_resume=True)
     ] = None
     retry: RetryPolicy = Field(default_factory=RetryPolicy)
-    max_cost: Annotated[float | None, Field(gt=0), Flag(help="US dollars the run may use.", on_resume=True)] = None
-    max_tokens_total: Annotated[int | None, Field(ge=1), Flag(help="Tokens the run may use.", on_resume=True)] = None
-    max_wall: Annotated[float | None, Field(gt=0), Flag(help="Seconds the run may take.", on_resume=True)] = None
-    prices: Annotated[Path | None, Flag(help="A file of prices that override the built-in ones.", on_resume=True)] = (
+    max_cost: Annotated[float | None, Field(gt=0), Flag(help="Budget of the run in US dollars.", on_resume=True)] = None
+    max_tokens_total: Annotated[int | None, Field(ge=1), Flag(help="Budget of the run in tokens.", on_resume=True)] = (
+        None
+    )
+    max_wall: Annotated[
+        float | None, Field(gt=0), Flag(help="Maximum duration of the run, in seconds.", on_resume=True)
+    ] = None
+    prices: Annotated[Path | None, Flag(help="File of prices, which override the built-in ones.", on_resume=True)] = (
         None
     )
     record_requests: bool = False
@@ -166,13 +174,17 @@ class ModelConfig(LimitOptions, Sampling, EndpointOptions):
     marked `shared=False`; options with the prefix `user_` apply to it alone.
     """
 
-    user_model: Annotated[str | None, Flag(help="The user's model. Plays goal.", default="the agent's")] = None
+    user_model: Annotated[
+        str | None, Flag(help="The user's model. The default user becomes goal.", default="the agent's")
+    ] = None
     user_base_url: Annotated[str | None, Flag(help="The user's endpoint.", default="the agent's", on_resume=True)] = (
         Field(default=None, repr=False)
     )
-    user_temperature: Annotated[float | None, Field(ge=0), Flag(help="How the user samples.")] = None
+    user_temperature: Annotated[float | None, Field(ge=0), Flag(help="Sampling temperature of the user's model.")] = (
+        None
+    )
     user_max_tokens: Annotated[
-        int | None, Field(ge=1), Flag(help="The same as --max-tokens for the user.", default="the agent's")
+        int | None, Field(ge=1), Flag(help="Maximum number of tokens in a reply of the user.", default="the agent's")
     ] = None
 
     @field_validator(*_FLOATS)

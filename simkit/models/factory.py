@@ -33,10 +33,10 @@ from simkit.models.base import ChatModel, SampledModel
 from simkit.models.clock import Clock
 from simkit.models.config import Adaptive, ModelConfig
 from simkit.models.middleware.budget import Budget, BudgetedModel
-from simkit.models.middleware.concurrency_limit import Gate, LimitedModel
+from simkit.models.middleware.concurrency_limit import ConcurrencyLimit, LimitedModel
 from simkit.models.middleware.foreign import ForeignModel
 from simkit.models.middleware.journaling import RecordedModel
-from simkit.models.middleware.metrics import Meter
+from simkit.models.middleware.metrics import CallMetrics
 from simkit.models.middleware.rate_limit import RatedModel, Rates
 from simkit.models.middleware.replay import Recording, ReplayedModel
 from simkit.models.middleware.retry import Health, RetryingModel
@@ -51,7 +51,7 @@ KEPT_FILES = 128
 class Shared:
     """Limits and state that the models of one endpoint and key share."""
 
-    gate: Gate
+    gate: ConcurrencyLimit
     rates: Rates | None
     health: Health
 
@@ -64,7 +64,7 @@ class Endpoints:
     """
 
     def __init__(self, *, clock: Clock | None = None) -> None:
-        self.meter = Meter()
+        self.meter = CallMetrics()
         self.clock = clock or Clock()
         self.resources = Resources()
         self._shared: dict[Hashable, Shared] = {}
@@ -94,7 +94,7 @@ class Endpoints:
             limit = _within_files(provider.concurrency)
             bounded = config.rpm is not None or config.tpm is not None
             self._shared[endpoint] = Shared(
-                gate=Gate(limit, self.meter, self.clock),
+                gate=ConcurrencyLimit(limit, self.meter, self.clock),
                 rates=Rates(rpm=config.rpm, tpm=config.tpm, clock=self.clock) if bounded else None,
                 health=Health(),
             )

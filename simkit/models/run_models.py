@@ -10,7 +10,7 @@ from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Mo
 from simkit.models.config import ModelConfig
 from simkit.models.factory import Context, Endpoints, build_model
 from simkit.models.middleware.budget import Allowances, Budget
-from simkit.models.middleware.metrics import Meter
+from simkit.models.middleware.metrics import CallMetrics
 from simkit.models.middleware.replay import Recording
 
 
@@ -51,7 +51,7 @@ class RunModels:
         await self._endpoints.aclose()
 
     @property
-    def meter(self) -> Meter:
+    def meter(self) -> CallMetrics:
         """Counters of the calls of all models."""
         return self._endpoints.meter
 

@@ -23,7 +23,7 @@ from simkit.run.observers import Lag
 from simkit.search.base import Search, WorkUnit
 
 if TYPE_CHECKING:
-    from simkit.models.middleware.metrics import Meter
+    from simkit.models.middleware.metrics import CallMetrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class Tally:
     started_at: float = field(default_factory=monotonic)
     episodes: list[Episode] = field(default_factory=list[Episode])
     missed: dict[str, str] = field(default_factory=dict[str, str])
-    meter: Meter | None = None
+    meter: CallMetrics | None = None
     lag: Lag = field(default_factory=Lag)
     load: Callable[[], Sequence[ActorState]] = tuple
 

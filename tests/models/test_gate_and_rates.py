@@ -12,8 +12,8 @@ from simkit.core.messages import UserMessage
 from simkit.errors import ServerFailed, UsageError
 from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling, Usage
 from simkit.models.config import Adaptive
-from simkit.models.middleware.concurrency_limit import Gate, LimitedModel
-from simkit.models.middleware.metrics import Meter
+from simkit.models.middleware.concurrency_limit import ConcurrencyLimit, LimitedModel
+from simkit.models.middleware.metrics import CallMetrics
 from simkit.models.middleware.rate_limit import Flow, RatedModel, Rates
 from simkit.models.middleware.token_estimate import FRAME, TokenEstimate, request_bytes
 
@@ -45,8 +45,8 @@ class Held:
 
 
 async def test_no_more_than_the_limit_are_let_in_first_come_first_served() -> None:
-    inner, meter = Held(), Meter()
-    model = LimitedModel(inner, Gate(3, meter))
+    inner, meter = Held(), CallMetrics()
+    model = LimitedModel(inner, ConcurrencyLimit(3, meter))
     async with anyio.create_task_group() as tasks:
         for number in range(10):
             tasks.start_soon(model.complete, HELLO, key(call=number))
@@ -62,7 +62,7 @@ async def test_no_more_than_the_limit_are_let_in_first_come_first_served() -> No
 
 async def test_a_cancelled_wait_leaves_the_place_to_the_next() -> None:
     inner = Held()
-    gate = Gate(1)
+    gate = ConcurrencyLimit(1)
     model = LimitedModel(inner, gate)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(model.complete, HELLO, key(call=0))
@@ -80,8 +80,8 @@ async def test_a_cancelled_wait_leaves_the_place_to_the_next() -> None:
 
 
 async def test_cancelled_at_the_moment_of_entering() -> None:
-    inner, meter = Held(), Meter()
-    gate = Gate(1, meter)
+    inner, meter = Held(), CallMetrics()
+    gate = ConcurrencyLimit(1, meter)
     await gate.enter()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(LimitedModel(inner, gate).complete, HELLO, KEY)
@@ -95,21 +95,21 @@ async def test_cancelled_at_the_moment_of_entering() -> None:
 
 async def test_a_failed_call_gives_its_place_back() -> None:
     answer = said()
-    model = LimitedModel(Played.of([ServerFailed("x"), answer]), Gate(1))
+    model = LimitedModel(Played.of([ServerFailed("x"), answer]), ConcurrencyLimit(1))
     with pytest.raises(ServerFailed):
         await model.complete(HELLO, KEY)
     assert await model.complete(HELLO, KEY) is answer
     assert model.name == "played"
 
 
-def use(gate: Gate, calls: int) -> None:
+def use(gate: ConcurrencyLimit, calls: int) -> None:
     """Some calls at once, all answered."""
     fill(gate, calls)
     for _ in range(calls):
         gate.leave(answered=True)
 
 
-def fill(gate: Gate, calls: int) -> None:
+def fill(gate: ConcurrencyLimit, calls: int) -> None:
     """Enter without waiting, because there is room."""
     for _ in range(calls):
         coroutine = gate.enter()
@@ -117,9 +117,9 @@ def fill(gate: Gate, calls: int) -> None:
             coroutine.send(None)
 
 
-def adaptive(line: Timeline, **policy: float) -> Gate:
+def adaptive(line: Timeline, **policy: float) -> ConcurrencyLimit:
     chosen = Adaptive(start=int(policy.get("start", 4)), most=int(policy.get("most", 100)), cut=0.5, cooldown=5.0)
-    return Gate(chosen, clock=line.clock)
+    return ConcurrencyLimit(chosen, clock=line.clock)
 
 
 def test_the_limit_grows_only_when_it_is_used() -> None:
@@ -160,7 +160,7 @@ async def test_a_call_that_failed_does_not_raise_the_limit() -> None:
     assert gate.limit == 2
 
 
-def answers_of_a_full_gate(gate: Gate, answers: int) -> list[int]:
+def answers_of_a_full_gate(gate: ConcurrencyLimit, answers: int) -> list[int]:
     """The limit after each of some answers, while every place is taken again at once."""
     limits: list[int] = []
     taken = 0
@@ -199,7 +199,7 @@ def test_a_second_cut_is_taken_as_soon_as_the_cooldown_is_over() -> None:
 
 def test_an_adaptive_limit_is_as_documented_where_nothing_else_is_said() -> None:
     line = Timeline()
-    gate = Gate(Adaptive(), clock=line.clock)
+    gate = ConcurrencyLimit(Adaptive(), clock=line.clock)
     assert gate.limit == 64
     assert answers_of_a_full_gate(gate, 5000)[-1] == 4096
     gate.cut()
@@ -213,9 +213,9 @@ def test_an_adaptive_limit_is_as_documented_where_nothing_else_is_said() -> None
 
 
 def test_the_meter_shows_the_limits_of_all_gates_together_as_they_are() -> None:
-    line, meter = Timeline(), Meter()
-    Gate(3, meter)
-    gate = Gate(Adaptive(start=16, cut=0.5), meter, line.clock)
+    line, meter = Timeline(), CallMetrics()
+    ConcurrencyLimit(3, meter)
+    gate = ConcurrencyLimit(Adaptive(start=16, cut=0.5), meter, line.clock)
     assert meter.limit == 19
     gate.cut()
     assert meter.limit == 11
@@ -251,7 +251,7 @@ def test_the_limit_stays_within_its_bounds() -> None:
 
 
 def test_a_fixed_limit_is_fixed() -> None:
-    gate = Gate(4)
+    gate = ConcurrencyLimit(4)
     gate.cut()
     use(gate, 4)
     assert gate.limit == 4
@@ -259,8 +259,8 @@ def test_a_fixed_limit_is_fixed() -> None:
 
 def test_limits_that_cannot_be() -> None:
     with pytest.raises(UsageError, match="--api-concurrency is 0"):
-        Gate(0)
-    assert Gate(Adaptive(start=1, least=1, most=1, cooldown=0.0)).limit == 1
+        ConcurrencyLimit(0)
+    assert ConcurrencyLimit(Adaptive(start=1, least=1, most=1, cooldown=0.0)).limit == 1
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from simkit.core.events import MemoryRecorder, ModelCall
 from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec, UserMessage
 from simkit.errors import ContextTooLong, ReplayMiss, ServerFailed, StoreUnreadable
 from simkit.models import CallKey, ChatRequest, ChatResponse, RecordedModel, Sampling, ScriptedModel, Usage
-from simkit.models.middleware.metrics import Meter
+from simkit.models.middleware.metrics import CallMetrics
 from simkit.models.middleware.replay import Recording, ReplayedModel
 from simkit.store.encoding import JournalEvents, encode
 
@@ -46,7 +46,7 @@ async def test_an_answer_comes_back_from_a_journal_as_it_was(tmp_path: Path, bod
         b"".join(encode(call) for call in await recorded(CALLING, bodies=bodies)) + b'{"e":"ModelCall","ep'
     )
     calls = [event for event, _ in JournalEvents(path, (ModelCall,)) if isinstance(event, ModelCall)]
-    recording, meter = Recording.of("run", calls), Meter()
+    recording, meter = Recording.of("run", calls), CallMetrics()
     assert await ReplayedModel(recording, name="played", meter=meter).complete(ASKED, KEY) == CALLING
     assert (len(recording), meter.replayed, recording.usage) == (1, 1, replace(CALLING.usage, cached_tokens=0))
 

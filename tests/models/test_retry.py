@@ -21,8 +21,8 @@ from simkit.errors import (
 )
 from simkit.models import RecordedModel
 from simkit.models.config import Adaptive, RetryPolicy
-from simkit.models.middleware.concurrency_limit import Gate
-from simkit.models.middleware.metrics import Meter
+from simkit.models.middleware.concurrency_limit import ConcurrencyLimit
+from simkit.models.middleware.metrics import CallMetrics
 from simkit.models.middleware.retry import Health, RetryingModel
 
 pytestmark = pytest.mark.anyio
@@ -142,8 +142,8 @@ async def test_every_attempt_is_recorded() -> None:
 
 
 async def test_a_meter_and_a_gate_hear_of_it() -> None:
-    line, meter = Timeline(), Meter()
-    gate = Gate(Adaptive(start=10), meter, line.clock)
+    line, meter = Timeline(), CallMetrics()
+    gate = ConcurrencyLimit(Adaptive(start=10), meter, line.clock)
     model = Played.of([RateLimited("x"), ServerFailed("x"), said()])
     await RetryingModel(model, meter=meter, gate=gate, clock=line.clock).complete(HELLO, KEY)
     assert (meter.rate_limited, meter.failed, meter.calls, meter.limit) == (1, 1, 1, 7)

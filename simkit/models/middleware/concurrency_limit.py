@@ -15,10 +15,10 @@ from simkit.errors import UsageError
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
 from simkit.models.clock import Clock
 from simkit.models.config import Adaptive
-from simkit.models.middleware.metrics import Meter
+from simkit.models.middleware.metrics import CallMetrics
 
 
-class Gate:
+class ConcurrencyLimit:
     """Admits calls up to the concurrency limit; the others wait in order of arrival.
 
     Args:
@@ -30,12 +30,12 @@ class Gate:
         UsageError: the limit is below 1.
     """
 
-    def __init__(self, limit: int | Adaptive, meter: Meter | None = None, clock: Clock | None = None) -> None:
+    def __init__(self, limit: int | Adaptive, meter: CallMetrics | None = None, clock: Clock | None = None) -> None:
         if isinstance(limit, int) and limit < 1:
             raise UsageError(f"--api-concurrency is {limit}; it must be at least 1, or `adaptive`")
         self._adaptive = None if isinstance(limit, int) else limit
         self._limit = float(limit if isinstance(limit, int) else limit.start)
-        self._meter = meter or Meter()
+        self._meter = meter or CallMetrics()
         self._clock = clock or Clock()
         self._in_flight = 0
         self._waiting: deque[anyio.Event] = deque()
@@ -106,7 +106,7 @@ class Gate:
 class LimitedModel(ModelWrapper):
     """Waits for a place under the concurrency limit of its endpoint before each call."""
 
-    def __init__(self, model: ChatModel, gate: Gate) -> None:
+    def __init__(self, model: ChatModel, gate: ConcurrencyLimit) -> None:
         super().__init__(model)
         self._gate = gate
 

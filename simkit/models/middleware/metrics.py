@@ -9,7 +9,7 @@ from simkit.models.base import Usage
 
 
 @dataclass(slots=True)
-class Meter:
+class CallMetrics:
     """Counters since the start of the run; `in_flight`, `waiting` and `limit` are current values.
 
     Attributes:

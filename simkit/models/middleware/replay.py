@@ -15,7 +15,7 @@ from simkit.core.ids import branch_id, episode_id
 from simkit.core.messages import JsonObject
 from simkit.errors import ModelFault, ReplayMiss
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash
-from simkit.models.middleware.metrics import Meter
+from simkit.models.middleware.metrics import CallMetrics
 from simkit.models.middleware.request_digest import difference
 from simkit.models.usage import believed, doubt
 
@@ -141,12 +141,12 @@ class ReplayedModel:
     """
 
     def __init__(
-        self, recording: Recording, model: ChatModel | None = None, *, name: str = "", meter: Meter | None = None
+        self, recording: Recording, model: ChatModel | None = None, *, name: str = "", meter: CallMetrics | None = None
     ) -> None:
         self._recording = recording
         self._model = model
         self._name = model.name if model is not None else name
-        self._meter = meter or Meter()
+        self._meter = meter or CallMetrics()
 
     @property
     def name(self) -> str:

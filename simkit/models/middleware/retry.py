@@ -15,8 +15,8 @@ from simkit.errors import EndpointDown, ModelFault, ModelTimeout, Unreachable
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
 from simkit.models.clock import Clock
 from simkit.models.config import RetryPolicy
-from simkit.models.middleware.concurrency_limit import Gate
-from simkit.models.middleware.metrics import Meter
+from simkit.models.middleware.concurrency_limit import ConcurrencyLimit
+from simkit.models.middleware.metrics import CallMetrics
 
 
 @dataclass(slots=True)
@@ -68,14 +68,14 @@ class RetryingModel(ModelWrapper):
         policy: RetryPolicy | None = None,
         *,
         health: Health | None = None,
-        meter: Meter | None = None,
-        gate: Gate | None = None,
+        meter: CallMetrics | None = None,
+        gate: ConcurrencyLimit | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(model)
         self._policy = policy or RetryPolicy()
         self._health = health or Health()
-        self._meter = meter or Meter()
+        self._meter = meter or CallMetrics()
         self._gate = gate
         self._clock = clock or Clock()
 
