@@ -87,7 +87,7 @@ class Sampling(Options):
         Number | None,
         Field(ge=0, le=1),
         Flag(
-            help="Nucleus sampling: the agent's tokens are drawn from the most likely ones with this total probability.",
+            help="Nucleus sampling: tokens are drawn from the most likely ones with this total probability.",
             shared=False,
         ),
     ] = None

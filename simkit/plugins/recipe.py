@@ -1,6 +1,6 @@
 """Recipes: whole experiments as one async function, whose typed signature is also its command line.
 
-    async def josh(run: Run, *, world: flags.World = "builtin", beam: Annotated[int, "Maximum number of live leaves."] = 8): ...
+    async def josh(run: Run, *, world: flags.World = "builtin", beam: Annotated[int, "Maximum live leaves."] = 8): ...
 
 A string in `Annotated` is the flag's help, a `Literal` lists its choices, a default is shown. A parameter whose type is
 a frozen dataclass is a group: each of its fields becomes a flag (`simkit.TaskChoice`). The first paragraph of the

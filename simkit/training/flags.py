@@ -23,7 +23,7 @@ HeldOut: TypeAlias = Annotated[
 AllowIncomplete: TypeAlias = Annotated[bool, "Train on unfinished runs and on runs with unreadable lines."]
 PresetFlag: TypeAlias = Annotated[
     Literal["paper", "cpu", "tiny"],
-    "Default settings: those of the paper (for a GPU), for small models on a CPU, or for tiny models trained from scratch.",
+    "Default settings: the paper's (for a GPU), for small models on a CPU, or for tiny models trained from scratch.",
 ]
 Out: TypeAlias = Annotated[Path | None, "Folder for the trained model. Default: models/<run> in the store."]
 Guard: TypeAlias = Annotated[
