@@ -35,7 +35,7 @@ def _print(found: Diagnosis) -> None:
         ("model calls", found.calls),
         ("slowest attempts", found.slowest),
         ("failed attempts", found.retries),
-        ("answers with an implausible usage", found.doubts),
+        ("unusual answers", found.doubts),
         ("unusable answers", found.odd),
         ("faults", found.faults),
         ("slowest tools", found.tools),

@@ -19,14 +19,15 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, JsonObject, Message, ToolSpec, parse_message
 from simkit.core.persistent_list import json_list
+from simkit.core.reasoning import reasoning_of
 from simkit.errors import UsageError
 from simkit.models.options import Flag, Options
 
 Number: TypeAlias = float | int
 """A number that keeps its type, because requests with 1 and with 1.0 have different hashes."""
 
-FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filter", "refusal", "empty"]
-"""Reason why a reply ended: complete, with tool calls, cut off at its limit, filtered, refused, or empty."""
+FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filter", "refusal", "empty", "unknown"]
+"""Reason why a reply ended: complete, with tool calls, cut off at its limit, filtered, refused, empty, or unknown."""
 
 
 def _texts(value: object) -> object:
@@ -271,15 +272,15 @@ class ChatResponse:
     """A model's response.
 
     Attributes:
-        message: the message, as it goes into the conversation.
+        message: the message, as it goes into the conversation; the reasoning is its extra field `reasoning_content`.
         finish: the reason why the reply ended.
         usage: tokens and cost.
         model: the provider's name for the model that answered.
         logprobs: one number per token, if requested.
-        reasoning: the model's reasoning, if the provider returns it; stored, never sent back.
         tokens: token ids of the call, from models in this process; stored only together with logprobs.
-        usage_doubt: the reason why the reported usage was rejected; `usage` is then all zeros, as for a server that
-            reports none.
+        doubts: what was unusual about the reply, as `kind: detail` (`unknown_finish: foo`). After `usage: ...` the
+            reported usage was rejected, and `usage` is all zeros, as for a server that reports none.
+        recorded_reasoning: the reasoning in a recording made when it was not yet part of the message.
     """
 
     message: AssistantMessage
@@ -287,9 +288,14 @@ class ChatResponse:
     usage: Usage = field(default_factory=Usage)
     model: str = ""
     logprobs: tuple[float, ...] | None = None
-    reasoning: str | None = None
     tokens: Tokens | None = None
-    usage_doubt: str | None = None
+    doubts: tuple[str, ...] = ()
+    recorded_reasoning: str | None = None
+
+    @property
+    def reasoning(self) -> str | None:
+        """The model's reasoning, if the provider returned it."""
+        return reasoning_of(self.message) or self.recorded_reasoning
 
     @classmethod
     def of(cls, message: AssistantMessage, model: str = "") -> ChatResponse:
@@ -307,10 +313,10 @@ class ChatResponse:
             kept["logprobs"] = list(self.logprobs)
             if self.tokens is not None:
                 kept["tokens"] = {"prompt_ids": list(self.tokens.prompt_ids), "ids": list(self.tokens.ids)}
-        if self.reasoning is not None:
-            kept["reasoning"] = self.reasoning
-        if self.usage_doubt is not None:
-            kept["usage_doubt"] = self.usage_doubt
+        if self.recorded_reasoning is not None:
+            kept["reasoning"] = self.recorded_reasoning
+        if self.doubts:
+            kept["doubts"] = self.doubts
         return b'{"message":%s,%s' % (self.message.to_json(), orjson.dumps(kept)[1:])
 
     @classmethod
@@ -331,10 +337,15 @@ class ChatResponse:
             usage=Usage(**data["usage"]),
             model=data["model"],
             logprobs=None if logprobs is None else tuple(logprobs),
-            reasoning=data.get("reasoning"),
             tokens=_tokens(data.get("tokens")),
-            usage_doubt=data.get("usage_doubt"),
+            doubts=_doubts(data),
+            recorded_reasoning=data.get("reasoning"),
         )
+
+
+def _doubts(data: JsonObject) -> tuple[str, ...]:
+    old = data.get("usage_doubt")
+    return (f"usage: {old}",) if old is not None else tuple(data.get("doubts", ()))
 
 
 def _tokens(data: JsonObject | None) -> Tokens | None:

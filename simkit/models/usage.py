@@ -58,9 +58,9 @@ def _count(value: object) -> int | None:
 
 
 def believed(response: ChatResponse) -> ChatResponse:
-    """The response with a valid usage. An invalid one is replaced by zeros, and `usage_doubt` gives the reason."""
+    """The response with a valid usage. An invalid one is replaced by zeros, and `doubts` gives the reason."""
     why = doubt(response.usage)
-    return response if why is None else replace(response, usage=Usage(), usage_doubt=why)
+    return response if why is None else replace(response, usage=Usage(), doubts=(*response.doubts, f"usage: {why}"))
 
 
 def doubt(usage: object) -> str | None:

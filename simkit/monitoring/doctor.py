@@ -33,7 +33,7 @@ class Diagnosis:
         waiting: waiting branches by what they wait for (`opening`, `agent`, `user`), with the longest wait.
         calls: model calls by role and model: attempts, failures, seconds (median, 95%, longest), tokens, money.
         slowest: the slowest attempts; retries: why attempts failed; faults: ended branches by component.
-        doubts: answers whose reported usage (tokens) was rejected, by role and model, with the reason.
+        doubts: unusual answers by role, model and kind (`usage`, `unknown_finish`, ...), with an example.
         odd: unusable answers by role and finish reason (`length`, `refusal`, `empty`, ...).
         tools: the slowest tools.
         unplayed: planned episodes that were not finished, by reason.
@@ -152,12 +152,18 @@ def _about_models(found: Diagnosis) -> list[str]:
         )
     if timeouts:
         lines.append(f"{timeouts} attempts had no answer in time: raise --request-timeout, or lower --api-concurrency")
-    return [*lines, *map(_about_usage, found.doubts), *map(_about_answers, found.odd)]
+    return [*lines, *map(_about_doubt, found.doubts), *map(_about_answers, found.odd)]
 
 
-def _about_usage(row: Mapping[str, Any]) -> str:
-    came = f"{row['answers']} answers of `{row['model']}` reported an implausible usage ({row['example']})"
-    return f"{came}: they count no tokens, so tokens and cost are too low; budgets were charged in full"
+def _about_doubt(row: Mapping[str, Any]) -> str:
+    answers = f"{row['answers']} answers of `{row['model']}`"
+    if row["kind"] == "usage":
+        return (
+            f"{answers} reported an implausible usage ({row['example']}): they count no tokens, so tokens and cost are "
+            "too low; budgets were charged in full"
+        )
+    meaning = _DOUBTFUL.get(row["kind"], "look at them in `response -> 'doubts'` of model_calls")
+    return f"{answers} were unusual (`{row['kind']}: {row['example']}`): {meaning}"
 
 
 def _about_answers(row: Mapping[str, Any]) -> str:
@@ -264,10 +270,24 @@ GROUP BY ALL ORDER BY attempts DESC
 """
 
 _DOUBTS = f"""
-SELECT role, model, count(*) AS answers, any_value(response ->> 'usage_doubt') AS example
-{_OF_RUN} AND response ->> 'usage_doubt' IS NOT NULL
-GROUP BY role, model ORDER BY answers DESC
+SELECT role, model, split_part(doubt, ':', 1) AS kind, count(*) AS answers,
+    any_value(substr(doubt, strpos(doubt, ':') + 2)) AS example
+FROM (
+    SELECT role, model, unnest(list_append(
+        CAST((response -> 'doubts') AS VARCHAR[]),
+        'usage: ' || (response ->> 'usage_doubt') -- in recordings made before there were other doubts
+    )) AS doubt
+    {_OF_RUN} AND ((response -> 'doubts') IS NOT NULL OR (response ->> 'usage_doubt') IS NOT NULL)
+)
+WHERE doubt IS NOT NULL
+GROUP BY role, model, kind ORDER BY answers DESC, kind
 """
+
+_DOUBTFUL = {
+    "unknown_finish": "simkit does not know this finish reason; their text and complete calls were used",
+    "logprobs": "the server sent no usable log probabilities, so these answers have none",
+    "no_choice": "the server billed them without an answer; they count as empty answers",
+}
 
 _REMEDIES = {
     "length": "raise --max-tokens",

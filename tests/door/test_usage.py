@@ -59,7 +59,9 @@ def read(usage: str) -> ChatResponse:
 def test_a_usage_that_cannot_be_is_unknown_and_the_answer_is_kept(usage: str, doubt: str) -> None:
     response = read(usage)
     assert response.usage == Usage()
-    assert doubt in str(response.usage_doubt)
+    assert len(response.doubts) == 1
+    assert response.doubts[0].startswith("usage: ")
+    assert doubt in response.doubts[0]
     assert ChatResponse.from_json(response.to_json()) == response
 
 
@@ -80,8 +82,8 @@ def test_a_usage_that_cannot_be_is_unknown_and_the_answer_is_kept(usage: str, do
 def test_a_usage_that_can_be_is_counted(usage: str, counts: tuple[int, int, int]) -> None:
     response = read(usage)
     assert response.usage == Usage(*counts)
-    assert response.usage_doubt is None
-    assert b"usage_doubt" not in response.json_text()
+    assert response.doubts == ()
+    assert b"doubt" not in response.json_text()
 
 
 class Claiming:
@@ -131,7 +133,7 @@ async def test_a_model_of_ones_own_cannot_win_back_a_budget(usage: Any) -> None:
     for call in calls:
         line = orjson.loads(encode(call))
         assert (line["prompt_tokens"], line["completion_tokens"], line["cost"]) == (0, 0, 0.0)
-        assert line["response"]["usage_doubt"]
+        assert line["response"]["doubts"][0].startswith("usage: ")
 
 
 @pytest.mark.parametrize("reply", [None, "hi", {"message": "hi"}, replace(claiming(Usage()), message="hi")])

@@ -182,9 +182,10 @@ def test_words_of_a_refusal_stay_in_the_message() -> None:
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
-def test_reasoning_is_kept_beside_the_message(name: str) -> None:
+def test_reasoning_is_a_field_of_the_message(name: str) -> None:
     response = read({"content": "hi", name: "hm"})
-    assert (response.reasoning, response.message) == ("hm", AssistantMessage.of("hi"))
+    assert response.reasoning == "hm"
+    assert response.message.to_openai() == {"role": "assistant", "content": "hi", "reasoning_content": "hm"}
     assert ChatResponse.from_json(response.to_json()) == response
 
 

@@ -9,6 +9,7 @@ from players_models import HELLO, KEY, Played, key, said
 
 from simkit.core.events import MemoryRecorder, ModelCall
 from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec, UserMessage
+from simkit.core.reasoning import with_reasoning
 from simkit.errors import ContextTooLong, ReplayMiss, ServerFailed, StoreUnreadable
 from simkit.models import CallKey, ChatRequest, ChatResponse, RecordedModel, Sampling, ScriptedModel, Usage
 from simkit.models.middleware.metrics import CallMetrics
@@ -18,12 +19,12 @@ from simkit.store.encoding import JournalEvents, encode
 pytestmark = pytest.mark.anyio
 
 CALLING = ChatResponse(
-    message=AssistantMessage.of("so", (ToolCall.of("c1", "f", {"a": 1}),)),
+    message=with_reasoning(AssistantMessage.of("so", (ToolCall.of("c1", "f", {"a": 1}),)), "hm"),
     finish="tool_calls",
+    doubts=("unknown_finish: done",),
     usage=Usage(10, 5, 2, 0.25),
     model="m-2026",
     logprobs=(-1.0,),
-    reasoning="hm",
 )
 TOOLS = (ToolSpec.of("f", "Does it.", {}), ToolSpec.of("g", "Does more.", {}))
 ASKED = replace(HELLO, tools=TOOLS, sampling=Sampling(temperature=0.5), seed=3)
@@ -37,6 +38,14 @@ async def recorded(*answers: ChatResponse | Exception, bodies: bool = False) -> 
         with nullcontext() if isinstance(answer, ChatResponse) else pytest.raises(type(answer)):
             await model.complete(ASKED, KEY)
     return [event for event in recorder.events if isinstance(event, ModelCall)]
+
+
+def test_an_answer_recorded_before_reasoning_was_part_of_the_message() -> None:
+    told = {"finish": "stop", "usage": {}, "model": "m", "reasoning": "hm", "usage_doubt": "cost is -1"}
+    old = ChatResponse.from_json({"message": {"role": "assistant", "content": "hi"}, **told})
+    assert old.message == AssistantMessage.of("hi")
+    assert (old.reasoning, old.doubts) == ("hm", ("usage: cost is -1",))
+    assert ChatResponse.from_json(old.to_json()) == old
 
 
 @pytest.mark.parametrize("bodies", [False, True])

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any, cast
 
 from simkit.core.messages import AssistantMessage
+from simkit.core.reasoning import with_reasoning
 from simkit.errors import MalformedReply
 from simkit.models.base import ChatResponse, FinishReason
 from simkit.models.providers.reply_errors import Reading, parse_json, read_error, status_of
@@ -63,17 +64,18 @@ def _response(body: dict[str, Any]) -> ChatResponse:
     choice = body["choices"][0]
     written = choice["message"]
     message = _message(written)
+    thought = written.get("reasoning_content") or written.get("reasoning")
+    if isinstance(thought, str):
+        message = with_reasoning(message, thought)
     refusal = written.get("refusal")
     usage, doubt = read_usage(body.get("usage"))
-    thought = written.get("reasoning_content") or written.get("reasoning")
     return ChatResponse(
         message=message,
         finish=_finish(message, choice.get("finish_reason"), bool(refusal)),
         usage=usage,
         model=str(body.get("model") or ""),
         logprobs=_logprobs(choice.get("logprobs")),
-        reasoning=thought if isinstance(thought, str) else None,
-        usage_doubt=doubt,
+        doubts=() if doubt is None else (f"usage: {doubt}",),
     )
 
 
