@@ -21,7 +21,7 @@ from simkit.core.ids import TurnKey
 from simkit.core.messages import UserMessage
 from simkit.models import CallKey, ChatModel, ChatRequest, ChatResponse, RecordedModel, ScriptedModel
 from simkit.models.run_models import AcknowledgedModel
-from simkit.run.event_loop import fast_loop
+from simkit.run.tuning import fast_loop
 from simkit.store.journal import Journal
 
 

@@ -34,7 +34,7 @@ from simkit.models import CallKey, ChatModel, ChatRequest, Sampling
 from simkit.models.config import ModelConfig
 from simkit.models.factory import Context, open_model
 from simkit.models.providers.openai import Endpoint, OpenAIModel
-from simkit.run.event_loop import fast_loop
+from simkit.run.tuning import fast_loop
 from simkit.store.journal import Journal
 from simkit.testing.server import serve_process
 

@@ -41,8 +41,8 @@ from pydantic import SecretStr
 from simkit.core.limits import Limits
 from simkit.models.config import ModelConfig
 from simkit.run.engine import FaultPolicy
-from simkit.run.event_loop import fast_loop
 from simkit.run.run import Run
+from simkit.run.tuning import fast_loop
 from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout

@@ -20,10 +20,10 @@ from pydantic import SecretStr
 from simkit.cli.progress import progress_for
 from simkit.core.limits import Limits
 from simkit.models.config import ModelConfig
-from simkit.run.event_loop import fast_loop
+from simkit.run.engine import Progress
 from simkit.run.observers import Tap
 from simkit.run.run import Run
-from simkit.run.session import Progress
+from simkit.run.tuning import fast_loop
 from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout

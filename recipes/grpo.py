@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from simkit.plugins import flags
 from simkit.plugins.recipe import without_flags
+from simkit.run import choices
 from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.training import flags as training
@@ -20,8 +20,8 @@ async def grpo(
     run: Run,
     *,
     dev: DevChoice = DevChoice(),
-    split: flags.Split = "train",
-    tasks: flags.Tasks = "all",
+    split: choices.Split = "train",
+    tasks: choices.Tasks = "all",
     preset: training.PresetFlag = "paper",
     out: training.Out = None,
     steps: Annotated[int, "Optimiser steps."] = 60,

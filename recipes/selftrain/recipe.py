@@ -14,11 +14,11 @@ from typing import Annotated, Literal
 import anyio.to_thread
 
 from simkit.errors import UsageError
-from simkit.plugins import flags
 from simkit.plugins.extras import check_installed
 from simkit.recipes.selftrain.experiment import Plan
 from simkit.recipes.selftrain.outcome import conditions, read_outcome
 from simkit.recipes.selftrain.seeds import play_seeds
+from simkit.run import choices
 from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.training import flags as training
@@ -33,8 +33,8 @@ async def selftrain(
     run: Run,
     *,
     world: Annotated[str, "World with the splits train, val (dev goals) and test (held-out goals)."] = TOWN,
-    user: flags.User = None,
-    reward: flags.Reward = None,
+    user: choices.User = None,
+    reward: choices.Reward = None,
     method: Annotated[Literal["sft", "kto", "dpo"], "Training method."] = "sft",
     rounds: Annotated[int, "Number of rounds of harvest and training."] = 1,
     seeds: Annotated[int, "Number of independent repetitions, whose results are pooled."] = 3,
@@ -49,7 +49,7 @@ async def selftrain(
     demonstrator: Annotated[str, "Without --model: agent whose dialogues train the first model."] = (DEMONSTRATOR),
     lessons: Annotated[int, "Without --model: number of these dialogues."] = 1500,
     lesson_steps: Annotated[int, "Without --model: optimiser steps of the first model."] = 700,
-    max_turns: flags.MaxTurns = 15,
+    max_turns: choices.MaxTurns = 15,
     reply_tokens: training.MaxTokens = 160,
     allow_incomplete: training.AllowIncomplete = False,
 ) -> Summary:

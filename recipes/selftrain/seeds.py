@@ -16,9 +16,9 @@ from simkit.models.config import ModelConfig
 from simkit.plugins.extras import require
 from simkit.recipes.selftrain.experiment import Plan, SeedLoop
 from simkit.run.engine import Tally
-from simkit.run.event_loop import fast_loop
 from simkit.run.run import Run
 from simkit.run.stages import PartOf
+from simkit.run.tuning import fast_loop
 from simkit.store import Store
 from simkit.training.process import Message, Send, child_environment, run_in_child
 

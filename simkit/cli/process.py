@@ -16,8 +16,8 @@ import typer
 
 from simkit.actors.deadlines import GRACE
 from simkit.core.safe_text import visible
-from simkit.run.event_loop import fast_loop
 from simkit.run.run import Run
+from simkit.run.tuning import fast_loop
 
 T = TypeVar("T")
 

@@ -9,8 +9,7 @@ import anyio
 from simkit.actors.actor import ActorState
 from simkit.cli.output import text_line
 from simkit.core.safe_text import visible_line
-from simkit.run.engine import Tally
-from simkit.run.session import Progress
+from simkit.run.engine import Progress, Tally
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -37,6 +37,9 @@ class World(ABC):
     """Whether a task id may denote different tasks when the world is built with different options. False if it never
     does, so that world and id identify a task."""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
     @abstractmethod
     def tasks(self, split: str) -> Sequence[Task]:
         """The tasks of a split, in their fixed order.

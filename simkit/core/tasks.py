@@ -40,8 +40,8 @@ class Task:
     id: str
     world: str
     split: str
-    instructions: str
-    goals: tuple[Goal, ...] = ()
-    agenda: tuple[Wish, ...] = ()
-    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    reference: tuple[Utterance, ...] = ()
+    instructions: str = field(repr=False)
+    goals: tuple[Goal, ...] = field(default=(), repr=False)
+    agenda: tuple[Wish, ...] = field(default=(), repr=False)
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    reference: tuple[Utterance, ...] = field(default=(), repr=False)

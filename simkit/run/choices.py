@@ -1,4 +1,6 @@
-"""Parameter groups of recipes that play: frozen dataclasses whose fields become flags.
+"""Parameters of recipes that play: types with the same meaning in every recipe, and groups of them.
+
+A group is a frozen dataclass whose fields become flags:
 
 async def brisk(run: Run, *, tasks: TaskChoice = TaskChoice(split="test"), cast: CastChoice = CastChoice()): ...
     await tasks.play(run, Rollout(tasks.limits), cast)
@@ -7,35 +9,59 @@ async def brisk(run: Run, *, tasks: TaskChoice = TaskChoice(split="test"), cast:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from simkit.core.limits import Limits
-from simkit.plugins import flags
 
 if TYPE_CHECKING:
     from simkit.run.run import Run
     from simkit.search.base import Episode, Search
+
+World: TypeAlias = Annotated[
+    str,
+    "World, the source of tasks and tools: builtin, toolwoz, or path/to/file.py:Class; with options: NAME,key=value.",
+]
+Variant: TypeAlias = Annotated[
+    Literal["paper", "fixed"] | None,
+    "ToolWOZ only: `paper` equals the release call for call, `fixed` repairs it. Never compare scores of the two.",
+]
+Split: TypeAlias = Annotated[
+    Literal["train", "val", "test", "full_test"],
+    "Split of the world's tasks; `full_test` is the whole test set of ToolWOZ.",
+]
+Tasks: TypeAlias = Annotated[
+    str, "Tasks to play: a number (50: the first 50), a slice (10-20: tasks 10 to 19), or `all`."
+]
+Trials: TypeAlias = Annotated[int, "Number of times each task is played; pass^k is reported up to this k."]
+Agent: TypeAlias = Annotated[
+    str | None, "Agent to evaluate: scripted[,error_rate=0.2], or path/to/file.py:Class. Default: the world's."
+]
+User: TypeAlias = Annotated[
+    str | None, "User simulator: agenda, script (replay), human, or path/to/file.py:Class. Default: the world's."
+]
+Reward: TypeAlias = Annotated[str | None, "Reward: goal_calls, or path/to/file.py:Class. Default: the world's."]
+MaxTurns: TypeAlias = Annotated[int, "Maximum number of agent turns in a conversation."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CastChoice:
     """Players by name; None for the world's default."""
 
-    agent: flags.Agent = None
-    user: flags.User = None
-    reward: flags.Reward = None
+    agent: Agent = None
+    user: User = None
+    reward: Reward = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskChoice:
     """Task selection: world, split, tasks, number of trials and maximum number of turns."""
 
-    world: flags.World = "builtin"
-    variant: flags.Variant = None
-    split: flags.Split = "train"
-    tasks: flags.Tasks = "all"
-    trials: flags.Trials = 1
-    max_turns: flags.MaxTurns = 15
+    world: World = "builtin"
+    variant: Variant = None
+    split: Split = "train"
+    tasks: Tasks = "all"
+    trials: Trials = 1
+    max_turns: MaxTurns = 15
 
     @property
     def limits(self) -> Limits:

@@ -6,10 +6,10 @@ disk, a bug in a search) ends the run. Results are in the order of the units, no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
@@ -144,6 +144,9 @@ class Tally:
             }
         return stats
 
+
+Progress: TypeAlias = Callable[[Tally], Coroutine[Any, Any, None]]
+"""Coroutine function that displays a tally until it is cancelled."""
 
 TOGETHER = 16
 """Episodes started per pass of the event loop. With one per pass, the first would end before the last starts."""

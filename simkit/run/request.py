@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from simkit.models.config import ModelConfig
 from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN, Places
-from simkit.run.engine import FaultPolicy
+from simkit.run.engine import FaultPolicy, Progress
 from simkit.run.observers import Tap
 from simkit.run.resume import Origin
-from simkit.run.session import Progress
 from simkit.run.stages import PartOf
 
 if TYPE_CHECKING:

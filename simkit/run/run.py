@@ -12,48 +12,38 @@ Leaving the block ends the actors, writes the last line of the journal and loads
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 import orjson
 
-import simkit
-from simkit.actors.deadlines import GRACE, Patience
 from simkit.components.agent import Agent
 from simkit.components.cast import Cast
 from simkit.components.reward import Reward
 from simkit.components.tools import ToolServer
 from simkit.components.user import User
 from simkit.components.world import World, choose_tasks, load_world
-from simkit.core.events import Episode, ItemScored, Measured, RunStarted
-from simkit.core.limits import ASK_TIMEOUT
+from simkit.core.boundary import described
+from simkit.core.events import Episode, ItemScored, Measured
 from simkit.core.tasks import Task
-from simkit.errors import UsageError
+from simkit.errors import RunStopped, UsageError
 from simkit.models.config import ModelConfig
-from simkit.plugins.component_paths import Places
-from simkit.run.accounting import Account, Units
+from simkit.run.accounting import UNRECORDED, Account
 from simkit.run.casting import Wanted, WantedModels, build_players
-from simkit.run.engine import FaultPolicy, Stage, Tally, play_units
-from simkit.run.observers import Tap
-from simkit.run.request import Asked, RunOptions, Settled
-from simkit.run.resume import Origin
-from simkit.run.session import Ended, Opening, Progress, Session, Status
+from simkit.run.engine import Stage, play_units
+from simkit.run.lifetime import Lifetime
 from simkit.run.stages import PartOf
-from simkit.run.summary import Summary, summarise
-from simkit.search.base import Search
+from simkit.search.base import Search, WorkUnit
 
 if TYPE_CHECKING:
     from simkit.models.base import ChatModel
-    from simkit.models.middleware.budget import Allowances
-    from simkit.store import QueryResult, Store
+    from simkit.store import QueryResult
 
 
-class Run:
+class Run(Lifetime):
     """One experiment: `async with Run(...) as run`. It accesses no files until it is entered.
 
     Attributes:
@@ -66,6 +56,7 @@ class Run:
             endpoint or a replay that lacks a call.
         problem: the reason why it is not `done`: what stopped it, what failed, and the number of planned episodes that
             were not played.
+        abandoned: whether a component that did not end was abandoned; a thread or a task of it may still be running.
 
     Args:
         resume, replay: see `Run.resume` and `Run.replay`, the preferred forms.
@@ -86,114 +77,6 @@ class Run:
         UsageError: a time is negative; or, on entry, a run to be resumed had another configuration: the message lists
             the differences.
     """
-
-    def __init__(
-        self,
-        *,
-        store: Store | Path | str | None = None,
-        name: str = "",
-        recipe: str = "python",
-        seed: int | None = None,
-        concurrency: int | None = None,
-        policy: FaultPolicy | None = None,
-        config: Mapping[str, Any] | None = None,
-        progress: Progress | None = None,
-        models: ModelConfig | None = None,
-        allowances: Allowances | None = None,
-        durable: bool = False,
-        resume: str | None = None,
-        replay: str | None = None,
-        taps: Sequence[Tap] = (),
-        part_of: PartOf | None = None,
-        ask_timeout: float | None = ASK_TIMEOUT,
-        grace: float = GRACE,
-        ended: Ended | None = None,
-        places: Places | None = None,
-    ) -> None:
-        from simkit.run.settings import read_settings
-
-        settings = read_settings()
-        self._asked = Asked(
-            store=settings.store if store is None else store,
-            name=name,
-            recipe=recipe,
-            seed=seed,
-            default_seed=settings.seed,
-            models=models,
-            config=config,
-            resume=resume,
-            replay=replay,
-            part_of=part_of,
-            places=places,
-        )
-        self.part_of = part_of
-        self.concurrency = settings.concurrency if concurrency is None else concurrency
-        self.policy = policy or FaultPolicy()
-        self.durable = durable
-        self.ask_timeout = ask_timeout
-        self.tally = Tally()
-        self._patience = Patience(ask_timeout or None, grace)
-        self._allowances = allowances
-        self._taps = tuple(taps)
-        self._reported: dict[str, Any] = {}
-        self._notes: list[str] = []
-        self._progress = progress
-        self._ended = ended
-        self._units = Units("", 0)
-        self._session = Session(self.tally)
-        self._entered: AbstractAsyncContextManager[None] | None = None
-        if not self._asked.elsewhere:
-            self._name(Origin())
-
-    @classmethod
-    def resume(cls, run: str = "last", **options: Unpack[RunOptions]) -> Run:
-        """Resume an earlier run, identified by its id, its name or `last`.
-
-        Finished episodes are kept, the others are played from their beginning, and answered model calls are not made
-        again. Options that are not given keep their earlier values.
-        """
-        return cls(resume=run, **options)
-
-    @classmethod
-    def replay(cls, run: str = "last", **options: Unpack[RunOptions]) -> Run:
-        """Create a run that takes its model answers from an earlier run, identified by its id, its name or `last`.
-
-        A call missing from that run is an error; no network request is made.
-        """
-        return cls(replay=run, **options)
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> object:
-            """Explain why an attribute is not available yet."""
-            if name in ("id", "name", "recipe", "seed", "models", "places", "config", "store"):
-                raise AttributeError(f"`{name}` of a run is known once it is entered: `async with` it first")
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    @property
-    def status(self) -> Status:
-        """Current status of the run."""
-        return self._session.status
-
-    @property
-    def problem(self) -> str | None:
-        """The reason why the run stopped or failed; None otherwise."""
-        return self._session.problem
-
-    async def __aenter__(self) -> Run:
-        opening = await anyio.to_thread.run_sync(self._look_up)
-        self._entered = self._session.open(opening)
-        await self._entered.__aenter__()
-        self._units = Units(self.id, self.seed, self._session.past)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        assert self._entered is not None
-        return await self._entered.__aexit__(kind, error, trace)
-
-    # --- for recipes --------------------------------------------------------------------------------------------------
 
     def world(self, world: str | World = "builtin", **options: Any) -> World:
         """Load a world by name; a world object is returned unchanged. Options with the value None are omitted.
@@ -237,7 +120,7 @@ class Run:
             UsageError: a component does not accept its options or lacks a model, no component uses a named model, or
                 the run has not been entered.
         """
-        scope = self._session.scope
+        scope = self._actors
         named = {"model": model, "user_model": user_model}
         config = self.models.model_copy(update={name: spec for name, spec in named.items() if spec is not None})
         players = build_players(
@@ -245,8 +128,8 @@ class Run:
             Wanted(agent=agent, user=user, reward=reward, tools=tools, places=self.places),
             WantedModels(config=config, open=self._model, defaults=options, user_defaults=user_options),
         )
-        if players.user.interactive:
-            self._session.give_the_terminal()
+        if players.user.interactive and self._background is not None:
+            self._background.give_the_terminal()
         return players.cast(scope)
 
     def chat_model(self, spec: str, config: ModelConfig | None = None) -> ChatModel:
@@ -288,7 +171,7 @@ class Run:
         """
         if trials < 1:
             raise UsageError(f"trials is {trials}; play each task at least once")
-        journal = self._session.journal
+        journal = self._journal
         tasks = tuple(tasks)  # a split may create its tasks on each access
         for task in tasks:
             cast.check(task)
@@ -296,20 +179,15 @@ class Run:
         units = self._units.of(tasks, trials)
         kept = self._units.kept(units, search.name)
         self.tally.keep(kept.values())
-        self._session.ledger.plan(units, kept, journal)
+        self._ledger.plan(units, kept, journal)
         stage = Stage(search=search, cast=cast, recorder=journal, tally=self.tally, policy=self.policy)
         left = [unit for unit in units if unit.episode_id not in kept]
         at_once = self.concurrency if concurrency is None else concurrency
-        with self._session.accounting_for(left):
+        with self._accounting_for(left):
             played = await play_units(stage, left, at_once)
-        self._session.problem = self.policy.broken(self.tally.faulted, len(self.tally.episodes))
+        self.problem = self.policy.broken(self.tally.faulted, len(self.tally.episodes))
         found = {**kept, **{episode.episode_id: episode for episode in played}}
         return tuple(found[unit.episode_id] for unit in units if unit.episode_id in found)
-
-    def summary(self, **extra: Any) -> Summary:
-        """Scores and counts of all episodes so far, with additional named values, which are stored too."""
-        self._reported |= extra
-        return summarise(self.tally.episodes, self._session.ledger.account(), **self._reported)
 
     def part(
         self,
@@ -345,7 +223,7 @@ class Run:
             taps=self._taps,
             part_of=place,
             ask_timeout=self.ask_timeout,
-            ended=self._session.part_ended,
+            ended=self._stage_ended,
             places=self.places,
         )
 
@@ -357,13 +235,13 @@ class Run:
 
     def measure(self, stage: str, step: int, /, **values: float) -> None:
         """Record numbers of a stage at a step, e.g. `run.measure("train", 20, loss=0.71)`; in SQL: `from metrics`."""
-        self._session.journal.record(Measured(self.id, stage, step, values, time.time()))
+        self._journal.record(Measured(self.id, stage, step, values, time.time()))
 
     def score_item(
         self, suite: str, item: str, /, *, trial: int = 0, detail: Mapping[str, Any] | None = None, **metrics: float
     ) -> None:
         """Record the scores of one item of a non-conversational evaluation; in SQL: `from item_scores`."""
-        journal, now = self._session.journal, time.time()
+        journal, now = self._journal, time.time()
         for metric, value in metrics.items():
             journal.record(ItemScored(self.id, suite, item, metric, value, now, trial, detail))
 
@@ -389,7 +267,7 @@ class Run:
         Raises:
             StoreError: the journal could not be written.
         """
-        await self._session.journal.commit()
+        await self._journal.commit()
 
     def note(self, *notes: str) -> None:
         """Add notes for readers of the results; the command line prints them at the end."""
@@ -398,78 +276,35 @@ class Run:
     @property
     def notes(self) -> tuple[str, ...]:
         """All notes without duplicates; after the end also warnings from loading the database."""
-        return tuple(dict.fromkeys((*self._notes, *self._session.notes)))
+        return tuple(dict.fromkeys((*self._notes, *self._loading)))
 
     @property
     def account(self) -> Account:
         """Counts of planned episodes by their state."""
-        return self._session.ledger.account()
+        return self._ledger.account()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether its journal is open."""
-        return self._session.is_open
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether a component that did not end was abandoned; a thread or a task of it may still be running."""
-        return self._session.abandoned
-
-    def write_off(self) -> str:
-        """Record the end of a run that does not end on its own; returns what blocks it.
-
-        For use from another thread of a process that is about to exit: the run cannot continue afterwards.
-        """
-        return self._session.write_off()
-
-    def stop(self) -> None:
-        """End the run now, as Ctrl-C does: recorded events stay, and the status becomes `interrupted`."""
-        self._session.stop()
-
-    # --- internals ----------------------------------------------------------------------------------------------------
-
-    def _model(self, spec: str, config: ModelConfig) -> ChatModel:
-        return self._session.model(self.places.absolute(spec), config)
-
-    def _started(self, attempt: int) -> RunStarted:
-        number, now = self._session.number, time.time()
-        return RunStarted(
-            self.id, self.name, self.recipe, self.seed, self.config, simkit.__version__, now, attempt, number
-        )
-
-    def _look_up(self) -> Opening:
-        """Open the store and look up the run's origin; runs in a thread."""
-        asked = self._asked
-        self.store = store = _open_store(asked.store)
-        resume = asked.part_of.begun(store) if asked.part_of else asked.resume
-        origin = Origin.find(store, resume, asked.replay)
-        if asked.elsewhere:
-            self._name(origin)
-        settled = Settled(self.id, self.name, self.recipe, self.seed, self.models, self.places)
-        self.config = origin.checked(asked.configured(settled, self.concurrency, origin))
-        return Opening(
-            run_id=self.id,
-            store=store,
-            origin=origin,
-            models=self.models,
-            started=self._started,
-            summary=lambda: self.summary().to_json(),
-            allowances=self._allowances,
-            taps=self._taps,
-            progress=self._progress,
-            patience=self._patience,
-            ended=self._ended,
-            durable=self.durable,
-        )
-
-    def _name(self, origin: Origin) -> None:
-        """Set the identity of the run."""
-        settled = self._asked.settled(origin)
-        self.id, self.name, self.recipe, self.seed = settled.id, settled.name, settled.recipe, settled.seed
-        self.models, self.places = settled.models, settled.places
+    @contextmanager
+    def _accounting_for(self, units: Sequence[WorkUnit]) -> Generator[None]:
+        """Context for playing units: on exit, unfinished units are recorded with a reason, unless all was cancelled."""
+        tally, reasons = self.tally, dict[str, str]()
+        try:
+            yield
+            reasons = {unit.episode_id: tally.missed.get(unit.episode_id, UNRECORDED) for unit in units}
+        except RunStopped as stopped:
+            self._stopped_by = stopped
+            reasons = _because(units, f"the run was stopped: {stopped}")
+            raise
+        except Exception as error:
+            reasons = _because(units, f"the run failed: {described(error)}")
+            raise
+        finally:
+            counted = {episode.episode_id for episode in tally.episodes}
+            for unit in units:
+                episode = self._ledger.ended(unit.episode_id)
+                if episode is not None and episode.episode_id not in counted:  # worker cancelled afterwards
+                    tally.finished(episode)
+            self._ledger.not_played(reasons, self._journal)
 
 
-def _open_store(store: Store | Path | str) -> Store:
-    from simkit.store import Store
-
-    return Store(Path(store)) if isinstance(store, (str, Path)) else store
+def _because(units: Sequence[WorkUnit], reason: str) -> dict[str, str]:
+    return {unit.episode_id: reason for unit in units}

@@ -31,6 +31,10 @@ class QueryResult:
     rows: list[tuple[Any, ...]]
     state: ReadState
 
+    def __repr__(self) -> str:
+        notes = f", notes: {'; '.join(self.notes)}" if self.notes else ""
+        return f"<QueryResult of {len(self.rows)} rows, columns {', '.join(self.columns)}{notes}>"
+
     @property
     def notes(self) -> tuple[str, ...]:
         """The state in words; empty if the rows are complete."""

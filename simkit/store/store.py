@@ -58,6 +58,9 @@ class Store:
             reason = error.strerror or str(error)
             raise StoreError(f"{self.path} cannot be used as a store: {reason}. Name another folder") from error
 
+    def __repr__(self) -> str:
+        return f"<Store {str(self.path)!r}>"
+
     def journal(
         self, run_id: str, worker: str = "main", *, opener: Opener = DiskFile, durable: bool = False
     ) -> Journal:

@@ -32,7 +32,7 @@ import orjson
 
 from simkit.errors import UsageError
 from simkit.plugins.loading import find_object
-from simkit.run.event_loop import fast_loop
+from simkit.run.tuning import fast_loop
 from simkit.testing.behaviour import Behaviour, FaultName, Faults, Reply, Stats
 
 HOST = "127.0.0.1"

@@ -18,8 +18,8 @@ from simkit.core.tasks import Task
 from simkit.errors import StrayCancellation
 from simkit.models.base import SampledModel
 from simkit.models.config import ModelConfig
-from simkit.plugins import flags
 from simkit.plugins.loading import load
+from simkit.run import choices
 from simkit.run.casting import Wanted, WantedModels, build_players
 from simkit.run.engine import Stage, Tally, play_units
 from simkit.search.base import WorkUnit
@@ -86,12 +86,12 @@ class Place:
 class DevChoice:
     """Group of flags: the world and the players of a model in training."""
 
-    world: flags.World = "builtin"
-    variant: flags.Variant = None
+    world: choices.World = "builtin"
+    variant: choices.Variant = None
     agent: training.Player = "function_calling"
-    user: flags.User = None
-    reward: flags.Reward = None
-    max_turns: flags.MaxTurns = 15
+    user: choices.User = None
+    reward: choices.Reward = None
+    max_turns: choices.MaxTurns = 15
     reply_tokens: training.MaxTokens = 256
 
     def place(self, split: str, tasks: str) -> Place:

@@ -18,7 +18,7 @@ import anyio
 
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
-from simkit.run.event_loop import fast_loop
+from simkit.run.tuning import fast_loop
 from simkit.search.base import WorkUnit
 from simkit.search.tree import together
 from simkit.statistics.scores import mean

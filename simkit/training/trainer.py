@@ -18,7 +18,7 @@ import anyio
 
 from simkit.errors import UsageError
 from simkit.plugins.extras import require
-from simkit.run.event_loop import fast_loop
+from simkit.run.tuning import fast_loop
 from simkit.training import backend
 from simkit.training.dev import DevGoals, DevScore, play_dev
 from simkit.training.guard import Guard, Watched

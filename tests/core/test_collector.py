@@ -8,7 +8,7 @@ from collections.abc import Generator
 
 import pytest
 
-from simkit.run.gc_tuning import CALM, FULL, calm_collector
+from simkit.run.tuning import CALM, FULL, calm_collector
 
 
 class Knot:

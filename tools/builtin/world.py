@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from random import Random
@@ -30,7 +30,7 @@ _SHARES = {"train": range(6), "val": range(6, 8), "test": range(8, 10)}
 class TravelTasks(Sequence[Task]):
     """The tasks of one split, each made on access: a pure function of town, split and index."""
 
-    town: Town
+    town: Town = field(repr=False)
     split: str
     indices: range
     most_goals: int = MOST_GOALS

@@ -1,9 +1,10 @@
-"""Tuning of the garbage collector during a run: fewer collections, which skip objects that existed before it."""
+"""Tuning of the process for runs: the fastest event loop, and a garbage collector that does less."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from itertools import count
 
@@ -39,3 +40,12 @@ def calm_collector() -> Generator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
+
+
+def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Factory of uvloop event loops if uvloop is installed; None for asyncio's default."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,79 @@
+"""What runs beside a recipe: loading of the store, measurement of lag, detection of blocks, and the display."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from simkit.core.events import LoopBlocked, Recorder
+from simkit.errors import StoreBusy
+from simkit.run.engine import Progress, Tally
+from simkit.run.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from simkit.store import Store
+
+
+class Background:
+    """Tasks of a run that last as long as its actors; they end when `running` is left."""
+
+    def __init__(
+        self, run_id: str, store: Store, tally: Tally, recorder: Recorder, progress: Progress | None = None
+    ) -> None:
+        self._run_id = run_id
+        self._store = store
+        self._tally = tally
+        self._recorder = recorder
+        self._progress = progress
+        self._watchdog = Watchdog()
+        self._drawing: anyio.CancelScope | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Context in which the tasks run."""
+        from simkit.store import keep_loaded
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(keep_loaded, self._store.loader)
+            group.start_soon(self._tally.lag.watch, self._beat)
+            if self._progress is not None:
+                group.start_soon(self._draw, self._progress)
+            with self._watchdog.watching():
+                yield
+            group.cancel_scope.cancel()
+
+    def holding(self) -> str:
+        """Location of user code that blocks the event loop now; empty if there is none."""
+        return self._watchdog.holding()
+
+    def give_the_terminal(self) -> None:
+        """Stop the progress display."""
+        if self._drawing is not None:
+            self._drawing.cancel()
+
+    def _beat(self) -> None:
+        block = self._watchdog.beat()
+        if block is not None:
+            self._recorder.record(LoopBlocked(self._run_id, block.seconds, block.place, block.stack, time.time()))
+
+    async def _draw(self, progress: Progress) -> None:
+        with anyio.CancelScope() as self._drawing:
+            await progress(self._tally)
+
+
+def load_if_free(store: Store) -> tuple[str, ...]:
+    """Load what the run has recorded; returns warnings about the store.
+
+    Warnings concern damage, also of other runs, and a database that stayed held by another process.
+    """
+    try:
+        return store.load().warnings
+    except StoreBusy as error:
+        return (
+            f"the run is recorded in its journal, but not loaded into {store.database}: {error}. simkit reads the "
+            "journal meanwhile, and the next command that finds the database free loads it",
+        )

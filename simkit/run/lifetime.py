@@ -1,0 +1,398 @@
+"""Lifetime of a run: what is open between its start and its orderly end, and how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, Unpack
+
+import anyio
+import anyio.to_thread
+
+import simkit
+from simkit.actors.actor import Scope, open_scope
+from simkit.actors.deadlines import GRACE, Patience
+from simkit.core.boundary import described
+from simkit.core.cancellation import cancelled_from_outside
+from simkit.core.events import Recorder, RunFinished, RunStarted
+from simkit.core.limits import ASK_TIMEOUT
+from simkit.errors import RunStopped, StoreError, StrayCancellation, UsageError
+from simkit.run.accounting import CANCELLED, INTERRUPTED, CountingRecorder, Ledger, Units
+from simkit.run.background import Background, load_if_free
+from simkit.run.engine import FaultPolicy, Progress, Tally, sole_error
+from simkit.run.observers import HeldRecorder, Tap, TappedRecorder
+from simkit.run.request import Asked, RunOptions, Settled
+from simkit.run.resume import Origin, Past
+from simkit.run.summary import Summary, summarise
+from simkit.run.tuning import calm_collector
+from simkit.store.source import next_start
+
+if TYPE_CHECKING:
+    from simkit.models.base import ChatModel
+    from simkit.models.config import ModelConfig
+    from simkit.models.middleware.budget import Allowances
+    from simkit.models.run_models import RunModels
+    from simkit.plugins.component_paths import Places
+    from simkit.run.stages import PartOf
+    from simkit.store import Store
+    from simkit.store.journal import Journal
+
+T = TypeVar("T")
+Status: TypeAlias = Literal["running", "done", "failed", "interrupted", "stopped"]
+Ended: TypeAlias = Callable[[str, Status, str | None], None]
+"""Callback for the id, the status and the problem of a run that has ended."""
+
+UNKNOWN_YET = frozenset({"id", "name", "recipe", "seed", "models", "places", "config", "store"})
+"""Attributes that a run may have only once it is entered."""
+
+
+class Lifetime:
+    """Start, open resources and end of a run; `Run` adds what recipes do in between.
+
+    A caller's mistake (`UsageError`) before anything was recorded leaves no run in the store.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store | Path | str | None = None,
+        name: str = "",
+        recipe: str = "python",
+        seed: int | None = None,
+        concurrency: int | None = None,
+        policy: FaultPolicy | None = None,
+        config: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+        models: ModelConfig | None = None,
+        allowances: Allowances | None = None,
+        durable: bool = False,
+        resume: str | None = None,
+        replay: str | None = None,
+        taps: Sequence[Tap] = (),
+        part_of: PartOf | None = None,
+        ask_timeout: float | None = ASK_TIMEOUT,
+        grace: float = GRACE,
+        ended: Ended | None = None,
+        places: Places | None = None,
+    ) -> None:
+        from simkit.run.settings import read_settings
+
+        settings = read_settings()
+        self._asked = Asked(
+            store=settings.store if store is None else store,
+            name=name,
+            recipe=recipe,
+            seed=seed,
+            default_seed=settings.seed,
+            models=models,
+            config=config,
+            resume=resume,
+            replay=replay,
+            part_of=part_of,
+            places=places,
+        )
+        self.part_of = part_of
+        self.concurrency = settings.concurrency if concurrency is None else concurrency
+        self.policy = policy or FaultPolicy()
+        self.durable = durable
+        self.ask_timeout = ask_timeout
+        self.tally = Tally()
+        self.status: Status = "running"
+        self.problem: str | None = None
+        self.abandoned = False
+        self._patience = Patience(ask_timeout or None, grace)
+        self._allowances = allowances
+        self._taps = tuple(taps)
+        self._progress = progress
+        self._ended = ended
+        self._reported: dict[str, Any] = {}
+        self._notes: list[str] = []
+        self._loading: tuple[str, ...] = ()  # warnings from loading the database at the end
+        self._units = Units("", 0)
+        self._ledger = Ledger()
+        self._stages: dict[str, str] = {}  # problems of stages, by run id
+        self._stopped_by: RunStopped | None = None
+        self._origin = Origin()
+        self._past: Past | None = None
+        self._replayed: Past | None = None
+        self._number: int | None = None  # of this start in the store
+        self._entered: AbstractAsyncContextManager[None] | None = None
+        self._closing = AsyncExitStack()
+        self._models: RunModels | None = None
+        self._stop: anyio.CancelScope | None = None
+        self._scope: Scope | None = None
+        self._recorder: Recorder | None = None
+        self._file: Journal | None = None
+        self._background: Background | None = None
+        self._recorded_end = False
+        self._to_forget = False
+        if not self._asked.elsewhere:
+            self._name(self._origin)
+
+    @classmethod
+    def resume(cls, run: str = "last", **options: Unpack[RunOptions]) -> Self:
+        """Resume an earlier run, identified by its id, its name or `last`.
+
+        Finished episodes are kept, the others are played from their beginning, and answered model calls are not made
+        again. Options that are not given keep their earlier values.
+        """
+        return cls(resume=run, **options)
+
+    @classmethod
+    def replay(cls, run: str = "last", **options: Unpack[RunOptions]) -> Self:
+        """Create a run that takes its model answers from an earlier run, identified by its id, its name or `last`.
+
+        A call missing from that run is an error; no network request is made.
+        """
+        return cls(replay=run, **options)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Explain why an attribute is not available yet."""
+            if name in UNKNOWN_YET:
+                raise AttributeError(f"`{name}` of a run is known once it is entered: `async with` it first")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        known, asked = vars(self), self._asked
+        who = known.get("id") or f"of {asked.resume or asked.replay or asked.part_of!r}"
+        name, recipe = known.get("name", asked.name), known.get("recipe", asked.recipe)
+        state = "not entered" if self._entered is None else self.status
+        return f"<Run {who}{f' {name!r}' if name else ''}, recipe {recipe}, {state}>"
+
+    async def __aenter__(self) -> Self:
+        await anyio.to_thread.run_sync(self._look_up)
+        self._entered = self._open()
+        await self._entered.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        assert self._entered is not None
+        return await self._entered.__aexit__(kind, error, trace)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its journal is open."""
+        return self._recorder is not None
+
+    def summary(self, **extra: Any) -> Summary:
+        """Scores and counts of all episodes so far, with additional named values, which are stored too."""
+        self._reported |= extra
+        return summarise(self.tally.episodes, self._ledger.account(), **self._reported)
+
+    def stop(self) -> None:
+        """End the run now, as Ctrl-C does: recorded events stay, and the status becomes `interrupted`."""
+        _opened(self._stop).cancel()
+        self.tally.stopping = True
+
+    def write_off(self) -> str:
+        """Record the end of a run that does not end on its own; returns what blocks it.
+
+        For use from another thread of a process that is about to exit: the run cannot continue afterwards.
+        """
+        recorder, file = self._recorder, self._file
+        if recorder is None or file is None:
+            return "it was about to end"
+        held = self._background.holding() if self._background is not None else ""
+        busy = ", ".join(f"`{name}`" for name in self._scope.busy()) if self._scope is not None else ""
+        what = f"the event loop is held up at {held}" if held else f"busy: {busy}" if busy else "busy with the recipe"
+        problem = f"it did not end when it was told to; {what}"
+        if not self._recorded_end:
+            self.status, self.problem = "interrupted", problem
+            self._record_end(recorder)
+        file.write_now()
+        return self.problem or problem
+
+    # --- while it is open ---------------------------------------------------------------------------------------------
+
+    @property
+    def _journal(self) -> Recorder:
+        return _opened(self._recorder)
+
+    @property
+    def _actors(self) -> Scope:
+        return _opened(self._scope)
+
+    def _model(self, spec: str, config: ModelConfig) -> ChatModel:
+        """A model of this run; the first call opens the shared resources."""
+        from simkit.models.run_models import RunModels
+
+        if self._models is None:
+            known = self._origin.known(self._past, self._replayed)
+            self._models = RunModels(self.id, self._journal, self.models.allowances(self._allowances), known)
+            self._closing.push_async_callback(self._models.aclose)
+            self.tally.meter = self._models.meter
+        return self._models.model(self.places.absolute(spec), config)
+
+    def _stage_ended(self, run_id: str, status: Status, problem: str | None) -> None:
+        """Register the end of a stage of this run; a stage that failed before may now be done."""
+        if status == "done":
+            self._stages.pop(run_id, None)
+        else:
+            self._stages[run_id] = f"its part {run_id} is {status}" + (f": {problem}" if problem else "")
+
+    # --- start --------------------------------------------------------------------------------------------------------
+
+    def _look_up(self) -> None:
+        """Open the store and look up the run's origin; runs in a thread."""
+        asked = self._asked
+        self.store = store = _open_store(asked.store)
+        resume = asked.part_of.begun(store) if asked.part_of else asked.resume
+        self._origin = origin = Origin.find(store, resume, asked.replay)
+        if asked.elsewhere:
+            self._name(origin)
+        settled = Settled(self.id, self.name, self.recipe, self.seed, self.models, self.places)
+        self.config = origin.checked(asked.configured(settled, self.concurrency, origin))
+
+    def _name(self, origin: Origin) -> None:
+        """Set the identity of the run."""
+        settled = self._asked.settled(origin)
+        self.id, self.name, self.recipe, self.seed = settled.id, settled.name, settled.recipe, settled.seed
+        self.models, self.places = settled.models, settled.places
+
+    def _remember(self) -> None:
+        """Count this start, and read the journals of the resumed or replayed run; runs in a thread."""
+        self._number = next_start(self.store.path)
+        if self._origin.resumed is not None:
+            self._past = Past.read(self.store.path, self.id)
+        if self._origin.replayed is not None:
+            self._replayed = Past.read(self.store.path, self._origin.replayed)
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncGenerator[None]:
+        """Open the run; its end is recorded and loaded even after an error."""
+        self._file = file = self.store.journal(self.id, "main", durable=self.durable)
+        try:
+            async with file:
+                await anyio.to_thread.run_sync(self._remember)
+                async with self._recorded(file):
+                    yield
+        except (anyio.get_cancelled_exc_class(), KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._tidy)
+            cause = sole_error(error)
+            if cause is not error:
+                raise cause from error
+            raise
+        finally:
+            self._recorder = self._file = self._scope = self._past = self._replayed = self._models = None
+        self._loading = await anyio.to_thread.run_sync(load_if_free, self.store)
+
+    @asynccontextmanager
+    async def _recorded(self, file: Recorder) -> AsyncGenerator[None]:
+        held = HeldRecorder(file, hold=self._origin.resumed is None)
+        counted = CountingRecorder(held, self._ledger)
+        self._recorder = recorder = TappedRecorder(counted, self._taps) if self._taps else counted
+        attempt = 0 if self._past is None else self._past.attempt + 1
+        self._ledger.run_id, self._ledger.attempt = self.id, attempt
+        self._units = Units(self.id, self.seed, self._past)
+        identity = (self.id, self.name, self.recipe, self.seed, self.config, simkit.__version__)
+        recorder.record(RunStarted(*identity, time.time(), attempt, self._number))
+        try:
+            async with self._closing, self._services(recorder):
+                yield
+            self.status = self._ending()
+        except (anyio.get_cancelled_exc_class(), KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) or cancelled_from_outside():
+                self.status = "interrupted"
+                raise
+            stray = StrayCancellation(
+                "the recipe, or a library it uses, raised a cancellation that was not requested; look for a timeout "
+                "inside a library"
+            )
+            self._broken(stray)
+            raise stray from error
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            cause = sole_error(error)
+            self._broken(cause)
+            self._to_forget = isinstance(cause, UsageError) and held.forget()
+            raise
+        finally:
+            await self._finish(recorder)
+
+    @asynccontextmanager
+    async def _services(self, recorder: Recorder) -> AsyncGenerator[None]:
+        self._background = Background(self.id, self.store, self.tally, recorder, self._progress)
+        async with self._background.running():
+            with calm_collector(), anyio.CancelScope() as self._stop:
+                async with open_scope(self._patience) as self._scope:
+                    self.tally.load = self._scope.load
+                    yield
+
+    # --- end ----------------------------------------------------------------------------------------------------------
+
+    def _broken(self, cause: BaseException) -> None:
+        stopped = isinstance(cause, RunStopped)
+        self.status = "stopped" if stopped else "failed"
+        self.problem = str(cause) if stopped else described(cause)
+
+    def _ending(self) -> Status:
+        if self._stop is not None and self._stop.cancel_called:
+            return "interrupted"
+        self._ledger.close(CANCELLED, self._journal)
+        self.problem = "; ".join(filter(None, [self.problem, *self._stages.values()])) or None
+        if self._stopped_by is not None and self._ledger.account().not_played:  # the recipe ignored the stop
+            self.problem = self.problem or str(self._stopped_by)
+            return "stopped"
+        return "failed" if self.problem or self._ledger.account().not_played else "done"
+
+    def _account(self, recorder: Recorder) -> None:
+        """Mark all open units as not played, and add that to the problem."""
+        reason = {"interrupted": INTERRUPTED, "stopped": f"the run was stopped: {self.problem}"}
+        self._ledger.close(reason.get(self.status, f"the run failed: {self.problem}"), recorder)
+        account = self._ledger.account()
+        if account.not_played:
+            self.problem = f"{self.problem}; {account.short}" if self.problem else account.problem
+        abandoned = self._scope.abandoned if self._scope is not None else ()
+        self.abandoned = bool(abandoned)
+        if abandoned and self.status != "done":
+            left = f"abandoned, because they continued after they were cancelled: {', '.join(abandoned)}"
+            self.problem = f"{self.problem}; {left}" if self.problem else left
+
+    def _record_end(self, recorder: Recorder) -> None:
+        if self.status == "running":
+            self.status = "failed"
+        self._account(recorder)
+        summary, stats = self.summary().to_json(), self.tally.to_json()
+        recorder.record(RunFinished(self.id, self.status, summary, time.time(), self.problem, stats))
+        self._recorded_end = True
+
+    async def _finish(self, recorder: Recorder) -> None:
+        with anyio.CancelScope(shield=True):
+            self._record_end(recorder)
+            if self._ended is not None:
+                self._ended(self.id, self.status, self.problem)
+            try:
+                await recorder.commit()
+            except StoreError:
+                if self.status != "failed":  # a failed run has already raised the cause
+                    raise
+
+    def _tidy(self) -> None:
+        """Clean up after a failed run; further store errors are suppressed, because the caller needs the first one."""
+        with suppress(StoreError):
+            if self._to_forget:
+                self.store.forget(self.id)
+            self.store.load(wait=0)
+
+
+def _opened(part: T | None) -> T:
+    if part is None:
+        raise UsageError("the run is not open; use it inside `async with simkit.Run(...) as run:`")
+    return part
+
+
+def _open_store(store: Store | Path | str) -> Store:
+    from simkit.store import Store
+
+    return Store(Path(store)) if isinstance(store, (str, Path)) else store

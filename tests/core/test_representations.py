@@ -1,0 +1,36 @@
+"""Representations of values that people print in a notebook: short, and naming what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from simkit import Rollout, Run, Store, load_world
+
+
+@pytest.mark.anyio
+async def test_a_run_shows_its_name_its_recipe_and_its_state(tmp_path: Path) -> None:
+    run = Run(store=tmp_path, name="first", recipe="brisk")
+    assert repr(run) == f"<Run {run.id} 'first', recipe brisk, not entered>"
+    async with run:
+        assert repr(run) == f"<Run {run.id} 'first', recipe brisk, running>"
+    assert repr(run) == f"<Run {run.id} 'first', recipe brisk, done>"
+    assert repr(Run.resume("first", store=tmp_path)) == "<Run of 'first', recipe python, not entered>"
+
+
+@pytest.mark.anyio
+async def test_results_and_tasks_are_not_printed_in_full(tmp_path: Path) -> None:
+    async with Run(store=tmp_path) as run:
+        world = run.world("builtin")
+        tasks = run.tasks(world, "train", 100)
+        assert repr(tasks) == "TravelTasks(split='train', indices=range(0, 100), most_goals=6)"
+        assert repr(tasks[0]) == "Task(id='train-00000', world='builtin', split='train')"
+        await run.play(Rollout(), run.cast(world), tasks[:2])
+        found = await run.query("select task_id, trial from episodes")
+    assert repr(found).startswith("<QueryResult of 2 rows, columns task_id, trial")
+
+
+def test_worlds_and_stores_show_their_names(tmp_path: Path) -> None:
+    assert repr(load_world("builtin")) == "<BuiltinWorld 'builtin'>"
+    assert repr(Store(tmp_path)) == f"<Store {str(tmp_path)!r}>"
