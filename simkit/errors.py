@@ -22,6 +22,7 @@
     │   ├── EndpointDown           a model's endpoint has not answered anybody for too long
     │   ├── AuthFailed             it refuses the credentials
     │   ├── ModelNotServed         it knows no such model, or nothing answers at its address
+    │   ├── OptionRefused          it refuses an option that the run was given
     │   ├── QuotaExhausted         the account behind the key has nothing left
     │   ├── BudgetExhausted        the run has used the tokens, money or time it was given
     │   └── ReplayMiss             a replay met a call that was never recorded
@@ -39,6 +40,7 @@
         │   ├── MalformedReply     the answer is not a chat completion; tried again
         │   ├── BadRequest         the server refuses this request
         │   ├── ContextTooLong     the conversation does not fit into the model
+        │   ├── UnparsedCall       the server could not parse the tool call that the model wrote
         │   └── PromptFiltered     a content filter refuses the conversation
         └── RewardFault
 
@@ -49,7 +51,7 @@ names, and is scored. Everything else that is raised ends the run.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Literal, TypeAlias, cast
+from typing import ClassVar, Literal, NamedTuple, TypeAlias, cast
 
 Where: TypeAlias = str | Callable[[], str]
 """What was being done, for the message of a fault: words, or a function that finds them when they are needed."""
@@ -150,6 +152,10 @@ class ModelNotServed(RunStopped):
     """An endpoint has no such model, or there is no chat completion endpoint at its address."""
 
 
+class OptionRefused(RunStopped):
+    """An endpoint refuses an option that the run was given; leaving it out would change what the run measures."""
+
+
 class QuotaExhausted(RunStopped):
     """The account behind the key has nothing left."""
 
@@ -215,18 +221,40 @@ class ToolFault(Fault):
     component = "tool"
 
 
+class TokensUsed(NamedTuple):
+    """Tokens, and US dollars, that a failed call used according to its server. The prompt includes cached tokens."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    cost: float = 0.0
+
+
 class ModelFault(Fault):
     """A model call failed; when it reaches an agent or a user, it has failed for good.
 
-    `trouble` says what a retry may do about it, `retry_after` the seconds the server asked to wait, if it did.
+    Attributes:
+        trouble: what a retry may do about it.
+        retry_after: seconds that the server asked to wait, if it did.
+        retries: maximum number of retries of this kind of failure; None leaves it to the policy.
+        usage: what the server reported as used, if it did.
     """
 
     component = "model"
     trouble: ClassVar[Trouble] = "fatal"
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        retries: int | None = None,
+        usage: TokensUsed | None = None,
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.retries = retries
+        self.usage = usage
 
 
 class RateLimited(ModelFault):
@@ -236,9 +264,16 @@ class RateLimited(ModelFault):
 
 
 class Unreachable(ModelFault):
-    """Nobody answered: no connection, a dropped one, or a gateway with no server behind it (502, 503, 504, 529)."""
+    """Nobody answered: no connection, a dropped one, or a gateway with no server behind it (502, 503, 504, 529).
+
+    `busy` if the server itself said that it is overloaded: it is there, and waiting helps.
+    """
 
     trouble = "transient"
+
+    def __init__(self, message: str, *, retry_after: float | None = None, busy: bool = False) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.busy = busy
 
 
 class ServerFailed(ModelFault):
@@ -265,6 +300,14 @@ class BadRequest(ModelFault):
 
 class ContextTooLong(ModelFault):
     """The conversation, with its tools and the room for a reply, does not fit into the model's context."""
+
+
+class UnparsedCall(ModelFault):
+    """The server could not parse the tool call that the model wrote; `generated` is its text, if the server sent it."""
+
+    def __init__(self, message: str, *, generated: str = "", usage: TokensUsed | None = None) -> None:
+        super().__init__(message, usage=usage)
+        self.generated = generated
 
 
 class PromptFiltered(ModelFault):

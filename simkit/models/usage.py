@@ -8,7 +8,7 @@ from typing import Any, TypeGuard, cast
 from simkit.core.boundary import boundary
 from simkit.core.messages import AssistantMessage
 from simkit.core.values import shown
-from simkit.errors import MalformedReply, ModelFault
+from simkit.errors import MalformedReply, ModelFault, TokensUsed
 from simkit.models.base import CallKey, ChatRequest, ChatResponse, ModelWrapper, Usage
 
 TOKENS_AT_MOST = 1_000_000_000
@@ -43,6 +43,12 @@ def read_usage(told: object) -> tuple[Usage, str | None]:
         return Usage(), f"{names[place]} is {shown((prompt, completion, cached)[place])}"
     prompt, completion, cached = cast("tuple[int, int, int]", counts)
     return Usage(prompt, completion, min(cached, prompt)), None
+
+
+def tokens_used(told: object) -> TokensUsed | None:
+    """The usage reported with a failed call; None if there is none, or it is implausible."""
+    usage, _ = read_usage(told)
+    return TokensUsed(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) if usage.tokens else None
 
 
 def _is_count(value: object) -> TypeGuard[int]:

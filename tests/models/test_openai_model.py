@@ -28,10 +28,11 @@ from simkit.errors import (
 )
 from simkit.models import ChatResponse, FinishReason, Sampling, Usage
 from simkit.models.prices import Price, Prices
+from simkit.models.providers.error_details import retry_after
 from simkit.models.providers.openai import Endpoint, OpenAIModel
 from simkit.models.providers.openai_replies import read_reply
 from simkit.models.providers.quirks import quirks_for
-from simkit.models.providers.reply_errors import Reading, retry_after
+from simkit.models.providers.reply_errors import Reading
 from simkit.models.transport.http1 import HttpReply
 
 pytestmark = pytest.mark.anyio
@@ -295,6 +296,15 @@ def test_a_key_that_a_server_echoes_is_not_shown() -> None:
 )
 def test_retry_after_in_all_its_forms(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, READING.now()) == seconds
+
+
+async def test_a_call_that_the_server_cannot_parse_is_an_empty_answer_with_a_doubt() -> None:
+    error = {"message": "no call", "code": "tool_use_failed", "failed_generation": "<function=f{</function>"}
+    model = OpenAIModel("m", Endpoint(base_url="http://x"), Canned(refused(400, {"error": error})))
+    response = await model.complete(HELLO, KEY)
+    assert (response.finish, response.message.content) == ("empty", None)
+    assert response.doubts[0].startswith("unparsed_call: ")
+    assert "<function=f{</function>" in response.doubts[0]
 
 
 # --- prices -----------------------------------------------------------------------------------------------------------

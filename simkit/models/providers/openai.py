@@ -13,8 +13,9 @@ from typing import ClassVar
 
 from pydantic import SecretStr
 
-from simkit.errors import UsageError
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
+from simkit.core.messages import AssistantMessage
+from simkit.errors import UnparsedCall, UsageError
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
 from simkit.models.config import ModelConfig, TransportChoice
 from simkit.models.prices import Price
 from simkit.models.provider import Provider, Resources
@@ -155,10 +156,25 @@ class OpenAIModel:
         """
         settings = self._quirks.apply(request.sent_settings())
         reply = await self._transport.post(request.to_json(self._model, settings))
-        response = read_reply(reply, self._reading)
+        try:
+            response = read_reply(reply, self._reading)
+        except UnparsedCall as error:
+            response = _unparsed(error, self._model)
         if self._price is None:
             return response
         return replace(response, usage=self._price.bill(response.usage))
+
+
+def _unparsed(error: UnparsedCall, model: str) -> ChatResponse:
+    """The response for a call that its server could not parse: the model's mistake, which the agent is told about.
+
+    What the model wrote is a doubt, so that nobody hears it and no provider receives it.
+    """
+    wrote = f"{error}: {error.generated}" if error.generated else str(error)
+    usage = Usage(*error.usage) if error.usage else Usage()
+    return ChatResponse(
+        message=AssistantMessage.of(None), finish="empty", usage=usage, model=model, doubts=(f"unparsed_call: {wrote}",)
+    )
 
 
 class OpenAIProvider(Provider):

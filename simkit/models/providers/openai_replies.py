@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from math import isfinite
-from typing import Any, cast
+from typing import Any
 
 from simkit.core.messages import AssistantMessage
 from simkit.core.reasoning import with_reasoning
 from simkit.errors import MalformedReply
 from simkit.models.base import ChatResponse, FinishReason
-from simkit.models.providers.reply_errors import Reading, parse_json, read_error, status_of
+from simkit.models.providers.reply_errors import Reading, read_body
 from simkit.models.transport.http1 import HttpReply
-from simkit.models.usage import read_usage
+from simkit.models.usage import read_usage, tokens_used
 
 FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -41,22 +41,15 @@ def read_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
         ModelFault: the reply is an error, or not a chat completion.
         RunStopped: the reply means that no call can succeed.
     """
-    if reply.status != 200:
-        raise read_error(reply, reading)
-    data = parse_json(reading.secrets.out_of_answer(reply.body))
-    if not isinstance(data, dict):
-        kind = reading.clean(reply.headers.get("content-type", "no content type"))
-        shown = reading.start_of(reply.body)
-        raise MalformedReply(f"the answer of {reading.origin} is not a JSON object ({kind}): {shown}")
-    body = cast("dict[str, Any]", data)
-    if not body.get("choices") and body.get("error"):  # some gateways send errors with status 200
-        raise read_error(HttpReply(status_of(body["error"]), reply.headers, reply.body), reading)
+    body = read_body(reply, reading)
     try:
         return _response(body)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         shown = reading.start_of(reply.body)
         raise MalformedReply(
-            f"the answer of {reading.origin} is not a chat completion ({type(error).__name__}): {shown}"
+            f"the answer of {reading.origin} is not a chat completion ({type(error).__name__}): {shown}",
+            retries=None if body.get("choices") else 2,
+            usage=tokens_used(body.get("usage")),
         ) from error
 
 

@@ -1,21 +1,22 @@
-"""Conversion of an endpoint's error reply to the exception that it stands for."""
+"""Conversion of an endpoint's error reply to the exception that it stands for.
+
+Codes decide before words: a code, type or status in the body, then headers, then the HTTP status, and prose last.
+"""
 
 from __future__ import annotations
 
-import email.utils
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import orjson
-
+import simkit.models.providers.error_signs as signs
 from simkit.errors import (
     AuthFailed,
     BadRequest,
     ContextTooLong,
+    MalformedReply,
     ModelFault,
     ModelNotServed,
     PromptFiltered,
@@ -23,33 +24,23 @@ from simkit.errors import (
     RateLimited,
     RunStopped,
     ServerFailed,
+    UnparsedCall,
     Unreachable,
 )
+from simkit.models.providers.error_details import LOOKED_AT, ErrorDetails, parse_body, parse_json
+from simkit.models.providers.error_signs import CODES, Kind
 from simkit.models.transport.http1 import HttpReply
 from simkit.models.transport.secrets import Secrets
-
-_TOO_LONG = (
-    *("context length", "context_length", "context window", "context size", "maximum context", "max_model_len"),
-    *("prompt is too long", "input is too long", "too many tokens", "too many input tokens", "reduce the length"),
-    "exceed_context_size",
-)
-_FILTERED = (
-    *("content filter", "content_filter", "content management policy", "responsibleai", "moderation"),
-    "flagged",
-)
-_BAD_KEY = ("api key not valid", "invalid api key", "incorrect api key", "invalid_api_key")
-_NO_QUOTA = ("insufficient_quota", "exceeded your current quota", "billing", "insufficient balance")
-_NO_MODEL = ("model_not_found", "invalid model name", "server is pinned to")
-_THAT_MODEL = re.compile(r"model \S{1,300} (?:does not exist|not found)")
+from simkit.models.usage import tokens_used
 
 _SHOWN = 300
 """Maximum characters of a server's text in an error message."""
 
-_LOOKED_AT = 64 << 10
-"""Maximum bytes of a server's text that are examined."""
+_WORTH_WAITING = 1800.0
+"""Seconds of waiting for a limit of a day above which the run ends instead."""
 
-_READ_AGAIN = 1 << 20
-"""Maximum size, in bytes, of an invalid JSON answer that is parsed again by a slower, more lenient parser."""
+_KIND: Mapping[str, Kind] = {code: kind for kind, codes in CODES.items() for code in codes}
+_PRECEDENCE: Mapping[Kind, int] = {kind: place for place, kind in enumerate(CODES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,123 +59,220 @@ class Reading:
 
     def clean(self, text: str) -> str:
         """Shorten a server's text to one line without keys. Pass the whole text, since a cut could split a key."""
-        text = self.secrets.out_of_message(text[: 2 * _LOOKED_AT])[:_LOOKED_AT]
+        text = self.secrets.out_of_message(text[: 2 * LOOKED_AT])[:LOOKED_AT]
         text = " ".join(text.split())
         return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
     def start_of(self, body: bytes) -> str:
         """The beginning of a body, cleaned."""
-        return self.clean(body[: 2 * _LOOKED_AT].decode("utf-8", "replace"))
+        return self.clean(body[: 2 * LOOKED_AT].decode("utf-8", "replace"))
+
+
+def read_body(reply: HttpReply, reading: Reading) -> dict[str, Any]:
+    """The JSON object of an answer, without secrets. A stream of events is joined.
+
+    Raises:
+        ModelFault: the reply is an error, or not a JSON object.
+        RunStopped: the reply means that no call can succeed.
+    """
+    if reply.status != 200 and not 200 <= reply.status < 300:
+        raise read_error(reply, reading)
+    cleaned = reading.secrets.out_of_answer(reply.body)
+    data = parse_json(cleaned)
+    if not isinstance(data, dict):
+        data = _unusual_body(data, cleaned, reply, reading)
+    body = cast("dict[str, Any]", data)
+    if _is_error(body.get("error")) or ("choices" not in body and _describes_error(body)):
+        raise read_error(HttpReply(200, reply.headers, cleaned), reading)
+    return body
+
+
+def _unusual_body(data: object, cleaned: bytes, reply: HttpReply, reading: Reading) -> dict[str, Any]:
+    if isinstance(data, list) and data and isinstance(first := cast("list[object]", data)[0], dict):
+        return cast("dict[str, Any]", first)
+    if data is None and isinstance(body := parse_body(cleaned), dict):
+        return cast("dict[str, Any]", body)
+    kind = reading.clean(reply.headers.get("content-type", "no content type"))
+    shown = reading.start_of(reply.body)
+    page = cleaned[:200].lstrip().lower().startswith((b"<!doctype", b"<html"))
+    if "event-stream" in kind:
+        raise MalformedReply(f"the stream of events of {reading.origin} ended before the answer was complete: {shown}")
+    raise MalformedReply(
+        f"the answer of {reading.origin} is not a JSON object ({kind}): {shown}"
+        + (". It is a web page: check the base URL (most end in /v1)" if page else ""),
+        retries=2 if page else None,
+    )
+
+
+def _is_error(error: object) -> bool:
+    return any(cast("dict[str, Any]", error).values()) if isinstance(error, dict) else bool(error)
+
+
+def _describes_error(body: dict[str, Any]) -> bool:
+    return body.get("object") == "error" or any(
+        body.get(name) for name in ("detail", "message", "errors", "error_code")
+    )
 
 
 def read_error(reply: HttpReply, reading: Reading) -> ModelFault | RunStopped:
     """The error that a reply stands for."""
-    told, status = _told(reply), reply.status
-    words = told[:_LOOKED_AT].lower()
-    where = f"{reading.origin} answered {status}"
-    said = f": {reading.clean(told)}" if told else ""
-    wait = retry_after(reply.headers, reading.now())
+    return classify(ErrorDetails.of(reply, reading.now()), reading)
+
+
+def classify(details: ErrorDetails, reading: Reading) -> ModelFault | RunStopped:
+    """The error that the details of a reply stand for."""
+    error = _classified(details, reading)
+    if isinstance(error, ModelFault):
+        error.usage = tokens_used(details.usage)
+        if details.headers.get("x-should-retry") == "false":
+            error.retries = 0
+    return error
+
+
+def _classified(details: ErrorDetails, reading: Reading) -> ModelFault | RunStopped:
+    status, words = details.status, details.words
+    where = f"{reading.origin} answered {status or 200}"
+    told = f"{where}: {reading.clean(details.told)}" if details.told else where
     if 300 <= status < 400:
-        place = reading.clean(reply.headers.get("location", "another place"))
+        place = reading.clean(details.headers.get("location", "another place"))
         return ModelNotServed(f"{where} and points to {place}; give the final address as the base URL")
-    if (status in (401, 403) and not _among(_FILTERED, words)) or (status == 400 and _among(_BAD_KEY, words)):
-        return AuthFailed(f"{where}{said}. Check OPENAI_API_KEY, and that the key may use `{reading.model}`")
-    if status == 402 or (status == 429 and _among(_NO_QUOTA, words)):
-        return QuotaExhausted(f"{where}{said}. Top up the account, then resume the run")
-    if status in (404, 405) or (status == 400 and (_among(_NO_MODEL, words) or _THAT_MODEL.search(words))):
-        return ModelNotServed(
-            f"{where}{said}. Check the model's name (`{reading.model}`) and the base URL (most end in /v1)"
+    if _is_in_between(details):
+        return Unreachable(
+            f"{told}. It is a page of the network in front of the endpoint (a challenge, a block or an outage), not an "
+            "answer of the endpoint",
+            retry_after=details.wait,
         )
-    if status == 429:
-        return RateLimited(f"{where}{said}", retry_after=wait)
-    if status in (408, 425, 502, 503, 504, 520, 521, 522, 523, 524, 529):
-        return Unreachable(f"{where}{said}", retry_after=wait)
-    if status == 409 or status >= 500:
-        return _too_long(words, where + said) or ServerFailed(f"{where}{said}", retry_after=wait)
-    if _among(_FILTERED, words):
-        return PromptFiltered(f"{where}: its content filter refuses the conversation{said}")
-    return _too_long("context length" if status == 413 else words, where + said) or BadRequest(
-        f"{where}{said}. The server refuses this request; check the sampling choices and tools of `{reading.model}`"
-    )
+    kind = _kind(details)
+    match kind:
+        case "unparsed":
+            return UnparsedCall(
+                f"{told}. The server could not parse what the model wrote", generated=details.generated or ""
+            )
+        case "quota":
+            return _exhausted(details, told)
+        case "context":
+            return _too_long(told)
+        case "filter":
+            return PromptFiltered(f"{where}: its content filter refuses the conversation{told.removeprefix(where)}")
+        case "region":
+            return ModelNotServed(
+                f"{told}. The endpoint does not serve this place; use an endpoint or region that does"
+            )
+        case "key":
+            return AuthFailed(f"{told}. Check OPENAI_API_KEY, and that the key may use `{reading.model}`")
+        case "model":
+            return ModelNotServed(
+                f"{told}. Check the model's name (`{reading.model}`), that the key may use it, and the base URL (most "
+                "end in /v1)"
+            )
+        case "rate":
+            return _rate_limited(details, told)
+        case "busy":
+            loading = signs.LOADING.search(words) is not None
+            return Unreachable(told, retry_after=details.wait, busy=not loading and status != 502 and status != 504)
+        case "server":
+            return ServerFailed(told, retry_after=details.wait)
+        case "request":
+            advice = (
+                "use --agent react, which needs no tool calling"
+                if signs.NO_TOOLS.search(words)
+                else (f"check the sampling choices and tools of `{reading.model}`")
+            )
+            return BadRequest(f"{told}. The server refuses this request; {advice}")
 
 
-def _among(signs: tuple[str, ...], words: str) -> bool:
+def _kind(details: ErrorDetails) -> Kind:
+    """What an error is about: by its codes, then by its status, and by its words where neither decides."""
+    status, words = details.status, details.words
+    kinds = {_KIND[code] for code in details.codes if code in _KIND}
+    coded: Kind = min(kinds, key=lambda kind: _PRECEDENCE[kind]) if kinds else "server"
+    if details.generated is not None or coded in ("unparsed", "quota"):
+        return "unparsed" if details.generated is not None or coded == "unparsed" else "quota"
+    if coded == "rate" or status == 429:
+        exhausted = coded != "rate" and _among(signs.NO_QUOTA, words) and signs.OF_A_MINUTE.search(words) is None
+        return "quota" if exhausted and details.wait is None else "rate"
+    if status == 402 or (status in (0, 400, 403) and _among(signs.NO_QUOTA, words)):
+        return "quota"
+    if coded in ("context", "filter", "region", "model", "busy"):
+        return coded
+    if status in (0, 400, 403, 413, 422, 451) or status >= 500:
+        found = _named_in_words(status, words)
+        if found is not None:
+            return found
+    if status in (401, 403, 407) or coded == "key":
+        return "key"
+    if status in (404, 405, 410):
+        return "request" if signs.NO_TOOLS.search(words) else "model"
+    if status in signs.WAY_THROUGH:
+        return "busy"
+    if (
+        status in (409, 424)
+        or (status >= 500 and status not in (501, 505))
+        or details.headers.get("x-should-retry") == "true"
+    ):
+        return "server"
+    return coded if not status and coded == "request" else "request" if status else "server"
+
+
+def _named_in_words(status: int, words: str) -> Kind | None:
+    """What prose says an error is about."""
+    if status == 413 or is_too_long(words):
+        return "context"
+    if status in (0, 400, 403, 422, 451) and _among(signs.FILTERED, words):
+        return "filter"
+    if status < 500 and _among(signs.REGION, words):
+        return "region"
+    if status in (0, 400) and _among(signs.BAD_KEY, words):
+        return "key"
+    if status < 500 and (_among(signs.NO_MODEL, words) or signs.THAT_MODEL.search(words)):
+        return "model"
+    return "rate" if status == 403 and "rate limit" in words else None
+
+
+def is_too_long(words: str) -> bool:
+    """Whether an error's text, in lower case, says that the conversation does not fit into the model's context."""
+    if _among(signs.TOO_LONG, words):
+        return True
+    return signs.ABOUT_THE_REPLY.search(words) is None and signs.TOO_LONG_FORM.search(words[:4096]) is not None
+
+
+def _is_in_between(details: ErrorDetails) -> bool:
+    """Whether a network in front of the endpoint answered instead of it."""
+    if any(name in details.headers for name in ("cf-mitigated", "x-amzn-waf-action")):
+        return True
+    blocked = signs.BLOCKED.search(details.words[:2000]) is not None
+    return (details.page and details.status in (403, 503)) or (blocked and details.status in (403, 429, 503))
+
+
+def _rate_limited(details: ErrorDetails, told: str) -> ModelFault | RunStopped:
+    limit, requested = _number(signs.LIMIT, details.words), _number(signs.REQUESTED, details.words)
+    if "request too large" in details.words or (limit is not None and requested is not None and requested > limit > 0):
+        return BadRequest(
+            f"{told}. This request alone exceeds the limit, so waiting cannot help: lower --max-tokens, use shorter "
+            "conversations (--max-turns), or have the limit raised"
+        )
+    named = " ".join(details.quotas) or details.words
+    of_a_day = signs.OF_A_DAY.search(named) is not None and signs.PER_MINUTE.search(named) is None
+    if of_a_day and (details.quotas or details.wait is None or details.wait > _WORTH_WAITING):
+        return QuotaExhausted(f"{told}. The limit of a day is used up; resume the run when it starts anew")
+    return RateLimited(told, retry_after=details.wait)
+
+
+def _number(form: re.Pattern[str], words: str) -> int | None:
+    match = form.search(words[:4096])
+    digits = match[1].replace(",", "") if match else ""
+    return int(digits) if digits else None
+
+
+def _exhausted(details: ErrorDetails, told: str) -> QuotaExhausted:
+    fewer = " (or lower --max-tokens, which it may be able to afford)" if "max_tokens" in details.words else ""
+    return QuotaExhausted(f"{told}. Top up the account{fewer}, then resume the run")
+
+
+def _too_long(told: str) -> ContextTooLong:
+    return ContextTooLong(f"{told}. The conversation does not fit into the model; use fewer turns or a larger model")
+
+
+def _among(texts: tuple[str, ...], words: str) -> bool:
     """Whether the words (in lower case) contain one of the signs. Plain searches stay fast on long texts."""
-    return any(sign in words for sign in signs)
-
-
-def _too_long(words: str, message: str) -> ContextTooLong | None:
-    if not _among(_TOO_LONG, words):
-        return None
-    return ContextTooLong(f"{message}. The conversation does not fit into the model; use fewer turns or a larger model")
-
-
-def _told(reply: HttpReply) -> str:
-    """The server's description of an error, from any of the usual fields."""
-    data = parse_json(reply.body) if len(reply.body) <= _LOOKED_AT else None
-    if not isinstance(data, dict):
-        kind = reply.headers.get("content-type", "")
-        return "" if "html" in kind else reply.body[: 2 * _LOOKED_AT].decode("utf-8", "replace")
-    body = cast("dict[str, Any]", data)
-    error = body.get("error") or body.get("detail") or body.get("message") or body
-    if not isinstance(error, dict):
-        return error if isinstance(error, str) else _written(error)
-    fields = cast("dict[str, Any]", error)
-    words = [_written(fields[name]) for name in ("message", "code", "type") if fields.get(name)]
-    return " ".join(dict.fromkeys(words)) or _written(fields)
-
-
-def _written(value: object) -> str:
-    """A value of an error body as text. A value nested too deep is left out."""
-    try:
-        return value if isinstance(value, str) else json.dumps(value)
-    except RecursionError:
-        return "(nested too deep to be shown)"
-
-
-def status_of(error: object) -> int:
-    """The HTTP status that an error object under status 200 stands for."""
-    code = cast("dict[str, Any]", error).get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, int) and 400 <= code < 600 else 500
-
-
-def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds that a server asks to wait: `retry-after-ms`, or `retry-after` as seconds or as an HTTP date."""
-    asked = {name: value for name in ("retry-after-ms", "retry-after") if 0 < len(value := headers.get(name, "")) < 100}
-    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(asked[name]) * scale
-        except (KeyError, ValueError):
-            continue
-        return seconds if 0 <= seconds < float("inf") else None
-    try:
-        date = email.utils.parsedate_to_datetime(asked["retry-after"])
-        return max(0.0, date.timestamp() - now)
-    except (KeyError, ValueError, TypeError, OverflowError):
-        return None
-
-
-def parse_json(body: bytes) -> object:
-    """The parsed value; None if it is not JSON. Lone surrogates, left by cut-off emojis, are replaced."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        if len(body) > _READ_AGAIN:
-            return None
-        try:
-            return _without_surrogates(json.loads(body))
-        except (ValueError, RecursionError):
-            return None
-
-
-def _without_surrogates(value: Any) -> Any:
-    match value:
-        case str():
-            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        case list():
-            return [_without_surrogates(each) for each in cast("list[Any]", value)]
-        case dict():
-            fields = cast("dict[str, Any]", value)
-            return {_without_surrogates(key): _without_surrogates(each) for key, each in fields.items()}
-        case _:
-            return value
+    return any(text in words for text in texts)
