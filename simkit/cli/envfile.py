@@ -16,7 +16,8 @@ from simkit.cli.output import say
 from simkit.errors import UsageError
 
 FLAG = "--trust-env-file"
-URLS = ("OPENAI_BASE_URL", "SIMKIT_BASE_URL", "SIMKIT_USER_BASE_URL")
+URLS = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "SIMKIT_BASE_URL", "SIMKIT_USER_BASE_URL")
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 TRACES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
@@ -67,7 +68,7 @@ class EnvFile:
         deciding = [name for name in self._deciding(given) if name in self.values]
         tracing = [name for name in TRACES if traces and name in self.values]
         if not trusted:
-            self._refuse(deciding, [name for name in self.exported if name == "OPENAI_API_KEY"])
+            self._refuse(deciding, [name for name in KEYS if name in self.exported])
             self._refuse(tracing, [name for name in self.exported if name in TRACE_KEYS])
             self._refuse_code(given)
         if deciding or tracing:
@@ -78,10 +79,9 @@ class EnvFile:
 
     def _deciding(self, given: frozenset[str]) -> list[str]:
         """The variables that set the destination of model calls and that no flag overrides."""
-        base = "base_url" in given
-        over = {"OPENAI_BASE_URL": base, "SIMKIT_BASE_URL": base, "SIMKIT_USER_BASE_URL": "user_base_url" in given}
+        flags = {"SIMKIT_USER_BASE_URL": "user_base_url"}
         proxies = [name for name in self.values if name.upper() in PROXIES]
-        return [*(name for name in URLS if not over[name]), *proxies, *CERTIFICATES]
+        return [*(name for name in URLS if flags.get(name, "base_url") not in given), *proxies, *CERTIFICATES]
 
     def _refuse(self, deciding: list[str], keys: list[str]) -> None:
         if deciding and keys:

@@ -90,9 +90,10 @@ class EndpointOptions(Options):
 
     Attributes:
         model: `PROVIDER/NAME` or `path/to/file.py:Class`.
-        base_url: the URL to which `/chat/completions` is appended. Default: OPENAI_BASE_URL, else OpenAI. Secrets in
+        base_url: the URL to which `/chat/completions` is appended. Default: OPENAI_BASE_URL, else OpenAI (for
+            `anthropic/NAME`, ANTHROPIC_BASE_URL, else Anthropic, and `/v1/messages` is appended). Secrets in
             it are sent but never stored: `to_json` hides them.
-        api_key: default OPENAI_API_KEY; local servers need no key.
+        api_key: default OPENAI_API_KEY, or ANTHROPIC_API_KEY for `anthropic/NAME`; local servers need no key.
         organization: default OPENAI_ORG_ID.
         headers: additional headers of every request.
         request_timeout: maximum seconds of one attempt.
@@ -103,8 +104,8 @@ class EndpointOptions(Options):
     model: Annotated[
         str | None,
         Flag(
-            help="The agent's model: openai/NAME, local/FOLDER (in this process), or path/to/file.py:Class. "
-            "The default agent becomes function_calling.",
+            help="The agent's model: openai/NAME, anthropic/NAME, local/FOLDER (in this process), or "
+            "path/to/file.py:Class. The default agent becomes function_calling.",
             shared=False,
         ),
     ] = None

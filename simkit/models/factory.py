@@ -126,7 +126,8 @@ async def open_model(
     """The model that `spec` names, with the layers that a run needs. It is open as long as the block.
 
     Args:
-        spec: `PROVIDER/NAME` with an installed provider: `openai/NAME` (any OpenAI-compatible endpoint), `local/PATH`
+        spec: `PROVIDER/NAME` with an installed provider: `openai/NAME` (any OpenAI-compatible endpoint),
+            `anthropic/NAME` (Anthropic's Messages API), `local/PATH`
             (in this process, options after commas), `scripted/TEXT|TEXT` or `scripted/FILE.json` (an answer for each
             turn); or `path/to/file.py:Class` (your own `ChatModel`, options after commas).
         config: endpoint, sampling and limits.

@@ -17,7 +17,7 @@ from simkit.models.base import Usage
 
 
 class Price(BaseModel):
-    """Prices in US dollars per million tokens: `input`, `output`, and `cached` prompt tokens.
+    """Prices in US dollars per million tokens: `input`, `output`, `cached` prompt tokens, and those written to a cache.
 
     `max_output` is the maximum length of a reply, in tokens.
     """
@@ -27,17 +27,20 @@ class Price(BaseModel):
     input: float = Field(ge=0)
     output: float = Field(ge=0)
     cached: float | None = Field(default=None, ge=0)
+    cache_write: float | None = Field(default=None, ge=0)
     max_output: int | None = Field(default=None, gt=0)
 
-    def cost(self, prompt: float, completion: float, cached: float = 0) -> float:
-        """Cost in US dollars of these token counts. `prompt` includes `cached`."""
+    def cost(self, prompt: float, completion: float, cached: float = 0, written: float = 0) -> float:
+        """Cost in US dollars of these token counts. `prompt` includes those read from a cache or written to it."""
         cheap = min(cached, prompt)
         rate = self.input if self.cached is None else self.cached
-        return ((prompt - cheap) * self.input + cheap * rate + completion * self.output) / 1e6
+        extra = 0 if self.cache_write is None else written * (self.cache_write - self.input)
+        return ((prompt - cheap) * self.input + cheap * rate + completion * self.output + extra) / 1e6
 
-    def bill(self, usage: Usage) -> Usage:
+    def bill(self, usage: Usage, written: int = 0) -> Usage:
         """A copy of the usage with its cost."""
-        return replace(usage, cost=self.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens))
+        cost = self.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, written)
+        return replace(usage, cost=cost)
 
 
 _FILE: TypeAdapter[dict[str, Price]] = TypeAdapter(dict[str, Price])

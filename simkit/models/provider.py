@@ -145,9 +145,9 @@ def find_provider(spec: str, config: ModelConfig) -> Provider:
         return OwnModel(spec, config)
     installed = ", ".join(available(GROUP)) or "none, because the installation of simkit is incomplete: reinstall it"
     raise UsageError(
-        f"`{spec}` names no model; write openai/NAME for any OpenAI-compatible endpoint (openai/gpt-4o), local/PATH "
-        "for a model in this process, scripted/TEXT, or path/to/file.py:Class for your own. Installed providers: "
-        f"{installed}"
+        f"`{spec}` names no model; write openai/NAME for any OpenAI-compatible endpoint (openai/gpt-4o), "
+        "anthropic/NAME for Anthropic's Messages API, local/PATH for a model in this process, scripted/TEXT, or "
+        f"path/to/file.py:Class for your own. Installed providers: {installed}"
     )
 
 

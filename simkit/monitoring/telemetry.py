@@ -37,6 +37,9 @@ SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20
 TOKENS = tuple(4**power for power in range(14))
 """Histogram bucket bounds of the conventions."""
 
+_DEFAULT_URLS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
+"""URL of each provider of models behind an endpoint, if none is configured."""
+
 REQUEST = ("temperature", "top_p", "max_tokens", "frequency_penalty", "presence_penalty", "seed")
 """Request settings that the conventions define."""
 
@@ -236,17 +239,18 @@ class Telemetry:
 def _served(config: Mapping[str, Any], role: str) -> Mapping[str, Any]:
     """The provider and server of a role's model, by the run's configuration and the environment."""
     spec = config.get("user_model") if role == "user" else None
-    if not str(spec or config.get("model") or "openai/").startswith("openai/"):
+    provider = str(spec or config.get("model") or "openai/").partition("/")[0]
+    if provider not in _DEFAULT_URLS:
         return {"gen_ai.provider.name": "simkit"}
     url = config.get("user_base_url") if role == "user" else None
-    url = url or config.get("base_url") or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+    url = url or config.get("base_url") or os.environ.get(f"{provider.upper()}_BASE_URL") or _DEFAULT_URLS[provider]
     try:
         parts = urlsplit(str(url))
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:  # the model reports this error
-        return {"gen_ai.provider.name": "openai"}
+        return {"gen_ai.provider.name": provider}
     host = parts.hostname or ""
-    name = "azure.ai.openai" if host.endswith(".azure.com") else "openai"
+    name = "azure.ai.openai" if host.endswith(".azure.com") else provider
     return {"gen_ai.provider.name": name, "server.address": host, "server.port": port}
 
 

@@ -275,7 +275,8 @@ def read_start(folder: Path, run_id: str) -> Start:
 def _recovered(name: str, chosen: ModelConfig) -> str:
     """Complete URL from the environment for a URL that the run stored without its secrets."""
     stored = getattr(chosen, name)
-    for url in (getattr(ModelConfig.from_environment(), name), os.environ.get("OPENAI_BASE_URL")):
+    variables = (os.environ.get("OPENAI_BASE_URL"), os.environ.get("ANTHROPIC_BASE_URL"))
+    for url in (getattr(ModelConfig.from_environment(), name), *variables):
         if url and shown_url(url) == stored:
             return url
     raise UsageError(

@@ -368,7 +368,7 @@ class BudgetedModel(ModelWrapper):
         prompt, reply = self._prompts.bound(request), self._own_bound(request)
         if reply is None:
             reply = request.limit.tokens if request.limit else self._replies.most
-        cost = self._price.cost(prompt, reply) if self._price else 0.0
+        cost = self._price.cost(prompt, reply, written=prompt) if self._price else 0.0
         return Amount(prompt + reply, cost)
 
     def _used(self, request: ChatRequest, response: ChatResponse, most: Amount) -> Amount:

@@ -106,14 +106,18 @@ class Endpoint:
 
     def _all_headers(self) -> dict[str, str]:
         headers = {"content-type": "application/json", "accept": "application/json", "user-agent": "simkit"}
-        if self.secret:
-            azure = self.address.host.endswith(".azure.com")
-            headers["api-key" if azure else "authorization"] = self.secret if azure else f"Bearer {self.secret}"
+        headers |= self._credentials()
         if self.address.credentials:
             headers["authorization"] = f"Basic {b64encode(self.address.credentials.encode()).decode()}"
-        if self.organization:
-            headers["openai-organization"] = self.organization
         return {**headers, **{name.lower(): value for name, value in self.headers.items()}}
+
+    def _credentials(self) -> dict[str, str]:
+        organization = {"openai-organization": self.organization} if self.organization else {}
+        if not self.secret:
+            return organization
+        azure = self.address.host.endswith(".azure.com")
+        key = {"api-key": self.secret} if azure else {"authorization": f"Bearer {self.secret}"}
+        return key | organization
 
 
 class OpenAIModel:

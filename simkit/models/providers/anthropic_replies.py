@@ -1,0 +1,166 @@
+"""Conversion of an HTTP reply of Anthropic's Messages API to a `ChatResponse`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from simkit.core.messages import AssistantMessage, ToolCall
+from simkit.core.reasoning import with_reasoning
+from simkit.errors import MalformedReply
+from simkit.models.base import ChatResponse, FinishReason
+from simkit.models.providers.anthropic_requests import (
+    CALL_FIELDS,
+    CONTENT_BLOCKS,
+    THINKING,
+    THINKING_BLOCKS,
+    Block,
+)
+from simkit.models.providers.reply_errors import Reading, parse_json, read_error
+from simkit.models.transport.http1 import HttpReply
+from simkit.models.usage import read_usage
+
+STOP_REASONS: Mapping[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "refusal",
+}
+"""Stop reasons of the API. `pause_turn` is unknown on purpose: the reply is unfinished without having met a limit."""
+
+STATUSES: Mapping[str, int] = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""HTTP status of each error type, for errors that arrive under status 200."""
+
+_ORDER = (*THINKING, "text", "tool_use")
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesReply:
+    """A response, and the prompt tokens of it that were written into the provider's cache, which cost more."""
+
+    response: ChatResponse
+    written: int = 0
+
+
+def read_messages_reply(reply: HttpReply, reading: Reading) -> MessagesReply:
+    """The response in a reply.
+
+    Raises:
+        ModelFault: the reply is an error, or not a message.
+        RunStopped: the reply means that no call can succeed.
+    """
+    if reply.status != 200:
+        raise read_error(reply, reading)
+    data = parse_json(reading.secrets.out_of_answer(reply.body))
+    body = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
+    error = body.get("error")
+    if isinstance(error, dict):
+        status = STATUSES.get(str(cast("dict[str, Any]", error).get("type")), 500)
+        raise read_error(HttpReply(status, reply.headers, reply.body), reading)
+    try:
+        return _reply(body)
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as failure:
+        kind = reading.clean(reply.headers.get("content-type", "no content type"))
+        raise MalformedReply(
+            f"the answer of {reading.origin} is not a message of the Messages API ({type(failure).__name__}, {kind}): "
+            f"{reading.start_of(reply.body)}"
+        ) from failure
+
+
+def _reply(body: dict[str, Any]) -> MessagesReply:
+    message = _message(body["content"])
+    finish, doubts = _finish(message, body.get("stop_reason"))
+    if finish == "refusal" and (words := _explanation(body.get("stop_details"))):
+        message = message.model_copy(update={"refusal": words})
+    counts = _counts(body.get("usage"))
+    usage, doubt = read_usage(counts)
+    if doubt is not None:
+        doubts = (*doubts, f"usage: {doubt}")
+    response = ChatResponse(
+        message=message, finish=finish, usage=usage, model=str(body.get("model") or ""), doubts=doubts
+    )
+    return MessagesReply(response, counts.get("written", 0) if doubt is None else 0)
+
+
+def _message(content: list[Block]) -> AssistantMessage:
+    blocks = [block for block in content if block["type"] != "text" or block["text"]]
+    text = "".join(block["text"] for block in blocks if block["type"] == "text")
+    calls = tuple(_call(block) for block in blocks if block["type"] == "tool_use")
+    message = AssistantMessage.of(text or None, calls)
+    thoughts = [block["thinking"] for block in blocks if block["type"] == "thinking" and block["thinking"]]
+    if thoughts:
+        message = with_reasoning(message, "\n\n".join(thoughts))
+    if _is_usual(blocks):
+        thinking = [block for block in blocks if block["type"] in THINKING]
+        return message.model_copy(update={THINKING_BLOCKS: thinking}) if thinking else message
+    received = [{"type": "tool_use"} if block["type"] == "tool_use" else block for block in blocks]
+    return message.model_copy(update={CONTENT_BLOCKS: received})
+
+
+def _is_usual(blocks: list[Block]) -> bool:
+    """Whether a message's text, calls and thinking blocks alone say what was received: at most one plain text block.
+
+    The order is thinking, text, calls.
+    """
+    kinds = [block["type"] for block in blocks]
+    if kinds.count("text") > 1 or not set(kinds) <= set(_ORDER):
+        return False
+    places = [0 if kind in THINKING else _ORDER.index(kind) for kind in kinds]
+    texts = (block for block in blocks if block["type"] == "text")
+    return places == sorted(places) and not any(block.get("citations") for block in texts)
+
+
+def _call(block: Block) -> ToolCall:
+    call = ToolCall.of(str(block["id"]), str(block["name"]), block.get("input") or {})
+    kept = {name: block[name] for name in CALL_FIELDS if block.get(name)}
+    return call.model_copy(update=kept) if kept else call
+
+
+def _finish(message: AssistantMessage, reason: object) -> tuple[FinishReason, tuple[str, ...]]:
+    finish = STOP_REASONS.get(str(reason), "unknown")
+    if finish == "unknown":
+        return finish, (f"unknown_finish: {str(reason)[:60]}",)
+    if finish in ("length", "refusal"):
+        return finish, ()
+    if message.tool_calls:
+        return "tool_calls", ()
+    return ("stop" if message.content else "empty"), ()
+
+
+def _explanation(details: object) -> str:
+    words = cast("dict[str, Any]", details).get("explanation") if isinstance(details, dict) else None
+    return words if isinstance(words, str) else ""
+
+
+def _counts(usage: object) -> dict[str, Any]:
+    """The usage under OpenAI's names. The API counts cached prompt tokens apart from `input_tokens`."""
+    if not isinstance(usage, dict):
+        return {"prompt_tokens": usage}
+    told = cast("dict[str, Any]", usage)
+    names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    parts = [_whole(told.get(name) or 0) for name in names]
+    invalid = [part for part in parts if type(part) is not int or part < 0]
+    return {
+        "prompt_tokens": invalid[0] if invalid else sum(parts),
+        "completion_tokens": told.get("output_tokens"),
+        "prompt_tokens_details": {"cached_tokens": parts[1]},
+        "written": parts[2],
+    }
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if type(value) is float and value.is_integer() else value
