@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -107,7 +107,7 @@ class MessagesServer:
 
 
 @contextmanager
-def serve_messages(answer: Answer) -> Iterator[MessagesServer]:
+def serve_messages(answer: Answer) -> Generator[MessagesServer]:
     """The server, for as long as the block."""
     state = MessagesServer(answer)
 

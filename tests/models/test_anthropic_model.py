@@ -44,7 +44,7 @@ from simkit.models.transport.http1 import HttpReply
 
 pytestmark = pytest.mark.anyio
 
-READING = Reading("http://there", "claude", "sk-ant-secret", now=lambda: 784111777.0)
+READING = Reading("http://there", "claude", "sk-ant-secret", now=lambda: 784111777.0, key_name="ANTHROPIC_API_KEY")
 TOOL = ToolSpec.of("book", "Books it.", {"day": {"type": "string"}}, ("day",))
 THOUGHT = {"type": "thinking", "thinking": "Let me see.", "signature": "c2ln"}
 REDACTED = {"type": "redacted_thinking", "data": "xxxx"}
@@ -238,8 +238,8 @@ def test_an_older_model_is_refused_an_effort_it_cannot_have() -> None:
 
 
 def test_a_schema_is_sent_beside_the_effort() -> None:
-    schema = {"type": "object", "properties": {}, "additionalProperties": False}
-    form = {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": schema}}
+    schema: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+    form: dict[str, Any] = {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": schema}}
     assert body(response_format=form, reasoning_effort="low")["output_config"] == {
         "effort": "low",
         "format": {"type": "json_schema", "schema": schema},
@@ -261,7 +261,8 @@ def test_calls_are_read_with_exact_arguments() -> None:
     response = read(
         [text("Wait."), USE, {**USE, "id": "toolu_2", "input": {}, "caller": {"type": "direct"}}], "tool_use"
     )
-    first, second = response.message.tool_calls or ()
+    assert response.message.tool_calls is not None
+    first, second = response.message.tool_calls
     assert response.finish == "tool_calls"
     assert response.message.content == "Wait."
     assert first == ToolCall.of("toolu_1", "book", {"day": "fri"})
@@ -367,7 +368,7 @@ def test_prompt_tokens_include_the_cached_ones(usage: object, expected: Usage, d
 
 @pytest.mark.parametrize("data", [b"<html>", b"[]", b"{}", b'{"content": null}', b'{"content": [{"type": "text"}]}'])
 def test_what_is_no_message_is_a_malformed_reply(data: bytes) -> None:
-    with pytest.raises(MalformedReply, match="not a message of the Messages API"):
+    with pytest.raises(MalformedReply, match="is not a (message|JSON object)"):
         read_messages_reply(HttpReply(200, {}, data), READING)
 
 
@@ -379,7 +380,9 @@ def test_what_is_no_message_is_a_malformed_reply(data: bytes) -> None:
     [
         (400, "invalid_request_error", "messages: at least one message is required", BadRequest),
         (400, "invalid_request_error", "prompt is too long: 208310 tokens > 200000 maximum", ContextTooLong),
+        (400, "invalid_request_error", "Your credit balance is too low to access the Anthropic API.", QuotaExhausted),
         (401, "authentication_error", "invalid x-api-key", AuthFailed),
+        (403, "permission_error", "Your API key may not use this resource", AuthFailed),
         (402, "billing_error", "add a payment method", QuotaExhausted),
         (404, "not_found_error", "model: claude-9", ModelNotServed),
         (413, "request_too_large", "Request exceeds the maximum size", ContextTooLong),
@@ -391,6 +394,40 @@ def test_what_is_no_message_is_a_malformed_reply(data: bytes) -> None:
 def test_errors_of_the_api(status: int, kind: str, message: str, expected: type[Exception]) -> None:
     assert type(error(status, kind, message)) is expected
     assert type(error(200, kind, message)) is expected
+
+
+@pytest.mark.parametrize("code", ["enforced_spend_limit_reached", "contract_spend_limit_reached"])
+def test_a_spend_limit_ends_the_run_and_an_acceleration_limit_does_not(code: str) -> None:
+    assert type(error(429, "rate_limit_error", "no", details={"error_code": code})) is QuotaExhausted
+    assert type(error(429, "rate_limit_error", "no", details={"error_code": "ramp_limit_exceeded"})) is RateLimited
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "12", "anthropic-ratelimit-requests-reset": "1994-11-06T08:59:37Z"}, 12.0),
+        (
+            {
+                "anthropic-ratelimit-requests-remaining": "0",
+                "anthropic-ratelimit-requests-reset": "1994-11-06T08:50:07Z",
+                "anthropic-ratelimit-input-tokens-remaining": "9000",
+                "anthropic-ratelimit-input-tokens-reset": "1994-11-06T08:59:37Z",
+            },
+            30.0,
+        ),
+        ({"x-should-retry": "true"}, None),
+    ],
+)
+def test_the_wait_is_read_from_the_headers(headers: dict[str, str], seconds: float | None) -> None:
+    failure = error(429, "rate_limit_error", headers=headers)
+    assert isinstance(failure, RateLimited)
+    assert failure.retry_after == seconds
+
+
+def test_messages_name_the_request_and_the_variable_of_the_key() -> None:
+    failure = error(401, "authentication_error", headers={"request-id": "req_011CS"})
+    assert "answered 401 (request req_011CS)" in str(failure)
+    assert "Check ANTHROPIC_API_KEY" in str(failure)
 
 
 # --- the model --------------------------------------------------------------------------------------------------------

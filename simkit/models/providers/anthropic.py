@@ -85,7 +85,9 @@ class AnthropicModel:
         self._price = price
         longest = price.max_output if price else None
         self._max_tokens = min(MAX_TOKENS, longest or MAX_TOKENS)
-        self._reading = Reading(endpoint.address.origin, model, endpoint.secret, endpoint.more_secrets)
+        self._reading = Reading(
+            endpoint.address.origin, model, endpoint.secret, endpoint.more_secrets, key_name="ANTHROPIC_API_KEY"
+        )
 
     @property
     def name(self) -> str:

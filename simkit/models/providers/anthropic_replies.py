@@ -17,9 +17,9 @@ from simkit.models.providers.anthropic_requests import (
     THINKING_BLOCKS,
     Block,
 )
-from simkit.models.providers.reply_errors import Reading, parse_json, read_error
+from simkit.models.providers.reply_errors import Reading, read_body
 from simkit.models.transport.http1 import HttpReply
-from simkit.models.usage import read_usage
+from simkit.models.usage import read_usage, tokens_used
 
 STOP_REASONS: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -30,20 +30,6 @@ STOP_REASONS: Mapping[str, FinishReason] = {
     "refusal": "refusal",
 }
 """Stop reasons of the API. `pause_turn` is unknown on purpose: the reply is unfinished without having met a limit."""
-
-STATUSES: Mapping[str, int] = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
-"""HTTP status of each error type, for errors that arrive under status 200."""
 
 _ORDER = (*THINKING, "text", "tool_use")
 
@@ -63,22 +49,15 @@ def read_messages_reply(reply: HttpReply, reading: Reading) -> MessagesReply:
         ModelFault: the reply is an error, or not a message.
         RunStopped: the reply means that no call can succeed.
     """
-    if reply.status != 200:
-        raise read_error(reply, reading)
-    data = parse_json(reading.secrets.out_of_answer(reply.body))
-    body = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
-    error = body.get("error")
-    if isinstance(error, dict):
-        status = STATUSES.get(str(cast("dict[str, Any]", error).get("type")), 500)
-        raise read_error(HttpReply(status, reply.headers, reply.body), reading)
+    body = read_body(reply, reading)
     try:
         return _reply(body)
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as failure:
-        kind = reading.clean(reply.headers.get("content-type", "no content type"))
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise MalformedReply(
-            f"the answer of {reading.origin} is not a message of the Messages API ({type(failure).__name__}, {kind}): "
-            f"{reading.start_of(reply.body)}"
-        ) from failure
+            f"the answer of {reading.origin} is not a message of the Messages API ({type(error).__name__}): "
+            f"{reading.start_of(reply.body)}",
+            usage=tokens_used(_counts(body.get("usage"))),
+        ) from error
 
 
 def _reply(body: dict[str, Any]) -> MessagesReply:

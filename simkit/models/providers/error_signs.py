@@ -19,6 +19,7 @@ CODES: Mapping[Kind, tuple[str, ...]] = {
     "quota": (
         *("insufficientquota", "billinghardlimitreached", "billingnotactive", "accountdeactivated", "paymentrequired"),
         *("insufficientbalance", "insufficientcredits", "insufficientfunds", "insufficientuserquota", "arrearage"),
+        *("enforcedspendlimitreached", "contractspendlimitreached", "linkedorganizationspendlimitreached"),
         *(
             "exceededcurrentquota",
             "creditbalancetoolow",
@@ -43,6 +44,7 @@ CODES: Mapping[Kind, tuple[str, ...]] = {
         *("invalidapikey", "incorrectapikey", "apikeyinvalid", "apikeyexpired", "invalidauthentication"),
         *(
             "authentication",
+            "permission",
             "unauthenticated",
             "unauthorized",
             "unrecognizedclient",
@@ -53,6 +55,7 @@ CODES: Mapping[Kind, tuple[str, ...]] = {
     "model": (
         *("modelnotfound", "deploymentnotfound", "modelnotsupported", "modelnotavailable", "modelaccessdenied"),
         *("invalidmodel", "modelnotexist", "modeldecommissioned", "modelterms", "unknownmodel", "modeldeprecated"),
+        "notfound",
     ),
     "rate": (
         *("ratelimitexceeded", "ratelimit", "ratelimitreached", "toomanyrequests", "throttling", "throttled"),

@@ -43,15 +43,20 @@ _KIND: Mapping[str, Kind] = {code: kind for kind, codes in CODES.items() for cod
 _PRECEDENCE: Mapping[Kind, int] = {kind: place for place, kind in enumerate(CODES)}
 
 
+_REQUEST_IDS = ("request-id", "x-request-id", "x-amzn-requestid", "apim-request-id")
+"""Headers by which a provider's support finds a request."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Context for reading replies: endpoint and model for error messages, keys to remove from them, and the clock."""
+    """Context for reading replies: endpoint, model and key variable for messages, keys to remove, and the clock."""
 
     origin: str
     model: str
     secret: str = field(default="", repr=False)
     more_secrets: tuple[str, ...] = field(default=(), repr=False)
     now: Callable[[], float] = time.time
+    key_name: str = "OPENAI_API_KEY"
     secrets: Secrets = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -131,7 +136,7 @@ def classify(details: ErrorDetails, reading: Reading) -> ModelFault | RunStopped
 
 def _classified(details: ErrorDetails, reading: Reading) -> ModelFault | RunStopped:
     status, words = details.status, details.words
-    where = f"{reading.origin} answered {status or 200}"
+    where = f"{reading.origin} answered {status or 200}{_request_id(details.headers, reading)}"
     told = f"{where}: {reading.clean(details.told)}" if details.told else where
     if 300 <= status < 400:
         place = reading.clean(details.headers.get("location", "another place"))
@@ -159,7 +164,7 @@ def _classified(details: ErrorDetails, reading: Reading) -> ModelFault | RunStop
                 f"{told}. The endpoint does not serve this place; use an endpoint or region that does"
             )
         case "key":
-            return AuthFailed(f"{told}. Check OPENAI_API_KEY, and that the key may use `{reading.model}`")
+            return AuthFailed(f"{told}. Check {reading.key_name}, and that the key may use `{reading.model}`")
         case "model":
             return ModelNotServed(
                 f"{told}. Check the model's name (`{reading.model}`), that the key may use it, and the base URL (most "
@@ -179,6 +184,11 @@ def _classified(details: ErrorDetails, reading: Reading) -> ModelFault | RunStop
                 else (f"check the sampling choices and tools of `{reading.model}`")
             )
             return BadRequest(f"{told}. The server refuses this request; {advice}")
+
+
+def _request_id(headers: Mapping[str, str], reading: Reading) -> str:
+    found = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), "")
+    return f" (request {reading.clean(found[:100])})" if found else ""
 
 
 def _kind(details: ErrorDetails) -> Kind:
