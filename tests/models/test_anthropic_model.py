@@ -368,7 +368,7 @@ def test_prompt_tokens_include_the_cached_ones(usage: object, expected: Usage, d
 
 @pytest.mark.parametrize("data", [b"<html>", b"[]", b"{}", b'{"content": null}', b'{"content": [{"type": "text"}]}'])
 def test_what_is_no_message_is_a_malformed_reply(data: bytes) -> None:
-    with pytest.raises(MalformedReply, match="is not a (message|JSON object)"):
+    with pytest.raises(MalformedReply, match=r"is not a (message|JSON object)"):
         read_messages_reply(HttpReply(200, {}, data), READING)
 
 
