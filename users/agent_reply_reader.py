@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from simkit.core.ontology import Domain, Slot, Wish
-from simkit.rule_based.reader import NEGATIONS, Lexicon, Sentence, same_value, values_in
+from simkit.rule_based.normalise import same_value
+from simkit.rule_based.reader import NEGATIONS, Lexicon, Sentence, values_in
 
 
 def _set(words: str) -> frozenset[str]:

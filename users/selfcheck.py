@@ -15,12 +15,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from simkit.core.conversation import Utterance
 from simkit.core.ontology import Ontology, Slot, Wish
 from simkit.core.tasks import Task
-from simkit.rule_based.reader import Lexicon, Mention, Reader, Sentence, read_time, values_in, words_of
+from simkit.rule_based.normalise import NUMBERS, spoken_form
+from simkit.rule_based.reader import Lexicon, Mention, Reader, Sentence, values_in
 from simkit.users.reply_formats import Reply
 
 _AS_AGENT = re.compile(
@@ -32,9 +32,6 @@ _BOOKING_WORDS = frozenset(
     ["book", "booked", "booking", "reserve", "reserved", "reservation", "table", "room", "ticket", "tickets", "seat"]
 )
 _PROBING = frozenset(["it", "they", "that", "there", "those", "its"])
-_DIGITS = frozenset("0123456789")
-_SHORT = 1000  # maximum characters of a text whose words are cached
-_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +102,7 @@ class _Turn:
     def _unknown(self, mention: Mention) -> str:
         """The value of a mention that can only be a value and has not come up before."""
         if mention.kind == "time":
-            return "" if self._known(mention.text) else _plain(mention.text)
+            return "" if self._known(mention.text) else spoken_form(mention.text)
         if mention.kind != "term" or any(meaning.kind != "value" for meaning in mention.meanings):
             return ""
         values = [meaning.value for meaning in mention.meanings]
@@ -123,9 +120,9 @@ class _Turn:
         for slot, value in values_in(sentence, lexicon).items():
             if kinds[slot] == "number" and not self._known(value):
                 self.flags.append(f"unknown_value: {value} {slot}")
-            stated = (wish.domain, slot, _plain(value))
+            stated = (wish.domain, slot, spoken_form(value))
             if slot in wanted and kinds[slot] in ("category", "day", "time", "number"):
-                self._compare(stated, _plain(wanted[slot]), memory)
+                self._compare(stated, spoken_form(wanted[slot]), memory)
             found.append(stated)
         return replace(memory, stated=memory.stated.union(found)) if found else memory
 
@@ -136,7 +133,7 @@ class _Turn:
             self.flags.append(f"contradiction: {domain} {slot} {wanted}, now {value}")
 
     def _known(self, value: str) -> bool:
-        return _plain(value) in self._wanted or _holds(self._known_text(), _plain(value))
+        return spoken_form(value) in self._wanted or _holds(self._known_text(), spoken_form(value))
 
     def _offered(self, value: str) -> bool:
         return _holds(_text(word.text for word in self._heard if word.speaker == "agent"), value)
@@ -158,7 +155,8 @@ class _Turn:
 
 
 def _wanted(task: Task) -> frozenset[str]:
-    return frozenset(_plain(value) for wish in task.agenda for value in (*wish.inform.values(), *wish.book.values()))
+    values = (value for wish in task.agenda for value in (*wish.inform.values(), *wish.book.values()))
+    return frozenset(map(spoken_form, values))
 
 
 def _missing(wish: Wish, lexicon: Lexicon, said: str) -> list[str]:
@@ -172,32 +170,15 @@ def _missing(wish: Wish, lexicon: Lexicon, said: str) -> list[str]:
 
 def _spoken_of(slot: Slot | None, value: str, said: str) -> bool:
     if slot is not None and slot.kind == "flag":
-        return any(_holds(said, _plain(phrase)) for phrase in (slot.name, *slot.phrases))
+        return any(_holds(said, spoken_form(phrase)) for phrase in (slot.name, *slot.phrases))
     if slot is not None and slot.kind == "number" and value in ("0", "1"):
         return True  # "a table for me", "just tonight": the number one is rarely spoken
-    spelled = _NUMBERS[int(value)] if value.isdecimal() and int(value) < len(_NUMBERS) else value
-    return _holds(said, _plain(value)) or _holds(said, _plain(spelled))
-
-
-def _plain(text: str) -> str:
-    """The words of a text in one spelling, times as `09:15`. Short texts, which recur, are cached."""
-    return _respelled_short(text) if len(text) <= _SHORT else _respelled(text)
-
-
-def _respelled(text: str) -> str:
-    return " ".join([_clock(word) if word[0] in _DIGITS else word for word in words_of(text)])
-
-
-_respelled_short = lru_cache(2048)(_respelled)
-
-
-def _clock(word: str) -> str:
-    time = read_time(word) if ":" in word or word.endswith("m") else None
-    return word if time is None else time.zfill(5)
+    spelled = NUMBERS[int(value)] if value.isdecimal() and int(value) < len(NUMBERS) else value
+    return _holds(said, spoken_form(value)) or _holds(said, spoken_form(spelled))
 
 
 def _text(parts: Iterable[str]) -> str:
-    return f" {' '.join(_plain(part) for part in parts)} "
+    return f" {' '.join(spoken_form(part) for part in parts)} "
 
 
 def _holds(text: str, phrase: str) -> bool:

@@ -12,16 +12,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-NO_WISH = frozenset({"", "dontcare", "dont care", "don't care", "do n't care", "not mentioned"})
-"""Values that stand for "no constraint" in MultiWOZ annotations."""
+from simkit.rule_based.normalise import NO_WISH, NO_WISH_FOLDED, fold
 
-_NO_WISH_FOLDED = frozenset(word.replace("'", "") for word in NO_WISH)
 _SHORT_TIME = re.compile(r"\d:\d\d")
-
-
-def fold(text: str) -> str:
-    """`text` in lower case and without apostrophes: "Rosa's" and "rosas" are the same name."""
-    return text.lower().replace("'", "")
 
 
 def clean(parameters: Mapping[str, Any], *, lenient: bool = True) -> dict[str, Any]:
@@ -50,9 +43,9 @@ def plain(value: object) -> Any:
             return f"{value:g}" if isinstance(value, float) else str(value)
         case str():
             text = " ".join(fold(value).split())
-            if text in _NO_WISH_FOLDED:
+            if text in NO_WISH_FOLDED:
                 return None
-            return f"0{text}" if _SHORT_TIME.fullmatch(text) else text
+            return text.zfill(5) if _SHORT_TIME.fullmatch(text) else text
         case _:
             return _comparable(value)
 

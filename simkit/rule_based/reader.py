@@ -7,17 +7,23 @@ cost does not grow with their number. `values_in` says which slot each value is 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from simkit.core.ontology import Domain, Ontology, Slot
+from simkit.rule_based.normalise import (
+    NUMBERS,
+    SENTENCE_ENDS,
+    WEEKDAYS,
+    read_time,
+    spelled,
+    tokenize,
+    words_of,
+)
 
 MeaningKind: TypeAlias = Literal["value", "slot", "fact", "noun"]
 MentionKind: TypeAlias = Literal["term", "time", "number", "id"]
-
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 def _set(words: str) -> frozenset[str]:
@@ -26,14 +32,9 @@ def _set(words: str) -> frozenset[str]:
 
 NEGATIONS = _set("no not none without dont doesnt isnt wont never nor neither cannot cant couldnt wasnt unable")
 
-_TOKEN = re.compile(r"[0-9]{1,2}:[0-9]{2}(?:\s?[ap]m\b)?|[0-9]{1,2}\s?[ap]m\b|[^\W_]+|[?!\n]|\.(?=\s|$)", re.IGNORECASE)
-_TIME = re.compile(r"([0-9]{1,2})(?::([0-5][0-9]))?\s?([ap]m)?")
-_ENDS = frozenset("?!.\n")
 _DIGITS = frozenset("0123456789")
-_COUNTED = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_NUMBER_WORDS = {word: str(number) for number, word in enumerate(_COUNTED)}
-_SPOKEN = frozenset((*_COUNTED, "noon"))  # numbers and times without a digit
-_SPELLINGS = {"center": "centre", "inexpensive": "cheap", "moderately": "moderate", "wifi": "internet"}
+_NUMBER_WORDS = {word: str(number) for number, word in enumerate(NUMBERS)}
+_SPOKEN = frozenset((*NUMBERS, "noon"))  # numbers and times without a digit
 _INDIFFERENT = (
     *("any", "anything", "whatever", "either", "dont care", "do not care", "doesnt matter", "does not matter"),
     *("no preference", "no preferences", "dont mind", "do not mind", "not important", "not particular"),
@@ -105,38 +106,6 @@ class Sentence:
         return self.has(_INDIFFERENT_STARTS) and any(self.says(phrase) for phrase in _INDIFFERENT)
 
 
-def tokenize(text: str) -> list[str]:
-    """The words, times and sentence ends of a text as written; apostrophes are removed."""
-    return _TOKEN.findall(text.replace("'", "").replace("’", ""))
-
-
-def words_of(text: str) -> tuple[str, ...]:
-    """The words of a phrase in lower case, in the spelling used to look up values."""
-    return tuple([_spelled(token) for token in tokenize(text) if token not in _ENDS])
-
-
-def same_value(first: str, second: str) -> bool:
-    """Whether two values are equal apart from case, punctuation and spaces."""
-    return "".join(words_of(first)) == "".join(words_of(second))
-
-
-def read_time(text: str) -> str | None:
-    """A clock time as 24-hour text: `5pm` is `17:00`, `9:15` is unchanged; None if the text is not a time."""
-    found = _TIME.fullmatch(text.lower())
-    if found is None:
-        return None
-    hour, minute, half = int(found[1]), found[2], found[3]
-    if half is None:
-        return text if minute is not None and hour < 25 else None
-    hour = hour % 12 + (12 if half == "pm" else 0)
-    return f"{hour:02d}:{minute or '00'}"
-
-
-def _spelled(token: str) -> str:
-    word = token.lower()
-    return _SPELLINGS.get(word, word)
-
-
 class Lexicon:
     """A domain with precomputed lookups for reading text about it; immutable once built.
 
@@ -183,7 +152,7 @@ class Reader:
         sentences: list[Sentence] = []
         tokens: list[str] = []
         for token in tokenize(text):
-            if token not in _ENDS:
+            if token not in SENTENCE_ENDS:
                 tokens.append(token)
             elif tokens:
                 sentences.append(self._sentence(tokens, asked=token == "?"))
@@ -193,7 +162,7 @@ class Reader:
         return tuple(sentences)
 
     def _sentence(self, tokens: list[str], asked: bool) -> Sentence:
-        words = tuple([_spelled(token) for token in tokens])
+        words = tuple([spelled(token) for token in tokens])
         question = asked or words[0] in _ASKING or (len(words) > 1 and words[:2] == ("let", "me") and "know" in words)
         return Sentence(words, question, self._mentions(words, tokens))
 

@@ -12,7 +12,7 @@ import pytest
 from recordings import ReadLines, Recording
 
 from simkit.core.tasks import Task
-from simkit.rule_based.matching import NO_WISH
+from simkit.rule_based.normalise import NO_WISH
 from simkit.tools.toolwoz import ToolwozWorld
 
 

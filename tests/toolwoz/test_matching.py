@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simkit.rule_based.matching import NO_WISH, clean, compound, covers, first_row
+from simkit.rule_based.matching import clean, compound, covers, first_row
+from simkit.rule_based.normalise import NO_WISH
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from simkit.core.frozen import FrozenMap
 from simkit.core.messages import ToolCall, ToolSpec
 from simkit.core.ontology import SlotKind
 from simkit.errors import InvalidArguments
+from simkit.rule_based.normalise import NO_FILTER, normal
 from simkit.tools.builtin import vocabulary
-from simkit.tools.builtin.frozen import FrozenMap
-from simkit.tools.builtin.index import normal
 
 LONGEST = 200
-_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
+_TIME = re.compile(r"(?:[01]?\d|2[0-3]):[0-5]\d", re.ASCII)
 _NUMBER = re.compile(r"\d{1,4}", re.ASCII)
-_NO_FILTER = frozenset(
-    ("", "any", "dontcare", "dont care", "do nt care", "do not care", "no preference", "not mentioned", "none")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +81,7 @@ def _clean(tool: Tool, given: Mapping[str, object]) -> dict[str, str] | Wrong:
         text = _text(parameter, value)
         if isinstance(text, Wrong):
             return text
-        if text in _NO_FILTER:
+        if text in NO_FILTER:
             if tool.required:
                 return Wrong(f"{tool.name} needs `{name}`: {parameter.description}")
             continue
@@ -110,8 +107,7 @@ def _text(parameter: Parameter, value: object) -> str | Wrong:
 def _read(parameter: Parameter, text: str) -> str | Wrong:
     match parameter.kind:
         case "time":
-            found = _TIME.fullmatch(text)
-            return f"{int(found[1]):02d}:{found[2]}" if found else Wrong(f"`{parameter.name}` must be a time, HH:MM")
+            return text.zfill(5) if _TIME.fullmatch(text) else Wrong(f"`{parameter.name}` must be a time, HH:MM")
         case "day" if text not in vocabulary.DAYS:
             return Wrong(f"`{parameter.name}` must be one of: {', '.join(vocabulary.DAYS)}")
         case "number" if not _NUMBER.fullmatch(text):

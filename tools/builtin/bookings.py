@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Literal, TypeAlias
 
+from simkit.core.frozen import FrozenMap
 from simkit.core.messages import JsonObject
+from simkit.rule_based.normalise import normal
 from simkit.tools.builtin import vocabulary
-from simkit.tools.builtin.frozen import FrozenMap
-from simkit.tools.builtin.index import normal
-from simkit.tools.builtin.town import BEDS_A_ROOM, SEATS_A_TABLE, Place, Town
+from simkit.tools.builtin.town import BEDS_A_ROOM, ID_FIELDS, SEATS_A_TABLE, Place, Town
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def free_places(town: Town, state: TravelState, place: Place) -> int:
 
 def book(town: Town, state: TravelState, domain: str, arguments: Mapping[str, str]) -> Change:
     """Book an entity; the arguments are the tool's, complete and in normal form."""
-    id_field = town.tables[domain].id_field
+    id_field = ID_FIELDS[domain]
     entity = town.entity(domain, arguments[id_field])
     if entity is None:
         return Refused(f"there is no {domain} with {id_field} {arguments[id_field]}")

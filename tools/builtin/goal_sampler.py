@@ -8,10 +8,10 @@ from random import Random
 
 from simkit.core.ontology import Wish
 from simkit.core.tasks import Goal
+from simkit.rule_based.bitset_table import BitsetTable
 from simkit.tools.builtin import vocabulary
 from simkit.tools.builtin.bookings import needed, nights
-from simkit.tools.builtin.index import Table
-from simkit.tools.builtin.town import Town, clock
+from simkit.tools.builtin.town import ID_FIELDS, Town, clock
 
 DOMAINS = ("restaurant", "hotel", "attraction", "train")
 BY_NAME = 0.12
@@ -80,18 +80,18 @@ def _planned_wish(town: Town, domain: str, party: Party, rng: Random) -> Planned
     booked = domain != "attraction" and rng.random() < _CHANCE_OF_BOOKING
     asked = tuple(rng.sample(_ASKED[domain], rng.choice((0, 1, 1, 2) if booked else (1, 2))))
     for _ in range(_ATTEMPTS):
-        entity = dict(rng.choice(table.rows))
+        entity = rng.choice(table.rows)
         book = _details(town, domain, entity, party, rng) if booked else {}
         if book is None or (domain == "train" and entity["day"] != party.day):
             continue
         inform = _constraints(table, domain, entity, rng)
         if inform is not None:
             wish = Wish(domain=domain, inform=inform, book=book, requests=asked)
-            return PlannedWish(wish, entity[table.id_field] if booked else None)
+            return PlannedWish(wish, entity[ID_FIELDS[domain]] if booked else None)
     return None
 
 
-def _constraints(table: Table, domain: str, entity: Mapping[str, str], rng: Random) -> dict[str, str] | None:
+def _constraints(table: BitsetTable, domain: str, entity: Mapping[str, str], rng: Random) -> dict[str, str] | None:
     for _ in range(_ATTEMPTS):
         drawn = _journey(entity, rng) if domain == "train" else _description(domain, entity, rng)
         if misleads(table, drawn):
@@ -99,12 +99,12 @@ def _constraints(table: Table, domain: str, entity: Mapping[str, str], rng: Rand
     return None
 
 
-def misleads(table: Table, constraints: Mapping[str, str]) -> bool:
+def misleads(table: BitsetTable, constraints: Mapping[str, str]) -> bool:
     """Whether omitting any one constraint can return an entity that violates it, so that every constraint is needed."""
-    goal = table.matches(constraints)
+    goal = table.lenient(constraints)
     for left_out in constraints:
         rest = {slot: value for slot, value in constraints.items() if slot != left_out}
-        if not table.matches(rest) & ~goal:
+        if not table.lenient(rest) & ~goal:
             return False
     return True
 

@@ -114,7 +114,7 @@ def _train() -> Domain:
 
 
 def _name(town: Town, domain: str) -> Slot:
-    return Slot("name", "name", ("name",), tuple(dict(row)["name"] for row in town.tables[domain].rows))
+    return Slot("name", "name", ("name",), tuple(row["name"] for row in town.tables[domain].rows))
 
 
 def tools_of(ontology: Ontology) -> tuple[Tool, ...]:

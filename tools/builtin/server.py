@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, cast, final
 
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
+from simkit.core.frozen import FrozenMap
 from simkit.core.messages import ToolResult
 from simkit.core.tasks import Goal, Task
+from simkit.rule_based.bitset_table import BitsetTable, Row, RowSet
+from simkit.rule_based.normalise import normal
 from simkit.tools.builtin import bookings
 from simkit.tools.builtin.arguments import Tool, Wrong, printable, read_arguments
 from simkit.tools.builtin.bookings import Change, Refused, TravelState
-from simkit.tools.builtin.frozen import FrozenMap
-from simkit.tools.builtin.index import NO_MATCH, Table, first, normal
 from simkit.tools.builtin.ontology import ontology_of, tools_of
-from simkit.tools.builtin.town import Town
+from simkit.tools.builtin.town import ID_FIELDS, Town
 
 POLICY = (
     "You arrange travel to and in the town of Alderhaven. Search with everything the customer has told you, tell them "
@@ -53,7 +54,7 @@ class TravelServer(ToolServer):
     def _run(self, name: str, arguments: Mapping[str, str], task: Task, state: TravelState) -> ToolReturn:
         match name.split("_"):
             case ["search", domain]:
-                found = best_match(self.town.tables[domain], arguments, search_goal(task, name))
+                found = best_match(self.town.tables[domain], ID_FIELDS[domain], arguments, search_goal(task, name))
                 return ToolReturn(ToolResult(value=found), state)
             case ["find", "booking"]:
                 return _found(state, arguments["reference"])
@@ -70,33 +71,32 @@ def search_goal(task: Task, tool: str) -> Goal | None:
     return next((goal for goal in task.goals if goal.key == tool and "parameters" in goal.detail), None)
 
 
-def best_match(table: Table, arguments: Mapping[str, str], goal: Goal | None) -> list[dict[str, str]]:
+def best_match(table: BitsetTable, id_field: str, arguments: Mapping[str, str], goal: Goal | None) -> list[Row]:
     """A list of at most one entity that meets the arguments.
 
     As in ToolWOZ, a partial search misleads: a search with all of the goal's constraints returns the entity to be
     booked; a search with only some of them returns an entity that fails the goal, if one exists.
     """
-    matches = table.matches(arguments)
+    matches = table.lenient(arguments)
     if not matches:
         return []
-    chosen = matches if goal is None else _preferred(table, arguments, goal, matches) or matches
-    return [dict(table.rows[first(chosen)])]
+    chosen = matches if goal is None else _preferred(table, id_field, arguments, goal, matches) or matches
+    return [table.first(chosen)]
 
 
-def _preferred(table: Table, arguments: Mapping[str, str], goal: Goal, matches: int) -> int:
+def _preferred(table: BitsetTable, id_field: str, arguments: Mapping[str, str], goal: Goal, matches: RowSet) -> RowSet:
     wanted = _constraints(table, goal)
     if all(arguments.get(slot) == value for slot, value in wanted.items()):
         entity = goal.detail.get("entity")
-        position = table.position(entity) if isinstance(entity, str) else NO_MATCH
-        return matches & 1 << position if position != NO_MATCH else 0
+        return matches & table.holding({id_field: normal(entity)}) if isinstance(entity, str) else 0
     if all(wanted.get(slot) == value for slot, value in arguments.items()):
-        return matches & ~table.matches(wanted)
+        return matches & ~table.lenient(wanted)
     return 0
 
 
-def _constraints(table: Table, goal: Goal) -> dict[str, str]:
+def _constraints(table: BitsetTable, goal: Goal) -> dict[str, str]:
     given = cast("Mapping[str, Any]", goal.detail["parameters"])
-    return {slot: normal(str(value)) for slot, value in given.items() if slot in table.equal}
+    return {slot: normal(str(value)) for slot, value in given.items() if slot in table.rows[0]}
 
 
 def _found(state: TravelState, reference: str) -> ToolReturn:

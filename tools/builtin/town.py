@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from hashlib import blake2b
 from itertools import product
 from random import Random
 from typing import TypeAlias
 
+from simkit.core.frozen import FrozenMap
 from simkit.core.ids import derive_seed
 from simkit.errors import UsageError
+from simkit.rule_based.bitset_table import BitsetTable, Row
+from simkit.rule_based.normalise import normal
 from simkit.tools.builtin import vocabulary
-from simkit.tools.builtin.frozen import FrozenMap
-from simkit.tools.builtin.index import Row, Table
 
 Place: TypeAlias = tuple[str, ...]
 """Key of a supply: ("restaurant", name, day, time) of tables, ("hotel", name, day) of rooms, ("train", id) of seats."""
+
+ID_FIELDS: Mapping[str, str] = {"restaurant": "name", "hotel": "name", "attraction": "name", "train": "trainID"}
+"""The field that names an entity, by domain."""
 
 SEATS_A_TABLE = 4
 BEDS_A_ROOM = 2
@@ -50,32 +53,27 @@ class Town:
     """Data shared by all branches; built once and never changed."""
 
     seed: int
-    tables: FrozenMap[str, Table]
+    tables: FrozenMap[str, BitsetTable]
     free: FrozenMap[Place, int]
 
     @classmethod
     def build(cls, seed: int, size: TownSize) -> Town:
         """The town of a seed: a pure function of its arguments."""
-        tables = (
-            Table.of("restaurant", "name", tuple(_restaurants(_rng(seed, "restaurant"), size.restaurants))),
-            Table.of("hotel", "name", tuple(_hotels(_rng(seed, "hotel"), size.hotels))),
-            Table.of("attraction", "name", tuple(_attractions(_rng(seed, "attraction"), size.attractions))),
-            Table.of("train", "trainID", tuple(_trains(_rng(seed, "train"), size.departures))),
+        tables = FrozenMap(
+            {
+                "restaurant": BitsetTable(_restaurants(_rng(seed, "restaurant"), size.restaurants)),
+                "hotel": BitsetTable(_hotels(_rng(seed, "hotel"), size.hotels)),
+                "attraction": BitsetTable(_attractions(_rng(seed, "attraction"), size.attractions)),
+                "train": BitsetTable(_trains(_rng(seed, "train"), size.departures)),
+            }
         )
-        by_domain = FrozenMap({table.domain: table for table in tables})
-        return cls(seed, by_domain, FrozenMap(dict(_free_places(_rng(seed, "free"), by_domain))))
+        return cls(seed, tables, FrozenMap(dict(_free_places(_rng(seed, "free"), tables))))
 
-    def entity(self, domain: str, id_value: str) -> dict[str, str] | None:
-        """A fresh copy of an entity's fields, or None if the town has no such entity."""
+    def entity(self, domain: str, id_value: str) -> Row | None:
+        """The entity with an id value, or None if the town has no such entity."""
         table = self.tables[domain]
-        position = table.position(id_value)
-        return dict(table.rows[position]) if position >= 0 else None
-
-    @property
-    def fingerprint(self) -> str:
-        """A digest of every row and every free place: equal before and after all actions of branches."""
-        rows = [(table.domain, table.rows) for table in self.tables.values()]
-        return blake2b(repr((rows, sorted(self.free.items()))).encode(), digest_size=16).hexdigest()
+        rows = table.holding({ID_FIELDS[domain]: normal(id_value)})
+        return table.first(rows) if rows else None
 
 
 def _rng(seed: int, what: str) -> Random:
@@ -87,54 +85,54 @@ def _names(rng: Random, things: tuple[str, ...], count: int) -> list[str]:
     return rng.sample(names, count)
 
 
-def _contact(rng: Random) -> Row:
-    return (
-        ("address", f"{rng.randint(1, 180)} {rng.choice(vocabulary.STREETS)}"),
-        ("postcode", f"AH{rng.randint(1, 9)} {rng.randint(1, 9)}{rng.choice('BDGKLNT')}{rng.choice('BDGKLNT')}"),
-        ("phone", f"0555{rng.randint(0, 999999):06d}"),
-    )
+def _contact(rng: Random) -> dict[str, str]:
+    return {
+        "address": f"{rng.randint(1, 180)} {rng.choice(vocabulary.STREETS)}",
+        "postcode": f"AH{rng.randint(1, 9)} {rng.randint(1, 9)}{rng.choice('BDGKLNT')}{rng.choice('BDGKLNT')}",
+        "phone": f"0555{rng.randint(0, 999999):06d}",
+    }
 
 
-def _restaurants(rng: Random, count: int) -> Iterator[Row]:
+def _restaurants(rng: Random, count: int) -> Iterator[dict[str, str]]:
     for name in _names(rng, vocabulary.TABLE_THINGS, count):
-        kind = (
-            ("name", f"the {name}"),
-            ("food", rng.choice(vocabulary.FOODS)),
-            ("pricerange", rng.choice(vocabulary.PRICES)),
-            ("area", rng.choice(vocabulary.AREAS)),
-        )
-        yield kind + _contact(rng)
+        kind = {
+            "name": f"the {name}",
+            "food": rng.choice(vocabulary.FOODS),
+            "pricerange": rng.choice(vocabulary.PRICES),
+            "area": rng.choice(vocabulary.AREAS),
+        }
+        yield {**kind, **_contact(rng)}
 
 
-def _hotels(rng: Random, count: int) -> Iterator[Row]:
+def _hotels(rng: Random, count: int) -> Iterator[dict[str, str]]:
     for name in _names(rng, vocabulary.LODGING_THINGS, count):
         lodging = rng.choice(vocabulary.LODGINGS)
-        kind = (
-            ("name", f"{name} {lodging}"),
-            ("type", lodging),
-            ("area", rng.choice(vocabulary.AREAS)),
-            ("pricerange", rng.choice(vocabulary.PRICES)),
-            ("stars", rng.choice(vocabulary.STARS)),
-            ("internet", rng.choice(vocabulary.FLAGS)),
-            ("parking", rng.choice(vocabulary.FLAGS)),
-        )
-        yield kind + _contact(rng)
+        kind = {
+            "name": f"{name} {lodging}",
+            "type": lodging,
+            "area": rng.choice(vocabulary.AREAS),
+            "pricerange": rng.choice(vocabulary.PRICES),
+            "stars": rng.choice(vocabulary.STARS),
+            "internet": rng.choice(vocabulary.FLAGS),
+            "parking": rng.choice(vocabulary.FLAGS),
+        }
+        yield {**kind, **_contact(rng)}
 
 
-def _attractions(rng: Random, count: int) -> Iterator[Row]:
+def _attractions(rng: Random, count: int) -> Iterator[dict[str, str]]:
     for name in _names(rng, vocabulary.SIGHT_THINGS, count):
         sight = rng.choice(vocabulary.SIGHTS)
         fee = rng.choice(("free", *(f"{pounds} pounds" for pounds in range(2, 15))))
-        kind = (
-            ("name", f"{name} {sight}"),
-            ("type", sight),
-            ("area", rng.choice(vocabulary.AREAS)),
-            ("entrance fee", fee),
-        )
-        yield kind + _contact(rng)
+        kind = {
+            "name": f"{name} {sight}",
+            "type": sight,
+            "area": rng.choice(vocabulary.AREAS),
+            "entrance fee": fee,
+        }
+        yield {**kind, **_contact(rng)}
 
 
-def _trains(rng: Random, departures: int) -> Iterator[Row]:
+def _trains(rng: Random, departures: int) -> Iterator[dict[str, str]]:
     around = vocabulary.STATIONS[1:] + vocabulary.STATIONS[:1]
     pairs = [
         *((vocabulary.TOWN, station) for station in vocabulary.STATIONS),
@@ -148,27 +146,27 @@ def _trains(rng: Random, departures: int) -> Iterator[Row]:
         for day, run in product(vocabulary.DAYS, range(departures)):
             leave = first + run * gap
             price = fare + (250 if day in ("saturday", "sunday") else 0)
-            yield (
-                ("trainID", f"TR{ids.pop()}"),
-                ("departure", departure),
-                ("destination", destination),
-                ("day", day),
-                ("leaveAt", clock(leave)),
-                ("arriveBy", clock(leave + minutes)),
-                ("duration", f"{minutes} minutes"),
-                ("price", f"{price // 100}.{price % 100:02d} pounds"),
-            )
+            yield {
+                "trainID": f"TR{ids.pop()}",
+                "departure": departure,
+                "destination": destination,
+                "day": day,
+                "leaveAt": clock(leave),
+                "arriveBy": clock(leave + minutes),
+                "duration": f"{minutes} minutes",
+                "price": f"{price // 100}.{price % 100:02d} pounds",
+            }
 
 
-def _free_places(rng: Random, tables: FrozenMap[str, Table]) -> Iterator[tuple[Place, int]]:
+def _free_places(rng: Random, tables: FrozenMap[str, BitsetTable]) -> Iterator[tuple[Place, int]]:
     for row in tables["restaurant"].rows:
         for day, time in product(vocabulary.DAYS, vocabulary.TABLE_TIMES):
-            yield ("restaurant", row[0][1], day, time), max(0, rng.randint(-1, 5))
+            yield ("restaurant", row["name"], day, time), max(0, rng.randint(-1, 5))
     for row in tables["hotel"].rows:
         for day in vocabulary.DAYS:
-            yield ("hotel", row[0][1], day), max(0, rng.randint(-1, 7))
+            yield ("hotel", row["name"], day), max(0, rng.randint(-1, 7))
     for row in tables["train"].rows:
-        yield ("train", row[0][1]), max(0, rng.randint(-3, 20))
+        yield ("train", row["trainID"]), max(0, rng.randint(-3, 20))
 
 
 def clock(minutes: int) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from simkit.rule_based.normalise import WEEKDAYS
+
 TOWN: Final = "alderhaven"
 STATIONS: Final = (
     "brackwell",
@@ -17,7 +19,7 @@ STATIONS: Final = (
     "kestrel bay",
     "larkhampton",
 )
-DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+DAYS: Final = WEEKDAYS
 AREAS: Final = ("harbour", "old town", "hillside", "riverside", "market quarter")
 PRICES: Final = ("cheap", "moderate", "expensive")
 FOODS: Final = (

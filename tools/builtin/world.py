@@ -20,7 +20,7 @@ from simkit.tools.builtin.goal_sampler import FEWEST_GOALS, MOST_GOALS, draw_wis
 from simkit.tools.builtin.ontology import ontology_of
 from simkit.tools.builtin.phrasing import instructions
 from simkit.tools.builtin.server import TravelServer
-from simkit.tools.builtin.town import Town, TownSize
+from simkit.tools.builtin.town import ID_FIELDS, Town, TownSize
 
 _SHARES = {"train": range(6), "val": range(6, 8), "test": range(8, 10)}
 """Tenths of all possible goals that belong to each split, which keeps splits disjoint without comparing tasks."""
@@ -128,7 +128,7 @@ def draw_task(town: Town, split: str, index: int, most_goals: int = MOST_GOALS) 
     rng = Random(derive_seed("builtin", town.seed, "task", split, index))
     while True:
         planned = draw_wishes(town, rng, most_goals)
-        goals = tuple(goal for each in planned for goal in each.goals(town.tables[each.wish.domain].id_field))
+        goals = tuple(goal for each in planned for goal in each.goals(ID_FIELDS[each.wish.domain]))
         if _share(goals) in _SHARES[split]:
             break
     wishes = tuple(each.wish for each in planned)

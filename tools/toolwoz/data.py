@@ -18,9 +18,9 @@ from typing import Any, cast
 import orjson
 
 from simkit.errors import DataCorrupt, DataMissing
+from simkit.rule_based.bitset_table import BitsetTable
 from simkit.tools.toolwoz.records import ORDER, SEARCH, Record, distil
 from simkit.tools.toolwoz.source import DATABASES, Progress, RawData, open_source, silent, stream_object
-from simkit.tools.toolwoz.table import Table
 
 FORMAT = 1
 PAPER_TEST = 450
@@ -85,7 +85,7 @@ def _is_release(path: Path) -> bool:
 
 def _members(raw: RawData, progress: Progress) -> dict[str, bytes]:
     databases = {name: _rows(raw, name) for name in DATABASES}
-    tables = {name: Table(rows) for name, rows in databases.items()}
+    tables = {name: BitsetTable(rows) for name, rows in databases.items()}
     with raw.dialogues() as (file, size):
         stream = stream_object(file, size, lambda fraction: progress("read", fraction))
         kept = (_distil(raw, dialogue_id, dialogue, tables) for dialogue_id, dialogue in stream)
@@ -106,7 +106,7 @@ def _members(raw: RawData, progress: Progress) -> dict[str, bytes]:
     return members
 
 
-def _distil(raw: RawData, dialogue_id: str, dialogue: Any, tables: Mapping[str, Table]) -> Record | None:
+def _distil(raw: RawData, dialogue_id: str, dialogue: Any, tables: Mapping[str, BitsetTable]) -> Record | None:
     try:
         return distil(dialogue_id, dialogue, tables)
     except (KeyError, TypeError, AttributeError) as error:
@@ -184,7 +184,7 @@ class Archive:
     """An open cache: the data shared by all splits, and the records of each split on demand."""
 
     path: Path
-    tables: Mapping[str, Table]
+    tables: Mapping[str, BitsetTable]
     departments: frozenset[str]
     asked: Mapping[str, Mapping[str, tuple[str, ...]]]
     josh926: frozenset[str]
@@ -201,7 +201,7 @@ class Archive:
         world = orjson.loads(_read(path, "world.json"))
         return cls(
             path,
-            {name: Table(rows) for name, rows in world["databases"].items()},
+            {name: BitsetTable(rows) for name, rows in world["databases"].items()},
             frozenset(world["departments"]),
             {name: {key: tuple(found) for key, found in slots.items()} for name, slots in world["asked"].items()},
             frozenset(world["josh926"]),

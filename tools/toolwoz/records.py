@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias, cast
 
 from simkit.core.conversation import Utterance
+from simkit.core.frozen import FrozenMap, freeze
 from simkit.core.ontology import Wish
 from simkit.core.tasks import Goal, Task
-from simkit.rule_based.matching import NO_WISH
-from simkit.tools.toolwoz.table import Row, Table, freeze
+from simkit.rule_based.bitset_table import BitsetTable, Row
+from simkit.rule_based.normalise import NO_WISH
 
 Record: TypeAlias = dict[str, Any]
 """One dialogue in the cache: id, instructions, agenda, domains, log, speakers."""
@@ -62,7 +63,7 @@ def id_field(domain: str) -> str:
     return "trainID" if domain == "train" else "name"
 
 
-def distil(dialogue_id: str, dialogue: Mapping[str, Any], tables: Mapping[str, Table]) -> Record | None:
+def distil(dialogue_id: str, dialogue: Mapping[str, Any], tables: Mapping[str, BitsetTable]) -> Record | None:
     """The record of one dialogue of data.json; None if its goal needs a taxi, the police or a hospital."""
     goal = cast("Mapping[str, Any]", dialogue["goal"])
     if any(goal.get(domain) for domain in _OUT_OF_SCOPE):
@@ -84,10 +85,10 @@ def distil(dialogue_id: str, dialogue: Mapping[str, Any], tables: Mapping[str, T
 
 def _last_state(log: list[dict[str, Any]]) -> Mapping[str, Any]:
     states = [cast("Mapping[str, Any]", turn["metadata"]) for turn in log[-2:]]
-    return next((state for state in reversed(states) if state), Row())
+    return next((state for state in reversed(states) if state), FrozenMap[str, Any]())
 
 
-def _domain(name: str, goal: Mapping[str, Any], state: Mapping[str, Any], table: Table) -> Record:
+def _domain(name: str, goal: Mapping[str, Any], state: Mapping[str, Any], table: BitsetTable) -> Record:
     info, book = _object(goal, "info"), _object(goal, "book")
     search = _wishes(SEARCH[name], info)
     found: Record = {"name": name, "search": search if info else None, "requests": goal.get("reqt") or []}
@@ -102,14 +103,14 @@ def _domain(name: str, goal: Mapping[str, Any], state: Mapping[str, Any], table:
 
 
 def _object(goal: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", goal.get(key) or Row())
+    return cast("Mapping[str, Any]", goal.get(key) or FrozenMap())
 
 
 def _wishes(parameters: Iterable[str], given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: given[key] for key in parameters if key in given and not _open(given[key])}
 
 
-def _booking(name: str, state: Mapping[str, Any], search: Mapping[str, Any], table: Table) -> Record:
+def _booking(name: str, state: Mapping[str, Any], search: Mapping[str, Any], table: BitsetTable) -> Record:
     """The result of the last booking of the last state; a missing name is taken from the state, then from the table.
 
     `misnamed` is the name that the release takes from the table instead.
@@ -142,7 +143,7 @@ def task_of(record: Record, split: str, variant: Variant) -> Task:
         instructions=record["instructions"],
         goals=tuple(goal for domain in domains for goal in _goals(domain)),
         agenda=tuple(_wish(domain) for name in record["agenda"] for domain in domains if domain["name"] == name),
-        data=Row({domain["name"]: _data(domain) for domain in domains}),
+        data=FrozenMap({domain["name"]: _data(domain) for domain in domains}),
         reference=tuple(
             Utterance("agent" if mark == "a" else "user", text)
             for mark, text in zip(record["speakers"], record["log"], strict=True)
@@ -170,7 +171,7 @@ def _goals(domain: Record) -> list[Goal]:
 
 def _goal(tool: str, parameters: Mapping[str, Any], field: str, entity: object) -> Goal:
     wished = freeze({key: value for key, value in parameters.items() if not _open(value)})
-    return Goal(tool, Row(tool=tool, parameters=wished, id_field=field, entity=entity))
+    return Goal(tool, FrozenMap(tool=tool, parameters=wished, id_field=field, entity=entity))
 
 
 def _open(value: object) -> bool:
@@ -181,14 +182,14 @@ def _open(value: object) -> bool:
 def _data(domain: Record) -> Row:
     """Data the world needs besides the goals: the booking's answer, and the search that has to fail first."""
     kept = {key: freeze(domain[key]) for key in ("booked", "fail_search", "fail_book") if domain.get(key) is not None}
-    return Row(kept, requests=tuple(domain["requests"]))
+    return FrozenMap(kept, requests=tuple(domain["requests"]))
 
 
 def _wish(domain: Record) -> Wish:
     return Wish(
         domain=domain["name"],
-        inform=Row(domain["search"] or {}),
-        book=Row(domain.get("book") or {}),
+        inform=FrozenMap(domain["search"] or {}),
+        book=FrozenMap(domain.get("book") or {}),
         requests=tuple(domain["requests"]),
     )
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
+from simkit.core.frozen import FrozenMap
 from simkit.core.messages import JsonObject, ToolCall, ToolResult, parse_call
-from simkit.rule_based.matching import NO_WISH, clean, compound, covers, fold
+from simkit.rule_based.bitset_table import BitsetTable, Row, RowSet
+from simkit.rule_based.matching import clean, compound, covers
+from simkit.rule_based.normalise import NO_WISH, fold
 from simkit.tools.toolwoz.records import Variant
 from simkit.tools.toolwoz.specs import PUBLISHED, specs
-from simkit.tools.toolwoz.table import Row, RowSet, Table
 from simkit.tools.toolwoz.task_view import DomainView, TaskView, compile_view
 
 _INVALID = "ERROR: INVALID API CALL! "
@@ -25,7 +27,7 @@ NOT_ALLOWED = _INVALID + (
     "YOUR REQUEST CONTAINED PARAMETERS THAT ARE NOT ALLOWED FOR THIS API or AN IMPROPER API NAME!"
 )
 NO_LISTS = _INVALID + "LISTS AND DICTS ARE NOT ALLOWED AS VALUES!"
-_NOTHING_BOOKED = Row({"success": False, "return": Row()})
+_NOTHING_BOOKED: Row = FrozenMap({"success": False, "return": FrozenMap()})
 _NO_DOMAIN = DomainView()
 
 
@@ -33,7 +35,7 @@ _NO_DOMAIN = DomainView()
 class Entities:
     """The entities of the world: a table per domain, and the hospital's departments (only in `paper`)."""
 
-    tables: Mapping[str, Table]
+    tables: Mapping[str, BitsetTable]
     departments: frozenset[str] = field(default_factory=frozenset[str])
 
 
@@ -148,10 +150,10 @@ def _book(wanted: Mapping[str, Any], view: DomainView) -> ToolResult:
     """The result of a booking, which succeeds if the call covers the booking of the goal."""
     if view.book is None or not covers(wanted, view.book.wanted):
         return ToolResult(value=_NOTHING_BOOKED)
-    return ToolResult(value=Row({"success": True, "return": view.book.answer}))
+    return ToolResult(value=FrozenMap({"success": True, "return": view.book.answer}))
 
 
-def _serve(table: Table, rows: RowSet, wanted: Mapping[str, Any], view: DomainView | None) -> ToolResult:
+def _serve(table: BitsetTable, rows: RowSet, wanted: Mapping[str, Any], view: DomainView | None) -> ToolResult:
     """At most one entity: the gold one for a call that covers the goal, a misleading one for a partial call."""
     if not rows:
         return ToolResult(value=[])

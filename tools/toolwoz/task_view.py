@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from simkit.core.frozen import FrozenMap
 from simkit.core.tasks import Goal, Task
+from simkit.rule_based.bitset_table import BitsetTable, Row, RowSet
 from simkit.rule_based.matching import clean
 from simkit.tools.toolwoz.records import ORDER, Variant, id_field
-from simkit.tools.toolwoz.table import Row, RowSet, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class TaskView:
     domains: Mapping[str, DomainView] = field(default_factory=dict[str, DomainView])
 
 
-def compile_view(task: Task, tables: Mapping[str, Table], variant: Variant) -> TaskView:
+def compile_view(task: Task, tables: Mapping[str, BitsetTable], variant: Variant) -> TaskView:
     """Compile a task against the tables of a variant."""
     goals = {goal.key: goal for goal in task.goals}
     domains = {
@@ -62,7 +63,7 @@ def compile_view(task: Task, tables: Mapping[str, Table], variant: Variant) -> T
 
 
 def _domain(
-    name: str, goals: Mapping[str, Goal], data: Mapping[str, Any], table: Table, variant: Variant
+    name: str, goals: Mapping[str, Goal], data: Mapping[str, Any], table: BitsetTable, variant: Variant
 ) -> DomainView:
     search, book = goals.get(f"search_{name}"), goals.get(f"book_{name}")
     looked_for = None if search is None else _search(search, table, variant)
@@ -71,18 +72,18 @@ def _domain(
     return DomainView(looked_for, booked, gone)
 
 
-def _search(goal: Goal, table: Table, variant: Variant) -> SearchView:
+def _search(goal: Goal, table: BitsetTable, variant: Variant) -> SearchView:
     wanted = clean(goal.detail["parameters"], lenient=variant == "fixed")
     return SearchView(wanted, table.lenient(wanted) if variant == "fixed" else table.holding(wanted))
 
 
-def _book(name: str, goal: Goal, data: Mapping[str, Any], table: Table, variant: Variant) -> BookingView:
+def _book(name: str, goal: Goal, data: Mapping[str, Any], table: BitsetTable, variant: Variant) -> BookingView:
     wanted = clean(goal.detail["parameters"], lenient=variant == "fixed")
     gold = table.named(id_field(name), goal.detail["entity"])
-    return BookingView(wanted, gold, data.get("booked") or Row())
+    return BookingView(wanted, gold, data.get("booked") or FrozenMap())
 
 
-def _gone(data: Mapping[str, Any], table: Table, search: SearchView | None, book: BookingView | None) -> RowSet:
+def _gone(data: Mapping[str, Any], table: BitsetTable, search: SearchView | None, book: BookingView | None) -> RowSet:
     """Rows that match the search that has to fail first, except those that the goal needs."""
     failing = data.get("fail_search")
     if not failing:

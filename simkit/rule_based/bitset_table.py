@@ -1,7 +1,7 @@
-"""A table of entities with bitmap indexes: a set of rows is one integer, in which bit i stands for row i.
+"""A table of entities indexed by bitsets: a set of rows is one integer, in which bit i stands for row i.
 
-A search is a few `&` operations on integers of at most 2,828 bits, then the lowest or highest bit. Rows are built once
-and shared by all branches.
+A search is one lookup and one `&` for each constraint, however many rows there are, then the lowest or highest bit.
+Rows are built once and shared by all branches.
 """
 
 from __future__ import annotations
@@ -9,9 +9,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import Any, TypeAlias
 
-from simkit.rule_based.matching import clean, fold
+from simkit.core.frozen import FrozenMap, freeze
+from simkit.rule_based.normalise import NO_WISH, fold
+
+Row: TypeAlias = FrozenMap[str, Any]
+"""An entity."""
 
 RowSet: TypeAlias = int
 """A set of rows of one table: bit i is set when row i is in it."""
@@ -20,47 +24,23 @@ LEAVE, ARRIVE = "leaveAt", "arriveBy"
 """Parameters that bound a time instead of naming it: not before `leaveAt`, not after `arriveBy`."""
 
 
-class Row(dict[str, Any]):
-    """An immutable JSON entity, shared by all branches of all conversations."""
-
-    __slots__ = ()
-
-    def _frozen(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("rows are shared and cannot be changed; copy with dict(row)")
-
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _frozen  # type: ignore[assignment]
-
-    def __deepcopy__(self, memo: object) -> Row:
-        return self
-
-    def __reduce__(self) -> tuple[type[Row], tuple[dict[str, Any]]]:
-        return Row, (dict(self),)
-
-
-def freeze(value: object) -> Any:
-    """A JSON value whose objects are rows and whose lists are tuples."""
-    if isinstance(value, dict):
-        return Row({key: freeze(item) for key, item in cast("dict[str, object]", value).items()})
-    if isinstance(value, list):
-        return tuple(freeze(item) for item in cast("list[object]", value))
-    return value
-
-
 @dataclass(frozen=True, slots=True)
-class Times:
-    """The rows of a table by one of its time columns: `since[i]` holds the rows at `points[i]` or later."""
+class TimeIndex:
+    """The rows of a table by one of its time columns: `since[i]` holds those at `points[i]` or later, `until[i]` those
+    before it."""
 
     points: tuple[str, ...]
     since: tuple[RowSet, ...]
+    until: tuple[RowSet, ...]
 
     @classmethod
-    def of(cls, groups: Mapping[str, RowSet]) -> Times:
+    def of(cls, groups: Mapping[str, RowSet]) -> TimeIndex:
         """The index of one column, from its rows by time."""
         points = tuple(sorted(groups))
-        since = [0]
-        for point in reversed(points):
-            since.append(since[-1] | groups[point])
-        return cls(points, tuple(reversed(since)))
+        until = [0]
+        for point in points:
+            until.append(until[-1] | groups[point])
+        return cls(points, tuple(until[-1] & ~before for before in until), tuple(until))
 
     def after(self, time: str, *, inclusive: bool) -> RowSet:
         """Rows later than `time`, including `time` itself if inclusive."""
@@ -70,11 +50,15 @@ class Times:
     def before(self, time: str, *, inclusive: bool) -> RowSet:
         """Rows earlier than `time`, including `time` itself if inclusive."""
         cut = bisect_right if inclusive else bisect_left
-        return self.since[0] & ~self.since[cut(self.points, time)]
+        return self.until[cut(self.points, time)]
 
 
-class Table:
-    """The entities of one domain in the order of their file, with an index per column."""
+class BitsetTable:
+    """Entities of one domain in a fixed order, with an index per column. Every row has every column.
+
+    Values are indexed as they are and folded (`simkit.rule_based.normalise.fold`). Values that stand for "no
+    constraint" are not in the folded index.
+    """
 
     __slots__ = ("_exact", "_folded", "_times", "everything", "rows")
 
@@ -84,11 +68,11 @@ class Table:
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
         found = [dict(row) for row in rows]
         columns = tuple(dict.fromkeys(key for row in found for key in row))
-        self.rows = tuple(Row({key: freeze(row.get(key)) for key in columns}) for row in found)
+        self.rows = tuple(FrozenMap({key: freeze(row.get(key)) for key in columns}) for row in found)
         self.everything = (1 << len(self.rows)) - 1
         self._exact = {column: self._groups(column) for column in columns}
         self._folded = {column: _folded(groups) for column, groups in self._exact.items()}
-        self._times = {column: Times.of(self._exact[column]) for column in (LEAVE, ARRIVE) if column in columns}
+        self._times = {column: TimeIndex.of(self._exact[column]) for column in (LEAVE, ARRIVE) if column in columns}
 
     def _groups(self, column: str) -> dict[str, RowSet]:
         groups: dict[str, RowSet] = {}
@@ -102,7 +86,7 @@ class Table:
         return self._select(filters, self._exact, inclusive=False)
 
     def lenient(self, filters: Mapping[str, Any]) -> RowSet:
-        """Rows that equal the cleaned filters, ignoring case and apostrophes; times are inclusive bounds."""
+        """Rows whose folded values equal the filters, which must be folded; times are inclusive bounds."""
         return self._select(filters, self._folded, inclusive=True)
 
     def _select(
@@ -120,7 +104,7 @@ class Table:
         return rows
 
     def holding(self, parameters: Mapping[str, Any]) -> RowSet:
-        """Rows whose fields, including times, equal every cleaned parameter, ignoring case and apostrophes."""
+        """Rows whose folded fields, including times, equal every parameter; the parameters must be folded."""
         rows = self.everything
         for column, value in parameters.items():
             rows &= _lookup(self._folded, column, value)
@@ -146,7 +130,7 @@ class Table:
 def _folded(groups: Mapping[str, RowSet]) -> dict[str, RowSet]:
     folded: dict[str, RowSet] = {}
     for value, rows in groups.items():
-        if clean({"value": value}, lenient=False):
+        if value not in NO_WISH:
             folded[fold(value)] = folded.get(fold(value), 0) | rows
     return folded
 
