@@ -8,7 +8,7 @@ from math import isfinite
 from typing import TypeVar
 
 from simkit.components import checks
-from simkit.components.reward import EpisodeReward, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
+from simkit.components.reward import EpisodeReward, ExplainGoals, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
 from simkit.core.tasks import Goal, Task
 from simkit.errors import RewardFault, UsageError, WrongValue
 
@@ -83,6 +83,17 @@ class WeightedRewards(Reward):
             recorded.append(RewardPart(part.name, scored.value, share))
             recorded.extend(replace(inner, name=_prefix(part) + inner.name) for inner in scored.parts)
         return EpisodeReward(value, tuple(recorded))
+
+    async def explain_goals(self, request: ExplainGoals) -> Mapping[str, str]:
+        """The explanations of every part."""
+        found: dict[str, str] = {}
+        for part in self._parts:
+            missed = _own(part, request.missed, _own_goals(part, request.episode.task))
+            if missed:
+                asked = ExplainGoals(_episode_of(part, request.episode), missed)
+                said = _checked(part, "explain_goals", checks.explanations, await part.reward.explain_goals(asked))
+                found |= {_prefix(part) + goal: why for goal, why in said.items()}
+        return found
 
     def _mean_range(self) -> checks.Range:
         low = high = 0.0

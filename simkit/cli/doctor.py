@@ -46,6 +46,9 @@ def _print(found: Diagnosis) -> None:
         _print_rows(title, rows)
     for row in found.blocked[:1]:
         say(f"\nthe longest, innermost frame last:\n{_indented(row['stack'] or 'unknown')}")
+    for row in found.tracebacks:
+        say(f"\n{row['component']}: {visible_line(row['error'])} ({row['times']} times, e.g. {row['example']})")
+        say(_indented(row["traceback"]))
     for line in found.advice or ("no problems found",):
         say(f"→ {visible_line(line)}")
 

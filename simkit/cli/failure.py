@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import typer
 
-from simkit.cli.output import BROKEN_PIPE, ERROR, PLAIN, say, say_pieces
+from simkit.cli.output import BROKEN_PIPE, DIM, ERROR, PLAIN, say, say_pieces
 from simkit.errors import OutputLost, SimkitError, UsageError
 
 PATH_ERRORS = frozenset(
@@ -90,11 +90,20 @@ def _debug(error: Exception) -> None:
         say("".join(traceback.format_exception(error)), err=True, end="")
 
 
+def print_traceback(error: BaseException) -> None:
+    """Print where the code of a component, recipe or search raised an error; nothing if it was not raised there."""
+    from simkit.core.tracebacks import traceback_of  # imports anyio, which --help does not need
+
+    trace = traceback_of(error)
+    if trace:
+        say(trace, DIM, err=True)
+
+
 def _print(error: BaseException, *, known: bool) -> None:
-    text = str(error) if known else f"{_place(error)}{type(error).__name__}: {error} (SIMKIT_DEBUG=1 shows more)"
-    say_pieces(("error: ", ERROR), (text, PLAIN), err=True)
+    from simkit.core.boundary import described
+    from simkit.core.tracebacks import own_place
 
-
-def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
+    place = "" if known else own_place(error)
+    text = str(error) if known else f"{described(error)} (SIMKIT_DEBUG=1 shows more)"
+    say_pieces(("error: ", ERROR), (f"{place}: {text}" if place else text, PLAIN), err=True)
+    print_traceback(error)

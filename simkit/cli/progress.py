@@ -99,7 +99,7 @@ def _calls(meter: CallMetrics) -> list[str]:
         parts.append(f"{meter.waiting} waiting")
     parts.append(f"{meter.calls} answered")
     if meter.replayed:
-        parts.append(f"{meter.replayed} from the journal")
+        parts.append(f"{meter.replayed} from a recording")
     if meter.rate_limited:
         parts.append(f"{meter.rate_limited} rate limits")
     if meter.failed:

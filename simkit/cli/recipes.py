@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from copy import copy
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from simkit.cli.envfile import FLAG, EnvFile
+from simkit.cli.help import FittingCommand
 from simkit.core.limits import ASK_TIMEOUT
 from simkit.core.safe_text import visible
 from simkit.errors import RecipeError
@@ -111,7 +113,8 @@ class RecipeGroup(TyperGroup):
 def recipe_command(recipe: Recipe, target: str) -> Any:
     """A recipe as a command; `target` is the name that the user gave."""
     own = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-    own.command(target, help=_shown(flowing(recipe.help)), short_help=_shown(recipe.title))(_callback(recipe, target))
+    shown, title = _shown(flowing(recipe.help)), _shown(recipe.title)
+    own.command(target, cls=FittingCommand, help=shown, short_help=title)(_callback(recipe, target))
     return typer.main.get_command(own)
 
 
@@ -123,10 +126,35 @@ def _shown(text: str) -> str:
 def flowing(text: str) -> str:
     """A docstring with the lines of each paragraph joined, so that they fill any terminal.
 
-    Paragraphs with an indented line (examples) are unchanged.
+    The lines of paragraphs with an indented line (examples) stay; long commands continue on the next line after a
+    backslash, so that they can be copied from a terminal of 80 columns.
     """
-    paragraphs = text.split("\n\n")
-    return "\n\n".join(one if "\n " in f"\n{one}" else one.replace("\n", " ") for one in paragraphs)
+    return "\n\n".join(
+        "\n".join(map(_continued, one.split("\n"))) if "\n " in f"\n{one}" else one.replace("\n", " ")
+        for one in text.split("\n\n")
+    )
+
+
+def _continued(line: str) -> str:
+    """An indented command in lines of at most `COMMAND_WIDTH` characters, broken between its arguments."""
+    words = _ARGUMENTS.findall(line)
+    indent = " " * (len(line) - len(line.lstrip()))
+    if not indent or len(line) <= COMMAND_WIDTH or not words:
+        return line
+    lines = [f"{indent}{words[0]}"]
+    for word in words[1:]:
+        if len(lines[-1]) + len(word) + 3 > COMMAND_WIDTH:
+            lines[-1] += " \\"
+            lines.append(f"{indent}    {word}")
+        else:
+            lines[-1] += f" {word}"
+    return "\n".join(lines)
+
+
+COMMAND_WIDTH = 74
+"""Maximum characters in a line of an example command."""
+
+_ARGUMENTS = re.compile(r"""(?:[^\s"']|"[^"]*"|'[^']*')+""")
 
 
 def model_flags(*, on_resume: bool = False) -> Flags:

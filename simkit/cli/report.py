@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,23 +151,38 @@ def _incomplete(report: Report) -> bool:
 
 def _where(report: Report) -> str:
     simkit, store, run = program(), store_flag(report.store), report.run_id
-    lowest = f"select task_id, reward from episode_scores where run_id = '{run}' order by reward"
-    items = f"select suite, metric, avg(value) from item_scores where run_id = '{run}' group by all order by all"
-    own = {
-        "josh": f"export kto --run {run} --out kto.jsonl",
-        "best_of_n": f"export sft --run {run} --out sft.jsonl",
-        "preserve": f'sql "{items}"',
-        "selftrain": "ls --parts",
-    }
-    third = own.get(report.recipe, f'sql "{lowest}"')
     place = report.store.resolve()
+    faulted = (f"  {simkit} doctor {run}{store}",) if report.fault else ()
     unfinished = (f"  {simkit} resume {run}{store}",) if _incomplete(report) else ()
     return "\n".join(
         (
             f"Results: {place} (SQL: {place / 'simkit.duckdb'}). Next:",
             *unfinished,
+            *faulted,
             f"  {simkit} show {run}{store}",
             f'  {simkit} sql "from run_summary"{store}',
-            f"  {simkit} {third}{store}",
+            *(f"  {simkit} {command}{store}" for command in _more(report)),
         )
     )
+
+
+def _more(report: Report) -> Sequence[str]:
+    """Commands about what the run has recorded; none about what an unfinished run does not have."""
+    run, summary = report.run_id, report.summary
+    if report.recipe == "selftrain":
+        return ("ls --parts",)
+    if not summary.account.planned:
+        if report.status != "done":
+            return ()
+        table, columns = (
+            ("item_scores", "suite, metric, avg(value)")
+            if report.recipe == "preserve"
+            else ("metrics", "stage, name, last(value order by step)")
+        )
+        return (f"sql \"select {columns} from {table} where run_id = '{run}' group by all order by all\"",)
+    if not summary.episodes:
+        return ()
+    lowest = f"select task_id, reward from episode_scores where run_id = '{run}' order by reward"
+    exports = {"josh": "kto", "best_of_n": "sft"}
+    kind = exports.get(report.recipe)
+    return (f"export {kind} --run {run} --out {kind}.jsonl" if kind else f'sql "{lowest}"',)

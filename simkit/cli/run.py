@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, assert_never, cast
 
-from simkit.cli.failure import readable_bugs
+from simkit.cli.failure import print_traceback, readable_bugs
 from simkit.cli.notes import print_notes
 from simkit.cli.output import BROKEN_PIPE, say
 from simkit.cli.process import INTERRUPTED, leave, run_process
@@ -85,6 +85,9 @@ def execute(
             ) from left
         lost = _print_report(run, result, common)
     code = exit_code(run)
+    fault = run.tally.first_fault()
+    if fault is not None:
+        print_traceback(fault)
     if code == 1:
         say(f"the run is not done: {run.problem}", err=True)
     leave(run, code or lost or 0)
@@ -137,7 +140,7 @@ def open_run(
         UsageError: a flag cannot be used, or the run to resume has another configuration.
     """
     with readable_bugs():
-        policy = FaultPolicy(fail_fast=common.fail_fast, max_share=common.max_faults)
+        policy = FaultPolicy(fail_fast=common.fail_fast, max_share=common.max_faults, raises=False)
         if common.shared:
             Store(common.store or read_settings().store, shared=True)
         config = {name: _plain(value) for name, value in values.items()}

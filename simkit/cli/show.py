@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
+    from simkit.rule_based.goals import GoalAccount
     from simkit.store import EpisodeTree, Line, Reader, RunRow, Transcript, TreeNode
 
 LISTED = 40
@@ -99,7 +100,8 @@ def show(
             else:
                 _show_transcript(transcript, as_json)
         elif episode is not None:
-            _show_tree(reader.tree(found.run_id, episode), reader.path, as_json)
+            tree = reader.tree(found.run_id, episode)
+            _show_tree(tree, reader.goals(tree), reader.path, as_json)
         else:
             _show_run(reader, found, as_json)
         parts = [each.run_id for each in reader.runs() if each.part_of == found.run_id]
@@ -126,6 +128,7 @@ def _show_run(reader: Reader, run: RunRow, as_json: bool) -> None:
     flag = store_flag(reader.path)
     parts = tuple(each for each in reader.runs() if each.part_of == run.run_id)
     _show_unplayed(reader, run)
+    _show_end(reader, run)
     if parts or not episodes.rows:
         _show_whole(reader, run, parts)
     if episodes.rows or not parts:
@@ -156,6 +159,14 @@ def _show_unplayed(reader: Reader, run: RunRow) -> None:
         why = cut(" ".join(str(reason).split()), LONGEST)
         say(f"{units} of {run.planned} planned episodes not played: {why}")
     if found:
+        say()
+
+
+def _show_end(reader: Reader, run: RunRow) -> None:
+    """Where the error that ended a run was raised."""
+    query = "select error, traceback from faults where run_id = ? and episode_id is null"
+    for error, trace in reader.query(query, [run.run_id]).rows[-1:]:
+        _show_failure(_console(), error, trace)
         say()
 
 
@@ -213,9 +224,9 @@ def _episode_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 # --- an episode -------------------------------------------------------------------------------------------------------
 
 
-def _show_tree(tree: EpisodeTree, store: Path, as_json: bool) -> None:
+def _show_tree(tree: EpisodeTree, goals: Sequence[GoalAccount], store: Path, as_json: bool) -> None:
     if as_json:
-        _print_json(asdict(tree))
+        _print_json({**asdict(tree), "goal_accounts": [asdict(goal) for goal in goals]})
         return
     console = _console()
     output.show(console, output.text(tree.episode_id, "bold"))
@@ -225,8 +236,10 @@ def _show_tree(tree: EpisodeTree, store: Path, as_json: bool) -> None:
     output.show(
         console, output.text(f"{reward}, {len(tree.achieved)} of {len(tree.goals)} goals, {tree.outcome or 'running'}")
     )
-    if tree.error:
-        output.show(console, output.text(tree.error, "red"))
+    _show_failure(console, tree.error, tree.traceback)
+    for goal in goals:
+        for line in _goal(goal, tree.episode_id):
+            output.show(console, line)
     if tree.root is None:
         output.show(console, output.text("nothing of it has been recorded yet"))
         return
@@ -237,6 +250,20 @@ def _show_tree(tree: EpisodeTree, store: Path, as_json: bool) -> None:
     target = f"{tree.run_id} {tree.task_id}/{tree.trial}"
     flag = store_flag(store)
     say(f"one branch as a transcript: {program()} show {target} --branch {place}{flag}")
+
+
+def _goal(goal: GoalAccount, episode: str) -> Iterator[Text]:
+    """A goal as lines: reached or missed, what was wanted, the nearest call and what differs."""
+    place = goal.branch_id.removeprefix(f"{episode}/")
+    where = f" in {place}" if place else ""
+    mark, style = ("✓", "green") if goal.reached else ("✗", "red")
+    yield output.text(visible_line(f"{mark} {goal.goal}"), style)
+    lines = [("by" if goal.reached else "nearest", f"{goal.call}{where}")] if goal.call else []
+    if not goal.reached:
+        lines = [("wanted", goal.wanted or "not recorded"), *lines]
+    lines += [("why", goal.difference)] if goal.difference else []
+    for name, value in lines:
+        yield output.text(visible_line(f"    {name:<8}{cut(value, 400)}"))
 
 
 def _drawn(root: TreeNode) -> Tree:
@@ -296,6 +323,17 @@ def _show_transcript(transcript: Transcript, as_json: bool) -> None:
     output.show(console, output.text(transcript.branch_id, "bold"))
     for line in transcript.lines:
         output.show(console, _spoken(line, console))
+    if transcript.outcome:
+        output.show(console, output.text(f"{'ended':>12} {transcript.outcome}", "italic"))
+    _show_failure(console, transcript.error, transcript.traceback)
+
+
+def _show_failure(console: Console, error: str | None, trace: str | None) -> None:
+    """A fault's message, and where it was raised."""
+    if error:
+        output.show(console, output.text(error, "red"))
+    if trace:
+        output.show(console, output.text(trace, "dim"))
 
 
 def _print_raw(transcript: Transcript) -> None:

@@ -16,7 +16,7 @@ from simkit.cli.output import DIM, ask, say, say_csv, say_json
 from simkit.cli.stores import open_store
 from simkit.cli.tables import print_blocks, print_table, terminal_width
 from simkit.core.text_table import Column, Table, cut
-from simkit.errors import SimkitError
+from simkit.errors import SimkitError, UsageError
 
 if TYPE_CHECKING:
     from simkit.store import QueryResult, Store
@@ -26,10 +26,27 @@ Format: TypeAlias = Literal["table", "csv", "json"]
 LONGEST = 200
 """Maximum cells of one value in a table; the other formats show all of it."""
 
-WELCOME = """SQL over {path}; one query a line, an empty line or Ctrl-D ends.
-Tables: runs, tasks, episodes, branches, messages, tool_calls, rewards, harvests, model_calls.
-Views: run_summary, episode_scores, harvest_counts, sft_examples, kto_examples, dpo_pairs.
-A whole conversation: FROM conversation('BRANCH ID')"""
+WELCOME = """SQL over {path}. A query ends with `;` or an empty line; `help` lists the commands, Ctrl-D ends.
+"""
+
+HELP = """Commands:
+  .tables         tables and views, with what they hold
+  .schema NAME    columns of a table or view, with their types and meanings
+  help, exit      this text; the end (also quit, Ctrl-D)
+Queries, over one line or several, ended with `;` or an empty line:
+  from run_summary;
+  from conversation('BRANCH ID');"""
+
+TABLES = """
+select table_name as name, 'table' as kind, comment as holds from duckdb_tables() where not internal
+union all select view_name, 'view', comment from duckdb_views() where not internal
+order by kind, name
+"""
+
+COLUMNS = """
+select column_name as name, data_type as type, comment as meaning
+from duckdb_columns() where table_name = ? and not internal order by column_index
+"""
 
 
 def sql(path: Path | None, query: str | None, format: Format, raw: bool = False, external: bool = False) -> None:
@@ -78,18 +95,52 @@ def _prompt(store: Store, format: Format, raw: bool) -> None:
     with suppress(ImportError):
         import_module("readline")  # adds line editing and history to input()
     say(WELCOME.format(path=store.path))
-    while line := _read():
+    while (asked := _asked()) is not None:
         try:
-            _answer(store, line, format, raw)
+            if not _command(store, asked, format, raw):
+                _answer(store, asked, format, raw)
         except SimkitError as error:
             say(f"error: {error}", err=True)
 
 
-def _read() -> str:
-    try:
-        return ask("sql> ").strip().rstrip(";")
-    except EOFError:
-        return ""
+def _command(store: Store, asked: str, format: Format, raw: bool) -> bool:
+    """Answer a command of the prompt; False if the text is a query."""
+    name, *rest = asked.split() or [""]
+    match name.lower(), rest:
+        case (("help" | ".help" | "?"), []):
+            say(HELP)
+        case ".tables", []:
+            _answer(store, TABLES, format, raw)
+        case ".schema", [table]:
+            result = store.query(COLUMNS, [table])
+            if not result.rows:
+                raise UsageError(f"there is no table or view {table!r}; `.tables` lists them")
+            print_result(result, format, raw=raw)
+        case _:
+            if name.startswith("."):
+                raise UsageError(f"{asked!r} is not a command of this prompt; `help` lists them")
+            return False
+    return True
+
+
+def _asked() -> str | None:
+    """The next query or command; None at the end. A query may have several lines."""
+    lines: list[str] = []
+    while True:
+        try:
+            line = ask("...> " if lines else "sql> ").strip()
+        except EOFError:
+            return "\n".join(lines) or None
+        word = line.rstrip(";").strip()
+        if not lines and (not word or word.lower() in ("exit", "quit", ".exit", ".quit")):
+            if word:
+                return None
+            continue
+        if not lines and (word.startswith((".", "?")) or word.lower() == "help"):
+            return word
+        lines.append(line)
+        if not line or line.endswith(";"):
+            return "\n".join(lines).strip().rstrip(";")
 
 
 def _print_table(result: QueryResult, raw: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
@@ -15,11 +16,16 @@ from simkit.core.text_table import GAP, Table
 def print_table(table: Table, *, raw: bool = False) -> None:
     """Print a table on stdout, fitted to the width of a terminal; `raw` leaves control characters unescaped."""
     width, table = terminal_width(sys.stdout), table if raw else table.visible()
-    for number, line in enumerate((table if width is None else table.fitted(width)).lines()):
+    fitted = table if width is None else table.fitted(width)
+    for number, line in enumerate(fitted.lines()):
         if raw:
             say_raw(line)
         else:
             say(line, {0: BOLD, 1: DIM}.get(number, PLAIN))
+    left_out = [column.name for column in table.columns if column not in fitted.columns]
+    if left_out:
+        note = f"(left out, because the terminal is narrow: {', '.join(left_out)}; --json has everything)"
+        say("\n".join(textwrap.wrap(note, width or len(note))), DIM)
 
 
 def print_blocks(table: Table, *, raw: bool = False) -> None:

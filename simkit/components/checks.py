@@ -312,6 +312,18 @@ def _hit(value: object) -> Hit:
     return hit if step is hit.step else replace(hit, step=step)
 
 
+def explanations(reply: object) -> dict[str, str]:
+    """Check a reward's explanations of missed goals.
+
+    Raises:
+        WrongValue: they are not a mapping of texts.
+    """
+    if not isinstance(reply, Mapping):
+        raise WrongValue(f"{shown(reply)}; give a mapping from the keys of goals to texts")
+    found = {**cast("Mapping[object, object]", reply)}
+    return {_text(goal, "the key of a goal"): _text(why, "an explanation") for goal, why in found.items()}
+
+
 def reward_within(bounds: Range) -> Callable[[object], EpisodeReward]:
     """A check for rewards within `bounds`; a value outside by a rounding error is replaced by the bound."""
     low, high = bounds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -81,6 +81,18 @@ class ScoreEpisode(Request[EpisodeReward]):
         return reward.score_episode(self)
 
 
+@dataclass(frozen=True, slots=True)
+class ExplainGoals(Request[Mapping[str, str]]):
+    """Request for explanations of the goals that a finished episode missed."""
+
+    episode: ScoreEpisode
+    missed: tuple[Goal, ...]
+
+    def serve(self, reward: Reward, /) -> Awaitable[Mapping[str, str]]:
+        """Ask a reward."""
+        return reward.explain_goals(self)
+
+
 class Reward:
     """Decides which goals a turn reached and what an episode is worth.
 
@@ -106,6 +118,13 @@ class Reward:
     async def score_episode(self, request: ScoreEpisode) -> EpisodeReward:
         """The episode's reward; by default the weight of the goals reached over the weight of all."""
         return goal_share(request.goals, request.achieved)
+
+    async def explain_goals(self, request: ExplainGoals) -> Mapping[str, str]:
+        """Why goals were missed, as a sentence for each key, for people who read the episode (`simkit show`).
+
+        By default empty: the detail of a goal and the calls of the episode are shown.
+        """
+        return {}
 
 
 def goal_share(goals: tuple[Goal, ...], achieved: tuple[Hit, ...]) -> EpisodeReward:

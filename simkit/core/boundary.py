@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import cast
 
 from simkit.core.cancellation import cancelled_from_outside, is_cancellation, leaves
+from simkit.core.redaction import redacted
 from simkit.errors import Fault, LimitHit, RunStopped, StoreError, Where
 
 
@@ -80,7 +81,10 @@ MOST_WORDS = 4000
 
 
 def described(error: BaseException) -> str:
-    """An error as `Type: message`, even if its `__str__` fails or returns a long text; for a group, the first error."""
+    """An error as `Type: message` without secrets, even if its `__str__` fails or returns a long text.
+
+    Of a group, the first error is described.
+    """
     found = tuple(leaves(error))
     first = next((leaf for leaf in found if not is_cancellation(leaf)), found[0])
     more = f" (and {len(found) - 1} more at the same time)" if len(found) > 1 else ""
@@ -88,8 +92,9 @@ def described(error: BaseException) -> str:
     words = _words(first)
     if words is None:
         return f"{name} (its message cannot be read: its `__str__` raises){more}"
-    if len(words) > MOST_WORDS:
-        words = f"{words[:MOST_WORDS]}... ({len(words):,} characters)"
+    length, words = len(words), redacted(words[: 2 * MOST_WORDS])
+    if length > MOST_WORDS:
+        words = f"{words[:MOST_WORDS]}... ({length:,} characters)"
     return f"{name}: {words}{more}" if words else f"{name}{more}"
 
 

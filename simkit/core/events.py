@@ -270,6 +270,36 @@ class BranchEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class FaultTraced:
+    """The traceback of a fault, recorded after the event that the fault ended.
+
+    Attributes:
+        episode_id, branch_id: the episode and the branch that it ended; None for a fault before the first turn, and for
+            an error of a recipe, a search or a world, which ends the run.
+        component: agent, user, tool, model, reward, or run.
+        error: message of the fault.
+        traceback: see `simkit.core.tracebacks`.
+    """
+
+    run_id: str
+    episode_id: str | None
+    branch_id: str | None
+    component: str
+    error: str
+    traceback: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class GoalsExplained:
+    """A reward's own explanations of the goals that an episode missed: `explanations[i]` belongs to `missed[i]`."""
+
+    episode_id: str
+    missed: tuple[str, ...]
+    explanations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TreeHarvested:
     """A reward was taken: the winner, the goals taken, and the branches marked."""
 
@@ -429,6 +459,8 @@ Event: TypeAlias = (
     | BranchAdded
     | BranchExtended
     | BranchEnded
+    | FaultTraced
+    | GoalsExplained
     | TreeHarvested
     | ModelCall
     | Episode

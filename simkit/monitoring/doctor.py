@@ -35,6 +35,7 @@ class Diagnosis:
         slowest: the slowest attempts; retries: why attempts failed; faults: ended branches by component.
         doubts: unusual answers by role, model and kind (`usage`, `unknown_finish`, ...), with an example.
         odd: unusable answers by role and finish reason (`length`, `refusal`, `empty`, ...).
+        tracebacks: where the most frequent faults were raised; `example` names a branch, an episode or the run.
         tools: the slowest tools.
         unplayed: planned episodes that were not finished, by reason.
         blocked: code that held up the event loop, with its stack.
@@ -58,6 +59,7 @@ class Diagnosis:
     odd: list[dict[str, Any]]
     faults: list[dict[str, Any]]
     tools: list[dict[str, Any]]
+    tracebacks: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     unplayed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     blocked: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     components: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -105,6 +107,7 @@ def _examined(reader: Reader, run: RunRow) -> Diagnosis:
         odd=ask(_ODD),
         faults=ask(_FAULTS),
         tools=ask(_TOOLS),
+        tracebacks=ask(_TRACEBACKS),
         unplayed=ask(_UNPLAYED),
         blocked=ask(_BLOCKED),
         components=[_limited(each) for each in stats.get("components", ())],
@@ -313,6 +316,14 @@ SELECT replace(b.outcome, '_fault', '') AS component, count(*) AS branches, coun
 FROM branches b JOIN episodes e USING (episode_id)
 WHERE e.run_id = $run AND b.outcome LIKE '%_fault'
 GROUP BY ALL ORDER BY branches DESC
+"""
+
+_TRACEBACKS = """
+SELECT
+    component, count(*) AS times, any_value(error) AS error,
+    any_value(coalesce(branch_id, episode_id, run_id)) AS example, traceback
+FROM faults WHERE run_id = $run
+GROUP BY component, traceback ORDER BY times DESC, error LIMIT 3
 """
 
 _UNPLAYED = """

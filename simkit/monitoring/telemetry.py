@@ -7,9 +7,11 @@ unless enabled, because traces may be sent to places where transcripts are not a
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import urlsplit
 
 import orjson
@@ -24,6 +26,8 @@ from simkit.core.events import (
     RunFinished,
     RunStarted,
 )
+from simkit.core.safe_text import visible_line
+from simkit.core.text_table import cut
 from simkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -107,6 +111,7 @@ class Telemetry:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as error:
             raise UsageError(MISSING) from error
+        report_problems_once()
         resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "simkit")})
         tracers = TracerProvider(resource=resource)
         tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -267,3 +272,34 @@ def _asked(request: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _ns(seconds: float) -> int:
     return int(seconds * 1e9)
+
+
+class _UnsentReport(logging.StreamHandler[TextIO]):
+    """Prints one line for all messages of the exporter, which repeats itself with every batch."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self._reported = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Report the first problem."""
+        if self._reported or record.levelno < logging.ERROR:
+            return
+        self._reported = True
+        message = " ".join(visible_line(record.getMessage()).split())
+        record.msg, record.args, record.exc_info = _UNSENT.format(cut(message, 300)), (), None
+        super().emit(record)
+
+
+_UNSENT = (
+    "note: telemetry was not sent ({}). The run is not affected; start a collector at OTEL_EXPORTER_OTLP_ENDPOINT "
+    "(default http://localhost:4318), or leave --otel out"
+)
+
+
+def report_problems_once() -> None:
+    """Report problems of the exporter in one line, unless the program handles its log itself."""
+    log = logging.getLogger("opentelemetry")
+    if not log.handlers and not logging.getLogger().handlers:
+        log.addHandler(_UnsentReport())
+        log.propagate = False

@@ -286,12 +286,16 @@ def _listing(noun: str, group: str) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Description of an error, with its last file and line."""
+    """Description of an error, with the file and line of the author's code that raised it."""
+    from simkit.core.boundary import described  # imports anyio, which --help does not need
+    from simkit.core.tracebacks import own_place
+
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    place = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
-    return f"{place}{type(error).__name__}: {error}"
+    last = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    place = own_place(error) or last
+    return f"{place}: {described(error)}" if place else described(error)
 
 
 # --- constructor options ----------------------------------------------------------------------------------------------

@@ -134,7 +134,8 @@ class _ChatCalls:
                 for place, (request, key) in enumerate(zip(requests, _keys(requests, self.seed), strict=True)):
                     group.start_soon(ask, place, request, key)
         except BaseExceptionGroup as errors:
-            raise sole_error(errors) from errors
+            cause = sole_error(errors)
+            raise cause from cause.__cause__ or errors
         return answers
 
     async def _one(self, request: Any, key: CallKey) -> str:

@@ -31,6 +31,7 @@ class Background:
         self._progress = progress
         self._watchdog = Watchdog()
         self._drawing: anyio.CancelScope | None = None
+        self._quiet = False
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -51,7 +52,8 @@ class Background:
         return self._watchdog.holding()
 
     def give_the_terminal(self) -> None:
-        """Stop the progress display."""
+        """End the progress display for the rest of the run: a person types at this terminal."""
+        self._quiet = True  # the display may not have begun
         if self._drawing is not None:
             self._drawing.cancel()
 
@@ -62,7 +64,8 @@ class Background:
 
     async def _draw(self, progress: Progress) -> None:
         with anyio.CancelScope() as self._drawing:
-            await progress(self._tally)
+            if not self._quiet:
+                await progress(self._tally)
 
 
 def load_if_free(store: Store) -> tuple[str, ...]:

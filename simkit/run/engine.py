@@ -6,6 +6,7 @@ disk, a bug in a search) ends the run. Results are in the order of the units, no
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from time import monotonic
@@ -17,7 +18,7 @@ from simkit.actors.actor import ActorState
 from simkit.components.cast import Cast
 from simkit.core.cancellation import is_cancellation, leaves, unasked
 from simkit.core.events import Episode, Recorder
-from simkit.errors import StrayCancellation, UsageError
+from simkit.errors import Fault, StrayCancellation, UsageError
 from simkit.run.accounting import NO_END, STOPPED_AT_FAULT
 from simkit.run.observers import Lag
 from simkit.search.base import Search, WorkUnit
@@ -33,10 +34,13 @@ class FaultPolicy:
     Attributes:
         fail_fast: the first faulted episode stops the run.
         max_share: maximum share of faulted episodes, 0 to 1, in a successful run.
+        raises: with `fail_fast`, `Run.play` raises the fault of that episode, with the component's own exception as its
+            cause. Otherwise it returns the finished episodes.
     """
 
     fail_fast: bool = False
     max_share: float = 0.1
+    raises: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_share <= 1:
@@ -59,6 +63,10 @@ def is_faulted(episode: Episode) -> bool:
     return episode.outcome.endswith("_fault")
 
 
+KEPT_FAULTS = 64
+"""Number of faults that a tally keeps at most."""
+
+
 @dataclass(slots=True)
 class Tally:
     """Live counts of a run, for the progress display and for the report of a stopped run.
@@ -68,6 +76,7 @@ class Tally:
     `kept` counts episodes that an earlier attempt of the run finished. `missed` holds the reasons why units were not
     played, by episode id. `meter` counts model calls once there are models. `note` describes the progress of a stage
     without episodes, for the display. `load` returns the load of components that declare `concurrency` or `sessions`.
+    `keeps_faults` keeps the latest faults, with everything that their frames refer to.
     """
 
     planned: int = 0
@@ -87,6 +96,8 @@ class Tally:
     meter: CallMetrics | None = None
     lag: Lag = field(default_factory=Lag)
     load: Callable[[], Sequence[ActorState]] = tuple
+    keeps_faults: bool = False
+    _faults: deque[Fault] = field(default_factory=lambda: deque[Fault](maxlen=KEPT_FAULTS))
 
     def live(self, change: int) -> None:
         """Add `change` to the number of live branches."""
@@ -99,6 +110,16 @@ class Tally:
     def hit(self, goals: int) -> None:
         """Add `goals` to the number of goals taken."""
         self.hits += goals
+
+    def fault(self, fault: Fault) -> None:
+        """Keep a fault for a run that stops at the first faulted episode."""
+        if self.keeps_faults:
+            self._faults.append(fault)
+
+    def first_fault(self) -> Fault | None:
+        """The fault of the first faulted episode; None if it was not kept."""
+        error = next((episode.error for episode in self.episodes if is_faulted(episode)), None)
+        return next((fault for fault in self._faults if str(fault) == error), None)
 
     def finished(self, episode: Episode) -> None:
         """Count an episode that ended."""
@@ -187,7 +208,8 @@ async def play_units(stage: Stage, units: Sequence[WorkUnit], concurrency: int) 
                 if number % TOGETHER == TOGETHER - 1:  # thousands of starts in a row would block the loop for seconds
                     await anyio.lowlevel.checkpoint()
     except BaseExceptionGroup as errors:
-        raise sole_error(errors) from errors
+        cause = sole_error(errors)
+        raise cause from cause.__cause__ or errors
     stopped = stage.policy.fail_fast and any(map(is_faulted, done.values()))
     for index, unit in enumerate(units):
         if index not in done:

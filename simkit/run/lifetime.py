@@ -17,9 +17,10 @@ from simkit.actors.actor import Scope, open_scope
 from simkit.actors.deadlines import GRACE, Patience
 from simkit.core.boundary import described
 from simkit.core.cancellation import cancelled_from_outside
-from simkit.core.events import Recorder, RunFinished, RunStarted
+from simkit.core.events import FaultTraced, Recorder, RunFinished, RunStarted
 from simkit.core.limits import ASK_TIMEOUT
-from simkit.errors import RunStopped, StoreError, StrayCancellation, UsageError
+from simkit.core.tracebacks import traceback_of
+from simkit.errors import Fault, RunStopped, StoreError, StrayCancellation, UsageError
 from simkit.run.accounting import CANCELLED, INTERRUPTED, CountingRecorder, Ledger, Units
 from simkit.run.background import Background, load_if_free
 from simkit.run.engine import FaultPolicy, Progress, Tally, sole_error
@@ -99,7 +100,7 @@ class Lifetime:
         self.policy = policy or FaultPolicy()
         self.durable = durable
         self.ask_timeout = ask_timeout
-        self.tally = Tally()
+        self.tally = Tally(keeps_faults=self.policy.fail_fast)
         self.status: Status = "running"
         self.problem: str | None = None
         self.abandoned = False
@@ -280,7 +281,7 @@ class Lifetime:
                 await anyio.to_thread.run_sync(self._tidy)
             cause = sole_error(error)
             if cause is not error:
-                raise cause from error
+                raise cause from cause.__cause__ or error
             raise
         finally:
             self._recorder = self._file = self._scope = self._past = self._replayed = self._models = None
@@ -316,6 +317,7 @@ class Lifetime:
             cause = sole_error(error)
             self._broken(cause)
             self._to_forget = isinstance(cause, UsageError) and held.forget()
+            self._trace(cause)
             raise
         finally:
             await self._finish(recorder)
@@ -334,7 +336,14 @@ class Lifetime:
     def _broken(self, cause: BaseException) -> None:
         stopped = isinstance(cause, RunStopped)
         self.status = "stopped" if stopped else "failed"
-        self.problem = str(cause) if stopped else described(cause)
+        if not (isinstance(cause, Fault) and self.problem):  # the policy's reason
+            self.problem = str(cause) if stopped else described(cause)
+
+    def _trace(self, cause: BaseException) -> None:
+        """Record where the error that ends the run was raised, if by the code of a recipe, a search or a world."""
+        trace = "" if isinstance(cause, Fault) else traceback_of(cause)
+        if trace:
+            self._journal.record(FaultTraced(self.id, None, None, "run", self.problem or "", trace, time.time()))
 
     def _ending(self) -> Status:
         if self._stop is not None and self._stop.cancel_called:

@@ -165,7 +165,8 @@ class Run(Lifetime):
         Raises:
             UsageError: `trials` or the concurrency is less than 1.
             NotForkable: the search branches, but a component of the cast cannot be forked.
-            Fault: a component's own check of a task raised an error other than `UsageError`.
+            Fault: a component's own check of a task raised an error other than `UsageError`; or an episode faulted,
+                and the policy is to stop at the first fault. The component's exception is its `__cause__`.
             RunStopped: a budget is used up, an endpoint is down, or a replay lacks a call.
             StoreError: events could not be recorded.
         """
@@ -186,6 +187,9 @@ class Run(Lifetime):
         with self._accounting_for(left):
             played = await play_units(stage, left, at_once)
         self.problem = self.policy.broken(self.tally.faulted, len(self.tally.episodes))
+        fault = self.tally.first_fault() if self.policy.raises else None
+        if fault is not None:
+            raise fault
         found = {**kept, **{episode.episode_id: episode for episode in played}}
         return tuple(found[unit.episode_id] for unit in units if unit.episode_id in found)
 

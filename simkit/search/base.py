@@ -9,7 +9,7 @@ from simkit.components.cast import Cast
 from simkit.core.events import Episode, Recorder
 from simkit.core.ids import episode_id
 from simkit.core.tasks import Task
-from simkit.errors import NotForkable, UsageError
+from simkit.errors import Fault, NotForkable, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,10 @@ class Watch(Protocol):
         """Add `goals` to the number of goals taken."""
         ...
 
+    def fault(self, fault: Fault) -> None:
+        """Receive a fault that ended a branch or an episode."""
+        ...
+
 
 class NoWatch:
     """A watch that ignores all updates."""
@@ -95,4 +99,7 @@ class NoWatch:
         """Ignored."""
 
     def hit(self, goals: int) -> None:
+        """Ignored."""
+
+    def fault(self, fault: Fault) -> None:
         """Ignored."""

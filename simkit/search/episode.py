@@ -18,15 +18,27 @@ from simkit.components import checks
 from simkit.components.agent import StartAgent
 from simkit.components.base import State
 from simkit.components.cast import Cast
-from simkit.components.reward import EpisodeReward, Hit, ListGoals, ScoreEpisode
+from simkit.components.reward import EpisodeReward, ExplainGoals, Hit, ListGoals, ScoreEpisode
 from simkit.components.tools import StartTools
 from simkit.core.boundary import boundary, told
 from simkit.core.conversation import Conversation, Entry
-from simkit.core.events import CallRecord, Counts, Episode, EpisodeStarted, MessageRow, Outcome, Recorder, ToolsetSeen
+from simkit.core.events import (
+    CallRecord,
+    Counts,
+    Episode,
+    EpisodeStarted,
+    FaultTraced,
+    GoalsExplained,
+    MessageRow,
+    Outcome,
+    Recorder,
+    ToolsetSeen,
+)
 from simkit.core.ids import TurnKey
 from simkit.core.limits import Limits
 from simkit.core.messages import JsonText, ToolSpec
 from simkit.core.tasks import Goal
+from simkit.core.tracebacks import traceback_of
 from simkit.errors import (
     AgentFault,
     Fault,
@@ -114,6 +126,20 @@ class Scene:
 def fault_outcome(fault: Fault) -> Outcome:
     """Outcome in the store of a branch that this fault ended."""
     return cast("Outcome", f"{fault.component}_fault")
+
+
+def record_fault(stage: Stage, branch: str | None, fault: Fault | None) -> None:
+    """Record where the fault that ended a branch was raised; `branch` is None before the first turn.
+
+    Nothing is recorded without a fault, or if no code of a component raised it.
+    """
+    if fault is None:
+        return
+    stage.watch.fault(fault)
+    unit, trace = stage.unit, traceback_of(fault)
+    if trace:
+        component, now = fault.component, time.time()
+        stage.recorder.record(FaultTraced(unit.run_id, unit.episode_id, branch, component, str(fault), trace, now))
 
 
 def where(who: str, ref: ActorRef, key: TurnKey, doing: str = "") -> Callable[[], str]:
@@ -255,6 +281,7 @@ async def play_episode(
     async with stage.cast.sessions(conversations), committed(stage.recorder):
         scene = await set_stage(stage, search)
         if scene.fault is not None:
+            record_fault(scene.stage, None, scene.fault)
             ending = broken(scene.fault)
         elif not scene.stage.goals:
             ending = Ending(outcome="no_goals", final=Final(None, scene.state.conversation), scored=False)
@@ -278,7 +305,9 @@ async def _finish(stage: Stage, ending: Ending) -> Episode:
         try:
             reward = await score_ending(stage, ending)
         except Fault as fault:
+            record_fault(stage, ending.final.branch_id, fault)
             outcome, error, counts = fault_outcome(fault), str(fault), counts.plus(faults=1)
+    await _explain(stage, ending, reward)
     episode = Episode(
         episode_id=stage.unit.episode_id,
         reward=None if reward is None else reward.value,
@@ -298,6 +327,28 @@ async def _finish(stage: Stage, ending: Ending) -> Episode:
     return episode
 
 
+async def _explain(stage: Stage, ending: Ending, reward: EpisodeReward | None) -> None:
+    """Record the reward's own explanations of missed goals; a failing explanation changes nothing but its traceback."""
+    left = [hit.goal for hit in ending.achieved]
+    missed = tuple(goal for goal in stage.goals if goal.key not in left or left.remove(goal.key))
+    if reward is None or ending.failed or not missed:
+        return
+    ref = stage.cast.reward
+    request = ExplainGoals(_scored(stage, ending), missed)
+    try:
+        said = await consult(ref, request, checks.explanations, RewardFault, f"reward `{ref.name}`, explaining goals")
+    except Fault as fault:
+        record_fault(stage, ending.final.branch_id, fault)
+        return
+    if said:
+        stage.recorder.record(GoalsExplained(stage.unit.episode_id, tuple(said), tuple(said.values())))
+
+
+def _scored(stage: Stage, ending: Ending) -> ScoreEpisode:
+    final = ending.final
+    return ScoreEpisode(stage.task, stage.goals, ending.achieved, final.calls, final.conversation, final.world)
+
+
 async def score_ending(stage: Stage, ending: Ending) -> EpisodeReward:
     """Score an ending with the reward component.
 
@@ -306,8 +357,7 @@ async def score_ending(stage: Stage, ending: Ending) -> EpisodeReward:
     """
     if ending.failed:
         return EpisodeReward(stage.cast.failure_reward)
-    final, reward = ending.final, stage.cast.reward
-    request = ScoreEpisode(stage.task, stage.goals, ending.achieved, final.calls, final.conversation, final.world)
+    reward, request = stage.cast.reward, _scored(stage, ending)
     place = f"reward `{reward.name}`, end of {stage.task.id}"
     check = checks.reward_within(stage.cast.reward_range)
     return await consult(reward, request, check, RewardFault, place)

@@ -21,7 +21,7 @@ from simkit.core.limits import Limits
 from simkit.core.tasks import Goal
 from simkit.errors import Fault, UsageError
 from simkit.search.base import Watch, WorkUnit, refuse_unforkable
-from simkit.search.episode import Ending, Final, Scene, Stage, fault_outcome, play_episode
+from simkit.search.episode import Ending, Final, Scene, Stage, fault_outcome, play_episode, record_fault
 from simkit.search.tree import (
     Closed,
     Leaf,
@@ -166,6 +166,7 @@ class Josh:
             except Fault as fault:
                 closed = Closed(root.id, fault_outcome(fault), str(fault))
                 end_branches(stage, (closed,))
+                record_fault(stage, root.id, fault)
         await stage.recorder.commit()
         if closed is not None:
             return _ending(Tree((), stage.goals, final).close([closed]))

@@ -20,7 +20,7 @@ from simkit.core.ids import branch_id, child_path
 from simkit.core.tasks import Goal
 from simkit.errors import Fault
 from simkit.search.branch import BranchState
-from simkit.search.episode import Final, Scene, Stage, grown
+from simkit.search.episode import Final, Scene, Stage, grown, record_fault
 from simkit.search.turn import Answer, Turn, ask_user, fork_branch, play_turn, score_turn
 
 T = TypeVar("T")
@@ -155,7 +155,8 @@ async def together(calls: Sequence[Callable[[], Awaitable[T]]], enough: Callable
                 group.start_soon(run, index, call)
             await run(*first)  # without a task of its own, which would add a tenth to the cost of a turn
     except ExceptionGroup as errors:
-        raise first_error(errors) from errors
+        cause = first_error(errors)
+        raise cause from cause.__cause__ or errors
     return [results[index] for index in sorted(results)]
 
 
@@ -185,6 +186,7 @@ async def open_tree(scene: Scene) -> tuple[Leaf, Closed | None]:
             at=time.time(),
         )
     )
+    record_fault(stage, name, answer.fault)
     root = Leaf(name, "", 0, answer.state, (name,))
     return root, None if answer.outcome is None else Closed(name, answer.outcome, answer.error)
 
@@ -216,6 +218,7 @@ def record_played(stage: Stage, played: Played, *, credited: bool, outcome: Outc
             at=time.time(),
         )
     )
+    record_fault(stage, played.id, turn.fault)
 
 
 def living(leaves: Sequence[Leaf], closed: Sequence[Closed]) -> tuple[Leaf, ...]:
@@ -245,6 +248,7 @@ async def users_answer(stage: Stage, leaves: Sequence[Leaf]) -> tuple[tuple[Leaf
         after[leaf.id] = leaf.answered(answer.state)
         if answer.outcome is not None:
             closed.append(Closed(leaf.id, answer.outcome, answer.error))
+            record_fault(stage, leaf.id, answer.fault)
     end_branches(stage, closed)
     return tuple(after.values()), tuple(closed)
 

@@ -29,7 +29,7 @@ from simkit.core.limits import Limits
 from simkit.core.tasks import Task
 from simkit.errors import Fault, UsageError
 from simkit.search.base import Watch, WorkUnit, refuse_unforkable
-from simkit.search.episode import Ending, Scene, Stage, fault_outcome, play_episode, score_ending
+from simkit.search.episode import Ending, Scene, Stage, fault_outcome, play_episode, record_fault, score_ending
 from simkit.search.playout import Playout, end, ending_of, play_round
 from simkit.search.tree import Closed, fork, open_tree, together
 
@@ -203,6 +203,7 @@ class SearchTree:
             reward = await score_ending(self._stage, ending)
         except Fault as fault:
             self._events.reward_faults += 1
+            record_fault(self._stage, playout.leaf.id, fault)
             return replace(playout, closed=Closed(playout.leaf.id, fault_outcome(fault), str(fault)))
         return replace(playout, reward=reward, rewarded=self._stage.cast.is_rewarded(reward.value))
 

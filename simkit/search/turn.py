@@ -38,7 +38,7 @@ class Turn:
         messages, calls: messages and calls that this part added, for the record and for the reward.
         over: the agent has spoken, ended the conversation, faulted or run out of steps.
         outcome: how the branch ended; None while it can continue.
-        error: message of the fault.
+        fault: the fault that ended it.
     """
 
     key: TurnKey
@@ -48,11 +48,16 @@ class Turn:
     calls: tuple[CallRecord, ...] = ()
     over: bool = False
     outcome: Outcome | None = None
-    error: str | None = None
+    fault: Fault | None = None
+
+    @property
+    def error(self) -> str | None:
+        """Message of the fault that ended it."""
+        return None if self.fault is None else str(self.fault)
 
     def failed(self, fault: Fault) -> Turn:
         """The turn as ended by a fault; complete decisions before it are kept for the record."""
-        return replace(self, over=True, outcome=fault_outcome(fault), error=str(fault))
+        return replace(self, over=True, outcome=fault_outcome(fault), fault=fault)
 
 
 class _Added:
@@ -149,7 +154,12 @@ class Answer:
     state: BranchState
     messages: tuple[MessageRow, ...] = ()
     outcome: Outcome | None = None
-    error: str | None = None
+    fault: Fault | None = None
+
+    @property
+    def error(self) -> str | None:
+        """Message of the user's fault."""
+        return None if self.fault is None else str(self.fault)
 
 
 async def ask_user(stage: Stage, key: TurnKey, state: BranchState) -> Answer:
@@ -165,7 +175,7 @@ async def ask_user(stage: Stage, key: TurnKey, state: BranchState) -> Answer:
     except LimitHit as limit:
         return Answer(state, outcome=limit.outcome)
     except Fault as fault:
-        return Answer(state, outcome=fault_outcome(fault), error=str(fault))
+        return Answer(state, outcome=fault_outcome(fault), fault=fault)
     spent = state.spent.plus(tokens=said.tokens, cost=said.cost)
     after = BranchState(conversation, state.agent, said.state, state.world, spent)
     return Answer(after, (row,), "user_ended" if said.end else None)
@@ -176,7 +186,7 @@ async def score_turn(stage: Stage, turn: Turn, remaining: tuple[Goal, ...]) -> t
 
     There are none either if the conversation exceeded the context of the agent's model: it is not a good example.
     """
-    if turn.error is not None or turn.outcome == "context_limit":
+    if turn.fault is not None or turn.outcome == "context_limit":
         return turn, ()
     reward = stage.cast.reward
     place = where("reward", reward, turn.key)

@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 
 from simkit.errors import StoreBusy, StoreError, StoreUnreadable
+from simkit.store.comments import COMMENTS, comment_columns
 from simkit.store.files import keep_private, refuse_link
 
 
@@ -21,8 +22,9 @@ def sql_text(name: str) -> str:
 
 
 def schema_format() -> str:
-    """Digest of the tables and views. This version reads only database files that carry the same digest."""
-    return blake2b((sql_text("schema.sql") + sql_text("views.sql")).encode(), digest_size=8).hexdigest()
+    """Digest of tables, views and comments. This version reads only database files that carry the same digest."""
+    text = sql_text("schema.sql") + sql_text("views.sql") + repr(COMMENTS)
+    return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 @contextmanager
@@ -151,6 +153,7 @@ def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
     connection.begin()
     connection.execute(sql_text("schema.sql"))
     connection.execute(sql_text("views.sql"))
+    comment_columns(connection)
     connection.execute("INSERT INTO store_format VALUES (?)", [schema_format()])
     connection.commit()
 

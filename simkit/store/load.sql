@@ -28,7 +28,7 @@ SELECT r.line
 FROM staged r
 LEFT JOIN starts s USING (episode_id)
 LEFT JOIN episodes o USING (episode_id)
-WHERE r.e IN ('EpisodeStarted', 'BranchAdded', 'BranchExtended', 'BranchEnded', 'TreeHarvested', 'EpisodeFinished')
+WHERE r.e IN ('EpisodeStarted', 'BranchAdded', 'BranchExtended', 'BranchEnded', 'FaultTraced', 'GoalsExplained', 'TreeHarvested', 'EpisodeFinished')
 AND CASE WHEN s.line IS NOT NULL THEN NOT s.wins OR r.line < s.line ELSE o.journal <> r.journal END;
 
 DELETE FROM staged WHERE line IN (SELECT line FROM superseded);
@@ -38,6 +38,8 @@ SELECT episode_id FROM starts JOIN episodes USING (episode_id) WHERE wins;
 
 DELETE FROM episodes WHERE episode_id IN (SELECT episode_id FROM replaced);
 DELETE FROM branches WHERE episode_id IN (SELECT episode_id FROM replaced);
+DELETE FROM goal_explanations WHERE episode_id IN (SELECT episode_id FROM replaced);
+DELETE FROM faults WHERE episode_id IN (SELECT episode_id FROM replaced);
 DELETE FROM messages WHERE episode_id IN (SELECT episode_id FROM replaced);
 DELETE FROM tool_calls WHERE episode_id IN (SELECT episode_id FROM replaced);
 DELETE FROM rewards WHERE episode_id IN (SELECT episode_id FROM replaced);
@@ -133,6 +135,14 @@ FROM staged WHERE e = 'BranchAdded';
 UPDATE branches SET outcome = f.outcome, error = coalesce(f.error, branches.error)
 FROM staged f
 WHERE f.e = 'BranchEnded' AND branches.branch_id = f.branch_id;
+
+INSERT INTO faults BY NAME
+SELECT {FaultTraced}, moment AS faulted_at
+FROM staged WHERE e = 'FaultTraced';
+
+INSERT INTO goal_explanations
+SELECT episode_id, unnest(missed), unnest(explanations)
+FROM staged WHERE e = 'GoalsExplained';
 
 INSERT INTO harvests BY NAME
 SELECT {TreeHarvested}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -12,6 +12,7 @@ import duckdb
 import orjson
 
 from simkit.errors import StoreIncomplete, UsageError
+from simkit.rule_based.goals import GoalAccount, MadeCall, account_for
 from simkit.store.database import damage
 from simkit.store.reading import ReadState
 from simkit.store.tree_view import EpisodeTree, Line, RunRow, Transcript, build_tree
@@ -171,6 +172,30 @@ class Reader:
             row[name] = tuple(row[name] or ())
         return EpisodeTree(**row, root=build_tree(branches))
 
+    def goals(self, tree: EpisodeTree) -> tuple[GoalAccount, ...]:
+        """The goals of an episode: reached or missed, what was wanted, and the call that came nearest.
+
+        The calls of all its branches count. A reward's own explanations take the place of simkit's.
+        """
+        calls = [_made(row) for row in self.rows(_CALLS, {"episode": tree.episode_id})]
+        (task,) = self.rows(_GOALS, {"run": tree.run_id, "task": tree.task_id})
+        goals: list[dict[str, Any]] = orjson.loads(task["goals"] or "[]")
+        details: list[tuple[str, dict[str, Any]]] = [(goal["key"], goal.get("detail") or {}) for goal in goals]
+        said = {row["goal"]: row["explanation"] for row in self.rows(_EXPLAINED, {"episode": tree.episode_id})}
+        hits = self.rows(_CREDITED, {"episode": tree.episode_id})
+        left, found = list(tree.achieved), list[GoalAccount]()
+        for place, key in enumerate(tree.goals):
+            reached = key in left
+            if reached:
+                left.remove(key)
+            hit = next((each for each in hits if each["goal"] == key), None) if reached else None
+            if hit is not None:
+                hits.remove(hit)
+            detail = _detail(key, tree.goals[:place].count(key), details)
+            account = account_for(key, detail, calls, reached=reached, evidence=hit["evidence"] if hit else "")
+            found.append(account if reached or key not in said else replace(account, difference=said[key]))
+        return tuple(found)
+
     def transcript(self, branch_id: str) -> Transcript:
         """The conversation from the root to a branch.
 
@@ -183,13 +208,41 @@ class Reader:
         rows = found.dicts()
         for row in rows:
             row["message"], row["flags"] = orjson.loads(row["message"]), tuple(row["flags"] or ())
-        return Transcript(branch_id, tuple(Line(**row) for row in rows))
+        end = self.query(_END, [branch_id]).dicts()[0]
+        return Transcript(branch_id, tuple(Line(**row) for row in rows), **end)
 
     def _absent(self, message: str) -> UsageError | StoreIncomplete:
         """The error for something not found; if lines are missing, it may exist after all."""
         if not self.state.stale:
             return UsageError(message)
         return StoreIncomplete(f"{message}. But {'; '.join(self.state.notes)}")
+
+
+def _made(row: Mapping[str, Any]) -> MadeCall:
+    try:
+        arguments: object = orjson.loads(row["arguments"] or "")
+    except orjson.JSONDecodeError:
+        arguments = None
+    return MadeCall(
+        branch_id=row["branch_id"],
+        call_id=row["call_id"] or "",
+        name=row["name"],
+        arguments=row["arguments"] or "",
+        parameters=cast("dict[str, Any]", arguments) if isinstance(arguments, dict) else None,
+        result=None if row["result"] is None else orjson.loads(row["result"]),
+        error=row["error"],
+    )
+
+
+def _detail(key: str, copy: int, details: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """The detail of one copy of a task's goal, counted from 0; a goal of a composed reward is named `part/goal`."""
+    while True:
+        same = [detail for name, detail in details if name == key]
+        if same:
+            return same[min(copy, len(same) - 1)]
+        _, slash, key = key.partition("/")
+        if not slash:
+            return {}
 
 
 _OUTSIDE = ("disabled by configuration", "disabled through configuration", "configuration has been locked")
@@ -225,7 +278,8 @@ FROM run_summary ORDER BY number NULLS FIRST, started_at, run_id
 _EPISODE = """
 SELECT
     e.episode_id, e.run_id, e.task_id, e.trial, e.reward, e.outcome, e.goals, e.achieved, e.final_branch_id, e.error,
-    t.instructions
+    t.instructions,
+    (SELECT any_value(traceback) FROM faults f WHERE f.episode_id = e.episode_id AND f.branch_id IS NULL) AS traceback
 FROM episodes e
 LEFT JOIN tasks t ON t.run_id = e.run_id AND t.task_id = e.task_id
 WHERE e.run_id = $run AND (
@@ -257,6 +311,26 @@ LEFT JOIN (
 ) r USING (branch_id)
 WHERE b.episode_id = $episode
 """
+
+_END = """
+SELECT outcome, coalesce(b.error, f.error) AS error, f.traceback
+FROM branches b
+LEFT JOIN (
+    SELECT branch_id, any_value(error) AS error, any_value(traceback) AS traceback FROM faults GROUP BY ALL
+) f USING (branch_id)
+WHERE branch_id = ?
+"""
+
+_GOALS = "SELECT any_value(goals) AS goals FROM tasks WHERE run_id = $run AND task_id = $task"
+
+_CALLS = """
+SELECT branch_id, t.call_id, t.name, t.arguments, t.result, t.error
+FROM tool_calls t JOIN branches b USING (branch_id) WHERE t.episode_id = $episode ORDER BY b.turn, b.path, t.seq
+"""
+
+_CREDITED = "SELECT goal, evidence FROM rewards WHERE episode_id = $episode AND credited ORDER BY step"
+
+_EXPLAINED = "SELECT goal, explanation FROM goal_explanations WHERE episode_id = $episode"
 
 _TRANSCRIPT = "SELECT branch_id, seq, turn, step, author, heard, message, flags FROM conversation(?)"
 

@@ -136,6 +136,23 @@ COMMENT ON COLUMN branches.successful IS 'It, or a branch that goes on from it, 
 COMMENT ON COLUMN branches.golden IS 'It lies on the way to a winner.';
 COMMENT ON COLUMN branches.winner IS 'Its reward was taken and it became the new root.';
 
+CREATE TABLE faults (
+    run_id VARCHAR NOT NULL,
+    episode_id VARCHAR,
+    branch_id VARCHAR,
+    component VARCHAR NOT NULL,
+    error VARCHAR NOT NULL,
+    traceback VARCHAR NOT NULL,
+    faulted_at TIMESTAMP
+);
+COMMENT ON TABLE faults IS 'Tracebacks of faults that the code of a component raised. Runs recorded before this table existed have no rows.';
+COMMENT ON COLUMN faults.episode_id IS 'The episode that it ended, or one branch of it; NULL for an error that ended the run.';
+COMMENT ON COLUMN faults.branch_id IS 'The branch that it ended; NULL before the first turn, and for an error that ended the run.';
+COMMENT ON COLUMN faults.component IS 'agent, user, tool, model or reward; run for an error of a recipe, a search or a world.';
+COMMENT ON COLUMN faults.error IS 'Message of the fault.';
+COMMENT ON COLUMN faults.traceback IS 'Where it was raised: exceptions with their frames, those of the author''s own files first, the innermost last.';
+COMMENT ON COLUMN faults.faulted_at IS 'When it was recorded.';
+
 CREATE TABLE messages (
     branch_id VARCHAR NOT NULL,
     episode_id VARCHAR NOT NULL,
@@ -191,6 +208,14 @@ CREATE TABLE rewards (
 );
 COMMENT ON TABLE rewards IS 'Every goal reached in a branch, and what earned it.';
 COMMENT ON COLUMN rewards.credited IS 'The search took it: it counts in the reward of the episode.';
+
+CREATE TABLE goal_explanations (
+    episode_id VARCHAR NOT NULL,
+    goal VARCHAR NOT NULL,
+    explanation VARCHAR NOT NULL
+);
+COMMENT ON TABLE goal_explanations IS 'A reward''s own explanations of missed goals (`explain_goals`); the shipped rewards give none, and simkit show explains theirs.';
+COMMENT ON COLUMN goal_explanations.explanation IS 'Why the goal was missed.';
 
 CREATE TABLE harvests (
     episode_id VARCHAR NOT NULL,

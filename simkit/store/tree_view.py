@@ -72,7 +72,10 @@ class TreeNode:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeTree:
-    """One episode with its tree. `root` is None while no branch has been stored."""
+    """One episode with its tree. `root` is None while no branch has been stored.
+
+    `traceback` belongs to a fault that ended the episode outside of a branch.
+    """
 
     episode_id: str
     run_id: str
@@ -86,6 +89,7 @@ class EpisodeTree:
     error: str | None
     instructions: str | None
     root: TreeNode | None
+    traceback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +108,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A conversation from the root to one branch."""
+    """A conversation from the root to one branch, with the branch's end; `traceback` is set if its fault has one."""
 
     branch_id: str
     lines: tuple[Line, ...]
+    outcome: str | None = None
+    error: str | None = None
+    traceback: str | None = None
 
 
 def build_tree(rows: list[dict[str, Any]]) -> TreeNode | None:

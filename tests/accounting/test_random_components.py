@@ -274,7 +274,7 @@ TASKS = {
 async def played(case: Case, store: Store) -> Run:
     run = Run(
         store=store,
-        policy=FaultPolicy(fail_fast=case.fail_fast, max_share=1.0),
+        policy=FaultPolicy(fail_fast=case.fail_fast, max_share=1.0, raises=False),
         ask_timeout=ASK_TIMEOUT,
         grace=GRACE,
         concurrency=case.concurrency,

@@ -16,7 +16,6 @@ CALLS = {
 }
 IMPORTS = {"rich.print", "rich.console.Console", "rich.text.Text", "rich.table.Table", "rich.markdown.Markdown"}
 ALLOWED = {
-    ("users/human.py", "input"),  # its words before a person's answer are fixed
     ("users/human.py", "sys.stdout.write"),  # what it is given has been through `visible`
     ("simkit/testing/server.py", "sys.stdout.write"),  # its own address
     ("simkit/cli/progress.py", "rich.console.Console"),  # draws what `text_line` made

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 import simkit as simkit_package
 from simkit.cli.app import app
+from simkit.cli.recipes import recipe_command
+from simkit.plugins.recipe import load_recipe
 
 RECIPE = '''
 """A recipe of one's own."""
@@ -332,11 +335,46 @@ def test_sql_prints_tables_csv_and_json(store: Path) -> None:
     assert rows(store, query) == [{"x": "a", "y": [1, 2], "z": None}, {"x": "b", "y": [], "z": 1.5}]
 
 
+@pytest.mark.parametrize("recipe", ["josh", "rollout", "grpo", "preserve", "train_kto", "finetune"])
+def test_help_fits_80_columns_with_whole_flags_and_examples_to_paste(recipe: str) -> None:
+    page = CliRunner().invoke(app, ["run", recipe, "--help"], env={"COLUMNS": "80"}).stdout
+    assert "…" not in page
+    assert max(map(len, page.splitlines())) <= 80
+    assert "[default: " in page
+    command = recipe_command(load_recipe(recipe), recipe)
+    assert all(f"  {flag}" in page for each in command.params if not each.hidden for flag in each.opts[:1])
+    examples = [line.strip() for line in load_recipe(recipe).help.splitlines() if line.startswith("    simkit run")]
+    pasted = re.sub(r" \\\n +", " ", page)
+    assert examples
+    assert all(example in pasted for example in examples)
+
+
 def test_sql_without_a_query_is_a_prompt_that_survives_mistakes(store: Path) -> None:
     done = simkit("sql", store=store, input="selec 1;\nselect 41 + 1 as answer;\n\n")
     assert done.exit_code == 0
     assert "syntax error" in done.stderr
     assert "42" in done.stdout
+
+
+def test_the_prompt_takes_queries_of_several_lines_and_lists_tables_and_columns(store: Path) -> None:
+    commands = ("help", ".tables", ".schema faults", ".schema nothing", ".dump", "")
+    queries = ("select 40 +", "  2 as answer", ";", "select 7 as x", "", "exit", "select 1 as after")
+    done = simkit("sql", store=store, input="\n".join((*commands, *queries)))
+    assert done.exit_code == 0
+    for words in (".schema NAME", "episode_scores", "Tracebacks of faults", "Message of the fault.", "42", "\n7\n"):
+        assert words in done.stdout
+    assert "after" not in done.stdout
+    assert "there is no table or view 'nothing'" in done.stderr
+    assert "'.dump' is not a command of this prompt" in done.stderr
+
+
+def test_every_column_of_every_table_and_view_has_a_comment(store: Path) -> None:
+    columns = "select table_name, column_name, comment from duckdb_columns() where not internal"
+    found = rows(store, columns)
+    assert len(found) > 300
+    assert [row for row in found if not row["comment"]] == []
+    views = rows(store, "select view_name, comment from duckdb_views() where not internal")
+    assert [row for row in views if not row["comment"]] == []
 
 
 @pytest.mark.parametrize("kind", ["sft", "kto", "dpo"])

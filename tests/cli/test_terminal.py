@@ -34,6 +34,16 @@ def test_lists_fit_the_terminal_and_ids_stay_whole(columns: int, store: Path) ->
         assert any(re.match(r"rollout-\d{8}-\d{6}-[0-9a-f]{4} ", line) for line in table)
 
 
+def test_a_narrow_list_names_the_columns_that_it_leaves_out(store: Path) -> None:
+    narrow, wide = (" ".join(lines(at_terminal(columns, "ls", "--store", store))) for columns in (60, 200))
+    heading = narrow.split("----")[0]
+    left_out = narrow.split("(left out, because the terminal is narrow: ")[1].split(";")[0].split(", ")
+    assert set(left_out) >= {"started UTC", "time"}
+    assert not any(f" {name} " in heading for name in left_out)
+    assert all(f" {name}" in wide for name in left_out)
+    assert "left out" not in wide
+
+
 def test_a_query_too_wide_for_the_terminal_is_shown_in_blocks(store: Path) -> None:
     narrow = lines(at_terminal(80, "sql", "from run_summary", "--store", store))
     assert narrow[0] == "--- row 1 ---"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from simkit.core.limits import Limits
 from simkit.models.config import ModelConfig
-from simkit.monitoring.telemetry import Telemetry
+from simkit.monitoring.telemetry import Telemetry, report_problems_once
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
 from simkit.testing.behaviour import Behaviour
@@ -178,3 +179,20 @@ def test_a_run_of_the_command_line_reaches_a_collector(
     sent = b"".join(body for _, body in received)
     assert KEY.encode() not in sent
     assert SECRET.encode() not in sent
+
+
+def test_without_a_collector_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = logging.getLogger("opentelemetry")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "propagate", True)
+    report_problems_once()
+    exporter = logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    exporter.warning("Transient error, retrying in 1s.")
+    for _ in range(3):
+        exporter.error("Failed to export span batch: connection refused\n at 127.0.0.1", exc_info=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: telemetry was not sent (Failed to export span batch: connection refused")
+    assert "--otel" in line

@@ -15,7 +15,7 @@ from simkit.components.tools import StartTools, ToolsStart
 from simkit.components.user import Speak, UserTurn
 from simkit.core.events import BranchAdded, CallRecord, Episode, EpisodeStarted, Event, MemoryRecorder
 from simkit.core.limits import Limits
-from simkit.errors import DataMissing, JournalFailed, NotForkable, UsageError
+from simkit.errors import DataMissing, Fault, JournalFailed, NotForkable, UsageError
 from simkit.search.josh import BeamSearch, Josh
 
 pytestmark = pytest.mark.anyio
@@ -385,6 +385,9 @@ class Tally:
 
     def hit(self, goals: int) -> None:
         self.goals += goals
+
+    def fault(self, fault: Fault) -> None:
+        pass
 
 
 async def test_a_watch_is_left_with_no_live_leaf_when_time_is_up_or_the_store_fails() -> None:

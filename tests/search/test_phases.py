@@ -18,6 +18,7 @@ from simkit.core.events import EpisodeStarted, MemoryRecorder
 from simkit.core.limits import Limits
 from simkit.core.messages import ToolResult
 from simkit.core.tasks import Goal, Task
+from simkit.errors import Fault
 from simkit.search import episode as episodes
 from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
@@ -257,6 +258,9 @@ class Watching:
 
     def hit(self, goals: int) -> None:
         self.told.append(("hit", goals))
+
+    def fault(self, fault: Fault) -> None:
+        pass
 
 
 async def test_a_watch_is_told_of_a_single_conversation_as_it_goes() -> None:

@@ -1,0 +1,122 @@
+"""Goals of an episode explained from what was recorded: what was wanted, and which call came nearest to it.
+
+The rules of the shipped reward (`simkit.rewards.goal_calls`) are read from the goal's detail: its `tool`, its
+`parameters`, and the `entity` in the field `id_field` of the answer. Goals of other rewards show their detail.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from simkit.core.messages import JsonObject
+from simkit.rule_based.matching import clean, first_row
+
+
+@dataclass(frozen=True, slots=True)
+class MadeCall:
+    """A tool call as recorded; `parameters` is None if the arguments are not a JSON object."""
+
+    branch_id: str
+    call_id: str
+    name: str
+    arguments: str
+    parameters: JsonObject | None
+    result: Any
+    error: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GoalAccount:
+    """One goal of an episode.
+
+    Attributes:
+        goal: its key.
+        reached: whether the episode was credited with it.
+        wanted: the call or the detail that it asks for; empty if that was not recorded.
+        call: the call that reached it, or the nearest one; empty without such a call.
+        branch_id: the branch of that call.
+        difference: why that call does not reach a missed goal, or the reward's own explanation.
+    """
+
+    goal: str
+    reached: bool
+    wanted: str = ""
+    call: str = ""
+    branch_id: str = ""
+    difference: str = ""
+
+
+def account_for(
+    goal: str, detail: Mapping[str, Any], calls: Sequence[MadeCall], *, reached: bool, evidence: str = ""
+) -> GoalAccount:
+    """Explain one goal by the calls of its episode; `evidence` is what the reward gave, such as the id of a call."""
+    wanted = _wanted(detail)
+    if reached:
+        call = next((call for call in reversed(calls) if evidence and call.call_id == evidence), None)
+        if call is None:
+            return GoalAccount(goal, True, wanted, evidence)
+        return GoalAccount(goal, True, wanted, _called(call), call.branch_id)
+    if not isinstance(detail.get("tool"), str):
+        return GoalAccount(goal, False, wanted)
+    same = [call for call in calls if call.name == detail["tool"]]
+    if not same:
+        others = ", ".join(dict.fromkeys(call.name for call in calls)) or "no tool"
+        return GoalAccount(goal, False, wanted, difference=f"`{detail['tool']}` was not called (called: {others})")
+    differences = [(_differences(detail, call), call) for call in same]
+    found, call = min(reversed(differences), key=lambda each: len(each[0]))
+    why = "; ".join(found) or "nothing differs that was recorded: the reward did not credit it"
+    return GoalAccount(goal, False, wanted, _called(call), call.branch_id, why)
+
+
+def _wanted(detail: Mapping[str, Any]) -> str:
+    tool, parameters = detail.get("tool"), detail.get("parameters")
+    if not isinstance(tool, str) or not isinstance(parameters, Mapping):
+        return json.dumps(detail, ensure_ascii=False, default=str) if detail else ""
+    entity = detail.get("entity")
+    answered = f" answered with {_text(entity)}" if entity and not tool.startswith("book_") else ""
+    return f"{tool}({_listed(cast('Mapping[str, Any]', parameters))}){answered}"
+
+
+def _called(call: MadeCall) -> str:
+    return f"{call.name}({call.arguments if call.parameters is None else _listed(call.parameters)})"
+
+
+def _listed(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_text(value)}" for name, value in parameters.items())
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _differences(detail: Mapping[str, Any], call: MadeCall) -> list[str]:
+    if call.parameters is None:
+        return ["its arguments are not a JSON object", "nothing can be compared"]
+    asked: Mapping[str, Any] = detail.get("parameters") or {}
+    wanted, made = clean(asked), clean(call.parameters)
+    found = [
+        f"{name} is {_text(call.parameters[name])}, wanted {_text(asked[name])}"
+        if name in made
+        else f"{name} is missing, wanted {_text(asked[name])}"
+        for name, value in wanted.items()
+        if made.get(name) != value
+    ]
+    return [*found, *_about_result(detail, call)]
+
+
+def _about_result(detail: Mapping[str, Any], call: MadeCall) -> Iterable[str]:
+    result: object = call.result
+    refused = isinstance(result, Mapping) and cast("Mapping[str, Any]", result).get("success") is False
+    if call.error or refused:
+        yield f"it was answered with an error: {_text(call.result)[:200]}"
+        return
+    if call.name.startswith("book_"):
+        return
+    row, entity = first_row(call.result), detail.get("entity")
+    if row is None:
+        yield "it found nothing"
+    elif entity and clean({"id": row.get(str(detail.get("id_field")))}) != clean({"id": entity}):
+        yield f"it found {_text(row.get(str(detail.get('id_field'))))}, wanted {_text(entity)}"
