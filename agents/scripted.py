@@ -21,8 +21,8 @@ from simkit.core.messages import ToolCall
 from simkit.errors import UsageError
 
 _PROMPT = (
-    "You work for a travel agency and help customers find and book what they need. Search with everything the customer"
-    " asked for, offer what you found, and book only when the customer wants it and every detail is known."
+    "find and book what they need. Search with everything the customer asked for, offer what you found, and book only"
+    " when the customer wants it and every detail is known."
 )
 
 
@@ -48,19 +48,32 @@ class ScriptedAgent(Agent):
         if not ontology.domains:
             raise UsageError(
                 f"the world `{world.name}` has no ontology, which the scripted agent needs; choose an agent"
-                " that is played by a model"
+                " that is played by a model, or one of your own: --agent path/to/file.py:Class"
             )
         if steps < 2:
             raise UsageError(f"the scripted agent needs steps of at least 2 (one to call, one to speak), not {steps}")
         domains = {domain.name: domain for domain in ontology.domains}
+        self._prompt = f"{world.role} {_PROMPT}"
+        self._needed = tuple(tool for domain in ontology.domains for tool in domain.tools)
         self._errors = ErrorModel(check_rate(error_rate), parse_habits(habits, ontology))
         self._tracker = StateTracker(ontology)
         self._policy = Policy(domains, steps)
         self._templates = ReplyTemplates(domains)
 
     def start(self, request: StartAgent) -> AgentStart:
-        """The system prompt followed by the world's own rules, and an empty dialogue state."""
-        return AgentStart(f"{_PROMPT}\n\n{request.policy}" if request.policy else _PROMPT, DialogueState())
+        """The system prompt followed by the world's own rules, and an empty dialogue state.
+
+        Raises:
+            UsageError: a domain of the world lacks its tool.
+        """
+        tools = {tool.name for tool in request.tools}
+        lacking = tools and next((name for name in self._needed if name not in tools), None)
+        if lacking:
+            raise UsageError(
+                f"the scripted agent needs the tool `{lacking}` for a domain of the world's ontology, and the tool"
+                f" server has: {', '.join(sorted(tools))}; rename the tool or the domain"
+            )
+        return AgentStart(f"{self._prompt}\n\n{request.policy}" if request.policy else self._prompt, DialogueState())
 
     async def act(self, request: Act) -> Decision:
         """The next call, or the reply that ends the turn."""

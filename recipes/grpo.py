@@ -20,7 +20,7 @@ async def grpo(
     run: Run,
     *,
     dev: DevChoice = DevChoice(),
-    split: choices.Split = "train",
+    split: Annotated[str, "Split of the world that the practice tasks are taken from."] = "train",
     tasks: choices.Tasks = "all",
     preset: training.PresetFlag = "paper",
     out: training.Out = None,

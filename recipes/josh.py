@@ -6,12 +6,12 @@ turns that led to it are golden; failed turns at the same point are negative exa
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from simkit.run.choices import CastChoice, TaskChoice
 from simkit.run.run import Run
 from simkit.run.summary import Summary, harvest_summary
-from simkit.search.josh import BeamSearch, Josh
+from simkit.search.josh import BeamSearch, BranchBy, Josh, Winner
 
 
 async def josh(
@@ -22,11 +22,11 @@ async def josh(
     beam: Annotated[int, "Maximum number of live leaves; the paper uses 8."] = 8,
     factor: Annotated[int, "Children of each leaf when the tree expands."] = 2,
     winner: Annotated[
-        Literal["first", "earliest", "most_goals"],
+        Winner,
         "Rewarded leaf from which the search continues; the paper uses `first` (leftmost).",
     ] = "first",
     branch_by: Annotated[
-        Literal["turn", "action"], "Length of a branch: a whole agent turn (the paper), or one decision of it."
+        BranchBy, "Length of a branch: a whole agent turn (the paper), or one decision of it."
     ] = "turn",
     eager: Annotated[bool, "The first reward cancels siblings in flight: cheaper, fewer negative examples."] = False,
 ) -> Summary:

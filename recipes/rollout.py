@@ -11,7 +11,7 @@ from simkit.search.rollout import Rollout
 async def rollout(
     run: Run,
     *,
-    tasks: TaskChoice = TaskChoice(split="test"),
+    tasks: TaskChoice = TaskChoice(),
     cast: CastChoice = CastChoice(),
 ) -> Summary:
     """Evaluate an agent: average reward, success rate and pass^k, each with its 95% interval.
@@ -25,5 +25,5 @@ async def rollout(
         simkit run rollout --world toolwoz --split test --agent scripted,error_rate=0
         simkit run rollout --tasks 20 --trials 4 --agent my_agent.py:MyAgent
     """
-    await tasks.play(run, Rollout(tasks.limits), cast)
+    await tasks.play(run, Rollout(tasks.limits), cast, default_split="test")
     return run.summary()

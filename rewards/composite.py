@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TypeVar
 
 from simkit.components import checks
 from simkit.components.reward import EpisodeReward, ExplainGoals, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
+from simkit.core.messages import ToolSpec
 from simkit.core.tasks import Goal, Task
 from simkit.errors import RewardFault, UsageError, WrongValue
 
@@ -58,6 +59,11 @@ class WeightedRewards(Reward):
     def goals(self, task: Task) -> tuple[Goal, ...]:
         """The goals of every part, under the part's name."""
         return tuple(goal for part in self._parts for goal in _renamed(part, _goals_of(part, task)))
+
+    def check_task(self, task: Task, tools: Sequence[ToolSpec]) -> None:
+        """The checks of all parts."""
+        for part in self._parts:
+            part.reward.check_task(task, tools)
 
     async def score_turn(self, request: ScoreTurn) -> tuple[Hit, ...]:
         """The goals reached in the turn by any part, in the order of the steps."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from simkit.components.reward import Hit, Reward, ScoreTurn
 from simkit.components.world import World
 from simkit.core.events import CallRecord
-from simkit.core.tasks import Goal
+from simkit.core.messages import ToolSpec
+from simkit.core.tasks import Goal, Task
+from simkit.errors import UsageError
 from simkit.rule_based.matching import clean, covers, first_row
 
 
@@ -25,8 +27,9 @@ class GoalCalls(Reward):
     """Credits the goals of a task that tool calls reach.
 
     A goal's detail names its `tool`, the `parameters` to be covered, the `id_field` of entities and the `entity` that
-    was, or is to be, booked (None for none). A booking counts when the call's parameters cover the goal's. A search
-    counts when it returned something and
+    was, or is to be, booked (None for none). It is the goal of a booking if its `booking` is true; without that field,
+    if its tool is called `book_...`. A booking counts when the call's parameters cover the goal's and its result is
+    neither an error nor has `success` false. A search counts when it returned something and
     - its parameters cover the goal's, and the entity came back (or the goal names no entity); or
     - its parameters are a part of the goal's, and the entity came back (without one: the result satisfies the goal).
     Case, apostrophes and "don't care" values are ignored. Each call credits at most one copy of a goal, and each copy
@@ -59,10 +62,25 @@ class GoalCalls(Reward):
         )
         self._forgets = search_forgets_booking
 
+    def check_task(self, task: Task, tools: Sequence[ToolSpec]) -> None:
+        """Check that each goal's detail is complete and names one of the tools.
+
+        Raises:
+            UsageError: a goal could never be reached.
+        """
+        names = {tool.name for tool in tools}
+        for goal in self.goals(task):
+            problem = _problem(goal.detail, names)
+            if problem:
+                raise UsageError(
+                    f"the goal `{goal.key}` of task `{task.id}` (world `{task.world}`) can never be reached by"
+                    f" `{self.name}`: its detail {problem}"
+                )
+
     async def score_turn(self, request: ScoreTurn) -> tuple[Hit, ...]:
         """The remaining goals that the calls of the turn reached, in the order of the calls."""
         open_goals = list(request.remaining)
-        booked = {_search_key(goal) for goal in open_goals if goal.detail.get("tool", "").startswith("book_")}
+        booked = {_search_key(goal) for goal in open_goals if _is_booking(goal.detail)}
         hits: list[Hit] = []
         for record in request.calls:
             for goal in self._reached(record, open_goals, booked):
@@ -80,6 +98,23 @@ class GoalCalls(Reward):
         return list(reached.values())
 
 
+def _problem(detail: Mapping[str, Any], tools: Collection[str]) -> str | None:
+    """The reason why no call can reach a goal; None if one can."""
+    tool = detail.get("tool")
+    if tool not in tools:
+        named = f"names the tool `{tool}`" if tool else "names no `tool`"
+        return f"{named}; the tool server has: {', '.join(sorted(tools)) or 'no tools'}"
+    if not isinstance(detail.get("parameters"), Mapping):
+        return f"has no `parameters`; add the arguments that a call of `{tool}` must have, {{}} for none"
+    if detail.get("entity") and "id_field" not in detail:
+        return "names an `entity` but no `id_field`; add the name of the field that identifies entities"
+    return None
+
+
+def _is_booking(detail: Mapping[str, Any]) -> bool:
+    return bool(detail.get("booking", detail.get("tool", "").startswith("book_")))
+
+
 def _search_key(goal: Goal) -> str:
     """Key of the search goal that belongs to a booking goal."""
     return goal.key.replace("book_", "search_", 1)
@@ -92,7 +127,7 @@ def reaches(record: CallRecord, goal: Goal, rules: Rules, *, any_entity: bool) -
         return False
     called = clean(parameters, lenient=not rules.literal)
     wanted = clean(detail["parameters"], lenient=not rules.literal)
-    if record.name.startswith("book_"):
+    if _is_booking(detail):
         return covers(called, wanted) and (rules.errors_count or _succeeded(record))
     row = None if record.error else first_row(record.result)
     if row is None:

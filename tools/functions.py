@@ -15,19 +15,26 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias, final, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import to_jsonable_python
 
-from simkit.components.base import State
+from simkit.components.base import State, fork_state
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
 from simkit.core.messages import FunctionSpec, JsonObject, ToolResult, ToolSpec
 from simkit.errors import InvalidArguments, UsageError
 
 Function: TypeAlias = Callable[..., Any]
 STATE = "state"
+
+_SHARED = (
+    "the state of the tools is a `{kind}`, which can be changed in place, and branches and episodes share it; use an"
+    " immutable value (a tuple, a frozenset, a frozen dataclass, types.MappingProxyType), or an object whose method"
+    " fork() returns an independent copy"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +51,12 @@ class FunctionTools(ToolServer):
     """Serves functions as tools, synchronous or not.
 
     A tool has the name, docstring and annotated parameters of its function. A parameter named `state` is hidden from
-    the model: it gets the branch's state, which must be an immutable value. A function that changes the world returns
-    `Changed` with a new state. To answer with an error, it returns `ToolResult(value=..., error=True)`. Any other
-    return value is the result. Arguments that do not match the annotations are answered with errors. An exception in a
-    function is a fault of the tool server.
+    the model: it gets the branch's state. Branches and episodes share states by reference, so a state must be an
+    immutable value (a tuple, a frozenset, a frozen dataclass, `types.MappingProxyType`) or an object whose method
+    `fork()` returns an independent copy. A function that changes the world returns `Changed` with a new state. To
+    answer with an error, it returns `ToolResult(value=..., error=True)`. Any other return value is the result.
+    Arguments that do not match the annotations are answered with errors. An exception in a function is a fault of the
+    tool server.
 
     Args:
         functions: the tools.
@@ -55,7 +64,8 @@ class FunctionTools(ToolServer):
         policy: the world's rules for agents.
 
     Raises:
-        UsageError: a function has a parameter without annotation, `*args` or `**kwargs`, or two share a name.
+        UsageError: a function has a parameter without annotation, `*args` or `**kwargs`, or two share a name; or the
+            state can be changed in place and has no `fork()`.
     """
 
     name: ClassVar[str] = "functions"
@@ -66,11 +76,13 @@ class FunctionTools(ToolServer):
             raise UsageError(
                 f"two functions have the same name: {', '.join(f.__name__ for f in functions)}; rename one"
             )
+        _check_state(state)
         self._start = ToolsStart(tuple(tool.spec() for tool in self._tools.values()), state, policy)
 
     def start(self, request: StartTools) -> ToolsStart:
-        """The tools, and the state given at construction."""
-        return self._start
+        """The tools, and the state given at construction (a fork of it, if it has `fork()`)."""
+        state = fork_state(self._start.state)
+        return self._start if state is self._start.state else replace(self._start, state=state)
 
     async def call(self, request: CallTool) -> ToolReturn:
         """The result of one call."""
@@ -130,9 +142,23 @@ def _field(function: Function, parameter: inspect.Parameter, hints: Mapping[str,
     return (hints[parameter.name], Field(default, alias=parameter.name))
 
 
+def _check_state(state: State) -> None:
+    """Check that branches can share a state.
+
+    Raises:
+        UsageError: it can be changed in place, or is a handle such as a database connection, and has no `fork()`.
+    """
+    kind = type(state)
+    if hasattr(kind, "fork") or kind is MappingProxyType:
+        return
+    if kind.__hash__ is None or hasattr(kind, "close"):
+        raise UsageError(_SHARED.format(kind=kind.__name__))
+
+
 def _answer(returned: object, state: State) -> ToolReturn:
     match returned:
         case Changed():
+            _check_state(returned.state)
             return ToolReturn(_result(returned.value), returned.state, returned.writes)
         case _:
             return ToolReturn(_result(returned), state)

@@ -94,13 +94,18 @@ def execute(
 
 
 def _print_report(run: Run, result: object, common: CommonFlags) -> int | None:
-    """Print the report; if stdout cannot be written, report where the run is stored and return the matching code."""
+    """Print the report; if stdout cannot be written, return the matching code, and report where the run is stored.
+
+    Nothing is reported if the reader of a pipe has gone away.
+    """
     try:
         print_report(_report(run, result), as_json=common.json, quiet=common.quiet)
     except OutputLost as error:
+        if error.broken_pipe:
+            return BROKEN_PIPE
         again = f"{program()} show {run.id}{store_flag(run.store.path)}"
         say(f"the run {run.id} is stored in {run.store.path}, but {error}; to see it: {again}", err=True)
-        return BROKEN_PIPE if error.broken_pipe else 1
+        return 1
     finally:
         print_notes(run.notes)
     return None

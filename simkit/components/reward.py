@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,6 +10,7 @@ from simkit.actors.actor import Request
 from simkit.components.base import State
 from simkit.core.conversation import Conversation
 from simkit.core.events import CallRecord
+from simkit.core.messages import ToolSpec
 from simkit.core.tasks import Goal, Task
 
 
@@ -42,12 +43,14 @@ class EpisodeReward:
 
 @dataclass(frozen=True, slots=True)
 class ListGoals(Request[tuple[Goal, ...]]):
-    """Request for the sparse goals of a task."""
+    """Request for the sparse goals of a task, which is played with these tools."""
 
     task: Task
+    tools: tuple[ToolSpec, ...]
 
     def serve(self, reward: Reward, /) -> tuple[Goal, ...]:
         """Ask a reward."""
+        reward.check_task(self.task, self.tools)
         return reward.goals(self.task)
 
 
@@ -106,6 +109,13 @@ class Reward:
     """Maximum number of concurrent requests, None for no limit; further requests wait."""
     sessions: int | None = None
     """Maximum number of concurrently open conversations, None for no limit; further episodes wait before they start."""
+
+    def check_task(self, task: Task, tools: Sequence[ToolSpec]) -> None:
+        """Check before an episode that the goals of a task can be reached with these tools; no check by default.
+
+        Raises:
+            UsageError: they cannot; the message says what is wrong with the task.
+        """
 
     def goals(self, task: Task) -> tuple[Goal, ...]:
         """The sparse goals of a task; by default the task's own."""

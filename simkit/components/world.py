@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, cast
 
 from simkit.components.tools import ToolServer
 from simkit.core.ontology import Ontology
@@ -30,12 +30,33 @@ class World(ABC):
 
     name: ClassVar[str]
     splits: ClassVar[tuple[str, ...]]
+    """Names of the splits, those for training before those for tests."""
     default_agent: ClassVar[str] = "scripted"
     default_user: ClassVar[str] = "agenda"
     default_reward: ClassVar[str] = "goal_calls"
+    role: ClassVar[str] = "You help customers"
+    """Beginning of the scripted agent's system prompt, which continues with "find and book what they need"."""
     tasks_vary: ClassVar[bool] = True
     """Whether a task id may denote different tasks when the world is built with different options. False if it never
     does, so that world and id identify a task."""
+
+    if not TYPE_CHECKING:  # the signature of a constructor is that of `__init__`
+
+        def __new__(cls, *args: object, **options: object) -> Self:
+            """Check the class's declarations.
+
+            Raises:
+                UsageError: `name` or `splits` is missing or invalid.
+            """
+            name, splits = getattr(cls, "name", None), getattr(cls, "splits", None)
+            if not isinstance(name, str) or not name:
+                raise UsageError(f'the world class `{cls.__name__}` has no name; add a line such as: name = "courts"')
+            if not _are_splits(splits):
+                raise UsageError(
+                    f"the world `{name}` has no valid `splits`; add a tuple of names to the class `{cls.__name__}`,"
+                    ' such as: splits = ("train", "test")'
+                )
+            return super().__new__(cls)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
@@ -81,6 +102,33 @@ class World(ABC):
         if split not in self.splits:
             raise UsageError(f"the world `{self.name}` has no split `{split}`; it has: {', '.join(self.splits)}")
         return split
+
+    def default_split(self, preferred: str) -> str:
+        """The split that is played when none is named.
+
+        It is `preferred` if the world has it. Otherwise it is the world's last split in place of `test`, and the first
+        one in place of any other.
+        """
+        if preferred in self.splits:
+            return preferred
+        return self.splits[-1 if preferred == "test" else 0]
+
+    def check_task(self, task: Task) -> None:
+        """Check before a run that a task names this world and one of its splits.
+
+        Raises:
+            UsageError: it does not; its results and examples would be recorded under a wrong name.
+        """
+        if task.world != self.name:
+            raise UsageError(
+                f"the task `{task.id}` belongs to the world `{task.world}`, and the world that plays it is called"
+                f" `{self.name}`; set `Task.world` to that name"
+            )
+        self.check_split(task.split)
+
+
+def _are_splits(value: object) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(isinstance(split, str) for split in cast("Any", value))
 
 
 WORLD = Kind("world", "simkit.worlds", World)

@@ -53,6 +53,11 @@ class Domain:
     facts: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     """Fields of an entity that a user may ask for, with their phrases: {"phone": ("phone number",)}."""
 
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """Names of its tools: `search_<name>`, and `book_<name>` if a booking has parameters."""
+        return (f"search_{self.name}", f"book_{self.name}") if self.book else (f"search_{self.name}",)
+
 
 @dataclass(frozen=True, slots=True)
 class Ontology:

@@ -14,13 +14,19 @@ DEFAULT_TEMPERATURE = 1.0
 """Temperature of a request that sets none, as in the OpenAI API."""
 
 
+_SUPPORTED = frozenset(
+    ("temperature", "top_p", "max_tokens", "stop", "presence_penalty", "frequency_penalty", "logprobs")
+)
+"""Options that local models follow; all others are refused."""
+
+
 def check(sampling: Sampling) -> None:
     """Reject sampling options that local models do not support.
 
     Raises:
         BadRequest: such an option is set; the message names it.
     """
-    unknown = [*sampling.extra_body, *(["reasoning_effort"] if sampling.reasoning_effort else [])]
+    unknown = [*sampling.extra_body, *(name for name in sampling.settings if name not in _SUPPORTED)]
     if unknown:
         raise BadRequest(f"local models do not support {', '.join(map(repr, unknown))}; omit it")
 

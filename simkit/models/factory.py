@@ -8,6 +8,7 @@ The layers, outermost first, each with the condition under which it is present:
     BudgetedModel       reserves tokens and money, ends calls when the run's time is up; with a budget
     LimitedModel        enforces the concurrency limit; if the provider names an endpoint
     RetryingModel       retries failed attempts; if the provider names an endpoint
+    MeteredModel        counts calls; if the provider names no endpoint
     RatedModel          limits requests and tokens per minute; with --rpm or --tpm
     RecordedModel       records each attempt; with a recorder
     ForeignModel        ends a call after --request-timeout; unless the provider does
@@ -36,7 +37,7 @@ from simkit.models.middleware.budget import Budget, BudgetedModel
 from simkit.models.middleware.concurrency_limit import ConcurrencyLimit, LimitedModel
 from simkit.models.middleware.foreign import ForeignModel
 from simkit.models.middleware.journaling import RecordedModel
-from simkit.models.middleware.metrics import CallMetrics
+from simkit.models.middleware.metrics import CallMetrics, MeteredModel
 from simkit.models.middleware.rate_limit import RatedModel, Rates
 from simkit.models.middleware.replay import Recording, ReplayedModel
 from simkit.models.middleware.retry import Health, RetryingModel
@@ -60,7 +61,7 @@ class Endpoints:
     """The endpoints of a run: connections, limits and health, one set for each endpoint and key.
 
     Open one per run, inside its event loop, and pass it to every `open_model` call. The first model at an endpoint
-    determines its limits. `meter` counts the calls to all endpoints.
+    determines its limits. `meter` counts all calls.
     """
 
     def __init__(self, *, clock: Clock | None = None) -> None:
@@ -160,7 +161,7 @@ def build_model(
 
 
 def _replayed(provider: Provider, context: Context, endpoints: Endpoints) -> ChatModel:
-    recording = context.recording or Recording(context.run_id)
+    recording = Recording(context.run_id) if context.recording is None else context.recording
     model = ReplayedModel(recording, name=provider.model_name, meter=endpoints.meter)
     return _recorded(model, provider, context, endpoints.clock)
 
@@ -171,7 +172,9 @@ def _opened(provider: Provider, context: Context, endpoints: Endpoints) -> ChatM
     if not provider.checks_itself:
         model = ForeignModel(BelievedModel(model), provider.config.request_timeout)
     model = _recorded(model, provider, context, clock)
-    if shared is not None:
+    if shared is None:
+        model = MeteredModel(model, endpoints.meter)
+    else:
         model = model if shared.rates is None else RatedModel(model, shared.rates)
         policy, meter = provider.config.retry_policy, endpoints.meter
         model = RetryingModel(model, policy, health=shared.health, meter=meter, gate=shared.gate, clock=clock)

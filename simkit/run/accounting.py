@@ -22,6 +22,7 @@ from simkit.core.events import (
     UnplayedUnit,
 )
 from simkit.core.tasks import Task
+from simkit.errors import UsageError
 from simkit.search.base import WorkUnit
 
 if TYPE_CHECKING:
@@ -163,22 +164,29 @@ class Units:
         self._run_id = run_id
         self._seed = seed
         self._past = past
-        self._seen: frozenset[str] = frozenset()
+        self._seen: dict[str, Task] = {}
         self._played: Mapping[str, int] = {}  # number of trials so far, by task
 
     def see(self, tasks: Sequence[Task], recorder: Recorder) -> None:
         """Record the tasks that are played for the first time.
 
         Raises:
-            UsageError: a task differs from the one that an earlier attempt of the run played.
+            UsageError: two tasks share an id, or a task differs from the one that an earlier attempt of the run played.
         """
         for task in tasks:
-            if task.id not in self._seen:
+            known = self._seen.get(task.id)
+            if known is None:
                 seen = _task_seen(self._run_id, task)
                 if self._past is not None:
                     self._past.check_task(seen)
                 recorder.record(seen)
-        self._seen = self._seen.union(task.id for task in tasks)
+                self._seen[task.id] = task
+            elif known != task:
+                raise UsageError(
+                    f"two different tasks have the id `{task.id}` (world `{known.world}`, split `{known.split}`; world"
+                    f" `{task.world}`, split `{task.split}`), and equal ids mean trials of one task; give each task"
+                    " its own id, or play the tasks in separate runs"
+                )
 
     def of(self, tasks: Sequence[Task], trials: int) -> list[WorkUnit]:
         """The next trials of some tasks."""

@@ -16,6 +16,7 @@ from simkit.components.tools import ToolServer
 from simkit.components.user import User
 from simkit.components.world import World
 from simkit.core.boundary import boundary
+from simkit.core.tasks import Task
 from simkit.errors import AgentFault, UsageError
 from simkit.plugins.component_paths import Places, folder_of
 from simkit.plugins.loading import Kind, load, takes
@@ -106,8 +107,8 @@ class Players:
     tools: ToolServer
     reward: Reward
 
-    def cast(self, scope: Scope) -> Cast:
-        """Start the components' actors.
+    def cast(self, scope: Scope, *checks: Callable[[Task], None]) -> Cast:
+        """Start the components' actors; `checks` are called with each task before those of the components.
 
         Raises:
             UsageError: a component's declaration is invalid.
@@ -125,7 +126,7 @@ class Players:
             unforkable=self.unforkable,
             deterministic=deterministic,
             reward_range=reward_range(self.reward.range, self.reward.name),
-            checks=(self.user.check_task,),
+            checks=(*checks, self.user.check_task),
         )
 
     @property

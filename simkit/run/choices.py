@@ -2,8 +2,8 @@
 
 A group is a frozen dataclass whose fields become flags:
 
-async def brisk(run: Run, *, tasks: TaskChoice = TaskChoice(split="test"), cast: CastChoice = CastChoice()): ...
-    await tasks.play(run, Rollout(tasks.limits), cast)
+async def brisk(run: Run, *, tasks: TaskChoice = TaskChoice(tasks="20"), cast: CastChoice = CastChoice()): ...
+    await tasks.play(run, Rollout(tasks.limits), cast, default_split="test")
 """
 
 from __future__ import annotations
@@ -26,20 +26,24 @@ Variant: TypeAlias = Annotated[
     "ToolWOZ only: `paper` equals the release call for call, `fixed` repairs it. Never compare scores of the two.",
 ]
 Split: TypeAlias = Annotated[
-    Literal["train", "val", "test", "full_test"],
-    "Split of the world's tasks; `full_test` is the whole test set of ToolWOZ.",
+    str | None,
+    "Split of the world's tasks. Default: `test` for evaluations, `train` for harvests; else its last or first one.",
 ]
 Tasks: TypeAlias = Annotated[
     str, "Tasks to play: a number (50: the first 50), a slice (10-20: tasks 10 to 19), or `all`."
 ]
 Trials: TypeAlias = Annotated[int, "Number of times each task is played; pass^k is reported up to this k."]
 Agent: TypeAlias = Annotated[
-    str | None, "Agent to evaluate: scripted[,error_rate=0.2], or path/to/file.py:Class. Default: the world's."
+    str | None,
+    "Agent to evaluate, with options (scripted,error_rate=0.2): see `simkit components`, or path/to/file.py:Class."
+    " Default: the world's.",
 ]
 User: TypeAlias = Annotated[
-    str | None, "User simulator: agenda, script (replay), human, or path/to/file.py:Class. Default: the world's."
+    str | None, "User simulator: see `simkit components`, or path/to/file.py:Class. Default: the world's."
 ]
-Reward: TypeAlias = Annotated[str | None, "Reward: goal_calls, or path/to/file.py:Class. Default: the world's."]
+Reward: TypeAlias = Annotated[
+    str | None, "Reward: see `simkit components`, or path/to/file.py:Class. Default: the world's."
+]
 MaxTurns: TypeAlias = Annotated[int, "Maximum number of agent turns in a conversation."]
 
 
@@ -54,11 +58,11 @@ class CastChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskChoice:
-    """Task selection: world, split, tasks, number of trials and maximum number of turns."""
+    """Task selection: world, split (None for the default), tasks, number of trials and maximum number of turns."""
 
     world: World = "builtin"
     variant: Variant = None
-    split: Split = "train"
+    split: Split = None
     tasks: Tasks = "all"
     trials: Trials = 1
     max_turns: MaxTurns = 15
@@ -68,8 +72,21 @@ class TaskChoice:
         """Limits of one episode."""
         return Limits(turns=self.max_turns)
 
-    async def play(self, run: Run, search: Search, cast: CastChoice) -> tuple[Episode, ...]:
-        """Play the tasks with a search; raises what `Run.play` raises, and UsageError for an unknown name."""
+    async def play(
+        self, run: Run, search: Search, cast: CastChoice, default_split: str = "train"
+    ) -> tuple[Episode, ...]:
+        """Play the tasks with a search.
+
+        Args:
+            run: the run.
+            search: plays each task.
+            cast: the players by name.
+            default_split: split that is preferred when none is chosen; see `World.default_split`.
+
+        Raises:
+            UsageError: an unknown name; and what `Run.play` raises.
+        """
         world = run.world(self.world, variant=self.variant)
         players = run.cast(world, agent=cast.agent, user=cast.user, reward=cast.reward)
-        return await run.play(search, players, run.tasks(world, self.split, self.tasks), trials=self.trials)
+        split = self.split or world.default_split(default_split)
+        return await run.play(search, players, run.tasks(world, split, self.tasks), trials=self.trials)

@@ -130,7 +130,7 @@ class Run(Lifetime):
         )
         if players.user.interactive and self._background is not None:
             self._background.give_the_terminal()
-        return players.cast(scope)
+        return players.cast(scope, world.check_task)
 
     def chat_model(self, spec: str, config: ModelConfig | None = None) -> ChatModel:
         """A model for direct calls by a recipe: recorded, within the run's budget, and never called twice for the same

@@ -246,10 +246,11 @@ async def _set(stage: Stage) -> Scene:
 
 async def _start_components(stage: Stage) -> Scene:
     players, key = stage.cast, stage.key("", 0)
-    place = where("reward", players.reward, key)
-    goals = await consult(players.reward, ListGoals(stage.task), checks.goals, RewardFault, place)
     place = where("tools", players.tools, key)
     tools = await consult(players.tools, StartTools(stage.task), checks.tools_start, ToolFault, place)
+    place = where("reward", players.reward, key)
+    listing = ListGoals(stage.task, tools.specs)
+    goals = await consult(players.reward, listing, checks.goals, RewardFault, place)
     place = where("agent", players.agent, key)
     ready = Stage(stage.cast, stage.unit, stage.limits, stage.recorder, stage.watch, goals, tools.specs)
     try:

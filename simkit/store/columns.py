@@ -1,7 +1,8 @@
 """Columns of events, derived from the types in `simkit.core.events`: SQL for the loader and checks for single lines.
 
-A field is declared only there. Its column is read from the journal and copied to the table of its event if that table
-has a column of the same name (`schema.sql`).
+A field is declared only there. Its column is read from the journal and copied to the column of the same name in the
+table of its event, which must have one (`schema.sql`). A field that is newer than recorded journals has a default, the
+value that their lines stand for; a line without a value that is needed cannot be read (docs/store.md, "Add a column").
 """
 
 from __future__ import annotations

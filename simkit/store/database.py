@@ -121,6 +121,11 @@ def damage(path: Path, error: duckdb.Error) -> StoreUnreadable | None:
 def loading_error(path: Path, error: duckdb.Error) -> StoreError:
     """The error to raise when rows cannot be written."""
     text = str(error).splitlines()[0]
+    if isinstance(error, (duckdb.BinderException, duckdb.CatalogException)):
+        return StoreError(
+            f"{path} does not have the tables that this version of simkit loads: {text}. Each field of an event needs a"
+            " column of its name in simkit/store/schema.sql. The journals hold everything"
+        )
     return damage(path, error) or StoreError(
         f"{path} cannot be written: {text}. The journals hold everything; free some space and load again"
     )

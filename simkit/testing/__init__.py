@@ -1,6 +1,6 @@
 """Fakes and conformance suites for testing components and recipes.
 
-await check_tool_server(MyServer(), tasks)           # every promise of the contract, or ConformanceError
+await check_world(MyWorld())                         # every promise of the contract, or ConformanceError
 agent, user = fixed_agent([...]), fixed_user(["Hello", "Bye"])   # a conversation without any model
 """
 
@@ -14,6 +14,7 @@ from simkit.testing.rewards import check_reward
 from simkit.testing.snapshot import snapshot
 from simkit.testing.tools import check_tool_server, hostile_calls
 from simkit.testing.users import check_user
+from simkit.testing.worlds import check_world
 
 __all__ = [
     "ConformanceError",
@@ -24,6 +25,7 @@ __all__ = [
     "check_reward",
     "check_tool_server",
     "check_user",
+    "check_world",
     "fixed_agent",
     "fixed_user",
     "hostile_calls",

@@ -1,10 +1,9 @@
 """Conformance suites for components, one per kind.
 
-    from simkit.testing.conformance import check_tool_server
+    from simkit.testing.conformance import check_world
 
     async def test_my_world():
-        world = MyWorld()
-        await check_tool_server(world, world.tasks("val")[:5])
+        await check_world(MyWorld())
 
 Each `check_*` raises one `ConformanceError` that says which promise was broken. The `*_PROMISES` hold the same promises
 for `pytest.mark.parametrize`; each takes the subject of its suite.
@@ -17,21 +16,25 @@ from simkit.testing.promises import ConformanceError, Promise
 from simkit.testing.rewards import REWARD_PROMISES, RewardSubject, check_reward
 from simkit.testing.tools import TOOL_PROMISES, ToolSubject, check_tool_server, hostile_calls
 from simkit.testing.users import USER_PROMISES, UserSubject, check_user
+from simkit.testing.worlds import WORLD_PROMISES, WorldSubject, check_world
 
 __all__ = [
     "AGENT_PROMISES",
     "REWARD_PROMISES",
     "TOOL_PROMISES",
     "USER_PROMISES",
+    "WORLD_PROMISES",
     "AgentSubject",
     "ConformanceError",
     "Promise",
     "RewardSubject",
     "ToolSubject",
     "UserSubject",
+    "WorldSubject",
     "check_agent",
     "check_reward",
     "check_tool_server",
     "check_user",
+    "check_world",
     "hostile_calls",
 ]

@@ -132,7 +132,7 @@ async def calls_are_pure(subject: ToolSubject) -> None:
     state = subject.start().state
     for call in subject.calls:
         watched = Unchanged(task=subject.task, state=state, call=call)
-        reply, again = await subject.call(call, state), await subject.call(call, state)
+        reply, again = [await subject.call(call, fork_state(state)) for _ in range(2)]
         watched.check(f"the call of `{call.name}`")
         same = snapshot((reply.result, reply.writes, reply.state)) == snapshot(
             (again.result, again.writes, again.state)
@@ -145,8 +145,9 @@ async def changes_are_logged(subject: ToolSubject) -> None:
     """A call that reports no writes does not change the world, so the log in the store is complete."""
     state = subject.start().state
     for call in subject.calls:
+        before = snapshot(state)
         reply = await subject.call(call, state)
-        same = snapshot(reply.state) == snapshot(state)
+        same = snapshot(reply.state) == before
         expect(reply.writes or same, f"`{call.name}` changed the world and reports no writes")
         state = reply.state
 
@@ -188,9 +189,9 @@ async def results_are_the_callers(subject: ToolSubject) -> None:
     """A caller's changes to a result affect neither the base nor another branch."""
     state = subject.start().state
     for call in subject.calls:
-        before = snapshot((reply := await subject.call(call, state)).result)
+        before = snapshot((reply := await subject.call(call, fork_state(state))).result)
         _spoil(reply.result.value)
-        again = await subject.call(call, state)
+        again = await subject.call(call, fork_state(state))
         expect(snapshot(again.result) == before, f"the result of `{call.name}` is a piece of the base; return a copy")
         state = again.state
 

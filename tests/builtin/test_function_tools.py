@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import pytest
@@ -97,6 +102,48 @@ async def test_what_a_function_raises_is_a_fault_of_the_server() -> None:
     server = FunctionTools(explode)
     with pytest.raises(RuntimeError, match="boom"):
         await server.call(CallTool(TASK, ToolCall.of("c", "explode", {}), None))
+
+
+class Account:
+    """A balance that is changed in place, with a copy for each branch."""
+
+    def __init__(self, balance: int) -> None:
+        self.balance = balance
+
+    def fork(self) -> Account:
+        return Account(self.balance)
+
+
+def pay(state: Account, amount: int) -> Changed:
+    """Pay."""
+    state.balance += amount
+    return Changed(state.balance, state, ({"balance": state.balance},))
+
+
+async def test_a_state_with_fork_may_be_changed_in_place() -> None:
+    server = FunctionTools(pay, state=Account(100))
+    paid = Goal("pay", {"tool": "pay", "parameters": {"amount": 5}})
+    await check_tool_server(server, [replace(TASK, goals=(paid, paid))])
+    assert server.start(StartTools(TASK)).state.balance == 100
+
+
+@pytest.mark.parametrize("kind", [list, dict, set, partial(sqlite3.connect, ":memory:")])
+async def test_a_state_that_branches_would_share_is_refused(kind: Callable[[], object]) -> None:
+    state = kind()
+    with pytest.raises(UsageError, match=f"a `{type(state).__name__}`, which can be changed in place"):
+        FunctionTools(balance, state=state)
+
+    def spoil() -> Changed:
+        """Return such a state."""
+        return Changed("done", state)
+
+    with pytest.raises(UsageError, match="method fork"):
+        await FunctionTools(spoil).call(CallTool(TASK, ToolCall.of("c", "spoil", {}), None))
+
+
+def test_a_read_only_mapping_can_be_a_state() -> None:
+    state = MappingProxyType({"balance": 100})
+    assert FunctionTools(balance, state=state).start(StartTools(TASK)).state is state
 
 
 def test_what_cannot_be_a_tool_is_refused() -> None:

@@ -54,7 +54,7 @@ async def test_components_are_actors_and_answer_what_they_are_asked() -> None:
         assert await user.ask(Speak(KEY, TASK, conversation, None)) == UserTurn("heard 1", state=1)
         assert (await tools.ask(StartTools(TASK))).state == "T1"
         assert (await tools.ask(CallTool(TASK, CALL, "w"))).result.text == "search_hotel"
-        assert await reward.ask(ListGoals(TASK)) == TASK.goals
+        assert await reward.ask(ListGoals(TASK, ())) == TASK.goals
         assert await reward.ask(ScoreTurn(TASK, TASK.goals, (), conversation)) == ()
         hits = (Hit("book", "c1"),)
         episode = await reward.ask(ScoreEpisode(TASK, TASK.goals, hits, (), conversation, None))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from simkit.errors import UsageError
 from simkit.recipes.josh import josh
 from simkit.recipes.rollout import rollout
 from simkit.run.choices import CastChoice, TaskChoice
@@ -96,3 +97,33 @@ async def test_josh_can_branch_by_single_decisions(tmp_path: Path) -> None:
     trials = run.store.query("select trial, max(turn) from branches join episodes using (episode_id) group by all")
     turns: dict[int, int] = dict(trials.rows)
     assert turns[0] > turns[1]
+
+
+OTHER_SPLITS = """
+from dataclasses import replace
+
+from simkit.tools.builtin import BuiltinWorld
+
+
+class Other(BuiltinWorld):
+    name = "other"
+    splits = ("easy", "hard")
+
+    def tasks(self, split):
+        shown = BuiltinWorld().tasks("val")[:2]
+        return [replace(task, world="other", split=self.check_split(split)) for task in shown]
+"""
+
+
+@ARITHMETIC
+async def test_a_world_may_name_its_splits(tmp_path: Path) -> None:
+    (tmp_path / "other.py").write_text(OTHER_SPLITS)
+    store, world, played = Store(tmp_path / "store"), f"{tmp_path / 'other.py'}:Other", list[str]()
+    for recipe, split in ((rollout, None), (josh, None), (rollout, "easy")):
+        async with Run(store=store) as run:
+            await recipe(run, tasks=TaskChoice(world=world, split=split, tasks="1"))
+        played += store.query("select split from tasks where run_id = ?", [run.id]).rows[0]
+    assert played == ["hard", "easy", "easy"]
+    with pytest.raises(UsageError, match="the world `other` has no split `test`; it has: easy, hard"):
+        async with Run(store=store) as run:
+            await rollout(run, tasks=TaskChoice(world=world, split="test"))

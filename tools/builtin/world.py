@@ -68,6 +68,7 @@ class BuiltinWorld(World):
 
     name: ClassVar[str] = "builtin"
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+    role: ClassVar[str] = "You work for a travel agency and help customers"
 
     def __init__(
         self,

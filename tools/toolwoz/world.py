@@ -66,6 +66,7 @@ class ToolwozWorld(World):
     name = "toolwoz"
     tasks_vary = False
     splits = ("train", "val", "test", "full_test", "josh926")
+    role = "You work for a travel agency and help customers"
 
     def __init__(self, variant: Variant = "paper", cache: str | Path | None = None) -> None:
         if variant not in ("paper", "fixed"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from simkit.errors import ModelFault, RateLimited
-from simkit.models.base import Usage
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
 
 
 @dataclass(slots=True)
@@ -13,7 +13,7 @@ class CallMetrics:
     """Counters since the start of the run; `in_flight`, `waiting` and `limit` are current values.
 
     Attributes:
-        calls: calls answered by an endpoint.
+        calls: calls answered by a model.
         in_flight: calls that hold a place under the concurrency limit.
         waiting: calls that wait for a place.
         limit: the current concurrency limit, summed over all endpoints.
@@ -43,3 +43,30 @@ class CallMetrics:
             self.rate_limited += 1
         else:
             self.failed += 1
+
+
+class MeteredModel:
+    """Counts the calls of a model without an endpoint; `RetryingModel` counts those of the others."""
+
+    def __init__(self, model: ChatModel, meter: CallMetrics) -> None:
+        self._model = model
+        self._meter = meter
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        return self._model.name
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """The answer of the model.
+
+        Raises:
+            ModelFault: what the model raises.
+        """
+        try:
+            response = await self._model.complete(request, key)
+        except ModelFault as fault:
+            self._meter.fault(fault)
+            raise
+        self._meter.answered(response.usage)
+        return response

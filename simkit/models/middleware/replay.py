@@ -91,6 +91,11 @@ class Recording:
     def miss(self, key: CallKey, request: ChatRequest, model: str) -> ReplayMiss:
         """The error for a call missing from the recording."""
         calls = self._calls.get(_key_name(key))
+        if not self._calls:
+            return ReplayMiss(
+                f"the recording of `{self.run_id}` has no model calls that this version can read;"
+                f" `simkit doctor --verify {self.run_id}` checks its journals"
+            )
         if not calls:
             return ReplayMiss(f"the recording of `{self.run_id}` has no {key}; replay with the configuration it had")
         recorded = cast("JsonObject | None", orjson.loads(calls[-1].request) if calls[-1].request else None)
