@@ -146,8 +146,13 @@ async def test_what_local_models_do_not_do(engine: LocalEngine) -> None:
         await model.complete(ChatRequest(messages=CONVERSATION[:2], response_format={"type": "json_object"}), key(1))
     with pytest.raises(ContextTooLong, match="the model reads 512"):
         await model.complete(ChatRequest(messages=(UserMessage.of("hotel " * 600),)), key(1))
-    with pytest.raises(BadRequest, match="top_k"):
-        await model.complete(request(Sampling(extra_body={"top_k": 3})), key(1))
+    for unknown, name in (
+        (Sampling(extra_body={"top_k": 3}), "top_k"),
+        (Sampling(reasoning_effort="low"), "reasoning_effort"),
+        (Sampling(parallel_tool_calls=False), "parallel_tool_calls"),
+    ):
+        with pytest.raises(BadRequest, match=f"do not support '{name}'"):
+            await model.complete(request(unknown), key(1))
     await anyio.to_thread.run_sync(worker.close)
 
 

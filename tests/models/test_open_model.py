@@ -232,6 +232,20 @@ async def test_scripted_models() -> None:
         assert model.name == "scripted/first|second"
 
 
+async def test_calls_of_models_without_an_endpoint_are_counted() -> None:
+    async with Endpoints() as endpoints, open_model("scripted/Hello.|Bye.", endpoints=endpoints) as model:
+        answers = [await model.complete(HELLO, key(turn=turn)) for turn in (1, 2)]
+    assert endpoints.meter.calls == 2
+    assert endpoints.meter.usage.completion_tokens == sum(answer.usage.completion_tokens for answer in answers)
+
+
+async def test_a_replay_names_the_recording_that_has_no_calls() -> None:
+    context = Context(run_id="replaying", recording=Recording("recorded"), strict=True)
+    async with open_model("scripted/Hello.", context=context) as model:
+        with pytest.raises(ReplayMiss, match="the recording of `recorded` has no model calls"):
+            await model.complete(HELLO, KEY)
+
+
 async def test_a_script_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "script.json"
     path.write_text('["from a file"]')

@@ -16,7 +16,7 @@ from store_events import josh_episode, numbered, run_finished, run_started, writ
 from simkit.errors import StoreBusy, StoreError, StoreUnreadable
 from simkit.store import Loader, LoadReport, keep_loaded
 from simkit.store.damage import FILE, BadLine, DamageFile, describe
-from simkit.store.database import stored_format
+from simkit.store.database import loading_error, stored_format
 from simkit.store.source import DiskSource, Source
 
 LINES = numbered([run_started(), *josh_episode().events, run_finished()])
@@ -297,3 +297,10 @@ async def test_a_round_that_took_long_is_followed_by_a_longer_pause(
         group.cancel_scope.cancel()
     assert clock.sleeps == pytest.approx([2.0, 2.0, 9.0, 2.0, 4.5])
     assert loader.asked == [2.0] * 4
+
+
+def test_a_missing_column_is_not_reported_as_a_full_disk() -> None:
+    for kind in (duckdb.BinderException, duckdb.CatalogException):
+        said = str(loading_error(Path("simkit.duckdb"), kind("no such column")))
+        assert "needs a column of its name in simkit/store/schema.sql" in said
+        assert "free some space" not in said
