@@ -17,7 +17,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, TypeAlias, final, get_type_hints
+from typing import Any, ClassVar, Literal, TypeAlias, cast, final, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import to_jsonable_python
@@ -148,7 +148,7 @@ def _check_state(state: State) -> None:
     Raises:
         UsageError: it can be changed in place, or is a handle such as a database connection, and has no `fork()`.
     """
-    kind = type(state)
+    kind = cast("type[object]", type(state))
     if hasattr(kind, "fork") or kind is MappingProxyType:
         return
     if kind.__hash__ is None or hasattr(kind, "close"):

@@ -128,7 +128,8 @@ class World(ABC):
 
 
 def _are_splits(value: object) -> bool:
-    return isinstance(value, tuple) and bool(value) and all(isinstance(split, str) for split in cast("Any", value))
+    names = cast("tuple[object, ...]", value) if isinstance(value, tuple) else ()
+    return bool(names) and all(isinstance(name, str) for name in names)
 
 
 WORLD = Kind("world", "simkit.worlds", World)
