@@ -97,7 +97,7 @@ def model_of(run: Run) -> str:
         UsageError: no model was named, or one that cannot be trained here.
     """
     spec = (run.models.model or "").removeprefix("local/").partition(",")[0]
-    if not spec or spec.startswith(("openai/", "anthropic/", "scripted/")):
+    if not spec or spec.startswith(("openai/", "openai-responses/", "anthropic/", "scripted/")):
         raise UsageError(
             "there is no model to train; give --model FOLDER, or --model NAME of one at Hugging Face "
             "(models behind an endpoint are trained by their provider: `simkit run finetune`)"
