@@ -251,6 +251,7 @@ def _tool(tool: ToolSpec) -> dict[str, Any]:
 def _tool_choice(choice: str | Mapping[str, Any] | None, parallel: bool | None) -> dict[str, Any] | None:
     if choice is None and parallel is not False:
         return None
+    made: dict[str, Any]
     if isinstance(choice, Mapping):
         named = choice.get("function")
         made = {"type": "tool", "name": named["name"]} if named else dict(choice)

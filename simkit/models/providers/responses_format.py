@@ -62,8 +62,7 @@ def to_responses_body(
     if request.tools:
         body["tools"] = [{"type": "function", **tool.function.to_openai()} for tool in request.tools]
         if choice := given["tool_choice"]:
-            named = choice.get("function") if isinstance(choice, Mapping) else None
-            body["tool_choice"] = {"type": "function", "name": named["name"]} if named else choice
+            body["tool_choice"] = choice if isinstance(choice, str) else {"type": "function", **choice["function"]}
     if given["max_tokens"] is not None:
         body["max_output_tokens"] = given["max_tokens"]
     if given["reasoning_effort"] is not None:
@@ -146,7 +145,8 @@ def _response(body: dict[str, Any], reading: Reading) -> ChatResponse:
     doubts = () if doubt is None else (f"usage: {doubt}",)
     status, finish = body.get("status") or "completed", _finish(message)
     if status == "incomplete":
-        reason = str((body.get("incomplete_details") or {}).get("reason"))
+        details: dict[str, Any] = body.get("incomplete_details") or {}
+        reason = str(details.get("reason"))
         finish = _INCOMPLETE.get(reason, "unknown")
         doubts = doubts if finish != "unknown" else (*doubts, f"unknown_finish: {reading.clean(reason)[:60]}")
     elif status != "completed":
