@@ -115,8 +115,16 @@ NOWHERE = Origin()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Example:
+    """What all examples have.
+
+    `place` is the location in the file that it was read from (`line 3`), and `noticed` what reading found there, as
+    names of findings with details. Neither is part of the value.
+    """
+
     tools: tuple[ToolSpec, ...] = ()
     origin: Origin = NOWHERE
+    place: str = field(default="", compare=False)
+    noticed: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
 
     @property
     def run_id(self) -> str:
