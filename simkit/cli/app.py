@@ -317,7 +317,8 @@ def export(
 @app.command()
 def check(
     file: Annotated[
-        Path, typer.Argument(help="Examples: .jsonl, .json, .parquet, or the JOSH release (wheel or zip).")
+        Path,
+        typer.Argument(help="Examples: .jsonl or .json (also .gz), .parquet, or the JOSH release (wheel or zip)."),
     ],
     tokenizer: Annotated[
         str | None, typer.Option(help="Folder or name of a model: render with its chat template, report lengths.")
@@ -326,6 +327,10 @@ def check(
     clean_of: CleanOfFlag = None,
     drop_held_out: DropHeldOutFlag = False,
     out: Annotated[Path | None, typer.Option(help="Write the examples to this file: .jsonl or .parquet.")] = None,
+    format: Annotated[
+        Literal["trl", "openai", "raw"],
+        typer.Option(help="The format of --out; with openai, what the fine-tuning API refuses is an error."),
+    ] = "trl",
     origin: Annotated[bool, typer.Option("--origin", help="Add a column with run and task.")] = False,
     system: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="System prompt for examples without one.")
@@ -346,6 +351,7 @@ def check(
         clean_of=tuple(clean_of or ()),
         drop_held_out=drop_held_out,
         out=out,
+        format=format,
         origin=origin,
         system=system,
     )

@@ -14,6 +14,7 @@ from simkit.cli.stores import open_store
 if TYPE_CHECKING:
     from simkit.data.checks import Report
     from simkit.data.examples import ExampleSet
+    from simkit.data.export import Format
     from simkit.data.selection import Selection
     from simkit.store import Reader
 
@@ -29,7 +30,7 @@ class ExportFlags:
     limit: int | None = None
     seed: int = 0
     errors: Literal["drop", "keep"] | None = None
-    format: Literal["trl", "openai", "raw"] = "trl"
+    format: Format = "trl"
     origin: bool = False
     tokenizer: str | None = None
     max_tokens: int | None = None
@@ -107,6 +108,7 @@ class CheckFlags:
     clean_of: tuple[str, ...] = ()
     drop_held_out: bool = False
     out: Path | None = None
+    format: Format = "trl"
     origin: bool = False
     system: Path | None = None
 
@@ -118,25 +120,25 @@ def check(file: Path, flags: CheckFlags, as_json: bool) -> None:
         UsageError: the file cannot be read, or its data is not fit to train on.
     """
     from simkit.data.checks import check as look
-    from simkit.data.export import Columns, check_place, write
+    from simkit.data.export import check_out, save
     from simkit.data.reading import read_examples
 
     if flags.out is not None:
-        check_place(flags.out)
+        check_out(flags.out, flags.format)
     examples = read_examples(file)
     if flags.system is not None:
         from simkit.data.examples import with_system
 
         examples = with_system(examples, flags.system.read_text(encoding="utf-8").strip())
     examples = _clean(examples, flags.clean_of, flags.drop_held_out, None)
-    report = look(examples, flags.tokenizer, max_tokens=flags.max_tokens)
+    report = look(examples, flags.tokenizer, max_tokens=flags.max_tokens, format=flags.format)
     if as_json:
         say_json(report.to_json())
     else:
         say(report.to_text())
     _refuse(report)
     if flags.out is not None:
-        write(examples, flags.out, Columns(flags.origin))
+        save(examples, flags.out, format=flags.format, origin=flags.origin)
         if not as_json:
             say(f"{flags.out}: {len(examples)} examples")
 

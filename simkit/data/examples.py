@@ -113,6 +113,10 @@ class Origin:
 NOWHERE = Origin()
 
 
+UNREAD = "unread_column"
+"""What is noticed about a column of a file that is not read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Example:
     """What all examples have.
@@ -290,7 +294,7 @@ def with_system(examples: ExampleSet, prompt: str) -> ExampleSet:
 
 
 def _with_system(example: Example, prompt: SystemMessage) -> Example:
-    if isinstance(example.parts()[0][0], SystemMessage):
+    if isinstance(next(iter(example.parts()[0]), None), SystemMessage):
         return example
     match example:
         case Demonstration():

@@ -17,7 +17,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from simkit.core.messages import AssistantMessage, Message, SystemMessage, UserMessage
-from simkit.data.examples import Demonstration, Example, ExampleSet, Judged, Kind, Origin, Pair, kind_of
+from simkit.data.examples import UNREAD, Demonstration, Example, ExampleSet, Judged, Kind, Origin, Pair, kind_of
 from simkit.data.message_forms import MessageReader, tools_of
 from simkit.data.row_files import FileRow, file_rows, parsed
 from simkit.errors import DataCorrupt, UsageError
@@ -80,7 +80,7 @@ def _examples(row: FileRow, place: str) -> Iterator[Example]:
         raise DataCorrupt(f"{place}: {field or 'a message'} is wrong ({wrong['msg']})") from error
     noticed = [("lone_surrogate", "")] if row.repaired else []
     noticed += [("ignored_rewards", name) for name in columns.unread() if _JUDGING.search(name)]
-    noticed += [("unread_column", name) for name in columns.unread() if not _JUDGING.search(name)]
+    noticed += [(UNREAD, name) for name in columns.unread() if not _JUDGING.search(name)]
     for example in found:
         yield replace(example, place=row.place, noticed=tuple(noticed))
 
@@ -126,8 +126,12 @@ class _Columns:
             if self.has(name):
                 return self._conversation(name, common)
         if self.has("instruction", "output"):
-            answer = AssistantMessage.of(str(self.get("output")))
-            return self._judged_or_learned(self._instruction(), (answer,), (None,), common)
+            prompt, answer = self._instruction(), AssistantMessage.of(str(self.get("output")))
+            if self._label() is not None:
+                return self._judged_or_learned(prompt, (answer,), (None,), common)
+            return [
+                Demonstration(messages=(*prompt, answer), **common)
+            ]  # earlier answers of `history` are learned, too
         raise DataCorrupt(f"{self._place} has the columns {', '.join(self._row) or 'none'}; it needs {SHAPES_KNOWN}")
 
     def _messages(self, name: str) -> tuple[Message, ...]:
