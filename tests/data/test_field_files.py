@@ -129,18 +129,18 @@ def test_a_folder_of_datasets_is_read(tmp_path: Path) -> None:
 # --- weights and labels -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("weights", "expected"),
-    [
-        ((0, 1, 1), [["2", "3"]]),
-        ((0, 0, 1), [["3"]]),
-        ((1, 0, 1), [["1"], ["3"]]),
-        ((1, 1, 0), [["1", "2"]]),
-        ((None, 0, None), [["1"], ["3"]]),
-        ((0, 0, 0), [[]]),
-        ((False, True, 0), [["2"]]),
-    ],
-)
+WEIGHTS: list[Any] = [
+    ((0, 1, 1), [["2", "3"]]),
+    ((0, 0, 1), [["3"]]),
+    ((1, 0, 1), [["1"], ["3"]]),
+    ((1, 1, 0), [["1", "2"]]),
+    ((None, 0, None), [["1"], ["3"]]),
+    ((0, 0, 0), [[]]),
+    ((False, True, 0), [["2"]]),
+]
+
+
+@pytest.mark.parametrize(("weights", "expected"), WEIGHTS)
 @pytest.mark.parametrize("form", ["openai", "sharegpt"])
 def test_answers_with_weight_0_are_context(tmp_path: Path, weights: Any, expected: list[list[str]], form: str) -> None:
     messages: list[dict[str, Any]] = []
@@ -195,12 +195,13 @@ def test_a_label_beside_messages_judges_the_last_answer(tmp_path: Path) -> None:
 
 
 def test_results_without_ids_answer_open_calls_by_name_and_order(tmp_path: Path) -> None:
-    calls = [{"function": {"name": name, "arguments": {}}} for name in ("a", "b", "a")]
-    results = [{"role": "tool", "name": name, "content": name.upper()} for name in ("b", "a", "a")]
-    messages = [ASKED, {"role": "assistant", "tool_calls": calls}, *results, SAID, ASKED, said("Bye.")]
+    calls: list[Any] = [{"function": {"name": name, "arguments": {}}} for name in ("a", "b", "a")]
+    results: list[Any] = [{"role": "tool", "name": name, "content": name.upper()} for name in ("b", "a", "a")]
+    messages: list[Any] = [ASKED, {"role": "assistant", "tool_calls": calls}, *results, SAID, ASKED, said("Bye.")]
     examples = read(tmp_path, {"messages": messages})
     conversation = examples.demonstrations[0].messages
-    ids = [call.id for call in conversation[1].tool_calls or ()]  # type: ignore[union-attr]
+    assert isinstance(conversation[1], AssistantMessage)
+    ids = [call.id for call in conversation[1].tool_calls or ()]
     answered = [message.tool_call_id for message in conversation if isinstance(message, ToolMessage)]
     assert answered == [ids[1], ids[0], ids[2]]
     assert len(set(ids)) == 3
@@ -208,7 +209,7 @@ def test_results_without_ids_answer_open_calls_by_name_and_order(tmp_path: Path)
 
 
 def test_calls_of_one_row_have_different_ids_although_none_was_given(tmp_path: Path) -> None:
-    turn = [
+    turn: list[Any] = [
         {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
         {"role": "tool", "content": {"n": 1}},
     ]
@@ -217,42 +218,41 @@ def test_calls_of_one_row_have_different_ids_although_none_was_given(tmp_path: P
     assert text_of(examples.demonstrations[0].messages[2]) == '{"n": 1}'
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        {
-            "messages": [
+CALLING_ROWS: list[Any] = [
+    {
+        "messages": [
+            ASKED,
+            {"role": "assistant", "content": None, "function_call": {"name": "lamp", "arguments": '{"on": true}'}},
+            {"role": "function", "name": "lamp", "content": "on"},
+            said("Done."),
+        ],
+        "functions": [{"name": "lamp", "parameters": {"type": "object", "properties": {}}}],
+        "parallel_tool_calls": False,
+    },
+    {
+        "conversations": [
+            {"from": "human", "value": "A lamp, please."},
+            {"from": "function_call", "value": '{"name": "lamp", "arguments": {"on": true}}'},
+            {"from": "observation", "value": "on"},
+            {"from": "gpt", "value": "Done."},
+        ],
+        "tools": '[{"name": "lamp", "description": "x"}]',
+    },
+    {
+        "messages": json.dumps(
+            [
                 ASKED,
-                {"role": "assistant", "content": None, "function_call": {"name": "lamp", "arguments": '{"on": true}'}},
-                {"role": "function", "name": "lamp", "content": "on"},
+                {"role": "assistant", "tool_calls": json.dumps([{"name": "lamp", "arguments": {"on": True}}])},
+                {"role": "tool", "content": "on", "tool_call_id": None},
                 said("Done."),
-            ],
-            "functions": [{"name": "lamp", "parameters": {"type": "object", "properties": {}}}],
-            "parallel_tool_calls": False,
-        },
-        {
-            "conversations": [
-                {"from": "human", "value": "A lamp, please."},
-                {"from": "function_call", "value": '{"name": "lamp", "arguments": {"on": true}}'},
-                {"from": "observation", "value": "on"},
-                {"from": "gpt", "value": "Done."},
-            ],
-            "tools": '[{"name": "lamp", "description": "x"}]',
-        },
-        {
-            "messages": json.dumps(
-                [
-                    ASKED,
-                    {"role": "assistant", "tool_calls": json.dumps([{"name": "lamp", "arguments": {"on": True}}])},
-                    {"role": "tool", "content": "on", "tool_call_id": None},
-                    said("Done."),
-                ]
-            ),
-            "tools": [{"type": "function", "function": {"name": "lamp", "parameters": None}}],
-        },
-    ],
-    ids=["function_call", "sharegpt", "json text"],
-)
+            ]
+        ),
+        "tools": [{"type": "function", "function": {"name": "lamp", "parameters": None}}],
+    },
+]
+
+
+@pytest.mark.parametrize("row", CALLING_ROWS, ids=["function_call", "sharegpt", "json text"])
 def test_older_and_other_forms_of_calls_are_calls(tmp_path: Path, row: Any) -> None:
     examples = read(tmp_path, row)
     (example,) = examples.demonstrations
@@ -266,7 +266,7 @@ def test_older_and_other_forms_of_calls_are_calls(tmp_path: Path, row: Any) -> N
 
 
 def test_two_calls_at_once_in_sharegpt(tmp_path: Path) -> None:
-    calls = [{"name": "a", "arguments": {}}, {"name": "b", "arguments": {"x": 1}}]
+    calls: list[Any] = [{"name": "a", "arguments": {}}, {"name": "b", "arguments": {"x": 1}}]
     turns = [
         {"from": "human", "value": "Both."},
         {"from": "function_call", "value": json.dumps(calls)},
