@@ -314,6 +314,34 @@ def export(
     export(store, kind, out, flags, json)
 
 
+@app.command("import")
+def import_file(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Log of inspect_ai (.eval, .json), results of verifiers (file or folder), or conversations.",
+            show_default=False,
+        ),
+    ],
+    name: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the file's name")] = None,
+    score: Annotated[
+        str | None, typer.Option(help="Scorer, metric or column that gives the rewards.", show_default="the usual one")
+    ] = None,
+    full_reward: Annotated[float, typer.Option(help="The reward of a success.")] = 1.0,
+    store: StoreFlag = None,
+    json: JsonFlag = False,
+) -> None:
+    """Record conversations of other programs, with their rewards, as a run of the store.
+
+    simkit import logs/2026-11-27_airline.eval --name baseline
+
+    simkit import outputs/evals/wordle--gpt-4.1/1f2e
+    """
+    from simkit.cli.importing import import_file
+
+    import_file(store, file, name, score, full_reward, json)
+
+
 @app.command()
 def check(
     file: Annotated[
