@@ -103,6 +103,9 @@ def _traces(rows: Sequence[FileRow], path: Path, score: str | None) -> ImportedF
             models += [str(call["model"]) for call in trace.get("calls") or () if call.get("model")]
     if not found:
         raise UsageError(f"{path} holds no trace with messages; there is nothing to import")
+    names = {part.name for each in found for part in each.parts}
+    if score is not None and score not in names:
+        raise UsageError(f"{path} has no score {score!r}; it has {', '.join(sorted(names)) or 'none'}")
     notes = [f"{branched} traces have several branches; the last of each was imported"] if branched else []
     return ImportedFile(
         format="verifiers",
@@ -138,6 +141,7 @@ def _trace(trace: Row, nodes: Sequence[Row], score: str | None, place: str) -> I
         RewardPart(name, float(given["score"]), float(given.get("weight", 1.0))) for name, given in weighed.items()
     ]
     metrics = {name: value for name, value in (trace.get("metrics") or {}).items() if isinstance(value, int | float)}
+    all_parts = (*parts, *(RewardPart(name, float(value), 0.0) for name, value in metrics.items()))
     total = sum(part.value * part.weight for part in parts) if parts else None
     errors = [str(error.get("message") or error.get("type")) for error in trace.get("errors") or ()]
     messages, _ = MessageReader(place).messages([node.get("message") for node in nodes], "nodes")
@@ -149,17 +153,11 @@ def _trace(trace: Row, nodes: Sequence[Row], score: str | None, place: str) -> I
         messages=messages,
         tools=tools_of(offered, place),
         instructions=_asked(messages),
-        reward=total if score is None else _named(score, {part.name: part.value for part in parts} | metrics, place),
-        parts=(*parts, *(RewardPart(name, float(value), 0.0) for name, value in metrics.items())),
+        reward=total if score is None else next((part.value for part in all_parts if part.name == score), None),
+        parts=all_parts,
         outcome=_stopped(trace),
         error=errors[-1] if errors and not trace.get("ok", False) else None,
     )
-
-
-def _named(score: str, values: Mapping[str, float], place: str) -> float | None:
-    if score not in values:
-        raise UsageError(f"{place} has no score {score!r}; it has {', '.join(values) or 'none'}")
-    return float(values[score])
 
 
 def _stopped(row: Row) -> Outcome | None:

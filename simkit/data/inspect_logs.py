@@ -112,7 +112,9 @@ def _conversation(sample: Row, scorer: str, place: str) -> ImportedConversation:
     scores = cast("Mapping[str, Row]", sample.get("scores") or {})
     values = {name: _number(score.get("value")) for name, score in scores.items()}
     parts = [
-        RewardPart(name, value, 1.0, _evidence(scores[name])) for name, value in values.items() if value is not None
+        RewardPart(name, value, float(name == scorer), _evidence(scores[name]))
+        for name, value in values.items()
+        if value is not None
     ]
     error = sample.get("error")
     limit = (sample.get("limit") or {}).get("type")

@@ -112,6 +112,7 @@ class MessageReader:
 
     def _call(self, given: Any) -> dict[str, Any]:
         """A call in the OpenAI form; TRL's examples omit its id and type, and give arguments as an object."""
+        given = _object(given, self.place)
         if not isinstance(given, Mapping):
             raise DataCorrupt(f"{self.place}: a call is {given!r:.60}; it must be an object with a function")
         call = {name: value for name, value in cast("Row", given).items() if value is not None}
