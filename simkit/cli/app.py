@@ -272,6 +272,12 @@ def export(
         Literal["drop", "keep"] | None,
         typer.Option(help="Conversations in which the agent made an error.", show_default="drop; keep for episodes"),
     ] = None,
+    reasoning: Annotated[
+        Literal["keep", "inline", "drop"],
+        typer.Option(
+            help="Reasoning of answers: as the field reasoning_content, in tags before the text, or left out."
+        ),
+    ] = "keep",
     format: Annotated[
         Literal["trl", "openai", "raw"],
         typer.Option(help="For TRL, for OpenAI's fine-tuning, or with call arguments as original text."),
@@ -303,6 +309,7 @@ def export(
         limit=limit,
         seed=seed,
         errors=errors,
+        reasoning=reasoning,
         format=format,
         origin=origin,
         tokenizer=check,
@@ -363,6 +370,10 @@ def check(
     system: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="System prompt for examples without one.")
     ] = None,
+    reasoning: Annotated[
+        Literal["keep", "inline", "drop"] | None,
+        typer.Option(help="Reasoning of answers in --out, as in `export`.", show_default="as it is"),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Check a file of training examples: its contents, problems, and lengths in tokens.
@@ -382,6 +393,7 @@ def check(
         format=format,
         origin=origin,
         system=system,
+        reasoning=reasoning,
     )
     check(file, flags, json)
 

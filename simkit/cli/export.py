@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from simkit.data.checks import Report
     from simkit.data.examples import ExampleSet
     from simkit.data.export import Format
+    from simkit.data.reasoning import Reasoning
     from simkit.data.selection import Selection
     from simkit.store import Reader
 
@@ -30,6 +31,7 @@ class ExportFlags:
     limit: int | None = None
     seed: int = 0
     errors: Literal["drop", "keep"] | None = None
+    reasoning: Reasoning = "keep"
     format: Format = "trl"
     origin: bool = False
     tokenizer: str | None = None
@@ -50,6 +52,7 @@ class ExportFlags:
             limit=self.limit,
             seed=self.seed,
             errors=self.errors,
+            reasoning=self.reasoning,
         )
 
 
@@ -78,10 +81,19 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, fla
         say_json({**asdict(done), **counts, "removed": dict(done.removed)}, str)
         return
     say(f"{out}: {done.written} {kind.upper()} examples")
+    _say_reasoning(done.reasoning, done.reasoning_left_out, flags.format)
     if done.removed:
         say("left out: " + ", ".join(f"{many} {_REASONS.get(name, name)}" for name, many in done.removed.items()))
     if report is not None:
         say(report.to_text())
+
+
+def _say_reasoning(held: int, left_out: int, format: Format) -> None:
+    if held:
+        say(f"reasoning: in the answers of {held} examples")
+    if left_out:
+        why = " (the fine-tuning API has no field for it; --reasoning inline writes it into the text)"
+        say(f"reasoning: left out of the answers of {left_out} examples{why if format == 'openai' else ''}")
 
 
 _REASONS = {
@@ -111,6 +123,7 @@ class CheckFlags:
     format: Format = "trl"
     origin: bool = False
     system: Path | None = None
+    reasoning: Reasoning | None = None
 
 
 def check(file: Path, flags: CheckFlags, as_json: bool) -> None:
@@ -130,6 +143,10 @@ def check(file: Path, flags: CheckFlags, as_json: bool) -> None:
         from simkit.data.examples import with_system
 
         examples = with_system(examples, flags.system.read_text(encoding="utf-8").strip())
+    if flags.reasoning is not None:
+        from simkit.data.reasoning import with_reasoning_as
+
+        examples = with_reasoning_as(examples, flags.reasoning)
     examples = _clean(examples, flags.clean_of, flags.drop_held_out, None)
     report = look(examples, flags.tokenizer, max_tokens=flags.max_tokens, format=flags.format)
     if as_json:
@@ -138,9 +155,10 @@ def check(file: Path, flags: CheckFlags, as_json: bool) -> None:
         say(report.to_text())
     _refuse(report)
     if flags.out is not None:
-        save(examples, flags.out, format=flags.format, origin=flags.origin)
+        done = save(examples, flags.out, format=flags.format, origin=flags.origin)
         if not as_json:
-            say(f"{flags.out}: {len(examples)} examples")
+            say(f"{flags.out}: {done.written} examples")
+            _say_reasoning(done.reasoning, done.reasoning_left_out, flags.format)
 
 
 def _clean(examples: ExampleSet, specs: Sequence[str], drop: bool, store: Reader | None) -> ExampleSet:

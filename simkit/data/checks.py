@@ -15,6 +15,7 @@ from simkit.data.examples import UNREAD, Demonstration, Example, ExampleSet, Jud
 from simkit.data.export import Format
 from simkit.data.openai_files import refused
 from simkit.data.prompt_comparison import compare_with_requests
+from simkit.data.reasoning import holds_field, reasoning_counts
 from simkit.data.rendering import Lengths
 from simkit.data.rules import FINDINGS, Severity, good_answers, problems
 
@@ -54,6 +55,7 @@ class Report:
         learnt: tokens of the answers alone.
         removed: numbers of examples removed before the check, by reason.
         unread: columns of the file that were not read.
+        reasoning: examples with reasoning in their answers.
         as_sent: answers whose prompt equals the recorded request; None when no requests were compared.
     """
 
@@ -69,6 +71,7 @@ class Report:
     removed: Mapping[str, int] = field(default_factory=dict[str, int])
     as_sent: int | None = None
     unread: tuple[str, ...] = ()
+    reasoning: int = 0
 
     @property
     def ok(self) -> bool:
@@ -78,7 +81,8 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """The report as JSON; lengths as quantiles in tokens."""
         plain = {
-            name: getattr(self, name) for name in ("kind", "examples", "tasks", "tools", "calls", "labels", "as_sent")
+            name: getattr(self, name)
+            for name in ("kind", "examples", "tasks", "tools", "calls", "labels", "as_sent", "reasoning")
         }
         lengths = {
             name: value.to_json() for name, value in (("tokens", self.lengths), ("learnt", self.learnt)) if value
@@ -93,6 +97,8 @@ class Report:
         if self.labels is not None:
             lines.append(f"labels: {self.labels[0]} desirable, {self.labels[1]} undesirable")
         lines.append(f"tool calls to learn: {self.calls}")
+        if self.reasoning:
+            lines.append(f"with reasoning in their answers: {self.reasoning}")
         if self.as_sent:
             lines.append(f"prompts equal to the request that was sent: {self.as_sent}")
         if self.removed:
@@ -162,6 +168,7 @@ def check(
         learnt=learnt,
         removed=examples.removed,
         as_sent=None if seen is None else seen.equal,
+        reasoning=reasoning_counts(examples)[0],
         unread=tuple(dict.fromkeys(what for each in examples for name, what in each.noticed if name == UNREAD)),
     )
 
@@ -242,7 +249,10 @@ def _rendered(
 
     lengths: list[int] = []
     learnt: list[int] = []
+    reasons = chat.renders_reasoning
     for index, example in enumerate(examples):
+        if not reasons and holds_field(example):
+            found.add("lost_reasoning", index)
         for part in rendered(example, chat):
             if part.problem:
                 found.add("unreadable", index, part.problem)

@@ -122,13 +122,15 @@ class _Example:
     """What all examples have.
 
     `place` is the location in the file that it was read from (`line 3`), and `noticed` what reading found there, as
-    names of findings with details. Neither is part of the value.
+    names of findings with details. `recorded` is the example with the reasoning as it was recorded, if that was
+    changed. None of them is part of the value.
     """
 
     tools: tuple[ToolSpec, ...] = ()
     origin: Origin = NOWHERE
     place: str = field(default="", compare=False)
     noticed: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
+    recorded: _Example | None = field(default=None, compare=False, repr=False)
 
     @property
     def run_id(self) -> str:

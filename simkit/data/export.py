@@ -24,6 +24,7 @@ import orjson
 
 from simkit.core.messages import AssistantMessage, ToolCall
 from simkit.data.examples import Demonstration, Example, ExampleSet, Kind
+from simkit.data.reasoning import holds_field, reasoning_counts
 from simkit.data.selection import Selection, select
 from simkit.errors import InvalidArguments, StoreError, UsageError
 from simkit.plugins.extras import require
@@ -227,12 +228,20 @@ Format: TypeAlias = Literal["trl", "openai", "raw"]
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """Result of an export: rows in the file, and examples removed before, by reason (see `select`)."""
+    """Result of an export.
+
+    Attributes:
+        written: rows in the file; `reasoning` of them have reasoning in their answers.
+        removed: examples removed before, by reason (see `select`).
+        reasoning_left_out: examples in whose answers reasoning was left out.
+    """
 
     path: Path
     kind: Kind
     written: int
     removed: Mapping[str, int]
+    reasoning: int = 0
+    reasoning_left_out: int = 0
 
 
 def export(
@@ -292,4 +301,6 @@ def save(examples: ExampleSet, out: Path, *, format: Format = "trl", origin: boo
                 raise UsageError("the fine-tuning API accepts no column for the origin; omit it, or write for TRL")
             examples = accepted(examples)
             write_lines(openai_rows(examples), out)
-    return Exported(out, examples.kind, len(examples), examples.removed)
+    held, left_out = reasoning_counts(examples)
+    lost = sum(map(holds_field, examples)) if format == "openai" else 0
+    return Exported(out, examples.kind, len(examples), examples.removed, held - lost, left_out + lost)

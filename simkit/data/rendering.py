@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, text_of
+from simkit.core.reasoning import separated
 from simkit.data.examples import Demonstration, Example
 from simkit.errors import InvalidArguments, UsageError
 
@@ -62,7 +63,11 @@ def _spans(trained: Sequence[bool]) -> list[tuple[int, int]]:
 
 
 def _same(back: AssistantMessage, answer: AssistantMessage) -> bool:
-    """Equal text and calls; ids come from the runtime, and white space around the text from the template."""
+    """Equal text and calls; ids come from the runtime, and white space around the text from the template.
+
+    Reasoning may come back as the field or in tags.
+    """
+    back, answer = separated(back), separated(answer)
     calls, own = back.tool_calls or (), answer.tool_calls or ()
     if len(calls) != len(own) or text_of(back).strip() != text_of(answer).strip():
         return False

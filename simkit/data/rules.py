@@ -38,6 +38,11 @@ FINDINGS: Mapping[str, tuple[Severity, str]] = {
     "unknown_tool": ("warning", "an answer to learn calls a tool that is not among its tools"),
     "reused_id": ("warning", "calls of different messages have the same id"),
     "ignored_rewards": ("warning", "a column that judges or weighs answers is not used; select the rows before"),
+    "lost_reasoning": (
+        "warning",
+        "the chat template does not render reasoning_content; write the reasoning into the text (--reasoning inline), "
+        "or leave it out (--reasoning drop)",
+    ),
     "lone_surrogate": ("warning", "half of a character outside the basic plane was replaced by U+FFFD"),
     "error_marker": (
         "warning",
