@@ -62,7 +62,8 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, fla
     Nothing is written when a held-out task is among the examples, or when a check finds an error.
 
     Raises:
-        UsageError: the run does not exist, the file name extension is unknown, or the data is not fit to train on.
+        UsageError: the run does not exist or has no such examples, the file name extension is unknown, or the data is
+            not fit to train on.
         StoreIncomplete: the journals of the runs have unreadable lines.
         StoreError: the file or the store cannot be used.
     """
@@ -73,6 +74,7 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, fla
     with open_store(path).reading(allow_incomplete=flags.allow_incomplete) as reader:
         found, state = select_with_state(reader, kind, flags.selection())
         print_notes((*state.notes, *state.shortfalls))
+        _check_found(found, flags, reader)
         examples = _clean(found, flags.clean_of, flags.drop_held_out, reader)
         report = _checked(examples, flags, reader)
     done = save(examples, out, format=flags.format, origin=flags.origin)
@@ -84,8 +86,34 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, fla
     _say_reasoning(done.reasoning, done.reasoning_left_out, flags.format)
     if done.removed:
         say("left out: " + ", ".join(f"{many} {_REASONS.get(name, name)}" for name, many in done.removed.items()))
+    if not flags.origin and flags.format != "openai":
+        say("the rows do not name their tasks; with --origin they can be checked for held-out tasks later", err=True)
     if report is not None:
         say(report.to_text())
+
+
+def _check_found(found: ExampleSet, flags: ExportFlags, reader: Reader) -> None:
+    """Check that there are examples.
+
+    Raises:
+        UsageError: there are none; the message says why, and where the runs have some.
+    """
+    if found.examples:
+        return
+    from simkit.errors import UsageError
+
+    runs = ", ".join(flags.runs)
+    if flags.source == "golden":
+        from simkit.data.selection import run_ids
+
+        ids = run_ids(reader, flags.runs)
+        if not reader.rows("SELECT 1 FROM harvests JOIN episodes USING (episode_id) WHERE run_id IN ?", [list(ids)]):
+            raise UsageError(
+                f"{runs} has no harvest: golden conversations come from searches (josh, best_of_n) that took a reward. "
+                "For the final conversations of any run: simkit export sft --source episodes"
+            )
+    reasons = ", ".join(f"{many} {_REASONS.get(name, name)}" for name, many in found.removed.items())
+    raise UsageError(f"{runs} has no {found.kind} examples to write{f' (left out: {reasons})' if reasons else ''}")
 
 
 def _say_reasoning(held: int, left_out: int, format: Format) -> None:

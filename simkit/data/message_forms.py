@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from simkit.core.messages import Message, ToolSpec, parse_message
+from simkit.core.reasoning import FIELD
 from simkit.data.row_files import parsed
 from simkit.errors import DataCorrupt
 
@@ -74,6 +75,8 @@ class MessageReader:
             raise DataCorrupt(f"{self.place}: a message is {given!r:.60}; it must be an object with role and content")
         message = _without_nulls(cast("Row", given))
         role = str(message.get("role", ""))
+        if role == "assistant":
+            _gather_reasoning(message)
         learned = self._learned(message, role)
         if (legacy := message.pop("function_call", None)) is not None:
             message["tool_calls"] = [legacy]
@@ -143,6 +146,21 @@ def _without_nulls(given: Row) -> dict[str, Any]:
     if isinstance(role, str):
         message["role"] = _ROLES.get(role, role)
     return message
+
+
+def _gather_reasoning(message: dict[str, Any]) -> None:
+    """Make the reasoning of a message its field `reasoning_content`, from other fields and from parts."""
+    thoughts = [message.pop(name) for name in ("reasoning", "thinking") if isinstance(message.get(name), str)]
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = cast("list[Any]", content)
+        thinking = [cast("Row", part) for part in parts if _is_part(part) and part["type"] in ("thinking", "reasoning")]
+        if thinking:
+            message["content"] = [part for part in parts if part not in thinking] or None
+            found = (part.get("thinking") or part.get("reasoning") or part.get("text") for part in thinking)
+            thoughts.append("\n\n".join(str(each) for each in found if each))
+    if not message.get(FIELD) and (thought := next(filter(None, thoughts), None)):
+        message[FIELD] = thought
 
 
 def _content(content: Any, role: str) -> Any:

@@ -134,7 +134,7 @@ def select_with_state(
             "use the source `golden` of a `josh` run, or the kind sft"
         )
     with store.reading(allow_incomplete=allow_incomplete) as reader:
-        runs = _run_ids(reader, selection.runs)
+        runs = run_ids(reader, selection.runs)
         state = reader.require_complete(runs, f"a selection of {kind} examples", finished=finished)
         return _selected(ConversationReader(reader), kind, selection, runs), state
 
@@ -157,8 +157,8 @@ def _selected(reader: ConversationReader, kind: Kind, selection: Selection, runs
     return ExampleSet(kind, kept, {reason: count for reason, count in sorted(removed.items()) if count})
 
 
-def _run_ids(reader: Reader, names: Sequence[str]) -> tuple[str, ...]:
-    """Ids of the runs, each once; a run without episodes stands for its stages."""
+def run_ids(reader: Reader, names: Sequence[str]) -> tuple[str, ...]:
+    """Ids of the runs that a selection takes, each once; a run without episodes stands for its stages."""
     found: list[str] = []
     for name in names:
         run = reader.resolve(name)

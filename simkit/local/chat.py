@@ -321,7 +321,8 @@ def _rewritten(part: str, whole: str, index: int, what: str) -> str:
     return (
         f"the chat template rewrites earlier messages, so a model cannot be trained on the conversation as played: for "
         f"message {index} {what} differs from the whole at character {same}: {part[same : same + _SHOWN]!r} against "
-        f"{whole[same : same + _SHOWN]!r}. Train on one reply at a time, or fix the template"
+        f"{whole[same : same + _SHOWN]!r}. Train on one reply at a time, leave "
+        "out the reasoning (--reasoning drop), or fix the template"
     )
 
 
