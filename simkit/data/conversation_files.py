@@ -20,7 +20,7 @@ from simkit.core.messages import AssistantMessage, Message, UserMessage, text_of
 from simkit.data.imported import ImportedConversation, ImportedFile
 from simkit.data.inspect_logs import is_inspect_log, read_eval_file, read_log
 from simkit.data.message_forms import MessageReader, tools_of
-from simkit.data.row_files import FileRow, file_rows, parsed
+from simkit.data.row_files import FileRow, as_list, as_object, file_rows, parsed
 from simkit.errors import DataCorrupt, DataMissing, UsageError
 
 Row = Mapping[str, Any]
@@ -93,14 +93,15 @@ def _traces(rows: Sequence[FileRow], path: Path, score: str | None) -> ImportedF
     worlds: list[str] = []
     for row in rows:
         episode = cast("Row", row.value)
-        worlds.append(str((episode.get("env") or {}).get("id") or ""))
-        for trace in cast("Sequence[Row]", episode.get("traces") or ()):
-            nodes = cast("Sequence[Row]", trace.get("nodes") or ())
+        worlds.append(str(as_object(episode.get("env")).get("id") or ""))
+        for trace in map(as_object, as_list(episode.get("traces"))):
+            nodes = [as_object(node) for node in as_list(trace.get("nodes"))]
             leaves = _leaves(nodes)
             branched += len(leaves) > 1
             if leaves:
                 found.append(_trace(trace, _path(nodes, leaves[-1]), score, f"{row.place} of {path}"))
-            models += [str(call["model"]) for call in trace.get("calls") or () if call.get("model")]
+            calls = map(as_object, as_list(trace.get("calls")))
+            models += [str(call["model"]) for call in calls if call.get("model")]
     if not found:
         raise UsageError(f"{path} holds no trace with messages; there is nothing to import")
     names = {part.name for each in found for part in each.parts}
@@ -125,8 +126,8 @@ def _leaves(nodes: Sequence[Row]) -> list[int]:
 def _path(nodes: Sequence[Row], leaf: int) -> list[Row]:
     """The nodes from the root to a leaf."""
     found: list[Row] = []
-    place: int | None = leaf
-    while place is not None and len(found) <= len(nodes):
+    place: Any = leaf
+    while isinstance(place, int) and 0 <= place < len(nodes) and len(found) < len(nodes):
         found.append(nodes[place])
         place = nodes[place].get("parent")
     return found[::-1]
@@ -143,7 +144,8 @@ def _trace(trace: Row, nodes: Sequence[Row], score: str | None, place: str) -> I
     metrics = {name: value for name, value in (trace.get("metrics") or {}).items() if isinstance(value, int | float)}
     all_parts = (*parts, *(RewardPart(name, float(value), 0.0) for name, value in metrics.items()))
     total = sum(part.value * part.weight for part in parts) if parts else None
-    errors = [str(error.get("message") or error.get("type")) for error in trace.get("errors") or ()]
+    failures = map(as_object, as_list(trace.get("errors")))
+    errors = [str(error.get("message") or error.get("type")) for error in failures]
     messages, _ = MessageReader(place).messages([node.get("message") for node in nodes], "nodes")
     offered = trace.get("tools") or (nodes[0].get("tools") if nodes else None)
     return ImportedConversation(
@@ -181,7 +183,7 @@ class _Metadata:
         file = path.parent / "metadata.json" if path.is_file() else path / "metadata.json"
         if not file.is_file():
             return cls()
-        given, _ = parsed(file.read_bytes(), f"{file}")
+        given = as_object(parsed(file.read_bytes(), f"{file}")[0])
         return cls(str(given.get("env_id") or given.get("env") or ""), given.get("model"))
 
 
@@ -190,7 +192,9 @@ def _results(rows: Sequence[FileRow], path: Path, score: str | None) -> Imported
     first = cast("Row", rows[0].value)
     verifiers = bool(known.environment) or {"prompt", "completion", "reward", "example_id"} <= first.keys()
     column = score or next((name for name in _REWARDS if isinstance(first.get(name), int | float)), "")
-    if score is not None and not any(score in row.value or score in (row.value.get("metrics") or {}) for row in rows):
+    if score is not None and not any(
+        score in row.value or score in as_object(row.value.get("metrics")) for row in rows
+    ):
         raise UsageError(f"{path} has no column {score!r}; it has {', '.join(first)}")
     found = [
         _result(cast("Row", row.value), column, f"{row.place} of {path}", number) for number, row in enumerate(rows)
@@ -206,11 +210,12 @@ def _results(rows: Sequence[FileRow], path: Path, score: str | None) -> Imported
 
 def _result(row: Row, column: str, place: str, number: int) -> ImportedConversation:
     messages = tuple(_row_messages(row, place))
-    info = parsed(row["info"], place)[0] if isinstance(row.get("info"), str) else row.get("info")
+    info = row.get("info")
+    info = parsed(info, place)[0] if isinstance(info, str) and info.lstrip().startswith("{") else info
     tools = next((row[name] for name in ("tool_defs", "tools", "functions") if row.get(name)), None)
-    tools = tools or (cast("Row", info).get("oai_tools") if isinstance(info, Mapping) else None)
+    tools = tools or as_object(info).get("oai_tools")
     error = row.get("error")
-    metrics = {**row, **cast("Row", row.get("metrics") or {})}
+    metrics = {**row, **as_object(row.get("metrics"))}
     measured = {
         name: float(value)
         for name, value in metrics.items()

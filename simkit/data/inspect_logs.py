@@ -21,7 +21,7 @@ from simkit.core.messages import ToolSpec
 from simkit.data.export import MAX_ROW_BYTES
 from simkit.data.imported import ImportedConversation, ImportedFile
 from simkit.data.message_forms import MessageReader, tools_of
-from simkit.data.row_files import parsed, utf8
+from simkit.data.row_files import as_list, as_object, parsed, utf8
 from simkit.errors import DataCorrupt, UsageError
 from simkit.store.files import scratch_folder
 
@@ -75,11 +75,11 @@ def read_log(log: Row, path: Path, score: str | None) -> ImportedFile:
         DataCorrupt: a sample is not one of inspect_ai.
         UsageError: there is no such scorer, or there are no samples.
     """
-    samples = [cast("Row", sample) for sample in log.get("samples") or ()]
+    samples = [as_object(sample) for sample in as_list(log.get("samples"))]
     if not samples:
         raise UsageError(f"{path} has no samples; logs that were written without them cannot be imported")
-    spec = cast("Row", log.get("eval") or {})
-    names = list(dict.fromkeys(name for sample in samples for name in sample.get("scores") or {}))
+    spec = as_object(log.get("eval"))
+    names = list(dict.fromkeys(name for sample in samples for name in as_object(sample.get("scores"))))
     chosen = _chosen(log, names, score, path)
     found = [_conversation(sample, chosen, f"sample {sample.get('id')} of {path}") for sample in samples]
     found.sort(key=lambda each: each.trial or 0)
@@ -103,13 +103,13 @@ def _chosen(log: Row, names: list[str], score: str | None, path: Path) -> str:
         if score not in names:
             raise UsageError(f"{path} has no scorer {score!r}; it has {', '.join(names) or 'none'}")
         return score
-    headline = ((log.get("results") or {}).get("headline") or {}).get("scorer")
-    return headline if headline in names else next(iter(names), "")
+    headline = as_object(as_object(log.get("results")).get("headline")).get("scorer")
+    return next((name for name in names if name == headline), next(iter(names), ""))
 
 
 def _conversation(sample: Row, scorer: str, place: str) -> ImportedConversation:
     messages, tools = _messages(sample, place)
-    scores = cast("Mapping[str, Row]", sample.get("scores") or {})
+    scores = {name: as_object(score) for name, score in as_object(sample.get("scores")).items()}
     values = {name: _number(score.get("value")) for name, score in scores.items()}
     parts = [
         RewardPart(name, value, float(name == scorer), _evidence(scores[name]))
@@ -117,25 +117,25 @@ def _conversation(sample: Row, scorer: str, place: str) -> ImportedConversation:
         if value is not None
     ]
     error = sample.get("error")
-    limit = (sample.get("limit") or {}).get("type")
+    limit = as_object(sample.get("limit")).get("type")
     return ImportedConversation(
         task_id=str(sample.get("id")),
         messages=messages,
         tools=tools,
         instructions=_instructions(sample.get("input")),
-        trial=max(0, int(sample.get("epoch") or 1) - 1),
+        trial=epoch - 1 if isinstance(epoch := sample.get("epoch"), int) and epoch > 0 else None,
         reward=values.get(scorer),
         parts=tuple(parts),
         outcome=None if error or limit is None else _LIMITS.get(str(limit), "turn_limit"),
-        error=None if not error else str(error.get("message") if isinstance(error, Mapping) else error)[:2000],
+        error=None if not error else str(as_object(error).get("message") or error)[:2000],
     )
 
 
 def _messages(sample: Row, place: str) -> tuple[Any, tuple[ToolSpec, ...]]:
-    given = [_message(cast("Row", message)) for message in sample.get("messages") or ()]
-    attached = cast("Mapping[str, str]", sample.get("attachments") or {})
+    given = [_message(as_object(message)) for message in as_list(sample.get("messages"))]
+    attached = as_object(sample.get("attachments"))
     messages, _ = MessageReader(place).messages(_attached(given, attached) if attached else given, "messages")
-    events = (cast("Row", event) for event in sample.get("events") or ())
+    events = map(as_object, as_list(sample.get("events")))
     offered = next((event["tools"] for event in events if event.get("event") == "model" and event.get("tools")), ())
     return messages, tools_of(offered, place)
 
@@ -144,7 +144,7 @@ def _message(message: Row) -> dict[str, Any]:
     """A message in the OpenAI chat form; reasoning that stands in the content becomes a field."""
     kept: dict[str, Any] = {"role": message.get("role"), "content": message.get("content", "")}
     if isinstance(kept["content"], list):
-        parts = [cast("Row", part) for part in cast("list[Any]", kept["content"])]
+        parts = [as_object(part) for part in as_list(kept["content"])]
         reasoning = [str(part.get("reasoning") or part.get("summary") or "") for part in parts if _is_reasoning(part)]
         texts = [part for part in parts if not _is_reasoning(part)]
         kept["content"] = (
@@ -153,7 +153,7 @@ def _message(message: Row) -> dict[str, Any]:
             else [{"type": part.get("type"), **part} for part in texts]
         )
         kept |= {"reasoning_content": "\n".join(reasoning)} if any(reasoning) else {}
-    if calls := message.get("tool_calls"):
+    if calls := [as_object(call) for call in as_list(message.get("tool_calls"))]:
         kept["tool_calls"] = [
             {"id": call.get("id"), "function": {"name": call.get("function"), "arguments": call.get("arguments")}}
             for call in calls
@@ -162,7 +162,7 @@ def _message(message: Row) -> dict[str, Any]:
         error = message.get("error")
         kept |= {"tool_call_id": message.get("tool_call_id"), "name": message.get("function"), "error": error}
         if error and not kept["content"]:
-            kept["content"] = str(error.get("message"))
+            kept["content"] = str(as_object(error).get("message") or error)
     return kept
 
 
@@ -187,14 +187,14 @@ def _instructions(given: Any) -> str:
     """The user's words of a sample's input, by which equal tasks are recognised."""
     if isinstance(given, str):
         return given
-    users = [message for message in cast("list[Row]", given or []) if message.get("role") == "user"]
+    users = (message for message in map(as_object, as_list(given)) if message.get("role") == "user")
     return "\n".join(_text(message.get("content")) for message in users)
 
 
 def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
-    return "".join(str(part.get("text", "")) for part in cast("list[Row]", content or []))
+    return "".join(str(as_object(part).get("text", "")) for part in as_list(content))
 
 
 def _number(value: Any) -> float | None:
@@ -208,8 +208,8 @@ def _number(value: Any) -> float | None:
             except ValueError:
                 return None
         case Mapping() | list():
-            given = cast("Any", value)
-            numbers = [_number(each) for each in (given.values() if isinstance(given, Mapping) else given)]
+            given = [*as_object(cast("Any", value)).values(), *as_list(cast("Any", value))]
+            numbers = [_number(each) for each in given]
             known = [number for number in numbers if number is not None]
             return sum(known) / len(known) if known and len(known) == len(numbers) else None
         case _:

@@ -69,7 +69,7 @@ def _set_of(found: Sequence[Example], path: Path) -> ExampleSet:
 
 
 def _examples(row: FileRow, place: str) -> Iterator[Example]:
-    if not isinstance(row.value, Mapping):
+    if not isinstance(cast("object", row.value), Mapping):
         raise DataCorrupt(f"{place} is not a JSON object; each row is an object with the columns {SHAPES_KNOWN}")
     columns = _Columns(cast("Row", row.value), place)
     try:

@@ -12,7 +12,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -144,6 +144,16 @@ def parsed(data: bytes | str, place: str) -> tuple[Any, bool]:
         raise DataCorrupt(f"{place} is not valid JSON ({error}); write one JSON object per line") from error
     repaired = _without_surrogates(value)
     return repaired, repaired != value
+
+
+def as_object(value: Any) -> Mapping[str, Any]:
+    """A JSON value as an object; empty if it is another value."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def as_list(value: Any) -> Sequence[Any]:
+    """A JSON value as a list; empty if it is another value."""
+    return cast("Sequence[Any]", value) if isinstance(value, list | tuple) else ()
 
 
 def _refuse(name: str) -> Any:

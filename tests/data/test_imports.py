@@ -44,7 +44,11 @@ def sample(**more: Any) -> dict[str, Any]:
         {"role": "tool", "content": "", "tool_call_id": "k1", "function": "book", "error": {"message": "full"}},
         {"role": "assistant", "content": "It is full."},
     ]
-    tool = {"name": "book", "description": "Books.", "parameters": {"type": "object", "properties": {"n": {}}}}
+    tool: dict[str, Any] = {
+        "name": "book",
+        "description": "Books.",
+        "parameters": {"type": "object", "properties": {"n": {}}},
+    }
     return {
         "id": "s1",
         "epoch": 1,
