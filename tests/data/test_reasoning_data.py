@@ -11,12 +11,17 @@ from made_examples import prompt
 from typer.testing import CliRunner
 
 from simkit.cli.app import app
-from simkit.core.messages import AssistantMessage, Message, ToolCall, text_of
+from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessage, text_of
 from simkit.data.checks import check
 from simkit.data.examples import Demonstration, Example, ExampleSet, Judged, Pair
 from simkit.data.export import save
 from simkit.data.reading import read_examples
 from simkit.data.reasoning import Reasoning, reasoning_counts, with_reasoning_as
+from simkit.errors import UsageError
+from simkit.local.chat import ChatFormat, template_messages
+from simkit.testing.tiny_llama import HERMES, tiny_tokenizer
+from simkit.training.presets import preset
+from simkit.training.rows import IGNORED, tokenised
 
 FIELD = "reasoning_content"
 
@@ -182,3 +187,53 @@ def test_the_commands_count_reasoning(tmp_path: Path) -> None:
     assert "reasoning: left out of the answers of 1 examples" in done.output
     assert "No day" not in out.read_text()
     assert "with reasoning in their answers: 1" in CliRunner().invoke(app, ["check", str(file)]).output
+
+
+# --- chat templates ---------------------------------------------------------------------------------------------------
+
+
+def chat(*, thinking: bool) -> ChatFormat:
+    pytest.importorskip("transformers", reason="the extra `local` is not installed")
+    thought = "{% if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>{% endif %}"
+    template = HERMES.replace("{{ message.content }}", thought + "{{ message.content }}") if thinking else HERMES
+    return ChatFormat(tiny_tokenizer(template))
+
+
+def test_a_template_that_renders_the_field_trains_the_reasoning() -> None:
+    form, examples = chat(thinking=True), demonstration(BY_FIELD)
+    report = check(examples, form)
+    assert report.findings == ()
+    (row,) = tokenised(examples, form, preset("tiny", "sft"), seed=0).rows
+    learned = form.text([label for label in row["labels"] if label != IGNORED])
+    assert learned == "<think>No day was named.</think>Which day?<|im_end|>"
+    kto = ExampleSet("kto", (judged(BY_FIELD, True), judged(said("No idea."), False)))
+    rows = tokenised(kto, form, preset("tiny", "kto"), seed=0).rows
+    assert any("No day was named." in form.text(row["completion_ids"]) for row in rows)
+
+
+def test_a_template_that_does_not_is_noticed_by_check_and_training() -> None:
+    form, examples = chat(thinking=False), demonstration(BY_FIELD)
+    (finding,) = check(examples, form).findings
+    assert (finding.name, finding.severity, finding.examples) == ("lost_reasoning", "warning", (0,))
+    assert "--reasoning inline" in finding.text
+    with pytest.raises(UsageError, match="1 examples have reasoning in their answers"):
+        tokenised(examples, form, preset("tiny", "sft"), seed=0)
+    for mode in ("inline", "drop"):
+        formed = with_reasoning_as(examples, mode)
+        assert check(formed, form).findings == ()
+        assert tokenised(formed, form, preset("tiny", "sft"), seed=0).learned > 0
+
+
+def test_a_prompt_is_rendered_without_reasoning() -> None:
+    """As it is sent in play."""
+    form = chat(thinking=True)
+    assert form.prompt((*prompt(1), BY_FIELD, prompt(1)[1])) == form.prompt(
+        (*prompt(1), said("Which day?"), prompt(1)[1])
+    )
+
+
+def test_results_are_named_after_the_call_before_them_when_ids_are_used_again() -> None:
+    turns: list[Message] = []
+    for name in ("find", "book"):
+        turns += [said(None, tool_calls=[ToolCall.of("c1", name, {}).to_openai()]), ToolMessage.of("c1", "ok")]
+    assert [each["name"] for each in template_messages(turns) if each["role"] == "tool"] == ["find", "book"]
