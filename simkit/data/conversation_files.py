@@ -6,7 +6,6 @@ verifiers 0.4 writes `traces.jsonl`, one episode per line with the traces of its
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from simkit.core.messages import AssistantMessage, Message, UserMessage, text_of
 from simkit.data.imported import ImportedConversation, ImportedFile
 from simkit.data.inspect_logs import is_inspect_log, read_eval_file, read_log
 from simkit.data.message_forms import MessageReader, tools_of
-from simkit.data.row_files import FileRow, as_list, as_object, file_rows, parsed
+from simkit.data.row_files import FileRow, as_list, as_number, as_object, file_rows, parsed
 from simkit.errors import DataCorrupt, DataMissing, UsageError
 
 Row = Mapping[str, Any]
@@ -53,6 +52,15 @@ def read_conversations(path: Path | str, score: str | None = None) -> ImportedFi
         UsageError: it holds no conversations, or nothing of that name gives rewards.
     """
     path = _file_of(Path(path))
+    try:
+        return _read(path, score)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in wrong["loc"])
+        raise DataCorrupt(f"{path} holds a message or a tool that cannot be read ({field}: {wrong['msg']})") from error
+
+
+def _read(path: Path, score: str | None) -> ImportedFile:
     if path.suffix == ".eval":
         if not path.is_file():
             raise DataMissing(f"{path} does not exist; inspect_ai writes its logs to ./logs")
@@ -60,19 +68,13 @@ def read_conversations(path: Path | str, score: str | None = None) -> ImportedFi
     rows = list(file_rows(path))
     if not rows:
         raise UsageError(f"{path} has no rows; give a file with at least one conversation")
-    if len(rows) == 1 and is_inspect_log(rows[0].value):
-        return read_log(cast("Row", rows[0].value), path, score)
     for row in rows:
         if not isinstance(row.value, Mapping):
             raise DataCorrupt(f"{row.place} of {path} is not a JSON object with a conversation")
-    try:
-        first = cast("Row", rows[0].value)
-        if "traces" in first:
-            return _traces(rows, path, score)
-        return _results(rows, path, score)
-    except ValidationError as error:
-        wrong = error.errors(include_url=False)[0]
-        raise DataCorrupt(f"{path} holds a message that cannot be read ({wrong['msg']}: {wrong['loc']})") from error
+    first = cast("Row", rows[0].value)
+    if len(rows) == 1 and is_inspect_log(first):
+        return read_log(first, path, score)
+    return _traces(rows, path, score) if "traces" in first else _results(rows, path, score)
 
 
 def _file_of(path: Path) -> Path:
@@ -119,7 +121,7 @@ def _traces(rows: Sequence[FileRow], path: Path, score: str | None) -> ImportedF
 
 
 def _leaves(nodes: Sequence[Row]) -> list[int]:
-    parents = {node.get("parent") for node in nodes}
+    parents = [node.get("parent") for node in nodes]
     return [place for place in range(len(nodes)) if place not in parents]
 
 
@@ -134,29 +136,29 @@ def _path(nodes: Sequence[Row], leaf: int) -> list[Row]:
 
 
 def _trace(trace: Row, nodes: Sequence[Row], score: str | None, place: str) -> ImportedConversation:
-    task = cast("Row", trace.get("task") or {})
-    data = cast("Row", task.get("data") or {})
-    rewards = cast("Mapping[str, Row | None]", trace.get("rewards") or {})
-    weighed = {name: given for name, given in rewards.items() if given is not None}
-    parts = [
-        RewardPart(name, float(given["score"]), float(given.get("weight", 1.0))) for name, given in weighed.items()
+    task = as_object(trace.get("task"))
+    data = as_object(task.get("data"))
+    scores = {name: as_object(given) for name, given in as_object(trace.get("rewards")).items()}
+    rewards = [
+        RewardPart(name, as_number(given.get("score")) or 0.0, as_number(given.get("weight", 1.0)) or 0.0)
+        for name, given in scores.items()
+        if as_number(given.get("score")) is not None
     ]
-    metrics = {name: value for name, value in (trace.get("metrics") or {}).items() if isinstance(value, int | float)}
-    all_parts = (*parts, *(RewardPart(name, float(value), 0.0) for name, value in metrics.items()))
-    total = sum(part.value * part.weight for part in parts) if parts else None
+    metrics = {name: as_number(value) for name, value in as_object(trace.get("metrics")).items()}
+    parts = (*rewards, *(RewardPart(name, value, 0.0) for name, value in metrics.items() if value is not None))
+    total = sum(part.value * part.weight for part in rewards) if rewards else None
     failures = map(as_object, as_list(trace.get("errors")))
     errors = [str(error.get("message") or error.get("type")) for error in failures]
     messages, _ = MessageReader(place).messages([node.get("message") for node in nodes], "nodes")
     offered = trace.get("tools") or (nodes[0].get("tools") if nodes else None)
+    ids = (each for each in (data.get("id"), data.get("idx"), task.get("key"), "0") if each is not None)
     return ImportedConversation(
-        task_id=str(
-            next((each for each in (data.get("id"), data.get("idx"), task.get("key")) if each is not None), "0")
-        ),
+        task_id=str(next(ids)),
         messages=messages,
         tools=tools_of(offered, place),
         instructions=_asked(messages),
-        reward=total if score is None else next((part.value for part in all_parts if part.name == score), None),
-        parts=all_parts,
+        reward=total if score is None else next((part.value for part in parts if part.name == score), None),
+        parts=parts,
         outcome=_stopped(trace),
         error=errors[-1] if errors and not trace.get("ok", False) else None,
     )
@@ -217,9 +219,9 @@ def _result(row: Row, column: str, place: str, number: int) -> ImportedConversat
     error = row.get("error")
     metrics = {**row, **as_object(row.get("metrics"))}
     measured = {
-        name: float(value)
+        name: number
         for name, value in metrics.items()
-        if isinstance(value, int | float) and name not in _NOT_METRICS and name not in _IDS and name != column
+        if name not in _NOT_METRICS and name not in _IDS and name != column and (number := as_number(value)) is not None
     }
     return ImportedConversation(
         task_id=next((str(row[name]) for name in _IDS if row.get(name) is not None), str(number)),
@@ -227,7 +229,7 @@ def _result(row: Row, column: str, place: str, number: int) -> ImportedConversat
         tools=tools_of(tools, place),
         instructions=_asked(messages),
         reward=_reward(metrics.get(column), column, place) if column else None,
-        parts=tuple(RewardPart(name, value, 0.0) for name, value in measured.items() if math.isfinite(value)),
+        parts=tuple(RewardPart(name, value, 0.0) for name, value in measured.items()),
         outcome=_stopped(row),
         error=None if not error else _said(error),
     )
@@ -255,9 +257,10 @@ def _row_messages(row: Row, place: str) -> Iterator[Message]:
 def _reward(value: Any, column: str, place: str) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    number = as_number(value)
+    if number is None:
         raise DataCorrupt(f"{place}: `{column}` is {value!r:.40}; a reward is a number or a boolean")
-    return float(value)
+    return number
 
 
 def _said(error: Any) -> str:

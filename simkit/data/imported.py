@@ -33,6 +33,7 @@ from simkit.core.events import (
 )
 from simkit.core.ids import branch_id, episode_id
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessage, ToolResult, ToolSpec, text_of
+from simkit.errors import DataCorrupt
 from simkit.search.episode import grown, toolset
 
 _AUTHORS = {"developer": "system", "assistant": "agent"}
@@ -151,7 +152,10 @@ def _numbered(conversations: Iterable[ImportedConversation]) -> Iterator[tuple[i
 
 def _episode(run: ImportedRun, each: ImportedConversation, trial: int, now: float) -> Iterator[Event]:
     episode = episode_id(run.run_id, each.task_id, trial)
-    tools = toolset(each.tools)
+    try:
+        tools = toolset(each.tools)
+    except TypeError as error:
+        raise DataCorrupt(f"a tool of task {each.task_id} cannot be recorded ({error}); correct its schema") from error
     yield tools
     yield EpisodeStarted(episode, run.run_id, each.task_id, trial, IMPORTED, tools.toolset_id, (), now, 0)
     outcome = each.outcome or _outcome(each)

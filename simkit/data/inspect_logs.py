@@ -6,7 +6,6 @@ each sample and epoch. Newer versions compress the members with Zstandard, which
 
 from __future__ import annotations
 
-import math
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -21,14 +20,14 @@ from simkit.core.messages import ToolSpec
 from simkit.data.export import MAX_ROW_BYTES
 from simkit.data.imported import ImportedConversation, ImportedFile
 from simkit.data.message_forms import MessageReader, tools_of
-from simkit.data.row_files import as_list, as_object, parsed, utf8
+from simkit.data.row_files import as_list, as_number, as_object, parsed, utf8
 from simkit.errors import DataCorrupt, UsageError
 from simkit.store.files import scratch_folder
 
 Row = Mapping[str, Any]
 
 _ZSTANDARD = 93
-_GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+_GRADES = {"c": 1.0, "i": 0.0, "p": 0.5, "n": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 """Values of inspect_ai's scores that are no numbers: correct, incorrect, partially correct, no answer."""
 
 _LIMITS: Mapping[str, Outcome] = {
@@ -201,10 +200,14 @@ def _number(value: Any) -> float | None:
     """The value of a score as a number; None if it is none. Of several values, as a mapping has them, the average."""
     match value:
         case bool() | int() | float():
-            return float(value) if math.isfinite(value) else None
+            return as_number(value)
         case str():
             try:
-                return _GRADES.get(value, _GRADES.get(value.lower())) if value.lower() in _WORDS else float(value)
+                return (
+                    _GRADES.get(value, _GRADES.get(value.lower()))
+                    if value.lower() in _WORDS
+                    else as_number(float(value))
+                )
             except ValueError:
                 return None
         case Mapping() | list():
@@ -214,9 +217,6 @@ def _number(value: Any) -> float | None:
             return sum(known) / len(known) if known and len(known) == len(numbers) else None
         case _:
             return None
-
-
-_WORDS = frozenset(name.lower() for name in _GRADES)
 
 
 def _evidence(score: Row) -> str:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from simkit.core.messages import Message, ToolSpec, parse_message
 from simkit.core.reasoning import FIELD
-from simkit.data.row_files import parsed
+from simkit.data.row_files import as_object, parsed
 from simkit.errors import DataCorrupt
 
 Row = Mapping[str, Any]
@@ -120,7 +120,7 @@ class MessageReader:
             raise DataCorrupt(f"{self.place}: a call is {given!r:.60}; it must be an object with a function")
         call = {name: value for name, value in cast("Row", given).items() if value is not None}
         bare = {name: call.pop(name) for name in ("name", "arguments") if name in call}
-        function: dict[str, Any] = dict(cast("Row", call.get("function") or bare))
+        function = dict(as_object(call.get("function")) or bare)
         arguments = function.get("arguments")
         if not isinstance(arguments, str):
             function["arguments"] = "{}" if arguments is None else json.dumps(arguments, ensure_ascii=False)

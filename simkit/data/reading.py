@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from simkit.core.messages import AssistantMessage, Message, SystemMessage, UserMessage
 from simkit.data.examples import UNREAD, Demonstration, Example, ExampleSet, Judged, Kind, Origin, Pair, kind_of
 from simkit.data.message_forms import MessageReader, tools_of
-from simkit.data.row_files import FileRow, file_rows, parsed
+from simkit.data.row_files import FileRow, as_list, file_rows, parsed
 from simkit.errors import DataCorrupt, UsageError
 
 Row = Mapping[str, Any]
@@ -216,8 +216,12 @@ class _Columns:
         """The prompt of an Alpaca row: `system`, `history` (pairs of texts), `instruction` and `input`."""
         system = [SystemMessage.of(str(self.get("system")))] if self.has("system") else []
         earlier: list[Message] = []
-        for asked, answered in cast("list[tuple[str, str]]", self.get("history") or []):
-            earlier += [UserMessage.of(asked), AssistantMessage.of(answered)]
+        for pair in as_list(self.get("history")):
+            if len(as_list(pair)) != 2:
+                raise DataCorrupt(
+                    f"{self._place}: `history` holds {pair!r:.60}; write pairs of a question and an answer"
+                )
+            earlier += [UserMessage.of(str(pair[0])), AssistantMessage.of(str(pair[1]))]
         parts = (str(self.get(name) or "") for name in ("instruction", "input"))
         return (*system, *earlier, UserMessage.of("\n".join(filter(None, parts))))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
+import math
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -156,13 +157,24 @@ def as_list(value: Any) -> Sequence[Any]:
     return cast("Sequence[Any]", value) if isinstance(value, list | tuple) else ()
 
 
+def as_number(value: Any) -> float | None:
+    """A JSON number or boolean as a finite number; None if it is another value."""
+    if not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:
     number = float(text)
-    return number if abs(number) != float("inf") else _refuse(text)
+    return number if math.isfinite(number) else _refuse(text)
 
 
 def _without_surrogates(value: Any) -> Any:
