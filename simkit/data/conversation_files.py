@@ -219,9 +219,12 @@ def _result(row: Row, column: str, place: str, number: int) -> ImportedConversat
     error = row.get("error")
     metrics = {**row, **as_object(row.get("metrics"))}
     measured = {
-        name: number
+        name: measure
         for name, value in metrics.items()
-        if name not in _NOT_METRICS and name not in _IDS and name != column and (number := as_number(value)) is not None
+        if name not in _NOT_METRICS
+        and name not in _IDS
+        and name != column
+        and (measure := as_number(value)) is not None
     }
     return ImportedConversation(
         task_id=next((str(row[name]) for name in _IDS if row.get(name) is not None), str(number)),

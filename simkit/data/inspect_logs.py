@@ -203,11 +203,8 @@ def _number(value: Any) -> float | None:
             return as_number(value)
         case str():
             try:
-                return (
-                    _GRADES.get(value, _GRADES.get(value.lower()))
-                    if value.lower() in _WORDS
-                    else as_number(float(value))
-                )
+                word = value.strip().lower()
+                return _GRADES[word] if word in _GRADES else as_number(float(word))
             except ValueError:
                 return None
         case Mapping() | list():

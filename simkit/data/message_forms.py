@@ -150,7 +150,8 @@ def _without_nulls(given: Row) -> dict[str, Any]:
 
 def _gather_reasoning(message: dict[str, Any]) -> None:
     """Make the reasoning of a message its field `reasoning_content`, from other fields and from parts."""
-    thoughts = [message.pop(name) for name in ("reasoning", "thinking") if isinstance(message.get(name), str)]
+    fields = [name for name in ("reasoning", "thinking") if isinstance(message.get(name), str)]
+    thoughts: list[str] = [message.pop(name) for name in fields]
     content = message.get("content")
     if isinstance(content, list):
         parts = cast("list[Any]", content)
