@@ -21,6 +21,7 @@ from typing import Any, cast
 import duckdb
 import orjson
 
+from simkit.core.values import without_surrogates
 from simkit.errors import DataCorrupt, DataMissing, UsageError
 from simkit.plugins.extras import require
 
@@ -143,7 +144,7 @@ def parsed(data: bytes | str, place: str) -> tuple[Any, bool]:
         ) from error
     except (ValueError, RecursionError) as error:
         raise DataCorrupt(f"{place} is not valid JSON ({error}); write one JSON object per line") from error
-    repaired = _without_surrogates(value)
+    repaired = without_surrogates(value)
     return repaired, repaired != value
 
 
@@ -175,19 +176,6 @@ def _refuse(name: str) -> Any:
 def _finite(text: str) -> float:
     number = float(text)
     return number if math.isfinite(number) else _refuse(text)
-
-
-def _without_surrogates(value: Any) -> Any:
-    match value:
-        case str():
-            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        case list():
-            return [_without_surrogates(each) for each in cast("list[Any]", value)]
-        case dict():
-            fields = cast("dict[str, Any]", value)
-            return {_without_surrogates(key): _without_surrogates(each) for key, each in fields.items()}
-        case _:
-            return value
 
 
 def _parquet(path: Path) -> Iterator[FileRow]:
