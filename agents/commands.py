@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
-from simkit.core.messages import without_reasoning
+from simkit.core.reasoning import without_reasoning
 
 END = "<COMMAND_END>"
 

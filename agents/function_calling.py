@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from simkit.agents.model_agent import (
+    CALL_CUT_OFF,
+    FILTERED,
     ModelAgent,
+    call_id,
     named_calls,
+    reply_flags,
     response_message,
     retry_with,
+    say,
     spoken_text,
     unusable_reason,
 )
 from simkit.components.agent import Act, Decision
 from simkit.components.model_view import with_valid_calls
-from simkit.core.messages import Message, ToolSpec
-from simkit.models.base import ChatResponse
+from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, parse_call
+from simkit.core.text_calls import TextCalls, find_calls
+from simkit.errors import UsageError
+from simkit.models.base import ChatModel, ChatResponse
+
+CALL_AS_TEXT = (
+    "ERROR: you wrote a tool call as text, so it was not executed, and the customer did not hear it. Use the "
+    "tool-calling interface, or answer the customer in plain words."
+)
 
 
 class FunctionCallingAgent(ModelAgent):
     """An agent that uses its model's own tool calling, and speaks when an answer holds no call.
 
     All calls of an answer form one decision; text beside them stays in the conversation but is not spoken. Arguments
-    that are not JSON go unchanged to the tool server, and the model reads its error.
+    that are not JSON go unchanged to the tool server, and the model reads its error. Calls of an answer that was cut
+    off are not executed.
+
+    Args:
+        model, prompt: see `ModelAgent`.
+        text_calls: what to do with a call that comes as text, because the server has no parser for the model's
+            notation: `tell` the model, or `read` and execute it. Both flag the message, and neither speaks the call.
     """
 
     name: ClassVar[str] = "function_calling"
     prompt_file: ClassVar[str] = "function-calling-1.txt"
+
+    def __init__(
+        self, model: ChatModel, prompt: Path | None = None, text_calls: Literal["tell", "read"] = "tell"
+    ) -> None:
+        if text_calls not in ("tell", "read"):
+            raise UsageError(f"text_calls is `{text_calls}`; it must be `tell` or `read`")
+        super().__init__(model, prompt)
+        self._text_calls = text_calls
 
     def tools(self, request: Act) -> tuple[ToolSpec, ...]:
         """All tools of the request."""
@@ -38,9 +65,35 @@ class FunctionCallingAgent(ModelAgent):
 
     def read(self, response: ChatResponse, request: Act) -> Decision:
         """The calls, or otherwise the spoken text."""
-        message = response_message(response)
+        message, flags = response_message(response), reply_flags(response)
         if message.tool_calls:
+            if _is_cut_off(response, message.tool_calls):
+                note = FILTERED if response.finish == "content_filter" else CALL_CUT_OFF
+                return retry_with(message.without_calls(), note, *flags, f"cut_off_call: {message.tool_calls[-1].name}")
             calls = named_calls(message, request)
-            return Decision(message.model_copy(update={"tool_calls": calls}), calls=calls)
-        wrong = unusable_reason(response)
-        return Decision(message, say=spoken_text(message)) if wrong is None else retry_with(message, wrong)
+            return Decision(message.model_copy(update={"tool_calls": calls}), calls=calls, flags=flags)
+        text, wrong = spoken_text(message), unusable_reason(response)
+        written = find_calls(text, request.tools)
+        if written is not None:
+            return self._written(message, written, request, wrong, flags)
+        return say(message, text, *flags) if wrong is None else retry_with(message, wrong, *flags)
+
+    def _written(
+        self, message: AssistantMessage, written: TextCalls, request: Act, wrong: str | None, flags: tuple[str, ...]
+    ) -> Decision:
+        """The decision on an answer that holds calls as text."""
+        flags = (*flags, f"call_as_text: {written.notation}")
+        if wrong is not None or self._text_calls == "tell" or not written.calls:
+            return retry_with(message, wrong or CALL_AS_TEXT, *flags)
+        calls = tuple(
+            ToolCall.of(call_id(request, index), call.name, call.arguments) for index, call in enumerate(written.calls)
+        )
+        called = message.model_copy(update={"content": written.words or None, "tool_calls": calls})
+        return Decision(called, calls=calls, flags=flags)
+
+
+def _is_cut_off(response: ChatResponse, calls: tuple[ToolCall, ...]) -> bool:
+    """Whether the calls may be incomplete, even if their arguments can be read."""
+    if response.finish == "unknown":
+        return any(parse_call(call) is None for call in calls)
+    return response.finish in ("length", "content_filter")

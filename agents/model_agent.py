@@ -10,14 +10,21 @@ from typing import ClassVar
 from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.components.model_view import and_send, says_nothing
 from simkit.core.conversation import Conversation
-from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, UserMessage, text_of, without_reasoning
+from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, UserMessage, text_of
 from simkit.core.persistent_list import JsonList
+from simkit.core.reasoning import leaks_reasoning, without_reasoning
+from simkit.errors import TokensUsed, UnparsedCall
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, is_deterministic
 from simkit.plugins.prompts import Prompt, read_prompt, shipped_prompt
 
 CUT_OFF = "ERROR: your reply was cut off because it was too long. Write a shorter one."
 FILTERED = "ERROR: your reply was withheld by a content filter. Put it in other words."
 EMPTY = "ERROR: your reply was empty. Call a tool or answer the customer."
+CALL_CUT_OFF = "ERROR: your reply was cut off because it was too long, so its tool calls were not executed. Call again."
+UNPARSED = (
+    "ERROR: your tool call could not be parsed, so nothing was executed. Call again, with a JSON object as arguments, "
+    "or answer the customer."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +79,20 @@ class ModelAgent(Agent):
     async def act(self, request: Act) -> Decision:
         """One call of the model, read as a decision.
 
+        A call that the server could not parse is the model's slip: it is told, and decides again.
+
         Raises:
             ModelFault: the model call failed.
         """
         sent = self._sent(request)
         key = CallKey(request.key, "agent", request.step)
         asked = ChatRequest(messages=sent.messages, tools=sent.tools, seed=key.seed)
-        response = await self._model.complete(asked, key)
+        try:
+            response = await self._model.complete(asked, key)
+        except UnparsedCall as error:
+            used = error.usage or TokensUsed()
+            slip = retry_with(AssistantMessage.of(None), UNPARSED, "unparsed_call")
+            return replace(slip, state=sent, tokens=used.prompt_tokens + used.completion_tokens, cost=used.cost)
         decision, usage = self.read(response, request), response.usage
         return replace(decision, state=sent, tokens=usage.tokens, cost=usage.cost)
 
@@ -112,9 +126,21 @@ class ModelAgent(Agent):
         return Sent(request.conversation, messages, specs, tools)
 
 
-def retry_with(message: AssistantMessage, note: str) -> Decision:
+def retry_with(message: AssistantMessage, note: str, *flags: str) -> Decision:
     """A decision that records the message, sends the model a note about its fault, and lets it decide again."""
-    return Decision(message, note=UserMessage.of(note))
+    return Decision(message, note=UserMessage.of(note), flags=flags)
+
+
+def say(message: AssistantMessage, text: str, *flags: str) -> Decision:
+    """A decision that says a text, flagged if it still seems to hold reasoning."""
+    return Decision(message, say=text, flags=(*flags, "leaked_reasoning") if leaks_reasoning(text) else flags)
+
+
+def reply_flags(response: ChatResponse) -> tuple[str, ...]:
+    """Doubts about a reply that is used all the same: it ended for an unknown reason."""
+    if response.finish != "unknown":
+        return ()
+    return tuple(doubt for doubt in response.doubts if doubt.startswith("unknown_finish")) or ("unknown_finish",)
 
 
 def unusable_reason(response: ChatResponse) -> str | None:

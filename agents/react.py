@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 from simkit.agents.commands import Call, Command, Plan, Speech, Unreadable, parse
@@ -17,8 +18,10 @@ from simkit.agents.model_agent import (
     FILTERED,
     ModelAgent,
     call_id,
+    reply_flags,
     response_message,
     retry_with,
+    say,
     spoken_text,
 )
 from simkit.components.agent import Act, Decision, StartAgent
@@ -55,13 +58,15 @@ class ReactAgent(ModelAgent):
         if not text_of(message).strip():
             return retry_with(message, EMPTY)
         if refused:
-            return Decision(message, say=spoken_text(message))
+            return say(message, spoken_text(message))
         commands = parse(text_of(message))
         if response.finish == "length":
             commands = _complete(commands)
         if isinstance(commands, Unreadable):
             return retry_with(message, f"ERROR: your reply was not understood: {commands.reason}")
-        return _decided(message, commands, request)
+        decided = _decided(message, commands, request)
+        flags = reply_flags(response)
+        return replace(decided, flags=(*flags, *decided.flags)) if flags else decided
 
 
 def _complete(commands: tuple[Command, ...] | Unreadable) -> tuple[Command, ...] | Unreadable:
@@ -76,7 +81,7 @@ def _decided(message: AssistantMessage, commands: tuple[Command, ...], request: 
     speech = "\n".join(command.text for command in commands if isinstance(command, Speech))
     if calls:
         return _calling(message, calls, request, unheard=bool(speech))
-    return Decision(message, say=speech) if speech else retry_with(message, GO_ON)
+    return say(message, speech) if speech else retry_with(message, GO_ON)
 
 
 def _calling(message: AssistantMessage, calls: list[Call], request: Act, *, unheard: bool) -> Decision:

@@ -50,6 +50,13 @@ class _HeardUtterances:
         return iter(self.conversation.heard())
 
 
+def _as_said(message: AssistantMessage) -> AssistantMessage:
+    """The user's own message in its history: text without calls, with the provider's own fields."""
+    extra = {name: value for name, value in (message.model_extra or {}).items() if name != "refusal"}
+    plain = AssistantMessage.of(text_of(message))
+    return plain.model_copy(update=extra) if extra else plain
+
+
 class GoalUser(User):
     """A customer who wants what `task.instructions` lists.
 
@@ -111,7 +118,7 @@ class GoalUser(User):
         )
         reply, response, used = await self._reply(history, request)
         flags, memory = self._check.check(request.task, _HeardUtterances(request.conversation), reply, history.memory)
-        own = AssistantMessage.of(text_of(response.message))
+        own = _as_said(response.message)
         state = ModelHistory(history.messages.append(own), history.seen, memory)
         return UserTurn(reply.text, end=reply.end, state=state, flags=flags, tokens=used.tokens, cost=used.cost)
 

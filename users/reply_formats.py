@@ -13,8 +13,10 @@ from typing import Any, ClassVar, Literal, TypeAlias, assert_never, cast
 
 import orjson
 
-from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec, text_of, without_reasoning
+from simkit.core.messages import AssistantMessage, ToolSpec, text_of
 from simkit.core.persistent_list import JsonList
+from simkit.core.reasoning import leaks_reasoning, without_reasoning
+from simkit.core.text_calls import find_calls
 from simkit.models.base import ChatRequest, ChatResponse
 from simkit.plugins.prompts import shipped_prompt
 
@@ -43,6 +45,9 @@ END_TOOL = ToolSpec.of(
     },
     ("message", "reason"),
 )
+
+
+_END_LINE = re.compile(rf"^[^\w\n]*(?:functions\.)?{END_TOOL.name}[^\w\n]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +87,14 @@ class Form(ABC):
         """Read a response; None if it contains no reply."""
         if response.finish in ("content_filter", "refusal"):
             return None
-        reply = self.parse(response.message, without_reasoning(text_of(response.message)).strip())
+        message = response.message.without_calls() if response.finish == "length" else response.message
+        reply = self.parse(message, without_reasoning(text_of(message)).strip())
         if reply is None:
             return None
+        if leaks_reasoning(reply.text):
+            reply = replace(reply, flags=(*reply.flags, "leaked_reasoning"))
+        if response.finish == "unknown":
+            reply = replace(reply, flags=(*reply.flags, "unknown_finish"))
         if reply.end and not reply.text:
             reply = replace(reply, text=GOODBYE, flags=(*reply.flags, "silent_end"))
         if response.finish == "length":
@@ -120,12 +130,16 @@ class ToolForm(Form):
         return replace(request, tools=self.tools)
 
     def parse(self, message: AssistantMessage, text: str) -> Reply | None:
-        """The text, or otherwise the message of the tool call."""
+        """The text, or otherwise the message of the tool call. A call that comes as text counts and is not spoken."""
+        text, written, notation = _without_call(text)
         reply = self._said(text)
-        call = next((call for call in message.tool_calls or () if call.name == END_TOOL.name), None)
-        if call is None:
-            return replace(reply, flags=(*reply.flags, "unknown_tool")) if message.tool_calls else reply
-        last = _arguments(call)
+        calls = [(call.name, call.arguments) for call in message.tool_calls or ()] or written
+        if notation:
+            reply = replace(reply, flags=(*reply.flags, f"call_as_text: {notation}"))
+        ending = next((arguments for name, arguments in calls if name == END_TOOL.name), None)
+        if ending is None:
+            return replace(reply, flags=(*reply.flags, "unknown_tool")) if calls else reply
+        last = _arguments(ending)
         return replace(reply, text=reply.text or _text(last.get("message")), end=True, reason=_reason(last))
 
 
@@ -201,9 +215,21 @@ def _advised(text: str) -> Reply:
     return Reply(text[say.end() :].strip(), advice=advice)
 
 
-def _arguments(call: ToolCall) -> dict[str, Any]:
+def _without_call(text: str) -> tuple[str, list[tuple[str, str]], str]:
+    """The text without calls, the calls in it by name and arguments, and their notation, empty if there are none."""
+    found = find_calls(text, ToolForm.tools, anywhere=True)
+    if found is not None:
+        calls = [(call.name, call.arguments) for call in found.calls]
+        if not calls and END_TOOL.name in text:
+            calls = [(END_TOOL.name, "")]  # its arguments cannot be read, but its name says enough
+        return found.words, calls, found.notation
+    alone = _END_LINE.search(text) if END_TOOL.name in text else None
+    return (text, [], "") if alone is None else (text[: alone.start()].strip(), [(END_TOOL.name, "")], "name")
+
+
+def _arguments(arguments: str) -> dict[str, Any]:
     try:
-        value: object = orjson.loads(call.arguments)
+        value: object = orjson.loads(arguments)
     except orjson.JSONDecodeError:
         return {}
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -36,6 +36,7 @@ def _print(found: Diagnosis) -> None:
         ("slowest attempts", found.slowest),
         ("failed attempts", found.retries),
         ("unusual answers", found.doubts),
+        ("flagged messages", found.flags),
         ("unusable answers", found.odd),
         ("faults", found.faults),
         ("slowest tools", found.tools),

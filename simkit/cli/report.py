@@ -13,6 +13,7 @@ from simkit.cli.output import BOLD, say, say_json
 from simkit.cli.program import program, store_flag
 from simkit.cli.tables import terminal_width
 from simkit.core.safe_text import visible_line
+from simkit.monitoring.reply_flags import reply_notes
 from simkit.run.summary import Summary
 from simkit.statistics.scores import Estimate
 
@@ -25,6 +26,7 @@ class Report:
         fault: the first cause of a faulted episode.
         problem: reason why it is not done.
         models: totals of its model calls by name, as stored; empty without model calls.
+        flags: number of messages of this part of the run with each doubt.
     """
 
     run_id: str
@@ -36,6 +38,7 @@ class Report:
     summary: Summary
     fault: str | None = None
     models: Mapping[str, float] = field(default_factory=dict[str, float])
+    flags: Mapping[str, int] = field(default_factory=dict[str, int])
     problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -50,6 +53,7 @@ class Report:
             "seconds": round(self.seconds, 3),
             **self.summary.to_json(),
             **({"models": dict(self.models)} if self.models else {}),
+            **({"flags": dict(self.flags)} if self.flags else {}),
         }
 
 
@@ -100,7 +104,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         ("agent turns", _turns(summary)),
         *took,
     ]
-    return rows
+    return [*rows, *(("replies", f"{count} {note}") for count, note in reply_notes(report.flags))]
 
 
 def _turns(summary: Summary) -> str:

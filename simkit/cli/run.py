@@ -21,6 +21,7 @@ from simkit.core.limits import ASK_TIMEOUT
 from simkit.core.values import shown
 from simkit.errors import OutputLost, RunStopped, SimkitError
 from simkit.models.config import ModelConfig
+from simkit.monitoring.reply_flags import REPLY_FLAGS
 from simkit.plugins.component_paths import Places
 from simkit.plugins.recipe import Recipe
 from simkit.run.engine import FaultPolicy, is_faulted
@@ -206,6 +207,7 @@ def _report(run: Run, result: object) -> Report:
         summary=summary,
         fault=next((one.error for one in run.tally.episodes if is_faulted(one)), None),
         models=run.tally.to_json().get("models", {}),
+        flags={flag: count for flag, count in run.tally.flags.items() if flag.partition(":")[0] in REPLY_FLAGS},
         problem=run.problem,
     )
 

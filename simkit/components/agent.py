@@ -43,6 +43,7 @@ class Decision:
         note: feedback to the model about a message that neither calls nor speaks (it was truncated, or contains no
             command); stored after the message like a tool's result, and not heard by the user.
         tokens, cost: tokens and US dollars that the decision used, for limits.
+        flags: doubts about the message, as `kind: detail` (`call_as_text: hermes`); recorded with it.
     """
 
     message: Message
@@ -54,6 +55,7 @@ class Decision:
     note: Message | None = None
     tokens: int = 0
     cost: float = 0.0
+    flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.calls and self.say is not None:

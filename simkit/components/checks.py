@@ -89,6 +89,8 @@ def decision(reply: object) -> Decision:
         raise WrongValue(f"a Decision with `observe` {shown(made.observe)}; give a function of call and result")
     if made.state is not None:
         branch_state(made.state)
+    if type(made.flags) is not tuple or made.flags:
+        _all(made.flags, "a Decision with the flags", _text)
     tokens = count(made.tokens, "a Decision with `tokens`")
     cost = number(made.cost, "a Decision with `cost`", 0.0, _MOST)
     return made if tokens is made.tokens and cost is made.cost else replace(made, tokens=tokens, cost=cost)

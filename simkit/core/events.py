@@ -41,10 +41,6 @@ Outcome: TypeAlias = Literal[
 ]
 
 
-IMPORTED = "import"
-"""Recipe of runs whose conversations another program played (`simkit import`)."""
-
-
 @dataclass(frozen=True, slots=True)
 class RunStarted:
     """A run started or resumed; `config` is its configuration as JSON.
@@ -156,7 +152,7 @@ class EpisodeStarted:
 class MessageRow:
     """One entry of a conversation. `seq` is its index from the root, `prompt` the hex digest of all earlier entries.
 
-    `flags` are a user simulator's doubts about its own words (`simkit.components.user.UserTurn`).
+    `flags` are doubts about it (`simkit.components`: `Decision.flags`, `UserTurn.flags`).
     """
 
     seq: int

@@ -193,11 +193,47 @@ class ToolCall(Wire):
             raise InvalidArguments(
                 f"the arguments of {self.name:.80} are not valid JSON ({error}); send one JSON object"
             ) from error
+        if value is None:
+            return {}
         if not isinstance(value, dict):
             raise InvalidArguments(
                 f"the arguments of {self.name:.80} are a JSON {type(value).__name__}; send one JSON object"
             )
         return cast("dict[str, Any]", value)
+
+
+def arguments_text(arguments: object) -> str:
+    """The arguments of a call as a text, whatever form they were given in.
+
+    A missing value, a JSON null and an empty list stand for no arguments. An object that was written as JSON twice is
+    unwrapped. Anything else stays as it is, so that whoever wrote it gets an error.
+    """
+    if isinstance(arguments, str):
+        stripped = arguments.strip()
+        if stripped.startswith('"'):
+            return _unwrapped(arguments)
+        return "{}" if stripped in _NO_ARGUMENTS else arguments
+    if arguments is None or arguments == []:
+        return "{}"
+    if isinstance(arguments, list):
+        items = cast("list[object]", arguments)
+        if len(items) == 1 and isinstance(items[0], dict):
+            return arguments_text(cast("object", items[0]))
+    try:
+        return _JSON.encode(arguments)
+    except RecursionError:
+        return _JSON.encode("(left out: the arguments were nested too deep to be read)")
+
+
+def _unwrapped(text: str) -> str:
+    try:
+        inner: object = json.loads(text)
+        return inner if isinstance(inner, str) and isinstance(json.loads(inner or "{}"), dict) else text
+    except (ValueError, RecursionError):
+        return text
+
+
+_NO_ARGUMENTS = frozenset({"null", "None"})
 
 
 def parse_call(call: ToolCall) -> JsonObject | None:
@@ -300,15 +336,6 @@ def text_of(message: Message) -> str:
     if isinstance(content, str):
         return content
     return "".join(str((part.model_extra or {}).get("text", "")) for part in content if part.type == "text")
-
-
-_REASONING = re.compile(r"\s*<(think|thinking|reasoning)>.*?</\1>\s*", re.DOTALL)
-
-
-def without_reasoning(text: str) -> str:
-    """A model's text without the reasoning between `<think>` tags that some servers leave at its beginning."""
-    found = _REASONING.match(text) if "<" in text else None
-    return text[found.end() :] if found else text
 
 
 class FunctionSpec(Wire):

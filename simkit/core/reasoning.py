@@ -1,14 +1,64 @@
 """Reasoning of models: text that a model wrote for itself, which nobody hears.
 
-A message holds it once, as its extra field `reasoning_content`.
+A message holds it once, as its extra field `reasoning_content`. Servers without a reasoning parser leave it at the
+beginning of the text, between marks that depend on the model. Marks in code, in quotation marks, or in the middle of an
+answer are ordinary words.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterator
 
 from simkit.core.messages import AssistantMessage, Message
 
 FIELD = "reasoning_content"
 """Extra field of an assistant message that holds its reasoning, as text."""
+
+_NAME = r"(?:[a-z]+:|[a-z]+_|ant)?(?:think(?:ing)?|thoughts?|reasoning|scratch_?pad|inner_monologue|analysis)"
+_PAIRS = (
+    (rf"<[ \t]*(?P<name>{_NAME})(?:[ \t\n][^<>\n]*)?>", rf"<[ \t]*/[ \t]*{_NAME}[ \t]*>"),
+    (r"\[THINK\]", r"\[/THINK\]"),
+    (r"◁think▷", r"◁/think▷"),
+    (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),
+    (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),
+    (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),
+    (r"<\|channel>(?:thought|analysis)?", r"<channel\|>"),
+    (r"Here(?: is|'s) my thought process:", r"Here(?: is|'s) my response:"),
+)
+"""Marks before and after reasoning, by family of models."""
+
+_OPENING = re.compile(
+    r"\s*(?:" + "|".join(f"(?P<f{i}>{pair[0]})" for i, pair in enumerate(_PAIRS)) + ")", re.IGNORECASE
+)
+_CLOSING = tuple(re.compile(closing, re.IGNORECASE) for _, closing in _PAIRS)
+_MARK = re.compile(
+    "|".join(
+        f"(?P<open{i}>{opening})|(?P<close{i}>{closing})" for i, (opening, closing) in enumerate(_PAIRS[:-1])
+    ).replace("?P<name>", "?:"),
+    re.IGNORECASE,
+)
+_EMPTY = re.compile(rf"\s*<[ \t]*{_NAME}[ \t]*/>", re.IGNORECASE)
+_ANSWER = re.compile(
+    r"\s*<(?:(?P<tag>answer|response|final|output)>|\|START_RESPONSE\|>|\|begin_of_solution\|>)(?P<text>.*?)"
+    r"(?:</(?P=tag)>|<\|END_RESPONSE\|>|<\|end_of_solution\|>)?\s*",
+    re.DOTALL | re.IGNORECASE,
+)
+_PLAIN_STARTS = ("analysis", "Here is my thought", "Here's my thought")
+_MENTION = re.compile(r" (?:[a-z]|$)|[.,;:!?)]")
+_LOOK_BACK = 20_000  # characters before a mark that decide whether it is quoted
+_QUOTES = frozenset("`'\"“”‘’«»")
+
+_HARMONY = re.compile(
+    r"(?:\A\s*|<\|channel\|>\s*)(?P<channel>analysis|commentary|final)(?P<to>[^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>"
+    r"(?P<text>.*?)(?P<end><\|(?:end|return|call)\|>|(?=<\|(?:start|channel)\|>)|\Z)",
+    re.DOTALL,
+)
+_BARE_HARMONY = re.compile(
+    r"\A\s*analysis(?P<thought>.*?)assistant(?:final|(?=commentary to=))(?P<rest>.*)\Z", re.DOTALL
+)
+_HARMONY_ROLE = re.compile(r"(?:<\|end\|>\s*)?(?:<\|start\|>\s*assistant\s*)?\Z")
+_HARMONY_MARKS = re.compile(r"<\|(?:start|channel|message|end|return)\|>")
 
 
 def reasoning_of(message: Message) -> str | None:
@@ -21,3 +71,132 @@ def reasoning_of(message: Message) -> str | None:
 def with_reasoning(message: AssistantMessage, reasoning: str) -> AssistantMessage:
     """The message with this reasoning."""
     return message.model_copy(update={FIELD: reasoning})
+
+
+def separated(message: AssistantMessage) -> AssistantMessage:
+    """The message with reasoning from the beginning of its text moved to `reasoning_content`."""
+    text = message.content
+    if not isinstance(text, str):
+        return message
+    thought, words = split_reasoning(text)
+    if words is text:
+        return message
+    message = message.model_copy(update={"content": words or None})
+    known = reasoning_of(message)
+    if thought is None or thought == known:
+        return message
+    return with_reasoning(message, thought if known is None else f"{known}\n\n{thought}")
+
+
+def without_reasoning(text: str) -> str:
+    """A model's text without the reasoning at its beginning."""
+    return split_reasoning(text)[1]
+
+
+def split_reasoning(text: str) -> tuple[str | None, str]:
+    """The reasoning at the beginning of a model's text, and the words after it.
+
+    The opening mark may be missing, because some chat templates put it into the prompt. Without a closing mark all of
+    the text is reasoning that was cut off. A text without reasoning is returned as it is.
+    """
+    if "<" not in text and "[" not in text and "◁" not in text and not text.startswith(_PLAIN_STARTS):
+        return None, text
+    if "<|message|>" in text or "assistant" in text:
+        found = _split_harmony(text)
+        if found is not None:
+            return found
+    parts, at = _leading_parts(text)
+    if not at:
+        return None, text
+    words = text[at:]
+    answer = _ANSWER.fullmatch(words)
+    words = (answer["text"] if answer else words).strip()
+    return "\n\n".join(part for part in (each.strip() for each in parts) if part) or None, words
+
+
+def leaks_reasoning(text: str) -> bool:
+    """Whether spoken text still holds marks of reasoning, outside of code and quotation marks."""
+    if "<" not in text and "[" not in text and "◁" not in text:
+        return False
+    opened = False
+    for mark in _plain_marks(text, 0):
+        if mark.lastgroup is not None and mark.lastgroup.startswith("close"):
+            return True
+        if text[: mark.start()].rpartition("\n")[2].strip() == "":
+            return True
+        opened = True
+    return (opened and "</" in text) or _HARMONY_MARKS.search(text) is not None
+
+
+def _leading_parts(text: str) -> tuple[list[str], int]:
+    """The pieces of reasoning at the beginning of a text, and the position after them; 0 if there are none."""
+    parts: list[str] = []
+    at = 0
+    while at < len(text):
+        if empty := _EMPTY.match(text, at):
+            at = empty.end()
+            continue
+        if opening := _OPENING.match(text, at):
+            start, end, at = _closed(text, opening)
+            parts.append(text[start:end])
+            continue
+        mark = next(_plain_marks(text, at), None)
+        if mark is None or mark.lastgroup is None or mark.lastgroup.startswith("open"):
+            break
+        parts.append(text[at : mark.start()])  # the opening mark is missing
+        at = mark.end()
+    return parts, at
+
+
+def _closed(text: str, opening: re.Match[str]) -> tuple[int, int, int]:
+    """Start and end of the reasoning after an opening mark, and the position after its closing mark."""
+    family = next(index for index in range(len(_PAIRS)) if opening[f"f{index}"] is not None)
+    closing = None
+    if name := opening["name"]:
+        closing = re.compile(rf"<[ \t]*/[ \t]*{re.escape(name)}[ \t]*>", re.IGNORECASE).search(text, opening.end())
+    closing = closing or _CLOSING[family].search(text, opening.end())
+    if closing is None:
+        return opening.end(), len(text), len(text)
+    return opening.end(), closing.start(), closing.end()
+
+
+def _plain_marks(text: str, start: int) -> Iterator[re.Match[str]]:
+    """The marks from a position on that are neither code, nor quoted, nor words of a sentence."""
+    for mark in _MARK.finditer(text, start):
+        in_sentence = text[: mark.start()].endswith(" ") and _MENTION.match(text, mark.end())
+        if not in_sentence and not is_quoted(text, mark.start(), mark.end(), start):
+            yield mark
+
+
+def is_quoted(text: str, start: int, end: int, since: int = 0) -> bool:
+    """Whether a piece of a text is code or in quotation marks; `since` bounds the look back."""
+    ahead = text[max(since, start - _LOOK_BACK) : start]
+    line = ahead.rpartition("\n")[2]
+    if ahead.count("```") % 2 or line.replace("```", "").count("`") % 2:
+        return True
+    if line[-1:] in _QUOTES and (line.count(line[-1]) % 2 or line[-1] in "“‘«"):
+        return True
+    after = text[end : end + 1]
+    return after in _QUOTES and (line.count(after) % 2 == 1 or (after in "”’»" and any(each in line for each in "“‘«")))
+
+
+def _split_harmony(text: str) -> tuple[str | None, str] | None:
+    """The analysis and the final text of a reply in OpenAI's harmony format; None if it is in another one.
+
+    Calls of tools stay as written, to be found by `simkit.core.text_calls`.
+    """
+    if "<|message|>" not in text:
+        bare = _BARE_HARMONY.match(text)  # a server dropped the special tokens
+        return None if bare is None else (bare["thought"].strip() or None, bare["rest"].strip())
+    thoughts: list[str] = []
+    words: list[str] = []
+    for part in _HARMONY.finditer(text):
+        if not thoughts and not words and part.start():  # the opening marks are in the prompt
+            thoughts.append(_HARMONY_ROLE.sub("", text[: part.start()]).strip())
+        if part["channel"] == "analysis" and " to=" not in part["to"]:
+            thoughts.append(part["text"].strip())
+        else:
+            words.append(part[0].strip() if "to=" in part["to"] else part["text"].strip())
+    if not thoughts and not words:
+        return None
+    return "\n\n".join(filter(None, thoughts)) or None, "\n".join(filter(None, words))

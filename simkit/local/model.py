@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from typing import ClassVar, Literal
 
 from simkit.core.messages import AssistantMessage
+from simkit.core.reasoning import separated
 from simkit.errors import BadRequest, UsageError
 from simkit.local.sampling import check
 from simkit.local.worker import Reply, Worker, parse_local
@@ -49,9 +50,10 @@ class LocalModel:
 def response_of(reply: Reply, name: str, request: ChatRequest) -> ChatResponse:
     """Convert a reply to a `ChatResponse`."""
     made = reply.generation
+    message = separated(reply.message)
     return ChatResponse(
-        message=reply.message,
-        finish=finish_of(reply.message, made.finish),
+        message=message,
+        finish=finish_of(message, made.finish),
         usage=Usage(len(reply.prompt), len(made.ids), made.cached),
         model=name,
         logprobs=tuple(made.logprobs) if request.sampling.logprobs else None,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any, TypeGuard, cast
 
 from simkit.core.boundary import boundary
 from simkit.core.messages import AssistantMessage
+from simkit.core.reasoning import separated
 from simkit.core.values import shown
 from simkit.errors import MalformedReply, ModelFault, TokensUsed
 from simkit.models.base import CallKey, ChatRequest, ChatResponse, ModelWrapper, Usage
@@ -21,8 +23,8 @@ COST_AT_MOST = 1e6
 def read_usage(told: object) -> tuple[Usage, str | None]:
     """The usage in a reply, and the reason if it was rejected; a missing or rejected usage is all zeros.
 
-    A missing or null number counts as 0; a whole number written as 12.0 is accepted. Budgets charge a call without
-    usage the full amount reserved for it.
+    A missing or null number counts as 0; a whole number written as 12.0 or as text is accepted. Budgets charge a call
+    without usage the full amount reserved for it.
     """
     if told is None or told == {}:
         return Usage(), None
@@ -34,15 +36,25 @@ def read_usage(told: object) -> tuple[Usage, str | None]:
     if cached is None:
         cached = usage.get("prompt_cache_hit_tokens")
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if cached is None and _is_count(prompt) and _is_count(completion):  # the common case
-        return Usage(prompt, completion), None
+    if cached is None and _is_count(prompt) and _is_count(completion) and "completion_tokens_details" not in usage:
+        return Usage(prompt, completion), None  # the common case
+    if prompt is None and completion is None:
+        prompt, completion = usage.get("input_tokens"), usage.get("output_tokens")
     counts = _count(prompt), _count(completion), _count(cached)
     if None in counts:
         names = ("prompt_tokens", "completion_tokens", "cached_tokens")
         place = counts.index(None)
         return Usage(), f"{names[place]} is {shown((prompt, completion, cached)[place])}"
     prompt, completion, cached = cast("tuple[int, int, int]", counts)
+    completion += _uncounted_reasoning(usage, prompt + completion)
     return Usage(prompt, completion, min(cached, prompt)), None
+
+
+def _uncounted_reasoning(usage: dict[str, Any], counted: int) -> int:
+    """Tokens of reasoning that some servers bill, and count in the total, but not among those of the completion."""
+    details = usage.get("completion_tokens_details")
+    reasoning = _count(cast("dict[str, Any]", details).get("reasoning_tokens")) if isinstance(details, dict) else None
+    return reasoning if reasoning and _count(usage.get("total_tokens")) == counted + reasoning else 0
 
 
 def tokens_used(told: object) -> TokensUsed | None:
@@ -51,16 +63,28 @@ def tokens_used(told: object) -> TokensUsed | None:
     return TokensUsed(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) if usage.tokens else None
 
 
+_DIGITS = re.compile(r"[0-9]{1,12}")
+
+
 def _is_count(value: object) -> TypeGuard[int]:
     return type(value) is int and 0 <= value <= TOKENS_AT_MOST
 
 
 def _count(value: object) -> int | None:
-    if type(value) is float and value.is_integer():
+    if (type(value) is float and value.is_integer()) or (type(value) is str and _DIGITS.fullmatch(value)):
         value = int(value)
     if _is_count(value):
         return value
     return 0 if value is None else None
+
+
+def _separated(response: ChatResponse) -> ChatResponse:
+    """The response with the reasoning in its text kept apart."""
+    message = separated(response.message)
+    if message is response.message:
+        return response
+    finish = "empty" if response.finish == "stop" and not message.content else response.finish
+    return replace(response, message=message, finish=finish)
 
 
 def believed(response: ChatResponse) -> ChatResponse:
@@ -95,5 +119,5 @@ class BelievedModel(ModelWrapper):
         with boundary(ModelFault, lambda: f"model `{self.name}`, {key}"):
             response = cast("object", await self._model.complete(request, key))
             if isinstance(response, ChatResponse) and isinstance(cast("object", response.message), AssistantMessage):
-                return believed(response)
+                return believed(_separated(response))
         raise MalformedReply(f"model `{self.name}`, {key}: it answered with {shown(response)}; return a ChatResponse")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
+from simkit.monitoring.reply_flags import REPLY_FLAGS, reply_notes
 from simkit.run.resume import journals
 from simkit.store import Reader, RunRow, Store
 from simkit.store.files import exposure
@@ -34,6 +36,7 @@ class Diagnosis:
         calls: model calls by role and model: attempts, failures, seconds (median, 95%, longest), tokens, money.
         slowest: the slowest attempts; retries: why attempts failed; faults: ended branches by component.
         doubts: unusual answers by role, model and kind (`usage`, `unknown_finish`, ...), with an example.
+        flags: flagged messages by author and flag, with their number and an example (its branch).
         odd: unusable answers by role and finish reason (`length`, `refusal`, `empty`, ...).
         tracebacks: where the most frequent faults were raised; `example` names a branch, an episode or the run.
         tools: the slowest tools.
@@ -56,6 +59,7 @@ class Diagnosis:
     slowest: list[dict[str, Any]]
     retries: list[dict[str, Any]]
     doubts: list[dict[str, Any]]
+    flags: list[dict[str, Any]]
     odd: list[dict[str, Any]]
     faults: list[dict[str, Any]]
     tools: list[dict[str, Any]]
@@ -104,6 +108,7 @@ def _examined(reader: Reader, run: RunRow) -> Diagnosis:
         slowest=ask(_SLOWEST),
         retries=ask(_RETRIES),
         doubts=ask(_DOUBTS),
+        flags=ask(_FLAGS),
         odd=ask(_ODD),
         faults=ask(_FAULTS),
         tools=ask(_TOOLS),
@@ -143,7 +148,7 @@ def _about_models(found: Diagnosis) -> list[str]:
     limited = sum(row["attempts"] for row in found.retries if row["error"] == "RateLimited")
     timeouts = sum(row["attempts"] for row in found.retries if row["error"] == "ModelTimeout")
     outgrown = sum(row["calls"] for row in found.retries if row["error"] == "ContextTooLong")
-    lines: list[str] = []
+    lines = [f"{count} {note}" for count, note in reply_notes(_counted(found.flags))]
     if outgrown:
         lines.append(
             f"{outgrown} calls did not fit into the model's context: take one that reads more, or fewer --max-turns; "
@@ -156,6 +161,14 @@ def _about_models(found: Diagnosis) -> list[str]:
     if timeouts:
         lines.append(f"{timeouts} attempts had no answer in time: raise --request-timeout, or lower --api-concurrency")
     return [*lines, *map(_about_doubt, found.doubts), *map(_about_answers, found.odd)]
+
+
+def _counted(flags: list[dict[str, Any]]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for row in flags:
+        if not row["flag"].startswith("unknown_finish"):  # among the doubts, which all roles have
+            counts[row["flag"]] += row["messages"]
+    return counts
 
 
 def _about_doubt(row: Mapping[str, Any]) -> str:
@@ -291,6 +304,16 @@ _DOUBTFUL = {
     "logprobs": "the server sent no usable log probabilities, so these answers have none",
     "no_choice": "the server billed them without an answer; they count as empty answers",
 }
+
+_FLAGS = f"""
+SELECT author, flag, count(*) AS messages, any_value(branch_id) AS example
+FROM (
+    SELECT author, branch_id, unnest(flags) AS flag FROM messages m JOIN episodes e USING (episode_id)
+    WHERE e.run_id = $run AND len(flags) > 0
+)
+WHERE split_part(flag, ':', 1) IN ({", ".join(f"'{kind}'" for kind in REPLY_FLAGS)})
+GROUP BY ALL ORDER BY messages DESC, author, flag
+"""
 
 _REMEDIES = {
     "length": "raise --max-tokens",

@@ -15,7 +15,8 @@ import anyio.from_thread
 
 from simkit.core.cancellation import unasked
 from simkit.core.ids import TurnKey
-from simkit.core.messages import Message, UserMessage, parse_message, text_of, without_reasoning
+from simkit.core.messages import Message, UserMessage, parse_message, text_of
+from simkit.core.reasoning import without_reasoning
 from simkit.errors import ModelFault, UsageError
 from simkit.models.base import CallKey, ChatModel, ChatRequest, Sampling
 from simkit.plugins.extras import require

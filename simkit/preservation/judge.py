@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from simkit.core.ids import TurnKey
-from simkit.core.messages import UserMessage, text_of, without_reasoning
+from simkit.core.messages import UserMessage, text_of
+from simkit.core.reasoning import without_reasoning
 from simkit.errors import ModelFault
 from simkit.models.base import CallKey, ChatModel, ChatRequest
 from simkit.plugins.prompts import Prompt, read_prompt, shipped_prompt

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 
 from simkit.core.ids import TurnKey
-from simkit.core.messages import Message, UserMessage, text_of, without_reasoning
+from simkit.core.messages import Message, UserMessage, text_of
+from simkit.core.reasoning import without_reasoning
 from simkit.errors import ModelFault, UsageError
 from simkit.models.base import CallKey, ChatModel, ChatRequest
 

@@ -6,7 +6,7 @@ disk, a bug in a search) ends the run. Results are in the order of the units, no
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from time import monotonic
@@ -74,9 +74,10 @@ class Tally:
     It is the `Watch` of every search of the run. Only the event loop's thread writes to it.
 
     `kept` counts episodes that an earlier attempt of the run finished. `missed` holds the reasons why units were not
-    played, by episode id. `meter` counts model calls once there are models. `note` describes the progress of a stage
-    without episodes, for the display. `load` returns the load of components that declare `concurrency` or `sessions`.
-    `keeps_faults` keeps the latest faults, with everything that their frames refer to.
+    played, by episode id. `flags` counts doubts about messages. `meter` counts model calls once there are models.
+    `note` describes the progress of a stage without episodes, for the display. `load` returns the load of components
+    that declare `concurrency` or `sessions`. `keeps_faults` keeps the latest faults, with everything that their frames
+    refer to.
     """
 
     planned: int = 0
@@ -93,6 +94,7 @@ class Tally:
     started_at: float = field(default_factory=monotonic)
     episodes: list[Episode] = field(default_factory=list[Episode])
     missed: dict[str, str] = field(default_factory=dict[str, str])
+    flags: Counter[str] = field(default_factory=Counter[str])
     meter: CallMetrics | None = None
     lag: Lag = field(default_factory=Lag)
     load: Callable[[], Sequence[ActorState]] = tuple
@@ -120,6 +122,10 @@ class Tally:
         """The fault of the first faulted episode; None if it was not kept."""
         error = next((episode.error for episode in self.episodes if is_faulted(episode)), None)
         return next((fault for fault in self._faults if str(fault) == error), None)
+
+    def flag(self, flags: Sequence[str]) -> None:
+        """Count doubts about a message, as `kind: detail`."""
+        self.flags.update(flags)
 
     def finished(self, episode: Episode) -> None:
         """Count an episode that ended."""

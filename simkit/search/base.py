@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -88,6 +89,10 @@ class Watch(Protocol):
         """Receive a fault that ended a branch or an episode."""
         ...
 
+    def flag(self, flags: Sequence[str]) -> None:
+        """Count doubts about a message of the agent or the user."""
+        ...
+
 
 class NoWatch:
     """A watch that ignores all updates."""
@@ -102,4 +107,7 @@ class NoWatch:
         """Ignored."""
 
     def fault(self, fault: Fault) -> None:
+        """Ignored."""
+
+    def flag(self, flags: Sequence[str]) -> None:
         """Ignored."""

@@ -72,11 +72,11 @@ class _Added:
         self.messages = list(turn.messages)
         self.calls = list(turn.calls)
 
-    def write(self, message: Message, author: Author, heard: str | None = None) -> None:
+    def write(self, message: Message, author: Author, heard: str | None = None, flags: tuple[str, ...] = ()) -> None:
         """Add an entry for this decision."""
         entry = Entry(message, author, turn=self.turn.key.turn, step=self.turn.steps, heard=heard)
         self.conversation, row = grown(self.conversation, entry)
-        self.messages.append(row)
+        self.messages.append(replace(row, flags=flags) if flags else row)
 
     def taken(self, agent: State, spent: Spent, *, over: bool, outcome: Outcome | None) -> Turn:
         """The turn after this decision, with everything that was added."""
@@ -122,7 +122,9 @@ async def _decide(stage: Stage, turn: Turn) -> Turn:
     decision = await consult_agent(agent, request, checks.decision, place)
     added = _Added(turn)
     with boundary(AgentFault, place):
-        added.write(decision.message, "agent", heard=decision.say)
+        added.write(decision.message, "agent", heard=decision.say, flags=decision.flags)
+        if decision.flags:
+            stage.watch.flag(decision.flags)
         if decision.note is not None:
             added.write(decision.note, "tool")
     for call in decision.calls:
@@ -171,7 +173,9 @@ async def ask_user(stage: Stage, key: TurnKey, state: BranchState) -> Answer:
         said = await consult(user, request, checks.user_turn, UserFault, place)
         with boundary(UserFault, place):
             conversation, row = grown(state.conversation, Entry.user(said.text, key.turn))
-            row = replace(row, flags=tuple(said.flags)) if said.flags else row
+            if said.flags:
+                row = replace(row, flags=said.flags)
+                stage.watch.flag(said.flags)
     except LimitHit as limit:
         return Answer(state, outcome=limit.outcome)
     except Fault as fault:

@@ -178,7 +178,7 @@ COMMENT ON COLUMN messages.tool_calls IS 'Its tool calls in the OpenAI form.';
 COMMENT ON COLUMN messages.message IS 'The whole message in the OpenAI chat form.';
 COMMENT ON COLUMN messages.heard IS 'What the other party hears of it; NULL for what stays inside the agent.';
 COMMENT ON COLUMN messages.prompt IS 'Digest of all that was before it: equal prompts, equal digests.';
-COMMENT ON COLUMN messages.flags IS 'Doubts of a user simulator about its own words, as "kind: detail"; empty when it has none.';
+COMMENT ON COLUMN messages.flags IS 'Doubts about it, as "kind: detail": of the user simulator about its own words, or of the agent about its model''s reply; empty when there are none.';
 
 CREATE TABLE tool_calls (
     branch_id VARCHAR NOT NULL,

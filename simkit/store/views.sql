@@ -103,7 +103,7 @@ COMMENT ON VIEW run_summary IS 'One row per run; part_of names the run whose sta
 CREATE VIEW user_flags AS
 WITH flagged AS (
     SELECT m.episode_id, m.branch_id, m.seq, split_part(flag, ':', 1) AS flag
-    FROM (SELECT episode_id, branch_id, seq, unnest(flags) AS flag FROM messages) m
+    FROM (SELECT episode_id, branch_id, seq, unnest(flags) AS flag FROM messages WHERE author = 'user') m
 ),
 spoken AS (
     SELECT e.run_id, count(*) AS turns FROM messages m JOIN episodes e USING (episode_id) WHERE m.author = 'user' GROUP BY ALL

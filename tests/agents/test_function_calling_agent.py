@@ -1,17 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from acting import FIND, KEY, Asked, act, answered, conversation, note_of
 
-from simkit.agents.function_calling import FunctionCallingAgent
-from simkit.agents.model_agent import CUT_OFF, EMPTY, FILTERED
+from simkit.agents.function_calling import CALL_AS_TEXT, FunctionCallingAgent
+from simkit.agents.model_agent import CALL_CUT_OFF, CUT_OFF, EMPTY, FILTERED, UNPARSED
 from simkit.components.agent import AgentStart, StartAgent
 from simkit.core.conversation import Entry
 from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, UserMessage
-from simkit.errors import ModelFault, UsageError
-from simkit.models import CallKey, ChatResponse, Sampling
+from simkit.errors import ModelFault, TokensUsed, UnparsedCall, UsageError
+from simkit.models import CallKey, ChatResponse, FinishReason, Sampling
 from simkit.models.base import SampledModel
 
 pytestmark = pytest.mark.anyio
@@ -98,13 +99,17 @@ async def test_an_answer_nobody_can_act_on_is_kept_and_the_model_is_told(respons
     assert decision.tokens == 25
 
 
-async def test_calls_of_an_answer_that_was_cut_off_are_made() -> None:
-    response = answered(None, ToolCall.of("a", "find", '{"day": "su'), finish="length")
+@pytest.mark.parametrize("finish", ["length", "content_filter"])
+@pytest.mark.parametrize("arguments", ['{"day": "su', '{"day": "Sunday"}', ""])
+async def test_calls_of_an_answer_that_was_cut_off_are_not_made(finish: FinishReason, arguments: str) -> None:
+    response = answered("I look.", ToolCall.of("a", "find", arguments), finish=finish)
     decision = await FunctionCallingAgent(Asked(response).model).act(act())
-    assert [call.arguments for call in decision.calls] == ['{"day": "su']
+    assert note_of(decision).startswith("ERROR:")
+    assert decision.message == AssistantMessage.of("I look.")
+    assert decision.flags == ("cut_off_call: find",)
 
 
-async def test_reasoning_before_the_words_is_kept_and_not_heard() -> None:
+async def test_reasoning_before_the_words_in_an_old_recording_is_kept_and_not_heard() -> None:
     decision = await FunctionCallingAgent(Asked("<think>a\nb</think>\n\nWhich day?").model).act(act())
     assert decision.say == "Which day?"
     assert decision.message == AssistantMessage.of("<think>a\nb</think>\n\nWhich day?")
@@ -160,3 +165,68 @@ async def test_a_prompt_of_ones_own(tmp_path: Path) -> None:
         FunctionCallingAgent(Asked("").model, prompt=file).start(StartAgent(()))
     with pytest.raises(UsageError, match="cannot be read"):
         FunctionCallingAgent(Asked("").model, prompt=tmp_path / "none.txt")
+
+
+HERMES = '<tool_call>\n{"name": "find", "arguments": {"day": "Sunday"}}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("text", "notation"),
+    [
+        (HERMES, "hermes"),
+        ('{"name": "find", "parameters": {"day": "Sunday"}}', "json"),
+        ('find(day="Sunday")', "python"),
+    ],
+)
+async def test_a_call_as_text_is_not_spoken_and_the_model_is_told(text: str, notation: str) -> None:
+    decision = await FunctionCallingAgent(Asked(f"I look.\n{text}").model).act(act())
+    assert note_of(decision) == CALL_AS_TEXT
+    assert decision.flags == (f"call_as_text: {notation}",)
+    assert decision.message == AssistantMessage.of(f"I look.\n{text}")
+
+
+@pytest.mark.parametrize("text", [HERMES, '[find(day="Sunday")]', '[TOOL_CALLS]find{"day": "Sunday"}'])
+async def test_a_call_as_text_is_executed_on_request(text: str) -> None:
+    agent = FunctionCallingAgent(Asked(f"I look.\n{text}").model, text_calls="read")
+    decision = await agent.act(act())
+    assert [(call.name, call.parse_arguments()) for call in decision.calls] == [("find", {"day": "Sunday"})]
+    assert decision.message == AssistantMessage.of("I look.", decision.calls)
+    assert [flag.partition(":")[0] for flag in decision.flags] == ["call_as_text"]
+
+
+@pytest.mark.parametrize("text", ['<tool_call>{"name": "find", "arguments": {"day": "Su', f"{HERMES[:-13]}\n{{}}"])
+async def test_a_call_as_text_that_is_incomplete_is_never_executed(text: str) -> None:
+    decision = await FunctionCallingAgent(Asked(text).model, text_calls="read").act(act())
+    assert note_of(decision) == CALL_AS_TEXT
+
+
+async def test_a_cut_off_call_as_text_is_not_executed() -> None:
+    agent = FunctionCallingAgent(Asked(answered(HERMES, finish="length")).model, text_calls="read")
+    assert note_of(await agent.act(act())) == CUT_OFF
+
+
+async def test_text_calls_must_be_tell_or_read() -> None:
+    with pytest.raises(UsageError, match="text_calls is `maybe`"):
+        FunctionCallingAgent(Asked("x").model, text_calls="maybe")  # pyright: ignore[reportArgumentType]
+
+
+async def test_a_reply_that_ended_for_an_unknown_reason_is_used_and_flagged() -> None:
+    reply = replace(answered("Which day?", finish="unknown"), doubts=("unknown_finish: odd",))
+    decision = await FunctionCallingAgent(Asked(reply).model).act(act())
+    assert (decision.say, decision.flags) == ("Which day?", ("unknown_finish: odd",))
+    whole = answered(None, ToolCall.of("a", "find", {"day": "x"}), finish="unknown")
+    assert len((await FunctionCallingAgent(Asked(whole).model).act(act())).calls) == 1
+    broken = answered(None, ToolCall.of("a", "find", '{"day": "x'), finish="unknown")
+    assert note_of(await FunctionCallingAgent(Asked(broken).model).act(act())) == CALL_CUT_OFF
+
+
+async def test_a_call_that_the_server_could_not_parse_is_the_models_slip() -> None:
+    error = UnparsedCall("http://there answered 400", generated="{", usage=TokensUsed(30, 2))
+    decision = await FunctionCallingAgent(Asked(error).model).act(act())
+    assert note_of(decision) == UNPARSED
+    assert (decision.flags, decision.tokens) == (("unparsed_call",), 32)
+
+
+async def test_leaked_reasoning_is_flagged() -> None:
+    decision = await FunctionCallingAgent(Asked("Sure. <think>hm</think> Which day?").model).act(act())
+    assert decision.flags == ("leaked_reasoning",)

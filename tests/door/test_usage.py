@@ -42,7 +42,7 @@ def read(usage: str) -> ChatResponse:
         ('{"prompt_tokens": 1e400, "completion_tokens": 1}', "prompt_tokens is inf"),
         ('{"prompt_tokens": NaN, "completion_tokens": 1}', "prompt_tokens is nan"),
         ('{"prompt_tokens": true, "completion_tokens": 1}', "prompt_tokens is True"),
-        ('{"prompt_tokens": "12", "completion_tokens": 1}', "prompt_tokens is '12'"),
+        ('{"prompt_tokens": "-12", "completion_tokens": 1}', "prompt_tokens is '-12'"),
         ('{"prompt_tokens": "many"}', "prompt_tokens is 'many'"),
         ('{"prompt_tokens": 3.7, "completion_tokens": 1}', "prompt_tokens is 3.7"),
         ('{"prompt_tokens": {}, "completion_tokens": 1}', "prompt_tokens is a dict of 0"),
@@ -77,6 +77,19 @@ def test_a_usage_that_cannot_be_is_unknown_and_the_answer_is_kept(usage: str, do
         ('{"prompt_tokens": 10, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}}', (10, 2, 4)),
         ('{"prompt_tokens": 10, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 99}}', (10, 2, 10)),
         ('{"prompt_tokens": 10, "completion_tokens": 2, "prompt_cache_hit_tokens": 3}', (10, 2, 3)),
+        ('{"prompt_tokens": "10", "completion_tokens": "2"}', (10, 2, 0)),
+        ('{"input_tokens": 10, "output_tokens": 2}', (10, 2, 0)),
+        ('{"prompt_tokens": 10, "completion_tokens": 2, "completion_tokens_details": null}', (10, 2, 0)),
+        (
+            '{"prompt_tokens": 10, "completion_tokens": 7, "total_tokens": 17, "completion_tokens_details": '
+            '{"reasoning_tokens": 5}}',
+            (10, 7, 0),
+        ),
+        (
+            '{"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 17, "completion_tokens_details": '
+            '{"reasoning_tokens": 5}}',
+            (10, 7, 0),
+        ),
     ],
 )
 def test_a_usage_that_can_be_is_counted(usage: str, counts: tuple[int, int, int]) -> None:
@@ -160,11 +173,13 @@ def test_a_usage_that_can_be_is_left_alone() -> None:
     assert believed(response) is response
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", '"low"'])
-def test_log_probabilities_that_are_no_numbers_are_no_completion(number: str) -> None:
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "null", '"low"', "[]"])
+def test_log_probabilities_that_are_no_numbers_are_left_out_and_doubted(number: str) -> None:
     body = '{"choices":[{"message":{"content":"x"},"logprobs":{"content":[{"logprob":' + number + "}]}}]}"
-    with pytest.raises(MalformedReply):
-        read_reply(HttpReply(200, {}, body.encode()), Reading("http://there", "m"))
+    response = read_reply(HttpReply(200, {}, body.encode()), Reading("http://there", "m"))
+    assert (response.message.content, response.logprobs) == ("x", None)
+    assert [doubt.split(":")[0] for doubt in response.doubts] == ["logprobs"]
+    assert ChatResponse.from_json(response.to_json()) == response
 
 
 @pytest.mark.parametrize("levels", [70, 300, 900])

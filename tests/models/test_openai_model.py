@@ -164,7 +164,7 @@ def test_parallel_calls_in_every_form_servers_send() -> None:
         ({"content": "hi"}, "stop", "stop"),
         ({"content": "hi"}, None, "stop"),
         ({"content": "hi"}, "eos", "stop"),
-        ({"content": "hi"}, "never seen", "stop"),
+        ({"content": "hi"}, "never seen", "unknown"),
         ({"content": "cut o"}, "length", "length"),
         ({"content": None}, "length", "length"),
         ({"content": ""}, "content_filter", "content_filter"),

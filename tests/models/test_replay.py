@@ -3,6 +3,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from players_models import HELLO, KEY, Played, key, said
@@ -41,7 +42,7 @@ async def recorded(*answers: ChatResponse | Exception, bodies: bool = False) -> 
 
 
 def test_an_answer_recorded_before_reasoning_was_part_of_the_message() -> None:
-    told = {"finish": "stop", "usage": {}, "model": "m", "reasoning": "hm", "usage_doubt": "cost is -1"}
+    told: dict[str, Any] = {"finish": "stop", "usage": {}, "model": "m", "reasoning": "hm", "usage_doubt": "cost is -1"}
     old = ChatResponse.from_json({"message": {"role": "assistant", "content": "hi"}, **told})
     assert old.message == AssistantMessage.of("hi")
     assert (old.reasoning, old.doubts) == ("hm", ("usage: cost is -1",))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -382,6 +382,9 @@ class Tally:
 
     def turn(self) -> None:
         self.turns += 1
+
+    def flag(self, flags: Sequence[str]) -> None:
+        pass
 
     def hit(self, goals: int) -> None:
         self.goals += goals

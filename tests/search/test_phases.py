@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -255,6 +255,9 @@ class Watching:
 
     def turn(self) -> None:
         self.told.append(("turn", 1))
+
+    def flag(self, flags: Sequence[str]) -> None:
+        pass
 
     def hit(self, goals: int) -> None:
         self.told.append(("hit", goals))

@@ -122,3 +122,59 @@ def test_the_prompt_says_how_to_hang_up(ending: Ending, advice: bool) -> None:
 def test_any_answer_is_a_reply_with_words_or_none(ending: Ending, advice: bool, text: str) -> None:
     reply = form_of(ending, advice=advice).read(response(text))
     assert reply is None or reply.text
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        'end_conversation(message="Bye.", reason="gave_up")',
+        '<tool_call>{"name": "end_conversation", "arguments": {"message": "Bye.", "reason": "gave_up"}}</tool_call>',
+        '{"name": "end_conversation", "parameters": {"message": "Bye.", "reason": "gave_up"}}',
+        "<function=end_conversation><parameter=message>Bye.</parameter><parameter=reason>gave_up</parameter></function>",
+    ],
+)
+def test_a_call_in_text_hangs_up_and_is_not_spoken(call: str) -> None:
+    alone, beside = read("tool", call), read("tool", f"Thanks, bye!\n{call}")
+    assert alone is not None
+    assert beside is not None
+    assert (alone.text, alone.end, alone.reason) == ("Bye.", True, "gave_up")
+    assert (beside.text, beside.end, beside.reason) == ("Thanks, bye!", True, "gave_up")
+    assert [flag.partition(":")[0] for flag in beside.flags] == ["call_as_text"]
+
+
+@pytest.mark.parametrize(
+    "line", ["end_conversation", "[end_conversation]", "*end_conversation()*", "<end_conversation>."]
+)
+def test_the_name_of_the_call_alone_hangs_up(line: str) -> None:
+    reply = read("tool", f"Thanks, bye!\n{line}")
+    assert reply is not None
+    assert (reply.text, reply.end) == ("Thanks, bye!", True)
+
+
+def test_a_call_in_text_in_the_middle_of_a_line_hangs_up() -> None:
+    reply = read("tool", 'Thanks, bye! end_conversation(message="x", reason="done")')
+    assert reply is not None
+    assert (reply.text, reply.end) == ("Thanks, bye!", True)
+
+
+def test_another_call_in_text_is_not_spoken() -> None:
+    assert read("tool", '<tool_call>{"name": "search", "arguments": {}}</tool_call>') is None
+    reply = read("tool", 'Hm.\n<tool_call>{"name": "search", "arguments": {}}</tool_call>')
+    assert reply == Reply("Hm.", flags=("call_as_text: hermes", "unknown_tool"))
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_reasoning_of_the_user_is_never_spoken(ending: Ending) -> None:
+    said = '{"say": "Hi.", "end": false, "reason": ""}' if ending == "json" else "Hi."
+    for text in (
+        f"<think>I am done soon.</think>{said}",
+        f"I am done soon.\n</think>\n{said}",
+        f"[THINK]x[/THINK]{said}",
+    ):
+        assert read(ending, text) == Reply("Hi.")
+    assert read(ending, "<think>I am done so") is None
+
+
+def test_a_cut_off_call_hangs_nothing_up() -> None:
+    cut = ChatResponse(message=AssistantMessage.of("Thanks.", (end(message="B"),)), finish="length")
+    assert form_of("tool").read(cut) == Reply("Thanks.", flags=("cut_off",))

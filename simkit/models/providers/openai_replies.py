@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
 from math import isfinite
-from typing import Any
+from typing import Any, assert_never, cast
+
+import orjson
 
 from simkit.core.messages import AssistantMessage
-from simkit.core.reasoning import with_reasoning
-from simkit.errors import MalformedReply
+from simkit.errors import MalformedReply, ModelFault, RunStopped, ServerFailed
 from simkit.models.base import ChatResponse, FinishReason
-from simkit.models.providers.reply_errors import Reading, read_body
+from simkit.models.providers.finish_reasons import read_ending
+from simkit.models.providers.openai_messages import read_message
+from simkit.models.providers.reply_errors import Reading, read_body, read_error
 from simkit.models.transport.http1 import HttpReply
 from simkit.models.usage import read_usage, tokens_used
 
-FINISH: Mapping[str, FinishReason] = {
-    "stop": "stop",
-    "eos": "stop",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "tool_calls": "tool_calls",
-    "tool_call": "tool_calls",
-    "tool_use": "tool_calls",
-    "function_call": "tool_calls",
-    "length": "length",
-    "max_tokens": "length",
-    "model_length": "length",
-    "content_filter": "content_filter",
-    "safety": "content_filter",
-    "refusal": "refusal",
-}
-"""Finish reasons of common servers and their OpenAI equivalents. Unknown ones count as `stop`."""
+_LONG = re.compile(rb"\d{19}")  # a number that may not fit into 64 bits: orjson would make a float of it
+_SHOWN = 60
 
 
 def read_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
@@ -43,7 +31,7 @@ def read_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
     """
     body = read_body(reply, reading)
     try:
-        return _response(body)
+        return _response(body, reply.body, reading)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         shown = reading.start_of(reply.body)
         raise MalformedReply(
@@ -53,71 +41,97 @@ def read_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
         ) from error
 
 
-def _response(body: dict[str, Any]) -> ChatResponse:
-    choice = body["choices"][0]
-    written = choice["message"]
-    message = _message(written)
-    thought = written.get("reasoning_content") or written.get("reasoning")
-    if isinstance(thought, str):
-        message = with_reasoning(message, thought)
-    refusal = written.get("refusal")
+def _response(body: dict[str, Any], raw: bytes, reading: Reading) -> ChatResponse:
+    choices = body["choices"]
+    choice = choices[0]
+    message, exact = read_message(choice)
+    if not exact and _LONG.search(raw) and (exactly := _exact_choice(reading.secrets.out_of_answer(raw))):
+        message, _ = read_message(exactly)
     usage, doubt = read_usage(body.get("usage"))
+    doubts: tuple[str, ...] = () if doubt is None else (f"usage: {doubt}",)
+    reason = choice.get("finish_reason") or choice.get("finishReason")
+    ending = read_ending(reason)
+    if ending == "failed" or choice.get("error"):
+        raise _failed(choice.get("error"), reason, body, reading)
+    if ending == "unknown":
+        doubts = (*doubts, f"unknown_finish: {reading.clean(str(reason))[:_SHOWN]}")
+    if len(choices) > 1:
+        message, doubts = _joined(message, choices[1:]), (*doubts, f"several_choices: {len(choices)}")
+    logprobs = None
+    if (told := choice.get("logprobs")) is not None:
+        logprobs, wrong = _logprobs(told)
+        doubts = doubts if wrong is None else (*doubts, f"logprobs: {wrong}")
+    if "content_filter_results" in choice and _is_filtered(choice["content_filter_results"]):
+        ending = "content_filter"
     return ChatResponse(
         message=message,
-        finish=_finish(message, choice.get("finish_reason"), bool(refusal)),
+        finish=_finish(message, ending),
         usage=usage,
         model=str(body.get("model") or ""),
-        logprobs=_logprobs(choice.get("logprobs")),
-        doubts=() if doubt is None else (f"usage: {doubt}",),
+        logprobs=logprobs,
+        doubts=doubts,
     )
 
 
-def _message(written: dict[str, Any]) -> AssistantMessage:
-    """The message for the conversation: only fields that every server accepts, and the text of a refusal."""
-    kept: dict[str, Any] = {"role": "assistant", "content": written.get("content")}
-    if calls := written.get("tool_calls"):
-        kept["tool_calls"] = [_call(call, index) for index, call in enumerate(calls)]
-    if written.get("refusal"):
-        kept["refusal"] = written["refusal"]
-    return AssistantMessage.model_validate(kept)
-
-
-def _call(call: dict[str, Any], index: int) -> dict[str, Any]:
-    function = call["function"]
-    arguments = function.get("arguments")
-    if not isinstance(arguments, str):  # some servers send the object itself, or nothing if there are no arguments
-        arguments = _written_out(arguments if arguments is not None else {})
-    name = function["name"]
-    return {
-        "id": call.get("id") or f"call_{index}",
-        "type": "function",
-        "function": {"name": name, "arguments": arguments},
-    }
-
-
-def _written_out(arguments: object) -> str:
-    """Arguments as JSON text. Arguments nested too deep become a string, so that the model gets an error."""
-    try:
-        return json.dumps(arguments, ensure_ascii=False)
-    except RecursionError:
-        return json.dumps("(left out: the arguments were nested too deep to be read)")
-
-
-def _finish(message: AssistantMessage, reason: str | None, refused: bool) -> FinishReason:
-    finish = FINISH.get(reason or "", "stop")
-    if refused:
+def _finish(message: AssistantMessage, ending: FinishReason | None) -> FinishReason:
+    """The finish reason: what the message holds decides between `stop`, `tool_calls` and `empty`."""
+    if (extra := message.model_extra) and extra.get("refusal"):
         return "refusal"
-    if finish in ("length", "content_filter", "refusal"):
-        return finish
+    match ending:
+        case "length" | "content_filter" | "refusal" | "unknown":
+            return ending
+        case "stop" | "tool_calls" | "empty" | None:
+            if message.tool_calls:
+                return "tool_calls"
+            return "stop" if message.content else "empty"
+        case _:
+            assert_never(ending)
+
+
+def _failed(error: object, reason: object, body: dict[str, Any], reading: Reading) -> ModelFault | RunStopped:
+    """The error for a reply that failed halfway."""
+    if error:
+        told = orjson.dumps({"error": error, "usage": body.get("usage")}, default=str)
+        return read_error(HttpReply(200, {}, told), reading)
+    shown = reading.clean(str(reason))[:_SHOWN]
+    failed = ServerFailed(f"the reply of {reading.origin} failed before it was complete (finish reason `{shown}`)")
+    failed.usage = tokens_used(body.get("usage"))
+    return failed
+
+
+def _joined(message: AssistantMessage, others: list[dict[str, Any]]) -> AssistantMessage:
+    """The message with the calls of other choices: some gateways give words and calls a choice each."""
     if message.tool_calls:
-        return "tool_calls"
-    return "stop" if message.content else "empty"
+        return message
+    for choice in others:
+        if calls := read_message(choice)[0].tool_calls:
+            return message.model_copy(update={"tool_calls": calls})
+    return message
 
 
-def _logprobs(logprobs: dict[str, Any] | None) -> tuple[float, ...] | None:
-    if not logprobs or logprobs.get("content") is None:
+def _exact_choice(raw: bytes) -> dict[str, Any] | None:
+    """The first choice of an answer with integers of any length; None if the answer is not plain JSON."""
+    try:
+        return json.loads(raw)["choices"][0]
+    except (LookupError, TypeError, ValueError, RecursionError):
         return None
-    found = tuple(float(token["logprob"]) for token in logprobs["content"])
-    if not all(map(isfinite, found)):
-        raise ValueError("a log probability is not a finite number")
-    return found
+
+
+def _is_filtered(results: object) -> bool:
+    """Whether one of Azure's content filters withheld something."""
+    if not isinstance(results, dict):
+        return False
+    found = cast("dict[str, object]", results).values()
+    return any(isinstance(each, dict) and cast("dict[str, object]", each).get("filtered") is True for each in found)
+
+
+def _logprobs(told: Any) -> tuple[tuple[float, ...] | None, str | None]:
+    """The log probabilities, or the reason why there are none that can be used."""
+    tokens = cast("dict[str, Any]", told).get("content") if isinstance(told, dict) else told
+    if tokens is None:
+        return None, None
+    try:
+        found = tuple(float(token["logprob"]) for token in tokens)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None, "null, or in an unknown form"
+    return (found, None) if all(map(isfinite, found)) else (None, "not finite")

@@ -1,0 +1,51 @@
+"""Replies that do not hold what a model meant to say: what they are, why they come, and the switch of the server.
+
+A score of such a run says little about the model. The flags come from agents and simulated users; see
+`Decision.flags` and `UserTurn.flags`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+REPLY_FLAGS: Mapping[str, tuple[str, str]] = {
+    "call_as_text": (
+        "tool calls came as text and were not spoken",
+        "the server does not parse them: start vLLM or SGLang with --tool-call-parser (vLLM also with "
+        "--enable-auto-tool-choice), llama.cpp with --jinja; or use --agent function_calling,text_calls=read",
+    ),
+    "leaked_reasoning": (
+        "spoken texts still seem to hold reasoning",
+        "start the server with a reasoning parser (--reasoning-parser of vLLM and SGLang, --reasoning-format of "
+        "llama.cpp)",
+    ),
+    "cut_off_call": (
+        "replies were cut off in their tool calls, which were not executed",
+        "raise --max-tokens",
+    ),
+    "unparsed_call": (
+        "tool calls could not be parsed by the server, and the model was told",
+        "the model writes invalid calls; choose another model or another tool-call parser of the server",
+    ),
+    "unknown_finish": (
+        "replies ended for a reason that simkit does not know",
+        "they were used as they are; look at them in `response -> 'doubts'` of model_calls",
+    ),
+}
+"""Flags about replies, with what happened and what to do about it."""
+
+
+def reply_notes(flags: Mapping[str, int]) -> Iterator[tuple[int, str]]:
+    """Number and description of the messages with each flag about replies; `flags` counts flags as `kind: detail`."""
+    counts: Counter[str] = Counter()
+    details: dict[str, list[str]] = {}
+    for flag, count in flags.items():
+        kind, _, detail = flag.partition(": ")
+        if kind in REPLY_FLAGS:
+            counts[kind] += count
+            details.setdefault(kind, []).extend([detail] if detail else [])
+    for kind, count in counts.most_common():
+        happened, remedy = REPLY_FLAGS[kind]
+        shown = f" ({', '.join(sorted(details[kind])[:3])})" if details[kind] else ""
+        yield count, f"{happened}{shown}: {remedy}"
