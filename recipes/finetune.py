@@ -16,6 +16,7 @@ from simkit.data.examples import ExampleSet
 from simkit.data.held_out import HeldOut, assert_clean_of
 from simkit.data.openai_files import accepted, openai_rows
 from simkit.data.reading import read_examples
+from simkit.data.reasoning import holds_field, with_reasoning_as
 from simkit.data.selection import Selection, select_with_state
 from simkit.errors import UsageError
 from simkit.plugins.recipe import without_flags
@@ -44,6 +45,11 @@ async def finetune(
     where: Annotated[str | None, "Filter for episodes: SQL over `episode_facts`."] = None,
     max_per_task: Annotated[int | None, "Maximum number of examples per task."] = None,
     limit: Annotated[int | None, "Maximum number of examples."] = None,
+    reasoning: Annotated[
+        Literal["inline", "drop"] | None,
+        "Reasoning of answers: `inline` in tags before the text, or `drop`. The API has no field for it, so by default "
+        "it is left out; the text of a file is used as it is.",
+    ] = None,
     allow_incomplete: Annotated[
         bool, "Use readable data of unfinished runs and of journals with unreadable lines."
     ] = False,
@@ -68,7 +74,12 @@ async def finetune(
         simkit run finetune --base gpt-4.1-mini-2025-04-14 --method dpo --data dpo.jsonl --epochs 2
     """
     chosen = Selection(
-        runs=tuple(runs or ("last",)), source=source, where=where, max_per_task=max_per_task, limit=limit
+        runs=tuple(runs or ("last",)),
+        source=source,
+        where=where,
+        max_per_task=max_per_task,
+        limit=limit,
+        reasoning=reasoning or "keep",
     )
     hyperparameters = Hyperparameters(
         epochs=epochs, batch_size=batch_size, learning_rate_multiplier=learning_rate_multiplier, beta=beta
@@ -92,10 +103,13 @@ def _examples(
             run.note(*state.notes, *state.shortfalls)
         else:
             examples = read_examples(data)
+            examples = examples if chosen.reasoning == "keep" else with_reasoning_as(examples, chosen.reasoning)
         if examples.kind != kind:
             raise UsageError(f"{data} holds {examples.kind} examples; the method {method} learns from {kind} examples")
         if clean_of is not None:
             assert_clean_of(examples, HeldOut.read(clean_of), reader)
+    if lost := sum(map(holds_field, examples)):
+        run.note(f"the reasoning in the answers of {lost} examples is left out; --reasoning inline writes it into them")
     return accepted(examples)
 
 

@@ -109,7 +109,7 @@ def _start(run: Run) -> str | None:
     if spec is None:
         return None
     name = spec.removeprefix("local/").partition(",")[0]
-    if name.startswith(("openai/", "anthropic/", "scripted/")) or not name:
+    if name.startswith(("openai/", "openai-responses/", "anthropic/", "scripted/")) or not name:
         raise UsageError(
             f"--model {spec} cannot be trained here; name a folder, or a model at Hugging Face, as local/NAME"
         )

@@ -272,6 +272,12 @@ def export(
         Literal["drop", "keep"] | None,
         typer.Option(help="Conversations in which the agent made an error.", show_default="drop; keep for episodes"),
     ] = None,
+    reasoning: Annotated[
+        Literal["keep", "inline", "drop"],
+        typer.Option(
+            help="Reasoning of answers: as the field reasoning_content, in tags before the text, or left out."
+        ),
+    ] = "keep",
     format: Annotated[
         Literal["trl", "openai", "raw"],
         typer.Option(help="For TRL, for OpenAI's fine-tuning, or with call arguments as original text."),
@@ -303,6 +309,7 @@ def export(
         limit=limit,
         seed=seed,
         errors=errors,
+        reasoning=reasoning,
         format=format,
         origin=origin,
         tokenizer=check,
@@ -314,10 +321,39 @@ def export(
     export(store, kind, out, flags, json)
 
 
+@app.command("import")
+def import_file(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Log of inspect_ai (.eval, .json), results of verifiers (file or folder), or conversations.",
+            show_default=False,
+        ),
+    ],
+    name: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the file's name")] = None,
+    score: Annotated[
+        str | None, typer.Option(help="Scorer, metric or column that gives the rewards.", show_default="the usual one")
+    ] = None,
+    full_reward: Annotated[float, typer.Option(help="The reward of a success.")] = 1.0,
+    store: StoreFlag = None,
+    json: JsonFlag = False,
+) -> None:
+    """Record conversations of other programs, with their rewards, as a run of the store.
+
+    simkit import logs/2026-11-27_airline.eval --name baseline
+
+    simkit import outputs/evals/wordle--gpt-4.1/1f2e
+    """
+    from simkit.cli.importing import import_file
+
+    import_file(store, file, name, score, full_reward, json)
+
+
 @app.command()
 def check(
     file: Annotated[
-        Path, typer.Argument(help="Examples: .jsonl, .json, .parquet, or the JOSH release (wheel or zip).")
+        Path,
+        typer.Argument(help="Examples: .jsonl or .json (also .gz), .parquet, or the JOSH release (wheel or zip)."),
     ],
     tokenizer: Annotated[
         str | None, typer.Option(help="Folder or name of a model: render with its chat template, report lengths.")
@@ -326,9 +362,17 @@ def check(
     clean_of: CleanOfFlag = None,
     drop_held_out: DropHeldOutFlag = False,
     out: Annotated[Path | None, typer.Option(help="Write the examples to this file: .jsonl or .parquet.")] = None,
+    format: Annotated[
+        Literal["trl", "openai", "raw"],
+        typer.Option(help="The format of --out; with openai, what the fine-tuning API refuses is an error."),
+    ] = "trl",
     origin: Annotated[bool, typer.Option("--origin", help="Add a column with run and task.")] = False,
     system: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="System prompt for examples without one.")
+    ] = None,
+    reasoning: Annotated[
+        Literal["keep", "inline", "drop"] | None,
+        typer.Option(help="Reasoning of answers in --out, as in `export`.", show_default="as it is"),
     ] = None,
     json: JsonFlag = False,
 ) -> None:
@@ -346,8 +390,10 @@ def check(
         clean_of=tuple(clean_of or ()),
         drop_held_out=drop_held_out,
         out=out,
+        format=format,
         origin=origin,
         system=system,
+        reasoning=reasoning,
     )
     check(file, flags, json)
 

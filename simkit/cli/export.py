@@ -14,6 +14,8 @@ from simkit.cli.stores import open_store
 if TYPE_CHECKING:
     from simkit.data.checks import Report
     from simkit.data.examples import ExampleSet
+    from simkit.data.export import Format
+    from simkit.data.reasoning import Reasoning
     from simkit.data.selection import Selection
     from simkit.store import Reader
 
@@ -29,7 +31,8 @@ class ExportFlags:
     limit: int | None = None
     seed: int = 0
     errors: Literal["drop", "keep"] | None = None
-    format: Literal["trl", "openai", "raw"] = "trl"
+    reasoning: Reasoning = "keep"
+    format: Format = "trl"
     origin: bool = False
     tokenizer: str | None = None
     max_tokens: int | None = None
@@ -49,6 +52,7 @@ class ExportFlags:
             limit=self.limit,
             seed=self.seed,
             errors=self.errors,
+            reasoning=self.reasoning,
         )
 
 
@@ -58,7 +62,8 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, fla
     Nothing is written when a held-out task is among the examples, or when a check finds an error.
 
     Raises:
-        UsageError: the run does not exist, the file name extension is unknown, or the data is not fit to train on.
+        UsageError: the run does not exist or has no such examples, the file name extension is unknown, or the data is
+            not fit to train on.
         StoreIncomplete: the journals of the runs have unreadable lines.
         StoreError: the file or the store cannot be used.
     """
@@ -69,6 +74,7 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, fla
     with open_store(path).reading(allow_incomplete=flags.allow_incomplete) as reader:
         found, state = select_with_state(reader, kind, flags.selection())
         print_notes((*state.notes, *state.shortfalls))
+        _check_found(found, flags, reader)
         examples = _clean(found, flags.clean_of, flags.drop_held_out, reader)
         report = _checked(examples, flags, reader)
     done = save(examples, out, format=flags.format, origin=flags.origin)
@@ -77,10 +83,45 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, fla
         say_json({**asdict(done), **counts, "removed": dict(done.removed)}, str)
         return
     say(f"{out}: {done.written} {kind.upper()} examples")
+    _say_reasoning(done.reasoning, done.reasoning_left_out, flags.format)
     if done.removed:
         say("left out: " + ", ".join(f"{many} {_REASONS.get(name, name)}" for name, many in done.removed.items()))
+    if not flags.origin and flags.format != "openai":
+        say("the rows do not name their tasks; with --origin they can be checked for held-out tasks later", err=True)
     if report is not None:
         say(report.to_text())
+
+
+def _check_found(found: ExampleSet, flags: ExportFlags, reader: Reader) -> None:
+    """Check that there are examples.
+
+    Raises:
+        UsageError: there are none; the message says why, and where the runs have some.
+    """
+    if found.examples:
+        return
+    from simkit.errors import UsageError
+
+    runs = ", ".join(flags.runs)
+    if flags.source == "golden":
+        from simkit.data.selection import run_ids
+
+        ids = run_ids(reader, flags.runs)
+        if not reader.rows("SELECT 1 FROM harvests JOIN episodes USING (episode_id) WHERE run_id IN ?", [list(ids)]):
+            raise UsageError(
+                f"{runs} has no harvest: golden conversations come from searches (josh, best_of_n) that took a reward. "
+                "For the final conversations of any run: simkit export sft --source episodes"
+            )
+    reasons = ", ".join(f"{many} {_REASONS.get(name, name)}" for name, many in found.removed.items())
+    raise UsageError(f"{runs} has no {found.kind} examples to write{f' (left out: {reasons})' if reasons else ''}")
+
+
+def _say_reasoning(held: int, left_out: int, format: Format) -> None:
+    if held:
+        say(f"reasoning: in the answers of {held} examples")
+    if left_out:
+        why = " (the fine-tuning API has no field for it; --reasoning inline writes it into the text)"
+        say(f"reasoning: left out of the answers of {left_out} examples{why if format == 'openai' else ''}")
 
 
 _REASONS = {
@@ -107,8 +148,10 @@ class CheckFlags:
     clean_of: tuple[str, ...] = ()
     drop_held_out: bool = False
     out: Path | None = None
+    format: Format = "trl"
     origin: bool = False
     system: Path | None = None
+    reasoning: Reasoning | None = None
 
 
 def check(file: Path, flags: CheckFlags, as_json: bool) -> None:
@@ -118,27 +161,32 @@ def check(file: Path, flags: CheckFlags, as_json: bool) -> None:
         UsageError: the file cannot be read, or its data is not fit to train on.
     """
     from simkit.data.checks import check as look
-    from simkit.data.export import Columns, check_place, write
+    from simkit.data.export import check_out, save
     from simkit.data.reading import read_examples
 
     if flags.out is not None:
-        check_place(flags.out)
+        check_out(flags.out, flags.format)
     examples = read_examples(file)
     if flags.system is not None:
         from simkit.data.examples import with_system
 
         examples = with_system(examples, flags.system.read_text(encoding="utf-8").strip())
+    if flags.reasoning is not None:
+        from simkit.data.reasoning import with_reasoning_as
+
+        examples = with_reasoning_as(examples, flags.reasoning)
     examples = _clean(examples, flags.clean_of, flags.drop_held_out, None)
-    report = look(examples, flags.tokenizer, max_tokens=flags.max_tokens)
+    report = look(examples, flags.tokenizer, max_tokens=flags.max_tokens, format=flags.format)
     if as_json:
         say_json(report.to_json())
     else:
         say(report.to_text())
     _refuse(report)
     if flags.out is not None:
-        write(examples, flags.out, Columns(flags.origin))
+        done = save(examples, flags.out, format=flags.format, origin=flags.origin)
         if not as_json:
-            say(f"{flags.out}: {len(examples)} examples")
+            say(f"{flags.out}: {done.written} examples")
+            _say_reasoning(done.reasoning, done.reasoning_left_out, flags.format)
 
 
 def _clean(examples: ExampleSet, specs: Sequence[str], drop: bool, store: Reader | None) -> ExampleSet:

@@ -41,6 +41,10 @@ Outcome: TypeAlias = Literal[
 ]
 
 
+IMPORTED = "import"
+"""Recipe of runs whose conversations another program played (`simkit import`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunStarted:
     """A run started or resumed; `config` is its configuration as JSON.

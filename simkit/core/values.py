@@ -314,3 +314,17 @@ def _name(kind: object) -> str:
 
 def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text[:_SHOWN])
+
+
+def without_surrogates(value: Any) -> Any:
+    """A JSON value with U+FFFD for half of a character, as a model writes it when it is cut off inside an emoji."""
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case list():
+            return [without_surrogates(each) for each in cast("list[Any]", value)]
+        case dict():
+            fields = cast("dict[str, Any]", value)
+            return {without_surrogates(key): without_surrogates(each) for key, each in fields.items()}
+        case _:
+            return value

@@ -7,71 +7,36 @@ trains too) and its answers are parsed back from their tokens: an answer that ch
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any
 
-from simkit.components.model_view import says_nothing
-from simkit.core.messages import AssistantMessage, Message, ToolCall, text_of
-from simkit.data.conversations import has_error_marker
-from simkit.data.examples import (
-    Demonstration,
-    Example,
-    ExampleSet,
-    Judged,
-    Pair,
-    answers_of,
-    example_digest,
-    prompt_digest,
-)
+from simkit.data.examples import UNREAD, Demonstration, Example, ExampleSet, Judged, Pair, example_digest, prompt_digest
+from simkit.data.export import Format
+from simkit.data.openai_files import refused
 from simkit.data.prompt_comparison import compare_with_requests
+from simkit.data.reasoning import holds_field, reasoning_counts
 from simkit.data.rendering import Lengths
-from simkit.errors import InvalidArguments
+from simkit.data.rules import FINDINGS, Severity, good_answers, problems
 
 if TYPE_CHECKING:
     from simkit.local.chat import ChatFormat
     from simkit.store import Reader, Store
 
-Severity: TypeAlias = Literal["error", "warning"]
-
-FINDINGS: Mapping[str, tuple[Severity, str]] = {
-    "empty": ("error", "an answer to learn is empty"),
-    "nothing_to_learn": ("error", "it contains no answer of the assistant"),
-    "broken_arguments": ("error", "a call to learn has arguments that are not a JSON object"),
-    "nulls": (
-        "error",
-        "an argument is null, which the tool's schema does not allow (another program may have filled it in)",
-    ),
-    "contradiction": ("error", "the same answer to the same prompt is both desirable and undesirable"),
-    "one_label": ("error", "all labels are the same; KTO needs both"),
-    "unreadable": (
-        "error",
-        "the chat template refuses it, or its answers change when they are parsed back from their tokens",
-    ),
-    "not_as_sent": ("error", "its prompt differs from the request that the agent's model answered"),
-    "unknown_tool": ("warning", "an answer to learn calls a tool that is not among its tools"),
-    "error_marker": (
-        "warning",
-        "an answer to learn, or the result of a tool in it, contains ERROR:, Error: or FAILURE",
-    ),
-    "duplicate": ("warning", "it occurs more than once"),
-    "too_long": ("warning", "it exceeds the maximum length; a trainer will truncate or skip it"),
-    "imbalance": (
-        "warning",
-        "one label is more than four times as frequent as the other; set weights (desirable_weight)",
-    ),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One kind of problem: severity, description, and the indices of its examples (empty: the whole set)."""
+    """One kind of problem: severity, description, and the indices of its examples (empty: the whole set).
+
+    `places` are the locations of those examples in the file that they were read from.
+    """
 
     name: str
     severity: Severity
     text: str
     examples: tuple[int, ...] = ()
     detail: str = ""
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +54,8 @@ class Report:
         lengths: tokens of whole examples; None without a tokenizer.
         learnt: tokens of the answers alone.
         removed: numbers of examples removed before the check, by reason.
+        unread: columns of the file that were not read.
+        reasoning: examples with reasoning in their answers.
         as_sent: answers whose prompt equals the recorded request; None when no requests were compared.
     """
 
@@ -103,6 +70,8 @@ class Report:
     learnt: Lengths | None = None
     removed: Mapping[str, int] = field(default_factory=dict[str, int])
     as_sent: int | None = None
+    unread: tuple[str, ...] = ()
+    reasoning: int = 0
 
     @property
     def ok(self) -> bool:
@@ -112,13 +81,15 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """The report as JSON; lengths as quantiles in tokens."""
         plain = {
-            name: getattr(self, name) for name in ("kind", "examples", "tasks", "tools", "calls", "labels", "as_sent")
+            name: getattr(self, name)
+            for name in ("kind", "examples", "tasks", "tools", "calls", "labels", "as_sent", "reasoning")
         }
         lengths = {
             name: value.to_json() for name, value in (("tokens", self.lengths), ("learnt", self.learnt)) if value
         }
         findings = [asdict(finding) for finding in self.findings]
-        return {**plain, **lengths, "removed": dict(self.removed), "ok": self.ok, "findings": findings}
+        unread = {"unread": self.unread} if self.unread else {}
+        return {**plain, **lengths, "removed": dict(self.removed), **unread, "ok": self.ok, "findings": findings}
 
     def to_text(self) -> str:
         """The report as text."""
@@ -126,10 +97,14 @@ class Report:
         if self.labels is not None:
             lines.append(f"labels: {self.labels[0]} desirable, {self.labels[1]} undesirable")
         lines.append(f"tool calls to learn: {self.calls}")
+        if self.reasoning:
+            lines.append(f"with reasoning in their answers: {self.reasoning}")
         if self.as_sent:
             lines.append(f"prompts equal to the request that was sent: {self.as_sent}")
         if self.removed:
             lines.append("removed before: " + ", ".join(f"{n} {reason}" for reason, n in self.removed.items()))
+        if self.unread:
+            lines.append("columns that are not read: " + ", ".join(self.unread))
         for name, lengths in (("tokens", self.lengths), ("tokens learnt", self.learnt)):
             if lengths is not None:
                 lines += [f"{name}: {lengths}", *(lengths.histogram() if name == "tokens" else ())]
@@ -139,7 +114,7 @@ class Report:
 
 def _line(finding: Finding) -> str:
     many = len(finding.examples)
-    first = ", ".join(map(str, finding.examples[:5])) + (", ..." if many > 5 else "")
+    first = ", ".join(finding.places[:5] or map(str, finding.examples[:5])) + (", ..." if many > 5 else "")
     place = f" [{many} examples: {first}]" if many else ""
     detail = f" ({finding.detail})" if finding.detail else ""
     return f"{finding.severity}: {finding.name}: {finding.text}{place}{detail}"
@@ -151,6 +126,7 @@ def check(
     *,
     max_tokens: int | None = None,
     store: Store | Reader | None = None,
+    format: Format = "trl",
 ) -> Report:
     """Check a set and report its contents and problems.
 
@@ -160,6 +136,7 @@ def check(
             examples are not rendered and have no lengths.
         max_tokens: examples longer than this are reported.
         store: the store of the examples; their prompts are compared with the requests recorded in it.
+        format: with `openai`, examples that the fine-tuning API refuses are errors.
 
     Raises:
         UsageError: there is no such tokenizer, or the extra `local` is missing.
@@ -167,8 +144,10 @@ def check(
     """
     found = _Findings()
     for index, example in enumerate(examples):
-        for name, detail in _problems(example):
+        for name, detail in problems(example):
             found.add(name, index, detail)
+        if format == "openai" and (reason := refused(example)) is not None:
+            found.add("refused", index, reason)
     _repetitions(examples, found)
     labels = _labels(examples, found)
     seen = None if store is None else compare_with_requests(examples, store)
@@ -184,11 +163,13 @@ def check(
         tools=len({tool.name for example in examples for tool in example.tools}),
         calls=sum(len(answer.tool_calls or ()) for example in examples for answer in good_answers(example)),
         labels=labels,
-        findings=found.all(),
+        findings=found.all([example.place for example in examples]),
         lengths=lengths,
         learnt=learnt,
         removed=examples.removed,
         as_sent=None if seen is None else seen.equal,
+        reasoning=reasoning_counts(examples)[0],
+        unread=tuple(dict.fromkeys(what for each in examples for name, what in each.noticed if name == UNREAD)),
     )
 
 
@@ -213,82 +194,15 @@ class _Findings:
         if detail:
             self._details.setdefault(name, detail)
 
-    def all(self) -> tuple[Finding, ...]:
-        """All findings, in the order of `FINDINGS`."""
-        return tuple(
-            Finding(name, severity, text, tuple(self._where[name]), self._details.get(name, ""))
-            for name, (severity, text) in FINDINGS.items()
-            if name in self._where
-        )
-
-
-def good_answers(example: Example) -> tuple[AssistantMessage, ...]:
-    """Answers for a model to imitate; an undesirable example has none."""
-    match example:
-        case Demonstration():
-            return answers_of(example.messages[example.context :])
-        case Judged():
-            return answers_of(example.completion) if example.label else ()
-        case Pair():
-            return answers_of(example.chosen)
-
-
-def _learnt(example: Example) -> tuple[Sequence[Message], ...]:
-    """Answers that a training reinforces or discourages."""
-    match example:
-        case Demonstration():
-            return (example.messages[example.context :],)
-        case Judged():
-            return (example.completion,)
-        case Pair():
-            return (example.chosen, example.rejected)
-
-
-def _problems(example: Example) -> Iterator[tuple[str, str]]:
-    for part in _learnt(example):
-        answers = answers_of(part)
-        if not answers:
-            yield "nothing_to_learn", ""
-        if any(says_nothing(answer) for answer in answers):
-            yield "empty", ""
-    known = {tool.name: tool.properties for tool in example.tools}
-    for answer in good_answers(example):
-        yield from _call_problems(answer.tool_calls or (), known)
-    yield from _error_markers(example)
-
-
-def _call_problems(calls: Iterable[ToolCall], known: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    for call in calls:
-        if known and call.name not in known:
-            yield "unknown_tool", call.name
-        try:
-            arguments = call.parse_arguments()
-        except InvalidArguments as error:
-            yield "broken_arguments", str(error)
-            continue
-        for name, value in arguments.items():
-            if value is None and not _may_be_null(known.get(call.name, {}).get(name)):
-                yield "nulls", f"{call.name}: {name}"
-
-
-def _may_be_null(schema: Any) -> bool:
-    """Whether a parameter's schema allows null."""
-    if not isinstance(schema, dict):
-        return False
-    known = cast("dict[str, Any]", schema)
-    kinds: list[Any] = [known.get("type"), *(each.get("type") for each in known.get("anyOf", ()))]
-    return any(kind == "null" or (isinstance(kind, list) and "null" in kind) for kind in kinds)
-
-
-def _error_markers(example: Example) -> Iterator[tuple[str, str]]:
-    if isinstance(example, Judged) and not example.label:
-        return
-    part = _learnt(example)[0]
-    for message in part:
-        author = {"assistant": "agent", "tool": "tool"}.get(message.role, "user")
-        if has_error_marker(author, text_of(message)):
-            yield "error_marker", text_of(message)[:60]
-            return
+    def all(self, places: Sequence[str]) -> tuple[Finding, ...]:
+        """All findings, in the order of `FINDINGS`; `places` are the locations of all examples in their file."""
+        found: list[Finding] = []
+        for name, (severity, text) in FINDINGS.items():
+            if name in self._where:
+                where = tuple(self._where[name])
+                read = tuple(filter(None, (places[index] for index in where)))
+                found.append(Finding(name, severity, text, where, self._details.get(name, ""), read))
+        return tuple(found)
 
 
 def _repetitions(examples: ExampleSet, found: _Findings) -> None:
@@ -335,7 +249,10 @@ def _rendered(
 
     lengths: list[int] = []
     learnt: list[int] = []
+    reasons = chat.renders_reasoning
     for index, example in enumerate(examples):
+        if not reasons and holds_field(example):
+            found.add("lost_reasoning", index)
         for part in rendered(example, chat):
             if part.problem:
                 found.add("unreadable", index, part.problem)

@@ -113,10 +113,24 @@ class Origin:
 NOWHERE = Origin()
 
 
+UNREAD = "unread_column"
+"""What is noticed about a column of a file that is not read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Example:
+    """What all examples have.
+
+    `place` is the location in the file that it was read from (`line 3`), and `noticed` what reading found there, as
+    names of findings with details. `recorded` is the example with the reasoning as it was recorded, if that was
+    changed. None of them is part of the value.
+    """
+
     tools: tuple[ToolSpec, ...] = ()
     origin: Origin = NOWHERE
+    place: str = field(default="", compare=False)
+    noticed: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
+    recorded: _Example | None = field(default=None, compare=False, repr=False)
 
     @property
     def run_id(self) -> str:
@@ -282,7 +296,7 @@ def with_system(examples: ExampleSet, prompt: str) -> ExampleSet:
 
 
 def _with_system(example: Example, prompt: SystemMessage) -> Example:
-    if isinstance(example.parts()[0][0], SystemMessage):
+    if isinstance(next(iter(example.parts()[0]), None), SystemMessage):
         return example
     match example:
         case Demonstration():

@@ -10,30 +10,26 @@ text that the model wrote once more. Text that is not a JSON object stays text.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import duckdb
 import orjson
 
-from simkit.core.messages import ToolCall
-from simkit.data.examples import Example, ExampleSet, Kind
+from simkit.core.messages import AssistantMessage, ToolCall
+from simkit.data.examples import Demonstration, Example, ExampleSet, Kind
+from simkit.data.reasoning import holds_field, reasoning_counts
 from simkit.data.selection import Selection, select
 from simkit.errors import InvalidArguments, StoreError, UsageError
 from simkit.plugins.extras import require
 from simkit.store.files import scratch_folder
 from simkit.store.store import Store
-
-LISTS: dict[Kind, tuple[str, ...]] = {
-    "sft": ("messages",),
-    "kto": ("prompt", "completion"),
-    "dpo": ("prompt", "chosen", "rejected"),
-}
 
 MESSAGES = frozenset({"messages", "prompt", "completion", "chosen", "rejected"})
 MAX_ROW_BYTES = 1 << 30
@@ -53,8 +49,9 @@ PLAIN = Columns()
 def write(examples: ExampleSet, path: Path | str, columns: Columns = PLAIN) -> Path:
     """Write a `.jsonl` or `.parquet` file and return its path; an existing file is replaced at the end.
 
-    Columns: `messages` (sft), `prompt`, `completion`, `label` (kto) or `prompt`, `chosen`, `rejected` (dpo), and
-    `tools`, null for an agent without tools; optionally `origin` with run, task, trial, world and split.
+    Columns: `messages` (sft; `prompt` and `completion` if an example has answers that are only context), `prompt`,
+    `completion`, `label` (kto) or `prompt`, `chosen`, `rejected` (dpo), and `tools`, null for an agent without tools;
+    optionally `origin` with run, task, trial, world and split.
 
     Raises:
         UsageError: another file extension, or a folder that does not exist.
@@ -66,8 +63,34 @@ def write(examples: ExampleSet, path: Path | str, columns: Columns = PLAIN) -> P
         if path.suffix == ".parquet":
             _write_parquet(examples, unfinished, columns)
         else:
-            _write_rows((row_of(example, columns) for example in examples), unfinished)
+            _write_rows(_rows(examples, columns), unfinished)
     return path
+
+
+def _rows(examples: ExampleSet, columns: Columns = PLAIN) -> Iterator[dict[str, Any]]:
+    """The rows of a set, which all have the same columns."""
+    split = examples.kind == "sft" and "prompt" in _lists(examples)
+    return (row_of(_split(example) if split else example, columns) for example in examples)
+
+
+def _split(example: Example) -> Example:
+    """A demonstration divided before its first answer if the whole conversation is learned."""
+    if not isinstance(example, Demonstration) or example.context:
+        return example
+    answers = (n for n, message in enumerate(example.messages) if isinstance(message, AssistantMessage))
+    return replace(example, context=next(answers, len(example.messages)))
+
+
+def _lists(examples: ExampleSet) -> tuple[str, ...]:
+    """The columns of messages in the rows of a set."""
+    match examples.kind:
+        case "sft":
+            split = any(example.context for example in examples.demonstrations)
+            return ("prompt", "completion") if split else ("messages",)
+        case "kto":
+            return ("prompt", "completion")
+        case "dpo":
+            return ("prompt", "chosen", "rejected")
 
 
 def write_lines(rows: Iterable[dict[str, Any]], path: Path) -> None:
@@ -160,8 +183,8 @@ def dataset_of(examples: ExampleSet) -> Any:
             f"datasets {datasets.__version__} has no JSON columns and would fill missing arguments with null; "
             "pip install 'datasets>=4.7'"
         )
-    rows = [row_of(example) for example in examples]
-    names = tuple(dict.fromkeys(name for row in rows for name in row)) or (*LISTS[examples.kind], "tools")
+    rows = list(_rows(examples))
+    names = tuple(dict.fromkeys(name for row in rows for name in row)) or (*_lists(examples), "tools")
     of_json = datasets.List(datasets.Json())
     features = {name: datasets.Value("bool") if name == "label" else of_json for name in names}
     columns = {name: [row.get(name) for row in rows] for name in names}
@@ -170,19 +193,27 @@ def dataset_of(examples: ExampleSet) -> Any:
 
 def _write_rows(rows: Iterable[dict[str, Any]], out: Path) -> None:
     with out.open("wb") as file:
-        file.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+        file.writelines(_line(row) for row in rows)
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:  # an integer of more than 64 bits, or half of a character that a model wrote
+        text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode() + b"\n"
 
 
 def _write_parquet(examples: ExampleSet, out: Path, columns: Columns) -> None:
     """Write JSON lines first, which DuckDB reads with the given column types."""
-    types = dict.fromkeys((*LISTS[examples.kind], "tools"), "JSON[]")
+    types = dict.fromkeys((*_lists(examples), "tools"), "JSON[]")
     types |= {"label": "BOOLEAN"} if examples.kind == "kto" else {}
     types |= {"origin": "JSON"} if columns.origin else {}
     named = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
     options = f"format='newline_delimited', columns={{{named}}}, maximum_object_size={MAX_ROW_BYTES}"
     with scratch_folder() as scratch, duckdb.connect() as connection:
         lines, made = scratch / "lines", scratch / "rows.parquet"
-        _write_rows((row_of(example, columns) for example in examples), lines)
+        _write_rows(_rows(examples, columns), lines)
         source = f"read_json('{_quoted(lines)}', {options})"
         connection.execute(f"COPY (FROM {source}) TO '{_quoted(made)}' (FORMAT parquet, COMPRESSION zstd)")
         shutil.copyfile(made, out)  # DuckDB interprets some file names as patterns and URLs
@@ -197,12 +228,20 @@ Format: TypeAlias = Literal["trl", "openai", "raw"]
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """Result of an export: rows in the file, and examples removed before, by reason (see `select`)."""
+    """Result of an export.
+
+    Attributes:
+        written: rows in the file; `reasoning` of them have reasoning in their answers.
+        removed: examples removed before, by reason (see `select`).
+        reasoning_left_out: examples in whose answers reasoning was left out.
+    """
 
     path: Path
     kind: Kind
     written: int
     removed: Mapping[str, int]
+    reasoning: int = 0
+    reasoning_left_out: int = 0
 
 
 def export(
@@ -262,4 +301,6 @@ def save(examples: ExampleSet, out: Path, *, format: Format = "trl", origin: boo
                 raise UsageError("the fine-tuning API accepts no column for the origin; omit it, or write for TRL")
             examples = accepted(examples)
             write_lines(openai_rows(examples), out)
-    return Exported(out, examples.kind, len(examples), examples.removed)
+    held, left_out = reasoning_counts(examples)
+    lost = sum(map(holds_field, examples)) if format == "openai" else 0
+    return Exported(out, examples.kind, len(examples), examples.removed, held - lost, left_out + lost)

@@ -13,6 +13,7 @@ from typing import Any
 from simkit.components.model_view import says_nothing
 from simkit.core.messages import AssistantMessage, Message, ToolMessage, ToolSpec
 from simkit.data.examples import Demonstration, Example, ExampleSet, Judged, Pair, answers_of
+from simkit.data.rules import structure_problems
 from simkit.errors import InvalidArguments, UsageError
 
 FEWEST_EXAMPLES = 10
@@ -90,7 +91,7 @@ def _weighted(message: Message, index: int, context: int) -> dict[str, Any]:
 
 def _wire(message: Message) -> dict[str, Any]:
     """A message without provider-specific fields, which the API refuses; empty `content` is omitted beside calls."""
-    known = ("role", "content", "name", "tool_calls", "tool_call_id")
+    known = ("role", "content", "tool_calls", "tool_call_id", *(() if isinstance(message, ToolMessage) else ("name",)))
     wire = {name: value for name, value in message.to_openai().items() if name in known and value is not None}
     if "tool_calls" in wire and not wire.get("content"):
         wire.pop("content", None)
@@ -136,9 +137,8 @@ def _wrong(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> str | None
         return "an assistant message is empty"
     if len(tools) > MOST_TOOLS:
         return f"it has {len(tools)} tools, at most {MOST_TOOLS} are allowed"
-    return next(filter(None, (_wrong_calls(message) for message in answers_of(messages))), None) or _unanswered(
-        messages
-    )
+    wrong = next(filter(None, (_wrong_calls(message) for message in answers_of(messages))), None)
+    return wrong or next((what for name, what in structure_problems(messages) if name != "reused_id"), None)
 
 
 def _wrong_calls(message: AssistantMessage) -> str | None:
@@ -149,20 +149,4 @@ def _wrong_calls(message: AssistantMessage) -> str | None:
             call.parse_arguments()
         except InvalidArguments as error:
             return str(error)
-    return None
-
-
-def _unanswered(messages: Sequence[Message]) -> str | None:
-    """Every call, except those of the last message, needs its result directly after it."""
-    open_calls: set[str] = set()
-    for message in messages:
-        if isinstance(message, ToolMessage):
-            if message.tool_call_id not in open_calls:
-                return f"a tool message answers {message.tool_call_id!r}, which is not a call of the message before"
-            open_calls.discard(message.tool_call_id)
-            continue
-        if open_calls:
-            return f"the calls {', '.join(sorted(open_calls))} have no results"
-        if isinstance(message, AssistantMessage):
-            open_calls = {call.id for call in message.tool_calls or ()}
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import orjson
 
@@ -48,7 +48,7 @@ def compare_with_requests(examples: ExampleSet, store: Store | Reader) -> Prompt
         prompts = [
             (index, place, prompt)
             for index, example in enumerate(examples)
-            for place, prompt in _prompts(example, steps)
+            for place, prompt in _prompts(cast("Example", example.recorded or example), steps)
         ]
         sent = _sent({place[0] for _, place, _ in prompts}, reader)
     equal = unrecorded = 0

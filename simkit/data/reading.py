@@ -1,37 +1,47 @@
-"""Reading training examples from files: those of `simkit export`, TRL-style files, OpenAI's, and the JOSH release.
+"""Reading training examples from files: the one reader of checks, trainings and held-out searches.
 
-The columns of a row determine its kind. Messages are kept as written, with two changes that lose nothing: arguments
-given as objects become JSON text, and null fields of a message (files of structs have them) are dropped, except a null
-content.
+It reads the files of `simkit export`, TRL's columns, OpenAI's supervised and preference files, ShareGPT, Alpaca, and
+the JOSH release. The columns of a row determine its kind. An answer with weight 0 is context: if learned answers come
+before it, the row gives one example for each group of learned answers.
 """
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, cast
 
-import duckdb
-import orjson
 from pydantic import ValidationError
 
-from simkit.core.messages import Message, ToolSpec, parse_message
-from simkit.data.examples import Demonstration, Example, ExampleSet, Judged, Kind, Origin, Pair, kind_of
-from simkit.errors import DataCorrupt, DataMissing, UsageError
+from simkit.core.messages import AssistantMessage, Message, SystemMessage, UserMessage
+from simkit.data.examples import UNREAD, Demonstration, Example, ExampleSet, Judged, Kind, Origin, Pair, kind_of
+from simkit.data.message_forms import MessageReader, tools_of
+from simkit.data.row_files import FileRow, as_list, file_rows, parsed
+from simkit.errors import DataCorrupt, UsageError
 
 Row = Mapping[str, Any]
 
 SHAPES_KNOWN = (
-    "messages; prompt and completion (and label); prompt, chosen and rejected; or input, preferred_output and "
-    "non_preferred_output"
+    "messages; prompt and completion (and label); prompt, chosen and rejected; input, preferred_output and "
+    "non_preferred_output; conversations; or instruction and output"
 )
+LABELS = {
+    **dict.fromkeys(("true", "yes", "y", "t", "1", "1.0", "good", "desirable", "chosen", "positive"), True),
+    **dict.fromkeys(("false", "no", "n", "f", "0", "0.0", "bad", "undesirable", "rejected", "negative"), False),
+}
+_JUDGING = re.compile(
+    r"(^|_)(rewards?|scores?|ratings?|margin|advantages?|weights?|masks?|log_?(p|ps|prob|probs))(_|$)", re.IGNORECASE
+)
+"""Columns that say how good an answer is, or how much of it counts."""
 
 
 def read_examples(path: Path | str) -> ExampleSet:
-    """Read a `.jsonl`, `.json` or `.parquet` file, or the JOSH release (its wheel, or the zip file in it).
+    """Read a `.jsonl`, `.json` (each also `.gz`) or `.parquet` file, a folder saved by `datasets`, or the JOSH release.
+
+    The examples know their location in the file, and what was noticed when they were read (`Finding` names).
 
     Raises:
         DataMissing: the file does not exist.
@@ -39,170 +49,199 @@ def read_examples(path: Path | str) -> ExampleSet:
         UsageError: another kind of file, a file without rows, or with rows of several kinds.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataMissing(f"{path} does not exist; `simkit export` writes such a file from a run")
-    match path.suffix:
-        case ".zip" | ".whl":
-            from simkit.data.release import read_release
+    if path.is_file() and path.suffix in (".zip", ".whl"):
+        from simkit.data.release import read_release
 
-            return read_release(path)
-        case ".parquet":
-            rows = _parquet(path)
-        case ".jsonl" | ".json":
-            rows = _lines(path)
-        case other:
-            raise UsageError(f"{path} has the extension {other!r}; give a .jsonl, .json, .parquet, .zip or .whl file")
-    return _set_of([(place, _example(row, place)) for place, row in rows], path)
+        return read_release(path)
+    return _set_of([example for row in file_rows(path) for example in _examples(row, f"{row.place} of {path}")], path)
 
 
-def _set_of(found: Sequence[tuple[str, Example]], path: Path) -> ExampleSet:
+def _set_of(found: Sequence[Example], path: Path) -> ExampleSet:
     if not found:
         raise UsageError(f"{path} has no rows; give a file with at least one example")
-    kinds: list[Kind] = [kind_of(example) for _, example in found]
-    other = next((place for (place, _), kind in zip(found, kinds, strict=True) if kind != kinds[0]), None)
+    kinds: list[Kind] = [kind_of(example) for example in found]
+    other = next((example.place for example, kind in zip(found, kinds, strict=True) if kind != kinds[0]), None)
     if other is not None:
-        raise UsageError(f"{other} is not of the same kind as the rows before ({kinds[0]}); split the file by kind")
-    return ExampleSet(kinds[0], tuple(example for _, example in found))
+        raise UsageError(
+            f"{other} of {path} is not of the same kind as the rows before ({kinds[0]}); split the file by kind"
+        )
+    return ExampleSet(kinds[0], tuple(found))
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Row]]:
-    """Rows with their locations: one per line, or the items of one JSON list."""
-    data = path.read_bytes()
-    if path.suffix == ".json" and data.lstrip().startswith(b"["):
-        items = cast("list[Row]", _json(data, f"{path}"))
-        yield from ((f"item {number} of {path}", row) for number, row in enumerate(items))
-        return
-    for number, line in enumerate(data.splitlines(), 1):
-        if line.strip():
-            place = f"line {number} of {path}"
-            yield place, _json(line, place)
-
-
-def _json(text: bytes, place: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise DataCorrupt(f"{place} is not valid JSON ({error}); write one JSON object per line") from error
-
-
-def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
-    try:
-        with duckdb.connect() as connection:
-            found = connection.execute("SELECT CAST(to_json(t) AS VARCHAR) FROM read_parquet(?) t", [str(path)])
-            rows = found.fetchall()
-    except duckdb.Error as error:
-        raise DataCorrupt(f"{path} cannot be read as parquet ({str(error).splitlines()[0]})") from error
-    for number, (text,) in enumerate(rows):
-        yield f"row {number} of {path}", orjson.loads(text)
-
-
-def _example(row: Row, place: str) -> Example:
-    if not isinstance(cast("object", row), Mapping):
+def _examples(row: FileRow, place: str) -> Iterator[Example]:
+    if not isinstance(cast("object", row.value), Mapping):
         raise DataCorrupt(f"{place} is not a JSON object; each row is an object with the columns {SHAPES_KNOWN}")
+    columns = _Columns(cast("Row", row.value), place)
     try:
-        return _shaped(row, place)
+        found = columns.examples()
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in wrong["loc"])
         raise DataCorrupt(f"{place}: {field or 'a message'} is wrong ({wrong['msg']})") from error
+    noticed = [("lone_surrogate", "")] if row.repaired else []
+    noticed += [("ignored_rewards", name) for name in columns.unread() if _JUDGING.search(name)]
+    noticed += [(UNREAD, name) for name in columns.unread() if not _JUDGING.search(name)]
+    for example in found:
+        yield replace(example, place=row.place, noticed=tuple(noticed))
 
 
-def _shaped(row: Row, place: str) -> Example:
-    tools, origin = _tools(row.get("tools"), place), _origin(row.get("origin"))
-    if row.get("preferred_output") is not None:
-        return _preference(row, place)
-    if row.get("chosen") is not None and row.get("rejected") is not None:
-        return _pair(row, tools, origin, place)
-    if row.get("completion") is not None:
-        prompt, completion = _messages(row, "prompt", place), _messages(row, "completion", place)
-        if row.get("label") is None:
+class _Columns:
+    """The columns of one row; it remembers which were read."""
+
+    def __init__(self, row: Row, place: str) -> None:
+        self._row = row
+        self._place = place
+        self._read: set[str] = {"parallel_tool_calls", "functions"}
+        self._reader = MessageReader(place)
+
+    def has(self, *names: str) -> bool:
+        """Whether the row has all these columns."""
+        return all(self._row.get(name) is not None for name in names)
+
+    def get(self, name: str) -> Any:
+        """One column; None if it is missing."""
+        self._read.add(name)
+        return self._row.get(name)
+
+    def unread(self) -> tuple[str, ...]:
+        """The columns that were not read and are not empty."""
+        return tuple(name for name, value in self._row.items() if name not in self._read and value is not None)
+
+    def examples(self) -> list[Example]:
+        """The examples of the row; several if answers that are only context come between learned ones.
+
+        Raises:
+            DataCorrupt: the columns are not those of an example.
+            pydantic.ValidationError: a message or a tool is wrong.
+        """
+        tools = tools_of(self.get("tools") or self._row.get("functions"), self._place)
+        common: dict[str, Any] = {"tools": tools, "origin": _origin(self.get("origin"), self._place)}
+        if self.has("preferred_output"):
+            return [self._preference()]
+        if self.has("chosen", "rejected"):
+            return [self._pair(common)]
+        if self.has("completion"):
+            return self._completion(common)
+        for name in ("messages", "conversations", "conversation"):
+            if self.has(name):
+                return self._conversation(name, common)
+        if self.has("instruction", "output"):
+            prompt, answer = self._instruction(), AssistantMessage.of(str(self.get("output")))
+            if self._label() is not None:
+                return self._judged_or_learned(prompt, (answer,), (None,), common)
+            return [
+                Demonstration(messages=(*prompt, answer), **common)
+            ]  # earlier answers of `history` are learned, too
+        raise DataCorrupt(f"{self._place} has the columns {', '.join(self._row) or 'none'}; it needs {SHAPES_KNOWN}")
+
+    def _messages(self, name: str) -> tuple[Message, ...]:
+        return self._weighed(name)[0]
+
+    def _weighed(self, name: str) -> tuple[tuple[Message, ...], tuple[bool | None, ...]]:
+        return self._reader.messages(self.get(name), name)
+
+    def _completion(self, common: Row) -> list[Example]:
+        prompt = self._messages("prompt")
+        completion, learned = self._weighed("completion")
+        return self._judged_or_learned(prompt, completion, learned, common)
+
+    def _conversation(self, name: str, common: Row) -> list[Example]:
+        messages, learned = self._weighed(name)
+        if self.has("system") and messages and not isinstance(messages[0], SystemMessage):
+            messages, learned = (SystemMessage.of(str(self.get("system"))), *messages), (None, *learned)
+        if self._label() is None:
+            return _learned(messages, learned, 0, common)
+        start = next((n for n in reversed(range(len(messages))) if messages[n].role != "assistant"), -1) + 1
+        return self._judged_or_learned(messages[:start], messages[start:], learned[start:], common)
+
+    def _judged_or_learned(
+        self, prompt: tuple[Message, ...], completion: tuple[Message, ...], learned: Sequence[bool | None], common: Row
+    ) -> list[Example]:
+        label = self._label()
+        if label is None:
             both = (*prompt, *completion)
-            return Demonstration(messages=both, context=len(prompt), tools=tools, origin=origin)
-        return Judged(prompt=prompt, completion=completion, label=bool(row["label"]), tools=tools, origin=origin)
-    if row.get("messages") is not None:
-        return Demonstration(messages=_messages(row, "messages", place), tools=tools, origin=origin)
-    raise DataCorrupt(f"{place} has the columns {', '.join(row) or 'none'}; it needs {SHAPES_KNOWN}")
+            return _learned(both, (*(False for _ in prompt), *learned), len(prompt), common)
+        if False in learned:
+            raise DataCorrupt(f"{self._place}: a judged answer has weight 0; leave the row out")
+        return [Judged(prompt=prompt, completion=completion, label=label, **common)]
+
+    def _label(self) -> bool | None:
+        """The label as a boolean; it may be a number or a word."""
+        name = "label" if self.has("label") else "kto_tag"
+        value = self.get(name)
+        if value is None:
+            return None
+        known = LABELS.get(str(int(value) if value in (0, 1) else value).strip().lower())
+        if known is None:
+            raise DataCorrupt(
+                f"{self._place}: `{name}` is {value!r:.40}; write true for a desirable answer and false for another "
+                "(or remove the column if it says something else)"
+            )
+        return known
+
+    def _pair(self, common: Row) -> Pair:
+        """A pair; if it has no prompt, the common beginning of both conversations is the prompt, as in TRL."""
+        if self.has("instruction"):
+            chosen, rejected = (AssistantMessage.of(str(self.get(name))) for name in ("chosen", "rejected"))
+            return Pair(prompt=self._instruction(), chosen=(chosen,), rejected=(rejected,), **common)
+        named = next((name for name in ("prompt", "conversations") if self.has(name)), None)
+        whole = isinstance(self._row.get("prompt"), str) and isinstance(self._row.get("chosen"), list)
+        prompt = () if named is None or whole else self._messages(named)
+        chosen, rejected = self._answer("chosen"), self._answer("rejected")
+        if named is None or whole:  # both begin with the prompt; a text is its last message
+            both = zip(chosen, rejected, strict=False)
+            prompt = tuple(a for a, _ in takewhile(lambda each: each[0] == each[1], both))
+            chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
+        if whole and (text := str(self.get("prompt"))) and not prompt:
+            prompt = (UserMessage.of(text),)
+        return Pair(prompt=prompt, chosen=chosen, rejected=rejected, **common)
+
+    def _preference(self) -> Pair:
+        """A row of OpenAI's preference format."""
+        given = self.get("input")
+        if not isinstance(given, Mapping):
+            raise DataCorrupt(f"{self._place}: `input` is {given!r:.60}; it must be an object with messages")
+        asked = cast("Row", given)
+        prompt, _ = self._reader.messages(asked.get("messages"), "input.messages")
+        chosen, rejected = self._answer("preferred_output"), self._answer("non_preferred_output")
+        return Pair(prompt=prompt, chosen=chosen, rejected=rejected, tools=tools_of(asked.get("tools"), self._place))
+
+    def _answer(self, name: str) -> tuple[Message, ...]:
+        messages, learned = self._reader.after().messages(self.get(name), name)
+        if False in learned:
+            raise DataCorrupt(f"{self._place}: an answer of `{name}` has weight 0; leave the row out")
+        return messages
+
+    def _instruction(self) -> tuple[Message, ...]:
+        """The prompt of an Alpaca row: `system`, `history` (pairs of texts), `instruction` and `input`."""
+        system = [SystemMessage.of(str(self.get("system")))] if self.has("system") else []
+        earlier: list[Message] = []
+        for pair in as_list(self.get("history")):
+            if len(as_list(pair)) != 2:
+                raise DataCorrupt(
+                    f"{self._place}: `history` holds {pair!r:.60}; write pairs of a question and an answer"
+                )
+            earlier += [UserMessage.of(str(pair[0])), AssistantMessage.of(str(pair[1]))]
+        parts = (str(self.get(name) or "") for name in ("instruction", "input"))
+        return (*system, *earlier, UserMessage.of("\n".join(filter(None, parts))))
 
 
-def _pair(row: Row, tools: tuple[ToolSpec, ...], origin: Origin, place: str) -> Pair:
-    """A pair; if it has no prompt, the common beginning of both conversations is the prompt, as in TRL."""
-    chosen, rejected = _messages(row, "chosen", place), _messages(row, "rejected", place)
-    if row.get("prompt") is not None:
-        prompt = _messages(row, "prompt", place)
-    else:
-        prompt = tuple(a for a, _ in takewhile(lambda both: both[0] == both[1], zip(chosen, rejected, strict=False)))
-        chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
-    return Pair(prompt=prompt, chosen=chosen, rejected=rejected, tools=tools, origin=origin)
+def _learned(messages: tuple[Message, ...], learned: Sequence[bool | None], start: int, common: Row) -> list[Example]:
+    """One example for each group of learned answers that no answer with weight 0 interrupts."""
+    answers = [n for n in range(start, len(messages)) if isinstance(messages[n], AssistantMessage)]
+    shown = [n for n in answers if learned[n] is False]
+    if not shown:
+        return [Demonstration(messages=messages, context=start, **common)]
+    found: list[Example] = []
+    for first, last in zip([start - 1, *shown], [*shown, len(messages)], strict=True):
+        group = [n for n in answers if first < n < last]
+        if group:
+            context = start if first < start else group[0]
+            found.append(Demonstration(messages=messages[: group[-1] + 1], context=context, **common))
+    return found or [Demonstration(messages=messages, context=len(messages), **common)]
 
 
-def _preference(row: Row, place: str) -> Pair:
-    """A row of OpenAI's preference format."""
-    given = cast("Row", row.get("input") or {})
-    return Pair(
-        prompt=_messages(given, "messages", place),
-        chosen=_messages(row, "preferred_output", place),
-        rejected=_messages(row, "non_preferred_output", place),
-        tools=_tools(given.get("tools"), place),
-    )
-
-
-def _messages(row: Row, column: str, place: str) -> tuple[Message, ...]:
-    value = row.get(column)
-    if isinstance(value, str):
-        raise DataCorrupt(
-            f'{place}: `{column}` is text; write a list of messages like [{{"role": "user", "content": "..."}}]'
-        )
-    if not isinstance(value, list):
-        raise DataCorrupt(f"{place}: `{column}` is missing or not a list of messages")
-    return tuple(parse_message(_normalised(cast("Row", each), place)) for each in _unpacked(cast("list[Any]", value)))
-
-
-def _unpacked(items: Iterable[Any]) -> Iterator[Any]:
-    """Items, parsed if they are JSON text, as in JSON columns."""
-    for item in items:
-        yield orjson.loads(item) if isinstance(item, str) else item
-
-
-def _normalised(message: Row, place: str) -> Row:
-    if not isinstance(cast("object", message), Mapping):
-        raise DataCorrupt(f"{place}: a message is {message!r:.60}; it must be an object with role and content")
-    kept = {name: value for name, value in message.items() if value is not None or name == "content"}
-    if kept.get("role") != "assistant" and kept.get("content", "") is None:
-        kept["content"] = ""
-    if calls := kept.get("tool_calls"):
-        kept["tool_calls"] = [_call(cast("Row", call), number) for number, call in enumerate(calls)]
-    return kept
-
-
-def _call(call: Row, number: int) -> Row:
-    """A call in the OpenAI form; TRL's examples omit id and type and give arguments as objects."""
-    function = cast("Row", call.get("function") or {name: call.get(name) for name in ("name", "arguments")})
-    arguments = function.get("arguments")
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
-    return {"id": f"c{number}", "type": "function", **call, "function": {**function, "arguments": text}}
-
-
-def _tools(value: Any, place: str) -> tuple[ToolSpec, ...]:
-    if isinstance(value, str):
-        value = _json(value.encode(), f"the tools of {place}")
-    return tuple(ToolSpec.model_validate(tool) for tool in _unpacked(cast("list[Any]", value or [])))
-
-
-def _origin(value: Any) -> Origin:
-    if isinstance(value, str):
-        value = orjson.loads(value)
-    if not isinstance(value, Mapping):
-        return Origin()
-    return Origin.from_json(cast("Row", value))
-
-
-def zip_members(path: Path) -> zipfile.ZipFile:
-    """Open a zip file.
-
-    Raises:
-        DataCorrupt: it is not a zip file.
-    """
-    try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise DataCorrupt(f"{path} is damaged or not a zip file ({error}); download it again") from error
+def _origin(value: Any, place: str) -> Origin:
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = parsed(value, f"the origin of {place}")[0]
+    return Origin.from_json(cast("Row", value)) if isinstance(value, Mapping) else Origin()

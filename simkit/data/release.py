@@ -22,7 +22,6 @@ import orjson
 from simkit.core.messages import AssistantMessage, Message, UserMessage, parse_message, text_of
 from simkit.data.conversations import has_error_marker
 from simkit.data.examples import ExampleSet, Judged, Origin, example_digest, prompt_digest
-from simkit.data.reading import zip_members
 from simkit.errors import DataCorrupt
 
 INNER = "data/llama3-josh-toolwoz-for-KTO.zip"
@@ -166,3 +165,15 @@ def _answers(branch: _Branch) -> Iterator[_Answer]:
     for index, message in enumerate(messages):
         if isinstance(message, AssistantMessage):
             yield _Answer(branch, index, (prompt_digest(messages[:index], ()), message.digest()))
+
+
+def zip_members(path: Path) -> zipfile.ZipFile:
+    """Open a zip file.
+
+    Raises:
+        DataCorrupt: it is not a zip file.
+    """
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise DataCorrupt(f"{path} is damaged or not a zip file ({error}); download it again") from error

@@ -11,6 +11,7 @@ import orjson
 
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, text_of
 from simkit.data.examples import Demonstration, Example
+from simkit.data.reasoning import separated
 from simkit.errors import InvalidArguments, UsageError
 
 if TYPE_CHECKING:
@@ -62,7 +63,11 @@ def _spans(trained: Sequence[bool]) -> list[tuple[int, int]]:
 
 
 def _same(back: AssistantMessage, answer: AssistantMessage) -> bool:
-    """Equal text and calls; ids come from the runtime, and white space around the text from the template."""
+    """Equal text and calls; ids come from the runtime, and white space around the text from the template.
+
+    Reasoning may come back as the field or in tags.
+    """
+    back, answer = separated(back), separated(answer)
     calls, own = back.tool_calls or (), answer.tool_calls or ()
     if len(calls) != len(own) or text_of(back).strip() != text_of(answer).strip():
         return False

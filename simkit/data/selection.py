@@ -31,6 +31,7 @@ from simkit.data.examples import (
     example_digest,
     prompt_digest,
 )
+from simkit.data.reasoning import Reasoning, with_reasoning_as
 from simkit.errors import UsageError
 from simkit.store import Reader, ReadState, Store
 
@@ -54,9 +55,11 @@ class Selection:
         seed: seed of the random choice when there are more.
         errors: `drop` or `keep` conversations with an error marker that the agent caused (`ERROR:`, `Error:` or
             `FAILURE` in its messages or its tools' results); by default golden ones are dropped and episodes are kept.
+        reasoning: `keep` the reasoning of answers as the field `reasoning_content`, write it `inline` in tags before
+            their text, or `drop` it.
 
     Raises:
-        UsageError: no runs, an unknown source, or a number below 1.
+        UsageError: no runs, an unknown source, an unknown form of reasoning, or a number below 1.
     """
 
     runs: tuple[str, ...] = ("last",)
@@ -66,12 +69,15 @@ class Selection:
     limit: int | None = None
     seed: int = 0
     errors: Errors | None = None
+    reasoning: Reasoning = "keep"
 
     def __post_init__(self) -> None:
         if not self.runs:
             raise UsageError("a selection needs a run; name one, or `last`")
         if self.source not in get_args(Source):
             raise UsageError(f"{self.source!r} is not a source of examples; use one of {', '.join(get_args(Source))}")
+        if self.reasoning not in get_args(Reasoning):
+            raise UsageError(f"reasoning is {self.reasoning!r}; use one of {', '.join(get_args(Reasoning))}")
         for name, number in (("max_per_task", self.max_per_task), ("limit", self.limit)):
             if number is not None and number < 1:
                 raise UsageError(f"{name} is {number}; it must be at least 1, or None for no limit")
@@ -128,7 +134,7 @@ def select_with_state(
             "use the source `golden` of a `josh` run, or the kind sft"
         )
     with store.reading(allow_incomplete=allow_incomplete) as reader:
-        runs = _run_ids(reader, selection.runs)
+        runs = run_ids(reader, selection.runs)
         state = reader.require_complete(runs, f"a selection of {kind} examples", finished=finished)
         return _selected(ConversationReader(reader), kind, selection, runs), state
 
@@ -144,12 +150,15 @@ def _selected(reader: ConversationReader, kind: Kind, selection: Selection, runs
         case "dpo":
             judged = _judged(conversations, _failed(reader, conversations), removed)
             examples = _pairs(_unique(judged, removed))
-    kept = limited(_unique(list[Example](examples), removed), selection, removed)
+    found = ExampleSet(kind, tuple(_unique(list[Example](examples), removed)))
+    formed = with_reasoning_as(found, selection.reasoning)
+    removed.update(formed.removed)
+    kept = limited(formed.examples, selection, removed)
     return ExampleSet(kind, kept, {reason: count for reason, count in sorted(removed.items()) if count})
 
 
-def _run_ids(reader: Reader, names: Sequence[str]) -> tuple[str, ...]:
-    """Ids of the runs, each once; a run without episodes stands for its stages."""
+def run_ids(reader: Reader, names: Sequence[str]) -> tuple[str, ...]:
+    """Ids of the runs that a selection takes, each once; a run without episodes stands for its stages."""
     found: list[str] = []
     for name in names:
         run = reader.resolve(name)

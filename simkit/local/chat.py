@@ -10,12 +10,13 @@ import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from simkit.core.messages import AssistantMessage, JsonObject, Message, ToolCall, ToolMessage, ToolSpec, text_of
+from simkit.core.reasoning import FIELD, reasoning_of
 from simkit.errors import InvalidArguments, UsageError
 from simkit.local.calls import MARKS, read_message
 from simkit.plugins.extras import require
@@ -62,6 +63,7 @@ class Segments:
 
 
 _SHOWN = 60
+_PROBE = "reasoning of a probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,16 @@ class ChatFormat:
             ) from error
         return cls(tokenizer, end_tokens(path))
 
+    @cached_property
+    def renders_reasoning(self) -> bool:
+        """Whether the chat template renders the field `reasoning_content` of the last reply."""
+        asked = {"role": "user", "content": "?"}
+        said = {"role": "assistant", "content": "!", FIELD: _PROBE}
+        try:
+            return _PROBE in self._text([asked, said], None, False)
+        except UsageError:
+            return False
+
     def prompt(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> list[int]:
         """The tokens of a conversation up to the beginning of the assistant's next reply.
 
@@ -144,7 +156,7 @@ class ChatFormat:
         Raises:
             UsageError: the template refuses the conversation or rewrites earlier messages; the error shows where.
         """
-        dicts, specs = template_messages(messages), template_tools(tools)
+        dicts, specs = template_messages(messages, reasoning=True), template_tools(tools)
         whole = self._text(dicts, specs, False)
         spans = [
             self._span(dicts, specs, index, whole) for index, one in enumerate(dicts) if one["role"] == "assistant"
@@ -270,15 +282,25 @@ def template_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]] | None:
     return [tool.to_openai() for tool in tools] or None
 
 
-def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages in the form that chat templates expect: content as text, valid arguments as objects, tool names."""
-    names = {call.id: call.name for one in messages if isinstance(one, AssistantMessage) for call in _calls(one)}
-    return [_template_message(message, names) for message in messages]
+def template_messages(messages: Sequence[Message], *, reasoning: bool = False) -> list[dict[str, Any]]:
+    """Messages in the form that chat templates expect: content as text, valid arguments as objects, tool names.
+
+    Replies have their `reasoning` only in conversations to learn from: a prompt is sent without it.
+    """
+    names: dict[str, str] = {}
+    written: list[dict[str, Any]] = []
+    for message in messages:
+        if isinstance(message, AssistantMessage):
+            names.update((call.id, call.name) for call in message.tool_calls or ())
+        written.append(_template_message(message, names, reasoning))
+    return written
 
 
-def _template_message(message: Message, names: Mapping[str, str]) -> dict[str, Any]:
+def _template_message(message: Message, names: Mapping[str, str], reasoning: bool) -> dict[str, Any]:
     role = "system" if message.role == "developer" else message.role
     written: dict[str, Any] = {"role": role, "content": text_of(message)}
+    if reasoning and (thought := reasoning_of(message)):
+        written[FIELD] = thought
     if isinstance(message, AssistantMessage) and message.tool_calls:
         written["tool_calls"] = [_template_call(call) for call in message.tool_calls]
     if isinstance(message, ToolMessage):
@@ -294,16 +316,13 @@ def _template_call(call: ToolCall) -> JsonObject:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def _calls(message: AssistantMessage) -> tuple[ToolCall, ...]:
-    return message.tool_calls or ()
-
-
 def _rewritten(part: str, whole: str, index: int, what: str) -> str:
     same = sum(accumulate((a == b for a, b in zip(part, whole, strict=False)), lambda x, y: x and y))
     return (
         f"the chat template rewrites earlier messages, so a model cannot be trained on the conversation as played: for "
         f"message {index} {what} differs from the whole at character {same}: {part[same : same + _SHOWN]!r} against "
-        f"{whole[same : same + _SHOWN]!r}. Train on one reply at a time, or fix the template"
+        f"{whole[same : same + _SHOWN]!r}. Train on one reply at a time, leave "
+        "out the reasoning (--reasoning drop), or fix the template"
     )
 
 

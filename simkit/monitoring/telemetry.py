@@ -41,7 +41,11 @@ SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20
 TOKENS = tuple(4**power for power in range(14))
 """Histogram bucket bounds of the conventions."""
 
-_DEFAULT_URLS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
+_DEFAULT_URLS = {
+    "openai": "https://api.openai.com/v1",
+    "openai-responses": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+}
 """URL of each provider of models behind an endpoint, if none is configured."""
 
 REQUEST = ("temperature", "top_p", "max_tokens", "frequency_penalty", "presence_penalty", "seed")
@@ -248,7 +252,8 @@ def _served(config: Mapping[str, Any], role: str) -> Mapping[str, Any]:
     if provider not in _DEFAULT_URLS:
         return {"gen_ai.provider.name": "simkit"}
     url = config.get("user_base_url") if role == "user" else None
-    url = url or config.get("base_url") or os.environ.get(f"{provider.upper()}_BASE_URL") or _DEFAULT_URLS[provider]
+    default, provider = _DEFAULT_URLS[provider], provider.partition("-")[0]
+    url = url or config.get("base_url") or os.environ.get(f"{provider.upper()}_BASE_URL") or default
     try:
         parts = urlsplit(str(url))
         port = parts.port or (443 if parts.scheme == "https" else 80)

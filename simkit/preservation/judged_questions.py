@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NO_JUDGE = "none"
 """Value of `judge` that stores the answers without judging them."""
 
-MODEL_KINDS = ("openai/", "anthropic/", "scripted/", "local/")
+MODEL_KINDS = ("openai/", "openai-responses/", "anthropic/", "scripted/", "local/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,7 +80,7 @@ class Asked:
             UsageError: the URL of an endpoint contained a secret, which is not stored, and was not given again.
         """
         return Settled(
-            id=origin.resumed or (self.part_of.id if self.part_of else _run_id(self.recipe)),
+            id=origin.resumed or (self.part_of.id if self.part_of else new_run_id(self.recipe)),
             name=self.name or origin.name,
             recipe=self.recipe if origin.resumed is None else origin.recipe,
             seed=next(each for each in (self.seed, origin.seed, self.default_seed) if each is not None),
@@ -101,6 +101,7 @@ class Asked:
         return {**own, **(before or run.places.to_json(own)), **({FILES: files} if files else {})}
 
 
-def _run_id(recipe: str) -> str:
+def new_run_id(recipe: str) -> str:
+    """A new id for a run of a recipe."""
     label = re.sub(r"[^a-z0-9]+", "-", recipe.lower()).strip("-") or "run"
     return f"{label}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

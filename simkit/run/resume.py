@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-from simkit.core.events import Episode, EpisodeStarted, Event, ModelCall, RunStarted, TaskSeen
+from simkit.core.events import IMPORTED, Episode, EpisodeStarted, Event, ModelCall, RunStarted, TaskSeen
 from simkit.errors import StoreUnreadable, UsageError
 from simkit.models.config import ModelConfig, variable_of
 from simkit.models.options import flag_of
@@ -260,13 +260,19 @@ class Past:
 
 
 def read_start(folder: Path, run_id: str) -> Start:
-    """Settings of the latest start of a run.
+    """Settings of the latest start of a run, for resuming or replaying it.
 
     Raises:
+        UsageError: the run was imported from another program.
         StoreUnreadable: its journals are missing, unreadable, or contain no start.
     """
     past = Past.read(folder, run_id, (RunStarted,))
     if past.start is not None:
+        if past.start.recipe == IMPORTED:
+            raise UsageError(
+                f"{run_id} was imported from another program; it has no model calls and no settings, so it cannot be "
+                "resumed or replayed. Start a new run"
+            )
         return past.start
     why = f": {describe(past.damage)}" if past.damage else ""
     raise StoreUnreadable(f"the journals of {run_id} in {folder} do not say how it was started{why}; start a new run")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
+from simkit.data.reasoning import Reasoning
+
 Data: TypeAlias = Annotated[
     str,
     "Training data: runs (ids or names, separated by commas; `last` for the last one that played), or a file: "
@@ -15,6 +17,11 @@ Where: TypeAlias = Annotated[
 ]
 MaxPerTask: TypeAlias = Annotated[int | None, "Maximum number of examples per task."]
 Limit: TypeAlias = Annotated[int | None, "Maximum number of examples, chosen at random."]
+ReasoningFlag: TypeAlias = Annotated[
+    Reasoning | None,
+    "Reasoning of answers: `keep` it as the field reasoning_content, write it `inline` in tags before the text, or "
+    "`drop` it. Default: keep; a file is used as it is.",
+]
 HeldOut: TypeAlias = Annotated[
     str,
     "Split of the world whose tasks may not be in the training data. `none` for data whose tasks are unknown; "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 from simkit.core.messages import Message, ToolSpec
 from simkit.data.examples import Demonstration, Example, ExampleSet, Judged, Pair
+from simkit.data.reasoning import holds_field
 from simkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ def tokenised(examples: ExampleSet, form: ChatFormat, preset: Preset, seed: int)
     Raises:
         UsageError: the chat template does not support training, or no example is short enough.
     """
+    unread = 0 if form.renders_reasoning else sum(map(holds_field, examples))
+    if unread:
+        raise UsageError(
+            f"{unread} examples have reasoning in their answers, which the chat template does not render; write it "
+            "into the text (--reasoning inline), or train without it (--reasoning drop)"
+        )
     found = [_row(example, form) for example in examples.examples]
     fitting = [row for row in found if _longest(row) <= preset.max_length]
     if not fitting:

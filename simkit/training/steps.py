@@ -16,6 +16,7 @@ from simkit.data.checks import check
 from simkit.data.examples import ExampleSet, Kind
 from simkit.data.held_out import HeldOut, assert_clean_of, contamination
 from simkit.data.reading import read_examples
+from simkit.data.reasoning import Reasoning, with_reasoning_as
 from simkit.data.selection import Selection, Source, select_with_state
 from simkit.errors import UsageError
 from simkit.training import flags as training
@@ -54,7 +55,8 @@ LAST = """
 class Chosen:
     """Selection of a recipe's examples. `held_out` names a split, or is `none`.
 
-    `allow_incomplete` also accepts the readable data of unfinished runs and of damaged journals.
+    `allow_incomplete` also accepts the readable data of unfinished runs and of damaged journals. `reasoning` is the
+    form of the reasoning in answers; None keeps it, and leaves a file as it is.
     """
 
     data: str
@@ -64,6 +66,7 @@ class Chosen:
     limit: int | None = None
     held_out: str = "test"
     allow_incomplete: bool = False
+    reasoning: Reasoning | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +100,7 @@ def model_of(run: Run) -> str:
         UsageError: no model was named, or one that cannot be trained here.
     """
     spec = (run.models.model or "").removeprefix("local/").partition(",")[0]
-    if not spec or spec.startswith(("openai/", "anthropic/", "scripted/")):
+    if not spec or spec.startswith(("openai/", "openai-responses/", "anthropic/", "scripted/")):
         raise UsageError(
             "there is no model to train; give --model FOLDER, or --model NAME of one at Hugging Face "
             "(models behind an endpoint are trained by their provider: `simkit run finetune`)"
@@ -131,6 +134,7 @@ async def chosen_examples(run: Run, kind: Kind, chosen: Chosen, dev: DevChoice, 
 async def _found(run: Run, kind: Kind, chosen: Chosen) -> ExampleSet:
     if await anyio.Path(chosen.data).is_file():
         found = await anyio.to_thread.run_sync(read_examples, chosen.data)
+        found = found if chosen.reasoning is None else with_reasoning_as(found, chosen.reasoning)
         return found if chosen.limit is None else found.keeping(found[: chosen.limit], "over_limit")
     runs = [await _last(run) if name == "last" else name for name in chosen.data.split(",")]
     selection = Selection(
@@ -140,6 +144,7 @@ async def _found(run: Run, kind: Kind, chosen: Chosen) -> ExampleSet:
         max_per_task=chosen.max_per_task,
         limit=chosen.limit,
         seed=run.seed,
+        reasoning=chosen.reasoning or "keep",
     )
     take = partial(
         select_with_state, run.store, kind, selection, allow_incomplete=chosen.allow_incomplete, finished=True

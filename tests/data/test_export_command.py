@@ -108,3 +108,39 @@ def test_a_file_that_does_not_say_its_tasks_cannot_be_called_clean(tmp_path: Pat
     done = simkit("check", write(demonstrations(2), tmp_path / "a.jsonl"), "--clean-of", "builtin:test")
     assert done.exit_code == 2
     assert "examples are unknown, so they cannot be checked" in done.stderr
+
+
+def test_a_run_without_a_harvest_names_the_source_that_has_conversations(store: Path, tmp_path: Path) -> None:
+    """Before, an empty file was written without a word."""
+    out = tmp_path / "sft.jsonl"
+    done = simkit("export", "sft", "--run", "second", "--out", out, "--store", store)
+    assert done.exit_code == 2
+    assert "second has no harvest" in " ".join(done.output.split())
+    assert "--source episodes" in done.output
+    assert not out.exists()
+
+
+def test_no_examples_are_an_error_that_says_what_was_left_out(store: Path, tmp_path: Path) -> None:
+    words = (
+        "export",
+        "sft",
+        "--run",
+        "second",
+        "--source",
+        "episodes",
+        "--store",
+        store,
+        "--out",
+        tmp_path / "a.jsonl",
+    )
+    done = simkit(*words, "--where", "turns > 1000")
+    assert done.exit_code == 2
+    assert "second has no sft examples to write" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(("flags", "hinted"), [((), True), (("--origin",), False)])
+def test_an_export_without_origins_says_what_cannot_be_checked(
+    store: Path, tmp_path: Path, flags: tuple[str, ...], hinted: bool
+) -> None:
+    done = simkit("export", "kto", "--run", "first", "--out", tmp_path / "a.jsonl", "--store", store, *flags)
+    assert ("with --origin they can be checked" in done.stderr) is hinted

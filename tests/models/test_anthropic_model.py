@@ -57,7 +57,8 @@ def text(words: str) -> dict[str, Any]:
 
 def body(model: str = "claude-sonnet-5", **fields: Any) -> dict[str, Any]:
     sampling = Sampling(**{name: fields.pop(name) for name in list(fields) if name in Sampling.model_fields})
-    return to_messages_body(model, replace(HELLO, sampling=sampling, **fields))
+    request = replace(HELLO, sampling=sampling, **fields)
+    return to_messages_body(model, request, request.sent_settings())
 
 
 def turns(*messages: Message) -> list[dict[str, Any]]:
@@ -311,6 +312,13 @@ def test_a_message_that_was_changed_keeps_its_thinking_but_not_its_order() -> No
     changed = message.model_copy(update={"content": "c"})
     assert turns(UserMessage.of("go"), changed)[1]["content"] == [THOUGHT, REDACTED, text("c"), USE]
     assert turns(UserMessage.of("go"), message.without_calls())[1]["content"] == [THOUGHT, REDACTED, text("ab")]
+
+
+def test_thinking_can_be_left_out() -> None:
+    message = read([THOUGHT, text("a"), REDACTED, text("b"), USE]).message
+    assert convert_messages((UserMessage.of("go"), message), thinking=False)[1][1]["content"] == [
+        *(text("a"), text("b"), USE)
+    ]
 
 
 def test_thinking_alone_is_not_sent_because_the_api_refuses_it() -> None:

@@ -86,7 +86,9 @@ def test_components_lists_the_models_of_installed_packages(installed: Path) -> N
 
 
 def test_an_unknown_provider_is_refused_with_those_that_are_installed(installed: Path) -> None:
-    with pytest.raises(UsageError, match="Installed providers: anthropic, echo, local, openai, scripted"):
+    with pytest.raises(
+        UsageError, match="Installed providers: anthropic, echo, local, openai, openai-responses, scripted"
+    ):
         build_model("acme/large", endpoints=Endpoints())
     assert not names_code("echo/a:b")
     assert names_code("mine.py:Model")

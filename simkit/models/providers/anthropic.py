@@ -6,7 +6,7 @@ import os
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from pydantic import SecretStr
 
@@ -34,7 +34,7 @@ class MessagesEndpoint(Endpoint):
     """An endpoint of the Messages API. The base URL may end in `/v1`, or leave it out as Anthropic's SDK does."""
 
     @classmethod
-    def of(cls, config: ModelConfig, environment: Mapping[str, str] | None = None) -> MessagesEndpoint:
+    def of(cls, config: ModelConfig, environment: Mapping[str, str] | None = None) -> Self:
         """The endpoint that a configuration and the environment name.
 
         Raises:
@@ -102,7 +102,7 @@ class AnthropicModel:
             BadRequest: an option of the request has no equivalent in the API.
             RunStopped: every call would fail because of the credentials, the model's name or the account.
         """
-        body = to_messages_body(self._model, request, max_tokens=self._max_tokens)
+        body = to_messages_body(self._model, request, request.sent_settings(), max_tokens=self._max_tokens)
         reply = read_messages_reply(await self._transport.post(encode(body)), self._reading)
         response = reply.response
         if request.response_format is not None and request.response_format.get("type") == "json_object":

@@ -22,7 +22,7 @@ from simkit.core.messages import (
     parse_call,
 )
 from simkit.errors import BadRequest
-from simkit.models.base import ChatRequest, Sampling
+from simkit.models.base import ChatRequest
 
 Block: TypeAlias = dict[str, Any]
 """A content block of a message: text, thinking, a tool call, a result, an image."""
@@ -50,6 +50,12 @@ NO_TEXT = "(no text)"
 CONVERSATION_STARTS = "(The conversation starts here.)"
 """Sent as the first user message of a conversation that starts with the assistant's."""
 
+_CONVERTED = (
+    *("max_tokens", "stop", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort"),
+    *("seed", "logprobs", "presence_penalty", "frequency_penalty"),
+)
+"""Settings that the API does not have, or has in another form."""
+
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 2048, "high": 4096, "xhigh": 8192, "max": 16384}
 _OLDER = re.compile(r"claude-(?:[23](?!\d)|(?:opus|sonnet|haiku)-4(?:-[0-5])?(?!\d)(?!-\d{1,2}(?!\d)))")
 """Models that think up to a budget of tokens; all others are told an effort."""
@@ -58,38 +64,48 @@ _NO_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _DATA_URL = re.compile(r"data:([^;,]+);base64,(.*)", re.DOTALL)
 
 
-def to_messages_body(model: str, request: ChatRequest, *, max_tokens: int = MAX_TOKENS) -> dict[str, Any]:
+def to_messages_body(
+    model: str,
+    request: ChatRequest,
+    settings: Mapping[str, Any],
+    *,
+    max_tokens: int = MAX_TOKENS,
+    thinking: bool = True,
+) -> dict[str, Any]:
     """The body of a Messages request. The API has no seed, so none is sent.
 
     Args:
-        max_tokens: limit of the reply if the request has none.
+        settings: the settings of the request under their OpenAI names; others are sent as they are.
+        max_tokens: limit of the reply if the settings have none.
+        thinking: whether the thinking blocks of earlier messages are sent.
 
     Raises:
         BadRequest: an option has no equivalent in the API.
     """
-    sampling = request.sampling
-    _check(sampling)
-    limit = sampling.max_tokens or (request.limit.tokens if request.limit else max_tokens)
-    system, turns = convert_messages(request.messages)
+    rest = dict(settings)
+    given = {name: rest.pop(name, None) for name in _CONVERTED}
+    if unsupported := [
+        name for name in ("logprobs", "presence_penalty", "frequency_penalty") if given[name] is not None
+    ]:
+        raise BadRequest(f"the Messages API has no {', '.join(map(repr, unsupported))}; omit it")
+    limit = given["max_tokens"] or max_tokens
+    system, turns = convert_messages(request.messages, thinking=thinking)
     body: dict[str, Any] = {"model": model, "max_tokens": limit, "messages": turns}
     if system:
         body["system"] = system
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
-        if choice := _tool_choice(request.tool_choice, sampling.parallel_tool_calls):
+        if choice := _tool_choice(given["tool_choice"], given["parallel_tool_calls"]):
             body["tool_choice"] = choice
-    for name, value in (("temperature", sampling.temperature), ("top_p", sampling.top_p)):
-        if value is not None:
-            body[name] = value
-    if sampling.stop:
-        body["stop_sequences"] = list(sampling.stop)
-    output = _output_format(request.response_format)
-    if sampling.reasoning_effort is not None:
-        body["thinking"], effort = _thinking(model, sampling.reasoning_effort, limit)
+    if given["stop"]:
+        body["stop_sequences"] = given["stop"]
+    output = _output_format(given["response_format"])
+    if given["reasoning_effort"] is not None:
+        body["thinking"], effort = _thinking(model, given["reasoning_effort"], limit)
         output |= effort
     if output:
         body["output_config"] = output
-    return body | sampling.extra_body
+    return body | rest
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
@@ -101,8 +117,8 @@ def encode(body: Mapping[str, Any]) -> bytes:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
-def convert_messages(messages: Iterable[Message]) -> tuple[list[Block], list[dict[str, Any]]]:
-    """The system blocks and the turns of a conversation.
+def convert_messages(messages: Iterable[Message], *, thinking: bool = True) -> tuple[list[Block], list[dict[str, Any]]]:
+    """The system blocks and the turns of a conversation, with the thinking blocks of earlier messages or without.
 
     Turns alternate between user and assistant and start with the user. Tool results are part of a user turn, before
     its text. Messages without content are left out.
@@ -118,7 +134,7 @@ def convert_messages(messages: Iterable[Message]) -> tuple[list[Block], list[dic
             case ToolMessage():
                 _extend(turns, "user", [_result(message)])
             case AssistantMessage():
-                _extend(turns, "assistant", _assistant_blocks(message))
+                _extend(turns, "assistant", _assistant_blocks(message, thinking=thinking))
     if not turns or turns[0]["role"] != "user":
         turns.insert(0, {"role": "user", "content": [{"type": "text", "text": CONVERSATION_STARTS}]})
     return system, turns
@@ -170,7 +186,7 @@ def _result(message: ToolMessage) -> Block:
     return block
 
 
-def _assistant_blocks(message: AssistantMessage) -> list[Block]:
+def _assistant_blocks(message: AssistantMessage, *, thinking: bool) -> list[Block]:
     """The blocks of an assistant message, with its thinking blocks exactly as they were received, in their order."""
     extra = message.model_extra or {}
     calls = [_tool_use(call) for call in message.tool_calls or ()]
@@ -178,9 +194,10 @@ def _assistant_blocks(message: AssistantMessage) -> list[Block]:
     received = _typed(extra.get(CONTENT_BLOCKS))
     blocks = _in_received_order(received, text, calls)
     if blocks is None:
-        thinking = _typed(extra.get(THINKING_BLOCKS)) or received
-        blocks = [*(block for block in thinking if block["type"] in THINKING), *text, *calls]
-    return blocks if any(block["type"] not in THINKING for block in blocks) else []
+        thoughts = _typed(extra.get(THINKING_BLOCKS)) or received
+        blocks = [*(block for block in thoughts if block["type"] in THINKING), *text, *calls]
+    others = [block for block in blocks if block["type"] not in THINKING]
+    return blocks if others and thinking else others
 
 
 def _typed(value: object) -> list[Block]:
@@ -231,12 +248,16 @@ def _tool(tool: ToolSpec) -> dict[str, Any]:
     return made
 
 
-def _tool_choice(choice: str | None, parallel: bool | None) -> dict[str, Any] | None:
+def _tool_choice(choice: str | Mapping[str, Any] | None, parallel: bool | None) -> dict[str, Any] | None:
     if choice is None and parallel is not False:
         return None
-    kinds = {None: "auto", "auto": "auto", "none": "none", "required": "any"}
-    made: dict[str, Any] = {"type": kinds[choice]} if choice in kinds else {"type": "tool", "name": choice}
-    if parallel is False and choice != "none":
+    made: dict[str, Any]
+    if isinstance(choice, Mapping):
+        named = choice.get("function")
+        made = {"type": "tool", "name": named["name"]} if named else dict(choice)
+    else:
+        made = {"type": {None: "auto", "required": "any"}.get(choice, choice)}
+    if parallel is False and made["type"] != "none":
         made["disable_parallel_tool_use"] = True
     return made
 
@@ -263,13 +284,3 @@ def _thinking(model: str, effort: str, limit: int) -> tuple[dict[str, Any], dict
             f"above {_BUDGETS['minimal']:,}, or omit --reasoning-effort"
         )
     return {"type": "enabled", "budget_tokens": min(_BUDGETS[effort], limit - 1)}, {}
-
-
-def _check(sampling: Sampling) -> None:
-    given = {
-        "presence_penalty": sampling.presence_penalty is not None,
-        "frequency_penalty": sampling.frequency_penalty is not None,
-        "logprobs": sampling.logprobs,
-    }
-    if unsupported := [name for name, used in given.items() if used]:
-        raise BadRequest(f"the Messages API has no {', '.join(map(repr, unsupported))}; omit it")

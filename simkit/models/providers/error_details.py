@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import orjson
 
+from simkit.core.values import without_surrogates
 from simkit.models.providers.event_stream import is_event_stream, joined
 from simkit.models.transport.http1 import HttpReply
 
@@ -115,22 +116,9 @@ def parse_json(body: bytes) -> object:
         if len(body) > _READ_AGAIN:
             return None
         try:
-            return _without_surrogates(json.loads(body))
+            return without_surrogates(json.loads(body))
         except (ValueError, RecursionError):
             return None
-
-
-def _without_surrogates(value: Any) -> Any:
-    match value:
-        case str():
-            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        case list():
-            return [_without_surrogates(each) for each in cast("list[Any]", value)]
-        case dict():
-            fields = cast("dict[str, Any]", value)
-            return {_without_surrogates(key): _without_surrogates(each) for key, each in fields.items()}
-        case _:
-            return value
 
 
 def normalized(code: str) -> str:

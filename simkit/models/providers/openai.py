@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from pydantic import SecretStr
 
@@ -54,7 +54,7 @@ class Endpoint:
     transport: TransportChoice = "auto"
 
     @classmethod
-    def of(cls, config: ModelConfig, environment: Mapping[str, str] | None = None) -> Endpoint:
+    def of(cls, config: ModelConfig, environment: Mapping[str, str] | None = None) -> Self:
         """The endpoint that a configuration and the environment name.
 
         Raises:

@@ -1,0 +1,278 @@
+"""Results of verifiers, and other files of conversations with rewards, to be imported as a run.
+
+verifiers 0.4 writes `traces.jsonl`, one episode per line with the traces of its agents; versions before wrote
+`results.jsonl` (rows with `prompt`, `completion` and `reward`) beside `metadata.json`, or a folder of `datasets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from simkit.components.reward import RewardPart
+from simkit.core.events import Outcome
+from simkit.core.messages import AssistantMessage, Message, UserMessage, text_of
+from simkit.data.imported import ImportedConversation, ImportedFile
+from simkit.data.inspect_logs import is_inspect_log, read_eval_file, read_log
+from simkit.data.message_forms import MessageReader, tools_of
+from simkit.data.row_files import FileRow, as_list, as_number, as_object, file_rows, parsed
+from simkit.errors import DataCorrupt, DataMissing, UsageError
+
+Row = Mapping[str, Any]
+
+_STOPS: Mapping[str, Outcome] = {
+    "max_turns_reached": "turn_limit",
+    "max_turns": "turn_limit",
+    "prompt_too_long": "context_limit",
+    "context_length": "context_limit",
+    "max_total_tokens": "token_limit",
+    "max_tokens": "token_limit",
+    "timeout_reached": "time_limit",
+    "timeout": "time_limit",
+}
+_IDS = ("task_id", "example_id", "id", "question_id", "uuid")
+_REWARDS = ("reward", "score", "success", "label")
+_NOT_METRICS = frozenset(("reward", "prompt", "completion", "example_id", "generation_ms", "scoring_ms", "total_ms"))
+
+
+def read_conversations(path: Path | str, score: str | None = None) -> ImportedFile:
+    """Read a log of inspect_ai, results of verifiers, or a file of conversations.
+
+    Args:
+        path: the file, or the folder of an evaluation of verifiers.
+        score: the scorer, metric or column that gives the rewards; None for the usual one.
+
+    Raises:
+        DataMissing: there is no such file.
+        DataCorrupt: it cannot be read; the message says where and why.
+        UsageError: it holds no conversations, or nothing of that name gives rewards.
+    """
+    path = _file_of(Path(path))
+    try:
+        return _read(path, score)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in wrong["loc"])
+        raise DataCorrupt(f"{path} holds a message or a tool that cannot be read ({field}: {wrong['msg']})") from error
+
+
+def _read(path: Path, score: str | None) -> ImportedFile:
+    if path.suffix == ".eval":
+        if not path.is_file():
+            raise DataMissing(f"{path} does not exist; inspect_ai writes its logs to ./logs")
+        return read_eval_file(path, score)
+    rows = list(file_rows(path))
+    if not rows:
+        raise UsageError(f"{path} has no rows; give a file with at least one conversation")
+    for row in rows:
+        if not isinstance(row.value, Mapping):
+            raise DataCorrupt(f"{row.place} of {path} is not a JSON object with a conversation")
+    first = cast("Row", rows[0].value)
+    if len(rows) == 1 and is_inspect_log(first):
+        return read_log(first, path, score)
+    return _traces(rows, path, score) if "traces" in first else _results(rows, path, score)
+
+
+def _file_of(path: Path) -> Path:
+    """The file with the results in a folder of verifiers; other paths stay."""
+    for name in ("traces.jsonl", "results.jsonl"):
+        if (path / name).is_file():
+            return path / name
+    return path
+
+
+# --- verifiers 0.4 ----------------------------------------------------------------------------------------------------
+
+
+def _traces(rows: Sequence[FileRow], path: Path, score: str | None) -> ImportedFile:
+    found: list[ImportedConversation] = []
+    branched = 0
+    models: list[str] = []
+    worlds: list[str] = []
+    for row in rows:
+        episode = cast("Row", row.value)
+        worlds.append(str(as_object(episode.get("env")).get("id") or ""))
+        for trace in map(as_object, as_list(episode.get("traces"))):
+            nodes = [as_object(node) for node in as_list(trace.get("nodes"))]
+            leaves = _leaves(nodes)
+            branched += len(leaves) > 1
+            if leaves:
+                found.append(_trace(trace, _path(nodes, leaves[-1]), score, f"{row.place} of {path}"))
+            calls = map(as_object, as_list(trace.get("calls")))
+            models += [str(call["model"]) for call in calls if call.get("model")]
+    if not found:
+        raise UsageError(f"{path} holds no trace with messages; there is nothing to import")
+    names = {part.name for each in found for part in each.parts}
+    if score is not None and score not in names:
+        raise UsageError(f"{path} has no score {score!r}; it has {', '.join(sorted(names)) or 'none'}")
+    notes = [f"{branched} traces have several branches; the last of each was imported"] if branched else []
+    return ImportedFile(
+        format="verifiers",
+        world=next(filter(None, worlds), path.parent.name),
+        model=next(iter(models), None),
+        conversations=tuple(found),
+        score=score or "reward",
+        notes=tuple(notes),
+    )
+
+
+def _leaves(nodes: Sequence[Row]) -> list[int]:
+    parents = [node.get("parent") for node in nodes]
+    return [place for place in range(len(nodes)) if place not in parents]
+
+
+def _path(nodes: Sequence[Row], leaf: int) -> list[Row]:
+    """The nodes from the root to a leaf."""
+    found: list[Row] = []
+    place: Any = leaf
+    while isinstance(place, int) and 0 <= place < len(nodes) and len(found) < len(nodes):
+        found.append(nodes[place])
+        place = nodes[place].get("parent")
+    return found[::-1]
+
+
+def _trace(trace: Row, nodes: Sequence[Row], score: str | None, place: str) -> ImportedConversation:
+    task = as_object(trace.get("task"))
+    data = as_object(task.get("data"))
+    scores = {name: as_object(given) for name, given in as_object(trace.get("rewards")).items()}
+    rewards = [
+        RewardPart(name, as_number(given.get("score")) or 0.0, as_number(given.get("weight", 1.0)) or 0.0)
+        for name, given in scores.items()
+        if as_number(given.get("score")) is not None
+    ]
+    metrics = {name: as_number(value) for name, value in as_object(trace.get("metrics")).items()}
+    parts = (*rewards, *(RewardPart(name, value, 0.0) for name, value in metrics.items() if value is not None))
+    total = sum(part.value * part.weight for part in rewards) if rewards else None
+    failures = map(as_object, as_list(trace.get("errors")))
+    errors = [str(error.get("message") or error.get("type")) for error in failures]
+    messages, _ = MessageReader(place).messages([node.get("message") for node in nodes], "nodes")
+    offered = trace.get("tools") or (nodes[0].get("tools") if nodes else None)
+    ids = (each for each in (data.get("id"), data.get("idx"), task.get("key"), "0") if each is not None)
+    return ImportedConversation(
+        task_id=str(next(ids)),
+        messages=messages,
+        tools=tools_of(offered, place),
+        instructions=_asked(messages),
+        reward=total if score is None else next((part.value for part in parts if part.name == score), None),
+        parts=parts,
+        outcome=_stopped(trace),
+        error=errors[-1] if errors and not trace.get("ok", False) else None,
+    )
+
+
+def _stopped(row: Row) -> Outcome | None:
+    condition = str(row.get("stop_condition") or "")
+    return _STOPS.get(condition) or ("turn_limit" if row.get("is_truncated") else None)
+
+
+# --- rows of conversations --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Metadata:
+    """What `metadata.json` beside the results of verifiers says."""
+
+    environment: str = ""
+    model: str | None = None
+
+    @classmethod
+    def beside(cls, path: Path) -> _Metadata:
+        """Read it; empty if there is none."""
+        file = path.parent / "metadata.json" if path.is_file() else path / "metadata.json"
+        if not file.is_file():
+            return cls()
+        given = as_object(parsed(file.read_bytes(), f"{file}")[0])
+        return cls(str(given.get("env_id") or given.get("env") or ""), given.get("model"))
+
+
+def _results(rows: Sequence[FileRow], path: Path, score: str | None) -> ImportedFile:
+    known = _Metadata.beside(path)
+    first = cast("Row", rows[0].value)
+    verifiers = bool(known.environment) or {"prompt", "completion", "reward", "example_id"} <= first.keys()
+    column = score or next((name for name in _REWARDS if isinstance(first.get(name), int | float)), "")
+    if score is not None and not any(
+        score in row.value or score in as_object(row.value.get("metrics")) for row in rows
+    ):
+        raise UsageError(f"{path} has no column {score!r}; it has {', '.join(first)}")
+    found = [
+        _result(cast("Row", row.value), column, f"{row.place} of {path}", number) for number, row in enumerate(rows)
+    ]
+    return ImportedFile(
+        format="verifiers" if verifiers else "conversations",
+        world=known.environment or path.stem,
+        model=known.model,
+        conversations=tuple(found),
+        score=column,
+    )
+
+
+def _result(row: Row, column: str, place: str, number: int) -> ImportedConversation:
+    messages = tuple(_row_messages(row, place))
+    info = row.get("info")
+    info = parsed(info, place)[0] if isinstance(info, str) and info.lstrip().startswith("{") else info
+    tools = next((row[name] for name in ("tool_defs", "tools", "functions") if row.get(name)), None)
+    tools = tools or as_object(info).get("oai_tools")
+    error = row.get("error")
+    metrics = {**row, **as_object(row.get("metrics"))}
+    measured = {
+        name: measure
+        for name, value in metrics.items()
+        if name not in _NOT_METRICS
+        and name not in _IDS
+        and name != column
+        and (measure := as_number(value)) is not None
+    }
+    return ImportedConversation(
+        task_id=next((str(row[name]) for name in _IDS if row.get(name) is not None), str(number)),
+        messages=messages,
+        tools=tools_of(tools, place),
+        instructions=_asked(messages),
+        reward=_reward(metrics.get(column), column, place) if column else None,
+        parts=tuple(RewardPart(name, value, 0.0) for name, value in measured.items()),
+        outcome=_stopped(row),
+        error=None if not error else _said(error),
+    )
+
+
+def _row_messages(row: Row, place: str) -> Iterator[Message]:
+    reader = MessageReader(place)
+    for name in ("messages", "conversations", "conversation"):
+        if row.get(name) is not None:
+            yield from reader.messages(row[name], name)[0]
+            return
+    if row.get("prompt") is None or row.get("completion") is None:
+        raise DataCorrupt(
+            f"{place} has the columns {', '.join(row) or 'none'}; a conversation is `messages`, `conversations`, or "
+            "`prompt` and `completion` (pairs of answers and single prompts cannot be imported)"
+        )
+    for name, kind in (("prompt", UserMessage), ("completion", AssistantMessage)):
+        value = row[name]
+        if isinstance(value, str) and not value.lstrip().startswith("[{"):
+            yield kind.of(value)
+        else:
+            yield from reader.messages(value, name)[0]
+
+
+def _reward(value: Any, column: str, place: str) -> float | None:
+    if value is None:
+        return None
+    number = as_number(value)
+    if number is None:
+        raise DataCorrupt(f"{place}: `{column}` is {value!r:.40}; a reward is a number or a boolean")
+    return number
+
+
+def _said(error: Any) -> str:
+    if isinstance(error, Mapping):
+        known = cast("Row", error)
+        error = known.get("error_chain_str") or known.get("message") or known.get("error") or dict(known)
+    return str(error)[:2000]
+
+
+def _asked(messages: Iterable[Message]) -> str:
+    """The user's first words, by which equal tasks are recognised."""
+    return next((text_of(message) for message in messages if isinstance(message, UserMessage)), "")

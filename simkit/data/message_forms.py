@@ -1,0 +1,254 @@
+"""Messages of files in the forms that people have: OpenAI's, TRL's, the older function calls, and ShareGPT's.
+
+Messages are kept as written, with changes that lose nothing: arguments given as objects become JSON text, null fields
+(files of structs have them) are dropped, except a null content, ids that are missing are filled in by order, and the
+two older forms become messages with `tool_calls`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from simkit.core.messages import Message, ToolSpec, parse_message
+from simkit.core.reasoning import FIELD
+from simkit.data.row_files import as_object, parsed
+from simkit.errors import DataCorrupt
+
+Row = Mapping[str, Any]
+
+_ROLES = {
+    **dict.fromkeys(("human",), "user"),
+    **dict.fromkeys(("gpt", "chatgpt", "bot", "model", "ai"), "assistant"),
+    **dict.fromkeys(("function", "observation", "ipython", "tool_response", "tool_result"), "tool"),
+}
+_CALLING = ("function_call", "tool_call")
+"""Roles of ShareGPT whose text is one call, or a list of calls, in JSON."""
+
+_WEIGHTS = ("weight", "train", "loss")
+"""Fields that say whether an answer is learned: OpenAI's number, and the booleans of other trainers."""
+
+
+@dataclass(slots=True)
+class MessageReader:
+    """Reader of the messages of one row; results without an id answer the open calls in their order.
+
+    Attributes:
+        place: location of the row, for error messages.
+        open: ids and names of calls that have no result yet.
+        count: number of calls read.
+    """
+
+    place: str
+    open: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    count: int = 0
+
+    def after(self) -> MessageReader:
+        """A reader that continues here; several answers can follow one prompt."""
+        return MessageReader(self.place, list(self.open), self.count)
+
+    def messages(self, value: Any, column: str) -> tuple[tuple[Message, ...], tuple[bool | None, ...]]:
+        """Messages of a column, and for each whether it is learned (None: the row does not say).
+
+        Raises:
+            DataCorrupt: the column holds no messages, or a message has a weight other than 0 and 1.
+            pydantic.ValidationError: a message has an unknown role, or a field of the wrong type.
+        """
+        if isinstance(value, str) and value.lstrip().startswith("["):
+            value = parsed(value, f"`{column}` of {self.place}")[0]
+        if isinstance(value, str):
+            raise DataCorrupt(
+                f"{self.place}: `{column}` is text; write a list of messages like "
+                '[{"role": "user", "content": "..."}]'
+            )
+        if isinstance(value, Mapping):
+            value = [value]
+        if not isinstance(value, list | tuple):
+            raise DataCorrupt(f"{self.place}: `{column}` is missing or not a list of messages")
+        found = [self._message(each) for each in unpacked(cast("Sequence[Any]", value), self.place)]
+        return tuple(message for message, _ in found), tuple(learned for _, learned in found)
+
+    def _message(self, given: Any) -> tuple[Message, bool | None]:
+        if not isinstance(given, Mapping):
+            raise DataCorrupt(f"{self.place}: a message is {given!r:.60}; it must be an object with role and content")
+        message = _without_nulls(cast("Row", given))
+        role = str(message.get("role", ""))
+        if role == "assistant":
+            _gather_reasoning(message)
+        learned = self._learned(message, role)
+        if (legacy := message.pop("function_call", None)) is not None:
+            message["tool_calls"] = [legacy]
+        if role in _CALLING:
+            message |= {"role": "assistant", "tool_calls": _as_list(_object(message.get("content"), self.place))}
+            message["content"] = None
+        if "content" in message:
+            message["content"] = _content(message["content"], role)
+        if "tool_calls" in message:
+            message["tool_calls"] = _as_list(_object(message["tool_calls"], self.place))
+            if not message["tool_calls"]:
+                del message["tool_calls"]  # endpoints refuse an empty list
+        match message.get("role"):
+            case "tool":
+                message["tool_call_id"] = self._answered(message)
+            case "assistant" if message.get("tool_calls"):
+                message["tool_calls"] = [self._call(call) for call in message["tool_calls"]]
+                self.open = [(call["id"], str(call["function"].get("name"))) for call in message["tool_calls"]]
+            case _:
+                pass
+        return parse_message(message), learned
+
+    def _learned(self, message: dict[str, Any], role: str) -> bool | None:
+        """Take the weight of a message out of it."""
+        for name in _WEIGHTS:
+            if name in message:
+                weight = message.pop(name)
+                if weight not in (0, 1):
+                    raise DataCorrupt(
+                        f"{self.place}: the {name} of a message is {weight!r:.40}; only 0 (context) and 1 "
+                        "(learned) are possible"
+                    )
+                if role == "assistant" or role in _CALLING:
+                    return bool(weight)
+        return None
+
+    def _call(self, given: Any) -> dict[str, Any]:
+        """A call in the OpenAI form; TRL's examples omit its id and type, and give arguments as an object."""
+        given = _object(given, self.place)
+        if not isinstance(given, Mapping):
+            raise DataCorrupt(f"{self.place}: a call is {given!r:.60}; it must be an object with a function")
+        call = {name: value for name, value in cast("Row", given).items() if value is not None}
+        bare = {name: call.pop(name) for name in ("name", "arguments") if name in call}
+        function = dict(as_object(call.get("function")) or bare)
+        arguments = function.get("arguments")
+        if not isinstance(arguments, str):
+            function["arguments"] = "{}" if arguments is None else json.dumps(arguments, ensure_ascii=False)
+        self.count += 1
+        return {"id": f"call_{self.count}", "type": "function", **call, "function": function}
+
+    def _answered(self, message: dict[str, Any]) -> str:
+        """The id of the call that a result answers; empty if no call is open."""
+        name, known = message.get("name"), message.get("tool_call_id")
+        if known is not None:
+            self.open = [one for one in self.open if one[0] != known]
+            return str(known)
+        place = next((n for n, one in enumerate(self.open) if one[1] == name), 0)
+        return self.open.pop(place)[0] if self.open else ""
+
+
+def _without_nulls(given: Row) -> dict[str, Any]:
+    """A message in the form {role, content, ...}: ShareGPT writes {from, value}."""
+    message = {name: value for name, value in given.items() if value is not None or name == "content"}
+    if "role" not in message and "from" in message:
+        message = {"role": message.pop("from"), "content": message.pop("value", None), **message}
+    role = message.get("role")
+    if isinstance(role, str):
+        message["role"] = _ROLES.get(role, role)
+    return message
+
+
+def _gather_reasoning(message: dict[str, Any]) -> None:
+    """Make the reasoning of a message its field `reasoning_content`, from other fields and from parts."""
+    fields = [name for name in ("reasoning", "thinking") if isinstance(message.get(name), str)]
+    thoughts: list[str] = [message.pop(name) for name in fields]
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = cast("list[Any]", content)
+        thinking = [cast("Row", part) for part in parts if _is_part(part) and part["type"] in ("thinking", "reasoning")]
+        if thinking:
+            message["content"] = [part for part in parts if part not in thinking] or None
+            found = (part.get("thinking") or part.get("reasoning") or part.get("text") for part in thinking)
+            thoughts.append("\n\n".join(str(each) for each in found if each))
+    if not message.get(FIELD) and (thought := next(filter(None, thoughts), None)):
+        message[FIELD] = thought
+
+
+def _content(content: Any, role: str) -> Any:
+    """Text or parts; a tool's result that is a JSON value becomes its text, and null becomes empty text."""
+    match content:
+        case None:
+            return None if role in ("assistant", *_CALLING) else ""
+        case list() if role != "tool" or all(map(_is_part, cast("list[Any]", content))):
+            return [_part(each) for each in cast("list[Any]", content)]
+        case dict() | list() | int() | float() if role == "tool":
+            return json.dumps(content, ensure_ascii=False)
+        case _:
+            return content
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, Mapping) and "type" in value
+
+
+def _part(part: Any) -> Any:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    if isinstance(part, Mapping):
+        return {name: value for name, value in cast("Row", part).items() if value is not None}
+    return part
+
+
+def _object(value: Any, place: str) -> Any:
+    return parsed(value, f"a call of {place}")[0] if isinstance(value, str) else value
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(cast("Sequence[Any]", value)) if isinstance(value, list | tuple) else [value]
+
+
+def unpacked(items: Iterable[Any], place: str) -> Iterator[Any]:
+    """Items, parsed if they are JSON text, as in JSON columns."""
+    for item in items:
+        yield parsed(item, f"an item of {place}")[0] if isinstance(item, str) else item
+
+
+def tools_of(value: Any, place: str) -> tuple[ToolSpec, ...]:
+    """Tools of a row: a list or its JSON text, of tools in the OpenAI form or of bare functions.
+
+    Raises:
+        DataCorrupt: it is neither.
+        pydantic.ValidationError: a tool has no name, or a field of the wrong type.
+    """
+    if isinstance(value, str) and value.strip():
+        value = parsed(value, f"the tools of {place}")[0]
+    if value and not isinstance(value, list | tuple):
+        raise DataCorrupt(f"{place}: `tools` is {value!r:.60}; write a list of tools")
+    return tuple(
+        ToolSpec.model_validate(_tool(cast("Row", tool)))
+        for tool in unpacked(cast("Sequence[Any]", value or ()), place)
+    )
+
+
+def _tool(tool: Any) -> Any:
+    if not isinstance(tool, Mapping):
+        return tool
+    given = cast("Row", tool)
+    kept = {name: value for name, value in given.items() if value is not None}
+    function = kept.get("function", kept)
+    if isinstance(function, Mapping):
+        function = _schema(cast("Row", function))
+    return {"type": "function", **kept, "function": function} if "function" in kept else _wrapped(function)
+
+
+def _wrapped(function: Any) -> Row:
+    return {"type": "function", "function": {name: value for name, value in function.items() if name != "type"}}
+
+
+_MAY_BE_NULL = ("default", "const", "example", "enum", "examples")
+
+
+def _schema(value: Any) -> Any:
+    """A JSON schema without the nulls that a file of structs adds for keywords that it lacks."""
+    match value:
+        case Mapping():
+            fields = cast("Row", value)
+            return {
+                name: each if name in _MAY_BE_NULL else _schema(each)
+                for name, each in fields.items()
+                if each is not None or name in _MAY_BE_NULL[:3]
+            }
+        case list() | tuple():
+            return [_schema(each) for each in cast("Sequence[Any]", value)]
+        case _:
+            return value
