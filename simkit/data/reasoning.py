@@ -7,14 +7,13 @@ reasoning of its earlier turns; what was sent to it as text stays.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal, TypeAlias, TypeVar, cast
 
 from simkit.core.messages import AssistantMessage, ContentPart, Message
-from simkit.core.reasoning import FIELD, reasoning_of, with_reasoning
+from simkit.core.reasoning import FIELD, reasoning_of, separated, with_reasoning
 from simkit.data.examples import Demonstration, Example, ExampleSet, Judged, Pair, example_digest, prompt_digest
 from simkit.data.rules import judged_parts
 
@@ -23,20 +22,6 @@ M = TypeVar("M", bound=Message)
 
 _OTHER_FIELDS = ("reasoning", "reasoning_details", "thinking", "thinking_blocks", "reasoning_signature")
 """Further fields in which providers send reasoning; they are useless to another model."""
-
-
-_TAGS = re.compile(r"\s*<(?P<name>think|thinking|reasoning)>(?P<thought>.*?)</(?P=name)>\s*", re.DOTALL)
-
-
-def separated(message: AssistantMessage) -> AssistantMessage:
-    """The message with reasoning from the beginning of its text moved to `reasoning_content`."""
-    text = message.content
-    found = _TAGS.match(text) if isinstance(text, str) and "<" in text else None
-    if found is None or not isinstance(text, str):
-        return message
-    words = message.model_copy(update={"content": text[found.end() :] or None})
-    thoughts = dict.fromkeys(filter(None, (reasoning_of(message), found["thought"].strip())))
-    return with_reasoning(words, "\n\n".join(thoughts)) if thoughts else words
 
 
 def with_reasoning_as(examples: ExampleSet, mode: Reasoning) -> ExampleSet:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import orjson
 
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, text_of
+from simkit.core.reasoning import separated
 from simkit.data.examples import Demonstration, Example
-from simkit.data.reasoning import separated
 from simkit.errors import InvalidArguments, UsageError
 
 if TYPE_CHECKING:
