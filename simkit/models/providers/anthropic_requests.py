@@ -266,7 +266,7 @@ def _output_format(form: Mapping[str, Any] | None) -> dict[str, Any]:
     """The output format for an OpenAI `response_format`. `json_object` has no equivalent and is left out."""
     if form is None or form.get("type") != "json_schema":
         return {}
-    return {"format": {"type": "json_schema", "schema": form["json_schema"]["schema"]}}
+    return {"format": {"type": "json_schema", "schema": form.get("json_schema", form).get("schema")}}
 
 
 def _thinking(model: str, effort: str, limit: int) -> tuple[dict[str, Any], dict[str, Any]]:

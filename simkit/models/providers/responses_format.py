@@ -62,13 +62,16 @@ def to_responses_body(
     if request.tools:
         body["tools"] = [{"type": "function", **tool.function.to_openai()} for tool in request.tools]
         if choice := given["tool_choice"]:
-            body["tool_choice"] = choice if isinstance(choice, str) else {"type": "function", **choice["function"]}
+            body["tool_choice"] = (
+                choice if isinstance(choice, str) else {"type": "function", **choice.get("function", choice)}
+            )
     if given["max_tokens"] is not None:
         body["max_output_tokens"] = given["max_tokens"]
     if given["reasoning_effort"] is not None:
         body["reasoning"] = {"effort": given["reasoning_effort"], "summary": "auto"}
     if (form := given["response_format"]) is not None:
-        body["text"] = {"format": {"type": form["type"], **form.get("json_schema", {})}}
+        schema = form.get("json_schema", {})
+        body["text"] = {"format": {**{name: form[name] for name in form if name != "json_schema"}, **schema}}
     return body | rest
 
 
