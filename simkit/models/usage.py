@@ -40,7 +40,7 @@ def read_usage(told: object) -> tuple[Usage, str | None]:
         return Usage(prompt, completion), None  # the common case
     if prompt is None and completion is None:
         prompt, completion = usage.get("input_tokens"), usage.get("output_tokens")
-    counts = _count(prompt), _count(completion), _count(cached)
+    counts = read_count(prompt), read_count(completion), read_count(cached)
     if None in counts:
         names = ("prompt_tokens", "completion_tokens", "cached_tokens")
         place = counts.index(None)
@@ -53,8 +53,10 @@ def read_usage(told: object) -> tuple[Usage, str | None]:
 def _uncounted_reasoning(usage: dict[str, Any], counted: int) -> int:
     """Tokens of reasoning that some servers bill, and count in the total, but not among those of the completion."""
     details = usage.get("completion_tokens_details")
-    reasoning = _count(cast("dict[str, Any]", details).get("reasoning_tokens")) if isinstance(details, dict) else None
-    return reasoning if reasoning and _count(usage.get("total_tokens")) == counted + reasoning else 0
+    reasoning = (
+        read_count(cast("dict[str, Any]", details).get("reasoning_tokens")) if isinstance(details, dict) else None
+    )
+    return reasoning if reasoning and read_count(usage.get("total_tokens")) == counted + reasoning else 0
 
 
 def tokens_used(told: object) -> TokensUsed | None:
@@ -70,7 +72,8 @@ def _is_count(value: object) -> TypeGuard[int]:
     return type(value) is int and 0 <= value <= TOKENS_AT_MOST
 
 
-def _count(value: object) -> int | None:
+def read_count(value: object) -> int | None:
+    """A reported number of tokens, 0 if it is missing; None if it is no such number."""
     if (type(value) is float and value.is_integer()) or (type(value) is str and _DIGITS.fullmatch(value)):
         value = int(value)
     if _is_count(value):

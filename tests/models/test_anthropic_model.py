@@ -350,6 +350,21 @@ def test_stop_reasons(
     assert (response.finish, response.doubts) == (finish, doubts)
 
 
+def test_a_reply_that_failed_halfway_is_a_failed_attempt() -> None:
+    with pytest.raises(ServerFailed, match="stop reason `error`") as caught:
+        read([text("Hal")], "error")
+    assert caught.value.usage is not None
+    assert caught.value.usage.prompt_tokens == 7
+
+
+def test_long_numbers_in_arguments_keep_their_digits() -> None:
+    body = message_reply([{**USE, "input": {"card": "N"}}], "tool_use").body
+    reply = HttpReply(200, {}, body.replace(b'"N"', b"12345678901234567890123"))
+    calls = read_messages_reply(reply, READING).response.message.tool_calls
+    assert calls is not None
+    assert calls[0].arguments == '{"card": 12345678901234567890123}'
+
+
 def test_a_refusal_keeps_its_explanation() -> None:
     details = {"type": "refusal", "category": "bio", "explanation": "It is about a virus."}
     response = read([], "refusal", stop_details=details)
@@ -363,7 +378,7 @@ def test_a_refusal_keeps_its_explanation() -> None:
         ({"input_tokens": 7, "cache_creation_input_tokens": 5, "output_tokens": 3.0}, Usage(12, 3), False),
         ({"input_tokens": 7, "cache_read_input_tokens": None, "output_tokens": 3}, Usage(7, 3), False),
         ({"input_tokens": -7, "cache_read_input_tokens": 90, "output_tokens": 3}, Usage(), True),
-        ({"input_tokens": "7", "output_tokens": 3}, Usage(), True),
+        ({"input_tokens": "seven", "output_tokens": 3}, Usage(), True),
         ("many", Usage(), True),
         (None, Usage(), False),
     ],

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
 from dataclasses import dataclass
 from typing import Any, cast
 
 from simkit.core.messages import AssistantMessage, ToolCall
 from simkit.core.reasoning import with_reasoning
-from simkit.errors import MalformedReply
-from simkit.models.base import ChatResponse, FinishReason
+from simkit.errors import MalformedReply, ServerFailed
+from simkit.models.base import ChatResponse
 from simkit.models.providers.anthropic_requests import (
     CALL_FIELDS,
     CONTENT_BLOCKS,
@@ -17,20 +18,12 @@ from simkit.models.providers.anthropic_requests import (
     THINKING_BLOCKS,
     Block,
 )
+from simkit.models.providers.finish_reasons import finish_of, read_ending
 from simkit.models.providers.reply_errors import Reading, read_body
 from simkit.models.transport.http1 import HttpReply
-from simkit.models.usage import read_usage, tokens_used
+from simkit.models.usage import read_count, read_usage, tokens_used
 
-STOP_REASONS: Mapping[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "tool_use": "tool_calls",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "refusal": "refusal",
-}
-"""Stop reasons of the API. `pause_turn` is unknown on purpose: the reply is unfinished without having met a limit."""
-
+_LONG = re.compile(rb"\d{19}")  # a number that may not fit into 64 bits: the fast parser would make a float of it
 _ORDER = (*THINKING, "text", "tool_use")
 
 
@@ -51,7 +44,7 @@ def read_messages_reply(reply: HttpReply, reading: Reading) -> MessagesReply:
     """
     body = read_body(reply, reading)
     try:
-        return _reply(body)
+        return _reply(body, reply.body, reading)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise MalformedReply(
             f"the answer of {reading.origin} is not a message of the Messages API ({type(error).__name__}): "
@@ -60,9 +53,20 @@ def read_messages_reply(reply: HttpReply, reading: Reading) -> MessagesReply:
         ) from error
 
 
-def _reply(body: dict[str, Any]) -> MessagesReply:
-    message = _message(body["content"])
-    finish, doubts = _finish(message, body.get("stop_reason"))
+def _reply(body: dict[str, Any], raw: bytes, reading: Reading) -> MessagesReply:
+    content = body["content"]
+    if _LONG.search(raw):
+        content = json.loads(reading.secrets.out_of_answer(raw))["content"]
+    message = _message(content)
+    reason = body.get("stop_reason")
+    ending = "unknown" if reason is None or reason == "pause_turn" else read_ending(reason)
+    shown = reading.clean(str(reason))[:60]
+    if ending == "failed":
+        raise ServerFailed(
+            f"the reply of {reading.origin} failed before it was complete (stop reason `{shown}`)",
+            usage=tokens_used(_counts(body.get("usage"))),
+        )
+    finish, doubts = finish_of(message, ending), (f"unknown_finish: {shown}",) if ending == "unknown" else ()
     if finish == "refusal" and (words := _explanation(body.get("stop_details"))):
         message = message.model_copy(update={"refusal": words})
     counts = _counts(body.get("usage"))
@@ -109,17 +113,6 @@ def _call(block: Block) -> ToolCall:
     return call.model_copy(update=kept) if kept else call
 
 
-def _finish(message: AssistantMessage, reason: object) -> tuple[FinishReason, tuple[str, ...]]:
-    finish = STOP_REASONS.get(str(reason), "unknown")
-    if finish == "unknown":
-        return finish, (f"unknown_finish: {str(reason)[:60]}",)
-    if finish in ("length", "refusal"):
-        return finish, ()
-    if message.tool_calls:
-        return "tool_calls", ()
-    return ("stop" if message.content else "empty"), ()
-
-
 def _explanation(details: object) -> str:
     words = cast("dict[str, Any]", details).get("explanation") if isinstance(details, dict) else None
     return words if isinstance(words, str) else ""
@@ -131,15 +124,13 @@ def _counts(usage: object) -> dict[str, Any]:
         return {"prompt_tokens": usage}
     told = cast("dict[str, Any]", usage)
     names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-    parts = [_whole(told.get(name) or 0) for name in names]
-    invalid = [part for part in parts if type(part) is not int or part < 0]
+    parts = {name: read_count(told.get(name)) for name in names}
+    prompt, read, written = parts.values()
+    if prompt is None or read is None or written is None:
+        return {"prompt_tokens": next(told[name] for name in names if parts[name] is None)}
     return {
-        "prompt_tokens": invalid[0] if invalid else sum(parts),
+        "prompt_tokens": prompt + read + written,
         "completion_tokens": told.get("output_tokens"),
-        "prompt_tokens_details": {"cached_tokens": parts[1]},
-        "written": parts[2],
+        "prompt_tokens_details": {"cached_tokens": read},
+        "written": written,
     }
-
-
-def _whole(value: Any) -> Any:
-    return int(value) if type(value) is float and value.is_integer() else value

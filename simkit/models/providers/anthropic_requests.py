@@ -21,6 +21,7 @@ from simkit.core.messages import (
     UserMessage,
     parse_call,
 )
+from simkit.core.values import without_surrogates
 from simkit.errors import BadRequest
 from simkit.models.base import ChatRequest
 
@@ -113,8 +114,7 @@ def encode(body: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(body)
     except TypeError:  # an integer of more than 64 bits, or a lone surrogate
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+        return json.dumps(without_surrogates(dict(body)), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def convert_messages(messages: Iterable[Message], *, thinking: bool = True) -> tuple[list[Block], list[dict[str, Any]]]:

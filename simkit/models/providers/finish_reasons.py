@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, assert_never, cast
 
+from simkit.core.messages import AssistantMessage
 from simkit.models.base import FinishReason
 
 Ending: TypeAlias = FinishReason | Literal["failed"]
@@ -65,3 +66,18 @@ def read_ending(reason: object) -> Ending | None:
         return "unknown"
     word = _SEPARATORS.sub("", reason.lower())
     return _ENDINGS.get(word) or _ENDINGS.get(word.removeprefix(_PREFIX), "unknown")
+
+
+def finish_of(message: AssistantMessage, ending: FinishReason | None) -> FinishReason:
+    """The finish reason: what the message holds decides between `stop`, `tool_calls` and `empty`."""
+    if (extra := message.model_extra) and extra.get("refusal"):
+        return "refusal"
+    match ending:
+        case "length" | "content_filter" | "refusal" | "unknown":
+            return ending
+        case "stop" | "tool_calls" | "empty" | None:
+            if message.tool_calls:
+                return "tool_calls"
+            return "stop" if message.content else "empty"
+        case _:
+            assert_never(ending)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from math import isfinite
-from typing import Any, assert_never, cast
+from typing import Any, cast
 
 import orjson
 
 from simkit.core.messages import AssistantMessage
 from simkit.errors import MalformedReply, ModelFault, RunStopped, ServerFailed
-from simkit.models.base import ChatResponse, FinishReason
-from simkit.models.providers.finish_reasons import read_ending
+from simkit.models.base import ChatResponse
+from simkit.models.providers.finish_reasons import finish_of, read_ending
 from simkit.models.providers.openai_messages import read_message
 from simkit.models.providers.reply_errors import Reading, read_body, read_error
 from simkit.models.transport.http1 import HttpReply
@@ -65,27 +65,12 @@ def _response(body: dict[str, Any], raw: bytes, reading: Reading) -> ChatRespons
         ending = "content_filter"
     return ChatResponse(
         message=message,
-        finish=_finish(message, ending),
+        finish=finish_of(message, ending),
         usage=usage,
         model=str(body.get("model") or ""),
         logprobs=logprobs,
         doubts=doubts,
     )
-
-
-def _finish(message: AssistantMessage, ending: FinishReason | None) -> FinishReason:
-    """The finish reason: what the message holds decides between `stop`, `tool_calls` and `empty`."""
-    if (extra := message.model_extra) and extra.get("refusal"):
-        return "refusal"
-    match ending:
-        case "length" | "content_filter" | "refusal" | "unknown":
-            return ending
-        case "stop" | "tool_calls" | "empty" | None:
-            if message.tool_calls:
-                return "tool_calls"
-            return "stop" if message.content else "empty"
-        case _:
-            assert_never(ending)
 
 
 def _failed(error: object, reason: object, body: dict[str, Any], reading: Reading) -> ModelFault | RunStopped:

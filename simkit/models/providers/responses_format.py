@@ -18,6 +18,7 @@ from simkit.core.messages import (
 from simkit.core.reasoning import with_reasoning
 from simkit.errors import BadRequest, MalformedReply, ServerFailed
 from simkit.models.base import ChatRequest, ChatResponse, FinishReason
+from simkit.models.providers.finish_reasons import finish_of
 from simkit.models.providers.reply_errors import Reading, read_body
 from simkit.models.transport.http1 import HttpReply
 from simkit.models.usage import read_usage, tokens_used
@@ -146,7 +147,7 @@ def _response(body: dict[str, Any], reading: Reading) -> ChatResponse:
     message = _message(body["output"])
     usage, doubt = read_usage(_counts(body.get("usage")))
     doubts = () if doubt is None else (f"usage: {doubt}",)
-    status, finish = body.get("status") or "completed", _finish(message)
+    status, finish = body.get("status") or "completed", finish_of(message, "stop")
     if status == "incomplete":
         details: dict[str, Any] = body.get("incomplete_details") or {}
         reason = str(details.get("reason"))
@@ -197,14 +198,6 @@ def _texts(items: list[Item]) -> str:
 
 def _thoughts(item: Item) -> list[Item]:
     return (item.get("content") or item.get("summary") or []) if item["type"] == "reasoning" else []
-
-
-def _finish(message: AssistantMessage) -> FinishReason:
-    if (message.model_extra or {}).get("refusal"):
-        return "refusal"
-    if message.tool_calls:
-        return "tool_calls"
-    return "stop" if message.content else "empty"
 
 
 def _counts(usage: Any) -> Any:
