@@ -149,6 +149,8 @@ def unusable_reason(response: ChatResponse) -> str | None:
         return CUT_OFF
     if response.finish == "content_filter":
         return FILTERED
+    if any(doubt.startswith("unparsed_call:") for doubt in response.doubts):
+        return UNPARSED
     return None if spoken_text(response_message(response)) else EMPTY
 
 

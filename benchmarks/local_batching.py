@@ -5,7 +5,7 @@
 A Llama of 0.42 million random weights plays conversations with tools; each turn re-reads the whole conversation, as
 agents do. Beside `LocalModel`, through the event loop with rendering and parsing, stand `generate` of transformers and
 `transformers serve`, on one core each; they get fewer conversations (`--few`), because they are slow. The sides run in
-turn, medians count. `pip install 'josh-simkit[local]' 'transformers[serving]'` first.
+turn, medians count. `pip install '.[local]' 'transformers[serving]'` first.
 """
 
 from __future__ import annotations

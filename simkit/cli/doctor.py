@@ -35,6 +35,7 @@ def _print(found: Diagnosis) -> None:
         ("model calls", found.calls),
         ("slowest attempts", found.slowest),
         ("failed attempts", found.retries),
+        ("adjusted requests", found.adjusted),
         ("unusual answers", found.doubts),
         ("flagged messages", found.flags),
         ("unusable answers", found.odd),

@@ -24,6 +24,9 @@ TRACES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "
 TRACE_KEYS = (
     *("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS"),
 )
+KEY_NAMES = ("SIMKIT_API_KEY_ENV", "SIMKIT_USER_API_KEY_ENV")
+"""Variables that name a variable with a key. A file may not choose which of your variables is sent as a key."""
+
 MODELS = ("SIMKIT_MODEL", "SIMKIT_USER_MODEL")
 
 TAKEN = frozenset({
@@ -54,13 +57,21 @@ class EnvFile:
     values: Mapping[str, str]
     exported: frozenset[str]
 
-    def check(self, *, trusted: bool, given: frozenset[str] = frozenset(), traces: bool = False) -> None:
+    def check(
+        self,
+        *,
+        trusted: bool,
+        given: frozenset[str] = frozenset(),
+        traces: bool = False,
+        keys: frozenset[str] = frozenset(),
+    ) -> None:
         """Report the destination of requests if the file sets it, and refuse to send keys there from elsewhere.
 
         Args:
             trusted: True if a flag declares the file as trusted.
             given: names of flags that override the file (`base_url`).
             traces: True if spans are sent.
+            keys: variables that flags name as those that hold keys.
 
         Raises:
             UsageError: the file sets the destination of a key from elsewhere, or the code to run.
@@ -68,7 +79,8 @@ class EnvFile:
         deciding = [name for name in self._deciding(given) if name in self.values]
         tracing = [name for name in TRACES if traces and name in self.values]
         if not trusted:
-            self._refuse(deciding, [name for name in KEYS if name in self.exported])
+            named = {*KEYS, *keys, *(os.environ.get(name, "") for name in KEY_NAMES)}
+            self._refuse(deciding, sorted(named & self.exported))
             self._refuse(tracing, [name for name in self.exported if name in TRACE_KEYS])
             self._refuse_code(given)
         if deciding or tracing:
@@ -142,7 +154,7 @@ def _parsed(path: Path) -> dict[str, str | None]:
 def _model_variables() -> Iterator[str]:
     from simkit.models.config import ModelConfig, variable_of
 
-    return (variable_of(name) for name, _, _ in ModelConfig.flags())
+    return (name for field, _, _ in ModelConfig.flags() if (name := variable_of(field)) not in KEY_NAMES)
 
 
 def _is_taken(name: str, taken: Set[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, TextIO
 
 import anyio
@@ -25,6 +26,12 @@ BAR, SHORTEST_BAR = 40, 8
 LAGGING = 0.05
 """Seconds of event-loop lag above which it is shown."""
 
+WAITED = 1.0
+"""Seconds from which a wait for an endpoint is shown."""
+
+REASON = 160
+"""Maximum characters of the reason for a wait."""
+
 LINE_EVERY = 5.0
 """Seconds between lines elsewhere."""
 
@@ -47,7 +54,7 @@ def describe(tally: Tally) -> str:
     """The state of a run on one line."""
     if not tally.planned:
         return visible_line(f"{_clock(tally.seconds)} {tally.note}")
-    parts = [*_counts(tally), *(_calls(tally.meter) if tally.meter else ())]
+    parts = [*_counts(tally), *(_calls(tally.meter) if tally.meter else ()), *_waits(tally)]
     return visible_line(f"{_clock(tally.seconds)} {_done(tally)}, {_left(tally)}, {', '.join(parts)}")
 
 
@@ -108,6 +115,18 @@ def _calls(meter: CallMetrics) -> list[str]:
     return [*parts, f"${usage.cost:.2f}" if usage.cost >= 1 else f"${usage.cost:.4f}"] if usage.cost else parts
 
 
+def _waits(tally: Tally) -> list[str]:
+    """What model calls wait for: since when, when they are made again, and why (which names the endpoint)."""
+    now, meter = time.time(), tally.meter
+    waits = [health.wait for health in meter.endpoints if health.wait is not None] if meter else []
+    return [
+        f"waiting for {_clock(max(0.0, now - wait.since))}, next attempt in {max(0.0, wait.until - now):.0f} s: "
+        f"{wait.reason:.{REASON}}"
+        for wait in waits
+        if now - wait.since >= WAITED or wait.until - now >= WAITED
+    ]
+
+
 def _short(number: float) -> str:
     for size, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
@@ -135,7 +154,7 @@ async def _live(tally: Tally, stream: TextIO) -> None:
 
 
 def _picture(tally: Tally, width: int) -> Group:
-    """A line with the bar, one of counts below it, and one of model calls if any; lines are never wrapped."""
+    """A line with the bar, one of counts, one of model calls if any, and one of each wait; lines are never wrapped."""
     from rich.console import Group
 
     if not tally.planned:
@@ -145,7 +164,7 @@ def _picture(tally: Tally, width: int) -> Group:
     filled = room * len(tally.episodes) // max(tally.planned, 1)
     bar = [("━" * filled, "cyan"), ("─" * (room - filled), "dim")] if room >= SHORTEST_BAR else []
     first = text_line((above[0], ""), *bar, (above[1], ""))
-    below = [_counts(tally), *([_calls(tally.meter)] if tally.meter else ())]
+    below = [_counts(tally), *([_calls(tally.meter)] if tally.meter else ()), *([each] for each in _waits(tally))]
     lines = [text_line((f"{'':>7}  {', '.join(parts)}", "dim")) for parts in below]
     return Group(first, *lines)
 

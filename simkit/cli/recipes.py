@@ -205,7 +205,9 @@ def check_env_file(ctx: typer.Context, common: CommonFlags) -> None:
     """
     if isinstance(ctx.obj, EnvFile):  # None if a recipe's command is used alone
         given = frozenset(common.models.chosen())
-        ctx.obj.check(trusted=common.trust_env_file, given=given, traces=common.otel)
+        named = {common.models.api_key_env, common.models.user_api_key_env}
+        keys = frozenset(name for name in named if name)
+        ctx.obj.check(trusted=common.trust_env_file, given=given, traces=common.otel, keys=keys)
 
 
 def _callback(recipe: Recipe, target: str) -> Callable[..., None]:

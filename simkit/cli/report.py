@@ -27,6 +27,7 @@ class Report:
         problem: reason why it is not done.
         models: totals of its model calls by name, as stored; empty without model calls.
         flags: number of messages of this part of the run with each doubt.
+        adjusted: how requests were adjusted to what the endpoints accept.
     """
 
     run_id: str
@@ -39,6 +40,7 @@ class Report:
     fault: str | None = None
     models: Mapping[str, float] = field(default_factory=dict[str, float])
     flags: Mapping[str, int] = field(default_factory=dict[str, int])
+    adjusted: tuple[str, ...] = ()
     problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -54,6 +56,7 @@ class Report:
             **self.summary.to_json(),
             **({"models": dict(self.models)} if self.models else {}),
             **({"flags": dict(self.flags)} if self.flags else {}),
+            **({"adjusted": list(self.adjusted)} if self.adjusted else {}),
         }
 
 
@@ -85,6 +88,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     reasons = sorted(account.reasons.items(), key=lambda each: -each[1])
     extra = [(name.replace("_", " "), reported(value)) for name, value in summary.extra.items()]
     took = [("model calls", _called(report.models))] if report.models else []
+    took += [("adjusted", "; ".join(report.adjusted))] if report.adjusted else []
     took.append(("time", f"{report.seconds:.1f} s"))
     if extra and not account.planned:  # an evaluation or a training, without conversations
         return [*extra, *took]

@@ -208,6 +208,7 @@ def _report(run: Run, result: object) -> Report:
         fault=next((one.error for one in run.tally.episodes if is_faulted(one)), None),
         models=run.tally.to_json().get("models", {}),
         flags={flag: count for flag, count in run.tally.flags.items() if flag.partition(":")[0] in REPLY_FLAGS},
+        adjusted=tuple(run.tally.meter.adjustments) if run.tally.meter else (),
         problem=run.problem,
     )
 

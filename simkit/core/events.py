@@ -130,6 +130,24 @@ class LoopBlocked:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointAdjusted:
+    """What a run learned about the requests that a model at an endpoint accepts, from a refusal.
+
+    `adjustment`, `setting` and `sent_as` are the fields of `simkit.models.adjustments.Adjustment`; `told` is the
+    server's reason.
+    """
+
+    run_id: str
+    endpoint: str
+    model: str
+    adjustment: str
+    setting: str
+    sent_as: str
+    told: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class ToolsetSeen:
     """Tool definitions, recorded once per journal and identified by their digest."""
 
@@ -458,6 +476,7 @@ Event: TypeAlias = (
     | UnitsPlanned
     | UnitsNotPlayed
     | LoopBlocked
+    | EndpointAdjusted
     | ToolsetSeen
     | EpisodeStarted
     | BranchAdded

@@ -144,20 +144,29 @@ class Chain(Sequence[T]):
 
 @final
 class JsonList(Chain[W]):
-    """Messages or tools of a request; the JSON and the digest of each item are computed only once."""
+    """Messages or tools of a request; the JSON and the digest of each item are computed only once.
 
-    __slots__ = ("_text",)
+    `has_extras` tells whether any item has fields that the chat format does not define.
+    """
+
+    __slots__ = ("_text", "has_extras")
 
     _text: bytes
+    has_extras: bool
 
     def __init__(self, items: Iterable[W] = ()) -> None:
+        self.has_extras = False
         super().__init__(items)
-        self._text = b"" if self._last is None else self._last.to_json()
+        self._text, before = b"" if self._last is None else self._last.to_json(), self._before
+        self.has_extras = bool(self._last and self._last.__pydantic_extra__) or (
+            before is not None and before.has_extras
+        )
 
     def append(self, item: W) -> Self:
         """A list with one more item."""
         grown = super().append(item)
         grown._text = item.to_json()
+        grown.has_extras = self.has_extras or bool(item.__pydantic_extra__)
         return grown
 
     def to_json(self) -> bytes:

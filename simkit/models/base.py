@@ -30,8 +30,8 @@ FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filte
 """Reason why a reply ended: complete, with tool calls, cut off at its limit, filtered, refused, empty, or unknown."""
 
 
-def _texts(value: object) -> object:
-    """Normalize the value of `stop`: a single text becomes a tuple, a JSON list (environment variable) is parsed."""
+def texts(value: object) -> object:
+    """Normalize several texts: a single one becomes a tuple, a JSON list (environment variable) is parsed."""
     if not isinstance(value, str):
         return value
     return _from_json(value) if value.startswith("[") else (value,)
@@ -95,7 +95,7 @@ class Sampling(Options):
     max_tokens: Annotated[int | None, Field(ge=1), Flag(help="Maximum number of tokens in a reply.")] = None
     stop: Annotated[
         tuple[str, ...],
-        BeforeValidator(_texts),
+        BeforeValidator(texts),
         Flag(help="Stop sequence that ends a reply of the agent; repeat the flag for more.", shared=False),
     ] = ()
     presence_penalty: Annotated[Number | None, Field(ge=-2, le=2)] = None

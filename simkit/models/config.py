@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast, get_args
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
 from simkit.core.ids import derive_seed
 from simkit.errors import ModelFault, UsageError
-from simkit.models.base import CallKey, Sampling
+from simkit.models.adjustments import MESSAGE_RULES
+from simkit.models.base import CallKey, Sampling, texts
 from simkit.models.options import Flag, Options
-from simkit.models.transport.url import HIDDEN, shown_url
+from simkit.models.transport.url import HIDDEN, shown_header, shown_url
 
 if TYPE_CHECKING:
     from simkit.models.middleware.budget import Allowances
@@ -63,7 +64,7 @@ class RetryPolicy:
             half.
         longest: maximum seconds between two attempts, unless the server asks for more (`Retry-After`).
         down_after: an endpoint that has answered no call for this many seconds is considered down; the run stops.
-        down_at_start: the same for an endpoint that has never answered.
+        down_at_start: the same for an endpoint that has never answered. One that says it is overloaded has answered.
     """
 
     max_retries: int = 8
@@ -71,7 +72,7 @@ class RetryPolicy:
     first: float = 0.5
     longest: float = 10.0
     down_after: float = 120.0
-    down_at_start: float = 45.0
+    down_at_start: float = 5.0
 
     def __post_init__(self) -> None:
         if self.max_retries < 0:
@@ -85,6 +86,18 @@ class RetryPolicy:
         return min(self.longest, self.first * 2.0 ** min(attempt, 30)) * (1 - 0.5 * chance)
 
 
+def pairs(value: object) -> Any:
+    """Normalize texts of the form NAME=VALUE; a single text becomes a tuple."""
+    found = texts(value)
+    several = cast("Sequence[object]", found) if isinstance(found, list | tuple) else ()
+    for each in several:
+        if not isinstance(each, str) or not each.partition("=")[0].strip() or "=" not in each:
+            raise UsageError(  # not a ValueError: its message would show the value, which may be secret
+                "a header or a setting is not written as NAME=VALUE (--header x-route=eu, --send-as seed=)"
+            )
+    return cast("Any", found)
+
+
 class EndpointOptions(Options):
     """The model and its endpoint.
 
@@ -94,8 +107,14 @@ class EndpointOptions(Options):
             `anthropic/NAME`, ANTHROPIC_BASE_URL, else Anthropic, and `/v1/messages` is appended). Secrets in
             it are sent but never stored: `to_json` hides them.
         api_key: default OPENAI_API_KEY, or ANTHROPIC_API_KEY for `anthropic/NAME`; local servers need no key.
+        api_key_env: name of the environment variable that holds the key, instead of those.
         organization: default OPENAI_ORG_ID.
         headers: additional headers of every request.
+        header: the same as texts `NAME=VALUE`. Values of headers that may hold a secret are not recorded.
+        send_as: other names of settings, as `NAME=OTHER`; `NAME=` leaves a setting out.
+        message_rule: rules of `simkit.models.providers.message_rules` that messages follow from the first call on.
+        send_reasoning: whether the reasoning of earlier messages is sent back; `auto` does if the endpoint demands it.
+        no_negotiation: whether every refusal is final; otherwise requests are adjusted to what the endpoint accepts.
         request_timeout: maximum seconds of one attempt.
         connect_timeout: maximum seconds to connect.
         transport: the HTTP client; see `TransportChoice`.
@@ -114,8 +133,45 @@ class EndpointOptions(Options):
         Flag(help="URL of an OpenAI-compatible endpoint.", default="OPENAI_BASE_URL, else OpenAI", on_resume=True),
     ] = Field(default=None, repr=False)
     api_key: SecretStr | None = None
+    api_key_env: Annotated[
+        str | None,
+        Flag(help="Environment variable that holds the key.", default="OPENAI_API_KEY", on_resume=True),
+    ] = None
     organization: str | None = None
     headers: Mapping[str, str] = Field(default_factory=dict[str, str], repr=False)
+    header: Annotated[
+        tuple[str, ...],
+        BeforeValidator(pairs),
+        Flag(help="A header of every request, as NAME=VALUE; may be repeated.", on_resume=True),
+    ] = Field(default=(), repr=False)
+    send_as: Annotated[
+        tuple[str, ...],
+        BeforeValidator(pairs),
+        Flag(
+            help="Another name of a setting (max_tokens=max_completion_tokens), or none (seed=) to leave it out; may "
+            "be repeated.",
+            default="as the endpoint accepts",
+            on_resume=True,
+        ),
+    ] = ()
+    message_rule: Annotated[
+        tuple[str, ...],
+        BeforeValidator(texts),
+        Flag(
+            help=f"A rule for messages that the endpoint enforces ({', '.join(MESSAGE_RULES)}); may be repeated.",
+            default="as the endpoint demands",
+            on_resume=True,
+        ),
+    ] = ()
+    send_reasoning: Annotated[
+        Literal["auto", "always", "never"],
+        Flag(
+            help="Send the reasoning of earlier messages back: auto, always or never.", default="auto", on_resume=True
+        ),
+    ] = "auto"
+    no_negotiation: Annotated[
+        bool, Flag(help="Do not adjust requests to what the endpoint accepts.", on_resume=True)
+    ] = False
     request_timeout: Annotated[
         float, Field(gt=0), Flag(help="Timeout of one attempt, in seconds.", default="600", on_resume=True)
     ] = 600.0
@@ -131,6 +187,7 @@ class LimitOptions(Options):
         rpm, tpm: requests and tokens per minute.
         max_retries: attempts after the first; overrides the one in `retry`.
         retry: the retry policy.
+        wait_for_endpoint: seconds to wait for an endpoint that has not answered yet; overrides the one in `retry`.
         max_cost: US dollars that the run may use.
         max_tokens_total: tokens that the run may use.
         max_wall: seconds that the run may take, each time it is started or resumed.
@@ -152,6 +209,11 @@ class LimitOptions(Options):
         int | None, Field(ge=0), Flag(help="Maximum retries of a failed call.", default="8", on_resume=True)
     ] = None
     retry: RetryPolicy = Field(default_factory=RetryPolicy)
+    wait_for_endpoint: Annotated[
+        float | None,
+        Field(ge=0),
+        Flag(help="Seconds to wait for an endpoint that is still starting.", default="5", on_resume=True),
+    ] = None
     max_cost: Annotated[float | None, Field(gt=0), Flag(help="Budget of the run in US dollars.", on_resume=True)] = None
     max_tokens_total: Annotated[int | None, Field(ge=1), Flag(help="Budget of the run in tokens.", on_resume=True)] = (
         None
@@ -188,6 +250,21 @@ class ModelConfig(LimitOptions, Sampling, EndpointOptions):
         int | None, Field(ge=1), Flag(help="Maximum number of tokens in a reply of the user.", default="the agent's")
     ] = None
 
+    user_api_key_env: Annotated[
+        str | None,
+        Flag(
+            help="Environment variable that holds the key of the user's model.", default="the agent's", on_resume=True
+        ),
+    ] = None
+
+    @field_validator("message_rule")
+    @classmethod
+    def _known_rules(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in value if name not in MESSAGE_RULES]
+        if unknown:
+            raise ValueError(f"there is no rule `{unknown[0]}`; the rules: {', '.join(MESSAGE_RULES)}")
+        return value
+
     @field_validator(*_FLOATS)
     @classmethod
     def _float(cls, value: float | None) -> float | None:
@@ -219,17 +296,26 @@ class ModelConfig(LimitOptions, Sampling, EndpointOptions):
         return Sampling(**{name: value for name, value in self.chosen().items() if name in Sampling.model_fields})
 
     @property
+    def all_headers(self) -> Mapping[str, str]:
+        """The headers of every request: `headers`, and those given as texts."""
+        given = (each.partition("=") for each in self.header)
+        return {**self.headers, **{name.strip(): value for name, _, value in given}}
+
+    @property
     def retry_policy(self) -> RetryPolicy:
-        """The retry policy, with `max_retries` if it is set."""
-        return self.retry if self.max_retries is None else replace(self.retry, max_retries=self.max_retries)
+        """The retry policy, with `max_retries` and `wait_for_endpoint` if they are set."""
+        given = _given(max_retries=self.max_retries, down_at_start=self.wait_for_endpoint)
+        return replace(self.retry, **given) if given else self.retry
 
     def to_json(self) -> dict[str, Any]:
-        """The options that were set, as JSON, without secrets in URLs."""
-        return {name: shown_url(value) if name in URLS else value for name, value in super().to_json().items()}
+        """The options that were set, as JSON, without secrets in URLs and headers."""
+        found = {name: shown_url(value) if name in URLS else value for name, value in super().to_json().items()}
+        return {**found, "header": list(map(shown_header, self.header))} if self.header else found
 
     def hidden(self) -> list[str]:
-        """The names of the URL options whose secrets were hidden in the stored form."""
-        return [name for name in URLS if HIDDEN in (getattr(self, name) or "")]
+        """The names of the options whose secrets were hidden in the stored form."""
+        headers = ["header"] if any(each.endswith(f"={HIDDEN}") for each in self.header) else []
+        return [*(name for name in URLS if HIDDEN in (getattr(self, name) or "")), *headers]
 
     def allowances(self, base: Allowances | None = None) -> Allowances:
         """The run's allowances: these options override those of `base`; its limits per episode and branch stay."""

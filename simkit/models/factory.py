@@ -30,6 +30,7 @@ import anyio
 
 from simkit.core.events import Recorder
 from simkit.errors import UsageError
+from simkit.models.adjustments import Learned
 from simkit.models.base import ChatModel, SampledModel
 from simkit.models.clock import Clock
 from simkit.models.config import Adaptive, ModelConfig
@@ -37,10 +38,10 @@ from simkit.models.middleware.budget import Budget, BudgetedModel
 from simkit.models.middleware.concurrency_limit import ConcurrencyLimit, LimitedModel
 from simkit.models.middleware.foreign import ForeignModel
 from simkit.models.middleware.journaling import RecordedModel
-from simkit.models.middleware.metrics import CallMetrics, MeteredModel
+from simkit.models.middleware.metrics import CallMetrics, Health, MeteredModel
 from simkit.models.middleware.rate_limit import RatedModel, Rates
 from simkit.models.middleware.replay import Recording, ReplayedModel
-from simkit.models.middleware.retry import Health, RetryingModel
+from simkit.models.middleware.retry import RetryingModel
 from simkit.models.provider import Provider, Resources, find_provider
 from simkit.models.usage import BelievedModel
 
@@ -64,10 +65,10 @@ class Endpoints:
     determines its limits. `meter` counts all calls.
     """
 
-    def __init__(self, *, clock: Clock | None = None) -> None:
+    def __init__(self, *, clock: Clock | None = None, learned: Learned | None = None) -> None:
         self.meter = CallMetrics()
         self.clock = clock or Clock()
-        self.resources = Resources()
+        self.resources = Resources(learned)
         self._shared: dict[Hashable, Shared] = {}
 
     async def __aenter__(self) -> Endpoints:
@@ -99,6 +100,7 @@ class Endpoints:
                 rates=Rates(rpm=config.rpm, tpm=config.tpm, clock=self.clock) if bounded else None,
                 health=Health(),
             )
+            self.meter.endpoints.append(self._shared[endpoint].health)
         return self._shared[endpoint]
 
 
@@ -177,7 +179,15 @@ def _opened(provider: Provider, context: Context, endpoints: Endpoints) -> ChatM
     else:
         model = model if shared.rates is None else RatedModel(model, shared.rates)
         policy, meter = provider.config.retry_policy, endpoints.meter
-        model = RetryingModel(model, policy, health=shared.health, meter=meter, gate=shared.gate, clock=clock)
+        model = RetryingModel(
+            model,
+            policy,
+            health=shared.health,
+            meter=meter,
+            gate=shared.gate,
+            budget=context.budget,
+            clock=clock,
+        )
         model = LimitedModel(model, shared.gate)
     if context.budget is not None:
         model = BudgetedModel(model, context.budget, provider.price)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast
 
 from simkit.errors import UsageError
+from simkit.models.adjustments import Learned
 from simkit.models.base import ChatModel
 from simkit.models.config import Adaptive, ModelConfig
 from simkit.models.prices import Price, Prices
@@ -27,9 +28,13 @@ C = TypeVar("C", bound=Closable)
 
 
 class Resources:
-    """Resources that the models of a run share: connections, loaded weights. The run closes them when it ends."""
+    """Resources that the models of a run share: connections, loaded weights. The run closes them when it ends.
 
-    def __init__(self) -> None:
+    `learned` holds what the run has learned about the requests that its endpoints accept.
+    """
+
+    def __init__(self, learned: Learned | None = None) -> None:
+        self.learned = learned or Learned()
         self._open: dict[Hashable, Closable] = {}
 
     def __len__(self) -> int:

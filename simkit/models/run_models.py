@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from simkit.actors.actor import current_job
-from simkit.core.events import Recorder
+from simkit.core.events import EndpointAdjusted, Recorder
+from simkit.models.adjustments import Adjustment, Learned, Place
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
 from simkit.models.config import ModelConfig
 from simkit.models.factory import Context, Endpoints, build_model
@@ -44,7 +46,13 @@ class RunModels:
             recording=known.recording if known else None,
             strict=known is not None and known.strict,
         )
-        self._endpoints = Endpoints()
+        before = dict(known.recording.adjustments) if known and resumed else {}
+        self._endpoints = Endpoints(learned=Learned(before, self._learned))
+        self.meter.adjustments += [f"{place[1]}: {each}" for place, known in before.items() for each in known]
+
+    def _learned(self, place: Place, adjustment: Adjustment, reason: str) -> None:
+        self.meter.adjustments.append(f"{place[1]}: {adjustment}")
+        self._recorder.record(EndpointAdjusted(self._context.run_id, *place, *adjustment, reason, time.time()))
 
     async def aclose(self) -> None:
         """Close the connections of all models."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from simkit.models.adjustments import Adjustment
 from simkit.monitoring.reply_flags import REPLY_FLAGS, reply_notes
 from simkit.run.resume import journals
 from simkit.store import Reader, RunRow, Store
@@ -35,6 +36,7 @@ class Diagnosis:
         waiting: waiting branches by what they wait for (`opening`, `agent`, `user`), with the longest wait.
         calls: model calls by role and model: attempts, failures, seconds (median, 95%, longest), tokens, money.
         slowest: the slowest attempts; retries: why attempts failed; faults: ended branches by component.
+        adjusted: how requests were adjusted to what each endpoint accepts, with the endpoint's reason.
         doubts: unusual answers by role, model and kind (`usage`, `unknown_finish`, ...), with an example.
         flags: flagged messages by author and flag, with their number and an example (its branch).
         odd: unusable answers by role and finish reason (`length`, `refusal`, `empty`, ...).
@@ -60,6 +62,7 @@ class Diagnosis:
     retries: list[dict[str, Any]]
     doubts: list[dict[str, Any]]
     flags: list[dict[str, Any]]
+    adjusted: list[dict[str, Any]]
     odd: list[dict[str, Any]]
     faults: list[dict[str, Any]]
     tools: list[dict[str, Any]]
@@ -109,6 +112,7 @@ def _examined(reader: Reader, run: RunRow) -> Diagnosis:
         retries=ask(_RETRIES),
         doubts=ask(_DOUBTS),
         flags=ask(_FLAGS),
+        adjusted=ask(_ADJUSTED),
         odd=ask(_ODD),
         faults=ask(_FAULTS),
         tools=ask(_TOOLS),
@@ -160,7 +164,17 @@ def _about_models(found: Diagnosis) -> list[str]:
         )
     if timeouts:
         lines.append(f"{timeouts} attempts had no answer in time: raise --request-timeout, or lower --api-concurrency")
-    return [*lines, *map(_about_doubt, found.doubts), *map(_about_answers, found.odd)]
+    return [
+        *lines,
+        *map(_about_adjustment, found.adjusted),
+        *map(_about_doubt, found.doubts),
+        *map(_about_answers, found.odd),
+    ]
+
+
+def _about_adjustment(row: Mapping[str, Any]) -> str:
+    adjustment = Adjustment(row["adjustment"], row["setting"], row["sent_as"])
+    return f"`{row['model']}`: {adjustment}, because {row['endpoint']} refuses it otherwise (docs/models.md)"
 
 
 def _counted(flags: list[dict[str, Any]]) -> Counter[str]:
@@ -285,6 +299,12 @@ SELECT split_part(m.error, ':', 1) AS error, count(*) AS attempts, count(DISTINC
 GROUP BY ALL ORDER BY attempts DESC
 """
 
+_ADJUSTED = """
+SELECT model, adjustment, setting, sent_as, told, endpoint
+FROM endpoint_adjustments WHERE run_id = $run
+ORDER BY endpoint, model, learned_at
+"""
+
 _DOUBTS = f"""
 SELECT role, model, split_part(doubt, ':', 1) AS kind, count(*) AS answers,
     any_value(substr(doubt, strpos(doubt, ':') + 2)) AS example
@@ -302,6 +322,7 @@ GROUP BY role, model, kind ORDER BY answers DESC, kind
 _DOUBTFUL = {
     "unknown_finish": "simkit does not know this finish reason; their text and complete calls were used",
     "logprobs": "the server sent no usable log probabilities, so these answers have none",
+    "unparsed_call": "the server could not read the tool call that the model wrote; the model was told",
     "no_choice": "the server billed them without an answer; they count as empty answers",
 }
 

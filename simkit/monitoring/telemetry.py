@@ -29,6 +29,7 @@ from simkit.core.events import (
 from simkit.core.safe_text import visible_line
 from simkit.core.text_table import cut
 from simkit.errors import UsageError
+from simkit.plugins.extras import install_command
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -50,8 +51,6 @@ _DEFAULT_URLS = {
 
 REQUEST = ("temperature", "top_p", "max_tokens", "frequency_penalty", "presence_penalty", "seed")
 """Request settings that the conventions define."""
-
-MISSING = "OpenTelemetry is not installed; `pip install 'josh-simkit[otel]'`, or leave --otel out"
 
 
 class Telemetry:
@@ -75,7 +74,7 @@ class Telemetry:
         try:
             from opentelemetry import metrics, trace
         except ImportError as error:
-            raise UsageError(MISSING) from error
+            raise _missing() from error
         self._trace = trace
         self._tracer = trace.get_tracer("simkit", tracer_provider=tracers)
         meter = metrics.get_meter("simkit", meter_provider=meters)
@@ -114,7 +113,7 @@ class Telemetry:
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as error:
-            raise UsageError(MISSING) from error
+            raise _missing() from error
         report_problems_once()
         resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "simkit")})
         tracers = TracerProvider(resource=resource)
@@ -273,6 +272,10 @@ def _asked(request: Mapping[str, Any] | None) -> dict[str, Any]:
     if settings.get("stop"):
         attributes["gen_ai.request.stop_sequences"] = tuple(settings["stop"])
     return attributes
+
+
+def _missing() -> UsageError:
+    return UsageError(f"OpenTelemetry is not installed; {install_command('otel')}, or leave --otel out")
 
 
 def _ns(seconds: float) -> int:

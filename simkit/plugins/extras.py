@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from simkit.errors import UsageError
 
+DISTRIBUTION = "josh-simkit"
 CPU_TORCH = "pip install torch==2.13.0+cpu --index-url https://download.pytorch.org/whl/cpu"
 """Install command for the CPU build; by default pip installs the GPU build, which has several gigabytes."""
 
@@ -35,8 +41,21 @@ def check_installed(extra: str, *modules: str) -> None:
             raise _missing(module, extra)
 
 
+def install_command(extra: str) -> str:
+    """The command that installs an extra from the place where simkit itself was installed from (PEP 610)."""
+    try:
+        origin: dict[str, Any] = json.loads(distribution(DISTRIBUTION).read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, OSError, ValueError):
+        origin = {}
+    url = str(origin.get("url", ""))
+    if url.startswith("file://"):
+        folder = url2pathname(urlsplit(url).path)
+        place = folder if Path(folder, "pyproject.toml").is_file() else "."
+        return f"pip install '{place}[{extra}]'" + (" in the clone of simkit" if place == "." else "")
+    system = origin.get("vcs_info", {}).get("vcs")
+    return f"pip install '{DISTRIBUTION}[{extra}]" + (f" @ {system}+{url}'" if system else "'")
+
+
 def _missing(name: str, extra: str) -> UsageError:
     torch = f" (without a GPU, first: {CPU_TORCH})" if name == "torch" else ""
-    return UsageError(
-        f"this needs the package `{name}`, which is not installed; pip install 'josh-simkit[{extra}]'{torch}"
-    )
+    return UsageError(f"this needs the package `{name}`, which is not installed; {install_command(extra)}{torch}")

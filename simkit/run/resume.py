@@ -17,11 +17,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-from simkit.core.events import IMPORTED, Episode, EpisodeStarted, Event, ModelCall, RunStarted, TaskSeen
+from simkit.core.events import (
+    IMPORTED,
+    EndpointAdjusted,
+    Episode,
+    EpisodeStarted,
+    Event,
+    ModelCall,
+    RunStarted,
+    TaskSeen,
+)
 from simkit.errors import StoreUnreadable, UsageError
 from simkit.models.config import ModelConfig, variable_of
 from simkit.models.options import flag_of
-from simkit.models.transport.url import shown_url
+from simkit.models.transport.url import HIDDEN, shown_header, shown_url
 from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN
 from simkit.search.base import WorkUnit
 from simkit.store.damage import BadLine, describe
@@ -141,7 +150,7 @@ class Origin:
         return None if past is None else Known(past.recording)
 
 
-PAST = (RunStarted, TaskSeen, EpisodeStarted, Episode, ModelCall)
+PAST = (RunStarted, TaskSeen, EpisodeStarted, Episode, ModelCall, EndpointAdjusted)
 """Events that resuming a run requires."""
 
 _Place: TypeAlias = tuple[str, int]
@@ -239,6 +248,8 @@ class Past:
                     self._finished(event, (journal.path.name, losses))
                 case ModelCall():
                     self.recording.add(event)
+                case EndpointAdjusted():
+                    self.recording.adjusted(event)
                 case _:
                     pass
         self.damage += journal.bad
@@ -278,8 +289,10 @@ def read_start(folder: Path, run_id: str) -> Start:
     raise StoreUnreadable(f"the journals of {run_id} in {folder} do not say how it was started{why}; start a new run")
 
 
-def _recovered(name: str, chosen: ModelConfig) -> str:
-    """Complete URL from the environment for a URL that the run stored without its secrets."""
+def _recovered(name: str, chosen: ModelConfig) -> str | tuple[str, ...]:
+    """Complete value from the environment for an option that the run stored without its secrets."""
+    if name == "header":
+        return _recovered_headers(chosen)
     stored = getattr(chosen, name)
     variables = (os.environ.get("OPENAI_BASE_URL"), os.environ.get("ANTHROPIC_BASE_URL"))
     for url in (getattr(ModelConfig.from_environment(), name), *variables):
@@ -289,6 +302,17 @@ def _recovered(name: str, chosen: ModelConfig) -> str:
         f"the run's {flag_of(name)} {stored} had a secret in it, which is not stored; give it again, or set "
         f"{variable_of(name)}"
     )
+
+
+def _recovered_headers(chosen: ModelConfig) -> tuple[str, ...]:
+    known = {shown_header(each): each for each in ModelConfig.from_environment().header}
+    missing = [each for each in chosen.header if each.endswith(f"={HIDDEN}") and each not in known]
+    if missing:
+        raise UsageError(
+            f"the run's header {missing[0].partition('=')[0]} had a secret in it, which is not stored; give all "
+            f"headers again with --header, or set {variable_of('header')}"
+        )
+    return tuple(known.get(each, each) for each in chosen.header)
 
 
 def check_unchanged(run_id: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:

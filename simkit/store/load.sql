@@ -194,6 +194,10 @@ INSERT INTO blocked_loops BY NAME
 SELECT {LoopBlocked}, moment AS blocked_at
 FROM staged WHERE e = 'LoopBlocked';
 
+INSERT INTO endpoint_adjustments BY NAME
+SELECT {EndpointAdjusted}, moment AS learned_at
+FROM staged WHERE e = 'EndpointAdjusted';
+
 CREATE TEMP TABLE measured AS
 SELECT run_id, stage, step, v.key AS name, CAST(v.value AS DOUBLE) AS value, moment
 FROM (SELECT * FROM staged WHERE e = 'Measured') s, json_each(s."values") v

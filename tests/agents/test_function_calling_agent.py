@@ -85,6 +85,7 @@ async def test_broken_arguments_are_called_as_written_and_sent_back_as_json() ->
     ("response", "note"),
     [
         (answered(None), EMPTY),
+        (replace(answered(None), doubts=("unparsed_call: <f",)), UNPARSED),
         (answered("  \n"), EMPTY),
         (answered("<think>hm</think>\n"), EMPTY),
         (answered("The hotel is in the nor", finish="length"), CUT_OFF),

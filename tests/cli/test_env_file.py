@@ -174,3 +174,21 @@ def test_the_key_is_not_sent(name: str, evil: EvilServer, tmp_path: Path) -> Non
     trusted = simkit("--trust-env-file")
     assert f"note: .env decides where requests go: {name}=http://127.0.0.1" in trusted.err
     assert f"Bearer {KEY}" in evil.keys
+
+
+def test_a_file_cannot_choose_which_variable_is_sent_as_a_key(environment: dict[str, str], tmp_path: Path) -> None:
+    environment["CLOUD_PASSWORD"] = KEY
+    found = read(tmp_path, "SIMKIT_API_KEY_ENV=CLOUD_PASSWORD\nSIMKIT_USER_API_KEY_ENV=CLOUD_PASSWORD")
+    assert found.values == {}
+    assert "SIMKIT_API_KEY_ENV" not in environment
+
+
+def test_a_key_under_another_name_is_protected_too(environment: dict[str, str], tmp_path: Path) -> None:
+    environment["MY_KEY"] = KEY
+    found = read(tmp_path, "SIMKIT_BASE_URL=http://evil/v1\nOPENAI_API_KEY=from-the-file")
+    del environment["OPENAI_API_KEY"]
+    with pytest.raises(UsageError, match="MY_KEY"):
+        found.check(trusted=False, keys=frozenset({"MY_KEY"}))
+    environment["SIMKIT_USER_API_KEY_ENV"] = "MY_KEY"
+    with pytest.raises(UsageError, match="MY_KEY"):
+        found.check(trusted=False)

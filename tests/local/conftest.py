@@ -16,7 +16,7 @@ MISSING = [name for name in ("torch", "transformers") if find_spec(name) is None
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     if MISSING:
-        reason = f"local models need {' and '.join(MISSING)}: pip install 'josh-simkit[local]'"
+        reason = f"local models need {' and '.join(MISSING)}: pip install '.[local]'"
         for item in items:
             if here in item.path.parents:
                 item.add_marker(pytest.mark.skip(reason=reason))

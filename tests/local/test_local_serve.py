@@ -34,7 +34,7 @@ from support.signals import heeding_signals
 pytestmark = [
     pytest.mark.skipif(
         any(find_spec(name) is None for name in ("starlette", "uvicorn")),
-        reason="the server needs starlette and uvicorn: pip install 'josh-simkit[local]'",
+        reason="the server needs starlette and uvicorn: pip install '.[local]'",
     ),
 ]
 
@@ -98,7 +98,7 @@ async def test_our_own_client_gets_what_the_engine_gives(server: Running) -> Non
 
 
 def test_the_openai_package(server: Running) -> None:
-    openai = pytest.importorskip("openai", reason="the openai package is an extra: pip install 'josh-simkit[finetune]'")
+    openai = pytest.importorskip("openai", reason="the openai package is an extra: pip install '.[finetune]'")
     with openai.OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as client:
         assert [each.id for each in client.models.list()] == ["models/tiny"]
         asked: dict[str, Any] = {**HELLO, "seed": 4, "max_completion_tokens": 10}

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import ssl
 import subprocess
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -13,8 +15,15 @@ import anyio
 import pytest
 
 from simkit.errors import EndpointDown, MalformedReply, ModelTimeout, Unreachable, UsageError
+from simkit.models.providers.openai import Endpoint
 from simkit.models.transport.pool import ConnectionPool, HttpLimits
-from simkit.models.transport.transports import HttpTransport, HttpxTransport, behind_proxy, open_transport
+from simkit.models.transport.transports import (
+    HttpTransport,
+    HttpxTransport,
+    behind_proxy,
+    check_proxies,
+    open_transport,
+)
 from simkit.models.transport.url import Address
 
 pytestmark = pytest.mark.anyio
@@ -358,3 +367,67 @@ async def test_proxies_of_the_environment_are_used(monkeypatch: pytest.MonkeyPat
     await transport.aclose()
     monkeypatch.setenv("no_proxy", "models.example")
     assert isinstance(open_transport(address, {}, HttpLimits()), ConnectionPool)
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTPS_PROXY", "all_proxy"])
+@pytest.mark.parametrize("url", ["socks://127.0.0.1:9", "socks4://me:word@127.0.0.1:9", "ftp://proxy:1"])
+def test_a_proxy_that_cannot_be_used_is_named(name: str, url: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} is `.*is not a kind of proxy.*socks5://") as caught:
+        check_proxies({name: url})
+    assert "word" not in str(caught.value)
+
+
+def test_a_socks_proxy_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    with pytest.raises(UsageError, match=r"ALL_PROXY is `socks5h://localhost:1080`: .*\[socks\]"):
+        check_proxies({"ALL_PROXY": "socks5h://localhost:1080"})
+
+
+def test_usual_proxies_and_other_variables_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", sys)
+    check_proxies(
+        {"HTTP_PROXY": "proxy:3128", "https_proxy": "http://proxy:1", "no_proxy": "socks://x", "all_proxy": ""}
+    )
+    check_proxies({"ALL_PROXY": "socks5://localhost:1080"})
+
+
+async def test_requests_ask_for_no_compression() -> None:
+    heads: list[str] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await request_of(reader))[0].lower())
+        writer.write(OK)
+
+    async with listening(handle) as port:
+        for transport in opened(port):
+            await transport.post(b"{}")
+            await transport.aclose()
+    assert [head.count("accept-encoding: identity\r\n") for head in heads] == [1, 1]
+
+
+async def test_a_compressed_answer_arrives_unpacked_on_both_transports() -> None:
+    body = gzip.compress(b'{"a": 1}')
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n"
+    for answer in (b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), body), b"%s\r\n%s" % (head, body)):
+        for place in range(2):
+            async with listening(answering(answer)) as port:
+                transport = opened(port)[place]
+                assert (await transport.post(b"{}")).body == b'{"a": 1}'
+                await transport.aclose()
+
+
+async def test_an_answer_that_cannot_be_unpacked_is_hopeless_on_both_transports() -> None:
+    answer = b"HTTP/1.1 200 OK\r\ncontent-encoding: lzma\r\ncontent-length: 1\r\n\r\nx"
+    for place in range(2):
+        async with listening(answering(answer)) as port:
+            transport = opened(port)[place]
+            with pytest.raises(MalformedReply, match="asked for no compression") as caught:
+                await transport.post(b"{}")
+            assert caught.value.retries == 0
+            await transport.aclose()
+
+
+def opened(port: int) -> tuple[HttpTransport, HttpTransport]:
+    """A transport of each kind, as endpoints open it."""
+    url = f"http://127.0.0.1:{port}/v1"
+    return Endpoint(base_url=url, transport="direct").open(), Endpoint(base_url=url, transport="httpx2").open()

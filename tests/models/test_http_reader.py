@@ -127,7 +127,7 @@ def test_chunked_and_a_length_ends_the_connection() -> None:
         (b"HTTP/1.1 200 OK\r\ncontent-length: \xb2\r\n\r\n", "content length"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 2000000\r\n\r\n", "larger than"),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n", "transfer coding"),
-        (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n", "not asked for"),
+        (b"HTTP/1.1 200 OK\r\ncontent-encoding: lzma\r\n\r\n", "asked for no compression"),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n", "no size"),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n-2\r\n{}\r\n", "no size"),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{}\r\n", "does not end"),

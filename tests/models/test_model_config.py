@@ -110,3 +110,43 @@ def test_a_secret_that_is_refused_is_not_shown() -> None:
     with pytest.raises(UsageError) as caught:
         ModelConfig(extra_body={"api_key": "sk-very-secret"})
     assert "sk-very-secret" not in str(caught.value)
+
+
+def test_headers_and_names_of_keys_can_be_given() -> None:
+    config = ModelConfig(base_url="http://x", api_key_env="MY_KEY", header=("X-Route=eu=1", "x-api-key= s3cret"))
+    endpoint = Endpoint.of(config, {"MY_KEY": "k-1", "OPENAI_API_KEY": "k-2"})
+    assert endpoint.secret == "k-1"
+    assert endpoint.headers == {"X-Route": "eu=1", "x-api-key": " s3cret"}
+    assert "s3cret" in endpoint.more_secrets
+    assert ModelConfig(user_api_key_env="HER_KEY", api_key_env="MY_KEY").for_user().api_key_env == "HER_KEY"
+    with pytest.raises(UsageError, match="--api-key-env names MY_KEY, which is not set"):
+        Endpoint.of(config, {"OPENAI_API_KEY": "k-2"})
+
+
+def test_secrets_in_headers_are_not_recorded() -> None:
+    config = ModelConfig(header=("x-route=eu", "Authorization=Basic abc", "x-session-id=1"))
+    assert config.to_json() == {"header": ["x-route=eu", "Authorization=***", "x-session-id=***"]}
+    assert ModelConfig.of(config.to_json()).hidden() == ["header"]
+    assert config.hidden() == []
+    assert "abc" not in repr(config)
+
+
+@pytest.mark.parametrize("name", ["header", "send_as"])
+@pytest.mark.parametrize("value", [("novalue-s3cret",), ("=x",), (" =x",)])
+def test_pairs_need_a_name_and_a_value(name: str, value: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="NAME=VALUE") as caught:
+        ModelConfig.model_validate({name: value})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_rules_and_choices_are_checked() -> None:
+    with pytest.raises(UsageError, match=r"--message-rule.*no rule `alternate`; the rules: .*alternating"):
+        ModelConfig(message_rule=("alternate",))
+    with pytest.raises(UsageError, match="--send-reasoning"):
+        ModelConfig.model_validate({"send_reasoning": "sometimes"})
+    assert ModelConfig.from_environment({"SIMKIT_SEND_AS": '["seed=", "stop=ends"]'}).send_as == ("seed=", "stop=ends")
+
+
+def test_the_time_for_an_endpoint_that_starts_is_part_of_the_policy() -> None:
+    assert ModelConfig().retry_policy.down_at_start == 5.0
+    assert ModelConfig(wait_for_endpoint=90).retry_policy.down_at_start == 90.0

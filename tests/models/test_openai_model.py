@@ -28,10 +28,10 @@ from simkit.errors import (
 )
 from simkit.models import ChatResponse, FinishReason, Sampling, Usage
 from simkit.models.prices import Price, Prices
+from simkit.models.providers.dialect import known_dialect
 from simkit.models.providers.error_details import retry_after
 from simkit.models.providers.openai import Endpoint, OpenAIModel
 from simkit.models.providers.openai_replies import read_reply
-from simkit.models.providers.quirks import quirks_for
 from simkit.models.providers.reply_errors import Reading
 from simkit.models.transport.http1 import HttpReply
 
@@ -122,14 +122,14 @@ async def test_the_least_request() -> None:
         ("http://notopenai.com/v1", {"max_tokens": 9}, "max_completion_tokens"),
     ],
 )
-async def test_quirks_of_endpoints(base_url: str, has: dict[str, Any], lacks: str) -> None:
+async def test_what_is_known_of_endpoints_before_the_first_call(base_url: str, has: dict[str, Any], lacks: str) -> None:
     body = await sent(base_url)
     assert has.items() <= body.items()
     assert lacks not in body
 
 
-def test_an_empty_table_of_quirks_is_the_plain_form() -> None:
-    assert quirks_for("api.openai.com", "m", table=()).apply({"seed": 1, "max_tokens": 2}) == {
+def test_without_the_table_of_known_endpoints_the_form_is_plain() -> None:
+    assert known_dialect("api.openai.com", "m", table=()).settings({"seed": 1, "max_tokens": 2}) == {
         "seed": 1,
         "max_tokens": 2,
     }

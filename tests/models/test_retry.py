@@ -8,22 +8,29 @@ from players_models import HELLO, KEY, Played, Timeline, said
 
 from simkit.core.events import MemoryRecorder, ModelCall
 from simkit.errors import (
+    AuthFailed,
     BadRequest,
+    BudgetExhausted,
     ContextTooLong,
     EndpointDown,
     MalformedReply,
     ModelFault,
+    ModelNotServed,
     ModelTimeout,
     RateLimited,
+    RunStopped,
     ServerFailed,
+    TokensUsed,
     Unreachable,
     UsageError,
 )
-from simkit.models import RecordedModel
-from simkit.models.config import Adaptive, RetryPolicy
+from simkit.models import ChatResponse, RecordedModel, Usage
+from simkit.models.config import Adaptive, ModelConfig, RetryPolicy
+from simkit.models.middleware.budget import Allowance, Allowances, Budget, BudgetedModel
 from simkit.models.middleware.concurrency_limit import ConcurrencyLimit
-from simkit.models.middleware.metrics import CallMetrics
-from simkit.models.middleware.retry import Health, RetryingModel
+from simkit.models.middleware.metrics import CallMetrics, Health, Wait
+from simkit.models.middleware.replay import Recording
+from simkit.models.middleware.retry import RetryingModel
 
 pytestmark = pytest.mark.anyio
 
@@ -90,7 +97,7 @@ def test_pauses_grow_to_a_bound_and_follow_from_the_call() -> None:
 async def test_an_endpoint_that_is_away_for_a_while_delays_and_loses_nothing() -> None:
     line = Timeline()
     model = Played(lambda _: said() if line.time >= 120 else Unreachable("refused"))
-    await retrying(model, line, max_retries=1).complete(HELLO, KEY)
+    await retrying(model, line, Health(answered_at=50.0), max_retries=1).complete(HELLO, KEY)
     assert 120 <= line.time <= 130
     assert len(model.keys) > 3
 
@@ -107,7 +114,107 @@ async def test_one_that_was_never_there_is_given_up_sooner() -> None:
     line = Timeline()
     with pytest.raises(EndpointDown):
         await retrying(Played(lambda _: Unreachable("x")), line, down_at_start=10, down_after=1e9).complete(HELLO, KEY)
-    assert 110 <= line.time <= 120
+    assert 108 <= line.time <= 110
+
+
+async def test_an_endpoint_that_is_still_loading_is_waited_for_as_long_as_asked() -> None:
+    for seconds, kind in ((5.0, EndpointDown), (60.0, ChatResponse)):
+        line = Timeline()
+        model = Played(lambda _, line=line: said() if line.time >= 140 else Unreachable("loading"))
+        config = ModelConfig(wait_for_endpoint=seconds)
+        try:
+            found: object = await RetryingModel(model, config.retry_policy, clock=line.clock).complete(HELLO, KEY)
+        except EndpointDown as error:
+            found = error
+        assert isinstance(found, kind)
+        assert kind is ChatResponse or "--wait-for-endpoint" in str(found)
+        assert line.time < 100 + seconds
+
+
+async def test_an_overloaded_endpoint_is_waited_for_although_it_has_completed_no_call() -> None:
+    line = Timeline()
+    model = Played(lambda _: said() if line.time >= 130 else Unreachable("overloaded", busy=True))
+    await retrying(model, line, max_retries=1).complete(HELLO, KEY)
+    assert 130 <= line.time <= 140
+
+
+@pytest.mark.parametrize(("retries", "attempts"), [(0, 1), (2, 3), (None, 9)])
+async def test_a_failure_may_bound_its_own_retries(retries: int | None, attempts: int) -> None:
+    model, line = Played(lambda _: MalformedReply("no choice", retries=retries)), Timeline()
+    with pytest.raises(MalformedReply):
+        await retrying(model, line).complete(HELLO, KEY)
+    assert len(model.keys) == attempts
+
+
+@pytest.mark.parametrize("kind", [AuthFailed, ModelNotServed])
+async def test_one_refusal_between_good_answers_is_checked_before_it_ends_the_run(kind: type[RunStopped]) -> None:
+    line = Timeline()
+    model = retrying(Played.of([said(), kind("x"), said("yes"), kind("y"), kind("z")]), line)
+    await model.complete(HELLO, KEY)
+    assert (await model.complete(HELLO, KEY)).message.content == "yes"
+    with pytest.raises(kind, match="z"):
+        await model.complete(HELLO, KEY)
+
+
+async def test_a_refusal_of_the_first_call_ends_the_run_at_once() -> None:
+    model, line = Played.of([AuthFailed("x")]), Timeline()
+    with pytest.raises(AuthFailed):
+        await retrying(model, line).complete(HELLO, KEY)
+    assert line.slept == []
+
+
+async def test_what_is_waited_for_is_known_until_a_call_succeeds() -> None:
+    line, health = Timeline(), Health()
+    seen: list[Wait | None] = []
+
+    def play(number: int) -> ChatResponse | Exception:
+        seen.append(health.wait)
+        return said() if number == 2 else RateLimited("slow down", retry_after=20.0)
+
+    await retrying(Played(play), line, health).complete(HELLO, KEY)
+    assert seen[0] is None
+    assert [(wait.reason, wait.since) for wait in seen[1:] if wait] == [("slow down", 1_000_100.0)] * 2
+    assert all(wait and 20 <= wait.until - wait.since <= 60 for wait in seen[1:])
+    assert health.wait is None
+
+
+async def test_the_usage_of_failed_attempts_is_recorded_and_charged() -> None:
+    line, meter, recorder = Timeline(), CallMetrics(), MemoryRecorder()
+    failed = MalformedReply("no choice", usage=TokensUsed(4000, 1, 0, 0.5))
+    played = Played.of([failed, failed, said(usage=Usage(30, 5, 0, 0.1))])
+    budget = Budget(Allowances(run=Allowance(tokens=20_000)))
+    inner = RecordedModel(played, recorder, "run", clock=line.clock)
+    model = BudgetedModel(RetryingModel(inner, meter=meter, budget=budget, clock=line.clock), budget)
+    await model.complete(HELLO, KEY)
+    assert budget.spent.tokens == 8037
+    assert budget.held.tokens == 0
+    assert meter.usage == Usage(8030, 7, 0, 1.1)
+    calls = [event for event in recorder.events if isinstance(event, ModelCall)]
+    assert [(call.prompt_tokens, call.completion_tokens, call.cost) for call in calls] == [
+        (4000, 1, 0.5),
+        (4000, 1, 0.5),
+        (30, 5, 0.1),
+    ]
+    assert Recording.of("run", calls).usage.tokens == 8037
+
+
+async def test_failed_attempts_are_not_repeated_beyond_the_budget() -> None:
+    line, played = Timeline(), Played(lambda _: MalformedReply("no choice", usage=TokensUsed(4000)))
+    budget = Budget(Allowances(run=Allowance(tokens=10_000)))
+    model = BudgetedModel(RetryingModel(played, budget=budget, clock=line.clock), budget)
+    with pytest.raises(BudgetExhausted):
+        await model.complete(HELLO, KEY)
+    assert len(played.keys) == 2
+    assert budget.spent.tokens == 8000
+
+
+async def test_the_last_failed_attempt_is_charged_too() -> None:
+    played = Played(lambda _: MalformedReply("no choice", retries=1, usage=TokensUsed(4000)))
+    budget = Budget(Allowances(run=Allowance(tokens=100_000)))
+    model = BudgetedModel(RetryingModel(played, budget=budget, clock=Timeline().clock), budget)
+    with pytest.raises(MalformedReply):
+        await model.complete(HELLO, KEY)
+    assert budget.spent.tokens == 8000
 
 
 async def test_a_request_that_breaks_only_itself_is_a_fault_of_its_branch() -> None:

@@ -17,5 +17,5 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for module in ("torch", "transformers"):
-        pytest.importorskip(module, reason=f"needs {module}: pip install 'josh-simkit[preserve]'")
+        pytest.importorskip(module, reason=f"needs {module}: pip install '.[preserve]'")
     return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny")

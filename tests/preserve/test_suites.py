@@ -11,7 +11,7 @@ import pytest
 from tiny_weights import CONTEXT
 
 if find_spec("lm_eval") is None:  # importing it takes seconds, which collecting need not
-    pytest.skip("needs lm-eval: pip install 'josh-simkit[preserve]'", allow_module_level=True)
+    pytest.skip("needs lm-eval: pip install '.[preserve]'", allow_module_level=True)
 
 from simkit.core.messages import text_of
 from simkit.errors import BudgetExhausted, ModelFault, UsageError

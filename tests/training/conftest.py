@@ -34,7 +34,7 @@ class Bench:
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Two seconds of training on one conversation: enough to have something to lose."""
     for module in ("torch", "transformers"):
-        pytest.importorskip(module, reason=f"{module} is not installed: pip install 'josh-simkit[train]'")
+        pytest.importorskip(module, reason=f"{module} is not installed: pip install '.[train]'")
     folder = tmp_path_factory.mktemp("bench")
     place, known = anyio.run(_shortest, folder / "store")
     model = write_small_model(folder / "model", known, width=64)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from simkit.training.jobs import Metrics
 
 for module in ("torch", "transformers", "trl"):
-    pytest.importorskip(module, reason=f"{module} is not installed: pip install 'josh-simkit[train]'")
+    pytest.importorskip(module, reason=f"{module} is not installed: pip install '.[train]'")
 
 
 def job(bench: Bench, out: Path, **more: Any) -> GrpoJob:

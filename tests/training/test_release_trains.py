@@ -15,7 +15,7 @@ from simkit.training.presets import preset
 from simkit.training.trainer import train
 
 for module in ("torch", "transformers", "trl"):
-    pytest.importorskip(module, reason=f"{module} is not installed: pip install 'josh-simkit[train]'")
+    pytest.importorskip(module, reason=f"{module} is not installed: pip install '.[train]'")
 
 
 WHEEL = cache_folder().parent / "josh_train-0.1.4-py3-none-any.whl"

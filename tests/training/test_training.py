@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from conftest import Bench
 
 for module in ("torch", "transformers", "trl"):
-    pytest.importorskip(module, reason=f"{module} is not installed: pip install 'josh-simkit[train]'")
+    pytest.importorskip(module, reason=f"{module} is not installed: pip install '.[train]'")
 
 
 def examples(bench: Bench, kind: Kind) -> ExampleSet:

@@ -55,7 +55,7 @@ def training(store: Store, model: Path | str | None, **more: Any) -> Run:
 async def test_a_training_is_stopped_resumed_and_recorded(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("trl", reason="trl is not installed: pip install 'josh-simkit[train]'")
+    pytest.importorskip("trl", reason="trl is not installed: pip install '.[train]'")
     store = Store(tmp_path)
     source = await played(store)
     first = training(store, bench.model)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
-from simkit.errors import BudgetExhausted, LimitHit, MalformedReply, ModelTimeout, UsageError
+from simkit.errors import BudgetExhausted, LimitHit, MalformedReply, ModelFault, ModelTimeout, UsageError
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper, ReplyLimit, Usage
 from simkit.models.clock import Clock
 from simkit.models.middleware.token_estimate import SHORTEST, ReplyEstimate, TokenEstimate
@@ -192,6 +192,17 @@ class Budget:
         settled, self._settled = self._settled, anyio.Event()
         settled.set()
 
+    def charge(self, used: Amount, key: CallKey) -> None:
+        """Charge a failed attempt that is about to be repeated, in addition to the reservation of its call.
+
+        Raises:
+            BudgetExhausted, LimitHit: the reservation no longer fits.
+        """
+        for account in self._accounts_of(key):
+            account.spent = account.spent.plus(used)
+        if (refusal := self._refusal(Amount(), key)) is not None:
+            raise refusal[1]
+
     def _refusal(self, amount: Amount, key: CallKey) -> tuple[_Account, BudgetExhausted | LimitHit] | None:
         """The account without room for an amount, and the error to raise if no call in flight can free any."""
         allowed = self.allowances
@@ -342,7 +353,12 @@ class BudgetedModel(ModelWrapper):
             response = await self._within(self._budget.seconds_left(), request, key)
             used = self._used(request, response, hold.amount)
             return response
-        except (ModelTimeout, MalformedReply):  # the provider may have written a reply, and bill it
+        except ModelFault as fault:
+            # after a timeout or half an answer, the provider may bill a reply that it did not report
+            if fault.usage is not None:
+                used = Amount(fault.usage.prompt_tokens + fault.usage.completion_tokens, fault.usage.cost)
+            elif not isinstance(fault, ModelTimeout | MalformedReply):
+                used = Amount()
             raise
         except Exception:
             used = Amount()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from simkit.core.events import ModelCall, Recorder
 from simkit.core.ids import branch_id, episode_id
 from simkit.core.messages import JsonText
+from simkit.errors import ModelFault, TokensUsed
 from simkit.models.base import (
     CallKey,
     ChatModel,
@@ -53,7 +54,8 @@ class RecordedModel(ModelWrapper):
         try:
             response = await self._model.complete(request, key)
         except Exception as error:
-            self._record(key, attempt, None, f"{type(error).__name__}: {error}")
+            used = error.usage if isinstance(error, ModelFault) and error.usage else None
+            self._record(key, attempt, None, f"{type(error).__name__}: {error}", used)
             raise
         except BaseException:
             self._record(key, attempt, None, "cancelled")
@@ -61,8 +63,15 @@ class RecordedModel(ModelWrapper):
         self._record(key, attempt, response, None)
         return response
 
-    def _record(self, key: CallKey, attempt: _Attempt, response: ChatResponse | None, error: str | None) -> None:
-        usage = response.usage if response else Usage()
+    def _record(
+        self,
+        key: CallKey,
+        attempt: _Attempt,
+        response: ChatResponse | None,
+        error: str | None,
+        used: TokensUsed | None = None,
+    ) -> None:
+        usage = response.usage if response else Usage() if used is None else Usage(*used)
         request, settings = attempt.request, settings_json(attempt.request)
         if response is not None and cut_short(request, response):
             response, error = None, CUT_SHORT

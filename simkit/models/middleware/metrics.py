@@ -8,6 +8,46 @@ from simkit.errors import ModelFault, RateLimited
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A wait for an endpoint: why, since when, and until when, in seconds since the epoch."""
+
+    reason: str
+    since: float
+    until: float
+
+
+@dataclass(slots=True)
+class Health:
+    """Availability of one endpoint, shared by all calls to it. Times are those of the clock's timer.
+
+    Attributes:
+        answered_at: time of the latest answer of any kind, including error responses.
+        failing_since: time of the first failure after the latest answer.
+        completed: whether a call has succeeded.
+        wait: what the calls wait for, from the first failure until the next success.
+    """
+
+    answered_at: float | None = None
+    failing_since: float | None = None
+    completed: bool = False
+    wait: Wait | None = None
+
+    def answered(self, now: float) -> None:
+        """Record an answer, including an error response."""
+        self.answered_at, self.failing_since = now, None
+
+    def failed(self, now: float) -> float:
+        """Record an unreachable attempt. Returns the seconds since the first failure after the last answer."""
+        if self.failing_since is None:
+            self.failing_since = now
+        return now - self.failing_since
+
+    def waits(self, reason: str, now: float, pause: float) -> None:
+        """Record that calls wait; `now` is in seconds since the epoch."""
+        self.wait = Wait(reason, now if self.wait is None else self.wait.since, now + pause)
+
+
 @dataclass(slots=True)
 class CallMetrics:
     """Counters since the start of the run; `in_flight`, `waiting` and `limit` are current values.
@@ -20,7 +60,9 @@ class CallMetrics:
         rate_limited: attempts answered with 429.
         failed: attempts that failed in any other way.
         replayed: calls answered from a recording.
-        usage: tokens and cost.
+        usage: tokens and cost, including those that servers reported with failed attempts.
+        endpoints: availability of each endpoint.
+        adjustments: how requests are adjusted to what endpoints accept, in words.
     """
 
     calls: int = 0
@@ -31,6 +73,8 @@ class CallMetrics:
     failed: int = 0
     replayed: int = 0
     usage: Usage = field(default_factory=Usage)
+    endpoints: list[Health] = field(default_factory=list[Health])
+    adjustments: list[str] = field(default_factory=list[str])
 
     def answered(self, usage: Usage) -> None:
         """Count an answered call."""
@@ -43,6 +87,8 @@ class CallMetrics:
             self.rate_limited += 1
         else:
             self.failed += 1
+        if fault.usage is not None:
+            self.usage = self.usage.plus(Usage(*fault.usage))
 
 
 class MeteredModel:

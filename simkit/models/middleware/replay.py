@@ -10,10 +10,11 @@ import orjson
 from anyio.lowlevel import checkpoint
 
 import simkit.errors as errors
-from simkit.core.events import ModelCall
+from simkit.core.events import EndpointAdjusted, ModelCall
 from simkit.core.ids import branch_id, episode_id
 from simkit.core.messages import JsonObject
 from simkit.errors import ModelFault, ReplayMiss
+from simkit.models.adjustments import Adjustment, Place
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash
 from simkit.models.middleware.metrics import CallMetrics
 from simkit.models.middleware.request_digest import difference
@@ -38,11 +39,13 @@ class Recording:
         run_id: the recorded run.
         usage: usage of all attempts, from which the budget of a resumed run starts.
         skipped: number of calls that belong to another run.
+        adjustments: what the run learned about requests, by endpoint and model.
     """
 
     run_id: str
     usage: Usage = field(default_factory=Usage)
     skipped: int = 0
+    adjustments: dict[Place, tuple[Adjustment, ...]] = field(default_factory=dict[Place, tuple[Adjustment, ...]])
     _calls: dict[str, list[_Kept]] = field(default_factory=dict[str, list[_Kept]])
 
     @classmethod
@@ -70,6 +73,11 @@ class Recording:
             )
         )
         self.usage = self.usage.plus(_usage(call))
+
+    def adjusted(self, event: EndpointAdjusted) -> None:
+        """Add something that the run learned about requests."""
+        place, learned = (event.endpoint, event.model), Adjustment(event.adjustment, event.setting, event.sent_as)
+        self.adjustments[place] = (*self.adjustments.get(place, ()), learned)
 
     def __len__(self) -> int:
         return len(self._calls)

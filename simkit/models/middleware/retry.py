@@ -1,5 +1,8 @@
 """Retries of model calls. The error says whether a call may be retried; the policy says how often and how long.
 
+One odd answer ends nothing: if an endpoint that has completed calls refuses the key or the model, the call is made once
+more, because gateways answer so during restarts.
+
 An attempt at an unreachable endpoint counts against a call only if the endpoint has answered another call meanwhile.
 While the endpoint answers no call, all calls wait: a restart of twenty seconds loses nothing, and a lasting outage
 stops the run with one error.
@@ -11,30 +14,16 @@ from dataclasses import dataclass, replace
 
 from tenacity import AsyncRetrying, retry_if_exception
 
-from simkit.errors import EndpointDown, ModelFault, ModelTimeout, Unreachable
+from simkit.errors import AuthFailed, EndpointDown, ModelFault, ModelNotServed, ModelTimeout, Unreachable
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
 from simkit.models.clock import Clock
 from simkit.models.config import RetryPolicy
+from simkit.models.middleware.budget import Amount, Budget
 from simkit.models.middleware.concurrency_limit import ConcurrencyLimit
-from simkit.models.middleware.metrics import CallMetrics
+from simkit.models.middleware.metrics import CallMetrics, Health
 
-
-@dataclass(slots=True)
-class Health:
-    """Availability of one endpoint, shared by all calls to it. Times are those of the clock's timer."""
-
-    answered_at: float | None = None
-    failing_since: float | None = None
-
-    def answered(self, now: float) -> None:
-        """Record an answer, including an error response."""
-        self.answered_at, self.failing_since = now, None
-
-    def failed(self, now: float) -> float:
-        """Record an unreachable attempt. Returns the seconds since the first failure after the last answer."""
-        if self.failing_since is None:
-            self.failing_since = now
-        return now - self.failing_since
+LAST_ATTEMPT = 0.9
+"""Share of the time for an endpoint that has never answered at which the last attempt begins."""
 
 
 @dataclass(slots=True)
@@ -59,6 +48,7 @@ class RetryingModel(ModelWrapper):
         health: the endpoint's health, shared by its models.
         meter: counts failed attempts and answered calls.
         gate: the concurrency limit, which shrinks when the endpoint answers 429.
+        budget: is charged with the usage of failed attempts.
         clock: time source.
     """
 
@@ -70,6 +60,7 @@ class RetryingModel(ModelWrapper):
         health: Health | None = None,
         meter: CallMetrics | None = None,
         gate: ConcurrencyLimit | None = None,
+        budget: Budget | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(model)
@@ -77,6 +68,7 @@ class RetryingModel(ModelWrapper):
         self._health = health or Health()
         self._meter = meter or CallMetrics()
         self._gate = gate
+        self._budget = budget
         self._clock = clock or Clock()
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
@@ -91,10 +83,14 @@ class RetryingModel(ModelWrapper):
             response = await self._model.complete(request, key)
         except ModelFault as fault:
             call = _Call(request, key, began, fault, made=1, tried_at=began)
-            self._judge(call)
-            pause = self._pause(call)
+            pause = self._judge(call)
             if fault.trouble == "fatal" or self._over(call, pause):
                 raise
+        except (AuthFailed, ModelNotServed) as refusal:
+            if not self._health.completed or self._policy.max_retries == 0:
+                raise
+            call = _Call(request, key, began, ModelFault(str(refusal)), made=1)
+            pause = self._policy.longest
         else:
             self._answered(response)
             return response
@@ -113,6 +109,8 @@ class RetryingModel(ModelWrapper):
         return await retrying(self._attempt, call)
 
     async def _attempt(self, call: _Call) -> ChatResponse:
+        if self._budget is not None and (used := call.fault.usage) is not None:
+            self._budget.charge(Amount(used.prompt_tokens + used.completion_tokens, used.cost), call.key)
         call.tried_at = self._clock.timer()
         number, call.made = call.made, call.made + 1
         try:
@@ -125,38 +123,58 @@ class RetryingModel(ModelWrapper):
         return response
 
     def _answered(self, response: ChatResponse) -> None:
-        self._health.answered(self._clock.timer())
+        health = self._health
+        health.answered(self._clock.timer())
+        health.completed, health.wait = True, None
         self._meter.answered(response.usage)
 
-    def _judge(self, call: _Call) -> None:
-        """Record a failed attempt.
+    def _judge(self, call: _Call) -> float:
+        """Record a failed attempt. Returns the seconds to wait before the next one.
 
         Raises:
             EndpointDown: the endpoint has been unreachable for too long.
         """
-        now, fault = self._clock.timer(), call.fault
+        now, fault, pause = self._clock.timer(), call.fault, self._pause(call)
         self._meter.fault(fault)
         if self._gate is not None and fault.trouble == "rate_limit":
             self._gate.cut()
+        if fault.trouble != "fatal":
+            self._health.waits(str(fault), self._clock.now(), pause)
         if not isinstance(fault, Unreachable):
             call.counted += 1
             if not isinstance(fault, ModelTimeout):  # after a timeout the endpoint's state is unknown
                 self._health.answered(now)
-            return
+            return pause
         seconds = self._health.failed(now)
         answered_at = self._health.answered_at
         call.counted += answered_at is not None and answered_at >= call.tried_at
-        if seconds >= (self._policy.down_at_start if answered_at is None else self._policy.down_after):
+        if answered_at is None and not fault.busy:
+            if seconds >= LAST_ATTEMPT * self._policy.down_at_start:
+                raise EndpointDown(
+                    f"{fault}. It has not answered since this run began, so the run stops here; everything so far is "
+                    "stored. Start the endpoint, or correct the base URL, then resume the run; --wait-for-endpoint "
+                    "SECONDS waits for one that is still loading"
+                ) from fault
+        elif seconds >= self._policy.down_after:
             raise EndpointDown(
                 f"{fault}. It has not answered any call for {seconds:.0f} s, so the run stops here; everything so far "
                 "is stored. Start the endpoint, or correct the base URL, then resume the run"
             ) from fault
+        return pause
 
     def _pause(self, call: _Call) -> float:
-        return self._policy.pause(call.made - 1, call.fault, call.key)
+        """Seconds to wait before the next attempt; for an endpoint that has never answered, not beyond its time."""
+        pause, health, fault = self._policy.pause(call.made - 1, call.fault, call.key), self._health, call.fault
+        if health.answered_at is not None or not isinstance(fault, Unreachable) or fault.busy:
+            return pause
+        now = self._clock.timer()
+        since = now if health.failing_since is None else health.failing_since
+        return min(pause, max(0.0, since + LAST_ATTEMPT * self._policy.down_at_start - now))
 
     def _over(self, call: _Call, pause: float) -> bool:
         """Whether retries end here; the next attempt would begin after a pause in seconds."""
-        policy = self._policy
+        policy, fault = self._policy, call.fault
+        if fault.retries is not None and call.made > fault.retries:
+            return True
         late = self._clock.timer() + pause - call.began > policy.max_seconds
         return late or policy.max_retries == 0 or call.counted > policy.max_retries

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Self
 
-from pydantic import SecretStr
-
 from simkit.errors import UsageError
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
 from simkit.models.config import ModelConfig
@@ -17,12 +15,13 @@ from simkit.models.prices import Price
 from simkit.models.provider import Provider, Resources
 from simkit.models.providers.anthropic_replies import read_messages_reply
 from simkit.models.providers.anthropic_requests import MAX_TOKENS, encode, to_messages_body
-from simkit.models.providers.openai import Endpoint
+from simkit.models.providers.openai import Endpoint, key_of
 from simkit.models.providers.reply_errors import Reading
 from simkit.models.transport.pool import HttpLimits
 from simkit.models.transport.transports import HttpTransport
 from simkit.models.transport.url import Address
 
+ANTHROPIC_KEY = "ANTHROPIC_API_KEY"
 ANTHROPIC_URL = "https://api.anthropic.com"
 
 API_VERSION = "2023-06-01"
@@ -42,7 +41,8 @@ class MessagesEndpoint(Endpoint):
         """
         env = os.environ if environment is None else environment
         base_url = config.base_url or env.get("ANTHROPIC_BASE_URL") or ANTHROPIC_URL
-        key = config.api_key or (SecretStr(env["ANTHROPIC_API_KEY"]) if env.get("ANTHROPIC_API_KEY") else None)
+        key_name = config.api_key_env or ANTHROPIC_KEY
+        key = key_of(config, env, key_name)
         if key is None and Address.of(base_url).host == Address.of(ANTHROPIC_URL).host:
             raise UsageError(
                 "there is no key for api.anthropic.com; set ANTHROPIC_API_KEY, or name another endpoint with --base-url"
@@ -50,9 +50,10 @@ class MessagesEndpoint(Endpoint):
         return cls(
             base_url=base_url,
             api_key=key,
-            headers=config.headers,
+            headers=config.all_headers,
             limits=HttpLimits(connect=config.connect_timeout, request=config.request_timeout),
             transport=config.transport,
+            key_name=key_name,
         )
 
     @property
@@ -86,7 +87,7 @@ class AnthropicModel:
         longest = price.max_output if price else None
         self._max_tokens = min(MAX_TOKENS, longest or MAX_TOKENS)
         self._reading = Reading(
-            endpoint.address.origin, model, endpoint.secret, endpoint.more_secrets, key_name="ANTHROPIC_API_KEY"
+            endpoint.address.origin, model, endpoint.secret, endpoint.more_secrets, key_name=endpoint.key_name
         )
 
     @property
@@ -129,8 +130,8 @@ class AnthropicProvider(Provider):
 
     @property
     def endpoint(self) -> Hashable:
-        """The base URL and the key."""
-        return self._at.base_url.rstrip("/"), self._at.secret
+        """The base URL, the key and the headers."""
+        return self._at.base_url.rstrip("/"), self._at.secret, tuple(self._at.headers.items())
 
     def open(self, resources: Resources) -> ChatModel:
         """The model, on a transport that all models of its endpoint share."""

@@ -186,11 +186,10 @@ def _error_of(body: object) -> object:
 
 def _described(error: object) -> str:
     """An error's message with its codes, on one line."""
-    if isinstance(error, list) and len(cast("list[object]", error)) == 1:
-        error = cast("list[object]", error)[0]
-    if not isinstance(error, dict):
-        return _text(error)
-    fields = cast("dict[str, Any]", error)
+    items = cast("list[object]", error) if isinstance(error, list) else [error]
+    if len(items) != 1 or not isinstance(items[0], dict):
+        return _text(items[0] if len(items) == 1 else items)
+    fields = cast("dict[str, Any]", items[0])
     names = ("message", "msg", "code", "status", "type")
     words = [_text(fields[name]) for name in names if fields.get(name)]
     if "msg" in fields and "loc" in fields:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import urllib.request
 from base64 import b64encode
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, Self
@@ -14,22 +13,23 @@ from typing import ClassVar, Self
 from pydantic import SecretStr
 
 from simkit.core.messages import AssistantMessage
-from simkit.errors import UnparsedCall, UsageError
+from simkit.errors import ModelFault, TokensUsed, UnparsedCall, UsageError
+from simkit.models.adjustments import Adjustment, Learned
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
 from simkit.models.config import ModelConfig, TransportChoice
 from simkit.models.prices import Price
 from simkit.models.provider import Provider, Resources
+from simkit.models.providers.dialect import Dialect, known_dialect, requested_adjustments
+from simkit.models.providers.negotiation import REFUSALS, Negotiation
 from simkit.models.providers.openai_replies import read_reply
-from simkit.models.providers.quirks import Quirks, quirks_for
 from simkit.models.providers.reply_errors import Reading
 from simkit.models.transport.pool import HttpLimits
 from simkit.models.transport.secrets import Secrets
 from simkit.models.transport.transports import HttpTransport, open_transport
-from simkit.models.transport.url import Address, url_credentials, url_secrets
+from simkit.models.transport.url import SECRET_HEADER, Address, shown_url, url_credentials, url_secrets
 
 OPENAI_URL = "https://api.openai.com/v1"
-
-_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+OPENAI_KEY = "OPENAI_API_KEY"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,9 @@ class Endpoint:
         headers: additional headers.
         limits: bounds of each request.
         transport: the HTTP client; see `TransportChoice`.
+        key_name: the environment variable that holds the key, for error messages.
+        adjustments: changes of requests that the user asks for.
+        negotiates: whether requests are adjusted to what the endpoint accepts.
     """
 
     base_url: str = field(default=OPENAI_URL, repr=False)
@@ -52,6 +55,9 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     limits: HttpLimits = field(default_factory=HttpLimits)
     transport: TransportChoice = "auto"
+    key_name: str = OPENAI_KEY
+    adjustments: tuple[Adjustment, ...] = ()
+    negotiates: bool = True
 
     @classmethod
     def of(cls, config: ModelConfig, environment: Mapping[str, str] | None = None) -> Self:
@@ -62,7 +68,8 @@ class Endpoint:
         """
         env = os.environ if environment is None else environment
         base_url = config.base_url or env.get("OPENAI_BASE_URL") or OPENAI_URL
-        key = config.api_key or (SecretStr(env["OPENAI_API_KEY"]) if env.get("OPENAI_API_KEY") else None)
+        key_name = config.api_key_env or OPENAI_KEY
+        key = key_of(config, env, key_name)
         if key is None and base_url.rstrip("/") == OPENAI_URL:
             raise UsageError(
                 "there is no key for api.openai.com; set OPENAI_API_KEY, or name another endpoint with --base-url "
@@ -72,9 +79,12 @@ class Endpoint:
             base_url=base_url,
             api_key=key,
             organization=config.organization or env.get("OPENAI_ORG_ID") or None,
-            headers=config.headers,
+            headers=config.all_headers,
             limits=HttpLimits(connect=config.connect_timeout, request=config.request_timeout),
             transport=config.transport,
+            key_name=key_name,
+            adjustments=requested_adjustments(config),
+            negotiates=not config.no_negotiation,
         )
 
     @property
@@ -90,7 +100,7 @@ class Endpoint:
     @property
     def more_secrets(self) -> tuple[str, ...]:
         """Secrets in the base URL, in proxy URLs, and in headers with telling names (with and without the scheme)."""
-        found = [value.strip() for name, value in self.headers.items() if _SECRET_HEADER.search(name)]
+        found = [value.strip() for name, value in self.headers.items() if SECRET_HEADER.search(name)]
         told = tuple(secret for value in found for secret in (value, value.rpartition(" ")[2]) if len(secret) > 3)
         urls = (self.base_url, *urllib.request.getproxies().values())
         return (*told, *(secret for url in urls for secret in (*url_secrets(url), *url_credentials(url))))
@@ -106,6 +116,7 @@ class Endpoint:
 
     def _all_headers(self) -> dict[str, str]:
         headers = {"content-type": "application/json", "accept": "application/json", "user-agent": "simkit"}
+        headers["accept-encoding"] = "identity"
         headers |= self._credentials()
         if self.address.credentials:
             headers["authorization"] = f"Basic {b64encode(self.address.credentials.encode()).decode()}"
@@ -120,15 +131,29 @@ class Endpoint:
         return key | organization
 
 
+def key_of(config: ModelConfig, environment: Mapping[str, str], name: str) -> SecretStr | None:
+    """The key of an endpoint: the configuration's own, or else that in the environment variable `name`.
+
+    Raises:
+        UsageError: the user named a variable that is not set.
+    """
+    if config.api_key is not None or environment.get(name):
+        return config.api_key or SecretStr(environment[name])
+    if config.api_key_env:
+        raise UsageError(f"--api-key-env names {name}, which is not set; set it, or leave the flag out")
+    return None
+
+
 class OpenAIModel:
     """One model at one endpoint.
 
     Args:
         model: the model's name at the endpoint.
-        endpoint: the endpoint; used only to read replies and to find its quirks.
+        endpoint: the endpoint; used only to read replies and to find its dialect.
         transport: an open transport to the endpoint, shared by its models and closed by its opener.
         price: price per token; None to compute no cost.
-        quirks: deviations of the endpoint; None to use the table.
+        dialect: what is known about the requests that the endpoint accepts; None to use the table.
+        learned: what the run has learned about it, and learns from now on.
     """
 
     def __init__(
@@ -138,13 +163,22 @@ class OpenAIModel:
         transport: HttpTransport,
         *,
         price: Price | None = None,
-        quirks: Quirks | None = None,
+        dialect: Dialect | None = None,
+        learned: Learned | None = None,
     ) -> None:
         self._model = model
         self._transport = transport
         self._price = price
-        self._quirks = quirks or quirks_for(endpoint.address.host, model)
-        self._reading = Reading(endpoint.address.origin, model, endpoint.secret, endpoint.more_secrets)
+        secrets = endpoint.secret, endpoint.more_secrets
+        self._reading = Reading(endpoint.address.origin, model, *secrets, key_name=endpoint.key_name)
+        self._negotiation = Negotiation(
+            place=(shown_url(endpoint.base_url).rstrip("/"), model),
+            known=dialect or known_dialect(endpoint.address.host, model),
+            requested=endpoint.adjustments,
+            learned=learned or Learned(),
+            reading=self._reading,
+        )
+        self._negotiates = endpoint.negotiates
 
     @property
     def name(self) -> str:
@@ -158,15 +192,36 @@ class OpenAIModel:
             ModelFault: this call failed; `trouble` says whether to retry it.
             RunStopped: every call would fail because of the credentials, the model's name or the account.
         """
-        settings = self._quirks.apply(request.sent_settings())
-        reply = await self._transport.post(request.to_json(self._model, settings))
+        negotiation = self._negotiation
+        dialect = negotiation.dialect
+        reply = await self._transport.post(dialect.body(self._model, request))
+        if reply.status in REFUSALS and self._negotiates:
+            reply, dialect = await negotiation.resend(request, dialect, reply, self._transport.post)
+        elif reply.status == 200:
+            negotiation.accepted = True
         try:
             response = read_reply(reply, self._reading)
-        except UnparsedCall as error:
-            response = _unparsed(error, self._model)
+        except ModelFault as fault:
+            if fault.usage is not None and self._price is not None:
+                fault.usage = TokensUsed(*fault.usage[:3], self._price.bill(Usage(*fault.usage)).cost)
+            if not isinstance(fault, UnparsedCall):
+                raise
+            response = _unparsed(fault, self._model)
+        if dialect.adjustments:
+            response = _ended(response, dialect.ends(request))
         if self._price is None:
             return response
         return replace(response, usage=self._price.bill(response.usage))
+
+
+def _ended(response: ChatResponse, stops: Sequence[str]) -> ChatResponse:
+    """The response, cut at the texts that should have ended it, because the endpoint knows no such setting."""
+    text = response.message.content
+    ends = [place for stop in stops if isinstance(text, str) and (place := text.find(stop)) >= 0]
+    if not ends or not isinstance(text, str):
+        return response
+    message = response.message.model_copy(update={"content": text[: min(ends)]})
+    return replace(response, message=message, finish="stop" if response.finish == "length" else response.finish)
 
 
 def _unparsed(error: UnparsedCall, model: str) -> ChatResponse:
@@ -197,10 +252,10 @@ class OpenAIProvider(Provider):
 
     @property
     def endpoint(self) -> Hashable:
-        """The base URL and the key."""
-        return self._at.base_url.rstrip("/"), self._at.secret
+        """The base URL, the key and the headers."""
+        return self._at.base_url.rstrip("/"), self._at.secret, tuple(self._at.headers.items())
 
     def open(self, resources: Resources) -> ChatModel:
         """The model, on a transport that all models of its endpoint share."""
         transport = resources.shared(("openai", self.endpoint), self._at.open)
-        return OpenAIModel(self.name, self._at, transport, price=self.price)
+        return OpenAIModel(self.name, self._at, transport, price=self.price, learned=resources.learned)

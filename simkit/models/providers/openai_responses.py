@@ -42,7 +42,9 @@ class ResponsesModel:
         self._model = model
         self._transport = transport
         self._price = price
-        self._reading = Reading(endpoint.address.origin, model, endpoint.secret, endpoint.more_secrets)
+        self._reading = Reading(
+            endpoint.address.origin, model, endpoint.secret, endpoint.more_secrets, key_name=endpoint.key_name
+        )
 
     @property
     def name(self) -> str:

@@ -40,7 +40,6 @@ _WORTH_WAITING = 1800.0
 """Seconds of waiting for a limit of a day above which the run ends instead."""
 
 _KIND: Mapping[str, Kind] = {code: kind for kind, codes in CODES.items() for code in codes}
-_PRECEDENCE: Mapping[Kind, int] = {kind: place for place, kind in enumerate(CODES)}
 
 
 _REQUEST_IDS = ("request-id", "x-request-id", "x-amzn-requestid", "apim-request-id")
@@ -150,9 +149,8 @@ def _classified(details: ErrorDetails, reading: Reading) -> ModelFault | RunStop
     kind = _kind(details)
     match kind:
         case "unparsed":
-            return UnparsedCall(
-                f"{told}. The server could not parse what the model wrote", generated=details.generated or ""
-            )
+            wrote = reading.secrets.out_of_message(details.generated or "")[:LOOKED_AT]
+            return UnparsedCall(f"{told}. The server could not parse what the model wrote", generated=wrote)
         case "quota":
             return _exhausted(details, told)
         case "context":
@@ -173,8 +171,8 @@ def _classified(details: ErrorDetails, reading: Reading) -> ModelFault | RunStop
         case "rate":
             return _rate_limited(details, told)
         case "busy":
-            loading = signs.LOADING.search(words) is not None
-            return Unreachable(told, retry_after=details.wait, busy=not loading and status != 502 and status != 504)
+            alive = details.wait is not None or status == 529 or "overload" in " ".join((words, *details.codes))
+            return Unreachable(told, retry_after=details.wait, busy=alive and signs.LOADING.search(words) is None)
         case "server":
             return ServerFailed(told, retry_after=details.wait)
         case "request":
@@ -195,7 +193,8 @@ def _kind(details: ErrorDetails) -> Kind:
     """What an error is about: by its codes, then by its status, and by its words where neither decides."""
     status, words = details.status, details.words
     kinds = {_KIND[code] for code in details.codes if code in _KIND}
-    coded: Kind = min(kinds, key=lambda kind: _PRECEDENCE[kind]) if kinds else "server"
+    strongest: list[Kind] = [kind for kind in CODES if kind in kinds]
+    coded: Kind = strongest[0] if strongest else "server"
     if details.generated is not None or coded in ("unparsed", "quota"):
         return "unparsed" if details.generated is not None or coded == "unparsed" else "quota"
     if coded == "rate" or status == 429:
@@ -212,7 +211,7 @@ def _kind(details: ErrorDetails) -> Kind:
     if status in (401, 403, 407) or coded == "key":
         return "key"
     if status in (404, 405, 410):
-        return "request" if signs.NO_TOOLS.search(words) else "model"
+        return "request" if signs.NO_TOOLS.search(words) or "no endpoints found that" in words else "model"
     if status in signs.WAY_THROUGH:
         return "busy"
     if (

@@ -1,7 +1,7 @@
 """Incremental parser of HTTP/1.1 replies, independent of sockets.
 
 It accepts the replies to a POST that RFC 9112 allows and rejects the rest: conflicting lengths, folded or malformed
-header lines, transfer codings other than chunked, compressed bodies (never requested), and replies over a size limit.
+header lines, transfer codings other than chunked, and replies over a size limit. Compressed bodies are unpacked.
 The work is proportional to the number of bytes received, for any input.
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from simkit.models.transport.decoding import BadReply, codings_of, decode
 
 HEAD_LIMIT = 64 << 10
 """Maximum bytes of the status line and headers, and of the trailers."""
@@ -31,17 +33,6 @@ _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n\0]*)?")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NO_VALUE = re.compile(rb"[\r\n\0]")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
-
-
-class BadReply(Exception):
-    """The received bytes are not an HTTP reply, or one that this client does not accept.
-
-    `sent` holds the server's bytes. They are not part of the message, because they may repeat the request's key.
-    """
-
-    def __init__(self, message: str, sent: bytes = b"") -> None:
-        super().__init__(message)
-        self.sent = sent
 
 
 class CutOff(Exception):
@@ -71,6 +62,7 @@ class _Head:
     """Bytes of the body; None when it is chunked or ends with the connection."""
 
     chunked: bool = False
+    codings: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -126,6 +118,8 @@ class ReplyReader:
         raise CutOff("the server closed the connection in the middle of its answer", empty=False)
 
     def _whole(self, head: _Head, body: bytes, clean: bool) -> HttpReply:
+        if head.codings:
+            body = decode(body, head.codings, ERROR_BODY if head.failed else self._limit, partial=head.failed)
         return HttpReply(head.status, head.headers, body, head.keep and clean)
 
     def _read_head(self) -> bool:
@@ -224,9 +218,7 @@ def _parse_head(data: bytes) -> _Head:
 
 def _framed(status: int, headers: dict[str, str], *, old: bool) -> _Head:
     """Head with the length of the body and the persistence of the connection (RFC 9112, 6.3 and 9.3)."""
-    encoding = headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise BadReply("the body has an encoding that was not asked for", encoding.encode("latin-1"))
+    codings = codings_of(headers, lenient=status != 200) if "content-encoding" in headers else ()
     asked = {word.strip().lower() for word in headers.get("connection", "").split(",")}
     keep = "keep-alive" in asked if old else "close" not in asked
     if status < 200 or status in (204, 304):
@@ -235,9 +227,9 @@ def _framed(status: int, headers: dict[str, str], *, old: bool) -> _Head:
     if coding is not None:
         if coding.strip().lower() != "chunked" or old:
             raise BadReply("the transfer coding is not supported", coding.encode("latin-1"))
-        return _Head(status, headers, keep and "content-length" not in headers, None, chunked=True)
+        return _Head(status, headers, keep and "content-length" not in headers, None, chunked=True, codings=codings)
     length = headers.get("content-length")
-    return _Head(status, headers, keep, None if length is None else _length(length))
+    return _Head(status, headers, keep, None if length is None else _length(length), codings=codings)
 
 
 def _length(value: str) -> int:

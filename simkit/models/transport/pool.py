@@ -108,6 +108,8 @@ class Connection(asyncio.Protocol):
             answer.set_result(self._reader.end())
         except CutOff as error:
             answer.set_exception(self._cut_off(error))
+        except BadReply as error:
+            answer.set_exception(self._pool.malformed(error))
 
     def _cut_off(self, error: CutOff) -> Exception:
         if error.empty:  # a reused connection probably just reached the server's idle timeout: retry at once
@@ -199,6 +201,8 @@ class ConnectionPool:
         """The error for an answer that is not HTTP, with its beginning without secrets."""
         sent = self._secrets.out_of_message(error.sent.decode("latin-1"))[:60]
         shown = f" ({sent!r})" if sent else ""
+        if error.hopeless:
+            return MalformedReply(f"the answer of {self.origin} cannot be read: {error}", retries=0)
         return MalformedReply(f"the answer of {self.origin} is not valid HTTP: {error}{shown}")
 
     def keep(self, connection: Connection) -> None:

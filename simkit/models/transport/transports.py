@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import urllib.request
 from collections.abc import Mapping
@@ -10,12 +11,14 @@ from typing import Protocol
 import anyio
 from anyio import get_cancelled_exc_class
 
-from simkit.errors import MalformedReply, ModelTimeout, Unreachable
+from simkit.errors import MalformedReply, ModelTimeout, Unreachable, UsageError
 from simkit.models.config import TransportChoice
+from simkit.models.transport.decoding import BadReply, codings_of, decode
 from simkit.models.transport.http1 import ERROR_BODY, HttpReply, too_large
 from simkit.models.transport.pool import ConnectionPool, HttpLimits
 from simkit.models.transport.secrets import Secrets
-from simkit.models.transport.url import Address, checked_headers
+from simkit.models.transport.url import Address, checked_headers, shown_url
+from simkit.plugins.extras import require
 
 
 class HttpTransport(Protocol):
@@ -59,6 +62,29 @@ def behind_proxy(address: Address) -> bool:
     return not urllib.request.proxy_bypass(address.host)
 
 
+def check_proxies(environment: Mapping[str, str] | None = None) -> None:
+    """Check the proxies that the environment names.
+
+    Raises:
+        UsageError: one has a form that cannot be used, or needs a package that is not installed.
+    """
+    for name, url in (os.environ if environment is None else environment).items():
+        if name.lower() not in ("http_proxy", "https_proxy", "all_proxy") or not url:
+            continue
+        scheme = url.partition("://")[0].lower() if "://" in url else "http"
+        shown = f"{name} is `{shown_url(url)}`"
+        if scheme in ("socks5", "socks5h"):
+            try:
+                require("socksio", "socks")
+            except UsageError as error:
+                raise UsageError(f"{shown}: {error}. Or unset the variable, if the endpoint needs no proxy") from error
+        elif scheme not in ("http", "https"):
+            raise UsageError(
+                f"{shown}, and `{scheme}` is not a kind of proxy that can be used: write socks5://HOST:PORT (needs the "
+                "extra `socks`) or http://HOST:PORT, or unset the variable if the endpoint needs no proxy"
+            )
+
+
 def _on_asyncio() -> bool:
     return "asyncio" in get_cancelled_exc_class().__module__
 
@@ -79,12 +105,13 @@ class HttpxTransport:
     ) -> None:
         import httpx2
 
+        check_proxies()
         self._secrets = secrets or Secrets()
         self._errors = httpx2
         self._address = address
         self._limits = limits
         self._client = httpx2.AsyncClient(
-            headers={**checked_headers(headers), "accept-encoding": "identity"},
+            headers={"accept-encoding": "identity", **checked_headers(headers)},
             timeout=httpx2.Timeout(limits.request, connect=limits.connect),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
             follow_redirects=False,
@@ -105,6 +132,10 @@ class HttpxTransport:
             raise Unreachable(f"{origin} cannot be reached: {self._clean(error)}") from None
         except (TimeoutError, self._errors.TimeoutException) as error:
             raise ModelTimeout(late) from error
+        except BadReply as error:
+            raise MalformedReply(
+                f"the answer of {origin} cannot be read: {error}", retries=0 if error.hopeless else None
+            ) from None
         except (self._errors.RemoteProtocolError, self._errors.DecodingError) as error:
             kind = Unreachable if "without sending" in str(error) and "response" in str(error) else MalformedReply
             raise kind(f"{origin}: {self._clean(error)}") from None
@@ -117,15 +148,18 @@ class HttpxTransport:
 
     async def _post(self, body: bytes) -> HttpReply:
         async with self._client.stream("POST", self._address.url, content=body) as response:
+            head, failed = dict(response.headers), response.status_code != 200
+            codings = codings_of(head, lenient=failed)
             taken = bytearray()
             async for piece in response.aiter_raw():
                 taken += piece
-                if response.status_code != 200 and len(taken) >= ERROR_BODY:
+                if failed and len(taken) >= ERROR_BODY:
                     del taken[ERROR_BODY:]
                     break
                 if len(taken) > self._limits.body:
                     raise MalformedReply(f"{self._address.origin}: {too_large(self._limits.body)}")
-            return HttpReply(response.status_code, dict(response.headers), bytes(taken), reusable=True)
+            body = decode(bytes(taken), codings, ERROR_BODY if failed else self._limits.body, partial=failed)
+            return HttpReply(response.status_code, head, body, reusable=True)
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -15,6 +15,9 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 HIDDEN = "***"
 """Placeholder for a secret in a URL that is shown or stored."""
 
+SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password|credential|session", re.IGNORECASE)
+"""Names of headers that may hold a secret."""
+
 _USERINFO = re.compile(r"(?<=://)[^/?#]*@")
 _UP_TO_AT = re.compile(r"^(\w+://)?[^?#]*@")
 _PUBLIC = frozenset({"api-version", "version"})
@@ -103,6 +106,12 @@ def shown_url(url: str) -> str:
     place, mark, query = url.partition("?")
     fields = "&".join(map(_shown_field, query.split("&"))) if query else ""
     return f"{_USERINFO.sub(f'{HIDDEN}@', place)}{mark}{fields}"
+
+
+def shown_header(header: str) -> str:
+    """A header `NAME=VALUE` safe to show and store: the value is hidden if the name suggests a secret."""
+    name, _, _ = header.partition("=")
+    return f"{name}={HIDDEN}" if SECRET_HEADER.search(name) else header
 
 
 def url_secrets(url: str) -> tuple[str, ...]:
