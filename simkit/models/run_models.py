@@ -50,6 +50,11 @@ class RunModels:
         self._endpoints = Endpoints(learned=Learned(before, self._learned))
         self.meter.adjustments += [f"{place[1]}: {each}" for place, known in before.items() for each in known]
 
+    @property
+    def learned(self) -> Learned:
+        """What the run has learned about the requests that its endpoints accept."""
+        return self._endpoints.resources.learned
+
     def _learned(self, place: Place, adjustment: Adjustment, reason: str) -> None:
         self.meter.adjustments.append(f"{place[1]}: {adjustment}")
         self._recorder.record(EndpointAdjusted(self._context.run_id, *place, *adjustment, reason, time.time()))

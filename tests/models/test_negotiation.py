@@ -11,6 +11,7 @@ import orjson
 import pytest
 from players_models import HELLO, KEY
 
+from simkit.core.events import EndpointAdjusted, MemoryRecorder
 from simkit.core.messages import AssistantMessage, SystemMessage, ToolCall, ToolMessage, ToolSpec, UserMessage
 from simkit.core.reasoning import with_reasoning
 from simkit.errors import BadRequest, OptionRefused, RateLimited
@@ -18,9 +19,12 @@ from simkit.models import ChatRequest, Sampling
 from simkit.models.adjustments import MESSAGE_RULES, Adjustment, Learned, Place
 from simkit.models.base import ReplyLimit, request_hash
 from simkit.models.config import ModelConfig
+from simkit.models.middleware.budget import Allowances
+from simkit.models.middleware.replay import Recording
 from simkit.models.providers.dialect import Dialect, known_dialect, requested_adjustments
 from simkit.models.providers.message_rules import RULES
 from simkit.models.providers.openai import Endpoint, OpenAIModel
+from simkit.models.run_models import Known, RunModels
 from simkit.models.transport.http1 import HttpReply
 
 pytestmark = pytest.mark.anyio
@@ -461,3 +465,17 @@ def test_flags_are_adjustments_before_the_first_call() -> None:
     dialect = known_dialect("gateway", "m").adjusted(requested_adjustments(config))
     assert dialect.settings({"seed": 1, "max_tokens": 2}) == {"max_completion_tokens": 2}
     assert dialect.sends_reasoning
+
+
+async def test_a_run_records_what_it_learned_and_a_resumed_run_knows_it() -> None:
+    place, seed, limit = ("http://gateway/v1", "m"), Adjustment("setting", "seed"), Adjustment("at_most", "seed", "9")
+    recording, recorder = Recording("r"), MemoryRecorder()
+    recording.adjusted(EndpointAdjusted("r", *place, *seed, "no seeds", 1.0))
+    models = RunModels("r", recorder, Allowances(), Known(recording))
+    assert models.learned.at(place) == (seed,)
+    models.learned.add(place, seed, "again")
+    models.learned.add(place, limit, "fewer bits")
+    assert models.meter.adjustments == ["m: `seed` is not sent", "m: `seed` is at most 9"]
+    (event,) = recorder.events
+    assert isinstance(event, EndpointAdjusted)
+    assert (event.run_id, event.setting, event.sent_as, event.told) == ("r", "seed", "9", "fewer bits")
