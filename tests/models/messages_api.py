@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Set
 from contextlib import contextmanager
 from hashlib import blake2b
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,11 +31,11 @@ def signature(text: str) -> str:
     return blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-def refusal(headers: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
+def refusal(headers: Mapping[str, str], body: Mapping[str, Any], known: Set[str] = KNOWN) -> str | None:
     """The reason why the API would refuse a request; None if it would not."""
     if headers.get("x-api-key") != KEY or not headers.get("anthropic-version"):
         return "invalid x-api-key"
-    if unknown := set(body) - KNOWN:
+    if unknown := set(body) - known:
         return f"{min(unknown)}: Extra inputs are not permitted"
     if "max_tokens" not in body:
         return "max_tokens: Field required"
@@ -76,6 +76,7 @@ class MessagesServer:
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
+        self.known: Set[str] = KNOWN
         self.accepted: list[dict[str, Any]] = []
         self.refused: list[str] = []
         self.victim: int | None = None
@@ -85,7 +86,7 @@ class MessagesServer:
 
     def reply(self, headers: Mapping[str, str], body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         with self._lock:
-            if (why := refusal(headers, body)) is not None:
+            if (why := refusal(headers, body, self.known)) is not None:
                 self.refused.append(why)
                 return 400, {"type": "error", "error": {"type": "invalid_request_error", "message": why}}
             if len(self.accepted) == self.kill_at and self.victim is not None:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from messages_api import KEY, serve_messages, thinking
+from messages_api import KEY, KNOWN, serve_messages, thinking
 from pydantic import SecretStr
 
 from simkit import Josh, Rollout, Run
 from simkit.core.limits import Limits
+from simkit.errors import RunStopped
 from simkit.models.config import ModelConfig
 from simkit.store import Store
 
@@ -107,3 +108,20 @@ def test_a_killed_run_goes_on_with_the_thoughts_of_the_journal(tmp_path: Path) -
     assert thinking("Look at 0.") in kept
     with Store(tmp_path).reading() as reader:
         assert reader.query("SELECT count(*) FROM model_calls WHERE error IS NOT NULL").rows == [(0,)]
+
+
+async def test_an_option_that_the_api_refuses_is_left_out_only_when_asked(tmp_path: Path) -> None:
+    with serve_messages(answer) as server:
+        server.known = KNOWN - {"temperature"}
+        models = config(server.base_url).model_copy(update={"temperature": 0.5, "user_model": None})
+        for sends, outcome in ((("temperature=",), None), ((), "OptionRefused")):
+            failed = None
+            try:
+                async with Run(store=tmp_path, models=models.model_copy(update={"send_as": sends}), seed=3) as run:
+                    world = run.world("builtin")
+                    cast = run.cast(world, agent="function_calling")
+                    await run.play(Rollout(Limits(turns=1)), cast, run.tasks(world, "test", 1))
+            except RunStopped as error:
+                failed = type(error).__name__
+            assert failed == outcome
+    assert all("temperature" not in body for body in server.accepted)

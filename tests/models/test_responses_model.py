@@ -14,7 +14,12 @@ from simkit.errors import BadRequest, MalformedReply, PromptFiltered, RateLimite
 from simkit.models import ChatResponse, FinishReason, Sampling, Usage
 from simkit.models.config import ModelConfig
 from simkit.models.provider import find_provider
-from simkit.models.providers.openai_responses import ResponsesEndpoint, ResponsesModel, ResponsesProvider
+from simkit.models.providers.openai_responses import (
+    ResponsesDialect,
+    ResponsesEndpoint,
+    ResponsesModel,
+    ResponsesProvider,
+)
 from simkit.models.providers.reply_errors import Reading
 from simkit.models.providers.responses_format import read_responses_reply, to_items, to_responses_body
 from simkit.models.transport.http1 import HttpReply
@@ -196,10 +201,14 @@ async def test_the_provider_posts_to_responses_and_bills_the_answer(monkeypatch:
         async def post(self, body: bytes) -> HttpReply:
             posted.append(orjson.loads(body))
             usage = {"input_tokens": 1_000_000, "output_tokens": 0}
-            return HttpReply(200, {}, orjson.dumps({"status": "completed", "output": [said("Hi.")], "usage": usage}))
+            return HttpReply(
+                200, {}, orjson.dumps({"status": "completed", "output": [said("Hi.END.")], "usage": usage})
+            )
 
         async def aclose(self) -> None:
             return None
 
-    response = await ResponsesModel("gpt-5", endpoint, Transport(), price=provider.price).complete(HELLO, KEY)
+    model = ResponsesModel("gpt-5", endpoint, Transport(), price=provider.price, dialect=ResponsesDialect())
+    request = replace(HELLO, sampling=Sampling(stop=("END",)), seed=3)
+    response = await model.complete(request, KEY)
     assert (posted[0]["model"], response.message.content, response.usage.cost) == ("gpt-5", "Hi.", 1.25)

@@ -9,14 +9,16 @@ from functools import cached_property
 from typing import ClassVar, Self
 
 from simkit.errors import UsageError
+from simkit.models.adjustments import Adjustment, Learned
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
 from simkit.models.config import ModelConfig
 from simkit.models.prices import Price
 from simkit.models.provider import Provider, Resources
 from simkit.models.providers.anthropic_replies import read_messages_reply
 from simkit.models.providers.anthropic_requests import MAX_TOKENS, encode, to_messages_body
-from simkit.models.providers.openai import Endpoint, key_of
-from simkit.models.providers.reply_errors import Reading
+from simkit.models.providers.dialect import SETTING, Dialect, requested_adjustments, without_keywords
+from simkit.models.providers.openai import Endpoint, OpenAIModel, key_of
+from simkit.models.transport.http1 import HttpReply
 from simkit.models.transport.pool import HttpLimits
 from simkit.models.transport.transports import HttpTransport
 from simkit.models.transport.url import Address
@@ -54,6 +56,8 @@ class MessagesEndpoint(Endpoint):
             limits=HttpLimits(connect=config.connect_timeout, request=config.request_timeout),
             transport=config.transport,
             key_name=key_name,
+            adjustments=requested_adjustments(config),
+            negotiates=not config.no_negotiation,
         )
 
     @property
@@ -68,7 +72,27 @@ class MessagesEndpoint(Endpoint):
         return {"anthropic-version": API_VERSION, **key}
 
 
-class AnthropicModel:
+@dataclass(frozen=True)
+class MessagesDialect(Dialect):
+    """The form of requests to one model of the Messages API; `max_tokens` is sent if a request has no limit."""
+
+    adjustments: tuple[Adjustment, ...] = (Adjustment(SETTING, "seed", ""),)
+    max_tokens: int = MAX_TOKENS
+
+    def body(self, model: str, request: ChatRequest) -> bytes:
+        """The body of a request, as JSON text.
+
+        Raises:
+            BadRequest: an option has no equivalent in the API.
+        """
+        settings = self.settings(request.sent_settings(), request.limit is not None)
+        body = to_messages_body(model, request, settings, max_tokens=self.max_tokens, thinking=self.sends_blocks)
+        if self.keywords and "tools" in body:
+            body["tools"] = without_keywords(body["tools"], self.keywords)
+        return encode(body)
+
+
+class AnthropicModel(OpenAIModel):
     """One model at one endpoint of the Messages API.
 
     Args:
@@ -76,24 +100,20 @@ class AnthropicModel:
         endpoint: the endpoint; used only to read replies.
         transport: an open transport to the endpoint, shared by its models and closed by its opener.
         price: price per token; None to compute no cost.
+        learned: what the run has learned about requests, and learns from now on.
     """
 
     def __init__(
-        self, model: str, endpoint: MessagesEndpoint, transport: HttpTransport, *, price: Price | None = None
+        self,
+        model: str,
+        endpoint: MessagesEndpoint,
+        transport: HttpTransport,
+        *,
+        price: Price | None = None,
+        learned: Learned | None = None,
     ) -> None:
-        self._model = model
-        self._transport = transport
-        self._price = price
-        longest = price.max_output if price else None
-        self._max_tokens = min(MAX_TOKENS, longest or MAX_TOKENS)
-        self._reading = Reading(
-            endpoint.address.origin, model, endpoint.secret, endpoint.more_secrets, key_name=endpoint.key_name
-        )
-
-    @property
-    def name(self) -> str:
-        """The model's name at its endpoint."""
-        return self._model
+        dialect = MessagesDialect(max_tokens=min(MAX_TOKENS, (price and price.max_output) or MAX_TOKENS))
+        super().__init__(model, endpoint, transport, price=price, dialect=dialect, learned=learned)
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         """The model's answer, with its cost.
@@ -103,15 +123,15 @@ class AnthropicModel:
             BadRequest: an option of the request has no equivalent in the API.
             RunStopped: every call would fail because of the credentials, the model's name or the account.
         """
-        body = to_messages_body(self._model, request, request.sent_settings(), max_tokens=self._max_tokens)
-        reply = read_messages_reply(await self._transport.post(encode(body)), self._reading)
-        response = reply.response
+        response = await super().complete(request, key)
         if request.response_format is not None and request.response_format.get("type") == "json_object":
             doubt = "response_format: the Messages API has no `json_object`; the request was sent without it"
             response = replace(response, doubts=(*response.doubts, doubt))
-        if self._price is None:
-            return response
-        return replace(response, usage=self._price.bill(response.usage, reply.written))
+        return response
+
+    def _read(self, reply: HttpReply) -> ChatResponse:
+        read = read_messages_reply(reply, self._reading)
+        return self._billed(read.response, read.written)
 
 
 class AnthropicProvider(Provider):
@@ -136,4 +156,4 @@ class AnthropicProvider(Provider):
     def open(self, resources: Resources) -> ChatModel:
         """The model, on a transport that all models of its endpoint share."""
         transport = resources.shared(("anthropic", self.endpoint), self._at.open)
-        return AnthropicModel(self.name, self._at, transport, price=self.price)
+        return AnthropicModel(self.name, self._at, transport, price=self.price, learned=resources.learned)

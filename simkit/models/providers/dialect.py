@@ -43,7 +43,7 @@ class Dialect:
 
     def adjusted(self, more: Iterable[Adjustment]) -> Dialect:
         """The dialect with more adjustments."""
-        return Dialect((*self.adjustments, *(each for each in more if each not in self.adjustments)))
+        return replace(self, adjustments=(*self.adjustments, *(each for each in more if each not in self.adjustments)))
 
     @cached_property
     def names(self) -> Mapping[str, str]:
@@ -80,6 +80,11 @@ class Dialect:
     def sends_reasoning(self) -> bool:
         """Whether the reasoning of earlier messages is sent."""
         return self._of(REASONING).get("reasoning_content") == "sent"
+
+    @cached_property
+    def sends_blocks(self) -> bool:
+        """Whether reasoning that its provider signed or encrypted is sent back to it: unless it is to be left out."""
+        return self._of(REASONING).get(FIELD_OF_REASONING) != "left out"
 
     @cached_property
     def rules(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from simkit.models.providers.dialect import Dialect, known_dialect, requested_ad
 from simkit.models.providers.negotiation import REFUSALS, Negotiation
 from simkit.models.providers.openai_replies import read_reply
 from simkit.models.providers.reply_errors import Reading
+from simkit.models.transport.http1 import HttpReply
 from simkit.models.transport.pool import HttpLimits
 from simkit.models.transport.secrets import Secrets
 from simkit.models.transport.transports import HttpTransport, open_transport
@@ -200,18 +201,26 @@ class OpenAIModel:
         elif reply.status == 200:
             negotiation.accepted = True
         try:
-            response = read_reply(reply, self._reading)
+            response = self._read(reply)
         except ModelFault as fault:
             if fault.usage is not None and self._price is not None:
                 fault.usage = TokensUsed(*fault.usage[:3], self._price.bill(Usage(*fault.usage)).cost)
             if not isinstance(fault, UnparsedCall):
                 raise
-            response = _unparsed(fault, self._model)
+            response = self._billed(_unparsed(fault, self._model))
         if dialect.adjustments:
             response = _ended(response, dialect.ends(request))
+        return response
+
+    def _read(self, reply: HttpReply) -> ChatResponse:
+        """The response in a reply, with its cost."""
+        return self._billed(read_reply(reply, self._reading))
+
+    def _billed(self, response: ChatResponse, written: int = 0) -> ChatResponse:
+        """The response with its cost; `written` are the prompt tokens that the provider wrote into its cache."""
         if self._price is None:
             return response
-        return replace(response, usage=self._price.bill(response.usage))
+        return replace(response, usage=self._price.bill(response.usage, written))
 
 
 def _ended(response: ChatResponse, stops: Sequence[str]) -> ChatResponse:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
-from simkit.models.prices import Price
+from simkit.models.adjustments import Adjustment
+from simkit.models.base import ChatModel, ChatRequest, ChatResponse
 from simkit.models.provider import Resources
 from simkit.models.providers.anthropic_requests import encode
-from simkit.models.providers.openai import Endpoint, OpenAIProvider
-from simkit.models.providers.reply_errors import Reading
+from simkit.models.providers.dialect import SETTING, Dialect, without_keywords
+from simkit.models.providers.openai import Endpoint, OpenAIModel, OpenAIProvider
 from simkit.models.providers.responses_format import read_responses_reply, to_responses_body
-from simkit.models.transport.transports import HttpTransport
+from simkit.models.transport.http1 import HttpReply
 from simkit.models.transport.url import Address
 
 
@@ -26,42 +26,30 @@ class ResponsesEndpoint(Endpoint):
         return Address.of(self.base_url, "/responses")
 
 
-class ResponsesModel:
-    """One model at one endpoint of the Responses API.
+@dataclass(frozen=True)
+class ResponsesDialect(Dialect):
+    """The form of requests to the Responses API, which has neither seeds nor texts that end a reply."""
 
-    Args:
-        model: the model's name at the endpoint.
-        endpoint: the endpoint; used only to read replies.
-        transport: an open transport to the endpoint, shared by its models and closed by its opener.
-        price: price per token; None to compute no cost.
-    """
+    adjustments: tuple[Adjustment, ...] = (Adjustment(SETTING, "seed", ""), Adjustment(SETTING, "stop", ""))
 
-    def __init__(
-        self, model: str, endpoint: ResponsesEndpoint, transport: HttpTransport, *, price: Price | None = None
-    ) -> None:
-        self._model = model
-        self._transport = transport
-        self._price = price
-        self._reading = Reading(
-            endpoint.address.origin, model, endpoint.secret, endpoint.more_secrets, key_name=endpoint.key_name
-        )
-
-    @property
-    def name(self) -> str:
-        """The model's name at its endpoint."""
-        return self._model
-
-    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
-        """The model's answer, with its cost.
+    def body(self, model: str, request: ChatRequest) -> bytes:
+        """The body of a request, as JSON text.
 
         Raises:
-            ModelFault: this call failed; `trouble` says whether to retry it.
-            BadRequest: an option of the request has no equivalent in the API.
-            RunStopped: every call would fail because of the credentials, the model's name or the account.
+            BadRequest: an option has no equivalent in the API.
         """
-        body = to_responses_body(self._model, request, request.sent_settings())
-        response = read_responses_reply(await self._transport.post(encode(body)), self._reading)
-        return response if self._price is None else replace(response, usage=self._price.bill(response.usage))
+        settings = self.settings(request.sent_settings(), request.limit is not None)
+        body = to_responses_body(model, request, settings, reasoning=self.sends_blocks)
+        if self.keywords and "tools" in body:
+            body["tools"] = without_keywords(body["tools"], self.keywords)
+        return encode(body)
+
+
+class ResponsesModel(OpenAIModel):
+    """One model at one endpoint of the Responses API; give it a `ResponsesDialect`."""
+
+    def _read(self, reply: HttpReply) -> ChatResponse:
+        return self._billed(read_responses_reply(reply, self._reading))
 
 
 class ResponsesProvider(OpenAIProvider):
@@ -74,4 +62,5 @@ class ResponsesProvider(OpenAIProvider):
     def open(self, resources: Resources) -> ChatModel:
         """The model, on a transport that all models of its endpoint share."""
         transport = resources.shared(("openai-responses", self.endpoint), self._at.open)
-        return ResponsesModel(self.name, self._at, transport, price=self.price)
+        dialect, learned = ResponsesDialect(), resources.learned
+        return ResponsesModel(self.name, self._at, transport, price=self.price, dialect=dialect, learned=learned)
