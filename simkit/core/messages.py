@@ -193,8 +193,6 @@ class ToolCall(Wire):
             raise InvalidArguments(
                 f"the arguments of {self.name:.80} are not valid JSON ({error}); send one JSON object"
             ) from error
-        if value is None:
-            return {}
         if not isinstance(value, dict):
             raise InvalidArguments(
                 f"the arguments of {self.name:.80} are a JSON {type(value).__name__}; send one JSON object"
