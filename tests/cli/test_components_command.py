@@ -20,7 +20,8 @@ def test_every_installed_component_is_listed_with_a_sentence() -> None:
     listed = {(row["kind"], row["name"]) for row in rows}
     groups = {"world": "worlds", "agent": "agents", "user": "users", "reward": "rewards", "recipe": "recipes"}
     assert {(kind, name) for kind, group in groups.items() for name in available(f"simkit.{group}")} <= listed
-    assert {name.partition("/")[0] for kind, name in listed if kind == "model"} == {"openai", "local", "scripted"}
+    models = {name.partition("/")[0] for kind, name in listed if kind == "model"}
+    assert models == {"anthropic", "local", "openai", "openai-responses", "scripted"}
     assert all(row["about"].endswith(".") and row["error"] is None for row in rows), rows
 
 

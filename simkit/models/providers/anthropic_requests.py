@@ -188,9 +188,11 @@ def _result(message: ToolMessage) -> Block:
 
 def _assistant_blocks(message: AssistantMessage, *, thinking: bool) -> list[Block]:
     """The blocks of an assistant message, with its thinking blocks exactly as they were received, in their order."""
-    extra = message.model_extra or {}
+    extra = message.model_extra
     calls = [_tool_use(call) for call in message.tool_calls or ()]
     text = _blocks(message.content)
+    if not extra:
+        return [*text, *calls]
     received = _typed(extra.get(CONTENT_BLOCKS))
     blocks = _in_received_order(received, text, calls)
     if blocks is None:
