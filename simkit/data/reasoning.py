@@ -20,7 +20,10 @@ from simkit.data.rules import judged_parts
 Reasoning: TypeAlias = Literal["keep", "inline", "drop"]
 M = TypeVar("M", bound=Message)
 
-_OTHER_FIELDS = ("reasoning", "reasoning_details", "thinking", "thinking_blocks", "reasoning_signature")
+_OTHER_FIELDS = (
+    *("reasoning", "reasoning_details", "thinking", "thinking_blocks", "reasoning_signature"),
+    *("content_blocks", "output_items"),
+)
 """Further fields in which providers send reasoning; they are useless to another model."""
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
+import orjson
 from anyio.lowlevel import checkpoint
 
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, SystemMessage, UserMessage
 from simkit.models import CallKey, ChatRequest, ChatResponse, Clock, Usage
+from simkit.models.transport.http1 import HttpReply
 
 KEY = CallKey(TurnKey(7, "MUL0003", 1, "LR", 4), "agent", 2)
 HELLO = ChatRequest(messages=(SystemMessage.of("You are a clerk."), UserMessage.of("hello")))
@@ -61,3 +64,18 @@ class Played:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+class Canned:
+    """A transport that gives one reply and keeps what was posted."""
+
+    def __init__(self, reply: HttpReply) -> None:
+        self.reply = reply
+        self.posted: list[dict[str, Any]] = []
+
+    async def post(self, body: bytes) -> HttpReply:
+        self.posted.append(orjson.loads(body))
+        return self.reply
+
+    async def aclose(self) -> None:
+        return None

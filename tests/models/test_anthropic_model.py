@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import orjson
 import pytest
-from players_models import HELLO, KEY
+from players_models import HELLO, KEY, Canned
 
 from simkit.core.messages import (
     AssistantMessage,
@@ -454,21 +454,6 @@ def test_messages_name_the_request_and_the_variable_of_the_key() -> None:
 
 
 # --- the model --------------------------------------------------------------------------------------------------------
-
-
-class Canned:
-    """A transport that gives one reply and keeps what was posted."""
-
-    def __init__(self, reply: HttpReply) -> None:
-        self.reply = reply
-        self.posted: list[dict[str, Any]] = []
-
-    async def post(self, body: bytes) -> HttpReply:
-        self.posted.append(orjson.loads(body))
-        return self.reply
-
-    async def aclose(self) -> None:
-        return None
 
 
 async def complete(name: str, reply: HttpReply, request: ChatRequest = HELLO) -> tuple[ChatResponse, dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from players_models import HELLO, KEY
+from players_models import HELLO, KEY, Canned
 from pydantic import SecretStr
 
 from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec, UserMessage
@@ -39,21 +39,6 @@ pytestmark = pytest.mark.anyio
 
 SECRET = "sk-very-secret"
 READING = Reading("http://there", "m", SECRET, now=lambda: 784111777.0)
-
-
-class Canned:
-    """A transport that gives one reply and keeps what was posted."""
-
-    def __init__(self, reply: HttpReply) -> None:
-        self.reply = reply
-        self.posted: list[dict[str, Any]] = []
-
-    async def post(self, body: bytes) -> HttpReply:
-        self.posted.append(orjson.loads(body))
-        return self.reply
-
-    async def aclose(self) -> None:
-        return None
 
 
 def completion(message: Mapping[str, Any], finish: str | None = "stop", **more: Any) -> HttpReply:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Self
+from typing import Self
 
 from simkit.errors import UsageError
 from simkit.models.adjustments import Adjustment, Learned
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
 from simkit.models.config import ModelConfig
 from simkit.models.prices import Price
-from simkit.models.provider import Provider, Resources
+from simkit.models.provider import Resources
 from simkit.models.providers.anthropic_replies import read_messages_reply
 from simkit.models.providers.anthropic_requests import MAX_TOKENS, encode, to_messages_body
 from simkit.models.providers.dialect import SETTING, Dialect, requested_adjustments, without_keywords
-from simkit.models.providers.openai import Endpoint, OpenAIModel, key_of
+from simkit.models.providers.openai import Endpoint, OpenAIModel, OpenAIProvider, key_of
 from simkit.models.transport.http1 import HttpReply
 from simkit.models.transport.pool import HttpLimits
 from simkit.models.transport.transports import HttpTransport
@@ -134,24 +134,12 @@ class AnthropicModel(OpenAIModel):
         return self._billed(read.response, read.written)
 
 
-class AnthropicProvider(Provider):
+class AnthropicProvider(OpenAIProvider):
     """A model behind Anthropic's Messages API (--base-url, ANTHROPIC_API_KEY)."""
-
-    checks_itself: ClassVar[bool] = True
-
-    @property
-    def model_name(self) -> str:
-        """The model's name at its endpoint."""
-        return self.name
 
     @cached_property
     def _at(self) -> MessagesEndpoint:
         return MessagesEndpoint.of(self.config)
-
-    @property
-    def endpoint(self) -> Hashable:
-        """The base URL, the key and the headers."""
-        return self._at.base_url.rstrip("/"), self._at.secret, tuple(self._at.headers.items())
 
     def open(self, resources: Resources) -> ChatModel:
         """The model, on a transport that all models of its endpoint share."""
