@@ -99,7 +99,13 @@ def test_a_content_of_parts_gets_a_part_more() -> None:
 
 def test_earlier_answers_of_a_prompt_have_no_reasoning_fields() -> None:
     """A model is not shown the fields of its earlier turns; text was sent to it as it stands."""
-    details = said("One.", reasoning_content="a", reasoning_details=[{"text": "a"}], other="kept")
+    details = said(
+        "One.",
+        reasoning_content="a",
+        reasoning_details=[{"text": "a"}],
+        content_blocks=[{"type": "text"}],
+        other="kept",
+    )
     example = judged(BY_FIELD, True, details, BY_TAGS)
     (formed,) = with_reasoning_as(ExampleSet("kto", (example,)), "keep").judged
     assert [message.to_openai() for message in formed.prompt[2:]] == [

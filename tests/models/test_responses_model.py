@@ -38,7 +38,7 @@ CALL = {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "book", 
 
 
 def said(words: str, **more: Any) -> dict[str, Any]:
-    parts = [{"type": "output_text", "text": words, "annotations": []}]
+    parts: list[dict[str, Any]] = [{"type": "output_text", "text": words, "annotations": []}]
     return {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": parts, **more}
 
 
