@@ -40,14 +40,15 @@ _MARK = re.compile(
 )
 _EMPTY = re.compile(rf"\s*<[ \t]*{_NAME}[ \t]*/>", re.IGNORECASE)
 _ANSWER = re.compile(
-    r"\s*<(?:(?P<tag>answer|response|final|output)>|\|START_RESPONSE\|>|\|begin_of_solution\|>)(?P<text>.*?)"
-    r"(?:</(?P=tag)>|<\|END_RESPONSE\|>|<\|end_of_solution\|>)?\s*",
+    r"<(?:(?P<tag>answer|response|final|output)>|\|START_RESPONSE\|>|\|begin_of_solution\|>)(?P<text>.*?)"
+    r"(?:</(?P=tag)>|<\|END_RESPONSE\|>|<\|end_of_solution\|>)?",
     re.DOTALL | re.IGNORECASE,
 )
 _PLAIN_STARTS = ("analysis", "Here is my thought", "Here's my thought")
 _MENTION = re.compile(r" (?:[a-z]|$)|[.,;:!?)]")
-_LOOK_BACK = 20_000  # characters before a mark that decide whether it is quoted
-_QUOTES = frozenset("`'\"“”‘’«»")
+_QUOTES = "`'\"“”‘’«»"
+_OPEN_QUOTES = "“‘«"
+_MOST_UNCLOSED = 8  # names of marks whose own closing mark is looked for in vain; then any of the family closes
 
 _HARMONY = re.compile(
     r"(?:\A\s*|<\|channel\|>\s*)(?P<channel>analysis|commentary|final)(?P<to>[^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>"
@@ -108,7 +109,7 @@ def split_reasoning(text: str) -> tuple[str | None, str]:
     parts, at = _leading_parts(text)
     if not at:
         return None, text
-    words = text[at:]
+    words = text[at:].strip()
     answer = _ANSWER.fullmatch(words)
     words = (answer["text"] if answer else words).strip()
     return "\n\n".join(part for part in (each.strip() for each in parts) if part) or None, words
@@ -119,10 +120,11 @@ def leaks_reasoning(text: str) -> bool:
     if "<" not in text and "[" not in text and "◁" not in text:
         return False
     opened = False
-    for mark in _plain_marks(text, 0):
+    quotes = QuoteScan(text)
+    for mark in _plain_marks(text, 0, quotes):
         if mark.lastgroup is not None and mark.lastgroup.startswith("close"):
             return True
-        if text[: mark.start()].rpartition("\n")[2].strip() == "":
+        if quotes.at_line_start:
             return True
         opened = True
     return (opened and "</" in text) or _HARMONY_MARKS.search(text) is not None
@@ -131,16 +133,17 @@ def leaks_reasoning(text: str) -> bool:
 def _leading_parts(text: str) -> tuple[list[str], int]:
     """The pieces of reasoning at the beginning of a text, and the position after them; 0 if there are none."""
     parts: list[str] = []
+    unclosed = set[str]()
     at = 0
     while at < len(text):
         if empty := _EMPTY.match(text, at):
             at = empty.end()
             continue
         if opening := _OPENING.match(text, at):
-            start, end, at = _closed(text, opening)
+            start, end, at = _closed(text, opening, unclosed)
             parts.append(text[start:end])
             continue
-        mark = next(_plain_marks(text, at), None)
+        mark = next(_plain_marks(text, at, QuoteScan(text, at)), None)
         if mark is None or mark.lastgroup is None or mark.lastgroup.startswith("open"):
             break
         parts.append(text[at : mark.start()])  # the opening mark is missing
@@ -148,36 +151,77 @@ def _leading_parts(text: str) -> tuple[list[str], int]:
     return parts, at
 
 
-def _closed(text: str, opening: re.Match[str]) -> tuple[int, int, int]:
-    """Start and end of the reasoning after an opening mark, and the position after its closing mark."""
+def _closed(text: str, opening: re.Match[str], unclosed: set[str]) -> tuple[int, int, int]:
+    """Start and end of the reasoning after an opening mark, and the position after its closing mark.
+
+    `unclosed` collects the names that no later mark closes, so that a text of many marks is read in linear time.
+    """
     family = next(index for index in range(len(_PAIRS)) if opening[f"f{index}"] is not None)
     closing = None
-    if name := opening["name"]:
+    name = (opening["name"] or "").lower()
+    if name and name not in unclosed and len(unclosed) < _MOST_UNCLOSED:
         closing = re.compile(rf"<[ \t]*/[ \t]*{re.escape(name)}[ \t]*>", re.IGNORECASE).search(text, opening.end())
+        if closing is None:
+            unclosed.add(name)
     closing = closing or _CLOSING[family].search(text, opening.end())
     if closing is None:
         return opening.end(), len(text), len(text)
     return opening.end(), closing.start(), closing.end()
 
 
-def _plain_marks(text: str, start: int) -> Iterator[re.Match[str]]:
+def _plain_marks(text: str, start: int, quotes: QuoteScan) -> Iterator[re.Match[str]]:
     """The marks from a position on that are neither code, nor quoted, nor words of a sentence."""
     for mark in _MARK.finditer(text, start):
-        in_sentence = text[: mark.start()].endswith(" ") and _MENTION.match(text, mark.end())
-        if not in_sentence and not is_quoted(text, mark.start(), mark.end(), start):
+        first = mark.start()
+        in_sentence = first and text[first - 1] == " " and _MENTION.match(text, mark.end())
+        if not in_sentence and not quotes.covers(first, mark.end()):
             yield mark
 
 
-def is_quoted(text: str, start: int, end: int, since: int = 0) -> bool:
-    """Whether a piece of a text is code or in quotation marks; `since` bounds the look back."""
-    ahead = text[max(since, start - _LOOK_BACK) : start]
-    line = ahead.rpartition("\n")[2]
-    if ahead.count("```") % 2 or line.replace("```", "").count("`") % 2:
-        return True
-    if line[-1:] in _QUOTES and (line.count(line[-1]) % 2 or line[-1] in "“‘«"):
-        return True
-    after = text[end : end + 1]
-    return after in _QUOTES and (line.count(after) % 2 == 1 or (after in "”’»" and any(each in line for each in "“‘«")))
+class QuoteScan:
+    """Scan of a text from a position on for code and quotation marks; it only moves forward, so it takes linear time.
+
+    Args:
+        text: the text.
+        start: where to begin; what is before it does not count.
+    """
+
+    def __init__(self, text: str, start: int = 0) -> None:
+        self._text = text
+        self._at = start
+        self._fences = 0
+        self._in_line = dict.fromkeys(_QUOTES, 0)
+        self._fences_in_line = 0
+        self.at_line_start = True
+        """Whether only white space precedes the last piece on its line."""
+
+    def covers(self, start: int, end: int) -> bool:
+        """Whether a piece of the text, which begins after all pieces before it, is code or in quotation marks."""
+        self._advance(start)
+        count = self._in_line
+        if self._fences % 2 or (count["`"] - 3 * self._fences_in_line) % 2:
+            return True
+        before, after = self._text[start - 1 : start] if any(count.values()) else "", self._text[end : end + 1]
+        if before and before in _QUOTES and (count[before] % 2 or before in _OPEN_QUOTES):
+            return True
+        if not after or after not in _QUOTES:
+            return False
+        return count[after] % 2 == 1 or (after in "”’»" and any(count[each] for each in _OPEN_QUOTES))
+
+    def _advance(self, to: int) -> None:
+        """Count the marks up to a position, which is not inside a run of backticks."""
+        passed = self._text[self._at : to]
+        self._at = to
+        if "`" in passed:
+            self._fences += passed.count("```")
+        _, newline, line = passed.rpartition("\n")
+        if newline:
+            self._in_line = dict.fromkeys(_QUOTES, 0)
+            self._fences_in_line = 0
+        for each in _QUOTES:
+            self._in_line[each] += line.count(each)
+        self._fences_in_line += line.count("```")
+        self.at_line_start = (bool(newline) or self.at_line_start) and not line.strip()
 
 
 def _split_harmony(text: str) -> tuple[str | None, str] | None:

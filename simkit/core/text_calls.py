@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, cast
 
 from simkit.core.messages import ToolSpec
-from simkit.core.reasoning import is_quoted
+from simkit.core.reasoning import QuoteScan
 
 _SIZE = 16 << 10
 """Maximum characters of a text in which calls are read, and looked for without a mark."""
@@ -25,6 +25,12 @@ _BRACKETS = 200
 
 _PLACES = 20
 """Maximum marks, and lines that begin with a bracket, at which calls are tried."""
+
+_READ_IN_ALL = 4 * _SIZE
+"""Maximum characters that are read after all marks together."""
+
+_OPENING = 200
+"""Maximum characters of brackets and code marks before a call that are not taken for words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +92,12 @@ _GLM = re.compile(r"<tool_call>\s*(?P<name>[\w.-]+)\s*(?P<body>(?:<arg_key>.*?)?
 _GLM_ARGUMENT = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
 _NAMED = re.compile(
     r"(?:to=|<\|tool_call_begin\|>|<[|｜]tool[▁_]call[▁_]begin[|｜]>(?:function<[|｜]tool[▁_]sep[|｜]>)?|\[TOOL_CALLS\]|<function=)"
-    r"\s*(?P<name>[\w.-]+)(?::\d+)?[^{]{0,200}?(?=\{)"
+    r"\s*(?P<name>[\w.-]++)(?::\d+)?[^{]{0,200}?(?=\{)"
 )
 """A name before an object of arguments: harmony, Kimi, DeepSeek, Mistral (`name[ARGS]{...}`), Llama."""
 _GEMMA = re.compile(r"call:(?P<name>[\w.-]+)\{(?P<body>.*?)\}(?=<tool_call\|>|<end_function_call>)", re.DOTALL)
 _GEMMA_ARGUMENT = re.compile(r"(\w+):(?:<\|\"\|>(.*?)<\|\"\|>|<escape>(.*?)<escape>|([^,{}<\[]*))(?:,|$)", re.DOTALL)
-_ACTION = re.compile(r"^\W*Action:\s*(?P<name>[\w.-]+)\s*\n\W*Action Input:\s*(?=\{)", re.MULTILINE)
+_ACTION = re.compile(r"^[^\w\n]*+Action:\s*+(?P<name>[\w.-]++)[^\S\n]*+\n\W*+Action Input:\s*+(?=\{)", re.MULTILINE)
 _LINE = re.compile(r"^[ \t]*(?=[{\[])", re.MULTILINE)
 _OPENED = re.compile(r"(?:```[\w-]*\s*)?(?:functions\.|tools\.|default_api\.|print\(|[\[(`*>-]|\s)*\Z")
 _BROKEN = re.compile(
@@ -123,10 +129,13 @@ def find_calls(text: str, tools: Sequence[ToolSpec], *, anywhere: bool = False) 
 
 
 def _find_marked(text: str, specs: Mapping[str, ToolSpec]) -> TextCalls | None:
+    quotes = QuoteScan(text)
+    left = _READ_IN_ALL
     for mark in islice(_MARK.finditer(text), _PLACES):
-        if mark.lastgroup == "gemma" or not is_quoted(text, mark.start(), mark.end()):
+        if mark.lastgroup == "gemma" or not quotes.covers(mark.start(), mark.end()):
             rest = text[mark.start() :]
-            calls = _marked(rest, specs) if len(rest) <= _SIZE else None
+            calls = _marked(rest, specs) if len(rest) <= min(_SIZE, left) else None
+            left -= min(len(rest), _SIZE)
             if calls is not None or _stands_alone(text, mark):
                 return TextCalls(str(mark.lastgroup), tuple(calls or ()), text[: mark.start()].strip())
     return None
@@ -245,7 +254,7 @@ def _find_unmarked(text: str, specs: Mapping[str, ToolSpec], anywhere: bool) -> 
     if calls is None:
         return None
     place = min(text.find(name) for name in specs if name in text)
-    return TextCalls("python", tuple(calls), _OPENED.sub("", text[:place]).strip())
+    return TextCalls("python", tuple(calls), _words_before(text, place))
 
 
 def _json_calls(text: str, specs: Mapping[str, ToolSpec]) -> TextCalls | None:
@@ -268,7 +277,13 @@ def _json_calls(text: str, specs: Mapping[str, ToolSpec]) -> TextCalls | None:
             at = end
     if start < 0:
         return None
-    return TextCalls("json", tuple(_complete(named) or ()), _OPENED.sub("", text[:start]).strip())
+    return TextCalls("json", tuple(_complete(named) or ()), _words_before(text, start))
+
+
+def _words_before(text: str, place: int) -> str:
+    """The words before a call, without the brackets and code marks in which it stands."""
+    near = max(0, place - _OPENING)
+    return (text[:near] + _OPENED.sub("", text[near:place])).strip()
 
 
 def _is_broken_call(text: str, at: int, specs: Mapping[str, ToolSpec]) -> bool:

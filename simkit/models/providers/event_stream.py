@@ -123,15 +123,21 @@ def _add_call(calls: dict[int, dict[str, Any]], place: int, delta: dict[str, Any
 
 
 def _continued(before: Any, more: Any) -> Any:
-    """A value with another piece of it: texts and lists are appended, objects merged, anything else replaced."""
+    """A value with another piece of it: texts and lists are appended, objects merged, anything else replaced.
+
+    Lists and objects of `before` are changed: copies of them would take quadratic time.
+    """
     match before, more:
         case str(), str():
             return before + more
         case list(), list():
-            return [*cast("list[Any]", before), *cast("list[Any]", more)]
+            cast("list[Any]", before).extend(cast("list[Any]", more))
+            return cast("list[Any]", before)
         case dict(), dict():
-            old, new = cast("dict[str, Any]", before), cast("dict[str, Any]", more)
-            return {**old, **{name: _continued(old.get(name), value) for name, value in new.items()}}
+            whole = cast("dict[str, Any]", before)
+            for name, value in cast("dict[str, Any]", more).items():
+                whole[name] = _continued(whole.get(name), value)
+            return whole
         case _, None:
             return before
         case _:
