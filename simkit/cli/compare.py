@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simkit.cli.notes import print_notes
 from simkit.cli.output import BOLD, WARNING, say, say_json
-from simkit.cli.stores import open_store
+from simkit.cli.program import open_store, print_notes
 from simkit.cli.tables import print_table
 from simkit.comparison import Arm, Comparison
 from simkit.comparison.measures import DEFAULT

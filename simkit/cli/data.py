@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from rich.markup import escape
-from typer.core import TyperCommand
+from typing import TYPE_CHECKING
 
 from simkit.cli.output import rewrite, say
 from simkit.cli.program import program
@@ -15,15 +12,6 @@ from simkit.core.safe_text import visible
 
 if TYPE_CHECKING:
     from simkit.components.world import World
-
-
-class DataCommand(TyperCommand):
-    """The command, whose help lists the worlds that need data."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help page; worlds are looked up only here."""
-        self.epilog = _listing()
-        super().format_help(ctx, formatter)
 
 
 def prepare(target: str, source: Path | None) -> None:
@@ -62,7 +50,10 @@ def needing_data() -> dict[str, type[World]]:
     return found
 
 
-def _listing() -> str:
+def worlds_needing_data() -> str:
+    """Help text that lists the worlds that need data, as Rich markup."""
+    from rich.markup import escape
+
     worlds = [escape(visible(f"{name}: {_first_line(world)}")) for name, world in needing_data().items()]
     return "\n\n".join(["Worlds that need data:", *(worlds or ["(none installed)"])])
 

@@ -6,10 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from simkit.cli.notes import print_notes
 from simkit.cli.output import BOLD, say, say_json
+from simkit.cli.program import open_store, print_notes
 from simkit.cli.sql import plain
-from simkit.cli.stores import open_store
 from simkit.core.safe_text import visible_line
 from simkit.monitoring.doctor import Diagnosis, diagnose
 

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from simkit.cli.notes import print_notes
 from simkit.cli.output import say, say_json
-from simkit.cli.stores import open_store
+from simkit.cli.program import open_store, print_notes
 
 if TYPE_CHECKING:
     from simkit.data.checks import Report

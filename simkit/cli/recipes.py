@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args, get
 import typer
 import typer.main
 from rich.markup import escape
-from typer.core import TyperGroup
 
 from simkit.cli.envfile import FLAG, EnvFile
 from simkit.cli.help import FittingCommand
@@ -20,8 +19,7 @@ from simkit.core.limits import ASK_TIMEOUT
 from simkit.core.safe_text import visible
 from simkit.errors import RecipeError
 from simkit.plugins.component_paths import Places
-from simkit.plugins.loading import available
-from simkit.plugins.recipe import GROUP, Recipe, load_recipe
+from simkit.plugins.recipe import Recipe
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -96,18 +94,6 @@ COMMON: Flags = {
         typer.Option(help="Answer every model call from this run, without network requests."),
     ),
 }
-
-
-class RecipeGroup(TyperGroup):
-    """A group of all installed recipes, which loads others by path or module."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """The installed recipes."""
-        return list(available(GROUP))
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of one recipe."""
-        return recipe_command(load_recipe(cmd_name), cmd_name)
 
 
 def recipe_command(recipe: Recipe, target: str) -> Any:

@@ -11,8 +11,9 @@ import typer
 import typer.main
 from typer.core import TyperCommand
 
-from simkit.cli.notes import print_notes
+from simkit.cli.commands import RESUME
 from simkit.cli.output import say
+from simkit.cli.program import print_notes
 from simkit.cli.recipes import (
     COMMON,
     PANEL,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from simkit.plugins.recipe import Recipe
     from simkit.run.resume import Start
 
-HELP = """Continue a run that was killed, interrupted, or stopped by a budget or an endpoint.
+HELP = f"""{RESUME}
 
 Finished episodes are kept. The others are played from their beginning; model calls that were answered before are
 answered from the journal, so nothing is paid twice. The configuration does not change, and file names stay relative to
@@ -115,8 +116,8 @@ def resume_run(ctx: typer.Context, name: str, given: Mapping[str, Any], more: li
     Raises:
         UsageError: the run does not exist, was not started by the command line, or would not be the same run.
     """
+    from simkit.cli.program import open_store
     from simkit.cli.run import execute, open_run, standing_in
-    from simkit.cli.stores import open_store
     from simkit.plugins.recipe import load_recipe
     from simkit.run.resume import read_start
 

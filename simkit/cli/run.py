@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, assert_never, cast
 
 from simkit.cli.failure import print_traceback, readable_bugs
-from simkit.cli.notes import print_notes
 from simkit.cli.output import BROKEN_PIPE, say
 from simkit.cli.process import INTERRUPTED, leave, run_process
-from simkit.cli.program import program, store_flag
+from simkit.cli.program import print_notes, program, store_flag
 from simkit.cli.progress import progress_for
 from simkit.cli.report import Report, print_report
 from simkit.core.limits import ASK_TIMEOUT

@@ -10,17 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simkit.cli import output
-from simkit.cli.notes import print_notes
 from simkit.cli.output import say, say_json
-from simkit.cli.program import program, store_flag
-from simkit.cli.report import reported
+from simkit.cli.program import open_store, print_notes, program, store_flag
 from simkit.cli.sql import LONGEST, plain
-from simkit.cli.stores import open_store
 from simkit.cli.tables import print_table, terminal_width
 from simkit.core.safe_text import visible_line
 from simkit.core.text_table import Column, Table, cut
 from simkit.errors import UsageError
-from simkit.run.summary import Summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -172,6 +168,9 @@ def _show_end(reader: Reader, run: RunRow) -> None:
 
 def _show_whole(reader: Reader, run: RunRow, parts: Sequence[RunRow]) -> None:
     """Values that a run reported besides its episodes, and its stages."""
+    from simkit.cli.report import reported
+    from simkit.run.summary import Summary
+
     (summary,) = reader.query("select summary from runs where run_id = ?", [run.run_id]).rows[0]
     values: dict[str, Any] = {} if summary is None else json.loads(summary)
     own = [name for name in values if name not in Summary.__dataclass_fields__]

@@ -11,9 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from simkit.cli.notes import print_notes
 from simkit.cli.output import DIM, ask, say, say_csv, say_json
-from simkit.cli.stores import open_store
+from simkit.cli.program import open_store, print_notes
 from simkit.cli.tables import print_blocks, print_table, terminal_width
 from simkit.core.text_table import Column, Table, cut
 from simkit.errors import SimkitError, UsageError

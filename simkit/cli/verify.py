@@ -7,9 +7,8 @@ from pathlib import Path
 
 import typer
 
-from simkit.cli.notes import print_notes
 from simkit.cli.output import say, say_json
-from simkit.cli.stores import open_store
+from simkit.cli.program import open_store, print_notes
 from simkit.core.safe_text import visible_line
 from simkit.errors import StoreError, StoreUnreadable, UsageError
 from simkit.store import Store

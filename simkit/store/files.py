@@ -25,6 +25,9 @@ GROUP_AND_OTHERS = 0o077
 
 IS_A_LINK = "it is a link, and a store follows none: remove it, or move the whole store"
 
+UNSYNCED = (errno.EINVAL, errno.EROFS, errno.ENOTSUP, errno.EBADF, errno.ENOSYS)
+"""Error codes of file systems that do not support syncing, or are read-only and have nothing to sync."""
+
 
 def make_store(path: Path, *, shared: bool = False) -> None:
     """Create the folder of a store; missing parent folders get default permissions. `shared` opens it to its group.
@@ -202,3 +205,22 @@ def is_written_to(journal: Path) -> bool:
         return False
     finally:
         os.close(file)
+
+
+def sync_folders(journal: Path) -> None:
+    """Flush the directory entries of a journal, its run's folder, `journals` and the store to disk, where possible.
+
+    Folders that cannot be read or synced are skipped; the file itself is synced in any case.
+    """
+    for folder in list(journal.parents)[:4]:
+        try:
+            place = os.open(folder, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            os.fsync(place)
+        except OSError as error:
+            if error.errno not in UNSYNCED:
+                raise
+        finally:
+            os.close(place)

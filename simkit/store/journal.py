@@ -23,7 +23,7 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from simkit.core.events import Event
 from simkit.errors import JournalFailed
 from simkit.store.encoding import encode
-from simkit.store.files import lock_for_writing, make_folder, open_private
+from simkit.store.files import lock_for_writing, make_folder, open_private, sync_folders
 from simkit.store.lines import journal_seed, next_number, seal
 
 SLICE = 8 << 20
@@ -296,29 +296,6 @@ def cut_torn_line(file: JournalFile, block: int = 1 << 16) -> int:
     if end < size:
         file.truncate(end)
     return end
-
-
-def sync_folders(journal: Path) -> None:
-    """Flush the directory entries of a journal, its run's folder, `journals` and the store to disk, where possible.
-
-    Folders that cannot be read or synced are skipped; the file itself is synced in any case.
-    """
-    for folder in list(journal.parents)[:4]:
-        try:
-            place = os.open(folder, os.O_RDONLY)
-        except OSError:
-            continue
-        try:
-            os.fsync(place)
-        except OSError as error:
-            if error.errno not in UNSYNCED:
-                raise
-        finally:
-            os.close(place)
-
-
-UNSYNCED = (errno.EINVAL, errno.EROFS, errno.ENOTSUP, errno.EBADF, errno.ENOSYS)
-"""Error codes of file systems that do not support syncing, or are read-only and have nothing to sync."""
 
 
 def _cannot_open(path: Path, error: OSError) -> str:

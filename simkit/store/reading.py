@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from simkit.errors import StoreIncomplete
 from simkit.store.damage import SHOWN, BadLine, describe_runs, known_damage
 from simkit.store.files import is_written_to
-from simkit.store.rounds import Mark
+from simkit.store.lines import Place, Prefix
 from simkit.store.source import journal_files, journal_name, size_of
 
 if TYPE_CHECKING:
@@ -19,6 +19,45 @@ if TYPE_CHECKING:
 Source: TypeAlias = Literal["database", "replica"]
 Sizes: TypeAlias = Mapping[str, int]
 """Sizes of journals in bytes, by name: `run_id/worker.jsonl`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Loading progress of a journal.
+
+    Attributes:
+        loaded, lines: bytes and lines loaded.
+        number: number of the next line.
+        numbered: whether numbered lines have begun.
+        attempt: start of the run that the last line belongs to, -1 before the first.
+        whole: whether no line is missing so far.
+        ending: checksum of the last loaded bytes.
+    """
+
+    loaded: int = 0
+    lines: int = 0
+    number: int = 0
+    numbered: bool = False
+    attempt: int = -1
+    whole: bool = True
+    ending: int = 0
+
+    @property
+    def place(self) -> Place:
+        """Position where reading continues."""
+        return Place(self.loaded, self.lines, self.number)
+
+    def at(self, place: Place, prefix: Prefix) -> Mark:
+        """The mark at a later position."""
+        numbered = place.line > prefix.lines
+        return replace(self, loaded=place.byte, lines=place.line, number=place.number, numbered=numbered)
+
+
+def read_marks(connection: duckdb.DuckDBPyConnection) -> dict[str, Mark]:
+    """Loading progress of each journal, by name."""
+    names = ", ".join(each.name for each in fields(Mark))
+    rows = connection.execute(f"SELECT journal, {names} FROM journals").fetchall()
+    return {str(name): Mark(*rest) for name, *rest in rows}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ import duckdb
 
 from simkit.store.damage import BadLine
 from simkit.store.lines import Prefix, advance, each_piece, journal_seed, read_prefix, survey, whole_lines
+from simkit.store.reading import Mark, read_marks
 from simkit.store.source import find_journals, journal_name
 from simkit.store.transactions import (
     InOrder,
-    Mark,
     OpenJournal,
     Round,
     Sorted,
@@ -26,7 +26,6 @@ from simkit.store.transactions import (
     ending_of,
     keep_bad,
     load_batch,
-    read_marks,
     transaction,
 )
 

@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from simkit.core.events import RunStarted
 from simkit.errors import StoreError, StoreUnreadable
-from simkit.store.encoding import JournalEvents
-from simkit.store.files import open_plain, open_private, refuse_link
-from simkit.store.journal import UNSYNCED, sync_folders
+from simkit.store.files import UNSYNCED, open_plain, open_private, refuse_link, sync_folders
 
 
 class Source(Protocol):
@@ -168,6 +165,9 @@ def next_start(folder: Path) -> int:
 
 def _told(folder: Path) -> Iterator[int]:
     """Start numbers recorded in the journals of a store."""
+    from simkit.core.events import RunStarted
+    from simkit.store.encoding import JournalEvents
+
     for path in journal_files(folder):
         with suppress(StoreUnreadable):  # it is reported when it is loaded
             for event, _ in JournalEvents(path, (RunStarted,)):

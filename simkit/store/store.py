@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import duckdb
 
@@ -16,13 +17,13 @@ from simkit.errors import StoreBusy, StoreError, StoreUnreadable, UsageError
 from simkit.store.damage import BadLine
 from simkit.store.database import connected, loading_error, schema_format, stored_format
 from simkit.store.files import make_store
-from simkit.store.journal import DiskFile, Journal, Opener
-from simkit.store.loader import Loader, LoadReport
 from simkit.store.reader import Parameters, QueryResult, Reader
-from simkit.store.reading import ReadState, Sizes, journal_sizes, read_state
-from simkit.store.replica import Replica
-from simkit.store.transactions import read_marks
+from simkit.store.reading import ReadState, Sizes, journal_sizes, read_marks, read_state
 from simkit.store.tree_view import EpisodeTree, RunRow, Transcript
+
+if TYPE_CHECKING:
+    from simkit.store.journal import Journal, Opener
+    from simkit.store.loader import Loader, LoadReport
 
 T = TypeVar("T")
 Runs: TypeAlias = Sequence[str] | None
@@ -49,7 +50,6 @@ class Store:
     ) -> None:
         self.path = Path(path)
         self.database = self.path / "simkit.duckdb"
-        self.loader = Loader(self.path)
         self._patience = patience
         self._external = external
         try:
@@ -61,18 +61,27 @@ class Store:
     def __repr__(self) -> str:
         return f"<Store {str(self.path)!r}>"
 
+    @cached_property
+    def loader(self) -> Loader:
+        """Loader of the journals into the database; imported when it is first needed, not by every reader."""
+        from simkit.store.loader import Loader
+
+        return Loader(self.path)
+
     def journal(
-        self, run_id: str, worker: str = "main", *, opener: Opener = DiskFile, durable: bool = False
+        self, run_id: str, worker: str = "main", *, opener: Opener | None = None, durable: bool = False
     ) -> Journal:
         """The journal of one worker of a run: a recorder to use with `async with`; see `Journal`.
 
         Raises:
             UsageError: a name is not a valid file name.
         """
+        from simkit.store.journal import DiskFile, Journal
+
         for name in (run_id, worker):
             if not name or name in (".", "..") or any(sign in name for sign in "/\\\0"):
                 raise UsageError(f"{name!r} cannot name a run or a worker: it must be usable as a file name")
-        return Journal(self.path / "journals" / run_id / f"{worker}.jsonl", opener=opener, durable=durable)
+        return Journal(self.path / "journals" / run_id / f"{worker}.jsonl", opener=opener or DiskFile, durable=durable)
 
     def forget(self, run_id: str) -> None:
         """Remove the empty journals of a run that recorded nothing; other journals are kept."""
@@ -242,6 +251,8 @@ class Store:
 
     def _aside(self, stack: ExitStack, sizes: Sizes, runs: Runs, problem: StoreError, *, copy: bool = True) -> Reader:
         """A reader of a private replica, or of the own database as it is if no replica can be made."""
+        from simkit.store.replica import Replica
+
         try:
             replica = stack.enter_context(Replica(self.path, runs=runs, copy=copy, external=self._external))
         except StoreUnreadable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field, fields, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 from zlib import crc32
@@ -15,7 +15,8 @@ import orjson
 from simkit.store.columns import load_sql, stage_sql
 from simkit.store.damage import FIELDS, BadLine, DamageFile
 from simkit.store.encoding import refusal
-from simkit.store.lines import Place, Prefix, Survey, each_of, written_number
+from simkit.store.lines import Place, Survey, each_of, written_number
+from simkit.store.reading import Mark
 from simkit.store.source import Source, SourceOpener
 
 ENDING = 256
@@ -23,38 +24,6 @@ ENDING = 256
 
 REFUSED = (duckdb.DataError, duckdb.InvalidInputException, duckdb.IntegrityError, UnicodeDecodeError)
 """Errors that DuckDB raises for rejected lines; its message may end within a character, which cannot be decoded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Loading progress of a journal.
-
-    Attributes:
-        loaded, lines: bytes and lines loaded.
-        number: number of the next line.
-        numbered: whether numbered lines have begun.
-        attempt: start of the run that the last line belongs to, -1 before the first.
-        whole: whether no line is missing so far.
-        ending: checksum of the last loaded bytes.
-    """
-
-    loaded: int = 0
-    lines: int = 0
-    number: int = 0
-    numbered: bool = False
-    attempt: int = -1
-    whole: bool = True
-    ending: int = 0
-
-    @property
-    def place(self) -> Place:
-        """Position where reading continues."""
-        return Place(self.loaded, self.lines, self.number)
-
-    def at(self, place: Place, prefix: Prefix) -> Mark:
-        """The mark at a later position."""
-        numbered = place.line > prefix.lines
-        return replace(self, loaded=place.byte, lines=place.line, number=place.number, numbered=numbered)
 
 
 @dataclass(slots=True)
@@ -109,13 +78,6 @@ class OpenJournal:
 
 class Unread(Exception):
     """A journal cannot be read."""
-
-
-def read_marks(connection: duckdb.DuckDBPyConnection) -> dict[str, Mark]:
-    """Loading progress of each journal, by name."""
-    names = ", ".join(each.name for each in fields(Mark))
-    rows = connection.execute(f"SELECT journal, {names} FROM journals").fetchall()
-    return {str(name): Mark(*rest) for name, *rest in rows}
 
 
 class Batch(Protocol):

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import anyio
+import pytest
 
 import simkit
 
@@ -29,13 +34,29 @@ def test_another_name_is_an_attribute_error() -> None:
     assert not hasattr(simkit, "nothing_of_the_kind")
 
 
-def test_help_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize("command", ["--help", "ls --help", "ls", "ls --store STORE --json"])
+def test_light_commands_import_nothing_heavy(command: str, tmp_path: Path) -> None:
+
+    async def empty_run() -> None:
+        async with simkit.Run(store=tmp_path / "simkit-store"):
+            pass
+
+    anyio.run(empty_run)
     code = """
 import sys
-from typer.testing import CliRunner
-from simkit.cli.app import app
-assert CliRunner().invoke(app, ["--help"]).exit_code == 0
-print([name for name in ("duckdb", "pydantic", "openai", "anyio") if name in sys.modules])
+from simkit.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print(sorted({"pydantic", "pydantic_settings", "httpx2", "anyio", "asyncio", "openai", "rich.markdown"} & {*sys.modules}))
+print("duckdb" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    arguments = command.replace("STORE", str(tmp_path / "simkit-store")).split()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SIMKIT_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    heavy, database = done.stdout.splitlines()[-2:]
+    assert heavy == ("['rich.markdown']" if command == "ls --help" else "[]"), done.stderr
+    assert database == str("--help" not in command)

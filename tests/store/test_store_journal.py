@@ -23,7 +23,8 @@ from simkit.core.events import Event, RunStarted
 from simkit.errors import JournalFailed, UsageError
 from simkit.store import Journal, Store
 from simkit.store.encoding import encode, kind_of
-from simkit.store.journal import UNSYNCED, DiskFile, JournalFile, cut_torn_line, sync_folders
+from simkit.store.files import UNSYNCED, sync_folders
+from simkit.store.journal import DiskFile, JournalFile, cut_torn_line
 
 pytestmark = pytest.mark.anyio
 
