@@ -42,9 +42,12 @@ def quick(options: list[Any]) -> list[Any]:
 
 
 def _process(option: Any, ctx: Any, value: Any) -> Any:
+    if option.name == "store":
+        return None if value is None else Path(value)
     if value is None and not option.required and not option.multiple and option.nargs == 1:
         return None if option.callback is None else option.callback(ctx, option, None)
-    return Path(value) if option.name == "store" else type(option).process_value(option, ctx, value)
+    converting: Any = type(option)
+    return converting.process_value(option, ctx, value)
 
 
 class QuickCommand(TyperCommand):

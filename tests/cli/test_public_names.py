@@ -49,7 +49,8 @@ try:
     main()
 except SystemExit as end:
     assert not end.code, end.code
-print(sorted({"pydantic", "pydantic_settings", "httpx2", "anyio", "asyncio", "openai", "rich.markdown"} & {*sys.modules}))
+heavy = {"pydantic", "pydantic_settings", "httpx2", "anyio", "asyncio", "openai", "rich.markdown"}
+print(sorted(heavy & {*sys.modules}))
 print("duckdb" in sys.modules)
 """
     arguments = command.replace("STORE", str(tmp_path / "simkit-store")).split()
