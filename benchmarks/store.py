@@ -19,16 +19,9 @@ import anyio
 import duckdb
 
 from simkit.core.conversation import Conversation, Entry
-from simkit.core.events import (
-    BranchAdded,
-    Episode,
-    EpisodeStarted,
-    Event,
-    MessageRow,
-    RunStarted,
-    TreeHarvested,
-)
+from simkit.core.events import BranchAdded, Episode, EpisodeStarted, Event, RunStarted, TreeHarvested
 from simkit.core.ids import branch_id, episode_id
+from simkit.core.records import MessageRow
 from simkit.store import Store
 from simkit.store.database import create_schema
 from simkit.store.encoding import encode

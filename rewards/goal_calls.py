@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from simkit.components.reward import Hit, Reward, ScoreTurn
 from simkit.components.world import World
-from simkit.core.events import CallRecord
 from simkit.core.messages import ToolSpec
+from simkit.core.records import CallRecord
 from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
 from simkit.rule_based.matching import clean, covers, first_row

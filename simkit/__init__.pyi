@@ -26,7 +26,7 @@ from simkit.components.world import load_world as load_world
 from simkit.core.conversation import Conversation as Conversation
 from simkit.core.conversation import Entry as Entry
 from simkit.core.conversation import Utterance as Utterance
-from simkit.core.events import CallRecord as CallRecord
+from simkit.core.records import CallRecord as CallRecord
 from simkit.core.events import Episode as Episode
 from simkit.core.events import Outcome as Outcome
 from simkit.core.events import Recorder as Recorder

@@ -30,9 +30,10 @@ from simkit.actors.capacity import Capacity, declared_capacity
 from simkit.actors.deadlines import Patience, Sweeper
 from simkit.actors.handling import Abandoned, Handler, Job
 from simkit.core.cancellation import cancelled_from_outside, is_cancellation
+from simkit.core.records import ComponentLoad
 from simkit.errors import ActorStopped, AskTimeout
 
-__all__ = ["ActorRef", "ActorState", "Patience", "Request", "Scope", "Stopwatch", "current_job", "open_scope"]
+__all__ = ["ActorRef", "Patience", "Request", "Scope", "Stopwatch", "current_job", "open_scope"]
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -73,31 +74,6 @@ class Stopwatch:
     def seconds(self) -> float:
         """Seconds so far."""
         return perf_counter() - self._began
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActorState:
-    """The load of an actor that declares a limit.
-
-    Attributes:
-        concurrency, sessions: the declared limits; None for no limit.
-        serving, waiting: number of requests being served, and of waiting requests.
-        open, queued: number of sessions in use, and of episodes waiting for sessions.
-        most_waiting, waited: longest queue of requests so far, and total seconds of waiting.
-        most_queued, queued_seconds: the same for episodes that waited for sessions.
-    """
-
-    name: str
-    concurrency: int | None = None
-    serving: int = 0
-    waiting: int = 0
-    most_waiting: int = 0
-    waited: float = 0.0
-    sessions: int | None = None
-    open: int = 0
-    queued: int = 0
-    most_queued: int = 0
-    queued_seconds: float = 0.0
 
 
 class ActorRef:
@@ -250,12 +226,12 @@ class ActorRef:
         return self._loop.sweeper.tick
 
     @property
-    def state(self) -> ActorState | None:
+    def state(self) -> ComponentLoad | None:
         """The actor's load; None if it declares no limit."""
         if self._capacity is None and self.sessions is None:
             return None
         turns, sessions = self._capacity or Capacity(0), self.sessions or Capacity(0)
-        return ActorState(
+        return ComponentLoad(
             name=self.name,
             concurrency=turns.places or None,
             serving=turns.in_use,
@@ -342,7 +318,7 @@ class Scope:
         """The actors that are handling a message now."""
         return tuple(dict.fromkeys(job.actor.name for job in self._serving()))
 
-    def load(self) -> tuple[ActorState, ...]:
+    def load(self) -> tuple[ComponentLoad, ...]:
         """The load of the actors that declare a limit."""
         states = [actor.state for actor in self._actors]
         return tuple(state for state in states if state is not None)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import anyio
 
-from simkit.actors.actor import ActorState
 from simkit.cli.output import text_line
+from simkit.core.records import ComponentLoad
 from simkit.core.safe_text import visible_line
 from simkit.run.engine import Progress, Tally
 
@@ -86,7 +86,7 @@ def _counts(tally: Tally) -> list[str]:
     return parts
 
 
-def describe_load(state: ActorState) -> str:
+def describe_load(state: ComponentLoad) -> str:
     """Load of a component with limits: requests served and waiting, sessions in use and queued episodes."""
     parts: list[str] = []
     if state.concurrency is not None:

@@ -9,8 +9,8 @@ from typing import ClassVar
 from simkit.actors.actor import Request
 from simkit.components.base import State
 from simkit.core.conversation import Conversation
-from simkit.core.events import CallRecord
 from simkit.core.messages import ToolSpec
+from simkit.core.records import CallRecord
 from simkit.core.tasks import Goal, Task
 
 

@@ -19,13 +19,10 @@ from simkit.core.events import (
     IMPORTED,
     BranchAdded,
     BranchExtended,
-    CallRecord,
     Episode,
     EpisodeStarted,
     Event,
-    MessageRow,
     Outcome,
-    PlannedUnit,
     RunFinished,
     RunStarted,
     TaskSeen,
@@ -33,6 +30,7 @@ from simkit.core.events import (
 )
 from simkit.core.ids import branch_id, episode_id
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessage, ToolResult, ToolSpec, text_of
+from simkit.core.records import CallRecord, MessageRow, PlannedUnit
 from simkit.errors import DataCorrupt
 from simkit.search.episode import grown, toolset
 

@@ -44,8 +44,9 @@ class Diagnosis:
         tools: the slowest tools.
         unplayed: planned episodes that were not finished, by reason.
         blocked: code that held up the event loop, with its stack.
-        components: components with limits: the greatest number of waiting requests and episodes, and their total
-            seconds of waiting; from the end of the last part of the run.
+        components: components with limits: requests being served and waiting, sessions open and episodes waiting for
+            one, the greatest numbers so far, and total seconds of waiting. While the run is being played they are as
+            last observed (every two seconds while something waits), afterwards from the end of its last part.
         stats: resources used by the last part of the run, if that part has ended.
         advice: recommended actions.
         notes: the source of the diagnosis, and anything that could not be read.
@@ -100,6 +101,7 @@ def _examined(reader: Reader, run: RunRow) -> Diagnosis:
     )[0]
     state = reader.state.of([run.run_id])
     stats: dict[str, Any] = orjson.loads(row["stats"]) if row["stats"] else {}
+    loads = ask(_LOADS) if run.status == "running" else stats.get("components", ())
     return Diagnosis(
         run=run,
         error=row["error"],
@@ -119,7 +121,7 @@ def _examined(reader: Reader, run: RunRow) -> Diagnosis:
         tracebacks=ask(_TRACEBACKS),
         unplayed=ask(_UNPLAYED),
         blocked=ask(_BLOCKED),
-        components=[_limited(each) for each in stats.get("components", ())],
+        components=[_limited(each) for each in loads],
         stats=stats,
         notes=state.notes,
     )
@@ -215,12 +217,17 @@ def _about_components(found: Diagnosis) -> list[str]:
 
 
 def _limited(load: Mapping[str, Any]) -> dict[str, Any]:
+    """The load of a component as a row."""
     return {
         "component": load["name"],
         "concurrency": load["concurrency"],
+        "serving": load["serving"],
+        "waiting": load["waiting"],
         "most_waiting": load["most_waiting"],
         "waited_seconds": round(load["waited"], 3),
         "sessions": load["sessions"],
+        "open": load["open"],
+        "queued": load["queued"],
         "most_queued": load["most_queued"],
         "queued_seconds": round(load["queued_seconds"], 3),
     }
@@ -378,6 +385,12 @@ FROM units u JOIN runs r USING (run_id)
 WHERE u.run_id = $run AND (u.fate = 'not_played' OR u.fate IS NULL)
 AND u.attempt = (SELECT max(attempt) FROM planned_units WHERE run_id = $run)
 GROUP BY ALL ORDER BY episodes DESC, reason
+"""
+
+_LOADS = """
+SELECT * FROM component_loads
+WHERE run_id = $run AND attempt = (SELECT max(attempt) FROM planned_units WHERE run_id = $run)
+QUALIFY observed_at = max(observed_at) OVER ()
 """
 
 _BLOCKED = """

@@ -16,16 +16,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from simkit.core.events import (
-    BranchAdded,
-    CallRecord,
-    Episode,
-    EpisodeStarted,
-    Event,
-    ModelCall,
-    RunFinished,
-    RunStarted,
-)
+from simkit.core.events import BranchAdded, Episode, EpisodeStarted, Event, ModelCall, RunFinished, RunStarted
+from simkit.core.records import CallRecord
 from simkit.core.safe_text import visible_line
 from simkit.core.text_table import cut
 from simkit.errors import UsageError

@@ -11,16 +11,8 @@ from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from simkit.core.events import (
-    Episode,
-    Event,
-    PlannedUnit,
-    Recorder,
-    TaskSeen,
-    UnitsNotPlayed,
-    UnitsPlanned,
-    UnplayedUnit,
-)
+from simkit.core.events import Episode, Event, Recorder, TaskSeen, UnitsNotPlayed, UnitsPlanned
+from simkit.core.records import PlannedUnit, UnplayedUnit
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
 from simkit.search.base import WorkUnit

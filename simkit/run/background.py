@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import anyio
 
-from simkit.core.events import LoopBlocked, Recorder
+from simkit.core.events import ComponentsWaitedFor, LoopBlocked, Recorder, RunStarted
+from simkit.core.records import ComponentLoad
 from simkit.errors import StoreBusy
 from simkit.run.engine import Progress, Tally
 from simkit.run.watchdog import Watchdog
@@ -18,13 +20,18 @@ if TYPE_CHECKING:
     from simkit.store import Store
 
 
+LOAD_EVERY = 2.0
+"""Seconds between two observations of the load of components."""
+
+
 class Background:
     """Tasks of a run that last as long as its actors; they end when `running` is left."""
 
     def __init__(
-        self, run_id: str, store: Store, tally: Tally, recorder: Recorder, progress: Progress | None = None
+        self, start: RunStarted, store: Store, tally: Tally, recorder: Recorder, progress: Progress | None = None
     ) -> None:
-        self._run_id = run_id
+        self._run_id = start.run_id
+        self._attempt = start.attempt or 0
         self._store = store
         self._tally = tally
         self._recorder = recorder
@@ -32,6 +39,8 @@ class Background:
         self._watchdog = Watchdog()
         self._drawing: anyio.CancelScope | None = None
         self._quiet = False
+        self._loads: tuple[ComponentLoad, ...] = ()
+        self._look_at = monotonic() + LOAD_EVERY
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -61,6 +70,17 @@ class Background:
         block = self._watchdog.beat()
         if block is not None:
             self._recorder.record(LoopBlocked(self._run_id, block.seconds, block.place, block.stack, time.time()))
+        if monotonic() >= self._look_at:
+            self._look_at = monotonic() + LOAD_EVERY
+            self._record_loads()
+
+    def _record_loads(self) -> None:
+        """Record the load of components if something waits for one, or has just stopped waiting."""
+        loads = tuple(self._tally.load())
+        waiting = any(load.waiting or load.queued for load in loads)
+        if (waiting and loads != self._loads) or (self._loads and not waiting):
+            self._recorder.record(ComponentsWaitedFor(self._run_id, self._attempt, loads, time.time()))
+        self._loads = loads if waiting else ()
 
     async def _draw(self, progress: Progress) -> None:
         with anyio.CancelScope() as self._drawing:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
-from simkit.actors.actor import ActorState
 from simkit.components.cast import Cast
 from simkit.core.cancellation import is_cancellation, leaves, unasked
 from simkit.core.events import Episode, Recorder
+from simkit.core.records import ComponentLoad
 from simkit.errors import Fault, StrayCancellation, UsageError
 from simkit.run.accounting import NO_END, STOPPED_AT_FAULT
 from simkit.run.observers import Lag
@@ -97,7 +97,7 @@ class Tally:
     flags: Counter[str] = field(default_factory=Counter[str])
     meter: CallMetrics | None = None
     lag: Lag = field(default_factory=Lag)
-    load: Callable[[], Sequence[ActorState]] = tuple
+    load: Callable[[], Sequence[ComponentLoad]] = tuple
     keeps_faults: bool = False
     _faults: deque[Fault] = field(default_factory=lambda: deque[Fault](maxlen=KEPT_FAULTS))
 

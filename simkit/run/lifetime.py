@@ -296,9 +296,11 @@ class Lifetime:
         self._ledger.run_id, self._ledger.attempt = self.id, attempt
         self._units = Units(self.id, self.seed, self._past)
         identity = (self.id, self.name, self.recipe, self.seed, self.config, simkit.__version__)
-        recorder.record(RunStarted(*identity, time.time(), attempt, self._number))
+        start = RunStarted(*identity, time.time(), attempt, self._number)
+        recorder.record(start)
+        self._background = Background(start, self.store, self.tally, recorder, self._progress)
         try:
-            async with self._closing, self._services(recorder):
+            async with self._closing, self._background.running(), self._acting():
                 yield
             self.status = self._ending()
         except (anyio.get_cancelled_exc_class(), KeyboardInterrupt) as error:
@@ -323,13 +325,11 @@ class Lifetime:
             await self._finish(recorder)
 
     @asynccontextmanager
-    async def _services(self, recorder: Recorder) -> AsyncGenerator[None]:
-        self._background = Background(self.id, self.store, self.tally, recorder, self._progress)
-        async with self._background.running():
-            with calm_collector(), anyio.CancelScope() as self._stop:
-                async with open_scope(self._patience) as self._scope:
-                    self.tally.load = self._scope.load
-                    yield
+    async def _acting(self) -> AsyncGenerator[None]:
+        with calm_collector(), anyio.CancelScope() as self._stop:
+            async with open_scope(self._patience) as self._scope:
+                self.tally.load = self._scope.load
+                yield
 
     # --- end ----------------------------------------------------------------------------------------------------------
 

@@ -22,21 +22,11 @@ from simkit.components.reward import EpisodeReward, ExplainGoals, Hit, ListGoals
 from simkit.components.tools import StartTools
 from simkit.core.boundary import boundary, told
 from simkit.core.conversation import Conversation, Entry
-from simkit.core.events import (
-    CallRecord,
-    Counts,
-    Episode,
-    EpisodeStarted,
-    FaultTraced,
-    GoalsExplained,
-    MessageRow,
-    Outcome,
-    Recorder,
-    ToolsetSeen,
-)
+from simkit.core.events import Episode, EpisodeStarted, FaultTraced, GoalsExplained, Outcome, Recorder, ToolsetSeen
 from simkit.core.ids import TurnKey
 from simkit.core.limits import Limits
 from simkit.core.messages import JsonText, ToolSpec
+from simkit.core.records import CallRecord, Counts, MessageRow
 from simkit.core.tasks import Goal
 from simkit.core.tracebacks import traceback_of
 from simkit.errors import (

@@ -16,8 +16,9 @@ import anyio
 from simkit.components.base import State
 from simkit.components.cast import Cast
 from simkit.components.reward import Hit
-from simkit.core.events import Counts, Episode, Outcome, Recorder, TreeHarvested
+from simkit.core.events import Episode, Outcome, Recorder, TreeHarvested
 from simkit.core.limits import Limits
+from simkit.core.records import Counts
 from simkit.core.tasks import Goal
 from simkit.errors import Fault, UsageError
 from simkit.search.base import Watch, WorkUnit, refuse_unforkable

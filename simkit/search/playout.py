@@ -8,7 +8,8 @@ from math import inf
 import anyio
 
 from simkit.components.reward import EpisodeReward, Hit
-from simkit.core.events import Counts, Outcome
+from simkit.core.events import Outcome
+from simkit.core.records import Counts
 from simkit.core.tasks import Goal
 from simkit.search.episode import Ending, Stage
 from simkit.search.tree import Closed, Leaf, Played, end_branches, record_played, take_turn, users_answer

@@ -15,8 +15,9 @@ import anyio
 
 from simkit.components.reward import Hit
 from simkit.core.cancellation import unasked
-from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, CallRecord, MessageRow, Outcome, RewardRow
+from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, Outcome
 from simkit.core.ids import branch_id, child_path
+from simkit.core.records import CallRecord, MessageRow, RewardRow
 from simkit.core.tasks import Goal
 from simkit.errors import Fault
 from simkit.search.branch import BranchState

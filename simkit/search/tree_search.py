@@ -24,8 +24,9 @@ from typing import ClassVar
 import anyio
 
 from simkit.components.cast import Cast
-from simkit.core.events import BranchAdded, BranchEnded, Counts, Episode, Event, Outcome, Recorder, TreeHarvested
+from simkit.core.events import BranchAdded, BranchEnded, Episode, Event, Outcome, Recorder, TreeHarvested
 from simkit.core.limits import Limits
+from simkit.core.records import Counts
 from simkit.core.tasks import Task
 from simkit.errors import Fault, UsageError
 from simkit.search.base import Watch, WorkUnit, refuse_unforkable

@@ -14,10 +14,11 @@ from simkit.components.tools import CallTool
 from simkit.components.user import Speak
 from simkit.core.boundary import boundary, told
 from simkit.core.conversation import Author, Entry
-from simkit.core.events import CallRecord, MessageRow, Outcome
+from simkit.core.events import Outcome
 from simkit.core.ids import TurnKey
 from simkit.core.limits import Spent
 from simkit.core.messages import AssistantMessage, Message, ToolCall
+from simkit.core.records import CallRecord, MessageRow
 from simkit.core.tasks import Goal
 from simkit.errors import AgentFault, Fault, LimitHit, RewardFault, ToolFault, UserFault, Where
 from simkit.search.branch import BranchState

@@ -13,14 +13,17 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
 
-from simkit.core.events import KINDS, CallRecord, Episode, EpisodeStarted, MessageRow, PlannedUnit, RewardRow
+from simkit.core.events import KINDS, Episode, EpisodeStarted
+from simkit.core.records import CallRecord, ComponentLoad, MessageRow, PlannedUnit, RewardRow
 from simkit.store.database import sql_text
 
 Check: TypeAlias = Callable[[object], bool]
 
 _INTEGERS = {31: "INTEGER", 63: "BIGINT", 127: "HUGEINT"}
 _NAMES = {str: "VARCHAR", float: "DOUBLE", bool: "BOOLEAN"}
-_ROWS = {"MessageRow": MessageRow, "CallRecord": CallRecord, "RewardRow": RewardRow, "PlannedUnit": PlannedUnit}
+_ROWS: Mapping[str, type] = {
+    each.__name__: each for each in (MessageRow, CallRecord, RewardRow, PlannedUnit, ComponentLoad)
+}
 
 
 @dataclass(frozen=True, slots=True)

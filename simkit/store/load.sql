@@ -198,6 +198,10 @@ INSERT INTO endpoint_adjustments BY NAME
 SELECT {EndpointAdjusted}, moment AS learned_at
 FROM staged WHERE e = 'EndpointAdjusted';
 
+INSERT INTO component_loads BY NAME
+SELECT run_id, attempt, {ComponentLoad:c}, moment AS observed_at
+FROM (SELECT run_id, attempt, moment, unnest(components) AS c FROM staged WHERE e = 'ComponentsWaitedFor');
+
 CREATE TEMP TABLE measured AS
 SELECT run_id, stage, step, v.key AS name, CAST(v.value AS DOUBLE) AS value, moment
 FROM (SELECT * FROM staged WHERE e = 'Measured') s, json_each(s."values") v

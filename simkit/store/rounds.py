@@ -170,14 +170,8 @@ def _start_over(work: Round, run: str) -> None:
 
 _OF_EPISODES = ("branches", "messages", "tool_calls", "rewards", "harvests", "model_calls", "episodes")
 _OF_RUNS = (
-    "tasks",
-    "planned_units",
-    "unplayed_units",
-    "blocked_loops",
-    "endpoint_adjustments",
-    "metrics",
-    "item_scores",
-    "runs",
+    *("tasks", "planned_units", "unplayed_units", "blocked_loops", "endpoint_adjustments", "component_loads"),
+    *("metrics", "item_scores", "runs"),
 )
 
 

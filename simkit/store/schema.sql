@@ -87,6 +87,35 @@ COMMENT ON COLUMN endpoint_adjustments.setting IS 'The setting, keyword, field o
 COMMENT ON COLUMN endpoint_adjustments.sent_as IS 'The name or value that is sent instead; empty if it is left out.';
 COMMENT ON COLUMN endpoint_adjustments.told IS 'What the endpoint answered to the request that it refused.';
 
+CREATE TABLE component_loads (
+    run_id VARCHAR NOT NULL,
+    attempt INTEGER NOT NULL,
+    name VARCHAR NOT NULL,
+    concurrency INTEGER,
+    serving INTEGER,
+    waiting INTEGER,
+    most_waiting INTEGER,
+    waited DOUBLE,
+    sessions INTEGER,
+    open INTEGER,
+    queued INTEGER,
+    most_queued INTEGER,
+    queued_seconds DOUBLE,
+    observed_at TIMESTAMP
+);
+COMMENT ON TABLE component_loads IS 'Loads of components that declare concurrency or sessions, observed every few seconds while something waits for one of them.';
+COMMENT ON COLUMN component_loads.attempt IS 'Start of the run, counted from 0.';
+COMMENT ON COLUMN component_loads.concurrency IS 'Declared maximum of requests served at once; NULL without a limit.';
+COMMENT ON COLUMN component_loads.serving IS 'Requests being served.';
+COMMENT ON COLUMN component_loads.waiting IS 'Requests that wait to be served.';
+COMMENT ON COLUMN component_loads.most_waiting IS 'Longest queue of requests so far.';
+COMMENT ON COLUMN component_loads.waited IS 'Seconds that requests have waited so far, summed.';
+COMMENT ON COLUMN component_loads.sessions IS 'Declared maximum of conversations open at once; NULL without a limit.';
+COMMENT ON COLUMN component_loads.open IS 'Sessions in use.';
+COMMENT ON COLUMN component_loads.queued IS 'Episodes that wait for sessions.';
+COMMENT ON COLUMN component_loads.most_queued IS 'Longest queue of episodes so far.';
+COMMENT ON COLUMN component_loads.queued_seconds IS 'Seconds that episodes have waited so far, summed.';
+
 CREATE TABLE toolsets (
     toolset_id VARCHAR NOT NULL,
     tools JSON NOT NULL

@@ -11,8 +11,8 @@ from simkit.components import checks
 from simkit.components.base import State
 from simkit.components.reward import EpisodeReward, Hit, Reward, ScoreEpisode, ScoreTurn
 from simkit.core.conversation import Conversation, Entry
-from simkit.core.events import CallRecord
 from simkit.core.messages import ToolCall, ToolResult, parse_call
+from simkit.core.records import CallRecord
 from simkit.core.tasks import Goal, Task
 from simkit.testing.promises import Promise, Unchanged, expect, expect_limits, expect_reply, run_promises
 from simkit.testing.snapshot import snapshot

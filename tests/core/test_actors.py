@@ -15,8 +15,9 @@ import pytest
 from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
-from simkit.actors.actor import ActorRef, ActorState, Patience, Request, Stopwatch, open_scope
+from simkit.actors.actor import ActorRef, Patience, Request, Stopwatch, open_scope
 from simkit.actors.capacity import Capacity, Held
+from simkit.core.records import ComponentLoad
 from simkit.errors import ActorStopped, AskTimeout, UsageError
 
 pytestmark = pytest.mark.anyio
@@ -155,7 +156,7 @@ async def test_an_actor_without_limits_has_no_load_to_show() -> None:
     async with open_scope() as scope:
         assert scope.spawn(Worker()).state is None
         limited = scope.spawn(Worker(2, 3), name="limited")
-        assert scope.load() == (ActorState(name="limited", concurrency=2, sessions=3),)
+        assert scope.load() == (ComponentLoad(name="limited", concurrency=2, sessions=3),)
         assert limited.state == scope.load()[0]
 
 

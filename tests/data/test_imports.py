@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from simkit import ModelConfig, Run
 from simkit.cli.app import app
-from simkit.core.events import CallRecord, EpisodeStarted, RunStarted
+from simkit.core.events import EpisodeStarted, RunStarted
+from simkit.core.records import CallRecord
 from simkit.data.conversation_files import read_conversations
 from simkit.data.imported import ImportedRun, run_events
 from simkit.data.selection import Selection, select

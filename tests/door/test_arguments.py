@@ -10,8 +10,8 @@ from hostile import Oddity, players, run
 
 from simkit.components.agent import Decision
 from simkit.components.tools import CallTool
-from simkit.core.events import CallRecord
 from simkit.core.messages import AssistantMessage, ToolCall, ToolResult, parse_call
+from simkit.core.records import CallRecord
 from simkit.errors import InvalidArguments
 from simkit.search.rollout import Rollout
 from simkit.tools.builtin import BuiltinWorld

@@ -21,11 +21,11 @@ from simkit.core.events import (
     Episode,
     Event,
     MemoryRecorder,
-    MessageRow,
     Recorder,
     TreeHarvested,
 )
 from simkit.core.limits import Limits
+from simkit.core.records import MessageRow
 from simkit.core.tasks import Task
 from simkit.search.base import NoWatch, WorkUnit
 from simkit.search.josh import BeamSearch, Josh

@@ -22,7 +22,6 @@ from simkit.components.agent import Act, Agent, Decision
 from simkit.components.reward import Hit, Reward, ScoreTurn
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
 from simkit.components.user import Speak, User, UserTurn
-from simkit.core.events import CallRecord
 from simkit.core.messages import (
     AssistantMessage,
     Message,
@@ -32,6 +31,7 @@ from simkit.core.messages import (
     UserMessage,
     parse_message,
 )
+from simkit.core.records import CallRecord
 from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
 

@@ -14,8 +14,8 @@ from recordings import ReadLines, Recording
 from simkit.components.reward import Hit, ScoreEpisode, ScoreTurn
 from simkit.components.tools import CallTool, StartTools
 from simkit.core.conversation import Conversation
-from simkit.core.events import CallRecord
 from simkit.core.messages import ToolCall, ToolResult
+from simkit.core.records import CallRecord
 from simkit.core.tasks import Goal, Task
 from simkit.rewards.goal_calls import GoalCalls
 from simkit.tools.toolwoz import ToolwozWorld

@@ -9,9 +9,9 @@ import pytest
 from simkit.components.reward import Hit, ScoreEpisode, ScoreTurn
 from simkit.components.world import World
 from simkit.core.conversation import Conversation
-from simkit.core.events import CallRecord
 from simkit.core.messages import ToolCall, ToolResult
 from simkit.core.ontology import Ontology
+from simkit.core.records import CallRecord
 from simkit.core.tasks import Goal, Task
 from simkit.rewards.goal_calls import GoalCalls
 

@@ -12,12 +12,9 @@ from simkit.core.events import (
     BranchAdded,
     BranchEnded,
     BranchExtended,
-    CallRecord,
     Episode,
     EpisodeStarted,
     Event,
-    MessageRow,
-    RewardRow,
     RunFinished,
     RunStarted,
     TaskSeen,
@@ -26,6 +23,7 @@ from simkit.core.events import (
 )
 from simkit.core.ids import branch_id, episode_id
 from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage
+from simkit.core.records import CallRecord, MessageRow, RewardRow
 from simkit.store.encoding import encode
 from simkit.store.lines import journal_seed, seal
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from simkit.core.events import KINDS, CallRecord, MessageRow, PlannedUnit, RewardRow
+from simkit.core.events import KINDS
+from simkit.core.records import CallRecord, MessageRow, PlannedUnit, RewardRow
 from simkit.store.columns import columns_of
 
 REQUIRED = Path(__file__).parent / "required_fields.json"

@@ -8,7 +8,8 @@ import orjson
 import pytest
 from store_events import josh_episode, run_finished, run_started
 
-from simkit.core.events import ItemScored, Measured, ModelCall, PlannedUnit, UnitsPlanned
+from simkit.core.events import ItemScored, Measured, ModelCall, UnitsPlanned
+from simkit.core.records import PlannedUnit
 from simkit.store.encoding import encode, refusal
 
 EVENTS = {

@@ -18,7 +18,8 @@ import duckdb
 import pytest
 from store_events import Script, josh_episode, run_finished, run_started, write_journal
 
-from simkit.core.events import PlannedUnit, UnitsNotPlayed, UnitsPlanned, UnplayedUnit
+from simkit.core.events import UnitsNotPlayed, UnitsPlanned
+from simkit.core.records import PlannedUnit, UnplayedUnit
 from simkit.core.tasks import Task
 from simkit.data.examples import UNKNOWN
 from simkit.data.held_out import assert_clean_of

@@ -14,17 +14,8 @@ import duckdb
 import pytest
 from store_events import josh_episode, numbered, run_finished, run_started, write_lines
 
-from simkit.core.events import (
-    Event,
-    ItemScored,
-    LoopBlocked,
-    Measured,
-    ModelCall,
-    PlannedUnit,
-    UnitsNotPlayed,
-    UnitsPlanned,
-    UnplayedUnit,
-)
+from simkit.core.events import Event, ItemScored, LoopBlocked, Measured, ModelCall, UnitsNotPlayed, UnitsPlanned
+from simkit.core.records import PlannedUnit, UnplayedUnit
 from simkit.store import Loader, LoadReport
 from simkit.store.damage import FILE, DamageFile
 from simkit.store.encoding import encode
