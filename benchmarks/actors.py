@@ -19,7 +19,8 @@ from typing import Any
 
 import anyio
 
-from simkit.actors.actor import Request, open_scope
+from simkit.actors.actor import Request
+from simkit.actors.scope import open_scope
 from simkit.components.cast import Cast
 
 ASKERS = 1000

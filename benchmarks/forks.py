@@ -19,9 +19,9 @@ import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
+from simkit.components.state import BranchState
 from simkit.core.conversation import Conversation, Entry
 from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage
-from simkit.search.branch import BranchState
 
 LENGTHS = (10, 30, 100, 300)
 OWN = 2

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from simkit.actors.actor import open_scope
+from simkit.actors.scope import open_scope
 from simkit.components.agent import Act, Agent, Decision
 from simkit.components.cast import Cast
 from simkit.components.reward import Hit, Reward, ScoreTurn

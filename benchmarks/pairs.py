@@ -41,7 +41,7 @@ def rounds():
 if name == "forks":
     from forks import history, seconds
     from simkit.core.conversation import Entry
-    from simkit.search.branch import BranchState
+    from simkit.components.state import BranchState
     conversation = history(30)
     state, entry = BranchState(conversation), Entry.agent("It is booked.", 99)
     fork = getattr(state, "fork", None) or (lambda: state)

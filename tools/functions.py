@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, cast, final, get_type_hint
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import to_jsonable_python
 
-from simkit.components.base import State, fork_state
+from simkit.components.state import State, fork_state
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
 from simkit.core.messages import FunctionSpec, JsonObject, ToolResult, ToolSpec
 from simkit.errors import InvalidArguments, UsageError

@@ -13,27 +13,24 @@ global state.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from itertools import chain
 from time import perf_counter
 from types import CoroutineType
-from typing import Any, Final, Generic, NoReturn, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from simkit.actors.capacity import Capacity, declared_capacity
-from simkit.actors.deadlines import Patience, Sweeper
+from simkit.actors.deadlines import Sweeper
 from simkit.actors.handling import Abandoned, Handler, Job
 from simkit.core.cancellation import cancelled_from_outside, is_cancellation
 from simkit.core.records import ComponentLoad
 from simkit.errors import ActorStopped, AskTimeout
-
-__all__ = ["ActorRef", "Patience", "Request", "Scope", "Stopwatch", "current_job", "open_scope"]
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -102,7 +99,7 @@ class ActorRef:
         "sessions",
     )
 
-    def __init__(self, actor: object, name: str, loop: _Loop, deadline: bool, rank: int) -> None:
+    def __init__(self, actor: object, name: str, loop: Loop, deadline: bool, rank: int) -> None:
         self.name = name
         self.deadline = deadline
         self.serving: dict[Job, None] = {}
@@ -299,101 +296,8 @@ class ActorRef:
         return f"<ActorRef {self.name!r}>"
 
 
-class Scope:
-    """Owner of actors, created by `open_scope`; the actors end with it."""
-
-    def __init__(self, tasks: TaskGroup, patience: Patience) -> None:
-        self._tasks = tasks
-        self._actors: list[ActorRef] = []
-        self._sweeper = Sweeper(patience, self._serving)
-        self._loop = _Loop.running(self._sweeper)
-        self._closed = False
-
-    @property
-    def abandoned(self) -> tuple[str, ...]:
-        """Actors with a handler that was abandoned because it did not end, with the place where it waited."""
-        return tuple(dict.fromkeys(self._sweeper.abandoned))
-
-    def busy(self) -> tuple[str, ...]:
-        """The actors that are handling a message now."""
-        return tuple(dict.fromkeys(job.actor.name for job in self._serving()))
-
-    def load(self) -> tuple[ComponentLoad, ...]:
-        """The load of the actors that declare a limit."""
-        states = [actor.state for actor in self._actors]
-        return tuple(state for state in states if state is not None)
-
-    def spawn(self, actor: object, *, name: str | None = None, deadline: bool = True) -> ActorRef:
-        """Start an actor and return its address.
-
-        Args:
-            actor: any object with the methods that its messages call. Its attribute `concurrency` limits the messages
-                served at once, `sessions` the conversations open at once; None or absent means no limit. An async
-                context manager is entered before messages are served, and exited with the scope.
-            name: name in error messages; the class name by default.
-            deadline: whether the scope's deadline for asks applies; False for a person at a keyboard.
-
-        Raises:
-            ActorStopped: the scope has ended.
-            UsageError: `concurrency` or `sessions` is neither None nor at least 1.
-        """
-        name = name or type(actor).__name__
-        if self._closed:
-            raise ActorStopped(f"`{name}` cannot be spawned: its scope has ended; spawn inside `async with`")
-        ref = ActorRef(actor, name, self._loop, deadline, len(self._actors))
-        self._actors.append(ref)
-        ref.start(self._tasks)
-        return ref
-
-    def _serving(self) -> Iterator[Job]:
-        return chain.from_iterable(actor.serving for actor in self._actors)
-
-    async def sweep(self) -> None:
-        """Interrupt overdue handlers until the scope is closed; `open_scope` runs this."""
-        await self._sweeper.run()
-
-    async def close(self) -> None:
-        """End every actor in reverse order of creation; `open_scope` calls this on exit."""
-        self._closed = True
-        for actor in self._actors:
-            actor.stop()
-        with anyio.CancelScope(shield=True):  # handlers have been cancelled; wait for them as a task group would
-            self._sweeper.ending()
-            for actor in reversed(self._actors):
-                await actor.end()
-        self._sweeper.stop()
-
-
-@asynccontextmanager
-async def open_scope(patience: Patience | None = None) -> AsyncGenerator[Scope]:
-    """A scope of actors. Leaving it cancels their handlers and ends them.
-
-    Args:
-        patience: time limits for asks, and for handlers that ignore their cancellation; by default asks have no time
-            limit.
-
-    Raises:
-        ActorStopped: raised in callers that still wait for an answer.
-        Exception: an actor's context manager raised it; an `ExceptionGroup` if there are several.
-    """
-    try:
-        async with anyio.create_task_group() as tasks:
-            scope = Scope(tasks, patience or Patience(None))
-            tasks.start_soon(scope.sweep, name="deadlines of asks")
-            try:
-                yield scope
-            finally:
-                await scope.close()
-    except BaseExceptionGroup as group:
-        _, failures = group.split(ActorStopped)  # errors of waiting callers only follow from the failure
-        errors = list((failures or group).exceptions)
-        if len(errors) > 1:
-            raise
-        _raise_as_itself(errors[0])
-
-
 @dataclass(frozen=True, slots=True)
-class _Loop:
+class Loop:
     """Values of the running event loop that every ask needs, looked up once per scope.
 
     `cancelling` returns a number that grows when a task is cancelled. It is called before and after each handler, so it
@@ -405,7 +309,7 @@ class _Loop:
     sweeper: Sweeper
 
     @classmethod
-    def running(cls, sweeper: Sweeper) -> _Loop:
+    def running(cls, sweeper: Sweeper) -> Loop:
         """Create it for the running event loop."""
         try:
             asyncio.get_running_loop()
@@ -441,12 +345,3 @@ async def _prefer_cancellation(job: Job, before: int) -> None:
 
 def _told_to_end(_task: object) -> int:
     return int(cancelled_from_outside())
-
-
-def _raise_as_itself(error: BaseException) -> NoReturn:
-    context = error.__context__
-    try:
-        raise error
-    finally:
-        error.__context__ = context  # raising inside `except` would chain the group that only wrapped it
-        del error, context

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
+from simkit.core.boundary import own, placed
 from simkit.core.cancellation import is_cancellation
-from simkit.core.frames import own, placed
 
 if TYPE_CHECKING:
     from simkit.actors.actor import ActorRef

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import typer
 from typer.core import TyperCommand
@@ -46,8 +46,7 @@ def _process(option: Any, ctx: Any, value: Any) -> Any:
         return None if value is None else Path(value)
     if value is None and not option.required and not option.multiple and option.nargs == 1:
         return None if option.callback is None else option.callback(ctx, option, None)
-    converting: Any = type(option)
-    return converting.process_value(option, ctx, value)
+    return cast("Any", type(option)).process_value(option, ctx, value)
 
 
 class QuickCommand(TyperCommand):

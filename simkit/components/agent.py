@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 from simkit.actors.actor import Request
-from simkit.components.base import State
+from simkit.components.state import State
 from simkit.core.conversation import Conversation
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessage, ToolResult, ToolSpec

@@ -13,8 +13,8 @@ from sys import float_info
 from typing import Any, TypeAlias, TypeVar, cast
 
 from simkit.components.agent import AgentStart, Decision, observe_as_tool
-from simkit.components.base import State, fork_state
 from simkit.components.reward import EpisodeReward, Hit, RewardPart
+from simkit.components.state import State, fork_state
 from simkit.components.tools import ToolReturn, ToolsStart
 from simkit.components.user import UserTurn
 from simkit.core.messages import (

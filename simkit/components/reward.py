@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from simkit.actors.actor import Request
-from simkit.components.base import State
+from simkit.components.state import State
 from simkit.core.conversation import Conversation
 from simkit.core.messages import ToolSpec
 from simkit.core.records import CallRecord

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from simkit.actors.actor import Request
-from simkit.components.base import State
+from simkit.components.state import State
 from simkit.core.messages import JsonObject, ToolCall, ToolResult, ToolSpec
 from simkit.core.tasks import Task
 

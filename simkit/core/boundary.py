@@ -7,7 +7,9 @@ another error instead. `KeyboardInterrupt` and `GeneratorExit` pass through too.
 
 from __future__ import annotations
 
-from types import TracebackType
+import sysconfig
+from pathlib import Path
+from types import FrameType, TracebackType
 from typing import cast
 
 from simkit.core.cancellation import cancelled_from_outside, is_cancellation, leaves
@@ -105,3 +107,25 @@ def _words(error: BaseException) -> str | None:
         raise
     except BaseException:
         return None
+
+
+def placed(frame: FrameType) -> str:
+    """A frame as `file:line in function`."""
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+
+
+def is_library(frame: FrameType) -> bool:
+    """Whether a frame belongs to Python's standard library, an installed package, or simkit itself."""
+    file = frame.f_code.co_filename
+    if file.startswith("<"):
+        return not file.startswith(("<ipython-input", "<stdin>"))  # typed by the author
+    return file.startswith((_HERE, _STANDARD)) or "/site-packages/" in file or "/dist-packages/" in file
+
+
+def own(frames: list[FrameType]) -> FrameType | None:
+    """The first frame that does not belong to a library; None if all do."""
+    return next((frame for frame in frames if not is_library(frame)), None)
+
+
+_STANDARD = sysconfig.get_paths()["stdlib"]
+_HERE = str(Path(__file__).parents[1])

@@ -1,12 +1,16 @@
-"""Limits of a conversation, and resources spent.
+"""Limits of a conversation, resources spent, and the clock that measures time.
 
 Reaching a limit ends a branch with its own outcome. The branch is scored like any other; a limit is not an error.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+import anyio
 
 from simkit.errors import UsageError
 
@@ -65,3 +69,12 @@ class Spent:
         if limits.cost is not None and self.cost >= limits.cost:
             return "cost_limit"
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time functions: `now` in seconds since the epoch, `timer` in monotonic seconds, `sleep` for some seconds."""
+
+    now: Callable[[], float] = time.time
+    timer: Callable[[], float] = time.perf_counter
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep

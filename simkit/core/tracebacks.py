@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import cast
 
-from simkit.core.boundary import described
+from simkit.core.boundary import described, is_library
 from simkit.core.cancellation import is_cancellation, leaves
-from simkit.core.frames import is_library
 from simkit.core.redaction import redacted
 from simkit.core.safe_text import visible, visible_line
 from simkit.errors import Fault, ModelFault, SimkitError

@@ -6,6 +6,7 @@ separate modules (`simkit.models.factory`, `simkit.models.providers.openai`), so
 
 from __future__ import annotations
 
+from simkit.core.limits import Clock
 from simkit.models.base import (
     CallKey,
     ChatModel,
@@ -19,7 +20,6 @@ from simkit.models.base import (
     Usage,
     request_hash,
 )
-from simkit.models.clock import Clock
 from simkit.models.middleware.journaling import RecordedModel
 from simkit.models.providers.scripted import Answer, ScriptedModel
 

@@ -29,10 +29,10 @@ from typing import Literal
 import anyio
 
 from simkit.core.events import Recorder
+from simkit.core.limits import Clock
 from simkit.errors import UsageError
 from simkit.models.adjustments import Learned
 from simkit.models.base import ChatModel, SampledModel
-from simkit.models.clock import Clock
 from simkit.models.config import Adaptive, ModelConfig
 from simkit.models.middleware.budget import Budget, BudgetedModel
 from simkit.models.middleware.concurrency_limit import ConcurrencyLimit, LimitedModel

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from simkit.actors.actor import Scope
+from simkit.actors.scope import Scope
 from simkit.components.agent import Agent
 from simkit.components.cast import Cast
 from simkit.components.checks import reward_range

@@ -13,8 +13,8 @@ import anyio
 import anyio.to_thread
 
 import simkit
-from simkit.actors.actor import Scope, open_scope
 from simkit.actors.deadlines import GRACE, Patience
+from simkit.actors.scope import Scope, open_scope
 from simkit.core.boundary import described
 from simkit.core.cancellation import cancelled_from_outside
 from simkit.core.events import FaultTraced, Recorder, RunFinished, RunStarted

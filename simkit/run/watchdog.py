@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from time import monotonic
 from types import FrameType
 
-from simkit.core.frames import own, placed
+from simkit.core.boundary import own, placed
 
 BLOCKED = 1.0
 """Seconds without a beat after which the event loop counts as blocked."""

@@ -16,7 +16,6 @@ import orjson
 from simkit.actors.actor import ActorRef, Request, Stopwatch
 from simkit.components import checks
 from simkit.components.agent import StartAgent
-from simkit.components.base import State
 from simkit.components.cast import Cast
 from simkit.components.reward import EpisodeReward, ExplainGoals, Hit, ListGoals, ScoreEpisode
 from simkit.components.tools import StartTools
@@ -42,7 +41,6 @@ from simkit.errors import (
     outgrew_context,
 )
 from simkit.search.base import Watch, WorkUnit
-from simkit.search.branch import BranchState
 
 if TYPE_CHECKING:
     from simkit.core.tasks import Task

@@ -13,9 +13,9 @@ from typing import ClassVar, Literal, TypeAlias, assert_never, get_args
 
 import anyio
 
-from simkit.components.base import State
 from simkit.components.cast import Cast
 from simkit.components.reward import Hit
+from simkit.components.state import State
 from simkit.core.events import Episode, Outcome, Recorder, TreeHarvested
 from simkit.core.limits import Limits
 from simkit.core.records import Counts

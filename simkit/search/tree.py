@@ -14,13 +14,13 @@ from typing import TypeVar, cast
 import anyio
 
 from simkit.components.reward import Hit
+from simkit.components.state import BranchState
 from simkit.core.cancellation import unasked
 from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, Outcome
 from simkit.core.ids import branch_id, child_path
 from simkit.core.records import CallRecord, MessageRow, RewardRow
 from simkit.core.tasks import Goal
 from simkit.errors import Fault
-from simkit.search.branch import BranchState
 from simkit.search.episode import Final, Scene, Stage, grown, record_fault
 from simkit.search.turn import Answer, Turn, ask_user, fork_branch, play_turn, score_turn
 

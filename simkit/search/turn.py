@@ -8,8 +8,8 @@ from functools import partial
 from simkit.actors.actor import Stopwatch
 from simkit.components import checks
 from simkit.components.agent import Act, Decision
-from simkit.components.base import State
 from simkit.components.reward import Hit, ScoreTurn
+from simkit.components.state import BranchState, State
 from simkit.components.tools import CallTool
 from simkit.components.user import Speak
 from simkit.core.boundary import boundary, told
@@ -21,7 +21,6 @@ from simkit.core.messages import AssistantMessage, Message, ToolCall
 from simkit.core.records import CallRecord, MessageRow
 from simkit.core.tasks import Goal
 from simkit.errors import AgentFault, Fault, LimitHit, RewardFault, ToolFault, UserFault, Where
-from simkit.search.branch import BranchState
 from simkit.search.episode import Stage, consult, consult_agent, fault_outcome, grown, where
 
 OUT_OF_STEPS = "(The agent did not answer.)"

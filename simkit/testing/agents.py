@@ -9,7 +9,7 @@ import anyio
 
 from simkit.components import checks
 from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
-from simkit.components.base import State, fork_state
+from simkit.components.state import State, fork_state
 from simkit.core.conversation import Conversation, Entry
 from simkit.core.ids import TurnKey
 from simkit.core.messages import ToolCall, ToolResult, ToolSpec

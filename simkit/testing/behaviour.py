@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
@@ -10,6 +12,7 @@ from statistics import NormalDist
 from typing import Any, Literal, TypeAlias, cast
 
 from simkit.errors import UsageError
+from simkit.plugins.loading import find_object
 
 Reply: TypeAlias = Callable[[Mapping[str, Any]], str | Mapping[str, Any]]
 """Maps the body of a request to the text of the answer, or to its whole `message`; a pure function."""
@@ -127,3 +130,33 @@ class Stats:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     faults: dict[str, int] = field(default_factory=dict[str, int])
+
+
+def behaviour_flags(program: str, description: str) -> argparse.ArgumentParser:
+    """Flags of a program that serves: its port, and a behaviour for `behaviour_of`."""
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one; the first line printed names it")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds from a request to its answer")
+    parser.add_argument("--spread", type=float, default=0.0, help="sigma of log-normal latencies")
+    parser.add_argument("--capacity", type=int, default=None, help="requests at once; more are answered with 429")
+    parser.add_argument("--retry-after", type=float, default=0.05, help="seconds a 429 asks to wait")
+    parser.add_argument("--slow-seconds", type=float, default=0.2, help="how late a slow answer's second half comes")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    parser.add_argument("--reply", help="path/to/file.py:function that gives the answer to a request's body")
+    for each in fields(Faults):
+        flag = "--" + each.name.replace("_", "-")
+        parser.add_argument(flag, type=float, default=0.0, metavar="SHARE", help=f"requests that meet `{each.name}`")
+    return parser
+
+
+def _no_choice(_: object) -> None:
+    return None  # a file name does not identify the function
+
+
+def behaviour_of(given: argparse.Namespace) -> Behaviour:
+    """The behaviour that flags describe; the key comes from LOAD_SERVER_KEY."""
+    reply = None if given.reply is None else find_object("reply", "simkit.replies", given.reply, _no_choice)
+    faults = Faults(**{each.name: getattr(given, each.name) for each in fields(Faults)})
+    named = ("latency", "spread", "capacity", "retry_after", "slow_seconds", "seed")
+    chosen = {name: getattr(given, name) for name in named}
+    return Behaviour(**chosen, faults=faults, key=os.environ.get("LOAD_SERVER_KEY"), reply=cast("Reply | None", reply))

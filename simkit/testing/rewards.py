@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from simkit.components import checks
-from simkit.components.base import State
 from simkit.components.reward import EpisodeReward, Hit, Reward, ScoreEpisode, ScoreTurn
+from simkit.components.state import State
 from simkit.core.conversation import Conversation, Entry
 from simkit.core.messages import ToolCall, ToolResult, parse_call
 from simkit.core.records import CallRecord

@@ -13,16 +13,14 @@ repeats it in any order of requests. `GET /stats` returns the counts.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 import threading
 import urllib.request
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any, cast
 
@@ -31,9 +29,8 @@ import anyio.to_thread
 import orjson
 
 from simkit.errors import UsageError
-from simkit.plugins.loading import find_object
 from simkit.run.tuning import fast_loop
-from simkit.testing.behaviour import Behaviour, FaultName, Faults, Reply, Stats
+from simkit.testing.behaviour import Behaviour, FaultName, Faults, Reply, Stats, behaviour_flags, behaviour_of
 
 HOST = "127.0.0.1"
 
@@ -380,36 +377,6 @@ async def listening(shared: _ServerState, port: int) -> AsyncGenerator[int]:
             await asyncio.sleep(0)
 
 
-def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m simkit.testing.server", description=(__doc__ or "").split("\n\n")[0]
-    )
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one; the first line printed names it")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds from a request to its answer")
-    parser.add_argument("--spread", type=float, default=0.0, help="sigma of log-normal latencies")
-    parser.add_argument("--capacity", type=int, default=None, help="requests at once; more are answered with 429")
-    parser.add_argument("--retry-after", type=float, default=0.05, help="seconds a 429 asks to wait")
-    parser.add_argument("--slow-seconds", type=float, default=0.2, help="how late a slow answer's second half comes")
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
-    parser.add_argument("--reply", help="path/to/file.py:function that gives the answer to a request's body")
-    for each in fields(Faults):
-        flag = "--" + each.name.replace("_", "-")
-        parser.add_argument(flag, type=float, default=0.0, metavar="SHARE", help=f"requests that meet `{each.name}`")
-    return parser
-
-
-def _no_choice(_: object) -> None:
-    return None  # a file name does not identify the function
-
-
-def _behaviour(given: argparse.Namespace) -> Behaviour:
-    reply = None if given.reply is None else find_object("reply", "simkit.replies", given.reply, _no_choice)
-    faults = Faults(**{each.name: getattr(given, each.name) for each in fields(Faults)})
-    named = ("latency", "spread", "capacity", "retry_after", "slow_seconds", "seed")
-    chosen = {name: getattr(given, name) for name in named}
-    return Behaviour(**chosen, faults=faults, key=os.environ.get("LOAD_SERVER_KEY"), reply=cast("Reply | None", reply))
-
-
 async def _main(behaviour: Behaviour, port: int) -> None:
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -422,9 +389,10 @@ async def _main(behaviour: Behaviour, port: int) -> None:
 
 def main() -> None:
     """Serve until interrupted."""
-    given = _arguments().parse_args()
+    description = (__doc__ or "").split("\n\n")[0]
+    given = behaviour_flags("python -m simkit.testing.server", description).parse_args()
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
-        runner.run(_main(_behaviour(given), given.port))
+        runner.run(_main(behaviour_of(given), given.port))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any, cast
 import anyio
 
 from simkit.components import checks
-from simkit.components.base import State, fork_state
+from simkit.components.state import State, fork_state
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
 from simkit.components.world import World
 from simkit.core.messages import ToolCall

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simkit.components import checks
-from simkit.components.base import State, fork_state
+from simkit.components.state import State, fork_state
 from simkit.components.user import Speak, User, UserTurn
 from simkit.core.conversation import Conversation, Entry
 from simkit.core.ids import TurnKey

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from simkit.actors.actor import Patience, open_scope
+from simkit.actors.deadlines import Patience
+from simkit.actors.scope import open_scope
 from simkit.components.cast import Cast
 from simkit.components.world import WORLD, World, choose_tasks
 from simkit.core.events import BranchAdded, Event, MemoryRecorder, ToolsetSeen

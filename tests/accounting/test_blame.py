@@ -9,7 +9,9 @@ from typing import Any
 import anyio
 import pytest
 
-from simkit.actors.actor import Patience, Request, open_scope
+from simkit.actors.actor import Request
+from simkit.actors.deadlines import Patience
+from simkit.actors.scope import open_scope
 from simkit.core.boundary import boundary, described
 from simkit.errors import (
     AgentFault,

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from simkit.actors.actor import open_scope
+from simkit.actors.scope import open_scope
 from simkit.agents.scripted import ScriptedAgent
 from simkit.components.cast import Cast
 from simkit.components.user import User

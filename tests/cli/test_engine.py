@@ -7,7 +7,7 @@ import anyio
 import pytest
 from fakes import TASKS, Played, episode
 
-from simkit.actors.actor import open_scope
+from simkit.actors.scope import open_scope
 from simkit.components.cast import Cast
 from simkit.core.events import Episode, MemoryRecorder
 from simkit.errors import StoreError, UsageError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from simkit.actors.actor import open_scope
+from simkit.actors.scope import open_scope
 from simkit.components.cast import Cast
 from simkit.components.reward import Reward
 from simkit.core.events import BranchAdded

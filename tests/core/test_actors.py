@@ -15,8 +15,10 @@ import pytest
 from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
-from simkit.actors.actor import ActorRef, Patience, Request, Stopwatch, open_scope
+from simkit.actors.actor import ActorRef, Request, Stopwatch
 from simkit.actors.capacity import Capacity, Held
+from simkit.actors.deadlines import Patience
+from simkit.actors.scope import open_scope
 from simkit.core.records import ComponentLoad
 from simkit.errors import ActorStopped, AskTimeout, UsageError
 

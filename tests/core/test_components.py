@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from simkit.actors.actor import open_scope
+from simkit.actors.scope import open_scope
 from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent, observe_as_tool
-from simkit.components.base import fork_state
 from simkit.components.reward import EpisodeReward, Hit, ListGoals, Reward, ScoreEpisode, ScoreTurn, goal_share
+from simkit.components.state import fork_state
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
 from simkit.components.user import Speak, User, UserTurn
 from simkit.core.conversation import Conversation, Entry

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simkit.components.state import BranchState
 from simkit.core.conversation import Conversation, Entry, Utterance
 from simkit.core.limits import Spent
 from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, parse_message
-from simkit.search.branch import BranchState
 
 
 def tool_entry(text: str, turn: int) -> Entry:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simkit.actors.actor import open_scope
+from simkit.actors.scope import open_scope
 from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.components.reward import EpisodeReward, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hostile import Oddity, PlainReward, Ran, players, run
 
-from simkit.actors.actor import open_scope
+from simkit.actors.scope import open_scope
 from simkit.components.reward import EpisodeReward, ScoreEpisode
 from simkit.errors import UsageError
 from simkit.rewards.composite import Weighted, WeightedRewards

@@ -10,7 +10,7 @@ from typing import Any
 
 from stub import DIED, REJECTED, RecordedReward, RecordedTools, StubAgent, StubUser, Trace
 
-from simkit.actors.actor import open_scope
+from simkit.actors.scope import open_scope
 from simkit.components.cast import Cast
 from simkit.components.reward import Reward
 from simkit.components.tools import ToolServer

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from simkit.actors.actor import open_scope
+from simkit.actors.scope import open_scope
 from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.components.cast import Cast
 from simkit.components.reward import Hit, Reward, ScoreTurn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from players import NoteTools, Players, ReachReward, play, reach, say
 
-from simkit.actors.actor import open_scope
+from simkit.actors.scope import open_scope
 from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.components.cast import Cast
 from simkit.components.reward import EpisodeReward, ScoreEpisode

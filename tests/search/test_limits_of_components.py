@@ -10,7 +10,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from players import NoteTools, PlannedAgent, PlannedUser, Players, ReachReward, introduced, reach, say
 
-from simkit.actors.actor import open_scope
+from simkit.actors.scope import open_scope
 from simkit.components.agent import Act, Decision
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolsStart
 from simkit.components.user import Speak, UserTurn

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from simkit.components.base import State
+from simkit.components.state import State
 from simkit.components.tools import ToolServer
 from simkit.components.user import Speak, UserTurn
 from simkit.components.world import World

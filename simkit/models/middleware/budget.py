@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
+from simkit.core.limits import Clock
 from simkit.errors import BudgetExhausted, LimitHit, MalformedReply, ModelFault, ModelTimeout, UsageError
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper, ReplyLimit, Usage
-from simkit.models.clock import Clock
 from simkit.models.middleware.token_estimate import SHORTEST, ReplyEstimate, TokenEstimate
 from simkit.models.prices import Price
 

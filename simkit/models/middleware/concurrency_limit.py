@@ -11,9 +11,9 @@ from collections import deque
 
 import anyio
 
+from simkit.core.limits import Clock
 from simkit.errors import UsageError
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
-from simkit.models.clock import Clock
 from simkit.models.config import Adaptive
 from simkit.models.middleware.metrics import CallMetrics
 

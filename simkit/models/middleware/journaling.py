@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from simkit.core.events import ModelCall, Recorder
 from simkit.core.ids import branch_id, episode_id
+from simkit.core.limits import Clock
 from simkit.core.messages import JsonText
 from simkit.errors import ModelFault, TokensUsed
 from simkit.models.base import (
@@ -18,7 +19,6 @@ from simkit.models.base import (
     request_hash,
     settings_json,
 )
-from simkit.models.clock import Clock
 from simkit.models.middleware.budget import CUT_SHORT, cut_short
 from simkit.models.middleware.request_digest import request_digest, whole_request
 

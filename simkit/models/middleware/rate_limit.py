@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from simkit.core.limits import Clock
 from simkit.errors import UsageError
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
-from simkit.models.clock import Clock
 from simkit.models.middleware.token_estimate import TokenEstimate
 
 

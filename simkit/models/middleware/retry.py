@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 from tenacity import AsyncRetrying, retry_if_exception
 
+from simkit.core.limits import Clock
 from simkit.errors import AuthFailed, EndpointDown, ModelFault, ModelNotServed, ModelTimeout, Unreachable
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
-from simkit.models.clock import Clock
 from simkit.models.config import RetryPolicy
 from simkit.models.middleware.budget import Amount, Budget
 from simkit.models.middleware.concurrency_limit import ConcurrencyLimit

@@ -1,12 +1,21 @@
-"""The state of a branch: everything needed to continue from it, as one value."""
+"""State of a branch: everything needed to continue from it, as one value, with the states of its components."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
-from simkit.components.base import State, fork_state
 from simkit.core.conversation import Conversation
 from simkit.core.limits import Spent
+
+State: TypeAlias = Any
+"""A component's own state in a branch: an immutable value, or an object with `fork()`; None if it has no state."""
+
+
+def fork_state(state: State) -> State:
+    """The state for one more branch: `state.fork()` if the object has that method, otherwise the same reference."""
+    fork = getattr(state, "fork", None)
+    return fork() if callable(fork) else state
 
 
 @dataclass(frozen=True, slots=True)
