@@ -18,6 +18,7 @@ from simkit.components import checks
 from simkit.components.agent import StartAgent
 from simkit.components.cast import Cast
 from simkit.components.reward import EpisodeReward, ExplainGoals, Hit, ListGoals, ScoreEpisode
+from simkit.components.state import BranchState, State
 from simkit.components.tools import StartTools
 from simkit.core.boundary import boundary, told
 from simkit.core.conversation import Conversation, Entry
