@@ -45,7 +45,7 @@ _ANSWER = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _PLAIN_STARTS = ("analysis", "Here is my thought", "Here's my thought")
-_MENTION = re.compile(r" (?:[a-z]|$)|[.,;:!?)]")
+_MENTION = re.compile(r" [a-z]|[.,;:!?)]")
 _QUOTES = "`'\"“”‘’«»"
 _OPEN_QUOTES = "“‘«"
 _MOST_UNCLOSED = 8  # names of marks whose own closing mark is looked for in vain; then any of the family closes
@@ -172,10 +172,13 @@ def _closed(text: str, opening: re.Match[str], unclosed: set[str]) -> tuple[int,
 def _plain_marks(text: str, start: int, quotes: QuoteScan) -> Iterator[re.Match[str]]:
     """The marks from a position on that are neither code, nor quoted, nor words of a sentence."""
     for mark in _MARK.finditer(text, start):
-        first = mark.start()
-        in_sentence = first and text[first - 1] == " " and _MENTION.match(text, mark.end())
-        if not in_sentence and not quotes.covers(first, mark.end()):
+        if not is_mention(text, *mark.span()) and not quotes.covers(*mark.span()):
             yield mark
+
+
+def is_mention(text: str, start: int, end: int) -> bool:
+    """Whether a mark is a word of a sentence: between a space, and a word in lower case or punctuation."""
+    return start > 0 and text[start - 1] == " " and _MENTION.match(text, end) is not None
 
 
 class QuoteScan:

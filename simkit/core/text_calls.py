@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, cast
 
 from simkit.core.messages import ToolSpec
-from simkit.core.reasoning import QuoteScan
+from simkit.core.reasoning import QuoteScan, is_mention
 
 _SIZE = 16 << 10
 """Maximum characters of a text in which calls are read, and looked for without a mark."""
@@ -104,6 +104,7 @@ _BROKEN = re.compile(
     r"[\"'](?:name|tool_name|tool|function)[\"']\s*:\s*[\"'](?P<name>[\w.-]+)[\"'][\s\S]*?"
     r"[\"'](?:arguments|parameters|args|input)[\"']\s*:"
 )
+_WORD = re.compile(r"\s*(?P<word>[\w.-]+)")
 _DECODER = json.JSONDecoder(strict=False)
 _NAME_KEYS = ("name", "tool_name", "function_name", "recipient_name", "tool", "function", "action")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "tool_input", "action_input", "input", "params", "kwargs")
@@ -132,7 +133,7 @@ def _find_marked(text: str, specs: Mapping[str, ToolSpec]) -> TextCalls | None:
     quotes = QuoteScan(text)
     left = _READ_IN_ALL
     for mark in islice(_MARK.finditer(text), _PLACES):
-        if mark.lastgroup == "gemma" or not quotes.covers(mark.start(), mark.end()):
+        if mark.lastgroup == "gemma" or not (quotes.covers(*mark.span()) or _is_mention(text, mark, specs)):
             rest = text[mark.start() :]
             calls = _marked(rest, specs) if len(rest) <= min(_SIZE, left) else None
             left -= min(len(rest), _SIZE)
@@ -141,9 +142,21 @@ def _find_marked(text: str, specs: Mapping[str, ToolSpec]) -> TextCalls | None:
     return None
 
 
+def _is_mention(text: str, mark: re.Match[str], specs: Mapping[str, ToolSpec]) -> bool:
+    """Whether a mark is a word of a sentence: one that no call follows, and that is no special token."""
+    if _is_special(mark[0]) or not is_mention(text, *mark.span()):
+        return False
+    following = _WORD.match(text, mark.end())
+    return following is None or _plain_name(following["word"], specs) not in specs
+
+
+def _is_special(mark: str) -> bool:
+    return mark.startswith(("<|", "<｜", "["))
+
+
 def _stands_alone(text: str, mark: re.Match[str]) -> bool:
     """Whether a mark begins a line, or is a special token, which a sentence does not hold."""
-    return not text[: mark.start()].rpartition("\n")[2].strip() or mark[0].startswith(("<|", "<｜", "["))
+    return not text[: mark.start()].rpartition("\n")[2].strip() or _is_special(mark[0])
 
 
 # --- notations with a mark --------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ comments after a colon, and any kind of line end. The last event of OpenAI-compa
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, cast
@@ -13,6 +14,7 @@ from typing import Any, cast
 import orjson
 
 _START = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry|):")
+_LONG = re.compile(r"\d{19}")  # a number that may not fit into 64 bits: orjson would make a float of it
 _ONCE = frozenset({"role", "id", "type", "name", "index", "object", "model", "created"})
 """Text fields that are not continued: a repeated one has the same value."""
 
@@ -36,8 +38,8 @@ def joined(body: bytes) -> dict[str, Any] | None:
             complete = True
             break
         try:
-            chunk: object = orjson.loads(data)
-        except orjson.JSONDecodeError:
+            chunk: object = json.loads(data) if _LONG.search(data) else orjson.loads(data)
+        except (ValueError, RecursionError):
             return {"error": {"message": data}} if kind == "error" else None
         if not isinstance(chunk, dict):
             return None

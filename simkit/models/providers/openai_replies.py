@@ -97,7 +97,8 @@ def _joined(message: AssistantMessage, others: list[dict[str, Any]]) -> Assistan
 def _exact_choice(raw: bytes) -> dict[str, Any] | None:
     """The first choice of an answer with integers of any length; None if the answer is not plain JSON."""
     try:
-        return json.loads(raw)["choices"][0]
+        body = json.loads(raw)
+        return (body[0] if isinstance(body, list) else body)["choices"][0]
     except (LookupError, TypeError, ValueError, RecursionError):
         return None
 

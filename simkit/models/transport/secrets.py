@@ -6,6 +6,7 @@ before they are parsed, so that no key reaches a message, a journal, a database 
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ SHORTEST_CODED = 12
 """Minimum characters of a base64 fragment that is treated as a secret."""
 
 STANDS_FOR_KEY = b"[key]"
+_LONG = re.compile(rb"\d{19}")  # a number that may not fit into 64 bits: orjson would make a float of it
 _ESCAPED_ASCII = re.compile(rb"\\u00[2-7]|\\/")
 
 
@@ -99,8 +101,10 @@ def _in_base64(data: bytes) -> Iterable[bytes]:
 def _unescaped(body: bytes) -> bytes:
     """The JSON without escapes of ordinary characters, so that a secret in it is literal."""
     try:
+        if _LONG.search(body):
+            return json.dumps(json.loads(body), ensure_ascii=False).encode()
         return orjson.dumps(orjson.loads(body))
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+    except (ValueError, TypeError, RecursionError):
         return body
 
 
