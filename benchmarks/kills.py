@@ -18,8 +18,10 @@ from pathlib import Path
 import anyio
 
 from simkit.testing.behaviour import Behaviour
-from simkit.testing.killing import Asked, Killer, contents
 from simkit.testing.server import serve
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from support.killing import Asked, Killer, contents
 
 AGENT = f"{Path(__file__).parents[1] / 'tests' / 'resume' / 'asking.py'}:AskingAgent"
 

@@ -37,7 +37,9 @@ from simkit.models import CallKey, ChatModel, ChatRequest, ChatResponse, Samplin
 from simkit.models.config import ModelConfig, RetryPolicy
 from simkit.models.factory import open_model
 from simkit.plugins.extras import require
-from simkit.testing.tiny_llama import tiny_model, tiny_tokenizer
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from support.tiny_llama import tiny_model, tiny_tokenizer
 
 SERVE = Path(sys.executable).with_name("transformers")
 TOOLS = (ToolSpec.of("find_hotel", "Finds a hotel.", {"area": {"type": "string"}}, ("area",)),)

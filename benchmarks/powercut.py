@@ -4,7 +4,7 @@
 
 Runs are recorded through a file layer that knows what was synced, loaded in small transactions, and copied at random
 moments, within the loader's rounds too. At each point the database of such a moment is joined with a journal of the
-same or a later one, cut anywhere from its last sync on (`simkit/testing/powercut.py`). Every combination must open,
+same or a later one, cut anywhere from its last sync on (`tests/support/powercut.py`). Every combination must open,
 hold what was synced (with --durable: what was acknowledged), and be gone on with. Exit code 1 when one does not.
 """
 
@@ -20,7 +20,8 @@ from random import Random
 
 import anyio
 
-from simkit.testing.powercut import Moment, Recorded, examine
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from support.powercut import Moment, Recorded, examine
 
 
 def joined(database: Moment, journal: Moment) -> Moment:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from simkit.testing.dialogue import Dialogue
+import sys
+from pathlib import Path
+
 from simkit.tools.builtin import BuiltinWorld
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from support.dialogue import Dialogue
 
 _TASKS = BuiltinWorld().tasks("train")
 

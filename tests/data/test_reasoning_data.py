@@ -19,9 +19,9 @@ from simkit.data.reading import read_examples
 from simkit.data.reasoning import Reasoning, reasoning_counts, with_reasoning_as
 from simkit.errors import UsageError
 from simkit.local.chat import ChatFormat, template_messages
-from simkit.testing.tiny_llama import HERMES, tiny_tokenizer
 from simkit.training.presets import preset
 from simkit.training.rows import IGNORED, tokenised
+from support.tiny_llama import HERMES, tiny_tokenizer
 
 FIELD = "reasoning_content"
 

@@ -8,7 +8,7 @@ import pytest
 
 from simkit.local.engine import LocalEngine
 from simkit.plugins.extras import require
-from simkit.testing.tiny_llama import tiny_engine, write_tiny
+from support.tiny_llama import tiny_engine, write_tiny
 
 MISSING = [name for name in ("torch", "transformers") if find_spec(name) is None]
 

@@ -12,7 +12,7 @@ from simkit.local.forward import Forward, LlamaForward, Pass, probe
 from simkit.local.memory import Prefixes, Slots
 from simkit.models.base import Sampling
 from simkit.plugins.extras import require
-from simkit.testing.tiny_llama import tiny_engine
+from support.tiny_llama import tiny_engine
 
 
 class Noted:

@@ -12,7 +12,7 @@ from simkit.core.messages import AssistantMessage, ToolCall, UserMessage
 from simkit.errors import UsageError
 from simkit.local.calls import read_message
 from simkit.local.chat import ChatFormat, Segments
-from simkit.testing.tiny_llama import CONVERSATION, FIND, FORGETFUL, HERMES, tiny_tokenizer
+from support.tiny_llama import CONVERSATION, FIND, FORGETFUL, HERMES, tiny_tokenizer
 
 
 def trained_text(chat: ChatFormat, ids: list[int], trained: list[bool]) -> str:

@@ -18,7 +18,7 @@ from simkit.local.memory import looked_at
 from simkit.local.weights import EngineOptions
 from simkit.models.base import Sampling
 from simkit.plugins.extras import require
-from simkit.testing.tiny_llama import (
+from support.tiny_llama import (
     greedy_of_transformers,
     prompts,
     tiny_engine,

@@ -20,7 +20,7 @@ from simkit.models.config import ModelConfig
 from simkit.models.factory import Endpoints, build_model, open_model
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
-from simkit.testing.tiny_llama import CONVERSATION, FIND, tiny_engine
+from support.tiny_llama import CONVERSATION, FIND, tiny_engine
 
 pytestmark = pytest.mark.anyio
 

@@ -28,8 +28,8 @@ from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling
 from simkit.models.config import ModelConfig
 from simkit.models.factory import open_model
 from simkit.plugins.extras import require
-from simkit.testing.tiny_llama import CONVERSATION, FIND, tiny_engine, tiny_tokenizer
 from support.signals import heeding_signals
+from support.tiny_llama import CONVERSATION, FIND, tiny_engine, tiny_tokenizer
 
 pytestmark = [
     pytest.mark.skipif(

@@ -15,7 +15,6 @@ from simkit.models import ChatResponse, FinishReason, Sampling, Usage
 from simkit.models.config import ModelConfig
 from simkit.models.provider import find_provider
 from simkit.models.providers.openai_responses import (
-    ResponsesDialect,
     ResponsesEndpoint,
     ResponsesModel,
     ResponsesProvider,
@@ -208,7 +207,7 @@ async def test_the_provider_posts_to_responses_and_bills_the_answer(monkeypatch:
         async def aclose(self) -> None:
             return None
 
-    model = ResponsesModel("gpt-5", endpoint, Transport(), price=provider.price, dialect=ResponsesDialect())
+    model = ResponsesModel("gpt-5", endpoint, Transport(), price=provider.price)
     request = replace(HELLO, sampling=Sampling(stop=("END",)), seed=3)
     response = await model.complete(request, KEY)
     assert (posted[0]["model"], response.message.content, response.usage.cost) == ("gpt-5", "Hi.", 1.25)

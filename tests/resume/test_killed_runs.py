@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from simkit.testing.behaviour import Behaviour
-from simkit.testing.killing import Asked, Killer, contents
 from simkit.testing.server import serve
+from support.killing import Asked, Killer, contents
 
 pytestmark = pytest.mark.anyio
 

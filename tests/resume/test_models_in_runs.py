@@ -17,8 +17,8 @@ from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 from simkit.store import Store
 from simkit.testing.behaviour import Behaviour
-from simkit.testing.killing import Asked, contents
 from simkit.testing.server import serve
+from support.killing import Asked, contents
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,8 @@ import pytest
 from transformers_server import TransformersServer
 
 from simkit.store import Store
-from simkit.testing.killing import contents
 from support.forked_commands import run_forked, start_forked
+from support.killing import contents
 
 SIZE = ("--max-turns", "2", "--max-faults", "1")
 """Short, and with leave for the babbling user to say nothing three times in a row, which is a fault of the user."""

@@ -8,7 +8,7 @@ from random import Random
 import anyio
 import pytest
 
-from simkit.testing.powercut import Moment, Recorded, WatchedSource, examine
+from support.powercut import Moment, Recorded, WatchedSource, examine
 
 
 class SourceThatDoesNotSync(WatchedSource):

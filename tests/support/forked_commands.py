@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-IMPORTED = ("simkit.cli.run", "simkit.cli.show", "simkit.models.run_models", "simkit.store", "simkit.testing.killing")
+IMPORTED = ("simkit.cli.run", "simkit.cli.show", "simkit.models.run_models", "simkit.store", "support.killing")
 
 
 @dataclass(frozen=True, slots=True)

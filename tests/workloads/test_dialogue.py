@@ -9,9 +9,9 @@ from simkit.models.config import ModelConfig
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
 from simkit.testing.behaviour import Behaviour
-from simkit.testing.dialogue import Dialogue
 from simkit.testing.server import serve
 from simkit.tools.builtin import BuiltinWorld
+from support.dialogue import Dialogue
 
 
 @pytest.mark.anyio

@@ -15,9 +15,9 @@ from simkit.models.config import ModelConfig, RetryPolicy
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
 from simkit.testing.behaviour import Behaviour, Faults
-from simkit.testing.dialogue import Dialogue
 from simkit.testing.server import LoadServer, serve
 from simkit.tools.builtin import BuiltinWorld
+from support.dialogue import Dialogue
 
 pytestmark = pytest.mark.anyio
 

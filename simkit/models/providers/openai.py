@@ -50,6 +50,10 @@ class Endpoint:
         negotiates: whether requests are adjusted to what the endpoint accepts.
     """
 
+    default_url: ClassVar[str] = OPENAI_URL
+    url_variable: ClassVar[str] = "OPENAI_BASE_URL"
+    key_variable: ClassVar[str] = OPENAI_KEY
+
     base_url: str = field(default=OPENAI_URL, repr=False)
     api_key: SecretStr | None = None
     organization: str | None = None
@@ -65,15 +69,16 @@ class Endpoint:
         """The endpoint that a configuration and the environment name.
 
         Raises:
-            UsageError: the endpoint is OpenAI's, and there is no key.
+            UsageError: the endpoint is that of the API's vendor, and there is no key.
         """
         env = os.environ if environment is None else environment
-        base_url = config.base_url or env.get("OPENAI_BASE_URL") or OPENAI_URL
-        key_name = config.api_key_env or OPENAI_KEY
+        base_url = config.base_url or env.get(cls.url_variable) or cls.default_url
+        key_name = config.api_key_env or cls.key_variable
         key = key_of(config, env, key_name)
-        if key is None and base_url.rstrip("/") == OPENAI_URL:
+        vendor = Address.of(cls.default_url).host
+        if key is None and Address.of(base_url).host == vendor:
             raise UsageError(
-                "there is no key for api.openai.com; set OPENAI_API_KEY, or name another endpoint with --base-url "
+                f"there is no key for {vendor}; set {cls.key_variable}, or name another endpoint with --base-url "
                 "(http://localhost:8000/v1 for a local vLLM)"
             )
         return cls(
@@ -153,7 +158,7 @@ class OpenAIModel:
         endpoint: the endpoint; used only to read replies and to find its dialect.
         transport: an open transport to the endpoint, shared by its models and closed by its opener.
         price: price per token; None to compute no cost.
-        dialect: what is known about the requests that the endpoint accepts; None to use the table.
+        dialect: what is known about the requests that the endpoint accepts; None for what is known of the API.
         learned: what the run has learned about it, and learns from now on.
     """
 
@@ -174,7 +179,7 @@ class OpenAIModel:
         self._reading = Reading(endpoint.address.origin, model, *secrets, key_name=endpoint.key_name)
         self._negotiation = Negotiation(
             place=(shown_url(endpoint.base_url).rstrip("/"), model),
-            known=dialect or known_dialect(endpoint.address.host, model),
+            known=dialect or self._known_dialect(endpoint),
             requested=endpoint.adjustments,
             learned=learned or Learned(),
             reading=self._reading,
@@ -211,6 +216,10 @@ class OpenAIModel:
         if dialect.adjustments:
             response = _ended(response, dialect.ends(request))
         return response
+
+    def _known_dialect(self, endpoint: Endpoint) -> Dialect:
+        """The form of requests before the first call."""
+        return known_dialect(endpoint.address.host, self._model)
 
     def _read(self, reply: HttpReply) -> ChatResponse:
         """The response in a reply, with its cost."""
@@ -249,6 +258,8 @@ class OpenAIProvider(Provider):
     """A model behind an OpenAI-compatible endpoint (--base-url, OPENAI_API_KEY)."""
 
     checks_itself: ClassVar[bool] = True
+    endpoint_type: ClassVar[type[Endpoint]] = Endpoint
+    model_type: ClassVar[type[OpenAIModel]] = OpenAIModel
 
     @property
     def model_name(self) -> str:
@@ -257,7 +268,7 @@ class OpenAIProvider(Provider):
 
     @cached_property
     def _at(self) -> Endpoint:
-        return Endpoint.of(self.config)
+        return self.endpoint_type.of(self.config)
 
     @property
     def endpoint(self) -> Hashable:
@@ -266,5 +277,5 @@ class OpenAIProvider(Provider):
 
     def open(self, resources: Resources) -> ChatModel:
         """The model, on a transport that all models of its endpoint share."""
-        transport = resources.shared(("openai", self.endpoint), self._at.open)
-        return OpenAIModel(self.name, self._at, transport, price=self.price, learned=resources.learned)
+        transport = resources.shared((self.endpoint_type, self.endpoint), self._at.open)
+        return self.model_type(self.name, self._at, transport, price=self.price, learned=resources.learned)

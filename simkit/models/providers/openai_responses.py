@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from typing import ClassVar
 
 from simkit.models.adjustments import Adjustment
-from simkit.models.base import ChatModel, ChatRequest, ChatResponse
-from simkit.models.provider import Resources
+from simkit.models.base import ChatRequest, ChatResponse
 from simkit.models.providers.anthropic_requests import encode
 from simkit.models.providers.dialect import SETTING, Dialect, without_keywords
 from simkit.models.providers.openai import Endpoint, OpenAIModel, OpenAIProvider
@@ -46,7 +45,10 @@ class ResponsesDialect(Dialect):
 
 
 class ResponsesModel(OpenAIModel):
-    """One model at one endpoint of the Responses API; give it a `ResponsesDialect`."""
+    """One model at one endpoint of the Responses API."""
+
+    def _known_dialect(self, endpoint: Endpoint) -> Dialect:
+        return ResponsesDialect()
 
     def _read(self, reply: HttpReply) -> ChatResponse:
         return self._billed(read_responses_reply(reply, self._reading))
@@ -55,12 +57,5 @@ class ResponsesModel(OpenAIModel):
 class ResponsesProvider(OpenAIProvider):
     """A model behind OpenAI's Responses API (--base-url, OPENAI_API_KEY)."""
 
-    @cached_property
-    def _at(self) -> ResponsesEndpoint:
-        return ResponsesEndpoint.of(self.config)
-
-    def open(self, resources: Resources) -> ChatModel:
-        """The model, on a transport that all models of its endpoint share."""
-        transport = resources.shared(("openai-responses", self.endpoint), self._at.open)
-        dialect, learned = ResponsesDialect(), resources.learned
-        return ResponsesModel(self.name, self._at, transport, price=self.price, dialect=dialect, learned=learned)
+    endpoint_type: ClassVar[type[Endpoint]] = ResponsesEndpoint
+    model_type: ClassVar[type[OpenAIModel]] = ResponsesModel
