@@ -130,7 +130,7 @@ async def _small_run(store: Path) -> str:
 
 def _read_everything(store: Any, run_id: str, tried: Tried, given: bytes) -> None:
     from simkit.monitoring.doctor import diagnose
-    from simkit.run.resume import Past, read_start
+    from simkit.run.resume import RecordedRun, read_start
 
     for name, read in (
         ("load", lambda: store.load()),
@@ -138,7 +138,7 @@ def _read_everything(store: Any, run_id: str, tried: Tried, given: bytes) -> Non
         ("examples", lambda: store.query("from kto_examples")),
         ("runs", lambda: store.runs()),
         ("start", lambda: read_start(store.path, run_id)),
-        ("past", lambda: Past.read(store.path, run_id)),
+        ("recorded run", lambda: RecordedRun.read(store.path, run_id)),
         ("doctor", lambda: diagnose(store, "last")),
         ("damage", lambda: store.damage()),
     ):

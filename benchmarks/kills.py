@@ -21,26 +21,26 @@ from simkit.testing.behaviour import Behaviour
 from simkit.testing.server import serve
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from support.killing import Asked, Killer, contents
+from support.killing import CountingReplies, Killer, contents
 
 AGENT = f"{Path(__file__).parents[1] / 'tests' / 'resume' / 'asking.py'}:AskingAgent"
 
 
 async def main(given: argparse.Namespace) -> bool:
-    asked = Asked()
-    behaviour = Behaviour(latency=given.latency, reply=asked)
+    replies = CountingReplies()
+    behaviour = Behaviour(latency=given.latency, reply=replies)
     with tempfile.TemporaryDirectory() as folder:
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
         async with serve(behaviour) as server:
             models = ["--agent", AGENT, "--model", "openai/load", "--base-url", server.base_url]
             tree = ["--tasks", str(given.tasks), "--beam", str(given.beam), "--seed", str(given.seed)]
             command = ["run", "josh", *tree, *models]
-            one = await Killer(kills=0).run(command, whole, Asked())
-            calls = asked.counts.total()
-            asked.counts.clear()
+            one = await Killer(kills=0).run(command, whole, CountingReplies())
+            calls = replies.counts.total()
+            replies.counts.clear()
             began = time.perf_counter()
             killer = Killer(kills=given.kills, answers=given.answers, seed=given.seed)
-            other = await killer.run(command, killed, asked)
+            other = await killer.run(command, killed, replies)
         expected, found = contents(whole, one.run_id), contents(killed, other.run_id)
     print(f"calls of the uninterrupted run              {calls}")
     print(f"kills while it ran                          {other.kills} of {given.kills}")

@@ -94,7 +94,7 @@ async def leaving(load: Load, back: float | None) -> Played:
 async def _come_and_go(run: Run, back: float | None, *, task_status: TaskStatus[LoadServer]) -> None:
     async with serving("talk", 0.05) as server:
         task_status.started(server)
-        while run.tally.meter is None or run.tally.meter.calls < GONE_AFTER:  # noqa: ASYNC110
+        while run.tally.metrics is None or run.tally.metrics.calls < GONE_AFTER:  # noqa: ASYNC110
             await anyio.sleep(0.02)
     if back is not None:
         await anyio.sleep(back)

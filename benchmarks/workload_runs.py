@@ -152,13 +152,13 @@ async def play(run: Run, load: Load, server: LoadServer) -> Measured:
         start = time.perf_counter(), time.process_time()
         await run.play(load.search, cast, tasks, trials=load.trials)
         stop = time.perf_counter(), time.process_time()
-    assert run.tally.meter is not None
+    assert run.tally.metrics is not None
     return Measured(
         wall=stop[0] - start[0],
         cpu=stop[1] - start[1],
         whole=time.perf_counter() - began[0],
         whole_cpu=time.process_time() - began[1],
-        calls=run.tally.meter.calls,
+        calls=run.tally.metrics.calls,
         busy=os.getloadavg()[0],
     )
 

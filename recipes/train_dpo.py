@@ -8,7 +8,7 @@ from simkit.run.summary import Summary
 from simkit.training import flags as training
 from simkit.training.dev import DevChoice
 from simkit.training.presets import preset as settings
-from simkit.training.steps import NO_ENDPOINT, Asked, Chosen, GuardChoice, train_on_examples
+from simkit.training.steps import NO_ENDPOINT, ExampleChoice, GuardChoice, TrainingRequest, train_on_examples
 
 
 @without_flags(*NO_ENDPOINT)
@@ -53,9 +53,9 @@ async def train_dpo(
         simkit run train_dpo --model models/base --data last --preset tiny --out models/dpo
         simkit run train_dpo --model models/base --data pairs.jsonl --held-out none --preset tiny
     """
-    asked = Asked(
+    request = TrainingRequest(
         kind="dpo",
-        chosen=Chosen(
+        chosen=ExampleChoice(
             data=data,
             where=where,
             max_per_task=max_per_task,
@@ -82,4 +82,4 @@ async def train_dpo(
         keep_adapter=keep_adapter,
         threads=threads,
     )
-    return await train_on_examples(run, asked)
+    return await train_on_examples(run, request)

@@ -10,7 +10,7 @@ from simkit.run.summary import Summary
 from simkit.training import flags as training
 from simkit.training.dev import DevChoice
 from simkit.training.presets import preset as settings
-from simkit.training.steps import NO_ENDPOINT, Asked, Chosen, GuardChoice, train_on_examples
+from simkit.training.steps import NO_ENDPOINT, ExampleChoice, GuardChoice, TrainingRequest, train_on_examples
 
 
 @without_flags(*NO_ENDPOINT)
@@ -59,9 +59,9 @@ async def train_kto(
         simkit run train_kto --model meta-llama/Meta-Llama-3-8B-Instruct --data llama3-josh-toolwoz-for-KTO.zip --world toolwoz
         simkit run train_kto --model models/base --preset tiny --learning-rate 1e-3 --guard-every 5
     """  # noqa: E501 - a command must be on one line
-    asked = Asked(
+    request = TrainingRequest(
         kind="kto",
-        chosen=Chosen(
+        chosen=ExampleChoice(
             data=data,
             where=where,
             max_per_task=max_per_task,
@@ -90,4 +90,4 @@ async def train_kto(
         keep_adapter=keep_adapter,
         threads=threads,
     )
-    return await train_on_examples(run, asked)
+    return await train_on_examples(run, request)

@@ -10,7 +10,7 @@ from simkit.run.summary import Summary
 from simkit.training import flags as training
 from simkit.training.dev import DevChoice
 from simkit.training.presets import preset as settings
-from simkit.training.steps import NO_ENDPOINT, Asked, Chosen, GuardChoice, train_on_examples
+from simkit.training.steps import NO_ENDPOINT, ExampleChoice, GuardChoice, TrainingRequest, train_on_examples
 
 
 @without_flags(*NO_ENDPOINT)
@@ -60,9 +60,9 @@ async def train_sft(
         simkit run train_sft --model Qwen/Qwen3-0.6B --data "my harvest" --preset cpu --guard 20
         simkit run train_sft --model models/base --source episodes --where "reward >= 1" --limit 200 --preset tiny
     """
-    asked = Asked(
+    request = TrainingRequest(
         kind="sft",
-        chosen=Chosen(
+        chosen=ExampleChoice(
             data=data,
             source=source,
             where=where,
@@ -89,4 +89,4 @@ async def train_sft(
         keep_adapter=keep_adapter,
         threads=threads,
     )
-    return await train_on_examples(run, asked)
+    return await train_on_examples(run, request)

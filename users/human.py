@@ -57,11 +57,11 @@ class HumanUser(User):
         if not said:
             self._write(_briefing(request.task))
         shown = request.state if isinstance(request.state, int) else 0
-        new = _told(each for each in said[shown:] if each.speaker == "agent")
+        new = _transcript(each for each in said[shown:] if each.speaker == "agent")
         if new:
             self._write(new)
         while (text := await self._line()) == _HISTORY:
-            self._write(_told(said))
+            self._write(_transcript(said))
         if text is None or text in _QUIT:
             return UserTurn("Goodbye.", end=True, state=len(said) + 1)
         return UserTurn(text, state=len(said) + 1)
@@ -110,7 +110,7 @@ async def _read_input() -> bytes:
     return os.read(descriptor, 1 << 16)
 
 
-def _told(said: Iterable[Utterance]) -> str:
+def _transcript(said: Iterable[Utterance]) -> str:
     lines = ((f"{'you' if each.speaker == 'user' else each.speaker}: ", each.text) for each in said)
     return "".join(f"{who}{visible_block(text, len(who))}\n" for who, text in lines)
 

@@ -35,7 +35,7 @@ from simkit.training.guard import Guard
 from simkit.training.jobs import Metrics, Trained, TrainingJob
 from simkit.training.presets import Preset, PresetName, preset
 from simkit.training.process import describe
-from simkit.training.scratch import Lessons, Schooling, bootstrap
+from simkit.training.scratch import Lessons, ScratchSettings, bootstrap
 
 if TYPE_CHECKING:
     from simkit.run.run import Run
@@ -75,7 +75,7 @@ class Plan:
     max_tokens: int = 160
     model: str | None = None
     lessons: Lessons = field(default_factory=Lessons)
-    schooling: Schooling = field(default_factory=Schooling)
+    schooling: ScratchSettings = field(default_factory=ScratchSettings)
     method: Kind = "sft"
     preset: PresetName = "tiny"
     learning_rate: float | None = None
@@ -116,7 +116,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Games:
+class Conversations:
     """Conversations to play: search, goals of a split, and temperature."""
 
     search: Search
@@ -180,28 +180,32 @@ class SeedLoop:
 
     async def _measure(self, name: str, model: str) -> None:
         for label, temperature in TEMPERATURES.items():
-            games = Games(Rollout(self._limits), "test", str(self.plan.held_out), temperature)
-            await self._played(f"{name}-{label}", model, games)
+            conversations = Conversations(Rollout(self._limits), "test", str(self.plan.held_out), temperature)
+            await self._played(f"{name}-{label}", model, conversations)
 
     async def _harvest(self, stage: str, model: str, goals: str) -> str:
         search = Josh(BeamSearch(beam=self.plan.beam), self._limits)
-        return await self._played(stage, model, Games(search, "train", goals, self.plan.temperature))
+        return await self._played(stage, model, Conversations(search, "train", goals, self.plan.temperature))
 
     async def _rollouts(self, stage: str, model: str, goals: str) -> str:
-        return await self._played(stage, model, Games(Rollout(self._limits), "train", goals, self.plan.temperature))
+        return await self._played(
+            stage, model, Conversations(Rollout(self._limits), "train", goals, self.plan.temperature)
+        )
 
-    async def _played(self, stage: str, model: str, games: Games) -> str:
+    async def _played(self, stage: str, model: str, conversations: Conversations) -> str:
         """Play a stage and return the id of its run."""
         plan, place = self.plan, PartOf(self.run.id, stage)
         if await self.run.finished(stage) is None:
             self.tell(stage)
-            chosen = {"model": f"local/{model}", "temperature": games.temperature}
+            chosen = {"model": f"local/{model}", "temperature": conversations.temperature}
             models = self.run.models.model_copy(update=chosen)
             options = ModelConfig(max_tokens=plan.max_tokens)
-            async with self.run.part(stage, recipe=games.search.name, models=models, concurrency=AT_ONCE) as part:
+            async with self.run.part(
+                stage, recipe=conversations.search.name, models=models, concurrency=AT_ONCE
+            ) as part:
                 world = part.world(plan.world)
                 cast = part.cast(world, agent="function_calling", user=plan.user, reward=plan.reward, options=options)
-                await part.play(games.search, cast, part.tasks(world, games.split, games.goals))
+                await part.play(conversations.search, cast, part.tasks(world, conversations.split, conversations.goals))
         return place.id
 
     @property
@@ -220,7 +224,7 @@ class SeedLoop:
                 "--tasks, a wider --beam, or a better model"
             )
         if kind != "sft":
-            return judged, dealt_by_lot(judged, seed)
+            return judged, with_shuffled_labels(judged, seed)
         rollouts = await self._rollouts(f"{here}/unfiltered", control.path, goals)
         unfiltered = await self._select(kind, Selection(runs=(rollouts,), source="episodes", seed=seed))
         return as_many(judged, unfiltered, seed)
@@ -317,22 +321,22 @@ def as_many(judged: ExampleSet, unfiltered: ExampleSet, seed: int) -> tuple[Exam
     count = min(len(judged), len(unfiltered))
     if not count:
         raise UsageError("no unfiltered conversation was scored, so there is no control; look at the faults of its run")
-    return _by_lot(judged, count, seed), _by_lot(unfiltered, count, seed)
+    return _drawn(judged, count, seed), _drawn(unfiltered, count, seed)
 
 
-def _by_lot(examples: ExampleSet, count: int, seed: int) -> ExampleSet:
+def _drawn(examples: ExampleSet, count: int, seed: int) -> ExampleSet:
     chosen = sorted(Random(seed).sample(range(len(examples)), count))
     return examples.keeping([examples[index] for index in chosen], "over_limit")
 
 
-def dealt_by_lot(examples: ExampleSet, seed: int) -> ExampleSet:
+def with_shuffled_labels(examples: ExampleSet, seed: int) -> ExampleSet:
     """The same examples with shuffled labels: the number of desirable ones stays, and half of the pairs are swapped."""
     rng = Random(seed)
     labels = [example.label for example in examples.judged]
     rng.shuffle(labels)
     fresh = iter(labels)
 
-    def dealt(example: Example) -> Example:
+    def relabelled(example: Example) -> Example:
         match example:
             case Judged():
                 return replace(example, label=next(fresh))
@@ -341,4 +345,4 @@ def dealt_by_lot(examples: ExampleSet, seed: int) -> ExampleSet:
             case _:
                 return example
 
-    return replace(examples, examples=tuple(map(dealt, examples)))
+    return replace(examples, examples=tuple(map(relabelled, examples)))

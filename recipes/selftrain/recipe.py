@@ -23,7 +23,7 @@ from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.training import flags as training
 from simkit.training.process import LIBRARIES
-from simkit.training.scratch import Lessons, Schooling
+from simkit.training.scratch import Lessons, ScratchSettings
 
 TOWN = "builtin,most_goals=2,restaurants=24,hotels=24,attractions=24,departures=4"
 DEMONSTRATOR = "scripted,error_rate=0.1,habits=drop:people:0.75"
@@ -74,7 +74,7 @@ async def selftrain(
         reward=reward,
         model=_start(run),
         lessons=Lessons(world=world, demonstrator=demonstrator, tasks=str(lessons)),
-        schooling=Schooling(steps=lesson_steps),
+        schooling=ScratchSettings(steps=lesson_steps),
         method=method,
         preset=preset,
         learning_rate=learning_rate,

@@ -202,13 +202,13 @@ class ActorRef:
             del error  # its traceback holds this frame
 
     def _late(self, job: Job, message: object) -> AskTimeout:
-        patience, place = self._loop.sweeper.patience, ""
+        limits, place = self._loop.sweeper.limits, ""
         if job.stopped_at:
             place = f"; it was waiting at {job.stopped_at}"
         if job.handler is not None and job.handler.abandoned:
-            place += f", and continued for {patience.grace:g} s after it was cancelled: it was abandoned"
+            place += f", and continued for {limits.grace:g} s after it was cancelled: it was abandoned"
         return AskTimeout(
-            f"`{self.name}` did not answer {type(message).__name__} within {patience.seconds:g} s{place} "
+            f"`{self.name}` did not answer {type(message).__name__} within {limits.seconds:g} s{place} "
             "(--ask-timeout allows more)"
         )
 

@@ -26,7 +26,7 @@ _SHARE = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class AskLimits:
     """Time limits of an ask.
 
     Attributes:
@@ -51,19 +51,19 @@ class Sweeper:
     """Checks the asks of one scope: `run` it in a separate task.
 
     Args:
-        patience: their time limits.
+        limits: their time limits.
         serving: function that returns all jobs being handled.
     """
 
-    def __init__(self, patience: Patience, serving: Callable[[], Iterable[Job]]) -> None:
-        self.patience = patience
+    def __init__(self, limits: AskLimits, serving: Callable[[], Iterable[Job]]) -> None:
+        self.limits = limits
         self.tick = 0
         self.abandoned: list[str] = []
         self._serving = serving
-        shortest = min(patience.grace, patience.seconds or patience.grace)
+        shortest = min(limits.grace, limits.seconds or limits.grace)
         self._pause = min(_LONGEST, shortest / _SHARE)
-        self._most = None if patience.seconds is None else ceil(patience.seconds / self._pause)
-        self._grace = ceil(patience.grace / self._pause)
+        self._most = None if limits.seconds is None else ceil(limits.seconds / self._pause)
+        self._grace = ceil(limits.grace / self._pause)
         self._ends_at: int | None = None
         self._whole = anyio.CancelScope()
         self._after = anyio.CancelScope(shield=True)

@@ -11,7 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from simkit.actors.actor import ActorRef, Loop
-from simkit.actors.deadlines import Patience, Sweeper
+from simkit.actors.deadlines import AskLimits, Sweeper
 from simkit.actors.handling import Job
 from simkit.core.records import ComponentLoad
 from simkit.errors import ActorStopped
@@ -20,10 +20,10 @@ from simkit.errors import ActorStopped
 class Scope:
     """Owner of actors, created by `open_scope`; the actors end with it."""
 
-    def __init__(self, tasks: TaskGroup, patience: Patience) -> None:
+    def __init__(self, tasks: TaskGroup, limits: AskLimits) -> None:
         self._tasks = tasks
         self._actors: list[ActorRef] = []
-        self._sweeper = Sweeper(patience, self._serving)
+        self._sweeper = Sweeper(limits, self._serving)
         self._loop = Loop.running(self._sweeper)
         self._closed = False
 
@@ -83,11 +83,11 @@ class Scope:
 
 
 @asynccontextmanager
-async def open_scope(patience: Patience | None = None) -> AsyncGenerator[Scope]:
+async def open_scope(limits: AskLimits | None = None) -> AsyncGenerator[Scope]:
     """A scope of actors. Leaving it cancels their handlers and ends them.
 
     Args:
-        patience: time limits for asks, and for handlers that ignore their cancellation; by default asks have no time
+        limits: time limits for asks, and for handlers that ignore their cancellation; by default asks have no time
             limit.
 
     Raises:
@@ -96,7 +96,7 @@ async def open_scope(patience: Patience | None = None) -> AsyncGenerator[Scope]:
     """
     try:
         async with anyio.create_task_group() as tasks:
-            scope = Scope(tasks, patience or Patience(None))
+            scope = Scope(tasks, limits or AskLimits(None))
             tasks.start_soon(scope.sweep, name="deadlines of asks")
             try:
                 yield scope

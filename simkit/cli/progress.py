@@ -54,7 +54,7 @@ def describe(tally: Tally) -> str:
     """The state of a run on one line."""
     if not tally.planned:
         return visible_line(f"{_clock(tally.seconds)} {tally.note}")
-    parts = [*_counts(tally), *(_calls(tally.meter) if tally.meter else ()), *_waits(tally)]
+    parts = [*_counts(tally), *(_calls(tally.metrics) if tally.metrics else ()), *_waits(tally)]
     return visible_line(f"{_clock(tally.seconds)} {_done(tally)}, {_left(tally)}, {', '.join(parts)}")
 
 
@@ -98,27 +98,27 @@ def describe_load(state: ComponentLoad) -> str:
     return f"{state.name}: {'; '.join(parts)}"
 
 
-def _calls(meter: CallMetrics) -> list[str]:
+def _calls(metrics: CallMetrics) -> list[str]:
     """State of the model calls, for runs that make any."""
-    usage = meter.usage
-    parts = [f"{meter.in_flight} of {meter.limit} calls in flight"]
-    if meter.waiting:
-        parts.append(f"{meter.waiting} waiting")
-    parts.append(f"{meter.calls} answered")
-    if meter.replayed:
-        parts.append(f"{meter.replayed} from a recording")
-    if meter.rate_limited:
-        parts.append(f"{meter.rate_limited} rate limits")
-    if meter.failed:
-        parts.append(f"{meter.failed} failed attempts")
+    usage = metrics.usage
+    parts = [f"{metrics.in_flight} of {metrics.limit} calls in flight"]
+    if metrics.waiting:
+        parts.append(f"{metrics.waiting} waiting")
+    parts.append(f"{metrics.calls} answered")
+    if metrics.replayed:
+        parts.append(f"{metrics.replayed} from a recording")
+    if metrics.rate_limited:
+        parts.append(f"{metrics.rate_limited} rate limits")
+    if metrics.failed:
+        parts.append(f"{metrics.failed} failed attempts")
     parts.append(f"{_short(usage.tokens)} tokens")
     return [*parts, f"${usage.cost:.2f}" if usage.cost >= 1 else f"${usage.cost:.4f}"] if usage.cost else parts
 
 
 def _waits(tally: Tally) -> list[str]:
     """What model calls wait for: since when, when they are made again, and why (which names the endpoint)."""
-    now, meter = time.time(), tally.meter
-    waits = [health.wait for health in meter.endpoints if health.wait is not None] if meter else []
+    now, metrics = time.time(), tally.metrics
+    waits = [health.wait for health in metrics.endpoints if health.wait is not None] if metrics else []
     return [
         f"waiting for {_clock(max(0.0, now - wait.since))}, next attempt in {max(0.0, wait.until - now):.0f} s: "
         f"{wait.reason:.{REASON}}"
@@ -164,7 +164,7 @@ def _picture(tally: Tally, width: int) -> Group:
     filled = room * len(tally.episodes) // max(tally.planned, 1)
     bar = [("━" * filled, "cyan"), ("─" * (room - filled), "dim")] if room >= SHORTEST_BAR else []
     first = text_line((above[0], ""), *bar, (above[1], ""))
-    below = [_counts(tally), *([_calls(tally.meter)] if tally.meter else ()), *([each] for each in _waits(tally))]
+    below = [_counts(tally), *([_calls(tally.metrics)] if tally.metrics else ()), *([each] for each in _waits(tally))]
     lines = [text_line((f"{'':>7}  {', '.join(parts)}", "dim")) for parts in below]
     return Group(first, *lines)
 

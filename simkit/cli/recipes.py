@@ -18,7 +18,7 @@ from simkit.cli.help import FittingCommand
 from simkit.core.limits import ASK_TIMEOUT
 from simkit.core.safe_text import visible
 from simkit.errors import RecipeError
-from simkit.plugins.component_paths import Places
+from simkit.plugins.component_paths import BaseFolders
 from simkit.plugins.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -202,8 +202,8 @@ def _callback(recipe: Recipe, target: str) -> Callable[..., None]:
 
         common = CommonFlags(**{name: values.pop(name) for name in COMMON}, models=take_models(values))
         check_env_file(ctx, common)
-        places = _places(recipe, {name for name in values if _is_default(ctx, name)}, values, common.models)
-        execute(open_run(recipe, target, common, values, places), recipe, common, values)
+        folders = _base_folders(recipe, {name for name in values if _is_default(ctx, name)}, values, common.models)
+        execute(open_run(recipe, target, common, values, folders), recipe, common, values)
 
     models = model_flags()
     signature = [
@@ -222,10 +222,10 @@ def _is_default(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name in ("DEFAULT", "DEFAULT_MAP")
 
 
-def _places(recipe: Recipe, defaults: Set[str], values: Mapping[str, Any], models: ModelConfig) -> Places:
+def _base_folders(recipe: Recipe, defaults: Set[str], values: Mapping[str, Any], models: ModelConfig) -> BaseFolders:
     given = [*models.chosen().values(), *(value for name, value in values.items() if name not in defaults)]
     written = [values[name] for name in defaults]
-    return Places.given(_names(given), _names(written), recipe.folder)
+    return BaseFolders.given(_names(given), _names(written), recipe.folder)
 
 
 def _names(values: Iterable[Any]) -> Iterator[str]:

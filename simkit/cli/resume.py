@@ -26,7 +26,7 @@ from simkit.cli.recipes import (
 )
 from simkit.core.limits import ASK_TIMEOUT
 from simkit.errors import UsageError
-from simkit.plugins.component_paths import STARTED_IN, Places, python_file, same_file
+from simkit.plugins.component_paths import STARTED_IN, BaseFolders, python_file, same_file
 from simkit.plugins.loading import current_folder
 
 if TYPE_CHECKING:
@@ -134,13 +134,13 @@ def resume_run(ctx: typer.Context, name: str, given: Mapping[str, Any], more: li
     here = current_folder()
     with standing_in(home):
         recipe = load_recipe(_target(run_id, start))
-        places = Places.recorded(start.config, recipe.folder)
+        folders = BaseFolders.recorded(start.config, recipe.folder)
         flags = _given_flags(recipe, more)
         if home is not None:
-            flags = {flag: _as_recorded(flag, value, here, start, places) for flag, value in flags.items()}
+            flags = {flag: _as_recorded(flag, value, here, start, folders) for flag, value in flags.items()}
         values, common = _values(run_id, recipe, start, flags), _common(start, flags, given)
         check_env_file(ctx, common)
-        run = open_run(recipe, start.config["target"], common, values, places, resume=run_id)
+        run = open_run(recipe, start.config["target"], common, values, folders, resume=run_id)
     execute(run, recipe, common, values, folder=home)
 
 
@@ -150,7 +150,7 @@ def _home(start: Start) -> Path | None:
     return folder if folder.is_absolute() and folder.is_dir() and not folder.samefile(current_folder()) else None
 
 
-def _as_recorded(flag: str, value: Any, here: Path, start: Start, places: Places) -> Any:
+def _as_recorded(flag: str, value: Any, here: Path, start: Start, folders: BaseFolders) -> Any:
     """The value of a flag given from another folder than the run was started in: the recorded one if it names the same
     file.
 
@@ -163,7 +163,7 @@ def _as_recorded(flag: str, value: Any, here: Path, start: Start, places: Places
     is_file = isinstance(value, Path) or (isinstance(value, str) and bool(python_file(text)))
     if not is_file or not isinstance(was, str):
         return value
-    folder = places.of(was) or current_folder()
+    folder = folders.of(was) or current_folder()
     if same_file(text, here, was, folder):
         return type(value)(was)
     if text == was:

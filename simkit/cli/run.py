@@ -21,7 +21,7 @@ from simkit.core.values import shown
 from simkit.errors import OutputLost, RunStopped, SimkitError
 from simkit.models.config import ModelConfig
 from simkit.monitoring.reply_flags import REPLY_FLAGS
-from simkit.plugins.component_paths import Places
+from simkit.plugins.component_paths import BaseFolders
 from simkit.plugins.recipe import Recipe
 from simkit.run.engine import FaultPolicy, is_faulted
 from simkit.run.observers import Tap
@@ -133,13 +133,13 @@ def open_run(
     target: str,
     common: CommonFlags,
     values: Mapping[str, Any],
-    places: Places,
+    folders: BaseFolders,
     *,
     resume: str | None = None,
 ) -> Run:
     """The run for these flags, not yet entered.
 
-    `target` is the recipe's name as given; file names among the values are relative to the folders in `places`.
+    `target` is the recipe's name as given; file names among the values are relative to the folders in `folders`.
 
     Raises:
         UsageError: a flag cannot be used, or the run to resume has another configuration.
@@ -164,7 +164,7 @@ def open_run(
             resume=resume,
             taps=_taps(common),
             ask_timeout=common.ask_timeout,
-            places=places,
+            folders=folders,
         )
 
 
@@ -207,7 +207,7 @@ def _report(run: Run, result: object) -> Report:
         fault=next((one.error for one in run.tally.episodes if is_faulted(one)), None),
         models=run.tally.to_json().get("models", {}),
         flags={flag: count for flag, count in run.tally.flags.items() if flag.partition(":")[0] in REPLY_FLAGS},
-        adjusted=tuple(run.tally.meter.adjustments) if run.tally.meter else (),
+        adjusted=tuple(run.tally.metrics.adjustments) if run.tally.metrics else (),
         problem=run.problem,
     )
 

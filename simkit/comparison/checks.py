@@ -10,7 +10,7 @@ from typing import Any, cast
 from simkit.comparison.records import ArmFacts, RunFacts
 from simkit.components.world import WORLD
 from simkit.errors import SimkitError, UsageError
-from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN, Places, python_file
+from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN, BaseFolders, python_file
 from simkit.plugins.loading import find_class, load, parse_reference
 
 VARIABLE_CHOICES = frozenset(
@@ -69,7 +69,7 @@ def _world_options(run: RunFacts) -> dict[str, str]:
         reference = parse_reference(chosen)
         defaults: dict[str, str] = {}
         with suppress(SimkitError):
-            folder = Places.recorded(run.config).of(chosen)
+            folder = BaseFolders.recorded(run.config).of(chosen)
             parameters = signature(find_class(WORLD, reference.target, folder)).parameters.values()
             defaults = {each.name: str(each.default) for each in parameters if each.default is not each.empty}
         variant = run.config.get("variant")
@@ -112,7 +112,7 @@ def _of_world(run: RunFacts, name: str) -> str | None:
     """Default value of an attribute of the run's world; None if the world is not installed."""
     with suppress(SimkitError):
         chosen = str(run.config.get("world") or _worlds(run))
-        return getattr(load(WORLD, chosen, None, Places.recorded(run.config).of(chosen)), name, None)
+        return getattr(load(WORLD, chosen, None, BaseFolders.recorded(run.config).of(chosen)), name, None)
     return None
 
 

@@ -49,7 +49,7 @@ class boundary:  # noqa: N801 (a context manager, named as those of contextlib a
                 raise passing from error
         raised = cast("BaseException", error)
         unasked = " (a cancellation that was not requested)" if _is_cancelled(raised) else ""
-        raise self._fault(f"{told(self._where)}: {described(raised)}{unasked}") from raised
+        raise self._fault(f"{location_text(self._where)}: {described(raised)}{unasked}") from raised
 
 
 def _is_cancelled(error: BaseException) -> bool:
@@ -73,7 +73,7 @@ _PASSING = (Fault, LimitHit, RunStopped, StoreError, KeyboardInterrupt, Generato
 _URGENT = ((KeyboardInterrupt, GeneratorExit), (RunStopped, StoreError), (LimitHit,))
 
 
-def told(where: Where) -> str:
+def location_text(where: Where) -> str:
     """Text of a place."""
     return where if isinstance(where, str) else where()
 

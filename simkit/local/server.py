@@ -15,7 +15,7 @@ import orjson
 
 from simkit.errors import BadRequest, SimkitError, UsageError
 from simkit.local.model import check_request, response_of
-from simkit.local.wire import Asked, Heading, Speech, error_body, read_request, refusal
+from simkit.local.wire import CompletionRequest, Heading, Speech, error_body, read_request, refusal
 from simkit.local.worker import Worker
 from simkit.models.base import ChatResponse
 from simkit.plugins.extras import require
@@ -134,7 +134,7 @@ class _Routes:
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
-    async def answer(self, asked: Asked, send: Send, scope: Any, receive: Receive) -> None:
+    async def answer(self, asked: CompletionRequest, send: Send, scope: Any, receive: Receive) -> None:
         """Send the answer, whole or as a stream."""
         self._open += 1
         try:
@@ -149,7 +149,7 @@ class _Routes:
         finally:
             self._open -= 1
 
-    async def _stream(self, asked: Asked, send: Send, scope: Any, receive: Receive) -> None:
+    async def _stream(self, asked: CompletionRequest, send: Send, scope: Any, receive: Receive) -> None:
         """Stream the answer. An error before the first event is an error response; a later one ends the stream."""
         request = asked.request
         pieces = _EventStream(send, self._heading())
@@ -177,7 +177,7 @@ class _Routes:
             return
         await pieces.finish(speech.finish(end.message), end, asked.usage)
 
-    async def _respond(self, asked: Asked, heard: Callable[[Sequence[int]], object] | None) -> ChatResponse:
+    async def _respond(self, asked: CompletionRequest, heard: Callable[[Sequence[int]], object] | None) -> ChatResponse:
         request = asked.request
         seed = secrets.randbits(63) if request.seed is None else request.seed
         reply = await self._served.worker.ask(request, seed, heard)
@@ -190,7 +190,7 @@ class _Routes:
 class _Answer:
     """ASGI response that sends the answer, and cancels generation when the client disconnects."""
 
-    def __init__(self, routes: _Routes, asked: Asked) -> None:
+    def __init__(self, routes: _Routes, asked: CompletionRequest) -> None:
         self._routes = routes
         self._asked = asked
 

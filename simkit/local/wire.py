@@ -19,7 +19,7 @@ _REFUSED = ("logit_bias", "top_logprobs", "functions", "function_call", "audio",
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CompletionRequest:
     """A parsed request.
 
     Attributes:
@@ -35,7 +35,7 @@ class Asked:
     usage: bool = False
 
 
-def read_request(body: object) -> Asked:
+def read_request(body: object) -> CompletionRequest:
     """The request in a body.
 
     Raises:
@@ -60,7 +60,7 @@ def read_request(body: object) -> Asked:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadRequest(f"the request is not a valid chat completion: {type(error).__name__}: {error}") from error
     options: dict[str, Any] = fields.get("stream_options") or {}
-    return Asked(
+    return CompletionRequest(
         request, str(fields.get("model") or ""), bool(fields.get("stream")), bool(options.get("include_usage"))
     )
 

@@ -11,8 +11,8 @@ The layers, outermost first, each with the condition under which it is present:
     MeteredModel        counts calls; if the provider names no endpoint
     RatedModel          limits requests and tokens per minute; with --rpm or --tpm
     RecordedModel       records each attempt; with a recorder
-    ForeignModel        ends a call after --request-timeout; unless the provider does
-    BelievedModel       checks the answer and its usage; unless the provider does
+    IsolatedModel       ends a call after --request-timeout; unless the provider does
+    ValidatedModel      checks the answer and its usage; unless the provider does
     the provider's model
 
 A replay opens no provider. Its layers are AcknowledgedModel, SampledModel, RecordedModel and ReplayedModel.
@@ -36,14 +36,14 @@ from simkit.models.base import ChatModel, SampledModel
 from simkit.models.config import Adaptive, ModelConfig
 from simkit.models.middleware.budget import Budget, BudgetedModel
 from simkit.models.middleware.concurrency_limit import ConcurrencyLimit, LimitedModel
-from simkit.models.middleware.foreign import ForeignModel
+from simkit.models.middleware.isolation import IsolatedModel
 from simkit.models.middleware.journaling import RecordedModel
 from simkit.models.middleware.metrics import CallMetrics, Health, MeteredModel
 from simkit.models.middleware.rate_limit import RatedModel, Rates
 from simkit.models.middleware.replay import Recording, ReplayedModel
 from simkit.models.middleware.retry import RetryingModel
 from simkit.models.provider import Provider, Resources, find_provider
-from simkit.models.usage import BelievedModel
+from simkit.models.usage import ValidatedModel
 
 KEPT_FILES = 128
 """File descriptors reserved for everything except connections to models."""
@@ -53,7 +53,7 @@ KEPT_FILES = 128
 class Shared:
     """Limits and state that the models of one endpoint and key share."""
 
-    gate: ConcurrencyLimit
+    concurrency: ConcurrencyLimit
     rates: Rates | None
     health: Health
 
@@ -62,11 +62,11 @@ class Endpoints:
     """The endpoints of a run: connections, limits and health, one set for each endpoint and key.
 
     Open one per run, inside its event loop, and pass it to every `open_model` call. The first model at an endpoint
-    determines its limits. `meter` counts all calls.
+    determines its limits. `metrics` counts all calls.
     """
 
     def __init__(self, *, clock: Clock | None = None, learned: Learned | None = None) -> None:
-        self.meter = CallMetrics()
+        self.metrics = CallMetrics()
         self.clock = clock or Clock()
         self.resources = Resources(learned)
         self._shared: dict[Hashable, Shared] = {}
@@ -96,11 +96,11 @@ class Endpoints:
             limit = _within_files(provider.concurrency)
             bounded = config.rpm is not None or config.tpm is not None
             self._shared[endpoint] = Shared(
-                gate=ConcurrencyLimit(limit, self.meter, self.clock),
+                concurrency=ConcurrencyLimit(limit, self.metrics, self.clock),
                 rates=Rates(rpm=config.rpm, tpm=config.tpm, clock=self.clock) if bounded else None,
                 health=Health(),
             )
-            self.meter.endpoints.append(self._shared[endpoint].health)
+            self.metrics.endpoints.append(self._shared[endpoint].health)
         return self._shared[endpoint]
 
 
@@ -164,7 +164,7 @@ def build_model(
 
 def _replayed(provider: Provider, context: Context, endpoints: Endpoints) -> ChatModel:
     recording = Recording(context.run_id) if context.recording is None else context.recording
-    model = ReplayedModel(recording, name=provider.model_name, meter=endpoints.meter)
+    model = ReplayedModel(recording, name=provider.model_name, metrics=endpoints.metrics)
     return _recorded(model, provider, context, endpoints.clock)
 
 
@@ -172,26 +172,26 @@ def _opened(provider: Provider, context: Context, endpoints: Endpoints) -> ChatM
     shared, clock = endpoints.shared(provider), endpoints.clock
     model = provider.open(endpoints.resources)
     if not provider.checks_itself:
-        model = ForeignModel(BelievedModel(model), provider.config.request_timeout)
+        model = IsolatedModel(ValidatedModel(model), provider.config.request_timeout)
     model = _recorded(model, provider, context, clock)
     if shared is None:
-        model = MeteredModel(model, endpoints.meter)
+        model = MeteredModel(model, endpoints.metrics)
     else:
         model = model if shared.rates is None else RatedModel(model, shared.rates)
-        policy, meter = provider.config.retry_policy, endpoints.meter
+        policy, metrics = provider.config.retry_policy, endpoints.metrics
         model = RetryingModel(
             model,
             policy,
             health=shared.health,
-            meter=meter,
-            gate=shared.gate,
+            metrics=metrics,
+            concurrency=shared.concurrency,
             budget=context.budget,
             clock=clock,
         )
-        model = LimitedModel(model, shared.gate)
+        model = LimitedModel(model, shared.concurrency)
     if context.budget is not None:
         model = BudgetedModel(model, context.budget, provider.price)
-    return model if context.recording is None else ReplayedModel(context.recording, model, meter=endpoints.meter)
+    return model if context.recording is None else ReplayedModel(context.recording, model, metrics=endpoints.metrics)
 
 
 def _recorded(model: ChatModel, provider: Provider, context: Context, clock: Clock) -> ChatModel:

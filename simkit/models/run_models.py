@@ -17,7 +17,7 @@ from simkit.models.middleware.replay import Recording
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class RecordedCalls:
     """Model calls with a recorded answer.
 
     A call missing from `recording` is made; with `strict` it is an error, and no network request is made.
@@ -33,22 +33,24 @@ class RunModels:
     Args:
         run_id, recorder: the run's id, and the recorder of its calls.
         allowances: the run's budget.
-        known: calls that were answered before. Earlier usage of a resumed run counts against its allowances.
+        recorded: calls that were answered before. Earlier usage of a resumed run counts against its allowances.
     """
 
-    def __init__(self, run_id: str, recorder: Recorder, allowances: Allowances, known: Known | None = None) -> None:
-        resumed = known is not None and not known.strict
+    def __init__(
+        self, run_id: str, recorder: Recorder, allowances: Allowances, recorded: RecordedCalls | None = None
+    ) -> None:
+        resumed = recorded is not None and not recorded.strict
         self._recorder = recorder
         self._context = Context(
             recorder=recorder,
             run_id=run_id,
-            budget=Budget(allowances, spent=known.recording.usage if known and resumed else None),
-            recording=known.recording if known else None,
-            strict=known is not None and known.strict,
+            budget=Budget(allowances, spent=recorded.recording.usage if recorded and resumed else None),
+            recording=recorded.recording if recorded else None,
+            strict=recorded is not None and recorded.strict,
         )
-        before = dict(known.recording.adjustments) if known and resumed else {}
+        before = dict(recorded.recording.adjustments) if recorded and resumed else {}
         self._endpoints = Endpoints(learned=Learned(before, self._learned))
-        self.meter.adjustments += [f"{place[1]}: {each}" for place, known in before.items() for each in known]
+        self.metrics.adjustments += [f"{place[1]}: {each}" for place, known in before.items() for each in known]
 
     @property
     def learned(self) -> Learned:
@@ -56,7 +58,7 @@ class RunModels:
         return self._endpoints.resources.learned
 
     def _learned(self, place: Place, adjustment: Adjustment, reason: str) -> None:
-        self.meter.adjustments.append(f"{place[1]}: {adjustment}")
+        self.metrics.adjustments.append(f"{place[1]}: {adjustment}")
         self._recorder.record(EndpointAdjusted(self._context.run_id, *place, *adjustment, reason, time.time()))
 
     async def aclose(self) -> None:
@@ -64,9 +66,9 @@ class RunModels:
         await self._endpoints.aclose()
 
     @property
-    def meter(self) -> CallMetrics:
+    def metrics(self) -> CallMetrics:
         """Counters of the calls of all models."""
-        return self._endpoints.meter
+        return self._endpoints.metrics
 
     def model(self, spec: str, config: ModelConfig) -> ChatModel:
         """The model of that name.

@@ -90,7 +90,7 @@ def _separated(response: ChatResponse) -> ChatResponse:
     return replace(response, message=message, finish=finish)
 
 
-def believed(response: ChatResponse) -> ChatResponse:
+def validated(response: ChatResponse) -> ChatResponse:
     """The response with a valid usage. An invalid one is replaced by zeros, and `doubts` gives the reason."""
     why = doubt(response.usage)
     return response if why is None else replace(response, usage=Usage(), doubts=(*response.doubts, f"usage: {why}"))
@@ -109,7 +109,7 @@ def doubt(usage: object) -> str | None:
     return None
 
 
-class BelievedModel(ModelWrapper):
+class ValidatedModel(ModelWrapper):
     """Checks a third-party model: its exceptions and invalid answers become faults of the model."""
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
@@ -122,5 +122,5 @@ class BelievedModel(ModelWrapper):
         with boundary(ModelFault, lambda: f"model `{self.name}`, {key}"):
             response = cast("object", await self._model.complete(request, key))
             if isinstance(response, ChatResponse) and isinstance(cast("object", response.message), AssistantMessage):
-                return believed(_separated(response))
+                return validated(_separated(response))
         raise MalformedReply(f"model `{self.name}`, {key}: it answered with {shown(response)}; return a ChatResponse")

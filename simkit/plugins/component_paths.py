@@ -27,7 +27,7 @@ FILES = "files"
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class BaseFolders:
     """Base folders of relative file names.
 
     Attributes:
@@ -39,7 +39,7 @@ class Places:
     folder: Path | None = None
 
     @classmethod
-    def recorded(cls, config: Mapping[str, Any], folder: Path | None = None) -> Places:
+    def recorded(cls, config: Mapping[str, Any], folder: Path | None = None) -> BaseFolders:
         """Base folders of the names in the configuration of a run; `folder` applies to names that are not in it.
 
         A folder that no longer exists is left out: if the project was moved, its files are found from its new folder.
@@ -51,7 +51,7 @@ class Places:
         return cls(named, folder)
 
     @classmethod
-    def given(cls, given: Iterable[str], written: Iterable[str], folder: Path | None) -> Places:
+    def given(cls, given: Iterable[str], written: Iterable[str], folder: Path | None) -> BaseFolders:
         """Base folders for a command: names given on the command line, and names written in a recipe file in `folder`.
 
         Raises:

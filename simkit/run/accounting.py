@@ -18,7 +18,7 @@ from simkit.errors import UsageError
 from simkit.search.base import WorkUnit
 
 if TYPE_CHECKING:
-    from simkit.run.resume import Past
+    from simkit.run.resume import RecordedRun
 
 T = TypeVar("T")
 
@@ -152,10 +152,10 @@ def _lines(rows: Sequence[T]) -> Iterator[tuple[T, ...]]:
 class Units:
     """The work units of a run: the trials of each task, and those finished by an earlier attempt of the run."""
 
-    def __init__(self, run_id: str, seed: int, past: Past | None = None) -> None:
+    def __init__(self, run_id: str, seed: int, earlier: RecordedRun | None = None) -> None:
         self._run_id = run_id
         self._seed = seed
-        self._past = past
+        self._earlier = earlier
         self._seen: dict[str, Task] = {}
         self._played: Mapping[str, int] = {}  # number of trials so far, by task
 
@@ -169,8 +169,8 @@ class Units:
             known = self._seen.get(task.id)
             if known is None:
                 seen = _task_seen(self._run_id, task)
-                if self._past is not None:
-                    self._past.check_task(seen)
+                if self._earlier is not None:
+                    self._earlier.check_task(seen)
                 recorder.record(seen)
                 self._seen[task.id] = task
             elif known != task:
@@ -189,8 +189,10 @@ class Units:
             played[task.id] = trial + 1
             units.append(WorkUnit(self._run_id, self._seed, task, trial))
         self._played = played
-        past = self._past
-        return units if past is None else [replace(unit, attempt=past.next_start(unit.episode_id)) for unit in units]
+        earlier = self._earlier
+        return (
+            units if earlier is None else [replace(unit, attempt=earlier.next_start(unit.episode_id)) for unit in units]
+        )
 
     def kept(self, units: Sequence[WorkUnit], supervisor: str) -> dict[str, Episode]:
         """Episodes that an earlier attempt of the run finished, by id.
@@ -198,8 +200,8 @@ class Units:
         Raises:
             UsageError: another search played them.
         """
-        past = self._past
-        found = {unit.episode_id: past.kept(unit, supervisor) for unit in units} if past is not None else {}
+        earlier = self._earlier
+        found = {unit.episode_id: earlier.kept(unit, supervisor) for unit in units} if earlier is not None else {}
         return {name: episode for name, episode in found.items() if episode is not None}
 
 

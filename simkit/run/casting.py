@@ -18,7 +18,7 @@ from simkit.components.world import World
 from simkit.core.boundary import boundary
 from simkit.core.tasks import Task
 from simkit.errors import AgentFault, UsageError
-from simkit.plugins.component_paths import Places, folder_of
+from simkit.plugins.component_paths import BaseFolders, folder_of
 from simkit.plugins.loading import Kind, load, takes
 
 if TYPE_CHECKING:
@@ -67,13 +67,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Requested players: names, objects, or None for the world's default; `places` resolves relative file names."""
+    """Requested players: names, objects, or None for the world's default; `folders` resolves relative file names."""
 
     agent: str | Agent | None = None
     user: str | User | None = None
     reward: str | Reward | None = None
     tools: ToolServer | None = None
-    places: Places = field(default_factory=Places)
+    folders: BaseFolders = field(default_factory=BaseFolders)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,14 +144,14 @@ def build_players(world: World, wanted: Wanted, models: WantedModels) -> Players
         UsageError: a component does not accept its options or lacks a model, or no component uses a named model.
     """
     agents, users = models.agents(), models.users()
-    agent = _part(_Choice(AGENT, wanted.agent, "default_agent", MODEL_AGENT), world, agents, wanted.places)
-    user = _part(_Choice(USER, wanted.user, "default_user", MODEL_USER), world, users, wanted.places)
+    agent = _part(_Choice(AGENT, wanted.agent, "default_agent", MODEL_AGENT), world, agents, wanted.folders)
+    user = _part(_Choice(USER, wanted.user, "default_user", MODEL_USER), world, users, wanted.folders)
     _check_used(agent, user, agents, users)
     return Players(
         agent=agent.component,
         user=user.component,
         tools=world.tools() if wanted.tools is None else wanted.tools,
-        reward=_reward(wanted.reward, world, wanted.places),
+        reward=_reward(wanted.reward, world, wanted.folders),
     )
 
 
@@ -164,10 +164,10 @@ class _Choice(Generic[T]):
     default: str
     modelled: str
 
-    def name(self, wanted: str | None, world: World, model: PartModel, places: Places) -> tuple[str, Path | None]:
+    def name(self, wanted: str | None, world: World, model: PartModel, folders: BaseFolders) -> tuple[str, Path | None]:
         """Name of the component, and the folder that its relative file names refer to."""
         if wanted:
-            return wanted, places.of(wanted)
+            return wanted, folders.of(wanted)
         return (self.modelled, None) if model.own else _own_choice(world, self.default)
 
 
@@ -176,12 +176,12 @@ def _own_choice(world: World, attribute: str) -> tuple[str, Path | None]:
     return getattr(world, attribute), folder_of(world, attribute)
 
 
-def _part(choice: _Choice[T], world: World, model: PartModel, places: Places) -> Part:
+def _part(choice: _Choice[T], world: World, model: PartModel, folders: BaseFolders) -> Part:
     """The requested component with its model, the given object, or the world's default."""
     kind, wanted = choice.kind, choice.wanted
     if wanted is not None and not isinstance(wanted, str):
         return Part(wanted)
-    name, folder = choice.name(wanted, world, model, places)
+    name, folder = choice.name(wanted, world, model, folders)
     given: dict[str, Any] = {"world": world}
     wants = takes(kind, name, "model", folder)
     if wants is not None and (model.spec is not None or wants):
@@ -194,10 +194,10 @@ def _part(choice: _Choice[T], world: World, model: PartModel, places: Places) ->
     return Part(load(kind, name, given, folder), "model" in given)
 
 
-def _reward(wanted: str | Reward | None, world: World, places: Places) -> Reward:
+def _reward(wanted: str | Reward | None, world: World, folders: BaseFolders) -> Reward:
     if wanted is not None and not isinstance(wanted, str):
         return wanted
-    name, folder = (wanted, places.of(wanted)) if wanted else _own_choice(world, "default_reward")
+    name, folder = (wanted, folders.of(wanted)) if wanted else _own_choice(world, "default_reward")
     return load(REWARD, name, {"world": world}, folder)
 
 

@@ -74,7 +74,7 @@ class Tally:
     It is the `Watch` of every search of the run. Only the event loop's thread writes to it.
 
     `kept` counts episodes that an earlier attempt of the run finished. `missed` holds the reasons why units were not
-    played, by episode id. `flags` counts doubts about messages. `meter` counts model calls once there are models.
+    played, by episode id. `flags` counts doubts about messages. `metrics` counts model calls once there are models.
     `note` describes the progress of a stage without episodes, for the display. `load` returns the load of components
     that declare `concurrency` or `sessions`. `keeps_faults` keeps the latest faults, with everything that their frames
     refer to.
@@ -95,7 +95,7 @@ class Tally:
     episodes: list[Episode] = field(default_factory=list[Episode])
     missed: dict[str, str] = field(default_factory=dict[str, str])
     flags: Counter[str] = field(default_factory=Counter[str])
-    meter: CallMetrics | None = None
+    metrics: CallMetrics | None = None
     lag: Lag = field(default_factory=Lag)
     load: Callable[[], Sequence[ComponentLoad]] = tuple
     keeps_faults: bool = False
@@ -158,16 +158,16 @@ class Tally:
         stats: dict[str, Any] = {"seconds": round(self.seconds, 3), "lag": self.lag.to_json(), "kept": self.kept}
         if load := self.load():
             stats["components"] = [asdict(state) for state in load]
-        meter = self.meter
-        if meter is not None:
+        metrics = self.metrics
+        if metrics is not None:
             stats["models"] = {
-                "calls": meter.calls,
-                "replayed": meter.replayed,
-                "rate_limited": meter.rate_limited,
-                "failed": meter.failed,
-                "prompt_tokens": meter.usage.prompt_tokens,
-                "completion_tokens": meter.usage.completion_tokens,
-                "cost": meter.usage.cost,
+                "calls": metrics.calls,
+                "replayed": metrics.replayed,
+                "rate_limited": metrics.rate_limited,
+                "failed": metrics.failed,
+                "prompt_tokens": metrics.usage.prompt_tokens,
+                "completion_tokens": metrics.usage.completion_tokens,
+                "cost": metrics.usage.cost,
             }
         return stats
 

@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 
 import simkit
-from simkit.actors.deadlines import GRACE, Patience
+from simkit.actors.deadlines import GRACE, AskLimits
 from simkit.actors.scope import Scope, open_scope
 from simkit.core.boundary import described
 from simkit.core.cancellation import cancelled_from_outside
@@ -25,8 +25,8 @@ from simkit.run.accounting import CANCELLED, INTERRUPTED, CountingRecorder, Ledg
 from simkit.run.background import Background, load_if_free
 from simkit.run.engine import FaultPolicy, Progress, Tally, sole_error
 from simkit.run.observers import HeldRecorder, Tap, TappedRecorder
-from simkit.run.request import Asked, RunOptions, Settled
-from simkit.run.resume import Origin, Past
+from simkit.run.request import RunIdentity, RunOptions, RunRequest
+from simkit.run.resume import Origin, RecordedRun
 from simkit.run.summary import Summary, summarise
 from simkit.run.tuning import calm_collector
 from simkit.store.source import next_start
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from simkit.models.config import ModelConfig
     from simkit.models.middleware.budget import Allowances
     from simkit.models.run_models import RunModels
-    from simkit.plugins.component_paths import Places
+    from simkit.plugins.component_paths import BaseFolders
     from simkit.run.stages import PartOf
     from simkit.store import Store
     from simkit.store.journal import Journal
@@ -46,7 +46,7 @@ Status: TypeAlias = Literal["running", "done", "failed", "interrupted", "stopped
 Ended: TypeAlias = Callable[[str, Status, str | None], None]
 """Callback for the id, the status and the problem of a run that has ended."""
 
-UNKNOWN_YET = frozenset({"id", "name", "recipe", "seed", "models", "places", "config", "store"})
+UNKNOWN_YET = frozenset({"id", "name", "recipe", "seed", "models", "folders", "config", "store"})
 """Attributes that a run may have only once it is entered."""
 
 
@@ -77,12 +77,12 @@ class Lifetime:
         ask_timeout: float | None = ASK_TIMEOUT,
         grace: float = GRACE,
         ended: Ended | None = None,
-        places: Places | None = None,
+        folders: BaseFolders | None = None,
     ) -> None:
         from simkit.run.settings import read_settings
 
         settings = read_settings()
-        self._asked = Asked(
+        self._request = RunRequest(
             store=settings.store if store is None else store,
             name=name,
             recipe=recipe,
@@ -93,7 +93,7 @@ class Lifetime:
             resume=resume,
             replay=replay,
             part_of=part_of,
-            places=places,
+            folders=folders,
         )
         self.part_of = part_of
         self.concurrency = settings.concurrency if concurrency is None else concurrency
@@ -104,7 +104,7 @@ class Lifetime:
         self.status: Status = "running"
         self.problem: str | None = None
         self.abandoned = False
-        self._patience = Patience(ask_timeout or None, grace)
+        self._ask_limits = AskLimits(ask_timeout or None, grace)
         self._allowances = allowances
         self._taps = tuple(taps)
         self._progress = progress
@@ -117,8 +117,8 @@ class Lifetime:
         self._stages: dict[str, str] = {}  # problems of stages, by run id
         self._stopped_by: RunStopped | None = None
         self._origin = Origin()
-        self._past: Past | None = None
-        self._replayed: Past | None = None
+        self._earlier: RecordedRun | None = None
+        self._replayed: RecordedRun | None = None
         self._number: int | None = None  # of this start in the store
         self._entered: AbstractAsyncContextManager[None] | None = None
         self._closing = AsyncExitStack()
@@ -130,7 +130,7 @@ class Lifetime:
         self._background: Background | None = None
         self._recorded_end = False
         self._to_forget = False
-        if not self._asked.elsewhere:
+        if not self._request.elsewhere:
             self._name(self._origin)
 
     @classmethod
@@ -159,7 +159,7 @@ class Lifetime:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
-        known, asked = vars(self), self._asked
+        known, asked = vars(self), self._request
         who = known.get("id") or f"of {asked.resume or asked.replay or asked.part_of!r}"
         name, recipe = known.get("name", asked.name), known.get("recipe", asked.recipe)
         state = "not entered" if self._entered is None else self.status
@@ -225,11 +225,11 @@ class Lifetime:
         from simkit.models.run_models import RunModels
 
         if self._models is None:
-            known = self._origin.known(self._past, self._replayed)
-            self._models = RunModels(self.id, self._journal, self.models.allowances(self._allowances), known)
+            recorded = self._origin.recorded_calls(self._earlier, self._replayed)
+            self._models = RunModels(self.id, self._journal, self.models.allowances(self._allowances), recorded)
             self._closing.push_async_callback(self._models.aclose)
-            self.tally.meter = self._models.meter
-        return self._models.model(self.places.absolute(spec), config)
+            self.tally.metrics = self._models.metrics
+        return self._models.model(self.folders.absolute(spec), config)
 
     def _stage_ended(self, run_id: str, status: Status, problem: str | None) -> None:
         """Register the end of a stage of this run; a stage that failed before may now be done."""
@@ -242,28 +242,28 @@ class Lifetime:
 
     def _look_up(self) -> None:
         """Open the store and look up the run's origin; runs in a thread."""
-        asked = self._asked
+        asked = self._request
         self.store = store = _open_store(asked.store)
         resume = asked.part_of.begun(store) if asked.part_of else asked.resume
         self._origin = origin = Origin.find(store, resume, asked.replay)
         if asked.elsewhere:
             self._name(origin)
-        settled = Settled(self.id, self.name, self.recipe, self.seed, self.models, self.places)
-        self.config = origin.checked(asked.configured(settled, self.concurrency, origin))
+        identity = RunIdentity(self.id, self.name, self.recipe, self.seed, self.models, self.folders)
+        self.config = origin.checked(asked.configured(identity, self.concurrency, origin))
 
     def _name(self, origin: Origin) -> None:
         """Set the identity of the run."""
-        settled = self._asked.settled(origin)
-        self.id, self.name, self.recipe, self.seed = settled.id, settled.name, settled.recipe, settled.seed
-        self.models, self.places = settled.models, settled.places
+        identity = self._request.identity(origin)
+        self.id, self.name, self.recipe, self.seed = identity.id, identity.name, identity.recipe, identity.seed
+        self.models, self.folders = identity.models, identity.folders
 
     def _remember(self) -> None:
         """Count this start, and read the journals of the resumed or replayed run; runs in a thread."""
         self._number = next_start(self.store.path)
         if self._origin.resumed is not None:
-            self._past = Past.read(self.store.path, self.id)
+            self._earlier = RecordedRun.read(self.store.path, self.id)
         if self._origin.replayed is not None:
-            self._replayed = Past.read(self.store.path, self._origin.replayed)
+            self._replayed = RecordedRun.read(self.store.path, self._origin.replayed)
 
     @asynccontextmanager
     async def _open(self) -> AsyncGenerator[None]:
@@ -284,7 +284,7 @@ class Lifetime:
                 raise cause from cause.__cause__ or error
             raise
         finally:
-            self._recorder = self._file = self._scope = self._past = self._replayed = self._models = None
+            self._recorder = self._file = self._scope = self._earlier = self._replayed = self._models = None
         self._loading = await anyio.to_thread.run_sync(load_if_free, self.store)
 
     @asynccontextmanager
@@ -292,9 +292,9 @@ class Lifetime:
         held = HeldRecorder(file, hold=self._origin.resumed is None)
         counted = CountingRecorder(held, self._ledger)
         self._recorder = recorder = TappedRecorder(counted, self._taps) if self._taps else counted
-        attempt = 0 if self._past is None else self._past.attempt + 1
+        attempt = 0 if self._earlier is None else self._earlier.attempt + 1
         self._ledger.run_id, self._ledger.attempt = self.id, attempt
-        self._units = Units(self.id, self.seed, self._past)
+        self._units = Units(self.id, self.seed, self._earlier)
         identity = (self.id, self.name, self.recipe, self.seed, self.config, simkit.__version__)
         start = RunStarted(*identity, time.time(), attempt, self._number)
         recorder.record(start)
@@ -327,7 +327,7 @@ class Lifetime:
     @asynccontextmanager
     async def _acting(self) -> AsyncGenerator[None]:
         with calm_collector(), anyio.CancelScope() as self._stop:
-            async with open_scope(self._patience) as self._scope:
+            async with open_scope(self._ask_limits) as self._scope:
                 self.tally.load = self._scope.load
                 yield
 

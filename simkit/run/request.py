@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from simkit.models.config import ModelConfig
-from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN, Places
+from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN, BaseFolders
 from simkit.run.engine import FaultPolicy, Progress
 from simkit.run.observers import Tap
 from simkit.run.resume import Origin
@@ -41,19 +41,19 @@ class RunOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """Final identity of a run: id, name, recipe, seed, models and places."""
+class RunIdentity:
+    """Final identity of a run: id, name, recipe, seed, models and folders."""
 
     id: str
     name: str
     recipe: str
     seed: int
     models: ModelConfig
-    places: Places
+    folders: BaseFolders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RunRequest:
     """Requested settings of a run."""
 
     store: Store | Path | str
@@ -66,29 +66,29 @@ class Asked:
     resume: str | None
     replay: str | None
     part_of: PartOf | None
-    places: Places | None
+    folders: BaseFolders | None
 
     @property
     def elsewhere(self) -> bool:
         """Whether the run is resumed, replayed or a stage, so that journals may determine its settings."""
         return not (self.resume is self.replay is self.part_of is None)
 
-    def settled(self, origin: Origin) -> Settled:
+    def identity(self, origin: Origin) -> RunIdentity:
         """The final identity of the run, given its origin.
 
         Raises:
             UsageError: the URL of an endpoint contained a secret, which is not stored, and was not given again.
         """
-        return Settled(
+        return RunIdentity(
             id=origin.resumed or (self.part_of.id if self.part_of else new_run_id(self.recipe)),
             name=self.name or origin.name,
             recipe=self.recipe if origin.resumed is None else origin.recipe,
             seed=next(each for each in (self.seed, origin.seed, self.default_seed) if each is not None),
             models=origin.models(self.models),
-            places=Places.recorded(origin.config) if self.places is None else self.places,
+            folders=BaseFolders.recorded(origin.config) if self.folders is None else self.folders,
         )
 
-    def configured(self, run: Settled, concurrency: int, origin: Origin) -> dict[str, Any]:
+    def configured(self, run: RunIdentity, concurrency: int, origin: Origin) -> dict[str, Any]:
         """Configuration of the run: enough to start it again, without secrets. Reads the files that it names."""
         own = dict(origin.config if self.config is None else self.config)
         own |= {**run.models.to_json(), "seed": run.seed, "concurrency": concurrency}
@@ -96,9 +96,9 @@ class Asked:
             own["replay"] = origin.replayed
         for name in (FILES, STARTED_IN, NAMED_IN):
             own.pop(name, None)
-        files = run.places.digests(own)
+        files = run.folders.digests(own)
         before = {name: origin.config[name] for name in (STARTED_IN, NAMED_IN) if name in origin.config}
-        return {**own, **(before or run.places.to_json(own)), **({FILES: files} if files else {})}
+        return {**own, **(before or run.folders.to_json(own)), **({FILES: files} if files else {})}
 
 
 def new_run_id(recipe: str) -> str:

@@ -38,7 +38,7 @@ from simkit.store.encoding import JournalEvents
 
 if TYPE_CHECKING:
     from simkit.models.middleware.replay import Recording
-    from simkit.models.run_models import Known
+    from simkit.models.run_models import RecordedCalls
     from simkit.store import Store
 
 MAY_CHANGE = frozenset(
@@ -141,16 +141,16 @@ class Origin:
             check_unchanged(self.resumed, self.start.config, config)
         return config
 
-    def known(self, past: Past | None, replayed: Past | None) -> Known | None:
+    def recorded_calls(self, earlier: RecordedRun | None, replayed: RecordedRun | None) -> RecordedCalls | None:
         """Recorded model calls that need not be made: those of the run itself, or of the run that it replays."""
-        from simkit.models.run_models import Known
+        from simkit.models.run_models import RecordedCalls
 
         if replayed is not None:
-            return Known(replayed.recording, strict=True)
-        return None if past is None else Known(past.recording)
+            return RecordedCalls(replayed.recording, strict=True)
+        return None if earlier is None else RecordedCalls(earlier.recording)
 
 
-PAST = (RunStarted, TaskSeen, EpisodeStarted, Episode, ModelCall, EndpointAdjusted)
+RESUME_EVENTS = (RunStarted, TaskSeen, EpisodeStarted, Episode, ModelCall, EndpointAdjusted)
 """Events that resuming a run requires."""
 
 _Place: TypeAlias = tuple[str, int]
@@ -161,7 +161,7 @@ _Began: TypeAlias = tuple[_Place, tuple[str, ...]]
 
 
 @dataclass(slots=True)
-class Past:
+class RecordedRun:
     """Contents of the journals of a run.
 
     Attributes:
@@ -188,7 +188,7 @@ class Past:
     _latest: dict[str, _Began] = field(default_factory=dict[str, "_Began"])
 
     @classmethod
-    def read(cls, folder: Path, run_id: str, kinds: Collection[type[Event]] = PAST) -> Past:
+    def read(cls, folder: Path, run_id: str, kinds: Collection[type[Event]] = RESUME_EVENTS) -> RecordedRun:
         """Read events of these kinds from the journals of a run; `folder` is the store's.
 
         Torn last lines are ignored.
@@ -198,10 +198,10 @@ class Past:
         """
         from simkit.models.middleware.replay import Recording
 
-        past = cls(run_id, Recording(run_id))
+        earlier = cls(run_id, Recording(run_id))
         for path in journals(folder, run_id):
-            past._add(JournalEvents(path, kinds))
-        return past
+            earlier._add(JournalEvents(path, kinds))
+        return earlier
 
     def next_start(self, episode: str) -> int:
         """Number of the next start of an episode."""
@@ -277,15 +277,15 @@ def read_start(folder: Path, run_id: str) -> Start:
         UsageError: the run was imported from another program.
         StoreUnreadable: its journals are missing, unreadable, or contain no start.
     """
-    past = Past.read(folder, run_id, (RunStarted,))
-    if past.start is not None:
-        if past.start.recipe == IMPORTED:
+    earlier = RecordedRun.read(folder, run_id, (RunStarted,))
+    if earlier.start is not None:
+        if earlier.start.recipe == IMPORTED:
             raise UsageError(
                 f"{run_id} was imported from another program; it has no model calls and no settings, so it cannot be "
                 "resumed or replayed. Start a new run"
             )
-        return past.start
-    why = f": {describe(past.damage)}" if past.damage else ""
+        return earlier.start
+    why = f": {describe(earlier.damage)}" if earlier.damage else ""
     raise StoreUnreadable(f"the journals of {run_id} in {folder} do not say how it was started{why}; start a new run")
 
 

@@ -70,7 +70,7 @@ class Run(Lifetime):
             that exceeds it is cancelled and faulted. None (or 0) for no limit.
         grace: seconds that a cancelled component gets to finish before it is abandoned.
         ended: callback for the id, the status and the problem of the run when it has ended.
-        places: base folders for relative file names of components; None for the current folder, or for a resumed run
+        folders: base folders for relative file names of components; None for the current folder, or for a resumed run
             the folder where it was started.
 
     Raises:
@@ -85,7 +85,7 @@ class Run(Lifetime):
             ComponentNotFound: no world of that name.
             UsageError: the world does not accept these options.
         """
-        return load_world(world, self.places.of(world), **options) if isinstance(world, str) else world
+        return load_world(world, self.folders.of(world), **options) if isinstance(world, str) else world
 
     def tasks(self, world: World, split: str, choice: str | int = "all") -> Sequence[Task]:
         """The tasks of a split that `choice` names; see `choose_tasks`."""
@@ -125,7 +125,7 @@ class Run(Lifetime):
         config = self.models.model_copy(update={name: spec for name, spec in named.items() if spec is not None})
         players = build_players(
             world,
-            Wanted(agent=agent, user=user, reward=reward, tools=tools, places=self.places),
+            Wanted(agent=agent, user=user, reward=reward, tools=tools, folders=self.folders),
             WantedModels(config=config, open=self._model, defaults=options, user_defaults=user_options),
         )
         if players.user.interactive and self._background is not None:
@@ -228,7 +228,7 @@ class Run(Lifetime):
             part_of=place,
             ask_timeout=self.ask_timeout,
             ended=self._stage_ended,
-            places=self.places,
+            folders=self.folders,
         )
 
     async def finished(self, stage: str) -> Mapping[str, Any] | None:

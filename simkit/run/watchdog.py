@@ -52,7 +52,7 @@ class Watchdog:
         self._loop_thread = threading.get_ident()
         self._beaten = monotonic()
         self._seen: tuple[str, str] | None = None
-        self._told = 0
+        self._reported = 0
         self._over = threading.Event()
 
     @contextmanager
@@ -70,9 +70,9 @@ class Watchdog:
         """Register a beat of the loop; returns the block that just ended, if it was long enough and below the limit."""
         now = monotonic()
         seconds, self._beaten, seen, self._seen = now - self._beaten, now, self._seen, None
-        if seconds < self._blocked or self._told >= MOST:
+        if seconds < self._blocked or self._reported >= MOST:
             return None
-        self._told += 1
+        self._reported += 1
         place, stack = seen or ("", "")
         return Block(round(seconds, 3), place, stack)
 

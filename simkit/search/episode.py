@@ -20,7 +20,7 @@ from simkit.components.cast import Cast
 from simkit.components.reward import EpisodeReward, ExplainGoals, Hit, ListGoals, ScoreEpisode
 from simkit.components.state import BranchState, State
 from simkit.components.tools import StartTools
-from simkit.core.boundary import boundary, told
+from simkit.core.boundary import boundary, location_text
 from simkit.core.conversation import Conversation, Entry
 from simkit.core.events import Episode, EpisodeStarted, FaultTraced, GoalsExplained, Outcome, Recorder, ToolsetSeen
 from simkit.core.ids import TurnKey
@@ -154,7 +154,7 @@ async def consult(
         try:
             return check(reply)
         except WrongValue as wrong:
-            raise fault(f"{told(place)}: {type(request).__name__} was answered with {wrong}") from None
+            raise fault(f"{location_text(place)}: {type(request).__name__} was answered with {wrong}") from None
     raise AssertionError("a boundary lets nothing pass silently")
 
 

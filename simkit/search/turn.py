@@ -12,7 +12,7 @@ from simkit.components.reward import Hit, ScoreTurn
 from simkit.components.state import BranchState, State
 from simkit.components.tools import CallTool
 from simkit.components.user import Speak
-from simkit.core.boundary import boundary, told
+from simkit.core.boundary import boundary, location_text
 from simkit.core.conversation import Author, Entry
 from simkit.core.events import Outcome
 from simkit.core.ids import TurnKey
@@ -214,7 +214,8 @@ def without(goals: tuple[Goal, ...], hits: tuple[Hit, ...], place: Where = "rewa
         found = next((index for index, goal in enumerate(left) if goal.key == hit.goal), None)
         if found is None:
             raise RewardFault(
-                f"{told(place)}: hit `{hit.goal:.80}`, of which no copy remains; return each remaining copy once"
+                f"{location_text(place)}: hit `{hit.goal:.80}`, of which no copy remains; return each remaining copy "
+                "once"
             )
         del left[found]
     return tuple(left)

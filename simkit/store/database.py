@@ -141,16 +141,16 @@ _DAMAGED = ("not a valid duckdb database", "corrupt", "checksum", "serialization
 """Parts of DuckDB's error messages for files with invalid contents."""
 
 
-def set_aside(path: Path) -> Path:
+def rename_damaged(path: Path) -> Path:
     """Rename a database and its log so that a new one can be built; returns the new path."""
     number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+    while (renamed := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
     log = path.with_name(path.name + ".wal")
     if log.exists():
-        log.rename(aside.with_name(aside.name + ".wal"))
-    path.rename(aside)
-    return aside
+        log.rename(renamed.with_name(renamed.name + ".wal"))
+    path.rename(renamed)
+    return renamed
 
 
 def create_schema(connection: duckdb.DuckDBPyConnection) -> None:

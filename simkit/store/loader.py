@@ -30,8 +30,8 @@ from simkit.store.database import (
     is_no_database,
     loading_error,
     remove_database,
+    rename_damaged,
     schema_format,
-    set_aside,
     stored_format,
 )
 from simkit.store.files import keep_private, open_private, scratch_folder
@@ -201,10 +201,10 @@ class Loader:
             remove_database(self.database)
             return
         self.damage.keep(missing)
-        aside = set_aside(self.database)
+        renamed = rename_damaged(self.database)
         notes.append(
             f"{self.database} was made by another version of simkit and {len(missing)} journals that it was made from "
-            f"are gone or shorter than they were: it was kept as {aside.name}, and a new one made from what is there"
+            f"are gone or shorter than they were: it was kept as {renamed.name}, and a new one made from what is there"
         )
 
     def _missing(self, connection: duckdb.DuckDBPyConnection) -> list[BadLine]:
@@ -226,8 +226,10 @@ class Loader:
 
     def _renewed(self, why: str) -> str:
         """Rename a damaged database; the next connection rebuilds it. Returns a note for the user."""
-        aside = set_aside(self.database)
-        return f"{self.database} was damaged ({why}): it was made again from the journals; the old file is {aside.name}"
+        renamed = rename_damaged(self.database)
+        return (
+            f"{self.database} was damaged ({why}): it was made again from the journals; the old file is {renamed.name}"
+        )
 
 
 PAUSE_PER_SECOND = 9.0

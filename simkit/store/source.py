@@ -151,7 +151,7 @@ def next_start(folder: Path) -> int:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             text = os.pread(file, 32, 0).strip()
-            number = int(text) if text.isdigit() else max(_told(folder), default=0)
+            number = int(text) if text.isdigit() else max(_recorded_numbers(folder), default=0)
             os.pwrite(file, b"%20d\n" % (number + 1), 0)
             return number + 1
         finally:
@@ -163,7 +163,7 @@ def next_start(folder: Path) -> int:
         ) from error
 
 
-def _told(folder: Path) -> Iterator[int]:
+def _recorded_numbers(folder: Path) -> Iterator[int]:
     """Start numbers recorded in the journals of a store."""
     from simkit.core.events import RunStarted
     from simkit.store.encoding import JournalEvents

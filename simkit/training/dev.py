@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from simkit.actors.deadlines import Patience
+from simkit.actors.deadlines import AskLimits
 from simkit.actors.scope import open_scope
 from simkit.components.cast import Cast
 from simkit.components.world import WORLD, World, choose_tasks
@@ -124,7 +124,7 @@ async def opened(place: Place, model: ChatModel, temperature: float) -> AsyncGen
         Wanted(agent=place.agent, user=place.user, reward=place.reward),
         WantedModels(config=config, open=lambda _, role: SampledModel(model, role.sampling), defaults=defaults),
     )
-    async with open_scope(Patience()) as scope:
+    async with open_scope(AskLimits()) as scope:
         yield players.cast(scope)
 
 

@@ -163,19 +163,19 @@ class FineTuning:
         once = self._client.with_options(max_retries=0)
         for pause in RETRY_PAUSES:
             try:
-                async with self._told("starting the job", besides=unsure):
+                async with self._converted_errors("starting the job", besides=unsure):
                     return await once.fine_tuning.jobs.create(**wanted)
             except unsure:
                 await anyio.sleep(pause)
                 found = await self.find(request.run_id)
                 if found is not None:
                     return found
-        async with self._told("starting the job"):
+        async with self._converted_errors("starting the job"):
             return await once.fine_tuning.jobs.create(**wanted)
 
     async def find(self, run_id: str) -> Any | None:
         """The job of a run; None if there is none."""
-        async with self._told("looking for the run's job"):
+        async with self._converted_errors("looking for the run's job"):
             page = await self._client.fine_tuning.jobs.list(limit=PAGE, extra_query={f"metadata[{RUN}]": run_id})
             jobs: list[Any] = [job for job in page.data if _run_of(job) == run_id]
         return jobs[0] if jobs else None
@@ -186,7 +186,7 @@ class FineTuning:
         Raises:
             UsageError, RunStopped: as in `start`.
         """
-        async with self._told(f"uploading {name}"):
+        async with self._converted_errors(f"uploading {name}"):
             file = await self._client.files.create(file=(name, content), purpose="fine-tune")
         return str(file.id)
 
@@ -200,7 +200,7 @@ class FineTuning:
         heard: set[str] = set()
         pause = min(FIRST_PAUSE, self._poll)
         while True:
-            async with self._told(f"following {job_id}"):
+            async with self._converted_errors(f"following {job_id}"):
                 job = await self._client.fine_tuning.jobs.retrieve(job_id)
                 events = await self._events(job_id, heard)
             for event in events:
@@ -216,7 +216,7 @@ class FineTuning:
         Raises:
             UsageError, RunStopped: as in `follow`.
         """
-        async with self._told(f"cancelling {job_id}"):
+        async with self._converted_errors(f"cancelling {job_id}"):
             await self._client.fine_tuning.jobs.cancel(job_id)
 
     async def _events(self, job_id: str, heard: set[str]) -> list[Any]:
@@ -232,14 +232,14 @@ class FineTuning:
     async def _outcome(self, job: Any) -> Outcome:
         checkpoints: list[Mapping[str, Any]] = []
         if job.status == "succeeded":
-            async with self._told(f"reading the checkpoints of {job.id}"):
+            async with self._converted_errors(f"reading the checkpoints of {job.id}"):
                 async for one in self._client.fine_tuning.jobs.checkpoints.list(job.id):
                     checkpoints.append({"model": one.fine_tuned_model_checkpoint, "step": one.step_number})
         error = job.error.message if job.error is not None else None
         return Outcome(job.id, job.status, job.fine_tuned_model, job.trained_tokens, error, tuple(checkpoints))
 
     @asynccontextmanager
-    async def _told(self, doing: str, besides: tuple[type[Exception], ...] = ()) -> AsyncGenerator[None]:
+    async def _converted_errors(self, doing: str, besides: tuple[type[Exception], ...] = ()) -> AsyncGenerator[None]:
         """Convert the package's errors to simkit's; those in `besides` pass unchanged."""
         api = self._openai
         try:

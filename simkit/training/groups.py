@@ -34,14 +34,14 @@ class Sampled:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PlayedBranch:
     """One branch of a group: its replies, oldest first, and its reward; None if it has none."""
 
     replies: tuple[Sampled, ...]
     reward: float | None
 
 
-class Listener(ModelWrapper):
+class ReplyCollector(ModelWrapper):
     """A model wrapper that collects the tokens of replies, by task, trial and branch.
 
     It collects only the agent's replies. A user played by the same model is part of the environment.
@@ -49,7 +49,7 @@ class Listener(ModelWrapper):
 
     def __init__(self, model: ChatModel) -> None:
         super().__init__(model)
-        self._heard: dict[tuple[str, int, str], list[Sampled]] = {}
+        self._replies: dict[tuple[str, int, str], list[Sampled]] = {}
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         """The model's answer; raises what it raises."""
@@ -60,30 +60,32 @@ class Listener(ModelWrapper):
         if response.tokens is not None and response.logprobs is not None:
             turn, tokens = key.turn, response.tokens
             reply = Sampled(tokens.prompt_ids, tokens.ids, response.logprobs)
-            self._heard.setdefault((turn.task_id, turn.trial, turn.path), []).append(reply)
+            self._replies.setdefault((turn.task_id, turn.trial, turn.path), []).append(reply)
         return response
 
     def taken(self, unit: WorkUnit, path: str) -> tuple[Sampled, ...]:
         """Remove and return the replies of a branch."""
-        return tuple(self._heard.pop((unit.task.id, unit.trial, path), ()))
+        return tuple(self._replies.pop((unit.task.id, unit.trial, path), ()))
 
 
-async def play_group(cast: Cast, unit: WorkUnit, limits: Limits, size: int, listener: Listener) -> tuple[Told, ...]:
+async def play_group(
+    cast: Cast, unit: WorkUnit, limits: Limits, size: int, collector: ReplyCollector
+) -> tuple[PlayedBranch, ...]:
     """Open a conversation once and play `size` branches of it. Each branch has its own reward.
 
     Nothing is recorded. If the opening fails, the branches have no replies and no reward.
     """
     recorder = MemoryRecorder()
     scene = await set_stage(Stage(cast, unit, limits, recorder, Tally()), "group")
-    unheard = Told((), None)
+    unplayed = PlayedBranch((), None)
     if scene.fault is not None or scene.limit is not None or not scene.stage.goals:
-        return (unheard,) * size
+        return (unplayed,) * size
     root, closed = await open_tree(scene)
     if closed is not None:
-        return (unheard,) * size
+        return (unplayed,) * size
     paths = [child_path("", arm, size) for arm in range(size)]
     rewards = await together([_Branch(scene.stage, root, path).play for path in paths])
-    return tuple(Told(listener.taken(unit, path), reward) for path, reward in zip(paths, rewards, strict=True))
+    return tuple(PlayedBranch(collector.taken(unit, path), reward) for path, reward in zip(paths, rewards, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class _Branch:
 
 
 @dataclass(slots=True)
-class Strand:
+class TokenSequence:
     """A branch as one sequence of tokens.
 
     `mask` is 1 for tokens that the agent sampled, 0 for those of users, tools and template. `logprobs` holds the log
@@ -121,13 +123,13 @@ class Strand:
     logprobs: list[float] = field(default_factory=list[float])
     drifted: int = 0
 
-    def hear(self, ids: Sequence[int], *, logprobs: Sequence[float] | None) -> None:
+    def append(self, ids: Sequence[int], *, logprobs: Sequence[float] | None) -> None:
         """Add tokens: sampled ones with their log probabilities, others with None."""
         self.ids += ids
         self.mask += [int(logprobs is not None)] * len(ids)
         self.logprobs += list(logprobs) if logprobs is not None else [0.0] * len(ids)
 
-    def show(self, prompt: Sequence[int]) -> None:
+    def extend_to(self, prompt: Sequence[int]) -> None:
         """Extend the sequence to the prompt of the next reply. New tokens in it are not the agent's.
 
         If the prompt differs from the sequence, the sequence follows the prompt, because that is what the model read.
@@ -141,16 +143,16 @@ class Strand:
             if same < len(self.prompt_ids):
                 self.prompt_ids = list(prompt[:same])
             del self.ids[keep:], self.mask[keep:], self.logprobs[keep:]
-        self.hear(prompt[same:], logprobs=None)
+        self.append(prompt[same:], logprobs=None)
 
 
-def joined(replies: Sequence[Sampled]) -> Strand:
+def joined(replies: Sequence[Sampled]) -> TokenSequence:
     """Join the replies of a branch into one sequence, in which each keeps the context it was sampled in."""
     first = replies[0]
-    whole = Strand(list(first.prompt_ids))
+    whole = TokenSequence(list(first.prompt_ids))
     for reply in replies:
-        whole.show(reply.prompt_ids)
-        whole.hear(reply.ids, logprobs=reply.logprobs)
+        whole.extend_to(reply.prompt_ids)
+        whole.append(reply.ids, logprobs=reply.logprobs)
     return whole
 
 

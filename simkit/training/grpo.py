@@ -24,7 +24,7 @@ from simkit.search.tree import together
 from simkit.statistics.scores import mean
 from simkit.training import backend
 from simkit.training.dev import Place, opened
-from simkit.training.groups import Listener, Strand, Told, joined, play_group
+from simkit.training.groups import PlayedBranch, ReplyCollector, TokenSequence, joined, play_group
 from simkit.training.guard import Guard
 from simkit.training.jobs import OnMetrics, Records, Trained, draw, ignore_metrics
 from simkit.training.presets import Preset
@@ -167,36 +167,38 @@ class Practice:
             for place, (name, _) in enumerate(sizes)
         ]
         with in_memory(trainer.accelerator.unwrap_model(trainer.model), self._form) as model:
-            told = anyio.run(self._play, model, units, [size for _, size in sizes], backend_options=_loop())
-        return self._columns(told, trainer)
+            branches = anyio.run(self._play, model, units, [size for _, size in sizes], backend_options=_loop())
+        return self._columns(branches, trainer)
 
-    async def _play(self, model: Any, units: Sequence[WorkUnit], sizes: Sequence[int]) -> list[Told]:
-        listener, place = Listener(model), self._job.place
-        async with opened(place, listener, self._job.temperature) as cast:
-            calls = [_call(cast, unit, place, size, listener) for unit, size in zip(units, sizes, strict=True)]
+    async def _play(self, model: Any, units: Sequence[WorkUnit], sizes: Sequence[int]) -> list[PlayedBranch]:
+        collector, place = ReplyCollector(model), self._job.place
+        async with opened(place, collector, self._job.temperature) as cast:
+            calls = [_call(cast, unit, place, size, collector) for unit, size in zip(units, sizes, strict=True)]
             groups = await together(calls)
-        return [told for group in groups for told in group]
+        return [branch for group in groups for branch in group]
 
-    def _columns(self, told: Sequence[Told], trainer: Any) -> dict[str, Any]:
+    def _columns(self, branches: Sequence[PlayedBranch], trainer: Any) -> dict[str, Any]:
         end = int(self._form.tokenizer.eos_token_id)
-        strands = [joined(one.replies) if one.replies else Strand([end], [end], [0], [0.0]) for one in told]
+        sequences = [
+            joined(one.replies) if one.replies else TokenSequence([end], [end], [0], [0.0]) for one in branches
+        ]
         limit = self._job.preset.max_length
-        self.played += len(told)
-        self.tokens += sum(len(strand.prompt_ids) + len(strand.ids) for strand in strands)
-        self.learned += sum(sum(strand.mask) for strand in strands)
-        drifted = mean([float(strand.drifted > 0) for strand in strands])
+        self.played += len(branches)
+        self.tokens += sum(len(sequence.prompt_ids) + len(sequence.ids) for sequence in sequences)
+        self.learned += sum(sum(sequence.mask) for sequence in sequences)
+        drifted = mean([float(sequence.drifted > 0) for sequence in sequences])
         trainer._metrics["train"]["drifted"].append(drifted)
         return {
-            "prompt_ids": [strand.prompt_ids for strand in strands],
-            "completion_ids": [strand.ids[:limit] for strand in strands],
-            "logprobs": [strand.logprobs[:limit] for strand in strands],
-            "env_mask": [strand.mask[:limit] for strand in strands],
-            "episode_reward": [one.reward for one in told],
+            "prompt_ids": [sequence.prompt_ids for sequence in sequences],
+            "completion_ids": [sequence.ids[:limit] for sequence in sequences],
+            "logprobs": [sequence.logprobs[:limit] for sequence in sequences],
+            "env_mask": [sequence.mask[:limit] for sequence in sequences],
+            "episode_reward": [one.reward for one in branches],
         }
 
 
-def _call(cast: Any, unit: WorkUnit, place: Place, size: int, listener: Listener) -> Callable[[], Any]:
-    return lambda: play_group(cast, unit, place.limits, size, listener)
+def _call(cast: Any, unit: WorkUnit, place: Place, size: int, collector: ReplyCollector) -> Callable[[], Any]:
+    return lambda: play_group(cast, unit, place.limits, size, collector)
 
 
 def _loop() -> dict[str, Any]:

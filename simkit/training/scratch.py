@@ -79,7 +79,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Schooling:
+class ScratchSettings:
     """Training settings of a model from scratch: AdamW, warm-up in a twentieth of the steps, cosine decay to zero.
 
     Attributes:
@@ -113,7 +113,7 @@ async def bootstrap(
     *,
     lessons: Lessons | None = None,
     shape: Shape | None = None,
-    schooling: Schooling | None = None,
+    schooling: ScratchSettings | None = None,
     on_metrics: OnMetrics = ignore_metrics,
     allow_incomplete: bool = False,
 ) -> Path:
@@ -139,7 +139,7 @@ async def bootstrap(
         values=values,
         out=folder,
         shape=shape or Shape(),
-        schooling=replace(schooling or Schooling(), seed=seed),
+        schooling=replace(schooling or ScratchSettings(), seed=seed),
     )
     counts = await anyio.to_thread.run_sync(train_scratch, job, on_metrics)
     run.summary(**counts)
@@ -253,7 +253,7 @@ class ScratchJob:
     values: frozenset[str]
     out: Path
     shape: Shape = field(default_factory=Shape)
-    schooling: Schooling = field(default_factory=Schooling)
+    schooling: ScratchSettings = field(default_factory=ScratchSettings)
 
 
 def train_scratch(job: ScratchJob, on_metrics: OnMetrics) -> Mapping[str, float]:
@@ -277,7 +277,7 @@ def train_scratch(job: ScratchJob, on_metrics: OnMetrics) -> Mapping[str, float]
             "raise max_length, or play shorter tasks"
         )
     model = scratch_model(len(tokenizer), job.shape, job.schooling.seed)
-    loss = _school(model, rows, job.schooling, on_metrics)
+    loss = _fit(model, rows, job.schooling, on_metrics)
     _write(model, tokenizer, job.out)
     tokens = sum(len(row.ids) for row in rows) / len(rows)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -290,7 +290,7 @@ def train_scratch(job: ScratchJob, on_metrics: OnMetrics) -> Mapping[str, float]
     return {**told, "steps": job.schooling.steps, "loss": loss}
 
 
-def _school(model: Any, rows: Sequence[Rendered], schooling: Schooling, on_metrics: OnMetrics) -> float:
+def _fit(model: Any, rows: Sequence[Rendered], schooling: ScratchSettings, on_metrics: OnMetrics) -> float:
     """Train in place. Returns the mean loss of the last tenth of the steps.
 
     It is a custom loop because at this size a trainer's overhead costs as much as the steps.

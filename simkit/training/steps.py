@@ -52,7 +52,7 @@ LAST = """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
+class ExampleChoice:
     """Selection of a recipe's examples. `held_out` names a split, or is `none`.
 
     `allow_incomplete` also accepts the readable data of unfinished runs and of damaged journals. `reasoning` is the
@@ -113,7 +113,9 @@ def folder_of(run: Run, out: Path | None) -> Path:
     return (out or run.store.path / "models" / run.id).absolute()
 
 
-async def chosen_examples(run: Run, kind: Kind, chosen: Chosen, dev: DevChoice, guard: GuardChoice) -> ExampleSet:
+async def chosen_examples(
+    run: Run, kind: Kind, chosen: ExampleChoice, dev: DevChoice, guard: GuardChoice
+) -> ExampleSet:
     """The examples, decontaminated and checked.
 
     Raises:
@@ -131,7 +133,7 @@ async def chosen_examples(run: Run, kind: Kind, chosen: Chosen, dev: DevChoice, 
     return found
 
 
-async def _found(run: Run, kind: Kind, chosen: Chosen) -> ExampleSet:
+async def _found(run: Run, kind: Kind, chosen: ExampleChoice) -> ExampleSet:
     if await anyio.Path(chosen.data).is_file():
         found = await anyio.to_thread.run_sync(read_examples, chosen.data)
         found = found if chosen.reasoning is None else with_reasoning_as(found, chosen.reasoning)
@@ -180,11 +182,11 @@ def steps_of(examples: int, preset: Preset) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class TrainingRequest:
     """Arguments of a recipe that learns from examples."""
 
     kind: Kind
-    chosen: Chosen
+    chosen: ExampleChoice
     dev: DevChoice
     guard: GuardChoice
     preset: Preset
@@ -193,27 +195,27 @@ class Asked:
     threads: int = 0
 
 
-async def train_on_examples(run: Run, asked: Asked) -> Summary:
+async def train_on_examples(run: Run, request: TrainingRequest) -> Summary:
     """Select examples, check them, train on them in a child process, and summarize the result.
 
     Raises:
         UsageError: there is no model to train, the examples cannot be used, or the training fails.
     """
-    model, out = model_of(run), folder_of(run, asked.out)
-    examples = await chosen_examples(run, asked.kind, asked.chosen, asked.dev, asked.guard)
+    model, out = model_of(run), folder_of(run, request.out)
+    examples = await chosen_examples(run, request.kind, request.chosen, request.dev, request.guard)
     job = TrainingJob(
-        method=asked.kind,
+        method=request.kind,
         model=model,
         examples=examples,
-        preset=asked.preset,
+        preset=request.preset,
         out=out,
         seed=run.seed,
-        guard=asked.guard.of(asked.dev, steps_of(len(examples), asked.preset), run.seed),
-        keep_adapter=asked.keep_adapter,
-        threads=asked.threads,
+        guard=request.guard.of(request.dev, steps_of(len(examples), request.preset), run.seed),
+        keep_adapter=request.keep_adapter,
+        threads=request.threads,
     )
     removed = ", ".join(f"{count} {reason}" for reason, count in examples.removed.items())
-    return summary_of(run, await carried_out(run, job), data=asked.chosen.data, removed_before=removed or "nothing")
+    return summary_of(run, await carried_out(run, job), data=request.chosen.data, removed_before=removed or "nothing")
 
 
 async def carried_out(run: Run, job: Job) -> Trained:

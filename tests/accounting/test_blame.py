@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from simkit.actors.actor import Request
-from simkit.actors.deadlines import Patience
+from simkit.actors.deadlines import AskLimits
 from simkit.actors.scope import open_scope
 from simkit.core.boundary import boundary, described
 from simkit.errors import (
@@ -218,7 +218,7 @@ async def test_an_ask_without_an_answer_ends_at_the_scopes_deadline_and_says_whe
         return 1
 
     with anyio.fail_after(20):
-        async with open_scope(Patience(0.02, 0.02)) as scope:
+        async with open_scope(AskLimits(0.02, 0.02)) as scope:
             ref = scope.spawn(Handler(waits), name="slow")
             with pytest.raises(AskTimeout, match=r"`slow` did not answer Ping within 0.02 s; it was waiting at .* in "):
                 await ref.ask(Ping())
@@ -240,7 +240,7 @@ async def test_one_that_ignores_its_cancellation_is_left_behind_and_the_asker_go
                 seen.append("ignored")
 
     with anyio.fail_after(20):
-        async with open_scope(Patience(0.02, 0.02)) as scope:
+        async with open_scope(AskLimits(0.02, 0.02)) as scope:
             ref = scope.spawn(Handler(stays), name="stubborn")
             with pytest.raises(AskTimeout, match="it was abandoned"):
                 await ref.ask(Ping())
@@ -257,7 +257,7 @@ async def test_a_shield_does_not_hide_a_handler_from_its_deadline() -> None:
         return 1
 
     with anyio.fail_after(20):
-        async with open_scope(Patience(0.02, 10)) as scope:
+        async with open_scope(AskLimits(0.02, 10)) as scope:
             ref = scope.spawn(Handler(hides), name="shielded")
             for _ in range(2):
                 with pytest.raises(AskTimeout, match="`shielded` did not answer"):
@@ -278,7 +278,7 @@ async def test_a_cancelled_scope_leaves_behind_what_does_not_end() -> None:
 
     abandoned: list[str] = []
     with anyio.fail_after(20), anyio.CancelScope() as outer:
-        async with open_scope(Patience(None, 0.02)) as scope:
+        async with open_scope(AskLimits(None, 0.02)) as scope:
             ref = scope.spawn(Handler(stays), name="stubborn")
             try:
                 async with anyio.create_task_group() as group:
@@ -297,6 +297,6 @@ async def test_a_person_has_no_deadline() -> None:
         await anyio.sleep(0.1)
         return 1
 
-    async with open_scope(Patience(0.01, 0.01)) as scope:
+    async with open_scope(AskLimits(0.01, 0.01)) as scope:
         ref = scope.spawn(Handler(types), name="human", deadline=False)
         assert await ref.ask(Ping()) == 1

@@ -16,7 +16,7 @@ FIND = ToolSpec.of("find", "Find a bicycle.", {"day": {"type": "string", "descri
 
 
 @dataclass
-class Asked:
+class RecordingModel:
     """A model that gives one answer and keeps what it was asked."""
 
     answer: Answer

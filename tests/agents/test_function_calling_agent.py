@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from acting import FIND, KEY, Asked, act, answered, conversation, note_of
+from acting import FIND, KEY, RecordingModel, act, answered, conversation, note_of
 
 from simkit.agents.function_calling import CALL_AS_TEXT, FunctionCallingAgent
 from simkit.agents.model_agent import CALL_CUT_OFF, CUT_OFF, EMPTY, FILTERED, UNPARSED
@@ -23,7 +23,7 @@ def refusing(text: str) -> AssistantMessage:
 
 
 async def test_an_answer_in_words_ends_the_turn() -> None:
-    asked = Asked(answered("Which day?"))
+    asked = RecordingModel(answered("Which day?"))
     decision = await FunctionCallingAgent(asked.model).act(act())
     assert (decision.say, decision.calls) == ("Which day?", ())
     assert decision.message == AssistantMessage.of("Which day?")
@@ -31,7 +31,7 @@ async def test_an_answer_in_words_ends_the_turn() -> None:
 
 
 async def test_the_model_gets_the_conversation_the_tools_and_the_seed_of_the_step() -> None:
-    asked = Asked("ok")
+    asked = RecordingModel("ok")
     await FunctionCallingAgent(asked.model).act(act(step=2))
     (request,) = asked.requests
     assert asked.keys == [CallKey(KEY, "agent", 2)]
@@ -42,7 +42,7 @@ async def test_the_model_gets_the_conversation_the_tools_and_the_seed_of_the_ste
 
 async def test_parallel_calls_are_one_decision_and_text_beside_them_is_kept_unheard() -> None:
     calls = (ToolCall.of("a", "find", {"day": "sunday"}), ToolCall.of("a", "find", {"day": "monday"}))
-    decision = await FunctionCallingAgent(Asked(answered("Let me look.", *calls)).model).act(act(step=1))
+    decision = await FunctionCallingAgent(RecordingModel(answered("Let me look.", *calls)).model).act(act(step=1))
     assert [(call.id, call.arguments) for call in decision.calls] == [
         ("t03s01c00", '{"day": "sunday"}'),
         ("t03s01c01", '{"day": "monday"}'),
@@ -54,7 +54,7 @@ async def test_parallel_calls_are_one_decision_and_text_beside_them_is_kept_unhe
 
 async def test_equal_calls_of_two_branches_are_equal_whatever_ids_the_provider_made_up() -> None:
     made = [
-        await FunctionCallingAgent(Asked(answered(None, ToolCall.of(id, "find", {}))).model).act(act())
+        await FunctionCallingAgent(RecordingModel(answered(None, ToolCall.of(id, "find", {}))).model).act(act())
         for id in ("call_8XyQ", "")
     ]
     assert made[0] == made[1]
@@ -62,10 +62,10 @@ async def test_equal_calls_of_two_branches_are_equal_whatever_ids_the_provider_m
 
 async def test_broken_arguments_are_called_as_written_and_sent_back_as_json() -> None:
     broken = ToolCall.of("x", "find", '{"day": ')
-    decision = await FunctionCallingAgent(Asked(answered(None, broken)).model).act(act())
+    decision = await FunctionCallingAgent(RecordingModel(answered(None, broken)).model).act(act())
     assert decision.calls[0].arguments == '{"day": '
 
-    asked = Asked("ok")
+    asked = RecordingModel("ok")
     fine = ToolCall.of("y", "find", {"day": "sunday"})
     history = [
         Entry(AssistantMessage.of(None, (broken, fine)), "agent", 3),
@@ -93,7 +93,7 @@ async def test_broken_arguments_are_called_as_written_and_sent_back_as_json() ->
     ],
 )
 async def test_an_answer_nobody_can_act_on_is_kept_and_the_model_is_told(response: ChatResponse, note: str) -> None:
-    decision = await FunctionCallingAgent(Asked(response).model).act(act())
+    decision = await FunctionCallingAgent(RecordingModel(response).model).act(act())
     assert note_of(decision) == note
     assert note.startswith("ERROR:"), "what keeps it out of the harvest"
     assert decision.message == response.message
@@ -104,26 +104,26 @@ async def test_an_answer_nobody_can_act_on_is_kept_and_the_model_is_told(respons
 @pytest.mark.parametrize("arguments", ['{"day": "su', '{"day": "Sunday"}', ""])
 async def test_calls_of_an_answer_that_was_cut_off_are_not_made(finish: FinishReason, arguments: str) -> None:
     response = answered("I look.", ToolCall.of("a", "find", arguments), finish=finish)
-    decision = await FunctionCallingAgent(Asked(response).model).act(act())
+    decision = await FunctionCallingAgent(RecordingModel(response).model).act(act())
     assert note_of(decision).startswith("ERROR:")
     assert decision.message == AssistantMessage.of("I look.")
     assert decision.flags == ("cut_off_call: find",)
 
 
 async def test_reasoning_before_the_words_in_an_old_recording_is_kept_and_not_heard() -> None:
-    decision = await FunctionCallingAgent(Asked("<think>a\nb</think>\n\nWhich day?").model).act(act())
+    decision = await FunctionCallingAgent(RecordingModel("<think>a\nb</think>\n\nWhich day?").model).act(act())
     assert decision.say == "Which day?"
     assert decision.message == AssistantMessage.of("<think>a\nb</think>\n\nWhich day?")
 
 
 async def test_a_refusal_is_heard() -> None:
-    decision = await FunctionCallingAgent(Asked(refusing("I can't do that.")).model).act(act())
+    decision = await FunctionCallingAgent(RecordingModel(refusing("I can't do that.")).model).act(act())
     assert decision.say == "I can't do that."
     assert decision.message == AssistantMessage.of("I can't do that.")
 
 
 async def test_what_endpoints_refuse_to_take_back_is_not_sent() -> None:
-    asked = Asked("ok")
+    asked = RecordingModel("ok")
     history = [
         Entry(AssistantMessage.of(None), "agent", 1),
         Entry(UserMessage.of("ERROR: empty"), "tool", 1),
@@ -138,17 +138,17 @@ async def test_what_endpoints_refuse_to_take_back_is_not_sent() -> None:
 
 async def test_a_fault_of_the_model_passes_through() -> None:
     with pytest.raises(ModelFault, match="down"):
-        await FunctionCallingAgent(Asked(ModelFault("down")).model).act(act())
+        await FunctionCallingAgent(RecordingModel(ModelFault("down")).model).act(act())
 
 
 @pytest.mark.parametrize(("temperature", "deterministic"), [(0, True), (0.7, False), (None, False)])
 async def test_it_is_deterministic_at_temperature_0(temperature: float | None, deterministic: bool) -> None:
-    agent = FunctionCallingAgent(SampledModel(Asked("").model, Sampling(temperature=temperature)))
+    agent = FunctionCallingAgent(SampledModel(RecordingModel("").model, Sampling(temperature=temperature)))
     assert agent.deterministic is deterministic
 
 
 async def test_the_prompt_ends_with_the_rules_of_the_world() -> None:
-    agent = FunctionCallingAgent(Asked("").model)
+    agent = FunctionCallingAgent(RecordingModel("").model)
     start = agent.start(StartAgent((FIND,), policy="Never on Sundays."))
     assert start.system is not None
     assert start.system.endswith("\n\nNever on Sundays.")
@@ -159,13 +159,13 @@ async def test_the_prompt_ends_with_the_rules_of_the_world() -> None:
 async def test_a_prompt_of_ones_own(tmp_path: Path) -> None:
     file = tmp_path / "mine.txt"
     file.write_text('Be brief. {"a": 1} {{policy}}')
-    agent = FunctionCallingAgent(Asked("").model, prompt=file)
+    agent = FunctionCallingAgent(RecordingModel("").model, prompt=file)
     assert agent.start(StartAgent((), policy="P")) == AgentStart('Be brief. {"a": 1} P')
     file.write_text("{{polices}}")
     with pytest.raises(UsageError, match=r"place \{\{polices\}\}.*policy"):
-        FunctionCallingAgent(Asked("").model, prompt=file).start(StartAgent(()))
+        FunctionCallingAgent(RecordingModel("").model, prompt=file).start(StartAgent(()))
     with pytest.raises(UsageError, match="cannot be read"):
-        FunctionCallingAgent(Asked("").model, prompt=tmp_path / "none.txt")
+        FunctionCallingAgent(RecordingModel("").model, prompt=tmp_path / "none.txt")
 
 
 HERMES = '<tool_call>\n{"name": "find", "arguments": {"day": "Sunday"}}\n</tool_call>'
@@ -180,7 +180,7 @@ HERMES = '<tool_call>\n{"name": "find", "arguments": {"day": "Sunday"}}\n</tool_
     ],
 )
 async def test_a_call_as_text_is_not_spoken_and_the_model_is_told(text: str, notation: str) -> None:
-    decision = await FunctionCallingAgent(Asked(f"I look.\n{text}").model).act(act())
+    decision = await FunctionCallingAgent(RecordingModel(f"I look.\n{text}").model).act(act())
     assert note_of(decision) == CALL_AS_TEXT
     assert decision.flags == (f"call_as_text: {notation}",)
     assert decision.message == AssistantMessage.of(f"I look.\n{text}")
@@ -188,7 +188,7 @@ async def test_a_call_as_text_is_not_spoken_and_the_model_is_told(text: str, not
 
 @pytest.mark.parametrize("text", [HERMES, '[find(day="Sunday")]', '[TOOL_CALLS]find{"day": "Sunday"}'])
 async def test_a_call_as_text_is_executed_on_request(text: str) -> None:
-    agent = FunctionCallingAgent(Asked(f"I look.\n{text}").model, text_calls="read")
+    agent = FunctionCallingAgent(RecordingModel(f"I look.\n{text}").model, text_calls="read")
     decision = await agent.act(act())
     assert [(call.name, call.parse_arguments()) for call in decision.calls] == [("find", {"day": "Sunday"})]
     assert decision.message == AssistantMessage.of("I look.", decision.calls)
@@ -197,37 +197,37 @@ async def test_a_call_as_text_is_executed_on_request(text: str) -> None:
 
 @pytest.mark.parametrize("text", ['<tool_call>{"name": "find", "arguments": {"day": "Su', f"{HERMES[:-13]}\n{{}}"])
 async def test_a_call_as_text_that_is_incomplete_is_never_executed(text: str) -> None:
-    decision = await FunctionCallingAgent(Asked(text).model, text_calls="read").act(act())
+    decision = await FunctionCallingAgent(RecordingModel(text).model, text_calls="read").act(act())
     assert note_of(decision) == CALL_AS_TEXT
 
 
 async def test_a_cut_off_call_as_text_is_not_executed() -> None:
-    agent = FunctionCallingAgent(Asked(answered(HERMES, finish="length")).model, text_calls="read")
+    agent = FunctionCallingAgent(RecordingModel(answered(HERMES, finish="length")).model, text_calls="read")
     assert note_of(await agent.act(act())) == CUT_OFF
 
 
 async def test_text_calls_must_be_tell_or_read() -> None:
     with pytest.raises(UsageError, match="text_calls is `maybe`"):
-        FunctionCallingAgent(Asked("x").model, text_calls="maybe")  # pyright: ignore[reportArgumentType]
+        FunctionCallingAgent(RecordingModel("x").model, text_calls="maybe")  # pyright: ignore[reportArgumentType]
 
 
 async def test_a_reply_that_ended_for_an_unknown_reason_is_used_and_flagged() -> None:
     reply = replace(answered("Which day?", finish="unknown"), doubts=("unknown_finish: odd",))
-    decision = await FunctionCallingAgent(Asked(reply).model).act(act())
+    decision = await FunctionCallingAgent(RecordingModel(reply).model).act(act())
     assert (decision.say, decision.flags) == ("Which day?", ("unknown_finish: odd",))
     whole = answered(None, ToolCall.of("a", "find", {"day": "x"}), finish="unknown")
-    assert len((await FunctionCallingAgent(Asked(whole).model).act(act())).calls) == 1
+    assert len((await FunctionCallingAgent(RecordingModel(whole).model).act(act())).calls) == 1
     broken = answered(None, ToolCall.of("a", "find", '{"day": "x'), finish="unknown")
-    assert note_of(await FunctionCallingAgent(Asked(broken).model).act(act())) == CALL_CUT_OFF
+    assert note_of(await FunctionCallingAgent(RecordingModel(broken).model).act(act())) == CALL_CUT_OFF
 
 
 async def test_a_call_that_the_server_could_not_parse_is_the_models_slip() -> None:
     error = UnparsedCall("http://there answered 400", generated="{", usage=TokensUsed(30, 2))
-    decision = await FunctionCallingAgent(Asked(error).model).act(act())
+    decision = await FunctionCallingAgent(RecordingModel(error).model).act(act())
     assert note_of(decision) == UNPARSED
     assert (decision.flags, decision.tokens) == (("unparsed_call",), 32)
 
 
 async def test_leaked_reasoning_is_flagged() -> None:
-    decision = await FunctionCallingAgent(Asked("Sure. <think>hm</think> Which day?").model).act(act())
+    decision = await FunctionCallingAgent(RecordingModel("Sure. <think>hm</think> Which day?").model).act(act())
     assert decision.flags == ("leaked_reasoning",)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from acting import FIND, KEY, Asked, act, answered, note_of
+from acting import FIND, KEY, RecordingModel, act, answered, note_of
 
 from simkit.agents.model_agent import EMPTY, FILTERED
 from simkit.agents.react import GO_ON, UNHEARD, ReactAgent, describe
@@ -20,7 +20,7 @@ CALL = 'APICALL {"name": "find", "parameters": {"day": "sunday"}} <COMMAND_END>'
 
 async def test_a_speech_ends_the_turn_and_the_conversation_keeps_what_the_model_wrote() -> None:
     text = "PLAN I ask. <COMMAND_END>\nSPEAK Which day? <COMMAND_END>"
-    asked = Asked(answered(text))
+    asked = RecordingModel(answered(text))
     decision = await ReactAgent(asked.model).act(act(step=1))
     assert decision.say == "Which day?"
     assert decision.message == AssistantMessage.of(text)
@@ -31,7 +31,7 @@ async def test_a_speech_ends_the_turn_and_the_conversation_keeps_what_the_model_
 
 
 async def test_calls_are_one_decision_and_results_come_as_apireturn() -> None:
-    decision = await ReactAgent(Asked(f"PLAN Both. <COMMAND_END> {CALL} {CALL}").model).act(act(step=1))
+    decision = await ReactAgent(RecordingModel(f"PLAN Both. <COMMAND_END> {CALL} {CALL}").model).act(act(step=1))
     assert [(call.id, call.name, call.arguments) for call in decision.calls] == [
         ("t03s01c00", "find", '{"day": "sunday"}'),
         ("t03s01c01", "find", '{"day": "sunday"}'),
@@ -41,40 +41,43 @@ async def test_calls_are_one_decision_and_results_come_as_apireturn() -> None:
 
 
 async def test_a_speech_beside_a_call_is_not_heard_and_the_model_learns_it() -> None:
-    decision = await ReactAgent(Asked(f"{CALL} SPEAK There is a red one. <COMMAND_END>").model).act(act())
+    decision = await ReactAgent(RecordingModel(f"{CALL} SPEAK There is a red one. <COMMAND_END>").model).act(act())
     assert (len(decision.calls), decision.say) == (1, None)
     seen = decision.observe(decision.calls[0], ToolResult(value=[]))
     assert seen == UserMessage.of(f"APIRETURN []\n{UNHEARD}")
 
 
 async def test_parameters_that_are_no_object_go_to_the_tool_server() -> None:
-    decision = await ReactAgent(Asked('APICALL {"name": "find", "parameters": "sunday"}').model).act(act())
+    decision = await ReactAgent(RecordingModel('APICALL {"name": "find", "parameters": "sunday"}').model).act(act())
     assert decision.calls[0].arguments == '"sunday"'
 
 
 async def test_a_reply_that_cannot_be_read_is_kept_and_the_model_is_told_why() -> None:
-    decision = await ReactAgent(Asked("Which day?").model).act(act())
+    decision = await ReactAgent(RecordingModel("Which day?").model).act(act())
     note = note_of(decision)
     assert note.startswith("ERROR: your reply was not understood: it holds no command")
     assert decision.message == AssistantMessage.of("Which day?")
 
 
 async def test_a_plan_alone_is_answered_without_calling_it_an_error() -> None:
-    decision = await ReactAgent(Asked("PLAN First I look. <COMMAND_END>").model).act(act())
+    decision = await ReactAgent(RecordingModel("PLAN First I look. <COMMAND_END>").model).act(act())
     assert note_of(decision) == GO_ON
     assert "ERROR" not in GO_ON
 
 
 async def test_empty_and_withheld_answers() -> None:
-    assert note_of(await ReactAgent(Asked(answered(None)).model).act(act())) == EMPTY
-    assert note_of(await ReactAgent(Asked(answered("SPEAK a", finish="content_filter")).model).act(act())) == FILTERED
+    assert note_of(await ReactAgent(RecordingModel(answered(None)).model).act(act())) == EMPTY
+    assert (
+        note_of(await ReactAgent(RecordingModel(answered("SPEAK a", finish="content_filter")).model).act(act()))
+        == FILTERED
+    )
 
 
 @pytest.mark.parametrize("text", ["SPEAK The first one.", 'APICALL {"name": "find", "parameters": {"day": "Monday"}}'])
 async def test_calls_that_a_server_read_into_the_reply_do_not_count(text: str) -> None:
     replied = answered(text, ToolCall.of("x1", "book", {"day": "Sunday"}), reasoning="I see.")
     message = replied.message
-    kept, decision = message.without_calls(), await ReactAgent(Asked(replied).model).act(act())
+    kept, decision = message.without_calls(), await ReactAgent(RecordingModel(replied).model).act(act())
     assert decision.message == kept
     assert kept.to_openai() == {"role": "assistant", "content": text, "reasoning": "I see."}
     assert [call.name for call in decision.calls] == (["find"] if text.startswith("APICALL") else [])
@@ -83,21 +86,23 @@ async def test_calls_that_a_server_read_into_the_reply_do_not_count(text: str) -
 
 async def test_a_refusal_is_heard() -> None:
     refusal = AssistantMessage.model_validate({"role": "assistant", "content": None, "refusal": "I can't."})
-    decision = await ReactAgent(Asked(refusal).model).act(act())
+    decision = await ReactAgent(RecordingModel(refusal).model).act(act())
     assert (decision.say, decision.message) == ("I can't.", AssistantMessage.of("I can't."))
 
 
 async def test_of_a_reply_that_was_cut_off_only_what_is_whole_counts() -> None:
-    cut = await ReactAgent(Asked(answered("SPEAK The red one is", finish="length")).model).act(act())
+    cut = await ReactAgent(RecordingModel(answered("SPEAK The red one is", finish="length")).model).act(act())
     assert "cut off" in note_of(cut)
-    planned = await ReactAgent(Asked(answered("PLAN a <COMMAND_END> SPEAK The", finish="length")).model).act(act())
+    planned = await ReactAgent(RecordingModel(answered("PLAN a <COMMAND_END> SPEAK The", finish="length")).model).act(
+        act()
+    )
     assert "cut off" in note_of(planned)
-    called = await ReactAgent(Asked(answered(f"{CALL} SPEAK and th", finish="length")).model).act(act())
+    called = await ReactAgent(RecordingModel(answered(f"{CALL} SPEAK and th", finish="length")).model).act(act())
     assert len(called.calls) == 1
 
 
 async def test_messages_alternate_as_chat_templates_want_them() -> None:
-    asked = Asked("SPEAK ok")
+    asked = RecordingModel("SPEAK ok")
     history = [
         Entry(AssistantMessage.of(f"{CALL}{CALL}"), "agent", 3),
         Entry(UserMessage.of("APIRETURN 1"), "tool", 3),
@@ -112,7 +117,7 @@ async def test_messages_alternate_as_chat_templates_want_them() -> None:
 
 
 async def test_the_prompt_describes_the_tools_of_the_world() -> None:
-    start = ReactAgent(Asked("").model).start(StartAgent((FIND,), policy="Never on Sundays."))
+    start = ReactAgent(RecordingModel("").model).start(StartAgent((FIND,), policy="Never on Sundays."))
     assert start.system is not None
     assert "find: Find a bicycle.\n  - day (required): The day." in start.system
     assert start.system.endswith("Never on Sundays.")
@@ -122,7 +127,7 @@ async def test_a_prompt_of_ones_own_needs_a_place_for_the_tools(tmp_path: Path) 
     file = tmp_path / "mine.txt"
     file.write_text("Be brief.")
     with pytest.raises(UsageError, match=r"no place \{\{tools\}\}"):
-        ReactAgent(Asked("").model, prompt=file)
+        ReactAgent(RecordingModel("").model, prompt=file)
 
 
 async def test_parameters_in_words() -> None:

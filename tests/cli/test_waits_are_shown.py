@@ -15,8 +15,8 @@ REASON = "http://there cannot be reached: Connection refused"
 
 def shown(*waits: Wait | None, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(time, "time", lambda: 1000.0)
-    meter = CallMetrics(endpoints=[Health(wait=wait) for wait in waits])
-    return describe(Tally(planned=3, meter=meter))
+    metrics = CallMetrics(endpoints=[Health(wait=wait) for wait in waits])
+    return describe(Tally(planned=3, metrics=metrics))
 
 
 def test_a_wait_is_shown_with_its_reason_and_times(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 
 from simkit.actors.actor import ActorRef, Request, Stopwatch
 from simkit.actors.capacity import Capacity, Held
-from simkit.actors.deadlines import Patience
+from simkit.actors.deadlines import AskLimits
 from simkit.actors.scope import open_scope
 from simkit.core.records import ComponentLoad
 from simkit.errors import ActorStopped, AskTimeout, UsageError
@@ -191,7 +191,7 @@ async def test_a_deadline_counts_from_when_a_message_is_served() -> None:
     async def work() -> object:
         return await anyio.sleep(0.02)
 
-    async with deadline(), open_scope(Patience(0.1, 0.1)) as scope:
+    async with deadline(), open_scope(AskLimits(0.1, 0.1)) as scope:
         ref = scope.spawn(Worker(1))
         async with anyio.create_task_group() as askers:
             for _ in range(10):
@@ -290,7 +290,7 @@ async def test_a_timeout_error_of_the_handler_is_not_taken_for_the_deadline() ->
     async def give_up() -> object:
         raise TimeoutError("the provider's own")
 
-    async with open_scope(Patience(60)) as scope:
+    async with open_scope(AskLimits(60)) as scope:
         ref = scope.spawn(Worker())
         with pytest.raises(TimeoutError, match="the provider's own"):
             await ref.ask(Run(give_up))
@@ -307,7 +307,7 @@ async def test_a_handler_may_clean_up_after_its_deadline() -> None:
             await anyio.sleep(0.01)
             cleaned = True
 
-    async with deadline(), open_scope(Patience(0.02, 10)) as scope:
+    async with deadline(), open_scope(AskLimits(0.02, 10)) as scope:
         with pytest.raises(AskTimeout):
             await scope.spawn(Worker()).ask(Run(work))
         assert cleaned

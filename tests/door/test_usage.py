@@ -1,4 +1,4 @@
-"""What servers and models say that a call used: believed when it can be, else counted as unknown, and told."""
+"""Usage that servers and models report: accepted if it is valid; otherwise counted as unknown and reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from simkit.models.middleware.replay import Recording
 from simkit.models.providers.openai_replies import read_reply
 from simkit.models.providers.reply_errors import Reading
 from simkit.models.transport.http1 import HttpReply
-from simkit.models.usage import BelievedModel, believed
+from simkit.models.usage import ValidatedModel, validated
 from simkit.store.encoding import encode
 
 pytestmark = pytest.mark.anyio
@@ -137,7 +137,7 @@ async def ask_again_and_again(model: ChatModel) -> None:
 @pytest.mark.parametrize("usage", HOSTILE)
 async def test_a_model_of_ones_own_cannot_win_back_a_budget(usage: Any) -> None:
     recorder = MemoryRecorder()
-    recorded = RecordedModel(BelievedModel(Claiming(claiming(usage))), recorder, "run")
+    recorded = RecordedModel(ValidatedModel(Claiming(claiming(usage))), recorder, "run")
     model = BudgetedModel(recorded, Budget(Allowances(run=Allowance(tokens=2_000))))
     with pytest.raises(BudgetExhausted):
         await ask_again_and_again(model)
@@ -152,12 +152,12 @@ async def test_a_model_of_ones_own_cannot_win_back_a_budget(usage: Any) -> None:
 @pytest.mark.parametrize("reply", [None, "hi", {"message": "hi"}, replace(claiming(Usage()), message="hi")])
 async def test_a_model_of_ones_own_that_answers_with_something_else_is_named(reply: Any) -> None:
     with pytest.raises(MalformedReply, match=r"model `claiming`.*return a ChatResponse"):
-        await BelievedModel(Claiming(reply)).complete(REQUEST, KEY)
+        await ValidatedModel(Claiming(reply)).complete(REQUEST, KEY)
 
 
 async def test_what_a_model_of_ones_own_raises_is_its_own_fault() -> None:
     with pytest.raises(ModelFault, match=r"model `claiming`.*KeyError"):
-        await BelievedModel(Claiming(KeyError("x"))).complete(REQUEST, KEY)
+        await ValidatedModel(Claiming(KeyError("x"))).complete(REQUEST, KEY)
 
 
 def test_an_old_recording_of_a_usage_that_cannot_be_gives_nothing_back() -> None:
@@ -170,7 +170,7 @@ def test_an_old_recording_of_a_usage_that_cannot_be_gives_nothing_back() -> None
 
 def test_a_usage_that_can_be_is_left_alone() -> None:
     response = claiming(Usage(10, 2, 3, 0.25))
-    assert believed(response) is response
+    assert validated(response) is response
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "null", '"low"', "[]"])

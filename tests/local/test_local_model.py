@@ -171,7 +171,7 @@ async def test_a_name_with_options_opens_one_engine_for_all(folder: Path) -> Non
         assert first.name == f"local/{folder}"
         assert len(endpoints.resources) == 1
         response = await first.complete(request(), key(1))
-        assert endpoints.meter.calls == 1
+        assert endpoints.metrics.calls == 1
         assert response.model == f"local/{folder}"
     with pytest.raises(ModelFault, match="was closed"):
         await first.complete(request(), key(2))

@@ -24,7 +24,7 @@ from simkit.models.middleware.replay import Recording
 from simkit.models.providers.dialect import Dialect, known_dialect, requested_adjustments
 from simkit.models.providers.message_rules import RULES
 from simkit.models.providers.openai import Endpoint, OpenAIModel
-from simkit.models.run_models import Known, RunModels
+from simkit.models.run_models import RecordedCalls, RunModels
 from simkit.models.transport.http1 import HttpReply
 
 pytestmark = pytest.mark.anyio
@@ -471,11 +471,11 @@ async def test_a_run_records_what_it_learned_and_a_resumed_run_knows_it() -> Non
     place, seed, limit = ("http://gateway/v1", "m"), Adjustment("setting", "seed"), Adjustment("at_most", "seed", "9")
     recording, recorder = Recording("r"), MemoryRecorder()
     recording.adjusted(EndpointAdjusted("r", *place, *seed, "no seeds", 1.0))
-    models = RunModels("r", recorder, Allowances(), Known(recording))
+    models = RunModels("r", recorder, Allowances(), RecordedCalls(recording))
     assert models.learned.at(place) == (seed,)
     models.learned.add(place, seed, "again")
     models.learned.add(place, limit, "fewer bits")
-    assert models.meter.adjustments == ["m: `seed` is not sent", "m: `seed` is at most 9"]
+    assert models.metrics.adjustments == ["m: `seed` is not sent", "m: `seed` is at most 9"]
     (event,) = recorder.events
     assert isinstance(event, EndpointAdjusted)
     assert (event.run_id, event.setting, event.sent_as, event.told) == ("r", "seed", "9", "fewer bits")

@@ -87,15 +87,17 @@ async def test_every_conversation_gets_the_same_answers_however_the_endpoint_beh
             ) as model,
         ):
             assert await converse(model, 30) == right
-            meter = endpoints.meter
+            metrics = endpoints.metrics
         stats = await server.stats()
-    assert (stats.repeated, stats.answered, meter.calls) == (0, 90, 90)
+    assert (stats.repeated, stats.answered, metrics.calls) == (0, 90, 90)
     assert stats.requests < 2 * 90
     failed = [call for call in calls(recorder) if call.error]
     assert len(calls(recorder)) == stats.requests
-    assert len(failed) == meter.rate_limited + meter.failed == sum(stats.faults.values()) - stats.faults.get("slow", 0)
+    assert (
+        len(failed) == metrics.rate_limited + metrics.failed == sum(stats.faults.values()) - stats.faults.get("slow", 0)
+    )
     assert len({call.error.partition(":")[0] for call in failed if call.error}) >= 3
-    assert meter.usage.tokens == stats.prompt_tokens + stats.completion_tokens
+    assert metrics.usage.tokens == stats.prompt_tokens + stats.completion_tokens
 
 
 async def test_a_recording_answers_without_the_server_and_strictly() -> None:
@@ -139,8 +141,8 @@ async def test_an_adaptive_limit_finds_the_capacity() -> None:
         chosen = options(server.base_url, api_concurrency=Adaptive(start=64), retry=RetryPolicy(max_retries=50))
         async with open_model("openai/m", chosen, endpoints=endpoints) as model:
             assert len(await converse(model, 40)) == 120
-        assert endpoints.meter.limit < 64
-        assert endpoints.meter.rate_limited > 0
+        assert endpoints.metrics.limit < 64
+        assert endpoints.metrics.rate_limited > 0
 
 
 async def test_a_budget_is_never_exceeded_and_says_so(tmp_path: Path) -> None:
@@ -194,7 +196,7 @@ async def test_a_server_that_comes_back_is_found_again() -> None:
             await waiting.wait()
             async with serve(port=server.port) as again:
                 back.set()
-                while endpoints.meter.calls < 2:
+                while endpoints.metrics.calls < 2:
                     await anyio.lowlevel.checkpoint()
                 assert (await again.stats()).answered == 1
 
@@ -235,8 +237,8 @@ async def test_scripted_models() -> None:
 async def test_calls_of_models_without_an_endpoint_are_counted() -> None:
     async with Endpoints() as endpoints, open_model("scripted/Hello.|Bye.", endpoints=endpoints) as model:
         answers = [await model.complete(HELLO, key(turn=turn)) for turn in (1, 2)]
-    assert endpoints.meter.calls == 2
-    assert endpoints.meter.usage.completion_tokens == sum(answer.usage.completion_tokens for answer in answers)
+    assert endpoints.metrics.calls == 2
+    assert endpoints.metrics.usage.completion_tokens == sum(answer.usage.completion_tokens for answer in answers)
 
 
 async def test_a_replay_names_the_recording_that_has_no_calls() -> None:

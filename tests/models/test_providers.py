@@ -19,7 +19,7 @@ from simkit.models.factory import Context, Endpoints, build_model, open_model
 from simkit.models.middleware.budget import Allowances, Budget
 from simkit.models.middleware.replay import Recording
 from simkit.models.provider import Resources, names_code
-from simkit.models.run_models import Known, RunModels
+from simkit.models.run_models import RecordedCalls, RunModels
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
 
@@ -124,10 +124,10 @@ async def test_the_map_of_the_layers_names_each_in_its_order(tmp_path: Path) -> 
     own = tmp_path / "own.py"
     own.write_text("class Mine:\n    name = 'mine'\n    async def complete(self, request, key): ...\n")
     config = ModelConfig(temperature=1.0, rpm=60.0)
-    models = RunModels("r", MemoryRecorder(), Allowances(), Known(Recording("r")))
+    models = RunModels("r", MemoryRecorder(), Allowances(), RecordedCalls(Recording("r")))
     named = [name for name in mapped if name != "MeteredModel"]  # only without an endpoint
     assert layers(models.model(str(own), config)) == [*named, "Mine"]
-    replaying = RunModels("r", MemoryRecorder(), Allowances(), Known(Recording("r"), strict=True))
+    replaying = RunModels("r", MemoryRecorder(), Allowances(), RecordedCalls(Recording("r"), strict=True))
     last = re.search(r"Its layers are (.*)\.", factory.__doc__ or "")
     assert last is not None
     assert layers(replaying.model(str(own), config)) == re.findall(r"\w+Model", last[1])

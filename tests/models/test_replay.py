@@ -56,9 +56,9 @@ async def test_an_answer_comes_back_from_a_journal_as_it_was(tmp_path: Path, bod
         b"".join(encode(call) for call in await recorded(CALLING, bodies=bodies)) + b'{"e":"ModelCall","ep'
     )
     calls = [event for event, _ in JournalEvents(path, (ModelCall,)) if isinstance(event, ModelCall)]
-    recording, meter = Recording.of("run", calls), CallMetrics()
-    assert await ReplayedModel(recording, name="played", meter=meter).complete(ASKED, KEY) == CALLING
-    assert (len(recording), meter.replayed, recording.usage) == (1, 1, replace(CALLING.usage, cached_tokens=0))
+    recording, metrics = Recording.of("run", calls), CallMetrics()
+    assert await ReplayedModel(recording, name="played", metrics=metrics).complete(ASKED, KEY) == CALLING
+    assert (len(recording), metrics.replayed, recording.usage) == (1, 1, replace(CALLING.usage, cached_tokens=0))
 
 
 async def test_the_last_answer_to_the_same_request_counts_and_failed_attempts_do_not() -> None:

@@ -179,16 +179,16 @@ async def test_what_is_waited_for_is_known_until_a_call_succeeds() -> None:
 
 
 async def test_the_usage_of_failed_attempts_is_recorded_and_charged() -> None:
-    line, meter, recorder = Timeline(), CallMetrics(), MemoryRecorder()
+    line, metrics, recorder = Timeline(), CallMetrics(), MemoryRecorder()
     failed = MalformedReply("no choice", usage=TokensUsed(4000, 1, 0, 0.5))
     played = Played.of([failed, failed, said(usage=Usage(30, 5, 0, 0.1))])
     budget = Budget(Allowances(run=Allowance(tokens=20_000)))
     inner = RecordedModel(played, recorder, "run", clock=line.clock)
-    model = BudgetedModel(RetryingModel(inner, meter=meter, budget=budget, clock=line.clock), budget)
+    model = BudgetedModel(RetryingModel(inner, metrics=metrics, budget=budget, clock=line.clock), budget)
     await model.complete(HELLO, KEY)
     assert budget.spent.tokens == 8037
     assert budget.held.tokens == 0
-    assert meter.usage == Usage(8030, 7, 0, 1.1)
+    assert metrics.usage == Usage(8030, 7, 0, 1.1)
     calls = [event for event in recorder.events if isinstance(event, ModelCall)]
     assert [(call.prompt_tokens, call.completion_tokens, call.cost) for call in calls] == [
         (4000, 1, 0.5),
@@ -249,11 +249,11 @@ async def test_every_attempt_is_recorded() -> None:
 
 
 async def test_a_meter_and_a_gate_hear_of_it() -> None:
-    line, meter = Timeline(), CallMetrics()
-    gate = ConcurrencyLimit(Adaptive(start=10), meter, line.clock)
+    line, metrics = Timeline(), CallMetrics()
+    concurrency = ConcurrencyLimit(Adaptive(start=10), metrics, line.clock)
     model = Played.of([RateLimited("x"), ServerFailed("x"), said()])
-    await RetryingModel(model, meter=meter, gate=gate, clock=line.clock).complete(HELLO, KEY)
-    assert (meter.rate_limited, meter.failed, meter.calls, meter.limit) == (1, 1, 1, 7)
+    await RetryingModel(model, metrics=metrics, concurrency=concurrency, clock=line.clock).complete(HELLO, KEY)
+    assert (metrics.rate_limited, metrics.failed, metrics.calls, metrics.limit) == (1, 1, 1, 7)
 
 
 def test_a_negative_number_of_retries_is_refused() -> None:

@@ -178,7 +178,7 @@ class Work:
             verdicts = self._verdicts(mutants, reach, Runner([first, *others]), notes)
             if not only and not self.how.again:
                 notes.finish()
-        return self._told(mutants, verdicts)
+        return self._report(mutants, verdicts)
 
     def _verdicts(self, mutants: Sequence[Mutant], reach: Reach, runner: Runner, notes: Notes) -> list[Verdict]:
         verdicts = [notes.going_on.get(name_of(mutant), Verdict("not covered")) for mutant in mutants]
@@ -199,7 +199,7 @@ class Work:
                 print(f"{self.room.name}: {done} of {len(trials)}", flush=True)
         return verdicts
 
-    def _told(self, mutants: Sequence[Mutant], verdicts: Sequence[Verdict]) -> bool:
+    def _report(self, mutants: Sequence[Mutant], verdicts: Sequence[Verdict]) -> bool:
         pairs = list(zip(mutants, verdicts, strict=True))
         print(_counts(pairs))
         if self.how.killers:

@@ -18,7 +18,7 @@ from simkit.search.rollout import Rollout
 from simkit.store import Store
 from simkit.testing.behaviour import Behaviour
 from simkit.testing.server import serve
-from support.killing import Asked, contents
+from support.killing import CountingReplies, contents
 
 pytestmark = pytest.mark.anyio
 
@@ -67,8 +67,8 @@ async def test_models_can_be_named_in_cast_with_options_of_their_own(tmp_path: P
         options = ModelConfig(base_url=server.base_url)
         cast = run.cast(world, agent=AGENT, model="openai/load", options=options)
         await run.play(Rollout(Limits(turns=2)), cast, run.tasks(world, "test", 2))
-        assert run.tally.meter is not None
-        assert run.tally.meter.calls == (await server.stats()).answered > 0
+        assert run.tally.metrics is not None
+        assert run.tally.metrics.calls == (await server.stats()).answered > 0
 
 
 def test_settings_have_the_names_of_the_flags(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,24 +101,24 @@ async def test_a_resumed_run_keeps_what_is_finished_and_asks_nothing_again(tmp_p
 async def test_resuming_answers_from_the_journal_in_the_middle_of_a_tree(tmp_path: Path) -> None:
     """The first part of a run plays half of its tree, the second goes on; a third run is never interrupted."""
     half, whole = tmp_path / "half", tmp_path / "whole"
-    asked = Asked()
-    async with serve(Behaviour(reply=asked)) as server:
+    replies = CountingReplies()
+    async with serve(Behaviour(reply=replies)) as server:
         first = Run(store=half, models=at(server.base_url, max_tokens_total=300))
         with pytest.raises(BudgetExhausted):
             await play(first)
         assert first.status == "stopped"
-        assert asked.counts.total() > 0
+        assert replies.counts.total() > 0
         await play(Run(store=half, resume="last", models=ModelConfig(max_tokens_total=10_000_000)))
-        assert set(asked.counts.values()) == {1}
+        assert set(replies.counts.values()) == {1}
         uninterrupted = Run(store=whole, models=at(server.base_url, max_tokens_total=10_000_000))
         await play(uninterrupted)
-        assert set(asked.counts.values()) == {2}
+        assert set(replies.counts.values()) == {2}
     assert contents(half, first.id) == contents(whole, uninterrupted.id)
 
 
 async def test_a_run_that_had_no_budget_is_resumed_with_its_first(tmp_path: Path) -> None:
-    asked = Asked()
-    async with serve(Behaviour(reply=asked)) as server:
+    replies = CountingReplies()
+    async with serve(Behaviour(reply=replies)) as server:
         first = Run(store=tmp_path, models=at(server.base_url))
         await play(first)
         journal = tmp_path / "journals" / first.id / "main.jsonl"
@@ -128,7 +128,7 @@ async def test_a_run_that_had_no_budget_is_resumed_with_its_first(tmp_path: Path
         again = Run(store=tmp_path, resume="last", models=ModelConfig(max_tokens_total=10_000_000))
         await play(again)
     assert again.status == "done"
-    assert set(asked.counts.values()) == {1}
+    assert set(replies.counts.values()) == {1}
 
 
 async def test_a_live_run_cannot_be_resumed_beside_itself(tmp_path: Path) -> None:
@@ -187,8 +187,8 @@ async def test_a_replay_needs_no_network_and_gives_the_same(tmp_path: Path) -> N
     await play(replay)
     assert replay.id != run.id
     assert replay.summary() == run.summary()
-    assert replay.tally.meter is not None
-    assert (replay.tally.meter.calls, replay.tally.meter.replayed > 0) == (0, True)
+    assert replay.tally.metrics is not None
+    assert (replay.tally.metrics.calls, replay.tally.metrics.replayed > 0) == (0, True)
 
 
 async def test_a_replay_that_misses_a_call_says_which_and_stops_the_run(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from simkit import Run
 from simkit.cli.app import app
-from simkit.plugins.component_paths import NAMED_IN, STARTED_IN, Places, folder_of, same_file
+from simkit.plugins.component_paths import NAMED_IN, STARTED_IN, BaseFolders, folder_of, same_file
 from simkit.store import Store
 
 AGENT = """
@@ -218,7 +218,7 @@ async def test_a_run_in_python_is_resumed_from_any_folder(
     monkeypatch.chdir(project)
     async with Run(store=project / "store", config={"reward": "reward.py:Own"}) as run:
         assert run.config["files"]
-    place = Places.recorded(run.config)
+    place = BaseFolders.recorded(run.config)
     monkeypatch.chdir(elsewhere)
     assert place.of("reward.py:Own") == project
     assert place.digests(run.config) == run.config["files"]
@@ -236,12 +236,12 @@ async def test_a_run_in_python_is_resumed_from_any_folder(
     ],
 )
 def test_only_the_file_of_a_name_gets_its_folder(tmp_path: Path, name: str, absolute: str) -> None:
-    assert Places(folder=tmp_path).absolute(name) == absolute.format(tmp_path)
-    assert Places().absolute(name) == name
+    assert BaseFolders(folder=tmp_path).absolute(name) == absolute.format(tmp_path)
+    assert BaseFolders().absolute(name) == name
 
 
 def test_a_name_with_more_options_counts_from_where_the_name_does(tmp_path: Path) -> None:
-    places = Places({"a.py:B": tmp_path / "one"}, tmp_path)
+    places = BaseFolders({"a.py:B": tmp_path / "one"}, tmp_path)
     assert places.of("a.py:B,error_rate=0.5") == tmp_path / "one"
     assert places.of("a.py:C") == tmp_path
 

@@ -13,8 +13,8 @@ from simkit.local.chat import ChatFormat
 from simkit.tools.builtin import BuiltinWorld
 from simkit.training.jobs import Metrics
 from simkit.training.scratch import (
-    Schooling,
     ScratchJob,
+    ScratchSettings,
     Shape,
     scratch_tokenizer,
     train_scratch,
@@ -84,7 +84,7 @@ def test_frequent_stretches_make_dialogues_short(form: ChatFormat) -> None:
 
 
 def job(out: Path, **schooling: int) -> ScratchJob:
-    settings = Schooling(**{"steps": 40, "batch": 4, **schooling})
+    settings = ScratchSettings(**{"steps": 40, "batch": 4, **schooling})
     return ScratchJob(dialogues=DIALOGUES, values=VALUES, out=out, shape=SMALL, schooling=settings)
 
 

@@ -26,7 +26,7 @@ from simkit.run.engine import Tally
 from simkit.run.run import Run
 from simkit.run.stages import PartOf
 from simkit.training.process import COMMAND, child_environment
-from simkit.training.scratch import Lessons, Schooling
+from simkit.training.scratch import Lessons, ScratchSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +58,7 @@ def plan(tmp_path: Path) -> Plan:
         world=TOWN,
         reward=f"{tmp_path / 'parts.py'}:Generous",
         lessons=Lessons(world=TOWN, tasks="24", demonstrator=f"{tmp_path / 'parts.py'}:Polite"),
-        schooling=Schooling(steps=30, max_length=900),
+        schooling=ScratchSettings(steps=30, max_length=900),
         max_turns=2,
         max_tokens=24,
         tasks=6,

@@ -5,7 +5,7 @@ import pytest
 from simkit.core.messages import AssistantMessage, UserMessage
 from simkit.data.examples import Demonstration, ExampleSet, Judged, Origin, Pair
 from simkit.errors import UsageError
-from simkit.recipes.selftrain.experiment import Plan, as_many, dealt_by_lot
+from simkit.recipes.selftrain.experiment import Plan, as_many, with_shuffled_labels
 
 
 def said(text: str) -> tuple[AssistantMessage, ...]:
@@ -54,16 +54,16 @@ def test_no_unfiltered_conversation_is_no_control() -> None:
 def test_labels_are_dealt_by_lot_and_none_is_lost() -> None:
     prompt = (UserMessage.of("hello"),)
     judged = [Judged(prompt=prompt, completion=said(str(index)), label=index < 10) for index in range(40)]
-    dealt = dealt_by_lot(ExampleSet("kto", tuple(judged)), seed=3).judged
-    assert [each.completion for each in dealt] == [each.completion for each in judged]
-    assert sum(each.label for each in dealt) == 10
-    assert [each.label for each in dealt] != [each.label for each in judged]
+    relabelled = with_shuffled_labels(ExampleSet("kto", tuple(judged)), seed=3).judged
+    assert [each.completion for each in relabelled] == [each.completion for each in judged]
+    assert sum(each.label for each in relabelled) == 10
+    assert [each.label for each in relabelled] != [each.label for each in judged]
 
 
 def test_about_half_of_the_pairs_are_turned_around() -> None:
     prompt = (UserMessage.of("hello"),)
     pairs = [Pair(prompt=prompt, chosen=said("good"), rejected=said("bad")) for _ in range(40)]
-    dealt = dealt_by_lot(ExampleSet("dpo", tuple(pairs)), seed=3).pairs
-    turned = sum(each.chosen == said("bad") for each in dealt)
+    relabelled = with_shuffled_labels(ExampleSet("dpo", tuple(pairs)), seed=3).pairs
+    turned = sum(each.chosen == said("bad") for each in relabelled)
     assert 10 < turned < 30
-    assert all({each.chosen, each.rejected} == {said("good"), said("bad")} for each in dealt)
+    assert all({each.chosen, each.rejected} == {said("good"), said("bad")} for each in relabelled)

@@ -32,7 +32,7 @@ POLL = 0.002
 
 
 @dataclass(slots=True)
-class Asked:
+class CountingReplies:
     """The replies of a load server in this process: a function of the request's seed, which identifies the call."""
 
     counts: Counter[int] = field(default_factory=Counter[int])
@@ -79,7 +79,7 @@ class Killer:
     seed: int = 0
     patience: float = 120.0
 
-    async def run(self, arguments: Sequence[str], store: Path, asked: Asked) -> KilledRun:
+    async def run(self, arguments: Sequence[str], store: Path, replies: CountingReplies) -> KilledRun:
         """Start `simkit ARGUMENTS`, kill and resume it, and let the last resume finish.
 
         Raises:
@@ -93,13 +93,13 @@ class Killer:
             before = _lengths(store)
             async with _process(context, command, store) as process:
                 found.run_id = await self._begun(process, store, before)
-                await self._draw(process, asked, random)
+                await self._draw(process, replies, random)
                 if process.is_alive():
                     process.kill()
                     found.kills += 1
                 await _ended(process, self.patience)
             for seed in acknowledged(store, found.run_id):
-                marks.setdefault(seed, asked.counts[seed])
+                marks.setdefault(seed, replies.counts[seed])
             command = ["resume", found.run_id, "--store", str(store), "--quiet"]
         async with _process(context, command, store) as process:
             await _ended(process, self.patience)
@@ -107,14 +107,14 @@ class Killer:
                 raise SimkitError(f"the last resume ended with {process.exitcode}: {_printed(store)}")
         found.run_id = found.run_id or next(iter(_lengths(store))).parent.name
         found.acknowledged = len(marks)
-        found.repeated = [seed for seed, count in marks.items() if asked.counts[seed] > count]
-        found.lost = sum(asked.counts.values()) - len(asked.counts)
+        found.repeated = [seed for seed, count in marks.items() if replies.counts[seed] > count]
+        found.lost = sum(replies.counts.values()) - len(replies.counts)
         return found
 
-    async def _draw(self, process: ForkServerProcess, asked: Asked, random: Random) -> None:
+    async def _draw(self, process: ForkServerProcess, replies: CountingReplies, random: Random) -> None:
         """Wait for a random moment, or the end of the process."""
-        target = asked.counts.total() + random.randint(0, self.answers)
-        while process.is_alive() and asked.counts.total() < target:  # noqa: ASYNC110 - another thread counts
+        target = replies.counts.total() + random.randint(0, self.answers)
+        while process.is_alive() and replies.counts.total() < target:  # noqa: ASYNC110 - another thread counts
             await anyio.sleep(POLL)
         await _ended(process, random.uniform(0, self.moment))
 

@@ -9,7 +9,7 @@ from simkit.core.messages import AssistantMessage, UserMessage
 from simkit.models.base import CallKey, ChatRequest, ChatResponse, Tokens
 from simkit.search.base import WorkUnit
 from simkit.training.dev import Place, opened
-from simkit.training.groups import Listener, Sampled, joined, play_group
+from simkit.training.groups import ReplyCollector, Sampled, joined, play_group
 
 pytestmark = pytest.mark.anyio
 
@@ -19,25 +19,25 @@ def sampled(prompt: list[int], ids: list[int]) -> Sampled:
 
 
 def test_users_and_tools_are_in_the_sequence_and_masked() -> None:
-    strand = joined([sampled([1, 2], [3, 4]), sampled([1, 2, 3, 4, 5, 6], [7, 8])])
-    assert strand.prompt_ids == [1, 2]
-    assert strand.ids == [3, 4, 5, 6, 7, 8]
-    assert strand.mask == [1, 1, 0, 0, 1, 1]
-    assert strand.logprobs == pytest.approx([-0.3, -0.4, 0, 0, -0.7, -0.8])
-    assert strand.drifted == 0
+    sequence = joined([sampled([1, 2], [3, 4]), sampled([1, 2, 3, 4, 5, 6], [7, 8])])
+    assert sequence.prompt_ids == [1, 2]
+    assert sequence.ids == [3, 4, 5, 6, 7, 8]
+    assert sequence.mask == [1, 1, 0, 0, 1, 1]
+    assert sequence.logprobs == pytest.approx([-0.3, -0.4, 0, 0, -0.7, -0.8])
+    assert sequence.drifted == 0
 
 
 def test_where_the_template_rewrites_a_reply_the_sequence_is_what_the_model_saw_next() -> None:
-    strand = joined([sampled([1, 2], [3, 4, 9]), sampled([1, 2, 3, 5, 9, 6], [7])])
-    assert strand.prompt_ids + strand.ids == [1, 2, 3, 5, 9, 6, 7]
-    assert strand.mask == [1, 0, 0, 0, 1]
-    assert strand.drifted == 1
+    sequence = joined([sampled([1, 2], [3, 4, 9]), sampled([1, 2, 3, 5, 9, 6], [7])])
+    assert sequence.prompt_ids + sequence.ids == [1, 2, 3, 5, 9, 6, 7]
+    assert sequence.mask == [1, 0, 0, 0, 1]
+    assert sequence.drifted == 1
 
 
 def test_a_rewritten_prompt_trains_only_on_what_was_sampled_after_it() -> None:
-    strand = joined([sampled([1, 2], [3]), sampled([1, 8, 3], [7])])
-    assert strand.prompt_ids + strand.ids == [1, 8, 3, 7]
-    assert [token for token, learn in zip(strand.ids, strand.mask, strict=True) if learn] == [7]
+    sequence = joined([sampled([1, 2], [3]), sampled([1, 8, 3], [7])])
+    assert sequence.prompt_ids + sequence.ids == [1, 8, 3, 7]
+    assert [token for token, learn in zip(sequence.ids, sequence.mask, strict=True) if learn] == [7]
 
 
 class Talker:
@@ -58,10 +58,10 @@ class Talker:
 
 async def play(model: Talker, size: int) -> tuple[tuple[float | None, int], ...]:
     place = Place(tasks="1", max_turns=2)
-    listener = Listener(model)
-    async with opened(place, listener, 1.0) as cast:
-        told = await play_group(cast, WorkUnit("r", 3, place.chosen()[0]), place.limits, size, listener)
-    return tuple((one.reward, len(one.replies)) for one in told)
+    collector = ReplyCollector(model)
+    async with opened(place, collector, 1.0) as cast:
+        branches = await play_group(cast, WorkUnit("r", 3, place.chosen()[0]), place.limits, size, collector)
+    return tuple((one.reward, len(one.replies)) for one in branches)
 
 
 async def test_branches_of_a_group_share_their_opening_and_go_their_own_ways() -> None:
@@ -76,21 +76,21 @@ async def test_branches_of_a_group_share_their_opening_and_go_their_own_ways() -
 
 async def test_the_listener_asks_for_log_probabilities_and_keeps_the_agents_tokens_once() -> None:
     model = Talker()
-    listener = Listener(model)
+    collector = ReplyCollector(model)
     unit = WorkUnit("r", 1, Place(tasks="1").chosen()[0])
     key = CallKey(TurnKey(1, unit.task.id, unit.trial, "ab", 1), "agent")
     request = ChatRequest(messages=(UserMessage.of("hello"),))
-    await listener.complete(request, key)
-    await listener.complete(request, CallKey(key.turn, "user"))
+    await collector.complete(request, key)
+    await collector.complete(request, CallKey(key.turn, "user"))
     assert [asked.sampling.logprobs for asked, _ in model.asked] == [True, False]
-    assert listener.taken(unit, "ab") == (Sampled((101,), (0, 1), (-1.0, -1.0)),)
-    assert listener.taken(unit, "ab") == ()
+    assert collector.taken(unit, "ab") == (Sampled((101,), (0, 1), (-1.0, -1.0)),)
+    assert collector.taken(unit, "ab") == ()
 
 
 async def test_a_group_that_cannot_begin_has_no_rewards() -> None:
     place = Place(tasks="1", max_turns=2)
-    listener = Listener(Talker())
-    async with opened(place, listener, 1.0) as cast:
+    collector = ReplyCollector(Talker())
+    async with opened(place, collector, 1.0) as cast:
         mute = Cast(agent=cast.agent, user=cast.tools, tools=cast.tools, reward=cast.reward)
-        told = await play_group(mute, WorkUnit("r", 3, place.chosen()[0]), Limits(), 2, listener)
-    assert [(one.reward, one.replies) for one in told] == [(None, ()), (None, ())]
+        branches = await play_group(mute, WorkUnit("r", 3, place.chosen()[0]), Limits(), 2, collector)
+    assert [(one.reward, one.replies) for one in branches] == [(None, ()), (None, ())]

@@ -10,7 +10,7 @@ from simkit.errors import UsageError
 from simkit.plugins.extras import require
 from simkit.search.base import WorkUnit
 from simkit.training.dev import DevGoals, Place, opened
-from simkit.training.groups import Listener, joined, play_group
+from simkit.training.groups import ReplyCollector, joined, play_group
 from simkit.training.grpo import GrpoJob, train_grpo
 from simkit.training.guard import Guard
 from simkit.training.presets import preset
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from conftest import Bench
 
     from simkit.local.chat import ChatFormat
-    from simkit.training.groups import Told
+    from simkit.training.groups import PlayedBranch
     from simkit.training.jobs import Metrics
 
 for module in ("torch", "transformers", "trl"):
@@ -41,42 +41,42 @@ def loaded(bench: Bench) -> tuple[Any, ChatFormat]:
     return transformers.AutoModelForCausalLM.from_pretrained(bench.model), ChatFormat.of(bench.model)
 
 
-async def group_of(bench: Bench, model: Any, size: int, temperature: float) -> tuple[Told, ...]:
-    listener, place = Listener(model), bench.place
-    async with opened(place, listener, temperature) as cast:
-        return await play_group(cast, WorkUnit("r", 0, place.chosen()[0]), place.limits, size, listener)
+async def group_of(bench: Bench, model: Any, size: int, temperature: float) -> tuple[PlayedBranch, ...]:
+    collector, place = ReplyCollector(model), bench.place
+    async with opened(place, collector, temperature) as cast:
+        return await play_group(cast, WorkUnit("r", 0, place.chosen()[0]), place.limits, size, collector)
 
 
 def test_the_sequences_hold_the_very_tokens_and_log_probabilities_the_model_sampled(bench: Bench) -> None:
     torch = require("torch", "train")
     weights, form = loaded(bench)
     with in_memory(weights, form) as model:
-        told = anyio.run(group_of, bench, model, 3, 1.0)
-    assert len({tuple(one.replies[0].prompt_ids) for one in told}) == 1
-    for strand in (joined(one.replies) for one in told):
-        whole = torch.tensor([strand.prompt_ids + strand.ids])
+        branches = anyio.run(group_of, bench, model, 3, 1.0)
+    assert len({tuple(one.replies[0].prompt_ids) for one in branches}) == 1
+    for sequence in (joined(one.replies) for one in branches):
+        whole = torch.tensor([sequence.prompt_ids + sequence.ids])
         with torch.no_grad():
             scores = torch.log_softmax(weights(input_ids=whole).logits[0, :-1].float(), dim=-1)
-        found = scores.gather(1, whole[0, 1:, None])[len(strand.prompt_ids) - 1 :, 0]
-        sampled = torch.tensor(strand.mask, dtype=torch.bool)
-        assert torch.allclose(found[sampled], torch.tensor(strand.logprobs)[sampled], atol=1e-3)
-        assert form.text(strand.ids[-1:]) == "<|im_end|>"
+        found = scores.gather(1, whole[0, 1:, None])[len(sequence.prompt_ids) - 1 :, 0]
+        sampled = torch.tensor(sequence.mask, dtype=torch.bool)
+        assert torch.allclose(found[sampled], torch.tensor(sequence.logprobs)[sampled], atol=1e-3)
+        assert form.text(sequence.ids[-1:]) == "<|im_end|>"
 
 
 def test_what_is_masked_is_what_users_and_tools_said(bench: Bench) -> None:
     weights, form = loaded(bench)
     with in_memory(weights, form) as model:
-        told = anyio.run(group_of, bench, model, 2, 1.0)
-    assert len(told) == 2
-    for one in told:
-        strand = joined(one.replies)
+        branches = anyio.run(group_of, bench, model, 2, 1.0)
+    assert len(branches) == 2
+    for one in branches:
+        sequence = joined(one.replies)
         last = len(one.replies[-1].ids)
-        assert strand.ids[-last:] == list(one.replies[-1].ids)
-        assert strand.mask[-last:] == [1] * last
-        sampled = [token for token, mine in zip(strand.ids, strand.mask, strict=True) if mine]
-        others = [token for token, mine in zip(strand.ids, strand.mask, strict=True) if not mine]
+        assert sequence.ids[-last:] == list(one.replies[-1].ids)
+        assert sequence.mask[-last:] == [1] * last
+        sampled = [token for token, mine in zip(sequence.ids, sequence.mask, strict=True) if mine]
+        others = [token for token, mine in zip(sequence.ids, sequence.mask, strict=True) if not mine]
         assert "<|im_start|>" not in form.text(sampled)
-        assert form.text(others).count("<|im_start|>user") == form.text(strand.ids).count("<|im_start|>user") > 0
+        assert form.text(others).count("<|im_start|>user") == form.text(sequence.ids).count("<|im_start|>user") > 0
 
 
 def test_a_few_steps_practise_with_the_weights_of_the_moment_and_tell_the_reward(bench: Bench, tmp_path: Path) -> None:

@@ -23,25 +23,25 @@ class ConcurrencyLimit:
 
     Args:
         limit: a fixed number, or the parameters of an adaptive limit.
-        meter: receives the limit and the numbers of calls in flight and waiting.
+        metrics: receives the limit and the numbers of calls in flight and waiting.
         clock: time source.
 
     Raises:
         UsageError: the limit is below 1.
     """
 
-    def __init__(self, limit: int | Adaptive, meter: CallMetrics | None = None, clock: Clock | None = None) -> None:
+    def __init__(self, limit: int | Adaptive, metrics: CallMetrics | None = None, clock: Clock | None = None) -> None:
         if isinstance(limit, int) and limit < 1:
             raise UsageError(f"--api-concurrency is {limit}; it must be at least 1, or `adaptive`")
         self._adaptive = None if isinstance(limit, int) else limit
         self._limit = float(limit if isinstance(limit, int) else limit.start)
-        self._meter = meter or CallMetrics()
+        self._metrics = metrics or CallMetrics()
         self._clock = clock or Clock()
         self._in_flight = 0
         self._waiting: deque[anyio.Event] = deque()
         self._doubling = True
         self._calm_at = float("-inf")
-        self._meter.limit += self.limit
+        self._metrics.limit += self.limit
 
     @property
     def limit(self) -> int:
@@ -55,7 +55,7 @@ class ConcurrencyLimit:
             return
         place = anyio.Event()
         self._waiting.append(place)
-        self._meter.waiting += 1
+        self._metrics.waiting += 1
         try:
             await place.wait()
         except BaseException:
@@ -65,7 +65,7 @@ class ConcurrencyLimit:
                 self._waiting.remove(place)
             raise
         finally:
-            self._meter.waiting -= 1
+            self._metrics.waiting -= 1
 
     def leave(self, *, answered: bool = False) -> None:
         """Release the place. `answered` if the call succeeded."""
@@ -90,7 +90,7 @@ class ConcurrencyLimit:
         self._set(min(float(policy.most), self._limit + (1.0 if self._doubling else 1.0 / self._limit)))
 
     def _set(self, limit: float) -> None:
-        self._meter.limit += int(limit) - self.limit
+        self._metrics.limit += int(limit) - self.limit
         self._limit = limit
 
     def _admit(self) -> None:
@@ -100,24 +100,24 @@ class ConcurrencyLimit:
 
     def _count(self, change: int) -> None:
         self._in_flight += change
-        self._meter.in_flight += change
+        self._metrics.in_flight += change
 
 
 class LimitedModel(ModelWrapper):
     """Waits for a place under the concurrency limit of its endpoint before each call."""
 
-    def __init__(self, model: ChatModel, gate: ConcurrencyLimit) -> None:
+    def __init__(self, model: ChatModel, concurrency: ConcurrencyLimit) -> None:
         super().__init__(model)
-        self._gate = gate
+        self._concurrency = concurrency
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         """The model's answer."""
-        gate = self._gate
-        await gate.enter()
+        concurrency = self._concurrency
+        await concurrency.enter()
         answered = False
         try:
             response = await self._model.complete(request, key)
             answered = True
             return response
         finally:
-            gate.leave(answered=answered)
+            concurrency.leave(answered=answered)

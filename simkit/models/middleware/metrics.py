@@ -94,9 +94,9 @@ class CallMetrics:
 class MeteredModel:
     """Counts the calls of a model without an endpoint; `RetryingModel` counts those of the others."""
 
-    def __init__(self, model: ChatModel, meter: CallMetrics) -> None:
+    def __init__(self, model: ChatModel, metrics: CallMetrics) -> None:
         self._model = model
-        self._meter = meter
+        self._metrics = metrics
 
     @property
     def name(self) -> str:
@@ -112,7 +112,7 @@ class MeteredModel:
         try:
             response = await self._model.complete(request, key)
         except ModelFault as fault:
-            self._meter.fault(fault)
+            self._metrics.fault(fault)
             raise
-        self._meter.answered(response.usage)
+        self._metrics.answered(response.usage)
         return response

@@ -18,7 +18,7 @@ from simkit.models.adjustments import Adjustment, Place
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash
 from simkit.models.middleware.metrics import CallMetrics
 from simkit.models.middleware.request_digest import difference
-from simkit.models.usage import believed, doubt
+from simkit.models.usage import doubt, validated
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Recording:
         """The recorded answer to this request; None if there is none."""
         for kept in reversed(self._calls.get(_key_name(key), ())):
             if kept.request_hash == hashed and kept.response is not None:
-                return believed(ChatResponse.from_json(orjson.loads(kept.response)))
+                return validated(ChatResponse.from_json(orjson.loads(kept.response)))
         return None
 
     def failure(self, key: CallKey, hashed: str) -> ModelFault | None:
@@ -150,16 +150,21 @@ class ReplayedModel:
         recording: calls that were answered before.
         model: answers calls missing from the recording (resume); None makes them an error (replay).
         name: the model's name; required without `model`.
-        meter: counts the calls answered from the recording.
+        metrics: counts the calls answered from the recording.
     """
 
     def __init__(
-        self, recording: Recording, model: ChatModel | None = None, *, name: str = "", meter: CallMetrics | None = None
+        self,
+        recording: Recording,
+        model: ChatModel | None = None,
+        *,
+        name: str = "",
+        metrics: CallMetrics | None = None,
     ) -> None:
         self._recording = recording
         self._model = model
         self._name = model.name if model is not None else name
-        self._meter = meter or CallMetrics()
+        self._metrics = metrics or CallMetrics()
 
     @property
     def name(self) -> str:
@@ -176,7 +181,7 @@ class ReplayedModel:
         hashed = request_hash(self._name, request)
         answer = self._recording.answer(key, hashed)
         if answer is not None:
-            self._meter.replayed += 1
+            self._metrics.replayed += 1
             await checkpoint()  # a long recording must not starve other tasks
             return answer
         if self._model is not None:

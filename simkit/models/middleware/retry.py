@@ -46,8 +46,8 @@ class RetryingModel(ModelWrapper):
         model: the model to call.
         policy: the retry policy.
         health: the endpoint's health, shared by its models.
-        meter: counts failed attempts and answered calls.
-        gate: the concurrency limit, which shrinks when the endpoint answers 429.
+        metrics: counts failed attempts and answered calls.
+        concurrency: the concurrency limit, which shrinks when the endpoint answers 429.
         budget: is charged with the usage of failed attempts.
         clock: time source.
     """
@@ -58,16 +58,16 @@ class RetryingModel(ModelWrapper):
         policy: RetryPolicy | None = None,
         *,
         health: Health | None = None,
-        meter: CallMetrics | None = None,
-        gate: ConcurrencyLimit | None = None,
+        metrics: CallMetrics | None = None,
+        concurrency: ConcurrencyLimit | None = None,
         budget: Budget | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(model)
         self._policy = policy or RetryPolicy()
         self._health = health or Health()
-        self._meter = meter or CallMetrics()
-        self._gate = gate
+        self._metrics = metrics or CallMetrics()
+        self._concurrency = concurrency
         self._budget = budget
         self._clock = clock or Clock()
 
@@ -126,7 +126,7 @@ class RetryingModel(ModelWrapper):
         health = self._health
         health.answered(self._clock.timer())
         health.completed, health.wait = True, None
-        self._meter.answered(response.usage)
+        self._metrics.answered(response.usage)
 
     def _judge(self, call: _Call) -> float:
         """Record a failed attempt. Returns the seconds to wait before the next one.
@@ -135,9 +135,9 @@ class RetryingModel(ModelWrapper):
             EndpointDown: the endpoint has been unreachable for too long.
         """
         now, fault, pause = self._clock.timer(), call.fault, self._pause(call)
-        self._meter.fault(fault)
-        if self._gate is not None and fault.trouble == "rate_limit":
-            self._gate.cut()
+        self._metrics.fault(fault)
+        if self._concurrency is not None and fault.trouble == "rate_limit":
+            self._concurrency.cut()
         if fault.trouble != "fatal":
             self._health.waits(str(fault), self._clock.now(), pause)
         if not isinstance(fault, Unreachable):

@@ -50,7 +50,7 @@ class ErrorDetails:
 
     Attributes:
         status: the HTTP status; for an error under status 200, the one that its codes name, else 0.
-        told: the server's description, for people.
+        message: the server's description, for people.
         words: all of its texts in lower case, for searches.
         codes: all codes in it, reduced to lower-case letters and digits (`insufficient_quota`: `insufficientquota`).
         fields: names of request fields that it refuses, as the server wrote them.
@@ -62,7 +62,7 @@ class ErrorDetails:
     """
 
     status: int
-    told: str = ""
+    message: str = ""
     words: str = ""
     codes: frozenset[str] = frozenset()
     fields: tuple[str, ...] = ()
@@ -80,14 +80,14 @@ class ErrorDetails:
         page = body is None and _is_page(reply)
         objects = list(_objects(body))
         error = _error_of(body)
-        told = _described(error) if body is not None else "" if page else _decoded(reply.body)
-        texts = [told, *(text for each in objects for text in _texts(each))]
+        message = _described(error) if body is not None else "" if page else _decoded(reply.body)
+        texts = [message, *(text for each in objects for text in _texts(each))]
         words = " ".join(dict.fromkeys(texts))[:LOOKED_AT].lower()
         codes = [code for each in objects for code in _codes(each)]
         codes += [reply.headers[name].partition(":")[0] for name in _HEADERS_WITH_CODES if name in reply.headers]
         return cls(
             status=reply.status if reply.status != 200 else _status_of(objects),
-            told=told,
+            message=message,
             words=words,
             codes=frozenset(normalized(code) for code in codes),
             fields=tuple(name for each in objects for name in _refused_fields(each)),

@@ -90,11 +90,11 @@ class Negotiation:
             answer = await post(body)
             if proposal.kind != RULE and refusal.is_repeated(ErrorDetails.of(answer, self.reading.now())):
                 continue
-            found.append((proposal, self.reading.clean(refusal.details.told)))
+            found.append((proposal, self.reading.clean(refusal.details.message)))
             dialect, reply = other, answer
         if 200 <= reply.status < 300:
-            for adjustment, told in found:
-                self.learned.add(self.place, adjustment, told)
+            for adjustment, reason in found:
+                self.learned.add(self.place, adjustment, reason)
         return reply, dialect
 
     def _refusal(self, request: ChatRequest, dialect: Dialect, reply: HttpReply) -> Refusal | None:
@@ -110,7 +110,7 @@ class Negotiation:
             settings=request.sent_settings(),
             messages=dialect.messages(request),
             tools=dialect.tools(request),
-            told=str(error),
+            error_text=str(error),
             final=isinstance(error, BadRequest) and not self.accepted,
         )
 

@@ -124,7 +124,7 @@ class Refusal:
     settings: Mapping[str, Any]
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]]
-    told: str
+    error_text: str
     final: bool
 
     def is_repeated(self, details: ErrorDetails) -> bool:
@@ -204,8 +204,8 @@ class Refusal:
             return
         flag = "--extra-body" if name in self.request.sampling.extra_body else "--" + name.replace("_", "-")
         raise OptionRefused(
-            f"{self.told}. The endpoint refuses `{name}` ({flag}), and without it the results would mean something "
-            f"else. Give another value, or leave it out with --send-as {name}="
+            f"{self.error_text}. The endpoint refuses `{name}` ({flag}), and without it the results would mean "
+            f"something else. Give another value, or leave it out with --send-as {name}="
         )
 
     # --- tools and messages -------------------------------------------------------------------------------------------

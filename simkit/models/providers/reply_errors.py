@@ -136,7 +136,7 @@ def classify(details: ErrorDetails, reading: Reading) -> ModelFault | RunStopped
 def _classified(details: ErrorDetails, reading: Reading) -> ModelFault | RunStopped:
     status, words = details.status, details.words
     where = f"{reading.origin} answered {status or 200}{_request_id(details.headers, reading)}"
-    told = f"{where}: {reading.clean(details.told)}" if details.told else where
+    told = f"{where}: {reading.clean(details.message)}" if details.message else where
     if 300 <= status < 400:
         place = reading.clean(details.headers.get("location", "another place"))
         return ModelNotServed(f"{where} and points to {place}; give the final address as the base URL")

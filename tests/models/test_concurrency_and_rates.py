@@ -45,25 +45,25 @@ class Held:
 
 
 async def test_no_more_than_the_limit_are_let_in_first_come_first_served() -> None:
-    inner, meter = Held(), CallMetrics()
-    model = LimitedModel(inner, ConcurrencyLimit(3, meter))
+    inner, metrics = Held(), CallMetrics()
+    model = LimitedModel(inner, ConcurrencyLimit(3, metrics))
     async with anyio.create_task_group() as tasks:
         for number in range(10):
             tasks.start_soon(model.complete, HELLO, key(call=number))
             await wait_all_tasks_blocked()  # one at a time: trio starts tasks in any order
-        assert (inner.order, meter.in_flight, meter.waiting) == ([0, 1, 2], 3, 7)
+        assert (inner.order, metrics.in_flight, metrics.waiting) == ([0, 1, 2], 3, 7)
         for number in range(10):
             inner.under_way[number].set()
             await wait_all_tasks_blocked()
     assert inner.most == 3
     assert inner.order == list(range(10))
-    assert (meter.in_flight, meter.waiting) == (0, 0)
+    assert (metrics.in_flight, metrics.waiting) == (0, 0)
 
 
 async def test_a_cancelled_wait_leaves_the_place_to_the_next() -> None:
     inner = Held()
-    gate = ConcurrencyLimit(1)
-    model = LimitedModel(inner, gate)
+    concurrency = ConcurrencyLimit(1)
+    model = LimitedModel(inner, concurrency)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(model.complete, HELLO, key(call=0))
         await wait_all_tasks_blocked()
@@ -80,17 +80,17 @@ async def test_a_cancelled_wait_leaves_the_place_to_the_next() -> None:
 
 
 async def test_cancelled_at_the_moment_of_entering() -> None:
-    inner, meter = Held(), CallMetrics()
-    gate = ConcurrencyLimit(1, meter)
-    await gate.enter()
+    inner, metrics = Held(), CallMetrics()
+    concurrency = ConcurrencyLimit(1, metrics)
+    await concurrency.enter()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(LimitedModel(inner, gate).complete, HELLO, KEY)
+        tasks.start_soon(LimitedModel(inner, concurrency).complete, HELLO, KEY)
         await wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()  # the waiting call is cancelled ...
-        gate.leave()  # ... and let in before it notices
-    assert (inner.order, meter.in_flight, meter.waiting) == ([], 0, 0)
+        concurrency.leave()  # ... and let in before it notices
+    assert (inner.order, metrics.in_flight, metrics.waiting) == ([], 0, 0)
     with anyio.fail_after(5):
-        await gate.enter()
+        await concurrency.enter()
 
 
 async def test_a_failed_call_gives_its_place_back() -> None:
@@ -102,17 +102,17 @@ async def test_a_failed_call_gives_its_place_back() -> None:
     assert model.name == "played"
 
 
-def use(gate: ConcurrencyLimit, calls: int) -> None:
+def use(concurrency: ConcurrencyLimit, calls: int) -> None:
     """Some calls at once, all answered."""
-    fill(gate, calls)
+    fill(concurrency, calls)
     for _ in range(calls):
-        gate.leave(answered=True)
+        concurrency.leave(answered=True)
 
 
-def fill(gate: ConcurrencyLimit, calls: int) -> None:
+def fill(concurrency: ConcurrencyLimit, calls: int) -> None:
     """Enter without waiting, because there is room."""
     for _ in range(calls):
-        coroutine = gate.enter()
+        coroutine = concurrency.enter()
         with pytest.raises(StopIteration):
             coroutine.send(None)
 
@@ -123,17 +123,17 @@ def adaptive(line: Timeline, **policy: float) -> ConcurrencyLimit:
 
 
 def test_the_limit_grows_only_when_it_is_used() -> None:
-    gate = adaptive(Timeline())
-    use(gate, 3)
-    assert gate.limit == 4
-    use(gate, 4)
-    assert gate.limit > 4
+    concurrency = adaptive(Timeline())
+    use(concurrency, 3)
+    assert concurrency.limit == 4
+    use(concurrency, 4)
+    assert concurrency.limit > 4
 
 
 async def test_the_limit_doubles_with_every_full_round_until_the_first_429() -> None:
     line, inner = Timeline(), Held()
-    gate = adaptive(line, start=4)
-    model = LimitedModel(inner, gate)
+    concurrency = adaptive(line, start=4)
+    model = LimitedModel(inner, concurrency)
     limits: list[int] = []
     async with anyio.create_task_group() as tasks:
         for number in range(28):
@@ -145,116 +145,116 @@ async def test_the_limit_doubles_with_every_full_round_until_the_first_429() -> 
             await wait_all_tasks_blocked()
         inner.let_go()
     assert limits[:2] == [4, 8]
-    assert gate.limit >= 16
+    assert concurrency.limit >= 16
 
 
 async def test_a_call_that_failed_does_not_raise_the_limit() -> None:
-    gate = adaptive(Timeline(), start=1)
+    concurrency = adaptive(Timeline(), start=1)
     with pytest.raises(ServerFailed):
-        await LimitedModel(Played.of([ServerFailed("x")]), gate).complete(HELLO, KEY)
-    assert gate.limit == 1
-    await gate.enter()
-    gate.leave()
-    assert gate.limit == 1
-    await LimitedModel(Played.of([said()]), gate).complete(HELLO, KEY)
-    assert gate.limit == 2
+        await LimitedModel(Played.of([ServerFailed("x")]), concurrency).complete(HELLO, KEY)
+    assert concurrency.limit == 1
+    await concurrency.enter()
+    concurrency.leave()
+    assert concurrency.limit == 1
+    await LimitedModel(Played.of([said()]), concurrency).complete(HELLO, KEY)
+    assert concurrency.limit == 2
 
 
-def answers_of_a_full_gate(gate: ConcurrencyLimit, answers: int) -> list[int]:
+def answers_of_a_full_gate(concurrency: ConcurrencyLimit, answers: int) -> list[int]:
     """The limit after each of some answers, while every place is taken again at once."""
     limits: list[int] = []
     taken = 0
     for _ in range(answers):
-        fill(gate, gate.limit - taken)
-        taken = gate.limit - 1
-        gate.leave(answered=True)
-        limits.append(gate.limit)
+        fill(concurrency, concurrency.limit - taken)
+        taken = concurrency.limit - 1
+        concurrency.leave(answered=True)
+        limits.append(concurrency.limit)
     for _ in range(taken):
-        gate.leave()
+        concurrency.leave()
     return limits
 
 
 def test_a_cut_is_followed_by_a_cooldown_and_then_by_growth_of_one_a_round() -> None:
     line = Timeline()
-    gate = adaptive(line, start=16)
-    gate.cut()
+    concurrency = adaptive(line, start=16)
+    concurrency.cut()
     line.time += 4.9
-    assert answers_of_a_full_gate(gate, 40) == [8] * 40, "neither growth"
-    gate.cut()
-    assert gate.limit == 8, "nor another cut"
+    assert answers_of_a_full_gate(concurrency, 40) == [8] * 40, "neither growth"
+    concurrency.cut()
+    assert concurrency.limit == 8, "nor another cut"
     line.time = 105.0
-    assert answers_of_a_full_gate(gate, 9) == [8] * 8 + [9], "after eight: 8 + 1/8 + 1/8.125 + ... < 9"
-    gate.cut()
-    assert gate.limit == 4
+    assert answers_of_a_full_gate(concurrency, 9) == [8] * 8 + [9], "after eight: 8 + 1/8 + 1/8.125 + ... < 9"
+    concurrency.cut()
+    assert concurrency.limit == 4
 
 
 def test_a_second_cut_is_taken_as_soon_as_the_cooldown_is_over() -> None:
     line = Timeline()
-    gate = adaptive(line, start=16)
-    gate.cut()
+    concurrency = adaptive(line, start=16)
+    concurrency.cut()
     line.time += 5.0
-    gate.cut()
-    assert gate.limit == 4
+    concurrency.cut()
+    assert concurrency.limit == 4
 
 
 def test_an_adaptive_limit_is_as_documented_where_nothing_else_is_said() -> None:
     line = Timeline()
-    gate = ConcurrencyLimit(Adaptive(), clock=line.clock)
-    assert gate.limit == 64
-    assert answers_of_a_full_gate(gate, 5000)[-1] == 4096
-    gate.cut()
-    assert gate.limit == int(4096 * 0.7)
+    concurrency = ConcurrencyLimit(Adaptive(), clock=line.clock)
+    assert concurrency.limit == 64
+    assert answers_of_a_full_gate(concurrency, 5000)[-1] == 4096
+    concurrency.cut()
+    assert concurrency.limit == int(4096 * 0.7)
     line.time += 4.999
-    gate.cut()
-    assert gate.limit == int(4096 * 0.7)
+    concurrency.cut()
+    assert concurrency.limit == int(4096 * 0.7)
     line.time += 0.001
-    gate.cut()
-    assert gate.limit == int(4096 * 0.7 * 0.7)
+    concurrency.cut()
+    assert concurrency.limit == int(4096 * 0.7 * 0.7)
 
 
 def test_the_meter_shows_the_limits_of_all_gates_together_as_they_are() -> None:
-    line, meter = Timeline(), CallMetrics()
-    ConcurrencyLimit(3, meter)
-    gate = ConcurrencyLimit(Adaptive(start=16, cut=0.5), meter, line.clock)
-    assert meter.limit == 19
-    gate.cut()
-    assert meter.limit == 11
+    line, metrics = Timeline(), CallMetrics()
+    ConcurrencyLimit(3, metrics)
+    concurrency = ConcurrencyLimit(Adaptive(start=16, cut=0.5), metrics, line.clock)
+    assert metrics.limit == 19
+    concurrency.cut()
+    assert metrics.limit == 11
     line.time += 5
-    answers_of_a_full_gate(gate, 9)
-    assert meter.limit == 12
+    answers_of_a_full_gate(concurrency, 9)
+    assert metrics.limit == 12
 
 
 def test_a_429_cuts_once_and_growth_is_slow_from_there() -> None:
     line = Timeline()
-    gate = adaptive(line, start=16)
+    concurrency = adaptive(line, start=16)
     for _ in range(10):
-        gate.cut()
-    assert gate.limit == 8
-    use(gate, 8)
-    assert gate.limit == 8  # cooling down
+        concurrency.cut()
+    assert concurrency.limit == 8
+    use(concurrency, 8)
+    assert concurrency.limit == 8  # cooling down
     line.time += 5
-    use(gate, 8)
-    assert gate.limit == 8
-    use(gate, 8)
-    assert 8 <= gate.limit <= 9
+    use(concurrency, 8)
+    assert concurrency.limit == 8
+    use(concurrency, 8)
+    assert 8 <= concurrency.limit <= 9
     for _ in range(20):
         line.time += 5
-        gate.cut()
-    assert gate.limit == 1
+        concurrency.cut()
+    assert concurrency.limit == 1
 
 
 def test_the_limit_stays_within_its_bounds() -> None:
-    gate = adaptive(Timeline(), start=4, most=5)
+    concurrency = adaptive(Timeline(), start=4, most=5)
     for _ in range(5):
-        use(gate, gate.limit)
-    assert gate.limit == 5
+        use(concurrency, concurrency.limit)
+    assert concurrency.limit == 5
 
 
 def test_a_fixed_limit_is_fixed() -> None:
-    gate = ConcurrencyLimit(4)
-    gate.cut()
-    use(gate, 4)
-    assert gate.limit == 4
+    concurrency = ConcurrencyLimit(4)
+    concurrency.cut()
+    use(concurrency, 4)
+    assert concurrency.limit == 4
 
 
 def test_limits_that_cannot_be() -> None:

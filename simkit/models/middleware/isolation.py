@@ -11,7 +11,7 @@ from simkit.errors import ModelFault, ModelTimeout
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
 
 
-class ForeignModel(ModelWrapper):
+class IsolatedModel(ModelWrapper):
     """Ends a call after a number of seconds, and turns every exception of the model into a `ModelFault`."""
 
     def __init__(self, model: ChatModel, seconds: float) -> None:
