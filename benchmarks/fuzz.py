@@ -1,14 +1,18 @@
-"""Fuzzing: random inputs at the four doors of simkit, where nothing but a SimkitError may come out.
+"""Fuzzing: random inputs at the doors of simkit, where nothing but a SimkitError may come out.
 
-    python benchmarks/fuzz.py lines|replies|values|commands [--minutes 10] [--seed N]
+    python benchmarks/fuzz.py lines|replies|errors|files|values|commands [--minutes 10] [--seed N]
 
 lines     journals with altered bytes, lost, doubled and shuffled lines, and lines of hostile values that carry a right
           checksum; then load, query, resume, diagnose
-replies   HTTP replies and chat completions with altered bytes, types and values; then read, record and load them
+replies   replies of both providers made from a grammar of what servers send, which must be read as what they mean; the
+          same with altered bytes, types and values; and megabytes of repeated marks
+errors    error replies made from a grammar of codes, envelopes and headers, each with its class and wait; then altered
+files     training files made from a grammar of forms and encodings, each with its conversations; then altered
 values    components that return hostile values in every field; then play rollouts and trees, and ask the store
 commands  command lines of real and wrong words, run by the real command line
 
-Prints each finding with its input as it comes; exit code 1 when there was one, or when nothing was tried.
+The grammars are in tests/support/made_*.py, and short runs of them are tests (tests/fuzz). Prints each finding with its
+input as it comes; exit code 1 when there was one, or when nothing was tried.
 """
 
 from __future__ import annotations
@@ -17,21 +21,29 @@ import argparse
 import contextlib
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 import orjson
 from fuzz_values import hostile_json
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
 
 from simkit.errors import SimkitError
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # for `support`
+
+HANGS = 60.0
+"""Seconds for one body, of a megabyte at most, after which it counts as a hang."""
 
 FOUND_MOST = 20
 """Findings after which a door is given up."""
@@ -51,6 +63,51 @@ class Tried:
         text = f"{what}: {given!r:.1500}\n{trace}"
         self.findings.append(text)
         print(f"FINDING {len(self.findings)}: {text}", flush=True)
+
+
+Made = TypeVar("Made")
+
+
+def made_round(
+    made: st.SearchStrategy[Made], check: Callable[[Made], None], random: Random, tried: Tried
+) -> list[Made]:
+    """Check values of a grammar against what they mean; returns them. A finding is reduced to a small input."""
+    found: list[Made] = []
+
+    @seed(random.randrange(1 << 60))
+    @settings(max_examples=100, database=None, deadline=None, suppress_health_check=[*HealthCheck.__members__.values()])
+    @given(made)
+    def one(value: Made) -> None:
+        tried.inputs += 1
+        found.append(value)
+        check(value)
+
+    try:
+        one()
+    except (Exception, BaseExceptionGroup) as error:
+        tried.found("not as meant", error, "\n".join(getattr(error, "__notes__", ())))
+    return found
+
+
+@contextlib.contextmanager
+def trying(what: str, tried: Tried, data: object) -> Generator[None]:
+    """One input that may be refused, but neither raises another error nor hangs."""
+
+    def hang(*_: object) -> None:
+        raise TimeoutError(f"not read within {HANGS:g} seconds")
+
+    tried.inputs += 1
+    before = signal.signal(signal.SIGALRM, hang)
+    signal.setitimer(signal.ITIMER_REAL, HANGS)
+    try:
+        yield
+    except SimkitError:
+        tried.refused += 1
+    except Exception as error:  # what is looked for
+        tried.found(what, error, data)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 # --- journal lines ----------------------------------------------------------------------------------------------------
@@ -178,6 +235,75 @@ ERROR: dict[str, Any] = {"error": {"message": "slow down", "type": "rate_limit",
 
 
 def fuzz_replies(random: Random, tried: Tried) -> Iterator[None]:
+    """Replies with known meaning, the same altered, altered replies on the wire, and long bodies, in turn."""
+    from support.made_replies import anthropic_replies, check_anthropic, check_any, check_openai, openai_replies
+    from support.made_texts import repeated_marks
+
+    altered = fuzz_wire(random, tried)
+    while True:
+        for made, check in ((openai_replies(), check_openai), (anthropic_replies(), check_anthropic)):
+            for each in made_round(made, check, random, tried):
+                body = altered_body(random, each.body)
+                with trying("altered", tried, body):
+                    check_any(body)
+            yield
+        text = repeated_marks(random, 1 << random.randint(16, 20))
+        with trying("marks", tried, text[:100]):
+            check_text(text)
+        for _ in range(200):
+            next(altered)
+        yield
+
+
+def check_text(text: str) -> None:
+    """A text is read as an answer, an error, a stream and speech; errors of simkit are expected."""
+    from simkit.core.reasoning import leaks_reasoning
+    from simkit.core.text_calls import find_calls
+    from support.made_replies import check_any
+    from support.made_texts import TOOLS
+
+    choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    for body in (text, json.dumps({"choices": [choice]}), f"data: {text}", json.dumps({"error": text})):
+        for status in (200, 429):
+            check_any(body.encode(), status)
+    leaks_reasoning(text)
+    find_calls(text, TOOLS, anywhere=True)
+
+
+def altered_body(random: Random, body: bytes) -> bytes:
+    """A body with an altered value, or altered bytes."""
+    if random.random() < 0.6:
+        with contextlib.suppress(ValueError):
+            return json.dumps(_altered_value(random, json.loads(body))).encode("utf-8", "surrogatepass")
+    return _altered_bytes(random, body)
+
+
+def fuzz_errors(random: Random, tried: Tried) -> Iterator[None]:
+    """Error replies with known meaning, and the same altered."""
+    from support.made_errors import check_error, error_replies
+    from support.made_replies import check_any
+
+    while True:
+        for each in made_round(error_replies(), check_error, random, tried):
+            body = altered_body(random, each.reply.body)
+            with trying("altered", tried, (each.reply.status, body)):
+                check_any(body, each.reply.status)
+        yield
+
+
+def fuzz_files(random: Random, tried: Tried) -> Iterator[None]:
+    """Training files with known rows, and the same altered."""
+    from support.made_files import check_altered, check_file, files
+
+    while True:
+        for each in made_round(files(), check_file, random, tried):
+            data = altered_body(random, each.data)
+            with trying("altered", tried, (each.name, data)):
+                check_altered(data, each.name)
+        yield
+
+
+def fuzz_wire(random: Random, tried: Tried) -> Iterator[None]:
     """One altered reply after another, as bytes of the wire and as JSON."""
     from simkit.models.providers.openai_replies import read_reply
     from simkit.models.providers.reply_errors import Reading
@@ -368,6 +494,8 @@ def fuzz_commands(random: Random, tried: Tried) -> Iterator[None]:
 DOORS: Mapping[str, Callable[[Random, Tried], Iterator[None]]] = {
     "lines": fuzz_lines,
     "replies": fuzz_replies,
+    "errors": fuzz_errors,
+    "files": fuzz_files,
     "values": fuzz_values,
     "commands": fuzz_commands,
 }

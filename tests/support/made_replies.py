@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
 
@@ -47,7 +49,7 @@ class Made:
 
 # --- calls, usage and endings -----------------------------------------------------------------------------------------
 
-_KEYS = st.sampled_from(("area", "day", "stars", "name", "x"))
+_KEYS: st.SearchStrategy[str] = st.sampled_from(("area", "day", "stars", "name", "x"))
 _LEAVES = (
     st.none()
     | st.booleans()
@@ -56,11 +58,14 @@ _LEAVES = (
     | st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
     | st.sampled_from(("</think>", "<tool_call>", '{"a": 1}', "```"))
 )
-_VALUES = st.recursive(
+_VALUES: st.SearchStrategy[Any] = st.recursive(
     _LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=3), max_leaves=5
 )
-ARGUMENTS = st.dictionaries(_KEYS, _VALUES, max_size=3)
-CALLS = st.lists(st.tuples(st.sampled_from(("book", "search_hotels", "a.b-c")), ARGUMENTS), max_size=3)
+ARGUMENTS: st.SearchStrategy[Fields] = st.dictionaries(_KEYS, _VALUES, max_size=3)
+_TOOLS: st.SearchStrategy[str] = st.sampled_from(("book", "search_hotels", "a.b-c"))
+CALLS: st.SearchStrategy[list[tuple[str, Fields]]] = st.lists(st.tuples(_TOOLS, ARGUMENTS), max_size=3)
+_NO_ARGUMENTS: tuple[Any, ...] = ("{}", {}, None, "null", "", [])
+_OTHER_BLOCKS: tuple[list[Fields], ...] = ([], [], [{"type": "server_tool_use", "id": "s", "name": "w", "input": {}}])
 
 ENDINGS = {
     "stop": (
@@ -186,7 +191,7 @@ def written_calls(draw: st.DrawFn, calls: list[tuple[str, Fields]], content: obj
         text = json.dumps(arguments)
         given: Any = draw(st.sampled_from((text, arguments, json.dumps(text), json.dumps(arguments, indent=1))))
         if not arguments:
-            given = draw(st.sampled_from(("{}", {}, None, "null", "", [])))
+            given = draw(st.sampled_from(_NO_ARGUMENTS))
         function = {"name": name, "arguments": given}
         wrapped: Fields = {"id": f"c{index}", "type": "function", "function": function}
         forms: tuple[Fields, ...] = (
@@ -259,7 +264,7 @@ def streamed(draw: st.DrawFn, body: Fields) -> bytes:
     chunks: list[Fields] = [
         {"id": "x", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas
     ]
-    last = {"index": 0, "delta": {}, "finish_reason": choice["finish_reason"], **rest}
+    last: Fields = {"index": 0, "delta": {}, "finish_reason": choice["finish_reason"], **rest}
     chunks.append({"id": "x", "model": "m", "choices": [last]})
     chunks.append({"id": "x", "model": "m", "choices": [], "usage": body["usage"]})
     lines = [f"data: {json.dumps(chunk)}" for chunk in chunks]
@@ -288,7 +293,7 @@ def anthropic_replies(draw: st.DrawFn) -> Made:
     blocks += ({"type": "thinking", "thinking": each, "signature": "c2ln"} for each in thoughts)
     blocks += draw(st.sampled_from(([], [{"type": "redacted_thinking", "data": "x"}])))
     blocks += ({"type": "text", "text": each} for each in texts)
-    blocks += draw(st.sampled_from(([], [], [{"type": "server_tool_use", "id": "s", "name": "w", "input": {}}])))
+    blocks += draw(st.sampled_from(_OTHER_BLOCKS))
     blocks += (
         {"type": "tool_use", "id": f"c{index}", "name": name, "input": given}
         for index, (name, given) in enumerate(calls)
@@ -320,23 +325,20 @@ def anthropic_replies(draw: st.DrawFn) -> Made:
 
 def check_openai(made: Made) -> None:
     """The reply is read as what it means."""
-    _check(made, lambda reply: read_reply(reply, READING))
+    _check(made, read_reply)
 
 
 def check_anthropic(made: Made) -> None:
     """The message is read as what it means."""
-    _check(made, lambda reply: read_messages_reply(reply, READING).response)
+    _check(made, lambda reply, reading: read_messages_reply(reply, reading).response)
 
 
-def _check(made: Made, read: Any) -> None:
+def _check(made: Made, read: Callable[[HttpReply, Reading], ChatResponse]) -> None:
     truth = made.truth
     try:
-        response: ChatResponse = read(HttpReply(made.status, {"content-type": "application/json"}, made.body))
+        response = read(HttpReply(made.status, {"content-type": "application/json"}, made.body), READING)
     except ModelFault as error:
-        assert truth.finish == FAILED, error
-        assert error.trouble == "transient", error
-        told = error.usage or (0, 0, 0)
-        assert tuple(told)[:3] == (truth.usage.prompt_tokens, truth.usage.completion_tokens, truth.usage.cached_tokens)
+        _check_failed(error, truth)
         return
     assert truth.finish != FAILED, response
     assert text_of(response.message) == truth.text
@@ -354,10 +356,15 @@ def _check(made: Made, read: Any) -> None:
     assert ChatResponse.from_json(orjson.loads(response.json_text())) == response
 
 
+def _check_failed(error: ModelFault, truth: Truth) -> None:
+    assert truth.finish == FAILED, error
+    assert error.trouble == "transient", error
+    told = error.usage or (0, 0, 0)
+    assert tuple(told)[:3] == (truth.usage.prompt_tokens, truth.usage.completion_tokens, truth.usage.cached_tokens)
+
+
 def check_any(body: bytes, status: int = 200) -> None:
     """A body of any kind gives an answer or a SimkitError."""
     for read in (read_reply, read_messages_reply):
-        try:
+        with contextlib.suppress(SimkitError):
             read(HttpReply(status, {}, body), READING)
-        except SimkitError:
-            pass

@@ -106,3 +106,40 @@ def _piece(random: Random) -> str:
             f"Your reference is <|{number}|> and the hash #[{word}].",
         )
     )
+
+
+# --- long bodies ------------------------------------------------------------------------------------------------------
+
+_UNITS = (
+    *("<think>", "</think>", "<think></think>", "`</think>`", '"</think>"', "‘</think>", "```\n</think>\n", "<think/>"),
+    *("[THINK]", "[/THINK]", "◁think▷", "<|channel|>analysis<|message|>x", "<|channel|>final", "<|start|>assistant"),
+    *("<think>a</thinking>", "<answer>", "assistantfinal", "assistantcommentary to=", "commentary to=a", "to=search "),
+    *("<tool_call>", "<tool_call>\n{", '<tool_call>{"name": "book"}', "[TOOL_CALLS]book", "<function=book>"),
+    *('<invoke name="book">', "<function=book><parameter=a>", "<tool_call>book<arg_key>", "call:book{", "functools["),
+    *("{", "[", '{"a":', "[{", "\n{", "\n[", '\n{"name":"book",', "book(", "\nbook(", "print(", "'name': 'book' "),
+    *(
+        "Action: book\nAction Input: ",
+        "Action: ",
+        "\n***",
+        " ",
+        "\n",
+        " \n",
+        "\t",
+        "<",
+        "</",
+        "< ",
+        "```",
+        "`",
+        "\\",
+        '"',
+    ),
+    *("a", "0", "é", "data: {}\n\n", 'data: {"choices": [{"delta": {"content": "a"}}]}\n\n', "limit 1 ", "model a "),
+)
+_HEADS = ("", "Hello ", "<think>", "<answer>", "<tool_call>", "analysis", "x<|message|>assistant", "{", "<")
+_TAILS = ("", "x", "x<", "</think>", "assistantfina", '"}')
+
+
+def repeated_marks(random: Random, size: int) -> str:
+    """About `size` characters of one or two repeated pieces between a beginning and an end."""
+    unit = "".join(random.choices(_UNITS, k=random.choice((1, 1, 2))))
+    return random.choice(_HEADS) + unit * (size // len(unit)) + random.choice(_TAILS)

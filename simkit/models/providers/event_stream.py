@@ -25,14 +25,14 @@ def is_event_stream(body: bytes) -> bool:
 
 
 def joined(body: bytes) -> dict[str, Any] | None:
-    """The completion in a stream of events, or the error that ended it; None if the stream is incomplete.
+    """The completion in a stream of events, or the error in it; None if the stream is incomplete.
 
     A stream is complete if it has a finish reason or ends with `[DONE]`.
     """
     whole: dict[str, Any] = {}
     choice: dict[str, Any] = {}
     message: dict[str, Any] = {}
-    complete = False
+    begun = complete = False
     for kind, data in _events(body):
         if data.strip() == "[DONE]":
             complete = True
@@ -41,6 +41,8 @@ def joined(body: bytes) -> dict[str, Any] | None:
             chunk: object = json.loads(data) if _LONG.search(data) else orjson.loads(data)
         except (ValueError, RecursionError):
             return {"error": {"message": data}} if kind == "error" else None
+        if isinstance(chunk, list) and chunk:
+            chunk = cast("list[object]", chunk)[0]
         if not isinstance(chunk, dict):
             return None
         fields = cast("dict[str, Any]", chunk)
@@ -49,9 +51,10 @@ def joined(body: bytes) -> dict[str, Any] | None:
         for name, value in fields.items():
             if name != "choices" and value is not None:
                 whole[name] = value
+        begun = begun or "choices" in fields
         _add_choice(choice, message, fields.get("choices"))
     if not (complete or choice.get("finish_reason")):
-        return None
+        return whole if whole and not begun else None
     if not choice:
         return {**whole, "choices": []}
     message["tool_calls"] = [call for _, call in sorted(message.pop("tool_calls", {}).items())]

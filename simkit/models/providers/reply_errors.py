@@ -200,10 +200,10 @@ def _kind(details: ErrorDetails) -> Kind:
     if coded == "rate" or status == 429:
         exhausted = coded != "rate" and _among(signs.NO_QUOTA, words) and signs.OF_A_MINUTE.search(words) is None
         return "quota" if exhausted and details.wait is None else "rate"
+    if status != 402 and coded in ("context", "filter", "region", "model", "busy"):
+        return coded
     if status == 402 or (status in (0, 400, 403) and _among(signs.NO_QUOTA, words)):
         return "quota"
-    if coded in ("context", "filter", "region", "model", "busy"):
-        return coded
     if status in (0, 400, 403, 413, 422, 451) or status >= 500:
         found = _named_in_words(status, words)
         if found is not None:
