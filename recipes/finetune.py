@@ -188,7 +188,7 @@ _IDS = "select detail ->> 'id' from item_scores where run_id = ? and suite = ? a
 
 
 def _summary(run: Run, outcome: Outcome) -> Summary:
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "job": outcome.job,
         "job_status": outcome.status,
         "model": outcome.model,
@@ -197,9 +197,9 @@ def _summary(run: Run, outcome: Outcome) -> Summary:
     for checkpoint in outcome.checkpoints:
         run.score_item(STAGE, f"checkpoint {checkpoint['step']}", detail=checkpoint, step=float(checkpoint["step"]))
     if outcome.status != "succeeded":
-        run.summary(**told)
+        run.summary(**values)
         reason = f": {outcome.error}" if outcome.error else ""
         raise UsageError(
             f"the job {outcome.job} {outcome.status}{reason}; mend the data or the choices and start a new run"
         )
-    return run.summary(**told)
+    return run.summary(**values)

@@ -54,10 +54,10 @@ from collections.abc import Callable
 from typing import ClassVar, Literal, NamedTuple, TypeAlias, cast
 
 Where: TypeAlias = str | Callable[[], str]
-"""What was being done, for the message of a fault: words, or a function that finds them when they are needed."""
+"""Description of an operation, for the message of a fault: a text, or a function that creates it when needed."""
 
 Trouble: TypeAlias = Literal["rate_limit", "transient", "fatal"]
-"""What kind of failure a model call met: wait and ask less, ask again, or give up."""
+"""Kind of failure of a model call: wait and send fewer requests, retry, or give up."""
 
 
 class SimkitError(Exception):
@@ -121,7 +121,7 @@ class StoreBusy(StoreError):
 
 
 class StoreIncomplete(StoreError):
-    """What was asked for is stale, damaged or unfinished, and was not to be passed on as if it were whole."""
+    """The requested data are stale, damaged or unfinished, and must not be used as if they were complete."""
 
 
 class StoreUnreadable(StoreError):

@@ -72,8 +72,8 @@ def read_reply(sentences: tuple[Sentence, ...], lexicon: Lexicon, wish: Wish) ->
         if sentence.question and kind != "offered":
             asked.update(dict.fromkeys(_asked(sentence, lexicon)))
             continue
-        told = _facts(sentence, domain)
-        facts |= told
+        stated = _facts(sentence, domain)
+        facts |= stated
         if not _only_facts(sentence, domain):
             wrong.update(dict.fromkeys(_wrong(sentence, lexicon, wish, booking=kind == "booked")))
     return AgentReply(

@@ -98,7 +98,7 @@ class HumanUser(User):
 
 
 async def _read_input() -> bytes:
-    """What can be read from standard input, as soon as there is something; empty at its end."""
+    """Input that is available on standard input, as soon as there is any; empty at its end."""
     try:
         descriptor = sys.stdin.fileno()
     except (OSError, ValueError):  # replaced by an object of Python's

@@ -165,7 +165,7 @@ class SeedLoop:
         if await self.run.finished(stage) is None:
             self.tell(stage)
             async with self.run.part(stage, recipe="bootstrap", models=ModelConfig()) as part:
-                told = partial(_heard, part, self.tell, stage)
+                report = partial(_heard, part, self.tell, stage)
                 lessons, schooling = self.plan.lessons, self.plan.schooling
                 await bootstrap(
                     part,
@@ -173,7 +173,7 @@ class SeedLoop:
                     part.seed,
                     lessons=lessons,
                     schooling=schooling,
-                    on_metrics=told,
+                    on_metrics=report,
                     allow_incomplete=self.allow_incomplete,
                 )
         return str(folder)
@@ -264,9 +264,9 @@ class SeedLoop:
         if await self.run.finished(stage) is None:
             self.tell(stage)
             async with self.run.part(stage, recipe=f"train_{self.plan.method}") as part:
-                told = partial(_heard, part, self.tell, stage)
+                report = partial(_heard, part, self.tell, stage)
                 job = self._job(model, examples, out)
-                part.summary(**_kept(await anyio.to_thread.run_sync(train, job, told)))
+                part.summary(**_kept(await anyio.to_thread.run_sync(train, job, report)))
         return str(out)
 
     def _job(self, model: str, examples: ExampleSet, out: Path) -> TrainingJob:

@@ -94,8 +94,8 @@ async def selftrain(
             run.store, run.id, seeds=seeds, rounds=rounds, method=method, allow_incomplete=allow_incomplete
         )
     )
-    told = conditions(run, f"simkit {shlex.join(sys.argv[1:])}")
-    picture, report, _ = await anyio.to_thread.run_sync(outcome.write, run.store.path / run.id, told)
+    conditions_of_run = conditions(run, f"simkit {shlex.join(sys.argv[1:])}")
+    picture, report, _ = await anyio.to_thread.run_sync(outcome.write, run.store.path / run.id, conditions_of_run)
     return run.summary(**outcome.to_summary(), picture=str(picture), report=str(report))
 
 

@@ -116,7 +116,7 @@ def _calls(metrics: CallMetrics) -> list[str]:
 
 
 def _waits(tally: Tally) -> list[str]:
-    """What model calls wait for: since when, when they are made again, and why (which names the endpoint)."""
+    """Waits of model calls: since when, when the calls are repeated, and the reason, which names the endpoint."""
     now, metrics = time.time(), tally.metrics
     waits = [health.wait for health in metrics.endpoints if health.wait is not None] if metrics else []
     return [

@@ -159,7 +159,7 @@ def _show_unplayed(reader: Reader, run: RunRow) -> None:
 
 
 def _show_end(reader: Reader, run: RunRow) -> None:
-    """Where the error that ended a run was raised."""
+    """Location of the error that ended a run."""
     query = "select error, traceback from faults where run_id = ? and episode_id is null"
     for error, trace in reader.query(query, [run.run_id]).rows[-1:]:
         _show_failure(_console(), error, trace)

@@ -43,7 +43,7 @@ def _claim(found: Difference, level: float) -> str:
 
 
 def _reasons(found: Difference) -> Iterator[str]:
-    """Why the difference may not be claimed, or which difference the data would have shown."""
+    """Reason why the difference may not be claimed, or which difference the data would have shown."""
     noise = found.noise
     if found.significant and noise is not None:
         yield f" It is significant, but no larger than the noise of repeated runs ({format_size(noise, found.unit)})."

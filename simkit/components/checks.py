@@ -228,9 +228,9 @@ def _result(value: object) -> ToolResult:
 
 def _too_large(result: ToolResult, wrong: WrongValue) -> ToolResult:
     """Error that the model gets instead, so that it does not mistake a part of the result for the whole."""
-    told = {"error": f"this result was left out: it is {wrong}. Ask for less"}
+    notice = {"error": f"this result was left out: it is {wrong}. Ask for less"}
     beginning = {"beginning": result.value[:BEGINNING]} if isinstance(result.value, str) else {}
-    return ToolResult(value={**told, **beginning}, error=True)
+    return ToolResult(value={**notice, **beginning}, error=True)
 
 
 def _write(value: object) -> Mapping[str, Any]:

@@ -130,7 +130,7 @@ class Reward:
         return goal_share(request.goals, request.achieved)
 
     async def explain_goals(self, request: ExplainGoals) -> Mapping[str, str]:
-        """Why goals were missed, as a sentence for each key, for people who read the episode (`simkit show`).
+        """Reasons for missed goals, as a sentence for each key, for people who read the episode (`simkit show`).
 
         By default empty: the detail of a goal and the calls of the episode are shown.
         """

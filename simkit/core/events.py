@@ -116,7 +116,7 @@ class LoopBlocked:
 
 @dataclass(frozen=True, slots=True)
 class EndpointAdjusted:
-    """What a run learned about the requests that a model at an endpoint accepts, from a refusal.
+    """An adjustment of the requests to one model at an endpoint, learned from a refusal.
 
     `adjustment`, `setting` and `sent_as` are the fields of `simkit.models.adjustments.Adjustment`; `told` is the
     server's reason.

@@ -1,4 +1,4 @@
-"""Reasoning of models: text that a model wrote for itself, which nobody hears.
+"""Reasoning of models: text that a model wrote for itself, which is never spoken.
 
 A message holds it once, as its extra field `reasoning_content`. Servers without a reasoning parser leave it at the
 beginning of the text, between marks that depend on the model. Marks in code, in quotation marks, or in the middle of an

@@ -51,7 +51,7 @@ class _Frame:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Where an error comes from: each exception of its chain or group with its frames, the innermost frame last.
+    """Origin of an error: each exception of its chain or group with its frames, the innermost frame last.
 
     Empty if no code of a component is involved: an endpoint that does not answer, a reply of the wrong kind.
     """

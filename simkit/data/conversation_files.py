@@ -174,7 +174,7 @@ def _stopped(row: Row) -> Outcome | None:
 
 @dataclass(frozen=True, slots=True)
 class _Metadata:
-    """What `metadata.json` beside the results of verifiers says."""
+    """Contents of `metadata.json` beside the results of verifiers."""
 
     environment: str = ""
     model: str | None = None

@@ -114,12 +114,12 @@ NOWHERE = Origin()
 
 
 UNREAD = "unread_column"
-"""What is noticed about a column of a file that is not read."""
+"""Notice about a column of a file that is not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Example:
-    """What all examples have.
+    """Base class of all examples.
 
     `place` is the location in the file that it was read from (`line 3`), and `noticed` what reading found there, as
     names of findings with details. `recorded` is the example with the reasoning as it was recorded, if that was

@@ -197,7 +197,7 @@ def _text(content: Any) -> str:
 
 
 def _number(value: Any) -> float | None:
-    """The value of a score as a number; None if it is none. Of several values, as a mapping has them, the average."""
+    """The value of a score as a number; None if it is not a number. The average of the values of a mapping."""
     match value:
         case bool() | int() | float():
             return as_number(value)

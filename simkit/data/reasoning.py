@@ -49,7 +49,7 @@ def with_reasoning_as(examples: ExampleSet, mode: Reasoning) -> ExampleSet:
 
 
 def reasoning_counts(examples: Iterable[Example]) -> tuple[int, int]:
-    """How many examples have reasoning in their answers to learn, and of how many it was left out."""
+    """Numbers of examples that have reasoning in the answers to learn, and of examples from which it was removed."""
     held = left_out = 0
     for example in examples:
         if _reasons(example):

@@ -249,14 +249,14 @@ class _EventStream:
 
 async def _no_route(request: Any, error: Any) -> Any:
     responses = require("starlette.responses", "local")
-    told = f"there is no {request.method} {request.url.path}; this server has POST /v1/chat/completions, GET /v1/models"
-    body = refusal(told, "invalid_request_error", "unknown_url")
+    text = f"there is no {request.method} {request.url.path}; this server has POST /v1/chat/completions, GET /v1/models"
+    body = refusal(text, "invalid_request_error", "unknown_url")
     return responses.Response(orjson.dumps(body), error.status_code, media_type="application/json")
 
 
 def _no_model(wanted: str, served: str) -> dict[str, Any]:
-    told = f"the model `{wanted}` does not exist here; this server has `{served}`"
-    return refusal(told, "invalid_request_error", "model_not_found")
+    text = f"the model `{wanted}` does not exist here; this server has `{served}`"
+    return refusal(text, "invalid_request_error", "model_not_found")
 
 
 def _json_of(body: bytes) -> object:

@@ -53,7 +53,7 @@ class _Ask:
     post: Callable[[Callable[[], object]], object]
     done: anyio.Event = field(default_factory=anyio.Event)
     heard: Callable[[Sequence[int]], object] | None = None
-    told: int = 0
+    sent: int = 0
     job: Job | None = None
     reply: Reply | None = None
     error: Exception | None = None
@@ -205,8 +205,8 @@ class Worker:
         job, heard = ask.job, ask.heard
         assert job is not None
         assert heard is not None
-        fresh = tuple(job.ids[ask.told :])
-        ask.told = len(job.ids)
+        fresh = tuple(job.ids[ask.sent :])
+        ask.sent = len(job.ids)
         if fresh:
             _post(ask, lambda: heard(fresh))
 

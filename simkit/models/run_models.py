@@ -54,7 +54,7 @@ class RunModels:
 
     @property
     def learned(self) -> Learned:
-        """What the run has learned about the requests that its endpoints accept."""
+        """Adjustments that the run has learned from its endpoints."""
         return self._endpoints.resources.learned
 
     def _learned(self, place: Place, adjustment: Adjustment, reason: str) -> None:

@@ -20,17 +20,17 @@ COST_AT_MOST = 1e6
 """Maximum plausible cost of one call, in US dollars."""
 
 
-def read_usage(told: object) -> tuple[Usage, str | None]:
+def read_usage(reported: object) -> tuple[Usage, str | None]:
     """The usage in a reply, and the reason if it was rejected; a missing or rejected usage is all zeros.
 
     A missing or null number counts as 0; a whole number written as 12.0 or as text is accepted. Budgets charge a call
     without usage the full amount reserved for it.
     """
-    if told is None or told == {}:
+    if reported is None or reported == {}:
         return Usage(), None
-    if not isinstance(told, dict):
-        return Usage(), f"the usage is {shown(told)}"
-    usage = cast("dict[str, Any]", told)
+    if not isinstance(reported, dict):
+        return Usage(), f"the usage is {shown(reported)}"
+    usage = cast("dict[str, Any]", reported)
     details = usage.get("prompt_tokens_details")
     cached = cast("dict[str, Any]", details).get("cached_tokens") if isinstance(details, dict) else None
     if cached is None:
@@ -59,9 +59,9 @@ def _uncounted_reasoning(usage: dict[str, Any], counted: int) -> int:
     return reasoning if reasoning and read_count(usage.get("total_tokens")) == counted + reasoning else 0
 
 
-def tokens_used(told: object) -> TokensUsed | None:
+def tokens_used(reported: object) -> TokensUsed | None:
     """The usage reported with a failed call; None if there is none, or it is implausible."""
-    usage, _ = read_usage(told)
+    usage, _ = read_usage(reported)
     return TokensUsed(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) if usage.tokens else None
 
 

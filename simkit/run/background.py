@@ -1,4 +1,4 @@
-"""What runs beside a recipe: loading of the store, measurement of lag, detection of blocks, and the display."""
+"""Background tasks of a run: loading of the store, measurement of lag, detection of blocks, and the display."""
 
 from __future__ import annotations
 

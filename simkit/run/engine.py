@@ -49,7 +49,7 @@ class FaultPolicy:
     def broken(self, faulted: int, episodes: int) -> str | None:
         """Message that the faults exceed the policy; None if they do not."""
         if self.fail_fast and faulted:
-            return "an episode faulted and the run was told to stop at the first fault (--fail-fast)"
+            return "an episode faulted and the run stops at the first fault (--fail-fast)"
         if episodes and faulted / episodes > self.max_share:
             return (
                 f"{faulted} of {episodes} episodes faulted, more than the share of {self.max_share:g} that is allowed "

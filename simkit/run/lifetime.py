@@ -203,7 +203,7 @@ class Lifetime:
         held = self._background.holding() if self._background is not None else ""
         busy = ", ".join(f"`{name}`" for name in self._scope.busy()) if self._scope is not None else ""
         what = f"the event loop is held up at {held}" if held else f"busy: {busy}" if busy else "busy with the recipe"
-        problem = f"it did not end when it was told to; {what}"
+        problem = f"it did not stop when it was cancelled; {what}"
         if not self._recorded_end:
             self.status, self.problem = "interrupted", problem
             self._record_end(recorder)

@@ -322,14 +322,14 @@ def check_unchanged(run_id: str, was: Mapping[str, Any], now: Mapping[str, Any])
         UsageError: they differ in a setting that affects results; the message lists the differences.
     """
     names = [name for name in dict.fromkeys([*was, *now]) if name not in MAY_CHANGE and name != FILES]
-    told = [
+    changes = [
         f"{flag_of(name)} was {_shown(was.get(name))} and is {_shown(now.get(name))}"
         for name in names
         if _canonical(was.get(name)) != _canonical(now.get(name))
     ]
-    told += _changed_files(was.get(FILES) or {}, now.get(FILES) or {})
-    if told:
-        raise _changed(run_id, told)
+    changes += _changed_files(was.get(FILES) or {}, now.get(FILES) or {})
+    if changes:
+        raise _changed(run_id, changes)
 
 
 def journals(folder: Path, run_id: str) -> list[Path]:
@@ -348,9 +348,9 @@ def _changed_files(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return [f"the file {path} has changed" for path in was if now.get(path) != was[path]]
 
 
-def _changed(run_id: str, told: list[str]) -> UsageError:
+def _changed(run_id: str, changes: list[str]) -> UsageError:
     return UsageError(
-        f"{run_id} cannot be resumed with other settings: {'; '.join(told)}. Undo the change, or start a new run"
+        f"{run_id} cannot be resumed with other settings: {'; '.join(changes)}. Undo the change, or start a new run"
     )
 
 

@@ -199,8 +199,8 @@ class ReadState:
 
         Runs whose process no longer exists are mentioned only if the query named them.
         """
-        told = [each for each in self.unfinished if each.alive or self.named]
-        return (*self.warnings, *(_so_far(run) for run in told))
+        shown = [each for each in self.unfinished if each.alive or self.named]
+        return (*self.warnings, *(_so_far(run) for run in shown))
 
     @property
     def shortfalls(self) -> tuple[str, ...]:

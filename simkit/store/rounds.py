@@ -183,14 +183,14 @@ def keep_known(work: Round) -> None:
     known = _known(work.connection)
     lasting = {key for key in known if key[1] in LASTING}
     acknowledged = work.damage.acknowledged()
-    if lasting == wanted.keys() and all(told == (key in acknowledged) for key, told in known.items()):
+    if lasting == wanted.keys() and all(stored == (key in acknowledged) for key, stored in known.items()):
         return
     with transaction(work.connection):
         names = ", ".join(f"'{kind}'" for kind in LASTING)
         work.connection.execute(f"DELETE FROM unreadable_lines WHERE kind IN ({names})")
         keep_bad(work, list(wanted.values()))
-        for (journal, kind, byte, checksum), told in known.items():
-            if kind not in LASTING and told != ((journal, kind, byte, checksum) in acknowledged):
+        for (journal, kind, byte, checksum), stored in known.items():
+            if kind not in LASTING and stored != ((journal, kind, byte, checksum) in acknowledged):
                 work.connection.execute(
                     "UPDATE unreadable_lines SET acknowledged = NOT acknowledged "
                     "WHERE journal = ? AND kind = ? AND byte = ? AND checksum = ?",
@@ -201,7 +201,7 @@ def keep_known(work: Round) -> None:
 
 def _known(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str, int, int], bool]:
     rows = connection.execute("SELECT journal, kind, byte, checksum, acknowledged FROM unreadable_lines").fetchall()
-    return {(journal, kind, byte, checksum): told for journal, kind, byte, checksum, told in rows}
+    return {(journal, kind, byte, checksum): stored for journal, kind, byte, checksum, stored in rows}
 
 
 def _path(work: Round, name: str) -> Path:

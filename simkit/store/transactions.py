@@ -198,8 +198,8 @@ def stage_and_load(work: Round, name: str, data: bytes, attempt: int) -> int:
     work.connection.execute(stage_sql(), values)
     starts = work.connection.execute("SELECT attempt FROM staged WHERE e = 'RunStarted' ORDER BY line").fetchall()
     work.connection.execute(load_sql())
-    for (told,) in starts:
-        attempt = attempt + 1 if told is None else int(told)
+    for (recorded,) in starts:
+        attempt = attempt + 1 if recorded is None else int(recorded)
     return attempt
 
 

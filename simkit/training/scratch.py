@@ -281,13 +281,13 @@ def train_scratch(job: ScratchJob, on_metrics: OnMetrics) -> Mapping[str, float]
     _write(model, tokenizer, job.out)
     tokens = sum(len(row.ids) for row in rows) / len(rows)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    told = {
+    counts = {
         "dialogues": len(rows),
         "tokens_per_dialogue": tokens,
         "parameters": parameters,
         "vocabulary": len(tokenizer),
     }
-    return {**told, "steps": job.schooling.steps, "loss": loss}
+    return {**counts, "steps": job.schooling.steps, "loss": loss}
 
 
 def _fit(model: Any, rows: Sequence[Rendered], schooling: ScratchSettings, on_metrics: OnMetrics) -> float:

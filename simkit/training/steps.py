@@ -225,12 +225,12 @@ async def carried_out(run: Run, job: Job) -> Trained:
         UsageError: the training fails.
     """
 
-    def told(metrics: Metrics) -> None:
+    def report(metrics: Metrics) -> None:
         run.measure(metrics.stage, metrics.step, **metrics.values)
         run.tally.note = describe(metrics)
 
     run.tally.note = f"loading {job.model}"
-    trained = await train_in_process(job, told)
+    trained = await train_in_process(job, report)
     run.tally.note = "done"
     return trained
 

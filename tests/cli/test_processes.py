@@ -114,7 +114,7 @@ def test_a_second_signal_ends_code_that_never_awaits_and_names_it(tmp_path: Path
     assert process.returncode == 130
     (row,) = Store(tmp_path / "store").query("select status, error from runs").rows
     assert row[0] == "interrupted"
-    assert "it did not end when it was told to" in row[1]
+    assert "it did not stop when it was cancelled" in row[1]
     assert Store(tmp_path / "store").query("select fate, count(*) from units group by all order by all").rows == [
         ("done", 2),
         ("not_played", 2),

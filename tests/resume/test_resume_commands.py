@@ -157,7 +157,7 @@ def test_doctor_tells_a_killed_run_from_a_living_one(tmp_path: Path, server: Loa
     assert simkit("resume", "last", "--store", tmp_path).exit_code == 0
 
 
-def test_help_of_resume_lists_what_may_be_given_anew() -> None:
+def test_help_of_resume_lists_the_flags_that_may_be_given_again() -> None:
     done = CliRunner().invoke(app, ["resume", "--help"], env={"COLUMNS": "160"})
     assert done.exit_code == 0
     for flag in ("--max-cost", "--max-wall", "--api-concurrency", "--base-url", "--json"):

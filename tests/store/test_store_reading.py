@@ -201,7 +201,7 @@ def test_a_store_copied_without_its_journals_answers_from_its_database(store: St
 
 
 @pytest.mark.usefixtures("half_loaded")
-def test_an_older_version_s_database_is_read_anew_from_the_journals(
+def test_an_older_version_s_database_is_rebuilt_from_the_journals(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with duckdb.connect(store.database) as connection:

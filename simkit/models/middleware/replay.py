@@ -107,10 +107,10 @@ class Recording:
         if not calls:
             return ReplayMiss(f"the recording of `{self.run_id}` has no {key}; replay with the configuration it had")
         recorded = cast("JsonObject | None", orjson.loads(calls[-1].request) if calls[-1].request else None)
-        told = difference(recorded, request, model)
+        differing = difference(recorded, request, model)
         return ReplayMiss(
-            f"the recording of `{self.run_id}` has another request for {key}: {told}. Replay with the configuration "
-            "and the code it had"
+            f"the recording of `{self.run_id}` has another request for {key}: {differing}. Replay with the "
+            "configuration and the code it had"
         )
 
 

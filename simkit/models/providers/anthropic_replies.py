@@ -122,15 +122,15 @@ def _counts(usage: object) -> dict[str, Any]:
     """The usage under OpenAI's names. The API counts cached prompt tokens apart from `input_tokens`."""
     if not isinstance(usage, dict):
         return {"prompt_tokens": usage}
-    told = cast("dict[str, Any]", usage)
+    fields = cast("dict[str, Any]", usage)
     names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-    parts = {name: read_count(told.get(name)) for name in names}
+    parts = {name: read_count(fields.get(name)) for name in names}
     prompt, read, written = parts.values()
     if prompt is None or read is None or written is None:
-        return {"prompt_tokens": next(told[name] for name in names if parts[name] is None)}
+        return {"prompt_tokens": next(fields[name] for name in names if parts[name] is None)}
     return {
         "prompt_tokens": prompt + read + written,
-        "completion_tokens": told.get("output_tokens"),
+        "completion_tokens": fields.get("output_tokens"),
         "prompt_tokens_details": {"cached_tokens": read},
         "written": written,
     }

@@ -200,7 +200,7 @@ TABLE: tuple[Row, ...] = (
     Row(r"(.*\.)?anthropic\.com", r".*", _NO_SEED),
     Row(r"(.*\.)?deepseek\.com", r".*", _NO_SEED),
 )
-"""What is known before the first call. Everything else is learned from refusals. Seeds have 31 bits unless a row says
+"""Dialects known before the first call. Everything else is learned from refusals. Seeds have 31 bits unless a row says
 otherwise, because some servers keep them in a 32-bit integer."""
 
 

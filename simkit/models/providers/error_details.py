@@ -46,7 +46,7 @@ _RESET = re.compile(r"(?:x-|anthropic-)?ratelimit-(?:reset(-[a-z-]+)?|([a-z-]+)-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorDetails:
-    """What an error reply says.
+    """Contents of an error reply.
 
     Attributes:
         status: the HTTP status; for an error under status 200, the one that its codes name, else 0.
@@ -274,7 +274,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def reset_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds until the limits that are used up start anew: the latest of `x-ratelimit-reset-*` and its like."""
+    """Seconds until the limits that are used up are renewed: the latest of `x-ratelimit-reset-*` and its like."""
     waits: list[float] = []
     for name, value in headers.items():
         match = _RESET.fullmatch(name.lower())

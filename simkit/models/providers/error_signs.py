@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 Kind: TypeAlias = Literal[
     "unparsed", "quota", "context", "filter", "region", "key", "model", "rate", "busy", "request", "server"
 ]
-"""What an error is about, in the order of precedence. The last two are used only if there is no HTTP status."""
+"""Subjects of errors, in the order of precedence. The last two are used only if there is no HTTP status."""
 
 CODES: Mapping[Kind, tuple[str, ...]] = {
     "unparsed": ("toolusefailed", "outputparsefailed", "jsonvalidatefailed"),

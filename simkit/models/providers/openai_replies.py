@@ -58,8 +58,8 @@ def _response(body: dict[str, Any], raw: bytes, reading: Reading) -> ChatRespons
     if len(choices) > 1:
         message, doubts = _joined(message, choices[1:]), (*doubts, f"several_choices: {len(choices)}")
     logprobs = None
-    if (told := choice.get("logprobs")) is not None:
-        logprobs, wrong = _logprobs(told)
+    if (reported := choice.get("logprobs")) is not None:
+        logprobs, wrong = _logprobs(reported)
         doubts = doubts if wrong is None else (*doubts, f"logprobs: {wrong}")
     if "content_filter_results" in choice and _is_filtered(choice["content_filter_results"]):
         ending = "content_filter"
@@ -76,8 +76,8 @@ def _response(body: dict[str, Any], raw: bytes, reading: Reading) -> ChatRespons
 def _failed(error: object, reason: object, body: dict[str, Any], reading: Reading) -> ModelFault | RunStopped:
     """The error for a reply that failed halfway."""
     if error:
-        told = orjson.dumps({"error": error, "usage": body.get("usage")}, default=str)
-        return read_error(HttpReply(200, {}, told), reading)
+        reported = orjson.dumps({"error": error, "usage": body.get("usage")}, default=str)
+        return read_error(HttpReply(200, {}, reported), reading)
     shown = reading.clean(str(reason))[:_SHOWN]
     failed = ServerFailed(f"the reply of {reading.origin} failed before it was complete (finish reason `{shown}`)")
     failed.usage = tokens_used(body.get("usage"))
@@ -111,9 +111,9 @@ def _is_filtered(results: object) -> bool:
     return any(isinstance(each, dict) and cast("dict[str, object]", each).get("filtered") is True for each in found)
 
 
-def _logprobs(told: Any) -> tuple[tuple[float, ...] | None, str | None]:
+def _logprobs(reported: Any) -> tuple[tuple[float, ...] | None, str | None]:
     """The log probabilities, or the reason why there are none that can be used."""
-    tokens = cast("dict[str, Any]", told).get("content") if isinstance(told, dict) else told
+    tokens = cast("dict[str, Any]", reported).get("content") if isinstance(reported, dict) else reported
     if tokens is None:
         return None, None
     try:

@@ -1,4 +1,4 @@
-"""What a server's refusal of a request says about its form, and the adjustments that may avoid it.
+"""Refusals: a server's statements about the form of a request, and adjustments that may avoid the refusal.
 
 An adjustment that would change what the run measures (an option that the user gave) is never made silently: the run
 ends with the flag that allows it.

@@ -136,52 +136,52 @@ def classify(details: ErrorDetails, reading: Reading) -> ModelFault | RunStopped
 def _classified(details: ErrorDetails, reading: Reading) -> ModelFault | RunStopped:
     status, words = details.status, details.words
     where = f"{reading.origin} answered {status or 200}{_request_id(details.headers, reading)}"
-    told = f"{where}: {reading.clean(details.message)}" if details.message else where
+    message = f"{where}: {reading.clean(details.message)}" if details.message else where
     if 300 <= status < 400:
         place = reading.clean(details.headers.get("location", "another place"))
         return ModelNotServed(f"{where} and points to {place}; give the final address as the base URL")
     if _is_in_between(details):
         return Unreachable(
-            f"{told}. It is a page of the network in front of the endpoint (a challenge, a block or an outage), not an "
-            "answer of the endpoint",
+            f"{message}. It is a page of the network in front of the endpoint (a challenge, a block or an outage), not "
+            "an answer of the endpoint",
             retry_after=details.wait,
         )
     kind = _kind(details)
     match kind:
         case "unparsed":
             wrote = reading.secrets.out_of_message(details.generated or "")[:LOOKED_AT]
-            return UnparsedCall(f"{told}. The server could not parse what the model wrote", generated=wrote)
+            return UnparsedCall(f"{message}. The server could not parse what the model wrote", generated=wrote)
         case "quota":
-            return _exhausted(details, told)
+            return _exhausted(details, message)
         case "context":
-            return _too_long(told)
+            return _too_long(message)
         case "filter":
-            return PromptFiltered(f"{where}: its content filter refuses the conversation{told.removeprefix(where)}")
+            return PromptFiltered(f"{where}: its content filter refuses the conversation{message.removeprefix(where)}")
         case "region":
             return ModelNotServed(
-                f"{told}. The endpoint does not serve this place; use an endpoint or region that does"
+                f"{message}. The endpoint does not serve this place; use an endpoint or region that does"
             )
         case "key":
-            return AuthFailed(f"{told}. Check {reading.key_name}, and that the key may use `{reading.model}`")
+            return AuthFailed(f"{message}. Check {reading.key_name}, and that the key may use `{reading.model}`")
         case "model":
             return ModelNotServed(
-                f"{told}. Check the model's name (`{reading.model}`), that the key may use it, and the base URL (most "
-                "end in /v1)"
+                f"{message}. Check the model's name (`{reading.model}`), that the key may use it, and the base URL "
+                "(most end in /v1)"
             )
         case "rate":
-            return _rate_limited(details, told)
+            return _rate_limited(details, message)
         case "busy":
             alive = details.wait is not None or status == 529 or "overload" in " ".join((words, *details.codes))
-            return Unreachable(told, retry_after=details.wait, busy=alive and signs.LOADING.search(words) is None)
+            return Unreachable(message, retry_after=details.wait, busy=alive and signs.LOADING.search(words) is None)
         case "server":
-            return ServerFailed(told, retry_after=details.wait)
+            return ServerFailed(message, retry_after=details.wait)
         case "request":
             advice = (
                 "use --agent react, which needs no tool calling"
                 if signs.NO_TOOLS.search(words)
                 else (f"check the sampling choices and tools of `{reading.model}`")
             )
-            return BadRequest(f"{told}. The server refuses this request; {advice}")
+            return BadRequest(f"{message}. The server refuses this request; {advice}")
 
 
 def _request_id(headers: Mapping[str, str], reading: Reading) -> str:
@@ -190,7 +190,7 @@ def _request_id(headers: Mapping[str, str], reading: Reading) -> str:
 
 
 def _kind(details: ErrorDetails) -> Kind:
-    """What an error is about: by its codes, then by its status, and by its words where neither decides."""
+    """Subject of an error: by its codes, then by its status, and by its words where neither decides."""
     status, words = details.status, details.words
     kinds = {_KIND[code] for code in details.codes if code in _KIND}
     strongest: list[Kind] = [kind for kind in CODES if kind in kinds]
@@ -224,7 +224,7 @@ def _kind(details: ErrorDetails) -> Kind:
 
 
 def _named_in_words(status: int, words: str) -> Kind | None:
-    """What prose says an error is about."""
+    """Subject of an error according to its text."""
     if status == 413 or is_too_long(words):
         return "context"
     if status in (0, 400, 403, 422, 451) and _among(signs.FILTERED, words):
@@ -253,18 +253,18 @@ def _is_in_between(details: ErrorDetails) -> bool:
     return (details.page and details.status in (403, 503)) or (blocked and details.status in (403, 429, 503))
 
 
-def _rate_limited(details: ErrorDetails, told: str) -> ModelFault | RunStopped:
+def _rate_limited(details: ErrorDetails, message: str) -> ModelFault | RunStopped:
     limit, requested = _number(signs.LIMIT, details.words), _number(signs.REQUESTED, details.words)
     if "request too large" in details.words or (limit is not None and requested is not None and requested > limit > 0):
         return BadRequest(
-            f"{told}. This request alone exceeds the limit, so waiting cannot help: lower --max-tokens, use shorter "
+            f"{message}. This request alone exceeds the limit, so waiting cannot help: lower --max-tokens, use shorter "
             "conversations (--max-turns), or have the limit raised"
         )
     named = " ".join(details.quotas) or details.words
     of_a_day = signs.OF_A_DAY.search(named) is not None and signs.PER_MINUTE.search(named) is None
     if of_a_day and (details.quotas or details.wait is None or details.wait > _WORTH_WAITING):
-        return QuotaExhausted(f"{told}. The limit of a day is used up; resume the run when it starts anew")
-    return RateLimited(told, retry_after=details.wait)
+        return QuotaExhausted(f"{message}. The limit of a day is used up; resume the run when the limit is renewed")
+    return RateLimited(message, retry_after=details.wait)
 
 
 def _number(form: re.Pattern[str], words: str) -> int | None:
@@ -273,13 +273,13 @@ def _number(form: re.Pattern[str], words: str) -> int | None:
     return int(digits) if digits else None
 
 
-def _exhausted(details: ErrorDetails, told: str) -> QuotaExhausted:
+def _exhausted(details: ErrorDetails, message: str) -> QuotaExhausted:
     fewer = " (or lower --max-tokens, which it may be able to afford)" if "max_tokens" in details.words else ""
-    return QuotaExhausted(f"{told}. Top up the account{fewer}, then resume the run")
+    return QuotaExhausted(f"{message}. Top up the account{fewer}, then resume the run")
 
 
-def _too_long(told: str) -> ContextTooLong:
-    return ContextTooLong(f"{told}. The conversation does not fit into the model; use fewer turns or a larger model")
+def _too_long(message: str) -> ContextTooLong:
+    return ContextTooLong(f"{message}. The conversation does not fit into the model; use fewer turns or a larger model")
 
 
 def _among(texts: tuple[str, ...], words: str) -> bool:

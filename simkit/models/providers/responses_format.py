@@ -204,9 +204,9 @@ def _counts(usage: Any) -> Any:
     """The usage under the names of chat completions."""
     if not isinstance(usage, dict):
         return usage
-    told = cast("dict[str, Any]", usage)
+    fields = cast("dict[str, Any]", usage)
     return {
-        "prompt_tokens": told.get("input_tokens"),
-        "completion_tokens": told.get("output_tokens"),
-        "prompt_tokens_details": told.get("input_tokens_details"),
+        "prompt_tokens": fields.get("input_tokens"),
+        "completion_tokens": fields.get("output_tokens"),
+        "prompt_tokens_details": fields.get("input_tokens_details"),
     }
