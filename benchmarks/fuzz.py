@@ -42,6 +42,8 @@ from simkit.errors import SimkitError
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # for `support`
 
+SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
+
 HANGS = 60.0
 """Seconds for one body, of a megabyte at most, after which it counts as a hang."""
 
@@ -75,7 +77,7 @@ def made_round(
     found: list[Made] = []
 
     @seed(random.randrange(1 << 60))
-    @settings(max_examples=100, database=None, deadline=None, suppress_health_check=[*HealthCheck.__members__.values()])
+    @settings(max_examples=100, database=None, deadline=None, suppress_health_check=SLOW)
     @given(made)
     def one(value: Made) -> None:
         tried.inputs += 1

@@ -97,8 +97,9 @@ def _joined(message: AssistantMessage, others: list[dict[str, Any]]) -> Assistan
 def _exact_choice(raw: bytes) -> dict[str, Any] | None:
     """The first choice of an answer with integers of any length; None if the answer is not plain JSON."""
     try:
-        body = json.loads(raw)
-        return (body[0] if isinstance(body, list) else body)["choices"][0]
+        body: Any = json.loads(raw)
+        first = cast("list[Any]", body)[0] if isinstance(body, list) else body
+        return first["choices"][0]
     except (LookupError, TypeError, ValueError, RecursionError):
         return None
 
