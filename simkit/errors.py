@@ -266,14 +266,18 @@ class RateLimited(ModelFault):
 class Unreachable(ModelFault):
     """Nobody answered: no connection, a dropped one, or a gateway with no server behind it (502, 503, 504, 529).
 
-    `busy` if the server itself said that it is overloaded: it is there, and waiting helps.
+    `busy` if the server itself said that it is overloaded: it is there, and waiting helps. `waited` are the seconds
+    after which an attempt to connect was given up.
     """
 
     trouble = "transient"
 
-    def __init__(self, message: str, *, retry_after: float | None = None, busy: bool = False) -> None:
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, busy: bool = False, waited: float = 0.0
+    ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.busy = busy
+        self.waited = waited
 
 
 class ServerFailed(ModelFault):

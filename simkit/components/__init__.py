@@ -8,3 +8,19 @@ searches that branch refuse it before any work is done.
 
 To write one, subclass and implement the abstract methods. `simkit.testing.conformance` checks the contract.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+
+_MODULES = ("agent", "cast", "checks", "reward", "state", "tools", "user", "world")
+
+
+def __getattr__(name: str) -> object:
+    """A contract under its former place, `from simkit.components import Agent`; each has a module of its own now."""
+    for module in _MODULES if not name.startswith("_") else ():
+        place = f"{__name__}.{module}"
+        found = getattr(import_module(place), name, None)
+        if getattr(found, "__module__", None) == place:
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)

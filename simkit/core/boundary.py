@@ -117,6 +117,8 @@ def placed(frame: FrameType) -> str:
 def is_library(frame: FrameType) -> bool:
     """Whether a frame belongs to Python's standard library, an installed package, or simkit itself."""
     file = frame.f_code.co_filename
+    if file.endswith(".pyx"):
+        return True
     if file.startswith("<"):
         return not file.startswith(("<ipython-input", "<stdin>"))  # typed by the author
     return file.startswith((_HERE, _STANDARD)) or "/site-packages/" in file or "/dist-packages/" in file

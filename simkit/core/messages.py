@@ -86,7 +86,7 @@ class Wire(BaseModel):
 
     def canonical(self) -> bytes:
         """Canonical JSON text: equal exactly if the values are equal, regardless of the order of unknown fields."""
-        return self.to_json() if _all_known(self) else _sorted_json(self.to_openai())
+        return self.to_json() if _all_known(self) else sorted_json(self.to_openai())
 
     def digest(self) -> bytes:
         """16-byte digest; equal values have equal digests."""
@@ -119,10 +119,11 @@ def _all_known(value: object) -> bool:
     return isinstance(value, tuple) and all(map(_all_known, cast("tuple[object, ...]", value)))
 
 
-def _sorted_json(data: JsonObject) -> bytes:
+def sorted_json(data: object) -> bytes:
+    """JSON text with sorted keys."""
     try:
         return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError:  # a provider's own field may hold an integer of more than 64 bits
+    except orjson.JSONEncodeError:  # a schema or a provider's own field may hold an integer of more than 64 bits
         return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 

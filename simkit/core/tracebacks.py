@@ -17,7 +17,7 @@ from simkit.core.boundary import described, is_library
 from simkit.core.cancellation import is_cancellation, leaves
 from simkit.core.redaction import redacted
 from simkit.core.safe_text import visible, visible_line
-from simkit.errors import Fault, ModelFault, SimkitError
+from simkit.errors import Fault, ModelFault, SimkitError, UsageError
 
 MOST = 6000
 """Maximum number of characters of a traceback."""
@@ -95,7 +95,7 @@ def _raised_by_component(error: BaseException) -> bool:
 def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
     """The exceptions of a chain, the raised one first, each with the words that introduce it.
 
-    An error of simkit that only wraps another one is skipped.
+    An error of simkit that only wraps another one is skipped, and so is a `UsageError` about the author's code.
     """
     pending: list[tuple[BaseException | None, str]] = [(error, "")]
     seen: set[int] = set()
@@ -103,9 +103,10 @@ def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
         raised, why = pending.pop(0)
         if raised is None or id(raised) in seen:
             continue
-        own = isinstance(raised, SimkitError) and raised.__cause__ is not None
-        if own and all(frame.library for frame in _frames(raised)):
-            pending.insert(0, (raised.__cause__, why))
+        cause = raised.__cause__
+        own = isinstance(raised, SimkitError) and cause is not None
+        if own and (all(frame.library for frame in _frames(raised)) or _explains(raised, cause)):
+            pending.insert(0, (cause, why))
             continue
         seen.add(id(raised))
         if isinstance(raised, BaseExceptionGroup):
@@ -120,6 +121,11 @@ def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
             pending.insert(0, (raised.__cause__, "caused by: "))
         elif raised.__context__ is not None and not raised.__suppress_context__:
             pending.insert(0, (raised.__context__, "raised while handling: "))
+
+
+def _explains(error: BaseException, cause: BaseException | None) -> bool:
+    """Whether an error is simkit's account of a failure whose own frames are enough to find it."""
+    return isinstance(error, UsageError) and cause is not None and any(not frame.library for frame in _frames(cause))
 
 
 def _frames(error: BaseException) -> list[_Frame]:

@@ -74,6 +74,11 @@ class RetryPolicy:
     down_after: float = 120.0
     down_at_start: float = 5.0
 
+    @property
+    def last_attempt(self) -> float:
+        """Seconds after which the last attempt begins at an endpoint that has never answered."""
+        return 0.9 * self.down_at_start
+
     def __post_init__(self) -> None:
         if self.max_retries < 0:
             raise UsageError(f"--max-retries is {self.max_retries}; 0 makes one attempt, n makes n more after it")

@@ -11,7 +11,6 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
-import orjson
 
 from simkit.actors.actor import ActorRef, Request, Stopwatch
 from simkit.components import checks
@@ -25,7 +24,7 @@ from simkit.core.conversation import Conversation, Entry
 from simkit.core.events import Episode, EpisodeStarted, FaultTraced, GoalsExplained, Outcome, Recorder, ToolsetSeen
 from simkit.core.ids import TurnKey
 from simkit.core.limits import Limits
-from simkit.core.messages import JsonText, ToolSpec
+from simkit.core.messages import JsonText, ToolSpec, sorted_json
 from simkit.core.records import CallRecord, Counts, MessageRow
 from simkit.core.tasks import Goal
 from simkit.core.tracebacks import traceback_of
@@ -195,7 +194,7 @@ def toolset(specs: tuple[ToolSpec, ...]) -> ToolsetSeen:
 @lru_cache(64)
 def _toolset(specs: tuple[bytes, ...]) -> ToolsetSeen:
     tools = tuple(ToolSpec.model_validate_json(spec).to_openai() for spec in specs)
-    digest = blake2b(orjson.dumps(tools, option=orjson.OPT_SORT_KEYS), digest_size=8)
+    digest = blake2b(sorted_json(tools), digest_size=8)
     return ToolsetSeen(toolset_id=digest.hexdigest(), tools=tools)
 
 

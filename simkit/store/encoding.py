@@ -68,7 +68,13 @@ def _read(value: Any, column: Column) -> Any:
         return tuple(value) if column.many else value
     row, known = column.row, columns_of(column.row)
     return tuple(
-        row(**{name: _read(each, known[name]) for name, each in one.items() if name in known and each is not None})
+        row(
+            **{
+                name: each if each is None else _read(each, known[name])
+                for name, each in one.items()
+                if name in known and (each is not None or known[name].needed)
+            }
+        )
         for one in value
     )
 

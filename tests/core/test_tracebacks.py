@@ -100,3 +100,16 @@ def test_keys_and_passwords_are_removed(text: str, monkeypatch: pytest.MonkeyPat
 )
 def test_other_texts_stay_as_they_are(text: str) -> None:
     assert redacted(text) == text
+
+
+def test_a_usage_error_about_the_code_of_the_author_shows_only_that_code() -> None:
+    def loading() -> None:
+        try:
+            json.loads("{")
+        except ValueError as error:
+            raise UsageError("mine.py cannot be imported") from error
+
+    text = traceback_of(caught(loading))
+    assert text.startswith("JSONDecodeError")
+    assert "UsageError" not in text
+    assert text.count("test_tracebacks.py") == 1

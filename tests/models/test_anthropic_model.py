@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ from simkit.errors import (
     ContextTooLong,
     MalformedReply,
     ModelNotServed,
+    OptionRefused,
     QuotaExhausted,
     RateLimited,
     ServerFailed,
@@ -33,6 +35,7 @@ from simkit.errors import (
     UsageError,
 )
 from simkit.models import ChatRequest, ChatResponse, FinishReason, Sampling, Usage
+from simkit.models.adjustments import Learned
 from simkit.models.base import ReplyLimit
 from simkit.models.config import ModelConfig
 from simkit.models.prices import Prices
@@ -506,3 +509,89 @@ def test_the_endpoint_is_read_from_its_own_variables() -> None:
 def test_messages_of_the_system_stand_before_the_conversation() -> None:
     system, sent = convert_messages((SystemMessage.of("a"), UserMessage.of("b"), SystemMessage.of("c")))
     assert (system, [turn["role"] for turn in sent]) == ([text("a"), text("c")], ["user"])
+
+
+# --- negotiation ------------------------------------------------------------------------------------------------------
+
+
+class Judged:
+    """A transport to a server that refuses what its judge refuses: a function from a body to an error's words."""
+
+    def __init__(self, judge: Callable[[dict[str, Any]], str | None], status: int = 400) -> None:
+        self._judge, self._status = judge, status
+        self.seen: list[dict[str, Any]] = []
+
+    async def post(self, body: bytes) -> HttpReply:
+        self.seen.append(orjson.loads(body))
+        refused = self._judge(self.seen[-1])
+        if refused is None:
+            return message_reply([text("hi")])
+        error = {"type": "invalid_request_error", "message": refused}
+        return HttpReply(self._status, {}, orjson.dumps({"type": "error", "error": error}))
+
+    async def aclose(self) -> None:
+        return None
+
+
+def negotiating(server: Judged, name: str = "claude-sonnet-5") -> tuple[AnthropicModel, Learned]:
+    endpoint, learned = MessagesEndpoint.of(ModelConfig(base_url="http://gateway"), {}), Learned()
+    return AnthropicModel(name, endpoint, server, learned=learned), learned
+
+
+THINKING = replace(HELLO, sampling=Sampling(reasoning_effort="low", max_tokens=5000))
+THOUGHTFUL = AssistantMessage.of("hi").model_copy(update={"thinking_blocks": [THOUGHT]})
+
+
+@pytest.mark.parametrize("status", [400, 200])
+@pytest.mark.parametrize(
+    ("name", "judge", "accepted"),
+    [
+        ("claude-sonnet-5", lambda sent: "output_config: Extra inputs are not permitted" if "output_config" in sent
+         else None, {"type": "enabled", "budget_tokens": 1024}),
+        ("house-model", lambda sent: "adaptive thinking is not supported on this model"
+         if sent.get("thinking", {}).get("type") == "adaptive" else None, {"type": "enabled", "budget_tokens": 1024}),
+        ("claude-3-7-sonnet", lambda sent: "thinking.type: `enabled` is not supported, use adaptive"
+         if sent.get("thinking", {}).get("type") == "enabled" else None, {"type": "adaptive", "display": "summarized"}),
+    ],
+)  # fmt: skip
+async def test_an_effort_takes_the_form_that_the_endpoint_accepts(
+    name: str, judge: Callable[[dict[str, Any]], str | None], accepted: dict[str, Any], status: int
+) -> None:
+    server = Judged(judge, status)
+    model, learned = negotiating(server, name)
+    for _ in range(2):
+        assert (await model.complete(THINKING, KEY)).message.content == "hi"
+    assert len(server.seen) == 3
+    assert server.seen[-1] == server.seen[-2]
+    assert server.seen[-1]["thinking"] == accepted
+    assert "`reasoning_effort` is sent as" in str(learned.at(("http://gateway", name))[0])
+
+
+async def test_an_endpoint_without_thinking_ends_the_run_and_names_the_flag() -> None:
+    model, learned = negotiating(Judged(lambda sent: "thinking: not supported" if "thinking" in sent else None))
+    with pytest.raises(OptionRefused, match=r"--send-as reasoning_effort="):
+        await model.complete(THINKING, KEY)
+    assert learned.at(("http://gateway", "claude-sonnet-5")) == ()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "messages.1.content.0: Invalid `signature` in `thinking` block",
+        "messages.1.content.0.thinking.signature: Field required",
+        "`thinking` or `redacted_thinking` blocks in the latest assistant message cannot be modified",
+        "messages.1: unknown content: thinking blocks are unsupported",
+    ],
+)
+async def test_thoughts_that_the_endpoint_refuses_are_left_out(words: str) -> None:
+    def judge(sent: dict[str, Any]) -> str | None:
+        blocks = [block["type"] for turn in sent["messages"] for block in turn["content"]]
+        return words if "thinking" in blocks else None
+
+    server = Judged(judge)
+    model, learned = negotiating(server)
+    request = replace(HELLO, messages=(*HELLO.messages, THOUGHTFUL, UserMessage.of("and?")))
+    await model.complete(request, KEY)
+    assert len(server.seen) == 2
+    assert server.seen[-1]["messages"][1]["content"] == [text("hi")]
+    assert [str(each) for each in learned.at(("http://gateway", "claude-sonnet-5"))]

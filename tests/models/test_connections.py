@@ -15,7 +15,8 @@ import anyio
 import pytest
 
 from simkit.errors import EndpointDown, MalformedReply, ModelTimeout, Unreachable, UsageError
-from simkit.models.providers.openai import Endpoint
+from simkit.models.config import ModelConfig
+from simkit.models.providers.openai import Endpoint, limits_of
 from simkit.models.transport.pool import ConnectionPool, HttpLimits
 from simkit.models.transport.transports import (
     HttpTransport,
@@ -431,3 +432,13 @@ def opened(port: int) -> tuple[HttpTransport, HttpTransport]:
     """A transport of each kind, as endpoints open it."""
     url = f"http://127.0.0.1:{port}/v1"
     return Endpoint(base_url=url, transport="direct").open(), Endpoint(base_url=url, transport="httpx2").open()
+
+
+@pytest.mark.parametrize(
+    ("given", "first"), [({}, 4.5), ({"wait_for_endpoint": 90}, 10.0), ({"connect_timeout": 2}, 2.0)]
+)
+def test_the_first_connection_takes_no_longer_than_the_run_waits_at_its_start(
+    given: dict[str, float], first: float
+) -> None:
+    limits = limits_of(ModelConfig.model_validate(given))
+    assert (limits.first_connect, limits.connect) == (first, given.get("connect_timeout", 10.0))

@@ -479,3 +479,24 @@ async def test_a_run_records_what_it_learned_and_a_resumed_run_knows_it() -> Non
     (event,) = recorder.events
     assert isinstance(event, EndpointAdjusted)
     assert (event.run_id, event.setting, event.sent_as, event.told) == ("r", "seed", "9", "fewer bits")
+
+
+@pytest.mark.parametrize(
+    ("request_", "judge"),
+    [
+        (LIMITED, when(has("max_tokens"), error("Unsupported parameter: 'max_tokens'", code="unsupported_parameter"))),
+        (SEEDED, when(has("seed"), {"error": "seed is not supported"})),
+        (SEEDED, when(has("seed"), {"object": "error", "message": "Unknown field: seed", "code": 400})),
+        (SEEDED, when(has("seed"), {"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]})),
+    ],
+)
+async def test_a_refusal_under_status_200_is_a_refusal(request_: ChatRequest, judge: Judge) -> None:
+    _, learned = await talk(request_, judge, status=200)
+    assert len(learned) == 1
+
+
+async def test_a_refusal_under_status_200_is_final_without_negotiation() -> None:
+    server = Server(when(has("seed"), error("Unknown parameter: seed", type="invalid_request_error")), status=200)
+    with pytest.raises(BadRequest):
+        await model(server, no_negotiation=True).complete(SEEDED, KEY)
+    assert len(server.seen) == 1

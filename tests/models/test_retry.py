@@ -259,3 +259,10 @@ async def test_a_meter_and_a_gate_hear_of_it() -> None:
 def test_a_negative_number_of_retries_is_refused() -> None:
     with pytest.raises(UsageError, match="--max-retries is -1"):
         RetryPolicy(max_retries=-1)
+
+
+async def test_an_address_that_drops_connections_is_given_up_after_one_attempt() -> None:
+    line, model = Timeline(), Played(lambda _: Unreachable("no connection in 4.5 s", waited=4.5))
+    with pytest.raises(EndpointDown):
+        await retrying(model, line).complete(HELLO, KEY)
+    assert len(model.keys) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 from players import NoteTools, Players, ReachReward, play, reach, say, unit_of, use
@@ -15,6 +16,7 @@ from simkit.components.user import Speak, UserTurn
 from simkit.core.events import BranchAdded, BranchExtended, Episode, EpisodeStarted, ToolsetSeen, succeeded
 from simkit.core.limits import Limits
 from simkit.core.messages import AssistantMessage, SystemMessage, ToolResult, ToolSpec
+from simkit.core.records import MessageRow
 from simkit.search.base import Search, WorkUnit
 from simkit.search.episode import toolset
 from simkit.search.josh import BeamSearch, Josh
@@ -182,3 +184,25 @@ async def test_an_episode_says_what_kind_of_search_it_is(supervisor: Search, nam
 
 def test_the_name_of_tools_follows_from_them_and_stays_that_of_older_stores() -> None:
     assert toolset((ToolSpec.of("look", "Look.", {}),)).toolset_id == "23c3fdb9e0ea4bfd"
+
+
+def test_tools_with_integers_of_any_length_are_recorded_exactly() -> None:
+    seen = toolset((ToolSpec.of("pay", "Pay.", {"wei": {"type": "integer", "maximum": 10**30}}),))
+    read = decode(encode(seen))
+    assert isinstance(read, ToolsetSeen)
+    assert "1000000000000000000000000000000" in encode(seen).decode()
+    assert read.toolset_id == seen.toolset_id
+
+
+def test_a_message_that_nobody_hears_is_decoded() -> None:
+    row = MessageRow(1, 0, 0, "agent", {"role": "assistant", "content": None}, None, "ab")
+    branch = BranchExtended("branch", (row,))
+    assert decode(encode(branch)) == branch
+
+
+def test_contracts_can_be_imported_from_their_former_place() -> None:
+    found = import_module("simkit.components")
+    assert found.ScoreEpisode is ScoreEpisode
+    assert found.CallTool is CallTool
+    with pytest.raises(ImportError, match="Path"):
+        exec("from simkit.components import Path")

@@ -37,11 +37,14 @@ class Health:
         """Record an answer, including an error response."""
         self.answered_at, self.failing_since = now, None
 
-    def failed(self, now: float) -> float:
-        """Record an unreachable attempt. Returns the seconds since the first failure after the last answer."""
+    def failed(self, now: float, waited: float = 0.0) -> float:
+        """Record an unreachable attempt that waited this long for a connection.
+
+        Returns the seconds since the beginning of the first failure after the last answer.
+        """
         if self.failing_since is None:
-            self.failing_since = now
-        return now - self.failing_since
+            self.failing_since = now - waited
+        return max(waited, now - self.failing_since)
 
     def waits(self, reason: str, now: float, pause: float) -> None:
         """Record that calls wait; `now` is in seconds since the epoch."""

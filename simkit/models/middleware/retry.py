@@ -22,9 +22,6 @@ from simkit.models.middleware.budget import Amount, Budget
 from simkit.models.middleware.concurrency_limit import ConcurrencyLimit
 from simkit.models.middleware.metrics import CallMetrics, Health
 
-LAST_ATTEMPT = 0.9
-"""Share of the time for an endpoint that has never answered at which the last attempt begins."""
-
 
 @dataclass(slots=True)
 class _Call:
@@ -145,11 +142,11 @@ class RetryingModel(ModelWrapper):
             if not isinstance(fault, ModelTimeout):  # after a timeout the endpoint's state is unknown
                 self._health.answered(now)
             return pause
-        seconds = self._health.failed(now)
+        seconds = self._health.failed(now, fault.waited)
         answered_at = self._health.answered_at
         call.counted += answered_at is not None and answered_at >= call.tried_at
         if answered_at is None and not fault.busy:
-            if seconds >= LAST_ATTEMPT * self._policy.down_at_start:
+            if seconds >= self._policy.last_attempt:
                 raise EndpointDown(
                     f"{fault}. It has not answered since this run began, so the run stops here; everything so far is "
                     "stored. Start the endpoint, or correct the base URL, then resume the run; --wait-for-endpoint "
@@ -169,7 +166,7 @@ class RetryingModel(ModelWrapper):
             return pause
         now = self._clock.timer()
         since = now if health.failing_since is None else health.failing_since
-        return min(pause, max(0.0, since + LAST_ATTEMPT * self._policy.down_at_start - now))
+        return min(pause, max(0.0, since + self._policy.last_attempt - now))
 
     def _over(self, call: _Call, pause: float) -> bool:
         """Whether retries end here; the next attempt would begin after a pause in seconds."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from simkit.models.adjustments import Adjustment
 from simkit.models.base import CallKey, ChatRequest, ChatResponse
 from simkit.models.providers.anthropic_replies import read_messages_reply
-from simkit.models.providers.anthropic_requests import MAX_TOKENS, encode, to_messages_body
+from simkit.models.providers.anthropic_requests import MAX_TOKENS, Thoughts, encode, to_messages_body
 from simkit.models.providers.dialect import SETTING, Dialect, without_keywords
 from simkit.models.providers.openai import Endpoint, OpenAIModel, OpenAIProvider
 from simkit.models.transport.http1 import HttpReply
@@ -19,6 +20,19 @@ ANTHROPIC_URL = "https://api.anthropic.com"
 
 API_VERSION = "2023-06-01"
 """Version of the API that is requested. Version 2026-10-21 refuses every temperature; another one is a header."""
+
+
+EFFORT, BUDGET = "output_config.effort", "thinking.budget_tokens"
+"""The forms in which models are told a reasoning effort."""
+
+SETTINGS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("thinking", "effort", "budget_tokens"), ("reasoning_effort",)),
+    "output_config": ("reasoning_effort", "response_format"),
+    "output_format": ("response_format",),
+    "stop_sequences": ("stop",),
+    "disable_parallel_tool_use": ("parallel_tool_calls",),
+}
+"""Settings by the names of their fields in a body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +69,22 @@ class MessagesDialect(Dialect):
             BadRequest: an option has no equivalent in the API.
         """
         settings = self.settings(request.sent_settings(), request.limit is not None)
-        body = to_messages_body(model, request, settings, max_tokens=self.max_tokens, thinking=self.sends_blocks)
+        form = self.names.get("reasoning_effort")
+        if form in settings:
+            settings["reasoning_effort"] = settings.pop(form)
+        chosen = Thoughts(sent=self.sends_blocks, budget=form == BUDGET if form else None)
+        body = to_messages_body(model, request, settings, max_tokens=self.max_tokens, thinking=chosen)
         if self.keywords and "tools" in body:
             body["tools"] = without_keywords(body["tools"], self.keywords)
         return encode(body)
+
+    def other_names(self, name: str) -> tuple[str, ...]:
+        """The two forms of a reasoning effort; other settings have one name."""
+        return (EFFORT, BUDGET) if name == "reasoning_effort" else ()
+
+    def settings_of(self, name: str) -> tuple[str, ...]:
+        """The settings that a field of the body stands for."""
+        return SETTINGS.get(name, (name,))
 
 
 class AnthropicModel(OpenAIModel):

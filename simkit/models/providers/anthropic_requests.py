@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import orjson
@@ -65,20 +66,33 @@ _NO_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _DATA_URL = re.compile(r"data:([^;,]+);base64,(.*)", re.DOTALL)
 
 
+@dataclass(frozen=True, slots=True)
+class Thoughts:
+    """The form of thinking in a request.
+
+    Attributes:
+        sent: whether the thinking blocks of earlier messages are sent.
+        budget: whether a reasoning effort is sent as a budget of tokens; None leaves it to the model's name.
+    """
+
+    sent: bool = True
+    budget: bool | None = None
+
+
 def to_messages_body(
     model: str,
     request: ChatRequest,
     settings: Mapping[str, Any],
     *,
     max_tokens: int = MAX_TOKENS,
-    thinking: bool = True,
+    thinking: Thoughts | None = None,
 ) -> dict[str, Any]:
     """The body of a Messages request. The API has no seed, so none is sent.
 
     Args:
         settings: the settings of the request under their OpenAI names; others are sent as they are.
         max_tokens: limit of the reply if the settings have none.
-        thinking: whether the thinking blocks of earlier messages are sent.
+        thinking: the form of thinking; None for the usual one.
 
     Raises:
         BadRequest: an option has no equivalent in the API.
@@ -89,8 +103,8 @@ def to_messages_body(
         name for name in ("logprobs", "presence_penalty", "frequency_penalty") if given[name] is not None
     ]:
         raise BadRequest(f"the Messages API has no {', '.join(map(repr, unsupported))}; omit it")
-    limit = given["max_tokens"] or max_tokens
-    system, turns = convert_messages(request.messages, thinking=thinking)
+    limit, thinking = given["max_tokens"] or max_tokens, thinking or Thoughts()
+    system, turns = convert_messages(request.messages, thinking=thinking.sent)
     body: dict[str, Any] = {"model": model, "max_tokens": limit, "messages": turns}
     if system:
         body["system"] = system
@@ -102,7 +116,7 @@ def to_messages_body(
         body["stop_sequences"] = given["stop"]
     output = _output_format(given["response_format"])
     if given["reasoning_effort"] is not None:
-        body["thinking"], effort = _thinking(model, given["reasoning_effort"], limit)
+        body["thinking"], effort = _thinking(model, given["reasoning_effort"], limit, thinking.budget)
         output |= effort
     if output:
         body["output_config"] = output
@@ -271,11 +285,11 @@ def _output_format(form: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"format": {"type": "json_schema", "schema": form.get("json_schema", form).get("schema")}}
 
 
-def _thinking(model: str, effort: str, limit: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def _thinking(model: str, effort: str, limit: int, budget: bool | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """The fields `thinking` and `output_config` for a reasoning effort."""
     if effort == "none":
         return {"type": "disabled"}, {}
-    if not _OLDER.search(model):
+    if not (_OLDER.search(model) if budget is None else budget):
         wanted = "low" if effort == "minimal" else effort
         return {"type": "adaptive", "display": "summarized"}, {"effort": wanted}
     if effort not in _BUDGETS:

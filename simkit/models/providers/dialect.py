@@ -35,6 +35,14 @@ SETTING, AT_MOST, VALUE, SCHEMA, FIELD, REASONING, RULE = (
 """
 
 
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    "max_tokens": ("max_completion_tokens", "max_output_tokens", "max_new_tokens"),
+    "seed": ("random_seed",),
+    "stop": ("stop_sequences",),
+}
+"""Other names of settings. A name that the refusal mentions is tried first."""
+
+
 @dataclass(frozen=True)
 class Dialect:
     """The adjustments of the requests to one model at one endpoint; a later one overrides an earlier one."""
@@ -136,6 +144,14 @@ class Dialect:
     def ends(self, request: ChatRequest) -> tuple[str, ...]:
         """The texts that end a reply, if they are not sent."""
         return request.sampling.stop if self.names.get("stop") == "" else ()
+
+    def other_names(self, name: str) -> tuple[str, ...]:
+        """Other names under which a setting may be accepted, in the order in which they are tried."""
+        return OTHER_NAMES.get(name, ())
+
+    def settings_of(self, name: str) -> tuple[str, ...]:
+        """The settings that a field of the body stands for."""
+        return next(((setting,) for setting, sent in self.names.items() if sent == name), (name,))
 
     def _of(self, kind: str) -> Mapping[str, str]:
         return {each.name: each.sent_as for each in self.adjustments if each.kind == kind}

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from simkit.errors import BadRequest, ServerFailed
+from simkit.errors import BadRequest, ModelFault, RunStopped, ServerFailed
 from simkit.models.adjustments import Adjustment, Learned, Place
 from simkit.models.base import ChatRequest
 from simkit.models.providers.dialect import RULE, Dialect
 from simkit.models.providers.error_details import ErrorDetails
 from simkit.models.providers.refusal import Refusal
-from simkit.models.providers.reply_errors import Reading, classify
+from simkit.models.providers.reply_errors import Reading, classify, read_body
 from simkit.models.transport.http1 import HttpReply
 
 REFUSALS = frozenset({400, 404, 405, 415, 422, 500, 501})
@@ -76,7 +76,7 @@ class Negotiation:
             if self.dialect.adjustments != dialect.adjustments and not found:  # another call has learned something
                 dialect = self.dialect
                 reply = await post(dialect.body(self.place[1], request))
-            if reply.status not in REFUSALS:
+            if not self._is_refused(reply):
                 break
             refusal = self._refusal(request, dialect, reply)
             proposal = self._proposal(refusal, tried) if refusal else None
@@ -92,10 +92,20 @@ class Negotiation:
                 continue
             found.append((proposal, self.reading.clean(refusal.details.message)))
             dialect, reply = other, answer
-        if 200 <= reply.status < 300:
+        if 200 <= reply.status < 300 and not self._is_refused(reply):
             for adjustment, reason in found:
                 self.learned.add(self.place, adjustment, reason)
         return reply, dialect
+
+    def _is_refused(self, reply: HttpReply) -> bool:
+        """Whether a reply may be a refusal: by its status, or because its body is an error under status 200."""
+        if reply.status != 200:
+            return reply.status in REFUSALS
+        try:
+            read_body(reply, self.reading)
+        except (ModelFault, RunStopped):
+            return True
+        return False
 
     def _refusal(self, request: ChatRequest, dialect: Dialect, reply: HttpReply) -> Refusal | None:
         """The refusal in a reply; None if it is an error of another kind."""

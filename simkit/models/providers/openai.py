@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 from pydantic import SecretStr
 
 from simkit.core.messages import AssistantMessage
-from simkit.errors import ModelFault, TokensUsed, UnparsedCall, UsageError
+from simkit.errors import BadRequest, ModelFault, ServerFailed, TokensUsed, UnparsedCall, UsageError
 from simkit.models.adjustments import Adjustment, Learned
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
 from simkit.models.config import ModelConfig, TransportChoice
@@ -86,7 +86,7 @@ class Endpoint:
             api_key=key,
             organization=config.organization or env.get("OPENAI_ORG_ID") or None,
             headers=config.all_headers,
-            limits=HttpLimits(connect=config.connect_timeout, request=config.request_timeout),
+            limits=limits_of(config),
             transport=config.transport,
             key_name=key_name,
             adjustments=requested_adjustments(config),
@@ -135,6 +135,12 @@ class Endpoint:
         azure = self.address.host.endswith(".azure.com")
         key = {"api-key": self.secret} if azure else {"authorization": f"Bearer {self.secret}"}
         return key | organization
+
+
+def limits_of(config: ModelConfig) -> HttpLimits:
+    """Bounds of requests; the first connection takes no longer than the run waits for an endpoint at its start."""
+    first = max(1.0, min(config.connect_timeout, config.retry_policy.last_attempt))
+    return HttpLimits(connect=config.connect_timeout, first_connect=first, request=config.request_timeout)
 
 
 def key_of(config: ModelConfig, environment: Mapping[str, str], name: str) -> SecretStr | None:
@@ -203,19 +209,28 @@ class OpenAIModel:
         reply = await self._transport.post(dialect.body(self._model, request))
         if reply.status in REFUSALS and self._negotiates:
             reply, dialect = await negotiation.resend(request, dialect, reply, self._transport.post)
-        elif reply.status == 200:
-            negotiation.accepted = True
         try:
-            response = self._read(reply)
+            response = self._answer(reply)
+        except (BadRequest, ServerFailed):
+            if reply.status != 200 or not self._negotiates:
+                raise
+            reply, dialect = await negotiation.resend(request, dialect, reply, self._transport.post)
+            response = self._answer(reply)
+        negotiation.accepted = True
+        if dialect.adjustments:
+            response = _ended(response, dialect.ends(request))
+        return response
+
+    def _answer(self, reply: HttpReply) -> ChatResponse:
+        """The response in a reply; one without a message for a call that the server could not parse."""
+        try:
+            return self._read(reply)
         except ModelFault as fault:
             if fault.usage is not None and self._price is not None:
                 fault.usage = TokensUsed(*fault.usage[:3], self._price.bill(Usage(*fault.usage)).cost)
             if not isinstance(fault, UnparsedCall):
                 raise
-            response = self._billed(_unparsed(fault, self._model))
-        if dialect.adjustments:
-            response = _ended(response, dialect.ends(request))
-        return response
+            return self._billed(_unparsed(fault, self._model))
 
     def _known_dialect(self, endpoint: Endpoint) -> Dialect:
         """The form of requests before the first call."""

@@ -18,13 +18,6 @@ from simkit.models.base import ChatRequest
 from simkit.models.providers.dialect import AT_MOST, FIELD, REASONING, RULE, SCHEMA, SETTING, VALUE, Dialect
 from simkit.models.providers.error_details import ErrorDetails
 
-OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
-    "max_tokens": ("max_completion_tokens", "max_output_tokens", "max_new_tokens"),
-    "seed": ("random_seed",),
-    "stop": ("stop_sequences",),
-}
-"""Other names of settings, in the order in which they are tried. A name that the refusal mentions is tried first."""
-
 SIMPLER: Mapping[str, tuple[str, ...]] = {"tool_choice": ("required", "auto"), "response_format": ("json_object",)}
 """Simpler values of settings, in the order in which they are tried before the setting is left out."""
 
@@ -50,6 +43,15 @@ _REASONING_MISSING = re.compile(
     r"reasoning_content.{0,120}(?:missing|required|must|passed back|needed|not found|absent|expected)|"
     r"missing.{0,60}reasoning_content"
 )
+_BLOCKS_REFUSED = re.compile(
+    r"(?:invalid|unexpected|missing|malformed|verif).{0,60}signature|signature.{0,60}(?:invalid|required|missing|verif)|"
+    r"(?:redacted_)?thinking`? blocks?.{0,120}(?:not |cannot|invalid|unexpected|unsupported|modif)|"
+    r"(?:unknown|unexpected|unsupported|invalid|not support).{0,60}thinking`? (?:content )?blocks?|"
+    r"expected tags? found using.{0,60}thinking|"
+    r"encrypted.{0,40}(?:content|reasoning).{0,80}(?:invalid|could not|cannot|verif)"
+)
+"""Refusals of thinking blocks or of encrypted reasoning of earlier messages."""
+
 _RULES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (name, re.compile("|".join(forms)))
     for name, *forms in (
@@ -154,11 +156,11 @@ class Refusal:
         """The settings that the server names: in `param` or `loc`, in quotes, or as words beside a refusal."""
         if _NOT_THE_SETTING.search(self.details.words):
             return []
-        sent = {self.dialect.names.get(name, name): name for name in self.settings}
         words = self.details.words
         fields = [field.partition(".")[0].partition("[")[0] for field in self.details.fields]
         for found in (fields, _QUOTED.findall(words), re.findall(r"[a-z][a-z0-9_]+", words[:4096])):
-            named = [sent[name] for name in dict.fromkeys(found) if name in sent and name]
+            settings = (setting for name in dict.fromkeys(found) for setting in self.dialect.settings_of(name))
+            named = [name for name in dict.fromkeys(settings) if name in self.settings]
             if named and (found is fields or _REFUSED.search(words)):
                 return named
         return []
@@ -170,9 +172,8 @@ class Refusal:
             if own:
                 yield Adjustment(AT_MOST, name, str(most))
             return
-        others = OTHER_NAMES.get(name, ())
-        for other in sorted(others, key=lambda other: other not in words):
-            if name == "max_tokens" or other in words:
+        for other in sorted(self.dialect.other_names(name), key=lambda other: other not in words):
+            if name not in MAY_BE_LEFT_OUT or other in words:
                 yield Adjustment(SETTING, name, other)
         if name == "max_tokens" and self.dialect.names.get(name, name) != name:
             yield Adjustment(SETTING, name, name)
@@ -235,6 +236,8 @@ class Refusal:
     def _about_reasoning(self) -> Iterator[Adjustment]:
         if not self.dialect.sends_reasoning and _REASONING_MISSING.search(self.details.words):
             yield Adjustment(REASONING, REASONING_FIELD, "sent")
+        elif self.dialect.sends_blocks and _BLOCKS_REFUSED.search(self.details.words[:4096]):
+            yield Adjustment(REASONING, REASONING_FIELD, "left out")
 
     def _about_messages(self) -> Iterator[Adjustment]:
         words = self.details.words[:4096]

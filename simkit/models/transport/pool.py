@@ -24,11 +24,14 @@ from simkit.models.transport.url import Address
 class HttpLimits:
     """Bounds of one request: seconds to connect, seconds for the whole exchange, maximum bytes of the reply's body.
 
+    `first_connect` replaces `connect` until a connection has been made, so that a wrong address is noticed soon.
+
     A connection idle for more than `idle` seconds is not reused: a firewall or proxy may have dropped it silently, and
     a request on it would never be answered.
     """
 
     connect: float = 10.0
+    first_connect: float = 10.0
     idle: float = 15.0
     request: float = 600.0
     body: int = BODY_LIMIT
@@ -167,6 +170,7 @@ class ConnectionPool:
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._closed = False
+        self._connects = limits.first_connect
 
     @property
     def origin(self) -> str:
@@ -231,14 +235,15 @@ class ConnectionPool:
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         address = self._address
-        name = address.host if self._tls else None
+        name, seconds = address.host if self._tls else None, self._connects
         try:
-            with anyio.fail_after(self._limits.connect):
+            with anyio.fail_after(seconds):
                 _, connection = await loop.create_connection(
                     lambda: Connection(self, loop), address.host, address.port, ssl=self._tls, server_hostname=name
                 )
         except TimeoutError as error:
-            raise Unreachable(f"{self.origin} did not accept a connection in {self._limits.connect:g} s") from error
+            told = f"{self.origin} did not accept a connection in {seconds:g} s"
+            raise Unreachable(told, waited=seconds) from error
         except ssl.SSLCertVerificationError as error:
             raise EndpointDown(
                 f"the certificate of {self.origin} cannot be verified: {error.verify_message}. Trust its issuer with "
@@ -246,6 +251,7 @@ class ConnectionPool:
             ) from error
         except OSError as error:  # refused, no such host, no route
             raise Unreachable(f"{self.origin} cannot be reached: {_reason(error)}") from error
+        self._connects = self._limits.connect
         self._open.add(connection)
         return connection
 

@@ -110,9 +110,9 @@ class HttpxTransport:
         self._errors = httpx2
         self._address = address
         self._limits = limits
+        self._connects = limits.first_connect
         self._client = httpx2.AsyncClient(
             headers={"accept-encoding": "identity", **checked_headers(headers)},
-            timeout=httpx2.Timeout(limits.request, connect=limits.connect),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
             follow_redirects=False,
         )
@@ -129,7 +129,8 @@ class HttpxTransport:
             with anyio.fail_after(seconds):
                 return await self._post(body)
         except (self._errors.ConnectError, self._errors.ConnectTimeout, self._errors.ProxyError) as error:
-            raise Unreachable(f"{origin} cannot be reached: {self._clean(error)}") from None
+            waited = self._connects if isinstance(error, self._errors.ConnectTimeout) else 0.0
+            raise Unreachable(f"{origin} cannot be reached: {self._clean(error)}", waited=waited) from None
         except (TimeoutError, self._errors.TimeoutException) as error:
             raise ModelTimeout(late) from error
         except BadReply as error:
@@ -147,7 +148,9 @@ class HttpxTransport:
         return self._secrets.out_of_message(str(error))[:300]
 
     async def _post(self, body: bytes) -> HttpReply:
-        async with self._client.stream("POST", self._address.url, content=body) as response:
+        bounds = self._errors.Timeout(self._limits.request, connect=self._connects)
+        async with self._client.stream("POST", self._address.url, content=body, timeout=bounds) as response:
+            self._connects = self._limits.connect
             head, failed = dict(response.headers), response.status_code != 200
             codings = codings_of(head, lenient=failed)
             taken = bytearray()
