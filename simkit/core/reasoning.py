@@ -45,6 +45,7 @@ _ANSWER = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _PLAIN_STARTS = ("analysis", "Here is my thought", "Here's my thought")
+_LONGEST_MARK = 40
 _MENTION = re.compile(r" [a-z]|[.,;:!?)]")
 _QUOTES = "`'\"“”‘’«»"
 _OPEN_QUOTES = "“‘«"
@@ -113,6 +114,20 @@ def split_reasoning(text: str) -> tuple[str | None, str]:
     answer = _ANSWER.fullmatch(words)
     words = (answer["text"] if answer else words).strip()
     return "\n\n".join(part for part in (each.strip() for each in parts) if part) or None, words
+
+
+def opens_reasoning(prompt: str) -> bool:
+    """Whether a prompt ends with an opening mark, so that the reply begins with reasoning."""
+    ending = prompt[-_LONGEST_MARK:]
+    return any((mark := _OPENING.match(ending, at)) and not ending[mark.end() :].strip() for at in range(len(ending)))
+
+
+def may_open_reasoning(text: str) -> bool:
+    """Whether the beginning of a reply may turn out to be reasoning when more of it is known."""
+    start = text.lstrip()
+    if start.startswith(("<", "[", "◁")):
+        return len(start) < _LONGEST_MARK and not any(each in start for each in ">]▷")
+    return start.startswith("analysis") or any(each.startswith(start) for each in _PLAIN_STARTS)
 
 
 def leaks_reasoning(text: str) -> bool:

@@ -129,6 +129,14 @@ def find_calls(text: str, tools: Sequence[ToolSpec], *, anywhere: bool = False) 
         return None
 
 
+def marked_calls(text: str, tools: Sequence[ToolSpec] = ()) -> TextCalls | None:
+    """The calls in a text that a mark of a notation precedes, whatever tools they name; None if it holds none."""
+    try:
+        return _find_marked(text, {tool.name: tool for tool in tools}) if _MARK.search(text) else None
+    except RecursionError:
+        return None
+
+
 def _find_marked(text: str, specs: Mapping[str, ToolSpec]) -> TextCalls | None:
     quotes = QuoteScan(text)
     left = _READ_IN_ALL

@@ -2,18 +2,21 @@
 
 Messages are kept as written, with changes that lose nothing: arguments given as objects become JSON text, null fields
 (files of structs have them) are dropped, except a null content, ids that are missing are filled in by order, and the
-two older forms become messages with `tool_calls`.
+older forms become messages with `tool_calls`, as do calls in text that a result follows.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, cast
 
 from simkit.core.messages import Message, ToolSpec, parse_message
-from simkit.core.reasoning import FIELD
+from simkit.core.reasoning import FIELD, split_reasoning
+from simkit.core.text_calls import marked_calls
 from simkit.data.row_files import as_object, parsed
 from simkit.errors import DataCorrupt
 
@@ -27,6 +30,15 @@ _ROLES = {
 _CALLING = ("function_call", "tool_call")
 """Roles of ShareGPT whose text is one call, or a list of calls, in JSON."""
 
+_RESPONSE = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
+_ALL_RESPONSES = re.compile(r"\s*(?:<tool_response>(?:(?!</?tool_response>).)*</tool_response>\s*)+", re.DOTALL)
+"""Results in text, as in the notation of Hermes: each between marks."""
+
+_RESPONSE_FIELDS = frozenset({"content", "name", "tool_call_id"})
+
+TEXT_CALLS = "text_calls"
+"""The finding that calls written as text were read."""
+
 _WEIGHTS = ("weight", "train", "loss")
 """Fields that say whether an answer is learned: OpenAI's number, and the booleans of other trainers."""
 
@@ -39,15 +51,19 @@ class MessageReader:
         place: location of the row, for error messages.
         open: ids and names of calls that have no result yet.
         count: number of calls read.
+        tools: tools of the row; if there are any, calls in the text of the last message are read, too.
+        noticed: names of findings about the row.
     """
 
     place: str
     open: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     count: int = 0
+    tools: tuple[ToolSpec, ...] = ()
+    noticed: set[str] = field(default_factory=set[str])
 
     def after(self) -> MessageReader:
         """A reader that continues here; several answers can follow one prompt."""
-        return MessageReader(self.place, list(self.open), self.count)
+        return MessageReader(self.place, list(self.open), self.count, self.tools, self.noticed)
 
     def messages(self, value: Any, column: str) -> tuple[tuple[Message, ...], tuple[bool | None, ...]]:
         """Messages of a column, and for each whether it is learned (None: the row does not say).
@@ -67,16 +83,48 @@ class MessageReader:
             value = [value]
         if not isinstance(value, list | tuple):
             raise DataCorrupt(f"{self.place}: `{column}` is missing or not a list of messages")
-        found = [self._message(each) for each in unpacked(cast("Sequence[Any]", value), self.place)]
+        given = [self._plain(each) for each in unpacked(cast("Sequence[Any]", value), self.place)]
+        found: list[tuple[Message, bool | None]] = []
+        for message, after in zip_longest(given, given[1:]):
+            followed = bool(self.tools) if after is None else after["role"] == "tool" or _responses(after)
+            if message["role"] == "assistant" and followed:
+                self._read_calls(message)
+            found += [self._message(each) for each in self._results(message)]
         return tuple(message for message, _ in found), tuple(learned for _, learned in found)
 
-    def _message(self, given: Any) -> tuple[Message, bool | None]:
+    def _plain(self, given: Any) -> dict[str, Any]:
         if not isinstance(given, Mapping):
             raise DataCorrupt(f"{self.place}: a message is {given!r:.60}; it must be an object with role and content")
         message = _without_nulls(cast("Row", given))
-        role = str(message.get("role", ""))
-        if role == "assistant":
+        message.setdefault("role", "")
+        if message["role"] == "assistant":
             _gather_reasoning(message)
+        return message
+
+    def _read_calls(self, message: dict[str, Any]) -> None:
+        """Turn calls that an answer holds as text into calls. The next message is a result, or there is none."""
+        text = message.get("content")
+        if message.get("tool_calls") or not isinstance(text, str):
+            return
+        thought, words = split_reasoning(text)
+        found = marked_calls(words, self.tools)
+        if found is None or not found.calls:
+            return
+        message["tool_calls"] = [{"function": {"name": each.name, "arguments": each.arguments}} for each in found.calls]
+        message["content"] = found.words or None
+        if thought and not message.get(FIELD):
+            message[FIELD] = thought
+        self.noticed.add(TEXT_CALLS)
+
+    def _results(self, message: dict[str, Any]) -> list[dict[str, Any]]:
+        """A message, or the results that it holds in marks, one for each open call."""
+        found = _responses(message) if self.open else []
+        if not found or (message["role"] == "user" and len(found) > len(self.open)):
+            return [message]
+        return [{**message, "role": "tool", **result} for result in found]
+
+    def _message(self, message: dict[str, Any]) -> tuple[Message, bool | None]:
+        role = str(message["role"])
         learned = self._learned(message, role)
         if (legacy := message.pop("function_call", None)) is not None:
             message["tool_calls"] = [legacy]
@@ -89,7 +137,7 @@ class MessageReader:
             message["tool_calls"] = _as_list(_object(message["tool_calls"], self.place))
             if not message["tool_calls"]:
                 del message["tool_calls"]  # endpoints refuse an empty list
-        match message.get("role"):
+        match message["role"]:
             case "tool":
                 message["tool_call_id"] = self._answered(message)
             case "assistant" if message.get("tool_calls"):
@@ -146,6 +194,27 @@ def _without_nulls(given: Row) -> dict[str, Any]:
     if isinstance(role, str):
         message["role"] = _ROLES.get(role, role)
     return message
+
+
+def _responses(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """The results in a message of the tool or the user that consists of results in marks."""
+    text = message.get("content")
+    if message["role"] not in ("tool", "user") or not isinstance(text, str) or not _ALL_RESPONSES.fullmatch(text):
+        return []
+    return [_response(each.strip()) for each in _RESPONSE.findall(text)]
+
+
+def _response(text: str) -> dict[str, Any]:
+    """Content and name of a result, which may be an object of both."""
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return {"content": text}
+    if not isinstance(value, dict) or "content" not in value or not set(cast("Row", value)) <= _RESPONSE_FIELDS:
+        return {"content": text}
+    content, name = cast("Row", value)["content"], cast("Row", value).get("name")
+    named = {"name": name} if isinstance(name, str) else {}
+    return {"content": content if isinstance(content, str) else json.dumps(content, ensure_ascii=False), **named}
 
 
 def _gather_reasoning(message: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ before it, the row gives one example for each group of learned answers.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -80,6 +80,7 @@ def _examples(row: FileRow, place: str) -> Iterator[Example]:
         raise DataCorrupt(f"{place}: {field or 'a message'} is wrong ({wrong['msg']})") from error
     noticed = [("lone_surrogate", "")] if row.repaired else []
     noticed += [("ignored_rewards", name) for name in columns.unread() if _JUDGING.search(name)]
+    noticed += [(name, "") for name in columns.noticed]
     noticed += [(UNREAD, name) for name in columns.unread() if not _JUDGING.search(name)]
     for example in found:
         yield replace(example, place=row.place, noticed=tuple(noticed))
@@ -103,6 +104,11 @@ class _Columns:
         self._read.add(name)
         return self._row.get(name)
 
+    @property
+    def noticed(self) -> Iterable[str]:
+        """Names of findings about its messages."""
+        return self._reader.noticed
+
     def unread(self) -> tuple[str, ...]:
         """The columns that were not read and are not empty."""
         return tuple(name for name, value in self._row.items() if name not in self._read and value is not None)
@@ -115,6 +121,7 @@ class _Columns:
             pydantic.ValidationError: a message or a tool is wrong.
         """
         tools = tools_of(self.get("tools") or self._row.get("functions"), self._place)
+        self._reader.tools = tools
         common: dict[str, Any] = {"tools": tools, "origin": _origin(self.get("origin"), self._place)}
         if self.has("preferred_output"):
             return [self._preference()]

@@ -37,6 +37,7 @@ FINDINGS: Mapping[str, tuple[Severity, str]] = {
     "not_as_sent": ("error", "its prompt differs from the request that the agent's model answered"),
     "unknown_tool": ("warning", "an answer to learn calls a tool that is not among its tools"),
     "reused_id": ("warning", "calls of different messages have the same id"),
+    "text_calls": ("warning", "calls written as text, with their results, were read as calls"),
     "ignored_rewards": ("warning", "a column that judges or weighs answers is not used; select the rows before"),
     "lost_reasoning": (
         "warning",

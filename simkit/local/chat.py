@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from simkit.core.messages import AssistantMessage, JsonObject, Message, ToolCall, ToolMessage, ToolSpec, text_of
-from simkit.core.reasoning import FIELD, reasoning_of
+from simkit.core.reasoning import FIELD, opens_reasoning, reasoning_of
 from simkit.errors import InvalidArguments, UsageError
 from simkit.local.calls import MARKS, read_message
 from simkit.plugins.extras import require
@@ -136,6 +136,14 @@ class ChatFormat:
         said = {"role": "assistant", "content": "!", FIELD: _PROBE}
         try:
             return _PROBE in self._text([asked, said], None, False)
+        except UsageError:
+            return False
+
+    @cached_property
+    def opens_reasoning(self) -> bool:
+        """Whether the chat template ends a prompt with a mark that opens reasoning."""
+        try:
+            return opens_reasoning(self._text([{"role": "user", "content": "?"}], None, True))
         except UsageError:
             return False
 

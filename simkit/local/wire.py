@@ -9,6 +9,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, parse_message
+from simkit.core.reasoning import FIELD, may_open_reasoning, reasoning_of, split_reasoning
 from simkit.errors import BadRequest, ContextTooLong, ModelFault, SimkitError, UsageError
 from simkit.local.calls import MARKS
 from simkit.local.chat import ChatFormat
@@ -16,6 +17,10 @@ from simkit.models.base import ChatRequest, ChatResponse, Sampling
 
 _REFUSED = ("logit_bias", "top_logprobs", "functions", "function_call", "audio", "prediction", "web_search_options")
 """Unsupported fields that would change the answer."""
+
+
+_LONGEST_MARK = 24
+"""Maximum characters of a mark after an answer, such as `</answer>`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +204,7 @@ def _logprobs(response: ChatResponse, chat: ChatFormat) -> dict[str, Any] | None
 class Speech:
     """The text of a reply that can be streamed while it is generated.
 
-    Text that may become a call, a stop text or an incomplete character is held back.
+    Text that may become a call, a stop text or an incomplete character is held back, and so is reasoning.
     """
 
     chat: ChatFormat
@@ -218,6 +223,8 @@ class Speech:
         whole = message.content if isinstance(message.content, str) else ""
         rest = whole[len(self.said) :] if whole.startswith(self.said) else ""
         delta: dict[str, Any] = {"content": rest} if rest else {}
+        if thought := reasoning_of(message):
+            delta[FIELD] = thought
         if message.tool_calls:
             delta["tool_calls"] = [_piece(index, call) for index, call in enumerate(message.tool_calls)]
         return delta
@@ -228,7 +235,7 @@ class Speech:
         return fresh
 
     def _certain(self, text: str) -> str:
-        text = self.chat.plain(text.rstrip("\ufffd"))
+        text = _spoken(self.chat.plain(text.rstrip("\ufffd")), self.chat.opens_reasoning)
         marks = (*self.stop, *(MARKS if self.calls else ()))
         if self.calls and (text.lstrip().startswith("{") or not text.strip()):
             return ""
@@ -237,6 +244,15 @@ class Speech:
         held = max((_overlap(text, mark) for mark in marks), default=0)
         text = text[: len(text) - held]
         return text.rstrip() if self.calls else text
+
+
+def _spoken(text: str, thinking: bool) -> str:
+    """The part of an unfinished reply that is certainly not reasoning. `thinking` if its prompt opens reasoning."""
+    words = split_reasoning(text)[1]
+    if words is text:
+        return "" if thinking or may_open_reasoning(text) else text
+    mark = words.rfind("<", max(0, len(words) - _LONGEST_MARK))
+    return words if mark < 0 else words[:mark]
 
 
 def _overlap(text: str, mark: str) -> int:

@@ -483,3 +483,63 @@ def test_a_check_passes_exactly_what_is_accepted(
     reason = refused(example) or ""
     assert passed or reason
     assert passed == (not reason or "last message is not the assistant's" in reason)
+
+
+CALL_OF_LAMP = '<tool_call>\n{"name": "lamp", "arguments": {"on": true}}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("answer", "result"),
+    [
+        (CALL_OF_LAMP, ("tool", '<tool_response>\n{"name": "lamp", "content": "on"}\n</tool_response>')),
+        (f"Wait.\n{CALL_OF_LAMP}", ("tool", "on")),
+        (f"<think>A lamp.</think>\n{CALL_OF_LAMP}", ("tool", "<tool_response>on</tool_response>")),
+        (CALL_OF_LAMP, ("human", "<tool_response>\non\n</tool_response>")),
+        ('[TOOL_CALLS] [{"name": "lamp", "arguments": {"on": true}}]', ("tool", "on")),
+        ('<function=lamp>{"on": true}</function>', ("observation", "on")),
+    ],
+)
+def test_calls_written_as_text_are_calls_if_results_follow(
+    tmp_path: Path, answer: str, result: tuple[str, str]
+) -> None:
+    turns = [
+        {"from": "human", "value": "Light, please."},
+        {"from": "gpt", "value": answer},
+        {"from": result[0], "value": result[1]},
+        {"from": "gpt", "value": "Done."},
+    ]
+    tools = json.dumps([{"name": "lamp", "parameters": {"type": "object", "properties": {"on": {"type": "boolean"}}}}])
+    examples = read(tmp_path, {"conversations": turns, "tools": tools})
+    (example,) = examples.demonstrations
+    _, call, answered, _ = example.messages
+    assert isinstance(call, AssistantMessage)
+    assert call.tool_calls is not None
+    assert (call.tool_calls[0].name, call.tool_calls[0].parse_arguments()) == ("lamp", {"on": True})
+    assert (answered.role, text_of(answered)) == ("tool", "on")
+    assert text_of(call) == ("Wait." if answer.startswith("Wait") else "")
+    assert [finding.name for finding in check(examples, format="openai").findings] == ["text_calls"]
+
+
+def test_two_results_in_one_message_answer_two_calls(tmp_path: Path) -> None:
+    responses = "<tool_response>\n1\n</tool_response>\n<tool_response>\n2\n</tool_response>"
+    turns = [
+        {"from": "human", "value": "Both."},
+        {"from": "gpt", "value": f"{CALL_OF_LAMP}\n{CALL_OF_LAMP}"},
+        {"from": "tool", "value": responses},
+        {"from": "gpt", "value": "Done."},
+    ]
+    messages = read(tmp_path, {"conversations": turns}).demonstrations[0].messages
+    assert [text_of(each) for each in messages if each.role == "tool"] == ["1", "2"]
+    assert len({each.tool_call_id for each in messages if isinstance(each, ToolMessage)}) == 2
+
+
+@pytest.mark.parametrize("answer", [f"Write `{CALL_OF_LAMP}`.", CALL_OF_LAMP])
+def test_marks_of_calls_that_nothing_answers_stay_text(tmp_path: Path, answer: str) -> None:
+    turns = [
+        {"from": "human", "value": "How does a model call a tool?"},
+        {"from": "gpt", "value": answer},
+        {"from": "human", "value": "Thank you."},
+        {"from": "gpt", "value": "Bye."},
+    ]
+    messages = read(tmp_path, {"conversations": turns}).demonstrations[0].messages
+    assert text_of(messages[1]) == answer

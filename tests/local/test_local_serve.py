@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, UserMessage
+from simkit.core.reasoning import separated
 from simkit.errors import AuthFailed, ContextTooLong, ModelNotServed, UsageError
 from simkit.local.calls import MARKS
 from simkit.local.chat import ChatFormat
@@ -249,3 +250,38 @@ def test_the_command_serves_until_it_is_interrupted(folder: Path) -> None:
     assert "512 tokens of context" in greeting
     assert process.returncode == 0
     assert told.endswith("stopped\n")
+
+
+@pytest.mark.parametrize(
+    ("parts", "said", "thought"),
+    [
+        (["<th", "ink>Let me", " see.</th", "ink>\n\nThe ", "north."], "The north.", "Let me see."),
+        (["[THI", "NK]A.[/TH", "INK]", "Yes."], "Yes.", "A."),
+        (["<think>never ", "closed"], "", "never closed"),
+        (["[1] a ", "hotel"], "[1] a hotel", None),
+        (["<thin", "g> is a word"], "<thing> is a word", None),
+    ],
+)
+def test_reasoning_is_not_streamed_as_text(parts: list[str], said: str, thought: str | None) -> None:
+    chat = ChatFormat(tiny_tokenizer())
+    speech, heard, written = Speech(chat, calls=False), "", list[int]()
+    for part in parts:
+        ids = chat.tokenizer(part, add_special_tokens=False)["input_ids"]
+        written += ids
+        heard += speech.hear(ids)
+        assert said.startswith(heard)
+    rest = speech.finish(separated(chat.parse(written, calls=False)))
+    assert heard + rest.get("content", "") == said
+    assert rest.get("reasoning_content") == thought
+
+
+def test_a_reply_whose_prompt_opens_reasoning_is_streamed_after_the_closing_mark() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    chat = ChatFormat(tokenizer)
+    assert chat.opens_reasoning
+    assert not ChatFormat(tiny_tokenizer()).opens_reasoning
+    speech = Speech(chat, calls=False)
+    parts = (chat.tokenizer(part, add_special_tokens=False)["input_ids"] for part in ("Hm.", "</think>", "Yes"))
+    heard = [speech.hear(ids) for ids in parts]
+    assert heard == ["", "", "Yes"]

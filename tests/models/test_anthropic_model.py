@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import orjson
 import pytest
@@ -514,10 +514,13 @@ def test_messages_of_the_system_stand_before_the_conversation() -> None:
 # --- negotiation ------------------------------------------------------------------------------------------------------
 
 
+Judge: TypeAlias = Callable[[dict[str, Any]], str | None]
+
+
 class Judged:
     """A transport to a server that refuses what its judge refuses: a function from a body to an error's words."""
 
-    def __init__(self, judge: Callable[[dict[str, Any]], str | None], status: int = 400) -> None:
+    def __init__(self, judge: Judge, status: int = 400) -> None:
         self._judge, self._status = judge, status
         self.seen: list[dict[str, Any]] = []
 
@@ -542,20 +545,31 @@ THINKING = replace(HELLO, sampling=Sampling(reasoning_effort="low", max_tokens=5
 THOUGHTFUL = AssistantMessage.of("hi").model_copy(update={"thinking_blocks": [THOUGHT]})
 
 
+def refuses(words: str, kind: str = "") -> Judge:
+    """Refuses thinking of this kind; without a kind, an `output_config`."""
+
+    def judge(sent: dict[str, Any]) -> str | None:
+        found = sent.get("thinking", {}).get("type") == kind if kind else "output_config" in sent
+        return words if found else None
+
+    return judge
+
+
+BUDGETED = {"type": "enabled", "budget_tokens": 1024}
+ADAPTIVE = {"type": "adaptive", "display": "summarized"}
+
+
 @pytest.mark.parametrize("status", [400, 200])
 @pytest.mark.parametrize(
     ("name", "judge", "accepted"),
     [
-        ("claude-sonnet-5", lambda sent: "output_config: Extra inputs are not permitted" if "output_config" in sent
-         else None, {"type": "enabled", "budget_tokens": 1024}),
-        ("house-model", lambda sent: "adaptive thinking is not supported on this model"
-         if sent.get("thinking", {}).get("type") == "adaptive" else None, {"type": "enabled", "budget_tokens": 1024}),
-        ("claude-3-7-sonnet", lambda sent: "thinking.type: `enabled` is not supported, use adaptive"
-         if sent.get("thinking", {}).get("type") == "enabled" else None, {"type": "adaptive", "display": "summarized"}),
+        ("claude-sonnet-5", refuses("output_config: Extra inputs are not permitted"), BUDGETED),
+        ("house-model", refuses("adaptive thinking is not supported on this model", "adaptive"), BUDGETED),
+        ("claude-3-7-sonnet", refuses("thinking.type: `enabled` is not supported, use adaptive", "enabled"), ADAPTIVE),
     ],
-)  # fmt: skip
+)
 async def test_an_effort_takes_the_form_that_the_endpoint_accepts(
-    name: str, judge: Callable[[dict[str, Any]], str | None], accepted: dict[str, Any], status: int
+    name: str, judge: Judge, accepted: dict[str, Any], status: int
 ) -> None:
     server = Judged(judge, status)
     model, learned = negotiating(server, name)
