@@ -45,7 +45,7 @@ class Sent:
     tools: JsonList[ToolSpec] = field(default_factory=JsonList[ToolSpec])
 
 
-class ModelAgent(Agent):
+class ModelAgent(Agent[Sent | None]):
     """An agent whose decisions are answers of a model: one call each, seeded by the turn's key.
 
     An unusable answer (empty, cut off, withheld by a filter) is recorded as it is. The model receives a note and
@@ -72,11 +72,11 @@ class ModelAgent(Agent):
         """The prompt of this agent."""
         return self._prompt
 
-    def start(self, request: StartAgent) -> AgentStart:
+    def start(self, request: StartAgent) -> AgentStart[Sent | None]:
         """The system prompt, with the world's own rules for agents."""
         return AgentStart(self._prompt.fill(**self.places(request)))
 
-    async def act(self, request: Act) -> Decision:
+    async def act(self, request: Act[Sent | None]) -> Decision[Sent | None]:
         """One call of the model, read as a decision.
 
         A call that the server could not parse is the model's slip: it is told, and decides again.
@@ -100,7 +100,7 @@ class ModelAgent(Agent):
         """Values of the prompt's placeholders."""
         return {"policy": request.policy}
 
-    def tools(self, request: Act) -> tuple[ToolSpec, ...]:
+    def tools(self, request: Act[Sent | None]) -> tuple[ToolSpec, ...]:
         """Tools to send with the messages; empty for agents that describe tools in the prompt."""
         return ()
 
@@ -109,12 +109,12 @@ class ModelAgent(Agent):
         return message
 
     @abstractmethod
-    def read(self, response: ChatResponse, request: Act) -> Decision:
+    def read(self, response: ChatResponse, request: Act[Sent | None]) -> Decision[Sent | None]:
         """Read a response as a decision."""
 
-    def _sent(self, request: Act) -> Sent:
+    def _sent(self, request: Act[Sent | None]) -> Sent:
         """The messages and tools for this request, extended from those of the previous one."""
-        before = request.state if isinstance(request.state, Sent) else Sent()
+        before = request.state or Sent()
         new, messages = request.conversation.since(before.seen), before.messages
         if new is None:
             new, messages = request.conversation.tail(0), JsonList[Message]()
@@ -126,12 +126,12 @@ class ModelAgent(Agent):
         return Sent(request.conversation, messages, specs, tools)
 
 
-def retry_with(message: AssistantMessage, note: str, *flags: str) -> Decision:
+def retry_with(message: AssistantMessage, note: str, *flags: str) -> Decision[Sent | None]:
     """A decision that records the message, sends the model a note about its fault, and lets it decide again."""
     return Decision(message, note=UserMessage.of(note), flags=flags)
 
 
-def say(message: AssistantMessage, text: str, *flags: str) -> Decision:
+def say(message: AssistantMessage, text: str, *flags: str) -> Decision[Sent | None]:
     """A decision that says a text, flagged if it still seems to hold reasoning."""
     return Decision(message, say=text, flags=(*flags, "leaked_reasoning") if leaks_reasoning(text) else flags)
 
@@ -166,7 +166,7 @@ def response_message(response: ChatResponse) -> AssistantMessage:
     return AssistantMessage.of(refusal) if isinstance(refusal, str) and says_nothing(message) else message
 
 
-def named_calls(message: AssistantMessage, request: Act) -> tuple[ToolCall, ...]:
+def named_calls(message: AssistantMessage, request: Act[Sent | None]) -> tuple[ToolCall, ...]:
     """The calls of a message under ids made from their position: `t03s01c00`.
 
     Providers invent ids at random, repeat them, or leave them empty. Two branches that make the same call must be equal
@@ -177,6 +177,6 @@ def named_calls(message: AssistantMessage, request: Act) -> tuple[ToolCall, ...]
     )
 
 
-def call_id(request: Act, index: int) -> str:
+def call_id(request: Act[Sent | None], index: int) -> str:
     """The id of one call of a decision."""
     return f"t{request.key.turn:02d}s{request.step:02d}c{index:02d}"

@@ -26,7 +26,7 @@ _PROMPT = (
 )
 
 
-class ScriptedAgent(Agent):
+class ScriptedAgent(Agent[DialogueState]):
     """A rule-based agent with a configurable error rate.
 
     Args:
@@ -60,7 +60,7 @@ class ScriptedAgent(Agent):
         self._policy = Policy(domains, steps)
         self._templates = ReplyTemplates(domains)
 
-    def start(self, request: StartAgent) -> AgentStart:
+    def start(self, request: StartAgent) -> AgentStart[DialogueState]:
         """The system prompt followed by the world's own rules, and an empty dialogue state.
 
         Raises:
@@ -75,7 +75,7 @@ class ScriptedAgent(Agent):
             )
         return AgentStart(f"{self._prompt}\n\n{request.policy}" if request.policy else self._prompt, DialogueState())
 
-    async def act(self, request: Act) -> Decision:
+    async def act(self, request: Act[DialogueState]) -> Decision[DialogueState]:
         """The next call, or the reply that ends the turn."""
         rng = request.key.rng("agent", request.step)
         state = self._follow(request, rng)
@@ -87,11 +87,13 @@ class ScriptedAgent(Agent):
             case Talk():
                 return self._say(state, rng)
 
-    def _follow(self, request: Act, rng: Random) -> DialogueState:
-        state = request.state if isinstance(request.state, DialogueState) else DialogueState()
+    def _follow(self, request: Act[DialogueState], rng: Random) -> DialogueState:
+        state = request.state or DialogueState()
         return self._tracker.fold(state, request.conversation.tail(state.seen), self._errors.perceive(rng))
 
-    def _call(self, plan: Call, state: DialogueState, request: Act, rng: Random) -> Decision:
+    def _call(
+        self, plan: Call, state: DialogueState, request: Act[DialogueState], rng: Random
+    ) -> Decision[DialogueState]:
         known = next(tool.properties for tool in request.tools if tool.name == plan.tool)
         right = {name: value for name, value in plan.arguments.items() if name in known}
         sent = self._errors.arguments(plan.verb, plan.domain, right, rng)
@@ -100,7 +102,7 @@ class ScriptedAgent(Agent):
         call = ToolCall.of(f"call_{len(request.conversation)}", plan.tool, sent)
         return Decision.call(call, state=state)
 
-    def _skip(self, plan: Call, state: DialogueState, rng: Random) -> Decision:
+    def _skip(self, plan: Call, state: DialogueState, rng: Random) -> Decision[DialogueState]:
         """Speak instead of calling: claim a booking that was not made, or put the user off."""
         if plan.verb == "search":
             return _decision(self._templates.filler(state, rng))
@@ -108,9 +110,9 @@ class ScriptedAgent(Agent):
         claimed = replace(topic, booked=plan.arguments, news="booked", wanted=False, reference="")
         return self._say(state.with_topic(plan.domain.name, claimed), rng)
 
-    def _say(self, state: DialogueState, rng: Random) -> Decision:
+    def _say(self, state: DialogueState, rng: Random) -> Decision[DialogueState]:
         return _decision(self._templates.reply(state, rng, terse=self._errors.has("skip_confirm", rng)))
 
 
-def _decision(spoken: Spoken) -> Decision:
+def _decision(spoken: Spoken) -> Decision[DialogueState]:
     return Decision.speak(spoken.text, state=spoken.state)

@@ -58,7 +58,7 @@ class Temperament:
     insistence: float
 
 
-class AgendaUser(User):
+class AgendaUser(User[Progress]):
     """A user that follows `task.agenda`.
 
     Args:
@@ -84,7 +84,7 @@ class AgendaUser(User):
         self._reader = Reader(world.ontology)
         self._temperament = Temperament(patience, talkative, insistence)
 
-    async def speak(self, request: Speak) -> UserTurn:
+    async def speak(self, request: Speak[Progress]) -> UserTurn[Progress]:
         """The next utterance.
 
         Raises:
@@ -97,7 +97,7 @@ class AgendaUser(User):
                 " for; choose a user that reads the instructions instead"
             )
         said = request.conversation.heard()
-        progress = request.state if isinstance(request.state, Progress) else Progress()
+        progress = request.state or Progress()
         agenda = _Agenda(request.task, self._ontology, rng, self._temperament)
         if not said:
             return agenda.open(progress)
@@ -128,14 +128,14 @@ class _Agenda:
         """The sentences for a wish."""
         return UserTemplates(self.domain(wish), self._rng)
 
-    def open(self, progress: Progress) -> UserTurn:
+    def open(self, progress: Progress) -> UserTurn[Progress]:
         """The first utterance: a domain and some of its constraints."""
         wish = self.wish(progress)
         values = self._some(wish.inform, 1, 2)
         text = self.words(wish).opening(values)
         return UserTurn(text, state=replace(progress, heard=1, stated=frozenset(values)))
 
-    def answer(self, progress: Progress, heard: AgentReply) -> UserTurn:
+    def answer(self, progress: Progress, heard: AgentReply) -> UserTurn[Progress]:
         """The answer to a reply of the agent."""
         wish = self.wish(progress)
         progress = replace(
@@ -156,14 +156,14 @@ class _Agenda:
 
     # --- replies ------------------------------------------------------------------------------------------------------
 
-    def _correct(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn:
+    def _correct(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn[Progress]:
         values = _pick({**wish.inform, **wish.book}, heard.wrong)
         booked = progress.booked and not any(name in wish.book for name in values)
         stated = progress.stated | values.keys()
         state = replace(progress, stated=stated, booked=booked, useless=0, corrections=progress.corrections + 1)
         return UserTurn(self.words(wish).correct(values), state=state)
 
-    def _insist(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn:
+    def _insist(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn[Progress]:
         progress = replace(progress, failures=progress.failures + 1)
         insists = self._insists()
         if progress.failures <= 2 and not insists and self._news(progress, wish, heard):
@@ -178,7 +178,7 @@ class _Agenda:
             values |= wish.book
         return UserTurn(text, state=replace(progress, stated=progress.stated | values.keys(), useless=0))
 
-    def _reply(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn:
+    def _reply(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn[Progress]:
         words = self.words(wish)
         search = _pick(wish.inform, heard.asked)
         book = _pick(wish.book, (name for name in heard.asked if name not in search))
@@ -194,7 +194,7 @@ class _Agenda:
         stated = progress.stated | search.keys() | book.keys()
         return UserTurn(" ".join(parts), state=replace(progress, stated=stated, useless=0))
 
-    def _proceed(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn:
+    def _proceed(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn[Progress]:
         """After an offer: state remaining constraints, ask, book, or move on to the next wish."""
         words = self.words(wish)
         unstated = _without(wish.inform, progress.stated)
@@ -211,7 +211,7 @@ class _Agenda:
             state = replace(state, stated=state.stated | wish.book.keys())
         return UserTurn(" ".join(parts), state=state) if parts else self._next(progress)
 
-    def _after_useless_reply(self, progress: Progress, wish: Wish) -> UserTurn:
+    def _after_useless_reply(self, progress: Progress, wish: Wish) -> UserTurn[Progress]:
         """After a useless reply: repeat, or hang up."""
         useless = progress.useless + 1
         words = self.words(wish)
@@ -222,7 +222,7 @@ class _Agenda:
         state = replace(progress, useless=useless, stated=progress.stated | stated.keys())
         return UserTurn(text, state=state)
 
-    def _next(self, progress: Progress, pleased: bool = True) -> UserTurn:
+    def _next(self, progress: Progress, pleased: bool = True) -> UserTurn[Progress]:
         """The next wish, or goodbye; without thanks (not pleased) if this wish is given up."""
         if progress.wish + 1 >= len(self._task.agenda):
             return UserTurn(self.words(self.wish(progress)).bye(pleased), end=True, state=progress)

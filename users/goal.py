@@ -57,7 +57,7 @@ def _as_said(message: AssistantMessage) -> AssistantMessage:
     return plain.model_copy(update=extra) if extra else plain
 
 
-class GoalUser(User):
+class GoalUser(User[ModelHistory]):
     """A customer who wants what `task.instructions` lists.
 
     Its model sees swapped roles: the agent's utterances are user messages, and the user's own are the assistant's. Each
@@ -102,31 +102,29 @@ class GoalUser(User):
         """The prompt of this user."""
         return self._prompt
 
-    def places(self, request: Speak) -> dict[str, str]:
+    def places(self, request: Speak[ModelHistory]) -> dict[str, str]:
         """Values of the prompt's placeholders."""
         return {"goals": request.task.instructions, "ending": self._form.wording}
 
-    async def speak(self, request: Speak) -> UserTurn:
+    async def speak(self, request: Speak[ModelHistory]) -> UserTurn[ModelHistory]:
         """The next utterance, with the self-check's doubts as flags.
 
         Raises:
             ModelFault: the model call failed.
             UserFault: none of its answers contained words.
         """
-        history = (request.state if isinstance(request.state, ModelHistory) else self._open(request)).hear(
-            request.conversation
-        )
+        history = (request.state or self._open(request)).hear(request.conversation)
         reply, response, used = await self._reply(history, request)
         flags, memory = self._check.check(request.task, _HeardUtterances(request.conversation), reply, history.memory)
         own = _as_said(response.message)
         state = ModelHistory(history.messages.append(own), history.seen, memory)
         return UserTurn(reply.text, end=reply.end, state=state, flags=flags, tokens=used.tokens, cost=used.cost)
 
-    def _open(self, request: Speak) -> ModelHistory:
+    def _open(self, request: Speak[ModelHistory]) -> ModelHistory:
         system = JsonList[Message]((SystemMessage.of(self._prompt.fill(**self.places(request))),))
         return ModelHistory(system if request.conversation.heard() else system.append(UserMessage.of(CUE)))
 
-    async def _reply(self, history: ModelHistory, request: Speak) -> tuple[Reply, ChatResponse, Usage]:
+    async def _reply(self, history: ModelHistory, request: Speak[ModelHistory]) -> tuple[Reply, ChatResponse, Usage]:
         """The first answer with words, and what all of them used."""
         used = Usage()
         for attempt in range(self._attempts):

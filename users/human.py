@@ -29,7 +29,7 @@ def show(text: str) -> None:
     sys.stdout.flush()
 
 
-class HumanUser(User):
+class HumanUser(User[int]):
     """Prints what the agent says and reads what the person answers; `/quit` or the end of input hangs up.
 
     There is one person, so there is one conversation at a time (`sessions`), which cannot be forked: searches that
@@ -51,12 +51,12 @@ class HumanUser(User):
         self._write = write
         self._unread = b""
 
-    async def speak(self, request: Speak) -> UserTurn:
+    async def speak(self, request: Speak[int]) -> UserTurn[int]:
         """The next line of the person; its state counts the utterances already shown."""
         said = request.conversation.heard()
         if not said:
             self._write(_briefing(request.task))
-        shown = request.state if isinstance(request.state, int) else 0
+        shown = request.state or 0
         new = _transcript(each for each in said[shown:] if each.speaker == "agent")
         if new:
             self._write(new)

@@ -9,7 +9,7 @@ from simkit.core.tasks import Task
 from simkit.errors import UsageError
 
 
-class ScriptUser(User):
+class ScriptUser(User[int]):
     """Says the user turns of `task.reference` in their order, whatever the agent says, then says goodbye and hangs up.
 
     Its state is the number of turns spoken.
@@ -25,14 +25,14 @@ class ScriptUser(User):
         """
         _lines(task)
 
-    async def speak(self, request: Speak) -> UserTurn:
+    async def speak(self, request: Speak[int]) -> UserTurn[int]:
         """The next recorded turn.
 
         Raises:
             UsageError: the task has no recorded dialogue.
         """
         lines = _lines(request.task)
-        said = request.state if isinstance(request.state, int) else 0
+        said = request.state or 0
         if said >= len(lines):
             return UserTurn("Goodbye.", end=True, state=said)
         return UserTurn(lines[said], state=said + 1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, Generic, TypeAlias
 
 from simkit.actors.actor import Request
-from simkit.components.state import State
+from simkit.components.state import NO_STATE, Stateful, StateT, StateT_co
 from simkit.core.conversation import Conversation
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessage, ToolResult, ToolSpec
@@ -22,15 +22,15 @@ def observe_as_tool(call: ToolCall, result: ToolResult) -> Message:
 
 
 @dataclass(frozen=True, slots=True)
-class AgentStart:
+class AgentStart(Stateful[StateT_co]):
     """Initial values of an agent for an episode: its system prompt (None for none) and its first state."""
 
     system: str | None = None
-    state: State = None
+    state: StateT_co = NO_STATE
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Stateful[StateT_co]):
     """An agent's next action, exactly one of three: call tools, speak (ends the turn), or neither (decide again).
 
     Attributes:
@@ -50,7 +50,7 @@ class Decision:
     calls: tuple[ToolCall, ...] = ()
     say: str | None = None
     end: bool = False
-    state: State = None
+    state: StateT_co = NO_STATE
     observe: Observe = observe_as_tool
     note: Message | None = None
     tokens: int = 0
@@ -76,31 +76,31 @@ class Decision:
         own = self.observe is not observe_as_tool
         return own and [call.function for call in written] == [call.function for call in self.calls]
 
-    @classmethod
-    def speak(cls, text: str, *, state: State = None, end: bool = False) -> Decision:
+    @staticmethod
+    def speak(text: str, *, state: StateT = NO_STATE, end: bool = False) -> Decision[StateT]:
         """Say something to the user; with `end`, this ends the conversation."""
-        return cls(AssistantMessage.of(text), say=text, state=state, end=end)
+        return Decision(AssistantMessage.of(text), say=text, state=state, end=end)
 
-    @classmethod
-    def call(cls, *calls: ToolCall, text: str | None = None, state: State = None) -> Decision:
+    @staticmethod
+    def call(*calls: ToolCall, text: str | None = None, state: StateT = NO_STATE) -> Decision[StateT]:
         """Call tools; `text` accompanies the calls and is visible only to the agent's model."""
-        return cls(AssistantMessage.of(text, calls), calls=calls, state=state)
+        return Decision(AssistantMessage.of(text, calls), calls=calls, state=state)
 
 
 @dataclass(frozen=True, slots=True)
-class StartAgent(Request[AgentStart]):
+class StartAgent(Request[AgentStart[Any]]):
     """Request for an agent's initial values in an episode; `policy` holds the world's rules for agents, if any."""
 
     tools: tuple[ToolSpec, ...]
     policy: str = ""
 
-    def serve(self, agent: Agent, /) -> AgentStart:
+    def serve(self, agent: Agent[Any], /) -> AgentStart[Any]:
         """Ask an agent."""
         return agent.start(self)
 
 
 @dataclass(frozen=True, slots=True)
-class Act(Request[Decision]):
+class Act(Stateful[StateT_co], Request[Decision[StateT_co]]):
     """Request for an agent's next decision; `step` counts decisions within this turn from 0.
 
     The task is deliberately not included: the agent has to find out what the user wants.
@@ -109,15 +109,15 @@ class Act(Request[Decision]):
     key: TurnKey
     conversation: Conversation
     tools: tuple[ToolSpec, ...]
-    state: State
+    state: StateT_co
     step: int = 0
 
-    def serve(self, agent: Agent, /) -> Awaitable[Decision]:
+    def serve(self, agent: Agent[StateT_co], /) -> Awaitable[Decision[StateT_co]]:
         """Ask an agent."""
         return agent.act(self)
 
 
-class Agent(ABC):
+class Agent(ABC, Generic[StateT]):
     """Takes the agent's turn, one decision at a time."""
 
     name: ClassVar[str] = "agent"
@@ -129,10 +129,10 @@ class Agent(ABC):
     deterministic: bool = False
     """Whether equal requests get equal decisions regardless of the seed (temperature 0). Branching is then refused."""
 
-    def start(self, request: StartAgent) -> AgentStart:
+    def start(self, request: StartAgent) -> AgentStart[StateT]:
         """The system prompt and first state for an episode; both None by default."""
         return AgentStart()
 
     @abstractmethod
-    async def act(self, request: Act) -> Decision:
+    async def act(self, request: Act[StateT]) -> Decision[StateT]:
         """The next decision."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Generic
 
 from simkit.actors.actor import Request
-from simkit.components.state import State
+from simkit.components.state import Stateful, StateT, StateT_co
 from simkit.core.conversation import Conversation
 from simkit.core.messages import ToolSpec
 from simkit.core.records import CallRecord
@@ -69,7 +69,7 @@ class ScoreTurn(Request[tuple[Hit, ...]]):
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreEpisode(Request[EpisodeReward]):
+class ScoreEpisode(Stateful[StateT_co], Request[EpisodeReward]):
     """Request for the reward of a finished episode; `calls` are those on the path from the root to the final leaf."""
 
     task: Task
@@ -77,26 +77,26 @@ class ScoreEpisode(Request[EpisodeReward]):
     achieved: tuple[Hit, ...]
     calls: tuple[CallRecord, ...]
     conversation: Conversation
-    world: State
+    world: StateT_co
 
-    def serve(self, reward: Reward, /) -> Awaitable[EpisodeReward]:
+    def serve(self, reward: Reward[StateT_co], /) -> Awaitable[EpisodeReward]:
         """Ask a reward."""
         return reward.score_episode(self)
 
 
 @dataclass(frozen=True, slots=True)
-class ExplainGoals(Request[Mapping[str, str]]):
+class ExplainGoals(Stateful[StateT_co], Request[Mapping[str, str]]):
     """Request for explanations of the goals that a finished episode missed."""
 
-    episode: ScoreEpisode
+    episode: ScoreEpisode[StateT_co]
     missed: tuple[Goal, ...]
 
-    def serve(self, reward: Reward, /) -> Awaitable[Mapping[str, str]]:
+    def serve(self, reward: Reward[StateT_co], /) -> Awaitable[Mapping[str, str]]:
         """Ask a reward."""
         return reward.explain_goals(self)
 
 
-class Reward:
+class Reward(Generic[StateT]):
     """Decides which goals a turn reached and what an episode is worth.
 
     `range` holds the lowest and the highest reward of an episode; a reward outside it is a fault. An episode with the
@@ -125,11 +125,11 @@ class Reward:
         """The goals reached in one turn; none by default."""
         return ()
 
-    async def score_episode(self, request: ScoreEpisode) -> EpisodeReward:
+    async def score_episode(self, request: ScoreEpisode[StateT]) -> EpisodeReward:
         """The episode's reward; by default the weight of the goals reached over the weight of all."""
         return goal_share(request.goals, request.achieved)
 
-    async def explain_goals(self, request: ExplainGoals) -> Mapping[str, str]:
+    async def explain_goals(self, request: ExplainGoals[StateT]) -> Mapping[str, str]:
         """Reasons for missed goals, as a sentence for each key, for people who read the episode (`simkit show`).
 
         By default empty: the detail of a goal and the calls of the episode are shown.

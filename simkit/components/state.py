@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 from simkit.core.conversation import Conversation
 from simkit.core.limits import Spent
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    StateT = TypeVar("StateT", default=Any)
+    StateT_co = TypeVar("StateT_co", covariant=True, default=Any)
+
+    class Stateful(Generic[StateT_co]):
+        """Base of requests and replies that carry a state, whose type is known to type checkers only."""
+
+else:
+    from typing import TypeVar
+
+    StateT = TypeVar("StateT")
+    StateT_co = TypeVar("StateT_co", covariant=True)
+
+    class Stateful:  # noqa: D101 (documented above)
+        __slots__ = ()
+
+        def __class_getitem__(cls, state: object) -> type:
+            return cls  # Python 3.11 cannot call `Decision[int](...)` for a frozen dataclass with slots
+
+
 State: TypeAlias = Any
-"""A component's own state in a branch: an immutable value, or an object with `fork()`; None if it has no state."""
+"""A component's own state in a branch: an immutable value, or an object with `fork()`; None if it has no state.
+
+A component may name the type of its state, `Agent[Belief]`, so that type checkers check its requests and replies.
+"""
+
+NO_STATE: Any = None
+"""Default state of a reply. A component that names its type and returns none must allow None in that type."""
 
 
 def fork_state(state: State) -> State:

@@ -5,45 +5,45 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Generic
 
 from simkit.actors.actor import Request
-from simkit.components.state import State
+from simkit.components.state import NO_STATE, Stateful, StateT, StateT_co
 from simkit.core.messages import JsonObject, ToolCall, ToolResult, ToolSpec
 from simkit.core.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
-class ToolsStart:
+class ToolsStart(Stateful[StateT_co]):
     """The tools of an episode, its initial world state, and the world's rules for agents."""
 
     specs: tuple[ToolSpec, ...]
-    state: State = None
+    state: StateT_co = NO_STATE
     policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class ToolReturn:
+class ToolReturn(Stateful[StateT_co]):
     """A tool's answer, the world state after the call, and the rows that the call wrote (empty for reads)."""
 
     result: ToolResult
-    state: State = None
+    state: StateT_co = NO_STATE
     writes: tuple[JsonObject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class StartTools(Request[ToolsStart]):
+class StartTools(Request[ToolsStart[Any]]):
     """Request for the tools and the world state of one task."""
 
     task: Task
 
-    def serve(self, tools: ToolServer, /) -> ToolsStart:
+    def serve(self, tools: ToolServer[Any], /) -> ToolsStart[Any]:
         """Ask a tool server."""
         return tools.start(self)
 
 
 @dataclass(frozen=True, slots=True)
-class CallTool(Request[ToolReturn]):
+class CallTool(Stateful[StateT_co], Request[ToolReturn[StateT_co]]):
     """Request to run one call in one branch's world.
 
     Mistakes of a model (an unknown tool or parameter, arguments that do not parse) are answered with an error result
@@ -52,14 +52,14 @@ class CallTool(Request[ToolReturn]):
 
     task: Task
     call: ToolCall
-    state: State
+    state: StateT_co
 
-    def serve(self, tools: ToolServer, /) -> Awaitable[ToolReturn]:
+    def serve(self, tools: ToolServer[StateT_co], /) -> Awaitable[ToolReturn[StateT_co]]:
         """Ask a tool server."""
         return tools.call(self)
 
 
-class ToolServer(ABC):
+class ToolServer(ABC, Generic[StateT]):
     """Runs tool calls: state and call in, result and new state out."""
 
     name: ClassVar[str] = "tools"
@@ -70,9 +70,9 @@ class ToolServer(ABC):
     """Maximum number of concurrently open conversations, None for no limit; further episodes wait before they start."""
 
     @abstractmethod
-    def start(self, request: StartTools) -> ToolsStart:
+    def start(self, request: StartTools) -> ToolsStart[StateT]:
         """The tools and the first world state of a task."""
 
     @abstractmethod
-    async def call(self, request: CallTool) -> ToolReturn:
+    async def call(self, request: CallTool[StateT]) -> ToolReturn[StateT]:
         """The result of one call."""

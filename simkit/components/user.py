@@ -5,17 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Generic
 
 from simkit.actors.actor import Request
-from simkit.components.state import State
+from simkit.components.state import NO_STATE, Stateful, StateT, StateT_co
 from simkit.core.conversation import Conversation
 from simkit.core.ids import TurnKey
 from simkit.core.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
-class UserTurn:
+class UserTurn(Stateful[StateT_co]):
     """An utterance of the user, and whether it ends the conversation.
 
     `flags` are the simulator's doubts about its own turn, as `kind: detail` (`unknown_value: south`); they are recorded
@@ -24,14 +24,14 @@ class UserTurn:
 
     text: str
     end: bool = False
-    state: State = None
+    state: StateT_co = NO_STATE
     flags: tuple[str, ...] = ()
     tokens: int = 0
     cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Speak(Request[UserTurn]):
+class Speak(Stateful[StateT_co], Request[UserTurn[StateT_co]]):
     """Request for the user's next utterance; the conversation is empty for the opening.
 
     A user hears only `conversation.heard()`. `state` is None at the opening.
@@ -40,14 +40,14 @@ class Speak(Request[UserTurn]):
     key: TurnKey
     task: Task
     conversation: Conversation
-    state: State
+    state: StateT_co | None
 
-    def serve(self, user: User, /) -> Awaitable[UserTurn]:
+    def serve(self, user: User[StateT_co], /) -> Awaitable[UserTurn[StateT_co]]:
         """Ask a user."""
         return user.speak(self)
 
 
-class User(ABC):
+class User(ABC, Generic[StateT]):
     """Plays the customer.
 
     `interactive` means that a person answers at this terminal: the run then shows no progress display, and answers have
@@ -62,7 +62,7 @@ class User(ABC):
     sessions: int | None = None
     """Maximum number of concurrently open conversations, None for no limit; further episodes wait before they start."""
 
-    def check_task(self, task: Task) -> None:  # noqa: B027 (no check by default)
+    def check_task(self, task: Task) -> None:
         """Check before a run that the user can play a task.
 
         Raises:
@@ -70,5 +70,5 @@ class User(ABC):
         """
 
     @abstractmethod
-    async def speak(self, request: Speak) -> UserTurn:
+    async def speak(self, request: Speak[StateT]) -> UserTurn[StateT]:
         """The next utterance."""

@@ -16,7 +16,7 @@ Line: TypeAlias = str | tuple[str, JsonObject] | Decision
 
 
 @final
-class FixedAgent(Agent):
+class FixedAgent(Agent[int]):
     """Takes its decisions from a list, one after another, and repeats the last; the state is the position.
 
     Raises:
@@ -30,7 +30,7 @@ class FixedAgent(Agent):
             raise UsageError("a fixed agent needs at least one decision")
         self._lines = tuple(decisions)
 
-    async def act(self, request: Act) -> Decision:
+    async def act(self, request: Act[int]) -> Decision[int]:
         """The next decision of the list."""
         position: int = request.state or 0
         line = self._lines[min(position, len(self._lines) - 1)]
@@ -45,7 +45,7 @@ class FixedAgent(Agent):
 
 
 @final
-class FixedUser(User):
+class FixedUser(User[int]):
     """Says the lines of a list and hangs up with the last; the state is the position.
 
     Raises:
@@ -59,7 +59,7 @@ class FixedUser(User):
             raise UsageError("a fixed user needs at least one line")
         self._lines = tuple(lines)
 
-    async def speak(self, request: Speak) -> UserTurn:
+    async def speak(self, request: Speak[int]) -> UserTurn[int]:
         """The next line of the list."""
         position = min(request.state or 0, len(self._lines) - 1)
         return UserTurn(self._lines[position], end=position == len(self._lines) - 1, state=position + 1)

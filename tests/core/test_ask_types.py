@@ -24,4 +24,4 @@ def upcast(request: Request[Decision]) -> Request[object]:
 
 
 def test_a_request_names_its_reply_at_run_time_too() -> None:
-    assert Act.__orig_bases__ == (Request[Decision],)  # type: ignore[attr-defined]
+    assert Request[Decision] in Act.__orig_bases__  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import pytest
 from hostile import Oddity, players, run
 
 from simkit.components.agent import Decision
-from simkit.components.tools import CallTool
+from simkit.components.tools import CallTool, StartTools
 from simkit.core.messages import AssistantMessage, ToolCall, ToolResult, parse_call
 from simkit.core.records import CallRecord
 from simkit.errors import InvalidArguments
@@ -79,7 +79,8 @@ async def test_the_model_is_told_by_every_tool_server(what: str) -> None:
     world = BuiltinWorld()
     task = world.tasks("test")[0]
     for server, name in ((FunctionTools(put), "put"), (world.tools(), "search_hotel")):
-        reply = await server.call(CallTool(task, call(REFUSED[what], name), None))
+        state = server.start(StartTools(task)).state
+        reply = await server.call(CallTool(task, call(REFUSED[what], name), state))
         assert reply.result.error
         assert len(reply.result.text) < 500
 

@@ -25,7 +25,7 @@ POLICY = (
 
 
 @final
-class TravelServer(ToolServer):
+class TravelServer(ToolServer[TravelState]):
     """Serves one town to any number of branches; the state of a branch is its `TravelState`."""
 
     name: ClassVar[str] = "builtin"
@@ -36,13 +36,13 @@ class TravelServer(ToolServer):
         self._tools: FrozenMap[str, Tool] = FrozenMap({tool.name: tool for tool in tools})
         self._start = ToolsStart(tuple(tool.spec() for tool in tools), TravelState(), POLICY)
 
-    def start(self, request: StartTools) -> ToolsStart:
+    def start(self, request: StartTools) -> ToolsStart[TravelState]:
         """The tools, and a state without bookings."""
         return self._start
 
-    async def call(self, request: CallTool) -> ToolReturn:
+    async def call(self, request: CallTool[TravelState]) -> ToolReturn[TravelState]:
         """The result of one call; an invalid call gets an error result."""
-        call, state = request.call, cast("TravelState", request.state)
+        call, state = request.call, request.state
         tool: Tool | None = self._tools.get(call.name)
         if tool is None:
             return _error(f"there is no tool `{printable(call.name)}`; there are: {', '.join(self._tools)}", state)
@@ -51,7 +51,7 @@ class TravelServer(ToolServer):
             return _error(arguments.reason, state)
         return self._run(tool.name, arguments, request.task, state)
 
-    def _run(self, name: str, arguments: Mapping[str, str], task: Task, state: TravelState) -> ToolReturn:
+    def _run(self, name: str, arguments: Mapping[str, str], task: Task, state: TravelState) -> ToolReturn[TravelState]:
         match name.split("_"):
             case ["search", domain]:
                 found = best_match(self.town.tables[domain], ID_FIELDS[domain], arguments, search_goal(task, name))
@@ -99,14 +99,14 @@ def _constraints(table: BitsetTable, goal: Goal) -> dict[str, str]:
     return {slot: normal(str(value)) for slot, value in given.items() if slot in table.rows[0]}
 
 
-def _found(state: TravelState, reference: str) -> ToolReturn:
+def _found(state: TravelState, reference: str) -> ToolReturn[TravelState]:
     booking = bookings.find(state, reference)
     if booking is None:
         return ToolReturn(_refusal(f"there is no booking with reference {reference}"), state)
     return ToolReturn(ToolResult(value={"success": True, "return": booking.shown()}), state)
 
 
-def _changed(change: Change, state: TravelState) -> ToolReturn:
+def _changed(change: Change, state: TravelState) -> ToolReturn[TravelState]:
     if isinstance(change, Refused):
         return ToolReturn(_refusal(change.reason), state)
     return ToolReturn(
@@ -118,5 +118,5 @@ def _refusal(reason: str) -> ToolResult:
     return ToolResult(value={"success": False, "return": {}, "reason": reason})
 
 
-def _error(reason: str, state: TravelState) -> ToolReturn:
+def _error(reason: str, state: TravelState) -> ToolReturn[TravelState]:
     return ToolReturn(ToolResult(value={"error": reason}, error=True), state)

@@ -39,7 +39,7 @@ class Entities:
     departments: frozenset[str] = field(default_factory=frozenset[str])
 
 
-class _Server(ToolServer):
+class _Server(ToolServer[TaskView | None]):
     name = "toolwoz"
     variant: Variant
 
@@ -48,15 +48,14 @@ class _Server(ToolServer):
         self._tables = entities.tables
         self._specs = specs(self.variant)
 
-    def start(self, request: StartTools) -> ToolsStart:
+    def start(self, request: StartTools) -> ToolsStart[TaskView]:
         """The tools, and the task compiled against the tables."""
         return ToolsStart(self._specs, compile_view(request.task, self._tables, self.variant))
 
-    async def call(self, request: CallTool) -> ToolReturn:
+    async def call(self, request: CallTool[TaskView | None]) -> ToolReturn[TaskView | None]:
         """The answer to one call, which never writes anything."""
-        state = request.state
-        view = state if isinstance(state, TaskView) else compile_view(request.task, self._tables, self.variant)
-        return ToolReturn(self.answer(request.call, view), state)
+        view = request.state or compile_view(request.task, self._tables, self.variant)
+        return ToolReturn(self.answer(request.call, view), request.state)
 
     @abstractmethod
     def answer(self, call: ToolCall, view: TaskView) -> ToolResult:
