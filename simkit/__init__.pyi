@@ -7,6 +7,7 @@ from simkit.components.agent import Decision as Decision
 from simkit.components.agent import StartAgent as StartAgent
 from simkit.components.cast import Cast as Cast
 from simkit.components.reward import EpisodeReward as EpisodeReward
+from simkit.components.reward import ExplainGoals as ExplainGoals
 from simkit.components.reward import Hit as Hit
 from simkit.components.reward import Reward as Reward
 from simkit.components.reward import RewardPart as RewardPart

@@ -154,10 +154,10 @@ runner = CliRunner()
 runner.invoke(app, ["show", "last", "--store", store])
 warm = store + "/warm"  # everything is imported ...
 runner.invoke(app, ["run", "rollout", "--tasks", "1", "--store", warm])
-runner.invoke(app, ["export", "sft", "--run", "last", "--out", warm + "/x.jsonl", "--store", warm])
+export = ["export", "sft", "--run", "last", "--source", "episodes", "--out"]
+runner.invoke(app, [*export, warm + "/x.jsonl", "--store", warm])
 os.setuid(65534)  # ... before the right to read it is given up
-export = ["export", "sft", "--run", "last", "--out", store + "/x.jsonl"]
-for args in (["ls"], ["run", "rollout", "--tasks", "1"], export):
+for args in (["ls"], ["run", "rollout", "--tasks", "1"], [*export, store + "/x.jsonl"]):
     done = runner.invoke(app, [*args, "--store", store])
     print(done.exit_code, " ".join(done.output.split()))
 """

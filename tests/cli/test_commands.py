@@ -103,7 +103,7 @@ def test_help_of_run_lists_the_recipes() -> None:
 def test_help_of_a_recipe_is_its_signature(recipe: str) -> None:
     done = CliRunner().invoke(app, ["run", recipe, "--help"], env={"COLUMNS": "200"})
     assert done.exit_code == 0
-    for text in ("--world", "builtin", "paper|fixed", "train|val|test|full_test", "--max-turns", "15", "--max-faults"):
+    for text in ("--world", "builtin", "paper|fixed", "--split", "--max-turns", "15", "--max-faults"):
         assert text in done.stdout
     assert ("--beam" in done.stdout) is (recipe == "josh")
     assert f"simkit run {recipe}" in done.stdout
@@ -167,7 +167,7 @@ def test_an_agent_of_ones_own_is_named_by_its_file(tmp_path: Path) -> None:
         (["run", "josh", "--agent", "nobody"], "installed: "),
         (["run", "josh", "--agent", "scripted,eror_rate=1"], "did you mean `error_rate`"),
         (["run", "josh", "--winner", "last"], "most_goals"),
-        (["run", "josh", "--split", "dev"], "full_test"),
+        (["run", "josh", "--split", "dev"], "it has: train, val, test"),
         (["run", "josh", "--split", "full_test"], "it has: train, val, test"),
         (["run", "josh", "--beam", "many"], "--beam"),
         (["run", "josh", "--beam", "0"], "at least 1"),

@@ -27,6 +27,12 @@ COMMANDS = tuple(str(name) for name in ROOT.commands if name != "run")
 ELSEWHERE = {"--index-url", "--no-deps", "--only-binary", "--no-input", "--dest", "--disable-pip-version-check"}
 """Flags of pip, which messages and calls of it name."""
 
+OF_SERVERS = {
+    *("--enable-auto-tool-choice", "--tool-call-parser", "--reasoning-parser"),
+    *("--jinja", "--reasoning-format"),
+}
+"""Flags of vLLM, SGLang and llama.cpp, which messages about their answers name."""
+
 OF_OTHERS = {"selftrain": {"--parts"}}
 """Flags of other commands that a recipe names with their command."""
 
@@ -58,7 +64,7 @@ def test_every_flag_that_a_text_names_is_a_flag_of_some_command() -> None:
     folder = Path(simkit.__file__).parent
     files = [file for file in folder.rglob("*.py") if file.parent.name != "testing"]
     of_all = {flag for each in ROOT.params for flag in each.opts}
-    known = frozenset[str]().union(*map(flags_of, (*RECIPES, *COMMANDS, "resume")), of_all, ELSEWHERE)
+    known = frozenset[str]().union(*map(flags_of, (*RECIPES, *COMMANDS, "resume")), of_all, ELSEWHERE, OF_SERVERS)
     assert {flag: place for flag, place in named(files).items() if flag not in known} == {}
 
 
