@@ -57,7 +57,7 @@ from simkit.models.base import CallKey as CallKey
 from simkit.models.base import ChatModel as ChatModel
 from simkit.models.base import ChatRequest as ChatRequest
 from simkit.models.base import ChatResponse as ChatResponse
-from simkit.models.base import Sampling as Sampling
+from simkit.models.sampling import Sampling as Sampling
 from simkit.models.base import Usage as Usage
 from simkit.models.config import ModelConfig as ModelConfig
 from simkit.models.middleware.budget import Allowance as Allowance

@@ -11,7 +11,7 @@ from simkit.local.chat import ChatFormat
 from simkit.local.forward import Forward, Pass
 from simkit.local.memory import BLOCK, BlockKey, Prefixes, Slots, looked_at
 from simkit.local.sampling import Choices, pick, uniforms
-from simkit.models.base import Sampling
+from simkit.models.sampling import Sampling
 from simkit.plugins.extras import require
 
 PASS_TOKENS = 2048

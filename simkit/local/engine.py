@@ -20,7 +20,7 @@ from simkit.local.forward import AnyForward, Forward, LlamaForward, attention_ke
 from simkit.local.memory import Prefixes, Slots
 from simkit.local.sampling import check
 from simkit.local.weights import EngineOptions, best_device, context_of, load_model, memory_of
-from simkit.models.base import Sampling
+from simkit.models.sampling import Sampling
 from simkit.plugins.extras import require
 
 REPLY_TOKENS = 1024

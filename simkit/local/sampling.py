@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simkit.errors import BadRequest
-from simkit.models.base import Sampling
+from simkit.models.sampling import Sampling
 from simkit.plugins.extras import require
 
 DEFAULT_TEMPERATURE = 1.0

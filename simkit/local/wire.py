@@ -13,7 +13,8 @@ from simkit.core.reasoning import FIELD, may_open_reasoning, reasoning_of, split
 from simkit.errors import BadRequest, ContextTooLong, ModelFault, SimkitError, UsageError
 from simkit.local.calls import MARKS
 from simkit.local.chat import ChatFormat
-from simkit.models.base import ChatRequest, ChatResponse, Sampling
+from simkit.models.base import ChatRequest, ChatResponse
+from simkit.models.sampling import Sampling
 
 _REFUSED = ("logit_bias", "top_logprobs", "functions", "function_call", "audio", "prediction", "web_search_options")
 """Unsupported fields that would change the answer."""

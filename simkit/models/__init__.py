@@ -15,13 +15,13 @@ from simkit.models.base import (
     FinishReason,
     ReplyLimit,
     SampledModel,
-    Sampling,
     Tokens,
     Usage,
     request_hash,
 )
 from simkit.models.middleware.journaling import RecordedModel
 from simkit.models.providers.scripted import Answer, ScriptedModel
+from simkit.models.sampling import Sampling
 
 __all__ = [
     "Answer",

@@ -14,8 +14,9 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from simkit.core.ids import derive_seed
 from simkit.errors import ModelFault, UsageError
 from simkit.models.adjustments import MESSAGE_RULES
-from simkit.models.base import CallKey, Sampling, texts
+from simkit.models.base import CallKey
 from simkit.models.options import Flag, Options
+from simkit.models.sampling import Sampling, texts
 from simkit.models.transport.url import HIDDEN, shown_header, shown_url
 
 if TYPE_CHECKING:

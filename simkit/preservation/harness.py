@@ -18,7 +18,8 @@ from simkit.core.ids import TurnKey
 from simkit.core.messages import Message, UserMessage, parse_message, text_of
 from simkit.core.reasoning import without_reasoning
 from simkit.errors import ModelFault, UsageError
-from simkit.models.base import CallKey, ChatModel, ChatRequest, Sampling
+from simkit.models.base import CallKey, ChatModel, ChatRequest
+from simkit.models.sampling import Sampling
 from simkit.plugins.extras import require
 from simkit.preservation.local_weights import Weights
 from simkit.run.engine import sole_error

@@ -12,12 +12,13 @@ from simkit.core.events import MemoryRecorder, ModelCall
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, UserMessage
 from simkit.errors import BudgetExhausted, MalformedReply, ModelFault
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling, Usage
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
 from simkit.models.middleware.budget import Allowance, Allowances, Budget, BudgetedModel
 from simkit.models.middleware.journaling import RecordedModel
 from simkit.models.middleware.replay import Recording
 from simkit.models.providers.openai_replies import read_reply
 from simkit.models.providers.reply_errors import Reading
+from simkit.models.sampling import Sampling
 from simkit.models.transport.http1 import HttpReply
 from simkit.models.usage import ValidatedModel, validated
 from simkit.store.encoding import encode

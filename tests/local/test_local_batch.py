@@ -10,7 +10,7 @@ import pytest
 from simkit.local.batch import PASS_TOKENS, Batch, Job
 from simkit.local.forward import Forward, LlamaForward, Pass, probe
 from simkit.local.memory import Prefixes, Slots
-from simkit.models.base import Sampling
+from simkit.models.sampling import Sampling
 from simkit.plugins.extras import require
 from support.tiny_llama import tiny_engine
 

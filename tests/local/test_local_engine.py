@@ -16,7 +16,7 @@ from simkit.local.engine import LocalEngine
 from simkit.local.forward import LlamaForward, attention_kernels, cache_name
 from simkit.local.memory import looked_at
 from simkit.local.weights import EngineOptions
-from simkit.models.base import Sampling
+from simkit.models.sampling import Sampling
 from simkit.plugins.extras import require
 from support.tiny_llama import (
     greedy_of_transformers,

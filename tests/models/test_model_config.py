@@ -10,9 +10,10 @@ import pytest
 from players_models import HELLO, KEY
 
 from simkit.errors import UsageError
-from simkit.models.base import ChatRequest, SampledModel, Sampling, request_hash
+from simkit.models.base import ChatRequest, SampledModel, request_hash
 from simkit.models.config import ModelConfig
 from simkit.models.providers.openai import Endpoint, OpenAIModel
+from simkit.models.sampling import Sampling
 from simkit.models.transport.http1 import HttpReply
 
 pytestmark = pytest.mark.anyio

@@ -9,9 +9,9 @@ import pytest
 
 from simkit.core.limits import Limits
 from simkit.errors import BudgetExhausted, ReplayMiss, UsageError
-from simkit.models.base import Sampling
 from simkit.models.config import ModelConfig
 from simkit.models.middleware.budget import Allowance, Allowances
+from simkit.models.sampling import Sampling
 from simkit.run.run import Run
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
