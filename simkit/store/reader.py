@@ -6,16 +6,18 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import duckdb
 import orjson
 
 from simkit.errors import StoreIncomplete, UsageError
-from simkit.rule_based.goals import GoalAccount, MadeCall, account_for
 from simkit.store.database import damage
 from simkit.store.reading import ReadState
 from simkit.store.tree_view import EpisodeTree, Line, RunRow, Transcript, build_tree
+
+if TYPE_CHECKING:
+    from simkit.rule_based.goals import GoalAccount, MadeCall
 
 Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
 
@@ -177,13 +179,16 @@ class Reader:
 
         The calls of all its branches count. A reward's own explanations take the place of simkit's.
         """
+        from simkit.rule_based.goals import account_for  # imports pydantic, which listing runs does not need
+
         calls = [_made(row) for row in self.rows(_CALLS, {"episode": tree.episode_id})]
         (task,) = self.rows(_GOALS, {"run": tree.run_id, "task": tree.task_id})
         goals: list[dict[str, Any]] = orjson.loads(task["goals"] or "[]")
         details: list[tuple[str, dict[str, Any]]] = [(goal["key"], goal.get("detail") or {}) for goal in goals]
         said = {row["goal"]: row["explanation"] for row in self.rows(_EXPLAINED, {"episode": tree.episode_id})}
         hits = self.rows(_CREDITED, {"episode": tree.episode_id})
-        left, found = list(tree.achieved), list[GoalAccount]()
+        left = list(tree.achieved)
+        found: list[GoalAccount] = []
         for place, key in enumerate(tree.goals):
             reached = key in left
             if reached:
@@ -219,6 +224,8 @@ class Reader:
 
 
 def _made(row: Mapping[str, Any]) -> MadeCall:
+    from simkit.rule_based.goals import MadeCall
+
     try:
         arguments: object = orjson.loads(row["arguments"] or "")
     except orjson.JSONDecodeError:
