@@ -147,7 +147,7 @@ def w3(_: int) -> None:
             ("load average", f"{measured.busy:.1f}"),
         ],
     )
-    print(f"\nHow many of its {load.turns} turns a conversation has played when so many of all are:\n")
+    print(f"\nTurns (of {load.turns}) that a conversation has played, by the share of all turns played:\n")
     names = ("of all turns", "after s", "slowest", "1%", "median", "99%", "fastest", "Jain")
     table(names, [spread.row() for spread in look.spreads])
 
