@@ -22,7 +22,7 @@ from simkit.errors import Fault, ModelFault, SimkitError, UsageError
 MOST = 6000
 """Maximum number of characters of a traceback."""
 
-MOST_ERRORS = 6
+MOST_ERRORS = 10
 """Maximum number of exceptions of a chain or group."""
 
 OUTERMOST, INNERMOST = 3, 9
@@ -103,12 +103,12 @@ def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
         raised, why = pending.pop(0)
         if raised is None or id(raised) in seen:
             continue
+        seen.add(id(raised))  # a chain may lead back to an error that was skipped
         cause = raised.__cause__
         own = isinstance(raised, SimkitError) and cause is not None
         if own and (all(frame.library for frame in _frames(raised)) or _explains(raised, cause)):
             pending.insert(0, (cause, why))
             continue
-        seen.add(id(raised))
         if isinstance(raised, BaseExceptionGroup):
             group: BaseException = cast("BaseException", raised)
             found = [each for each in leaves(group) if not is_cancellation(each)]

@@ -9,7 +9,7 @@ import pytest
 
 from simkit.core.redaction import redacted
 from simkit.core.tracebacks import MOST, own_place, traceback_of
-from simkit.errors import AgentFault, RateLimited, UsageError
+from simkit.errors import AgentFault, RateLimited, RunStopped, UsageError
 
 
 def caught(call: Callable[[], object]) -> BaseException:
@@ -113,3 +113,13 @@ def test_a_usage_error_about_the_code_of_the_author_shows_only_that_code() -> No
     assert text.startswith("JSONDecodeError")
     assert "UsageError" not in text
     assert text.count("test_tracebacks.py") == 1
+
+
+@pytest.mark.parametrize(
+    "kinds", [(UsageError, UsageError), (UsageError, RunStopped, UsageError), (KeyError, UsageError)]
+)
+def test_a_chain_that_leads_back_to_its_beginning_ends(kinds: tuple[type[Exception], ...]) -> None:
+    errors = [kind(f"error {place}") for place, kind in enumerate(kinds)]
+    for error, cause in zip(errors, (*errors[1:], errors[0]), strict=True):
+        error.__cause__ = cause
+    assert traceback_of(errors[0]).count("error 0") <= 1
