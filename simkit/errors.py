@@ -327,7 +327,9 @@ class RewardFault(Fault):
 def outgrew_context(error: BaseException) -> bool:
     """Whether an error is, wraps, or was raised from a `ContextTooLong`; of a group, whether any of its errors is."""
     known: BaseException | None = error
-    while known is not None:
+    seen: set[int] = set()
+    while known is not None and id(known) not in seen:  # a chain may lead back to its beginning
+        seen.add(id(known))
         if isinstance(known, ContextTooLong):
             return True
         if isinstance(known, BaseExceptionGroup):

@@ -74,4 +74,7 @@ class Cast:
                 with boundary(UserFault, f"asking whether {task.id} can be played"):
                     check(task)
             except UserFault as fault:
-                raise (fault.__cause__ if isinstance(fault.__cause__, UsageError) else fault) from fault.__cause__
+                cause = fault.__cause__
+                if isinstance(cause, UsageError):
+                    raise cause from cause.__cause__  # `from fault` would make the chain a circle
+                raise fault from cause

@@ -228,7 +228,7 @@ async def _set(stage: Stage) -> Scene:
         return await _start_components(stage)
     except Fault as fault:
         if isinstance(fault.__cause__, UsageError):
-            raise fault.__cause__ from fault
+            raise fault.__cause__ from fault.__cause__.__cause__  # `from fault` would make the chain a circle
         return Scene(stage, fault=fault)
 
 

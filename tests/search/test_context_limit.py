@@ -173,3 +173,6 @@ def test_what_counts_as_outgrowing_the_context() -> None:
     assert outgrew_context(deep)
     assert not outgrew_context(OwnError("outer"))
     assert not outgrew_context(ExceptionGroup("inner", [ValueError("x")]))
+    circle = OwnError("its own cause")
+    circle.__cause__ = circle
+    assert not outgrew_context(circle)
