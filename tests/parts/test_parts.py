@@ -118,11 +118,11 @@ async def test_a_run_of_parts_is_shown_with_what_it_reported_and_its_stages(tmp_
 
 
 def test_a_missing_extra_is_named() -> None:
-    with pytest.raises(UsageError, match=r"pip install 'josh-simkit\[train\]'"):
+    with pytest.raises(UsageError, match=r"pip install '.*\[train\]"):
         require("no_such_module_at_all", "train")
 
 
 def test_a_missing_extra_is_found_without_an_import() -> None:
     check_installed("train", "json")
-    with pytest.raises(UsageError, match=r"`no_such_module_at_all`.*pip install 'josh-simkit\[train\]'"):
+    with pytest.raises(UsageError, match=r"`no_such_module_at_all`.*pip install '.*\[train\]"):
         check_installed("train", "json", "no_such_module_at_all")
