@@ -158,7 +158,7 @@ async def test_a_run_that_stops_at_the_first_fault_raises_it_from_the_components
     assert trace is not None
     assert trace.tb_frame.f_code.co_filename == __file__
     assert run.status == "failed"
-    assert "stop at the first fault" in (run.problem or "")
+    assert "stops at the first fault" in (run.problem or "")
 
 
 async def test_an_error_of_a_recipe_is_recorded_with_its_place(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from transformers_server import TransformersServer
 
 from simkit.core.ids import TurnKey
 from simkit.core.messages import ToolMessage, ToolSpec, UserMessage
-from simkit.errors import BadRequest, ModelNotServed, ServerFailed
+from simkit.errors import ModelNotServed, OptionRefused, ServerFailed
 from simkit.models import CallKey, ChatModel, ChatRequest, ChatResponse, Sampling
 from simkit.models.config import ModelConfig, RetryPolicy, TransportChoice
 from simkit.models.factory import open_model
@@ -112,7 +112,7 @@ async def test_every_choice_it_does_not_know_is_taken(server: TransformersServer
 
 async def test_a_field_it_does_not_have_is_refused_with_its_name(server: TransformersServer) -> None:
     async with opened(server) as model:
-        with pytest.raises(BadRequest, match=r"422: Unexpected fields in the request: \{'top_q'\}"):
+        with pytest.raises(OptionRefused, match=r"422 \(request .*\): Unexpected fields in the request: \{'top_q'\}"):
             await ask(model, sampling=Sampling(extra_body={"top_q": 1}))
 
 
@@ -125,12 +125,14 @@ async def test_what_makes_it_fail_is_its_failure(server: TransformersServer) -> 
 
 async def test_another_model_stops_the_run(server: TransformersServer) -> None:
     async with opened(server, "another") as model:
-        with pytest.raises(ModelNotServed, match=r"400: Server is pinned to .* Check the model's name \(`another`\)"):
+        with pytest.raises(
+            ModelNotServed, match=r"400 \(request .*\): Server is pinned to .* Check the model's name \(`another`\)"
+        ):
             await ask(model)
 
 
 async def test_a_wrong_base_url_stops_the_run(server: TransformersServer) -> None:
     wrong = TransformersServer(server.model, server.base_url.removesuffix("/v1"))
     async with opened(wrong) as model:
-        with pytest.raises(ModelNotServed, match=r"404: Not Found.*\(most end in /v1\)"):
+        with pytest.raises(ModelNotServed, match=r"404 \(request .*\): Not Found.*\(most end in /v1\)"):
             await ask(model)
