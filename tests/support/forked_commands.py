@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -76,6 +77,7 @@ def _read(file: int) -> str:
 
 
 def _simkit(arguments: list[str], handed: list[Connection], folder: str, environment: dict[str, str]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background ignore it
     for number, stream in enumerate(handed):
         os.dup2(stream.fileno(), number)
         stream.close()
