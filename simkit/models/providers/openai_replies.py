@@ -43,6 +43,11 @@ def read_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
 
 def _response(body: dict[str, Any], raw: bytes, reading: Reading) -> ChatResponse:
     choices = body["choices"]
+    if choices == []:
+        shown = reading.start_of(raw)
+        raise MalformedReply(
+            f"the answer of {reading.origin} holds no choice: {shown}", usage=tokens_used(body.get("usage"))
+        )
     choice = choices[0]
     message, exact = read_message(choice)
     if not exact and _LONG.search(raw) and (exactly := _exact_choice(reading.secrets.out_of_answer(raw))):
