@@ -79,7 +79,7 @@ class ModelAgent(Agent[Sent | None]):
     async def act(self, request: Act[Sent | None]) -> Decision[Sent | None]:
         """One call of the model, read as a decision.
 
-        A call that the server could not parse is the model's slip: it is told, and decides again.
+        If the server could not parse a tool call, the model gets a note and decides again.
 
         Raises:
             ModelFault: the model call failed.

@@ -118,8 +118,8 @@ class LoopBlocked:
 class EndpointAdjusted:
     """An adjustment of the requests to one model at an endpoint, learned from a refusal.
 
-    `adjustment`, `setting` and `sent_as` are the fields of `simkit.models.adjustments.Adjustment`; `told` is the
-    server's reason.
+    `adjustment`, `setting` and `sent_as` are the fields of `simkit.models.adjustments.Adjustment`; `reason` is what
+    the server said.
     """
 
     run_id: str
@@ -128,7 +128,7 @@ class EndpointAdjusted:
     adjustment: str
     setting: str
     sent_as: str
-    told: str
+    reason: str
     at: float
 
 

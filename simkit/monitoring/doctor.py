@@ -307,7 +307,7 @@ GROUP BY ALL ORDER BY attempts DESC
 """
 
 _ADJUSTED = """
-SELECT model, adjustment, setting, sent_as, told, endpoint
+SELECT model, adjustment, setting, sent_as, reason, endpoint
 FROM endpoint_adjustments WHERE run_id = $run
 ORDER BY endpoint, model, learned_at
 """

@@ -78,14 +78,14 @@ CREATE TABLE endpoint_adjustments (
     adjustment VARCHAR NOT NULL,
     setting VARCHAR NOT NULL,
     sent_as VARCHAR NOT NULL,
-    told VARCHAR,
+    reason VARCHAR,
     learned_at TIMESTAMP
 );
 COMMENT ON TABLE endpoint_adjustments IS 'How requests were adjusted to what an endpoint accepts, learned from its refusals; resuming applies them from the first call.';
 COMMENT ON COLUMN endpoint_adjustments.adjustment IS 'setting (another name, or left out), at_most, value, schema (a keyword is removed from tools), message_field, reasoning or message_rule.';
 COMMENT ON COLUMN endpoint_adjustments.setting IS 'The setting, keyword, field or rule.';
 COMMENT ON COLUMN endpoint_adjustments.sent_as IS 'The name or value that is sent instead; empty if it is left out.';
-COMMENT ON COLUMN endpoint_adjustments.told IS 'What the endpoint answered to the request that it refused.';
+COMMENT ON COLUMN endpoint_adjustments.reason IS 'What the endpoint answered to the request that it refused.';
 
 CREATE TABLE component_loads (
     run_id VARCHAR NOT NULL,

@@ -478,7 +478,7 @@ async def test_a_run_records_what_it_learned_and_a_resumed_run_knows_it() -> Non
     assert models.metrics.adjustments == ["m: `seed` is not sent", "m: `seed` is at most 9"]
     (event,) = recorder.events
     assert isinstance(event, EndpointAdjusted)
-    assert (event.run_id, event.setting, event.sent_as, event.told) == ("r", "seed", "9", "fewer bits")
+    assert (event.run_id, event.setting, event.sent_as, event.reason) == ("r", "seed", "9", "fewer bits")
 
 
 @pytest.mark.parametrize(

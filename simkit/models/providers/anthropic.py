@@ -23,7 +23,7 @@ API_VERSION = "2023-06-01"
 
 
 EFFORT, BUDGET = "output_config.effort", "thinking.budget_tokens"
-"""The forms in which models are told a reasoning effort."""
+"""Forms in which a request states a reasoning effort."""
 
 SETTINGS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("thinking", "effort", "budget_tokens"), ("reasoning_effort",)),

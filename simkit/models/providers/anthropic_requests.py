@@ -60,7 +60,7 @@ _CONVERTED = (
 
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 2048, "high": 4096, "xhigh": 8192, "max": 16384}
 _OLDER = re.compile(r"claude-(?:[23](?!\d)|(?:opus|sonnet|haiku)-4(?:-[0-5])?(?!\d)(?!-\d{1,2}(?!\d)))")
-"""Models that think up to a budget of tokens; all others are told an effort."""
+"""Models that think up to a budget of tokens; all others take an effort."""
 
 _NO_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _DATA_URL = re.compile(r"data:([^;,]+);base64,(.*)", re.DOTALL)

@@ -107,9 +107,9 @@ class Endpoint:
     def more_secrets(self) -> tuple[str, ...]:
         """Secrets in the base URL, in proxy URLs, and in headers with telling names (with and without the scheme)."""
         found = [value.strip() for name, value in self.headers.items() if SECRET_HEADER.search(name)]
-        told = tuple(secret for value in found for secret in (value, value.rpartition(" ")[2]) if len(secret) > 3)
+        secrets = tuple(secret for value in found for secret in (value, value.rpartition(" ")[2]) if len(secret) > 3)
         urls = (self.base_url, *urllib.request.getproxies().values())
-        return (*told, *(secret for url in urls for secret in (*url_secrets(url), *url_credentials(url))))
+        return (*secrets, *(secret for url in urls for secret in (*url_secrets(url), *url_credentials(url))))
 
     def open(self) -> HttpTransport:
         """Open a transport to the endpoint, in the current event loop.
@@ -258,9 +258,9 @@ def _ended(response: ChatResponse, stops: Sequence[str]) -> ChatResponse:
 
 
 def _unparsed(error: UnparsedCall, model: str) -> ChatResponse:
-    """The response for a call that its server could not parse: the model's mistake, which the agent is told about.
+    """The response for a call that its server could not parse: the model's mistake.
 
-    What the model wrote is a doubt, so that nobody hears it and no provider receives it.
+    What the model wrote is recorded as a doubt, which is neither spoken nor sent to a provider.
     """
     wrote = f"{error}: {error.generated}" if error.generated else str(error)
     usage = Usage(*error.usage) if error.usage else Usage()

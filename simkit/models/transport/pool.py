@@ -242,8 +242,8 @@ class ConnectionPool:
                     lambda: Connection(self, loop), address.host, address.port, ssl=self._tls, server_hostname=name
                 )
         except TimeoutError as error:
-            told = f"{self.origin} did not accept a connection in {seconds:g} s"
-            raise Unreachable(told, waited=seconds) from error
+            message = f"{self.origin} did not accept a connection in {seconds:g} s"
+            raise Unreachable(message, waited=seconds) from error
         except ssl.SSLCertVerificationError as error:
             raise EndpointDown(
                 f"the certificate of {self.origin} cannot be verified: {error.verify_message}. Trust its issuer with "
