@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import cast
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -28,17 +29,16 @@ class Picky(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Picky
-
     def do_POST(self) -> None:
+        server = cast("Picky", self.server)
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.headers.append(self.headers["x-api-key"])
+        server.headers.append(self.headers["x-api-key"])
         odd = [name for name in ("max_tokens", "seed") if name in body]
         if odd:
-            self.server.refused.append(odd[0])
+            server.refused.append(odd[0])
             status, reply = 400, {"error": {"message": f"Unsupported parameter: '{odd[0]}'", "param": odd[0]}}
         else:
-            self.server.answered.append(body)
+            server.answered.append(body)
             choice = {"message": {"role": "assistant", "content": "Which day?"}, "finish_reason": "stop"}
             status, reply = 200, {"choices": [choice], "usage": USAGE}
         data = json.dumps(reply).encode()

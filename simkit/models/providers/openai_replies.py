@@ -44,9 +44,10 @@ def read_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
 def _response(body: dict[str, Any], raw: bytes, reading: Reading) -> ChatResponse:
     choices = body["choices"]
     if choices == []:
-        shown = reading.start_of(raw)
         raise MalformedReply(
-            f"the answer of {reading.origin} holds no choice: {shown}", usage=tokens_used(body.get("usage"))
+            f"the answer of {reading.origin} holds no choice: {reading.start_of(raw)}",
+            retries=2,
+            usage=tokens_used(body.get("usage")),
         )
     choice = choices[0]
     message, exact = read_message(choice)
