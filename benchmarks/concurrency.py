@@ -20,7 +20,7 @@ from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.core.limits import Limits
 from simkit.plugins.loading import load
 from simkit.run.casting import AGENT
-from simkit.run.engine import Tally
+from simkit.run.engine import RunProgress
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
 
@@ -36,13 +36,13 @@ class Look:
     most_running: int = 0
     peak: int = 0
 
-    async def watch(self, tally: Tally) -> None:
+    async def watch(self, progress: RunProgress) -> None:
         """Look until cancelled."""
         while True:
             start = time.perf_counter()
             await anyio.sleep(EVERY)
             self.lags.append(time.perf_counter() - start - EVERY)
-            self.most_running = max(self.most_running, tally.running)
+            self.most_running = max(self.most_running, progress.running)
             self.peak = max(self.peak, resident())
 
 
@@ -82,7 +82,7 @@ async def play(conversations: int, seconds: float, folder: Path) -> str:
         before, start, busy = resident(), time.perf_counter(), time.process_time()
         await run.play(Rollout(Limits()), cast, tasks)
         took, cpu = time.perf_counter() - start, time.process_time() - busy
-    turns = run.tally.turns
+    turns = run.progress.turns
     lags = quantiles(look.lags, n=100) if len(look.lags) > 1 else [0.0] * 99
     grown = (look.peak - before) / 1e6
     return (

@@ -104,7 +104,7 @@ async def play(given: argparse.Namespace, name: str, search: Search, calls: int 
         goals = run.tasks(world, "train", f"{given.first}-{given.first + given.tasks}")
         for _ in range(1 if calls is None else MOST_TRIALS):
             await run.play(search, cast, goals, concurrency=256)
-            if calls is not None and run.tally.metrics is not None and run.tally.metrics.calls >= calls:
+            if calls is not None and run.progress.metrics is not None and run.progress.metrics.calls >= calls:
                 break
         by_task = dict((await run.query(CALLS, run.id)).rows)
         queries = JOSH if calls is None else ROLLOUTS

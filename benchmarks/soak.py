@@ -165,7 +165,7 @@ async def _play_once(run: Run, shape: Shape, base_url: str, salt: int, rate: flo
 
 
 async def _stop_later(run: Run, episodes: int) -> None:
-    while len(run.tally.episodes) < episodes:  # noqa: ASYNC110
+    while len(run.progress.episodes) < episodes:  # noqa: ASYNC110
         await anyio.sleep(0.01)
     run.stop()
 
@@ -177,7 +177,7 @@ async def baseline(base_url: str) -> dict[str, dict[str, float | None]]:
         for shape in SHAPES:
             run = await play(Path(folder), shape, base_url, 0, 0.0)
             assert run.status == "done", f"{shape.name} without faults is {run.status}: {run.problem}"
-            found[shape.name] = {f"{one.task_id}/{one.trial}": one.reward for one in run.tally.episodes}
+            found[shape.name] = {f"{one.task_id}/{one.trial}": one.reward for one in run.progress.episodes}
     return found
 
 

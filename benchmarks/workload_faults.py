@@ -61,15 +61,15 @@ class Played:
         """Beside the run without faults."""
         worth = scores(base)
         wrong = sum(worth[episode] != reward for episode, reward in scores(self.run).items())
-        tally = self.run.tally
-        mean = f"{tally.reward_total / tally.scored:.4f}" if tally.scored else ""
-        cells = (self.run.status, len(tally.episodes), tally.faulted, mean, wrong, self.requests or "", self.kept)
+        progress = self.run.progress
+        mean = f"{progress.reward_total / progress.scored:.4f}" if progress.scored else ""
+        cells = (self.run.status, len(progress.episodes), progress.faulted, mean, wrong, self.requests or "", self.kept)
         return (name, *cells, f"{self.wall:.1f}")
 
 
 def scores(run: Run) -> dict[tuple[str, int], float | None]:
     """What each episode was worth."""
-    return {(one.task_id, one.trial): one.reward for one in run.tally.episodes}
+    return {(one.task_id, one.trial): one.reward for one in run.progress.episodes}
 
 
 async def against(load: Load, *flags: str) -> Played:
@@ -94,7 +94,7 @@ async def leaving(load: Load, back: float | None) -> Played:
 async def _come_and_go(run: Run, back: float | None, *, task_status: TaskStatus[LoadServer]) -> None:
     async with serving("talk", 0.05) as server:
         task_status.started(server)
-        while run.tally.metrics is None or run.tally.metrics.calls < GONE_AFTER:  # noqa: ASYNC110
+        while run.progress.metrics is None or run.progress.metrics.calls < GONE_AFTER:  # noqa: ASYNC110
             await anyio.sleep(0.02)
     if back is not None:
         await anyio.sleep(back)

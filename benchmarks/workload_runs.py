@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from simkit.cli.progress import progress_for
 from simkit.core.limits import Limits
 from simkit.models.config import ModelConfig
-from simkit.run.engine import Progress
+from simkit.run.engine import ProgressDisplay
 from simkit.run.observers import Tap
 from simkit.run.run import Run
 from simkit.run.tuning import fast_loop
@@ -121,7 +121,7 @@ def new_run(
     load: Load,
     store: Path,
     *,
-    progress: Progress | None = None,
+    progress: ProgressDisplay | None = None,
     taps: Sequence[Tap] = (),
     resume: str | None = None,
 ) -> Run:
@@ -152,13 +152,13 @@ async def play(run: Run, load: Load, server: LoadServer) -> Measured:
         start = time.perf_counter(), time.process_time()
         await run.play(load.search, cast, tasks, trials=load.trials)
         stop = time.perf_counter(), time.process_time()
-    assert run.tally.metrics is not None
+    assert run.progress.metrics is not None
     return Measured(
         wall=stop[0] - start[0],
         cpu=stop[1] - start[1],
         whole=time.perf_counter() - began[0],
         whole_cpu=time.process_time() - began[1],
-        calls=run.tally.metrics.calls,
+        calls=run.progress.metrics.calls,
         busy=os.getloadavg()[0],
     )
 

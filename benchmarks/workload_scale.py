@@ -25,7 +25,7 @@ from workload_runs import (
 
 from simkit.cli.progress import progress_for
 from simkit.core.events import BranchAdded, Episode, Event
-from simkit.run.engine import Tally
+from simkit.run.engine import RunProgress
 from simkit.testing.behaviour import Stats
 
 EVERY = 0.02
@@ -98,10 +98,10 @@ class Look:
                 share = (len(self.spreads) + 1) / LOOKS
                 self.spreads.append(Spread.of(share, now, self.played, self.load.conversations))
 
-    async def watch(self, tally: Tally) -> None:
+    async def watch(self, progress: RunProgress) -> None:
         """Look beside the display, until cancelled."""
         async with anyio.create_task_group() as group:
-            group.start_soon(progress_for(Screen()), tally)
+            group.start_soon(progress_for(Screen()), progress)
             while True:
                 start = time.perf_counter()
                 await anyio.sleep(EVERY)

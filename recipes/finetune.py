@@ -169,7 +169,7 @@ class _Job:
         return str(rows[0][0]) if rows else None
 
     def _note(self, level: str, message: str) -> None:
-        self.run.tally.note = message if level == "info" else f"{level}: {message}"
+        self.run.progress.note = message if level == "info" else f"{level}: {message}"
 
     def _measured(self, step: int, numbers: Mapping[str, float]) -> None:
         self.run.measure(STAGE, step, **numbers)

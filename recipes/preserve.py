@@ -126,7 +126,7 @@ async def _benchmarks(
     """Figures of the benchmarks. Only local models support tasks that compare probabilities."""
 
     def report(text: str) -> None:
-        run.tally.note = text
+        run.progress.note = text
 
     report(f"loading {', '.join(benchmarks.names)}")
     loaded = await anyio.to_thread.run_sync(load_tasks, benchmarks)

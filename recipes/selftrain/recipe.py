@@ -88,7 +88,7 @@ async def selftrain(
         max_tokens=reply_tokens,
     )
     await play_seeds(run, plan, seeds, workers, allow_incomplete=allow_incomplete)
-    run.tally.note = "comparing"
+    run.progress.note = "comparing"
     outcome = await anyio.to_thread.run_sync(
         lambda: read_outcome(
             run.store, run.id, seeds=seeds, rounds=rounds, method=method, allow_incomplete=allow_incomplete

@@ -15,7 +15,7 @@ from simkit.errors import UsageError
 from simkit.models.config import ModelConfig
 from simkit.plugins.extras import require
 from simkit.recipes.selftrain.experiment import Plan, SeedLoop
-from simkit.run.engine import Tally
+from simkit.run.engine import RunProgress
 from simkit.run.run import Run
 from simkit.run.stages import PartOf
 from simkit.run.tuning import fast_loop
@@ -96,7 +96,7 @@ async def play_seeds(run: Run, plan: Plan, seeds: int, workers: int, *, allow_in
 async def _play(run: Run, work: SeedWork, notes: dict[int, str], limit: anyio.CapacityLimiter) -> None:
     def note(text: str) -> None:
         notes[work.number] = text
-        run.tally.note = " | ".join(f"seed {number}: {text}" for number, text in sorted(notes.items()))
+        run.progress.note = " | ".join(f"seed {number}: {text}" for number, text in sorted(notes.items()))
 
     def receive(message: Message) -> None:
         note(message["note"])
@@ -135,12 +135,12 @@ class _Notes:
         self._stage = stage
         self._send({"note": stage})
 
-    async def follow(self, tally: Tally) -> None:
+    async def follow(self, progress: RunProgress) -> None:
         """Display of a run's progress: the number of finished conversations of the stage."""
         while True:
             await anyio.sleep(NOTE_INTERVAL)
-            if len(tally.episodes) < tally.planned:
-                self._send({"note": f"{self._stage} {len(tally.episodes)}/{tally.planned}"})
+            if len(progress.episodes) < progress.planned:
+                self._send({"note": f"{self._stage} {len(progress.episodes)}/{progress.planned}"})
 
 
 async def _play_seed(work: SeedWork, notes: _Notes) -> None:

@@ -99,7 +99,7 @@ class ActorRef:
         "sessions",
     )
 
-    def __init__(self, actor: object, name: str, loop: Loop, deadline: bool, rank: int) -> None:
+    def __init__(self, actor: object, name: str, loop: LoopFunctions, deadline: bool, rank: int) -> None:
         self.name = name
         self.deadline = deadline
         self.serving: dict[Job, None] = {}
@@ -297,7 +297,7 @@ class ActorRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Loop:
+class LoopFunctions:
     """Values of the running event loop that every ask needs, looked up once per scope.
 
     `cancelling` returns a number that grows when a task is cancelled. It is called before and after each handler, so it
@@ -309,7 +309,7 @@ class Loop:
     sweeper: Sweeper
 
     @classmethod
-    def running(cls, sweeper: Sweeper) -> Loop:
+    def running(cls, sweeper: Sweeper) -> LoopFunctions:
         """Create it for the running event loop."""
         try:
             asyncio.get_running_loop()

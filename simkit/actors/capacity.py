@@ -81,7 +81,7 @@ class Capacity:
             turn.set()
 
 
-class Held:
+class HeldPlaces:
     """Places of several capacities, for an `async with` block.
 
     They are acquired in the order of their ranks, and nothing more is acquired inside the block, so two blocks cannot

@@ -10,7 +10,7 @@ from typing import NoReturn
 import anyio
 from anyio.abc import TaskGroup
 
-from simkit.actors.actor import ActorRef, Loop
+from simkit.actors.actor import ActorRef, LoopFunctions
 from simkit.actors.deadlines import AskLimits, Sweeper
 from simkit.actors.handling import Job
 from simkit.core.records import ComponentLoad
@@ -24,7 +24,7 @@ class Scope:
         self._tasks = tasks
         self._actors: list[ActorRef] = []
         self._sweeper = Sweeper(limits, self._serving)
-        self._loop = Loop.running(self._sweeper)
+        self._loop = LoopFunctions.running(self._sweeper)
         self._closed = False
 
     @property

@@ -10,7 +10,7 @@ import anyio
 from simkit.cli.output import text_line
 from simkit.core.records import ComponentLoad
 from simkit.core.safe_text import visible_line
-from simkit.run.engine import Progress, Tally
+from simkit.run.engine import ProgressDisplay, RunProgress
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -36,53 +36,53 @@ LINE_EVERY = 5.0
 """Seconds between lines elsewhere."""
 
 
-def progress_for(stream: TextIO) -> Progress:
+def progress_for(stream: TextIO) -> ProgressDisplay:
     """The display for a stream."""
 
     display = _live if stream.isatty() else _lines
 
-    async def shown(tally: Tally) -> None:
+    async def shown(progress: RunProgress) -> None:
         try:
-            await display(tally, stream)
+            await display(progress, stream)
         except OSError:  # the stream cannot be written, which must not end the run
             return
 
     return shown
 
 
-def describe(tally: Tally) -> str:
+def describe(progress: RunProgress) -> str:
     """The state of a run on one line."""
-    if not tally.planned:
-        return visible_line(f"{_clock(tally.seconds)} {tally.note}")
-    parts = [*_counts(tally), *(_calls(tally.metrics) if tally.metrics else ()), *_waits(tally)]
-    return visible_line(f"{_clock(tally.seconds)} {_done(tally)}, {_left(tally)}, {', '.join(parts)}")
+    if not progress.planned:
+        return visible_line(f"{_clock(progress.seconds)} {progress.note}")
+    parts = [*_counts(progress), *(_calls(progress.metrics) if progress.metrics else ()), *_waits(progress)]
+    return visible_line(f"{_clock(progress.seconds)} {_done(progress)}, {_left(progress)}, {', '.join(parts)}")
 
 
-def _done(tally: Tally) -> str:
-    kept = f" ({tally.kept} kept)" if tally.kept else ""
-    return f"{len(tally.episodes)}/{tally.planned} episodes{kept}"
+def _done(progress: RunProgress) -> str:
+    kept = f" ({progress.kept} kept)" if progress.kept else ""
+    return f"{len(progress.episodes)}/{progress.planned} episodes{kept}"
 
 
-def _left(tally: Tally) -> str:
-    if tally.stopping:
+def _left(progress: RunProgress) -> str:
+    if progress.stopping:
         return "stopping (Ctrl-C: at once)"
-    if tally.planned and len(tally.episodes) == tally.planned:
+    if progress.planned and len(progress.episodes) == progress.planned:
         return "counting the results"
-    return "started" if tally.left is None else f"{_clock(tally.left)} left"
+    return "started" if progress.left is None else f"{_clock(progress.left)} left"
 
 
-def _counts(tally: Tally) -> list[str]:
-    parts = [tally.note] if tally.note else []
-    parts += [f"reward {tally.reward_total / tally.scored:.3f}"] if tally.scored else []
-    parts += [f"{tally.hits} goals", f"{tally.running} running", f"{tally.branches} branches live"]
-    parts.append(f"{tally.turns / max(tally.seconds, 0.001):.0f} turns/s")
-    if tally.missed:
-        parts.append(f"{len(tally.missed)} not played")
-    if tally.faulted:
-        parts.append(f"{tally.faulted} faulted")
-    parts += map(describe_load, tally.load())
-    if tally.lag.now > LAGGING:
-        parts.append(f"event loop {tally.lag.now * 1e3:.0f} ms late")
+def _counts(progress: RunProgress) -> list[str]:
+    parts = [progress.note] if progress.note else []
+    parts += [f"reward {progress.reward_total / progress.scored:.3f}"] if progress.scored else []
+    parts += [f"{progress.hits} goals", f"{progress.running} running", f"{progress.branches} branches live"]
+    parts.append(f"{progress.turns / max(progress.seconds, 0.001):.0f} turns/s")
+    if progress.missed:
+        parts.append(f"{len(progress.missed)} not played")
+    if progress.faulted:
+        parts.append(f"{progress.faulted} faulted")
+    parts += map(describe_load, progress.load())
+    if progress.lag.now > LAGGING:
+        parts.append(f"event loop {progress.lag.now * 1e3:.0f} ms late")
     return parts
 
 
@@ -115,9 +115,9 @@ def _calls(metrics: CallMetrics) -> list[str]:
     return [*parts, f"${usage.cost:.2f}" if usage.cost >= 1 else f"${usage.cost:.4f}"] if usage.cost else parts
 
 
-def _waits(tally: Tally) -> list[str]:
+def _waits(progress: RunProgress) -> list[str]:
     """Waits of model calls: since when, when the calls are repeated, and the reason, which names the endpoint."""
-    now, metrics = time.time(), tally.metrics
+    now, metrics = time.time(), progress.metrics
     waits = [health.wait for health in metrics.endpoints if health.wait is not None] if metrics else []
     return [
         f"waiting for {_clock(max(0.0, now - wait.since))}, next attempt in {max(0.0, wait.until - now):.0f} s: "
@@ -134,37 +134,41 @@ def _short(number: float) -> str:
     return f"{number:.0f}"
 
 
-async def _lines(tally: Tally, stream: TextIO) -> None:
+async def _lines(progress: RunProgress, stream: TextIO) -> None:
     while True:
         await anyio.sleep(LINE_EVERY)
-        if tally.planned or tally.note:
-            stream.write(describe(tally) + "\n")
+        if progress.planned or progress.note:
+            stream.write(describe(progress) + "\n")
             stream.flush()
 
 
-async def _live(tally: Tally, stream: TextIO) -> None:
+async def _live(progress: RunProgress, stream: TextIO) -> None:
     from rich.console import Console
     from rich.live import Live
 
     console = Console(file=stream, highlight=False)
     with Live(console=console, auto_refresh=False, transient=True) as picture:
         while True:
-            picture.update(_picture(tally, console.width), refresh=True)
+            picture.update(_picture(progress, console.width), refresh=True)
             await anyio.sleep(DRAW_EVERY)
 
 
-def _picture(tally: Tally, width: int) -> Group:
+def _picture(progress: RunProgress, width: int) -> Group:
     """A line with the bar, one of counts, one of model calls if any, and one of each wait; lines are never wrapped."""
     from rich.console import Group
 
-    if not tally.planned:
-        return Group(text_line((f"{_clock(tally.seconds):>7}  {tally.note}", "")))
-    above = (f"{_clock(tally.seconds):>7}  ", f"  {_done(tally)}, {_left(tally)}")
+    if not progress.planned:
+        return Group(text_line((f"{_clock(progress.seconds):>7}  {progress.note}", "")))
+    above = (f"{_clock(progress.seconds):>7}  ", f"  {_done(progress)}, {_left(progress)}")
     room = min(BAR, width - sum(map(len, above)) - 1)
-    filled = room * len(tally.episodes) // max(tally.planned, 1)
+    filled = room * len(progress.episodes) // max(progress.planned, 1)
     bar = [("━" * filled, "cyan"), ("─" * (room - filled), "dim")] if room >= SHORTEST_BAR else []
     first = text_line((above[0], ""), *bar, (above[1], ""))
-    below = [_counts(tally), *([_calls(tally.metrics)] if tally.metrics else ()), *([each] for each in _waits(tally))]
+    below = [
+        _counts(progress),
+        *([_calls(progress.metrics)] if progress.metrics else ()),
+        *([each] for each in _waits(progress)),
+    ]
     lines = [text_line((f"{'':>7}  {', '.join(parts)}", "dim")) for parts in below]
     return Group(first, *lines)
 

@@ -32,7 +32,7 @@ from simkit.plugins.loading import current_folder
 if TYPE_CHECKING:
     from simkit.cli.run import CommonFlags
     from simkit.plugins.recipe import Recipe
-    from simkit.run.resume import Start
+    from simkit.run.resume import RunStart
 
 HELP = f"""{RESUME}
 
@@ -144,13 +144,13 @@ def resume_run(ctx: typer.Context, name: str, given: Mapping[str, Any], more: li
     execute(run, recipe, common, values, folder=home)
 
 
-def _home(start: Start) -> Path | None:
+def _home(start: RunStart) -> Path | None:
     """The folder in which a run was started; None if it is the current one or no longer exists."""
     folder = Path(str(start.config.get(STARTED_IN) or ""))
     return folder if folder.is_absolute() and folder.is_dir() and not folder.samefile(current_folder()) else None
 
 
-def _as_recorded(flag: str, value: Any, here: Path, start: Start, folders: BaseFolders) -> Any:
+def _as_recorded(flag: str, value: Any, here: Path, start: RunStart, folders: BaseFolders) -> Any:
     """The value of a flag given from another folder than the run was started in: the recorded one if it names the same
     file.
 
@@ -174,7 +174,7 @@ def _as_recorded(flag: str, value: Any, here: Path, start: Start, folders: BaseF
     return value
 
 
-def _common(start: Start, flags: Mapping[str, Any], given: Mapping[str, Any]) -> CommonFlags:
+def _common(start: RunStart, flags: Mapping[str, Any], given: Mapping[str, Any]) -> CommonFlags:
     """The flags of every run: as given now, else as recorded."""
     from simkit.cli.run import CommonFlags
 
@@ -197,7 +197,7 @@ def _common(start: Start, flags: Mapping[str, Any], given: Mapping[str, Any]) ->
     )
 
 
-def _target(run_id: str, start: Start) -> str:
+def _target(run_id: str, start: RunStart) -> str:
     target = start.config.get("target")
     if not isinstance(target, str):
         raise UsageError(
@@ -207,7 +207,7 @@ def _target(run_id: str, start: Start) -> str:
     return target
 
 
-def _values(run_id: str, recipe: Recipe, start: Start, flags: Mapping[str, Any]) -> dict[str, Any]:
+def _values(run_id: str, recipe: Recipe, start: RunStart, flags: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe's flags: as given now, else as recorded; flags added to the recipe since have their default."""
     values: dict[str, Any] = {}
     for flag in recipe.flags:

@@ -85,7 +85,7 @@ def execute(
             ) from left
         lost = _print_report(run, result, common)
     code = exit_code(run)
-    fault = run.tally.first_fault()
+    fault = run.progress.first_fault()
     if fault is not None:
         print_traceback(fault)
     if code == 1:
@@ -202,12 +202,12 @@ def _report(run: Run, result: object) -> Report:
         recipe=run.recipe,
         status=run.status,
         store=run.store.path,
-        seconds=run.tally.seconds,
+        seconds=run.progress.seconds,
         summary=summary,
-        fault=next((one.error for one in run.tally.episodes if is_faulted(one)), None),
-        models=run.tally.to_json().get("models", {}),
-        flags={flag: count for flag, count in run.tally.flags.items() if flag.partition(":")[0] in REPLY_FLAGS},
-        adjusted=tuple(run.tally.metrics.adjustments) if run.tally.metrics else (),
+        fault=next((one.error for one in run.progress.episodes if is_faulted(one)), None),
+        models=run.progress.to_json().get("models", {}),
+        flags={flag: count for flag, count in run.progress.flags.items() if flag.partition(":")[0] in REPLY_FLAGS},
+        adjusted=tuple(run.progress.metrics.adjustments) if run.progress.metrics else (),
         problem=run.problem,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from simkit.actors.actor import ActorRef
-from simkit.actors.capacity import Held
+from simkit.actors.capacity import HeldPlaces
 from simkit.core.boundary import boundary
 from simkit.core.tasks import Task
 from simkit.errors import UsageError, UserFault
@@ -29,7 +29,7 @@ class Cast:
     reward_range: tuple[float, float] = (0.0, 1.0)
     checks: tuple[Callable[[Task], None], ...] = ()
 
-    def sessions(self, conversations: int) -> Held:
+    def sessions(self, conversations: int) -> HeldPlaces:
         """The sessions of one episode, as an `async with` block: waits until all are free, and releases them on exit.
 
         Each component that declares `sessions` provides one for every concurrent conversation of the episode.
@@ -50,7 +50,7 @@ class Cast:
                     f"this search has up to {conversations} side by side; choose a narrower search (--beam), the "
                     "rollout recipe, or more sessions"
                 )
-        return Held(capacities, conversations)
+        return HeldPlaces(capacities, conversations)
 
     @property
     def failure_reward(self) -> float:

@@ -216,7 +216,7 @@ class _Session:
         found = self.results
         samples = sum(map(len, found.grades.values()))
         answered = found.answered + found.unanswered
-        self.run.tally.note = f"{self.evaluation.name}: {answered} of {self._planned} answered, {samples} graded"
+        self.run.progress.note = f"{self.evaluation.name}: {answered} of {self._planned} answered, {samples} graded"
 
     @property
     def _planned(self) -> int:

@@ -266,7 +266,7 @@ async def measure_corpus(run: Run, weights: Weights, held_out: HeldOutCorpus) ->
     done = await _scored_documents(run, held_out.suite)
     left = [document for document in held_out.documents if document.id not in done]
     for start in range(0, len(left), CHUNK):
-        run.tally.note = f"{held_out.suite}: {len(done)} of {len(held_out.documents)} documents"
+        run.progress.note = f"{held_out.suite}: {len(done)} of {len(held_out.documents)} documents"
         work = partial(score_documents, weights, left[start : start + CHUNK], options)
         for score in await anyio.to_thread.run_sync(work):
             _keep(run, held_out.suite, score)

@@ -154,7 +154,7 @@ async def play_suites(run: Run, benchmarks: Benchmarks, tasks: Mapping[str, Any]
         return
     lm: Any = await anyio.to_thread.run_sync(_open, open_lm)
     for number, (name, task) in enumerate(left.items(), 1):
-        run.tally.note = f"{name}, task {number} of {len(left)}"
+        run.progress.note = f"{name}, task {number} of {len(left)}"
         score = await anyio.to_thread.run_sync(partial(play_task, lm, name, task, benchmarks))
         _check_answered(name, score, tuple(lm.faults))
         _record(run, score, len(lm.faults))

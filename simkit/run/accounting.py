@@ -33,7 +33,7 @@ CANCELLED = "the recipe cancelled its play()"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class UnitCounts:
     """Counts of planned units by their state; `open` ones are still to be played.
 
     `reasons` counts the units that were not played, by reason.
@@ -69,7 +69,7 @@ class Account:
         return {**counts, "not_played_because": dict(self.reasons)}
 
 
-class Ledger:
+class UnitLedger:
     """The account of one run in progress; a recorder reports every finished episode to it (`see`)."""
 
     def __init__(self) -> None:
@@ -116,9 +116,9 @@ class Ledger:
         """Mark all open units as not played, for this reason."""
         self.not_played(dict.fromkeys(self._open, reason), recorder)
 
-    def account(self) -> Account:
+    def account(self) -> UnitCounts:
         """The counts so far."""
-        return Account(
+        return UnitCounts(
             planned=self._planned,
             done=self._done,
             kept=self._kept,
@@ -130,7 +130,7 @@ class Ledger:
 class CountingRecorder:
     """A recorder that reports finished episodes to a ledger."""
 
-    def __init__(self, recorder: Recorder, ledger: Ledger) -> None:
+    def __init__(self, recorder: Recorder, ledger: UnitLedger) -> None:
         self._recorder = recorder
         self._ledger = ledger
 

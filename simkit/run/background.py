@@ -13,7 +13,7 @@ import anyio
 from simkit.core.events import ComponentsWaitedFor, LoopBlocked, Recorder, RunStarted
 from simkit.core.records import ComponentLoad
 from simkit.errors import StoreBusy
-from simkit.run.engine import Progress, Tally
+from simkit.run.engine import ProgressDisplay, RunProgress
 from simkit.run.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -24,18 +24,23 @@ LOAD_EVERY = 2.0
 """Seconds between two observations of the load of components."""
 
 
-class Background:
+class BackgroundTasks:
     """Tasks of a run that last as long as its actors; they end when `running` is left."""
 
     def __init__(
-        self, start: RunStarted, store: Store, tally: Tally, recorder: Recorder, progress: Progress | None = None
+        self,
+        start: RunStarted,
+        store: Store,
+        progress: RunProgress,
+        recorder: Recorder,
+        display: ProgressDisplay | None = None,
     ) -> None:
         self._run_id = start.run_id
         self._attempt = start.attempt or 0
         self._store = store
-        self._tally = tally
-        self._recorder = recorder
         self._progress = progress
+        self._recorder = recorder
+        self._display = display
         self._watchdog = Watchdog()
         self._drawing: anyio.CancelScope | None = None
         self._quiet = False
@@ -49,9 +54,9 @@ class Background:
 
         async with anyio.create_task_group() as group:
             group.start_soon(keep_loaded, self._store.loader)
-            group.start_soon(self._tally.lag.watch, self._beat)
-            if self._progress is not None:
-                group.start_soon(self._draw, self._progress)
+            group.start_soon(self._progress.lag.watch, self._beat)
+            if self._display is not None:
+                group.start_soon(self._draw, self._display)
             with self._watchdog.watching():
                 yield
             group.cancel_scope.cancel()
@@ -76,16 +81,16 @@ class Background:
 
     def _record_loads(self) -> None:
         """Record the load of components if something waits for one, or has just stopped waiting."""
-        loads = tuple(self._tally.load())
+        loads = tuple(self._progress.load())
         waiting = any(load.waiting or load.queued for load in loads)
         if (waiting and loads != self._loads) or (self._loads and not waiting):
             self._recorder.record(ComponentsWaitedFor(self._run_id, self._attempt, loads, time.time()))
         self._loads = loads if waiting else ()
 
-    async def _draw(self, progress: Progress) -> None:
+    async def _draw(self, display: ProgressDisplay) -> None:
         with anyio.CancelScope() as self._drawing:
             if not self._quiet:
-                await progress(self._tally)
+                await display(self._progress)
 
 
 def load_if_free(store: Store) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ MODEL_AGENT, MODEL_USER = "function_calling", "goal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartModel:
+class PlayerModel:
     """Model settings of one player, the agent or the user.
 
     Attributes:
@@ -58,7 +58,7 @@ class PartModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class LoadedPlayer:
     """A component, and whether it was given a model."""
 
     component: Any
@@ -66,7 +66,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class CastRequest:
     """Requested players: names, objects, or None for the world's default; `folders` resolves relative file names."""
 
     agent: str | Agent | None = None
@@ -77,7 +77,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WantedModels:
+class ModelRequest:
     """Requested models: the run's configuration, and defaults of one cast; user defaults fall back to the agent's."""
 
     config: ModelConfig
@@ -85,17 +85,17 @@ class WantedModels:
     defaults: ModelConfig | None = None
     user_defaults: ModelConfig | None = None
 
-    def agents(self) -> PartModel:
+    def agents(self) -> PlayerModel:
         """Model settings of the agent."""
         config = self.config if self.defaults is None else self.config.over(self.defaults)
         spec = self.config.model
-        return PartModel(spec=spec, own=spec is not None, config=config, open=self.open, flag="--model")
+        return PlayerModel(spec=spec, own=spec is not None, config=config, open=self.open, flag="--model")
 
-    def users(self) -> PartModel:
+    def users(self) -> PlayerModel:
         """Model settings of the user; the agent's model if none was named for the user."""
         own, spec = self.config.user_model is not None, self.config.user_model or self.config.model
         config = self.config.for_user(self.user_defaults or self.defaults)
-        return PartModel(spec=spec, own=own, config=config, open=self.open, flag="--user-model")
+        return PlayerModel(spec=spec, own=own, config=config, open=self.open, flag="--user-model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ class Players:
         return tuple(f"{role} `{part.name}`" for role, part in parts.items() if not part.forkable)
 
 
-def build_players(world: World, wanted: Wanted, models: WantedModels) -> Players:
+def build_players(world: World, wanted: CastRequest, models: ModelRequest) -> Players:
     """Build all players.
 
     Raises:
@@ -144,8 +144,8 @@ def build_players(world: World, wanted: Wanted, models: WantedModels) -> Players
         UsageError: a component does not accept its options or lacks a model, or no component uses a named model.
     """
     agents, users = models.agents(), models.users()
-    agent = _part(_Choice(AGENT, wanted.agent, "default_agent", MODEL_AGENT), world, agents, wanted.folders)
-    user = _part(_Choice(USER, wanted.user, "default_user", MODEL_USER), world, users, wanted.folders)
+    agent = _part(_RoleChoice(AGENT, wanted.agent, "default_agent", MODEL_AGENT), world, agents, wanted.folders)
+    user = _part(_RoleChoice(USER, wanted.user, "default_user", MODEL_USER), world, users, wanted.folders)
     _check_used(agent, user, agents, users)
     return Players(
         agent=agent.component,
@@ -156,7 +156,7 @@ def build_players(world: World, wanted: Wanted, models: WantedModels) -> Players
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice(Generic[T]):
+class _RoleChoice(Generic[T]):
     """One role: requested component, world attribute with the default, and the default for a model of its own."""
 
     kind: Kind[T]
@@ -164,7 +164,9 @@ class _Choice(Generic[T]):
     default: str
     modelled: str
 
-    def name(self, wanted: str | None, world: World, model: PartModel, folders: BaseFolders) -> tuple[str, Path | None]:
+    def name(
+        self, wanted: str | None, world: World, model: PlayerModel, folders: BaseFolders
+    ) -> tuple[str, Path | None]:
         """Name of the component, and the folder that its relative file names refer to."""
         if wanted:
             return wanted, folders.of(wanted)
@@ -176,11 +178,11 @@ def _own_choice(world: World, attribute: str) -> tuple[str, Path | None]:
     return getattr(world, attribute), folder_of(world, attribute)
 
 
-def _part(choice: _Choice[T], world: World, model: PartModel, folders: BaseFolders) -> Part:
+def _part(choice: _RoleChoice[T], world: World, model: PlayerModel, folders: BaseFolders) -> LoadedPlayer:
     """The requested component with its model, the given object, or the world's default."""
     kind, wanted = choice.kind, choice.wanted
     if wanted is not None and not isinstance(wanted, str):
-        return Part(wanted)
+        return LoadedPlayer(wanted)
     name, folder = choice.name(wanted, world, model, folders)
     given: dict[str, Any] = {"world": world}
     wants = takes(kind, name, "model", folder)
@@ -191,7 +193,7 @@ def _part(choice: _Choice[T], world: World, model: PartModel, folders: BaseFolde
                 "(with --base-url for any OpenAI-compatible endpoint), or set SIMKIT_MODEL"
             )
         given["model"] = model.open(model.spec, model.config)
-    return Part(load(kind, name, given, folder), "model" in given)
+    return LoadedPlayer(load(kind, name, given, folder), "model" in given)
 
 
 def _reward(wanted: str | Reward | None, world: World, folders: BaseFolders) -> Reward:
@@ -201,7 +203,7 @@ def _reward(wanted: str | Reward | None, world: World, folders: BaseFolders) -> 
     return load(REWARD, name, {"world": world}, folder)
 
 
-def _check_used(agent: Part, user: Part, agent_model: PartModel, user_model: PartModel) -> None:
+def _check_used(agent: LoadedPlayer, user: LoadedPlayer, agent_model: PlayerModel, user_model: PlayerModel) -> None:
     """Check that explicitly named models are used.
 
     Raises:
@@ -213,7 +215,7 @@ def _check_used(agent: Part, user: Part, agent_model: PartModel, user_model: Par
         raise _unused(agent_model, f"the agent `{agent.component.name}`", f"--agent {MODEL_AGENT}")
 
 
-def _unused(model: PartModel, who: str, instead: str) -> UsageError:
+def _unused(model: PlayerModel, who: str, instead: str) -> UsageError:
     return UsageError(
         f"{model.flag} {model.spec} would not be asked: {who} is not played by a model; leave the flag out, or choose "
         f"{instead}"

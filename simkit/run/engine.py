@@ -64,11 +64,11 @@ def is_faulted(episode: Episode) -> bool:
 
 
 KEPT_FAULTS = 64
-"""Number of faults that a tally keeps at most."""
+"""Number of faults that are kept at most."""
 
 
 @dataclass(slots=True)
-class Tally:
+class RunProgress:
     """Live counts of a run, for the progress display and for the report of a stopped run.
 
     It is the `Watch` of every search of the run. Only the event loop's thread writes to it.
@@ -172,30 +172,30 @@ class Tally:
         return stats
 
 
-Progress: TypeAlias = Callable[[Tally], Coroutine[Any, Any, None]]
-"""Coroutine function that displays a tally until it is cancelled."""
+ProgressDisplay: TypeAlias = Callable[[RunProgress], Coroutine[Any, Any, None]]
+"""Coroutine function that displays the progress of a run until it is cancelled."""
 
 TOGETHER = 16
 """Episodes started per pass of the event loop. With one per pass, the first would end before the last starts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class PlayContext:
     """Settings and services shared by all work units of one call."""
 
     search: Search
     cast: Cast
     recorder: Recorder
-    tally: Tally
+    progress: RunProgress
     policy: FaultPolicy = FaultPolicy()
 
 
-async def play_units(stage: Stage, units: Sequence[WorkUnit], concurrency: int) -> tuple[Episode, ...]:
+async def play_units(context: PlayContext, units: Sequence[WorkUnit], concurrency: int) -> tuple[Episode, ...]:
     """Play units, at most `concurrency` at once, and return their episodes in the order of the units.
 
     There may be fewer episodes than units: with a `fail_fast` policy only those finished before the first fault, and
-    never those whose worker was cancelled by something other than the run. `stage.tally.missed` has the reasons for the
-    others.
+    never those whose worker was cancelled by something other than the run. `context.progress.missed` has the reasons
+    for the others.
 
     Raises:
         UsageError: the concurrency is less than 1.
@@ -204,49 +204,49 @@ async def play_units(stage: Stage, units: Sequence[WorkUnit], concurrency: int) 
     """
     if concurrency < 1:
         raise UsageError(f"the concurrency is {concurrency}; it must be at least 1")
-    stage.tally.planned += len(units)
+    context.progress.planned += len(units)
     done: dict[int, Episode] = {}
     waiting = iter(enumerate(units))
     try:
         async with anyio.create_task_group() as group:
             for number in range(min(concurrency, len(units))):
-                group.start_soon(_work, stage, waiting, done, group.cancel_scope)
+                group.start_soon(_work, context, waiting, done, group.cancel_scope)
                 if number % TOGETHER == TOGETHER - 1:  # thousands of starts in a row would block the loop for seconds
                     await anyio.lowlevel.checkpoint()
     except BaseExceptionGroup as errors:
         cause = sole_error(errors)
         raise cause from cause.__cause__ or errors
-    stopped = stage.policy.fail_fast and any(map(is_faulted, done.values()))
+    stopped = context.policy.fail_fast and any(map(is_faulted, done.values()))
     for index, unit in enumerate(units):
         if index not in done:
-            stage.tally.missed.setdefault(unit.episode_id, STOPPED_AT_FAULT if stopped else NO_END)
+            context.progress.missed.setdefault(unit.episode_id, STOPPED_AT_FAULT if stopped else NO_END)
     return tuple(done[index] for index in sorted(done))
 
 
 async def _work(
-    stage: Stage, waiting: Iterator[tuple[int, WorkUnit]], done: dict[int, Episode], scope: anyio.CancelScope
+    context: PlayContext, waiting: Iterator[tuple[int, WorkUnit]], done: dict[int, Episode], scope: anyio.CancelScope
 ) -> None:
     for index, unit in waiting:
-        episode = await _play(stage, unit)
+        episode = await _play(context, unit)
         if episode is not None:
             done[index] = episode
-            stage.tally.finished(episode)
-            if stage.policy.fail_fast and is_faulted(episode):
+            context.progress.finished(episode)
+            if context.policy.fail_fast and is_faulted(episode):
                 scope.cancel()
         await anyio.lowlevel.checkpoint()
 
 
-async def _play(stage: Stage, unit: WorkUnit) -> Episode | None:
+async def _play(context: PlayContext, unit: WorkUnit) -> Episode | None:
     """Play one unit; None if something other than the run cancelled it."""
-    stage.tally.running += 1
+    context.progress.running += 1
     try:
         with unasked("the episode"):
-            return await stage.search.play(stage.cast, unit, stage.recorder, stage.tally)
+            return await context.search.play(context.cast, unit, context.recorder, context.progress)
     except StrayCancellation as stray:
-        stage.tally.missed[unit.episode_id] = str(stray)
+        context.progress.missed[unit.episode_id] = str(stray)
         return None
     finally:
-        stage.tally.running -= 1
+        context.progress.running -= 1
 
 
 def sole_error(error: BaseException) -> BaseException:

@@ -21,12 +21,12 @@ from simkit.core.events import FaultTraced, Recorder, RunFinished, RunStarted
 from simkit.core.limits import ASK_TIMEOUT
 from simkit.core.tracebacks import traceback_of
 from simkit.errors import Fault, RunStopped, StoreError, StrayCancellation, UsageError
-from simkit.run.accounting import CANCELLED, INTERRUPTED, CountingRecorder, Ledger, Units
-from simkit.run.background import Background, load_if_free
-from simkit.run.engine import FaultPolicy, Progress, Tally, sole_error
-from simkit.run.observers import HeldRecorder, Tap, TappedRecorder
+from simkit.run.accounting import CANCELLED, INTERRUPTED, CountingRecorder, UnitLedger, Units
+from simkit.run.background import BackgroundTasks, load_if_free
+from simkit.run.engine import FaultPolicy, ProgressDisplay, RunProgress, sole_error
+from simkit.run.observers import DeferredRecorder, Tap, TappedRecorder
 from simkit.run.request import RunIdentity, RunOptions, RunRequest
-from simkit.run.resume import Origin, RecordedRun
+from simkit.run.resume import RecordedRun, RunSource
 from simkit.run.summary import Summary, summarise
 from simkit.run.tuning import calm_collector
 from simkit.store.source import next_start
@@ -66,7 +66,7 @@ class Lifetime:
         concurrency: int | None = None,
         policy: FaultPolicy | None = None,
         config: Mapping[str, Any] | None = None,
-        progress: Progress | None = None,
+        progress: ProgressDisplay | None = None,
         models: ModelConfig | None = None,
         allowances: Allowances | None = None,
         durable: bool = False,
@@ -100,23 +100,23 @@ class Lifetime:
         self.policy = policy or FaultPolicy()
         self.durable = durable
         self.ask_timeout = ask_timeout
-        self.tally = Tally(keeps_faults=self.policy.fail_fast)
+        self.progress = RunProgress(keeps_faults=self.policy.fail_fast)
         self.status: Status = "running"
         self.problem: str | None = None
         self.abandoned = False
         self._ask_limits = AskLimits(ask_timeout or None, grace)
         self._allowances = allowances
         self._taps = tuple(taps)
-        self._progress = progress
+        self._display = progress
         self._ended = ended
         self._reported: dict[str, Any] = {}
         self._notes: list[str] = []
         self._loading: tuple[str, ...] = ()  # warnings from loading the database at the end
         self._units = Units("", 0)
-        self._ledger = Ledger()
+        self._ledger = UnitLedger()
         self._stages: dict[str, str] = {}  # problems of stages, by run id
         self._stopped_by: RunStopped | None = None
-        self._origin = Origin()
+        self._origin = RunSource()
         self._earlier: RecordedRun | None = None
         self._replayed: RecordedRun | None = None
         self._number: int | None = None  # of this start in the store
@@ -127,7 +127,7 @@ class Lifetime:
         self._scope: Scope | None = None
         self._recorder: Recorder | None = None
         self._file: Journal | None = None
-        self._background: Background | None = None
+        self._background: BackgroundTasks | None = None
         self._recorded_end = False
         self._to_forget = False
         if not self._request.elsewhere:
@@ -185,12 +185,12 @@ class Lifetime:
     def summary(self, **extra: Any) -> Summary:
         """Scores and counts of all episodes so far, with additional named values, which are stored too."""
         self._reported |= extra
-        return summarise(self.tally.episodes, self._ledger.account(), **self._reported)
+        return summarise(self.progress.episodes, self._ledger.account(), **self._reported)
 
     def stop(self) -> None:
         """End the run now, as Ctrl-C does: recorded events stay, and the status becomes `interrupted`."""
         _opened(self._stop).cancel()
-        self.tally.stopping = True
+        self.progress.stopping = True
 
     def write_off(self) -> str:
         """Record the end of a run that does not end on its own; returns what blocks it.
@@ -228,7 +228,7 @@ class Lifetime:
             recorded = self._origin.recorded_calls(self._earlier, self._replayed)
             self._models = RunModels(self.id, self._journal, self.models.allowances(self._allowances), recorded)
             self._closing.push_async_callback(self._models.aclose)
-            self.tally.metrics = self._models.metrics
+            self.progress.metrics = self._models.metrics
         return self._models.model(self.folders.absolute(spec), config)
 
     def _stage_ended(self, run_id: str, status: Status, problem: str | None) -> None:
@@ -245,13 +245,13 @@ class Lifetime:
         asked = self._request
         self.store = store = _open_store(asked.store)
         resume = asked.part_of.begun(store) if asked.part_of else asked.resume
-        self._origin = origin = Origin.find(store, resume, asked.replay)
+        self._origin = origin = RunSource.find(store, resume, asked.replay)
         if asked.elsewhere:
             self._name(origin)
         identity = RunIdentity(self.id, self.name, self.recipe, self.seed, self.models, self.folders)
         self.config = origin.checked(asked.configured(identity, self.concurrency, origin))
 
-    def _name(self, origin: Origin) -> None:
+    def _name(self, origin: RunSource) -> None:
         """Set the identity of the run."""
         identity = self._request.identity(origin)
         self.id, self.name, self.recipe, self.seed = identity.id, identity.name, identity.recipe, identity.seed
@@ -289,7 +289,7 @@ class Lifetime:
 
     @asynccontextmanager
     async def _recorded(self, file: Recorder) -> AsyncGenerator[None]:
-        held = HeldRecorder(file, hold=self._origin.resumed is None)
+        held = DeferredRecorder(file, hold=self._origin.resumed is None)
         counted = CountingRecorder(held, self._ledger)
         self._recorder = recorder = TappedRecorder(counted, self._taps) if self._taps else counted
         attempt = 0 if self._earlier is None else self._earlier.attempt + 1
@@ -298,7 +298,7 @@ class Lifetime:
         identity = (self.id, self.name, self.recipe, self.seed, self.config, simkit.__version__)
         start = RunStarted(*identity, time.time(), attempt, self._number)
         recorder.record(start)
-        self._background = Background(start, self.store, self.tally, recorder, self._progress)
+        self._background = BackgroundTasks(start, self.store, self.progress, recorder, self._display)
         try:
             async with self._closing, self._background.running(), self._acting():
                 yield
@@ -328,7 +328,7 @@ class Lifetime:
     async def _acting(self) -> AsyncGenerator[None]:
         with calm_collector(), anyio.CancelScope() as self._stop:
             async with open_scope(self._ask_limits) as self._scope:
-                self.tally.load = self._scope.load
+                self.progress.load = self._scope.load
                 yield
 
     # --- end ----------------------------------------------------------------------------------------------------------
@@ -372,7 +372,7 @@ class Lifetime:
         if self.status == "running":
             self.status = "failed"
         self._account(recorder)
-        summary, stats = self.summary().to_json(), self.tally.to_json()
+        summary, stats = self.summary().to_json(), self.progress.to_json()
         recorder.record(RunFinished(self.id, self.status, summary, time.time(), self.problem, stats))
         self._recorded_end = True
 

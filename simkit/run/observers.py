@@ -62,7 +62,7 @@ class Tap(Protocol):
         ...
 
 
-class HeldRecorder:
+class DeferredRecorder:
     """A recorder that holds back the start of a run until another event is recorded or a commit is requested.
 
     Until then the run can be forgotten without leaving a trace.

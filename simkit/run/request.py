@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from simkit.models.config import ModelConfig
 from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN, BaseFolders
-from simkit.run.engine import FaultPolicy, Progress
+from simkit.run.engine import FaultPolicy, ProgressDisplay
 from simkit.run.observers import Tap
-from simkit.run.resume import Origin
+from simkit.run.resume import RunSource
 from simkit.run.stages import PartOf
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class RunOptions(TypedDict, total=False):
     concurrency: int | None
     policy: FaultPolicy | None
     config: Mapping[str, Any] | None
-    progress: Progress | None
+    progress: ProgressDisplay | None
     models: ModelConfig | None
     allowances: Allowances | None
     durable: bool
@@ -73,7 +73,7 @@ class RunRequest:
         """Whether the run is resumed, replayed or a stage, so that journals may determine its settings."""
         return not (self.resume is self.replay is self.part_of is None)
 
-    def identity(self, origin: Origin) -> RunIdentity:
+    def identity(self, origin: RunSource) -> RunIdentity:
         """The final identity of the run, given its origin.
 
         Raises:
@@ -88,7 +88,7 @@ class RunRequest:
             folders=BaseFolders.recorded(origin.config) if self.folders is None else self.folders,
         )
 
-    def configured(self, run: RunIdentity, concurrency: int, origin: Origin) -> dict[str, Any]:
+    def configured(self, run: RunIdentity, concurrency: int, origin: RunSource) -> dict[str, Any]:
         """Configuration of the run: enough to start it again, without secrets. Reads the files that it names."""
         own = dict(origin.config if self.config is None else self.config)
         own |= {**run.models.to_json(), "seed": run.seed, "concurrency": concurrency}

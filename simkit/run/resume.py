@@ -52,7 +52,7 @@ TASK = ("world", "split", "instructions", "goals")
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class RunStart:
     """Settings of the latest start of a run."""
 
     name: str
@@ -62,13 +62,13 @@ class Start:
     version: str
 
     @classmethod
-    def of(cls, event: RunStarted) -> Start:
+    def of(cls, event: RunStarted) -> RunStart:
         """Create from an event."""
         return cls(event.name, event.recipe, event.seed, event.config, event.version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class RunSource:
     """Origin of a run: none, a run that it resumes, or a run whose recorded model calls it replays.
 
     Attributes:
@@ -78,10 +78,10 @@ class Origin:
 
     resumed: str | None = None
     replayed: str | None = None
-    start: Start | None = None
+    start: RunStart | None = None
 
     @classmethod
-    def find(cls, store: Store, resume: str | None, replay: str | None) -> Origin:
+    def find(cls, store: Store, resume: str | None, replay: str | None) -> RunSource:
         """Look up the runs of these names in a store.
 
         Raises:
@@ -178,7 +178,7 @@ class RecordedRun:
 
     run_id: str
     recording: Recording
-    start: Start | None = None
+    start: RunStart | None = None
     attempt: int = -1
     finished: dict[str, Episode] = field(default_factory=dict[str, Episode])
     tasks: dict[str, TaskSeen] = field(default_factory=dict[str, TaskSeen])
@@ -239,7 +239,7 @@ class RecordedRun:
                 case RunStarted():
                     starts = starts + 1 if event.attempt is None else event.attempt
                     if self.start is None or starts >= self.attempt:
-                        self.start, self.attempt = Start.of(event), starts
+                        self.start, self.attempt = RunStart.of(event), starts
                 case TaskSeen():
                     self.tasks[event.task_id] = event
                 case EpisodeStarted():
@@ -270,7 +270,7 @@ class RecordedRun:
             self.finished[episode.episode_id] = replace(episode, goals=goals)
 
 
-def read_start(folder: Path, run_id: str) -> Start:
+def read_start(folder: Path, run_id: str) -> RunStart:
     """Settings of the latest start of a run, for resuming or replaying it.
 
     Raises:

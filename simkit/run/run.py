@@ -31,9 +31,9 @@ from simkit.core.events import Episode, ItemScored, Measured
 from simkit.core.tasks import Task
 from simkit.errors import RunStopped, UsageError
 from simkit.models.config import ModelConfig
-from simkit.run.accounting import UNRECORDED, Account
-from simkit.run.casting import Wanted, WantedModels, build_players
-from simkit.run.engine import Stage, play_units
+from simkit.run.accounting import UNRECORDED, UnitCounts
+from simkit.run.casting import CastRequest, ModelRequest, build_players
+from simkit.run.engine import PlayContext, play_units
 from simkit.run.lifetime import Lifetime
 from simkit.run.stages import PartOf
 from simkit.search.base import Search, WorkUnit
@@ -50,7 +50,7 @@ class Run(Lifetime):
         id: unique and readable, e.g. `josh-20261122-143015-3f2a`; `name` is the label that the user gave.
         seed: seed that all randomness in the run is derived from.
         store: the store with the results.
-        tally: live counts.
+        progress: live counts.
         models: configuration of the models.
         status: `running` inside the block; afterwards `done`, `failed`, `interrupted`, or `stopped` by a budget, an
             endpoint or a replay that lacks a call.
@@ -125,8 +125,8 @@ class Run(Lifetime):
         config = self.models.model_copy(update={name: spec for name, spec in named.items() if spec is not None})
         players = build_players(
             world,
-            Wanted(agent=agent, user=user, reward=reward, tools=tools, folders=self.folders),
-            WantedModels(config=config, open=self._model, defaults=options, user_defaults=user_options),
+            CastRequest(agent=agent, user=user, reward=reward, tools=tools, folders=self.folders),
+            ModelRequest(config=config, open=self._model, defaults=options, user_defaults=user_options),
         )
         if players.user.interactive and self._background is not None:
             self._background.give_the_terminal()
@@ -179,15 +179,15 @@ class Run(Lifetime):
         self._units.see(tasks, journal)
         units = self._units.of(tasks, trials)
         kept = self._units.kept(units, search.name)
-        self.tally.keep(kept.values())
+        self.progress.keep(kept.values())
         self._ledger.plan(units, kept, journal)
-        stage = Stage(search=search, cast=cast, recorder=journal, tally=self.tally, policy=self.policy)
+        context = PlayContext(search=search, cast=cast, recorder=journal, progress=self.progress, policy=self.policy)
         left = [unit for unit in units if unit.episode_id not in kept]
         at_once = self.concurrency if concurrency is None else concurrency
         with self._accounting_for(left):
-            played = await play_units(stage, left, at_once)
-        self.problem = self.policy.broken(self.tally.faulted, len(self.tally.episodes))
-        fault = self.tally.first_fault() if self.policy.raises else None
+            played = await play_units(context, left, at_once)
+        self.problem = self.policy.broken(self.progress.faulted, len(self.progress.episodes))
+        fault = self.progress.first_fault() if self.policy.raises else None
         if fault is not None:
             raise fault
         found = {**kept, **{episode.episode_id: episode for episode in played}}
@@ -220,7 +220,7 @@ class Run(Lifetime):
             concurrency=self.concurrency if concurrency is None else concurrency,
             policy=self.policy,
             config={**(config or {}), **place.config()},
-            progress=self._progress,
+            progress=self._display,
             models=self.models if models is None else models,
             allowances=self._allowances,
             durable=self.durable,
@@ -283,17 +283,17 @@ class Run(Lifetime):
         return tuple(dict.fromkeys((*self._notes, *self._loading)))
 
     @property
-    def account(self) -> Account:
+    def account(self) -> UnitCounts:
         """Counts of planned episodes by their state."""
         return self._ledger.account()
 
     @contextmanager
     def _accounting_for(self, units: Sequence[WorkUnit]) -> Generator[None]:
         """Context for playing units: on exit, unfinished units are recorded with a reason, unless all was cancelled."""
-        tally, reasons = self.tally, dict[str, str]()
+        progress, reasons = self.progress, dict[str, str]()
         try:
             yield
-            reasons = {unit.episode_id: tally.missed.get(unit.episode_id, UNRECORDED) for unit in units}
+            reasons = {unit.episode_id: progress.missed.get(unit.episode_id, UNRECORDED) for unit in units}
         except RunStopped as stopped:
             self._stopped_by = stopped
             reasons = _because(units, f"the run was stopped: {stopped}")
@@ -302,11 +302,11 @@ class Run(Lifetime):
             reasons = _because(units, f"the run failed: {described(error)}")
             raise
         finally:
-            counted = {episode.episode_id for episode in tally.episodes}
+            counted = {episode.episode_id for episode in progress.episodes}
             for unit in units:
                 episode = self._ledger.ended(unit.episode_id)
                 if episode is not None and episode.episode_id not in counted:  # worker cancelled afterwards
-                    tally.finished(episode)
+                    progress.finished(episode)
             self._ledger.not_played(reasons, self._journal)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from simkit.core.events import Episode
-from simkit.run.accounting import Account
+from simkit.run.accounting import UnitCounts
 from simkit.run.engine import is_faulted
 from simkit.statistics.scores import Estimate, mean_of_tasks, pass_hat
 
@@ -39,7 +39,7 @@ class Summary:
     branches: int
     tool_calls: int
     outcomes: Mapping[str, int]
-    account: Account = field(default_factory=Account)
+    account: UnitCounts = field(default_factory=UnitCounts)
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def to_json(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ async def harvest_summary(run: Run) -> Summary:
     return run.summary(**harvest.dicts()[0])
 
 
-def summarise(episodes: Sequence[Episode], account: Account | None = None, /, **extra: Any) -> Summary:
+def summarise(episodes: Sequence[Episode], account: UnitCounts | None = None, /, **extra: Any) -> Summary:
     """Summary of episodes in any order; without an account, all planned episodes are assumed to be present."""
     ordered = sorted(episodes, key=lambda episode: (episode.task_id, episode.trial))
     scored = _by_task(ordered)
@@ -103,7 +103,7 @@ def summarise(episodes: Sequence[Episode], account: Account | None = None, /, **
         branches=sum(episode.branches for episode in ordered),
         tool_calls=sum(episode.calls for episode in ordered),
         outcomes={name: sum(episode.outcome == name for episode in ordered) for name in outcomes},
-        account=account or Account(planned=len(ordered), done=len(ordered)),
+        account=account or UnitCounts(planned=len(ordered), done=len(ordered)),
         extra=extra,
     )
 

@@ -29,7 +29,7 @@ _LOOK_EVERY = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class BlockedLoop:
     """A blocked event loop; `place` is `file:line in function`, `stack` the frames around it, the innermost last.
 
     Both are empty if no other thread could run meanwhile (native code that holds Python's lock).
@@ -66,7 +66,7 @@ class Watchdog:
         finally:
             self._over.set()
 
-    def beat(self) -> Block | None:
+    def beat(self) -> BlockedLoop | None:
         """Register a beat of the loop; returns the block that just ended, if it was long enough and below the limit."""
         now = monotonic()
         seconds, self._beaten, seen, self._seen = now - self._beaten, now, self._seen, None
@@ -74,7 +74,7 @@ class Watchdog:
             return None
         self._reported += 1
         place, stack = seen or ("", "")
-        return Block(round(seconds, 3), place, stack)
+        return BlockedLoop(round(seconds, 3), place, stack)
 
     def holding(self) -> str:
         """Location of user code that blocks the loop now, empty if there is none; may be called from any thread."""

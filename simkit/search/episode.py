@@ -52,7 +52,7 @@ LAST_COMMIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class EpisodeContext:
     """Components, limits and services of an episode; the same for all its branches."""
 
     cast: Cast
@@ -74,7 +74,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Final:
+class FinalBranch:
     """End of the path that an episode is scored by."""
 
     branch_id: str | None
@@ -92,7 +92,7 @@ class Ending:
     """
 
     outcome: Outcome
-    final: Final
+    final: FinalBranch
     achieved: tuple[Hit, ...] = ()
     counts: Counts = field(default_factory=Counts)
     error: str | None = None
@@ -102,10 +102,10 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class PreparedEpisode:
     """A prepared episode: the state before the first utterance. `fault` or `limit` is set if preparation failed."""
 
-    stage: Stage
+    context: EpisodeContext
     state: BranchState = field(default_factory=lambda: BranchState(Conversation()))
     fault: Fault | None = None
     limit: LimitHit | None = None
@@ -116,18 +116,18 @@ def fault_outcome(fault: Fault) -> Outcome:
     return cast("Outcome", f"{fault.component}_fault")
 
 
-def record_fault(stage: Stage, branch: str | None, fault: Fault | None) -> None:
+def record_fault(context: EpisodeContext, branch: str | None, fault: Fault | None) -> None:
     """Record where the fault that ended a branch was raised; `branch` is None before the first turn.
 
     Nothing is recorded without a fault, or if no code of a component raised it.
     """
     if fault is None:
         return
-    stage.watch.fault(fault)
-    unit, trace = stage.unit, traceback_of(fault)
+    context.watch.fault(fault)
+    unit, trace = context.unit, traceback_of(fault)
     if trace:
         component, now = fault.component, time.time()
-        stage.recorder.record(FaultTraced(unit.run_id, unit.episode_id, branch, component, str(fault), trace, now))
+        context.recorder.record(FaultTraced(unit.run_id, unit.episode_id, branch, component, str(fault), trace, now))
 
 
 def where(who: str, ref: ActorRef, key: TurnKey, doing: str = "") -> Callable[[], str]:
@@ -198,67 +198,69 @@ def _toolset(specs: tuple[bytes, ...]) -> ToolsetSeen:
     return ToolsetSeen(toolset_id=digest.hexdigest(), tools=tools)
 
 
-async def set_stage(stage: Stage, search: str) -> Scene:
+async def prepare_episode(context: EpisodeContext, search: str) -> PreparedEpisode:
     """Prepare the components and record the start of the episode.
 
     Raises:
         UsageError: a component requires something from the caller first (such as missing data).
     """
-    scene = await _set(stage)
-    tools = toolset(scene.stage.specs)
-    stage.recorder.record(tools)
-    stage.recorder.record(
+    prepared = await _set(context)
+    tools = toolset(prepared.context.specs)
+    context.recorder.record(tools)
+    context.recorder.record(
         EpisodeStarted(
-            episode_id=stage.unit.episode_id,
-            run_id=stage.unit.run_id,
-            task_id=stage.task.id,
-            trial=stage.unit.trial,
+            episode_id=context.unit.episode_id,
+            run_id=context.unit.run_id,
+            task_id=context.task.id,
+            trial=context.unit.trial,
             supervisor=search,
             toolset_id=tools.toolset_id,
-            goals=tuple(goal.key for goal in scene.stage.goals),
+            goals=tuple(goal.key for goal in prepared.context.goals),
             at=time.time(),
-            attempt=stage.unit.attempt,
+            attempt=context.unit.attempt,
         )
     )
-    return scene
+    return prepared
 
 
-async def _set(stage: Stage) -> Scene:
+async def _set(context: EpisodeContext) -> PreparedEpisode:
     try:
-        return await _start_components(stage)
+        return await _start_components(context)
     except Fault as fault:
         if isinstance(fault.__cause__, UsageError):
             raise fault.__cause__ from fault.__cause__.__cause__  # `from fault` would make the chain a circle
-        return Scene(stage, fault=fault)
+        return PreparedEpisode(context, fault=fault)
 
 
-async def _start_components(stage: Stage) -> Scene:
-    players, key = stage.cast, stage.key("", 0)
+async def _start_components(context: EpisodeContext) -> PreparedEpisode:
+    players, key = context.cast, context.key("", 0)
     place = where("tools", players.tools, key)
-    tools = await consult(players.tools, StartTools(stage.task), checks.tools_start, ToolFault, place)
+    tools = await consult(players.tools, StartTools(context.task), checks.tools_start, ToolFault, place)
     place = where("reward", players.reward, key)
-    listing = ListGoals(stage.task, tools.specs)
+    listing = ListGoals(context.task, tools.specs)
     goals = await consult(players.reward, listing, checks.goals, RewardFault, place)
     place = where("agent", players.agent, key)
-    ready = Stage(stage.cast, stage.unit, stage.limits, stage.recorder, stage.watch, goals, tools.specs)
+    ready = EpisodeContext(
+        context.cast, context.unit, context.limits, context.recorder, context.watch, goals, tools.specs
+    )
     try:
         asked = StartAgent(tools.specs, tools.policy)
         agent = await consult_agent(players.agent, asked, checks.agent_start, place)
     except LimitHit as limit:
-        return Scene(ready, BranchState(Conversation(), world=tools.state), limit=limit)
+        return PreparedEpisode(ready, BranchState(Conversation(), world=tools.state), limit=limit)
     conversation = Conversation() if agent.system is None else Conversation((Entry.system(agent.system),))
-    return Scene(ready, BranchState(conversation, agent=agent.state, world=tools.state))
+    return PreparedEpisode(ready, BranchState(conversation, agent=agent.state, world=tools.state))
 
 
 async def play_episode(
-    stage: Stage, search: str, act: Callable[[Scene], Awaitable[Ending]], conversations: int = 1
+    context: EpisodeContext, search: str, act: Callable[[PreparedEpisode], Awaitable[Ending]], conversations: int = 1
 ) -> Episode:
     """Run one episode: set it up, call `act` if the task has goals, score and record the result.
 
     A task without goals is recorded with the outcome `no_goals` and not played.
 
     Args:
-        stage: components, limits and services of the episode.
+        context: components, limits and services of the episode.
         search: name of the search.
         act: plays from the opening to the ending.
         conversations: maximum number of concurrent conversations of the search. Before the components are asked
@@ -267,38 +269,40 @@ async def play_episode(
     Raises:
         UsageError: a component has fewer sessions.
     """
-    async with stage.cast.sessions(conversations), committed(stage.recorder):
-        scene = await set_stage(stage, search)
-        if scene.fault is not None:
-            record_fault(scene.stage, None, scene.fault)
-            ending = broken(scene.fault)
-        elif not scene.stage.goals:
-            ending = Ending(outcome="no_goals", final=Final(None, scene.state.conversation), scored=False)
-        elif scene.limit is not None:
-            ending = Ending(outcome=scene.limit.outcome, final=Final(None, scene.state.conversation), failed=True)
+    async with context.cast.sessions(conversations), committed(context.recorder):
+        prepared = await prepare_episode(context, search)
+        if prepared.fault is not None:
+            record_fault(prepared.context, None, prepared.fault)
+            ending = broken(prepared.fault)
+        elif not prepared.context.goals:
+            ending = Ending(outcome="no_goals", final=FinalBranch(None, prepared.state.conversation), scored=False)
+        elif prepared.limit is not None:
+            ending = Ending(
+                outcome=prepared.limit.outcome, final=FinalBranch(None, prepared.state.conversation), failed=True
+            )
         else:
-            ending = await act(scene)
-        return await _finish(scene.stage, ending)
+            ending = await act(prepared)
+        return await _finish(prepared.context, ending)
 
 
 def broken(fault: Fault) -> Ending:
     """The ending of an episode that a fault stopped before its first turn."""
-    final = Final(None, Conversation())
+    final = FinalBranch(None, Conversation())
     return Ending(outcome=fault_outcome(fault), final=final, counts=Counts(faults=1), error=str(fault), scored=False)
 
 
-async def _finish(stage: Stage, ending: Ending) -> Episode:
+async def _finish(context: EpisodeContext, ending: Ending) -> Episode:
     reward = ending.reward
     outcome, error, counts = ending.outcome, ending.error, ending.counts
     if ending.scored and reward is None:
         try:
-            reward = await score_ending(stage, ending)
+            reward = await score_ending(context, ending)
         except Fault as fault:
-            record_fault(stage, ending.final.branch_id, fault)
+            record_fault(context, ending.final.branch_id, fault)
             outcome, error, counts = fault_outcome(fault), str(fault), counts.plus(faults=1)
-    await _explain(stage, ending, reward)
+    await _explain(context, ending, reward)
     episode = Episode(
-        episode_id=stage.unit.episode_id,
+        episode_id=context.unit.episode_id,
         reward=None if reward is None else reward.value,
         outcome=outcome,
         achieved=tuple(hit.goal for hit in ending.achieved),
@@ -309,46 +313,46 @@ async def _finish(stage: Stage, ending: Ending) -> Episode:
         faults=counts.faults,
         error=error,
         calls=counts.calls,
-        full_reward=stage.cast.reward_range[1],
-        goals=tuple(goal.key for goal in stage.goals),
+        full_reward=context.cast.reward_range[1],
+        goals=tuple(goal.key for goal in context.goals),
     )
-    stage.recorder.record(episode)
+    context.recorder.record(episode)
     return episode
 
 
-async def _explain(stage: Stage, ending: Ending, reward: EpisodeReward | None) -> None:
+async def _explain(context: EpisodeContext, ending: Ending, reward: EpisodeReward | None) -> None:
     """Record the reward's own explanations of missed goals; a failing explanation changes nothing but its traceback."""
     left = [hit.goal for hit in ending.achieved]
-    missed = tuple(goal for goal in stage.goals if goal.key not in left or left.remove(goal.key))
+    missed = tuple(goal for goal in context.goals if goal.key not in left or left.remove(goal.key))
     if reward is None or ending.failed or not missed:
         return
-    ref = stage.cast.reward
-    request = ExplainGoals(_scored(stage, ending), missed)
+    ref = context.cast.reward
+    request = ExplainGoals(_scored(context, ending), missed)
     try:
         said = await consult(ref, request, checks.explanations, RewardFault, f"reward `{ref.name}`, explaining goals")
     except Fault as fault:
-        record_fault(stage, ending.final.branch_id, fault)
+        record_fault(context, ending.final.branch_id, fault)
         return
     if said:
-        stage.recorder.record(GoalsExplained(stage.unit.episode_id, tuple(said), tuple(said.values())))
+        context.recorder.record(GoalsExplained(context.unit.episode_id, tuple(said), tuple(said.values())))
 
 
-def _scored(stage: Stage, ending: Ending) -> ScoreEpisode:
+def _scored(context: EpisodeContext, ending: Ending) -> ScoreEpisode:
     final = ending.final
-    return ScoreEpisode(stage.task, stage.goals, ending.achieved, final.calls, final.conversation, final.world)
+    return ScoreEpisode(context.task, context.goals, ending.achieved, final.calls, final.conversation, final.world)
 
 
-async def score_ending(stage: Stage, ending: Ending) -> EpisodeReward:
+async def score_ending(context: EpisodeContext, ending: Ending) -> EpisodeReward:
     """Score an ending with the reward component.
 
     Raises:
         RewardFault: the reward component raised an error, or its reply is invalid.
     """
     if ending.failed:
-        return EpisodeReward(stage.cast.failure_reward)
-    reward, request = stage.cast.reward, _scored(stage, ending)
-    place = f"reward `{reward.name}`, end of {stage.task.id}"
-    check = checks.reward_within(stage.cast.reward_range)
+        return EpisodeReward(context.cast.failure_reward)
+    reward, request = context.cast.reward, _scored(context, ending)
+    place = f"reward `{reward.name}`, end of {context.task.id}"
+    check = checks.reward_within(context.cast.reward_range)
     return await consult(reward, request, check, RewardFault, place)
 
 

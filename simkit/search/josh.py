@@ -22,11 +22,19 @@ from simkit.core.records import Counts
 from simkit.core.tasks import Goal
 from simkit.errors import Fault, UsageError
 from simkit.search.base import Watch, WorkUnit, refuse_unforkable
-from simkit.search.episode import Ending, Final, Scene, Stage, fault_outcome, play_episode, record_fault
+from simkit.search.episode import (
+    Ending,
+    EpisodeContext,
+    FinalBranch,
+    PreparedEpisode,
+    fault_outcome,
+    play_episode,
+    record_fault,
+)
 from simkit.search.tree import (
-    Closed,
+    EndedLeaf,
     Leaf,
-    Played,
+    PlayedTurn,
     end_branches,
     expand,
     living,
@@ -91,7 +99,7 @@ def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class SearchState:
     """A search between two of its phases.
 
     `final` is the last winner's branch, or the opening before the first winner. `ended` is the provisional outcome: the
@@ -100,10 +108,10 @@ class Tree:
 
     leaves: tuple[Leaf, ...]
     remaining: tuple[Goal, ...]
-    final: Final
+    final: FinalBranch
     achieved: tuple[Hit, ...] = ()
     harvests: int = 0
-    ended: Closed | None = None
+    ended: EndedLeaf | None = None
     counts: Counts = field(default_factory=Counts)
 
     @property
@@ -111,13 +119,13 @@ class Tree:
         """Whether the search continues; once all goals are taken, no leaf is left."""
         return bool(self.leaves)
 
-    def count(self, played: Sequence[Played]) -> Tree:
+    def count(self, played: Sequence[PlayedTurn]) -> SearchState:
         """The tree with its counts updated by the turns of one step."""
         calls = sum(len(one.turn.calls) for one in played)
         turn = max(one.parent.next_turn for one in played)
         return replace(self, counts=self.counts.plus(turn=turn, branches=len(played), calls=calls))
 
-    def close(self, closed: Sequence[Closed]) -> Tree:
+    def close(self, closed: Sequence[EndedLeaf]) -> SearchState:
         """The tree with the ends of some leaves registered."""
         faults = [end for end in closed if end.error is not None]
         orderly = [end for end in closed if end.error is None]
@@ -154,67 +162,67 @@ class Josh:
             StoreError: events cannot be recorded.
         """
         refuse_unforkable(self.name, cast)
-        stage = Stage(cast, unit, self.limits, recorder, watch)
-        return await play_episode(stage, self.name, self._play, self.search.conversations)
+        context = EpisodeContext(cast, unit, self.limits, recorder, watch)
+        return await play_episode(context, self.name, self._play, self.search.conversations)
 
-    async def _play(self, scene: Scene) -> Ending:
-        stage = scene.stage
-        root, closed = await open_tree(scene)
-        final = Final(None, root.state.conversation)
+    async def _play(self, prepared: PreparedEpisode) -> Ending:
+        context = prepared.context
+        root, closed = await open_tree(prepared)
+        final = FinalBranch(None, root.state.conversation)
         if closed is None:
             try:
-                final = replace(final, world=kept_world(root.state, stage.key("", 0)))
+                final = replace(final, world=kept_world(root.state, context.key("", 0)))
             except Fault as fault:
-                closed = Closed(root.id, fault_outcome(fault), str(fault))
-                end_branches(stage, (closed,))
-                record_fault(stage, root.id, fault)
-        await stage.recorder.commit()
+                closed = EndedLeaf(root.id, fault_outcome(fault), str(fault))
+                end_branches(context, (closed,))
+                record_fault(context, root.id, fault)
+        await context.recorder.commit()
         if closed is not None:
-            return _ending(Tree((), stage.goals, final).close([closed]))
-        return _ending(await self._grow(stage, Tree((root,), stage.goals, final)))
+            return _ending(SearchState((), context.goals, final).close([closed]))
+        return _ending(await self._grow(context, SearchState((root,), context.goals, final)))
 
-    async def _grow(self, stage: Stage, tree: Tree) -> Tree:
+    async def _grow(self, context: EpisodeContext, tree: SearchState) -> SearchState:
         """Step until the search is finished; at a wall-clock limit, return the tree after the last complete phase."""
-        live = LiveCount(stage.watch)
+        live = LiveLeafCount(context.watch)
         try:
             with anyio.move_on_after(self.limits.wall_seconds):
                 while live.of(tree).going:
-                    tree = live.of(await self._agents(stage, tree))
+                    tree = live.of(await self._agents(context, tree))
                     if tree.going:
-                        tree = await self._users(stage, tree)
-                    await stage.recorder.commit()
-            return _end_all(stage, tree, "time_limit") if tree.going else tree
+                        tree = await self._users(context, tree)
+                    await context.recorder.commit()
+            return _end_all(context, tree, "time_limit") if tree.going else tree
         finally:
             live.stop()
 
-    async def _agents(self, stage: Stage, tree: Tree) -> Tree:
+    async def _agents(self, context: EpisodeContext, tree: SearchState) -> SearchState:
         """Expand the tree, play a turn of all leaves concurrently, and harvest if one reached a goal."""
         leaves = expand(tree.leaves, self.search.factor, self.search.beam)
         at_most = 1 if self.search.branch_by == "action" else None
-        turns = [partial(take_turn, stage, leaf, tree.remaining, at_most) for leaf in leaves]
+        turns = [partial(take_turn, context, leaf, tree.remaining, at_most) for leaf in leaves]
         played = await together(turns, enough=_rewarded if self.search.eager else None)
         played, winner, world = _won(played, self.search.winner)
         if winner is not None:
-            return _harvest(stage, tree.count(played), played, winner, world)
+            return _harvest(context, tree.count(played), played, winner, world)
         for one in played:
-            record_played(stage, one, credited=False, outcome=one.turn.outcome)
+            record_played(context, one, credited=False, outcome=one.turn.outcome)
         going = tuple(one.leaf() for one in played if one.turn.outcome is None)
         return replace(tree.count(played).close(_ends(played)), leaves=going)
 
-    async def _users(self, stage: Stage, tree: Tree) -> Tree:
+    async def _users(self, context: EpisodeContext, tree: SearchState) -> SearchState:
         """Get the users' answers, and end the leaves that have reached a limit."""
-        leaves, closed = await users_answer(stage, tree.leaves)
+        leaves, closed = await users_answer(context, tree.leaves)
         leaves = living(leaves, closed)
-        limited: list[Closed] = []
+        limited: list[EndedLeaf] = []
         for leaf in leaves:
             outcome = leaf.state.spent.exceeded(self.limits)
             if outcome is not None:
-                limited.append(Closed(leaf.id, outcome))
-        end_branches(stage, limited)
+                limited.append(EndedLeaf(leaf.id, outcome))
+        end_branches(context, limited)
         return replace(tree.close(closed).close(limited), leaves=living(leaves, limited))
 
 
-def pick(played: Sequence[Played], policy: Winner) -> Played | None:
+def pick(played: Sequence[PlayedTurn], policy: Winner) -> PlayedTurn | None:
     """The branch whose goals are taken; None if no branch reached one."""
     rewarded = [one for one in played if one.hits]
     if not rewarded:
@@ -230,7 +238,7 @@ def pick(played: Sequence[Played], policy: Winner) -> Played | None:
             assert_never(policy)
 
 
-def _won(played: Sequence[Played], policy: Winner) -> tuple[Sequence[Played], Played | None, State]:
+def _won(played: Sequence[PlayedTurn], policy: Winner) -> tuple[Sequence[PlayedTurn], PlayedTurn | None, State]:
     """The turns, the winner and a fork of its world for scoring; a branch whose world cannot be forked has failed."""
     while (winner := pick(played, policy)) is not None:
         try:
@@ -241,15 +249,17 @@ def _won(played: Sequence[Played], policy: Winner) -> tuple[Sequence[Played], Pl
     return played, None, None
 
 
-def _harvest(stage: Stage, tree: Tree, played: Sequence[Played], winner: Played, world: State) -> Tree:
+def _harvest(
+    context: EpisodeContext, tree: SearchState, played: Sequence[PlayedTurn], winner: PlayedTurn, world: State
+) -> SearchState:
     """Take the winner's goals: mark the branches that led to rewards, drop other leaves, continue from the winner."""
     remaining = without(tree.remaining, winner.hits)
     for one in played:
-        record_played(stage, one, credited=one is winner, outcome=_harvested_outcome(one, winner, remaining))
+        record_played(context, one, credited=one is winner, outcome=_harvested_outcome(one, winner, remaining))
     marked = [name for one in played if one.hits for name in one.lineage]
-    stage.recorder.record(
+    context.recorder.record(
         TreeHarvested(
-            episode_id=stage.unit.episode_id,
+            episode_id=context.unit.episode_id,
             harvest=tree.harvests,
             winner_id=winner.id,
             goals=tuple(hit.goal for hit in winner.hits),
@@ -257,20 +267,20 @@ def _harvest(stage: Stage, tree: Tree, played: Sequence[Played], winner: Played,
             golden=winner.lineage,
         )
     )
-    stage.watch.hit(len(winner.hits))
+    context.watch.hit(len(winner.hits))
     root, outcome = replace(winner.leaf(), lineage=(winner.id,)), winner.turn.outcome
     return replace(
         tree.close(_ends(played)),
         leaves=(root,) if outcome is None and remaining else (),
         remaining=remaining,
-        final=Final(root.id, root.state.conversation, world, root.calls),
+        final=FinalBranch(root.id, root.state.conversation, world, root.calls),
         achieved=(*tree.achieved, *winner.hits),
         harvests=tree.harvests + 1,
-        ended=None if outcome is None else Closed(winner.id, outcome),
+        ended=None if outcome is None else EndedLeaf(winner.id, outcome),
     )
 
 
-def _harvested_outcome(one: Played, winner: Played, remaining: tuple[Goal, ...]) -> Outcome | None:
+def _harvested_outcome(one: PlayedTurn, winner: PlayedTurn, remaining: tuple[Goal, ...]) -> Outcome | None:
     if one.turn.outcome is not None:
         return one.turn.outcome
     if one is not winner:
@@ -278,22 +288,22 @@ def _harvested_outcome(one: Played, winner: Played, remaining: tuple[Goal, ...])
     return None if remaining else "goals_done"
 
 
-def _rewarded(one: Played) -> bool:
+def _rewarded(one: PlayedTurn) -> bool:
     return bool(one.hits)
 
 
-def _ends(played: Sequence[Played]) -> list[Closed]:
+def _ends(played: Sequence[PlayedTurn]) -> list[EndedLeaf]:
     turns = [(one.id, one.turn) for one in played]
-    return [Closed(name, turn.outcome, turn.error) for name, turn in turns if turn.outcome is not None]
+    return [EndedLeaf(name, turn.outcome, turn.error) for name, turn in turns if turn.outcome is not None]
 
 
-def _end_all(stage: Stage, tree: Tree, outcome: Outcome) -> Tree:
-    closed = [Closed(leaf.id, outcome) for leaf in tree.leaves]
-    end_branches(stage, closed)
+def _end_all(context: EpisodeContext, tree: SearchState, outcome: Outcome) -> SearchState:
+    closed = [EndedLeaf(leaf.id, outcome) for leaf in tree.leaves]
+    end_branches(context, closed)
     return replace(tree.close(closed), leaves=())
 
 
-def _ending(tree: Tree) -> Ending:
+def _ending(tree: SearchState) -> Ending:
     outcome, error = ("goals_done", None) if tree.ended is None else (tree.ended.outcome, tree.ended.error)
     if not tree.remaining:
         outcome, error = "goals_done", None
@@ -308,14 +318,14 @@ def _ending(tree: Tree) -> Ending:
     )
 
 
-class LiveCount:
+class LiveLeafCount:
     """Reports the number of live leaves to a watch."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._live = 0
 
-    def of(self, tree: Tree) -> Tree:
+    def of(self, tree: SearchState) -> SearchState:
         """Report the number of leaves of a tree; returns the tree."""
         self._tell(len(tree.leaves))
         return tree

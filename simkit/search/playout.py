@@ -11,8 +11,8 @@ from simkit.components.reward import EpisodeReward, Hit
 from simkit.core.events import Outcome
 from simkit.core.records import Counts
 from simkit.core.tasks import Goal
-from simkit.search.episode import Ending, Stage
-from simkit.search.tree import Closed, Leaf, Played, end_branches, record_played, take_turn, users_answer
+from simkit.search.episode import Ending, EpisodeContext
+from simkit.search.tree import EndedLeaf, Leaf, PlayedTurn, end_branches, record_played, take_turn, users_answer
 from simkit.search.turn import without
 
 
@@ -33,7 +33,7 @@ class Playout:
     remaining: tuple[Goal, ...]
     achieved: tuple[Hit, ...] = ()
     counts: Counts = field(default_factory=Counts)
-    closed: Closed | None = None
+    closed: EndedLeaf | None = None
     reward: EpisodeReward | None = None
     rewarded: bool = False
 
@@ -43,62 +43,62 @@ class Playout:
         return -inf if self.reward is None else self.reward.value
 
 
-async def play_out(stage: Stage, playout: Playout) -> Playout:
+async def play_out(context: EpisodeContext, playout: Playout) -> Playout:
     """Play a conversation from its current position to its end, or to the wall-clock limit."""
-    with anyio.move_on_after(stage.limits.wall_seconds):
+    with anyio.move_on_after(context.limits.wall_seconds):
         while playout.closed is None:
-            playout = await play_round(stage, playout)
+            playout = await play_round(context, playout)
     return playout
 
 
-async def play_round(stage: Stage, playout: Playout) -> Playout:
+async def play_round(context: EpisodeContext, playout: Playout) -> Playout:
     """Play one turn of the agent, and the user's answer to it."""
-    playout = await _agent(stage, playout)
+    playout = await _agent(context, playout)
     if playout.closed is None:
-        playout = await _user(stage, playout)
-    await stage.recorder.commit()
+        playout = await _user(context, playout)
+    await context.recorder.commit()
     return playout
 
 
-async def _agent(stage: Stage, playout: Playout) -> Playout:
-    played = await take_turn(stage, playout.leaf, playout.remaining)
-    record_played(stage, played, credited=True, outcome=played.turn.outcome)
+async def _agent(context: EpisodeContext, playout: Playout) -> Playout:
+    played = await take_turn(context, playout.leaf, playout.remaining)
+    record_played(context, played, credited=True, outcome=played.turn.outcome)
     if played.hits:
-        stage.watch.hit(len(played.hits))
+        context.watch.hit(len(played.hits))
     return _after(playout, played)
 
 
-async def _user(stage: Stage, playout: Playout) -> Playout:
-    (leaf,), closed = await users_answer(stage, (playout.leaf,))
+async def _user(context: EpisodeContext, playout: Playout) -> Playout:
+    (leaf,), closed = await users_answer(context, (playout.leaf,))
     playout = replace(playout, leaf=leaf)
     if closed:
         return replace(playout, closed=closed[0])
-    outcome = playout.leaf.state.spent.exceeded(stage.limits)
-    return playout if outcome is None else replace(playout, closed=end(stage, playout, outcome))
+    outcome = playout.leaf.state.spent.exceeded(context.limits)
+    return playout if outcome is None else replace(playout, closed=end(context, playout, outcome))
 
 
-def _after(playout: Playout, played: Played) -> Playout:
+def _after(playout: Playout, played: PlayedTurn) -> Playout:
     turn = played.turn
     return Playout(
         leaf=played.leaf(),
         remaining=without(playout.remaining, played.hits),
         achieved=(*playout.achieved, *played.hits),
         counts=playout.counts.plus(turn=played.parent.next_turn, branches=1, calls=len(turn.calls)),
-        closed=None if turn.outcome is None else Closed(played.id, turn.outcome, turn.error),
+        closed=None if turn.outcome is None else EndedLeaf(played.id, turn.outcome, turn.error),
     )
 
 
-def end(stage: Stage, playout: Playout, outcome: Outcome) -> Closed:
+def end(context: EpisodeContext, playout: Playout, outcome: Outcome) -> EndedLeaf:
     """Record the end of a conversation; a fork that has not been played yet has no branch to end."""
-    closed = Closed(playout.leaf.id, outcome)
+    closed = EndedLeaf(playout.leaf.id, outcome)
     if not playout.leaf.forked:
-        end_branches(stage, (closed,))
+        end_branches(context, (closed,))
     return closed
 
 
-def ending_of(stage: Stage, playout: Playout) -> Ending:
+def ending_of(context: EpisodeContext, playout: Playout) -> Ending:
     """The ending of a conversation; one that has not ended was stopped by the wall-clock limit."""
-    closed = playout.closed or end(stage, playout, "time_limit")
+    closed = playout.closed or end(context, playout, "time_limit")
     return Ending(
         outcome=closed.outcome,
         final=playout.leaf.final(),

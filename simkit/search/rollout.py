@@ -9,7 +9,7 @@ from simkit.components.cast import Cast
 from simkit.core.events import Episode, Recorder
 from simkit.core.limits import Limits
 from simkit.search.base import Watch, WorkUnit
-from simkit.search.episode import Ending, Scene, Stage, play_episode
+from simkit.search.episode import Ending, EpisodeContext, PreparedEpisode, play_episode
 from simkit.search.playout import Playout, ending_of, play_out
 from simkit.search.tree import open_tree
 
@@ -33,13 +33,13 @@ class Rollout:
         Raises:
             StoreError: events cannot be recorded.
         """
-        return await play_episode(Stage(cast, unit, self.limits, recorder, watch), self.name, self._play)
+        return await play_episode(EpisodeContext(cast, unit, self.limits, recorder, watch), self.name, self._play)
 
-    async def _play(self, scene: Scene) -> Ending:
-        stage = scene.stage
-        stage.watch.live(1)
+    async def _play(self, prepared: PreparedEpisode) -> Ending:
+        context = prepared.context
+        context.watch.live(1)
         try:
-            leaf, closed = await open_tree(scene)
-            return ending_of(stage, await play_out(stage, Playout(leaf, stage.goals, closed=closed)))
+            leaf, closed = await open_tree(prepared)
+            return ending_of(context, await play_out(context, Playout(leaf, context.goals, closed=closed)))
         finally:
-            stage.watch.live(-1)
+            context.watch.live(-1)

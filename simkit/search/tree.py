@@ -21,8 +21,8 @@ from simkit.core.ids import branch_id, child_path
 from simkit.core.records import CallRecord, MessageRow, RewardRow
 from simkit.core.tasks import Goal
 from simkit.errors import Fault
-from simkit.search.episode import Final, Scene, Stage, grown, record_fault
-from simkit.search.turn import Answer, Turn, ask_user, fork_branch, play_turn, score_turn
+from simkit.search.episode import EpisodeContext, FinalBranch, PreparedEpisode, grown, record_fault
+from simkit.search.turn import Turn, UserAnswer, ask_user, fork_branch, play_turn, score_turn
 
 T = TypeVar("T")
 
@@ -54,13 +54,13 @@ class Leaf:
         """The leaf after the user's answer."""
         return Leaf(self.id, self.path, self.turn, state, self.lineage, self.step, self.calls)
 
-    def final(self) -> Final:
+    def final(self) -> FinalBranch:
         """This leaf as the end of a path that is scored."""
-        return Final(self.id, self.state.conversation, self.state.world, self.calls)
+        return FinalBranch(self.id, self.state.conversation, self.state.world, self.calls)
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class PlayedTurn:
     """A turn that was played from `parent`, with the goals it reached."""
 
     parent: Leaf
@@ -81,7 +81,7 @@ class Played:
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class EndedLeaf:
     """The end of a branch."""
 
     id: str
@@ -116,18 +116,20 @@ def expand(leaves: Sequence[Leaf], factor: int, beam: int) -> tuple[Leaf, ...]:
     return tuple(arm for leaf in leaves for arm in fork(leaf, arms))
 
 
-async def take_turn(stage: Stage, leaf: Leaf, remaining: tuple[Goal, ...], at_most: int | None = None) -> Played:
+async def take_turn(
+    context: EpisodeContext, leaf: Leaf, remaining: tuple[Goal, ...], at_most: int | None = None
+) -> PlayedTurn:
     """Play a leaf's next turn (up to `at_most` decisions) and find out which of the remaining goals it reached."""
-    key, step = stage.key(leaf.path, leaf.next_turn), leaf.step
-    name = branch_id(stage.unit.episode_id, leaf.path, leaf.next_turn) + (f".{step}" if step else "")
+    key, step = context.key(leaf.path, leaf.next_turn), leaf.step
+    name = branch_id(context.unit.episode_id, leaf.path, leaf.next_turn) + (f".{step}" if step else "")
     try:
         state = fork_branch(leaf.state, key) if leaf.forked else leaf.state
     except Fault as fault:
-        return Played(leaf, name, Turn(key, leaf.state, steps=step).failed(fault))
-    turn = await play_turn(stage, key, state, step=step, at_most=at_most)
-    turn, hits = await score_turn(stage, turn, remaining)
-    stage.watch.turn()
-    return Played(leaf, name, turn, hits)
+        return PlayedTurn(leaf, name, Turn(key, leaf.state, steps=step).failed(fault))
+    turn = await play_turn(context, key, state, step=step, at_most=at_most)
+    turn, hits = await score_turn(context, turn, remaining)
+    context.watch.turn()
+    return PlayedTurn(leaf, name, turn, hits)
 
 
 async def together(calls: Sequence[Callable[[], Awaitable[T]]], enough: Callable[[T], bool] | None = None) -> list[T]:
@@ -167,15 +169,15 @@ def first_error(errors: ExceptionGroup[Exception]) -> Exception:
     return first_error(cast("ExceptionGroup[Exception]", first)) if isinstance(first, ExceptionGroup) else first
 
 
-async def open_tree(scene: Scene) -> tuple[Leaf, Closed | None]:
+async def open_tree(prepared: PreparedEpisode) -> tuple[Leaf, EndedLeaf | None]:
     """Play and record the root of an episode (system prompt and opening); returns it, and its end if it ended."""
-    stage, before = scene.stage, scene.state
-    answer = await ask_user(stage, stage.key("", 0), before)
-    name = branch_id(stage.unit.episode_id, "", 0)
-    stage.recorder.record(
+    context, before = prepared.context, prepared.state
+    answer = await ask_user(context, context.key("", 0), before)
+    name = branch_id(context.unit.episode_id, "", 0)
+    context.recorder.record(
         BranchAdded(
             branch_id=name,
-            episode_id=stage.unit.episode_id,
+            episode_id=context.unit.episode_id,
             parent_id=None,
             path="",
             turn=0,
@@ -187,9 +189,9 @@ async def open_tree(scene: Scene) -> tuple[Leaf, Closed | None]:
             at=time.time(),
         )
     )
-    record_fault(stage, name, answer.fault)
+    record_fault(context, name, answer.fault)
     root = Leaf(name, "", 0, answer.state, (name,))
-    return root, None if answer.outcome is None else Closed(name, answer.outcome, answer.error)
+    return root, None if answer.outcome is None else EndedLeaf(name, answer.outcome, answer.error)
 
 
 def _system_rows(before: BranchState) -> tuple[MessageRow, ...]:
@@ -201,13 +203,13 @@ def _system_rows(before: BranchState) -> tuple[MessageRow, ...]:
     return tuple(rows)
 
 
-def record_played(stage: Stage, played: Played, *, credited: bool, outcome: Outcome | None) -> None:
+def record_played(context: EpisodeContext, played: PlayedTurn, *, credited: bool, outcome: Outcome | None) -> None:
     """Record a turn as a branch; `credited` if the search takes its hits."""
     turn = played.turn
-    stage.recorder.record(
+    context.recorder.record(
         BranchAdded(
             branch_id=played.id,
-            episode_id=stage.unit.episode_id,
+            episode_id=context.unit.episode_id,
             parent_id=played.parent.id,
             path=played.parent.path,
             turn=played.parent.next_turn,
@@ -219,40 +221,42 @@ def record_played(stage: Stage, played: Played, *, credited: bool, outcome: Outc
             at=time.time(),
         )
     )
-    record_fault(stage, played.id, turn.fault)
+    record_fault(context, played.id, turn.fault)
 
 
-def living(leaves: Sequence[Leaf], closed: Sequence[Closed]) -> tuple[Leaf, ...]:
+def living(leaves: Sequence[Leaf], closed: Sequence[EndedLeaf]) -> tuple[Leaf, ...]:
     """The leaves that have not ended."""
     ended = {end.id for end in closed}
     return tuple(leaf for leaf in leaves if leaf.id not in ended)
 
 
-def end_branches(stage: Stage, closed: Sequence[Closed]) -> None:
+def end_branches(context: EpisodeContext, closed: Sequence[EndedLeaf]) -> None:
     """Record the end of branches that were recorded before."""
     for end in closed:
-        stage.recorder.record(BranchEnded(end.id, end.outcome, end.error))
+        context.recorder.record(BranchEnded(end.id, end.outcome, end.error))
 
 
-async def users_answer(stage: Stage, leaves: Sequence[Leaf]) -> tuple[tuple[Leaf, ...], tuple[Closed, ...]]:
+async def users_answer(
+    context: EpisodeContext, leaves: Sequence[Leaf]
+) -> tuple[tuple[Leaf, ...], tuple[EndedLeaf, ...]]:
     """Get the users' answers for all leaves whose turn is over, concurrently; returns the new and the ended leaves.
 
     A user's fault ends only its leaf.
     """
     waiting = [leaf for leaf in leaves if not leaf.step]
-    answers = await together([_asker(stage, leaf) for leaf in waiting])
+    answers = await together([_asker(context, leaf) for leaf in waiting])
     after = {leaf.id: leaf for leaf in leaves}
-    closed: list[Closed] = []
+    closed: list[EndedLeaf] = []
     for leaf, answer in zip(waiting, answers, strict=True):
         if answer.messages:
-            stage.recorder.record(BranchExtended(leaf.id, answer.messages))
+            context.recorder.record(BranchExtended(leaf.id, answer.messages))
         after[leaf.id] = leaf.answered(answer.state)
         if answer.outcome is not None:
-            closed.append(Closed(leaf.id, answer.outcome, answer.error))
-            record_fault(stage, leaf.id, answer.fault)
-    end_branches(stage, closed)
+            closed.append(EndedLeaf(leaf.id, answer.outcome, answer.error))
+            record_fault(context, leaf.id, answer.fault)
+    end_branches(context, closed)
     return tuple(after.values()), tuple(closed)
 
 
-def _asker(stage: Stage, leaf: Leaf) -> Callable[[], Awaitable[Answer]]:
-    return lambda: ask_user(stage, stage.key(leaf.path, leaf.turn), leaf.state)
+def _asker(context: EpisodeContext, leaf: Leaf) -> Callable[[], Awaitable[UserAnswer]]:
+    return lambda: ask_user(context, context.key(leaf.path, leaf.turn), leaf.state)

@@ -30,9 +30,17 @@ from simkit.core.records import Counts
 from simkit.core.tasks import Task
 from simkit.errors import Fault, UsageError
 from simkit.search.base import Watch, WorkUnit, refuse_unforkable
-from simkit.search.episode import Ending, Scene, Stage, fault_outcome, play_episode, record_fault, score_ending
+from simkit.search.episode import (
+    Ending,
+    EpisodeContext,
+    PreparedEpisode,
+    fault_outcome,
+    play_episode,
+    record_fault,
+    score_ending,
+)
 from simkit.search.playout import Playout, end, ending_of, play_round
-from simkit.search.tree import Closed, fork, open_tree, together
+from simkit.search.tree import EndedLeaf, fork, open_tree, together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,19 +85,19 @@ class TreeSearch(ABC):
             StoreError: events cannot be recorded.
         """
         refuse_unforkable(self.name, cast)
-        stage = Stage(cast, unit, self.limits, recorder, watch)
-        return await play_episode(stage, self.name, self._play, self.conversations)
+        context = EpisodeContext(cast, unit, self.limits, recorder, watch)
+        return await play_episode(context, self.name, self._play, self.conversations)
 
-    async def _play(self, scene: Scene) -> Ending:
-        events = _Events()
+    async def _play(self, prepared: PreparedEpisode) -> Ending:
+        events = _DeferredEvents()
         try:
-            leaf, closed = await open_tree(Scene(replace(scene.stage, recorder=events), scene.state))
-            root = Playout(leaf, scene.stage.goals, closed=closed)
-            tree = SearchTree(replace(scene.stage, recorder=events), root, events, self.conversations)
+            leaf, closed = await open_tree(PreparedEpisode(replace(prepared.context, recorder=events), prepared.state))
+            root = Playout(leaf, prepared.context.goals, closed=closed)
+            tree = SearchTree(replace(prepared.context, recorder=events), root, events, self.conversations)
             return tree.ending(root) if closed is not None else await self.explore(tree)
         finally:
             for event in events.in_path_order():
-                scene.stage.recorder.record(event)
+                prepared.context.recorder.record(event)
 
 
 class SearchTree:
@@ -102,18 +110,18 @@ class SearchTree:
         root: the conversation after the user's opening.
     """
 
-    def __init__(self, stage: Stage, root: Playout, events: _Events, most: int) -> None:
+    def __init__(self, context: EpisodeContext, root: Playout, events: _DeferredEvents, most: int) -> None:
         self.root = root
         self._most = most
-        self._stage = stage
+        self._context = context
         self._events = events
-        seconds = stage.limits.wall_seconds
+        seconds = context.limits.wall_seconds
         self._deadline = anyio.current_time() + seconds if seconds is not None else float("inf")
 
     @property
     def task(self) -> Task:
         """The task that is played."""
-        return self._stage.task
+        return self._context.task
 
     def fork(self, playout: Playout, arms: int) -> tuple[Playout, ...]:
         """The same conversation `arms` times, to be continued in different ways: each arm has its own seeds.
@@ -142,7 +150,7 @@ class SearchTree:
 
     def end(self, playout: Playout, outcome: Outcome = "dropped") -> Playout:
         """End a conversation that has not ended yet."""
-        return replace(playout, closed=playout.closed or end(self._stage, playout, outcome))
+        return replace(playout, closed=playout.closed or end(self._context, playout, outcome))
 
     def harvest(self, winner: Playout, *successful: Playout) -> None:
         """Keep a conversation: its branches become golden, and those of `successful` ones are not negative examples.
@@ -152,7 +160,7 @@ class SearchTree:
         marked = [name for each in (winner, *successful) for name in each.leaf.lineage]
         self._events.harvests.append(
             TreeHarvested(
-                episode_id=self._stage.unit.episode_id,
+                episode_id=self._context.unit.episode_id,
                 harvest=len(self._events.harvests),
                 winner_id=winner.leaf.id,
                 goals=tuple(hit.goal for hit in winner.achieved),
@@ -163,7 +171,7 @@ class SearchTree:
 
     def ending(self, playout: Playout) -> Ending:
         """The end of the episode, which is scored by this conversation; the counts cover the whole tree."""
-        ending = ending_of(self._stage, playout)
+        ending = ending_of(self._context, playout)
         turns = self._events.turns
         counts = Counts(
             turns=max((event.turn for event in turns), default=0),
@@ -182,16 +190,16 @@ class SearchTree:
         return tuple(await together([partial(self._advance, each, turns) for each in playouts]))
 
     async def _advance(self, playout: Playout, turns: int | None) -> Playout:
-        self._stage.watch.live(1)
+        self._context.watch.live(1)
         try:
             with anyio.CancelScope(deadline=self._deadline):
                 while playout.closed is None and turns != 0:
-                    playout = await play_round(self._stage, playout)
+                    playout = await play_round(self._context, playout)
                     turns = None if turns is None else turns - 1
                 return playout
             return self.end(playout, "time_limit")
         finally:
-            self._stage.watch.live(-1)
+            self._context.watch.live(-1)
 
     async def _score(self, playout: Playout) -> Playout:
         closed = playout.closed
@@ -201,15 +209,15 @@ class SearchTree:
         final, failed = playout.leaf.final(), outcome == "context_limit"
         try:
             ending = Ending(outcome=outcome, final=final, achieved=playout.achieved, failed=failed)
-            reward = await score_ending(self._stage, ending)
+            reward = await score_ending(self._context, ending)
         except Fault as fault:
             self._events.reward_faults += 1
-            record_fault(self._stage, playout.leaf.id, fault)
-            return replace(playout, closed=Closed(playout.leaf.id, fault_outcome(fault), str(fault)))
-        return replace(playout, reward=reward, rewarded=self._stage.cast.is_rewarded(reward.value))
+            record_fault(self._context, playout.leaf.id, fault)
+            return replace(playout, closed=EndedLeaf(playout.leaf.id, fault_outcome(fault), str(fault)))
+        return replace(playout, reward=reward, rewarded=self._context.cast.is_rewarded(reward.value))
 
 
-class _Events:
+class _DeferredEvents:
     """Recorder that holds back the events of a tree until the golden branches are known."""
 
     def __init__(self) -> None:

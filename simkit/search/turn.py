@@ -21,7 +21,7 @@ from simkit.core.messages import AssistantMessage, Message, ToolCall
 from simkit.core.records import CallRecord, MessageRow
 from simkit.core.tasks import Goal
 from simkit.errors import AgentFault, Fault, LimitHit, RewardFault, ToolFault, UserFault, Where
-from simkit.search.episode import Stage, consult, consult_agent, fault_outcome, grown, where
+from simkit.search.episode import EpisodeContext, consult, consult_agent, fault_outcome, grown, where
 
 OUT_OF_STEPS = "(The agent did not answer.)"
 """Utterance of the runtime to the user when a turn runs out of decisions; never used for training."""
@@ -60,7 +60,7 @@ class Turn:
         return replace(self, over=True, outcome=fault_outcome(fault), fault=fault)
 
 
-class _Added:
+class _DecisionEffects:
     """Additions of one decision to its branch; either all are applied, or none if the decision faults."""
 
     __slots__ = ("calls", "conversation", "messages", "turn", "world")
@@ -91,66 +91,68 @@ class _Added:
         )
 
 
-async def play_turn(stage: Stage, key: TurnKey, state: BranchState, *, step: int, at_most: int | None) -> Turn:
+async def play_turn(
+    context: EpisodeContext, key: TurnKey, state: BranchState, *, step: int, at_most: int | None
+) -> Turn:
     """Play a turn from decision number `step`: up to `at_most` decisions, or until it is over.
 
     A fault is not raised; it becomes the turn's outcome. The same is true of a limit that no model call fits into.
     """
     turn = Turn(key, state, steps=step)
-    last = stage.limits.steps if at_most is None else min(stage.limits.steps, step + at_most)
+    last = context.limits.steps if at_most is None else min(context.limits.steps, step + at_most)
     try:
         while not turn.over and turn.steps < last:
-            turn = await _decide(stage, turn)
+            turn = await _decide(context, turn)
     except LimitHit as limit:
         return replace(turn, over=True, outcome=limit.outcome)
     except Fault as fault:
         return turn.failed(fault)
-    return _run_out(turn) if not turn.over and turn.steps >= stage.limits.steps else turn
+    return _run_out(turn) if not turn.over and turn.steps >= context.limits.steps else turn
 
 
 def _run_out(turn: Turn) -> Turn:
-    added, state = _Added(turn), turn.state
+    added, state = _DecisionEffects(turn), turn.state
     added.write(AssistantMessage.of(OUT_OF_STEPS), "runtime", heard=OUT_OF_STEPS)
     return added.taken(state.agent, state.spent.plus(turns=1), over=True, outcome=None)
 
 
-async def _decide(stage: Stage, turn: Turn) -> Turn:
+async def _decide(context: EpisodeContext, turn: Turn) -> Turn:
     """Make one decision with all its calls, completely, or raise a fault."""
-    state, agent = turn.state, stage.cast.agent
-    request = Act(turn.key, state.conversation, stage.specs, state.agent, turn.steps)
+    state, agent = turn.state, context.cast.agent
+    request = Act(turn.key, state.conversation, context.specs, state.agent, turn.steps)
     place = where("agent", agent, turn.key)
     decision = await consult_agent(agent, request, checks.decision, place)
-    added = _Added(turn)
+    added = _DecisionEffects(turn)
     with boundary(AgentFault, place):
         added.write(decision.message, "agent", heard=decision.say, flags=decision.flags)
         if decision.flags:
-            stage.watch.flag(decision.flags)
+            context.watch.flag(decision.flags)
         if decision.note is not None:
             added.write(decision.note, "tool")
     for call in decision.calls:
-        await _call(stage, added, decision, call)
+        await _call(context, added, decision, call)
     spent = state.spent.plus(tokens=decision.tokens, cost=decision.cost)
     outcome: Outcome | None = "agent_ended" if decision.end else None
     if outcome is None and decision.say is None:
-        outcome = spent.exceeded(stage.limits)
+        outcome = spent.exceeded(context.limits)
     over = decision.say is not None or outcome is not None
     return added.taken(decision.state, spent.plus(turns=1) if over else spent, over=over, outcome=outcome)
 
 
-async def _call(stage: Stage, added: _Added, decision: Decision, call: ToolCall) -> None:
-    tools, turn, stopwatch = stage.cast.tools, added.turn, Stopwatch()
+async def _call(context: EpisodeContext, added: _DecisionEffects, decision: Decision, call: ToolCall) -> None:
+    tools, turn, stopwatch = context.cast.tools, added.turn, Stopwatch()
     place = where("tools", tools, turn.key, f", call {call.id} of `{call.name}`")
-    asked = CallTool(stage.task, call, added.world)
+    asked = CallTool(context.task, call, added.world)
     reply = await consult(tools, asked, checks.tool_return, ToolFault, place, stopwatch)
     seconds, seq = stopwatch.seconds, len(added.conversation)
-    with boundary(AgentFault, where("agent", stage.cast.agent, turn.key, f", reading the result of `{call.name}`")):
+    with boundary(AgentFault, where("agent", context.cast.agent, turn.key, f", reading the result of `{call.name}`")):
         added.write(checks.message(decision.observe(call, reply.result), "`observe` gave"), "tool")
     added.world = reply.state
     added.calls.append(CallRecord.of(call, reply.result, turn.steps, reply.writes, seq=seq, seconds=seconds))
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class UserAnswer:
     """The user's answer: the branch after it, and its outcome if it ended."""
 
     state: BranchState
@@ -164,37 +166,37 @@ class Answer:
         return None if self.fault is None else str(self.fault)
 
 
-async def ask_user(stage: Stage, key: TurnKey, state: BranchState) -> Answer:
+async def ask_user(context: EpisodeContext, key: TurnKey, state: BranchState) -> UserAnswer:
     """The user's answer to the turn of `key`, or the opening at turn 0; a user's fault is the answer's outcome."""
-    user = stage.cast.user
+    user = context.cast.user
     place = where("user", user, key)
-    request = Speak(key, stage.task, state.conversation, state.user)
+    request = Speak(key, context.task, state.conversation, state.user)
     try:
         said = await consult(user, request, checks.user_turn, UserFault, place)
         with boundary(UserFault, place):
             conversation, row = grown(state.conversation, Entry.user(said.text, key.turn))
             if said.flags:
                 row = replace(row, flags=said.flags)
-                stage.watch.flag(said.flags)
+                context.watch.flag(said.flags)
     except LimitHit as limit:
-        return Answer(state, outcome=limit.outcome)
+        return UserAnswer(state, outcome=limit.outcome)
     except Fault as fault:
-        return Answer(state, outcome=fault_outcome(fault), fault=fault)
+        return UserAnswer(state, outcome=fault_outcome(fault), fault=fault)
     spent = state.spent.plus(tokens=said.tokens, cost=said.cost)
     after = BranchState(conversation, state.agent, said.state, state.world, spent)
-    return Answer(after, (row,), "user_ended" if said.end else None)
+    return UserAnswer(after, (row,), "user_ended" if said.end else None)
 
 
-async def score_turn(stage: Stage, turn: Turn, remaining: tuple[Goal, ...]) -> tuple[Turn, tuple[Hit, ...]]:
+async def score_turn(context: EpisodeContext, turn: Turn, remaining: tuple[Goal, ...]) -> tuple[Turn, tuple[Hit, ...]]:
     """Score a turn; returns the turn and its hits. There are none if the turn or its reward component faulted.
 
     There are none either if the conversation exceeded the context of the agent's model: it is not a good example.
     """
     if turn.fault is not None or turn.outcome == "context_limit":
         return turn, ()
-    reward = stage.cast.reward
+    reward = context.cast.reward
     place = where("reward", reward, turn.key)
-    request = ScoreTurn(stage.task, remaining, turn.calls, turn.state.conversation)
+    request = ScoreTurn(context.task, remaining, turn.calls, turn.state.conversation)
     try:
         hits = await consult(reward, request, checks.hits, RewardFault, place)
         without(remaining, hits, place)

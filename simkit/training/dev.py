@@ -21,8 +21,8 @@ from simkit.models.base import SampledModel
 from simkit.models.config import ModelConfig
 from simkit.plugins.loading import load
 from simkit.run import choices
-from simkit.run.casting import Wanted, WantedModels, build_players
-from simkit.run.engine import Stage, Tally, play_units
+from simkit.run.casting import CastRequest, ModelRequest, build_players
+from simkit.run.engine import PlayContext, RunProgress, play_units
 from simkit.search.base import WorkUnit
 from simkit.search.rollout import Rollout
 from simkit.statistics.scores import mean
@@ -121,8 +121,8 @@ async def opened(place: Place, model: ChatModel, temperature: float) -> AsyncGen
     config = ModelConfig(model=f"local/{model.name}", temperature=temperature)
     players = build_players(
         place.build(),
-        Wanted(agent=place.agent, user=place.user, reward=place.reward),
-        WantedModels(config=config, open=lambda _, role: SampledModel(model, role.sampling), defaults=defaults),
+        CastRequest(agent=place.agent, user=place.user, reward=place.reward),
+        ModelRequest(config=config, open=lambda _, role: SampledModel(model, role.sampling), defaults=defaults),
     )
     async with open_scope(AskLimits()) as scope:
         yield players.cast(scope)
@@ -181,9 +181,11 @@ async def play_dev(goals: DevGoals, model: ChatModel) -> DevScore:
     recorder, tasks = MemoryRecorder(), goals.place.chosen()
     units = [WorkUnit("dev", goals.seed, task) for task in tasks]
     async with opened(goals.place, model, goals.temperature) as players:
-        stage = Stage(search=Rollout(goals.place.limits), cast=players, recorder=recorder, tally=Tally())
-        episodes = await play_units(stage, units, AT_ONCE)
-    missed = stage.tally.missed
+        context = PlayContext(
+            search=Rollout(goals.place.limits), cast=players, recorder=recorder, progress=RunProgress()
+        )
+        episodes = await play_units(context, units, AT_ONCE)
+    missed = context.progress.missed
     if missed:
         why = next(iter(missed.values()))
         raise StrayCancellation(f"{len(missed)} of {len(units)} dev goals were not played, so there is no score: {why}")

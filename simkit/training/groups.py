@@ -16,9 +16,9 @@ from simkit.core.ids import child_path
 from simkit.core.limits import Limits
 from simkit.errors import Fault
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
-from simkit.run.engine import Tally
+from simkit.run.engine import RunProgress
 from simkit.search.base import WorkUnit
-from simkit.search.episode import Stage, score_ending, set_stage
+from simkit.search.episode import EpisodeContext, prepare_episode, score_ending
 from simkit.search.playout import Playout, ending_of, play_out
 from simkit.search.tree import Leaf, open_tree, together
 from simkit.search.turn import fork_branch
@@ -76,34 +76,34 @@ async def play_group(
     Nothing is recorded. If the opening fails, the branches have no replies and no reward.
     """
     recorder = MemoryRecorder()
-    scene = await set_stage(Stage(cast, unit, limits, recorder, Tally()), "group")
+    prepared = await prepare_episode(EpisodeContext(cast, unit, limits, recorder, RunProgress()), "group")
     unplayed = PlayedBranch((), None)
-    if scene.fault is not None or scene.limit is not None or not scene.stage.goals:
+    if prepared.fault is not None or prepared.limit is not None or not prepared.context.goals:
         return (unplayed,) * size
-    root, closed = await open_tree(scene)
+    root, closed = await open_tree(prepared)
     if closed is not None:
         return (unplayed,) * size
     paths = [child_path("", arm, size) for arm in range(size)]
-    rewards = await together([_Branch(scene.stage, root, path).play for path in paths])
+    rewards = await together([_Branch(prepared.context, root, path).play for path in paths])
     return tuple(PlayedBranch(collector.taken(unit, path), reward) for path, reward in zip(paths, rewards, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class _Branch:
-    stage: Stage
+    context: EpisodeContext
     root: Leaf
     path: str
 
     async def play(self) -> float | None:
         """Play the branch and return its reward; None if it has none, as after a fault not caused by the agent."""
-        stage = self.stage
+        context = self.context
         try:
-            state = fork_branch(self.root.state, stage.key(self.path, 0))
-            playout = await play_out(stage, Playout(replace(self.root, path=self.path, state=state), stage.goals))
-            ending = ending_of(stage, playout)
+            state = fork_branch(self.root.state, context.key(self.path, 0))
+            playout = await play_out(context, Playout(replace(self.root, path=self.path, state=state), context.goals))
+            ending = ending_of(context, playout)
             if ending.outcome == "agent_fault":
-                return stage.cast.reward_range[0]
-            return (await score_ending(stage, ending)).value if ending.scored else None
+                return context.cast.reward_range[0]
+            return (await score_ending(context, ending)).value if ending.scored else None
         except Fault:
             return None
 

@@ -227,11 +227,11 @@ async def carried_out(run: Run, job: Job) -> Trained:
 
     def report(metrics: Metrics) -> None:
         run.measure(metrics.stage, metrics.step, **metrics.values)
-        run.tally.note = describe(metrics)
+        run.progress.note = describe(metrics)
 
-    run.tally.note = f"loading {job.model}"
+    run.progress.note = f"loading {job.model}"
     trained = await train_in_process(job, report)
-    run.tally.note = "done"
+    run.progress.note = "done"
     return trained
 
 

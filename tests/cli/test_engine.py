@@ -11,7 +11,7 @@ from simkit.actors.scope import open_scope
 from simkit.components.cast import Cast
 from simkit.core.events import Episode, MemoryRecorder
 from simkit.errors import StoreError, UsageError
-from simkit.run.engine import FaultPolicy, Stage, Tally, play_units
+from simkit.run.engine import FaultPolicy, PlayContext, RunProgress, play_units
 from simkit.run.summary import summarise
 from simkit.search.base import WorkUnit
 
@@ -25,19 +25,19 @@ class Idle:
 
 
 @asynccontextmanager
-async def stage(supervisor: Played, policy: FaultPolicy | None = None) -> AsyncGenerator[Stage]:
+async def context(supervisor: Played, policy: FaultPolicy | None = None) -> AsyncGenerator[PlayContext]:
     async with open_scope() as scope:
         idle = scope.spawn(Idle(), name="idle")
-        yield Stage(
+        yield PlayContext(
             search=supervisor,
             cast=Cast(idle, idle, idle, idle),
             recorder=MemoryRecorder(),
-            tally=Tally(),
+            progress=RunProgress(),
             policy=policy or FaultPolicy(),
         )
 
 
-async def play_behind(gate: anyio.Event, here: Stage, concurrency: int) -> tuple[Episode, ...]:
+async def play_behind(gate: anyio.Event, here: PlayContext, concurrency: int) -> tuple[Episode, ...]:
     """Play all units, opening the gate once nothing can go on without it."""
 
     async def open_gate() -> None:
@@ -53,7 +53,7 @@ async def play_behind(gate: anyio.Event, here: Stage, concurrency: int) -> tuple
 async def test_results_come_in_the_order_of_the_units() -> None:
     gate = anyio.Event()
     played = Played(waiting={"t0": gate})
-    async with stage(played) as here:
+    async with context(played) as here:
         episodes = await play_behind(gate, here, 4)
     assert played.order[-1] == "t0"
     assert [one.task_id for one in episodes] == [task.id for task in TASKS]
@@ -63,36 +63,36 @@ async def test_results_come_in_the_order_of_the_units() -> None:
 async def test_as_many_units_run_as_asked_for_and_no_more(concurrency: int) -> None:
     gate = anyio.Event()
     played = Played(waiting={task.id: gate for task in TASKS})
-    async with stage(played) as here:
+    async with context(played) as here:
         await play_behind(gate, here, concurrency)
     assert played.most == min(concurrency, len(UNITS))
-    assert here.tally.running == 0
-    assert here.tally.planned == len(here.tally.episodes) == len(UNITS)
+    assert here.progress.running == 0
+    assert here.progress.planned == len(here.progress.episodes) == len(UNITS)
 
 
 async def test_a_store_error_ends_the_run_as_itself() -> None:
-    async with stage(Played(broken=frozenset({"t1", "t2"}))) as here:
+    async with context(Played(broken=frozenset({"t1", "t2"}))) as here:
         with pytest.raises(StoreError, match="the disk is full"):
             await play_units(here, UNITS, 4)
-    assert here.tally.running == 0
+    assert here.progress.running == 0
 
 
 async def test_a_fault_is_data_and_the_rest_goes_on() -> None:
-    async with stage(Played(outcomes={"t1": "tool_fault"})) as here:
+    async with context(Played(outcomes={"t1": "tool_fault"})) as here:
         episodes = await play_units(here, UNITS, 2)
     assert len(episodes) == len(UNITS)
-    assert here.tally.faulted == 1
+    assert here.progress.faulted == 1
 
 
 async def test_fail_fast_keeps_what_had_finished() -> None:
     played = Played(outcomes={"t2": "agent_fault"})
-    async with stage(played, FaultPolicy(fail_fast=True)) as here:
+    async with context(played, FaultPolicy(fail_fast=True)) as here:
         episodes = await play_units(here, UNITS, 1)
     assert [one.task_id for one in episodes] == ["t0", "t1", "t2"]
 
 
 async def test_nothing_at_once_is_refused() -> None:
-    async with stage(Played()) as here:
+    async with context(Played()) as here:
         with pytest.raises(UsageError, match="at least 1"):
             await play_units(here, UNITS, 0)
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from simkit.cli.report import Report, print_report
-from simkit.run.accounting import Account
+from simkit.run.accounting import UnitCounts
 from simkit.run.summary import summarise
 
 
 def offered(capsys: pytest.CaptureFixture[str], recipe: str, status: str, planned: int = 0, **more: Any) -> str:
-    summary = summarise([], Account(planned=planned))
+    summary = summarise([], UnitCounts(planned=planned))
     report = Report(
         run_id="r1", name="", recipe=recipe, status=status, store=Path("s"), seconds=1.0, summary=summary, **more
     )

@@ -127,7 +127,7 @@ async def test_a_run_that_is_not_open_says_so(tmp_path: Path) -> None:
 async def test_progress_is_shown_while_the_run_goes_and_stopped_with_it(tmp_path: Path) -> None:
     seen: list[str] = []
 
-    async def show(tally: object) -> None:
+    async def show(progress: object) -> None:
         seen.append("started")
         try:
             await anyio.sleep_forever()
@@ -142,7 +142,7 @@ async def test_progress_is_shown_while_the_run_goes_and_stopped_with_it(tmp_path
 async def test_a_person_at_the_terminal_has_it_alone(tmp_path: Path) -> None:
     stopped = anyio.Event()
 
-    async def show(tally: object) -> None:
+    async def show(progress: object) -> None:
         try:
             await anyio.sleep_forever()
         finally:

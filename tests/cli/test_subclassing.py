@@ -31,12 +31,12 @@ BASES = (Agent, User, ToolServer, Reward, World, ChatModel, Search, TreeSearch, 
 INTERNAL = {
     "ActorRef",
     "BranchState",  # what a playout's leaf holds, to be read
-    "Closed",
+    "EndedLeaf",
     "Counts",
-    "Final",
+    "FinalBranch",
     "Leaf",
     "Spent",
-    "Stage",
+    "EpisodeContext",
 }
 """Types that appear in a public signature, to be read or handed on, never constructed by a subclass."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from simkit.cli.progress import describe
 from simkit.models.middleware.metrics import CallMetrics, Health, Wait
-from simkit.run.engine import Tally
+from simkit.run.engine import RunProgress
 
 REASON = "http://there cannot be reached: Connection refused"
 
@@ -16,7 +16,7 @@ REASON = "http://there cannot be reached: Connection refused"
 def shown(*waits: Wait | None, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(time, "time", lambda: 1000.0)
     metrics = CallMetrics(endpoints=[Health(wait=wait) for wait in waits])
-    return describe(Tally(planned=3, metrics=metrics))
+    return describe(RunProgress(planned=3, metrics=metrics))
 
 
 def test_a_wait_is_shown_with_its_reason_and_times(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
 from simkit.actors.actor import ActorRef, Request, Stopwatch
-from simkit.actors.capacity import Capacity, Held
+from simkit.actors.capacity import Capacity, HeldPlaces
 from simkit.actors.deadlines import AskLimits
 from simkit.actors.scope import open_scope
 from simkit.core.records import ComponentLoad
@@ -221,7 +221,7 @@ async def test_places_are_taken_all_at_once_and_nobody_overtakes() -> None:
     capacity, order = Capacity(3), list[str]()
 
     async def hold(name: str, places: int, let_go: anyio.Event) -> None:
-        async with Held([capacity], places):
+        async with HeldPlaces([capacity], places):
             order.append(name)
             await let_go.wait()
 
@@ -244,7 +244,7 @@ async def test_leaving_the_queue_lets_the_next_in_and_frees_what_was_held() -> N
     one, two, inside = Capacity(2, 1), Capacity(2, 0), list[str]()
 
     async def hold(name: str, capacities: list[Capacity], places: int) -> None:
-        async with Held(capacities, places):
+        async with HeldPlaces(capacities, places):
             inside.append(name)
             await anyio.sleep_forever()
 
@@ -272,7 +272,7 @@ async def test_sessions_of_several_actors_are_never_held_in_a_circle(seed: int) 
 
     async def episode() -> None:
         wanted = random.sample(capacities, random.randint(1, 3))
-        async with Held(wanted, random.randint(1, 2)):
+        async with HeldPlaces(wanted, random.randint(1, 2)):
             for _ in range(random.randrange(4)):
                 await checkpoint()
             assert all(capacity.in_use <= capacity.places for capacity in capacities)

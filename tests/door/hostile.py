@@ -16,7 +16,7 @@ from simkit.core.events import Episode
 from simkit.core.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec
 from simkit.core.tasks import Goal, Task
 from simkit.run.casting import Players
-from simkit.run.engine import Stage, Tally, play_units
+from simkit.run.engine import PlayContext, RunProgress, play_units
 from simkit.search.base import Search, WorkUnit
 from simkit.store import Store
 from simkit.store.journal import Journal
@@ -124,7 +124,7 @@ class Ran:
 
     episodes: Sequence[Episode]
     folder: Path
-    tally: Tally = field(default_factory=Tally)
+    progress: RunProgress = field(default_factory=RunProgress)
 
     @property
     def odd(self) -> Episode:
@@ -142,5 +142,5 @@ async def run(folder: Path, supervisor: Search, cast: Players, tasks: Sequence[s
     """Play tasks, two at a time, into a store of its own."""
     units = [WorkUnit("run", 1, task(name)) for name in tasks]
     async with Journal(folder / "journals" / "run" / "0.jsonl") as journal, open_scope() as scope:
-        stage = Stage(search=supervisor, cast=cast.cast(scope), recorder=journal, tally=Tally())
-        return Ran(await play_units(stage, units, 2), folder)
+        context = PlayContext(search=supervisor, cast=cast.cast(scope), recorder=journal, progress=RunProgress())
+        return Ran(await play_units(context, units, 2), folder)

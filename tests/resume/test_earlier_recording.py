@@ -50,8 +50,8 @@ async def play(run: Run, **cast: float) -> Run:
 async def test_it_is_resumed_without_asking_any_call_again(store: Path) -> None:
     run = await play(Run(store=store, resume=RUN, models=NOBODY))
     assert run.status == "done"
-    assert run.tally.metrics is not None
-    assert (run.tally.metrics.replayed, run.tally.metrics.calls, run.tally.metrics.failed) == (18, 0, 0)
+    assert run.progress.metrics is not None
+    assert (run.progress.metrics.replayed, run.progress.metrics.calls, run.progress.metrics.failed) == (18, 0, 0)
 
 
 async def test_it_is_replayed_with_requests_of_the_same_hashes(store: Path) -> None:

@@ -67,8 +67,8 @@ async def test_models_can_be_named_in_cast_with_options_of_their_own(tmp_path: P
         options = ModelConfig(base_url=server.base_url)
         cast = run.cast(world, agent=AGENT, model="openai/load", options=options)
         await run.play(Rollout(Limits(turns=2)), cast, run.tasks(world, "test", 2))
-        assert run.tally.metrics is not None
-        assert run.tally.metrics.calls == (await server.stats()).answered > 0
+        assert run.progress.metrics is not None
+        assert run.progress.metrics.calls == (await server.stats()).answered > 0
 
 
 def test_settings_have_the_names_of_the_flags(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ async def test_a_resumed_run_keeps_what_is_finished_and_asks_nothing_again(tmp_p
         await play(again)
         assert (await server.stats()).requests == asked
     assert (again.id, again.name, again.seed, again.status) == (run.id, "mine", 4, "done")
-    assert again.tally.kept == 2
+    assert again.progress.kept == 2
     assert (again.summary().account.kept, run.summary().account.done) == (2, 2)
     assert replace(again.summary(), account=run.summary().account) == run.summary()
 
@@ -187,8 +187,8 @@ async def test_a_replay_needs_no_network_and_gives_the_same(tmp_path: Path) -> N
     await play(replay)
     assert replay.id != run.id
     assert replay.summary() == run.summary()
-    assert replay.tally.metrics is not None
-    assert (replay.tally.metrics.calls, replay.tally.metrics.replayed > 0) == (0, True)
+    assert replay.progress.metrics is not None
+    assert (replay.progress.metrics.calls, replay.progress.metrics.replayed > 0) == (0, True)
 
 
 async def test_a_replay_that_misses_a_call_says_which_and_stops_the_run(tmp_path: Path) -> None:
@@ -263,6 +263,6 @@ async def test_what_each_episode_may_use_ends_it_and_not_the_run(tmp_path: Path)
         run = Run(store=tmp_path, models=at(server.base_url, max_tokens=20), allowances=allowed)
         await play(run)
     assert run.status == "done"
-    assert {episode.outcome for episode in run.tally.episodes} == {"token_limit"}
+    assert {episode.outcome for episode in run.progress.episodes} == {"token_limit"}
     used = run.store.query("select sum(prompt_tokens + completion_tokens) from model_calls group by episode_id").rows
     assert all(0 < tokens <= 150 for (tokens,) in used)

@@ -16,7 +16,7 @@ from simkit.core.events import ComponentsWaitedFor, Event
 from simkit.core.records import ComponentLoad
 from simkit.monitoring.doctor import diagnose
 from simkit.run import background
-from simkit.run.engine import Tally
+from simkit.run.engine import RunProgress
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
 from simkit.testing import fixed_agent, fixed_user
@@ -39,7 +39,7 @@ class Narrow(ToolServer):
     async def call(self, request: CallTool) -> ToolReturn:
         if not self.shown:
             await anyio.wait_all_tasks_blocked()
-            self.shown = describe(self._run.tally)
+            self.shown = describe(self._run.progress)
         return await self._tools.call(request)
 
 
@@ -103,5 +103,5 @@ async def test_doctor_shows_what_waits_while_the_run_is_played(tmp_path: Path, m
 
 
 def test_a_limit_without_a_queue_is_shown_without_one() -> None:
-    tally = Tally(planned=1, load=lambda: (ComponentLoad(name="desk", concurrency=3, serving=2),))
-    assert describe(tally).endswith("desk: 2 of 3 requests")
+    progress = RunProgress(planned=1, load=lambda: (ComponentLoad(name="desk", concurrency=3, serving=2),))
+    assert describe(progress).endswith("desk: 2 of 3 requests")

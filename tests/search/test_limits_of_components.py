@@ -19,7 +19,7 @@ from simkit.core.limits import Limits
 from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
 from simkit.run.casting import Players as Cast
-from simkit.run.engine import Stage, Tally, play_units
+from simkit.run.engine import PlayContext, RunProgress, play_units
 from simkit.search.base import Search, WorkUnit
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
@@ -96,19 +96,19 @@ class BoundUser(PlannedUser):
 @dataclass(frozen=True)
 class Ran:
     events: list[Event]
-    tally: Tally
+    progress: RunProgress
 
 
 async def ran(supervisor: Search, tools: BoundTools, agent: BoundAgent, user: BoundUser, at_once: int = 4) -> Ran:
-    recorder, tally = MemoryRecorder(), Tally()
+    recorder, progress = MemoryRecorder(), RunProgress()
     players = Cast(agent=agent, user=user, tools=tools, reward=ReachReward())
     with anyio.fail_after(20):
         async with open_scope() as scope:
-            tally.load = scope.load
-            stage = Stage(search=supervisor, cast=players.cast(scope), recorder=recorder, tally=tally)
-            await play_units(stage, [WorkUnit("run", 7, task) for task in TASKS], at_once)
+            progress.load = scope.load
+            context = PlayContext(search=supervisor, cast=players.cast(scope), recorder=recorder, progress=progress)
+            await play_units(context, [WorkUnit("run", 7, task) for task in TASKS], at_once)
             assert all(state.open == 0 == state.serving for state in scope.load())
-    return Ran(recorder.events, tally)
+    return Ran(recorder.events, progress)
 
 
 def tree(events: list[Event]) -> dict[str, Any]:
@@ -155,7 +155,7 @@ async def test_trees_that_need_all_sessions_are_played_one_after_another() -> No
     tools = BoundTools(sessions=4)
     played = await ran(JOSH, tools, BoundAgent(), BoundUser(sessions=4))
     assert tools.count.order == [task.id for task in TASKS]
-    assert [(state.name, state.sessions, state.most_queued) for state in played.tally.load()] == [
+    assert [(state.name, state.sessions, state.most_queued) for state in played.progress.load()] == [
         ("planned", 4, 3),
         ("notes", 4, 0),
     ]
@@ -190,8 +190,8 @@ async def test_a_cancelled_episode_gives_its_place_in_the_queue_and_its_sessions
             cast = players.cast(scope)
 
             async def play(task: Task) -> None:
-                stage = Stage(search=Rollout(), cast=cast, recorder=MemoryRecorder(), tally=Tally())
-                await play_units(stage, [WorkUnit("run", 7, task)], 1)
+                context = PlayContext(search=Rollout(), cast=cast, recorder=MemoryRecorder(), progress=RunProgress())
+                await play_units(context, [WorkUnit("run", 7, task)], 1)
 
             async with anyio.create_task_group() as playing:
                 playing.start_soon(play, TASKS[0])

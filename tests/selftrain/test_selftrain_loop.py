@@ -22,7 +22,7 @@ from simkit.plugins.loading import load
 from simkit.recipes.selftrain.experiment import Plan, SeedLoop
 from simkit.recipes.selftrain.outcome import NUMBERS, PICTURE, read_outcome
 from simkit.recipes.selftrain.seeds import SeedWork, play_in_child, play_seeds
-from simkit.run.engine import Tally
+from simkit.run.engine import RunProgress
 from simkit.run.run import Run
 from simkit.run.stages import PartOf
 from simkit.training.process import COMMAND, child_environment
@@ -128,14 +128,14 @@ async def test_a_seed_goes_through_its_stages_and_after_a_kill_goes_on(tmp_path:
 async def test_a_cancelled_experiment_leaves_no_process(tmp_path: Path, plan: Plan) -> None:
     at_work = anyio.Event()
 
-    class Loud(Tally):
+    class Loud(RunProgress):
         def __setattr__(self, name: str, value: object) -> None:
             super().__setattr__(name, value)
             if name == "note" and "lessons" in str(value):
                 at_work.set()
 
     async with Run(store=tmp_path / "store", recipe="selftrain") as run:
-        run.tally = Loud()
+        run.progress = Loud()
         with anyio.fail_after(60):
             async with anyio.create_task_group() as group:
                 group.start_soon(play_seeds, run, plan, 1, 1)

@@ -90,7 +90,7 @@ async def train_here(job: Job, on_metrics: OnMetrics) -> Trained:
 
 
 async def _stop_at(run: Run, words: str) -> None:
-    while not run.tally.note.startswith(words):
+    while not run.progress.note.startswith(words):
         await anyio.lowlevel.checkpoint()
         await anyio.sleep(0.01)
     run.stop()

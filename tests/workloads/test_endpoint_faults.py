@@ -37,7 +37,7 @@ class Scores:
 
     @classmethod
     def of(cls, run: Run) -> Scores:
-        episodes = run.tally.episodes
+        episodes = run.progress.episodes
         return cls({one.task_id: one.reward for one in episodes}, {one.task_id: one.outcome for one in episodes})
 
 
@@ -74,13 +74,13 @@ async def test_faults_change_no_reward_and_the_calls_are_bounded(tmp_path: Path)
     assert set(stats.faults) == {"rate_limited", "rate_limited_bare", "failed", "dropped", "half", "malformed"}
     assert stats.requests == CALLS + sum(stats.faults.values())
     assert answers_stored(run) == CALLS
-    assert run.tally.faulted == 0
+    assert run.progress.faulted == 0
 
 
 async def _server_that_leaves(run: Run, after: int, back: float | None, *, task_status: TaskStatus[LoadServer]) -> None:
     async with serve(replace(TALK, latency=0.002)) as server:
         task_status.started(server)
-        while run.tally.metrics is None or run.tally.metrics.calls < after:  # noqa: ASYNC110 - the run counts, and tells nobody
+        while run.progress.metrics is None or run.progress.metrics.calls < after:  # noqa: ASYNC110 - the run counts, and tells nobody
             await anyio.sleep(0.002)
     if back is not None:
         await anyio.sleep(back)
@@ -97,8 +97,8 @@ async def test_an_endpoint_that_is_away_delays_and_loses_nothing(tmp_path: Path)
         group.cancel_scope.cancel()
     assert run.status == "done"
     assert answers_stored(run) == CALLS
-    assert run.tally.metrics is not None
-    assert run.tally.metrics.failed > 0
+    assert run.progress.metrics is not None
+    assert run.progress.metrics.failed > 0
 
 
 async def test_an_endpoint_that_is_gone_stops_the_run_with_one_error_and_all_is_stored(tmp_path: Path) -> None:
