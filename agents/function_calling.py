@@ -39,7 +39,7 @@ class FunctionCallingAgent(ModelAgent):
     off are not executed.
 
     Args:
-        model, prompt: see `ModelAgent`.
+        model, prompt, examples: see `ModelAgent`.
         text_calls: what to do with a call that comes as text, because the server has no parser for the model's
             notation: `tell` the model, or `read` and execute it. Both flag the message, and neither speaks the call.
     """
@@ -48,11 +48,15 @@ class FunctionCallingAgent(ModelAgent):
     prompt_file: ClassVar[str] = "function-calling-1.txt"
 
     def __init__(
-        self, model: ChatModel, prompt: Path | None = None, text_calls: Literal["tell", "read"] = "tell"
+        self,
+        model: ChatModel,
+        prompt: Path | None = None,
+        examples: Path | None = None,
+        text_calls: Literal["tell", "read"] = "tell",
     ) -> None:
         if text_calls not in ("tell", "read"):
             raise UsageError(f"text_calls is `{text_calls}`; it must be `tell` or `read`")
-        super().__init__(model, prompt)
+        super().__init__(model, prompt, examples)
         self._text_calls = text_calls
 
     def tools(self, request: Act) -> tuple[ToolSpec, ...]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import ClassVar
 
+from simkit.agents.few_shot import demonstrated_messages
 from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.components.model_view import and_send, says_nothing
 from simkit.core.conversation import Conversation
-from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, UserMessage, text_of
+from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolSpec, UserMessage, text_of
 from simkit.core.persistent_list import JsonList
 from simkit.core.reasoning import leaks_reasoning, without_reasoning
 from simkit.errors import TokensUsed, UnparsedCall
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, is_deterministic
-from simkit.plugins.prompts import Prompt, read_prompt, shipped_prompt
+from simkit.plugins.prompts import Prompt, choose_prompt
 
 CUT_OFF = "ERROR: your reply was cut off because it was too long. Write a shorter one."
 FILTERED = "ERROR: your reply was withheld by a content filter. Put it in other words."
@@ -54,17 +57,19 @@ class ModelAgent(Agent[Sent | None]):
 
     Args:
         model: the model that makes the decisions; the agent is `deterministic` if its model is.
-        prompt: path of a text file to use instead of the shipped prompt.
+        prompt: `compact` for a shorter prompt, or the path of a text file to use instead of the shipped one.
+        examples: path of a file of demonstrations (`simkit export sft`), which the model sees before each conversation.
+            They are sent, but they are not part of the conversation, and not of training data made from it.
     """
 
     prompt_file: ClassVar[str]
     needed_places: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, model: ChatModel, prompt: Path | None = None) -> None:
+    def __init__(self, model: ChatModel, prompt: Path | None = None, examples: Path | None = None) -> None:
         self._model = model
-        self._prompt = (
-            read_prompt(prompt, self.needed_places) if prompt else shipped_prompt("simkit.agents", self.prompt_file)
-        )
+        self._prompt = choose_prompt("simkit.agents", self.prompt_file, prompt, self.needed_places)
+        shown = demonstrated_messages(examples) if examples else ()
+        self._examples = tuple(self.for_endpoint(each) for each in self.as_written(shown))
         self.deterministic = is_deterministic(model)
 
     @property
@@ -108,6 +113,10 @@ class ModelAgent(Agent[Sent | None]):
         """A message in a form that endpoints accept; unchanged by default."""
         return message
 
+    def as_written(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Demonstrations in the form in which this agent's model writes; unchanged by default."""
+        return messages
+
     @abstractmethod
     def read(self, response: ChatResponse, request: Act[Sent | None]) -> Decision[Sent | None]:
         """Read a response as a decision."""
@@ -118,7 +127,10 @@ class ModelAgent(Agent[Sent | None]):
         new, messages = request.conversation.since(before.seen), before.messages
         if new is None:
             new, messages = request.conversation.tail(0), JsonList[Message]()
+        unseen = self._examples if messages.last is None else ()
         for entry in new:
+            if unseen and not isinstance(entry.message, SystemMessage):
+                messages, unseen = reduce(and_send, unseen, messages), ()
             if entry.author != "runtime":
                 messages = and_send(messages, self.for_endpoint(entry.message))
         specs = self.tools(request)

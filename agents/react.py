@@ -7,11 +7,11 @@ paper.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
-from simkit.agents.commands import Call, Command, Plan, Speech, Unreadable, parse
+from simkit.agents.commands import Call, Command, Plan, Speech, Unreadable, parse, render
 from simkit.agents.model_agent import (
     CUT_OFF,
     EMPTY,
@@ -25,9 +25,20 @@ from simkit.agents.model_agent import (
     spoken_text,
 )
 from simkit.components.agent import Act, Decision, StartAgent
-from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolResult, ToolSpec, UserMessage, text_of
+from simkit.core.messages import (
+    AssistantMessage,
+    Message,
+    ToolCall,
+    ToolMessage,
+    ToolResult,
+    ToolSpec,
+    UserMessage,
+    parse_call,
+    text_of,
+)
 from simkit.models.base import ChatResponse
 
+_ANY_TEXT = "A text."
 GO_ON = "Your plan was noted. Go on with APICALL or SPEAK."
 UNHEARD = "(Your SPEAK stood beside an APICALL, so the customer did not hear it. SPEAK once you know what came back.)"
 
@@ -42,11 +53,16 @@ class ReactAgent(ModelAgent):
 
     name: ClassVar[str] = "react"
     prompt_file: ClassVar[str] = "react-1.txt"
-    needed_places: ClassVar[tuple[str, ...]] = ("tools",)
+    needed_places: ClassVar[tuple[str, ...]] = ("tools", "signatures")
 
     def places(self, request: StartAgent) -> dict[str, str]:
-        """The world's rules, and its tools in words."""
-        return {"policy": request.policy, "tools": "\n".join(describe(tool) for tool in request.tools)}
+        """The world's rules, and its tools in words or as signatures."""
+        tools, signatures = (map(form, request.tools) for form in (describe, signature))
+        return {"policy": request.policy, "tools": "\n".join(tools), "signatures": "\n".join(signatures)}
+
+    def as_written(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Demonstrations as commands: calls as `APICALL`, results as `APIRETURN`, other replies as `SPEAK`."""
+        return [_as_commands(message) for message in messages]
 
     def read(self, response: ChatResponse, request: Act) -> Decision:
         """The reply's calls, its speech, or a note about its error."""
@@ -105,6 +121,34 @@ def describe(tool: ToolSpec) -> str:
     return "\n".join([head, *(f"  - {line}" for line in _parameters(tool.properties, needed))])
 
 
+def signature(tool: ToolSpec) -> str:
+    """A tool in one line: its parameters, with a question mark after optional ones, and their descriptions."""
+    required = (tool.function.parameters or {}).get("required")
+    needed = cast("list[str]", required) if isinstance(required, list) else []
+    fields = ", ".join(
+        f"{name}{'' if name in needed else '?'}{_hint(schema)}" for name, schema in tool.properties.items()
+    )
+    return f"{tool.name}({fields})"
+
+
+def _hint(schema: Any) -> str:
+    words = _schema(schema)
+    named = words.removeprefix("one of: ")
+    return "" if words == _ANY_TEXT else f": {words}" if named == words else f": {named.replace(', ', '|')}"
+
+
+def _as_commands(message: Message) -> Message:
+    if isinstance(message, ToolMessage):
+        return UserMessage.of(f"APIRETURN {text_of(message)}")
+    if not isinstance(message, AssistantMessage):
+        return message
+    text, calls = text_of(message), message.tool_calls or ()
+    if not calls and not isinstance(parse(text), Unreadable):
+        return message
+    commands: list[Command] = [Call(call.name, parse_call(call) or {}) for call in calls]
+    return AssistantMessage.of(render(commands or [Speech(text)]))
+
+
 def _parameters(properties: dict[str, Any], needed: list[str]) -> Iterable[str]:
     for name, schema in properties.items():
         yield f"{name}{' (required)' if name in needed else ''}: {_schema(schema)}"
@@ -121,4 +165,4 @@ def _schema(schema: Any) -> str:
     said = [fields.get("description", "")]
     said += [] if kind == "string" else [f"A JSON {kind}."]
     said += [f"One of: {', '.join(str(value) for value in values)}."] if values else []
-    return " ".join(part for part in said if part) or "A text."
+    return " ".join(part for part in said if part) or _ANY_TEXT

@@ -15,7 +15,7 @@ from simkit.core.ontology import Ontology
 from simkit.core.persistent_list import JsonList
 from simkit.errors import UsageError, UserFault
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
-from simkit.plugins.prompts import Prompt, read_prompt, shipped_prompt
+from simkit.plugins.prompts import Prompt, choose_prompt
 from simkit.users.reply_formats import Ending, Reply, form_of
 from simkit.users.selfcheck import Memory, SelfCheck
 
@@ -68,7 +68,7 @@ class GoalUser(User[ModelHistory]):
     Args:
         model: the model that plays the user.
         world: its ontology is the vocabulary of the self-check; without one only the words are checked.
-        prompt: path of a text file to use instead of the shipped prompt; it needs the placeholder `{{goals}}`.
+        prompt: `compact` for a shorter prompt, or the path of a text file with the placeholder `{{goals}}`.
         ending: the signal that hangs up: `tool` (a tool call), `json` (a field of a JSON object) or `line` (a token on
             a line of its own, for models that can do neither).
         attempts: maximum answers requested until one contains words; after that the user is at fault.
@@ -92,7 +92,7 @@ class GoalUser(User[ModelHistory]):
         if attempts < 1:
             raise UsageError(f"attempts is {attempts}; the user `{self.name}` needs at least 1 answer")
         self._model = model
-        self._prompt = read_prompt(prompt, ("goals",)) if prompt else shipped_prompt("simkit.users", self.prompt_file)
+        self._prompt = choose_prompt("simkit.users", self.prompt_file, prompt, ("goals",))
         self._form = form_of(ending, advice=self.advised)
         self._attempts = attempts
         self._check = SelfCheck(world.ontology if world else Ontology(()))

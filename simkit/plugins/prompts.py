@@ -15,6 +15,9 @@ from pathlib import Path
 
 from simkit.errors import UsageError
 
+COMPACT = "compact"
+"""Name of the shipped prompts in few words, for models with small contexts."""
+
 _PLACE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
@@ -51,8 +54,33 @@ def shipped_prompt(package: str, name: str) -> Prompt:
     return Prompt(name, files(package).joinpath("prompts", name).read_text(encoding="utf-8"))
 
 
+def choose_prompt(package: str, file: str, chosen: str | Path | None, needed: tuple[str, ...] = ()) -> Prompt:
+    """The prompt of a component.
+
+    Args:
+        package: the package that ships the component's prompts.
+        file: name of its usual prompt, such as `react-1.txt`.
+        chosen: None for the usual prompt, `compact` for the shipped one in few words, otherwise the path of a file.
+        needed: placeholders of which a user's own file must have one.
+
+    Raises:
+        UsageError: the file cannot be read as text, or lacks a required placeholder; or no compact prompt is shipped.
+    """
+    if chosen is None:
+        return shipped_prompt(package, file)
+    if str(chosen) != COMPACT:
+        return read_prompt(chosen, needed)
+    name, _, version = file.rpartition("-")
+    try:
+        return shipped_prompt(package, f"{name}-{COMPACT}-{version}")
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is no compact form of the prompt {file}; leave the option `prompt` out, or give the path of a file"
+        ) from None
+
+
 def read_prompt(path: str | Path, needed: tuple[str, ...] = ()) -> Prompt:
-    """A user's own prompt.
+    """A user's own prompt; it must have one of the needed placeholders.
 
     Raises:
         UsageError: the file cannot be read as text, or lacks a required placeholder.
@@ -61,7 +89,7 @@ def read_prompt(path: str | Path, needed: tuple[str, ...] = ()) -> Prompt:
         prompt = Prompt(str(path), Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the prompt {path} cannot be read: {error}; give the path of a text file") from error
-    for name in needed:
-        if name not in prompt.places:
-            raise UsageError(f"the prompt {path} has no place {{{{{name}}}}}; write it where the {name} belong")
+    if needed and prompt.places.isdisjoint(needed):
+        places = " or ".join(f"{{{{{name}}}}}" for name in needed)
+        raise UsageError(f"the prompt {path} has no place {places}; write it where the {needed[0]} belong")
     return prompt

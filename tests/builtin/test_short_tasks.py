@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from simkit.components.tools import CallTool, StartTools
+from simkit.core.messages import ToolCall
 from simkit.errors import UsageError
 from simkit.tools.builtin import BuiltinWorld
 
@@ -24,3 +26,24 @@ def test_without_a_bound_tasks_are_as_they_were() -> None:
 def test_a_bound_that_no_task_keeps_is_refused(most: int) -> None:
     with pytest.raises(UsageError, match="most_goals"):
         BuiltinWorld(most_goals=most)
+
+
+@pytest.mark.anyio
+async def test_a_compact_world_has_the_same_tasks_tools_and_results_in_fewer_words() -> None:
+    usual, compact = BuiltinWorld(), BuiltinWorld(compact=True)
+    task = usual.tasks("test")[0]
+    assert compact.tasks("test")[0] == task
+    starts = [world.tools().start(StartTools(task)) for world in (usual, compact)]
+    many, few = ({spec.name: spec for spec in start.specs} for start in starts)
+    assert {name: list(spec.properties) for name, spec in many.items()} == {
+        name: list(spec.properties) for name, spec in few.items()
+    }
+    sizes = [sum(len(spec.model_dump_json()) for spec in each.values()) for each in (many, few)]
+    assert sizes[1] < 0.75 * sizes[0]
+    assert len(starts[1].policy) < len(starts[0].policy)
+    call = ToolCall.of("c", "search_hotel", {"area": "harbour"})
+    found = [await world.tools().call(CallTool(task, call, starts[0].state)) for world in (usual, compact)]
+    assert found[0] == found[1]
+    missing = ToolCall.of("c", "book_train", {"people": "2"})
+    refused = await compact.tools().call(CallTool(task, missing, starts[1].state))
+    assert refused.result.value == {"error": "book_train needs `trainID`"}

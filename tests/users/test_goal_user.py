@@ -167,3 +167,11 @@ async def test_a_persona_is_drawn_for_an_episode_and_the_same_in_all_its_branche
     assert await system("a", "", 1) == await system("a", "LR", 1)
     drawn = {await system(f"task {n}", "", 1) for n in range(60)}
     assert len(drawn) == len(TEMPERAMENTS) * len(STYLES)
+
+
+@pytest.mark.parametrize("user", [GoalUser, PersonaUser, GuideUser])
+async def test_a_compact_prompt_has_the_same_places(user: type[GoalUser]) -> None:
+    usual, compact = (user(player("Hi.").model, prompt=chosen).prompt for chosen in (None, Path("compact")))
+    assert compact.places == usual.places
+    assert len(compact.text) < 0.75 * len(usual.text)
+    assert compact.name == usual.name.replace("-1", "-compact-1")

@@ -44,7 +44,8 @@ class Tool:
     def spec(self) -> ToolSpec:
         """The tool's specification for a model."""
         properties = {
-            name: {"type": "string", "description": entry.description} for name, entry in self.parameters.items()
+            name: {"type": "string", **({"description": entry.description} if entry.description else {})}
+            for name, entry in self.parameters.items()
         }
         return ToolSpec.of(self.name, self.description, properties, tuple(properties) if self.required else ())
 
@@ -83,7 +84,8 @@ def _clean(tool: Tool, given: Mapping[str, object]) -> dict[str, str] | Wrong:
             return text
         if text in NO_FILTER:
             if tool.required:
-                return Wrong(f"{tool.name} needs `{name}`: {parameter.description}")
+                hint = f": {parameter.description}" if parameter.description else ""
+                return Wrong(f"{tool.name} needs `{name}`{hint}")
             continue
         read = _read(parameter, text)
         if isinstance(read, Wrong):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Final
 
 from simkit.core.ontology import Domain, Ontology, Slot
@@ -39,6 +41,14 @@ _DESCRIPTIONS: Final = {
     "day": "day of the week",
     "time": "time of the booking, HH:MM, on the hour or half hour",
 }
+_SHORT: Final = {
+    **dict.fromkeys(("name", "food", "departure", "destination", "trainID", "day", "people", "stay", "reference"), ""),
+    "stars": "",
+    **dict.fromkeys(("leaveAt", "arriveBy", "time"), "HH:MM"),
+}
+"""Descriptions of compact tools."""
+_FEW: Final = 60
+"""Maximum characters of a description that a compact tool keeps."""
 
 
 def ontology_of(town: Town) -> Ontology:
@@ -117,8 +127,11 @@ def _name(town: Town, domain: str) -> Slot:
     return Slot("name", "name", ("name",), tuple(row["name"] for row in town.tables[domain].rows))
 
 
-def tools_of(ontology: Ontology) -> tuple[Tool, ...]:
-    """The tools: a search for each domain, a booking for domains that have one, and tools to manage bookings."""
+def tools_of(ontology: Ontology, *, compact: bool = False) -> tuple[Tool, ...]:
+    """The tools: a search for each domain, a booking for domains that have one, and tools to manage bookings.
+
+    Compact ones have the same parameters; descriptions of those that explain themselves are left out.
+    """
     tools: list[Tool] = []
     for domain in ontology.domains:
         text = f"Find a {domain.name}. Returns a list with the best match, empty if there is none."
@@ -127,11 +140,19 @@ def tools_of(ontology: Ontology) -> tuple[Tool, ...]:
             tools.append(_booking_tool(domain))
     find = "Look a booking up by its reference."
     cancel = "Cancel a booking by its reference; its places are free again."
-    return (
-        *tools,
-        Tool.of("find_booking", find, (_REFERENCE,), required=True),
-        Tool.of("cancel_booking", cancel, (_REFERENCE,), required=True),
+    tools.append(Tool.of("find_booking", find, (_REFERENCE,), required=True))
+    tools.append(Tool.of("cancel_booking", cancel, (_REFERENCE,), required=True))
+    return tuple(map(_compact, tools)) if compact else tuple(tools)
+
+
+def _compact(tool: Tool) -> Tool:
+    """The tool with one sentence of description, and descriptions only of parameters with a form or few values."""
+    parameters = (
+        replace(each, description=_SHORT.get(each.name, each.description if len(each.description) <= _FEW else ""))
+        for each in tool.parameters.values()
     )
+    text = re.split("[.;]", tool.description)[0].replace(" a attraction", " an attraction")
+    return Tool.of(tool.name, f"{text}.", tuple(parameters), required=tool.required)
 
 
 def _booking_tool(domain: Domain) -> Tool:

@@ -22,6 +22,10 @@ POLICY = (
     "what you found, and book only what they asked for. A booking that is answered with success false was not made: "
     "read the reason and offer something else. Give the reference of every booking."
 )
+_COMPACT_POLICY = (
+    "You arrange travel to and in the town of Alderhaven. A booking with success false was not made: offer something "
+    "else. Give the reference of every booking."
+)
 
 
 @final
@@ -30,11 +34,12 @@ class TravelServer(ToolServer[TravelState]):
 
     name: ClassVar[str] = "builtin"
 
-    def __init__(self, town: Town) -> None:
+    def __init__(self, town: Town, *, compact: bool = False) -> None:
         self.town = town
-        tools = tools_of(ontology_of(town))
+        tools = tools_of(ontology_of(town), compact=compact)
         self._tools: FrozenMap[str, Tool] = FrozenMap({tool.name: tool for tool in tools})
-        self._start = ToolsStart(tuple(tool.spec() for tool in tools), TravelState(), POLICY)
+        rules = _COMPACT_POLICY if compact else POLICY
+        self._start = ToolsStart(tuple(tool.spec() for tool in tools), TravelState(), rules)
 
     def start(self, request: StartTools) -> ToolsStart[TravelState]:
         """The tools, and a state without bookings."""

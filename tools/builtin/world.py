@@ -61,6 +61,8 @@ class BuiltinWorld(World):
         restaurants, hotels, attractions: number of each.
         departures: trains per day on each of the forty lines.
         most_goals: maximum goals of a task, 2 to 6; fewer goals give shorter conversations.
+        compact: whether rules and tools are described in few words, for models with small contexts. Tools, tasks and
+            results are the same.
 
     Raises:
         UsageError: a number is out of range.
@@ -81,6 +83,7 @@ class BuiltinWorld(World):
         attractions: int = TownSize.attractions,
         departures: int = TownSize.departures,
         most_goals: int = MOST_GOALS,
+        compact: bool = False,
     ) -> None:
         self.seed = seed
         self.size = TownSize(restaurants=restaurants, hotels=hotels, attractions=attractions, departures=departures)
@@ -93,6 +96,7 @@ class BuiltinWorld(World):
                 f"most_goals is {most_goals}; tasks of the built-in world have {FEWEST_GOALS} to {MOST_GOALS} goals"
             )
         self._most_goals = most_goals
+        self._compact = compact
 
     @cached_property
     def town(self) -> Town:
@@ -110,7 +114,7 @@ class BuiltinWorld(World):
 
     def tools(self) -> TravelServer:
         """The tool server of this town."""
-        return TravelServer(self.town)
+        return TravelServer(self.town, compact=self._compact)
 
 
 @lru_cache(maxsize=4)
