@@ -61,6 +61,23 @@ def unasked(what: str) -> Generator[None]:
         ) from error
 
 
+async def require_results(found: int, expected: int, what: str) -> None:
+    """Check that all tasks of a group have left a result.
+
+    A group treats a task that was cancelled before its first step as one that ended, whoever cancelled it.
+
+    Raises:
+        StrayCancellation: there are fewer than `expected` results of `what` (in the plural), and the current task has
+            not been cancelled. If it has been, its cancellation is raised.
+    """
+    if found < expected:
+        await prefer_cancellation()
+        raise StrayCancellation(
+            f"{expected - found} of {expected} {what} were cancelled before they began, and not by the run: something "
+            "cancels tasks (asyncio.Task.cancel) that are not its own"
+        )
+
+
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """The errors inside a group, at any depth; an error that is not a group is its own only leaf."""
     pending = [error]

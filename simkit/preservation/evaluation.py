@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from simkit.core.cancellation import unasked
+from simkit.core.cancellation import require_results, unasked
 from simkit.errors import ModelFault
 from simkit.models.base import ChatModel
 from simkit.preservation.judge import HIGHEST, LOWEST, Agreement, Grade, Judge, Pair, agreement
@@ -157,6 +157,8 @@ async def evaluate(run: Run, evaluation: Evaluation) -> JudgedResults:
         for question in evaluation.questions:
             for trial in range(evaluation.ours.count(question)):
                 group.start_soon(session.play, question, trial)
+    planned = sum(evaluation.ours.count(question) for question in evaluation.questions)
+    await require_results(session.results.answered + session.results.unanswered, planned, "questions")
     return session.results
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 import anyio
 import anyio.from_thread
 
-from simkit.core.cancellation import unasked
+from simkit.core.cancellation import require_results, unasked
 from simkit.core.ids import TurnKey
 from simkit.core.messages import Message, UserMessage, parse_message, text_of
 from simkit.core.reasoning import without_reasoning
@@ -124,7 +124,7 @@ class _ChatCalls:
     faults: list[ModelFault]
 
     async def answer_all(self, requests: Sequence[Any]) -> list[str]:
-        answers = [""] * len(requests)
+        answers: dict[int, str] = {}
 
         async def ask(place: int, request: Any, key: CallKey) -> None:
             with unasked(f"request {place + 1}"):
@@ -138,7 +138,8 @@ class _ChatCalls:
         except BaseExceptionGroup as errors:
             cause = sole_error(errors)
             raise cause from cause.__cause__ or errors
-        return answers
+        await require_results(len(answers), len(requests), "requests")
+        return [answers[place] for place in range(len(requests))]
 
     async def _one(self, request: Any, key: CallKey) -> str:
         prompt, options = cast("tuple[str, Mapping[str, Any]]", request.args)

@@ -15,7 +15,7 @@ import anyio
 
 from simkit.components.reward import Hit
 from simkit.components.state import BranchState
-from simkit.core.cancellation import unasked
+from simkit.core.cancellation import require_results, unasked
 from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, Outcome
 from simkit.core.ids import branch_id, child_path
 from simkit.core.records import CallRecord, MessageRow, RewardRow
@@ -160,6 +160,8 @@ async def together(calls: Sequence[Callable[[], Awaitable[T]]], enough: Callable
     except ExceptionGroup as errors:
         cause = first_error(errors)
         raise cause from cause.__cause__ or errors
+    if not (enough and any(map(enough, results.values()))):
+        await require_results(len(results), len(calls), "branches")
     return [results[index] for index in sorted(results)]
 
 
