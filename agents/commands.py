@@ -35,7 +35,7 @@ _FENCED = re.compile(r"\s*```[^\n`]*\n(.*?)\s*```\s*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PlanCommand:
     """The agent's reasoning, which stays private. `whole` is False if the text ended before the command did."""
 
     text: str
@@ -43,7 +43,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CallCommand:
     """A tool call; `parameters` is JSON, normally an object."""
 
     name: str
@@ -51,18 +51,18 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
+class SpeakCommand:
     """Text that is said to the user."""
 
     text: str
     whole: bool = True
 
 
-Command: TypeAlias = Plan | Call | Speech
+Command: TypeAlias = PlanCommand | CallCommand | SpeakCommand
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class CommandError:
     """Reason why a reply cannot be parsed, worded for the model that wrote it."""
 
     reason: str
@@ -78,7 +78,7 @@ class _Mark:
     opens: bool
 
 
-def parse(text: str) -> tuple[Command, ...] | Unreadable:
+def parse(text: str) -> tuple[Command, ...] | CommandError:
     """Parse a reply into its commands, at least one; otherwise returns the reason for the model."""
     return _Scanner(_bare(text)).commands()
 
@@ -90,11 +90,11 @@ def render(commands: Sequence[Command]) -> str:
 
 def _rendered(command: Command) -> str:
     match command:
-        case Plan(text):
+        case PlanCommand(text):
             return f"PLAN {text}"
-        case Speech(text):
+        case SpeakCommand(text):
             return f"SPEAK {text}"
-        case Call(name, parameters):
+        case CallCommand(name, parameters):
             return f"APICALL {json.dumps({'name': name, 'parameters': parameters}, ensure_ascii=False)}"
 
 
@@ -112,9 +112,9 @@ class _Scanner:
         self._text = text
         self._marks = _marks(text)
         self._last_end = max((mark.start for mark in self._marks if mark.word is None), default=-1)
-        self._tried: dict[int, tuple[Call, int] | Unreadable] = {}
+        self._tried: dict[int, tuple[CallCommand, int] | CommandError] = {}
 
-    def commands(self) -> tuple[Command, ...] | Unreadable:
+    def commands(self) -> tuple[Command, ...] | CommandError:
         found: list[Command] = []
         at = 0
         while at < len(self._marks):
@@ -126,21 +126,21 @@ class _Scanner:
                 break
             if mark.word == "APICALL":
                 made = self._call(mark)
-                if isinstance(made, Unreadable):
+                if isinstance(made, CommandError):
                     return made
                 found.append(made[0])
                 at = self._next(at, made[1])
                 continue
             at, command = self._words(at, mark)
             found.extend(command)
-        return tuple(found) or Unreadable(f"it holds no command; write PLAN, APICALL or SPEAK, and {END} behind each")
+        return tuple(found) or CommandError(f"it holds no command; write PLAN, APICALL or SPEAK, and {END} behind each")
 
     def _begins(self, mark: _Mark) -> bool:
         return mark.opens or self._calls(mark)
 
     def _calls(self, mark: _Mark) -> bool:
         """Whether a call can be read here, anywhere in a line."""
-        return mark.word == "APICALL" and not isinstance(self._call(mark), Unreadable)
+        return mark.word == "APICALL" and not isinstance(self._call(mark), CommandError)
 
     def _words(self, at: int, mark: _Mark) -> tuple[int, tuple[Command, ...]]:
         """Read a plan or a speech; returns the next mark, and the command unless it is empty."""
@@ -149,7 +149,7 @@ class _Scanner:
         end = self._marks[until].start if until < len(self._marks) else len(self._text)
         text = self._text[mark.stop : end].strip()
         whole = until < len(self._marks)
-        made = Plan(text, whole) if mark.word == "PLAN" else Speech(text, whole)
+        made = PlanCommand(text, whole) if mark.word == "PLAN" else SpeakCommand(text, whole)
         return until, (made,) if text else ()
 
     def _stops_plan(self, mark: _Mark) -> bool:
@@ -165,7 +165,7 @@ class _Scanner:
         """The first mark after a position, so that marks inside JSON are skipped."""
         return next((i for i in range(at + 1, len(self._marks)) if self._marks[i].start >= position), len(self._marks))
 
-    def _call(self, mark: _Mark) -> tuple[Call, int] | Unreadable:
+    def _call(self, mark: _Mark) -> tuple[CallCommand, int] | CommandError:
         if mark.stop not in self._tried:
             self._tried[mark.stop] = _read_call(self._text, mark.stop)
         return self._tried[mark.stop]
@@ -188,7 +188,7 @@ def _only_markup(text: str, start: int, stop: int) -> bool:
     return start >= 0 and _BETWEEN.fullmatch(text, start, stop) is not None
 
 
-def _read_call(text: str, at: int) -> tuple[Call, int] | Unreadable:
+def _read_call(text: str, at: int) -> tuple[CallCommand, int] | CommandError:
     opening = _OPENING.match(text, at)
     start = opening.end() if opening else at
     try:
@@ -196,18 +196,18 @@ def _read_call(text: str, at: int) -> tuple[Call, int] | Unreadable:
         json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         near = text[error.pos : error.pos + 20]
-        return Unreadable(f"the APICALL is not JSON ({error.msg}, at `{near}`); {_FORM}")
+        return CommandError(f"the APICALL is not JSON ({error.msg}, at `{near}`); {_FORM}")
     except (ValueError, RecursionError) as error:
-        return Unreadable(f"the APICALL holds JSON that cannot be used ({error}); {_FORM}")
+        return CommandError(f"the APICALL holds JSON that cannot be used ({error}); {_FORM}")
     return _as_call(value, end)
 
 
-def _as_call(value: Any, end: int) -> tuple[Call, int] | Unreadable:
+def _as_call(value: Any, end: int) -> tuple[CallCommand, int] | CommandError:
     made = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
     name = made.get("name")
     if not isinstance(name, str) or not name:
-        return Unreadable(f"the APICALL does not name a tool; {_FORM}")
-    return Call(name, made.get("parameters", made.get("arguments", {}))), end
+        return CommandError(f"the APICALL does not name a tool; {_FORM}")
+    return CallCommand(name, made.get("parameters", made.get("arguments", {}))), end
 
 
 def _no_constant(name: str) -> Any:

@@ -23,7 +23,7 @@ _DECLINING = NEGATIONS | {"later", "yet"}
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
+class DomainState:
     """State of one domain.
 
     Attributes:
@@ -50,7 +50,7 @@ class Topic:
     requests: tuple[str, ...] = ()
 
 
-UNTOUCHED = Topic()
+UNTOUCHED = DomainState()
 """State of a domain that has not been talked about."""
 
 
@@ -69,16 +69,16 @@ class DialogueState:
 
     seen: int = 0
     active: str = ""
-    topics: Mapping[str, Topic] = field(default_factory=dict[str, Topic])
+    topics: Mapping[str, DomainState] = field(default_factory=dict[str, DomainState])
     asked: tuple[str, ...] = ()
     pending: tuple[tuple[str, str, Row], ...] = ()
     closing: bool = False
 
-    def topic(self, domain: str) -> Topic:
+    def topic(self, domain: str) -> DomainState:
         """State of one domain."""
         return self.topics.get(domain) or UNTOUCHED
 
-    def with_topic(self, domain: str, topic: Topic) -> DialogueState:
+    def with_topic(self, domain: str, topic: DomainState) -> DialogueState:
         """A copy with one domain changed."""
         return self if self.topics.get(domain) is topic else replace(self, topics={**self.topics, domain: topic})
 
@@ -135,7 +135,9 @@ class StateTracker:
     def _is_name(self, domain: str, slot: str) -> bool:
         return any(known.name == slot and known.kind == "name" for known in slots_of(self._domains[domain]))
 
-    def _hear_about(self, state: DialogueState, domain: Domain, sentence: Sentence, perceive: Perception) -> Topic:
+    def _hear_about(
+        self, state: DialogueState, domain: Domain, sentence: Sentence, perceive: Perception
+    ) -> DomainState:
         topic = state.topic(domain.name)
         values = {
             **_carried(state, domain, sentence),
@@ -202,7 +204,7 @@ def _yes_or_no(domain: Domain, sentence: Sentence, asked: tuple[str, ...]) -> di
     return {flags[0]: "yes" if sentence.words[0] in ("yes", "yeah") else "no"}
 
 
-def _informed(topic: Topic, domain: Domain, values: Mapping[str, str]) -> Topic:
+def _informed(topic: DomainState, domain: Domain, values: Mapping[str, str]) -> DomainState:
     if not values:
         return topic
     searched = {slot.name for slot in domain.search}
@@ -219,8 +221,8 @@ def _informed(topic: Topic, domain: Domain, values: Mapping[str, str]) -> Topic:
 
 
 def _unconcerned(
-    topic: Topic, domain: Domain, sentence: Sentence, asked: tuple[str, ...], values: Mapping[str, str]
-) -> Topic:
+    topic: DomainState, domain: Domain, sentence: Sentence, asked: tuple[str, ...], values: Mapping[str, str]
+) -> DomainState:
     if not sentence.indifferent:
         return topic
     named = {m.name for mention in sentence.mentions for m in mention.of("slot", domain.name)} - values.keys()
@@ -231,7 +233,7 @@ def _unconcerned(
     return replace(topic, indifferent=topic.indifferent | names, search=search, stale=stale, wanted=wanted)
 
 
-def _requested(topic: Topic, domain: Domain, sentence: Sentence, values: Mapping[str, str]) -> tuple[str, ...]:
+def _requested(topic: DomainState, domain: Domain, sentence: Sentence, values: Mapping[str, str]) -> tuple[str, ...]:
     slots = {slot.name for slot in slots_of(domain)}
     wanted = list(topic.requests)
     for mention in sentence.mentions:
@@ -243,7 +245,7 @@ def _requested(topic: Topic, domain: Domain, sentence: Sentence, values: Mapping
     return tuple(wanted)
 
 
-def _booking_wish(topic: Topic, domain: Domain, sentence: Sentence) -> Topic:
+def _booking_wish(topic: DomainState, domain: Domain, sentence: Sentence) -> DomainState:
     if not domain.book or not sentence.has(_BOOKING):
         return topic
     declined = sentence.has(_DECLINING)
@@ -262,7 +264,7 @@ def _json(text: str) -> object:
         return text
 
 
-def _found(topic: Topic, value: object) -> Topic:
+def _found(topic: DomainState, value: object) -> DomainState:
     row = _first_row(value)
     if row is None:
         return replace(topic, stale=False, row=None, news="nothing")
@@ -279,7 +281,7 @@ def _first_row(value: object) -> Row | None:
     return None
 
 
-def _booked(topic: Topic, arguments: Row, value: object) -> Topic:
+def _booked(topic: DomainState, arguments: Row, value: object) -> DomainState:
     if not isinstance(value, dict):
         return replace(topic, news="refused", wanted=False)
     answer = cast("dict[str, object]", value)

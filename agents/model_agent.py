@@ -31,7 +31,7 @@ UNPARSED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentMessages:
     """State of a model-backed agent: the messages already converted, so that a call converts only new ones.
 
     It follows from the conversation, and is rebuilt if it belongs to another one.
@@ -48,7 +48,7 @@ class Sent:
     tools: JsonList[ToolSpec] = field(default_factory=JsonList[ToolSpec])
 
 
-class ModelAgent(Agent[Sent | None]):
+class ModelAgent(Agent[SentMessages | None]):
     """An agent whose decisions are answers of a model: one call each, seeded by the turn's key.
 
     An unusable answer (empty, cut off, withheld by a filter) is recorded as it is. The model receives a note and
@@ -77,11 +77,11 @@ class ModelAgent(Agent[Sent | None]):
         """The prompt of this agent."""
         return self._prompt
 
-    def start(self, request: StartAgent) -> AgentStart[Sent | None]:
+    def start(self, request: StartAgent) -> AgentStart[SentMessages | None]:
         """The system prompt, with the world's own rules for agents."""
         return AgentStart(self._prompt.fill(**self.places(request)))
 
-    async def act(self, request: Act[Sent | None]) -> Decision[Sent | None]:
+    async def act(self, request: Act[SentMessages | None]) -> Decision[SentMessages | None]:
         """One call of the model, read as a decision.
 
         If the server could not parse a tool call, the model gets a note and decides again.
@@ -105,7 +105,7 @@ class ModelAgent(Agent[Sent | None]):
         """Values of the prompt's placeholders."""
         return {"policy": request.policy}
 
-    def tools(self, request: Act[Sent | None]) -> tuple[ToolSpec, ...]:
+    def tools(self, request: Act[SentMessages | None]) -> tuple[ToolSpec, ...]:
         """Tools to send with the messages; empty for agents that describe tools in the prompt."""
         return ()
 
@@ -118,12 +118,12 @@ class ModelAgent(Agent[Sent | None]):
         return messages
 
     @abstractmethod
-    def read(self, response: ChatResponse, request: Act[Sent | None]) -> Decision[Sent | None]:
+    def read(self, response: ChatResponse, request: Act[SentMessages | None]) -> Decision[SentMessages | None]:
         """Read a response as a decision."""
 
-    def _sent(self, request: Act[Sent | None]) -> Sent:
+    def _sent(self, request: Act[SentMessages | None]) -> SentMessages:
         """The messages and tools for this request, extended from those of the previous one."""
-        before = request.state or Sent()
+        before = request.state or SentMessages()
         new, messages = request.conversation.since(before.seen), before.messages
         if new is None:
             new, messages = request.conversation.tail(0), JsonList[Message]()
@@ -135,15 +135,15 @@ class ModelAgent(Agent[Sent | None]):
                 messages = and_send(messages, self.for_endpoint(entry.message))
         specs = self.tools(request)
         tools = before.tools if specs is before.specs else JsonList(specs)
-        return Sent(request.conversation, messages, specs, tools)
+        return SentMessages(request.conversation, messages, specs, tools)
 
 
-def retry_with(message: AssistantMessage, note: str, *flags: str) -> Decision[Sent | None]:
+def retry_with(message: AssistantMessage, note: str, *flags: str) -> Decision[SentMessages | None]:
     """A decision that records the message, sends the model a note about its fault, and lets it decide again."""
     return Decision(message, note=UserMessage.of(note), flags=flags)
 
 
-def say(message: AssistantMessage, text: str, *flags: str) -> Decision[Sent | None]:
+def say(message: AssistantMessage, text: str, *flags: str) -> Decision[SentMessages | None]:
     """A decision that says a text, flagged if it still seems to hold reasoning."""
     return Decision(message, say=text, flags=(*flags, "leaked_reasoning") if leaks_reasoning(text) else flags)
 
@@ -178,7 +178,7 @@ def response_message(response: ChatResponse) -> AssistantMessage:
     return AssistantMessage.of(refusal) if isinstance(refusal, str) and says_nothing(message) else message
 
 
-def named_calls(message: AssistantMessage, request: Act[Sent | None]) -> tuple[ToolCall, ...]:
+def named_calls(message: AssistantMessage, request: Act[SentMessages | None]) -> tuple[ToolCall, ...]:
     """The calls of a message under ids made from their position: `t03s01c00`.
 
     Providers invent ids at random, repeat them, or leave them empty. Two branches that make the same call must be equal
@@ -189,6 +189,6 @@ def named_calls(message: AssistantMessage, request: Act[Sent | None]) -> tuple[T
     )
 
 
-def call_id(request: Act[Sent | None], index: int) -> str:
+def call_id(request: Act[SentMessages | None], index: int) -> str:
     """The id of one call of a decision."""
     return f"t{request.key.turn:02d}s{request.step:02d}c{index:02d}"

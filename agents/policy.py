@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from simkit.agents.dialogue_state import DialogueState, Topic
+from simkit.agents.dialogue_state import DialogueState, DomainState
 from simkit.core.ontology import Domain, Slot
 from simkit.rule_based.reader import slots_of
 
@@ -14,7 +14,7 @@ _FOR_ROUTES = frozenset({"departure", "destination"})
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CallAction:
     """Call `search_<domain>` or `book_<domain>` with these arguments."""
 
     verb: str
@@ -28,11 +28,11 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
+class SpeakAction:
     """Speak to the user."""
 
 
-Plan: TypeAlias = Call | Talk
+Plan: TypeAlias = CallAction | SpeakAction
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +49,17 @@ class Policy:
         """The next action."""
         domain = self.domains.get(state.active)
         if domain is None or step >= self.steps - 1:
-            return Talk()
+            return SpeakAction()
         topic = state.topic(domain.name)
         if topic.stale and f"search_{domain.name}" in tools and (hasty or ready(domain, topic)):
-            return Call("search", domain, dict(topic.search))
+            return CallAction("search", domain, dict(topic.search))
         for name in (domain.name, *(name for name in state.topics if name != domain.name)):
             call = self._booking(self.domains[name], state.topic(name))
             if call is not None and call.tool in tools:
                 return call
-        return Talk()
+        return SpeakAction()
 
-    def _booking(self, domain: Domain, topic: Topic) -> Call | None:
+    def _booking(self, domain: Domain, topic: DomainState) -> CallAction | None:
         if not topic.wanted or topic.row is None or topic.stale or topic.booked or missing(domain, topic):
             return None
         entity = topic.row.get(domain.id_field)
@@ -67,10 +67,10 @@ class Policy:
             return None
         needed = {slot.name: topic.book[slot.name] for slot in _parameters(domain) if slot.name in topic.book}
         needed |= {slot.name: topic.search[slot.name] for slot in _shared(domain) if slot.name in topic.search}
-        return Call("book", domain, {**needed, domain.id_field: str(entity)})
+        return CallAction("book", domain, {**needed, domain.id_field: str(entity)})
 
 
-def ready(domain: Domain, topic: Topic) -> bool:
+def ready(domain: Domain, topic: DomainState) -> bool:
     """Whether to search without asking more."""
     if topic.row is not None or topic.wanted or any(s.kind in ("name", "id") for s in _known(domain, topic)):
         return True
@@ -79,7 +79,7 @@ def ready(domain: Domain, topic: Topic) -> bool:
     return not open_slots or topic.rounds >= (3 if urgent else 1)
 
 
-def askable(domain: Domain, topic: Topic) -> tuple[Slot, ...]:
+def askable(domain: Domain, topic: DomainState) -> tuple[Slot, ...]:
     """The search slots worth asking for, most informative first."""
     timed = any(slot.kind == "time" for slot in _known(domain, topic))
     open_slots = [
@@ -93,7 +93,7 @@ def askable(domain: Domain, topic: Topic) -> tuple[Slot, ...]:
     return tuple(sorted(open_slots, key=_rank))
 
 
-def missing(domain: Domain, topic: Topic) -> tuple[Slot, ...]:
+def missing(domain: Domain, topic: DomainState) -> tuple[Slot, ...]:
     """The booking parameters not known yet."""
     return tuple(slot for slot in _parameters(domain) if slot.name not in topic.book)
 
@@ -108,7 +108,7 @@ def _shared(domain: Domain) -> tuple[Slot, ...]:
     return tuple(slot for slot in domain.book if slot.name in searched and slot.name != domain.id_field)
 
 
-def _known(domain: Domain, topic: Topic) -> tuple[Slot, ...]:
+def _known(domain: Domain, topic: DomainState) -> tuple[Slot, ...]:
     return tuple(slot for slot in domain.search if slot.name in topic.search)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
-from simkit.agents.commands import Call, Command, Plan, Speech, Unreadable, parse, render
+from simkit.agents.commands import CallCommand, Command, CommandError, PlanCommand, SpeakCommand, parse, render
 from simkit.agents.model_agent import (
     CUT_OFF,
     EMPTY,
@@ -78,29 +78,33 @@ class ReactAgent(ModelAgent):
         commands = parse(text_of(message))
         if response.finish == "length":
             commands = _complete(commands)
-        if isinstance(commands, Unreadable):
+        if isinstance(commands, CommandError):
             return retry_with(message, f"ERROR: your reply was not understood: {commands.reason}")
         decided = _decided(message, commands, request)
         flags = reply_flags(response)
         return replace(decided, flags=(*flags, *decided.flags)) if flags else decided
 
 
-def _complete(commands: tuple[Command, ...] | Unreadable) -> tuple[Command, ...] | Unreadable:
+def _complete(commands: tuple[Command, ...] | CommandError) -> tuple[Command, ...] | CommandError:
     """The complete commands of a reply that was cut off."""
-    whole = () if isinstance(commands, Unreadable) else tuple(c for c in commands if isinstance(c, Call) or c.whole)
-    acts = any(not isinstance(command, Plan) for command in whole)
-    return whole if acts else Unreadable(CUT_OFF.removeprefix("ERROR: "))
+    whole = (
+        ()
+        if isinstance(commands, CommandError)
+        else tuple(c for c in commands if isinstance(c, CallCommand) or c.whole)
+    )
+    acts = any(not isinstance(command, PlanCommand) for command in whole)
+    return whole if acts else CommandError(CUT_OFF.removeprefix("ERROR: "))
 
 
 def _decided(message: AssistantMessage, commands: tuple[Command, ...], request: Act) -> Decision:
-    calls = [command for command in commands if isinstance(command, Call)]
-    speech = "\n".join(command.text for command in commands if isinstance(command, Speech))
+    calls = [command for command in commands if isinstance(command, CallCommand)]
+    speech = "\n".join(command.text for command in commands if isinstance(command, SpeakCommand))
     if calls:
         return _calling(message, calls, request, unheard=bool(speech))
     return say(message, speech) if speech else retry_with(message, GO_ON)
 
 
-def _calling(message: AssistantMessage, calls: list[Call], request: Act, *, unheard: bool) -> Decision:
+def _calling(message: AssistantMessage, calls: list[CallCommand], request: Act, *, unheard: bool) -> Decision:
     made = tuple(
         ToolCall.of(call_id(request, index), call.name, json.dumps(call.parameters, ensure_ascii=False))
         for index, call in enumerate(calls)
@@ -143,10 +147,10 @@ def _as_commands(message: Message) -> Message:
     if not isinstance(message, AssistantMessage):
         return message
     text, calls = text_of(message), message.tool_calls or ()
-    if not calls and not isinstance(parse(text), Unreadable):
+    if not calls and not isinstance(parse(text), CommandError):
         return message
-    commands: list[Command] = [Call(call.name, parse_call(call) or {}) for call in calls]
-    return AssistantMessage.of(render(commands or [Speech(text)]))
+    commands: list[Command] = [CallCommand(call.name, parse_call(call) or {}) for call in calls]
+    return AssistantMessage.of(render(commands or [SpeakCommand(text)]))
 
 
 def _parameters(properties: dict[str, Any], needed: list[str]) -> Iterable[str]:

@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from simkit.agents.dialogue_state import DialogueState, StateTracker
 from simkit.agents.error_model import ErrorModel, check_rate, parse_habits
-from simkit.agents.policy import Call, Policy, Talk
-from simkit.agents.templates import ReplyTemplates, Spoken
+from simkit.agents.policy import CallAction, Policy, SpeakAction
+from simkit.agents.templates import RenderedReply, ReplyTemplates
 from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.components.world import World
 from simkit.core.messages import ToolCall
@@ -82,9 +82,9 @@ class ScriptedAgent(Agent[DialogueState]):
         tools = {tool.name for tool in request.tools}
         plan = self._policy.plan(state, request.step, tools, hasty=self._errors.has("hasty", rng))
         match plan:
-            case Call():
+            case CallAction():
                 return self._call(plan, state, request, rng)
-            case Talk():
+            case SpeakAction():
                 return self._say(state, rng)
 
     def _follow(self, request: Act[DialogueState], rng: Random) -> DialogueState:
@@ -92,7 +92,7 @@ class ScriptedAgent(Agent[DialogueState]):
         return self._tracker.fold(state, request.conversation.tail(state.seen), self._errors.perceive(rng))
 
     def _call(
-        self, plan: Call, state: DialogueState, request: Act[DialogueState], rng: Random
+        self, plan: CallAction, state: DialogueState, request: Act[DialogueState], rng: Random
     ) -> Decision[DialogueState]:
         known = next(tool.properties for tool in request.tools if tool.name == plan.tool)
         right = {name: value for name, value in plan.arguments.items() if name in known}
@@ -102,7 +102,7 @@ class ScriptedAgent(Agent[DialogueState]):
         call = ToolCall.of(f"call_{len(request.conversation)}", plan.tool, sent)
         return Decision.call(call, state=state)
 
-    def _skip(self, plan: Call, state: DialogueState, rng: Random) -> Decision[DialogueState]:
+    def _skip(self, plan: CallAction, state: DialogueState, rng: Random) -> Decision[DialogueState]:
         """Speak instead of calling: claim a booking that was not made, or put the user off."""
         if plan.verb == "search":
             return _decision(self._templates.filler(state, rng))
@@ -114,5 +114,5 @@ class ScriptedAgent(Agent[DialogueState]):
         return _decision(self._templates.reply(state, rng, terse=self._errors.has("skip_confirm", rng)))
 
 
-def _decision(spoken: Spoken) -> Decision[DialogueState]:
+def _decision(spoken: RenderedReply) -> Decision[DialogueState]:
     return Decision.speak(spoken.text, state=spoken.state)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
-from simkit.agents.dialogue_state import DialogueState, Row, Topic
+from simkit.agents.dialogue_state import DialogueState, DomainState, Row
 from simkit.agents.policy import askable, missing, ready
 from simkit.core.ontology import Domain, Slot
 from simkit.rule_based.reader import join, phrase_value, slots_of, spoken
@@ -26,7 +26,7 @@ _WAITING = ("One moment please, I am still looking into that.", "Let me look int
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class RenderedReply:
     """A reply, and the dialogue state after it."""
 
     text: str
@@ -39,11 +39,11 @@ class ReplyTemplates:
     def __init__(self, domains: Mapping[str, Domain]) -> None:
         self._domains = domains
 
-    def filler(self, state: DialogueState, rng: Random) -> Spoken:
+    def filler(self, state: DialogueState, rng: Random) -> RenderedReply:
         """A filler that replaces an action."""
-        return Spoken(rng.choice(_WAITING), state)
+        return RenderedReply(rng.choice(_WAITING), state)
 
-    def reply(self, state: DialogueState, rng: Random, terse: bool) -> Spoken:
+    def reply(self, state: DialogueState, rng: Random, terse: bool) -> RenderedReply:
         """All news, the requested facts, and the next question."""
         parts: list[str] = []
         asked: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class ReplyTemplates:
             state = state.with_topic(name, _after_telling(domain, topic, bool(asked)))
         if not parts or (state.closing and not asked):
             parts.append(rng.choice(_BYES if state.closing else _MORE if state.active else _GREETINGS))
-        return Spoken(" ".join(parts), replace(state, asked=asked))
+        return RenderedReply(" ".join(parts), replace(state, asked=asked))
 
     def _by_interest(self, state: DialogueState) -> tuple[str, ...]:
         others = [name for name in state.topics if name != state.active and state.topics[name].news]
@@ -65,7 +65,7 @@ class ReplyTemplates:
 
     # --- news ---------------------------------------------------------------------------------------------------------
 
-    def _news(self, domain: Domain, topic: Topic, rng: Random, terse: bool) -> list[str]:
+    def _news(self, domain: Domain, topic: DomainState, rng: Random, terse: bool) -> list[str]:
         match topic.news:
             case "":
                 return []
@@ -78,12 +78,12 @@ class ReplyTemplates:
             case "refused":
                 return [rng.choice(_REFUSALS).format(noun=domain.nouns[0])]
 
-    def _facts(self, domain: Domain, topic: Topic) -> list[str]:
+    def _facts(self, domain: Domain, topic: DomainState) -> list[str]:
         if topic.row is None:
             return []
         return [_fact(domain, topic.row, name) for name in topic.requests]
 
-    def _question(self, domain: Domain, topic: Topic, rng: Random) -> tuple[str, tuple[str, ...]]:
+    def _question(self, domain: Domain, topic: DomainState, rng: Random) -> tuple[str, tuple[str, ...]]:
         slots: tuple[Slot, ...] = ()
         if topic.news == "refused":
             slots = missing(domain, replace(topic, book={}))[:3]
@@ -111,7 +111,7 @@ _SHALL_I = (
 )
 
 
-def _after_telling(domain: Domain, topic: Topic, asked: bool) -> Topic:
+def _after_telling(domain: Domain, topic: DomainState, asked: bool) -> DomainState:
     searching = topic.row is None and topic.news != "nothing"
     requests = topic.requests if topic.row is None else ()
     if not topic.news and requests == topic.requests and not (asked and searching):
@@ -136,7 +136,7 @@ def _of_entity(slot: Slot, value: str) -> str:
     return phrase_value(slot, value)
 
 
-def _nothing(domain: Domain, topic: Topic, rng: Random) -> str:
+def _nothing(domain: Domain, topic: DomainState, rng: Random) -> str:
     wish = " ".join(phrase_value(slot, topic.search[slot.name]) for slot in domain.search if slot.name in topic.search)
     noun = domain.nouns[0]
     return rng.choice(
@@ -147,7 +147,7 @@ def _nothing(domain: Domain, topic: Topic, rng: Random) -> str:
     )
 
 
-def _confirmation(domain: Domain, topic: Topic, rng: Random, terse: bool) -> str:
+def _confirmation(domain: Domain, topic: DomainState, rng: Random, terse: bool) -> str:
     code = f" The reference number is {topic.reference}." if topic.reference else ""
     made = topic.booked or {}
     details = (

@@ -308,10 +308,10 @@ def fuzz_files(random: Random, tried: Tried) -> Iterator[None]:
 def fuzz_wire(random: Random, tried: Tried) -> Iterator[None]:
     """One altered reply after another, as bytes of the wire and as JSON."""
     from simkit.models.providers.openai_replies import read_reply
-    from simkit.models.providers.reply_errors import Reading
-    from simkit.models.transport.http1 import BadReply, CutOff, ReplyReader
+    from simkit.models.providers.reply_errors import ReplyContext
+    from simkit.models.transport.http1 import BadReply, IncompleteReply, ReplyReader
 
-    reading = Reading("http://127.0.0.1:1", "m", "sk-secret-0123456789")
+    reading = ReplyContext("http://127.0.0.1:1", "m", "sk-secret-0123456789")
     while True:
         body = orjson.dumps(REPLY if random.random() < 0.85 else ERROR)
         if random.random() < 0.8:
@@ -333,7 +333,7 @@ def fuzz_wire(random: Random, tried: Tried) -> Iterator[None]:
             cut = random.randrange(len(wire) + 1)
             reply = reader.feed(wire[:cut]) or reader.feed(wire[cut:])
             reply = reader.end() if reply is None else reply
-        except (BadReply, CutOff):
+        except (BadReply, IncompleteReply):
             tried.refused += 1
             yield
             continue

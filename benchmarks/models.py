@@ -32,7 +32,7 @@ from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolSpec, UserMessage
 from simkit.models import CallKey, ChatModel, ChatRequest, Sampling
 from simkit.models.config import ModelConfig
-from simkit.models.factory import Context, open_model
+from simkit.models.factory import ModelContext, open_model
 from simkit.models.providers.openai import Endpoint, OpenAIModel
 from simkit.run.tuning import fast_loop
 from simkit.store.journal import Journal
@@ -156,7 +156,7 @@ async def stack(base_url: str) -> AsyncGenerator[tuple[Ask, Done]]:
     with tempfile.TemporaryDirectory() as folder:
         async with Journal(Path(folder) / "main.jsonl") as journal:
             recorder: Recorder = journal
-            async with open_model("openai/m", options, Context(recorder=recorder, run_id="run")) as model:
+            async with open_model("openai/m", options, ModelContext(recorder=recorder, run_id="run")) as model:
                 yield asking(model), journal.commit
 
 

@@ -23,7 +23,7 @@ from random import Random
 
 import anyio
 
-from simkit.agents.commands import Call, Plan, render
+from simkit.agents.commands import CallCommand, PlanCommand, render
 from simkit.agents.function_calling import FunctionCallingAgent
 from simkit.agents.react import ReactAgent
 from simkit.components.agent import Act
@@ -41,11 +41,11 @@ from simkit.rule_based.reader import slots_of
 from simkit.tools.builtin import BuiltinWorld
 from simkit.tools.toolwoz import ToolwozWorld
 from simkit.users.goal import GoalUser
-from simkit.users.reply_formats import Reply
-from simkit.users.selfcheck import Memory, SelfCheck
+from simkit.users.reply_formats import UserReply
+from simkit.users.selfcheck import SelfCheck, SelfCheckState
 
 KEY = TurnKey(1, "T1", 0, "LR", 8)
-REACT = render([Plan("I know the area."), Call("search_hotel", {"area": "old town"})])
+REACT = render([PlanCommand("I know the area."), CallCommand("search_hotel", {"area": "old town"})])
 ELSEWHERE = {"time": ("03:10", "05:50"), "number": ("14", "17"), "day": ("monday", "tuesday", "friday", "sunday")}
 
 
@@ -115,11 +115,11 @@ async def turn_cost(user: GoalUser, task: Task, talk: Conversation, repeat: int)
 
 def doubts(check: SelfCheck, task: Task, words: Sequence[Utterance], *, left: bool) -> list[tuple[str, ...]]:
     """The flags of each user turn of a dialogue; `left` when its last one hangs up."""
-    heard, memory, found = list[Utterance](), Memory(), list[tuple[str, ...]]()
+    heard, memory, found = list[Utterance](), SelfCheckState(), list[tuple[str, ...]]()
     last = max(place for place, word in enumerate(words) if word.speaker == "user")
     for place, word in enumerate(words):
         if word.speaker == "user":
-            flags, memory = check.check(task, heard, Reply(word.text, end=left and place == last), memory)
+            flags, memory = check.check(task, heard, UserReply(word.text, end=left and place == last), memory)
             found.append(flags)
         heard.append(word)
     return found

@@ -23,7 +23,7 @@ from simkit.plugins.recipe import without_flags
 from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.store import Reader
-from simkit.training.fine_tuning import FineTuning, Hyperparameters, JobRequest, Method, Outcome, Watcher
+from simkit.training.fine_tuning import FineTuning, Hyperparameters, JobCallbacks, JobRequest, JobResult, Method
 from simkit.training.steps import NO_ENDPOINT
 
 STAGE = "finetune"
@@ -134,12 +134,12 @@ class _Job:
     service: FineTuning
     cancel_on_stop: bool
 
-    async def to_the_end(self, request: JobRequest, examples: Callable[[], ExampleSet]) -> Outcome:
+    async def to_the_end(self, request: JobRequest, examples: Callable[[], ExampleSet]) -> JobResult:
         """Start the job or find it again, and follow it. Examples are selected only if it was not started."""
         job_id = await self._recorded("job") or await self._started(request, examples)
         self._note("info", f"following {job_id}")
         try:
-            return await self.service.follow(job_id, Watcher(said=self._note, measured=self._measured))
+            return await self.service.follow(job_id, JobCallbacks(said=self._note, measured=self._measured))
         except anyio.get_cancelled_exc_class():
             await self._stopped(job_id)
             raise
@@ -187,7 +187,7 @@ class _Job:
 _IDS = "select detail ->> 'id' from item_scores where run_id = ? and suite = ? and item = ?"
 
 
-def _summary(run: Run, outcome: Outcome) -> Summary:
+def _summary(run: Run, outcome: JobResult) -> Summary:
     values: dict[str, Any] = {
         "job": outcome.job,
         "job_status": outcome.status,

@@ -23,7 +23,7 @@ from simkit.users.templates import UserTemplates
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class AgendaProgress:
     """Progress of the user through the agenda: an immutable value.
 
     Attributes:
@@ -58,7 +58,7 @@ class Temperament:
     insistence: float
 
 
-class AgendaUser(User[Progress]):
+class AgendaUser(User[AgendaProgress]):
     """A user that follows `task.agenda`.
 
     Args:
@@ -84,7 +84,7 @@ class AgendaUser(User[Progress]):
         self._reader = Reader(world.ontology)
         self._temperament = Temperament(patience, talkative, insistence)
 
-    async def speak(self, request: Speak[Progress]) -> UserTurn[Progress]:
+    async def speak(self, request: Speak[AgendaProgress]) -> UserTurn[AgendaProgress]:
         """The next utterance.
 
         Raises:
@@ -97,7 +97,7 @@ class AgendaUser(User[Progress]):
                 " for; choose a user that reads the instructions instead"
             )
         said = request.conversation.heard()
-        progress = request.state or Progress()
+        progress = request.state or AgendaProgress()
         agenda = _Agenda(request.task, self._ontology, rng, self._temperament)
         if not said:
             return agenda.open(progress)
@@ -105,7 +105,7 @@ class AgendaUser(User[Progress]):
         progress = replace(progress, heard=len(said) + 1)
         return agenda.answer(progress, self._hear(news, agenda, progress))
 
-    def _hear(self, text: str, agenda: _Agenda, progress: Progress) -> AgentReply:
+    def _hear(self, text: str, agenda: _Agenda, progress: AgendaProgress) -> AgentReply:
         wish = agenda.wish(progress)
         return read_reply(self._reader.read(text), self._reader.lexicon(agenda.domain(wish)), wish)
 
@@ -116,7 +116,7 @@ class _Agenda:
     def __init__(self, task: Task, ontology: Ontology, rng: Random, temperament: Temperament) -> None:
         self._task, self._ontology, self._rng, self._temperament = task, ontology, rng, temperament
 
-    def wish(self, progress: Progress) -> Wish:
+    def wish(self, progress: AgendaProgress) -> Wish:
         """The wish being talked about."""
         return self._task.agenda[min(progress.wish, len(self._task.agenda) - 1)]
 
@@ -128,14 +128,14 @@ class _Agenda:
         """The sentences for a wish."""
         return UserTemplates(self.domain(wish), self._rng)
 
-    def open(self, progress: Progress) -> UserTurn[Progress]:
+    def open(self, progress: AgendaProgress) -> UserTurn[AgendaProgress]:
         """The first utterance: a domain and some of its constraints."""
         wish = self.wish(progress)
         values = self._some(wish.inform, 1, 2)
         text = self.words(wish).opening(values)
         return UserTurn(text, state=replace(progress, heard=1, stated=frozenset(values)))
 
-    def answer(self, progress: Progress, heard: AgentReply) -> UserTurn[Progress]:
+    def answer(self, progress: AgendaProgress, heard: AgentReply) -> UserTurn[AgendaProgress]:
         """The answer to a reply of the agent."""
         wish = self.wish(progress)
         progress = replace(
@@ -156,14 +156,14 @@ class _Agenda:
 
     # --- replies ------------------------------------------------------------------------------------------------------
 
-    def _correct(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn[Progress]:
+    def _correct(self, progress: AgendaProgress, wish: Wish, heard: AgentReply) -> UserTurn[AgendaProgress]:
         values = _pick({**wish.inform, **wish.book}, heard.wrong)
         booked = progress.booked and not any(name in wish.book for name in values)
         stated = progress.stated | values.keys()
         state = replace(progress, stated=stated, booked=booked, useless=0, corrections=progress.corrections + 1)
         return UserTurn(self.words(wish).correct(values), state=state)
 
-    def _insist(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn[Progress]:
+    def _insist(self, progress: AgendaProgress, wish: Wish, heard: AgentReply) -> UserTurn[AgendaProgress]:
         progress = replace(progress, failures=progress.failures + 1)
         insists = self._insists()
         if progress.failures <= 2 and not insists and self._news(progress, wish, heard):
@@ -178,7 +178,7 @@ class _Agenda:
             values |= wish.book
         return UserTurn(text, state=replace(progress, stated=progress.stated | values.keys(), useless=0))
 
-    def _reply(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn[Progress]:
+    def _reply(self, progress: AgendaProgress, wish: Wish, heard: AgentReply) -> UserTurn[AgendaProgress]:
         words = self.words(wish)
         search = _pick(wish.inform, heard.asked)
         book = _pick(wish.book, (name for name in heard.asked if name not in search))
@@ -194,7 +194,7 @@ class _Agenda:
         stated = progress.stated | search.keys() | book.keys()
         return UserTurn(" ".join(parts), state=replace(progress, stated=stated, useless=0))
 
-    def _proceed(self, progress: Progress, wish: Wish, heard: AgentReply) -> UserTurn[Progress]:
+    def _proceed(self, progress: AgendaProgress, wish: Wish, heard: AgentReply) -> UserTurn[AgendaProgress]:
         """After an offer: state remaining constraints, ask, book, or move on to the next wish."""
         words = self.words(wish)
         unstated = _without(wish.inform, progress.stated)
@@ -211,7 +211,7 @@ class _Agenda:
             state = replace(state, stated=state.stated | wish.book.keys())
         return UserTurn(" ".join(parts), state=state) if parts else self._next(progress)
 
-    def _after_useless_reply(self, progress: Progress, wish: Wish) -> UserTurn[Progress]:
+    def _after_useless_reply(self, progress: AgendaProgress, wish: Wish) -> UserTurn[AgendaProgress]:
         """After a useless reply: repeat, or hang up."""
         useless = progress.useless + 1
         words = self.words(wish)
@@ -222,16 +222,16 @@ class _Agenda:
         state = replace(progress, useless=useless, stated=progress.stated | stated.keys())
         return UserTurn(text, state=state)
 
-    def _next(self, progress: Progress, pleased: bool = True) -> UserTurn[Progress]:
+    def _next(self, progress: AgendaProgress, pleased: bool = True) -> UserTurn[AgendaProgress]:
         """The next wish, or goodbye; without thanks (not pleased) if this wish is given up."""
         if progress.wish + 1 >= len(self._task.agenda):
             return UserTurn(self.words(self.wish(progress)).bye(pleased), end=True, state=progress)
-        fresh = Progress(heard=progress.heard, wish=progress.wish + 1)
+        fresh = AgendaProgress(heard=progress.heard, wish=progress.wish + 1)
         wish = self.wish(fresh)
         values = self._some(wish.inform, 1, 3)
         return UserTurn(self.words(wish).next(values, pleased), state=replace(fresh, stated=frozenset(values)))
 
-    def _news(self, progress: Progress, wish: Wish, heard: AgentReply) -> bool:
+    def _news(self, progress: AgendaProgress, wish: Wish, heard: AgentReply) -> bool:
         """Whether the agent asks for something that the user wants and has not said yet."""
         return any(name in {**wish.inform, **wish.book} and name not in progress.stated for name in heard.asked)
 

@@ -16,8 +16,8 @@ from simkit.core.persistent_list import JsonList
 from simkit.errors import UsageError, UserFault
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
 from simkit.plugins.prompts import Prompt, choose_prompt
-from simkit.users.reply_formats import Ending, Reply, form_of
-from simkit.users.selfcheck import Memory, SelfCheck
+from simkit.users.reply_formats import Ending, UserReply, form_of
+from simkit.users.selfcheck import SelfCheck, SelfCheckState
 
 CUE = "(You are connected to the agent. Begin.)"
 """Message to the user's model if the user speaks first; only the model sees it."""
@@ -29,7 +29,7 @@ class ModelHistory:
 
     messages: JsonList[Message]
     seen: int = 0
-    memory: Memory = field(default_factory=Memory)
+    memory: SelfCheckState = field(default_factory=SelfCheckState)
 
     def hear(self, conversation: Conversation) -> ModelHistory:
         """The history extended by the agent's latest utterances, which have the role `user` for this model."""
@@ -124,7 +124,9 @@ class GoalUser(User[ModelHistory]):
         system = JsonList[Message]((SystemMessage.of(self._prompt.fill(**self.places(request))),))
         return ModelHistory(system if request.conversation.heard() else system.append(UserMessage.of(CUE)))
 
-    async def _reply(self, history: ModelHistory, request: Speak[ModelHistory]) -> tuple[Reply, ChatResponse, Usage]:
+    async def _reply(
+        self, history: ModelHistory, request: Speak[ModelHistory]
+    ) -> tuple[UserReply, ChatResponse, Usage]:
         """The first answer with words, and what all of them used."""
         used = Usage()
         for attempt in range(self._attempts):

@@ -51,7 +51,7 @@ _END_LINE = re.compile(rf"^[^\w\n]*(?:functions\.)?{END_TOOL.name}[^\w\n]*$", re
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class UserReply:
     """A user's turn as its model wrote it.
 
     Attributes:
@@ -68,7 +68,7 @@ class Reply:
     flags: tuple[str, ...] = ()
 
 
-class Form(ABC):
+class ReplyFormat(ABC):
     """One way to write a reply; with `advice`, the model first gives itself advice."""
 
     def __init__(self, *, advice: bool) -> None:
@@ -83,7 +83,7 @@ class Form(ABC):
     def ask(self, request: ChatRequest) -> ChatRequest:
         """The request with the additions of this format."""
 
-    def read(self, response: ChatResponse) -> Reply | None:
+    def read(self, response: ChatResponse) -> UserReply | None:
         """Read a response; None if it contains no reply."""
         if response.finish in ("content_filter", "refusal"):
             return None
@@ -102,11 +102,11 @@ class Form(ABC):
         return reply if reply.text else None
 
     @abstractmethod
-    def parse(self, message: AssistantMessage, text: str) -> Reply | None:
+    def parse(self, message: AssistantMessage, text: str) -> UserReply | None:
         """The reply of a message with this text."""
 
-    def _said(self, text: str) -> Reply:
-        return _advised(text) if self._advice else Reply(text)
+    def _said(self, text: str) -> UserReply:
+        return _advised(text) if self._advice else UserReply(text)
 
     def _words(self, ending: str) -> str:
         wording = shipped_prompt("simkit.users", ending).text.strip()
@@ -115,7 +115,7 @@ class Form(ABC):
         )
 
 
-class ToolForm(Form):
+class ToolFormat(ReplyFormat):
     """Plain text, and a tool that hangs up."""
 
     tools: ClassVar[JsonList[ToolSpec]] = JsonList((END_TOOL,))
@@ -129,7 +129,7 @@ class ToolForm(Form):
         """The request with the tool."""
         return replace(request, tools=self.tools)
 
-    def parse(self, message: AssistantMessage, text: str) -> Reply | None:
+    def parse(self, message: AssistantMessage, text: str) -> UserReply | None:
         """The text, or otherwise the message of the tool call. A call that comes as text counts and is not spoken."""
         text, written, notation = _without_call(text)
         reply = self._said(text)
@@ -143,7 +143,7 @@ class ToolForm(Form):
         return replace(reply, text=reply.text or _text(last.get("message")), end=True, reason=_reason(last))
 
 
-class JsonForm(Form):
+class JsonFormat(ReplyFormat):
     """A JSON object with a field that hangs up, asked for with the provider's structured output."""
 
     @property
@@ -160,7 +160,7 @@ class JsonForm(Form):
         named = {"name": "user_turn", "strict": True, "schema": schema}
         return replace(request, response_format={"type": "json_schema", "json_schema": named})
 
-    def parse(self, message: AssistantMessage, text: str) -> Reply | None:
+    def parse(self, message: AssistantMessage, text: str) -> UserReply | None:
         """The fields of the object; None if the text is not a JSON object."""
         fenced = _FENCE.fullmatch(text)
         try:
@@ -169,10 +169,10 @@ class JsonForm(Form):
             return None
         fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
         end = fields.get("end") is True
-        return Reply(_text(fields.get("say")), end, _reason(fields), _text(fields.get("advice")))
+        return UserReply(_text(fields.get("say")), end, _reason(fields), _text(fields.get("advice")))
 
 
-class LineForm(Form):
+class LineFormat(ReplyFormat):
     """Plain text, and a token on a line of its own that hangs up."""
 
     @property
@@ -184,7 +184,7 @@ class LineForm(Form):
         """The unchanged request."""
         return request
 
-    def parse(self, message: AssistantMessage, text: str) -> Reply | None:
+    def parse(self, message: AssistantMessage, text: str) -> UserReply | None:
         """The text above the token; the token inside a sentence does not hang up, and is flagged."""
         token = _TOKEN_LINE.search(text)
         reply = self._said((text[: token.start()] if token else text).strip())
@@ -193,31 +193,31 @@ class LineForm(Form):
         return replace(reply, end=True)
 
 
-def form_of(ending: Ending, *, advice: bool = False) -> Form:
+def form_of(ending: Ending, *, advice: bool = False) -> ReplyFormat:
     """The format with this signal."""
     match ending:
         case "tool":
-            return ToolForm(advice=advice)
+            return ToolFormat(advice=advice)
         case "json":
-            return JsonForm(advice=advice)
+            return JsonFormat(advice=advice)
         case "line":
-            return LineForm(advice=advice)
+            return LineFormat(advice=advice)
         case _:
             assert_never(ending)
 
 
-def _advised(text: str) -> Reply:
+def _advised(text: str) -> UserReply:
     """Split advice and speech by their labels; without labels the whole text is spoken, and flagged."""
     say = _SAY.search(text)
     if say is None:
-        return Reply(text, flags=("no_advice",) if text else ())
+        return UserReply(text, flags=("no_advice",) if text else ())
     advice = _ADVICE.sub("", text[: say.start()]).strip()
-    return Reply(text[say.end() :].strip(), advice=advice)
+    return UserReply(text[say.end() :].strip(), advice=advice)
 
 
 def _without_call(text: str) -> tuple[str, list[tuple[str, str]], str]:
     """The text without calls, the calls in it by name and arguments, and their notation, empty if there are none."""
-    found = find_calls(text, ToolForm.tools, anywhere=True)
+    found = find_calls(text, ToolFormat.tools, anywhere=True)
     if found is not None:
         calls = [(call.name, call.arguments) for call in found.calls]
         if not calls and END_TOOL.name in text:

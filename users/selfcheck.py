@@ -21,7 +21,7 @@ from simkit.core.ontology import Ontology, Slot, Wish
 from simkit.core.tasks import Task
 from simkit.rule_based.normalise import NUMBERS, spoken_form
 from simkit.rule_based.reader import Lexicon, Mention, Reader, Sentence, values_in
-from simkit.users.reply_formats import Reply
+from simkit.users.reply_formats import UserReply
 
 _AS_AGENT = re.compile(
     r"\b(how (can|may) i (help|assist) you|is there anything else i can (help|do)|i have booked (it|that|this) for you"
@@ -35,7 +35,7 @@ _PROBING = frozenset(["it", "they", "that", "there", "those", "its"])
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class SelfCheckState:
     """State of the self-check: stated values as (domain, slot, value), the last utterance, the current domain.
 
     `wanted` holds the normalised values of the task's wishes, computed at the first turn.
@@ -55,8 +55,8 @@ class SelfCheck:
         self._lexicons = {domain.name: self._reader.lexicon(domain) for domain in ontology.domains}
 
     def check(
-        self, task: Task, heard: Iterable[Utterance], reply: Reply, memory: Memory
-    ) -> tuple[tuple[str, ...], Memory]:
+        self, task: Task, heard: Iterable[Utterance], reply: UserReply, memory: SelfCheckState
+    ) -> tuple[tuple[str, ...], SelfCheckState]:
         """The flags of a reply, and the memory for the next one."""
         flags = [*reply.flags]
         if _AS_AGENT.search(reply.text):
@@ -87,7 +87,7 @@ class _Turn:
         self._background = ""
         self.flags: list[str] = []
 
-    def hear(self, sentence: Sentence, memory: Memory) -> Memory:
+    def hear(self, sentence: Sentence, memory: SelfCheckState) -> SelfCheckState:
         """Read one sentence; the memory after it."""
         named = {each.domain for mention in sentence.mentions for each in mention.meanings if each.kind == "noun"}
         if len(named) == 1 and memory.domain not in named:
@@ -110,7 +110,7 @@ class _Turn:
             return ""  # some restaurants are called `the place`
         return "" if any(self._known(value) for value in values) else values[0]
 
-    def _compare_wishes(self, sentence: Sentence, memory: Memory) -> Memory:
+    def _compare_wishes(self, sentence: Sentence, memory: SelfCheckState) -> SelfCheckState:
         lexicon, wish = self._lexicons.get(memory.domain), self._wishes.get(memory.domain)
         if lexicon is None or wish is None:
             return memory
@@ -126,7 +126,7 @@ class _Turn:
             found.append(stated)
         return replace(memory, stated=memory.stated.union(found)) if found else memory
 
-    def _compare(self, stated: tuple[str, str, str], wanted: str, memory: Memory) -> None:
+    def _compare(self, stated: tuple[str, str, str], wanted: str, memory: SelfCheckState) -> None:
         """Flag a contradiction: the wish was stated before, and the new value does not belong to a wish."""
         domain, slot, value = stated
         if value not in self._wanted and (domain, slot, wanted) in memory.stated and not self._offered(value):

@@ -21,7 +21,7 @@ import anyio.from_thread
 import anyio.to_thread
 
 from simkit.core.limits import Limits
-from simkit.data.examples import Example, ExampleSet, Judged, Kind, Pair
+from simkit.data.examples import DpoExample, Example, ExampleSet, Kind, KtoExample
 from simkit.data.held_out import HeldOut, assert_clean_of
 from simkit.data.selection import Selection, select
 from simkit.errors import UsageError
@@ -30,12 +30,12 @@ from simkit.run.stages import PartOf
 from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
-from simkit.training.dev import DevGoals, Place
+from simkit.training.dev import ConversationSetup, DevGoals
 from simkit.training.guard import Guard
-from simkit.training.jobs import Metrics, Trained, TrainingJob
+from simkit.training.jobs import TrainingJob, TrainingMetrics, TrainingResult
 from simkit.training.presets import Preset, PresetName, preset
 from simkit.training.process import describe
-from simkit.training.scratch import Lessons, ScratchSettings, bootstrap
+from simkit.training.scratch import DialogueSource, ScratchSettings, bootstrap
 
 if TYPE_CHECKING:
     from simkit.run.run import Run
@@ -49,7 +49,7 @@ Tell: TypeAlias = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ExperimentPlan:
     """The plan that all seeds share.
 
     Attributes:
@@ -74,7 +74,7 @@ class Plan:
     max_turns: int = 15
     max_tokens: int = 160
     model: str | None = None
-    lessons: Lessons = field(default_factory=Lessons)
+    lessons: DialogueSource = field(default_factory=DialogueSource)
     schooling: ScratchSettings = field(default_factory=ScratchSettings)
     method: Kind = "sft"
     preset: PresetName = "tiny"
@@ -108,7 +108,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ExperimentModel:
     """A model of the experiment: its `name` in stages (`after`, `control`) and the location of its weights."""
 
     name: str
@@ -131,7 +131,7 @@ class SeedLoop:
     read."""
 
     run: Run
-    plan: Plan
+    plan: ExperimentPlan
     folder: Path
     tell: Tell
     allow_incomplete: bool = False
@@ -144,11 +144,13 @@ class SeedLoop:
         """
         start = self.plan.model or await self._first_model()
         await self._measure("before", start)
-        learner, control = Model("after", start), Model("control", start)
+        learner, control = ExperimentModel("after", start), ExperimentModel("control", start)
         for number in range(1, self.plan.rounds + 1):
             learner, control = await self._round(number, learner, control)
 
-    async def _round(self, number: int, learner: Model, control: Model) -> tuple[Model, Model]:
+    async def _round(
+        self, number: int, learner: ExperimentModel, control: ExperimentModel
+    ) -> tuple[ExperimentModel, ExperimentModel]:
         here, goals = f"round{number}", self.plan.train_goals(number)
         harvest = await self._harvest(f"{here}/harvest", learner.path, goals)
         judged, unjudged = await self._examples(here, harvest, control, goals)
@@ -214,7 +216,9 @@ class SeedLoop:
 
     # --- learning -----------------------------------------------------------------------------------------------------
 
-    async def _examples(self, here: str, harvest: str, control: Model, goals: str) -> tuple[ExampleSet, ExampleSet]:
+    async def _examples(
+        self, here: str, harvest: str, control: ExperimentModel, goals: str
+    ) -> tuple[ExampleSet, ExampleSet]:
         """The learner's examples, and equally many for the control."""
         kind, seed = self.plan.method, self.run.seed
         judged = await self._select(kind, Selection(runs=(harvest,), seed=seed))
@@ -245,9 +249,9 @@ class SeedLoop:
             assert_clean_of(examples, HeldOut.of(self._dev.chosen(), f"the dev goals of {self.plan.world}", world))
 
     @property
-    def _dev(self) -> Place:
+    def _dev(self) -> ConversationSetup:
         plan = self.plan
-        return Place(
+        return ConversationSetup(
             world=plan.world,
             split="val",
             tasks=str(plan.dev),
@@ -290,13 +294,13 @@ class SeedLoop:
         )
 
 
-def _heard(part: Run, tell: Tell, stage: str, metrics: Metrics) -> None:
+def _heard(part: Run, tell: Tell, stage: str, metrics: TrainingMetrics) -> None:
     """Send metrics of the training to the store and to the screen."""
     anyio.from_thread.run_sync(partial(part.measure, metrics.stage, metrics.step, **metrics.values))
     tell(f"{stage} {describe(metrics)}")
 
 
-def _kept(trained: Trained) -> dict[str, Any]:
+def _kept(trained: TrainingResult) -> dict[str, Any]:
     return {
         "examples": trained.examples,
         "steps": trained.steps,
@@ -338,9 +342,9 @@ def with_shuffled_labels(examples: ExampleSet, seed: int) -> ExampleSet:
 
     def relabelled(example: Example) -> Example:
         match example:
-            case Judged():
+            case KtoExample():
                 return replace(example, label=next(fresh))
-            case Pair() if rng.random() < 0.5:
+            case DpoExample() if rng.random() < 0.5:
                 return replace(example, chosen=example.rejected, rejected=example.chosen)
             case _:
                 return example

@@ -41,7 +41,7 @@ CONTROLS: Mapping[Kind, str] = {"sft": "unfiltered control", "kto": "control", "
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class TrainingRecord:
     """One training: its seed and stage, examples, optimizer steps, the kept step, and the reason of an early end."""
 
     seed: int
@@ -53,7 +53,7 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class ExperimentOutcome:
     """The comparisons by temperature (`t1`, `t0`); in each, the first arm is the model before training.
 
     Attributes:
@@ -65,7 +65,7 @@ class Outcome:
 
     comparisons: Mapping[str, Comparison]
     rates: Mapping[str, Mapping[str, tuple[float, ...]]]
-    trainings: tuple[Training, ...]
+    trainings: tuple[TrainingRecord, ...]
     seeds: int
     control: str
 
@@ -130,7 +130,7 @@ class Outcome:
 
 def read_outcome(
     store: Store, run_id: str, *, seeds: int, rounds: int, method: Kind = "sft", allow_incomplete: bool = False
-) -> Outcome:
+) -> ExperimentOutcome:
     """Compare the models of the last round with the initial one. Seeds are pooled, and tasks are clusters.
 
     Raises:
@@ -150,7 +150,7 @@ def read_outcome(
             found[temperature] = compare(reader, arms, metrics=("success",), all_pairs=True)
             rates[temperature] = {arm: _rates(measured, ids) for arm, ids in runs.items()}
         trainings = _trainings(reader, run_id, seeds)
-    return Outcome(comparisons=found, rates=rates, trainings=trainings, seeds=seeds, control=control)
+    return ExperimentOutcome(comparisons=found, rates=rates, trainings=trainings, seeds=seeds, control=control)
 
 
 def runs_of(run_id: str, stage: str, seeds: int) -> tuple[str, ...]:
@@ -158,11 +158,11 @@ def runs_of(run_id: str, stage: str, seeds: int) -> tuple[str, ...]:
     return tuple(PartOf(PartOf(run_id, f"seed{number}").id, stage).id for number in range(seeds))
 
 
-def _trainings(reader: Reader, run_id: str, seeds: int) -> tuple[Training, ...]:
-    found: list[Training] = []
+def _trainings(reader: Reader, run_id: str, seeds: int) -> tuple[TrainingRecord, ...]:
+    found: list[TrainingRecord] = []
     for seed in range(seeds):
         rows = reader.query(TRAININGS, [PartOf(run_id, f"seed{seed}").id]).rows
-        found += [Training(seed, *row) for row in rows]
+        found += [TrainingRecord(seed, *row) for row in rows]
     return tuple(found)
 
 
@@ -218,7 +218,7 @@ def _rule(columns: int) -> str:
 # --- picture ----------------------------------------------------------------------------------------------------------
 
 
-def draw(outcome: Outcome, path: Path) -> None:
+def draw(outcome: ExperimentOutcome, path: Path) -> None:
     """Draw the success of each arm at each temperature with its interval, and a mark for each seed.
 
     Raises:
@@ -277,7 +277,7 @@ def _seeds(axes: Any, x: float, rates: tuple[float, ...], width: float) -> None:
         axes.plot(x + aside, 100 * rate, marker, color="#222222", markersize=4, markerfacecolor="white")
 
 
-def _changes(outcome: Outcome, name: str) -> str:
+def _changes(outcome: ExperimentOutcome, name: str) -> str:
     """Text below the bars: after compared with before."""
     found = outcome.comparisons[name].differences[0]
     value, p = format_value(found.estimate.value, found.unit), format_p_values(found).partition(",")[0]

@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from simkit.errors import UsageError
 from simkit.plugins.extras import check_installed
-from simkit.recipes.selftrain.experiment import Plan
+from simkit.recipes.selftrain.experiment import ExperimentPlan
 from simkit.recipes.selftrain.outcome import conditions, read_outcome
 from simkit.recipes.selftrain.seeds import play_seeds
 from simkit.run import choices
@@ -23,7 +23,7 @@ from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.training import flags as training
 from simkit.training.process import LIBRARIES
-from simkit.training.scratch import Lessons, ScratchSettings
+from simkit.training.scratch import DialogueSource, ScratchSettings
 
 TOWN = "builtin,most_goals=2,restaurants=24,hotels=24,attractions=24,departures=4"
 DEMONSTRATOR = "scripted,error_rate=0.1,habits=drop:people:0.75"
@@ -68,12 +68,12 @@ async def selftrain(
         simkit run selftrain --model Qwen/Qwen3-0.6B --world toolwoz --preset cpu --seeds 1 --rounds 3
     """
     check_installed("train", *LIBRARIES)
-    plan = Plan(
+    plan = ExperimentPlan(
         world=world,
         user=user,
         reward=reward,
         model=_start(run),
-        lessons=Lessons(world=world, demonstrator=demonstrator, tasks=str(lessons)),
+        lessons=DialogueSource(world=world, demonstrator=demonstrator, tasks=str(lessons)),
         schooling=ScratchSettings(steps=lesson_steps),
         method=method,
         preset=preset,

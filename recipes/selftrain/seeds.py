@@ -14,7 +14,7 @@ import anyio
 from simkit.errors import UsageError
 from simkit.models.config import ModelConfig
 from simkit.plugins.extras import require
-from simkit.recipes.selftrain.experiment import Plan, SeedLoop
+from simkit.recipes.selftrain.experiment import ExperimentPlan, SeedLoop
 from simkit.run.engine import RunProgress
 from simkit.run.run import Run
 from simkit.run.stages import PartOf
@@ -46,7 +46,7 @@ class SeedWork:
     name: str
     number: int
     seed: int
-    plan: Plan
+    plan: ExperimentPlan
     models: Mapping[str, Any]
     allow_incomplete: bool = False
 
@@ -59,7 +59,9 @@ class SeedWork:
 # --- the experiment's process -----------------------------------------------------------------------------------------
 
 
-async def play_seeds(run: Run, plan: Plan, seeds: int, workers: int, *, allow_incomplete: bool = False) -> None:
+async def play_seeds(
+    run: Run, plan: ExperimentPlan, seeds: int, workers: int, *, allow_incomplete: bool = False
+) -> None:
     """Carry out the plan for each seed, `workers` of them at a time; finished seeds are not repeated.
 
     Cancelling kills the processes; what they had finished is kept. With `allow_incomplete`, models learn from the

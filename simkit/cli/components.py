@@ -13,13 +13,13 @@ from simkit.components.world import WORLD
 from simkit.core.text_table import Column, Table
 from simkit.errors import SimkitError
 from simkit.models.provider import PROVIDER, Provider
-from simkit.plugins.loading import Kind, available, find_class
+from simkit.plugins.loading import ComponentKind, available, find_class
 from simkit.plugins.recipe import GROUP, load_recipe
 from simkit.run.casting import AGENT, REWARD, USER
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ComponentRow:
     """A component that flags can name; `error` is the reason why an installed one cannot be used."""
 
     kind: str
@@ -39,21 +39,21 @@ def components(as_json: bool) -> None:
     say("Name your own as path/to/file.py:NAME or package.module:NAME; options follow after commas: NAME,key=value.")
 
 
-def _installed() -> Iterator[Row]:
-    for kind in cast("tuple[Kind[Any], ...]", (WORLD, AGENT, USER, REWARD, PROVIDER)):
+def _installed() -> Iterator[ComponentRow]:
+    for kind in cast("tuple[ComponentKind[Any], ...]", (WORLD, AGENT, USER, REWARD, PROVIDER)):
         for name in available(kind.group):
             noun = "model" if kind is PROVIDER else kind.noun
             try:
                 found = find_class(kind, name)
                 argument = f"/{found.argument}" if issubclass(found, Provider) else ""
-                yield Row(noun, name + argument, _first_sentence(found))
+                yield ComponentRow(noun, name + argument, _first_sentence(found))
             except SimkitError as error:  # the package cannot be loaded
-                yield Row(noun, name, error=str(error))
+                yield ComponentRow(noun, name, error=str(error))
     for name in available(GROUP):
         try:
-            yield Row("recipe", name, load_recipe(name).title)
+            yield ComponentRow("recipe", name, load_recipe(name).title)
         except SimkitError as error:
-            yield Row("recipe", name, error=str(error))
+            yield ComponentRow("recipe", name, error=str(error))
 
 
 def _first_sentence(component: type[object]) -> str:

@@ -27,7 +27,7 @@ def prepare(target: str, source: Path | None) -> None:
     from simkit.plugins.loading import find_class
 
     world = find_class(WORLD, target)
-    with Steps(live=sys.stderr.isatty()) as shown:
+    with StageProgress(live=sys.stderr.isatty()) as shown:
         path = world.prepare(source, shown.update)
     size = path.stat().st_size / 1e6
     say(f"{world.name}: {path} ({size:.1f} MB). Try: {program()} run rollout --world {target} --tasks 50")
@@ -62,14 +62,14 @@ def _first_line(world: type[World]) -> str:
     return (world.__doc__ or "").strip().partition("\n")[0]
 
 
-class Steps:
+class StageProgress:
     """Progress of a job with named stages: one line per stage, rewritten in place on a terminal."""
 
     def __init__(self, *, live: bool) -> None:
         self._live = live
         self._stage = ""
 
-    def __enter__(self) -> Steps:
+    def __enter__(self) -> StageProgress:
         return self
 
     def __exit__(self, *raised: object) -> None:

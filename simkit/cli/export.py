@@ -11,7 +11,7 @@ from simkit.cli.output import say, say_json
 from simkit.cli.program import open_store, print_notes
 
 if TYPE_CHECKING:
-    from simkit.data.checks import Report
+    from simkit.data.checks import CheckReport
     from simkit.data.examples import ExampleSet
     from simkit.data.export import Format
     from simkit.data.reasoning import Reasoning
@@ -202,7 +202,7 @@ def _clean(examples: ExampleSet, specs: Sequence[str], drop: bool, store: Reader
     return examples
 
 
-def _checked(examples: ExampleSet, flags: ExportFlags, store: Reader) -> Report | None:
+def _checked(examples: ExampleSet, flags: ExportFlags, store: Reader) -> CheckReport | None:
     if flags.tokenizer is None:
         return None
     from simkit.data.checks import check as look
@@ -214,7 +214,7 @@ def _checked(examples: ExampleSet, flags: ExportFlags, store: Reader) -> Report 
     return report
 
 
-def _refuse(report: Report) -> None:
+def _refuse(report: CheckReport) -> None:
     from simkit.errors import UsageError
 
     wrong = [finding.name for finding in report.findings if finding.severity == "error"]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from simkit.cli.run import CommonFlags
     from simkit.models.config import ModelConfig
-    from simkit.models.options import Flag
+    from simkit.models.options import OptionFlag
 
 Flags: TypeAlias = Mapping[str, tuple[Any, Any, typer.models.OptionInfo]]
 """Type, default and option of each parameter."""
@@ -162,7 +162,7 @@ def _flag_type(annotation: Any) -> Any:
     return next((each for each in (float, int, bool, Path, str) if kinds[0] is each), str) | None
 
 
-def _model_flag(name: str, field: FieldInfo, flag: Flag) -> typer.models.OptionInfo:
+def _model_flag(name: str, field: FieldInfo, flag: OptionFlag) -> typer.models.OptionInfo:
     bounds = {
         name: getattr(each, name) for each in field.metadata for name in ("ge", "gt", "le") if hasattr(each, name)
     }

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
-    from simkit.rule_based.goals import GoalAccount
-    from simkit.store import EpisodeTree, Line, Reader, RunRow, Transcript, TreeNode
+    from simkit.rule_based.goals import GoalReport
+    from simkit.store import EpisodeTree, Reader, RunRow, Transcript, TranscriptLine, TreeNode
 
 LISTED = 40
 """Maximum episodes shown of a run; `simkit sql` lists them all."""
@@ -223,7 +223,7 @@ def _episode_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 # --- an episode -------------------------------------------------------------------------------------------------------
 
 
-def _show_tree(tree: EpisodeTree, goals: Sequence[GoalAccount], store: Path, as_json: bool) -> None:
+def _show_tree(tree: EpisodeTree, goals: Sequence[GoalReport], store: Path, as_json: bool) -> None:
     if as_json:
         _print_json({**asdict(tree), "goal_accounts": [asdict(goal) for goal in goals]})
         return
@@ -251,7 +251,7 @@ def _show_tree(tree: EpisodeTree, goals: Sequence[GoalAccount], store: Path, as_
     say(f"one branch as a transcript: {program()} show {target} --branch {place}{flag}")
 
 
-def _goal(goal: GoalAccount, episode: str) -> Iterator[Text]:
+def _goal(goal: GoalReport, episode: str) -> Iterator[Text]:
     """A goal as lines: reached or missed, what was wanted, the nearest call and what differs."""
     place = goal.branch_id.removeprefix(f"{episode}/")
     where = f" in {place}" if place else ""
@@ -344,7 +344,7 @@ def _print_raw(transcript: Transcript) -> None:
 STYLES = {"user": "green", "agent": "bold cyan", "tool": "magenta", "system": "dim", "runtime": "red"}
 
 
-def _spoken(line: Line, console: Console) -> Text:
+def _spoken(line: TranscriptLine, console: Console) -> Text:
     """Speaker and text; later lines are indented so that they cannot be mistaken for another speaker's."""
     who = output.text(visible_line(f"{line.turn:>3} {line.author:<8} "), STYLES.get(line.author, ""))
     said = output.text("").join(output.text(piece, style) for piece, style in _pieces(line))
@@ -352,7 +352,7 @@ def _spoken(line: Line, console: Console) -> Text:
     return who + output.text("\n" + " " * who.cell_len).join(lines)
 
 
-def _pieces(line: Line) -> list[tuple[str, str]]:
+def _pieces(line: TranscriptLine) -> list[tuple[str, str]]:
     content = line.message.get("content")
     said = line.heard if line.heard is not None else content
     pieces = [(said if isinstance(said, str) else json.dumps(said, ensure_ascii=False), "")] if said else []

@@ -18,7 +18,7 @@ from simkit.store.source import find_journals
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class VerifyResult:
     """Result of a check: numbers of journals and lines, and every damaged place."""
 
     journals: int
@@ -51,7 +51,7 @@ def verify(path: Path | None, run: str | None, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def read_all(folder: Path, run_id: str | None) -> Verified:
+def read_all(folder: Path, run_id: str | None) -> VerifyResult:
     """Read the journals of a run, or (None) of all runs of a store.
 
     Raises:
@@ -70,10 +70,10 @@ def read_all(folder: Path, run_id: str | None) -> Verified:
                 raise StoreUnreadable(f"the journal {path} cannot be read: {error.strerror or error}") from error
             bad += journal.bad
             count += 1
-    return Verified(count, lines, tuple(bad))
+    return VerifyResult(count, lines, tuple(bad))
 
 
-def _save_result(store: Store, found: Verified, run_id: str | None) -> None:
+def _save_result(store: Store, found: VerifyResult, run_id: str | None) -> None:
     try:
         known = {tuple(row) for row in store.query(_KNOWN, {"run": run_id}).rows}
         differing = {str(key[0]).partition("/")[0] for key in known ^ {bad.key for bad in found.bad}}

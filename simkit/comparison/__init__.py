@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from simkit.comparison.compare import compare
 from simkit.comparison.measures import Noise
-from simkit.comparison.pairs import Outcomes, holm, sign_flip
+from simkit.comparison.pairs import PairedOutcomes, holm, sign_flip
 from simkit.comparison.records import Arm
 from simkit.comparison.results import ArmScores, Comparison, Curve, Difference, GroupScore, Score
 from simkit.statistics.scores import Bootstrap
@@ -25,7 +25,7 @@ __all__ = [
     "Difference",
     "GroupScore",
     "Noise",
-    "Outcomes",
+    "PairedOutcomes",
     "Score",
     "compare",
     "holm",

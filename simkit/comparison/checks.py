@@ -7,7 +7,7 @@ from contextlib import suppress
 from inspect import signature
 from typing import Any, cast
 
-from simkit.comparison.records import ArmFacts, RunFacts
+from simkit.comparison.records import ArmRecords, RunRecord
 from simkit.components.world import WORLD
 from simkit.errors import SimkitError, UsageError
 from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN, BaseFolders, python_file
@@ -25,7 +25,7 @@ SEARCH_CHOICES = ("factor", "beam", "winner", "branch_by", "eager")
 """Choices that change how often a tree tries: noted if trees differ in them."""
 
 
-def check_comparable(arms: Sequence[ArmFacts]) -> tuple[str, ...]:
+def check_comparable(arms: Sequence[ArmRecords]) -> tuple[str, ...]:
     """Refuse runs that measure different things; return notes for the reader.
 
     Raises:
@@ -38,7 +38,7 @@ def check_comparable(arms: Sequence[ArmFacts]) -> tuple[str, ...]:
     return (*_other_tests(runs), *_other_files(runs), *_unfinished(runs))
 
 
-def incomparable(reference: ArmFacts, arm: ArmFacts) -> str:
+def incomparable(reference: ArmRecords, arm: ArmRecords) -> str:
     """Reason why two arms that played the same tasks allow no claim; empty if they do.
 
     A search keeps the best of many attempts, so its rewards are not those of an agent that has a single one. A world
@@ -56,11 +56,11 @@ def incomparable(reference: ArmFacts, arm: ArmFacts) -> str:
     return ""
 
 
-def _supervisors(arm: ArmFacts) -> list[str]:
+def _supervisors(arm: ArmRecords) -> list[str]:
     return sorted({kind for run in arm.runs for kind in run.supervisors})
 
 
-def _world_options(run: RunFacts) -> dict[str, str]:
+def _world_options(run: RunRecord) -> dict[str, str]:
     """Options of a run's world, with their defaults; empty if the world's name was not recorded."""
     chosen = run.config.get("world")
     if not isinstance(chosen, str):
@@ -78,7 +78,7 @@ def _world_options(run: RunFacts) -> dict[str, str]:
     return {}
 
 
-def _check_same_measure(first: RunFacts, other: RunFacts) -> None:
+def _check_same_measure(first: RunRecord, other: RunRecord) -> None:
     if not first.episodes or not other.episodes:
         return
     for what, find in (("world", _worlds), ("variant of the world", _variant), ("reward", _reward)):
@@ -96,19 +96,19 @@ def _check_same_measure(first: RunFacts, other: RunFacts) -> None:
         )
 
 
-def _worlds(run: RunFacts) -> str:
+def _worlds(run: RunRecord) -> str:
     return ", ".join(sorted({task.world for task in run.tasks.values()}))
 
 
-def _variant(run: RunFacts) -> str | None:
+def _variant(run: RunRecord) -> str | None:
     return run.config.get("variant") or _of_world(run, "variant")
 
 
-def _reward(run: RunFacts) -> str | None:
+def _reward(run: RunRecord) -> str | None:
     return run.config.get("reward") or _of_world(run, "default_reward")
 
 
-def _of_world(run: RunFacts, name: str) -> str | None:
+def _of_world(run: RunRecord, name: str) -> str | None:
     """Default value of an attribute of the run's world; None if the world is not installed."""
     with suppress(SimkitError):
         chosen = str(run.config.get("world") or _worlds(run))
@@ -116,7 +116,7 @@ def _of_world(run: RunFacts, name: str) -> str | None:
     return None
 
 
-def _other_tests(runs: Sequence[RunFacts]) -> Iterable[str]:
+def _other_tests(runs: Sequence[RunRecord]) -> Iterable[str]:
     played = [run for run in runs if run.episodes]
     trees = [run for run in played if run.config.keys() & {*SEARCH_CHOICES}]
     asked = [*((choice, played) for choice in TEST_CHOICES), *((choice, trees) for choice in SEARCH_CHOICES)]
@@ -129,7 +129,7 @@ def _other_tests(runs: Sequence[RunFacts]) -> Iterable[str]:
             )
 
 
-def _other_files(runs: Sequence[RunFacts]) -> Iterable[str]:
+def _other_files(runs: Sequence[RunRecord]) -> Iterable[str]:
     """Notes about components whose file has the same name in all runs but not the same content."""
     for choice in ("world", "user", "reward"):
         seen: dict[str, set[str]] = {}
@@ -144,7 +144,7 @@ def _other_files(runs: Sequence[RunFacts]) -> Iterable[str]:
             )
 
 
-def _unfinished(runs: Sequence[RunFacts]) -> Iterable[str]:
+def _unfinished(runs: Sequence[RunRecord]) -> Iterable[str]:
     for run in runs:
         if run.status != "done":
             yield f"`{run.label}` is {run.status}: the episodes that it has not played are missing from the comparison"
@@ -155,7 +155,7 @@ def _chosen(config: Mapping[str, Any], choice: str) -> str:
     return "the default" if value is None else str(value)
 
 
-def check_identical(runs: Sequence[RunFacts], arms: Sequence[ArmFacts]) -> tuple[str, ...]:
+def check_identical(runs: Sequence[RunRecord], arms: Sequence[ArmRecords]) -> tuple[str, ...]:
     """Refuse runs that cannot show the noise of repeats; return notes for the reader.
 
     Raises:
@@ -166,7 +166,7 @@ def check_identical(runs: Sequence[RunFacts], arms: Sequence[ArmFacts]) -> tuple
         raise UsageError("--noise needs at least two runs of one configuration: --noise RUN,RUN")
     first = runs[0]
     _check_same_measure(arms[0].runs[0], first)
-    if why := incomparable(ArmFacts("--noise", tuple(runs)), arms[0]):
+    if why := incomparable(ArmRecords("--noise", tuple(runs)), arms[0]):
         raise UsageError(f"the runs of --noise do not measure the same thing as `{arms[0].name}`: {why}")
     for run in runs[1:]:
         _check_same_measure(first, run)

@@ -26,8 +26,8 @@ from simkit.comparison.measures import (
     reached_by,
     suites,
 )
-from simkit.comparison.pairs import Pairs, cohen_h, detectable, holm, pair, sign_flip, standardised
-from simkit.comparison.records import Arm, ArmFacts, EpisodeFacts, RunFacts, read_arms
+from simkit.comparison.pairs import PairedValues, cohen_h, detectable, holm, pair, sign_flip, standardised
+from simkit.comparison.records import Arm, ArmRecords, EpisodeRecord, RunRecord, read_arms
 from simkit.comparison.results import ArmScores, Comparison, Curve, Difference, GroupScore, Score
 from simkit.errors import UsageError
 from simkit.statistics.intervals import difference_limits
@@ -94,10 +94,10 @@ def compare(
 class _Computation:
     """Inputs of one comparison, and the results computed from them."""
 
-    arms: tuple[ArmFacts, ...]
+    arms: tuple[ArmRecords, ...]
     measures: tuple[Measure, ...]
     bootstrap: Bootstrap
-    repeats: tuple[RunFacts, ...]
+    repeats: tuple[RunRecord, ...]
     all_pairs: bool
 
     @cached_property
@@ -125,20 +125,20 @@ class _Computation:
         """Whether all arms have the same seeds, run by run."""
         return len({tuple(run.seed for run in arm.runs) for arm in self.arms}) == 1
 
-    def arm_pairs(self) -> Iterator[tuple[ArmFacts, ArmFacts]]:
+    def arm_pairs(self) -> Iterator[tuple[ArmRecords, ArmRecords]]:
         """Pairs of arms to compare, the reference first."""
         if self.all_pairs:
             return combinations(self.arms, 2)
         return ((self.arms[0], arm) for arm in self.arms[1:])
 
-    def episodes(self, arm: ArmFacts) -> tuple[EpisodeFacts, ...]:
+    def episodes(self, arm: ArmRecords) -> tuple[EpisodeRecord, ...]:
         """The episodes of an arm on the common tasks."""
         wanted = {*self.tasks}
         return tuple(each for run in arm.runs for each in run.episodes if each.task_id in wanted)
 
     # --- arms alone ---------------------------------------------------------------------------------------------------
 
-    def scores(self, arm: ArmFacts) -> ArmScores:
+    def scores(self, arm: ArmRecords) -> ArmScores:
         """Scores of an arm on the common tasks."""
         episodes = self.episodes(arm)
         return ArmScores(
@@ -162,10 +162,10 @@ class _Computation:
         asked = {measure.name for measure in self.measures}
         return (pass_k(k) for k in range(2, deepest + 1) if f"pass^{k}" not in asked)
 
-    def _trials(self, arm: ArmFacts) -> int:
+    def _trials(self, arm: ArmRecords) -> int:
         return min((len(run.by_task[task]) for run in arm.runs for task in self.tasks), default=1)
 
-    def _estimate(self, arm: ArmFacts, measure: Measure) -> Estimate | None:
+    def _estimate(self, arm: ArmRecords, measure: Measure) -> Estimate | None:
         cells = self._cells(arm, measure)
         if measure.k:
             combined = [[measure.combine(cell) for cell in task] for task in cells]
@@ -184,7 +184,7 @@ class _Computation:
         declared = [episode.full_reward for arm in self.arms for episode in self.episodes(arm)]
         return max((full for full in declared if full > 0), default=1.0) if measure.name == "reward" else 1.0
 
-    def _cells(self, arm: ArmFacts, measure: Measure) -> list[list[list[float]]]:
+    def _cells(self, arm: ArmRecords, measure: Measure) -> list[list[list[float]]]:
         """Scored values of an arm by task, run and trial."""
         tables = numbers(arm, measure, self.tasks)
         return [
@@ -206,7 +206,7 @@ class _Computation:
         played = [self.episodes(arm) for arm in self.arms]
         last = max((episode.turns for episodes in played for episode in episodes), default=0)
         for arm, episodes in zip(self.arms, played, strict=True):
-            by_task: dict[str, list[EpisodeFacts]] = {}
+            by_task: dict[str, list[EpisodeRecord]] = {}
             for episode in episodes:
                 if reached_by(episode, 0) is not None:
                     by_task.setdefault(episode.task_id, []).append(episode)
@@ -230,7 +230,7 @@ class _Computation:
             found += own
         return _corrected(found)
 
-    def _overall(self, reference: ArmFacts, arm: ArmFacts) -> Iterator[Difference]:
+    def _overall(self, reference: ArmRecords, arm: ArmRecords) -> Iterator[Difference]:
         for measure in self.measures:
             pairs = self._pairs(reference, arm, measure)
             if len(pairs.tasks) > 1:
@@ -247,11 +247,11 @@ class _Computation:
         ]
         return _corrected(found)
 
-    def _pairs(self, reference: ArmFacts, arm: ArmFacts, measure: Measure) -> Pairs:
+    def _pairs(self, reference: ArmRecords, arm: ArmRecords, measure: Measure) -> PairedValues:
         here, there = numbers(reference, measure, self.tasks), numbers(arm, measure, self.tasks)
         return pair(here, there, measure.combine, binary=measure.share and not measure.k)
 
-    def _difference(self, measure: Measure, reference: ArmFacts, arm: ArmFacts, pairs: Pairs) -> Difference:
+    def _difference(self, measure: Measure, reference: ArmRecords, arm: ArmRecords, pairs: PairedValues) -> Difference:
         title = _Title(measure.kind, measure.name, measure.label, measure.unit, reference.name, arm.name)
         return replace(
             self._tested(title, pairs, share=measure.share, full=self._full(measure)),
@@ -260,7 +260,7 @@ class _Computation:
             incomparable=incomparable(reference, arm),
         )
 
-    def _by_run(self, measure: Measure, reference: ArmFacts, arm: ArmFacts) -> tuple[float, ...]:
+    def _by_run(self, measure: Measure, reference: ArmRecords, arm: ArmRecords) -> tuple[float, ...]:
         """The difference of each pair of runs, if there are several."""
         here, there = numbers(reference, measure, self.tasks), numbers(arm, measure, self.tasks)
         if len(here) != len(there) or len(here) == 1:
@@ -268,13 +268,13 @@ class _Computation:
         found = [pair((low,), (high,), measure.combine) for low, high in zip(here, there, strict=True)]
         return tuple(fmean(each.differences) for each in found if each.tasks)
 
-    def _suites(self, reference: ArmFacts, arm: ArmFacts) -> Iterator[Difference]:
+    def _suites(self, reference: ArmRecords, arm: ArmRecords) -> Iterator[Difference]:
         for suite in suites(reference, arm):
             if len(suite.pairs.tasks) > 1:
                 title = _Title("suite", suite.name, suite.name, suite.unit, reference.name, arm.name)
                 yield replace(self._tested(title, suite.pairs), less_is_better=suite.lower_is_better)
 
-    def _tested(self, title: _Title, pairs: Pairs, *, share: bool = False, full: float = 1.0) -> Difference:
+    def _tested(self, title: _Title, pairs: PairedValues, *, share: bool = False, full: float = 1.0) -> Difference:
         p = sign_flip(pairs.differences)
         before, after = fmean(pairs.before), fmean(pairs.after)
         return Difference(
@@ -303,7 +303,7 @@ class _Computation:
             alpha=self.bootstrap.alpha,
         )
 
-    def _interval(self, title: _Title, pairs: Pairs, full: float) -> Estimate:
+    def _interval(self, title: _Title, pairs: PairedValues, full: float) -> Estimate:
         """The mean difference with its interval: that of bounded scores if both sides are between 0 and `full`."""
         bounded = all(0 <= value <= full for value in (*pairs.before, *pairs.after))
         if title.unit != "points" or not bounded:
@@ -312,7 +312,7 @@ class _Computation:
         centre = fmean(pairs.differences)
         return Estimate(centre, min(full * found.low, centre), max(full * found.high, centre))
 
-    def _floor(self, measure: Measure, reference: ArmFacts, arm: ArmFacts, pairs: Pairs) -> float | None:
+    def _floor(self, measure: Measure, reference: ArmRecords, arm: ArmRecords, pairs: PairedValues) -> float | None:
         """Noise floor: the distance that identical arms of this size keep within."""
         found = next((each for each in self.noise if each.name == measure.name), None)
         if found is None or measure.kind != "overall":
@@ -320,7 +320,7 @@ class _Computation:
         depths = (self._depth(reference, measure), self._depth(arm, measure))
         return found.floor(len(pairs.tasks), depths, (len(reference.runs), len(arm.runs)), self.bootstrap.level)
 
-    def _depth(self, arm: ArmFacts, measure: Measure) -> float:
+    def _depth(self, arm: ArmRecords, measure: Measure) -> float:
         """Scored episodes per task."""
         counts = [sum(map(len, task)) for task in self._cells(arm, measure)]
         return fmean(count for count in counts if count)
@@ -346,7 +346,7 @@ class _Computation:
             yield f"{', '.join(uneven)}: a different number of runs from the reference, so runs are pooled by task"
 
 
-def _point(tasks: Sequence[Sequence[EpisodeFacts]], turn: int, level: float) -> Estimate:
+def _point(tasks: Sequence[Sequence[EpisodeRecord]], turn: int, level: float) -> Estimate:
     """The mean over tasks at one turn, with equal weights."""
     means = [fmean(reached_by(episode, turn) or 0.0 for episode in episodes) for episodes in tasks]
     return mean_of_tasks([[value] for value in means], level)
@@ -371,7 +371,7 @@ def _corrected(found: Sequence[Difference]) -> tuple[Difference, ...]:
     )
 
 
-def _nothing_in_common(reference: ArmFacts, arm: ArmFacts, tasks: Sequence[str]) -> str:
+def _nothing_in_common(reference: ArmRecords, arm: ArmRecords, tasks: Sequence[str]) -> str:
     runs = ", ".join(f"`{run.label}`" for run in (*reference.runs, *arm.runs))
     if not tasks:
         return f"{runs} have no tasks and no scored items in common; play the same --world, --split and --tasks"

@@ -12,8 +12,8 @@ from math import sqrt
 from statistics import NormalDist, fmean, variance
 from typing import Literal, TypeAlias
 
-from simkit.comparison.pairs import Pairs, Table, pair
-from simkit.comparison.records import ArmFacts, EpisodeFacts, Item, RunFacts
+from simkit.comparison.pairs import PairedValues, Table, pair
+from simkit.comparison.records import ArmRecords, EpisodeRecord, ItemRecord, RunRecord
 from simkit.errors import UsageError
 from simkit.statistics.scores import pass_hat
 
@@ -39,7 +39,7 @@ class Measure:
 
     name: str
     label: str
-    of: Callable[[EpisodeFacts], float | None]
+    of: Callable[[EpisodeRecord], float | None]
     unit: Unit = "points"
     k: int = 0
     share: bool = False
@@ -52,7 +52,7 @@ class Measure:
         return fmean(values) if values else None
 
 
-def _scored(count: Callable[[EpisodeFacts], int]) -> Callable[[EpisodeFacts], float | None]:
+def _scored(count: Callable[[EpisodeRecord], int]) -> Callable[[EpisodeRecord], float | None]:
     return lambda episode: None if episode.reward is None else float(count(episode))
 
 
@@ -89,7 +89,7 @@ def domain_of(goal: str) -> str:
     return goal.partition("_")[2] or goal
 
 
-def groups(episodes: Sequence[EpisodeFacts]) -> tuple[Measure, ...]:
+def groups(episodes: Sequence[EpisodeRecord]) -> tuple[Measure, ...]:
     """Measures of the share of goals reached, one per domain and one per goal type of the episodes."""
     keys = sorted({goal for episode in episodes for goal in episode.goals})
     domains = sorted({domain_of(key) for key in keys})
@@ -102,8 +102,8 @@ def groups(episodes: Sequence[EpisodeFacts]) -> tuple[Measure, ...]:
     )
 
 
-def _share(chosen: Callable[[str], bool]) -> Callable[[EpisodeFacts], float | None]:
-    def share(episode: EpisodeFacts) -> float | None:
+def _share(chosen: Callable[[str], bool]) -> Callable[[EpisodeRecord], float | None]:
+    def share(episode: EpisodeRecord) -> float | None:
         wanted = Counter(filter(chosen, episode.goals))
         if episode.reward is None or not wanted:
             return None
@@ -112,7 +112,7 @@ def _share(chosen: Callable[[str], bool]) -> Callable[[EpisodeFacts], float | No
     return share
 
 
-def reached_by(episode: EpisodeFacts, turn: int) -> float | None:
+def reached_by(episode: EpisodeRecord, turn: int) -> float | None:
     """Share of the goals' weight credited up to and including a turn; None if the episode is not scored."""
     if episode.reward is None or not episode.goals:
         return None
@@ -120,7 +120,7 @@ def reached_by(episode: EpisodeFacts, turn: int) -> float | None:
     return sum(episode.weights.get(goal, 1.0) for at, goal in episode.reached if at <= turn) / whole if whole else None
 
 
-def numbers(arm: ArmFacts, measure: Measure, tasks: Sequence[str]) -> tuple[Table, ...]:
+def numbers(arm: ArmRecords, measure: Measure, tasks: Sequence[str]) -> tuple[Table, ...]:
     """Values of a measure for these tasks, one table per run of the arm."""
     return tuple(
         {
@@ -146,7 +146,7 @@ class Suite:
     after: tuple[Table, ...]
 
     @cached_property
-    def pairs(self) -> Pairs:
+    def pairs(self) -> PairedValues:
         """Scores of the questions that both arms have."""
         return pair(self.before, self.after, lambda values: fmean(values) if values else None)
 
@@ -156,7 +156,7 @@ class Suite:
         return "points" if all(0 <= value <= 1 for value in (*self.pairs.before, *self.pairs.after)) else ""
 
 
-def suites(reference: ArmFacts, arm: ArmFacts) -> Iterator[Suite]:
+def suites(reference: ArmRecords, arm: ArmRecords) -> Iterator[Suite]:
     """Suites and metrics that all runs of both arms have, by name; a question missing from a run has no score there."""
     runs = (*reference.runs, *arm.runs)
     for suite, metric in sorted(set[tuple[str, str]].intersection(*(_suite_metrics(run) for run in runs))):
@@ -168,11 +168,11 @@ def suites(reference: ArmFacts, arm: ArmFacts) -> Iterator[Suite]:
         yield Suite(f"{suite}/{metric}", lower, tuple(tables[:split]), tuple(tables[split:]))
 
 
-def _suite_metrics(run: RunFacts) -> set[tuple[str, str]]:
+def _suite_metrics(run: RunRecord) -> set[tuple[str, str]]:
     return {(item.suite, item.metric) for item in run.items if item.metric not in DESCRIPTIVE}
 
 
-def _item_table(items: Sequence[Item], asked: Sequence[tuple[str, int]]) -> Table:
+def _item_table(items: Sequence[ItemRecord], asked: Sequence[tuple[str, int]]) -> Table:
     found: dict[str, dict[int, float | None]] = {}
     for item, trial in asked:
         found.setdefault(item, {})[trial] = None
@@ -215,10 +215,10 @@ class Noise:
         return NormalDist().inv_cdf(0.5 + level / 2) * sqrt(variance)
 
 
-def noise_of_runs(runs: Sequence[RunFacts], measure: Measure) -> Noise | None:
+def noise_of_runs(runs: Sequence[RunRecord], measure: Measure) -> Noise | None:
     """Noise estimated from repeated runs; None if they have fewer than two scored tasks in common."""
     tasks = sorted(set[str].intersection(*({*run.by_task} for run in runs)))
-    tables = numbers(ArmFacts("noise", tuple(runs)), measure, tasks)
+    tables = numbers(ArmRecords("noise", tuple(runs)), measure, tasks)
     scored = [[_scored_values(table, task) for table in tables] for task in tasks]
     whole = [cells for cells in scored if all(cells)]
     if len(whole) < 2:
@@ -230,7 +230,7 @@ def noise_of_runs(runs: Sequence[RunFacts], measure: Measure) -> Noise | None:
     return _noise(measure, "repeated runs", [means], len(whole), within, between)
 
 
-def noise_of_trials(arms: Sequence[ArmFacts], measure: Measure, tasks: Sequence[str]) -> Noise | None:
+def noise_of_trials(arms: Sequence[ArmRecords], measure: Measure, tasks: Sequence[str]) -> Noise | None:
     """Noise estimated from repeated trials of the compared runs; None if tasks were played once."""
     tables = [table for arm in arms for table in numbers(arm, measure, tasks)]
     cells = [cell for table in tables for task in table if len(cell := _scored_values(table, task)) > 1]

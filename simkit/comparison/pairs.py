@@ -25,7 +25,7 @@ Combine: TypeAlias = Callable[[Sequence[float]], float | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class PairedValues:
     """Values of two arms, paired by task.
 
     Attributes:
@@ -41,7 +41,7 @@ class Pairs:
     after: tuple[float, ...]
     count: int
     left_out: int
-    outcomes: Outcomes | None = None
+    outcomes: PairedOutcomes | None = None
 
     @property
     def differences(self) -> tuple[float, ...]:
@@ -59,7 +59,7 @@ class _Cell:
     paired: bool
 
 
-def pair(before: Sequence[Table], after: Sequence[Table], combine: Combine, *, binary: bool = False) -> Pairs:
+def pair(before: Sequence[Table], after: Sequence[Table], combine: Combine, *, binary: bool = False) -> PairedValues:
     """Pair two arms by task.
 
     Arms with equal numbers of runs are paired run by run, in order; otherwise the episodes of all runs are pooled by
@@ -82,7 +82,7 @@ def pair(before: Sequence[Table], after: Sequence[Table], combine: Combine, *, b
     names, lows, highs = zip(*rows, strict=True) if rows else ((), (), ())
     count = sum(max(len(cell.before), len(cell.after)) for cell in used)
     outcomes = _outcomes(used) if binary and all(cell.paired for cell in used) else None
-    return Pairs(names, lows, highs, count, left_out, outcomes)
+    return PairedValues(names, lows, highs, count, left_out, outcomes)
 
 
 def _cells(task: str, before: Sequence[Table], after: Sequence[Table]) -> Iterator[_Cell]:
@@ -113,9 +113,9 @@ def _averaged(here: Sequence[float | None], there: Sequence[float | None]) -> _C
     return _Cell(low, high, len(here) - len(low) + len(there) - len(high), False)
 
 
-def _outcomes(cells: Sequence[_Cell]) -> Outcomes:
+def _outcomes(cells: Sequence[_Cell]) -> PairedOutcomes:
     pairs = [(bool(low), bool(high)) for cell in cells for low, high in zip(cell.before, cell.after, strict=True)]
-    return Outcomes(
+    return PairedOutcomes(
         pairs.count((True, True)), pairs.count((True, False)), pairs.count((False, True)), pairs.count((False, False))
     )
 
@@ -130,7 +130,7 @@ _NOTHING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Outcomes:
+class PairedOutcomes:
     """McNemar's table of paired episodes: `lost` succeeded only in the reference, `won` only in the arm."""
 
     both: int

@@ -35,7 +35,7 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskFacts:
+class TaskRecord:
     """A task as one run recorded it; `content` is a digest of its instructions and goals."""
 
     world: str
@@ -45,7 +45,7 @@ class TaskFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EpisodeFacts:
+class EpisodeRecord:
     """One episode.
 
     Attributes:
@@ -81,7 +81,7 @@ class EpisodeFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ItemRecord:
     """The score of one question of a suite."""
 
     suite: str
@@ -93,7 +93,7 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFacts:
+class RunRecord:
     """A run with everything that is compared."""
 
     run_id: str
@@ -102,9 +102,9 @@ class RunFacts:
     status: str
     seed: int
     config: Mapping[str, Any]
-    tasks: Mapping[str, TaskFacts]
-    episodes: tuple[EpisodeFacts, ...]
-    items: tuple[Item, ...]
+    tasks: Mapping[str, TaskRecord]
+    episodes: tuple[EpisodeRecord, ...]
+    items: tuple[ItemRecord, ...]
 
     @property
     def label(self) -> str:
@@ -117,25 +117,25 @@ class RunFacts:
         return frozenset(episode.supervisor for episode in self.episodes)
 
     @cached_property
-    def by_task(self) -> Mapping[str, Mapping[int, EpisodeFacts]]:
+    def by_task(self) -> Mapping[str, Mapping[int, EpisodeRecord]]:
         """The episodes by task and trial."""
-        found: dict[str, dict[int, EpisodeFacts]] = {}
+        found: dict[str, dict[int, EpisodeRecord]] = {}
         for episode in self.episodes:
             found.setdefault(episode.task_id, {})[episode.trial] = episode
         return found
 
 
 @dataclass(frozen=True, slots=True)
-class ArmFacts:
+class ArmRecords:
     """An arm with the records of its runs."""
 
     name: str
-    runs: tuple[RunFacts, ...]
+    runs: tuple[RunRecord, ...]
 
 
 def read_arms(
     store: Store | Reader, arms: Sequence[Arm], repeats: Sequence[str] = (), *, allow_incomplete: bool = False
-) -> tuple[tuple[ArmFacts, ...], tuple[RunFacts, ...], ReadState]:
+) -> tuple[tuple[ArmRecords, ...], tuple[RunRecord, ...], ReadState]:
     """Read the runs of all arms and the repeated runs from one state of the store, and return that state with them.
 
     Raises:
@@ -154,27 +154,27 @@ def read_arms(
         runs = _read(reader, [*ids, *others])
     order = iter(ids)
     return (
-        tuple(ArmFacts(arm.name, tuple(runs[next(order)] for _ in arm.runs)) for arm in arms),
+        tuple(ArmRecords(arm.name, tuple(runs[next(order)] for _ in arm.runs)) for arm in arms),
         tuple(runs[run] for run in others),
         state,
     )
 
 
-def _read(reader: Reader, ids: Sequence[str]) -> dict[str, RunFacts]:
+def _read(reader: Reader, ids: Sequence[str]) -> dict[str, RunRecord]:
     """Runs by their ids."""
     wanted = {"runs": sorted({*ids})}
     runs, *parts = (reader.rows(sql, wanted) for sql in (_RUNS, _TASKS, _EPISODES, _ITEMS))
     tasks, episodes, items = map(_by_run, parts)
-    found: dict[str, RunFacts] = {}
+    found: dict[str, RunRecord] = {}
     for row in runs:
         run = row["run_id"]
         facts = {each["task_id"]: _task(each) for each in tasks.get(run, ())}
         row["config"] = orjson.loads(row["config"] or "{}")
-        found[run] = RunFacts(
+        found[run] = RunRecord(
             **row,
             tasks=facts,
             episodes=tuple(_episode(each, facts) for each in episodes.get(run, ())),
-            items=tuple(Item(**each) for each in items.get(run, ())),
+            items=tuple(ItemRecord(**each) for each in items.get(run, ())),
         )
     return found
 
@@ -186,14 +186,14 @@ def _by_run(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def _task(row: Mapping[str, Any]) -> TaskFacts:
+def _task(row: Mapping[str, Any]) -> TaskRecord:
     weights = {goal["key"]: float(goal.get("weight", 1.0)) for goal in orjson.loads(row["goals"] or "[]")}
-    return TaskFacts(row["world"], row["split"] or "", row["content"], weights)
+    return TaskRecord(row["world"], row["split"] or "", row["content"], weights)
 
 
-def _episode(row: Mapping[str, Any], tasks: Mapping[str, TaskFacts]) -> EpisodeFacts:
+def _episode(row: Mapping[str, Any], tasks: Mapping[str, TaskRecord]) -> EpisodeRecord:
     task = tasks.get(row["task_id"])
-    return EpisodeFacts(
+    return EpisodeRecord(
         task_id=row["task_id"],
         trial=row["trial"],
         reward=row["reward"],

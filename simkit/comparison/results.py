@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from simkit.comparison.measures import Kind, Noise, Unit
-from simkit.comparison.pairs import Outcomes
+from simkit.comparison.pairs import PairedOutcomes
 from simkit.statistics.scores import Estimate
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Difference:
     by_run: tuple[float, ...]
     noise: float | None
     guarded: bool
-    outcomes: Outcomes | None
+    outcomes: PairedOutcomes | None
     alpha: float
     less_is_better: bool = False
     incomparable: str = ""

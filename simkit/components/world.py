@@ -12,7 +12,7 @@ from simkit.components.tools import ToolServer
 from simkit.core.ontology import Ontology
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
-from simkit.plugins.loading import Kind, load
+from simkit.plugins.loading import ComponentKind, load
 
 DataProgress: TypeAlias = Callable[[str, float], None]
 """Progress callback `(stage, fraction of that stage from 0 to 1)` while a world's data is fetched."""
@@ -132,7 +132,7 @@ def _are_splits(value: object) -> bool:
     return bool(names) and all(isinstance(name, str) for name in names)
 
 
-WORLD = Kind("world", "simkit.worlds", World)
+WORLD = ComponentKind("world", "simkit.worlds", World)
 
 
 def load_world(world: str = "builtin", folder: Path | None = None, /, **options: Any) -> World:

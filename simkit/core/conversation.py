@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Literal, TypeAlias, final
 
 from simkit.core.messages import AssistantMessage, Message, SystemMessage, UserMessage
-from simkit.core.persistent_list import Chain
+from simkit.core.persistent_list import PersistentList
 
 Author: TypeAlias = Literal["system", "user", "agent", "tool", "runtime"]
 
@@ -54,7 +54,7 @@ class Utterance:
 
 
 @final
-class Conversation(Chain[Entry]):
+class Conversation(PersistentList[Entry]):
     """An immutable sequence of entries; `append` and `extend` return a new one that shares the old.
 
     Its digest is equal exactly when the agent's views are the same JSON.

@@ -58,7 +58,7 @@ class JsonText(Mapping[str, Any]):
         return f"JsonText({self.text[:80]!r})"
 
 
-class Wire(BaseModel):
+class WireModel(BaseModel):
     """A value that is written in the OpenAI chat format; unknown fields are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="null")
@@ -94,7 +94,7 @@ class Wire(BaseModel):
 
     def __eq__(self, other: object) -> bool:
         """Equal on the wire: a null field and an absent one are two different messages."""
-        if not isinstance(other, Wire):
+        if not isinstance(other, WireModel):
             return NotImplemented
         return self.model_fields_set == other.model_fields_set and super().__eq__(other) is True
 
@@ -102,7 +102,7 @@ class Wire(BaseModel):
         return hash((type(self), *self.__dict__.values()))
 
 
-def _json_of(value: Wire) -> bytes:
+def _json_of(value: WireModel) -> bytes:
     try:
         return value.__pydantic_serializer__.to_json(value, exclude_unset=True)
     except PydanticSerializationError:  # a lone surrogate, as a model writes when it is cut off inside an emoji
@@ -114,7 +114,7 @@ def _all_known(value: object) -> bool:
     """Whether a value has only known fields, which are always written in the same order."""
     if value is None or isinstance(value, str):
         return True
-    if isinstance(value, Wire):
+    if isinstance(value, WireModel):
         return not value.__pydantic_extra__ and all(map(_all_known, value.__dict__.values()))
     return isinstance(value, tuple) and all(map(_all_known, cast("tuple[object, ...]", value)))
 
@@ -127,14 +127,14 @@ def sorted_json(data: object) -> bytes:
         return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-class FunctionCall(Wire):
+class FunctionCall(WireModel):
     """Name and arguments of a call; the arguments are the model's own text, which need not be valid JSON."""
 
     name: str
     arguments: str
 
 
-class ToolCall(Wire):
+class ToolCall(WireModel):
     """One call of a tool, as a model wrote it."""
 
     __slots__ = ("_parsed",)  # as `_json`: the arguments when no value of theirs can be changed
@@ -243,7 +243,7 @@ def parse_call(call: ToolCall) -> JsonObject | None:
         return None
 
 
-class ContentPart(Wire):
+class ContentPart(WireModel):
     """One part of a multi-part content: text, image, audio or file, kept unchanged."""
 
     type: str
@@ -252,7 +252,7 @@ class ContentPart(Wire):
 Content: TypeAlias = str | tuple[ContentPart, ...]
 
 
-class SystemMessage(Wire):
+class SystemMessage(WireModel):
     """Instructions for the agent's model (`developer` is OpenAI's newer name for `system`)."""
 
     role: Literal["system", "developer"]
@@ -264,7 +264,7 @@ class SystemMessage(Wire):
         return cls(role="system", content=content)
 
 
-class UserMessage(Wire):
+class UserMessage(WireModel):
     """An utterance of the user or, for agents with a text protocol, a tool's result."""
 
     role: Literal["user"]
@@ -276,7 +276,7 @@ class UserMessage(Wire):
         return cls(role="user", content=content)
 
 
-class AssistantMessage(Wire):
+class AssistantMessage(WireModel):
     """Output of the agent's model: text, tool calls, or both."""
 
     role: Literal["assistant"]
@@ -298,7 +298,7 @@ class AssistantMessage(Wire):
         return AssistantMessage(**{**fields, **(self.model_extra or {})})
 
 
-class ToolMessage(Wire):
+class ToolMessage(WireModel):
     """A tool's result as a message."""
 
     role: Literal["tool"]
@@ -337,7 +337,7 @@ def text_of(message: Message) -> str:
     return "".join(str((part.model_extra or {}).get("text", "")) for part in content if part.type == "text")
 
 
-class FunctionSpec(Wire):
+class FunctionSpec(WireModel):
     """Name, description and JSON schema of a function."""
 
     name: str
@@ -345,7 +345,7 @@ class FunctionSpec(Wire):
     parameters: dict[str, JsonValue] | None = None
 
 
-class ToolSpec(Wire):
+class ToolSpec(WireModel):
     """A tool definition as sent to a model."""
 
     type: Literal["function"]
@@ -374,7 +374,7 @@ class ToolResult(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    __slots__ = ("_text",)  # as that of `Wire`
+    __slots__ = ("_text",)  # as that of `WireModel`
 
     if TYPE_CHECKING:
         _text: ClassVar[str]

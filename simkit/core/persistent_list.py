@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, Self, TypeVar, final, overload
 
-from simkit.core.messages import Wire
+from simkit.core.messages import WireModel
 
 T = TypeVar("T")
-W = TypeVar("W", bound=Wire)
+W = TypeVar("W", bound=WireModel)
 
 
-class Chain(Sequence[T]):
+class PersistentList(Sequence[T]):
     """An immutable sequence; `append` and `extend` return a new one that shares the old."""
 
     __slots__ = ("_before", "_digest", "_last", "_length")
@@ -143,7 +143,7 @@ class Chain(Sequence[T]):
 
 
 @final
-class JsonList(Chain[W]):
+class JsonList(PersistentList[W]):
     """Messages or tools of a request; the JSON and the digest of each item are computed only once.
 
     `has_extras` tells whether any item has fields that the chat format does not define.

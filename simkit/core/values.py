@@ -112,7 +112,7 @@ def _bounded(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Taken:
+class _Copied:
     """A list or object that was copied already; repeated references could expand to more text than fits into memory."""
 
     original: object
@@ -129,7 +129,7 @@ class _Copy:
         self._deepest = 0
         self._around: list[int] = []
         self._path: list[object] = []
-        self._taken: dict[int, _Taken] = {}
+        self._taken: dict[int, _Copied] = {}
 
     def of(self, value: object) -> Any:
         """The copy.
@@ -170,7 +170,7 @@ class _Copy:
         self._around.append(id(value))
         copy = self._inside(value)
         self._around.pop()
-        self._taken[id(value)] = _Taken(value, copy, room - self._room, self._deepest - level)
+        self._taken[id(value)] = _Copied(value, copy, room - self._room, self._deepest - level)
         self._deepest = max(self._deepest, before)
         return copy
 

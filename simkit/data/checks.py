@@ -11,7 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from simkit.data.examples import UNREAD, Demonstration, Example, ExampleSet, Judged, Pair, example_digest, prompt_digest
+from simkit.data.examples import (
+    UNREAD,
+    DpoExample,
+    Example,
+    ExampleSet,
+    KtoExample,
+    SftExample,
+    example_digest,
+    prompt_digest,
+)
 from simkit.data.export import Format
 from simkit.data.openai_files import refused
 from simkit.data.prompt_comparison import compare_with_requests
@@ -40,7 +49,7 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class CheckReport:
     """Report of a check.
 
     Attributes:
@@ -127,7 +136,7 @@ def check(
     max_tokens: int | None = None,
     store: Store | Reader | None = None,
     format: Format = "trl",
-) -> Report:
+) -> CheckReport:
     """Check a set and report its contents and problems.
 
     Args:
@@ -156,7 +165,7 @@ def check(
     lengths = learnt = None
     if chat is not None:
         lengths, learnt = _rendered(examples, _format(chat), max_tokens, found)
-    return Report(
+    return CheckReport(
         kind=examples.kind,
         examples=len(examples),
         tasks=len(examples.task_ids),
@@ -221,11 +230,11 @@ def _repetitions(examples: ExampleSet, found: _Findings) -> None:
 def _labelled(example: Example) -> Iterator[tuple[bytes, bool]]:
     """Digest of every labelled answer with its prompt, and its label."""
     match example:
-        case Demonstration():
+        case SftExample():
             return
-        case Judged():
+        case KtoExample():
             yield prompt_digest((*example.prompt, *example.completion), example.tools), example.label
-        case Pair():
+        case DpoExample():
             yield prompt_digest((*example.prompt, *example.chosen), example.tools), True
             yield prompt_digest((*example.prompt, *example.rejected), example.tools), False
 

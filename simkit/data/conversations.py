@@ -13,7 +13,7 @@ import orjson
 from simkit.components.model_view import and_send, says_nothing, with_valid_calls
 from simkit.core.messages import AssistantMessage, Message, ToolSpec, parse_message, text_of
 from simkit.core.persistent_list import JsonList
-from simkit.data.examples import UNKNOWN, Content, Origin
+from simkit.data.examples import UNKNOWN, ExampleOrigin, TaskContent
 from simkit.errors import UsageError
 from simkit.store.reader import Reader
 
@@ -26,7 +26,7 @@ MARKERS = ("ERROR:", "Error:", "FAILURE")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class AgentMessage:
     """One message of the agent. `shown` messages of the conversation precede it; `prompt` is their digest."""
 
     branch_id: str
@@ -37,7 +37,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conversation:
+class RecordedConversation:
     """One path of a tree from the root to its end, without the runtime's messages and trailing user messages.
 
     Attributes:
@@ -51,18 +51,18 @@ class Conversation:
 
     episode: Row
     seen: tuple[Message, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[AgentMessage, ...]
     tools: tuple[ToolSpec, ...]
     broken_calls: bool
     erroneous: bool
-    content: Content = UNKNOWN
+    content: TaskContent = UNKNOWN
 
     @property
     def episode_id(self) -> str:
         """Id of its episode."""
         return str(self.episode["episode_id"])
 
-    def before(self, step: Step) -> tuple[Message, ...]:
+    def before(self, step: AgentMessage) -> tuple[Message, ...]:
         """Messages that the model saw before it wrote this one."""
         return self.seen[: step.shown]
 
@@ -70,10 +70,10 @@ class Conversation:
         """Key of a prompt: equal if the model saw the same tools and messages."""
         return f"{self.episode['toolset_id'] if self.tools else ''}/{prompt}"
 
-    def origin(self, branch_id: str, seq: int) -> Origin:
+    def origin(self, branch_id: str, seq: int) -> ExampleOrigin:
         """Origin of a message of its episode."""
         known = self.episode
-        return Origin(
+        return ExampleOrigin(
             run_id=known["run_id"],
             task_id=known["task_id"],
             trial=known["trial"],
@@ -106,7 +106,7 @@ class ConversationReader:
 
     def conversations(
         self, runs: Sequence[str], source: Literal["golden", "episodes"], condition: str, removed: Counter[str]
-    ) -> list[Conversation]:
+    ) -> list[RecordedConversation]:
         """The conversations of the episodes of these runs that meet the condition, by run, task and trial.
 
         Raises:
@@ -122,7 +122,7 @@ class ConversationReader:
         tools = self._tools([str(episode["toolset_id"]) for episode in scored])
         with_tools = self._with_tools(list(dict.fromkeys(str(episode["episode_id"]) for episode in scored)))
         contents = contents_of(self._reader, runs)
-        found: list[Conversation] = []
+        found: list[RecordedConversation] = []
         for episode in scored:
             end = str(episode["end_branch"])
             if end in lines:
@@ -144,9 +144,9 @@ class ConversationReader:
                 found.append(FailedMessage(row["episode_id"], row["branch_id"], row["seq"], row["prompt"], message))
         return found
 
-    def _conversation(self, episode: Row, rows: Sequence[Row], tools: tuple[ToolSpec, ...]) -> Conversation:
+    def _conversation(self, episode: Row, rows: Sequence[Row], tools: tuple[ToolSpec, ...]) -> RecordedConversation:
         seen = JsonList[Message]()
-        steps: list[Step] = []
+        steps: list[AgentMessage] = []
         broken = erroneous = False
         for row in _trimmed(rows):
             message = self._message(row["message"])
@@ -154,9 +154,9 @@ class ConversationReader:
             broken |= shown is not message
             erroneous |= has_error_marker(row["author"], text_of(message))
             if row["author"] == "agent" and isinstance(message, AssistantMessage) and not says_nothing(message):
-                steps.append(Step(row["branch_id"], row["seq"], row["prompt"], message, len(seen)))
+                steps.append(AgentMessage(row["branch_id"], row["seq"], row["prompt"], message, len(seen)))
             seen = and_send(seen, shown)
-        return Conversation(
+        return RecordedConversation(
             episode=episode,
             seen=tuple(seen),
             steps=tuple(steps),
@@ -196,7 +196,7 @@ class ConversationReader:
         return {row["episode_id"]: bool(row["with_tools"]) for row in rows}
 
 
-def contents_of(reader: Reader, runs: Sequence[str]) -> dict[tuple[str, str], Content]:
+def contents_of(reader: Reader, runs: Sequence[str]) -> dict[tuple[str, str], TaskContent]:
     """Contents of the tasks of some runs, by run and task.
 
     Raises:
@@ -204,7 +204,7 @@ def contents_of(reader: Reader, runs: Sequence[str]) -> dict[tuple[str, str], Co
     """
     rows = reader.rows(_CONTENTS, [list(runs)])
     return {
-        (row["run_id"], row["task_id"]): Content.of(row["instructions"], orjson.loads(row["goals"] or "[]"))
+        (row["run_id"], row["task_id"]): TaskContent.of(row["instructions"], orjson.loads(row["goals"] or "[]"))
         for row in rows
     }
 

@@ -21,7 +21,7 @@ from simkit.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class TaskContent:
     """Content of a task, by which equal tasks are recognised under any name and in any world.
 
     Digests of its instructions and of its goals; an empty one if there are none. Letter case, white space and Unicode's
@@ -32,7 +32,7 @@ class Content:
     goals: str = ""
 
     @classmethod
-    def of(cls, instructions: str | None, goals: Iterable[Mapping[str, Any]]) -> Content:
+    def of(cls, instructions: str | None, goals: Iterable[Mapping[str, Any]]) -> TaskContent:
         """Content of a task. `goals` have a key and may have a detail; they count only if at least one has a detail."""
         given = [(goal["key"], goal.get("detail")) for goal in goals]
         wanted = sorted(orjson.dumps([plain(key), plain(detail)], option=orjson.OPT_SORT_KEYS) for key, detail in given)
@@ -40,11 +40,11 @@ class Content:
         return cls(_digest(plain(instructions or "").encode()), _digest(b"\n".join(wanted)) if telling else "")
 
     @classmethod
-    def of_task(cls, task: Task) -> Content:
+    def of_task(cls, task: Task) -> TaskContent:
         """Content of a task of a world."""
         return cls.of(task.instructions, [{"key": goal.key, "detail": dict(goal.detail)} for goal in task.goals])
 
-    def shares(self, other: Content) -> bool:
+    def shares(self, other: TaskContent) -> bool:
         """Whether both have the same instructions, or the same goals."""
         same = (self.instructions == other.instructions != "", self.goals == other.goals != "")
         return any(same)
@@ -54,7 +54,7 @@ class Content:
         return bool(self.instructions or self.goals)
 
 
-UNKNOWN = Content()
+UNKNOWN = TaskContent()
 
 
 def plain(value: Any) -> Any:
@@ -79,7 +79,7 @@ Removed: TypeAlias = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class ExampleOrigin:
     """Origin of an example; fields that a file does not contain are empty.
 
     `branch_id` and `seq` locate its (last) answer in the table `messages`. `content` identifies the task: ids and
@@ -94,7 +94,7 @@ class Origin:
     episode_id: str = ""
     branch_id: str = ""
     seq: int = -1
-    content: Content = UNKNOWN
+    content: TaskContent = UNKNOWN
 
     def to_json(self) -> dict[str, Any]:
         """The fields that files contain, with the digests of the task's instructions and goals."""
@@ -103,14 +103,14 @@ class Origin:
         return {**kept, "world": self.world, "split": self.split, **what}
 
     @classmethod
-    def from_json(cls, known: Mapping[str, Any]) -> Origin:
+    def from_json(cls, known: Mapping[str, Any]) -> ExampleOrigin:
         """Read an origin from a file's fields."""
         given = {name: known[name] for name in NOWHERE.to_json() if known.get(name) is not None}
-        content = Content(str(known.get("instructions") or ""), str(known.get("goals") or ""))
+        content = TaskContent(str(known.get("instructions") or ""), str(known.get("goals") or ""))
         return cls(**given, content=content)
 
 
-NOWHERE = Origin()
+NOWHERE = ExampleOrigin()
 
 
 UNREAD = "unread_column"
@@ -127,7 +127,7 @@ class _Example:
     """
 
     tools: tuple[ToolSpec, ...] = ()
-    origin: Origin = NOWHERE
+    origin: ExampleOrigin = NOWHERE
     place: str = field(default="", compare=False)
     noticed: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
     recorded: _Example | None = field(default=None, compare=False, repr=False)
@@ -153,7 +153,7 @@ class _Example:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Demonstration(_Example):
+class SftExample(_Example):
     """A conversation to imitate (SFT).
 
     A trainer learns every assistant message from index `context` on; earlier messages are only context.
@@ -175,7 +175,7 @@ class Demonstration(_Example):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged(_Example):
+class KtoExample(_Example):
     """An answer to a prompt that is desirable (`label`) or not (KTO)."""
 
     prompt: tuple[Message, ...]
@@ -193,7 +193,7 @@ class Judged(_Example):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair(_Example):
+class DpoExample(_Example):
     """A preferred and a rejected answer to one prompt (DPO)."""
 
     prompt: tuple[Message, ...]
@@ -210,17 +210,17 @@ class Pair(_Example):
         return ((*self.prompt, *self.chosen), (*self.prompt, *self.rejected))
 
 
-Example: TypeAlias = Demonstration | Judged | Pair
+Example: TypeAlias = SftExample | KtoExample | DpoExample
 
 
 def kind_of(example: Example) -> Kind:
     """The kind of training an example is for."""
     match example:
-        case Demonstration():
+        case SftExample():
             return "sft"
-        case Judged():
+        case KtoExample():
             return "kto"
-        case Pair():
+        case DpoExample():
             return "dpo"
 
 
@@ -258,19 +258,19 @@ class ExampleSet(Sequence[Example]):
         return iter(self.examples)
 
     @property
-    def demonstrations(self) -> tuple[Demonstration, ...]:
+    def demonstrations(self) -> tuple[SftExample, ...]:
         """The examples of an SFT set."""
-        return tuple(example for example in self.examples if isinstance(example, Demonstration))
+        return tuple(example for example in self.examples if isinstance(example, SftExample))
 
     @property
-    def judged(self) -> tuple[Judged, ...]:
+    def judged(self) -> tuple[KtoExample, ...]:
         """The examples of a KTO set."""
-        return tuple(example for example in self.examples if isinstance(example, Judged))
+        return tuple(example for example in self.examples if isinstance(example, KtoExample))
 
     @property
-    def pairs(self) -> tuple[Pair, ...]:
+    def pairs(self) -> tuple[DpoExample, ...]:
         """The examples of a DPO set."""
-        return tuple(example for example in self.examples if isinstance(example, Pair))
+        return tuple(example for example in self.examples if isinstance(example, DpoExample))
 
     @cached_property
     def task_ids(self) -> frozenset[str]:
@@ -299,10 +299,10 @@ def _with_system(example: Example, prompt: SystemMessage) -> Example:
     if isinstance(next(iter(example.parts()[0]), None), SystemMessage):
         return example
     match example:
-        case Demonstration():
+        case SftExample():
             context = example.context + 1 if example.context else 0
             return replace(example, messages=(prompt, *example.messages), context=context)
-        case Judged() | Pair():
+        case KtoExample() | DpoExample():
             return replace(example, prompt=(prompt, *example.prompt))
 
 
@@ -327,10 +327,10 @@ def example_digest(example: Example) -> bytes:
     """Digest of an example (16 bytes): equal for equal training data, whatever its origin."""
     parts = b"".join(prompt_digest(part, example.tools) for part in example.parts())
     match example:
-        case Demonstration():
+        case SftExample():
             extra = b"%d" % example.context
-        case Judged():
+        case KtoExample():
             extra = b"%d %d" % (len(example.prompt), example.label)
-        case Pair():
+        case DpoExample():
             extra = b"%d" % len(example.prompt)
     return blake2b(parts + extra, digest_size=16).digest()

@@ -23,7 +23,7 @@ import duckdb
 import orjson
 
 from simkit.core.messages import AssistantMessage, ToolCall
-from simkit.data.examples import Demonstration, Example, ExampleSet, Kind
+from simkit.data.examples import Example, ExampleSet, Kind, SftExample
 from simkit.data.reasoning import holds_field, reasoning_counts
 from simkit.data.selection import Selection, select
 from simkit.errors import InvalidArguments, StoreError, UsageError
@@ -36,17 +36,17 @@ MAX_ROW_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ColumnOptions:
     """Options of rows: a column `origin`, and `arguments` as objects (for TRL) or as the recorded text."""
 
     origin: bool = False
     arguments: Literal["object", "text"] = "object"
 
 
-PLAIN = Columns()
+PLAIN = ColumnOptions()
 
 
-def write(examples: ExampleSet, path: Path | str, columns: Columns = PLAIN) -> Path:
+def write(examples: ExampleSet, path: Path | str, columns: ColumnOptions = PLAIN) -> Path:
     """Write a `.jsonl` or `.parquet` file and return its path; an existing file is replaced at the end.
 
     Columns: `messages` (sft; `prompt` and `completion` if an example has answers that are only context), `prompt`,
@@ -67,7 +67,7 @@ def write(examples: ExampleSet, path: Path | str, columns: Columns = PLAIN) -> P
     return path
 
 
-def _rows(examples: ExampleSet, columns: Columns = PLAIN) -> Iterator[dict[str, Any]]:
+def _rows(examples: ExampleSet, columns: ColumnOptions = PLAIN) -> Iterator[dict[str, Any]]:
     """The rows of a set, which all have the same columns."""
     split = examples.kind == "sft" and "prompt" in _lists(examples)
     return (row_of(_split(example) if split else example, columns) for example in examples)
@@ -75,7 +75,7 @@ def _rows(examples: ExampleSet, columns: Columns = PLAIN) -> Iterator[dict[str, 
 
 def _split(example: Example) -> Example:
     """A demonstration divided before its first answer if the whole conversation is learned."""
-    if not isinstance(example, Demonstration) or example.context:
+    if not isinstance(example, SftExample) or example.context:
         return example
     answers = (n for n, message in enumerate(example.messages) if isinstance(message, AssistantMessage))
     return replace(example, context=next(answers, len(example.messages)))
@@ -146,7 +146,7 @@ def replacing(path: Path) -> Generator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
-def row_of(example: Example, columns: Columns = PLAIN) -> dict[str, Any]:
+def row_of(example: Example, columns: ColumnOptions = PLAIN) -> dict[str, Any]:
     """Columns of an example, as JSON values."""
     row = example.row()
     if columns.arguments == "object":
@@ -204,7 +204,7 @@ def _line(row: dict[str, Any]) -> bytes:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode() + b"\n"
 
 
-def _write_parquet(examples: ExampleSet, out: Path, columns: Columns) -> None:
+def _write_parquet(examples: ExampleSet, out: Path, columns: ColumnOptions) -> None:
     """Write JSON lines first, which DuckDB reads with the given column types."""
     types = dict.fromkeys((*_lists(examples), "tools"), "JSON[]")
     types |= {"label": "BOOLEAN"} if examples.kind == "kto" else {}
@@ -227,7 +227,7 @@ Format: TypeAlias = Literal["trl", "openai", "raw"]
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportResult:
     """Result of an export.
 
     Attributes:
@@ -252,7 +252,7 @@ def export(
     *,
     format: Format = "trl",
     origin: bool = False,
-) -> Exported:
+) -> ExportResult:
     """Write the examples of a selection to a file; an existing file is replaced at the end.
 
     Args:
@@ -282,7 +282,7 @@ def check_out(path: Path, format: Format) -> None:
     check_place(path, (".jsonl",) if format == "openai" else (".jsonl", ".parquet"))
 
 
-def save(examples: ExampleSet, out: Path, *, format: Format = "trl", origin: bool = False) -> Exported:
+def save(examples: ExampleSet, out: Path, *, format: Format = "trl", origin: bool = False) -> ExportResult:
     """Write examples in one of the formats.
 
     Raises:
@@ -291,9 +291,9 @@ def save(examples: ExampleSet, out: Path, *, format: Format = "trl", origin: boo
     """
     match format:
         case "trl":
-            write(examples, out, Columns(origin))
+            write(examples, out, ColumnOptions(origin))
         case "raw":
-            write(examples, out, Columns(origin, "text"))
+            write(examples, out, ColumnOptions(origin, "text"))
         case "openai":
             from simkit.data.openai_files import accepted, openai_rows
 
@@ -303,4 +303,4 @@ def save(examples: ExampleSet, out: Path, *, format: Format = "trl", origin: boo
             write_lines(openai_rows(examples), out)
     held, left_out = reasoning_counts(examples)
     lost = sum(map(holds_field, examples)) if format == "openai" else 0
-    return Exported(out, examples.kind, len(examples), examples.removed, held - lost, left_out + lost)
+    return ExportResult(out, examples.kind, len(examples), examples.removed, held - lost, left_out + lost)

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from simkit.components.world import WORLD, World
 from simkit.core.tasks import Task
 from simkit.data.conversations import contents_of
-from simkit.data.examples import Content, Example, ExampleSet
+from simkit.data.examples import Example, ExampleSet, TaskContent
 from simkit.errors import UsageError
 from simkit.plugins.loading import load
 from simkit.store import Reader, Store
@@ -54,7 +54,7 @@ class HeldOut:
     name: str
     world: str
     ids: frozenset[str]
-    contents: Mapping[str, Content]
+    contents: Mapping[str, TaskContent]
     home: World | None = field(default=None, compare=False)
 
     @classmethod
@@ -66,7 +66,7 @@ class HeldOut:
         """
         if not tasks:
             raise UsageError(f"{name}: there are no tasks, so a check would prove nothing; name a split that has tasks")
-        contents = {task.id: Content.of_task(task) for task in tasks}
+        contents = {task.id: TaskContent.of_task(task) for task in tasks}
         return cls(name, tasks[0].world, frozenset(contents), contents, home)
 
     @classmethod
@@ -176,7 +176,7 @@ class _Source:
     run_id: str
     world: str
     task_id: str
-    content: Content
+    content: TaskContent
 
 
 def _source(example: Example) -> _Source:
@@ -228,7 +228,7 @@ class _HeldOutIndex:
     def of_id(self, world: str, task_id: str) -> tuple[str, By] | None:
         return (task_id, "id") if world in ("", self.held.world) and task_id in self.held.ids else None
 
-    def of_content(self, content: Content | None) -> tuple[str, By] | None:
+    def of_content(self, content: TaskContent | None) -> tuple[str, By] | None:
         if content is None:
             return None
         if content.instructions in self.instructions:
@@ -236,7 +236,7 @@ class _HeldOutIndex:
         return (self.goals[content.goals], "goals") if content.goals in self.goals else None
 
 
-def _by_content(index: _HeldOutIndex, named: Match | None, content: Content) -> Match:
+def _by_content(index: _HeldOutIndex, named: Match | None, content: TaskContent) -> Match:
     """The held-out task with this content; the one with the example's id if several have it."""
     if named is not None:
         own = index.held.contents[named[0]]
@@ -245,7 +245,7 @@ def _by_content(index: _HeldOutIndex, named: Match | None, content: Content) -> 
     return index.of_content(content) or CLEAN
 
 
-def _contents(sources: Iterable[_Source], held: HeldOut, store: Store | Reader | None) -> dict[_Source, Content]:
+def _contents(sources: Iterable[_Source], held: HeldOut, store: Store | Reader | None) -> dict[_Source, TaskContent]:
     """Contents of the tasks of examples: from the example, else the run in the store, else the held-out world.
 
     Worlds with different options give different tasks the same names, so a task of a run that is not in the store is
@@ -267,11 +267,11 @@ def _contents(sources: Iterable[_Source], held: HeldOut, store: Store | Reader |
     return found | {source: at_home[source.task_id] for source in asked if source.task_id in at_home}
 
 
-def _at_home(home: World, names: set[str]) -> dict[str, Content]:
+def _at_home(home: World, names: set[str]) -> dict[str, TaskContent]:
     """Contents of a world's tasks by id; splits are read until all are found."""
-    found: dict[str, Content] = {}
+    found: dict[str, TaskContent] = {}
     for split in home.splits:
         if names <= found.keys():
             break
-        found |= {task.id: Content.of_task(task) for task in home.tasks(split) if task.id in names}
+        found |= {task.id: TaskContent.of_task(task) for task in home.tasks(split) if task.id in names}
     return found

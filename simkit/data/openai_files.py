@@ -12,7 +12,7 @@ from typing import Any
 
 from simkit.components.model_view import says_nothing
 from simkit.core.messages import AssistantMessage, Message, ToolMessage, ToolSpec
-from simkit.data.examples import Demonstration, Example, ExampleSet, Judged, Pair, answers_of
+from simkit.data.examples import DpoExample, Example, ExampleSet, KtoExample, SftExample, answers_of
 from simkit.data.rules import structure_problems
 from simkit.errors import InvalidArguments, UsageError
 
@@ -68,10 +68,10 @@ def openai_row(example: Example, number: int = 0) -> dict[str, Any]:
     if problem:
         raise UsageError(f"{place} cannot be used for fine-tuning: {problem}")
     match example:
-        case Demonstration():
+        case SftExample():
             shown = [_weighted(message, index, example.context) for index, message in enumerate(example.messages)]
             return {"messages": shown, **_tools(example.tools, example.messages)}
-        case Pair():
+        case DpoExample():
             given = {"messages": [_wire(message) for message in example.prompt]}
             both = (*example.chosen, *example.rejected)
             return {
@@ -79,7 +79,7 @@ def openai_row(example: Example, number: int = 0) -> dict[str, Any]:
                 "preferred_output": [_wire(message) for message in example.chosen],
                 "non_preferred_output": [_wire(message) for message in example.rejected],
             }
-        case Judged():
+        case KtoExample():
             raise UsageError(f"{place} is a single judged answer, for which the fine-tuning API has no method")
 
 
@@ -111,16 +111,16 @@ def _calls_at_once(messages: Sequence[Message]) -> bool:
 def refused(example: Example) -> str | None:
     """Reason for which the API refuses an example; None if it accepts it."""
     match example:
-        case Demonstration():
+        case SftExample():
             problem = _wrong(example.messages, example.tools)
             if problem is None and not isinstance(example.messages[-1], AssistantMessage):
                 problem = "its last message is not the assistant's"
             return problem
-        case Pair():
+        case DpoExample():
             return next(filter(None, map(_wrong_answer, (example.chosen, example.rejected))), None) or next(
                 filter(None, (_wrong(part, example.tools) for part in example.parts())), None
             )
-        case Judged():
+        case KtoExample():
             return "it is a single judged answer"
 
 

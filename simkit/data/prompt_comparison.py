@@ -14,7 +14,7 @@ import orjson
 
 from simkit.core.messages import AssistantMessage, Message, ToolSpec
 from simkit.core.persistent_list import JsonList
-from simkit.data.examples import Demonstration, Example, ExampleSet
+from simkit.data.examples import Example, ExampleSet, SftExample
 from simkit.models.middleware.request_digest import digest_of
 from simkit.store import Reader, Store
 
@@ -79,7 +79,7 @@ def _prompts(example: Example, steps: Mapping[str, _Answers]) -> Iterable[tuple[
     known = steps.get(example.origin.branch_id)
     if known is None:
         return
-    if not isinstance(example, Demonstration):
+    if not isinstance(example, SftExample):
         if example.origin.seq in known.by_seq:
             yield known.by_seq[example.origin.seq], example.prompt
         return

@@ -17,7 +17,17 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from simkit.core.messages import AssistantMessage, Message, SystemMessage, UserMessage
-from simkit.data.examples import UNREAD, Demonstration, Example, ExampleSet, Judged, Kind, Origin, Pair, kind_of
+from simkit.data.examples import (
+    UNREAD,
+    DpoExample,
+    Example,
+    ExampleOrigin,
+    ExampleSet,
+    Kind,
+    KtoExample,
+    SftExample,
+    kind_of,
+)
 from simkit.data.message_forms import MessageReader, tools_of
 from simkit.data.row_files import FileRow, as_list, file_rows, parsed
 from simkit.errors import DataCorrupt, UsageError
@@ -136,9 +146,7 @@ class _Columns:
             prompt, answer = self._instruction(), AssistantMessage.of(str(self.get("output")))
             if self._label() is not None:
                 return self._judged_or_learned(prompt, (answer,), (None,), common)
-            return [
-                Demonstration(messages=(*prompt, answer), **common)
-            ]  # earlier answers of `history` are learned, too
+            return [SftExample(messages=(*prompt, answer), **common)]  # earlier answers of `history` are learned, too
         raise DataCorrupt(f"{self._place} has the columns {', '.join(self._row) or 'none'}; it needs {SHAPES_KNOWN}")
 
     def _messages(self, name: str) -> tuple[Message, ...]:
@@ -170,7 +178,7 @@ class _Columns:
             return _learned(both, (*(False for _ in prompt), *learned), len(prompt), common)
         if False in learned:
             raise DataCorrupt(f"{self._place}: a judged answer has weight 0; leave the row out")
-        return [Judged(prompt=prompt, completion=completion, label=label, **common)]
+        return [KtoExample(prompt=prompt, completion=completion, label=label, **common)]
 
     def _label(self) -> bool | None:
         """The label as a boolean; it may be a number or a word."""
@@ -186,11 +194,11 @@ class _Columns:
             )
         return known
 
-    def _pair(self, common: Row) -> Pair:
+    def _pair(self, common: Row) -> DpoExample:
         """A pair; if it has no prompt, the common beginning of both conversations is the prompt, as in TRL."""
         if self.has("instruction"):
             chosen, rejected = (AssistantMessage.of(str(self.get(name))) for name in ("chosen", "rejected"))
-            return Pair(prompt=self._instruction(), chosen=(chosen,), rejected=(rejected,), **common)
+            return DpoExample(prompt=self._instruction(), chosen=(chosen,), rejected=(rejected,), **common)
         named = next((name for name in ("prompt", "conversations") if self.has(name)), None)
         whole = isinstance(self._row.get("prompt"), str) and isinstance(self._row.get("chosen"), list)
         prompt = () if named is None or whole else self._messages(named)
@@ -201,9 +209,9 @@ class _Columns:
             chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
         if whole and (text := str(self.get("prompt"))) and not prompt:
             prompt = (UserMessage.of(text),)
-        return Pair(prompt=prompt, chosen=chosen, rejected=rejected, **common)
+        return DpoExample(prompt=prompt, chosen=chosen, rejected=rejected, **common)
 
-    def _preference(self) -> Pair:
+    def _preference(self) -> DpoExample:
         """A row of OpenAI's preference format."""
         given = self.get("input")
         if not isinstance(given, Mapping):
@@ -211,7 +219,9 @@ class _Columns:
         asked = cast("Row", given)
         prompt, _ = self._reader.messages(asked.get("messages"), "input.messages")
         chosen, rejected = self._answer("preferred_output"), self._answer("non_preferred_output")
-        return Pair(prompt=prompt, chosen=chosen, rejected=rejected, tools=tools_of(asked.get("tools"), self._place))
+        return DpoExample(
+            prompt=prompt, chosen=chosen, rejected=rejected, tools=tools_of(asked.get("tools"), self._place)
+        )
 
     def _answer(self, name: str) -> tuple[Message, ...]:
         messages, learned = self._reader.after().messages(self.get(name), name)
@@ -238,17 +248,17 @@ def _learned(messages: tuple[Message, ...], learned: Sequence[bool | None], star
     answers = [n for n in range(start, len(messages)) if isinstance(messages[n], AssistantMessage)]
     shown = [n for n in answers if learned[n] is False]
     if not shown:
-        return [Demonstration(messages=messages, context=start, **common)]
+        return [SftExample(messages=messages, context=start, **common)]
     found: list[Example] = []
     for first, last in zip([start - 1, *shown], [*shown, len(messages)], strict=True):
         group = [n for n in answers if first < n < last]
         if group:
             context = start if first < start else group[0]
-            found.append(Demonstration(messages=messages[: group[-1] + 1], context=context, **common))
-    return found or [Demonstration(messages=messages, context=len(messages), **common)]
+            found.append(SftExample(messages=messages[: group[-1] + 1], context=context, **common))
+    return found or [SftExample(messages=messages, context=len(messages), **common)]
 
 
-def _origin(value: Any, place: str) -> Origin:
+def _origin(value: Any, place: str) -> ExampleOrigin:
     if isinstance(value, str) and value.lstrip().startswith("{"):
         value = parsed(value, f"the origin of {place}")[0]
-    return Origin.from_json(cast("Row", value)) if isinstance(value, Mapping) else Origin()
+    return ExampleOrigin.from_json(cast("Row", value)) if isinstance(value, Mapping) else ExampleOrigin()

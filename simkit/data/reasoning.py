@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias, TypeVar, cast
 
 from simkit.core.messages import AssistantMessage, ContentPart, Message
 from simkit.core.reasoning import FIELD, reasoning_of, separated, with_reasoning
-from simkit.data.examples import Demonstration, Example, ExampleSet, Judged, Pair, example_digest, prompt_digest
+from simkit.data.examples import DpoExample, Example, ExampleSet, KtoExample, SftExample, example_digest, prompt_digest
 from simkit.data.rules import judged_parts
 
 Reasoning: TypeAlias = Literal["keep", "inline", "drop"]
@@ -75,15 +75,15 @@ def _apart(message: Message) -> Message:
 def _in_form(example: Example, mode: Reasoning) -> Example:
     learned = partial(_learned, mode=mode)
     match example:
-        case Demonstration():
+        case SftExample():
             start = example.context
             messages = (*_each(example.messages[:start], _context), *_each(example.messages[start:], learned))
             new = replace(example, messages=messages)
-        case Judged():
+        case KtoExample():
             new = replace(
                 example, prompt=_each(example.prompt, _context), completion=_each(example.completion, learned)
             )
-        case Pair():
+        case DpoExample():
             answers = {"chosen": _each(example.chosen, learned), "rejected": _each(example.rejected, learned)}
             new = replace(example, prompt=_each(example.prompt, _context), **answers)
     return example if new == example else replace(new, recorded=example)
@@ -127,7 +127,7 @@ def _without(message: AssistantMessage, names: Sequence[str]) -> AssistantMessag
     return AssistantMessage(**fields)
 
 
-def _said(example: Judged) -> bytes:
+def _said(example: KtoExample) -> bytes:
     """Digest of an answer and its prompt, without reasoning."""
     return prompt_digest((*example.prompt, *_spoken(example.completion)), example.tools)
 
@@ -138,9 +138,9 @@ def _spoken(answer: Sequence[Message]) -> tuple[Message, ...]:
 
 def _contradicts(example: Example, good: set[bytes]) -> bool:
     match example:
-        case Judged():
+        case KtoExample():
             return not example.label and _said(example) in good
-        case Pair():
+        case DpoExample():
             return _spoken(example.chosen) == _spoken(example.rejected)
-        case Demonstration():
+        case SftExample():
             return False

@@ -21,7 +21,7 @@ import orjson
 
 from simkit.core.messages import AssistantMessage, Message, UserMessage, parse_message, text_of
 from simkit.data.conversations import has_error_marker
-from simkit.data.examples import ExampleSet, Judged, Origin, example_digest, prompt_digest
+from simkit.data.examples import ExampleOrigin, ExampleSet, KtoExample, example_digest, prompt_digest
 from simkit.errors import DataCorrupt
 
 INNER = "data/llama3-josh-toolwoz-for-KTO.zip"
@@ -101,7 +101,7 @@ def _parsed(messages: Sequence[Any]) -> Messages:
 
 def _examples(simulations: Iterable[_Simulation]) -> ExampleSet:
     removed: Counter[str] = Counter()
-    kept: dict[bytes, Judged] = {}
+    kept: dict[bytes, KtoExample] = {}
     for simulation in simulations:
         if not simulation.finished:
             removed["unfinished"] += 1
@@ -126,7 +126,7 @@ def _author_and_text(message: Message) -> tuple[str, str]:
     return ("tool" if text.startswith("APIRETURN") else "user"), text
 
 
-def _judged(simulation: _Simulation, removed: Counter[str]) -> Iterator[Judged]:
+def _judged(simulation: _Simulation, removed: Counter[str]) -> Iterator[KtoExample]:
     """Golden answers, and failed answers to the same prompts."""
     answers = [answer for branch in simulation.branches for answer in _answers(branch)]
     chosen = {answer.name for answer in answers if answer.branch.golden}
@@ -139,8 +139,8 @@ def _judged(simulation: _Simulation, removed: Counter[str]) -> Iterator[Judged]:
         if any(text_of(message) == OUT_OF_RETRIES for message in answer.prompt):
             removed["runtime_words"] += 1
         else:
-            origin = Origin(run_id="josh-train", task_id=simulation.task_id, world="toolwoz", split="train")
-            yield Judged(prompt=answer.prompt, completion=(answer.message,), label=desirable, origin=origin)
+            origin = ExampleOrigin(run_id="josh-train", task_id=simulation.task_id, world="toolwoz", split="train")
+            yield KtoExample(prompt=answer.prompt, completion=(answer.message,), label=desirable, origin=origin)
 
 
 @dataclass(frozen=True, slots=True)

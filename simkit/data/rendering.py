@@ -11,7 +11,7 @@ import orjson
 
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, text_of
 from simkit.core.reasoning import separated
-from simkit.data.examples import Demonstration, Example
+from simkit.data.examples import Example, SftExample
 from simkit.errors import InvalidArguments, UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class RenderedConversation:
     """One conversation of an example in tokens: all of them, those to learn, and the problem that prevents its use."""
 
     tokens: int = 0
@@ -27,17 +27,17 @@ class Part:
     problem: str = ""
 
 
-def rendered(example: Example, chat: ChatFormat) -> Iterator[Part]:
+def rendered(example: Example, chat: ChatFormat) -> Iterator[RenderedConversation]:
     """Render each conversation of an example and parse its answers back."""
-    start = example.context if isinstance(example, Demonstration) else len(example.prompt)
+    start = example.context if isinstance(example, SftExample) else len(example.prompt)
     for messages in example.parts():
         try:
             yield _part(messages, start, example.tools, chat)
         except UsageError as error:
-            yield Part(problem=str(error))
+            yield RenderedConversation(problem=str(error))
 
 
-def _part(messages: Sequence[Message], start: int, tools: Sequence[ToolSpec], chat: ChatFormat) -> Part:
+def _part(messages: Sequence[Message], start: int, tools: Sequence[ToolSpec], chat: ChatFormat) -> RenderedConversation:
     whole = chat.conversation(messages, tools)
     shown = len(chat.prompt(messages[:start], tools)) if start else 0
     spans = [span for span in _spans(whole.trained) if span[0] >= shown]
@@ -48,7 +48,7 @@ def _part(messages: Sequence[Message], start: int, tools: Sequence[ToolSpec], ch
         back = chat.parse(whole.ids[first:last], calls=bool(tools))
         if not _same(back, answer):
             raise UsageError(_changed(answer, back))
-    return Part(len(whole.ids), sum(last - first for first, last in spans))
+    return RenderedConversation(len(whole.ids), sum(last - first for first, last in spans))
 
 
 def _spans(trained: Sequence[bool]) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, cast
 from simkit.components.model_view import says_nothing
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessage, text_of
 from simkit.data.conversations import has_error_marker
-from simkit.data.examples import Demonstration, Example, Judged, Pair, answers_of
+from simkit.data.examples import DpoExample, Example, KtoExample, SftExample, answers_of
 from simkit.errors import InvalidArguments
 
 Severity: TypeAlias = Literal["error", "warning"]
@@ -61,22 +61,22 @@ FINDINGS: Mapping[str, tuple[Severity, str]] = {
 def good_answers(example: Example) -> tuple[AssistantMessage, ...]:
     """Answers for a model to imitate; an undesirable example has none."""
     match example:
-        case Demonstration():
+        case SftExample():
             return answers_of(example.messages[example.context :])
-        case Judged():
+        case KtoExample():
             return answers_of(example.completion) if example.label else ()
-        case Pair():
+        case DpoExample():
             return answers_of(example.chosen)
 
 
 def judged_parts(example: Example) -> tuple[Sequence[Message], ...]:
     """The messages that a training reinforces or discourages, with the results between them."""
     match example:
-        case Demonstration():
+        case SftExample():
             return (example.messages[example.context :],)
-        case Judged():
+        case KtoExample():
             return (example.completion,)
-        case Pair():
+        case DpoExample():
             return (example.chosen, example.rejected)
 
 
@@ -87,7 +87,7 @@ def problems(example: Example) -> Iterator[Problem]:
         answers = answers_of(part)
         if not answers:
             yield "nothing_to_learn", ""
-        elif not isinstance(example, Demonstration) and len(part) != 1:
+        elif not isinstance(example, SftExample) and len(part) != 1:
             yield "not_one_answer", f"{len(part)} messages"
         if any(says_nothing(answer) for answer in answers):
             yield "empty", ""
@@ -145,7 +145,7 @@ def _may_be_null(schema: Any) -> bool:
 
 
 def _error_markers(example: Example) -> Iterator[Problem]:
-    if isinstance(example, Judged) and not example.label:
+    if isinstance(example, KtoExample) and not example.label:
         return
     for message in judged_parts(example)[0]:
         author = {"assistant": "agent", "tool": "tool"}.get(message.role, "user")

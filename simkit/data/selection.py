@@ -18,16 +18,16 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 
 import duckdb
 
-from simkit.data.conversations import Conversation, ConversationReader, FailedMessage, Step
+from simkit.data.conversations import AgentMessage, ConversationReader, FailedMessage, RecordedConversation
 from simkit.data.examples import (
-    Content,
-    Demonstration,
+    DpoExample,
     Example,
+    ExampleOrigin,
     ExampleSet,
-    Judged,
     Kind,
-    Origin,
-    Pair,
+    KtoExample,
+    SftExample,
+    TaskContent,
     example_digest,
     prompt_digest,
 )
@@ -36,7 +36,7 @@ from simkit.errors import UsageError
 from simkit.store import Reader, ReadState, Store
 
 Source: TypeAlias = Literal["golden", "episodes"]
-E = TypeVar("E", Demonstration, Judged, Pair, Example)
+E = TypeVar("E", SftExample, KtoExample, DpoExample, Example)
 Errors: TypeAlias = Literal["drop", "keep"]
 
 
@@ -169,7 +169,7 @@ def run_ids(reader: Reader, names: Sequence[str]) -> tuple[str, ...]:
 
 def _conversations(
     reader: ConversationReader, selection: Selection, runs: Sequence[str], removed: Counter[str]
-) -> list[Conversation]:
+) -> list[RecordedConversation]:
     found = reader.conversations(runs, selection.source, _condition(selection.where), removed)
     if not selection.drops_errors:
         return found
@@ -198,12 +198,12 @@ def _condition(where: str | None) -> str:
     return where
 
 
-def _failed(reader: ConversationReader, conversations: Sequence[Conversation]) -> list[FailedMessage]:
+def _failed(reader: ConversationReader, conversations: Sequence[RecordedConversation]) -> list[FailedMessage]:
     return reader.failed_messages(list(dict.fromkeys(conversation.episode_id for conversation in conversations)))
 
 
-def _demonstrations(conversations: Iterable[Conversation], removed: Counter[str]) -> list[Demonstration]:
-    examples: list[Demonstration] = []
+def _demonstrations(conversations: Iterable[RecordedConversation], removed: Counter[str]) -> list[SftExample]:
+    examples: list[SftExample] = []
     for conversation in conversations:
         if conversation.broken_calls:
             removed["broken_calls"] += 1
@@ -212,7 +212,7 @@ def _demonstrations(conversations: Iterable[Conversation], removed: Counter[str]
         else:
             last = conversation.steps[-1]
             origin = conversation.origin(last.branch_id, last.seq)
-            examples.append(Demonstration(messages=conversation.seen, tools=conversation.tools, origin=origin))
+            examples.append(SftExample(messages=conversation.seen, tools=conversation.tools, origin=origin))
     return examples
 
 
@@ -220,12 +220,12 @@ def _demonstrations(conversations: Iterable[Conversation], removed: Counter[str]
 class _Point:
     """A prompt with golden answers: the conversation and step where it first occurs, and digests of the answers."""
 
-    shown: Conversation
-    step: Step
+    shown: RecordedConversation
+    step: AgentMessage
     chosen: frozenset[bytes]
 
 
-def _points(conversations: Iterable[Conversation]) -> dict[str, _Point]:
+def _points(conversations: Iterable[RecordedConversation]) -> dict[str, _Point]:
     """Prompts of golden steps by key, over the conversations of all runs."""
     points: dict[str, _Point] = {}
     for conversation in conversations:
@@ -242,9 +242,9 @@ def _points(conversations: Iterable[Conversation]) -> dict[str, _Point]:
 
 
 def _judged(
-    conversations: Sequence[Conversation], failed: Iterable[FailedMessage], removed: Counter[str]
-) -> list[Judged]:
-    examples: list[Judged] = []
+    conversations: Sequence[RecordedConversation], failed: Iterable[FailedMessage], removed: Counter[str]
+) -> list[KtoExample]:
+    examples: list[KtoExample] = []
     points = _points(conversations)
     beside = _by_episode(failed)
     for conversation in conversations:
@@ -262,15 +262,18 @@ def _by_episode(failed: Iterable[FailedMessage]) -> dict[str, list[FailedMessage
     return found
 
 
-def _desirable(conversation: Conversation, step: Step) -> Judged:
+def _desirable(conversation: RecordedConversation, step: AgentMessage) -> KtoExample:
     origin = conversation.origin(step.branch_id, step.seq)
     prompt = conversation.before(step)
-    return Judged(prompt=prompt, completion=(step.message,), label=True, tools=conversation.tools, origin=origin)
+    return KtoExample(prompt=prompt, completion=(step.message,), label=True, tools=conversation.tools, origin=origin)
 
 
 def _undesirable(
-    conversation: Conversation, failed: Iterable[FailedMessage], points: dict[str, _Point], removed: Counter[str]
-) -> Iterable[Judged]:
+    conversation: RecordedConversation,
+    failed: Iterable[FailedMessage],
+    points: dict[str, _Point],
+    removed: Counter[str],
+) -> Iterable[KtoExample]:
     for each in failed:
         point = points.get(conversation.point(each.prompt))
         if point is None:
@@ -278,7 +281,7 @@ def _undesirable(
         if each.message.digest() in point.chosen:
             removed["contradictions"] += 1
             continue
-        yield Judged(
+        yield KtoExample(
             prompt=point.shown.before(point.step),
             completion=(each.message,),
             label=False,
@@ -287,18 +290,18 @@ def _undesirable(
         )
 
 
-def _pairs(judged: Sequence[Judged]) -> list[Pair]:
+def _pairs(judged: Sequence[KtoExample]) -> list[DpoExample]:
     """Pair every desirable answer with every undesirable answer to the same prompt."""
-    seen: dict[bytes, dict[bytes, Judged]] = {}
+    seen: dict[bytes, dict[bytes, KtoExample]] = {}
     for example in judged:
         if not example.label:
             key = prompt_digest(example.prompt, example.tools)
             seen.setdefault(key, {}).setdefault(example.completion[0].digest(), example)
-    found: list[Pair] = []
+    found: list[DpoExample] = []
     for good in judged:
         if good.label:
             for bad in seen.get(prompt_digest(good.prompt, good.tools), {}).values():
-                pair = Pair(
+                pair = DpoExample(
                     prompt=good.prompt,
                     chosen=good.completion,
                     rejected=bad.completion,
@@ -321,7 +324,7 @@ def limited(examples: Sequence[Example], selection: Selection, removed: Counter[
     """Apply the limits per task and in all: a random choice, kept in the original order."""
     shuffled = sorted(range(len(examples)), key=lambda place: _random_key(selection.seed, examples[place]))
     taken: list[int] = []
-    tasks: Counter[Content | tuple[str, str]] = Counter()
+    tasks: Counter[TaskContent | tuple[str, str]] = Counter()
     for place in shuffled:
         task = _task(examples[place].origin)
         if selection.max_per_task is not None and tasks[task] >= selection.max_per_task:
@@ -334,7 +337,7 @@ def limited(examples: Sequence[Example], selection: Selection, removed: Counter[
     return tuple(examples[place] for place in sorted(taken[:bound]))
 
 
-def _task(origin: Origin) -> Content | tuple[str, str]:
+def _task(origin: ExampleOrigin) -> TaskContent | tuple[str, str]:
     """Content of the task; its world and id if the content is unknown."""
     return origin.content or (origin.world, origin.task_id)
 

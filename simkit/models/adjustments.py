@@ -38,32 +38,34 @@ class Adjustment(NamedTuple):
                 return f"messages follow the rule `{self.name}`"
 
 
-Place: TypeAlias = tuple[str, str]
+EndpointModel: TypeAlias = tuple[str, str]
 """Name of an endpoint, and of a model there."""
 
-Report: TypeAlias = Callable[[Place, Adjustment, str], None]
+Report: TypeAlias = Callable[[EndpointModel, Adjustment, str], None]
 """Receives an adjustment that was learned, with the server's reason."""
 
 
-def _unreported(place: Place, adjustment: Adjustment, reason: str) -> None:
+def _unreported(place: EndpointModel, adjustment: Adjustment, reason: str) -> None:
     return None
 
 
 @dataclass(slots=True)
-class Learned:
+class LearnedAdjustments:
     """Adjustments of all endpoints and models of a run, in the order in which they were learned.
 
     `report` records them.
     """
 
-    known: dict[Place, tuple[Adjustment, ...]] = field(default_factory=dict[Place, tuple[Adjustment, ...]])
+    known: dict[EndpointModel, tuple[Adjustment, ...]] = field(
+        default_factory=dict[EndpointModel, tuple[Adjustment, ...]]
+    )
     report: Report = _unreported
 
-    def at(self, place: Place) -> tuple[Adjustment, ...]:
+    def at(self, place: EndpointModel) -> tuple[Adjustment, ...]:
         """The adjustments for one model at one endpoint."""
         return self.known.get(place, ())
 
-    def add(self, place: Place, adjustment: Adjustment, reason: str) -> None:
+    def add(self, place: EndpointModel, adjustment: Adjustment, reason: str) -> None:
         """Add an adjustment, and report it unless it is known."""
         before = self.at(place)
         if adjustment not in before:

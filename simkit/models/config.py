@@ -15,7 +15,7 @@ from simkit.core.ids import derive_seed
 from simkit.errors import ModelFault, UsageError
 from simkit.models.adjustments import MESSAGE_RULES
 from simkit.models.base import CallKey
-from simkit.models.options import Flag, Options
+from simkit.models.options import OptionFlag, Options
 from simkit.models.sampling import Sampling, texts
 from simkit.models.transport.url import HIDDEN, shown_header, shown_url
 
@@ -128,7 +128,7 @@ class EndpointOptions(Options):
 
     model: Annotated[
         str | None,
-        Flag(
+        OptionFlag(
             help="The agent's model: openai/NAME, anthropic/NAME, local/FOLDER (in this process), or "
             "path/to/file.py:Class. The default agent becomes function_calling.",
             shared=False,
@@ -136,24 +136,26 @@ class EndpointOptions(Options):
     ] = None
     base_url: Annotated[
         str | None,
-        Flag(help="URL of an OpenAI-compatible endpoint.", default="OPENAI_BASE_URL, else OpenAI", on_resume=True),
+        OptionFlag(
+            help="URL of an OpenAI-compatible endpoint.", default="OPENAI_BASE_URL, else OpenAI", on_resume=True
+        ),
     ] = Field(default=None, repr=False)
     api_key: SecretStr | None = None
     api_key_env: Annotated[
         str | None,
-        Flag(help="Environment variable that holds the key.", default="OPENAI_API_KEY", on_resume=True),
+        OptionFlag(help="Environment variable that holds the key.", default="OPENAI_API_KEY", on_resume=True),
     ] = None
     organization: str | None = None
     headers: Mapping[str, str] = Field(default_factory=dict[str, str], repr=False)
     header: Annotated[
         tuple[str, ...],
         BeforeValidator(pairs),
-        Flag(help="A header of every request, as NAME=VALUE; may be repeated.", on_resume=True),
+        OptionFlag(help="A header of every request, as NAME=VALUE; may be repeated.", on_resume=True),
     ] = Field(default=(), repr=False)
     send_as: Annotated[
         tuple[str, ...],
         BeforeValidator(pairs),
-        Flag(
+        OptionFlag(
             help="Another name of a setting (max_tokens=max_completion_tokens), or none (seed=) to leave it out; may "
             "be repeated.",
             default="as the endpoint accepts",
@@ -163,7 +165,7 @@ class EndpointOptions(Options):
     message_rule: Annotated[
         tuple[str, ...],
         BeforeValidator(texts),
-        Flag(
+        OptionFlag(
             help=f"A rule for messages that the endpoint enforces ({', '.join(MESSAGE_RULES)}); may be repeated.",
             default="as the endpoint demands",
             on_resume=True,
@@ -171,15 +173,15 @@ class EndpointOptions(Options):
     ] = ()
     send_reasoning: Annotated[
         Literal["auto", "always", "never"],
-        Flag(
+        OptionFlag(
             help="Send the reasoning of earlier messages back: auto, always or never.", default="auto", on_resume=True
         ),
     ] = "auto"
     no_negotiation: Annotated[
-        bool, Flag(help="Do not adjust requests to what the endpoint accepts.", on_resume=True)
+        bool, OptionFlag(help="Do not adjust requests to what the endpoint accepts.", on_resume=True)
     ] = False
     request_timeout: Annotated[
-        float, Field(gt=0), Flag(help="Timeout of one attempt, in seconds.", default="600", on_resume=True)
+        float, Field(gt=0), OptionFlag(help="Timeout of one attempt, in seconds.", default="600", on_resume=True)
     ] = 600.0
     connect_timeout: Annotated[float, Field(gt=0)] = 10.0
     transport: TransportChoice = "auto"
@@ -203,33 +205,35 @@ class LimitOptions(Options):
 
     api_concurrency: Annotated[
         Annotated[int, Field(ge=1)] | Literal["adaptive"] | Adaptive,
-        Flag(
+        OptionFlag(
             help="Maximum concurrent calls to one endpoint: a number, or `adaptive`.",
             default="adaptive",
             on_resume=True,
         ),
     ] = "adaptive"
-    rpm: Annotated[float | None, Field(gt=0), Flag(help="Maximum requests per minute.", on_resume=True)] = None
-    tpm: Annotated[float | None, Field(gt=0), Flag(help="Maximum tokens per minute.", on_resume=True)] = None
+    rpm: Annotated[float | None, Field(gt=0), OptionFlag(help="Maximum requests per minute.", on_resume=True)] = None
+    tpm: Annotated[float | None, Field(gt=0), OptionFlag(help="Maximum tokens per minute.", on_resume=True)] = None
     max_retries: Annotated[
-        int | None, Field(ge=0), Flag(help="Maximum retries of a failed call.", default="8", on_resume=True)
+        int | None, Field(ge=0), OptionFlag(help="Maximum retries of a failed call.", default="8", on_resume=True)
     ] = None
     retry: RetryPolicy = Field(default_factory=RetryPolicy)
     wait_for_endpoint: Annotated[
         float | None,
         Field(ge=0),
-        Flag(help="Seconds to wait for an endpoint that is still starting.", default="5", on_resume=True),
+        OptionFlag(help="Seconds to wait for an endpoint that is still starting.", default="5", on_resume=True),
     ] = None
-    max_cost: Annotated[float | None, Field(gt=0), Flag(help="Budget of the run in US dollars.", on_resume=True)] = None
-    max_tokens_total: Annotated[int | None, Field(ge=1), Flag(help="Budget of the run in tokens.", on_resume=True)] = (
-        None
-    )
+    max_cost: Annotated[
+        float | None, Field(gt=0), OptionFlag(help="Budget of the run in US dollars.", on_resume=True)
+    ] = None
+    max_tokens_total: Annotated[
+        int | None, Field(ge=1), OptionFlag(help="Budget of the run in tokens.", on_resume=True)
+    ] = None
     max_wall: Annotated[
-        float | None, Field(gt=0), Flag(help="Maximum duration of the run, in seconds.", on_resume=True)
+        float | None, Field(gt=0), OptionFlag(help="Maximum duration of the run, in seconds.", on_resume=True)
     ] = None
-    prices: Annotated[Path | None, Flag(help="File of prices, which override the built-in ones.", on_resume=True)] = (
-        None
-    )
+    prices: Annotated[
+        Path | None, OptionFlag(help="File of prices, which override the built-in ones.", on_resume=True)
+    ] = None
     record_requests: bool = False
 
 
@@ -244,21 +248,23 @@ class ModelConfig(LimitOptions, Sampling, EndpointOptions):
     """
 
     user_model: Annotated[
-        str | None, Flag(help="The user's model. The default user becomes goal.", default="the agent's")
+        str | None, OptionFlag(help="The user's model. The default user becomes goal.", default="the agent's")
     ] = None
-    user_base_url: Annotated[str | None, Flag(help="The user's endpoint.", default="the agent's", on_resume=True)] = (
-        Field(default=None, repr=False)
-    )
-    user_temperature: Annotated[float | None, Field(ge=0), Flag(help="Sampling temperature of the user's model.")] = (
-        None
-    )
+    user_base_url: Annotated[
+        str | None, OptionFlag(help="The user's endpoint.", default="the agent's", on_resume=True)
+    ] = Field(default=None, repr=False)
+    user_temperature: Annotated[
+        float | None, Field(ge=0), OptionFlag(help="Sampling temperature of the user's model.")
+    ] = None
     user_max_tokens: Annotated[
-        int | None, Field(ge=1), Flag(help="Maximum number of tokens in a reply of the user.", default="the agent's")
+        int | None,
+        Field(ge=1),
+        OptionFlag(help="Maximum number of tokens in a reply of the user.", default="the agent's"),
     ] = None
 
     user_api_key_env: Annotated[
         str | None,
-        Flag(
+        OptionFlag(
             help="Environment variable that holds the key of the user's model.", default="the agent's", on_resume=True
         ),
     ] = None

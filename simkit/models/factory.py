@@ -31,15 +31,15 @@ import anyio
 from simkit.core.events import Recorder
 from simkit.core.limits import Clock
 from simkit.errors import UsageError
-from simkit.models.adjustments import Learned
+from simkit.models.adjustments import LearnedAdjustments
 from simkit.models.base import ChatModel, SampledModel
 from simkit.models.config import Adaptive, ModelConfig
 from simkit.models.middleware.budget import Budget, BudgetedModel
-from simkit.models.middleware.concurrency_limit import ConcurrencyLimit, LimitedModel
+from simkit.models.middleware.concurrency_limit import ConcurrencyLimit, ConcurrencyLimitedModel
 from simkit.models.middleware.isolation import IsolatedModel
 from simkit.models.middleware.journaling import RecordedModel
 from simkit.models.middleware.metrics import CallMetrics, Health, MeteredModel
-from simkit.models.middleware.rate_limit import RatedModel, Rates
+from simkit.models.middleware.rate_limit import RateLimitedModel, RateLimits
 from simkit.models.middleware.replay import Recording, ReplayedModel
 from simkit.models.middleware.retry import RetryingModel
 from simkit.models.provider import Provider, Resources, find_provider
@@ -50,11 +50,11 @@ KEPT_FILES = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class EndpointState:
     """Limits and state that the models of one endpoint and key share."""
 
     concurrency: ConcurrencyLimit
-    rates: Rates | None
+    rates: RateLimits | None
     health: Health
 
 
@@ -65,11 +65,11 @@ class Endpoints:
     determines its limits. `metrics` counts all calls.
     """
 
-    def __init__(self, *, clock: Clock | None = None, learned: Learned | None = None) -> None:
+    def __init__(self, *, clock: Clock | None = None, learned: LearnedAdjustments | None = None) -> None:
         self.metrics = CallMetrics()
         self.clock = clock or Clock()
         self.resources = Resources(learned)
-        self._shared: dict[Hashable, Shared] = {}
+        self._shared: dict[Hashable, EndpointState] = {}
 
     async def __aenter__(self) -> Endpoints:
         return self
@@ -83,7 +83,7 @@ class Endpoints:
             await self.resources.aclose()
         self._shared.clear()
 
-    def shared(self, provider: Provider) -> Shared | None:
+    def shared(self, provider: Provider) -> EndpointState | None:
         """Limits and state that a model shares with the others at its endpoint; None for a model without an endpoint.
 
         Raises:
@@ -95,9 +95,9 @@ class Endpoints:
         if endpoint not in self._shared:
             limit = _within_files(provider.concurrency)
             bounded = config.rpm is not None or config.tpm is not None
-            self._shared[endpoint] = Shared(
+            self._shared[endpoint] = EndpointState(
                 concurrency=ConcurrencyLimit(limit, self.metrics, self.clock),
-                rates=Rates(rpm=config.rpm, tpm=config.tpm, clock=self.clock) if bounded else None,
+                rates=RateLimits(rpm=config.rpm, tpm=config.tpm, clock=self.clock) if bounded else None,
                 health=Health(),
             )
             self.metrics.endpoints.append(self._shared[endpoint].health)
@@ -105,7 +105,7 @@ class Endpoints:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class ModelContext:
     """Context that a run provides to its models.
 
     Attributes:
@@ -124,7 +124,11 @@ class Context:
 
 @asynccontextmanager
 async def open_model(
-    spec: str, config: ModelConfig | None = None, context: Context | None = None, *, endpoints: Endpoints | None = None
+    spec: str,
+    config: ModelConfig | None = None,
+    context: ModelContext | None = None,
+    *,
+    endpoints: Endpoints | None = None,
 ) -> AsyncGenerator[ChatModel]:
     """The model that `spec` names, with the layers that a run needs. It is open as long as the block.
 
@@ -148,27 +152,27 @@ async def open_model(
 
 
 def build_model(
-    spec: str, config: ModelConfig | None = None, context: Context | None = None, *, endpoints: Endpoints
+    spec: str, config: ModelConfig | None = None, context: ModelContext | None = None, *, endpoints: Endpoints
 ) -> ChatModel:
     """Like `open_model`, for models that share endpoints which the caller keeps open.
 
     Raises:
         UsageError: the name, the configuration or the environment cannot be used.
     """
-    config, context = config or ModelConfig(), context or Context()
+    config, context = config or ModelConfig(), context or ModelContext()
     provider = find_provider(spec, config)
     build = _replayed if context.strict else _opened
     model = build(provider, context, endpoints)
     return SampledModel(model, config.sampling) if config.sampling.model_fields_set else model
 
 
-def _replayed(provider: Provider, context: Context, endpoints: Endpoints) -> ChatModel:
+def _replayed(provider: Provider, context: ModelContext, endpoints: Endpoints) -> ChatModel:
     recording = Recording(context.run_id) if context.recording is None else context.recording
     model = ReplayedModel(recording, name=provider.model_name, metrics=endpoints.metrics)
     return _recorded(model, provider, context, endpoints.clock)
 
 
-def _opened(provider: Provider, context: Context, endpoints: Endpoints) -> ChatModel:
+def _opened(provider: Provider, context: ModelContext, endpoints: Endpoints) -> ChatModel:
     shared, clock = endpoints.shared(provider), endpoints.clock
     model = provider.open(endpoints.resources)
     if not provider.checks_itself:
@@ -177,7 +181,7 @@ def _opened(provider: Provider, context: Context, endpoints: Endpoints) -> ChatM
     if shared is None:
         model = MeteredModel(model, endpoints.metrics)
     else:
-        model = model if shared.rates is None else RatedModel(model, shared.rates)
+        model = model if shared.rates is None else RateLimitedModel(model, shared.rates)
         policy, metrics = provider.config.retry_policy, endpoints.metrics
         model = RetryingModel(
             model,
@@ -188,13 +192,13 @@ def _opened(provider: Provider, context: Context, endpoints: Endpoints) -> ChatM
             budget=context.budget,
             clock=clock,
         )
-        model = LimitedModel(model, shared.concurrency)
+        model = ConcurrencyLimitedModel(model, shared.concurrency)
     if context.budget is not None:
         model = BudgetedModel(model, context.budget, provider.price)
     return model if context.recording is None else ReplayedModel(context.recording, model, metrics=endpoints.metrics)
 
 
-def _recorded(model: ChatModel, provider: Provider, context: Context, clock: Clock) -> ChatModel:
+def _recorded(model: ChatModel, provider: Provider, context: ModelContext, clock: Clock) -> ChatModel:
     if context.recorder is None:
         return model
     bodies = provider.config.record_requests

@@ -17,7 +17,7 @@ Spelling: TypeAlias = Callable[[str, object], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flag:
+class OptionFlag:
     """Command-line form of an option. A field without one can be set in Python only.
 
     Attributes:
@@ -58,10 +58,10 @@ class Options(BaseModel):
             raise UsageError("; ".join(unknown or wrong)) from error
 
     @classmethod
-    def flags(cls) -> Iterator[tuple[str, FieldInfo, Flag]]:
+    def flags(cls) -> Iterator[tuple[str, FieldInfo, OptionFlag]]:
         """The options that have a flag: name, field, flag."""
         for name, field in cls.model_fields.items():
-            flag = next((each for each in field.metadata if isinstance(each, Flag)), None)
+            flag = next((each for each in field.metadata if isinstance(each, OptionFlag)), None)
             if flag is not None:
                 yield name, field, flag
 

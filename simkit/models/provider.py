@@ -7,11 +7,11 @@ from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast
 
 from simkit.errors import UsageError
-from simkit.models.adjustments import Learned
+from simkit.models.adjustments import LearnedAdjustments
 from simkit.models.base import ChatModel
 from simkit.models.config import Adaptive, ModelConfig
 from simkit.models.prices import Price, Prices
-from simkit.plugins.loading import Kind, available, find_class, load
+from simkit.plugins.loading import ComponentKind, available, find_class, load
 
 GROUP = "simkit.models"
 
@@ -33,8 +33,8 @@ class Resources:
     `learned` holds what the run has learned about the requests that its endpoints accept.
     """
 
-    def __init__(self, learned: Learned | None = None) -> None:
-        self.learned = learned or Learned()
+    def __init__(self, learned: LearnedAdjustments | None = None) -> None:
+        self.learned = learned or LearnedAdjustments()
         self._open: dict[Hashable, Closable] = {}
 
     def __len__(self) -> int:
@@ -108,12 +108,12 @@ class Provider(ABC):
         """
 
 
-class OwnModel(Provider):
+class CustomModel(Provider):
     """A user's own `ChatModel`, as `path/to/file.py:Class` or `package.module:Class`, options after commas."""
 
     def __init__(self, spec: str, config: ModelConfig) -> None:
         super().__init__(spec, config)
-        built = cast("Any", load(Kind("model", GROUP, object), spec))
+        built = cast("Any", load(ComponentKind("model", GROUP, object), spec))
         if not (callable(getattr(built, "complete", None)) and isinstance(getattr(built, "name", None), str)):
             raise UsageError(f"`{spec}` is not a model: it needs a `name` and `async def complete(request, key)`")
         self._model: ChatModel = built
@@ -134,7 +134,7 @@ class OwnModel(Provider):
         return self._model
 
 
-PROVIDER = Kind("model provider", GROUP, Provider)
+PROVIDER = ComponentKind("model provider", GROUP, Provider)
 
 
 def find_provider(spec: str, config: ModelConfig) -> Provider:
@@ -147,7 +147,7 @@ def find_provider(spec: str, config: ModelConfig) -> Provider:
     if name and prefix in available(GROUP):
         return find_class(PROVIDER, prefix)(spec, config)
     if names_code(spec):
-        return OwnModel(spec, config)
+        return CustomModel(spec, config)
     installed = ", ".join(available(GROUP)) or "none, because the installation of simkit is incomplete: reinstall it"
     raise UsageError(
         f"`{spec}` names no model; write openai/NAME for any OpenAI-compatible endpoint (openai/gpt-4o), "

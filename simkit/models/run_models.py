@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from simkit.actors.actor import current_job
 from simkit.core.events import EndpointAdjusted, Recorder
-from simkit.models.adjustments import Adjustment, Learned, Place
+from simkit.models.adjustments import Adjustment, EndpointModel, LearnedAdjustments
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
 from simkit.models.config import ModelConfig
-from simkit.models.factory import Context, Endpoints, build_model
+from simkit.models.factory import Endpoints, ModelContext, build_model
 from simkit.models.middleware.budget import Allowances, Budget
 from simkit.models.middleware.metrics import CallMetrics
 from simkit.models.middleware.replay import Recording
@@ -41,7 +41,7 @@ class RunModels:
     ) -> None:
         resumed = recorded is not None and not recorded.strict
         self._recorder = recorder
-        self._context = Context(
+        self._context = ModelContext(
             recorder=recorder,
             run_id=run_id,
             budget=Budget(allowances, spent=recorded.recording.usage if recorded and resumed else None),
@@ -49,15 +49,15 @@ class RunModels:
             strict=recorded is not None and recorded.strict,
         )
         before = dict(recorded.recording.adjustments) if recorded and resumed else {}
-        self._endpoints = Endpoints(learned=Learned(before, self._learned))
+        self._endpoints = Endpoints(learned=LearnedAdjustments(before, self._learned))
         self.metrics.adjustments += [f"{place[1]}: {each}" for place, known in before.items() for each in known]
 
     @property
-    def learned(self) -> Learned:
+    def learned(self) -> LearnedAdjustments:
         """Adjustments that the run has learned from its endpoints."""
         return self._endpoints.resources.learned
 
-    def _learned(self, place: Place, adjustment: Adjustment, reason: str) -> None:
+    def _learned(self, place: EndpointModel, adjustment: Adjustment, reason: str) -> None:
         self.metrics.adjustments.append(f"{place[1]}: {adjustment}")
         self._recorder.record(EndpointAdjusted(self._context.run_id, *place, *adjustment, reason, time.time()))
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from simkit.core.messages import JsonObject
 from simkit.errors import UsageError
-from simkit.models.options import Flag, Options
+from simkit.models.options import OptionFlag, Options
 
 Number: TypeAlias = float | int
 """A number that keeps its type, because requests with 1 and with 1.0 have different hashes."""
@@ -70,38 +70,38 @@ class Sampling(Options):
     """
 
     temperature: Annotated[
-        Number | None, Field(ge=0), Flag(help="Sampling temperature of the agent's model.", shared=False)
+        Number | None, Field(ge=0), OptionFlag(help="Sampling temperature of the agent's model.", shared=False)
     ] = None
     top_p: Annotated[
         Number | None,
         Field(ge=0, le=1),
-        Flag(
+        OptionFlag(
             help="Nucleus sampling: tokens are drawn from the most likely ones with this total probability.",
             shared=False,
         ),
     ] = None
-    max_tokens: Annotated[int | None, Field(ge=1), Flag(help="Maximum number of tokens in a reply.")] = None
+    max_tokens: Annotated[int | None, Field(ge=1), OptionFlag(help="Maximum number of tokens in a reply.")] = None
     stop: Annotated[
         tuple[str, ...],
         BeforeValidator(texts),
-        Flag(help="Stop sequence that ends a reply of the agent; repeat the flag for more.", shared=False),
+        OptionFlag(help="Stop sequence that ends a reply of the agent; repeat the flag for more.", shared=False),
     ] = ()
     presence_penalty: Annotated[Number | None, Field(ge=-2, le=2)] = None
     frequency_penalty: Annotated[Number | None, Field(ge=-2, le=2)] = None
     logprobs: bool = False
     reasoning_effort: Annotated[
         str | None,
-        Flag(
+        OptionFlag(
             help="Reasoning effort: minimal, low, medium, high, or another value that the model supports.", shared=False
         ),
     ] = None
     parallel_tool_calls: bool | None = None
-    no_seed: Annotated[bool, Flag(help="Send requests without seeds, for endpoints that refuse them.")] = False
+    no_seed: Annotated[bool, OptionFlag(help="Send requests without seeds, for endpoints that refuse them.")] = False
     extra_body: Annotated[
         Mapping[str, Any],
         BeforeValidator(_from_json),
         AfterValidator(_without_secrets),
-        Flag(help="Additional fields of every request, as a JSON object; recorded with the run."),
+        OptionFlag(help="Additional fields of every request, as a JSON object; recorded with the run."),
     ] = Field(default_factory=dict[str, Any])
 
     @cached_property

@@ -29,7 +29,7 @@ Choose: TypeAlias = Callable[[ModuleType], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind(Generic[T]):
+class ComponentKind(Generic[T]):
     """One kind of component: its name in messages, its group of entry points, and its base class."""
 
     noun: str
@@ -90,7 +90,12 @@ def _changed_at(folder: str) -> int:
 
 
 def load(
-    kind: Kind[T], text: str, given: Mapping[str, Any] | None = None, folder: Path | None = None, /, **options: Any
+    kind: ComponentKind[T],
+    text: str,
+    given: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
+    /,
+    **options: Any,
 ) -> T:
     """Build the component that `text` names.
 
@@ -124,7 +129,7 @@ def load(
         raise UsageError(f"{where} cannot be built: {_place(error)}") from error
 
 
-def takes(kind: Kind[T], text: str, name: str, folder: Path | None = None) -> bool | None:
+def takes(kind: ComponentKind[T], text: str, name: str, folder: Path | None = None) -> bool | None:
     """Whether the constructor of the component that `text` names requires an argument `name`; None if it has none.
 
     Raises:
@@ -135,7 +140,7 @@ def takes(kind: Kind[T], text: str, name: str, folder: Path | None = None) -> bo
     return None if found is None else found.default is found.empty
 
 
-def find_class(kind: Kind[T], target: str, folder: Path | None = None) -> type[T]:
+def find_class(kind: ComponentKind[T], target: str, folder: Path | None = None) -> type[T]:
     """Find the class that a target names; its file is relative to `folder`, None for the current folder.
 
     Raises:
@@ -254,7 +259,7 @@ def _chosen(module: ModuleType, target: str, noun: str, choose: Choose) -> objec
     return found
 
 
-def _only_class(kind: Kind[Any], module: ModuleType) -> object:
+def _only_class(kind: ComponentKind[Any], module: ModuleType) -> object:
     own = [
         value
         for value in vars(module).values()

@@ -40,7 +40,7 @@ PLAIN = (str, int, float, bool, Path)
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
+class RecipeFlag:
     """One flag of a recipe.
 
     Attributes:
@@ -69,7 +69,7 @@ class Recipe:
 
     name: str
     function: RecipeFunction
-    flags: tuple[Flag, ...]
+    flags: tuple[RecipeFlag, ...]
     help: str
     groups: Mapping[str, type] = field(default_factory=dict[str, type])
     unused: frozenset[str] = frozenset()
@@ -121,7 +121,7 @@ def read_recipe(function: object, where: str) -> Recipe:
         raise RecipeError(f"{where}: the first parameter of a recipe is `run`; {function.__name__} does not take it")
     hints = _hints(function, where)
     groups = {name: hint for name, hint in hints.items() if name != "return" and _is_group(hint)}
-    flags: list[Flag] = []
+    flags: list[RecipeFlag] = []
     for parameter in parameters[1:]:
         if parameter.name in groups:
             flags += _group(parameter, groups[parameter.name], where)
@@ -152,12 +152,12 @@ def _is_group(hint: object) -> bool:
     return inspect.isclass(hint) and is_dataclass(hint)
 
 
-def _group(parameter: inspect.Parameter, kind: Any, where: str) -> list[Flag]:
+def _group(parameter: inspect.Parameter, kind: Any, where: str) -> list[RecipeFlag]:
     """Flags of a group: its fields, with defaults from the parameter's default value if it has one."""
     place = f"{where}: the parameter `{parameter.name}`"
     if not kind.__dataclass_params__.frozen:
         raise RecipeError(f"{place} is a group of flags, and {kind.__name__} can be changed; make it frozen")
-    hints, found = _hints(kind, where), list[Flag]()
+    hints, found = _hints(kind, where), list[RecipeFlag]()
     for each in fields(kind):
         default = each.default_factory() if each.default_factory is not MISSING else each.default
         if parameter.default is not REQUIRED:
@@ -169,7 +169,7 @@ def _group(parameter: inspect.Parameter, kind: Any, where: str) -> list[Flag]:
     return found
 
 
-def _check_distinct(flags: Sequence[Flag], where: str) -> None:
+def _check_distinct(flags: Sequence[RecipeFlag], where: str) -> None:
     names = [flag.name for flag in flags]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -203,7 +203,7 @@ def _hints(function: Any, where: str) -> dict[str, Any]:
         raise RecipeError(f"{where}: a type in its signature cannot be found: {error}; import it") from error
 
 
-def _flag(parameter: inspect.Parameter, hint: Any, where: str) -> Flag:
+def _flag(parameter: inspect.Parameter, hint: Any, where: str) -> RecipeFlag:
     place = f"{where}: the parameter `{parameter.name}`"
     if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
         raise RecipeError(f"{place} cannot become a flag: name each parameter, after a `*`")
@@ -220,7 +220,7 @@ def _flag(parameter: inspect.Parameter, hint: Any, where: str) -> Flag:
             f"{place} has a type that cannot be a flag ({annotation}); "
             "use str, int, float, bool, Path, Literal, Enum, a list of these, one of them | None, or a frozen dataclass"
         )
-    return Flag(parameter.name, annotation, parameter.default, notes)
+    return RecipeFlag(parameter.name, annotation, parameter.default, notes)
 
 
 def _possible(annotation: Any) -> bool:

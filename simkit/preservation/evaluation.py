@@ -15,7 +15,7 @@ import anyio
 from simkit.core.cancellation import require_results, unasked
 from simkit.errors import ModelFault
 from simkit.models.base import ChatModel
-from simkit.preservation.judge import HIGHEST, LOWEST, Agreement, Grade, Judge, Pair, agreement
+from simkit.preservation.judge import HIGHEST, LOWEST, Agreement, Grade, Judge, JudgedPair, agreement
 from simkit.preservation.questions import Answers, Question, ask
 from simkit.statistics.scores import Estimate, mean, mean_of_tasks
 
@@ -40,7 +40,7 @@ class JudgedResults:
     unanswered: int = 0
     uncompared: int = 0
     grades: dict[str, list[Sequence[Grade]]] = field(default_factory=dict[str, list[Sequence[Grade]]])
-    pairs: dict[str, list[Sequence[Pair]]] = field(default_factory=dict[str, list[Sequence[Pair]]])
+    pairs: dict[str, list[Sequence[JudgedPair]]] = field(default_factory=dict[str, list[Sequence[JudgedPair]]])
 
     def note_problems(self, *problems: str) -> None:
         """Keep the first problem."""
@@ -240,7 +240,9 @@ def _record_grades(run: Run, evaluation: Evaluation, question: Question, trial: 
     _record_verdicts(run, f"{evaluation.name}/grades", question, trial, detail, "score", given)
 
 
-def _record_pairs(run: Run, evaluation: Evaluation, question: Question, trial: int, pairs: Sequence[Pair]) -> None:
+def _record_pairs(
+    run: Run, evaluation: Evaluation, question: Question, trial: int, pairs: Sequence[JudgedPair]
+) -> None:
     verdicts = [_pair_json(each) for each in pairs]
     detail = _judge_detail(evaluation, question) | {"verdicts": verdicts}
     _record_verdicts(run, f"{evaluation.name}/pairs", question, trial, detail, "win", [each.value for each in pairs])
@@ -272,7 +274,7 @@ def _judge_detail(evaluation: Evaluation, question: Question) -> dict[str, Any]:
     }
 
 
-def _pair_json(pair: Pair) -> dict[str, Any]:
+def _pair_json(pair: JudgedPair) -> dict[str, Any]:
     orders = {"ours_first": pair.ours_first, "theirs_first": pair.theirs_first}
     verdicts = {
         name: {"choice": each.choice, "problem": each.problem, "text": each.text} for name, each in orders.items()

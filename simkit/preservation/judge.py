@@ -107,7 +107,7 @@ _VALUES: dict[Side, float] = {"ours": 1.0, "tie": 0.5, "theirs": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class JudgedPair:
     """One pair of answers, judged with ours shown first and with theirs shown first."""
 
     ours_first: Preference
@@ -155,7 +155,7 @@ class Agreement:
     first: float | None
 
 
-def agreement(questions: Sequence[Sequence[Pair]]) -> Agreement:
+def agreement(questions: Sequence[Sequence[JudgedPair]]) -> Agreement:
     """Agreement of the judge over the pairs of each question, which are not independent of each other."""
     pairs = [pair for question in questions for pair in question]
     same = [
@@ -239,13 +239,13 @@ class Judge:
         said = await self._ask(prompt, self._key(question, answers.trial, turn, GRADING))
         return Grade(None, "", said.problem) if isinstance(said, _NoReply) else read_grade(said)
 
-    async def pair(self, question: Question, ours: Answers, theirs: Answers, turn: int) -> Pair:
+    async def pair(self, question: Question, ours: Answers, theirs: Answers, turn: int) -> JudgedPair:
         """Comparison of the two answers to a turn, counted from 0, in both orders."""
         one = dialogue(question.turns, ours.texts, turn)
         two = dialogue(question.turns, theirs.texts, turn)
         reference = _reference(question, turn)
         forth, back = (self._key(question, ours.trial, turn, number) for number in (OURS_FIRST, THEIRS_FIRST))
-        return Pair(
+        return JudgedPair(
             await self._prefer(self.prompts.pair.fill(first=one, second=two, reference=reference), forth),
             await self._prefer(self.prompts.pair.fill(first=two, second=one, reference=reference), back),
         )

@@ -16,7 +16,7 @@ from simkit.rule_based.matching import clean, first_row
 
 
 @dataclass(frozen=True, slots=True)
-class MadeCall:
+class RecordedCall:
     """A tool call as recorded; `parameters` is None if the arguments are not a JSON object."""
 
     branch_id: str
@@ -29,7 +29,7 @@ class MadeCall:
 
 
 @dataclass(frozen=True, slots=True)
-class GoalAccount:
+class GoalReport:
     """One goal of an episode.
 
     Attributes:
@@ -50,25 +50,25 @@ class GoalAccount:
 
 
 def account_for(
-    goal: str, detail: Mapping[str, Any], calls: Sequence[MadeCall], *, reached: bool, evidence: str = ""
-) -> GoalAccount:
+    goal: str, detail: Mapping[str, Any], calls: Sequence[RecordedCall], *, reached: bool, evidence: str = ""
+) -> GoalReport:
     """Explain one goal by the calls of its episode; `evidence` is what the reward gave, such as the id of a call."""
     wanted = _wanted(detail)
     if reached:
         call = next((call for call in reversed(calls) if evidence and call.call_id == evidence), None)
         if call is None:
-            return GoalAccount(goal, True, wanted, evidence)
-        return GoalAccount(goal, True, wanted, _called(call), call.branch_id)
+            return GoalReport(goal, True, wanted, evidence)
+        return GoalReport(goal, True, wanted, _called(call), call.branch_id)
     if not isinstance(detail.get("tool"), str):
-        return GoalAccount(goal, False, wanted)
+        return GoalReport(goal, False, wanted)
     same = [call for call in calls if call.name == detail["tool"]]
     if not same:
         others = ", ".join(dict.fromkeys(call.name for call in calls)) or "no tool"
-        return GoalAccount(goal, False, wanted, difference=f"`{detail['tool']}` was not called (called: {others})")
+        return GoalReport(goal, False, wanted, difference=f"`{detail['tool']}` was not called (called: {others})")
     differences = [(_differences(detail, call), call) for call in same]
     found, call = min(reversed(differences), key=lambda each: len(each[0]))
     why = "; ".join(found) or "nothing differs that was recorded: the reward did not credit it"
-    return GoalAccount(goal, False, wanted, _called(call), call.branch_id, why)
+    return GoalReport(goal, False, wanted, _called(call), call.branch_id, why)
 
 
 def _wanted(detail: Mapping[str, Any]) -> str:
@@ -80,7 +80,7 @@ def _wanted(detail: Mapping[str, Any]) -> str:
     return f"{tool}({_listed(cast('Mapping[str, Any]', parameters))}){answered}"
 
 
-def _called(call: MadeCall) -> str:
+def _called(call: RecordedCall) -> str:
     return f"{call.name}({call.arguments if call.parameters is None else _listed(call.parameters)})"
 
 
@@ -92,7 +92,7 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _differences(detail: Mapping[str, Any], call: MadeCall) -> list[str]:
+def _differences(detail: Mapping[str, Any], call: RecordedCall) -> list[str]:
     if call.parameters is None:
         return ["its arguments are not a JSON object", "nothing can be compared"]
     asked: Mapping[str, Any] = detail.get("parameters") or {}
@@ -107,7 +107,7 @@ def _differences(detail: Mapping[str, Any], call: MadeCall) -> list[str]:
     return [*found, *_about_result(detail, call)]
 
 
-def _about_result(detail: Mapping[str, Any], call: MadeCall) -> Iterable[str]:
+def _about_result(detail: Mapping[str, Any], call: RecordedCall) -> Iterable[str]:
     result: object = call.result
     refused = isinstance(result, Mapping) and cast("Mapping[str, Any]", result).get("success") is False
     if call.error or refused:

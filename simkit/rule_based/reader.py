@@ -265,7 +265,7 @@ def values_in(sentence: Sentence, lexicon: Lexicon, expecting: Collection[str] =
         value, names = _candidates(sentence, mention, lexicon)
         if not names:
             continue
-        near = Near(sentence, mention, [slot for slot in lexicon.slots if slot.name in names], lexicon.cues)
+        near = MentionContext(sentence, mention, [slot for slot in lexicon.slots if slot.name in names], lexicon.cues)
         chosen = _choose(near, expecting, found)
         if chosen is not None:
             found[chosen.name] = next((m.value for m in mention.meanings if m.name == chosen.name and m.value), value)
@@ -274,7 +274,7 @@ def values_in(sentence: Sentence, lexicon: Lexicon, expecting: Collection[str] =
 
 
 @dataclass(frozen=True, slots=True)
-class Near:
+class MentionContext:
     """A mention in its sentence, its possible slots, and the cues that distinguish them."""
 
     sentence: Sentence
@@ -303,7 +303,7 @@ def _accepts(slot: Slot, mention: Mention) -> bool:
     return mention.kind != "number" or slot.kind == "number" or mention.text in slot.values
 
 
-def _choose(near: Near, expecting: Collection[str], taken: Mapping[str, str]) -> Slot | None:
+def _choose(near: MentionContext, expecting: Collection[str], taken: Mapping[str, str]) -> Slot | None:
     if near.mention.kind == "number":
         return _by_unit(near, expecting)
     if len(near.slots) == 1:
@@ -315,7 +315,7 @@ def _choose(near: Near, expecting: Collection[str], taken: Mapping[str, str]) ->
     return next((slot for slot in free if slot.name in expecting), free[0] if free else None)
 
 
-def _by_cue(near: Near) -> Slot | None:
+def _by_cue(near: MentionContext) -> Slot | None:
     for word in near.before(5):
         cued = [slot for slot in near.slots if word in near.cues[slot.name]]
         if len(cued) == 1:
@@ -323,7 +323,7 @@ def _by_cue(near: Near) -> Slot | None:
     return None
 
 
-def _by_unit(near: Near, expecting: Collection[str]) -> Slot | None:
+def _by_unit(near: MentionContext, expecting: Collection[str]) -> Slot | None:
     words, mention, before = near.sentence.words, near.mention, near.before(3)
     for word in (*words[mention.end : mention.end + 2], *before):
         for slot in near.slots:

@@ -19,7 +19,7 @@ from simkit.core.boundary import boundary
 from simkit.core.tasks import Task
 from simkit.errors import AgentFault, UsageError
 from simkit.plugins.component_paths import BaseFolders, folder_of
-from simkit.plugins.loading import Kind, load, takes
+from simkit.plugins.loading import ComponentKind, load, takes
 
 if TYPE_CHECKING:
     from simkit.models.base import ChatModel
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-AGENT = Kind("agent", "simkit.agents", Agent)
-USER = Kind("user", "simkit.users", User)
-REWARD = Kind("reward", "simkit.rewards", Reward)
+AGENT = ComponentKind("agent", "simkit.agents", Agent)
+USER = ComponentKind("user", "simkit.users", User)
+REWARD = ComponentKind("reward", "simkit.rewards", Reward)
 
 OpenModel: TypeAlias = "Callable[[str, ModelConfig], ChatModel]"
 """Function that returns the model of a given name."""
@@ -159,7 +159,7 @@ def build_players(world: World, wanted: CastRequest, models: ModelRequest) -> Pl
 class _RoleChoice(Generic[T]):
     """One role: requested component, world attribute with the default, and the default for a model of its own."""
 
-    kind: Kind[T]
+    kind: ComponentKind[T]
     wanted: str | T | None
     default: str
     modelled: str

@@ -36,7 +36,7 @@ _HALVINGS = 44
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class IntervalEnds:
     """Ends of an interval."""
 
     low: float
@@ -84,7 +84,7 @@ def _at_most(successes: float, trials: float, rate: float) -> float:
     return 1.0 if successes >= trials else 1 - _at_least(successes + 1, trials, rate)
 
 
-def blaker(successes: float, trials: float, level: float = 0.95) -> Limits:
+def blaker(successes: float, trials: float, level: float = 0.95) -> IntervalEnds:
     """Blaker's exact interval of a rate: never wider than Clopper and Pearson's, with the level at every rate.
 
     It contains the rates at which results as unlikely as this one, in both tails, have a probability of more than
@@ -96,7 +96,7 @@ def blaker(successes: float, trials: float, level: float = 0.95) -> Limits:
     if not 0 <= successes <= trials or not trials > 0:
         raise UsageError(f"{successes} successes of {trials} trials have no interval; give at least one trial")
     alpha = 1 - level
-    return Limits(_lower(successes, trials, alpha), 1 - _lower(trials - successes, trials, alpha))
+    return IntervalEnds(_lower(successes, trials, alpha), 1 - _lower(trials - successes, trials, alpha))
 
 
 def _lower(successes: float, trials: float, alpha: float) -> float:
@@ -189,7 +189,7 @@ class Sample:
         return min(MOST, self.trials, self.tasks / ratio) if ratio > 0 else min(MOST, self.trials)
 
 
-def mean_limits(groups: Sequence[Sequence[float]], level: float = 0.95) -> Limits:
+def mean_limits(groups: Sequence[Sequence[float]], level: float = 0.95) -> IntervalEnds:
     """The interval of the mean of values between 0 and 1, given as the trials of each task.
 
     Raises:
@@ -201,7 +201,7 @@ def mean_limits(groups: Sequence[Sequence[float]], level: float = 0.95) -> Limit
     return _limits(Sample.of(known), level)
 
 
-def _limits(sample: Sample, level: float) -> Limits:
+def _limits(sample: Sample, level: float) -> IntervalEnds:
     alpha, mean = 1 - level, sample.mean
     below, above = sample.size(mean), sample.size(1 - mean)
     low = _lower(*_counted(mean, below), alpha)
@@ -209,7 +209,7 @@ def _limits(sample: Sample, level: float) -> Limits:
     if sample.alike and 0 < mean < 1:  # so few tasks do not show how others would differ
         unseen = blaker(0, sample.tasks, level).high
         low, high = min(low, mean * (1 - unseen)), max(high, mean + (1 - mean) * unseen)
-    return Limits(min(low, mean), max(high, mean))
+    return IntervalEnds(min(low, mean), max(high, mean))
 
 
 def _counted(mean: float, trials: float) -> tuple[float, float]:
@@ -220,7 +220,7 @@ def _counted(mean: float, trials: float) -> tuple[float, float]:
     return successes, trials
 
 
-def difference_limits(values: Sequence[float], level: float = 0.95) -> Limits:
+def difference_limits(values: Sequence[float], level: float = 0.95) -> IntervalEnds:
     """The interval of the mean of differences between -1 and 1, one per task.
 
     Gains and losses get an interval each, and these are combined with their correlation (the square-and-add method of
@@ -238,7 +238,7 @@ def difference_limits(values: Sequence[float], level: float = 0.95) -> Limits:
     below = _combined(up.mean - gain.low, loss.high - down.mean, shared)
     above = _combined(gain.high - up.mean, down.mean - loss.low, shared)
     centre = up.mean - down.mean
-    return Limits(max(-1.0, centre - below), min(1.0, centre + above))
+    return IntervalEnds(max(-1.0, centre - below), min(1.0, centre + above))
 
 
 def _combined(one: float, other: float, correlation: float) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from simkit.store.reader import QueryResult, Reader
 from simkit.store.reading import ReadState, RunState
 from simkit.store.store import Store
-from simkit.store.tree_view import EpisodeTree, Line, RunRow, Transcript, TreeNode
+from simkit.store.tree_view import EpisodeTree, RunRow, Transcript, TranscriptLine, TreeNode
 
 if TYPE_CHECKING:
     from simkit.store.journal import Journal
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = [
     "EpisodeTree",
     "Journal",
-    "Line",
     "LoadReport",
     "Loader",
     "QueryResult",
@@ -29,6 +28,7 @@ __all__ = [
     "RunState",
     "Store",
     "Transcript",
+    "TranscriptLine",
     "TreeNode",
     "keep_loaded",
 ]

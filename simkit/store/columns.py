@@ -27,7 +27,7 @@ _ROWS: Mapping[str, type] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class EventColumn:
     """One field of an event, or of a row within it.
 
     Attributes:
@@ -50,15 +50,15 @@ class Column:
 
 
 @cache
-def columns_of(kind: type) -> Mapping[str, Column]:
+def columns_of(kind: type) -> Mapping[str, EventColumn]:
     """Columns of an event or a row, by name."""
     hints = get_type_hints(kind, include_extras=True)
-    found: dict[str, Column] = {}
+    found: dict[str, EventColumn] = {}
     for field in fields(kind):
         if not field.name.startswith("_"):
             hint, default = hints[field.name], _default(field.default)
             sql, check, many, row = _sql(hint), _check(hint), get_origin(hint) is tuple, _row_of(hint)
-            found[field.name] = Column(field.name, sql, check, field.default is MISSING, default, many, row)
+            found[field.name] = EventColumn(field.name, sql, check, field.default is MISSING, default, many, row)
     return found
 
 
@@ -72,7 +72,7 @@ def stage_sql() -> str:
 @cache
 def load_sql() -> str:
     """SQL that inserts the contents of `staged` into the tables."""
-    lists = {kind: _Selected(columns_of(event)) for kind, event in {**KINDS, **_ROWS}.items()}
+    lists = {kind: _SelectList(columns_of(event)) for kind, event in {**KINDS, **_ROWS}.items()}
     ended = [one for name, one in columns_of(Episode).items() if name not in {*columns_of(EpisodeStarted), "at"}]
     changes = ", ".join(f"{one.name} = {_value(one, 'f.')}" for one in ended)
     names = ", ".join(f"'{kind}'" for kind in KINDS)
@@ -80,10 +80,10 @@ def load_sql() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Selected:
+class _SelectList:
     """Columns of an event as a SELECT list: `{Kind}` gives plain columns, `{Kind:m}` the fields of struct `m`."""
 
-    columns: Mapping[str, Column]
+    columns: Mapping[str, EventColumn]
 
     def __format__(self, row: str) -> str:
         of = f"{row}." if row else ""
@@ -91,7 +91,7 @@ class _Selected:
         return ", ".join(f"{_value(one, of)} AS {one.name}" for one in chosen)
 
 
-def _value(column: Column, of: str) -> str:
+def _value(column: EventColumn, of: str) -> str:
     value = f"{of}{column.name}"
     if not of and column.sql != _staged()[column.name]:
         value = f"CAST({value} AS {column.sql})"

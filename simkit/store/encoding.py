@@ -15,7 +15,7 @@ import orjson
 from simkit.core.events import KINDS, Event
 from simkit.core.values import shown
 from simkit.errors import StoreUnreadable, WrongValue
-from simkit.store.columns import Column, columns_of
+from simkit.store.columns import EventColumn, columns_of
 from simkit.store.damage import BadLine
 from simkit.store.lines import JournalLines
 
@@ -39,7 +39,7 @@ def encode(event: Event) -> bytes:
     try:
         body = orjson.dumps(event, default=_plain)
     except Exception:  # lone surrogates, integers over 64 bits, keys that are not strings, self-referential values
-        body = json.dumps(_Cleaner().of(event), ensure_ascii=False).encode()
+        body = json.dumps(_JsonCleaner().of(event), ensure_ascii=False).encode()
     return _HEADS[type(event)] + body[1:] + b"\n"
 
 
@@ -62,7 +62,7 @@ def decode(line: bytes) -> Event:
     return kind(**values)
 
 
-def _read(value: Any, column: Column) -> Any:
+def _read(value: Any, column: EventColumn) -> Any:
     """Convert a JSON value to the event's type: lists to tuples, objects to rows."""
     if column.row is None:
         return tuple(value) if column.many else value
@@ -165,7 +165,7 @@ def _plain(value: object) -> object:
     return str(value)
 
 
-class _Cleaner:
+class _JsonCleaner:
     """Last-resort converter to plain JSON types. It never fails and always terminates."""
 
     def __init__(self) -> None:

@@ -68,7 +68,7 @@ def written_number(line: bytes) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class JournalPosition:
     """A position between two lines of a journal.
 
     Attributes:
@@ -97,7 +97,7 @@ class Prefix:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class JournalLine:
     """An intact line: its offset, and its number in the file, counted from 1; `losses` counts the gaps before it."""
 
     data: bytes
@@ -107,7 +107,7 @@ class Line:
 
 
 @dataclass(slots=True)
-class _Found:
+class _IntactLine:
     """An intact line of a journal that is not in order, before sorting."""
 
     number: int
@@ -118,7 +118,7 @@ class _Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class UnorderedRest:
     """The rest of a journal that is not in order.
 
     Attributes:
@@ -131,11 +131,11 @@ class Survey:
 
     order: list[tuple[int, int, int, int]]
     bad: list[BadLine]
-    end: Place
+    end: JournalPosition
     whole: bool
 
 
-def advance(data: bytes, place: Place, seed: int, prefix: Prefix) -> tuple[int, Place]:
+def advance(data: bytes, place: JournalPosition, seed: int, prefix: Prefix) -> tuple[int, JournalPosition]:
     """Number of bytes of `data` (complete lines starting at `place`) that are in order, and the position after them."""
     start, line, number = 0, place.line, place.number
     for text in data.split(b"\n")[:-1]:
@@ -147,10 +147,10 @@ def advance(data: bytes, place: Place, seed: int, prefix: Prefix) -> tuple[int, 
         start, line = start + len(text) + 1, line + 1
         if line == prefix.lines:
             number = prefix.number
-    return start, Place(place.byte + start, line, number)
+    return start, JournalPosition(place.byte + start, line, number)
 
 
-def read_prefix(path: Path, read: Read, place: Place, seed: int) -> Prefix:
+def read_prefix(path: Path, read: Read, place: JournalPosition, seed: int) -> Prefix:
     """The accepted unnumbered lines, for a reader that has reached `place` without meeting a numbered line.
 
     The first numbered line implies their count: a journal that starts with numbers has none.
@@ -229,12 +229,12 @@ def _following(highest: int, trailing: Sequence[bytes]) -> int:
     return max([highest + len(trailing), *(number for number in seen if number <= most)]) + 1
 
 
-def survey(path: Path, read: Read, place: Place, seed: int, prefix: Prefix) -> Survey:
+def survey(path: Path, read: Read, place: JournalPosition, seed: int, prefix: Prefix) -> UnorderedRest:
     """Examine the rest of a journal in which everything before `place` is in order.
 
     Damaged lines and duplicates are left out; misplaced lines are moved to their proper position.
     """
-    found, bad, trailing = list[_Found](), list[BadLine](), list[bytes]()
+    found, bad, trailing = list[_IntactLine](), list[BadLine](), list[bytes]()
     byte, line = place.byte, place.line
     highest = place.number - 1
     for data in each_line(read, place.byte):
@@ -244,7 +244,7 @@ def survey(path: Path, read: Read, place: Place, seed: int, prefix: Prefix) -> S
             bad.append(_damaged(path, byte, line, data, numbered=bool(found or place.number)))
             trailing.append(data)
         else:
-            found.append(_Found(number, byte, len(data), line, crc32(data)))
+            found.append(_IntactLine(number, byte, len(data), line, crc32(data)))
             highest = max(highest, number)
             trailing.clear()
         byte += len(data)
@@ -252,9 +252,9 @@ def survey(path: Path, read: Read, place: Place, seed: int, prefix: Prefix) -> S
     gaps = _gaps(kept, place.number)
     bad += misplaced
     bad += _lost(path, kept, gaps, bad, place.number)
-    end = Place(byte, line, _following(highest, trailing) if line > prefix.lines else prefix.number)
+    end = JournalPosition(byte, line, _following(highest, trailing) if line > prefix.lines else prefix.number)
     bad.sort(key=lambda one: (one.byte, one.kind))
-    return Survey(_ordered(kept, place.number), bad, end, whole=not gaps and not trailing)
+    return UnorderedRest(_ordered(kept, place.number), bad, end, whole=not gaps and not trailing)
 
 
 def _damaged(path: Path, byte: int, line: int, data: bytes, *, numbered: bool) -> BadLine:
@@ -267,11 +267,11 @@ def _damaged(path: Path, byte: int, line: int, data: bytes, *, numbered: bool) -
     return BadLine(path, byte, line, reason, kind, written_number(data), 1, crc32(data))
 
 
-def _sorted_out(path: Path, found: Sequence[_Found], first: int) -> tuple[list[_Found], list[BadLine]]:
+def _sorted_out(path: Path, found: Sequence[_IntactLine], first: int) -> tuple[list[_IntactLine], list[BadLine]]:
     """The lines to keep, sorted by number, and the damage: duplicates and misplaced lines."""
     seen: set[int] = set()
     bad: list[BadLine] = []
-    kept: list[_Found] = []
+    kept: list[_IntactLine] = []
     highest = first
     for one in found:
         if one.number < first or one.number in seen:
@@ -288,7 +288,7 @@ def _sorted_out(path: Path, found: Sequence[_Found], first: int) -> tuple[list[_
     return kept, bad
 
 
-def _gaps(kept: Sequence[_Found], first: int) -> list[range]:
+def _gaps(kept: Sequence[_IntactLine], first: int) -> list[range]:
     """Ranges of numbers without an intact line."""
     gaps: list[range] = []
     for one in kept:
@@ -299,7 +299,7 @@ def _gaps(kept: Sequence[_Found], first: int) -> list[range]:
 
 
 def _lost(
-    path: Path, kept: Sequence[_Found], gaps: Sequence[range], bad: Sequence[BadLine], first: int
+    path: Path, kept: Sequence[_IntactLine], gaps: Sequence[range], bad: Sequence[BadLine], first: int
 ) -> list[BadLine]:
     """Gaps with more missing numbers than damaged lines that could account for them."""
     starts, left = [gap.start for gap in gaps], [len(gap) for gap in gaps]
@@ -327,7 +327,7 @@ def _lost(
     return lost
 
 
-def _ordered(kept: Sequence[_Found], number: int) -> list[tuple[int, int, int, int]]:
+def _ordered(kept: Sequence[_IntactLine], number: int) -> list[tuple[int, int, int, int]]:
     order: list[tuple[int, int, int, int]] = []
     losses = 0
     for one in kept:
@@ -352,14 +352,14 @@ class JournalLines:
         self.lines = 0
         self._seed = journal_seed(path)
 
-    def __iter__(self) -> Iterator[Line]:
+    def __iter__(self) -> Iterator[JournalLine]:
         with self.path.open("rb") as file:
 
             def read(start: int, size: int) -> bytes:
                 file.seek(start)
                 return file.read(size)
 
-            place = Place()
+            place = JournalPosition()
             prefix = read_prefix(self.path, read, place, self._seed)
             self.bad = prefix.bad
             for data in each_piece(read, 0):
@@ -367,15 +367,15 @@ class JournalLines:
                 taken, place = advance(data, place, self._seed, prefix)
                 byte = before.byte
                 for count, line in enumerate(each_of(data[:taken]), before.line + 1):
-                    yield Line(line, byte, count)
+                    yield JournalLine(line, byte, count)
                     byte += len(line)
                 self.lines = place.line
                 if taken < len(data):
                     yield from self._surveyed(read, survey(self.path, read, place, self._seed, prefix))
                     return
 
-    def _surveyed(self, read: Read, rest: Survey) -> Iterator[Line]:
+    def _surveyed(self, read: Read, rest: UnorderedRest) -> Iterator[JournalLine]:
         self.bad += tuple(rest.bad)
         for byte, size, line, losses in rest.order:
-            yield Line(read(byte, size), byte, line, losses)
+            yield JournalLine(read(byte, size), byte, line, losses)
         self.lines = rest.end.line

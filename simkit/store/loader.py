@@ -37,7 +37,7 @@ from simkit.store.database import (
 from simkit.store.files import keep_private, open_private, scratch_folder
 from simkit.store.rounds import load_all
 from simkit.store.source import DiskSource, SourceOpener, size_of
-from simkit.store.transactions import Round
+from simkit.store.transactions import LoadingRound
 
 PIECE = 32 << 20
 """Bytes of a journal loaded in one transaction (a longer line is loaded alone)."""
@@ -153,7 +153,9 @@ class Loader:
 
     def _round(self, scratch: Path, deadline: float, again: frozenset[str], notes: list[str]) -> LoadReport:
         with self._opened(notes) as connection:
-            work = Round(connection, self.folder, scratch, self._piece, deadline, self._source, self.damage, again)
+            work = LoadingRound(
+                connection, self.folder, scratch, self._piece, deadline, self._source, self.damage, again
+            )
             finished = load_all(work, self._runs)
             damaged = known_damage(connection, self.folder)
             return LoadReport(work.lines, work.bytes, finished, tuple(work.bad), damaged, tuple(notes))

@@ -14,10 +14,10 @@ import orjson
 from simkit.errors import StoreIncomplete, UsageError
 from simkit.store.database import damage
 from simkit.store.reading import ReadState
-from simkit.store.tree_view import EpisodeTree, Line, RunRow, Transcript, build_tree
+from simkit.store.tree_view import EpisodeTree, RunRow, Transcript, TranscriptLine, build_tree
 
 if TYPE_CHECKING:
-    from simkit.rule_based.goals import GoalAccount, MadeCall
+    from simkit.rule_based.goals import GoalReport, RecordedCall
 
 Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
 
@@ -174,7 +174,7 @@ class Reader:
             row[name] = tuple(row[name] or ())
         return EpisodeTree(**row, root=build_tree(branches))
 
-    def goals(self, tree: EpisodeTree) -> tuple[GoalAccount, ...]:
+    def goals(self, tree: EpisodeTree) -> tuple[GoalReport, ...]:
         """The goals of an episode: reached or missed, what was wanted, and the call that came nearest.
 
         The calls of all its branches count. A reward's own explanations take the place of simkit's.
@@ -188,7 +188,7 @@ class Reader:
         said = {row["goal"]: row["explanation"] for row in self.rows(_EXPLAINED, {"episode": tree.episode_id})}
         hits = self.rows(_CREDITED, {"episode": tree.episode_id})
         left = list(tree.achieved)
-        found: list[GoalAccount] = []
+        found: list[GoalReport] = []
         for place, key in enumerate(tree.goals):
             reached = key in left
             if reached:
@@ -214,7 +214,7 @@ class Reader:
         for row in rows:
             row["message"], row["flags"] = orjson.loads(row["message"]), tuple(row["flags"] or ())
         end = self.query(_END, [branch_id]).dicts()[0]
-        return Transcript(branch_id, tuple(Line(**row) for row in rows), **end)
+        return Transcript(branch_id, tuple(TranscriptLine(**row) for row in rows), **end)
 
     def _absent(self, message: str) -> UsageError | StoreIncomplete:
         """The error for something not found; if lines are missing, it may exist after all."""
@@ -223,14 +223,14 @@ class Reader:
         return StoreIncomplete(f"{message}. But {'; '.join(self.state.notes)}")
 
 
-def _made(row: Mapping[str, Any]) -> MadeCall:
-    from simkit.rule_based.goals import MadeCall
+def _made(row: Mapping[str, Any]) -> RecordedCall:
+    from simkit.rule_based.goals import RecordedCall
 
     try:
         arguments: object = orjson.loads(row["arguments"] or "")
     except orjson.JSONDecodeError:
         arguments = None
-    return MadeCall(
+    return RecordedCall(
         branch_id=row["branch_id"],
         call_id=row["call_id"] or "",
         name=row["name"],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from simkit.errors import StoreIncomplete
 from simkit.store.damage import SHOWN, BadLine, describe_runs, known_damage
 from simkit.store.files import is_written_to
-from simkit.store.lines import Place, Prefix
+from simkit.store.lines import JournalPosition, Prefix
 from simkit.store.source import journal_files, journal_name, size_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ Sizes: TypeAlias = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class LoadProgress:
     """Loading progress of a journal.
 
     Attributes:
@@ -43,21 +43,21 @@ class Mark:
     ending: int = 0
 
     @property
-    def place(self) -> Place:
+    def place(self) -> JournalPosition:
         """Position where reading continues."""
-        return Place(self.loaded, self.lines, self.number)
+        return JournalPosition(self.loaded, self.lines, self.number)
 
-    def at(self, place: Place, prefix: Prefix) -> Mark:
+    def at(self, place: JournalPosition, prefix: Prefix) -> LoadProgress:
         """The mark at a later position."""
         numbered = place.line > prefix.lines
         return replace(self, loaded=place.byte, lines=place.line, number=place.number, numbered=numbered)
 
 
-def read_marks(connection: duckdb.DuckDBPyConnection) -> dict[str, Mark]:
+def read_marks(connection: duckdb.DuckDBPyConnection) -> dict[str, LoadProgress]:
     """Loading progress of each journal, by name."""
-    names = ", ".join(each.name for each in fields(Mark))
+    names = ", ".join(each.name for each in fields(LoadProgress))
     rows = connection.execute(f"SELECT journal, {names} FROM journals").fetchall()
-    return {str(name): Mark(*rest) for name, *rest in rows}
+    return {str(name): LoadProgress(*rest) for name, *rest in rows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,21 +269,21 @@ def journal_sizes(folder: Path, runs: Sequence[str] | None = None) -> dict[str, 
     return {journal_name(path): size_of(path) for path in journal_files(folder, runs)}
 
 
-def outstanding(folder: Path, sizes: Sizes, marks: Mapping[str, Mark]) -> dict[str, int]:
+def outstanding(folder: Path, sizes: Sizes, marks: Mapping[str, LoadProgress]) -> dict[str, int]:
     """End of the complete lines in each journal that has some beyond its mark: byte offsets by journal name.
 
     `sizes` were taken when the query was made; data written since is ignored.
     """
     found: dict[str, int] = {}
     for name, size in sizes.items():
-        loaded = marks.get(name, Mark()).loaded
+        loaded = marks.get(name, LoadProgress()).loaded
         if size > loaded and (end := _last_line_end(folder / "journals" / name, loaded, size)) > loaded:
             found[name] = end
     return found
 
 
 def read_state(
-    connection: duckdb.DuckDBPyConnection, state: ReadState, sizes: Sizes, marks: Mapping[str, Mark]
+    connection: duckdb.DuckDBPyConnection, state: ReadState, sizes: Sizes, marks: Mapping[str, LoadProgress]
 ) -> ReadState:
     """The state with its runs, as recorded in an open database."""
     damaged: dict[str, list[BadLine]] = {}
@@ -310,7 +310,7 @@ def read_state(
 
 
 def _journals(
-    folder: Path, sizes: Sizes, marks: Mapping[str, Mark], unreadable: Collection[Path]
+    folder: Path, sizes: Sizes, marks: Mapping[str, LoadProgress], unreadable: Collection[Path]
 ) -> dict[str, list[JournalState]]:
     """Reading progress of each journal by run; zero for a journal that is now shorter than what was read.
 
@@ -319,7 +319,7 @@ def _journals(
     ends = outstanding(folder, sizes, marks)
     found: dict[str, list[JournalState]] = {}
     for name, size in sizes.items():
-        mark, path = marks.get(name, Mark()), folder / "journals" / name
+        mark, path = marks.get(name, LoadProgress()), folder / "journals" / name
         if size < mark.loaded:
             state = JournalState(path, 0, 0, max(1, size))
         else:

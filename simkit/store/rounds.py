@@ -15,14 +15,14 @@ import duckdb
 
 from simkit.store.damage import BadLine
 from simkit.store.lines import Prefix, advance, each_piece, journal_seed, read_prefix, survey, whole_lines
-from simkit.store.reading import Mark, read_marks
+from simkit.store.reading import LoadProgress, read_marks
 from simkit.store.source import find_journals, journal_name
 from simkit.store.transactions import (
-    InOrder,
+    LoadingRound,
     OpenJournal,
-    Round,
-    Sorted,
-    Unread,
+    OrderedBatch,
+    SortedBatch,
+    UnreadableJournal,
     ending_of,
     keep_bad,
     load_batch,
@@ -33,11 +33,11 @@ LASTING = ("shortened", "changed", "gone", "file")
 """Kinds of damage that the lines of a journal do not show."""
 
 
-class _StartOver(Exception):
+class _ReloadNeeded(Exception):
     """The loaded rows of a run do not match its journals."""
 
 
-def load_all(work: Round, runs: Sequence[str] | None = None) -> bool:
+def load_all(work: LoadingRound, runs: Sequence[str] | None = None) -> bool:
     """Load all outstanding data of some runs, or (None) of all; False if the deadline passed first.
 
     A journal that cannot be read or has changed is recorded in `unreadable_lines` and does not block others.
@@ -57,15 +57,15 @@ def load_all(work: Round, runs: Sequence[str] | None = None) -> bool:
     return True
 
 
-def _is_outstanding(work: Round, path: Path) -> bool:
+def _is_outstanding(work: LoadingRound, path: Path) -> bool:
     try:
         status = path.stat()
     except OSError:
         return True
-    return status.st_size != work.marks.get(journal_name(path), Mark()).loaded or not S_ISREG(status.st_mode)
+    return status.st_size != work.marks.get(journal_name(path), LoadProgress()).loaded or not S_ISREG(status.st_mode)
 
 
-def _load_run(work: Round, run: str, paths: Sequence[Path]) -> bool:
+def _load_run(work: LoadingRound, run: str, paths: Sequence[Path]) -> bool:
     with ExitStack() as opened:
         journals = [journal for path in paths if (journal := _opened(work, path, opened)) is not None]
         changed = [bad for journal in journals if (bad := _changed(work, journal)) is not None]
@@ -78,11 +78,11 @@ def _load_run(work: Round, run: str, paths: Sequence[Path]) -> bool:
         while True:
             try:
                 return _load_journals(work, journals)
-            except _StartOver:  # repeats only if more damage was written in the meantime
+            except _ReloadNeeded:  # repeats only if more damage was written in the meantime
                 _start_over(work, run)
 
 
-def _opened(work: Round, path: Path, opened: ExitStack) -> OpenJournal | None:
+def _opened(work: LoadingRound, path: Path, opened: ExitStack) -> OpenJournal | None:
     try:
         source = work.source(path)
     except FileNotFoundError:  # a run that recorded nothing is being forgotten
@@ -94,18 +94,18 @@ def _opened(work: Round, path: Path, opened: ExitStack) -> OpenJournal | None:
     return OpenJournal(path, journal_name(path), journal_seed(path), source)
 
 
-def _load_journals(work: Round, journals: Sequence[OpenJournal]) -> bool:
+def _load_journals(work: LoadingRound, journals: Sequence[OpenJournal]) -> bool:
     for journal in journals:
         try:
             if not _load_journal(work, journal):
                 return False
-        except Unread as error:
+        except UnreadableJournal as error:
             work.troubles.append(_trouble(journal.path, str(error)))
     return True
 
 
-def _load_journal(work: Round, journal: OpenJournal) -> bool:
-    mark = work.marks.get(journal.name, Mark())
+def _load_journal(work: LoadingRound, journal: OpenJournal) -> bool:
+    mark = work.marks.get(journal.name, LoadProgress())
     prefix: Prefix | None = None
     while data := whole_lines(journal.read, mark.loaded, work.piece):
         if prefix is None:
@@ -113,32 +113,32 @@ def _load_journal(work: Round, journal: OpenJournal) -> bool:
         bad = () if mark.lines else prefix.bad
         taken, place = advance(data, mark.place, journal.seed, prefix)
         if taken:
-            mark = load_batch(work, journal, InOrder(data[:taken], mark.place), mark.at(place, prefix), bad)
+            mark = load_batch(work, journal, OrderedBatch(data[:taken], mark.place), mark.at(place, prefix), bad)
             bad = ()
         if taken < len(data):
             if not mark.whole:  # missing lines may have appeared: the lines after them must be reread
-                raise _StartOver
+                raise _ReloadNeeded
             rest = survey(journal.path, journal.read, place, journal.seed, prefix)
             after = replace(mark.at(rest.end, prefix), whole=rest.whole)
-            mark = load_batch(work, journal, Sorted(journal.read, rest, work.piece), after, (*bad, *rest.bad))
+            mark = load_batch(work, journal, SortedBatch(journal.read, rest, work.piece), after, (*bad, *rest.bad))
         if time.monotonic() > work.deadline:
             return False
     return True
 
 
-def _prefix(journal: OpenJournal, mark: Mark) -> Prefix:
+def _prefix(journal: OpenJournal, mark: LoadProgress) -> Prefix:
     """The unnumbered lines accepted from this position."""
     if mark.numbered:
         return Prefix()
     prefix = read_prefix(journal.path, journal.read, mark.place, journal.seed)
     if mark.lines and (prefix.lines < mark.lines or prefix.bad):  # the numbers now contradict the earlier load
-        raise _StartOver
+        raise _ReloadNeeded
     return prefix
 
 
-def _changed(work: Round, journal: OpenJournal) -> BadLine | None:
+def _changed(work: LoadingRound, journal: OpenJournal) -> BadLine | None:
     """Damage to lines that were already loaded; None if they are unchanged."""
-    mark = work.marks.get(journal.name, Mark())
+    mark = work.marks.get(journal.name, LoadProgress())
     try:
         size = journal.size()
         if size < mark.loaded:
@@ -148,12 +148,12 @@ def _changed(work: Round, journal: OpenJournal) -> BadLine | None:
         if ending_of(journal, mark.loaded) != mark.ending:
             reason = f"its first {mark.loaded} bytes are not those that were loaded"
             return BadLine(journal.path, 0, 1, reason, "changed", None, mark.lines, mark.ending)
-    except Unread as error:
+    except UnreadableJournal as error:
         work.troubles.append(_trouble(journal.path, str(error)))
     return None
 
 
-def _start_over(work: Round, run: str) -> None:
+def _start_over(work: LoadingRound, run: str) -> None:
     """Delete all rows of a run so that they can be rebuilt from its current journals."""
     begin = f"{run}/"
     with transaction(work.connection):
@@ -175,7 +175,7 @@ _OF_RUNS = (
 )
 
 
-def keep_known(work: Round) -> None:
+def keep_known(work: LoadingRound) -> None:
     """Update `unreadable_lines` with damage that lines do not show, and with all acknowledgements."""
     gone = [_gone(work, name, mark) for name, mark in work.marks.items() if not _path(work, name).exists()]
     found = [one for one in work.damage.found() if one.kind != "gone" or not one.journal.exists()]
@@ -204,11 +204,11 @@ def _known(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str, int, i
     return {(journal, kind, byte, checksum): stored for journal, kind, byte, checksum, stored in rows}
 
 
-def _path(work: Round, name: str) -> Path:
+def _path(work: LoadingRound, name: str) -> Path:
     return work.folder / "journals" / name
 
 
-def _gone(work: Round, name: str, mark: Mark) -> BadLine:
+def _gone(work: LoadingRound, name: str, mark: LoadProgress) -> BadLine:
     reason = f"it is gone; the {mark.lines} lines that were loaded from it are still in the database, and nowhere else"
     return BadLine(_path(work, name), 0, 1, reason, "gone", None, mark.lines, mark.ending)
 

@@ -16,7 +16,7 @@ from simkit.errors import StoreError, StoreUnreadable
 from simkit.store.files import UNSYNCED, open_plain, open_private, refuse_link, sync_folders
 
 
-class Source(Protocol):
+class JournalSource(Protocol):
     """File operations that a loader needs. Tests substitute files that lose unsynced data."""
 
     def size(self) -> int:
@@ -36,7 +36,7 @@ class Source(Protocol):
         ...
 
 
-SourceOpener: TypeAlias = Callable[[Path], Source]
+SourceOpener: TypeAlias = Callable[[Path], JournalSource]
 
 
 class DiskSource:
@@ -79,14 +79,14 @@ class DiskSource:
 
 
 @dataclass(frozen=True, slots=True)
-class Journals:
+class JournalFiles:
     """The journals of a store: files found, by run, and paths that could not be read, with their errors."""
 
     runs: dict[str, list[Path]]
     troubles: tuple[tuple[Path, OSError], ...] = ()
 
 
-def find_journals(folder: Path, runs: Sequence[str] | None = None) -> Journals:
+def find_journals(folder: Path, runs: Sequence[str] | None = None) -> JournalFiles:
     """Journals of some runs of a store, by default of all, sorted by name.
 
     Raises:
@@ -95,7 +95,7 @@ def find_journals(folder: Path, runs: Sequence[str] | None = None) -> Journals:
     top = folder / "journals"
     refuse_link(top)
     if not top.exists():
-        return Journals({})
+        return JournalFiles({})
     there: dict[str, list[Path]] = {}
     troubles: list[tuple[Path, OSError]] = []
     names = (each.name for each in os.scandir(top) if each.is_dir()) if runs is None else iter({*runs})
@@ -109,7 +109,7 @@ def find_journals(folder: Path, runs: Sequence[str] | None = None) -> Journals:
             troubles.append((top / run / "main.jsonl", error))
             continue
         there[run] = [top / run / name for name in found]
-    return Journals(there, tuple(troubles))
+    return JournalFiles(there, tuple(troubles))
 
 
 def journal_files(folder: Path, runs: Sequence[str] | None = None) -> list[Path]:

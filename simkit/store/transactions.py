@@ -15,9 +15,9 @@ import orjson
 from simkit.store.columns import load_sql, stage_sql
 from simkit.store.damage import FIELDS, BadLine, DamageFile
 from simkit.store.encoding import refusal
-from simkit.store.lines import Place, Survey, each_of, written_number
-from simkit.store.reading import Mark
-from simkit.store.source import Source, SourceOpener
+from simkit.store.lines import JournalPosition, UnorderedRest, each_of, written_number
+from simkit.store.reading import LoadProgress
+from simkit.store.source import JournalSource, SourceOpener
 
 ENDING = 256
 """Number of bytes before the end of the loaded data whose checksum reveals a changed journal."""
@@ -27,7 +27,7 @@ REFUSED = (duckdb.DataError, duckdb.InvalidInputException, duckdb.IntegrityError
 
 
 @dataclass(slots=True)
-class Round:
+class LoadingRound:
     """State of the current loading round; `troubles` lists the journals that could not be read."""
 
     connection: duckdb.DuckDBPyConnection
@@ -38,7 +38,7 @@ class Round:
     source: SourceOpener
     damage: DamageFile
     again: frozenset[str] = frozenset()
-    marks: dict[str, Mark] = field(default_factory=dict[str, Mark])
+    marks: dict[str, LoadProgress] = field(default_factory=dict[str, LoadProgress])
     lines: int = 0
     bytes: int = 0
     bad: list[BadLine] = field(default_factory=list[BadLine])
@@ -52,31 +52,31 @@ class OpenJournal:
     path: Path
     name: str
     seed: int
-    source: Source
+    source: JournalSource
 
     def size(self) -> int:
         """Bytes in the file."""
         try:
             return self.source.size()
         except OSError as error:
-            raise Unread(error.strerror or str(error)) from error
+            raise UnreadableJournal(error.strerror or str(error)) from error
 
     def read(self, start: int, size: int) -> bytes:
         """Read `size` bytes from offset `start`."""
         try:
             return self.source.read(start, size)
         except OSError as error:
-            raise Unread(error.strerror or str(error)) from error
+            raise UnreadableJournal(error.strerror or str(error)) from error
 
     def sync(self) -> None:
         """Flush the file to disk."""
         try:
             self.source.sync()
         except OSError as error:
-            raise Unread(f"it cannot be brought to the disk: {error.strerror or error}") from error
+            raise UnreadableJournal(f"it cannot be brought to the disk: {error.strerror or error}") from error
 
 
-class Unread(Exception):
+class UnreadableJournal(Exception):
     """A journal cannot be read."""
 
 
@@ -93,11 +93,11 @@ class Batch(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class InOrder:
+class OrderedBatch:
     """A contiguous part of a journal that is in order."""
 
     data: bytes
-    start: Place
+    start: JournalPosition
 
     def pieces(self) -> Iterator[bytes]:
         """The complete lines, as one piece."""
@@ -112,11 +112,11 @@ class InOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Sorted:
+class SortedBatch:
     """The rest of a damaged journal: its intact lines in the order in which they were written."""
 
     read: Callable[[int, int], bytes]
-    rest: Survey
+    rest: UnorderedRest
     size: int
 
     def pieces(self) -> Iterator[bytes]:
@@ -150,7 +150,9 @@ class Sorted:
             yield start, count
 
 
-def load_batch(work: Round, journal: OpenJournal, batch: Batch, after: Mark, bad: Sequence[BadLine]) -> Mark:
+def load_batch(
+    work: LoadingRound, journal: OpenJournal, batch: Batch, after: LoadProgress, bad: Sequence[BadLine]
+) -> LoadProgress:
     """Load lines in one transaction; lines that the database rejects are left out and recorded as damage."""
     try:
         return _insert(work, journal, batch.pieces(), after, bad)
@@ -160,7 +162,7 @@ def load_batch(work: Round, journal: OpenJournal, batch: Batch, after: Mark, bad
     try:
         return _insert(work, journal, left, after, (*bad, *refused))
     except REFUSED as error:
-        raise Unread(f"its lines cannot be loaded: {_reason(error)}") from error
+        raise UnreadableJournal(f"its lines cannot be loaded: {_reason(error)}") from error
 
 
 def _without(batch: Batch, refused: frozenset[int]) -> Iterator[bytes]:
@@ -171,7 +173,9 @@ def _without(batch: Batch, refused: frozenset[int]) -> Iterator[bytes]:
             yield b"".join(kept)
 
 
-def _insert(work: Round, journal: OpenJournal, pieces: Iterator[bytes], after: Mark, bad: Sequence[BadLine]) -> Mark:
+def _insert(
+    work: LoadingRound, journal: OpenJournal, pieces: Iterator[bytes], after: LoadProgress, bad: Sequence[BadLine]
+) -> LoadProgress:
     lines = size = 0
     with transaction(work.connection):
         for data in pieces:
@@ -190,7 +194,7 @@ def _insert(work: Round, journal: OpenJournal, pieces: Iterator[bytes], after: M
     return after
 
 
-def stage_and_load(work: Round, name: str, data: bytes, attempt: int) -> int:
+def stage_and_load(work: LoadingRound, name: str, data: bytes, attempt: int) -> int:
     """Convert lines to rows within a transaction; returns the attempt of the last start of a run among them."""
     piece = work.scratch / "piece.jsonl"
     piece.write_bytes(data)
@@ -203,7 +207,7 @@ def stage_and_load(work: Round, name: str, data: bytes, attempt: int) -> int:
     return attempt
 
 
-def _refused(work: Round, journal: OpenJournal, batch: Batch) -> list[BadLine]:
+def _refused(work: LoadingRound, journal: OpenJournal, batch: Batch) -> list[BadLine]:
     """Lines that cannot be loaded: those that are not known events, and those that the database rejects."""
     found: list[BadLine] = []
     places = batch.places()
@@ -218,7 +222,7 @@ def _refused(work: Round, journal: OpenJournal, batch: Batch) -> list[BadLine]:
     return found
 
 
-def _halved(work: Round, journal: OpenJournal, lines: Sequence[tuple[bytes, int, int]]) -> list[BadLine]:
+def _halved(work: LoadingRound, journal: OpenJournal, lines: Sequence[tuple[bytes, int, int]]) -> list[BadLine]:
     if not lines:
         return []
     try:
@@ -243,7 +247,7 @@ def ending_of(journal: OpenJournal, loaded: int) -> int:
     return crc32(journal.read(start, loaded - start))
 
 
-def keep_bad(work: Round, bad: Sequence[BadLine]) -> None:
+def keep_bad(work: LoadingRound, bad: Sequence[BadLine]) -> None:
     """Insert damage into `unreadable_lines` within the open transaction."""
     if not bad:
         return
@@ -270,7 +274,7 @@ FROM read_json(?, format = 'newline_delimited', columns = {
 """
 
 
-def _set_mark(connection: duckdb.DuckDBPyConnection, name: str, mark: Mark) -> None:
+def _set_mark(connection: duckdb.DuckDBPyConnection, name: str, mark: LoadProgress) -> None:
     connection.execute("DELETE FROM journals WHERE journal = ?", [name])
     connection.execute("INSERT INTO journals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [name, *astuple(mark)])
 

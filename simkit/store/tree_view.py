@@ -93,7 +93,7 @@ class EpisodeTree:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TranscriptLine:
     """One message of a transcript, with the branch that added it, and the user simulator's doubts about it."""
 
     branch_id: str
@@ -111,7 +111,7 @@ class Transcript:
     """A conversation from the root to one branch, with the branch's end; `traceback` is set if its fault has one."""
 
     branch_id: str
-    lines: tuple[Line, ...]
+    lines: tuple[TranscriptLine, ...]
     outcome: str | None = None
     error: str | None = None
     traceback: str | None = None

@@ -38,7 +38,7 @@ _LIKE_A_CALL = re.compile(r"</?tool_call|\[/?TOOL_CALLS|<\|python_tag\|>|\"(argu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ConversationSetup:
     """Tasks and players of conversations, all by name, so that the value can be sent to another process.
 
     Attributes:
@@ -95,9 +95,9 @@ class DevChoice:
     max_turns: choices.MaxTurns = 15
     reply_tokens: training.MaxTokens = 256
 
-    def place(self, split: str, tasks: str) -> Place:
+    def place(self, split: str, tasks: str) -> ConversationSetup:
         """The place with these tasks of a split."""
-        return Place(
+        return ConversationSetup(
             world=self.world,
             variant=self.variant,
             split=split,
@@ -111,7 +111,7 @@ class DevChoice:
 
 
 @asynccontextmanager
-async def opened(place: Place, model: ChatModel, temperature: float) -> AsyncGenerator[Cast]:
+async def opened(place: ConversationSetup, model: ChatModel, temperature: float) -> AsyncGenerator[Cast]:
     """Open the cast of a place, with `model` as the agent's model.
 
     Raises:
@@ -132,7 +132,7 @@ async def opened(place: Place, model: ChatModel, temperature: float) -> AsyncGen
 class DevGoals:
     """The dev goals that a model plays during training; greedy (temperature 0) by default."""
 
-    place: Place
+    place: ConversationSetup
     temperature: float = 0.0
     seed: int = 0
 

@@ -103,7 +103,7 @@ class JobRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class JobResult:
     """Result of a job: its id, final status, new model, and billed tokens."""
 
     job: str
@@ -115,7 +115,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watcher:
+class JobCallbacks:
     """Callbacks while a job is followed: `said` (level, message) for events, `measured` (step, numbers) for metrics."""
 
     said: Callable[[str, str], None]
@@ -190,7 +190,7 @@ class FineTuning:
             file = await self._client.files.create(file=(name, content), purpose="fine-tune")
         return str(file.id)
 
-    async def follow(self, job_id: str, watcher: Watcher) -> Outcome:
+    async def follow(self, job_id: str, watcher: JobCallbacks) -> JobResult:
         """Poll a job until it ends, and report its events.
 
         Raises:
@@ -229,14 +229,14 @@ class FineTuning:
         heard.update(event.id for event in new)
         return new[::-1]
 
-    async def _outcome(self, job: Any) -> Outcome:
+    async def _outcome(self, job: Any) -> JobResult:
         checkpoints: list[Mapping[str, Any]] = []
         if job.status == "succeeded":
             async with self._converted_errors(f"reading the checkpoints of {job.id}"):
                 async for one in self._client.fine_tuning.jobs.checkpoints.list(job.id):
                     checkpoints.append({"model": one.fine_tuned_model_checkpoint, "step": one.step_number})
         error = job.error.message if job.error is not None else None
-        return Outcome(job.id, job.status, job.fine_tuned_model, job.trained_tokens, error, tuple(checkpoints))
+        return JobResult(job.id, job.status, job.fine_tuned_model, job.trained_tokens, error, tuple(checkpoints))
 
     @asynccontextmanager
     async def _converted_errors(self, doing: str, besides: tuple[type[Exception], ...] = ()) -> AsyncGenerator[None]:
@@ -274,7 +274,7 @@ def _said(error: Exception) -> str:
     return str(error)
 
 
-def _tell(event: Any, watcher: Watcher) -> None:
+def _tell(event: Any, watcher: JobCallbacks) -> None:
     watcher.said(str(event.level), str(event.message))
     data: Any = event.data
     if isinstance(data, dict) and isinstance(step := data.get("step"), int):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]

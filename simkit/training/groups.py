@@ -25,7 +25,7 @@ from simkit.search.turn import fork_branch
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class SampledReply:
     """One reply of the agent's model: its prompt tokens, its sampled tokens, and their log probabilities."""
 
     prompt_ids: tuple[int, ...]
@@ -37,7 +37,7 @@ class Sampled:
 class PlayedBranch:
     """One branch of a group: its replies, oldest first, and its reward; None if it has none."""
 
-    replies: tuple[Sampled, ...]
+    replies: tuple[SampledReply, ...]
     reward: float | None
 
 
@@ -49,7 +49,7 @@ class ReplyCollector(ModelWrapper):
 
     def __init__(self, model: ChatModel) -> None:
         super().__init__(model)
-        self._replies: dict[tuple[str, int, str], list[Sampled]] = {}
+        self._replies: dict[tuple[str, int, str], list[SampledReply]] = {}
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         """The model's answer; raises what it raises."""
@@ -59,11 +59,11 @@ class ReplyCollector(ModelWrapper):
         response = await self._model.complete(asking, key)
         if response.tokens is not None and response.logprobs is not None:
             turn, tokens = key.turn, response.tokens
-            reply = Sampled(tokens.prompt_ids, tokens.ids, response.logprobs)
+            reply = SampledReply(tokens.prompt_ids, tokens.ids, response.logprobs)
             self._replies.setdefault((turn.task_id, turn.trial, turn.path), []).append(reply)
         return response
 
-    def taken(self, unit: WorkUnit, path: str) -> tuple[Sampled, ...]:
+    def taken(self, unit: WorkUnit, path: str) -> tuple[SampledReply, ...]:
         """Remove and return the replies of a branch."""
         return tuple(self._replies.pop((unit.task.id, unit.trial, path), ()))
 
@@ -146,7 +146,7 @@ class TokenSequence:
         self.append(prompt[same:], logprobs=None)
 
 
-def joined(replies: Sequence[Sampled]) -> TokenSequence:
+def joined(replies: Sequence[SampledReply]) -> TokenSequence:
     """Join the replies of a branch into one sequence, in which each keeps the context it was sampled in."""
     first = replies[0]
     whole = TokenSequence(list(first.prompt_ids))

@@ -23,12 +23,12 @@ from simkit.search.base import WorkUnit
 from simkit.search.tree import together
 from simkit.statistics.scores import mean
 from simkit.training import backend
-from simkit.training.dev import Place, opened
+from simkit.training.dev import ConversationSetup, opened
 from simkit.training.groups import PlayedBranch, ReplyCollector, TokenSequence, joined, play_group
 from simkit.training.guard import Guard
-from simkit.training.jobs import OnMetrics, Records, Trained, draw, ignore_metrics
+from simkit.training.jobs import OnMetrics, TrainingFolder, TrainingResult, draw, ignore_metrics
 from simkit.training.presets import Preset
-from simkit.training.trainer import Watcher, in_memory, open_form, write_model
+from simkit.training.trainer import TrainerCallbacks, in_memory, open_form, write_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class GrpoJob:
     """
 
     model: str
-    place: Place
+    place: ConversationSetup
     preset: Preset
     out: Path
     group: int = 8
@@ -90,13 +90,13 @@ class GrpoJob:
         }
 
 
-def train_grpo(job: GrpoJob, on_metrics: OnMetrics = ignore_metrics) -> Trained:
+def train_grpo(job: GrpoJob, on_metrics: OnMetrics = ignore_metrics) -> TrainingResult:
     """Practise, and write the model to `job.out`. Resumes and repeats like `train`.
 
     Raises:
         UsageError: a library, the model or the world is missing, or the folder holds something else.
     """
-    records = Records.open(job.out, job.described())
+    records = TrainingFolder.open(job.out, job.described())
     done = records.result()
     if done is not None:
         return done
@@ -104,8 +104,8 @@ def train_grpo(job: GrpoJob, on_metrics: OnMetrics = ignore_metrics) -> Trained:
     with backend.quiet():
         form = open_form(job.model)
         tasks = job.place.chosen()
-        watcher = Watcher(job.guard, form, records, on_metrics)
-        practice = Practice(job, tasks, form)
+        watcher = TrainerCallbacks(job.guard, form, records, on_metrics)
+        practice = GrpoConversations(job, tasks, form)
         tuner = backend.grpo_trainer(
             backend.load_model(job.model, job.preset),
             _rows(tasks, job.preset.batch // job.group),
@@ -145,7 +145,7 @@ def _own(job: GrpoJob) -> dict[str, Any]:
     }
 
 
-class Practice:
+class GrpoConversations:
     """Plays the conversations that TRL's trainer requests. `played` and `tokens` count them."""
 
     def __init__(self, job: GrpoJob, tasks: Sequence[Task], form: Any) -> None:
@@ -197,7 +197,9 @@ class Practice:
         }
 
 
-def _call(cast: Any, unit: WorkUnit, place: Place, size: int, collector: ReplyCollector) -> Callable[[], Any]:
+def _call(
+    cast: Any, unit: WorkUnit, place: ConversationSetup, size: int, collector: ReplyCollector
+) -> Callable[[], Any]:
     return lambda: play_group(cast, unit, place.limits, size, collector)
 
 
@@ -207,19 +209,19 @@ def _loop() -> dict[str, Any]:
 
 def _trained(
     job: GrpoJob,
-    practice: Practice,
-    watcher: Watcher,
+    practice: GrpoConversations,
+    watcher: TrainerCallbacks,
     history: Sequence[Mapping[str, Any]],
     *,
     steps: int,
     kept: int,
     seconds: float,
-) -> Trained:
+) -> TrainingResult:
     rewards = [float(each["reward"]) for each in history if "reward" in each]
     if not rewards:
         raise UsageError("the practice made no step; give more steps")
     tenth = max(1, len(rewards) // 10)
-    return Trained(
+    return TrainingResult(
         path=job.out,
         method=job.method,
         steps=steps,

@@ -51,13 +51,13 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class GuardHistory:
     """Measurements of a guard: scores by optimizer step, in order. Step 0 is the model before training."""
 
     guard: Guard
     seen: Mapping[int, DevScore] = field(default_factory=dict[int, DevScore])
 
-    def after(self, step: int, score: DevScore) -> Watched:
+    def after(self, step: int, score: DevScore) -> GuardHistory:
         """A copy with one more measurement."""
         return replace(self, seen=dict(sorted({**self.seen, step: score}.items())))
 

@@ -24,7 +24,7 @@ RECORDS = "training"
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
+class TrainingMetrics:
     """Metrics of a training after `step` optimizer steps. `stage` is `train` or `guard`."""
 
     stage: str
@@ -32,11 +32,11 @@ class Metrics:
     values: Mapping[str, float]
 
 
-OnMetrics: TypeAlias = Callable[[Metrics], None]
+OnMetrics: TypeAlias = Callable[[TrainingMetrics], None]
 """Callback for metrics, called in the training thread."""
 
 
-def ignore_metrics(metrics: Metrics) -> None:
+def ignore_metrics(metrics: TrainingMetrics) -> None:
     """Ignore the metrics."""
 
 
@@ -103,7 +103,7 @@ def digest_of(examples: ExampleSet) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
+class TrainingResult:
     """Result of a training.
 
     Attributes:
@@ -139,7 +139,7 @@ class Trained:
         return {"path": str(self.path), **plain, "guard": seen}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Trained:
+    def from_json(cls, data: Mapping[str, Any]) -> TrainingResult:
         """The result written by `to_json`."""
         seen = {int(step): dict(values) for step, values in data["guard"].items()}
         read: dict[str, Any] = {**data, "path": Path(data["path"]), "guard": seen}
@@ -150,13 +150,13 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
+class TrainingFolder:
     """The folder `training` inside a trained model's."""
 
     folder: Path
 
     @classmethod
-    def open(cls, out: Path, asked: Mapping[str, Any]) -> Records:
+    def open(cls, out: Path, asked: Mapping[str, Any]) -> TrainingFolder:
         """Open or create the records of the training that writes to `out`. `asked` is its job as JSON.
 
         Raises:
@@ -192,12 +192,12 @@ class Records:
         """Plot of the loss and of the guard's measurements."""
         return self.folder / "loss.png"
 
-    def result(self) -> Trained | None:
+    def result(self) -> TrainingResult | None:
         """The result; None while the training is not done."""
         file = self.folder / "trained.json"
-        return Trained.from_json(orjson.loads(file.read_bytes())) if file.exists() else None
+        return TrainingResult.from_json(orjson.loads(file.read_bytes())) if file.exists() else None
 
-    def finish(self, trained: Trained) -> None:
+    def finish(self, trained: TrainingResult) -> None:
         """Store the result and delete the checkpoints."""
         _write(self.folder / "trained.json", trained.to_json())
         shutil.rmtree(self.checkpoints, ignore_errors=True)

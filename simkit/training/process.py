@@ -23,7 +23,7 @@ import simkit.errors as errors
 from simkit.errors import SimkitError, UsageError
 from simkit.plugins.extras import check_installed, require
 from simkit.training.grpo import GrpoJob, train_grpo
-from simkit.training.jobs import Metrics, OnMetrics, Trained, TrainingJob, ignore_metrics
+from simkit.training.jobs import OnMetrics, TrainingJob, TrainingMetrics, TrainingResult, ignore_metrics
 from simkit.training.trainer import train
 
 J = TypeVar("J")
@@ -42,7 +42,7 @@ ERROR_LINES = 20
 # --- the parent's side ------------------------------------------------------------------------------------------------
 
 
-async def train_in_process(job: Job, on_metrics: OnMetrics = ignore_metrics) -> Trained:
+async def train_in_process(job: Job, on_metrics: OnMetrics = ignore_metrics) -> TrainingResult:
     """Run `train` or `train_grpo` in a child process; `on_metrics` is called in this one.
 
     A training that was cancelled continues from its last checkpoint when the same job is started again.
@@ -53,9 +53,9 @@ async def train_in_process(job: Job, on_metrics: OnMetrics = ignore_metrics) -> 
     check_installed("train", *LIBRARIES)
 
     def receive(message: Message) -> None:
-        on_metrics(Metrics(message["stage"], message["step"], message["values"]))
+        on_metrics(TrainingMetrics(message["stage"], message["step"], message["values"]))
 
-    return Trained.from_json(await run_in_child(_train, job, receive, _environment(job)))
+    return TrainingResult.from_json(await run_in_child(_train, job, receive, _environment(job)))
 
 
 def _environment(job: Job) -> Mapping[str, str]:
@@ -164,7 +164,7 @@ async def _lines(stream: anyio.abc.ByteReceiveStream) -> AsyncGenerator[bytes]:
         yield rest
 
 
-def describe(metrics: Metrics, names: Sequence[str] = ("loss", "reward", "success", "valid_calls")) -> str:
+def describe(metrics: TrainingMetrics, names: Sequence[str] = ("loss", "reward", "success", "valid_calls")) -> str:
     """One line about metrics, for progress displays."""
     shown = [f"{name.replace('_', ' ')} {metrics.values[name]:.3g}" for name in names if name in metrics.values]
     steps = metrics.values.get("steps")
@@ -199,7 +199,7 @@ def _train(job: Job, send: Send) -> Mapping[str, Any]:
     if job.threads or not torch.cuda.is_available():
         torch.set_num_threads(job.threads or 1)
 
-    def on_metrics(metrics: Metrics) -> None:
+    def on_metrics(metrics: TrainingMetrics) -> None:
         send({"stage": metrics.stage, "step": metrics.step, "values": dict(metrics.values)})
 
     trained = train_grpo(job, on_metrics) if isinstance(job, GrpoJob) else train(job, on_metrics)

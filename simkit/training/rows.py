@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 from simkit.core.messages import Message, ToolSpec
-from simkit.data.examples import Demonstration, Example, ExampleSet, Judged, Pair
+from simkit.data.examples import DpoExample, Example, ExampleSet, KtoExample, SftExample
 from simkit.data.reasoning import holds_field
 from simkit.errors import UsageError
 
@@ -70,12 +70,12 @@ def tokenised(examples: ExampleSet, form: ChatFormat, preset: Preset, seed: int)
 
 def _row(example: Example, form: ChatFormat) -> Row:
     match example:
-        case Demonstration():
+        case SftExample():
             return _demonstration(example, form)
-        case Judged():
+        case KtoExample():
             prompt, answer = _after(example.prompt, example.completion, example.tools, form)
             return {"prompt_ids": prompt, "completion_ids": answer, "label": example.label}
-        case Pair():
+        case DpoExample():
             prompt, chosen = _after(example.prompt, example.chosen, example.tools, form)
             _, rejected = _after(example.prompt, example.rejected, example.tools, form)
             return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
@@ -83,7 +83,7 @@ def _row(example: Example, form: ChatFormat) -> Row:
             assert_never(example)
 
 
-def _demonstration(example: Demonstration, form: ChatFormat) -> Row:
+def _demonstration(example: SftExample, form: ChatFormat) -> Row:
     whole = form.conversation(example.messages, example.tools)
     shown = len(form.prompt(example.messages[: example.context], example.tools)) if example.context else 0
     end = _last_trained(whole.trained)

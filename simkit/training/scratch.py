@@ -31,7 +31,7 @@ from simkit.errors import UsageError
 from simkit.plugins.extras import require
 from simkit.rule_based.reader import slots_of
 from simkit.search.rollout import Rollout
-from simkit.training.jobs import Metrics, OnMetrics, ignore_metrics
+from simkit.training.jobs import OnMetrics, TrainingMetrics, ignore_metrics
 
 if TYPE_CHECKING:
     from simkit.local.chat import Rendered
@@ -64,7 +64,7 @@ _WORD = re.compile(r" ?[A-Za-z_]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class ModelShape:
     """The architecture: a Llama with tied embeddings.
 
     `initializer_range` is four times that of large models: with few dimensions, embeddings then diverge sooner.
@@ -97,7 +97,7 @@ class ScratchSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lessons:
+class DialogueSource:
     """The dialogues to learn from: demonstrator, world and tasks."""
 
     world: str = "builtin,most_goals=2"
@@ -111,8 +111,8 @@ async def bootstrap(
     folder: Path,
     seed: int,
     *,
-    lessons: Lessons | None = None,
-    shape: Shape | None = None,
+    lessons: DialogueSource | None = None,
+    shape: ModelShape | None = None,
     schooling: ScratchSettings | None = None,
     on_metrics: OnMetrics = ignore_metrics,
     allow_incomplete: bool = False,
@@ -125,7 +125,7 @@ async def bootstrap(
     Raises:
         UsageError: a name or a choice of tasks cannot be used, or a library is missing.
     """
-    lessons = lessons or Lessons()
+    lessons = lessons or DialogueSource()
     world = run.world(lessons.world)
     values = vocabulary_of(world)
     cast = run.cast(world, agent=lessons.demonstrator)
@@ -138,7 +138,7 @@ async def bootstrap(
         dialogues=tuple(each.messages for each in found.demonstrations),
         values=values,
         out=folder,
-        shape=shape or Shape(),
+        shape=shape or ModelShape(),
         schooling=replace(schooling or ScratchSettings(), seed=seed),
     )
     counts = await anyio.to_thread.run_sync(train_scratch, job, on_metrics)
@@ -218,7 +218,7 @@ def _texts(dialogues: Sequence[Conversation]) -> Iterator[str]:
 # --- model ------------------------------------------------------------------------------------------------------------
 
 
-def scratch_model(tokens: int, shape: Shape, seed: int) -> Any:
+def scratch_model(tokens: int, shape: ModelShape, seed: int) -> Any:
     """A Llama with random weights and a vocabulary of `tokens`."""
     torch, transformers = require("torch", "local"), require("transformers", "local")
     torch.manual_seed(seed)
@@ -252,7 +252,7 @@ class ScratchJob:
     dialogues: tuple[tuple[Message, ...], ...]
     values: frozenset[str]
     out: Path
-    shape: Shape = field(default_factory=Shape)
+    shape: ModelShape = field(default_factory=ModelShape)
     schooling: ScratchSettings = field(default_factory=ScratchSettings)
 
 
@@ -313,7 +313,7 @@ def _fit(model: Any, rows: Sequence[Rendered], schooling: ScratchSettings, on_me
         if (step + 1) % every == 0:
             recent = losses[-every:]
             values = {"loss": sum(recent) / len(recent), "steps": float(schooling.steps)}
-            on_metrics(Metrics("train", step + 1, values))
+            on_metrics(TrainingMetrics("train", step + 1, values))
     model.eval()
     last = losses[-max(1, len(losses) // 10) :]
     return sum(last) / len(last)

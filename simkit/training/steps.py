@@ -22,7 +22,7 @@ from simkit.errors import UsageError
 from simkit.training import flags as training
 from simkit.training.dev import DevChoice, DevGoals
 from simkit.training.guard import Guard
-from simkit.training.jobs import RECORDS, Metrics, Trained, TrainingJob
+from simkit.training.jobs import RECORDS, TrainingJob, TrainingMetrics, TrainingResult
 from simkit.training.presets import Preset
 from simkit.training.process import Job, describe, train_in_process
 
@@ -218,14 +218,14 @@ async def train_on_examples(run: Run, request: TrainingRequest) -> Summary:
     return summary_of(run, await carried_out(run, job), data=request.chosen.data, removed_before=removed or "nothing")
 
 
-async def carried_out(run: Run, job: Job) -> Trained:
+async def carried_out(run: Run, job: Job) -> TrainingResult:
     """Train in a child process. Metrics go to the store and to the screen.
 
     Raises:
         UsageError: the training fails.
     """
 
-    def report(metrics: Metrics) -> None:
+    def report(metrics: TrainingMetrics) -> None:
         run.measure(metrics.stage, metrics.step, **metrics.values)
         run.progress.note = describe(metrics)
 
@@ -235,7 +235,7 @@ async def carried_out(run: Run, job: Job) -> Trained:
     return trained
 
 
-def summary_of(run: Run, trained: Trained, **more: object) -> Summary:
+def summary_of(run: Run, trained: TrainingResult, **more: object) -> Summary:
     """Summary of a training, for the final report and the store."""
     guard = {f"guard_{step}": _said(values) for step, values in _ends(trained)}
     return run.summary(
@@ -252,12 +252,12 @@ def summary_of(run: Run, trained: Trained, **more: object) -> Summary:
     )
 
 
-def _change(trained: Trained) -> dict[str, float]:
+def _change(trained: TrainingResult) -> dict[str, float]:
     what = "reward" if trained.method == "grpo" else "loss"
     return {f"{what}_start": trained.loss_start, f"{what}_end": trained.loss_end}
 
 
-def _ends(trained: Trained) -> Sequence[tuple[str, dict[str, float]]]:
+def _ends(trained: TrainingResult) -> Sequence[tuple[str, dict[str, float]]]:
     """The guard's measurements of the model before training and of the kept one."""
     if not trained.guard:
         return ()

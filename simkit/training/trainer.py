@@ -21,18 +21,26 @@ from simkit.plugins.extras import require
 from simkit.run.tuning import fast_loop
 from simkit.training import backend
 from simkit.training.dev import DevGoals, DevScore, play_dev
-from simkit.training.guard import Guard, Watched
-from simkit.training.jobs import Metrics, OnMetrics, Records, Trained, TrainingJob, draw, ignore_metrics
+from simkit.training.guard import Guard, GuardHistory
+from simkit.training.jobs import (
+    OnMetrics,
+    TrainingFolder,
+    TrainingJob,
+    TrainingMetrics,
+    TrainingResult,
+    draw,
+    ignore_metrics,
+)
 from simkit.training.rows import Rows, tokenised
 
 if TYPE_CHECKING:
     from simkit.local.chat import ChatFormat
     from simkit.models.base import ChatModel
-    from simkit.training.jobs import Records
+    from simkit.training.jobs import TrainingFolder
     from simkit.training.presets import Preset
 
 
-class Written(Protocol):
+class WritableJob(Protocol):
     """The attributes of a job that `write_model` reads."""
 
     @property
@@ -56,7 +64,7 @@ class Written(Protocol):
         ...
 
 
-def train(job: TrainingJob, on_metrics: OnMetrics = ignore_metrics) -> Trained:
+def train(job: TrainingJob, on_metrics: OnMetrics = ignore_metrics) -> TrainingResult:
     """Train, and write the model to `job.out`.
 
     A killed training continues from its last checkpoint when it is started again; a finished one is not repeated. The
@@ -65,7 +73,7 @@ def train(job: TrainingJob, on_metrics: OnMetrics = ignore_metrics) -> Trained:
     Raises:
         UsageError: a library, the model or usable examples are missing, or the folder has other contents.
     """
-    records = Records.open(job.out, job.described())
+    records = TrainingFolder.open(job.out, job.described())
     done = records.result()
     if done is not None:
         return done
@@ -73,7 +81,7 @@ def train(job: TrainingJob, on_metrics: OnMetrics = ignore_metrics) -> Trained:
     with backend.quiet():
         form = open_form(job.model)
         rows = tokenised(job.examples, form, job.preset, job.seed)
-        watcher = Watcher(job.guard, form, records, on_metrics)
+        watcher = TrainerCallbacks(job.guard, form, records, on_metrics)
         model = backend.load_model(job.model, job.preset)
         tuner = _tuner(job, model, rows, watcher, form.tokenizer)
         tuner.train(resume_from_checkpoint=records.last_checkpoint())
@@ -98,7 +106,7 @@ def open_form(model: str) -> ChatFormat:
     return form
 
 
-def _tuner(job: TrainingJob, model: Any, rows: Rows, watcher: Watcher, tokenizer: Any) -> Any:
+def _tuner(job: TrainingJob, model: Any, rows: Rows, watcher: TrainerCallbacks, tokenizer: Any) -> Any:
     save_every = job.guard.every if job.guard else job.preset.save_every
     settings = backend.arguments(job.preset, watcher.records.checkpoints, job.seed, save_every)
     return backend.trainer(
@@ -112,7 +120,7 @@ def _tuner(job: TrainingJob, model: Any, rows: Rows, watcher: Watcher, tokenizer
     )
 
 
-def write_model(job: Written, checkpoint: Path | None, tokenizer: Any) -> None:
+def write_model(job: WritableJob, checkpoint: Path | None, tokenizer: Any) -> None:
     """Write a checkpoint (None: the initial model) as a loadable model, with adapters merged."""
     transformers = require("transformers", backend.EXTRA)
     load = transformers.AutoModelForCausalLM.from_pretrained
@@ -138,18 +146,18 @@ def _copy_adapter(checkpoint: Path, out: Path) -> None:
 def _trained(
     job: TrainingJob,
     rows: Rows,
-    watcher: Watcher,
+    watcher: TrainerCallbacks,
     history: Sequence[Mapping[str, Any]],
     *,
     steps: int,
     kept: int,
     seconds: float,
-) -> Trained:
+) -> TrainingResult:
     losses = [float(each["loss"]) for each in history if "loss" in each]
     if not losses:
         raise UsageError("the training made no step; give more examples, epochs or steps")
     tenth = max(1, len(losses) // 10)
-    return Trained(
+    return TrainingResult(
         path=job.out,
         method=job.method,
         steps=steps,
@@ -166,19 +174,19 @@ def _trained(
     )
 
 
-class Watcher:
+class TrainerCallbacks:
     """Callbacks of the trainer for steps, logs and checkpoints. Each attempt of a training has its own.
 
     Attributes:
         stopped: the floor that was missed when the guard ended the training; None if it did not.
     """
 
-    def __init__(self, guard: Guard | None, form: ChatFormat, records: Records, on_metrics: OnMetrics) -> None:
+    def __init__(self, guard: Guard | None, form: ChatFormat, records: TrainingFolder, on_metrics: OnMetrics) -> None:
         self.records = records
         self.stopped: str | None = None
         self._form = form
         self._on_metrics = on_metrics
-        self._watched = None if guard is None else Watched(guard, records.seen())
+        self._watched = None if guard is None else GuardHistory(guard, records.seen())
 
     @property
     def seen(self) -> Mapping[int, DevScore]:
@@ -201,7 +209,7 @@ class Watcher:
     def _log(self, _args: Any, state: Any, _control: Any, logs: Mapping[str, Any] | None = None, **_more: Any) -> None:
         values = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
         if "loss" in values:
-            self._on_metrics(Metrics("train", state.global_step, {**values, "steps": float(state.max_steps)}))
+            self._on_metrics(TrainingMetrics("train", state.global_step, {**values, "steps": float(state.max_steps)}))
 
     def _save(self, _args: Any, state: Any, control: Any, *, model: Any, **_more: Any) -> None:
         step = int(state.global_step)
@@ -215,7 +223,7 @@ class Watcher:
         score = look(model, self._form, guard.goals)
         self._watched = self._watched.after(step, score)
         self.records.keep_seen(self._watched.seen)
-        self._on_metrics(Metrics("guard", step, score.to_json()))
+        self._on_metrics(TrainingMetrics("guard", step, score.to_json()))
         self.stopped = self._watched.broken(step)
         if self.stopped is not None:
             control.should_training_stop = True

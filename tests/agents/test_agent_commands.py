@@ -6,27 +6,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simkit.agents.commands import END, Call, Command, Plan, Speech, Unreadable, parse, render
+from simkit.agents.commands import END, CallCommand, Command, CommandError, PlanCommand, SpeakCommand, parse, render
 
-CALL = Call("search_hotel", {"area": "north"})
+CALL = CallCommand("search_hotel", {"area": "north"})
 CALL_TEXT = 'APICALL {"name": "search_hotel", "parameters": {"area": "north"}}'
 
 
 def test_a_plan_and_a_call() -> None:
     text = f"PLAN I know the area. {END}\n{CALL_TEXT} {END}"
-    assert parse(text) == (Plan("I know the area."), CALL)
+    assert parse(text) == (PlanCommand("I know the area."), CALL)
 
 
 def test_a_plan_and_a_speech() -> None:
     assert parse(f"PLAN There is one. {END}\nSPEAK Shall I book it? {END}") == (
-        Plan("There is one."),
-        Speech("Shall I book it?"),
+        PlanCommand("There is one."),
+        SpeakCommand("Shall I book it?"),
     )
 
 
 def test_several_commands_in_one_reply() -> None:
     text = f"PLAN Two at once. {END} {CALL_TEXT} {END} {CALL_TEXT} {END}"
-    assert parse(text) == (Plan("Two at once."), CALL, CALL)
+    assert parse(text) == (PlanCommand("Two at once."), CALL, CALL)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_several_commands_in_one_reply() -> None:
     ],
 )
 def test_a_speech_may_hold_anything(words: str) -> None:
-    assert parse(f"SPEAK {words} {END}") == (Speech(words.strip()),)
+    assert parse(f"SPEAK {words} {END}") == (SpeakCommand(words.strip()),)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_speech_may_hold_anything(words: str) -> None:
 )
 def test_json_is_read_as_json(parameters: object, json: str) -> None:
     text = f'APICALL {{"name": "t", "parameters": {json}}} {END} SPEAK after {END}'
-    assert parse(text) == (Call("t", parameters), Speech("after"))
+    assert parse(text) == (CallCommand("t", parameters), SpeakCommand("after"))
 
 
 @pytest.mark.parametrize(
@@ -98,27 +98,30 @@ def test_what_models_write_around_a_call(text: str) -> None:
 def test_a_plan_ends_where_a_call_begins(text: str) -> None:
     found = parse(text)
     assert isinstance(found, tuple)
-    assert isinstance(found[0], Plan)
+    assert isinstance(found[0], PlanCommand)
     assert found[0].text.startswith("Look it up.")
     assert found[1:] == (CALL,)
 
 
 def test_without_ends_a_line_begins_a_command() -> None:
     found = parse("PLAN Answer.\nSPEAK The red one.\nPLAN Wait.")
-    assert found == (Plan("Answer."), Speech("The red one."), Plan("Wait.", whole=False))
+    assert found == (PlanCommand("Answer."), SpeakCommand("The red one."), PlanCommand("Wait.", whole=False))
 
 
 def test_a_call_behind_a_speech_is_no_speech() -> None:
-    assert parse(f"SPEAK Let me see.\n{CALL_TEXT} {END}") == (Speech("Let me see."), CALL)
+    assert parse(f"SPEAK Let me see.\n{CALL_TEXT} {END}") == (SpeakCommand("Let me see."), CALL)
 
 
 def test_what_a_model_makes_tools_return_is_left_out() -> None:
     text = f'SPEAK One moment.\nAPIRETURN [{{"name": "x"}}]\nSPEAK I found x. {END}'
-    assert parse(text) == (Speech("One moment."),)
+    assert parse(text) == (SpeakCommand("One moment."),)
 
 
 def test_a_command_that_the_text_cuts_short_is_not_whole() -> None:
-    assert parse(f"PLAN a {END} SPEAK The hotel is in the nor") == (Plan("a"), Speech("The hotel is in the nor", False))
+    assert parse(f"PLAN a {END} SPEAK The hotel is in the nor") == (
+        PlanCommand("a"),
+        SpeakCommand("The hotel is in the nor", False),
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,7 +146,7 @@ def test_a_command_that_the_text_cuts_short_is_not_whole() -> None:
 )
 def test_what_cannot_be_read_is_told_to_the_model(text: str, reason: str) -> None:
     found = parse(text)
-    assert isinstance(found, Unreadable)
+    assert isinstance(found, CommandError)
     assert reason in found.reason
     assert END in found.reason
 
@@ -173,26 +176,26 @@ JSON = st.recursive(
     max_leaves=8,
 )
 CALLS = st.builds(
-    Call,
+    CallCommand,
     st.from_regex(r"\A[a-zA-Z_][a-zA-Z0-9_-]{0,20}\Z"),
     st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=10), JSON, max_size=4),
 )
-COMMANDS: st.SearchStrategy[Command] = st.builds(Plan, PROSE) | st.builds(Speech, PROSE) | CALLS
+COMMANDS: st.SearchStrategy[Command] = st.builds(PlanCommand, PROSE) | st.builds(SpeakCommand, PROSE) | CALLS
 
 
 @settings(deadline=None)
 @given(MIXED | st.text())
 def test_any_text_is_commands_or_a_reason(text: str) -> None:
     found = parse(text)
-    assert found.reason if isinstance(found, Unreadable) else found
+    assert found.reason if isinstance(found, CommandError) else found
 
 
 @settings(deadline=None)
 @given(MIXED | st.text())
 def test_nothing_is_said_that_was_not_written(text: str) -> None:
     found = parse(text)
-    if not isinstance(found, Unreadable):
-        assert all(command.text in text for command in found if not isinstance(command, Call))
+    if not isinstance(found, CommandError):
+        assert all(command.text in text for command in found if not isinstance(command, CallCommand))
 
 
 @settings(deadline=None)

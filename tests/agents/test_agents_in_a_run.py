@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from simkit import Run
-from simkit.agents.commands import Call, Speech, render
+from simkit.agents.commands import CallCommand, SpeakCommand, render
 from simkit.agents.function_calling import FunctionCallingAgent
 from simkit.agents.react import ReactAgent
 from simkit.components.agent import Agent
@@ -51,11 +51,11 @@ class Knows:
     def _call(self, goal: dict[str, Any], step: int) -> Answer:
         name, parameters = str(goal["tool"]), dict(goal["parameters"])
         if self._react:
-            return render([Call(name, parameters)])
+            return render([CallCommand(name, parameters)])
         return AssistantMessage.of(None, (ToolCall.of(f"random-{step}", name, parameters),))
 
     def _say(self, text: str) -> Answer:
-        return render([Speech(text)]) if self._react else text
+        return render([SpeakCommand(text)]) if self._react else text
 
 
 def agent_of(kind: str, world: World, count: int, *, slips: str = "", temperature: float = 1.0) -> Agent:

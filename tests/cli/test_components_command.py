@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from simkit.cli import components
 from simkit.cli.app import app
 from simkit.errors import UsageError
-from simkit.plugins.loading import Kind, available, find_class
+from simkit.plugins.loading import ComponentKind, available, find_class
 
 
 def test_every_installed_component_is_listed_with_a_sentence() -> None:
@@ -26,7 +26,7 @@ def test_every_installed_component_is_listed_with_a_sentence() -> None:
 
 
 def test_a_package_that_does_not_load_is_named_and_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(kind: Kind[object], name: str) -> object:
+    def broken(kind: ComponentKind[object], name: str) -> object:
         if name == "react":
             raise UsageError("the installed agent `react` fails: no module named x")
         return find_class(kind, name)

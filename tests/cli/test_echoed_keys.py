@@ -17,7 +17,7 @@ from simkit.errors import ModelFault, RunStopped
 from simkit.models.config import ModelConfig
 from simkit.models.providers.openai import Endpoint
 from simkit.models.providers.openai_replies import read_reply
-from simkit.models.providers.reply_errors import Reading
+from simkit.models.providers.reply_errors import ReplyContext
 from simkit.models.transport.http1 import HttpReply
 from support.forked_commands import ProcessOptions, run_forked, start_forked
 
@@ -135,14 +135,14 @@ def test_an_error_says_what_the_server_said_but_for_the_key(status: int, body: s
     sent = f"Bearer {KEY}"
     reply = HttpReply(status, {"location": sent}, BODIES[body].format(sent=sent).encode())
     with pytest.raises((ModelFault, RunStopped)) as caught:
-        read_reply(reply, Reading("http://there", "m", KEY))
+        read_reply(reply, ReplyContext("http://there", "m", KEY))
     assert HALF not in "".join(traceback.format_exception(caught.value))
 
 
 def test_other_credentials_are_kept_to_the_request_too() -> None:
     endpoint = Endpoint(base_url="http://there/v1", headers={"X-Auth": f"Basic {KEY}", "X-Team": "blue"})
     assert KEY not in repr(endpoint) + repr(ModelConfig(headers=endpoint.headers))
-    reading = Reading("http://there", "m", endpoint.secret, endpoint.more_secrets)
+    reading = ReplyContext("http://there", "m", endpoint.secret, endpoint.more_secrets)
     assert reading.clean(f"team blue sent Basic {KEY}, {KEY}") == "team blue sent [key], [key]"
     assert KEY not in repr(reading)
 

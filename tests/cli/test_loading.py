@@ -8,7 +8,7 @@ from typing import Protocol
 import pytest
 
 from simkit.errors import ComponentNotFound, UsageError
-from simkit.plugins.loading import Kind, available, import_file, load, parse_reference
+from simkit.plugins.loading import ComponentKind, available, import_file, load, parse_reference
 
 
 class Greeter(ABC):
@@ -37,7 +37,7 @@ class Voiced(Greeter):
         return str(self.voice)
 
 
-KIND = Kind("greeter", "simkit.test.greeters", Greeter)
+KIND = ComponentKind("greeter", "simkit.test.greeters", Greeter)
 POLITE = f"{__name__}:Polite"
 
 FILE = """

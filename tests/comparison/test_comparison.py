@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from comparing import ItemRow, RecordedRuns, Rewards, drawn
 
-from simkit.comparison import Arm, Outcomes, compare
+from simkit.comparison import Arm, PairedOutcomes, compare
 from simkit.errors import UsageError
 from simkit.statistics.scores import pass_hat
 from simkit.store import Store
@@ -98,7 +98,7 @@ def test_what_is_not_scored_is_left_out_with_its_partner(recorded: RecordedRuns)
     assert reward.before == pytest.approx((1 + 0 + 0.5) / 3)
     assert reward.after == pytest.approx((0 + 1 + 0.5) / 3)
     outcomes = found.difference("success", "other").outcomes
-    assert outcomes == Outcomes(both=1, lost=1, won=2, neither=1)
+    assert outcomes == PairedOutcomes(both=1, lost=1, won=2, neither=1)
     assert found.arms[0].faulted == 3
     assert any(note.startswith("6 episodes of `one` and `other` are left out") for note in found.notes)
 

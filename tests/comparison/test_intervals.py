@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from simkit.errors import UsageError
 from simkit.plugins.extras import require
-from simkit.statistics.intervals import Limits, Sample, beta_cdf, blaker, difference_limits, mean_limits
+from simkit.statistics.intervals import IntervalEnds, Sample, beta_cdf, blaker, difference_limits, mean_limits
 
 np: Any = require("numpy", "test")
 stats: Any = require("scipy.stats", "test")
@@ -97,8 +97,10 @@ def test_one_success_or_failure_a_task_is_blakers_interval() -> None:
 
 
 @pytest.mark.parametrize("trials", [1, 2, 3, 8])
-@pytest.mark.parametrize(("value", "expected"), [(0.0, Limits(0, 0.2829)), (1.0, Limits(0.7171, 1))])
-def test_trials_without_a_difference_say_as_much_as_their_tasks(trials: int, value: float, expected: Limits) -> None:
+@pytest.mark.parametrize(("value", "expected"), [(0.0, IntervalEnds(0, 0.2829)), (1.0, IntervalEnds(0.7171, 1))])
+def test_trials_without_a_difference_say_as_much_as_their_tasks(
+    trials: int, value: float, expected: IntervalEnds
+) -> None:
     found = mean_limits([[value] * trials] * 10)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=5e-5)
 
@@ -169,7 +171,7 @@ def test_equal_pairs_prove_no_equality() -> None:
 def test_several_trials_hold_the_truth_as_often_as_they_say(tasks: int, trials: int, rate: float, alike: float) -> None:
     """A small part of `python -m benchmarks.coverage`; a fixed seed, so it holds or it does not."""
     rng, held, repeats = Random(f"{tasks}/{trials}/{rate}/{alike}"), 0, 250
-    known: dict[tuple[int, ...], Limits] = {}
+    known: dict[tuple[int, ...], IntervalEnds] = {}
     for _ in range(repeats):
         counts = tuple(sorted(_successes(rng, trials, rate, alike) for _ in range(tasks)))
         if counts not in known:

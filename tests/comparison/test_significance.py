@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from simkit.comparison.pairs import Outcomes, cohen_h, detectable, holm, pair, sign_flip, standardised
+from simkit.comparison.pairs import PairedOutcomes, cohen_h, detectable, holm, pair, sign_flip, standardised
 from simkit.errors import UsageError
 from simkit.plugins.extras import require
 from simkit.statistics.intervals import student
@@ -23,7 +23,7 @@ stats: Any = require("scipy.stats", "test")
 @pytest.mark.parametrize(("lost", "won"), [(0, 0), (0, 1), (3, 3), (4, 13), (25, 9), (0, 40), (180, 220)])
 def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs(lost: int, won: int) -> None:
     expected = stats.binomtest(lost, lost + won).pvalue if lost + won else 1.0
-    assert Outcomes(7, lost, won, 5).p == pytest.approx(expected, rel=1e-9)
+    assert PairedOutcomes(7, lost, won, 5).p == pytest.approx(expected, rel=1e-9)
     differences = [1.0] * won + [-1.0] * lost + [0.0] * 12
     assert sign_flip(differences) == pytest.approx(expected, rel=1e-9)
 

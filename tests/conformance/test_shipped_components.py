@@ -16,15 +16,15 @@ from simkit.core.conversation import Utterance
 from simkit.core.tasks import Task
 from simkit.errors import DataMissing
 from simkit.models import ScriptedModel
-from simkit.plugins.loading import Kind, available, load
+from simkit.plugins.loading import ComponentKind, available, load
 from simkit.testing import check_agent, check_reward, check_tool_server, check_user
 
 pytestmark = pytest.mark.anyio
 
-WORLDS: Kind[World] = Kind("world", "simkit.worlds", World)  # type: ignore[type-abstract]
-AGENTS: Kind[Agent] = Kind("agent", "simkit.agents", Agent)  # type: ignore[type-abstract]
-USERS: Kind[User] = Kind("user", "simkit.users", User)  # type: ignore[type-abstract]
-REWARDS: Kind[Reward] = Kind("reward", "simkit.rewards", Reward)
+WORLDS: ComponentKind[World] = ComponentKind("world", "simkit.worlds", World)  # type: ignore[type-abstract]
+AGENTS: ComponentKind[Agent] = ComponentKind("agent", "simkit.agents", Agent)  # type: ignore[type-abstract]
+USERS: ComponentKind[User] = ComponentKind("user", "simkit.users", User)  # type: ignore[type-abstract]
+REWARDS: ComponentKind[Reward] = ComponentKind("reward", "simkit.rewards", Reward)
 
 
 @pytest.fixture(params=available("simkit.worlds"))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from simkit.core.messages import AssistantMessage, SystemMessage, ToolCall, ToolMessage, ToolSpec, UserMessage
-from simkit.data.examples import Demonstration, ExampleSet, Judged, Origin, Pair
+from simkit.data.examples import DpoExample, ExampleOrigin, ExampleSet, KtoExample, SftExample
 
 FIND = ToolSpec.of(
     "find_hotel", "Finds a hotel.", {"area": {"type": "string"}, "stars": {"type": "integer"}}, ("area",)
@@ -11,8 +11,8 @@ CALL = AssistantMessage.of(None, (ToolCall.of("t01s00c00", "find_hotel", {"area"
 BOOKING = AssistantMessage.of(None, (ToolCall.of("t02s00c00", "book_hotel", {"name": "Ashley House"}),))
 
 
-def origin(number: int) -> Origin:
-    return Origin(run_id="r1", task_id=f"train-{number}", trial=number % 2, world="builtin", split="train")
+def origin(number: int) -> ExampleOrigin:
+    return ExampleOrigin(run_id="r1", task_id=f"train-{number}", trial=number % 2, world="builtin", split="train")
 
 
 def prompt(number: int) -> tuple[SystemMessage, UserMessage]:
@@ -24,7 +24,7 @@ def demonstrations(count: int) -> ExampleSet:
     return ExampleSet(
         "sft",
         tuple(
-            Demonstration(
+            SftExample(
                 messages=(
                     *prompt(number),
                     CALL,
@@ -49,7 +49,7 @@ def judged(count: int) -> ExampleSet:
     return ExampleSet(
         "kto",
         tuple(
-            Judged(
+            KtoExample(
                 prompt=prompt(number),
                 completion=(answers[number % 2],),
                 label=number % 2 == 0,
@@ -65,7 +65,7 @@ def pairs(count: int) -> ExampleSet:
     return ExampleSet(
         "dpo",
         tuple(
-            Pair(
+            DpoExample(
                 prompt=prompt(number),
                 chosen=(CALL,),
                 rejected=(AssistantMessage.of("No idea."),),

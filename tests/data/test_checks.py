@@ -8,18 +8,18 @@ import pytest
 from made_examples import BOOK, CALL, FIND, demonstrations, judged, pairs, prompt
 
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec
-from simkit.data.checks import Report, check
-from simkit.data.examples import Example, ExampleSet, Judged, Pair
+from simkit.data.checks import CheckReport, check
+from simkit.data.examples import DpoExample, Example, ExampleSet, KtoExample
 from simkit.data.rendering import Lengths
 
 
-def names(report: Report) -> set[str]:
+def names(report: CheckReport) -> set[str]:
     return {finding.name for finding in report.findings}
 
 
 def of_answer(answer: AssistantMessage, label: bool = True, tools: tuple[ToolSpec, ...] = (FIND, BOOK)) -> ExampleSet:
     """A set in which only one answer can be wrong."""
-    mine = Judged(prompt=prompt(7), completion=(answer,), label=label, tools=tools)
+    mine = KtoExample(prompt=prompt(7), completion=(answer,), label=label, tools=tools)
     return ExampleSet("kto", (*judged(2).judged, mine))
 
 
@@ -74,7 +74,7 @@ def test_contradictions_and_duplicates() -> None:
     }
     assert not report.ok
     pair = pairs(1).pairs[0]
-    turned = Pair(prompt=pair.prompt, chosen=pair.rejected, rejected=pair.chosen, tools=pair.tools)
+    turned = DpoExample(prompt=pair.prompt, chosen=pair.rejected, rejected=pair.chosen, tools=pair.tools)
     assert names(check(ExampleSet("dpo", (pair, turned)))) == {"contradiction"}
     assert names(check(ExampleSet("dpo", (replace(pair, rejected=pair.chosen),)))) == {"contradiction"}
 
@@ -132,8 +132,8 @@ def tokens(messages: Sequence[Message]) -> int:
     return sum(3 + len(message.role) + len(str(message.content)) for message in messages)
 
 
-def plain(label: bool, words: str) -> Judged:
-    return Judged(prompt=prompt(1), completion=(AssistantMessage.of(words),), label=label)
+def plain(label: bool, words: str) -> KtoExample:
+    return KtoExample(prompt=prompt(1), completion=(AssistantMessage.of(words),), label=label)
 
 
 def test_lengths_are_counted_in_tokens() -> None:

@@ -9,7 +9,7 @@ from made_examples import BOOK, FIND, demonstrations, judged, pairs, prompt
 
 from simkit.core.messages import ToolSpec
 from simkit.data.checks import check
-from simkit.data.examples import ExampleSet, Origin, example_digest, prompt_digest
+from simkit.data.examples import ExampleOrigin, ExampleSet, example_digest, prompt_digest
 
 TOOLS = [(), (FIND,), (BOOK,), (FIND, BOOK), (BOOK, FIND)]
 
@@ -25,7 +25,7 @@ def test_prompts_are_the_same_with_the_same_messages_and_tools_only() -> None:
 def test_an_example_with_other_tools_teaches_something_else_and_from_elsewhere_the_same(example: ExampleSet) -> None:
     [one] = example
     assert len({example_digest(replace(one, tools=tools)) for tools in TOOLS}) == len(TOOLS)
-    assert example_digest(replace(one, origin=Origin())) == example_digest(one)
+    assert example_digest(replace(one, origin=ExampleOrigin())) == example_digest(one)
 
 
 def test_what_is_learnt_and_whether_it_is_wanted_make_another_example() -> None:

@@ -10,8 +10,8 @@ import pytest
 from made_examples import BOOK, CALL, demonstrations, judged, pairs, prompt
 
 from simkit.core.messages import AssistantMessage, ToolCall, UserMessage, text_of
-from simkit.data.examples import Demonstration, ExampleSet, Judged, with_system
-from simkit.data.export import Columns, row_of, write
+from simkit.data.examples import ExampleSet, KtoExample, SftExample, with_system
+from simkit.data.export import ColumnOptions, row_of, write
 from simkit.data.reading import read_examples
 from simkit.errors import DataCorrupt, DataMissing, UsageError
 
@@ -34,7 +34,7 @@ def nulls(value: Any) -> int:
 @pytest.mark.parametrize("examples", SETS, ids=lambda one: one.kind)
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 def test_files_come_back_as_they_were(tmp_path: Path, examples: ExampleSet, ending: str) -> None:
-    file = write(examples, tmp_path / f"it's.{ending}", Columns(origin=True))
+    file = write(examples, tmp_path / f"it's.{ending}", ColumnOptions(origin=True))
     assert read_examples(file) == examples
     bare = read_examples(write(examples, tmp_path / f"bare.{ending}"))
     assert [example.row() for example in bare] == [example.row() for example in examples]
@@ -70,7 +70,7 @@ def test_a_template_that_writes_arguments_as_json_gets_objects(tmp_path: Path) -
 
 def test_arguments_that_are_no_json_stay_text(tmp_path: Path) -> None:
     broken = AssistantMessage.of(None, (ToolCall.of("c1", "book_hotel", '{"name": '),))
-    examples = ExampleSet("kto", (Judged(prompt=prompt(1), completion=(broken,), label=False),))
+    examples = ExampleSet("kto", (KtoExample(prompt=prompt(1), completion=(broken,), label=False),))
     for name in ("a.jsonl", "a.parquet"):
         assert read_examples(write(examples, tmp_path / name)) == examples
 
@@ -187,12 +187,12 @@ def test_a_set_holds_one_kind() -> None:
 
 
 def test_a_system_prompt_goes_before_conversations_without_one() -> None:
-    bare = Judged(prompt=(UserMessage.of("Hi"),), completion=(CALL,), label=True)
+    bare = KtoExample(prompt=(UserMessage.of("Hi"),), completion=(CALL,), label=True)
     kept = judged(1)[0]
     found = with_system(ExampleSet("kto", (bare, kept)), "You help.")
     assert [text_of(message) for message in found.judged[0].prompt] == ["You help.", "Hi"]
     assert found[1] == kept
-    shown = Demonstration(messages=(UserMessage.of("Hi"), CALL), context=1)
+    shown = SftExample(messages=(UserMessage.of("Hi"), CALL), context=1)
     assert with_system(ExampleSet("sft", (shown,)), "S").demonstrations[0].context == 2
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from simkit.cli.app import app
 from simkit.core.messages import AssistantMessage, ToolCall
-from simkit.data.examples import ExampleSet, Judged
+from simkit.data.examples import ExampleSet, KtoExample
 from simkit.data.export import write
 from simkit.data.reading import read_examples
 
@@ -96,7 +96,7 @@ def test_a_file_is_checked_and_written_again(tmp_path: Path) -> None:
 def test_data_that_is_not_fit_is_refused_with_reasons(tmp_path: Path) -> None:
     null = AssistantMessage.of(None, (ToolCall.of("c", "find_hotel", {"area": None}),))
     first = judged(2).judged[0]
-    examples = ExampleSet("kto", (*judged(2).judged, Judged(prompt=first.prompt, completion=(null,), label=True)))
+    examples = ExampleSet("kto", (*judged(2).judged, KtoExample(prompt=first.prompt, completion=(null,), label=True)))
     done = simkit("check", write(examples, tmp_path / "a.jsonl"), "--out", tmp_path / "b.jsonl")
     assert done.exit_code == 2
     assert "error: nulls: an argument is null" in done.stdout

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simkit.core.messages import AssistantMessage, ToolMessage, text_of
-from simkit.data.checks import Report, check
-from simkit.data.examples import Demonstration, ExampleSet, Judged, Pair
-from simkit.data.export import Columns, write
+from simkit.data.checks import CheckReport, check
+from simkit.data.examples import DpoExample, ExampleSet, KtoExample, SftExample
+from simkit.data.export import ColumnOptions, write
 from simkit.data.openai_files import refused
 from simkit.data.reading import read_examples
 from simkit.data.rules import good_answers
@@ -43,7 +43,7 @@ def learned(examples: ExampleSet) -> list[list[str]]:
     return [[text_of(answer) for answer in good_answers(example)] for example in examples]
 
 
-def found(report: Report) -> dict[str, tuple[str, ...]]:
+def found(report: CheckReport) -> dict[str, tuple[str, ...]]:
     return {finding.name: finding.places for finding in report.findings}
 
 
@@ -424,7 +424,7 @@ def in_sharegpt_form(story: list[tuple[str, Any]]) -> list[dict[str, Any]]:
     return messages
 
 
-def told(example: Demonstration) -> list[tuple[str, Any]]:
+def told(example: SftExample) -> list[tuple[str, Any]]:
     """The story of a conversation that was read."""
     found: list[tuple[str, Any]] = []
     for message in example.messages:
@@ -453,7 +453,7 @@ def test_all_forms_of_a_conversation_are_read_as_the_same(
     report = check(examples, format="openai")
     assert report.ok, report.to_text()
     assert [refused(example) for example in examples] == [None] * len(stories)
-    assert read_examples(write(examples, folder / "a.jsonl", Columns(arguments="text"))) == examples
+    assert read_examples(write(examples, folder / "a.jsonl", ColumnOptions(arguments="text"))) == examples
     back = read_examples(write(examples, folder / "b.jsonl"))
     assert [told(example) for example in back.demonstrations] == stories
 
@@ -475,11 +475,11 @@ def test_a_check_passes_exactly_what_is_accepted(
         row = {"prompt": prompt, "completion": answer, "label": True} if label else row
     (example,) = read(tmp_path_factory.mktemp("rows"), row)
     examples = ExampleSet(
-        "kto" if isinstance(example, Judged) else "dpo" if isinstance(example, Pair) else "sft", (example,)
+        "kto" if isinstance(example, KtoExample) else "dpo" if isinstance(example, DpoExample) else "sft", (example,)
     )
     passed = {finding.name for finding in check(examples).findings if finding.severity == "error"} <= {"one_label"}
-    if isinstance(example, Judged):
-        example = Pair(prompt=example.prompt, chosen=example.completion, rejected=(AssistantMessage.of("no"),))
+    if isinstance(example, KtoExample):
+        example = DpoExample(prompt=example.prompt, chosen=example.completion, rejected=(AssistantMessage.of("no"),))
     reason = refused(example) or ""
     assert passed or reason
     assert passed == (not reason or "last message is not the assistant's" in reason)

@@ -12,8 +12,8 @@ from simkit.core.events import Event, RunFinished, RunStarted, TaskSeen
 from simkit.core.messages import UserMessage
 from simkit.core.ontology import Ontology
 from simkit.core.tasks import Goal, Task
-from simkit.data.examples import Content, ExampleSet, Judged, Origin
-from simkit.data.export import Columns, write
+from simkit.data.examples import ExampleOrigin, ExampleSet, KtoExample, TaskContent
+from simkit.data.export import ColumnOptions, write
 from simkit.data.held_out import HeldOut, assert_clean_of, contamination, without_held_out
 from simkit.data.reading import read_examples
 from simkit.errors import UsageError
@@ -59,8 +59,8 @@ def of_tasks(*names: str) -> ExampleSet:
     return ExampleSet("kto", tuple(_of(example, name) for name in names))
 
 
-def _of(example: Judged, name: str) -> Judged:
-    return replace(example, origin=Origin(task_id=name, world="builtin"))
+def _of(example: KtoExample, name: str) -> KtoExample:
+    return replace(example, origin=ExampleOrigin(task_id=name, world="builtin"))
 
 
 def test_a_held_out_task_is_found_by_id_and_by_what_it_is() -> None:
@@ -164,7 +164,7 @@ def from_runs(*places: tuple[str, str]) -> ExampleSet:
     example = judged(1).judged[0]
     return ExampleSet(
         "kto",
-        tuple(replace(example, origin=Origin(run_id=run, task_id=name, world="seeded")) for run, name in places),
+        tuple(replace(example, origin=ExampleOrigin(run_id=run, task_id=name, world="seeded")) for run, name in places),
     )
 
 
@@ -215,12 +215,12 @@ def test_files_say_what_their_tasks_contain(tmp_path: Path, ending: str) -> None
             replace(
                 example,
                 prompt=(UserMessage.of(f"{number}"),),
-                origin=Origin(run_id="gone", task_id=each.id, world="seeded", content=Content.of_task(each)),
+                origin=ExampleOrigin(run_id="gone", task_id=each.id, world="seeded", content=TaskContent.of_task(each)),
             )
             for number, each in enumerate(tasks)
         ),
     )
-    read = read_examples(write(rows, tmp_path / f"some.{ending}", Columns(origin=True)))
+    read = read_examples(write(rows, tmp_path / f"some.{ending}", ColumnOptions(origin=True)))
     assert [each.origin for each in read] == [each.origin for each in rows]
     found = contamination(read, HeldOut.of(Seeded(1).tasks("test"), "held"))
     assert [(each.task_id, each.examples) for each in found.overlaps] == [("test-1", 1)]
@@ -228,14 +228,14 @@ def test_files_say_what_their_tasks_contain(tmp_path: Path, ending: str) -> None
 
 
 def test_case_spaces_and_unicode_forms_make_no_other_task() -> None:
-    one = Content.of("Book a \u2163-star hotel", [{"key": "book", "detail": {"name": "Caf\u00e9  Uno"}}])
-    other = Content.of("book a iv-star\nHOTEL", [{"key": "book", "detail": {"name": "cafe\u0301 uno"}}])
+    one = TaskContent.of("Book a \u2163-star hotel", [{"key": "book", "detail": {"name": "Caf\u00e9  Uno"}}])
+    other = TaskContent.of("book a iv-star\nHOTEL", [{"key": "book", "detail": {"name": "cafe\u0301 uno"}}])
     assert one == other
-    assert one != Content.of("book a v-star hotel", [{"key": "book", "detail": {"name": "cafe\u0301 due"}}])
+    assert one != TaskContent.of("book a v-star hotel", [{"key": "book", "detail": {"name": "cafe\u0301 due"}}])
 
 
 def test_the_order_of_goals_and_details_makes_no_other_task() -> None:
     goals = [{"key": "a", "detail": {"x": 1, "y": [1, 2]}}, {"key": "b", "detail": {"z": "Q"}}]
     turned = [{"key": "B", "detail": {"z": "q"}}, {"key": "a", "detail": {"y": (1, 2), "x": 1}}]
-    assert Content.of("", goals) == Content.of("", turned)
-    assert Content.of("", goals) != Content.of("", goals[:1])
+    assert TaskContent.of("", goals) == TaskContent.of("", turned)
+    assert TaskContent.of("", goals) != TaskContent.of("", goals[:1])

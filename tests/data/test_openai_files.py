@@ -8,7 +8,7 @@ import pytest
 from made_examples import CALL, demonstrations, judged, pairs, prompt
 
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
-from simkit.data.examples import Demonstration, ExampleSet
+from simkit.data.examples import ExampleSet, SftExample
 from simkit.data.export import save
 from simkit.data.openai_files import accepted, openai_row, openai_rows, refused
 from simkit.data.reading import read_examples
@@ -39,14 +39,14 @@ def test_calls_at_once_are_told() -> None:
 
 def test_answers_that_are_only_shown_weigh_nothing() -> None:
     first, second = AssistantMessage.of("One."), AssistantMessage.of("Two.")
-    example = Demonstration(messages=(*prompt(1), first, UserMessage.of("And?"), second), context=4)
+    example = SftExample(messages=(*prompt(1), first, UserMessage.of("And?"), second), context=4)
     assert [message.get("weight") for message in openai_row(example)["messages"]] == [None, None, 0, None, None]
     assert "tools" not in openai_row(example)
 
 
 def test_fields_of_providers_are_left_out() -> None:
     odd = AssistantMessage.model_validate({"role": "assistant", "content": "Hi", "refusal": None, "reasoning": "..."})
-    row = openai_row(Demonstration(messages=(*prompt(1), odd)))
+    row = openai_row(SftExample(messages=(*prompt(1), odd)))
     assert row["messages"][-1] == {"role": "assistant", "content": "Hi"}
 
 
@@ -67,7 +67,7 @@ def told(name: str, arguments: str) -> AssistantMessage:
     ],
 )
 def test_what_the_api_refuses(messages: tuple[Message, ...], problem: str) -> None:
-    example = Demonstration(messages=messages)
+    example = SftExample(messages=messages)
     assert problem in (refused(example) or "")
     with pytest.raises(UsageError, match=r"example 3 .* cannot be used for fine-tuning"):
         openai_row(example, 3)

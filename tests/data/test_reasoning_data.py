@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from simkit.cli.app import app
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessage, text_of
 from simkit.data.checks import check
-from simkit.data.examples import Demonstration, Example, ExampleSet, Judged, Pair
+from simkit.data.examples import DpoExample, Example, ExampleSet, KtoExample, SftExample
 from simkit.data.export import save
 from simkit.data.reading import read_examples
 from simkit.data.reasoning import Reasoning, reasoning_counts, with_reasoning_as
@@ -39,11 +39,11 @@ def demonstration(*answers: AssistantMessage, context: int = 0) -> ExampleSet:
     messages: list[Message] = []
     for answer in answers:
         messages += [*prompt(1), answer] if not messages else [prompt(1)[1], answer]
-    return ExampleSet("sft", (Demonstration(messages=tuple(messages), context=context),))
+    return ExampleSet("sft", (SftExample(messages=tuple(messages), context=context),))
 
 
-def judged(answer: AssistantMessage, label: bool, *before: AssistantMessage) -> Judged:
-    return Judged(prompt=(*prompt(1), *before), completion=(answer,), label=label)
+def judged(answer: AssistantMessage, label: bool, *before: AssistantMessage) -> KtoExample:
+    return KtoExample(prompt=(*prompt(1), *before), completion=(answer,), label=label)
 
 
 def wire(example: Example) -> list[dict[str, Any]]:
@@ -137,8 +137,8 @@ def test_examples_that_become_equal_are_kept_once() -> None:
 
 
 def test_a_pair_that_differs_in_its_reasoning_alone_is_no_preference() -> None:
-    pair = Pair(prompt=prompt(1), chosen=(BY_FIELD,), rejected=(said("Which day?", reasoning_content="Hm."),))
-    other = Pair(prompt=prompt(1), chosen=(BY_FIELD,), rejected=(said("No idea."),))
+    pair = DpoExample(prompt=prompt(1), chosen=(BY_FIELD,), rejected=(said("Which day?", reasoning_content="Hm."),))
+    other = DpoExample(prompt=prompt(1), chosen=(BY_FIELD,), rejected=(said("No idea."),))
     formed = with_reasoning_as(ExampleSet("dpo", (pair, other)), "keep")
     assert (len(formed), formed.removed) == (1, {"contradictions": 1})
 

@@ -17,7 +17,7 @@ from simkit.models.middleware.budget import Allowance, Allowances, Budget, Budge
 from simkit.models.middleware.journaling import RecordedModel
 from simkit.models.middleware.replay import Recording
 from simkit.models.providers.openai_replies import read_reply
-from simkit.models.providers.reply_errors import Reading
+from simkit.models.providers.reply_errors import ReplyContext
 from simkit.models.sampling import Sampling
 from simkit.models.transport.http1 import HttpReply
 from simkit.models.usage import ValidatedModel, validated
@@ -31,7 +31,7 @@ REQUEST = ChatRequest(messages=(UserMessage.of("hi"),), sampling=Sampling(max_to
 
 def read(usage: str) -> ChatResponse:
     body = '{"choices":[{"message":{"role":"assistant","content":"hi"}}],"model":"m","usage":' + usage + "}"
-    return read_reply(HttpReply(200, {}, body.encode()), Reading("http://there", "m"))
+    return read_reply(HttpReply(200, {}, body.encode()), ReplyContext("http://there", "m"))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_usage_that_can_be_is_left_alone() -> None:
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "null", '"low"', "[]"])
 def test_log_probabilities_that_are_no_numbers_are_left_out_and_doubted(number: str) -> None:
     body = '{"choices":[{"message":{"content":"x"},"logprobs":{"content":[{"logprob":' + number + "}]}}]}"
-    response = read_reply(HttpReply(200, {}, body.encode()), Reading("http://there", "m"))
+    response = read_reply(HttpReply(200, {}, body.encode()), ReplyContext("http://there", "m"))
     assert (response.message.content, response.logprobs) == ("x", None)
     assert [doubt.split(":")[0] for doubt in response.doubts] == ["logprobs"]
     assert ChatResponse.from_json(response.to_json()) == response
@@ -187,6 +187,6 @@ def test_log_probabilities_that_are_no_numbers_are_left_out_and_doubted(number: 
 def test_arguments_sent_as_a_deep_object_come_to_the_agent_and_are_refused_there(levels: int) -> None:
     deep = '{"x":' * levels + "1" + "}" * levels
     body = '{"choices":[{"message":{"tool_calls":[{"id":"a","function":{"name":"f","arguments":' + deep + "}}]}}]}"
-    message = read_reply(HttpReply(200, {}, body.encode()), Reading("http://there", "m")).message
+    message = read_reply(HttpReply(200, {}, body.encode()), ReplyContext("http://there", "m")).message
     assert message.tool_calls is not None
     assert message.tool_calls[0].arguments

@@ -7,7 +7,7 @@ import json
 import pytest
 from recordings import ReadLines, Recording
 
-from simkit.agents.commands import Call, Plan, Speech, Unreadable, parse
+from simkit.agents.commands import CallCommand, CommandError, PlanCommand, SpeakCommand, parse
 
 
 def bodies_that_are_none(trace: Recording) -> set[str]:
@@ -34,13 +34,13 @@ def test_every_recorded_reply_is_read(read_lines: ReadLines) -> None:
 def is_read_as_written(text: str, malformed: set[str]) -> None:
     body = text.partition(" APICALL ")[2].removesuffix(" <COMMAND_END>")
     match parse(text):
-        case (Plan("I will use an api."), Call(name, parameters)):
+        case (PlanCommand("I will use an api."), CallCommand(name, parameters)):
             assert body not in malformed, text
             assert json.loads(body) == {"name": name, "parameters": parameters}, text
-        case (Plan("I will answer."), Speech(words)):
+        case (PlanCommand("I will answer."), SpeakCommand(words)):
             assert text.endswith(f"SPEAK {words} <COMMAND_END>")
             assert not body, text
-        case Unreadable(reason):
+        case CommandError(reason):
             assert body in malformed, f"{text}: {reason}"
         case other:
             raise AssertionError(f"{text} was read as {other}")

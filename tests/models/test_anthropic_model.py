@@ -35,19 +35,19 @@ from simkit.errors import (
     UsageError,
 )
 from simkit.models import ChatRequest, ChatResponse, FinishReason, Sampling, Usage
-from simkit.models.adjustments import Learned
+from simkit.models.adjustments import LearnedAdjustments
 from simkit.models.base import ReplyLimit
 from simkit.models.config import ModelConfig
 from simkit.models.prices import Prices
 from simkit.models.providers.anthropic import AnthropicModel, MessagesEndpoint
 from simkit.models.providers.anthropic_replies import read_messages_reply
 from simkit.models.providers.anthropic_requests import MAX_TOKENS, convert_messages, encode, to_messages_body
-from simkit.models.providers.reply_errors import Reading
+from simkit.models.providers.reply_errors import ReplyContext
 from simkit.models.transport.http1 import HttpReply
 
 pytestmark = pytest.mark.anyio
 
-READING = Reading("http://there", "claude", "sk-ant-secret", now=lambda: 784111777.0, key_name="ANTHROPIC_API_KEY")
+READING = ReplyContext("http://there", "claude", "sk-ant-secret", now=lambda: 784111777.0, key_name="ANTHROPIC_API_KEY")
 TOOL = ToolSpec.of("book", "Books it.", {"day": {"type": "string"}}, ("day",))
 THOUGHT = {"type": "thinking", "thinking": "Let me see.", "signature": "c2ln"}
 REDACTED = {"type": "redacted_thinking", "data": "xxxx"}
@@ -536,8 +536,8 @@ class Judged:
         return None
 
 
-def negotiating(server: Judged, name: str = "claude-sonnet-5") -> tuple[AnthropicModel, Learned]:
-    endpoint, learned = MessagesEndpoint.of(ModelConfig(base_url="http://gateway"), {}), Learned()
+def negotiating(server: Judged, name: str = "claude-sonnet-5") -> tuple[AnthropicModel, LearnedAdjustments]:
+    endpoint, learned = MessagesEndpoint.of(ModelConfig(base_url="http://gateway"), {}), LearnedAdjustments()
     return AnthropicModel(name, endpoint, server, learned=learned), learned
 
 

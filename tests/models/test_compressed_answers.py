@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from simkit.models.transport.decoding import BadReply, codings_of, decode
+from simkit.models.transport.decoding import InvalidReply, codings_of, decode
 from simkit.models.transport.http1 import ERROR_BODY, ReplyReader
 
 TEXT = b'{"choices": [{"message": {"content": "Which day?"}}]}' * 50
@@ -64,7 +64,7 @@ def test_codings_are_undone_in_reverse_order() -> None:
 @pytest.mark.parametrize(("coding", "compress"), FORMS)
 def test_a_small_body_cannot_become_a_large_one(coding: str, compress: Callable[[bytes], bytes]) -> None:
     bomb = compress(bytes(1 << 24))
-    with pytest.raises(BadReply, match="larger than") as caught:
+    with pytest.raises(InvalidReply, match="larger than") as caught:
         read(bomb, coding)
     assert not caught.value.hopeless
 
@@ -72,15 +72,15 @@ def test_a_small_body_cannot_become_a_large_one(coding: str, compress: Callable[
 @pytest.mark.parametrize(("coding", "compress"), FORMS[:6])
 def test_cut_off_and_damaged_data_are_noticed(coding: str, compress: Callable[[bytes], bytes]) -> None:
     whole = compress(TEXT)
-    with pytest.raises(BadReply, match=r"cut off|not valid"):
+    with pytest.raises(InvalidReply, match=r"cut off|not valid"):
         read(whole[:-5], coding)
-    with pytest.raises(BadReply, match="not valid"):
+    with pytest.raises(InvalidReply, match="not valid"):
         read(b"\xff" * 20, coding)
 
 
 @pytest.mark.parametrize("coding", ["compress", "dcb", "gzip, gzip, gzip, gzip"])
 def test_an_unknown_coding_is_refused_for_good(coding: str) -> None:
-    with pytest.raises(BadReply, match="asked for no compression") as caught:
+    with pytest.raises(InvalidReply, match="asked for no compression") as caught:
         read(b"x", coding)
     assert caught.value.hopeless
 
@@ -88,7 +88,7 @@ def test_an_unknown_coding_is_refused_for_good(coding: str) -> None:
 @pytest.mark.parametrize(("coding", "package"), [("br", "brotli"), ("zstd", "zstandard")])
 def test_a_missing_package_is_named_with_its_extra(coding: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, package, None)
-    with pytest.raises(BadReply, match=rf"`{package}`.*\[compression\]") as caught:
+    with pytest.raises(InvalidReply, match=rf"`{package}`.*\[compression\]") as caught:
         read(b"x", coding)
     assert caught.value.hopeless
 

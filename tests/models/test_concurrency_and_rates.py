@@ -12,9 +12,9 @@ from simkit.core.messages import UserMessage
 from simkit.errors import ServerFailed, UsageError
 from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling, Usage
 from simkit.models.config import Adaptive
-from simkit.models.middleware.concurrency_limit import ConcurrencyLimit, LimitedModel
+from simkit.models.middleware.concurrency_limit import ConcurrencyLimit, ConcurrencyLimitedModel
 from simkit.models.middleware.metrics import CallMetrics
-from simkit.models.middleware.rate_limit import Flow, RatedModel, Rates
+from simkit.models.middleware.rate_limit import RateLimitedModel, RateLimiter, RateLimits
 from simkit.models.middleware.token_estimate import FRAME, TokenEstimate, request_bytes
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +46,7 @@ class Held:
 
 async def test_no_more_than_the_limit_are_let_in_first_come_first_served() -> None:
     inner, metrics = Held(), CallMetrics()
-    model = LimitedModel(inner, ConcurrencyLimit(3, metrics))
+    model = ConcurrencyLimitedModel(inner, ConcurrencyLimit(3, metrics))
     async with anyio.create_task_group() as tasks:
         for number in range(10):
             tasks.start_soon(model.complete, HELLO, key(call=number))
@@ -63,7 +63,7 @@ async def test_no_more_than_the_limit_are_let_in_first_come_first_served() -> No
 async def test_a_cancelled_wait_leaves_the_place_to_the_next() -> None:
     inner = Held()
     concurrency = ConcurrencyLimit(1)
-    model = LimitedModel(inner, concurrency)
+    model = ConcurrencyLimitedModel(inner, concurrency)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(model.complete, HELLO, key(call=0))
         await wait_all_tasks_blocked()
@@ -84,7 +84,7 @@ async def test_cancelled_at_the_moment_of_entering() -> None:
     concurrency = ConcurrencyLimit(1, metrics)
     await concurrency.enter()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(LimitedModel(inner, concurrency).complete, HELLO, KEY)
+        tasks.start_soon(ConcurrencyLimitedModel(inner, concurrency).complete, HELLO, KEY)
         await wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()  # the waiting call is cancelled ...
         concurrency.leave()  # ... and let in before it notices
@@ -95,7 +95,7 @@ async def test_cancelled_at_the_moment_of_entering() -> None:
 
 async def test_a_failed_call_gives_its_place_back() -> None:
     answer = said()
-    model = LimitedModel(Played.of([ServerFailed("x"), answer]), ConcurrencyLimit(1))
+    model = ConcurrencyLimitedModel(Played.of([ServerFailed("x"), answer]), ConcurrencyLimit(1))
     with pytest.raises(ServerFailed):
         await model.complete(HELLO, KEY)
     assert await model.complete(HELLO, KEY) is answer
@@ -133,7 +133,7 @@ def test_the_limit_grows_only_when_it_is_used() -> None:
 async def test_the_limit_doubles_with_every_full_round_until_the_first_429() -> None:
     line, inner = Timeline(), Held()
     concurrency = adaptive(line, start=4)
-    model = LimitedModel(inner, concurrency)
+    model = ConcurrencyLimitedModel(inner, concurrency)
     limits: list[int] = []
     async with anyio.create_task_group() as tasks:
         for number in range(28):
@@ -151,12 +151,12 @@ async def test_the_limit_doubles_with_every_full_round_until_the_first_429() -> 
 async def test_a_call_that_failed_does_not_raise_the_limit() -> None:
     concurrency = adaptive(Timeline(), start=1)
     with pytest.raises(ServerFailed):
-        await LimitedModel(Played.of([ServerFailed("x")]), concurrency).complete(HELLO, KEY)
+        await ConcurrencyLimitedModel(Played.of([ServerFailed("x")]), concurrency).complete(HELLO, KEY)
     assert concurrency.limit == 1
     await concurrency.enter()
     concurrency.leave()
     assert concurrency.limit == 1
-    await LimitedModel(Played.of([said()]), concurrency).complete(HELLO, KEY)
+    await ConcurrencyLimitedModel(Played.of([said()]), concurrency).complete(HELLO, KEY)
     assert concurrency.limit == 2
 
 
@@ -285,7 +285,7 @@ def test_an_adaptive_limit_that_cannot_be(wrong: dict[str, Any]) -> None:
 
 
 def test_a_flow_lets_a_second_through_at_once_and_spreads_the_rest() -> None:
-    flow = Flow("--rpm", 120)  # two a second
+    flow = RateLimiter("--rpm", 120)  # two a second
     assert [flow.take(1, 100.0) for _ in range(5)] == [0.0, 0.0, 0.0, 0.5, 1.0]
     assert flow.take(1, 200.0) == 0.0
     flow.adjust(-1)
@@ -294,7 +294,7 @@ def test_a_flow_lets_a_second_through_at_once_and_spreads_the_rest() -> None:
 
 async def test_requests_a_minute() -> None:
     line = Timeline()
-    model = RatedModel(Played(lambda _: said()), Rates(rpm=60, clock=line.clock))
+    model = RateLimitedModel(Played(lambda _: said()), RateLimits(rpm=60, clock=line.clock))
     for _ in range(10):
         await model.complete(HELLO, KEY)
     assert line.time == pytest.approx(108.0)  # two at once, then one a second
@@ -302,7 +302,7 @@ async def test_requests_a_minute() -> None:
 
 async def test_tokens_a_minute_follow_what_was_really_used() -> None:
     line = Timeline()
-    model = RatedModel(Played(lambda _: said(usage=Usage(900, 100))), Rates(tpm=60_000, clock=line.clock))
+    model = RateLimitedModel(Played(lambda _: said(usage=Usage(900, 100))), RateLimits(tpm=60_000, clock=line.clock))
     for _ in range(31):
         await model.complete(HELLO, KEY)
     assert line.time - 100 == pytest.approx(30, abs=2.0)
@@ -310,7 +310,7 @@ async def test_tokens_a_minute_follow_what_was_really_used() -> None:
 
 async def test_a_request_takes_its_prompt_and_a_reply_of_256_tokens_or_what_it_allows() -> None:
     line, prompt = Timeline(), TokenEstimate().likely(HELLO)
-    rates = Rates(tpm=60 * prompt, clock=line.clock)  # a second of tokens is one prompt
+    rates = RateLimits(tpm=60 * prompt, clock=line.clock)  # a second of tokens is one prompt
     assert await rates.wait(HELLO) == prompt + 256
     assert line.slept == []
     assert await rates.wait(replace(HELLO, sampling=Sampling(max_tokens=10))) == prompt + 10
@@ -321,14 +321,14 @@ async def test_a_request_takes_its_prompt_and_a_reply_of_256_tokens_or_what_it_a
 
 async def test_waits_of_under_a_second_are_made_and_none_where_there_is_room() -> None:
     line = Timeline()
-    rates = Rates(rpm=120, clock=line.clock)
+    rates = RateLimits(rpm=120, clock=line.clock)
     assert [await rates.wait(HELLO) for _ in range(5)] == [0.0] * 5, "tokens are not counted"
     assert line.slept == [0.5, 0.5]
 
 
 async def test_the_longer_wait_of_requests_and_tokens_counts() -> None:
     line, prompt = Timeline(), TokenEstimate().likely(HELLO)
-    rates = Rates(rpm=30, tpm=60 * (prompt + 256), clock=line.clock)
+    rates = RateLimits(rpm=30, tpm=60 * (prompt + 256), clock=line.clock)
     for _ in range(3):
         await rates.wait(HELLO)
     assert line.slept == [1.0, 2.0]
@@ -336,7 +336,7 @@ async def test_the_longer_wait_of_requests_and_tokens_counts() -> None:
 
 async def test_what_a_provider_counts_replaces_what_was_taken_and_teaches_the_next() -> None:
     line, prompt = Timeline(), TokenEstimate().likely(HELLO)
-    rates = Rates(tpm=6000, clock=line.clock)
+    rates = RateLimits(tpm=6000, clock=line.clock)
     taken = await rates.wait(HELLO)
     rates.used(HELLO, taken, said(usage=Usage(int(prompt * 4), 0)))
     learnt = TokenEstimate()
@@ -346,7 +346,7 @@ async def test_what_a_provider_counts_replaces_what_was_taken_and_teaches_the_ne
 
 async def test_a_server_that_does_not_count_is_taken_to_have_used_what_was_taken() -> None:
     line = Timeline()
-    rates = Rates(tpm=60, clock=line.clock)
+    rates = RateLimits(tpm=60, clock=line.clock)
     taken = await rates.wait(HELLO)
     rates.used(HELLO, taken, said(usage=Usage(0, 0)))
     await rates.wait(HELLO)
@@ -354,22 +354,22 @@ async def test_a_server_that_does_not_count_is_taken_to_have_used_what_was_taken
 
 
 async def test_without_a_limit_of_tokens_nothing_is_learnt_from_the_counts() -> None:
-    rates = Rates(rpm=1)
+    rates = RateLimits(rpm=1)
     answer = said(usage=Usage(900, 100))
-    model = RatedModel(Played(lambda _: answer), rates)
+    model = RateLimitedModel(Played(lambda _: answer), rates)
     assert await model.complete(HELLO, KEY) is answer
     assert model.name == "played"
 
 
 def test_less_than_one_a_minute_is_a_rate() -> None:
-    flow = Flow("--rpm", 0.5)
+    flow = RateLimiter("--rpm", 0.5)
     assert [flow.take(1, 0.0), flow.take(1, 0.0)] == [0.0, 119.0]
 
 
 def test_rates_that_cannot_be() -> None:
     for wrong in (0, -1, float("nan")):
         with pytest.raises(UsageError, match="--tpm"):
-            Rates(tpm=wrong)
+            RateLimits(tpm=wrong)
 
 
 def test_an_estimate_learns_and_its_bound_holds() -> None:

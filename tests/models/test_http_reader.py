@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simkit.models.transport.http1 import ERROR_BODY, HEAD_LIMIT, BadReply, CutOff, HttpReply, ReplyReader
+from simkit.models.transport.http1 import ERROR_BODY, HEAD_LIMIT, BadReply, HttpReply, IncompleteReply, ReplyReader
 
 
 def read(data: bytes, *sizes: int, limit: int = 1 << 20) -> HttpReply | None:
@@ -59,7 +59,7 @@ def test_every_cut_is_noticed(body: bytes, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(whole) - 1))
     reader = ReplyReader()
     assert reader.feed(whole[:cut]) is None
-    with pytest.raises(CutOff) as caught:
+    with pytest.raises(IncompleteReply) as caught:
         reader.end()
     assert caught.value.empty == (cut == 0)
 
@@ -70,7 +70,7 @@ def test_noise_is_refused_or_waited_for_and_never_an_answer(noise: bytes, sizes:
     try:
         for start in range(0, len(noise), sizes[0]):
             assert reader.feed(noise[start : start + sizes[0]]) is None
-        with pytest.raises(CutOff):
+        with pytest.raises(IncompleteReply):
             reader.end()
     except BadReply:
         assert noise != b""

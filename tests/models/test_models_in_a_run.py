@@ -17,7 +17,7 @@ from simkit.core.events import Episode, MemoryRecorder, ModelCall
 from simkit.core.limits import Limits
 from simkit.errors import BudgetExhausted, EndpointDown
 from simkit.models.config import ModelConfig, RetryPolicy
-from simkit.models.factory import Context, Endpoints, open_model
+from simkit.models.factory import Endpoints, ModelContext, open_model
 from simkit.models.middleware.budget import Allowance, Allowances, Budget
 from simkit.models.middleware.replay import Recording
 from simkit.search.rollout import Rollout
@@ -55,7 +55,7 @@ async def play(
         open_model(
             "openai/m",
             options,
-            Context(recorder=recorder, run_id="run", budget=budget, recording=recording),
+            ModelContext(recorder=recorder, run_id="run", budget=budget, recording=recording),
             endpoints=endpoints,
         ) as model,
         Run(store=store, seed=3) as run,

@@ -16,7 +16,7 @@ from simkit.core.messages import AssistantMessage, SystemMessage, ToolCall, Tool
 from simkit.core.reasoning import with_reasoning
 from simkit.errors import BadRequest, OptionRefused, RateLimited
 from simkit.models import ChatRequest, Sampling
-from simkit.models.adjustments import MESSAGE_RULES, Adjustment, Learned, Place
+from simkit.models.adjustments import MESSAGE_RULES, Adjustment, EndpointModel, LearnedAdjustments
 from simkit.models.base import ReplyLimit, request_hash
 from simkit.models.config import ModelConfig
 from simkit.models.middleware.budget import Allowances
@@ -71,7 +71,7 @@ class Server:
         return None
 
 
-def model(server: Server, learned: Learned | None = None, **options: Any) -> OpenAIModel:
+def model(server: Server, learned: LearnedAdjustments | None = None, **options: Any) -> OpenAIModel:
     endpoint = Endpoint.of(ModelConfig(base_url="http://gateway/v1", **options), {})
     return OpenAIModel("m", endpoint, server, learned=learned)
 
@@ -86,7 +86,7 @@ def has(name: str) -> Callable[[Body], object]:
 
 async def talk(request: ChatRequest, judge: Judge, status: int = 400, **options: Any) -> tuple[Body, tuple[str, ...]]:
     """The body that was accepted, and what was learned. A second call is accepted at once."""
-    server, learned = Server(judge, status), Learned()
+    server, learned = Server(judge, status), LearnedAdjustments()
     talking = model(server, learned, **options)
     await talking.complete(request, KEY)
     refused = len(server.seen)
@@ -394,12 +394,12 @@ async def test_other_fields_of_the_provider_go_back_as_they_came() -> None:
 
 
 async def test_what_was_learned_is_reported_once_with_the_servers_reason_and_shared_by_models() -> None:
-    told: list[tuple[Place, Adjustment, str]] = []
+    told: list[tuple[EndpointModel, Adjustment, str]] = []
 
-    def report(place: Place, adjustment: Adjustment, reason: str) -> None:
+    def report(place: EndpointModel, adjustment: Adjustment, reason: str) -> None:
         told.append((place, adjustment, reason))
 
-    learned = Learned(report=report)
+    learned = LearnedAdjustments(report=report)
     server = Server(when(has("seed"), error("unknown field `seed`")))
     for _ in range(2):
         await model(server, learned).complete(SEEDED, KEY)
@@ -411,14 +411,14 @@ async def test_what_was_learned_is_reported_once_with_the_servers_reason_and_sha
 
 
 async def test_what_an_earlier_attempt_of_the_run_learned_is_applied_at_once() -> None:
-    learned = Learned({("http://gateway/v1", "m"): (Adjustment("setting", "seed", ""),)})
+    learned = LearnedAdjustments({("http://gateway/v1", "m"): (Adjustment("setting", "seed", ""),)})
     server = Server(when(has("seed"), error("unknown field `seed`")))
     await model(server, learned).complete(SEEDED, KEY)
     assert len(server.seen) == 1
 
 
 async def test_nothing_is_learned_from_a_form_that_does_not_help() -> None:
-    learned = Learned()
+    learned = LearnedAdjustments()
     server = Server(lambda body: error("stop: the seed of temperature is odd"))
     with pytest.raises(BadRequest):
         await model(server, learned).complete(replace(SEEDED, tool_choice="auto"), KEY)

@@ -16,7 +16,7 @@ from simkit.core.messages import UserMessage
 from simkit.errors import AuthFailed, BudgetExhausted, EndpointDown, ModelFault, ReplayMiss, UsageError
 from simkit.models import CallKey, ChatModel, ChatRequest, Clock, Sampling
 from simkit.models.config import Adaptive, ModelConfig, RetryPolicy
-from simkit.models.factory import Context, Endpoints, open_model
+from simkit.models.factory import Endpoints, ModelContext, open_model
 from simkit.models.middleware.budget import Allowance, Allowances, Budget
 from simkit.models.middleware.replay import Recording
 from simkit.models.providers.openai import Endpoint
@@ -83,7 +83,7 @@ async def test_every_conversation_gets_the_same_answers_however_the_endpoint_beh
         async with (
             Endpoints(clock=line.clock) as endpoints,
             open_model(
-                "openai/m", options(server.base_url), Context(recorder=recorder, run_id="run"), endpoints=endpoints
+                "openai/m", options(server.base_url), ModelContext(recorder=recorder, run_id="run"), endpoints=endpoints
             ) as model,
         ):
             assert await converse(model, 30) == right
@@ -103,17 +103,19 @@ async def test_every_conversation_gets_the_same_answers_however_the_endpoint_beh
 async def test_a_recording_answers_without_the_server_and_strictly() -> None:
     recorder = MemoryRecorder()
     async with serve() as server:
-        async with open_model("openai/m", options(server.base_url), Context(recorder=recorder, run_id="run")) as model:
+        async with open_model(
+            "openai/m", options(server.base_url), ModelContext(recorder=recorder, run_id="run")
+        ) as model:
             texts = await converse(model, 5)
         recording = Recording.of("run", calls(recorder))
-        async with open_model("openai/m", options(server.base_url), Context(recording=recording)) as model:
+        async with open_model("openai/m", options(server.base_url), ModelContext(recording=recording)) as model:
             assert await converse(model, 5) == texts
             await model.complete(asked(99), KEY)
         assert (await server.stats()).requests == 16
     again = MemoryRecorder()
     closed = options("http://127.0.0.1:9")
     async with open_model(
-        "openai/m", closed, Context(recorder=again, run_id="b", recording=recording, strict=True)
+        "openai/m", closed, ModelContext(recorder=again, run_id="b", recording=recording, strict=True)
     ) as model:
         assert await converse(model, 5) == texts
         with pytest.raises(ReplayMiss, match="has no call 2 of the agent"):
@@ -151,7 +153,7 @@ async def test_a_budget_is_never_exceeded_and_says_so(tmp_path: Path) -> None:
     budget = Budget(Allowances(run=Allowance(cost=2.0)))
     chosen = {"prices": prices, "max_tokens": 30, "api_concurrency": 50}
     async with serve(Behaviour(latency=0.001)) as server:
-        async with open_model("openai/m", options(server.base_url, **chosen), Context(budget=budget)) as model:
+        async with open_model("openai/m", options(server.base_url, **chosen), ModelContext(budget=budget)) as model:
             with pytest.raises(ExceptionGroup) as caught:
                 await converse(model, 40)
         stats = await server.stats()
@@ -164,7 +166,7 @@ async def test_a_budget_is_never_exceeded_and_says_so(tmp_path: Path) -> None:
 async def test_choices_of_the_options_are_used_where_a_request_makes_none() -> None:
     recorder = MemoryRecorder()
     config = ModelConfig(temperature=0.3, top_p=0.9, extra_body={"a": 1})
-    async with open_model("scripted/hi", config, Context(recorder=recorder, run_id="run")) as model:
+    async with open_model("scripted/hi", config, ModelContext(recorder=recorder, run_id="run")) as model:
         request = ChatRequest(messages=HELLO.messages, sampling=Sampling(temperature=0.0, extra_body={"b": 2}))
         await model.complete(request, KEY)
     (call,) = calls(recorder)
@@ -210,7 +212,7 @@ async def test_the_key_is_nowhere_but_in_the_request(caplog: pytest.LogCaptureFi
     async with serve(Behaviour(key="another")) as server, Endpoints(clock=line.clock) as endpoints:
         chosen = options(server.base_url, record_requests=True)
         async with open_model(
-            "openai/m", chosen, Context(recorder=recorder, run_id="run"), endpoints=endpoints
+            "openai/m", chosen, ModelContext(recorder=recorder, run_id="run"), endpoints=endpoints
         ) as model:
             with pytest.raises(AuthFailed, match=r"provided: \[key\].*Check OPENAI_API_KEY") as caught:
                 await model.complete(HELLO, KEY)
@@ -242,7 +244,7 @@ async def test_calls_of_models_without_an_endpoint_are_counted() -> None:
 
 
 async def test_a_replay_names_the_recording_that_has_no_calls() -> None:
-    context = Context(run_id="replaying", recording=Recording("recorded"), strict=True)
+    context = ModelContext(run_id="replaying", recording=Recording("recorded"), strict=True)
     async with open_model("scripted/Hello.", context=context) as model:
         with pytest.raises(ReplayMiss, match="the recording of `recorded` has no model calls"):
             await model.complete(HELLO, KEY)
@@ -287,7 +289,7 @@ async def test_a_model_of_the_users_own_gets_all_the_wrappers(tmp_path: Path) ->
     async with (
         Endpoints(clock=line.clock) as endpoints,
         open_model(
-            f"{path}:Mine,word=mine", context=Context(recorder=recorder, run_id="r"), endpoints=endpoints
+            f"{path}:Mine,word=mine", context=ModelContext(recorder=recorder, run_id="r"), endpoints=endpoints
         ) as model,
     ):
         assert (await model.complete(HELLO, KEY)).message.content == "mine"

@@ -32,13 +32,13 @@ from simkit.models.providers.dialect import known_dialect
 from simkit.models.providers.error_details import retry_after
 from simkit.models.providers.openai import Endpoint, OpenAIModel
 from simkit.models.providers.openai_replies import read_reply
-from simkit.models.providers.reply_errors import Reading
+from simkit.models.providers.reply_errors import ReplyContext
 from simkit.models.transport.http1 import HttpReply
 
 pytestmark = pytest.mark.anyio
 
 SECRET = "sk-very-secret"
-READING = Reading("http://there", "m", SECRET, now=lambda: 784111777.0)
+READING = ReplyContext("http://there", "m", SECRET, now=lambda: 784111777.0)
 
 
 def completion(message: Mapping[str, Any], finish: str | None = "stop", **more: Any) -> HttpReply:

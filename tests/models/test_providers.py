@@ -15,7 +15,7 @@ from simkit.errors import ModelFault, UsageError
 from simkit.models import factory
 from simkit.models.base import ChatModel, is_deterministic
 from simkit.models.config import ModelConfig
-from simkit.models.factory import Context, Endpoints, build_model, open_model
+from simkit.models.factory import Endpoints, ModelContext, build_model, open_model
 from simkit.models.middleware.budget import Allowances, Budget
 from simkit.models.middleware.replay import Recording
 from simkit.models.provider import Resources, names_code
@@ -56,7 +56,7 @@ async def test_a_model_of_an_installed_package_plays_and_is_recorded(installed: 
 
 async def test_a_recording_of_it_is_replayed_without_opening_it(installed: Path, tmp_path: Path) -> None:
     recorder = MemoryRecorder()
-    async with open_model("echo/a", context=Context(recorder=recorder, run_id="r")) as model:
+    async with open_model("echo/a", context=ModelContext(recorder=recorder, run_id="r")) as model:
         answer = await model.complete(HELLO, KEY)
     recording = Recording.of("r", [event for event in recorder.events if isinstance(event, ModelCall)])
     (installed / "simkit_echo_model.py").write_text(
@@ -64,7 +64,7 @@ async def test_a_recording_of_it_is_replayed_without_opening_it(installed: Path,
         "    def open(self, resources):\n        1 / 0\n"
     )
     sys.modules.pop("simkit_echo_model")
-    async with open_model("echo/a", context=Context(run_id="r", recording=recording, strict=True)) as model:
+    async with open_model("echo/a", context=ModelContext(run_id="r", recording=recording, strict=True)) as model:
         assert (await model.complete(HELLO, KEY)).message == answer.message
 
 
@@ -141,5 +141,5 @@ async def test_a_model_is_deterministic_at_temperature_0_or_when_it_says_so(tmp_
     budget = Budget(Allowances())
     for spec, temperature, expected in (("scripted/x", 0.0, True), ("scripted/x", 0.5, False), (str(own), 0.5, True)):
         config = ModelConfig(temperature=temperature)
-        async with open_model(spec, config, Context(budget=budget)) as model:
+        async with open_model(spec, config, ModelContext(budget=budget)) as model:
             assert is_deterministic(model) is expected

@@ -25,11 +25,11 @@ from simkit.errors import (
 )
 from simkit.models.providers.error_details import ErrorDetails, retry_after
 from simkit.models.providers.openai_replies import read_reply
-from simkit.models.providers.reply_errors import Reading, read_error
+from simkit.models.providers.reply_errors import ReplyContext, read_error
 from simkit.models.transport.http1 import HttpReply
 
 NOW = 1_800_000_000.0
-READING = Reading("http://there", "m", now=lambda: NOW)
+READING = ReplyContext("http://there", "m", now=lambda: NOW)
 
 
 def reply(status: int, body: object, **headers: str) -> HttpReply:

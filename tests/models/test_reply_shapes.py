@@ -11,10 +11,10 @@ from simkit.core.messages import AssistantMessage, ToolCall, arguments_text
 from simkit.errors import ModelFault, ServerFailed, Unreachable
 from simkit.models import ChatResponse, FinishReason
 from simkit.models.providers.openai_replies import read_reply
-from simkit.models.providers.reply_errors import Reading
+from simkit.models.providers.reply_errors import ReplyContext
 from simkit.models.transport.http1 import HttpReply
 
-READING = Reading("http://there", "m")
+READING = ReplyContext("http://there", "m")
 USAGE = {"prompt_tokens": 40, "completion_tokens": 2}
 
 

@@ -19,13 +19,13 @@ from simkit.models.providers.openai_responses import (
     ResponsesModel,
     ResponsesProvider,
 )
-from simkit.models.providers.reply_errors import Reading
+from simkit.models.providers.reply_errors import ReplyContext
 from simkit.models.providers.responses_format import read_responses_reply, to_items, to_responses_body
 from simkit.models.transport.http1 import HttpReply
 
 pytestmark = pytest.mark.anyio
 
-READING = Reading("http://there", "m")
+READING = ReplyContext("http://there", "m")
 TOOL = ToolSpec.of("book", "Books it.", {"day": {"type": "string"}}, ("day",))
 REASONING = {
     "type": "reasoning",

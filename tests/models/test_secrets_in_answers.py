@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from simkit.errors import MalformedReply, ModelFault, RunStopped
 from simkit.models.providers.openai import Endpoint
 from simkit.models.providers.openai_replies import read_reply
-from simkit.models.providers.reply_errors import Reading
+from simkit.models.providers.reply_errors import ReplyContext
 from simkit.models.transport.http1 import HttpReply
 from simkit.models.transport.secrets import Secrets
 
@@ -55,7 +55,7 @@ def holds_key(text: str) -> bool:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_an_answer_is_read_without_the_key(form: str) -> None:
-    response = read_reply(answered(f"it is {FORMS[form]}, yes"), Reading("http://there", "m", KEY))
+    response = read_reply(answered(f"it is {FORMS[form]}, yes"), ReplyContext("http://there", "m", KEY))
     told = json.dumps(response.to_json(), default=str) + str(response)
     assert "[key]" in told
     assert not holds_key(told), told
@@ -64,7 +64,7 @@ def test_an_answer_is_read_without_the_key(form: str) -> None:
 @pytest.mark.parametrize("escape", ["\\u0073k-Proj\\/9876543210+zyxwvu=AB", "sk-Proj\\u002f9876543210\\u002Bzyxwvu=AB"])
 def test_escapes_of_json_hide_no_key(escape: str) -> None:
     body = b'{"choices": [{"message": {"role": "assistant", "content": "it is %s"}}]}' % escape.encode()
-    response = read_reply(HttpReply(200, {}, body), Reading("http://there", "m", KEY))
+    response = read_reply(HttpReply(200, {}, body), ReplyContext("http://there", "m", KEY))
     assert response.message.content == "it is [key]"
 
 
@@ -75,16 +75,16 @@ def test_no_message_holds_the_key(form: str, status: int) -> None:
     headers = {"location": f"/{sent}", "content-type": f"text/{sent}", "retry-after": sent}
     for body in (sent, json.dumps({"error": {"message": sent, "code": sent}}), json.dumps({"detail": [{"in": sent}]})):
         with pytest.raises((ModelFault, RunStopped)) as caught:
-            read_reply(HttpReply(status, headers, body.encode()), Reading("http://there", "m", KEY))
+            read_reply(HttpReply(status, headers, body.encode()), ReplyContext("http://there", "m", KEY))
         assert not holds_key(str(caught.value)), caught.value
 
 
 @pytest.mark.parametrize("key", ["none", "EMPTY", "password", "Gateway", "x"])
 def test_a_key_that_is_a_word_stays_in_what_a_model_says(key: str) -> None:
     said = f"my {key} is nobody's business"
-    assert read_reply(answered(said), Reading("http://there", "m", key)).message.content == said
+    assert read_reply(answered(said), ReplyContext("http://there", "m", key)).message.content == said
     with pytest.raises(ModelFault) as caught:
-        read_reply(HttpReply(400, {}, f"sent {key}".encode()), Reading("http://there", "m", key))
+        read_reply(HttpReply(400, {}, f"sent {key}".encode()), ReplyContext("http://there", "m", key))
     assert f"sent {key}" not in str(caught.value)
 
 
@@ -105,7 +105,7 @@ def test_clean_answers_are_left_as_they_are() -> None:
 def test_credentials_of_proxies_and_urls_are_secrets_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://somebody:pr0xy-word@127.0.0.1:1")
     endpoint = Endpoint(base_url="http://me:url-w0rd-9@there/v1")
-    reading = Reading("http://there", "m", endpoint.secret, endpoint.more_secrets)
+    reading = ReplyContext("http://there", "m", endpoint.secret, endpoint.more_secrets)
     basic = b64encode(b"me:url-w0rd-9").decode()
     assert reading.clean(f"Basic {basic}, url-w0rd-9, pr0xy-word") == "Basic [key], [key], [key]"
     assert "pr0xy" not in repr(reading) + repr(endpoint)
@@ -114,5 +114,7 @@ def test_credentials_of_proxies_and_urls_are_secrets_too(monkeypatch: pytest.Mon
 def test_what_is_no_completion_is_shown_without_the_key_however_it_lies_across_the_cut() -> None:
     for place in (0, 290, 65_530, 65_536 - len(KEY), 131_070):
         with pytest.raises(MalformedReply) as caught:
-            read_reply(HttpReply(200, {}, b" " * place + KEY.encode() + b" " * 99), Reading("http://there", "m", KEY))
+            read_reply(
+                HttpReply(200, {}, b" " * place + KEY.encode() + b" " * 99), ReplyContext("http://there", "m", KEY)
+            )
         assert not holds_key(str(caught.value))

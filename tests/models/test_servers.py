@@ -25,10 +25,10 @@ from simkit.errors import (
 from simkit.models import ChatResponse, FinishReason, Usage
 from simkit.models.providers.anthropic_replies import read_messages_reply
 from simkit.models.providers.openai_replies import read_reply
-from simkit.models.providers.reply_errors import Reading
+from simkit.models.providers.reply_errors import ReplyContext
 from simkit.models.transport.http1 import HttpReply
 
-READING = Reading("http://there", "m", now=lambda: 784111777.0)
+READING = ReplyContext("http://there", "m", now=lambda: 784111777.0)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
 Fields: TypeAlias = dict[str, Any]
 

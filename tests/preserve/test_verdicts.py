@@ -9,7 +9,7 @@ import pytest
 
 from simkit.preservation.judge import (
     Choice,
-    Pair,
+    JudgedPair,
     Preference,
     Side,
     agreement,
@@ -82,8 +82,8 @@ def test_a_preference_that_is_not_there_is_not_made_up(text: str) -> None:
     assert read_preference(text).problem
 
 
-def pair(ours_first: Choice | None, theirs_first: Choice | None) -> Pair:
-    return Pair(Preference(ours_first), Preference(theirs_first))
+def pair(ours_first: Choice | None, theirs_first: Choice | None) -> JudgedPair:
+    return JudgedPair(Preference(ours_first), Preference(theirs_first))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from simkit import Rollout, Run
 from simkit.components.reward import ExplainGoals
 from simkit.rewards.composite import WeightedRewards
 from simkit.rewards.goal_calls import GoalCalls
-from simkit.rule_based.goals import MadeCall, account_for
+from simkit.rule_based.goals import RecordedCall, account_for
 from simkit.store import Reader
 
 pytestmark = pytest.mark.anyio
@@ -21,8 +21,8 @@ SEARCH = {"tool": "search_hotel", "parameters": {"area": "north", "stars": 4}, "
 BOOK = {"tool": "book_hotel", "parameters": {"name": "Acorn", "people": 2}, "entity": "Acorn"}
 
 
-def call(name: str, result: Any = None, /, *, error: bool = False, **parameters: Any) -> MadeCall:
-    return MadeCall("run/t1/0/.1", f"call_{name}", name, "{}", parameters, result, error)
+def call(name: str, result: Any = None, /, *, error: bool = False, **parameters: Any) -> RecordedCall:
+    return RecordedCall("run/t1/0/.1", f"call_{name}", name, "{}", parameters, result, error)
 
 
 ACORN = [{"name": "Acorn"}]
@@ -40,10 +40,10 @@ ACORN = [{"name": "Acorn"}]
         (BOOK, [call("book_hotel", "no room", error=True, name="acorn", people="2")], "it was answered with an error"),
         (BOOK, [call("book_hotel", {"success": False}, name="acorn", people=2)], "it was answered with an error"),
         (BOOK, [call("book_hotel", {"success": True}, name="acorn", people=2)], "nothing differs that was recorded"),
-        (BOOK, [MadeCall("b", "c", "book_hotel", "{", None, None, True)], "its arguments are not a JSON object"),
+        (BOOK, [RecordedCall("b", "c", "book_hotel", "{", None, None, True)], "its arguments are not a JSON object"),
     ],
 )
-def test_a_missed_goal_says_what_differs(detail: Mapping[str, Any], calls: list[MadeCall], why: str) -> None:
+def test_a_missed_goal_says_what_differs(detail: Mapping[str, Any], calls: list[RecordedCall], why: str) -> None:
     account = account_for("goal", detail, calls, reached=False)
     assert account.difference.startswith(why)
     assert not account.reached

@@ -11,11 +11,11 @@ from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolC
 from simkit.errors import UsageError
 from simkit.local.chat import ChatFormat
 from simkit.tools.builtin import BuiltinWorld
-from simkit.training.jobs import Metrics
+from simkit.training.jobs import TrainingMetrics
 from simkit.training.scratch import (
+    ModelShape,
     ScratchJob,
     ScratchSettings,
-    Shape,
     scratch_tokenizer,
     train_scratch,
     vocabulary_of,
@@ -23,7 +23,7 @@ from simkit.training.scratch import (
 
 WORLD = BuiltinWorld(restaurants=12, hotels=12, attractions=12, departures=2)
 VALUES = vocabulary_of(WORLD)
-SMALL = Shape(width=16, layers=1, heads=2, inner=32)
+SMALL = ModelShape(width=16, layers=1, heads=2, inner=32)
 
 
 def dialogue(area: str, price: str) -> tuple[Message, ...]:
@@ -89,7 +89,7 @@ def job(out: Path, **schooling: int) -> ScratchJob:
 
 
 def test_a_model_from_nothing_learns_and_says_so(tmp_path: Path) -> None:
-    told: list[Metrics] = []
+    told: list[TrainingMetrics] = []
     counts = train_scratch(job(tmp_path / "model"), told.append)
     losses = [each.values["loss"] for each in told]
     assert losses[-1] < 0.8 * losses[0]

@@ -19,14 +19,14 @@ from simkit.components.world import WORLD
 from simkit.data.held_out import HeldOut, contamination
 from simkit.data.selection import Selection, select
 from simkit.plugins.loading import load
-from simkit.recipes.selftrain.experiment import Plan, SeedLoop
+from simkit.recipes.selftrain.experiment import ExperimentPlan, SeedLoop
 from simkit.recipes.selftrain.outcome import NUMBERS, PICTURE, read_outcome
 from simkit.recipes.selftrain.seeds import SeedWork, play_in_child, play_seeds
 from simkit.run.engine import RunProgress
 from simkit.run.run import Run
 from simkit.run.stages import PartOf
 from simkit.training.process import COMMAND, child_environment
-from simkit.training.scratch import Lessons, ScratchSettings
+from simkit.training.scratch import DialogueSource, ScratchSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -52,12 +52,12 @@ class Polite(Agent):
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
+def plan(tmp_path: Path) -> ExperimentPlan:
     (tmp_path / "parts.py").write_text(PARTS, encoding="utf-8")
-    return Plan(
+    return ExperimentPlan(
         world=TOWN,
         reward=f"{tmp_path / 'parts.py'}:Generous",
-        lessons=Lessons(world=TOWN, tasks="24", demonstrator=f"{tmp_path / 'parts.py'}:Polite"),
+        lessons=DialogueSource(world=TOWN, tasks="24", demonstrator=f"{tmp_path / 'parts.py'}:Polite"),
         schooling=ScratchSettings(steps=30, max_length=900),
         max_turns=2,
         max_tokens=24,
@@ -72,7 +72,7 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
-async def play(folder: Path, plan: Plan, until: str = "") -> list[str]:
+async def play(folder: Path, plan: ExperimentPlan, until: str = "") -> list[str]:
     """Play one seed; raise when the stage `until` begins. Returns the stages that were begun."""
     begun: list[str] = []
 
@@ -95,7 +95,7 @@ STAGES = [
 ]
 
 
-async def test_a_seed_goes_through_its_stages_and_after_a_kill_goes_on(tmp_path: Path, plan: Plan) -> None:
+async def test_a_seed_goes_through_its_stages_and_after_a_kill_goes_on(tmp_path: Path, plan: ExperimentPlan) -> None:
     with pytest.raises(Killed):
         await play(tmp_path, plan, until="round1/unfiltered")
     model = tmp_path / "seed0" / "start" / "model.safetensors"
@@ -125,7 +125,7 @@ async def test_a_seed_goes_through_its_stages_and_after_a_kill_goes_on(tmp_path:
     assert outcome.to_summary()["after, T = 1"]["value"] == 1.0
 
 
-async def test_a_cancelled_experiment_leaves_no_process(tmp_path: Path, plan: Plan) -> None:
+async def test_a_cancelled_experiment_leaves_no_process(tmp_path: Path, plan: ExperimentPlan) -> None:
     at_work = anyio.Event()
 
     class Loud(RunProgress):
@@ -145,7 +145,7 @@ async def test_a_cancelled_experiment_leaves_no_process(tmp_path: Path, plan: Pl
     assert b"simkit.training.process" not in listed.stdout
 
 
-def test_a_process_whose_parent_is_gone_ends(tmp_path: Path, plan: Plan) -> None:
+def test_a_process_whose_parent_is_gone_ends(tmp_path: Path, plan: ExperimentPlan) -> None:
     work = SeedWork(
         store=tmp_path / "store",
         folder=tmp_path / "seed0",

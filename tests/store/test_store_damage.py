@@ -20,7 +20,7 @@ from simkit.core.events import Event
 from simkit.store import Journal, Loader, Store
 from simkit.store.encoding import encode
 from simkit.store.lines import JournalLines, journal_seed, number_of
-from simkit.store.transactions import Round, stage_and_load
+from simkit.store.transactions import LoadingRound, stage_and_load
 
 TABLES = (
     *("runs", "tasks", "(SELECT * EXCLUDE (journal) FROM episodes)", "branches", "messages"),
@@ -374,7 +374,7 @@ def test_many_bad_lines_are_found_in_one_pass(store: Store, monkeypatch: pytest.
     write_lines(store.path, lines)
     tries: list[int] = []
 
-    def counted(work: Round, name: str, data: bytes, attempt: int) -> int:
+    def counted(work: LoadingRound, name: str, data: bytes, attempt: int) -> int:
         tries.append(len(data))
         return stage_and_load(work, name, data, attempt)
 

@@ -10,9 +10,9 @@ import pytest
 
 from simkit.store.damage import BadLine
 from simkit.store.lines import (
+    JournalLine,
     JournalLines,
-    Line,
-    Place,
+    JournalPosition,
     Prefix,
     Read,
     advance,
@@ -284,7 +284,9 @@ def test_each_sound_line_is_read_in_its_order_and_each_damage_has_its_place(
     journal = JournalLines(path)
     assert (journal.bad, journal.lines) == ((), 0)
     bytes_of = begins(lines)
-    assert list(journal) == [Line(lines[line - 1], bytes_of[line - 1], line, losses) for line, losses in expected]
+    assert list(journal) == [
+        JournalLine(lines[line - 1], bytes_of[line - 1], line, losses) for line, losses in expected
+    ]
     assert told(journal.bad) == bad
     assert journal.lines == len(lines)
     for one in journal.bad:
@@ -296,7 +298,7 @@ def test_each_sound_line_is_read_in_its_order_and_each_damage_has_its_place(
 
 def test_an_acknowledged_loss_is_that_of_so_many_lines() -> None:
     """A gap that grows is another damage, although it begins at the same place."""
-    gaps = [survey(PATH, reading(lines), Place(), SEED, Prefix()).bad for lines in (AT[1:], AT[2:])]
+    gaps = [survey(PATH, reading(lines), JournalPosition(), SEED, Prefix()).bad for lines in (AT[1:], AT[2:])]
     assert [[(one.byte, one.checksum) for one in bad] for bad in gaps] == [[(0, 1)], [(0, 2)]]
 
 
@@ -315,8 +317,8 @@ def test_an_acknowledged_loss_is_that_of_so_many_lines() -> None:
     ],
 )
 def test_a_damage_says_what_is_wrong(lines: Lines, reason: str) -> None:
-    prefix = read_prefix(PATH, reading(lines), Place(), SEED)
-    taken, place = advance(b"".join(lines), Place(), SEED, prefix)
+    prefix = read_prefix(PATH, reading(lines), JournalPosition(), SEED)
+    taken, place = advance(b"".join(lines), JournalPosition(), SEED, prefix)
     assert all(one.checksum == 0 for one in prefix.bad)
     bad = survey(PATH, reading(lines), place, SEED, prefix).bad if taken < len(b"".join(lines)) else prefix.bad
     assert reason in [one.reason for one in bad]
@@ -330,15 +332,15 @@ def test_a_damage_says_what_is_wrong(lines: Lines, reason: str) -> None:
 def test_lines_in_order_are_taken_up_to_the_first_that_is_not(lines: Lines, count: int, before: int) -> None:
     shifted = [seal(event(), number, SEED) for number in range(before)]
     lines = [renewed(line, before) for line in lines]
-    place = Place(sum(map(len, shifted)), before, before)
+    place = JournalPosition(sum(map(len, shifted)), before, before)
     size = sum(map(len, lines[:count]))
     taken = advance(b"".join(lines), place, SEED, Prefix())
-    assert taken == (size, Place(place.byte + size, before + count, before + count))
+    assert taken == (size, JournalPosition(place.byte + size, before + count, before + count))
 
 
 def test_lines_with_line_ends_of_windows_are_in_order() -> None:
     data = b"".join(AT[:3]).replace(b"\n", b"\r\n")
-    assert advance(data, Place(), SEED, Prefix()) == (len(data), Place(len(data), 3, 3))
+    assert advance(data, JournalPosition(), SEED, Prefix()) == (len(data), JournalPosition(len(data), 3, 3))
 
 
 def renewed(line: bytes, more: int) -> bytes:
@@ -355,9 +357,9 @@ def test_lines_without_numbers_are_taken_as_many_as_belong_to_the_journal(
     prefix: Prefix, count: int, number: int
 ) -> None:
     lines = [old(0), old(1), AT[2], AT[3]]
-    taken = advance(b"".join(lines), Place(), SEED, prefix)
+    taken = advance(b"".join(lines), JournalPosition(), SEED, prefix)
     size = sum(map(len, lines[:count]))
-    assert taken == (size, Place(size, count, number))
+    assert taken == (size, JournalPosition(size, count, number))
 
 
 @pytest.mark.parametrize(
@@ -374,11 +376,11 @@ def test_lines_without_numbers_are_taken_as_many_as_belong_to_the_journal(
     ],
 )
 def test_lines_without_numbers_are_counted_up_to_the_first_that_has_one(lines: Lines, expected: Prefix) -> None:
-    assert read_prefix(PATH, reading(lines), Place(), SEED) == expected
+    assert read_prefix(PATH, reading(lines), JournalPosition(), SEED) == expected
 
 
 def test_lines_without_numbers_that_were_read_already_are_counted_too() -> None:
-    place = Place(len(old(0)), 1, 1)
+    place = JournalPosition(len(old(0)), 1, 1)
     assert read_prefix(PATH, reading([old(0), old(1), AT[2]]), place, SEED) == Prefix(2, 2)
 
 
@@ -419,8 +421,8 @@ def test_a_damaged_number_is_believed_as_far_as_there_is_room_for_such_lines(mor
 
 def test_damage_alone_has_the_numbers_after_those_before_it() -> None:
     lines = [AT[0], JUNK, JUNK]
-    found = survey(PATH, reading(lines), Place(len(AT[0]), 1, 1), SEED, Prefix())
-    assert found.end == Place(begins(lines)[-1], 3, 3)
+    found = survey(PATH, reading(lines), JournalPosition(len(AT[0]), 1, 1), SEED, Prefix())
+    assert found.end == JournalPosition(begins(lines)[-1], 3, 3)
     assert found.order == []
     assert not found.whole
 
@@ -440,9 +442,9 @@ def test_the_rest_of_a_journal_is_sorted_out_from_any_place(
     lines: Lines, whole: bool, ends_with: int, before: int
 ) -> None:
     byte = begins(lines)
-    found = survey(PATH, reading(lines), Place(byte[before], before, before), SEED, Prefix())
+    found = survey(PATH, reading(lines), JournalPosition(byte[before], before, before), SEED, Prefix())
     assert found.whole == whole
-    assert found.end == Place(byte[-1], len(lines), ends_with)
+    assert found.end == JournalPosition(byte[-1], len(lines), ends_with)
     assert [number_of(lines[line - 1], SEED) for _, _, line, _ in found.order] == sorted(
         {number for line in lines[before:] if (number := number_of(line, SEED)) is not None and number >= before}
     )
@@ -451,8 +453,8 @@ def test_the_rest_of_a_journal_is_sorted_out_from_any_place(
 
 def test_the_rest_of_an_older_journal_is_sorted_out() -> None:
     lines = [old(0), old(1), AT[3], AT[2]]
-    found = survey(PATH, reading(lines), Place(), SEED, Prefix(2, 2))
+    found = survey(PATH, reading(lines), JournalPosition(), SEED, Prefix(2, 2))
     assert [line for _, _, line, _ in found.order] == [1, 2, 4, 3]
-    assert found.end == Place(begins(lines)[-1], 4, 4)
-    only = survey(PATH, reading(lines[:2]), Place(), SEED, Prefix(2, 5))
+    assert found.end == JournalPosition(begins(lines)[-1], 4, 4)
+    only = survey(PATH, reading(lines[:2]), JournalPosition(), SEED, Prefix(2, 5))
     assert only.end.number == 5

@@ -17,7 +17,7 @@ from simkit.errors import StoreBusy, StoreError, StoreUnreadable
 from simkit.store import Loader, LoadReport, keep_loaded
 from simkit.store.damage import FILE, BadLine, DamageFile, describe
 from simkit.store.database import loading_error, stored_format
-from simkit.store.source import DiskSource, Source
+from simkit.store.source import DiskSource, JournalSource
 
 LINES = numbered([run_started(), *josh_episode().events, run_finished()])
 COUNT = len(LINES)
@@ -69,7 +69,7 @@ def test_the_log_of_a_new_database_is_private(tmp_path: Path) -> None:
     write_lines(tmp_path, LINES)
     seen: list[int] = []
 
-    def source(journal: Path) -> Source:
+    def source(journal: Path) -> JournalSource:
         seen.append((tmp_path / "simkit.duckdb.wal").stat().st_mode & 0o777)
         return DiskSource(journal)
 

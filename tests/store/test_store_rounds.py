@@ -21,8 +21,8 @@ from simkit.store.damage import FILE, DamageFile
 from simkit.store.encoding import encode
 from simkit.store.files import IS_A_LINK
 from simkit.store.lines import journal_seed, seal
-from simkit.store.source import DiskSource, Source
-from simkit.store.transactions import Round, stage_and_load
+from simkit.store.source import DiskSource, JournalSource
+from simkit.store.transactions import LoadingRound, stage_and_load
 
 EVENTS: Sequence[Event] = [run_started(), *josh_episode().events, run_finished()]
 LINES = numbered(EVENTS)
@@ -92,7 +92,7 @@ class Disk:
         self.synced = 0
         self.closed = 0
 
-    def __call__(self, path: Path) -> Source:
+    def __call__(self, path: Path) -> JournalSource:
         if "open" in self.refused:
             raise OSError(self.refused["open"], os.strerror(self.refused["open"]), str(path))
         return Watched(path, self)
@@ -222,7 +222,7 @@ def test_a_journal_that_cannot_be_used_is_named_and_holds_up_no_other(
     rewrite(folder, numbered([run_started("r2")], run="r2"), "r2")
     disk = Disk(**refused)
 
-    def source(path: Path) -> Source:
+    def source(path: Path) -> JournalSource:
         return disk(path) if path.parent.name == "r1" else DiskSource(path)
 
     report = Loader(folder, source=source).load()
@@ -251,7 +251,7 @@ def test_a_reason_without_a_number_is_told_in_its_own_words(folder: Path) -> Non
         def sync(self) -> None:
             raise OSError("odd words of r3")
 
-    def source(path: Path) -> Source:
+    def source(path: Path) -> JournalSource:
         match path.parent.name:
             case "r1":
                 raise OSError("odd words of r1")
@@ -403,7 +403,7 @@ def staged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The bytes of each piece that is given to the database."""
     found: list[int] = []
 
-    def noted(work: Round, name: str, data: bytes, attempt: int) -> int:
+    def noted(work: LoadingRound, name: str, data: bytes, attempt: int) -> int:
         found.append(len(data))
         return stage_and_load(work, name, data, attempt)
 
@@ -653,10 +653,10 @@ def test_lines_that_are_refused_only_together_are_a_trouble(folder: Path, monkey
     assert asked(folder, "FROM journals") == []
 
 
-def refusing(refused: Callable[[bytes], bool], error: Exception) -> Callable[[Round, str, bytes, int], int]:
+def refusing(refused: Callable[[bytes], bool], error: Exception) -> Callable[[LoadingRound, str, bytes, int], int]:
     """Loads lines, unless they are to be refused."""
 
-    def load(work: Round, name: str, data: bytes, attempt: int) -> int:
+    def load(work: LoadingRound, name: str, data: bytes, attempt: int) -> int:
         if refused(data):
             raise error
         return stage_and_load(work, name, data, attempt)

@@ -24,13 +24,13 @@ from simkit.errors import (
     Unreachable,
 )
 from simkit.models.providers.openai_replies import read_reply
-from simkit.models.providers.reply_errors import Reading
+from simkit.models.providers.reply_errors import ReplyContext
 from simkit.models.transport.http1 import HttpReply
 from support.made_texts import SENTENCES
 
 Fields: TypeAlias = dict[str, Any]
 NOW = 1_800_000_000.0
-READING = Reading("http://there", "m", "sk-secret-0123456789", now=lambda: NOW)
+READING = ReplyContext("http://there", "m", "sk-secret-0123456789", now=lambda: NOW)
 
 
 @dataclass(frozen=True)

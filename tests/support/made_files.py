@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from simkit.core.messages import AssistantMessage, Message, ToolMessage, text_of
 from simkit.core.reasoning import reasoning_of
 from simkit.data.checks import check
-from simkit.data.examples import Demonstration, Example, Judged, Pair
+from simkit.data.examples import DpoExample, Example, KtoExample, SftExample
 from simkit.data.export import write
 from simkit.data.reading import read_examples
 from simkit.errors import SimkitError
@@ -159,16 +159,16 @@ def check_altered(data: bytes, name: str) -> None:
 
 
 def _label(example: Example) -> bool | None:
-    return example.label if isinstance(example, Judged) else None
+    return example.label if isinstance(example, KtoExample) else None
 
 
 def _said(example: Example) -> tuple[Said, ...]:
     match example:
-        case Demonstration():
+        case SftExample():
             messages = example.messages
-        case Judged():
+        case KtoExample():
             messages = (*example.prompt, *example.completion)
-        case Pair():
+        case DpoExample():
             messages = (*example.prompt, *example.chosen)
     return tuple(map(_of, messages))
 

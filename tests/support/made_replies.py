@@ -17,12 +17,12 @@ from simkit.errors import ModelFault, SimkitError
 from simkit.models import ChatResponse, FinishReason, Usage
 from simkit.models.providers.anthropic_replies import read_messages_reply
 from simkit.models.providers.openai_replies import read_reply
-from simkit.models.providers.reply_errors import Reading
+from simkit.models.providers.reply_errors import ReplyContext
 from simkit.models.transport.http1 import HttpReply
 from support.made_texts import PLAIN, THOUGHTS
 
 Fields: TypeAlias = dict[str, Any]
-READING = Reading("http://there", "m", "sk-secret-0123456789")
+READING = ReplyContext("http://there", "m", "sk-secret-0123456789")
 FAILED = "failed"
 
 
@@ -333,7 +333,7 @@ def check_anthropic(made: Made) -> None:
     _check(made, lambda reply, reading: read_messages_reply(reply, reading).response)
 
 
-def _check(made: Made, read: Callable[[HttpReply, Reading], ChatResponse]) -> None:
+def _check(made: Made, read: Callable[[HttpReply, ReplyContext], ChatResponse]) -> None:
     truth = made.truth
     try:
         response = read(HttpReply(made.status, {"content-type": "application/json"}, made.body), READING)

@@ -11,7 +11,7 @@ import simkit
 from simkit.data.examples import ExampleSet
 from simkit.data.selection import Selection, select
 from simkit.search.rollout import Rollout
-from simkit.training.dev import Place
+from simkit.training.dev import ConversationSetup
 
 WORLD = "builtin,most_goals=2"
 
@@ -26,7 +26,7 @@ class Bench:
     """A model that plays one goal by heart, the goal, and the conversation it knows."""
 
     model: Path
-    place: Place
+    place: ConversationSetup
     known: ExampleSet
 
 
@@ -42,7 +42,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(model, place, known)
 
 
-async def _shortest(store: Path) -> tuple[Place, ExampleSet]:
+async def _shortest(store: Path) -> tuple[ConversationSetup, ExampleSet]:
     """Of the first goals the one with the shortest conversation, and that conversation."""
     async with simkit.Run(store=store, seed=0) as run:
         world = run.world(WORLD)
@@ -52,5 +52,5 @@ async def _shortest(store: Path) -> tuple[Place, ExampleSet]:
         names = [task.id for task in run.tasks(world, "train", "12")]
     shortest = min(found.demonstrations, key=lambda each: sum(len(message.to_json()) for message in each.messages))
     number = names.index(shortest.task_id)
-    place = Place(world=WORLD, split="train", tasks=f"{number}-{number + 1}", max_turns=8, max_tokens=96)
+    place = ConversationSetup(world=WORLD, split="train", tasks=f"{number}-{number + 1}", max_turns=8, max_tokens=96)
     return place, ExampleSet("sft", (shortest,))

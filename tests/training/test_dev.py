@@ -5,7 +5,7 @@ import pytest
 from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec
 from simkit.errors import UsageError
 from simkit.models.base import CallKey, ChatRequest, ChatResponse
-from simkit.training.dev import DevGoals, Place, is_valid, play_dev
+from simkit.training.dev import ConversationSetup, DevGoals, is_valid, play_dev
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +43,7 @@ class Answering:
 
 
 def goals(turns: int = 2) -> DevGoals:
-    return DevGoals(place=Place(tasks="3", max_turns=turns))
+    return DevGoals(place=ConversationSetup(tasks="3", max_turns=turns))
 
 
 async def test_every_text_that_looks_like_a_call_is_an_invalid_one() -> None:
@@ -68,4 +68,4 @@ async def test_a_model_that_only_talks_calls_nothing() -> None:
 
 def test_a_place_without_such_tasks_is_refused() -> None:
     with pytest.raises(UsageError, match="no split `dev`"):
-        Place(split="dev").chosen()
+        ConversationSetup(split="dev").chosen()

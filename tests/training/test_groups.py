@@ -8,14 +8,14 @@ from simkit.core.limits import Limits
 from simkit.core.messages import AssistantMessage, UserMessage
 from simkit.models.base import CallKey, ChatRequest, ChatResponse, Tokens
 from simkit.search.base import WorkUnit
-from simkit.training.dev import Place, opened
-from simkit.training.groups import ReplyCollector, Sampled, joined, play_group
+from simkit.training.dev import ConversationSetup, opened
+from simkit.training.groups import ReplyCollector, SampledReply, joined, play_group
 
 pytestmark = pytest.mark.anyio
 
 
-def sampled(prompt: list[int], ids: list[int]) -> Sampled:
-    return Sampled(tuple(prompt), tuple(ids), tuple(-0.1 * token for token in ids))
+def sampled(prompt: list[int], ids: list[int]) -> SampledReply:
+    return SampledReply(tuple(prompt), tuple(ids), tuple(-0.1 * token for token in ids))
 
 
 def test_users_and_tools_are_in_the_sequence_and_masked() -> None:
@@ -57,7 +57,7 @@ class Talker:
 
 
 async def play(model: Talker, size: int) -> tuple[tuple[float | None, int], ...]:
-    place = Place(tasks="1", max_turns=2)
+    place = ConversationSetup(tasks="1", max_turns=2)
     collector = ReplyCollector(model)
     async with opened(place, collector, 1.0) as cast:
         branches = await play_group(cast, WorkUnit("r", 3, place.chosen()[0]), place.limits, size, collector)
@@ -77,18 +77,18 @@ async def test_branches_of_a_group_share_their_opening_and_go_their_own_ways() -
 async def test_the_listener_asks_for_log_probabilities_and_keeps_the_agents_tokens_once() -> None:
     model = Talker()
     collector = ReplyCollector(model)
-    unit = WorkUnit("r", 1, Place(tasks="1").chosen()[0])
+    unit = WorkUnit("r", 1, ConversationSetup(tasks="1").chosen()[0])
     key = CallKey(TurnKey(1, unit.task.id, unit.trial, "ab", 1), "agent")
     request = ChatRequest(messages=(UserMessage.of("hello"),))
     await collector.complete(request, key)
     await collector.complete(request, CallKey(key.turn, "user"))
     assert [asked.sampling.logprobs for asked, _ in model.asked] == [True, False]
-    assert collector.taken(unit, "ab") == (Sampled((101,), (0, 1), (-1.0, -1.0)),)
+    assert collector.taken(unit, "ab") == (SampledReply((101,), (0, 1), (-1.0, -1.0)),)
     assert collector.taken(unit, "ab") == ()
 
 
 async def test_a_group_that_cannot_begin_has_no_rewards() -> None:
-    place = Place(tasks="1", max_turns=2)
+    place = ConversationSetup(tasks="1", max_turns=2)
     collector = ReplyCollector(Talker())
     async with opened(place, collector, 1.0) as cast:
         mute = Cast(agent=cast.agent, user=cast.tools, tools=cast.tools, reward=cast.reward)

@@ -9,7 +9,7 @@ import pytest
 from simkit.errors import UsageError
 from simkit.plugins.extras import require
 from simkit.search.base import WorkUnit
-from simkit.training.dev import DevGoals, Place, opened
+from simkit.training.dev import ConversationSetup, DevGoals, opened
 from simkit.training.groups import ReplyCollector, joined, play_group
 from simkit.training.grpo import GrpoJob, train_grpo
 from simkit.training.guard import Guard
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from simkit.local.chat import ChatFormat
     from simkit.training.groups import PlayedBranch
-    from simkit.training.jobs import Metrics
+    from simkit.training.jobs import TrainingMetrics
 
 for module in ("torch", "transformers", "trl"):
     pytest.importorskip(module, reason=f"{module} is not installed: pip install '.[train]'")
@@ -81,7 +81,7 @@ def test_what_is_masked_is_what_users_and_tools_said(bench: Bench) -> None:
 
 
 def test_a_few_steps_practise_with_the_weights_of_the_moment_and_tell_the_reward(bench: Bench, tmp_path: Path) -> None:
-    heard: list[Metrics] = []
+    heard: list[TrainingMetrics] = []
     guard = Guard(goals=DevGoals(place=bench.place), every=2)
     trained = train_grpo(job(bench, tmp_path / "out", guard=guard), heard.append)
     steps = [each for each in heard if each.stage == "train"]
@@ -103,6 +103,6 @@ def test_a_few_steps_practise_with_the_weights_of_the_moment_and_tell_the_reward
 )
 def test_a_practice_that_cannot_be_is_refused(tmp_path: Path, values: dict[str, Any], said: str) -> None:
     how = preset("tiny", "grpo").overridden(batch=4, micro_batch=4)
-    good = GrpoJob(model="m", place=Place(), preset=how, out=tmp_path, group=2)
+    good = GrpoJob(model="m", place=ConversationSetup(), preset=how, out=tmp_path, group=2)
     with pytest.raises(UsageError, match=said):
         replace(good, **values)

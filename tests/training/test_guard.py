@@ -3,16 +3,16 @@ from __future__ import annotations
 import pytest
 
 from simkit.errors import UsageError
-from simkit.training.dev import DevGoals, DevScore, Place
-from simkit.training.guard import Guard, Keep, Watched
+from simkit.training.dev import ConversationSetup, DevGoals, DevScore
+from simkit.training.guard import Guard, GuardHistory, Keep
 
 
 def score(success: float, valid: float = 1.0) -> DevScore:
     return DevScore(success=success, reward=success, valid_calls=valid, calls=2.0, turns=3.0)
 
 
-def watched(*scores: DevScore, keep: Keep = "best", every: int = 10) -> Watched:
-    found = Watched(Guard(goals=DevGoals(place=Place()), every=every, keep=keep))
+def watched(*scores: DevScore, keep: Keep = "best", every: int = 10) -> GuardHistory:
+    found = GuardHistory(Guard(goals=DevGoals(place=ConversationSetup()), every=every, keep=keep))
     for number, each in enumerate(scores):
         found = found.after(number * every, each)
     return found
@@ -80,4 +80,4 @@ def test_of_equally_good_looks_the_later_is_kept() -> None:
 @pytest.mark.parametrize(("values", "said"), [({"every": 0}, "at least 1"), ({"valid_floor": 1.5}, "0 to 1")])
 def test_a_guard_that_cannot_be_is_refused(values: dict[str, float], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        Guard(goals=DevGoals(place=Place()), **values)  # pyright: ignore[reportArgumentType]
+        Guard(goals=DevGoals(place=ConversationSetup()), **values)  # pyright: ignore[reportArgumentType]

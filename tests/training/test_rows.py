@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from simkit.core.messages import AssistantMessage, UserMessage
-from simkit.data.examples import Demonstration, ExampleSet, Judged, Pair
+from simkit.data.examples import DpoExample, ExampleSet, KtoExample, SftExample
 from simkit.errors import UsageError
 from simkit.training.presets import preset
 from simkit.training.rows import IGNORED, tokenised
@@ -31,7 +31,7 @@ def judged(count: int) -> ExampleSet:
     answers = [(AssistantMessage.of("name " * (number + 1)),) for number in range(count)]
     return ExampleSet(
         "kto",
-        tuple(Judged(prompt=prompt, completion=each, label=number % 2 == 0) for number, each in enumerate(answers)),
+        tuple(KtoExample(prompt=prompt, completion=each, label=number % 2 == 0) for number, each in enumerate(answers)),
     )
 
 
@@ -82,7 +82,9 @@ def test_a_last_row_alone_still_gets_anothers_answer(form: ChatFormat) -> None:
 
 def test_pairs_share_their_prompt(form: ChatFormat) -> None:
     prompt = (UserMessage.of("hotel"),)
-    pair = Pair(prompt=prompt, chosen=(AssistantMessage.of("name"),), rejected=(AssistantMessage.of("hotel name"),))
+    pair = DpoExample(
+        prompt=prompt, chosen=(AssistantMessage.of("name"),), rejected=(AssistantMessage.of("hotel name"),)
+    )
     (row,) = tokenised(ExampleSet("dpo", (pair,)), form, preset("tiny", "dpo"), seed=0).rows
     assert row["prompt_ids"] == form.prompt(prompt)
     assert form.text(row["chosen_ids"]) == "name<|im_end|>"
@@ -105,12 +107,12 @@ def test_examples_that_are_too_long_are_left_out_and_counted(form: ChatFormat) -
 
 
 def test_a_completion_that_is_no_answer_is_refused(form: ChatFormat) -> None:
-    wrong = Judged(prompt=(UserMessage.of("hotel"),), completion=(UserMessage.of("name"),), label=True)
+    wrong = KtoExample(prompt=(UserMessage.of("hotel"),), completion=(UserMessage.of("name"),), label=True)
     with pytest.raises(UsageError, match="not one answer of the assistant"):
         tokenised(ExampleSet("kto", (wrong,)), form, TINY, seed=0)
 
 
 def test_a_demonstration_without_an_answer_teaches_nothing(form: ChatFormat) -> None:
-    silent = Demonstration(messages=(UserMessage.of("hotel"),))
+    silent = SftExample(messages=(UserMessage.of("hotel"),))
     with pytest.raises(UsageError, match="nothing to learn"):
         tokenised(ExampleSet("sft", (silent,)), form, TINY, seed=0)

@@ -8,12 +8,12 @@ import anyio
 import pytest
 
 from simkit.core.messages import AssistantMessage
-from simkit.data.examples import Demonstration, Example, ExampleSet, Judged, Kind, Pair
+from simkit.data.examples import DpoExample, Example, ExampleSet, Kind, KtoExample, SftExample
 from simkit.errors import UsageError
 from simkit.plugins.extras import require
 from simkit.training.dev import DevGoals, play_dev
 from simkit.training.guard import Guard
-from simkit.training.jobs import RECORDS, Metrics, TrainingJob
+from simkit.training.jobs import RECORDS, TrainingJob, TrainingMetrics
 from simkit.training.presets import preset
 from simkit.training.process import train_in_process
 from simkit.training.trainer import train
@@ -34,12 +34,12 @@ def examples(bench: Bench, kind: Kind) -> ExampleSet:
         prompt, answer, wrong = known.messages[:place], known.messages[place], AssistantMessage.of("name name")
         match kind:
             case "sft":
-                made.append(Demonstration(messages=known.messages[: place + 1], tools=known.tools))
+                made.append(SftExample(messages=known.messages[: place + 1], tools=known.tools))
             case "kto":
                 completion = (answer,) if number % 2 else (wrong,)
-                made.append(Judged(prompt=prompt, completion=completion, label=bool(number % 2), tools=known.tools))
+                made.append(KtoExample(prompt=prompt, completion=completion, label=bool(number % 2), tools=known.tools))
             case "dpo":
-                made.append(Pair(prompt=prompt, chosen=(answer,), rejected=(wrong,), tools=known.tools))
+                made.append(DpoExample(prompt=prompt, chosen=(answer,), rejected=(wrong,), tools=known.tools))
     return ExampleSet(kind, tuple(made))
 
 
@@ -69,7 +69,7 @@ def equal(left: Path, right: Path, tolerance: float = 0.0) -> bool:
 def test_a_few_steps_of_every_method_make_a_model_that_plays(
     bench: Bench, tmp_path: Path, kind: Kind, lora: int
 ) -> None:
-    heard: list[Metrics] = []
+    heard: list[TrainingMetrics] = []
     trained = train(job(bench, tmp_path / "out", kind, lora_rank=lora), heard.append)
     assert (trained.steps, trained.kept, trained.stopped) == (4, 4, None)
     assert [each.step for each in heard if each.stage == "train"] == [1, 2, 3, 4]
@@ -91,7 +91,7 @@ def test_one_seed_gives_one_model_and_a_finished_training_is_not_done_again(benc
     train(replace(job(bench, tmp_path / "c"), seed=1))
     assert equal(tmp_path / "a", tmp_path / "b")
     assert not equal(tmp_path / "a", tmp_path / "c")
-    heard: list[Metrics] = []
+    heard: list[TrainingMetrics] = []
     assert train(job(bench, tmp_path / "a"), heard.append) == first
     assert heard == []
 
@@ -101,7 +101,7 @@ class Killed(Exception):
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(bench: Bench, tmp_path: Path) -> None:
-    def kill(metrics: Metrics) -> None:
+    def kill(metrics: TrainingMetrics) -> None:
         if metrics.step == 5:
             raise Killed
 
@@ -109,7 +109,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(bench
     train(job(bench, tmp_path / "whole", **long))
     with pytest.raises(Killed):
         train(job(bench, tmp_path / "parts", **long), kill)
-    heard: list[Metrics] = []
+    heard: list[TrainingMetrics] = []
     trained = train(job(bench, tmp_path / "parts", **long), heard.append)
     assert [each.step for each in heard if each.stage == "train"] == [5, 6]
     assert trained.steps == 6
@@ -184,7 +184,7 @@ def test_the_trained_folder_plays_as_a_local_model(bench: Bench, tmp_path: Path)
 
 
 def test_a_process_of_its_own_gives_the_same_weights_and_tells_as_it_goes(bench: Bench, tmp_path: Path) -> None:
-    heard: list[Metrics] = []
+    heard: list[TrainingMetrics] = []
     here = train(job(bench, tmp_path / "here"))
     there = anyio.run(train_in_process, job(bench, tmp_path / "there"), heard.append)
     assert [each.step for each in heard] == [1, 2, 3, 4]

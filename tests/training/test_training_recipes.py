@@ -17,7 +17,7 @@ from simkit.run.run import Run
 from simkit.store import Store
 from simkit.training import steps
 from simkit.training.dev import DevChoice
-from simkit.training.jobs import Metrics, OnMetrics, Trained, TrainingJob
+from simkit.training.jobs import OnMetrics, TrainingJob, TrainingMetrics, TrainingResult
 from simkit.training.process import Job
 from simkit.training.steps import GuardChoice
 from simkit.training.trainer import train
@@ -79,11 +79,11 @@ async def test_a_training_is_stopped_resumed_and_recorded(
     assert source != later
 
 
-async def train_here(job: Job, on_metrics: OnMetrics) -> Trained:
+async def train_here(job: Job, on_metrics: OnMetrics) -> TrainingResult:
     """What `train_in_process` does, but for the process of its own."""
     assert isinstance(job, TrainingJob)
 
-    def told(metrics: Metrics) -> None:
+    def told(metrics: TrainingMetrics) -> None:
         anyio.from_thread.run_sync(on_metrics, metrics)
 
     return await anyio.to_thread.run_sync(train, job, told)

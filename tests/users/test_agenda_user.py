@@ -15,7 +15,7 @@ from simkit.core.ontology import Wish
 from simkit.core.tasks import Task
 from simkit.errors import UsageError, UserFault
 from simkit.tools.builtin import BuiltinWorld
-from simkit.users.agenda import AgendaUser, Progress
+from simkit.users.agenda import AgendaProgress, AgendaUser
 
 pytestmark = pytest.mark.anyio
 
@@ -175,7 +175,7 @@ async def test_a_failed_booking_is_never_taken_for_a_success(world: BuiltinWorld
             await talk.hear("How about the Marble Otter? Shall I book it?")
         turn = await talk.hear(line)
         assert not any(word in turn.text.lower() for word in ("thank", "great", "perfect", "all set", "everything"))
-        assert isinstance(turn.state, Progress)
+        assert isinstance(turn.state, AgendaProgress)
         assert not turn.state.booked
 
 
@@ -202,7 +202,7 @@ async def test_a_booking_that_is_still_to_come_is_not_taken_for_one(world: Built
     talk = Talk(insistent(world), task(HOTEL))
     await talk.hear()
     turn = await talk.hear(line)
-    assert isinstance(turn.state, Progress)
+    assert isinstance(turn.state, AgendaProgress)
     assert not turn.state.booked
 
 
@@ -219,7 +219,7 @@ async def test_a_confirmation_is_heard_behind_polite_words(world: BuiltinWorld, 
     talk = Talk(insistent(world), task(HOTEL))
     await talk.hear()
     turn = await talk.hear(line)
-    assert isinstance(turn.state, Progress)
+    assert isinstance(turn.state, AgendaProgress)
     assert turn.state.booked
 
 

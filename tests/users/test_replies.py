@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from simkit.core.messages import AssistantMessage, ToolCall, UserMessage
 from simkit.models import ChatRequest, ChatResponse
-from simkit.users.reply_formats import END_TOOL, GOODBYE, Ending, Reply, form_of
+from simkit.users.reply_formats import END_TOOL, GOODBYE, Ending, UserReply, form_of
 
 ENDINGS: tuple[Ending, ...] = ("tool", "json", "line")
 
@@ -22,41 +22,41 @@ def end(**arguments: str) -> ToolCall:
     return ToolCall.of("c", "end_conversation", arguments)
 
 
-def read(ending: Ending, text: str | None = None, *calls: ToolCall, advice: bool = False) -> Reply | None:
+def read(ending: Ending, text: str | None = None, *calls: ToolCall, advice: bool = False) -> UserReply | None:
     return form_of(ending, advice=advice).read(response(text, *calls))
 
 
 def test_with_tools_a_call_hangs_up() -> None:
-    assert read("tool", "In the north.") == Reply("In the north.")
-    assert read("tool", "Thanks, bye.", end(message="ignored", reason="done")) == Reply("Thanks, bye.", end=True)
-    assert read("tool", None, end(message="Bye.", reason="gave_up")) == Reply("Bye.", end=True, reason="gave_up")
+    assert read("tool", "In the north.") == UserReply("In the north.")
+    assert read("tool", "Thanks, bye.", end(message="ignored", reason="done")) == UserReply("Thanks, bye.", end=True)
+    assert read("tool", None, end(message="Bye.", reason="gave_up")) == UserReply("Bye.", end=True, reason="gave_up")
 
 
 def test_hanging_up_without_a_word_is_flagged() -> None:
-    assert read("tool", None, end()) == Reply(GOODBYE, end=True, flags=("silent_end",))
+    assert read("tool", None, end()) == UserReply(GOODBYE, end=True, flags=("silent_end",))
     assert read("tool", "", ToolCall.of("c", "end_conversation", "{oops")) == read("tool", None, end())
-    assert read("line", "END_CONVERSATION") == Reply(GOODBYE, end=True, flags=("silent_end",))
+    assert read("line", "END_CONVERSATION") == UserReply(GOODBYE, end=True, flags=("silent_end",))
 
 
 def test_a_tool_that_is_not_there_is_flagged() -> None:
-    assert read("tool", "Hm.", ToolCall.of("c", "search", {})) == Reply("Hm.", flags=("unknown_tool",))
+    assert read("tool", "Hm.", ToolCall.of("c", "search", {})) == UserReply("Hm.", flags=("unknown_tool",))
 
 
 @pytest.mark.parametrize(
     "token", ["END_CONVERSATION", "  END_CONVERSATION  ", "**END_CONVERSATION**", "[END_CONVERSATION]."]
 )
 def test_a_token_on_a_line_of_its_own_hangs_up(token: str) -> None:
-    assert read("line", f"Thanks.\nBye!\n\n{token}\nleft over") == Reply("Thanks.\nBye!", end=True)
+    assert read("line", f"Thanks.\nBye!\n\n{token}\nleft over") == UserReply("Thanks.\nBye!", end=True)
 
 
 def test_a_token_in_a_sentence_hangs_nothing_up() -> None:
     text = "Do I have to say END_CONVERSATION now?"
-    assert read("line", text) == Reply(text, flags=("stray_token",))
+    assert read("line", text) == UserReply(text, flags=("stray_token",))
 
 
 def test_a_json_object_says_and_hangs_up() -> None:
-    assert read("json", '{"say": "Hi.", "end": false, "reason": ""}') == Reply("Hi.")
-    assert read("json", '```json\n{"say": "Bye.", "end": true, "reason": "gave_up"}\n```') == Reply(
+    assert read("json", '{"say": "Hi.", "end": false, "reason": ""}') == UserReply("Hi.")
+    assert read("json", '```json\n{"say": "Bye.", "end": true, "reason": "gave_up"}\n```') == UserReply(
         "Bye.", end=True, reason="gave_up"
     )
 
@@ -76,7 +76,7 @@ def test_no_words_are_no_reply(ending: Ending) -> None:
 
 def test_words_that_were_cut_off_are_said_and_flagged() -> None:
     cut = ChatResponse(message=AssistantMessage.of("I need a hot"), finish="length")
-    assert form_of("line").read(cut) == Reply("I need a hot", flags=("cut_off",))
+    assert form_of("line").read(cut) == UserReply("I need a hot", flags=("cut_off",))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_advice_comes_first_and_is_not_said(ending: Ending, text: str) -> None:
 
 
 def test_without_its_labels_all_of_an_answer_is_said_and_flagged() -> None:
-    assert read("line", "Which area?", advice=True) == Reply("Which area?", flags=("no_advice",))
+    assert read("line", "Which area?", advice=True) == UserReply("Which area?", flags=("no_advice",))
 
 
 def test_what_each_form_asks_for() -> None:
@@ -160,7 +160,7 @@ def test_a_call_in_text_in_the_middle_of_a_line_hangs_up() -> None:
 def test_another_call_in_text_is_not_spoken() -> None:
     assert read("tool", '<tool_call>{"name": "search", "arguments": {}}</tool_call>') is None
     reply = read("tool", 'Hm.\n<tool_call>{"name": "search", "arguments": {}}</tool_call>')
-    assert reply == Reply("Hm.", flags=("call_as_text: hermes", "unknown_tool"))
+    assert reply == UserReply("Hm.", flags=("call_as_text: hermes", "unknown_tool"))
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -171,10 +171,10 @@ def test_reasoning_of_the_user_is_never_spoken(ending: Ending) -> None:
         f"I am done soon.\n</think>\n{said}",
         f"[THINK]x[/THINK]{said}",
     ):
-        assert read(ending, text) == Reply("Hi.")
+        assert read(ending, text) == UserReply("Hi.")
     assert read(ending, "<think>I am done so") is None
 
 
 def test_a_cut_off_call_hangs_nothing_up() -> None:
     cut = ChatResponse(message=AssistantMessage.of("Thanks.", (end(message="B"),)), finish="length")
-    assert form_of("tool").read(cut) == Reply("Thanks.", flags=("cut_off",))
+    assert form_of("tool").read(cut) == UserReply("Thanks.", flags=("cut_off",))

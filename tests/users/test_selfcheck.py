@@ -8,20 +8,20 @@ from talking import ONTOLOGY, TASK
 from simkit.core.conversation import Utterance
 from simkit.core.ontology import Ontology
 from simkit.core.tasks import Task
-from simkit.users.reply_formats import Reply
-from simkit.users.selfcheck import Memory, SelfCheck
+from simkit.users.reply_formats import UserReply
+from simkit.users.selfcheck import SelfCheck, SelfCheckState
 
 ALL_SAID = "A hotel in the north with parking, booked for 3 people on tuesday, and a train to ely after 9:15."
 
 
 def flags(*words: str, end: bool = False, gave_up: bool = False, task: Task = TASK) -> tuple[str, ...]:
     """The doubts about the last of these words, said in turns: user, agent, user, ..."""
-    check, heard, memory = SelfCheck(ONTOLOGY), list[Utterance](), Memory()
+    check, heard, memory = SelfCheck(ONTOLOGY), list[Utterance](), SelfCheckState()
     found: tuple[str, ...] = ()
     for index, text in enumerate(words):
         if index % 2 == 0:
             last = end and index == len(words) - 1
-            reply = Reply(text, end=last, reason="gave_up" if gave_up else "done")
+            reply = UserReply(text, end=last, reason="gave_up" if gave_up else "done")
             found, memory = check.check(task, heard, reply, memory)
         heard.append(Utterance("agent" if index % 2 else "user", text))
     return found
@@ -101,7 +101,9 @@ def test_talking_like_the_agent_and_saying_the_same_again() -> None:
 
 def test_without_a_vocabulary_only_the_words_are_checked() -> None:
     check = SelfCheck(Ontology(()))
-    found, memory = check.check(TASK, (), Reply("A hotel in the south.", end=True, flags=("cut_off",)), Memory())
+    found, memory = check.check(
+        TASK, (), UserReply("A hotel in the south.", end=True, flags=("cut_off",)), SelfCheckState()
+    )
     assert found == ("cut_off",)
     assert memory.last == "A hotel in the south."
 

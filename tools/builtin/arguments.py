@@ -51,21 +51,21 @@ class Tool:
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class InvalidCall:
     """Reason why a call is invalid, worded for the agent."""
 
     reason: str
 
 
-def read_arguments(tool: Tool, call: ToolCall) -> dict[str, str] | Wrong:
+def read_arguments(tool: Tool, call: ToolCall) -> dict[str, str] | InvalidCall:
     """The arguments of a call in normal form; "no preference" for an optional parameter counts as absent."""
     try:
         given = call.parse_arguments()
     except InvalidArguments as error:
-        return Wrong(printable(str(error)))
+        return InvalidCall(printable(str(error)))
     unknown = next((name for name in given if name not in tool.parameters), None)
     if unknown is not None:
-        return Wrong(f"{tool.name} has no parameter `{printable(unknown)}`; it has: {', '.join(tool.parameters)}")
+        return InvalidCall(f"{tool.name} has no parameter `{printable(unknown)}`; it has: {', '.join(tool.parameters)}")
     return _clean(tool, given)
 
 
@@ -75,45 +75,45 @@ def printable(text: str) -> str:
     return shown.encode("utf-8", "replace").decode()
 
 
-def _clean(tool: Tool, given: Mapping[str, object]) -> dict[str, str] | Wrong:
+def _clean(tool: Tool, given: Mapping[str, object]) -> dict[str, str] | InvalidCall:
     arguments: dict[str, str] = {}
     for name, parameter in tool.parameters.items():
         value = given.get(name)
         text = _text(parameter, value)
-        if isinstance(text, Wrong):
+        if isinstance(text, InvalidCall):
             return text
         if text in NO_FILTER:
             if tool.required:
                 hint = f": {parameter.description}" if parameter.description else ""
-                return Wrong(f"{tool.name} needs `{name}`{hint}")
+                return InvalidCall(f"{tool.name} needs `{name}`{hint}")
             continue
         read = _read(parameter, text)
-        if isinstance(read, Wrong):
+        if isinstance(read, InvalidCall):
             return read
         arguments[name] = read
     return arguments
 
 
-def _text(parameter: Parameter, value: object) -> str | Wrong:
+def _text(parameter: Parameter, value: object) -> str | InvalidCall:
     if value is None:
         return ""
     if parameter.kind == "number" and type(value) is int:
-        return str(value) if abs(value) < 10_000 else Wrong(f"`{parameter.name}` is out of range")
+        return str(value) if abs(value) < 10_000 else InvalidCall(f"`{parameter.name}` is out of range")
     if not isinstance(value, str):
-        return Wrong(f"`{parameter.name}` is a JSON {type(value).__name__}; send it as a string")
+        return InvalidCall(f"`{parameter.name}` is a JSON {type(value).__name__}; send it as a string")
     if len(value) > LONGEST:
-        return Wrong(f"`{parameter.name}` is longer than {LONGEST} characters")
+        return InvalidCall(f"`{parameter.name}` is longer than {LONGEST} characters")
     return normal(value)
 
 
-def _read(parameter: Parameter, text: str) -> str | Wrong:
+def _read(parameter: Parameter, text: str) -> str | InvalidCall:
     match parameter.kind:
         case "time":
-            return text.zfill(5) if _TIME.fullmatch(text) else Wrong(f"`{parameter.name}` must be a time, HH:MM")
+            return text.zfill(5) if _TIME.fullmatch(text) else InvalidCall(f"`{parameter.name}` must be a time, HH:MM")
         case "day" if text not in vocabulary.DAYS:
-            return Wrong(f"`{parameter.name}` must be one of: {', '.join(vocabulary.DAYS)}")
+            return InvalidCall(f"`{parameter.name}` must be one of: {', '.join(vocabulary.DAYS)}")
         case "number" if not _NUMBER.fullmatch(text):
-            return Wrong(f"`{parameter.name}` must be a whole number")
+            return InvalidCall(f"`{parameter.name}` must be a whole number")
         case "number":
             return str(int(text))
         case _:

@@ -41,14 +41,14 @@ class TravelState:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class BookingRefused:
     """Reason why a booking or cancellation was refused, worded for the agent."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class BookingChange:
     """A booking made or cancelled, the branch's world after it, and the rows it changed."""
 
     booking: Booking
@@ -56,7 +56,7 @@ class Made:
     writes: tuple[JsonObject, ...]
 
 
-Change: TypeAlias = Made | Refused
+Change: TypeAlias = BookingChange | BookingRefused
 
 
 def free_places(town: Town, state: TravelState, place: Place) -> int:
@@ -70,17 +70,17 @@ def book(town: Town, state: TravelState, domain: str, arguments: Mapping[str, st
     id_field = ID_FIELDS[domain]
     entity = town.entity(domain, arguments[id_field])
     if entity is None:
-        return Refused(f"there is no {domain} with {id_field} {arguments[id_field]}")
+        return BookingRefused(f"there is no {domain} with {id_field} {arguments[id_field]}")
     id_value = entity[id_field]
     if not 1 <= int(arguments["people"]) <= len(vocabulary.PEOPLE):
-        return Refused(f"bookings are for 1 to {len(vocabulary.PEOPLE)} people")
+        return BookingRefused(f"bookings are for 1 to {len(vocabulary.PEOPLE)} people")
     wanted = _wanted(domain, id_value, arguments)
-    if isinstance(wanted, Refused):
+    if isinstance(wanted, BookingRefused):
         return wanted
     places, amount = wanted
     for place in places:
         if free_places(town, state, place) < amount:
-            return Refused(_full(place, amount))
+            return BookingRefused(_full(place, amount))
     details = ((id_field, id_value), *((name, value) for name, value in arguments.items() if name != id_field))
     booking = Booking(_reference(town, state, places), domain, id_value, details, places, amount)
     return _take(town, state, booking, -amount)
@@ -90,9 +90,9 @@ def cancel(town: Town, state: TravelState, reference: str) -> Change:
     """Cancel a booking of this branch, which frees its places."""
     booking = find(state, reference)
     if booking is None:
-        return Refused(f"there is no booking with reference {reference}")
+        return BookingRefused(f"there is no booking with reference {reference}")
     if booking.status == "cancelled":
-        return Refused(f"the booking {booking.reference} is already cancelled")
+        return BookingRefused(f"the booking {booking.reference} is already cancelled")
     return _take(town, state, replace(booking, status="cancelled"), booking.amount)
 
 
@@ -118,18 +118,18 @@ def nights(day: str, stay: int) -> tuple[str, ...]:
     return tuple(vocabulary.DAYS[(start + night) % len(vocabulary.DAYS)] for night in range(stay))
 
 
-def _wanted(domain: str, id_value: str, arguments: Mapping[str, str]) -> tuple[tuple[Place, ...], int] | Refused:
+def _wanted(domain: str, id_value: str, arguments: Mapping[str, str]) -> tuple[tuple[Place, ...], int] | BookingRefused:
     amount = needed(domain, int(arguments["people"]))
     match domain:
         case "restaurant":
             if arguments["time"] not in vocabulary.TABLE_TIMES:
                 first, last = vocabulary.TABLE_TIMES[0], vocabulary.TABLE_TIMES[-1]
-                return Refused(f"tables are booked for every half hour from {first} to {last}")
+                return BookingRefused(f"tables are booked for every half hour from {first} to {last}")
             return ((domain, id_value, arguments["day"], arguments["time"]),), amount
         case "hotel":
             stay = int(arguments["stay"])
             if not 1 <= stay <= len(vocabulary.NIGHTS):
-                return Refused(f"rooms are booked for 1 to {len(vocabulary.NIGHTS)} nights")
+                return BookingRefused(f"rooms are booked for 1 to {len(vocabulary.NIGHTS)} nights")
             return tuple((domain, id_value, day) for day in nights(arguments["day"], stay)), amount
         case _:
             return ((domain, id_value),), amount
@@ -145,14 +145,14 @@ def _full(place: Place, amount: int) -> str:
             return f"train {place[-1]} has not enough seats left ({amount} needed)"
 
 
-def _take(town: Town, state: TravelState, booking: Booking, change: int) -> Made:
+def _take(town: Town, state: TravelState, booking: Booking, change: int) -> BookingChange:
     free = {place: free_places(town, state, place) + change for place in booking.places}
     after = TravelState(state.free.put(free), state.bookings.put({booking.reference: booking}))
     rows: list[dict[str, Any]] = [
         {"table": "free", "key": "/".join(place), "free": left} for place, left in free.items()
     ]
     rows.append({"table": "bookings", "key": booking.reference, **booking.shown()})
-    return Made(booking, after, tuple(rows))
+    return BookingChange(booking, after, tuple(rows))
 
 
 def _reference(town: Town, state: TravelState, places: tuple[Place, ...]) -> str:

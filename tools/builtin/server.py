@@ -12,8 +12,8 @@ from simkit.core.tasks import Goal, Task
 from simkit.rule_based.bitset_table import BitsetTable, Row, RowSet
 from simkit.rule_based.normalise import normal
 from simkit.tools.builtin import bookings
-from simkit.tools.builtin.arguments import Tool, Wrong, printable, read_arguments
-from simkit.tools.builtin.bookings import Change, Refused, TravelState
+from simkit.tools.builtin.arguments import InvalidCall, Tool, printable, read_arguments
+from simkit.tools.builtin.bookings import BookingRefused, Change, TravelState
 from simkit.tools.builtin.ontology import ontology_of, tools_of
 from simkit.tools.builtin.town import ID_FIELDS, Town
 
@@ -52,7 +52,7 @@ class TravelServer(ToolServer[TravelState]):
         if tool is None:
             return _error(f"there is no tool `{printable(call.name)}`; there are: {', '.join(self._tools)}", state)
         arguments = read_arguments(tool, call)
-        if isinstance(arguments, Wrong):
+        if isinstance(arguments, InvalidCall):
             return _error(arguments.reason, state)
         return self._run(tool.name, arguments, request.task, state)
 
@@ -112,7 +112,7 @@ def _found(state: TravelState, reference: str) -> ToolReturn[TravelState]:
 
 
 def _changed(change: Change, state: TravelState) -> ToolReturn[TravelState]:
-    if isinstance(change, Refused):
+    if isinstance(change, BookingRefused):
         return ToolReturn(_refusal(change.reason), state)
     return ToolReturn(
         ToolResult(value={"success": True, "return": change.booking.shown()}), change.state, change.writes

@@ -71,7 +71,7 @@ class Allowance:
 
 
 @dataclass(slots=True)
-class _Account:
+class _BudgetAccount:
     """Amounts used, and amounts reserved by calls in flight."""
 
     spent: Amount = Amount()
@@ -80,11 +80,11 @@ class _Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class Reservation:
     """A reservation and the accounts that it is charged to."""
 
     amount: Amount
-    accounts: tuple[_Account, ...]
+    accounts: tuple[_BudgetAccount, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +127,8 @@ class Budget:
         before = spent or Usage()
         self.allowances = allowances
         self._clock = clock or Clock()
-        self._run = _Account(Amount(before.tokens, before.cost))
-        self._accounts: dict[tuple[str | int, ...], _Account] = {}
+        self._run = _BudgetAccount(Amount(before.tokens, before.cost))
+        self._accounts: dict[tuple[str | int, ...], _BudgetAccount] = {}
         self._deadline: float | None = None
         self._settled = anyio.Event()
 
@@ -165,7 +165,7 @@ class Budget:
             "with more time"
         )
 
-    async def reserve(self, amount: Amount, key: CallKey) -> Hold:
+    async def reserve(self, amount: Amount, key: CallKey) -> Reservation:
         """Reserve an amount, after waiting for other calls to settle if necessary. Every hold must be settled.
 
         Raises:
@@ -177,13 +177,13 @@ class Budget:
             if account.calls == 0:
                 raise error
             await self._settled.wait()
-        hold = Hold(amount, tuple(self._accounts_of(key)))
+        hold = Reservation(amount, tuple(self._accounts_of(key)))
         for account in hold.accounts:
             account.held = account.held.plus(amount)
             account.calls += 1
         return hold
 
-    def settle(self, hold: Hold, used: Amount) -> None:
+    def settle(self, hold: Reservation, used: Amount) -> None:
         """Replace a reservation by the amount that was used."""
         for account in hold.accounts:
             account.held = account.held.less(hold.amount) if account.calls > 1 else Amount()
@@ -203,7 +203,7 @@ class Budget:
         if (refusal := self._refusal(Amount(), key)) is not None:
             raise refusal[1]
 
-    def _refusal(self, amount: Amount, key: CallKey) -> tuple[_Account, BudgetExhausted | LimitHit] | None:
+    def _refusal(self, amount: Amount, key: CallKey) -> tuple[_BudgetAccount, BudgetExhausted | LimitHit] | None:
         """The account without room for an amount, and the error to raise if no call in flight can free any."""
         allowed = self.allowances
         if short := allowed.run.short_of(_total([self._run], amount)):
@@ -219,17 +219,17 @@ class Budget:
             return _busiest(path), _limit_hit("branch", short, allowed.branch, spent, amount)
         return None
 
-    def _accounts_of(self, key: CallKey) -> Iterator[_Account]:
+    def _accounts_of(self, key: CallKey) -> Iterator[_BudgetAccount]:
         yield self._run
         if self.allowances.episode.bounded:
             yield self._account(_episode(key))
         if self.allowances.branch.bounded:
             yield self._account((*_episode(key), key.turn.path))
 
-    def _account(self, name: tuple[str | int, ...]) -> _Account:
+    def _account(self, name: tuple[str | int, ...]) -> _BudgetAccount:
         account = self._accounts.get(name)
         if account is None:
-            account = _Account()
+            account = _BudgetAccount()
             if self.allowances.episode.bounded or self.allowances.branch.bounded:
                 self._accounts[name] = account
         return account
@@ -258,13 +258,13 @@ def _branches(key: CallKey) -> Iterator[tuple[str | int, ...]]:
         yield (*_episode(key), joint.join(parts[:length]))
 
 
-def _total(accounts: list[_Account], more: Amount) -> Amount:
+def _total(accounts: list[_BudgetAccount], more: Amount) -> Amount:
     for account in accounts:
         more = more.plus(account.spent).plus(account.held)
     return more
 
 
-def _busiest(accounts: list[_Account]) -> _Account:
+def _busiest(accounts: list[_BudgetAccount]) -> _BudgetAccount:
     return max(accounts, key=lambda account: account.calls)
 
 
@@ -334,7 +334,7 @@ class BudgetedModel(ModelWrapper):
         """The answer to a request whose reply is bounded."""
         return await self._held(request, key, await self._budget.reserve(self._most(request), key))
 
-    async def _fitting(self, request: ChatRequest, key: CallKey) -> tuple[ChatRequest, Hold]:
+    async def _fitting(self, request: ChatRequest, key: CallKey) -> tuple[ChatRequest, Reservation]:
         """The request with a reply limit, and its hold. The limit is reduced if only a smaller one fits the budget."""
         limit = self._replies.limit()
         while True:
@@ -346,7 +346,7 @@ class BudgetedModel(ModelWrapper):
                     raise
                 limit = ReplyLimit(limit.tokens // 2, provisional=True)
 
-    async def _held(self, request: ChatRequest, key: CallKey, hold: Hold) -> ChatResponse:
+    async def _held(self, request: ChatRequest, key: CallKey, hold: Reservation) -> ChatResponse:
         """The answer to a request that has a reservation."""
         used = hold.amount  # charged in full unless the call is known to have used less
         try:

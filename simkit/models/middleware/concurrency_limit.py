@@ -103,7 +103,7 @@ class ConcurrencyLimit:
         self._metrics.in_flight += change
 
 
-class LimitedModel(ModelWrapper):
+class ConcurrencyLimitedModel(ModelWrapper):
     """Waits for a place under the concurrency limit of its endpoint before each call."""
 
     def __init__(self, model: ChatModel, concurrency: ConcurrencyLimit) -> None:

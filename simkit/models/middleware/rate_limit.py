@@ -8,7 +8,7 @@ from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Mo
 from simkit.models.middleware.token_estimate import TokenEstimate
 
 
-class Flow:
+class RateLimiter:
     """Rate limiter of units per minute, as a virtual clock (GCRA). `take` returns the time to wait.
 
     Args:
@@ -38,7 +38,7 @@ class Flow:
         self._next += units * self._seconds
 
 
-class Rates:
+class RateLimits:
     """Rate limits of one endpoint and key. None means no limit.
 
     Args:
@@ -51,8 +51,8 @@ class Rates:
     def __init__(
         self, *, rpm: float | None = None, tpm: float | None = None, reply_tokens: int = 256, clock: Clock | None = None
     ) -> None:
-        self._requests = Flow("--rpm", rpm) if rpm is not None else None
-        self._tokens = Flow("--tpm", tpm) if tpm is not None else None
+        self._requests = RateLimiter("--rpm", rpm) if rpm is not None else None
+        self._tokens = RateLimiter("--tpm", tpm) if tpm is not None else None
         self._reply_tokens = reply_tokens
         self._estimate = TokenEstimate()
         self.clock = clock or Clock()
@@ -79,10 +79,10 @@ class Rates:
             self._tokens.adjust(usage.tokens - taken)
 
 
-class RatedModel(ModelWrapper):
+class RateLimitedModel(ModelWrapper):
     """Calls the model no faster than its endpoint's rates allow. It belongs inside the retries: each attempt counts."""
 
-    def __init__(self, model: ChatModel, rates: Rates) -> None:
+    def __init__(self, model: ChatModel, rates: RateLimits) -> None:
         super().__init__(model)
         self._rates = rates
 

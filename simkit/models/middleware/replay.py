@@ -14,7 +14,7 @@ from simkit.core.events import EndpointAdjusted, ModelCall
 from simkit.core.ids import branch_id, episode_id
 from simkit.core.messages import JsonObject
 from simkit.errors import ModelFault, ReplayMiss
-from simkit.models.adjustments import Adjustment, Place
+from simkit.models.adjustments import Adjustment, EndpointModel
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash
 from simkit.models.middleware.metrics import CallMetrics
 from simkit.models.middleware.request_digest import difference
@@ -22,7 +22,7 @@ from simkit.models.usage import doubt, validated
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _RecordedResult:
     """Result of one recorded attempt: the response as JSON text, or the error."""
 
     request_hash: str
@@ -45,8 +45,10 @@ class Recording:
     run_id: str
     usage: Usage = field(default_factory=Usage)
     skipped: int = 0
-    adjustments: dict[Place, tuple[Adjustment, ...]] = field(default_factory=dict[Place, tuple[Adjustment, ...]])
-    _calls: dict[str, list[_Kept]] = field(default_factory=dict[str, list[_Kept]])
+    adjustments: dict[EndpointModel, tuple[Adjustment, ...]] = field(
+        default_factory=dict[EndpointModel, tuple[Adjustment, ...]]
+    )
+    _calls: dict[str, list[_RecordedResult]] = field(default_factory=dict[str, list[_RecordedResult]])
 
     @classmethod
     def of(cls, run_id: str, calls: Iterable[ModelCall]) -> Recording:
@@ -65,7 +67,7 @@ class Recording:
         name = _call_name(call.branch_id[len(begin) :], call.role, call.step)
         response, request = call.response, call.request
         self._calls.setdefault(name, []).append(
-            _Kept(
+            _RecordedResult(
                 call.request_hash,
                 b"" if request is None else _text(request),
                 None if response is None else _text(response),

@@ -9,7 +9,7 @@ from typing import ClassVar
 from simkit.models.adjustments import Adjustment
 from simkit.models.base import CallKey, ChatRequest, ChatResponse
 from simkit.models.providers.anthropic_replies import read_messages_reply
-from simkit.models.providers.anthropic_requests import MAX_TOKENS, Thoughts, encode, to_messages_body
+from simkit.models.providers.anthropic_requests import MAX_TOKENS, ThinkingForm, encode, to_messages_body
 from simkit.models.providers.dialect import SETTING, Dialect, without_keywords
 from simkit.models.providers.openai import Endpoint, OpenAIModel, OpenAIProvider
 from simkit.models.transport.http1 import HttpReply
@@ -72,7 +72,7 @@ class MessagesDialect(Dialect):
         form = self.names.get("reasoning_effort")
         if form in settings:
             settings["reasoning_effort"] = settings.pop(form)
-        chosen = Thoughts(sent=self.sends_blocks, budget=form == BUDGET if form else None)
+        chosen = ThinkingForm(sent=self.sends_blocks, budget=form == BUDGET if form else None)
         body = to_messages_body(model, request, settings, max_tokens=self.max_tokens, thinking=chosen)
         if self.keywords and "tools" in body:
             body["tools"] = without_keywords(body["tools"], self.keywords)

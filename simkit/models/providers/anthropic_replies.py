@@ -19,7 +19,7 @@ from simkit.models.providers.anthropic_requests import (
     Block,
 )
 from simkit.models.providers.finish_reasons import finish_of, read_ending
-from simkit.models.providers.reply_errors import Reading, read_body
+from simkit.models.providers.reply_errors import ReplyContext, read_body
 from simkit.models.transport.http1 import HttpReply
 from simkit.models.usage import read_count, read_usage, tokens_used
 
@@ -35,7 +35,7 @@ class MessagesReply:
     written: int = 0
 
 
-def read_messages_reply(reply: HttpReply, reading: Reading) -> MessagesReply:
+def read_messages_reply(reply: HttpReply, reading: ReplyContext) -> MessagesReply:
     """The response in a reply.
 
     Raises:
@@ -53,7 +53,7 @@ def read_messages_reply(reply: HttpReply, reading: Reading) -> MessagesReply:
         ) from error
 
 
-def _reply(body: dict[str, Any], raw: bytes, reading: Reading) -> MessagesReply:
+def _reply(body: dict[str, Any], raw: bytes, reading: ReplyContext) -> MessagesReply:
     content = body["content"]
     if _LONG.search(raw):
         content = json.loads(reading.secrets.out_of_answer(raw))["content"]

@@ -67,7 +67,7 @@ _DATA_URL = re.compile(r"data:([^;,]+);base64,(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Thoughts:
+class ThinkingForm:
     """The form of thinking in a request.
 
     Attributes:
@@ -85,7 +85,7 @@ def to_messages_body(
     settings: Mapping[str, Any],
     *,
     max_tokens: int = MAX_TOKENS,
-    thinking: Thoughts | None = None,
+    thinking: ThinkingForm | None = None,
 ) -> dict[str, Any]:
     """The body of a Messages request. The API has no seed, so none is sent.
 
@@ -103,7 +103,7 @@ def to_messages_body(
         name for name in ("logprobs", "presence_penalty", "frequency_penalty") if given[name] is not None
     ]:
         raise BadRequest(f"the Messages API has no {', '.join(map(repr, unsupported))}; omit it")
-    limit, thinking = given["max_tokens"] or max_tokens, thinking or Thoughts()
+    limit, thinking = given["max_tokens"] or max_tokens, thinking or ThinkingForm()
     system, turns = convert_messages(request.messages, thinking=thinking.sent)
     body: dict[str, Any] = {"model": model, "max_tokens": limit, "messages": turns}
     if system:

@@ -193,7 +193,7 @@ def requested_adjustments(config: ModelConfig) -> tuple[Adjustment, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class KnownDialect:
     """One line of the table: patterns for the whole host and the whole model name."""
 
     host: str
@@ -203,8 +203,8 @@ class Row:
 
 _NO_SEED = (Adjustment(SETTING, "seed", ""),)
 
-TABLE: tuple[Row, ...] = (
-    Row(
+TABLE: tuple[KnownDialect, ...] = (
+    KnownDialect(
         r"(.*\.)?openai\.(azure\.)?com",
         r".*",
         (
@@ -212,15 +212,15 @@ TABLE: tuple[Row, ...] = (
             Adjustment(AT_MOST, "seed", str((1 << 63) - 1)),
         ),
     ),
-    Row(r"(.*\.)?mistral\.ai", r".*", (Adjustment(SETTING, "seed", "random_seed"),)),
-    Row(r"(.*\.)?anthropic\.com", r".*", _NO_SEED),
-    Row(r"(.*\.)?deepseek\.com", r".*", _NO_SEED),
+    KnownDialect(r"(.*\.)?mistral\.ai", r".*", (Adjustment(SETTING, "seed", "random_seed"),)),
+    KnownDialect(r"(.*\.)?anthropic\.com", r".*", _NO_SEED),
+    KnownDialect(r"(.*\.)?deepseek\.com", r".*", _NO_SEED),
 )
 """Dialects known before the first call. Everything else is learned from refusals. Seeds have 31 bits unless a row says
 otherwise, because some servers keep them in a 32-bit integer."""
 
 
-def known_dialect(host: str, model: str, table: tuple[Row, ...] = TABLE) -> Dialect:
+def known_dialect(host: str, model: str, table: tuple[KnownDialect, ...] = TABLE) -> Dialect:
     """The dialect of a model at a host before the first call, from the first row that matches."""
     for row in table:
         if re.fullmatch(row.host, host) and re.fullmatch(row.model, model):

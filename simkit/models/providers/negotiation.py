@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from simkit.errors import BadRequest, ModelFault, RunStopped, ServerFailed
-from simkit.models.adjustments import Adjustment, Learned, Place
+from simkit.models.adjustments import Adjustment, EndpointModel, LearnedAdjustments
 from simkit.models.base import ChatRequest
 from simkit.models.providers.dialect import RULE, Dialect
 from simkit.models.providers.error_details import ErrorDetails
 from simkit.models.providers.refusal import Refusal
-from simkit.models.providers.reply_errors import Reading, classify, read_body
+from simkit.models.providers.reply_errors import ReplyContext, classify, read_body
 from simkit.models.transport.http1 import HttpReply
 
 REFUSALS = frozenset({400, 404, 405, 415, 422, 500, 501})
@@ -40,11 +40,11 @@ class Negotiation:
         reading: context for reading errors.
     """
 
-    place: Place
+    place: EndpointModel
     known: Dialect
     requested: tuple[Adjustment, ...]
-    learned: Learned
-    reading: Reading
+    learned: LearnedAdjustments
+    reading: ReplyContext
     accepted: bool = False
     """Whether a request has been accepted as it was; its options are no reason for a later refusal."""
 

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from simkit.core.messages import AssistantMessage
 from simkit.errors import BadRequest, ModelFault, ServerFailed, TokensUsed, UnparsedCall, UsageError
-from simkit.models.adjustments import Adjustment, Learned
+from simkit.models.adjustments import Adjustment, LearnedAdjustments
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
 from simkit.models.config import ModelConfig, TransportChoice
 from simkit.models.prices import Price
@@ -22,7 +22,7 @@ from simkit.models.provider import Provider, Resources
 from simkit.models.providers.dialect import Dialect, known_dialect, requested_adjustments
 from simkit.models.providers.negotiation import REFUSALS, Negotiation
 from simkit.models.providers.openai_replies import read_reply
-from simkit.models.providers.reply_errors import Reading
+from simkit.models.providers.reply_errors import ReplyContext
 from simkit.models.transport.http1 import HttpReply
 from simkit.models.transport.pool import HttpLimits
 from simkit.models.transport.secrets import Secrets
@@ -176,18 +176,18 @@ class OpenAIModel:
         *,
         price: Price | None = None,
         dialect: Dialect | None = None,
-        learned: Learned | None = None,
+        learned: LearnedAdjustments | None = None,
     ) -> None:
         self._model = model
         self._transport = transport
         self._price = price
         secrets = endpoint.secret, endpoint.more_secrets
-        self._reading = Reading(endpoint.address.origin, model, *secrets, key_name=endpoint.key_name)
+        self._reading = ReplyContext(endpoint.address.origin, model, *secrets, key_name=endpoint.key_name)
         self._negotiation = Negotiation(
             place=(shown_url(endpoint.base_url).rstrip("/"), model),
             known=dialect or self._known_dialect(endpoint),
             requested=endpoint.adjustments,
-            learned=learned or Learned(),
+            learned=learned or LearnedAdjustments(),
             reading=self._reading,
         )
         self._negotiates = endpoint.negotiates

@@ -14,7 +14,7 @@ from simkit.errors import MalformedReply, ModelFault, RunStopped, ServerFailed
 from simkit.models.base import ChatResponse
 from simkit.models.providers.finish_reasons import finish_of, read_ending
 from simkit.models.providers.openai_messages import read_message
-from simkit.models.providers.reply_errors import Reading, read_body, read_error
+from simkit.models.providers.reply_errors import ReplyContext, read_body, read_error
 from simkit.models.transport.http1 import HttpReply
 from simkit.models.usage import read_usage, tokens_used
 
@@ -22,7 +22,7 @@ _LONG = re.compile(rb"\d{19}")  # a number that may not fit into 64 bits: orjson
 _SHOWN = 60
 
 
-def read_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
+def read_reply(reply: HttpReply, reading: ReplyContext) -> ChatResponse:
     """The response in a reply.
 
     Raises:
@@ -41,7 +41,7 @@ def read_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
         ) from error
 
 
-def _response(body: dict[str, Any], raw: bytes, reading: Reading) -> ChatResponse:
+def _response(body: dict[str, Any], raw: bytes, reading: ReplyContext) -> ChatResponse:
     choices = body["choices"]
     if choices == []:
         raise MalformedReply(
@@ -79,7 +79,7 @@ def _response(body: dict[str, Any], raw: bytes, reading: Reading) -> ChatRespons
     )
 
 
-def _failed(error: object, reason: object, body: dict[str, Any], reading: Reading) -> ModelFault | RunStopped:
+def _failed(error: object, reason: object, body: dict[str, Any], reading: ReplyContext) -> ModelFault | RunStopped:
     """The error for a reply that failed halfway."""
     if error:
         reported = orjson.dumps({"error": error, "usage": body.get("usage")}, default=str)

@@ -47,7 +47,7 @@ _REQUEST_IDS = ("request-id", "x-request-id", "x-amzn-requestid", "apim-request-
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReplyContext:
     """Context for reading replies: endpoint, model and key variable for messages, keys to remove, and the clock."""
 
     origin: str
@@ -72,7 +72,7 @@ class Reading:
         return self.clean(body[: 2 * LOOKED_AT].decode("utf-8", "replace"))
 
 
-def read_body(reply: HttpReply, reading: Reading) -> dict[str, Any]:
+def read_body(reply: HttpReply, reading: ReplyContext) -> dict[str, Any]:
     """The JSON object of an answer, without secrets. A stream of events is joined.
 
     Raises:
@@ -91,7 +91,7 @@ def read_body(reply: HttpReply, reading: Reading) -> dict[str, Any]:
     return body
 
 
-def _unusual_body(data: object, cleaned: bytes, reply: HttpReply, reading: Reading) -> dict[str, Any]:
+def _unusual_body(data: object, cleaned: bytes, reply: HttpReply, reading: ReplyContext) -> dict[str, Any]:
     if isinstance(data, list) and data and isinstance(first := cast("list[object]", data)[0], dict):
         return cast("dict[str, Any]", first)
     if data is None and isinstance(body := parse_body(cleaned), dict):
@@ -118,12 +118,12 @@ def _describes_error(body: dict[str, Any]) -> bool:
     )
 
 
-def read_error(reply: HttpReply, reading: Reading) -> ModelFault | RunStopped:
+def read_error(reply: HttpReply, reading: ReplyContext) -> ModelFault | RunStopped:
     """The error that a reply stands for."""
     return classify(ErrorDetails.of(reply, reading.now()), reading)
 
 
-def classify(details: ErrorDetails, reading: Reading) -> ModelFault | RunStopped:
+def classify(details: ErrorDetails, reading: ReplyContext) -> ModelFault | RunStopped:
     """The error that the details of a reply stand for."""
     error = _classified(details, reading)
     if isinstance(error, ModelFault):
@@ -133,7 +133,7 @@ def classify(details: ErrorDetails, reading: Reading) -> ModelFault | RunStopped
     return error
 
 
-def _classified(details: ErrorDetails, reading: Reading) -> ModelFault | RunStopped:
+def _classified(details: ErrorDetails, reading: ReplyContext) -> ModelFault | RunStopped:
     status, words = details.status, details.words
     where = f"{reading.origin} answered {status or 200}{_request_id(details.headers, reading)}"
     message = f"{where}: {reading.clean(details.message)}" if details.message else where
@@ -184,7 +184,7 @@ def _classified(details: ErrorDetails, reading: Reading) -> ModelFault | RunStop
             return BadRequest(f"{message}. The server refuses this request; {advice}")
 
 
-def _request_id(headers: Mapping[str, str], reading: Reading) -> str:
+def _request_id(headers: Mapping[str, str], reading: ReplyContext) -> str:
     found = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), "")
     return f" (request {reading.clean(found[:100])})" if found else ""
 

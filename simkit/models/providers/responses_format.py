@@ -19,7 +19,7 @@ from simkit.core.reasoning import with_reasoning
 from simkit.errors import BadRequest, MalformedReply, ServerFailed
 from simkit.models.base import ChatRequest, ChatResponse, FinishReason
 from simkit.models.providers.finish_reasons import finish_of
-from simkit.models.providers.reply_errors import Reading, read_body
+from simkit.models.providers.reply_errors import ReplyContext, read_body
 from simkit.models.transport.http1 import HttpReply
 from simkit.models.usage import read_usage, tokens_used
 
@@ -125,7 +125,7 @@ def _output_items(message: AssistantMessage, *, reasoning: bool) -> list[Item]:
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
-def read_responses_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
+def read_responses_reply(reply: HttpReply, reading: ReplyContext) -> ChatResponse:
     """The response in a reply.
 
     Raises:
@@ -143,7 +143,7 @@ def read_responses_reply(reply: HttpReply, reading: Reading) -> ChatResponse:
         ) from error
 
 
-def _response(body: dict[str, Any], reading: Reading) -> ChatResponse:
+def _response(body: dict[str, Any], reading: ReplyContext) -> ChatResponse:
     message = _message(body["output"])
     usage, doubt = read_usage(_counts(body.get("usage")))
     doubts = () if doubt is None else (f"usage: {doubt}",)

@@ -19,7 +19,7 @@ LAYERS = 3
 """Maximum number of codings applied to one body."""
 
 
-class BadReply(Exception):
+class InvalidReply(Exception):
     """The received bytes are not an HTTP reply, or one that this client does not accept.
 
     `sent` holds the server's bytes. They are not part of the message, because they may repeat the request's key.
@@ -52,7 +52,7 @@ def codings_of(headers: Mapping[str, str], *, lenient: bool) -> tuple[str, ...]:
         if lenient:
             return ()
         asked = f"the body is compressed ({named[:60]!r}) although the request asked for no compression"
-        raise BadReply(f"{asked}; {error}", hopeless=True) from error
+        raise InvalidReply(f"{asked}; {error}", hopeless=True) from error
     return tuple(reversed(found))
 
 
@@ -65,16 +65,16 @@ def decode(body: bytes, codings: tuple[str, ...], limit: int, *, partial: bool =
     for name in codings:
         try:
             body, whole = _DECODERS[name](body, limit)
-        except BadReply:
+        except InvalidReply:
             raise
         except Exception as error:
             if partial:
                 return b""
-            raise BadReply(f"the body is not valid {name} data ({error})") from error
+            raise InvalidReply(f"the body is not valid {name} data ({error})") from error
         if len(body) > limit and not partial:
-            raise BadReply(f"the body is larger than {limit:,} bytes when it is unpacked; the rest was not read")
+            raise InvalidReply(f"the body is larger than {limit:,} bytes when it is unpacked; the rest was not read")
         if not whole and not partial:
-            raise BadReply(f"the {name} data of the body were cut off")
+            raise InvalidReply(f"the {name} data of the body were cut off")
         body = body[:limit]
     return body
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from simkit.models.transport.decoding import BadReply, codings_of, decode
+from simkit.models.transport.decoding import InvalidReply, codings_of, decode
 
 HEAD_LIMIT = 64 << 10
 """Maximum bytes of the status line and headers, and of the trailers."""
@@ -35,7 +35,7 @@ _NO_VALUE = re.compile(rb"[\r\n\0]")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
 
 
-class CutOff(Exception):
+class IncompleteReply(Exception):
     """The connection ended before the reply was complete; `empty` if no byte was received."""
 
     def __init__(self, message: str, *, empty: bool) -> None:
@@ -114,8 +114,8 @@ class ReplyReader:
         if head is not None and head.length is None and not head.chunked:
             return self._whole(head, bytes(self._buffer), False)
         if head is None and not self._buffer:
-            raise CutOff("the server closed the connection without an answer", empty=True)
-        raise CutOff("the server closed the connection in the middle of its answer", empty=False)
+            raise IncompleteReply("the server closed the connection without an answer", empty=True)
+        raise IncompleteReply("the server closed the connection in the middle of its answer", empty=False)
 
     def _whole(self, head: _Head, body: bytes, clean: bool) -> HttpReply:
         if head.codings:
@@ -127,16 +127,16 @@ class ReplyReader:
         end = self._buffer.find(b"\r\n\r\n", 0, HEAD_LIMIT)
         if end < 0:
             if len(self._buffer) >= HEAD_LIMIT:
-                raise BadReply(f"the headers are longer than {HEAD_LIMIT} bytes")
+                raise InvalidReply(f"the headers are longer than {HEAD_LIMIT} bytes")
             return False
         head = _parse_head(bytes(self._buffer[:end]))
         del self._buffer[: end + 4]
         if head.status == 101:
-            raise BadReply("the server wants to switch protocols")
+            raise InvalidReply("the server wants to switch protocols")
         if head.status < 200:
             self._interim += 1
             if self._interim > INTERIM_LIMIT:
-                raise BadReply(f"the server sends more than {INTERIM_LIMIT} interim replies (1xx) and no answer")
+                raise InvalidReply(f"the server sends more than {INTERIM_LIMIT} interim replies (1xx) and no answer")
             return bool(self._buffer)
         self._head = head
         if not head.failed:
@@ -159,7 +159,7 @@ class ReplyReader:
             if len(self._buffer) < start + size + 2:
                 break
             if not self._buffer.startswith(b"\r\n", start + size):
-                raise BadReply("a chunk of the body does not end where it says")
+                raise InvalidReply("a chunk of the body does not end where it says")
             self._body += self._buffer[start : start + size]
             position = start + size + 2
         del self._buffer[:position]
@@ -170,11 +170,11 @@ class ReplyReader:
         end = self._buffer.find(b"\r\n", position, position + HEAD_LIMIT)
         if end < 0:
             if len(self._buffer) - position >= HEAD_LIMIT:
-                raise BadReply("a chunk of the body has an endless size line")
+                raise InvalidReply("a chunk of the body has an endless size line")
             return None
         match = _CHUNK.fullmatch(self._buffer, position, end)
         if match is None:
-            raise BadReply("a chunk of the body has no size", bytes(self._buffer[position:end]))
+            raise InvalidReply("a chunk of the body has no size", bytes(self._buffer[position:end]))
         return end + 2, int(match[1], 16)
 
     def _read_trailers(self, head: _Head, start: int) -> HttpReply | None:
@@ -185,13 +185,13 @@ class ReplyReader:
             end = self._buffer.find(b"\r\n\r\n", start) + 4
             if end < 4 or end - start > HEAD_LIMIT:
                 if len(self._buffer) - start >= HEAD_LIMIT:
-                    raise BadReply("the trailers of the body are endless")
+                    raise InvalidReply("the trailers of the body are endless")
                 return None
         return self._whole(head, bytes(self._body), end == len(self._buffer))
 
     def _check_size(self, size: int) -> None:
         if size > self._limit:
-            raise BadReply(too_large(self._limit))
+            raise InvalidReply(too_large(self._limit))
 
 
 def too_large(limit: int) -> str:
@@ -203,14 +203,14 @@ def _parse_head(data: bytes) -> _Head:
     first, *lines = data.split(b"\r\n")
     status = _STATUS.fullmatch(first)
     if status is None:
-        raise BadReply("the answer does not begin like HTTP/1.1", first)
+        raise InvalidReply("the answer does not begin like HTTP/1.1", first)
     if len(lines) > HEADERS_LIMIT:
-        raise BadReply(f"there are more than {HEADERS_LIMIT} lines of headers")
+        raise InvalidReply(f"there are more than {HEADERS_LIMIT} lines of headers")
     headers: dict[str, str] = {}
     for line in lines:
         start, colon, rest = line.partition(b":")
         if not colon or _NAME.fullmatch(start) is None or _NO_VALUE.search(rest) is not None:
-            raise BadReply("a header line is malformed", line)
+            raise InvalidReply("a header line is malformed", line)
         name, value = start.decode("ascii").lower(), rest.strip(b" \t").decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return _framed(int(status[2]), headers, old=status[1] == b"0")
@@ -226,7 +226,7 @@ def _framed(status: int, headers: dict[str, str], *, old: bool) -> _Head:
     coding = headers.get("transfer-encoding")
     if coding is not None:
         if coding.strip().lower() != "chunked" or old:
-            raise BadReply("the transfer coding is not supported", coding.encode("latin-1"))
+            raise InvalidReply("the transfer coding is not supported", coding.encode("latin-1"))
         return _Head(status, headers, keep and "content-length" not in headers, None, chunked=True, codings=codings)
     length = headers.get("content-length")
     return _Head(status, headers, keep, None if length is None else _length(length), codings=codings)
@@ -236,5 +236,5 @@ def _length(value: str) -> int:
     lengths = {part.strip() for part in value.split(",")}
     only = lengths.pop()
     if lengths or not (only.isascii() and only.isdigit()) or len(only) > 18:
-        raise BadReply("the content length is not a number", value.encode("latin-1"))
+        raise InvalidReply("the content length is not a number", value.encode("latin-1"))
     return int(only)

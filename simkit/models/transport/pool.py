@@ -15,7 +15,7 @@ from typing import cast
 import anyio
 
 from simkit.errors import EndpointDown, MalformedReply, ModelTimeout, Unreachable
-from simkit.models.transport.http1 import BODY_LIMIT, BadReply, CutOff, HttpReply, ReplyReader
+from simkit.models.transport.http1 import BODY_LIMIT, BadReply, HttpReply, IncompleteReply, ReplyReader
 from simkit.models.transport.secrets import Secrets
 from simkit.models.transport.url import Address
 
@@ -109,12 +109,12 @@ class Connection(asyncio.Protocol):
             return
         try:
             answer.set_result(self._reader.end())
-        except CutOff as error:
+        except IncompleteReply as error:
             answer.set_exception(self._cut_off(error))
         except BadReply as error:
             answer.set_exception(self._pool.malformed(error))
 
-    def _cut_off(self, error: CutOff) -> Exception:
+    def _cut_off(self, error: IncompleteReply) -> Exception:
         if error.empty:  # a reused connection probably just reached the server's idle timeout: retry at once
             return Unreachable(f"{self._pool.origin}: {error}", retry_after=0.0 if self._used else None)
         return MalformedReply(f"{self._pool.origin}: {error}")

@@ -13,7 +13,7 @@ from anyio import get_cancelled_exc_class
 
 from simkit.errors import MalformedReply, ModelTimeout, Unreachable, UsageError
 from simkit.models.config import TransportChoice
-from simkit.models.transport.decoding import BadReply, codings_of, decode
+from simkit.models.transport.decoding import InvalidReply, codings_of, decode
 from simkit.models.transport.http1 import ERROR_BODY, HttpReply, too_large
 from simkit.models.transport.pool import ConnectionPool, HttpLimits
 from simkit.models.transport.secrets import Secrets
@@ -133,7 +133,7 @@ class HttpxTransport:
             raise Unreachable(f"{origin} cannot be reached: {self._clean(error)}", waited=waited) from None
         except (TimeoutError, self._errors.TimeoutException) as error:
             raise ModelTimeout(late) from error
-        except BadReply as error:
+        except InvalidReply as error:
             raise MalformedReply(
                 f"the answer of {origin} cannot be read: {error}", retries=0 if error.hopeless else None
             ) from None
