@@ -309,7 +309,7 @@ def fuzz_wire(random: Random, tried: Tried) -> Iterator[None]:
     """One altered reply after another, as bytes of the wire and as JSON."""
     from simkit.models.providers.openai_replies import read_reply
     from simkit.models.providers.reply_errors import ReplyContext
-    from simkit.models.transport.http1 import BadReply, IncompleteReply, ReplyReader
+    from simkit.models.transport.http1 import IncompleteReply, InvalidReply, ReplyReader
 
     reading = ReplyContext("http://127.0.0.1:1", "m", "sk-secret-0123456789")
     while True:
@@ -333,7 +333,7 @@ def fuzz_wire(random: Random, tried: Tried) -> Iterator[None]:
             cut = random.randrange(len(wire) + 1)
             reply = reader.feed(wire[:cut]) or reader.feed(wire[cut:])
             reply = reader.end() if reply is None else reply
-        except (BadReply, IncompleteReply):
+        except (InvalidReply, IncompleteReply):
             tried.refused += 1
             yield
             continue

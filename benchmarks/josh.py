@@ -24,9 +24,10 @@ from simkit.components.cast import Cast
 from simkit.components.reward import Hit, Reward, ScoreTurn
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
 from simkit.components.user import Speak, User, UserTurn
-from simkit.core.events import BranchAdded, MemoryRecorder
+from simkit.core.events import BranchAdded
 from simkit.core.limits import Limits
 from simkit.core.messages import ToolCall, ToolResult
+from simkit.core.recorder import MemoryRecorder
 from simkit.core.tasks import Goal, Task
 from simkit.search.base import NoWatch, WorkUnit
 from simkit.search.josh import BeamSearch, Josh

@@ -27,9 +27,9 @@ import anyio
 import orjson
 from pydantic import SecretStr
 
-from simkit.core.events import Recorder
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolSpec, UserMessage
+from simkit.core.recorder import Recorder
 from simkit.models import CallKey, ChatModel, ChatRequest, Sampling
 from simkit.models.config import ModelConfig
 from simkit.models.factory import ModelContext, open_model

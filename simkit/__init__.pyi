@@ -30,7 +30,7 @@ from simkit.core.conversation import Utterance as Utterance
 from simkit.core.records import CallRecord as CallRecord
 from simkit.core.events import Episode as Episode
 from simkit.core.events import Outcome as Outcome
-from simkit.core.events import Recorder as Recorder
+from simkit.core.recorder import Recorder as Recorder
 from simkit.core.ids import TurnKey as TurnKey
 from simkit.core.limits import Limits as Limits
 from simkit.core.messages import AssistantMessage as AssistantMessage

@@ -11,9 +11,10 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from simkit.cli.commands import RESUME, RUN, commands, quick
+from simkit.cli.commands import RESUME, RUN, commands
 from simkit.cli.envfile import read_env_file
 from simkit.cli.failure import readable_errors
+from simkit.cli.options import quick
 
 EXAMPLES = """
 A conversation simulator for people who evaluate and train tool-using dialogue agents.

@@ -8,9 +8,9 @@ different workers need no common order; within one episode they are written in t
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from simkit.core.ids import task_of
 from simkit.core.records import (
@@ -394,33 +394,3 @@ KINDS: Mapping[str, type[Event]] = {
     "EpisodeFinished" if kind is Episode else kind.__name__: kind for kind in get_args(Event)
 }
 """Event types by their name in journals."""
-
-
-class Recorder(Protocol):
-    """Receiver of events. `record` never waits; events recorded before a `commit` that returned survive `kill -9`."""
-
-    def record(self, event: Event) -> None:
-        """Queue one event."""
-        ...
-
-    def commit(self) -> Awaitable[None]:
-        """Wait until everything recorded so far has been written.
-
-        Raises:
-            JournalFailed: writing failed; events acknowledged before are not lost.
-        """
-        ...
-
-
-class MemoryRecorder:
-    """A recorder that keeps its events in a list, for tests, notebooks and programs that need no files."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def record(self, event: Event) -> None:
-        """Append one event."""
-        self.events.append(event)
-
-    async def commit(self) -> None:
-        """Return immediately."""

@@ -28,8 +28,8 @@ from typing import Literal
 
 import anyio
 
-from simkit.core.events import Recorder
 from simkit.core.limits import Clock
+from simkit.core.recorder import Recorder
 from simkit.errors import UsageError
 from simkit.models.adjustments import LearnedAdjustments
 from simkit.models.base import ChatModel, SampledModel

@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 
 from simkit.actors.actor import current_job
-from simkit.core.events import EndpointAdjusted, Recorder
+from simkit.core.events import EndpointAdjusted
+from simkit.core.recorder import Recorder
 from simkit.models.adjustments import Adjustment, EndpointModel, LearnedAdjustments
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
 from simkit.models.config import ModelConfig

@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 
+import simkit.monitoring.doctor_queries as queries
 from simkit.models.adjustments import Adjustment
-from simkit.monitoring.reply_flags import REPLY_FLAGS, reply_notes
+from simkit.monitoring.reply_flags import reply_notes
 from simkit.run.resume import journals
 from simkit.store import Reader, RunRow, Store
 from simkit.store.files import exposure
@@ -24,6 +25,22 @@ LONG_WAIT = 1.0
 
 CROWDED = 0.05
 """Share of attempts answered with 429 above which the limits are questioned."""
+
+_DOUBTFUL = {
+    "unknown_finish": "simkit does not know this finish reason; their text and complete calls were used",
+    "logprobs": "the server sent no usable log probabilities, so these answers have none",
+    "unparsed_call": "the server could not read the tool call that the model wrote; the model was told",
+    "no_choice": "the server billed them without an answer; they count as empty answers",
+}
+"""Meaning of doubts about answers, by kind."""
+
+_REMEDIES = {
+    "length": "raise --max-tokens",
+    "refusal": "look at its prompt, or choose another model",
+    "content_filter": "look at its prompt, or choose another endpoint",
+    "empty": "choose another model, or for one without tool calling --agent react",
+}
+"""Remedies for unusable answers, by finish reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,26 +118,26 @@ def _examined(reader: Reader, run: RunRow) -> Diagnosis:
     )[0]
     state = reader.state.of([run.run_id])
     stats: dict[str, Any] = orjson.loads(row["stats"]) if row["stats"] else {}
-    loads = ask(_LOADS) if run.status == "running" else stats.get("components", ())
+    loads = ask(queries.LOADS) if run.status == "running" else stats.get("components", ())
     return Diagnosis(
         run=run,
         error=row["error"],
         alive=any(each.alive for each in state.runs),
         silent=max(0.0, time.time() - max(path.stat().st_mtime for path in files)),
         episodes={key: int(value) for key, value in counts.items()},
-        waiting=ask(_WAITING),
-        calls=ask(_CALLS),
-        slowest=ask(_SLOWEST),
-        retries=ask(_RETRIES),
-        doubts=ask(_DOUBTS),
-        flags=ask(_FLAGS),
-        adjusted=ask(_ADJUSTED),
-        odd=ask(_ODD),
-        faults=ask(_FAULTS),
-        tools=ask(_TOOLS),
-        tracebacks=ask(_TRACEBACKS),
-        unplayed=ask(_UNPLAYED),
-        blocked=ask(_BLOCKED),
+        waiting=ask(queries.WAITING),
+        calls=ask(queries.CALLS),
+        slowest=ask(queries.SLOWEST),
+        retries=ask(queries.RETRIES),
+        doubts=ask(queries.DOUBTS),
+        flags=ask(queries.FLAGS),
+        adjusted=ask(queries.ADJUSTED),
+        odd=ask(queries.ODD),
+        faults=ask(queries.FAULTS),
+        tools=ask(queries.TOOLS),
+        tracebacks=ask(queries.TRACEBACKS),
+        unplayed=ask(queries.UNPLAYED),
+        blocked=ask(queries.BLOCKED),
         components=[_limited(each) for each in loads],
         stats=stats,
         notes=state.notes,
@@ -253,159 +270,3 @@ def _about_block(row: Mapping[str, Any]) -> str:
         f"the event loop was blocked for {row['seconds']:.1f} s in all, {row['times']} times, at {place}: nothing else "
         "ran meanwhile, and no deadline could end it; await there, or use anyio.to_thread.run_sync"
     )
-
-
-_WAITING = """
-WITH leaves AS (
-    SELECT b.branch_id, b.finished_at
-    FROM branches b JOIN episodes e USING (episode_id)
-    WHERE e.run_id = $run AND e.finished_at IS NULL AND b.outcome IS NULL
-    AND NOT EXISTS (FROM branches c WHERE c.parent_id = b.branch_id)
-),
-latest AS (SELECT branch_id, arg_max(author, seq) AS author FROM messages GROUP BY ALL)
-SELECT
-    CASE WHEN author = 'user' THEN 'agent' ELSE 'user' END AS waits_for, count(*) AS branches,
-    round(epoch(CAST(now() AT TIME ZONE 'UTC' AS TIMESTAMP) - min(l.finished_at)), 1) AS longest_seconds,
-    arg_min(branch_id, l.finished_at) AS example
-FROM leaves l LEFT JOIN latest USING (branch_id)
-GROUP BY ALL
-UNION ALL
-SELECT
-    'opening', count(*), round(epoch(CAST(now() AT TIME ZONE 'UTC' AS TIMESTAMP) - min(started_at)), 1),
-    any_value(episode_id)
-FROM episodes e
-WHERE run_id = $run AND finished_at IS NULL AND NOT EXISTS (FROM branches b WHERE b.episode_id = e.episode_id)
-HAVING count(*) > 0
-ORDER BY branches DESC
-"""
-
-_OF_RUN = "FROM model_calls m JOIN episodes e USING (episode_id) WHERE e.run_id = $run"
-
-_CALLS = f"""
-SELECT
-    role, model, count(*) AS attempts, count(*) FILTER (m.error IS NOT NULL) AS failed,
-    round(median(seconds), 3) AS median_seconds, round(quantile_cont(seconds, 0.95), 3) AS p95_seconds,
-    round(max(seconds), 3) AS longest_seconds, sum(prompt_tokens) AS prompt_tokens,
-    sum(completion_tokens) AS completion_tokens, round(sum(cost), 6) AS cost
-{_OF_RUN}
-GROUP BY ALL ORDER BY attempts DESC
-"""
-
-_SLOWEST = f"""
-SELECT
-    round(seconds, 3) AS seconds, role, model, m.attempt, completion_tokens, split_part(m.error, ':', 1) AS error,
-    branch_id
-{_OF_RUN}
-ORDER BY m.seconds DESC, branch_id LIMIT 5
-"""
-
-_RETRIES = f"""
-SELECT split_part(m.error, ':', 1) AS error, count(*) AS attempts, count(DISTINCT (branch_id, role, step)) AS calls,
-    any_value(m.error) AS example
-{_OF_RUN} AND m.error IS NOT NULL
-GROUP BY ALL ORDER BY attempts DESC
-"""
-
-_ADJUSTED = """
-SELECT model, adjustment, setting, sent_as, reason, endpoint
-FROM endpoint_adjustments WHERE run_id = $run
-ORDER BY endpoint, model, learned_at
-"""
-
-_DOUBTS = f"""
-SELECT role, model, split_part(doubt, ':', 1) AS kind, count(*) AS answers,
-    any_value(substr(doubt, strpos(doubt, ':') + 2)) AS example
-FROM (
-    SELECT role, model, unnest(list_append(
-        CAST((response -> 'doubts') AS VARCHAR[]),
-        'usage: ' || (response ->> 'usage_doubt') -- in recordings made before there were other doubts
-    )) AS doubt
-    {_OF_RUN} AND ((response -> 'doubts') IS NOT NULL OR (response ->> 'usage_doubt') IS NOT NULL)
-)
-WHERE doubt IS NOT NULL
-GROUP BY role, model, kind ORDER BY answers DESC, kind
-"""
-
-_DOUBTFUL = {
-    "unknown_finish": "simkit does not know this finish reason; their text and complete calls were used",
-    "logprobs": "the server sent no usable log probabilities, so these answers have none",
-    "unparsed_call": "the server could not read the tool call that the model wrote; the model was told",
-    "no_choice": "the server billed them without an answer; they count as empty answers",
-}
-
-_FLAGS = f"""
-SELECT author, flag, count(*) AS messages, any_value(branch_id) AS example
-FROM (
-    SELECT author, branch_id, unnest(flags) AS flag FROM messages m JOIN episodes e USING (episode_id)
-    WHERE e.run_id = $run AND len(flags) > 0
-)
-WHERE split_part(flag, ':', 1) IN ({", ".join(f"'{kind}'" for kind in REPLY_FLAGS)})
-GROUP BY ALL ORDER BY messages DESC, author, flag
-"""
-
-_REMEDIES = {
-    "length": "raise --max-tokens",
-    "refusal": "look at its prompt, or choose another model",
-    "content_filter": "look at its prompt, or choose another endpoint",
-    "empty": "choose another model, or for one without tool calling --agent react",
-}
-
-_ODD = f"""
-SELECT role, finish, answers, "of"
-FROM (
-    SELECT role, response ->> 'finish' AS finish, count(*) AS answers, sum(count(*)) OVER (PARTITION BY role) AS "of"
-    {_OF_RUN} AND response IS NOT NULL
-    GROUP BY role, finish
-)
-WHERE finish IN ('length', 'refusal', 'content_filter', 'empty')
-ORDER BY answers DESC
-"""
-
-_FAULTS = """
-SELECT replace(b.outcome, '_fault', '') AS component, count(*) AS branches, count(DISTINCT episode_id) AS episodes,
-    any_value(b.error) AS example
-FROM branches b JOIN episodes e USING (episode_id)
-WHERE e.run_id = $run AND b.outcome LIKE '%_fault'
-GROUP BY ALL ORDER BY branches DESC
-"""
-
-_TRACEBACKS = """
-SELECT
-    component, count(*) AS times, any_value(error) AS error,
-    any_value(coalesce(branch_id, episode_id, run_id)) AS example, traceback
-FROM faults WHERE run_id = $run
-GROUP BY component, traceback ORDER BY times DESC, error LIMIT 3
-"""
-
-_UNPLAYED = """
-SELECT
-    coalesce(u.reason, CASE WHEN r.status = 'running' THEN 'still to be played' ELSE 'open' END) AS reason,
-    count(*) AS episodes, any_value(u.episode_id) AS example
-FROM units u JOIN runs r USING (run_id)
-WHERE u.run_id = $run AND (u.fate = 'not_played' OR u.fate IS NULL)
-AND u.attempt = (SELECT max(attempt) FROM planned_units WHERE run_id = $run)
-GROUP BY ALL ORDER BY episodes DESC, reason
-"""
-
-_LOADS = """
-SELECT * FROM component_loads
-WHERE run_id = $run AND attempt = (SELECT max(attempt) FROM planned_units WHERE run_id = $run)
-QUALIFY observed_at = max(observed_at) OVER ()
-"""
-
-_BLOCKED = """
-SELECT
-    place, count(*) AS times, round(sum(seconds), 3) AS seconds, round(max(seconds), 3) AS longest_seconds,
-    arg_max(stack, seconds) AS stack
-FROM blocked_loops WHERE run_id = $run
-GROUP BY place ORDER BY sum(seconds) DESC LIMIT 5
-"""
-
-_TOOLS = """
-SELECT
-    name, count(*) AS calls, count(*) FILTER (t.error) AS errors,
-    round(quantile_cont(seconds, 0.95), 4) AS p95_seconds, round(max(seconds), 4) AS longest_seconds
-FROM tool_calls t JOIN episodes e USING (episode_id)
-WHERE e.run_id = $run
-GROUP BY ALL ORDER BY max(seconds) DESC LIMIT 5
-"""

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from simkit.core.events import Episode, Event, Recorder, TaskSeen, UnitsNotPlayed, UnitsPlanned
+from simkit.core.events import Episode, Event, TaskSeen, UnitsNotPlayed, UnitsPlanned
+from simkit.core.recorder import Recorder
 from simkit.core.records import PlannedUnit, UnplayedUnit
 from simkit.core.tasks import Task
 from simkit.errors import UsageError

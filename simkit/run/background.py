@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from simkit.core.events import ComponentsWaitedFor, LoopBlocked, Recorder, RunStarted
+from simkit.core.events import ComponentsWaitedFor, LoopBlocked, RunStarted
+from simkit.core.recorder import Recorder
 from simkit.core.records import ComponentLoad
 from simkit.errors import StoreBusy
 from simkit.run.engine import ProgressDisplay, RunProgress

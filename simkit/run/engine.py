@@ -16,7 +16,8 @@ import anyio
 
 from simkit.components.cast import Cast
 from simkit.core.cancellation import is_cancellation, leaves, unasked
-from simkit.core.events import Episode, Recorder
+from simkit.core.events import Episode
+from simkit.core.recorder import Recorder
 from simkit.core.records import ComponentLoad
 from simkit.errors import Fault, StrayCancellation, UsageError
 from simkit.run.accounting import NO_END, STOPPED_AT_FAULT

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -17,15 +17,16 @@ from simkit.actors.deadlines import GRACE, AskLimits
 from simkit.actors.scope import Scope, open_scope
 from simkit.core.boundary import described
 from simkit.core.cancellation import cancelled_from_outside
-from simkit.core.events import FaultTraced, Recorder, RunFinished, RunStarted
+from simkit.core.events import FaultTraced, RunFinished, RunStarted
 from simkit.core.limits import ASK_TIMEOUT
+from simkit.core.recorder import Recorder
 from simkit.core.tracebacks import traceback_of
 from simkit.errors import Fault, RunStopped, StoreError, StrayCancellation, UsageError
 from simkit.run.accounting import CANCELLED, INTERRUPTED, CountingRecorder, UnitLedger, Units
 from simkit.run.background import BackgroundTasks, load_if_free
 from simkit.run.engine import FaultPolicy, ProgressDisplay, RunProgress, sole_error
 from simkit.run.observers import DeferredRecorder, Tap, TappedRecorder
-from simkit.run.request import RunIdentity, RunOptions, RunRequest
+from simkit.run.request import RunIdentity, RunRequest
 from simkit.run.resume import RecordedRun, RunSource
 from simkit.run.summary import Summary, summarise
 from simkit.run.tuning import calm_collector
@@ -132,23 +133,6 @@ class Lifetime:
         self._to_forget = False
         if not self._request.elsewhere:
             self._name(self._origin)
-
-    @classmethod
-    def resume(cls, run: str = "last", **options: Unpack[RunOptions]) -> Self:
-        """Resume an earlier run, identified by its id, its name or `last`.
-
-        Finished episodes are kept, the others are played from their beginning, and answered model calls are not made
-        again. Options that are not given keep their earlier values.
-        """
-        return cls(resume=run, **options)
-
-    @classmethod
-    def replay(cls, run: str = "last", **options: Unpack[RunOptions]) -> Self:
-        """Create a run that takes its model answers from an earlier run, identified by its id, its name or `last`.
-
-        A call missing from that run is an error; no network request is made.
-        """
-        return cls(replay=run, **options)
 
     if not TYPE_CHECKING:
 

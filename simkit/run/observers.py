@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import anyio
 
 from simkit.core.boundary import described
-from simkit.core.events import Event, Recorder, RunStarted
+from simkit.core.events import Event, RunStarted
+from simkit.core.recorder import Recorder
 from simkit.errors import UsageError
 
 EVERY = 0.1

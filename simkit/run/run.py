@@ -15,7 +15,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import anyio.to_thread
 import orjson
@@ -35,6 +35,7 @@ from simkit.run.accounting import UNRECORDED, UnitCounts
 from simkit.run.casting import CastRequest, ModelRequest, build_players
 from simkit.run.engine import PlayContext, play_units
 from simkit.run.lifetime import Lifetime
+from simkit.run.request import RunOptions
 from simkit.run.stages import PartOf
 from simkit.search.base import Search, WorkUnit
 
@@ -77,6 +78,23 @@ class Run(Lifetime):
         UsageError: a time is negative; or, on entry, a run to be resumed had another configuration: the message lists
             the differences.
     """
+
+    @classmethod
+    def resume(cls, run: str = "last", **options: Unpack[RunOptions]) -> Self:
+        """Resume an earlier run, identified by its id, its name or `last`.
+
+        Finished episodes are kept, the others are played from their beginning, and answered model calls are not made
+        again. Options that are not given keep their earlier values.
+        """
+        return cls(resume=run, **options)
+
+    @classmethod
+    def replay(cls, run: str = "last", **options: Unpack[RunOptions]) -> Self:
+        """Create a run that takes its model answers from an earlier run, identified by its id, its name or `last`.
+
+        A call missing from that run is an error; no network request is made.
+        """
+        return cls(replay=run, **options)
 
     def world(self, world: str | World = "builtin", **options: Any) -> World:
         """Load a world by name; a world object is returned unchanged. Options with the value None are omitted.

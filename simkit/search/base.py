@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from simkit.components.cast import Cast
-from simkit.core.events import Episode, Recorder
+from simkit.core.events import Episode
 from simkit.core.ids import episode_id
+from simkit.core.recorder import Recorder
 from simkit.core.tasks import Task
 from simkit.errors import Fault, NotForkable, UsageError
 

@@ -21,10 +21,11 @@ from simkit.components.state import BranchState, State
 from simkit.components.tools import StartTools
 from simkit.core.boundary import boundary, location_text
 from simkit.core.conversation import Conversation, Entry
-from simkit.core.events import Episode, EpisodeStarted, FaultTraced, GoalsExplained, Outcome, Recorder, ToolsetSeen
+from simkit.core.events import Episode, EpisodeStarted, FaultTraced, GoalsExplained, Outcome, ToolsetSeen
 from simkit.core.ids import TurnKey
 from simkit.core.limits import Limits
 from simkit.core.messages import JsonText, ToolSpec, sorted_json
+from simkit.core.recorder import Recorder
 from simkit.core.records import CallRecord, Counts, MessageRow
 from simkit.core.tasks import Goal
 from simkit.core.tracebacks import traceback_of

@@ -16,8 +16,9 @@ import anyio
 from simkit.components.cast import Cast
 from simkit.components.reward import Hit
 from simkit.components.state import State
-from simkit.core.events import Episode, Outcome, Recorder, TreeHarvested
+from simkit.core.events import Episode, Outcome, TreeHarvested
 from simkit.core.limits import Limits
+from simkit.core.recorder import Recorder
 from simkit.core.records import Counts
 from simkit.core.tasks import Goal
 from simkit.errors import Fault, UsageError

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from simkit.components.cast import Cast
-from simkit.core.events import Episode, Recorder
+from simkit.core.events import Episode
 from simkit.core.limits import Limits
+from simkit.core.recorder import Recorder
 from simkit.search.base import Watch, WorkUnit
 from simkit.search.episode import Ending, EpisodeContext, PreparedEpisode, play_episode
 from simkit.search.playout import Playout, ending_of, play_out

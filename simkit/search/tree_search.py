@@ -24,8 +24,9 @@ from typing import ClassVar
 import anyio
 
 from simkit.components.cast import Cast
-from simkit.core.events import BranchAdded, BranchEnded, Episode, Event, Outcome, Recorder, TreeHarvested
+from simkit.core.events import BranchAdded, BranchEnded, Episode, Event, Outcome, TreeHarvested
 from simkit.core.limits import Limits
+from simkit.core.recorder import Recorder
 from simkit.core.records import Counts
 from simkit.core.tasks import Task
 from simkit.errors import Fault, UsageError

@@ -6,7 +6,7 @@ agent, user = fixed_agent([...]), fixed_user(["Hello", "Bye"])   # a conversatio
 
 from __future__ import annotations
 
-from simkit.core.events import MemoryRecorder
+from simkit.core.recorder import MemoryRecorder
 from simkit.testing.agents import check_agent
 from simkit.testing.fixed import FixedAgent, FixedUser, fixed_agent, fixed_user
 from simkit.testing.promises import ConformanceError

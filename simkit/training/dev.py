@@ -12,9 +12,10 @@ from simkit.actors.deadlines import AskLimits
 from simkit.actors.scope import open_scope
 from simkit.components.cast import Cast
 from simkit.components.world import WORLD, World, choose_tasks
-from simkit.core.events import BranchAdded, Event, MemoryRecorder, ToolsetSeen
+from simkit.core.events import BranchAdded, Event, ToolsetSeen
 from simkit.core.limits import Limits
 from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec, parse_call, parse_message, text_of
+from simkit.core.recorder import MemoryRecorder
 from simkit.core.tasks import Task
 from simkit.errors import StrayCancellation
 from simkit.models.base import SampledModel

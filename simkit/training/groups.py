@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from simkit.components.cast import Cast
-from simkit.core.events import MemoryRecorder
 from simkit.core.ids import child_path
 from simkit.core.limits import Limits
+from simkit.core.recorder import MemoryRecorder
 from simkit.errors import Fault
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
 from simkit.run.engine import RunProgress

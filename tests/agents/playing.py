@@ -11,7 +11,8 @@ from simkit.actors.scope import open_scope
 from simkit.agents.scripted import ScriptedAgent
 from simkit.components.cast import Cast
 from simkit.components.user import User
-from simkit.core.events import BranchAdded, BranchExtended, Episode, MemoryRecorder
+from simkit.core.events import BranchAdded, BranchExtended, Episode
+from simkit.core.recorder import MemoryRecorder
 from simkit.core.tasks import Task
 from simkit.rewards.goal_calls import GoalCalls
 from simkit.search.base import NoWatch, Search, WorkUnit

@@ -9,7 +9,8 @@ from typing import ClassVar
 import anyio
 
 from simkit.components.cast import Cast
-from simkit.core.events import Episode, EpisodeStarted, Recorder
+from simkit.core.events import Episode, EpisodeStarted
+from simkit.core.recorder import Recorder
 from simkit.core.tasks import Task
 from simkit.errors import StoreError
 from simkit.search.base import Watch, WorkUnit

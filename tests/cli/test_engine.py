@@ -9,7 +9,8 @@ from fakes import TASKS, Played, episode
 
 from simkit.actors.scope import open_scope
 from simkit.components.cast import Cast
-from simkit.core.events import Episode, MemoryRecorder
+from simkit.core.events import Episode
+from simkit.core.recorder import MemoryRecorder
 from simkit.errors import StoreError, UsageError
 from simkit.run.engine import FaultPolicy, PlayContext, RunProgress, play_units
 from simkit.run.summary import summarise

@@ -8,9 +8,10 @@ from typing import Any
 import orjson
 import pytest
 
-from simkit.core.events import MemoryRecorder, ModelCall
+from simkit.core.events import ModelCall
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, UserMessage
+from simkit.core.recorder import MemoryRecorder
 from simkit.errors import BudgetExhausted, MalformedReply, ModelFault
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
 from simkit.models.middleware.budget import Allowance, Allowances, Budget, BudgetedModel

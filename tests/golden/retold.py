@@ -14,17 +14,9 @@ from simkit.actors.scope import open_scope
 from simkit.components.cast import Cast
 from simkit.components.reward import Reward
 from simkit.components.tools import ToolServer
-from simkit.core.events import (
-    BranchAdded,
-    BranchEnded,
-    BranchExtended,
-    Episode,
-    Event,
-    MemoryRecorder,
-    Recorder,
-    TreeHarvested,
-)
+from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, Episode, Event, TreeHarvested
 from simkit.core.limits import Limits
+from simkit.core.recorder import MemoryRecorder, Recorder
 from simkit.core.records import MessageRow
 from simkit.core.tasks import Task
 from simkit.search.base import NoWatch, WorkUnit

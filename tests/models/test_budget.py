@@ -8,8 +8,9 @@ from anyio import wait_all_tasks_blocked
 from players_models import HELLO, Played, Timeline, key, said
 
 from simkit.core.boundary import boundary
-from simkit.core.events import MemoryRecorder, ModelCall
+from simkit.core.events import ModelCall
 from simkit.core.messages import UserMessage, text_of
+from simkit.core.recorder import MemoryRecorder
 from simkit.errors import (
     AgentFault,
     BadRequest,

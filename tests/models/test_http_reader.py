@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simkit.models.transport.http1 import ERROR_BODY, HEAD_LIMIT, BadReply, HttpReply, IncompleteReply, ReplyReader
+from simkit.models.transport.http1 import ERROR_BODY, HEAD_LIMIT, HttpReply, IncompleteReply, InvalidReply, ReplyReader
 
 
 def read(data: bytes, *sizes: int, limit: int = 1 << 20) -> HttpReply | None:
@@ -72,7 +72,7 @@ def test_noise_is_refused_or_waited_for_and_never_an_answer(noise: bytes, sizes:
             assert reader.feed(noise[start : start + sizes[0]]) is None
         with pytest.raises(IncompleteReply):
             reader.end()
-    except BadReply:
+    except InvalidReply:
         assert noise != b""
 
 
@@ -144,7 +144,7 @@ def test_chunked_and_a_length_ends_the_connection() -> None:
     ],
 )
 def test_what_is_refused(data: bytes, told: str) -> None:
-    with pytest.raises(BadReply, match=told):
+    with pytest.raises(InvalidReply, match=told):
         read(data)
 
 

@@ -8,9 +8,10 @@ import orjson
 import pytest
 from anyio import wait_all_tasks_blocked
 
-from simkit.core.events import MemoryRecorder, ModelCall
+from simkit.core.events import ModelCall
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, SystemMessage, ToolCall, ToolSpec, UserMessage
+from simkit.core.recorder import MemoryRecorder
 from simkit.errors import ModelFault, UsageError
 from simkit.models import (
     CallKey,

@@ -13,8 +13,9 @@ from pydantic import SecretStr
 
 from simkit import Run
 from simkit.agents.function_calling import FunctionCallingAgent
-from simkit.core.events import Episode, MemoryRecorder, ModelCall
+from simkit.core.events import Episode, ModelCall
 from simkit.core.limits import Limits
+from simkit.core.recorder import MemoryRecorder
 from simkit.errors import BudgetExhausted, EndpointDown
 from simkit.models.config import ModelConfig, RetryPolicy
 from simkit.models.factory import Endpoints, ModelContext, open_model

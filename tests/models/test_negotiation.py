@@ -11,9 +11,10 @@ import orjson
 import pytest
 from players_models import HELLO, KEY
 
-from simkit.core.events import EndpointAdjusted, MemoryRecorder
+from simkit.core.events import EndpointAdjusted
 from simkit.core.messages import AssistantMessage, SystemMessage, ToolCall, ToolMessage, ToolSpec, UserMessage
 from simkit.core.reasoning import with_reasoning
+from simkit.core.recorder import MemoryRecorder
 from simkit.errors import BadRequest, OptionRefused, RateLimited
 from simkit.models import ChatRequest, Sampling
 from simkit.models.adjustments import MESSAGE_RULES, Adjustment, EndpointModel, LearnedAdjustments

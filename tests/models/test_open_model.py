@@ -11,8 +11,9 @@ import pytest
 from players_models import HELLO, KEY, Timeline, key
 from pydantic import SecretStr
 
-from simkit.core.events import MemoryRecorder, ModelCall
+from simkit.core.events import ModelCall
 from simkit.core.messages import UserMessage
+from simkit.core.recorder import MemoryRecorder
 from simkit.errors import AuthFailed, BudgetExhausted, EndpointDown, ModelFault, ReplayMiss, UsageError
 from simkit.models import CallKey, ChatModel, ChatRequest, Clock, Sampling
 from simkit.models.config import Adaptive, ModelConfig, RetryPolicy

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from players_models import HELLO, KEY
 
-from simkit.core.events import MemoryRecorder, ModelCall
+from simkit.core.events import ModelCall
 from simkit.core.limits import Limits
+from simkit.core.recorder import MemoryRecorder
 from simkit.errors import ModelFault, UsageError
 from simkit.models import factory
 from simkit.models.base import ChatModel, is_deterministic

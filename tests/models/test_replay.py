@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from players_models import HELLO, KEY, Played, key, said
 
-from simkit.core.events import MemoryRecorder, ModelCall
+from simkit.core.events import ModelCall
 from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec, UserMessage
 from simkit.core.reasoning import with_reasoning
+from simkit.core.recorder import MemoryRecorder
 from simkit.errors import ContextTooLong, ReplayMiss, ServerFailed, StoreUnreadable
 from simkit.models import CallKey, ChatRequest, ChatResponse, RecordedModel, Sampling, ScriptedModel, Usage
 from simkit.models.middleware.metrics import CallMetrics

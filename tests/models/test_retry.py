@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from players_models import HELLO, KEY, Played, Timeline, said
 
-from simkit.core.events import MemoryRecorder, ModelCall
+from simkit.core.events import ModelCall
+from simkit.core.recorder import MemoryRecorder
 from simkit.errors import (
     AuthFailed,
     BadRequest,

@@ -13,8 +13,9 @@ from simkit.components.cast import Cast
 from simkit.components.reward import Hit, Reward, ScoreTurn
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
 from simkit.components.user import Speak, User, UserTurn
-from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, Episode, Event, MemoryRecorder, TreeHarvested
+from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, Episode, Event, TreeHarvested
 from simkit.core.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec
+from simkit.core.recorder import MemoryRecorder
 from simkit.core.tasks import Goal, Task
 from simkit.search.base import NoWatch, Search, Watch, WorkUnit
 

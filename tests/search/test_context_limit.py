@@ -11,7 +11,7 @@ from simkit.components.cast import Cast
 from simkit.components.reward import EpisodeReward, ScoreEpisode
 from simkit.components.tools import CallTool, ToolReturn
 from simkit.components.user import Speak, UserTurn
-from simkit.core.events import MemoryRecorder
+from simkit.core.recorder import MemoryRecorder
 from simkit.core.tasks import Goal, Task
 from simkit.errors import AgentFault, ContextTooLong, ServerFailed, outgrew_context
 from simkit.search.base import NoWatch, Search, WorkUnit

@@ -13,8 +13,9 @@ from simkit.components.agent import Act, Decision
 from simkit.components.reward import Hit, ScoreTurn
 from simkit.components.tools import StartTools, ToolsStart
 from simkit.components.user import Speak, UserTurn
-from simkit.core.events import BranchAdded, Episode, EpisodeStarted, Event, MemoryRecorder
+from simkit.core.events import BranchAdded, Episode, EpisodeStarted, Event
 from simkit.core.limits import Limits
+from simkit.core.recorder import MemoryRecorder
 from simkit.core.records import CallRecord
 from simkit.errors import DataMissing, Fault, JournalFailed, NotForkable, UsageError
 from simkit.search.josh import BeamSearch, Josh

@@ -14,8 +14,9 @@ from simkit.actors.scope import open_scope
 from simkit.components.agent import Act, Decision
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolsStart
 from simkit.components.user import Speak, UserTurn
-from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, Episode, Event, MemoryRecorder
+from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, Episode, Event
 from simkit.core.limits import Limits
+from simkit.core.recorder import MemoryRecorder
 from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
 from simkit.run.casting import Players as Cast

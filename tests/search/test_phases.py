@@ -14,9 +14,10 @@ from players import NoteTools, Players, ReachReward, play, reach, say, shorts, u
 from simkit.components.agent import Act, AgentStart, Decision, StartAgent
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolsStart
 from simkit.components.user import Speak, UserTurn
-from simkit.core.events import EpisodeStarted, MemoryRecorder
+from simkit.core.events import EpisodeStarted
 from simkit.core.limits import Limits
 from simkit.core.messages import ToolResult
+from simkit.core.recorder import MemoryRecorder
 from simkit.core.tasks import Goal, Task
 from simkit.errors import Fault
 from simkit.search import episode as episodes

@@ -13,8 +13,9 @@ from players import Players, ReachReward, play, reach, say, shorts
 from simkit.components.agent import Act, Decision
 from simkit.components.reward import EpisodeReward, ScoreEpisode
 from simkit.components.user import Speak, UserTurn
-from simkit.core.events import BranchAdded, MemoryRecorder, TreeHarvested
+from simkit.core.events import BranchAdded, TreeHarvested
 from simkit.core.limits import Limits
+from simkit.core.recorder import MemoryRecorder
 from simkit.errors import NotForkable, UsageError
 from simkit.recipes import best_of_n
 from simkit.recipes.best_of_n import BestOfN

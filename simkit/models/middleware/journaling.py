@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simkit.core.events import ModelCall, Recorder
+from simkit.core.events import ModelCall
 from simkit.core.ids import branch_id, episode_id
 from simkit.core.limits import Clock
 from simkit.core.messages import JsonText
+from simkit.core.recorder import Recorder
 from simkit.errors import ModelFault, TokensUsed
 from simkit.models.base import (
     CallKey,

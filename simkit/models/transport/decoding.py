@@ -36,7 +36,7 @@ def codings_of(headers: Mapping[str, str], *, lenient: bool) -> tuple[str, ...]:
     """The codings of a body in the order in which they must be undone. `lenient` ignores those that cannot be.
 
     Raises:
-        BadReply: one of them is not supported, or its package is not installed.
+        InvalidReply: one of them is not supported, or its package is not installed.
     """
     named = headers.get("content-encoding", "")
     if not named or named == "identity":
@@ -60,7 +60,7 @@ def decode(body: bytes, codings: tuple[str, ...], limit: int, *, partial: bool =
     """The body without its codings. With `partial`, a body that was cut off or is too large gives its beginning.
 
     Raises:
-        BadReply: it is damaged, cut off, or larger than the limit in bytes.
+        InvalidReply: it is damaged, cut off, or larger than the limit in bytes.
     """
     for name in codings:
         try:

@@ -86,7 +86,7 @@ class ReplyReader:
         """Add received bytes. Returns the reply if it is complete, else None.
 
         Raises:
-            BadReply: the reply is malformed or not accepted.
+            InvalidReply: the reply is malformed or not accepted.
         """
         self._buffer += data
         while self._head is None:
@@ -108,7 +108,7 @@ class ReplyReader:
         """Handle the end of the connection. Returns the reply if it is delimited by that end.
 
         Raises:
-            CutOff: the reply is incomplete.
+            IncompleteReply: the reply is incomplete.
         """
         head = self._head
         if head is not None and head.length is None and not head.chunked:

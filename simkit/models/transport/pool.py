@@ -15,7 +15,7 @@ from typing import cast
 import anyio
 
 from simkit.errors import EndpointDown, MalformedReply, ModelTimeout, Unreachable
-from simkit.models.transport.http1 import BODY_LIMIT, BadReply, HttpReply, IncompleteReply, ReplyReader
+from simkit.models.transport.http1 import BODY_LIMIT, HttpReply, IncompleteReply, InvalidReply, ReplyReader
 from simkit.models.transport.secrets import Secrets
 from simkit.models.transport.url import Address
 
@@ -89,7 +89,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             reply = self._reader.feed(data)
-        except BadReply as error:
+        except InvalidReply as error:
             self._fail(self._pool.malformed(error))
             return
         if reply is not None:
@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
             answer.set_result(self._reader.end())
         except IncompleteReply as error:
             answer.set_exception(self._cut_off(error))
-        except BadReply as error:
+        except InvalidReply as error:
             answer.set_exception(self._pool.malformed(error))
 
     def _cut_off(self, error: IncompleteReply) -> Exception:
@@ -201,7 +201,7 @@ class ConnectionPool:
         self._idle.clear()
         return None
 
-    def malformed(self, error: BadReply) -> MalformedReply:
+    def malformed(self, error: InvalidReply) -> MalformedReply:
         """The error for an answer that is not HTTP, with its beginning without secrets."""
         sent = self._secrets.out_of_message(error.sent.decode("latin-1"))[:60]
         shown = f" ({sent!r})" if sent else ""
