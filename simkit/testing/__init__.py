@@ -10,6 +10,7 @@ from simkit.core.recorder import MemoryRecorder
 from simkit.testing.agents import check_agent
 from simkit.testing.fixed import FixedAgent, FixedUser, fixed_agent, fixed_user
 from simkit.testing.promises import ConformanceError
+from simkit.testing.providers import check_provider
 from simkit.testing.rewards import check_reward
 from simkit.testing.snapshot import snapshot
 from simkit.testing.tools import check_tool_server, hostile_calls
@@ -22,6 +23,7 @@ __all__ = [
     "FixedUser",
     "MemoryRecorder",
     "check_agent",
+    "check_provider",
     "check_reward",
     "check_tool_server",
     "check_user",

@@ -1,4 +1,4 @@
-"""Conformance suites for components, one per kind.
+"""Conformance suites for components and model providers, one per kind.
 
     from simkit.testing.conformance import check_world
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from simkit.testing.agents import AGENT_PROMISES, AgentSubject, check_agent
 from simkit.testing.promises import ConformanceError, Promise
+from simkit.testing.providers import PROVIDER_PROMISES, ProviderSubject, check_provider
 from simkit.testing.rewards import REWARD_PROMISES, RewardSubject, check_reward
 from simkit.testing.tools import TOOL_PROMISES, ToolSubject, check_tool_server, hostile_calls
 from simkit.testing.users import USER_PROMISES, UserSubject, check_user
@@ -20,6 +21,7 @@ from simkit.testing.worlds import WORLD_PROMISES, WorldSubject, check_world
 
 __all__ = [
     "AGENT_PROMISES",
+    "PROVIDER_PROMISES",
     "REWARD_PROMISES",
     "TOOL_PROMISES",
     "USER_PROMISES",
@@ -27,11 +29,13 @@ __all__ = [
     "AgentSubject",
     "ConformanceError",
     "Promise",
+    "ProviderSubject",
     "RewardSubject",
     "ToolSubject",
     "UserSubject",
     "WorldSubject",
     "check_agent",
+    "check_provider",
     "check_reward",
     "check_tool_server",
     "check_user",
