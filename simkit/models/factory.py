@@ -2,17 +2,17 @@
 
 The layers, outermost first, each with the condition under which it is present:
 
-    AcknowledgedModel   returns an answer once it is in the journal; in a run (`run_models`)
-    SampledModel        fills in sampling options; if the configuration has any
-    ReplayedModel       answers from a recording; on resume and replay
-    BudgetedModel       reserves tokens and money, ends calls when the run's time is up; with a budget
-    LimitedModel        enforces the concurrency limit; if the provider names an endpoint
-    RetryingModel       retries failed attempts; if the provider names an endpoint
-    MeteredModel        counts calls; if the provider names no endpoint
-    RatedModel          limits requests and tokens per minute; with --rpm or --tpm
-    RecordedModel       records each attempt; with a recorder
-    IsolatedModel       ends a call after --request-timeout; unless the provider does
-    ValidatedModel      checks the answer and its usage; unless the provider does
+    AcknowledgedModel        returns an answer once it is in the journal; in a run (`run_models`)
+    SampledModel             fills in sampling options; if the configuration has any
+    ReplayedModel            answers from a recording; on resume and replay
+    BudgetedModel            reserves tokens and money, ends calls when the run's time is up; with a budget
+    ConcurrencyLimitedModel  enforces the concurrency limit; if the provider names an endpoint
+    RetryingModel            retries failed attempts; if the provider names an endpoint
+    MeteredModel             counts calls; if the provider names no endpoint
+    RateLimitedModel         limits requests and tokens per minute; with --rpm or --tpm
+    RecordedModel            records each attempt; with a recorder
+    IsolatedModel            ends a call after --request-timeout; unless the provider does
+    ValidatedModel           checks the answer and its usage; unless the provider does
     the provider's model
 
 A replay opens no provider. Its layers are AcknowledgedModel, SampledModel, RecordedModel and ReplayedModel.
