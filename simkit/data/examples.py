@@ -240,8 +240,7 @@ class ExampleSet(Sequence[Example]):
         for place, example in enumerate(self.examples):
             if kind_of(example) != self.kind:
                 raise UsageError(
-                    f"example {place} of a {self.kind} set is a {type(example).__name__}, which is for "
-                    f"{kind_of(example)}; make one set for each kind"
+                    f"example {place} of a {self.kind} set is for {kind_of(example)}; make one set for each kind"
                 )
 
     def __len__(self) -> int:

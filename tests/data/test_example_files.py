@@ -182,7 +182,7 @@ def test_an_empty_set_is_an_empty_file(tmp_path: Path) -> None:
 
 
 def test_a_set_holds_one_kind() -> None:
-    with pytest.raises(UsageError, match="example 0 of a kto set is a SftExample"):
+    with pytest.raises(UsageError, match="example 0 of a kto set is for sft"):
         ExampleSet("kto", (demonstrations(1)[0],))
 
 
