@@ -24,6 +24,7 @@ from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, 
 from simkit.core.text_calls import TextCalls, find_calls
 from simkit.errors import UsageError
 from simkit.models.base import ChatModel, ChatResponse
+from simkit.plugins.prompts import PromptChoice
 
 CALL_AS_TEXT = (
     "ERROR: you wrote a tool call as text, so it was not executed, and the customer did not hear it. Use the "
@@ -50,7 +51,7 @@ class FunctionCallingAgent(ModelAgent):
     def __init__(
         self,
         model: ChatModel,
-        prompt: Path | None = None,
+        prompt: PromptChoice = None,
         examples: Path | None = None,
         text_calls: Literal["tell", "read"] = "tell",
     ) -> None:

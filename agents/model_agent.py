@@ -18,7 +18,7 @@ from simkit.core.persistent_list import JsonList
 from simkit.core.reasoning import leaks_reasoning, without_reasoning
 from simkit.errors import TokensUsed, UnparsedCall
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, is_deterministic
-from simkit.plugins.prompts import Prompt, choose_prompt
+from simkit.plugins.prompts import Prompt, PromptChoice, choose_prompt
 
 CUT_OFF = "ERROR: your reply was cut off because it was too long. Write a shorter one."
 FILTERED = "ERROR: your reply was withheld by a content filter. Put it in other words."
@@ -65,7 +65,7 @@ class ModelAgent(Agent[SentMessages | None]):
     prompt_file: ClassVar[str]
     needed_places: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, model: ChatModel, prompt: Path | None = None, examples: Path | None = None) -> None:
+    def __init__(self, model: ChatModel, prompt: PromptChoice = None, examples: Path | None = None) -> None:
         self._model = model
         self._prompt = choose_prompt("simkit.agents", self.prompt_file, prompt, self.needed_places)
         shown = demonstrated_messages(examples) if examples else ()

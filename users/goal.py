@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 from simkit.components.user import Speak, User, UserTurn
@@ -15,7 +14,7 @@ from simkit.core.ontology import Ontology
 from simkit.core.persistent_list import JsonList
 from simkit.errors import UsageError, UserFault
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
-from simkit.plugins.prompts import Prompt, choose_prompt
+from simkit.plugins.prompts import Prompt, PromptChoice, choose_prompt
 from simkit.users.reply_formats import Ending, UserReply, form_of
 from simkit.users.selfcheck import SelfCheck, SelfCheckState
 
@@ -85,7 +84,7 @@ class GoalUser(User[ModelHistory]):
         self,
         model: ChatModel,
         world: World | None = None,
-        prompt: Path | None = None,
+        prompt: PromptChoice = None,
         ending: Ending = "tool",
         attempts: int = 3,
     ) -> None:

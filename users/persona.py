@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from simkit import ChatModel, Speak, World
 from simkit.core.ids import derive_seed
+from simkit.plugins.prompts import PromptChoice
 from simkit.users.goal import GoalUser
 from simkit.users.reply_formats import Ending
 
@@ -38,7 +38,7 @@ class PersonaUser(GoalUser):
         self,
         model: ChatModel,
         world: World | None = None,
-        prompt: Path | None = None,
+        prompt: PromptChoice = None,
         ending: Ending = "tool",
         temperament: str = "",
         style: str = "",

@@ -20,7 +20,7 @@ from hashlib import sha256
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeAlias, TypeVar, cast, get_args, get_type_hints
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from simkit.errors import ComponentNotFound, SimkitError, UsageError
 
@@ -350,11 +350,21 @@ def _converted(
     found = {key: _convert(value, hints.get(key, str), f"{where}: option `{key}`") for key, value in wanted.items()}
     if folder is None:
         return found
-    return {key: folder / value if _is_path(hints.get(key)) and value else value for key, value in found.items()}
+    return {key: folder / value if _names_file(value, hints.get(key)) else value for key, value in found.items()}
+
+
+def _names_file(value: Any, annotation: Any) -> bool:
+    """Whether an option's value is the path of a file, and not one of the words that its type also allows."""
+    return bool(value) and _is_path(annotation) and value not in _words(annotation)
 
 
 def _is_path(annotation: Any) -> bool:
     return annotation is Path or any(map(_is_path, get_args(annotation)))
+
+
+def _words(annotation: Any) -> tuple[Any, ...]:
+    parts = get_args(annotation)
+    return parts if get_origin(annotation) is Literal else tuple(word for part in parts for word in _words(part))
 
 
 def _hints(factory: type[Any]) -> dict[str, Any]:

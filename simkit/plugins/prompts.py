@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from simkit.errors import UsageError
 
 COMPACT = "compact"
 """Name of the shipped prompts in few words, for models with small contexts."""
+
+PromptChoice: TypeAlias = Path | Literal["compact"] | None
+"""Option of a component: None for its usual prompt, `compact` for the one in few words, or the path of a file."""
 
 _PLACE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
@@ -54,7 +58,7 @@ def shipped_prompt(package: str, name: str) -> Prompt:
     return Prompt(name, files(package).joinpath("prompts", name).read_text(encoding="utf-8"))
 
 
-def choose_prompt(package: str, file: str, chosen: str | Path | None, needed: tuple[str, ...] = ()) -> Prompt:
+def choose_prompt(package: str, file: str, chosen: PromptChoice, needed: tuple[str, ...] = ()) -> Prompt:
     """The prompt of a component.
 
     Args:
@@ -68,7 +72,7 @@ def choose_prompt(package: str, file: str, chosen: str | Path | None, needed: tu
     """
     if chosen is None:
         return shipped_prompt(package, file)
-    if str(chosen) != COMPACT:
+    if chosen != COMPACT:
         return read_prompt(chosen, needed)
     name, _, version = file.rpartition("-")
     try:

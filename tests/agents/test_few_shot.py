@@ -18,9 +18,13 @@ from simkit.core.conversation import Entry
 from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, UserMessage
 from simkit.core.tasks import Task
 from simkit.errors import DataMissing, UsageError
+from simkit.plugins.loading import load
+from simkit.plugins.prompts import PromptChoice
+from simkit.run.casting import AGENT
 from simkit.tools.builtin.world import BuiltinWorld
 
 NO_TASK = Task(id="T", world="builtin", split="test", instructions="")
+CHOICES: tuple[PromptChoice, ...] = (None, "compact")
 pytestmark = pytest.mark.anyio
 
 CALL = {"id": "c0", "type": "function", "function": {"name": "find", "arguments": '{"day": "Sunday"}'}}
@@ -92,7 +96,7 @@ def test_a_file_without_demonstrations_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("agent", [FunctionCallingAgent, ReactAgent])
 def test_a_compact_prompt_is_shorter_and_keeps_rules_and_tools(agent: type[ModelAgent]) -> None:
     model, start = RecordingModel("").model, StartAgent((FIND,), policy="Never on Sundays.")
-    usual, compact = (agent(model, chosen).start(start).system or "" for chosen in (None, Path("compact")))
+    usual, compact = (agent(model, chosen).start(start).system or "" for chosen in CHOICES)
     assert len(compact) < 0.7 * len(usual)
     assert compact.endswith("Never on Sundays.")
     assert "{{" not in compact
@@ -106,3 +110,14 @@ def test_a_signature_names_optional_parameters_and_values() -> None:
         "search_train(departure?, destination?, day?, leaveAt?: HH:MM, arriveBy?: HH:MM)"
     )
     assert "pricerange?: cheap|moderate|expensive" in signature(tools["search_restaurant"])
+
+
+def test_the_word_compact_is_no_file_in_the_folder_of_the_run(tmp_path: Path) -> None:
+    given = {"model": RecordingModel("").model}
+    compact = load(AGENT, "react,prompt=compact", given, tmp_path)
+    assert isinstance(compact, ReactAgent)
+    assert compact.prompt.name == "react-compact-1.txt"
+    (tmp_path / "mine.txt").write_text("{{tools}}")
+    own = load(AGENT, "react,prompt=mine.txt", given, tmp_path)
+    assert isinstance(own, ReactAgent)
+    assert own.prompt.name == str(tmp_path / "mine.txt")

@@ -13,12 +13,14 @@ from simkit.core.messages import AssistantMessage, SystemMessage, ToolCall, User
 from simkit.core.tasks import Task
 from simkit.errors import ModelFault, UsageError, UserFault
 from simkit.models import CallKey, ChatResponse, Usage
+from simkit.plugins.prompts import PromptChoice
 from simkit.users.goal import CUE, GoalUser
 from simkit.users.guide import GuideUser
 from simkit.users.persona import STYLES, TEMPERAMENTS, PersonaUser
 
 pytestmark = pytest.mark.anyio
 
+CHOICES: tuple[PromptChoice, ...] = (None, "compact")
 NO_LIST = Task(id="T2", world="w", split="test", instructions="You want a boat.")
 
 
@@ -171,7 +173,7 @@ async def test_a_persona_is_drawn_for_an_episode_and_the_same_in_all_its_branche
 
 @pytest.mark.parametrize("user", [GoalUser, PersonaUser, GuideUser])
 async def test_a_compact_prompt_has_the_same_places(user: type[GoalUser]) -> None:
-    usual, compact = (user(player("Hi.").model, prompt=chosen).prompt for chosen in (None, Path("compact")))
+    usual, compact = (user(player("Hi.").model, prompt=chosen).prompt for chosen in CHOICES)
     assert compact.places == usual.places
     assert len(compact.text) < 0.75 * len(usual.text)
     assert compact.name == usual.name.replace("-1", "-compact-1")
