@@ -79,6 +79,8 @@ class GoalCalls(Reward):
 
     async def score_turn(self, request: ScoreTurn) -> tuple[Hit, ...]:
         """The remaining goals that the calls of the turn reached, in the order of the calls."""
+        if not request.calls:
+            return ()
         open_goals = list(request.remaining)
         booked = {_search_key(goal) for goal in open_goals if _is_booking(goal.detail)}
         hits: list[Hit] = []
