@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any, cast
@@ -44,7 +43,7 @@ def read_messages_reply(reply: HttpReply, reading: ReplyContext) -> MessagesRepl
     """
     body = read_body(reply, reading)
     try:
-        return _reply(body, reply.body, reading)
+        return _reply(body, reply, reading)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise MalformedReply(
             f"the answer of {reading.origin} is not a message of the Messages API ({type(error).__name__}): "
@@ -53,10 +52,10 @@ def read_messages_reply(reply: HttpReply, reading: ReplyContext) -> MessagesRepl
         ) from error
 
 
-def _reply(body: dict[str, Any], raw: bytes, reading: ReplyContext) -> MessagesReply:
+def _reply(body: dict[str, Any], reply: HttpReply, reading: ReplyContext) -> MessagesReply:
     content = body["content"]
-    if _LONG.search(raw):
-        content = json.loads(reading.secrets.out_of_answer(raw))["content"]
+    if _LONG.search(reply.body):
+        content = read_body(reply, reading, exact=True)["content"]
     message = _message(content)
     reason = body.get("stop_reason")
     ending = "unknown" if reason is None or reason == "pause_turn" else read_ending(reason)

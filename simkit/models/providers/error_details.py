@@ -29,7 +29,10 @@ _DEPTH, _OBJECTS = 10, 200
 """Bounds on the nested objects of an error that are examined."""
 
 _CODE_FIELDS = ("code", "type", "status", "reason", "error", "error_code", "errorCode", "error_type", "__type", "Code")
-_TEXT_FIELDS = ("message", "msg", "detail", "error", "raw", "error_description", "description", "cause", "Message")
+_TEXT_FIELDS = (
+    *("message", "msg", "detail", "error", "raw", "error_description", "description", "cause", "Message"),
+    *("error_message", "error_msg", "status_msg"),
+)
 _STATUS_FIELDS = ("status", "status_code", "code", "http_code", "error_code")
 _REPEATED_FIELDS = frozenset({"input", "ctx", "body", "request", "messages", "failed_generation"})
 """Fields in which servers repeat the request, or what the model wrote."""
@@ -108,11 +111,16 @@ def parse_body(body: bytes) -> object:
     return joined(body) if value is None and is_event_stream(body) else value
 
 
-def parse_json(body: bytes) -> object:
-    """The parsed value; None if it is not JSON. Lone surrogates, left by cut-off emojis, are replaced."""
+def parse_json(body: bytes, *, exact: bool = False) -> object:
+    """The parsed value; None if it is not JSON. Lone surrogates, left by cut-off emojis, are replaced.
+
+    Args:
+        body: the JSON text.
+        exact: keep integers of more than 64 bits, which the fast parser turns into floats.
+    """
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
+        return json.loads(body) if exact else orjson.loads(body)
+    except (ValueError, RecursionError):
         if len(body) > _READ_AGAIN:
             return None
         try:
@@ -180,7 +188,7 @@ def _error_of(body: object) -> object:
     choices = fields.get("choices")
     first = cast("list[Any]", choices)[0] if isinstance(choices, list) and choices else None
     inner = cast("dict[str, Any]", first).get("error") if isinstance(first, dict) else None
-    named = (fields.get(name) for name in ("detail", "message", "errors"))
+    named = (fields.get(name) for name in ("detail", "message", "errors", "base_resp"))
     return fields.get("error") or inner or next(filter(None, named), fields)
 
 
@@ -190,7 +198,7 @@ def _described(error: object) -> str:
     if len(items) != 1 or not isinstance(items[0], dict):
         return _text(items[0] if len(items) == 1 else items)
     fields = cast("dict[str, Any]", items[0])
-    names = ("message", "msg", "code", "status", "type")
+    names = ("message", "msg", "error_message", "error_msg", "status_msg", "code", "status", "type")
     words = [_text(fields[name]) for name in names if fields.get(name)]
     if "msg" in fields and "loc" in fields:
         words.insert(0, _text(fields["loc"]))

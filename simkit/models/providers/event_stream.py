@@ -1,7 +1,8 @@
-"""Answers that come as a stream of events although none was requested: the chunks are joined to one completion.
+"""Answers that come as a stream of events although none was requested: the events are joined to one answer.
 
 The format is that of server-sent events (WHATWG HTML, 9.2): lines `data: ...`, events separated by empty lines,
-comments after a colon, and any kind of line end. The last event of OpenAI-compatible servers is `[DONE]`.
+comments after a colon, and any kind of line end. The last event of OpenAI-compatible servers is `[DONE]`. Chunks may
+also come as bare lines of JSON, and a whole answer after comments that keep the connection open.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, cast
 
 import orjson
 
-_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry|):")
+_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:(?:data|event|id|retry|):|\{[^\n]*\"delta\"[^\n]*\n)")
 _LONG = re.compile(r"\d{19}")  # a number that may not fit into 64 bits: orjson would make a float of it
 _ONCE = frozenset({"role", "id", "type", "name", "index", "object", "model", "created"})
 """Text fields that are not continued: a repeated one has the same value."""
@@ -25,20 +26,20 @@ def is_event_stream(body: bytes) -> bool:
 
 
 def joined(body: bytes) -> dict[str, Any] | None:
-    """The completion in a stream of events, or the error in it; None if the stream is incomplete.
+    """The answer in a stream of events, or the error in it; None if the stream is incomplete.
 
-    A stream is complete if it has a finish reason or ends with `[DONE]`.
+    The chunks of a chat completion become a completion, the events of the Messages API a message. The Responses API
+    repeats the whole response in its last event. A stream of chunks is complete if it has a finish reason or ends with
+    `[DONE]`.
     """
-    whole: dict[str, Any] = {}
-    choice: dict[str, Any] = {}
-    message: dict[str, Any] = {}
-    begun = complete = False
+    chunks: list[dict[str, Any]] = []
+    done = False
     for kind, data in _events(body):
         if data.strip() == "[DONE]":
-            complete = True
+            done = True
             break
         try:
-            chunk: object = json.loads(data) if _LONG.search(data) else orjson.loads(data)
+            chunk: object = _parsed(data)
         except (ValueError, RecursionError):
             return {"error": {"message": data}} if kind == "error" else None
         if isinstance(chunk, list) and chunk:
@@ -46,14 +47,38 @@ def joined(body: bytes) -> dict[str, Any] | None:
         if not isinstance(chunk, dict):
             return None
         fields = cast("dict[str, Any]", chunk)
-        if fields.get("error") or kind == "error":
-            return {**whole, "choices": [], "error": fields.get("error") or fields}
+        if (kind == "error" or fields.get("type") == "error") and not fields.get("error"):
+            fields = {"error": fields}
+        chunks.append(fields)
+        if fields.get("error"):
+            break
+    kinds = {str(chunk.get("type")) for chunk in chunks}
+    if "message_start" in kinds:
+        return _message(chunks)
+    if any(kind.startswith("response.") for kind in kinds):
+        return _last_response(chunks)
+    return _completion(chunks, done)
+
+
+def _parsed(data: str) -> object:
+    return json.loads(data) if _LONG.search(data) else orjson.loads(data)
+
+
+def _completion(chunks: list[dict[str, Any]], done: bool) -> dict[str, Any] | None:
+    """The chat completion in chunks of one."""
+    whole: dict[str, Any] = {}
+    choice: dict[str, Any] = {}
+    message: dict[str, Any] = {}
+    begun = False
+    for fields in chunks:
+        if error := fields.get("error"):
+            return {**whole, "choices": [], "error": error}
         for name, value in fields.items():
             if name != "choices" and value is not None:
                 whole[name] = value
         begun = begun or "choices" in fields
         _add_choice(choice, message, fields.get("choices"))
-    if not (complete or choice.get("finish_reason")):
+    if not (done or choice.get("finish_reason")):
         return whole if whole and not begun else None
     if not choice:
         return {**whole, "choices": []}
@@ -61,6 +86,57 @@ def joined(body: bytes) -> dict[str, Any] | None:
     if not message["tool_calls"]:
         del message["tool_calls"]
     return {**whole, "choices": [{**choice, "message": {"role": "assistant", "content": None, **message}}]}
+
+
+def _message(chunks: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The message of the Messages API in its events."""
+    whole: dict[str, Any] = {}
+    blocks: dict[int, dict[str, Any]] = {}
+    for fields in chunks:
+        match fields:
+            case {"error": error} if error:
+                return {**whole, "error": error}
+            case {"type": "message_start", "message": dict(message)}:
+                whole = dict(cast("dict[str, Any]", message))
+            case {"type": "content_block_start", "index": int(index), "content_block": dict(block)}:
+                blocks[index] = dict(cast("dict[str, Any]", block))
+            case {"type": "content_block_delta", "index": int(index), "delta": dict(delta)}:
+                _add_to_block(blocks.setdefault(index, {}), cast("dict[str, Any]", delta))
+            case {"type": "message_delta"}:
+                counts = {name: value for name, value in (fields.get("usage") or {}).items() if value is not None}
+                whole = {**whole, **(fields.get("delta") or {}), "usage": {**(whole.get("usage") or {}), **counts}}
+            case _:
+                pass
+    if not (whole.get("stop_reason") or any(fields.get("type") == "message_stop" for fields in chunks)):
+        return None
+    return {**whole, "content": [_whole_block(block) for _, block in sorted(blocks.items())]}
+
+
+def _add_to_block(block: dict[str, Any], delta: dict[str, Any]) -> None:
+    for name, value in delta.items():
+        if name == "citation":
+            block.setdefault("citations", []).append(value)
+        elif name != "type":
+            block[name] = _continued(block.get(name), value)
+
+
+def _whole_block(block: dict[str, Any]) -> dict[str, Any]:
+    """A block with its input, which came as pieces of JSON; the text itself if it is cut off."""
+    if not (text := block.pop("partial_json", "")):
+        return block
+    try:
+        return {**block, "input": _parsed(text)}
+    except (ValueError, RecursionError):
+        return {**block, "input": text}
+
+
+def _last_response(chunks: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The response of the Responses API in the event that ends its stream."""
+    last = chunks[-1]
+    if last.get("error"):
+        return last
+    ended = last.get("type") in ("response.completed", "response.incomplete", "response.failed")
+    return last.get("response") if ended else None
 
 
 def _events(body: bytes) -> Iterator[tuple[str, str]]:
@@ -72,6 +148,9 @@ def _events(body: bytes) -> Iterator[tuple[str, str]]:
             if data:
                 yield kind, "\n".join(data)
             kind, data = "", []
+            continue
+        if line.startswith("{"):
+            yield kind, line
             continue
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from math import isfinite
 from typing import Any, cast
@@ -31,7 +30,7 @@ def read_reply(reply: HttpReply, reading: ReplyContext) -> ChatResponse:
     """
     body = read_body(reply, reading)
     try:
-        return _response(body, reply.body, reading)
+        return _response(body, reply, reading)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         shown = reading.start_of(reply.body)
         raise MalformedReply(
@@ -41,18 +40,18 @@ def read_reply(reply: HttpReply, reading: ReplyContext) -> ChatResponse:
         ) from error
 
 
-def _response(body: dict[str, Any], raw: bytes, reading: ReplyContext) -> ChatResponse:
+def _response(body: dict[str, Any], reply: HttpReply, reading: ReplyContext) -> ChatResponse:
     choices = body["choices"]
     if choices == []:
         raise MalformedReply(
-            f"the answer of {reading.origin} holds no choice: {reading.start_of(raw)}",
+            f"the answer of {reading.origin} holds no choice: {reading.start_of(reply.body)}",
             retries=2,
             usage=tokens_used(body.get("usage")),
         )
     choice = choices[0]
     message, exact = read_message(choice)
-    if not exact and _LONG.search(raw) and (exactly := _exact_choice(reading.secrets.out_of_answer(raw))):
-        message, _ = read_message(exactly)
+    if not exact and _LONG.search(reply.body):
+        message, _ = read_message(read_body(reply, reading, exact=True)["choices"][0])
     usage, doubt = read_usage(body.get("usage"))
     doubts: tuple[str, ...] = () if doubt is None else (f"usage: {doubt}",)
     reason = choice.get("finish_reason") or choice.get("finishReason")
@@ -98,16 +97,6 @@ def _joined(message: AssistantMessage, others: list[dict[str, Any]]) -> Assistan
         if calls := read_message(choice)[0].tool_calls:
             return message.model_copy(update={"tool_calls": calls})
     return message
-
-
-def _exact_choice(raw: bytes) -> dict[str, Any] | None:
-    """The first choice of an answer with integers of any length; None if the answer is not plain JSON."""
-    try:
-        body: Any = json.loads(raw)
-        first = cast("list[Any]", body)[0] if isinstance(body, list) else body
-        return first["choices"][0]
-    except (LookupError, TypeError, ValueError, RecursionError):
-        return None
 
 
 def _is_filtered(results: object) -> bool:

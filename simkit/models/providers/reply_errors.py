@@ -29,6 +29,7 @@ from simkit.errors import (
 )
 from simkit.models.providers.error_details import LOOKED_AT, ErrorDetails, parse_body, parse_json
 from simkit.models.providers.error_signs import CODES, Kind
+from simkit.models.providers.event_stream import is_event_stream
 from simkit.models.transport.http1 import HttpReply
 from simkit.models.transport.secrets import Secrets
 from simkit.models.usage import tokens_used
@@ -41,6 +42,12 @@ _WORTH_WAITING = 1800.0
 
 _KIND: Mapping[str, Kind] = {code: kind for kind, codes in CODES.items() for code in codes}
 
+
+_ERROR_FIELDS = ("detail", "message", "msg", "errors", "error_code", "error_message", "error_msg", "base_resp")
+"""Fields of an answer without choices that describe an error."""
+
+_WRAPPERS = ("data", "result", "response", "body")
+"""Fields in which some gateways wrap an answer."""
 
 _REQUEST_IDS = ("request-id", "x-request-id", "x-amzn-requestid", "apim-request-id")
 """Headers by which a provider's support finds a request."""
@@ -72,8 +79,13 @@ class ReplyContext:
         return self.clean(body[: 2 * LOOKED_AT].decode("utf-8", "replace"))
 
 
-def read_body(reply: HttpReply, reading: ReplyContext) -> dict[str, Any]:
+def read_body(reply: HttpReply, reading: ReplyContext, *, exact: bool = False) -> dict[str, Any]:
     """The JSON object of an answer, without secrets. A stream of events is joined.
+
+    Args:
+        reply: the answer.
+        reading: what is known about its endpoint.
+        exact: keep integers of any length; slower.
 
     Raises:
         ModelFault: the reply is an error, or not a JSON object.
@@ -82,11 +94,13 @@ def read_body(reply: HttpReply, reading: ReplyContext) -> dict[str, Any]:
     if reply.status != 200 and not 200 <= reply.status < 300:
         raise read_error(reply, reading)
     cleaned = reading.secrets.out_of_answer(reply.body)
-    data = parse_json(cleaned)
+    data = parse_json(cleaned, exact=exact)
     if not isinstance(data, dict):
         data = _unusual_body(data, cleaned, reply, reading)
     body = cast("dict[str, Any]", data)
-    if _is_error(body.get("error")) or ("choices" not in body and _describes_error(body)):
+    if "choices" not in body:
+        body = next((inner for name in _WRAPPERS if _is_answer(inner := body.get(name))), body)
+    if _is_error(body.get("error")) or (body.get("choices") is None and _describes_error(body)):
         raise read_error(HttpReply(200, reply.headers, cleaned), reading)
     return body
 
@@ -94,12 +108,13 @@ def read_body(reply: HttpReply, reading: ReplyContext) -> dict[str, Any]:
 def _unusual_body(data: object, cleaned: bytes, reply: HttpReply, reading: ReplyContext) -> dict[str, Any]:
     if isinstance(data, list) and data and isinstance(first := cast("list[object]", data)[0], dict):
         return cast("dict[str, Any]", first)
-    if data is None and isinstance(body := parse_body(cleaned), dict):
-        return cast("dict[str, Any]", body)
+    again = parse_json(data.encode()) if isinstance(data, str) else parse_body(cleaned) if data is None else None
+    if isinstance(again, dict):
+        return cast("dict[str, Any]", again)
     kind = reading.clean(reply.headers.get("content-type", "no content type"))
     shown = reading.start_of(reply.body)
     page = cleaned[:200].lstrip().lower().startswith((b"<!doctype", b"<html"))
-    if "event-stream" in kind:
+    if "event-stream" in kind or is_event_stream(cleaned):
         raise MalformedReply(f"the stream of events of {reading.origin} ended before the answer was complete: {shown}")
     raise MalformedReply(
         f"the answer of {reading.origin} is not a JSON object ({kind}): {shown}"
@@ -112,10 +127,12 @@ def _is_error(error: object) -> bool:
     return any(cast("dict[str, Any]", error).values()) if isinstance(error, dict) else bool(error)
 
 
+def _is_answer(inner: object) -> bool:
+    return isinstance(inner, dict) and bool(cast("dict[str, Any]", inner).get("choices"))
+
+
 def _describes_error(body: dict[str, Any]) -> bool:
-    return body.get("object") == "error" or any(
-        body.get(name) for name in ("detail", "message", "errors", "error_code")
-    )
+    return body.get("object") == "error" or any(body.get(name) for name in _ERROR_FIELDS)
 
 
 def read_error(reply: HttpReply, reading: ReplyContext) -> ModelFault | RunStopped:
@@ -235,7 +252,7 @@ def _named_in_words(status: int, words: str) -> Kind | None:
         return "key"
     if status < 500 and (_among(signs.NO_MODEL, words) or signs.THAT_MODEL.search(words)):
         return "model"
-    return "rate" if status == 403 and "rate limit" in words else None
+    return "rate" if status in (0, 403) and "rate limit" in words else None
 
 
 def is_too_long(words: str) -> bool:
