@@ -156,6 +156,20 @@ def test_an_answer_without_choices_is_the_error_that_it_describes(body: object, 
         read_reply(reply(body), READING)
 
 
+def test_an_error_in_place_of_a_message_is_that_error() -> None:
+    with pytest.raises(RateLimited, match="Slow down"):
+        read_reply(reply({"choices": [{"index": 0, "error": {"code": 429, "message": "Slow down"}}]}), READING)
+
+
+@pytest.mark.parametrize("reason", ["tool_calls", "TOOL_USE", "function_call"])
+def test_announced_calls_that_are_missing_are_a_doubt(reason: str) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "One moment."}, "finish_reason": reason}
+    response = read_reply(reply({"choices": [choice]}), READING)
+    assert (response.finish, response.doubts) == ("stop", (f"missing_calls: {reason}",))
+    message = {"type": "message", "content": [{"type": "text", "text": "One moment."}], "stop_reason": "tool_use"}
+    assert read_messages_reply(reply(message), READING).response.doubts == ("missing_calls: tool_use",)
+
+
 def test_integers_of_any_length_are_exact_in_every_form() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "book", "arguments": {"guest": LONG}}}
     message = {"role": "assistant", "content": None, "tool_calls": [call]}

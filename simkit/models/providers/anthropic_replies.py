@@ -17,7 +17,7 @@ from simkit.models.providers.anthropic_requests import (
     THINKING_BLOCKS,
     Block,
 )
-from simkit.models.providers.finish_reasons import finish_of, read_ending
+from simkit.models.providers.finish_reasons import ending_doubts, finish_of, read_ending
 from simkit.models.providers.reply_errors import ReplyContext, read_body
 from simkit.models.transport.http1 import HttpReply
 from simkit.models.usage import read_count, read_usage, tokens_used
@@ -65,7 +65,7 @@ def _reply(body: dict[str, Any], reply: HttpReply, reading: ReplyContext) -> Mes
             f"the reply of {reading.origin} failed before it was complete (stop reason `{shown}`)",
             usage=tokens_used(_counts(body.get("usage"))),
         )
-    finish, doubts = finish_of(message, ending), (f"unknown_finish: {shown}",) if ending == "unknown" else ()
+    finish, doubts = finish_of(message, ending), ending_doubts(ending, message, shown)
     if finish == "refusal" and (words := _explanation(body.get("stop_details"))):
         message = message.model_copy(update={"refusal": words})
     counts = _counts(body.get("usage"))

@@ -68,6 +68,13 @@ def read_ending(reason: object) -> Ending | None:
     return _ENDINGS.get(word) or _ENDINGS.get(word.removeprefix(_PREFIX), "unknown")
 
 
+def ending_doubts(ending: Ending | None, message: AssistantMessage, shown: str) -> tuple[str, ...]:
+    """Doubts about an ending: a reason in no list, or one that announces calls which the message does not have."""
+    if ending == "unknown":
+        return (f"unknown_finish: {shown}",)
+    return (f"missing_calls: {shown}",) if ending == "tool_calls" and not message.tool_calls else ()
+
+
 def finish_of(message: AssistantMessage, ending: FinishReason | None) -> FinishReason:
     """The finish reason: what the message holds decides between `stop`, `tool_calls` and `empty`."""
     if (extra := message.model_extra) and extra.get("refusal"):

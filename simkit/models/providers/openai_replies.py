@@ -11,7 +11,7 @@ import orjson
 from simkit.core.messages import AssistantMessage
 from simkit.errors import MalformedReply, ModelFault, RunStopped, ServerFailed
 from simkit.models.base import ChatResponse
-from simkit.models.providers.finish_reasons import finish_of, read_ending
+from simkit.models.providers.finish_reasons import ending_doubts, finish_of, read_ending
 from simkit.models.providers.openai_messages import read_message
 from simkit.models.providers.reply_errors import ReplyContext, read_body, read_error
 from simkit.models.transport.http1 import HttpReply
@@ -19,6 +19,7 @@ from simkit.models.usage import read_usage, tokens_used
 
 _LONG = re.compile(rb"\d{19}")  # a number that may not fit into 64 bits: orjson would make a float of it
 _SHOWN = 60
+_USUAL = ("stop", "length", None)
 
 
 def read_reply(reply: HttpReply, reading: ReplyContext) -> ChatResponse:
@@ -49,6 +50,8 @@ def _response(body: dict[str, Any], reply: HttpReply, reading: ReplyContext) -> 
             usage=tokens_used(body.get("usage")),
         )
     choice = choices[0]
+    if choice.get("error") and not choice.get("message"):
+        raise _failed(choice["error"], None, body, reading)
     message, exact = read_message(choice)
     if not exact and _LONG.search(reply.body):
         message, _ = read_message(read_body(reply, reading, exact=True)["choices"][0])
@@ -58,8 +61,8 @@ def _response(body: dict[str, Any], reply: HttpReply, reading: ReplyContext) -> 
     ending = read_ending(reason)
     if ending == "failed" or choice.get("error"):
         raise _failed(choice.get("error"), reason, body, reading)
-    if ending == "unknown":
-        doubts = (*doubts, f"unknown_finish: {reading.clean(str(reason))[:_SHOWN]}")
+    if ending not in _USUAL:
+        doubts = (*doubts, *ending_doubts(ending, message, reading.clean(str(reason))[:_SHOWN]))
     if len(choices) > 1:
         message, doubts = _joined(message, choices[1:]), (*doubts, f"several_choices: {len(choices)}")
     logprobs = None
