@@ -23,6 +23,27 @@ LEFT JOIN runs r USING (run_id)
 ORDER BY e.run_id, e.task_id, e.trial;
 COMMENT ON VIEW episode_scores IS 'One row per episode: reward (0 to 1 unless its reward declares another range, NULL when it does not count), success (the full reward) and how it went.';
 
+CREATE VIEW episode_goals AS
+WITH wanted AS (
+    SELECT episode_id, goal, row_number() OVER (PARTITION BY episode_id, goal) AS copy
+    FROM (SELECT episode_id, unnest(goals) AS goal FROM episodes WHERE reward IS NOT NULL)
+),
+taken AS (
+    SELECT episode_id, goal, count(*) AS times
+    FROM (SELECT episode_id, unnest(achieved) AS goal FROM episodes)
+    GROUP BY ALL
+)
+SELECT
+    e.run_id, r.name AS run, t.world, e.supervisor, e.task_id, e.trial, goal, w.copy,
+    w.copy <= coalesce(g.times, 0) AS reached, episode_id
+FROM wanted w
+JOIN episodes e USING (episode_id)
+LEFT JOIN taken g USING (episode_id, goal)
+LEFT JOIN runs r USING (run_id)
+LEFT JOIN tasks t USING (run_id, task_id)
+ORDER BY e.run_id, e.task_id, e.trial, goal, w.copy;
+COMMENT ON VIEW episode_goals IS 'One row per goal of a scored episode, and whether it was reached. A task may have a goal several times, such as two equal bookings; each is credited once.';
+
 CREATE VIEW pass_hat_k AS
 WITH tried AS (
     SELECT run_id, task_id, count(*) AS n, count(*) FILTER (is_success(reward, full_reward)) AS c

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,20 @@ def test_scores_leave_out_what_has_no_reward(store: Store) -> None:
     }
     assert {name: row[name] for name in expected} == expected
     assert [row["success"] for row in view(store, "episode_scores")] == [True, False, None, None, None]
+
+
+def test_equal_goals_of_a_task_are_counted_one_by_one(store: Store) -> None:
+    scripts = [Script(task=name, goals=("book", "book", "search")) for name in ("A", "B", "C")]
+    for script, achieved in zip(scripts, [("book",), ("search", "book", "book"), None], strict=True):
+        script.open()
+        script.finish(0.5 if achieved else None)
+        script.events[-1] = replace(script.events[-1], achieved=achieved or ())
+    fill(store, *scripts)
+    rows = [(row["task_id"], row["goal"], row["copy"], row["reached"]) for row in view(store, "episode_goals")]
+    assert rows == [
+        *[("A", "book", 1, True), ("A", "book", 2, False), ("A", "search", 1, False)],
+        *[("B", "book", 1, True), ("B", "book", 2, True), ("B", "search", 1, True)],
+    ]
 
 
 def test_pass_hat_k(store: Store) -> None:
