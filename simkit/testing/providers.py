@@ -95,7 +95,7 @@ async def check_provider(
 
 async def has_one_name(subject: ProviderSubject) -> None:
     """Calls are recorded and replayed under one name: two providers of a model and the open model have the same."""
-    name: object = subject.new().model_name
+    name = cast("object", subject.new().model_name)
     expect(isinstance(name, str) and name, f"`model_name` is {name!r}; it must be a text")
     expect(subject.new().model_name == name, "two providers of the same model have different names")
     async with subject.opened() as model:

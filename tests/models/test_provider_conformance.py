@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -51,8 +51,10 @@ class Endpoint(BaseHTTPRequestHandler):
                 "usage": usage,
             }
         if self.path.endswith("/responses"):
-            parts = [{"type": "output_text", "text": words, "annotations": []}]
-            output = [{"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": parts}]
+            parts: list[dict[str, Any]] = [{"type": "output_text", "text": words, "annotations": []}]
+            output: list[dict[str, Any]] = [
+                {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": parts}
+            ]
             return {"object": "response", "status": "completed", "output": output, "usage": usage}
         choice = {"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": "stop"}
         return {"choices": [choice], "usage": {"prompt_tokens": size, "completion_tokens": 2}}
@@ -96,7 +98,7 @@ async def test_the_scripted_provider_keeps_the_contract() -> None:
 
 
 def test_the_test_of_the_example_package_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(EXAMPLE))
+    monkeypatch.setattr(sys, "path", [str(EXAMPLE), *sys.path])
     namespace: dict[str, Any] = {}
     exec((EXAMPLE / "test_simkit_echo_model.py").read_text(), namespace)
     namespace["test_the_provider_keeps_the_contract"]()
@@ -195,8 +197,8 @@ MODELS = {
 }
 
 
-def parrot(broken: type[ChatModel] = Parrot, **attributes: Any) -> Callable[[], Provider]:
-    kind = type("BrokenProvider", (ParrotProvider,), {"model": broken, **attributes})
+def parrot(broken: type[ChatModel] = Parrot, attributes: Mapping[str, Any] | None = None) -> Callable[[], Provider]:
+    kind = type("BrokenProvider", (ParrotProvider,), {"model": broken, **(attributes or {})})
     return lambda: kind("parrot/p", ModelConfig())
 
 
@@ -232,7 +234,7 @@ async def test_a_call_that_never_returns_is_found() -> None:
 )
 async def test_declarations_that_a_run_cannot_use_are_found(attribute: str, value: property, said: str) -> None:
     with pytest.raises(ConformanceError, match=said):
-        await check_provider(parrot(**{attribute: value}))
+        await check_provider(parrot(attributes={attribute: value}))
 
 
 async def test_a_model_that_shares_nothing_is_found() -> None:
@@ -241,7 +243,7 @@ async def test_a_model_that_shares_nothing_is_found() -> None:
         return Parrot()
 
     with pytest.raises(ConformanceError, match="resources of its own"):
-        await check_provider(parrot(open=opened))
+        await check_provider(parrot(attributes={"open": opened}))
 
 
 class Raising(Parrot):
