@@ -93,23 +93,29 @@ def _message(chunks: list[dict[str, Any]]) -> dict[str, Any] | None:
     whole: dict[str, Any] = {}
     blocks: dict[int, dict[str, Any]] = {}
     for fields in chunks:
-        match fields:
-            case {"error": error} if error:
-                return {**whole, "error": error}
-            case {"type": "message_start", "message": dict(message)}:
-                whole = dict(cast("dict[str, Any]", message))
-            case {"type": "content_block_start", "index": int(index), "content_block": dict(block)}:
-                blocks[index] = dict(cast("dict[str, Any]", block))
-            case {"type": "content_block_delta", "index": int(index), "delta": dict(delta)}:
-                _add_to_block(blocks.setdefault(index, {}), cast("dict[str, Any]", delta))
-            case {"type": "message_delta"}:
-                counts = {name: value for name, value in (fields.get("usage") or {}).items() if value is not None}
-                whole = {**whole, **(fields.get("delta") or {}), "usage": {**(whole.get("usage") or {}), **counts}}
+        if error := fields.get("error"):
+            return {**whole, "error": error}
+        index = fields.get("index")
+        match fields.get("type"):
+            case "message_start":
+                whole = {**_object(fields, "message")}
+            case "content_block_start" if isinstance(index, int):
+                blocks[index] = {**_object(fields, "content_block")}
+            case "content_block_delta" if isinstance(index, int):
+                _add_to_block(blocks.setdefault(index, {}), _object(fields, "delta"))
+            case "message_delta":
+                counts = {name: value for name, value in _object(fields, "usage").items() if value is not None}
+                whole = {**whole, **_object(fields, "delta"), "usage": {**_object(whole, "usage"), **counts}}
             case _:
                 pass
     if not (whole.get("stop_reason") or any(fields.get("type") == "message_stop" for fields in chunks)):
         return None
     return {**whole, "content": [_whole_block(block) for _, block in sorted(blocks.items())]}
+
+
+def _object(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    value = fields.get(name)
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _add_to_block(block: dict[str, Any], delta: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import simkit.models.providers.error_signs as signs
 from simkit.errors import (
@@ -99,7 +99,7 @@ def read_body(reply: HttpReply, reading: ReplyContext, *, exact: bool = False) -
         data = _unusual_body(data, cleaned, reply, reading)
     body = cast("dict[str, Any]", data)
     if "choices" not in body:
-        body = next((inner for name in _WRAPPERS if _is_answer(inner := body.get(name))), body)
+        body = next(filter(_is_answer, (body.get(name) for name in _WRAPPERS)), body)
     if _is_error(body.get("error")) or (body.get("choices") is None and _describes_error(body)):
         raise read_error(HttpReply(200, reply.headers, cleaned), reading)
     return body
@@ -127,7 +127,7 @@ def _is_error(error: object) -> bool:
     return any(cast("dict[str, Any]", error).values()) if isinstance(error, dict) else bool(error)
 
 
-def _is_answer(inner: object) -> bool:
+def _is_answer(inner: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(inner, dict) and bool(cast("dict[str, Any]", inner).get("choices"))
 
 
