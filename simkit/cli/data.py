@@ -1,4 +1,4 @@
-"""`simkit data`: downloads a world's data once."""
+"""`simkit data`: downloads the data of a world, or a small model, once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def prepare(target: str, source: Path | None) -> None:
-    """Build the cache of a world's data with progress output, and print its path.
+    """Build the cache of a world's data, or of the model SmolLM2, with progress output, and print its path.
 
     Raises:
         ComponentNotFound: no world has that name.
@@ -24,13 +24,26 @@ def prepare(target: str, source: Path | None) -> None:
         DataCorrupt: the data is damaged.
     """
     from simkit.components.world import WORLD
+    from simkit.local.gguf import SMOLLM2
     from simkit.plugins.loading import find_class
 
+    if target == SMOLLM2:
+        _prepare_smollm2(source)
+        return
     world = find_class(WORLD, target)
     with StageProgress(live=sys.stderr.isatty()) as shown:
         path = world.prepare(source, shown.update)
     size = path.stat().st_size / 1e6
     say(f"{world.name}: {path} ({size:.1f} MB). Try: {program()} run rollout --world {target} --tasks 50")
+
+
+def _prepare_smollm2(source: Path | None) -> None:
+    from simkit.local.gguf import SMOLLM2_LICENCE, fetch_smollm2
+
+    with Steps(live=sys.stderr.isatty()) as shown:
+        path = fetch_smollm2(source, shown.update)
+    command = f"{program()} run rollout --agent react --model local/smollm2 --tasks 2"
+    say(f"smollm2: {path} ({SMOLLM2_LICENCE}). Try: {command}")
 
 
 def needing_data() -> dict[str, type[World]]:
@@ -51,11 +64,12 @@ def needing_data() -> dict[str, type[World]]:
 
 
 def worlds_needing_data() -> str:
-    """Help text that lists the worlds that need data, as Rich markup."""
+    """Help text that lists the worlds that need data and the model, as Rich markup."""
     from rich.markup import escape
 
     worlds = [escape(visible(f"{name}: {_first_line(world)}")) for name, world in needing_data().items()]
-    return "\n\n".join(["Worlds that need data:", *(worlds or ["(none installed)"])])
+    model = "smollm2: SmolLM2-135M-Instruct, a model that runs in this process as `local/smollm2`"
+    return "\n\n".join(["Worlds that need data:", *(worlds or ["(none installed)"]), "A small model:", model])
 
 
 def _first_line(world: type[World]) -> str:

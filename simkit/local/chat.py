@@ -19,6 +19,7 @@ from simkit.core.messages import AssistantMessage, JsonObject, Message, ToolCall
 from simkit.core.reasoning import FIELD, opens_reasoning, reasoning_of
 from simkit.errors import InvalidArguments, UsageError
 from simkit.local.calls import MARKS, read_message
+from simkit.local.gguf import model_folder
 from simkit.plugins.extras import require
 
 _KEPT = 8192
@@ -114,20 +115,21 @@ class ChatFormat:
 
     @classmethod
     def of(cls, path: str | Path) -> ChatFormat:
-        """The format of a model in a folder or on the Hugging Face hub.
+        """The format of a model in a folder, in a GGUF file or on the Hugging Face hub.
 
         Raises:
             UsageError: the model does not exist, or its tokenizer cannot be used.
         """
         transformers = require("transformers", "local")
+        folder = model_folder(path)
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(str(path))
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"no tokenizer at `{path}`: {_first_line(error)}; give the folder of a model, or its name at Hugging "
                 "Face"
             ) from error
-        return cls(tokenizer, end_tokens(path))
+        return cls(tokenizer, end_tokens(folder))
 
     @cached_property
     def renders_reasoning(self) -> bool:

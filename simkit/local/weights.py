@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from simkit.errors import UsageError
-from simkit.plugins.extras import require
+from simkit.local.gguf import model_folder
+from simkit.plugins.extras import require, without_bars
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class EngineOptions:
 
 
 def load_model(path: str | Path, device: str, options: EngineOptions) -> tuple[Any, Any]:
-    """Load model and tokenizer from a folder or the Hugging Face hub.
+    """Load model and tokenizer from a folder, a GGUF file or the Hugging Face hub.
 
     Raises:
         UsageError: no usable model was found.
@@ -57,34 +57,21 @@ def load_model(path: str | Path, device: str, options: EngineOptions) -> tuple[A
     wanted = options.dtype or ("float32" if device == "cpu" else "auto")
     dtype = wanted if wanted == "auto" else getattr(torch, wanted)
     where = {} if options.revision is None else {"revision": options.revision}
+    folder = model_folder(path)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(path), **where)
-        with _without_bars(transformers, Path(path).is_dir()):
-            model = transformers.AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, **where)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **where)
+        with without_bars() if Path(folder).is_dir() else nullcontext():
+            model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **where)
     except (OSError, ValueError, KeyError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(
             f"no model can be loaded from `{path}`: {first}; give the folder of a causal language model (config.json, "
-            "weights, tokenizer), or its name at Hugging Face"
+            "weights, tokenizer), a GGUF file, or its name at Hugging Face"
         ) from error
     try:
         return model.to(device).eval(), tokenizer
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"the device `{device}` cannot be used: {error}; omit `device`, or choose another") from error
-
-
-@contextmanager
-def _without_bars(transformers: Any, wanted: bool) -> Generator[None]:
-    """Disable the progress bar while a model is loaded from a local folder."""
-    logging = transformers.utils.logging
-    hide = wanted and logging.is_progress_bar_enabled()
-    if hide:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if hide:
-            logging.enable_progress_bar()
 
 
 def best_device(torch: Any) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, redirect_stderr
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -28,6 +32,34 @@ def require(module: str, extra: str) -> Any:
         return import_module(module)
     except ModuleNotFoundError as error:
         raise _missing(error.name or module, extra) from error
+
+
+@contextmanager
+def without_bars() -> Generator[None]:
+    """Suppress the progress bars that libraries draw on stderr.
+
+    Everything else written to stderr is passed on. The display of a run does not go through `sys.stderr`.
+    """
+    with redirect_stderr(_WithoutBars(sys.stderr)):
+        yield
+
+
+class _WithoutBars(io.TextIOBase):
+    """Drops the output of tqdm: each update begins with a carriage return, and the last ends with an empty line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str, /) -> int:
+        if text.strip() and not text.startswith("\r"):
+            self._stream.write(text if text.endswith("\n") else f"{text}\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return False
 
 
 def check_installed(extra: str, *modules: str) -> None:

@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import sys
 from collections.abc import Generator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any
 
 from simkit.errors import UsageError
 from simkit.local.weights import best_device, context_of, load_model
 from simkit.local.worker import parse_local
-from simkit.plugins.extras import require
+from simkit.plugins.extras import require, without_bars
 
 
 @contextmanager
 def suppress_progress_bars() -> Generator[None]:
-    """Suppress progress bars, and lm-eval's warnings, which report every default that it uses.
-
-    Everything else written to stderr is passed on. The display of a run does not go through `sys.stderr`.
-    """
+    """Suppress progress bars, and lm-eval's warnings, which report every default that it uses."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with redirect_stderr(_WithoutBars(sys.stderr)):
+        with without_bars():
             yield
     finally:
         logger.setLevel(level)
-
-
-class _WithoutBars(io.TextIOBase):
-    """Drops the output of tqdm: each update begins with a carriage return, and the last ends with an empty line."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str, /) -> int:
-        if text.strip() and not text.startswith("\r"):
-            self._stream.write(text if text.endswith("\n") else f"{text}\n")
-        return len(text)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def isatty(self) -> bool:
-        return False
 
 
 LOCAL = "local/"

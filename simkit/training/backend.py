@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simkit.errors import UsageError
+from simkit.local.gguf import model_folder
 from simkit.plugins.extras import require
 from simkit.training.presets import Preset
 from simkit.training.rows import Row
@@ -79,8 +80,9 @@ def load_model(path: str, preset: Preset) -> Any:
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
         options["device_map"] = {"": 0}
+    folder = model_folder(path)
     try:
-        return transformers.AutoModelForCausalLM.from_pretrained(path, **options)
+        return transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"no model at `{path}`: {str(error).splitlines()[0]}; "

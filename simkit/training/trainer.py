@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 
 from simkit.errors import UsageError
+from simkit.local.gguf import model_folder
 from simkit.plugins.extras import require
 from simkit.run.tuning import fast_loop
 from simkit.training import backend
@@ -125,9 +126,9 @@ def write_model(job: WritableJob, checkpoint: Path | None, tokenizer: Any) -> No
     transformers = require("transformers", backend.EXTRA)
     load = transformers.AutoModelForCausalLM.from_pretrained
     if checkpoint is None:
-        model = load(job.model, dtype="auto")
+        model = load(model_folder(job.model), dtype="auto")
     elif job.preset.lora_rank:
-        base = load(job.model, dtype="auto")
+        base = load(model_folder(job.model), dtype="auto")
         model = require("peft", backend.EXTRA).PeftModel.from_pretrained(base, str(checkpoint)).merge_and_unload()
         if job.keep_adapter:
             _copy_adapter(checkpoint, job.out / "adapter")

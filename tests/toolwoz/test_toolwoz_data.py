@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from small_multiwoz import DIALOGUES, write_folder
 
 from simkit.errors import DataCorrupt, DataMissing, UsageError
-from simkit.tools.toolwoz import ToolwozWorld, source
+from simkit.plugins import downloads
+from simkit.tools.toolwoz import ToolwozWorld
 from simkit.tools.toolwoz.data import cache_file, cache_folder, prepare
-from simkit.tools.toolwoz.source import check_wheel, stream_object
+from simkit.tools.toolwoz.source import TOOLWOZ, stream_object
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -97,7 +98,7 @@ def test_a_sound_cache_of_the_release_is_kept_without_asking_pip(
 ) -> None:
     built = prepare(tmp_path / "cache", like_the_release(raw))
     before = built.stat().st_mtime_ns
-    monkeypatch.setattr(source.sys, "executable", "/does/not/exist")
+    monkeypatch.setattr(downloads.sys, "executable", "/does/not/exist")
     assert prepare(tmp_path / "cache") == built
     assert built.stat().st_mtime_ns == before
 
@@ -255,7 +256,7 @@ def test_a_download_with_another_checksum_is_refused(tmp_path: Path, monkeypatch
 
 def test_a_wheel_with_another_checksum_is_not_the_release(tmp_path: Path) -> None:
     with pytest.raises(DataCorrupt, match="sha256"):
-        check_wheel(fake_release(tmp_path))
+        TOOLWOZ.check(fake_release(tmp_path))
 
 
 def test_a_wheel_without_the_dialogues_says_so(tmp_path: Path) -> None:

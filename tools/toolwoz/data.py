@@ -17,10 +17,13 @@ from typing import Any, cast
 
 import orjson
 
+from simkit.components.world import unwatched
 from simkit.errors import DataCorrupt, DataMissing
+from simkit.plugins import downloads
+from simkit.plugins.downloads import Progress
 from simkit.rule_based.bitset_table import BitsetTable
 from simkit.tools.toolwoz.records import ORDER, SEARCH, Record, distil
-from simkit.tools.toolwoz.source import DATABASES, Progress, RawData, open_source, silent, stream_object
+from simkit.tools.toolwoz.source import DATABASES, RawData, open_source, stream_object
 
 FORMAT = 1
 PAPER_TEST = 450
@@ -31,12 +34,7 @@ _STAMP = (2024, 9, 10, 0, 0, 0)
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
     """Folder of the cache: `cache_dir`, else `$SIMKIT_CACHE/toolwoz`, else `simkit/toolwoz` in the user's cache."""
-    if cache_dir is not None:
-        return Path(cache_dir)
-    if named := os.environ.get("SIMKIT_CACHE"):
-        return Path(named) / "toolwoz"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "simkit" / "toolwoz"
+    return downloads.cache_folder("toolwoz") if cache_dir is None else Path(cache_dir)
 
 
 def cache_file(cache_dir: str | Path | None = None) -> Path:
@@ -47,7 +45,7 @@ def cache_file(cache_dir: str | Path | None = None) -> Path:
 def prepare(
     cache_dir: str | Path | None = None,
     source: str | Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = unwatched,
     *,
     rebuild: bool = False,
 ) -> Path:

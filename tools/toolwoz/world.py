@@ -10,7 +10,7 @@ from typing import overload
 import orjson
 
 from simkit.components.tools import ToolServer
-from simkit.components.world import World
+from simkit.components.world import DataProgress, World, unwatched
 from simkit.core.ontology import Ontology
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
@@ -18,7 +18,6 @@ from simkit.tools.toolwoz.data import Archive, prepare
 from simkit.tools.toolwoz.ontology import ontology_of
 from simkit.tools.toolwoz.records import Variant, task_of
 from simkit.tools.toolwoz.server import Entities, FixedServer, PaperServer
-from simkit.tools.toolwoz.source import Progress, silent
 
 
 class _Tasks(Sequence[Task]):
@@ -76,7 +75,7 @@ class ToolwozWorld(World):
         self._tasks: dict[str, Sequence[Task]] = {}
 
     @classmethod
-    def prepare(cls, source: str | Path | None = None, progress: Progress = silent) -> Path:
+    def prepare(cls, source: str | Path | None = None, progress: DataProgress = unwatched) -> Path:
         """Build the local cache, from the release by default or from a folder or wheel, and return its path.
 
         Raises:
