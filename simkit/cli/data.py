@@ -40,7 +40,7 @@ def prepare(target: str, source: Path | None) -> None:
 def _prepare_smollm2(source: Path | None) -> None:
     from simkit.local.gguf import SMOLLM2_LICENCE, fetch_smollm2
 
-    with Steps(live=sys.stderr.isatty()) as shown:
+    with StageProgress(live=sys.stderr.isatty()) as shown:
         path = fetch_smollm2(source, shown.update)
     command = f"{program()} run rollout --agent react --model local/smollm2 --tasks 2"
     say(f"smollm2: {path} ({SMOLLM2_LICENCE}). Try: {command}")
