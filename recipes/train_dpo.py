@@ -7,34 +7,24 @@ from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.training import flags as training
 from simkit.training.dev import DevChoice
-from simkit.training.presets import preset as settings
-from simkit.training.steps import NO_ENDPOINT, ExampleChoice, GuardChoice, TrainingRequest, train_on_examples
+from simkit.training.steps import (
+    NO_ENDPOINT,
+    ExampleChoice,
+    GuardChoice,
+    PreferencePreset,
+    TrainingRequest,
+    train_on_examples,
+)
 
 
 @without_flags(*NO_ENDPOINT)
 async def train_dpo(
     run: Run,
     *,
-    data: training.Data = "last",
-    where: training.Where = None,
-    max_per_task: training.MaxPerTask = None,
-    limit: training.Limit = None,
-    reasoning: training.ReasoningFlag = None,
+    examples: ExampleChoice = ExampleChoice(),
     dev: DevChoice = DevChoice(),
-    held_out: training.HeldOut = "test",
-    allow_incomplete: training.AllowIncomplete = False,
-    preset: training.PresetFlag = "paper",
+    settings: PreferencePreset = PreferencePreset(),
     out: training.Out = None,
-    learning_rate: training.LearningRate = None,
-    epochs: training.Epochs = None,
-    max_steps: training.MaxSteps = None,
-    batch: training.Batch = None,
-    micro_batch: training.MicroBatch = None,
-    max_length: training.MaxLength = None,
-    schedule: training.Schedule = None,
-    beta: training.Beta = None,
-    lora_rank: training.LoraRank = None,
-    lora_alpha: training.LoraAlpha = None,
     keep_adapter: training.KeepAdapter = False,
     guard: GuardChoice = GuardChoice(),
     threads: training.Threads = 0,
@@ -55,29 +45,10 @@ async def train_dpo(
     """
     request = TrainingRequest(
         kind="dpo",
-        chosen=ExampleChoice(
-            data=data,
-            where=where,
-            max_per_task=max_per_task,
-            limit=limit,
-            held_out=held_out,
-            allow_incomplete=allow_incomplete,
-            reasoning=reasoning,
-        ),
+        chosen=examples,
         dev=dev,
         guard=guard,
-        preset=settings(preset, "dpo").overridden(
-            learning_rate=learning_rate,
-            epochs=epochs,
-            max_steps=max_steps,
-            batch=batch,
-            micro_batch=micro_batch,
-            max_length=max_length,
-            schedule=schedule,
-            beta=beta,
-            lora_rank=lora_rank,
-            lora_alpha=lora_alpha,
-        ),
+        preset=settings.of("dpo"),
         out=out,
         keep_adapter=keep_adapter,
         threads=threads,

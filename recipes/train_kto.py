@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from simkit.plugins.recipe import without_flags
 from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.training import flags as training
 from simkit.training.dev import DevChoice
-from simkit.training.presets import preset as settings
-from simkit.training.steps import NO_ENDPOINT, ExampleChoice, GuardChoice, TrainingRequest, train_on_examples
+from simkit.training.steps import (
+    NO_ENDPOINT,
+    ExampleChoice,
+    GuardChoice,
+    KtoPreset,
+    TrainingRequest,
+    train_on_examples,
+)
 
 
 @without_flags(*NO_ENDPOINT)
 async def train_kto(
     run: Run,
     *,
-    data: training.Data = "last",
-    where: training.Where = None,
-    max_per_task: training.MaxPerTask = None,
-    limit: training.Limit = None,
-    reasoning: training.ReasoningFlag = None,
+    examples: ExampleChoice = ExampleChoice(),
     dev: DevChoice = DevChoice(),
-    held_out: training.HeldOut = "test",
-    allow_incomplete: training.AllowIncomplete = False,
-    preset: training.PresetFlag = "paper",
+    settings: KtoPreset = KtoPreset(),
     out: training.Out = None,
-    learning_rate: training.LearningRate = None,
-    epochs: training.Epochs = None,
-    max_steps: training.MaxSteps = None,
-    batch: training.Batch = None,
-    micro_batch: training.MicroBatch = None,
-    max_length: training.MaxLength = None,
-    schedule: training.Schedule = None,
-    beta: training.Beta = None,
-    desirable_weight: Annotated[float | None, "Weight of the desirable answers."] = None,
-    undesirable_weight: Annotated[float | None, "Weight of the undesirable ones."] = None,
-    lora_rank: training.LoraRank = None,
-    lora_alpha: training.LoraAlpha = None,
     keep_adapter: training.KeepAdapter = False,
     guard: GuardChoice = GuardChoice(),
     threads: training.Threads = 0,
@@ -61,31 +47,10 @@ async def train_kto(
     """  # noqa: E501 - a command must be on one line
     request = TrainingRequest(
         kind="kto",
-        chosen=ExampleChoice(
-            data=data,
-            where=where,
-            max_per_task=max_per_task,
-            limit=limit,
-            held_out=held_out,
-            allow_incomplete=allow_incomplete,
-            reasoning=reasoning,
-        ),
+        chosen=examples,
         dev=dev,
         guard=guard,
-        preset=settings(preset, "kto").overridden(
-            learning_rate=learning_rate,
-            epochs=epochs,
-            max_steps=max_steps,
-            batch=batch,
-            micro_batch=micro_batch,
-            max_length=max_length,
-            schedule=schedule,
-            beta=beta,
-            desirable_weight=desirable_weight,
-            undesirable_weight=undesirable_weight,
-            lora_rank=lora_rank,
-            lora_alpha=lora_alpha,
-        ),
+        preset=settings.of("kto"),
         out=out,
         keep_adapter=keep_adapter,
         threads=threads,

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 from simkit.plugins.recipe import without_flags
 from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.training import flags as training
 from simkit.training.dev import DevChoice
-from simkit.training.presets import preset as settings
-from simkit.training.steps import NO_ENDPOINT, ExampleChoice, GuardChoice, TrainingRequest, train_on_examples
+from simkit.training.steps import (
+    NO_ENDPOINT,
+    GuardChoice,
+    PresetChoice,
+    SftExampleChoice,
+    TrainingRequest,
+    train_on_examples,
+)
 
 
 @without_flags(*NO_ENDPOINT)
 async def train_sft(
     run: Run,
     *,
-    data: training.Data = "last",
-    source: Annotated[
-        Literal["golden", "episodes"],
-        "Of runs: the golden conversations of trees, or the final conversation of any episode (filter with --where).",
-    ] = "golden",
-    where: training.Where = None,
-    max_per_task: training.MaxPerTask = None,
-    limit: training.Limit = None,
-    reasoning: training.ReasoningFlag = None,
+    examples: SftExampleChoice = SftExampleChoice(),
     dev: DevChoice = DevChoice(),
-    held_out: training.HeldOut = "test",
-    allow_incomplete: training.AllowIncomplete = False,
-    preset: training.PresetFlag = "paper",
+    settings: PresetChoice = PresetChoice(),
     out: training.Out = None,
-    learning_rate: training.LearningRate = None,
-    epochs: training.Epochs = None,
-    max_steps: training.MaxSteps = None,
-    batch: training.Batch = None,
-    micro_batch: training.MicroBatch = None,
-    max_length: training.MaxLength = None,
-    schedule: training.Schedule = None,
-    lora_rank: training.LoraRank = None,
-    lora_alpha: training.LoraAlpha = None,
     keep_adapter: training.KeepAdapter = False,
     guard: GuardChoice = GuardChoice(),
     threads: training.Threads = 0,
@@ -62,29 +47,10 @@ async def train_sft(
     """
     request = TrainingRequest(
         kind="sft",
-        chosen=ExampleChoice(
-            data=data,
-            source=source,
-            where=where,
-            max_per_task=max_per_task,
-            limit=limit,
-            held_out=held_out,
-            allow_incomplete=allow_incomplete,
-            reasoning=reasoning,
-        ),
+        chosen=examples,
         dev=dev,
         guard=guard,
-        preset=settings(preset, "sft").overridden(
-            learning_rate=learning_rate,
-            epochs=epochs,
-            max_steps=max_steps,
-            batch=batch,
-            micro_batch=micro_batch,
-            max_length=max_length,
-            schedule=schedule,
-            lora_rank=lora_rank,
-            lora_alpha=lora_alpha,
-        ),
+        preset=settings.of("sft"),
         out=out,
         keep_adapter=keep_adapter,
         threads=threads,

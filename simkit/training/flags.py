@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from simkit.data.reasoning import Reasoning
+from simkit.data.selection import Source
 
 Data: TypeAlias = Annotated[
     str,
     "Training data: runs (ids or names, separated by commas; `last` for the last one that played), or a file: "
     "an export of `simkit export`, a TRL data set in .jsonl or .parquet, or the authors' .zip.",
+]
+SourceFlag: TypeAlias = Annotated[
+    Source,
+    "Of runs: the golden conversations of trees, or the final conversation of any episode (filter with --where).",
 ]
 Where: TypeAlias = Annotated[
     str | None, "Filter for episodes, in SQL: reward >= 1 and turns < 10 (columns: from episode_facts)."

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import anyio.to_thread
@@ -16,14 +16,14 @@ from simkit.data.checks import check
 from simkit.data.examples import ExampleSet, Kind
 from simkit.data.held_out import HeldOut, assert_clean_of, contamination
 from simkit.data.reading import read_examples
-from simkit.data.reasoning import Reasoning, with_reasoning_as
-from simkit.data.selection import Selection, Source, select_with_state
+from simkit.data.reasoning import with_reasoning_as
+from simkit.data.selection import Selection, select_with_state
 from simkit.errors import UsageError
 from simkit.training import flags as training
 from simkit.training.dev import DevChoice, DevGoals
 from simkit.training.guard import Guard
 from simkit.training.jobs import RECORDS, TrainingJob, TrainingMetrics, TrainingResult
-from simkit.training.presets import Preset
+from simkit.training.presets import Method, Preset, preset
 from simkit.training.process import Job, describe, train_in_process
 
 if TYPE_CHECKING:
@@ -53,20 +53,66 @@ LAST = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExampleChoice:
-    """Selection of a recipe's examples. `held_out` names a split, or is `none`.
+    """Group of flags: the examples of a training. `held_out` names a split, or is `none`.
 
     `allow_incomplete` also accepts the readable data of unfinished runs and of damaged journals. `reasoning` is the
     form of the reasoning in answers; None keeps it, and leaves a file as it is.
     """
 
-    data: str
-    source: Source = "golden"
-    where: str | None = None
-    max_per_task: int | None = None
-    limit: int | None = None
-    held_out: str = "test"
-    allow_incomplete: bool = False
-    reasoning: Reasoning | None = None
+    data: training.Data = "last"
+    where: training.Where = None
+    max_per_task: training.MaxPerTask = None
+    limit: training.Limit = None
+    held_out: training.HeldOut = "test"
+    allow_incomplete: training.AllowIncomplete = False
+    reasoning: training.ReasoningFlag = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SftExampleChoice(ExampleChoice):
+    """Group of flags: the examples of a training on whole conversations."""
+
+    source: training.SourceFlag = "golden"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresetChoice:
+    """Group of flags: a preset, and settings that replace its own; None for the preset's."""
+
+    preset: training.PresetFlag = "paper"
+    learning_rate: training.LearningRate = None
+    epochs: training.Epochs = None
+    max_steps: training.MaxSteps = None
+    batch: training.Batch = None
+    micro_batch: training.MicroBatch = None
+    max_length: training.MaxLength = None
+    schedule: training.Schedule = None
+    lora_rank: training.LoraRank = None
+    lora_alpha: training.LoraAlpha = None
+
+    def of(self, method: Method) -> Preset:
+        """The settings of a training.
+
+        Raises:
+            UsageError: a value is invalid.
+        """
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return preset(values.pop("preset"), method).overridden(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreferencePreset(PresetChoice):
+    """Group of flags: the settings of a training on preferences."""
+
+    beta: training.Beta = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KtoPreset(PreferencePreset):
+    """Group of flags: the settings of KTO."""
+
+    desirable_weight: Annotated[float | None, "Weight of the desirable answers."] = None
+    undesirable_weight: Annotated[float | None, "Weight of the undesirable ones."] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +187,7 @@ async def _found(run: Run, kind: Kind, chosen: ExampleChoice) -> ExampleSet:
     runs = [await _last(run) if name == "last" else name for name in chosen.data.split(",")]
     selection = Selection(
         runs=tuple(runs),
-        source=chosen.source,
+        source=chosen.source if isinstance(chosen, SftExampleChoice) else "golden",
         where=chosen.where,
         max_per_task=chosen.max_per_task,
         limit=chosen.limit,

@@ -19,7 +19,7 @@ from simkit.training import steps
 from simkit.training.dev import DevChoice
 from simkit.training.jobs import OnMetrics, TrainingJob, TrainingMetrics, TrainingResult
 from simkit.training.process import Job
-from simkit.training.steps import GuardChoice
+from simkit.training.steps import ExampleChoice, GuardChoice, PresetChoice, SftExampleChoice
 from simkit.training.trainer import train
 
 if TYPE_CHECKING:
@@ -29,12 +29,8 @@ pytestmark = pytest.mark.anyio
 
 WORLD = "builtin,most_goals=2"
 SFT: dict[str, Any] = {
-    "source": "episodes",
-    "where": "reward >= 1",
-    "limit": 3,
-    "preset": "tiny",
-    "batch": 1,
-    "max_steps": 8,
+    "examples": SftExampleChoice(source="episodes", where="reward >= 1", limit=3, held_out="none"),
+    "settings": PresetChoice(preset="tiny", batch=1, max_steps=8),
     "dev": DevChoice(world=WORLD, max_turns=1, reply_tokens=8),
     "guard": GuardChoice(guard="1", guard_every=2, valid_floor=0.0),
 }
@@ -61,13 +57,13 @@ async def test_a_training_is_stopped_resumed_and_recorded(
     first = training(store, bench.model)
     async with first, anyio.create_task_group() as group:
         group.start_soon(_stop_at, first, "training: step 5")
-        await train_sft(first, **SFT, held_out="none")
+        await train_sft(first, **SFT)
     assert first.status == "interrupted"
     assert store.query("select max(step) from metrics where run_id = ?", [first.id]).rows[0][0] < 8
     later = await played(store)  # what `last` meant at first is meant still
     monkeypatch.setattr(steps, "train_in_process", train_here)  # libraries that another process would import first
     async with training(store, bench.model, resume=first.id) as run:
-        summary = await train_sft(run, **SFT, held_out="none")
+        summary = await train_sft(run, **SFT)
     assert run.id == first.id
     assert (summary.extra["steps"], summary.extra["examples"]) == (8, 3)
     assert summary.extra["model"] == f"local/{tmp_path / 'models' / run.id}"
@@ -121,7 +117,7 @@ async def test_held_out_tasks_are_refused_before_anything_is_trained(tmp_path: P
     await played(store, split="test")
     async with training(store, "model") as run:
         with pytest.raises(UsageError, match="must not be trained on"):
-            await train_sft(run, dev=DevChoice(world=WORLD), source="episodes", preset="tiny")
+            await train_sft(run, dev=DevChoice(world=WORLD), examples=SftExampleChoice(source="episodes"))
 
 
 @pytest.mark.parametrize("held_out", ["test", "none"])
@@ -131,7 +127,7 @@ async def test_dev_goals_are_refused_as_training_data(tmp_path: Path, held_out: 
     dev, guard = DevChoice(world=WORLD), GuardChoice(guard="8")
     async with training(store, "model") as run:
         with pytest.raises(UsageError, match="the dev goals"):
-            await train_sft(run, dev=dev, guard=guard, source="episodes", preset="tiny", held_out=held_out)
+            await train_sft(run, dev=dev, guard=guard, examples=SftExampleChoice(source="episodes", held_out=held_out))
 
 
 async def test_a_file_of_another_kind_names_its_recipe(tmp_path: Path) -> None:
@@ -139,7 +135,7 @@ async def test_a_file_of_another_kind_names_its_recipe(tmp_path: Path) -> None:
     file.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
     async with training(Store(tmp_path / "store"), "model") as run:
         with pytest.raises(UsageError, match="holds sft examples; train them with `simkit run train_sft`"):
-            await train_kto(run, data=str(file), held_out="none")
+            await train_kto(run, examples=ExampleChoice(data=str(file), held_out="none"))
 
 
 async def test_data_whose_tasks_nobody_knows_must_be_allowed(tmp_path: Path) -> None:
@@ -147,4 +143,4 @@ async def test_data_whose_tasks_nobody_knows_must_be_allowed(tmp_path: Path) -> 
     file.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
     async with training(Store(tmp_path / "store"), "model") as run:
         with pytest.raises(UsageError, match="are unknown, so they cannot be checked"):
-            await train_sft(run, data=str(file))
+            await train_sft(run, examples=SftExampleChoice(data=str(file)))
