@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -60,14 +60,6 @@ class TreeNode:
     goals: tuple[str, ...]
     credited: tuple[str, ...]
     children: tuple[TreeNode, ...]
-
-    def walk(self) -> Iterator[TreeNode]:
-        """This branch and everything below it, a branch before its children, left before right."""
-        pending: list[TreeNode] = [self]
-        while pending:
-            node = pending.pop()
-            yield node
-            pending.extend(reversed(node.children))
 
 
 @dataclass(frozen=True, slots=True)

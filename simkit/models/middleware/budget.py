@@ -270,11 +270,12 @@ def _busiest(accounts: list[_BudgetAccount]) -> _BudgetAccount:
 
 def _refused(whose: str, short: str, allowed: Allowance, spent: Amount, amount: Amount) -> str:
     if short == "cost":
-        used = f"${spent.cost:.4f} of the {whose}'s ${allowed.cost:.4f} are used, and the next call may cost"
-        return f"{used} ${amount.cost:.4f} (--max-cost); everything so far is stored, resume it with more"
-    used = f"{spent.tokens:.0f} of the {whose}'s {allowed.tokens} tokens are used, and the next call may use"
-    more = "everything so far is stored, resume it with more"
-    return f"{used} {amount.tokens:.0f} (--max-tokens-total); {more}"
+        used, most = f"${spent.cost:.4f} of the {whose}'s ${allowed.cost:.4f} are used", f"cost ${amount.cost:.4f}"
+    else:
+        used, most = f"{spent.tokens:.0f} of the {whose}'s {allowed.tokens} tokens are used", f"use {amount.tokens:.0f}"
+    flag = "--max-cost" if short == "cost" else "--max-tokens-total"
+    reason = "another attempt of a failed call does not fit" if amount == Amount() else f"the next call may {most}"
+    return f"{used}, and {reason} ({flag}); everything so far is stored, resume it with more"
 
 
 def _limit_hit(whose: str, short: str, allowed: Allowance, spent: Amount, amount: Amount) -> LimitHit:
