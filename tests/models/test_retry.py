@@ -203,7 +203,7 @@ async def test_failed_attempts_are_not_repeated_beyond_the_budget() -> None:
     line, played = Timeline(), Played(lambda _: MalformedReply("no choice", usage=TokensUsed(4000)))
     budget = Budget(Allowances(run=Allowance(tokens=10_000)))
     model = BudgetedModel(RetryingModel(played, budget=budget, clock=line.clock), budget)
-    with pytest.raises(BudgetExhausted, match="8000 of the run's 10000 tokens are used, and another attempt of a failed"):
+    with pytest.raises(BudgetExhausted, match="8000 of the run's 10000 tokens are used, and another attempt"):
         await model.complete(HELLO, KEY)
     assert len(played.keys) == 2
     assert budget.spent.tokens == 8000
