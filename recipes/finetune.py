@@ -200,6 +200,6 @@ def _summary(run: Run, outcome: JobResult) -> Summary:
         run.summary(**values)
         reason = f": {outcome.error}" if outcome.error else ""
         raise UsageError(
-            f"the job {outcome.job} {outcome.status}{reason}; mend the data or the choices and start a new run"
+            f"the job {outcome.job} {outcome.status}{reason}; correct the data or the choices and start a new run"
         )
     return run.summary(**values)

@@ -264,7 +264,7 @@ class RateLimited(ModelFault):
 
 
 class Unreachable(ModelFault):
-    """Nobody answered: no connection, a dropped one, or a gateway with no server behind it (502, 503, 504, 529).
+    """No answer: no connection, a dropped one, or a gateway with no server behind it (502, 503, 504, 529).
 
     `busy` if the server itself said that it is overloaded: it is there, and waiting helps. `waited` are the seconds
     after which an attempt to connect was given up.

@@ -26,9 +26,9 @@ from simkit.training import backend
 from simkit.training.dev import ConversationSetup, opened
 from simkit.training.groups import PlayedBranch, ReplyCollector, TokenSequence, joined, play_group
 from simkit.training.guard import Guard
-from simkit.training.jobs import OnMetrics, TrainingFolder, TrainingResult, draw, ignore_metrics
+from simkit.training.jobs import OnMetrics, TrainingFolder, TrainingResult, ignore_metrics
 from simkit.training.presets import Preset
-from simkit.training.trainer import TrainerCallbacks, in_memory, open_form, write_model
+from simkit.training.trainer import TrainerCallbacks, finish_training, in_memory, open_form, write_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +121,21 @@ def train_grpo(job: GrpoJob, on_metrics: OnMetrics = ignore_metrics) -> Training
         kept = watcher.kept(steps)
         del tuner
         write_model(job, records.checkpoint(kept) if kept else None, form.tokenizer)
-    trained = _trained(job, practice, watcher, history, steps=steps, kept=kept, seconds=time.monotonic() - began)
-    draw(history, watcher.seen, records.curve, kept=kept)
-    records.finish(trained)
-    return trained
+    return finish_training(
+        records,
+        watcher,
+        history,
+        "reward",
+        path=job.out,
+        method=job.method,
+        steps=steps,
+        kept=kept,
+        examples=steps * job.preset.batch,
+        too_long=0,
+        tokens=practice.tokens,
+        learned=practice.learned,
+        seconds=round(time.monotonic() - began, 3),
+    )
 
 
 def _rows(tasks: Sequence[Task], at_once: int) -> list[dict[str, str]]:
@@ -205,34 +216,3 @@ def _call(
 
 def _loop() -> dict[str, Any]:
     return {"loop_factory": fast_loop()}
-
-
-def _trained(
-    job: GrpoJob,
-    practice: GrpoConversations,
-    watcher: TrainerCallbacks,
-    history: Sequence[Mapping[str, Any]],
-    *,
-    steps: int,
-    kept: int,
-    seconds: float,
-) -> TrainingResult:
-    rewards = [float(each["reward"]) for each in history if "reward" in each]
-    if not rewards:
-        raise UsageError("the practice made no step; give more steps")
-    tenth = max(1, len(rewards) // 10)
-    return TrainingResult(
-        path=job.out,
-        method=job.method,
-        steps=steps,
-        kept=kept,
-        examples=steps * job.preset.batch,
-        too_long=0,
-        tokens=practice.tokens,
-        learned=practice.learned,
-        loss_start=mean(rewards[:tenth]),
-        loss_end=mean(rewards[-tenth:]),
-        stopped=watcher.stopped,
-        seconds=round(seconds, 3),
-        guard={step: score.to_json() for step, score in watcher.seen.items()},
-    )

@@ -20,6 +20,7 @@ from simkit.errors import UsageError
 from simkit.local.gguf import model_folder
 from simkit.plugins.extras import require
 from simkit.run.tuning import fast_loop
+from simkit.statistics.scores import mean
 from simkit.training import backend
 from simkit.training.dev import DevGoals, DevScore, play_dev
 from simkit.training.guard import Guard, GuardHistory
@@ -91,10 +92,21 @@ def train(job: TrainingJob, on_metrics: OnMetrics = ignore_metrics) -> TrainingR
         kept = watcher.kept(steps)
         del tuner, model
         write_model(job, records.checkpoint(kept) if kept else None, form.tokenizer)
-    trained = _trained(job, rows, watcher, history, steps=steps, kept=kept, seconds=time.monotonic() - began)
-    draw(history, watcher.seen, records.curve, kept=kept)
-    records.finish(trained)
-    return trained
+    return finish_training(
+        records,
+        watcher,
+        history,
+        "loss",
+        path=job.out,
+        method=job.method,
+        steps=steps,
+        kept=kept,
+        examples=len(rows.rows),
+        too_long=rows.too_long,
+        tokens=rows.tokens,
+        learned=rows.learned,
+        seconds=round(time.monotonic() - began, 3),
+    )
 
 
 def open_form(model: str) -> ChatFormat:
@@ -144,35 +156,28 @@ def _copy_adapter(checkpoint: Path, out: Path) -> None:
         shutil.copy2(file, out)
 
 
-def _trained(
-    job: TrainingJob,
-    rows: Rows,
-    watcher: TrainerCallbacks,
-    history: Sequence[Mapping[str, Any]],
-    *,
-    steps: int,
-    kept: int,
-    seconds: float,
+def finish_training(
+    records: TrainingFolder, watcher: TrainerCallbacks, history: Sequence[Mapping[str, Any]], metric: str, **result: Any
 ) -> TrainingResult:
-    losses = [float(each["loss"]) for each in history if "loss" in each]
-    if not losses:
-        raise UsageError("the training made no step; give more examples, epochs or steps")
-    tenth = max(1, len(losses) // 10)
-    return TrainingResult(
-        path=job.out,
-        method=job.method,
-        steps=steps,
-        kept=kept,
-        examples=len(rows.rows),
-        too_long=rows.too_long,
-        tokens=rows.tokens,
-        learned=rows.learned,
-        loss_start=sum(losses[:tenth]) / tenth,
-        loss_end=sum(losses[-tenth:]) / tenth,
+    """Draw the curve of a finished training, and write its result: the given values, `metric` and the guard's scores.
+
+    Raises:
+        UsageError: the training made no step.
+    """
+    values = [float(each[metric]) for each in history if metric in each]
+    if not values:
+        raise UsageError("the training made no step; give more steps, or more examples or epochs")
+    tenth = max(1, len(values) // 10)
+    trained = TrainingResult(
+        **result,
+        loss_start=mean(values[:tenth]),
+        loss_end=mean(values[-tenth:]),
         stopped=watcher.stopped,
-        seconds=round(seconds, 3),
         guard={step: score.to_json() for step, score in watcher.seen.items()},
     )
+    draw(history, watcher.seen, records.curve, kept=trained.kept)
+    records.finish(trained)
+    return trained
 
 
 class TrainerCallbacks:
