@@ -137,7 +137,7 @@ class OutputLost(SimkitError):
 
 
 class RunStopped(SimkitError):
-    """Going on would be pointless or forbidden: ends the run. What is recorded stays, and `simkit resume` goes on."""
+    """Continuing would be pointless or forbidden: ends the run. Recorded data stays, and `simkit resume` continues."""
 
 
 class EndpointDown(RunStopped):

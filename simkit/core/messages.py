@@ -68,7 +68,7 @@ class WireModel(BaseModel):
     if TYPE_CHECKING:
         _json: ClassVar[bytes]
     else:  # a type checker would take it for a field
-        # Unknown fields must be JSON, and are copied while being checked: a frozen value shares nothing that can change.
+        # Unknown fields must be JSON, and are copied while being checked: frozen values share nothing that can change.
         __pydantic_extra__: dict[str, JsonValue]
 
     def to_openai(self) -> dict[str, Any]:

@@ -47,7 +47,7 @@ CREATE TABLE planned_units (
     trial INTEGER NOT NULL,
     kept BOOLEAN NOT NULL
 );
-COMMENT ON TABLE planned_units IS 'What each start of a run meant to play; the view units says what became of it. Runs recorded before there was this table have no rows.';
+COMMENT ON TABLE planned_units IS 'The units that each start of a run planned; the view units has the fate of each. Runs recorded before this table existed have no rows.';
 COMMENT ON COLUMN planned_units.attempt IS 'Which start of the run: 0, then 1 for the first resume.';
 COMMENT ON COLUMN planned_units.kept IS 'An earlier start of the run had finished it.';
 
@@ -67,7 +67,7 @@ CREATE TABLE blocked_loops (
     stack VARCHAR,
     blocked_at TIMESTAMP
 );
-COMMENT ON TABLE blocked_loops IS 'Each time that code which did not await held up the whole run for more than a second; of very many, the first.';
+COMMENT ON TABLE blocked_loops IS 'Each time that code without an await blocked the whole run for more than a second; of a great number, the first.';
 COMMENT ON COLUMN blocked_loops.place IS 'file:line and function; empty where it could not be seen.';
 COMMENT ON COLUMN blocked_loops.stack IS 'The frames around the place, the innermost last.';
 
@@ -251,7 +251,7 @@ CREATE TABLE rewards (
     step INTEGER NOT NULL,
     credited BOOLEAN NOT NULL
 );
-COMMENT ON TABLE rewards IS 'Every goal reached in a branch, and what earned it.';
+COMMENT ON TABLE rewards IS 'Every goal reached in a branch, with its evidence.';
 COMMENT ON COLUMN rewards.credited IS 'The search took it: it counts in the reward of the episode.';
 
 CREATE TABLE goal_explanations (
@@ -270,7 +270,7 @@ CREATE TABLE harvests (
     successful VARCHAR[],
     golden VARCHAR[]
 );
-COMMENT ON TABLE harvests IS 'Each time a reward was taken: who won, which goals it took, which branches it marked.';
+COMMENT ON TABLE harvests IS 'Each time a reward was taken: the winner, the goals taken, and the branches marked.';
 
 CREATE TABLE model_calls (
     episode_id VARCHAR NOT NULL,
@@ -289,7 +289,7 @@ CREATE TABLE model_calls (
     seconds DOUBLE,
     called_at TIMESTAMP
 );
-COMMENT ON TABLE model_calls IS 'Every attempt of a model call; those of an episode that was started again stay, because they were paid.';
+COMMENT ON TABLE model_calls IS 'Every attempt of a model call; those of an episode that was started again stay, because they were paid for.';
 COMMENT ON COLUMN model_calls.cost IS 'US dollars.';
 
 CREATE TABLE metrics (
@@ -326,7 +326,7 @@ CREATE TABLE journals (
     whole BOOLEAN NOT NULL,
     ending BIGINT NOT NULL
 );
-COMMENT ON TABLE journals IS 'How far each journal has been loaded, in bytes and in lines: changed in the transaction that loads them.';
+COMMENT ON TABLE journals IS 'Loading progress of each journal, in bytes and in lines; changed in the transaction that loads them.';
 COMMENT ON COLUMN journals.number IS 'The number that its next line must have.';
 COMMENT ON COLUMN journals.numbered IS 'Its lines have numbers and checksums by now; those of versions before them had none.';
 COMMENT ON COLUMN journals.attempt IS 'Which start of its run the last loaded line belongs to, -1 before the first.';
@@ -344,7 +344,7 @@ CREATE TABLE unreadable_lines (
     checksum BIGINT NOT NULL,
     acknowledged BOOLEAN NOT NULL
 );
-COMMENT ON TABLE unreadable_lines IS 'Places where a journal is damaged (docs: store.md); all sound lines have been loaded.';
+COMMENT ON TABLE unreadable_lines IS 'Places where a journal is damaged (docs: store.md); all intact lines have been loaded.';
 COMMENT ON COLUMN unreadable_lines.kind IS 'altered, garbage, duplicate, late, lost, unreadable, shortened, changed, gone or file.';
 COMMENT ON COLUMN unreadable_lines.sequence IS 'The number in the journal of the first line it is about, where it can be told.';
 COMMENT ON COLUMN unreadable_lines.lines IS 'How many lines it is about.';

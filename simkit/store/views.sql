@@ -74,7 +74,7 @@ FROM planned_units p
 LEFT JOIN unplayed_units n USING (run_id, attempt, episode_id)
 LEFT JOIN episodes e USING (episode_id)
 ORDER BY p.run_id, p.attempt, p.task_id, p.trial;
-COMMENT ON VIEW units IS 'What each start of a run planned and what became of it: done in that start, kept from an earlier one, not_played for a reason, NULL while it is open (for ever, where the process was killed).';
+COMMENT ON VIEW units IS 'The units that each start of a run planned, and the fate of each: done in that start, kept from an earlier one, not_played for a reason, NULL while it is open (and where the process was killed).';
 
 CREATE VIEW run_summary AS
 WITH scored AS (
