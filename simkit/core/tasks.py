@@ -15,8 +15,8 @@ class Goal:
     """One sparse goal. A task's goals are a multiset: equal keys are copies, each credited once.
 
     `key` names the goal within its task (e.g. `book_hotel`); `detail` is JSON that only the reward reads (e.g. the
-    parameters a call must have) and that never changes; `weight` is its share of the episode's reward. A goal or task with
-    such JSON is not hashable: use `key` and `id` as keys.
+    parameters a call must have) and that never changes; `weight` is its share of the episode's reward. A goal or task
+    with such JSON is not hashable: use `key` and `id` as keys.
     """
 
     key: str

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from simkit.core.events import ModelCall
 from simkit.core.ids import branch_id, child_path
 from simkit.errors import UsageError
 from simkit.store import Store
-from simkit.store.tree_view import path_key
+from simkit.store.tree_view import TreeNode, path_key
 
 
 def three_runs(store: Store) -> None:
@@ -65,20 +66,27 @@ def test_runs_with_their_scores(store: Store) -> None:
     assert runs[1].seconds == 999.0
 
 
+def walk(node: TreeNode) -> Iterator[TreeNode]:
+    """A branch and everything below it, left before right."""
+    yield node
+    for child in node.children:
+        yield from walk(child)
+
+
 @pytest.mark.parametrize("episode", ["r1/MUL1/0", "MUL1/0", "MUL1"])
 def test_the_tree_of_an_episode(store: Store, episode: str) -> None:
     write_journal(store.path, [run_started(), *josh_episode().events])
     tree = store.tree("last", episode)
     assert (tree.reward, tree.goals, tree.instructions) == (1.0, ("book",), "Book MUL1.")
     assert tree.root is not None
-    assert [(node.path, node.golden, node.winner, node.said) for node in tree.root.walk()] == [
+    assert [(node.path, node.golden, node.winner, node.said) for node in walk(tree.root)] == [
         ("", True, False, None),
         ("L", True, False, "Which area?"),
         ("LL", False, False, "I give up."),
         ("LR", True, True, "Booked."),
         ("R", False, False, "No idea."),
     ]
-    winner = next(node for node in tree.root.walk() if node.winner)
+    winner = next(node for node in walk(tree.root) if node.winner)
     assert winner.calls == ('book {"area": "north"}',)
     assert (winner.goals, winner.credited) == (("book",), ("book",))
 
