@@ -8,6 +8,7 @@ cut off goes on where it stopped when it is given again, as long as no file has 
 from __future__ import annotations
 
 import argparse
+import random
 import signal
 import sys
 import tempfile
@@ -19,9 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mutant_runs import Fate, Reach, Runner, Trial, Verdict, import_libraries, private_copy, reach_of
+from mutant_runs import Runner, import_libraries, private_copy
 from mutants import Mutant, mutants_of
 from notes import Notes, name_of, state_of
+from reach import Reach, reach_of
+from trials import Fate, Trial, Verdict
 
 FATES: tuple[Fate, ...] = ("killed", "survived", "not covered", "timed out", "not run")
 TIMES = 6.0
@@ -110,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--again", action="store_true", help="only mutants that were not killed when they were run last"
     )
+    parser.add_argument("--sample", type=int, metavar="N", help="only N mutants of a room, chosen at random")
+    parser.add_argument("--seed", type=int, default=0, help="the choice of --sample (0)")
     parser.add_argument("--killers", action="store_true", help="also say which test killed each mutant")
     chosen = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _leave)
@@ -119,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [name for name in names if name not in table.rooms]:
         print(f"error: there is no room `{unknown[0]}`; there are: {', '.join(table.rooms)}", file=sys.stderr)
         return 2
-    how = How(chosen.workers, chosen.slack, chosen.again, chosen.killers)
+    how = How(chosen.workers, chosen.slack, chosen.again, chosen.killers, chosen.sample, chosen.seed)
     done = [Work(root, table, table.rooms[name], how).run(chosen.file) for name in names]
     return 0 if all(done) else 1
 
@@ -133,12 +138,22 @@ class How:
         slack: seconds that a test may work in any case.
         again: whether to leave out those that were killed when they were run last.
         killers: whether to say what killed them.
+        sample, seed: how many mutants to choose at random, and the seed of the choice; all of them without a number.
     """
 
     workers: int
     slack: float
     again: bool
     killers: bool
+    sample: int | None
+    seed: int
+
+    def choose(self, mutants: Sequence[Mutant]) -> list[Mutant]:
+        """The mutants to run, in their order."""
+        if self.sample is None or self.sample >= len(mutants):
+            return list(mutants)
+        numbers = sorted(random.Random(self.seed).sample(range(len(mutants)), self.sample))
+        return [mutants[number] for number in numbers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +173,16 @@ class Work:
         mutants = [mutant for path in sources for mutant in mutants_of(self.root, path)]
         if not mutants:
             return self._nothing("its sources have nothing that can be changed")
+        whole, mutants = len(mutants), self.how.choose(mutants)
         with ExitStack() as stack:
             base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="simkit-mutate-")))
             base.chmod(0o755)  # tests of rights run as another user
             first = private_copy(self.root, self.table.copied, base / "0")
-            print(f"{self.room.name}: {len(mutants)} mutants; running {' '.join(self.room.tests)} as it is", flush=True)
+            sampled = f" sampled of {whole} (seed {self.how.seed})" if len(mutants) < whole else ""
+            print(
+                f"{self.room.name}: {len(mutants)} mutants{sampled}; running {' '.join(self.room.tests)} as it is",
+                flush=True,
+            )
             notes = Notes.read(self.root, self.room.name, state_of(first))
             if self.how.again:
                 mutants = [mutant for mutant in mutants if name_of(mutant) not in notes.killed]
@@ -176,9 +196,9 @@ class Work:
                 private_copy(first, self.table.copied, base / str(number)) for number in range(1, self.how.workers)
             ]
             verdicts = self._verdicts(mutants, reach, Runner([first, *others]), notes)
-            if not only and not self.how.again:
+            if not only and not self.how.again and not sampled:
                 notes.finish()
-        return self._report(mutants, verdicts)
+        return self._report(mutants, verdicts, sampled)
 
     def _verdicts(self, mutants: Sequence[Mutant], reach: Reach, runner: Runner, notes: Notes) -> list[Verdict]:
         verdicts = [notes.going_on.get(name_of(mutant), Verdict("not covered")) for mutant in mutants]
@@ -191,7 +211,8 @@ class Work:
             tests = reach.tests_of(mutant.path, mutant.lines, called=mutant.called)
             if tests:
                 limits = {name: self.how.slack + TIMES * reach.seconds[name] for name in tests}
-                trials.append((number, Trial(mutant.path, mutant.source, limits)))
+                in_memory = mutant.called and reach.only_in_tests(mutant.path, mutant.lines)
+                trials.append((number, Trial(mutant.path, mutant.source, limits, in_memory)))
         for done, (number, verdict) in enumerate(runner.run(trials), 1):
             verdicts[number] = verdict
             notes.add(mutants[number], verdict)
@@ -199,7 +220,7 @@ class Work:
                 print(f"{self.room.name}: {done} of {len(trials)}", flush=True)
         return verdicts
 
-    def _report(self, mutants: Sequence[Mutant], verdicts: Sequence[Verdict]) -> bool:
+    def _report(self, mutants: Sequence[Mutant], verdicts: Sequence[Verdict], sampled: str) -> bool:
         pairs = list(zip(mutants, verdicts, strict=True))
         print(_counts(pairs))
         if self.how.killers:
@@ -213,7 +234,7 @@ class Work:
         for mutant, verdict in pairs:
             if verdict.fate == "not run":
                 print(f"not run: {_diff(mutant)}{verdict.by}")
-        if not self.how.again:
+        if not self.how.again and not sampled:
             self._tell_listed(pairs, {mutant.key for mutant in survivors})
         if lines := _lines(pairs, "timed out"):
             print("timed out, which counts as noticed:\n" + "\n".join(lines))
@@ -224,7 +245,7 @@ class Work:
             return self._nothing("none of its mutants was run")
         failed = sum(verdict.fate == "not run" for verdict in verdicts)
         print(
-            f"{self.room.name}: {len(ran)} mutants run, {len(survivors)} survived, "
+            f"{self.room.name}: {len(ran)} mutants run{sampled}, {len(survivors)} survived, "
             f"{len(survivors) - len(new)} of them listed with a reason" + (f", {failed} NOT RUN" if failed else "")
         )
         return not new and not failed

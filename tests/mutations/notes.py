@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from mutant_runs import Fate, Verdict
 from mutants import Mutant
+from trials import Fate, Verdict
 
 FOLDER = ".mutations"
 

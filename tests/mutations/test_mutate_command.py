@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mutant_runs import Fate, Verdict, private_copy
+from mutant_runs import private_copy
 from mutants import mutants_of
 from notes import FOLDER, Notes, state_of
+from trials import Fate, Verdict
 
 COMMAND = Path(__file__).parent / "mutate.py"
 CODE = """
