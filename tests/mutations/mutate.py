@@ -178,7 +178,7 @@ class Work:
             base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="simkit-mutate-")))
             base.chmod(0o755)  # tests of rights run as another user
             first = private_copy(self.root, self.table.copied, base / "0")
-            sampled = f" sampled of {whole} (seed {self.how.seed})" if len(mutants) < whole else ""
+            sampled = f" (sampled from {whole} with seed {self.how.seed})" if len(mutants) < whole else ""
             print(
                 f"{self.room.name}: {len(mutants)} mutants{sampled}; running {' '.join(self.room.tests)} as it is",
                 flush=True,

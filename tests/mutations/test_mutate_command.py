@@ -125,6 +125,63 @@ def test_a_test_that_is_served_from_a_cache_notices_changes_of_what_fills_it(tmp
     assert ", 0 survived" in said.out
 
 
+METHODS = """
+class Base:
+    def __init__(self):
+        self.n = 1
+
+class Sub(Base):
+    def __init__(self):
+        super().__init__()
+
+    @property
+    def next(self):
+        return self.n + 1
+
+    @staticmethod
+    def half(n):
+        return n // 2
+"""
+CALLED = """
+from small import Sub
+
+def test_sub():
+    assert (Sub().next, Sub.half(5)) == (2, 2)
+"""
+IMPORTED = """
+def double(n):
+    return n * 2
+
+TWO = double(1)
+"""
+USED = """
+from small import TWO, double
+
+def test_double():
+    assert (TWO, double(0)) == (2, 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "tests"),
+    [
+        pytest.param(METHODS, CALLED, id="methods, also one that loses its class cell"),
+        pytest.param(IMPORTED, USED, id="a function that runs when its module is imported, too"),
+    ],
+)
+def test_mutants_are_noticed_in_memory_and_when_they_are_imported(tmp_path: Path, code: str, tests: str) -> None:
+    said = Project(tmp_path, code, tests, known="").mutate()
+    assert said.status == 0, said
+    assert ", 0 survived" in said.out
+
+
+def test_a_sample_is_named_as_one(tmp_path: Path) -> None:
+    said = Project(tmp_path, tests=WEAK).mutate("small", "--sample", "2", "--seed", "4")
+    assert "small: 2 mutants (sampled from 8 with seed 4); running" in said.out
+    assert "mutants run (sampled from 8 with seed 4), " in said.out
+    assert "listed in equivalent.toml, but" not in said.out, "those that were not chosen are not judged"
+
+
 def test_what_no_test_notices_is_shown_as_a_diff_and_fails(tmp_path: Path) -> None:
     said = Project(tmp_path, tests=WEAK).mutate()
     assert said.status == 1, said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from simkit import FaultPolicy, Rollout, Run
 from simkit.agents.scripted import ScriptedAgent
 from simkit.components.agent import Act, Decision, StartAgent
 from simkit.components.reward import EpisodeReward, ScoreEpisode
-from simkit.components.tools import CallTool, ToolReturn
+from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolsStart
 from simkit.components.user import UserTurn
 from simkit.core.events import FaultTraced
 from simkit.errors import AgentFault, ModelFault, RateLimited
@@ -124,6 +125,17 @@ async def test_a_failing_fork_in_a_tree_is_traced_once_for_each_branch_that_it_e
     assert faulted
     assert sorted(short(event.branch_id or "") for event in traced(played)) == sorted(faulted)
     assert all("out of paper" in event.traceback for event in traced(played))
+
+
+async def test_a_world_that_cannot_be_forked_at_the_opening_of_a_tree_is_traced_there() -> None:
+    class Stuck(NoteTools):
+        def start(self, request: StartTools) -> ToolsStart:
+            return replace(super().start(request), state=Blank())
+
+    played = await play(Josh(), Players(lambda request: say(), tools=Stuck()))
+    (event,) = traced(played)
+    assert (played.episode.outcome, event.component, short(event.branch_id or "")) == ("tool_fault", "tool", ".0")
+    assert "out of paper" in event.traceback
 
 
 async def test_a_reply_of_the_wrong_kind_and_a_run_without_faults_have_no_traceback() -> None:

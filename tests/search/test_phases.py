@@ -24,7 +24,7 @@ from simkit.search import episode as episodes
 from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
-from simkit.search.tree import first_error
+from simkit.search.tree import first_error, together
 
 pytestmark = pytest.mark.anyio
 
@@ -286,3 +286,31 @@ def test_of_several_errors_the_first_one_that_is_no_group_is_told() -> None:
     first = ValueError("first")
     inner = ExceptionGroup("inner", [first, KeyError("second")])
     assert first_error(ExceptionGroup("outer", [inner, TypeError("third")])) is first
+
+
+@pytest.mark.parametrize("with_cause", [True, False])
+async def test_an_error_of_one_branch_keeps_its_own_cause_and_otherwise_names_the_group(with_cause: bool) -> None:
+    own = KeyError("the cause")
+
+    async def fails() -> None:
+        if with_cause:
+            raise ValueError("failed") from own
+        raise ValueError("failed")
+
+    async def waits() -> None:
+        await anyio.sleep_forever()
+
+    with pytest.raises(ValueError, match="failed") as raised:
+        await together([waits, fails])
+    cause = raised.value.__cause__
+    assert cause is own if with_cause else isinstance(cause, ExceptionGroup)
+
+
+async def test_a_tree_has_as_many_turns_as_its_longest_branch_even_if_a_slower_one_ends_last() -> None:
+    def plan(request: Act) -> Decision:
+        if (request.key.path, request.key.turn) == ("R", 1):
+            return use(request, ("read", "")) if request.step == 0 else say(end=True)
+        return say(end=request.key.turn == 2)
+
+    played = await play(Josh(BeamSearch(beam=2, branch_by="action")), Players(plan))
+    assert (played.outcomes["R.1.1"], played.episode.turns) == ("agent_ended", 2)

@@ -16,7 +16,7 @@ from simkit.components.user import Speak, UserTurn
 from simkit.core.events import BranchAdded, TreeHarvested
 from simkit.core.limits import Limits
 from simkit.core.recorder import MemoryRecorder
-from simkit.errors import NotForkable, UsageError
+from simkit.errors import ContextTooLong, NotForkable, UsageError
 from simkit.recipes import best_of_n
 from simkit.recipes.best_of_n import BestOfN
 from simkit.search.episode import Ending
@@ -129,6 +129,7 @@ async def test_rollouts_that_are_cut_by_the_wall_clock_are_scored_as_they_are() 
 async def test_an_opening_that_ends_the_conversation_is_the_whole_episode() -> None:
     played = await play(BestOfN(n=2), Players(by_arm, lambda request: UserTurn("never mind", end=True)))
     assert (played.episode.outcome, played.episode.branches, played.episode.reward) == ("user_ended", 0, 0)
+    assert played.episode.turns == 0
 
 
 async def test_what_cannot_branch_is_refused_before_any_work() -> None:
@@ -188,6 +189,52 @@ async def test_a_fork_without_arms_is_refused() -> None:
 
     with pytest.raises(UsageError, match="cannot be forked into 0 arms"):
         await play(NoArms(), Players(lambda request: say(), two_turns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored(TreeSearch):
+    """Plays one turn, and scores the conversation as it is then."""
+
+    name: ClassVar[str] = "scored"
+
+    async def explore(self, tree: SearchTree) -> Ending:
+        (playout,) = await tree.play_turn(*tree.fork(tree.root, 1))
+        assert not playout.rewarded, "it is not scored yet"
+        (scored,) = await tree.score(playout)
+        assert scored.rewarded == (scored.value > 0)
+        if scored.rewarded:
+            tree.harvest(scored)
+        return tree.ending(scored)
+
+
+async def test_a_conversation_that_goes_on_can_be_scored() -> None:
+    played = await play(Scored(), Players(lambda request: reach(request, "a") if request.step == 0 else say()))
+    assert (played.episode.reward, played.episode.outcome) == (1, "time_limit")
+    assert shorts(played.harvests[0].golden) == [".0", ".1"]
+
+
+async def test_a_conversation_that_outgrew_the_context_is_scored_as_failed() -> None:
+    def plan(request: Act) -> Decision:
+        if request.step == 0:
+            return reach(request, "a")
+        raise ContextTooLong("8200 tokens, the model reads 8192")
+
+    class Generous(ReachReward):
+        async def score_episode(self, request: ScoreEpisode) -> EpisodeReward:
+            return EpisodeReward(1.0)
+
+    played = await play(Scored(), Players(plan, reward=Generous()))
+    assert (played.episode.reward, played.episode.outcome) == (0, "context_limit")
+    assert played.harvests == []
+
+
+async def test_a_search_plays_one_conversation_unless_it_says_otherwise() -> None:
+    assert Scored().conversations == 1
+
+
+async def test_a_limit_of_wall_clock_seconds_that_is_not_reached_changes_nothing() -> None:
+    played = await play(BestOfN(n=2, limits=Limits(wall_seconds=60)), Players(lambda request: say(), two_turns))
+    assert (played.episode.outcome, played.episode.turns) == ("user_ended", 2)
 
 
 async def test_a_search_that_plays_more_conversations_than_it_declares_is_an_error() -> None:
