@@ -87,7 +87,7 @@ def _functions(code: CodeType) -> Iterator[CodeType]:
 
 def _frame(code: CodeType) -> list[object]:
     """What a file or class does when it is imported, without the code of its functions."""
-    constants = [(type(value), repr(value)) for value in code.co_consts if not isinstance(value, CodeType)]
+    constants = [(type(value).__name__, repr(value)) for value in code.co_consts if not isinstance(value, CodeType)]
     inner = [_frame(part) for part in _parts(code) if not part.co_flags & inspect.CO_OPTIMIZED]
     functions = [(part.co_name, part.co_freevars) for part in _parts(code) if part.co_flags & inspect.CO_OPTIMIZED]
     return [code.co_code, code.co_names, constants, functions, inner]
