@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from simkit.errors import ContextTooLong
-from simkit.local.batch import Batch, Job
+from simkit.errors import ContextTooLong, UsageError
+from simkit.local.batch import Batch
 from simkit.local.chat import ChatFormat, as_tokens
+from simkit.local.constraints import Constraint, Constraints
 from simkit.local.forward import AnyForward, Forward, LlamaForward, attention_kernels, probe
-from simkit.local.memory import Prefixes, Slots
+from simkit.local.job import Job
+from simkit.local.lane import Machinery
+from simkit.local.memory import BLOCK, Prefixes, Slots
 from simkit.local.sampling import check
 from simkit.local.weights import EngineOptions, best_device, context_of, load_model, memory_of
 from simkit.models.sampling import Sampling
@@ -25,6 +28,8 @@ from simkit.plugins.extras import require
 
 REPLY_TOKENS = 1024
 """Maximum tokens of a reply if its request sets no limit."""
+
+_MASK_THREADS = 8
 
 Ending: TypeAlias = Literal["stop", "length"]
 """Reason why a reply ended: `stop`, by the model or a stop text; `length`, by its limit or the context."""
@@ -72,7 +77,11 @@ class LocalEngine:
         self.context = context_of(model.config, self.options.context)
         self._lock = threading.Lock()
         self._waiting: deque[Job] = deque()
-        self._batch: Batch = self._new_batch()
+        weights = model.get_input_embeddings().weight
+        self._vocabulary = int(weights.shape[0])
+        threads = self.options.threads if weights.device.type == "cpu" else _MASK_THREADS
+        self.constraints = Constraints(self.chat, self._vocabulary, threads)
+        self._device, self._batch = self._new_batch()
 
     @classmethod
     def open(cls, path: str | Path, options: EngineOptions | None = None) -> LocalEngine:
@@ -116,25 +125,38 @@ class LocalEngine:
         jobs = [self.job(*parts) for parts in zip(prompts, each, chances, strict=True)]
         with self._lock:
             self._waiting.extend(jobs)
-            while not all(job.finish for job in jobs):
+            while not all(job.ended for job in jobs):
                 self._step()
+        for job in jobs:
+            if job.error is not None:
+                raise job.error
         return [result_of(job) for job in jobs]
 
-    def job(self, prompt: Sequence[int], sampling: Sampling, seed: int) -> Job:
+    def job(self, prompt: Sequence[int], sampling: Sampling, seed: int, constraint: Constraint | None = None) -> Job:
         """Create a job for one reply. Pass it to `submit`.
 
         Raises:
-            ContextTooLong: the prompt leaves no room for a reply.
+            ContextTooLong: the prompt leaves no room for a reply, in the context or in memory.
             BadRequest: local models do not support a sampling option.
         """
         check(sampling)
-        room = self.context - len(prompt)
+        room = min(self.context, self._batch.longest) - len(prompt)
         if room < 1 or not prompt:
             raise ContextTooLong(
-                f"the conversation is {len(prompt)} tokens long, and the model reads {self.context} with its reply; "
-                "use fewer turns, shorter instructions or a model with a longer context"
+                f"the conversation is {len(prompt)} tokens long, and {self._limit()} with its reply; use fewer turns, "
+                "shorter instructions or a model with a longer context"
             )
-        return Job(list(prompt), sampling, seed, min(room, sampling.max_tokens or REPLY_TOKENS))
+        if max(prompt) >= self._vocabulary:
+            raise UsageError(
+                f"the tokenizer made the token {max(prompt)}, but the model knows {self._vocabulary} tokens; use the "
+                "tokenizer that belongs to the model"
+            )
+        return Job(list(prompt), sampling, seed, min(room, sampling.max_tokens or REPLY_TOKENS), constraint)
+
+    def _limit(self) -> str:
+        if self._batch.longest < self.context:
+            return f"the option `memory` has space for {self._batch.longest} (raise it)"
+        return f"the model reads {self.context}"
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue jobs, which join at the next step."""
@@ -155,7 +177,7 @@ class LocalEngine:
     def weights_changed(self) -> None:
         """Drop prefixes computed with old weights. Call it after every in-place change of the model's weights."""
         with self._lock:
-            self._batch.prefixes.clear()
+            self._batch.machinery.prefixes.clear()
 
     def _step(self) -> list[Job]:
         torch = require("torch", "local")
@@ -163,31 +185,39 @@ class LocalEngine:
         if training:
             self.model.eval()
         try:
-            with torch.inference_mode(), attention_kernels(self._batch.slots.data.device.type):
+            with torch.inference_mode(), attention_kernels(self._device):
                 return self._batch.step(self._waiting)
         finally:
             if training:
                 self.model.train()
 
-    def _new_batch(self) -> Batch:
+    def _new_batch(self) -> tuple[str, Batch]:
+        """The type of the model's device, and a batch."""
         training = self.model.training
         self.model.eval()
         try:
             shape = probe(self.model)
         finally:
             self.model.train(training)
+        device = str(shape.device.type)
         memory = int((self.options.memory or memory_of(shape.device)) * 1e9)
+        cells = Slots.cells_within(shape, memory - memory // 4)
+        if cells < BLOCK:
+            raise UsageError(
+                f"the local model's option `memory` is {self.options.memory}, but keys and values of a token take "
+                f"{shape.token_bytes:,} bytes; give it more gigabytes"
+            )
         forward: Forward = (LlamaForward if LlamaForward.fits(self.model) else AnyForward)(self.model, self.context)
         torch = require("torch", "local")
         with torch.inference_mode():
-            return Batch(
+            machinery = Machinery(
                 forward=forward,
-                slots=Slots(shape),
+                shape=shape,
                 prefixes=Prefixes(shape, memory // 4),
                 chat=self.chat,
-                max_rows=self.options.max_batch or (256 if shape.device.type == "cpu" else 128),
-                max_cells=(memory - memory // 4) // shape.token_bytes,
+                constraints=self.constraints,
             )
+        return device, Batch(machinery, self.options.max_batch or (256 if device == "cpu" else 128), cells)
 
 
 def result_of(job: Job) -> Generation:

@@ -106,17 +106,17 @@ class _Memory:
     def __init__(self, work: Pass, slots: Slots) -> None:
         torch = require("torch", "local")
         self._work = work
-        self._data = slots.data
-        self._rows = torch.arange(work.slot, work.slot + work.rows, device=work.ids.device)[:, None]
+        self._planes = slots.planes(work.slot, work.rows)
+        self._rows = torch.arange(work.rows, device=work.ids.device)[:, None]
 
     def update(self, keys: Any, values: Any, layer: int, *_: Any, **__: Any) -> tuple[Any, Any]:
         """Write one layer's keys and values [rows, heads, tokens, width]. Returns those that the rows attend to."""
         work = self._work
         kept: list[Any] = []
         for place, new in ((2 * layer, keys), (2 * layer + 1, values)):
-            held = self._data[place]
+            held = self._planes[place]
             held[self._rows, :, work.positions] = new.transpose(1, 2)
-            kept.append(held[work.slot : work.slot + work.rows, :, : work.width])
+            kept.append(held[:, :, : work.width])
         return kept[0], kept[1]
 
     def get_seq_length(self, layer: int = 0) -> int:
@@ -248,19 +248,19 @@ class _Layer:
 class _At:
     """State of one pass: rotary embeddings, mask, and its part of the memory."""
 
-    __slots__ = ("_data", "_rows", "_work", "cosines", "mask", "sines")
+    __slots__ = ("_planes", "_rows", "_work", "cosines", "mask", "sines")
 
     def __init__(self, llama: LlamaForward, work: Pass, slots: Slots, mask: Any) -> None:
         torch = require("torch", "local")
         self._work = work
-        self._data = slots.data[:, work.slot : work.slot + work.rows]
+        self._planes = slots.planes(work.slot, work.rows)
         self._rows = torch.arange(work.rows, device=work.ids.device)[:, None]
         self.mask = mask
         self.cosines, self.sines = llama.rotation(work.positions)
 
     def write(self, layer: int, keys: Any, values: Any) -> tuple[Any, Any]:
         """Write keys and values [rows, tokens, heads, width]. Returns those that the rows attend to."""
-        held_keys, held_values = self._data[2 * layer], self._data[2 * layer + 1]
+        held_keys, held_values = self._planes[2 * layer], self._planes[2 * layer + 1]
         held_keys[self._rows, :, self._work.positions] = keys
         held_values[self._rows, :, self._work.positions] = values
         width = self._work.width

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from simkit.core.messages import AssistantMessage
 from simkit.core.reasoning import separated
 from simkit.errors import BadRequest, UsageError
+from simkit.local.constraints import check_form
 from simkit.local.sampling import check
 from simkit.local.worker import Reply, Worker, parse_local
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, FinishReason, Tokens, Usage
@@ -39,7 +40,8 @@ class LocalModel:
 
         Raises:
             ContextTooLong: the conversation leaves no room for a reply.
-            BadRequest: the request needs a feature that local models lack, or the chat template refuses it.
+            BadRequest: the request needs a feature that local models lack, its form cannot be compiled, or the chat
+                template refuses it.
             ModelFault: the forward pass failed, for example because memory ran out.
         """
         check_request(request)
@@ -76,13 +78,12 @@ def check_request(request: ChatRequest) -> None:
     Raises:
         BadRequest: the request needs one; the message names it.
     """
-    choice, form = request.tool_choice, request.response_format
-    if choice not in (None, "auto", "none"):
-        raise BadRequest(f"a local model cannot be made to call tools (tool_choice `{choice}`); leave it to the model")
-    if form is not None and form.get("type") != "text":
-        raise BadRequest(
-            f"a local model cannot be held to the response_format `{form.get('type')}`; ask for it in words"
-        )
+    check(request.sampling)
+    check_form(request)
+    for index, message in enumerate(request.messages):
+        parts = message.content if isinstance(message.content, tuple) else ()
+        if other := next((part.type for part in parts if part.type != "text"), None):
+            raise BadRequest(f"`messages.{index}.content` has a part of type {other!r}; local models read text only")
 
 
 class LocalProvider(Provider):

@@ -90,11 +90,15 @@ def memory_of(device: Any) -> float:
     return 0.6 * free / 1e9
 
 
+_LEAST_WINDOW = 2000
+
+
 def context_of(config: Any, wanted: int | None) -> int:
     """Maximum tokens of a conversation with its reply. It stays within a sliding window of the model.
 
     Raises:
-        UsageError: the model has layers other than full and sliding attention.
+        UsageError: the model has layers other than full and sliding attention, or a window of less than 2,000 tokens
+            and no context was chosen.
     """
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     layers: list[str] = list(getattr(text, "layer_types", None) or ())
@@ -108,5 +112,12 @@ def context_of(config: Any, wanted: int | None) -> int:
     window: int | None = getattr(text, "sliding_window", None)
     slides = "sliding_attention" in kinds or not kinds
     if window and slides and getattr(text, "use_sliding_window", True):
+        if wanted is None and window < min(most, _LEAST_WINDOW):
+            raise UsageError(
+                f"{type(config).__name__} has layers that see {window} tokens back, and local/ keeps whole "
+                "conversations within that window; instructions and tools of a world are often longer. Serve the model "
+                f"with vLLM or `transformers serve` and name it as openai/NAME with --base-url, or insist with the "
+                f"option `context={window}`"
+            )
         most = min(most, window)
     return min(most, wanted or most)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -13,6 +14,7 @@ from simkit.core.reasoning import FIELD, may_open_reasoning, reasoning_of, split
 from simkit.errors import BadRequest, ContextTooLong, ModelFault, SimkitError, UsageError
 from simkit.local.calls import MARKS
 from simkit.local.chat import ChatFormat
+from simkit.local.growing_text import GrowingText
 from simkit.models.base import ChatRequest, ChatResponse
 from simkit.models.sampling import Sampling
 
@@ -20,8 +22,16 @@ _REFUSED = ("logit_bias", "top_logprobs", "functions", "function_call", "audio",
 """Unsupported fields that would change the answer."""
 
 
+_ROLES = frozenset(("system", "developer", "user", "assistant", "tool"))
+_T = TypeVar("_T")
+
 _LONGEST_MARK = 24
 """Maximum characters of a mark after an answer, such as `</answer>`."""
+
+_DECIDED = 64
+"""Characters after which only the end of a mark can decide whether a reply begins with reasoning."""
+
+_MAY_END_MARK = re.compile(r"[>\]▷:]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,7 @@ def read_request(body: object) -> CompletionRequest:
     """The request in a body.
 
     Raises:
-        BadRequest: the body is invalid, or needs a feature that local models lack.
+        BadRequest: the body is invalid, or needs a feature that local models lack; the message names the field.
     """
     if not isinstance(body, dict):
         raise BadRequest("the body is not a JSON object; send a chat completion request")
@@ -53,71 +63,125 @@ def read_request(body: object) -> CompletionRequest:
     for name in _REFUSED:
         if fields.get(name):
             raise BadRequest(f"this server does not support `{name}`; omit it")
-    if fields.get("n") not in (None, 1):
-        raise BadRequest("this server gives one answer per request; for more, send several with different seeds")
-    try:
-        request = _request(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadRequest(f"the request is not a valid chat completion: {place}: {first['msg']}") from error
-    except UsageError as error:
-        raise BadRequest(str(error)) from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise BadRequest(f"the request is not a valid chat completion: {type(error).__name__}: {error}") from error
-    options: dict[str, Any] = fields.get("stream_options") or {}
-    return CompletionRequest(
-        request, str(fields.get("model") or ""), bool(fields.get("stream")), bool(options.get("include_usage"))
-    )
-
-
-def _request(fields: Mapping[str, Any]) -> ChatRequest:
-    messages = tuple(_message(each) for each in fields["messages"])
-    if not messages:
-        raise BadRequest("`messages` is empty; send at least one")
-    return ChatRequest(
-        messages=messages,
-        tools=tuple(ToolSpec.model_validate(each) for each in fields.get("tools") or ()),
+    if _whole(fields, "n") not in (None, 1):
+        raise BadRequest("`n` is not 1: this server gives one answer per request; for more, send several with seeds")
+    request = ChatRequest(
+        messages=tuple(_message(f"messages.{index}", each) for index, each in enumerate(_messages(fields))),
+        tools=_tools(fields),
         tool_choice=_choice(fields.get("tool_choice")),
-        response_format=fields.get("response_format"),
+        response_format=_typed(fields, "response_format", dict, "an object"),
         sampling=_sampling(fields),
-        seed=None if fields.get("seed") is None else int(fields["seed"]),
+        seed=_whole(fields, "seed"),
+    )
+    options: dict[str, Any] = _typed(fields, "stream_options", dict, "an object") or {}
+    return CompletionRequest(
+        request,
+        _typed(fields, "model", str, "a text") or "",
+        bool(_typed(fields, "stream", bool, "true or false")),
+        bool(_typed(options, "include_usage", bool, "true or false")),
     )
 
 
-def _message(data: Mapping[str, Any]) -> Message:
+def _messages(fields: Mapping[str, Any]) -> list[object]:
+    found: list[object] | None = _typed(fields, "messages", list, "a list of messages")
+    if not found:
+        raise BadRequest("`messages` is missing or empty; send at least one")
+    return found
+
+
+def _message(place: str, data: object) -> Message:
     """Parse a message. Assistant messages with only calls may omit `content`, which becomes null."""
-    return parse_message({**data, "content": data.get("content")} if data.get("role") == "assistant" else data)
+    fields = _object(place, data)
+    if fields.get("role") == "assistant":
+        fields = {**fields, "content": fields.get("content")}
+    return _parsed(place, lambda: parse_message(fields))
+
+
+def _tools(fields: Mapping[str, Any]) -> tuple[ToolSpec, ...]:
+    given: list[object] = _typed(fields, "tools", list, "a list of tools") or []
+    places = [(f"tools.{index}", each) for index, each in enumerate(given)]
+    return tuple(_parsed(place, lambda each=each: ToolSpec.model_validate(each)) for place, each in places)
 
 
 def _sampling(fields: Mapping[str, Any]) -> Sampling:
-    stop = fields.get("stop")
+    most = _whole(fields, "max_completion_tokens")
     values = {
         "temperature": _number(fields, "temperature"),
         "top_p": _number(fields, "top_p"),
-        "max_tokens": fields.get("max_completion_tokens") or fields.get("max_tokens"),
-        "stop": () if stop is None else (stop,) if isinstance(stop, str) else tuple(str(each) for each in stop),
+        "max_tokens": _whole(fields, "max_tokens") if most is None else most,
+        "stop": _stop(fields.get("stop")),
         "presence_penalty": _number(fields, "presence_penalty"),
         "frequency_penalty": _number(fields, "frequency_penalty"),
-        "logprobs": bool(fields.get("logprobs")),
+        "logprobs": bool(_typed(fields, "logprobs", bool, "true or false")),
     }
-    return Sampling.model_validate(values, context=_spelled)
+    try:
+        return Sampling.model_validate(values, context=_spelled)
+    except UsageError as error:
+        raise BadRequest(str(error)) from error
 
 
 def _spelled(name: str, value: object) -> str:
     """A field of the body with its value, for an error."""
-    return f"`{name}` is {value!r}"
+    return f"`{name}` is {value!r:.80}"
+
+
+def _stop(value: object) -> tuple[str, ...]:
+    texts = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(each, str) for each in cast("list[object]", texts)):
+        raise BadRequest(f"{_spelled('stop', value)}; send a text or a list of texts")
+    return tuple(cast("list[str]", texts))
+
+
+def _choice(choice: object) -> str | None:
+    if choice is None or isinstance(choice, str):
+        return choice
+    function = _object("tool_choice", choice).get("function")
+    name = _object("tool_choice.function", function).get("name")
+    if not isinstance(name, str):
+        raise BadRequest(f"{_spelled('tool_choice.function.name', name)}; send the name of a tool")
+    return name
+
+
+def _object(place: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadRequest(f"{_spelled(place, value)}; send a JSON object")
+    return cast("dict[str, Any]", value)
+
+
+def _typed(fields: Mapping[str, Any], name: str, kind: type, wanted: str) -> Any:
+    """A field of this type; None if it is missing or null."""
+    value = fields.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise BadRequest(f"{_spelled(name, value)}; send {wanted}")
+    return value
+
+
+def _whole(fields: Mapping[str, Any], name: str) -> int | None:
+    value = fields.get(name)
+    if value is not None and type(value) is not int:
+        raise BadRequest(f"{_spelled(name, value)}; send a whole number of at most 64 bits")
+    return value
 
 
 def _number(fields: Mapping[str, Any], name: str) -> float | None:
     value = fields.get(name)
+    if value is not None and type(value) not in (int, float):
+        raise BadRequest(f"{_spelled(name, value)}; send a number")
     return None if value is None else float(value)
 
 
-def _choice(choice: Any) -> str | None:
-    if choice is None or isinstance(choice, str):
-        return choice
-    return str(choice["function"]["name"])
+def _parsed(place: str, parse: Callable[[], _T]) -> _T:
+    """The result of a parser of pydantic.
+
+    Raises:
+        BadRequest: the value is invalid; the message names the innermost field.
+    """
+    try:
+        return parse()
+    except ValidationError as error:
+        first = error.errors()[0]
+        inner = [str(part) for part in first["loc"] if part not in _ROLES]
+        raise BadRequest(f"`{'.'.join([place, *inner])}`: {first['msg']:.200}") from error
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -205,24 +269,34 @@ def _logprobs(response: ChatResponse, chat: ChatFormat) -> dict[str, Any] | None
 class Speech:
     """The text of a reply that can be streamed while it is generated.
 
-    Text that may become a call, a stop text or an incomplete character is held back, and so is reasoning.
+    Text that may become a call, a stop text or an incomplete character is held back, and so is reasoning. Only text
+    that was not yet sent is looked at again.
     """
 
     chat: ChatFormat
     calls: bool
     stop: Sequence[str] = ()
-    said: str = ""
-    _ids: list[int] = field(default_factory=list[int])
+    _growing: GrowingText = field(init=False)
+    _said: list[str] = field(default_factory=list[str])
+    _held: str = ""
+    _stage: Literal["thinking", "speaking", "stopped"] = "thinking"
+    _thought: bool = False
+
+    def __post_init__(self) -> None:
+        self._growing = GrowingText(self.chat.text)
 
     def hear(self, ids: Sequence[int]) -> str:
         """Add tokens. Returns the text that has become certain."""
-        self._ids += ids
-        return self._say(self._certain(self.chat.said(self._ids)))
+        new = self._growing.add([each for each in ids if each not in self.chat.ends])
+        self._held += new
+        if self._stage == "thinking" and new:
+            self._begin(new)
+        return self._speak() if self._stage == "speaking" and new else ""
 
     def finish(self, message: AssistantMessage) -> dict[str, Any]:
         """The unsent part of the whole message: the rest of its text, and its calls."""
-        whole = message.content if isinstance(message.content, str) else ""
-        rest = whole[len(self.said) :] if whole.startswith(self.said) else ""
+        whole, said = message.content if isinstance(message.content, str) else "", "".join(self._said)
+        rest = whole[len(said) :] if whole.startswith(said) else ""
         delta: dict[str, Any] = {"content": rest} if rest else {}
         if thought := reasoning_of(message):
             delta[FIELD] = thought
@@ -230,30 +304,40 @@ class Speech:
             delta["tool_calls"] = [_piece(index, call) for index, call in enumerate(message.tool_calls)]
         return delta
 
-    def _say(self, text: str) -> str:
-        fresh = text[len(self.said) :]
-        self.said = max(self.said, text, key=len)
-        return fresh
+    def _begin(self, new: str) -> None:
+        """Begin to speak if the text so far is certainly not reasoning, or reasoning has ended."""
+        if self.calls and (self._held.lstrip().startswith("{") or not self._held.strip()):
+            return
+        if len(self._held) - len(new) > _DECIDED and not _MAY_END_MARK.search(new):
+            return
+        plain = self.chat.plain(self._held)
+        words = split_reasoning(plain)[1]
+        if words is plain:
+            if not (self.chat.opens_reasoning or may_open_reasoning(plain)):
+                self._stage = "speaking"
+            return
+        self._thought = True
+        mark = words.rfind("<", max(0, len(words) - _LONGEST_MARK))
+        if words[:mark] if mark >= 0 else words:
+            self._held = words + plain[len(plain.rstrip()) :]
+            self._stage = "speaking"
 
-    def _certain(self, text: str) -> str:
-        text = _spoken(self.chat.plain(text.rstrip("\ufffd")), self.chat.opens_reasoning)
+    def _speak(self) -> str:
+        """The text that is certain, without what was sent. The rest is held back."""
+        text = self.chat.plain(self._held)
         marks = (*self.stop, *(MARKS if self.calls else ()))
-        if self.calls and (text.lstrip().startswith("{") or not text.strip()):
-            return ""
-        for mark in marks:
-            text = text[: text.index(mark)].rstrip() if mark in text else text
-        held = max((_overlap(text, mark) for mark in marks), default=0)
-        text = text[: len(text) - held]
-        return text.rstrip() if self.calls else text
-
-
-def _spoken(text: str, thinking: bool) -> str:
-    """The part of an unfinished reply that is certainly not reasoning. `thinking` if its prompt opens reasoning."""
-    words = split_reasoning(text)[1]
-    if words is text:
-        return "" if thinking or may_open_reasoning(text) else text
-    mark = words.rfind("<", max(0, len(words) - _LONGEST_MARK))
-    return words if mark < 0 else words[:mark]
+        places = [place for mark in marks if (place := text.find(mark)) >= 0]
+        if places:
+            self._stage = "stopped"
+        certain = text[: min(places, default=len(text) - max((_overlap(text, mark) for mark in marks), default=0))]
+        if self._thought and (mark := certain.rfind("<", max(0, len(certain) - _LONGEST_MARK))) >= 0:
+            certain = certain[:mark]
+        if self.calls or self._thought:
+            certain = certain.rstrip()
+        self._held = text[len(certain) :]
+        if certain:
+            self._said.append(certain)
+        return certain
 
 
 def _overlap(text: str, mark: str) -> int:

@@ -19,8 +19,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from simkit.core.messages import AssistantMessage
 from simkit.errors import BadRequest, ModelFault, SimkitError, UsageError
-from simkit.local.batch import Job
+from simkit.local.constraints import Constraint
 from simkit.local.engine import Generation, LocalEngine, result_of
+from simkit.local.job import Job
 from simkit.local.weights import EngineOptions
 from simkit.models.base import ChatRequest
 from simkit.plugins.loading import nearest, parse_reference
@@ -50,6 +51,7 @@ class _Ask:
 
     request: ChatRequest
     seed: int
+    constraint: Constraint | None
     post: Callable[[Callable[[], object]], object]
     done: anyio.Event = field(default_factory=anyio.Event)
     heard: Callable[[Sequence[int]], object] | None = None
@@ -101,9 +103,13 @@ class Worker:
             heard: called in the event loop with new tokens as they are generated.
 
         Raises:
-            ModelFault: the call failed; see `LocalModel.complete`.
+            BadRequest, ContextTooLong, ModelFault: the call failed; see `LocalModel.complete`.
         """
-        ask = _Ask(request, seed, _poster(), heard=heard)
+        constraints = self.engine.constraints
+        ready, constraint = constraints.known(request)
+        if not ready:
+            constraint = await anyio.to_thread.run_sync(constraints.of, request)
+        ask = _Ask(request, seed, constraint, _poster(), heard=heard)
         with self._news:
             if self._closing:
                 raise ModelFault("the local model was closed; call it inside the run that opened it")
@@ -180,7 +186,9 @@ class Worker:
     def _job(self, ask: _Ask) -> Job:
         request = ask.request
         tools = () if request.tool_choice == "none" else request.tools
-        return self.engine.job(self.engine.chat.prompt(request.messages, tools), request.sampling, ask.seed)
+        return self.engine.job(
+            self.engine.chat.prompt(request.messages, tools), request.sampling, ask.seed, ask.constraint
+        )
 
     def _finish(self, asks: dict[int, _Ask], ended: list[Job]) -> None:
         answers = [(asks.pop(id(job)), job) for job in ended]
@@ -192,6 +200,8 @@ class Worker:
         self._answer([(ask, self._reply(ask, job)) for ask, job in answers])
 
     def _reply(self, ask: _Ask, job: Job) -> Reply | Exception:
+        if job.error is not None:
+            return _as_fault(job.error)
         made = result_of(job)
         chat = self.engine.chat
         offered = bool(ask.request.tools) and ask.request.tool_choice != "none"

@@ -135,7 +135,7 @@ def test_a_reply_depends_on_its_seed_and_not_on_its_company(engine: LocalEngine)
     engine.weights_changed()  # forgets what it has read
     alone = [engine.generate([prompt], sampling, [7])[0] for prompt in asked]
     assert [made.ids for made in together] == [made.ids for made in alone]
-    small = tiny_engine(options=EngineOptions(max_batch=3, memory=1e-4))
+    small = tiny_engine(options=EngineOptions(max_batch=3, memory=2e-4))
     assert [made.ids for made in small.generate(asked, sampling, [7] * len(asked))] == [made.ids for made in alone]
     assert engine.generate(asked[:1], sampling, [8])[0].ids != alone[0].ids
 
@@ -228,6 +228,27 @@ def test_what_cannot_be_opened(tmp_path: Path, folder: Path) -> None:
         EngineOptions(max_batch=0)
     with pytest.raises(UsageError, match="use float32"):
         EngineOptions(dtype="int8")
+
+
+def test_a_short_sliding_window_is_refused_unless_it_is_chosen() -> None:
+    with pytest.raises(UsageError, match=r"see 64 tokens back.* insist with the option `context=64`"):
+        tiny_engine("mistral", sliding_window=64)
+    engine = tiny_engine("mistral", EngineOptions(context=64), sliding_window=64)
+    assert engine.context == 64
+    assert tiny_engine("mistral", sliding_window=4096).context == 512
+
+
+def test_top_p_of_zero_or_next_to_it_takes_the_likeliest(engine: LocalEngine) -> None:
+    prompt = prompts(engine)[0]
+    (greedy,) = engine.generate([prompt], GREEDY)
+    for top_p in (0, 1e-9, 1e-300):
+        (found,) = engine.generate([prompt], Sampling(top_p=top_p, max_tokens=12))
+        assert found.ids == greedy.ids
+    for temperature in (1e-300, 1e-9):
+        (found,) = engine.generate([prompt], Sampling(temperature=temperature, max_tokens=12))
+        assert found.ids == greedy.ids
+    with pytest.raises(UsageError, match=r"--top-p is -0\.1"):
+        Sampling(top_p=-0.1)
 
 
 def test_layers_that_keep_no_keys_are_refused() -> None:

@@ -11,8 +11,8 @@ import pytest
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, ToolCall, UserMessage
 from simkit.errors import BadRequest, ContextTooLong, ModelFault, UsageError
-from simkit.local.batch import Job
 from simkit.local.engine import LocalEngine
+from simkit.local.job import Job
 from simkit.local.model import LocalModel, finish_of
 from simkit.local.worker import Worker, parse_local
 from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling
@@ -140,10 +140,10 @@ async def test_closing_tells_those_who_wait() -> None:
 async def test_what_local_models_do_not_do(engine: LocalEngine) -> None:
     worker = Worker(engine)
     model = LocalModel(worker, "local/tiny")
-    with pytest.raises(BadRequest, match="cannot be made to call"):
+    with pytest.raises(BadRequest, match="there are no `tools`"):
         await model.complete(ChatRequest(messages=CONVERSATION[:2], tool_choice="required"), key(1))
-    with pytest.raises(BadRequest, match="json_object"):
-        await model.complete(ChatRequest(messages=CONVERSATION[:2], response_format={"type": "json_object"}), key(1))
+    with pytest.raises(BadRequest, match=r"`response_format.type` is 'xml'"):
+        await model.complete(ChatRequest(messages=CONVERSATION[:2], response_format={"type": "xml"}), key(1))
     with pytest.raises(ContextTooLong, match="the model reads 512"):
         await model.complete(ChatRequest(messages=(UserMessage.of("hotel " * 600),)), key(1))
     for unknown, name in (

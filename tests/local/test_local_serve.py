@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Generator
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from local_serving import Running, serving
 from pydantic import SecretStr
 
 from simkit.core.ids import TurnKey
-from simkit.core.messages import AssistantMessage, UserMessage
+from simkit.core.messages import AssistantMessage, ToolSpec, UserMessage
 from simkit.core.reasoning import separated
 from simkit.errors import AuthFailed, ContextTooLong, ModelNotServed, UsageError
 from simkit.local.calls import MARKS
@@ -68,6 +71,10 @@ def ask(server: Running, **more: Any) -> dict[str, Any]:
     status, text = post(server, {**HELLO, **more})
     assert status == 200, text
     return json.loads(text)
+
+
+def form(schema: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "wish", "schema": schema}}
 
 
 def pieces(server: Running, **more: Any) -> list[dict[str, Any]]:
@@ -163,17 +170,47 @@ def test_a_text_that_is_called_off_ends_where_it_was_said() -> None:
     ("body", "status", "told"),
     [
         (b"{", 400, "the body is not JSON"),
+        (b'{"max_tokens": NaN}', 400, "the body is not JSON"),
+        (b"\xff", 400, "the body is not JSON"),
         ([], 400, "not a JSON object"),
         ({**HELLO, "model": "gpt-4o"}, 404, "the model `gpt-4o` does not exist here"),
-        ({"model": "tiny"}, 400, "KeyError: 'messages'"),
+        ({**HELLO, "model": ["tiny"]}, 400, "`model` is ['tiny']"),
+        ({"model": "tiny"}, 400, "`messages` is missing or empty"),
         ({**HELLO, "messages": []}, 400, "send at least one"),
-        ({**HELLO, "messages": [{"role": "robot", "content": "x"}]}, 400, "not a valid chat completion"),
+        ({**HELLO, "messages": "hi"}, 400, "`messages` is 'hi'"),
+        ({**HELLO, "messages": [5]}, 400, "`messages.0` is 5"),
+        ({**HELLO, "messages": [{"role": "robot", "content": "x"}]}, 400, "`messages.0`: Input tag 'robot'"),
+        ({**HELLO, "messages": [*HELLO["messages"], {"role": "user"}]}, 400, "`messages.1.content`: Field required"),
+        ({**HELLO, "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "of type 'image_url'"),
         ({**HELLO, "temperature": -1}, 400, "`temperature` is -1.0"),
-        ({**HELLO, "max_tokens": "many"}, 400, "`max_tokens` is 'many'"),
-        ({**HELLO, "tools": [{"type": "function"}]}, 400, "function: Field required"),
+        ({**HELLO, "temperature": "warm"}, 400, "`temperature` is 'warm'"),
+        ({**HELLO, "top_p": 1.5}, 400, "`top_p` is 1.5"),
+        ({**HELLO, "top_p": True}, 400, "`top_p` is True"),
+        ({**HELLO, "presence_penalty": 1e300}, 400, "`presence_penalty` is 1e+300"),
+        ({**HELLO, "max_tokens": "20"}, 400, "`max_tokens` is '20'"),
+        ({**HELLO, "max_tokens": 20.5}, 400, "`max_tokens` is 20.5"),
+        ({**HELLO, "max_tokens": 10**30}, 400, "`max_tokens` is 1e+30"),
+        ({**HELLO, "max_completion_tokens": 0}, 400, "`max_tokens` is 0"),
+        ({**HELLO, "seed": 1.5}, 400, "`seed` is 1.5"),
+        ({**HELLO, "stop": [""]}, 400, "`stop` has an empty text"),
+        ({**HELLO, "stop": ["a"] * 1000}, 400, "`stop` has"),
+        ({**HELLO, "stop": [None]}, 400, "`stop` is [None]"),
+        ({**HELLO, "n": 2}, 400, "`n` is not 1"),
+        ({**HELLO, "n": True}, 400, "`n` is True"),
+        ({**HELLO, "logprobs": "yes"}, 400, "`logprobs` is 'yes'"),
+        ({**HELLO, "stream": 1}, 400, "`stream` is 1"),
+        ({**HELLO, "stream_options": [1]}, 400, "`stream_options` is [1]"),
+        ({**HELLO, "tools": [{"type": "function"}]}, 400, "`tools.0.function`: Field required"),
+        ({**HELLO, "tools": [5]}, 400, "`tools.0`"),
+        ({**HELLO, "tools": {"a": 1}}, 400, "`tools` is {'a': 1}"),
         ({**HELLO, "logit_bias": {"1": 5}}, 400, "does not support `logit_bias`"),
-        ({**HELLO, "tool_choice": "required"}, 400, "cannot be made to call"),
-        ({**HELLO, "response_format": {"type": "json_object"}, "stream": True}, 400, "json_object"),
+        ({**HELLO, "top_logprobs": 3}, 400, "does not support `top_logprobs`"),
+        ({**HELLO, "tool_choice": "required"}, 400, "there are no `tools`"),
+        ({**HELLO, "tool_choice": {"function": 5}}, 400, "`tool_choice.function` is 5"),
+        ({**HELLO, "tool_choice": {"function": {"name": "fly"}}}, 400, "`tool_choice` is `fly`"),
+        ({**HELLO, "response_format": "json"}, 400, "`response_format` is 'json'"),
+        ({**HELLO, "response_format": {"type": "xml"}, "stream": True}, 400, "`response_format.type` is 'xml'"),
+        ({**HELLO, "response_format": form({"type": "strin"}), "stream": True}, 400, "`response_format.json_schema"),
         ({**HELLO, "messages": [{"role": "user", "content": "hotel " * 600}], "stream": True}, 400, "reads 512"),
     ],
 )
@@ -183,6 +220,82 @@ def test_bad_requests_say_why(server: Running, body: object, status: int, told: 
     assert got == status
     assert told in error["message"]
     assert set(error) == {"message", "type", "param", "code"}
+
+
+ODD: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["", "20", "auto", "required", "find_hotel", "user", "json_object", "x" * 2000, "\ud83d", "\x00"])
+    | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "role", "content", "function", "name", "schema", "json_schema"]), inner
+        )
+    ),
+    max_leaves=6,
+)
+GOOD = {"temperature": 0, "max_tokens": 4}
+NAMES = """
+messages tools tool_choice response_format temperature top_p max_tokens max_completion_tokens stop seed n logprobs
+top_logprobs stream stream_options presence_penalty frequency_penalty model logit_bias
+"""
+FIELDS = st.dictionaries(st.sampled_from(NAMES.split()), ODD, min_size=1, max_size=3)
+SCHEMAS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["object", "array", "string", "integer", "strin"])
+        | st.just(5)
+        | st.just(["string", "null"]),
+        "properties": st.dictionaries(st.text(max_size=3), ODD, max_size=2),
+        "enum": st.lists(ODD, max_size=2),
+        "pattern": st.sampled_from(["a+", "(", "(?=x)y", "\\d{2}"]),
+        "$ref": st.sampled_from(["#", "#/none", "http://127.0.0.1:9/x"]) | st.just(5),
+        "minLength": st.sampled_from([0, 3, -1, 10**9]) | st.just("x"),
+        "required": st.just(["a"]) | ODD,
+        "anyOf": st.lists(ODD, max_size=2),
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def usual(server: Running) -> object:
+    return ask(server, **GOOD)["choices"]
+
+
+@settings(derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@given(FIELDS | SCHEMAS.map(lambda schema: {"response_format": form(schema)}))
+def test_a_bad_request_fails_alone(server: Running, usual: object, fields: dict[str, Any]) -> None:
+    """Whatever is sent, the status is 200 or 4xx, and a good request beside it gets its usual answer."""
+    limit = {} if "max_tokens" in fields or "max_completion_tokens" in fields else {"max_tokens": 8}
+    found: list[dict[str, Any]] = []
+    beside = threading.Thread(target=lambda: found.append(ask(server, **GOOD)))
+    beside.start()
+    status, text = post(server, {**HELLO, **limit, **fields})
+    beside.join()
+    assert status == 200 or 400 <= status < 500, text
+    assert status == 200 or json.loads(text)["error"]["message"]
+    assert [answer["choices"] for answer in found] == [usual]
+
+
+def test_a_form_and_a_forced_call_over_http(server: Running) -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {"area": {"enum": ["north"]}}, "required": ["area"]}
+    schema["additionalProperties"] = False
+    whole = ask(server, response_format=form(schema), seed=1)["choices"][0]
+    assert json.loads(whole["message"]["content"]) == {"area": "north"}
+    said = "".join(
+        e["choices"][0]["delta"].get("content", "") for e in pieces(server, response_format=form(schema), seed=1)
+    )
+    assert said == whole["message"]["content"]
+    book = ToolSpec.of("book_hotel", "Books.", {"people": {"enum": [1, 2]}}, ("people",)).to_openai()
+    named = {"type": "function", "function": {"name": "book_hotel"}}
+    for choice in ("required", named):
+        made = ask(server, tools=[book], tool_choice=choice, seed=2)["choices"][0]
+        assert made["finish_reason"] == "tool_calls"
+        (call,) = made["message"]["tool_calls"]
+        assert json.loads(call["function"]["arguments"])["people"] in (1, 2)
 
 
 def test_other_routes(server: Running) -> None:
