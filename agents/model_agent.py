@@ -13,7 +13,16 @@ from simkit.agents.few_shot import demonstrated_messages
 from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.components.model_view import and_send, says_nothing
 from simkit.core.conversation import Conversation
-from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolSpec, UserMessage, text_of
+from simkit.core.messages import (
+    AssistantMessage,
+    JsonObject,
+    Message,
+    SystemMessage,
+    ToolCall,
+    ToolSpec,
+    UserMessage,
+    text_of,
+)
 from simkit.core.persistent_list import JsonList
 from simkit.core.reasoning import leaks_reasoning, without_reasoning
 from simkit.errors import TokensUsed, UnparsedCall
@@ -67,10 +76,15 @@ class ModelAgent(Agent[SentMessages | None]):
 
     def __init__(self, model: ChatModel, prompt: PromptChoice = None, examples: Path | None = None) -> None:
         self._model = model
-        self._prompt = choose_prompt("simkit.agents", self.prompt_file, prompt, self.needed_places)
+        self._prompt = choose_prompt("simkit.agents", self.prompt_name, prompt, self.needed_places)
         shown = demonstrated_messages(examples) if examples else ()
         self._examples = tuple(self.for_endpoint(each) for each in self.as_written(shown))
         self.deterministic = is_deterministic(model)
+
+    @property
+    def prompt_name(self) -> str:
+        """File name of the shipped prompt."""
+        return self.prompt_file
 
     @property
     def prompt(self) -> Prompt:
@@ -91,7 +105,8 @@ class ModelAgent(Agent[SentMessages | None]):
         """
         sent = self._sent(request)
         key = CallKey(request.key, "agent", request.step)
-        asked = ChatRequest(messages=sent.messages, tools=sent.tools, seed=key.seed)
+        form = self.response_format(request)
+        asked = ChatRequest(messages=sent.messages, tools=sent.tools, response_format=form, seed=key.seed)
         try:
             response = await self._model.complete(asked, key)
         except UnparsedCall as error:
@@ -108,6 +123,10 @@ class ModelAgent(Agent[SentMessages | None]):
     def tools(self, request: Act[SentMessages | None]) -> tuple[ToolSpec, ...]:
         """Tools to send with the messages; empty for agents that describe tools in the prompt."""
         return ()
+
+    def response_format(self, request: Act[SentMessages | None]) -> JsonObject | None:
+        """The form that replies must have, as OpenAI's `response_format`; None by default."""
+        return None
 
     def for_endpoint(self, message: Message) -> Message:
         """A message in a form that endpoints accept; unchanged by default."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from simkit.agents.commands import CallCommand, Command, CommandError, PlanCommand, SpeakCommand, parse, render
+from simkit.agents.json_replies import as_replies, read_reply, reply_format
 from simkit.agents.model_agent import (
     CUT_OFF,
     EMPTY,
@@ -27,6 +29,7 @@ from simkit.agents.model_agent import (
 from simkit.components.agent import Act, Decision, StartAgent
 from simkit.core.messages import (
     AssistantMessage,
+    JsonObject,
     Message,
     ToolCall,
     ToolMessage,
@@ -36,9 +39,12 @@ from simkit.core.messages import (
     parse_call,
     text_of,
 )
-from simkit.models.base import ChatResponse
+from simkit.models.base import ChatModel, ChatResponse
+from simkit.plugins.prompts import PromptChoice
 
 _ANY_TEXT = "A text."
+UNREADABLE = "ERROR: your reply was not understood: "
+IGNORED = "format_ignored: agent_reply"
 GO_ON = "Your plan was noted. Go on with APICALL or SPEAK."
 UNHEARD = "(Your SPEAK stood beside an APICALL, so the customer did not hear it. SPEAK once you know what came back.)"
 
@@ -49,11 +55,37 @@ class ReactAgent(ModelAgent):
     The conversation keeps every reply as the model wrote it; results of tools are user messages that begin with
     `APIRETURN`. A reply with a call does not speak, whatever else it contains. A reply that cannot be parsed has no
     effect: the model receives the reason and decides again.
+
+    Args:
+        model, prompt, examples: see `ModelAgent`.
+        constrained: whether each reply is one JSON object instead (`simkit.agents.json_replies`), which the server
+            holds to a schema with the tools' own parameters. A reply that does not follow it has the flag
+            `format_ignored`.
     """
 
     name: ClassVar[str] = "react"
     prompt_file: ClassVar[str] = "react-1.txt"
     needed_places: ClassVar[tuple[str, ...]] = ("tools", "signatures")
+
+    def __init__(
+        self, model: ChatModel, prompt: PromptChoice = None, examples: Path | None = None, constrained: bool = False
+    ) -> None:
+        self._constrained = constrained
+        self._format: tuple[tuple[ToolSpec, ...], JsonObject] = ((), reply_format(()))
+        super().__init__(model, prompt, examples)
+
+    @property
+    def prompt_name(self) -> str:
+        """The prompt for commands, or for JSON."""
+        return "react-json-1.txt" if self._constrained else self.prompt_file
+
+    def response_format(self, request: Act) -> JsonObject | None:
+        """The schema of a reply with these tools, if replies are constrained."""
+        if not self._constrained:
+            return None
+        if self._format[0] is not request.tools:
+            self._format = (request.tools, reply_format(request.tools))
+        return self._format[1]
 
     def places(self, request: StartAgent) -> dict[str, str]:
         """The world's rules, and its tools in words or as signatures."""
@@ -61,7 +93,9 @@ class ReactAgent(ModelAgent):
         return {"policy": request.policy, "tools": "\n".join(tools), "signatures": "\n".join(signatures)}
 
     def as_written(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Demonstrations as commands: calls as `APICALL`, results as `APIRETURN`, other replies as `SPEAK`."""
+        """Demonstrations in the agent's form: calls, results as `APIRETURN`, and other replies as speech."""
+        if self._constrained:
+            return list(as_replies(messages))
         return [_as_commands(message) for message in messages]
 
     def read(self, response: ChatResponse, request: Act) -> Decision:
@@ -75,14 +109,26 @@ class ReactAgent(ModelAgent):
             return retry_with(message, EMPTY)
         if refused:
             return say(message, spoken_text(message))
+        if self._constrained:
+            return self._read_json(message, response, request)
         commands = parse(text_of(message))
         if response.finish == "length":
             commands = _complete(commands)
         if isinstance(commands, CommandError):
-            return retry_with(message, f"ERROR: your reply was not understood: {commands.reason}")
+            return retry_with(message, f"{UNREADABLE}{commands.reason}")
         decided = _decided(message, commands, request)
         flags = reply_flags(response)
         return replace(decided, flags=(*flags, *decided.flags)) if flags else decided
+
+    def _read_json(self, message: AssistantMessage, response: ChatResponse, request: Act) -> Decision:
+        """The call or the speech of a JSON object. A cut-off one holds neither."""
+        if response.finish == "length":
+            return retry_with(message, CUT_OFF)
+        commands = read_reply(text_of(message))
+        if isinstance(commands, CommandError):
+            return retry_with(message, f"{UNREADABLE}{commands.reason}", IGNORED)
+        decided = _decided(message, commands, request)
+        return replace(decided, flags=(*reply_flags(response), *decided.flags))
 
 
 def _complete(commands: tuple[Command, ...] | CommandError) -> tuple[Command, ...] | CommandError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from simkit.components.user import Speak, User, UserTurn
@@ -15,7 +15,7 @@ from simkit.core.persistent_list import JsonList
 from simkit.errors import UsageError, UserFault
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
 from simkit.plugins.prompts import Prompt, PromptChoice, choose_prompt
-from simkit.users.reply_formats import Ending, UserReply, form_of
+from simkit.users.reply_formats import IGNORED, Ending, UserReply, form_of
 from simkit.users.selfcheck import SelfCheck, SelfCheckState
 
 CUE = "(You are connected to the agent. Begin.)"
@@ -127,7 +127,7 @@ class GoalUser(User[ModelHistory]):
         self, history: ModelHistory, request: Speak[ModelHistory]
     ) -> tuple[UserReply, ChatResponse, Usage]:
         """The first answer with words, and what all of them used."""
-        used = Usage()
+        used, ignored = Usage(), False
         for attempt in range(self._attempts):
             key = CallKey(request.key, "user", attempt)
             asked = ChatRequest(messages=history.messages, seed=key.seed)
@@ -135,8 +135,11 @@ class GoalUser(User[ModelHistory]):
             used = used.plus(response.usage)
             reply = self._form.read(response)
             if reply is not None:
-                return reply, response, used
+                missed = ignored and IGNORED not in reply.flags
+                return replace(reply, flags=(*reply.flags, IGNORED)) if missed else reply, response, used
+            ignored = ignored or self._form.ignored(response)
+        why = "; the endpoint seems to ignore `response_format`" if ignored else ""
         raise UserFault(
             f"the user `{self.name}`, played by {self._model.name}, gave {self._attempts} answers without words to"
-            " say (empty, withheld or not in the form asked for); choose another model, or another `ending`"
+            f" say (empty, withheld or not in the form asked for){why}; choose another model, or another `ending`"
         )

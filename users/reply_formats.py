@@ -23,6 +23,9 @@ from simkit.plugins.prompts import shipped_prompt
 Ending: TypeAlias = Literal["tool", "json", "line"]
 Reason: TypeAlias = Literal["done", "gave_up"]
 
+IGNORED = "format_ignored: user_turn"
+"""Flag of a reply that did not follow the schema of the request."""
+
 TOKEN = "END_CONVERSATION"
 GOODBYE = "Goodbye."
 """Utterance of a model that hangs up without text."""
@@ -101,6 +104,10 @@ class ReplyFormat(ABC):
             reply = replace(reply, flags=(*reply.flags, "cut_off"))
         return reply if reply.text else None
 
+    def ignored(self, response: ChatResponse) -> bool:
+        """Whether a complete response does not follow the schema of its request. Most forms have none."""
+        return False
+
     @abstractmethod
     def parse(self, message: AssistantMessage, text: str) -> UserReply | None:
         """The reply of a message with this text."""
@@ -146,6 +153,13 @@ class ToolFormat(ReplyFormat):
 class JsonFormat(ReplyFormat):
     """A JSON object with a field that hangs up, asked for with the provider's structured output."""
 
+    def ignored(self, response: ChatResponse) -> bool:
+        """Whether a complete response is not the object that was asked for, and nothing else."""
+        if response.finish != "stop":
+            return False
+        reply = self.parse(response.message, without_reasoning(text_of(response.message)).strip())
+        return reply is None or IGNORED in reply.flags
+
     @property
     def wording(self) -> str:
         """The prompt's paragraph about the JSON fields."""
@@ -169,7 +183,8 @@ class JsonFormat(ReplyFormat):
             return None
         fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
         end = fields.get("end") is True
-        return UserReply(_text(fields.get("say")), end, _reason(fields), _text(fields.get("advice")))
+        reply = UserReply(_text(fields.get("say")), end, _reason(fields), _text(fields.get("advice")))
+        return reply if "say" in fields else replace(reply, flags=(IGNORED,))
 
 
 class LineFormat(ReplyFormat):

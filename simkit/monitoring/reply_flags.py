@@ -28,6 +28,11 @@ REPLY_FLAGS: Mapping[str, tuple[str, str]] = {
         "tool calls could not be parsed by the server, and the model was told",
         "the model writes invalid calls; choose another model or another tool-call parser of the server",
     ),
+    "format_ignored": (
+        "replies did not follow the JSON schema of the request",
+        "the endpoint ignored `response_format`: use a server that constrains replies (vLLM, SGLang, llama.cpp, "
+        "local/), or leave out constrained=true or ending=json",
+    ),
     "unknown_finish": (
         "replies ended for a reason that simkit does not know",
         "they were used as they are; look at them in `response -> 'doubts'` of model_calls",

@@ -38,3 +38,15 @@ class Slipping:
             broken = AssistantMessage.of(None, (ToolCall.of("x", "book_train", '{"people": '),))
             return ChatResponse.of(broken, self.name)
         return ChatResponse.of(AssistantMessage.of("Anything else?"), self.name)
+
+
+class Formed:
+    """Follows the schema that it is held to: a search in its first answer of a turn, then a question."""
+
+    name = "formed"
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """One JSON object."""
+        assert request.response_format is not None
+        act = '{"call": "search_train", "parameters": {}}' if key.call == 0 else '{"speak": "Anything else?"}'
+        return ChatResponse.of(AssistantMessage.of(f'{{"plan": "Go on.", "act": {act}}}'), self.name)

@@ -66,6 +66,21 @@ async def test_an_agent_that_is_told_of_tools_in_words_is_as_sent(tmp_path: Path
     assert seen.equal > 0
 
 
+async def test_replies_in_json_are_exported_as_the_model_wrote_them(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    await played(store, Rollout(Limits(turns=2, steps=3)), "Formed", "react,constrained=true")
+    examples = select(store, "sft", Selection(source="episodes"))
+    assert {example.tools for example in examples} == {()}
+    written = {str(m.content) for example in examples.demonstrations for m in example.messages if m.role == "assistant"}
+    assert written == {
+        '{"plan": "Go on.", "act": {"call": "search_train", "parameters": {}}}',
+        '{"plan": "Go on.", "act": {"speak": "Anything else?"}}',
+    }
+    seen = compare_with_requests(examples, store)
+    assert (dict(seen.different), seen.unrecorded) == ({}, 0)
+    assert seen.equal > 0
+
+
 async def test_other_prompts_are_found(tmp_path: Path) -> None:
     store = Store(tmp_path)
     await played(store, Josh(BeamSearch(beam=2), Limits(steps=12)), "Knowing", "function_calling")

@@ -82,6 +82,17 @@ async def test_a_branch_goes_on_from_the_state_it_got() -> None:
     assert played.requests[2].messages[-1] == UserMessage.of("Which part?")
 
 
+async def test_an_endpoint_that_ignores_the_schema_is_noticed() -> None:
+    formed = '{"say": "A hotel up north.", "end": false, "reason": ""}'
+    turn = await Talk(GoalUser(player("A hotel.", formed).model, ending="json")).next()
+    assert turn.text == "A hotel up north."
+    assert "format_ignored: user_turn" in turn.flags
+    turn = await Talk(GoalUser(player('{"say": "", "end": false, "reason": ""}', formed).model, ending="json")).next()
+    assert "format_ignored: user_turn" not in turn.flags, "an object without words follows the schema"
+    with pytest.raises(UserFault, match="the endpoint seems to ignore `response_format`"):
+        await Talk(GoalUser(player("A hotel.", "North.", "Hi.").model, ending="json")).next()
+
+
 async def test_answers_without_words_are_asked_for_again_and_then_its_fault() -> None:
     talk = Talk(GoalUser(player("", "", "").model))
     with pytest.raises(UserFault, match="user `goal`, played by scripted, gave 3 answers without words"):
