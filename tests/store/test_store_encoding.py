@@ -182,3 +182,13 @@ class Raising(Mapping[str, object]):
 def test_what_cannot_be_read_costs_itself_and_nothing_around_it() -> None:
     note = "(left out: a Raising, which cannot be read)"
     assert written({"a": [1, Raising()], "b": Raising(), "c": 2}) == {"a": [1, note], "b": note, "c": 2}
+
+
+def test_private_fields_of_a_value_are_written_nowhere() -> None:
+    @dataclass(frozen=True)
+    class Account:
+        name: str
+        _key: str
+
+    account = Account("a", "secret")
+    assert written(account) == written(account, cleaned=True) == {"name": "a"}

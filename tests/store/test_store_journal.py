@@ -337,6 +337,20 @@ async def test_a_commit_after_a_failed_sync_fails_although_nothing_is_outstandin
         await journal.__aexit__(None, None, None)
 
 
+async def test_an_event_of_no_known_kind_ends_the_journal_with_its_name(tmp_path: Path) -> None:
+    class OwnEvent(RunStarted):
+        """An event that a plugin made up."""
+
+    journal = Journal(tmp_path / "w", opener=lambda _: MemoryFile())
+    await journal.__aenter__()
+    journal.record(OwnEvent("r", "n", "josh", 1, {}, "0", 1.0))
+    for _ in range(2):
+        with pytest.raises(JournalFailed, match=r"an event of kind OwnEvent cannot be written as JSON to .*/w"):
+            await journal.commit()
+    with pytest.raises(JournalFailed):
+        await journal.__aexit__(None, None, None)
+
+
 async def test_a_failure_without_words_of_the_system_has_its_own(tmp_path: Path) -> None:
     file = Refusing(OSError("the cable is out"), "append")
     journal = Journal(tmp_path / "w", opener=lambda _: file)
