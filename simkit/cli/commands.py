@@ -342,7 +342,7 @@ def serve(
         typer.Option(help="Gigabytes for conversations.", show_default="2 on a CPU, else 60% of the rest"),
     ] = None,
     context: Annotated[int | None, typer.Option(help="Tokens per conversation.", show_default="the model's")] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads for computation.")] = 1,
+    threads: Annotated[int | None, typer.Option(help="CPU threads for computation; measured by default.")] = None,
 ) -> None:
     """Serve a local model as an OpenAI-compatible endpoint that batches concurrent requests.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from simkit.cli.output import say
 from simkit.cli.program import program
 from simkit.local.engine import LocalEngine
+from simkit.local.packed import weights_of
 from simkit.local.server import Served, listen, make_server
-from simkit.local.weights import EngineOptions
+from simkit.local.weights import EngineOptions, is_packed
 from simkit.local.worker import Worker
 
 
@@ -34,8 +35,9 @@ def serve(model: str, options: EngineOptions, host: str, port: int, api_key: str
 def _greeting(name: str, worker: Worker, url: str) -> str:
     engine = worker.engine
     weight = engine.model.get_input_embeddings().weight
-    size = sum(each.numel() for each in engine.model.parameters())
-    held = f"{_short(size)} parameters, {str(weight.dtype).removeprefix('torch.')} on {weight.device}"
+    packed = is_packed(weight.device.type, engine.options.dtype)
+    dtype = "float16" if packed else str(weight.dtype).removeprefix("torch.")
+    held = f"{_short(weights_of(engine.model))} parameters, {dtype} on {weight.device}"
     return (
         f"serving {name} ({held}, {engine.context} tokens of context) at {url}; Ctrl-C stops it\n"
         f"  {program()} run rollout --model openai/{name} --base-url {url}"

@@ -93,8 +93,6 @@ class LocalEngine:
         torch = require("torch", "local")
         options = options or EngineOptions()
         device = options.device or best_device(torch)
-        if device == "cpu":
-            torch.set_num_threads(options.threads)
         model, tokenizer = load_model(path, device, options)
         return cls(model, tokenizer, options)
 

@@ -6,6 +6,7 @@ share a pass without left padding, and a row may join or leave between two passe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from inspect import signature
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 
 from simkit.errors import UsageError
 from simkit.local.memory import Shape, Slots
+from simkit.local.packed import product
 from simkit.plugins.extras import require
 
 
@@ -65,6 +67,9 @@ def attention_kernels(device: str) -> AbstractContextManager[None]:
     attention = require("torch.nn.attention", "local")
     kinds = attention.SDPBackend
     return attention.sdpa_kernel([kinds.FLASH_ATTENTION, kinds.EFFICIENT_ATTENTION, kinds.MATH])
+
+
+_LLAMAS = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 
 
 class AnyForward:
@@ -133,10 +138,10 @@ class _Memory:
 
 
 class LlamaForward:
-    """Own implementation of Llama's forward pass: small models spend most of their time in the library's Python code.
+    """Own implementation of the forward pass of Llama, Qwen 2 and Mistral.
 
-    It reads the weights in place, so training may change them. Its logits equal those of transformers (`tests/local`
-    compares them).
+    Small models spend most of their time in the library's Python code. This one reads the weights in place, so training
+    may change them. Its logits equal those of transformers (`tests/local` compares them).
     """
 
     def __init__(self, model: Any, context: int) -> None:
@@ -151,20 +156,22 @@ class LlamaForward:
         self._scale = self._width**-0.5
         self._epsilon = float(config.rms_norm_eps)
         self._layers = [_Layer.of(layer) for layer in model.model.layers]
+        self._head = product(model.lm_head)
         self._cosines, self._sines = self._rotations(context)
 
     @staticmethod
     def fits(model: Any) -> bool:
-        """Whether a model is a plain Llama: of that architecture, without adapters, with fixed rotary embeddings."""
+        """Whether a model has this architecture, no adapters and fixed rotary embeddings."""
         torch = require("torch", "local")
-        if type(model).__name__ != "LlamaForCausalLM" or model.config.hidden_act != "silu":
+        if type(model).__name__ not in _LLAMAS or model.config.hidden_act != "silu":
             return False
         if model.model.rotary_emb.rope_type not in ("default", "llama3", "linear", "yarn"):
             return False
         names = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
         parts = (*names, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
         layers = list(model.model.layers)
-        return all(type(layer.get_submodule(part)) is torch.nn.Linear for layer in layers for part in parts)
+        linears = (model.lm_head, *(layer.get_submodule(part) for layer in layers for part in parts))
+        return all(type(each) is torch.nn.Linear for each in linears)
 
     def __call__(self, work: Pass, slots: Slots, logits: bool) -> Any:
         """See `Forward`."""
@@ -174,13 +181,13 @@ class LlamaForward:
         for number, layer in enumerate(self._layers):
             hidden = self._attended(hidden, layer, number, at)
             normal = functional.rms_norm(hidden, layer.after.shape, layer.after, self._epsilon)
-            gate = functional.silu(functional.linear(normal, *layer.gate), inplace=True)
-            hidden = hidden + functional.linear(gate.mul_(functional.linear(normal, *layer.up)), *layer.down)
+            gate = functional.silu(layer.gate(normal), inplace=True)
+            hidden = hidden + layer.down(gate.mul_(layer.up(normal)))
         if not logits:
             return None
         weight = model.model.norm.weight
         last = functional.rms_norm(hidden[:, -1], weight.shape, weight, self._epsilon)
-        return functional.linear(last, model.lm_head.weight)
+        return self._head(last)
 
     def rotation(self, positions: Any) -> tuple[Any, Any]:
         """Cosines and sines for positions [rows, tokens], each [rows, tokens, 1, width]."""
@@ -191,12 +198,12 @@ class LlamaForward:
         functional, width = self._functional, self._width
         rows, tokens = hidden.shape[0], hidden.shape[1]
         normal = functional.rms_norm(hidden, layer.before.shape, layer.before, self._epsilon)
-        queries = self._turned(functional.linear(normal, *layer.queries).view(rows, tokens, -1, width), at)
-        keys = self._turned(functional.linear(normal, *layer.keys).view(rows, tokens, -1, width), at)
-        values = functional.linear(normal, *layer.values).view(rows, tokens, -1, width)
+        queries = self._turned(layer.queries(normal).view(rows, tokens, -1, width), at)
+        keys = self._turned(layer.keys(normal).view(rows, tokens, -1, width), at)
+        values = layer.values(normal).view(rows, tokens, -1, width)
         all_keys, all_values = at.write(number, keys, values)
         mixed = self._mixed(queries, all_keys, all_values, at.mask)
-        return hidden + functional.linear(mixed.reshape(rows, tokens, -1), *layer.out)
+        return hidden + layer.out(mixed.reshape(rows, tokens, -1))
 
     def _mixed(self, queries: Any, keys: Any, values: Any, mask: Any) -> Any:
         """Attention of queries [rows, tokens, heads, width] over the memory [rows, heads, width of memory, width]."""
@@ -223,17 +230,17 @@ class LlamaForward:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """The weights of one layer, each with its bias or None."""
+    """The weights of one layer: those of its norms, and its products with matrices."""
 
     before: Any
     after: Any
-    queries: tuple[Any, Any]
-    keys: tuple[Any, Any]
-    values: tuple[Any, Any]
-    out: tuple[Any, Any]
-    gate: tuple[Any, Any]
-    up: tuple[Any, Any]
-    down: tuple[Any, Any]
+    queries: Callable[[Any], Any]
+    keys: Callable[[Any], Any]
+    values: Callable[[Any], Any]
+    out: Callable[[Any], Any]
+    gate: Callable[[Any], Any]
+    up: Callable[[Any], Any]
+    down: Callable[[Any], Any]
 
     @classmethod
     def of(cls, layer: Any) -> _Layer:
@@ -242,7 +249,7 @@ class _Layer:
         linears = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
         linears += (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
         norms = (layer.input_layernorm.weight, layer.post_attention_layernorm.weight)
-        return cls(*norms, *((linear.weight, linear.bias) for linear in linears))
+        return cls(*norms, *map(product, linears))
 
 
 class _At:

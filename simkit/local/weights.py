@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +13,11 @@ from typing import Any
 
 from simkit.errors import UsageError
 from simkit.local.gguf import model_folder
+from simkit.local.packed import can_pack, pack, weights_of
 from simkit.plugins.extras import require, without_bars
+
+_SMALL = 20_000_000
+"""Number of weights below which a model gets one thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,11 +27,11 @@ class EngineOptions:
     Attributes:
         device: "cpu", "cuda", "cuda:1", "mps"; None for the fastest available.
         dtype: data type of the weights: "float32", "bfloat16", "float16"; None for float32 on a CPU, else the
-            checkpoint's own.
+            checkpoint's own. On a CPU float16 concerns the weights only, where there are kernels for it.
         max_batch: maximum conversations in one pass; None for 256 on a CPU and 128 elsewhere.
         memory: gigabytes for keys and values; None for 60% of the memory that the weights leave free on CUDA, else 2.
         context: tokens of conversation and reply together; None for the model's maximum.
-        threads: torch threads on a CPU.
+        threads: torch threads on a CPU, for the whole process; None for the fastest number, which is measured.
         revision: version of a model on the Hugging Face hub: a branch, a tag or a commit.
 
     Raises:
@@ -35,7 +43,7 @@ class EngineOptions:
     max_batch: int | None = None
     memory: float | None = None
     context: int | None = None
-    threads: int = 1
+    threads: int | None = None
     revision: str | None = None
 
     def __post_init__(self) -> None:
@@ -48,13 +56,14 @@ class EngineOptions:
 
 
 def load_model(path: str | Path, device: str, options: EngineOptions) -> tuple[Any, Any]:
-    """Load model and tokenizer from a folder, a GGUF file or the Hugging Face hub.
+    """Load model and tokenizer from a folder, a GGUF file or the Hugging Face hub. On a CPU it sets torch's threads.
 
     Raises:
         UsageError: no usable model was found.
     """
     torch, transformers = require("torch", "local"), require("transformers", "local")
-    wanted = options.dtype or ("float32" if device == "cpu" else "auto")
+    packed = is_packed(device, options.dtype)
+    wanted = "float32" if packed else options.dtype or ("float32" if device == "cpu" else "auto")
     dtype = wanted if wanted == "auto" else getattr(torch, wanted)
     where = {} if options.revision is None else {"revision": options.revision}
     folder = model_folder(path)
@@ -69,9 +78,71 @@ def load_model(path: str | Path, device: str, options: EngineOptions) -> tuple[A
             "weights, tokenizer), a GGUF file, or its name at Hugging Face"
         ) from error
     try:
-        return model.to(device).eval(), tokenizer
+        model = model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"the device `{device}` cannot be used: {error}; omit `device`, or choose another") from error
+    if packed:
+        pack(model)
+    if device == "cpu":
+        torch.set_num_threads(options.threads or _fastest_threads(torch, model))
+        if options.dtype == "bfloat16":
+            _note_slow_bfloat16(torch, model)
+    return model, tokenizer
+
+
+def is_packed(device: str, dtype: str | None) -> bool:
+    """Whether the weights of a data type are packed on a device type: float16 on a CPU with the kernels for it."""
+    return device == "cpu" and dtype == "float16" and can_pack()
+
+
+def _fastest_threads(torch: Any, model: Any) -> int:
+    """The number of threads with which a pass over a few rows is fastest; more threads must save a fifth.
+
+    A number that differs from torch's own was chosen before, by an earlier model or by OMP_NUM_THREADS, and is kept: it
+    holds for the whole process. Small models get one thread without a measurement.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores == 1 or torch.get_num_threads() != cores:
+        return int(torch.get_num_threads())
+    if weights_of(model) < _SMALL:
+        return 1
+    ids = torch.zeros((8, 1), dtype=torch.long)
+    counts = [count for count in (1, 2, 4, 8, 16, 32, 64) if count < cores] + [cores]
+    best, least = 1, float("inf")
+    for count in counts:
+        torch.set_num_threads(count)
+        seconds = _seconds(torch, lambda: model(input_ids=ids, use_cache=False))
+        if seconds < 0.8 * least:
+            best, least = count, seconds
+    if sys.stderr.isatty():
+        sys.stderr.write(f"the local model uses {best} of {cores} threads (option `threads`)\n")
+    return best
+
+
+def _note_slow_bfloat16(torch: Any, model: Any) -> None:
+    """Say on stderr if this processor multiplies in bfloat16 more slowly than in float32."""
+    weight = max(model.parameters(), key=lambda each: each.numel() if each.dim() == 2 else 0)
+    rows = torch.zeros((8, weight.shape[1]), dtype=weight.dtype)
+    linear = torch.nn.functional.linear
+    slow = _seconds(torch, lambda: linear(rows, weight))
+    rows, weight = rows.float(), weight.float()
+    fast = _seconds(torch, lambda: linear(rows, weight))
+    if slow > fast:
+        sys.stderr.write(
+            f"note: bfloat16 takes {slow / fast:.1f} times as long as float32 on this processor; omit `dtype`, or use "
+            "float16\n"
+        )
+
+
+def _seconds(torch: Any, work: Callable[[], object]) -> float:
+    """Shortest duration of three calls after a first one."""
+    found: list[float] = []
+    with torch.inference_mode():
+        for _ in range(4):
+            began = time.perf_counter()
+            work()
+            found.append(time.perf_counter() - began)
+    return min(found[1:])
 
 
 def best_device(torch: Any) -> str:

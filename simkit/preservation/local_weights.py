@@ -68,8 +68,6 @@ def load_weights(spec: str) -> Weights:
     torch = require("torch", "preserve")
     path, options, _ = parse_local(spec.removeprefix(LOCAL))
     device = options.device or best_device(torch)
-    if device == "cpu":
-        torch.set_num_threads(options.threads)
     with suppress_progress_bars():
         model, tokenizer = load_model(path, device, options)
     return Weights(model, tokenizer, path, context_of(model.config, options.context), _prefix(tokenizer, path))

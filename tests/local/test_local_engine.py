@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from simkit.errors import BadRequest, ContextTooLong, UsageError
-from simkit.local import batch
+from simkit.local import batch, packed, weights
 from simkit.local.engine import LocalEngine
 from simkit.local.forward import LlamaForward, attention_kernels, cache_name
 from simkit.local.memory import looked_at
+from simkit.local.packed import weights_of
 from simkit.local.weights import EngineOptions
 from simkit.models.sampling import Sampling
 from simkit.plugins.extras import require
@@ -92,7 +93,8 @@ def test_our_llama_is_that_of_transformers(more: dict[str, Any]) -> None:
 
 def test_models_that_are_no_plain_llama_run_as_their_library_runs_them() -> None:
     tokenizer = tiny_tokenizer()
-    assert not LlamaForward.fits(tiny_model(tokenizer, "qwen2"))
+    assert LlamaForward.fits(tiny_model(tokenizer, "qwen2"))
+    assert not LlamaForward.fits(tiny_model(tokenizer, "gpt2"))
     dynamic = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
     assert not LlamaForward.fits(tiny_model(tokenizer, rope_parameters=dynamic))
     adapted = tiny_model(tokenizer)
@@ -296,3 +298,76 @@ def test_prefixes_make_room_and_stay_right() -> None:
         assert [made.ids for made in engine.generate(asked, GREEDY)] == [
             made.ids for made in expected.generate(asked, GREEDY)
         ]
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2"])
+def test_packed_weights_speak_like_float32(kind: str, tmp_path: Path) -> None:
+    torch, tokenizer = require("torch", "local"), tiny_tokenizer()
+    tiny_model(tokenizer, kind).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    plain, half = (
+        LocalEngine.open(tmp_path, EngineOptions(device="cpu", dtype=each)) for each in ("float32", "float16")
+    )
+    assert weights_of(half.model) >= weights_of(plain.model) > 0
+    asked = prompts(plain)
+    for prompt, made in zip(asked, half.generate(asked, Sampling(max_tokens=6)), strict=True):
+        with torch.inference_mode():
+            logits = plain.model(torch.tensor([prompt + made.ids])).logits[0, len(prompt) - 1 : -1]
+        expected = torch.log_softmax(logits, -1)[range(len(made.ids)), made.ids]
+        assert made.logprobs == pytest.approx(expected.tolist(), abs=0.05)
+        assert made.logprobs != expected.tolist()
+
+
+def test_a_reply_of_packed_weights_does_not_depend_on_its_company(folder: Path) -> None:
+    engine = LocalEngine.open(folder, EngineOptions(device="cpu", dtype="float16"))
+    asked = prompts(engine)
+    together = engine.generate(asked, Sampling(max_tokens=20), [7] * len(asked))
+    engine.weights_changed()
+    alone = [engine.generate([prompt], Sampling(max_tokens=20), [7])[0] for prompt in asked]
+    assert [made.ids for made in together] == [made.ids for made in alone]
+
+
+def test_without_the_kernels_float16_is_that_of_torch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "_ENGINE", "none such")
+    engine = LocalEngine.open(folder, EngineOptions(device="cpu", dtype="float16"))
+    assert engine.model.dtype == require("torch", "local").float16
+
+
+def test_threads_are_measured_unless_they_were_chosen(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    torch = require("torch", "local")
+    seconds = {1: 1.0, 2: 0.7, 4: 0.65}
+
+    def cores(_process: int) -> range:
+        return range(4)
+
+    def measured(_torch: Any, _work: object) -> float:
+        return seconds[torch.get_num_threads()]
+
+    monkeypatch.setattr(weights.os, "sched_getaffinity", cores, raising=False)
+    monkeypatch.setattr(weights, "_seconds", measured)
+    LocalEngine.open(folder)
+    assert torch.get_num_threads() == 1, "OMP_NUM_THREADS or an earlier model chose it"
+    torch.set_num_threads(4)
+    LocalEngine.open(folder)
+    assert torch.get_num_threads() == 1, "a small model needs no more"
+    torch.set_num_threads(4)
+    monkeypatch.setattr(weights, "_SMALL", 0)
+    LocalEngine.open(folder)
+    assert torch.get_num_threads() == 2, "four threads save less than a fifth"
+    LocalEngine.open(folder, EngineOptions(threads=3))
+    assert torch.get_num_threads() == 3
+
+
+def test_bfloat16_on_a_processor_that_is_slower_with_it_is_noted(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = iter((3.0, 1.0, 1.0, 3.0))
+
+    def measured(_torch: Any, _work: object) -> float:
+        return next(times)
+
+    monkeypatch.setattr(weights, "_seconds", measured)
+    LocalEngine.open(folder, EngineOptions(dtype="bfloat16"))
+    assert "bfloat16 takes 3.0 times as long as float32" in capsys.readouterr().err
+    LocalEngine.open(folder, EngineOptions(dtype="bfloat16"))
+    assert capsys.readouterr().err == ""
