@@ -10,6 +10,7 @@ import pytest
 from simkit import Run
 from simkit.agents.commands import CallCommand, SpeakCommand, render
 from simkit.agents.function_calling import FunctionCallingAgent
+from simkit.agents.json_replies import write_reply
 from simkit.agents.react import ReactAgent
 from simkit.components.agent import Agent
 from simkit.components.world import World
@@ -19,8 +20,10 @@ from simkit.core.tasks import Task
 from simkit.errors import UsageError
 from simkit.models import Answer, CallKey, ChatRequest, Sampling, ScriptedModel
 from simkit.models.base import SampledModel
+from simkit.monitoring.doctor import diagnose
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
+from simkit.store import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -130,3 +133,19 @@ async def test_josh_refuses_an_agent_at_temperature_0(kind: str, tmp_path: Path)
         cast = run.cast(world, agent=agent_of(kind, world, 1, temperature=0.0))
         with pytest.raises(UsageError, match="temperature"):
             await run.play(SEARCH, cast, run.tasks(world, "test", 1))
+
+
+async def test_doctor_says_that_an_endpoint_ignored_the_schema(tmp_path: Path) -> None:
+    """Half of the replies are plain text, as from a server that does not know `response_format`."""
+    formed = write_reply("I ask.", SpeakCommand("Anything else?"))
+
+    def script(request: ChatRequest, key: CallKey) -> Answer:
+        assert request.response_format is not None
+        return formed if key.call else "Anything else?"
+
+    async with Run(store=tmp_path, seed=1, name="ignored") as run:
+        world = run.world("builtin")
+        cast = run.cast(world, agent=ReactAgent(ScriptedModel(script), constrained=True))
+        await run.play(Rollout(Limits(turns=2)), cast, run.tasks(world, "test", 1))
+    advice = diagnose(Store(tmp_path), "ignored").advice
+    assert [line for line in advice if "the endpoint ignored `response_format`" in line]

@@ -10,7 +10,7 @@ from simkit.local.engine import LocalEngine
 from simkit.plugins.extras import require
 from support.tiny_llama import tiny_engine, write_tiny
 
-MISSING = [name for name in ("torch", "transformers") if find_spec(name) is None]
+MISSING = [name for name in ("torch", "transformers", "llguidance") if find_spec(name) is None]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
