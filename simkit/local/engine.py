@@ -79,7 +79,8 @@ class LocalEngine:
         self._waiting: deque[Job] = deque()
         weights = model.get_input_embeddings().weight
         self._vocabulary = int(weights.shape[0])
-        threads = self.options.threads if weights.device.type == "cpu" else _MASK_THREADS
+        on_cpu = weights.device.type == "cpu"
+        threads = int(require("torch", "local").get_num_threads()) if on_cpu else _MASK_THREADS
         self.constraints = Constraints(self.chat, self._vocabulary, threads)
         self._device, self._batch = self._new_batch()
 
