@@ -78,7 +78,7 @@ class FunctionCallingAgent(ModelAgent):
             calls = named_calls(message, request)
             return Decision(message.model_copy(update={"tool_calls": calls}), calls=calls, flags=flags)
         text, wrong = spoken_text(message), unusable_reason(response)
-        written = find_calls(text, request.tools)
+        written = find_calls(text, request.tools) if response.unparsed is None else None
         if written is not None:
             return self._written(message, written, request, wrong, flags)
         return say(message, text, *flags) if wrong is None else retry_with(message, wrong, *flags)

@@ -25,7 +25,6 @@ from simkit.core.messages import (
 )
 from simkit.core.persistent_list import JsonList
 from simkit.core.reasoning import leaks_reasoning, without_reasoning
-from simkit.errors import TokensUsed, UnparsedCall
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, is_deterministic
 from simkit.plugins.prompts import Prompt, PromptChoice, choose_prompt
 
@@ -98,8 +97,6 @@ class ModelAgent(Agent[SentMessages | None]):
     async def act(self, request: Act[SentMessages | None]) -> Decision[SentMessages | None]:
         """One call of the model, read as a decision.
 
-        If the server could not parse a tool call, the model gets a note and decides again.
-
         Raises:
             ModelFault: the model call failed.
         """
@@ -107,12 +104,7 @@ class ModelAgent(Agent[SentMessages | None]):
         key = CallKey(request.key, "agent", request.step)
         form = self.response_format(request)
         asked = ChatRequest(messages=sent.messages, tools=sent.tools, response_format=form, seed=key.seed)
-        try:
-            response = await self._model.complete(asked, key)
-        except UnparsedCall as error:
-            used = error.usage or TokensUsed()
-            slip = retry_with(AssistantMessage.of(None), UNPARSED, "unparsed_call")
-            return replace(slip, state=sent, tokens=used.prompt_tokens + used.completion_tokens, cost=used.cost)
+        response = await self._model.complete(asked, key)
         decision, usage = self.read(response, request), response.usage
         return replace(decision, state=sent, tokens=usage.tokens, cost=usage.cost)
 
@@ -168,7 +160,9 @@ def say(message: AssistantMessage, text: str, *flags: str) -> Decision[SentMessa
 
 
 def reply_flags(response: ChatResponse) -> tuple[str, ...]:
-    """Doubts about a reply that is used all the same: it ended for an unknown reason."""
+    """Flags for doubts about a reply: it ended for an unknown reason, or it holds a call that could not be read."""
+    if response.unparsed is not None and response.finish != "length":
+        return (f"unparsed_call: {response.unparsed}" if response.unparsed else "unparsed_call",)
     if response.finish != "unknown":
         return ()
     return tuple(doubt for doubt in response.doubts if doubt.startswith("unknown_finish")) or ("unknown_finish",)
@@ -180,7 +174,7 @@ def unusable_reason(response: ChatResponse) -> str | None:
         return CUT_OFF
     if response.finish == "content_filter":
         return FILTERED
-    if any(doubt.startswith("unparsed_call:") for doubt in response.doubts):
+    if response.unparsed is not None:
         return UNPARSED
     return None if spoken_text(response_message(response)) else EMPTY
 

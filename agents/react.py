@@ -18,6 +18,7 @@ from simkit.agents.model_agent import (
     CUT_OFF,
     EMPTY,
     FILTERED,
+    UNPARSED,
     ModelAgent,
     call_id,
     reply_flags,
@@ -25,6 +26,7 @@ from simkit.agents.model_agent import (
     retry_with,
     say,
     spoken_text,
+    unusable_reason,
 )
 from simkit.components.agent import Act, Decision, StartAgent
 from simkit.core.messages import (
@@ -39,6 +41,7 @@ from simkit.core.messages import (
     parse_call,
     text_of,
 )
+from simkit.core.text_calls import marked_calls
 from simkit.models.base import ChatModel, ChatResponse
 from simkit.plugins.prompts import PromptChoice
 
@@ -106,7 +109,7 @@ class ReactAgent(ModelAgent):
         if response.finish == "content_filter":
             return retry_with(message, FILTERED)
         if not text_of(message).strip():
-            return retry_with(message, EMPTY)
+            return retry_with(message, unusable_reason(response) or EMPTY, *reply_flags(response))
         if refused:
             return say(message, spoken_text(message))
         if self._constrained:
@@ -115,9 +118,12 @@ class ReactAgent(ModelAgent):
         if response.finish == "length":
             commands = _complete(commands)
         if isinstance(commands, CommandError):
-            return retry_with(message, f"{UNREADABLE}{commands.reason}")
+            flags = () if response.unparsed is None else reply_flags(response)
+            return retry_with(message, f"{UNREADABLE}{commands.reason}", *flags)
         decided = _decided(message, commands, request)
-        flags = reply_flags(response)
+        if decided.say is not None and (found := marked_calls(decided.say)):
+            return retry_with(message, UNPARSED, f"call_as_text: {found.notation}")
+        flags = reply_flags(response) if response.unparsed is None else ()
         return replace(decided, flags=(*flags, *decided.flags)) if flags else decided
 
     def _read_json(self, message: AssistantMessage, response: ChatResponse, request: Act) -> Decision:

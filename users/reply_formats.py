@@ -94,6 +94,8 @@ class ReplyFormat(ABC):
         reply = self.parse(message, without_reasoning(text_of(message)).strip())
         if reply is None:
             return None
+        if found := find_calls(reply.text, ToolFormat.tools, anywhere=True, any_tool=True):
+            reply = replace(reply, text=found.words, flags=(*reply.flags, f"call_as_text: {found.notation}"))
         if leaks_reasoning(reply.text):
             reply = replace(reply, flags=(*reply.flags, "leaked_reasoning"))
         if response.finish == "unknown":

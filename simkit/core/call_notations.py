@@ -1,218 +1,395 @@
-"""Parsers of the notations in which models write tool calls as text; `simkit.core.text_calls` finds the places."""
+"""Readers of the notations in which models write tool calls; `simkit.core.text_calls` finds the places.
+
+A call is read completely or not at all, and a text is read from left to right: no notation takes quadratic time.
+"""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any, TypeAlias, cast
 
 from simkit.core.messages import ToolSpec
 
+_MOST_CALLS = 100
+"""Maximum calls of a reply; one with more is not read."""
+
 _BRACKETS = 200
-"""Maximum brackets in a Python expression that is parsed."""
+"""Maximum brackets in a Python expression that is parsed, and depth of a value in Gemma's notation."""
+
+DECODER = json.JSONDecoder(strict=False)
+
+_NAME_KEYS = ("name", "tool_name", "function_name", "recipient_name", "tool", "function", "action")
+_ARGUMENT_KEYS = ("arguments", "parameters", "args", "tool_input", "action_input", "input", "params", "kwargs")
+_LIST_KEYS = ("tool_calls", "tool_uses", "function_call", "calls")
+_BESIDE = frozenset({"type", "id", "tool_call_id"})
+"""Keys that a call may have beside its name and arguments."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextCall:
-    """One call as read from text: the tool's name and its arguments as JSON text."""
+    """One call as read from text: the tool's name and its arguments as the JSON text of an object."""
 
     name: str
     arguments: str
 
 
-_INVOKE = re.compile(
-    r"<(?P<p>[\w:｜|]*)invoke\s+name=[\"']?(?P<name>[^\"'>]+?)[\"']?\s*>(?P<body>.*?)(?P<end></(?P=p)invoke>)",
-    re.DOTALL,
+Specs: TypeAlias = Mapping[str, ToolSpec]
+
+_BETWEEN = re.compile(
+    r"(?:\[TOOL_CALLS\]|[\s,;\[\])}]|```\w*|<\|start\|>assistant|<\|/?\w+\|?>|<\w+\|>|<[|｜][\w▁]+[|｜]>|functools(?=\[)"
+    r"|to=[\w.-]+<\|message\|>(?=\s*<)|</?(?:\w+[:_])?(?:tool_calls?|function_?calls?|TOOLCALL|tool_use)>"
+    r"|</?[|｜]DSML[|｜](?:function_calls|tool_calls)>)*+"
 )
+"""What may stand before, between and after calls: separators, brackets of lists, code marks and special tokens."""
 
-_FUNCTION = re.compile(
-    r"<function(?:=|\s+name=)[\"']?(?P<name>[^\"'>\s]+?)[\"']?\s*>(?P<body>.*?)(?P<end></function>)", re.DOTALL
-)
-
-_PARAMETER = re.compile(
-    r"<(?P<p>[\w:｜|]*)parameter(?:=|\s+name=)[\"']?(?P<name>[^\"'>\s]+)[\"']?(?:\s+string=[\"'](?P<text>\w+)[\"'])?\s*>"
-    r"(?P<value>.*?)</(?P=p)parameter>",
-    re.DOTALL,
-)
-
-_GLM = re.compile(r"<tool_call>\s*(?P<name>[\w.-]+)\s*(?P<body>(?:<arg_key>.*?)?)(?P<end></tool_call>)", re.DOTALL)
-
-_GLM_ARGUMENT = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
-
+_NAME = r"[\w.-]++"
+_SEP = r"<[|｜]tool[▁_]sep[|｜]>"
 _NAMED = re.compile(
-    r"(?:to=|<\|tool_call_begin\|>|<[|｜]tool[▁_]call[▁_]begin[|｜]>(?:function<[|｜]tool[▁_]sep[|｜]>)?|\[TOOL_CALLS\]|<function=)"
-    r"\s*(?P<name>[\w.-]++)(?::\d+)?[^{]{0,200}?(?=\{)"
+    rf"(?:(?:assistant\s*+)?(?:commentary\s++)?to=(?P<harmony>{_NAME})(?:[^{{<]|<\|\w+\|>){{0,60}}?"
+    rf"|(?P<kimi>{_NAME})(?::\d+)?\s*+<\|tool_call_arguments?(?:_begin)?\|>\s*+"
+    rf"|function{_SEP}(?P<deepseek>{_NAME})\s*+(?:```\w*+\s*+)?|(?P<deepseek_31>{_NAME}){_SEP}\s*+"
+    rf"|(?P<mistral>{_NAME})(?:\[CALL_ID\]\w++)?(?:\[ARGS\]\s*+)?)(?=\{{)"
 )
-"""A name before an object of arguments: harmony, Kimi, DeepSeek, Mistral (`name[ARGS]{...}`), Llama."""
+"""A name before an object of arguments, by family of models."""
 
-_GEMMA = re.compile(r"call:(?P<name>[\w.-]+)\{(?P<body>.*?)\}(?=<tool_call\|>|<end_function_call>)", re.DOTALL)
-
-_GEMMA_ARGUMENT = re.compile(r"(\w+):(?:<\|\"\|>(.*?)<\|\"\|>|<escape>(.*?)<escape>|([^,{}<\[]*))(?:,|$)", re.DOTALL)
-
-DECODER = json.JSONDecoder(strict=False)
-
-_NAME_KEYS = ("name", "tool_name", "function_name", "recipient_name", "tool", "function", "action")
-
-_ARGUMENT_KEYS = ("arguments", "parameters", "args", "tool_input", "action_input", "input", "params", "kwargs")
-
-_LIST_KEYS = ("tool_calls", "tool_uses", "function_call", "calls")
-
-
-def calls_after_mark(text: str, specs: Mapping[str, ToolSpec]) -> list[TextCall] | None:
-    """The calls after a mark; None if any of them is incomplete, or if there are none."""
-    for pattern, end in ((_INVOKE, "invoke>"), (_FUNCTION, "</function>")):
-        if end in text and (found := list(pattern.finditer(text))):
-            return complete_calls([_by_parameters(each["name"], each["body"], specs) for each in found])
-    if "</tool_call>" in text and (found := list(_GLM.finditer(text))):
-        texts = ((each["name"], dict(_GLM_ARGUMENT.findall(each["body"]))) for each in found)
-        return complete_calls([_typed(name, arguments, specs) for name, arguments in texts])
-    if "call:" in text and (found := list(_GEMMA.finditer(text))):
-        return complete_calls([_gemma(each["name"], each["body"], specs) for each in found])
-    if found := list(_NAMED.finditer(text)):
-        return complete_calls([named_call(each["name"], text, each.end(), specs) for each in found])
-    objects = list(_values(text))
-    if objects:
-        return complete_calls([call for value in objects for call in calls_of(value, specs, known=False)])
-    return python_calls(text, specs, anywhere=True)
+_ELEMENT = re.compile(
+    r"<(?P<p>[\w:｜|]*)(?P<kind>invoke|function)(?:=|\s+name=)[\"']?(?P<name>[^\"'>\n]+?)[\"']?\s*>\s*+"
+)
+_PARAMETER = re.compile(
+    r"\s*+<(?P<p>[\w:｜|]*)parameter(?:=|\s+name=)[\"']?(?P<name>[^\"'>\n]+?)[\"']?(?:\s+string=[\"'](?P<text>\w+)[\"'])?\s*>"
+)
+_GLM = re.compile(rf"(?P<name>{_NAME})\s*+(?=<arg_key>|</tool_call>)")
+_GLM_KEY = re.compile(r"\s*+<arg_key>(?P<name>[^<]*+)</arg_key>\s*+<arg_value>")
+_GLM_END = re.compile(r"\s*+</tool_call>")
+_GEMMA = re.compile(rf"call:(?P<name>{_NAME})\s*+(?=\{{)")
+_GEMMA_STRING = re.compile(r"<\|\"\|>|<escape>")
+_GEMMA_SCALAR = re.compile(r"[^,{}<\[\]]*+")
+_GEMMA_KEY = re.compile(r"([\w.$-]++):")
+_ARGUMENTS = re.compile(rf"\"(?:{'|'.join(_ARGUMENT_KEYS)})\"\s*+:\s*+")
 
 
-def complete_calls(calls: list[TextCall | None]) -> list[TextCall] | None:
-    """The calls if all of them could be read; None otherwise, or without any."""
-    whole = [call for call in calls if call is not None]
-    return whole if whole and len(whole) == len(calls) else None
+class CallReader:
+    """Reads calls that follow each other in a text.
 
+    Args:
+        text: the text.
+        specs: the tools that the model was given, by name. They give the types of arguments in text, and Python
+            expressions count only if they name one of them.
+        any_tool: see `find_calls`.
+    """
 
-def _by_parameters(name: str, body: str, specs: Mapping[str, ToolSpec]) -> TextCall | None:
-    """A call whose parameters are elements, or whose body is a JSON object."""
-    found = {each["name"]: (each["value"], each["text"]) for each in _PARAMETER.finditer(body)}
-    if not found and body.strip():
-        return named_call(name, body, len(body) - len(body.lstrip()), specs)
-    texts = {key: value.strip("\n") for key, (value, _) in found.items()}
-    forced = frozenset(key for key, (_, text) in found.items() if text == "true")
-    return _typed(name, texts, specs, forced)
+    def __init__(self, text: str, specs: Specs, *, any_tool: bool = False) -> None:
+        self._text = text
+        self._specs = specs
+        self._any_tool = any_tool
 
-
-def _typed(
-    name: str, texts: Mapping[str, str], specs: Mapping[str, ToolSpec], forced: frozenset[str] = frozenset()
-) -> TextCall:
-    """A call from arguments in text; those that the tool does not declare as strings are read as JSON."""
-    name = plain_name(name, specs)
-    declared = specs[name].properties if name in specs else {}
-
-    def value_of(key: str, text: str) -> Any:
-        schema = declared.get(key)
-        kind = cast("dict[str, Any]", schema).get("type") if isinstance(schema, dict) else None
-        if key in forced or kind in (None, "string"):
-            return text
+    def read(self, at: int) -> tuple[tuple[TextCall, ...], int]:
+        """The calls from a position on, and the position after them; no calls if any of them is malformed."""
+        calls: list[TextCall] = []
         try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            return text
+            while True:
+                at = self.skip(at)
+                found = self._read_one(at)
+                if found is None:
+                    return tuple(calls), at
+                made, at = found
+                if None in made or len(calls) >= _MOST_CALLS:
+                    return (), at
+                calls += cast("list[TextCall]", made)
+        except RecursionError:  # nested deeper than any call
+            return (), at
 
-    return TextCall(name, json.dumps({key: value_of(key, text) for key, text in texts.items()}, ensure_ascii=False))
+    def skip(self, at: int) -> int:
+        """The position after what may stand between calls."""
+        found = _BETWEEN.match(self._text, at)
+        return at if found is None else found.end()
 
+    def _read_one(self, at: int) -> tuple[list[TextCall | None], int] | None:
+        """The calls of the next value, None for a malformed one, and the position after it; None if there is none."""
+        text = self._text
+        if at == len(text):
+            return None
+        if text[at] == "{":
+            return self.read_object(at)
+        if text[at] == "<":
+            return self._by(_ELEMENT, self._element, at)
+        return (
+            self._by(_GLM, self._glm, at)
+            or self._by(_GEMMA, self._gemma, at)
+            or self._by(python_call_pattern(tuple(self._specs)), self._python_call, at)
+            or self._by(_NAMED, self._named, at)
+        )
 
-def _gemma(name: str, body: str, specs: Mapping[str, ToolSpec]) -> TextCall | None:
-    """A call in Gemma's notation: `key:<|"|>text<|"|>,count:3`. Nested values are not read."""
-    texts: dict[str, Any] = {}
-    at = 0
-    while at < len(body.strip()):
-        found = _GEMMA_ARGUMENT.match(body, at)
+    def _by(
+        self, pattern: re.Pattern[str], reader: Callable[[re.Match[str]], tuple[TextCall | None, int]], at: int
+    ) -> tuple[list[TextCall | None], int] | None:
+        found = pattern.match(self._text, at)
         if found is None:
             return None
-        quoted = found[2] if found[2] is not None else found[3]
-        texts[found[1]] = quoted if quoted is not None else _scalar(found[4])
-        at = found.end()
-    return TextCall(plain_name(name, specs), json.dumps(texts, ensure_ascii=False))
+        call, end = reader(found)
+        return [call], end
+
+    def read_object(self, at: int, *, known: bool = False) -> tuple[list[TextCall | None], int]:
+        """The calls of the JSON object at a position; see `calls_of`."""
+        value, end = _decoded(self._text, at)
+        if not isinstance(value, dict):
+            return [None], at + 1
+        calls = calls_of(value, self._specs, known=known)
+        if known and self._any_tool and not calls and _has_form_of_call(cast("dict[str, Any]", value)):
+            calls.append(None)
+        if len(calls) == 1 and calls[0] is not None:
+            calls[0] = _as_written(self._text, at, end, calls[0])
+        return calls, end
+
+    def _named(self, found: re.Match[str]) -> tuple[TextCall | None, int]:
+        name = next(name for name in found.groupdict().values() if name is not None)
+        return self.named_call(name, found.end())
+
+    def named_call(self, name: str, at: int) -> tuple[TextCall | None, int]:
+        """The call of this name with the JSON object at a position as arguments, and the position after it."""
+        value, end = _decoded(self._text, at)
+        call = TextCall(plain_name(name, self._specs), self._text[at:end]) if isinstance(value, dict) else None
+        return call, end
+
+    def _element(self, found: re.Match[str]) -> tuple[TextCall | None, int]:
+        """A call whose parameters are elements, or whose body is a JSON object."""
+        text, at, closing = self._text, found.end(), f"</{found['p']}{found['kind']}>"
+        if text.startswith("{", at):
+            call, end = self.named_call(found["name"], at)
+            last = _after_spaces(text, end)
+            return call, last + len(closing) if text.startswith(closing, last) else end
+        texts: dict[str, str] = {}
+        forced = set[str]()
+        while parameter := _PARAMETER.match(text, at):
+            end = text.find(f"</{parameter['p']}parameter>", parameter.end())
+            if end < 0:
+                return None, at
+            value = text[parameter.end() : end]
+            framed = len(value) > 1 and value.startswith("\n") and value.endswith("\n")
+            texts[parameter["name"]] = value[1:-1] if framed else value
+            if parameter["text"] == "true":
+                forced.add(parameter["name"])
+            at = text.index(">", end) + 1
+        at = _after_spaces(text, at)
+        if not text.startswith(closing, at):
+            return None, at
+        return _typed(found["name"], texts, self._specs, forced), at + len(closing)
+
+    def _glm(self, found: re.Match[str]) -> tuple[TextCall | None, int]:
+        text, at = self._text, found.end()
+        texts: dict[str, str] = {}
+        while key := _GLM_KEY.match(text, at):
+            end = text.find("</arg_value>", key.end())
+            if end < 0:
+                return None, at
+            texts[key["name"]] = text[key.end() : end]
+            at = end + len("</arg_value>")
+        closing = _GLM_END.match(text, at)
+        unnamed = not texts and plain_name(found["name"], self._specs) not in self._specs
+        return (None, at) if closing is None or unnamed else (_typed(found["name"], texts, self._specs), closing.end())
+
+    def _gemma(self, found: re.Match[str]) -> tuple[TextCall | None, int]:
+        try:
+            value, end = _gemma_value(self._text, found.end(), _BRACKETS)
+        except ValueError:
+            return None, found.end()
+        return TextCall(plain_name(found["name"], self._specs), _text_of(value)), end
+
+    def _python_call(self, found: re.Match[str]) -> tuple[TextCall | None, int]:
+        end = closing_bracket(self._text, found.end() - 1)
+        if end < 0:
+            return None, found.end()
+        return _python_call(found["name"], self._text[found.end() : end - 1].strip(), self._specs), end
 
 
-def _scalar(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text.strip()
-
-
-def named_call(name: str, text: str, at: int, specs: Mapping[str, ToolSpec]) -> TextCall | None:
-    """A call of this name with the JSON object at a position as arguments."""
-    try:
-        value, end = DECODER.raw_decode(text, at)
-    except (ValueError, RecursionError):
-        return None
-    return TextCall(plain_name(name, specs), text[at:end]) if isinstance(value, dict) else None
-
-
-def plain_name(name: str, specs: Mapping[str, ToolSpec]) -> str:
+def plain_name(name: str, specs: Specs) -> str:
     """A tool's name without the prefix of a namespace, such as `functions.`."""
     return name if name in specs else name.strip().removeprefix("functions.").removeprefix("tools.")
 
 
-def _values(text: str) -> Iterator[Any]:
-    """The JSON objects and lists of a text, as far as they can be read."""
-    at = min((place for place in (text.find("{"), text.find("[{")) if place >= 0), default=-1)
-    while at >= 0:
-        try:
-            value, end = DECODER.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            yield None
-            return
-        yield value
-        at = text.find("{", end)
+def calls_of(value: Any, specs: Specs, *, known: bool) -> list[TextCall | None]:
+    """The calls in a JSON value; None stands for a malformed one, such as one without a name or without arguments.
 
-
-def calls_of(value: Any, specs: Mapping[str, ToolSpec], *, known: bool) -> list[TextCall | None]:
-    """The calls in a JSON value; None stands for one without a name. With `known` only given tools count."""
+    With `known`, JSON that does not have the form of a call, or names no given tool, is no call at all.
+    """
     if isinstance(value, list):
         items = cast("list[Any]", value)
         return [call for item in items for call in calls_of(item, specs, known=known)]
     if not isinstance(value, dict):
         return [] if known else [None]
     fields = cast("dict[str, Any]", value)
-    for key in _LIST_KEYS:
-        if isinstance(fields.get(key), (list, dict)):
-            return calls_of(fields[key], specs, known=known)
-    inner = fields.get("function")
-    if isinstance(inner, dict):
-        return calls_of(inner, specs, known=known)
-    name = next((fields[key] for key in _NAME_KEYS if isinstance(fields.get(key), str)), None)
+    for key in (*_LIST_KEYS, "function"):
+        inner = fields.get(key)
+        if isinstance(inner, dict) or (isinstance(inner, list) and key != "function"):
+            return calls_of(inner, specs, known=known)
+    named = next((key for key in _NAME_KEYS if isinstance(fields.get(key), str)), None)
     place = next((key for key in _ARGUMENT_KEYS if key in fields), None)
-    if name is not None:
-        plain = plain_name(name, specs)
-        if known and (plain not in specs or (place is None and len(fields) > 1 + ("type" in fields))):
+    if named is not None:
+        name, arguments = plain_name(fields[named], specs), _arguments_text(fields[place]) if place else None
+        if known and (name not in specs or (place is None and fields.keys() - {named} - _BESIDE)):
             return []
-        return [TextCall(plain, _text_of(fields[place] if place is not None else {}))]
+        return [None if arguments is None else TextCall(name, arguments)]
     only = next(iter(fields), None) if len(fields) == 1 else None
     if only is not None and plain_name(only, specs) in specs and isinstance(fields[only], dict):
         return [TextCall(plain_name(only, specs), _text_of(fields[only]))]
     return [] if known else [None]
 
 
+def _has_form_of_call(fields: Mapping[str, Any]) -> bool:
+    """Whether an object consists of a name and an object of arguments."""
+    rest = fields.keys() - _BESIDE - {"name"}
+    return isinstance(fields.get("name"), str) and len(rest) == 1 and isinstance(fields[rest.pop()], dict)
+
+
+def _decoded(text: str, at: int) -> tuple[Any, int]:
+    """The JSON value at a position, and the position after it; None if it cannot be read."""
+    try:
+        return DECODER.raw_decode(text, at)
+    except (ValueError, RecursionError):
+        return None, at
+
+
+def _arguments_text(arguments: Any) -> str | None:
+    """Arguments as the JSON text of an object; None if they are something else."""
+    if isinstance(arguments, str):
+        value, end = _decoded(arguments, len(arguments) - len(arguments.lstrip()))
+        return arguments if isinstance(value, dict) and not arguments[end:].strip() else None
+    if arguments is None:
+        return "{}"
+    return _text_of(arguments) if isinstance(arguments, dict) else None
+
+
 def _text_of(arguments: Any) -> str:
-    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return json.dumps(arguments, ensure_ascii=False)
 
 
-def python_calls(text: str, specs: Mapping[str, ToolSpec], *, anywhere: bool) -> list[TextCall] | None:
-    """Calls like `tool(day="Sunday")`, alone or in a list; empty if one cannot be read, None if there are none."""
-    names = "|".join(re.escape(name) for name in specs)
-    call = rf"(?:functions\.|tools\.|default_api\.|print\()*(?P<name>{names})(?:\.call)?[ \t]*\("
-    first = re.compile((r"(?<![\w.])" if anywhere else r"^[ \t>*`\[(-]*") + call, re.MULTILINE)
-    following = re.compile(rf"\s*,\s*{call}")
-    calls: list[TextCall] = []
-    at = 0
-    while found := (following.match(text, at) if calls else None) or first.search(text, at):
-        end = _closing(text, found.end() - 1)
-        made = None if end < 0 else _python_call(found["name"], text[found.end() - 1 : end], specs)
-        if made is None:
-            return [] if calls or anywhere else None
-        calls.append(made)
-        at = end
-    return calls or None
+def _as_written(text: str, start: int, end: int, call: TextCall) -> TextCall:
+    """The call with its arguments as they stand in the object at `start`, which keeps numbers exact."""
+    place = _ARGUMENTS.search(text, start, end)
+    value, end = (None, 0) if place is None else _decoded(text, place.end())
+    if place is None or not isinstance(value, dict) or _text_of(value) != call.arguments:
+        return call
+    return TextCall(call.name, text[place.end() : end])
 
 
-def _closing(text: str, start: int) -> int:
+def _after_spaces(text: str, at: int) -> int:
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at
+
+
+# --- arguments in text ------------------------------------------------------------------------------------------------
+
+_KINDS = {"bool": "boolean", "int": "integer", "float": "number", "str": "string", "list": "array", "dict": "object"}
+_CONSTANTS = {"true": True, "false": False, "null": None, "None": None, "True": True, "False": False}
+
+
+def _typed(name: str, texts: Mapping[str, str], specs: Specs, forced: set[str] | None = None) -> TextCall:
+    """A call from arguments in text; those that the tool does not declare as strings are read as JSON."""
+    name = plain_name(name, specs)
+    declared = specs[name].properties if name in specs else {}
+    values = {
+        key: text if forced and key in forced else _of_type(text, _types(declared.get(key)))
+        for key, text in texts.items()
+    }
+    return TextCall(name, _text_of(values))
+
+
+def _types(schema: Any) -> frozenset[str]:
+    """The types that a schema allows; empty if it does not say."""
+    if not isinstance(schema, dict):
+        return frozenset()
+    fields = cast("dict[str, Any]", schema)
+    kind = fields.get("type")
+    found = {kind} if isinstance(kind, str) else set(cast("list[str]", kind)) if isinstance(kind, list) else set[str]()
+    for key in ("anyOf", "oneOf"):
+        for choice in cast("list[Any]", fields.get(key) or ()):
+            found |= _types(choice)
+    return frozenset(found)
+
+
+def _of_type(text: str, types: frozenset[str]) -> Any:
+    """The value that a text stands for; the text itself where a string is declared, or nothing else fits."""
+    if not types - {"string"}:
+        return text
+    value = _scalar(text.strip())
+    kind = _KINDS.get(type(value).__name__, "null")
+    return value if kind in types or (kind == "integer" and "number" in types) or "string" not in types else text
+
+
+def _scalar(text: str) -> Any:
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _gemma_value(text: str, at: int, depth: int) -> tuple[Any, int]:
+    """A value in Gemma's notation, `{key:<|"|>text<|"|>,count:3}`, and the position after it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not depth:
+        raise ValueError("nested too deeply")
+    if quote := _GEMMA_STRING.match(text, at):
+        end = text.index(quote[0], quote.end())
+        return text[quote.end() : end], end + len(quote[0])
+    if text[at : at + 1] not in ("{", "["):
+        scalar = _GEMMA_SCALAR.match(text, at)
+        if scalar is None or not scalar[0].strip():
+            raise ValueError("a value is missing")
+        return _scalar(scalar[0].strip()), scalar.end()
+    fields: dict[str, Any] = {}
+    items: list[Any] = []
+    closing = "}" if text[at] == "{" else "]"
+    at += 1
+    while not text.startswith(closing, at):
+        key = ""
+        if closing == "}":
+            key, at = _gemma_key(text, at)
+        value, at = _gemma_value(text, at, depth - 1)
+        fields[key] = value
+        items.append(value)
+        if text.startswith(",", at):
+            at += 1
+        elif not text.startswith(closing, at):
+            raise ValueError("a value is not closed")
+    return (fields if closing == "}" else items), at + 1
+
+
+def _gemma_key(text: str, at: int) -> tuple[str, int]:
+    if quote := _GEMMA_STRING.match(text, at):
+        end = text.index(f"{quote[0]}:", quote.end())
+        return text[quote.end() : end], end + len(quote[0]) + 1
+    found = _GEMMA_KEY.match(text, at)
+    if found is None:
+        raise ValueError("a key is missing")
+    return found[1], found.end()
+
+
+# --- Python -----------------------------------------------------------------------------------------------------------
+
+_ESCAPE = re.compile(r"\\(?![\\'\"abfnrtvxuUN0-7\n])")  # Python warns of a backslash before any other character
+_STRING = re.compile(r"'(?:\\.|[^'\\])*+'|\"(?:\\.|[^\"\\])*+\"", re.DOTALL)
+
+
+@lru_cache(256)
+def python_call_pattern(names: tuple[str, ...], margin: str = "") -> re.Pattern[str]:
+    """The beginning of a Python call of one of these tools, up to its bracket, after a margin."""
+    any_name = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) or r"(?!)"
+    start = rf"{margin}(?:functions\.|tools\.|default_api\.|print\()*+(?P<name>{any_name})(?:\.call)?[ \t]*+\("
+    return re.compile(start, re.MULTILINE)
+
+
+def closing_bracket(text: str, start: int) -> int:
     """The position after the bracket that closes the one at `start`; -1 if there is none."""
     depth, quote, at = 0, "", start
     while at < len(text):
@@ -232,28 +409,25 @@ def _closing(text: str, start: int) -> int:
     return -1
 
 
-_ESCAPE = re.compile(r"\\(?![\\'\"abfnrtvxuUN0-7\n])")  # Python warns of a backslash before any other character
-
-_CONSTANTS = {"true": True, "false": False, "null": None, "None": None, "True": True, "False": False}
-
-
-def _python_call(name: str, brackets: str, specs: Mapping[str, ToolSpec]) -> TextCall | None:
+def _python_call(name: str, inside: str, specs: Specs) -> TextCall | None:
     """The call of a tool with arguments in brackets, by keyword, in the declared order, or as one JSON object."""
-    inside = brackets[1:-1].strip()
-    if inside.startswith("{"):
-        call = named_call(name, inside, 0, specs)
-        if call is not None:
-            return call
-    inside = _ESCAPE.sub(r"\\\\", inside)
+    value, end = _decoded(inside, 0) if inside.startswith("{") else (None, 0)
+    if isinstance(value, dict) and end == len(inside):
+        return TextCall(name, inside)
     if sum(inside.count(each) for each in "([{") > _BRACKETS:
         return None
+    inside = _STRING.sub(lambda string: string[0].replace("\n", "\\n"), _ESCAPE.sub(r"\\\\", inside))
     try:
         made = ast.parse(f"f({inside})", mode="eval").body
-        assert isinstance(made, ast.Call)
+        if not isinstance(made, ast.Call):
+            return None
         order = list(specs[name].properties)
         values = {order[place]: _constant(value) for place, value in enumerate(made.args)}
-        values |= {str(each.arg): _constant(each.value) for each in made.keywords if each.arg is not None}
-        return TextCall(name, json.dumps(values, ensure_ascii=False))
+        for each in made.keywords:
+            if each.arg is None or each.arg in values:
+                return None
+            values[each.arg] = _constant(each.value)
+        return TextCall(name, _text_of(values))
     except (SyntaxError, ValueError, TypeError, IndexError, RecursionError, MemoryError):
         return None
 

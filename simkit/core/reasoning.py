@@ -52,8 +52,13 @@ _OPEN_QUOTES = "“‘«"
 _MOST_UNCLOSED = 8  # names of marks whose own closing mark is looked for in vain; then any of the family closes
 
 _HARMONY = re.compile(
-    r"(?:\A\s*|<\|channel\|>\s*)(?P<channel>analysis|commentary|final)(?P<to>[^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>"
+    r"(?:\A\s*|(?:(?P<recipient>(?:\A|<\|start\|>assistant)\s*to=[\w.-]+)\s*)?<\|channel\|>\s*)"
+    r"(?P<channel>analysis|commentary|final)(?P<to>[^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>"
     r"(?P<text>.*?)(?P<end><\|(?:end|return|call)\|>|(?=<\|(?:start|channel)\|>)|\Z)",
+    re.DOTALL,
+)
+_RECIPIENT = re.compile(
+    r"(?:\A|<\|start\|>assistant)\s*to=(?P<to>[\w.-]+)<\|message\|>(?P<text>.*?)(?:<\|(?:eom|eot)\|>|(?=<\|start\|>)|\Z)",
     re.DOTALL,
 )
 _BARE_HARMONY = re.compile(
@@ -245,20 +250,24 @@ class QuoteScan:
 def _split_harmony(text: str) -> tuple[str | None, str] | None:
     """The analysis and the final text of a reply in OpenAI's harmony format; None if it is in another one.
 
-    Calls of tools stay as written, to be found by `simkit.core.text_calls`.
+    The messages of such a reply have channels or, in Muse's form of it, recipients (`to=self`). Calls of tools stay as
+    written, to be found by `simkit.core.text_calls`.
     """
     if "<|message|>" not in text:
         bare = _BARE_HARMONY.match(text)  # a server dropped the special tokens
         return None if bare is None else (bare["thought"].strip() or None, bare["rest"].strip())
     thoughts: list[str] = []
     words: list[str] = []
-    for part in _HARMONY.finditer(text):
+    for part in _RECIPIENT.finditer(text) if _RECIPIENT.match(text) else ():
+        to, said = part["to"], part["text"].strip()
+        (thoughts if to == "self" else words).append(said if to in ("self", "user") else part[0].strip())
+    for part in () if thoughts or words else _HARMONY.finditer(text):
         if not thoughts and not words and part.start():  # the opening marks are in the prompt
             thoughts.append(_HARMONY_ROLE.sub("", text[: part.start()]).strip())
         if part["channel"] == "analysis" and " to=" not in part["to"]:
             thoughts.append(part["text"].strip())
         else:
-            words.append(part[0].strip() if "to=" in part["to"] else part["text"].strip())
+            words.append(part[0].strip() if part["recipient"] or "to=" in part["to"] else part["text"].strip())
     if not thoughts and not words:
         return None
     return "\n\n".join(filter(None, thoughts)) or None, "\n".join(filter(None, words))

@@ -45,7 +45,7 @@ def _part(messages: Sequence[Message], start: int, tools: Sequence[ToolSpec], ch
     if len(spans) != len(answers):
         raise UsageError(f"{len(answers)} answers to learn are rendered as {len(spans)} spans of tokens")
     for (first, last), answer in zip(spans, answers, strict=True):
-        back = chat.parse(whole.ids[first:last], calls=bool(tools))
+        back = chat.parse(whole.ids[first:last], tools)
         if not _same(back, answer):
             raise UsageError(_changed(answer, back))
     return RenderedConversation(len(whole.ids), sum(last - first for first, last in spans))

@@ -15,10 +15,20 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from simkit.core.messages import AssistantMessage, JsonObject, Message, ToolCall, ToolMessage, ToolSpec, text_of
-from simkit.core.reasoning import FIELD, opens_reasoning, reasoning_of
+from simkit.core.messages import (
+    AssistantMessage,
+    JsonObject,
+    Message,
+    ToolCall,
+    ToolMessage,
+    ToolSpec,
+    UserMessage,
+    arguments_text,
+    text_of,
+)
+from simkit.core.reasoning import FIELD, opens_reasoning, reasoning_of, split_reasoning, with_reasoning
+from simkit.core.text_calls import UNPARSED, find_calls, marked_calls
 from simkit.errors import InvalidArguments, UsageError
-from simkit.local.calls import MARKS, read_message
 from simkit.local.gguf import model_folder
 from simkit.plugins.extras import require
 
@@ -64,7 +74,26 @@ class Segments:
 
 
 _SHOWN = 60
+_ASKED = UserMessage.of("?")
 _PROBE = "reasoning of a probe"
+_PROBE_TOOL = ToolSpec.of("probe_of_calls", "A probe.", {"probed": {"type": "string"}})
+_PROBE_CALL = AssistantMessage.of(None, (ToolCall.of("call_0", _PROBE_TOOL.name, {"probed": "value"}),))
+_THOUGHTS = (FIELD, "thinking")
+"""Fields in which chat templates and response templates have reasoning."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReply:
+    """A reply as read from its text.
+
+    Attributes:
+        message: its text, reasoning and calls. A reply with a call that cannot be read has no calls, and its text as
+            the model wrote it.
+        doubts: `unparsed_call: NOTATION` about such a reply; see `ChatResponse.doubts`.
+    """
+
+    message: AssistantMessage
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +139,7 @@ class ChatFormat:
         own = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
         self.ends: frozenset[int] = frozenset(own if ends is None else ends) | frozenset(own)
         self._segments = Segments(tokenizer)
-        special = (each.content for each in tokenizer.added_tokens_decoder.values() if each.special)
-        self._marks = tuple(mark for mark in special if mark not in MARKS)
+        self._marks = tuple(each.content for each in tokenizer.added_tokens_decoder.values() if each.special)
 
     @classmethod
     def of(cls, path: str | Path) -> ChatFormat:
@@ -133,21 +161,73 @@ class ChatFormat:
 
     @cached_property
     def renders_reasoning(self) -> bool:
-        """Whether the chat template renders the field `reasoning_content` of the last reply."""
-        asked = {"role": "user", "content": "?"}
-        said = {"role": "assistant", "content": "!", FIELD: _PROBE}
+        """Whether the chat template renders the reasoning of the last reply."""
+        said = with_reasoning(AssistantMessage.of("!"), _PROBE)
         try:
-            return _PROBE in self._text([asked, said], None, False)
+            return _PROBE in self.rendered((_ASKED, said))
         except UsageError:
             return False
 
     @cached_property
     def opens_reasoning(self) -> bool:
         """Whether the chat template ends a prompt with a mark that opens reasoning."""
+        return opens_reasoning(self._opening)
+
+    @cached_property
+    def calls_tools(self) -> bool:
+        """Whether a model can call tools with this format; see `lacks_for_tools`."""
+        return self.lacks_for_tools is None
+
+    @cached_property
+    def lacks_for_tools(self) -> str | None:
+        """The reason why a model cannot call tools with this format; None if it can."""
         try:
-            return opens_reasoning(self._text([{"role": "user", "content": "?"}], None, True))
+            if _PROBE_TOOL.name not in self.rendered((_ASKED,), (_PROBE_TOOL,)):
+                return "its chat template does not render tools"
+            if _PROBE_TOOL.name not in self._rendered_call():
+                return "its chat template does not render tool calls"
+        except UsageError:
+            return "its chat template refuses tool calls"
+        if self._reads_own_notation or self._has_response_template:
+            return None
+        return "its chat template renders tool calls in a notation that simkit cannot read"
+
+    @cached_property
+    def _reads_own_notation(self) -> bool:
+        """Whether `find_calls` reads the notation in which the chat template renders calls."""
+        try:
+            found = find_calls(self._rendered_call(), (_PROBE_TOOL,))
         except UsageError:
             return False
+        if found is None or len(found.calls) != 1:
+            return False
+        return ToolCall.of("", found.calls[0].name, found.calls[0].arguments).parse_arguments() == {"probed": "value"}
+
+    def _rendered_call(self) -> str:
+        """A call as the chat template renders it, with what begins and ends a reply."""
+        whole = self.rendered((_ASKED, _PROBE_CALL), (_PROBE_TOOL,))
+        return whole[_common(self.rendered((_ASKED,), (_PROBE_TOOL,)), whole) :]
+
+    @property
+    def _has_response_template(self) -> bool:
+        return getattr(self.tokenizer, "response_template", None) is not None
+
+    @cached_property
+    def _opening(self) -> str:
+        """A prompt, which ends with what the chat template writes at the beginning of a reply."""
+        try:
+            return self._text(template_messages((_ASKED,)), None, True)
+        except UsageError:
+            return ""
+
+    @cached_property
+    def _arguments_as_text(self) -> bool:
+        """Whether the chat template expects the arguments of calls as text, and refuses objects."""
+        try:
+            self._apply(template_messages((_ASKED, _PROBE_CALL)), None, False)
+        except Exception:  # templates raise anything
+            return True
+        return False
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> list[int]:
         """The tokens of a conversation up to the beginning of the assistant's next reply.
@@ -156,6 +236,14 @@ class ChatFormat:
             UsageError: the chat template refuses the conversation.
         """
         return self._segments.ids(self._text(template_messages(messages), template_tools(tools), True))
+
+    def rendered(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> str:
+        """The text of a whole conversation, with the reasoning in it.
+
+        Raises:
+            UsageError: the chat template refuses the conversation.
+        """
+        return self._text(template_messages(messages, reasoning=True), template_tools(tools), False)
 
     def conversation(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> Rendered:
         """A whole conversation, with the tokens that the assistant wrote marked.
@@ -198,37 +286,54 @@ class ChatFormat:
             text = text.replace(mark, "") if mark in text else text
         return text
 
-    def parse(self, ids: Sequence[int], *, calls: bool = True) -> AssistantMessage:
-        """Parse a reply's tokens into a message. `calls` says whether the model was offered tools.
+    def parse(self, ids: Sequence[int], tools: Sequence[ToolSpec] = ()) -> AssistantMessage:
+        """The message that a reply's tokens stand for; see `read`."""
+        return self.read(self.said(ids), tools).message
 
-        Uses the tokenizer's own `response_template` if it has one, else the notations of Hermes and Qwen, Mistral and
-        Llama 3. A malformed call stays visible: with its arguments as written, or as text.
+    def read(self, text: str, tools: Sequence[ToolSpec] = ()) -> ReadReply:
+        """Read a reply's text, without the token that ends it.
+
+        Calls are read strictly (`simkit.core.text_calls`), and each of them, or none. The tokenizer's own
+        `response_template` reads the reply where the chat template has a notation that simkit does not know.
+
+        Args:
+            text: the text.
+            tools: the tools that the model was offered; without any, a call in a notation with a mark is unreadable.
         """
-        return self.read(self.said(ids), calls=calls)
+        if tools and self._has_response_template and not self._reads_own_notation:
+            return self._by_template(text, tools)
+        thought, words = split_reasoning(text)
+        found = find_calls(words, tools) if tools else marked_calls(words)
+        if found is None:
+            return ReadReply(self._message(words, thought))
+        if not found.calls or not tools:
+            return ReadReply(self._message(words, thought, plain=False), (f"{UNPARSED}: {found.notation}",))
+        calls = (ToolCall.of(f"call_{place}", each.name, each.arguments) for place, each in enumerate(found.calls))
+        return ReadReply(self._message(found.words, thought, tuple(calls)))
 
-    def read(self, text: str, *, calls: bool = True) -> AssistantMessage:
-        """Parse a reply's text, without the token that ends it, into a message."""
-        if not calls:
-            plain = self.plain(text)
-            return AssistantMessage.of(plain if plain.strip() else None)
-        message = self._by_template(text) or read_message(text)
-        if isinstance(message.content, str) and (plain := self.plain(message.content)) != message.content:
-            return AssistantMessage.of(plain if plain.strip() else None, message.tool_calls or ())
-        return message
+    def _message(
+        self, words: str, thought: str | None, calls: tuple[ToolCall, ...] = (), *, plain: bool = True
+    ) -> AssistantMessage:
+        words = self.plain(words) if plain else words
+        message = AssistantMessage.of(words if words.strip() else None, calls)
+        return with_reasoning(message, thought) if thought else message
 
-    def _by_template(self, text: str) -> AssistantMessage | None:
-        if getattr(self.tokenizer, "response_template", None) is None:
-            return None
+    def _by_template(self, text: str, tools: Sequence[ToolSpec]) -> ReadReply:
+        """The reply as the tokenizer's `response_template` reads it; its parser raises for a malformed call."""
+        ended = text + (self.tokenizer.eos_token or "")
         try:
-            found: dict[str, Any] = self.tokenizer.parse_response(text, prefix="")
+            found: dict[str, Any] = self.tokenizer.parse_response(
+                ended, prefix=self._opening, tools=template_tools(tools)
+            )
             calls = tuple(
-                ToolCall.of(f"call_{index}", one["function"]["name"], one["function"].get("arguments") or {})
+                ToolCall.of(f"call_{index}", str(one["function"]["name"]), dict(one["function"]["arguments"]))
                 for index, one in enumerate(found.get("tool_calls") or ())
             )
-        except (ValueError, KeyError, TypeError):  # malformed JSON: `read_message` keeps the text as written
-            return None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return ReadReply(AssistantMessage.of(text), (f"{UNPARSED}: response_template",))
+        thought = next((found[field] for field in _THOUGHTS if isinstance(found.get(field), str)), None)
         content = found.get("content")
-        return AssistantMessage.of(content if isinstance(content, str) and content.strip() else None, calls)
+        return ReadReply(self._message(content if isinstance(content, str) else "", thought, calls))
 
     def _span(self, dicts: list[dict[str, Any]], tools: Any, index: int, whole: str) -> tuple[int, int]:
         """Positions in the whole text where message `index`, a reply, and the message after it begin."""
@@ -257,17 +362,19 @@ class ChatFormat:
         return last
 
     def _text(self, messages: list[dict[str, Any]], tools: Any, generation: bool) -> str:
+        if any("tool_calls" in message for message in messages) and self._arguments_as_text:
+            messages = [_with_text_arguments(message) for message in messages]
         try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    messages, tools=tools, tokenize=False, add_generation_prompt=generation
-                )
-            )
+            return self._apply(messages, tools, generation)
         except Exception as error:  # templates raise anything, and jinja2's errors may not be importable
             raise UsageError(
                 f"the chat template of {_name(self.tokenizer)} refuses a conversation of {len(messages)} messages: "
                 f"{type(error).__name__}: {_first_line(error)}"
             ) from error
+
+    def _apply(self, messages: list[dict[str, Any]], tools: Any, generation: bool) -> str:
+        apply = self.tokenizer.apply_chat_template
+        return str(apply(messages, tools=tools, tokenize=False, add_generation_prompt=generation))
 
 
 def end_tokens(path: str | Path) -> tuple[int, ...]:
@@ -310,7 +417,7 @@ def _template_message(message: Message, names: Mapping[str, str], reasoning: boo
     role = "system" if message.role == "developer" else message.role
     written: dict[str, Any] = {"role": role, "content": text_of(message)}
     if reasoning and (thought := reasoning_of(message)):
-        written[FIELD] = thought
+        written |= dict.fromkeys(_THOUGHTS, thought)
     if isinstance(message, AssistantMessage) and message.tool_calls:
         written["tool_calls"] = [_template_call(call) for call in message.tool_calls]
     if isinstance(message, ToolMessage):
@@ -326,8 +433,22 @@ def _template_call(call: ToolCall) -> JsonObject:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
+def _with_text_arguments(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with the arguments of its calls as JSON text."""
+    calls = [
+        {**call, "function": {**call["function"], "arguments": arguments_text(call["function"]["arguments"])}}
+        for call in message.get("tool_calls", ())
+    ]
+    return {**message, "tool_calls": calls} if calls else message
+
+
+def _common(one: str, other: str) -> int:
+    """Number of characters at the beginning of both texts that are the same."""
+    return sum(accumulate((a == b for a, b in zip(one, other, strict=False)), lambda x, y: x and y))
+
+
 def _rewritten(part: str, whole: str, index: int, what: str) -> str:
-    same = sum(accumulate((a == b for a, b in zip(part, whole, strict=False)), lambda x, y: x and y))
+    same = _common(part, whole)
     return (
         f"the chat template rewrites earlier messages, so a model cannot be trained on the conversation as played: for "
         f"message {index} {what} differs from the whole at character {same}: {part[same : same + _SHOWN]!r} against "

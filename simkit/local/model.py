@@ -6,7 +6,6 @@ from collections.abc import Hashable
 from typing import ClassVar, Literal
 
 from simkit.core.messages import AssistantMessage
-from simkit.core.reasoning import separated
 from simkit.errors import BadRequest, UsageError
 from simkit.local.constraints import check_form
 from simkit.local.sampling import check
@@ -52,7 +51,7 @@ class LocalModel:
 def response_of(reply: Reply, name: str, request: ChatRequest) -> ChatResponse:
     """Convert a reply to a `ChatResponse`."""
     made = reply.generation
-    message = separated(reply.message)
+    message = reply.read.message
     return ChatResponse(
         message=message,
         finish=finish_of(message, made.finish),
@@ -60,6 +59,7 @@ def response_of(reply: Reply, name: str, request: ChatRequest) -> ChatResponse:
         model=name,
         logprobs=tuple(made.logprobs) if request.sampling.logprobs else None,
         tokens=Tokens(tuple(reply.prompt), tuple(made.ids)),
+        doubts=reply.read.doubts,
     )
 
 

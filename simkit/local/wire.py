@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, parse_message
 from simkit.core.reasoning import FIELD, may_open_reasoning, reasoning_of, split_reasoning
+from simkit.core.text_calls import certain_words
 from simkit.errors import BadRequest, ContextTooLong, ModelFault, SimkitError, UsageError
-from simkit.local.calls import MARKS
 from simkit.local.chat import ChatFormat
 from simkit.local.growing_text import GrowingText
 from simkit.models.base import ChatRequest, ChatResponse
@@ -310,31 +310,31 @@ class Speech:
             return
         if len(self._held) - len(new) > _DECIDED and not _MAY_END_MARK.search(new):
             return
-        plain = self.chat.plain(self._held)
-        words = split_reasoning(plain)[1]
-        if words is plain:
-            if not (self.chat.opens_reasoning or may_open_reasoning(plain)):
+        held = self._held
+        words = split_reasoning(held)[1]
+        if words is held:
+            if not (self.chat.opens_reasoning or may_open_reasoning(held)):
                 self._stage = "speaking"
             return
         self._thought = True
         mark = words.rfind("<", max(0, len(words) - _LONGEST_MARK))
         if words[:mark] if mark >= 0 else words:
-            self._held = words + plain[len(plain.rstrip()) :]
+            self._held = words + held[len(held.rstrip()) :]
             self._stage = "speaking"
 
     def _speak(self) -> str:
         """The text that is certain, without what was sent. The rest is held back."""
-        text = self.chat.plain(self._held)
-        marks = (*self.stop, *(MARKS if self.calls else ()))
-        places = [place for mark in marks if (place := text.find(mark)) >= 0]
-        if places:
+        end, is_call = certain_words(self._held, offered=self.calls)
+        text, rest = self.chat.plain(self._held[:end]), self._held[end:]
+        places = [place for mark in self.stop if (place := text.find(mark)) >= 0]
+        if places or is_call:
             self._stage = "stopped"
-        certain = text[: min(places, default=len(text) - max((_overlap(text, mark) for mark in marks), default=0))]
+        certain = text[: min(places, default=len(text) - max((_overlap(text, mark) for mark in self.stop), default=0))]
         if self._thought and (mark := certain.rfind("<", max(0, len(certain) - _LONGEST_MARK))) >= 0:
             certain = certain[:mark]
         if self.calls or self._thought:
             certain = certain.rstrip()
-        self._held = text[len(certain) :]
+        self._held = text[len(certain) :] + rest
         if certain:
             self._said.append(certain)
         return certain

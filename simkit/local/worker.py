@@ -17,8 +17,8 @@ import anyio
 from anyio.lowlevel import current_token
 from pydantic import TypeAdapter, ValidationError
 
-from simkit.core.messages import AssistantMessage
 from simkit.errors import BadRequest, ModelFault, SimkitError, UsageError
+from simkit.local.chat import ReadReply
 from simkit.local.constraints import Constraint
 from simkit.local.engine import Generation, LocalEngine, result_of
 from simkit.local.job import Job
@@ -37,12 +37,12 @@ class Reply:
     Attributes:
         prompt: the tokens of the request.
         generation: the generated tokens.
-        message: the message that they stand for.
+        read: the message that they stand for, with its doubts.
     """
 
     prompt: list[int]
     generation: Generation
-    message: AssistantMessage
+    read: ReadReply
 
 
 @dataclass(slots=True, eq=False)
@@ -204,10 +204,10 @@ class Worker:
             return _as_fault(job.error)
         made = result_of(job)
         chat = self.engine.chat
-        offered = bool(ask.request.tools) and ask.request.tool_choice != "none"
+        offered = () if ask.request.tool_choice == "none" else ask.request.tools
         try:
             text = chat.said(made.ids) if made.text is None else made.text
-            return Reply(job.prompt, made, chat.read(text, calls=offered))
+            return Reply(job.prompt, made, chat.read(text, offered))
         except Exception as error:
             return _as_fault(error)
 

@@ -17,7 +17,8 @@ from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, JsonObject, Message, ToolSpec, parse_message
 from simkit.core.persistent_list import json_list
 from simkit.core.reasoning import reasoning_of
-from simkit.errors import UsageError
+from simkit.core.text_calls import UNPARSED
+from simkit.errors import UnparsedCall, UsageError
 from simkit.models.sampling import DEFAULT, Sampling
 
 FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filter", "refusal", "empty", "unknown"]
@@ -191,6 +192,24 @@ class ChatResponse:
     def reasoning(self) -> str | None:
         """The model's reasoning, if the provider returned it."""
         return reasoning_of(self.message) or self.recorded_reasoning
+
+    @property
+    def unparsed(self) -> str | None:
+        """The notation of a call that could not be read, empty if it is unknown; None without such a call."""
+        found = next((doubt for doubt in self.doubts if doubt.startswith(f"{UNPARSED}:")), None)
+        detail = None if found is None else found.partition(":")[2].strip()
+        return detail if detail is None or detail.isidentifier() else ""
+
+    @classmethod
+    def of_unparsed(cls, error: UnparsedCall, model: str) -> ChatResponse:
+        """The response for a call that its server could not parse: the model's mistake.
+
+        What the model wrote is recorded as a doubt, which is neither spoken nor sent to a provider.
+        """
+        wrote = f"{error}: {error.generated}" if error.generated else str(error)
+        usage = Usage(*error.usage) if error.usage else Usage()
+        doubts = (f"{UNPARSED}: {wrote}",)
+        return cls(message=AssistantMessage.of(None), finish="empty", usage=usage, model=model, doubts=doubts)
 
     @classmethod
     def of(cls, message: AssistantMessage, model: str = "") -> ChatResponse:

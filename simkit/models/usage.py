@@ -10,7 +10,7 @@ from simkit.core.boundary import boundary
 from simkit.core.messages import AssistantMessage
 from simkit.core.reasoning import separated
 from simkit.core.values import shown
-from simkit.errors import MalformedReply, ModelFault, TokensUsed
+from simkit.errors import MalformedReply, ModelFault, TokensUsed, UnparsedCall
 from simkit.models.base import CallKey, ChatRequest, ChatResponse, ModelWrapper, Usage
 
 TOKENS_AT_MOST = 1_000_000_000
@@ -120,7 +120,10 @@ class ValidatedModel(ModelWrapper):
             MalformedReply: the answer is not a `ChatResponse`.
         """
         with boundary(ModelFault, lambda: f"model `{self.name}`, {key}"):
-            response = cast("object", await self._model.complete(request, key))
+            try:
+                response = cast("object", await self._model.complete(request, key))
+            except UnparsedCall as error:
+                response = ChatResponse.of_unparsed(error, self.name)
             if isinstance(response, ChatResponse) and isinstance(cast("object", response.message), AssistantMessage):
                 return validated(_separated(response))
         raise MalformedReply(f"model `{self.name}`, {key}: it answered with {shown(response)}; return a ChatResponse")

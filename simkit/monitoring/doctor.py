@@ -29,7 +29,7 @@ CROWDED = 0.05
 _DOUBTFUL = {
     "unknown_finish": "simkit does not know this finish reason; their text and complete calls were used",
     "logprobs": "the server sent no usable log probabilities, so these answers have none",
-    "unparsed_call": "the server could not read the tool call that the model wrote; the model was told",
+    "unparsed_call": "a tool call that the model wrote could not be read; it was not spoken, and the model was told",
     "missing_calls": "the server announced tool calls and sent none; look at its tool call parser (docs/models.md)",
     "no_choice": "the server billed them without an answer; they count as empty answers",
 }

@@ -25,8 +25,8 @@ REPLY_FLAGS: Mapping[str, tuple[str, str]] = {
         "raise --max-tokens",
     ),
     "unparsed_call": (
-        "tool calls could not be parsed by the server, and the model was told",
-        "the model writes invalid calls; choose another model or another tool-call parser of the server",
+        "tool calls could not be read, were not spoken, and the model was told",
+        "the model writes invalid calls; choose another model or tool-call parser of its server, or --agent react",
     ),
     "format_ignored": (
         "replies did not follow the JSON schema of the request",

@@ -14,6 +14,7 @@ from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, UserMe
 from simkit.errors import ModelFault, TokensUsed, UnparsedCall, UsageError
 from simkit.models import CallKey, ChatResponse, FinishReason, Sampling
 from simkit.models.base import SampledModel
+from simkit.models.usage import ValidatedModel
 
 pytestmark = pytest.mark.anyio
 
@@ -223,9 +224,18 @@ async def test_a_reply_that_ended_for_an_unknown_reason_is_used_and_flagged() ->
 
 async def test_a_call_that_the_server_could_not_parse_is_the_models_slip() -> None:
     error = UnparsedCall("http://there answered 400", generated="{", usage=TokensUsed(30, 2))
-    decision = await FunctionCallingAgent(RecordingModel(error).model).act(act())
+    decision = await FunctionCallingAgent(ValidatedModel(RecordingModel(error).model)).act(act())
     assert note_of(decision) == UNPARSED
     assert (decision.flags, decision.tokens) == (("unparsed_call",), 32)
+
+
+async def test_a_call_that_could_not_be_read_is_flagged_and_not_spoken() -> None:
+    reply = replace(answered('I look. <tool_call>{"name": "fi'), doubts=("unparsed_call: hermes",))
+    decision = await FunctionCallingAgent(RecordingModel(reply).model, text_calls="read").act(act())
+    assert note_of(decision) == UNPARSED
+    assert (decision.say, decision.calls, decision.flags) == (None, (), ("unparsed_call: hermes",))
+    cut = await FunctionCallingAgent(RecordingModel(replace(reply, finish="length")).model).act(act())
+    assert (note_of(cut), cut.flags) == (CUT_OFF, ())
 
 
 async def test_leaked_reasoning_is_flagged() -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from simkit.core.messages import ToolSpec
-from simkit.core.text_calls import find_calls
+from simkit.core.text_calls import certain_words, find_calls
 
 TOOLS = (
     ToolSpec.of(
@@ -66,8 +66,9 @@ XML = "<{0}parameter{1}day{2}>Sunday</{0}parameter>\n<{0}parameter{1}seats{2}>2<
             f'<function_calls><invoke name="find_bike">{XML.format("", " name=", "")}</invoke></function_calls>',
         ),
         ("gemma", '<|tool_call>call:find_bike{day:<|"|>Sunday<|"|>,seats:2}<tool_call|>'),
+        ("gemma", '<|tool_call>call:find_bike{<|"|>day<|"|>:<|"|>Sunday<|"|>,seats:2}<tool_call|>'),
         ("gemma", '```tool_code\nprint(find_bike(day="Sunday", seats=2))\n```'),
-        ("granite", '<|tool_call_start|>[find_bike(day="Sunday", seats=2)]<|tool_call_end|>'),
+        ("lfm", '<|tool_call_start|>[find_bike(day="Sunday", seats=2)]<|tool_call_end|>'),
         ("phi", f"functools[{ONE}]"),
         ("cohere", f'<|START_ACTION|>[{{"tool_name": "find_bike", "parameters": {BARE}}}]<|END_ACTION|>'),
         ("internlm", f"<|action_start|><|plugin|>\n{LLAMA}<|action_end|>"),
@@ -102,6 +103,10 @@ def test_a_call_in_every_notation(notation: str, text: str) -> None:
         f'{ONE}\n{{"name": "hire", "arguments": {{"name": "b"}}}}',
         f'{ONE}; {{"name": "hire", "parameters": {{"name": "b"}}}}',
         f'<tool_call>{ONE}</tool_call>\n<tool_call>{{"name": "hire", "arguments": {{"name": "b"}}}}</tool_call>',
+        f'I look. {ONE}\n```json\n{{"name": "hire", "arguments": {{"name": "b"}}}}\n```',
+        f'[{ONE}, {{"name": "hire", "arguments": {{"name": "b"}}}}]',
+        '[TOOL_CALLS]find_bike[ARGS]{}[TOOL_CALLS][{"name": "hire", "arguments": {"name": "b"}}]',
+        f'<|tool_call|>[{ONE}, {{"name": "hire", "arguments": {{}}}}]<|/tool_call|>',
         '[find_bike(day="Sunday", seats=2), hire(name="b")]',
         'find_bike(day="Sunday", seats=2)\nhire(name="b")',
     ],
@@ -121,7 +126,23 @@ def test_several_calls(text: str) -> None:
         '<tool_call>{"name": "find_bike", "arguments": {"day": Sunday}}</tool_call>',
         "<tool_call>\n",
         "[TOOL_CALLS]",
-        '<|tool_call>call:find_bike{day:[<|"|>Sunday<|"|>]}<tool_call|>',
+        '<|tool_call>call:find_bike{day:[<|"|>Sunday<|"|>}<tool_call|>',
+        f'{{"day": "Monday"}}\n{ONE}',
+        f"<tool_call>{ONE}</tool_call><tool_call>north</tool_call>",
+        f'<tool_call>{ONE}\n{{"day": "Monday"}}</tool_call>',
+        '<tool_call>{"name": "find_bike"}</tool_call>',
+        '<tool_call>{"name": "find_bike", "arguments": "Sunday"}</tool_call>',
+        '{"name": "find_bike", "arguments": ["Sunday"]}',
+        '{"name": "find_bike"}',
+        '{"name": "find_bike", "argu',
+        '{"arguments": {"day": ]}, "name": "find_bike"}',
+        "<function=find_bike><parameter=day>Sunday</function>",
+        "<function=find_bike><parameter=day>Sunday</parameter>",
+        "<tool_call>find_bike\n<arg_key>day</arg_key>\n<arg_value>Sunday</tool_call>",
+        "find_bike(day=Sunday)",
+        'find_bike(day="Sun',
+        '[find_bike(day="Sunday"), hire(name=)]',
+        'find_bike(day="Sunday", day="Monday")',
     ],
 )
 def test_a_call_that_cannot_be_read_is_noticed(text: str) -> None:
@@ -135,6 +156,8 @@ def test_a_call_that_cannot_be_read_is_noticed(text: str) -> None:
     [
         "Which day?",
         '{"name": "Acorn", "arguments": {"day": "Sunday"}}',
+        '{"name": "Anna", "age": 4}',
+        '[{"name": "Anna", "age": 4}, {"name": "Ben", "age": 5}]',
         '{"name": "find_bike", "price": 3}',
         '```json\n{"name": "Acorn"}\n```',
         "I used find_bike(day='Sunday') for you.",
@@ -153,6 +176,60 @@ def test_hostile_repetition_ends(piece: str) -> None:
     for text in (piece * 4_000, f"\n{piece}" * 4_000, f"find_bike({piece * 1_000}"):
         found = find_calls(text, TOOLS)
         assert found is None or found.calls == ()
+
+
+def test_words_before_and_after_a_call_are_kept() -> None:
+    found = find_calls(f"One moment.\n<tool_call>{ONE}</tool_call>\nI will tell you.", TOOLS)
+    assert found is not None
+    assert found.words == "One moment.\nI will tell you."
+    assert len(found.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<tool_call>{"name": "find_bike", "arguments": {"day":"Sun",  "seats": 1.50}}</tool_call>',
+        '{"arguments": {"day":"Sun",  "seats": 1.50}, "name": "find_bike"}',
+        '[TOOL_CALLS]find_bike[ARGS]{"day":"Sun",  "seats": 1.50}',
+        'find_bike({"day":"Sun",  "seats": 1.50})',
+    ],
+)
+def test_arguments_in_json_stay_as_written(text: str) -> None:
+    found = find_calls(text, TOOLS)
+    assert found is not None
+    assert [call.arguments for call in found.calls] == ['{"day":"Sun",  "seats": 1.50}']
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("True", True), ("false", False), ("null", None), ("2", 2), ("Sunday", "Sunday")]
+)
+def test_arguments_in_elements_have_the_declared_types(written: str, meant: object) -> None:
+    tool = ToolSpec.of("book", "Book.", {"x": {"anyOf": [{"type": "boolean"}, {"type": "integer"}, {"type": "null"}]}})
+    text = ToolSpec.of("book", "Book.", {"x": {"type": "string"}})
+    call = f"<tool_call>\n<function=book>\n<parameter=x>\n{written}\n</parameter>\n</function>\n</tool_call>"
+    for spec, value in ((tool, meant), (text, written)):
+        found = find_calls(call, (spec,))
+        assert found is not None
+        assert [json.loads(each.arguments) for each in found.calls] == [{"x": value}]
+
+
+@pytest.mark.parametrize(
+    ("text", "certain"),
+    [
+        ("Which day", "Which "),
+        ("Which day do you want? find_bike(", "Which day do you want? "),
+        ("I look.\n{", "I look.\n"),
+        ("One moment. <tool", "One moment. "),
+        ("Sure.\nAction: find", "Sure.\n"),
+    ],
+)
+def test_words_that_precede_all_calls_are_certain_early(text: str, certain: str) -> None:
+    assert text[: certain_words(text, offered=True)] == certain
+
+
+def test_without_tools_only_marks_are_held_back() -> None:
+    for text, certain in (("a {b} (c) [1] d", "a {b} (c) [1] d"), ("a <tool", "a "), ("a <tool_call>{", "a ")):
+        assert text[: certain_words(text, offered=False)] == certain
 
 
 def test_arguments_stay_exact() -> None:

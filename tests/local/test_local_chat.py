@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from simkit.core.messages import AssistantMessage, ToolCall, UserMessage
+from simkit.core.reasoning import reasoning_of
 from simkit.errors import UsageError
-from simkit.local.calls import read_message
-from simkit.local.chat import ChatFormat, Segments
+from simkit.local.chat import ChatFormat, ReadReply, Segments
 from support.tiny_llama import CONVERSATION, FIND, FORGETFUL, HERMES, tiny_tokenizer
 
 
@@ -107,73 +105,103 @@ HELLO = '{"name": "find_hotel", "arguments": {"area":"north"}}'
         f"[TOOL_CALLS][{HELLO}]",
         '[TOOL_CALLS]find_hotel[ARGS]{"area":"north"}',
         HELLO,
+        f"I will look. {HELLO}",
+        f"```json\n{HELLO}\n```",
         '<|python_tag|>{"name": "find_hotel", "parameters": {"area":"north"}}',
         '{"type": "function", "name": "find_hotel", "parameters": {"area":"north"}}',
         '<tool_call>{"arguments": {"area":"north"}, "name": "find_hotel"}</tool_call>',
     ],
 )
-def test_calls_in_every_notation_keep_the_arguments_as_written(text: str) -> None:
-    assert read_message(text).tool_calls == (ToolCall.of("call_0", "find_hotel", '{"area":"north"}'),)
+def test_calls_are_read_with_their_arguments_as_written(text: str) -> None:
+    read = ChatFormat(tiny_tokenizer()).read(text, (FIND,))
+    assert read.message.tool_calls == (ToolCall.of("call_0", "find_hotel", '{"area":"north"}'),)
+    assert read.message.content == ("I will look." if text.startswith("I") else None)
+    assert read.doubts == ()
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "notation"),
     [
-        f"<tool_call>{HELLO}</tool_call>\n<tool_call>{HELLO}</tool_call>",
-        f"[TOOL_CALLS][{HELLO}, {HELLO}]",
-        f"[TOOL_CALLS]find_hotel[ARGS]{{}}[TOOL_CALLS][{HELLO}]",
-        f"{HELLO}; {HELLO}",
+        ('<tool_call>{"name": "find_hotel", "arguments": {"area": "no</tool_call>', "hermes"),
+        ('<tool_call>{"name": "find_hotel", "arguments": north}</tool_call>', "hermes"),
+        ("<tool_call>[1]</tool_call>", "hermes"),
+        ('{"name": "find_hotel", "parameters": {"area": ]}', "json"),
+        (f'{HELLO}\n{{"area": "north"}}', "json"),
+        (f'{{"area": "north"}}\n{HELLO}', "json"),
+        ("[TOOL_CALLS]", "mistral"),
     ],
 )
-def test_several_calls(text: str) -> None:
-    calls = read_message(text).tool_calls or ()
-    assert [(call.id, call.name) for call in calls] == [("call_0", "find_hotel"), ("call_1", "find_hotel")]
+def test_a_call_that_cannot_be_read_is_a_doubt_about_the_whole_reply(text: str, notation: str) -> None:
+    read = ChatFormat(tiny_tokenizer()).read(text, (FIND,))
+    assert read == ReadReply(AssistantMessage.of(text), (f"unparsed_call: {notation}",))
 
 
-def test_words_beside_a_call_stay() -> None:
-    message = read_message(f"One moment.\n<tool_call>{HELLO}</tool_call>")
-    assert message.content == "One moment."
-    assert len(message.tool_calls or ()) == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "arguments"),
-    [
-        ('<tool_call>{"name": "find_hotel", "arguments": {"area": "no</tool_call>', '{"area": "no'),
-        ('<tool_call>{"name": "find_hotel", "arguments": north}</tool_call>', "north}"),
-        ('{"name": "find_hotel", "parameters": {"area": ]}', '{"area": ]}'),
-    ],
-)
-def test_a_broken_call_stays_a_call_with_what_was_written(text: str, arguments: str) -> None:
-    calls = read_message(text).tool_calls or ()
-    assert [(call.name, call.arguments) for call in calls] == [("find_hotel", arguments)]
-
-
-@pytest.mark.parametrize(
-    "text", ["<tool_call>north</tool_call>", "<tool_call>[1]</tool_call>", "{not a call}", '{"area": "north"}', "hi"]
-)
+@pytest.mark.parametrize("text", ["{not a call}", '{"area": "north"}', '{"name": "Anna", "age": 4}', "hi"])
 def test_what_names_no_tool_stays_text(text: str) -> None:
-    assert read_message(text) == AssistantMessage.of(text)
+    assert ChatFormat(tiny_tokenizer()).read(text, (FIND,)) == ReadReply(AssistantMessage.of(text))
 
 
-def test_a_tokenizer_with_a_response_template_reads_its_own_notation() -> None:
-    tokenizer = tiny_tokenizer()
-    tokenizer.response_template = {
-        "defaults": {"role": "assistant"},
-        "start_anchor": "<|im_start|>assistant\n",
-        "fields": {
-            "tool_calls": {
-                "open": "((",
-                "close": "))",
-                "repeats": True,
-                "content": "json",
-                "transform": {"type": "function", "function": "{content}"},
-            },
-            "content": {"close": "<|im_end|>", "content": "text"},
+def test_a_call_without_tools_is_unreadable() -> None:
+    read = ChatFormat(tiny_tokenizer()).read(f"<tool_call>{HELLO}</tool_call>")
+    assert read.message.tool_calls is None
+    assert read.doubts == ("unparsed_call: hermes",)
+    assert ChatFormat(tiny_tokenizer()).read(HELLO).doubts == ()
+
+
+def test_a_call_in_reasoning_is_a_thought() -> None:
+    read = ChatFormat(tiny_tokenizer()).read(f"I could <tool_call>{HELLO}</tool_call>.</think>Which day?", (FIND,))
+    assert (read.message.content, read.message.tool_calls, read.doubts) == ("Which day?", None, ())
+    assert reasoning_of(read.message) == f"I could <tool_call>{HELLO}</tool_call>."
+
+
+REFUSING = HERMES.replace("{% for call", "{{ raise_exception('no') if message.tool_calls }}{% for call")
+RESPONSE_TEMPLATE = {
+    "defaults": {"role": "assistant"},
+    "start_anchor": "<|im_start|>assistant\n",
+    "fields": {
+        "thinking": {"open": "<think>", "close": "</think>", "content": "text"},
+        "tool_calls": {
+            "open_pattern": r"\(\((?P<name>\w+)=",
+            "close": "))",
+            "repeats": True,
+            "content": "json",
+            "transform": {"type": "function", "function": {"name": "{name}", "arguments": "{content}"}},
         },
-    }
+        "content": {"close": "<|im_end|>", "content": "text"},
+    },
+}
+
+
+def test_a_response_template_reads_a_notation_that_simkit_does_not_know() -> None:
+    tokenizer = tiny_tokenizer(
+        HERMES.replace('<tool_call>{"name": "{{ call.function.name }}", "arguments": ', "(({{ call.function.name }}=")
+        .replace("}}}</tool_call>", "}}))")
+        .replace("assistant\n{% endif", "assistant\n<think>{% endif")
+    )
+    assert ChatFormat(tokenizer).lacks_for_tools == (
+        "its chat template renders tool calls in a notation that simkit cannot read"
+    )
+    tokenizer.response_template = RESPONSE_TEMPLATE
     chat = ChatFormat(tokenizer)
-    message = chat.read(f"(({HELLO}))")
-    assert [json.loads(call.arguments) for call in message.tool_calls or ()] == [{"area": "north"}]
-    assert chat.read("((broken))").content == "((broken))", "its parser fails, ours keeps the text"
-    assert chat.read(f"(({HELLO}))", calls=False).content == f"(({HELLO}))"
+    assert chat.calls_tools
+    read = chat.read('I see.</think>((find_hotel={"area": "north"}))', (FIND,))
+    assert [call.parse_arguments() for call in read.message.tool_calls or ()] == [{"area": "north"}]
+    assert reasoning_of(read.message) == "I see.", "the prompt opens the reasoning"
+    assert chat.read("Hm.</think>Yes.", (FIND,)).message.content == "Yes."
+    text = "Hm.</think>((find_hotel={broken))"
+    assert chat.read(text, (FIND,)) == ReadReply(AssistantMessage.of(text), ("unparsed_call: response_template",))
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        (HERMES, None),
+        (HERMES.replace("{{ tools | tojson }}", ""), "its chat template does not render tools"),
+        (HERMES.replace("{{ call.function.name }}", ""), "its chat template does not render tool calls"),
+        (REFUSING, "its chat template refuses tool calls"),
+    ],
+)
+def test_a_template_without_tools_is_told_apart(template: str, reason: str | None) -> None:
+    chat = ChatFormat(tiny_tokenizer(template))
+    assert chat.lacks_for_tools == reason
+    assert chat.calls_tools == (reason is None)

@@ -47,20 +47,20 @@ CONVERSATION: tuple[Message, ...] = (
 )
 
 
-def tiny_tokenizer(template: str = HERMES) -> Any:
-    """A tokenizer of words, single characters and marks, which restores any text exactly."""
+def tiny_tokenizer(template: str = HERMES, marks: Sequence[str] = MARKS, end: str = "<|im_end|>") -> Any:
+    """A tokenizer of words, single characters and special tokens, which restores any text exactly."""
     tokenizers, transformers = require("tokenizers", "local"), require("transformers", "local")
     single = [chr(code) for code in range(32, 127)] + ["\n", "é", "日"]
-    vocabulary = {word: number for number, word in enumerate(dict.fromkeys(["[UNK]", *MARKS, *single, *WORDS]))}
+    vocabulary = {word: number for number, word in enumerate(dict.fromkeys(["[UNK]", *marks, *single, *WORDS]))}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
     long = sorted((word for word in WORDS if len(word) > 1), key=len, reverse=True)
     words = tokenizers.Regex("|".join([*(rf"\b{word}\b" for word in long), r"[\s\S]"]))
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split(words, "isolated")
     tokenizer.decoder = tokenizers.decoders.Fuse()
-    tokenizer.add_special_tokens([tokenizers.AddedToken(mark, normalized=False) for mark in MARKS])
+    tokenizer.add_special_tokens([tokenizers.AddedToken(mark, normalized=False) for mark in marks])
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
+        eos_token=end,
         pad_token="<|pad|>",
         unk_token="[UNK]",
         chat_template=template,

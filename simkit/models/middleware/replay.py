@@ -13,7 +13,7 @@ import simkit.errors as errors
 from simkit.core.events import EndpointAdjusted, ModelCall
 from simkit.core.ids import branch_id, episode_id
 from simkit.core.messages import JsonObject
-from simkit.errors import ModelFault, ReplayMiss
+from simkit.errors import ModelFault, ReplayMiss, UnparsedCall
 from simkit.models.adjustments import Adjustment, EndpointModel
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash
 from simkit.models.middleware.metrics import CallMetrics
@@ -188,4 +188,7 @@ class ReplayedModel:
             return answer
         if self._model is not None:
             return await self._model.complete(request, key)
-        raise self._recording.failure(key, hashed) or self._recording.miss(key, request, self._name)
+        failure = self._recording.failure(key, hashed)
+        if isinstance(failure, UnparsedCall):  # recorded when the agent, not a layer of the model, read such an error
+            return ChatResponse.of_unparsed(failure, self._name)
+        raise failure or self._recording.miss(key, request, self._name)

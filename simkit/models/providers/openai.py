@@ -12,7 +12,6 @@ from typing import ClassVar, Self
 
 from pydantic import SecretStr
 
-from simkit.core.messages import AssistantMessage
 from simkit.errors import BadRequest, ModelFault, ServerFailed, TokensUsed, UnparsedCall, UsageError
 from simkit.models.adjustments import Adjustment, LearnedAdjustments
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
@@ -230,7 +229,7 @@ class OpenAIModel:
                 fault.usage = TokensUsed(*fault.usage[:3], self._price.bill(Usage(*fault.usage)).cost)
             if not isinstance(fault, UnparsedCall):
                 raise
-            return self._billed(_unparsed(fault, self._model))
+            return self._billed(ChatResponse.of_unparsed(fault, self._model))
 
     def _known_dialect(self, endpoint: Endpoint) -> Dialect:
         """The form of requests before the first call."""
@@ -255,18 +254,6 @@ def _ended(response: ChatResponse, stops: Sequence[str]) -> ChatResponse:
         return response
     message = response.message.model_copy(update={"content": text[: min(ends)]})
     return replace(response, message=message, finish="stop" if response.finish == "length" else response.finish)
-
-
-def _unparsed(error: UnparsedCall, model: str) -> ChatResponse:
-    """The response for a call that its server could not parse: the model's mistake.
-
-    What the model wrote is recorded as a doubt, which is neither spoken nor sent to a provider.
-    """
-    wrote = f"{error}: {error.generated}" if error.generated else str(error)
-    usage = Usage(*error.usage) if error.usage else Usage()
-    return ChatResponse(
-        message=AssistantMessage.of(None), finish="empty", usage=usage, model=model, doubts=(f"unparsed_call: {wrote}",)
-    )
 
 
 class OpenAIProvider(Provider):
