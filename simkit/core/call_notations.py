@@ -5,23 +5,26 @@ A call is read completely or not at all, and a text is read from left to right: 
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
-from simkit.core.messages import ToolSpec
+from simkit.core.call_arguments import (
+    DEEPEST,
+    Specs,
+    TextCall,
+    closing_bracket,
+    decoded,
+    gemma_value,
+    json_of,
+    plain_name,
+    python_call,
+    python_call_pattern,
+    typed_call,
+)
 
 _MOST_CALLS = 100
 """Maximum calls of a reply; one with more is not read."""
-
-_BRACKETS = 200
-"""Maximum brackets in a Python expression that is parsed, and depth of a value in Gemma's notation."""
-
-DECODER = json.JSONDecoder(strict=False)
 
 _NAME_KEYS = ("name", "tool_name", "function_name", "recipient_name", "tool", "function", "action")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "tool_input", "action_input", "input", "params", "kwargs")
@@ -29,16 +32,6 @@ _LIST_KEYS = ("tool_calls", "tool_uses", "function_call", "calls")
 _BESIDE = frozenset({"type", "id", "tool_call_id"})
 """Keys that a call may have beside its name and arguments."""
 
-
-@dataclass(frozen=True, slots=True)
-class TextCall:
-    """One call as read from text: the tool's name and its arguments as the JSON text of an object."""
-
-    name: str
-    arguments: str
-
-
-Specs: TypeAlias = Mapping[str, ToolSpec]
 
 _BETWEEN = re.compile(
     r"(?:\[TOOL_CALLS\]|[\s,;\[\])}]|```\w*|<\|start\|>assistant|<\|/?\w+\|?>|<\w+\|>|<[|｜][\w▁]+[|｜]>|functools(?=\[)"
@@ -67,9 +60,6 @@ _GLM = re.compile(rf"(?P<name>{_NAME})\s*+(?=<arg_key>|</tool_call>)")
 _GLM_KEY = re.compile(r"\s*+<arg_key>(?P<name>[^<]*+)</arg_key>\s*+<arg_value>")
 _GLM_END = re.compile(r"\s*+</tool_call>")
 _GEMMA = re.compile(rf"call:(?P<name>{_NAME})\s*+(?=\{{)")
-_GEMMA_STRING = re.compile(r"<\|\"\|>|<escape>")
-_GEMMA_SCALAR = re.compile(r"[^,{}<\[\]]*+")
-_GEMMA_KEY = re.compile(r"([\w.$-]++):")
 _ARGUMENTS = re.compile(rf"\"(?:{'|'.join(_ARGUMENT_KEYS)})\"\s*+:\s*+")
 
 
@@ -136,7 +126,7 @@ class CallReader:
 
     def read_object(self, at: int, *, known: bool = False) -> tuple[list[TextCall | None], int]:
         """The calls of the JSON object at a position; see `calls_of`."""
-        value, end = _decoded(self._text, at)
+        value, end = decoded(self._text, at)
         if not isinstance(value, dict):
             return [None], at + 1
         calls = calls_of(value, self._specs, known=known)
@@ -152,7 +142,7 @@ class CallReader:
 
     def named_call(self, name: str, at: int) -> tuple[TextCall | None, int]:
         """The call of this name with the JSON object at a position as arguments, and the position after it."""
-        value, end = _decoded(self._text, at)
+        value, end = decoded(self._text, at)
         call = TextCall(plain_name(name, self._specs), self._text[at:end]) if isinstance(value, dict) else None
         return call, end
 
@@ -178,7 +168,7 @@ class CallReader:
         at = _after_spaces(text, at)
         if not text.startswith(closing, at):
             return None, at
-        return _typed(found["name"], texts, self._specs, forced), at + len(closing)
+        return typed_call(found["name"], texts, self._specs, forced), at + len(closing)
 
     def _glm(self, found: re.Match[str]) -> tuple[TextCall | None, int]:
         text, at = self._text, found.end()
@@ -191,25 +181,22 @@ class CallReader:
             at = end + len("</arg_value>")
         closing = _GLM_END.match(text, at)
         unnamed = not texts and plain_name(found["name"], self._specs) not in self._specs
-        return (None, at) if closing is None or unnamed else (_typed(found["name"], texts, self._specs), closing.end())
+        return (
+            (None, at) if closing is None or unnamed else (typed_call(found["name"], texts, self._specs), closing.end())
+        )
 
     def _gemma(self, found: re.Match[str]) -> tuple[TextCall | None, int]:
         try:
-            value, end = _gemma_value(self._text, found.end(), _BRACKETS)
+            value, end = gemma_value(self._text, found.end(), DEEPEST)
         except ValueError:
             return None, found.end()
-        return TextCall(plain_name(found["name"], self._specs), _text_of(value)), end
+        return TextCall(plain_name(found["name"], self._specs), json_of(value)), end
 
     def _python_call(self, found: re.Match[str]) -> tuple[TextCall | None, int]:
         end = closing_bracket(self._text, found.end() - 1)
         if end < 0:
             return None, found.end()
-        return _python_call(found["name"], self._text[found.end() : end - 1].strip(), self._specs), end
-
-
-def plain_name(name: str, specs: Specs) -> str:
-    """A tool's name without the prefix of a namespace, such as `functions.`."""
-    return name if name in specs else name.strip().removeprefix("functions.").removeprefix("tools.")
+        return python_call(found["name"], self._text[found.end() : end - 1].strip(), self._specs), end
 
 
 def calls_of(value: Any, specs: Specs, *, known: bool) -> list[TextCall | None]:
@@ -236,7 +223,7 @@ def calls_of(value: Any, specs: Specs, *, known: bool) -> list[TextCall | None]:
         return [None if arguments is None else TextCall(name, arguments)]
     only = next(iter(fields), None) if len(fields) == 1 else None
     if only is not None and plain_name(only, specs) in specs and isinstance(fields[only], dict):
-        return [TextCall(plain_name(only, specs), _text_of(fields[only]))]
+        return [TextCall(plain_name(only, specs), json_of(fields[only]))]
     return [] if known else [None]
 
 
@@ -246,33 +233,21 @@ def _has_form_of_call(fields: Mapping[str, Any]) -> bool:
     return isinstance(fields.get("name"), str) and len(rest) == 1 and isinstance(fields[rest.pop()], dict)
 
 
-def _decoded(text: str, at: int) -> tuple[Any, int]:
-    """The JSON value at a position, and the position after it; None if it cannot be read."""
-    try:
-        return DECODER.raw_decode(text, at)
-    except (ValueError, RecursionError):
-        return None, at
-
-
 def _arguments_text(arguments: Any) -> str | None:
     """Arguments as the JSON text of an object; None if they are something else."""
     if isinstance(arguments, str):
-        value, end = _decoded(arguments, len(arguments) - len(arguments.lstrip()))
+        value, end = decoded(arguments, len(arguments) - len(arguments.lstrip()))
         return arguments if isinstance(value, dict) and not arguments[end:].strip() else None
     if arguments is None:
         return "{}"
-    return _text_of(arguments) if isinstance(arguments, dict) else None
-
-
-def _text_of(arguments: Any) -> str:
-    return json.dumps(arguments, ensure_ascii=False)
+    return json_of(arguments) if isinstance(arguments, dict) else None
 
 
 def _as_written(text: str, start: int, end: int, call: TextCall) -> TextCall:
     """The call with its arguments as they stand in the object at `start`, which keeps numbers exact."""
     place = _ARGUMENTS.search(text, start, end)
-    value, end = (None, 0) if place is None else _decoded(text, place.end())
-    if place is None or not isinstance(value, dict) or _text_of(value) != call.arguments:
+    value, end = (None, 0) if place is None else decoded(text, place.end())
+    if place is None or not isinstance(value, dict) or json_of(value) != call.arguments:
         return call
     return TextCall(call.name, text[place.end() : end])
 
@@ -281,164 +256,3 @@ def _after_spaces(text: str, at: int) -> int:
     while at < len(text) and text[at].isspace():
         at += 1
     return at
-
-
-# --- arguments in text ------------------------------------------------------------------------------------------------
-
-_KINDS = {"bool": "boolean", "int": "integer", "float": "number", "str": "string", "list": "array", "dict": "object"}
-_CONSTANTS = {"true": True, "false": False, "null": None, "None": None, "True": True, "False": False}
-
-
-def _typed(name: str, texts: Mapping[str, str], specs: Specs, forced: set[str] | None = None) -> TextCall:
-    """A call from arguments in text; those that the tool does not declare as strings are read as JSON."""
-    name = plain_name(name, specs)
-    declared = specs[name].properties if name in specs else {}
-    values = {
-        key: text if forced and key in forced else _of_type(text, _types(declared.get(key)))
-        for key, text in texts.items()
-    }
-    return TextCall(name, _text_of(values))
-
-
-def _types(schema: Any) -> frozenset[str]:
-    """The types that a schema allows; empty if it does not say."""
-    if not isinstance(schema, dict):
-        return frozenset()
-    fields = cast("dict[str, Any]", schema)
-    kind = fields.get("type")
-    found = {kind} if isinstance(kind, str) else set(cast("list[str]", kind)) if isinstance(kind, list) else set[str]()
-    for key in ("anyOf", "oneOf"):
-        for choice in cast("list[Any]", fields.get(key) or ()):
-            found |= _types(choice)
-    return frozenset(found)
-
-
-def _of_type(text: str, types: frozenset[str]) -> Any:
-    """The value that a text stands for; the text itself where a string is declared, or nothing else fits."""
-    if not types - {"string"}:
-        return text
-    value = _scalar(text.strip())
-    kind = _KINDS.get(type(value).__name__, "null")
-    return value if kind in types or (kind == "integer" and "number" in types) or "string" not in types else text
-
-
-def _scalar(text: str) -> Any:
-    if text in _CONSTANTS:
-        return _CONSTANTS[text]
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _gemma_value(text: str, at: int, depth: int) -> tuple[Any, int]:
-    """A value in Gemma's notation, `{key:<|"|>text<|"|>,count:3}`, and the position after it.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if not depth:
-        raise ValueError("nested too deeply")
-    if quote := _GEMMA_STRING.match(text, at):
-        end = text.index(quote[0], quote.end())
-        return text[quote.end() : end], end + len(quote[0])
-    if text[at : at + 1] not in ("{", "["):
-        scalar = _GEMMA_SCALAR.match(text, at)
-        if scalar is None or not scalar[0].strip():
-            raise ValueError("a value is missing")
-        return _scalar(scalar[0].strip()), scalar.end()
-    fields: dict[str, Any] = {}
-    items: list[Any] = []
-    closing = "}" if text[at] == "{" else "]"
-    at += 1
-    while not text.startswith(closing, at):
-        key = ""
-        if closing == "}":
-            key, at = _gemma_key(text, at)
-        value, at = _gemma_value(text, at, depth - 1)
-        fields[key] = value
-        items.append(value)
-        if text.startswith(",", at):
-            at += 1
-        elif not text.startswith(closing, at):
-            raise ValueError("a value is not closed")
-    return (fields if closing == "}" else items), at + 1
-
-
-def _gemma_key(text: str, at: int) -> tuple[str, int]:
-    if quote := _GEMMA_STRING.match(text, at):
-        end = text.index(f"{quote[0]}:", quote.end())
-        return text[quote.end() : end], end + len(quote[0]) + 1
-    found = _GEMMA_KEY.match(text, at)
-    if found is None:
-        raise ValueError("a key is missing")
-    return found[1], found.end()
-
-
-# --- Python -----------------------------------------------------------------------------------------------------------
-
-_ESCAPE = re.compile(r"\\(?![\\'\"abfnrtvxuUN0-7\n])")  # Python warns of a backslash before any other character
-_STRING = re.compile(r"'(?:\\.|[^'\\])*+'|\"(?:\\.|[^\"\\])*+\"", re.DOTALL)
-
-
-@lru_cache(256)
-def python_call_pattern(names: tuple[str, ...], margin: str = "") -> re.Pattern[str]:
-    """The beginning of a Python call of one of these tools, up to its bracket, after a margin."""
-    any_name = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) or r"(?!)"
-    start = rf"{margin}(?:functions\.|tools\.|default_api\.|print\()*+(?P<name>{any_name})(?:\.call)?[ \t]*+\("
-    return re.compile(start, re.MULTILINE)
-
-
-def closing_bracket(text: str, start: int) -> int:
-    """The position after the bracket that closes the one at `start`; -1 if there is none."""
-    depth, quote, at = 0, "", start
-    while at < len(text):
-        char = text[at]
-        if quote:
-            at += char == "\\"
-            quote = "" if char == quote else quote
-        elif char in "\"'":
-            quote = char
-        elif char in "([{":
-            depth += 1
-        elif char in ")]}":
-            depth -= 1
-            if not depth:
-                return at + 1
-        at += 1
-    return -1
-
-
-def _python_call(name: str, inside: str, specs: Specs) -> TextCall | None:
-    """The call of a tool with arguments in brackets, by keyword, in the declared order, or as one JSON object."""
-    value, end = _decoded(inside, 0) if inside.startswith("{") else (None, 0)
-    if isinstance(value, dict) and end == len(inside):
-        return TextCall(name, inside)
-    if sum(inside.count(each) for each in "([{") > _BRACKETS:
-        return None
-    inside = _STRING.sub(lambda string: string[0].replace("\n", "\\n"), _ESCAPE.sub(r"\\\\", inside))
-    try:
-        made = ast.parse(f"f({inside})", mode="eval").body
-        if not isinstance(made, ast.Call):
-            return None
-        order = list(specs[name].properties)
-        values = {order[place]: _constant(value) for place, value in enumerate(made.args)}
-        for each in made.keywords:
-            if each.arg is None or each.arg in values:
-                return None
-            values[each.arg] = _constant(each.value)
-        return TextCall(name, _text_of(values))
-    except (SyntaxError, ValueError, TypeError, IndexError, RecursionError, MemoryError):
-        return None
-
-
-def _constant(node: ast.expr) -> Any:
-    if isinstance(node, ast.Name) and node.id in _CONSTANTS:
-        return _CONSTANTS[node.id]
-    if isinstance(node, ast.List):
-        return [_constant(each) for each in node.elts]
-    if isinstance(node, ast.Dict):
-        return {
-            ast.literal_eval(key): _constant(value) for key, value in zip(node.keys, node.values, strict=True) if key
-        }
-    return ast.literal_eval(node)

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from simkit.core.call_notations import CallReader, Specs, TextCall, closing_bracket, plain_name, python_call_pattern
+from simkit.core.call_arguments import Specs, TextCall, closing_bracket, plain_name, python_call_pattern
+from simkit.core.call_notations import CallReader
 from simkit.core.messages import ToolSpec
 from simkit.core.reasoning import QuoteScan, is_mention
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
@@ -17,19 +17,16 @@ from typing import Any
 
 from simkit.core.messages import (
     AssistantMessage,
-    JsonObject,
     Message,
     ToolCall,
-    ToolMessage,
     ToolSpec,
     UserMessage,
-    arguments_text,
-    text_of,
 )
-from simkit.core.reasoning import FIELD, opens_reasoning, reasoning_of, split_reasoning, with_reasoning
+from simkit.core.reasoning import opens_reasoning, split_reasoning, with_reasoning
 from simkit.core.text_calls import UNPARSED, find_calls, marked_calls
-from simkit.errors import InvalidArguments, UsageError
+from simkit.errors import UsageError
 from simkit.local.gguf import model_folder
+from simkit.local.template_messages import THOUGHT_FIELDS, template_messages, template_tools, with_text_arguments
 from simkit.plugins.extras import require
 
 _KEPT = 8192
@@ -78,8 +75,6 @@ _ASKED = UserMessage.of("?")
 _PROBE = "reasoning of a probe"
 _PROBE_TOOL = ToolSpec.of("probe_of_calls", "A probe.", {"probed": {"type": "string"}})
 _PROBE_CALL = AssistantMessage.of(None, (ToolCall.of("call_0", _PROBE_TOOL.name, {"probed": "value"}),))
-_THOUGHTS = (FIELD, "thinking")
-"""Fields in which chat templates and response templates have reasoning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +326,7 @@ class ChatFormat:
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return ReadReply(AssistantMessage.of(text), (f"{UNPARSED}: response_template",))
-        thought = next((found[field] for field in _THOUGHTS if isinstance(found.get(field), str)), None)
+        thought = next((found[field] for field in THOUGHT_FIELDS if isinstance(found.get(field), str)), None)
         content = found.get("content")
         return ReadReply(self._message(content if isinstance(content, str) else "", thought, calls))
 
@@ -363,7 +358,7 @@ class ChatFormat:
 
     def _text(self, messages: list[dict[str, Any]], tools: Any, generation: bool) -> str:
         if any("tool_calls" in message for message in messages) and self._arguments_as_text:
-            messages = [_with_text_arguments(message) for message in messages]
+            messages = [with_text_arguments(message) for message in messages]
         try:
             return self._apply(messages, tools, generation)
         except Exception as error:  # templates raise anything, and jinja2's errors may not be importable
@@ -392,54 +387,6 @@ def as_tokens(value: Any) -> tuple[int, ...]:
     if value is None:
         return ()
     return (int(value),) if isinstance(value, int) else tuple(int(each) for each in value)
-
-
-def template_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]] | None:
-    """Tools in the form that chat templates expect."""
-    return [tool.to_openai() for tool in tools] or None
-
-
-def template_messages(messages: Sequence[Message], *, reasoning: bool = False) -> list[dict[str, Any]]:
-    """Messages in the form that chat templates expect: content as text, valid arguments as objects, tool names.
-
-    Replies have their `reasoning` only in conversations to learn from: a prompt is sent without it.
-    """
-    names: dict[str, str] = {}
-    written: list[dict[str, Any]] = []
-    for message in messages:
-        if isinstance(message, AssistantMessage):
-            names.update((call.id, call.name) for call in message.tool_calls or ())
-        written.append(_template_message(message, names, reasoning))
-    return written
-
-
-def _template_message(message: Message, names: Mapping[str, str], reasoning: bool) -> dict[str, Any]:
-    role = "system" if message.role == "developer" else message.role
-    written: dict[str, Any] = {"role": role, "content": text_of(message)}
-    if reasoning and (thought := reasoning_of(message)):
-        written |= dict.fromkeys(_THOUGHTS, thought)
-    if isinstance(message, AssistantMessage) and message.tool_calls:
-        written["tool_calls"] = [_template_call(call) for call in message.tool_calls]
-    if isinstance(message, ToolMessage):
-        written |= {"tool_call_id": message.tool_call_id, "name": names.get(message.tool_call_id, "")}
-    return written
-
-
-def _template_call(call: ToolCall) -> JsonObject:
-    try:
-        arguments: object = call.parse_arguments()
-    except InvalidArguments:
-        arguments = call.arguments
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
-
-
-def _with_text_arguments(message: dict[str, Any]) -> dict[str, Any]:
-    """The message with the arguments of its calls as JSON text."""
-    calls = [
-        {**call, "function": {**call["function"], "arguments": arguments_text(call["function"]["arguments"])}}
-        for call in message.get("tool_calls", ())
-    ]
-    return {**message, "tool_calls": calls} if calls else message
 
 
 def _common(one: str, other: str) -> int:

@@ -18,7 +18,8 @@ from simkit.data.export import save
 from simkit.data.reading import read_examples
 from simkit.data.reasoning import Reasoning, reasoning_counts, with_reasoning_as
 from simkit.errors import UsageError
-from simkit.local.chat import ChatFormat, template_messages
+from simkit.local.chat import ChatFormat
+from simkit.local.template_messages import template_messages
 from simkit.training.presets import preset
 from simkit.training.rows import IGNORED, tokenised
 from support.tiny_llama import HERMES, tiny_tokenizer
