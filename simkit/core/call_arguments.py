@@ -47,6 +47,7 @@ def decoded(text: str, at: int) -> tuple[Any, int]:
 
 
 def json_of(arguments: Any) -> str:
+    """Arguments as JSON text."""
     return json.dumps(arguments, ensure_ascii=False)
 
 

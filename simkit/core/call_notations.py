@@ -138,12 +138,12 @@ class CallReader:
 
     def _named(self, found: re.Match[str]) -> tuple[TextCall | None, int]:
         name = next(name for name in found.groupdict().values() if name is not None)
-        return self.named_call(name, found.end())
+        return self.named_call(name.removeprefix("functions."), found.end())
 
     def named_call(self, name: str, at: int) -> tuple[TextCall | None, int]:
         """The call of this name with the JSON object at a position as arguments, and the position after it."""
         value, end = decoded(self._text, at)
-        call = TextCall(plain_name(name, self._specs), self._text[at:end]) if isinstance(value, dict) else None
+        call = TextCall(plain_name(name, self._specs), self._text[at:end]) if name and isinstance(value, dict) else None
         return call, end
 
     def _element(self, found: re.Match[str]) -> tuple[TextCall | None, int]:
@@ -214,7 +214,7 @@ def calls_of(value: Any, specs: Specs, *, known: bool) -> list[TextCall | None]:
         inner = fields.get(key)
         if isinstance(inner, dict) or (isinstance(inner, list) and key != "function"):
             return calls_of(inner, specs, known=known)
-    named = next((key for key in _NAME_KEYS if isinstance(fields.get(key), str)), None)
+    named = next((key for key in _NAME_KEYS if isinstance(fields.get(key), str) and fields[key]), None)
     place = next((key for key in _ARGUMENT_KEYS if key in fields), None)
     if named is not None:
         name, arguments = plain_name(fields[named], specs), _arguments_text(fields[place]) if place else None

@@ -183,20 +183,20 @@ class ChatFormat:
                 return "its chat template does not render tool calls"
         except UsageError:
             return "its chat template refuses tool calls"
-        if self._reads_own_notation or self._has_response_template:
+        if self.own_notation or self._has_response_template:
             return None
         return "its chat template renders tool calls in a notation that simkit cannot read"
 
     @cached_property
-    def _reads_own_notation(self) -> bool:
-        """Whether `find_calls` reads the notation in which the chat template renders calls."""
+    def own_notation(self) -> str | None:
+        """The notation in which the chat template renders calls; None if there is none, or simkit cannot read it."""
         try:
             found = find_calls(self._rendered_call(), (_PROBE_TOOL,))
         except UsageError:
-            return False
-        if found is None or len(found.calls) != 1:
-            return False
-        return ToolCall.of("", found.calls[0].name, found.calls[0].arguments).parse_arguments() == {"probed": "value"}
+            return None
+        calls = found.calls if found else ()
+        read = [ToolCall.of("", call.name, call.arguments).parse_arguments() for call in calls]
+        return found.notation if found and read == [{"probed": "value"}] else None
 
     def _rendered_call(self) -> str:
         """A call as the chat template renders it, with what begins and ends a reply."""
@@ -212,6 +212,14 @@ class ChatFormat:
         """A prompt, which ends with what the chat template writes at the beginning of a reply."""
         try:
             return self._text(template_messages((_ASKED,)), None, True)
+        except UsageError:
+            return ""
+
+    @cached_property
+    def _header(self) -> str:
+        """What the chat template writes before a reply; some templates leave it out of the prompt after a result."""
+        try:
+            return self._opening.removeprefix(self.rendered((_ASKED,)))
         except UsageError:
             return ""
 
@@ -295,10 +303,11 @@ class ChatFormat:
             text: the text.
             tools: the tools that the model was offered; without any, a call in a notation with a mark is unreadable.
         """
-        if tools and self._has_response_template and not self._reads_own_notation:
+        if tools and self._has_response_template and not self.own_notation:
             return self._by_template(text, tools)
-        thought, words = split_reasoning(text)
-        found = find_calls(words, tools) if tools else marked_calls(words)
+        thought, words = split_reasoning(text.removeprefix(self._header))
+        json = self.own_notation == "json"  # then an object in the form of a call is one, whatever it names
+        found = find_calls(words, tools, any_tool=json) if tools else marked_calls(words)
         if found is None:
             return ReadReply(self._message(words, thought))
         if not found.calls or not tools:

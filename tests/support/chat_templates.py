@@ -17,7 +17,15 @@ _SPECIAL = re.compile(
 )
 _ENDS = (
     *("<|im_end|>", "<|eot_id|>", "<|return|>", "<|call|>", "<turn|>", "<|tool_response>", "<|user|>"),
-    *("<|observation|>", "<|eot|>", "<｜end▁of▁sentence｜>", "<|end|>", "<|END_OF_TURN_TOKEN|>", "<end_of_turn>"),
+    *(
+        "<|observation|>",
+        "<|eot|>",
+        "<｜end▁of▁sentence｜>",
+        "<|end|>",
+        "<|endoftext|>",
+        "<|END_OF_TURN_TOKEN|>",
+        "<end_of_turn>",
+    ),
     *("<end_of_utterance>", "</s>"),
 )
 """Tokens that end a reply, according to the generation configs of these models."""
