@@ -118,22 +118,24 @@ def is_call_mark(text: str) -> bool:
     return _MARK.match(text) is not None
 
 
-def certain_words(text: str, *, offered: bool) -> int:
-    """Number of characters at the beginning of an unfinished text that certainly precede all calls.
+def certain_words(text: str, *, offered: bool) -> tuple[int, bool]:
+    """Number of characters at the beginning of an unfinished text that certainly precede all calls, and whether what
+    follows them may be a call whatever comes next.
 
     Args:
         text: the text so far.
         offered: whether the model was given tools; without any, only marks begin a call.
     """
     if not offered:
-        begun = _MAY_BE_MARK.search(text) or _BEGUN_MARK.search(text)
-        return begun.start() if begun else len(text)
+        mark = _MAY_BE_MARK.search(text)
+        begun = mark or _BEGUN_MARK.search(text)
+        return begun.start() if begun else len(text), mark is not None
     begun = _BEGUN.search(text)
     at = begun.start() if begun else len(text)
     while at and not text[at - 1].isspace():  # the name of a tool may precede a bracket
         at -= 1
     line = text.rfind("\n", 0, at) + 1
-    return line if _BEGUN_LINE.match(text, line, at) else at
+    return line if _BEGUN_LINE.match(text, line, at) else at, begun is not None
 
 
 def _find_marked(text: str, reader: CallReader, specs: Specs) -> TextCalls | None:
