@@ -22,7 +22,6 @@ from pydantic import SecretStr
 
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, ToolSpec, UserMessage
-from simkit.core.reasoning import separated
 from simkit.errors import AuthFailed, ContextTooLong, ModelNotServed, UsageError
 from simkit.local.chat import ChatFormat
 from simkit.local.server import listen
