@@ -189,7 +189,7 @@ class Constraints:
                 continue
             before, between, after = found
             text = f'{before}{_NAME}{between}{{"{_KEY}": "{_VALUE}"}}{after}'
-            calls = self._chat.read(text, calls=True).tool_calls or ()
+            calls = self._chat.read(text, [_PROBE]).message.tool_calls or ()
             if [(call.name, call.parse_arguments()) for call in calls] == [(_NAME, {_KEY: _VALUE})]:
                 return found
         raise BadRequest(
