@@ -60,8 +60,18 @@ async def test_the_runs_own_cancellation_wins_over_that_of_a_component() -> None
     gc.collect()
 
 
+@UNSTARTED
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_results_of_which_none_is_enough_excuse_no_branch_that_was_cancelled() -> None:
+    with pytest.raises(StrayCancellation, match="2 of 3 branches"):
+        await together([cancelling(cancel_other_tasks), two, two], lambda result: result > 2)
+    gc.collect()
+
+
 @pytest.mark.anyio
 async def test_a_first_result_that_is_enough_needs_no_others() -> None:
+    assert await together([cancelling(lambda: None), two, anyio.sleep_forever], lambda result: result == 2) == [1, 2]
     assert await together([cancelling(lambda: None), anyio.sleep_forever], lambda result: result == 1) == [1]
     assert await together([two, two]) == [2, 2]
 

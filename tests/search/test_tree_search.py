@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import anyio
+import anyio.lowlevel
 import pytest
 from players import Players, ReachReward, play, reach, say, shorts
 
@@ -228,12 +229,29 @@ async def test_a_conversation_that_outgrew_the_context_is_scored_as_failed() -> 
     assert played.harvests == []
 
 
+async def test_a_reward_is_asked_once_for_each_conversation_that_a_search_scores() -> None:
+    class Counting(ReachReward):
+        asked = 0
+
+        async def score_episode(self, request: ScoreEpisode) -> EpisodeReward:
+            self.asked += 1
+            return await super().score_episode(request)
+
+    reward = Counting()
+    await play(BestOfN(n=4), PLAYERS.with_(reward=reward))
+    assert reward.asked == 4
+
+
 async def test_a_search_plays_one_conversation_unless_it_says_otherwise() -> None:
     assert Scored().conversations == 1
 
 
 async def test_a_limit_of_wall_clock_seconds_that_is_not_reached_changes_nothing() -> None:
-    played = await play(BestOfN(n=2, limits=Limits(wall_seconds=60)), Players(lambda request: say(), two_turns))
+    async def plan(request: Act) -> Decision:
+        await anyio.lowlevel.checkpoint()
+        return say()
+
+    played = await play(BestOfN(n=2, limits=Limits(wall_seconds=60)), Players(plan, two_turns))
     assert (played.episode.outcome, played.episode.turns) == ("user_ended", 2)
 
 

@@ -72,6 +72,10 @@ def broken(request: Any) -> Any:
     raise RuntimeError("out of order")
 
 
+def broken_later(request: Speak) -> UserTurn:
+    return broken(request) if request.key.turn else UserTurn("Hello.")
+
+
 class Broken(ReachReward):
     async def score_episode(self, request: ScoreEpisode) -> EpisodeReward:
         raise RuntimeError("out of order")
@@ -83,11 +87,12 @@ class Broken(ReachReward):
     [
         (Players(broken), "agent"),
         (Players(lambda request: say(), broken), "user"),
+        (Players(lambda request: say(), broken_later), "user"),
         (Players(lambda request: use(request, ("broken", ""))), "tool"),
         (Players(lambda request: say(end=True), reward=Broken()), "reward"),
         (Players(lambda request: say(), start=broken), "agent"),
     ],
-    ids=["agent", "user", "tool", "reward", "start"],
+    ids=["agent", "opening", "user", "tool", "reward", "start"],
 )
 async def test_a_fault_is_reported_and_traced_once(search: Search, players: Players, component: str) -> None:
     notes = Notes()
