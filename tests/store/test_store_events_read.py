@@ -9,7 +9,7 @@ import orjson
 import pytest
 from store_events import josh_episode, numbered, run_finished, run_started, write_lines
 
-from simkit.core.events import BranchAdded, Event, ModelCall, RunFinished, RunStarted, UnitsPlanned
+from simkit.core.events import BranchAdded, Episode, Event, ModelCall, RunFinished, RunStarted, UnitsPlanned
 from simkit.core.records import PlannedUnit
 from simkit.errors import StoreUnreadable, WrongValue
 from simkit.store.encoding import JournalEvents, decode, encode, kind_of
@@ -53,13 +53,24 @@ def test_lists_are_read_as_tuples_and_a_field_that_may_be_empty_stays_so() -> No
     read = decode(encode(first))
     assert isinstance(read, BranchAdded)
     assert (read.parent_id, type(read.messages), read.messages[0].heard) == (None, tuple, first.messages[0].heard)
+    doubtful = replace(first, messages=(replace(first.messages[0], flags=("unsure",)),))
+    again = decode(encode(doubtful))
+    assert isinstance(again, BranchAdded)
+    assert again.messages[0].flags == ("unsure",)
 
 
-@pytest.mark.parametrize("seed", [2**64, 2**126, -(2**127), 7])
+@pytest.mark.parametrize("seed", [2**64 + 1, 2**126 + 1, -(2**126) - 1, 7])
 def test_a_seed_is_read_exactly(seed: int) -> None:
     read = decode(changed(run_started(), seed="HERE").replace(b'"HERE"', b"%d" % seed))
     assert isinstance(read, RunStarted)
     assert read.seed == seed
+
+
+def test_an_empty_value_where_there_is_a_default_is_the_default() -> None:
+    finished = next(event for event in EVENTS if isinstance(event, Episode))
+    read = decode(changed(finished, calls=None))
+    assert isinstance(read, Episode)
+    assert read.calls == 0
 
 
 def test_a_line_that_is_no_event_is_refused() -> None:
@@ -113,6 +124,13 @@ def test_an_event_that_this_version_does_not_know_is_damage_only_if_its_kind_is_
     finished = JournalEvents(path, (RunFinished,))
     assert list(finished) == [(run_finished(), 0)]
     assert finished.bad == ()
+
+
+def test_a_line_without_a_kind_is_damage_whatever_is_wanted(tmp_path: Path) -> None:
+    lines = [encode(run_started()), b"junk\n", encode(run_finished())]
+    journal = JournalEvents(write_lines(tmp_path, lines), (RunFinished,))
+    assert list(journal) == [(run_finished(), 1)]
+    assert [(bad.byte, bad.line) for bad in journal.bad] == [(len(lines[0]), 2)]
 
 
 def test_a_journal_that_cannot_be_read_is_named(tmp_path: Path) -> None:
