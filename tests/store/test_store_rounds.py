@@ -613,6 +613,12 @@ def test_looking_for_a_line_that_the_database_refuses_leaves_no_row(folder: Path
     assert asked(folder, f"SELECT {rows}") == counts
 
 
+def test_rows_of_lines_that_are_not_on_the_disk_are_not_kept_while_a_refused_line_is_looked_for(folder: Path) -> None:
+    rewrite(folder, [*LINES[:8], sealed(8, b'{"e":"Unknown"}\n'), *LINES[9:]])
+    Loader(folder, source=Disk(sync=errno.EIO)).load()
+    assert loaded_lines(folder) == 0
+
+
 UTF = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 TEXTS = {
     "Error: in piece.jsonl, in line 1: this in line 2: that\nTry something": "this in line 2: that",
