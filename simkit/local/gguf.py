@@ -6,8 +6,8 @@ concurrent conversions and killed ones leave nothing incomplete behind.
 
 from __future__ import annotations
 
+import logging
 import shutil
-import sys
 import tempfile
 import time
 import zipfile
@@ -224,9 +224,9 @@ def _written(target: Path) -> Generator[Path]:
 
 
 def _announced(name: str, _stage: str, fraction: float) -> None:
-    """Announce the beginning of a conversion on a terminal."""
-    if sys.stderr.isatty() and not fraction:
-        sys.stderr.write(f"converting {visible(name)} once, which takes about a minute ...\n")
+    """Announce the beginning of a conversion, by default on stderr."""
+    if not fraction:
+        logging.getLogger(__name__).warning("converting %s once, which takes about a minute ...", visible(name))
 
 
 def _first_line(error: BaseException) -> str:

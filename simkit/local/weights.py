@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -114,13 +114,12 @@ def _fastest_threads(torch: Any, model: Any) -> int:
         seconds = _seconds(torch, lambda: model(input_ids=ids, use_cache=False))
         if seconds < 0.8 * least:
             best, least = count, seconds
-    if sys.stderr.isatty():
-        sys.stderr.write(f"the local model uses {best} of {cores} threads (option `threads`)\n")
+    logging.getLogger(__name__).info("the local model uses %d of %d threads (option `threads`)", best, cores)
     return best
 
 
 def _note_slow_bfloat16(torch: Any, model: Any) -> None:
-    """Say on stderr if this processor multiplies in bfloat16 more slowly than in float32."""
+    """Warn if this processor multiplies in bfloat16 more slowly than in float32."""
     weight = max(model.parameters(), key=lambda each: each.numel() if each.dim() == 2 else 0)
     rows = torch.zeros((8, weight.shape[1]), dtype=weight.dtype)
     linear = torch.nn.functional.linear
@@ -128,9 +127,9 @@ def _note_slow_bfloat16(torch: Any, model: Any) -> None:
     rows, weight = rows.float(), weight.float()
     fast = _seconds(torch, lambda: linear(rows, weight))
     if slow > fast:
-        sys.stderr.write(
-            f"note: bfloat16 takes {slow / fast:.1f} times as long as float32 on this processor; omit `dtype`, or use "
-            "float16\n"
+        logging.getLogger(__name__).warning(
+            "note: bfloat16 takes %.1f times as long as float32 on this processor; omit `dtype`, or use float16",
+            slow / fast,
         )
 
 

@@ -359,7 +359,7 @@ def test_threads_are_measured_unless_they_were_chosen(monkeypatch: pytest.Monkey
 
 
 def test_bfloat16_on_a_processor_that_is_slower_with_it_is_noted(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     times = iter((3.0, 1.0, 1.0, 3.0))
 
@@ -368,6 +368,7 @@ def test_bfloat16_on_a_processor_that_is_slower_with_it_is_noted(
 
     monkeypatch.setattr(weights, "_seconds", measured)
     LocalEngine.open(folder, EngineOptions(dtype="bfloat16"))
-    assert "bfloat16 takes 3.0 times as long as float32" in capsys.readouterr().err
+    (note,) = caplog.messages
+    assert "bfloat16 takes 3.0 times as long as float32" in note
     LocalEngine.open(folder, EngineOptions(dtype="bfloat16"))
-    assert capsys.readouterr().err == ""
+    assert caplog.messages == [note]
