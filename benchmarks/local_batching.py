@@ -130,7 +130,7 @@ class Generate:
             max_new_tokens=request.sampling.max_tokens,
         )
         ids = out[0, len(prompt) :].tolist()
-        response = ChatResponse.of(chat.parse(ids))
+        response = ChatResponse.of(chat.parse(ids, request.tools))
         return ChatResponse(message=response.message, usage=Usage(len(prompt), len(ids)))
 
 

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra [local]")
 pytest.importorskip("transformers", reason="needs the extra [local]")
 
-from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
+from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, ToolSpec, UserMessage
 from simkit.errors import UsageError
 from simkit.local.chat import ChatFormat
 from simkit.tools.builtin import BuiltinWorld
@@ -37,6 +37,7 @@ def dialogue(area: str, price: str) -> tuple[Message, ...]:
     )
 
 
+SEARCH = ToolSpec.of("search_hotel", "Find a hotel.", {"area": {"type": "string"}, "pricerange": {"type": "string"}})
 DIALOGUES = tuple(dialogue(area, price) for area in ("harbour", "hillside") for price in ("cheap", "expensive")) * 3
 
 
@@ -61,7 +62,7 @@ def test_what_a_model_writes_is_read_back_as_it_was(form: ChatFormat, area: str)
             prompt = form.prompt(messages[:index])
             assert rendered.ids[: len(prompt)] == prompt
             reply = rendered.ids[len(prompt) :]
-            read = form.parse(reply[: reply.index(form.tokenizer.eos_token_id) + 1])
+            read = form.parse(reply[: reply.index(form.tokenizer.eos_token_id) + 1], (SEARCH,))
             assert read.content == message.content
             calls = [(call.name, call.arguments) for call in message.tool_calls or ()]
             assert [(call.name, call.arguments) for call in read.tool_calls or ()] == calls
