@@ -171,6 +171,8 @@ class Handler:
         self.end()
         try:
             self._coroutine.close()
+        except KeyboardInterrupt:
+            raise
         except BaseException:  # it cannot be closed either: it is abandoned anyway
             return
 

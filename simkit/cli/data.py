@@ -23,18 +23,31 @@ def prepare(target: str, source: Path | None) -> None:
         DataMissing: the data cannot be downloaded, or the given source lacks a file.
         DataCorrupt: the data is damaged.
     """
-    from simkit.components.world import WORLD
     from simkit.local.gguf import SMOLLM2
-    from simkit.plugins.loading import find_class
 
     if target == SMOLLM2:
         _prepare_smollm2(source)
         return
-    world = find_class(WORLD, target)
+    world = _world_of(target)
     with StageProgress(live=sys.stderr.isatty()) as shown:
         path = world.prepare(source, shown.update)
     size = path.stat().st_size / 1e6
     say(f"{world.name}: {path} ({size:.1f} MB). Try: {program()} run rollout --world {target} --tasks 50")
+
+
+def _world_of(target: str) -> type[World]:
+    from simkit.components.world import WORLD
+    from simkit.errors import ComponentNotFound
+    from simkit.local.gguf import SMOLLM2
+    from simkit.plugins.loading import available, find_class, nearest
+
+    known = (*available(WORLD.group), SMOLLM2)
+    if ":" in target or target in known:
+        return find_class(WORLD, target)
+    raise ComponentNotFound(
+        f"there is no world and no model called `{target}`{nearest(target, known)}; worlds that need data: "
+        f"{', '.join(needing_data()) or 'none'}, or your own as path/to/file.py:NAME; a small model: {SMOLLM2}"
+    )
 
 
 def _prepare_smollm2(source: Path | None) -> None:

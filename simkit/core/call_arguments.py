@@ -101,7 +101,7 @@ def gemma_value(text: str, at: int, depth: int) -> tuple[Any, int]:
     """A value in Gemma's notation, `{key:<|"|>text<|"|>,count:3}`, and the position after it.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the text holds no value there.
     """
     if not depth:
         raise ValueError("nested too deeply")

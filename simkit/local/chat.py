@@ -6,11 +6,10 @@ reads and writes in play.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -26,49 +25,9 @@ from simkit.core.reasoning import opens_reasoning, split_reasoning, with_reasoni
 from simkit.core.text_calls import UNPARSED, find_calls, marked_calls
 from simkit.errors import UsageError
 from simkit.local.gguf import model_folder
+from simkit.local.incremental import Segments
 from simkit.local.template_messages import THOUGHT_FIELDS, template_messages, template_tools, with_text_arguments
 from simkit.plugins.extras import require
-
-_KEPT = 8192
-_COMPARED = 4
-
-
-class Segments:
-    """Tokenizes texts piece by piece, with a cache of pieces.
-
-    The first few texts are also tokenized as a whole. If the results ever differ, texts are no longer split.
-
-    Args:
-        tokenizer: a fast tokenizer of transformers.
-    """
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        special = [each for each in tokenizer.added_tokens_decoder.values() if each.special and each.content]
-        cutting = {each.content: each for each in special if not (each.lstrip or each.rstrip or each.single_word)}
-        cuts = sorted((name for name, each in cutting.items() if not each.normalized), key=len, reverse=True)
-        self._cut = re.compile("(?=" + "|".join(map(re.escape, cuts)) + ")") if cuts else None
-        self._compared = 0
-        self._piece = lru_cache(_KEPT)(self._whole)
-
-    def ids(self, text: str) -> list[int]:
-        """The ids of a text, without special tokens added."""
-        if self._cut is None:
-            return list(self._whole(text))
-        found: list[int] = []
-        for piece in self._cut.split(text):
-            found += self._piece(piece)
-        if self._compared < _COMPARED:
-            self._compared += 1
-            whole = list(self._whole(text))
-            if whole != found:
-                self._cut = None
-                return whole
-        return found
-
-    def _whole(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-
 
 _SHOWN = 60
 _ASKED = UserMessage.of("?")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from simkit.errors import ModelFault
 from simkit.local.chat import ChatFormat
 from simkit.local.constraints import Constraint
-from simkit.local.growing_text import GrowingText
+from simkit.local.incremental import GrowingText
 from simkit.local.sampling import uniforms
 from simkit.models.sampling import Sampling
 

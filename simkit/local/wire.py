@@ -14,7 +14,7 @@ from simkit.core.reasoning import FIELD, may_open_reasoning, reasoning_of, split
 from simkit.core.text_calls import certain_words
 from simkit.errors import BadRequest, ContextTooLong, ModelFault, SimkitError, UsageError
 from simkit.local.chat import ChatFormat
-from simkit.local.growing_text import GrowingText
+from simkit.local.incremental import GrowingText
 from simkit.models.base import ChatRequest, ChatResponse
 from simkit.models.sampling import Sampling
 

@@ -73,7 +73,7 @@ def choose_prompt(package: str, file: str, chosen: PromptChoice, needed: tuple[s
     if chosen is None:
         return shipped_prompt(package, file)
     if chosen != COMPACT:
-        return read_prompt(chosen, needed)
+        return read_prompt(chosen, needed, f", or `{COMPACT}` for the shipped one in few words")
     name, _, version = file.rpartition("-")
     try:
         return shipped_prompt(package, f"{name}-{COMPACT}-{version}")
@@ -83,8 +83,8 @@ def choose_prompt(package: str, file: str, chosen: PromptChoice, needed: tuple[s
         ) from None
 
 
-def read_prompt(path: str | Path, needed: tuple[str, ...] = ()) -> Prompt:
-    """A user's own prompt; it must have one of the needed placeholders.
+def read_prompt(path: str | Path, needed: tuple[str, ...] = (), otherwise: str = "") -> Prompt:
+    """A user's own prompt; it must have one of the needed placeholders. `otherwise` ends the advice of the error.
 
     Raises:
         UsageError: the file cannot be read as text, or lacks a required placeholder.
@@ -92,7 +92,9 @@ def read_prompt(path: str | Path, needed: tuple[str, ...] = ()) -> Prompt:
     try:
         prompt = Prompt(str(path), Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the prompt {path} cannot be read: {error}; give the path of a text file") from error
+        raise UsageError(
+            f"the prompt {path} cannot be read: {error}; give the path of a text file{otherwise}"
+        ) from error
     if needed and prompt.places.isdisjoint(needed):
         places = " or ".join(f"{{{{{name}}}}}" for name in needed)
         raise UsageError(f"the prompt {path} has no place {places}; write it where the {needed[0]} belong")

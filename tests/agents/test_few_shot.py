@@ -121,3 +121,5 @@ def test_the_word_compact_is_no_file_in_the_folder_of_the_run(tmp_path: Path) ->
     own = load(AGENT, "react,prompt=mine.txt", given, tmp_path)
     assert isinstance(own, ReactAgent)
     assert own.prompt.name == str(tmp_path / "mine.txt")
+    with pytest.raises(UsageError, match="or `compact` for the shipped one in few words"):
+        load(AGENT, "react,prompt=compct", given, tmp_path)

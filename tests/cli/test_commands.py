@@ -467,3 +467,10 @@ def test_a_corrupt_cache_says_how_to_rebuild_it(tmp_path: Path, monkeypatch: pyt
     assert "toolwoz-1.zip" in done.stderr
     assert "simkit data toolwoz" in done.stderr
     assert rows(tmp_path / "store", "select status, episodes from run_summary") == []
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("smolm2", "smollm2"), ("toolwozz", "toolwoz")])
+def test_a_misspelt_name_of_data_is_told_the_right_one(typed: str, meant: str) -> None:
+    done = simkit("data", typed)
+    assert done.exit_code == 2
+    assert f"no world and no model called `{typed}` (did you mean `{meant}`?)" in done.stderr

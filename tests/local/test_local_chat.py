@@ -9,7 +9,8 @@ from hypothesis import strategies as some
 from simkit.core.messages import AssistantMessage, ToolCall, UserMessage
 from simkit.core.reasoning import reasoning_of
 from simkit.errors import UsageError
-from simkit.local.chat import ChatFormat, ReadReply, Segments
+from simkit.local.chat import ChatFormat, ReadReply
+from simkit.local.incremental import Segments
 from support.tiny_llama import CONVERSATION, FIND, FORGETFUL, HERMES, tiny_tokenizer
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simkit.local.chat import ChatFormat
-from simkit.local.growing_text import GrowingText
+from simkit.local.incremental import GrowingText
 from simkit.local.job import Job
 from simkit.local.wire import Speech
 from simkit.models.sampling import Sampling
