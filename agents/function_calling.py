@@ -52,8 +52,8 @@ class FunctionCallingAgent(ModelAgent):
         self,
         model: ChatModel,
         prompt: PromptChoice = None,
-        examples: Path | None = None,
         text_calls: Literal["tell", "read"] = "tell",
+        examples: Path | None = None,
     ) -> None:
         if text_calls not in ("tell", "read"):
             raise UsageError(f"text_calls is `{text_calls}`; it must be `tell` or `read`")
