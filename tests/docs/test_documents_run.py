@@ -7,8 +7,10 @@ line where the line starts with `simkit`. A block behind `<!-- not run by the te
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -39,12 +41,12 @@ class Block:
         return f"{self.file.name}:{self.line}"
 
 
-def blocks(*kinds: str) -> list[Block]:
+def blocks(*kinds: str, skipped: bool = False) -> list[Block]:
     found: list[Block] = []
     for file in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = file.read_text()
         for match in FENCE.finditer(text):
-            if match["kind"] in kinds and not match["skip"]:
+            if match["kind"] in kinds and bool(match["skip"]) == skipped:
                 found.append(Block(file, text.count("\n", 0, match.start()) + 1, match["kind"], match["text"]))
     return found
 
@@ -77,6 +79,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def own_store(store: Path, tmp_path: Path) -> Path:
+    """A copy of that store, in which `last` is not a run of another block."""
+    return shutil.copytree(store, tmp_path / "simkit-store")
+
+
 def test_the_readme_shows_what_the_issue_asks_for() -> None:
     assert len([block for block in blocks("sql") if block.file.name == "README.md"]) >= 5
     (recipe,) = [block for block in recipes() if block.file.name == "README.md"]
@@ -93,9 +101,14 @@ def test_recipe(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", programs(), ids=str)
-def test_program(block: Block, store: Path) -> None:
+def test_program(block: Block, own_store: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", block.text], cwd=store.parent, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", block.text],
+        cwd=own_store.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
@@ -108,10 +121,17 @@ def test_query(block: Block, store: Path) -> None:
 
 
 @pytest.mark.parametrize("block", blocks("sh"), ids=str)
-def test_commands(block: Block, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(store.parent)
+def test_commands(block: Block, own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(own_store.parent)
     commands = [line for line in block.text.replace("\\\n", " ").splitlines() if line.startswith("simkit ")]
     if not commands:
         pytest.skip("no command of simkit in it")
     for line in commands:
         simkit(*shlex.split(line, comments=True)[1:])
+
+
+@pytest.mark.parametrize("block", blocks("python", skipped=True), ids=str)
+def test_names_in_programs_that_are_not_run_exist(block: Block) -> None:
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "simkit":
+            exec(ast.unparse(node), {})
