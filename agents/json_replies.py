@@ -1,6 +1,6 @@
 """Replies of `react,constrained=true`: one JSON object, a plan and then either a call or a speech.
 
-    {"plan": "The day is known, so I look.", "act": {"call": "find_bicycle", "parameters": {"day": "sunday"}}}
+    {"plan": "The day is known, so I look.", "act": {"call": "rent_bicycle", "parameters": {"day": "sunday"}}}
     {"plan": "There is one. I offer it.", "act": {"speak": "The red tourer is free on Sunday. Shall I reserve it?"}}
 
 A server that holds replies to a JSON schema makes all of them readable, also those of small models. The root is an

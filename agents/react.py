@@ -80,7 +80,7 @@ class ReactAgent(ModelAgent):
     @property
     def prompt_name(self) -> str:
         """The prompt for commands, or for JSON."""
-        return "react-json-1.txt" if self._constrained else self.prompt_file
+        return "react-json-2.txt" if self._constrained else self.prompt_file
 
     def response_format(self, request: Act) -> JsonObject | None:
         """The schema of a reply with these tools, if replies are constrained."""
@@ -188,7 +188,14 @@ def signature(tool: ToolSpec) -> str:
 
 
 def _hint(schema: Any) -> str:
-    words = _schema(schema)
+    """A parameter in few words: its values, or its description, which replaces a pattern."""
+    fields = cast("dict[str, Any]", schema) if isinstance(schema, dict) else {}
+    if fields.get("type") == "string" and fields.get("description"):
+        fields = {name: value for name, value in fields.items() if name != "pattern"}
+    values = cast("list[Any]", fields.get("enum") or [])
+    if values and not fields.get("description"):
+        return f": {'|'.join(map(str, values))}"
+    words = _schema(fields or schema)
     named = words.removeprefix("one of: ")
     return "" if words == _ANY_TEXT else f": {words}" if named == words else f": {named.replace(', ', '|')}"
 

@@ -6,7 +6,8 @@
 A cell is a model, an agent, a user and a world. Each is a run of its own in one store, so the command can be stopped
 and repeated: finished cells are kept, interrupted ones are resumed. `--hours` ends it after the cell in progress. The
 report names the cells that were not reached. Models whose name is given with `!` (`qwen!=...`) also play by free tool
-calls; the others have a chat template without tools.
+calls; the others have a chat template without tools. Each agent is shown one conversation of the rule-based agent from
+the train split of the built-in world (`FOLDER-example.jsonl`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from simkit.statistics.scores import Estimate, mean_of_tasks
 AGENTS = {
     "react": "react,prompt=compact",
     "constrained": "react,prompt=compact,constrained=true",
-    "calls": "function_calling,prompt=compact",
+    "calls": "function_calling,prompt=compact,text_calls=read",
 }
 USERS = {"agenda": "agenda", "goal": "goal,prompt=compact,ending=json"}
 WORLDS = {"builtin": ("builtin,compact=true,most_goals=2", 20), "toolwoz": ("toolwoz", 10)}
@@ -51,8 +53,9 @@ class Cell:
         """The command that plays it."""
         world, _ = WORLDS[self.world]
         user = ("--user-model", self.model) if self.user != "agenda" else ()
-        cast = ("--agent", AGENTS[self.agent], "--user", USERS[self.user], "--model", self.model, *user)
-        limits = ("--max-turns", "12", "--max-tokens", "200", "--temperature", "0")
+        agent = f"{AGENTS[self.agent]},examples={example_of(store)}"
+        cast = ("--agent", agent, "--user", USERS[self.user], "--model", self.model, *user)
+        limits = ("--max-turns", "12", "--max-tokens", "150", "--temperature", "0.2", "--frequency-penalty", "0.3")
         what = ("--world", world, "--split", "test", "--tasks", str(self.tasks), "--name", self.name)
         return [*SIMKIT, "run", "rollout", *what, *cast, *limits, "--store", str(store), *more]
 
@@ -69,6 +72,26 @@ def cells(models: Sequence[str]) -> Iterator[Cell]:
                 agents = AGENTS if label.endswith("!") else [name for name in AGENTS if name != "calls"]
                 for agent in agents:
                     yield Cell(label=label.strip("!"), model=model, agent=agent, user=user, world=world, tasks=tasks)
+
+
+def example_of(store: Path) -> Path:
+    """The file of the conversation that agents are shown."""
+    return store.parent / f"{store.name}-example.jsonl"
+
+
+def write_example(store: Path) -> None:
+    """Write the shortest successful conversation of the rule-based agent on twelve train tasks, once."""
+    if example_of(store).exists():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        all_of_them = Path(folder, "all.jsonl")
+        world, _ = WORLDS["builtin"]
+        played = (*SIMKIT, "run", "rollout", "--world", world, "--split", "train", "--tasks", "12", "--store", folder)
+        wanted = ("--run", "last", "--source", "episodes", "--where", "reward >= 1", "--out", str(all_of_them))
+        for command in (played, (*SIMKIT, "export", "sft", *wanted, "--store", folder)):
+            subprocess.run(command, check=True, capture_output=True)
+        example_of(store).parent.mkdir(parents=True, exist_ok=True)
+        example_of(store).write_text(min(all_of_them.read_text().splitlines(), key=len) + "\n")
 
 
 def statuses(store: Path) -> dict[str, str]:
@@ -162,6 +185,7 @@ def main() -> None:
     if given.report:
         report(wanted, given.store)
         return
+    write_example(given.store)
     until = time.monotonic() + given.hours * 3600
     ends = [play(cell, given.store, more) for cell in wanted if time.monotonic() < until]
     sys.exit(max(ends, default=0))

@@ -14,7 +14,7 @@ from simkit.core.ontology import Ontology
 from simkit.core.persistent_list import JsonList
 from simkit.errors import UsageError, UserFault
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
-from simkit.plugins.prompts import Prompt, PromptChoice, choose_prompt
+from simkit.plugins.prompts import COMPACT, Prompt, PromptChoice, choose_prompt
 from simkit.users.reply_formats import IGNORED, Ending, UserReply, form_of
 from simkit.users.selfcheck import SelfCheck, SelfCheckState
 
@@ -67,7 +67,8 @@ class GoalUser(User[ModelHistory]):
     Args:
         model: the model that plays the user.
         world: its ontology is the vocabulary of the self-check; without one only the words are checked.
-        prompt: `compact` for a shorter prompt, or the path of a text file with the placeholder `{{goals}}`.
+        prompt: `compact` for small models: a shorter prompt, and with `ending=json` a schema in which the first reply
+            cannot hang up; or the path of a text file with the placeholder `{{goals}}`.
         ending: the signal that hangs up: `tool` (a tool call), `json` (a field of a JSON object) or `line` (a token on
             a line of its own, for models that can do neither).
         attempts: maximum answers requested until one contains words; after that the user is at fault.
@@ -92,7 +93,7 @@ class GoalUser(User[ModelHistory]):
             raise UsageError(f"attempts is {attempts}; the user `{self.name}` needs at least 1 answer")
         self._model = model
         self._prompt = choose_prompt("simkit.users", self.prompt_file, prompt, ("goals",))
-        self._form = form_of(ending, advice=self.advised)
+        self._form = form_of(ending, advice=self.advised, compact=prompt == COMPACT)
         self._attempts = attempts
         self._check = SelfCheck(world.ontology if world else Ontology(()))
 
@@ -127,11 +128,11 @@ class GoalUser(User[ModelHistory]):
         self, history: ModelHistory, request: Speak[ModelHistory]
     ) -> tuple[UserReply, ChatResponse, Usage]:
         """The first answer with words, and what all of them used."""
-        used, ignored = Usage(), False
+        used, ignored, opening = Usage(), False, request.state is None
         for attempt in range(self._attempts):
             key = CallKey(request.key, "user", attempt)
             asked = ChatRequest(messages=history.messages, seed=key.seed)
-            response = await self._model.complete(self._form.ask(asked), key)
+            response = await self._model.complete(self._form.ask(asked, opening=opening), key)
             used = used.plus(response.usage)
             reply = self._form.read(response)
             if reply is not None:

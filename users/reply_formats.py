@@ -72,10 +72,16 @@ class UserReply:
 
 
 class ReplyFormat(ABC):
-    """One way to write a reply; with `advice`, the model first gives itself advice."""
+    """One way to write a reply.
 
-    def __init__(self, *, advice: bool) -> None:
+    Args:
+        advice: whether the model first gives itself advice.
+        compact: whether the format is for small models; its schema, if it has one, says what the opening cannot do.
+    """
+
+    def __init__(self, *, advice: bool, compact: bool = False) -> None:
         self._advice = advice
+        self._compact = compact
 
     @property
     @abstractmethod
@@ -83,8 +89,8 @@ class ReplyFormat(ABC):
         """The prompt's paragraph about this format."""
 
     @abstractmethod
-    def ask(self, request: ChatRequest) -> ChatRequest:
-        """The request with the additions of this format."""
+    def ask(self, request: ChatRequest, *, opening: bool = False) -> ChatRequest:
+        """The request with the additions of this format; `opening` if nothing has been said yet."""
 
     def read(self, response: ChatResponse) -> UserReply | None:
         """Read a response; None if it contains no reply."""
@@ -134,7 +140,7 @@ class ToolFormat(ReplyFormat):
         """The prompt's paragraph about the tool."""
         return self._words("ending-tool-1.txt")
 
-    def ask(self, request: ChatRequest) -> ChatRequest:
+    def ask(self, request: ChatRequest, *, opening: bool = False) -> ChatRequest:
         """The request with the tool."""
         return replace(request, tools=self.tools)
 
@@ -167,11 +173,12 @@ class JsonFormat(ReplyFormat):
         """The prompt's paragraph about the JSON fields."""
         return shipped_prompt("simkit.users", f"ending-json{'-advice' if self._advice else ''}-1.txt").text.strip()
 
-    def ask(self, request: ChatRequest) -> ChatRequest:
-        """The request with the schema of the object."""
+    def ask(self, request: ChatRequest, *, opening: bool = False) -> ChatRequest:
+        """The request with the schema of the object. Small models cannot hang up with their first words."""
+        begins = opening and self._compact
         fields: dict[str, Any] = {"advice": {"type": "string"}} if self._advice else {}
-        fields |= {"say": {"type": "string"}, "end": {"type": "boolean"}}
-        fields |= {"reason": {"type": "string", "enum": ["", "done", "gave_up"]}}
+        fields |= {"say": {"type": "string"}, "end": {"type": "boolean", **({"enum": [False]} if begins else {})}}
+        fields |= {"reason": {"type": "string", "enum": [""] if begins else ["", "done", "gave_up"]}}
         schema = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
         named = {"name": "user_turn", "strict": True, "schema": schema}
         return replace(request, response_format={"type": "json_schema", "json_schema": named})
@@ -197,7 +204,7 @@ class LineFormat(ReplyFormat):
         """The prompt's paragraph about the token."""
         return self._words("ending-line-1.txt")
 
-    def ask(self, request: ChatRequest) -> ChatRequest:
+    def ask(self, request: ChatRequest, *, opening: bool = False) -> ChatRequest:
         """The unchanged request."""
         return request
 
@@ -210,15 +217,15 @@ class LineFormat(ReplyFormat):
         return replace(reply, end=True)
 
 
-def form_of(ending: Ending, *, advice: bool = False) -> ReplyFormat:
+def form_of(ending: Ending, *, advice: bool = False, compact: bool = False) -> ReplyFormat:
     """The format with this signal."""
     match ending:
         case "tool":
-            return ToolFormat(advice=advice)
+            return ToolFormat(advice=advice, compact=compact)
         case "json":
-            return JsonFormat(advice=advice)
+            return JsonFormat(advice=advice, compact=compact)
         case "line":
-            return LineFormat(advice=advice)
+            return LineFormat(advice=advice, compact=compact)
         case _:
             assert_never(ending)
 

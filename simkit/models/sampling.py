@@ -86,8 +86,20 @@ class Sampling(Options):
         BeforeValidator(texts),
         OptionFlag(help="Stop sequence that ends a reply of the agent; repeat the flag for more.", shared=False),
     ] = ()
-    presence_penalty: Annotated[Number | None, Field(ge=-2, le=2)] = None
-    frequency_penalty: Annotated[Number | None, Field(ge=-2, le=2)] = None
+    presence_penalty: Annotated[
+        Number | None,
+        Field(ge=-2, le=2),
+        OptionFlag(help="Make tokens that the reply already holds less likely (-2 to 2).", shared=False),
+    ] = None
+    frequency_penalty: Annotated[
+        Number | None,
+        Field(ge=-2, le=2),
+        OptionFlag(
+            help="Make tokens less likely for each time that the reply already holds them (-2 to 2). Keeps small "
+            "models from repeating themselves.",
+            shared=False,
+        ),
+    ] = None
     logprobs: bool = False
     reasoning_effort: Annotated[
         str | None,

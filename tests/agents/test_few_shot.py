@@ -105,10 +105,11 @@ def test_a_compact_prompt_is_shorter_and_keeps_rules_and_tools(agent: type[Model
 
 def test_a_signature_names_optional_parameters_and_values() -> None:
     tools = {spec.name: spec for spec in BuiltinWorld(compact=True).tools().start(StartTools(NO_TASK)).specs}
-    assert signature(tools["book_train"]) == "book_train(trainID, people)"
-    assert signature(tools["search_train"]) == (
-        "search_train(departure?, destination?, day?, leaveAt?: HH:MM, arriveBy?: HH:MM)"
+    assert signature(tools["book_train"]) == "book_train(trainID, people: 1|2|3|4|5|6|7|8)"
+    assert signature(tools["search_attraction"]).endswith(
+        ", area?: harbour|old town|hillside|riverside|market quarter, name?)"
     )
+    assert signature(tools["search_train"]).endswith(", leaveAt?: HH:MM, arriveBy?: HH:MM)")
     assert "pricerange?: cheap|moderate|expensive" in signature(tools["search_restaurant"])
 
 

@@ -89,7 +89,7 @@ def test_the_prompt_is_for_json_also_in_its_compact_form() -> None:
         made = ReactAgent(RecordingModel("x").model, prompt=prompt, constrained=True)
         system = made.start(StartAgent((FIND,), "Be kind.")).system
         assert system is not None
-        assert '"act": {"call": "find_bicycle"' in system
+        assert '"act": {"call": "rent_bicycle"' in system
         assert "APICALL" not in system
         assert "find" in system
         assert "Be kind." in system

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from simkit.components.tools import CallTool, StartTools
 from simkit.core.messages import ToolCall
 from simkit.errors import UsageError
-from simkit.tools.builtin import BuiltinWorld
+from simkit.tools.builtin import BuiltinWorld, vocabulary
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -39,7 +41,7 @@ async def test_a_compact_world_has_the_same_tasks_tools_and_results_in_fewer_wor
         name: list(spec.properties) for name, spec in few.items()
     }
     sizes = [sum(len(spec.model_dump_json()) for spec in each.values()) for each in (many, few)]
-    assert sizes[1] < 0.75 * sizes[0]
+    assert sizes[1] < 0.9 * sizes[0]
     assert len(starts[1].policy) < len(starts[0].policy)
     call = ToolCall.of("c", "search_hotel", {"area": "harbour"})
     found = [await world.tools().call(CallTool(task, call, starts[0].state)) for world in (usual, compact)]
@@ -47,3 +49,18 @@ async def test_a_compact_world_has_the_same_tasks_tools_and_results_in_fewer_wor
     missing = ToolCall.of("c", "book_train", {"people": "2"})
     refused = await compact.tools().call(CallTool(task, missing, starts[1].state))
     assert refused.result.value == {"error": "book_train needs `trainID`"}
+
+
+def test_schemas_of_a_compact_world_allow_what_the_world_accepts_and_nothing_else() -> None:
+    """Constrained decoding holds a small model to these schemas."""
+    specs = BuiltinWorld(compact=True).tools().start(StartTools(BuiltinWorld().tasks("test")[0])).specs
+    tools = {spec.name: spec.properties for spec in specs}
+    for properties in tools.values():
+        for name, schema in properties.items():
+            assert ("enum" in schema) == (name not in ("name", "trainID", "reference", "time", "leaveAt", "arriveBy"))
+    assert tools["search_train"]["day"]["enum"] == list(vocabulary.DAYS)
+    assert "alderhaven" in tools["search_train"]["destination"]["enum"]
+    assert tools["search_hotel"]["type"]["enum"] != tools["search_attraction"]["type"]["enum"]
+    pattern = tools["book_restaurant"]["time"]["pattern"]
+    found = [bool(re.search(pattern, text)) for text in ("13:30", "24:00", "HH:MM", "9:00")]
+    assert found == [True, False, False, False]

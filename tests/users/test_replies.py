@@ -108,6 +108,16 @@ def test_what_each_form_asks_for() -> None:
     assert schema["additionalProperties"] is False
 
 
+def test_small_models_cannot_hang_up_with_their_first_words() -> None:
+    """Both models of docs/results/real-models.md did, in most of their conversations."""
+    plain = ChatRequest(messages=(UserMessage.of("Hi"),))
+    usual, small = form_of("json"), form_of("json", compact=True)
+    assert usual.ask(plain, opening=True) == usual.ask(plain) == small.ask(plain)
+    asked: Any = small.ask(plain, opening=True).response_format
+    fields = asked["json_schema"]["schema"]["properties"]
+    assert (fields["end"]["enum"], fields["reason"]["enum"]) == ([False], [""])
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("advice", [False, True])
 def test_the_prompt_says_how_to_hang_up(ending: Ending, advice: bool) -> None:

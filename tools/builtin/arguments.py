@@ -20,11 +20,28 @@ _NUMBER = re.compile(r"\d{1,4}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of a tool: its description for the model and the kind of its values."""
+    """A parameter of a tool.
+
+    Attributes:
+        name: its name.
+        kind: the kind of its values.
+        description: its description for the model; empty if the name explains it.
+        values: all possible values, if the schema lists them.
+        pattern: a regular expression of its values; empty if the schema has none.
+    """
 
     name: str
     kind: SlotKind
     description: str
+    values: tuple[str, ...] = ()
+    pattern: str = ""
+
+    def schema(self) -> dict[str, object]:
+        """Its JSON schema."""
+        listed: dict[str, object] = {"enum": list(self.values)} if self.values else {}
+        formed: dict[str, object] = {"pattern": self.pattern} if self.pattern else {}
+        described = {"description": self.description} if self.description else {}
+        return {"type": "string", **described, **listed, **formed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +60,7 @@ class Tool:
 
     def spec(self) -> ToolSpec:
         """The tool's specification for a model."""
-        properties = {
-            name: {"type": "string", **({"description": entry.description} if entry.description else {})}
-            for name, entry in self.parameters.items()
-        }
+        properties = {name: entry.schema() for name, entry in self.parameters.items()}
         return ToolSpec.of(self.name, self.description, properties, tuple(properties) if self.required else ())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -41,14 +42,8 @@ _DESCRIPTIONS: Final = {
     "day": "day of the week",
     "time": "time of the booking, HH:MM, on the hour or half hour",
 }
-_SHORT: Final = {
-    **dict.fromkeys(("name", "food", "departure", "destination", "trainID", "day", "people", "stay", "reference"), ""),
-    "stars": "",
-    **dict.fromkeys(("leaveAt", "arriveBy", "time"), "HH:MM"),
-}
-"""Descriptions of compact tools."""
-_FEW: Final = 60
-"""Maximum characters of a description that a compact tool keeps."""
+_TIME: Final = r"^([01]\d|2[0-3]):[0-5]\d$"
+"""Pattern of times."""
 
 
 def ontology_of(town: Town) -> Ontology:
@@ -130,14 +125,16 @@ def _name(town: Town, domain: str) -> Slot:
 def tools_of(ontology: Ontology, *, compact: bool = False) -> tuple[Tool, ...]:
     """The tools: a search for each domain, a booking for domains that have one, and tools to manage bookings.
 
-    Compact ones have the same parameters; descriptions of those that explain themselves are left out.
+    Compact ones have the same parameters. Values and patterns in their schemas replace descriptions, so constrained
+    replies hold no other values.
     """
+    form = _typed if compact else _parameter
     tools: list[Tool] = []
     for domain in ontology.domains:
         text = f"Find a {domain.name}. Returns a list with the best match, empty if there is none."
-        tools.append(Tool.of(f"search_{domain.name}", text, tuple(map(_parameter, domain.search)), required=False))
+        tools.append(Tool.of(f"search_{domain.name}", text, tuple(map(form, domain.search)), required=False))
         if domain.book:
-            tools.append(_booking_tool(domain))
+            tools.append(_booking_tool(domain, form))
     find = "Look a booking up by its reference."
     cancel = "Cancel a booking by its reference; its places are free again."
     tools.append(Tool.of("find_booking", find, (_REFERENCE,), required=True))
@@ -146,19 +143,18 @@ def tools_of(ontology: Ontology, *, compact: bool = False) -> tuple[Tool, ...]:
 
 
 def _compact(tool: Tool) -> Tool:
-    """The tool with one sentence of description, and descriptions only of parameters with a form or few values."""
+    """The tool with one sentence of description, and without descriptions of names and ids."""
     parameters = (
-        replace(each, description=_SHORT.get(each.name, each.description if len(each.description) <= _FEW else ""))
-        for each in tool.parameters.values()
+        replace(each, description="") if each.kind in ("name", "id") else each for each in tool.parameters.values()
     )
     text = re.split("[.;]", tool.description)[0].replace(" a attraction", " an attraction")
     return Tool.of(tool.name, f"{text}.", tuple(parameters), required=tool.required)
 
 
-def _booking_tool(domain: Domain) -> Tool:
+def _booking_tool(domain: Domain, form: Callable[[Slot], Parameter]) -> Tool:
     kind = "id" if domain.id_field == "trainID" else "name"
     described = _DESCRIPTIONS.get(domain.id_field, f"name of the {domain.name}, as a search shows it")
-    parameters = (Parameter(domain.id_field, kind, described), *map(_parameter, domain.book))
+    parameters = (Parameter(domain.id_field, kind, described), *map(form, domain.book))
     text = f"Book a {domain.name}. Answers with a reference, or says why it cannot be booked."
     return Tool.of(f"book_{domain.name}", text, parameters, required=True)
 
@@ -166,3 +162,10 @@ def _booking_tool(domain: Domain) -> Tool:
 def _parameter(slot: Slot) -> Parameter:
     values = f"one of: {', '.join(slot.values)}" if slot.kind in ("category", "flag") else slot.phrases[0]
     return Parameter(slot.name, slot.kind, _DESCRIPTIONS.get(slot.name, values))
+
+
+def _typed(slot: Slot) -> Parameter:
+    """A parameter with its values or its pattern instead of a description."""
+    if slot.kind == "time":
+        return Parameter(slot.name, slot.kind, "HH:MM", pattern=_TIME)
+    return Parameter(slot.name, slot.kind, "", slot.values if slot.kind != "name" else ())
