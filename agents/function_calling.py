@@ -9,6 +9,7 @@ from simkit.agents.model_agent import (
     CALL_CUT_OFF,
     FILTERED,
     ModelAgent,
+    call_beside_unparsed,
     call_id,
     named_calls,
     reply_flags,
@@ -21,7 +22,7 @@ from simkit.agents.model_agent import (
 from simkit.components.agent import Act, Decision
 from simkit.components.model_view import with_valid_calls
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, parse_call
-from simkit.core.text_calls import TextCalls, find_calls
+from simkit.core.text_calls import UNPARSED, TextCalls, find_calls
 from simkit.errors import UsageError
 from simkit.models.base import ChatModel, ChatResponse
 from simkit.plugins.prompts import PromptChoice
@@ -36,8 +37,9 @@ class FunctionCallingAgent(ModelAgent):
     """An agent that uses its model's own tool calling, and speaks when an answer holds no call.
 
     All calls of an answer form one decision; text beside them stays in the conversation but is not spoken. Arguments
-    that are not JSON go unchanged to the tool server, and the model reads its error. Calls of an answer that was cut
-    off are not executed.
+    that are not JSON go unchanged to the tool server, and the model reads its error. A call that could not be read does
+    not spoil those beside it: they are executed, and the model is told of it with the last result. Calls of an answer
+    that was cut off are not executed.
 
     Args:
         model, prompt, examples: see `ModelAgent`.
@@ -76,7 +78,9 @@ class FunctionCallingAgent(ModelAgent):
                 note = FILTERED if response.finish == "content_filter" else CALL_CUT_OFF
                 return retry_with(message.without_calls(), note, *flags, f"cut_off_call: {message.tool_calls[-1].name}")
             calls = named_calls(message, request)
-            return Decision(message.model_copy(update={"tool_calls": calls}), calls=calls, flags=flags)
+            return _calling(
+                message.model_copy(update={"tool_calls": calls}), calls, flags, response.unparsed is not None
+            )
         text, wrong = spoken_text(message), unusable_reason(response)
         written = find_calls(text, request.tools) if response.unparsed is None else None
         if written is not None:
@@ -93,8 +97,14 @@ class FunctionCallingAgent(ModelAgent):
         calls = tuple(
             ToolCall.of(call_id(request, index), call.name, call.arguments) for index, call in enumerate(written.calls)
         )
-        called = message.model_copy(update={"content": written.words or None, "tool_calls": calls})
-        return Decision(called, calls=calls, flags=flags)
+        flags = (*flags, f"{UNPARSED}: {written.notation}") if written.unread else flags
+        called = message.model_copy(update={"content": written.rest or None, "tool_calls": calls})
+        return _calling(called, calls, flags, bool(written.unread))
+
+
+def _calling(message: AssistantMessage, calls: tuple[ToolCall, ...], flags: tuple[str, ...], unread: bool) -> Decision:
+    """The decision that makes the calls; with `unread`, the model is told of another one that could not be read."""
+    return call_beside_unparsed(message, calls, *flags) if unread else Decision(message, calls=calls, flags=flags)
 
 
 def _is_cut_off(response: ChatResponse, calls: tuple[ToolCall, ...]) -> bool:

@@ -19,6 +19,8 @@ from simkit.core.messages import (
     Message,
     SystemMessage,
     ToolCall,
+    ToolMessage,
+    ToolResult,
     ToolSpec,
     UserMessage,
     text_of,
@@ -35,6 +37,10 @@ CALL_CUT_OFF = "ERROR: your reply was cut off because it was too long, so its to
 UNPARSED = (
     "ERROR: your tool call could not be parsed, so nothing was executed. Call again, with a JSON object as arguments, "
     "or answer the customer."
+)
+UNPARSED_BESIDE = (
+    "ERROR: another tool call in the same message could not be parsed, so it was not executed. If you still need it, "
+    "call again, with a JSON object as arguments."
 )
 
 
@@ -152,6 +158,21 @@ class ModelAgent(Agent[SentMessages | None]):
 def retry_with(message: AssistantMessage, note: str, *flags: str) -> Decision[SentMessages | None]:
     """A decision that records the message, sends the model a note about its fault, and lets it decide again."""
     return Decision(message, note=UserMessage.of(note), flags=flags)
+
+
+def call_beside_unparsed(
+    message: AssistantMessage, calls: tuple[ToolCall, ...], *flags: str
+) -> Decision[SentMessages | None]:
+    """A decision that makes calls of a message in which another call could not be read, and tells the model so.
+
+    The note stands in the last result, because endpoints and chat templates want results directly after their calls.
+    It begins with `ERROR:`, so that the harvest takes no example from such a conversation.
+    """
+
+    def observe(call: ToolCall, result: ToolResult) -> Message:
+        return ToolMessage.of(call.id, f"{result.text}\n{UNPARSED_BESIDE}" if call.id == calls[-1].id else result.text)
+
+    return Decision(message, calls=calls, observe=observe, flags=flags)
 
 
 def say(message: AssistantMessage, text: str, *flags: str) -> Decision[SentMessages | None]:

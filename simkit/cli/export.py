@@ -128,6 +128,7 @@ _REASONS = {
     "unscored": "episodes without a reward",
     "error_markers": "conversations in which the agent made an error",
     "broken_calls": "conversations with invalid calls",
+    "unread_calls": "answers with a call that could not be read",
     "empty": "conversations in which the agent says nothing",
     "over_max_per_task": "over the maximum per task",
     "over_limit": "over the limit",

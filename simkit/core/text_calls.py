@@ -7,12 +7,13 @@ tool that the model was given, since plain answers hold JSON, too.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
-from simkit.core.call_arguments import Specs, TextCall, closing_bracket, plain_name, python_call_pattern
-from simkit.core.call_notations import CallReader
+from simkit.core.call_arguments import Specs, TextCall, closing_bracket, decoded, plain_name, python_call_pattern
+from simkit.core.call_marks import MAY_BE_MARK, marks
+from simkit.core.call_notations import MOST_CALLS, CallReader, WrittenCall
 from simkit.core.messages import ToolSpec
 from simkit.core.reasoning import QuoteScan, is_mention
 
@@ -32,47 +33,23 @@ class TextCalls:
 
     Attributes:
         notation: name of the notation, such as `hermes` or `json`.
-        calls: the calls; empty if any of them cannot be read completely.
-        words: the text before and after the calls.
+        calls: the calls that could be read.
+        unread: the malformed calls as they stand in the text. They are never spoken.
+        words: the text before, between and after the calls, without JSON objects that stand beside them.
+        rest: everything but the calls: words, JSON objects, and malformed calls with their marks.
     """
 
     notation: str
     calls: tuple[TextCall, ...]
-    words: str
+    unread: tuple[str, ...] = ()
+    words: str = ""
+    rest: str = ""
 
 
-_MARKS: Mapping[str, str] = {
-    "atem": r"(?:(?:\A|<\|start\|>assistant)\s*+to=[\w.-]++<\|message\|>\s*+)?<atem:(?:function_calls>|invoke name=)",
-    "harmony": r"(?:<\|channel\|>|assistant)?commentary to=(?=[\w.]+)"
-    r"|(?:\A|<\|start\|>assistant)\s*+to=(?=[\w.-]++\s*+<\|)",
-    "deepseek": r"<[|｜]tool[▁_]calls?[▁_]begin[|｜]>|<[|｜]DSML[|｜](?:function_calls|tool_calls|invoke)",
-    "kimi": r"<\|tool_calls?_(?:section_)?begin\|>",
-    "gemma": r"<\|tool_call>|<start_function_call>|```tool_code\b",
-    "mistral": r"\[TOOL_CALLS\]",
-    "llama": r"<\|python_tag\|>",
-    "cohere": r"<\|START_ACTION\|>",
-    "internlm": r"<\|action_start\|>",
-    "apertus": r"<\|tools_prefix\|>",
-    "lfm": r"<\|tool_call_start\|>",
-    "granite": r"<\|tool_call\|>|<function_call>|<functioncall>",
-    "phi": r"functools(?=\[)",
-    "minimax": r"<minimax:tool_call>|<(?:\w+:)?function_calls>|<(?:\w+:)?invoke name=",
-    "xml": r"<(?:\w+:)?tool_call>\s*(?=<function[= ])|<function[= ](?=[\w.\"'-]+)",
-    "glm": r"<tool_call>(?=\s*[\w.-]+\s*(?:<arg_key>|</tool_call>))",
-    "hermes": r"<(?:\w+[:_])?tool_calls?>|<TOOLCALL>|<tool_use>",
-}
-"""Marks of notations. The first that fits decides the name; the calls are read in the same way for all of them."""
-
-_MARK = re.compile("|".join(f"(?P<{name}>{mark})" for name, mark in _MARKS.items()))
-_MAY_BE_MARK = re.compile(
-    r"<(?:[|｜](?:tool|python_tag|START_ACTION|action_start|channel\|>commentary|start\|>assistant|DSML)|start_function"
-    r"|(?:\w{1,20}[:_])?(?:tool|function|TOOLCALL|invoke))|\[TOOL_CALLS|```tool_code|functools\[|\A\s*+to="
-    r"|(?:assistant)?commentary to="
-)
-"""Where a mark may begin. It looks at each character once, so that a long text is searched in a millisecond."""
 _BEGUN_MARK = re.compile(r"(?:[<\[`][^\s>\]]{0,30}|functools|\w*commentary(?: t?o?)?)\Z")
 _BEGUN = re.compile(r"[<\[{]|```|(?<=\w)\(")
 _BEGUN_LINE = re.compile(r"[^\w\n]*+(?:Action\b|\w*commentary\b|to=|$)")
+_CLOSING = re.compile(r"\s*(?:</[\w:]{1,40}>|<[|｜][\w▁]*(?:end|END|suffix)[\w▁]*[|｜]>|<\|/\w+\|>|<\w+\|>)")
 _ACTION = re.compile(r"^[^\w\n]*+Action:\s*+(?P<name>[\w.-]++)[^\S\n]*+\n\W*+Action Input:\s*+(?=\{)", re.MULTILINE)
 _OPENED = re.compile(r"(?:Action:\s*)?(?:```[\w-]*\s*)?(?:functions\.|tools\.|default_api\.|print\(|[\[(`*>-]|\s)*\Z")
 _NAME_KEY = r"[\"']?(?:name|tool_name|tool|function)[\"']?\s*+:\s*+[\"'](?P<{}>[\w.-]++)[\"']"
@@ -80,6 +57,11 @@ _ARGUMENT_KEY = r"[\"']?(?:arguments|parameters|args|input)[\"']?\s*+:"
 _BROKEN = re.compile(
     rf"\{{[^{{}}]{{0,300}}?(?:{_NAME_KEY.format('before')}|{_ARGUMENT_KEY}[\s\S]{{0,2000}}?{_NAME_KEY.format('after')})"
 )
+_BROKEN_ANY = re.compile(
+    r"\{\s*+[\"']name[\"']\s*+:\s*+[\"'][\w.-]++[\"']\s*+,\s*+[\"'](?:arguments|parameters)[\"']\s*+:"
+)
+_BEGUN_CALL = re.compile(r"\{\s*+[\"']?(?:name|tool_name|function|arguments|parameters)[\"']?\s*+:")
+_EMPTY_FENCE = re.compile(r"```\w*\s*+```")
 _ARGUMENTS_BEGIN = re.compile(r"\s*(?:[\w]+\s*=|[\"'{\[]|\Z)")
 _LINE_END = re.compile(r"[\s`*\])};.,]*?(?:\n|\Z)")
 _WORD = re.compile(r"\s*(?P<word>[\w.-]+)")
@@ -102,20 +84,28 @@ def find_calls(
     if not specs:
         return None
     reader = CallReader(text, specs, any_tool=any_tool)
-    return _find_marked(text, reader, specs) or _find_unmarked(text, reader, specs, anywhere)
+    notation, found = _marked(text, reader, specs)
+    if "{" in text:
+        action = _ACTION.search(text) if not found else None
+        if action is not None and plain_name(action["name"], specs) in specs:
+            notation, found = "action", [_after_action(action, reader)]
+        else:
+            found = _objects(text, reader, specs, found, any_tool)
+            notation = notation or "json"
+    if "(" in text and not any(each.calls for each in found):
+        written = _python_calls(text, reader, specs, anywhere, found)
+        notation, found = notation if found else "python", _in_order(found, written)
+    return _assembled(text, reader, notation, found) if found else None
 
 
 def marked_calls(text: str, tools: Sequence[ToolSpec] = ()) -> TextCalls | None:
     """The calls in a text that a mark of a notation precedes, whatever tools they name; None if it holds none."""
-    if next(_marks(text), None) is None:
+    if next(marks(text), None) is None:
         return None
     specs = {tool.name: tool for tool in tools}
-    return _find_marked(text, CallReader(text, specs), specs)
-
-
-def is_call_mark(text: str) -> bool:
-    """Whether a text is, or begins with, a mark of a notation."""
-    return _MARK.match(text) is not None
+    reader = CallReader(text, specs)
+    notation, found = _marked(text, reader, specs)
+    return _assembled(text, reader, notation, found) if found else None
 
 
 def certain_words(text: str, *, offered: bool) -> tuple[int, bool]:
@@ -127,7 +117,7 @@ def certain_words(text: str, *, offered: bool) -> tuple[int, bool]:
         offered: whether the model was given tools; without any, only marks begin a call.
     """
     if not offered:
-        mark = _MAY_BE_MARK.search(text)
+        mark = MAY_BE_MARK.search(text)
         begun = mark or _BEGUN_MARK.search(text)
         return begun.start() if begun else len(text), mark is not None
     begun = _BEGUN.search(text)
@@ -138,24 +128,34 @@ def certain_words(text: str, *, offered: bool) -> tuple[int, bool]:
     return line if _BEGUN_LINE.match(text, line, at) else at, begun is not None
 
 
-def _find_marked(text: str, reader: CallReader, specs: Specs) -> TextCalls | None:
-    quotes, end = QuoteScan(text), 0
-    for mark in islice(_marks(text), _PLACES):
-        if mark.start() < end:  # skipped with a mark before it, which no call followed
+def _marked(text: str, reader: CallReader, specs: Specs) -> tuple[str, list[WrittenCall]]:
+    """The notation and the calls behind marks; both are empty if there are none."""
+    quotes, end, tried = QuoteScan(text), 0, 0
+    notation, found = "", list[WrittenCall]()
+    for mark in marks(text):
+        if mark.start() < end:  # read or skipped with a mark before it
             continue
-        if mark.lastgroup == "gemma" or not (quotes.covers(*mark.span()) or _is_mention(text, mark, specs)):
-            calls, end = reader.read(mark.start())
-            if calls or _stands_alone(text, mark):
-                found = TextCalls(str(mark.lastgroup), calls, _words(text, mark.start(), end))
-                return found if next(_marks(text, end), None) is None else TextCalls(found.notation, (), found.words)
-    return None
+        if tried == _PLACES or len(found) > MOST_CALLS:
+            found += [WrittenCall(mark.start(), len(text), malformed=True)] if found else []
+            break
+        if mark.lastgroup != "gemma" and (quotes.covers(*mark.span()) or _is_mention(text, mark, specs)):
+            tried += 1
+            continue
+        written, end = reader.read(mark.start())
+        if not written and _stands_alone(text, mark):
+            end = _end_of_nothing(text, reader, end)
+            written = [WrittenCall(mark.start(), end, malformed=True)]
+        tried += not written
+        if written:
+            notation, found = notation or str(mark.lastgroup), found + written
+            quotes = QuoteScan(text, end)
+    return notation, found
 
 
-def _marks(text: str, at: int = 0) -> Iterator[re.Match[str]]:
-    """The marks of notations from a position on."""
-    for place in _MAY_BE_MARK.finditer(text, at):
-        if mark := _MARK.match(text, place.start()):
-            yield mark
+def _end_of_nothing(text: str, reader: CallReader, at: int) -> int:
+    """Where a malformed call ends that cannot be read at all: before its closing mark, or with its line."""
+    closing, line = _CLOSING.search(text, at, reader.next_mark(at)), text.find("\n", at)
+    return closing.start() if closing else min(reader.next_mark(at), line if line >= 0 else len(text))
 
 
 def _is_mention(text: str, mark: re.Match[str], specs: Specs) -> bool:
@@ -175,76 +175,134 @@ def _stands_alone(text: str, mark: re.Match[str]) -> bool:
     return _is_special(mark[0]) or not text[text.rfind("\n", 0, mark.start()) + 1 : mark.start()].strip()
 
 
-def _words(text: str, start: int, end: int) -> str:
-    """The words before and after calls, without the brackets and code marks in which they stand."""
-    near = max(0, start - _OPENING)
-    before = (text[:near] + _OPENED.sub("", text[near:start])).strip()
-    after = text[end:].lstrip("*`.").strip()
-    return "\n".join(part for part in (before, after) if part)
+def _after_action(action: re.Match[str], reader: CallReader) -> WrittenCall:
+    call, end = reader.named_call(action["name"], action.end())
+    return WrittenCall.of(action.start(), end, [call])
 
 
-def _find_unmarked(text: str, reader: CallReader, specs: Specs, anywhere: bool) -> TextCalls | None:
-    """Calls in JSON or in Python that name a given tool."""
-    if "{" in text:
-        action = _ACTION.search(text)
-        if action is not None and plain_name(action["name"], specs) in specs:
-            call, end = reader.named_call(action["name"], action.end())
-            return TextCalls("action", (call,) if call else (), _words(text, action.start(), end))
-        if found := _json_calls(text, reader, specs):
-            return found
-    return _python_calls(text, reader, specs, anywhere) if "(" in text else None
+def _objects(
+    text: str, reader: CallReader, specs: Specs, known: list[WrittenCall], any_tool: bool
+) -> list[WrittenCall]:
+    """The known calls, and those in JSON objects beside them, in the order of the text."""
+    found, doubtful = list[WrittenCall](), list[WrittenCall]()
+    at, failed = text.find("{"), 0
+    while at >= 0 and failed < _PLACES and len(found) <= MOST_CALLS:
+        if (passed := _end_of(known, at)) > at:
+            at = text.find("{", passed)
+            continue
+        value, end = reader.judge(at), at + 1
+        if value is None:
+            failed += 1
+            is_call = _is_broken_call(text, at, specs, any_tool)
+            if is_call or _BEGUN_CALL.match(text, at):
+                value = WrittenCall(at, reader.after_broken(at), malformed=is_call, doubtful=not is_call)
+                end = value.end if is_call else end
+        else:
+            end = value.end
+        if value is not None and (value.calls or value.malformed):
+            found.append(value)
+        elif value is not None and value.doubtful:
+            doubtful.append(WrittenCall(value.start, value.end, malformed=True))
+        at = text.find("{", end)
+    found = _in_order(known, found)
+    return _in_order(found, doubtful) if found else []
 
 
-def _json_calls(text: str, reader: CallReader, specs: Specs) -> TextCalls | None:
-    """Calls in JSON objects; an object beside or after them that is no call makes all of them unreadable.
-
-    A reply with such an object is not what it was meant to be: a part of it might be executed without the rest, and a
-    model trained on the part would learn tokens that it did not write.
-    """
-    calls: list[TextCall | None] = []
-    start, at, end, failed = -1, 0, 0, 0
-    while (at := text.find("{", at)) >= 0 and failed < _PLACES:
-        first, group, is_call, broken = at, list[TextCall | None](), False, False
-        while text.startswith("{", at) and not broken:
-            made, after = reader.read_object(at, known=True)
-            broken = after == at + 1
-            is_call = is_call or (_is_broken_call(text, at, specs) if broken else bool(made))
-            group += made or [None]
-            at = reader.skip(after)
-        failed += broken
-        if is_call or start >= 0:
-            start, end = first if start < 0 else start, at
-            calls += group
-    if start < 0:
-        return None
-    whole = tuple(call for call in calls if call is not None)
-    return TextCalls("json", whole if len(whole) == len(calls) else (), _words(text, start, end))
+def _end_of(spans: list[WrittenCall], at: int) -> int:
+    """The end of the span that covers a position; -1 if none does."""
+    place = bisect_right(spans, at, key=lambda span: span.start)
+    return spans[place - 1].end if place and at < spans[place - 1].end else -1
 
 
-def _is_broken_call(text: str, at: int, specs: Specs) -> bool:
+def _in_order(first: list[WrittenCall], second: list[WrittenCall]) -> list[WrittenCall]:
+    """Both in the order of the text, without those of the second that overlap one of the first, or one before them."""
+    starts, free, end = [span.start for span in first], list[WrittenCall](), 0
+    for span in second:
+        apart = _end_of(first, span.start) < 0 and bisect_left(starts, span.start) == bisect_left(starts, span.end)
+        if apart and span.start >= end:
+            free.append(span)
+            end = span.end
+    return sorted([*first, *free], key=lambda span: span.start)
+
+
+def _assembled(text: str, reader: CallReader, notation: str, found: list[WrittenCall]) -> TextCalls:
+    """The calls, and what stands beside them."""
+    if sum(max(1, len(each.calls)) for each in found) > MOST_CALLS:
+        found = [WrittenCall(found[0].start, found[-1].end, malformed=True)]
+    unread, words, rest = list[str](), list[str](), list[str]()
+    at = 0
+    for each in found:
+        gap = _gap(text, at, each.start)
+        words.append(_without_objects(gap))
+        rest.append(gap)
+        closing = _CLOSING.match(text, each.end)
+        if each.malformed:
+            unread.append(text[each.start : closing.end() if closing else each.end].strip())
+            rest.append(unread[-1])
+        at = reader.end_of_calls(each.end)
+    gap = text[at:].lstrip("*`.").strip()
+    words.append(_without_objects(gap))
+    rest.append(gap)
+    calls = tuple(call for each in found for call in each.calls)
+    return TextCalls(notation, calls, tuple(unread), *("\n".join(filter(None, each)) for each in (words, rest)))
+
+
+def _gap(text: str, start: int, end: int) -> str:
+    """The words before a call, without the brackets and code marks in which it stands."""
+    near = max(start, end - _OPENING)
+    before = text[start:near] + _OPENED.sub("", text[near:end]) if end > start else ""
+    return (before.lstrip("*`.") if start else before).strip()
+
+
+def _without_objects(words: str) -> str:
+    """Words without the JSON objects in them; empty if nothing but brackets is left."""
+    parts, at, failed = list[str](), 0, 0
+    place = words.find("{")
+    while place >= 0 and failed < _PLACES:
+        value, end = decoded(words, place)
+        if isinstance(value, dict):
+            parts.append(words[at:place])
+            at = end
+        else:
+            failed, end = failed + 1, place + 1
+        place = words.find("{", end)
+    if not parts:
+        return words
+    left = _EMPTY_FENCE.sub("", "".join([*parts, words[at:]])).strip()
+    return left if any(char.isalnum() for char in left) else ""
+
+
+def _is_broken_call(text: str, at: int, specs: Specs, any_tool: bool) -> bool:
     """Whether JSON that cannot be parsed, as of a reply that was cut off, names a given tool."""
+    if any_tool and _BROKEN_ANY.match(text, at):
+        return True
     found = _BROKEN.match(text, at)
     return found is not None and plain_name(found["before"] or found["after"], specs) in specs
 
 
-def _python_calls(text: str, reader: CallReader, specs: Specs, anywhere: bool) -> TextCalls | None:
-    """Calls like `tool(day="Sunday")` at the beginning of a line, or `anywhere`."""
+def _python_calls(
+    text: str, reader: CallReader, specs: Specs, anywhere: bool, known: list[WrittenCall]
+) -> list[WrittenCall]:
+    """Calls like `tool(day="Sunday")` at the beginning of a line, or `anywhere`, beside the known ones."""
     margin = r"(?<![\w.])(?P<margin>)" if anywhere else r"^(?P<margin>[ \t>*`\[(-]*+)"
     pattern = python_call_pattern(tuple(specs), margin)
-    found = pattern.search(text)
-    if found is None:
-        return None
-    start = found.end("margin")
-    calls, end = reader.read(start)
-    if not calls and not anywhere and not _is_broken_python(text, found.end(), end):
-        return None
-    another = pattern.search(text, end) if calls else None
-    return TextCalls("python", calls if another is None else (), _words(text, start, end))
+    found, at, tried = list[WrittenCall](), 0, 0
+    while tried < _PLACES and len(found) <= MOST_CALLS and (one := pattern.search(text, at)):
+        start, at = one.end("margin"), one.end()
+        if (passed := _end_of(known, start)) >= 0:
+            at = max(at, passed)
+            continue
+        written, end = reader.read(start, marked=False)
+        if any(each.calls for each in written) or anywhere or _is_broken_python(text, at, len(written) > 1):
+            found, at = found + written, max(at, end)
+        else:
+            tried += 1
+    return found
 
 
-def _is_broken_python(text: str, inside: int, end: int) -> bool:
+def _is_broken_python(text: str, inside: int, followed: bool) -> bool:
     """Whether an unreadable expression, whose arguments begin at `inside`, is a call and no part of a sentence."""
     closing = closing_bracket(text, inside - 1)
     if closing < 0:
         return _ARGUMENTS_BEGIN.match(text, inside) is not None
-    return end > closing or _LINE_END.match(text, closing) is not None
+    return followed or _LINE_END.match(text, closing) is not None

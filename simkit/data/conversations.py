@@ -13,6 +13,7 @@ import orjson
 from simkit.components.model_view import and_send, says_nothing, with_valid_calls
 from simkit.core.messages import AssistantMessage, Message, ToolSpec, parse_message, text_of
 from simkit.core.persistent_list import JsonList
+from simkit.core.text_calls import UNPARSED
 from simkit.data.examples import UNKNOWN, ExampleOrigin, TaskContent
 from simkit.errors import UsageError
 from simkit.store.reader import Reader
@@ -27,13 +28,18 @@ MARKERS = ("ERROR:", "Error:", "FAILURE")
 
 @dataclass(frozen=True, slots=True)
 class AgentMessage:
-    """One message of the agent. `shown` messages of the conversation precede it; `prompt` is their digest."""
+    """One message of the agent. `shown` messages of the conversation precede it; `prompt` is their digest.
+
+    `partial` is true if the model wrote another call beside those of the message, which could not be read. The message
+    then is not what the model wrote, and no example.
+    """
 
     branch_id: str
     seq: int
     prompt: str
     message: AssistantMessage
     shown: int
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +94,14 @@ class RecordedConversation:
 
 @dataclass(frozen=True, slots=True)
 class FailedMessage:
-    """A message of the agent on a failed branch."""
+    """A message of the agent on a failed branch; see `AgentMessage`."""
 
     episode_id: str
     branch_id: str
     seq: int
     prompt: str
     message: AssistantMessage
+    partial: bool = False
 
 
 class ConversationReader:
@@ -141,7 +148,8 @@ class ConversationReader:
         for row in self._reader.rows(_LOST, [list(episodes)]):
             message = self._message(row["message"])
             if isinstance(message, AssistantMessage) and not says_nothing(message):
-                found.append(FailedMessage(row["episode_id"], row["branch_id"], row["seq"], row["prompt"], message))
+                place = (row["episode_id"], row["branch_id"], row["seq"], row["prompt"])
+                found.append(FailedMessage(*place, message, _is_partial(message, row["flags"])))
         return found
 
     def _conversation(self, episode: Row, rows: Sequence[Row], tools: tuple[ToolSpec, ...]) -> RecordedConversation:
@@ -154,7 +162,8 @@ class ConversationReader:
             broken |= shown is not message
             erroneous |= has_error_marker(row["author"], text_of(message))
             if row["author"] == "agent" and isinstance(message, AssistantMessage) and not says_nothing(message):
-                steps.append(AgentMessage(row["branch_id"], row["seq"], row["prompt"], message, len(seen)))
+                partial = _is_partial(message, row["flags"])
+                steps.append(AgentMessage(row["branch_id"], row["seq"], row["prompt"], message, len(seen), partial))
             seen = and_send(seen, shown)
         return RecordedConversation(
             episode=episode,
@@ -220,6 +229,10 @@ def _trimmed(rows: Sequence[Row]) -> Sequence[Row]:
     return kept[: last + 1]
 
 
+def _is_partial(message: AssistantMessage, flags: Sequence[str]) -> bool:
+    return bool(message.tool_calls) and any(flag.partition(":")[0] == UNPARSED for flag in flags)
+
+
 def has_error_marker(author: str, text: str) -> bool:
     """Whether a text shows an error that the agent caused, by the rule of the view `golden_messages`."""
     if author not in ("agent", "tool"):
@@ -247,13 +260,13 @@ walk AS (
     UNION ALL
     SELECT w.end_branch, b.branch_id, b.parent_id FROM walk w JOIN branches b ON b.branch_id = w.parent_id
 )
-SELECT w.end_branch, m.branch_id, m.seq, m.author, m.role, m.message, m.prompt
+SELECT w.end_branch, m.branch_id, m.seq, m.author, m.role, m.message, m.prompt, m.flags
 FROM messages m JOIN walk w ON m.branch_id = w.branch_id
 ORDER BY w.end_branch, m.seq
 """
 
 _LOST = """
-SELECT b.episode_id, b.branch_id, m.seq, m.prompt, m.message
+SELECT b.episode_id, b.branch_id, m.seq, m.prompt, m.message, m.flags
 FROM branches b SEMI JOIN (SELECT unnest(?::VARCHAR[]) AS episode_id) USING (episode_id)
 JOIN messages m ON m.branch_id = b.branch_id
 WHERE NOT b.successful AND NOT b.golden AND m.author = 'agent' AND coalesce(b.outcome, '') NOT IN (

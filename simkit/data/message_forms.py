@@ -102,16 +102,19 @@ class MessageReader:
         return message
 
     def _read_calls(self, message: dict[str, Any]) -> None:
-        """Turn calls that an answer holds as text into calls. The next message is a result, or there is none."""
+        """Turn calls that an answer holds as text into calls, all of them or none.
+
+        The next message is a result, or there is none.
+        """
         text = message.get("content")
         if message.get("tool_calls") or not isinstance(text, str):
             return
         thought, words = split_reasoning(text)
         found = marked_calls(words, self.tools)
-        if found is None or not found.calls:
+        if found is None or not found.calls or found.unread:
             return
         message["tool_calls"] = [{"function": {"name": each.name, "arguments": each.arguments}} for each in found.calls]
-        message["content"] = found.words or None
+        message["content"] = found.rest or None
         if thought and not message.get(FIELD):
             message[FIELD] = thought
         self.noticed.add(TEXT_CALLS)

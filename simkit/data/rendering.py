@@ -45,9 +45,13 @@ def _part(messages: Sequence[Message], start: int, tools: Sequence[ToolSpec], ch
     if len(spans) != len(answers):
         raise UsageError(f"{len(answers)} answers to learn are rendered as {len(spans)} spans of tokens")
     for (first, last), answer in zip(spans, answers, strict=True):
-        back = chat.parse(whole.ids[first:last], tools)
-        if not _same(back, answer):
-            raise UsageError(_changed(answer, back))
+        read = chat.read(chat.said(whole.ids[first:last]), tools)
+        if not _same(read.message, answer):
+            raise UsageError(_changed(answer, read.message))
+        if answer.tool_calls and read.doubts:
+            raise UsageError(
+                f"{_shown(answer)} holds another call in its text, which cannot be read ({read.doubts[0]})"
+            )
     return RenderedConversation(len(whole.ids), sum(last - first for first, last in spans))
 
 

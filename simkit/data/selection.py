@@ -96,8 +96,10 @@ def select(
     Messages have the form that was sent to the agent's model: consecutive user messages are merged, empty answers are
     omitted, and tools are those of the requests (none for agents whose tools are described in text). `removed` of the
     set counts, by reason: `unscored` episodes (faults, no goals), `error_markers`, `broken_calls` (conversations for
-    SFT in which the model saw a call in another form than it wrote), `empty`, `duplicates`, `contradictions`
-    (undesirable, but desirable elsewhere after the same prompt), `over_max_per_task`, `over_limit`.
+    SFT in which the model saw a call in another form than it wrote), `unread_calls` (answers that hold only some of the
+    calls that the model wrote, because others could not be read; for SFT, conversations with such an answer), `empty`,
+    `duplicates`, `contradictions` (undesirable, but desirable elsewhere after the same prompt), `over_max_per_task`,
+    `over_limit`.
 
     An unfinished run contributes what it has recorded so far; `select_with_state` reports how far that is.
 
@@ -207,6 +209,8 @@ def _demonstrations(conversations: Iterable[RecordedConversation], removed: Coun
     for conversation in conversations:
         if conversation.broken_calls:
             removed["broken_calls"] += 1
+        elif any(step.partial for step in conversation.steps):
+            removed["unread_calls"] += 1
         elif not conversation.steps:
             removed["empty"] += 1
         else:
@@ -248,7 +252,9 @@ def _judged(
     points = _points(conversations)
     beside = _by_episode(failed)
     for conversation in conversations:
-        desirable = [_desirable(conversation, step) for step in conversation.steps]
+        whole = [step for step in conversation.steps if not step.partial]
+        removed["unread_calls"] += len(conversation.steps) - len(whole)
+        desirable = [_desirable(conversation, step) for step in whole]
         undesirable = _undesirable(conversation, beside.pop(conversation.episode_id, ()), points, removed)
         both = sorted([*desirable, *undesirable], key=lambda each: (each.origin.seq, not each.label))
         examples += both  # the sort is stable: failed messages with one prompt stay in the order of their paths
@@ -277,6 +283,9 @@ def _undesirable(
     for each in failed:
         point = points.get(conversation.point(each.prompt))
         if point is None:
+            continue
+        if each.partial:
+            removed["unread_calls"] += 1
             continue
         if each.message.digest() in point.chosen:
             removed["contradictions"] += 1

@@ -41,9 +41,8 @@ class ReadReply:
     """A reply as read from its text.
 
     Attributes:
-        message: its text, reasoning and calls. A reply with a call that cannot be read has no calls, and its text as
-            the model wrote it.
-        doubts: `unparsed_call: NOTATION` about such a reply; see `ChatResponse.doubts`.
+        message: its text, reasoning and calls. A call that cannot be read stands in the text as the model wrote it.
+        doubts: `unparsed_call: NOTATION` about a reply with such a call; see `ChatResponse.doubts`.
     """
 
     message: AssistantMessage
@@ -155,7 +154,7 @@ class ChatFormat:
             return None
         calls = found.calls if found else ()
         read = [ToolCall.of("", call.name, call.arguments).parse_arguments() for call in calls]
-        return found.notation if found and read == [{"probed": "value"}] else None
+        return found.notation if found and not found.unread and read == [{"probed": "value"}] else None
 
     def _rendered_call(self) -> str:
         """A call as the chat template renders it, with what begins and ends a reply."""
@@ -255,8 +254,8 @@ class ChatFormat:
     def read(self, text: str, tools: Sequence[ToolSpec] = ()) -> ReadReply:
         """Read a reply's text, without the token that ends it.
 
-        Calls are read strictly (`simkit.core.text_calls`), and each of them, or none. The tokenizer's own
-        `response_template` reads the reply where the chat template has a notation that simkit does not know.
+        Calls are read strictly, each by itself (`simkit.core.text_calls`). The tokenizer's own `response_template`
+        reads the reply where the chat template has a notation that simkit does not know; it reads all calls or none.
 
         Args:
             text: the text.
@@ -272,7 +271,8 @@ class ChatFormat:
         if not found.calls or not tools:
             return ReadReply(self._message(words, thought, plain=False), (f"{UNPARSED}: {found.notation}",))
         calls = (ToolCall.of(f"call_{place}", each.name, each.arguments) for place, each in enumerate(found.calls))
-        return ReadReply(self._message(found.words, thought, tuple(calls)))
+        doubts = (f"{UNPARSED}: {found.notation}",) if found.unread else ()
+        return ReadReply(self._message(found.rest, thought, tuple(calls), plain=not doubts), doubts)
 
     def _message(
         self, words: str, thought: str | None, calls: tuple[ToolCall, ...] = (), *, plain: bool = True

@@ -243,6 +243,7 @@ lost AS (
     JOIN messages m ON m.branch_id = b.branch_id
     WHERE NOT b.successful AND NOT b.golden AND m.author = 'agent'
 AND (coalesce(trim(m.content), '') <> '' OR m.tool_calls IS NOT NULL) -- an empty answer shows nothing to a trainer
+    AND NOT (m.tool_calls IS NOT NULL AND list_contains(list_transform(m.flags, lambda f: split_part(f, ':', 1)), 'unparsed_call'))
     AND coalesce(b.outcome, '') NOT IN (
         'agent_fault', 'user_fault', 'tool_fault', 'model_fault', 'reward_fault', 'cancelled'
     )

@@ -7,10 +7,10 @@ import pytest
 from acting import FIND, KEY, RecordingModel, act, answered, conversation, note_of
 
 from simkit.agents.function_calling import CALL_AS_TEXT, FunctionCallingAgent
-from simkit.agents.model_agent import CALL_CUT_OFF, CUT_OFF, EMPTY, FILTERED, UNPARSED
-from simkit.components.agent import AgentStart, StartAgent
+from simkit.agents.model_agent import CALL_CUT_OFF, CUT_OFF, EMPTY, FILTERED, UNPARSED, UNPARSED_BESIDE
+from simkit.components.agent import AgentStart, Decision, StartAgent
 from simkit.core.conversation import Entry
-from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, UserMessage
+from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, ToolResult, UserMessage
 from simkit.errors import ModelFault, TokensUsed, UnparsedCall, UsageError
 from simkit.models import CallKey, ChatResponse, FinishReason, Sampling
 from simkit.models.base import SampledModel
@@ -196,15 +196,55 @@ async def test_a_call_as_text_is_executed_on_request(text: str) -> None:
     assert [flag.partition(":")[0] for flag in decision.flags] == ["call_as_text"]
 
 
-@pytest.mark.parametrize("text", ['<tool_call>{"name": "find", "arguments": {"day": "Su', f"{HERMES[:-13]}\n{{}}"])
+@pytest.mark.parametrize("text", ['<tool_call>{"name": "find", "arguments": {"day": "Su', '{"name": "find"}\n{}'])
 async def test_a_call_as_text_that_is_incomplete_is_never_executed(text: str) -> None:
     decision = await FunctionCallingAgent(RecordingModel(text).model, text_calls="read").act(act())
     assert note_of(decision) == CALL_AS_TEXT
 
 
 async def test_a_cut_off_call_as_text_is_not_executed() -> None:
-    agent = FunctionCallingAgent(RecordingModel(answered(HERMES, finish="length")).model, text_calls="read")
-    assert note_of(await agent.act(act())) == CUT_OFF
+    for text in (HERMES, f"{HERMES}\n<tool_call>{{"):
+        agent = FunctionCallingAgent(RecordingModel(answered(text, finish="length")).model, text_calls="read")
+        assert note_of(await agent.act(act())) == CUT_OFF
+
+
+async def test_a_malformed_call_beside_one_as_text_is_told_with_the_last_result_and_flagged() -> None:
+    broken = '{"arguments": {"day": "Monday"}}'
+    text = f"I look.\n{HERMES}\n{broken}\n{HERMES}"
+    decision = await FunctionCallingAgent(RecordingModel(text).model, text_calls="read").act(act())
+    assert [call.parse_arguments() for call in decision.calls] == [{"day": "Sunday"}] * 2
+    assert decision.message == AssistantMessage.of(f"I look.\n{broken}", decision.calls)
+    assert (decision.say, decision.note) == (None, None)
+    assert decision.flags == ("call_as_text: hermes", "unparsed_call: hermes")
+    assert observed(decision) == ["free", f"free\n{UNPARSED_BESIDE}"]
+
+
+async def test_a_malformed_call_beside_those_of_the_model_is_told_with_the_last_result_and_flagged() -> None:
+    calls = (ToolCall.of("a", "find", {"day": "x"}), ToolCall.of("b", "find", {"day": "y"}))
+    reply = replace(answered("<tool_call>{", *calls), doubts=("unparsed_call: hermes",))
+    decision = await FunctionCallingAgent(RecordingModel(reply).model).act(act())
+    assert [call.arguments for call in decision.calls] == [call.arguments for call in calls]
+    assert (decision.message.content, decision.say, decision.note) == ("<tool_call>{", None, None)
+    assert decision.flags == ("unparsed_call: hermes",)
+    assert observed(decision) == ["free", f"free\n{UNPARSED_BESIDE}"]
+    cut = await FunctionCallingAgent(RecordingModel(replace(reply, finish="length")).model).act(act())
+    assert (note_of(cut), cut.calls, cut.flags) == (CALL_CUT_OFF, (), ("cut_off_call: find",))
+
+
+async def test_plain_data_beside_a_call_as_text_stays_in_the_conversation_and_is_not_flagged() -> None:
+    text = f'{HERMES}\n{{"reason": "You asked."}}'
+    decision = await FunctionCallingAgent(RecordingModel(text).model, text_calls="read").act(act())
+    assert decision.message == AssistantMessage.of('{"reason": "You asked."}', decision.calls)
+    assert decision.flags == ("call_as_text: hermes",)
+    assert observed(decision) == ["free"]
+
+
+def observed(decision: Decision) -> list[object]:
+    messages = [decision.observe(call, ToolResult(value="free")) for call in decision.calls]
+    assert [message.tool_call_id for message in messages if isinstance(message, ToolMessage)] == [
+        call.id for call in decision.calls
+    ]
+    return [message.content for message in messages]
 
 
 async def test_text_calls_must_be_tell_or_read() -> None:

@@ -120,16 +120,12 @@ def test_several_calls(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        f'{ONE}\n{{"day": "Monday"}}',  # one without a name
         '{"name": "find_bike", "arguments": {"day": "Sun',
         "{'name': 'find_bike', 'arguments': {'day': 'Sunday'}}",
         '<tool_call>{"name": "find_bike", "arguments": {"day": Sunday}}</tool_call>',
         "<tool_call>\n",
         "[TOOL_CALLS]",
         '<|tool_call>call:find_bike{day:[<|"|>Sunday<|"|>}<tool_call|>',
-        f'{{"day": "Monday"}}\n{ONE}',
-        f"<tool_call>{ONE}</tool_call><tool_call>north</tool_call>",
-        f'<tool_call>{ONE}\n{{"day": "Monday"}}</tool_call>',
         '<tool_call>{"name": "find_bike"}</tool_call>',
         '<tool_call>{"name": "find_bike", "arguments": "Sunday"}</tool_call>',
         '{"name": "find_bike", "arguments": ["Sunday"]}',
@@ -141,7 +137,6 @@ def test_several_calls(text: str) -> None:
         "<tool_call>find_bike\n<arg_key>day</arg_key>\n<arg_value>Sunday</tool_call>",
         "find_bike(day=Sunday)",
         'find_bike(day="Sun',
-        '[find_bike(day="Sunday"), hire(name=)]',
         'find_bike(day="Sunday", day="Monday")',
     ],
 )
@@ -149,6 +144,95 @@ def test_a_call_that_cannot_be_read_is_noticed(text: str) -> None:
     found = find_calls(text, TOOLS)
     assert found is not None
     assert found.calls == ()
+    assert found.unread
+    assert found.rest == text.strip()
+    assert "find_bike" not in found.words
+
+
+HIRE = '{"name": "hire", "arguments": {"name": "b"}}'
+UNCLOSED = '{"name": "hire", "arguments": {"name": "b"}'
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "unread"),
+    [
+        (f'{ONE}\n{{"name": "hire"}}', "find_bike", '{"name": "hire"}'),
+        (f'{ONE}\n{{"arguments": {{"day": "Monday"}}}}', "find_bike", '{"arguments": {"day": "Monday"}}'),
+        (f'{ONE}\n{{"name": "Acorn", "parameters": {{}}}}', "find_bike", '{"name": "Acorn", "parameters": {}}'),
+        (f'{ONE}\n{{"name": "hi', "find_bike", '{"name": "hi'),
+        (f'{ONE}\n{{"name": "hire", "arguments": ', "find_bike", '{"name": "hire", "arguments":'),
+        (f"{UNCLOSED}\n{ONE}", "find_bike", UNCLOSED),
+        (f'[{{"name": "hire"}}, {ONE}]', "find_bike", '{"name": "hire"}'),
+        (f'{{"tool_calls": [{ONE}, {{"day": 1}}]}}', "find_bike", f'{{"tool_calls": [{ONE}, {{"day": 1}}]}}'),
+        (f"```json\n{ONE}\n```\n```json\n{UNCLOSED}\n```", "find_bike", UNCLOSED),
+        (f"<tool_call>{ONE}</tool_call><tool_call>north</tool_call>", "find_bike", "<tool_call>north</tool_call>"),
+        (f"<tool_call>{ONE}</tool_call>\n<tool_call>\n", "find_bike", "<tool_call>"),
+        (
+            f"<tool_call>{UNCLOSED}</tool_call>\n<tool_call>{ONE}</tool_call>",
+            "find_bike",
+            f"<tool_call>{UNCLOSED}</tool_call>",
+        ),
+        (f"<tool_call>{UNCLOSED}\n{ONE}</tool_call>", "find_bike", f"<tool_call>{UNCLOSED}"),
+        (f'<tool_call>{ONE}\n{{"day": "Monday"}}</tool_call>', "find_bike", '{"day": "Monday"}</tool_call>'),
+        (
+            f"<tool_call>{ONE}</tool_call>\nAnd then:\n<tool_call>{{}}</tool_call>",
+            "find_bike",
+            "<tool_call>{}</tool_call>",
+        ),
+        (f'<tool_call>{{"name": 3}}</tool_call>\n{HIRE}', "hire", '<tool_call>{"name": 3}</tool_call>'),
+        (f'[TOOL_CALLS][{ONE}, {{"name": "hire"}}]', "find_bike", '{"name": "hire"}'),
+        (f"<|python_tag|>{LLAMA}; {UNCLOSED}", "find_bike", UNCLOSED),
+        ('[TOOL_CALLS]hire[ARGS]{"name": [TOOL_CALLS]find_bike[ARGS]{}', "find_bike", '[TOOL_CALLS]hire[ARGS]{"name":'),
+        (
+            "<tool_call><function=hire><parameter=name>b</function></tool_call>\n<function=find_bike>{}</function>",
+            "find_bike",
+            "<tool_call><function=hire><parameter=name>b</function></tool_call>",
+        ),
+        ('[find_bike(day="Sunday"), hire(name=)]', "find_bike", "hire(name=)"),
+        ('hire(name=)\nI look:\nfind_bike(day="Sunday")', "find_bike", "hire(name=)"),
+        (f"{ONE}\n{UNCLOSED}\n{HIRE}", "find_bike hire", UNCLOSED),
+    ],
+)
+def test_a_malformed_call_is_kept_apart_from_those_beside_it(text: str, names: str, unread: str) -> None:
+    found = find_calls(text, TOOLS)
+    assert found is not None
+    assert [call.name for call in found.calls] == names.split()
+    assert found.unread == (unread,)
+    assert unread in found.rest
+    assert "hire" not in found.words
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        (f'{ONE}\n{{"day": "Monday"}}', '{"day": "Monday"}'),
+        (f'{{"day": "Monday"}}\n{ONE}', '{"day": "Monday"}'),
+        (f'{ONE}\n{{"reason": "It is free."}}', '{"reason": "It is free."}'),
+        (f'<tool_call>{ONE}</tool_call>\n{{"name": "Anna", "age": 4}}', '{"name": "Anna", "age": 4}'),
+        (f'[{ONE}, {{"name": "Anna", "age": 4}}]', '{"name": "Anna", "age": 4}]'),
+        (f'```json\n{{"day": 1}}\n```\n```json\n{ONE}\n```', '```json\n{"day": 1}\n```'),
+    ],
+)
+def test_plain_data_beside_a_call_is_text_that_is_not_spoken(text: str, rest: str) -> None:
+    found = find_calls(text, TOOLS)
+    assert found is not None
+    assert [call.name for call in found.calls] == ["find_bike"]
+    assert (found.unread, found.words, found.rest) == ((), "", rest)
+
+
+@pytest.mark.parametrize("key", ["action", "steps"])
+def test_a_call_inside_plain_data_is_malformed(key: str) -> None:
+    text = json.dumps({key: [json.loads(ONE)], "why": "It is free."})
+    found = find_calls(text, TOOLS)
+    assert found is not None
+    assert (found.calls, found.unread) == ((), (text,))
+
+
+def test_more_calls_than_a_hundred_are_all_malformed() -> None:
+    for text, count in (("\n".join([ONE] * 100), 100), ("\n".join([ONE] * 101), 0), (f"<tool_call>{ONE}\n" * 101, 0)):
+        found = find_calls(text, TOOLS)
+        assert found is not None
+        assert (len(found.calls), len(found.unread)) == (count, int(not count))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from simkit.core.messages import AssistantMessage, ToolCall
 from simkit.models.base import CallKey, ChatRequest, ChatResponse
 from simkit.tools.builtin import BuiltinWorld
@@ -23,6 +25,28 @@ class Knowing:
             call = ToolCall.of(f"random-{key.call}", str(goal["tool"]), dict(goal["parameters"]))
             return ChatResponse.of(AssistantMessage.of(None, (call,)), self.name)
         return ChatResponse.of(AssistantMessage.of("Anything else?"), self.name)
+
+
+class PartlyRead(Knowing):
+    """As `Knowing`, but the first answer of turn 1 in branches that end in `side` holds another call that is unread."""
+
+    name = "partly_read"
+    side = "R"
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        """The next call beside one that could not be read, the next call, or words."""
+        response = await super().complete(request, key)
+        if key.turn.turn != 1 or key.call or not key.turn.path.endswith(self.side):
+            return response
+        calls = response.message.tool_calls or (ToolCall.of("x", "search_train", {}),)
+        message = AssistantMessage.of('<tool_call>{"name": "bo', calls)
+        return replace(ChatResponse.of(message, self.name), doubts=("unparsed_call: hermes",))
+
+
+class PartlyReadOnTheWay(PartlyRead):
+    """The same in branches that end in `L`."""
+
+    side = "L"
 
 
 class Slipping:

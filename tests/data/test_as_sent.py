@@ -56,6 +56,31 @@ async def test_rollouts_with_empty_answers_and_broken_calls_are_as_sent(tmp_path
     assert seen.equal == sum(3 for _ in examples)
 
 
+async def test_an_answer_that_holds_only_some_of_the_calls_that_were_written_is_no_example(tmp_path: Path) -> None:
+    lost, golden = Store(tmp_path / "lost"), Store(tmp_path / "golden")
+    josh = Josh(BeamSearch(beam=2), Limits(steps=12))
+    await played(lost, josh, "PartlyRead", "function_calling")
+    await played(golden, josh, "PartlyReadOnTheWay", "function_calling")
+    for store in (lost, golden):
+        assert store.query("FROM messages WHERE list_contains(flags, 'unparsed_call: hermes')").dicts()
+        assert store.query("FROM messages WHERE author = 'tool' AND contains(content, 'ERROR: another')").dicts()
+        for kind in ("kto", "dpo"):
+            for view in (f"{kind}_examples" if kind == "kto" else "dpo_pairs",):
+                assert not [row for row in store.query(f"FROM {view}").dicts() if "<tool_call>" in str(row)]
+    judged = select(lost, "kto")
+    assert judged.removed["unread_calls"] >= 4
+    assert {example.label for example in judged.judged} == {True}
+    assert len(select(lost, "sft")) >= 4
+    assert not select(golden, "kto").examples
+    kept = Selection(errors="keep")
+    assert select(golden, "sft", kept).removed["unread_calls"] >= 4
+    judged = select(golden, "kto", kept)
+    assert judged.removed["unread_calls"] >= 4
+    assert not [each for example in judged.judged for each in example.completion if "<tool_call>" in str(each.content)]
+    rollouts = Selection(source="episodes")
+    assert select(golden, "sft", rollouts).removed["unread_calls"] >= 4
+
+
 async def test_an_agent_that_is_told_of_tools_in_words_is_as_sent(tmp_path: Path) -> None:
     store = Store(tmp_path)
     await played(store, Rollout(Limits(turns=2, steps=3)), "Slipping", "react")

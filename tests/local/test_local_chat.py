@@ -127,14 +127,33 @@ def test_calls_are_read_with_their_arguments_as_written(text: str) -> None:
         ('<tool_call>{"name": "find_hotel", "arguments": north}</tool_call>', "hermes"),
         ("<tool_call>[1]</tool_call>", "hermes"),
         ('{"name": "find_hotel", "parameters": {"area": ]}', "json"),
-        (f'{HELLO}\n{{"area": "north"}}', "json"),
-        (f'{{"area": "north"}}\n{HELLO}', "json"),
         ("[TOOL_CALLS]", "mistral"),
     ],
 )
 def test_a_call_that_cannot_be_read_is_a_doubt_about_the_whole_reply(text: str, notation: str) -> None:
     read = ChatFormat(tiny_tokenizer()).read(text, (FIND,))
     assert read == ReadReply(AssistantMessage.of(text), (f"unparsed_call: {notation}",))
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "notation"),
+    [
+        (f'{HELLO}\n{{"reason": "It is far."}}', '{"reason": "It is far."}', None),
+        (f'{{"name": "Anna", "age": 4}}\n{HELLO}', '{"name": "Anna", "age": 4}', None),
+        (f'{HELLO}\n{{"arguments": {{"area": "south"}}}}', '{"arguments": {"area": "south"}}', "json"),
+        (
+            f"I look.\n<tool_call>{HELLO}</tool_call><tool_call>no</tool_call>",
+            "I look.\n<tool_call>no</tool_call>",
+            "hermes",
+        ),
+        (f'<tool_call>{HELLO}</tool_call>\n<tool_call>{{"na', '<tool_call>{"na', "hermes"),
+    ],
+)
+def test_each_object_beside_a_call_is_judged_alone(text: str, content: str, notation: str | None) -> None:
+    read = ChatFormat(tiny_tokenizer()).read(text, (FIND,))
+    assert read.message.tool_calls == (ToolCall.of("call_0", "find_hotel", '{"area":"north"}'),)
+    assert read.message.content == content
+    assert read.doubts == ((f"unparsed_call: {notation}",) if notation else ())
 
 
 @pytest.mark.parametrize("text", ["{not a call}", '{"area": "north"}', '{"name": "Anna", "age": 4}', "hi"])
