@@ -24,7 +24,7 @@ from simkit.components.model_view import with_valid_calls
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, parse_call
 from simkit.core.text_calls import UNPARSED, TextCalls, find_calls
 from simkit.errors import UsageError
-from simkit.models.base import ChatModel, ChatResponse
+from simkit.models.base import ChatModel, ChatResponse, lacks_for_tools
 from simkit.plugins.prompts import PromptChoice
 
 CALL_AS_TEXT = (
@@ -45,6 +45,9 @@ class FunctionCallingAgent(ModelAgent):
         model, prompt, examples: see `ModelAgent`.
         text_calls: what to do with a call that comes as text, because the server has no parser for the model's
             notation: `tell` the model, or `read` and execute it. Both flag the message, and neither speaks the call.
+
+    Raises:
+        UsageError: the model cannot be given tools, or an option is invalid.
     """
 
     name: ClassVar[str] = "function_calling"
@@ -59,6 +62,11 @@ class FunctionCallingAgent(ModelAgent):
     ) -> None:
         if text_calls not in ("tell", "read"):
             raise UsageError(f"text_calls is `{text_calls}`; it must be `tell` or `read`")
+        if (lacks := lacks_for_tools(model)) is not None:
+            raise UsageError(
+                f"the agent `{self.name}` gives its model tools, and `{model.name}` cannot take them: {lacks}; choose "
+                "the agent `react`, which describes them in its prompt (--agent react)"
+            )
         super().__init__(model, prompt, examples)
         self._text_calls = text_calls
 

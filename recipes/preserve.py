@@ -134,7 +134,7 @@ async def _benchmarks(
         await play_suites(run, benchmarks, loaded.tasks, lambda: weights_lm(weights.get(), batch, report))
     else:
         check_answerable(loaded.tasks)
-        model = run.chat_model(run.models.model or "")
+        model = await run.open_chat_model(run.models.model or "")
         written = replace(benchmarks, chat=True)
         await play_suites(run, written, loaded.tasks, lambda: chat_lm(model, run.seed, run.concurrency))
     return suite_figures(await suite_scores(run, loaded, allow_incomplete=allow_incomplete))

@@ -206,7 +206,7 @@ class SeedLoop:
                 stage, recipe=conversations.search.name, models=models, concurrency=AT_ONCE
             ) as part:
                 world = part.world(plan.world)
-                cast = part.cast(world, agent="function_calling", user=plan.user, reward=plan.reward, options=options)
+                cast = await part.open_cast(world, user=plan.user, reward=plan.reward, options=options)
                 await part.play(conversations.search, cast, part.tasks(world, conversations.split, conversations.goals))
         return place.id
 

@@ -28,6 +28,7 @@ class Report:
         models: totals of its model calls by name, as stored; empty without model calls.
         flags: number of messages of this part of the run with each doubt.
         adjusted: how requests were adjusted to what the endpoints accept.
+        local: whether its models are in this process.
     """
 
     run_id: str
@@ -42,6 +43,7 @@ class Report:
     flags: Mapping[str, int] = field(default_factory=dict[str, int])
     adjusted: tuple[str, ...] = ()
     problem: str | None = None
+    local: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-able values."""
@@ -108,7 +110,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         ("agent turns", _turns(summary)),
         *took,
     ]
-    return [*rows, *(("replies", f"{count} {note}") for count, note in reply_notes(report.flags))]
+    return [*rows, *(("replies", f"{count} {note}") for count, note in reply_notes(report.flags, local=report.local))]
 
 
 def _turns(summary: Summary) -> str:

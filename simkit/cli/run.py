@@ -20,7 +20,7 @@ from simkit.core.limits import ASK_TIMEOUT
 from simkit.core.values import shown
 from simkit.errors import OutputLost, RunStopped, SimkitError
 from simkit.models.config import ModelConfig
-from simkit.monitoring.reply_flags import REPLY_FLAGS
+from simkit.monitoring.reply_flags import REPLY_FLAGS, are_local
 from simkit.plugins.component_paths import BaseFolders
 from simkit.plugins.recipe import Recipe
 from simkit.run.engine import FaultPolicy, is_faulted
@@ -209,6 +209,7 @@ def _report(run: Run, result: object) -> Report:
         flags={flag: count for flag, count in run.progress.flags.items() if flag.partition(":")[0] in REPLY_FLAGS},
         adjusted=tuple(run.progress.metrics.adjustments) if run.progress.metrics else (),
         problem=run.problem,
+        local=are_local((run.models.model, run.models.user_model)),
     )
 
 

@@ -116,10 +116,10 @@ class LoopBlocked:
 
 @dataclass(frozen=True, slots=True)
 class EndpointAdjusted:
-    """An adjustment of the requests to one model at an endpoint, learned from a refusal.
+    """An adjustment to one model at an endpoint: of its requests, learned from a refusal, or of the default agent.
 
     `adjustment`, `setting` and `sent_as` are the fields of `simkit.models.adjustments.Adjustment`; `reason` is what
-    the server said.
+    the server said, or why the model cannot be given tools.
     """
 
     run_id: str

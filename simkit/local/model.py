@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import ClassVar, Literal
 
 from simkit.core.messages import AssistantMessage
@@ -33,6 +33,11 @@ class LocalModel:
     def name(self) -> str:
         """The model's name in the store."""
         return self._name
+
+    @property
+    def lacks_for_tools(self) -> str | None:
+        """The reason why the model cannot be given tools; None if it can."""
+        return self._worker.engine.chat.lacks_for_tools
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         """The model's answer, with the exact token ids and log probabilities.
@@ -86,6 +91,23 @@ def check_request(request: ChatRequest) -> None:
             raise BadRequest(f"`messages.{index}.content` has a part of type {other!r}; local models read text only")
 
 
+def check_tools(request: ChatRequest, lacks: str | None) -> None:
+    """Reject tools that the model would not see.
+
+    Args:
+        request: the request.
+        lacks: the reason why the model cannot be given tools; None if it can.
+
+    Raises:
+        BadRequest: the request offers tools, and the model cannot be given any.
+    """
+    if lacks is not None and request.tools and request.tool_choice != "none":
+        raise BadRequest(
+            f"this model does not support tools: {lacks}; leave out `tools`, and describe them in a message (simkit: "
+            "--agent react; for a simulated user ending=line or ending=json)"
+        )
+
+
 class LocalProvider(Provider):
     """A model in this process, from a folder or a name at Hugging Face."""
 
@@ -115,10 +137,21 @@ class LocalProvider(Provider):
 
     def open(self, resources: Resources) -> ChatModel:
         """The model. Agent, user and judges with the same path and options share one."""
+        return LocalModel(resources.shared(*self._worker()), self.model_name)
+
+    async def load(self, resources: Resources) -> None:
+        """Load the model in a thread, so that `open` need not."""
+        await resources.load(*self._worker())
+
+    def _worker(self) -> tuple[Hashable, Callable[[], Worker]]:
+        """The key of the model's worker among the resources of a run, and a function that opens it.
+
+        Raises:
+            UsageError: an option is invalid.
+        """
         try:
             check(self.config.sampling)
         except BadRequest as error:
             raise UsageError(str(error)) from error
         path, options, window = parse_local(self.name)
-        worker = resources.shared(("local", path, options, window), lambda: Worker.open(path, options, window))
-        return LocalModel(worker, self.model_name)
+        return ("local", path, options, window), lambda: Worker.open(path, options, window)

@@ -14,7 +14,7 @@ import anyio
 import orjson
 
 from simkit.errors import BadRequest, SimkitError, UsageError
-from simkit.local.model import check_request, response_of
+from simkit.local.model import check_request, check_tools, response_of
 from simkit.local.wire import CompletionRequest, Heading, Speech, error_body, read_request, refusal
 from simkit.local.worker import Worker
 from simkit.models.base import ChatResponse
@@ -113,6 +113,7 @@ class _Routes:
             if not self._served.answers_to(asked.model):
                 return self._json(_no_model(asked.model, self._served.name), 404)
             check_request(asked.request)
+            check_tools(asked.request, self._served.worker.engine.chat.lacks_for_tools)
         except SimkitError as error:
             return self._error(error)
         return _Answer(self, asked)

@@ -12,6 +12,9 @@ MESSAGE_RULES = (
 )
 """Names of the rules about messages that some endpoints enforce (`simkit.models.providers.message_rules`)."""
 
+AGENT = "agent"
+"""Kind of the adjustment that another agent than the default one plays a model, because it cannot be given tools."""
+
 
 class Adjustment(NamedTuple):
     """One change of requests: what kind of change, of which setting or part, and how it is sent instead."""
@@ -34,6 +37,8 @@ class Adjustment(NamedTuple):
                 return f"messages are sent without `{self.name}`"
             case "reasoning":
                 return "reasoning is sent back" if self.sent_as == "sent" else "reasoning is not sent back"
+            case _ if self.kind == AGENT:
+                return f"the agent is `{self.sent_as}` instead of `{self.name}`"
             case _:
                 return f"messages follow the rule `{self.name}`"
 

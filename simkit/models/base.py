@@ -316,6 +316,14 @@ def is_deterministic(model: ChatModel) -> bool:
     return bool(getattr(model, "deterministic", False))
 
 
+def lacks_for_tools(model: ChatModel) -> str | None:
+    """The reason why a model cannot be given tools, such as a chat template without them; None if it can.
+
+    A custom model declares it with an attribute `lacks_for_tools`. Without the attribute the result is None.
+    """
+    return cast("str | None", getattr(model, "lacks_for_tools", None))
+
+
 class ModelWrapper:
     """Base class of models that wrap another one. Their `complete` also raises what the wrapped model raises."""
 
@@ -331,6 +339,11 @@ class ModelWrapper:
     def deterministic(self) -> bool:
         """Whether the wrapped model is; see `is_deterministic`."""
         return is_deterministic(self._model)
+
+    @property
+    def lacks_for_tools(self) -> str | None:
+        """The reason why the wrapped model cannot be given tools; see the function `lacks_for_tools`."""
+        return lacks_for_tools(self._model)
 
 
 class SampledModel(ModelWrapper):

@@ -166,6 +166,19 @@ def build_model(
     return SampledModel(model, config.sampling) if config.sampling.model_fields_set else model
 
 
+async def load_model(
+    spec: str, config: ModelConfig | None = None, context: ModelContext | None = None, *, endpoints: Endpoints
+) -> None:
+    """Load what `build_model` would otherwise load in the event loop; a replay needs nothing.
+
+    Raises:
+        UsageError: the name, the configuration or the environment cannot be used.
+    """
+    provider = find_provider(spec, config or ModelConfig())
+    if context is None or not context.strict:
+        await provider.load(endpoints.resources)
+
+
 def _replayed(provider: Provider, context: ModelContext, endpoints: Endpoints) -> ChatModel:
     recording = Recording(context.run_id) if context.recording is None else context.recording
     model = ReplayedModel(recording, name=provider.model_name, metrics=endpoints.metrics)

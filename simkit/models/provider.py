@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast
 
+import anyio.to_thread
+
 from simkit.errors import UsageError
 from simkit.models.adjustments import LearnedAdjustments
 from simkit.models.base import ChatModel
@@ -45,6 +47,14 @@ class Resources:
         if key not in self._open:
             self._open[key] = open_it()
         return cast("C", self._open[key])
+
+    async def load(self, key: Hashable, open_it: Callable[[], Closable]) -> None:
+        """Open the resource for that key in a worker thread, unless it is open.
+
+        If this is cancelled, the thread is left to itself, and what it opens is dropped.
+        """
+        if key not in self._open:
+            self._open[key] = await anyio.to_thread.run_sync(open_it, abandon_on_cancel=True)
 
     async def aclose(self) -> None:
         """Close all resources."""
@@ -98,6 +108,16 @@ class Provider(ABC):
     def concurrency(self) -> int | Literal["adaptive"] | Adaptive:
         """Concurrency limit of the endpoint."""
         return self.config.api_concurrency
+
+    async def load(self, resources: Resources) -> None:
+        """Do what takes long and `open` depends on, such as reading weights, without blocking the event loop.
+
+        Callers that can wait await this before `open`. It may be cancelled. By default there is nothing to do.
+
+        Raises:
+            UsageError: as `open`.
+        """
+        return
 
     @abstractmethod
     def open(self, resources: Resources) -> ChatModel:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from simkit.actors.actor import current_job
 from simkit.core.events import EndpointAdjusted
 from simkit.core.recorder import Recorder
-from simkit.models.adjustments import Adjustment, EndpointModel, LearnedAdjustments
+from simkit.models.adjustments import AGENT, Adjustment, EndpointModel, LearnedAdjustments
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
 from simkit.models.config import ModelConfig
-from simkit.models.factory import Endpoints, ModelContext, build_model
+from simkit.models.factory import Endpoints, ModelContext, build_model, load_model
 from simkit.models.middleware.budget import Allowances, Budget
 from simkit.models.middleware.metrics import CallMetrics
 from simkit.models.middleware.replay import Recording
@@ -49,9 +49,12 @@ class RunModels:
             recording=recorded.recording if recorded else None,
             strict=recorded is not None and recorded.strict,
         )
-        before = dict(recorded.recording.adjustments) if recorded and resumed else {}
-        self._endpoints = Endpoints(learned=LearnedAdjustments(before, self._learned))
-        self.metrics.adjustments += [f"{place[1]}: {each}" for place, known in before.items() for each in known]
+        self._recorded = dict(recorded.recording.adjustments) if recorded else {}
+        before = self._recorded if resumed else {}
+        self._endpoints = Endpoints(learned=LearnedAdjustments(dict(before), self._learned))
+        for place, known in before.items():
+            for each in known:
+                self._count(place, each)
 
     @property
     def learned(self) -> LearnedAdjustments:
@@ -59,8 +62,21 @@ class RunModels:
         return self._endpoints.resources.learned
 
     def _learned(self, place: EndpointModel, adjustment: Adjustment, reason: str) -> None:
-        self.metrics.adjustments.append(f"{place[1]}: {adjustment}")
+        self._count(place, adjustment)
         self._recorder.record(EndpointAdjusted(self._context.run_id, *place, *adjustment, reason, time.time()))
+
+    def _count(self, place: EndpointModel, adjustment: Adjustment) -> None:
+        if adjustment.kind != AGENT:  # a note of the run says it
+            self.metrics.adjustments.append(f"{place[1]}: {adjustment}")
+
+    def recorded_agent(self, model: str) -> str | None:
+        """The agent that the resumed or replayed run played with a model instead of the default one; None if none."""
+        known = self._recorded.get((model, model), ())
+        return next((each.sent_as for each in known if each.kind == AGENT), None)
+
+    def record_agent(self, model: str, default: str, agent: str, reason: str) -> None:
+        """Record that an agent plays a model instead of the default one."""
+        self.learned.add((model, model), Adjustment(AGENT, default, agent), reason)
 
     async def aclose(self) -> None:
         """Close the connections of all models."""
@@ -70,6 +86,14 @@ class RunModels:
     def metrics(self) -> CallMetrics:
         """Counters of the calls of all models."""
         return self._endpoints.metrics
+
+    async def load(self, spec: str, config: ModelConfig) -> None:
+        """Load the model of that name, if that takes long, so that `model` need not do it in the event loop.
+
+        Raises:
+            UsageError: the name, the configuration or the environment cannot be used.
+        """
+        await load_model(spec, config, self._context, endpoints=self._endpoints)
 
     def model(self, spec: str, config: ModelConfig) -> ChatModel:
         """The model of that name.

@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 import simkit.monitoring.doctor_queries as queries
-from simkit.models.adjustments import Adjustment
-from simkit.monitoring.reply_flags import reply_notes
+from simkit.models.adjustments import AGENT, Adjustment
+from simkit.monitoring.reply_flags import are_local, reply_notes
 from simkit.run.resume import journals
 from simkit.store import Reader, RunRow, Store
 from simkit.store.files import exposure
@@ -172,7 +172,14 @@ def _about_models(found: Diagnosis) -> list[str]:
     limited = sum(row["attempts"] for row in found.retries if row["error"] == "RateLimited")
     timeouts = sum(row["attempts"] for row in found.retries if row["error"] == "ModelTimeout")
     outgrown = sum(row["calls"] for row in found.retries if row["error"] == "ContextTooLong")
-    lines = [f"{count} {note}" for count, note in reply_notes(_counted(found.flags))]
+    local, served = (Counter[str](), Counter[str]())
+    for author, flags in _counted(found.flags).items():
+        (local if _plays_locally(found, author) else served).update(flags)
+    lines = [
+        f"{count} {note}"
+        for flags, here in ((served, False), (local, True))
+        for count, note in reply_notes(flags, local=here)
+    ]
     if outgrown:
         lines.append(
             f"{outgrown} calls did not fit into the model's context: take one that reads more, or fewer --max-turns; "
@@ -194,15 +201,23 @@ def _about_models(found: Diagnosis) -> list[str]:
 
 def _about_adjustment(row: Mapping[str, Any]) -> str:
     adjustment = Adjustment(row["adjustment"], row["setting"], row["sent_as"])
+    if adjustment.kind == AGENT:
+        return f"`{row['model']}` cannot be given tools ({row['reason']}): {adjustment} (docs/local.md)"
     return f"`{row['model']}`: {adjustment}, because {row['endpoint']} refuses it otherwise (docs/models.md)"
 
 
-def _counted(flags: list[dict[str, Any]]) -> Counter[str]:
-    counts: Counter[str] = Counter()
+def _counted(flags: list[dict[str, Any]]) -> dict[str, Counter[str]]:
+    """The number of messages with each flag, by author."""
+    counts: dict[str, Counter[str]] = {}
     for row in flags:
         if not row["flag"].startswith("unknown_finish"):  # among the doubts, which all roles have
-            counts[row["flag"]] += row["messages"]
+            counts.setdefault(row["author"], Counter())[row["flag"]] += row["messages"]
     return counts
+
+
+def _plays_locally(found: Diagnosis, role: str) -> bool:
+    """Whether a role is played by models in this process only."""
+    return are_local(row["model"] for row in found.calls if row["role"] == role)
 
 
 def _about_doubt(row: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ A score of such a run says little about the model. The flags come from agents an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 REPLY_FLAGS: Mapping[str, tuple[str, str]] = {
     "call_as_text": (
@@ -40,9 +40,39 @@ REPLY_FLAGS: Mapping[str, tuple[str, str]] = {
 }
 """Flags about replies, with what happened and what to do about it."""
 
+LOCAL_REMEDIES: Mapping[str, str] = {
+    "call_as_text": (
+        "the model writes calls where none can be executed: constrain its replies (--agent react,constrained=true, "
+        "--user goal,ending=json)"
+    ),
+    "leaked_reasoning": (
+        "simkit does not know the tags of its reasoning: switch it off in the chat template or the prompt, or choose "
+        "another model"
+    ),
+    "unparsed_call": (
+        "the model writes invalid calls: constrain its replies (--agent react,constrained=true, --user "
+        "goal,ending=json), or choose another model"
+    ),
+}
+"""What to do about flags if the model is one in this process, where there is no server to configure."""
 
-def reply_notes(flags: Mapping[str, int]) -> Iterator[tuple[int, str]]:
-    """Number and description of the messages with each flag about replies; `flags` counts flags as `kind: detail`."""
+LOCAL = "local/"
+"""Beginning of the names of models in this process."""
+
+
+def are_local(models: Iterable[str | None]) -> bool:
+    """Whether all of these models are models in this process; False without any."""
+    names = [name for name in models if name]
+    return bool(names) and all(name.startswith(LOCAL) for name in names)
+
+
+def reply_notes(flags: Mapping[str, int], *, local: bool = False) -> Iterator[tuple[int, str]]:
+    """Number and description of the messages with each flag about replies.
+
+    Args:
+        flags: the number of messages by flag, `kind: detail`.
+        local: whether they come from models in this process.
+    """
     counts: Counter[str] = Counter()
     details: dict[str, list[str]] = {}
     for flag, count in flags.items():
@@ -52,5 +82,6 @@ def reply_notes(flags: Mapping[str, int]) -> Iterator[tuple[int, str]]:
             details.setdefault(kind, []).extend([detail] if detail else [])
     for kind, count in counts.most_common():
         happened, remedy = REPLY_FLAGS[kind]
+        remedy = LOCAL_REMEDIES.get(kind, remedy) if local else remedy
         shown = f" ({', '.join(sorted(details[kind])[:3])})" if details[kind] else ""
         yield count, f"{happened}{shown}: {remedy}"

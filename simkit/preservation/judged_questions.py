@@ -90,19 +90,19 @@ class JudgedQuestions:
             questions=questions,
             ours=await self._ours(run, questions),
             theirs=None if self.against is None else await self._theirs(run, self.against, questions),
-            judge=None if self.judge in (None, NO_JUDGE) else self._judge(run, self.judge),
+            judge=None if self.judge in (None, NO_JUDGE) else await self._judge(run, self.judge),
         )
 
     async def _ours(self, run: Run, questions: tuple[Question, ...]) -> AnswerSource:
         if self.answers_of is not None:
             return await self._stored(run, self.answers_of, questions)
         assert run.models.model is not None
-        return AnswerSource(run.chat_model(run.models.model), trials=self.trials)
+        return AnswerSource(await run.open_chat_model(run.models.model), trials=self.trials)
 
     async def _theirs(self, run: Run, against: str, questions: tuple[Question, ...]) -> AnswerSource:
         if not against.startswith(MODEL_KINDS) and ".py" not in against:
             return await self._stored(run, against, questions)
-        model = run.chat_model(against, _options(run, self.against_url, run.models.temperature))
+        model = await run.open_chat_model(against, _options(run, self.against_url, run.models.temperature))
         return AnswerSource(model, trials=self.trials, role="opponent")
 
     async def _stored(self, run: Run, name: str, questions: tuple[Question, ...]) -> AnswerSource:
@@ -112,8 +112,8 @@ class JudgedQuestions:
             )
         )
 
-    def _judge(self, run: Run, spec: str) -> Judge:
-        model = run.chat_model(spec, _options(run, self.judge_url, self.judge_temperature))
+    async def _judge(self, run: Run, spec: str) -> Judge:
+        model = await run.open_chat_model(spec, _options(run, self.judge_url, self.judge_temperature))
         return Judge(model, JudgePrompts.choose(self.grade_prompt, self.pair_prompt), run.seed)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
@@ -19,11 +19,12 @@ from simkit.core.boundary import boundary
 from simkit.core.tasks import Task
 from simkit.errors import AgentFault, UsageError
 from simkit.plugins.component_paths import BaseFolders, folder_of
-from simkit.plugins.loading import ComponentKind, load, takes
+from simkit.plugins.loading import ComponentKind, load, parse_reference, takes
 
 if TYPE_CHECKING:
     from simkit.models.base import ChatModel
     from simkit.models.config import ModelConfig
+    from simkit.models.run_models import RunModels
 
 T = TypeVar("T")
 
@@ -34,8 +35,40 @@ REWARD = ComponentKind("reward", "simkit.rewards", Reward)
 OpenModel: TypeAlias = "Callable[[str, ModelConfig], ChatModel]"
 """Function that returns the model of a given name."""
 
+ChooseDefault: TypeAlias = "Callable[[str, ChatModel], str]"
+"""Function of a default component and its model that returns the component to play."""
+
 MODEL_AGENT, MODEL_USER = "function_calling", "goal"
 """Default agent and user when a model is named but no component."""
+
+TEXT_AGENT = "react"
+"""Default agent of a model that cannot be given tools: it describes them in its prompt."""
+
+
+def default_agent(agent: str, model: ChatModel) -> str:
+    """The agent that plays a model by default: `TEXT_AGENT` for `MODEL_AGENT` if the model cannot be given tools."""
+    from simkit.models.base import lacks_for_tools
+
+    if parse_reference(agent).target != MODEL_AGENT or lacks_for_tools(model) is None:
+        return agent
+    return TEXT_AGENT
+
+
+def choose_agent(models: RunModels, note: Callable[[str], object], agent: str, model: ChatModel) -> str:
+    """Like `default_agent` in a run: the choice is recorded, noted, and kept when the run is resumed or replayed."""
+    from simkit.models.base import lacks_for_tools
+
+    played = models.recorded_agent(model.name) if parse_reference(agent).target == MODEL_AGENT else None
+    chosen = played or default_agent(agent, model)
+    if chosen != agent:
+        reason = lacks_for_tools(model) or "so it was recorded"
+        models.record_agent(model.name, agent, chosen, reason)
+        note(f"the agent is `{chosen}`, because `{model.name}` cannot be given tools ({reason})")
+    return chosen
+
+
+def _unchanged(component: str, model: ChatModel) -> str:
+    return component
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +81,7 @@ class PlayerModel:
         config: endpoint, sampling and limits.
         open: function that returns the model of a given name.
         flag: the flag that names it.
+        default: function of a default component and the model, which returns the component to play instead.
     """
 
     spec: str | None
@@ -55,6 +89,7 @@ class PlayerModel:
     config: ModelConfig
     open: OpenModel
     flag: str
+    default: ChooseDefault = _unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +113,14 @@ class CastRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
-    """Requested models: the run's configuration, and defaults of one cast; user defaults fall back to the agent's."""
+    """Requested models: the run's configuration, and defaults of one cast; user defaults fall back to the agent's.
+
+    `agent` chooses the agent for a model where none was named.
+    """
 
     config: ModelConfig
     open: OpenModel
+    agent: ChooseDefault = default_agent
     defaults: ModelConfig | None = None
     user_defaults: ModelConfig | None = None
 
@@ -89,7 +128,8 @@ class ModelRequest:
         """Model settings of the agent."""
         config = self.config if self.defaults is None else self.config.over(self.defaults)
         spec = self.config.model
-        return PlayerModel(spec=spec, own=spec is not None, config=config, open=self.open, flag="--model")
+        own = spec is not None
+        return PlayerModel(spec=spec, own=own, config=config, open=self.open, flag="--model", default=self.agent)
 
     def users(self) -> PlayerModel:
         """Model settings of the user; the agent's model if none was named for the user."""
@@ -144,8 +184,9 @@ def build_players(world: World, wanted: CastRequest, models: ModelRequest) -> Pl
         UsageError: a component does not accept its options or lacks a model, or no component uses a named model.
     """
     agents, users = models.agents(), models.users()
-    agent = _part(_RoleChoice(AGENT, wanted.agent, "default_agent", MODEL_AGENT), world, agents, wanted.folders)
-    user = _part(_RoleChoice(USER, wanted.user, "default_user", MODEL_USER), world, users, wanted.folders)
+    agent_choice, user_choice = _roles(wanted)
+    agent = _part(agent_choice, world, agents, wanted.folders)
+    user = _part(user_choice, world, users, wanted.folders)
     _check_used(agent, user, agents, users)
     return Players(
         agent=agent.component,
@@ -153,6 +194,36 @@ def build_players(world: World, wanted: CastRequest, models: ModelRequest) -> Pl
         tools=world.tools() if wanted.tools is None else wanted.tools,
         reward=_reward(wanted.reward, world, wanted.folders),
     )
+
+
+def needed_models(world: World, wanted: CastRequest, models: ModelRequest) -> Iterator[tuple[str, ModelConfig]]:
+    """Names and configurations of the models that `build_players` opens.
+
+    Raises:
+        ComponentNotFound: no component of that name.
+        UsageError: a component lacks a model.
+    """
+    for choice, model in zip(_roles(wanted), (models.agents(), models.users()), strict=True):
+        named = choice.component(world, model, wanted.folders)
+        if named is not None and named.model is not None:
+            yield named.model, model.config
+
+
+def _roles(wanted: CastRequest) -> tuple[_RoleChoice[Any], _RoleChoice[Any]]:
+    """The choices of the agent and of the user."""
+    return (
+        _RoleChoice(AGENT, wanted.agent, "default_agent", MODEL_AGENT),
+        _RoleChoice(USER, wanted.user, "default_user", MODEL_USER),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _NamedComponent:
+    """A component by name, the folder that its relative file names refer to, and the name of its model, if any."""
+
+    name: str
+    folder: Path | None
+    model: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +235,27 @@ class _RoleChoice(Generic[T]):
     default: str
     modelled: str
 
-    def name(
-        self, wanted: str | None, world: World, model: PlayerModel, folders: BaseFolders
-    ) -> tuple[str, Path | None]:
-        """Name of the component, and the folder that its relative file names refer to."""
+    def component(self, world: World, model: PlayerModel, folders: BaseFolders) -> _NamedComponent | None:
+        """The component by name; None if it was given as an object.
+
+        Raises:
+            ComponentNotFound: no component of that name.
+            UsageError: it lacks a model.
+        """
+        wanted = self.wanted
+        if wanted is not None and not isinstance(wanted, str):
+            return None
         if wanted:
-            return wanted, folders.of(wanted)
-        return (self.modelled, None) if model.own else _own_choice(world, self.default)
+            name, folder = wanted, folders.of(wanted)
+        else:
+            name, folder = (self.modelled, None) if model.own else _own_choice(world, self.default)
+        wants = takes(self.kind, name, "model", folder)
+        if wants and model.spec is None:
+            raise UsageError(
+                f"the {self.kind.noun} `{name}` is played by a model, and none was named; give {model.flag} "
+                "openai/NAME (with --base-url for any OpenAI-compatible endpoint), or set SIMKIT_MODEL"
+            )
+        return _NamedComponent(name, folder, None if wants is None else model.spec)
 
 
 def _own_choice(world: World, attribute: str) -> tuple[str, Path | None]:
@@ -180,20 +265,15 @@ def _own_choice(world: World, attribute: str) -> tuple[str, Path | None]:
 
 def _part(choice: _RoleChoice[T], world: World, model: PlayerModel, folders: BaseFolders) -> LoadedPlayer:
     """The requested component with its model, the given object, or the world's default."""
-    kind, wanted = choice.kind, choice.wanted
-    if wanted is not None and not isinstance(wanted, str):
-        return LoadedPlayer(wanted)
-    name, folder = choice.name(wanted, world, model, folders)
-    given: dict[str, Any] = {"world": world}
-    wants = takes(kind, name, "model", folder)
-    if wants is not None and (model.spec is not None or wants):
-        if model.spec is None:
-            raise UsageError(
-                f"the {kind.noun} `{name}` is played by a model, and none was named; give {model.flag} openai/NAME "
-                "(with --base-url for any OpenAI-compatible endpoint), or set SIMKIT_MODEL"
-            )
-        given["model"] = model.open(model.spec, model.config)
-    return LoadedPlayer(load(kind, name, given, folder), "model" in given)
+    named = choice.component(world, model, folders)
+    if named is None:
+        return LoadedPlayer(choice.wanted)
+    name, given = named.name, dict[str, Any](world=world)
+    if named.model is not None:
+        given["model"] = opened = model.open(named.model, model.config)
+        name = name if choice.wanted else model.default(name, opened)
+    folder = named.folder if name == named.name else None
+    return LoadedPlayer(load(choice.kind, name, given, folder), named.model is not None)
 
 
 def _reward(wanted: str | Reward | None, world: World, folders: BaseFolders) -> Reward:

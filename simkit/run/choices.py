@@ -87,6 +87,6 @@ class TaskChoice:
             UsageError: an unknown name; and what `Run.play` raises.
         """
         world = run.world(self.world, variant=self.variant)
-        players = run.cast(world, agent=cast.agent, user=cast.user, reward=cast.reward)
+        players = await run.open_cast(world, agent=cast.agent, user=cast.user, reward=cast.reward)
         split = self.split or world.default_split(default_split)
         return await run.play(search, players, run.tasks(world, split, self.tasks), trials=self.trials)

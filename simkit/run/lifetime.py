@@ -205,7 +205,11 @@ class Lifetime:
         return _opened(self._scope)
 
     def _model(self, spec: str, config: ModelConfig) -> ChatModel:
-        """A model of this run; the first call opens the shared resources."""
+        """A model of this run."""
+        return self._opened_models().model(self.folders.absolute(spec), config)
+
+    def _opened_models(self) -> RunModels:
+        """The models of this run; the first call opens the shared resources."""
         from simkit.models.run_models import RunModels
 
         if self._models is None:
@@ -213,7 +217,7 @@ class Lifetime:
             self._models = RunModels(self.id, self._journal, self.models.allowances(self._allowances), recorded)
             self._closing.push_async_callback(self._models.aclose)
             self.progress.metrics = self._models.metrics
-        return self._models.model(self.folders.absolute(spec), config)
+        return self._models
 
     def _stage_ended(self, run_id: str, status: Status, problem: str | None) -> None:
         """Register the end of a stage of this run; a stage that failed before may now be done."""
@@ -347,7 +351,7 @@ class Lifetime:
         if account.not_played:
             self.problem = f"{self.problem}; {account.short}" if self.problem else account.problem
         abandoned = self._scope.abandoned if self._scope is not None else ()
-        self.abandoned = bool(abandoned)
+        self.abandoned = self.abandoned or bool(abandoned)
         if abandoned and self.status != "done":
             left = f"abandoned, because they continued after they were cancelled: {', '.join(abandoned)}"
             self.problem = f"{self.problem}; {left}" if self.problem else left

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import anyio
 
 from simkit.core.boundary import described
-from simkit.core.events import Event, RunStarted
+from simkit.core.events import EndpointAdjusted, Event, RunStarted
 from simkit.core.recorder import Recorder
 from simkit.errors import UsageError
 
@@ -64,7 +64,9 @@ class Tap(Protocol):
 
 
 class DeferredRecorder:
-    """A recorder that holds back the start of a run until another event is recorded or a commit is requested.
+    """A recorder that holds back the start of a run, and what follows from its configuration alone.
+
+    It records them when another event is recorded or a commit is requested.
 
     Until then the run can be forgotten without leaving a trace.
     """
@@ -72,15 +74,15 @@ class DeferredRecorder:
     def __init__(self, recorder: Recorder, *, hold: bool = True) -> None:
         self._recorder = recorder
         self._hold = hold
-        self._held: RunStarted | None = None
+        self._held: list[Event] = []
         self._forgotten = False
 
     def record(self, event: Event) -> None:
         """Queue one event."""
         if self._forgotten:
             return
-        if self._hold and isinstance(event, RunStarted):
-            self._held = event
+        if self._hold and isinstance(event, (RunStarted, EndpointAdjusted)):
+            self._held.append(event)
             return
         self._release()
         self._recorder.record(event)
@@ -94,13 +96,13 @@ class DeferredRecorder:
 
     def forget(self) -> bool:
         """Discard the held start and all later events; False if it is too late for that."""
-        self._forgotten = self._held is not None
+        self._forgotten = bool(self._held)
         return self._forgotten
 
     def _release(self) -> None:
-        if self._held is not None:
-            self._recorder.record(self._held)
-            self._held = None
+        for event in self._held:
+            self._recorder.record(event)
+        self._held, self._hold = [], False
 
 
 class TappedRecorder:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+import anyio
 import anyio.to_thread
 import orjson
 
@@ -32,7 +33,7 @@ from simkit.core.tasks import Task
 from simkit.errors import RunStopped, UsageError
 from simkit.models.config import ModelConfig
 from simkit.run.accounting import UNRECORDED, UnitCounts
-from simkit.run.casting import CastRequest, ModelRequest, build_players
+from simkit.run.casting import CastRequest, ModelRequest, build_players, choose_agent, needed_models
 from simkit.run.engine import PlayContext, play_units
 from simkit.run.lifetime import Lifetime
 from simkit.run.request import RunOptions
@@ -126,7 +127,10 @@ class Run(Lifetime):
 
         An agent or user whose constructor takes `model` gets the model named for it: the one given here, else the
         run's (`Run(models=...)`, `--model`, SIMKIT_MODEL). A user without a model of its own gets the agent's. If a
-        model is named but no agent (or user), `function_calling` (or `goal`) is used.
+        model is named but no agent (or user), `function_calling` (or `goal`) is used; `react` instead of
+        `function_calling` for a model that cannot be given tools, which a note of the run says.
+
+        A model in this process is loaded in the event loop, which takes seconds; `open_cast` loads it in a thread.
 
         Args:
             model, user_model: `openai/NAME`, `scripted/TEXT` or `path/to/file.py:Class`.
@@ -139,16 +143,74 @@ class Run(Lifetime):
                 the run has not been entered.
         """
         scope = self._actors
-        named = {"model": model, "user_model": user_model}
-        config = self.models.model_copy(update={name: spec for name, spec in named.items() if spec is not None})
-        players = build_players(
-            world,
-            CastRequest(agent=agent, user=user, reward=reward, tools=tools, folders=self.folders),
-            ModelRequest(config=config, open=self._model, defaults=options, user_defaults=user_options),
-        )
+        wanted = CastRequest(agent=agent, user=user, reward=reward, tools=tools, folders=self.folders)
+        players = build_players(world, wanted, self._requested(model, user_model, options, user_options))
         if players.user.interactive and self._background is not None:
             self._background.give_the_terminal()
         return players.cast(scope, world.check_task)
+
+    async def open_cast(
+        self,
+        world: World,
+        *,
+        agent: str | Agent | None = None,
+        user: str | User | None = None,
+        reward: str | Reward | None = None,
+        tools: ToolServer | None = None,
+        model: str | None = None,
+        user_model: str | None = None,
+        options: ModelConfig | None = None,
+        user_options: ModelConfig | None = None,
+    ) -> Cast:
+        """Like `cast`, but models in this process are loaded in a thread, so that the event loop is never blocked.
+
+        If it is cancelled while a model is loaded, it ends at once, and the run is `abandoned`: the thread goes on.
+        """
+        wanted = CastRequest(agent=agent, user=user, reward=reward, tools=tools, folders=self.folders)
+        for spec, config in needed_models(world, wanted, self._requested(model, user_model, options, user_options)):
+            await self._load(spec, config)
+        return self.cast(
+            world,
+            agent=agent,
+            user=user,
+            reward=reward,
+            tools=tools,
+            model=model,
+            user_model=user_model,
+            options=options,
+            user_options=user_options,
+        )
+
+    def _requested(
+        self,
+        model: str | None,
+        user_model: str | None,
+        options: ModelConfig | None,
+        user_options: ModelConfig | None,
+    ) -> ModelRequest:
+        """The models of a cast: those named for it, else the run's."""
+        named = {"model": model, "user_model": user_model}
+        config = self.models.model_copy(update={name: spec for name, spec in named.items() if spec is not None})
+        return ModelRequest(
+            config=config,
+            open=self._model,
+            defaults=options,
+            user_defaults=user_options,
+            agent=lambda agent, chosen: choose_agent(self._opened_models(), self._notes.append, agent, chosen),
+        )
+
+    async def open_chat_model(self, spec: str, config: ModelConfig | None = None) -> ChatModel:
+        """Like `chat_model`, but a model in this process is loaded in a thread; see `open_cast`."""
+        await self._load(spec, self.models if config is None else config)
+        return self.chat_model(spec, config)
+
+    async def _load(self, spec: str, config: ModelConfig) -> None:
+        """Load a model of this run in a thread."""
+        try:
+            await self._opened_models().load(self.folders.absolute(spec), config)
+        except anyio.get_cancelled_exc_class():
+            self.abandoned = True
+            raise
 
     def chat_model(self, spec: str, config: ModelConfig | None = None) -> ChatModel:
         """A model for direct calls by a recipe: recorded, within the run's budget, and never called twice for the same

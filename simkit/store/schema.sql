@@ -81,11 +81,11 @@ CREATE TABLE endpoint_adjustments (
     reason VARCHAR,
     learned_at TIMESTAMP
 );
-COMMENT ON TABLE endpoint_adjustments IS 'How requests were adjusted to what an endpoint accepts, learned from its refusals; resuming applies them from the first call.';
-COMMENT ON COLUMN endpoint_adjustments.adjustment IS 'setting (another name, or left out), at_most, value, schema (a keyword is removed from tools), message_field, reasoning or message_rule.';
-COMMENT ON COLUMN endpoint_adjustments.setting IS 'The setting, keyword, field or rule.';
-COMMENT ON COLUMN endpoint_adjustments.sent_as IS 'The name or value that is sent instead; empty if it is left out.';
-COMMENT ON COLUMN endpoint_adjustments.reason IS 'What the endpoint answered to the request that it refused.';
+COMMENT ON TABLE endpoint_adjustments IS 'How requests were adjusted to what an endpoint accepts, learned from its refusals, and agents chosen for models without tools; resuming applies them from the first call.';
+COMMENT ON COLUMN endpoint_adjustments.adjustment IS 'setting (another name, or left out), at_most, value, schema (a keyword is removed from tools), message_field, reasoning, message_rule, or agent (another one than the default plays the model).';
+COMMENT ON COLUMN endpoint_adjustments.setting IS 'The setting, keyword, field or rule; the default agent.';
+COMMENT ON COLUMN endpoint_adjustments.sent_as IS 'The name or value that is sent instead; empty if it is left out. The agent that plays instead.';
+COMMENT ON COLUMN endpoint_adjustments.reason IS 'What the endpoint answered to the request that it refused, or why the model cannot be given tools.';
 
 CREATE TABLE component_loads (
     run_id VARCHAR NOT NULL,

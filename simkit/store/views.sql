@@ -327,15 +327,20 @@ CREATE VIEW episode_facts AS
 SELECT
     e.run_id, r.name, r.recipe, r.config ->> 'part_of' AS part_of, r.config ->> 'stage' AS stage,
     e.task_id, e.trial, t.world, t.split, e.supervisor,
-    coalesce(r.config ->> 'agent', CASE WHEN r.config ->> 'model' IS NOT NULL THEN 'function_calling' END) AS agent,
+    coalesce(
+        r.config ->> 'agent', a.agent, CASE WHEN r.config ->> 'model' IS NOT NULL THEN 'function_calling' END
+    ) AS agent,
     r.config ->> 'user' AS user, r.config ->> 'model' AS model, r.seed,
     e.reward, is_success(e.reward, e.full_reward) AS success, e.outcome, e.turns, e.branches, e.faults,
     len(e.goals) AS goals, len(e.achieved) AS achieved, elapsed(e.started_at, e.finished_at) AS seconds,
     e.episode_id, e.final_branch_id, e.toolset_id
 FROM episodes e
 LEFT JOIN runs r USING (run_id)
+LEFT JOIN (
+    SELECT run_id, any_value(sent_as) AS agent FROM endpoint_adjustments WHERE adjustment = 'agent' GROUP BY run_id
+) a USING (run_id)
 LEFT JOIN tasks t USING (run_id, task_id);
-COMMENT ON VIEW episode_facts IS 'One row per episode with what it can be chosen by: run, world, agent, reward, outcome and counts; agent is what the run named, NULL for the world''s own.';
+COMMENT ON VIEW episode_facts IS 'One row per episode with what it can be chosen by: run, world, agent, reward, outcome and counts; agent is what the run named, or the default for its model; NULL for the world''s own.';
 
 CREATE VIEW last_winners AS
 SELECT h.episode_id, arg_max(h.winner_id, h.harvest) AS branch_id

@@ -22,8 +22,9 @@ from pydantic import SecretStr
 
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, ToolSpec, UserMessage
-from simkit.errors import AuthFailed, ContextTooLong, ModelNotServed, UsageError
+from simkit.errors import AuthFailed, BadRequest, ContextTooLong, ModelNotServed, UsageError
 from simkit.local.chat import ChatFormat
+from simkit.local.engine import LocalEngine
 from simkit.local.server import listen
 from simkit.local.wire import Speech
 from simkit.models import CallKey, ChatRequest, ChatResponse, Sampling
@@ -31,7 +32,7 @@ from simkit.models.config import ModelConfig
 from simkit.models.factory import open_model
 from simkit.plugins.extras import require
 from support.signals import heeding_signals
-from support.tiny_llama import CONVERSATION, FIND, tiny_engine, tiny_tokenizer
+from support.tiny_llama import CONVERSATION, FIND, PLAIN, tiny_engine, tiny_model, tiny_tokenizer
 
 pytestmark = [
     pytest.mark.skipif(
@@ -221,6 +222,25 @@ def test_bad_requests_say_why(server: Running, body: object, status: int, told: 
     assert got == status
     assert told in error["message"]
     assert set(error) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_tools_that_the_model_would_not_see_are_refused() -> None:
+    tokenizer = tiny_tokenizer(PLAIN)
+    tool = FIND.to_openai()
+    with serving(LocalEngine(tiny_model(tokenizer), tokenizer)) as server:
+        short = {**HELLO, "max_tokens": 3}
+        for more in ({}, {"stream": True}, {"tool_choice": "required"}):
+            status, text = post(server, {**short, "tools": [tool], **more})
+            error = json.loads(text)["error"]
+            assert (status, error["type"]) == (400, "invalid_request_error")
+            assert "does not support tools: its chat template does not render tools" in error["message"]
+        for fine in ({}, {"tools": []}, {"tools": [tool], "tool_choice": "none"}):
+            assert post(server, {**short, **fine})[0] == 200
+        async with open_model("openai/models/tiny", ModelConfig(base_url=server.base_url)) as model:
+            with pytest.raises(BadRequest, match="use --agent react, which needs no tool calling"):
+                await model.complete(ChatRequest(messages=CONVERSATION[:2], tools=(FIND,)), KEY)
 
 
 ODD: st.SearchStrategy[Any] = st.recursive(

@@ -28,6 +28,12 @@ HERMES = (
 )
 """Chat template in the form of Hermes and Qwen."""
 
+PLAIN = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Chat template without tools, like that of SmolLM2."""
+
 FORGETFUL = HERMES.replace(
     "{{ message.content }}", "{% if loop.last or message.role != 'assistant' %}{{ message.content }}{% endif %}"
 )

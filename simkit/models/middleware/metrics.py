@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from simkit.errors import ModelFault, RateLimited
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +94,12 @@ class CallMetrics:
             self.usage = self.usage.plus(Usage(*fault.usage))
 
 
-class MeteredModel:
+class MeteredModel(ModelWrapper):
     """Counts the calls of a model without an endpoint; `RetryingModel` counts those of the others."""
 
     def __init__(self, model: ChatModel, metrics: CallMetrics) -> None:
-        self._model = model
+        super().__init__(model)
         self._metrics = metrics
-
-    @property
-    def name(self) -> str:
-        """The name of the model."""
-        return self._model.name
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         """The answer of the model.

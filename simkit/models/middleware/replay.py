@@ -15,7 +15,7 @@ from simkit.core.ids import branch_id, episode_id
 from simkit.core.messages import JsonObject
 from simkit.errors import ModelFault, ReplayMiss, UnparsedCall
 from simkit.models.adjustments import Adjustment, EndpointModel
-from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, request_hash
+from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, lacks_for_tools, request_hash
 from simkit.models.middleware.metrics import CallMetrics
 from simkit.models.middleware.request_digest import difference
 from simkit.models.usage import doubt, validated
@@ -172,6 +172,11 @@ class ReplayedModel:
     def name(self) -> str:
         """The name of the model that answered."""
         return self._name
+
+    @property
+    def lacks_for_tools(self) -> str | None:
+        """The reason why the model cannot be given tools; None once it was asked: a run goes on as it began."""
+        return None if self._model is None or self._recording else lacks_for_tools(self._model)
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
         """The recorded answer.
