@@ -17,6 +17,7 @@ from typing import Any
 from simkit.core.messages import (
     AssistantMessage,
     Message,
+    SystemMessage,
     ToolCall,
     ToolSpec,
     UserMessage,
@@ -31,7 +32,7 @@ from simkit.plugins.extras import require
 
 _SHOWN = 60
 _ASKED = UserMessage.of("?")
-_PROBE = "reasoning of a probe"
+_PROBE = "words of a probe"
 _PROBE_TOOL = ToolSpec.of("probe_of_calls", "A probe.", {"probed": {"type": "string"}})
 _PROBE_CALL = AssistantMessage.of(None, (ToolCall.of("call_0", _PROBE_TOOL.name, {"probed": "value"}),))
 
@@ -133,9 +134,14 @@ class ChatFormat:
 
     @cached_property
     def lacks_for_tools(self) -> str | None:
-        """The reason why a model cannot call tools with this format; None if it can."""
+        """The reason why a model cannot call tools with this format; None if it can.
+
+        A format with calls, but without tools and system prompts, is that of a model that knows its tools by heart.
+        """
         try:
             if _PROBE_TOOL.name not in self.rendered((_ASKED,), (_PROBE_TOOL,)):
+                if self.own_notation and not self._renders_instructions:
+                    return None
                 return "its chat template does not render tools"
             if _PROBE_TOOL.name not in self._rendered_call():
                 return "its chat template does not render tool calls"
@@ -144,6 +150,14 @@ class ChatFormat:
         if self.own_notation or self._has_response_template:
             return None
         return "its chat template renders tool calls in a notation that simkit cannot read"
+
+    @property
+    def _renders_instructions(self) -> bool:
+        """Whether the chat template renders system prompts."""
+        try:
+            return _PROBE in self.rendered((SystemMessage.of(_PROBE), _ASKED))
+        except UsageError:
+            return False
 
     @cached_property
     def own_notation(self) -> str | None:

@@ -130,8 +130,8 @@ class EndpointOptions(Options):
         str | None,
         OptionFlag(
             help="The agent's model: openai/NAME, anthropic/NAME, local/FOLDER (in this process), or "
-            "path/to/file.py:Class. The default agent becomes function_calling, or react for a model that cannot be given "
-            "tools.",
+            "path/to/file.py:Class. The default agent becomes function_calling, or react for a model that cannot be "
+            "given tools.",
             shared=False,
         ),
     ] = None

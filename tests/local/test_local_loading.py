@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from simkit.errors import UsageError
+from simkit.local.chat import ChatFormat
 from simkit.local.engine import LocalEngine
 from simkit.local.model import LocalModel, LocalProvider
 from simkit.local.worker import Worker
@@ -20,7 +21,8 @@ from simkit.models.provider import Resources
 from simkit.run.choices import CastChoice, TaskChoice
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
-from support.tiny_llama import PLAIN, tiny_model, tiny_tokenizer
+from simkit.training.scratch import TEMPLATE
+from support.tiny_llama import HERMES, PLAIN, tiny_model, tiny_tokenizer
 
 pytestmark = pytest.mark.anyio
 
@@ -133,3 +135,14 @@ async def test_the_template_says_whether_the_model_can_be_given_tools(engine: Lo
         cast = await run.open_cast(run.world())
         assert cast.agent.name == "react"
     assert any("cannot be given tools" in note for note in run.notes)
+
+
+def test_a_model_of_one_world_needs_no_tools_in_its_template() -> None:
+    """It has learned them. Its template has calls, but neither tools nor the system prompt that `react` needs."""
+    without_tools = HERMES.partition("{% endif %}")[2]
+    without_instructions = without_tools.replace(
+        "{% for message in messages %}", "{% for message in messages if message.role != 'system' %}"
+    )
+    assert ChatFormat(tiny_tokenizer(without_tools)).lacks_for_tools == "its chat template does not render tools"
+    assert ChatFormat(tiny_tokenizer(without_instructions)).lacks_for_tools is None
+    assert ChatFormat(tiny_tokenizer(TEMPLATE)).lacks_for_tools is None, "that of models trained by `bootstrap`"

@@ -236,7 +236,8 @@ async def test_tools_that_the_model_would_not_see_are_refused() -> None:
             error = json.loads(text)["error"]
             assert (status, error["type"]) == (400, "invalid_request_error")
             assert "does not support tools: its chat template does not render tools" in error["message"]
-        for fine in ({}, {"tools": []}, {"tools": [tool], "tool_choice": "none"}):
+        accepted: tuple[dict[str, Any], ...] = ({}, {"tools": []}, {"tools": [tool], "tool_choice": "none"})
+        for fine in accepted:
             assert post(server, {**short, **fine})[0] == 200
         async with open_model("openai/models/tiny", ModelConfig(base_url=server.base_url)) as model:
             with pytest.raises(BadRequest, match="use --agent react, which needs no tool calling"):
