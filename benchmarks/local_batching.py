@@ -140,9 +140,9 @@ async def library(side: Side, folder: Path, load: Load) -> Played:
 
 
 @contextmanager
-def transformers_serve(folder: Path) -> Generator[tuple[str, int]]:
+def transformers_serve(folder: Path, threads: int = 1) -> Generator[tuple[str, int]]:
     """The server's base URL and process id."""
-    told = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    told = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     command = [SERVE, "serve", folder, "--host", "127.0.0.1", "--port", "0", "--device", "cpu"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **told}, text=True
