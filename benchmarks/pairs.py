@@ -39,9 +39,7 @@ def rounds():
         yield
 
 if name == "forks":
-    from forks import history, seconds
-    from simkit.core.conversation import Entry
-    from simkit.components.state import BranchState
+    from forks import BranchState, Entry, history, seconds  # where these are defined differs between checkouts
     conversation = history(30)
     state, entry = BranchState(conversation), Entry.agent("It is booked.", 99)
     fork = getattr(state, "fork", None) or (lambda: state)
