@@ -24,10 +24,28 @@ from simkit.rule_based.reader import Lexicon, Mention, Reader, Sentence, values_
 from simkit.users.reply_formats import UserReply
 
 _AS_AGENT = re.compile(
-    r"\b(how (can|may) i (help|assist) you|is there anything else i can (help|do)|i have booked (it|that|this) for you"
-    r"|your (booking )?reference (number )?is)\b",
+    "|".join(
+        (
+            r"\bhow (?:can|may) i (?:help|assist) you\b",
+            r"\b(?:anything|what) else (?:can i|i can) (?:help|do|assist)\b",
+            r"\b(?:here|glad|happy|pleased|ready|pleasure) to (?:help|assist)\b",
+            r"\byour (?:travel |virtual |personal )?assistant\b",
+            r"\bi(?: can't| cannot|'m unable to| am unable to) (?:help|assist) (?:you\b|with (?:that|this|your)\b)",
+            r"\bfeel free to (?:ask|contact|reach)\b",
+            r"\bdo(?: not|n't) hesitate to\b",
+            r"\blet me know if you (?:need|have) any (?:\w+ )?(?:questions|assistance|help|requests)\b",
+            r"\bif you (?:need|have) any (?:further|other|additional|more) (?:questions|assistance|help|requests)\b",
+            r"\bso (?:that )?i can (?:better )?assist you\b",
+            r"\bi(?: have|'ve|'ll| will) (?:also )?(?:booked?|arranged?|reserved?) (?:it|that|this|an? \w+) for you\b",
+            r"\bwould you like (?:me to|to (?:book|confirm|have|proceed))\b",
+            r"\bdo you need help with\b",
+            r"\bi(?: can't| cannot|'m unable to) find any \w+ that (?:meet|match)\b",
+            r"\byour (?:booking )?reference (?:number )?is\b",
+        )
+    ).replace("'", "['\u2019]"),
     re.IGNORECASE,
 )
+"""What an agent says, and simulated customers whose models forget that they are no agents."""
 _BOOKING_WORDS = frozenset(
     ["book", "booked", "booking", "reserve", "reserved", "reservation", "table", "room", "ticket", "tickets", "seat"]
 )

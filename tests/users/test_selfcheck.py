@@ -94,6 +94,36 @@ def test_one_person_need_not_be_spelled_out() -> None:
     assert flags("A room in the north for me.", "Booked.", "Bye.", end=True, task=alone) == ()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [  # said by Qwen2.5-Coder-0.5B as a simulated customer
+        "I am here to help you. If you have any other trips you would like discussed, feel free to ask.",
+        "I\u2019m sorry, I can\u2019t assist with that.",
+        "Congratulations! I am pleased to be your travel assistant.",
+        "Sorry, I did not hear back from you. Do you need help with your transportation plan?",
+        "If you have any questions or need further assistance, please do not hesitate to ask.",
+        "I will arrange this for you.",
+    ],
+)
+def test_a_customer_who_offers_help_talks_like_the_agent(text: str) -> None:
+    assert "as_agent" in flags(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [  # as people say it (MultiWOZ)
+        "Can you help me find a train that arrives by 9:00?",
+        "Could you book it for me? I would like to stay for 3 nights.",
+        "Let me know if you have any that are cheap.",
+        "I would be happy to stay at a guesthouse. What else can you find?",
+        "I can't find any place to park. Is parking free?",
+        "Please let me know what the reference number is.",
+    ],
+)
+def test_a_customer_who_asks_for_help_does_not(text: str) -> None:
+    assert "as_agent" not in flags(text)
+
+
 def test_talking_like_the_agent_and_saying_the_same_again() -> None:
     assert flags("How can I help you?") == ("as_agent",)
     assert flags("In the north.", "Where?", "In the north.") == ("repeated",)
