@@ -45,12 +45,12 @@ class IntervalEnds:
 
 def beta_cdf(x: float, a: float, b: float) -> float:
     """The regularised incomplete beta function I_x(a, b), for a and b above 0."""
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
+    if x <= 0:
+        return 0.0
     if x > (a + 1) / (a + b + 2):
         return 1 - beta_cdf(1 - x, b, a)
     front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log(1 - x)) / a
-    return min(1.0, front * _fraction(x, a, b))
+    return front * _fraction(x, a, b)
 
 
 def _fraction(x: float, a: float, b: float) -> float:
@@ -72,16 +72,13 @@ def _fraction(x: float, a: float, b: float) -> float:
 
 
 def _at_least(successes: float, trials: float, rate: float) -> float:
-    """Probability of this number of successes or more; the beta function interpolates between integers."""
-    if successes <= 0:
-        return 1.0
-    return 0.0 if successes >= trials + 1 else beta_cdf(rate, successes, trials - successes + 1)
+    """Probability of this number of successes (above 0) or more; the beta function interpolates between integers."""
+    return beta_cdf(rate, successes, trials - successes + 1)
 
 
 def _at_most(successes: float, trials: float, rate: float) -> float:
-    if successes <= -1:
-        return 0.0
-    return 1.0 if successes >= trials else 1 - _at_least(successes + 1, trials, rate)
+    """Probability of this number of successes (below `trials`) or fewer."""
+    return 0.0 if successes <= -1 else 1 - _at_least(successes + 1, trials, rate)
 
 
 def blaker(successes: float, trials: float, level: float = 0.95) -> IntervalEnds:
@@ -107,15 +104,14 @@ def _lower(successes: float, trials: float, alpha: float) -> float:
     """
     if successes <= _TINY:
         return 0.0
-    observed, tail = successes / trials, alpha / 2 * (1 - 1e-12)
+    alpha *= 1 - 1e-12  # a rate of one half has exactly this chance at some levels, and belongs to the interval
+    observed, tail = successes / trials, alpha / 2
     start = _first(lambda rate: _at_least(successes, trials, rate) >= tail, 0.0, observed)
     other = _other_tail(successes, trials, start, tail)
 
     def acceptable(rate: float) -> bool:
         here = _at_least(successes, trials, rate)
-        if other + 1 < successes - _TINY and _at_most(other + 1, trials, rate) <= here * (1 + 1e-12):
-            return True
-        return here + _at_most(other, trials, rate) >= alpha
+        return here + _at_most(other, trials, rate) >= alpha or _at_most(other + 1, trials, rate) <= here
 
     return _first(acceptable, start, observed)
 
@@ -125,7 +121,7 @@ def _other_tail(successes: float, trials: float, rate: float, tail: float) -> fl
     low, high = 1, int(successes) + 2
     while low < high:
         middle = (low + high) // 2
-        if _at_most(successes - middle, trials, rate) <= tail * (1 + 1e-9):
+        if _at_most(successes - middle, trials, rate) <= tail:
             high = middle
         else:
             low = middle + 1
@@ -169,7 +165,7 @@ class Sample:
         """Statistics of the trials of each task; every group has at least one."""
         sizes = [len(group) for group in groups]
         whole = sum(sizes)
-        mean = min(1.0, max(0.0, sum(map(sum, groups)) / whole))
+        mean = sum(map(sum, groups)) / whole
         tasks = whole * whole / sum(size * size for size in sizes)
         means = [fmean(group) for group in groups]
         spread = sum((tasks * size / whole * (each - mean)) ** 2 for size, each in zip(sizes, means, strict=True))
@@ -179,14 +175,13 @@ class Sample:
     def size(self, near: float) -> float:
         """Effective trials, for the limit on the side where the end of the range is `near` away from the mean."""
         full = self.tasks * self.mean * (1 - self.mean)
-        if self.tasks <= 1 + _TINY or full <= _TINY:
+        if self.tasks <= 1 or full <= _TINY:
             return self.tasks
         prior = PRIOR * SHARES if self.trials == inf else PRIOR
         added = min(prior * (1 + 1 / self.tasks), near / NEAR)
         ratio = (self.spread + added) / (full + added)
-        if ratio < 1 - 1e-9:
-            ratio = min(1.0, ratio * self.tasks / (self.tasks - 1))
-        return min(MOST, self.trials, self.tasks / ratio) if ratio > 0 else min(MOST, self.trials)
+        ratio = max(ratio, min(1.0, ratio * self.tasks / (self.tasks - 1)))
+        return min(MOST, self.trials, self.tasks / ratio)
 
 
 def mean_limits(groups: Sequence[Sequence[float]], level: float = 0.95) -> IntervalEnds:
@@ -206,7 +201,7 @@ def _limits(sample: Sample, level: float) -> IntervalEnds:
     below, above = sample.size(mean), sample.size(1 - mean)
     low = _lower(*_counted(mean, below), alpha)
     high = 1 - _lower(*_counted(1 - mean, above), alpha)
-    if sample.alike and 0 < mean < 1:  # so few tasks do not show how others would differ
+    if sample.alike:  # so few tasks do not show how others would differ
         unseen = blaker(0, sample.tasks, level).high
         low, high = min(low, mean * (1 - unseen)), max(high, mean + (1 - mean) * unseen)
     return IntervalEnds(min(low, mean), max(high, mean))
@@ -242,7 +237,7 @@ def difference_limits(values: Sequence[float], level: float = 0.95) -> IntervalE
 
 
 def _combined(one: float, other: float, correlation: float) -> float:
-    return sqrt(max(0.0, one * one + other * other - 2 * correlation * one * other))
+    return sqrt(one * one + other * other - 2 * correlation * one * other)
 
 
 def _correlation(tasks: int, up: Sample, down: Sample) -> float:

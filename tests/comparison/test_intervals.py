@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from math import factorial, isclose, prod
 from random import Random
@@ -201,3 +202,61 @@ def test_the_interval_of_pass_2_of_four_trials_holds_the_truth_at_few_tasks() ->
             limits = mean_limits([[value] for value, count in zip(values, counts, strict=True) for _ in range(count)])
             held += chance * (limits.low <= 1 / 3 <= limits.high)
     assert held >= 0.94
+
+
+WRITTEN: Sequence[tuple[Sequence[Sequence[float]], float, float, float]] = [
+    ([[1, 0], [1], [0, 0, 1], [1, 1], [0], [1, 0, 1]], 0.95, 0.293961057341421, 0.8189752427576865),
+    ([[0, 0, 0]] * 11 + [[1, 0, 0]], 0.95, 0.0011773831248355832, 0.19219936228586743),
+    ([[1, 1, 1, 1]] * 6 + [[1, 1, 1, 0]], 0.8, 0.8078249015209359, 0.9935372684426795),
+    ([[0.25], [0.5, 0.75], [1], [0, 0.5], [0.9], [0.3]], 0.95, 0.26276143091030973, 0.7731267407983805),
+    ([[0.01], [0], [0.02], [0]], 0.95, 1.8864998092161536e-06, 0.5353966235717967),
+    ([[0.7]] * 4, 0.8, 0.43716343173937083, 0.8126442435402697),
+    ([[1, 0]] * 5, 0.95, 0.22244110100812256, 0.7775588989918775),
+    ([[1, 0, 0], [1, 1, 1]], 0.95, 0.06769298428012234, 0.9955795637726087),
+    ([[1, 0, 1]], 0.8, 0.0656084190471509, 0.9958002560195209),
+    ([[n % 3 == 0, n % 7 == 0] for n in range(60)], 0.95, 0.16853147198122959, 0.32781979752380486),
+]
+
+
+@pytest.mark.parametrize(("groups", "level", "low", "high"), WRITTEN)
+def test_equal_trials_have_equal_intervals_in_every_release(
+    groups: Sequence[Sequence[float]], level: float, low: float, high: float
+) -> None:
+    """Written down: what was reported once can be computed again. The coverage of these ends is measured."""
+    found = mean_limits([[*map(float, group)] for group in groups], level)
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("values", "level", "low", "high"),
+    [
+        ([0.5, -0.25, 1.0, 0.0, 0.0], 0.95, -0.29067135365973196, 0.7079114821409063),
+        ([1.0, -1.0, 1.0, 1.0, 0.0, 1.0, 1.0], 0.8, 0.053110801793784246, 0.8243294832307082),
+        ([0.1, 0.2], 0.95, -0.6392173313417333, 0.8302075327979304),
+        ([-1.0] * 4, 0.8, -1.0, -0.4689899435403093),
+        ([0.5, -0.5], 0.95, -0.9007935940886238, 0.9007935940886238),
+    ],
+)
+def test_equal_differences_have_equal_intervals_in_every_release(
+    values: Sequence[float], level: float, low: float, high: float
+) -> None:
+    found = difference_limits(values, level)
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.5, 3.0), (7.0, 0.25)])
+def test_the_beta_distribution_begins_with_0_and_ends_with_1(a: float, b: float) -> None:
+    assert (beta_cdf(0.0, a, b), beta_cdf(1.0, a, b)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(4, 4), (6, 7), (8, 8), (12, 12), (16, 16), (17, 17)])
+def test_a_rate_of_one_half_that_is_just_acceptable_belongs_to_the_interval(successes: int, trials: int) -> None:
+    """Its tails have exactly the chance 1 - level: both are equally likely."""
+    level = 1 - 2 * float(stats.binom.sf(successes - 1, trials, 0.5))
+    high, low = blaker(successes, trials, level), blaker(trials - successes, trials, level)
+    assert 0.5 - 1e-9 < high.low <= 0.5 <= low.high < 0.5 + 1e-9
+
+
+def test_shares_that_hardly_differ_are_worth_no_more_than_a_million_trials() -> None:
+    found = mean_limits([[0.5], [0.500001]] * 1000)
+    assert (found.low, found.high) == pytest.approx((0.5 - 1.96 * 0.0005, 0.5 + 1.96 * 0.0005), rel=2e-6)

@@ -1,0 +1,125 @@
+"""The journals of a store as a loader finds, reads and syncs them, and the number of the next start."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from store_events import numbered, run_started, write_lines
+
+from simkit.errors import StoreError
+from simkit.store.files import UNSYNCED
+from simkit.store.source import STARTS, DiskSource, find_journals, journal_files, next_start, size_of
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_lines(tmp_path, numbered([run_started()]))
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refused(fd: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("simkit.store.source.os.fsync", refused)
+    monkeypatch.setattr("simkit.store.source.sync_folders", str)
+
+
+def test_a_journal_and_once_the_folders_above_it_are_brought_to_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[object] = []
+
+    def sync(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+
+    monkeypatch.setattr("simkit.store.source.os.fsync", sync)
+    monkeypatch.setattr("simkit.store.source.sync_folders", synced.append)
+    source = DiskSource(path)
+    source.sync()
+    source.sync()
+    source.close()
+    inode = path.stat().st_ino
+    assert synced == [inode, path, inode]
+
+
+@pytest.mark.parametrize("number", sorted(UNSYNCED))
+def test_a_file_system_that_cannot_sync_is_no_error(path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    refusing(monkeypatch, number)
+    source = DiskSource(path)
+    source.sync()
+    source.close()
+
+
+def test_a_disk_that_fails_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing(monkeypatch, errno.EIO)
+    source = DiskSource(path)
+    with pytest.raises(OSError, match="Input/output error"):
+        source.sync()
+    source.close()
+
+
+def test_what_is_no_file_is_closed_again(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "main.jsonl")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="it is not a regular file"):
+        DiskSource(tmp_path / "main.jsonl")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def recorded(folder: Path, run: str, *numbers: int | None) -> Path:
+    """The journal of a run that was started with these numbers."""
+    starts = [replace(run_started(run), number=number, attempt=place) for place, number in enumerate(numbers)]
+    return write_lines(folder, numbered(starts, run), run)
+
+
+def test_starts_are_counted_on_from_the_last_in_the_store(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    assert [next_start(tmp_path) for _ in range(3)] == [1, 2, 3]
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert (tmp_path / STARTS).read_bytes() == b"%20d\n" % 3
+    (tmp_path / STARTS).write_text("41\n")
+    recorded(tmp_path, "r1", 90)
+    assert next_start(tmp_path) == 42
+
+
+@pytest.mark.parametrize("text", [None, "", "no number"])
+def test_without_a_counter_starts_are_counted_on_from_the_journals(tmp_path: Path, text: str | None) -> None:
+    recorded(tmp_path, "r1", 4, None, 9)
+    recorded(tmp_path, "r2", 7)
+    (tmp_path / "journals" / "r3" / "w0.jsonl").mkdir(parents=True)  # cannot be read
+    if text is not None:
+        (tmp_path / STARTS).write_text(text)
+    assert next_start(tmp_path) == 10
+
+
+def test_a_counter_that_cannot_be_written_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / STARTS).mkdir()
+    with pytest.raises(StoreError) as found:
+        next_start(tmp_path)
+    assert str(found.value) == (
+        f"{tmp_path / STARTS} cannot be written: Is a directory. Make the store folder writable, or use another --store"
+    )
+
+
+def test_the_journals_of_a_store_are_listed_by_run_and_name_with_those_that_cannot_be_read(tmp_path: Path) -> None:
+    assert journal_files(tmp_path) == []
+    first = [write_lines(tmp_path, (), run, worker) for run in ("r2", "r1") for worker in ("w1", "main", "w0")]
+    first[0].with_name("notes.txt").touch()
+    (tmp_path / "journals" / "r3").symlink_to("r1")
+    (tmp_path / "journals" / "file").touch()
+    unreadable = tmp_path / "journals" / "r3" / "main.jsonl"
+    assert journal_files(tmp_path) == [*sorted(first), unreadable]
+    assert journal_files(tmp_path, ["r1", "r1", "gone"]) == sorted(first[3:])
+    found = find_journals(tmp_path)
+    assert found.runs == {"r1": sorted(first[3:]), "r2": sorted(first[:3])}
+    assert [path for path, _ in found.troubles] == [unreadable]
+
+
+def test_a_journal_that_is_gone_has_no_bytes_and_one_whose_size_is_unknown_has_some(path: Path) -> None:
+    assert size_of(path) == path.stat().st_size
+    assert size_of(path.with_name("gone")) == 0
+    assert size_of(path / "below a file") == 1
