@@ -5,7 +5,8 @@
 lines     journals with altered bytes, lost, doubled and shuffled lines, and lines of hostile values that carry a right
           checksum; then load, query, resume, diagnose
 replies   replies of both providers made from a grammar of what servers send, which must be read as what they mean; the
-          same with altered bytes, types and values; and megabytes of repeated marks
+          same with altered bytes, types and values; calls in the notations of local models, good and malformed, with
+          their beginnings; and megabytes of repeated marks
 errors    error replies made from a grammar of codes, envelopes and headers, each with its class and wait; then altered
 files     training files made from a grammar of forms and encodings, each with its conversations; then altered
 values    components that return hostile values in every field; then play rollouts and trees, and ask the store
@@ -237,7 +238,8 @@ ERROR: dict[str, Any] = {"error": {"message": "slow down", "type": "rate_limit",
 
 
 def fuzz_replies(random: Random, tried: Tried) -> Iterator[None]:
-    """Replies with known meaning, the same altered, altered replies on the wire, and long bodies, in turn."""
+    """Replies and calls with known meaning, the same altered, altered replies on the wire, and long bodies, in turn."""
+    from support.made_calls import MadeReply, call_replies, check_beginnings, check_calls
     from support.made_replies import anthropic_replies, check_anthropic, check_any, check_openai, openai_replies
     from support.made_texts import repeated_marks
 
@@ -249,6 +251,16 @@ def fuzz_replies(random: Random, tried: Tried) -> Iterator[None]:
                 with trying("altered", tried, body):
                     check_any(body)
             yield
+
+        def check_call(made: MadeReply) -> None:
+            check_calls(made)
+            check_beginnings(made, [random.randrange(1 << 16) for _ in range(8)])
+
+        for each in made_round(call_replies(), check_call, random, tried):
+            text = _altered_bytes(random, each.text.encode("utf-8", "replace")).decode("utf-8", "replace")
+            with trying("altered call", tried, text):
+                check_text(text)
+        yield
         text = repeated_marks(random, 1 << random.randint(16, 20))
         with trying("marks", tried, text[:100]):
             check_text(text)

@@ -151,7 +151,7 @@ _STRING = re.compile(r"'(?:\\.|[^'\\])*+'|\"(?:\\.|[^\"\\])*+\"", re.DOTALL)
 def python_call_pattern(names: tuple[str, ...], margin: str = "") -> re.Pattern[str]:
     """The beginning of a Python call of one of these tools, up to its bracket, after a margin."""
     any_name = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) or r"(?!)"
-    start = rf"{margin}(?:functions\.|tools\.|default_api\.|print\()*+(?P<name>{any_name})(?:\.call)?[ \t]*+\("
+    start = rf"{margin}(?:functions\.|tools\.|default_api\.|print\(){{0,4}}+(?P<name>{any_name})(?:\.call)?[ \t]*+\("
     return re.compile(start, re.MULTILINE)
 
 

@@ -52,11 +52,8 @@ _BEGUN_LINE = re.compile(r"[^\w\n]*+(?:Action\b|\w*commentary\b|to=|$)")
 _CLOSING = re.compile(r"\s*(?:</[\w:]{1,40}>|<[|｜][\w▁]*(?:end|END|suffix)[\w▁]*[|｜]>|<\|/\w+\|>|<\w+\|>)")
 _ACTION = re.compile(r"^[^\w\n]*+Action:\s*+(?P<name>[\w.-]++)[^\S\n]*+\n\W*+Action Input:\s*+(?=\{)", re.MULTILINE)
 _OPENED = re.compile(r"(?:Action:\s*)?(?:```[\w-]*\s*)?(?:functions\.|tools\.|default_api\.|print\(|[\[(`*>-]|\s)*\Z")
-_NAME_KEY = r"[\"']?(?:name|tool_name|tool|function)[\"']?\s*+:\s*+[\"'](?P<{}>[\w.-]++)[\"']"
-_ARGUMENT_KEY = r"[\"']?(?:arguments|parameters|args|input)[\"']?\s*+:"
-_BROKEN = re.compile(
-    rf"\{{[^{{}}]{{0,300}}?(?:{_NAME_KEY.format('before')}|{_ARGUMENT_KEY}[\s\S]{{0,2000}}?{_NAME_KEY.format('after')})"
-)
+_NAME_KEY = re.compile(r"[\"']?\b(?:name|tool_name|tool|function)[\"']?\s*+:\s*+[\"'](?P<name>[\w.-]++)[\"']")
+_JSON_LIKE = re.compile(r"\{\s*+[\"']?\w++[\"']?\s*+:")
 _BROKEN_ANY = re.compile(
     r"\{\s*+[\"']name[\"']\s*+:\s*+[\"'][\w.-]++[\"']\s*+,\s*+[\"'](?:arguments|parameters)[\"']\s*+:"
 )
@@ -193,10 +190,11 @@ def _objects(
         value, end = reader.judge(at), at + 1
         if value is None:
             failed += 1
-            is_call = _is_broken_call(text, at, specs, any_tool)
+            broken = reader.after_broken(at)
+            is_call = _is_broken_call(text, at, broken, specs, any_tool)
             if is_call or _BEGUN_CALL.match(text, at):
-                value = WrittenCall(at, reader.after_broken(at), malformed=is_call, doubtful=not is_call)
-                end = value.end if is_call else end
+                value = WrittenCall(at, broken, malformed=is_call, doubtful=not is_call)
+                end = broken if is_call else end
         else:
             end = value.end
         if value is not None and (value.calls or value.malformed):
@@ -272,12 +270,13 @@ def _without_objects(words: str) -> str:
     return left if any(char.isalnum() for char in left) else ""
 
 
-def _is_broken_call(text: str, at: int, specs: Specs, any_tool: bool) -> bool:
-    """Whether JSON that cannot be parsed, as of a reply that was cut off, names a given tool."""
-    if any_tool and _BROKEN_ANY.match(text, at):
+def _is_broken_call(text: str, start: int, end: int, specs: Specs, any_tool: bool) -> bool:
+    """Whether JSON that cannot be parsed, as of a reply that was cut off, names a given tool, at any depth."""
+    if _JSON_LIKE.match(text, start) is None:
+        return False
+    if any_tool and _BROKEN_ANY.match(text, start):
         return True
-    found = _BROKEN.match(text, at)
-    return found is not None and plain_name(found["before"] or found["after"], specs) in specs
+    return any(plain_name(found["name"], specs) in specs for found in _NAME_KEY.finditer(text, start, end))
 
 
 def _python_calls(

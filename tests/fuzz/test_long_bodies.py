@@ -71,7 +71,7 @@ def test_bodies(body: str, status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["\n{", "assistantcommentary to=", "\n***", "<function=book>", "<tool_call>{ ", "book("]
+    "unit", ["\n{", "assistantcommentary to=", "\n***", "<function=book>", "<tool_call>{ ", "book(", "print("]
 )
 def test_texts_in_which_calls_are_looked_for(unit: str) -> None:
     for size in (16_000, LONG):
