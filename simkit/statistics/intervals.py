@@ -199,20 +199,11 @@ def mean_limits(groups: Sequence[Sequence[float]], level: float = 0.95) -> Inter
 def _limits(sample: Sample, level: float) -> IntervalEnds:
     alpha, mean = 1 - level, sample.mean
     below, above = sample.size(mean), sample.size(1 - mean)
-    low = _lower(*_counted(mean, below), alpha)
-    high = 1 - _lower(*_counted(1 - mean, above), alpha)
+    low, high = _lower(mean * below, below, alpha), 1 - _lower((1 - mean) * above, above, alpha)
     if sample.alike:  # so few tasks do not show how others would differ
         unseen = blaker(0, sample.tasks, level).high
         low, high = min(low, mean * (1 - unseen)), max(high, mean + (1 - mean) * unseen)
     return IntervalEnds(min(low, mean), max(high, mean))
-
-
-def _counted(mean: float, trials: float) -> tuple[float, float]:
-    """Successes and trials; integers if they are integers up to rounding."""
-    successes, whole = mean * trials, round(trials)
-    if abs(trials - whole) < 1e-7 and abs(successes - round(successes)) < 1e-7:
-        return round(successes), whole
-    return successes, trials
 
 
 def difference_limits(values: Sequence[float], level: float = 0.95) -> IntervalEnds:

@@ -518,6 +518,23 @@ def test_what_was_missing_is_read_where_it_belongs_when_it_comes(folder: Path) -
     assert loaded_lines(folder) == 6
 
 
+def test_damage_of_a_run_that_is_read_again_is_named_once_and_that_of_others_stays(folder: Path) -> None:
+    lines = numbered(josh_episode("r2").events, "r2", "w1")
+    rewrite(folder, LINES)
+    rewrite(folder, numbered([run_started("r2")], "r2"), "r2")
+    rewrite(folder, [lines[0], *lines[2:5]], "r2", "w1")
+    Loader(folder).load()
+    write_lines(folder, [JUNK])
+    write_lines(folder, [JUNK], "r2")
+    write_lines(folder, [lines[1], *lines[5:]], "r2", "w1")
+    found = Loader(folder).load().unreadable
+    assert [(one.key[0], one.kind) for one in found] == [
+        ("r1/w0.jsonl", "garbage"),
+        ("r2/w0.jsonl", "garbage"),
+        ("r2/w1.jsonl", "late"),
+    ]
+
+
 def test_lines_without_numbers_are_those_that_the_first_number_counts(folder: Path) -> None:
     rewrite(folder, OLD[:9])
     assert Loader(folder).load().lines == 9
