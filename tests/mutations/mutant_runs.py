@@ -26,10 +26,16 @@ def private_copy(root: Path, names: Iterable[str], into: Path) -> Path:
         source, target = root / name, copy / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns(".hypothesis", "*.egg-info"), symlinks=True)
+            shutil.copytree(source, target, ignore=_ignored, symlinks=True)
         else:
             shutil.copy2(source, target)
     return copy
+
+
+def _ignored(folder: str, names: list[str]) -> set[str]:
+    """What a copy does without: links to folders, too, because modules would have another path than their files."""
+    linked = {name for name in names if Path(folder, name).is_symlink() and Path(folder, name).is_dir()}
+    return linked | shutil.ignore_patterns(".hypothesis", "*.egg-info")(folder, names)
 
 
 def import_libraries(names: Iterable[str], project: Iterable[str]) -> None:

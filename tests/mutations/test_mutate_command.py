@@ -383,3 +383,13 @@ def test_a_change_is_named_by_its_function_and_runs_when_it_is_called(tmp_path: 
         ("A.f", True, "return g(\n3)", (4, 5)),
         ("A.f", True, "3)", (4, 5)),
     }
+
+
+def test_a_copy_has_no_links_to_folders_so_that_modules_have_the_paths_of_their_files(tmp_path: Path) -> None:
+    """`scripts/dev` links packages into another: tests would import these, and run no line of the files."""
+    (tmp_path / "rewards").mkdir()
+    (tmp_path / "simkit").mkdir()
+    (tmp_path / "rewards" / "some.py").touch()
+    (tmp_path / "simkit" / "rewards").symlink_to("../rewards")
+    copy = private_copy(tmp_path, ["simkit", "rewards"], tmp_path / "0")
+    assert sorted(str(path.relative_to(copy)) for path in copy.rglob("*")) == ["rewards", "rewards/some.py", "simkit"]
