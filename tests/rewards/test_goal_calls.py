@@ -9,10 +9,11 @@ import pytest
 from simkit.components.reward import Hit, ScoreEpisode, ScoreTurn
 from simkit.components.world import World
 from simkit.core.conversation import Conversation
-from simkit.core.messages import ToolCall, ToolResult
+from simkit.core.messages import ToolCall, ToolResult, ToolSpec
 from simkit.core.ontology import Ontology
 from simkit.core.records import CallRecord
 from simkit.core.tasks import Goal, Task
+from simkit.errors import UsageError
 from simkit.rewards.goal_calls import GoalCalls
 
 pytestmark = pytest.mark.anyio
@@ -252,3 +253,11 @@ async def test_the_search_of_a_booking_differs_from_it_in_its_first_word_alone()
 
 def test_rewards_have_the_names_they_are_chosen_by() -> None:
     assert GoalCalls().name == "goal_calls"
+
+
+def test_a_goal_that_can_never_be_reached_is_refused_with_its_reason() -> None:
+    tools = [ToolSpec.of(name, "", {}) for name in ("search_hotel", "book_hotel")]
+    task = Task(id="t", world="w", split="test", instructions="", goals=(SEARCH, BOOK_ELM))
+    GoalCalls().check_task(task, tools)
+    with pytest.raises(UsageError, match=r"the goal `book_hotel` of task `t`.* can never be reached by `goal_calls`"):
+        GoalCalls().check_task(task, tools[:1])
