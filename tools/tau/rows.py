@@ -112,9 +112,11 @@ class Overlay:
         self.new = new
 
     def copy(self) -> Overlay:
+        """A copy that can be changed."""
         return Overlay(self.base, dict(self.changed), dict(self.new))
 
     def get(self, table: str, id: str) -> Row | None:
+        """The row, None if there is none."""
         key = (table, id)
         if key in self.new:
             return self.new[key].row
@@ -124,6 +126,7 @@ class Overlay:
         return self.base.tables[table].get(id)
 
     def digest(self, key: Key, exact: bool) -> str:
+        """Digest of a row, empty if there is none."""
         if key in self.new:
             return self.new[key].digest(exact)
         if key in self.changed:
@@ -132,6 +135,7 @@ class Overlay:
         return self.base.digest(*key, exact)
 
     def items(self, table: str) -> Iterator[tuple[str, Row]]:
+        """The rows of a table in their order."""
         rows = self.base.tables[table]
         changed = {id: cell for (name, id), cell in self.changed.items() if name == table}
         if changed:
@@ -147,6 +151,7 @@ class Overlay:
                 yield id, cell.row
 
     def put(self, table: str, id: str, row: Row) -> None:
+        """Add or replace a row."""
         key = (table, id)
         gone = key in self.changed and self.changed[key] is None
         if id in self.base.tables[table] and not gone:
@@ -155,6 +160,7 @@ class Overlay:
             self.new[key] = _Cell(row)
 
     def remove(self, table: str, id: str) -> None:
+        """Remove a row."""
         self.new.pop((table, id), None)
         if id in self.base.tables[table]:
             self.changed[table, id] = None
