@@ -58,6 +58,16 @@ def test_a_row_that_is_written_back_makes_no_difference() -> None:
     assert list(changed) == [Write("orders", "a", changed.get("orders", "a"))]
 
 
+def test_a_new_order_of_keys_is_kept_and_is_no_write() -> None:
+    start = Rows(base())
+    draft = Draft(start)
+    draft.edit("orders", "b")["status"] = draft.edit("orders", "b").pop("status")
+    rows, writes = draft.done()
+    assert writes == ()
+    assert rows == start
+    assert list(rows.get("orders", "b") or ()) == ["items", "status"]
+
+
 def test_edit_copies_a_row_once() -> None:
     draft = Draft(Rows(base()))
     assert draft.edit("orders", "a") is draft.edit("orders", "a")

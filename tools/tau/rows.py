@@ -226,6 +226,10 @@ class Rows:
         return f"<Rows, {len(self)} changed>"
 
 
+def _reads_anew(before: Overlay, after: Overlay, key: Key) -> bool:
+    return json.dumps(before.get(*key)) != json.dumps(after.get(*key))
+
+
 @final
 class Draft:
     """The working copy of one call. Rows of `get` and `items` are shared; only a row of `edit` may be changed."""
@@ -294,11 +298,12 @@ class Draft:
     def done(self) -> tuple[Rows, tuple[Write, ...]]:
         """The rows after the call, and those whose content differs from before, in the order of their first change.
 
+        The order of keys is no content, but it is in texts that agents read, so a new order is kept.
         The draft starts anew from there. Nothing that it gave before may be changed any more.
         """
         before, after = self._rows.overlay, self._overlay
         differing = [key for key in self._own if after.digest(key, True) != before.digest(key, True)]
-        if differing or self._removed:
+        if differing or self._removed or any(_reads_anew(before, after, key) for key in self._own):
             self._rows = Rows(after.base, after)
         self._overlay, self._removed = self._rows.overlay, False
         self._own.clear()
