@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, cast
 
 import pytest
 
+from simkit.core.messages import ToolSpec
 from simkit.errors import UsageError
 from simkit.tools.tau.rows import Base, Row
 
@@ -47,6 +48,12 @@ def read_recordings(name: str) -> list[Recording]:
     if not lines:
         pytest.skip(f"{path} has no line")
     return lines
+
+
+def read_schemas(release: str, domain: str) -> list[ToolSpec]:
+    """The tools of a domain as `head` or `paper` sends them to the model."""
+    (schemas,) = read_recordings("tau1_schemas.json.gz")
+    return [ToolSpec.model_validate(tool) for tool in schemas[release][domain]["tools"]]
 
 
 @dataclass(frozen=True)

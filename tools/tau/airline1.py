@@ -57,7 +57,7 @@ def get_reservation_details(db: Draft, reservation_id: str) -> object:
 def search_direct_flight(db: Draft, origin: str, destination: str, date: str) -> object:
     """The flights between two airports that can be booked on a day."""
     flights = [flight for flight in _departures(db, origin) if flight["destination"] == destination]
-    return [_offer(flight, date) for flight in flights if _bookable(flight, date)]
+    return [offer(flight, date) for flight in flights if bookable(flight, date)]
 
 
 def search_onestop_flight(db: Draft, origin: str, destination: str, date: str) -> object:
@@ -67,15 +67,15 @@ def search_onestop_flight(db: Draft, origin: str, destination: str, date: str) -
     nevertheless those of the first day.
     """
     offers: list[list[Row]] = []
-    for first, second in _connections(db, origin, destination):
+    for first, second in connections(db, origin, destination):
         overnight = "+1" in first["scheduled_arrival_time_est"]
         second_date = f"2024-05-{int(date[-2:]) + 1}" if overnight else date
         if first["scheduled_arrival_time_est"] > second["scheduled_departure_time_est"]:
             continue
         if date not in first["dates"] or second_date not in second["dates"]:
             continue
-        if _bookable(first, date) and _bookable(second, second_date):
-            offers.append([_offer(first, date) | {"date": date}, _offer(second, date) | {"date": second_date}])
+        if bookable(first, date) and bookable(second, second_date):
+            offers.append([offer(first, date) | {"date": date}, offer(second, date) | {"date": second_date}])
     return offers
 
 
@@ -201,18 +201,20 @@ def _departures(db: Draft, origin: str) -> Iterator[Row]:
     return (flight for _, flight in db.items("flights") if flight["origin"] == origin)
 
 
-def _connections(db: Draft, origin: str, destination: str) -> Iterator[tuple[Row, Row]]:
+def connections(db: Draft, origin: str, destination: str) -> Iterator[tuple[Row, Row]]:
+    """The pairs of flights between two airports with one stop, at any time of the day."""
     for first in _departures(db, origin):
         for second in _departures(db, first["destination"]):
             if second["destination"] == destination:
                 yield first, second
 
 
-def _bookable(flight: Row, date: str) -> bool:
+def bookable(flight: Row, date: str) -> bool:
+    """Whether a flight can be booked on a day."""
     return date in flight["dates"] and flight["dates"][date]["status"] == "available"
 
 
-def _offer(flight: Row, date: str) -> Row:
+def offer(flight: Row, date: str) -> Row:
     """A flight as it is on one day."""
     return {key: value for key, value in flight.items() if key != "dates"} | flight["dates"][date]
 

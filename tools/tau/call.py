@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
+from simkit.core.messages import ToolSpec
+from simkit.tools.tau.arguments import schema_problem
 from simkit.tools.tau.rows import Draft, Rows, Write
 from simkit.tools.tau.text import Refused, error_text, value_text
 
@@ -39,15 +41,25 @@ class Toolset:
     Attributes:
         domain: `retail` or `airline`; Python's words for a call with an argument named `data` contain it.
         tools: the tools by name.
+        schemas: the JSON schemas that arguments are checked with before a call; None to call like the release.
     """
 
     domain: str
     tools: Mapping[str, Tool]
+    schemas: Mapping[str, Mapping[str, Any]] | None = None
 
     @classmethod
     def of(cls, domain: str, *functions: Function) -> Toolset:
         """The tools of a domain from their functions, whose names they have."""
         return cls(domain, {function.__name__: Tool.of(function) for function in functions})
+
+    def replaced(self, *functions: Function) -> Toolset:
+        """These tools with other functions for those of the same name."""
+        return replace(self, tools={**self.tools, **{function.__name__: Tool.of(function) for function in functions}})
+
+    def checked(self, specs: Iterable[ToolSpec]) -> Toolset:
+        """These tools with checked arguments, one wording of errors, and no change by a call that fails."""
+        return replace(self, schemas={spec.name: spec.function.parameters or {} for spec in specs})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +82,13 @@ class Called:
 
 
 def run_call(toolset: Toolset, rows: Rows, name: str, arguments: Mapping[str, Any]) -> Called:
-    """Run a call as the release does.
+    """Run a call: as the release does, or with checks if the tools are `checked`.
 
-    Whatever a tool raises is the text of the result, and what it changed before that stays changed. An unknown tool
-    is no error.
+    In the release, whatever a tool raises is the text of the result, and what it changed before that stays changed.
+    An unknown tool is no error.
     """
+    if toolset.schemas is not None:
+        return _run_checked(toolset, toolset.schemas, rows, name, arguments)
     tool = toolset.tools.get(name)
     if tool is None:
         return Called(f"Unknown action {name}", rows)
@@ -87,6 +101,28 @@ def run_call(toolset: Toolset, rows: Rows, name: str, arguments: Mapping[str, An
         text, error = error_text(raised), True
     after, writes = draft.done()
     return Called(text, after, writes, error, ended=name == TRANSFER)
+
+
+def _run_checked(
+    toolset: Toolset, schemas: Mapping[str, Mapping[str, Any]], rows: Rows, name: str, arguments: Mapping[str, Any]
+) -> Called:
+    tool = toolset.tools.get(name)
+    if tool is None:
+        return Called(
+            f"Error: there is no tool {name:.100}; the tools are: {', '.join(toolset.tools)}", rows, error=True
+        )
+    draft = Draft(rows)
+    try:
+        problem = schema_problem(dict(arguments), schemas.get(name, {}), closed=True)
+        if problem:
+            raise Refused(f"{name} was not called: {problem}")
+        text = value_text(tool.function(draft, **arguments))
+    except Refused as refused:
+        return Called(error_text(refused), rows, error=True)
+    except Exception as raised:
+        return Called(f"Error: {name} failed and changed nothing ({type(raised).__name__}: {raised})", rows, error=True)
+    after, writes = draft.done()
+    return Called(text, after, writes, ended=name == TRANSFER)
 
 
 def _check_names(toolset: Toolset, tool: Tool, arguments: Mapping[str, Any]) -> None:

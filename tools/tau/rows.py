@@ -92,7 +92,7 @@ class Base:
         return cell.digest(exact)
 
     def whole_digest(self) -> str:
-        """Digest of all tables with their order, computed anew: it shows whether anything has changed them."""
+        """Digest of all tables with their order, computed again: it shows whether anything has changed them."""
         whole = blake2b(digest_size=16)
         for table, rows in self.tables.items():
             for id, row in rows.items():
