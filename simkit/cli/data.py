@@ -31,8 +31,10 @@ def prepare(target: str, source: Path | None) -> None:
     world = _world_of(target)
     with StageProgress(live=sys.stderr.isatty()) as shown:
         path = world.prepare(source, shown.update)
-    size = path.stat().st_size / 1e6
-    say(f"{world.name}: {path} ({size:.1f} MB). Try: {program()} run rollout --world {target} --tasks 50")
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files) / 1e6
+    played = f"{target}:{next(iter(world.domains))}" if world.domains else target
+    say(f"{world.name}: {path} ({size:.1f} MB). Try: {program()} run rollout --world {played} --tasks 50")
 
 
 def _world_of(target: str) -> type[World]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from simkit.actors.actor import ActorRef
 from simkit.actors.capacity import HeldPlaces
 from simkit.core.boundary import boundary
+from simkit.core.limits import Limits
 from simkit.core.tasks import Task
 from simkit.errors import UsageError, UserFault
 
@@ -17,7 +18,8 @@ class Cast:
     """Addresses and properties of the four components of a simulation.
 
     `unforkable` names the components that cannot be forked; `deterministic` means that the agent ignores seeds, so that
-    all branches would be the same; `checks` are called with each task before it is played.
+    all branches would be the same; `final` that the reward judges how an episode ends, and needs no sparse goals.
+    `limits` are the world's, for what the caller leaves open; `checks` are called with each task before it is played.
     """
 
     agent: ActorRef
@@ -27,6 +29,8 @@ class Cast:
     unforkable: tuple[str, ...] = field(default=())
     deterministic: bool = False
     reward_range: tuple[float, float] = (0.0, 1.0)
+    final: bool = False
+    limits: Limits = field(default_factory=Limits)
     checks: tuple[Callable[[Task], None], ...] = ()
 
     def sessions(self, conversations: int) -> HeldPlaces:

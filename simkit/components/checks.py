@@ -204,11 +204,12 @@ def tool_return(reply: object) -> ToolReturn:
     writes = found.writes
     if type(writes) is not tuple or writes:
         writes = _all(writes, "a ToolReturn with the writes", _write)
+    _flag(found.end, "a ToolReturn with `end`")
     if found.state is not None:
         branch_state(found.state)
     if result is found.result and writes is found.writes:
         return found
-    return ToolReturn(result, found.state, writes)
+    return ToolReturn(result, found.state, writes, found.end)
 
 
 def _result(value: object) -> ToolResult:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic
 
 from simkit.actors.actor import Request
-from simkit.components.state import Stateful, StateT, StateT_co
+from simkit.components.state import NO_STATE, Stateful, StateT, StateT_co
 from simkit.core.conversation import Conversation
 from simkit.core.messages import ToolSpec
 from simkit.core.records import CallRecord
@@ -55,22 +55,29 @@ class ListGoals(Request[tuple[Goal, ...]]):
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreTurn(Request[tuple[Hit, ...]]):
-    """Request for the remaining goals that the calls of one turn reached: each copy once, in the order of the calls."""
+class ScoreTurn(Stateful[StateT_co], Request[tuple[Hit, ...]]):
+    """Request for the remaining goals that one turn reached: each copy once, in the order of the calls.
+
+    `calls` are those of the turn, `conversation` and `world` the branch after it.
+    """
 
     task: Task
     remaining: tuple[Goal, ...]
     calls: tuple[CallRecord, ...]
     conversation: Conversation
+    world: StateT_co = NO_STATE
 
-    def serve(self, reward: Reward, /) -> Awaitable[tuple[Hit, ...]]:
+    def serve(self, reward: Reward[StateT_co], /) -> Awaitable[tuple[Hit, ...]]:
         """Ask a reward."""
         return reward.score_turn(self)
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreEpisode(Stateful[StateT_co], Request[EpisodeReward]):
-    """Request for the reward of a finished episode; `calls` are those on the path from the root to the final leaf."""
+    """Request for the reward of a finished episode; `calls` are those on the path from the root to the final leaf.
+
+    `outcome` says how the episode ended (`user_ended`, `turn_limit`, ...; `simkit.core.events.Outcome`).
+    """
 
     task: Task
     goals: tuple[Goal, ...]
@@ -78,6 +85,7 @@ class ScoreEpisode(Stateful[StateT_co], Request[EpisodeReward]):
     calls: tuple[CallRecord, ...]
     conversation: Conversation
     world: StateT_co
+    outcome: str = ""
 
     def serve(self, reward: Reward[StateT_co], /) -> Awaitable[EpisodeReward]:
         """Ask a reward."""
@@ -104,6 +112,9 @@ class Reward(Generic[StateT]):
     """
 
     name: ClassVar[str] = "reward"
+    final: ClassVar[bool] = False
+    """Whether it judges how an episode ends, so that tasks without sparse goals can be played by searches without
+    branches."""
     range: tuple[float, float] = (0.0, 1.0)
     concurrency: int | None = None
     """Maximum number of concurrent requests, None for no limit; further requests wait."""
@@ -121,7 +132,7 @@ class Reward(Generic[StateT]):
         """The sparse goals of a task; by default the task's own."""
         return task.goals
 
-    async def score_turn(self, request: ScoreTurn) -> tuple[Hit, ...]:
+    async def score_turn(self, request: ScoreTurn[StateT]) -> tuple[Hit, ...]:
         """The goals reached in one turn; none by default."""
         return ()
 

@@ -24,11 +24,15 @@ class ToolsStart(Stateful[StateT_co]):
 
 @dataclass(frozen=True, slots=True)
 class ToolReturn(Stateful[StateT_co]):
-    """A tool's answer, the world state after the call, and the rows that the call wrote (empty for reads)."""
+    """A tool's answer, the world state after the call, and the rows that the call wrote (empty for reads).
+
+    With `end`, the call ends the conversation, as the agent's decision to end it does: the user is not asked again.
+    """
 
     result: ToolResult
     state: StateT_co = NO_STATE
     writes: tuple[JsonObject, ...] = ()
+    end: bool = False
 
 
 @dataclass(frozen=True, slots=True)

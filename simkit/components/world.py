@@ -4,22 +4,44 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, cast
 
+from simkit.components.state import State
 from simkit.components.tools import ToolServer
+from simkit.core.limits import Limits
 from simkit.core.ontology import Ontology
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
 from simkit.plugins.loading import ComponentKind, load
 
+EndPart: TypeAlias = Literal["state", "said"]
 DataProgress: TypeAlias = Callable[[str, float], None]
 """Progress callback `(stage, fraction of that stage from 0 to 1)` while a world's data is fetched."""
 
 
 def unwatched(stage: str, fraction: float) -> None:
     """Progress callback that does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A good end of an episode, for rewards that judge the end.
+
+    Attributes:
+        digest: digest of the world state that the right calls lead to (`World.digest`).
+        said: texts that the agent must have said.
+        basis: the parts that decide: `state` (the digest is equal), `said` (all texts were said).
+        writes: the keys of the task's goals whose calls change the state.
+    """
+
+    digest: str
+    said: tuple[str, ...] = ()
+    basis: tuple[EndPart, ...] = ("state", "said")
+    writes: tuple[str, ...] = ()
 
 
 class World(ABC):
@@ -36,6 +58,11 @@ class World(ABC):
     default_reward: ClassVar[str] = "goal_calls"
     role: ClassVar[str] = "You help customers"
     """Beginning of the scripted agent's system prompt, which continues with "find and book what they need"."""
+    limits: ClassVar[Limits] = Limits()
+    """Limits of an episode where the caller chooses none, such as the number of decisions in a turn."""
+    domains: ClassVar[Mapping[str, type[World]]] = MappingProxyType({})
+    """The worlds of a family by the second part of their names: `tau:retail` is `domains["retail"]` of `tau`. A family
+    itself has no tasks."""
     tasks_vary: ClassVar[bool] = True
     """Whether a task id may denote different tasks when the world is built with different options. False if it never
     does, so that world and id identify a task."""
@@ -46,8 +73,11 @@ class World(ABC):
             """Check the class's declarations.
 
             Raises:
-                UsageError: `name` or `splits` is missing or invalid.
+                UsageError: `name` or `splits` is missing or invalid, or the class is a family of worlds.
             """
+            if cls.domains:
+                names = ", ".join(f"{cls.name}:{domain}" for domain in cls.domains)
+                raise UsageError(f"`{cls.name}` is a family of worlds; choose one of them: {names}")
             name, splits = getattr(cls, "name", None), getattr(cls, "splits", None)
             if not isinstance(name, str) or not name:
                 raise UsageError(f'the world class `{cls.__name__}` has no name; add a line such as: name = "courts"')
@@ -78,6 +108,18 @@ class World(ABC):
     @abstractmethod
     def ontology(self) -> Ontology:
         """The domains, for rule-based agents and users; empty if there are none."""
+
+    def expected(self, task: Task) -> Expected | None:
+        """What a good end of an episode of this task is; None (the default) if the world does not say.
+
+        Raises:
+            DataMissing, DataCorrupt: the data cannot be read.
+        """
+        return None
+
+    def digest(self, state: State) -> str:
+        """Digest of the content of a world state, for `Expected.digest`; empty (the default) if the world has none."""
+        return ""
 
     @classmethod
     def prepare(cls, source: str | Path | None = None, progress: DataProgress = unwatched) -> Path:

@@ -29,6 +29,7 @@ Outcome: TypeAlias = Literal[
     "agent_ended",  # the agent ended the conversation
     "goals_done",  # every goal was reached
     "turn_limit",
+    "decision_limit",
     "token_limit",
     "cost_limit",
     "time_limit",

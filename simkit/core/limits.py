@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal, TypeAlias
 
 import anyio
 
 from simkit.errors import UsageError
 
-LimitOutcome: TypeAlias = Literal["turn_limit", "token_limit", "cost_limit"]
+LimitOutcome: TypeAlias = Literal["turn_limit", "decision_limit", "token_limit", "cost_limit"]
+
+TURNS, STEPS = 15, 3
+"""Limits of turns, and of decisions in a turn, where neither the caller nor the world chooses any."""
 
 ASK_TIMEOUT = 600.0
 """Default maximum seconds that a component may take for one answer."""
@@ -25,27 +28,35 @@ class Limits:
     """Limits of one episode.
 
     Attributes:
-        turns: maximum agent turns, counted from the root to the leaf (the paper: 15 for ToolWOZ, 30 for tau-bench).
-        steps: maximum decisions (usually model calls) in one agent turn.
+        turns: maximum agent turns, counted from the root to the leaf; None for the world's (15 if it has none).
+        steps: maximum decisions (usually model calls) in one agent turn; None for the world's (3 if it has none).
+        decisions: maximum decisions from the root to the leaf; None for the world's (none, if it has none).
         wall_seconds: maximum seconds for the whole episode; None for no limit.
         tokens: maximum tokens from the root to the leaf; None for no limit.
         cost: maximum cost in US dollars from the root to the leaf; None for no limit.
     """
 
-    turns: int = 15
-    steps: int = 3
+    turns: int | None = None
+    steps: int | None = None
+    decisions: int | None = None
     wall_seconds: float | None = None
     tokens: int | None = None
     cost: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("turns", "steps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"the limit `{name}` is {getattr(self, name)}; it must be at least 1")
+        for name in ("turns", "steps", "decisions"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"the limit `{name}` is {value}; it must be at least 1")
         for name in ("wall_seconds", "tokens", "cost"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UsageError(f"the limit `{name}` is {value}; it must be positive, or None for no bound")
+
+    def or_else(self, other: Limits) -> Limits:
+        """These limits, with those of `other` where these are None."""
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        return replace(other, **{name: value for name, value in own.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +66,18 @@ class Spent:
     turns: int = 0
     tokens: int = 0
     cost: float = 0.0
+    decisions: int = 0
 
-    def plus(self, *, turns: int = 0, tokens: int = 0, cost: float = 0.0) -> Spent:
+    def plus(self, *, turns: int = 0, tokens: int = 0, cost: float = 0.0, decisions: int = 0) -> Spent:
         """The values increased by the arguments."""
-        return Spent(self.turns + turns, self.tokens + tokens, self.cost + cost)
+        return Spent(self.turns + turns, self.tokens + tokens, self.cost + cost, self.decisions + decisions)
 
     def exceeded(self, limits: Limits) -> LimitOutcome | None:
         """The outcome of the first limit that is reached; None if no limit is."""
-        if self.turns >= limits.turns:
+        if self.turns >= (limits.turns or TURNS):
             return "turn_limit"
+        if limits.decisions is not None and self.decisions >= limits.decisions:
+            return "decision_limit"
         if limits.tokens is not None and self.tokens >= limits.tokens:
             return "token_limit"
         if limits.cost is not None and self.cost >= limits.cost:

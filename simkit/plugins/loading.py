@@ -143,15 +143,33 @@ def takes(kind: ComponentKind[T], text: str, name: str, folder: Path | None = No
 def find_class(kind: ComponentKind[T], target: str, folder: Path | None = None) -> type[T]:
     """Find the class that a target names; its file is relative to `folder`, None for the current folder.
 
+    `NAME:DOMAIN` is one class of an installed family (`tau:retail`), which has them in its attribute `domains`.
+
     Raises:
         ComponentNotFound: there is no such class, or it is not of this kind.
         UsageError: the user's file fails to import.
     """
-    found = find_object(kind.noun, kind.group, target, partial(_only_class, kind), folder)
+    found = _domain(kind, target) or find_object(kind.noun, kind.group, target, partial(_only_class, kind), folder)
     if not (inspect.isclass(found) and issubclass(found, kind.base)):
         name = f"{kind.base.__module__}.{kind.base.__qualname__}"
         raise ComponentNotFound(f"`{target}` is not a valid {kind.noun}: it must be a class that inherits from {name}")
     return found
+
+
+def _domain(kind: ComponentKind[Any], target: str) -> object:
+    """The class of an installed family that `NAME:DOMAIN` names; None if the target is of another form.
+
+    Raises:
+        ComponentNotFound: the family has no such domain.
+    """
+    family, colon, domain = target.partition(":")
+    if not colon or family not in available(kind.group):
+        return None
+    domains: Mapping[str, object] = getattr(_entry_point(kind.noun, kind.group, family), "domains", {})
+    if domains and domain not in domains:
+        hint, names = nearest(domain, tuple(domains)), ", ".join(f"{family}:{name}" for name in domains)
+        raise ComponentNotFound(f"the {kind.noun} `{family}` has no `{domain}`{hint}; it has: {names}")
+    return domains.get(domain)
 
 
 def find_object(noun: str, group: str, target: str, choose: Choose, folder: Path | None = None) -> object:

@@ -16,6 +16,7 @@ from simkit.components.tools import ToolServer
 from simkit.components.user import User
 from simkit.components.world import World
 from simkit.core.boundary import boundary
+from simkit.core.limits import Limits
 from simkit.core.tasks import Task
 from simkit.errors import AgentFault, UsageError
 from simkit.plugins.component_paths import BaseFolders, folder_of
@@ -140,12 +141,13 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Players:
-    """The four components of a run."""
+    """The four components of a run, and the world's limits."""
 
     agent: Agent
     user: User
     tools: ToolServer
     reward: Reward
+    limits: Limits = field(default_factory=Limits)
 
     def cast(self, scope: Scope, *checks: Callable[[Task], None]) -> Cast:
         """Start the components' actors; `checks` are called with each task before those of the components.
@@ -166,6 +168,8 @@ class Players:
             unforkable=self.unforkable,
             deterministic=deterministic,
             reward_range=reward_range(self.reward.range, self.reward.name),
+            final=self.reward.final,
+            limits=self.limits,
             checks=(*checks, self.user.check_task),
         )
 
@@ -193,6 +197,7 @@ def build_players(world: World, wanted: CastRequest, models: ModelRequest) -> Pl
         user=user.component,
         tools=world.tools() if wanted.tools is None else wanted.tools,
         reward=_reward(wanted.reward, world, wanted.folders),
+        limits=world.limits,
     )
 
 

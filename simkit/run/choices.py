@@ -45,6 +45,9 @@ Reward: TypeAlias = Annotated[
     str | None, "Reward: see `simkit components`, or path/to/file.py:Class. Default: the world's."
 ]
 MaxTurns: TypeAlias = Annotated[int, "Maximum number of agent turns in a conversation."]
+MaxTurnsOrWorlds: TypeAlias = Annotated[
+    int | None, "Maximum number of agent turns in a conversation. Default: the world's, 15 for most."
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +61,17 @@ class CastChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskChoice:
-    """Task selection: world, split (None for the default), tasks, number of trials and maximum number of turns."""
+    """Task selection: world, split, tasks, number of trials and maximum number of turns.
+
+    The default of `split` and `max_turns` is None: the world's.
+    """
 
     world: World = "builtin"
     variant: Variant = None
     split: Split = None
     tasks: Tasks = "all"
     trials: Trials = 1
-    max_turns: MaxTurns = 15
+    max_turns: MaxTurnsOrWorlds = None
 
     @property
     def limits(self) -> Limits:

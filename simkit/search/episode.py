@@ -241,9 +241,8 @@ async def _start_components(context: EpisodeContext) -> PreparedEpisode:
     listing = ListGoals(context.task, tools.specs)
     goals = await consult(players.reward, listing, checks.goals, RewardFault, place)
     place = where("agent", players.agent, key)
-    ready = EpisodeContext(
-        context.cast, context.unit, context.limits, context.recorder, context.watch, goals, tools.specs
-    )
+    limits = context.limits.or_else(players.limits)
+    ready = EpisodeContext(players, context.unit, limits, context.recorder, context.watch, goals, tools.specs)
     try:
         asked = StartAgent(tools.specs, tools.policy)
         agent = await consult_agent(players.agent, asked, checks.agent_start, place)
@@ -254,11 +253,17 @@ async def _start_components(context: EpisodeContext) -> PreparedEpisode:
 
 
 async def play_episode(
-    context: EpisodeContext, search: str, act: Callable[[PreparedEpisode], Awaitable[Ending]], conversations: int = 1
+    context: EpisodeContext,
+    search: str,
+    act: Callable[[PreparedEpisode], Awaitable[Ending]],
+    conversations: int = 1,
+    *,
+    without_goals: bool = False,
 ) -> Episode:
     """Run one episode: set it up, call `act` if the task has goals, score and record the result.
 
-    A task without goals is recorded with the outcome `no_goals` and not played.
+    A task without goals is recorded with the outcome `no_goals` and not played, unless the search can do without and
+    the reward judges how the episode ends.
 
     Args:
         context: components, limits and services of the episode.
@@ -266,6 +271,7 @@ async def play_episode(
         act: plays from the opening to the ending.
         conversations: maximum number of concurrent conversations of the search. Before the components are asked
             anything, the episode waits for that number of sessions of each component that limits its sessions.
+        without_goals: the search needs no sparse goals.
 
     Raises:
         UsageError: a component has fewer sessions.
@@ -275,7 +281,7 @@ async def play_episode(
         if prepared.fault is not None:
             record_fault(prepared.context, None, prepared.fault)
             ending = broken(prepared.fault)
-        elif not prepared.context.goals:
+        elif not (prepared.context.goals or (without_goals and context.cast.final)):
             ending = Ending(outcome="no_goals", final=FinalBranch(None, prepared.state.conversation), scored=False)
         elif prepared.limit is not None:
             ending = Ending(
@@ -340,7 +346,9 @@ async def _explain(context: EpisodeContext, ending: Ending, reward: EpisodeRewar
 
 def _scored(context: EpisodeContext, ending: Ending) -> ScoreEpisode:
     final = ending.final
-    return ScoreEpisode(context.task, context.goals, ending.achieved, final.calls, final.conversation, final.world)
+    return ScoreEpisode(
+        context.task, context.goals, ending.achieved, final.calls, final.conversation, final.world, ending.outcome
+    )
 
 
 async def score_ending(context: EpisodeContext, ending: Ending) -> EpisodeReward:

@@ -216,7 +216,7 @@ class Josh:
         leaves = living(leaves, closed)
         limited: list[EndedLeaf] = []
         for leaf in leaves:
-            outcome = leaf.state.spent.exceeded(self.limits)
+            outcome = leaf.state.spent.exceeded(context.limits)
             if outcome is not None:
                 limited.append(EndedLeaf(leaf.id, outcome))
         end_branches(context, limited)

@@ -22,7 +22,8 @@ class Rollout:
     It continues after the last goal, as is common in evaluations: the end of a conversation is part of the measurement,
     and rewards based on the final state can still be lost. A conversation that ended by a fault of any component,
     including the agent, has no reward: it is counted in `faults` and left out of averages. A conversation that exceeds
-    the context of the agent's model is the agent's failure: its outcome is `context_limit` and its reward 0.
+    the context of the agent's model is the agent's failure: its outcome is `context_limit` and its reward 0. A task
+    without sparse goals is played if the reward judges how the conversation ends.
     """
 
     name: ClassVar[str] = "rollout"
@@ -34,7 +35,8 @@ class Rollout:
         Raises:
             StoreError: events cannot be recorded.
         """
-        return await play_episode(EpisodeContext(cast, unit, self.limits, recorder, watch), self.name, self._play)
+        context = EpisodeContext(cast, unit, self.limits, recorder, watch)
+        return await play_episode(context, self.name, self._play, without_goals=True)
 
     async def _play(self, prepared: PreparedEpisode) -> Ending:
         context = prepared.context

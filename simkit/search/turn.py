@@ -16,8 +16,8 @@ from simkit.core.boundary import boundary, location_text
 from simkit.core.conversation import Author, Entry
 from simkit.core.events import Outcome
 from simkit.core.ids import TurnKey
-from simkit.core.limits import Spent
-from simkit.core.messages import AssistantMessage, Message, ToolCall
+from simkit.core.limits import STEPS, Spent
+from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolResult
 from simkit.core.records import CallRecord, MessageRow
 from simkit.core.tasks import Goal
 from simkit.errors import AgentFault, Fault, LimitHit, RewardFault, ToolFault, UserFault, Where
@@ -25,6 +25,8 @@ from simkit.search.episode import EpisodeContext, consult, consult_agent, fault_
 
 OUT_OF_STEPS = "(The agent did not answer.)"
 """Utterance of the runtime to the user when a turn runs out of decisions; never used for training."""
+
+_NOT_MADE = ToolResult(value="ERROR: not called, because the call before it ended the conversation.", error=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,8 @@ async def play_turn(
     A fault is not raised; it becomes the turn's outcome. The same is true of a limit that no model call fits into.
     """
     turn = Turn(key, state, steps=step)
-    last = context.limits.steps if at_most is None else min(context.limits.steps, step + at_most)
+    steps = context.limits.steps or STEPS
+    last = steps if at_most is None else min(steps, step + at_most)
     try:
         while not turn.over and turn.steps < last:
             turn = await _decide(context, turn)
@@ -107,7 +110,7 @@ async def play_turn(
         return replace(turn, over=True, outcome=limit.outcome)
     except Fault as fault:
         return turn.failed(fault)
-    return _run_out(turn) if not turn.over and turn.steps >= context.limits.steps else turn
+    return _run_out(turn) if not turn.over and turn.steps >= steps else turn
 
 
 def _run_out(turn: Turn) -> Turn:
@@ -129,26 +132,47 @@ async def _decide(context: EpisodeContext, turn: Turn) -> Turn:
             context.watch.flag(decision.flags)
         if decision.note is not None:
             added.write(decision.note, "tool")
-    for call in decision.calls:
-        await _call(context, added, decision, call)
-    spent = state.spent.plus(tokens=decision.tokens, cost=decision.cost)
-    outcome: Outcome | None = "agent_ended" if decision.end else None
+    ended = decision.end
+    for place, call in enumerate(decision.calls):
+        if await _call(context, added, decision, call):
+            ended = True
+            _leave_out(context, added, decision, decision.calls[place + 1 :])
+            break
+    spent = state.spent.plus(tokens=decision.tokens, cost=decision.cost, decisions=1)
+    outcome: Outcome | None = "agent_ended" if ended else None
     if outcome is None and decision.say is None:
         outcome = spent.exceeded(context.limits)
     over = decision.say is not None or outcome is not None
     return added.taken(decision.state, spent.plus(turns=1) if over else spent, over=over, outcome=outcome)
 
 
-async def _call(context: EpisodeContext, added: _DecisionEffects, decision: Decision, call: ToolCall) -> None:
+async def _call(context: EpisodeContext, added: _DecisionEffects, decision: Decision, call: ToolCall) -> bool:
+    """Make one call; returns whether it ended the conversation."""
     tools, turn, stopwatch = context.cast.tools, added.turn, Stopwatch()
     place = where("tools", tools, turn.key, f", call {call.id} of `{call.name}`")
     asked = CallTool(context.task, call, added.world)
     reply = await consult(tools, asked, checks.tool_return, ToolFault, place, stopwatch)
     seconds, seq = stopwatch.seconds, len(added.conversation)
-    with boundary(AgentFault, where("agent", context.cast.agent, turn.key, f", reading the result of `{call.name}`")):
-        added.write(checks.message(decision.observe(call, reply.result), "`observe` gave"), "tool")
+    _observe(context, added, decision, call, reply.result)
     added.world = reply.state
     added.calls.append(CallRecord.of(call, reply.result, turn.steps, reply.writes, seq=seq, seconds=seconds))
+    return reply.end
+
+
+def _observe(
+    context: EpisodeContext, added: _DecisionEffects, decision: Decision, call: ToolCall, result: ToolResult
+) -> None:
+    place = where("agent", context.cast.agent, added.turn.key, f", reading the result of `{call.name}`")
+    with boundary(AgentFault, place):
+        added.write(checks.message(decision.observe(call, result), "`observe` gave"), "tool")
+
+
+def _leave_out(
+    context: EpisodeContext, added: _DecisionEffects, decision: Decision, calls: tuple[ToolCall, ...]
+) -> None:
+    """Answer the calls behind one that ended the conversation, which are not made: each call needs a result."""
+    for call in calls:
+        _observe(context, added, decision, call, _NOT_MADE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +220,7 @@ async def score_turn(context: EpisodeContext, turn: Turn, remaining: tuple[Goal,
         return turn, ()
     reward = context.cast.reward
     place = where("reward", reward, turn.key)
-    request = ScoreTurn(context.task, remaining, turn.calls, turn.state.conversation)
+    request = ScoreTurn(context.task, remaining, turn.calls, turn.state.conversation, turn.state.world)
     try:
         hits = await consult(reward, request, checks.hits, RewardFault, place)
         without(remaining, hits, place)

@@ -78,6 +78,7 @@ def _changes() -> list[dict[str, Any]]:
     [
         ({"turns": 0}, "`turns` is 0; it must be at least 1"),
         ({"steps": -1}, "`steps` is -1; it must be at least 1"),
+        ({"decisions": 0}, "`decisions` is 0; it must be at least 1"),
         ({"wall_seconds": 0}, "`wall_seconds` is 0; it must be positive"),
         ({"tokens": -5}, "`tokens` is -5; it must be positive"),
         ({"cost": 0.0}, r"`cost` is 0\.0; it must be positive"),
@@ -101,6 +102,19 @@ def test_a_limit_that_leaves_no_room_is_refused(wrong: dict[str, Any], says: str
 )
 def test_the_first_limit_used_up_names_the_outcome(spent: Spent, outcome: str | None) -> None:
     assert spent.exceeded(Limits(turns=5, tokens=100, cost=1.0)) == outcome
+
+
+def test_decisions_count_only_if_they_are_limited() -> None:
+    assert Spent(decisions=10**9).exceeded(Limits()) is None
+    assert Spent(decisions=4).exceeded(Limits(decisions=5)) is None
+    assert Spent(decisions=5).exceeded(Limits(decisions=5)) == "decision_limit"
+    assert Spent().plus(decisions=2).plus(turns=1) == Spent(turns=1, decisions=2)
+
+
+def test_limits_take_from_others_what_they_leave_open() -> None:
+    worlds = Limits(turns=30, steps=20, decisions=10)
+    assert Limits().or_else(worlds) == worlds
+    assert Limits(turns=2, cost=1.0).or_else(worlds) == Limits(turns=2, steps=20, decisions=10, cost=1.0)
 
 
 def test_a_child_starts_from_what_its_parent_spent() -> None:

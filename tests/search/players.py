@@ -14,6 +14,7 @@ from simkit.components.reward import Hit, Reward, ScoreTurn
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
 from simkit.components.user import Speak, User, UserTurn
 from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, Episode, Event, TreeHarvested
+from simkit.core.limits import Limits
 from simkit.core.messages import AssistantMessage, ToolCall, ToolResult, ToolSpec
 from simkit.core.recorder import MemoryRecorder
 from simkit.core.tasks import Goal, Task
@@ -125,6 +126,7 @@ class Players:
     unforkable: tuple[str, ...] = ()
     deterministic: bool = False
     seed: int = 7
+    limits: Limits = field(default_factory=Limits)
 
     def with_(self, **more: Any) -> Players:
         return replace(self, **more)
@@ -197,6 +199,8 @@ async def play(
             unforkable=players.unforkable,
             deterministic=players.deterministic,
             reward_range=players.reward.range,
+            final=players.reward.final,
+            limits=players.limits,
         )
         episode = await supervisor.play(cast, unit or unit_of(players), recorder, watch or NoWatch())
     return Played(episode, recorder.events)

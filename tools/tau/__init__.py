@@ -1,1 +1,7 @@
-"""tau-bench: retail and airline customer service over databases that the tools change."""
+"""tau-bench: retail and airline customer service over tables that the tools change."""
+
+from __future__ import annotations
+
+from simkit.tools.tau.world import AirlineWorld, RetailWorld, TauWorld
+
+__all__ = ["AirlineWorld", "RetailWorld", "TauWorld"]

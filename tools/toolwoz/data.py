@@ -6,8 +6,6 @@ one file of JSON lines per split. Its name has the format's version, so an old c
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -28,8 +26,6 @@ from simkit.tools.toolwoz.source import DATABASES, RawData, open_source, stream_
 FORMAT = 1
 PAPER_TEST = 450
 """The paper's `test` is the first 450 of the sorted test dialogues."""
-
-_STAMP = (2024, 9, 10, 0, 0, 0)
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
@@ -66,7 +62,7 @@ def prepare(
     with open_source(source, progress) as raw:
         members = _members(raw, progress)
     progress("write", 0.0)
-    _write(target, members)
+    downloads.write_archive(target, members)
     progress("write", 1.0)
     return target
 
@@ -152,29 +148,6 @@ def _asked(records: Iterable[Record]) -> dict[str, dict[str, list[str]]]:
                 for key, value in cast("dict[str, Any]", wishes or {}).items():
                     asked[domain["name"]][key].add(str(value))
     return {name: {key: sorted(values) for key, values in slots.items()} for name, slots in asked.items()}
-
-
-def _write(target: Path, members: Mapping[str, bytes]) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-    except OSError as error:
-        raise DataMissing(
-            f"the cache cannot be written to {target.parent} ({error.strerror}); name another folder with SIMKIT_CACHE"
-        ) from error
-    try:
-        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for member, content in members.items():
-                info = zipfile.ZipInfo(member, _STAMP)
-                info.compress_type = zipfile.ZIP_DEFLATED
-                archive.writestr(info, content)
-        os.replace(name, target)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise DataMissing(
-            f"the cache could not be written to {target} ({error.strerror}); make room there, or name another folder "
-            "with SIMKIT_CACHE"
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,159 @@
+"""Reward for how an episode ends: the right state of the world, and the texts that the agent had to say."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
+
+from simkit.components.reward import EpisodeReward, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
+from simkit.components.world import EndPart, Expected, World
+from simkit.core.conversation import Conversation
+from simkit.core.records import CallRecord
+from simkit.core.tasks import Goal, Task
+from simkit.errors import UsageError
+
+Goals: TypeAlias = Literal["actions", "writes", "state", "said"]
+
+ENDED = ("user_ended", "agent_ended", "goals_done")
+"""Outcomes of episodes whose end is judged; every other end has the reward 0."""
+
+_STATE, _SAID = "state", "said:"
+
+
+class FinalState(Reward[Any]):
+    """Judges how an episode ends: 1 if every part that the world names holds, else 0.
+
+    The parts are `state` (the tables are as after the right calls, whatever calls led there) and `said` (each due text
+    was in one of the agent's replies). Both are recorded; the world says which of them decide. An episode that a limit
+    ended has the reward 0. In searches that branch, `goals_done` is judged at the branch that took the last goal.
+
+    Sparse goals, for searches that harvest at each goal, can be chosen:
+
+    - `actions`: every call of the task's solution with exactly these arguments, reads included, in any order (as JOSH
+      on tau-bench);
+    - `writes`: those of them that change the state;
+    - `state`: the right state, one goal, unless nothing has to change. It is reached by a turn that changed something
+      and left the right state;
+    - `said`: each due text.
+
+    Args:
+        world: says what a good end is (`World.expected`).
+        goals: the sparse goals.
+
+    Raises:
+        UsageError: there are no such goals, or the world does not say what a good end is.
+    """
+
+    name: ClassVar[str] = "final_state"
+    final: ClassVar[bool] = True
+
+    def __init__(self, world: World, goals: Goals = "actions") -> None:
+        if goals not in get_args(Goals):
+            raise UsageError(f"final_state has no goals `{goals}`; choose one of: {', '.join(get_args(Goals))}")
+        if type(world).expected is World.expected:
+            raise UsageError(
+                f"the world `{world.name}` does not say how its episodes should end, which `final_state` judges; "
+                "choose another reward, such as goal_calls"
+            )
+        self._world = world
+        self._goals: Goals = goals
+
+    def goals(self, task: Task) -> tuple[Goal, ...]:
+        """The chosen sparse goals of a task; there may be none."""
+        match self._goals:
+            case "actions":
+                return task.goals
+            case "writes":
+                writes = self._expected(task).writes
+                return tuple(goal for goal in task.goals if goal.key in writes)
+            case "state":
+                return (Goal(_STATE),) if self._expected(task).writes else ()
+            case "said":
+                return tuple(Goal(f"{_SAID}{text}") for text in self._expected(task).said)
+
+    def _expected(self, task: Task) -> Expected:
+        expected = self._world.expected(task)
+        if expected is None:
+            raise UsageError(
+                f"the world `{self._world.name}` does not say how {task.id} should end; leave the task out, or choose "
+                "another reward"
+            )
+        return expected
+
+    async def score_turn(self, request: ScoreTurn[Any]) -> tuple[Hit, ...]:
+        """The remaining goals that the turn reached; a call reaches at most one copy of a goal."""
+        match self._goals:
+            case "actions" | "writes":
+                return _called(request.remaining, request.calls)
+            case "state":
+                return self._state_reached(request)
+            case "said":
+                said = _last_reply(request.conversation)
+                return tuple(Hit(goal.key, said[:200]) for goal in _distinct(request.remaining) if _says(said, goal))
+
+    def _state_reached(self, request: ScoreTurn[Any]) -> tuple[Hit, ...]:
+        writing = [call for call in request.calls if call.writes]
+        if not request.remaining or not writing:
+            return ()
+        if self._world.digest(request.world) != self._expected(request.task).digest:
+            return ()
+        return (Hit(_STATE, writing[-1].call_id, writing[-1].step),)
+
+    async def score_episode(self, request: ScoreEpisode[Any]) -> EpisodeReward:
+        """1 or 0, with each part and its evidence; the parts that do not decide have the weight 0."""
+        expected = self._expected(request.task)
+        replies = _replies(request.conversation)
+        parts = [_state_part(self._world.digest(request.world), expected)]
+        parts += [_said_part(text, replies, expected) for text in expected.said]
+        good = all(part.value for part in parts if part.weight)
+        if request.outcome not in ENDED:
+            parts.append(RewardPart("ended", 0.0, evidence=request.outcome))
+            good = False
+        return EpisodeReward(float(good), tuple(parts))
+
+
+def _state_part(digest: str, expected: Expected) -> RewardPart:
+    return RewardPart("state", float(digest == expected.digest), _weight("state", expected), digest)
+
+
+def _said_part(text: str, replies: list[str], expected: Expected) -> RewardPart:
+    found = next((reply for reply in replies if contains(reply, text)), None)
+    return RewardPart(f"{_SAID}{text}", float(found is not None), _weight("said", expected), (found or "")[:200])
+
+
+def _weight(part: EndPart, expected: Expected) -> float:
+    return float(part in expected.basis)
+
+
+def contains(reply: str, text: str) -> bool:
+    """Whether a reply contains a due text: in any case, and without the reply's commas, as tau-bench compares them."""
+    return text.lower() in reply.lower().replace(",", "")
+
+
+def _called(remaining: tuple[Goal, ...], calls: tuple[CallRecord, ...]) -> tuple[Hit, ...]:
+    left, hits = list(remaining), list[Hit]()
+    for call in calls:
+        goal = next((goal for goal in left if _is(call, goal)), None)
+        if goal is not None:
+            left.remove(goal)
+            hits.append(Hit(goal.key, call.call_id, call.step))
+    return tuple(hits)
+
+
+def _is(call: CallRecord, goal: Goal) -> bool:
+    return call.name == goal.detail.get("tool") and call.parameters == goal.detail.get("arguments")
+
+
+def _distinct(goals: tuple[Goal, ...]) -> tuple[Goal, ...]:
+    return tuple({goal.key: goal for goal in goals}.values())
+
+
+def _says(said: str, goal: Goal) -> bool:
+    return contains(said, goal.key.removeprefix(_SAID))
+
+
+def _replies(conversation: Conversation) -> list[str]:
+    return [entry.heard for entry in conversation if entry.author == "agent" and entry.heard is not None]
+
+
+def _last_reply(conversation: Conversation) -> str:
+    return next(reversed(_replies(conversation)), "")

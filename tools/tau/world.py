@@ -1,0 +1,171 @@
+"""The worlds of tau-bench: `tau:retail` and `tau:airline`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, cast, get_args
+
+from simkit.components.tools import ToolServer
+from simkit.components.world import DataProgress, Expected, World, unwatched
+from simkit.core.limits import Limits
+from simkit.core.ontology import Ontology
+from simkit.core.tasks import Goal, Task
+from simkit.errors import UsageError
+from simkit.tools.tau import airline1, retail1
+from simkit.tools.tau.cache import DomainData, DomainName, open_domain, prepare
+from simkit.tools.tau.call import TRANSFER, Toolset, run_call
+from simkit.tools.tau.rows import Rows, copied
+from simkit.tools.tau.server import TauServer
+from simkit.tools.tau.source import ReleaseName
+
+DECISIONS = 30
+"""The release's limit: decisions of the agent in an episode, calls and replies together."""
+
+
+class TauDomain(World):
+    """What the domains of tau-bench have in common.
+
+    Args:
+        release: `josh` is the copy that the JOSH paper ran (tau-bench 5e203de), `2025` the last one (59a200c). They
+            differ in tasks, in texts and in the reward, so never compare scores of the two.
+        cache: folder of the cache; by default `$SIMKIT_CACHE/tau` or the user's own cache folder.
+
+    Raises:
+        UsageError: the release does not exist.
+    """
+
+    default_agent: ClassVar[str] = "function_calling"
+    default_user: ClassVar[str] = "goal"
+    default_reward: ClassVar[str] = "final_state"
+    limits: ClassVar[Limits] = Limits(turns=DECISIONS, steps=DECISIONS, decisions=DECISIONS)
+    domain: ClassVar[DomainName]
+    toolset: ClassVar[Toolset]
+
+    def __init__(self, release: ReleaseName = "josh", cache: str | Path | None = None) -> None:
+        if release not in get_args(ReleaseName):
+            raise UsageError(f"the world `{self.name}` has no release `{release}`; it has: josh, 2025")
+        self.release: ReleaseName = release
+        self._cache = cache
+        self._expected: dict[tuple[str, str], Expected] = {}
+        self._tasks: dict[str, tuple[Task, ...]] = {}
+
+    @classmethod
+    def prepare(cls, source: str | Path | None = None, progress: DataProgress = unwatched) -> Path:
+        """Build the cache of both domains, of `josh` by default or from a wheel or clone, and return its folder.
+
+        Raises:
+            DataMissing: the release cannot be fetched, or the source lacks a file.
+            DataCorrupt: the files are damaged, or of no known release.
+        """
+        return prepare(source=source, progress=progress)
+
+    @cached_property
+    def _data(self) -> DomainData:
+        return open_domain(self.domain, self.release, self._cache)
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """The tasks of a split in the release's order; the ids are split and index there, `test-3`."""
+        if self.check_split(split) not in self._tasks:
+            found = self._data.tasks[split]
+            self._tasks[split] = tuple(_task(self.name, split, index, raw) for index, raw in enumerate(found))
+        return self._tasks[split]
+
+    def tools(self) -> ToolServer[Rows]:
+        """A tool server over the shared tables."""
+        return TauServer(self._data, self.toolset)
+
+    @property
+    def ontology(self) -> Ontology:
+        """Empty: models play the agent and the user."""
+        return Ontology(())
+
+    def expected(self, task: Task) -> Expected:
+        """The state after the gold actions, and the outputs. It is computed once for each task.
+
+        The release `josh` compares the state only if no outputs are due.
+        """
+        key = (task.split, task.id)
+        if key not in self._expected:
+            self._expected[key] = self._replayed(task)
+        return self._expected[key]
+
+    def _replayed(self, task: Task) -> Expected:
+        rows, writes = Rows(self._data.base), list[str]()
+        for goal in task.goals:
+            name, arguments = goal.detail["tool"], goal.detail["arguments"]
+            if name == TRANSFER:
+                continue  # it ends an episode, and the release leaves it out
+            called = run_call(self.toolset, rows, name, copied(dict(arguments)))
+            rows = called.rows
+            if called.writes:
+                writes.append(goal.key)
+        said = tuple(cast("list[str]", task.data.get("outputs", [])))
+        basis = ("said",) if said and self.release == "josh" else ("state", "said")
+        return Expected(digest=rows.digest(), said=said, basis=basis, writes=tuple(dict.fromkeys(writes)))
+
+    def digest(self, state: Rows) -> str:
+        """Digest of the tables; as in the release, 25 and 25.0 are different."""
+        return state.digest()
+
+
+def _task(world: str, split: str, index: int, raw: Mapping[str, Any]) -> Task:
+    return Task(
+        id=f"{split}-{index}",
+        world=world,
+        split=split,
+        instructions=raw["instruction"],
+        goals=_goals(raw["actions"]),
+        data={"user_id": raw["user_id"], "outputs": raw["outputs"]},
+    )
+
+
+def _goals(actions: Sequence[Mapping[str, Any]]) -> tuple[Goal, ...]:
+    """A goal for each gold action; equal actions have the same key, others of the same tool are numbered."""
+    details = [{"tool": action["name"], "arguments": action["kwargs"]} for action in actions]
+    keys: list[str] = []
+    for place, detail in enumerate(details):
+        same = details.index(detail)
+        if same < place:
+            keys.append(keys[same])
+            continue
+        earlier = {keys[other] for other in range(place) if details[other]["tool"] == detail["tool"]}
+        keys.append(f"{detail['tool']}:{len(earlier) + 1}" if earlier else detail["tool"])
+    return tuple(Goal(key, detail) for key, detail in zip(keys, details, strict=True))
+
+
+class RetailWorld(TauDomain):
+    """A shop's customer service: cancel, change, return and exchange orders. Splits: train 500, dev 20, test 115."""
+
+    name: ClassVar[str] = "tau:retail"
+    splits: ClassVar[tuple[str, ...]] = ("train", "dev", "test")
+    domain: ClassVar[DomainName] = "retail"
+    toolset: ClassVar[Toolset] = retail1.TOOLS
+
+
+class AirlineWorld(TauDomain):
+    """An airline's customer service: book, change and cancel reservations. Split: test (50)."""
+
+    name: ClassVar[str] = "tau:airline"
+    splits: ClassVar[tuple[str, ...]] = ("test",)
+    domain: ClassVar[DomainName] = "airline"
+    toolset: ClassVar[Toolset] = airline1.TOOLS
+
+
+class TauWorld(World):
+    """Customer service of a shop (tau:retail) and an airline (tau:airline), from tau-bench; tools change tables."""
+
+    name: ClassVar[str] = "tau"
+    domains: ClassVar[Mapping[str, type[World]]] = MappingProxyType({"retail": RetailWorld, "airline": AirlineWorld})
+
+    @classmethod
+    def prepare(cls, source: str | Path | None = None, progress: DataProgress = unwatched) -> Path:
+        """Build the cache of both domains, of `josh` by default or from a wheel or clone, and return its folder.
+
+        Raises:
+            DataMissing: the release cannot be fetched, or the source lacks a file.
+            DataCorrupt: the files are damaged, or of no known release.
+        """
+        return prepare(source=source, progress=progress)
