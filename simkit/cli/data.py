@@ -33,8 +33,19 @@ def prepare(target: str, source: Path | None) -> None:
         path = world.prepare(source, shown.update)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files) / 1e6
-    played = f"{target}:{next(iter(world.domains))}" if world.domains else target
-    say(f"{world.name}: {path} ({size:.1f} MB). Try: {program()} run rollout --world {played} --tasks 50")
+    say(f"{world.name}: {path} ({size:.1f} MB). Try: {program()} run rollout {_played(target, world)} --tasks 50")
+
+
+def _played(target: str, world: type[World]) -> str:
+    """Options that play a world, the first one of a family, with a model if its agent needs one."""
+    from simkit.plugins.component_paths import folder_of_module
+    from simkit.plugins.loading import takes
+    from simkit.run.casting import AGENT
+
+    name, first = next(iter(world.domains.items()), ("", world))
+    options = f"--world {target}:{name}" if name else f"--world {target}"
+    modelled = takes(AGENT, first.default_agent, "model", folder_of_module(first.__module__))
+    return f"{options} --model openai/NAME" if modelled else options
 
 
 def _world_of(target: str) -> type[World]:

@@ -186,7 +186,7 @@ class Josh:
         """Step until the search is finished; at a wall-clock limit, return the tree after the last complete phase."""
         live = LiveLeafCount(context.watch)
         try:
-            with anyio.move_on_after(self.limits.wall_seconds):
+            with anyio.move_on_after(context.limits.wall_seconds):
                 while live.of(tree).going:
                     tree = live.of(await self._agents(context, tree))
                     if tree.going:
