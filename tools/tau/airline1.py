@@ -126,7 +126,7 @@ def book_reservation(
 
 
 def cancel_reservation(db: Draft, reservation_id: str) -> object:
-    """Cancel a reservation and note its payments as reversed, each time anew; no gift card gets anything back."""
+    """Cancel a reservation and record its payments as reversed, again at each call; no gift card gets anything back."""
     reservation = _reservation(db, reservation_id)
     refunds = [_payment(paid["payment_id"], -paid["amount"]) for paid in reservation["payment_history"]]
     changed = db.edit("reservations", reservation_id)

@@ -226,7 +226,7 @@ class Rows:
         return f"<Rows, {len(self)} changed>"
 
 
-def _reads_anew(before: Overlay, after: Overlay, key: Key) -> bool:
+def _reads_differently(before: Overlay, after: Overlay, key: Key) -> bool:
     return json.dumps(before.get(*key)) != json.dumps(after.get(*key))
 
 
@@ -299,11 +299,11 @@ class Draft:
         """The rows after the call, and those whose content differs from before, in the order of their first change.
 
         The order of keys is no content, but it is in texts that agents read, so a new order is kept.
-        The draft starts anew from there. Nothing that it gave before may be changed any more.
+        The draft goes on from there. Rows that it gave out before must not be changed afterwards.
         """
         before, after = self._rows.overlay, self._overlay
         differing = [key for key in self._own if after.digest(key, True) != before.digest(key, True)]
-        if differing or self._removed or any(_reads_anew(before, after, key) for key in self._own):
+        if differing or self._removed or any(_reads_differently(before, after, key) for key in self._own):
             self._rows = Rows(after.base, after)
         self._overlay, self._removed = self._rows.overlay, False
         self._own.clear()
