@@ -142,10 +142,11 @@ def _check_names(toolset: Toolset, tool: Tool, arguments: Mapping[str, Any]) -> 
         raise Refused(f"{method} got an unexpected keyword argument '{unexpected}'")
     missing = [f"'{name}'" for name in tool.parameters if name not in arguments]
     plural = "s" if len(missing) > 1 else ""
-    raise Refused(f"{method} missing {len(missing)} required positional argument{plural}: {_listed(missing)}")
+    raise Refused(f"{method} missing {len(missing)} required positional argument{plural}: {listed(missing)}")
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Names as Python's messages list them."""
     if len(names) < 3:
         return " and ".join(names)
     return f"{', '.join(names[:-1])}, and {names[-1]}"

@@ -10,10 +10,16 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, TypeAlias, cast, final
+from typing import Any, Final, Literal, TypeAlias, cast, final
 
 Row: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[str, str]
+Side: TypeAlias = Literal["agent", "user"]
+
+USER_TABLES: Final = "user."
+"""Beginning of the names of tables that belong to the user's side, such as a phone; all others are the agent's."""
+HIDDEN_TABLES: Final = "defaults."
+"""Beginning of the names of tables that neither side has; their rows belong to the state and to no side's digest."""
 
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
@@ -191,12 +197,14 @@ class Rows:
         """The rows of a table, not to be changed: those of the base, then new ones in order of creation."""
         return self.overlay.items(table)
 
-    def digest(self, exact: bool = True) -> str:
-        """Digest of the whole content, in the time that the rows of this branch take; `exact` as in `row_digest`.
+    def digest(self, exact: bool = True, side: Side | None = None) -> str:
+        """Digest of the content, in the time that the rows of this branch take; `exact` as in `row_digest`.
 
         A row that was written back to its former content makes no difference. Only states of one base are comparable.
+        With a side, only its own tables count; without one, all of them.
         """
-        changes = [[*key, self.overlay.digest(key, exact)] for key in self._different(exact)]
+        keys = self._different(exact)
+        changes = [[*key, self.overlay.digest(key, exact)] for key in keys if side in (None, _side(key[0]))]
         return blake2b(_canonical(changes).encode(), digest_size=16).hexdigest()
 
     def _different(self, exact: bool) -> list[Key]:
@@ -224,6 +232,13 @@ class Rows:
 
     def __repr__(self) -> str:
         return f"<Rows, {len(self)} changed>"
+
+
+def _side(table: str) -> Side | Literal[""]:
+    """The side that has a table; empty if neither has it."""
+    if table.startswith(HIDDEN_TABLES):
+        return ""
+    return "user" if table.startswith(USER_TABLES) else "agent"
 
 
 def _reads_differently(before: Overlay, after: Overlay, key: Key) -> bool:
@@ -278,6 +293,15 @@ class Draft:
             row = copied(row)
             self.put(table, id, row)
         return row
+
+    def latest(self, row: Row) -> Row:
+        """What has become of a row that this draft gave out: its copy if it was edited or replaced since.
+
+        Any other row, and one that was removed, is given back.
+        """
+        before = self._rows.overlay
+        found = next((self._overlay.get(*key) for key in self._own if before.get(*key) is row), None)
+        return row if found is None else found
 
     def put(self, table: str, id: str, row: Row) -> None:
         """Add or replace a row. The draft takes it over."""
