@@ -10,6 +10,7 @@ from simkit.core.conversation import Conversation
 from simkit.core.records import CallRecord
 from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
+from simkit.rewards.due_texts import Comparison, is_said
 
 Goals: TypeAlias = Literal["actions", "writes", "state", "said"]
 
@@ -17,14 +18,18 @@ ENDED = ("user_ended", "agent_ended", "goals_done")
 """Outcomes of episodes whose end is judged; every other end has the reward 0."""
 
 _STATE, _SAID = "state", "said:"
+_OTHERWISE: dict[Comparison, Comparison] = {"substring": "token", "token": "substring"}
 
 
 class FinalState(Reward[Any]):
     """Judges how an episode ends: 1 if every part that the world names holds, else 0.
 
     The parts are `state` (the tables are as after the right calls, whatever calls led there) and `said` (each due text
-    was in one of the agent's replies). Both are recorded; the world says which of them decide. An episode that a limit
-    ended has the reward 0. In searches that branch, `goals_done` is judged at the branch that took the last goal.
+    was in one of the agent's replies). Both are recorded; the world says which of them decide. What the other way to
+    look for a text found is recorded, too (`token:...` or `substring:...`), and decides nothing.
+
+    An episode that a limit ended has the reward 0. In searches that branch, `goals_done` is judged at the branch that
+    took the last goal.
 
     Sparse goals, for searches that harvest at each goal, can be chosen:
 
@@ -38,17 +43,21 @@ class FinalState(Reward[Any]):
     Args:
         world: says what a good end is (`World.expected`).
         goals: the sparse goals.
+        said: how due texts are looked for: `substring` (as tau-bench does, without the commas of replies, so that 10 is
+            found in 100) or `token` (whole words and numbers). By default `token` for worlds in the variant `fixed`.
 
     Raises:
-        UsageError: there are no such goals, or the world does not say what a good end is.
+        UsageError: there are no such goals or no such comparison, or the world does not say what a good end is.
     """
 
     name: ClassVar[str] = "final_state"
     final: ClassVar[bool] = True
 
-    def __init__(self, world: World, goals: Goals = "actions") -> None:
+    def __init__(self, world: World, goals: Goals = "actions", said: Comparison | None = None) -> None:
         if goals not in get_args(Goals):
             raise UsageError(f"final_state has no goals `{goals}`; choose one of: {', '.join(get_args(Goals))}")
+        if said is not None and said not in get_args(Comparison):
+            raise UsageError(f"final_state cannot look for texts by `{said}`; choose substring or token")
         if type(world).expected is World.expected:
             raise UsageError(
                 f"the world `{world.name}` does not say how its episodes should end, which `final_state` judges; "
@@ -56,6 +65,8 @@ class FinalState(Reward[Any]):
             )
         self._world = world
         self._goals: Goals = goals
+        usual: Comparison = "token" if getattr(world, "variant", None) == "fixed" else "substring"
+        self._comparison: Comparison = said or usual
 
     def goals(self, task: Task) -> tuple[Goal, ...]:
         """The chosen sparse goals of a task; there may be none."""
@@ -88,7 +99,11 @@ class FinalState(Reward[Any]):
                 return self._state_reached(request)
             case "said":
                 said = _last_reply(request.conversation)
-                return tuple(Hit(goal.key, said[:200]) for goal in _distinct(request.remaining) if _says(said, goal))
+                remaining = _distinct(request.remaining)
+                return tuple(Hit(goal.key, said[:200]) for goal in remaining if self._says(said, goal))
+
+    def _says(self, said: str, goal: Goal) -> bool:
+        return is_said(said, goal.key.removeprefix(_SAID), self._comparison)
 
     def _state_reached(self, request: ScoreTurn[Any]) -> tuple[Hit, ...]:
         writing = [call for call in request.calls if call.writes]
@@ -103,7 +118,9 @@ class FinalState(Reward[Any]):
         expected = self._expected(request.task)
         replies = _replies(request.conversation)
         parts = [_state_part(self._world.digest(request.world), expected)]
-        parts += [_said_part(text, replies, expected) for text in expected.said]
+        for text in expected.said:
+            parts.append(_said_part(text, replies, self._comparison, _weight("said", expected)))
+            parts.append(_said_part(text, replies, _OTHERWISE[self._comparison], 0.0, own_name=True))
         good = all(part.value for part in parts if part.weight)
         if request.outcome not in ENDED:
             parts.append(RewardPart("ended", 0.0, evidence=request.outcome))
@@ -115,18 +132,16 @@ def _state_part(digest: str, expected: Expected) -> RewardPart:
     return RewardPart("state", float(digest == expected.digest), _weight("state", expected), digest)
 
 
-def _said_part(text: str, replies: list[str], expected: Expected) -> RewardPart:
-    found = next((reply for reply in replies if contains(reply, text)), None)
-    return RewardPart(f"{_SAID}{text}", float(found is not None), _weight("said", expected), (found or "")[:200])
+def _said_part(
+    text: str, replies: list[str], comparison: Comparison, weight: float, *, own_name: bool = False
+) -> RewardPart:
+    found = next((reply for reply in replies if is_said(reply, text, comparison)), None)
+    name = f"{comparison}:{text}" if own_name else f"{_SAID}{text}"
+    return RewardPart(name, float(found is not None), weight, (found or "")[:200])
 
 
 def _weight(part: EndPart, expected: Expected) -> float:
     return float(part in expected.basis)
-
-
-def contains(reply: str, text: str) -> bool:
-    """Whether a reply contains a due text: in any case, and without the reply's commas, as tau-bench compares them."""
-    return text.lower() in reply.lower().replace(",", "")
 
 
 def _called(remaining: tuple[Goal, ...], calls: tuple[CallRecord, ...]) -> tuple[Hit, ...]:
@@ -145,10 +160,6 @@ def _is(call: CallRecord, goal: Goal) -> bool:
 
 def _distinct(goals: tuple[Goal, ...]) -> tuple[Goal, ...]:
     return tuple({goal.key: goal for goal in goals}.values())
-
-
-def _says(said: str, goal: Goal) -> bool:
-    return contains(said, goal.key.removeprefix(_SAID))
 
 
 def _replies(conversation: Conversation) -> list[str]:

@@ -205,10 +205,11 @@ def test_noise_takes_runs_of_one_configuration(recorded: RecordedRuns, names: tu
 # --- what may not be compared -----------------------------------------------------------------------------------------
 
 
-def test_the_variants_of_a_world_are_never_compared(recorded: RecordedRuns) -> None:
-    recorded.run("paper", drawn(0.5, 1), world="toolwoz")
-    recorded.run("fixed", drawn(0.5, 2), world="toolwoz", variant="fixed")
-    recorded.run("explicit", drawn(0.5, 3), world="toolwoz", variant="paper")
+@pytest.mark.parametrize("world", ["toolwoz", "tau:retail"])
+def test_the_variants_of_a_world_are_never_compared(recorded: RecordedRuns, world: str) -> None:
+    recorded.run("paper", drawn(0.5, 1), world=world)
+    recorded.run("fixed", drawn(0.5, 2), world=world, variant="fixed")
+    recorded.run("explicit", drawn(0.5, 3), world=world, variant="paper")
     with pytest.raises(UsageError, match="the variant of the world is paper in one and fixed in the other"):
         recorded.compare("paper", "fixed")
     assert recorded.compare("paper", "explicit").tasks == 60, "paper is what a run has that names no variant"

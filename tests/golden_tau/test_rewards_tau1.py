@@ -39,6 +39,29 @@ def test_every_trajectory_gets_the_release_s_reward(domain: str, release: str, c
     assert not wrong, f"{len(wrong)} rewards differ; the first of them:\n" + "\n".join(wrong[:5])
 
 
+@pytest.mark.parametrize("release", FILES)
+@pytest.mark.parametrize("domain", WORLDS)
+def test_the_repaired_variant_rewards_gold_and_no_embedded_output(domain: str, release: str, cache: Path) -> None:
+    recorded = [line for line in read_recordings(FILES[release]) if line["domain"] == domain]
+    world = WORLDS[domain](RELEASES[release], cache, "fixed")
+    wrong = anyio.run(_wrong_in_fixed, world, recorded)
+    assert not wrong, f"{len(wrong)} rewards are wrong; the first of them:\n" + "\n".join(wrong[:5])
+
+
+async def _wrong_in_fixed(world: World, recorded: Sequence[Recording]) -> list[str]:
+    wrong: list[str] = []
+    for line in recorded:
+        task = world.tasks(str(line["split"]))[int(line["index"])]
+        gold = [[call["name"], call["args"]] for call in line["calls"]]
+        for variant, due in {"gold": 1.0, "outputs_embedded": 0.0}.items():
+            if variant in line["rewards"]:
+                expected = line["rewards"][variant]
+                scored = await _score(world, task, expected.get("calls", gold), expected["say"], done=True)
+                if scored.value != due:
+                    wrong.append(f"{task.id}/{variant}: {scored}")
+    return wrong
+
+
 async def _all_differences(world: World, recorded: Sequence[Recording]) -> list[str]:
     return [difference for line in recorded for difference in await _differences(world, line)]
 

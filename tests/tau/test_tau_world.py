@@ -27,6 +27,7 @@ from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 from simkit.testing.conformance import check_reward, check_world
 from simkit.tools.tau import RetailWorld
+from simkit.tools.tau.rows import Draft
 
 pytestmark = pytest.mark.anyio
 
@@ -181,7 +182,7 @@ async def test_a_rollout_is_rewarded_by_its_end(
     task = world.tasks("test")[index]
     episode = await played(world, task, Rollout(), GoldAgent(task, say=say))
     assert (episode.outcome, episode.reward) == ("user_ended", reward)
-    assert {part["name"]: part["value"] for part in episode.parts} == parts
+    assert {part["name"]: part["value"] for part in episode.parts if not part["name"].startswith("token:")} == parts
 
 
 @pytest.mark.parametrize(("release", "reward"), [("josh", 1.0), ("2025", 0.0)])
@@ -193,6 +194,54 @@ async def test_the_older_release_does_not_compare_the_state_if_outputs_are_due(
     episode = await played(world, world.tasks("test")[1], Rollout(), idle)
     assert episode.reward == reward
     assert next(part for part in episode.parts if part["name"] == "state")["value"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("variant", "said", "reward", "others"),
+    [
+        ("paper", "21000 Kettles", 1.0, {"token:1000": 0.0, "token:Kettle": 0.0}),
+        ("fixed", "21000 Kettles", 0.0, {"substring:1000": 1.0, "substring:Kettle": 1.0}),
+        ("fixed", "1,000.00 for a kettle.", 1.0, {"substring:1000": 1.0, "substring:Kettle": 1.0}),
+        ("paper", "1 000 Kettle", 0.0, {"token:1000": 0.0, "token:Kettle": 1.0}),
+    ],
+)
+async def test_due_texts_are_looked_for_in_two_ways_of_which_the_variant_chooses_one(
+    small_cache: Path, variant: Any, said: str, reward: float, others: Mapping[str, float]
+) -> None:
+    world = RetailWorld(cache=small_cache, variant=variant)
+    task = world.tasks("test")[1]
+    episode = await played(world, task, Rollout(), GoldAgent(task, say=said))
+    assert episode.reward == reward
+    found = [part for part in episode.parts if part["name"].partition(":")[0] in ("token", "substring")]
+    assert {part["name"]: part["value"] for part in found} == others
+    assert {part["weight"] for part in found} == {0.0}
+
+
+async def test_the_repaired_variant_checks_calls_and_judges_state_and_outputs(small_cache: Path) -> None:
+    world = load_world("tau:retail,variant=fixed", cache=str(small_cache))
+    assert isinstance(world, RetailWorld)
+    with_outputs, server = world.tasks("test")[1], world.tools()
+    assert (world.variant, world.expected(with_outputs).basis) == ("fixed", ("state", "said"))
+    start = server.start(StartTools(with_outputs)).state
+    wrong = await server.call(CallTool(with_outputs, ToolCall.of("c", "cancel_pending_order", {"id": "#W1"}), start))
+    assert (wrong.result.error, wrong.state) == (True, start)
+    assert wrong.result.text.startswith("Error: cancel_pending_order was not called: `id` is unknown")
+    unchanged = await played(world, with_outputs, Rollout(), GoldAgent(world.tasks("test")[2], say="1000 Kettle"))
+    assert unchanged.reward == 0.0
+    with pytest.raises(UsageError, match="has no variant `best`; it has: paper, fixed"):
+        RetailWorld(variant=cast("Any", "best"))
+
+
+def test_numbers_of_equal_value_are_the_same_state_in_the_repaired_variant_only(small_cache: Path) -> None:
+    for variant, equal in (("paper", False), ("fixed", True)):
+        world = RetailWorld(cache=small_cache, variant=cast("Any", variant))
+        rows = world.tools().start(StartTools(world.tasks("test")[0])).state
+        made = list[str]()
+        for amount in (25, 25.0):
+            draft = Draft(rows)
+            draft.edit("orders", "#W1")["amount"] = amount
+            made.append(world.digest(draft.done()[0]))
+        assert (made[0] == made[1]) is equal
 
 
 async def test_an_episode_that_a_limit_ends_has_no_reward(retail: RetailWorld) -> None:
@@ -253,6 +302,8 @@ def test_the_reward_needs_a_world_that_says_how_episodes_end(retail: RetailWorld
     wrong: Any = "reads"
     with pytest.raises(UsageError, match="has no goals `reads`; choose one of: actions, writes, state, said"):
         FinalState(retail, wrong)
+    with pytest.raises(UsageError, match="cannot look for texts by `reads`; choose substring or token"):
+        FinalState(retail, said=wrong)
 
 
 async def test_a_run_records_parts_writes_and_limits(retail: RetailWorld, tmp_path: Path) -> None:

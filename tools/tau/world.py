@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, cast, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, cast, get_args
 
 from simkit.components.tools import ToolServer
 from simkit.components.world import DataProgress, Expected, World, unwatched
@@ -14,12 +14,14 @@ from simkit.core.limits import Limits
 from simkit.core.ontology import Ontology
 from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
-from simkit.tools.tau import airline1, retail1
+from simkit.tools.tau import airline1, fixed1, retail1
 from simkit.tools.tau.cache import DomainData, DomainName, open_domain, prepare
 from simkit.tools.tau.call import TRANSFER, Toolset, run_call
 from simkit.tools.tau.rows import Rows, copied
 from simkit.tools.tau.server import TauServer
 from simkit.tools.tau.source import ReleaseName
+
+Variant: TypeAlias = Literal["paper", "fixed"]
 
 DECISIONS = 30
 """The release's limit: decisions of the agent in an episode, calls and replies together."""
@@ -32,9 +34,12 @@ class TauDomain(World):
         release: `josh` is the copy that the JOSH paper ran (tau-bench 5e203de), `2025` the last one (59a200c). They
             differ in tasks, in texts and in the reward, so never compare scores of the two.
         cache: folder of the cache; by default `$SIMKIT_CACHE/tau` or the user's own cache folder.
+        variant: `paper` equals the release call for call. `fixed` corrects its errors: it checks arguments, books
+            seats, compares numbers by their value, and judges both the state and the outputs. Never compare scores of
+            the two.
 
     Raises:
-        UsageError: the release does not exist.
+        UsageError: the release or the variant does not exist.
     """
 
     default_agent: ClassVar[str] = "function_calling"
@@ -43,11 +48,17 @@ class TauDomain(World):
     limits: ClassVar[Limits] = Limits(turns=DECISIONS, steps=DECISIONS, decisions=DECISIONS)
     domain: ClassVar[DomainName]
     toolset: ClassVar[Toolset]
+    repaired: ClassVar[Toolset]
 
-    def __init__(self, release: ReleaseName = "josh", cache: str | Path | None = None) -> None:
+    def __init__(
+        self, release: ReleaseName = "josh", cache: str | Path | None = None, variant: Variant = "paper"
+    ) -> None:
         if release not in get_args(ReleaseName):
             raise UsageError(f"the world `{self.name}` has no release `{release}`; it has: josh, 2025")
+        if variant not in get_args(Variant):
+            raise UsageError(f"the world `{self.name}` has no variant `{variant}`; it has: paper, fixed")
         self.release: ReleaseName = release
+        self.variant: Variant = variant
         self._cache = cache
         self._expected: dict[tuple[str, str], Expected] = {}
         self._tasks: dict[str, tuple[Task, ...]] = {}
@@ -75,7 +86,11 @@ class TauDomain(World):
 
     def tools(self) -> ToolServer[Rows]:
         """A tool server over the shared tables."""
-        return TauServer(self._data, self.toolset)
+        return TauServer(self._data, self._toolset)
+
+    @cached_property
+    def _toolset(self) -> Toolset:
+        return self.toolset if self.variant == "paper" else self.repaired.checked(self._data.specs)
 
     @property
     def ontology(self) -> Ontology:
@@ -85,7 +100,7 @@ class TauDomain(World):
     def expected(self, task: Task) -> Expected:
         """The state after the gold actions, and the outputs. It is computed once for each task.
 
-        The release `josh` compares the state only if no outputs are due.
+        The release `josh` compares the state only if no outputs are due; the variant `fixed` always does.
         """
         key = (task.split, task.id)
         if key not in self._expected:
@@ -98,17 +113,18 @@ class TauDomain(World):
             name, arguments = goal.detail["tool"], goal.detail["arguments"]
             if name == TRANSFER:
                 continue  # it ends an episode, and the release leaves it out
-            called = run_call(self.toolset, rows, name, copied(dict(arguments)))
+            called = run_call(self._toolset, rows, name, copied(dict(arguments)))
             rows = called.rows
             if called.writes:
                 writes.append(goal.key)
         said = tuple(cast("list[str]", task.data.get("outputs", [])))
-        basis = ("said",) if said and self.release == "josh" else ("state", "said")
-        return Expected(digest=rows.digest(), said=said, basis=basis, writes=tuple(dict.fromkeys(writes)))
+        words_alone = bool(said) and self.release == "josh" and self.variant == "paper"
+        basis = ("said",) if words_alone else ("state", "said")
+        return Expected(digest=self.digest(rows), said=said, basis=basis, writes=tuple(dict.fromkeys(writes)))
 
     def digest(self, state: Rows) -> str:
-        """Digest of the tables; as in the release, 25 and 25.0 are different."""
-        return state.digest()
+        """Digest of the tables; 25 and 25.0 are different, as in the release, but not in the variant `fixed`."""
+        return state.digest(exact=self.variant == "paper")
 
 
 def _task(world: str, split: str, index: int, raw: Mapping[str, Any]) -> Task:
@@ -143,6 +159,7 @@ class RetailWorld(TauDomain):
     splits: ClassVar[tuple[str, ...]] = ("train", "dev", "test")
     domain: ClassVar[DomainName] = "retail"
     toolset: ClassVar[Toolset] = retail1.TOOLS
+    repaired: ClassVar[Toolset] = fixed1.RETAIL
 
 
 class AirlineWorld(TauDomain):
@@ -152,6 +169,7 @@ class AirlineWorld(TauDomain):
     splits: ClassVar[tuple[str, ...]] = ("test",)
     domain: ClassVar[DomainName] = "airline"
     toolset: ClassVar[Toolset] = airline1.TOOLS
+    repaired: ClassVar[Toolset] = fixed1.AIRLINE
 
 
 class TauWorld(World):
