@@ -12,7 +12,7 @@ from typing import ClassVar
 from simkit.agents.few_shot import demonstrated_messages
 from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.components.model_view import and_send, says_nothing
-from simkit.core.conversation import Conversation
+from simkit.core.conversation import HIDDEN_FROM_AGENT, Conversation
 from simkit.core.messages import (
     AssistantMessage,
     JsonObject,
@@ -148,7 +148,7 @@ class ModelAgent(Agent[SentMessages | None]):
         for entry in new:
             if unseen and not isinstance(entry.message, SystemMessage):
                 messages, unseen = reduce(and_send, unseen, messages), ()
-            if entry.author != "runtime":
+            if entry.author not in HIDDEN_FROM_AGENT:
                 messages = and_send(messages, self.for_endpoint(entry.message))
         specs = self.tools(request)
         tools = before.tools if specs is before.specs else JsonList(specs)

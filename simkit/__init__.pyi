@@ -20,8 +20,11 @@ from simkit.components.tools import ToolServer as ToolServer
 from simkit.components.tools import ToolsStart as ToolsStart
 from simkit.components.user import Speak as Speak
 from simkit.components.user import User as User
+from simkit.components.user import UserResult as UserResult
 from simkit.components.user import UserTurn as UserTurn
+from simkit.components.world import Check as Check
 from simkit.components.world import Expected as Expected
+from simkit.components.world import ExpectedCall as ExpectedCall
 from simkit.components.world import World as World
 from simkit.components.world import choose_tasks as choose_tasks
 from simkit.components.world import load_world as load_world

@@ -17,6 +17,7 @@ from simkit.components.reward import EpisodeReward, Hit, RewardPart
 from simkit.components.state import State, fork_state
 from simkit.components.tools import ToolReturn, ToolsStart
 from simkit.components.user import UserTurn
+from simkit.core.conversation import Entry
 from simkit.core.messages import (
     AssistantMessage,
     ContentPart,
@@ -144,9 +145,15 @@ def user_turn(reply: object) -> UserTurn:
     """Check a user's turn.
 
     Raises:
-        WrongValue: it is something else.
+        WrongValue: it is something else, or speaks and calls tools.
     """
     turn = _exact(reply, UserTurn)
+    if turn.calls:
+        _all(turn.calls, "a UserTurn with the calls", tool_call)
+        if turn.text != "" or turn.end is not False:
+            raise WrongValue(
+                "a UserTurn that calls tools and speaks or ends; leave the text empty until the results are there"
+            )
     _text(turn.text, "a UserTurn with the text")
     _flag(turn.end, "a UserTurn with `end`")
     if type(turn.flags) is not tuple or turn.flags:
@@ -168,14 +175,43 @@ def tools_start(reply: object) -> ToolsStart:
         WrongValue: it is something else.
     """
     start = _exact(reply, ToolsStart)
-    specs = _all(start.specs, "a ToolsStart with the specs", _spec)
+    _specs(start.specs, "a ToolsStart with the specs")
+    _specs(start.user_specs, "a ToolsStart with the user's specs")
+    _text(start.policy, "a ToolsStart with the policy")
+    _flag(start.solo, "a ToolsStart with `solo`")
+    _all(start.opening, "a ToolsStart with the opening", _opening_entry)
+    if start.solo and start.user_specs:
+        raise WrongValue("a ToolsStart that is `solo` and has tools for a user; offer them to the agent (`specs`)")
+    branch_state(start.state)
+    return start
+
+
+def _specs(value: object, what: str) -> None:
+    specs = _all(value, what, _spec)
     names = [spec.name for spec in specs]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise WrongValue(f"a ToolsStart with two tools called {shown(twice)}; give each a name of its own")
-    _text(start.policy, "a ToolsStart with the policy")
-    branch_state(start.state)
-    return start
+        raise WrongValue(f"{what}, of which two are called {shown(twice)}; give each a name of its own")
+
+
+_OPENING_AUTHORS = ("user", "agent", "tool", "user_tool")
+
+
+def _opening_entry(value: object) -> Entry:
+    entry = _exact(value, Entry)
+    if entry.author not in _OPENING_AUTHORS:
+        raise WrongValue(
+            f"an entry by {shown(entry.author)}; give entries by user, agent, tool or user_tool (rules for the agent "
+            "belong to `policy`)"
+        )
+    message(entry.message)
+    if entry.heard is not None:
+        _text(entry.heard, "an entry with the heard text")
+    if entry.turn != 0 or entry.step != 0:
+        raise WrongValue(
+            f"an entry of turn {shown(entry.turn)}, step {shown(entry.step)}; both must be 0 in an opening"
+        )
+    return entry
 
 
 def _spec(value: object) -> ToolSpec:

@@ -58,7 +58,8 @@ class ListGoals(Request[tuple[Goal, ...]]):
 class ScoreTurn(Stateful[StateT_co], Request[tuple[Hit, ...]]):
     """Request for the remaining goals that one turn reached: each copy once, in the order of the calls.
 
-    `calls` are those of the turn, `conversation` and `world` the branch after it.
+    `calls` are those of the turn, `conversation` and `world` the branch after it. The user's answer to a turn is scored
+    for itself if the user called tools in it; `calls` are then the user's (`CallRecord.by`).
     """
 
     task: Task
@@ -76,7 +77,8 @@ class ScoreTurn(Stateful[StateT_co], Request[tuple[Hit, ...]]):
 class ScoreEpisode(Stateful[StateT_co], Request[EpisodeReward]):
     """Request for the reward of a finished episode; `calls` are those on the path from the root to the final leaf.
 
-    `outcome` says how the episode ended (`user_ended`, `turn_limit`, ...; `simkit.core.events.Outcome`).
+    They include calls of the user's own tools (`CallRecord.by`). `outcome` says how the episode ended (`user_ended`,
+    `turn_limit`, ...; `simkit.core.events.Outcome`). `start` is the world state before the first utterance.
     """
 
     task: Task
@@ -86,6 +88,7 @@ class ScoreEpisode(Stateful[StateT_co], Request[EpisodeReward]):
     conversation: Conversation
     world: StateT_co
     outcome: str = ""
+    start: StateT_co = NO_STATE
 
     def serve(self, reward: Reward[StateT_co], /) -> Awaitable[EpisodeReward]:
         """Ask a reward."""

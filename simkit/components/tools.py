@@ -9,17 +9,34 @@ from typing import Any, ClassVar, Generic
 
 from simkit.actors.actor import Request
 from simkit.components.state import NO_STATE, Stateful, StateT, StateT_co
+from simkit.core.conversation import Entry
 from simkit.core.messages import JsonObject, ToolCall, ToolResult, ToolSpec
+from simkit.core.records import Side
 from simkit.core.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
 class ToolsStart(Stateful[StateT_co]):
-    """The tools of an episode, its initial world state, and the world's rules for agents."""
+    """The beginning of an episode: its tools, its first world state, the rules for agents, and what was said before.
+
+    Attributes:
+        specs: the agent's tools.
+        state: the world state before the first utterance.
+        policy: the world's rules for agents.
+        user_specs: the user's own tools, which change the same world state (dual control). The agent never sees these
+            tools, their calls or their results. Only users that can call tools play such an episode.
+        opening: entries of turn 0 that follow the system prompt, such as a greeting or an earlier conversation. If the
+            user spoke last in them, the agent's turn is next; otherwise the user is asked.
+        solo: there is no user. The agent works alone, from its first turn on, until it ends the conversation or a tool
+            does.
+    """
 
     specs: tuple[ToolSpec, ...]
     state: StateT_co = NO_STATE
     policy: str = ""
+    user_specs: tuple[ToolSpec, ...] = ()
+    opening: tuple[Entry, ...] = ()
+    solo: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +65,16 @@ class StartTools(Request[ToolsStart[Any]]):
 
 @dataclass(frozen=True, slots=True)
 class CallTool(Stateful[StateT_co], Request[ToolReturn[StateT_co]]):
-    """Request to run one call in one branch's world.
+    """Request to run one call in one branch's world; `by` says whose call it is, the agent's or the user's.
 
     Mistakes of a model (an unknown tool or parameter, arguments that do not parse) are answered with an error result
-    that the agent can read. Only a broken tool server raises an error.
+    that the caller can read. Only a broken tool server raises an error.
     """
 
     task: Task
     call: ToolCall
     state: StateT_co
+    by: Side = "agent"
 
     def serve(self, tools: ToolServer[StateT_co], /) -> Awaitable[ToolReturn[StateT_co]]:
         """Ask a tool server."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, cast
@@ -13,18 +13,46 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, cast
 from simkit.components.state import State
 from simkit.components.tools import ToolServer
 from simkit.core.limits import Limits
+from simkit.core.messages import JsonObject
 from simkit.core.ontology import Ontology
+from simkit.core.records import CallRecord, Side
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
 from simkit.plugins.loading import ComponentKind, load
 
-EndPart: TypeAlias = Literal["state", "said"]
+EndPart: TypeAlias = Literal["state", "said", "checks", "actions", "judged"]
+"""Parts of a good end: the state, due texts, checks of the state, calls that were made, and a judge's verdict."""
+
 DataProgress: TypeAlias = Callable[[str, float], None]
 """Progress callback `(stage, fraction of that stage from 0 to 1)` while a world's data is fetched."""
 
 
+_ABSENT = object()
+
+
 def unwatched(stage: str, fraction: float) -> None:
     """Progress callback that does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A condition that the world state at the end has to meet (`World.holds`).
+
+    `name` tells it apart from the others of its task; `detail` is JSON that only the world reads.
+    """
+
+    name: str
+    detail: JsonObject = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedCall:
+    """A call that must have been made (`World.matches`); `compare` names the arguments that count, None for all."""
+
+    name: str
+    arguments: JsonObject = field(default_factory=dict[str, Any])
+    compare: tuple[str, ...] | None = None
+    by: Side = "agent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +62,21 @@ class Expected:
     Attributes:
         digest: digest of the world state that the right calls lead to (`World.digest`).
         said: texts that the agent must have said.
-        basis: the parts that decide: `state` (the digest is equal), `said` (all texts were said).
+        basis: the parts that decide: `state` (the digest is equal), `said` (all texts were said), `checks` (all hold),
+            `actions` (all calls were made), `judged` (a judge agrees with all statements).
         writes: the keys of the task's goals whose calls change the state.
+        checks: conditions of the state.
+        actions: calls that must have been made.
+        judged: statements about the conversation for a judge.
     """
 
     digest: str
     said: tuple[str, ...] = ()
     basis: tuple[EndPart, ...] = ("state", "said")
     writes: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
+    actions: tuple[ExpectedCall, ...] = ()
+    judged: tuple[str, ...] = ()
 
 
 class World(ABC):
@@ -120,6 +155,26 @@ class World(ABC):
     def digest(self, state: State) -> str:
         """Digest of the content of a world state, for `Expected.digest`; empty (the default) if the world has none."""
         return ""
+
+    def holds(self, check: Check, state: State) -> bool:
+        """Whether a world state meets a condition of `Expected.checks`.
+
+        Raises:
+            UsageError: the world names conditions and does not override this method (this default).
+        """
+        raise UsageError(
+            f"the world `{self.name}` names the check `{check.name:.80}` and cannot evaluate it; override `holds` in "
+            f"the class `{type(self).__name__}`"
+        )
+
+    def matches(self, expected: ExpectedCall, call: CallRecord) -> bool:
+        """Whether a call is an expected one: by the same side, of the same tool, with equal arguments (the default)."""
+        given = call.parameters
+        if given is None or (call.name, call.by) != (expected.name, expected.by):
+            return False
+        if expected.compare is None:
+            return given == expected.arguments
+        return all(given.get(name, _ABSENT) == expected.arguments.get(name, _ABSENT) for name in expected.compare)
 
     @classmethod
     def prepare(cls, source: str | Path | None = None, progress: DataProgress = unwatched) -> Path:

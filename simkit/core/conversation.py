@@ -9,7 +9,10 @@ from typing import Literal, TypeAlias, final
 from simkit.core.messages import AssistantMessage, Message, SystemMessage, UserMessage
 from simkit.core.persistent_list import PersistentList
 
-Author: TypeAlias = Literal["system", "user", "agent", "tool", "runtime"]
+Author: TypeAlias = Literal["system", "user", "agent", "tool", "runtime", "user_tool"]
+
+HIDDEN_FROM_AGENT: frozenset[Author] = frozenset({"runtime", "user_tool"})
+"""Authors of entries that the agent's view leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,8 @@ class Entry:
     to the agent (plans, calls, returns). `turn` counts agent turns from 1; the system prompt and the opening belong to
     turn 0, a user's answer to the turn it answers. `step` counts the agent's decisions within a turn, from 0. Text
     written by the runtime ("the agent did not answer") has the author `runtime`: the user hears it, the agent's view
-    leaves it out, and nothing is trained on it.
+    leaves it out, and nothing is trained on it. Calls of the user's own tools and their results have the author
+    `user_tool`: only the record has them, with the number of the user's decision as `step`.
     """
 
     message: Message
@@ -63,8 +67,8 @@ class Conversation(PersistentList[Entry]):
     __slots__ = ()
 
     def messages(self) -> tuple[Message, ...]:
-        """The agent's view: all messages as its model sees them, without those of the runtime."""
-        return tuple(entry.message for entry in self.tail(0) if entry.author != "runtime")
+        """The agent's view: all messages as its model sees them, without the runtime's and the user's own calls."""
+        return tuple(entry.message for entry in self.tail(0) if entry.author not in HIDDEN_FROM_AGENT)
 
     def heard(self) -> tuple[Utterance, ...]:
         """The user's view: all utterances."""
@@ -75,7 +79,7 @@ class Conversation(PersistentList[Entry]):
         )
 
     def _after(self, digest: bytes, item: Entry) -> bytes:
-        if item.author == "runtime":
+        if item.author in HIDDEN_FROM_AGENT:
             return digest
         return blake2b(item.message.canonical(), key=digest, digest_size=16).digest()
 

@@ -32,6 +32,8 @@ Outcome: TypeAlias = Literal[
     "decision_limit",
     "token_limit",
     "cost_limit",
+    "error_limit",  # too many tool results were errors
+    "message_limit",
     "time_limit",
     "context_limit",  # the conversation exceeded the context of the agent's model: the agent failed
     "dropped",  # a sibling won, so this leaf was dropped

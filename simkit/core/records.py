@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from simkit.core.messages import JsonObject, ToolCall, ToolResult, parse_call
 
@@ -13,6 +13,9 @@ BigInt: TypeAlias = Annotated[int, 63]
 
 HugeInt: TypeAlias = Annotated[int, 127]
 """A whole number of up to 127 bits."""
+
+Side: TypeAlias = Literal["agent", "user"]
+"""Who made a tool call. In most worlds only the agent can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +84,12 @@ class CallRecord:
 
     Attributes:
         seq: index of the message with its result, from the root of the conversation.
-        step: number of the decision that made it within its turn, from 0.
+        step: number of the decision that made it within its turn, or within the user's answer, from 0.
         arguments: the model's own text, which need not be JSON; `parameters` holds the parsed value.
         result: the JSON value that the tool returned; `error` if it is an error for the agent to read.
         writes: the rows that it changed in its branch of the world.
         seconds: duration of the call.
+        by: who made it.
     """
 
     seq: int
@@ -97,6 +101,7 @@ class CallRecord:
     error: bool
     writes: tuple[JsonObject, ...]
     seconds: float
+    by: Side = "agent"
     _parsed: JsonObject | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -109,6 +114,7 @@ class CallRecord:
         *,
         seq: int = 0,
         seconds: float = 0.0,
+        by: Side = "agent",
     ) -> CallRecord:
         """The record of a call with the result `result`."""
         function = call.function
@@ -122,6 +128,7 @@ class CallRecord:
             result.error,
             writes,
             seconds,
+            by,
             parse_call(call),
         )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import orjson
 
 from simkit.components.model_view import and_send, says_nothing, with_valid_calls
+from simkit.core.conversation import HIDDEN_FROM_AGENT
 from simkit.core.messages import AssistantMessage, Message, ToolSpec, parse_message, text_of
 from simkit.core.persistent_list import JsonList
 from simkit.core.text_calls import UNPARSED
@@ -223,8 +224,8 @@ def _specs(tools: Sequence[Any]) -> tuple[ToolSpec, ...]:
 
 
 def _trimmed(rows: Sequence[Row]) -> Sequence[Row]:
-    """Rows without the runtime's messages and without trailing user messages, which have no answer."""
-    kept = [row for row in rows if row["author"] != "runtime"]
+    """Rows that the agent's model sees, without trailing user messages, which have no answer."""
+    kept = [row for row in rows if row["author"] not in HIDDEN_FROM_AGENT]
     last = max((place for place, row in enumerate(kept) if row["role"] != "user"), default=-1)
     return kept[: last + 1]
 

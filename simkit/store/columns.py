@@ -19,6 +19,9 @@ from simkit.store.database import sql_text
 
 Check: TypeAlias = Callable[[object], bool]
 
+_RENAMED = {"by": "side"}
+"""Columns of fields whose own names are keywords of SQL, so that queries would have to quote them."""
+
 _INTEGERS = {31: "INTEGER", 63: "BIGINT", 127: "HUGEINT"}
 _NAMES = {str: "VARCHAR", float: "DOUBLE", bool: "BOOLEAN"}
 _ROWS: Mapping[str, type] = {
@@ -88,7 +91,7 @@ class _SelectList:
     def __format__(self, row: str) -> str:
         of = f"{row}." if row else ""
         chosen = [one for name, one in self.columns.items() if one.row is None and name != "at"]
-        return ", ".join(f"{_value(one, of)} AS {one.name}" for one in chosen)
+        return ", ".join(f"{_value(one, of)} AS {_RENAMED.get(one.name, one.name)}" for one in chosen)
 
 
 def _value(column: EventColumn, of: str) -> str:
@@ -121,7 +124,8 @@ def _common(one: str | Mapping[str, str], other: str | Mapping[str, str]) -> str
 def _written(kind: str | Mapping[str, str]) -> str:
     if isinstance(kind, str):
         return kind
-    return f"STRUCT({', '.join(f'{name} {each}' for name, each in kind.items())})[]"
+    fields_of_row = ", ".join(f'"{name}" {each}' for name, each in kind.items())  # a name may be a keyword of SQL
+    return f"STRUCT({fields_of_row})[]"
 
 
 def _default(value: object) -> str:

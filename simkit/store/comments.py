@@ -84,7 +84,7 @@ COMMENTS: Mapping[str, str] = {
     "model": "The model.",
     "role": "Role of the message in the OpenAI chat form.",
     "model_calls.role": "Who asked: agent, user, or another role such as judge.",
-    "author": "Who wrote the message: system, user, agent, tool or runtime.",
+    "author": "Who wrote the message: system, user, agent, tool, runtime or user_tool.",
     "message": "The message in the OpenAI chat form.",
     "messages": "The conversation as a list of messages in the OpenAI chat form.",
     "steps": "The messages with their authors, numbers and points.",

@@ -216,8 +216,8 @@ CREATE TABLE messages (
 COMMENT ON TABLE messages IS 'Every message once, with the branch that added it; conversation(branch_id) gives a whole conversation.';
 COMMENT ON COLUMN messages.seq IS 'Index from the root, counted from 0.';
 COMMENT ON COLUMN messages.turn IS 'Agent turn, counted from 1; the system prompt and the opening belong to turn 0.';
-COMMENT ON COLUMN messages.step IS 'The decision within the turn, counted from 0.';
-COMMENT ON COLUMN messages.author IS 'Who wrote it: system, user, agent, tool or runtime.';
+COMMENT ON COLUMN messages.step IS 'The decision within the turn, or of the user within the answer, counted from 0.';
+COMMENT ON COLUMN messages.author IS 'Who wrote it: system, user, agent, tool, runtime, or user_tool (calls of the user''s own tools and their results, which the agent does not see).';
 COMMENT ON COLUMN messages.content IS 'Its text; JSON for a content of several parts.';
 COMMENT ON COLUMN messages.tool_calls IS 'Its tool calls in the OpenAI form.';
 COMMENT ON COLUMN messages.message IS 'The whole message in the OpenAI chat form.';
@@ -236,11 +236,13 @@ CREATE TABLE tool_calls (
     result JSON,
     error BOOLEAN NOT NULL,
     writes JSON,
-    seconds DOUBLE
+    seconds DOUBLE,
+    side VARCHAR NOT NULL
 );
 COMMENT ON TABLE tool_calls IS 'Every tool call with its result.';
 COMMENT ON COLUMN tool_calls.arguments IS 'The arguments as the model wrote them; they need not be valid JSON.';
-COMMENT ON COLUMN tool_calls.error IS 'The result is an error for the agent to read.';
+COMMENT ON COLUMN tool_calls.error IS 'The result is an error for the caller to read.';
+COMMENT ON COLUMN tool_calls.side IS 'Who made the call: agent, or user (a tool of the user''s own).';
 COMMENT ON COLUMN tool_calls.writes IS 'The rows it changed in its branch of the world.';
 
 CREATE TABLE rewards (

@@ -172,7 +172,7 @@ judged AS (
             author IN ('agent', 'tool') AND (contains(content, 'ERROR:') OR contains(content, 'Error:') OR contains(content, 'FAILURE'))
             OR author = 'agent' AND contains(content, 'APIRETURN')
         ) AS erroneous,
-        max(seq) FILTER (role <> 'user' AND author <> 'runtime') AS last_seq
+        max(seq) FILTER (role <> 'user' AND author NOT IN ('runtime', 'user_tool')) AS last_seq
     FROM path GROUP BY end_branch
 )
 SELECT
@@ -181,8 +181,8 @@ SELECT
 FROM path p
 JOIN judged j USING (end_branch)
 JOIN episodes e USING (episode_id)
-WHERE NOT coalesce(j.erroneous, false) AND p.seq <= j.last_seq AND p.author <> 'runtime';
-COMMENT ON VIEW golden_messages IS 'The golden conversations (root to end_branch) of every episode with the full reward, without those with an error marker of the agent''s own making; trailing user messages and text of the runtime are left out.';
+WHERE NOT coalesce(j.erroneous, false) AND p.seq <= j.last_seq AND p.author NOT IN ('runtime', 'user_tool');
+COMMENT ON VIEW golden_messages IS 'The golden conversations (root to end_branch) of every episode with the full reward, without those with an error marker of the agent''s own making; trailing user messages, text of the runtime and the user''s own tool calls are left out.';
 
 CREATE VIEW golden_conversations AS
 SELECT

@@ -13,13 +13,13 @@ import simkit
 
 NAMES = """
 Act Agent AgentStart Allowance Allowances AssistantMessage BeamSearch CallKey CallRecord CallTool Cast CastChoice
-Changed ChatModel ChatRequest ChatResponse Conversation Decision Domain Ending Entry Episode EpisodeReward Estimate
-Expected
-ExplainGoals Fault FaultPolicy FunctionTools Goal GoalCalls Hit Josh Limits Message ModelConfig NotForkable Ontology
-Outcome Playout Recorder Reward RewardPart Rollout Run RunStopped Sampling ScoreEpisode ScoreTurn Search SearchTree
-SimkitError Slot Speak StartAgent StartTools Store StoreError Summary SystemMessage Task TaskChoice ToolCall
-ToolMessage ToolResult ToolReturn ToolServer ToolSpec ToolsStart TreeSearch TurnKey Usage UsageError User UserMessage
-UserTurn Utterance Watch WeightedRewards Wish WorkUnit World choose_tasks harvest_summary load_world without_flags
+Changed ChatModel ChatRequest ChatResponse Check Conversation Decision Domain Ending Entry Episode EpisodeReward
+Estimate Expected ExpectedCall ExplainGoals Fault FaultPolicy FunctionTools Goal GoalCalls Hit Josh Limits Message
+ModelConfig NotForkable Ontology Outcome Playout Recorder Reward RewardPart Rollout Run RunStopped Sampling
+ScoreEpisode ScoreTurn Search SearchTree SimkitError Slot Speak StartAgent StartTools Store StoreError Summary
+SystemMessage Task TaskChoice ToolCall ToolMessage ToolResult ToolReturn ToolServer ToolSpec ToolsStart TreeSearch
+TurnKey Usage UsageError User UserMessage UserResult UserTurn Utterance Watch WeightedRewards Wish WorkUnit World
+choose_tasks harvest_summary load_world without_flags
 """
 
 
