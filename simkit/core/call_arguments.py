@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
@@ -14,6 +14,9 @@ from simkit.core.messages import ToolSpec
 
 DEEPEST = 200
 """Maximum brackets in a Python expression that is parsed, and depth of a value in Gemma's notation."""
+
+OTHER_BRACKETS = 20
+"""Brackets that open no JSON object, after which no object is looked for: a text is read in linear time."""
 
 DECODER = json.JSONDecoder(strict=False)
 
@@ -44,6 +47,18 @@ def decoded(text: str, at: int) -> tuple[Any, int]:
         return DECODER.raw_decode(text, at)
     except (ValueError, RecursionError):
         return None, at
+
+
+def objects(text: str) -> Iterator[tuple[int, int]]:
+    """The places of the JSON objects in a text, until `OTHER_BRACKETS` brackets have opened none."""
+    place, others = text.find("{"), 0
+    while place >= 0 and others < OTHER_BRACKETS:
+        value, end = decoded(text, place)
+        if isinstance(value, dict):
+            yield place, end
+        else:
+            others, end = others + 1, place + 1
+        place = text.find("{", end)
 
 
 def json_of(arguments: Any) -> str:

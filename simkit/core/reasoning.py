@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from simkit.core.call_arguments import objects
 from simkit.core.messages import AssistantMessage, Message
 
 FIELD = "reasoning_content"
@@ -233,7 +234,7 @@ class QuoteScan:
 
     def _advance(self, to: int) -> None:
         """Count the marks up to a position, which is not inside a run of backticks."""
-        passed = self._text[self._at : to]
+        passed = _with_empty_objects(self._text[self._at : to])
         self._at = to
         if "`" in passed:
             self._fences += passed.count("```")
@@ -245,6 +246,15 @@ class QuoteScan:
             self._in_line[each] += line.count(each)
         self._fences_in_line += line.count("```")
         self.at_line_start = (bool(newline) or self.at_line_start) and not line.strip()
+
+
+def _with_empty_objects(text: str) -> str:
+    """A text in which JSON objects are empty: quotation marks and fences in their strings quote nothing outside."""
+    parts, at = list[str](), 0
+    for start, end in objects(text):
+        parts += text[at:start], "{\n}" if "\n" in text[start:end] else "{}"
+        at = end
+    return "".join([*parts, text[at:]]) if parts else text
 
 
 def _split_harmony(text: str) -> tuple[str | None, str] | None:

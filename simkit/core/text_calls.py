@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simkit.core.call_arguments import Specs, TextCall, closing_bracket, decoded, plain_name, python_call_pattern
+from simkit.core.call_arguments import Specs, TextCall, closing_bracket, objects, plain_name, python_call_pattern
 from simkit.core.call_marks import MAY_BE_MARK, marks
 from simkit.core.call_notations import MOST_CALLS, CallReader, WrittenCall
 from simkit.core.messages import ToolSpec
@@ -254,16 +254,10 @@ def _gap(text: str, start: int, end: int) -> str:
 
 def _without_objects(words: str) -> str:
     """Words without the JSON objects in them; empty if nothing but brackets is left."""
-    parts, at, failed = list[str](), 0, 0
-    place = words.find("{")
-    while place >= 0 and failed < _PLACES:
-        value, end = decoded(words, place)
-        if isinstance(value, dict):
-            parts.append(words[at:place])
-            at = end
-        else:
-            failed, end = failed + 1, place + 1
-        place = words.find("{", end)
+    parts, at = list[str](), 0
+    for start, end in objects(words):
+        parts.append(words[at:start])
+        at = end
     if not parts:
         return words
     left = _EMPTY_FENCE.sub("", "".join([*parts, words[at:]])).strip()

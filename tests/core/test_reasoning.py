@@ -98,7 +98,14 @@ def test_words_about_reasoning_are_words(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Sure. <think>hm</think> Which day?", "Sure.\n<thinking>\nhm", "Sure. <|channel|>analysis", "Hm [THINK]x[/THINK]"],
+    [
+        "Sure. <think>hm</think> Which day?",
+        "Sure.\n<thinking>\nhm",
+        "Sure. <|channel|>analysis",
+        "Hm [THINK]x[/THINK]",
+        'Sure: {"fence": "```"}\n<think>hm</think> Which day?',
+        'He said "{\n"a": 1}<think>hm</think>" then.',
+    ],
 )
 def test_reasoning_in_the_middle_of_words_stays_and_is_noticed(text: str) -> None:
     assert leaks_reasoning(without_reasoning(text))

@@ -150,6 +150,8 @@ def test_a_call_that_cannot_be_read_is_noticed(text: str) -> None:
 
 
 HIRE = '{"name": "hire", "arguments": {"name": "b"}}'
+FENCED = '{"name": "find_bike",\n"arguments": {"day": "```"}}'
+TICKED = '{"name": "find_bike", "arguments": {"day": "the 1`st"}}'
 UNCLOSED = '{"name": "hire", "arguments": {"name": "b"}'
 
 
@@ -181,6 +183,8 @@ UNCLOSED = '{"name": "hire", "arguments": {"name": "b"}'
         ),
         (f'<tool_call>{{"name": 3}}</tool_call>\n{HIRE}', "hire", '<tool_call>{"name": 3}</tool_call>'),
         (f'[TOOL_CALLS][{ONE}, {{"name": "hire"}}]', "find_bike", '{"name": "hire"}'),
+        (f"{FENCED}\n<tool_call>{{}}</tool_call>", "find_bike", "<tool_call>{}</tool_call>"),
+        (f"{TICKED} <tool_call>{{}}</tool_call>", "find_bike", "<tool_call>{}</tool_call>"),
         (f"<|python_tag|>{LLAMA}; {UNCLOSED}", "find_bike", UNCLOSED),
         ('[TOOL_CALLS]hire[ARGS]{"name": [TOOL_CALLS]find_bike[ARGS]{}', "find_bike", '[TOOL_CALLS]hire[ARGS]{"name":'),
         (
@@ -247,6 +251,7 @@ def test_more_calls_than_a_hundred_are_all_malformed() -> None:
         "I used find_bike(day='Sunday') for you.",
         "Models write `<tool_call>` around calls.",
         "```\n<tool_call>x</tool_call>\n```",
+        'Put {"fence": "```"} before it:\n```\n<tool_call>x</tool_call>\n```',
         "Bikes (two) [1] <b>here</b>: {a}.",
     ],
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from prepared import run_prepared
 from processes import IMPORTING, PYTEST, forked, quick_hypothesis
-from trials import Chosen, Running, Trial, Verdict
+from trials import Chosen, Killers, Running, Trial, Verdict
 
 
 def private_copy(root: Path, names: Iterable[str], into: Path) -> Path:
@@ -66,19 +66,22 @@ class Runner:
 
     def _imported(self, waiting: Iterator[tuple[int, Trial]]) -> Iterator[tuple[int, Verdict]]:
         """The verdicts of trials whose processes import the project themselves."""
-        free, running = list(self._copies), dict[int, Running]()
+        free, running, killers = list(self._copies), dict[int, Running](), Killers()
         upcoming = next(waiting, None)
         try:
             while upcoming is not None or running:
                 while upcoming is not None and free:
-                    started = _imported(*upcoming, free.pop())
+                    number, trial = upcoming
+                    started = _imported(number, killers.first(trial), free.pop())
                     running[started.pid] = started
                     upcoming = next(waiting, None)
                 pid, status = os.waitpid(-1, 0)
                 ended = running.pop(pid, None)
                 if ended is not None:
                     free.append(ended.copy)
-                    yield ended.number, Verdict.of(os.waitstatus_to_exitcode(status), ended.tidy(), ended.copy)
+                    by = ended.tidy()
+                    killers.note(ended.trial, by)
+                    yield ended.number, Verdict.of(os.waitstatus_to_exitcode(status), by, ended.copy)
         finally:
             for left in running.values():
                 left.kill()

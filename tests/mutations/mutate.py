@@ -1,8 +1,9 @@
 """`scripts/mutate ROOM`: change the code of a room in small ways, and see whether a test fails each time.
 
 The rooms are in tests/mutations/rooms.toml. Exit status 0: every mutant that tests reach was found by one, or is listed
-with a reason in tests/mutations/equivalent.toml. 1: one was not, or none was run. 2: no such room. A command that was
-cut off goes on where it stopped when it is given again, as long as no file has changed (tests/mutations/notes.py).
+with a reason in tests/mutations/equivalent.toml. 1: one was not, or none was run, or the tests do not reach most
+mutants of a file. 2: no such room. A command that was cut off goes on where it stopped when it is given again, as long
+as no file has changed (tests/mutations/notes.py).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,15 +30,22 @@ from trials import Fate, Trial, Verdict
 FATES: tuple[Fate, ...] = ("killed", "survived", "not covered", "timed out", "not run")
 TIMES = 6.0
 """A test may work this many times what it takes without a change, and some slack."""
+REACHED = 0.5
+"""The share of a file's mutants that the tests have to reach."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Some source files, and the tests that are to find every fault in them."""
+    """Some source files, and the tests that are to find every fault in them.
+
+    Attributes:
+        unreached: the reason for each file of which the tests may miss most mutants.
+    """
 
     name: str
     sources: tuple[str, ...]
     tests: tuple[str, ...]
+    unreached: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,7 @@ class Table:
         """The table of a project.
 
         Raises:
-            SystemExit: a file that is named is not there, or a known survivor has no reason.
+            SystemExit: a file that is named is not there, or what is listed has no reason.
         """
         folder = root / "tests" / "mutations"
         table = tomllib.loads((folder / "rooms.toml").read_text("utf-8"))
@@ -77,7 +85,13 @@ def _room(root: Path, name: str, values: dict[str, Any]) -> Room:
     for path in values["tests"]:
         if not (root / path).exists():
             _fail(f"the room `{name}` names {path} as its tests, and there is no such file")
-    return Room(name, tuple(sources), tuple(values["tests"]))
+    unreached: dict[str, str] = values.get("unreached", {})
+    for path, reason in unreached.items():
+        if path not in sources:
+            _fail(f"the room `{name}` lists {path} under `unreached`, and it is no source of it")
+        if not reason.strip():
+            _fail(f"the room `{name}` lists {path} under `unreached` without a reason")
+    return Room(name, tuple(sources), tuple(values["tests"]), unreached)
 
 
 def _known(path: Path) -> dict[tuple[str, str, str, str], str]:
@@ -173,12 +187,12 @@ class Work:
         mutants = [mutant for path in sources for mutant in mutants_of(self.root, path)]
         if not mutants:
             return self._nothing("its sources have nothing that can be changed")
-        whole, mutants = len(mutants), self.how.choose(mutants)
+        whole, mutants = mutants, self.how.choose(mutants)
         with ExitStack() as stack:
             base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="simkit-mutate-")))
             base.chmod(0o755)  # tests of rights run as another user
             first = private_copy(self.root, self.table.copied, base / "0")
-            sampled = f" (sampled from {whole} with seed {self.how.seed})" if len(mutants) < whole else ""
+            sampled = f" (sampled from {len(whole)} with seed {self.how.seed})" if len(mutants) < len(whole) else ""
             print(
                 f"{self.room.name}: {len(mutants)} mutants{sampled}; running {' '.join(self.room.tests)} as it is",
                 flush=True,
@@ -191,6 +205,8 @@ class Work:
             if reach.status != 0 or not reach.seconds:
                 print(reach.output[-4000:])
                 return self._nothing(f"its tests do not pass as they are (pytest ended with {reach.status})")
+            if missed := self._missed(whole, reach):
+                return self._nothing("; ".join(missed))
             import_libraries(reach.libraries, self.table.packages)
             others = [
                 private_copy(first, self.table.copied, base / str(number)) for number in range(1, self.how.workers)
@@ -200,6 +216,21 @@ class Work:
                 notes.finish()
         return self._report(mutants, verdicts, sampled)
 
+    def _missed(self, mutants: Sequence[Mutant], reach: Reach) -> list[str]:
+        """What to say of the files of which the tests reach too few mutants: a room must not pass for that reason."""
+        missed: list[str] = []
+        for path in dict.fromkeys(mutant.path for mutant in mutants):
+            found = [bool(_tests(reach, mutant)) for mutant in mutants if mutant.path == path]
+            few = sum(found) < REACHED * len(found)
+            if few and path not in self.room.unreached:
+                missed.append(
+                    f"its tests reach {sum(found)} of {len(found)} mutants of {path}; name tests that reach them in "
+                    "tests/mutations/rooms.toml, or list the file there under `unreached` with a reason"
+                )
+            elif not few and path in self.room.unreached:
+                print(f"listed under `unreached`, but its tests reach most mutants of it: {path}")
+        return missed
+
     def _verdicts(self, mutants: Sequence[Mutant], reach: Reach, runner: Runner, notes: Notes) -> list[Verdict]:
         verdicts = [notes.going_on.get(name_of(mutant), Verdict("not covered")) for mutant in mutants]
         if known := sum(verdict.fate != "not covered" for verdict in verdicts):
@@ -208,8 +239,7 @@ class Work:
         for number, mutant in enumerate(mutants):
             if verdicts[number].fate != "not covered":
                 continue
-            tests = reach.tests_of(mutant.path, mutant.lines, called=mutant.called)
-            if tests:
+            if tests := _tests(reach, mutant):
                 limits = {name: self.how.slack + TIMES * reach.seconds[name] for name in tests}
                 in_memory = mutant.called and reach.only_in_tests(mutant.path, mutant.lines)
                 trials.append((number, Trial(mutant.path, mutant.source, limits, in_memory)))
@@ -263,6 +293,10 @@ class Work:
     def _nothing(self, why: str) -> bool:
         print(f"error: {self.room.name}: no mutant was run: {why}", file=sys.stderr)
         return False
+
+
+def _tests(reach: Reach, mutant: Mutant) -> list[str]:
+    return reach.tests_of(mutant.path, mutant.lines, called=mutant.called)
 
 
 def _counts(pairs: Sequence[tuple[Mutant, Verdict]]) -> str:

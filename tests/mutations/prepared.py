@@ -19,7 +19,7 @@ from typing import NoReturn, TypeAlias
 
 import pytest
 from processes import PYTEST, WHOLE, end_after, end_process, forked, never_end, quick_hypothesis, settle
-from trials import Chosen, Running, Trial
+from trials import Chosen, Killers, Running, Trial
 
 Numbered: TypeAlias = tuple[int, Trial]
 
@@ -127,7 +127,7 @@ class _Host:
     copy: Path
     trials: Sequence[Numbered]
     report: int
-    _running: list[Running] = field(default_factory=list[Running])
+    _killers: Killers = field(default_factory=Killers)
 
     def serve(self) -> int:
         quick_hypothesis()
@@ -142,7 +142,8 @@ class _Host:
         functions = Functions.of(self.copy, {trial.path for _, trial in self.trials})
         gc.collect()
         gc.freeze()
-        for number, trial in self.trials:
+        for number, unordered in self.trials:
+            trial = self._killers.first(unordered)
             changed = functions.changed(trial.path, trial.source)
             if changed is not None and not self._forked(number, trial, changed):
                 chosen = Chosen(trial.tests, self.copy.parent / "failed")
@@ -168,6 +169,7 @@ class _Host:
             running.kill()
             raise
         by = running.tidy()
+        self._killers.note(trial, by)
         line = json.dumps([number, by[-400:], status]) + "\n"
         os.write(self.report, line.encode())
         return True

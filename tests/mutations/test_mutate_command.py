@@ -15,7 +15,7 @@ import pytest
 from mutant_runs import private_copy
 from mutants import mutants_of
 from notes import FOLDER, Notes, state_of
-from trials import Fate, Verdict
+from trials import Fate, Killers, Trial, Verdict
 
 COMMAND = Path(__file__).parent / "mutate.py"
 CODE = """
@@ -38,7 +38,7 @@ WEAK = """
 from small import larger
 
 def test_larger():
-    assert larger(2, 1) in (1, 2)
+    assert {larger(2, 1), larger(1, 2)} <= {1, 2}
 """
 EQUAL = """
 [[mutant]]
@@ -210,13 +210,42 @@ def test_a_listed_mutant_that_is_killed_or_gone_is_named(tmp_path: Path) -> None
         (CODE, "def test_red(): assert False\n", "its tests do not pass as they are (pytest ended with 1)"),
         (CODE, "import missing\n", "its tests do not pass as they are (pytest ended with 2)"),
         (CODE, "", "its tests do not pass as they are (pytest ended with 5)"),
-        (CODE, "def test_nothing(): pass\n", "none of its mutants was run"),
+        (CODE, "def test_nothing(): pass\n", "its tests reach 0 of 8 mutants of small/__init__.py; name tests"),
     ],
 )
 def test_no_mutant_run_is_a_failure(tmp_path: Path, code: str, tests: str, words: str) -> None:
     said = Project(tmp_path, code, tests, known="").mutate()
     assert said.status == 1, said
     assert f"error: small: no mutant was run: {words}" in said.error
+
+
+MOSTLY_UNUSED = CODE + "\n\ndef unused_too(a: int) -> int:\n    return (a + 1) * (a + 2) - (a + 3)\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--again",), ("--sample", "1")])
+def test_a_room_whose_tests_reach_few_mutants_of_a_file_fails(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    said = Project(tmp_path, MOSTLY_UNUSED).mutate("small", *arguments)
+    assert said.status == 1, said
+    assert "error: small: no mutant was run: its tests reach 4 of 20 mutants of small/__init__.py" in said.error
+    assert "list the file there under `unreached` with a reason" in said.error
+
+
+def unreached(project: Project, reason: str) -> Project:
+    """The project with a reason why its tests need not reach its code."""
+    table = project.root / "tests" / "mutations" / "rooms.toml"
+    table.write_text(f"{table.read_text()}[rooms.small.unreached]\n'small/__init__.py' = '{reason}'\n")
+    project.before = project.files()
+    return project
+
+
+def test_a_file_that_tests_barely_reach_is_listed_with_a_reason(tmp_path: Path) -> None:
+    said = unreached(Project(tmp_path / "listed", MOSTLY_UNUSED), "other tests reach it").mutate()
+    assert said.status == 0, said
+    assert "listed under `unreached`" not in said.out
+    said = unreached(Project(tmp_path / "reached"), "other tests reach it").mutate()
+    assert "listed under `unreached`, but its tests reach most mutants of it: small/__init__.py" in said.out
+    said = unreached(Project(tmp_path / "no reason"), " ").mutate()
+    assert (said.status, "lists small/__init__.py under `unreached` without a reason" in said.error) == (1, True)
 
 
 def test_a_mutant_that_runs_for_ever_is_timed_out_and_no_survivor(tmp_path: Path) -> None:
@@ -344,47 +373,6 @@ def test_a_known_mutant_needs_a_reason(tmp_path: Path) -> None:
     assert "lists a mutant of small/__init__.py without a reason" in said.error
 
 
-def changes(tmp_path: Path, code: str) -> set[str]:
-    (tmp_path / "code.py").write_text(code)
-    return {mutant.now for mutant in mutants_of(tmp_path, "code.py")}
-
-
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        ("x = a < b", {"x = a <= b", "x = a >= b"}),
-        ("x = a not in b", {"x = a in b"}),
-        ("x = a and b", {"x = ((a) or (b))", "x = ((b))", "x = ((a))"}),
-        ("x = 1", {"x = 2", "x = (0)"}),
-        ("x = not a", {"x = (a)"}),
-        ("x = min(a)", {"x = max(a)"}),
-        ("x += y", {"x -= y", "pass"}),
-        ("try:\n    f()\nexcept (A, B):\n    pass", {"pass", "except ((), B):", "except (A, ()):"}),
-        ("x = 'dropped'", {"x = 'dropped_'"}),
-        ("x = cast('bytes', not a)", {"x = cast('bytes', (a))"}),
-        ("x = f'{a} of 2: no room'", set[str]()),
-        ("x = 'Words for people.'", set[str]()),
-        ("def f(a: int | None = None) -> int | None:\n    'Docs.'\n    return None", set[str]()),
-        ("@d(frozen=True)\nclass C:\n    x: int = a", set[str]()),
-        ("if TYPE_CHECKING:\n    x = 1", set[str]()),
-        ("K: TypeAlias = Literal['a']", set[str]()),
-    ],
-)
-def test_what_is_changed(tmp_path: Path, code: str, expected: set[str]) -> None:
-    assert changes(tmp_path, code) == expected
-
-
-def test_a_change_is_named_by_its_function_and_runs_when_it_is_called(tmp_path: Path) -> None:
-    (tmp_path / "code.py").write_text("class A:\n    x = 1\n    def f(self, y=2):\n        return g(\n            3)\n")
-    found = {(m.function, m.called, m.was, m.lines) for m in mutants_of(tmp_path, "code.py")}
-    assert found == {
-        ("A", False, "x = 1", (2, 2)),
-        ("A", False, "def f(self, y=2):", (3, 3)),
-        ("A.f", True, "return g(\n3)", (4, 5)),
-        ("A.f", True, "3)", (4, 5)),
-    }
-
-
 def test_a_copy_has_no_links_to_folders_so_that_modules_have_the_paths_of_their_files(tmp_path: Path) -> None:
     """`scripts/dev` links packages into another: tests would import these, and run no line of the files."""
     (tmp_path / "rewards").mkdir()
@@ -393,3 +381,17 @@ def test_a_copy_has_no_links_to_folders_so_that_modules_have_the_paths_of_their_
     (tmp_path / "simkit" / "rewards").symlink_to("../rewards")
     copy = private_copy(tmp_path, ["simkit", "rewards"], tmp_path / "0")
     assert sorted(str(path.relative_to(copy)) for path in copy.rglob("*")) == ["rewards", "rewards/some.py", "simkit"]
+
+
+def test_the_tests_that_killed_the_last_mutants_of_a_file_run_first() -> None:
+    killers, tests = Killers(), {f"t{number}": float(number) for number in range(20)}
+    trial, other = Trial("a.py", b"", tests), Trial("b.py", b"", tests)
+    for by in ("t7", "t3", "t7", "the collection", ""):
+        killers.note(trial, by)
+    assert list(killers.first(trial).tests.items())[:3] == [("t7", 7.0), ("t3", 3.0), ("t0", 0.0)]
+    assert killers.first(trial).tests == tests
+    assert list(killers.first(other).tests) == list(tests)
+    assert list(killers.first(Trial("a.py", b"", {"t1": 1.0})).tests) == ["t1"]
+    for by in tests:
+        killers.note(trial, by)
+    assert list(killers.first(trial).tests)[9:12] == ["t10", "t0", "t1"], "only the last ten are kept"

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -15,6 +15,9 @@ from processes import end_after, end_process, output_of
 
 Fate: TypeAlias = Literal["killed", "survived", "not covered", "timed out", "not run"]
 """The result of a mutant. `not run`: pytest itself failed, so that the tests say nothing."""
+
+KILLERS = 10
+"""Tests of a file that run before the others because they killed its last mutants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,24 @@ class Trial:
     source: bytes
     tests: Mapping[str, float]
     in_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Killers:
+    """The tests that killed the last mutants of each file. They are likely to kill the next one, so they run first."""
+
+    _last: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+    def first(self, trial: Trial) -> Trial:
+        """The trial with its tests in the order in which they should run."""
+        names = [name for name in self._last.get(trial.path, ()) if name in trial.tests]
+        return replace(trial, tests={name: trial.tests[name] for name in (*names, *trial.tests)})
+
+    def note(self, trial: Trial, by: str) -> None:
+        """Note which test failed first, if any did."""
+        if by in trial.tests:
+            others = [name for name in self._last.get(trial.path, ()) if name != by]
+            self._last[trial.path] = [by, *others[: KILLERS - 1]]
 
 
 @dataclass(frozen=True, slots=True)
