@@ -80,6 +80,12 @@ def raw_data() -> RawData:
     return RawData(_unpacked(SHARED / "data-tau" / head), _unpacked(SHARED / "data-tau" / paper))
 
 
+@cache
+def raw_tau2() -> Mapping[str, bytes]:
+    """The raw data of tau2-bench by path; skips the test if there is none."""
+    return _unpacked(SHARED / "data-tau" / "tau2-head-a2c0247.tar.xz")
+
+
 def _unpacked(path: Path) -> dict[str, bytes]:
     if not path.is_file():
         pytest.skip(f"no raw data of tau-bench at {path}")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Iterator
-from functools import reduce
-from typing import Any, cast
 
 import pytest
+from tau_deltas import exact, expect_one_to_one, patched
 from tau_recordings import Recording, raw_data, read_recordings, read_schemas
 
 from simkit.tools.tau import airline1, fixed1, retail1
@@ -27,27 +25,27 @@ def test_every_call_is_the_release_s(domain: str, release: str) -> None:
     sequences = [line for line in recorded if line["domain"] == domain]
     base = raw_data().base(domain, release)
     untouched = base.whole_digest()
-    states: dict[str, set[str]] = defaultdict(set)
+    states: set[tuple[str, str]] = set()
     wrong = [
         difference for sequence in sequences for difference in _differences(TOOLSETS[domain], base, sequence, states)
     ]
     assert sequences, f"no recording of {domain}"
     assert not wrong, f"{len(wrong)} calls differ; the first of them:\n" + "\n".join(wrong[:5])
     assert base.whole_digest() == untouched
-    _expect_one_to_one(states)
+    expect_one_to_one(states)
 
 
-def _differences(toolset: Toolset, base: Base, sequence: Recording, states: dict[str, set[str]]) -> Iterator[str]:
+def _differences(toolset: Toolset, base: Base, sequence: Recording, states: set[tuple[str, str]]) -> Iterator[str]:
     rows = Rows(base)
     if "base_hash" in sequence:
-        states[sequence["base_hash"]].add(rows.digest())
+        states.add((sequence["base_hash"], rows.digest()))
     for number, recorded in enumerate(sequence["calls"]):
         called = run_call(toolset, rows, recorded["name"], json.loads(json.dumps(recorded["args"])))
         what = _difference(recorded, rows, called)
         if what:
             yield f"{sequence.get('seq', sequence.get('index'))}/{number} {recorded['name']}: {what}"
         if "hash" in recorded:
-            states[recorded["hash"]].add(called.rows.digest())
+            states.add((recorded["hash"], called.rows.digest()))
         rows = called.rows
 
 
@@ -63,46 +61,13 @@ def _difference(recorded: Recording, before: Rows, called: Called) -> str:
         return f"ended is {called.ended}"
     changed = {(write.table, write.id): write.row for write in called.writes}
     wanted = {
-        (table, id): _patched(before.get(table, id), changes)
+        (table, id): patched(before.get(table, id), changes)
         for (table, id), changes in recorded.get("delta", [])
         if changes  # none: the row was written as it was
     }
-    if _exact(changed) != _exact(wanted):
+    if exact(changed) != exact(wanted):
         return f"wrote {changed}, not {wanted}"
     return "" if recorded.get("delta") or called.rows is before else "a read made another state"
-
-
-def _patched(row: Any, changes: list[list[Any]]) -> Any:
-    """A row after recorded changes: JSON pointer and new value, the pointer alone if the value is gone."""
-    return reduce(_with_change, changes, copied(row) if row is not None else None)
-
-
-def _with_change(row: Any, change: list[Any]) -> Any:
-    pointer, *value = change
-    if not pointer:
-        return value[0] if value else None
-    *parents, last = (part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
-    place = reduce(lambda held, part: held[int(part) if isinstance(held, list) else part], parents, row)
-    if isinstance(place, list):
-        items = cast("list[Any]", place)
-        items[int(last) : int(last) + 1] = value
-    elif value:
-        place[last] = value[0]
-    else:
-        del place[last]
-    return row
-
-
-def _exact(rows: dict[tuple[str, str], Any]) -> str:
-    """Rows as text in which 25, 25.0 and true differ."""
-    return json.dumps(sorted([*key, row] for key, row in rows.items()), sort_keys=True)
-
-
-def _expect_one_to_one(states: dict[str, set[str]]) -> None:
-    """The release's hash and our digest tell the same states apart."""
-    digests = [digest for held in states.values() for digest in held]
-    assert all(len(held) == 1 for held in states.values())
-    assert len(digests) == len(set(digests))
 
 
 @pytest.mark.parametrize("release", FILES)
