@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from simkit.core.messages import ToolSpec
@@ -76,6 +76,7 @@ class Environment:
         user: the user's tools; None if the user has none.
         sync: brings each side's rows up to date with the other's after a successful call; None if nothing is shared.
         solo: whether the agent calls the user's tools, too, and the user calls none.
+        functions: what tasks may name besides tools, to set up a state or to check one, by side.
         schemas: the JSON schemas that arguments are checked with before a call; None to call like the release.
     """
 
@@ -83,6 +84,7 @@ class Environment:
     user: Toolset | None = None
     sync: Callable[[Draft], None] | None = None
     solo: bool = False
+    functions: Mapping[Side, Mapping[str, Function]] = field(default_factory=dict[Side, Mapping[str, Function]])
     schemas: Schemas | None = None
 
     def checked(self, specs: Iterable[ToolSpec]) -> Environment:
@@ -93,6 +95,19 @@ class Environment:
         """A tool of either side; the agent's comes first."""
         found = self.agent.tools.get(name)
         return found if found is not None or self.user is None else self.user.tools.get(name)
+
+    def function(self, side: Side, name: str) -> Function:
+        """A function or tool of a side that a task names.
+
+        Raises:
+            LookupError: there is none.
+        """
+        toolset = self.agent if side == "agent" else self.user
+        tool = None if toolset is None else toolset.tools.get(name)
+        function = self.functions.get(side, {}).get(name) if tool is None else tool.function
+        if function is None:
+            raise LookupError(f"the {side}'s side has no function {name:.100}")
+        return function
 
     def called_by(self, side: Side, name: str) -> Toolset:
         """The tools among which a side's call looks for a name.

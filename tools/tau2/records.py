@@ -6,10 +6,11 @@ numbers become numbers, keys without a field are dropped.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
+RecordT = TypeVar("RecordT", bound=BaseModel)
 Cabin: TypeAlias = Literal["business", "economy", "basic_economy"]
 
 

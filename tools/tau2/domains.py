@@ -1,0 +1,25 @@
+"""The tools of each domain of tau2-bench."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from simkit.tools.tau2 import airline, mock, retail
+from simkit.tools.tau2.call import Environment
+from simkit.tools.tau2.layout import DomainName, Tables
+from simkit.tools.tau2.mock import SHARED
+
+PAPER: Final[Mapping[DomainName, Environment]] = {
+    "retail": Environment(retail.TOOLS),
+    "airline": Environment(airline.TOOLS),
+    "mock": Environment(
+        mock.TOOLS,
+        mock.USER_TOOLS,
+        functions={"agent": mock.ASSERTIONS, "user": {**mock.USER_ASSERTIONS, **mock.USER_ACTIONS}},
+    ),
+}
+"""The release's tools."""
+
+HIDDEN: Final[Mapping[DomainName, Tables]] = {"mock": {SHARED[0]: {}}}
+"""Tables that belong to the state and to neither side, as each task finds them."""
