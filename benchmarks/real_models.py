@@ -4,8 +4,9 @@
     python benchmarks/real_models.py ... --store FOLDER --report > table.md
 
 A cell is a model, an agent, a user and a world. Each is a run of its own in one store, so the command can be stopped
-and repeated: finished cells are kept, interrupted ones are resumed. `--hours` ends it after the cell in progress. The
-report names the cells that were not reached. Models whose name is given with `!` (`qwen!=...`) also play by free tool
+and repeated: finished cells are kept, interrupted ones are resumed. `--hours` ends it after the cell in progress.
+`--more CELL` plays three times as many tasks of a cell (60, or 30 of ToolWOZ), as a run of its own. The report names
+the cells that were not reached. Models whose name is given with `!` (`qwen!=...`) also play by free tool
 calls; the others have a chat template without tools. Each agent is shown one conversation of the rule-based agent from
 the train split of the built-in world (`FOLDER-example.jsonl`).
 """
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from simkit import Store
@@ -47,7 +48,12 @@ class Cell:
     @property
     def name(self) -> str:
         """Name of its run."""
-        return f"{self.label}-{self.agent}-{self.user}-{self.world}"
+        name = f"{self.label}-{self.agent}-{self.user}-{self.world}"
+        return name if self.tasks == WORLDS[self.world][1] else f"{name}-{self.tasks}"
+
+    def larger(self) -> Cell:
+        """The cell with three times as many tasks."""
+        return replace(self, tasks=3 * self.tasks)
 
     def command(self, store: Path, more: Sequence[str]) -> list[str]:
         """The command that plays it."""
@@ -179,9 +185,14 @@ def main() -> None:
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--hours", type=float, default=1000.0, help="begin no further cell after this time")
     parser.add_argument("--only", default="", help="cells whose name contains this text")
+    parser.add_argument("--more", action="append", default=[], metavar="CELL", help="play this cell with more tasks")
     parser.add_argument("--report", action="store_true", help="print the table of what was played")
     given, more = parser.parse_known_args()
     wanted = [cell for cell in cells(given.models) if given.only in cell.name]
+    wanted += [cell.larger() for cell in cells(given.models) if cell.name in given.more]
+    unknown = set(given.more) - {cell.name for cell in cells(given.models)}
+    if unknown:
+        parser.error(f"no such cell: {', '.join(sorted(unknown))}; a cell is named like {wanted[0].name}")
     if given.report:
         report(wanted, given.store)
         return

@@ -175,11 +175,14 @@ def compare(
 
 @commands.command("export")
 def export(
-    kind: Annotated[Literal["sft", "kto", "dpo"], typer.Argument(help="Kind of examples.", show_default=False)],
+    kind: Annotated[
+        Literal["sft", "kto", "dpo", "results"],
+        typer.Argument(help="Kind of examples; or `results`, in the format of the world's benchmark.", show_default=False),
+    ],
     run: Annotated[
         list[str], typer.Option(help="Run: id, unique beginning of it, name, or `last`; several: --run A --run B.")
     ],
-    out: Annotated[Path, typer.Option(help="File to write: .jsonl or .parquet.")],
+    out: Annotated[Path, typer.Option(help="File to write: .jsonl or .parquet; .json for results.")],
     source: Annotated[
         Literal["golden", "episodes"],
         typer.Option(help="The harvest of JOSH runs, or (sft) the final conversation of any episode."),
@@ -215,13 +218,15 @@ def export(
     store: StoreFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Write training examples in TRL's columns, or for OpenAI's fine-tuning.
+    """Write training examples in TRL's columns, or for OpenAI's fine-tuning; or results as a benchmark writes them.
 
     simkit export kto --run last --out kto.jsonl
 
     simkit export sft --run last --source episodes --where "reward >= 1" --max-per-task 2 --out sft.parquet
+
+    simkit export results --run last --out results.json   (worlds tau:... and tau2:...)
     """
-    from simkit.cli.export import ExportFlags, export
+    from simkit.cli.export import ExportFlags, export, export_results
 
     flags = ExportFlags(
         runs=tuple(run),
@@ -240,7 +245,10 @@ def export(
         drop_held_out=drop_held_out,
         allow_incomplete=allow_incomplete,
     )
-    export(store, kind, out, flags, json)
+    if kind == "results":
+        export_results(store, out, flags, json)
+    else:
+        export(store, kind, out, flags, json)
 
 
 @commands.command("import")
@@ -248,7 +256,8 @@ def import_file(
     file: Annotated[
         Path,
         typer.Argument(
-            help="Log of inspect_ai (.eval, .json), results of verifiers (file or folder), or conversations.",
+            help="Log of inspect_ai (.eval, .json), results of verifiers, tau-bench or tau2-bench (file or folder), or "
+            "conversations.",
             show_default=False,
         ),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -89,6 +89,33 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, fla
         say("the rows do not name their tasks; with --origin they can be checked for held-out tasks later", err=True)
     if report is not None:
         say(report.to_text())
+
+
+def export_results(path: Path | None, out: Path, flags: ExportFlags, as_json: bool) -> None:
+    """Write one run as the benchmark of its world writes its results.
+
+    Raises:
+        UsageError: several runs or flags for training examples are given, or the run cannot be written.
+        StoreIncomplete: the journals of the run have unreadable lines.
+        StoreError: the file or the store cannot be used.
+    """
+    from simkit.data.result_files import write_results
+    from simkit.errors import UsageError
+
+    plain = ExportFlags(runs=flags.runs, allow_incomplete=flags.allow_incomplete)
+    given = [each.name for each in fields(flags) if getattr(flags, each.name) != getattr(plain, each.name)]
+    if given:
+        raise UsageError(f"`export results` writes a whole run; leave out the flags for examples: {', '.join(given)}")
+    if len(flags.runs) != 1:
+        raise UsageError(f"`export results` writes one run, and {len(flags.runs)} are named; write them one by one")
+    with open_store(path).reading(allow_incomplete=flags.allow_incomplete) as reader:
+        written = write_results(reader, flags.runs[0], out)
+        state = reader.state.of([reader.resolve(flags.runs[0]).run_id])
+        print_notes((*state.notes, *state.shortfalls))
+    if as_json:
+        say_json({"path": str(out), "episodes": written})
+        return
+    say(f"{out}: {written} episodes")
 
 
 def _check_found(found: ExampleSet, flags: ExportFlags, reader: Reader) -> None:

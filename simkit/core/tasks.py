@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,23 @@ class Goal:
     key: str
     detail: Mapping[str, Any] = field(default_factory=dict[str, Any])
     weight: float = 1.0
+
+
+def goals_of_calls(calls: Iterable[tuple[str, Mapping[str, Any]]]) -> tuple[Goal, ...]:
+    """A goal for each expected call, given as its tool and arguments, which are the goal's `detail`.
+
+    The key is the tool's name. Equal calls are copies of one goal; other calls of the same tool are numbered from 1.
+    """
+    details = [{"tool": tool, "arguments": arguments} for tool, arguments in calls]
+    keys: list[str] = []
+    for place, detail in enumerate(details):
+        same = details.index(detail)
+        if same < place:
+            keys.append(keys[same])
+            continue
+        earlier = {keys[other] for other in range(place) if details[other]["tool"] == detail["tool"]}
+        keys.append(f"{detail['tool']}:{len(earlier) + 1}" if earlier else str(detail["tool"]))
+    return tuple(Goal(key, detail) for key, detail in zip(keys, details, strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

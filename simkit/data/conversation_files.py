@@ -20,6 +20,7 @@ from simkit.data.imported import ImportedConversation, ImportedFile
 from simkit.data.inspect_logs import is_inspect_log, read_eval_file, read_log
 from simkit.data.message_forms import MessageReader, tools_of
 from simkit.data.row_files import FileRow, as_list, as_number, as_object, file_rows, parsed
+from simkit.data.tau_results import is_tau2, is_tau_bench, read_tau2, read_tau_bench
 from simkit.errors import DataCorrupt, DataMissing, UsageError
 
 Row = Mapping[str, Any]
@@ -40,10 +41,10 @@ _NOT_METRICS = frozenset(("reward", "prompt", "completion", "example_id", "gener
 
 
 def read_conversations(path: Path | str, score: str | None = None) -> ImportedFile:
-    """Read a log of inspect_ai, results of verifiers, or a file of conversations.
+    """Read a log of inspect_ai, results of verifiers, tau-bench or tau2-bench, or a file of conversations.
 
     Args:
-        path: the file, or the folder of an evaluation of verifiers.
+        path: the file, or the folder of an evaluation of verifiers or tau2-bench.
         score: the scorer, metric or column that gives the rewards; None for the usual one.
 
     Raises:
@@ -74,12 +75,16 @@ def _read(path: Path, score: str | None) -> ImportedFile:
     first = cast("Row", rows[0].value)
     if len(rows) == 1 and is_inspect_log(first):
         return read_log(first, path, score)
+    if len(rows) == 1 and is_tau2(first):
+        return read_tau2(first, path, score)
+    if is_tau_bench(first):
+        return read_tau_bench(rows, path, score)
     return _traces(rows, path, score) if "traces" in first else _results(rows, path, score)
 
 
 def _file_of(path: Path) -> Path:
-    """The file with the results in a folder of verifiers; other paths stay."""
-    for name in ("traces.jsonl", "results.jsonl"):
+    """The file with the results in a folder of verifiers or tau2-bench; other paths stay."""
+    for name in ("traces.jsonl", "results.jsonl", "results.json"):
         if (path / name).is_file():
             return path / name
     return path

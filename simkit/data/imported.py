@@ -31,6 +31,7 @@ from simkit.core.events import (
 from simkit.core.ids import branch_id, episode_id
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessage, ToolResult, ToolSpec, text_of
 from simkit.core.records import CallRecord, MessageRow, PlannedUnit
+from simkit.core.tasks import Goal
 from simkit.errors import DataCorrupt
 from simkit.search.episode import grown, toolset
 
@@ -46,6 +47,7 @@ class ImportedConversation:
         messages: the conversation, in the OpenAI chat form.
         tools: the tools that the agent was offered.
         instructions: what the task says, by which equal tasks are recognised.
+        split, goals: the split of the task and its goals, if the file says so.
         trial: number of the trial, from 0; None counts the conversations of the task.
         reward: its reward; None if it was not scored.
         parts: the values that the reward is made of, or that were measured beside it.
@@ -57,6 +59,8 @@ class ImportedConversation:
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...] = ()
     instructions: str = ""
+    split: str = ""
+    goals: tuple[Goal, ...] = ()
     trial: int | None = None
     reward: float | None = None
     parts: tuple[RewardPart, ...] = ()
@@ -73,6 +77,7 @@ class ImportedFile:
         world: name of the evaluation, environment or file.
         model: the model that was evaluated, if the file names it.
         score: the scorer, metric or column that gives the rewards; empty if nothing does.
+        reward: the reward of simkit that measures the same; empty if there is none.
         details: further facts for the configuration of the run.
         notes: what was left out, for the user.
     """
@@ -82,13 +87,15 @@ class ImportedFile:
     conversations: tuple[ImportedConversation, ...]
     model: str | None = None
     score: str = ""
+    reward: str = ""
     details: Mapping[str, Any] = field(default_factory=dict[str, Any])
     notes: tuple[str, ...] = ()
 
     def config(self, path: str) -> dict[str, Any]:
         """The configuration of the run, which marks it as imported."""
         source = {"format": self.format, "file": path, "score": self.score, **self.details}
-        return {"world": self.world, "agent": self.format, "model": self.model, "imported": source}
+        same = {"reward": self.reward} if self.reward else {}
+        return {"world": self.world, "agent": self.format, "model": self.model, **same, "imported": source}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +124,8 @@ def run_events(found: ImportedFile, run: ImportedRun, path: str) -> Iterator[Eve
     for trial, each in units:
         if each.task_id not in seen:
             seen.add(each.task_id)
-            yield TaskSeen(run.run_id, each.task_id, found.world, "", each.instructions, ())
+            goals = tuple(asdict(goal) for goal in each.goals)
+            yield TaskSeen(run.run_id, each.task_id, found.world, each.split, each.instructions, goals)
         yield from _episode(run, each, trial, now)
     yield RunFinished(run.run_id, "done", _summary(found, run), time.time())
 

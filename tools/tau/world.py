@@ -12,7 +12,7 @@ from simkit.components.tools import ToolServer
 from simkit.components.world import DataProgress, Expected, World, unwatched
 from simkit.core.limits import Limits
 from simkit.core.ontology import Ontology
-from simkit.core.tasks import Goal, Task
+from simkit.core.tasks import Task, goals_of_calls
 from simkit.errors import UsageError
 from simkit.tools.tau import airline1, fixed1, retail1
 from simkit.tools.tau.cache import DomainData, DomainName, open_domain, prepare
@@ -133,23 +133,9 @@ def _task(world: str, split: str, index: int, raw: Mapping[str, Any]) -> Task:
         world=world,
         split=split,
         instructions=raw["instruction"],
-        goals=_goals(raw["actions"]),
+        goals=goals_of_calls((action["name"], action["kwargs"]) for action in raw["actions"]),
         data={"user_id": raw["user_id"], "outputs": raw["outputs"]},
     )
-
-
-def _goals(actions: Sequence[Mapping[str, Any]]) -> tuple[Goal, ...]:
-    """A goal for each gold action; equal actions have the same key, others of the same tool are numbered."""
-    details = [{"tool": action["name"], "arguments": action["kwargs"]} for action in actions]
-    keys: list[str] = []
-    for place, detail in enumerate(details):
-        same = details.index(detail)
-        if same < place:
-            keys.append(keys[same])
-            continue
-        earlier = {keys[other] for other in range(place) if details[other]["tool"] == detail["tool"]}
-        keys.append(f"{detail['tool']}:{len(earlier) + 1}" if earlier else detail["tool"])
-    return tuple(Goal(key, detail) for key, detail in zip(keys, details, strict=True))
 
 
 class RetailWorld(TauDomain):

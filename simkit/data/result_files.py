@@ -1,0 +1,157 @@
+"""Result files in the format of the benchmark that a world comes from (`simkit export results`)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from simkit.components.results import RecordedEpisode, RecordedMessage, RecordedRun
+from simkit.components.reward import RewardPart
+from simkit.components.world import World, load_world
+from simkit.data.export import check_place, replacing
+from simkit.errors import StoreError, UsageError
+from simkit.plugins.component_paths import BaseFolders
+from simkit.store.reader import Reader, RunRow
+
+Row = Mapping[str, Any]
+
+
+def write_results(reader: Reader, run: str, out: Path) -> int:
+    """Write a run in the format of its world's benchmark, and return the number of its episodes.
+
+    The run may be one that was imported.
+
+    Raises:
+        UsageError: the world has no such format or is not installed, the run has no finished episode, or the file has
+            another extension than .json.
+        StoreIncomplete: the journals of the run have lines that cannot be read.
+        StoreError: the file cannot be written.
+    """
+    check_place(out, (".json",))
+    known = reader.resolve(run)
+    reader.require_complete([known.run_id], "results of another program's format")
+    recorded = recorded_run(reader, known)
+    if not recorded.episodes:
+        raise UsageError(f"the run {run} has no finished episode; there is nothing to write")
+    content = orjson.dumps(_world_of(reader, known).results(recorded), option=orjson.OPT_INDENT_2)
+    try:
+        with replacing(out) as unfinished:
+            unfinished.write_bytes(content + b"\n")
+    except OSError as error:
+        raise StoreError(f"{out} cannot be written ({error.strerror}); free space, or name another place") from error
+    return len(recorded.episodes)
+
+
+def _world_of(reader: Reader, run: RunRow) -> World:
+    """The world of a run, with its options.
+
+    Raises:
+        UsageError: its tasks are of several worlds.
+        ComponentNotFound: the world is not installed.
+    """
+    names = [row["world"] for row in reader.rows("SELECT DISTINCT world FROM tasks WHERE run_id = ?", [run.run_id])]
+    if len(names) != 1:
+        raise UsageError(f"the run {run.name} has tasks of {len(names)} worlds; write the results of a run of one world")
+    config = _config(reader, run)
+    chosen = str(config.get("world") or names[0])
+    options = {"variant": config["variant"]} if config.get("variant") else {}
+    return load_world(chosen, BaseFolders.recorded(config).of(chosen), **options)
+
+
+def recorded_run(reader: Reader, run: RunRow) -> RecordedRun:
+    """A run with its finished episodes, by task and trial; those that a search left without a final branch are omitted.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    (about,) = reader.rows("SELECT name, seed, version, started_at FROM runs WHERE run_id = ?", [run.run_id])
+    config = _config(reader, run)
+    models = {row["role"]: row["model"] for row in reader.rows(_MODELS, [run.run_id])}
+    messages: dict[str, list[RecordedMessage]] = defaultdict(list)
+    for row in reader.rows(_MESSAGES, [run.run_id]):
+        messages[row["episode_id"]].append(
+            RecordedMessage(
+                author=row["author"], message=orjson.loads(row["message"]), heard=row["heard"], error=bool(row["error"])
+            )
+        )
+    return RecordedRun(
+        run_id=run.run_id,
+        name=about["name"],
+        seed=int(about["seed"]),
+        config=config,
+        version=about["version"] or "",
+        started=_seconds(about["started_at"]),
+        agent=str(config.get("agent") or ""),
+        user=str(config.get("user") or ""),
+        model=models.get("agent") or config.get("model"),
+        user_model=models.get("user") or _imported(config).get("user_model"),
+        episodes=tuple(_episode(row, messages) for row in reader.rows(_EPISODES, [run.run_id])),
+    )
+
+
+def _config(reader: Reader, run: RunRow) -> Row:
+    ((config,),) = reader.query("SELECT config FROM runs WHERE run_id = ?", [run.run_id]).rows
+    return orjson.loads(config or "{}")
+
+
+def _imported(config: Row) -> Row:
+    return config.get("imported") or {}
+
+
+def _episode(row: Row, messages: Mapping[str, list[RecordedMessage]]) -> RecordedEpisode:
+    return RecordedEpisode(
+        episode_id=row["episode_id"],
+        task_id=row["task_id"],
+        split=row["split"] or "",
+        trial=row["trial"],
+        outcome=row["outcome"] or "",
+        reward=row["reward"],
+        parts=tuple(_parts(row["parts"])),
+        error=row["error"],
+        messages=tuple(messages.get(row["episode_id"], ())),
+        started=_seconds(row["started_at"]),
+        finished=_seconds(row["finished_at"]),
+    )
+
+
+def _parts(text: str | None) -> Iterator[RewardPart]:
+    for part in orjson.loads(text or "[]"):
+        yield RewardPart(part["name"], part["value"], part.get("weight", 1.0), part.get("evidence", ""))
+
+
+def _seconds(moment: datetime | None) -> float:
+    return 0.0 if moment is None else moment.replace(tzinfo=UTC).timestamp()
+
+
+_MODELS = """
+SELECT role, any_value(model ORDER BY model) AS model FROM model_calls SEMI JOIN (
+    FROM episodes WHERE run_id = ?
+) USING (episode_id) GROUP BY role
+"""
+
+_EPISODES = """
+SELECT e.*, t.split FROM episodes e
+LEFT JOIN (SELECT task_id, any_value(split) AS split FROM tasks WHERE run_id = $1 GROUP BY ALL) t USING (task_id)
+WHERE e.run_id = $1 AND e.finished_at IS NOT NULL AND e.final_branch_id IS NOT NULL
+ORDER BY e.task_id, e.trial
+"""
+
+_MESSAGES = """
+WITH RECURSIVE wanted AS (
+    SELECT episode_id, final_branch_id FROM episodes WHERE run_id = ? AND finished_at IS NOT NULL
+),
+walk AS (
+    SELECT b.episode_id, b.branch_id, b.parent_id FROM branches b JOIN wanted w ON b.branch_id = w.final_branch_id
+    UNION ALL
+    SELECT w.episode_id, b.branch_id, b.parent_id FROM walk w JOIN branches b ON b.branch_id = w.parent_id
+)
+SELECT w.episode_id, m.author, m.message, m.heard, c.error
+FROM walk w JOIN messages m USING (branch_id)
+LEFT JOIN tool_calls c ON c.branch_id = m.branch_id AND c.seq = m.seq
+ORDER BY w.episode_id, m.seq
+"""

@@ -1,0 +1,326 @@
+"""Result files of tau-bench and tau2-bench, to be imported as a run.
+
+tau-bench writes one JSON list of `{task_id, trial, reward, info, traj}`. tau2-bench writes one JSON object with `info`,
+`tasks` and `simulations`, or a folder with that object in `results.json` and a file for each simulation. The packages
+are not needed. Task ids, worlds and the names of parts are those of the worlds `tau:...` and `tau2:...`, so that a run
+of simkit can be compared with an imported one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from simkit.components.reward import RewardPart
+from simkit.core.events import Outcome
+from simkit.core.tasks import goals_of_calls
+from simkit.data.imported import ImportedConversation, ImportedFile
+from simkit.data.message_forms import MessageReader
+from simkit.data.row_files import FileRow, as_list, as_number, as_object, parsed
+from simkit.errors import DataCorrupt, UsageError
+
+Row = Mapping[str, Any]
+
+STOP = "###STOP###"
+"""What the simulated users of both benchmarks say to hang up."""
+
+_REWARD = "final_state"
+"""The reward of simkit that these benchmarks' rewards are compared with."""
+
+_RESPOND = "respond"
+"""The action of tau-bench's text agents that speaks to the user."""
+
+_OBSERVED = "API output: "
+"""Beginning of a result in the conversations of tau-bench's text agents."""
+
+
+# --- tau-bench --------------------------------------------------------------------------------------------------------
+
+
+def is_tau_bench(first: Row) -> bool:
+    """Whether a row is a result of tau-bench."""
+    return {"task_id", "reward", "info", "traj", "trial"} <= first.keys()
+
+
+def read_tau_bench(rows: Sequence[FileRow], path: Path, score: str | None) -> ImportedFile:
+    """Read the results of tau-bench.
+
+    Raises:
+        DataCorrupt: a row is not one of its results.
+        UsageError: another score than `reward` was named.
+    """
+    _check_score(score, path)
+    found = [_tau_bench_row(as_object(row.value), f"{row.place} of {path}") for row in rows]
+    tools = {str(goal.detail["tool"]) for each in found for goal in each.goals}
+    tools |= {call.name for each in found for message in each.messages for call in _calls_of(message)}
+    faults = sum(each.error is not None for each in found)
+    notes = ["the tasks are taken for those of the split `test`, since the file does not name it"]
+    if faults:
+        notes.append(f"{faults} conversations ended in an error; tau-bench counts them with the reward 0")
+    return ImportedFile(
+        format="tau-bench",
+        world=_domain(tools) or path.stem,
+        reward=_REWARD,
+        conversations=tuple(found),
+        score="reward",
+        notes=tuple(notes),
+    )
+
+
+def _domain(tools: set[str]) -> str:
+    for world, words in (("tau:airline", ("reservation", "flight")), ("tau:retail", ("order", "product"))):
+        if any(word in tool for tool in tools for word in words):
+            return world
+    return ""
+
+
+def _tau_bench_row(row: Row, place: str) -> ImportedConversation:
+    info = as_object(row.get("info"))
+    task = as_object(info.get("task"))
+    messages = MessageReader(place).messages(list(_as_calls(as_list(row.get("traj")), place)), "traj")[0]
+    error = info.get("error")
+    return ImportedConversation(
+        task_id=f"test-{row.get('task_id')}",
+        split="test",
+        messages=messages,
+        instructions=str(task.get("instruction") or ""),
+        goals=goals_of_calls(_action(as_object(action), "kwargs", place) for action in as_list(task.get("actions"))),
+        trial=trial if isinstance(trial := row.get("trial"), int) and trial >= 0 else None,
+        reward=None if error else _number(row.get("reward"), place),
+        parts=tuple(_tau_bench_parts(as_object(as_object(info.get("reward_info")).get("info")))),
+        outcome=None if error else _tau_bench_outcome(as_list(row.get("traj"))),
+        error=str(error)[:2000] if error else None,
+    )
+
+
+def _action(action: Row, arguments: str, place: str) -> tuple[str, Row]:
+    name = action.get("name")
+    if not isinstance(name, str):
+        raise DataCorrupt(f"{place}: an action of the task has no name; write the file again")
+    return name, as_object(action.get(arguments))
+
+
+def _tau_bench_parts(info: Row) -> Iterator[RewardPart]:
+    """The parts of a reward: the state, or each due text (the release reports one or the other)."""
+    if (state := as_number(info.get("r_actions"))) is not None:
+        yield RewardPart("state", state)
+    for text, said in as_object(info.get("outputs")).items():
+        yield RewardPart(f"said:{text}", float(bool(said)))
+
+
+def _tau_bench_outcome(messages: Sequence[Any]) -> Outcome:
+    last = as_object(messages[-1]) if messages else {}
+    if last.get("role") == "user" and STOP in str(last.get("content")):
+        return "user_ended"
+    transferred = last.get("name") == "transfer_to_human_agents" or "Transfer successful" in str(last.get("content"))
+    return "agent_ended" if transferred else "decision_limit"
+
+
+def _as_calls(messages: Sequence[Any], place: str) -> Iterator[Row]:
+    """The messages of a conversation, those of text agents in the form of tool calls.
+
+    Text agents write `Action:` and a JSON object; results come back as messages of the user.
+    """
+    waiting: str | None = None
+    for number, given in enumerate(messages):
+        message = as_object(given)
+        content = message.get("content")
+        if message.get("role") == "user" and waiting and str(content).startswith(_OBSERVED):
+            text = str(content).removeprefix(_OBSERVED)
+            yield {"role": "tool", "tool_call_id": waiting, "content": text, **_failed(text)}
+        elif message.get("role") == "tool":
+            yield {**message, **_failed(content)}
+        else:
+            message = _text_action(message, number) if message.get("role") == "assistant" else message
+            calls = as_list(message.get("tool_calls"))
+            waiting = str(as_object(calls[0]).get("id")) if calls else None
+            yield message
+
+
+def _failed(text: object) -> dict[str, bool]:
+    return {"error": True} if isinstance(text, str) and text.startswith(("Error", "Unknown action ")) else {}
+
+
+def _text_action(message: Row, number: int) -> Row:
+    """A message of a text agent as a call or as words; others stay."""
+    content = message.get("content")
+    if message.get("tool_calls") or not isinstance(content, str) or "Action:" not in content:
+        return message
+    thought, _, written = content.rpartition("Action:")
+    try:
+        action = as_object(json.loads(written))
+    except ValueError:
+        action = {}
+    name, arguments = action.get("name", _RESPOND), action.get("arguments")
+    reasoning = thought.strip().removeprefix("Thought:").strip()
+    kept = {"role": "assistant"} | ({"reasoning_content": reasoning} if reasoning else {})
+    if name == _RESPOND:
+        return {**kept, "content": str(as_object(arguments).get("content", written.strip()))}
+    call = {"id": f"call_{number}", "type": "function", "function": {"name": str(name), "arguments": arguments}}
+    return {**kept, "content": None, "tool_calls": [call]}
+
+
+# --- tau2-bench -------------------------------------------------------------------------------------------------------
+
+_ENDS: Mapping[str, Outcome] = {
+    "user_stop": "user_ended",
+    "agent_stop": "agent_ended",
+    "max_steps": "message_limit",
+    "timeout": "time_limit",
+    "too_many_errors": "error_limit",
+    "context_window_exceeded": "context_limit",
+    "agent_error": "agent_fault",
+    "user_error": "user_fault",
+}
+_BROKEN = ("infrastructure_error", "unexpected_error")
+"""Ends that say nothing about the agent."""
+
+_PARTS = {
+    "DB": "state",
+    "ENV_ASSERTION": "checks",
+    "COMMUNICATE": "said",
+    "ACTION": "actions",
+    "NL_ASSERTION": "judged",
+}
+
+
+def is_tau2(first: Row) -> bool:
+    """Whether a row is the whole of a result file of tau2-bench."""
+    return {"info", "tasks"} <= first.keys() and "environment_info" in as_object(first.get("info"))
+
+
+def read_tau2(results: Row, path: Path, score: str | None) -> ImportedFile:
+    """Read the results of tau2-bench; the simulations may be files in a folder beside `path`.
+
+    Raises:
+        DataCorrupt: a task or simulation is not one of its own, or files of simulations are missing.
+        UsageError: another score than `reward` was named, or there are no simulations.
+    """
+    _check_score(score, path)
+    info = as_object(results["info"])
+    domain = as_object(info["environment_info"]).get("domain_name")
+    tasks = {str(task.get("id")): task for task in map(as_object, as_list(results["tasks"]))}
+    simulations = [as_object(each) for each in as_list(results.get("simulations"))] or _simulation_files(results, path)
+    if not simulations:
+        raise UsageError(f"{path} has no simulations; there is nothing to import")
+    found = [_simulation(each, tasks, f"simulation {each.get('id')} of {path}") for each in simulations]
+    agent, user = (as_object(info.get(f"{side}_info")) for side in ("agent", "user"))
+    facts = {"agent": agent.get("implementation"), "user": user.get("implementation"), "user_model": user.get("llm")}
+    facts |= {name: info.get(name) for name in ("git_commit", "seed", "max_steps", "max_errors")}
+    return ImportedFile(
+        format="tau2-bench",
+        world=f"tau2:{domain}",
+        reward=_REWARD,
+        model=agent.get("llm"),
+        conversations=tuple(sorted(found, key=lambda each: each.trial or 0)),
+        score="reward",
+        details={name: value for name, value in facts.items() if value is not None},
+    )
+
+
+def _simulation_files(results: Row, path: Path) -> list[Row]:
+    """The simulations of a folder; each that the index names must be there."""
+    files = {file.stem: file for file in sorted((path.parent / "simulations").glob("*.json"))}
+    named = [str(as_object(entry).get("id")) for entry in as_list(results.get("simulation_index"))]
+    missing = [name for name in named if name not in files]
+    if missing:
+        raise DataCorrupt(
+            f"{path} names {len(missing)} simulations that have no file in {path.parent / 'simulations'} (first: "
+            f"{missing[0]}.json); copy the whole folder"
+        )
+    return [as_object(parsed(file.read_bytes(), f"{file}")[0]) for file in files.values()]
+
+
+def _simulation(row: Row, tasks: Mapping[str, Row], place: str) -> ImportedConversation:
+    if not isinstance(row.get("messages"), list):
+        raise DataCorrupt(f"{place} has no messages; simulations of voice agents (`ticks`) cannot be imported")
+    task = tasks.get(str(row.get("task_id")), {})
+    reason = str(row.get("termination_reason"))
+    judged = as_object(row.get("reward_info"))
+    broken = reason in _BROKEN
+    given = list(_tau2_messages(as_list(row["messages"])))
+    return ImportedConversation(
+        task_id=str(row.get("task_id")),
+        messages=MessageReader(place).messages(given, "messages")[0],
+        instructions=_scenario(as_object(task.get("user_scenario"))),
+        trial=trial if isinstance(trial := row.get("trial"), int) and trial >= 0 else None,
+        reward=None if broken else _number(judged.get("reward"), place),
+        parts=tuple(_tau2_parts(judged)),
+        outcome=_ENDS.get(reason),
+        error=f"tau2-bench reports {reason}" if broken else None,
+    )
+
+
+def _tau2_parts(judged: Row) -> Iterator[RewardPart]:
+    """The parts of a reward: those that decide, and the others that were computed, with the weight 0."""
+    decisive = {str(name): as_number(value) for name, value in as_object(judged.get("reward_breakdown")).items()}
+    for name, value in decisive.items():
+        if value is not None:
+            yield RewardPart(_PARTS.get(name, name), value)
+    state = as_number(as_object(judged.get("db_check")).get("db_reward"))
+    if state is not None and "DB" not in decisive:
+        yield RewardPart("state", state, 0.0)
+    for name, column, met in (
+        ("ENV_ASSERTION", "env_assertions", "met"),
+        ("COMMUNICATE", "communicate_checks", "met"),
+        ("ACTION", "action_checks", "action_match"),
+        ("NL_ASSERTION", "nl_assertions", "met"),
+    ):
+        checks = [as_object(check) for check in as_list(judged.get(column))]
+        if checks and name not in decisive:
+            yield RewardPart(_PARTS[name], float(all(check.get(met) for check in checks)), 0.0)
+
+
+def _tau2_messages(messages: Sequence[Any]) -> Iterator[Row]:
+    """The messages in the OpenAI chat form; those of the user's own tools say so in the field `requestor`."""
+    for given in messages:
+        message = as_object(given)
+        if parts := as_list(message.get("tool_messages")):
+            yield from _tau2_messages(parts)
+            continue
+        role, calls = message.get("role"), [as_object(call) for call in as_list(message.get("tool_calls"))]
+        kept: dict[str, Any] = {"role": role, "content": message.get("content")}
+        if calls:
+            kept["tool_calls"] = [_tau2_call(call) for call in calls]
+        if role == "tool":
+            kept |= {"tool_call_id": str(message.get("id")), "content": message.get("content") or ""}
+            kept |= {"error": True} if message.get("error") else {}
+        if message.get("requestor") == "user" or (role == "user" and calls):
+            kept |= {"requestor": "user", "role": "assistant" if calls else role}
+        yield kept
+
+
+def _tau2_call(call: Row) -> Row:
+    function = {"name": str(call.get("name")), "arguments": as_object(call.get("arguments"))}
+    return {"id": str(call.get("id")), "type": "function", "function": function}
+
+
+def _scenario(scenario: Row) -> str:
+    """What the user was told, as one text."""
+    told = scenario.get("instructions")
+    lines = [f"{name}: {value}" for name, value in as_object(told).items() if value] or [str(told or "")]
+    persona = scenario.get("persona")
+    return "\n".join(([f"persona: {persona}"] if persona else []) + lines)
+
+
+# --- both -------------------------------------------------------------------------------------------------------------
+
+
+def _check_score(score: str | None, path: Path) -> None:
+    if score not in (None, "reward"):
+        raise UsageError(f"{path} has no score {score!r}; its conversations have one, `reward`: leave --score out")
+
+
+def _number(value: Any, place: str) -> float | None:
+    if value is None:
+        return None
+    number = as_number(value)
+    if number is None:
+        raise DataCorrupt(f"{place}: the reward is {value!r:.40}; it must be a number")
+    return number
+
+
+def _calls_of(message: Any) -> Sequence[Any]:
+    return cast("Sequence[Any]", getattr(message, "tool_calls", None) or ())
