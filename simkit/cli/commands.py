@@ -177,7 +177,9 @@ def compare(
 def export(
     kind: Annotated[
         Literal["sft", "kto", "dpo", "results"],
-        typer.Argument(help="Kind of examples; or `results`, in the format of the world's benchmark.", show_default=False),
+        typer.Argument(
+            help="Kind of examples; or `results`, in the format of the world's benchmark.", show_default=False
+        ),
     ],
     run: Annotated[
         list[str], typer.Option(help="Run: id, unique beginning of it, name, or `last`; several: --run A --run B.")

@@ -89,11 +89,16 @@ def _check_same_measure(first: RunRecord, other: RunRecord) -> None:
                 f"{what} is {here or 'unknown'} in one and {there or 'unknown'} in the other; choose other runs"
             )
     common = first.tasks.keys() & other.tasks.keys()
-    if changed := sorted(task for task in common if first.tasks[task].content != other.tasks[task].content):
+    if changed := sorted(task for task in common if _differ(first.tasks[task].content, other.tasks[task].content)):
         raise UsageError(
             f"{len(changed)} of the {len(common)} tasks that `{first.label}` and `{other.label}` have in common differ "
             f"(e.g. {changed[0]}: other goals or instructions); play both runs on the same tasks"
         )
+
+
+def _differ(here: str | None, there: str | None) -> bool:
+    """Whether two tasks differ; one whose content the run does not know is taken for the same."""
+    return here is not None and there is not None and here != there
 
 
 def _worlds(run: RunRecord) -> str:

@@ -36,11 +36,11 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """A task as one run recorded it; `content` is a digest of its instructions and goals."""
+    """A task as one run recorded it; `content` is a digest of its instructions and goals, None if it has neither."""
 
     world: str
     split: str
-    content: str
+    content: str | None
     weights: Mapping[str, float]
 
 
@@ -215,7 +215,10 @@ SELECT run_id, name, recipe, status, seed, config FROM runs WHERE list_contains(
 """
 
 _TASKS = """
-SELECT run_id, task_id, world, split, goals, md5(concat_ws(chr(31), instructions, CAST(goals AS VARCHAR))) AS content
+SELECT
+    run_id, task_id, world, split, goals,
+    CASE WHEN instructions <> '' OR json_array_length(goals) > 0
+        THEN md5(concat_ws(chr(31), instructions, CAST(goals AS VARCHAR))) END AS content
 FROM tasks WHERE list_contains($runs, run_id)
 ORDER BY run_id, task_id
 """

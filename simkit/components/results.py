@@ -32,6 +32,7 @@ class RecordedEpisode:
     """One finished episode, with the conversation of its final branch.
 
     Attributes:
+        instructions: the text of its task, as the run recorded it.
         reward: None if it was not scored.
         outcome: see `simkit.core.events.Outcome`.
         started, finished: seconds since the epoch.
@@ -43,6 +44,7 @@ class RecordedEpisode:
     trial: int
     outcome: str
     messages: tuple[RecordedMessage, ...]
+    instructions: str = ""
     reward: float | None = None
     parts: tuple[RewardPart, ...] = ()
     error: str | None = None

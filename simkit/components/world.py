@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, cast
 
+from simkit.components.results import RecordedRun
 from simkit.components.state import State
 from simkit.components.tools import ToolServer
 from simkit.core.limits import Limits
@@ -175,6 +176,17 @@ class World(ABC):
         if expected.compare is None:
             return given == expected.arguments
         return all(given.get(name, _ABSENT) == expected.arguments.get(name, _ABSENT) for name in expected.compare)
+
+    def results(self, run: RecordedRun) -> JsonObject | list[JsonObject]:
+        """A recorded run in the result format of the benchmark that the world comes from (`simkit export results`).
+
+        Raises:
+            UsageError: the world comes from no benchmark with a format of its own (this default).
+        """
+        raise UsageError(
+            f"the world `{self.name}` has no result format of its own; `simkit export sft --source episodes` writes "
+            "conversations, and `simkit sql` any table"
+        )
 
     @classmethod
     def prepare(cls, source: str | Path | None = None, progress: DataProgress = unwatched) -> Path:

@@ -30,10 +30,13 @@ from simkit.core.events import (
 )
 from simkit.core.ids import branch_id, episode_id
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessage, ToolResult, ToolSpec, text_of
-from simkit.core.records import CallRecord, MessageRow, PlannedUnit
+from simkit.core.records import CallRecord, MessageRow, PlannedUnit, Side
 from simkit.core.tasks import Goal
 from simkit.errors import DataCorrupt
 from simkit.search.episode import grown, toolset
+
+REQUESTOR = "requestor"
+"""Field of messages that are calls of the user's own tools, or their results; its value is `user`."""
 
 _AUTHORS = {"developer": "system", "assistant": "agent"}
 
@@ -120,12 +123,14 @@ def run_events(found: ImportedFile, run: ImportedRun, path: str) -> Iterator[Eve
     yield RunStarted(run.run_id, run.name, IMPORTED, 0, found.config(path), run.version, now, 0, run.number)
     units = list(_numbered(found.conversations))
     yield UnitsPlanned(run.run_id, 0, tuple(PlannedUnit(each.task_id, trial) for trial, each in units), now)
+    known = {each.task_id: each for _, each in reversed(units) if each.instructions or each.goals}
     seen: set[str] = set()
     for trial, each in units:
         if each.task_id not in seen:
             seen.add(each.task_id)
-            goals = tuple(asdict(goal) for goal in each.goals)
-            yield TaskSeen(run.run_id, each.task_id, found.world, each.split, each.instructions, goals)
+            task = known.get(each.task_id, each)
+            goals = tuple(asdict(goal) for goal in task.goals)
+            yield TaskSeen(run.run_id, task.task_id, found.world, task.split, task.instructions, goals)
         yield from _episode(run, each, trial, now)
     yield RunFinished(run.run_id, "done", _summary(found, run), time.time())
 
@@ -217,28 +222,34 @@ class _Branch:
 def _branches(episode: str, messages: Iterable[Message]) -> Iterator[_Branch]:
     """The turns of a conversation; the first has what precedes the agent's first message."""
     conversation, branch, turn, step = Conversation(), _Branch(), 0, 0
-    waiting: dict[str, tuple[ToolCall, int]] = {}
+    waiting: dict[str, tuple[ToolCall, int, Side]] = {}
     for message in messages:
-        if isinstance(message, AssistantMessage) and (branch.answer or not turn):
-            yield branch
-            branch, turn, step = _Branch(), turn + 1, 0
-        elif isinstance(message, AssistantMessage):
-            step += 1
-        conversation, row = grown(conversation, _entry(message, turn, step))
-        (branch.answer if turn and message.role == "user" else branch.turn).append(row)
+        side = _side(message)
+        if isinstance(message, AssistantMessage) and side == "agent":
+            if branch.answer or not turn:
+                yield branch
+                branch, turn, step = _Branch(), turn + 1, 0
+            else:
+                step += 1
+        conversation, row = grown(conversation, _entry(message, side, turn, step))
+        (branch.answer if turn and (message.role == "user" or side == "user") else branch.turn).append(row)
         if isinstance(message, AssistantMessage):
-            waiting = {call.id: (call, step) for call in message.tool_calls or ()}
+            waiting = {call.id: (call, step, side) for call in message.tool_calls or ()}
         elif isinstance(message, ToolMessage) and message.tool_call_id in waiting:
-            call, made = waiting.pop(message.tool_call_id)
+            call, made, by = waiting.pop(message.tool_call_id)
             failed = bool((message.model_extra or {}).get("error"))
-            branch.calls.append(
-                CallRecord.of(call, ToolResult(value=text_of(message), error=failed), made, seq=row.seq)
-            )
+            result = ToolResult(value=text_of(message), error=failed)
+            branch.calls.append(CallRecord.of(call, result, made, seq=row.seq, by=by))
     yield branch
 
 
-def _entry(message: Message, turn: int, step: int) -> Entry:
-    author: Any = _AUTHORS.get(message.role, message.role)
+def _side(message: Message) -> Side:
+    """Whose call or result a message is; calls of the user's own tools are marked."""
+    return "user" if (message.model_extra or {}).get(REQUESTOR) == "user" else "agent"
+
+
+def _entry(message: Message, side: Side, turn: int, step: int) -> Entry:
+    author: Any = "user_tool" if side == "user" else _AUTHORS.get(message.role, message.role)
     spoken = message.role == "user" or (message.role == "assistant" and not message.tool_calls)
     heard = text_of(message) if spoken and not says_nothing(message) else None
     return Entry(message, author, turn=turn, step=step, heard=heard)

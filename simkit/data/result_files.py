@@ -56,7 +56,9 @@ def _world_of(reader: Reader, run: RunRow) -> World:
     """
     names = [row["world"] for row in reader.rows("SELECT DISTINCT world FROM tasks WHERE run_id = ?", [run.run_id])]
     if len(names) != 1:
-        raise UsageError(f"the run {run.name} has tasks of {len(names)} worlds; write the results of a run of one world")
+        raise UsageError(
+            f"the run {run.name} has tasks of {len(names)} worlds; write the results of a run of one world"
+        )
     config = _config(reader, run)
     chosen = str(config.get("world") or names[0])
     options = {"variant": config["variant"]} if config.get("variant") else {}
@@ -110,6 +112,7 @@ def _episode(row: Row, messages: Mapping[str, list[RecordedMessage]]) -> Recorde
         split=row["split"] or "",
         trial=row["trial"],
         outcome=row["outcome"] or "",
+        instructions=row["instructions"] or "",
         reward=row["reward"],
         parts=tuple(_parts(row["parts"])),
         error=row["error"],
@@ -135,8 +138,11 @@ SELECT role, any_value(model ORDER BY model) AS model FROM model_calls SEMI JOIN
 """
 
 _EPISODES = """
-SELECT e.*, t.split FROM episodes e
-LEFT JOIN (SELECT task_id, any_value(split) AS split FROM tasks WHERE run_id = $1 GROUP BY ALL) t USING (task_id)
+SELECT e.*, t.split, t.instructions FROM episodes e
+LEFT JOIN (
+    SELECT task_id, any_value(split) AS split, any_value(instructions) AS instructions FROM tasks WHERE run_id = $1
+    GROUP BY ALL
+) t USING (task_id)
 WHERE e.run_id = $1 AND e.finished_at IS NOT NULL AND e.final_branch_id IS NOT NULL
 ORDER BY e.task_id, e.trial
 """

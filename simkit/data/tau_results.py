@@ -16,7 +16,7 @@ from typing import Any, cast
 from simkit.components.reward import RewardPart
 from simkit.core.events import Outcome
 from simkit.core.tasks import goals_of_calls
-from simkit.data.imported import ImportedConversation, ImportedFile
+from simkit.data.imported import REQUESTOR, ImportedConversation, ImportedFile
 from simkit.data.message_forms import MessageReader
 from simkit.data.row_files import FileRow, as_list, as_number, as_object, parsed
 from simkit.errors import DataCorrupt, UsageError
@@ -288,7 +288,7 @@ def _tau2_messages(messages: Sequence[Any]) -> Iterator[Row]:
             kept |= {"tool_call_id": str(message.get("id")), "content": message.get("content") or ""}
             kept |= {"error": True} if message.get("error") else {}
         if message.get("requestor") == "user" or (role == "user" and calls):
-            kept |= {"requestor": "user", "role": "assistant" if calls else role}
+            kept |= {REQUESTOR: "user", "role": "assistant" if calls else role}
         yield kept
 
 

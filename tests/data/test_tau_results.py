@@ -30,7 +30,12 @@ def tau_row(task: int = 3, trial: int = 0, reward: float = 1.0, **more: Any) -> 
         {"role": "system", "content": "Rules."},
         {"role": "user", "content": "Cancel my order."},
         {"role": "assistant", "content": None, "tool_calls": [call("cancel_pending_order", order_id="#1")]},
-        {"role": "tool", "tool_call_id": "c-cancel_pending_order", "name": "cancel_pending_order", "content": "Error: x"},
+        {
+            "role": "tool",
+            "tool_call_id": "c-cancel_pending_order",
+            "name": "cancel_pending_order",
+            "content": "Error: x",
+        },
         {"role": "assistant", "content": "It did not work, 12 dollars."},
         {"role": "user", "content": "Pity. ###STOP###"},
     ]
@@ -98,13 +103,15 @@ def test_text_agents_of_tau_bench_become_calls_and_words(tmp_path: Path) -> None
     ]
     (found,) = read_conversations(written(tmp_path / "results.json", [tau_row(traj=traj)])).conversations
     _, made, result, said, answer, odd = found.messages
-    assert isinstance(made, AssistantMessage) and made.tool_calls is not None
+    assert isinstance(made, AssistantMessage)
+    assert made.tool_calls is not None
     assert (made.tool_calls[0].name, json.loads(made.tool_calls[0].function.arguments)) == (
         "cancel_pending_order",
         {"order_id": "#1"},
     )
     assert (made.model_extra or {})["reasoning_content"] == "I cancel."
-    assert isinstance(result, ToolMessage) and result.content == "Error: no such order"
+    assert isinstance(result, ToolMessage)
+    assert result.content == "Error: no such order"
     assert (result.model_extra or {})["error"] is True
     assert said.content == "Done."
     assert answer.role == "user"
@@ -165,9 +172,9 @@ def test_tau2_results_are_read_with_parts_and_the_users_own_calls(tmp_path: Path
     assert done.exit_code == 0, done.output
     opened = Store(store)
     said = opened.query("select author, heard from messages order by seq").rows
-    assert ("user_tool", None) in said and ("user", "It works. ###STOP###") in said
+    assert said[-1] == ("user", "It works. ###STOP###")
     assert [author for author, _ in said].count("user_tool") == 2
-    calls = opened.query("select name, by, error from tool_calls order by seq").rows
+    calls = opened.query("select name, side, error from tool_calls order by seq").rows
     assert calls == [("get_line", "agent", False), ("toggle_data", "user", True)]
 
 
@@ -218,6 +225,10 @@ def test_voice_simulations_other_scores_and_empty_files_are_refused(tmp_path: Pa
 
 
 def test_damaged_rows_are_named_and_nothing_else_is_raised(tmp_path: Path) -> None:
-    for damaged in (tau_row(reward="high"), tau_row(traj=[{"role": "assistant"}, 3]), tau_row(info={"task": {"actions": [{}]}})):
+    for damaged in (
+        tau_row(reward="high"),
+        tau_row(traj=[{"role": "assistant"}, 3]),
+        tau_row(info={"task": {"actions": [{}]}}),
+    ):
         with pytest.raises(DataCorrupt):
             read_conversations(written(tmp_path / "damaged.json", [damaged]))

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simkit.components.results import RecordedEpisode, RecordedRun
+from simkit.core.messages import JsonObject
 from simkit.core.tasks import Task
+from simkit.errors import UsageError
 
 _SAID = "said:"
 
 
-def tau_bench_results(run: RecordedRun, tasks: Mapping[tuple[str, str], Task]) -> list[dict[str, Any]]:
-    """The episodes of a run as tau-bench's results; tasks by split and id.
+def tau_bench_results(run: RecordedRun, tasks: Mapping[str, Sequence[Task]]) -> list[JsonObject]:
+    """The episodes of a run as tau-bench's results; the tasks by split.
 
     Episodes without a reward (faults) are written as the errors that tau-bench counts with the reward 0. The hash of
     the state is left empty: it is defined by tau-bench's own code.
+
+    Raises:
+        UsageError: a task is not one of this release.
     """
-    return [_result(episode, tasks[episode.split, episode.task_id]) for episode in run.episodes]
+    known = {(task.split, task.id): task for played in tasks.values() for task in played}
+    return [_result(episode, _task_of(episode, known)) for episode in run.episodes]
+
+
+def _task_of(episode: RecordedEpisode, known: Mapping[tuple[str, str], Task]) -> Task:
+    task = known.get((episode.split, episode.task_id))
+    if task is None or task.instructions != episode.instructions:
+        raise UsageError(
+            f"the task {episode.task_id} of the run is not that of this release of tau-bench; results can be written "
+            "only for runs of the release that the world opens (`release=`)"
+        )
+    return task
 
 
 def _result(episode: RecordedEpisode, task: Task) -> dict[str, Any]:
     index = int(task.id.rpartition("-")[2])
     if episode.reward is None:
-        info = {"error": episode.error or episode.outcome, "traceback": ""}
+        info = {"error": episode.error or episode.outcome, "traceback": "", "task": _task(task)}
         return {"task_id": index, "reward": 0.0, "info": info, "traj": [], "trial": episode.trial}
     return {
         "task_id": index,

@@ -8,15 +8,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias, cast, get_args
 
+from simkit.components.results import RecordedRun
 from simkit.components.tools import ToolServer
 from simkit.components.world import DataProgress, Expected, World, unwatched
 from simkit.core.limits import Limits
+from simkit.core.messages import JsonObject
 from simkit.core.ontology import Ontology
 from simkit.core.tasks import Task, goals_of_calls
 from simkit.errors import UsageError
 from simkit.tools.tau import airline1, fixed1, retail1
 from simkit.tools.tau.cache import DomainData, DomainName, open_domain, prepare
 from simkit.tools.tau.call import TRANSFER, Toolset, run_call
+from simkit.tools.tau.results import tau_bench_results
 from simkit.tools.tau.rows import Rows, copied
 from simkit.tools.tau.server import TauServer
 from simkit.tools.tau.source import ReleaseName
@@ -125,6 +128,14 @@ class TauDomain(World):
     def digest(self, state: Rows) -> str:
         """Digest of the tables; 25 and 25.0 are different, as in the release, but not in the variant `fixed`."""
         return state.digest(exact=self.variant == "paper")
+
+    def results(self, run: RecordedRun) -> list[JsonObject]:
+        """The run as tau-bench writes its results.
+
+        Raises:
+            UsageError: a task is not one of this release.
+        """
+        return tau_bench_results(run, {split: self.tasks(split) for split in {each.split for each in run.episodes}})
 
 
 def _task(world: str, split: str, index: int, raw: Mapping[str, Any]) -> Task:
