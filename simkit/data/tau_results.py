@@ -111,7 +111,7 @@ def _tau_bench_parts(info: Row) -> Iterator[RewardPart]:
 
 
 def _tau_bench_outcome(messages: Sequence[Any]) -> Outcome:
-    last = as_object(messages[-1]) if messages else {}
+    last: Row = as_object(messages[-1]) if messages else {}
     if last.get("role") == "user" and STOP in str(last.get("content")):
         return "user_ended"
     transferred = last.get("name") == "transfer_to_human_agents" or "Transfer successful" in str(last.get("content"))
@@ -150,7 +150,7 @@ def _text_action(message: Row, number: int) -> Row:
         return message
     thought, _, written = content.rpartition("Action:")
     try:
-        action = as_object(json.loads(written))
+        action: Row = as_object(json.loads(written))
     except ValueError:
         action = {}
     name, arguments = action.get("name", _RESPOND), action.get("arguments")

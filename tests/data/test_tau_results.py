@@ -25,7 +25,7 @@ def call(name: str, **arguments: Any) -> dict[str, Any]:
     return {"id": f"c-{name}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
 
 
-def tau_row(task: int = 3, trial: int = 0, reward: float = 1.0, **more: Any) -> dict[str, Any]:
+def tau_row(task: int = 3, trial: int = 0, reward: Any = 1.0, **more: Any) -> dict[str, Any]:
     traj = [
         {"role": "system", "content": "Rules."},
         {"role": "user", "content": "Cancel my order."},
@@ -122,7 +122,7 @@ def test_text_agents_of_tau_bench_become_calls_and_words(tmp_path: Path) -> None
 
 
 def simulation(name: str = "s1", **more: Any) -> dict[str, Any]:
-    toggle = {"id": "u1", "name": "toggle_data", "arguments": {}, "requestor": "user"}
+    toggle: dict[str, Any] = {"id": "u1", "name": "toggle_data", "arguments": {}, "requestor": "user"}
     look = {"id": "a1", "name": "get_line", "arguments": {"line": "L1"}, "requestor": "assistant"}
     messages: list[dict[str, Any]] = [
         {"role": "assistant", "content": "Hi! How can I help?", "turn_idx": 0, "cost": 0.0},
@@ -134,7 +134,7 @@ def simulation(name: str = "s1", **more: Any) -> dict[str, Any]:
         {"id": "u1", "role": "tool", "content": "Error: locked", "requestor": "user", "error": True},
         {"role": "user", "content": "It works. ###STOP###"},
     ]
-    judged = {
+    judged: dict[str, Any] = {
         "reward": 1.0,
         "db_check": {"db_match": False, "db_reward": 0.0},
         "env_assertions": [{"env_assertion": {}, "met": True, "reward": 1.0}],
