@@ -153,6 +153,18 @@ class World(ABC):
         """
         return None
 
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """Prompts that come with the world's data, for agents and users that use them word for word; none by default.
+
+        The names are `react` and `act` for agents, `user`, `user_react`, `user_verify`, `user_reflection` and `cue` for
+        users.
+
+        Raises:
+            DataMissing, DataCorrupt: the data cannot be read.
+        """
+        return {}
+
     def digest(self, state: State) -> str:
         """Digest of the content of a world state, for `Expected.digest`; empty (the default) if the world has none."""
         return ""

@@ -8,6 +8,7 @@ number, so that runs with the same prompt name used the same text.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -43,13 +44,25 @@ class Prompt:
         Raises:
             UsageError: a placeholder has no value; the message lists those that have one.
         """
+        self._check_filled(values)
+        filled = _PLACE.sub(lambda place: values[place[1]].strip(), self.text)
+        return re.sub(r"\n{3,}", "\n\n", filled).strip()
+
+    def fill_exactly(self, **values: str) -> str:
+        """The text with every placeholder filled and all its white space, for prompts that are used word for word.
+
+        Raises:
+            UsageError: a placeholder has no value; the message lists those that have one.
+        """
+        self._check_filled(values)
+        return _PLACE.sub(lambda place: values[place[1]], self.text)
+
+    def _check_filled(self, values: Mapping[str, str]) -> None:
         if missing := self.places - values.keys():
             raise UsageError(
                 f"the prompt {self.name} has a place {{{{{min(missing)}}}}} that nothing fills; it may have:"
                 f" {', '.join(sorted(values))}"
             )
-        filled = _PLACE.sub(lambda place: values[place[1]].strip(), self.text)
-        return re.sub(r"\n{3,}", "\n\n", filled).strip()
 
 
 @cache

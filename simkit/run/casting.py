@@ -40,7 +40,7 @@ ChooseDefault: TypeAlias = "Callable[[str, ChatModel], str]"
 """Function of a default component and its model that returns the component to play."""
 
 MODEL_AGENT, MODEL_USER = "function_calling", "goal"
-"""Default agent and user when a model is named but no component."""
+"""Agent and user of a named model where no component is named, and the world's default has no model."""
 
 TEXT_AGENT = "react"
 """Default agent of a model that cannot be given tools: it describes them in its prompt."""
@@ -253,7 +253,9 @@ class _RoleChoice(Generic[T]):
         if wanted:
             name, folder = wanted, folders.of(wanted)
         else:
-            name, folder = (self.modelled, None) if model.own else _own_choice(world, self.default)
+            name, folder = _own_choice(world, self.default)
+            if model.own and not takes(self.kind, name, "model", folder):
+                name, folder = self.modelled, None
         wants = takes(self.kind, name, "model", folder)
         if wants and model.spec is None:
             raise UsageError(

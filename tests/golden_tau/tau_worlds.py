@@ -7,16 +7,57 @@ import json
 from pathlib import Path
 
 import pytest
-from tau_recordings import raw_data, recordings_folder
+from tau_recordings import Recording, raw_data, read_recordings, recordings_folder
 
 from simkit.tools.tau import AirlineWorld, RetailWorld
 from simkit.tools.tau.cache import prepare
 from simkit.tools.tau.source import ReleaseName
-from support.tau_clone import release_of, tool_files, write_clone
+from simkit.users.tau_replies import PaperReplies
+from support.tau_clone import prompt_files, release_of, tool_files, write_clone
 
 RELEASES: dict[str, ReleaseName] = {"head": "2025", "paper": "josh"}
 WORLDS = {"retail": RetailWorld, "airline": AirlineWorld}
 _PREFIX = "tau_bench/envs/"
+
+
+TOOLS_HEAD = "{{policy}}\n#Available tools\n{{tools}}"
+_JUDGES = ("user_verify", "user_reflection")
+
+
+def read_users() -> list[Recording]:
+    """The recorded users, one for each strategy; skips the test if there is none."""
+    (users,) = read_recordings("tau1_users.json.gz")
+    return users
+
+
+def recorded_prompts() -> dict[str, str]:
+    """The prompts of the recordings, with places for what they were filled with."""
+    (agents,) = read_recordings("tau1_prompts.json.gz")
+    found = {name: TOOLS_HEAD + agents[f"{name}_instruction"] for name in ("react", "act")}
+    found["cue"] = agents["greeting_to_user_model"]
+    for user in read_users():
+        opening = user["steps"][0]
+        name = "user_react" if user["strategy"] == "react" else "user"
+        found[name] = opening["calls"][0][0][1].replace(opening["in"], "{{instruction}}")
+        for step in user["steps"] if user["strategy"] in ("verify", "reflection") else ():
+            found |= _judges(step["calls"])
+    found.setdefault("user", found.get("user_react", "{{instruction}}"))
+    return found
+
+
+def _judges(calls: list[list[list[str]]]) -> dict[str, str]:
+    """The prompts of judges: the second call is a verdict on the first, the third may be a reflection."""
+    transcript = "\n".join(f"{PaperReplies.labels[role]}: {text}" for role, text in calls[0])
+    judged = {name: call[0][1] for name, call in zip(_JUDGES, calls[1:3], strict=False) if len(call) == 1}
+    return {name: _with_places(text, transcript) for name, text in judged.items()}
+
+
+def _with_places(prompt: str, transcript: str) -> str:
+    """A judge's prompt whose transcript and whose line below `# Response:` are places."""
+    head, found, tail = prompt.partition(transcript)
+    heading, _, rest = tail.partition("# Response:\n")
+    assert found, "the prompt of a judge holds no transcript"
+    return f"{head}{{{{transcript}}}}{heading}# Response:\n{{{{response}}}}\n{rest.partition(chr(10))[2]}"
 
 
 def build_caches(folder: Path) -> Path:
@@ -32,6 +73,7 @@ def build_caches(folder: Path) -> Path:
         for domain in WORLDS:
             made = tool_files(domain, tools[recorded][domain]["tools"])
             contents |= {path: text.encode() for path, text in made.items()}
+        contents |= {path: text.encode() for path, text in prompt_files(recorded_prompts()).items()}
         clone = write_clone(folder / recorded, contents)
         prepare(folder / "cache", clone, releases=(release_of(contents, release),))
     return folder / "cache"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from hashlib import sha256
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,50 @@ def tool_files(domain: str, schemas: list[dict[str, Any]]) -> dict[str, str]:
     return files
 
 
+def prompt_files(prompts: Mapping[str, str]) -> dict[str, str]:
+    """The files with the prompts of users and agents, in the layout of the last release.
+
+    The names and places are those of the cache. Prompts of judges and of the user `react` may be missing.
+    """
+    shown = 'shown = ("{}" + instruction + "{}") if instruction is not None else ""'
+    users = [
+        f"class {name}:\n    def build_system_prompt(self, instruction):\n        {shown.format('', '')}\n"
+        f"        return {_f_string(prompts[key], shown='instruction')}\n"
+        for name, key in (("PlainUser", "user"), ("ReactUser", "user_react"))
+        if key in prompts
+    ]
+    reset = f'        self.messages = [{{"role": "system"}}, {{"role": "user", "content": {prompts["cue"]!r}}}]\n'
+    judges = [
+        f'def {name}(messages, response):\n    transcript = "".join(messages)\n    prompt = {_f_string(prompts[key])}\n'
+        "    return ask(prompt)\n"
+        for name, key in (("verify", "user_verify"), ("reflect", "user_reflection"))
+        if key in prompts
+    ]
+    whole, middle = prompts["react"].partition("{{tools}}")[0].removeprefix("{{policy}}"), "{{tools}}"
+    agent = (
+        f"class Agent:\n    def __init__(self, tools_info, wiki):\n        instruction = REACT_INSTRUCTION\n"
+        f"        self.prompt = wiki + {whole!r} + json.dumps(tools_info) + instruction\n\n"
+    )
+    constants = [
+        f"{name.upper()}_INSTRUCTION = {_f_string(prompts[name].partition(middle)[2])}\n" for name in ("react", "act")
+    ]
+    return {
+        "user.py": "\n".join([users[0], f"    def reset(self):\n{reset}", *users[1:], *judges]),
+        "../agents/chat_react_agent.py": agent + "\n".join(constants),
+    }
+
+
+def _f_string(text: str, **renamed: str) -> str:
+    """A text with places as an f-string."""
+    names = {place: name for name, place in renamed.items()}
+    escaped = repr(text.replace("{", "{{").replace("}", "}}"))
+    return "f" + re.sub(r"\{{4}(\w+)\}{4}", lambda place: f"{{{names.get(place[1], place[1])}}}", escaped)
+
+
 def write_clone(folder: Path, contents: Mapping[str, bytes]) -> Path:
     """Write the files into `folder/tau_bench/envs`; returns the folder."""
     for path, content in contents.items():
-        target = folder / "tau_bench/envs" / path
+        target = Path(normpath(folder / "tau_bench/envs" / path))
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
     return folder

@@ -7,7 +7,7 @@ from typing import Any
 
 from simkit.tools.tau.airline1 import TOOLS as AIRLINE
 from simkit.tools.tau.retail1 import TOOLS as RETAIL
-from support.tau_clone import tool_files
+from support.tau_clone import prompt_files, tool_files
 
 ADDRESS = {"address1": "1 Kiln Row", "address2": "", "city": "Alder", "country": "USA", "state": "CO", "zip": "80001"}
 CARD = {"source": "credit_card", "id": "credit_card_1", "brand": "visa", "last_four": "1111"}
@@ -51,6 +51,17 @@ TASKS: dict[str, tuple[str, list[str], list[list[str]]]] = {
 }
 
 
+PROMPTS = {
+    "user": "You are a customer.\n\nInstruction: {{instruction}}\n\nEnd with ###STOP###.\n",
+    "user_react": "Think. {{instruction}} Then speak.",
+    "user_verify": "Is it good?\n{{transcript}}\n---\n{{response}}\n",
+    "user_reflection": "Do better.\n{{transcript}}\n---\n{{response}}\n",
+    "cue": "What is it?",
+    "react": '{{policy}}\n#Tools\n{{tools}}\nThought: .\nAction: {"name": respond, "arguments": {"content": "."}}\n',
+    "act": '{{policy}}\n#Tools\n{{tools}}\nAction: {"name": ...}\n',
+}
+
+
 def _tasks(name: str, actions: list[str], outputs: list[list[str]]) -> str:
     tasks = [
         f'    Task(\n        annotator="0",\n        user_id="ada_1",\n        instruction="You are Ada Reed. "\n'
@@ -82,4 +93,5 @@ def files() -> dict[str, bytes]:
     for domain in ("retail", "airline"):
         found[f"{domain}/wiki.md"] = f"# The rules of {domain}\n"
         found.update(tool_files(domain, schemas_of(domain)))
+    found.update(prompt_files(PROMPTS))
     return {path: text.encode() for path, text in found.items()}

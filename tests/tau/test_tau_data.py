@@ -5,16 +5,18 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 import pytest
-from small_tau import CANCEL, files, schemas_of
+from small_tau import CANCEL, PROMPTS, files, schemas_of
 
 from simkit.errors import DataCorrupt, DataMissing
 from simkit.plugins import downloads
 from simkit.tools.tau.cache import DOMAINS, cache_file, open_domain, prepare
 from simkit.tools.tau.checksums import HEAD, JOSH
 from simkit.tools.tau.literals import read_schema, read_tasks, read_tool_files
+from simkit.tools.tau.prompts import read_agent_prompts, read_user_prompts
 from simkit.tools.tau.source import RELEASES, TauRelease, open_source
 from support.tau_clone import release_of, write_clone
 
@@ -39,13 +41,14 @@ def test_a_clone_becomes_one_cache_file_per_domain(tmp_path: Path) -> None:
     assert [spec.to_openai() for spec in airline.specs] == schemas_of("airline")
     assert (retail.policy, list(retail.base.tables)) == ("# The rules of retail\n", ["orders", "products", "users"])
     assert open_domain("retail", "josh", folder) is retail
+    assert retail.prompts == airline.prompts == PROMPTS
 
 
 def wheel_of(tmp_path: Path, contents: dict[str, bytes]) -> Path:
     path = tmp_path / "some.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for name, text in contents.items():
-            archive.writestr(f"tau-bench-eval/tau_bench/envs/{name}", text)
+            archive.writestr(normpath(f"tau-bench-eval/tau_bench/envs/{name}"), text)
     return path
 
 
@@ -60,7 +63,7 @@ def test_a_wheel_and_a_clone_give_equal_caches(tmp_path: Path) -> None:
     members = [
         {
             name: zipfile.ZipFile(cache_file("retail", "josh", folder)).read(name)
-            for name in ("tables.json", "tasks.json")
+            for name in ("tables.json", "tasks.json", "prompts.json")
         }
         for folder in made
     ]
@@ -142,7 +145,65 @@ def test_opening_names_what_is_missing_or_damaged(tmp_path: Path) -> None:
 def test_the_known_releases_have_the_same_files() -> None:
     assert JOSH.keys() == HEAD.keys()
     assert [release.name for release in RELEASES] == ["josh", "2025"]
-    assert len({path for path in JOSH if JOSH[path] != HEAD[path]}) == 8
+    assert len({path for path in JOSH if JOSH[path] != HEAD[path]}) == 10
+
+
+def test_a_file_may_have_one_of_two_forms(tmp_path: Path) -> None:
+    contents = files()
+    other = {**contents, "user.py": contents["user.py"] + b"# another form\n"}
+    first, second = release_of(contents), release_of(other)
+    both = TauRelease(
+        "josh", "", {path: f"{digest}|{second.checksums[path]}" for path, digest in first.checksums.items()}
+    )
+    for name, source in (("one", contents), ("two", other)):
+        prepare(tmp_path / name, write_clone(tmp_path / f"clone-{name}", source), silent, (both,))
+        assert open_domain("retail", "josh", tmp_path / name).prompts == PROMPTS
+
+
+def test_a_cache_of_an_earlier_format_is_named_and_replaced(tmp_path: Path) -> None:
+    contents = files()
+    older = [cache_file(domain, "josh", tmp_path / "cache").with_name(f"{domain}-josh-1.zip") for domain in DOMAINS]
+    older.append(older[0].with_name("retail-2025-1.zip"))
+    (tmp_path / "cache").mkdir()
+    for path in older:
+        path.write_bytes(b"")
+    with pytest.raises(DataMissing, match=r"retail-josh-1\.zip was built by an earlier .* run `simkit data tau` to"):
+        open_domain("retail", "josh", tmp_path / "cache")
+    with pytest.raises(
+        DataMissing, match=r"retail-2025-1\.zip was built .* run `simkit data tau --from FOLDER`, your clone"
+    ):
+        open_domain("retail", "2025", tmp_path / "cache")
+    prepare(tmp_path / "cache", write_clone(tmp_path / "clone", contents), silent, (release_of(contents),))
+    assert [path.exists() for path in older] == [False, False, True]
+
+
+def test_a_prompt_that_only_a_newer_python_reads_is_read() -> None:
+    inner = '("\\n\\nInstruction: " + instruction + "\\n") if instruction is not None else ""'
+    source = (
+        f'def build_system_prompt(instruction):\n    return f"""You are it.{{{inner}}}\nRules"""\n'
+        'def reset():\n    return [{"role": "user", "content": "Hi!"}]\n'
+    )
+    expected = {"user": "You are it.\n\nInstruction: {{instruction}}\n\nRules", "cue": "Hi!"}
+    assert read_user_prompts(source.encode(), "user.py") == expected
+
+
+@pytest.mark.parametrize(
+    ("read", "source"),
+    [
+        (read_user_prompts, b"x = 1"),
+        (read_user_prompts, b"def f("),
+        (read_user_prompts, b"\xff"),
+        (read_user_prompts, b"def verify():\n    return 1"),
+        (read_user_prompts, b"def build_system_prompt(i):\n    return f'{i.name + 1}'"),
+        (read_agent_prompts, b"x = 1"),
+        (read_agent_prompts, b"REACT_INSTRUCTION = 'a'\nACT_INSTRUCTION = 'b'"),
+        (read_agent_prompts, b"REACT_INSTRUCTION = 'a'\nself.prompt = wiki + 'x'"),
+        (read_agent_prompts, b"ACT_INSTRUCTION = 'b'\nself.prompt = wiki + [1]"),
+    ],
+)
+def test_files_without_the_prompts_are_refused(read: Callable[[bytes, str], object], source: bytes) -> None:
+    with pytest.raises(DataCorrupt, match="get it again"):
+        read(source, "user.py")
 
 
 @pytest.mark.parametrize(

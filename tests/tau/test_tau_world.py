@@ -20,6 +20,7 @@ from simkit.core.messages import ToolCall
 from simkit.core.recorder import MemoryRecorder
 from simkit.core.tasks import Task
 from simkit.errors import ComponentNotFound, DataMissing, UsageError
+from simkit.models.config import ModelConfig
 from simkit.rewards.final_state import FinalState
 from simkit.run.casting import Players
 from simkit.search.base import NoWatch, Search, WorkUnit
@@ -304,6 +305,16 @@ def test_the_reward_needs_a_world_that_says_how_episodes_end(retail: RetailWorld
         FinalState(retail, wrong)
     with pytest.raises(UsageError, match="cannot look for texts by `reads`; choose substring or token"):
         FinalState(retail, said=wrong)
+
+
+async def test_the_user_of_a_named_model_is_the_world_s(small_cache: Path, tmp_path: Path) -> None:
+    for models in (
+        ModelConfig(model="scripted/Hello."),
+        ModelConfig(model="scripted/Hello.", user_model="scripted/Hi."),
+    ):
+        async with Run(store=tmp_path, models=models) as run:
+            cast_ = run.cast(run.world("tau:retail", cache=str(small_cache)))
+            assert (cast_.agent.name, cast_.user.name) == ("function_calling", "tau")
 
 
 async def test_a_run_records_parts_writes_and_limits(retail: RetailWorld, tmp_path: Path) -> None:

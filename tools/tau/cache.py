@@ -1,4 +1,5 @@
-"""The local cache of tau-bench: a zip file for each domain and release, with tables, tasks, tool schemas and policy."""
+"""The local cache of tau-bench: a zip file for each domain and release, with tables, tasks, tool schemas, policy
+and prompts."""
 
 from __future__ import annotations
 
@@ -18,12 +19,13 @@ from simkit.errors import DataCorrupt, DataMissing
 from simkit.plugins import downloads
 from simkit.plugins.downloads import Progress
 from simkit.tools.tau.literals import read_schema, read_tasks, read_tool_files
+from simkit.tools.tau.prompts import AGENT_FILE, USER_FILE, read_agent_prompts, read_user_prompts
 from simkit.tools.tau.rows import Base
 from simkit.tools.tau.source import RELEASES, RawFiles, ReleaseName, TauRelease, open_source
 
 DomainName: TypeAlias = Literal["retail", "airline"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 DOMAINS: Final[tuple[DomainName, ...]] = ("retail", "airline")
 TABLES: Final[Mapping[DomainName, tuple[str, ...]]] = {
     "retail": ("orders", "products", "users"),
@@ -69,8 +71,16 @@ def prepare(
         progress("read", 1.0)
     for path, members in built:
         downloads.write_archive(path, members)
+        for older in _older(path):
+            older.unlink(missing_ok=True)
     progress("write", 1.0)
     return folder
+
+
+def _older(path: Path) -> list[Path]:
+    """The cache files of the same domain and release in earlier formats."""
+    stem = path.stem.rpartition("-")[0]
+    return [older for number in range(1, FORMAT) if (older := path.with_name(f"{stem}-{number}.zip")).is_file()]
 
 
 def _is_intact(path: Path) -> bool:
@@ -93,8 +103,14 @@ def _members(raw: RawFiles, domain: DomainName) -> dict[str, bytes]:
         "tables.json": orjson.dumps(tables),
         "tasks.json": orjson.dumps(tasks),
         "tools.json": orjson.dumps(tools),
+        "prompts.json": orjson.dumps(_prompts(raw)),
         "policy.md": raw.files[f"{domain}/wiki.md"],
     }
+
+
+def _prompts(raw: RawFiles) -> dict[str, str]:
+    readers = {USER_FILE: read_user_prompts, AGENT_FILE: read_agent_prompts}
+    return {name: text for path, read in readers.items() for name, text in read(raw.files[path], path).items()}
 
 
 def _table(raw: RawFiles, path: str) -> Any:
@@ -125,12 +141,14 @@ class DomainData:
         tasks: the release's tasks by split: `user_id`, `instruction`, `actions` (each `name` and `kwargs`), `outputs`.
         specs: the tools as models see them.
         policy: the rules for the agent, the release's system prompt.
+        prompts: the release's prompts of agents and users by name, with places; see `simkit.tools.tau.prompts`.
     """
 
     base: Base
     tasks: Mapping[str, list[dict[str, Any]]]
     specs: tuple[ToolSpec, ...]
     policy: str
+    prompts: Mapping[str, str]
 
 
 def open_domain(domain: DomainName, release: ReleaseName, cache_dir: str | Path | None = None) -> DomainData:
@@ -152,9 +170,10 @@ def open_domain(domain: DomainName, release: ReleaseName, cache_dir: str | Path 
 def _opened(path: Path, _changed: int, _size: int) -> DomainData:
     try:
         with zipfile.ZipFile(path) as archive:
-            tables, tasks, tools = (orjson.loads(archive.read(f"{name}.json")) for name in ("tables", "tasks", "tools"))
+            names = ("tables", "tasks", "tools", "prompts")
+            tables, tasks, tools, prompts = (orjson.loads(archive.read(f"{name}.json")) for name in names)
             policy = archive.read("policy.md").decode()
-        return DomainData(Base(tables), tasks, tuple(map(ToolSpec.model_validate, tools)), policy)
+        return DomainData(Base(tables), tasks, tuple(map(ToolSpec.model_validate, tools)), policy, prompts)
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError) as error:
         raise DataCorrupt(
             f"the tau-bench cache {path} is damaged ({error}); delete it and run `simkit data tau` to build it again"
@@ -166,6 +185,12 @@ def _opened(path: Path, _changed: int, _size: int) -> DomainData:
 
 
 def _how_to_get(release: ReleaseName, path: Path) -> str:
+    if _older(path):
+        again = "`simkit data tau`" if release == "josh" else "`simkit data tau --from FOLDER`, your clone,"
+        return (
+            f"the tau-bench cache {_older(path)[0]} was built by an earlier version of simkit and lacks what this one "
+            f"needs; run {again} to build it again"
+        )
     if release == "josh":
         return (
             f"tau-bench is not on this machine (no {path}); run `simkit data tau` once: it fetches 25 MB through pip, "

@@ -1,4 +1,7 @@
-"""SHA-256 of each file of tau-bench that is read, in the two releases; paths are below `tau_bench/envs`."""
+"""SHA-256 of each file of tau-bench that is read, in the two releases; paths are below `tau_bench/envs`.
+
+Two files of josh-train's wheel differ from the commit in lines that nothing here depends on; both forms are listed.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ d3f105f8a8efc11e8dbb039b12e9e1d86d7c1f1ae16a26bd2bbf41cde2b21db6 airline/tools/t
 58ef41d20d5ba53782dce1bbcbd514aaa6fcb0670980f54070d8263ab9f8b985 airline/tools/update_reservation_flights.py
 6ed46b57dc3c6c487219720a10f116774686046f11868c747493ae9a703d2957 airline/tools/update_reservation_passengers.py
 56c335801c16e26b54f600f9db99eb04d31db477e86eb160341d5c66b796c5c8 airline/wiki.md
+c545fe77d51a24d0595e719d6bd234f1342a33477f507bc72a29545c04193cb9 ../agents/chat_react_agent.py
 2598a12586d28f2d6bd16bc86f4c800029b6af18e0abb5c475ef5c869c11ced1 retail/data/orders.json
 a9eabcc1a9742c5f5288c2779acce52b9308423383ed24706bbaf0889f762a0f retail/data/products.json
 87dfe578d0271e7b0b5dfb40621a5c0dcc0e8452a75b8f3f8d1dcf0abac4ff14 retail/tasks_dev.py
@@ -51,6 +55,9 @@ f65237e6ead656b28df1929274aeadbc147bcf4364be1d463f45261f8f01e308 retail/data/use
 b66d727b0b2cbb2ef505736419914e7daae36605fa6b73c26f3b6d34e7910e1c retail/tasks_test.py
 38b1f75230a2a81a10467415d0501448d119c5dfc09e854513aa57559b2ad9be retail/tools/get_user_details.py
 1461d27cb5f8d4a652617a26005634251221a442a9d99a91e3a8fadb1201787a retail/tools/modify_pending_order_address.py
+e5e6cf1528ba146c77fcec5ff7d76734ace7b9a854b87f1bdd2fcecf27ace37d user.py
+015816f1d89fccad155c610410fcfb47538da0e90e46d61f4c554f9b1974b6e3 user.py
+b27f841c4ea887385478c01429dc569e16a7bfe8de5d6dc074d03adc57502dad ../agents/chat_react_agent.py
 6c16897756d1976f635b756716409bd7780401ba3d4375a76d99e9dc195f8879 retail/tools/modify_user_address.py
 """
 
@@ -61,14 +68,17 @@ bd264e2a31e0fa35cdfef8987e70a0dd3776828b582fe90e7a44823a12eb4cea airline/data/us
 6f4fd104cc5e80b92166c4035315c31532c6cea52a90dcdf18425ee7f87c2b82 retail/data/users.json
 6f09468923c6cfb6162e94fe659264d6aee70816c18d51278fb4a581db7765a4 retail/tasks_test.py
 f22b59126c2a2aaa102f39dea778653a9298d1902477dd5246509d019318e8d3 retail/tools/get_user_details.py
+ab24eeed85e6261eb2f45420432d84a390cc39b82fc5910b8a4ccd3cee36f07e user.py
 8f23d24511078ca10818fac8501db358ad699584952233d696a695e78993d001 retail/tools/modify_pending_order_address.py
 b1f8ac2141056ccee668824d6ab124ce659ea3574e7b186b39af3f558c07ac61 retail/tools/modify_user_address.py
 """
 
 
 def _read(*texts: str) -> dict[str, str]:
-    pairs = [line.split() for text in texts for line in text.split("\n") if line]
-    return {path: digest for digest, path in pairs}
+    found: dict[str, str] = {}
+    for digest, path in (line.split() for text in texts for line in text.split("\n") if line):
+        found[path] = f"{found[path]}|{digest}" if path in found else digest
+    return found
 
 
 JOSH: Final = _read(_BOTH, _JOSH)

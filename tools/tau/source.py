@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from posixpath import normpath
 from typing import Literal, TypeAlias
 
 from simkit.errors import DataCorrupt, DataMissing
@@ -32,7 +33,10 @@ WHEEL = Release(
 
 @dataclass(frozen=True, slots=True)
 class TauRelease:
-    """A release of tau-bench: its name, its origin in words, and the SHA-256 of each file that is read."""
+    """A release of tau-bench: its name, its origin in words, and the SHA-256 of each file that is read.
+
+    A file that exists in two forms has both digests, with a bar between them.
+    """
 
     name: str
     origin: str
@@ -98,7 +102,7 @@ def _members(archive: zipfile.ZipFile) -> Read:
     names = set(archive.namelist())
 
     def read(path: str) -> bytes | None:
-        found = next((name for base in _FOLDERS if (name := f"{base}/{path}".lstrip("/")) in names), None)
+        found = next((name for base in _FOLDERS if (name := normpath(f"{base}/{path}").lstrip("/")) in names), None)
         return None if found is None else archive.read(found)
 
     return read
@@ -111,12 +115,12 @@ def _checked(read: Read, label: str, releases: tuple[TauRelease, ...]) -> RawFil
     missing = [path for path in paths if path not in found]
     if missing:
         raise DataMissing(
-            f"{label} has no tau_bench/envs/{missing[0]}{_more(missing)}; give a whole clone of {REPOSITORY}, or run "
+            f"{label} has no {_named(missing[0])}{_more(missing)}; give a whole clone of {REPOSITORY}, or run "
             "`simkit data tau` without --from"
         )
     digests = {path: sha256(content).hexdigest() for path, content in found.items()}
     others = {
-        release.name: [path for path in release.checksums if digests[path] != release.checksums[path]]
+        release.name: [path for path in release.checksums if digests[path] not in release.checksums[path].split("|")]
         for release in releases
     }
     for release in releases:
@@ -125,11 +129,15 @@ def _checked(read: Read, label: str, releases: tuple[TauRelease, ...]) -> RawFil
     closest = min(releases, key=lambda release: len(others[release.name]))
     differing = others[closest.name]
     raise DataCorrupt(
-        f"{label} is no release of tau-bench that simkit knows: tau_bench/envs/{differing[0]}{_more(differing)} is not "
+        f"{label} is no release of tau-bench that simkit knows: {_named(differing[0])}{_more(differing)} is not "
         f"that of `{closest.name}`, {closest.origin}, to which it is closest. Known: "
         f"{'; '.join(f'`{release.name}`, {release.origin}' for release in releases)}. Check out one of these commits, "
         "with unchanged files and line ends"
     )
+
+
+def _named(path: str) -> str:
+    return normpath(f"tau_bench/envs/{path}")
 
 
 def _more(paths: list[str]) -> str:

@@ -46,7 +46,7 @@ class TauDomain(World):
     """
 
     default_agent: ClassVar[str] = "function_calling"
-    default_user: ClassVar[str] = "goal"
+    default_user: ClassVar[str] = "tau"
     default_reward: ClassVar[str] = "final_state"
     limits: ClassVar[Limits] = Limits(turns=DECISIONS, steps=DECISIONS, decisions=DECISIONS)
     domain: ClassVar[DomainName]
@@ -94,6 +94,11 @@ class TauDomain(World):
     @cached_property
     def _toolset(self) -> Toolset:
         return self.toolset if self.variant == "paper" else self.repaired.checked(self._data.specs)
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """The release's prompts of agents and users; the release `josh` has those of the plain user only."""
+        return self._data.prompts
 
     @property
     def ontology(self) -> Ontology:
