@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 from simkit.agents.model_agent import (
     CALL_CUT_OFF,
     FILTERED,
     ModelAgent,
+    SentMessages,
     call_beside_unparsed,
     call_id,
     named_calls,
@@ -19,13 +20,17 @@ from simkit.agents.model_agent import (
     spoken_text,
     unusable_reason,
 )
-from simkit.components.agent import Act, Decision
+from simkit.components.agent import Act, AgentStart, Decision, StartAgent
 from simkit.components.model_view import with_valid_calls
+from simkit.components.world import World
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, parse_call
 from simkit.core.text_calls import UNPARSED, TextCalls, find_calls
 from simkit.errors import UsageError
 from simkit.models.base import ChatModel, ChatResponse, lacks_for_tools
-from simkit.plugins.prompts import PromptChoice
+from simkit.plugins.prompts import COMPACT, Prompt
+
+AgentPrompt: TypeAlias = Path | Literal["compact", "world"] | None
+"""None for the usual prompt, `compact` for the one in few words, `world` for that of the world's data, or a path."""
 
 CALL_AS_TEXT = (
     "ERROR: you wrote a tool call as text, so it was not executed, and the customer did not hear it. Use the "
@@ -42,9 +47,14 @@ class FunctionCallingAgent(ModelAgent):
     that was cut off are not executed.
 
     Args:
-        model, prompt, examples: see `ModelAgent`.
+        model, examples: see `ModelAgent`.
+        prompt: as in `ModelAgent`, or `world` for the system prompt of the world's own release, word for word: the
+            prompt `agent` of `World.prompts`, or else the world's rules alone (tau-bench).
         text_calls: what to do with a call that comes as text, because the server has no parser for the model's
             notation: `tell` the model, or `read` and execute it. Both flag the message, and neither speaks the call.
+        calls: `all` calls of an answer are made, or only the `first`, which is then the only one in the conversation
+            (as in tau-bench). The message has the flag `dropped_calls` if there were more.
+        world: the world, for its prompts.
 
     Raises:
         UsageError: the model cannot be given tools, or an option is invalid.
@@ -56,19 +66,34 @@ class FunctionCallingAgent(ModelAgent):
     def __init__(
         self,
         model: ChatModel,
-        prompt: PromptChoice = None,
+        prompt: AgentPrompt = None,
         text_calls: Literal["tell", "read"] = "tell",
         examples: Path | None = None,
+        calls: Literal["all", "first"] = "all",
+        world: World | None = None,
     ) -> None:
         if text_calls not in ("tell", "read"):
             raise UsageError(f"text_calls is `{text_calls}`; it must be `tell` or `read`")
+        if calls not in ("all", "first"):
+            raise UsageError(f"calls is `{calls}`; it must be `all` or `first`")
         if (lacks := lacks_for_tools(model)) is not None:
             raise UsageError(
                 f"the agent `{self.name}` gives its model tools, and `{model.name}` cannot take them: {lacks}; choose "
                 "the agent `react`, which describes them in its prompt (--agent react)"
             )
-        super().__init__(model, prompt, examples)
+        own = COMPACT if prompt == COMPACT else prompt if isinstance(prompt, Path) else None
+        super().__init__(model, own, examples)
         self._text_calls = text_calls
+        self._first_only = calls == "first"
+        self._of_world = prompt == "world"
+        self._world = world
+
+    def start(self, request: StartAgent) -> AgentStart[SentMessages | None]:
+        """The system prompt, with the world's own rules for agents."""
+        if not self._of_world:
+            return super().start(request)
+        text = "{{policy}}" if self._world is None else self._world.prompts.get("agent", "{{policy}}")
+        return AgentStart(Prompt("world", text, exact=True).fill(policy=request.policy) or None)
 
     def tools(self, request: Act) -> tuple[ToolSpec, ...]:
         """All tools of the request."""
@@ -86,9 +111,7 @@ class FunctionCallingAgent(ModelAgent):
                 note = FILTERED if response.finish == "content_filter" else CALL_CUT_OFF
                 return retry_with(message.without_calls(), note, *flags, f"cut_off_call: {message.tool_calls[-1].name}")
             calls = named_calls(message, request)
-            return _calling(
-                message.model_copy(update={"tool_calls": calls}), calls, flags, response.unparsed is not None
-            )
+            return self._calling(message, calls, flags, unread=response.unparsed is not None)
         text, wrong = spoken_text(message), unusable_reason(response)
         written = find_calls(text, request.tools) if response.unparsed is None else None
         if written is not None:
@@ -106,13 +129,17 @@ class FunctionCallingAgent(ModelAgent):
             ToolCall.of(call_id(request, index), call.name, call.arguments) for index, call in enumerate(written.calls)
         )
         flags = (*flags, f"{UNPARSED}: {written.notation}") if written.unread else flags
-        called = message.model_copy(update={"content": written.rest or None, "tool_calls": calls})
-        return _calling(called, calls, flags, bool(written.unread))
+        rest = message.model_copy(update={"content": written.rest or None})
+        return self._calling(rest, calls, flags, unread=bool(written.unread))
 
-
-def _calling(message: AssistantMessage, calls: tuple[ToolCall, ...], flags: tuple[str, ...], unread: bool) -> Decision:
-    """The decision that makes the calls; with `unread`, the model is told of another one that could not be read."""
-    return call_beside_unparsed(message, calls, *flags) if unread else Decision(message, calls=calls, flags=flags)
+    def _calling(
+        self, message: AssistantMessage, calls: tuple[ToolCall, ...], flags: tuple[str, ...], *, unread: bool
+    ) -> Decision:
+        """The decision that makes the calls; with `unread`, the model is told of another one that could not be read."""
+        if self._first_only and len(calls) > 1:
+            flags, calls = (*flags, f"dropped_calls: {len(calls) - 1}"), calls[:1]
+        made = message.model_copy(update={"tool_calls": calls})
+        return call_beside_unparsed(made, calls, *flags) if unread else Decision(made, calls=calls, flags=flags)
 
 
 def _is_cut_off(response: ChatResponse, calls: tuple[ToolCall, ...]) -> bool:

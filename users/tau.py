@@ -90,7 +90,7 @@ class TauUser(User[ModelHistory]):
     def prompt(self, name: str) -> Prompt:
         """A prompt of the world, otherwise simkit's own."""
         text = None if self._world is None else self._world.prompts.get(name)
-        return shipped_prompt("simkit.users", _OWN_PROMPTS[name]) if text is None else Prompt(name, text)
+        return shipped_prompt("simkit.users", _OWN_PROMPTS[name]) if text is None else Prompt(name, text, exact=True)
 
     async def speak(self, request: Speak[ModelHistory]) -> UserTurn[ModelHistory]:
         """The next message.
@@ -121,15 +121,14 @@ class TauUser(User[ModelHistory]):
 
     def _open(self, request: Speak[ModelHistory]) -> ModelHistory:
         prompt = self.prompt("user_react" if self._strategy == "react" else "user")
-        rules = prompt.fill_exactly(instruction=request.task.instructions)
+        rules = prompt.fill(instruction=request.task.instructions)
         history = ModelHistory(JsonList[Message]((SystemMessage.of(rules),)))
         if request.conversation.heard():
             return history
         return replace(history, messages=history.messages.append(UserMessage.of(self._cue())))
 
     def _cue(self) -> str:
-        prompts = {} if self._world is None or self._replies.cued else self._world.prompts
-        return prompts.get("cue", CUE)
+        return CUE if self._world is None or self._replies.cued else self._world.prompts.get("cue", CUE)
 
     def _own_prompts(self, opening: bool) -> tuple[str, ...]:
         """The flag of a first message that simkit's own prompts led to."""
@@ -179,7 +178,7 @@ class TauUser(User[ModelHistory]):
 
     def _judged(self, name: str, shown: str, messages: JsonList[Message]) -> JsonList[Message]:
         transcript = self._replies.transcript(messages)
-        text = self.prompt(name).fill_exactly(transcript=transcript, response=shown)
+        text = self.prompt(name).fill(transcript=transcript, response=shown)
         return JsonList[Message]((UserMessage.of(text),))
 
 

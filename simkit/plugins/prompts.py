@@ -8,7 +8,6 @@ number, so that runs with the same prompt name used the same text.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -28,10 +27,11 @@ _PLACE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt's text, with the name of its file."""
+    """A prompt's text, with the name of its file; `exact` if its white space counts, as in other people's prompts."""
 
     name: str
     text: str
+    exact: bool = False
 
     @property
     def places(self) -> frozenset[str]:
@@ -39,30 +39,20 @@ class Prompt:
         return frozenset(_PLACE.findall(self.text))
 
     def fill(self, **values: str) -> str:
-        """The text with every placeholder filled; consecutive empty lines left by an empty value become one.
+        """The text with every placeholder filled; unless it is exact, empty lines left by an empty value become one.
 
         Raises:
             UsageError: a placeholder has no value; the message lists those that have one.
         """
-        self._check_filled(values)
-        filled = _PLACE.sub(lambda place: values[place[1]].strip(), self.text)
-        return re.sub(r"\n{3,}", "\n\n", filled).strip()
-
-    def fill_exactly(self, **values: str) -> str:
-        """The text with every placeholder filled and all its white space, for prompts that are used word for word.
-
-        Raises:
-            UsageError: a placeholder has no value; the message lists those that have one.
-        """
-        self._check_filled(values)
-        return _PLACE.sub(lambda place: values[place[1]], self.text)
-
-    def _check_filled(self, values: Mapping[str, str]) -> None:
         if missing := self.places - values.keys():
             raise UsageError(
                 f"the prompt {self.name} has a place {{{{{min(missing)}}}}} that nothing fills; it may have:"
                 f" {', '.join(sorted(values))}"
             )
+        if self.exact:
+            return _PLACE.sub(lambda place: values[place[1]], self.text)
+        filled = _PLACE.sub(lambda place: values[place[1]].strip(), self.text)
+        return re.sub(r"\n{3,}", "\n\n", filled).strip()
 
 
 @cache

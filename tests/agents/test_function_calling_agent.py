@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from acting import FIND, KEY, RecordingModel, act, answered, conversation, note_of
@@ -9,12 +10,16 @@ from acting import FIND, KEY, RecordingModel, act, answered, conversation, note_
 from simkit.agents.function_calling import CALL_AS_TEXT, FunctionCallingAgent
 from simkit.agents.model_agent import CALL_CUT_OFF, CUT_OFF, EMPTY, FILTERED, UNPARSED, UNPARSED_BESIDE
 from simkit.components.agent import AgentStart, Decision, StartAgent
+from simkit.components.world import World
 from simkit.core.conversation import Entry
 from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, ToolResult, UserMessage
 from simkit.errors import ModelFault, TokensUsed, UnparsedCall, UsageError
 from simkit.models import CallKey, ChatResponse, FinishReason, Sampling
 from simkit.models.base import SampledModel
 from simkit.models.usage import ValidatedModel
+from simkit.plugins.loading import load
+from simkit.run.casting import AGENT
+from simkit.tools.builtin import BuiltinWorld
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +56,64 @@ async def test_parallel_calls_are_one_decision_and_text_beside_them_is_kept_unhe
     assert isinstance(decision.message, AssistantMessage)
     assert decision.message.tool_calls == decision.calls
     assert (decision.message.content, decision.say) == ("Let me look.", None)
+
+
+async def test_only_the_first_call_is_made_and_kept_if_that_is_chosen() -> None:
+    calls = (ToolCall.of("a", "find", {"day": "sunday"}), ToolCall.of("b", "find", {"day": "monday"}))
+    model = RecordingModel(answered("Let me look.", *calls)).model
+    decision = await FunctionCallingAgent(model, calls="first").act(act())
+    assert isinstance(decision.message, AssistantMessage)
+    assert [call.arguments for call in decision.calls] == ['{"day": "sunday"}']
+    assert (decision.message.tool_calls, decision.message.content) == (decision.calls, "Let me look.")
+    assert decision.flags == ("dropped_calls: 1",)
+    alone = await FunctionCallingAgent(RecordingModel(answered(None, calls[0])).model, calls="first").act(act())
+    assert (len(alone.calls), alone.flags) == (1, ())
+
+
+async def test_of_calls_in_text_only_the_first_is_made_if_that_is_chosen() -> None:
+    written = "".join(f'<tool_call>{{"name": "find", "arguments": {{"day": "{day}"}}}}</tool_call>' for day in "ab")
+    agent = FunctionCallingAgent(RecordingModel(answered(written)).model, text_calls="read", calls="first")
+    decision = await agent.act(act())
+    assert isinstance(decision.message, AssistantMessage)
+    assert [call.arguments for call in decision.calls] == ['{"day": "a"}']
+    assert decision.message.tool_calls == decision.calls
+    assert "dropped_calls: 1" in decision.flags
+
+
+class ReleasedWorld(BuiltinWorld):
+    """A world with the prompt of its release."""
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        return {"agent": "<policy>\n\n\n{{policy}}</policy>\n"}
+
+
+@pytest.mark.parametrize(
+    ("world", "policy", "system"),
+    [
+        (None, " Be kind.\n", " Be kind.\n"),
+        (BuiltinWorld(), "# Rules\n", "# Rules\n"),
+        (ReleasedWorld(), " Be kind.\n", "<policy>\n\n\n Be kind.\n</policy>\n"),
+        (None, "", None),
+    ],
+)
+def test_the_system_prompt_may_be_that_of_the_world_word_for_word(
+    world: World | None, policy: str, system: str | None
+) -> None:
+    agent = FunctionCallingAgent(RecordingModel("ok").model, prompt="world", world=world)
+    assert agent.start(StartAgent((FIND,), policy)).system == system
+
+
+def test_a_choice_of_calls_that_does_not_exist_is_refused() -> None:
+    wrong: Any = "last"
+    with pytest.raises(UsageError, match="calls is `last`; it must be `all` or `first`"):
+        FunctionCallingAgent(RecordingModel("ok").model, calls=wrong)
+
+
+def test_the_options_can_be_written_after_the_name() -> None:
+    given = {"model": RecordingModel("ok").model, "world": ReleasedWorld()}
+    agent = load(AGENT, "function_calling,calls=first,prompt=world", given)
+    assert agent.start(StartAgent((FIND,), "Be kind.")).system == "<policy>\n\n\nBe kind.</policy>\n"
 
 
 async def test_equal_calls_of_two_branches_are_equal_whatever_ids_the_provider_made_up() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import cast
 
 import pytest
 from tau_recordings import Recording, raw_data, read_recordings, recordings_folder
@@ -27,7 +28,7 @@ _JUDGES = ("user_verify", "user_reflection")
 def read_users() -> list[Recording]:
     """The recorded users, one for each strategy; skips the test if there is none."""
     (users,) = read_recordings("tau1_users.json.gz")
-    return users
+    return cast("list[Recording]", users)
 
 
 def recorded_prompts() -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import pytest
 from talking import TASK, Player, Talk, WordsWorld, player
@@ -248,8 +248,7 @@ async def test_it_plays_in_worlds_without_prompts_and_keeps_the_promises_of_a_us
         return "Thought: t User Response: true"
 
     for strategy in ("llm", "react", "verify", "reflection"):
-        for variant in ("paper", "fixed"):
-            chosen = cast("Literal['paper', 'fixed']", variant)
+        for chosen in ("paper", "fixed"):
             await check_user(TauUser(ScriptedModel(answer), WordsWorld(), strategy, chosen), [TASK])
             assert (await Talk(cast("Any", TauUser(ScriptedModel(answer), None, strategy, chosen))).next()).text
 

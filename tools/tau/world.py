@@ -45,7 +45,7 @@ class TauDomain(World):
         UsageError: the release or the variant does not exist.
     """
 
-    default_agent: ClassVar[str] = "function_calling"
+    default_agent: ClassVar[str] = "function_calling,calls=first,prompt=world"
     default_user: ClassVar[str] = "tau"
     default_reward: ClassVar[str] = "final_state"
     limits: ClassVar[Limits] = Limits(turns=DECISIONS, steps=DECISIONS, decisions=DECISIONS)
