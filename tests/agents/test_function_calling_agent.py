@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ from acting import FIND, KEY, RecordingModel, act, answered, conversation, note_
 from simkit.agents.function_calling import CALL_AS_TEXT, FunctionCallingAgent
 from simkit.agents.model_agent import CALL_CUT_OFF, CUT_OFF, EMPTY, FILTERED, UNPARSED, UNPARSED_BESIDE
 from simkit.components.agent import AgentStart, Decision, StartAgent
+from simkit.components.tools import ToolServer
 from simkit.components.world import World
 from simkit.core.conversation import Entry
 from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, ToolResult, UserMessage
+from simkit.core.ontology import Ontology
+from simkit.core.tasks import Task
 from simkit.errors import ModelFault, TokensUsed, UnparsedCall, UsageError
 from simkit.models import CallKey, ChatResponse, FinishReason, Sampling
 from simkit.models.base import SampledModel
@@ -80,8 +84,21 @@ async def test_of_calls_in_text_only_the_first_is_made_if_that_is_chosen() -> No
     assert "dropped_calls: 1" in decision.flags
 
 
-class ReleasedWorld(BuiltinWorld):
-    """A world with the prompt of its release."""
+class ReleasedWorld(World):
+    """A world with the prompt of its release, and nothing else."""
+
+    name = "released"
+    splits = ("test",)
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        return ()
+
+    def tools(self) -> ToolServer:
+        raise AssertionError("no tools are called")
+
+    @property
+    def ontology(self) -> Ontology:
+        return Ontology(())
 
     @property
     def prompts(self) -> dict[str, str]:
