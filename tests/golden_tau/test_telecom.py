@@ -1,113 +1,77 @@
-"""Every recorded call of tau2's telecom domain: initial states, texts, rows that change, states, assertions, solo."""
+"""Telecom of tau2-bench after gold calls: the tasks' checks, and an agent that has the tools of both sides."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
+from typing import Any
 
-from tau_deltas import exact, expect_one_to_one, patched
-from tau_recordings import Recording
-from telecom_recordings import ENVIRONMENT, base_of_telecom, checks_of, holds, recordings_of_telecom, start_of
+from tau2_recordings import masked, tables, tasks
+from tau_deltas import expect_one_to_one
+from tau_recordings import Recording, read_recordings
 
-from simkit.tools.tau.call import Called
-from simkit.tools.tau.rows import Rows, Side, copied
+from simkit.tools.tau.rows import Base, Draft, Rows, Side, copied
 from simkit.tools.tau2.call import Environment, run_call
+from simkit.tools.tau2.domains import PAPER
+from simkit.tools.tau2.start import run_function, start_rows, state_digest
 
-GOLD, CALLS = "tau2_gold.jsonl.gz", "tau2_calls.jsonl.gz"
-SOLO = replace(ENVIRONMENT, solo=True)
-
-
-class Played:
-    """Plays recordings, and collects what differs and which states were seen."""
-
-    def __init__(self) -> None:
-        self.wrong: list[str] = []
-        self.states: set[tuple[str, str]] = set()
-
-    def play(self, rows: Rows, recording: Recording, environment: Environment = ENVIRONMENT) -> Rows:
-        """The rows after the calls of a recording."""
-        for number, recorded in enumerate(recording["calls"]):
-            called = call(environment, rows, recorded)
-            self.wrong += [
-                f"{recording['task']}/{number} {recorded['name']}({recorded['args']}): {problem}"
-                for problem in problems(recorded, rows, called)
-            ]
-            rows = called.rows
-            if "hash" in recorded:
-                self.saw(recorded["hash"], rows)
-        return rows
-
-    def saw(self, hashes: list[str], rows: Rows) -> None:
-        """Note a state under the release's hashes."""
-        sides: tuple[Side, Side] = ("agent", "user")
-        self.states |= {(side + hash, side + rows.digest(side=side)) for side, hash in zip(sides, hashes, strict=True)}
-
-    def check(self) -> None:
-        """Fail if anything differs from the release."""
-        assert not self.wrong, f"{len(self.wrong)} differences; the first of them:\n" + "\n".join(self.wrong[:5])
-        expect_one_to_one(self.states)
+BOTH = PAPER["telecom"]
+SOLO = replace(BOTH, solo=True)
 
 
-def call(environment: Environment, rows: Rows, recorded: Recording) -> Called:
-    """Make a recorded call."""
-    side: Side = "user" if recorded.get("requestor") == "user" and not environment.solo else "agent"
-    return run_call(environment, rows, recorded["name"], copied(recorded["args"]), side)
+@cache
+def base() -> Base:
+    return Base(tables("telecom"))
 
 
-def problems(recorded: Recording, before: Rows, called: Called) -> Iterator[str]:
-    """What differs from the recording."""
-    if masked(called.text) != masked(recorded["return"]):
-        yield f"{called.text!r}, not {recorded['return']!r}"
-    if called.error is not recorded.get("error", False):
-        yield f"error is {called.error}"
-    changed = {(write.table, write.id): write.row for write in called.writes if not write.table.startswith("defaults.")}
-    wanted = {
-        (f"user.{table}" if side == "user" else table, id): changes
-        for (side, table, id), changes in recorded.get("delta", [])
-    }
-    rows = {key: patched(before.get(*key), changes) for key, changes in wanted.items()}
-    if exact(changed) != exact(rows):
-        yield f"wrote {changed}, not {rows}"
+def gold() -> Iterator[Recording]:
+    return (line for line in read_recordings("tau2_gold.jsonl.gz") if line["domain"] == "telecom")
 
 
-def masked(text: str) -> str:
-    """A text without the version of pydantic, which the release's messages name."""
-    return re.sub(r"errors\.pydantic\.dev/[\d.]+", "", text)
+def start(recording: Recording) -> Rows:
+    task = tasks("telecom")[recording["task"]]
+    return start_rows("telecom", BOTH, Rows(base()), task["initial_state"], task["id"])
 
 
-def test_calls_after_the_start_of_a_task() -> None:
-    played = Played()
-    untouched = base_of_telecom().whole_digest()
-    recordings = recordings_of_telecom(CALLS)
-    for recording in recordings:
-        played.saw(recording["end_hash"], played.play(start_of(recording["task"]), recording))
-    played.check()
-    assert recordings
-    assert base_of_telecom().whole_digest() == untouched
+def played(environment: Environment, rows: Rows, calls: Sequence[Recording]) -> tuple[Rows, list[str]]:
+    """The rows after calls, and their texts."""
+    texts: list[str] = []
+    for call in calls:
+        side: Side = "user" if call.get("requestor") == "user" and not environment.solo else "agent"
+        called = run_call(environment, rows, call["name"], copied(call["args"]), side)
+        rows = called.rows
+        texts.append(masked(called.text))
+    return rows, texts
 
 
-def test_starts_and_gold_of_every_task_with_its_assertions() -> None:
-    played = Played()
-    recordings = recordings_of_telecom(GOLD)
-    for recording in recordings:
-        rows = start_of(recording["task"])
-        played.saw(recording["start_hash"], rows)
-        rows = played.play(rows, recording)
-        found = [holds(check, rows) for check in checks_of(recording["task"])]
+def checked(rows: Rows, checks: Sequence[Any]) -> list[bool]:
+    """Whether each check of a task holds."""
+    draft = Draft(rows)
+    return [run_function(BOTH, draft, check) is check["assert_value"] for check in checks]
+
+
+def test_checks_of_every_task_hold_or_fail_after_gold_as_in_the_release() -> None:
+    wrong: list[str] = []
+    verdicts: set[bool] = set()
+    for recording in gold():
+        rows, _ = played(BOTH, start(recording), recording["calls"])
+        checks: list[Any] = tasks("telecom")[recording["task"]]["evaluation_criteria"]["env_assertions"] or []
+        found = checked(rows, checks)
+        verdicts |= {*found, *checked(start(recording), checks)}
         if found != recording["assertions_after_gold"]:
-            played.wrong.append(f"{recording['task']}: assertions are {found}")
-    played.check()
-    assert recordings
+            wrong.append(f"{recording['task']}: {found}, not {recording['assertions_after_gold']}")
+    assert wrong == []
+    assert verdicts == {True, False}
 
 
-def test_gold_calls_of_an_agent_that_has_both_sides_tools() -> None:
-    played = Played()
-    for recording in recordings_of_telecom(GOLD):
+def test_an_agent_with_both_sides_tools_comes_to_the_recorded_states() -> None:
+    states: set[tuple[str, str]] = set()
+    for recording in gold():
         if "solo" in recording:
-            rows = played.play(start_of(recording["task"]), recording, SOLO)
-            played.saw(recording["solo"]["hash"], rows)
-            assert recording["solo"]["same_returns"]
-            assert recording["solo"]["errors"] == 0
-    played.check()
-    assert played.states
+            before = start(recording)
+            rows, texts = played(SOLO, before, recording["calls"])
+            assert (played(BOTH, before, recording["calls"])[1] == texts) is recording["solo"]["same_returns"]
+            states.add((" ".join(recording["solo"]["hash"]), state_digest(rows)))
+    assert states
+    expect_one_to_one(states)

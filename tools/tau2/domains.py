@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from simkit.tools.tau2 import airline, mock, retail
+from simkit.tools.tau2 import airline, coupling, mock, phone, phone_setup, retail, telecom, telecom_setup
 from simkit.tools.tau2.call import Environment
 from simkit.tools.tau2.layout import DomainName, Tables
 from simkit.tools.tau2.mock import SHARED
@@ -18,8 +18,17 @@ PAPER: Final[Mapping[DomainName, Environment]] = {
         mock.USER_TOOLS,
         functions={"agent": mock.ASSERTIONS, "user": {**mock.USER_ASSERTIONS, **mock.USER_ACTIONS}},
     ),
+    "telecom": Environment(
+        telecom.TOOLS,
+        phone.USER_TOOLS,
+        coupling.sync,
+        functions={
+            "agent": {**telecom_setup.ACTIONS, **telecom_setup.ASSERTIONS},
+            "user": {**phone_setup.ACTIONS, **phone_setup.ASSERTIONS},
+        },
+    ),
 }
 """The release's tools."""
 
-HIDDEN: Final[Mapping[DomainName, Tables]] = {"mock": {SHARED[0]: {}}}
+HIDDEN: Final[Mapping[DomainName, Tables]] = {"mock": {SHARED[0]: {}}, "telecom": coupling.hidden_tables()}
 """Tables that belong to the state and to neither side, as each task finds them."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 from simkit.tools.tau.rows import Draft
-from simkit.tools.tau2.phone import USER_TOOLS, VPN, connect_vpn, flip, flip_airplane_mode, flip_data, flip_roaming
+from simkit.tools.tau2.phone import VPN, connect_vpn, flip, flip_airplane_mode, flip_data, flip_roaming
 from simkit.tools.tau2.phone_network import (
     DEVICE,
     SURROUNDINGS,
@@ -187,32 +187,29 @@ def assert_mobile_data_usage_exceeded(db: Draft, expected_status: bool) -> bool:
 
 
 ACTIONS: Final[Mapping[str, Callable[..., object]]] = {
-    **{name: tool.function for name, tool in USER_TOOLS.tools.items()},
-    **{
-        each.__name__: each
-        for each in (
-            set_user_info,
-            set_user_location,
-            simulate_network_search,
-            turn_airplane_mode_on,
-            turn_airplane_mode_off,
-            unseat_sim_card,
-            lock_sim_card,
-            turn_data_on,
-            turn_data_off,
-            turn_roaming_on,
-            turn_roaming_off,
-            turn_data_saver_mode_on,
-            turn_data_saver_mode_off,
-            break_apn_settings,
-            break_apn_mms_setting,
-            set_wifi_calling,
-            break_vpn,
-            remove_app_permission,
-        )
-    },
+    each.__name__: each
+    for each in (
+        set_user_info,
+        set_user_location,
+        simulate_network_search,
+        turn_airplane_mode_on,
+        turn_airplane_mode_off,
+        unseat_sim_card,
+        lock_sim_card,
+        turn_data_on,
+        turn_data_off,
+        turn_roaming_on,
+        turn_roaming_off,
+        turn_data_saver_mode_on,
+        turn_data_saver_mode_off,
+        break_apn_settings,
+        break_apn_mms_setting,
+        set_wifi_calling,
+        break_vpn,
+        remove_app_permission,
+    )
 }
-"""What a task may do to the phone before it begins, by name."""
+"""What a task may do to the phone before it begins, by name; it may also use the tools."""
 
 FIXED_ACTIONS: Final[Mapping[str, Callable[..., object]]] = {**ACTIONS, "break_vpn": slow_vpn}
 """The same in the variant `fixed`: who connects again after `break_vpn` has a fast VPN."""

@@ -74,10 +74,9 @@ def assert_no_overdue_bill(db: Draft, overdue_bill_id: str) -> bool:
 
 
 ACTIONS: Final[Mapping[str, Callable[..., object]]] = {
-    **{name: tool.function for name, tool in telecom.TOOLS.tools.items()},
-    **{each.__name__: each for each in (set_data_usage, suspend_line_for_overdue_bill)},
+    each.__name__: each for each in (set_data_usage, suspend_line_for_overdue_bill)
 }
-"""What a task may do to the provider's tables before it begins, by name."""
+"""What a task may do to the provider's tables before it begins, by name; it may also use the tools."""
 
 ASSERTIONS: Final[Mapping[str, Callable[..., bool]]] = {
     each.__name__: each
