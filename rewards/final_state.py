@@ -155,7 +155,9 @@ def _called(remaining: tuple[Goal, ...], calls: tuple[CallRecord, ...]) -> tuple
 
 
 def _is(call: CallRecord, goal: Goal) -> bool:
-    return call.name == goal.detail.get("tool") and call.parameters == goal.detail.get("arguments")
+    detail = goal.detail
+    same = call.name == detail.get("tool") and call.parameters == detail.get("arguments")
+    return same and call.by == detail.get("by", "agent")
 
 
 def _distinct(goals: tuple[Goal, ...]) -> tuple[Goal, ...]:

@@ -28,8 +28,9 @@ class GoalCalls(Reward):
 
     A goal's detail names its `tool`, the `parameters` to be covered, the `id_field` of entities and the `entity` that
     was, or is to be, booked (None for none). It is the goal of a booking if its `booking` is true; without that field,
-    if its tool is called `book_...`. A booking counts when the call's parameters cover the goal's and its result is
-    neither an error nor has `success` false. A search counts when it returned something and
+    if its tool is called `book_...`. With `by` "user" it is reached by a call of the user's own tool. A booking counts
+    when the call's parameters cover the goal's and its result is neither an error nor has `success` false. A search
+    counts when it returned something and
     - its parameters cover the goal's, and the entity came back (or the goal names no entity); or
     - its parameters are a part of the goal's, and the entity came back (without one: the result satisfies the goal).
     Case, apostrophes and "don't care" values are ignored. Each call credits at most one copy of a goal, and each copy
@@ -125,7 +126,11 @@ def _search_key(goal: Goal) -> str:
 def reaches(record: CallRecord, goal: Goal, rules: Rules, *, any_entity: bool) -> bool:
     """Whether one call reaches one goal; `any_entity` ignores the entity of the goal."""
     detail = goal.detail
-    if record.name != detail.get("tool") or (parameters := record.parameters) is None:
+    if (
+        record.name != detail.get("tool")
+        or record.by != detail.get("by", "agent")
+        or (parameters := record.parameters) is None
+    ):
         return False
     called = clean(parameters, lenient=not rules.literal)
     wanted = clean(detail["parameters"], lenient=not rules.literal)

@@ -99,8 +99,8 @@ class AgendaUser(User[AgendaProgress]):
         said = request.conversation.heard()
         progress = request.state or AgendaProgress()
         agenda = _Agenda(request.task, self._ontology, rng, self._temperament)
-        if not said:
-            return agenda.open(progress)
+        if request.state is None:
+            return agenda.open(replace(progress, heard=len(said) + 1))
         news = " ".join(word.text for word in said[progress.heard :] if word.speaker == "agent")
         progress = replace(progress, heard=len(said) + 1)
         return agenda.answer(progress, self._hear(news, agenda, progress))
@@ -133,7 +133,7 @@ class _Agenda:
         wish = self.wish(progress)
         values = self._some(wish.inform, 1, 2)
         text = self.words(wish).opening(values)
-        return UserTurn(text, state=replace(progress, heard=1, stated=frozenset(values)))
+        return UserTurn(text, state=replace(progress, stated=frozenset(values)))
 
     def answer(self, progress: AgendaProgress, heard: AgentReply) -> UserTurn[AgendaProgress]:
         """The answer to a reply of the agent."""

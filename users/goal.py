@@ -121,8 +121,12 @@ class GoalUser(User[ModelHistory]):
         return UserTurn(reply.text, end=reply.end, state=state, flags=flags, tokens=used.tokens, cost=used.cost)
 
     def _open(self, request: Speak[ModelHistory]) -> ModelHistory:
-        system = JsonList[Message]((SystemMessage.of(self._prompt.fill(**self.places(request))),))
-        return ModelHistory(system if request.conversation.heard() else system.append(UserMessage.of(CUE)))
+        messages = JsonList[Message]((SystemMessage.of(self._prompt.fill(**self.places(request))),))
+        said = request.conversation.heard()
+        for word in said:  # the world's own opening
+            own = word.speaker == "user"
+            messages = messages.append(AssistantMessage.of(word.text) if own else UserMessage.of(word.text))
+        return ModelHistory(messages if said else messages.append(UserMessage.of(CUE)), len(request.conversation))
 
     async def _reply(
         self, history: ModelHistory, request: Speak[ModelHistory]

@@ -341,7 +341,14 @@ def _print_raw(transcript: Transcript) -> None:
         output.say_raw(f"{line.turn:>3} {line.author:<8} {said}")
 
 
-STYLES = {"user": "green", "agent": "bold cyan", "tool": "magenta", "system": "dim", "runtime": "red"}
+STYLES = {
+    "user": "green",
+    "agent": "bold cyan",
+    "tool": "magenta",
+    "system": "dim",
+    "runtime": "red",
+    "user_tool": "yellow",
+}
 
 
 def _spoken(line: TranscriptLine, console: Console) -> Text:

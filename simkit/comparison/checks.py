@@ -18,7 +18,16 @@ VARIABLE_CHOICES = frozenset(
 )
 """Choices in which runs of one configuration may differ."""
 
-TEST_CHOICES = ("user", "user_model", "user_temperature", "max_turns", "max_steps")
+TEST_CHOICES = (
+    "user",
+    "user_model",
+    "user_temperature",
+    "max_turns",
+    "max_steps",
+    "max_errors",
+    "max_messages",
+    "user_steps",
+)
 """Choices that change the difficulty of the test: noted if arms differ in them."""
 
 SEARCH_CHOICES = ("factor", "beam", "winner", "branch_by", "eager")

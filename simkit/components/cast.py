@@ -18,7 +18,8 @@ class Cast:
     """Addresses and properties of the four components of a simulation.
 
     `unforkable` names the components that cannot be forked; `deterministic` means that the agent ignores seeds, so that
-    all branches would be the same; `final` that the reward judges how an episode ends, and needs no sparse goals.
+    all branches would be the same; `final` that the reward judges how an episode ends, and needs no sparse goals;
+    `user_calls` that the user can call tools of its own.
     `limits` are the world's, for what the caller leaves open; `checks` are called with each task before it is played.
     """
 
@@ -32,6 +33,7 @@ class Cast:
     final: bool = False
     limits: Limits = field(default_factory=Limits)
     checks: tuple[Callable[[Task], None], ...] = ()
+    user_calls: bool = False
 
     def sessions(self, conversations: int) -> HeldPlaces:
         """The sessions of one episode, as an `async with` block: waits until all are free, and releases them on exit.

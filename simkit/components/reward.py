@@ -43,7 +43,7 @@ class EpisodeReward:
 
 @dataclass(frozen=True, slots=True)
 class ListGoals(Request[tuple[Goal, ...]]):
-    """Request for the sparse goals of a task, which is played with these tools."""
+    """Request for the sparse goals of a task, which is played with these tools, the agent's and the user's."""
 
     task: Task
     tools: tuple[ToolSpec, ...]
@@ -78,7 +78,8 @@ class ScoreEpisode(Stateful[StateT_co], Request[EpisodeReward]):
     """Request for the reward of a finished episode; `calls` are those on the path from the root to the final leaf.
 
     They include calls of the user's own tools (`CallRecord.by`). `outcome` says how the episode ended (`user_ended`,
-    `turn_limit`, ...; `simkit.core.events.Outcome`). `start` is the world state before the first utterance.
+    `turn_limit`, ...; `simkit.core.events.Outcome`). `start` is the world state before the first utterance, None in
+    worlds whose states are objects with a `fork()`, which change in place.
     """
 
     task: Task

@@ -39,9 +39,9 @@ class Entry:
         return cls(SystemMessage.of(text), "system", turn=0)
 
     @classmethod
-    def user(cls, text: str, turn: int) -> Entry:
+    def user(cls, text: str, turn: int, step: int = 0) -> Entry:
         """An utterance of the user."""
-        return cls(UserMessage.of(text), "user", turn=turn, heard=text)
+        return cls(UserMessage.of(text), "user", turn=turn, step=step, heard=text)
 
     @classmethod
     def agent(cls, text: str, turn: int, step: int = 0) -> Entry:

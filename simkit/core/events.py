@@ -158,7 +158,10 @@ class ToolsetSeen:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeStarted:
-    """An episode (one conversation or tree) started; `attempt` counts the starts of this episode from 0."""
+    """An episode (one conversation or tree) started; `attempt` counts the starts of this episode from 0.
+
+    `user_toolset_id` names the tools of the user, None if it has none.
+    """
 
     episode_id: str
     run_id: str
@@ -169,6 +172,7 @@ class EpisodeStarted:
     goals: tuple[str, ...]
     at: float
     attempt: int | None = None
+    user_toolset_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +198,12 @@ class BranchAdded:
 
 @dataclass(frozen=True, slots=True)
 class BranchExtended:
-    """The user's answer, added to the branch it answers."""
+    """The user's answer, added to the branch it answers, with the calls of the user's own tools and their rewards."""
 
     branch_id: str
     messages: tuple[MessageRow, ...]
+    tool_calls: tuple[CallRecord, ...] = ()
+    rewards: tuple[RewardRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

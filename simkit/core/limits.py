@@ -34,7 +34,8 @@ class Limits:
 
     Attributes:
         turns: maximum agent turns, counted from the root to the leaf; None for the world's (15 if it has none).
-        steps: maximum decisions (usually model calls) in one agent turn; None for the world's (3 if it has none).
+        steps: maximum decisions (usually model calls) in one agent turn; None for the world's (3 if it has none, 45 for
+            an agent that works alone).
         decisions: maximum decisions from the root to the leaf; None for the world's (none, if it has none).
         user_steps: maximum decisions of a user with tools in one answer, of which the last has to speak; None for the
             world's (20 if it has none). A user that exceeds it has failed, so that this is the user's fault.
@@ -121,6 +122,10 @@ class Spent:
             return "turn_limit"
         if limits.decisions is not None and self.decisions >= limits.decisions:
             return "decision_limit"
+        return self.paid_up(limits)
+
+    def paid_up(self, limits: Limits) -> LimitOutcome | None:
+        """The outcome of the limit of tokens or money, if it is reached; None otherwise."""
         if limits.tokens is not None and self.tokens >= limits.tokens:
             return "token_limit"
         if limits.cost is not None and self.cost >= limits.cost:

@@ -162,7 +162,8 @@ class ConversationReader:
             shown = with_valid_calls(message)
             broken |= shown is not message
             erroneous |= has_error_marker(row["author"], text_of(message))
-            if row["author"] == "agent" and isinstance(message, AssistantMessage) and not says_nothing(message):
+            written = row["author"] == "agent" and row["turn"] > 0  # the world writes what is said in the opening
+            if written and isinstance(message, AssistantMessage) and not says_nothing(message):
                 partial = _is_partial(message, row["flags"])
                 steps.append(AgentMessage(row["branch_id"], row["seq"], row["prompt"], message, len(seen), partial))
             seen = and_send(seen, shown)
@@ -261,7 +262,7 @@ walk AS (
     UNION ALL
     SELECT w.end_branch, b.branch_id, b.parent_id FROM walk w JOIN branches b ON b.branch_id = w.parent_id
 )
-SELECT w.end_branch, m.branch_id, m.seq, m.author, m.role, m.message, m.prompt, m.flags
+SELECT w.end_branch, m.branch_id, m.seq, m.turn, m.author, m.role, m.message, m.prompt, m.flags
 FROM messages m JOIN walk w ON m.branch_id = w.branch_id
 ORDER BY w.end_branch, m.seq
 """

@@ -17,7 +17,7 @@ from simkit.rule_based.matching import clean, first_row
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """A tool call as recorded; `parameters` is None if the arguments are not a JSON object."""
+    """A tool call as recorded; `parameters` is None if the arguments are not a JSON object, `by` says who made it."""
 
     branch_id: str
     call_id: str
@@ -26,6 +26,7 @@ class RecordedCall:
     parameters: JsonObject | None
     result: Any
     error: bool
+    by: str = "agent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def account_for(
         return GoalReport(goal, True, wanted, _called(call), call.branch_id)
     if not isinstance(detail.get("tool"), str):
         return GoalReport(goal, False, wanted)
+    calls = [call for call in calls if call.by == detail.get("by", "agent")]
     same = [call for call in calls if call.name == detail["tool"]]
     if not same:
         others = ", ".join(dict.fromkeys(call.name for call in calls)) or "no tool"
@@ -77,7 +79,8 @@ def _wanted(detail: Mapping[str, Any]) -> str:
         return json.dumps(detail, ensure_ascii=False, default=str) if detail else ""
     entity = detail.get("entity")
     answered = f" answered with {_text(entity)}" if entity and not tool.startswith("book_") else ""
-    return f"{tool}({_listed(cast('Mapping[str, Any]', parameters))}){answered}"
+    by = " by the user" if detail.get("by") == "user" else ""
+    return f"{tool}({_listed(cast('Mapping[str, Any]', parameters))}){by}{answered}"
 
 
 def _called(call: RecordedCall) -> str:

@@ -171,6 +171,7 @@ class Players:
             final=self.reward.final,
             limits=self.limits,
             checks=(*checks, self.user.check_task),
+            user_calls=self.user.calls_tools,
         )
 
     @property

@@ -48,6 +48,19 @@ MaxTurns: TypeAlias = Annotated[int, "Maximum number of agent turns in a convers
 MaxTurnsOrWorlds: TypeAlias = Annotated[
     int | None, "Maximum number of agent turns in a conversation. Default: the world's, 15 for most."
 ]
+MaxErrors: TypeAlias = Annotated[
+    int | None, "Maximum number of tool results that are errors in a conversation. Default: the world's, none for most."
+]
+MaxMessages: TypeAlias = Annotated[
+    int | None,
+    "Maximum number of messages in a conversation; the results of a message's calls are one. Default: the world's, none"
+    " for most.",
+]
+UserSteps: TypeAlias = Annotated[
+    int | None,
+    "Maximum number of decisions in one answer of a user with tools, of which the last speaks. Default: the world's, 20"
+    " for most.",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +74,9 @@ class CastChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskChoice:
-    """Task selection: world, split, tasks, number of trials and maximum number of turns.
+    """Task selection: world, split, tasks, number of trials and limits of a conversation.
 
-    The default of `split` and `max_turns` is None: the world's.
+    The default of `split` and of the limits is None: the world's.
     """
 
     world: World = "builtin"
@@ -72,11 +85,16 @@ class TaskChoice:
     tasks: Tasks = "all"
     trials: Trials = 1
     max_turns: MaxTurnsOrWorlds = None
+    max_errors: MaxErrors = None
+    max_messages: MaxMessages = None
+    user_steps: UserSteps = None
 
     @property
     def limits(self) -> Limits:
         """Limits of one episode."""
-        return Limits(turns=self.max_turns)
+        return Limits(
+            turns=self.max_turns, errors=self.max_errors, messages=self.max_messages, user_steps=self.user_steps
+        )
 
     async def play(
         self, run: Run, search: Search, cast: CastChoice, default_split: str = "train"

@@ -5,21 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
 
-from simkit.actors.actor import ActorRef, Request, Stopwatch
 from simkit.components import checks
 from simkit.components.agent import StartAgent
 from simkit.components.cast import Cast
 from simkit.components.reward import EpisodeReward, ExplainGoals, Hit, ListGoals, ScoreEpisode
 from simkit.components.state import BranchState, State
 from simkit.components.tools import StartTools
-from simkit.core.boundary import boundary, location_text
 from simkit.core.conversation import Conversation, Entry
 from simkit.core.events import Episode, EpisodeStarted, FaultTraced, GoalsExplained, Outcome, ToolsetSeen
 from simkit.core.ids import TurnKey
@@ -30,18 +28,15 @@ from simkit.core.records import CallRecord, Counts, MessageRow
 from simkit.core.tasks import Goal
 from simkit.core.tracebacks import traceback_of
 from simkit.errors import (
-    AgentFault,
     Fault,
     LimitHit,
     RewardFault,
     StoreError,
     ToolFault,
     UsageError,
-    Where,
-    WrongValue,
-    outgrew_context,
 )
 from simkit.search.base import Watch, WorkUnit
+from simkit.search.consulting import consult, consult_agent, where
 
 if TYPE_CHECKING:
     from simkit.core.tasks import Task
@@ -54,7 +49,14 @@ LAST_COMMIT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class EpisodeContext:
-    """Components, limits and services of an episode; the same for all its branches."""
+    """Components, limits and services of an episode; the same for all its branches.
+
+    Attributes:
+        goals: the sparse goals at the start.
+        specs, user_specs: the tools of the agent, and those of the user.
+        solo: there is no user.
+        start: the world state before the first utterance, for the reward; None if states change in place.
+    """
 
     cast: Cast
     unit: WorkUnit
@@ -63,6 +65,9 @@ class EpisodeContext:
     watch: Watch
     goals: tuple[Goal, ...] = ()
     specs: tuple[ToolSpec, ...] = ()
+    user_specs: tuple[ToolSpec, ...] = ()
+    solo: bool = False
+    start: State = None
 
     @property
     def task(self) -> Task:
@@ -131,48 +136,6 @@ def record_fault(context: EpisodeContext, branch: str | None, fault: Fault | Non
         context.recorder.record(FaultTraced(unit.run_id, unit.episode_id, branch, component, str(fault), trace, now))
 
 
-def where(who: str, ref: ActorRef, key: TurnKey, doing: str = "") -> Callable[[], str]:
-    """Describe the current action for fault messages; formatted only if a fault occurs."""
-    return lambda: f"{who} `{ref.name}`, turn {key.turn} of {key.task_id} at {key.path or 'the root'}{doing}"
-
-
-async def consult(
-    ref: ActorRef,
-    request: Request[R],
-    check: Callable[[object], R],
-    fault: type[Fault],
-    place: Where,
-    stopwatch: Stopwatch | None = None,
-) -> R:
-    """Ask a component, attribute whatever it raises, and check its reply (`simkit.components.checks` has the checks).
-
-    Raises:
-        Fault: the component raised an error, or its reply is invalid.
-    """
-    with boundary(fault, place):
-        reply: object = await ref.ask(request, stopwatch)
-        try:
-            return check(reply)
-        except WrongValue as wrong:
-            raise fault(f"{location_text(place)}: {type(request).__name__} was answered with {wrong}") from None
-    raise AssertionError("a boundary lets nothing pass silently")
-
-
-async def consult_agent(agent: ActorRef, request: Request[R], check: Callable[[object], R], place: Where) -> R:
-    """Ask the agent; a conversation that exceeds the context of its model is a limit, not a fault.
-
-    Raises:
-        LimitHit: the agent's own model call exceeded the context, and the agent raised that error or one caused by it.
-        Fault: see `consult`.
-    """
-    try:
-        return await consult(agent, request, check, AgentFault, place)
-    except Fault as fault:
-        if outgrew_context(fault):
-            raise LimitHit(str(fault), "context_limit") from fault
-        raise
-
-
 def grown(before: Conversation, entry: Entry) -> tuple[Conversation, MessageRow]:
     """The conversation with one more entry, and the entry's row for the store, with the digest of earlier entries."""
     row = MessageRow(
@@ -208,6 +171,9 @@ async def prepare_episode(context: EpisodeContext, search: str) -> PreparedEpiso
     prepared = await _set(context)
     tools = toolset(prepared.context.specs)
     context.recorder.record(tools)
+    users = toolset(prepared.context.user_specs) if prepared.context.user_specs else None
+    if users is not None:
+        context.recorder.record(users)
     context.recorder.record(
         EpisodeStarted(
             episode_id=context.unit.episode_id,
@@ -219,6 +185,7 @@ async def prepare_episode(context: EpisodeContext, search: str) -> PreparedEpiso
             goals=tuple(goal.key for goal in prepared.context.goals),
             at=time.time(),
             attempt=context.unit.attempt,
+            user_toolset_id=None if users is None else users.toolset_id,
         )
     )
     return prepared
@@ -237,18 +204,33 @@ async def _start_components(context: EpisodeContext) -> PreparedEpisode:
     players, key = context.cast, context.key("", 0)
     place = where("tools", players.tools, key)
     tools = await consult(players.tools, StartTools(context.task), checks.tools_start, ToolFault, place)
+    if tools.user_specs and not players.user_calls:
+        names = ", ".join(f"`{spec.name}`" for spec in tools.user_specs[:5])
+        raise UsageError(
+            f"{context.task.id} gives its user tools ({names}{', ...' if len(tools.user_specs) > 5 else ''}), and the "
+            f"user `{players.user.name}` cannot call any; choose a user that can (`calls_tools = True` in its class)"
+        )
     place = where("reward", players.reward, key)
-    listing = ListGoals(context.task, tools.specs)
+    listing = ListGoals(context.task, tools.specs + tools.user_specs)
     goals = await consult(players.reward, listing, checks.goals, RewardFault, place)
     place = where("agent", players.agent, key)
     limits = context.limits.or_else(players.limits)
-    ready = EpisodeContext(players, context.unit, limits, context.recorder, context.watch, goals, tools.specs)
+    ready = replace(
+        context,
+        limits=limits,
+        goals=goals,
+        specs=tools.specs,
+        user_specs=tools.user_specs,
+        solo=tools.solo,
+        start=None if hasattr(tools.state, "fork") else tools.state,
+    )
     try:
         asked = StartAgent(tools.specs, tools.policy)
         agent = await consult_agent(players.agent, asked, checks.agent_start, place)
     except LimitHit as limit:
         return PreparedEpisode(ready, BranchState(Conversation(), world=tools.state), limit=limit)
-    conversation = Conversation() if agent.system is None else Conversation((Entry.system(agent.system),))
+    system = () if agent.system is None else (Entry.system(agent.system),)
+    conversation = Conversation(system + tools.opening)
     return PreparedEpisode(ready, BranchState(conversation, agent=agent.state, world=tools.state))
 
 
@@ -347,7 +329,14 @@ async def _explain(context: EpisodeContext, ending: Ending, reward: EpisodeRewar
 def _scored(context: EpisodeContext, ending: Ending) -> ScoreEpisode:
     final = ending.final
     return ScoreEpisode(
-        context.task, context.goals, ending.achieved, final.calls, final.conversation, final.world, ending.outcome
+        task=context.task,
+        goals=context.goals,
+        achieved=ending.achieved,
+        calls=final.calls,
+        conversation=final.conversation,
+        world=final.world,
+        outcome=ending.outcome,
+        start=context.start,
     )
 
 

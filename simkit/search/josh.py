@@ -6,10 +6,10 @@ live leaves step at the same time; decisions and records are in path order, so o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import ClassVar, Literal, TypeAlias, assert_never, get_args
+from typing import ClassVar, Literal, TypeAlias, TypeVar, assert_never, get_args
 
 import anyio
 
@@ -33,17 +33,19 @@ from simkit.search.episode import (
     record_fault,
 )
 from simkit.search.tree import (
+    AnsweredTurn,
     EndedLeaf,
     Leaf,
     PlayedTurn,
+    ask_users,
     end_branches,
     expand,
     living,
     open_tree,
+    record_answer,
     record_played,
     take_turn,
     together,
-    users_answer,
 )
 from simkit.search.turn import kept_world, without
 
@@ -169,7 +171,7 @@ class Josh:
     async def _play(self, prepared: PreparedEpisode) -> Ending:
         context = prepared.context
         root, closed = await open_tree(prepared)
-        final = FinalBranch(None, root.state.conversation)
+        final, counts = FinalBranch(None, root.state.conversation, calls=root.calls), Counts(calls=len(root.calls))
         if closed is None:
             try:
                 final = replace(final, world=kept_world(root.state, context.key("", 0)))
@@ -179,8 +181,8 @@ class Josh:
                 record_fault(context, root.id, fault)
         await context.recorder.commit()
         if closed is not None:
-            return _ending(SearchState((), context.goals, final).close([closed]))
-        return _ending(await self._grow(context, SearchState((root,), context.goals, final)))
+            return _ending(SearchState((), context.goals, final, counts=counts).close([closed]))
+        return _ending(await self._grow(context, SearchState((root,), context.goals, final, counts=counts)))
 
     async def _grow(self, context: EpisodeContext, tree: SearchState) -> SearchState:
         """Step until the search is finished; at a wall-clock limit, return the tree after the last complete phase."""
@@ -203,29 +205,48 @@ class Josh:
         turns = [partial(take_turn, context, leaf, tree.remaining, at_most) for leaf in leaves]
         played = await together(turns, enough=_rewarded if self.search.eager else None)
         played, winner, world = _won(played, self.search.winner)
+        tree = tree.count(played)
         if winner is not None:
-            return _harvest(context, tree.count(played), played, winner, world)
+            remaining = without(tree.remaining, winner.hits)
+            for one in played:
+                outcome = _harvested_outcome(one, winner, remaining)
+                record_played(context, one, credited=one is winner, outcome=outcome)
+            return _harvest(context, tree, played, winner, world)
         for one in played:
             record_played(context, one, credited=False, outcome=one.turn.outcome)
         going = tuple(one.leaf() for one in played if one.turn.outcome is None)
-        return replace(tree.count(played).close(_ends(played)), leaves=going)
+        return replace(tree.close(_ends(played)), leaves=going)
 
     async def _users(self, context: EpisodeContext, tree: SearchState) -> SearchState:
-        """Get the users' answers, and end the leaves that have reached a limit."""
-        leaves, closed = await users_answer(context, tree.leaves)
-        leaves = living(leaves, closed)
+        """Get the users' answers, harvest if their calls reached a goal, and end the leaves that reached a limit."""
+        answered, winner, world = _won(await ask_users(context, tree.leaves, tree.remaining), self.search.winner)
+        tree = replace(tree, counts=tree.counts.plus(calls=sum(len(one.answer.calls) for one in answered)))
+        for one in answered:
+            record_answer(context, one, credited=one is winner)
+        if winner is None:
+            ends, after = _ends(answered), {leaf.id: leaf for leaf in tree.leaves}
+            end_branches(context, ends)
+            after |= {one.id: one.leaf() for one in answered}
+            tree = replace(tree.close(ends), leaves=living(tuple(after.values()), ends))
+        else:
+            end_branches(context, _harvested_ends(tree, answered, winner))
+            tree = _harvest(context, tree, answered, winner, world)
         limited: list[EndedLeaf] = []
-        for leaf in leaves:
+        for leaf in tree.leaves:
             outcome = leaf.state.spent.exceeded(context.limits)
             if outcome is not None:
                 limited.append(EndedLeaf(leaf.id, outcome))
         end_branches(context, limited)
-        return replace(tree.close(closed).close(limited), leaves=living(leaves, limited))
+        return replace(tree.close(limited), leaves=living(tree.leaves, limited))
 
 
-def pick(played: Sequence[PlayedTurn], policy: Winner) -> PlayedTurn | None:
+Scored = TypeVar("Scored", PlayedTurn, AnsweredTurn)
+"""What a reward has scored: an agent's turn, or a user's answer with calls."""
+
+
+def pick(scored: Sequence[Scored], policy: Winner) -> Scored | None:
     """The branch whose goals are taken; None if no branch reached one."""
-    rewarded = [one for one in played if one.hits]
+    rewarded = [one for one in scored if one.hits]
     if not rewarded:
         return None
     match policy:
@@ -239,25 +260,23 @@ def pick(played: Sequence[PlayedTurn], policy: Winner) -> PlayedTurn | None:
             assert_never(policy)
 
 
-def _won(played: Sequence[PlayedTurn], policy: Winner) -> tuple[Sequence[PlayedTurn], PlayedTurn | None, State]:
-    """The turns, the winner and a fork of its world for scoring; a branch whose world cannot be forked has failed."""
-    while (winner := pick(played, policy)) is not None:
+def _won(scored: Sequence[Scored], policy: Winner) -> tuple[Sequence[Scored], Scored | None, State]:
+    """What was scored, the winner and a fork of its world for scoring; one whose world cannot be forked has failed."""
+    while (winner := pick(scored, policy)) is not None:
         try:
-            return played, winner, kept_world(winner.turn.state, winner.turn.key)
+            return scored, winner, kept_world(winner.state, winner.key)
         except Fault as fault:
-            failed = replace(winner, turn=winner.turn.failed(fault), hits=())
-            played = [failed if one is winner else one for one in played]
-    return played, None, None
+            failed = winner.failed(fault)
+            scored = [failed if one is winner else one for one in scored]
+    return scored, None, None
 
 
 def _harvest(
-    context: EpisodeContext, tree: SearchState, played: Sequence[PlayedTurn], winner: PlayedTurn, world: State
+    context: EpisodeContext, tree: SearchState, scored: Sequence[Scored], winner: Scored, world: State
 ) -> SearchState:
     """Take the winner's goals: mark the branches that led to rewards, drop other leaves, continue from the winner."""
     remaining = without(tree.remaining, winner.hits)
-    for one in played:
-        record_played(context, one, credited=one is winner, outcome=_harvested_outcome(one, winner, remaining))
-    marked = [name for one in played if one.hits for name in one.lineage]
+    marked = [name for one in scored if one.hits for name in one.lineage]
     context.recorder.record(
         TreeHarvested(
             episode_id=context.unit.episode_id,
@@ -269,33 +288,45 @@ def _harvest(
         )
     )
     context.watch.hit(len(winner.hits))
-    root, outcome = replace(winner.leaf(), lineage=(winner.id,)), winner.turn.outcome
+    root = replace(winner.leaf(), lineage=(winner.id,))
     return replace(
-        tree.close(_ends(played)),
-        leaves=(root,) if outcome is None and remaining else (),
+        tree.close(_ends(scored)),
+        leaves=(root,) if winner.end is None and remaining else (),
         remaining=remaining,
         final=FinalBranch(root.id, root.state.conversation, world, root.calls),
         achieved=(*tree.achieved, *winner.hits),
         harvests=tree.harvests + 1,
-        ended=None if outcome is None else EndedLeaf(winner.id, outcome),
+        ended=winner.end,
     )
 
 
-def _harvested_outcome(one: PlayedTurn, winner: PlayedTurn, remaining: tuple[Goal, ...]) -> Outcome | None:
-    if one.turn.outcome is not None:
-        return one.turn.outcome
+def _harvested_outcome(one: Scored, winner: Scored, remaining: tuple[Goal, ...]) -> Outcome | None:
+    if one.end is not None:
+        return one.end.outcome
     if one is not winner:
         return "dropped"
     return None if remaining else "goals_done"
+
+
+def _harvested_ends(tree: SearchState, answered: Sequence[AnsweredTurn], winner: AnsweredTurn) -> Iterator[EndedLeaf]:
+    """The ends of all leaves but the winner's after a harvest, and the winner's if it has ended.
+
+    With `branch_by="action"` some leaves were in the middle of their turn when others were answered.
+    """
+    remaining, by_id = without(tree.remaining, winner.hits), {one.id: one for one in answered}
+    for leaf in tree.leaves:
+        one = by_id.get(leaf.id)
+        outcome = "dropped" if one is None else _harvested_outcome(one, winner, remaining)
+        if outcome is not None:
+            yield EndedLeaf(leaf.id, outcome, None if one is None or one.end is None else one.end.error)
 
 
 def _rewarded(one: PlayedTurn) -> bool:
     return bool(one.hits)
 
 
-def _ends(played: Sequence[PlayedTurn]) -> list[EndedLeaf]:
-    turns = [(one.id, one.turn) for one in played]
-    return [EndedLeaf(name, turn.outcome, turn.error) for name, turn in turns if turn.outcome is not None]
+def _ends(scored: Sequence[Scored]) -> list[EndedLeaf]:
+    return [one.end for one in scored if one.end is not None]
 
 
 def _end_all(context: EpisodeContext, tree: SearchState, outcome: Outcome) -> SearchState:

@@ -12,7 +12,17 @@ from simkit.core.events import Outcome
 from simkit.core.records import Counts
 from simkit.core.tasks import Goal
 from simkit.search.episode import Ending, EpisodeContext
-from simkit.search.tree import EndedLeaf, Leaf, PlayedTurn, end_branches, record_played, take_turn, users_answer
+from simkit.search.tree import (
+    AnsweredTurn,
+    EndedLeaf,
+    Leaf,
+    PlayedTurn,
+    ask_users,
+    end_branches,
+    record_answer,
+    record_played,
+    take_turn,
+)
 from simkit.search.turn import without
 
 
@@ -69,12 +79,29 @@ async def _agent(context: EpisodeContext, playout: Playout) -> Playout:
 
 
 async def _user(context: EpisodeContext, playout: Playout) -> Playout:
-    (leaf,), closed = await users_answer(context, (playout.leaf,))
-    playout = replace(playout, leaf=leaf)
-    if closed:
-        return replace(playout, closed=closed[0])
+    (answered,) = await ask_users(context, (playout.leaf,), playout.remaining)
+    record_answer(context, answered, credited=True)
+    playout = _heard(context, playout, answered)
+    if playout.closed is not None:
+        end_branches(context, (playout.closed,))
+        return playout
     outcome = playout.leaf.state.spent.exceeded(context.limits)
     return playout if outcome is None else replace(playout, closed=end(context, playout, outcome))
+
+
+def _heard(context: EpisodeContext, playout: Playout, answered: AnsweredTurn) -> Playout:
+    """The conversation after the user's answer."""
+    playout = replace(playout, leaf=answered.leaf(), closed=answered.end)
+    if not answered.answer.calls:
+        return playout
+    if answered.hits:
+        context.watch.hit(len(answered.hits))
+    return replace(
+        playout,
+        remaining=without(playout.remaining, answered.hits),
+        achieved=(*playout.achieved, *answered.hits),
+        counts=playout.counts.plus(calls=len(answered.answer.calls)),
+    )
 
 
 def _after(playout: Playout, played: PlayedTurn) -> Playout:
@@ -84,7 +111,7 @@ def _after(playout: Playout, played: PlayedTurn) -> Playout:
         remaining=without(playout.remaining, played.hits),
         achieved=(*playout.achieved, *played.hits),
         counts=playout.counts.plus(turn=played.parent.next_turn, branches=1, calls=len(turn.calls)),
-        closed=None if turn.outcome is None else EndedLeaf(played.id, turn.outcome, turn.error),
+        closed=played.end,
     )
 
 

@@ -9,6 +9,7 @@ from simkit.components.cast import Cast
 from simkit.core.events import Episode
 from simkit.core.limits import Limits
 from simkit.core.recorder import Recorder
+from simkit.core.records import Counts
 from simkit.search.base import Watch, WorkUnit
 from simkit.search.episode import Ending, EpisodeContext, PreparedEpisode, play_episode
 from simkit.search.playout import Playout, ending_of, play_out
@@ -43,6 +44,7 @@ class Rollout:
         context.watch.live(1)
         try:
             leaf, closed = await open_tree(prepared)
-            return ending_of(context, await play_out(context, Playout(leaf, context.goals, closed=closed)))
+            opened = Playout(leaf, context.goals, closed=closed, counts=Counts(calls=len(leaf.calls)))
+            return ending_of(context, await play_out(context, opened))
         finally:
             context.watch.live(-1)

@@ -7,8 +7,9 @@ Inner nodes are only ids; their states are released, because the store has them.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar, cast
 
 import anyio
@@ -16,13 +17,15 @@ import anyio
 from simkit.components.reward import Hit
 from simkit.components.state import BranchState
 from simkit.core.cancellation import require_results, unasked
+from simkit.core.conversation import Author, Conversation
 from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, Outcome
-from simkit.core.ids import branch_id, child_path
+from simkit.core.ids import TurnKey, branch_id, child_path
 from simkit.core.records import CallRecord, MessageRow, RewardRow
 from simkit.core.tasks import Goal
 from simkit.errors import Fault
+from simkit.search.answer import UserAnswer, ask_user
 from simkit.search.episode import EpisodeContext, FinalBranch, PreparedEpisode, grown, record_fault
-from simkit.search.turn import Turn, UserAnswer, ask_user, fork_branch, play_turn, score_turn
+from simkit.search.turn import Turn, fork_branch, play_turn, score_answer, score_turn
 
 T = TypeVar("T")
 
@@ -50,9 +53,9 @@ class Leaf:
         """Number of the turn it plays next; equal to `turn` while that turn is not over."""
         return self.turn if self.step else self.turn + 1
 
-    def answered(self, state: BranchState) -> Leaf:
+    def answered(self, answer: UserAnswer) -> Leaf:
         """The leaf after the user's answer."""
-        return Leaf(self.id, self.path, self.turn, state, self.lineage, self.step, self.calls)
+        return Leaf(self.id, self.path, self.turn, answer.state, self.lineage, self.step, self.calls + answer.calls)
 
     def final(self) -> FinalBranch:
         """This leaf as the end of a path that is scored."""
@@ -73,11 +76,70 @@ class PlayedTurn:
         """Ids from the current root to this branch."""
         return (*self.parent.lineage, self.id)
 
+    @property
+    def key(self) -> TurnKey:
+        """Key of the turn."""
+        return self.turn.key
+
+    @property
+    def state(self) -> BranchState:
+        """The branch after it."""
+        return self.turn.state
+
+    @property
+    def end(self) -> EndedLeaf | None:
+        """Its end, if it ended the branch."""
+        turn = self.turn
+        return None if turn.outcome is None else EndedLeaf(self.id, turn.outcome, turn.error)
+
+    def failed(self, fault: Fault) -> PlayedTurn:
+        """The turn as ended by a fault, without its goals."""
+        return PlayedTurn(self.parent, self.id, self.turn.failed(fault))
+
     def leaf(self) -> Leaf:
         """The branch as a leaf that can be continued."""
         turn, parent = self.turn, self.parent
         step = 0 if turn.over else turn.steps
         return Leaf(self.id, parent.path, parent.next_turn, turn.state, self.lineage, step, parent.calls + turn.calls)
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredTurn:
+    """The user's answer to the turn of `parent`, on the same branch, with the goals that the user's calls reached."""
+
+    parent: Leaf
+    key: TurnKey
+    answer: UserAnswer
+    hits: tuple[Hit, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Id of the branch."""
+        return self.parent.id
+
+    @property
+    def lineage(self) -> tuple[str, ...]:
+        """Ids from the current root to this branch."""
+        return self.parent.lineage
+
+    @property
+    def state(self) -> BranchState:
+        """The branch after it."""
+        return self.answer.state
+
+    @property
+    def end(self) -> EndedLeaf | None:
+        """Its end, if it ended the branch."""
+        answer = self.answer
+        return None if answer.outcome is None else EndedLeaf(self.id, answer.outcome, answer.error)
+
+    def failed(self, fault: Fault) -> AnsweredTurn:
+        """The answer as ended by a fault, without its goals."""
+        return AnsweredTurn(self.parent, self.key, self.answer.failed(fault))
+
+    def leaf(self) -> Leaf:
+        """The branch as a leaf that can be continued."""
+        return self.parent.answered(self.answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +234,15 @@ def first_error(errors: ExceptionGroup[Exception]) -> Exception:
 
 
 async def open_tree(prepared: PreparedEpisode) -> tuple[Leaf, EndedLeaf | None]:
-    """Play and record the root of an episode (system prompt and opening); returns it, and its end if it ended."""
+    """Play and record the root of an episode (system prompt and opening); returns it, and its end if it ended.
+
+    The user is not asked if it spoke last in the world's own opening, or if there is none.
+    """
     context, before = prepared.context, prepared.state
-    answer = await ask_user(context, context.key("", 0), before)
+    if context.solo or _heard_last(before.conversation) == "user":
+        answer = UserAnswer(before)
+    else:
+        answer = await ask_user(context, context.key("", 0), before)
     name = branch_id(context.unit.episode_id, "", 0)
     context.recorder.record(
         BranchAdded(
@@ -183,8 +251,8 @@ async def open_tree(prepared: PreparedEpisode) -> tuple[Leaf, EndedLeaf | None]:
             parent_id=None,
             path="",
             turn=0,
-            messages=_system_rows(before) + answer.messages,
-            tool_calls=(),
+            messages=_rows(before.conversation) + answer.messages,
+            tool_calls=answer.calls,
             rewards=(),
             outcome=answer.outcome,
             error=answer.error,
@@ -192,14 +260,18 @@ async def open_tree(prepared: PreparedEpisode) -> tuple[Leaf, EndedLeaf | None]:
         )
     )
     record_fault(context, name, answer.fault)
-    root = Leaf(name, "", 0, answer.state, (name,))
+    root = Leaf(name, "", 0, answer.state, (name,), calls=answer.calls)
     return root, None if answer.outcome is None else EndedLeaf(name, answer.outcome, answer.error)
 
 
-def _system_rows(before: BranchState) -> tuple[MessageRow, ...]:
-    prefix = type(before.conversation)()
+def _heard_last(conversation: Conversation) -> Author | None:
+    return next((entry.author for entry in reversed(conversation.tail(0)) if entry.heard is not None), None)
+
+
+def _rows(conversation: Conversation) -> tuple[MessageRow, ...]:
+    prefix = Conversation()
     rows: list[MessageRow] = []
-    for entry in before.conversation:
+    for entry in conversation:
         prefix, row = grown(prefix, entry)
         rows.append(row)
     return tuple(rows)
@@ -217,7 +289,7 @@ def record_played(context: EpisodeContext, played: PlayedTurn, *, credited: bool
             turn=played.parent.next_turn,
             messages=turn.messages,
             tool_calls=turn.calls,
-            rewards=tuple(RewardRow(hit.goal, hit.evidence, hit.step, credited) for hit in played.hits),
+            rewards=_reward_rows(played.hits, credited),
             outcome=outcome,
             error=turn.error,
             at=time.time(),
@@ -226,39 +298,42 @@ def record_played(context: EpisodeContext, played: PlayedTurn, *, credited: bool
     record_fault(context, played.id, turn.fault)
 
 
+def record_answer(context: EpisodeContext, answered: AnsweredTurn, *, credited: bool) -> None:
+    """Record a user's answer with its branch; `credited` if the search takes its hits. The end is recorded later."""
+    answer = answered.answer
+    if answer.messages:
+        rewards = _reward_rows(answered.hits, credited)
+        context.recorder.record(BranchExtended(answered.id, answer.messages, answer.calls, rewards))
+    record_fault(context, answered.id, answer.fault)
+
+
+def _reward_rows(hits: tuple[Hit, ...], credited: bool) -> tuple[RewardRow, ...]:
+    return tuple([RewardRow(hit.goal, hit.evidence, hit.step, credited) for hit in hits])
+
+
 def living(leaves: Sequence[Leaf], closed: Sequence[EndedLeaf]) -> tuple[Leaf, ...]:
     """The leaves that have not ended."""
     ended = {end.id for end in closed}
     return tuple(leaf for leaf in leaves if leaf.id not in ended)
 
 
-def end_branches(context: EpisodeContext, closed: Sequence[EndedLeaf]) -> None:
+def end_branches(context: EpisodeContext, closed: Iterable[EndedLeaf]) -> None:
     """Record the end of branches that were recorded before."""
     for end in closed:
         context.recorder.record(BranchEnded(end.id, end.outcome, end.error))
 
 
-async def users_answer(
-    context: EpisodeContext, leaves: Sequence[Leaf]
-) -> tuple[tuple[Leaf, ...], tuple[EndedLeaf, ...]]:
-    """Get the users' answers for all leaves whose turn is over, concurrently; returns the new and the ended leaves.
+async def ask_users(
+    context: EpisodeContext, leaves: Sequence[Leaf], remaining: tuple[Goal, ...]
+) -> Sequence[AnsweredTurn]:
+    """Get the users' answers for all leaves whose turn is over, concurrently, and score the calls in them.
 
     A user's fault ends only its leaf.
     """
-    waiting = [leaf for leaf in leaves if not leaf.step]
-    answers = await together([_asker(context, leaf) for leaf in waiting])
-    after = {leaf.id: leaf for leaf in leaves}
-    closed: list[EndedLeaf] = []
-    for leaf, answer in zip(waiting, answers, strict=True):
-        if answer.messages:
-            context.recorder.record(BranchExtended(leaf.id, answer.messages))
-        after[leaf.id] = leaf.answered(answer.state)
-        if answer.outcome is not None:
-            closed.append(EndedLeaf(leaf.id, answer.outcome, answer.error))
-            record_fault(context, leaf.id, answer.fault)
-    end_branches(context, closed)
-    return tuple(after.values()), tuple(closed)
+    return await together([partial(_ask, context, leaf, remaining) for leaf in leaves if not leaf.step])
 
 
-def _asker(context: EpisodeContext, leaf: Leaf) -> Callable[[], Awaitable[UserAnswer]]:
-    return lambda: ask_user(context, context.key(leaf.path, leaf.turn), leaf.state)
+async def _ask(context: EpisodeContext, leaf: Leaf, remaining: tuple[Goal, ...]) -> AnsweredTurn:
+    key = context.key(leaf.path, leaf.turn)
+    answer, hits = await score_answer(context, key, await ask_user(context, key, leaf.state), remaining)
+    return AnsweredTurn(leaf, key, answer, hits)

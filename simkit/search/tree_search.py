@@ -24,7 +24,7 @@ from typing import ClassVar
 import anyio
 
 from simkit.components.cast import Cast
-from simkit.core.events import BranchAdded, BranchEnded, Episode, Event, Outcome, TreeHarvested
+from simkit.core.events import BranchAdded, BranchEnded, BranchExtended, Episode, Event, Outcome, TreeHarvested
 from simkit.core.limits import Limits
 from simkit.core.recorder import Recorder
 from simkit.core.records import Counts
@@ -178,7 +178,7 @@ class SearchTree:
             turns=max((event.turn for event in turns), default=0),
             branches=len(turns),
             faults=self._events.faults,
-            calls=sum(len(event.tool_calls) for event in turns),
+            calls=self._events.calls,
         )
         return replace(ending, counts=counts, reward=playout.reward)
 
@@ -232,6 +232,11 @@ class _DeferredEvents:
         return [event for event in self._events if isinstance(event, BranchAdded) and event.turn]
 
     @property
+    def calls(self) -> int:
+        """Number of tool calls of all branches, the agent's and the user's."""
+        return sum(len(event.tool_calls) for event in self._events if isinstance(event, (BranchAdded, BranchExtended)))
+
+    @property
     def faults(self) -> int:
         """Number of faults of all branches, including failed scorings."""
         failed = [event for event in self._events if isinstance(event, (BranchAdded, BranchEnded)) and event.error]
@@ -249,7 +254,7 @@ class _DeferredEvents:
         credited = self.harvests[-1].golden if self.harvests else ()
         paths = {event.branch_id: event.path for event in self._events if isinstance(event, BranchAdded)}
         for event in sorted(self._events, key=lambda event: paths[getattr(event, "branch_id", "")]):
-            if isinstance(event, BranchAdded) and event.rewards and event.branch_id not in credited:
+            if isinstance(event, (BranchAdded, BranchExtended)) and event.rewards and event.branch_id not in credited:
                 yield replace(event, rewards=tuple(replace(reward, credited=False) for reward in event.rewards))
             else:
                 yield event

@@ -1,4 +1,4 @@
-"""One agent turn on one branch: decisions until the agent speaks, its tool calls, and the user's answer."""
+"""One agent turn on one branch: decisions until the agent speaks, and its tool calls; scoring of turns and answers."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from simkit.components.agent import Act, Decision
 from simkit.components.reward import Hit, ScoreTurn
 from simkit.components.state import BranchState, State
 from simkit.components.tools import CallTool
-from simkit.components.user import Speak
 from simkit.core.boundary import boundary, location_text
 from simkit.core.conversation import Author, Entry
 from simkit.core.events import Outcome
 from simkit.core.ids import TurnKey
-from simkit.core.limits import STEPS, Spent
-from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolResult
+from simkit.core.limits import STEPS, TURNS, Spent
+from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolResult, UserMessage
 from simkit.core.records import CallRecord, MessageRow
 from simkit.core.tasks import Goal
 from simkit.errors import AgentFault, Fault, LimitHit, RewardFault, ToolFault, UserFault, Where
-from simkit.search.episode import EpisodeContext, consult, consult_agent, fault_outcome, grown, where
+from simkit.search.answer import NOT_MADE, UserAnswer
+from simkit.search.consulting import consult, consult_agent, where
+from simkit.search.episode import EpisodeContext, fault_outcome, grown
 
 OUT_OF_STEPS = "(The agent did not answer.)"
 """Utterance of the runtime to the user when a turn runs out of decisions; never used for training."""
 
-_NOT_MADE = ToolResult(value="ERROR: not called, because the call before it ended the conversation.", error=True)
+NOBODY_THERE = "There is no user in this conversation: nobody reads this text. Call a tool"
+"""What an agent that works alone is told when it speaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Turn:
 class _DecisionEffects:
     """Additions of one decision to its branch; either all are applied, or none if the decision faults."""
 
-    __slots__ = ("calls", "conversation", "messages", "turn", "world")
+    __slots__ = ("calls", "conversation", "errors", "messages", "turn", "world")
 
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
@@ -73,6 +75,7 @@ class _DecisionEffects:
         self.world = turn.state.world
         self.messages = list(turn.messages)
         self.calls = list(turn.calls)
+        self.errors = 0
 
     def write(self, message: Message, author: Author, heard: str | None = None, flags: tuple[str, ...] = ()) -> None:
         """Add an entry for this decision."""
@@ -101,7 +104,7 @@ async def play_turn(
     A fault is not raised; it becomes the turn's outcome. The same is true of a limit that no model call fits into.
     """
     turn = Turn(key, state, steps=step)
-    steps = context.limits.steps or STEPS
+    steps = context.limits.steps or (STEPS * TURNS if context.solo else STEPS)
     last = steps if at_most is None else min(steps, step + at_most)
     try:
         while not turn.over and turn.steps < last:
@@ -110,10 +113,12 @@ async def play_turn(
         return replace(turn, over=True, outcome=limit.outcome)
     except Fault as fault:
         return turn.failed(fault)
-    return _run_out(turn) if not turn.over and turn.steps >= steps else turn
+    return _run_out(context, turn) if not turn.over and turn.steps >= steps else turn
 
 
-def _run_out(turn: Turn) -> Turn:
+def _run_out(context: EpisodeContext, turn: Turn) -> Turn:
+    if context.solo:  # nobody is there to say something else
+        return replace(turn, over=True, outcome="decision_limit")
     added, state = _DecisionEffects(turn), turn.state
     added.write(AssistantMessage.of(OUT_OF_STEPS), "runtime", heard=OUT_OF_STEPS)
     return added.taken(state.agent, state.spent.plus(turns=1), over=True, outcome=None)
@@ -126,24 +131,38 @@ async def _decide(context: EpisodeContext, turn: Turn) -> Turn:
     place = where("agent", agent, turn.key)
     decision = await consult_agent(agent, request, checks.decision, place)
     added = _DecisionEffects(turn)
+    spoken = None if context.solo else decision.say
     with boundary(AgentFault, place):
-        added.write(decision.message, "agent", heard=decision.say, flags=decision.flags)
+        added.write(decision.message, "agent", heard=spoken, flags=decision.flags)
         if decision.flags:
             context.watch.flag(decision.flags)
         if decision.note is not None:
             added.write(decision.note, "tool")
+    if spoken is not decision.say and not decision.end:
+        added.write(_nobody_there(context), "tool")
     ended = decision.end
     for place, call in enumerate(decision.calls):
         if await _call(context, added, decision, call):
             ended = True
             _leave_out(context, added, decision, decision.calls[place + 1 :])
             break
-    spent = state.spent.plus(tokens=decision.tokens, cost=decision.cost, decisions=1)
+    spent = state.spent.plus(
+        tokens=decision.tokens,
+        cost=decision.cost,
+        decisions=1,
+        errors=added.errors,
+        messages=2 if decision.calls else 1,
+    )
     outcome: Outcome | None = "agent_ended" if ended else None
-    if outcome is None and decision.say is None:
-        outcome = spent.exceeded(context.limits)
-    over = decision.say is not None or outcome is not None
+    if outcome is None:
+        outcome = spent.exceeded(context.limits) if spoken is None else spent.cut_off(context.limits)
+    over = spoken is not None or outcome is not None
     return added.taken(decision.state, spent.plus(turns=1) if over else spent, over=over, outcome=outcome)
+
+
+def _nobody_there(context: EpisodeContext) -> Message:
+    done = ", or `done` if everything is finished" if any(spec.name == "done" for spec in context.specs) else ""
+    return UserMessage.of(f"({NOBODY_THERE}{done}.)")
 
 
 async def _call(context: EpisodeContext, added: _DecisionEffects, decision: Decision, call: ToolCall) -> bool:
@@ -155,6 +174,7 @@ async def _call(context: EpisodeContext, added: _DecisionEffects, decision: Deci
     seconds, seq = stopwatch.seconds, len(added.conversation)
     _observe(context, added, decision, call, reply.result)
     added.world = reply.state
+    added.errors += reply.result.error
     added.calls.append(CallRecord.of(call, reply.result, turn.steps, reply.writes, seq=seq, seconds=seconds))
     return reply.end
 
@@ -172,43 +192,7 @@ def _leave_out(
 ) -> None:
     """Answer the calls behind one that ended the conversation, which are not made: each call needs a result."""
     for call in calls:
-        _observe(context, added, decision, call, _NOT_MADE)
-
-
-@dataclass(frozen=True, slots=True)
-class UserAnswer:
-    """The user's answer: the branch after it, and its outcome if it ended."""
-
-    state: BranchState
-    messages: tuple[MessageRow, ...] = ()
-    outcome: Outcome | None = None
-    fault: Fault | None = None
-
-    @property
-    def error(self) -> str | None:
-        """Message of the user's fault."""
-        return None if self.fault is None else str(self.fault)
-
-
-async def ask_user(context: EpisodeContext, key: TurnKey, state: BranchState) -> UserAnswer:
-    """The user's answer to the turn of `key`, or the opening at turn 0; a user's fault is the answer's outcome."""
-    user = context.cast.user
-    place = where("user", user, key)
-    request = Speak(key, context.task, state.conversation, state.user)
-    try:
-        said = await consult(user, request, checks.user_turn, UserFault, place)
-        with boundary(UserFault, place):
-            conversation, row = grown(state.conversation, Entry.user(said.text, key.turn))
-            if said.flags:
-                row = replace(row, flags=said.flags)
-                context.watch.flag(said.flags)
-    except LimitHit as limit:
-        return UserAnswer(state, outcome=limit.outcome)
-    except Fault as fault:
-        return UserAnswer(state, outcome=fault_outcome(fault), fault=fault)
-    spent = state.spent.plus(tokens=said.tokens, cost=said.cost)
-    after = BranchState(conversation, state.agent, said.state, state.world, spent)
-    return UserAnswer(after, (row,), "user_ended" if said.end else None)
+        _observe(context, added, decision, call, NOT_MADE)
 
 
 async def score_turn(context: EpisodeContext, turn: Turn, remaining: tuple[Goal, ...]) -> tuple[Turn, tuple[Hit, ...]]:
@@ -218,15 +202,42 @@ async def score_turn(context: EpisodeContext, turn: Turn, remaining: tuple[Goal,
     """
     if turn.fault is not None or turn.outcome == "context_limit":
         return turn, ()
-    reward = context.cast.reward
-    place = where("reward", reward, turn.key)
-    request = ScoreTurn(context.task, remaining, turn.calls, turn.state.conversation, turn.state.world)
     try:
-        hits = await consult(reward, request, checks.hits, RewardFault, place)
-        without(remaining, hits, place)
+        return turn, await _hits(context, turn.key, remaining, turn.calls, turn.state)
     except Fault as fault:
         return turn.failed(fault), ()
-    return turn, hits
+
+
+async def score_answer(
+    context: EpisodeContext, key: TurnKey, answer: UserAnswer, remaining: tuple[Goal, ...]
+) -> tuple[UserAnswer, tuple[Hit, ...]]:
+    """Score the calls of a user's answer; returns the answer and its hits, like `score_turn`."""
+    if not answer.calls or answer.fault is not None:
+        return answer, ()
+    try:
+        return answer, await _hits(context, key, remaining, answer.calls, answer.state)
+    except Fault as fault:
+        return answer.failed(fault), ()
+
+
+async def _hits(
+    context: EpisodeContext,
+    key: TurnKey,
+    remaining: tuple[Goal, ...],
+    calls: tuple[CallRecord, ...],
+    state: BranchState,
+) -> tuple[Hit, ...]:
+    """The goals that some calls reached.
+
+    Raises:
+        RewardFault: the reward component raised an error, or its reply is invalid.
+    """
+    reward = context.cast.reward
+    place = where("reward", reward, key)
+    request = ScoreTurn(context.task, remaining, calls, state.conversation, state.world)
+    hits = await consult(reward, request, checks.hits, RewardFault, place)
+    without(remaining, hits, place)
+    return hits
 
 
 def without(goals: tuple[Goal, ...], hits: tuple[Hit, ...], place: Where = "reward") -> tuple[Goal, ...]:

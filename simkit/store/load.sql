@@ -171,11 +171,11 @@ FROM (SELECT branch_id, episode_id, unnest(messages) AS m FROM staged WHERE e IN
 
 INSERT INTO tool_calls BY NAME
 SELECT branch_id, episode_id, {CallRecord:c}
-FROM (SELECT branch_id, episode_id, unnest(tool_calls) AS c FROM staged WHERE e = 'BranchAdded');
+FROM (SELECT branch_id, episode_id, unnest(tool_calls) AS c FROM staged WHERE e IN ('BranchAdded', 'BranchExtended'));
 
 INSERT INTO rewards BY NAME
 SELECT branch_id, episode_id, {RewardRow:r}
-FROM (SELECT branch_id, episode_id, unnest(rewards) AS r FROM staged WHERE e = 'BranchAdded');
+FROM (SELECT branch_id, episode_id, unnest(rewards) AS r FROM staged WHERE e IN ('BranchAdded', 'BranchExtended'));
 
 INSERT INTO model_calls BY NAME
 SELECT {ModelCall}, moment AS called_at

@@ -238,6 +238,7 @@ def _made(row: Mapping[str, Any]) -> RecordedCall:
         parameters=cast("dict[str, Any]", arguments) if isinstance(arguments, dict) else None,
         result=None if row["result"] is None else orjson.loads(row["result"]),
         error=row["error"],
+        by=row["side"],
     )
 
 
@@ -308,7 +309,9 @@ LEFT JOIN (
     WHERE episode_id = $episode AND author IN ('agent', 'runtime') AND heard IS NOT NULL GROUP BY ALL
 ) m USING (branch_id)
 LEFT JOIN (
-    SELECT branch_id, list(concat(name, ' ', arguments) ORDER BY seq, step) AS calls FROM tool_calls
+    SELECT branch_id, list(
+        concat(CASE side WHEN 'user' THEN 'user: ' ELSE '' END, name, ' ', arguments) ORDER BY seq, step
+    ) AS calls FROM tool_calls
     WHERE episode_id = $episode GROUP BY ALL
 ) c USING (branch_id)
 LEFT JOIN (
@@ -331,7 +334,7 @@ WHERE branch_id = ?
 _GOALS = "SELECT any_value(goals) AS goals FROM tasks WHERE run_id = $run AND task_id = $task"
 
 _CALLS = """
-SELECT branch_id, t.call_id, t.name, t.arguments, t.result, t.error
+SELECT branch_id, t.call_id, t.name, t.arguments, t.result, t.error, t.side
 FROM tool_calls t JOIN branches b USING (branch_id) WHERE t.episode_id = $episode ORDER BY b.turn, b.path, t.seq
 """
 

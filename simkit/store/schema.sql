@@ -129,6 +129,7 @@ CREATE TABLE episodes (
     trial INTEGER NOT NULL,
     supervisor VARCHAR,
     toolset_id VARCHAR,
+    user_toolset_id VARCHAR,
     goals VARCHAR[],
     reward DOUBLE,
     full_reward DOUBLE,
@@ -147,6 +148,7 @@ CREATE TABLE episodes (
     attempt INTEGER NOT NULL
 );
 COMMENT ON TABLE episodes IS 'One conversation, or one tree of them: a task with its trial number. An episode that is started again replaces what was there.';
+COMMENT ON COLUMN episodes.user_toolset_id IS 'Digest of the tools of the user: see toolsets; NULL if it has none, as in most worlds.';
 COMMENT ON COLUMN episodes.goals IS 'Keys of the goals at the start.';
 COMMENT ON COLUMN episodes.reward IS 'Reward of the episode, 0 to 1 unless its reward declares another range; NULL while it runs and when it is left out of averages (no goals, fault).';
 COMMENT ON COLUMN episodes.full_reward IS 'The greatest reward there was to get, 1 as a rule: an episode with that reward is a success.';

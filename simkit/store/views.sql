@@ -123,15 +123,15 @@ COMMENT ON VIEW run_summary IS 'One row per run; part_of names the run whose sta
 
 CREATE VIEW user_flags AS
 WITH flagged AS (
-    SELECT m.episode_id, m.branch_id, m.seq, split_part(flag, ':', 1) AS flag
-    FROM (SELECT episode_id, branch_id, seq, unnest(flags) AS flag FROM messages WHERE author = 'user') m
+    SELECT m.episode_id, m.branch_id, split_part(flag, ':', 1) AS flag
+    FROM (SELECT episode_id, branch_id, unnest(flags) AS flag FROM messages WHERE author IN ('user', 'user_tool')) m
 ),
 spoken AS (
     SELECT e.run_id, count(*) AS turns FROM messages m JOIN episodes e USING (episode_id) WHERE m.author = 'user' GROUP BY ALL
 )
 SELECT
-    e.run_id, r.name AS run, f.flag, count(DISTINCT (f.branch_id, f.seq)) AS turns,
-    count(DISTINCT (f.branch_id, f.seq)) / any_value(s.turns) AS share_of_turns,
+    e.run_id, r.name AS run, f.flag, count(DISTINCT f.branch_id) AS turns,
+    count(DISTINCT f.branch_id) / any_value(s.turns) AS share_of_turns,
     count(DISTINCT f.episode_id) AS episodes,
     avg(e.reward) AS average_reward
 FROM flagged f
@@ -176,7 +176,7 @@ judged AS (
     FROM path GROUP BY end_branch
 )
 SELECT
-    e.run_id, e.task_id, e.trial, e.toolset_id, p.episode_id, p.branch_id, p.seq,
+    e.run_id, e.task_id, e.trial, e.toolset_id, p.episode_id, p.branch_id, p.seq, p.turn,
     p.author, p.role, p.message, p.prompt, p.end_branch
 FROM path p
 JOIN judged j USING (end_branch)
@@ -188,12 +188,12 @@ CREATE VIEW golden_conversations AS
 SELECT
     run_id, task_id, trial, episode_id, toolset_id, end_branch, list(message ORDER BY seq) AS messages,
     list({
-        'author': author, 'seq': seq, 'message': message,
+        'author': author, 'seq': seq, 'turn': turn, 'message': message,
         'point': concat_ws('/', run_id, coalesce(toolset_id, ''), prompt)
     } ORDER BY seq) AS steps
 FROM golden_messages
 GROUP BY ALL
-HAVING bool_or(author = 'agent');
+HAVING bool_or(author = 'agent' AND turn > 0);
 COMMENT ON VIEW golden_conversations IS 'The same, one row per conversation, with the messages as a list; the point of a step names its run, tools and prompt.';
 
 CREATE VIEW sft_candidates AS
@@ -224,7 +224,7 @@ SELECT
         PARTITION BY run_id, step.point, step.message ORDER BY task_id, trial, episode_id, step.seq
     ) AS copy
 FROM numbered
-WHERE step.author = 'agent';
+WHERE step.author = 'agent' AND step.turn > 0; -- what the agent says in the opening was written by the world
 COMMENT ON VIEW desirable_candidates IS 'Every agent message on a golden path, with everything before it; copy counts equal ones from 1.';
 
 CREATE VIEW undesirable_candidates AS

@@ -22,7 +22,7 @@ from simkit.errors import (
     RateLimited,
     StrayCancellation,
 )
-from simkit.search.episode import consult
+from simkit.search.consulting import consult
 from simkit.search.tree import together
 
 pytestmark = pytest.mark.anyio

@@ -127,6 +127,7 @@ class Players:
     deterministic: bool = False
     seed: int = 7
     limits: Limits = field(default_factory=Limits)
+    user_calls: bool = False
 
     def with_(self, **more: Any) -> Players:
         return replace(self, **more)
@@ -201,6 +202,7 @@ async def play(
             reward_range=players.reward.range,
             final=players.reward.final,
             limits=players.limits,
+            user_calls=players.user_calls,
         )
         episode = await supervisor.play(cast, unit or unit_of(players), recorder, watch or NoWatch())
     return Played(episode, recorder.events)
