@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,14 @@ def test_a_disk_that_fails_is_an_error(path: Path, monkeypatch: pytest.MonkeyPat
     source.close()
 
 
+def test_a_journal_that_is_closed_gives_its_descriptor_back(path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    source = DiskSource(path)
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    source.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_what_is_no_file_is_closed_again(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "main.jsonl")
     before = len(os.listdir("/proc/self/fd"))
@@ -84,6 +93,23 @@ def test_starts_are_counted_on_from_the_last_in_the_store(tmp_path: Path) -> Non
     (tmp_path / STARTS).write_text("41\n")
     recorded(tmp_path, "r1", 90)
     assert next_start(tmp_path) == 42
+
+
+def test_a_start_is_counted_by_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked: list[bool] = []
+    read = os.pread
+
+    def watched(fd: int, size: int, start: int) -> bytes:
+        with (tmp_path / STARTS).open() as other:
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locked.append(False)
+            except BlockingIOError:
+                locked.append(True)
+        return read(fd, size, start)
+
+    monkeypatch.setattr("simkit.store.source.os.pread", watched)
+    assert (next_start(tmp_path), next_start(tmp_path), locked) == (1, 2, [True, True])
 
 
 @pytest.mark.parametrize("text", [None, "", "no number"])
@@ -109,14 +135,29 @@ def test_the_journals_of_a_store_are_listed_by_run_and_name_with_those_that_cann
     assert journal_files(tmp_path) == []
     first = [write_lines(tmp_path, (), run, worker) for run in ("r2", "r1") for worker in ("w1", "main", "w0")]
     first[0].with_name("notes.txt").touch()
-    (tmp_path / "journals" / "r3").symlink_to("r1")
+    (tmp_path / "journals" / "r0").symlink_to("r1")
     (tmp_path / "journals" / "file").touch()
-    unreadable = tmp_path / "journals" / "r3" / "main.jsonl"
-    assert journal_files(tmp_path) == [*sorted(first), unreadable]
+    unreadable = tmp_path / "journals" / "r0" / "main.jsonl"
+    assert journal_files(tmp_path) == [unreadable, *sorted(first)]
     assert journal_files(tmp_path, ["r1", "r1", "gone"]) == sorted(first[3:])
     found = find_journals(tmp_path)
     assert found.runs == {"r1": sorted(first[3:]), "r2": sorted(first[:3])}
     assert [path for path, _ in found.troubles] == [unreadable]
+
+
+def test_runs_are_in_the_order_of_their_names(tmp_path: Path) -> None:
+    names = [f"r{number}" for number in range(10)]
+    for name in reversed(names):
+        (tmp_path / "journals" / name).mkdir(parents=True)
+    assert list(find_journals(tmp_path).runs) == names
+    assert list(find_journals(tmp_path, names[::-1]).runs) == names
+
+
+def test_journals_are_not_looked_for_behind_a_link(tmp_path: Path) -> None:
+    recorded(tmp_path / "elsewhere", "r1", 1)
+    (tmp_path / "journals").symlink_to(tmp_path / "elsewhere" / "journals")
+    with pytest.raises(OSError, match="link"):
+        find_journals(tmp_path)
 
 
 def test_a_journal_that_is_gone_has_no_bytes_and_one_whose_size_is_unknown_has_some(path: Path) -> None:
