@@ -157,8 +157,8 @@ class World(ABC):
     def prompts(self) -> Mapping[str, str]:
         """Prompts that come with the world's data, for agents and users that use them word for word; none by default.
 
-        The names are `agent`, `react` and `act` for agents, and `user`, `user_react`, `user_verify`, `user_reflection`
-        and `cue` for users.
+        The names are `agent`, `react` and `act` for agents, and `user`, `user_tools` (with tools),
+        `user_react`, `user_verify`, `user_reflection` and `cue` for users.
 
         Raises:
             DataMissing, DataCorrupt: the data cannot be read.
