@@ -77,6 +77,39 @@ def test_arguments_that_do_not_fit_their_schema(arguments: dict[str, Any], probl
     assert schema_problem(arguments, SCHEMA, closed=True) == problem
 
 
+SETTINGS: dict[str, Any] = {
+    "$defs": {
+        "Name": {"type": "string", "enum": ["on", "off"]},
+        "Settings": {
+            "type": "object",
+            "properties": {
+                "name": {"$ref": "#/$defs/Name"},
+                "port": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+            },
+            "additionalProperties": False,
+        },
+    },
+    "type": "object",
+    "properties": {"settings": {"$ref": "#/$defs/Settings"}, "all": {"items": {"$ref": "#/$defs/Settings"}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"name": "on", "port": 80}, ""),
+        ({"port": None}, ""),
+        ("on", "`settings` must be an object"),
+        ({"name": "up"}, '`settings.name` must be one of: "on", "off"'),
+        ({"port": "80"}, "`settings.port` must be a whole number"),
+        ({"speed": 1}, "`settings.speed` is unknown; the parameters are: name, port"),
+    ],
+)
+def test_alternatives_and_named_schemas(settings: object, problem: str) -> None:
+    assert schema_problem({"settings": settings}, SETTINGS) == problem
+    assert schema_problem({"all": [settings]}, SETTINGS) == problem.replace("settings", "all[0]", 1)
+
+
 def test_a_call_that_fails_changes_nothing() -> None:
     for id, text in (
         ("refused", "Error: not this one"),
