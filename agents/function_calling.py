@@ -54,6 +54,7 @@ class FunctionCallingAgent(ModelAgent):
             notation: `tell` the model, or `read` and execute it. Both flag the message, and neither speaks the call.
         calls: `all` calls of an answer are made, or only the `first`, which is then the only one in the conversation
             (as in tau-bench). The message has the flag `dropped_calls` if there were more.
+        stop: name of a tool; in an answer that calls it, the other calls are dropped (`done` of tau2-bench).
         world: the world, for its prompts.
 
     Raises:
@@ -70,6 +71,7 @@ class FunctionCallingAgent(ModelAgent):
         text_calls: Literal["tell", "read"] = "tell",
         examples: Path | None = None,
         calls: Literal["all", "first"] = "all",
+        stop: str = "",
         world: World | None = None,
     ) -> None:
         if text_calls not in ("tell", "read"):
@@ -85,6 +87,7 @@ class FunctionCallingAgent(ModelAgent):
         super().__init__(model, own, examples)
         self._text_calls = text_calls
         self._first_only = calls == "first"
+        self._stop = stop
         self._of_world = prompt == "world"
         self._world = world
 
@@ -111,7 +114,7 @@ class FunctionCallingAgent(ModelAgent):
                 note = FILTERED if response.finish == "content_filter" else CALL_CUT_OFF
                 return retry_with(message.without_calls(), note, *flags, f"cut_off_call: {message.tool_calls[-1].name}")
             calls = named_calls(message, request)
-            return self._calling(message, calls, flags, unread=response.unparsed is not None)
+            return self._calling(message, calls, request, flags, unread=response.unparsed is not None)
         text, wrong = spoken_text(message), unusable_reason(response)
         written = find_calls(text, request.tools) if response.unparsed is None else None
         if written is not None:
@@ -130,16 +133,29 @@ class FunctionCallingAgent(ModelAgent):
         )
         flags = (*flags, f"{UNPARSED}: {written.notation}") if written.unread else flags
         rest = message.model_copy(update={"content": written.rest or None})
-        return self._calling(rest, calls, flags, unread=bool(written.unread))
+        return self._calling(rest, calls, request, flags, unread=bool(written.unread))
 
     def _calling(
-        self, message: AssistantMessage, calls: tuple[ToolCall, ...], flags: tuple[str, ...], *, unread: bool
+        self,
+        message: AssistantMessage,
+        calls: tuple[ToolCall, ...],
+        request: Act,
+        flags: tuple[str, ...],
+        *,
+        unread: bool,
     ) -> Decision:
         """The decision that makes the calls; with `unread`, the model is told of another one that could not be read."""
-        if self._first_only and len(calls) > 1:
-            flags, calls = (*flags, f"dropped_calls: {len(calls) - 1}"), calls[:1]
+        kept = self._kept(calls, request)
+        if len(kept) < len(calls):
+            flags, calls = (*flags, f"dropped_calls: {len(calls) - len(kept)}"), kept
         made = message.model_copy(update={"tool_calls": calls})
         return call_beside_unparsed(made, calls, *flags) if unread else Decision(made, calls=calls, flags=flags)
+
+    def _kept(self, calls: tuple[ToolCall, ...], request: Act) -> tuple[ToolCall, ...]:
+        """The calls that are made."""
+        stops = any(spec.name == self._stop for spec in request.tools)
+        ending = tuple(call for call in calls if stops and call.name == self._stop)
+        return ending[:1] or (calls[:1] if self._first_only else calls)
 
 
 def _is_cut_off(response: ChatResponse, calls: tuple[ToolCall, ...]) -> bool:

@@ -151,13 +151,19 @@ async def _decide(context: EpisodeContext, turn: Turn) -> Turn:
         cost=decision.cost,
         decisions=1,
         errors=added.errors,
-        messages=2 if decision.calls else 1,
+        messages=_sent(context, state, decision),
     )
     outcome: Outcome | None = "agent_ended" if ended else None
     if outcome is None:
         outcome = spent.exceeded(context.limits) if spoken is None else spent.cut_off(context.limits)
     over = spoken is not None or outcome is not None
     return added.taken(decision.state, spent.plus(turns=1) if over else spent, over=over, outcome=outcome)
+
+
+def _sent(context: EpisodeContext, state: BranchState, decision: Decision) -> int:
+    """The messages that a decision and its results count as; the first message of an agent alone is the opening."""
+    begins = context.solo and not state.spent.decisions
+    return 1 + bool(decision.calls) - begins
 
 
 def _nobody_there(context: EpisodeContext) -> Message:

@@ -74,6 +74,14 @@ async def test_only_the_first_call_is_made_and_kept_if_that_is_chosen() -> None:
     assert (len(alone.calls), alone.flags) == (1, ())
 
 
+async def test_calls_beside_one_that_stops_are_dropped_if_it_is_offered() -> None:
+    calls = tuple(ToolCall.of(name, name, {"day": "sunday"}) for name in ("book", "find", "done"))
+    for stop, made in (("find", ["find"]), ("done", ["book", "find", "done"]), ("", ["book", "find", "done"])):
+        decision = await FunctionCallingAgent(RecordingModel(answered(None, *calls)).model, stop=stop).act(act())
+        assert [call.name for call in decision.calls] == made
+        assert decision.flags == (("dropped_calls: 2",) if len(made) == 1 else ())
+
+
 async def test_of_calls_in_text_only_the_first_is_made_if_that_is_chosen() -> None:
     written = "".join(f'<tool_call>{{"name": "find", "arguments": {{"day": "{day}"}}}}</tool_call>' for day in "ab")
     agent = FunctionCallingAgent(RecordingModel(answered(written)).model, text_calls="read", calls="first")

@@ -111,6 +111,13 @@ async def test_an_agent_alone_works_until_a_tool_ends_the_conversation() -> None
     assert played.authors(".0") == ["system"]
 
 
+@pytest.mark.parametrize(("messages", "calls"), [(1, 1), (2, 2), (3, 2), (4, 3)])
+async def test_the_first_decision_of_an_agent_alone_does_not_count_as_a_message(messages: int, calls: int) -> None:
+    users = phones(never, lambda request: use(request, ("set", "a")), goals=(), tools=alone("set"))
+    played = await play(Rollout(Limits(messages=messages)), users.with_(goals=("b",)))
+    assert (played.episode.outcome, played.episode.calls) == ("message_limit", calls)
+
+
 @pytest.mark.parametrize(("names", "says_"), [(("set", "done"), ", or `done` if everything is finished.)"), ((), ".)")])
 async def test_words_are_answered_with_a_note_that_nobody_is_there(names: tuple[str, ...], says_: str) -> None:
     played = await play(Rollout(Limits(steps=2)), phones(never, lambda request: say(), tools=alone(*names)))
