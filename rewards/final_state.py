@@ -11,6 +11,7 @@ from simkit.core.records import CallRecord
 from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
 from simkit.rewards.due_texts import Comparison, is_said
+from simkit.rewards.end_measures import end_measures
 
 Goals: TypeAlias = Literal["actions", "writes", "state", "said"]
 
@@ -26,7 +27,8 @@ class FinalState(Reward[Any]):
 
     The parts are `state` (the tables are as after the right calls, whatever calls led there) and `said` (each due text
     was in one of the agent's replies). Both are recorded; the world says which of them decide. What the other way to
-    look for a text found is recorded, too (`token:...` or `substring:...`), and decides nothing.
+    look for a text found is recorded, too (`token:...` or `substring:...`), and decides nothing. Neither do `floor`,
+    the reward for doing nothing, and `reads_made` and `writes_made`, the shares of the solution's calls that were made.
 
     An episode that a limit ended has the reward 0. In searches that branch, `goals_done` is judged at the branch that
     took the last goal.
@@ -121,6 +123,7 @@ class FinalState(Reward[Any]):
         for text in expected.said:
             parts.append(_said_part(text, replies, self._comparison, _weight("said", expected)))
             parts.append(_said_part(text, replies, _OTHERWISE[self._comparison], 0.0, own_name=True))
+        parts += end_measures(self._world, request.task, expected, request.start, request.calls)
         good = all(part.value for part in parts if part.weight)
         if request.outcome not in ENDED:
             parts.append(RewardPart("ended", 0.0, evidence=request.outcome))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,13 @@ from typing import Any
 from simkit.cli.output import BOLD, say, say_json
 from simkit.cli.program import program, store_flag
 from simkit.cli.tables import terminal_width
+from simkit.core.events import FLOOR, READS_MADE, WRITES_MADE
 from simkit.core.safe_text import visible_line
 from simkit.monitoring.reply_flags import reply_notes
 from simkit.run.summary import Summary
 from simkit.statistics.scores import Estimate
+
+_SOLUTION = {READS_MADE: "reads", WRITES_MADE: "writes"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     ]
     if len(summary.pass_k) > 1:
         rows += [(f"pass^{k}", f"{value:.3f}") for k, value in enumerate(summary.pass_k, 1)]
+    rows += _measures(summary)
     rows += extra
     rows += [("not played", f"{count} of {account.planned}: {' '.join(why.split())}") for why, count in reasons]
     outcomes = ", ".join(f"{name} {count}" for name, count in summary.outcomes.items())
@@ -111,6 +115,16 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         *took,
     ]
     return [*rows, *(("replies", f"{count} {note}") for count, note in reply_notes(report.flags, local=report.local))]
+
+
+def _measures(summary: Summary) -> Iterator[tuple[str, str]]:
+    """What the reward measures beside its value, in the worlds that say how an episode should end."""
+    found, (won, of) = summary.measures, summary.floor_tasks
+    if FLOOR in found:
+        yield "doing nothing", f"{found[FLOOR]:.3f} average reward, {won} of {of} tasks solved"
+    made = [f"{found[name]:.3f} of the {noun}" for name, noun in _SOLUTION.items() if name in found]
+    if made:
+        yield "solution's calls", f"made {' and '.join(made)}"
 
 
 def _turns(summary: Summary) -> str:

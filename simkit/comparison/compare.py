@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from simkit.comparison.checks import check_comparable, check_identical, incompar
 from simkit.comparison.claims import claims
 from simkit.comparison.measures import (
     DEFAULT,
+    END_MEASURES,
     Kind,
     Measure,
     Noise,
@@ -151,9 +153,10 @@ class _Computation:
             faulted=sum(episode.faulted for episode in episodes),
             scores=tuple(
                 Score(measure.name, measure.label, measure.unit, estimate)
-                for measure in (*self.measures, *self._passes())
+                for measure in (*self.measures, *self._passes(), *self._ends())
                 if (estimate := self._estimate(arm, measure)) is not None
             ),
+            outcomes=dict(sorted(Counter(episode.outcome or "unfinished" for episode in episodes).items())),
         )
 
     def _passes(self) -> Iterator[Measure]:
@@ -161,6 +164,12 @@ class _Computation:
         deepest = min((self._trials(arm) for arm in self.arms), default=1)
         asked = {measure.name for measure in self.measures}
         return (pass_k(k) for k in range(2, deepest + 1) if f"pass^{k}" not in asked)
+
+    def _ends(self) -> Iterator[Measure]:
+        """Measures beside the reward that the episodes have, except those already chosen."""
+        asked = {measure.name for measure in self.measures}
+        found = {name for arm in self.arms for episode in self.episodes(arm) for name in episode.measures}
+        return (measure for measure in END_MEASURES if measure.name in found - asked)
 
     def _trials(self, arm: ArmRecords) -> int:
         return min((len(run.by_task[task]) for run in arm.runs for task in self.tasks), default=1)

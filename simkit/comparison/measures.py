@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 
 from simkit.comparison.pairs import PairedValues, Table, pair
 from simkit.comparison.records import ArmRecords, EpisodeRecord, ItemRecord, RunRecord
+from simkit.core.events import FLOOR, READS_MADE, WRITES_MADE
 from simkit.errors import UsageError
 from simkit.statistics.scores import pass_hat
 
@@ -63,6 +64,12 @@ COUNTS = (
     Measure("calls", "tool calls per episode", _scored(lambda episode: episode.calls), ""),
     Measure("errors", "refused tool calls per episode", _scored(lambda episode: episode.errors), ""),
 )
+END_MEASURES = (
+    Measure("floor", "reward for doing nothing", lambda episode: episode.measures.get(FLOOR)),
+    Measure("reads_made", "share of the solution's reads made", lambda episode: episode.measures.get(READS_MADE)),
+    Measure("writes_made", "share of the solution's writes made", lambda episode: episode.measures.get(WRITES_MADE)),
+)
+"""Measures that exist only where the world says how episodes should end."""
 
 
 def pass_k(k: int) -> Measure:
@@ -76,7 +83,7 @@ def measure_of(name: str) -> Measure:
     Raises:
         UsageError: the name is unknown; the message lists the known ones.
     """
-    known = {measure.name: measure for measure in (REWARD, SUCCESS_RATE, *COUNTS)}
+    known = {measure.name: measure for measure in (REWARD, SUCCESS_RATE, *COUNTS, *END_MEASURES)}
     if name in known:
         return known[name]
     if found := re.fullmatch(r"pass\^?([1-9]\d?)", name):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from simkit.core.events import succeeded
+from simkit.core.events import MEASURES, succeeded
 from simkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class EpisodeRecord:
         goals, achieved: keys of the task's goals, and of those that were reached; multisets.
         reached: agent turn and goal key of each credited goal.
         weights: weight by goal key.
+        measures: what the reward measured beside its value, by name (`simkit.core.events.MEASURES`).
     """
 
     task_id: str
@@ -68,6 +69,7 @@ class EpisodeRecord:
     reached: tuple[tuple[int, str], ...]
     weights: Mapping[str, float]
     supervisor: str = ""
+    measures: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def success(self) -> float | None:
@@ -207,6 +209,7 @@ def _episode(row: Mapping[str, Any], tasks: Mapping[str, TaskRecord]) -> Episode
         reached=tuple((step["turn"], step["goal"]) for step in row["reached"] or ()),
         weights=task.weights if task else {},
         supervisor=row["supervisor"] or "",
+        measures={name: row[name] for name in MEASURES if row[name] is not None},
     )
 
 
@@ -236,8 +239,9 @@ earned AS (
 )
 SELECT
     e.run_id, e.task_id, e.trial, e.supervisor, e.reward, e.full_reward, e.outcome, e.goals, e.achieved, e.turns,
-    coalesce(c.calls, 0) AS calls, coalesce(c.errors, 0) AS errors, r.reached
+    coalesce(c.calls, 0) AS calls, coalesce(c.errors, 0) AS errors, r.reached, m.floor, m.reads_made, m.writes_made
 FROM wanted e
+LEFT JOIN end_measures m USING (episode_id)
 LEFT JOIN called c USING (episode_id)
 LEFT JOIN earned r USING (episode_id)
 ORDER BY e.run_id, e.task_id, e.trial

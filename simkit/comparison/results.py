@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,6 +34,7 @@ class ArmScores:
         runs: ids of its runs.
         tasks: number of common tasks; `elsewhere` is the number of its tasks that another arm lacks.
         episodes: number of episodes on the common tasks; `scored` have a reward, `faulted` ended with a fault.
+        outcomes: number of episodes by how they ended.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ArmScores:
     scored: int
     faulted: int
     scores: tuple[Score, ...]
+    outcomes: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

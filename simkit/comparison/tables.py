@@ -14,6 +14,7 @@ DIFFERENCES = "Differences"
 OUTCOMES = "Successes and failures, pair by pair"
 PLACES = "Share of goals reached by domain and goal type (exploratory, not to be claimed)"
 CURVES = "Reward by turn"
+ENDS = "How episodes ended"
 NOISE = "Noise of repeating"
 
 
@@ -28,6 +29,7 @@ def tables(found: Comparison) -> tuple[tuple[str, Table], ...]:
         (OUTCOMES, _outcomes(found.differences)),
         (PLACES, _differences(found.places, where=True)),
         (CURVES, _curves(found)),
+        (ENDS, _ends(found)),
         (NOISE, _noise(found)),
     )
     return tuple((title, table) for title, table in named if table.rows)
@@ -76,6 +78,14 @@ def _arm(arm: ArmScores, names: Sequence[str]) -> tuple[str, ...]:
         f"{arm.episodes - arm.scored}{faulted}",
         *(_score(by_name[name]) if name in by_name else "" for name in names),
     )
+
+
+def _ends(found: Comparison) -> Table:
+    """The number of episodes by arm and outcome; empty if all ended in one way."""
+    names = sorted({name for arm in found.arms for name in arm.outcomes})
+    columns = (Column("arm", shorten=True), *(Column(name, drop=2 + n, right=True) for n, name in enumerate(names)))
+    rows = [(arm.name, *(str(arm.outcomes.get(name, 0)) for name in names)) for arm in found.arms if arm.episodes]
+    return Table(columns, tuple(rows) if len(names) > 1 else ())
 
 
 def _score(score: Score) -> str:

@@ -47,6 +47,12 @@ Outcome: TypeAlias = Literal[
 ]
 
 
+FLOOR, READS_MADE, WRITES_MADE = "floor", "reads_made", "writes_made"
+"""Parts of a reward with the weight 0, which are reported as measures: the reward of an agent that does nothing, and
+the shares of the calls of the task's solution that were made, of those that change nothing and of those that do."""
+
+MEASURES = (FLOOR, READS_MADE, WRITES_MADE)
+
 IMPORTED = "import"
 """Recipe of runs whose conversations another program played (`simkit import`)."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from simkit.core.events import Episode
+from simkit.core.events import FLOOR, MEASURES, Episode
 from simkit.run.accounting import UnitCounts
 from simkit.run.engine import is_faulted
 from simkit.statistics.scores import Estimate, mean_of_tasks, pass_hat
@@ -23,6 +24,8 @@ class Summary:
         episodes: episodes played; `scored` of them have a reward, and only those count in averages.
         reward: average reward, success_rate: share of episodes with the full reward; None if nothing was scored.
         pass_k: pass^1 ... pass^k for k trials per task.
+        measures: averages of the measures that the reward records beside its value (`simkit.core.events.FLOOR`, ...).
+        floor_tasks: tasks that an agent that does nothing solves, and all tasks for which that is known.
         faulted: episodes ended by a component's failure; `faults` counts failed branches of all episodes.
         account: counts of planned episodes by their state.
         extra: additional named values from the recipe.
@@ -40,6 +43,8 @@ class Summary:
     tool_calls: int
     outcomes: Mapping[str, int]
     account: UnitCounts = field(default_factory=UnitCounts)
+    measures: Mapping[str, float] = field(default_factory=dict[str, float])
+    floor_tasks: tuple[int, int] = (0, 0)
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def to_json(self) -> dict[str, Any]:
@@ -56,6 +61,7 @@ class Summary:
             "branches": self.branches,
             "tool_calls": self.tool_calls,
             "outcomes": dict(self.outcomes),
+            **({"measures": dict(self.measures)} if self.measures else {}),
             **self.account.to_json(),
             **self.extra,
         }
@@ -91,6 +97,8 @@ def summarise(episodes: Sequence[Episode], account: UnitCounts | None = None, /,
     successes = [[success for _, success in group] for group in scored]
     trials = max((len(group) for group in successes), default=0)
     outcomes = sorted({episode.outcome for episode in ordered})
+    measured = {name: found for name in MEASURES if (found := measure_by_task(ordered, name))}
+    floor = [fmean(values) for values in measured.get(FLOOR, ())]
     return Summary(
         episodes=len(ordered),
         scored=sum(len(group) for group in rewards),
@@ -104,6 +112,8 @@ def summarise(episodes: Sequence[Episode], account: UnitCounts | None = None, /,
         tool_calls=sum(episode.calls for episode in ordered),
         outcomes={name: sum(episode.outcome == name for episode in ordered) for name in outcomes},
         account=account or UnitCounts(planned=len(ordered), done=len(ordered)),
+        measures={name: fmean(map(fmean, found)) for name, found in measured.items()},
+        floor_tasks=(sum(value >= _full(ordered) for value in floor), len(floor)),
         extra=extra,
     )
 
@@ -119,6 +129,16 @@ def _by_task(episodes: Sequence[Episode]) -> list[list[tuple[float, bool]]]:
     for episode in episodes:
         if episode.reward is not None:
             groups.setdefault(episode.task_id, []).append((episode.reward, bool(episode.success)))
+    return list(groups.values())
+
+
+def measure_by_task(episodes: Sequence[Episode], name: str) -> list[list[float]]:
+    """A measure of the episodes that have it, one list per task."""
+    groups: dict[str, list[float]] = {}
+    for episode in episodes:
+        for part in episode.parts:
+            if part["name"] == name and not part["weight"]:
+                groups.setdefault(episode.task_id, []).append(part["value"])
     return list(groups.values())
 
 

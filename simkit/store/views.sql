@@ -121,6 +121,39 @@ LEFT JOIN accounts a USING (run_id)
 ORDER BY r.number NULLS FIRST, r.started_at, r.run_id;
 COMMENT ON VIEW run_summary IS 'One row per run; part_of names the run whose stage it is; pass_hat_k lists pass^1, pass^2, ...; unscored counts finished episodes left out of averages (besides no_goals); planned and not_played are of its last start, NULL for runs recorded before there were plans; reward_stderr takes tasks as the unit, since trials of one task resemble each other; supervisor says who played: rollout (single conversations), josh (trees).';
 
+CREATE VIEW outcome_counts AS
+SELECT
+    e.run_id, r.name AS run, e.outcome, count(*) AS episodes,
+    count(*) / sum(count(*)) OVER (PARTITION BY e.run_id) AS share, avg(e.reward) AS average_reward
+FROM episodes e
+LEFT JOIN runs r USING (run_id)
+WHERE e.finished_at IS NOT NULL
+GROUP BY e.run_id, r.name, e.outcome
+ORDER BY e.run_id, episodes DESC, e.outcome;
+COMMENT ON VIEW outcome_counts IS 'How the episodes of each run ended: number and share of each outcome, and the average reward of its episodes.';
+
+CREATE VIEW end_measures AS
+WITH parts AS (
+    SELECT e.run_id, e.task_id, e.trial, e.episode_id, unnest(CAST(e.parts AS JSON[])) AS part
+    FROM episodes e WHERE e.parts IS NOT NULL
+),
+named AS (
+    SELECT run_id, task_id, trial, episode_id, part ->> 'name' AS name, CAST(part ->> 'value' AS DOUBLE) AS value
+    FROM parts WHERE CAST(part ->> 'weight' AS DOUBLE) = 0
+)
+SELECT
+    n.run_id, any_value(r.name) AS run, n.task_id, n.trial,
+    max(value) FILTER (n.name = 'floor') AS floor,
+    max(value) FILTER (n.name = 'reads_made') AS reads_made,
+    max(value) FILTER (n.name = 'writes_made') AS writes_made,
+    n.episode_id
+FROM named n
+LEFT JOIN runs r USING (run_id)
+WHERE n.name IN ('floor', 'reads_made', 'writes_made')
+GROUP BY n.run_id, n.task_id, n.trial, n.episode_id
+ORDER BY n.run_id, n.task_id, n.trial;
+COMMENT ON VIEW end_measures IS 'What a reward of the end measures beside its value, one row per episode: floor (the reward for doing nothing), reads_made and writes_made (shares of the calls of the task''s solution that were made, of those that change nothing and of those that do; NULL if it has none). Average them by run_id; an agent is better than none only above the floor.';
+
 CREATE VIEW user_flags AS
 WITH flagged AS (
     SELECT m.episode_id, m.branch_id, split_part(flag, ':', 1) AS flag

@@ -57,6 +57,7 @@ class RecordedRuns:
         items: Sequence[ItemRow] = (),
         supervisor: str = "rollout",
         options: str = "",
+        measures: Mapping[str, float] | None = None,
         **config: Any,
     ) -> str:
         """Write a run."""
@@ -68,7 +69,7 @@ class RecordedRuns:
             keyed = tuple({"key": goal, "weight": 1.0} for goal in goals)
             events.append(TaskSeen(name, task, world, "test", f"Do {task}.", keyed))
             for trial, reward in enumerate(trials):
-                events += _episode(name, task, trial, reward, goals, at, supervisor)
+                events += _episode(name, task, trial, reward, goals, at, supervisor, measures or {})
         events += [item.event(name, at) for item in items]
         if status == "done":
             events.append(RunFinished(name, "done", {}, at + 5))
@@ -84,15 +85,31 @@ class RecordedRuns:
 
 
 def _episode(
-    run: str, task: str, trial: int, reward: float | None, goals: Sequence[str], at: float, supervisor: str
+    run: str,
+    task: str,
+    trial: int,
+    reward: float | None,
+    goals: Sequence[str],
+    at: float,
+    supervisor: str,
+    measures: Mapping[str, float],
 ) -> list[Event]:
     name = episode_id(run, task, trial)
     reached = tuple(goals) if reward == 1 else ()
     outcome = "agent_fault" if reward is None else "user_ended"
+    parts = tuple({"name": key, "value": value, "weight": 0.0, "evidence": ""} for key, value in measures.items())
     return [
         EpisodeStarted(name, run, task, trial, supervisor, "", tuple(goals), at),
         Episode(
-            episode_id=name, reward=reward, outcome=outcome, achieved=reached, turns=3, branches=3, faults=0, at=at + 1
+            episode_id=name,
+            reward=reward,
+            outcome=outcome,
+            achieved=reached,
+            turns=3,
+            branches=3,
+            faults=0,
+            at=at + 1,
+            parts=parts,
         ),
     ]
 

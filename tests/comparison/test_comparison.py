@@ -9,6 +9,7 @@ import pytest
 from comparing import ItemRow, RecordedRuns, Rewards, drawn
 
 from simkit.comparison import Arm, PairedOutcomes, compare
+from simkit.comparison.tables import ENDS, tables
 from simkit.errors import UsageError
 from simkit.statistics.scores import pass_hat
 from simkit.store import Store
@@ -200,6 +201,32 @@ def test_noise_takes_runs_of_one_configuration(recorded: RecordedRuns, names: tu
     recorded.run("else", drawn(0.5, 9), seed=9, agent="scripted,error_rate=0")
     with pytest.raises(UsageError, match=reason):
         recorded.compare("one", "other", noise=names)
+
+
+def test_what_a_reward_measures_beside_its_value_is_shown_where_it_exists(recorded: RecordedRuns) -> None:
+    recorded.run("one", drawn(0.5, 1), measures={"floor": 0.25, "writes_made": 0.5})
+    recorded.run("other", drawn(0.5, 2), measures={"floor": 0.25, "writes_made": 1.0})
+    recorded.run("plain", drawn(0.5, 3))
+    found = recorded.compare("one", "other")
+    values = {arm.name: {score.name: score.estimate.value for score in arm.scores} for arm in found.arms}
+    assert (values["one"]["floor"], values["one"]["writes_made"], values["other"]["writes_made"]) == (0.25, 0.5, 1.0)
+    assert "reads_made" not in values["one"]
+    assert {difference.name for difference in found.differences} == {"reward", "success"}
+    assert {score.name for score in recorded.compare("plain", "one").arms[0].scores} == {"reward", "success"}
+    chosen = recorded.compare("one", "other", metrics=("writes_made",))
+    assert [(each.name, each.estimate.value) for each in chosen.differences] == [("writes_made", 0.5)]
+
+
+def test_the_ends_of_episodes_are_counted(recorded: RecordedRuns) -> None:
+    recorded.run("one", {"a": [1.0, None], "b": [0.0, 1.0]})
+    recorded.run("other", {"a": [1.0, 1.0], "b": [0.0, 1.0]})
+    found = recorded.compare("one", "other")
+    assert [dict(arm.outcomes) for arm in found.arms] == [{"agent_fault": 1, "user_ended": 3}, {"user_ended": 4}]
+    shown = dict(tables(found))[ENDS]
+    assert [column.name for column in shown.columns] == ["arm", "agent_fault", "user_ended"]
+    assert shown.rows == (("one", "1", "3"), ("other", "0", "4"))
+    recorded.run("third", {"a": [1.0, 1.0], "b": [0.0, 1.0]})
+    assert ENDS not in dict(tables(recorded.compare("other", "third")))
 
 
 # --- what may not be compared -----------------------------------------------------------------------------------------

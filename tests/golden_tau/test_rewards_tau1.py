@@ -18,6 +18,7 @@ from simkit.components.world import World
 from simkit.core.conversation import Conversation, Entry
 from simkit.core.messages import ToolCall
 from simkit.core.tasks import Task
+from simkit.rewards.end_measures import floor
 from simkit.rewards.final_state import FinalState
 
 FILES = {"head": "tau1_gold.jsonl.gz", "paper": "tau1_paper_gold.jsonl.gz"}
@@ -37,6 +38,21 @@ def test_every_trajectory_gets_the_release_s_reward(domain: str, release: str, c
     assert recorded, f"no recording of {domain}"
     wrong = anyio.run(_all_differences, world, recorded)
     assert not wrong, f"{len(wrong)} rewards differ; the first of them:\n" + "\n".join(wrong[:5])
+
+
+@pytest.mark.parametrize("release", FILES)
+@pytest.mark.parametrize("domain", WORLDS)
+def test_the_floor_is_what_doing_nothing_gets_in_the_release(domain: str, release: str, cache: Path) -> None:
+    recorded = [line for line in read_recordings(FILES[release]) if line["domain"] == domain]
+    world = WORLDS[domain](RELEASES[release], cache)
+    floors = {split: floor(world, split) for split in world.splits}
+    found = {
+        (line["split"], line["index"]): (floors[line["split"]][line["index"]], line["rewards"]["nothing"]["reward"])
+        for line in recorded
+        if "nothing" in line["rewards"]
+    }
+    assert found
+    assert {place: pair for place, pair in found.items() if pair[0] != pair[1]} == {}
 
 
 @pytest.mark.parametrize("release", FILES)

@@ -21,6 +21,7 @@ from simkit.core.recorder import MemoryRecorder
 from simkit.core.tasks import Task
 from simkit.errors import ComponentNotFound, DataMissing, UsageError
 from simkit.models.config import ModelConfig
+from simkit.rewards.end_measures import floor
 from simkit.rewards.final_state import FinalState
 from simkit.run.casting import Players
 from simkit.search.base import NoWatch, Search, WorkUnit
@@ -183,7 +184,8 @@ async def test_a_rollout_is_rewarded_by_its_end(
     task = world.tasks("test")[index]
     episode = await played(world, task, Rollout(), GoldAgent(task, say=say))
     assert (episode.outcome, episode.reward) == ("user_ended", reward)
-    assert {part["name"]: part["value"] for part in episode.parts if not part["name"].startswith("token:")} == parts
+    found = {part["name"]: part["value"] for part in episode.parts}
+    assert {name: found[name] for name in found if name.partition(":")[0] in ("state", "said")} == parts
 
 
 @pytest.mark.parametrize(("release", "reward"), [("josh", 1.0), ("2025", 0.0)])
@@ -315,6 +317,31 @@ async def test_the_user_of_a_named_model_is_the_world_s(small_cache: Path, tmp_p
         async with Run(store=tmp_path, models=models) as run:
             cast_ = run.cast(run.world("tau:retail", cache=str(small_cache)))
             assert (cast_.agent.name, cast_.user.name) == ("function_calling", "tau")
+
+
+async def test_a_run_reports_the_floor_and_the_calls_of_the_solution(retail: RetailWorld, tmp_path: Path) -> None:
+    tasks = retail.tasks("test")
+    assert floor(retail, "test") == (0.0, 0.0, 1.0, 0.0)
+    async with Run(store=tmp_path, seed=5) as run:
+        cast_ = run.cast(retail, agent=GoldAgent(tasks[0]), user=Patient())
+        await run.play(Rollout(), cast_, [tasks[0], tasks[2], tasks[3]])
+        summary = run.summary()
+        measured = await run.query("SELECT task_id, floor, reads_made, writes_made FROM end_measures")
+        ended = await run.query("SELECT outcome, episodes, share, average_reward FROM outcome_counts")
+    assert measured.rows == [("test-0", 0.0, 1.0, 1.0), ("test-2", 1.0, None, None), ("test-3", 0.0, 0.0, 1.0)]
+    assert summary.measures == {"floor": 1 / 3, "reads_made": 0.5, "writes_made": 1.0}
+    assert summary.floor_tasks == (1, 3)
+    assert summary.to_json()["measures"] == summary.measures
+    assert ended.rows == [("user_ended", 3, 1.0, pytest.approx(2 / 3))]
+
+
+async def test_a_run_without_such_a_reward_reports_no_measures(tmp_path: Path) -> None:
+    async with Run(store=tmp_path, seed=5) as run:
+        world = run.world("builtin")
+        await run.play(Rollout(), run.cast(world), run.tasks(world, "test", 1))
+        measured = await run.query("SELECT count(*) FROM end_measures")
+        assert (run.summary().measures, measured.rows) == ({}, [(0,)])
+        assert "measures" not in run.summary().to_json()
 
 
 async def test_a_run_records_parts_writes_and_limits(retail: RetailWorld, tmp_path: Path) -> None:
