@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="mutants at a time (2)")
     parser.add_argument("--slack", type=float, default=4.0, help="seconds that a test may work in any case (4)")
     parser.add_argument(
-        "--again", action="store_true", help="only mutants that were not killed when they were run last"
+        "--again", action="store_true", help="only mutants that were neither killed nor listed when they were run last"
     )
     parser.add_argument("--sample", type=int, metavar="N", help="only N mutants of a room, chosen at random")
     parser.add_argument("--seed", type=int, default=0, help="the choice of --sample (0)")
@@ -150,7 +150,7 @@ class How:
     Attributes:
         workers: mutants at a time.
         slack: seconds that a test may work in any case.
-        again: whether to leave out those that were killed when they were run last.
+        again: whether to leave out those that were killed, or survived and are listed, when they were run last.
         killers: whether to say what killed them.
         sample, seed: how many mutants to choose at random, and the seed of the choice; all of them without a number.
     """
@@ -199,8 +199,8 @@ class Work:
             )
             notes = Notes.read(self.root, self.room.name, state_of(first))
             if self.how.again:
-                mutants = [mutant for mutant in mutants if name_of(mutant) not in notes.killed]
-                print(f"{self.room.name}: {len(mutants)} of them were not killed when they were run last", flush=True)
+                mutants = [each for each in mutants if not notes.settled(each, listed=each.key in self.table.known)]
+                print(f"{self.room.name}: {len(mutants)} of them were not settled when they were run last", flush=True)
             reach = reach_of(first, self.room.tests, sources)
             if reach.status != 0 or not reach.seconds:
                 print(reach.output[-4000:])

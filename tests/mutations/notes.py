@@ -38,13 +38,13 @@ class Notes:
         path: the file of notes.
         state: of the project now.
         going_on: verdicts of a run with the same files that was cut off, by mutant.
-        killed: mutants that the last run with them killed, whatever the tests were then.
+        last: the fate of each mutant when it was run last, whatever the tests were then.
     """
 
     path: Path
     state: str
     going_on: dict[str, Verdict] = field(default_factory=dict[str, Verdict])
-    killed: set[str] = field(default_factory=set[str])
+    last: dict[str, Fate] = field(default_factory=dict[str, Fate])
 
     @classmethod
     def read(cls, root: Path, room: str, state: str) -> Notes:
@@ -60,12 +60,14 @@ class Notes:
         if line.get("fate") not in get_args(Fate):
             return
         name, verdict = str(line.get("mutant")), Verdict(line["fate"], str(line.get("by", "")))
-        if verdict.fate in ("killed", "timed out"):
-            self.killed.add(name)
-        else:
-            self.killed.discard(name)
+        self.last[name] = verdict.fate
         if line.get("state") == self.state and verdict.fate != "not run":
             self.going_on[name] = verdict
+
+    def settled(self, mutant: Mutant, *, listed: bool) -> bool:
+        """Whether a mutant was noticed when it was run last, or survived and is listed."""
+        fate = self.last.get(name_of(mutant))
+        return fate in ("killed", "timed out") or (listed and fate == "survived")
 
     def add(self, mutant: Mutant, verdict: Verdict) -> None:
         """Note a verdict."""

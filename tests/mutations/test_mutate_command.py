@@ -296,8 +296,10 @@ def test_again_runs_what_was_not_killed_before(tmp_path: Path) -> None:
     mutants = [mutant for mutant in mutants_of(project.root, "small/__init__.py") if mutant.now != "if a <= b:"]
     noted(project, "killed", of=[mutant.now for mutant in mutants], other=True)
     said = project.mutate("small", "--again")
-    assert "1 of them were not killed when they were run last" in said.out
+    assert "1 of them were not settled when they were run last" in said.out
     assert "small: 1 mutants run, 0 survived" in said.out
+    noted(project, "survived", of=["if a >= b:", "if a <= b:"], other=True)
+    assert "1 of them were not settled" in project.mutate("small", "--again").out, "the other one is listed"
     noted(project, "killed", of=["if a <= b:"], other=True)
     nothing = project.mutate("small", "--again")
     assert nothing.status == 1
@@ -319,7 +321,7 @@ def test_notes_hold_the_last_verdict_and_pass_over_what_is_none(tmp_path: Path) 
     (tmp_path / FOLDER / "small.jsonl").write_text("\n".join(lines))
     notes = Notes.read(tmp_path, "small", "s")
     assert {name: verdict.fate for name, verdict in notes.going_on.items()} == {"a": "survived"}
-    assert notes.killed == {"c"}
+    assert notes.last == {"a": "survived", "b": "not run", "c": "timed out"}
 
 
 def wait_for_writer(pipe: Path, process: subprocess.Popen[bytes]) -> None:

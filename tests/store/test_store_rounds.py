@@ -437,9 +437,9 @@ def test_lines_of_a_damaged_journal_that_are_neighbours_are_read_at_once(folder:
 
 
 def test_lines_longer_than_the_database_expects_are_loaded(folder: Path) -> None:
-    rewrite(folder, numbered(josh_episode(opening="x" * (3 << 20)).events))
+    rewrite(folder, numbered(josh_episode(opening="x" * (17 << 20)).events))
     assert Loader(folder).load().unreadable == ()
-    assert asked(folder, "SELECT max(length(content)) FROM messages") == [(3 << 20,)]
+    assert asked(folder, "SELECT max(length(content)) FROM messages") == [(17 << 20,)]
 
 
 @pytest.mark.parametrize("more", [[], [JUNK]])
