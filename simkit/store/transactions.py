@@ -299,4 +299,4 @@ def _reason(error: duckdb.Error | UnicodeDecodeError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "the database does not take it, and its reason is not valid UTF-8"
     text = str(error).splitlines()[0]
-    return text.partition(", in line 1: ")[2] or text.rpartition(" in line 2: ")[2] or text
+    return text.partition(", in line 1: ")[2] or text.rpartition(" in line 2: ")[2]
