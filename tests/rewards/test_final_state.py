@@ -175,8 +175,8 @@ async def test_a_call_of_the_users_own_tools_reaches_the_goals_of_the_user() -> 
 
 
 async def test_the_right_state_is_reached_by_the_last_call_that_changed_something() -> None:
-    writing = call("cancel", "b", 2, writes=True, order=1), call("cancel", "c", 3, writes=True, order=2)
-    assert await hits("state", *writing, call("look", "d", 4, order=1)) == [Hit("state", "c", 3)]
+    writing = tuple(call("cancel", f"c{step}", step, writes=True, order=step) for step in range(4))
+    assert await hits("state", *writing, call("look", "d", 4, order=1)) == [Hit("state", "c3", 3)]
     assert await hits("state", *writing, state="wrong") == []
     assert await hits("state", call("look", "d", order=1)) == []
     assert await FinalState(Shop(), "state").score_turn(ScoreTurn(TASK, (), writing, talk(), "right")) == ()
@@ -198,6 +198,10 @@ async def test_a_task_without_an_end_is_named() -> None:
         "the world `shop` does not say how t should end; leave the task out, or choose another reward"
     )
     assert [goal.key for goal in FinalState(Shop(None)).goals(TASK)] == ["look", "cancel", "look"]
+
+
+def test_it_judges_ends_and_has_the_name_it_is_chosen_by() -> None:
+    assert (FinalState.name, FinalState.final) == ("final_state", True)
 
 
 def test_what_cannot_be_judged_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -261,3 +262,39 @@ def test_a_goal_that_can_never_be_reached_is_refused_with_its_reason() -> None:
     GoalCalls().check_task(task, tools)
     with pytest.raises(UsageError, match=r"the goal `book_hotel` of task `t`.* can never be reached by `goal_calls`"):
         GoalCalls().check_task(task, tools[:1])
+
+
+@pytest.mark.parametrize(
+    ("detail", "problem"),
+    [
+        ({"tool": "fly", "parameters": {}}, "names the tool `fly`; the tool server has: book_hotel, search_hotel"),
+        ({"parameters": {}}, "names no `tool`; the tool server has: book_hotel, search_hotel"),
+        ({"tool": "book_hotel"}, "has no `parameters`; add the arguments that a call of `book_hotel` must have"),
+        ({"tool": "book_hotel", "parameters": {}, "entity": "Elm"}, "names an `entity` but no `id_field`; add"),
+        ({"tool": "book_hotel", "parameters": {}, "entity": "Elm", "id_field": "name"}, None),
+        ({"tool": "book_hotel", "parameters": {}, "entity": None}, None),
+    ],
+)
+def test_a_detail_says_all_that_a_call_is_compared_with(detail: dict[str, Any], problem: str | None) -> None:
+    tools = [ToolSpec.of(name, "", {}) for name in ("search_hotel", "book_hotel")]
+    task = Task(id="t", world="w", split="test", instructions="", goals=(Goal("g", detail),))
+    if problem is None:
+        GoalCalls().check_task(task, tools)
+        return
+    with pytest.raises(UsageError) as found:
+        GoalCalls().check_task(task, tools)
+    assert f"its detail {problem}" in str(found.value)
+
+
+async def test_a_detail_may_say_that_a_call_is_a_booking() -> None:
+    wanted = Goal("hire", {"tool": "hire", "parameters": {}, "booking": True})
+    assert await reached([wanted], record("hire", {}, DONE)) == ["hire"], "its result need not be an entity"
+    assert await reached([wanted], record("hire", {}, {"success": False})) == []
+
+
+async def test_a_call_reaches_the_goals_of_the_side_that_made_it() -> None:
+    users = Goal("hire", {"tool": "hire", "parameters": {}, "booking": True, "by": "user"})
+    call = record("hire", {}, DONE)
+    assert await reached([users], call) == []
+    assert await reached([users], replace(call, by="user")) == ["hire"]
+    assert await reached([SEARCH], replace(search(ELM, area="north", stars="4"), by="user")) == []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from simkit.components.reward import EpisodeReward, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
+from simkit.components.reward import EpisodeReward, ExplainGoals, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
 from simkit.core.conversation import Conversation
+from simkit.core.messages import ToolSpec
 from simkit.core.tasks import Goal, Task
 from simkit.errors import RewardFault, UsageError
 from simkit.rewards.composite import Weighted, WeightedRewards
@@ -157,6 +159,30 @@ async def test_the_range_is_the_mean_of_the_parts_ranges_by_weight() -> None:
     assert WeightedRewards.of({"a": Signed(1.0, 4.0), "b": Signed(3.0, 5.0)}).range == (2.0, 4.5)
 
 
+class Limited(Polite):
+    """A reward that takes few requests and conversations at once, and knows one tool."""
+
+    def __init__(self, concurrency: int | None, sessions: int | None, tool: str = "") -> None:
+        self.concurrency, self.sessions, self.tool = concurrency, sessions, tool
+
+    def check_task(self, task: Task, tools: Sequence[ToolSpec]) -> None:
+        if self.tool not in [tool.name for tool in tools]:
+            raise UsageError(f"the task `{task.id}` has no `{self.tool}`")
+
+
+def test_the_tightest_limit_of_a_part_is_that_of_the_composition() -> None:
+    reward = WeightedRewards.of({"a": Limited(3, None), "b": Limited(2, 5), "c": Limited(4, 6), "d": Polite()})
+    assert (reward.concurrency, reward.sessions) == (2, 5)
+    assert WeightedRewards.of({"a": Polite()}).concurrency is None
+
+
+def test_every_part_checks_a_task() -> None:
+    reward = WeightedRewards.of({"a": Limited(1, 1, "book"), "b": Limited(1, 1, "pay")})
+    reward.check_task(TASK, [ToolSpec.of(name, "", {}) for name in ("book", "pay")])
+    with pytest.raises(UsageError, match="the task `t` has no `pay`"):
+        reward.check_task(TASK, [ToolSpec.of("book", "", {})])
+
+
 class Replies(Reward):
     """Answers one question with what it was given, the others with nothing."""
 
@@ -172,6 +198,9 @@ class Replies(Reward):
     async def score_episode(self, request: ScoreEpisode) -> EpisodeReward:
         return self.reply.get("score_episode", EpisodeReward(0.0))
 
+    async def explain_goals(self, request: ExplainGoals) -> Mapping[str, str]:
+        return self.reply.get("explain_goals", {})
+
 
 @pytest.mark.parametrize(
     ("question", "reply", "wrong"),
@@ -180,6 +209,7 @@ class Replies(Reward):
         ("score_turn", (Hit("a", "seen", -1),), "a hit in the step -1"),
         ("score_episode", EpisodeReward(1.5), "an EpisodeReward of 1.5"),
         ("score_episode", 0.5, r"0\.5; return a EpisodeReward"),
+        ("explain_goals", {"a": 1}, "an explanation 1; give a plain text"),
     ],
 )
 async def test_a_parts_wrong_reply_is_a_fault_that_names_the_part_and_the_question(
@@ -191,6 +221,7 @@ async def test_a_parts_wrong_reply_is_a_fault_that_names_the_part_and_the_questi
     async def score() -> None:
         await reward.score_turn(turn(()))
         await reward.score_episode(episode(()))
+        await reward.explain_goals(ExplainGoals(episode(()), (Goal("odd/a"),)))
 
     with pytest.raises(RewardFault, match=said):
         await score()
