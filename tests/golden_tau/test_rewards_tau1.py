@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from tau_recordings import Recording, read_recordings
-from tau_worlds import RELEASES, WORLDS, build_caches
+from tau_worlds import RELEASES, WORLDS
 
 from simkit.components.reward import EpisodeReward, ScoreEpisode
 from simkit.components.tools import CallTool, StartTools
@@ -24,17 +24,11 @@ from simkit.rewards.final_state import FinalState
 FILES = {"head": "tau1_gold.jsonl.gz", "paper": "tau1_paper_gold.jsonl.gz"}
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The caches of both releases, built from the raw data."""
-    return build_caches(tmp_path_factory.mktemp("tau"))
-
-
 @pytest.mark.parametrize("release", FILES)
 @pytest.mark.parametrize("domain", WORLDS)
-def test_every_trajectory_gets_the_release_s_reward(domain: str, release: str, cache: Path) -> None:
+def test_every_trajectory_gets_the_release_s_reward(domain: str, release: str, tau1_cache: Path) -> None:
     recorded = [line for line in read_recordings(FILES[release]) if line["domain"] == domain]
-    world = WORLDS[domain](RELEASES[release], cache)
+    world = WORLDS[domain](RELEASES[release], tau1_cache)
     assert recorded, f"no recording of {domain}"
     wrong = anyio.run(_all_differences, world, recorded)
     assert not wrong, f"{len(wrong)} rewards differ; the first of them:\n" + "\n".join(wrong[:5])
@@ -42,9 +36,9 @@ def test_every_trajectory_gets_the_release_s_reward(domain: str, release: str, c
 
 @pytest.mark.parametrize("release", FILES)
 @pytest.mark.parametrize("domain", WORLDS)
-def test_the_floor_is_what_doing_nothing_gets_in_the_release(domain: str, release: str, cache: Path) -> None:
+def test_the_floor_is_what_doing_nothing_gets_in_the_release(domain: str, release: str, tau1_cache: Path) -> None:
     recorded = [line for line in read_recordings(FILES[release]) if line["domain"] == domain]
-    world = WORLDS[domain](RELEASES[release], cache)
+    world = WORLDS[domain](RELEASES[release], tau1_cache)
     floors = {split: floor(world, split) for split in world.splits}
     idle = [line for line in recorded if "nothing" in line["rewards"]]
     wrong = [
@@ -63,9 +57,9 @@ def _idle_reward(line: Recording) -> float:
 
 @pytest.mark.parametrize("release", FILES)
 @pytest.mark.parametrize("domain", WORLDS)
-def test_the_repaired_variant_rewards_gold_and_no_embedded_output(domain: str, release: str, cache: Path) -> None:
+def test_the_repaired_variant_rewards_gold_and_no_embedded_output(domain: str, release: str, tau1_cache: Path) -> None:
     recorded = [line for line in read_recordings(FILES[release]) if line["domain"] == domain]
-    world = WORLDS[domain](RELEASES[release], cache, "fixed")
+    world = WORLDS[domain](RELEASES[release], tau1_cache, "fixed")
     wrong = anyio.run(_wrong_in_fixed, world, recorded)
     assert not wrong, f"{len(wrong)} rewards are wrong; the first of them:\n" + "\n".join(wrong[:5])
 

@@ -5,31 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import pytest
 
-from simkit import Act, Agent, AgentStart, Decision, Reward, Run, Speak, StartAgent, User, UserTurn
-from simkit.actors.deadlines import AskLimits
-from simkit.actors.scope import open_scope
+from simkit import Act, Decision, Run
 from simkit.components.tools import CallTool, StartTools
-from simkit.components.world import World, load_world
-from simkit.core.events import Episode
+from simkit.components.world import load_world
 from simkit.core.limits import Limits
 from simkit.core.messages import ToolCall
-from simkit.core.recorder import MemoryRecorder
-from simkit.core.tasks import Task
 from simkit.errors import ComponentNotFound, DataMissing, UsageError
 from simkit.models.config import ModelConfig
 from simkit.rewards.end_measures import floor
 from simkit.rewards.final_state import FinalState
-from simkit.run.casting import Players
-from simkit.search.base import NoWatch, Search, WorkUnit
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 from simkit.testing.conformance import check_reward, check_world
 from simkit.tools.tau import RetailWorld
 from simkit.tools.tau.rows import Draft
+from support.tau_players import GoldAgent, Patient, played
 
 pytestmark = pytest.mark.anyio
 
@@ -37,63 +31,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def retail(small_cache: Path) -> RetailWorld:
     return RetailWorld(cache=small_cache)
-
-
-class GoldAgent(Agent[int]):
-    """Makes the gold calls of a task, one a decision, and then says its outputs; its state counts decisions.
-
-    A branch with an uneven seed makes one wrong call first.
-    """
-
-    name: ClassVar[str] = "gold"
-
-    def __init__(self, task: Task, *, say: str = "", errs: bool = False) -> None:
-        self._task, self._say, self._errs = task, say, errs
-
-    def start(self, request: StartAgent) -> AgentStart[int]:
-        return AgentStart(request.policy, 0)
-
-    async def act(self, request: Act[int]) -> Decision[int]:
-        done = request.state
-        if self._errs and request.step == 0 and request.key.seed("agent") % 2:
-            return Decision.speak("Hm.", state=done)
-        if done >= len(self._task.goals):
-            return Decision.speak(self._say or "Done.", state=done)
-        detail = self._task.goals[done].detail
-        return Decision.call(ToolCall.of(f"c{done}", detail["tool"], dict(detail["arguments"])), state=done + 1)
-
-
-class Patient(User[int]):
-    """Answers a number of times, then hangs up."""
-
-    name: ClassVar[str] = "patient"
-
-    def __init__(self, answers: int = 0) -> None:
-        self._answers = answers
-
-    async def speak(self, request: Speak[int]) -> UserTurn[int]:
-        said = request.state or 0
-        return UserTurn("Please.", end=said > self._answers, state=said + 1)
-
-
-async def played(
-    world: World,
-    task: Task,
-    search: Search,
-    agent: Agent[Any],
-    *,
-    user: User[Any] | None = None,
-    reward: Reward[Any] | None = None,
-) -> Episode:
-    players = Players(
-        agent=agent,
-        user=user or Patient(),
-        tools=world.tools(),
-        reward=reward or FinalState(world),
-        limits=world.limits,
-    )
-    async with open_scope(AskLimits()) as scope:
-        return await search.play(players.cast(scope), WorkUnit("run", 5, task), MemoryRecorder(), NoWatch())
 
 
 async def test_both_domains_keep_the_promises_of_a_world(small_cache: Path) -> None:
@@ -182,7 +119,7 @@ async def test_a_rollout_is_rewarded_by_its_end(
 ) -> None:
     world = RetailWorld(release, small_cache)
     task = world.tasks("test")[index]
-    episode = await played(world, task, Rollout(), GoldAgent(task, say=say))
+    episode = await played(world, task, Rollout(), GoldAgent(task, say=[say or "Done."]))
     assert (episode.outcome, episode.reward) == ("user_ended", reward)
     found = {part["name"]: part["value"] for part in episode.parts}
     assert {name: found[name] for name in found if name.partition(":")[0] in ("state", "said")} == parts
@@ -193,7 +130,7 @@ async def test_the_older_release_does_not_compare_the_state_if_outputs_are_due(
     small_cache: Path, release: Any, reward: float
 ) -> None:
     world = RetailWorld(release, small_cache)
-    idle = GoldAgent(world.tasks("test")[2], say="1000 Kettle")
+    idle = GoldAgent(world.tasks("test")[2], say=["1000 Kettle"])
     episode = await played(world, world.tasks("test")[1], Rollout(), idle)
     assert episode.reward == reward
     assert next(part for part in episode.parts if part["name"] == "state")["value"] == 0.0
@@ -213,7 +150,7 @@ async def test_due_texts_are_looked_for_in_two_ways_of_which_the_variant_chooses
 ) -> None:
     world = RetailWorld(cache=small_cache, variant=variant)
     task = world.tasks("test")[1]
-    episode = await played(world, task, Rollout(), GoldAgent(task, say=said))
+    episode = await played(world, task, Rollout(), GoldAgent(task, say=[said]))
     assert episode.reward == reward
     found = [part for part in episode.parts if part["name"].partition(":")[0] in ("token", "substring")]
     assert {part["name"]: part["value"] for part in found} == others
@@ -229,7 +166,7 @@ async def test_the_repaired_variant_checks_calls_and_judges_state_and_outputs(sm
     wrong = await server.call(CallTool(with_outputs, ToolCall.of("c", "cancel_pending_order", {"id": "#W1"}), start))
     assert (wrong.result.error, wrong.state) == (True, start)
     assert wrong.result.text.startswith("Error: cancel_pending_order was not called: `id` is unknown")
-    unchanged = await played(world, with_outputs, Rollout(), GoldAgent(world.tasks("test")[2], say="1000 Kettle"))
+    unchanged = await played(world, with_outputs, Rollout(), GoldAgent(world.tasks("test")[2], say=["1000 Kettle"]))
     assert unchanged.reward == 0.0
     with pytest.raises(UsageError, match="has no variant `best`; it has: paper, fixed"):
         RetailWorld(variant=cast("Any", "best"))
@@ -285,7 +222,7 @@ async def test_a_transfer_ends_the_conversation(retail: RetailWorld) -> None:
 async def test_josh_harvests_the_chosen_goals(retail: RetailWorld, goals: Any, index: int, keys: list[str]) -> None:
     task = retail.tasks("test")[index]
     search = Josh(BeamSearch(beam=8), Limits(turns=30))
-    agent, reward = GoldAgent(task, say="1000 Kettle", errs=True), FinalState(retail, goals)
+    agent, reward = GoldAgent(task, say=["1000 Kettle"], errs=True), FinalState(retail, goals)
     episode = await played(retail, task, search, agent, user=Patient(40), reward=reward)
     assert (episode.outcome, episode.reward) == ("goals_done", 1.0)
     assert sorted(episode.achieved) == sorted(keys) == sorted(episode.goals)
