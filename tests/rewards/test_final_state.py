@@ -71,7 +71,8 @@ async def scored(
     *replies: str, world: Shop | None = None, state: str = "right", outcome: str = "user_ended", said: Any = None
 ) -> EpisodeReward:
     reward = FinalState(world or Shop(), said=said)
-    return await reward.score_episode(ScoreEpisode(TASK, (), (), (), talk(*replies), state, outcome))
+    task = replace(TASK, goals=())
+    return await reward.score_episode(ScoreEpisode(task, (), (), (), talk(*replies), state, outcome))
 
 
 def parts(reward: EpisodeReward) -> list[tuple[str, float, float, str]]:
