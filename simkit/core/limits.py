@@ -44,7 +44,8 @@ class Limits:
         messages: maximum messages from the root to the leaf; None for the world's (none, if it has none). Each
             decision of the agent and of the user is one, and so are the results of its calls together. What opens the
             conversation does not count: the world's opening, or the first decision of an agent that works alone. The
-            limits `errors` and `messages` are checked where no call waits for its result.
+            limits `errors` and `messages` are checked where no call waits for its result; a conversation that ends with
+            the last message has reached its limit, as in tau2-bench.
         wall_seconds: maximum seconds for the whole episode; None for no limit.
         tokens: maximum tokens from the root to the leaf; None for no limit.
         cost: maximum cost in US dollars from the root to the leaf; None for no limit.

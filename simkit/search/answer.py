@@ -97,7 +97,8 @@ async def _decide(
     row = _flagged(context, row, said)
     spent = state.spent.plus(tokens=said.tokens, cost=said.cost, messages=1)
     after = BranchState(conversation, state.agent, said.state, state.world, spent)
-    outcome: Outcome | None = "user_ended" if said.end else spent.cut_off(context.limits)
+    ended: Outcome | None = "user_ended" if said.end else None
+    outcome = spent.cut_off(context.limits) or ended  # as in tau2-bench, also if its last message is the end
     return UserAnswer(after, (*answer.messages, row), outcome, None, answer.calls, over=True), ()
 
 

@@ -151,19 +151,22 @@ async def _decide(context: EpisodeContext, turn: Turn) -> Turn:
         cost=decision.cost,
         decisions=1,
         errors=added.errors,
-        messages=_sent(context, state, decision),
+        messages=_sent(context, state, decision, ended),
     )
-    outcome: Outcome | None = "agent_ended" if ended else None
+    outcome: Outcome | None = spent.cut_off(context.limits)
     if outcome is None:
-        outcome = spent.exceeded(context.limits) if spoken is None else spent.cut_off(context.limits)
+        outcome = "agent_ended" if ended else spent.exceeded(context.limits) if spoken is None else None
     over = spoken is not None or outcome is not None
     return added.taken(decision.state, spent.plus(turns=1) if over else spent, over=over, outcome=outcome)
 
 
-def _sent(context: EpisodeContext, state: BranchState, decision: Decision) -> int:
-    """The messages that a decision and its results count as; the first message of an agent alone is the opening."""
+def _sent(context: EpisodeContext, state: BranchState, decision: Decision, ended: bool) -> int:
+    """The messages that a decision and its results count as, if anybody waits for them.
+
+    The first message of an agent alone is the opening.
+    """
     begins = context.solo and not state.spent.decisions
-    return 1 + bool(decision.calls) - begins
+    return 1 + bool(decision.calls and not ended) - begins
 
 
 def _nobody_there(context: EpisodeContext) -> Message:

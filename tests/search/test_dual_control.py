@@ -206,6 +206,14 @@ async def test_messages_are_counted_where_no_call_waits(messages: int, authors: 
     assert (played.authors(".1") if ".1" in played.branches else []) == authors
 
 
+@pytest.mark.parametrize(("messages", "outcome"), [(2, "message_limit"), (3, "message_limit"), (4, "user_ended")])
+async def test_an_end_with_the_last_message_is_the_limit_s(messages: int, outcome: str) -> None:
+    """As in tau2-bench: opening, the agent's words, the user's last words."""
+    hangs_up = phones(lambda request: UserTurn("bye", end=request.key.turn == 1))
+    played = await play(Rollout(Limits(messages=messages)), hangs_up)
+    assert played.episode.outcome == outcome
+
+
 async def test_a_tree_harvests_what_the_users_calls_reach() -> None:
     def answer(request: Speak) -> UserTurn:
         if request.key.turn and not request.step and request.key.path.endswith("R"):

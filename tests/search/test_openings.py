@@ -118,6 +118,13 @@ async def test_the_first_decision_of_an_agent_alone_does_not_count_as_a_message(
     assert (played.episode.outcome, played.episode.calls) == ("message_limit", calls)
 
 
+@pytest.mark.parametrize(("messages", "outcome"), [(2, "message_limit"), (3, "agent_ended")])
+async def test_nobody_waits_for_the_result_of_a_call_that_ends(messages: int, outcome: str) -> None:
+    users = phones(never, lambda request: use(request, ("hang_up" if request.step else "set", "a")), goals=("b",))
+    played = await play(Rollout(Limits(messages=messages)), users.with_(tools=alone("set", "hang_up")))
+    assert (played.episode.outcome, played.episode.calls) == (outcome, 2)
+
+
 @pytest.mark.parametrize(("names", "says_"), [(("set", "done"), ", or `done` if everything is finished.)"), ((), ".)")])
 async def test_words_are_answered_with_a_note_that_nobody_is_there(names: tuple[str, ...], says_: str) -> None:
     played = await play(Rollout(Limits(steps=2)), phones(never, lambda request: say(), tools=alone(*names)))
