@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +62,15 @@ def write_archive(target: Path, members: Mapping[str, bytes]) -> None:
             f"the cache could not be written to {target} ({error.strerror}); make room there, or name another folder "
             "with SIMKIT_CACHE"
         ) from error
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a cache is there and none of its members is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError):
+        return False
 
 
 def sha256_of(path: Path) -> str:

@@ -62,7 +62,7 @@ def prepare(
         DataCorrupt: the files are damaged, or of no known release.
     """
     folder = cache_folder(cache_dir)
-    if source is None and all(_is_intact(cache_file(domain, "josh", cache_dir)) for domain in DOMAINS):
+    if source is None and all(downloads.is_intact(cache_file(domain, "josh", cache_dir)) for domain in DOMAINS):
         progress("write", 1.0)
         return folder
     with open_source(source, progress, releases) as raw:
@@ -81,14 +81,6 @@ def _older(path: Path) -> list[Path]:
     """The cache files of the same domain and release in earlier formats."""
     stem = path.stem.rpartition("-")[0]
     return [older for number in range(1, FORMAT) if (older := path.with_name(f"{stem}-{number}.zip")).is_file()]
-
-
-def _is_intact(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError):
-        return False
 
 
 def _members(raw: RawFiles, domain: DomainName) -> dict[str, bytes]:

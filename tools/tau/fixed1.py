@@ -39,7 +39,7 @@ def update_reservation_flights(db: Draft, **arguments: Any) -> object:
 
 def search_onestop_flight(db: Draft, origin: str, destination: str, date: str) -> object:
     """The pairs of flights with one stop that can be booked, each flight on its own day."""
-    next_date = (_day(date) + datetime.timedelta(days=1)).isoformat()
+    next_date = (as_day(date) + datetime.timedelta(days=1)).isoformat()
     offers: list[list[Row]] = []
     for first, second in airline1.connections(db, origin, destination):
         arrival, _, overnight = first["scheduled_arrival_time_est"].partition("+")
@@ -52,7 +52,12 @@ def search_onestop_flight(db: Draft, origin: str, destination: str, date: str) -
     return offers
 
 
-def _day(date: str) -> datetime.date:
+def as_day(date: str) -> datetime.date:
+    """A date from its text.
+
+    Raises:
+        Refused: it is none.
+    """
     try:
         return datetime.date.fromisoformat(date)
     except ValueError:

@@ -36,8 +36,9 @@ class TauServer(ToolServer[Rows]):
         name = request.call.name
         called = run_call(self._tools, request.state, name, copied(dict(arguments)))
         result = ToolResult(value=called.text, error=called.error or name not in self._tools.tools)
-        return ToolReturn(result, called.rows, tuple(map(_as_json, called.writes)), called.ended)
+        return ToolReturn(result, called.rows, tuple(map(as_json, called.writes)), called.ended)
 
 
-def _as_json(write: Write) -> dict[str, Any]:
+def as_json(write: Write) -> dict[str, Any]:
+    """A write as the store logs it."""
     return {"table": write.table, "id": write.id, "row": write.row}

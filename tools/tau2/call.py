@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -61,6 +61,10 @@ class Toolset:
         tools = [Tool.of(kind, function) for kind, functions in kinds.items() for function in functions]
         return cls(title, {tool.function.__name__: tool for tool in tools})
 
+    def only(self, names: Collection[str]) -> Toolset:
+        """These tools without those that are not named."""
+        return replace(self, tools={name: tool for name, tool in self.tools.items() if name in names})
+
     def replaced(self, *functions: Function) -> Toolset:
         """These tools with other functions for those of the same name."""
         changed = {each.__name__: Tool.of(self.tools[each.__name__].kind, each) for each in functions}
@@ -90,6 +94,15 @@ class Environment:
     def checked(self, specs: Iterable[ToolSpec]) -> Environment:
         """These tools with checked arguments, one wording of errors, and no change by a call that fails."""
         return replace(self, schemas={spec.name: spec.function.parameters or {} for spec in specs})
+
+    def sides(self) -> tuple[Toolset, ...]:
+        """The tools of each side that has some, the agent's first."""
+        return (self.agent,) if self.user is None else (self.agent, self.user)
+
+    def only(self, agent: Collection[str], user: Collection[str]) -> Environment:
+        """These tools without those that are not named; a side without any has no tools."""
+        left = self.user.only(user) if self.user is not None and user else None
+        return replace(self, agent=self.agent.only(agent), user=left)
 
     def find(self, name: str) -> Tool | None:
         """A tool of either side; the agent's comes first."""

@@ -191,6 +191,8 @@ def _rows(domain: DomainName, table: str, agent: Mapping[str, Any], user: Mappin
     side = agent if name == table else user
     if domain == "telecom" and name != table:
         return {"": cast("Row", side.get(name, {}))}
+    if name != table and not side:
+        return {}  # a release without tools for the user
     if not isinstance(rows := side.get(name), list | dict):
         raise DataCorrupt(f"tau2-bench's data of {domain} have no table `{name}`; get them with `simkit data tau2`")
     if isinstance(rows, list):

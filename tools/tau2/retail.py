@@ -98,7 +98,7 @@ def exchange_delivered_order_items(
         raise Refused(f"Number of {item_id} not found.")
     if len(item_ids) != len(new_item_ids):
         raise Refused("The number of items to be exchanged should match.")
-    variants = [variant_for(db, order, *pair) for pair in zip(item_ids, new_item_ids, strict=True)]
+    variants = [_variant_for(db, order, *pair) for pair in zip(item_ids, new_item_ids, strict=True)]
     difference = round(_price_difference(order, item_ids, variants), 2)
     _check_balance(_payment_method(db, order, payment_method_id), difference, "price difference")
     changed = db.edit("orders", order_id)
@@ -135,9 +135,22 @@ def modify_user_address(
 def modify_pending_order_items(
     db: Draft, order_id: str, item_ids: list[str], new_item_ids: list[str], payment_method_id: str
 ) -> object:
+    """Replace items of an order; every replaced item gets price and options of the last new one."""
+    return replace_items(db, order_id, item_ids, new_item_ids, payment_method_id, last_for_all=True)
+
+
+def replace_items(
+    db: Draft,
+    order_id: str,
+    item_ids: list[str],
+    new_item_ids: list[str],
+    payment_method_id: str,
+    *,
+    last_for_all: bool,
+) -> object:
     """Replace items of an order and settle the difference, which is not rounded.
 
-    Every replaced item gets price and options of the last new one.
+    Each replaced item gets price and options of its new one, or, with `last_for_all`, of the last new one.
     """
     order = _order(db, order_id)
     if order["status"] != "pending":
@@ -150,16 +163,17 @@ def modify_pending_order_items(
     for item_id, new_item_id in zip(item_ids, new_item_ids, strict=True):
         if item_id == new_item_id:
             raise Refused("The new item id should be different from the old item id")
-        variants.append(variant_for(db, order, item_id, new_item_id))
+        variants.append(_variant_for(db, order, item_id, new_item_id))
     difference = _price_difference(order, item_ids, variants)
     _check_balance(_payment_method(db, order, payment_method_id), difference, "new item")
     changed = db.edit("orders", order_id)
     kind = "payment" if difference > 0 else "refund"
     changed["payment_history"].append(_transaction(kind, float(abs(difference)), payment_method_id))
     _pay_in(db, order, payment_method_id, -difference)
-    for item_id, new_item_id in zip(item_ids, new_item_ids, strict=True):
-        item = first_item(changed, item_id)
-        item.update(item_id=new_item_id, price=variants[-1]["price"], options=variants[-1]["options"])
+    for place, (item_id, new_item_id) in enumerate(zip(item_ids, new_item_ids, strict=True)):
+        variant = variants[-1 if last_for_all else place]
+        item = _first_item(changed, item_id)
+        item.update(item_id=new_item_id, price=variant["price"], options=variant["options"])
     changed["status"] = "pending (item modified)"
     return Record(changed)
 
@@ -256,13 +270,9 @@ def _absent_items(order: Row, item_ids: list[str]) -> list[str]:
     return []
 
 
-def variant_for(db: Draft, order: Row, item_id: str, new_item_id: str) -> Row:
-    """The available variant that can replace an item of an order.
-
-    Raises:
-        Refused: the order has no such item, or the product no such variant, or it is not available.
-    """
-    item = first_item(order, item_id)
+def _variant_for(db: Draft, order: Row, item_id: str, new_item_id: str) -> Row:
+    """The available variant that can replace an item of an order."""
+    item = _first_item(order, item_id)
     variants = _product(db, item["product_id"])["variants"]
     if new_item_id not in variants:
         raise Refused("Variant not found")
@@ -275,16 +285,12 @@ def _price_difference(order: Row, item_ids: list[str], variants: list[Row]) -> f
     """What the new items cost more than the old ones, unrounded and summed in the order of the items."""
     difference = 0
     for item_id, variant in zip(item_ids, variants, strict=True):
-        difference += variant["price"] - first_item(order, item_id)["price"]
+        difference += variant["price"] - _first_item(order, item_id)["price"]
     return difference
 
 
-def first_item(order: Row, item_id: str) -> Row:
-    """The first item of an order with an id.
-
-    Raises:
-        Refused: there is none.
-    """
+def _first_item(order: Row, item_id: str) -> Row:
+    """The first item of an order with an id."""
     item = next((item for item in order["items"] if item["item_id"] == item_id), None)
     if item is None:
         raise Refused(f"Item {item_id} not found")

