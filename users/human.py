@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Callable, Iterable
-from typing import ClassVar, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, TypeAlias, cast
 
 import anyio
 import anyio.to_thread
 
 from simkit.components.user import Speak, User, UserTurn
 from simkit.core.conversation import Utterance
+from simkit.core.messages import ToolCall, ToolSpec
 from simkit.core.safe_text import visible, visible_block
 from simkit.core.tasks import Task
 
@@ -19,7 +21,7 @@ ReadLine: TypeAlias = Callable[[str], str]
 Write: TypeAlias = Callable[[str], object]
 
 _QUIT = frozenset({"/quit", "/exit"})
-_HISTORY = "/history"
+_HISTORY, _TOOLS = "/history", "/tools"
 _HELP = "Ctrl-D or /quit ends the conversation, Ctrl-C the run; /history shows what was said."
 
 
@@ -31,6 +33,8 @@ def show(text: str) -> None:
 
 class HumanUser(User[int]):
     """Prints what the agent says and reads what the person answers; `/quit` or the end of input hangs up.
+
+    In worlds that give the user tools, a line such as `/set_mode {"on": true}` calls one, and its result is shown.
 
     There is one person, so there is one conversation at a time (`sessions`), which cannot be forked: searches that
     branch refuse this user.
@@ -44,6 +48,7 @@ class HumanUser(User[int]):
     name: ClassVar[str] = "human"
     forkable: ClassVar[bool] = False
     interactive: ClassVar[bool] = True
+    calls_tools: ClassVar[bool] = True
     sessions: int | None = 1
 
     def __init__(self, read: ReadLine | None = None, write: Write = show) -> None:
@@ -54,17 +59,29 @@ class HumanUser(User[int]):
     async def speak(self, request: Speak[int]) -> UserTurn[int]:
         """The next line of the person; its state counts the utterances already shown."""
         said = request.conversation.heard()
-        if not said:
-            self._write(_briefing(request.task))
+        if request.state is None:
+            self._write(_briefing(request.task, request.tools))
+        for each in request.results:
+            name = f"{each.call.name}: "
+            self._write(visible(name) + visible_block(each.result.text, len(name)) + "\n")
         shown = request.state or 0
-        new = _transcript(each for each in said[shown:] if each.speaker == "agent")
+        new = _transcript(each for each in said[shown:] if each.speaker == "agent" or not shown)
         if new:
             self._write(new)
-        while (text := await self._line()) == _HISTORY:
-            self._write(_transcript(said))
-        if text is None or text in _QUIT:
-            return UserTurn("Goodbye.", end=True, state=len(said) + 1)
-        return UserTurn(text, state=len(said) + 1)
+        while True:
+            text = await self._line()
+            if text is None or text in _QUIT:
+                return UserTurn("Goodbye.", end=True, state=len(said) + 1)
+            if text == _HISTORY:
+                self._write(_transcript(said))
+            elif not (request.tools and text.startswith("/")):
+                return UserTurn(text, state=len(said) + 1)
+            elif text == _TOOLS:
+                self._write(_listed(request.tools))
+            elif isinstance(call := _call(text, request), ToolCall):
+                return UserTurn[int].call(call, state=len(said))
+            else:
+                self._write(visible(call))
 
     async def _line(self) -> str | None:
         try:
@@ -115,5 +132,40 @@ def _transcript(said: Iterable[Utterance]) -> str:
     return "".join(f"{who}{visible_block(text, len(who))}\n" for who, text in lines)
 
 
-def _briefing(task: Task) -> str:
-    return visible(f"\n--- You are the customer of task {task.id} ---\n{task.instructions}\n{_HELP}\n")
+def _briefing(task: Task, tools: Sequence[ToolSpec]) -> str:
+    own = f"You have tools; a line calls one, and {_TOOLS} lists them again.\n{_listed(tools)}" if tools else ""
+    return visible(f"\n--- You are the customer of task {task.id} ---\n{task.instructions}\n{own}{_HELP}\n")
+
+
+def _listed(tools: Sequence[ToolSpec]) -> str:
+    return visible("".join(f"  {_example(tool)}{_about(tool)}\n" for tool in tools))
+
+
+def _example(tool: ToolSpec) -> str:
+    """A line that calls a tool, with the types of its parameters in place of values."""
+    names = {name: _kind(schema) for name, schema in tool.properties.items()}
+    return f"/{tool.name} {json.dumps(names, ensure_ascii=False)}" if names else f"/{tool.name}"
+
+
+def _kind(schema: object) -> Any:
+    known = cast("dict[str, Any]", schema) if isinstance(schema, dict) else dict[str, Any]()
+    return known.get("enum") or known.get("type") or "any"
+
+
+def _about(tool: ToolSpec) -> str:
+    first = (tool.function.description or "").strip().partition("\n")[0]
+    return f"   {first}" if first else ""
+
+
+def _call(line: str, request: Speak[int]) -> ToolCall | str:
+    """The call of one of the user's tools in a line, or what is wrong with it."""
+    name, _, rest = line[1:].partition(" ")
+    if name not in {tool.name for tool in request.tools}:
+        return f"there is no tool `{name}`; {_TOOLS} lists yours\n"
+    try:
+        arguments: object = json.loads(rest or "{}")
+    except json.JSONDecodeError as error:
+        return f"the arguments are no JSON ({error}); write them as in /{name} {{}}\n"
+    if not isinstance(arguments, dict):
+        return f"the arguments are no JSON object; write them as in /{name} {{}}\n"
+    return ToolCall.of(f"user_{request.key.turn}_{request.step}", name, cast("dict[str, Any]", arguments))

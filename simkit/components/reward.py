@@ -9,6 +9,7 @@ from typing import ClassVar, Generic
 from simkit.actors.actor import Request
 from simkit.components.state import NO_STATE, Stateful, StateT, StateT_co
 from simkit.core.conversation import Conversation
+from simkit.core.ids import TurnKey
 from simkit.core.messages import ToolSpec
 from simkit.core.records import CallRecord
 from simkit.core.tasks import Goal, Task
@@ -79,7 +80,7 @@ class ScoreEpisode(Stateful[StateT_co], Request[EpisodeReward]):
 
     They include calls of the user's own tools (`CallRecord.by`). `outcome` says how the episode ended (`user_ended`,
     `turn_limit`, ...; `simkit.core.events.Outcome`). `start` is the world state before the first utterance, None in
-    worlds whose states are objects with a `fork()`, which change in place.
+    worlds whose states are objects with a `fork()`, which change in place. `key` names the last turn, for model calls.
     """
 
     task: Task
@@ -90,6 +91,7 @@ class ScoreEpisode(Stateful[StateT_co], Request[EpisodeReward]):
     world: StateT_co
     outcome: str = ""
     start: StateT_co = NO_STATE
+    key: TurnKey | None = None
 
     def serve(self, reward: Reward[StateT_co], /) -> Awaitable[EpisodeReward]:
         """Ask a reward."""

@@ -69,6 +69,7 @@ class Expected:
         checks: conditions of the state.
         actions: calls that must have been made.
         judged: statements about the conversation for a judge.
+        calls_count_once: each of `actions` needs a call of its own; otherwise one call may be several of them.
     """
 
     digest: str
@@ -78,6 +79,7 @@ class Expected:
     checks: tuple[Check, ...] = ()
     actions: tuple[ExpectedCall, ...] = ()
     judged: tuple[str, ...] = ()
+    calls_count_once: bool = False
 
 
 class World(ABC):
@@ -96,6 +98,8 @@ class World(ABC):
     """Beginning of the scripted agent's system prompt, which continues with "find and book what they need"."""
     limits: ClassVar[Limits] = Limits()
     """Limits of an episode where the caller chooses none, such as the number of decisions in a turn."""
+    solo: bool = False
+    """Whether the agent works alone: the user `none` is then played unless another is named (`ToolsStart.solo`)."""
     domains: ClassVar[Mapping[str, type[World]]] = MappingProxyType({})
     """The worlds of a family by the second part of their names: `tau:retail` is `domains["retail"]` of `tau`. A family
     itself has no tasks."""

@@ -39,6 +39,9 @@ OpenModel: TypeAlias = "Callable[[str, ModelConfig], ChatModel]"
 ChooseDefault: TypeAlias = "Callable[[str, ChatModel], str]"
 """Function of a default component and its model that returns the component to play."""
 
+NOBODY = "none"
+"""Default user of worlds in which the agent works alone."""
+
 MODEL_AGENT, MODEL_USER = "function_calling", "goal"
 """Agent and user of a named model where no component is named, and the world's default has no model."""
 
@@ -116,7 +119,8 @@ class CastRequest:
 class ModelRequest:
     """Requested models: the run's configuration, and defaults of one cast; user defaults fall back to the agent's.
 
-    `agent` chooses the agent for a model where none was named.
+    `agent` chooses the agent for a model where none was named. `judge` is the model that a reward asks, with its
+    configuration in `judge_config`; None for no judge.
     """
 
     config: ModelConfig
@@ -124,6 +128,8 @@ class ModelRequest:
     agent: ChooseDefault = default_agent
     defaults: ModelConfig | None = None
     user_defaults: ModelConfig | None = None
+    judge: str | None = None
+    judge_config: ModelConfig | None = None
 
     def agents(self) -> PlayerModel:
         """Model settings of the agent."""
@@ -137,6 +143,12 @@ class ModelRequest:
         own, spec = self.config.user_model is not None, self.config.user_model or self.config.model
         config = self.config.for_user(self.user_defaults or self.defaults)
         return PlayerModel(spec=spec, own=own, config=config, open=self.open, flag="--user-model")
+
+    def judges(self) -> tuple[str, ModelConfig] | None:
+        """Name and configuration of the reward's model; by default it samples at the temperature 0."""
+        if self.judge is None:
+            return None
+        return self.judge, self.judge_config or self.config.model_copy(update={"temperature": 0.0})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +201,7 @@ def build_players(world: World, wanted: CastRequest, models: ModelRequest) -> Pl
         UsageError: a component does not accept its options or lacks a model, or no component uses a named model.
     """
     agents, users = models.agents(), models.users()
-    agent_choice, user_choice = _roles(wanted)
+    agent_choice, user_choice = _roles(world, wanted)
     agent = _part(agent_choice, world, agents, wanted.folders)
     user = _part(user_choice, world, users, wanted.folders)
     _check_used(agent, user, agents, users)
@@ -197,7 +209,7 @@ def build_players(world: World, wanted: CastRequest, models: ModelRequest) -> Pl
         agent=agent.component,
         user=user.component,
         tools=world.tools() if wanted.tools is None else wanted.tools,
-        reward=_reward(wanted.reward, world, wanted.folders),
+        reward=_reward(wanted.reward, world, wanted.folders, models),
         limits=world.limits,
     )
 
@@ -209,17 +221,20 @@ def needed_models(world: World, wanted: CastRequest, models: ModelRequest) -> It
         ComponentNotFound: no component of that name.
         UsageError: a component lacks a model.
     """
-    for choice, model in zip(_roles(wanted), (models.agents(), models.users()), strict=True):
+    for choice, model in zip(_roles(world, wanted), (models.agents(), models.users()), strict=True):
         named = choice.component(world, model, wanted.folders)
         if named is not None and named.model is not None:
             yield named.model, model.config
+    if (judge := models.judges()) is not None:
+        yield judge
 
 
-def _roles(wanted: CastRequest) -> tuple[_RoleChoice[Any], _RoleChoice[Any]]:
+def _roles(world: World, wanted: CastRequest) -> tuple[_RoleChoice[Any], _RoleChoice[Any]]:
     """The choices of the agent and of the user."""
+    user = NOBODY if world.solo and wanted.user is None else wanted.user
     return (
         _RoleChoice(AGENT, wanted.agent, "default_agent", MODEL_AGENT),
-        _RoleChoice(USER, wanted.user, "default_user", MODEL_USER),
+        _RoleChoice(USER, user, "default_user", MODEL_USER),
     )
 
 
@@ -284,11 +299,28 @@ def _part(choice: _RoleChoice[T], world: World, model: PlayerModel, folders: Bas
     return LoadedPlayer(load(choice.kind, name, given, folder), named.model is not None)
 
 
-def _reward(wanted: str | Reward | None, world: World, folders: BaseFolders) -> Reward:
+def _reward(wanted: str | Reward | None, world: World, folders: BaseFolders, models: ModelRequest) -> Reward:
+    judge = models.judges()
     if wanted is not None and not isinstance(wanted, str):
+        if judge is not None:
+            raise _no_judge(judge[0], wanted.name)
         return wanted
     name, folder = (wanted, folders.of(wanted)) if wanted else _own_choice(world, "default_reward")
-    return load(REWARD, name, {"world": world}, folder)
+    wants, given = takes(REWARD, name, "judge", folder), dict[str, Any](world=world)
+    if judge is not None:
+        if wants is None:
+            raise _no_judge(judge[0], name)
+        given["judge"] = models.open(*judge)
+    elif wants:
+        raise UsageError(f"the reward `{name}` asks a model, and none was named; give --judge-model openai/NAME")
+    return load(REWARD, name, given, folder)
+
+
+def _no_judge(judge: str, reward: str) -> UsageError:
+    return UsageError(
+        f"--judge-model {judge} would not be asked: the reward `{reward}` takes no judge; leave the flag out, or choose"
+        " a reward that does, such as final_state"
+    )
 
 
 def _check_used(agent: LoadedPlayer, user: LoadedPlayer, agent_model: PlayerModel, user_model: PlayerModel) -> None:

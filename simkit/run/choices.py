@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from simkit.core.limits import Limits
 
 if TYPE_CHECKING:
+    from simkit.models.config import ModelConfig
     from simkit.run.run import Run
     from simkit.search.base import Episode, Search
 
@@ -48,6 +49,10 @@ MaxTurns: TypeAlias = Annotated[int, "Maximum number of agent turns in a convers
 MaxTurnsOrWorlds: TypeAlias = Annotated[
     int | None, "Maximum number of agent turns in a conversation. Default: the world's, 15 for most."
 ]
+JudgeModel: TypeAlias = Annotated[
+    str | None, "Model that judges statements about how episodes end (final_state): openai/NAME. Default: no judge."
+]
+JudgeBaseUrl: TypeAlias = Annotated[str | None, "Endpoint of the judge. Default: --base-url."]
 MaxErrors: TypeAlias = Annotated[
     int | None, "Maximum number of tool results that are errors in a conversation. Default: the world's, none for most."
 ]
@@ -65,11 +70,19 @@ UserSteps: TypeAlias = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CastChoice:
-    """Players by name; None for the world's default."""
+    """Players by name, and the reward's model; None for the world's default, and for no judge."""
 
     agent: Agent = None
     user: User = None
     reward: Reward = None
+    judge_model: JudgeModel = None
+    judge_base_url: JudgeBaseUrl = None
+
+    def judge_options(self, run: Run) -> ModelConfig | None:
+        """Options of the judge's model: those of the run at the temperature 0, with an endpoint of its own if given."""
+        if self.judge_base_url is None:
+            return None
+        return run.models.model_copy(update={"base_url": self.judge_base_url, "temperature": 0.0})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +124,13 @@ class TaskChoice:
             UsageError: an unknown name; and what `Run.play` raises.
         """
         world = run.world(self.world, variant=self.variant)
-        players = await run.open_cast(world, agent=cast.agent, user=cast.user, reward=cast.reward)
+        players = await run.open_cast(
+            world,
+            agent=cast.agent,
+            user=cast.user,
+            reward=cast.reward,
+            judge_model=cast.judge_model,
+            judge_options=cast.judge_options(run),
+        )
         split = self.split or world.default_split(default_split)
         return await run.play(search, players, run.tasks(world, split, self.tasks), trials=self.trials)

@@ -122,6 +122,8 @@ class Run(Lifetime):
         user_model: str | None = None,
         options: ModelConfig | None = None,
         user_options: ModelConfig | None = None,
+        judge_model: str | None = None,
+        judge_options: ModelConfig | None = None,
     ) -> Cast:
         """Start the actors of a simulation, given by name, as objects, or as None for the world's default.
 
@@ -136,15 +138,21 @@ class Run(Lifetime):
             model, user_model: `openai/NAME`, `scripted/TEXT` or `path/to/file.py:Class`.
             options, user_options: defaults for the agent's and the user's model; the run's configuration overrides
                 them. `user_options` defaults to `options`.
+            judge_model: the model that the reward asks, as an argument `judge` of its constructor; None for no judge.
+            judge_options: its endpoint and sampling; None for the run's own, at the temperature 0.
 
         Raises:
             ComponentNotFound: no component of that name.
             UsageError: a component does not accept its options or lacks a model, no component uses a named model, or
                 the run has not been entered.
         """
-        scope = self._actors
         wanted = CastRequest(agent=agent, user=user, reward=reward, tools=tools, folders=self.folders)
-        players = build_players(world, wanted, self._requested(model, user_model, options, user_options))
+        requested = self._requested(model, user_model, options, user_options, judge_model, judge_options)
+        return self._cast(world, wanted, requested)
+
+    def _cast(self, world: World, wanted: CastRequest, requested: ModelRequest) -> Cast:
+        scope = self._actors
+        players = build_players(world, wanted, requested)
         if players.user.interactive and self._background is not None:
             self._background.give_the_terminal()
         return players.cast(scope, world.check_task)
@@ -161,25 +169,18 @@ class Run(Lifetime):
         user_model: str | None = None,
         options: ModelConfig | None = None,
         user_options: ModelConfig | None = None,
+        judge_model: str | None = None,
+        judge_options: ModelConfig | None = None,
     ) -> Cast:
         """Like `cast`, but models in this process are loaded in a thread, so that the event loop is never blocked.
 
         If it is cancelled while a model is loaded, it ends at once, and the run is `abandoned`: the thread goes on.
         """
         wanted = CastRequest(agent=agent, user=user, reward=reward, tools=tools, folders=self.folders)
-        for spec, config in needed_models(world, wanted, self._requested(model, user_model, options, user_options)):
+        requested = self._requested(model, user_model, options, user_options, judge_model, judge_options)
+        for spec, config in needed_models(world, wanted, requested):
             await self._load(spec, config)
-        return self.cast(
-            world,
-            agent=agent,
-            user=user,
-            reward=reward,
-            tools=tools,
-            model=model,
-            user_model=user_model,
-            options=options,
-            user_options=user_options,
-        )
+        return self._cast(world, wanted, requested)
 
     def _requested(
         self,
@@ -187,6 +188,8 @@ class Run(Lifetime):
         user_model: str | None,
         options: ModelConfig | None,
         user_options: ModelConfig | None,
+        judge_model: str | None,
+        judge_options: ModelConfig | None,
     ) -> ModelRequest:
         """The models of a cast: those named for it, else the run's."""
         named = {"model": model, "user_model": user_model}
@@ -196,6 +199,8 @@ class Run(Lifetime):
             open=self._model,
             defaults=options,
             user_defaults=user_options,
+            judge=judge_model,
+            judge_config=judge_options,
             agent=lambda agent, chosen: choose_agent(self._opened_models(), self._notes.append, agent, chosen),
         )
 

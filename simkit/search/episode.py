@@ -87,6 +87,8 @@ class FinalBranch:
     conversation: Conversation
     world: State = None
     calls: tuple[CallRecord, ...] = ()
+    path: str = ""
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,6 +339,7 @@ def _scored(context: EpisodeContext, ending: Ending) -> ScoreEpisode:
         world=final.world,
         outcome=ending.outcome,
         start=context.start,
+        key=context.key(final.path, final.turn),
     )
 
 

@@ -293,7 +293,7 @@ def _harvest(
         tree.close(_ends(scored)),
         leaves=(root,) if winner.end is None and remaining else (),
         remaining=remaining,
-        final=FinalBranch(root.id, root.state.conversation, world, root.calls),
+        final=replace(root.final(), world=world),
         achieved=(*tree.achieved, *winner.hits),
         harvests=tree.harvests + 1,
         ended=winner.end,

@@ -59,7 +59,7 @@ class Leaf:
 
     def final(self) -> FinalBranch:
         """This leaf as the end of a path that is scored."""
-        return FinalBranch(self.id, self.state.conversation, self.state.world, self.calls)
+        return FinalBranch(self.id, self.state.conversation, self.state.world, self.calls, self.path, self.turn)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,9 @@ from simkit.errors import UsageError
 Line: TypeAlias = str | tuple[str, JsonObject] | Decision
 """One step of a fixed agent: a text to say, one tool call (name, arguments), or a decision."""
 
+UserLine: TypeAlias = str | tuple[str, JsonObject] | UserTurn
+"""One step of a fixed user: a text to say, one call of a tool of its own (name, arguments), or a turn."""
+
 
 @final
 class FixedAgent(Agent[int]):
@@ -46,23 +49,33 @@ class FixedAgent(Agent[int]):
 
 @final
 class FixedUser(User[int]):
-    """Says the lines of a list and hangs up with the last; the state is the position.
+    """Follows a list, calls of its own tools included, and hangs up with the last line; the state is the position.
 
     Raises:
-        UsageError: the list is empty.
+        UsageError: the list is empty, or ends with a call.
     """
 
     name: ClassVar[str] = "fixed"
+    calls_tools: ClassVar[bool] = True
 
-    def __init__(self, lines: Sequence[str]) -> None:
+    def __init__(self, lines: Sequence[UserLine]) -> None:
         if not lines:
             raise UsageError("a fixed user needs at least one line")
+        if not isinstance(lines[-1], str) and (isinstance(lines[-1], tuple) or lines[-1].calls):
+            raise UsageError("the last line of a fixed user is a call; let it say something afterwards")
         self._lines = tuple(lines)
 
     async def speak(self, request: Speak[int]) -> UserTurn[int]:
         """The next line of the list."""
         position = min(request.state or 0, len(self._lines) - 1)
-        return UserTurn(self._lines[position], end=position == len(self._lines) - 1, state=position + 1)
+        line = self._lines[position]
+        match line:
+            case UserTurn():
+                return replace(line, state=position + 1)
+            case str():
+                return UserTurn(line, end=position == len(self._lines) - 1, state=position + 1)
+            case (tool, arguments):
+                return UserTurn[int].call(ToolCall.of(f"user_{position}", tool, arguments), state=position + 1)
 
 
 def fixed_agent(decisions: Sequence[Line]) -> FixedAgent:
@@ -70,6 +83,6 @@ def fixed_agent(decisions: Sequence[Line]) -> FixedAgent:
     return FixedAgent(decisions)
 
 
-def fixed_user(lines: Sequence[str]) -> FixedUser:
-    """A user that says the lines of a list and hangs up with the last."""
+def fixed_user(lines: Sequence[UserLine]) -> FixedUser:
+    """A user that follows a list of texts, `(tool, arguments)` pairs and turns, and hangs up with the last text."""
     return FixedUser(lines)

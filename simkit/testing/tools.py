@@ -14,6 +14,7 @@ from simkit.components.state import State, fork_state
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
 from simkit.components.world import World
 from simkit.core.messages import ToolCall
+from simkit.core.records import Side
 from simkit.core.tasks import Task
 from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_limits, expect_reply, run_promises
 from simkit.testing.snapshot import snapshot
@@ -21,11 +22,12 @@ from simkit.testing.snapshot import snapshot
 
 @dataclass(frozen=True, slots=True)
 class ToolSubject:
-    """A tool server under test, with a task and valid calls for it."""
+    """A tool server under test, with a task and valid calls for it, all by one side."""
 
     server: ToolServer
     task: Task
     calls: tuple[ToolCall, ...]
+    by: Side = "agent"
 
     def start(self) -> ToolsStart:
         """The tools and the first state."""
@@ -33,8 +35,13 @@ class ToolSubject:
 
     async def call(self, call: ToolCall, state: State) -> ToolReturn:
         """One call; the reply's kind is checked."""
-        reply = await self.server.call(CallTool(self.task, call, state))
+        reply = await self.server.call(CallTool(self.task, call, state, self.by))
         return expect_reply(reply, checks.tool_return, f"the call of `{call.name[:80]}`")
+
+    def names(self, start: ToolsStart) -> list[tuple[str, tuple[str, ...]]]:
+        """The tools of this side with their parameters."""
+        specs = start.specs if self.by == "agent" else start.user_specs
+        return [(spec.name, tuple(spec.properties)) for spec in specs]
 
     async def play(self, calls: Sequence[ToolCall], state: State) -> tuple[str, ...]:
         """Snapshots of a branch's results for these calls in sequence."""
@@ -53,12 +60,13 @@ async def check_tool_server(
     *,
     calls: Callable[[Task], Sequence[ToolCall]] | None = None,
 ) -> None:
-    """Check every promise of a tool server on each of the tasks.
+    """Check every promise of a tool server on each of the tasks, for the tools of the agent and those of the user.
 
     Args:
         tested: the server, or a world with a server.
         tasks: a few tasks, preferably with bookings or other writes.
-        calls: valid calls for a task, in an order that works; by default the calls that its goals describe.
+        calls: valid calls of the agent for a task, in an order that works; by default the calls that its goals
+            describe, which are always those for the user's tools.
 
     Raises:
         ConformanceError: a promise was broken; the message names it.
@@ -68,12 +76,15 @@ async def check_tool_server(
         good = tuple(calls(task) if calls is not None else goal_calls(task))
         subject = ToolSubject(server, task, good)
         await run_promises(TOOL_PROMISES, subject, f"the tool server `{server.name}`, task {task.id},")
+        if subject.start().user_specs:
+            users = ToolSubject(server, task, tuple(goal_calls(task, "user")), "user")
+            await run_promises(TOOL_PROMISES, users, f"the user's tools of `{server.name}`, task {task.id},")
 
 
-def goal_calls(task: Task) -> Iterator[ToolCall]:
-    """The calls that a task's goals describe in their detail (`tool` and `parameters`)."""
+def goal_calls(task: Task, by: Side = "agent") -> Iterator[ToolCall]:
+    """The calls of one side that a task's goals describe in their detail (`tool`, `parameters`, and `by` if given)."""
     for number, goal in enumerate(task.goals):
-        if "tool" in goal.detail:
+        if "tool" in goal.detail and goal.detail.get("by", "agent") == by:
             yield ToolCall.of(f"goal_{number}", goal.detail["tool"], goal.detail.get("parameters", {}))
 
 
@@ -199,7 +210,7 @@ async def results_are_the_callers(subject: ToolSubject) -> None:
 async def mistakes_are_answered(subject: ToolSubject) -> None:
     """An invalid call of a model is answered with a readable result, without an exception or a change."""
     start = subject.start()
-    names = [(spec.name, tuple(spec.properties)) for spec in start.specs]
+    names = subject.names(start)
     for call in hostile_calls(names):
         try:
             reply = await subject.call(call, start.state)
@@ -220,7 +231,7 @@ async def mistakes_are_answered(subject: ToolSubject) -> None:
 async def base_never_changes(subject: ToolSubject) -> None:
     """The server's data is equal before and after any number of calls."""
     start = subject.start()
-    names = [(spec.name, tuple(spec.properties)) for spec in start.specs]
+    names = subject.names(start)
     calls = (*subject.calls, *hostile_calls(names[:2]))
     await subject.play(calls, fork_state(start.state))
     watched = Unchanged(base=subject.server)

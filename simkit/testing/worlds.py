@@ -95,7 +95,8 @@ async def goals_can_be_reached(subject: WorldSubject) -> None:
     folder = folder_of(world, "default_reward")
     reward = load(REWARD, world.default_reward, {"world": world}, folder)
     for task in subject.all_tasks():
-        tools = server.start(StartTools(task)).specs
+        start = server.start(StartTools(task))
+        tools = start.specs + start.user_specs
         expect(ListGoals(task, tools).serve(reward) or reward.final, f"the task `{task.id}` has no goals")
 
 

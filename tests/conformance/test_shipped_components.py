@@ -64,6 +64,8 @@ async def test_agent(name: str, world: World, tasks: tuple[Task, ...]) -> None:
 
 @pytest.mark.parametrize("name", available("simkit.users"))
 async def test_user(name: str, world: World, tasks: tuple[Task, ...]) -> None:
+    if name == "none":
+        pytest.skip("the user `none` is never asked")
     user = load(USERS, name, _given(world))
     if not user.forkable:
         pytest.skip(f"the user `{name}` is a person at a terminal, not a function of its seed")

@@ -319,3 +319,31 @@ async def test_a_limit_that_a_run_cannot_keep_to_is_named(attribute: str) -> Non
             await check()
         setattr(components[role], attribute, 2)
         await check()
+
+
+# --- tools of the user ------------------------------------------------------------------------------------------------
+
+
+class UsersShelf(Shelf):
+    """A shelf to which the user may put books, too; `wrong` breaks a promise for the calls of the user alone."""
+
+    def __init__(self, wrong: bool) -> None:
+        self._wrong = wrong
+
+    def start(self, request: StartTools) -> ToolsStart:
+        start = super().start(request)
+        return ToolsStart(start.specs, (), user_specs=start.specs)
+
+    async def call(self, request: CallTool) -> ToolReturn:
+        reply = await super().call(request)
+        if self._wrong and request.by == "user":
+            return ToolReturn(reply.result, reply.state)
+        return reply
+
+
+async def test_the_tools_of_the_user_are_checked_with_the_calls_of_its_goals() -> None:
+    goals = (*TASK.goals, Goal("own", {"tool": "put", "parameters": {"book": "c"}, "by": "user"}))
+    task = Task(id="t", world="shelf", split="val", instructions="", goals=goals)
+    await check_tool_server(UsersShelf(wrong=False), [task])
+    with pytest.raises(ConformanceError, match=r"the user's tools of `shelf`, task t, .*reports no writes"):
+        await check_tool_server(UsersShelf(wrong=True), [task])
