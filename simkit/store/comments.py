@@ -131,6 +131,7 @@ COMMENTS: Mapping[str, str] = {
     "value": "The score; NULL for a number that JSON does not have.",
     "detail": "More about the item, as JSON.",
     "flag": "Kind of the doubt.",
+    "share": "Share of the run's finished episodes, 0 to 1.",
     "share_of_turns": "Share of all user turns, 0 to 1.",
     "journal": "The journal: run/file.",
     "loaded": "Bytes that were loaded.",

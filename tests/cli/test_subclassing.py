@@ -37,6 +37,7 @@ INTERNAL = {
     "Leaf",
     "Spent",
     "EpisodeContext",
+    "RecordedRun",  # what a world writes a result file from
 }
 """Types that appear in a public signature, to be read or handed on, never constructed by a subclass."""
 
