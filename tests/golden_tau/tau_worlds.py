@@ -40,25 +40,32 @@ def recorded_prompts() -> dict[str, str]:
         opening = user["steps"][0]
         name = "user_react" if user["strategy"] == "react" else "user"
         found[name] = opening["calls"][0][0][1].replace(opening["in"], "{{instruction}}")
-        for step in user["steps"] if user["strategy"] in ("verify", "reflection") else ():
-            found |= _judges(step["calls"])
+        if user["strategy"] in ("verify", "reflection"):
+            found |= _judges(user)
     found.setdefault("user", found.get("user_react", "{{instruction}}"))
     return found
 
 
-def _judges(calls: list[list[list[str]]]) -> dict[str, str]:
-    """The prompts of judges: the second call is a verdict on the first, the third may be a reflection."""
-    transcript = "\n".join(f"{PaperReplies.labels[role]}: {text}" for role, text in calls[0])
-    judged = {name: call[0][1] for name, call in zip(_JUDGES, calls[1:3], strict=False) if len(call) == 1}
-    return {name: _with_places(text, transcript) for name, text in judged.items()}
+def _judges(user: Recording) -> dict[str, str]:
+    """The prompts of judges: the second call of a step is a verdict on the first, the third may be a reflection."""
+    found, place = dict[str, str](), 0
+    for step in user["steps"]:
+        calls, written = step["calls"], user["script"][place]
+        place += len(calls)
+        transcript = "\n".join(f"{PaperReplies.labels[role]}: {text}" for role, text in calls[0])
+        judged = {name: call[0][1] for name, call in zip(_JUDGES, calls[1:3], strict=False) if len(call) == 1}
+        shown = f"<message {written!r}>" if user["strategy"] == "verify" else written
+        found |= {name: _with_places(text, transcript, shown) for name, text in judged.items()}
+    return found
 
 
-def _with_places(prompt: str, transcript: str) -> str:
-    """A judge's prompt whose transcript and whose line below `# Response:` are places."""
+def _with_places(prompt: str, transcript: str, shown: str) -> str:
+    """A judge's prompt whose transcript, and the message that follows it, are places."""
     head, found, tail = prompt.partition(transcript)
-    heading, _, rest = tail.partition("# Response:\n")
+    heading, message, rest = tail.partition(f"\n{shown}\n")
     assert found, "the prompt of a judge holds no transcript"
-    return f"{head}{{{{transcript}}}}{heading}# Response:\n{{{{response}}}}\n{rest.partition(chr(10))[2]}"
+    assert message, "the prompt of a judge holds no message"
+    return f"{head}{{{{transcript}}}}{heading}\n{{{{response}}}}\n{rest}"
 
 
 def build_caches(folder: Path) -> Path:
