@@ -18,12 +18,14 @@ class RecordedMessage:
     Attributes:
         author: who wrote it; see `simkit.core.conversation.Entry`.
         heard: the text that the other party heard, if any.
-        error: it is the result of a call, and an error.
+        call: the call of which it is the result: `id`, `name`, `arguments` (text) and the `text` of the result.
+        error: the result is an error.
     """
 
     author: Author
     message: JsonObject
     heard: str | None = None
+    call: JsonObject | None = None
     error: bool = False
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -48,6 +48,7 @@ class ImportedConversation:
     Attributes:
         task_id: its task; the same task may occur several times, as trials.
         messages: the conversation, in the OpenAI chat form.
+        opening: how many of the first messages were there before the agent's first turn, a fixed greeting for example.
         tools: the tools that the agent was offered.
         instructions: what the task says, by which equal tasks are recognised.
         split, goals: the split of the task and its goals, if the file says so.
@@ -64,6 +65,7 @@ class ImportedConversation:
     instructions: str = ""
     split: str = ""
     goals: tuple[Goal, ...] = ()
+    opening: int = 0
     trial: int | None = None
     reward: float | None = None
     parts: tuple[RewardPart, ...] = ()
@@ -170,7 +172,7 @@ def _episode(run: ImportedRun, each: ImportedConversation, trial: int, now: floa
     yield tools
     yield EpisodeStarted(episode, run.run_id, each.task_id, trial, IMPORTED, tools.toolset_id, (), now, 0)
     outcome = each.outcome or _outcome(each)
-    branches = list(_branches(episode, each.messages))
+    branches = list(_branches(each.messages, each.opening))
     calls = faults = 0
     for number, branch in enumerate(branches):
         last = number == len(branches) - 1
@@ -219,13 +221,13 @@ class _Branch:
         )
 
 
-def _branches(episode: str, messages: Iterable[Message]) -> Iterator[_Branch]:
-    """The turns of a conversation; the first has what precedes the agent's first message."""
+def _branches(messages: Sequence[Message], opening: int) -> Iterator[_Branch]:
+    """The turns of a conversation; the first has the opening, and what precedes the agent's first message after it."""
     conversation, branch, turn, step = Conversation(), _Branch(), 0, 0
     waiting: dict[str, tuple[ToolCall, int, Side]] = {}
-    for message in messages:
+    for place, message in enumerate(messages):
         side = _side(message)
-        if isinstance(message, AssistantMessage) and side == "agent":
+        if isinstance(message, AssistantMessage) and side == "agent" and place >= opening:
             if branch.answer or not turn:
                 yield branch
                 branch, turn, step = _Branch(), turn + 1, 0

@@ -13,6 +13,7 @@ import orjson
 from simkit.components.results import RecordedEpisode, RecordedMessage, RecordedRun
 from simkit.components.reward import RewardPart
 from simkit.components.world import World, load_world
+from simkit.core.messages import ToolResult
 from simkit.data.export import check_place, replacing
 from simkit.errors import StoreError, UsageError
 from simkit.plugins.component_paths import BaseFolders
@@ -76,11 +77,7 @@ def recorded_run(reader: Reader, run: RunRow) -> RecordedRun:
     models = {row["role"]: row["model"] for row in reader.rows(_MODELS, [run.run_id])}
     messages: dict[str, list[RecordedMessage]] = defaultdict(list)
     for row in reader.rows(_MESSAGES, [run.run_id]):
-        messages[row["episode_id"]].append(
-            RecordedMessage(
-                author=row["author"], message=orjson.loads(row["message"]), heard=row["heard"], error=bool(row["error"])
-            )
-        )
+        messages[row["episode_id"]].append(_message(row))
     return RecordedRun(
         run_id=run.run_id,
         name=about["name"],
@@ -94,6 +91,21 @@ def recorded_run(reader: Reader, run: RunRow) -> RecordedRun:
         user_model=models.get("user") or _imported(config).get("user_model"),
         episodes=tuple(_episode(row, messages) for row in reader.rows(_EPISODES, [run.run_id])),
     )
+
+
+def _message(row: Row) -> RecordedMessage:
+    call = None
+    if row["name"] is not None:
+        call = {"id": row["call_id"], "name": row["name"], "arguments": row["arguments"], "text": _text(row["result"])}
+    message = orjson.loads(row["message"])
+    return RecordedMessage(
+        author=row["author"], message=message, heard=row["heard"], call=call, error=bool(row["error"])
+    )
+
+
+def _text(result: str | None) -> str:
+    """The result of a call as the caller read it; see `ToolResult.text`."""
+    return ToolResult(value=orjson.loads(result or "null")).text
 
 
 def _config(reader: Reader, run: RunRow) -> Row:
@@ -156,7 +168,7 @@ walk AS (
     UNION ALL
     SELECT w.episode_id, b.branch_id, b.parent_id FROM walk w JOIN branches b ON b.branch_id = w.parent_id
 )
-SELECT w.episode_id, m.author, m.message, m.heard, c.error
+SELECT w.episode_id, m.author, m.message, m.heard, c.call_id, c.name, c.arguments, c.result, c.error
 FROM walk w JOIN messages m USING (branch_id)
 LEFT JOIN tool_calls c ON c.branch_id = m.branch_id AND c.seq = m.seq
 ORDER BY w.episode_id, m.seq

@@ -15,10 +15,11 @@ from typing import Any, cast
 
 from simkit.components.reward import RewardPart
 from simkit.core.events import Outcome
-from simkit.core.tasks import goals_of_calls
+from simkit.core.tasks import Goal, goals_of_calls
 from simkit.data.imported import REQUESTOR, ImportedConversation, ImportedFile
 from simkit.data.message_forms import MessageReader
 from simkit.data.row_files import FileRow, as_list, as_number, as_object, parsed
+from simkit.data.tau2_tasks import goals_of, scenario_text
 from simkit.errors import DataCorrupt, UsageError
 
 Row = Mapping[str, Any]
@@ -177,13 +178,13 @@ _ENDS: Mapping[str, Outcome] = {
 _BROKEN = ("infrastructure_error", "unexpected_error")
 """Ends that say nothing about the agent."""
 
-_PARTS = {
-    "DB": "state",
-    "ENV_ASSERTION": "checks",
-    "COMMUNICATE": "said",
-    "ACTION": "actions",
-    "NL_ASSERTION": "judged",
-}
+_PARTS = (
+    ("ENV_ASSERTION", "env_assertions", "check", "met"),
+    ("COMMUNICATE", "communicate_checks", "said", "met"),
+    ("ACTION", "action_checks", "action", "action_match"),
+    ("NL_ASSERTION", "nl_assertions", "judged", "met"),
+)
+"""Components of a reward: name, field with its checks, beginning of the parts' names here, field of the result."""
 
 
 def is_tau2(first: Row) -> bool:
@@ -243,8 +244,10 @@ def _simulation(row: Row, tasks: Mapping[str, Row], place: str) -> ImportedConve
     given = list(_tau2_messages(as_list(row["messages"])))
     return ImportedConversation(
         task_id=str(row.get("task_id")),
+        opening=_opening(task, given),
         messages=MessageReader(place).messages(given, "messages")[0],
-        instructions=_scenario(as_object(task.get("user_scenario"))),
+        instructions=scenario_text(as_object(task["user_scenario"])) if task.get("user_scenario") else "",
+        goals=_gold(as_object(task.get("evaluation_criteria")), place),
         trial=trial if isinstance(trial := row.get("trial"), int) and trial >= 0 else None,
         reward=None if broken else _number(judged.get("reward"), place),
         parts=tuple(_tau2_parts(judged)),
@@ -253,24 +256,47 @@ def _simulation(row: Row, tasks: Mapping[str, Row], place: str) -> ImportedConve
     )
 
 
+def _gold(criteria: Row, place: str) -> tuple[Goal, ...]:
+    actions = [as_object(action) for action in as_list(criteria.get("actions"))]
+    for action in actions:
+        if not isinstance(action.get("name"), str):
+            raise DataCorrupt(f"{place}: an action of the task has no name; write the file again")
+    return goals_of([{**action, "arguments": as_object(action.get("arguments"))} for action in actions])
+
+
+def _opening(task: Row, messages: Sequence[Row]) -> int:
+    """How many messages came before the agent's model was asked: the task's history, or the fixed greeting."""
+    if history := as_list(as_object(task.get("initial_state")).get("message_history")):
+        return len(list(_tau2_messages(history)))
+    first: Row = messages[0] if messages else {}
+    return int(first.get("role") == "assistant" and not first.get("tool_calls"))
+
+
 def _tau2_parts(judged: Row) -> Iterator[RewardPart]:
-    """The parts of a reward: those that decide, and the others that were computed, with the weight 0."""
-    decisive = {str(name): as_number(value) for name, value in as_object(judged.get("reward_breakdown")).items()}
-    for name, value in decisive.items():
-        if value is not None:
-            yield RewardPart(_PARTS.get(name, name), value)
+    """The parts of a reward, named as those of `final_state`: those that do not decide have the weight 0.
+
+    A component without its checks is one part.
+    """
+    decisive = as_object(judged.get("reward_breakdown"))
     state = as_number(as_object(judged.get("db_check")).get("db_reward"))
-    if state is not None and "DB" not in decisive:
-        yield RewardPart("state", state, 0.0)
-    for name, column, met in (
-        ("ENV_ASSERTION", "env_assertions", "met"),
-        ("COMMUNICATE", "communicate_checks", "met"),
-        ("ACTION", "action_checks", "action_match"),
-        ("NL_ASSERTION", "nl_assertions", "met"),
-    ):
+    state = as_number(decisive.get("DB")) if state is None else state
+    if state is not None:
+        yield RewardPart("state", state, float("DB" in decisive))
+    for component, column, name, met in _PARTS:
         checks = [as_object(check) for check in as_list(judged.get(column))]
-        if checks and name not in decisive:
-            yield RewardPart(_PARTS[name], float(all(check.get(met) for check in checks)), 0.0)
+        weight = float(component in decisive)
+        for check in checks:
+            yield RewardPart(f"{name}:{_checked(check)}", float(bool(check.get(met))), weight)
+        value = as_number(decisive.get(component))
+        if not checks and value is not None:
+            yield RewardPart(name, value)
+
+
+def _checked(check: Row) -> str:
+    """What a check is about: a text, a statement, the function of a condition or the name of a call."""
+    named = as_object(check.get("env_assertion")) or as_object(check.get("action"))
+    found = (check.get("info"), check.get("nl_assertion"), named.get("func_name"), named.get("name"))
+    return str(next((each for each in found if each), ""))[:500]
 
 
 def _tau2_messages(messages: Sequence[Any]) -> Iterator[Row]:
@@ -295,14 +321,6 @@ def _tau2_messages(messages: Sequence[Any]) -> Iterator[Row]:
 def _tau2_call(call: Row) -> Row:
     function = {"name": str(call.get("name")), "arguments": as_object(call.get("arguments"))}
     return {"id": str(call.get("id")), "type": "function", "function": function}
-
-
-def _scenario(scenario: Row) -> str:
-    """What the user was told, as one text."""
-    told = scenario.get("instructions")
-    lines = [f"{name}: {value}" for name, value in as_object(told).items() if value] or [str(told or "")]
-    persona = scenario.get("persona")
-    return "\n".join(([f"persona: {persona}"] if persona else []) + lines)
 
 
 # --- both -------------------------------------------------------------------------------------------------------------

@@ -137,8 +137,9 @@ def simulation(name: str = "s1", **more: Any) -> dict[str, Any]:
     judged: dict[str, Any] = {
         "reward": 1.0,
         "db_check": {"db_match": False, "db_reward": 0.0},
-        "env_assertions": [{"env_assertion": {}, "met": True, "reward": 1.0}],
-        "action_checks": [{"action": {}, "action_match": False, "action_reward": 0.0}],
+        "env_assertions": [{"env_assertion": {"func_name": "assert_data"}, "met": True, "reward": 1.0}],
+        "action_checks": [{"action": {"name": "get_line"}, "action_match": False, "action_reward": 0.0}],
+        "communicate_checks": [{"info": "12", "met": True, "justification": ""}],
         "reward_basis": ["ENV_ASSERTION"],
         "reward_breakdown": {"ENV_ASSERTION": 1.0},
     }
@@ -151,7 +152,10 @@ def results(*simulations: dict[str, Any], **more: Any) -> dict[str, Any]:
     environment = {"domain_name": "telecom", "policy": "Rules.", "tool_defs": None}
     info = {"git_commit": "abc", "num_trials": 1, "max_steps": 200, "max_errors": 10, "seed": 300}
     info |= {"user_info": user, "agent_info": agent, "environment_info": environment}
-    scenario = {"persona": None, "instructions": {"reason_for_call": "No data.", "known_info": "Line L1."}}
+    scenario = {
+        "persona": None,
+        "instructions": {"domain": "telecom", "reason_for_call": "No data.", "known_info": "Line L1."},
+    }
     tasks = [{"id": "[t]", "user_scenario": scenario, "evaluation_criteria": None}]
     return {"timestamp": "", "info": info, "tasks": tasks, "simulations": list(simulations), **more}
 
@@ -164,13 +168,21 @@ def test_tau2_results_are_read_with_parts_and_the_users_own_calls(tmp_path: Path
     (each,) = found.conversations
     assert (each.task_id, each.reward, each.outcome) == ("[t]", 1.0, "user_ended")
     parts = {part.name: (part.value, part.weight) for part in each.parts}
-    assert parts == {"checks": (1.0, 1.0), "state": (0.0, 0.0), "actions": (0.0, 0.0)}
-    assert each.instructions == "reason_for_call: No data.\nknown_info: Line L1."
+    assert parts == {
+        "state": (0.0, 0.0),
+        "check:assert_data": (1.0, 1.0),
+        "said:12": (1.0, 0.0),
+        "action:get_line": (0.0, 0.0),
+    }
+    text = "Instructions:\n\tDomain: telecom\n\tReason for call:\n\t\tNo data.\n\tKnown info:\n\t\tLine L1."
+    assert each.instructions == text
 
     store = tmp_path / "store"
     done = CliRunner().invoke(app, ["import", str(path), "--name", "theirs", "--store", str(store)])
     assert done.exit_code == 0, done.output
     opened = Store(store)
+    turns = opened.query("select turn, author from messages order by seq").rows
+    assert turns[:3] == [(0, "agent"), (0, "user"), (1, "agent")]
     said = opened.query("select author, heard from messages order by seq").rows
     assert said[-1] == ("user", "It works. ###STOP###")
     assert [author for author, _ in said].count("user_tool") == 2

@@ -15,6 +15,7 @@ import pytest
 from small_tau2 import AIRLINE, files
 from small_telecom import DEVICE
 
+from simkit.data.tau2_tasks import scenario_text
 from simkit.errors import DataCorrupt, DataMissing, SimkitError
 from simkit.plugins.downloads import Progress, Release
 from simkit.plugins.raw_files import KnownRelease
@@ -23,7 +24,7 @@ from simkit.tools.tau2.cache import DOMAINS, cache_file, open_domain, prepare
 from simkit.tools.tau2.checksums import CLONE, OLD, WHEELS
 from simkit.tools.tau2.docstrings import read_docstring
 from simkit.tools.tau2.layout import arranged_tables
-from simkit.tools.tau2.prompts import AGENT_FILE, GREETING_FILE, USER_FILE, scenario_text, steps_text
+from simkit.tools.tau2.prompts import AGENT_FILE, GREETING_FILE, USER_FILE, steps_text
 from simkit.tools.tau2.signatures import read_function, read_tools
 from simkit.tools.tau2.source import RELEASES, given_source, open_source
 from support.tau2_clone import model_source, release_of, tool_source, write_clone

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from simkit.components.world import Check, EndPart, Expected, ExpectedCall
 from simkit.core.records import CallRecord
-from simkit.core.tasks import Goal, goals_of_calls
-from simkit.tools.tau.rows import Draft, Rows, Side, copied
+from simkit.core.tasks import Goal
+from simkit.data.tau2_tasks import side_of
+from simkit.tools.tau.rows import Draft, Rows, copied
 from simkit.tools.tau2.call import Environment, run_call
 from simkit.tools.tau2.start import parts_of, run_function, state_digest
 
@@ -23,20 +24,6 @@ PARTS: Final[Mapping[str, EndPart]] = {
     "NL_ASSERTION": "judged",
 }
 """The parts of a good end by the release's names in a task's reward basis."""
-
-
-def goals_of(actions: Sequence[Json]) -> tuple[Goal, ...]:
-    """A goal for each gold action; those of the user's calls say so."""
-    goals = goals_of_calls((action["name"], action["arguments"]) for action in actions)
-    return tuple(
-        Goal(goal.key, {**goal.detail, "by": "user"}) if side_of(action) == "user" else goal
-        for goal, action in zip(goals, actions, strict=True)
-    )
-
-
-def side_of(action: Json) -> Side:
-    """The side that makes a gold action."""
-    return "user" if action.get("requestor") == "user" else "agent"
 
 
 def expected_of(data: Json, goals: Sequence[Goal], environment: Environment, start: Rows) -> Expected:

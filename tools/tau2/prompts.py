@@ -7,7 +7,6 @@ solution, `{{instruction}}` of users.
 from __future__ import annotations
 
 import ast
-import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -110,24 +109,6 @@ def _filled(template: str, **texts: str) -> str:
 def telecom_policy(rules: str, support: str) -> str:
     """The policy of telecom: its rules, and the manual or the workflow of its technical support."""
     return f"<main_policy>\n{rules}\n</main_policy>\n<tech_support_policy>\n{support}\n</tech_support_policy>"
-
-
-def scenario_text(scenario: Mapping[str, Any]) -> str:
-    """What a user is told: the persona, if there is one, and the instructions, both indented."""
-    persona, instructions = scenario.get("persona"), scenario["instructions"]
-    parts = [] if persona is None else ["Persona:", textwrap.indent(persona, "\t")]
-    told = instructions if isinstance(instructions, str) else _instructions_text(instructions)
-    return "\n".join([*parts, "Instructions:", textwrap.indent(told, "\t")])
-
-
-def _instructions_text(instructions: Mapping[str, str]) -> str:
-    titles = {"reason_for_call": "Reason for call", "known_info": "Known info", "unknown_info": "Unknown info"}
-    titles["task_instructions"] = "Task instructions"
-    lines = [f"Domain: {instructions['domain']}"]
-    for name, title in titles.items():
-        if (text := instructions.get(name)) is not None:
-            lines.append(f"{title}:\n" + textwrap.indent(text, "\t"))
-    return "\n".join(lines)
 
 
 def steps_text(actions: Iterable[Mapping[str, Any]]) -> str:

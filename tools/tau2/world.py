@@ -9,20 +9,24 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
 
+from simkit.components.results import RecordedRun
 from simkit.components.tools import ToolServer
 from simkit.components.world import Check, DataProgress, Expected, ExpectedCall, World, unwatched
 from simkit.core.limits import Limits
+from simkit.core.messages import JsonObject
 from simkit.core.ontology import Ontology
 from simkit.core.records import CallRecord
 from simkit.core.tasks import Task
+from simkit.data.tau2_tasks import goals_of, scenario_text
 from simkit.errors import UsageError
 from simkit.tools.tau.rows import Rows
 from simkit.tools.tau2.cache import DomainData, open_domain, prepare
 from simkit.tools.tau2.call import Environment
 from simkit.tools.tau2.domains import FIXED, PAPER
-from simkit.tools.tau2.expectation import digest_of, expected_of, goals_of, holds, matches
+from simkit.tools.tau2.expectation import digest_of, expected_of, holds, matches
 from simkit.tools.tau2.layout import DomainName
-from simkit.tools.tau2.prompts import scenario_text, solo_parts
+from simkit.tools.tau2.prompts import solo_parts
+from simkit.tools.tau2.results import Benchmark, tau2_results
 from simkit.tools.tau2.server import Tau2Server
 from simkit.tools.tau2.source import ReleaseName
 from simkit.tools.tau2.start import parts_of
@@ -174,6 +178,25 @@ class Tau2Domain(World):
     def matches(self, expected: ExpectedCall, call: CallRecord) -> bool:
         """Whether a call is an expected one: as in the release; in `fixed` side and all arguments must be equal."""
         return matches(expected, call) if self.variant == "paper" else super().matches(expected, call)
+
+    def results(self, run: RecordedRun) -> JsonObject:
+        """The run as tau2-bench writes its results.
+
+        Raises:
+            UsageError: a task is not one of this release.
+        """
+        tasks = {raw["id"]: raw for raw in self._data.tasks}
+        benchmark = Benchmark(
+            domain=self.domain,
+            policy=self._data.policies[self._policy],
+            older=self.release == "2025",
+            solo=self.solo,
+            tasks=tasks,
+            instructions={name: scenario_text(raw["user_scenario"]) for name, raw in tasks.items()},
+            max_messages=MESSAGES,
+            max_errors=ERRORS,
+        )
+        return tau2_results(run, benchmark)
 
 
 def _is_for_one(raw: Mapping[str, Any]) -> bool:
