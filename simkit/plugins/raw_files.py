@@ -89,7 +89,14 @@ def readable(what: str, again: str) -> Generator[None]:
         raise DataMissing(f"{what} cannot be read ({error}); check the path and its permissions") from error
 
 
-def identify(read: Read, label: str, what: str, releases: tuple[KnownRelease, ...], instead: str) -> RawFiles:
+def identify(
+    read: Read,
+    label: str,
+    what: str,
+    releases: tuple[KnownRelease, ...],
+    instead: str,
+    named: Callable[[str], str] = str,
+) -> RawFiles:
     """The files of the release that they belong to.
 
     Args:
@@ -98,6 +105,7 @@ def identify(read: Read, label: str, what: str, releases: tuple[KnownRelease, ..
         what: the data set in words.
         releases: the known releases; the first that fits counts.
         instead: what to do if a file is missing or differs, as the end of a sentence.
+        named: a path in words, for messages.
 
     Raises:
         DataMissing: a file is missing that each of the releases has.
@@ -112,9 +120,9 @@ def identify(read: Read, label: str, what: str, releases: tuple[KnownRelease, ..
     closest, differing = min(zip(releases, wrong, strict=True), key=lambda pair: len(pair[1]))
     missing = [path for path in differing if path not in found]
     if missing:
-        raise DataMissing(f"{label} has no {missing[0]}{_more(missing)} of {what}; {instead}")
+        raise DataMissing(f"{label} has no {named(missing[0])}{_more(missing)} of {what}; {instead}")
     raise DataCorrupt(
-        f"{label} is no release of {what} that simkit knows: {differing[0]}{_more(differing)} is not that of "
+        f"{label} is no release of {what} that simkit knows: {named(differing[0])}{_more(differing)} is not that of "
         f"`{closest.name}`, {closest.origin}, to which it is closest. Known: "
         f"{'; '.join(f'`{release.name}`, {release.origin}' for release in releases)}. Files must be unchanged, line "
         f"ends included; {instead}"
@@ -126,7 +134,7 @@ def _paths(releases: Iterable[KnownRelease]) -> list[str]:
 
 
 def _wrong(release: KnownRelease, digests: Mapping[str, str]) -> list[str]:
-    return [path for path, known in release.checksums.items() if digests.get(path, "-") not in known.split("|")]
+    return [path for path, known in sorted(release.checksums.items()) if digests.get(path, "-") not in known.split("|")]
 
 
 def _more(paths: list[str]) -> str:

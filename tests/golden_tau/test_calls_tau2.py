@@ -10,10 +10,11 @@ from tau2_recordings import masked, tables, tasks
 from tau_deltas import exact, expect_one_to_one, patched
 from tau_recordings import Recording, read_recordings
 
+from simkit.core.messages import ToolSpec
 from simkit.tools.tau.call import Called
 from simkit.tools.tau.rows import HIDDEN_TABLES, USER_TABLES, Base, Rows, Side, copied
 from simkit.tools.tau2.call import Environment, run_call
-from simkit.tools.tau2.domains import PAPER
+from simkit.tools.tau2.domains import FIXED, PAPER
 from simkit.tools.tau2.layout import DomainName
 from simkit.tools.tau2.start import start_rows, state_digest
 
@@ -80,3 +81,21 @@ def _delta(recorded: Recording, base: Base) -> Iterator[tuple[tuple[str, str], A
         table = f"{USER_TABLES}{name}" if side == "user" else name
         if table in base.tables:
             yield (table, id), changes
+
+
+@pytest.mark.parametrize("domain", FIXED)
+def test_repaired_tools_take_all_gold_calls(domain: DomainName) -> None:
+    schemas = read_recordings("tau2_schemas.json.gz")[0][domain]
+    specs = [ToolSpec.model_validate(tool) for tool in [*schemas["assistant"], *(schemas["user"] or ())]]
+    repaired = FIXED[domain].checked(specs)
+    base, wrong = Base(tables(domain)), list[str]()
+    for line in read_recordings("tau2_gold.jsonl.gz"):
+        if line["domain"] != domain:
+            continue
+        rows = start_rows(domain, repaired, Rows(base), tasks(domain)[line["task"]].get("initial_state"), line["task"])
+        for recorded in line["calls"]:
+            called = _run(repaired, rows, recorded)
+            rows = called.rows
+            if called.error is not recorded.get("error", False):
+                wrong.append(f"{line['task']} {recorded['name']}: {called.text}")
+    assert not wrong, f"{len(wrong)} calls differ; the first of them:\n" + "\n".join(wrong[:5])

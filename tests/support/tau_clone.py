@@ -9,7 +9,7 @@ from os.path import normpath
 from pathlib import Path
 from typing import Any
 
-from simkit.tools.tau.source import TauRelease
+from simkit.plugins.raw_files import KnownRelease
 
 
 def tool_files(domain: str, schemas: list[dict[str, Any]]) -> dict[str, str]:
@@ -73,6 +73,8 @@ def write_clone(folder: Path, contents: Mapping[str, bytes]) -> Path:
     return folder
 
 
-def release_of(contents: Mapping[str, bytes], name: str = "josh") -> TauRelease:
+def release_of(contents: Mapping[str, bytes], name: str = "josh") -> KnownRelease:
     """A release that consists of these files."""
-    return TauRelease(name, f"the invented {name}", {path: sha256(text).hexdigest() for path, text in contents.items()})
+    return KnownRelease(
+        name, f"the invented {name}", {path: sha256(text).hexdigest() for path, text in contents.items()}
+    )

