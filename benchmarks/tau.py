@@ -1,7 +1,7 @@
-"""Worlds of tau-bench: opening, forks, calls, scores, memory of a tree, and trees that harvest the solutions.
+"""Worlds of tau-bench and tau2-bench: opening, forks, calls, scores, memory of a tree, and trees that harvest the solutions.
 
-    simkit data tau
-    python -m benchmarks.tau [--worlds tau:retail tau:airline] [--repeat 5] [--trees 20]
+    simkit data tau; simkit data tau2
+    python -m benchmarks.tau [--worlds tau:retail tau:airline tau2:telecom ...] [--repeat 5] [--trees 20]
 
 Calls are those of the tasks' solutions, through the tool server, each task on fresh tables. A score is that of an
 episode whose task is known already. The tree has 30 turns and 8 branches, each of which makes a call of some solution
@@ -24,14 +24,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 
 from simkit import Act, Agent, AgentStart, Decision, Run, Speak, StartAgent, User, UserTurn, World, load_world
 from simkit.components.reward import ScoreEpisode
 from simkit.components.state import fork_state
-from simkit.components.tools import CallTool, StartTools, ToolServer
+from simkit.components.tools import CallTool, Side, StartTools, ToolServer
 from simkit.core.conversation import Conversation, Entry
 from simkit.core.limits import Limits
 from simkit.core.messages import ToolCall
@@ -73,19 +73,27 @@ print(time.process_time() - start)
 """
 
 
-def solution(task: Task) -> list[ToolCall]:
-    """The calls of a task's solution by the agent."""
+def solution(task: Task) -> list[tuple[Side, ToolCall]]:
+    """The calls of a task's solution, each with who makes it."""
     return [
-        ToolCall.of(f"c{place}", goal.detail["tool"], json.dumps(goal.detail["arguments"]))
-        for place, goal in enumerate(task.goals)
-        if "arguments" in goal.detail and goal.detail.get("by", "agent") == "agent"
+        (
+            goal.detail.get("by", "agent"),
+            ToolCall.of(f"c{n}", goal.detail["tool"], json.dumps(goal.detail["arguments"])),
+        )
+        for n, goal in enumerate(task.goals)
+        if "arguments" in goal.detail
     ]
 
 
-async def after(server: ToolServer[Any], task: Task, calls: Sequence[ToolCall], state: Any) -> Any:
+def side(task: Task, by: Side) -> tuple[ToolCall, ...]:
+    """The calls of a task's solution by the agent or by the user."""
+    return tuple(call for who, call in solution(task) if who == by)
+
+
+async def after(server: ToolServer[Any], task: Task, calls: Sequence[tuple[Side, ToolCall]], state: Any) -> Any:
     """The state after calls."""
-    for call in calls:
-        reply = await server.call(CallTool(task, call, state))
+    for by, call in calls:
+        reply = await server.call(CallTool(task, call, state, by=by))
         state = reply.state
     return state
 
@@ -175,7 +183,7 @@ class GoldAgent(Agent[int]):
     """Carries out a task's solution, and wastes the turns of every second branch."""
 
     def __init__(self, task: Task, said: Sequence[str]) -> None:
-        self._calls, self._said = solution(task), " ".join(["Done.", *said])
+        self._calls, self._said = side(task, "agent"), " ".join(["Done.", *said])
 
     def start(self, request: StartAgent) -> AgentStart[int]:
         return AgentStart(request.policy, 0)
@@ -189,11 +197,16 @@ class GoldAgent(Agent[int]):
         return Decision.speak(self._said, state=done)
 
 
-class Waiting(User[None]):
-    """Waits for the agent."""
+class Waiting(User[int]):
+    """Waits for the agent, and makes the user's calls of the solution in its first answer; its state counts answers."""
 
-    async def speak(self, request: Speak[None]) -> UserTurn[None]:
-        return UserTurn("Please.")
+    calls_tools: ClassVar[bool] = True
+
+    async def speak(self, request: Speak[int]) -> UserTurn[int]:
+        answers, calls = request.state or 0, side(request.task, "user")
+        if answers == 1 and calls and not request.results:
+            return UserTurn("", calls=calls, state=answers)
+        return UserTurn("Please.", state=answers + 1)
 
 
 async def trees(world: World, tasks: Sequence[Task]) -> tuple[int, int, float]:
