@@ -1,4 +1,4 @@
-"""Worlds of tau-bench and tau2-bench: opening, forks, calls, scores, memory of a tree, and trees that harvest the solutions.
+"""Worlds of tau-bench and tau2-bench: opening, forks, calls, scores, memory of a tree, trees that harvest solutions.
 
     simkit data tau; simkit data tau2
     python -m benchmarks.tau [--worlds tau:retail tau:airline tau2:telecom ...] [--repeat 5] [--trees 20]
