@@ -31,7 +31,6 @@ class UserAnswer:
     Attributes:
         state: the branch after the last complete decision of the user; a faulted decision leaves no trace in it.
         messages, calls: messages and calls that the answer added.
-        over: the user has spoken, or the conversation has ended.
         outcome: how the branch ended; None while it can continue.
         fault: the fault that ended it.
     """
@@ -41,7 +40,6 @@ class UserAnswer:
     outcome: Outcome | None = None
     fault: Fault | None = None
     calls: tuple[CallRecord, ...] = ()
-    over: bool = False
 
     @property
     def error(self) -> str | None:
@@ -50,7 +48,7 @@ class UserAnswer:
 
     def failed(self, fault: Fault) -> UserAnswer:
         """The answer as ended by a fault; complete decisions before it are kept for the record."""
-        return replace(self, outcome=fault_outcome(fault), fault=fault, over=True)
+        return replace(self, outcome=fault_outcome(fault), fault=fault)
 
 
 async def ask_user(context: EpisodeContext, key: TurnKey, state: BranchState) -> UserAnswer:
@@ -60,20 +58,20 @@ async def ask_user(context: EpisodeContext, key: TurnKey, state: BranchState) ->
     with the next question. A fault of the user or of its tools is not raised; it becomes the answer's outcome. The same
     is true of a limit that no model call fits into.
     """
-    answer, results = UserAnswer(state), ()
+    answer, results = UserAnswer(state), tuple[UserResult, ...]()
     steps = context.limits.user_steps or USER_STEPS
     place = where("user", context.cast.user, key)
     try:
         for step in range(steps):
             answer, results = await _decide(context, key, answer, results, step, place)
-            if answer.over:
+            if results is None:
                 return answer
         raise UserFault(
             f"{location_text(place)}: called tools in {steps} decisions and said nothing; raise the limit "
             "(--user-steps), or let the user speak sooner"
         )
     except LimitHit as limit:
-        return replace(answer, outcome=limit.outcome, over=True)
+        return replace(answer, outcome=limit.outcome)
     except Fault as fault:
         return answer.failed(fault)
 
@@ -85,8 +83,11 @@ async def _decide(
     results: tuple[UserResult, ...],
     step: int,
     place: Where,
-) -> tuple[UserAnswer, tuple[UserResult, ...]]:
-    """Let the user decide once: words, or calls, which are made; or raise a fault."""
+) -> tuple[UserAnswer, tuple[UserResult, ...] | None]:
+    """Let the user decide once: words, or calls, which are made; or raise a fault.
+
+    Returns the answer and the results for the user's next decision; None if there is none.
+    """
     state = answer.state
     request = Speak(key, context.task, state.conversation, state.user, context.user_specs, results, step)
     said = await consult(context.cast.user, request, checks.user_turn, UserFault, place)
@@ -94,19 +95,14 @@ async def _decide(
         return await _call_tools(context, key, answer, said, step, place)
     with boundary(UserFault, place):
         conversation, row = grown(state.conversation, Entry.user(said.text, key.turn, step))
-    row = _flagged(context, row, said)
+    if said.flags:
+        row = replace(row, flags=said.flags)
+        context.watch.flag(said.flags)
     spent = state.spent.plus(tokens=said.tokens, cost=said.cost, messages=1)
     after = BranchState(conversation, state.agent, said.state, state.world, spent)
     ended: Outcome | None = "user_ended" if said.end else None
     outcome = spent.cut_off(context.limits) or ended  # as in tau2-bench, also if its last message is the end
-    return UserAnswer(after, (*answer.messages, row), outcome, None, answer.calls, over=True), ()
-
-
-def _flagged(context: EpisodeContext, row: MessageRow, said: UserTurn) -> MessageRow:
-    if not said.flags:
-        return row
-    context.watch.flag(said.flags)
-    return replace(row, flags=said.flags)
+    return UserAnswer(after, (*answer.messages, row), outcome, None, answer.calls), None
 
 
 class _CallEffects:
@@ -122,11 +118,11 @@ class _CallEffects:
         self.calls: list[CallRecord] = []
         self.results: list[UserResult] = []
 
-    def write(self, message: Message, step: int) -> None:
+    def write(self, message: Message, step: int, flags: tuple[str, ...] = ()) -> None:
         """Add an entry that only the record has."""
         entry = Entry(message, "user_tool", turn=self.turn, step=step)
         self.conversation, row = grown(self.conversation, entry)
-        self.messages.append(row)
+        self.messages.append(replace(row, flags=flags) if flags else row)
 
     def give(self, call: ToolCall, result: ToolResult, step: int) -> None:
         """Add a result for the user's next decision."""
@@ -136,7 +132,7 @@ class _CallEffects:
 
 async def _call_tools(
     context: EpisodeContext, key: TurnKey, answer: UserAnswer, said: UserTurn, step: int, place: Where
-) -> tuple[UserAnswer, tuple[UserResult, ...]]:
+) -> tuple[UserAnswer, tuple[UserResult, ...] | None]:
     """Make the calls of one decision of the user."""
     if not context.user_specs:
         raise UserFault(
@@ -144,8 +140,9 @@ async def _call_tools(
         )
     state, added, ended = answer.state, _CallEffects(answer.state, key), False
     with boundary(UserFault, place):
-        added.write(AssistantMessage.of(None, said.calls), step)
-        added.messages[0] = _flagged(context, added.messages[0], said)
+        added.write(AssistantMessage.of(None, said.calls), step, said.flags)
+    if said.flags:
+        context.watch.flag(said.flags)
     for call in said.calls:
         if ended:
             added.give(call, NOT_MADE, step)
@@ -159,9 +156,8 @@ async def _call_tools(
         messages=(*answer.messages, *added.messages),
         outcome=outcome,
         calls=(*answer.calls, *added.calls),
-        over=outcome is not None,
     )
-    return made, tuple(added.results)
+    return made, tuple(added.results) if outcome is None else None
 
 
 async def _call(context: EpisodeContext, key: TurnKey, added: _CallEffects, call: ToolCall, step: int) -> bool:

@@ -335,5 +335,8 @@ async def ask_users(
 
 async def _ask(context: EpisodeContext, leaf: Leaf, remaining: tuple[Goal, ...]) -> AnsweredTurn:
     key = context.key(leaf.path, leaf.turn)
-    answer, hits = await score_answer(context, key, await ask_user(context, key, leaf.state), remaining)
+    answer = await ask_user(context, key, leaf.state)
+    if not answer.calls or answer.fault is not None:
+        return AnsweredTurn(leaf, key, answer)
+    answer, hits = await score_answer(context, key, answer, remaining)
     return AnsweredTurn(leaf, key, answer, hits)

@@ -220,9 +220,7 @@ async def score_turn(context: EpisodeContext, turn: Turn, remaining: tuple[Goal,
 async def score_answer(
     context: EpisodeContext, key: TurnKey, answer: UserAnswer, remaining: tuple[Goal, ...]
 ) -> tuple[UserAnswer, tuple[Hit, ...]]:
-    """Score the calls of a user's answer; returns the answer and its hits, like `score_turn`."""
-    if not answer.calls or answer.fault is not None:
-        return answer, ()
+    """Score an answer with calls of the user; returns the answer and its hits, like `score_turn`."""
     try:
         return answer, await _hits(context, key, remaining, answer.calls, answer.state)
     except Fault as fault:

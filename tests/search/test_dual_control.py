@@ -131,9 +131,11 @@ async def test_a_bad_call_is_an_error_for_the_user_to_read() -> None:
 
 
 async def test_a_broken_tool_is_the_tools_fault_and_leaves_complete_decisions() -> None:
-    played = await play(Rollout(), phones(says([("set", "u1")], [("look", ""), ("broken", "")])))
+    reward = SetReward()
+    played = await play(Rollout(), phones(says([("set", "u1")], [("look", ""), ("broken", "")]), reward=reward))
+    assert reward.turns == [()]
     assert (played.episode.outcome, played.episode.reward) == ("tool_fault", None)
-    assert "call u1.1.1 of `broken` by the user" in str(played.episode.error)
+    assert "tools `notes`, turn 1 of t1 at the root, call u1.1.1 of `broken` by the user" in str(played.episode.error)
     answer = extended(played, ".1")
     assert [call.name for call in answer.tool_calls] == ["set"]
     assert [row.author for row in answer.messages] == ["user_tool", "user_tool"]
@@ -261,3 +263,21 @@ async def test_a_reward_that_fails_on_an_answer_ends_its_branch() -> None:
     played = await play(Rollout(), phones(says([("set", "u1")]), reward=Failing()))
     assert (played.episode.outcome, played.episode.reward) == ("reward_fault", None)
     assert [call.name for call in extended(played, ".1").tool_calls] == ["set"]
+
+
+async def test_answers_without_calls_are_not_scored() -> None:
+    reward = SetReward()
+    await play(Rollout(Limits(turns=2)), phones(says(), reward=reward))
+    assert reward.turns == [(), ()]
+
+
+async def test_errors_end_an_answer_before_the_user_speaks() -> None:
+    played = await play(Rollout(Limits(errors=1)), phones(says([("fly", "")], [("fly", "")])))
+    assert (played.episode.outcome, played.episode.calls) == ("error_limit", 1)
+    assert played.authors(".1") == ["agent", "user_tool", "user_tool"]
+
+
+async def test_errors_of_the_agent_are_counted_too() -> None:
+    plans = phones(says([("fly", "")]), lambda request: say() if request.step else use(request, ("fly", "")))
+    played = await play(Rollout(Limits(errors=2)), plans)
+    assert (played.episode.outcome, played.episode.calls) == ("error_limit", 2)

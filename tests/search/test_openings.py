@@ -125,7 +125,9 @@ async def test_nobody_waits_for_the_result_of_a_call_that_ends(messages: int, ou
     assert (played.episode.outcome, played.episode.calls) == (outcome, 2)
 
 
-@pytest.mark.parametrize(("names", "says_"), [(("set", "done"), ", or `done` if everything is finished.)"), ((), ".)")])
+@pytest.mark.parametrize(
+    ("names", "says_"), [(("set", "done"), ", or `done` if everything is finished.)"), (("set",), ".)"), ((), ".)")]
+)
 async def test_words_are_answered_with_a_note_that_nobody_is_there(names: tuple[str, ...], says_: str) -> None:
     played = await play(Rollout(Limits(steps=2)), phones(never, lambda request: say(), tools=alone(*names)))
     assert played.episode.outcome == "decision_limit"
