@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import pytest
 from tau2_worlds import WORLDS, build_cache
 from tau_recordings import Recording, read_recordings
 
+from simkit.components.reward import EpisodeReward, ScoreEpisode
 from simkit.components.tools import CallTool, StartTools
-from simkit.components.world import EndPart, Expected
+from simkit.core.conversation import Conversation, Entry
+from simkit.core.ids import TurnKey
 from simkit.core.messages import ToolCall
 from simkit.core.records import CallRecord
 from simkit.core.tasks import Task
-from simkit.rewards.due_texts import is_said
-from simkit.tools.tau.rows import Rows, Side
-from simkit.tools.tau2.expectation import PARTS
+from simkit.models import ScriptedModel
+from simkit.rewards.final_state import FinalState
+from simkit.tools.tau.rows import Side
 from simkit.tools.tau2.layout import DomainName
 from simkit.tools.tau2.world import Tau2Domain
+
+PARTS: Final[Mapping[str, str]] = {
+    "DB": "state",
+    "ENV_ASSERTION": "check:",
+    "COMMUNICATE": "said:",
+    "ACTION": "action:",
+    "NL_ASSERTION": "judged:",
+}
+LISTS: Final = {"env_assertions": "check:", "actions": "action:", "communicate": "said:", "nl": "judged:"}
+KEY: Final = TurnKey(1, "t", 0, "0", 1)
 
 
 @pytest.fixture(scope="module")
@@ -40,35 +51,33 @@ def test_every_trajectory_is_judged_as_by_the_release(domain: DomainName, cache:
 
 
 async def _all_differences(world: Tau2Domain, recorded: Sequence[Recording]) -> list[str]:
-    tasks = {task.id: task for split in world.splits for task in world.tasks(split)}
+    tasks = {split: {task.id: task for task in world.tasks(split)} for split in world.splits}
+    judges = {answer: FinalState(world, judge=_judge(answer)) for answer in ("yes", "no")}
     wrong: list[str] = []
     for line in recorded:
-        task = tasks[line["task"]]
-        assert all(task.id in {each.id for each in world.tasks(split)} for split in line["splits"])
+        task, *_ = [tasks[split][line["task"]] for split in line["splits"] or world.splits]
         for variant, judged in line["rewards"].items():
-            played = await _play(world, task, judged.get("calls", _gold(line)))
-            said = [*_spoken_before(task), *judged["say"]]
-            verdict = _Verdict(world, task, played, said, agreed=variant != "judge_false")
-            wrong += [f"{task.id}/{variant}: {what}" for what in verdict.differences(judged)]
+            judge = judges["no" if variant == "judge_false" else "yes"]
+            reward = await _score(world, task, judge, judged.get("calls", _gold(line)), judged)
+            wrong += [f"{line['task']}/{variant}: {what}" for what in _differences(variant, judged, reward)]
     return wrong
+
+
+def _judge(answer: str) -> ScriptedModel:
+    return ScriptedModel(lambda request, key: answer)
 
 
 def _gold(line: Recording) -> list[tuple[str, Any, str]]:
     return [(call["name"], call["args"], call.get("requestor", "assistant")) for call in line["calls"]]
 
 
-def _spoken_before(task: Task) -> list[str]:
-    history = task.data.get("initial_state", {}).get("message_history") or ()
-    return [message["content"] for message in history if message["role"] == "assistant" and message.get("content")]
-
-
-@dataclass(frozen=True)
-class _Played:
-    state: Rows
-    calls: tuple[CallRecord, ...]
-
-
-async def _play(world: Tau2Domain, task: Task, calls: Sequence[tuple[str, Any, str]]) -> _Played:
+async def _score(
+    world: Tau2Domain,
+    task: Task,
+    judge: FinalState,
+    calls: Sequence[tuple[str, Any, str]],
+    judged: Recording,
+) -> EpisodeReward:
     server = world.tools()
     start = server.start(StartTools(task))
     state, made = start.state, list[CallRecord]()
@@ -77,63 +86,34 @@ async def _play(world: Tau2Domain, task: Task, calls: Sequence[tuple[str, Any, s
         reply = await server.call(CallTool(task, call, state, by))
         state = reply.state
         made.append(CallRecord.of(call, reply.result, number, by=by))
-    return _Played(state, tuple(made))
+    said = Conversation((*start.opening, *(Entry.agent(text, 1) for text in judged["say"])))
+    outcome = "message_limit" if "premature" in str(judged.get("note")) else "user_ended"
+    return await judge.score_episode(
+        ScoreEpisode(task, task.goals, (), tuple(made), said, state, outcome, start.state, KEY)
+    )
 
 
 def _side(requestor: str) -> Side:
     return "user" if requestor == "user" else "agent"
 
 
-@dataclass(frozen=True)
-class _Verdict:
-    """The parts of a good end, as the world judges them."""
+def _differences(variant: str, judged: Recording, reward: EpisodeReward) -> Iterator[str]:
+    """What differs from the release's verdict."""
+    found = {name: _values(reward, beginning) for name, beginning in PARTS.items()}
+    for name, beginning in LISTS.items():
+        if name in judged and _values(reward, beginning) != judged[name]:
+            yield f"{name}: {_values(reward, beginning)}, not {judged[name]}"
+    if "db_match" in judged and found["DB"] != [judged["db_match"]]:
+        yield f"state: {found['DB']}"
+    breakdown: Recording = judged["breakdown"] or {}
+    for name, value in breakdown.items():
+        if all(found[name]) != bool(value):
+            yield f"{name}: {found[name]}, not {value}"
+    if variant == "ignore_basis":  # the release's reward of other parts than those that decide
+        return
+    if reward.value != judged["reward"]:
+        yield f"reward {reward.value}, not {judged['reward']}"
 
-    world: Tau2Domain
-    task: Task
-    played: _Played
-    said: list[str]
-    agreed: bool
 
-    def differences(self, judged: Recording) -> Iterator[str]:
-        """What differs from the release's verdict."""
-        expected = self.world.expected(self.task)
-        parts = {name: self._part(part, expected) for name, part in PARTS.items()}
-        found = self.lists(expected)
-        for name, recorded in found.items():
-            if name in judged and recorded != judged[name]:
-                yield f"{name}: {recorded}, not {judged[name]}"
-        if "db_match" in judged and parts["DB"] != judged["db_match"]:
-            yield f"state: {parts['DB']}"
-        breakdown: Recording = judged["breakdown"] or {}
-        for name, value in breakdown.items():
-            if parts[name] != bool(value):
-                yield f"{name}: {parts[name]}, not {value}"
-        if judged["basis"] is not None and "note" not in judged:
-            basis = [part for part in judged["basis"] if part in breakdown]
-            reward = float(all(parts[name] for name in basis))
-            if reward != judged["reward"]:
-                yield f"reward {reward}, not {judged['reward']}"
-
-    def lists(self, expected: Expected) -> dict[str, list[bool]]:
-        """The verdicts on single criteria."""
-        state, calls = self.played.state, self.played.calls
-        return {
-            "env_assertions": [self.world.holds(check, state) for check in expected.checks],
-            "actions": [any(self.world.matches(due, call) for call in calls) for due in expected.actions],
-            "communicate": [any(is_said(reply, due, "substring") for reply in self.said) for due in expected.said],
-            "nl": [self.agreed] * len(expected.judged),
-        }
-
-    def _part(self, part: EndPart, expected: Expected) -> bool:
-        found = self.lists(expected)
-        match part:
-            case "state":
-                return self.world.digest(self.played.state) == expected.digest
-            case "checks":
-                return all(found["env_assertions"])
-            case "said":
-                return all(found["communicate"])
-            case "actions":
-                return all(found["actions"])
-            case "judged":
-                return all(found["nl"])
+def _values(reward: EpisodeReward, beginning: str) -> list[bool]:
+    return [bool(part.value) for part in reward.parts if part.name.startswith(beginning)]

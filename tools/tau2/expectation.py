@@ -51,6 +51,7 @@ def expected_of(data: Json, goals: Sequence[Goal], environment: Environment, sta
         checks=tuple(_checks(parts_of(data, "env_assertions"))),
         actions=tuple(map(_call, actions)),
         judged=tuple(data.get("nl_assertions") or ()),
+        calls_count_once=environment.schemas is not None,
     )
 
 
