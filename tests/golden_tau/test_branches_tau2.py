@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
 
 import pytest
 from tau2_recordings import tables, tasks
@@ -26,12 +25,11 @@ def test_interleaved_and_forked_branches_equal_straight_play(domain: DomainName)
     starts = [_start(domain, base, line) for line in recorded]
     alone = [_play(domain, start, line["calls"]) for start, line in zip(starts, recorded, strict=True)]
     branches, forks = list(starts), dict[int, Rows]()
-    for number, calls in enumerate(zip_longest(*(line["calls"] for line in recorded))):
-        for place, call in enumerate(calls):
-            if number == len(recorded[place]["calls"]) // 2:
+    for number in range(max(len(line["calls"]) for line in recorded)):
+        for place, line in enumerate(recorded):
+            if number == len(line["calls"]) // 2:
                 forks[place] = branches[place]
-            if call is not None:
-                branches[place] = _play(domain, branches[place], [call])
+            branches[place] = _play(domain, branches[place], line["calls"][number : number + 1])
     assert list(map(state_digest, branches)) == list(map(state_digest, alone))
     for place, fork in forks.items():
         rest = recorded[place]["calls"][len(recorded[place]["calls"]) // 2 :]
