@@ -9,13 +9,15 @@ from typing import ClassVar, Literal, TypeAlias, get_args
 from simkit.components.user import Speak, User, UserTurn
 from simkit.components.world import World
 from simkit.core.messages import AssistantMessage, Message, SystemMessage, UserMessage
+from simkit.core.ontology import Ontology
 from simkit.core.persistent_list import JsonList
 from simkit.core.reasoning import leaks_reasoning
 from simkit.errors import UsageError, UserFault
 from simkit.models.base import ChatModel
 from simkit.plugins.prompts import Prompt, shipped_prompt
 from simkit.users.goal import CUE, ModelHistory
-from simkit.users.reply_formats import GOODBYE
+from simkit.users.reply_formats import GOODBYE, UserReply
+from simkit.users.selfcheck import SelfCheck
 from simkit.users.tau_replies import PROPOSAL, PaperReplies, Questions, RepairedReplies, Replies, TauReply, Variant
 
 Strategy: TypeAlias = Literal["llm", "react", "verify", "reflection"]
@@ -32,6 +34,8 @@ _VERDICTS = 3
 
 class TauUser(User[ModelHistory]):
     """A customer played by a model as in tau-bench: it has the task's instruction, and ends with `###STOP###`.
+
+    The words of each turn are checked by rules (`simkit.users.selfcheck`), and doubts are recorded as flags.
 
     The prompts are those of the world's data, word for word. A strategy whose prompt is not among them (the release
     `josh` of tau-bench has the plain user only) uses simkit's own, and the first message has the flag `own_prompt`.
@@ -77,6 +81,7 @@ class TauUser(User[ModelHistory]):
         self._model = model
         self._world = world
         self._strategy: Strategy = strategy
+        self._check = SelfCheck(Ontology(()))
         chosen: Variant = variant or ("fixed" if getattr(world, "variant", None) == "fixed" else "paper")
         self._replies: Replies = RepairedReplies() if chosen == "fixed" else PaperReplies()
         answers: dict[Strategy, Answer] = {
@@ -110,8 +115,10 @@ class TauUser(User[ModelHistory]):
             raise self._fault("without words to say")
         if leaks_reasoning(text):
             flags = (*flags, "leaked_reasoning")
-        used = questions.used
-        return UserTurn(text, end=reply.end, state=history, flags=flags, tokens=used.tokens, cost=used.cost)
+        checked = UserReply(text, end=reply.end, flags=flags)
+        flags, memory = self._check.check(request.task, (), checked, history.memory)
+        used, state = questions.used, replace(history, memory=memory)
+        return UserTurn(text, end=reply.end, state=state, flags=flags, tokens=used.tokens, cost=used.cost)
 
     def _fault(self, what: str) -> UserFault:
         return UserFault(

@@ -21,6 +21,7 @@ from simkit.core.messages import (
     UserMessage,
     text_of,
 )
+from simkit.core.ontology import Ontology
 from simkit.core.persistent_list import JsonList, json_list
 from simkit.core.reasoning import leaks_reasoning, without_reasoning
 from simkit.core.tasks import Task
@@ -29,7 +30,8 @@ from simkit.errors import UsageError, UserFault
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, Usage, lacks_for_tools
 from simkit.plugins.prompts import Prompt, shipped_prompt
 from simkit.users.goal import CUE, ModelHistory
-from simkit.users.reply_formats import GOODBYE
+from simkit.users.reply_formats import GOODBYE, UserReply
+from simkit.users.selfcheck import SelfCheck
 
 Variant: TypeAlias = Literal["paper", "fixed"]
 Verbosity: TypeAlias = Literal["standard", "minimal"]
@@ -57,6 +59,8 @@ class _Reply:
 
 class Tau2User(User[ModelHistory]):
     """A customer played by a model as in tau2-bench: it has the task's scenario, and tools if the world gives it some.
+
+    The words of each turn are checked by rules (`simkit.users.selfcheck`), and doubts are recorded as flags.
 
     The guidelines are those of the world's data, word for word. A world without them is played with simkit's own, and
     the first message has the flag `own_prompt`. The markers `###STOP###`, `###TRANSFER###` and `###OUT-OF-SCOPE###` end
@@ -96,6 +100,7 @@ class Tau2User(User[ModelHistory]):
         self._model = model
         self._world = world
         self._verbosity: Verbosity = verbosity
+        self._check = SelfCheck(Ontology(()))
         self._repaired = (variant or getattr(world, "variant", "paper")) == "fixed"
         self._attempts = 3 if self._repaired else 1
 
@@ -133,7 +138,11 @@ class Tau2User(User[ModelHistory]):
         history = self._open(request) if request.state is None else _continued(request.state, request)
         reply, used = await self._reply(history, request)
         flags = (*self._own_prompt(opening, request), *reply.flags)
-        state = replace(history, messages=history.messages.append(with_valid_calls(reply.message)))
+        memory = history.memory
+        if reply.text:
+            checked = UserReply(reply.text, end=reply.end, flags=flags)
+            flags, memory = self._check.check(request.task, (), checked, memory)
+        state = replace(history, messages=history.messages.append(with_valid_calls(reply.message)), memory=memory)
         return UserTurn(
             reply.text,
             end=reply.end,

@@ -291,3 +291,11 @@ async def test_it_passes_the_conformance_suite() -> None:
 
     for variant in ("paper", "fixed"):
         await check_user(Tau2User(ScriptedModel(answer), Guided(variant)), [TASK])
+
+
+async def test_words_of_an_agent_and_repetitions_are_flagged() -> None:
+    greeting = "Hello! How can I help you today?"
+    talk = dual(player(greeting, greeting, "My phone has no signal."), tools=())
+    assert (await talk.next()).flags == ("as_agent",)
+    assert (await talk.next("Hm?")).flags == ("as_agent", "repeated")
+    assert (await talk.next("Hm?")).flags == ()

@@ -239,7 +239,7 @@ async def test_prompts_that_the_world_lacks_are_simkit_s_own_and_on_record(strat
     world = TauWords(known=frozenset({"user", "cue"}))
     talking = Talk(cast("Any", TauUser(played.model, world, strategy)), task=TASK)
     assert (await talking.next()).flags == own
-    assert (await talking.next("Where?")).flags == ()
+    assert (await talking.next("Where?")).flags == ("repeated",)
     assert all(TASK.instructions in text for _, text in [request[0] for request in asked(played)])
 
 

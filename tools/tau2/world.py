@@ -50,7 +50,7 @@ class Tau2Domain(World):
             scores of the two.
         cache: folder of the cache; by default `$SIMKIT_CACHE/tau2` or the user's own cache folder.
         variant: `paper` equals the release call for call. `fixed` corrects its errors, such as prices of changed items,
-            seats of cancelled flights, and calls that count whoever makes them. Never compare scores of the two.
+            dates of connecting flights, and calls that count whoever makes them. Never compare scores of the two.
         solo: whether the agent works alone, with the user's tools and a ticket in its prompt (telecom and mock).
         policy: the agent's rules: with the `manual` or with the `workflow` of technical support (telecom).
 
