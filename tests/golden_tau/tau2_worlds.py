@@ -34,8 +34,8 @@ def recorded_prompts() -> dict[str, Recording]:
     return prompts
 
 
-def build_cache(folder: Path) -> Path:
-    """Build the cache below a folder; skips the test without raw data or recordings."""
+def build_cache(folder: Path, greeting: str = "Good day!") -> Path:
+    """Build the cache below a folder, with a greeting of agents; skips the test without raw data or recordings."""
     contents = {
         path.removeprefix("tau2/"): content
         for path, content in raw_tau2().items()
@@ -48,7 +48,7 @@ def build_cache(folder: Path) -> Path:
         contents[f"domains/{domain}/tools.py"] = tool_source(schemas[domain]["assistant"])
         if schemas[domain]["user"]:
             contents[f"domains/{domain}/user_tools.py"] = tool_source(schemas[domain]["user"])
-    contents |= prompt_sources(**_templates())
+    contents |= prompt_sources(**_templates(), greeting=greeting)
     clone = write_clone(folder / "clone", contents)
     return prepare(folder / "cache", clone, releases=(release_of(contents),))
 

@@ -90,6 +90,7 @@ def prompt_sources(
     oracle: str | None = None,
     solo: str | None = None,
     alone: str = "Work alone, then call {stop_function_name}.",
+    greeting: str = "Good day!",
 ) -> dict[str, bytes]:
     """The files with prompts; the agents' other prompts are made from the first one."""
     solo = f"{agent}\n<ticket>\n{{ticket}}\n</ticket>" if solo is None else solo
@@ -103,11 +104,11 @@ def prompt_sources(
     }
     agents = "".join(f"{name} = {text!r}.strip()\n" for name, text in texts.items())
     agents += "class Solo:\n    def add(self):\n        def done():\n            'End the work.'\n"
-    greeting = 'DEFAULT_FIRST_AGENT_MESSAGE = AssistantMessage(role="assistant", content="Good day!", cost=0.0)\n'
+    first = f'DEFAULT_FIRST_AGENT_MESSAGE = AssistantMessage(role="assistant", content={greeting!r}, cost=0.0)\n'
     return {
         AGENT_FILE: agents.encode(),
         USER_FILE: f"SYSTEM_PROMPT = {user!r}.strip()\n".encode(),
-        GREETING_FILE: greeting.encode(),
+        GREETING_FILE: first.encode(),
     }
 
 

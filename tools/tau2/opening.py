@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from simkit.core.conversation import Entry
 from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage
+from simkit.errors import DataCorrupt
 from simkit.tools.tau2.start import parts_of
 
 Json = Mapping[str, Any]
 
 
+MARKERS: Final = ("###STOP###", "###TRANSFER###", "###OUT-OF-SCOPE###")
+"""What the release's users write to end a conversation."""
+
+
 def opening_of(data: Json, greeting: str) -> tuple[Entry, ...]:
-    """The entries of a task's earlier messages; the greeting if it has none."""
-    return tuple(map(_entry, parts_of(data, "initial_state", "message_history"))) or (Entry.agent(greeting, 0),)
+    """The entries of a task's earlier messages; the greeting if it has none.
+
+    Raises:
+        DataCorrupt: they end with words of the user that end the conversation, so that nothing is left to play.
+    """
+    history = parts_of(data, "initial_state", "message_history")
+    entries = tuple(map(_entry, history)) or (Entry.agent(greeting, 0),)
+    last = entries[-1]
+    if last.author == "user" and any(marker in (last.heard or "") for marker in MARKERS):
+        raise DataCorrupt("a task begins after the user has ended the conversation; leave it out")
+    return entries
 
 
 def _entry(message: Json) -> Entry:

@@ -34,7 +34,7 @@ class Tau2Server(ToolServer[Rows]):
         An agent that works alone has all tools and one to end with; its policy holds the task's ticket.
 
         Raises:
-            DataCorrupt: the task's initial state cannot be set up.
+            DataCorrupt: the task's initial state cannot be set up, or its earlier messages end the conversation.
         """
         data, rows = self._data, self.rows(request.task)
         if self._environment.solo:

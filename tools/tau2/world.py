@@ -58,7 +58,7 @@ class Tau2Domain(World):
         UsageError: an option has no such value, or the domain has no such mode.
     """
 
-    default_agent: ClassVar[str] = "function_calling,prompt=world"
+    default_agent: ClassVar[str] = "function_calling,prompt=world,stop=done"
     default_user: ClassVar[str] = "tau2"
     default_reward: ClassVar[str] = "final_state"
     limits: ClassVar[Limits] = Limits(
@@ -124,7 +124,7 @@ class Tau2Domain(World):
         if self.check_split(split) not in self._tasks:
             ids = set(self._data.splits[split])
             found = [raw for raw in self._data.tasks if raw["id"] in ids and (not self.solo or _is_for_one(raw))]
-            self._tasks[split] = tuple(_task(self.name, split, raw) for raw in found)
+            self._tasks[split] = tuple(task_of(self.name, split, raw) for raw in found)
         return self._tasks[split]
 
     def tools(self) -> ToolServer[Rows]:
@@ -208,7 +208,8 @@ def _is_for_one(raw: Mapping[str, Any]) -> bool:
     return raw.get("ticket") is not None and bool(solved)
 
 
-def _task(world: str, split: str, raw: Mapping[str, Any]) -> Task:
+def task_of(world: str, split: str, raw: Mapping[str, Any]) -> Task:
+    """A task of a world from its raw data."""
     criteria: dict[str, Any] = raw.get("evaluation_criteria") or {"reward_basis": []}
     criteria = {"reward_basis": ["DB", "COMMUNICATE"], **criteria}
     data = {name: raw[name] for name in ("initial_state", "ticket", "user_tools") if raw.get(name) is not None}
