@@ -153,8 +153,8 @@ class FunctionCallingAgent(ModelAgent):
 
     def _kept(self, calls: tuple[ToolCall, ...], request: Act) -> tuple[ToolCall, ...]:
         """The calls that are made."""
-        stops = any(spec.name == self._stop for spec in request.tools)
-        ending = tuple(call for call in calls if stops and call.name == self._stop)
+        stops = bool(self._stop) and any(spec.name == self._stop for spec in request.tools)
+        ending = tuple(call for call in calls if call.name == self._stop) if stops else ()
         return ending[:1] or (calls[:1] if self._first_only else calls)
 
 
