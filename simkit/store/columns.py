@@ -76,7 +76,7 @@ def stage_sql() -> str:
 def load_sql() -> str:
     """SQL that inserts the contents of `staged` into the tables."""
     lists = {kind: _SelectList(columns_of(event)) for kind, event in {**KINDS, **_ROWS}.items()}
-    ended = [one for name, one in columns_of(Episode).items() if name not in {*columns_of(EpisodeStarted), "at"}]
+    ended = [one for name, one in columns_of(Episode).items() if name not in columns_of(EpisodeStarted)]
     changes = ", ".join(f"{one.name} = {_value(one, 'f.')}" for one in ended)
     names = ", ".join(f"'{kind}'" for kind in KINDS)
     return sql_text("load.sql").format(**lists, kinds=names, ended=changes)
@@ -114,10 +114,7 @@ def _staged() -> Mapping[str, str | Mapping[str, str]]:
 def _common(one: str | Mapping[str, str], other: str | Mapping[str, str]) -> str | Mapping[str, str]:
     """A type that can hold the values of both types."""
     if isinstance(one, str) or isinstance(other, str):
-        wider = [*_INTEGERS.values()]
-        if one == other:
-            return one
-        return max(one, other, key=wider.index) if one in wider and other in wider else "JSON"
+        return one if one == other else "JSON"
     return {**one, **other}
 
 
