@@ -13,7 +13,8 @@ import orjson
 import pytest
 from store_events import Script, josh_episode, run_finished, run_started, write_lines
 
-from simkit.core.events import BigInt, Event, HugeInt
+from simkit.core.events import Event
+from simkit.core.records import BigInt, HugeInt
 from simkit.store import Loader
 from simkit.store.columns import columns_of
 from simkit.store.encoding import encode
@@ -63,21 +64,21 @@ def test_a_column_has_the_type_and_the_default_of_its_field() -> None:
     assert columns_of(Part)["count"].default == "2"
 
 
-@pytest.mark.parametrize(
-    ("field", "good", "bad"),
-    [
-        ("text", ["", "a"], [1, None, ["a"]]),
-        ("small", [0, -(1 << 31), (1 << 31) - 1], [1 << 31, -(1 << 31) - 1, 1.0, "1", None]),
-        ("big", [None, -(1 << 63), (1 << 63) - 1], [1 << 63, -(1 << 63) - 1, 1.0, "1"]),
-        ("huge", [0, 2.0**80, -(2.0**127)], [2.0**127, -(2.0**128), "1", None]),
-        ("data", [{}, [], 1, None], []),
-        ("share", [1, 0.5, None], ["1", []]),
-        ("sure", [True, False], [0, "true", None]),
-        ("words", [[], ["a", "b"]], ["a", [1], ["a", None], None, {}]),
-        ("parts", [[], [{"name": "a"}, {"name": "b", "note": None, "count": 1}]], [[{}], [{"name": 1}], ["a"], [1]]),
-        ("parts", [[{"name": "a", "count": None, "later": 1}]], [[{"name": "a", "count": "1"}], {"name": "a"}]),
-    ],
-)
+VALUES: list[tuple[str, list[object], list[object]]] = [
+    ("text", ["", "a"], [1, None, ["a"]]),
+    ("small", [0, -(1 << 31), (1 << 31) - 1], [1 << 31, -(1 << 31) - 1, 1.0, "1", None]),
+    ("big", [None, -(1 << 63), (1 << 63) - 1], [1 << 63, -(1 << 63) - 1, 1.0, "1"]),
+    ("huge", [0, 2.0**80, -(2.0**127)], [2.0**127, -(2.0**128), "1", None]),
+    ("data", [{}, [], 1, None], []),
+    ("share", [1, 0.5, None], ["1", []]),
+    ("sure", [True, False], [0, "true", None]),
+    ("words", [[], ["a", "b"]], ["a", [1], ["a", None], None, {}]),
+    ("parts", [[], [{"name": "a"}, {"name": "b", "note": None, "count": 1}]], [[{}], [{"name": 1}], ["a"], [1]]),
+    ("parts", [[{"name": "a", "count": None, "later": 1}]], [[{"name": "a", "count": "1"}], {"name": "a"}]),
+]
+
+
+@pytest.mark.parametrize(("field", "good", "bad"), VALUES)
 def test_a_value_is_checked_as_its_field_is_declared(field: str, good: list[object], bad: list[object]) -> None:
     check = columns_of(Thing)[field].check
     assert [value for value in good if not check(value)] == []
@@ -85,18 +86,16 @@ def test_a_value_is_checked_as_its_field_is_declared(field: str, good: list[obje
 
 
 def load(folder: Path, events: list[Event], *left_out: str) -> None:
-    """Load a journal whose lines lack some fields, which are of no use to a load of an older version either."""
-    lines = [orjson.loads(encode(event)) for event in events]
-    kept = [{name: _without(value, left_out) for name, value in line.items() if name not in left_out} for line in lines]
-    write_lines(folder, [orjson.dumps(line) + b"\n" for line in kept])
+    """Load a journal whose lines, and the rows in them, lack some fields, as those of an older version do."""
+    lines = [_without(orjson.loads(encode(event)), left_out) for event in events]
+    write_lines(folder, [orjson.dumps(line) + b"\n" for line in lines])
     assert Loader(folder).load().unreadable == ()
 
 
-def _without(value: Any, names: tuple[str, ...]) -> Any:
-    """A value without some fields of the rows in it."""
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return [{name: each for name, each in row.items() if name not in names} for row in value]
-    return value
+def _without(line: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    rows = {name: line[name] for name in ("messages", "tool_calls") if name in line}
+    kept = {name: [{each: row[each] for each in row if each not in names} for row in rows[name]] for name in rows}
+    return {name: kept.get(name, value) for name, value in line.items() if name not in names}
 
 
 def asked(folder: Path, question: str) -> list[tuple[Any, ...]]:
