@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mutants import mutants_of
+from trials import Fate, Verdict
 
 
 def changes(tmp_path: Path, code: str) -> set[str]:
@@ -47,3 +48,11 @@ def test_a_change_is_named_by_its_function_and_runs_when_it_is_called(tmp_path: 
         ("A.f", True, "return g(\n3)", (4, 5)),
         ("A.f", True, "3)", (4, 5)),
     }
+
+
+@pytest.mark.parametrize(
+    ("status", "by", "fate"),
+    [(0, "", "survived"), (1, "t", "killed"), (2, "t", "killed"), (3, "t", "killed"), (3, "", "not run")],
+)
+def test_a_test_that_failed_kills_whatever_becomes_of_pytest(tmp_path: Path, status: int, by: str, fate: Fate) -> None:
+    assert Verdict.of(status, by, tmp_path / "project").fate == fate

@@ -68,7 +68,7 @@ class Verdict:
         match status:
             case 0:
                 return cls("survived")
-            case 1 | 2 if by:  # a test failed, or the tests could not be imported
+            case _ if status > 0 and by:  # a test failed, whatever pytest did afterwards, or none could be imported
                 return cls("killed", by)
             case _ if -status in (signal.SIGALRM, signal.SIGPROF, signal.SIGXCPU):
                 return cls("timed out")
