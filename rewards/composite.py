@@ -31,7 +31,8 @@ class WeightedRewards(Reward):
 
     Goals of a part have the keys `part/goal`; their weights are scaled so that they sum up to the weight of the part. A
     turn credits the goals of every part; an episode's value is the weighted mean of the parts' values, and the record
-    keeps each part with its own parts. A part without goals (a judge, a final state) counts at the end only.
+    keeps each part with its own parts. A part without goals (a judge, a final state) counts at the end only; if one of
+    them judges ends (`final`), so does the composition.
 
     Args:
         parts: the rewards; weights must be positive and finite. A mapping of rewards gives each the weight 1.
@@ -47,6 +48,7 @@ class WeightedRewards(Reward):
         self._parts = parts
         self._total = sum(part.weight for part in parts)
         self.range = self._mean_range()
+        self.final = any(part.reward.final for part in parts)
         self.concurrency = _smallest(part.reward.concurrency for part in parts)
         self.sessions = _smallest(part.reward.sessions for part in parts)
 

@@ -65,7 +65,7 @@ class FinalState(Reward[Any]):
     """
 
     name: ClassVar[str] = "final_state"
-    final: ClassVar[bool] = True
+    final: bool = True
 
     def __init__(
         self,

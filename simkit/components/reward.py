@@ -118,7 +118,7 @@ class Reward(Generic[StateT]):
     """
 
     name: ClassVar[str] = "reward"
-    final: ClassVar[bool] = False
+    final: bool = False
     """Whether it judges how an episode ends, so that tasks without sparse goals can be played by searches without
     branches."""
     range: tuple[float, float] = (0.0, 1.0)

@@ -176,6 +176,13 @@ def test_the_tightest_limit_of_a_part_is_that_of_the_composition() -> None:
     assert WeightedRewards.of({"a": Polite()}).concurrency is None
 
 
+def test_a_composition_judges_ends_if_a_part_does() -> None:
+    end = Polite()
+    end.final = True
+    assert WeightedRewards.of({"a": Polite(), "b": end}).final
+    assert not WeightedRewards.of({"a": Polite()}).final
+
+
 def test_every_part_checks_a_task() -> None:
     reward = WeightedRewards.of({"a": Limited(1, 1, "book"), "b": Limited(1, 1, "pay")})
     reward.check_task(TASK, [ToolSpec.of(name, "", {}) for name in ("book", "pay")])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import pytest
 from players import NoteTools, Plan, Players, ReachReward, play, reach, say, use
 
@@ -31,7 +29,7 @@ class EndingTools(NoteTools):
 class EndReward(ReachReward):
     """Judges the end: the notes of the world, and how it ended."""
 
-    final: ClassVar[bool] = True
+    final: bool = True
 
     def __init__(self) -> None:
         self.turns: list[State] = []
