@@ -42,7 +42,8 @@
         │   ├── ContextTooLong     the conversation does not fit into the model
         │   ├── UnparsedCall       the server could not parse the tool call that the model wrote
         │   └── PromptFiltered     a content filter refuses the conversation
-        └── RewardFault
+        ├── RewardFault
+        └── WorkerLost             a worker process ended or hung while it played
 
 A `Fault` ends one branch; it is never rewarded and never harvested. A `LimitHit` ends one branch with the outcome it
 names, and is scored. Everything else that is raised ends the run.
@@ -336,3 +337,9 @@ def outgrew_context(error: BaseException) -> bool:
             return any(map(outgrew_context, cast("BaseExceptionGroup[BaseException]", known).exceptions))
         known = known.__cause__
     return False
+
+
+class WorkerLost(Fault):
+    """A worker process ended, or hung. The units that it had open are played again; one that ends them all is this."""
+
+    component = "worker"

@@ -38,7 +38,7 @@ async def selftrain(
     method: Annotated[Literal["sft", "kto", "dpo"], "Training method."] = "sft",
     rounds: Annotated[int, "Number of rounds of harvest and training."] = 1,
     seeds: Annotated[int, "Number of independent repetitions, whose results are pooled."] = 3,
-    workers: Annotated[int, "Seeds processed at once, each in a process with one thread."] = 3,
+    seeds_at_once: Annotated[int, "Seeds processed at once, each in a process with one thread."] = 3,
     tasks: Annotated[int, "Training tasks per round."] = 160,
     beam: Annotated[int, "Maximum number of live leaves."] = 8,
     heldout: Annotated[int, "Held-out tasks on which every model is evaluated."] = 260,
@@ -87,7 +87,7 @@ async def selftrain(
         max_turns=max_turns,
         max_tokens=reply_tokens,
     )
-    await play_seeds(run, plan, seeds, workers, allow_incomplete=allow_incomplete)
+    await play_seeds(run, plan, seeds, seeds_at_once, allow_incomplete=allow_incomplete)
     run.progress.note = "comparing"
     outcome = await anyio.to_thread.run_sync(
         lambda: read_outcome(

@@ -60,18 +60,18 @@ class SeedWork:
 
 
 async def play_seeds(
-    run: Run, plan: ExperimentPlan, seeds: int, workers: int, *, allow_incomplete: bool = False
+    run: Run, plan: ExperimentPlan, seeds: int, at_once: int, *, allow_incomplete: bool = False
 ) -> None:
-    """Carry out the plan for each seed, `workers` of them at a time; finished seeds are not repeated.
+    """Carry out the plan for each seed, `at_once` of them at a time; finished seeds are not repeated.
 
     Cancelling kills the processes; what they had finished is kept. With `allow_incomplete`, models learn from the
     readable data although lines of a journal are unreadable.
 
     Raises:
-        UsageError: fewer than one seed or worker; or a seed's own error, or its process failed.
+        UsageError: fewer than one seed, also at once; or a seed's own error, or its process failed.
     """
-    if seeds < 1 or workers < 1:
-        raise UsageError(f"--seeds is {seeds} and --workers is {workers}; give at least 1 of each")
+    if seeds < 1 or at_once < 1:
+        raise UsageError(f"--seeds is {seeds} and --seeds-at-once is {at_once}; give at least 1 of each")
     folder = (run.store.path / run.id).absolute()
     works = [
         SeedWork(
@@ -89,7 +89,7 @@ async def play_seeds(
     ]
     left = [work for work in works if await run.finished(work.stage) is None]
     notes = {work.number: "waiting" if work in left else "done" for work in works}
-    limit = anyio.CapacityLimiter(workers)
+    limit = anyio.CapacityLimiter(at_once)
     async with anyio.create_task_group() as group:
         for work in left:
             group.start_soon(partial(_play, run, work, notes, limit))

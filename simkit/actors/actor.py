@@ -99,13 +99,15 @@ class ActorRef:
         "sessions",
     )
 
-    def __init__(self, actor: object, name: str, loop: LoopFunctions, deadline: bool, rank: int) -> None:
+    def __init__(
+        self, actor: object, name: str, loop: LoopFunctions, deadline: bool, rank: int, share: int = 1
+    ) -> None:
         self.name = name
         self.deadline = deadline
         self.serving: dict[Job, None] = {}
-        self.sessions = declared_capacity(actor, name, "sessions", rank)
+        self.sessions = declared_capacity(actor, name, "sessions", rank, share)
         self._actor = actor
-        self._capacity = declared_capacity(actor, name, "concurrency", rank)
+        self._capacity = declared_capacity(actor, name, "concurrency", rank, share)
         self._loop = loop
         self._stopped = False
         self._quiet: anyio.Event | None = None

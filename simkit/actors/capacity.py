@@ -116,15 +116,22 @@ def _rank(capacity: Capacity) -> int:
     return capacity.rank
 
 
-def declared_capacity(actor: object, name: str, attribute: str, rank: int) -> Capacity | None:
+def declared_capacity(actor: object, name: str, attribute: str, rank: int, share: int = 1) -> Capacity | None:
     """The capacity an actor declares in an attribute (`concurrency`, `sessions`); None for no limit.
 
+    `share` is the number of processes among which it is divided.
+
     Raises:
-        UsageError: it is neither None nor a whole number of at least 1.
+        UsageError: it is neither None nor a whole number of at least 1, or less than `share`.
     """
     places: object = getattr(actor, attribute, None)
     if places is None:
         return None
     if not isinstance(places, int) or isinstance(places, bool) or places < 1:
         raise UsageError(f"`{name}` declares `{attribute} = {places!r}`; it must be at least 1, or None for no limit")
-    return Capacity(places, rank)
+    if places < share:
+        raise UsageError(
+            f"`{name}` declares `{attribute} = {places}`, which cannot be divided among {share} workers; use --workers "
+            f"{places}"
+        )
+    return Capacity(places // share, rank)

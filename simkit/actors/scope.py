@@ -41,7 +41,9 @@ class Scope:
         states = [actor.state for actor in self._actors]
         return tuple(state for state in states if state is not None)
 
-    def spawn(self, actor: object, *, name: str | None = None, deadline: bool = True) -> ActorRef:
+    def spawn(
+        self, actor: object, *, name: str | None = None, deadline: bool = True, share: int = 1, idle: bool = False
+    ) -> ActorRef:
         """Start an actor and return its address.
 
         Args:
@@ -50,6 +52,8 @@ class Scope:
                 context manager is entered before messages are served, and exited with the scope.
             name: name in error messages; the class name by default.
             deadline: whether the scope's deadline for asks applies; False for a person at a keyboard.
+            share: number of processes that hold such an actor; each gets an equal part of its limits.
+            idle: only its address is needed, because other processes hold it: it is not entered and answers nothing.
 
         Raises:
             ActorStopped: the scope has ended.
@@ -58,7 +62,10 @@ class Scope:
         name = name or type(actor).__name__
         if self._closed:
             raise ActorStopped(f"`{name}` cannot be spawned: its scope has ended; spawn inside `async with`")
-        ref = ActorRef(actor, name, self._loop, deadline, len(self._actors))
+        ref = ActorRef(actor, name, self._loop, deadline, len(self._actors), share)
+        if idle:
+            ref.stop()
+            return ref
         self._actors.append(ref)
         ref.start(self._tasks)
         return ref

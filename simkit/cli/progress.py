@@ -80,6 +80,9 @@ def _counts(progress: RunProgress) -> list[str]:
         parts.append(f"{len(progress.missed)} not played")
     if progress.faulted:
         parts.append(f"{progress.faulted} faulted")
+    if progress.workers:
+        lost = f", {progress.workers_lost} lost" if progress.workers_lost else ""
+        parts.append(f"{progress.workers} workers{lost}")
     parts += map(describe_load, progress.load())
     if progress.lag.now > LAGGING:
         parts.append(f"event loop {progress.lag.now * 1e3:.0f} ms late")

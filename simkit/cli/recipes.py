@@ -40,6 +40,16 @@ COMMON: Flags = {
         None,
         typer.Option(min=1, envvar="SIMKIT_CONCURRENCY", help="Episodes played at once.", show_default="16"),
     ),
+    "workers": (
+        str | None,
+        None,
+        typer.Option(
+            envvar="SIMKIT_WORKERS",
+            help="Processes that play the episodes; `auto`: one per core if the concurrency is high. Results do not "
+            "depend on it.",
+            show_default="1",
+        ),
+    ),
     "seed": (
         int | None,
         None,

@@ -49,6 +49,7 @@ Examples:
 
 CHANGEABLE = (
     "concurrency",
+    "workers",
     "fail_fast",
     "max_faults",
     "ask_timeout",
@@ -60,6 +61,10 @@ CHANGEABLE = (
     "otel",
     "trust_env_file",
 )
+
+
+FORMER: Mapping[str, Mapping[str, str]] = {"selftrain": {"seeds_at_once": "workers"}}
+"""Former names of recipes' flags in the configuration of runs of earlier versions."""
 
 
 class ResumeCommand(TyperCommand):
@@ -181,6 +186,7 @@ def _common(start: RunStart, flags: Mapping[str, Any], given: Mapping[str, Any])
     was = start.config
     return CommonFlags(
         concurrency=given.get("concurrency", was.get("concurrency")),
+        workers=given.get("workers", _workers(start)),
         seed=flags.get("seed"),
         store=given.get("store"),
         name=start.name,
@@ -197,6 +203,12 @@ def _common(start: RunStart, flags: Mapping[str, Any], given: Mapping[str, Any])
     )
 
 
+def _workers(start: RunStart) -> str | None:
+    """The recorded number of workers; in runs of earlier versions `workers` was a flag of selftrain."""
+    workers = None if FORMER.get(start.recipe, {}).keys() - start.config.keys() else start.config.get("workers")
+    return None if workers is None else str(workers)
+
+
 def _target(run_id: str, start: RunStart) -> str:
     target = start.config.get("target")
     if not isinstance(target, str):
@@ -211,10 +223,12 @@ def _values(run_id: str, recipe: Recipe, start: RunStart, flags: Mapping[str, An
     """The recipe's flags: as given now, else as recorded; flags added to the recipe since have their default."""
     values: dict[str, Any] = {}
     for flag in recipe.flags:
+        former = FORMER.get(recipe.name, {}).get(flag.name, flag.name)
+        recorded = flag.name if flag.name in start.config else former
         if flag.name in flags:
             values[flag.name] = flags[flag.name]
-        elif flag.name in start.config:
-            values[flag.name] = _restored(flag.annotation, start.config[flag.name])
+        elif recorded in start.config:
+            values[flag.name] = _restored(flag.annotation, start.config[recorded])
         elif flag.required:
             raise UsageError(
                 f"the recipe `{recipe.name}` needs --{flag.name.replace('_', '-')} now, which did not exist when "

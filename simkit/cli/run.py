@@ -25,6 +25,7 @@ from simkit.plugins.component_paths import BaseFolders
 from simkit.plugins.recipe import Recipe
 from simkit.run.engine import FaultPolicy, is_faulted
 from simkit.run.observers import Tap
+from simkit.run.processes import workers_of
 from simkit.run.run import Run
 from simkit.run.settings import read_settings
 from simkit.run.summary import Summary
@@ -43,6 +44,7 @@ class CommonFlags:
     max_faults: float
     json: bool
     quiet: bool
+    workers: str | None = None
     log: Path | None = None
     otel: bool = False
     durable: bool = False
@@ -165,6 +167,7 @@ def open_run(
             taps=_taps(common),
             ask_timeout=common.ask_timeout,
             folders=folders,
+            workers=None if common.workers is None else workers_of(common.workers),
         )
 
 

@@ -42,6 +42,7 @@ Outcome: TypeAlias = Literal[
     "tool_fault",
     "model_fault",
     "reward_fault",
+    "worker_fault",  # it ended every worker that played it
     "no_goals",  # the task has no goals: not played, left out of averages
     "cancelled",  # the run was stopped
 ]

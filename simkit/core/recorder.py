@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from simkit.core.events import Event
@@ -24,15 +24,28 @@ class Recorder(Protocol):
         ...
 
 
+class LineRecorder(Recorder, Protocol):
+    """A recorder that also takes events which a worker has encoded."""
+
+    def record_lines(self, lines: Sequence[bytes]) -> None:
+        """Queue encoded events, each a line of JSON."""
+        ...
+
+
 class MemoryRecorder:
     """A recorder that keeps its events in a list, for tests, notebooks and programs that need no files."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.lines: list[bytes] = []
 
     def record(self, event: Event) -> None:
         """Append one event."""
         self.events.append(event)
+
+    def record_lines(self, lines: Sequence[bytes]) -> None:
+        """Append encoded events to a list of their own."""
+        self.lines += lines
 
     async def commit(self) -> None:
         """Return immediately."""

@@ -113,6 +113,7 @@ class LocalProvider(Provider):
 
     argument: ClassVar[str] = "FOLDER"
     checks_itself: ClassVar[bool] = True
+    shared: ClassVar[bool] = True
 
     @property
     def model_name(self) -> str:

@@ -21,10 +21,10 @@ A replay opens no provider. Its layers are AcknowledgedModel, SampledModel, Reco
 from __future__ import annotations
 
 import resource
-from collections.abc import AsyncGenerator, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import anyio
 
@@ -38,12 +38,17 @@ from simkit.models.middleware.budget import Budget, BudgetedModel
 from simkit.models.middleware.concurrency_limit import ConcurrencyLimit, ConcurrencyLimitedModel
 from simkit.models.middleware.isolation import IsolatedModel
 from simkit.models.middleware.journaling import RecordedModel
+from simkit.models.middleware.leases import WorkerLeases, endpoint_name
+from simkit.models.middleware.lending import EndpointAccounts
 from simkit.models.middleware.metrics import CallMetrics, Health, MeteredModel
 from simkit.models.middleware.rate_limit import RateLimitedModel, RateLimits
 from simkit.models.middleware.replay import Recording, ReplayedModel
 from simkit.models.middleware.retry import RetryingModel
 from simkit.models.provider import Provider, Resources, find_provider
 from simkit.models.usage import ValidatedModel
+
+ServedBy: TypeAlias = Callable[[Provider], ChatModel | None]
+"""Function that returns the model of a provider that another process serves; None if this process opens it."""
 
 KEPT_FILES = 128
 """File descriptors reserved for everything except connections to models."""
@@ -62,13 +67,23 @@ class Endpoints:
     """The endpoints of a run: connections, limits and health, one set for each endpoint and key.
 
     Open one per run, inside its event loop, and pass it to every `open_model` call. The first model at an endpoint
-    determines its limits. `metrics` counts all calls.
+    determines its limits. `metrics` counts all calls. In a worker, `leases` holds the limits, and `served` returns the
+    models that the driver serves.
     """
 
-    def __init__(self, *, clock: Clock | None = None, learned: LearnedAdjustments | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        learned: LearnedAdjustments | None = None,
+        leases: WorkerLeases | None = None,
+        served: ServedBy | None = None,
+    ) -> None:
         self.metrics = CallMetrics()
         self.clock = clock or Clock()
         self.resources = Resources(learned)
+        self.served = served
+        self._leases = leases
         self._shared: dict[Hashable, EndpointState] = {}
 
     async def __aenter__(self) -> Endpoints:
@@ -95,13 +110,23 @@ class Endpoints:
         if endpoint not in self._shared:
             limit = _within_files(provider.concurrency)
             bounded = config.rpm is not None or config.tpm is not None
-            self._shared[endpoint] = EndpointState(
-                concurrency=ConcurrencyLimit(limit, self.metrics, self.clock),
-                rates=RateLimits(rpm=config.rpm, tpm=config.tpm, clock=self.clock) if bounded else None,
-                health=Health(),
-            )
+            leases = self._leases
+            if leases is None:
+                gate = ConcurrencyLimit(limit, self.metrics, self.clock)
+                rates = RateLimits(rpm=config.rpm, tpm=config.tpm, clock=self.clock) if bounded else None
+            else:
+                gate = leases.concurrency(endpoint, limit, self.metrics)
+                rates = leases.rates(endpoint, config.rpm, config.tpm) if bounded else None
+            self._shared[endpoint] = EndpointState(concurrency=gate, rates=rates, health=Health())
             self.metrics.endpoints.append(self._shared[endpoint].health)
         return self._shared[endpoint]
+
+    def accounts(self) -> dict[str, EndpointAccounts]:
+        """The limits of all endpoints by name, to lend to workers."""
+        return {
+            endpoint_name(endpoint): EndpointAccounts(state.concurrency, state.rates)
+            for endpoint, state in self._shared.items()
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +212,8 @@ def _replayed(provider: Provider, context: ModelContext, endpoints: Endpoints) -
 
 def _opened(provider: Provider, context: ModelContext, endpoints: Endpoints) -> ChatModel:
     shared, clock = endpoints.shared(provider), endpoints.clock
-    model = provider.open(endpoints.resources)
+    served = None if endpoints.served is None else endpoints.served(provider)
+    model = provider.open(endpoints.resources) if served is None else served
     if not provider.checks_itself:
         model = IsolatedModel(ValidatedModel(model), provider.config.request_timeout)
     model = _recorded(model, provider, context, clock)

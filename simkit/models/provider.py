@@ -72,6 +72,7 @@ class Provider(ABC):
         argument: placeholder for the part after the slash of `PROVIDER/...`, shown in the list of components.
         checks_itself: whether its models enforce the request timeout, raise only `ModelFault` errors and report a
             valid usage. Models of other providers are wrapped to guarantee this.
+        shared: whether a machine should hold its models only once: the driver of a run serves them to its workers.
 
     Args:
         spec: the model as the user wrote it, `PROVIDER/NAME`.
@@ -83,6 +84,7 @@ class Provider(ABC):
 
     argument: ClassVar[str] = "NAME"
     checks_itself: ClassVar[bool] = False
+    shared: ClassVar[bool] = False
 
     def __init__(self, spec: str, config: ModelConfig) -> None:
         self.spec = spec

@@ -11,10 +11,13 @@ from simkit.core.recorder import Recorder
 from simkit.models.adjustments import AGENT, Adjustment, EndpointModel, LearnedAdjustments
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
 from simkit.models.config import ModelConfig
-from simkit.models.factory import Endpoints, ModelContext, build_model, load_model
+from simkit.models.factory import Endpoints, ModelContext, ServedBy, build_model, load_model
 from simkit.models.middleware.budget import Allowances, Budget
+from simkit.models.middleware.leases import WorkerLeases
+from simkit.models.middleware.lending import Lender
 from simkit.models.middleware.metrics import CallMetrics
 from simkit.models.middleware.replay import Recording
+from simkit.models.provider import find_provider, names_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +38,34 @@ class RunModels:
         run_id, recorder: the run's id, and the recorder of its calls.
         allowances: the run's budget.
         recorded: calls that were answered before. Earlier usage of a resumed run counts against its allowances.
+        leases, served: in a worker, the limits leased from the driver, and the models that it serves.
     """
 
     def __init__(
-        self, run_id: str, recorder: Recorder, allowances: Allowances, recorded: RecordedCalls | None = None
+        self,
+        run_id: str,
+        recorder: Recorder,
+        allowances: Allowances,
+        recorded: RecordedCalls | None = None,
+        *,
+        leases: WorkerLeases | None = None,
+        served: ServedBy | None = None,
     ) -> None:
         resumed = recorded is not None and not recorded.strict
         self._recorder = recorder
+        spent = recorded.recording.usage if recorded and resumed else None
+        self.budget = Budget(allowances, spent=spent) if leases is None else leases.budget
         self._context = ModelContext(
             recorder=recorder,
             run_id=run_id,
-            budget=Budget(allowances, spent=recorded.recording.usage if recorded and resumed else None),
+            budget=self.budget,
             recording=recorded.recording if recorded else None,
             strict=recorded is not None and recorded.strict,
         )
         self._recorded = dict(recorded.recording.adjustments) if recorded else {}
         before = self._recorded if resumed else {}
-        self._endpoints = Endpoints(learned=LearnedAdjustments(dict(before), self._learned))
+        learned = LearnedAdjustments(dict(before), self._learned)
+        self._endpoints = Endpoints(learned=learned, leases=leases, served=served)
         for place, known in before.items():
             for each in known:
                 self._count(place, each)
@@ -60,6 +74,20 @@ class RunModels:
     def learned(self) -> LearnedAdjustments:
         """Adjustments that the run has learned from its endpoints."""
         return self._endpoints.resources.learned
+
+    @property
+    def adjustments(self) -> dict[EndpointModel, tuple[Adjustment, ...]]:
+        """All adjustments that are known: learned, or recorded by the run that is resumed or replayed."""
+        return {**self._recorded, **self.learned.known}
+
+    def shared_model(self, spec: str, config: ModelConfig) -> ChatModel | None:
+        """The model itself, without the layers of a run, if a machine should hold it only once; else None."""
+        provider = None if names_code(spec) else find_provider(spec, config)
+        return None if provider is None or not provider.shared else provider.open(self._endpoints.resources)
+
+    def lender(self) -> Lender:
+        """Lends the limits of the run to workers."""
+        return Lender(self.budget, self._endpoints.accounts())
 
     def _learned(self, place: EndpointModel, adjustment: Adjustment, reason: str) -> None:
         self._count(place, adjustment)

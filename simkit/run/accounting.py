@@ -9,14 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from simkit.core.events import Episode, Event, TaskSeen, UnitsNotPlayed, UnitsPlanned
-from simkit.core.recorder import Recorder
+from simkit.core.recorder import LineRecorder, Recorder
 from simkit.core.records import PlannedUnit, UnplayedUnit
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
 from simkit.search.base import WorkUnit
+from simkit.store.encoding import FINISHED, decode
 
 if TYPE_CHECKING:
     from simkit.run.resume import RecordedRun
@@ -131,7 +132,7 @@ class UnitLedger:
 class CountingRecorder:
     """A recorder that reports finished episodes to a ledger."""
 
-    def __init__(self, recorder: Recorder, ledger: UnitLedger) -> None:
+    def __init__(self, recorder: LineRecorder, ledger: UnitLedger) -> None:
         self._recorder = recorder
         self._ledger = ledger
 
@@ -140,6 +141,13 @@ class CountingRecorder:
         self._recorder.record(event)
         if isinstance(event, Episode):
             self._ledger.see(event)
+
+    def record_lines(self, lines: Sequence[bytes]) -> None:
+        """Queue events that a worker has encoded."""
+        self._recorder.record_lines(lines)
+        for line in lines:
+            if line.startswith(FINISHED):
+                self._ledger.see(cast("Episode", decode(line)))
 
     def commit(self) -> Awaitable[None]:
         """Wait until everything recorded so far has been written."""

@@ -161,15 +161,19 @@ class Players:
     reward: Reward
     limits: Limits = field(default_factory=Limits)
 
-    def cast(self, scope: Scope, *checks: Callable[[Task], None]) -> Cast:
+    def cast(self, scope: Scope, *checks: Callable[[Task], None], share: int = 1, idle: bool = False) -> Cast:
         """Start the components' actors; `checks` are called with each task before those of the components.
+
+        `share` and `idle` are those of `Scope.spawn`: a worker is one of `share`, and the driver of workers is idle.
 
         Raises:
             UsageError: a component's declaration is invalid.
         """
         parts = (self.agent, self.user, self.tools, self.reward)
         person = self.user if self.user.interactive else None  # has no deadline
-        agent, user, tools, reward = (scope.spawn(part, name=part.name, deadline=part is not person) for part in parts)
+        agent, user, tools, reward = (
+            scope.spawn(part, name=part.name, deadline=part is not person, share=share, idle=idle) for part in parts
+        )
         with boundary(AgentFault, f"agent `{self.agent.name}`, asking whether it is deterministic"):
             deterministic = bool(self.agent.deterministic)
         return Cast(

@@ -76,6 +76,7 @@ class RunProgress:
 
     `kept` counts episodes that an earlier attempt of the run finished. `missed` holds the reasons why units were not
     played, by episode id. `flags` counts doubts about messages. `metrics` counts model calls once there are models.
+    `workers` are the worker processes that play now, `workers_lost` those that ended or hung.
     `note` describes the progress of a stage without episodes, for the display. `load` returns the load of components
     that declare `concurrency` or `sessions`. `keeps_faults` keeps the latest faults, with everything that their frames
     refer to.
@@ -97,6 +98,8 @@ class RunProgress:
     missed: dict[str, str] = field(default_factory=dict[str, str])
     flags: Counter[str] = field(default_factory=Counter[str])
     metrics: CallMetrics | None = None
+    workers: int = 0
+    workers_lost: int = 0
     lag: Lag = field(default_factory=Lag)
     load: Callable[[], Sequence[ComponentLoad]] = tuple
     keeps_faults: bool = False
@@ -118,6 +121,12 @@ class RunProgress:
         """Keep a fault for a run that stops at the first faulted episode."""
         if self.keeps_faults:
             self._faults.append(fault)
+
+    def taken_faults(self) -> tuple[Fault, ...]:
+        """The faults kept so far, which are then kept no longer."""
+        faults = tuple(self._faults)
+        self._faults.clear()
+        return faults
 
     def first_fault(self) -> Fault | None:
         """The fault of the first faulted episode; None if it was not kept."""
@@ -159,6 +168,8 @@ class RunProgress:
         stats: dict[str, Any] = {"seconds": round(self.seconds, 3), "lag": self.lag.to_json(), "kept": self.kept}
         if load := self.load():
             stats["components"] = [asdict(state) for state in load]
+        if self.workers_lost:
+            stats["workers_lost"] = self.workers_lost
         metrics = self.metrics
         if metrics is not None:
             stats["models"] = {
@@ -228,7 +239,7 @@ async def _work(
     context: PlayContext, waiting: Iterator[tuple[int, WorkUnit]], done: dict[int, Episode], scope: anyio.CancelScope
 ) -> None:
     for index, unit in waiting:
-        episode = await _play(context, unit)
+        episode = await play_unit(context, unit)
         if episode is not None:
             done[index] = episode
             context.progress.finished(episode)
@@ -237,8 +248,8 @@ async def _work(
         await anyio.lowlevel.checkpoint()
 
 
-async def _play(context: PlayContext, unit: WorkUnit) -> Episode | None:
-    """Play one unit; None if something other than the run cancelled it."""
+async def play_unit(context: PlayContext, unit: WorkUnit) -> Episode | None:
+    """Play one unit; None, with a reason in `context.progress.missed`, if something other than the run cancelled it."""
     context.progress.running += 1
     try:
         with unasked("the episode"):

@@ -19,25 +19,30 @@ from simkit.core.boundary import described
 from simkit.core.cancellation import cancelled_from_outside
 from simkit.core.events import FaultTraced, RunFinished, RunStarted
 from simkit.core.limits import ASK_TIMEOUT
-from simkit.core.recorder import Recorder
+from simkit.core.recorder import LineRecorder, Recorder
 from simkit.core.tracebacks import traceback_of
 from simkit.errors import Fault, RunStopped, StoreError, StrayCancellation, UsageError
 from simkit.run.accounting import CANCELLED, INTERRUPTED, CountingRecorder, UnitLedger, Units
 from simkit.run.background import BackgroundTasks, load_if_free
 from simkit.run.engine import FaultPolicy, ProgressDisplay, RunProgress, sole_error
 from simkit.run.observers import DeferredRecorder, Tap, TappedRecorder
-from simkit.run.request import RunIdentity, RunRequest
+from simkit.run.processes import Workers
+from simkit.run.request import RunIdentity, RunRequest, open_store
 from simkit.run.resume import RecordedRun, RunSource
 from simkit.run.summary import Summary, summarise
 from simkit.run.tuning import calm_collector
 from simkit.store.source import next_start
 
 if TYPE_CHECKING:
+    from simkit.components.cast import Cast
+    from simkit.components.world import World
     from simkit.models.base import ChatModel
     from simkit.models.config import ModelConfig
     from simkit.models.middleware.budget import Allowances
     from simkit.models.run_models import RunModels
     from simkit.plugins.component_paths import BaseFolders
+    from simkit.run.cast_spec import CastOrigin, WorldSpec
+    from simkit.run.contract import Engine
     from simkit.run.stages import PartOf
     from simkit.store import Store
     from simkit.store.journal import Journal
@@ -79,6 +84,8 @@ class Lifetime:
         grace: float = GRACE,
         ended: Ended | None = None,
         folders: BaseFolders | None = None,
+        workers: Workers | None = None,
+        engine: Engine | None = None,
     ) -> None:
         from simkit.run.settings import read_settings
 
@@ -98,6 +105,7 @@ class Lifetime:
         )
         self.part_of = part_of
         self.concurrency = settings.concurrency if concurrency is None else concurrency
+        self.workers: Workers = settings.workers if workers is None else workers
         self.policy = policy or FaultPolicy()
         self.durable = durable
         self.ask_timeout = ask_timeout
@@ -115,6 +123,9 @@ class Lifetime:
         self._loading: tuple[str, ...] = ()  # warnings from loading the database at the end
         self._units = Units("", 0)
         self._ledger = UnitLedger()
+        self._engine = engine
+        self._worlds: list[tuple[World, WorldSpec]] = []
+        self._casts: list[tuple[Cast, CastOrigin]] = []
         self._stages: dict[str, str] = {}  # problems of stages, by run id
         self._stopped_by: RunStopped | None = None
         self._origin = RunSource()
@@ -126,7 +137,7 @@ class Lifetime:
         self._models: RunModels | None = None
         self._stop: anyio.CancelScope | None = None
         self._scope: Scope | None = None
-        self._recorder: Recorder | None = None
+        self._recorder: LineRecorder | None = None
         self._file: Journal | None = None
         self._background: BackgroundTasks | None = None
         self._recorded_end = False
@@ -197,7 +208,7 @@ class Lifetime:
     # --- while it is open ---------------------------------------------------------------------------------------------
 
     @property
-    def _journal(self) -> Recorder:
+    def _journal(self) -> LineRecorder:
         return _opened(self._recorder)
 
     @property
@@ -231,13 +242,13 @@ class Lifetime:
     def _look_up(self) -> None:
         """Open the store and look up the run's origin; runs in a thread."""
         asked = self._request
-        self.store = store = _open_store(asked.store)
+        self.store = store = open_store(asked.store)
         resume = asked.part_of.begun(store) if asked.part_of else asked.resume
         self._origin = origin = RunSource.find(store, resume, asked.replay)
         if asked.elsewhere:
             self._name(origin)
         identity = RunIdentity(self.id, self.name, self.recipe, self.seed, self.models, self.folders)
-        self.config = origin.checked(asked.configured(identity, self.concurrency, origin))
+        self.config = origin.checked(asked.configured(identity, self.concurrency, self.workers, origin))
 
     def _name(self, origin: RunSource) -> None:
         """Set the identity of the run."""
@@ -276,7 +287,7 @@ class Lifetime:
         self._loading = await anyio.to_thread.run_sync(load_if_free, self.store)
 
     @asynccontextmanager
-    async def _recorded(self, file: Recorder) -> AsyncGenerator[None]:
+    async def _recorded(self, file: LineRecorder) -> AsyncGenerator[None]:
         held = DeferredRecorder(file, hold=self._origin.resumed is None)
         counted = CountingRecorder(held, self._ledger)
         self._recorder = recorder = TappedRecorder(counted, self._taps) if self._taps else counted
@@ -387,9 +398,3 @@ def _opened(part: T | None) -> T:
     if part is None:
         raise UsageError("the run is not open; use it inside `async with simkit.Run(...) as run:`")
     return part
-
-
-def _open_store(store: Store | Path | str) -> Store:
-    from simkit.store import Store
-
-    return Store(Path(store)) if isinstance(store, (str, Path)) else store

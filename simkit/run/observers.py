@@ -11,8 +11,9 @@ import anyio
 
 from simkit.core.boundary import described
 from simkit.core.events import EndpointAdjusted, Event, RunStarted
-from simkit.core.recorder import Recorder
+from simkit.core.recorder import LineRecorder
 from simkit.errors import UsageError
+from simkit.store.encoding import decode
 
 EVERY = 0.1
 """Seconds between two measurements."""
@@ -71,7 +72,7 @@ class DeferredRecorder:
     Until then the run can be forgotten without leaving a trace.
     """
 
-    def __init__(self, recorder: Recorder, *, hold: bool = True) -> None:
+    def __init__(self, recorder: LineRecorder, *, hold: bool = True) -> None:
         self._recorder = recorder
         self._hold = hold
         self._held: list[Event] = []
@@ -86,6 +87,12 @@ class DeferredRecorder:
             return
         self._release()
         self._recorder.record(event)
+
+    def record_lines(self, lines: Sequence[bytes]) -> None:
+        """Queue events that a worker has encoded."""
+        if not self._forgotten:
+            self._release()
+            self._recorder.record_lines(lines)
 
     def commit(self) -> Awaitable[None]:
         """Wait until everything recorded so far has been written."""
@@ -108,13 +115,22 @@ class DeferredRecorder:
 class TappedRecorder:
     """A recorder that passes every event to taps as well."""
 
-    def __init__(self, recorder: Recorder, taps: Sequence[Tap]) -> None:
+    def __init__(self, recorder: LineRecorder, taps: Sequence[Tap]) -> None:
         self._recorder = recorder
         self._taps = tuple(taps)
 
     def record(self, event: Event) -> None:
         """Queue one event and pass it to the taps."""
         self._recorder.record(event)
+        self._tap(event)
+
+    def record_lines(self, lines: Sequence[bytes]) -> None:
+        """Queue events that a worker has encoded, and pass them to the taps."""
+        self._recorder.record_lines(lines)
+        for line in lines:
+            self._tap(decode(line))
+
+    def _tap(self, event: Event) -> None:
         for tap in self._taps:
             try:
                 tap(event)

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from simkit.models.config import ModelConfig
 from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN, BaseFolders
+from simkit.run.contract import Engine
 from simkit.run.engine import FaultPolicy, ProgressDisplay
 from simkit.run.observers import Tap
+from simkit.run.processes import Workers
 from simkit.run.resume import RunSource
 from simkit.run.stages import PartOf
 
@@ -38,6 +40,8 @@ class RunOptions(TypedDict, total=False):
     taps: Sequence[Tap]
     ask_timeout: float | None
     grace: float
+    workers: Workers | None
+    engine: Engine | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +92,15 @@ class RunRequest:
             folders=BaseFolders.recorded(origin.config) if self.folders is None else self.folders,
         )
 
-    def configured(self, run: RunIdentity, concurrency: int, origin: RunSource) -> dict[str, Any]:
+    def configured(self, run: RunIdentity, concurrency: int, workers: Workers, origin: RunSource) -> dict[str, Any]:
         """Configuration of the run: enough to start it again, without secrets. Reads the files that it names."""
         own = dict(origin.config if self.config is None else self.config)
         own |= {**run.models.to_json(), "seed": run.seed, "concurrency": concurrency}
         if origin.replayed is not None:
             own["replay"] = origin.replayed
-        for name in (FILES, STARTED_IN, NAMED_IN):
+        for name in (FILES, STARTED_IN, NAMED_IN, "workers"):
             own.pop(name, None)
+        own |= {} if workers == 1 else {"workers": workers}
         files = run.folders.digests(own)
         before = {name: origin.config[name] for name in (STARTED_IN, NAMED_IN) if name in origin.config}
         return {**own, **(before or run.folders.to_json(own)), **({FILES: files} if files else {})}
@@ -105,3 +110,10 @@ def new_run_id(recipe: str) -> str:
     """A new id for a run of a recipe."""
     label = re.sub(r"[^a-z0-9]+", "-", recipe.lower()).strip("-") or "run"
     return f"{label}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def open_store(store: Store | Path | str) -> Store:
+    """The store at a path; a store is returned unchanged."""
+    from simkit.store import Store
+
+    return Store(Path(store)) if isinstance(store, (str, Path)) else store

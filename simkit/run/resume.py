@@ -43,7 +43,16 @@ if TYPE_CHECKING:
 
 MAY_CHANGE = frozenset(
     {*(name for name, _, flag in ModelConfig.flags() if flag.on_resume)}
-    | {"concurrency", "fail_fast", "max_faults", "ask_timeout", "allow_incomplete", "durable"}
+    | {
+        "concurrency",
+        "workers",
+        "seeds_at_once",
+        "fail_fast",
+        "max_faults",
+        "ask_timeout",
+        "allow_incomplete",
+        "durable",
+    }
     | {STARTED_IN, NAMED_IN}
 )
 """Settings that affect how a run is played, but not its results."""

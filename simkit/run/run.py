@@ -17,35 +17,28 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-import anyio
 import anyio.to_thread
 import orjson
 
-from simkit.components.agent import Agent
 from simkit.components.cast import Cast
-from simkit.components.reward import Reward
-from simkit.components.tools import ToolServer
-from simkit.components.user import User
-from simkit.components.world import World, choose_tasks, load_world
 from simkit.core.boundary import described
 from simkit.core.events import Episode, ItemScored, Measured
 from simkit.core.tasks import Task
 from simkit.errors import RunStopped, UsageError
 from simkit.models.config import ModelConfig
 from simkit.run.accounting import UNRECORDED, UnitCounts
-from simkit.run.casting import CastRequest, ModelRequest, build_players, choose_agent, needed_models
+from simkit.run.driven import play_elsewhere
 from simkit.run.engine import PlayContext, play_units
-from simkit.run.lifetime import Lifetime
 from simkit.run.request import RunOptions
+from simkit.run.run_casts import RunCasts
 from simkit.run.stages import PartOf
 from simkit.search.base import Search, WorkUnit
 
 if TYPE_CHECKING:
-    from simkit.models.base import ChatModel
     from simkit.store import QueryResult
 
 
-class Run(Lifetime):
+class Run(RunCasts):
     """One experiment: `async with Run(...) as run`. It accesses no files until it is entered.
 
     Attributes:
@@ -74,6 +67,10 @@ class Run(Lifetime):
         ended: callback for the id, the status and the problem of the run when it has ended.
         folders: base folders for relative file names of components; None for the current folder, or for a resumed run
             the folder where it was started.
+        workers: processes of this machine that play the episodes, at most one for each concurrent episode; `auto` for
+            one per core if the concurrency is high enough. With 1, the default, this process plays. Results do not
+            depend on it.
+        engine: starts the workers, instead of `workers`.
 
     Raises:
         UsageError: a time is negative; or, on entry, a run to be resumed had another configuration: the message lists
@@ -96,139 +93,6 @@ class Run(Lifetime):
         A call missing from that run is an error; no network request is made.
         """
         return cls(replay=run, **options)
-
-    def world(self, world: str | World = "builtin", **options: Any) -> World:
-        """Load a world by name; a world object is returned unchanged. Options with the value None are omitted.
-
-        Raises:
-            ComponentNotFound: no world of that name.
-            UsageError: the world does not accept these options.
-        """
-        return load_world(world, self.folders.of(world), **options) if isinstance(world, str) else world
-
-    def tasks(self, world: World, split: str, choice: str | int = "all") -> Sequence[Task]:
-        """The tasks of a split that `choice` names; see `choose_tasks`."""
-        return choose_tasks(world.tasks(world.check_split(split)), choice)
-
-    def cast(
-        self,
-        world: World,
-        *,
-        agent: str | Agent | None = None,
-        user: str | User | None = None,
-        reward: str | Reward | None = None,
-        tools: ToolServer | None = None,
-        model: str | None = None,
-        user_model: str | None = None,
-        options: ModelConfig | None = None,
-        user_options: ModelConfig | None = None,
-        judge_model: str | None = None,
-        judge_options: ModelConfig | None = None,
-    ) -> Cast:
-        """Start the actors of a simulation, given by name, as objects, or as None for the world's default.
-
-        An agent or user whose constructor takes `model` gets the model named for it: the one given here, else the
-        run's (`Run(models=...)`, `--model`, SIMKIT_MODEL). A user without a model of its own gets the agent's. If a
-        model is named but no agent (or user), `function_calling` (or `goal`) is used; `react` instead of
-        `function_calling` for a model that cannot be given tools, which a note of the run says.
-
-        A model in this process is loaded in the event loop, which takes seconds; `open_cast` loads it in a thread.
-
-        Args:
-            model, user_model: `openai/NAME`, `scripted/TEXT` or `path/to/file.py:Class`.
-            options, user_options: defaults for the agent's and the user's model; the run's configuration overrides
-                them. `user_options` defaults to `options`.
-            judge_model: the model that the reward asks, as an argument `judge` of its constructor; None for no judge.
-            judge_options: its endpoint and sampling; None for the run's own, at the temperature 0.
-
-        Raises:
-            ComponentNotFound: no component of that name.
-            UsageError: a component does not accept its options or lacks a model, no component uses a named model, or
-                the run has not been entered.
-        """
-        wanted = CastRequest(agent=agent, user=user, reward=reward, tools=tools, folders=self.folders)
-        requested = self._requested(model, user_model, options, user_options, judge_model, judge_options)
-        return self._cast(world, wanted, requested)
-
-    def _cast(self, world: World, wanted: CastRequest, requested: ModelRequest) -> Cast:
-        scope = self._actors
-        players = build_players(world, wanted, requested)
-        if players.user.interactive and self._background is not None:
-            self._background.give_the_terminal()
-        return players.cast(scope, world.check_task)
-
-    async def open_cast(
-        self,
-        world: World,
-        *,
-        agent: str | Agent | None = None,
-        user: str | User | None = None,
-        reward: str | Reward | None = None,
-        tools: ToolServer | None = None,
-        model: str | None = None,
-        user_model: str | None = None,
-        options: ModelConfig | None = None,
-        user_options: ModelConfig | None = None,
-        judge_model: str | None = None,
-        judge_options: ModelConfig | None = None,
-    ) -> Cast:
-        """Like `cast`, but models in this process are loaded in a thread, so that the event loop is never blocked.
-
-        If it is cancelled while a model is loaded, it ends at once, and the run is `abandoned`: the thread goes on.
-        """
-        wanted = CastRequest(agent=agent, user=user, reward=reward, tools=tools, folders=self.folders)
-        requested = self._requested(model, user_model, options, user_options, judge_model, judge_options)
-        for spec, config in needed_models(world, wanted, requested):
-            await self._load(spec, config)
-        return self._cast(world, wanted, requested)
-
-    def _requested(
-        self,
-        model: str | None,
-        user_model: str | None,
-        options: ModelConfig | None,
-        user_options: ModelConfig | None,
-        judge_model: str | None,
-        judge_options: ModelConfig | None,
-    ) -> ModelRequest:
-        """The models of a cast: those named for it, else the run's."""
-        named = {"model": model, "user_model": user_model}
-        config = self.models.model_copy(update={name: spec for name, spec in named.items() if spec is not None})
-        return ModelRequest(
-            config=config,
-            open=self._model,
-            defaults=options,
-            user_defaults=user_options,
-            judge=judge_model,
-            judge_config=judge_options,
-            agent=lambda agent, chosen: choose_agent(self._opened_models(), self._notes.append, agent, chosen),
-        )
-
-    async def open_chat_model(self, spec: str, config: ModelConfig | None = None) -> ChatModel:
-        """Like `chat_model`, but a model in this process is loaded in a thread; see `open_cast`."""
-        await self._load(spec, self.models if config is None else config)
-        return self.chat_model(spec, config)
-
-    async def _load(self, spec: str, config: ModelConfig) -> None:
-        """Load a model of this run in a thread."""
-        try:
-            await self._opened_models().load(self.folders.absolute(spec), config)
-        except anyio.get_cancelled_exc_class():
-            self.abandoned = True
-            raise
-
-    def chat_model(self, spec: str, config: ModelConfig | None = None) -> ChatModel:
-        """A model for direct calls by a recipe: recorded, within the run's budget, and never called twice for the same
-        request when the run is resumed.
-
-        Args:
-            spec: as in `--model`.
-            config: endpoint, sampling and limits; None for the run's own.
-
-        Raises:
-            UsageError: the name, the configuration or the environment is invalid, or the run has not been entered.
-        """
-        return self._model(spec, self.models if config is None else config)
 
     async def play(
         self,
@@ -270,13 +134,20 @@ class Run(Lifetime):
         left = [unit for unit in units if unit.episode_id not in kept]
         at_once = self.concurrency if concurrency is None else concurrency
         with self._accounting_for(left):
-            played = await play_units(context, left, at_once)
+            played = await self._played(context, left, at_once)
         self.problem = self.policy.broken(self.progress.faulted, len(self.progress.episodes))
         fault = self.progress.first_fault() if self.policy.raises else None
         if fault is not None:
             raise fault
         found = {**kept, **{episode.episode_id: episode for episode in played}}
         return tuple(found[unit.episode_id] for unit in units if unit.episode_id in found)
+
+    async def _played(self, context: PlayContext, units: Sequence[WorkUnit], at_once: int) -> tuple[Episode, ...]:
+        """Play units in this process, or with workers."""
+        engine = self._engine_for_play()
+        if engine is None:
+            return await play_units(context, units, at_once)
+        return await play_elsewhere(self._driven(context), engine, units, at_once)
 
     def part(
         self,
@@ -314,6 +185,8 @@ class Run(Lifetime):
             ask_timeout=self.ask_timeout,
             ended=self._stage_ended,
             folders=self.folders,
+            workers=self.workers,
+            engine=self._engine,
         )
 
     async def finished(self, stage: str) -> Mapping[str, Any] | None:

@@ -1,9 +1,10 @@
-"""Settings of all commands in the environment: `SIMKIT_STORE`, `SIMKIT_SEED`, `SIMKIT_CONCURRENCY`."""
+"""Settings of all commands in the environment: `SIMKIT_STORE`, `SIMKIT_SEED`, `SIMKIT_CONCURRENCY`,
+`SIMKIT_WORKERS`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,6 +18,7 @@ class Settings(BaseSettings):
     Attributes:
         store: folder for results.
         concurrency: number of episodes played at once.
+        workers: processes that play the episodes; `auto` depends on the cores and the concurrency.
         seed: seed that all randomness in a run is derived from.
     """
 
@@ -24,6 +26,7 @@ class Settings(BaseSettings):
 
     store: Path = Path("simkit-store")
     concurrency: Annotated[int, Field(ge=1)] = 16
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     seed: int = 0
 
 

@@ -12,7 +12,7 @@ from zlib import crc32
 
 import orjson
 
-from simkit.core.events import KINDS, Event
+from simkit.core.events import KINDS, EndpointAdjusted, Episode, Event
 from simkit.core.values import shown
 from simkit.errors import StoreUnreadable, WrongValue
 from simkit.store.columns import EventColumn, columns_of
@@ -44,6 +44,12 @@ def encode(event: Event) -> bytes:
 
 
 _HEADS = {kind: b'{"e":"%b",' % name.encode() for name, kind in KINDS.items()}
+
+FINISHED = _HEADS[Episode]
+"""Beginning of the line of a finished episode."""
+
+ADJUSTED = _HEADS[EndpointAdjusted]
+"""Beginning of the line of an adjustment."""
 
 
 def decode(line: bytes) -> Event:

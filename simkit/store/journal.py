@@ -12,7 +12,7 @@ import errno
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, TypeAlias
@@ -124,7 +124,7 @@ class Journal:
         self._durable = durable
         self._seed = journal_seed(path)
         self._number = 0
-        self._queue: deque[Event] = deque()
+        self._queue: deque[Event | bytes] = deque()
         self._recorded = 0
         self._written = 0
         self._size = 0
@@ -152,6 +152,11 @@ class Journal:
         """Queue one event; it is encoded and written later in a thread."""
         self._queue.append(event)
         self._recorded += 1
+
+    def record_lines(self, lines: Sequence[bytes]) -> None:
+        """Queue events that were encoded elsewhere (`encode`); their numbers and checksums are added here."""
+        self._queue.extend(lines)
+        self._recorded += len(lines)
 
     async def commit(self) -> None:
         """Wait until everything recorded so far has been written; concurrent callers share a write.
@@ -237,9 +242,9 @@ class Journal:
             self._written += taken
             count -= taken
 
-    def _encoded(self, event: Event) -> bytes:
+    def _encoded(self, event: Event | bytes) -> bytes:
         try:
-            line = seal(encode(event), self._number, self._seed)
+            line = seal(event if isinstance(event, bytes) else encode(event), self._number, self._seed)
         except Exception as error:
             self._failure = (
                 f"an event of kind {type(event).__name__} cannot be written as JSON to {self.path} ({error}); "

@@ -1,25 +1,26 @@
 """Child processes for training: they keep the event loop free, release memory at the end, and can be cancelled.
 
 A function and its job go to the child as a pickle, through its standard input. The child answers on its standard output
-in lines of JSON: the messages that the function sends, then its result or its error. A child exits when its input is
-closed, so that none outlives its parent.
+in lines of JSON: the messages that the function sends, then its result or its error. `simkit.core.child_process` has
+what all child processes share.
 """
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import anyio
 import anyio.abc
 import orjson
 
 import simkit.errors as errors
+from simkit.core import child_process
+from simkit.core.child_process import LastLines, each_line, exit_with_input, own_output
 from simkit.errors import SimkitError, UsageError
 from simkit.plugins.extras import check_installed, require
 from simkit.training.grpo import GrpoJob, train_grpo
@@ -31,12 +32,9 @@ Job: TypeAlias = TrainingJob | GrpoJob
 Message: TypeAlias = Mapping[str, Any]
 Send: TypeAlias = Callable[[Message], object]
 
-COMMAND = ("-m", "simkit.training.process")
+MODULE = "simkit.training.process"
 LIBRARIES = ("torch", "transformers", "trl", "datasets", "peft", "matplotlib")
 """Libraries that a training imports; their presence is checked before its process is started."""
-
-ERROR_LINES = 20
-"""Lines of a failed child's standard error that are shown."""
 
 
 # --- the parent's side ------------------------------------------------------------------------------------------------
@@ -81,14 +79,12 @@ async def run_in_child(
     Raises:
         UsageError: the function's own error, or the process failed; the message ends with the process's last output.
     """
-    command = (sys.executable, *COMMAND)
-    # in a session of its own, Ctrl-C does not reach the child: this process cancels and kills it
-    async with await anyio.open_process(command, env=environment, start_new_session=True) as process:
+    async with await child_process.open_child(MODULE, environment) as process:
         assert process.stdin is not None
         output = _Output(on_message)
         async with anyio.create_task_group() as group:
             group.start_soon(_send_all, process.stdin, pickle.dumps((function, job)))
-            group.start_soon(output.read_errors, process)
+            group.start_soon(output.errors.read, process)
             await output.read(process)
         code = await process.wait()
     return output.result(code)
@@ -96,16 +92,14 @@ async def run_in_child(
 
 def child_environment(**variables: str) -> Mapping[str, str]:
     """This process's environment for a child, with telemetry and progress bars of the libraries switched off."""
-    return {
-        **os.environ,
+    quiet = {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "WANDB_DISABLED": "true",
         "TRL_EXPERIMENTAL_SILENCE": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        **variables,
     }
+    return child_process.child_environment(**quiet, **variables)
 
 
 async def _send_all(stream: anyio.abc.ByteSendStream, data: bytes) -> None:
@@ -121,23 +115,17 @@ class _Output:
     def __init__(self, on_message: Callable[[Message], object]) -> None:
         self._on_message = on_message
         self._last: Message = {}
-        self._errors: list[str] = []
+        self.errors = LastLines()
 
     async def read(self, process: anyio.abc.Process) -> None:
         """Read messages until the process closes its output."""
         assert process.stdout is not None
-        async for line in _lines(process.stdout):
+        async for line in each_line(process.stdout):
             message = cast("dict[str, Any]", orjson.loads(line))
             if "result" in message or "error" in message:
                 self._last = message
             else:
                 self._on_message(message)
-
-    async def read_errors(self, process: anyio.abc.Process) -> None:
-        """Keep the last lines of its standard error."""
-        assert process.stderr is not None
-        async for line in _lines(process.stderr):
-            self._errors = [*self._errors, line.decode(errors="replace").rstrip()][-ERROR_LINES:]
 
     def result(self, code: int) -> Any:
         """The function's result; raises its error."""
@@ -145,23 +133,12 @@ class _Output:
             return self._last["result"]
         if "error" in self._last:
             raise _error(self._last["error"], self._last["message"])
-        said = "\n".join(self._errors) or "(no output)"
-        raise UsageError(f"the process ended with code {code} before it had a result; its last output:\n{said}")
+        raise UsageError(f"the process ended with code {code} before it had a result; its last output:\n{self.errors}")
 
 
 def _error(name: str, message: str) -> SimkitError:
     kind = getattr(errors, name, UsageError)
     return kind(message) if issubclass(kind, UsageError) else UsageError(message)
-
-
-async def _lines(stream: anyio.abc.ByteReceiveStream) -> AsyncGenerator[bytes]:
-    rest = b""
-    async for chunk in stream:
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line
-    if rest:
-        yield rest
 
 
 def describe(metrics: TrainingMetrics, names: Sequence[str] = ("loss", "reward", "success", "valid_calls")) -> str:
@@ -178,13 +155,13 @@ def describe(metrics: TrainingMetrics, names: Sequence[str] = ("loss", "reward",
 
 def main() -> int:
     """Call the function and send its result; the exit code is 0 unless something failed that is not a `SimkitError`."""
-    out = _own_output()
+    out = own_output()
 
     def send(message: Message) -> None:
         out.write(orjson.dumps(message) + b"\n")
 
     function, job = pickle.load(sys.stdin.buffer)
-    threading.Thread(target=_exit_with_input, daemon=True).start()
+    threading.Thread(target=exit_with_input, daemon=True).start()
     try:
         result = function(job, send)
     except SimkitError as error:
@@ -204,20 +181,6 @@ def _train(job: Job, send: Send) -> Mapping[str, Any]:
 
     trained = train_grpo(job, on_metrics) if isinstance(job, GrpoJob) else train(job, on_metrics)
     return trained.to_json()
-
-
-def _own_output() -> BinaryIO:
-    """The standard output, for messages alone: what libraries print goes to the standard error."""
-    own = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
-    return own
-
-
-def _exit_with_input() -> None:
-    """Exit when the input is closed: the parent has finished with this process, or has ended itself."""
-    while os.read(0, 4096):  # not through sys.stdin: its lock could not be taken while the interpreter shuts down
-        pass
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ CALLS = {
 IMPORTS = {"rich.print", "rich.console.Console", "rich.text.Text", "rich.table.Table", "rich.markdown.Markdown"}
 ALLOWED = {
     ("users/human.py", "sys.stdout.write"),  # what it is given has been through `visible`
+    ("simkit/core/child_process.py", "sys.stderr.write"),  # what workers say, through `visible`
     ("simkit/testing/server.py", "sys.stdout.write"),  # its own address
     ("simkit/cli/progress.py", "rich.console.Console"),  # draws what `text_line` made
     ("simkit/cli/app.py", "typer.style"),  # names of its own commands and flags

@@ -187,4 +187,4 @@ async def test_a_boundary_lets_cancellation_pass() -> None:
 
 def test_every_kind_of_fault_names_its_component() -> None:
     kinds = {kind.component for kind in Fault.__subclasses__()}
-    assert kinds == {"agent", "user", "tool", "model", "reward"}
+    assert kinds == {"agent", "user", "tool", "model", "reward", "worker"}

@@ -166,14 +166,14 @@ async def test_a_failed_call_costs_what_the_server_reported_and_an_unknown_error
     assert (account.spent, account.held) == (used, Amount())
 
 
-def test_attempts_that_are_repeated_are_charged_until_the_reservation_no_longer_fits() -> None:
+async def test_attempts_that_are_repeated_are_charged_until_the_reservation_no_longer_fits() -> None:
     account = budget(run=Allowance(tokens=1000), branch=Allowance(cost=1.0))
-    account.charge(Amount(900, 0.9), key("L"))
+    await account.charge(Amount(900, 0.9), key("L"))
     assert account.spent == Amount(900, 0.9)
     with pytest.raises(LimitHit, match=r"\$1\.1000 of the branch's"):
-        account.charge(Amount(10, 0.2), key("LR"))
+        await account.charge(Amount(10, 0.2), key("LR"))
     with pytest.raises(BudgetExhausted, match="1210 of the run's 1000 tokens"):
-        account.charge(Amount(300, 0.0), key("R"))
+        await account.charge(Amount(300, 0.0), key("R"))
 
 
 async def test_failed_calls_cost_nothing_and_silent_ones_all_they_may() -> None:

@@ -25,7 +25,7 @@ from simkit.recipes.selftrain.seeds import SeedWork, play_in_child, play_seeds
 from simkit.run.engine import RunProgress
 from simkit.run.run import Run
 from simkit.run.stages import PartOf
-from simkit.training.process import COMMAND, child_environment
+from simkit.training.process import MODULE, child_environment
 from simkit.training.scratch import DialogueSource, ScratchSettings
 
 pytestmark = pytest.mark.anyio
@@ -142,7 +142,7 @@ async def test_a_cancelled_experiment_leaves_no_process(tmp_path: Path, plan: Ex
                 await at_work.wait()
                 group.cancel_scope.cancel()
     listed = await anyio.run_process(["ps", "-o", "args=", "--ppid", str(os.getpid())], check=False)
-    assert b"simkit.training.process" not in listed.stdout
+    assert MODULE.encode() not in listed.stdout
 
 
 def test_a_process_whose_parent_is_gone_ends(tmp_path: Path, plan: ExperimentPlan) -> None:
@@ -158,7 +158,7 @@ def test_a_process_whose_parent_is_gone_ends(tmp_path: Path, plan: ExperimentPla
     )
     job = pickle.dumps((play_in_child, work))  # and then nothing: the end of the input
     ended = subprocess.run(
-        [sys.executable, *COMMAND], input=job, env=child_environment(), capture_output=True, timeout=60
+        [sys.executable, "-m", MODULE], input=job, env=child_environment(), capture_output=True, timeout=60
     )
     assert ended.returncode == 1
     assert b'"result"' not in ended.stdout

@@ -139,8 +139,13 @@ class Budget:
 
     @property
     def held(self) -> Amount:
-        """Amount reserved by calls in flight."""
+        """Amount reserved by calls in flight, and lent to workers."""
         return self._run.held
+
+    @property
+    def calls(self) -> int:
+        """Number of calls in flight, and of workers that may use the budget."""
+        return self._run.calls
 
     def seconds_left(self) -> float | None:
         """Seconds until the run's time is up; None without a bound. The first call starts the clock.
@@ -177,6 +182,9 @@ class Budget:
             if account.calls == 0:
                 raise error
             await self._settled.wait()
+        return self._hold(amount, key)
+
+    def _hold(self, amount: Amount, key: CallKey) -> Reservation:
         hold = Reservation(amount, tuple(self._accounts_of(key)))
         for account in hold.accounts:
             account.held = account.held.plus(amount)
@@ -189,10 +197,9 @@ class Budget:
             account.held = account.held.less(hold.amount) if account.calls > 1 else Amount()
             account.spent = account.spent.plus(used)
             account.calls -= 1
-        settled, self._settled = self._settled, anyio.Event()
-        settled.set()
+        self._wake()
 
-    def charge(self, used: Amount, key: CallKey) -> None:
+    async def charge(self, used: Amount, key: CallKey) -> None:
         """Charge a failed attempt that is about to be repeated, in addition to the reservation of its call.
 
         Raises:
@@ -203,11 +210,44 @@ class Budget:
         if (refusal := self._refusal(Amount(), key)) is not None:
             raise refusal[1]
 
+    def exhausted(self, short: str, amount: Amount) -> BudgetExhausted:
+        """The error for an amount that does not fit into what is left of the run's tokens or cost (`short`)."""
+        return BudgetExhausted(_refused("run", short, self.allowances.run, self._run.spent, amount))
+
+    def _short_of_run(self, amount: Amount) -> str:
+        """`tokens` or `cost` if the run has no room for an amount, else an empty text."""
+        return self.allowances.run.short_of(_total([self._run], amount))
+
+    # --- for workers --------------------------------------------------------------------------------------------------
+
+    def room(self, amount: Amount) -> str:
+        """`tokens` or `cost` if the run has no room for lending an amount, else an empty text."""
+        return self._short_of_run(amount)
+
+    def lend(self, amount: Amount) -> None:
+        """Reserve an amount for a worker; a negative one comes back unused."""
+        self._run.held = self._run.held.plus(amount)
+        self._wake()
+
+    def spend_lent(self, used: Amount) -> None:
+        """Count a part of what was lent as used."""
+        self._run.held = self._run.held.less(used)
+        self._run.spent = self._run.spent.plus(used)
+
+    def lending(self, change: int) -> None:
+        """Count workers that may use the budget: while there are any, own calls that do not fit wait."""
+        self._run.calls += change
+        self._wake()
+
+    def _wake(self) -> None:
+        settled, self._settled = self._settled, anyio.Event()
+        settled.set()
+
     def _refusal(self, amount: Amount, key: CallKey) -> tuple[_BudgetAccount, BudgetExhausted | LimitHit] | None:
         """The account without room for an amount, and the error to raise if no call in flight can free any."""
         allowed = self.allowances
-        if short := allowed.run.short_of(_total([self._run], amount)):
-            return self._run, BudgetExhausted(_refused("run", short, allowed.run, self._run.spent, amount))
+        if short := self._short_of_run(amount):
+            return self._run, self.exhausted(short, amount)
         episode = self._account(_episode(key))
         if short := allowed.episode.short_of(_total([episode], amount)):
             return episode, _limit_hit("episode", short, allowed.episode, episode.spent, amount)

@@ -41,6 +41,7 @@ class ConcurrencyLimit:
         self._waiting: deque[anyio.Event] = deque()
         self._doubling = True
         self._calm_at = float("-inf")
+        self._lent = 0
         self._metrics.limit += self.limit
 
     @property
@@ -48,9 +49,25 @@ class ConcurrencyLimit:
         """Current limit of concurrent calls."""
         return int(self._limit)
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether the limit adapts to the endpoint."""
+        return self._adaptive is not None
+
+    @property
+    def free(self) -> int:
+        """Places that are neither taken nor lent to workers."""
+        return self.limit - self._lent - self._in_flight
+
+    def lend(self, places: int) -> None:
+        """Lend free places to a worker; a negative number of them comes back."""
+        self._lent += places
+        self._metrics.limit -= places
+        self._admit()
+
     async def enter(self) -> None:
         """Wait for a place. Every `enter` needs a `leave`."""
-        if self._in_flight < self.limit:  # implies that no call waits: `leave` fills every place
+        if self.free > 0:  # implies that no call waits: `leave` fills every place
             self._count(1)
             return
         place = anyio.Event()
@@ -74,14 +91,15 @@ class ConcurrencyLimit:
         self._count(-1)
         self._admit()
 
-    def cut(self) -> None:
-        """Reduce the adaptive limit after a 429."""
+    def cut(self) -> bool:
+        """Reduce the adaptive limit after a 429. Returns whether it was reduced: it is not, soon after a cut."""
         policy, now = self._adaptive, self._clock.timer()
         if policy is None or now < self._calm_at:
-            return
+            return False
         self._set(max(float(policy.least), self._limit * policy.cut))
         self._doubling = False
         self._calm_at = now + policy.cooldown
+        return True
 
     def _grow(self) -> None:
         policy = self._adaptive
@@ -94,7 +112,7 @@ class ConcurrencyLimit:
         self._limit = limit
 
     def _admit(self) -> None:
-        while self._waiting and self._in_flight < self.limit:
+        while self._waiting and self.free > 0:
             self._count(1)
             self._waiting.popleft().set()
 

@@ -59,24 +59,40 @@ class RateLimits:
 
     async def wait(self, request: ChatRequest) -> float:
         """Wait until a request may be sent. Returns the tokens taken for it."""
-        now, delay, tokens = self.clock.timer(), 0.0, 0.0
-        if self._requests is not None:
-            delay = self._requests.take(1, now)
-        if self._tokens is not None:
-            bound = request.sampling.max_tokens
-            reply = self._reply_tokens if bound is None else min(bound, self._reply_tokens)
-            tokens = self._estimate.likely(request) + reply
-            delay = max(delay, self._tokens.take(tokens, now))
+        tokens = self.likely(request)
+        delay = self.take(tokens)
         if delay > 0:
             await self.clock.sleep(delay)
         return tokens
+
+    def likely(self, request: ChatRequest) -> float:
+        """Likely tokens of a request and its reply; 0 without a limit of tokens."""
+        if self._tokens is None:
+            return 0.0
+        bound = request.sampling.max_tokens
+        reply = self._reply_tokens if bound is None else min(bound, self._reply_tokens)
+        return self._estimate.likely(request) + reply
+
+    def take(self, tokens: float) -> float:
+        """Take one request of so many tokens. Returns the seconds to wait before it may be sent."""
+        now, delay = self.clock.timer(), 0.0
+        if self._requests is not None:
+            delay = self._requests.take(1, now)
+        if self._tokens is not None:
+            delay = max(delay, self._tokens.take(tokens, now))
+        return delay
+
+    def correct(self, tokens: float) -> None:
+        """Correct by the tokens used beyond those taken; negative if fewer were used."""
+        if self._tokens is not None:
+            self._tokens.adjust(tokens)
 
     def used(self, request: ChatRequest, taken: float, response: ChatResponse) -> None:
         """Correct the tokens taken for a request by the usage reported for it."""
         usage = response.usage
         if self._tokens is not None and usage.tokens:
             self._estimate.learn(request, usage.prompt_tokens)
-            self._tokens.adjust(usage.tokens - taken)
+            self.correct(usage.tokens - taken)
 
 
 class RateLimitedModel(ModelWrapper):

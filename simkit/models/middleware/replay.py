@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -39,16 +40,19 @@ class Recording:
         run_id: the recorded run.
         usage: usage of all attempts, from which the budget of a resumed run starts.
         skipped: number of calls that belong to another run.
+        elsewhere: number of calls in other parts of the recording, see `of_unit`.
         adjustments: what the run learned about requests, by endpoint and model.
     """
 
     run_id: str
     usage: Usage = field(default_factory=Usage)
     skipped: int = 0
+    elsewhere: int = 0
     adjustments: dict[EndpointModel, tuple[Adjustment, ...]] = field(
         default_factory=dict[EndpointModel, tuple[Adjustment, ...]]
     )
     _calls: dict[str, list[_RecordedResult]] = field(default_factory=dict[str, list[_RecordedResult]])
+    _index: dict[str, list[str]] | None = None
 
     @classmethod
     def of(cls, run_id: str, calls: Iterable[ModelCall]) -> Recording:
@@ -64,6 +68,7 @@ class Recording:
         if not call.branch_id.startswith(begin):
             self.skipped += 1
             return
+        self._index = None
         name = _call_name(call.branch_id[len(begin) :], call.role, call.step)
         response, request = call.response, call.request
         self._calls.setdefault(name, []).append(
@@ -82,7 +87,36 @@ class Recording:
         self.adjustments[place] = (*self.adjustments.get(place, ()), learned)
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return len(self._calls) + self.elsewhere
+
+    def of_unit(self, task_id: str, trial: int) -> bytes:
+        """The calls of one episode, for the recording of another process (`put`); empty if there are none."""
+        begin = f"{episode_id('', task_id, trial)[1:]}/"
+        found = self._by_episode().get(begin)
+        return pickle.dumps({name: self._calls[name] for name in found}) if found else b""
+
+    def put(self, part: bytes) -> tuple[str, ...]:
+        """Add the calls of one episode (`of_unit`); returns their names."""
+        if not part:
+            return ()
+        calls: dict[str, list[_RecordedResult]] = pickle.loads(part)
+        self._calls |= calls
+        return tuple(calls)
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Forget calls that are no longer needed; they still count."""
+        for name in names:
+            if self._calls.pop(name, None) is not None:
+                self.elsewhere += 1
+
+    def _by_episode(self) -> dict[str, list[str]]:
+        """Names of the calls by episode, computed once the recording is complete."""
+        if self._index is None:
+            self._index = {}
+            for name in self._calls:
+                place = name.partition("\x1f")[0]
+                self._index.setdefault(place[: place.rfind("/") + 1], []).append(name)
+        return self._index
 
     def answer(self, key: CallKey, hashed: str) -> ChatResponse | None:
         """The recorded answer to this request; None if there is none."""
@@ -101,7 +135,7 @@ class Recording:
     def miss(self, key: CallKey, request: ChatRequest, model: str) -> ReplayMiss:
         """The error for a call missing from the recording."""
         calls = self._calls.get(_key_name(key))
-        if not self._calls:
+        if not len(self):
             return ReplayMiss(
                 f"the recording of `{self.run_id}` has no model calls that this version can read;"
                 f" `simkit doctor --verify {self.run_id}` checks its journals"

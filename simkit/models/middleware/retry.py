@@ -107,7 +107,7 @@ class RetryingModel(ModelWrapper):
 
     async def _attempt(self, call: _Call) -> ChatResponse:
         if self._budget is not None and (used := call.fault.usage) is not None:
-            self._budget.charge(Amount(used.prompt_tokens + used.completion_tokens, used.cost), call.key)
+            await self._budget.charge(Amount(used.prompt_tokens + used.completion_tokens, used.cost), call.key)
         call.tried_at = self._clock.timer()
         number, call.made = call.made, call.made + 1
         try:
