@@ -11,7 +11,7 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from simkit.cli.commands import RESUME, RUN, commands
+from simkit.cli.commands import RESUME, RUN, STORE, commands
 from simkit.cli.envfile import read_env_file
 from simkit.cli.failure import readable_errors
 from simkit.cli.options import quick
@@ -60,13 +60,14 @@ class LazyCommands(Mapping[str, Any]):
     def about(self) -> dict[str, str]:
         """First paragraph of each command's help."""
         texts = {name: inspect.getdoc(info.callback) or "" for name, info in self._infos.items()}
-        return {"run": RUN, "resume": RESUME, **{name: _first_paragraph(text) for name, text in texts.items()}}
+        own = {name: _first_paragraph(text) for name, text in texts.items()}
+        return {"run": RUN, "resume": RESUME, **own, "store": STORE}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(("run", "resume", *self._infos))
+        return iter(("run", "resume", *self._infos, "store"))
 
     def __len__(self) -> int:
-        return 2 + len(self._infos)
+        return 3 + len(self._infos)
 
     def __getitem__(self, name: str) -> Any:
         if name == "run":
@@ -75,6 +76,10 @@ class LazyCommands(Mapping[str, Any]):
             from simkit.cli.resume import resume_command
 
             return resume_command()
+        if name == "store":
+            from simkit.cli.store import store_command
+
+            return store_command()
         own = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
         own.registered_commands = [self._infos[name]]
         return typer.main.get_command(own)

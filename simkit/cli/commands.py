@@ -22,6 +22,7 @@ from simkit.errors import UsageError
 
 RUN = "Run a recipe: rollout, josh, or your own path/to/recipe.py. `simkit run RECIPE --help` shows its flags."
 RESUME = "Continue a run that was killed, interrupted, or stopped by a budget or an endpoint."
+STORE = "Make finished runs small (pack), or delete runs (prune)."
 
 commands = typer.Typer()
 
@@ -68,6 +69,9 @@ def sql(
     external: Annotated[
         bool, typer.Option("--external", help="Let the query access files, networks, extensions and settings.")
     ] = False,
+    run: Annotated[
+        list[str] | None, typer.Option(help="Let the tables hold this run alone: quick in a large store. Repeatable.")
+    ] = None,
     store: StoreFlag = None,
 ) -> None:
     """Query the results with SQL (DuckDB), even during a run.
@@ -75,10 +79,12 @@ def sql(
     simkit sql "select task_id, reward from episode_scores order by reward limit 10"
 
     simkit sql "from run_summary" --format csv
+
+    simkit sql "from harvest_counts" --run last
     """
     from simkit.cli.sql import sql
 
-    sql(store, query, format, raw, external)
+    sql(store, query, format, raw, external, run or ())
 
 
 @commands.command("components")

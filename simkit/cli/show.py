@@ -90,32 +90,36 @@ def show(
     with open_store(path).reading() as reader:
         found = reader.resolve(run)
         if branch is not None:
-            transcript = reader.transcript(_branch_id(reader, found, episode, branch))
+            transcript = _transcript(reader, found, episode, branch)
             if raw:
                 _print_raw(transcript)
             else:
                 _show_transcript(transcript, as_json)
         elif episode is not None:
-            tree = reader.tree(found.run_id, episode)
-            _show_tree(tree, reader.goals(tree), reader.path, as_json)
+            with reader.scoped([found.run_id], copy=False) as own:
+                tree = own.tree(found.run_id, episode)
+                _show_tree(tree, own.goals(tree), reader.path, as_json)
         else:
             _show_run(reader, found, as_json)
         parts = [each.run_id for each in reader.runs() if each.part_of == found.run_id]
         print_notes(reader.state.of([found.run_id, *parts]).notes)
 
 
-def _branch_id(reader: Reader, run: RunRow, episode: str | None, branch: str) -> str:
-    """The id of a branch, given as an id or as `path.turn` in the episode."""
-    if "/" in branch or episode is None:
-        return branch
-    return f"{reader.tree(run.run_id, episode).episode_id}/{branch}"
+def _transcript(reader: Reader, run: RunRow, episode: str | None, branch: str) -> Transcript:
+    """The conversation of a branch, given as an id (of any run) or as `path.turn` in the episode."""
+    named = branch.partition("/")[0] if "/" in branch else run.run_id
+    with reader.scoped([named], copy=False) as own:
+        if "/" not in branch and episode is not None:
+            branch = f"{own.tree(run.run_id, episode).episode_id}/{branch}"
+        return own.transcript(branch)
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
 def _show_run(reader: Reader, run: RunRow, as_json: bool) -> None:
-    episodes = reader.query(EPISODES, [run.run_id])
+    with reader.scoped([run.run_id], copy=False) as own:
+        episodes = own.query(EPISODES, [run.run_id])
     if as_json:
         _print_json({**asdict(run), "episode_scores": episodes.dicts()})
         return

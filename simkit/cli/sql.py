@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -37,32 +38,43 @@ Queries, over one line or several, ended with `;` or an empty line:
   from conversation('BRANCH ID');"""
 
 TABLES = """
-select table_name as name, 'table' as kind, comment as holds from duckdb_tables() where not internal
-union all select view_name, 'view', comment from duckdb_views() where not internal
+select table_name as name, 'table' as kind, comment as holds from duckdb_tables()
+where not internal and database_name = current_database()
+union all select view_name, 'view', comment from duckdb_views()
+where not internal and database_name = current_database()
 order by kind, name
 """
 
 COLUMNS = """
 select column_name as name, data_type as type, comment as meaning
-from duckdb_columns() where table_name = ? and not internal order by column_index
+from duckdb_columns()
+where table_name = ? and not internal and database_name = current_database() order by column_index
 """
 
 
-def sql(path: Path | None, query: str | None, format: Format, raw: bool = False, external: bool = False) -> None:
-    """Answer a query, or open a prompt without one.
+def sql(
+    path: Path | None,
+    query: str | None,
+    format: Format,
+    raw: bool = False,
+    external: bool = False,
+    runs: Sequence[str] = (),
+) -> None:
+    """Answer a query, or open a prompt without one; with `runs` the tables hold these runs alone.
 
     Raises:
-        UsageError, StoreError: the store does not exist, or the query cannot be answered.
+        UsageError, StoreError: the store or a run does not exist, or the query cannot be answered.
     """
     store = open_store(path, external=external)
+    ids = [store.resolve(name).run_id for name in runs]
     if query is not None:
-        _answer(store, query, format, raw)
+        _answer(store, query, format, raw, ids)
         return
-    _prompt(store, format, raw)
+    _prompt(store, format, raw, ids)
 
 
-def _answer(store: Store, query: str, format: Format, raw: bool) -> None:
-    result = store.query(query)
+def _answer(store: Store, query: str, format: Format, raw: bool, runs: Sequence[str]) -> None:
+    result = store.query(query, runs=runs or None, scoped=True)
     print_result(result, format, raw=raw)
     print_notes(result.notes)
 
@@ -90,14 +102,14 @@ def plain(value: object) -> object:
     return str(value)
 
 
-def _prompt(store: Store, format: Format, raw: bool) -> None:
+def _prompt(store: Store, format: Format, raw: bool, runs: Sequence[str]) -> None:
     with suppress(ImportError):
         import_module("readline")  # adds line editing and history to input()
     say(WELCOME.format(path=store.path))
     while (asked := _asked()) is not None:
         try:
             if not _command(store, asked, format, raw):
-                _answer(store, asked, format, raw)
+                _answer(store, asked, format, raw, runs)
         except SimkitError as error:
             say(f"error: {error}", err=True)
 
@@ -109,7 +121,7 @@ def _command(store: Store, asked: str, format: Format, raw: bool) -> bool:
         case (("help" | ".help" | "?"), []):
             say(HELP)
         case ".tables", []:
-            _answer(store, TABLES, format, raw)
+            _answer(store, TABLES, format, raw, ())
         case ".schema", [table]:
             result = store.query(COLUMNS, [table])
             if not result.rows:

@@ -153,7 +153,8 @@ def read_arms(
             raise UsageError(f"the comparison names {', '.join(twice)} twice; name each run once")
         others = [reader.resolve(name).run_id for name in repeats]
         state = reader.require_complete([*ids, *others], "a comparison", finished=True)
-        runs = _read(reader, [*ids, *others])
+        with reader.scoped([*ids, *others], copy=False) as own:
+            runs = _read(own, [*ids, *others])
     order = iter(ids)
     return (
         tuple(ArmRecords(arm.name, tuple(runs[next(order)] for _ in arm.runs)) for arm in arms),

@@ -63,9 +63,10 @@ class WireModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="null")
 
-    __slots__ = ("_json",)  # what `to_json` keeps; not part of the value, of copies or of pickles
+    __slots__ = ("_digest", "_json")  # what `digest` and `to_json` keep; not part of the value, of copies or of pickles
 
     if TYPE_CHECKING:
+        _digest: ClassVar[bytes]
         _json: ClassVar[bytes]
     else:  # a type checker would take it for a field
         # Unknown fields must be JSON, and are copied while being checked: frozen values share nothing that can change.
@@ -89,8 +90,13 @@ class WireModel(BaseModel):
         return self.to_json() if _all_known(self) else sorted_json(self.to_openai())
 
     def digest(self) -> bytes:
-        """16-byte digest; equal values have equal digests."""
-        return blake2b(self.canonical(), digest_size=16).digest()
+        """16-byte digest, computed once, then cached; equal values have equal digests."""
+        try:
+            return cast("bytes", object.__getattribute__(self, "_digest"))
+        except AttributeError:
+            found = blake2b(self.canonical(), digest_size=16).digest()
+            object.__setattr__(self, "_digest", found)
+            return found
 
     def __eq__(self, other: object) -> bool:
         """Equal on the wire: a null field and an absent one are two different messages."""

@@ -106,10 +106,16 @@ class FailedMessage:
 
 
 class ConversationReader:
-    """Reader of conversations; equal messages are parsed once and shared."""
+    """Reader of conversations; equal messages are parsed once and shared.
 
-    def __init__(self, reader: Reader) -> None:
+    Args:
+        reader: it holds the runs whose conversations are read.
+        whole: the reader that conditions are asked, since a subquery in one may concern any run; None for the same.
+    """
+
+    def __init__(self, reader: Reader, *, whole: Reader | None = None) -> None:
         self._reader = reader
+        self._whole = whole or reader
         self._messages: dict[str, Message] = {}
 
     def conversations(
@@ -191,7 +197,8 @@ class ConversationReader:
             condition=condition,
         )
         try:
-            return list(self._reader.rows(query, {"runs": list(runs)}))
+            reader = self._reader if condition == "true" else self._whole
+            return list(reader.rows(query, {"runs": list(runs)}))
         except UsageError as error:
             raise UsageError(
                 f"episodes cannot be selected by {condition!r}: {error}; `from episode_facts` lists the columns"

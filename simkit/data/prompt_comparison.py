@@ -43,7 +43,8 @@ def compare_with_requests(examples: ExampleSet, store: Store | Reader) -> Prompt
     Raises:
         StoreError: the store cannot be read.
     """
-    with store.reading(sorted({example.origin.run_id for example in examples if example.origin.run_id})) as reader:
+    runs = sorted({example.origin.run_id for example in examples if example.origin.run_id})
+    with store.reading(runs) as whole, whole.scoped(runs) as reader:
         steps = _steps(examples, reader)
         prompts = [
             (index, place, prompt)

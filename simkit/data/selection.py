@@ -138,7 +138,8 @@ def select_with_state(
     with store.reading(allow_incomplete=allow_incomplete) as reader:
         runs = run_ids(reader, selection.runs)
         state = reader.require_complete(runs, f"a selection of {kind} examples", finished=finished)
-        return _selected(ConversationReader(reader), kind, selection, runs), state
+        with reader.scoped(runs) as own:
+            return _selected(ConversationReader(own, whole=reader), kind, selection, runs), state
 
 
 def _selected(reader: ConversationReader, kind: Kind, selection: Selection, runs: Sequence[str]) -> ExampleSet:

@@ -16,6 +16,7 @@ from simkit.monitoring.reply_flags import are_local, reply_notes
 from simkit.run.resume import journals
 from simkit.store import Reader, RunRow, Store
 from simkit.store.files import exposure
+from simkit.store.source import file_of
 
 LAGGING = 0.5
 """Seconds of event-loop lag above which a component is suspected of blocking."""
@@ -102,7 +103,9 @@ def diagnose(store: Store, name: str) -> Diagnosis:
         StoreError: the store cannot be read.
     """
     with store.reading() as reader:
-        found = _advised(_examined(reader, reader.resolve(name)))
+        run = reader.resolve(name)
+        with reader.scoped([run.run_id], copy=False) as own:
+            found = _advised(_examined(own, run))
     warning = exposure(store.path)
     return found if warning is None else replace(found, advice=(*found.advice, warning))
 
@@ -124,7 +127,7 @@ def _examined(reader: Reader, run: RunRow) -> Diagnosis:
         run=run,
         error=row["error"],
         alive=any(each.alive for each in state.runs),
-        silent=max(0.0, time.time() - max(path.stat().st_mtime for path in files)),
+        silent=max(0.0, time.time() - max(file_of(path).stat().st_mtime for path in files)),
         episodes={key: int(value) for key, value in counts.items()},
         waiting=ask(queries.WAITING),
         calls=ask(queries.CALLS),

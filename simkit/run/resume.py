@@ -35,6 +35,7 @@ from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN
 from simkit.search.base import WorkUnit
 from simkit.store.damage import BadLine, describe
 from simkit.store.encoding import JournalEvents
+from simkit.store.source import journal_files
 
 if TYPE_CHECKING:
     from simkit.models.middleware.replay import Recording
@@ -347,7 +348,7 @@ def journals(folder: Path, run_id: str) -> list[Path]:
     Raises:
         StoreUnreadable: the run has no journal.
     """
-    found = sorted((folder / "journals" / run_id).glob("*.jsonl"))
+    found = journal_files(folder, (run_id,))
     if not found:
         raise StoreUnreadable(f"{folder} has no journal of the run {run_id}; name another --store, or start a new run")
     return found

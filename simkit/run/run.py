@@ -207,7 +207,9 @@ class Run(RunCasts):
         for metric, value in metrics.items():
             journal.record(ItemScored(self.id, suite, item, metric, value, now, trial, detail))
 
-    async def query(self, sql: str, *parameters: Any, runs: Sequence[str] | None = None) -> QueryResult:
+    async def query(
+        self, sql: str, *parameters: Any, runs: Sequence[str] | None = None, scoped: bool = False
+    ) -> QueryResult:
         """Query the store, including everything that this run has recorded so far. A database held by another process
         does not make the run fail; see `Store.reading`.
 
@@ -215,13 +217,14 @@ class Run(RunCasts):
             sql: the query.
             parameters: values of its placeholders.
             runs: ids of the runs that the query concerns; None for all in the store.
+            scoped: let tables and views hold the rows of `runs` alone, so that the answer costs no more in a big store.
 
         Raises:
             UsageError: the SQL is wrong.
             StoreError: the store cannot be read.
         """
         await self.commit()
-        return await anyio.to_thread.run_sync(partial(self.store.query, sql, parameters, runs=runs))
+        return await anyio.to_thread.run_sync(partial(self.store.query, sql, parameters, runs=runs, scoped=scoped))
 
     async def commit(self) -> None:
         """Wait until everything this run has recorded is in its journal, where every reader of the store can see it.

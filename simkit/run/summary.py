@@ -82,7 +82,7 @@ async def harvest_summary(run: Run) -> Summary:
     Raises:
         StoreError: the store cannot be read.
     """
-    harvest = await run.query(HARVEST, run.id, runs=(run.id,))
+    harvest = await run.query(HARVEST, run.id, runs=(run.id,), scoped=True)
     if not harvest.state.complete:
         run.note("the harvest was not counted, because the store does not hold all of it", *harvest.state.warnings)
         return run.summary()

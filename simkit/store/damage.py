@@ -179,8 +179,19 @@ class DamageFile:
         """
         self._append("acknowledged", bad)
 
+    def forget(self, run_id: str) -> None:
+        """Record that a run was deleted: what was known about its journals no longer counts.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        if self.path.exists():
+            self._write(orjson.dumps({"deleted": run_id, "at": time.time()}) + b"\n")
+
     def _append(self, what: str, bad: Iterable[BadLine]) -> None:
-        data = b"".join(orjson.dumps({what: _plain(one), "at": time.time()}) + b"\n" for one in bad)
+        self._write(b"".join(orjson.dumps({what: _plain(one), "at": time.time()}) + b"\n" for one in bad))
+
+    def _write(self, data: bytes) -> None:
         if not data:
             return
         file = open_private(self.path, os.O_RDWR | os.O_APPEND)
@@ -200,7 +211,11 @@ class DamageFile:
         found: list[dict[str, Any]] = []
         for line in data.split(b"\n"):
             try:
-                entry = cast("dict[str, Any]", orjson.loads(line)).get(what)
+                noted = cast("dict[str, Any]", orjson.loads(line))
+                if (deleted := noted.get("deleted")) is not None:
+                    found = [each for each in found if each["journal"].partition("/")[0] != deleted]
+                    continue
+                entry = noted.get(what)
                 if isinstance(entry, dict) and cast("dict[str, Any]", entry)["kind"] in get_args(Kind):
                     found.append(cast("dict[str, Any]", entry))
             except (orjson.JSONDecodeError, AttributeError, KeyError):

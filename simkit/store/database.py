@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeAlias
 
 import duckdb
 
 from simkit.errors import StoreBusy, StoreError, StoreUnreadable
 from simkit.store.comments import COMMENTS, comment_columns
-from simkit.store.files import keep_private, refuse_link
+from simkit.store.files import keep_private, refuse_link, sync_folders
+
+Connection: TypeAlias = duckdb.DuckDBPyConnection
+
+
+def no_files(_: Connection) -> Sequence[str]:
+    """Return nothing: no file besides the database may be read."""
+    return ()
 
 
 def sql_text(name: str) -> str:
@@ -28,11 +36,13 @@ def schema_format() -> str:
 
 
 @contextmanager
-def connected(path: Path, *, read_only: bool, external: bool = False) -> Generator[duckdb.DuckDBPyConnection]:
+def connected(
+    path: Path, *, read_only: bool, external: bool = False, files: Callable[[Connection], Sequence[str]] = no_files
+) -> Generator[Connection]:
     """A connection to the database file, closed on exit.
 
     A read-only connection runs users' queries and may open files from other people. It can access only the database
-    itself unless `external` is set.
+    itself, and the files that `files` names (those of packed runs), unless `external` is set.
 
     Raises:
         StoreBusy: another process holds the file, or this process holds it with another kind of connection.
@@ -53,7 +63,7 @@ def connected(path: Path, *, read_only: bool, external: bool = False) -> Generat
         raise opening_error(path, error) from error
     try:
         if read_only and not external:
-            _close_off(connection, path)
+            _close_off(connection, path, files)
         if not was_there:
             keep_private(path)
         yield connection
@@ -61,9 +71,12 @@ def connected(path: Path, *, read_only: bool, external: bool = False) -> Generat
         connection.close()
 
 
-def _close_off(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+def _close_off(connection: Connection, path: Path, files: Callable[[Connection], Sequence[str]]) -> None:
     """Disable file and network access, extensions and settings; all connections of a process to a file share this."""
     try:
+        allowed = list(files(connection))
+        if allowed:
+            connection.execute("SET allowed_paths = ?", [allowed])
         for setting in ("python_enable_replacements = false", "enable_external_access = false"):
             connection.execute(f"SET {setting}")
         connection.execute("SET lock_configuration = true")
@@ -170,6 +183,49 @@ def stored_format(connection: duckdb.DuckDBPyConnection) -> str | None:
     except (duckdb.CatalogException, duckdb.BinderException):  # no such table, or one without such a column
         return "" if connection.execute("SELECT 1 FROM duckdb_tables() LIMIT 1").fetchone() else None
     return str(row[0]) if row else ""
+
+
+def compact(path: Path) -> bool:
+    """Copy a database without its free space, if that is most of it; the copy takes its place when it is complete.
+
+    Returns whether that was worth it.
+
+    Raises:
+        StoreError: the database cannot be opened.
+    """
+    made = path.with_name(f".{path.name}.new")
+    remove_database(made)
+    with connected(path, read_only=False) as connection:
+        connection.execute("CHECKPOINT")
+        total, free, name = connection.execute(_BLOCKS).fetchone() or (0, 0, "")
+        if 2 * free < total or free < LEAST_FREE:
+            return False
+        try:
+            target = str(made.absolute()).replace("'", "''")
+            connection.execute(f"ATTACH '{target}' AS compacted")
+            connection.execute("USE compacted")
+            create_schema(connection)
+            connection.execute("DELETE FROM store_format")
+            query = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'compacted' ORDER BY ALL"
+            for (table,) in connection.execute(query).fetchall():
+                connection.execute(f'INSERT INTO {table} BY NAME FROM "{name}".main.{table}')
+            connection.execute(f'USE "{name}"')
+            connection.execute("DETACH compacted")
+            keep_private(made)
+            made.rename(path)
+        finally:
+            remove_database(made)
+    sync_folders(path)
+    return True
+
+
+LEAST_FREE = 16
+"""Free blocks, of 256 kB each, below which a database is left as it is."""
+
+_BLOCKS = """
+SELECT total_blocks, free_blocks, database_name
+FROM pragma_database_size() WHERE database_name = current_database()
+"""
 
 
 def remove_database(path: Path) -> None:

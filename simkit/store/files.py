@@ -189,6 +189,14 @@ def lock_for_writing(file: int) -> None:
     return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def is_open_at(file: int, path: Path) -> bool:
+    """Whether an open file is still the one at this path: not deleted, moved or replaced."""
+    try:
+        return os.path.samestat(os.fstat(file), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
 def is_written_to(journal: Path) -> bool:
     """Whether a process has the journal open for writing."""
     try:

@@ -23,8 +23,9 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from simkit.core.events import Event
 from simkit.errors import JournalFailed
 from simkit.store.encoding import encode
-from simkit.store.files import lock_for_writing, make_folder, open_private, sync_folders
+from simkit.store.files import is_open_at, lock_for_writing, make_folder, open_private, sync_folders
 from simkit.store.lines import journal_seed, next_number, seal
+from simkit.store.source import file_of
 
 SLICE = 8 << 20
 """Bytes encoded and written at a time; bounds the memory used by a batch."""
@@ -68,9 +69,15 @@ class DiskFile:
         make_folder(path.parent)
         self._path = path
         self._named = False
+        if file_of(path) != path:
+            from simkit.store.archive import restore
+
+            restore(path)
         self._fd = open_private(path, os.O_RDWR | os.O_APPEND)
         try:
             lock_for_writing(self._fd)
+            if not is_open_at(self._fd, path):
+                raise OSError(errno.EAGAIN, "it was compressed or deleted at this moment")
         except OSError:
             os.close(self._fd)
             raise

@@ -15,11 +15,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
 from simkit.store.damage import BadLine, Kind
+from simkit.store.source import LOST, open_journal
 
 CHUNK = 8 << 20
 """Bytes read at a time."""
@@ -258,8 +260,10 @@ def survey(path: Path, read: Read, place: JournalPosition, seed: int, prefix: Pr
 
 
 def _damaged(path: Path, byte: int, line: int, data: bytes, *, numbered: bool) -> BadLine:
-    if is_sealed(data):
-        kind: Kind = "altered"
+    kind: Kind = "altered"
+    if data.startswith(LOST):
+        reason = f"{len(data):,} bytes of the compressed journal cannot be decompressed"
+    elif is_sealed(data):
         reason = "its checksum does not hold: it was altered, or is a line of another journal"
     else:
         kind = "garbage"
@@ -353,12 +357,8 @@ class JournalLines:
         self._seed = journal_seed(path)
 
     def __iter__(self) -> Iterator[JournalLine]:
-        with self.path.open("rb") as file:
-
-            def read(start: int, size: int) -> bytes:
-                file.seek(start)
-                return file.read(size)
-
+        with closing(open_journal(self.path, synced=False)) as source:
+            read = source.read
             place = JournalPosition()
             prefix = read_prefix(self.path, read, place, self._seed)
             self.bad = prefix.bad

@@ -1,4 +1,4 @@
--- Turns one piece of a journal, read into the temporary table `staged`, into rows. Runs inside one transaction.
+-- Turns pieces of journals, read into the temporary table `staged`, into rows. Runs inside one transaction.
 -- In braces: the columns of an event, of a row within it (`{{Row:m}}`), and what is set when an episode has ended, as
 -- simkit/store/columns.py writes them.
 
@@ -14,12 +14,12 @@ WHERE e IS NULL OR e NOT IN ({kinds});
 -- loaded in another order than they were written.
 CREATE TEMP TABLE starts AS
 SELECT
-    s.episode_id, s.line, s.attempt,
+    s.episode_id, s.journal, s.line, s.attempt,
     o.attempt IS NULL OR s.attempt > o.attempt OR s.attempt = o.attempt AND s.journal >= o.journal AS wins
 FROM (
     SELECT episode_id, journal, line, coalesce(attempt, 0) AS attempt
     FROM staged WHERE e = 'EpisodeStarted'
-    QUALIFY row_number() OVER (PARTITION BY episode_id ORDER BY coalesce(attempt, 0) DESC, line DESC) = 1
+    QUALIFY row_number() OVER (PARTITION BY episode_id ORDER BY coalesce(attempt, 0) DESC, journal DESC, line DESC) = 1
 ) s
 LEFT JOIN episodes o USING (episode_id);
 
@@ -29,7 +29,10 @@ FROM staged r
 LEFT JOIN starts s USING (episode_id)
 LEFT JOIN episodes o USING (episode_id)
 WHERE r.e IN ('EpisodeStarted', 'BranchAdded', 'BranchExtended', 'BranchEnded', 'FaultTraced', 'GoalsExplained', 'TreeHarvested', 'EpisodeFinished')
-AND CASE WHEN s.line IS NOT NULL THEN NOT s.wins OR r.line < s.line ELSE o.journal <> r.journal END;
+AND CASE
+    WHEN s.line IS NOT NULL THEN NOT s.wins OR r.journal <> s.journal OR r.line < s.line
+    ELSE o.journal <> r.journal
+END;
 
 DELETE FROM staged WHERE line IN (SELECT line FROM superseded);
 
@@ -45,22 +48,22 @@ DELETE FROM tool_calls WHERE episode_id IN (SELECT episode_id FROM replaced);
 DELETE FROM rewards WHERE episode_id IN (SELECT episode_id FROM replaced);
 DELETE FROM harvests WHERE episode_id IN (SELECT episode_id FROM replaced);
 
--- Starts and ends of runs with their attempts: an end belongs to the last start before it in its journal.
+-- Lines about a run with its attempt: they belong to the last start before them in their journal.
 CREATE TEMP TABLE run_lines AS
 SELECT
     line, run_id, e,
     coalesce(
-        last_value(started IGNORE NULLS) OVER (PARTITION BY run_id ORDER BY line), greatest(journal_attempt, 0)
+        last_value(started IGNORE NULLS) OVER (PARTITION BY run_id, journal ORDER BY line), greatest(journal_attempt, 0)
     ) AS attempt
 FROM (
     SELECT
-        line, run_id, e, journal_attempt,
+        line, run_id, e, journal, journal_attempt,
         CASE WHEN e = 'RunStarted' THEN coalesce(
             attempt,
             journal_attempt + count(*) FILTER (e = 'RunStarted' AND attempt IS NULL)
-                OVER (PARTITION BY run_id ORDER BY line)
+                OVER (PARTITION BY run_id, journal ORDER BY line)
         ) END AS started
-    FROM staged WHERE e IN ('RunStarted', 'RunFinished')
+    FROM staged WHERE e IN ('RunStarted', 'RunFinished', 'Measured', 'ItemScored')
 );
 
 INSERT INTO runs BY NAME
@@ -91,7 +94,7 @@ CREATE TEMP TABLE last_lines AS
 SELECT l.*
 FROM run_lines l
 JOIN runs r USING (run_id)
-WHERE l.attempt > r.attempt OR l.attempt = r.attempt AND l.e = 'RunFinished'
+WHERE l.e = 'RunFinished' AND l.attempt >= r.attempt OR l.e = 'RunStarted' AND l.attempt > r.attempt
 QUALIFY row_number() OVER (PARTITION BY l.run_id ORDER BY l.attempt DESC, l.line DESC) = 1;
 
 UPDATE runs SET
@@ -204,8 +207,9 @@ FROM (SELECT run_id, attempt, moment, unnest(components) AS c FROM staged WHERE 
 
 CREATE TEMP TABLE measured AS
 SELECT run_id, stage, step, v.key AS name, CAST(v.value AS DOUBLE) AS value, moment
-FROM (SELECT * FROM staged WHERE e = 'Measured') s, json_each(s."values") v
-QUALIFY row_number() OVER (PARTITION BY run_id, stage, step, v.key ORDER BY line DESC) = 1;
+FROM (SELECT s.*, l.attempt AS of_attempt FROM staged s JOIN run_lines l USING (line) WHERE s.e = 'Measured') s,
+    json_each(s."values") v
+QUALIFY row_number() OVER (PARTITION BY run_id, stage, step, v.key ORDER BY of_attempt DESC, line DESC) = 1;
 
 DELETE FROM metrics m
 USING measured n
@@ -215,8 +219,8 @@ INSERT INTO metrics FROM measured;
 
 CREATE TEMP TABLE scored AS
 SELECT {ItemScored}, moment AS scored_at
-FROM staged WHERE e = 'ItemScored'
-QUALIFY row_number() OVER (PARTITION BY run_id, suite, item, trial, metric ORDER BY line DESC) = 1;
+FROM (SELECT s.*, l.attempt AS of_attempt FROM staged s JOIN run_lines l USING (line) WHERE s.e = 'ItemScored')
+QUALIFY row_number() OVER (PARTITION BY run_id, suite, item, trial, metric ORDER BY of_attempt DESC, line DESC) = 1;
 
 DELETE FROM item_scores i
 USING scored s

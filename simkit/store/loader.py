@@ -24,6 +24,7 @@ from anyio import to_thread
 from simkit.errors import StoreBusy, StoreError, StoreUnreadable
 from simkit.store.damage import BadLine, DamageFile, describe_runs, known_damage
 from simkit.store.database import (
+    compact,
     connected,
     create_schema,
     damage,
@@ -36,8 +37,11 @@ from simkit.store.database import (
 )
 from simkit.store.files import keep_private, open_private, scratch_folder
 from simkit.store.rounds import load_all
-from simkit.store.source import DiskSource, SourceOpener, size_of
+from simkit.store.source import SourceOpener, file_of, open_journal, size_of
 from simkit.store.transactions import LoadingRound
+
+PRUNED = ".pruned"
+"""Folder of runs that are being deleted; see `simkit.store.pruning`."""
 
 PIECE = 32 << 20
 """Bytes of a journal loaded in one transaction (a longer line is loaded alone)."""
@@ -75,7 +79,7 @@ class Loader:
     file is kept under another name if a journal that it was built from is missing or has become shorter.
 
     Args:
-        folder: the store; the files `journals/<run_id>/<worker>.jsonl` are read.
+        folder: the store; the files `journals/<run_id>/<worker>.jsonl` are read, or `.jsonl.zst`.
         piece: bytes loaded in one transaction.
         database: the file to write; the store's `simkit.duckdb` by default.
         lock: the lock file that serializes loaders of one database; the store's `.loading` by default.
@@ -91,7 +95,7 @@ class Loader:
         database: Path | None = None,
         lock: Path | None = None,
         runs: Sequence[str] | None = None,
-        source: SourceOpener = DiskSource,
+        source: SourceOpener = open_journal,
     ) -> None:
         self.folder = folder
         self.database = database or folder / "simkit.duckdb"
@@ -153,12 +157,53 @@ class Loader:
 
     def _round(self, scratch: Path, deadline: float, again: frozenset[str], notes: list[str]) -> LoadReport:
         with self._opened(notes) as connection:
+            self._settle(connection)
             work = LoadingRound(
                 connection, self.folder, scratch, self._piece, deadline, self._source, self.damage, again
             )
             finished = load_all(work, self._runs)
             damaged = known_damage(connection, self.folder)
             return LoadReport(work.lines, work.bytes, finished, tuple(work.bad), damaged, tuple(notes))
+
+    def _settle(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Finish what a command that packed or deleted runs had begun, and fill a new database from packs."""
+        own = self.database == self.folder / "simkit.duckdb"
+        if (self.folder / PRUNED).exists():
+            from simkit.store.pruning import finish_pruning
+
+            finish_pruning(connection, self.folder, self.damage, files=own)
+        if (self.folder / "packed").exists() and not connection.execute("SELECT 1 FROM journals LIMIT 1").fetchone():
+            from simkit.store.packs import adopt_packs
+
+            adopt_packs(connection, self.folder, self._runs, self._source)
+
+    def compact(self) -> None:
+        """Give the free space of the database back, if it is most of the file; skipped while somebody else holds it."""
+        with suppress(StoreError, OSError, duckdb.Error), self._exclusive():
+            compact(self.database)
+
+    @contextmanager
+    def writing(self) -> Generator[duckdb.DuckDBPyConnection]:
+        """The database, with everything loaded, for changes to it and to the files of the store.
+
+        Nothing else loads or reads it meanwhile; readers use replicas.
+
+        Raises:
+            StoreBusy: another process holds the database or is loading.
+            StoreError: the store cannot be read or written.
+        """
+        try:
+            with self._exclusive(), scratch_folder() as scratch:
+                notes: list[str] = []
+                self._round(scratch, float("inf"), frozenset(), notes)
+                with self._opened(notes) as connection:
+                    yield connection
+        except duckdb.Error as error:
+            raise loading_error(self.database, error) from error
+        except OSError as error:
+            raise StoreError(
+                f"the store {self.folder} cannot be changed: {error}. Check the disk and rights"
+            ) from error
 
     @contextmanager
     def _exclusive(self) -> Generator[None]:
@@ -221,7 +266,7 @@ class Loader:
         for name, loaded, lines in rows:
             path, size = self.folder / "journals" / name, size_of(self.folder / "journals" / name)
             if size < loaded:
-                kind = "shortened" if path.exists() else "gone"
+                kind = "shortened" if file_of(path).exists() else "gone"
                 reason = f"{loaded - size} bytes of it that an earlier database had are missing"
                 found.append(BadLine(path, size, 1, reason, kind, None, lines, loaded))
         return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -14,6 +15,7 @@ import orjson
 from simkit.errors import StoreIncomplete, UsageError
 from simkit.store.database import damage
 from simkit.store.reading import ReadState
+from simkit.store.scope import scoped
 from simkit.store.tree_view import EpisodeTree, RunRow, Transcript, TranscriptLine, build_tree
 
 if TYPE_CHECKING:
@@ -106,6 +108,8 @@ class Reader:
             StoreUnreadable: the database is damaged.
         """
         try:
+            if _COPY.search(sql):
+                _refuse_writing(self._connection, sql)
             found = cast("duckdb.DuckDBPyConnection | None", self._connection.execute(sql, parameters))
             if found is None:  # DuckDB returns None if there is no statement
                 raise UsageError("the query is empty; give one, such as `from run_summary`")
@@ -118,8 +122,31 @@ class Reader:
         except duckdb.Error as error:
             if (damaged := damage(self._database, error)) is not None:
                 raise damaged from error
-            raise UsageError(f"the query failed: {error}{_remedy(error)}") from error
+            raise _failed(error) from error
         return QueryResult(columns, types, rows, self.state if runs is None else self.state.of(runs))
+
+    @contextmanager
+    def scoped(self, runs: Sequence[str], *, copy: bool = True) -> Generator[Reader]:
+        """A reader of the same state whose tables and views hold the rows of these runs alone.
+
+        Its answers cost what these runs cost, however many others the store holds. It is valid as long as this reader.
+
+        Args:
+            runs: their ids.
+            copy: copy the rows into memory, which views of the harvest need; False for queries that read each table
+                once.
+        """
+        if {*runs} >= {run.run_id for run in self.state.runs if run.status is not None} and not self.state.named:
+            yield self
+            return
+        with ExitStack() as stack:
+            try:
+                connection = stack.enter_context(scoped(self._connection, self.path, runs, copy=copy))
+            except duckdb.Error as error:
+                raise damage(self._database, error) or _failed(error) from error
+            yield Reader(
+                self.path, connection, self._database, self.state.of(runs), allow_incomplete=self.allow_incomplete
+            )
 
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
         """Rows of a query by column name; raises the same errors as `query`."""
@@ -253,6 +280,26 @@ def _detail(key: str, copy: int, details: Sequence[tuple[str, dict[str, Any]]]) 
             return {}
 
 
+_COPY = re.compile(r"\b(copy\b.*\bto|export)\b", re.IGNORECASE | re.DOTALL)
+
+
+def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Refuse to overwrite the files of packed runs: what may be read may be written, as far as DuckDB is concerned.
+
+    Raises:
+        UsageError: a statement copies to a file, in a connection that may access certain files.
+    """
+    settings = "SELECT len(current_setting('allowed_paths')) > 0 AND NOT current_setting('enable_external_access')"
+    if connection.execute(settings).fetchone() == (True,) and not all(
+        statement.type == duckdb.StatementType.SELECT for statement in duckdb.extract_statements(sql)
+    ):
+        raise UsageError(f"the query failed: it writes files{_OWN_ALONE}")
+
+
+def _failed(error: duckdb.Error) -> UsageError:
+    return UsageError(f"the query failed: {error}{_remedy(error)}")
+
+
 _OUTSIDE = ("disabled by configuration", "disabled through configuration", "configuration has been locked")
 
 
@@ -260,10 +307,13 @@ def _remedy(error: duckdb.Error) -> str:
     """Advice for a query that tries to access anything outside the store; empty for other errors."""
     if not any(words in str(error) for words in _OUTSIDE):
         return ""
-    return (
-        ". A query reaches the store alone, no files, networks, extensions or settings; `simkit sql --external` (in "
-        "Python Store(path, external=True)) lets it"
-    )
+    return _OWN_ALONE
+
+
+_OWN_ALONE = (
+    ". A query reaches the store alone, no files, networks, extensions or settings; `simkit sql --external` (in "
+    "Python Store(path, external=True)) lets it"
+)
 
 
 def _fetched(

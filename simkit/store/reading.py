@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -11,7 +12,7 @@ from simkit.errors import StoreIncomplete
 from simkit.store.damage import SHOWN, BadLine, describe_runs, known_damage
 from simkit.store.files import is_written_to
 from simkit.store.lines import JournalPosition, Prefix
-from simkit.store.source import journal_files, journal_name, size_of
+from simkit.store.source import journal_files, journal_name, open_journal, size_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -343,12 +344,11 @@ def _goes_on(journal: Path, sizes: Sizes) -> bool:
 def _last_line_end(path: Path, start: int, size: int, block: int = 1 << 16) -> int:
     """Offset of the end of the last complete line within the first `size` bytes; `start` if there is none after it."""
     try:
-        with path.open("rb") as file:
+        with closing(open_journal(path, synced=False)) as source:
             end = size
             while end > start:
                 begin = max(start, end - block)
-                file.seek(begin)
-                place = file.read(end - begin).rfind(b"\n")
+                place = source.read(begin, end - begin).rfind(b"\n")
                 if place >= 0:
                     return begin + place + 1
                 end = begin

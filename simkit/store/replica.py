@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -26,7 +27,8 @@ from simkit.store.database import connected, remove_database, schema_format, sto
 from simkit.store.files import open_plain
 from simkit.store.loader import Loader, LoadReport
 from simkit.store.reading import journal_sizes
-from simkit.store.source import DiskSource
+from simkit.store.scope import opened_with_packs
+from simkit.store.source import open_journal
 
 PREFIX = "simkit-replica-"
 IN_USE = "in-use"
@@ -83,7 +85,11 @@ class Replica:
             folder = stack.enter_context(_private_folder())
             database = folder / "simkit.duckdb"
             self._loader = Loader(
-                self._store, database=database, lock=folder / ".loading", runs=self._runs, source=_UnsyncedSource
+                self._store,
+                database=database,
+                lock=folder / ".loading",
+                runs=self._runs,
+                source=partial(open_journal, synced=False),
             )
             self._loader.damage = _RememberedDamage(self._store)
             self.copied = self._copy and _copy(self._store / "simkit.duckdb", database)
@@ -110,7 +116,7 @@ class Replica:
         self._close()
         report = self._loader.load()
         self._connection = self._open.enter_context(
-            connected(self._loader.database, read_only=True, external=self._external)
+            opened_with_packs(self._loader.database, self._store, external=self._external)
         )
         self._sizes = sizes
         return report
@@ -128,13 +134,6 @@ class Replica:
     def _close(self) -> None:
         self._connection = None
         self._open.close()
-
-
-class _UnsyncedSource(DiskSource):
-    """A journal read into a database that does not outlive its process: nothing has to be synced."""
-
-    def sync(self) -> None:
-        """Do nothing."""
 
 
 class _RememberedDamage(DamageFile):

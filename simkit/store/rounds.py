@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import replace
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
@@ -16,8 +16,11 @@ import duckdb
 from simkit.store.damage import BadLine
 from simkit.store.lines import Prefix, advance, each_piece, journal_seed, read_prefix, survey, whole_lines
 from simkit.store.reading import LoadProgress, read_marks
-from simkit.store.source import find_journals, journal_name
+from simkit.store.source import file_of, find_journals, journal_name, size_of
+from simkit.store.tables import OWNERS, rows_of
 from simkit.store.transactions import (
+    REFUSED,
+    JournalPart,
     LoadingRound,
     OpenJournal,
     OrderedBatch,
@@ -26,6 +29,7 @@ from simkit.store.transactions import (
     ending_of,
     keep_bad,
     load_batch,
+    load_parts,
     transaction,
 )
 
@@ -49,40 +53,130 @@ def load_all(work: LoadingRound, runs: Sequence[str] | None = None) -> bool:
     journals = find_journals(work.folder, runs)
     work.marks = read_marks(work.connection)
     work.troubles += [_trouble(path, error.strerror or str(error)) for path, error in journals.troubles]
-    for run, paths in journals.runs.items():
-        due = run in work.again or any(map(partial(_is_outstanding, work), paths))
-        if due and not _load_run(work, run, paths):
+    with closing(_WaitingParts(work)) as waiting:
+        for run, paths in journals.runs.items():
+            due = run in work.again or any(map(partial(_is_outstanding, work), paths))
+            if due and not _load_run(waiting, run, paths):
+                return False
+        if not waiting.load():
             return False
     keep_known(work)
     return True
 
 
+MOST_JOURNALS = 128
+"""Journals that are open and loaded together, at most."""
+
+
+@dataclass(slots=True)
+class _WaitingParts:
+    """Lines of several journals that are loaded in one transaction: most of what a small journal costs is the same
+    for a hundred of them."""
+
+    work: LoadingRound
+    parts: list[JournalPart] = field(default_factory=list[JournalPart])
+    size: int = 0
+
+    def add(self, part: JournalPart) -> bool:
+        """Add a part; what waits is loaded if it becomes too much. False if the deadline passed."""
+        self.parts.append(part)
+        self.size += len(part.data)
+        return self.load() if self.size >= self.work.piece or len(self.parts) >= MOST_JOURNALS else True
+
+    def drop(self, run: str) -> None:
+        """Forget the parts of a run, whose rows are made again."""
+        self.parts = [part for part in self.parts if part.journal.path.parent.name != run]
+        self.size = sum(len(part.data) for part in self.parts)
+
+    def load(self) -> bool:
+        """Load what waits, and close its journals; False if the deadline passed meanwhile."""
+        if not self.parts:
+            return True
+        try:
+            alone = [part.journal for part in self.parts]
+            if len(alone) > 1:
+                with suppress(*REFUSED, UnreadableJournal):  # then each alone: one must not keep the others out
+                    load_parts(self.work, self.parts)
+                    alone = []
+            return _load_journals(self.work, alone) and time.monotonic() <= self.work.deadline
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the journals that wait, and forget them."""
+        for part in self.parts:
+            part.journal.source.close()
+        self.parts, self.size = [], 0
+
+
 def _is_outstanding(work: LoadingRound, path: Path) -> bool:
+    loaded = work.marks.get(journal_name(path), LoadProgress()).loaded
     try:
         status = path.stat()
+    except FileNotFoundError:
+        return size_of(path) != loaded
     except OSError:
         return True
-    return status.st_size != work.marks.get(journal_name(path), LoadProgress()).loaded or not S_ISREG(status.st_mode)
+    return status.st_size != loaded or not S_ISREG(status.st_mode)
 
 
-def _load_run(work: LoadingRound, run: str, paths: Sequence[Path]) -> bool:
-    with ExitStack() as opened:
-        journals = [journal for path in paths if (journal := _opened(work, path, opened)) is not None]
+def _load_run(waiting: _WaitingParts, run: str, paths: Sequence[Path]) -> bool:
+    work = waiting.work
+    journals = [journal for path in paths if (journal := _opened(work, path)) is not None]
+    try:
         changed = [bad for journal in journals if (bad := _changed(work, journal)) is not None]
         if changed:
             with suppress(OSError):  # a read-only store, loaded into a database elsewhere
                 work.damage.keep(changed)
             work.bad += changed
-        if changed or run in work.again:
+        if changed or run in work.again or _is_packed(work, run):
             _start_over(work, run)
         while True:
             try:
-                return _load_journals(work, journals)
+                return _load_or_wait(waiting, journals)
             except _ReloadNeeded:  # repeats only if more damage was written in the meantime
+                waiting.drop(run)
                 _start_over(work, run)
+    finally:
+        waits = {part.journal.name for part in waiting.parts}
+        for journal in journals:
+            if journal.name not in waits:
+                journal.source.close()
 
 
-def _opened(work: LoadingRound, path: Path, opened: ExitStack) -> OpenJournal | None:
+def _is_packed(work: LoadingRound, run: str) -> bool:
+    """Whether the rows of a run with new lines are in a pack, which does not change: they are made again."""
+    return work.connection.execute("SELECT 1 FROM packed_runs WHERE run_id = ?", [run]).fetchone() is not None
+
+
+def _load_or_wait(waiting: _WaitingParts, journals: Sequence[OpenJournal]) -> bool:
+    """Load journals of a run; what is small and in order waits for others."""
+    work = waiting.work
+    for journal in journals:
+        try:
+            part = _small_part(work, journal)
+        except UnreadableJournal as error:
+            work.troubles.append(_trouble(journal.path, str(error)))
+            continue
+        if not (_load_journals(work, [journal]) if part is None else waiting.add(part)):
+            return False
+    return True
+
+
+def _small_part(work: LoadingRound, journal: OpenJournal) -> JournalPart | None:
+    """All outstanding lines of a journal; None if they are many, or not in order."""
+    mark = work.marks.get(journal.name, LoadProgress())
+    if journal.size() - mark.loaded > work.piece // 2:
+        return None
+    data = whole_lines(journal.read, mark.loaded, max(1, work.piece // 2))
+    prefix = _prefix(journal, mark)
+    taken, place = advance(data, mark.place, journal.seed, prefix)
+    if not data or taken < len(data) or (prefix.bad and not mark.lines):
+        return None
+    return JournalPart(journal, data, mark.at(place, prefix))
+
+
+def _opened(work: LoadingRound, path: Path) -> OpenJournal | None:
     try:
         source = work.source(path)
     except FileNotFoundError:  # a run that recorded nothing is being forgotten
@@ -90,7 +184,6 @@ def _opened(work: LoadingRound, path: Path, opened: ExitStack) -> OpenJournal | 
     except OSError as error:
         work.troubles.append(_trouble(path, error.strerror or str(error)))
         return None
-    opened.callback(source.close)
     return OpenJournal(path, journal_name(path), journal_seed(path), source)
 
 
@@ -155,30 +248,23 @@ def _changed(work: LoadingRound, journal: OpenJournal) -> BadLine | None:
 
 def _start_over(work: LoadingRound, run: str) -> None:
     """Delete all rows of a run so that they can be rebuilt from its current journals."""
-    begin = f"{run}/"
     with transaction(work.connection):
-        for table in _OF_EPISODES:
-            work.connection.execute(f"DELETE FROM {table} WHERE starts_with(episode_id, ?)", [begin])
-        for table in _OF_RUNS:
-            work.connection.execute(f"DELETE FROM {table} WHERE run_id = ?", [run])
-        for table in ("journals", "unreadable_lines"):
-            work.connection.execute(f"DELETE FROM {table} WHERE starts_with(journal, ?)", [begin])
-    for name in [name for name in work.marks if name.startswith(begin)]:
+        delete_rows(work.connection, run)
+    for name in [name for name in work.marks if name.startswith(f"{run}/")]:
         del work.marks[name]
     work.bad = [one for one in work.bad if one.run_id != run or one.kind in LASTING]
 
 
-_OF_EPISODES = ("branches", "messages", "tool_calls", "rewards", "harvests", "model_calls", "episodes")
-_OF_RUNS = (
-    *("tasks", "planned_units", "unplayed_units", "blocked_loops", "endpoint_adjustments", "component_loads"),
-    *("metrics", "item_scores", "runs"),
-)
+def delete_rows(connection: duckdb.DuckDBPyConnection, run: str) -> None:
+    """Delete all rows of a run within the open transaction."""
+    for table in OWNERS:
+        connection.execute(f"DELETE FROM {table} WHERE {rows_of(table, (run,))}")
 
 
 def keep_known(work: LoadingRound) -> None:
     """Update `unreadable_lines` with damage that lines do not show, and with all acknowledgements."""
-    gone = [_gone(work, name, mark) for name, mark in work.marks.items() if not _path(work, name).exists()]
-    found = [one for one in work.damage.found() if one.kind != "gone" or not one.journal.exists()]
+    gone = [_gone(work, name, mark) for name, mark in work.marks.items() if not file_of(_path(work, name)).exists()]
+    found = [one for one in work.damage.found() if one.kind != "gone" or not file_of(one.journal).exists()]
     wanted = {one.key: one for one in (*found, *gone, *work.troubles)}
     known = _known(work.connection)
     lasting = {key for key in known if key[1] in LASTING}

@@ -355,5 +355,12 @@ COMMENT ON COLUMN unreadable_lines.lines IS 'How many lines it is about.';
 COMMENT ON COLUMN unreadable_lines.checksum IS 'Of the damaged bytes.';
 COMMENT ON COLUMN unreadable_lines.acknowledged IS 'Somebody has read of it: simkit doctor --acknowledge RUN.';
 
+CREATE TABLE packed_runs (
+    run_id VARCHAR NOT NULL,
+    tables VARCHAR[] NOT NULL
+);
+COMMENT ON TABLE packed_runs IS 'Runs whose conversations are in Parquet files, packed/RUN/TABLE.parquet in the store (simkit store pack). Commands of simkit read them with the tables; the tables in this file alone lack them.';
+COMMENT ON COLUMN packed_runs.tables IS 'Tables for which the run has a file.';
+
 CREATE TABLE store_format (format VARCHAR NOT NULL);
 COMMENT ON TABLE store_format IS 'Digest of the schema this file was made with; another digest makes simkit rebuild it from the journals.';

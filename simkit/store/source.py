@@ -32,22 +32,33 @@ class JournalSource(Protocol):
         ...
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; a second call does nothing."""
         ...
 
 
 SourceOpener: TypeAlias = Callable[[Path], JournalSource]
 
+ARCHIVED = ".zst"
+"""Ending of compressed journals; see `simkit.store.archive`."""
+
+LOST = b"\0 not decompressed "
+"""How the filler begins that stands for a damaged part of a compressed journal."""
+
 
 class DiskSource:
     """A journal file on disk, opened for reading.
+
+    Args:
+        path: the file.
+        synced: `sync` brings the file to the disk; False for readers that keep nothing.
 
     Raises:
         OSError: it cannot be opened, or is not a regular file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, synced: bool = True) -> None:
         self._path = path
+        self._synced = synced
         self._named = False
         self._fd = open_plain(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name must not block
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
@@ -64,6 +75,8 @@ class DiskSource:
 
     def sync(self) -> None:
         """Flush the file to disk, whichever process wrote it; the first call also flushes the folders above it."""
+        if not self._synced:
+            return
         try:
             os.fsync(self._fd)
         except OSError as error:
@@ -74,13 +87,41 @@ class DiskSource:
             self._named = True
 
     def close(self) -> None:
-        """Close the file descriptor."""
-        os.close(self._fd)
+        """Close the file descriptor; a second call does nothing."""
+        file, self._fd = self._fd, -1
+        if file >= 0:
+            os.close(file)
+
+
+def open_journal(path: Path, *, synced: bool = True) -> JournalSource:
+    """A journal on disk, plain or compressed, opened for reading; where both are there, the plain one counts.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file.
+    """
+    try:
+        return DiskSource(path, synced=synced)
+    except FileNotFoundError:
+        from simkit.store.archive import ArchiveSource, archive_of
+
+        try:
+            return ArchiveSource(archive_of(path), synced=synced)
+        except FileNotFoundError:
+            return DiskSource(path, synced=synced)  # it was just restored
+
+
+def file_of(journal: Path) -> Path:
+    """The file that holds a journal: itself, or its compressed form."""
+    archive = journal.with_name(f"{journal.name}{ARCHIVED}")
+    return archive if not journal.exists() and archive.exists() else journal
 
 
 @dataclass(frozen=True, slots=True)
 class JournalFiles:
-    """The journals of a store: files found, by run, and paths that could not be read, with their errors."""
+    """The journals of a store: paths found, by run, and paths that could not be read, with their errors.
+
+    A compressed journal is named as if it were plain (`main.jsonl`): as damage, rows and messages name it.
+    """
 
     runs: dict[str, list[Path]]
     troubles: tuple[tuple[Path, OSError], ...] = ()
@@ -98,11 +139,12 @@ def find_journals(folder: Path, runs: Sequence[str] | None = None) -> JournalFil
         return JournalFiles({})
     there: dict[str, list[Path]] = {}
     troubles: list[tuple[Path, OSError]] = []
-    names = (each.name for each in os.scandir(top) if each.is_dir()) if runs is None else iter({*runs})
-    for run in sorted(names):
+    wanted = (each.name for each in os.scandir(top) if each.is_dir()) if runs is None else iter({*runs})
+    for run in sorted(wanted):
         try:
             refuse_link(top / run)
-            found = sorted(name for name in os.listdir(top / run) if name.endswith(".jsonl"))
+            names = {name.removesuffix(ARCHIVED) for name in os.listdir(top / run)}
+            found = sorted(name for name in names if name.endswith(".jsonl") and not name.startswith("."))
         except FileNotFoundError:  # a run that recorded nothing was just removed
             continue
         except OSError as error:
@@ -124,13 +166,27 @@ def journal_name(path: Path) -> str:
 
 
 def size_of(journal: Path) -> int:
-    """Size of a journal in bytes; 0 if it was deleted with a run that recorded nothing, 1 if it is inaccessible."""
+    """Size of a journal in bytes, uncompressed; 0 if it was deleted with a run that recorded nothing, 1 if it is
+    inaccessible."""
     try:
         return journal.stat().st_size
+    except FileNotFoundError:
+        return _size_of_archive(journal)
+    except OSError:
+        return 1
+
+
+def _size_of_archive(journal: Path) -> int:
+    try:
+        source = open_journal(journal, synced=False)
     except FileNotFoundError:
         return 0
     except OSError:
         return 1
+    try:
+        return source.size()
+    finally:
+        source.close()
 
 
 STARTS = ".starts"

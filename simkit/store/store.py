@@ -15,15 +15,18 @@ import duckdb
 
 from simkit.errors import StoreBusy, StoreError, StoreUnreadable, UsageError
 from simkit.store.damage import BadLine
-from simkit.store.database import connected, loading_error, schema_format, stored_format
+from simkit.store.database import loading_error, schema_format, stored_format
 from simkit.store.files import make_store
 from simkit.store.reader import Parameters, QueryResult, Reader
 from simkit.store.reading import ReadState, Sizes, journal_sizes, read_marks, read_state
+from simkit.store.scope import opened_with_packs
 from simkit.store.tree_view import EpisodeTree, RunRow, Transcript
 
 if TYPE_CHECKING:
     from simkit.store.journal import Journal, Opener
     from simkit.store.loader import Loader, LoadReport
+    from simkit.store.pruning import RunFiles
+    from simkit.store.upkeep import PackedRun
 
 T = TypeVar("T")
 Runs: TypeAlias = Sequence[str] | None
@@ -104,6 +107,43 @@ class Store:
         """
         return self._patiently(self.loader.load, self._patience if wait is None else wait)
 
+    def change(self, work: Callable[[Store], T], *, wait: float | None = None) -> T:
+        """Call what changes the store, as long as the database is held for up to `wait` seconds (default: patience).
+
+        Raises:
+            UsageError: the store is read-only.
+            StoreBusy: the database was held the whole time.
+        """
+        if not self.writable():
+            raise UsageError(f"{self.path} is read-only: it can be read, but not changed")
+        return self._patiently(lambda: work(self), self._patience if wait is None else wait)
+
+    def pack(self, runs: Sequence[str] = ()) -> tuple[PackedRun, ...]:
+        """Pack runs, named or (none) all that are finished: rows as Parquet files, journals compressed.
+
+        Every answer stays the same. A packed run that is resumed is unpacked again.
+
+        Raises:
+            UsageError: a named run does not exist or has not ended, or the store is read-only.
+            StoreError: the store cannot be read or written.
+        """
+        from simkit.store.upkeep import pack, to_pack
+
+        return tuple(pack(self, to_pack(self, runs)))
+
+    def prune(self, runs: Sequence[str], *, models: bool = False) -> tuple[RunFiles, ...]:
+        """Delete runs with their stages for good; returns what they took. Trained models stay unless `models` is set.
+
+        Raises:
+            UsageError: a run does not exist or is being played, or the store is read-only.
+            StoreError: the store cannot be read or written.
+        """
+        from simkit.store.upkeep import prune, to_prune
+
+        found = to_prune(self, runs)
+        prune(self, [each.run_id for each in found], models=models)
+        return found
+
     def damage(self, run_id: str | None = None) -> tuple[BadLine, ...]:
         """Known, unacknowledged damage in the journals of a run, or of all runs.
 
@@ -147,23 +187,35 @@ class Store:
             yield reader
 
     def query(
-        self, sql: str, parameters: Parameters | None = None, *, runs: Sequence[str] | None = None
+        self,
+        sql: str,
+        parameters: Parameters | None = None,
+        *,
+        runs: Sequence[str] | None = None,
+        scoped: bool = False,
     ) -> QueryResult:
         """Run read-only SQL on everything now in the journals; see `reading`.
 
-        The result's `state` describes the data that it was read from; `notes` says the same in words.
+        With `scoped`, tables and views hold the rows of `runs` alone, so that the answer costs the same however many
+        other runs the store holds (`Reader.scoped`). The result's `state` describes the data that it was read from;
+        `notes` says the same in words.
 
         Raises:
             UsageError: the SQL is wrong or tries to write; the message is DuckDB's.
             StoreError: the store cannot be read.
         """
         try:
-            with self.reading(runs) as reader:
-                return reader.query(sql, parameters)
+            return self._query(sql, parameters, runs, scoped=scoped)
         except StoreUnreadable as error:
             self._try_load(error)
+        return self._query(sql, parameters, runs, scoped=scoped)
+
+    def _query(self, sql: str, parameters: Parameters | None, runs: Runs, *, scoped: bool) -> QueryResult:
         with self.reading(runs) as reader:
-            return reader.query(sql, parameters)
+            if runs is None or not scoped:
+                return reader.query(sql, parameters)
+            with reader.scoped(runs) as own:
+                return own.query(sql, parameters)
 
     def runs(self) -> tuple[RunRow, ...]:
         """All runs, oldest first."""
@@ -222,7 +274,7 @@ class Store:
         if not self.database.exists():
             return None
         try:
-            connection = stack.enter_context(connected(self.database, read_only=True, external=self._external))
+            connection = stack.enter_context(opened_with_packs(self.database, self.path, external=self._external))
             if stored_format(connection) != schema_format():
                 return None
             return self._opened(connection, ReadState(store=self.path, reason=reason), sizes, runs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
@@ -179,13 +179,13 @@ def _insert(
     lines = size = 0
     with transaction(work.connection):
         for data in pieces:
-            attempt = stage_and_load(work, journal.name, data, after.attempt)
+            (attempt,) = stage_and_load(work, [(journal.name, after.attempt, data)])
             after = replace(after, attempt=attempt)
             lines += data.count(b"\n")
             size += len(data)
         after = replace(after, ending=ending_of(journal, after.loaded))
         keep_bad(work, bad)
-        _set_mark(work.connection, journal.name, after)
+        _set_marks(work.connection, {journal.name: after})
         journal.sync()  # the database may not know more than the disk has
     work.marks[journal.name] = after
     work.lines += lines
@@ -194,17 +194,62 @@ def _insert(
     return after
 
 
-def stage_and_load(work: LoadingRound, name: str, data: bytes, attempt: int) -> int:
-    """Convert lines to rows within a transaction; returns the attempt of the last start of a run among them."""
-    piece = work.scratch / "piece.jsonl"
-    piece.write_bytes(data)
-    values = {"piece": str(piece), "journal": name, "attempt": attempt, "largest": max(len(data), 1 << 20)}
-    work.connection.execute(stage_sql(), values)
-    starts = work.connection.execute("SELECT attempt FROM staged WHERE e = 'RunStarted' ORDER BY line").fetchall()
+@dataclass(frozen=True, slots=True)
+class JournalPart:
+    """Lines of a journal that are in order, with the progress after them."""
+
+    journal: OpenJournal
+    data: bytes
+    after: LoadProgress
+
+
+def load_parts(work: LoadingRound, parts: Sequence[JournalPart]) -> None:
+    """Load lines of several journals in one transaction.
+
+    Raises:
+        REFUSED: the database rejects a line; nothing is loaded.
+        UnreadableJournal: a journal cannot be read or synced; nothing is loaded.
+    """
+    with transaction(work.connection):
+        attempts = stage_and_load(work, [(part.journal.name, part.after.attempt, part.data) for part in parts])
+        marks = {
+            part.journal.name: replace(part.after, attempt=attempt, ending=ending_of(part.journal, part.after.loaded))
+            for part, attempt in zip(parts, attempts, strict=True)
+        }
+        _set_marks(work.connection, marks)
+        for part in parts:
+            part.journal.sync()
+    work.marks |= marks
+    work.lines += sum(part.data.count(b"\n") for part in parts)
+    work.bytes += sum(len(part.data) for part in parts)
+
+
+def stage_and_load(work: LoadingRound, parts: Sequence[tuple[str, int, bytes]]) -> list[int]:
+    """Convert lines to rows within a transaction.
+
+    Args:
+        parts: name of each journal, attempt of the run that its lines continue, and the lines.
+
+    Returns:
+        For each journal the attempt of the last start of its run among the lines.
+    """
+    pieces: list[str] = []
+    for number, (_, _, data) in enumerate(parts):
+        piece = work.scratch / f"{number}.jsonl"
+        piece.write_bytes(data)
+        pieces.append(str(piece))
+    attempts = {name: attempt for name, attempt, _ in parts}
+    values = {"pieces": pieces, "journals": [*attempts], "attempts": [*attempts.values()]}
+    largest = max(1 << 20, *(len(data) for _, _, data in parts))
+    work.connection.execute(stage_sql(), {**values, "largest": largest})
+    starts = work.connection.execute(_STARTS).fetchall()
     work.connection.execute(load_sql())
-    for (recorded,) in starts:
-        attempt = attempt + 1 if recorded is None else int(recorded)
-    return attempt
+    for name, recorded in starts:
+        attempts[name] = attempts[name] + 1 if recorded is None else int(recorded)
+    return [*attempts.values()]
+
+
+_STARTS = "SELECT journal, attempt FROM staged WHERE e = 'RunStarted' ORDER BY line"
 
 
 def _refused(work: LoadingRound, journal: OpenJournal, batch: Batch) -> list[BadLine]:
@@ -227,7 +272,7 @@ def _halved(work: LoadingRound, journal: OpenJournal, lines: Sequence[tuple[byte
         return []
     try:
         with transaction(work.connection, keep=False):
-            stage_and_load(work, journal.name, b"".join(line for line, _, _ in lines), 0)
+            stage_and_load(work, [(journal.name, 0, b"".join(line for line, _, _ in lines))])
     except REFUSED as error:
         if len(lines) == 1:
             line, byte, number = lines[0]
@@ -274,9 +319,11 @@ FROM read_json(?, format = 'newline_delimited', columns = {
 """
 
 
-def _set_mark(connection: duckdb.DuckDBPyConnection, name: str, mark: LoadProgress) -> None:
-    connection.execute("DELETE FROM journals WHERE journal = ?", [name])
-    connection.execute("INSERT INTO journals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [name, *astuple(mark)])
+def _set_marks(connection: duckdb.DuckDBPyConnection, marks: Mapping[str, LoadProgress]) -> None:
+    connection.execute("DELETE FROM journals WHERE list_contains(?, journal)", [[*marks]])
+    rows = [value for name, mark in marks.items() for value in (name, *astuple(mark))]
+    places = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * len(marks))
+    connection.execute(f"INSERT INTO journals VALUES {places}", rows)
 
 
 @contextmanager

@@ -1,12 +1,18 @@
 -- What people ask of a store. Faults and tasks without goals have no reward: they are left out of averages and counted.
 
 CREATE MACRO conversation(branch) AS TABLE
-WITH RECURSIVE walk AS (
-    SELECT branch_id, parent_id FROM branches WHERE branch_id = branch
+WITH RECURSIVE tree AS MATERIALIZED (
+    SELECT branch_id, parent_id FROM branches WHERE episode_id = regexp_extract(branch, '^(.*)/', 1, 's')
+),
+walk AS (
+    FROM tree WHERE branch_id = branch
     UNION ALL
-    SELECT b.branch_id, b.parent_id FROM branches b JOIN walk w ON b.branch_id = w.parent_id
+    SELECT t.branch_id, t.parent_id FROM tree t JOIN walk w ON t.branch_id = w.parent_id
 )
-SELECT m.* FROM messages m SEMI JOIN walk w ON m.branch_id = w.branch_id ORDER BY m.seq;
+SELECT m.*
+FROM messages m SEMI JOIN walk w ON m.branch_id = w.branch_id
+WHERE m.episode_id = regexp_extract(branch, '^(.*)/', 1, 's')
+ORDER BY m.seq;
 COMMENT ON MACRO TABLE conversation IS 'All messages of a branch from the root on, in order: FROM conversation(''a branch_id'').';
 
 CREATE MACRO is_success(reward, full_reward) AS reward >= full_reward - 1e-9 * greatest(1, abs(full_reward));

@@ -47,7 +47,9 @@ def flags_of(name: str) -> frozenset[str]:
         command = recipe_command(load_recipe(name), name)
     else:
         command = resume_command() if name == "resume" else ROOT.commands[name]
-    return frozenset(str(flag) for each in command.params for flag in each.opts if flag.startswith("--")) | {"--help"}
+    of_group = [each for one in getattr(command, "commands", {}).values() for each in one.params]
+    every = [*command.params, *of_group]
+    return frozenset(str(flag) for each in every for flag in each.opts if flag.startswith("--")) | {"--help"}
 
 
 def named(files: Iterable[Path]) -> dict[str, str]:

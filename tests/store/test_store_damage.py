@@ -374,9 +374,9 @@ def test_many_bad_lines_are_found_in_one_pass(store: Store, monkeypatch: pytest.
     write_lines(store.path, lines)
     tries: list[int] = []
 
-    def counted(work: LoadingRound, name: str, data: bytes, attempt: int) -> int:
-        tries.append(len(data))
-        return stage_and_load(work, name, data, attempt)
+    def counted(work: LoadingRound, parts: Sequence[tuple[str, int, bytes]]) -> list[int]:
+        tries.append(sum(len(data) for _, _, data in parts))
+        return stage_and_load(work, parts)
 
     monkeypatch.setattr("simkit.store.transactions.stage_and_load", counted)
     store.load()
