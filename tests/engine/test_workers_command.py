@@ -17,6 +17,7 @@ from simkit.plugins.recipe import load_recipe
 from simkit.run.processes import number_of_workers, workers_of
 from simkit.run.resume import RunStart
 from simkit.store import Store
+from support.signals import heeding_signals
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +30,9 @@ async def test_ctrl_c_ends_the_workers_and_a_resume_may_have_none(tmp_path: Path
     store = tmp_path / "store"
     flags = ["--tasks", "4", "--store", str(store), "--quiet", "--agent", f"{AGENTS}:Waiting,told={told}"]
     command = [sys.executable, "-m", "simkit", "run", "rollout", "--workers", "2", *flags]
-    async with await anyio.open_process(command, cwd=tmp_path) as driver:
+    with heeding_signals():
+        started = await anyio.open_process(command, cwd=tmp_path)
+    async with started as driver:
         workers = {int(line) for line in (await anyio.Path(told).read_text()).split()}
         driver.send_signal(signal.SIGINT)
         assert await ended(driver) == 130
