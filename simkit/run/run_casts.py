@@ -68,8 +68,9 @@ class RunCasts(Lifetime):
 
         An agent or user whose constructor takes `model` gets the model named for it: the one given here, else the
         run's (`Run(models=...)`, `--model`, SIMKIT_MODEL). A user without a model of its own gets the agent's. If a
-        model is named but no agent (or user), `function_calling` (or `goal`) is used; `react` instead of
-        `function_calling` for a model that cannot be given tools, which a note of the run says.
+        model is named but no agent (or user), it plays the world's default if that takes a model, otherwise
+        `function_calling` (or `goal`). A model that cannot be given tools plays `react` instead of
+        `function_calling`, which a note of the run says.
 
         A model in this process is loaded in the event loop, which takes seconds; `open_cast` loads it in a thread.
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import stat
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -22,8 +21,8 @@ from pathlib import Path
 from struct import Struct
 from types import ModuleType
 
-from simkit.store.files import UNSYNCED, open_plain, open_private, sync_folders
-from simkit.store.source import ARCHIVED, LOST
+from simkit.store.files import open_private, sync_folders
+from simkit.store.source import ARCHIVED, LOST, DiskSource
 
 FRAME = 1 << 20
 """Bytes of lines in a frame; a longer line has a frame of its own."""
@@ -67,7 +66,7 @@ class _Frame:
     sound: bool = True
 
 
-class ArchiveSource:
+class ArchiveSource(DiskSource):
     """A compressed journal, opened for reading: a `JournalSource` of the uncompressed bytes.
 
     Raises:
@@ -75,23 +74,17 @@ class ArchiveSource:
     """
 
     def __init__(self, path: Path, *, synced: bool = True) -> None:
-        self._path = path
-        self._synced = synced
-        self._named = False
-        self._fd = open_plain(path, os.O_RDONLY | os.O_NONBLOCK)
+        super().__init__(path, synced=synced)
         try:
-            status = os.fstat(self._fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(errno.EINVAL, "it is not a regular file")
             self._data: mmap.mmap | bytes = b""
-            if status.st_size:
+            if os.fstat(self._fd).st_size:
                 self._data = mmap.mmap(self._fd, 0, prot=mmap.PROT_READ)
             self._frames = _table(self._data) or [*_walked(self._data)]
             self._known: tuple[int, bytes] = (-1, b"")
             lengths = (self._length(number) for number in range(len(self._frames)))
             self._ends = [*accumulate(lengths)]
         except BaseException:
-            os.close(self._fd)
+            super().close()
             raise
 
     def size(self) -> int:
@@ -110,27 +103,12 @@ class ArchiveSource:
             start += len(part)
         return b"".join(parts)
 
-    def sync(self) -> None:
-        """Flush the file to disk; the first call also flushes the folders above it."""
-        if not self._synced:
-            return
-        try:
-            os.fsync(self._fd)
-        except OSError as error:
-            if error.errno not in UNSYNCED:
-                raise
-        if not self._named:
-            sync_folders(self._path)
-            self._named = True
-
     def close(self) -> None:
         """Close the file; a second call does nothing."""
-        file, self._fd = self._fd, -1
-        if file >= 0:
-            os.close(file)
-            data, self._data = self._data, b""
-            if isinstance(data, mmap.mmap):
-                data.close()
+        super().close()
+        data, self._data = self._data, b""
+        if isinstance(data, mmap.mmap):
+            data.close()
 
     def _length(self, number: int) -> int:
         length = self._frames[number].length
