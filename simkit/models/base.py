@@ -145,6 +145,10 @@ class Usage:
         """Tokens of prompt and reply together."""
         return self.prompt_tokens + self.completion_tokens
 
+    def __reduce__(self) -> tuple[type[Usage], tuple[int, int, int, float]]:
+        """For pickle, which is slow for dataclasses with slots; each exchange with a worker carries a usage."""
+        return Usage, (self.prompt_tokens, self.completion_tokens, self.cached_tokens, self.cost)
+
     def plus(self, other: Usage) -> Usage:
         """The sum of both."""
         return Usage(

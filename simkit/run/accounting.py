@@ -17,7 +17,7 @@ from simkit.core.records import PlannedUnit, UnplayedUnit
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
 from simkit.search.base import WorkUnit
-from simkit.store.encoding import FINISHED, decode
+from simkit.store.encoding import FINISHED, decode, finished_episode
 
 if TYPE_CHECKING:
     from simkit.run.resume import RecordedRun
@@ -80,15 +80,15 @@ class UnitLedger:
         self._planned = 0
         self._kept = 0
         self._open: dict[str, WorkUnit] = {}
-        self._ended: dict[str, Episode] = {}
+        self._ended: dict[str, Episode | bytes] = {}
         self._done = 0
         self._reasons: dict[str, int] = {}
 
-    def see(self, episode: Episode) -> None:
-        """Register the end of an episode."""
-        if self._open.pop(episode.episode_id, None) is not None:
+    def see(self, episode_id: str, end: Episode | bytes) -> None:
+        """Register the end of an episode, as an event or as its line."""
+        if self._open.pop(episode_id, None) is not None:
             self._done += 1
-            self._ended[episode.episode_id] = episode
+            self._ended[episode_id] = end
 
     def plan(self, units: Sequence[WorkUnit], kept: Mapping[str, Episode], recorder: Recorder) -> None:
         """Plan units; those in `kept` were finished by an earlier attempt of the run and are not played again."""
@@ -101,7 +101,8 @@ class UnitLedger:
 
     def ended(self, episode_id: str) -> Episode | None:
         """Return and remove the recorded episode of a unit; None if its end has not been recorded."""
-        return self._ended.pop(episode_id, None)
+        end = self._ended.pop(episode_id, None)
+        return cast("Episode", decode(end)) if isinstance(end, bytes) else end
 
     def not_played(self, reasons: Mapping[str, str], recorder: Recorder) -> None:
         """Mark open units as not played in this attempt, given reasons by episode id; units not open are ignored."""
@@ -140,14 +141,14 @@ class CountingRecorder:
         """Queue one event."""
         self._recorder.record(event)
         if isinstance(event, Episode):
-            self._ledger.see(event)
+            self._ledger.see(event.episode_id, event)
 
     def record_lines(self, lines: Sequence[bytes]) -> None:
         """Queue events that a worker has encoded."""
         self._recorder.record_lines(lines)
         for line in lines:
             if line.startswith(FINISHED):
-                self._ledger.see(cast("Episode", decode(line)))
+                self._ledger.see(finished_episode(line), line)
 
     def commit(self) -> Awaitable[None]:
         """Wait until everything recorded so far has been written."""

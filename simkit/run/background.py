@@ -16,6 +16,7 @@ from simkit.core.records import ComponentLoad
 from simkit.errors import StoreBusy
 from simkit.run.engine import ProgressDisplay, RunProgress
 from simkit.run.watchdog import Watchdog
+from simkit.store.source import size_of
 
 if TYPE_CHECKING:
     from simkit.store import Store
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 LOAD_EVERY = 2.0
 """Seconds between two observations of the load of components."""
+
+WAITING_BYTES = 256 << 20
+"""Bytes of the run's journal that may wait for the loader while workers play; loading them takes some 20 seconds."""
 
 
 class BackgroundTasks:
@@ -47,6 +51,7 @@ class BackgroundTasks:
         self._quiet = False
         self._loads: tuple[ComponentLoad, ...] = ()
         self._look_at = monotonic() + LOAD_EVERY
+        self._loaded = 0  # size of the journal at the last round
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -54,13 +59,24 @@ class BackgroundTasks:
         from simkit.store import keep_loaded
 
         async with anyio.create_task_group() as group:
-            group.start_soon(keep_loaded, self._store.loader)
+            group.start_soon(keep_loaded, self._store.loader, 2.0, self._leaves_cores_to_workers)
             group.start_soon(self._progress.lag.watch, self._beat)
             if self._display is not None:
                 group.start_soon(self._draw, self._display)
             with self._watchdog.watching():
                 yield
             group.cancel_scope.cancel()
+
+    def _leaves_cores_to_workers(self) -> bool:
+        """Whether the loader rests: workers use all cores, and the lines that wait for it are few.
+
+        Readers do not need it: they load the lines that are new to them.
+        """
+        size = size_of(self._store.path / "journals" / self._run_id / "main.jsonl")
+        if self._progress.workers and size - self._loaded < WAITING_BYTES:
+            return True
+        self._loaded = size
+        return False
 
     def holding(self) -> str:
         """Location of user code that blocks the event loop now; empty if there is none."""

@@ -3,6 +3,8 @@
 The driver pulls: each exchange brings orders to a worker, and back come whole journal lines and results. Workers have
 no store; the driver is the only writer, and says with the next exchange how many lines have been written. A worker that
 is lost is not asked again, so nothing that it still does can reach the store.
+
+What is exchanged has no slots: pickle reads and writes objects with a `__dict__` three times as fast.
 """
 
 from __future__ import annotations
@@ -82,7 +84,7 @@ class ServedModel:
     lacks_for_tools: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Order:
     """A unit to play: its number, and the recorded answers of its episode (`Recording.of_unit`)."""
 
@@ -91,7 +93,7 @@ class Order:
     past: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Result:
     """The end of an order: its episode, or the reason why it was not played."""
 
@@ -100,7 +102,7 @@ class Result:
     missed: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Counts:
     """Counters of one worker since its start, and current values."""
 
@@ -131,7 +133,7 @@ class Counts:
         return replace(self, **dict.fromkeys(("running", "branches", *CURRENT_CALLS), 0), waits=(), loads=())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Down:
     """What the driver sends: orders, how many of the worker's lines are written, and leases of the run's limits."""
 
@@ -141,7 +143,7 @@ class Down:
     stop: Stop = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Up:
     """What a worker answers.
 

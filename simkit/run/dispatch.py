@@ -25,7 +25,7 @@ from simkit.run.engine import FaultPolicy, RunProgress, is_faulted, sole_error
 from simkit.run.worker_counts import CountedWorkers
 from simkit.search.base import WorkUnit
 from simkit.search.episode import fault_outcome, toolset
-from simkit.store.encoding import ADJUSTED, FINISHED, decode
+from simkit.store.encoding import ADJUSTED, FINISHED, decode, finished_episode
 
 if TYPE_CHECKING:
     from simkit.models.middleware.lending import Lender
@@ -127,7 +127,7 @@ class _Driver:
         self._waiting = deque(_Open(index, unit) for index, unit in enumerate(units))
         self._suspects: deque[_Open] = deque()
         self._ends: dict[int, Episode | None] = {}
-        self._recorded: dict[str, Episode] = {}  # ends in the journal whose results have not arrived
+        self._recorded: dict[str, bytes] = {}  # ends in the journal whose results have not arrived
         self._counts = CountedWorkers(context.progress)
         self._stopping = False
         self._failed_starts = 0
@@ -238,15 +238,11 @@ class _Driver:
             self._ended(seat, result)
 
     def _record(self, lines: Sequence[bytes]) -> None:
-        own: list[bytes] = []
-        for line in lines:
-            if line.startswith(ADJUSTED):
-                self._context.adjusted(cast("EndpointAdjusted", decode(line)))
-                continue
-            own.append(line)
-            if line.startswith(FINISHED):
-                episode = cast("Episode", decode(line))
-                self._recorded[episode.episode_id] = episode
+        adjustments = [line for line in lines if line.startswith(ADJUSTED)]
+        for line in adjustments:
+            self._context.adjusted(cast("EndpointAdjusted", decode(line)))
+        own = lines if not adjustments else [line for line in lines if not line.startswith(ADJUSTED)]
+        self._recorded |= {finished_episode(line): line for line in own if line.startswith(FINISHED)}
         self._context.recorder.record_lines(own)
 
     def _ended(self, seat: _Seat, result: Result) -> None:
@@ -298,8 +294,9 @@ class _Driver:
         if opened:
             await self._context.past.renew()
         for each in reversed(opened):
-            episode = self._recorded.pop(each.unit.episode_id, None)
-            if episode is not None:  # it had ended, only its result was lost
+            line = self._recorded.pop(each.unit.episode_id, None)
+            if line is not None:  # it had ended, only its result was lost
+                episode = cast("Episode", decode(line))
                 self._ends[each.index] = replace(episode, goals=tuple(goal.key for goal in each.unit.task.goals))
                 self._finished(self._ends[each.index] or episode)
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -92,6 +93,12 @@ def refusal(line: bytes) -> str | None:
     except WrongValue as wrong:
         return str(wrong)
     return None
+
+
+def finished_episode(line: bytes) -> str:
+    """Id of the episode that a line of `Episode` ends; the line is one that `encode` has written."""
+    found = re.match(rb'"episode_id":"([^"\\]*)"', memoryview(line)[len(FINISHED) :])
+    return orjson.loads(line)["episode_id"] if found is None else found[1].decode()
 
 
 def kind_of(line: bytes) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -283,10 +283,11 @@ PAUSE_PER_SECOND = 9.0
 """Seconds to pause after each second of loading during a run."""
 
 
-async def keep_loaded(loader: Loader, every: float = 2.0) -> None:
+async def keep_loaded(loader: Loader, every: float = 2.0, resting: Callable[[], bool] = lambda: False) -> None:
     """Load in a thread every `every` seconds until cancelled; start it in the task group of a run.
 
-    A long round is followed by a longer pause, so loading takes at most a tenth of the time.
+    A long round is followed by a longer pause, so loading takes at most a tenth of the time. There is no round while
+    `resting` says so.
 
     Nothing waits for this task or fails because of it. A round that finds the database in use is skipped, and the load
     at the end of the run reports other problems. Until then the journals are the source of truth.
@@ -294,6 +295,8 @@ async def keep_loaded(loader: Loader, every: float = 2.0) -> None:
     pause = every
     while True:
         await anyio.sleep(pause)
+        if resting():
+            continue
         began = time.monotonic()
         await to_thread.run_sync(_try_round, loader, every)
         pause = max(every, PAUSE_PER_SECOND * (time.monotonic() - began))

@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 import pytest
 
-from simkit.core.events import RunStarted
+from simkit.core.events import Episode, RunStarted
 from simkit.store import encoding
-from simkit.store.encoding import encode
+from simkit.store.encoding import FINISHED, encode, finished_episode
 
 LONE = "a\ud800b"
 """A text that orjson refuses, so that the event it is in has to be cleaned."""
@@ -192,3 +192,12 @@ def test_private_fields_of_a_value_are_written_nowhere() -> None:
 
     account = Account("a", "secret")
     assert written(account) == written(account, cleaned=True) == {"name": "a"}
+
+
+@pytest.mark.parametrize(
+    "name", ["run/task/0", 'a "quoted" task', "back\\slash", "\u00fcmlaut \u2028", "", 'x","reward":1', "\x00"]
+)
+def test_the_episode_of_a_line_is_found_without_parsing_it(name: str) -> None:
+    line = encode(Episode(episode_id=name, reward=None, outcome="user_ended", goals=()))
+    assert line.startswith(FINISHED)
+    assert finished_episode(line) == name

@@ -299,6 +299,32 @@ async def test_a_round_that_took_long_is_followed_by_a_longer_pause(
     assert loader.asked == [2.0] * 4
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_there_is_no_round_while_the_loader_rests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    clock = Clock()
+    done = anyio.Event()
+
+    async def sleep(seconds: float) -> None:
+        clock.sleeps.append(seconds)
+        if len(clock.sleeps) == 6:
+            done.set()
+            await anyio.Event().wait()
+
+    loader = Timed(tmp_path, clock, 0.0, 1.0, 0.1, 0.5)
+    monkeypatch.setattr("simkit.store.loader.time.monotonic", lambda: clock.now)
+    monkeypatch.setattr("simkit.store.loader.anyio.sleep", sleep)
+    rests = [False, True, True, False, False]
+    async with anyio.create_task_group() as group:
+        group.start_soon(keep_loaded, loader, 2.0, lambda: rests.pop(0))
+        await done.wait()
+        group.cancel_scope.cancel()
+    assert len(loader.asked) == 3
+    assert clock.sleeps == pytest.approx([2.0, 2.0, 2.0, 2.0, 9.0, 2.0])
+
+
 def test_a_missing_column_is_not_reported_as_a_full_disk() -> None:
     for kind in (duckdb.BinderException, duckdb.CatalogException):
         said = str(loading_error(Path("simkit.duckdb"), kind("no such column")))

@@ -34,6 +34,10 @@ class Amount:
     tokens: float = 0
     cost: float = 0.0
 
+    def __reduce__(self) -> tuple[type[Amount], tuple[float, float]]:
+        """For pickle, which is slow for dataclasses with slots; each exchange with a worker carries amounts."""
+        return Amount, (self.tokens, self.cost)
+
     def plus(self, other: Amount) -> Amount:
         """The sum of both."""
         return Amount(self.tokens + other.tokens, self.cost + other.cost)

@@ -30,7 +30,7 @@ MOST_WANTS = 64
 """Calls without room in the budget that a worker reports at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Places:
     """Use of an endpoint by one worker: calls in flight, and calls that wait for a place."""
 
@@ -38,7 +38,7 @@ class Places:
     waiting: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Wants:
     """What a worker has used and wants.
 
@@ -62,7 +62,7 @@ class Wants:
     cuts: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Leases:
     """What the driver grants.
 
