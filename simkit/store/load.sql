@@ -205,11 +205,19 @@ INSERT INTO component_loads BY NAME
 SELECT run_id, attempt, {ComponentLoad:c}, moment AS observed_at
 FROM (SELECT run_id, attempt, moment, unnest(components) AS c FROM staged WHERE e = 'ComponentsWaitedFor');
 
+-- A number or score that is recorded again replaces the earlier one, whichever journal is loaded first.
 CREATE TEMP TABLE measured AS
-SELECT run_id, stage, step, v.key AS name, CAST(v.value AS DOUBLE) AS value, moment
+SELECT run_id, stage, step, v.key AS name, CAST(v.value AS DOUBLE) AS value, moment, of_attempt AS attempt, journal
 FROM (SELECT s.*, l.attempt AS of_attempt FROM staged s JOIN run_lines l USING (line) WHERE s.e = 'Measured') s,
     json_each(s."values") v
-QUALIFY row_number() OVER (PARTITION BY run_id, stage, step, v.key ORDER BY of_attempt DESC, line DESC) = 1;
+QUALIFY row_number() OVER (
+    PARTITION BY run_id, stage, step, v.key ORDER BY of_attempt DESC, journal DESC, line DESC
+) = 1;
+
+DELETE FROM measured n
+USING metrics m
+WHERE m.run_id = n.run_id AND m.stage = n.stage AND m.step = n.step AND m.name = n.name
+    AND (m.attempt, m.journal) > (n.attempt, n.journal);
 
 DELETE FROM metrics m
 USING measured n
@@ -218,9 +226,16 @@ WHERE m.run_id = n.run_id AND m.stage = n.stage AND m.step = n.step AND m.name =
 INSERT INTO metrics FROM measured;
 
 CREATE TEMP TABLE scored AS
-SELECT {ItemScored}, moment AS scored_at
+SELECT {ItemScored}, moment AS scored_at, of_attempt AS attempt, journal
 FROM (SELECT s.*, l.attempt AS of_attempt FROM staged s JOIN run_lines l USING (line) WHERE s.e = 'ItemScored')
-QUALIFY row_number() OVER (PARTITION BY run_id, suite, item, trial, metric ORDER BY of_attempt DESC, line DESC) = 1;
+QUALIFY row_number() OVER (
+    PARTITION BY run_id, suite, item, trial, metric ORDER BY of_attempt DESC, journal DESC, line DESC
+) = 1;
+
+DELETE FROM scored s
+USING item_scores i
+WHERE i.run_id = s.run_id AND i.suite = s.suite AND i.item = s.item AND i.trial = s.trial AND i.metric = s.metric
+    AND (i.attempt, i.journal) > (s.attempt, s.journal);
 
 DELETE FROM item_scores i
 USING scored s

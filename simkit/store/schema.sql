@@ -302,10 +302,14 @@ CREATE TABLE metrics (
     step BIGINT NOT NULL,
     name VARCHAR NOT NULL,
     value DOUBLE,
-    measured_at TIMESTAMP
+    measured_at TIMESTAMP,
+    attempt INTEGER NOT NULL,
+    journal VARCHAR NOT NULL
 );
 COMMENT ON TABLE metrics IS 'What training and its guards measured: one row per run, stage, step and number.';
 COMMENT ON COLUMN metrics.value IS 'NULL for a number that JSON does not have (NaN, infinite).';
+COMMENT ON COLUMN metrics.attempt IS 'Which start of the run measured it, counted from 0: the latest that did.';
+COMMENT ON COLUMN metrics.journal IS 'The journal it was read from.';
 
 CREATE TABLE item_scores (
     run_id VARCHAR NOT NULL,
@@ -315,10 +319,14 @@ CREATE TABLE item_scores (
     metric VARCHAR NOT NULL,
     value DOUBLE,
     detail JSON,
-    scored_at TIMESTAMP
+    scored_at TIMESTAMP,
+    attempt INTEGER NOT NULL,
+    journal VARCHAR NOT NULL
 );
 COMMENT ON TABLE item_scores IS 'Scores of evaluations that are no conversations: one row per question of a suite and metric.';
 COMMENT ON COLUMN item_scores.item IS 'The question; the same name in every run.';
+COMMENT ON COLUMN item_scores.attempt IS 'Which start of the run scored it, counted from 0: the latest that did.';
+COMMENT ON COLUMN item_scores.journal IS 'The journal it was read from.';
 
 CREATE TABLE journals (
     journal VARCHAR NOT NULL,

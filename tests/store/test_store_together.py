@@ -133,8 +133,22 @@ def test_the_latest_attempt_counts_whatever_clocks_and_names_say(tmp_path: Path,
         assert store.query("SELECT status, attempt, summary FROM runs").rows == [("done", 2, '{"attempt":2}')]
         assert store.query("SELECT attempt, journal FROM episodes").rows == [(2, "r1/w1.jsonl")]
         assert store.query("SELECT content FROM messages WHERE seq = 1").rows == [("Start 2",)]
-        if together:
-            assert store.query("SELECT value FROM metrics UNION ALL SELECT value FROM item_scores").rows == [(2.0,)] * 2
+        for table in ("metrics", "item_scores"):
+            assert store.query(f"SELECT value, attempt, journal FROM {table}").rows == [(2.0, 2, "r1/w1.jsonl")]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_where_attempts_are_equal_the_name_of_the_journal_decides(tmp_path: Path, together: bool) -> None:
+    for place, order in enumerate(permutations(["w0", "w1"])):
+        store = Store(tmp_path / f"{place}")
+        for worker in order:
+            scored = ItemScored("r1", "suite", "item", "answered", float(worker == "w1"), 5.0)
+            events = [run_started(), Measured("r1", "train", 1, {"loss": float(worker == "w1")}, 5.0), scored]
+            write_lines(store.path, numbered(events, worker=worker), worker=worker)
+            if not together:
+                store.load()
+        for table in ("metrics", "item_scores"):
+            assert store.query(f"SELECT value, attempt, journal FROM {table}").rows == [(1.0, 0, "r1/w1.jsonl")]
 
 
 def test_starts_without_numbers_are_counted_in_each_journal(store: Store) -> None:
