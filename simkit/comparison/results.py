@@ -200,3 +200,8 @@ class Comparison:
             for name, found in tested.items()
         }
         return {**plain, **marked, **state}
+
+    def _repr_html_(self) -> str:
+        from simkit.comparison.notebook import comparison_html
+
+        return comparison_html(self)

@@ -207,6 +207,13 @@ class Run(RunCasts):
         for metric, value in metrics.items():
             journal.record(ItemScored(self.id, suite, item, metric, value, now, trial, detail))
 
+    def _repr_html_(self) -> str:
+        from simkit.run.notebook import run_html
+
+        known = vars(self)
+        name = f"{known.get('id', 'run')} {known.get('name', '')}"
+        return run_html(name.strip(), self.status if "id" in known else "not entered", self.summary())
+
     async def query(
         self, sql: str, *parameters: Any, runs: Sequence[str] | None = None, scoped: bool = False
     ) -> QueryResult:

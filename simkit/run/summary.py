@@ -66,6 +66,11 @@ class Summary:
             **self.extra,
         }
 
+    def _repr_html_(self) -> str:
+        from simkit.run.notebook import summary_html
+
+        return summary_html(self)
+
 
 HARVEST = """
     select count(*) filter (golden) as golden_branches,

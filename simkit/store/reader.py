@@ -40,6 +40,11 @@ class QueryResult:
         notes = f", notes: {'; '.join(self.notes)}" if self.notes else ""
         return f"<QueryResult of {len(self.rows)} rows, columns {', '.join(self.columns)}{notes}>"
 
+    def _repr_html_(self) -> str:
+        from simkit.store.notebook import result_html
+
+        return result_html(self)
+
     @property
     def notes(self) -> tuple[str, ...]:
         """The state in words; empty if the rows are complete."""

@@ -38,6 +38,11 @@ class RunRow:
         missing = self.planned is not None and self.finished < self.planned
         return f"{self.finished}/{self.planned}" if missing else str(self.episodes)
 
+    def _repr_html_(self) -> str:
+        from simkit.store.notebook import run_html
+
+        return run_html(self)
+
 
 @dataclass(frozen=True, slots=True)
 class TreeNode:
@@ -83,6 +88,11 @@ class EpisodeTree:
     root: TreeNode | None
     traceback: str | None = None
 
+    def _repr_html_(self) -> str:
+        from simkit.store.notebook import tree_html
+
+        return tree_html(self)
+
 
 @dataclass(frozen=True, slots=True)
 class TranscriptLine:
@@ -107,6 +117,11 @@ class Transcript:
     outcome: str | None = None
     error: str | None = None
     traceback: str | None = None
+
+    def _repr_html_(self) -> str:
+        from simkit.store.notebook import transcript_html
+
+        return transcript_html(self)
 
 
 def build_tree(rows: list[dict[str, Any]]) -> TreeNode | None:
