@@ -7,7 +7,8 @@
     │   ├── DataMissing            data a world needs is not on this machine
     │   ├── DataCorrupt            data is there, but is not what it should be
     │   ├── InvalidArguments       the arguments of a tool call are not a JSON object
-    │   └── NotForkable            a component cannot be branched, and the search needs to
+    │   ├── NotForkable            a component cannot be branched, and the search needs to
+    │   └── ViewRefused            the viewer has no such page, or does not take what it was sent
     ├── ActorError                 the runtime's own: addresses, deadlines, scopes
     │   ├── ActorStopped           the actor has ended; its address answers no more
     │   ├── AskTimeout             a deadline passed before the reply
@@ -51,7 +52,7 @@ names, and is scored. Everything else that is raised ends the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal, NamedTuple, TypeAlias, cast
 
 Where: TypeAlias = str | Callable[[], str]
@@ -91,6 +92,22 @@ class InvalidArguments(UsageError):
 
 class NotForkable(UsageError):
     """A search that branches was given a component whose state cannot be forked."""
+
+
+class ViewRefused(UsageError):
+    """A request to the viewer cannot be answered.
+
+    Attributes:
+        status: the status of the HTTP answer.
+        hint: what to do.
+        near: ids of runs that may have been meant.
+    """
+
+    def __init__(self, message: str, *, status: int = 400, hint: str = "", near: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.hint = hint
+        self.near = tuple(near)
 
 
 class ActorError(SimkitError):

@@ -61,6 +61,44 @@ def show(
     show(store, run, episode, branch, json, raw)
 
 
+@commands.command("view")
+def view(
+    run: Annotated[str | None, typer.Argument(help="Run to open: id, unique beginning of it, name, or `last`.")] = None,
+    episode: Annotated[str | None, typer.Argument(help="Episode to open: a task id, or task/trial.")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on.", show_default="a free one from 7788")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; one that other machines reach asks for a token.")
+    ] = "127.0.0.1",
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SIMKIT_VIEW_TOKEN", help="Token that browsers must bring.", show_default="none on this machine"
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Keep the viewer's copy of the database here: quick in a large store."),
+    ] = None,
+    store: StoreFlag = None,
+    json: JsonFlag = False,
+) -> None:
+    """Look at runs, trees and conversations in the browser, even during a run.
+
+    simkit view
+
+    simkit view last
+    """
+    from simkit.cli.view import ViewFlags, view
+
+    flags = ViewFlags(
+        run=run, episode=episode, browser=not no_browser, host=host, port=port, token=token, cache=cache, json=json
+    )
+    view(store, flags)
+
+
 @commands.command("sql")
 def sql(
     query: Annotated[str | None, typer.Argument(help="The query; without it a prompt opens.")] = None,

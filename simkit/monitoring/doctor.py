@@ -105,9 +105,18 @@ def diagnose(store: Store, name: str) -> Diagnosis:
     with store.reading() as reader:
         run = reader.resolve(name)
         with reader.scoped([run.run_id], copy=False) as own:
-            found = _advised(_examined(own, run))
+            found = diagnosis_of(own, run)
     warning = exposure(store.path)
     return found if warning is None else replace(found, advice=(*found.advice, warning))
+
+
+def diagnosis_of(reader: Reader, run: RunRow) -> Diagnosis:
+    """Diagnose a run from an open reader; see `diagnose`.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    return _advised(_examined(reader, run))
 
 
 def _examined(reader: Reader, run: RunRow) -> Diagnosis:

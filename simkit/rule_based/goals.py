@@ -27,6 +27,25 @@ class RecordedCall:
     result: Any
     error: bool
     by: str = "agent"
+    seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NearestCall:
+    """A call as a report refers to it; `seq` is the index of the message with its result, None if not recorded."""
+
+    name: str
+    arguments: str
+    seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentDifference:
+    """An argument that is not as wanted; `got` is None if the call lacks it."""
+
+    argument: str
+    wanted: str
+    got: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +59,8 @@ class GoalReport:
         call: the call that reached it, or the nearest one; empty without such a call.
         branch_id: the branch of that call.
         difference: why that call does not reach a missed goal, or the reward's own explanation.
+        nearest: that call, as it was recorded.
+        arguments: the arguments of that call that differ from those wanted.
     """
 
     goal: str
@@ -48,6 +69,8 @@ class GoalReport:
     call: str = ""
     branch_id: str = ""
     difference: str = ""
+    nearest: NearestCall | None = None
+    arguments: tuple[ArgumentDifference, ...] = ()
 
 
 def account_for(
@@ -59,7 +82,7 @@ def account_for(
         call = next((call for call in reversed(calls) if evidence and call.call_id == evidence), None)
         if call is None:
             return GoalReport(goal, True, wanted, evidence)
-        return GoalReport(goal, True, wanted, _called(call), call.branch_id)
+        return GoalReport(goal, True, wanted, _called(call), call.branch_id, nearest=_nearest(call))
     if not isinstance(detail.get("tool"), str):
         return GoalReport(goal, False, wanted)
     calls = [call for call in calls if call.by == detail.get("by", "agent")]
@@ -70,7 +93,8 @@ def account_for(
     differences = [(_differences(detail, call), call) for call in same]
     found, call = min(reversed(differences), key=lambda each: len(each[0]))
     why = "; ".join(found) or "nothing differs that was recorded: the reward did not credit it"
-    return GoalReport(goal, False, wanted, _called(call), call.branch_id, why)
+    differing = tuple(_argument_differences(detail, call))
+    return GoalReport(goal, False, wanted, _called(call), call.branch_id, why, _nearest(call), differing)
 
 
 def _wanted(detail: Mapping[str, Any]) -> str:
@@ -81,6 +105,10 @@ def _wanted(detail: Mapping[str, Any]) -> str:
     answered = f" answered with {_text(entity)}" if entity and not tool.startswith("book_") else ""
     by = " by the user" if detail.get("by") == "user" else ""
     return f"{tool}({_listed(cast('Mapping[str, Any]', parameters))}){by}{answered}"
+
+
+def _nearest(call: RecordedCall) -> NearestCall:
+    return NearestCall(call.name, call.arguments, call.seq)
 
 
 def _called(call: RecordedCall) -> str:
@@ -98,16 +126,22 @@ def _text(value: object) -> str:
 def _differences(detail: Mapping[str, Any], call: RecordedCall) -> list[str]:
     if call.parameters is None:
         return ["its arguments are not a JSON object", "nothing can be compared"]
-    asked: Mapping[str, Any] = detail.get("parameters") or {}
-    wanted, made = clean(asked), clean(call.parameters)
     found = [
-        f"{name} is {_text(call.parameters[name])}, wanted {_text(asked[name])}"
-        if name in made
-        else f"{name} is missing, wanted {_text(asked[name])}"
-        for name, value in wanted.items()
-        if made.get(name) != value
+        f"{each.argument} is {'missing' if each.got is None else each.got}, wanted {each.wanted}"
+        for each in _argument_differences(detail, call)
     ]
     return [*found, *_about_result(detail, call)]
+
+
+def _argument_differences(detail: Mapping[str, Any], call: RecordedCall) -> Iterable[ArgumentDifference]:
+    parameters = call.parameters
+    if parameters is None:
+        return
+    asked: Mapping[str, Any] = detail.get("parameters") or {}
+    wanted, made = clean(asked), clean(parameters)
+    for name, value in wanted.items():
+        if made.get(name) != value:
+            yield ArgumentDifference(name, _text(asked[name]), _text(parameters[name]) if name in made else None)
 
 
 def _about_result(detail: Mapping[str, Any], call: RecordedCall) -> Iterable[str]:

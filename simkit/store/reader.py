@@ -19,7 +19,7 @@ from simkit.store.scope import scoped
 from simkit.store.tree_view import EpisodeTree, RunRow, Transcript, TranscriptLine, build_tree
 
 if TYPE_CHECKING:
-    from simkit.rule_based.goals import GoalReport, RecordedCall
+    from simkit.rule_based.goals import GoalReport
 
 Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
 
@@ -194,44 +194,37 @@ class Reader:
         Raises:
             UsageError: there is no such run or episode.
         """
-        run_id = self.resolve(run).run_id
+        found = self.episode(self.resolve(run).run_id, episode)
+        return replace(found, root=build_tree(self.branches(found.episode_id)))
+
+    def episode(self, run_id: str, episode: str) -> EpisodeTree:
+        """One episode of a run, named as in `tree`, without its branches.
+
+        Raises:
+            UsageError: there is no such episode.
+        """
         rows = self.query(_EPISODE, {"run": run_id, "episode": episode}).dicts()
         if not rows:
             raise self._absent(
                 f"run {run_id} has no episode {episode!r}; `FROM episode_scores` lists them, a task's id is enough"
             )
         row = rows[0]
-        branches = self.query(_BRANCHES, {"episode": row["episode_id"]}).dicts()
         for name in ("goals", "achieved"):
             row[name] = tuple(row[name] or ())
-        return EpisodeTree(**row, root=build_tree(branches))
+        return EpisodeTree(**row, root=None)
 
-    def goals(self, tree: EpisodeTree) -> tuple[GoalReport, ...]:
+    def branches(self, episode_id: str) -> list[dict[str, Any]]:
+        """The branches of an episode, each with what it said and called and the goals it reached, in any order."""
+        return self.query(_BRANCHES, {"episode": episode_id}).dicts()
+
+    def goals(self, episode: EpisodeTree) -> tuple[GoalReport, ...]:
         """The goals of an episode: reached or missed, what was wanted, and the call that came nearest.
 
         The calls of all its branches count. A reward's own explanations take the place of simkit's.
         """
-        from simkit.rule_based.goals import account_for  # imports pydantic, which listing runs does not need
+        from simkit.store.goal_accounts import accounts  # imports pydantic, which listing runs does not need
 
-        calls = [_made(row) for row in self.rows(_CALLS, {"episode": tree.episode_id})]
-        (task,) = self.rows(_GOALS, {"run": tree.run_id, "task": tree.task_id})
-        goals: list[dict[str, Any]] = orjson.loads(task["goals"] or "[]")
-        details: list[tuple[str, dict[str, Any]]] = [(goal["key"], goal.get("detail") or {}) for goal in goals]
-        said = {row["goal"]: row["explanation"] for row in self.rows(_EXPLAINED, {"episode": tree.episode_id})}
-        hits = self.rows(_CREDITED, {"episode": tree.episode_id})
-        left = list(tree.achieved)
-        found: list[GoalReport] = []
-        for place, key in enumerate(tree.goals):
-            reached = key in left
-            if reached:
-                left.remove(key)
-            hit = next((each for each in hits if each["goal"] == key), None) if reached else None
-            if hit is not None:
-                hits.remove(hit)
-            detail = _detail(key, tree.goals[:place].count(key), details)
-            account = account_for(key, detail, calls, reached=reached, evidence=hit["evidence"] if hit else "")
-            found.append(account if reached or key not in said else replace(account, difference=said[key]))
-        return tuple(found)
+        return accounts(self.rows, episode)
 
     def transcript(self, branch_id: str) -> Transcript:
         """The conversation from the root to a branch.
@@ -253,36 +246,6 @@ class Reader:
         if not self.state.stale:
             return UsageError(message)
         return StoreIncomplete(f"{message}. But {'; '.join(self.state.notes)}")
-
-
-def _made(row: Mapping[str, Any]) -> RecordedCall:
-    from simkit.rule_based.goals import RecordedCall
-
-    try:
-        arguments: object = orjson.loads(row["arguments"] or "")
-    except orjson.JSONDecodeError:
-        arguments = None
-    return RecordedCall(
-        branch_id=row["branch_id"],
-        call_id=row["call_id"] or "",
-        name=row["name"],
-        arguments=row["arguments"] or "",
-        parameters=cast("dict[str, Any]", arguments) if isinstance(arguments, dict) else None,
-        result=None if row["result"] is None else orjson.loads(row["result"]),
-        error=row["error"],
-        by=row["side"],
-    )
-
-
-def _detail(key: str, copy: int, details: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    """The detail of one copy of a task's goal, counted from 0; a goal of a composed reward is named `part/goal`."""
-    while True:
-        same = [detail for name, detail in details if name == key]
-        if same:
-            return same[min(copy, len(same) - 1)]
-        _, slash, key = key.partition("/")
-        if not slash:
-            return {}
 
 
 _COPY = re.compile(r"\b(copy\b.*\bto|export)\b", re.IGNORECASE | re.DOTALL)
@@ -385,17 +348,6 @@ LEFT JOIN (
 ) f USING (branch_id)
 WHERE branch_id = ?
 """
-
-_GOALS = "SELECT any_value(goals) AS goals FROM tasks WHERE run_id = $run AND task_id = $task"
-
-_CALLS = """
-SELECT branch_id, t.call_id, t.name, t.arguments, t.result, t.error, t.side
-FROM tool_calls t JOIN branches b USING (branch_id) WHERE t.episode_id = $episode ORDER BY b.turn, b.path, t.seq
-"""
-
-_CREDITED = "SELECT goal, evidence FROM rewards WHERE episode_id = $episode AND credited ORDER BY step"
-
-_EXPLAINED = "SELECT goal, explanation FROM goal_explanations WHERE episode_id = $episode"
 
 _TRANSCRIPT = "SELECT branch_id, seq, turn, step, author, heard, message, flags FROM conversation(?)"
 

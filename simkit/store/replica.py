@@ -14,10 +14,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import duckdb
 
@@ -80,9 +81,9 @@ class Replica:
         assert self._connection is not None, "use the replica inside `with`"
         return self._connection
 
-    def __enter__(self) -> Replica:
+    def __enter__(self) -> Self:
         with ExitStack() as stack:
-            folder = stack.enter_context(_private_folder())
+            folder = self._folder(stack)
             database = folder / "simkit.duckdb"
             self._loader = Loader(
                 self._store,
@@ -92,7 +93,7 @@ class Replica:
                 source=partial(open_journal, synced=False),
             )
             self._loader.damage = _RememberedDamage(self._store)
-            self.copied = self._copy and _copy(self._store / "simkit.duckdb", database)
+            self.copied = database.exists() or (self._copy and self._copy_to(database))
             stack.callback(self._close)
             self._fill()
             self._held = stack.pop_all()
@@ -113,13 +114,28 @@ class Replica:
         sizes = journal_sizes(self._store, self._runs)
         if self._connection is not None and sizes == self._sizes:
             return LoadReport()
-        self._close()
+        self._release()
         report = self._loader.load()
-        self._connection = self._open.enter_context(
-            opened_with_packs(self._loader.database, self._store, external=self._external)
-        )
+        if self._connection is None:
+            self._connection = self._open.enter_context(self._connected(self._loader.database))
         self._sizes = sizes
         return report
+
+    # --- what a replica that stays open does otherwise ----------------------------------------------------------------
+
+    def _folder(self, stack: ExitStack) -> Path:
+        """The folder of the copy, which the stack removes."""
+        return stack.enter_context(_private_folder())
+
+    def _copy_to(self, database: Path) -> bool:
+        return _copy(self._store / "simkit.duckdb", database)
+
+    def _connected(self, database: Path) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        return opened_with_packs(database, self._store, external=self._external)
+
+    def _release(self) -> None:
+        """Make room for the loader, which needs the database for itself."""
+        self._close()
 
     def _fill(self) -> None:
         try:

@@ -54,10 +54,15 @@ def opened_with_packs(database: Path, store: Path, *, external: bool) -> Generat
     with connected(
         database, read_only=True, external=external, files=lambda each: pack_files(store, read_packs(each))
     ) as connection:
-        packs = read_packs(connection)
-        if packs:
-            _define(connection, [_view(table, _rows(connection, store, table, packs)) for table in PACKED])
+        add_packs(connection, store)
         yield connection
+
+
+def add_packs(connection: duckdb.DuckDBPyConnection, store: Path) -> None:
+    """Let the tables and views of this connection hold the rows of the store's packed runs, too."""
+    packs = read_packs(connection)
+    if packs:
+        _define(connection, [_view(table, _rows(connection, store, table, packs)) for table in PACKED])
 
 
 @contextmanager

@@ -1,0 +1,150 @@
+"""The state that a viewer shows: a replica that follows the store while pages listen, and the news it has for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import anyio
+from anyio import to_thread
+
+from simkit.errors import StoreError
+from simkit.store import Reader
+from simkit.store.live_replica import LiveReplica
+
+T = TypeVar("T")
+
+REST = 1.0
+"""Least seconds between two rounds of loading; a long round is followed by a rest of twice its time."""
+
+READERS = 2
+"""Answers that are computed at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What pages are told: the number of the state, and finished and expected episodes of the runs being played."""
+
+    version: int = 0
+    running: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    notes: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The news as JSON values."""
+        return {"version": self.version, "running": dict(self.running), "notes": self.notes}
+
+
+class Watch:
+    """Follows a store: loads while somebody listens, and answers from what was loaded last.
+
+    Args:
+        replica: the store's replica, entered.
+        notes: function that counts the notes of the store; None without notes.
+
+    Attributes:
+        news: the latest news.
+        messages: what the last round had to say, such as that the store is gone.
+        stopped: the server is ending.
+    """
+
+    def __init__(self, replica: LiveReplica, notes: Callable[[], int] | None = None) -> None:
+        self.news = News()
+        self.messages: tuple[str, ...] = ()
+        self.stopped = False
+        self._replica = replica
+        self._notes = notes or (lambda: 0)
+        self._listeners = 0
+        self._changed = anyio.Event()
+        self._wanted = anyio.Event()
+        self._loading = anyio.Lock()
+        self._loaded_at = float("-inf")
+        self._readers = anyio.CapacityLimiter(READERS)
+        self._loaders = anyio.CapacityLimiter(1)
+        self._alive: frozenset[str] = frozenset()
+
+    async def fresh(self) -> News:
+        """The news of the state that `answer` answers from; without listeners the store is read first.
+
+        Raises:
+            StoreError: the replica cannot be written.
+        """
+        if not self._listeners and time.monotonic() - self._loaded_at > REST:
+            await self._load()
+        return self.news
+
+    async def answer(self, ask: Callable[[Reader], T]) -> T:
+        """What a function finds in the current state, computed in a thread.
+
+        Raises:
+            StoreError: the replica cannot be read.
+        """
+        return await to_thread.run_sync(self._ask, ask, limiter=self._readers)
+
+    def _ask(self, ask: Callable[[Reader], T]) -> T:
+        with self._replica.reading() as reader:
+            return ask(reader)
+
+    def stop(self) -> None:
+        """End all waiting for news."""
+        self.stopped = True
+        self._changed.set()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncGenerator[None]:
+        """Have the store followed as long as this lasts."""
+        self._listeners += 1
+        self._wanted.set()
+        try:
+            yield
+        finally:
+            self._listeners -= 1
+            if not self._listeners:
+                self._wanted = anyio.Event()
+
+    async def after(self, known: News | None) -> News:
+        """The latest news, as soon as they are not those that are known, or the watch has stopped."""
+        while self.news == known and not self.stopped:
+            await self._changed.wait()
+        return self.news
+
+    async def follow(self) -> None:
+        """Load new lines until cancelled, while somebody listens."""
+        while True:
+            await self._wanted.wait()
+            began = time.monotonic()
+            try:
+                await self._load()
+            except StoreError as error:
+                self.messages = (str(error),)
+            await anyio.sleep(max(REST, 2 * (time.monotonic() - began)))
+
+    async def refresh(self) -> None:
+        """Load what is new now, such as a note that was just written."""
+        await self._load(force=True)
+
+    async def _load(self, *, force: bool = False) -> None:
+        asked = time.monotonic()
+        async with self._loading:
+            if self._loaded_at > asked and not force:
+                return  # while this waited
+            news, self.messages = await to_thread.run_sync(self._round, limiter=self._loaders)
+            self._loaded_at = time.monotonic()
+            if news != self.news:
+                self.news = news
+                self._changed.set()
+                self._changed = anyio.Event()
+
+    def _round(self) -> tuple[News, tuple[str, ...]]:
+        report = self._replica.refresh()
+        running = [run for run in self._replica.state.runs if run.status == "running"]
+        counts = {run.run_id: (run.finished, run.started if run.planned is None else run.planned) for run in running}
+        alive = frozenset(run.run_id for run in running if run.alive)
+        changed = bool(report.lines or report.bytes or report.unreadable) or counts != dict(self.news.running)
+        changed = changed or alive != self._alive or report.notes != self.messages
+        self._alive = alive
+        notes = self._notes()
+        version = self.news.version + (changed or notes != self.news.notes)
+        return News(version, counts, notes), report.notes
