@@ -23,7 +23,7 @@ def transcript(reader: Reader, branch_id: str) -> dict[str, Any]:
     rows = reader.rows(_LINES, [branch_id])
     if not rows:
         raise UsageError(f"there is no branch {branch_id!r}")
-    branches = list(dict.fromkeys([*(row["branch_id"] for row in rows), branch_id]))  # a faulted one adds no message
+    branches = list(dict.fromkeys(row["branch_id"] for row in rows))
     wanted = {"episode": episode, "branches": branches}
     tools = {(row["branch_id"], row["call_id"]): row for row in reader.rows(_TOOLS, wanted)}
     sides = {key: row["side"] for key, row in tools.items()}

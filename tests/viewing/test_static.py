@@ -75,5 +75,5 @@ def test_modules_import_only_what_is_there(path: Path) -> None:
 def test_the_page_names_its_files() -> None:
     page = (STATIC / "index.html").read_text()
     files = re.findall(r'(?:href|src)="/static/([^"]+)"', page)
-    assert sorted(files) == ["app.js", "pages.css", "style.css"]
+    assert sorted(files) == ["app.js", "pages.css", "style.css", "talk.css"]
     assert all((STATIC / each).is_file() for each in files)

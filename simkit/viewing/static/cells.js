@@ -52,8 +52,17 @@ export function CellLegend({ episodes }) {
   return html`<div class="legend" aria-hidden="true"><span><i style=${`background:${tone(0)}`}></i>0</span>
     <span><i style=${`background:${tone(0.5)}`}></i>0.5</span><span><i
       style=${`background:${tone(1)}`}></i>full reward</span>
-    ${any(i => episodes.faults[i] > 0 && episodes.reward[i] == null) ? html`<span><i
-      class="fault-cell">✗</i>fault</span>` : null}
+    ${
+      any(i => episodes.faults[i] > 0 && episodes.reward[i] == null)
+        ? html`<span><i
+      class="fault-cell">✗</i>fault</span>`
+        : null
+    }
+    ${
+      any(i => episodes.reward[i] == null && !episodes.running?.[i] && !(episodes.faults[i] > 0))
+        ? html`<span><i style=${`background:${tone(null)}`}></i>not scored</span>`
+        : null
+    }
     ${any(i => episodes.running?.[i]) ? html`<span><i class="running-cell"></i>running</span>` : null}</div>`;
 }
 

@@ -124,8 +124,10 @@ export function Curve({ name, stage, points, mark = null }) {
   if (tables) {
     return html`<div class="curve">${title}<div class="scroll-y" tabindex="0" role="group" aria-label=${plain(name)}>
       <table class="numbers"><tbody>
-      ${points.map(([step, value]) => html`<tr><td class="num">step ${step}</td><td
-        class="num right">${axis(value)}</td></tr>`)}
+      ${points.map(
+        ([step, value]) => html`<tr><td class="num">step ${step}</td><td
+        class="num right">${axis(value)}</td></tr>`,
+      )}
       </tbody></table></div></div>`;
   }
   const { H, X, Y, raw, smooth, low, high, first, end, few } = shape;

@@ -1,5 +1,6 @@
 // Answers of the server or of an export, and the version of what the server has read.
 import { createContext, useContext, useEffect, useRef, useState } from './html.js';
+import { exactly } from './text.js';
 
 const KEPT = 80;
 
@@ -50,9 +51,12 @@ export class Client {
     if (!answer.ok) throw new Refusal(answer.status, parsed(text));
     const before = this.kept.get(path);
     this.kept.delete(path);
-    const kept = before && before.text === text ? before : { text, value: JSON.parse(text) };
+    const kept =
+      before && before.text === text
+        ? before
+        : { text, value: path.startsWith('/api/calls/') ? exactly(text) : JSON.parse(text) };
     this.kept.set(path, kept);
-    if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
+    if (this.kept.size > KEPT) this.kept.delete([...this.kept.keys()][0]);
     return kept.value;
   }
 

@@ -89,8 +89,12 @@ function Comparison({ comparison }) {
           on=${index === at} style=${style} onPick=${() => show(list[index])} />`} />`
           : html`<div class="empty">No task got ${only}.</div>`
       }</section>
-      ${picked ? html`<${Pair} key=${picked.task_id} comparison=${comparison} names=${names} task=${picked}
-        trial=${trial} />` : null}</div></main>`;
+      ${
+        picked
+          ? html`<${Pair} key=${picked.task_id} comparison=${comparison} names=${names} task=${picked}
+        trial=${trial} />`
+          : null
+      }</div></main>`;
 }
 
 /** @param {any} task @param {string} only */

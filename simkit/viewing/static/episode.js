@@ -107,8 +107,12 @@ function Episode({ episode, run, task, trial, lost, stamp }) {
       ${pane === 'tree' ? html`<${TreePane} ...${left} />` : null}
       ${pane === 'why' ? html`<${Why} episode=${episode} onPick=${goTo} />` : null}
       ${pane === 'task' ? html`<${TaskPane} episode=${episode} />` : null}
-      ${pane === 'notes' ? html`<${NotesPane} notes=${notes} task=${task} trial=${trial} onPick=${goTo}
-        talk=${talk} />` : null}
+      ${
+        pane === 'notes'
+          ? html`<${NotesPane} notes=${notes} task=${task} trial=${trial} onPick=${goTo}
+        talk=${talk} />`
+          : null
+      }
     </section>
     ${
       narrow && pane !== 'talk'
@@ -122,8 +126,12 @@ function Episode({ episode, run, task, trial, lost, stamp }) {
         onPick=${(/** @type {number} */ i) => pick(i)} stamp=${stamp} />
     </section>`
     }
-    ${call ? html`<${ModelCall} run=${run} task=${task} trial=${trial} id=${call}
-      onClose=${() => change({ call: null })} />` : null}
+    ${
+      call
+        ? html`<${ModelCall} run=${run} task=${task} trial=${trial} id=${call}
+      onClose=${() => change({ call: null })} />`
+        : null
+    }
   </main>`;
 }
 
@@ -240,13 +248,20 @@ function Head({ episode, run, task, trial, tree, branched, onPick, lost }) {
       ${near(episode.prev, '←', 'Episode before')}${near(episode.next, '→', 'Episode after')}</div>
     <div class="meta"><${Reward} value=${episode.reward} /><span>${words(episode.outcome)}</span>
       <span class="num">${counted(tree.maxTurn, 'turn')}</span>
-      ${branched ? html`<span
+      ${
+        branched
+          ? html`<span
         class="num">${counted(tree.N - 1, 'branch', 'branches')}, ${counted(tree.leaves[tree.root], 'end')}</span>`
-      : null}
+          : null
+      }
       ${episode.seconds == null ? null : html`<span class="num">${duration(episode.seconds)}</span>`}
-      ${episode.cost == null ? null : html`<span class="num">${money(episode.cost)}</span>`}
-      ${episode.faults?.length ? html`<span
-        class="bad-text">✗ ${counted(episode.faults.length, 'fault')}</span>` : null}
+      ${episode.cost ? html`<span class="num">${money(episode.cost)}</span>` : null}
+      ${
+        episode.faults?.length
+          ? html`<span
+        class="bad-text">✗ ${counted(episode.faults.length, 'fault')}</span>`
+          : null
+      }
       ${episode.flags ? html`<span class="flag">⚑ ${counted(episode.flags, 'doubt')}</span>` : null}
       ${lost ? html`<span class="bad-text">${plain(lost.message)}</span>` : null}</div>
     <div class="goals">${(episode.why ?? []).map(
@@ -254,8 +269,12 @@ function Head({ episode, run, task, trial, tree, branched, onPick, lost }) {
       key=${i} class=${`goal ${goal.earned ? 'earned' : ''}`} title=${plain(goal.wanted)}
       onClick=${() => goal.path != null && goal.turn != null && onPick(`${goal.path}.${goal.turn}`)}>
       ${goal.earned ? '◆' : '○'}
-      ${' '}${plain(goal.goal)}${goal.earned && goal.turn != null ? html` <span
-        class="num">turn ${goal.turn}</span>` : null}
+      ${' '}${plain(goal.goal)}${
+        goal.earned && goal.turn != null
+          ? html` <span
+        class="num">turn ${goal.turn}</span>`
+          : null
+      }
       ${goal.earned ? null : html`<span class="sr">, missed</span>`}</button>`,
     )}</div>
   </div>`;
@@ -347,8 +366,12 @@ function TalkHead({ tree, leaf, selected, inner, chosen, branched, change, talk 
     <span class="soft num">${chosen ? `turn ${tree.n.turn[selected]} of ${turns}` : counted(turns, 'turn')}</span>
     <span class="grow"></span>
     <${Copy} text=${() => location.href} label="Copy link" class="chip" />
-    ${talk.canNote ? html`<button type="button" class="chip"
-      onClick=${() => change({ note: 'all' })}>Note</button>` : null}
+    ${
+      talk.canNote
+        ? html`<button type="button" class="chip"
+      onClick=${() => change({ note: 'all' })}>Note</button>`
+        : null
+    }
     <${Segments} label="Whose view" value=${inner ? 'all' : 'user'} choices=${[
       ['all', 'Everything'],
       ['user', 'What the user hears'],

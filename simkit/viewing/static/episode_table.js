@@ -100,6 +100,7 @@ function chosen(order, l, texts, q, only) {
   if (!wanted && !only) return order;
   const fits = (/** @type {number} */ i) => {
     if (only === 'fail') return !l.running?.[i] && (l.success[i] == null ? (l.faults[i] ?? 0) > 0 : !l.success[i]);
+    if (only === 'unfinished') return l.outcome[i] === 'unfinished';
     if (only === 'running') return Boolean(l.running?.[i]) || l.outcome[i] == null;
     return l.outcome[i] === only;
   };

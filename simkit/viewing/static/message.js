@@ -114,13 +114,21 @@ function ToolResult({ line, load }) {
   return html`<details class=${`call result ${error ? 'error' : ''}`}><summary>
       <span class="call-name">${error ? '✗ error' : '↳ result'}</span>
       <span class="call-line">${plain((line.content ?? '').slice(0, 400))}</span>
-      ${writes?.length ? html`<span
-        class="tag gold">${writes.length} ${writes.length > 1 ? 'writes' : 'write'}</span>` : null}
+      ${
+        writes?.length
+          ? html`<span
+        class="tag gold">${writes.length} ${writes.length > 1 ? 'writes' : 'write'}</span>`
+          : null
+      }
       ${seconds == null ? null : html`<span class="faint num">${duration(seconds)}</span>`}</summary>
     <pre>${name ? html`<span class="label">result of ${plain(name)}</span>${'\n'}` : null}<${LongText}
       text=${line.cut == null ? pretty(line.content) : (line.content ?? '')} bytes=${line.cut}
         load=${load('content')} />
-      ${writes?.length ? html`${'\n\n'}<span
-        class="label">rows that it changed</span>${'\n'}${shown(pretty(writes))}` : null}
+      ${
+        writes?.length
+          ? html`${'\n\n'}<span
+        class="label">rows that it changed</span>${'\n'}${shown(pretty(writes))}`
+          : null
+      }
     </pre></details>`;
 }

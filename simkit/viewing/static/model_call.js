@@ -15,26 +15,41 @@ const STATES = {
 /** @param {{run: string, task: string, trial: string, id: string, onClose: () => void}} props */
 export function ModelCall({ run, task, trial, id, onClose }) {
   const { value, error } = useData(api('calls', run, task, trial, id));
-  return html`<${Dialog} label="Model call" onClose=${onClose} class="side">
+  return html`<${Dialog} label="Model call" onClose=${onClose} class="drawer">
     <div class="dialog-head"><h2>Model call <span class="id">${plain(id)}</span></h2><span class="grow"></span>
       <button type="button" class="btn small" onClick=${onClose}>Close</button></div>
-    ${error ? html`<${Problem} error=${error} />` : value ? html`<${Call}
-      call=${value} />` : html`<${Waiting} />`}<//>`;
+    ${
+      error
+        ? html`<${Problem} error=${error} />`
+        : value
+          ? html`<${Call}
+      call=${value} />`
+          : html`<${Waiting} />`
+    }<//>`;
 }
 
 function Call({ call }) {
   const [tone, name, meaning] = STATES[call.state] ?? STATES.unavailable;
   const usage = call.response?.usage;
   return html`<div class="facts"><span>${plain(call.model)}</span>
-      ${usage ? html`<span
-        class="num">${usage.prompt_tokens ?? '–'} + ${usage.completion_tokens ?? '–'} tokens</span>` : null}
+      ${
+        usage
+          ? html`<span
+        class="num">${pretty(usage.prompt_tokens)} + ${pretty(usage.completion_tokens)} tokens</span>`
+          : null
+      }
       ${call.hash ? html`<span class="id" title="request hash">${plain(call.hash)}</span>` : null}</div>
     <div class="section-head"><h3>Response</h3><${Copy} text=${pretty(call.response)} /></div>
-    <pre class="trace" tabindex="0">${call.response == null ? 'none: the call failed' : html`<${LongText}
-      text=${pretty(call.response)} />`}</pre>
+    <pre class="trace" tabindex="0">${
+      call.response == null
+        ? 'none: the call failed'
+        : html`<${LongText}
+      text=${pretty(call.response)} />`
+    }</pre>
     <div class="section-head"><h3>Request <span class=${`pill ${tone}`}>${name}</span></h3>
       ${call.request ? html`<${Copy} text=${pretty(call.request)} />` : null}</div>
-    <p class="soft">${meaning} ${shown(call.reason)}</p>
+    <p class="soft">${shown(call.state === 'unavailable' && call.reason ? sentence(call.reason) : meaning)}
+      ${call.state === 'differs' && call.reason ? html` ${shown(sentence(call.reason))}` : null}</p>
     ${call.request ? html`<${Request} request=${call.request} />` : null}
     ${call.params ? html`<h3>Sampling</h3><pre class="trace" tabindex="0">${shown(pretty(call.params))}</pre>` : null}`;
 }
@@ -56,6 +71,9 @@ function Request({ request }) {
     }
     <pre class="trace" tabindex="0">${shown(pretty(rest))}</pre>`;
 }
+
+/** @param {string} text */
+const sentence = text => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
 
 /** @param {any} message */
 function messageText(message) {

@@ -28,7 +28,10 @@ export function NoteList({ notes }) {
   );
 }
 
-/** The form for a note about a message, or about a conversation without `line`. */
+/**
+ * The form for a note about a message, or about a conversation without `line`.
+ * @param {{line?: import('./message.js').Message | null, talk: any}} props
+ */
 export function NoteForm({ line = null, talk }) {
   const client = useContext(ClientContext);
   const [label, setLabel] = useState('');

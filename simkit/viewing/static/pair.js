@@ -34,9 +34,7 @@ export function Pair({ comparison, names, task, trial }) {
         aria-pressed=${k === chosen}
           onClick=${() => change({ task: task.task_id, trial: k })}>${plays.length > 1 ? `trial ${k}` : 'the trial'}
         ${' '}<i class="cell" style=${`background:${tone(each.a?.reward ?? null)}`}></i><i class="cell"
-          style=${`background:${tone(
-          each.b?.reward ?? null,
-        )}`}></i></button>`,
+          style=${`background:${tone(each.b?.reward ?? null)}`}></i></button>`,
       )}</div></div>
     ${
       narrow
@@ -109,13 +107,21 @@ function Side({ name, play, task, talk, part, whole, onWhole }) {
       }</div>
     ${play ? null : html`<p class="soft">This side did not play that trial.</p>`}
     ${error ? html`<${Problem} error=${error} />` : play && !lines ? html`<${Waiting} />` : null}
-    ${from > 0 ? html`<button type="button" class="chip equal"
-      onClick=${onWhole}>${counted(from, 'equal message')} before</button>` : null}
+    ${
+      from > 0
+        ? html`<button type="button" class="chip equal"
+      onClick=${onWhole}>${counted(from, 'equal message')} before</button>`
+        : null
+    }
     ${(lines ?? []).slice(from).map(
       (/** @type {any} */ line, /** @type {number} */ i) => html`
       ${from + i === part ? html`<div class="turn here"><b>They part here</b></div>` : null}
       <${MessageView} key=${line.seq} line=${line} inner=${true} differs=${from + i === part} talk=${shared} />`,
     )}
-    ${lines && part >= lines.length ? html`<div
-      class="turn here"><b>${part === lines.length ? 'It ends here' : ''}</b></div>` : null}</div>`;
+    ${
+      lines && part >= lines.length
+        ? html`<div
+      class="turn here"><b>${part === lines.length ? 'It ends here' : ''}</b></div>`
+        : null
+    }</div>`;
 }

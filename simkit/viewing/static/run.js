@@ -1,5 +1,5 @@
 // One run: scores, every task and trial, every tree, the table of episodes, training, and what was configured.
-import { html, useContext, useEffect, useState } from './html.js';
+import { html, useContext, useEffect, useMemo, useState } from './html.js';
 import { LiveContext, useData, path as api } from './client.js';
 import { CellLegend, Cells } from './cells.js';
 import { EpisodeTable } from './episode_table.js';
@@ -34,9 +34,10 @@ export function RunPage({ id, theme }) {
   return html`<${Run} run=${value} running=${running} theme=${theme} lost=${error} />`;
 }
 
-function Run({ run, running, theme, lost }) {
+function Run({ run: given, running, theme, lost }) {
   const { go, change, route } = useRoute();
   const live = useContext(LiveContext);
+  const run = useMemo(() => settled(given), [given]);
   const l = run.episodes;
   const played = l.task_id.length > 0;
   const pick = (/** @type {string} */ task, /** @type {number} */ trial) =>
@@ -80,6 +81,20 @@ function Run({ run, running, theme, lost }) {
     <${Details} run=${run} /></main>`;
 }
 
+/** Episodes without an end are unfinished, not running, where nothing runs. @param {any} run */
+function settled(run) {
+  if (run.status === 'running') return run;
+  const { running = [], outcome } = run.episodes;
+  const { running: open, null: none, ...ended } = run.outcomes ?? {};
+  const unfinished = (open ?? 0) + (none ?? 0);
+  const episodes = {
+    ...run.episodes,
+    outcome: outcome.map((/** @type {string | null} */ each) => each ?? 'unfinished'),
+    running: running.map(() => false),
+  };
+  return { ...run, episodes, outcomes: unfinished ? { ...ended, unfinished } : ended };
+}
+
 /** Trials without the spread of a long list of arguments. */
 const trialsOf = (/** @type {any} */ l) => new Set(/** @type {number[]} */ (l.trial));
 
@@ -108,9 +123,14 @@ function Troubles({ run, lost }) {
   const store = useContext(StoreContext);
   const place = store?.store ? ` --store ${store.store}` : '';
   const silent = isSilent(run, Date.now());
+  const doctor = (run.doctor ?? []).filter((/** @type {string} */ line) => !run.error || !line.includes(run.error));
   const stopped = ['stopped', 'interrupted', 'failed'].includes(run.status);
-  return html`${lost ? html`<div class="banner warn"
-    role="status">${plain(lost.message)} The page shows what it had.</div>` : null}
+  return html`${
+    lost
+      ? html`<div class="banner warn"
+    role="status">${plain(lost.message)} The page shows what it had.</div>`
+      : null
+  }
     ${
       silent
         ? html`<div class="banner warn" role="status"><p>This run has written no line for
@@ -128,7 +148,7 @@ function Troubles({ run, lost }) {
       <${Command} text=${`simkit resume ${run.run_id}${place}`} /></div>`
         : null
     }
-    ${(run.doctor ?? []).map((/** @type {string} */ line) => html`<div class="banner warn">${shown(line)}</div>`)}`;
+    ${doctor.map((/** @type {string} */ line) => html`<div class="banner warn">${shown(line)}</div>`)}`;
 }
 
 function PartList({ run }) {

@@ -110,7 +110,7 @@ function RunLine({ run, parts, isOpen, depth, style, on, picked, onMark, onUnfol
   const running = run.status === 'running';
   const silent = isSilent(run, Date.now());
   return html`<div class=${`run-line ${on ? 'on' : ''}`}
-    style=${`${style}${depth ? `;padding-left:${12 + 22 * depth}px` : ''}`}>
+    style=${`${style};--depth:${depth}`}>
     <span class="run-mark"><input type="checkbox" aria-label=${`Mark ${nameOf(run)} to compare`} checked=${picked}
       onChange=${() => onMark(run.run_id)} /></span>
     <span class="run-name"><${A} class="stretch"
@@ -143,7 +143,7 @@ function RunLine({ run, parts, isOpen, depth, style, on, picked, onMark, onUnfol
           ? count(run.episodes)
           : html`<span class="faint">–</span>`
     }
-      <span class="narrow-only faint"> episodes</span></span>
+      <span class="narrow-only faint">${' '}${expected === 1 ? 'episode' : 'episodes'}</span></span>
     <span
       class=${`right num wide-only ${run.faults ? 'bad-text' : 'faint'}`}>
       ${run.faults ? `✗ ${count(run.faults)}` : '0'}</span>

@@ -41,15 +41,25 @@ export function SearchPage() {
       /** @type {any} */ event,
     ) => change({ run: event.currentTarget.value, limit: null })}>
         ${run ? null : html`<option value="">choose a run</option>`}
-        ${run && !runs.some((/** @type {any} */ each) => each.run_id === run) ? html`<option
-          value=${run}>${plain(run)}</option>` : null}
-        ${runs.map((/** @type {any} */ each) => html`<option key=${each.run_id}
-          value=${each.run_id}>${nameOf(each)} · ${plain(each.run_id)}</option>`)}
+        ${
+          run && !runs.some((/** @type {any} */ each) => each.run_id === run)
+            ? html`<option
+          value=${run}>${plain(run)}</option>`
+            : null
+        }
+        ${runs.map(
+          (/** @type {any} */ each) => html`<option key=${each.run_id}
+          value=${each.run_id}>${nameOf(each)} · ${plain(each.run_id)}</option>`,
+        )}
       </select></label>
       <${Search} value=${q} label="Find in all messages"
         onInput=${(/** @type {string} */ text) => change({ q: text, limit: null })} />
-      ${value ? html`<span class="soft num"
-        role="status">${value.more ? 'the first ' : ''}${counted(hits.length, 'hit')}</span>` : null}</div>
+      ${
+        value
+          ? html`<span class="soft num"
+        role="status">${value.more ? 'the first ' : ''}${counted(hits.length, 'hit')}</span>`
+          : null
+      }</div>
     ${error ? html`<${Problem} error=${error} />` : null}
     ${path && !value && !error ? html`<${Waiting} text="searching…" />` : null}
     ${
@@ -61,11 +71,19 @@ export function SearchPage() {
           )}</div>`
         : null
     }
-    ${value?.more ? html`<button type="button" class="btn"
-      onClick=${() => change({ limit: limit * 4 })}>More hits</button>` : null}
+    ${
+      value?.more
+        ? html`<button type="button" class="btn"
+      onClick=${() => change({ limit: limit * 4 })}>More hits</button>`
+        : null
+    }
     ${value && !hits.length ? html`<div class="empty">No message has “${plain(wanted)}”.</div>` : null}
-    ${path ? null : html`<div
-      class="empty">${run ? 'Type what to look for.' : 'Choose a run, then type what to look for.'}</div>`}</main>`;
+    ${
+      path
+        ? null
+        : html`<div
+      class="empty">${run ? 'Type what to look for.' : 'Choose a run, then type what to look for.'}</div>`
+    }</main>`;
 }
 
 const same = (/** @type {any} */ a, /** @type {any} */ b) => a && a.task_id === b.task_id && a.trial === b.trial;
@@ -77,8 +95,12 @@ const hitAddress = (run, hit, q) =>
 function Hit({ index, hit, run, q, on, first }) {
   const [before, match, after] = hit.snippet;
   const fate = hit.fate ? html`<span class=${`tag ${fateTone(hit.fate)}`}>${words(hit.fate)}</span>` : null;
-  return html`${first ? html`<h2 class="hit-episode">${plain(hit.task_id)}<span
-    class="faint">/${hit.trial}</span></h2>` : null}
+  return html`${
+    first
+      ? html`<h2 class="hit-episode">${plain(hit.task_id)}<span
+    class="faint">/${hit.trial}</span></h2>`
+      : null
+  }
     <${A} id=${`hit${index}`} class=${`hit-row ${on ? 'on' : ''}`} href=${hitAddress(run, hit, q)}>
       <span class="soft num">turn ${hit.turn}</span><span class="tag">${words(hit.author)}</span>
       <span class="snippet" dir="auto">${shown(before)}<mark>${shown(match)}</mark>${shown(after)}</span>${fate}<//>`;

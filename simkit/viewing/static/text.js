@@ -121,6 +121,19 @@ export function axis(value) {
 export const words = outcome => (outcome ? plain(outcome).replaceAll('_', ' ') : 'running');
 
 /**
+ * A value of JSON whose numbers keep their digits: seeds have more than JavaScript's, and 1.0 is not 1 to a model.
+ * @param {string} text
+ * @returns {any}
+ */
+export function exactly(text) {
+  const { rawJSON } = /** @type {any} */ (JSON);
+  if (!rawJSON) return JSON.parse(text);
+  const keep = (/** @type {string} */ _, /** @type {unknown} */ value, /** @type {{source: string}} */ { source }) =>
+    typeof value === 'number' ? rawJSON(source) : value;
+  return JSON.parse(text, /** @type {any} */ (keep));
+}
+
+/**
  * JSON with indentation, if the text is JSON; else the text.
  * @param {unknown} value
  */
@@ -129,7 +142,7 @@ export function pretty(value) {
   if (typeof value !== 'string') return JSON.stringify(value, null, 2);
   if (!/^\s*[[{"]/.test(value)) return value;
   try {
-    return JSON.stringify(JSON.parse(value), null, 2);
+    return JSON.stringify(exactly(value), null, 2);
   } catch {
     return value;
   }

@@ -10,6 +10,7 @@ const COLOURS = {
   user_ended: 'color-mix(in oklab, var(--good) 62%, var(--zero))',
   agent_ended: 'color-mix(in oklab, var(--good) 40%, var(--zero))',
   running: 'var(--accent)',
+  unfinished: 'var(--unscored)',
 };
 
 /** @param {string} outcome */
@@ -20,25 +21,35 @@ export function Tiles({ run }) {
   const total = endings.reduce((sum, [, n]) => sum + Number(n), 0);
   if (!total) return null;
   const partial = run.status === 'running' ? html` <span class="pill live tiny">so far</span>` : null;
+  const scored = run.reward?.value != null;
   return html`<div class="tiles">
-    <${Score} label="Average reward" estimate=${run.reward} show=${f3} partial=${partial} />
-    <${Score} label="Success rate" estimate=${run.success} show=${percent} partial=${partial} />
-    ${run.harvest ? html`<${Harvest} harvest=${run.harvest} />` : html`<${PassTile} values=${run.pass_k}
-      partial=${partial} />`}
+    ${scored ? html`<${Score} label="Average reward" estimate=${run.reward} show=${f3} partial=${partial} />` : null}
+    ${
+      scored
+        ? html`<${Score} label="Success rate" estimate=${run.success} show=${percent}
+      partial=${partial} />`
+        : null
+    }
+    ${
+      run.harvest
+        ? html`<${Harvest} harvest=${run.harvest} />`
+        : html`<${PassTile} values=${run.pass_k}
+      partial=${partial} />`
+    }
     <${Endings} run=${run} endings=${endings} total=${total} /></div>`;
 }
 
 function Score({ label, estimate, show, partial }) {
   const interval =
-    estimate?.low == null ? 'no interval: too few tasks' : `95%: ${show(estimate.low)} to ${show(estimate.high)}`;
-  return html`<div class="card tile"><h2>${label}${partial}</h2><div class="big num">${show(estimate?.value)}</div>
-    <div class="soft num">${estimate?.value == null ? 'nothing scored' : interval}</div>
+    estimate.low == null ? 'no interval: too few tasks' : `95%: ${show(estimate.low)} to ${show(estimate.high)}`;
+  return html`<div class="card tile"><h2>${label}${partial}</h2><div class="big num">${show(estimate.value)}</div>
+    <div class="soft num">${interval}</div>
     <${Interval} estimate=${estimate} width=${190} label=${label} /></div>`;
 }
 
 function PassTile({ values, partial }) {
   const tables = useTables();
-  if (!values?.length) return null;
+  if (!values || values.length < 2) return null;
   const few = tables ? values : values.slice(0, 4);
   return html`<div class="card tile"><h2>pass^k${partial} <small>all of k trials succeed</small></h2><div
     class="pass-tile">

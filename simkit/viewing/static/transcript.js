@@ -29,10 +29,16 @@ export function Transcript(props) {
   return html`<div class="talk" ref=${box} tabindex="0" role="group" aria-label="Conversation">
     ${[...turns].map(
       ([turn, lines]) => html`<section key=${turn} id=${`t${turn}`} class="turn-block">
-      ${turn > 0 ? html`<${TurnHead} ...${props} turn=${turn} node=${nodes.get(turn)}
-        calls=${calls.get(turn) ?? []} />` : null}
-      ${lines.map((/** @type {any} */ line) => html`<${MessageView} key=${line.seq} line=${line} inner=${inner}
-        talk=${talk} />`)}
+      ${
+        turn > 0
+          ? html`<${TurnHead} ...${props} turn=${turn} node=${nodes.get(turn)}
+        calls=${calls.get(turn) ?? []} />`
+          : null
+      }
+      ${lines.map(
+        (/** @type {any} */ line) => html`<${MessageView} key=${line.seq} line=${line} inner=${inner}
+        talk=${talk} />`,
+      )}
     </section>`,
     )}
     ${
@@ -99,10 +105,8 @@ function TurnHead({ tree, turn, node, calls, selected, talk, others, onPick }) {
 function TurnCost({ calls, talk, turn }) {
   if (!calls.length) return null;
   const seconds = calls.reduce((/** @type {number} */ sum, /** @type {any} */ call) => sum + (call.seconds ?? 0), 0);
-  const paid = calls.filter((/** @type {any} */ call) => call.cost != null);
-  const cost = paid.length
-    ? money(paid.reduce((/** @type {number} */ sum, /** @type {any} */ call) => sum + call.cost, 0))
-    : null;
+  const paid = calls.reduce((/** @type {number} */ sum, /** @type {any} */ call) => sum + (call.cost ?? 0), 0);
+  const cost = paid ? money(paid) : null;
   const open = talk.callsOf === String(turn);
   return html`<button type="button" class="chip num" aria-expanded=${open} onClick=${() =>
     talk.change({ calls: open ? null : turn })}>${counted(calls.length, 'model call')} · ${duration(seconds)}
@@ -118,7 +122,7 @@ function ModelCalls({ calls, talk }) {
     ${call.attempts > 1 ? html`<span class="tag">${call.attempts} attempts</span>` : null}
     <span class="faint num">${call.prompt_tokens ?? '–'} + ${call.completion_tokens ?? '–'} tokens</span>
     <span class="faint num">${duration(call.seconds)}</span>
-    ${call.cost == null ? null : html`<span class="faint num">${money(call.cost)}</span>`}<//>`,
+    ${call.cost ? html`<span class="faint num">${money(call.cost)}</span>` : null}<//>`,
   )}</div>`;
 }
 

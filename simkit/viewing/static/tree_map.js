@@ -76,6 +76,7 @@ function Ticks({ dx, x, last }) {
   const every = Math.max(1, Math.ceil(28 / dx));
   const ticks = [];
   for (let turn = 0; turn <= last; turn += every) {
+    if (turn && x(turn) < 50) continue;
     ticks.push(html`<text class="axis" x=${x(turn)} y="11" text-anchor=${turn ? 'middle' : 'start'}>
       ${turn || 'turn 0'}</text>`);
   }

@@ -29,7 +29,8 @@ export function TreeRows({ tree, open, onToggle, selected, link, onPick, inside 
       element.scrollTop = Math.max(0, y - element.clientHeight / 3);
     }
   }, [current, tree]);
-  const gutter = Math.min(Math.max(110, (width || 600) * 0.44), tree.maxTurn * 26 + 30);
+  const share = width && width < 500 ? 0.3 : 0.44;
+  const gutter = Math.min(Math.max(100, (width || 600) * share), tree.maxTurn * 26 + 30);
   const dx = (gutter - 30) / Math.max(1, tree.maxTurn);
   const geometry = { gutter, dx, x: (/** @type {number} */ turn) => 22 + turn * dx };
   const first = Math.max(0, Math.floor(top / HEIGHT) - 4);
@@ -102,8 +103,12 @@ function Tags({ tree, row, golden, same, hits }) {
     ${folded && tree.earned[start] ? html`<span class="tag good">${tree.earned[start]} earned</span>` : null}
     ${!folded && !golden && goals.length ? html`<span class="tag good">+${plain(goals.join(', '))}</span>` : null}
     ${same ? html`<span class="tag">×${same}</span>` : null}
-    ${faults && (folded || !golden) ? html`<span
-      class="tag bad">✗ ${faults} ${faults > 1 ? 'faults' : 'fault'}</span>` : null}
+    ${
+      faults && (folded || !golden)
+        ? html`<span
+      class="tag bad">✗ ${faults} ${faults > 1 ? 'faults' : 'fault'}</span>`
+        : null
+    }
     ${inside ? html`<span class="tag live">${inside} ${inside > 1 ? 'hits' : 'hit'}</span>` : null}`;
 }
 
@@ -136,8 +141,10 @@ function Drawing({ tree, view, first, last, selected, geometry }) {
     dots.push(html`<path class="folded" d=${`M${from} ${y(r)}l${wide} -6v12Z`} />`);
   }
   return html`<svg class="drawing" width=${gutter + 8} height=${view.rows.length * HEIGHT} aria-hidden="true">
-    ${['plain', 'good', 'bad', 'gold'].map(kind => html`<path class=${`tree-${kind}`}
-      d=${lines[kind]} />`)}${dots}</svg>`;
+    ${['plain', 'good', 'bad', 'gold'].map(
+      kind => html`<path class=${`tree-${kind}`}
+      d=${lines[kind]} />`,
+    )}${dots}</svg>`;
 }
 
 function Dot({ tree, i, x, y, here }) {

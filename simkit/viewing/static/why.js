@@ -53,7 +53,7 @@ function Missed({ goal, onPick }) {
     <div><span class="label">wanted</span> <code class="wanted">${shown(goal.wanted)}</code></div>
     ${
       nearest
-        ? html`<div><span class="label">nearest</span>
+        ? html`<div class="nearest"><span class="label">nearest</span>
       <code class="wanted">${shown(`${nearest.name} ${argumentsOf(nearest.arguments)}`)}</code>
       <button type="button" class="chip" onClick=${() => onPick(`${nearest.path}.${nearest.turn}`, nearest.seq)}>
         turn ${nearest.turn}</button></div>`

@@ -167,13 +167,13 @@ export function Problem({ error, title = null }) {
   return html`<div class="problem" role="alert">
     ${title ? html`<h1>${title}</h1>` : null}
     <p>${shown(error.message)}</p>
-    ${error.hint ? html`<p class="soft">${shown(error.hint)}</p>` : null}
+    ${error.hint && !error.near?.length ? html`<p class="soft">${shown(error.hint)}</p>` : null}
     ${
       error.near?.length
-        ? html`<p>Did you mean ${error.near.map(
+        ? html`<p>Near to it: ${error.near.map(
             (run, index) =>
               html`${index ? ', ' : ''}<${A} class="link" href=${`/runs/${encodeURIComponent(run)}`}>${plain(run)}<//>`,
-          )}?</p>`
+          )}</p>`
         : null
     }
   </div>`;
