@@ -5,6 +5,9 @@ import { tone, useSize } from './widgets.js';
 
 const GAP = 2;
 
+/** Room above, for half a label. */
+const TOP = 4;
+
 /**
  * @param {{episodes: any, onPick: (task: string, trial: number) => void, theme: string}} props columns of
  *   `/api/runs/RUN`; a click picks
@@ -74,19 +77,22 @@ function describe(episodes, row) {
 
 /** Tasks from the worst average on, and the row of each cell. */
 function gridOf(episodes) {
-  /** @type {Map<string, {sum: number, scored: number}>} */
+  /** @type {Map<string, {sum: number, scored: number, running: number}>} */
   const sums = new Map();
   let trials = 1;
   for (let i = 0; i < episodes.task_id.length; i++) {
     const task = episodes.task_id[i];
-    const entry = sums.get(task) ?? { sum: 0, scored: 0 };
+    const entry = sums.get(task) ?? { sum: 0, scored: 0, running: 0 };
     sums.set(task, entry);
     if (episodes.trial[i] + 1 > trials) trials = episodes.trial[i] + 1;
+    if (episodes.running?.[i]) entry.running++;
     if (episodes.reward[i] == null) continue;
     entry.sum += episodes.reward[i];
     entry.scored++;
   }
-  const average = new Map([...sums].map(([task, { sum, scored }]) => [task, scored ? sum / scored : -1]));
+  const average = new Map(
+    [...sums].map(([task, { sum, scored, running }]) => [task, scored ? sum / scored : running ? 2 : -1]),
+  );
   const tasks = [...sums.keys()].sort((a, b) => (average.get(a) ?? 0) - (average.get(b) ?? 0) || (a < b ? -1 : 1));
   const index = new Map(tasks.map((task, i) => [task, i]));
   const rows = new Map();
@@ -122,14 +128,23 @@ function shapeOf(grid, width) {
   const spread =
     labelled && columns === most && columns > 1 ? Math.min(40, (width - columns * block) / (columns - 1)) : between;
   const pitch = cell + (labelled && cell > 8 ? GAP : 1);
-  return { cell, label, block, step: block + spread, columns, lines, pitch, height: Math.max(cell, lines * pitch) };
+  return {
+    cell,
+    label,
+    block,
+    step: block + spread,
+    columns,
+    lines,
+    pitch,
+    height: TOP + Math.max(cell, lines * pitch),
+  };
 }
 
 function hit(grid, shape, x, y) {
   const column = Math.floor(x / shape.step);
   const within = x - column * shape.step - shape.label;
   const trial = Math.floor(within / shape.cell);
-  const place = taskPlace(shape, column, Math.floor(y / shape.pitch));
+  const place = taskPlace(shape, column, Math.floor((y - TOP) / shape.pitch));
   const row =
     column < shape.columns && trial >= 0 && trial < grid.trials ? grid.rows.get(place * grid.trials + trial) : null;
   return row == null ? null : { row, task: grid.tasks[place], trial };
@@ -153,7 +168,7 @@ function draw(canvas, grid, shape, episodes, width) {
     const column = shape.label ? Math.floor(place / shape.lines) : place % shape.columns;
     const line = shape.label ? place % shape.lines : Math.floor(place / shape.columns);
     const left = column * shape.step;
-    const top = line * shape.pitch;
+    const top = TOP + line * shape.pitch;
     if (shape.label && line % Math.ceil(11 / shape.pitch) === 0) {
       pen.fillStyle = colour('var(--soft)');
       pen.fillText(grid.labels[place], left, top + side / 2 + 0.5);
@@ -170,7 +185,7 @@ function cellOf(pen, colour, episodes, row, x, y, side, radius) {
   const fault = !running && episodes.reward[row] == null && episodes.faults[row] > 0;
   pen.beginPath();
   pen.roundRect(x, y, side, side, radius);
-  pen.fillStyle = colour(running ? 'var(--accent-bg)' : fault ? 'var(--bad-bg)' : tone(rounded(episodes.reward[row])));
+  pen.fillStyle = colour(running ? 'var(--accent-bg)' : fault ? 'var(--bad-bg)' : tone(shade(episodes, row)));
   pen.fill();
   if (running || fault) {
     pen.lineWidth = 1.2;
@@ -188,8 +203,12 @@ function cellOf(pen, colour, episodes, row, x, y, side, radius) {
   }
 }
 
-/** @param {number | null} reward */
-const rounded = reward => (reward == null ? null : reward >= 1 ? 1 : Math.min(0.95, Math.round(reward * 20) / 20));
+/** The reward that a cell shows, in few steps; a success is full whatever the range of the reward. */
+function shade(episodes, row) {
+  const reward = episodes.reward[row];
+  if (reward == null) return null;
+  return (episodes.success?.[row] ?? reward >= 1) ? 1 : Math.min(0.95, Math.round(reward * 20) / 20);
+}
 
 /** Colours of the style sheet as a canvas takes them; each is computed once. @param {HTMLElement} canvas */
 function colours(canvas) {

@@ -5,8 +5,8 @@ import { CellLegend, Cells } from './cells.js';
 import { EpisodeTable } from './episode_table.js';
 import { A, address, focusSearch, useKeys, useRoute } from './route.js';
 import { StoreContext } from './notes.js';
-import { isSilent, nameOf } from './runs.js';
-import { counted, duration, f3, plain, pretty, shown } from './text.js';
+import { nameOf, quietFor, stillness } from './runs.js';
+import { count, counted, duration, f3, plain, pretty, shown } from './text.js';
 import { Tiles } from './tiles.js';
 import { Training } from './training.js';
 import { Trees } from './trees.js';
@@ -54,10 +54,9 @@ function Run({ run: given, running, theme, lost }) {
   });
   const [finished, expected] = live.running[run.run_id] ?? [run.finished, run.expected];
   return html`<main class="page"><div class="run-title"><h1>${nameOf(run)}</h1>
-      <${Status} status=${run.status}>${
+      <${Status} status=${run.status} gone=${stillness(run) === 'gone'}>${
         run.status === 'running' && expected
-          ? html` · <span class="num">${finished.toLocaleString('en')}
-        of ${expected.toLocaleString('en')}</span>`
+          ? html` · <span class="num">${count(finished)} of ${count(expected)}</span>`
           : null
       }<//><span class="grow"></span>
       <${A} class="btn small" href=${address(['search'], { run: run.run_id })}>Search its messages<//>
@@ -122,8 +121,11 @@ function Facts({ run }) {
 function Troubles({ run, lost }) {
   const store = useContext(StoreContext);
   const place = store?.store ? ` --store ${store.store}` : '';
-  const silent = isSilent(run, Date.now());
-  const doctor = (run.doctor ?? []).filter((/** @type {string} */ line) => !run.error || !line.includes(run.error));
+  const still = stillness(run);
+  const doctor = (run.doctor ?? []).filter(
+    (/** @type {string} */ line) =>
+      !(run.error && line.includes(run.error)) && !(still && line.includes('simkit resume')),
+  );
   const stopped = ['stopped', 'interrupted', 'failed'].includes(run.status);
   return html`${
     lost
@@ -132,10 +134,12 @@ function Troubles({ run, lost }) {
       : null
   }
     ${
-      silent
-        ? html`<div class="banner warn" role="status"><p>This run has written no line for
-        ${' '}${duration((Date.now() - Date.parse(run.last_line_at)) / 1000)}. If it was killed, it goes on where it
-        stopped:</p>
+      still
+        ? html`<div class="banner warn" role="status"><p>${
+            still === 'gone'
+              ? 'No process of this machine plays this run any more. It goes on where it stopped:'
+              : `This run has written no line for ${duration(quietFor(run) / 1000)}. If it was killed:`
+          }</p>
       <${Command} text=${`simkit resume ${run.run_id}${place}`} /></div>`
         : null
     }

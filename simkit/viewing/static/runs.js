@@ -12,9 +12,19 @@ const SILENT = 180000;
 
 const MARKING = ['Mark two to compare', 'Mark one more to compare', 'Compare the two'];
 
-/** @param {any} run @param {number} now milliseconds */
-export const isSilent = (run, now) =>
-  run.status === 'running' && run.last_line_at != null && now - Date.parse(run.last_line_at) > SILENT;
+/**
+ * What is odd about a running run: `gone` if no process plays it, `silent` if it has written nothing for minutes.
+ * @param {any} run
+ * @returns {'gone' | 'silent' | ''}
+ */
+export function stillness(run) {
+  if (run.status !== 'running') return '';
+  if (run.alive === false) return 'gone';
+  return run.last_line_at != null && quietFor(run) > SILENT ? 'silent' : '';
+}
+
+/** Milliseconds since a run's last line. @param {any} run */
+export const quietFor = run => Date.now() - Date.parse(run.last_line_at);
 
 /** A run's name, or its recipe where it has none. @param {any} run */
 export const nameOf = run => plain(run.name) || plain(run.recipe) || plain(run.run_id);
@@ -108,7 +118,7 @@ function rowsOf(runs, q, opened) {
 function RunLine({ run, parts, isOpen, depth, style, on, picked, onMark, onUnfold, progress }) {
   const [finished, expected] = progress ?? [run.finished, run.expected];
   const running = run.status === 'running';
-  const silent = isSilent(run, Date.now());
+  const still = stillness(run);
   return html`<div class=${`run-line ${on ? 'on' : ''}`}
     style=${`${style};--depth:${depth}`}>
     <span class="run-mark"><input type="checkbox" aria-label=${`Mark ${nameOf(run)} to compare`} checked=${picked}
@@ -121,14 +131,15 @@ function RunLine({ run, parts, isOpen, depth, style, on, picked, onMark, onUnfol
         onClick=${() => onUnfold(run.run_id)}>${isOpen ? '▾' : '▸'} ${counted(parts, 'part')}</button>`
           : null
       }</span></span>
-    <span class="run-status"><${Status} status=${silent ? 'running' : run.status} />
+    <span class="run-status"><${Status} status=${run.status} gone=${still === 'gone'} />
       ${
-        silent
-          ? html`<span
-            class="warn-text tiny">silent for ${duration((Date.now() - Date.parse(run.last_line_at)) / 1000)}</span>`
+        still
+          ? html`<span class="warn-text tiny">${still === 'gone' ? 'no process' : 'silent for'}
+            ${' '}${still === 'silent' && duration(quietFor(run) / 1000)}</span>`
           : running && expected
             ? html`<span class="progress" role="progressbar" aria-label="Progress" aria-valuenow=${finished}
-        aria-valuemin="0" aria-valuemax=${expected}><i style=${`width:${(100 * finished) / expected}%`}></i></span>`
+                aria-valuemin="0" aria-valuemax=${expected}><i
+                  style=${`width:${(100 * finished) / expected}%`}></i></span>`
             : null
       }</span>
     <span class="run-reward"><${Interval} estimate=${run.reward} width=${140} label="average reward" />

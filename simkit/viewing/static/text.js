@@ -10,14 +10,18 @@ const HIDDEN = new RegExp(
   'gu',
 );
 
+// Names of the first 32 characters; fonts often lack the pictures that Unicode has for them.
+const CONTROLS =
+  'NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US';
+
 /**
- * A visible name for an invisible character: ␛ for ESC, ⟨U+202E⟩ for a bidi override.
+ * A visible name for an invisible character: ⟨ESC⟩, or ⟨U+202E⟩ for a bidi override.
  * @param {string} character
  */
 function visible(character) {
   const code = /** @type {number} */ (character.codePointAt(0));
-  if (code < 0x20) return String.fromCharCode(0x2400 + code);
-  if (code === 0x7f) return '\u2421';
+  if (code < 0x20) return `⟨${CONTROLS.split(' ')[code]}⟩`;
+  if (code === 0x7f) return '⟨DEL⟩';
   return `⟨U+${code.toString(16).toUpperCase().padStart(4, '0')}⟩`;
 }
 

@@ -53,7 +53,12 @@ export function VirtualList(props) {
     box.current.scrollTop = top;
     return () => clearTimeout(timer.current);
   }, []);
+  const restored = useRef(top > 0);
   useEffect(() => {
+    if (restored.current) {
+      restored.current = false;
+      return;
+    }
     if (cursor == null || cursor < 0) return;
     const element = box.current;
     const y = cursor * height;
@@ -103,9 +108,9 @@ export function Segments({ value, choices, onPick, label }) {
 
 const TONES = { done: 'good', running: 'live', failed: 'bad', stopped: 'warn', interrupted: 'warn' };
 
-/** The status of a run. */
-export function Status({ status, children = null }) {
-  return html`<span class=${`pill ${TONES[status] ?? ''}`}>${plain(status)}${children}</span>`;
+/** The status of a run; `gone`: it says running, but no process plays it. */
+export function Status({ status, gone = false, children = null }) {
+  return html`<span class=${`pill ${gone ? 'warn' : (TONES[status] ?? '')}`}>${plain(status)}${children}</span>`;
 }
 
 /** The reward of an episode as a bar with its number. */
