@@ -54,6 +54,16 @@ install_torch() {
     export SIMKIT_TEST_SERVING="$serving"
 }
 
+# Installs Debian's Chromium if there is none, and root and apt are to be had. A failed attempt is not repeated.
+install_chromium() {
+    [ -z "${SIMKIT_CHROMIUM:-}" ] && ! command -v chromium >/dev/null || return 0
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && [ ! -e .venv/apt.log ] || return 0
+    echo "installing chromium for the tests of the viewer's pages"
+    if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y chromium; } >.venv/apt.log 2>&1; then
+        echo "chromium could not be installed, so tests are skipped (.venv/apt.log says why)"
+    fi
+}
+
 # The uv that resolves versions for scripts/lock and for the lowest ones.
 uv=uv==0.13.9
 
