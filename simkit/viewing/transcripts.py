@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -20,16 +20,31 @@ def transcript(reader: Reader, branch_id: str) -> dict[str, Any]:
         UsageError: there is no such branch.
     """
     episode = branch_id.rpartition("/")[0]
-    rows = reader.rows(_LINES, [branch_id])
+    rows = reader.rows(f"{_LINES} FROM conversation(?) ORDER BY seq", [branch_id])
     if not rows:
         raise UsageError(f"there is no branch {branch_id!r}")
-    branches = list(dict.fromkeys(row["branch_id"] for row in rows))
-    wanted = {"episode": episode, "branches": branches}
+    return {"branch_id": branch_id, **_told(reader, episode, rows)}
+
+
+def own_messages(reader: Reader, episode: str) -> dict[str, dict[str, Any]]:
+    """The conversation of each branch of an episode without the part that it shares with its parent, by branch."""
+    rows = reader.rows(f"{_LINES} FROM messages WHERE episode_id = $episode ORDER BY seq", {"episode": episode})
+    told = _told(reader, episode, rows)
+    found: dict[str, dict[str, Any]] = {}
+    for name in ("lines", "model_calls"):
+        for each in told[name]:
+            mine = found.setdefault(each["branch_id"], {"branch_id": each["branch_id"], "lines": [], "model_calls": []})
+            mine[name].append(each)
+    return found
+
+
+def _told(reader: Reader, episode: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Messages as the page shows them, with the model calls of their branches."""
+    wanted = {"episode": episode, "branches": list(dict.fromkeys(row["branch_id"] for row in rows))}
     tools = {(row["branch_id"], row["call_id"]): row for row in reader.rows(_TOOLS, wanted)}
     sides = {key: row["side"] for key, row in tools.items()}
     calls = reader.rows(_MODEL_CALLS, wanted)
     return {
-        "branch_id": branch_id,
         "lines": [_line(row, tools, sides) for row in rows],
         "model_calls": [_model_call(row, episode) for row in calls],
         "cost": sum(row["cost"] or 0.0 for row in calls) if calls else None,
@@ -43,7 +58,7 @@ def message(reader: Reader, branch_id: str, seq: int) -> dict[str, Any]:
     Raises:
         UsageError: there is no such message.
     """
-    row = next((row for row in reader.rows(_LINES, [branch_id]) if row["seq"] == seq), None)
+    row = next((row for row in reader.rows(f"{_LINES} FROM conversation(?)", [branch_id]) if row["seq"] == seq), None)
     if row is None:
         raise UsageError(f"the conversation of {branch_id!r} has no message {seq}")
     return {"content": row["content"], "heard": row["heard"], "tool_calls": _tool_calls(row, {}), "digest": digest(row)}
@@ -147,7 +162,6 @@ _LINES = """
 SELECT
     branch_id, seq, turn, step, author, content, CAST(tool_calls AS VARCHAR) AS tool_calls, heard, flags,
     message ->> 'tool_call_id' AS answers, CAST(message AS VARCHAR) AS message
-FROM conversation(?) ORDER BY seq
 """
 
 _TOOLS = """
