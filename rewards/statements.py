@@ -64,7 +64,7 @@ def read_verdict(text: str) -> Verdict | None:
 
 def transcript(conversation: Conversation) -> str:
     """A conversation as text for a judge, with the calls of both sides and their results."""
-    return "\n".join(line for entry in conversation if entry.author != "system" for line in _lines(entry))
+    return "\n".join(line for entry in conversation for line in _lines(entry))
 
 
 def _lines(entry: Entry) -> Iterator[str]:

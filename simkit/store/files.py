@@ -25,6 +25,9 @@ GROUP_AND_OTHERS = 0o077
 
 IS_A_LINK = "it is a link, and a store follows none: remove it, or move the whole store"
 
+PRUNED = ".pruned"
+"""Folder of a store's runs that are being deleted; see `simkit.store.pruning`."""
+
 UNSYNCED = (errno.EINVAL, errno.EROFS, errno.ENOTSUP, errno.EBADF, errno.ENOSYS)
 """Error codes of file systems that do not support syncing, or are read-only and have nothing to sync."""
 
@@ -110,6 +113,14 @@ def refuse_link(path: Path) -> None:
     """
     if path.is_symlink():
         raise OSError(errno.ELOOP, IS_A_LINK, str(path))
+
+
+def being_deleted(store: Path) -> bool:
+    """Whether a store has runs whose deletion was begun and not finished."""
+    try:
+        return bool(os.listdir(store / PRUNED))
+    except FileNotFoundError:
+        return False
 
 
 def keep_private(path: Path) -> None:

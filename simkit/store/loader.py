@@ -35,13 +35,10 @@ from simkit.store.database import (
     schema_format,
     stored_format,
 )
-from simkit.store.files import keep_private, open_private, scratch_folder
+from simkit.store.files import PRUNED, keep_private, open_private, scratch_folder
 from simkit.store.rounds import load_all
 from simkit.store.source import SourceOpener, file_of, open_journal, size_of
 from simkit.store.transactions import LoadingRound
-
-PRUNED = ".pruned"
-"""Folder of runs that are being deleted; see `simkit.store.pruning`."""
 
 PIECE = 32 << 20
 """Bytes of a journal loaded in one transaction (a longer line is loaded alone)."""

@@ -15,8 +15,7 @@ from pathlib import Path
 import duckdb
 
 from simkit.store.damage import DamageFile
-from simkit.store.files import make_folder, sync_folders
-from simkit.store.loader import PRUNED
+from simkit.store.files import PRUNED, make_folder, sync_folders
 from simkit.store.packs import FOLDER as PACKS
 from simkit.store.packs import locked_journals
 from simkit.store.tables import OWNERS, rows_of
@@ -109,6 +108,8 @@ def _delete_files(folder: Path, run: str, damage: DamageFile) -> None:
             shutil.rmtree(place)
     if (tomb / MODELS).exists() and (folder / "models" / run).is_dir():
         shutil.rmtree(folder / "models" / run)
+    for parent in (PACKS, "models"):
+        sync_folders(folder / parent / run)
     shutil.rmtree(tomb)
 
 

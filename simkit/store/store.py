@@ -16,7 +16,7 @@ import duckdb
 from simkit.errors import StoreBusy, StoreError, StoreUnreadable, UsageError
 from simkit.store.damage import BadLine
 from simkit.store.database import loading_error, schema_format, stored_format
-from simkit.store.files import make_store
+from simkit.store.files import being_deleted, make_store
 from simkit.store.reader import Parameters, QueryResult, Reader
 from simkit.store.reading import ReadState, Sizes, journal_sizes, read_marks, read_state
 from simkit.store.scope import opened_with_packs
@@ -262,10 +262,10 @@ class Store:
         return self._aside(stack, sizes, runs, problem, copy=damaged is None)
 
     def _fresh(self, stack: ExitStack, sizes: Sizes, runs: Runs) -> Reader | None:
-        """A reader of the store's own database; None if it lacks lines of these journals or cannot be opened."""
+        """A reader of the store's own database; None if it lacks lines, holds deleted runs, or cannot be opened."""
         with ExitStack() as own:
             reader = self._own(own, sizes, runs)
-            if reader is None or reader.state.stale:
+            if reader is None or reader.state.stale or being_deleted(self.path):
                 return None
             stack.push(own.pop_all())
             return reader

@@ -113,7 +113,8 @@ GOALS = (
     gold("look:2", "look", id=2),
     gold("take", "take", id=1),
     gold("press", "press", by="user"),
-    Goal("other", {"parameters": {}}),
+    Goal("other", {"tool": "look", "parameters": {}}),
+    Goal("none", {"arguments": {"id": 1}}),
 )
 
 

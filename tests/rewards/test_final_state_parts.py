@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from simkit import Check, Expected, ExpectedCall, Ontology, Task, ToolServer, World
-from simkit.components.reward import EpisodeReward, ScoreEpisode, ScoreTurn
+from simkit.components.reward import EpisodeReward, Hit, ScoreEpisode, ScoreTurn
 from simkit.components.state import State
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolsStart
 from simkit.core.conversation import Conversation, Entry
@@ -132,6 +132,18 @@ async def test_one_part_that_does_not_hold_makes_it_0_unless_it_decides_nothing(
     assert (await scored(replace(expected, basis=without), request_)).value == 1.0
 
 
+async def test_measures_that_decide_nothing_are_among_the_parts() -> None:
+    goals = (Goal("light", {"tool": "light", "arguments": {"lamp": "hall"}}),)
+    request = ended(frozenset(), task=replace(TASK, goals=goals), start=frozenset({"hall"}))
+    reward = await scored(Expected("hall", basis=("state",), writes=("light",)), request)
+    assert reward.value == 0.0
+    assert parts(reward) == {
+        "state": (0.0, 1.0, ""),
+        "floor": (1.0, 0.0, ""),
+        "writes_made": (0.0, 0.0, "0 of 1"),
+    }
+
+
 @pytest.mark.parametrize("outcome", ["turn_limit", "error_limit", "message_limit", "decision_limit"])
 async def test_an_end_by_a_limit_is_no_end(outcome: str) -> None:
     request = ended(frozenset({"hall"}), made("light", "user", lamp="hall"), outcome=outcome)
@@ -148,6 +160,12 @@ async def test_one_call_may_be_several_due_calls_unless_each_needs_its_own() -> 
     own = replace(expected, calls_count_once=True)
     assert (await scored(own, ended(frozenset(), *once))).value == 0.0
     assert (await scored(own, ended(frozenset(), *both))).value == 1.0
+    for due, calls, evidence in (
+        (expected, both, ["c1 by the agent", "c1 by the agent"]),
+        (own, both, ["c2 by the agent", "c1 by the agent"]),
+        (own, once, ["c1 by the agent", "not called"]),
+    ):
+        assert [part.evidence for part in (await scored(due, ended(frozenset(), *calls))).parts[1:]] == evidence
 
 
 async def test_calls_are_given_so_that_as_many_as_possible_count() -> None:
@@ -221,6 +239,7 @@ async def test_a_judge_needs_the_place_of_its_calls() -> None:
         ("yes", Verdict(True, "yes")),
         ("No.", Verdict(False, "No")),
         (" *Yes* - because", Verdict(True, "because")),
+        ("No " + "x" * 600, Verdict(False, "x" * 500)),
         ("Nobody knows", None),
         ("yesterday", None),
         ("I say yes", None),
@@ -267,9 +286,9 @@ async def test_checks_are_goals_unless_they_hold_at_the_start() -> None:
     calls = (made("look", number=1), made("light", "user", 2, lamp="attic"))
     before = ScoreTurn[Any](TASK, goals, (), SAID, frozenset({"hall"}))
     assert await reward.score_turn(before) == ()
-    after = replace(before, calls=calls, world=frozenset({"hall", "attic"}))
-    (hit,) = await reward.score_turn(after)
-    assert (hit.goal, hit.evidence) == ("check:lit attic", "c2")
+    after = replace(before, calls=(*calls, replace(made("look", number=3), step=4)), world=frozenset({"hall", "attic"}))
+    assert await reward.score_turn(after) == (Hit("check:lit attic", "c3", 4),)
+    assert await reward.score_turn(replace(after, calls=())) == (Hit("check:lit attic", "", 0),)
     assert await reward.score_turn(replace(after, remaining=())) == ()
     assert FinalState(Lamps(Expected("")), goals="checks").goals(TASK) == ()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from phones import PhoneTools, SetReward, phones, press, says
+from phones import PhoneTools, SetReward, phones, press, says, tool
 from players import Played, Players, play, say, short, use
 
 from simkit.components.agent import Act, Decision
@@ -110,6 +110,9 @@ async def test_the_opening_may_call_tools_too() -> None:
 async def test_a_user_that_cannot_call_is_refused_before_anything_is_played() -> None:
     with pytest.raises(UsageError, match=r"t1 gives its user tools \(`set`, `look`.*user `planned` cannot call any"):
         await play(Rollout(), phones(says(), user_calls=False))
+    many = PhoneTools(user_specs=tuple(map(tool, "abcdefg")))
+    with pytest.raises(UsageError, match=r"\(`a`, `b`, `c`, `d`, `e`, \.\.\.\)"):
+        await play(Rollout(), phones(says(), tools=many, user_calls=False))
 
 
 async def test_calls_in_a_world_without_tools_for_users_are_the_users_fault() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from players import NoteTools, Plan, Players, ReachReward, play, reach, say, use
 
-from simkit.components.agent import Act, Decision
+from simkit.components.agent import Act, Decision, observe_as_tool
 from simkit.components.reward import EpisodeReward, Hit, ScoreEpisode, ScoreTurn
 from simkit.components.state import State
 from simkit.components.tools import CallTool, ToolReturn
 from simkit.components.user import Speak, UserTurn
 from simkit.core.limits import Limits
+from simkit.core.messages import Message, ToolCall, ToolResult
 from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
@@ -53,8 +56,17 @@ async def test_a_call_can_end_the_conversation_and_calls_behind_it_are_not_made(
     def plan(request: Act) -> Decision:
         return use(request, ("write", "1"), ("read", ""), ("write", "2"), ("write", "3"))
 
-    reward = EndReward()
-    played = await play(search, Players(plan, tools=EndingTools(), reward=reward))
+    reward, seen = EndReward(), list[ToolResult]()
+
+    def observe(call: ToolCall, result: ToolResult) -> Message:
+        seen.append(result)
+        return observe_as_tool(call, result)
+
+    def observed(request: Act) -> Decision:
+        return replace(plan(request), observe=observe)
+
+    played = await play(search, Players(observed, tools=EndingTools(), reward=reward))
+    assert [result.error for result in seen] == [False, False, True, True]
     assert played.outcomes == {".0": None, ".1": "agent_ended"}
     assert [call.name for call in played.branches[".1"].tool_calls] == ["write", "read"]
     assert played.authors(".1") == ["agent", "tool", "tool", "tool", "tool"]

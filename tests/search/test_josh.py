@@ -82,6 +82,25 @@ async def test_the_next_harvest_starts_from_the_last_winner() -> None:
     assert played.episode.achieved == ("a", "b")
 
 
+@pytest.mark.parametrize("branch_by", ["turn", "action"])
+async def test_each_leaf_goes_on_with_the_words_of_its_user(branch_by: Any) -> None:
+    heard: dict[tuple[str, int], list[str]] = {}
+
+    def plan(request: Act) -> Decision:
+        words = [word.text for word in request.conversation.heard() if word.speaker == "user"]
+        heard[request.key.path, request.key.turn] = words
+        return say()
+
+    def answer(request: Speak) -> UserTurn:
+        return UserTurn(f"{request.key.path}{request.key.turn}")
+
+    search = BeamSearch(beam=2, branch_by=branch_by)
+    await play(Josh(search, Limits(turns=3)), Players(plan, answer))
+    assert heard == {
+        (path, turn): ["0", *(f"{path}{before}" for before in range(1, turn))] for path in "LR" for turn in (1, 2, 3)
+    }
+
+
 @pytest.mark.parametrize(("winner", "expected"), [("first", "L.1"), ("earliest", "R.1"), ("most_goals", "R.1")])
 async def test_who_wins(winner: Any, expected: str) -> None:
     def plan(request: Act) -> Decision:

@@ -6,7 +6,7 @@ import pytest
 from phones import PhoneTools, SetReward, phones, says, tool
 from players import Players, play, say, use
 
-from simkit.components.agent import Act, Decision
+from simkit.components.agent import Act, AgentStart, Decision, StartAgent
 from simkit.components.user import Speak, UserTurn
 from simkit.core.conversation import Entry
 from simkit.core.limits import Limits
@@ -63,6 +63,22 @@ async def test_a_conversation_that_the_user_spoke_last_in_goes_on_with_the_agent
     assert played.authors(".0") == ["system", "agent", "user", "agent", "tool"]
     assert played.authors(".1") == ["agent", "user"]
     assert played.episode.outcome == "user_ended"
+
+
+async def test_an_opening_may_be_the_users_words_alone() -> None:
+    asked: list[int] = []
+
+    def answer(request: Speak) -> UserTurn:
+        asked.append(request.key.turn)
+        return UserTurn("bye", end=True)
+
+    def start(request: StartAgent) -> AgentStart:
+        return AgentStart()
+
+    users = with_opening(Entry.user("My phone is dead.", 0)).with_(answer=answer, start=start)
+    played = await play(Rollout(), users)
+    assert asked == [1]
+    assert played.authors(".0") == ["user"]
 
 
 async def test_the_users_calls_in_an_opening_stay_hidden() -> None:

@@ -12,9 +12,11 @@ import pytest
 from players import NoteTools, Players, ReachReward, play, reach, say, shorts, use
 
 from simkit.components.agent import Act, AgentStart, Decision, StartAgent
+from simkit.components.reward import EpisodeReward, ScoreEpisode
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolsStart
 from simkit.components.user import Speak, UserTurn
 from simkit.core.events import EpisodeStarted
+from simkit.core.ids import TurnKey
 from simkit.core.limits import Limits
 from simkit.core.messages import ToolResult
 from simkit.core.recorder import MemoryRecorder
@@ -70,6 +72,35 @@ async def test_a_component_that_cannot_begin_ends_the_episode_and_is_named(
 async def test_a_task_without_goals_counts_nothing(supervisor: Search) -> None:
     ended = (await play(supervisor, Players(crash, crash, goals=()))).episode
     assert (ended.turns, ended.branches, ended.faults, ended.calls, ended.final_branch_id) == (0, 0, 0, 0, None)
+
+
+class Asked(ReachReward):
+    """Keeps what it is asked at the end."""
+
+    def __init__(self) -> None:
+        self.episodes: list[ScoreEpisode] = []
+
+    async def score_episode(self, request: ScoreEpisode) -> EpisodeReward:
+        self.episodes.append(request)
+        return await super().score_episode(request)
+
+
+async def test_a_tree_without_a_goal_is_scored_at_its_opening() -> None:
+    reward = Asked()
+    await play(Josh(BeamSearch(beam=1)), Players(lambda request: say(end=True), reward=reward))
+    (request,) = reward.episodes
+    assert request.key == TurnKey(7, "t1", 0, "", 0)
+    assert [entry.author for entry in request.conversation] == ["system", "user"]
+    assert request.start == ()
+
+
+async def test_a_state_that_changes_in_place_is_no_start_for_a_reward() -> None:
+    reward = Asked()
+    players = Players(lambda request: say(end=True), reward=reward, tools=CopiedTools(Copies()))
+    await play(Rollout(), players)
+    (request,) = reward.episodes
+    assert request.start is None
+    assert isinstance(request.world, Copies)
 
 
 async def test_a_user_that_cannot_open_leaves_a_tree_without_turns() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from phones import phones, press
 from players import Played, Players, ReachReward, play, reach, say, use
 
 from simkit.components.agent import Act, Decision
@@ -28,6 +29,10 @@ class Notes(NoWatch):
         self.lives: list[int] = []
         self.faults: list[str] = []
         self.flags: list[str] = []
+        self.hits: list[int] = []
+
+    def hit(self, goals: int) -> None:
+        self.hits.append(goals)
 
     def live(self, change: int) -> None:
         self.lives.append(change)
@@ -59,6 +64,23 @@ async def test_doubts_are_recorded_with_their_messages_and_counted_once(search: 
     rows = [row for added in played.branches.values() for row in added.messages]
     rows += [row for event in played.events if isinstance(event, BranchExtended) for row in event.messages]
     assert [(row.author, row.flags) for row in rows if row.flags] == [("agent", ("unsure",)), ("user", ("left",))]
+
+
+@SEARCHES
+async def test_doubts_and_goals_of_the_users_calls_are_counted(search: Search) -> None:
+    def answer(request: Speak) -> UserTurn:
+        match request.key.turn, request.step:
+            case (1, 0):
+                return press(request, ("set", "u1"), ("set", "u2"), flags=("unsure",))
+            case (2, 0):
+                return press(request, ("look", ""))
+            case (turn, _):
+                return UserTurn(f"user {turn}", end=turn == 2)
+
+    notes = Notes()
+    played = await play(search, phones(answer, goals=("u1", "u2", "u3")), watch=notes)
+    assert played.episode.outcome == "user_ended"
+    assert (notes.flags, notes.hits) == (["unsure"], [2])
 
 
 @SEARCHES

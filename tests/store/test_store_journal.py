@@ -22,6 +22,7 @@ from store_events import josh_episode, run_started
 from simkit.core.events import Event, RunStarted
 from simkit.errors import JournalFailed, UsageError
 from simkit.store import Journal, Store
+from simkit.store.archive import compress
 from simkit.store.encoding import encode, kind_of
 from simkit.store.files import UNSYNCED, sync_folders
 from simkit.store.journal import DiskFile, JournalFile, cut_torn_line
@@ -215,6 +216,17 @@ async def test_lines_are_numbered_on_when_a_journal_is_opened_again(tmp_path: Pa
             journal.record(numbered(number))
             journal.record(numbered(number))
     assert [(line["run_id"], line["n"]) for line in lines(path)] == [(str(number // 2), number) for number in range(6)]
+
+
+async def test_a_compressed_journal_is_gone_on_with_as_a_plain_one(tmp_path: Path) -> None:
+    path = tmp_path / "r1" / "w.jsonl"
+    async with Journal(path) as journal:
+        journal.record(numbered(1))
+    compress(path)
+    async with Journal(path) as journal:
+        journal.record(numbered(2))
+    assert [(line["run_id"], line["n"]) for line in lines(path)] == [("1", 0), ("2", 1)]
+    assert [each.name for each in path.parent.iterdir()] == ["w.jsonl"]
 
 
 async def test_what_is_recorded_is_written_at_once_by_a_process_that_is_left(tmp_path: Path) -> None:

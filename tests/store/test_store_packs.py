@@ -6,8 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -343,84 +342,6 @@ def test_a_run_of_the_same_name_can_begin_while_the_old_one_is_being_deleted(sev
     write_lines(several.path, numbered(run("a", tasks=1), run="a"), "a")
     assert several.query("SELECT count(*) FROM episodes WHERE run_id = 'a'").rows == [(1,)]
     assert not (several.path / ".pruned").exists()
-
-
-# --- power cuts -------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def power_cuts(store: Store, place: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[list[Path]]:
-    """Copies of the store before and after each step that changes it."""
-    found: list[Path] = []
-
-    def look() -> None:
-        target = place / f"cut-{len(found)}"
-        shutil.copytree(store.path, target)
-        found.append(target)
-
-    def watched(work: Callable[..., Any]) -> Callable[..., Any]:
-        def step(*given: Any, **options: Any) -> Any:
-            if inside:
-                return work(*given, **options)
-            inside.append(1)
-            try:
-                look()
-            finally:
-                inside.clear()
-            return work(*given, **options)
-
-        return step
-
-    inside: list[int] = []
-    with monkeypatch.context() as patched:
-        for owner, name in ((os, "fsync"), (os, "rename"), (os, "unlink"), (shutil, "rmtree")):
-            patched.setattr(owner, name, watched(getattr(owner, name)))
-        for name in ("rename", "unlink"):
-            patched.setattr(Path, name, watched(getattr(Path, name)))
-        yield found
-    look()
-
-
-FEW = ("runs", "episodes", "messages", "tool_calls", "toolsets", "run_summary")
-
-
-def test_a_power_cut_while_a_run_is_packed_loses_nothing(
-    several: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = answers(several, names=FEW)
-    with power_cuts(several, tmp_path, monkeypatch) as cuts:
-        several.pack(["a"])
-    assert len(cuts) > 15
-    for place, cut in enumerate(cuts):
-        store = Store(cut)
-        assert answers(store, names=FEW) == before
-        if place % 5 == 0 or place > len(cuts) - 5:
-            store.pack(["a"])
-            assert os.listdir(cut / "journals" / "a") == ["w0.jsonl.zst"]
-            store.database.unlink()
-            assert answers(store, names=FEW) == before
-        assert store.damage() == ()
-
-
-def test_a_power_cut_while_a_run_is_pruned_leaves_it_whole_or_gone(
-    several: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    several.pack(["a"])
-    (several.path / "a").mkdir()
-    before, others = answers(several, names=FEW), answers(several, RUNS[1:], FEW)
-    with power_cuts(several, tmp_path, monkeypatch) as cuts:
-        several.prune(["a"])
-    gone: list[bool] = []
-    for cut in cuts:
-        store = Store(cut)
-        gone.append(not (cut / "journals" / "a").exists())
-        store.load()
-        assert answers(store, names=FEW) == ({**others, "toolsets": before["toolsets"]} if gone[-1] else before)
-        assert store.damage() == ()
-        assert (cut / "a").exists() != gone[-1]
-        assert not (cut / ".pruned").exists()
-    assert gone == sorted(gone)
-    assert (gone[0], gone[-1]) == (False, True)
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
