@@ -34,10 +34,11 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from simkit.core.events import Event
 from simkit.store import Store
-
-events_of: Any = importlib.import_module("store.store_events")
 from support.powercut import Moment, Recorded, examine
 from support.upkeep_cuts import after_pack, after_prune, answers, watched_store
+
+events_of: Any = importlib.import_module("store.store_events")
+"""Events of made-up runs, which the tests of the store have."""
 
 
 def joined(database: Moment, journal: Moment) -> Moment:
