@@ -93,10 +93,16 @@ function skip(event) {
 
 function Lost() {
   const live = useContext(LiveContext);
-  if (!live.lost) return null;
-  return html`<div class="banner warn lost"
-    role="status">The server does not answer. The page shows what it had; it goes on when
-    <code>simkit view</code> runs again.</div>`;
+  const store = useContext(StoreContext);
+  const gone = (store?.notes ?? []).find((/** @type {string} */ note) => note.includes('is gone'));
+  if (!live.lost && !gone) return null;
+  return html`<div class="banner warn lost" role="status">${
+    live.lost
+      ? html`The server does not answer. The page shows what it had, and goes on when${' '}
+          <code>simkit view</code>${' '}
+          runs again.`
+      : plain(gone)
+  }</div>`;
 }
 
 function Logo() {

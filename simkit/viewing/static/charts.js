@@ -130,7 +130,7 @@ export function Curve({ name, stage, points, mark = null }) {
       )}
       </tbody></table></div></div>`;
   }
-  const { H, X, Y, raw, smooth, low, high, first, end, few } = shape;
+  const { H, X, Y, raw, smooth, low, high, first, end, few, steady } = shape;
   return html`<div class="curve">${title}<div ref=${ref}>
     <svg width="100%" height=${H} role="img" aria-label=${`${plain(stage)} ${plain(name)}: ${points.length} steps, from
       ${axis(points[0]?.[1])} to ${axis(last?.[1])}, between ${axis(low)} and ${axis(high)}`}>
@@ -140,7 +140,7 @@ export function Curve({ name, stage, points, mark = null }) {
       <text class="axis" x="44" y=${H - 4}>${first}</text>
       <text class="axis" x=${width - 4} y=${H - 4} text-anchor="end">step ${end}</text>
       ${mark == null ? null : html`<line class="mark-line" x1=${X(mark)} x2=${X(mark)} y1="6" y2=${H - 20} />`}
-      ${few ? null : html`<path class="raw" d=${raw} />`}
+      ${steady ? null : html`<path class="raw" d=${raw} />`}
       <path class=${few ? 'gold-line' : 'good-line'} d=${smooth} stroke-width="2" />
       ${
         few
@@ -166,6 +166,18 @@ function curveShape(points, width) {
     ys.map((y, i) => `${i ? 'L' : 'M'}${X(steps[i]).toFixed(1)} ${Y(y).toFixed(1)}`).join('');
   const few = known.length <= 24;
   let average = values[0];
-  const averaged = few ? values : values.map(value => (average = average * 0.85 + value * 0.15));
-  return { H, X, Y, raw: draw(values), smooth: draw(averaged), low, high, first, end, few };
+  const steady = few || isSmooth(values, high - low);
+  const averaged = steady ? values : values.map(value => (average = average * 0.85 + value * 0.15));
+  return { H, X, Y, raw: draw(values), smooth: draw(averaged), low, high, first, end, few, steady };
+}
+
+/**
+ * Whether a curve bends so little that an average would only be late.
+ * @param {number[]} values
+ * @param {number} range
+ */
+function isSmooth(values, range) {
+  let bends = 0;
+  for (let i = 1; i + 1 < values.length; i++) bends += Math.abs(values[i + 1] - 2 * values[i] + values[i - 1]);
+  return bends / values.length < 0.004 * range;
 }

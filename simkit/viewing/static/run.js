@@ -65,7 +65,6 @@ function Run({ run: given, running, theme, lost }) {
     <${Troubles} run=${run} lost=${lost} />
     <${Tiles} run=${run} />
     <${Training} run=${run} running=${running} />
-    <${PartList} run=${run} />
     ${
       played
         ? html`<div class=${wide ? 'run-body one' : 'run-body'}>
@@ -153,21 +152,6 @@ function Troubles({ run, lost }) {
         : null
     }
     ${doctor.map((/** @type {string} */ line) => html`<div class="banner warn">${shown(line)}</div>`)}`;
-}
-
-function PartList({ run }) {
-  const { parts } = run;
-  if (!parts?.length) return null;
-  return html`<section class="card pad"
-    aria-label="Parts"><h2>Parts <small>the runs that this recipe started, in order</small></h2>
-    <div class="part-list">${parts.map(
-      (/** @type {any} */ part) => html`<${A} key=${part.run_id} class="part-row"
-      href=${address(['runs', part.run_id])}><b>${plain(part.stage || part.name || part.recipe)}</b>
-      <span class="id">${plain(part.run_id)}</span>
-      <span class="soft">${part.episodes ? counted(part.episodes, 'episode') : ''}</span>
-      <span class="num">${part.reward?.value == null ? '' : `reward ${f3(part.reward.value)}`}</span>
-      <${Status} status=${part.status} /><//>`,
-    )}</div></section>`;
 }
 
 function NothingPlayed({ run }) {

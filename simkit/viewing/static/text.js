@@ -41,8 +41,7 @@ export function plain(text) {
 export function shown(text) {
   if (text == null) return null;
   const whole = String(text);
-  HIDDEN.lastIndex = 0;
-  if (!HIDDEN.test(whole)) return whole;
+  if (whole.search(HIDDEN) < 0) return whole;
   const parts = [];
   let from = 0;
   for (const found of whole.matchAll(HIDDEN)) {

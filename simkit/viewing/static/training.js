@@ -4,35 +4,45 @@ import { LiveContext, useData, path as api } from './client.js';
 import { Curve } from './charts.js';
 import { A, address, useRoute } from './route.js';
 import { counted, f3, plain } from './text.js';
-import { Segments, Status, Waiting } from './widgets.js';
+import { Segments, Status } from './widgets.js';
 
-const LEADING = ['reward', 'success', 'loss', 'valid'];
+const LEADING = ['success', 'reward', 'valid', 'loss'];
+
+/** More curves than this are shown one stage at a time. */
+const AT_ONCE = 12;
 
 /**
+ * The curves of a run beside the runs of its recipe; without curves those runs alone.
  * @param {{run: any, running: boolean}} props
  */
 export function Training({ run, running }) {
   const live = useContext(LiveContext);
   const { value } = useData(api('runs', run.run_id, 'metrics'), running ? live.version : 0);
+  const parent = useData(run.part_of ? api('runs', run.part_of) : null).value;
   const { route, change } = useRoute();
   const stages = useMemo(() => curvesOf(value), [value]);
-  if (!value) return html`<${Waiting} />`;
-  if (!stages.size) return null;
+  const parts = run.parts?.length ? run.parts : (parent?.parts ?? []);
+  if (!stages.size) return run.parts?.length ? html`<${Parts} parts=${run.parts} title="Parts" />` : null;
   const names = [...stages.keys()];
+  const total = names.reduce((sum, name) => sum + (stages.get(name)?.length ?? 0), 0);
   const stage = route.query.stage && stages.has(route.query.stage) ? route.query.stage : names[0];
-  return html`<section class="card pad" aria-label="Training"><div class="section-head"><h2>Training
-      <small>what the trainer and its guard measured, step by step</small></h2>
-    ${
-      names.length > 1
-        ? html`<${Segments} label="Stage" value=${stage} choices=${names.map(name => [name, plain(name)])}
-      onPick=${(/** @type {string} */ next) => change({ stage: next })} />`
-        : null
-    }</div>
-    <div class="curves">${[...(stages.get(stage) ?? [])].map(
-      ([name, points]) => html`<${Curve} key=${name} name=${name}
-      stage=${stage} points=${points} />`,
-    )}</div>
-    <${Sources} parts=${run.parts ?? []} /></section>`;
+  const shownStages = total <= AT_ONCE ? names : [stage];
+  const curves = shownStages.flatMap(name =>
+    (stages.get(name) ?? []).map(([label, points]) => ({ name, label, points })),
+  );
+  return html`<div class=${parts.length ? 'training' : ''}><section class="card pad" aria-label="Training">
+      <div class="section-head"><h2>Training <small>what the trainer and its guard measured, step by step</small></h2>
+      ${
+        total > AT_ONCE && names.length > 1
+          ? html`<${Segments} label="Stage" value=${stage} choices=${names.map(name => [name, plain(name)])}
+              onPick=${(/** @type {string} */ next) => change({ stage: next })} />`
+          : null
+      }</div>
+      <div class="curves">${curves.map(
+        ({ name, label, points }) =>
+          html`<${Curve} key=${`${name} ${label}`} name=${label} stage=${name} points=${points} />`,
+      )}</div></section>
+    ${parts.length ? html`<${Parts} parts=${parts} title="Conversations behind the curves" />` : null}</div>`;
 }
 
 /** @param {any} metrics @returns {Map<string, [string, [number, number | null][]][]>} */
@@ -51,26 +61,26 @@ function curvesOf(metrics) {
     const at = LEADING.findIndex(word => name.toLowerCase().includes(word));
     return at < 0 ? LEADING.length : at;
   };
+  const guards = [...stages].sort((a, b) => Number(b[0].includes('guard')) - Number(a[0].includes('guard')));
   return new Map(
-    [...stages].map(([stage, curves]) => [
+    guards.map(([stage, curves]) => [
       stage,
       [...curves].sort((a, b) => rank(a[0]) - rank(b[0]) || (a[0] < b[0] ? -1 : 1)),
     ]),
   );
 }
 
-/** The runs whose conversations were trained on or measured. */
-function Sources({ parts }) {
-  const played = parts.filter((/** @type {any} */ part) => part.episodes);
-  if (!played.length) return null;
-  return html`<h3 class="sources">Conversations behind these curves</h3><div class="part-list">
-    ${played.map(
+/** The runs that a recipe started, in order. */
+function Parts({ parts, title }) {
+  return html`<section class="card pad" aria-label=${title}><h2>${title} <small>the runs that the recipe
+      started, in order</small></h2>
+    <div class="part-list">${parts.map(
       (
         /** @type {any} */ part,
       ) => html`<${A} key=${part.run_id} class="part-row" href=${address(['runs', part.run_id])}>
-      <b>${plain(part.stage || part.name || part.recipe)}</b><span
-        class="soft">${counted(part.episodes, 'episode')}</span>
-      <span class="num">${part.reward?.value == null ? '' : `reward ${f3(part.reward.value)}`}</span>
-      <${Status} status=${part.status} /><//>`,
-    )}</div>`;
+        <b class="cut">${plain(part.stage || part.name || part.recipe)}</b>
+        <span class="soft num">${part.episodes ? counted(part.episodes, 'episode') : ''}</span>
+        <span class="num">${part.reward?.value == null ? '' : `reward ${f3(part.reward.value)}`}</span>
+        <${Status} status=${part.status} /><//>`,
+    )}</div></section>`;
 }
