@@ -195,15 +195,22 @@ class Heading:
     model: str
     created: int
 
-    def completion(self, response: ChatResponse, chat: ChatFormat) -> dict[str, Any]:
-        """A whole answer."""
+    def completion(self, response: ChatResponse, chat: ChatFormat | None = None) -> dict[str, Any]:
+        """A whole answer; log probabilities need the format, which has the texts of tokens."""
         choice: dict[str, Any] = {
             "index": 0,
             "message": _written(response.message),
             "finish_reason": _reason(response),
-            "logprobs": _logprobs(response, chat),
+            "logprobs": None if chat is None else _logprobs(response, chat),
         }
         return {**self._as("chat.completion"), "choices": [choice], "usage": _usage(response)}
+
+    def whole(self, response: ChatResponse) -> dict[str, Any]:
+        """The delta that holds a whole message."""
+        written = _written(response.message)
+        if response.message.tool_calls:
+            written["tool_calls"] = [_piece(index, call) for index, call in enumerate(response.message.tool_calls)]
+        return written
 
     def chunk(self, delta: Mapping[str, Any], response: ChatResponse | None = None) -> dict[str, Any]:
         """A chunk of an answer. The last one takes the response, for its finish reason."""
