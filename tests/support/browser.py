@@ -155,6 +155,11 @@ class Visit:
         if message.type in ("error", "warning"):
             self.problems.append(f"{message.type}: {message.text[:500]}")
 
+    def failed(self, request: Request) -> None:
+        """Keep requests that failed; those that leaving a page ends are none."""
+        if request.failure != "net::ERR_ABORTED":
+            self.problems.append(f"failed: {request.url} {request.failure}")
+
     def asked(self, request: Request) -> None:
         """Keep requests to others."""
         if not request.url.startswith((self.address, "data:", "blob:", "about:")):
@@ -174,7 +179,7 @@ def visiting(
         visit = Visit(page, address)
         page.on("console", visit.heard)
         page.on("pageerror", lambda error: visit.problems.append(f"uncaught: {error}"))
-        page.on("requestfailed", lambda request: visit.problems.append(f"failed: {request.url} {request.failure}"))
+        page.on("requestfailed", visit.failed)
         context.on("request", visit.asked)
         yield visit
         visit.check()

@@ -172,10 +172,9 @@ function useEpisodeKeys(all) {
     pick(hits.found[now < 0 ? (step > 0 ? 0 : count - 1) : (now + step + count) % count]);
   };
   const golden = () => {
-    const found = tree.keys.findIndex(
-      (/** @type {string} */ _, /** @type {number} */ i) => isGolden(tree.n, i) && !tree.children[i].length,
-    );
-    pick(found >= 0 ? found : leafOf(tree, tree.root));
+    const found = [...tree.keys.keys()].filter(i => isGolden(tree.n, i));
+    const deepest = found.reduce((a, b) => (tree.n.turn[b] > tree.n.turn[a] ? b : a), tree.root);
+    pick(deepest === tree.root ? leafOf(tree, tree.root) : deepest);
   };
   const trialAt = (/** @type {number} */ step) => {
     const trials = episode.trials?.trial ?? [];

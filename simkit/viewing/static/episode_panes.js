@@ -3,7 +3,7 @@ import { html, useEffect, useRef } from './html.js';
 import { NoteList } from './notes.js';
 import { A } from './route.js';
 import { count, counted, plain, words } from './text.js';
-import { actOf, isGolden, pathTo, toggled } from './tree_model.js';
+import { actOf, isGoldenPath, leafOf, pathTo, toggled } from './tree_model.js';
 import { TreeMap } from './tree_map.js';
 import { TreeRows } from './tree_rows.js';
 import { WhyContent } from './why.js';
@@ -90,7 +90,7 @@ export function NotesPane({ notes, task, trial, onPick, talk }) {
 export function TalkHead({ tree, leaf, selected, inner, chosen, branched, change, talk }) {
   const turns = tree.n.turn[leaf];
   const name =
-    isGolden(tree.n, leaf) && branched
+    branched && isGoldenPath(tree, pathTo(tree, leaf)) && leaf === leafOf(tree, tree.root)
       ? html`<span class="gold-text">★ Golden path</span>`
       : branched
         ? `Branch ${plain(tree.n.path[selected]) || 'root'}`

@@ -87,6 +87,13 @@ export function kindOf(n, i) {
 /** @param {Nodes} n @param {number} i */
 export const isGolden = (n, i) => (n.mark[i] & GOLDEN) !== 0;
 
+/**
+ * Whether a path is the golden one, which may go on after the last reward.
+ * @param {Tree} tree
+ * @param {number[]} path
+ */
+export const isGoldenPath = (tree, path) => path.some(i => i !== tree.root && isGolden(tree.n, i));
+
 /** The end of the conversation that goes on from a node along first children. @param {Tree} tree @param {number} i */
 export function leafOf(tree, i) {
   while (tree.children[i].length) i = tree.children[i][0];
