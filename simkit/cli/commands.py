@@ -181,14 +181,24 @@ def doctor(
         bool, typer.Option("--verify", help="Check every line of the journals of this run, or of all runs.")
     ] = False,
     acknowledge: Annotated[bool, typer.Option("--acknowledge", help="Accept the damage of a run's journal.")] = False,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="ray=ADDRESS: compare the versions on all nodes of a Ray cluster.", show_default=False),
+    ] = None,
 ) -> None:
     """Diagnose a run, even while it is running: pending requests, slow calls, retries, faults, and remedies.
 
     simkit doctor last
 
     simkit doctor --verify
+
+    simkit doctor --engine ray=auto
     """
-    if acknowledge:
+    if engine is not None:
+        from simkit.cli.doctor import doctor_of_cluster
+
+        doctor_of_cluster(engine, json)
+    elif acknowledge:
         from simkit.cli.verify import acknowledge as acknowledge_damage
 
         acknowledge_damage(store, run)

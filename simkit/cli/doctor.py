@@ -10,7 +10,9 @@ from simkit.cli.output import BOLD, say, say_json
 from simkit.cli.program import open_store, print_notes
 from simkit.cli.sql import plain
 from simkit.core.safe_text import visible_line
+from simkit.errors import UsageError
 from simkit.monitoring.doctor import Diagnosis, diagnose
+from simkit.run.engine_names import RAY
 
 
 def doctor(path: Path | None, run: str, as_json: bool) -> None:
@@ -25,6 +27,29 @@ def doctor(path: Path | None, run: str, as_json: bool) -> None:
     else:
         _print(found)
     print_notes(found.notes)
+
+
+def doctor_of_cluster(engine: str, as_json: bool) -> None:
+    """Print the nodes of a Ray cluster with their versions, and whether a run could play there.
+
+    Raises:
+        UsageError: the engine is not one of a cluster that runs, it cannot be joined, or versions differ.
+    """
+    name, _, address = engine.partition("=")
+    if name != RAY or not address:
+        raise UsageError(f"--engine is `{engine}`; doctor looks at a cluster that runs: ray=auto, or ray=HOST:PORT")
+    from simkit.run.ray_actor import Versions, own_versions
+    from simkit.run.ray_cluster import check_versions, joined, node_versions
+
+    with joined(address):
+        nodes = node_versions()
+    rows = [{"node": node, **asdict(found or Versions("no answer", "", ""))} for node, found in nodes.items()]
+    own = {"node": "this process", **asdict(own_versions())}
+    if as_json:
+        say_json({"nodes": rows, "own": own}, plain)
+    else:
+        _print_rows("nodes", [own, *rows])
+    check_versions(nodes)
 
 
 def _print(found: Diagnosis) -> None:

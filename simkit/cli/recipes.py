@@ -50,6 +50,16 @@ COMMON: Flags = {
             show_default="1",
         ),
     ),
+    "engine": (
+        str | None,
+        None,
+        typer.Option(
+            envvar="SIMKIT_ENGINE",
+            help="What plays the episodes: `processes` (--workers), `ray` (starts Ray here) or `ray=ADDRESS` (joins a "
+            "cluster), with as many actors as --workers says, or one per core. Results do not depend on it.",
+            show_default="processes",
+        ),
+    ),
     "seed": (
         int | None,
         None,

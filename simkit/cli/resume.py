@@ -50,6 +50,7 @@ Examples:
 CHANGEABLE = (
     "concurrency",
     "workers",
+    "engine",
     "fail_fast",
     "max_faults",
     "ask_timeout",
@@ -187,6 +188,7 @@ def _common(start: RunStart, flags: Mapping[str, Any], given: Mapping[str, Any])
     return CommonFlags(
         concurrency=given.get("concurrency", was.get("concurrency")),
         workers=given.get("workers", _workers(start)),
+        engine=given.get("engine", was.get("engine")),
         seed=flags.get("seed"),
         store=given.get("store"),
         name=start.name,

@@ -24,6 +24,7 @@ from simkit.monitoring.reply_flags import REPLY_FLAGS, are_local
 from simkit.plugins.component_paths import BaseFolders
 from simkit.plugins.recipe import Recipe
 from simkit.run.engine import FaultPolicy, is_faulted
+from simkit.run.engine_names import exposure
 from simkit.run.observers import Tap
 from simkit.run.processes import workers_of
 from simkit.run.run import Run
@@ -45,6 +46,7 @@ class CommonFlags:
     json: bool
     quiet: bool
     workers: str | None = None
+    engine: str | None = None
     log: Path | None = None
     otel: bool = False
     durable: bool = False
@@ -150,6 +152,8 @@ def open_run(
         policy = FaultPolicy(fail_fast=common.fail_fast, max_share=common.max_faults, raises=False)
         if common.shared:
             Store(common.store or read_settings().store, shared=True)
+        if (exposed := exposure(common.engine)) is not None:
+            say(exposed, err=True)
         config = {name: _plain(value) for name, value in values.items()}
         return Run(
             store=common.store,
@@ -168,6 +172,7 @@ def open_run(
             ask_timeout=common.ask_timeout,
             folders=folders,
             workers=None if common.workers is None else workers_of(common.workers),
+            engine=common.engine,
         )
 
 

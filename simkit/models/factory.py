@@ -21,10 +21,10 @@ A replay opens no provider. Its layers are AcknowledgedModel, SampledModel, Reco
 from __future__ import annotations
 
 import resource
-from collections.abc import AsyncGenerator, Callable, Hashable
+from collections.abc import AsyncGenerator, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol
 
 import anyio
 
@@ -47,8 +47,26 @@ from simkit.models.middleware.retry import RetryingModel
 from simkit.models.provider import Provider, Resources, find_provider
 from simkit.models.usage import ValidatedModel
 
-ServedBy: TypeAlias = Callable[[Provider], ChatModel | None]
-"""Function that returns the model of a provider that another process serves; None if this process opens it."""
+
+class ModelHost(Protocol):
+    """Another process, which holds models instead of this one."""
+
+    def model(self, provider: Provider) -> ChatModel | None:
+        """The model of a provider that the other process holds; None if this process opens it.
+
+        Raises:
+            UsageError: as `Provider.open`.
+        """
+        ...
+
+    async def load(self, provider: Provider) -> bool:
+        """Load the model of a provider there, so that `model` need not wait; False if this process opens it.
+
+        Raises:
+            UsageError: as `Provider.load`.
+        """
+        ...
+
 
 KEPT_FILES = 128
 """File descriptors reserved for everything except connections to models."""
@@ -67,8 +85,8 @@ class Endpoints:
     """The endpoints of a run: connections, limits and health, one set for each endpoint and key.
 
     Open one per run, inside its event loop, and pass it to every `open_model` call. The first model at an endpoint
-    determines its limits. `metrics` counts all calls. In a worker, `leases` holds the limits, and `served` returns the
-    models that the driver serves.
+    determines its limits. `metrics` counts all calls. In a worker, `leases` holds the limits. `host` is another process
+    that holds models.
     """
 
     def __init__(
@@ -77,12 +95,12 @@ class Endpoints:
         clock: Clock | None = None,
         learned: LearnedAdjustments | None = None,
         leases: WorkerLeases | None = None,
-        served: ServedBy | None = None,
+        host: ModelHost | None = None,
     ) -> None:
         self.metrics = CallMetrics()
         self.clock = clock or Clock()
         self.resources = Resources(learned)
-        self.served = served
+        self.host = host
         self._leases = leases
         self._shared: dict[Hashable, EndpointState] = {}
 
@@ -200,7 +218,9 @@ async def load_model(
         UsageError: the name, the configuration or the environment cannot be used.
     """
     provider = find_provider(spec, config or ModelConfig())
-    if context is None or not context.strict:
+    if context is not None and context.strict:
+        return
+    if endpoints.host is None or not await endpoints.host.load(provider):
         await provider.load(endpoints.resources)
 
 
@@ -212,8 +232,8 @@ def _replayed(provider: Provider, context: ModelContext, endpoints: Endpoints) -
 
 def _opened(provider: Provider, context: ModelContext, endpoints: Endpoints) -> ChatModel:
     shared, clock = endpoints.shared(provider), endpoints.clock
-    served = None if endpoints.served is None else endpoints.served(provider)
-    model = provider.open(endpoints.resources) if served is None else served
+    held = None if endpoints.host is None else endpoints.host.model(provider)
+    model = provider.open(endpoints.resources) if held is None else held
     if not provider.checks_itself:
         model = IsolatedModel(ValidatedModel(model), provider.config.request_timeout)
     model = _recorded(model, provider, context, clock)

@@ -11,7 +11,7 @@ from simkit.core.recorder import Recorder
 from simkit.models.adjustments import AGENT, Adjustment, EndpointModel, LearnedAdjustments
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
 from simkit.models.config import ModelConfig
-from simkit.models.factory import Endpoints, ModelContext, ServedBy, build_model, load_model
+from simkit.models.factory import Endpoints, ModelContext, ModelHost, build_model, load_model
 from simkit.models.middleware.budget import Allowances, Budget
 from simkit.models.middleware.leases import WorkerLeases
 from simkit.models.middleware.lending import Lender
@@ -38,7 +38,8 @@ class RunModels:
         run_id, recorder: the run's id, and the recorder of its calls.
         allowances: the run's budget.
         recorded: calls that were answered before. Earlier usage of a resumed run counts against its allowances.
-        leases, served: in a worker, the limits leased from the driver, and the models that it serves.
+        leases: in a worker, the limits leased from the driver.
+        host: another process that holds models, such as the driver of a worker.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class RunModels:
         recorded: RecordedCalls | None = None,
         *,
         leases: WorkerLeases | None = None,
-        served: ServedBy | None = None,
+        host: ModelHost | None = None,
     ) -> None:
         resumed = recorded is not None and not recorded.strict
         self._recorder = recorder
@@ -65,7 +66,7 @@ class RunModels:
         self._recorded = dict(recorded.recording.adjustments) if recorded else {}
         before = self._recorded if resumed else {}
         learned = LearnedAdjustments(dict(before), self._learned)
-        self._endpoints = Endpoints(learned=learned, leases=leases, served=served)
+        self._endpoints = Endpoints(learned=learned, leases=leases, host=host)
         for place, known in before.items():
             for each in known:
                 self._count(place, each)
@@ -83,7 +84,11 @@ class RunModels:
     def shared_model(self, spec: str, config: ModelConfig) -> ChatModel | None:
         """The model itself, without the layers of a run, if a machine should hold it only once; else None."""
         provider = None if names_code(spec) else find_provider(spec, config)
-        return None if provider is None or not provider.shared else provider.open(self._endpoints.resources)
+        if provider is None or not provider.shared:
+            return None
+        host = self._endpoints.host
+        held = None if host is None else host.model(provider)
+        return provider.open(self._endpoints.resources) if held is None else held
 
     def lender(self) -> Lender:
         """Lends the limits of the run to workers."""

@@ -33,6 +33,7 @@ RESERVED = (
     *("run", "concurrency", "seed", "store", "name", "json", "quiet", "fail_fast", "max_faults"),
     *("replay", "otel", "log", "trust_env_file", "shared", "target", "files", "started_in", "named_in"),
     "workers",
+    "engine",
 )
 """Flags of every run; a recipe gets their values through its `run`."""
 

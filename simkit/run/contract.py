@@ -28,6 +28,8 @@ from simkit.models.middleware.metrics import CallMetrics, Wait
 from simkit.search.base import WorkUnit
 
 if TYPE_CHECKING:
+    from simkit.models.base import ChatModel
+    from simkit.models.factory import ModelHost
     from simkit.run.cast_spec import CastSpec, Pickled
 
 TICK = 0.1
@@ -78,7 +80,12 @@ class PlaySpec:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model that the driver serves at the path of a Unix socket, and why it cannot be given tools, if it cannot."""
+    """A model that another process serves to workers.
+
+    Attributes:
+        path: path of the Unix socket where the driver serves it; empty if an engine serves it in its own way.
+        lacks_for_tools: why it cannot be given tools; None if it can.
+    """
 
     path: str
     lacks_for_tools: str | None = None
@@ -179,15 +186,33 @@ class Link(Protocol):
 
 
 class Engine(Protocol):
-    """Starts workers.
+    """Starts workers. One on the machine of the driver is an `OnThisMachine` (`simkit/run/served_models.py`).
 
     Attributes:
-        size: maximum number of workers.
+        size: maximum number of workers, known once it is open.
+        host: holds the models of the machine (`local/...`) instead of the driver; None if the driver holds them.
     """
 
     @property
     def size(self) -> int:
         """Maximum number of workers."""
+        ...
+
+    @property
+    def host(self) -> ModelHost | None:
+        """What holds the models of the machine instead of the driver."""
+        ...
+
+    def opened(self) -> AbstractAsyncContextManager[object]:
+        """Hold what all plays of a run share, such as the connection to a cluster; a run enters it when it begins.
+
+        Raises:
+            UsageError: the engine cannot be used.
+        """
+        ...
+
+    def serving(self, models: Mapping[str, ChatModel]) -> AbstractAsyncContextManager[Mapping[str, ServedModel]]:
+        """Serve models to the workers of a play, as long as the block; yields their places."""
         ...
 
     def link(self, spec: PlaySpec) -> AbstractAsyncContextManager[Link]:

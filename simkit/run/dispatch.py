@@ -98,6 +98,7 @@ class _Seat:
     done: bool = False
     alone: bool = False
     acked: int = 0
+    starting: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
 
 async def play_with_workers(
@@ -159,7 +160,8 @@ class _Driver:
         """Keep a worker in a seat until everything is played."""
         while not self._over:
             try:
-                await self._employ(seat)
+                with anyio.CancelScope() as seat.starting:
+                    await self._employ(seat)
             except WorkerLost as lost:
                 await self._lost(seat, lost)
 
@@ -254,6 +256,13 @@ class _Driver:
             progress.missed[opened.unit.episode_id] = result.missed
         if result.episode is not None:
             self._finished(result.episode)
+        self._release()
+
+    def _release(self) -> None:
+        """Once everything is over, wait no longer for workers that have not begun: a cluster may never have room."""
+        for seat in self._seats if self._over else ():
+            if not seat.ready:
+                seat.starting.cancel()
 
     def _finished(self, episode: Episode) -> None:
         self._context.progress.finished(episode)
@@ -286,10 +295,12 @@ class _Driver:
             UsageError: workers end before they play anything.
         """
         self._context.progress.workers_lost += 1
-        if not seat.ready:
+        if not seat.ready and not self._over:
             self._failed_starts += 1
             if self._failed_starts >= LIVES:
-                raise UsageError(f"no worker can be started: {lost}; --workers 1 plays in this process") from lost
+                raise UsageError(
+                    f"no worker can be started: {lost}; --workers 1 --engine processes plays in this process"
+                ) from lost
         opened, seat.open = sorted(seat.open.values(), key=lambda each: each.index), {}
         if opened:
             await self._context.past.renew()
@@ -308,6 +319,7 @@ class _Driver:
                 self._suspects.append(each)
             else:
                 self._waiting.appendleft(each)
+        self._release()
 
     def _give_up(self, opened: _Open, lost: WorkerLost) -> None:
         """Record a unit that ends every worker as a fault."""

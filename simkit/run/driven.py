@@ -21,7 +21,6 @@ from simkit.run.contract import Engine, PlaySpec
 from simkit.run.dispatch import DriverContext, play_with_workers
 from simkit.run.engine import PlayContext
 from simkit.run.resume import RecordedRun
-from simkit.run.served_models import serving
 from simkit.search.base import WorkUnit
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ async def play_elsewhere(
     context, models = play.context, play.models
     cast, search = play.origin.spec(), packed_search(context.search)
     past = _PastCalls(play)
-    async with serving(_served_models(play, cast)) as served:
+    async with engine.serving(_served_models(play, cast)) as served:
         spec = PlaySpec(
             run_id=play.run_id,
             cast=cast,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
@@ -25,6 +25,7 @@ from simkit.errors import Fault, RunStopped, StoreError, StrayCancellation, Usag
 from simkit.run.accounting import CANCELLED, INTERRUPTED, CountingRecorder, UnitLedger, Units
 from simkit.run.background import BackgroundTasks, load_if_free
 from simkit.run.engine import FaultPolicy, ProgressDisplay, RunProgress, sole_error
+from simkit.run.engine_names import PROCESSES, engine_named
 from simkit.run.observers import DeferredRecorder, Tap, TappedRecorder
 from simkit.run.processes import Workers
 from simkit.run.request import RunIdentity, RunRequest, open_store
@@ -85,7 +86,7 @@ class Lifetime:
         ended: Ended | None = None,
         folders: BaseFolders | None = None,
         workers: Workers | None = None,
-        engine: Engine | None = None,
+        engine: Engine | str | None = None,
     ) -> None:
         from simkit.run.settings import read_settings
 
@@ -123,7 +124,9 @@ class Lifetime:
         self._loading: tuple[str, ...] = ()  # warnings from loading the database at the end
         self._units = Units("", 0)
         self._ledger = UnitLedger()
-        self._engine = engine
+        self.engine_name = engine if isinstance(engine, str) else settings.engine if engine is None else PROCESSES
+        chosen = workers if workers is not None or "workers" not in settings.model_fields_set else settings.workers
+        self._engine = engine_named(self.engine_name, chosen) if engine is None or isinstance(engine, str) else engine
         self._worlds: list[tuple[World, WorldSpec]] = []
         self._casts: list[tuple[Cast, CastOrigin]] = []
         self._stages: dict[str, str] = {}  # problems of stages, by run id
@@ -225,7 +228,11 @@ class Lifetime:
 
         if self._models is None:
             recorded = self._origin.recorded_calls(self._earlier, self._replayed)
-            self._models = RunModels(self.id, self._journal, self.models.allowances(self._allowances), recorded)
+            allowances, host = (
+                self.models.allowances(self._allowances),
+                None if self._engine is None else self._engine.host,
+            )
+            self._models = RunModels(self.id, self._journal, allowances, recorded, host=host)
             self._closing.push_async_callback(self._models.aclose)
             self.progress.metrics = self._models.metrics
         return self._models
@@ -248,7 +255,9 @@ class Lifetime:
         if asked.elsewhere:
             self._name(origin)
         identity = RunIdentity(self.id, self.name, self.recipe, self.seed, self.models, self.folders)
-        self.config = origin.checked(asked.configured(identity, self.concurrency, self.workers, origin))
+        self.config = origin.checked(
+            asked.configured(identity, self.concurrency, self.workers, self.engine_name, origin)
+        )
 
     def _name(self, origin: RunSource) -> None:
         """Set the identity of the run."""
@@ -325,8 +334,9 @@ class Lifetime:
 
     @asynccontextmanager
     async def _acting(self) -> AsyncGenerator[None]:
+        engine = nullcontext() if self._engine is None else self._engine.opened()
         with calm_collector(), anyio.CancelScope() as self._stop:
-            async with open_scope(self._ask_limits) as self._scope:
+            async with engine, open_scope(self._ask_limits) as self._scope:
                 self.progress.load = self._scope.load
                 yield
 

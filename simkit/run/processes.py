@@ -17,6 +17,7 @@ from simkit.core.child_process import HEADER, LastLines, child_environment, fram
 from simkit.errors import UsageError, WorkerLost
 from simkit.run.contract import Down, Link, PlaySpec, Up
 from simkit.run.engine import sole_error
+from simkit.run.served_models import OnThisMachine
 
 Workers: TypeAlias = int | Literal["auto"]
 """A number of workers; `auto` for one per core, but at least `EACH` conversations for each."""
@@ -56,7 +57,7 @@ def number_of_workers(workers: Workers, concurrency: int) -> int:
     return workers
 
 
-class Processes:
+class Processes(OnThisMachine):
     """Starts workers as processes of this machine. They inherit its environment and its folder, and end with it.
 
     Args:

@@ -14,6 +14,7 @@ from simkit.models.config import ModelConfig
 from simkit.plugins.component_paths import FILES, NAMED_IN, STARTED_IN, BaseFolders
 from simkit.run.contract import Engine
 from simkit.run.engine import FaultPolicy, ProgressDisplay
+from simkit.run.engine_names import PROCESSES
 from simkit.run.observers import Tap
 from simkit.run.processes import Workers
 from simkit.run.resume import RunSource
@@ -41,7 +42,7 @@ class RunOptions(TypedDict, total=False):
     ask_timeout: float | None
     grace: float
     workers: Workers | None
-    engine: Engine | None
+    engine: Engine | str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +93,17 @@ class RunRequest:
             folders=BaseFolders.recorded(origin.config) if self.folders is None else self.folders,
         )
 
-    def configured(self, run: RunIdentity, concurrency: int, workers: Workers, origin: RunSource) -> dict[str, Any]:
+    def configured(
+        self, run: RunIdentity, concurrency: int, workers: Workers, engine: str, origin: RunSource
+    ) -> dict[str, Any]:
         """Configuration of the run: enough to start it again, without secrets. Reads the files that it names."""
         own = dict(origin.config if self.config is None else self.config)
         own |= {**run.models.to_json(), "seed": run.seed, "concurrency": concurrency}
         if origin.replayed is not None:
             own["replay"] = origin.replayed
-        for name in (FILES, STARTED_IN, NAMED_IN, "workers"):
+        for name in (FILES, STARTED_IN, NAMED_IN, "workers", "engine"):
             own.pop(name, None)
-        own |= {} if workers == 1 else {"workers": workers}
+        own |= ({} if workers == 1 else {"workers": workers}) | ({} if engine == PROCESSES else {"engine": engine})
         files = run.folders.digests(own)
         before = {name: origin.config[name] for name in (STARTED_IN, NAMED_IN) if name in origin.config}
         return {**own, **(before or run.folders.to_json(own)), **({FILES: files} if files else {})}

@@ -47,6 +47,7 @@ MAY_CHANGE = frozenset(
     | {
         "concurrency",
         "workers",
+        "engine",
         "seeds_at_once",
         "fail_fast",
         "max_faults",

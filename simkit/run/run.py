@@ -70,7 +70,8 @@ class Run(RunCasts):
         workers: processes of this machine that play the episodes, at most one for each concurrent episode; `auto` for
             one per core if the concurrency is high enough. With 1, the default, this process plays. Results do not
             depend on it.
-        engine: starts the workers, instead of `workers`.
+        engine: what starts the workers: `processes` (the default), `ray` or `ray=ADDRESS` with `workers` actors (one
+            per core if that is not given), or an engine.
 
     Raises:
         UsageError: a time is negative; or, on entry, a run to be resumed had another configuration: the message lists
@@ -186,7 +187,7 @@ class Run(RunCasts):
             ended=self._stage_ended,
             folders=self.folders,
             workers=self.workers,
-            engine=self._engine,
+            engine=self._engine or self.engine_name,
         )
 
     async def finished(self, stage: str) -> Mapping[str, Any] | None:

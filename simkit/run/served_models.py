@@ -10,9 +10,10 @@ from __future__ import annotations
 import pickle
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import TypeAlias
 
 import anyio
 from anyio.abc import SocketStream
@@ -21,6 +22,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from simkit.core.child_process import HEADER, framed
 from simkit.errors import ModelFault, SimkitError
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, lacks_for_tools
+from simkit.models.provider import Provider
 from simkit.run.contract import ServedModel, packed_error, unpacked_error
 
 LONGEST = 1 << 30
@@ -69,11 +71,55 @@ class RemoteModel:
         return response
 
 
+Remote: TypeAlias = Callable[[str, str, ServedModel], ChatModel]
+"""Makes the model of a name, a spec and a place that another process serves."""
+
+
+class ServedByDriver:
+    """The host of models in a worker: those that the driver serves.
+
+    Args:
+        served: the places of the models, by spec.
+        remote: makes such a model.
+    """
+
+    def __init__(self, served: Mapping[str, ServedModel], remote: Remote) -> None:
+        self._served = served
+        self._remote = remote
+
+    def model(self, provider: Provider) -> ChatModel | None:
+        """The model of a provider; None if the driver does not serve it."""
+        served = self._served.get(provider.spec)
+        return None if served is None else self._remote(provider.model_name, provider.spec, served)
+
+    async def load(self, provider: Provider) -> bool:
+        """Whether the driver serves the model; it has loaded it."""
+        return provider.spec in self._served
+
+
 async def receive_frame(stream: SocketStream) -> bytes:
     """Receive one frame."""
     buffered = BufferedByteReceiveStream(stream)
     head = await buffered.receive_exactly(HEADER)
     return await buffered.receive_exactly(min(int.from_bytes(head, "big"), LONGEST))
+
+
+class OnThisMachine:
+    """What engines share whose workers are on the machine of the driver, which serves its models to them.
+
+    Attributes:
+        host: None: the driver holds the models.
+    """
+
+    host: None = None
+
+    def opened(self) -> AbstractAsyncContextManager[object]:
+        """Nothing is shared by the plays of a run."""
+        return nullcontext()
+
+    def serving(self, models: Mapping[str, ChatModel]) -> AbstractAsyncContextManager[Mapping[str, ServedModel]]:
+        """Serve models over a Unix socket."""
+        return serving(models)
 
 
 @asynccontextmanager

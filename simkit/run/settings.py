@@ -1,5 +1,5 @@
 """Settings of all commands in the environment: `SIMKIT_STORE`, `SIMKIT_SEED`, `SIMKIT_CONCURRENCY`,
-`SIMKIT_WORKERS`."""
+`SIMKIT_WORKERS`, `SIMKIT_ENGINE`, `SIMKIT_WORKER_VARIABLES`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ class Settings(BaseSettings):
         store: folder for results.
         concurrency: number of episodes played at once.
         workers: processes that play the episodes; `auto` depends on the cores and the concurrency.
+        engine: what starts them: `processes`, `ray` or `ray=ADDRESS`.
+        worker_variables: names of environment variables that workers of a cluster get too, separated by commas.
         seed: seed that all randomness in a run is derived from.
     """
 
@@ -27,6 +29,8 @@ class Settings(BaseSettings):
     store: Path = Path("simkit-store")
     concurrency: Annotated[int, Field(ge=1)] = 16
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    engine: str = "processes"
+    worker_variables: str = ""
     seed: int = 0
 
 

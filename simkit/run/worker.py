@@ -17,12 +17,11 @@ from simkit.models.base import ChatModel
 from simkit.models.config import ModelConfig
 from simkit.models.middleware.leases import WorkerLeases
 from simkit.models.middleware.replay import Recording
-from simkit.models.provider import Provider
 from simkit.models.run_models import RecordedCalls, RunModels
 from simkit.run.casting import build_players, choose_agent
 from simkit.run.contract import TICK, Counts, Down, Order, PlaySpec, Result, Up, packed_error
 from simkit.run.engine import PlayContext, RunProgress, play_unit, sole_error
-from simkit.run.served_models import RemoteModel
+from simkit.run.served_models import Remote, RemoteModel, ServedByDriver
 from simkit.run.tuning import calm_collector
 from simkit.run.watchdog import Watchdog
 from simkit.store.encoding import encode
@@ -31,9 +30,17 @@ LINES_AT_ONCE = 1 << 18
 """Bytes of lines after which a worker answers although nobody waits for them."""
 
 
-async def serve(spec: PlaySpec, receive: Callable[[], Awaitable[Down]], send: Callable[[Up], Awaitable[None]]) -> None:
-    """Play what the driver orders, until it says stop or an error ends the play."""
-    worker = Worker(spec)
+async def serve(
+    spec: PlaySpec,
+    receive: Callable[[], Awaitable[Down]],
+    send: Callable[[Up], Awaitable[None]],
+    remote: Remote = RemoteModel,
+) -> None:
+    """Play what the driver orders, until it says stop or an error ends the play.
+
+    `remote` makes the models that another process serves to this one.
+    """
+    worker = Worker(spec, remote)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.play)
         while not worker.told:
@@ -100,8 +107,9 @@ class Worker:
         told: whether its last answer has been given.
     """
 
-    def __init__(self, spec: PlaySpec) -> None:
+    def __init__(self, spec: PlaySpec, remote: Remote = RemoteModel) -> None:
         self._spec = spec
+        self._host = ServedByDriver(spec.served, remote)
         self._wakes = anyio.Event()
         self._outbox = Outbox(self._wake)
         self._leases = WorkerLeases(spec.allowances, spec.workers, self._wake)
@@ -184,9 +192,7 @@ class Worker:
         request = spec.cast.request()
         search = spec.search.load()
         recorded = RecordedCalls(self._recording, strict=spec.strict)
-        models = RunModels(
-            spec.run_id, self._outbox, spec.allowances, recorded, leases=self._leases, served=self._served
-        )
+        models = RunModels(spec.run_id, self._outbox, spec.allowances, recorded, leases=self._leases, host=self._host)
         self._progress.metrics = models.metrics
         folders = spec.cast.folders
 
@@ -218,10 +224,6 @@ class Worker:
             with watchdog.watching():
                 yield
             group.cancel_scope.cancel()
-
-    def _served(self, provider: Provider) -> ChatModel | None:
-        served = self._spec.served.get(provider.spec)
-        return None if served is None else RemoteModel(provider.model_name, provider.spec, served)
 
     def _counts(self) -> Counts:
         progress, metrics = self._progress, self._progress.metrics

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,55 +11,18 @@ from simkit.components.world import World
 from simkit.core.events import Event
 from simkit.core.limits import Limits
 from simkit.models.config import ModelConfig
-from simkit.recipes.best_of_n import BestOfN
 from simkit.run.contract import Engine
 from simkit.run.processes import Processes
 from simkit.run.run import Run
-from simkit.search.base import Search
-from simkit.search.josh import BeamSearch, Josh
+from simkit.search.josh import Josh
 from simkit.search.rollout import Rollout
 from support.journal_lines import episodes
-from support.killing import contents
 from support.memory_engine import InMemory
+from support.worker_runs import ASKING, SEARCHES, played
 
 pytestmark = pytest.mark.anyio
 
-AGENT = "scripted,error_rate=0.3"
-ASKING = f"{Path(__file__).parent.parent / 'resume' / 'asking.py'}:AskingAgent"
 SCRIPT = "scripted/One.|Two.|Three.|Four."
-
-SEARCHES: dict[str, Callable[[], Search]] = {
-    "josh": partial(Josh, BeamSearch(beam=4)),
-    "rollout": Rollout,
-    "best_of_n": partial(BestOfN, n=2),
-}
-
-
-@dataclass(frozen=True)
-class Played:
-    """A finished run."""
-
-    store: Path
-    run: Run
-
-    @property
-    def episodes(self) -> dict[str, list[str]]:
-        return episodes(self.store, self.run.id)
-
-    @property
-    def tables(self) -> dict[str, list[str]]:
-        return contents(self.store, self.run.id)
-
-
-async def played(store: Path, search: Search, engine: Engine | None = None, **options: Any) -> Played:
-    async with Run(store=store, seed=5, engine=engine, **options) as run:
-        world = run.world("builtin")
-        cast = run.cast(world, agent=AGENT)
-        found = await run.play(search, cast, run.tasks(world, "train", "5"), trials=2)
-        assert [(each.trial, each.task_id) for each in found] == sorted((each.trial, each.task_id) for each in found)
-        run.summary()
-    assert run.status == "done", run.problem
-    return Played(store, run)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])

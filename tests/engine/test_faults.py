@@ -14,35 +14,22 @@ import anyio
 import pytest
 
 from simkit.errors import AgentFault, JournalFailed, UsageError, WorkerLost
-from simkit.models.config import ModelConfig
-from simkit.run.contract import Down, Engine, Up
+from simkit.run.contract import Down, Up
 from simkit.run.engine import FaultPolicy
 from simkit.run.processes import PipeLink, Processes
 from simkit.run.run import Run
-from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 from simkit.store import Store
-from simkit.store.journal import DiskFile, Journal
+from simkit.store.journal import Journal
 from simkit.testing.behaviour import Behaviour
 from simkit.testing.fixed import fixed_agent
 from simkit.testing.server import serve
 from support.killing import CountingReplies, acknowledged, contents
 from support.memory_engine import InMemory
 from support.worker_agents import Unsendable
+from support.worker_runs import AGENTS, FullDisk, harvest
 
 pytestmark = pytest.mark.anyio
-
-AGENTS = Path(__file__).parent.parent / "support" / "worker_agents.py"
-ASKING = f"{Path(__file__).parent.parent / 'resume' / 'asking.py'}:AskingAgent"
-
-
-async def harvest(store: Path, engine: Engine | None, base_url: str, **options: Any) -> Run:
-    models = ModelConfig(model="openai/load", base_url=base_url)
-    async with Run(store=store, engine=engine, models=models, seed=3, **options) as run:
-        world = run.world("builtin")
-        cast = run.cast(world, agent=ASKING)
-        await run.play(Josh(BeamSearch(beam=4)), cast, run.tasks(world, "train", "4"))
-    return run
 
 
 class Losses:
@@ -164,15 +151,6 @@ async def play_everything(run: Run) -> None:
     async with run:
         world = run.world("builtin")
         await run.play(Rollout(), run.cast(world), run.tasks(world, "train", "20"))
-
-
-class FullDisk(DiskFile):
-    """A disk with room for 20 kB."""
-
-    def append(self, data: bytes) -> int:
-        if self.size() > 20_000:
-            raise OSError(28, "No space left on device")
-        return super().append(data)
 
 
 async def test_workers_that_never_begin_are_an_error_of_the_caller(tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ import anyio
 from simkit.errors import WorkerLost
 from simkit.run.contract import Down, Link, PlaySpec, Up
 from simkit.run.engine import sole_error
+from simkit.run.served_models import OnThisMachine
 from simkit.run.worker import serve
 
 
 @dataclass
-class InMemory:
+class InMemory(OnThisMachine):
     """An engine of workers in this event loop.
 
     Attributes:

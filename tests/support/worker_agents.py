@@ -11,6 +11,7 @@ import anyio
 from simkit.agents.scripted import ScriptedAgent
 from simkit.components.agent import Act, Decision
 from simkit.components.world import World
+from simkit.core.messages import AssistantMessage
 
 
 class Broken(ScriptedAgent):
@@ -46,6 +47,13 @@ class Hanging(ScriptedAgent):
             signal.pause()
 
 
+class HangingOnce(Hanging):
+    """Hangs unless it has done so before."""
+
+    async def act(self, request: Act) -> Decision:
+        return await (ScriptedAgent if self._told.exists() else Hanging).act(self, request)
+
+
 class Unsendable(ScriptedAgent):
     """An agent that cannot be pickled."""
 
@@ -65,3 +73,11 @@ class Waiting(ScriptedAgent):
             await file.write(f"{os.getpid()}\n")
         await anyio.sleep_forever()
         raise AssertionError
+
+
+class Telling(ScriptedAgent):
+    """Says the value of an environment variable, and where it plays."""
+
+    async def act(self, request: Act) -> Decision:
+        said = f"{os.environ.get('SIMKIT_TEST_TOLD')} {os.environ.get('OTHER_TEST_TOLD')} {os.getcwd()}"
+        return Decision(AssistantMessage.of(said), say=said, state=request.state)
