@@ -89,6 +89,7 @@ from simkit.statistics.scores import Estimate as Estimate
 from simkit.store import Store as Store
 from simkit.tools.functions import Changed as Changed
 from simkit.tools.functions import FunctionTools as FunctionTools
+from simkit.viewing.notebook import view as view
 
 __all__: list[str]
 __version__: str

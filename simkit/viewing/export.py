@@ -37,6 +37,7 @@ class Choice:
         compare: id of a run that it is compared with; None for none.
         all_branches: every branch of each tree, not only the golden and final ones.
         redact: regular expressions whose matches are left out of all texts.
+        at: branch that a single episode opens at, as path.turn; empty for the golden or final one.
     """
 
     run: str
@@ -44,6 +45,7 @@ class Choice:
     compare: str | None = None
     all_branches: bool = False
     redact: tuple[str, ...] = ()
+    at: str = ""
 
 
 @dataclass(slots=True)
@@ -153,6 +155,7 @@ def collected(reader: Reader, choice: Choice) -> Collected:
 
 def _collect(reader: Reader, choice: Choice, runs: Sequence[str], episodes: Sequence[tuple[str, int]]) -> Collected:
     one = f"/{_encoded(episodes[0][0])}/{episodes[0][1]}" if len(episodes) == 1 and choice.episodes else ""
+    one += f"?at={_encoded(choice.at)}" if one and choice.at else ""
     start = f"/compare?a={choice.run}&b={choice.compare}" if choice.compare else f"/runs/{_encoded(choice.run)}{one}"
     found = Collected(start)
     version = answer(reader, "/api/version")
@@ -177,8 +180,6 @@ def _collect(reader: Reader, choice: Choice, runs: Sequence[str], episodes: Sequ
             "tasks": shown,
         }
     found.left_out += _left_out(reader, choice, rows, found, len(episodes))
-    note = f"This is an export: {'; '.join(found.left_out)} are not in it."
-    found.answers["/api/version"]["notes"] = [*version["notes"], note]
     return found
 
 

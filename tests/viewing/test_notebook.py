@@ -8,18 +8,23 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from operator import methodcaller
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import simkit
 from simkit.comparison import Comparison
 from simkit.comparison.results import ArmScores, Difference
 from simkit.core.html_text import LARGEST, Html, element, within
+from simkit.errors import UsageError
 from simkit.run.run import Run
 from simkit.run.summary import summarise
 from simkit.statistics.scores import Estimate
-from simkit.store import EpisodeTree, QueryResult, ReadState, RunRow, Transcript, TranscriptLine, TreeNode
+from simkit.store import EpisodeTree, QueryResult, ReadState, RunRow, Store, Transcript, TranscriptLine, TreeNode
 from simkit.store.notebook import path_to_end
 from simkit.store.tree_map import rows, tree_map
+from simkit.viewing import notebook
+from simkit.viewing.export import Choice, page_of
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror='alert(2)'>\"><a href=javascript:alert(3)>"
@@ -236,6 +241,47 @@ def test_a_run_shows_its_state_and_its_scores(tmp_path: Path) -> None:
     html = html_of(Run(store=tmp_path / "store", name="mine"))
     assert "mine" in html
     assert "0 of 0 planned" in checked(html).text
+
+
+# --- pages in a frame -------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_holds_the_exported_page_and_runs_apart(played: Path) -> None:
+    store = Store(played)
+    tree = store.tree("trees", "train-00001")
+    frame = simkit.view(tree, store=store, height=500)
+    with store.reading() as reader:
+        assert frame.page == page_of(reader, Choice(run=tree.run_id, episodes=("train-00001/0",)))
+    found = Parsed(html_of(frame))
+    assert found.tags == ["iframe"]
+    attributes = dict(found.attributes)
+    assert attributes["sandbox"] == "allow-scripts"
+    assert attributes["srcdoc"] == frame.page
+    assert "height:500px" in attributes["style"]
+    assert "<" not in repr(frame)
+
+
+def test_what_a_frame_opens(played: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(played)
+    run = store.resolve("trees")
+    root = store.tree("trees", "train-00001").root
+    assert root is not None
+    branch = next(each for each in every(root) if not each.children)
+
+    def start(*what: Any, **options: Any) -> str:
+        (found,) = re.findall(r'"start":"([^"]+)"', simkit.view(*what, **options).page)
+        return found
+
+    one = f"/runs/{run.run_id}/train-00001/0"
+    assert start(run, store=played) == f"/runs/{run.run_id}"
+    assert start("trees", "train-00001/0", store=str(played)) == one
+    tail = branch.branch_id.rpartition("/")[2]
+    assert start(store.transcript(branch.branch_id), store=store) == f"{one}?at={tail}"
+    monkeypatch.setenv("SIMKIT_STORE", str(played))
+    assert start("before", "test-00001", compare="after").startswith("/compare?")
+    monkeypatch.setattr(notebook, "LARGEST_FRAME", 1_000)
+    with pytest.raises(UsageError, match="too much for a notebook"):
+        simkit.view("trees")
 
 
 def test_attributes_cannot_be_left() -> None:

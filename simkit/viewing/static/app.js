@@ -74,7 +74,7 @@ function Frame() {
               : html`<b aria-current="page">${plain(text)}</b>`
           }`,
       )}</nav>
-      <span class="grow"></span>
+      <span class="grow"></span><${Exported} />
       <button type="button" class="icon" title="Keys (?)" aria-label="Keys" onClick=${() => setHelp(true)}>?</button>
       <button type="button" class="icon" title="Light or dark (t)" aria-label="Light or dark" onClick=${toggleTheme}>
         <svg width="16" height="16" viewBox="0 0 16 16" aria-hidden="true"><circle cx="8" cy="8" r="6" /><path
@@ -103,6 +103,16 @@ function Lost() {
           runs again.`
       : plain(gone)
   }</div>`;
+}
+
+/** What an exported file lacks. */
+function Exported() {
+  const { exported } = useContext(ClientContext);
+  if (!exported) return null;
+  return html`<details class="exported"><summary class="chip">export</summary><div><p>This is an export of
+    <code>simkit view</code>. Not in it:</p><ul>${(exported.left_out ?? []).map(
+      each => html`<li key=${each}>${plain(each)}</li>`,
+    )}</ul></div></details>`;
 }
 
 function Logo() {

@@ -19,7 +19,8 @@ export class Refusal extends Error {
 export class Client {
   constructor() {
     const data = document.getElementById('simkit-data');
-    /** @type {{start: string, answers: Record<string, any>} | null} */
+    /** @type {{start: string, answers: Record<string, any>, files?: Record<string, string>,
+     *   left_out?: string[]} | null} */
     this.exported = data ? JSON.parse(data.textContent || 'null') : null;
     /** @type {Map<string, {text: string, value: any}>} */
     this.kept = new Map();
@@ -39,6 +40,8 @@ export class Client {
    */
   async get(path) {
     if (this.exported) {
+      const file = this.exported.files?.[path];
+      if (file && this.embedded(path) === undefined) await this.read(file);
       const found = this.embedded(path);
       if (found !== undefined) return found;
       throw new Refusal(404, {
@@ -58,6 +61,19 @@ export class Client {
     this.kept.set(path, kept);
     if (this.kept.size > KEPT) this.kept.delete([...this.kept.keys()][0]);
     return kept.value;
+  }
+
+  /** Reads a file of an exported folder, which holds the answers about one episode. @param {string} file */
+  async read(file) {
+    const hint = 'A browser reads the other files of an export from a server only: python -m http.server';
+    const unread = new Refusal(0, { error: `The file ${file} beside this page cannot be read.`, hint });
+    try {
+      const answer = await fetch(file);
+      if (!answer.ok) throw unread;
+      Object.assign(/** @type {any} */ (this.exported).answers, await answer.json());
+    } catch {
+      throw unread;
+    }
   }
 
   /**

@@ -20,7 +20,11 @@ export function EpisodePage({ run, task, trial }) {
   useEffect(() => {
     if (value) setRunning(Boolean(value.running));
   }, [value]);
-  const { go } = useRoute();
+  const { route, go } = useRoute();
+  useEffect(() => {
+    if (value && value.run_id !== run)
+      go(address(['runs', value.run_id, value.task_id, String(value.trial)], route.query, route.anchor), true);
+  }, [value]);
   useKeys({ Escape: () => go(address(['runs', run])) });
   if (error && !value)
     return html`<main class="page"><${Problem} error=${error} title=${`${plain(task)}/${trial}`} /></main>`;

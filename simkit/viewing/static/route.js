@@ -67,7 +67,7 @@ export function useNavigation() {
   const go = (/** @type {string} */ to, replace = false) => {
     if (to === here()) return;
     const other = to.split(/[?#]/)[0] !== here().split(/[?#]/)[0];
-    history[replace ? 'replaceState' : 'pushState'](replace ? history.state : {}, '', href(to));
+    moveTo(href(to), replace);
     set(here());
     if (other && !replace) scrollTo(0, 0);
   };
@@ -75,6 +75,17 @@ export function useNavigation() {
   const change = (/** @type {Record<string, unknown>} */ query, replace = true) =>
     go(address([route.page, ...route.parts].filter(Boolean), { ...route.query, ...query }), replace);
   return { route, go, change, href };
+}
+
+/** Writes an address into the history. @param {string} url @param {boolean} replace */
+function moveTo(url, replace) {
+  try {
+    history[replace ? 'replaceState' : 'pushState'](replace ? history.state : {}, '', url);
+  } catch (error) {
+    // The frame of a notebook has no address of its own, only what stands behind the `#`.
+    if (!url.startsWith('#')) throw error;
+    location.hash = url;
+  }
 }
 
 /** A link within the viewer. A click with a modifier or another button is the browser's. */
