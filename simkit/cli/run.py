@@ -47,7 +47,6 @@ class CommonFlags:
     quiet: bool
     workers: str | None = None
     engine: str | None = None
-    shard: str | None = None
     log: Path | None = None
     otel: bool = False
     durable: bool = False
@@ -174,7 +173,6 @@ def open_run(
             folders=folders,
             workers=None if common.workers is None else workers_of(common.workers),
             engine=common.engine,
-            shard=common.shard,
         )
 
 

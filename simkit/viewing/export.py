@@ -244,9 +244,9 @@ def _ends(page: Mapping[str, Any], branches: Sequence[str], choice: Choice) -> l
     leaves = [n for n in range(len(branches)) if n not in inner]
     if choice.all_branches:
         return leaves
-    final = page.get("final")
-    chosen = [n for n in leaves if nodes["mark"][n] & 6 or _tail(branches[n]) == final]
-    return chosen or leaves[:1]
+    golden = {n for n in leaves if nodes["mark"][n] & 6}
+    final = {n for n, branch in enumerate(branches) if _tail(branch) == page.get("final")}  # it need not be a leaf
+    return sorted(golden | final) or leaves[:1]
 
 
 def _path(parents: Sequence[int], end: int) -> list[int]:

@@ -43,7 +43,7 @@ export function MessageView({ line, inner, differs = false, talk }) {
       );
     if (inner)
       for (const call of line.tool_calls ?? [])
-        parts.push(html`<${ToolCall} call=${call} line=${line} load=${load} />`);
+        parts.push(html`<${ToolCall} call=${call} line=${line} load=${load} open=${differs} />`);
   }
   const notes = talk.notesOf?.(line) ?? [];
   if (notes.length) parts.push(html`<${NoteList} notes=${notes} />`);
@@ -98,10 +98,10 @@ function Reasoning({ line, load }) {
     <pre><${LongText} text=${line.reasoning} load=${load('reasoning')} /></pre></details>`;
 }
 
-function ToolCall({ call, line, load }) {
+function ToolCall({ call, line, load, open }) {
   const args = typeof call.arguments === 'string' ? call.arguments : JSON.stringify(call.arguments);
   const byUser = call.by === 'user' || line.author === 'user' || line.author === 'user_tool';
-  return html`<details class=${`call ${byUser ? 'by-user' : ''}`}><summary>
+  return html`<details class=${`call ${byUser ? 'by-user' : ''}`} open=${open}><summary>
       <span class="call-name">→ ${plain(call.name)}</span>
       ${byUser ? html`<span class="tag">by the user</span>` : null}
       <span class="call-line">${plain(args.slice(0, 400))}</span></summary>

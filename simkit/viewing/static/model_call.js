@@ -38,7 +38,7 @@ function Call({ call }) {
         class="num">${pretty(usage.prompt_tokens)} + ${pretty(usage.completion_tokens)} tokens</span>`
           : null
       }
-      ${call.hash ? html`<span class="id" title="request hash">${plain(call.hash)}</span>` : null}</div>
+      ${call.hash ? html`<span>request hash <span class="id">${plain(call.hash)}</span></span>` : null}</div>
     <div class="section-head"><h3>Response</h3><${Copy} text=${pretty(call.response)} /></div>
     <pre class="trace" tabindex="0">${
       call.response == null

@@ -1,6 +1,6 @@
 // One run: scores, every task and trial, every tree, the table of episodes, training, and what was configured.
 import { html, useContext, useEffect, useMemo, useState } from './html.js';
-import { LiveContext, useData, path as api } from './client.js';
+import { ClientContext, LiveContext, useData, path as api } from './client.js';
 import { CellLegend, Cells } from './cells.js';
 import { EpisodeTable } from './episode_table.js';
 import { A, address, focusSearch, useKeys, useRoute } from './route.js';
@@ -37,6 +37,7 @@ export function RunPage({ id, theme }) {
 function Run({ run: given, running, theme, lost }) {
   const { go, change, route } = useRoute();
   const live = useContext(LiveContext);
+  const { exported } = useContext(ClientContext);
   const run = useMemo(() => settled(given), [given]);
   const l = run.episodes;
   const played = l.task_id.length > 0;
@@ -59,7 +60,11 @@ function Run({ run: given, running, theme, lost }) {
           ? html` · <span class="num">${count(finished)} of ${count(expected)}</span>`
           : null
       }<//><span class="grow"></span>
-      <${A} class="btn small" href=${address(['search'], { run: run.run_id })}>Search its messages<//>
+      ${
+        exported
+          ? null
+          : html`<${A} class="btn small" href=${address(['search'], { run: run.run_id })}>Search its messages<//>`
+      }
       <${A} class="btn small" href=${address(['notes'], { run: run.run_id })}>Notes<//></div>
     <${Facts} run=${run} />
     <${Troubles} run=${run} lost=${lost} />
@@ -163,8 +168,12 @@ function NothingPlayed({ run }) {
 }
 
 function Details({ run }) {
+  const { exported } = useContext(ClientContext);
+  const store = useContext(StoreContext);
+  const place = store?.store ? ` --store ${store.store}` : '';
   const units = run.units?.not_played ?? {};
   const unplayed = Object.entries(units);
+  const file = plain(run.name || 'run').replace(/\W+/g, '-');
   return html`<section class="details" aria-label="Details">
     ${
       run.summary?.length
@@ -183,6 +192,15 @@ function Details({ run }) {
             ([reason, n]) => html`<tr><td>${plain(reason)}</td><td class="right num">${n}</td></tr>`,
           )}</tbody></table><//>`
         : null
+    }
+    ${
+      exported
+        ? null
+        : html`<${Fold} summary="Send these pages as a file"><p
+          class="soft">One HTML file that opens without a server. Name
+            tasks to send only these, and --redact what others must not read.</p>
+            <${Command}
+              text=${`simkit view ${run.run_id} --export ${file}.html${place}`} /><//>`
     }
     <${Fold} summary="Configuration"><pre class="trace">${shown(pretty(run.config))}</pre><//></section>`;
 }

@@ -24,7 +24,7 @@ export function Transcript(props) {
   const nodes = useMemo(() => new Map(pathTo(tree, leaf).map(i => [tree.n.turn[i], i])), [tree, leaf]);
   if (error && !value) return html`<div class="talk"><${Problem} error=${error} /></div>`;
   if (!value) return html`<div class="talk"><${Waiting} /></div>`;
-  const end = tree.n.outcome[leaf];
+  const end = tree.n.outcome[leaf] ?? (leaf === tree.final ? episode.outcome : null);
   const whole = { ...talk, digest: value.lines.at(-1)?.digest };
   return html`<div class="talk" ref=${box} tabindex="0" role="group" aria-label="Conversation">
     ${[...turns].map(

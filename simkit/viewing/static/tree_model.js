@@ -12,7 +12,7 @@ const GOLDEN = 2;
  */
 /**
  * @typedef {{n: Nodes, N: number, children: number[][], root: number, size: Int32Array, leaves: Int32Array,
- *   earned: Int32Array, faults: Int32Array, maxTurn: number, keys: string[],
+ *   earned: Int32Array, faults: Int32Array, maxTurn: number, keys: string[], final: number,
  *   acts: Map<number, [string, boolean]>}} Tree
  */
 /** @typedef {'gold' | 'good' | 'bad' | 'plain'} Kind */
@@ -34,8 +34,9 @@ export function treeOf(n, final = null) {
     if (n.parent[i] < 0) root = i;
     else children[n.parent[i]].push(i);
   }
+  const at = final == null ? -1 : keys.indexOf(final);
   const chosen = new Set();
-  for (let i = final == null ? -1 : keys.indexOf(final); i >= 0; i = n.parent[i]) chosen.add(i);
+  for (let i = at; i >= 0; i = n.parent[i]) chosen.add(i);
   const rank = (/** @type {number} */ i) =>
     n.mark[i] & GOLDEN ? 0 : chosen.has(i) ? 1 : n.mark[i] & SUCCESSFUL ? 2 : 3;
   for (const each of children) {
@@ -49,7 +50,7 @@ export function treeOf(n, final = null) {
   };
   for (const i of deepestFirst(n.turn, children, root)) addTo(sums, n, children, i);
   const maxTurn = n.turn.reduce((most, turn) => Math.max(most, turn), 0);
-  return { n, N, children, root, ...sums, maxTurn, keys, acts: new Map() };
+  return { n, N, children, root, final: at, ...sums, maxTurn, keys, acts: new Map() };
 }
 
 /** Children before their parents. @param {number[]} turn @param {number[][]} children @param {number} root */
@@ -94,9 +95,14 @@ export const isGolden = (n, i) => (n.mark[i] & GOLDEN) !== 0;
  */
 export const isGoldenPath = (tree, path) => path.some(i => i !== tree.root && isGolden(tree.n, i));
 
-/** The end of the conversation that goes on from a node along first children. @param {Tree} tree @param {number} i */
+/**
+ * The end of the conversation that goes on from a node along first children: a leaf, or the end of the final
+ * conversation, behind which the search may have gone on in vain.
+ * @param {Tree} tree
+ * @param {number} i
+ */
 export function leafOf(tree, i) {
-  while (tree.children[i].length) i = tree.children[i][0];
+  while (i !== tree.final && tree.children[i].length) i = tree.children[i][0];
   return i;
 }
 

@@ -2,7 +2,7 @@
 import { html, useEffect, useMemo, useRef, useState } from './html.js';
 import { A } from './route.js';
 import { plain } from './text.js';
-import { actOf, isGoldenPath, kindOf, visibleRows } from './tree_model.js';
+import { actOf, isGoldenPath, kindOf, leafOf, visibleRows } from './tree_model.js';
 import { useSize } from './widgets.js';
 
 /** @typedef {import('./tree_model.js').Tree} Tree */
@@ -60,7 +60,7 @@ function Line({ tree, row, index, same, current, left, link, onToggle, onPick, h
   const { start, chain, folded } = row;
   const leaf = chain[chain.length - 1];
   const golden = isGoldenPath(tree, chain);
-  const target = folded || start !== tree.root ? start : leaf;
+  const target = folded || start !== tree.root ? start : leafOf(tree, start);
   const [text, isCall] = actOf(tree, start === tree.root && chain.length > 1 ? leaf : start);
   const foldable = tree.size[start] > 1 && start !== tree.root;
   const toggle = (/** @type {Event} */ event) => {

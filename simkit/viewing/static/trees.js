@@ -4,16 +4,19 @@ import { ClientContext, LiveContext, path as api } from './client.js';
 import { A, address } from './route.js';
 import { f2, plain } from './text.js';
 import { Thumbnail } from './tree_map.js';
+import { Waiting } from './widgets.js';
+
+const READING = 'reading…';
 
 /** @param {{run: any, running: boolean}} props */
 export function Trees({ run, running }) {
   const client = useContext(ClientContext);
   const live = useContext(LiveContext);
   const [pages, setPages] = useState(/** @type {any[]} */ ([]));
-  const [state, setState] = useState('');
+  const [state, setState] = useState(READING);
   const first = api('runs', run.run_id, 'trees');
   const ask = (/** @type {string | null} */ from) => {
-    setState('reading…');
+    setState(READING);
     return client.get(from ? `${first}?from=${encodeURIComponent(from)}` : first).then(
       page => {
         setState('');
@@ -31,7 +34,8 @@ export function Trees({ run, running }) {
   const next = pages.at(-1)?.next;
   const found = Object.assign({}, ...pages.map(page => page.trees));
   const names = Object.keys(found);
-  if (!names.length) return state ? html`<p class="soft" role="status">${state}</p>` : null;
+  if (!pages.length) return state === READING ? html`<${Waiting} />` : html`<p class="soft">${plain(state)}</p>`;
+  if (!names.length) return null;
   const { episodes } = run;
   const rewards = new Map(
     episodes.task_id.map((/** @type {string} */ task, /** @type {number} */ i) => [
