@@ -15,6 +15,7 @@ from simkit.cli.commands import RESUME, RUN, STORE, commands
 from simkit.cli.envfile import read_env_file
 from simkit.cli.failure import readable_errors
 from simkit.cli.options import quick
+from simkit.cli.view_command import looking
 
 EXAMPLES = """
 A conversation simulator for people who evaluate and train tool-using dialogue agents.
@@ -24,6 +25,7 @@ Examples:
   simkit run josh --tasks 50       harvest training data, without an API key
   simkit run rollout --tasks 50    evaluate an agent
   simkit show last                 scores of the last run
+  simkit view                      runs, trees and conversations in the browser
   simkit sql "from run_summary"    query the results
   simkit compare RUN RUN           the difference between two runs
   simkit export kto --run last --out kto.jsonl
@@ -55,7 +57,9 @@ class LazyCommands(Mapping[str, Any]):
     """Commands by name, in the usual order of use. Each is built when it is looked up."""
 
     def __init__(self) -> None:
-        self._infos = {str(info.name): info for info in commands.registered_commands}
+        known = [*commands.registered_commands]
+        known[2:2] = looking.registered_commands  # after `ls` and `show`
+        self._infos = {str(info.name): info for info in known}
 
     def about(self) -> dict[str, str]:
         """First paragraph of each command's help."""

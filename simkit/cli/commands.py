@@ -61,80 +61,6 @@ def show(
     show(store, run, episode, branch, json, raw)
 
 
-@commands.command("view")
-def view(
-    run: Annotated[str | None, typer.Argument(help="Run to open: id, unique beginning of it, name, or `last`.")] = None,
-    episodes: Annotated[
-        list[str] | None, typer.Argument(help="Episode to open: a task id, or task/trial. Several with --export.")
-    ] = None,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port to listen on.", show_default="a free one from 7788")
-    ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; one that other machines reach asks for a token.")
-    ] = "127.0.0.1",
-    token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="SIMKIT_VIEW_TOKEN", help="Token that browsers must bring.", show_default="none on this machine"
-        ),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(file_okay=False, help="Keep the viewer's copy of the database here: quick in a large store."),
-    ] = None,
-    export: Annotated[
-        Path | None,
-        typer.Option(dir_okay=False, help="Write the run's pages as one HTML file that opens without a server."),
-    ] = None,
-    compare: Annotated[str | None, typer.Option(metavar="RUN", help="With --export: compare with this run.")] = None,
-    all_branches: Annotated[
-        bool, typer.Option("--all-branches", help="With --export: all conversations, not only golden and final ones.")
-    ] = False,
-    redact: Annotated[
-        list[str] | None,
-        typer.Option(metavar="REGEX", help="With --export: leave out what this matches, in all texts. Repeatable."),
-    ] = None,
-    store: StoreFlag = None,
-    json: JsonFlag = False,
-) -> None:
-    """Look at runs, trees and conversations in the browser, even during a run.
-
-    simkit view
-
-    simkit view last
-
-    simkit view last --export run.html --redact '[0-9]{9,}'
-    """
-    from simkit.cli.view import ViewFlags, view
-    from simkit.cli.view_export import ExportFlags, export_pages
-
-    named = tuple(episodes or ())
-    if export is not None:
-        kept = ExportFlags(
-            run=run or "last", episodes=named, out=export, compare=compare, all_branches=all_branches,
-            redact=tuple(redact or ()), json=json,
-        )  # fmt: skip
-        export_pages(store, kept)
-        return
-    if compare or all_branches or redact or len(named) > 1:
-        raise UsageError(
-            "--compare, --all-branches, --redact and several episodes are for --export FILE; name the file"
-        )
-    flags = ViewFlags(
-        run=run,
-        episode=named[0] if named else None,
-        browser=not no_browser,
-        host=host,
-        port=port,
-        token=token,
-        cache=cache,
-        json=json,
-    )
-    view(store, flags)
-
-
 @commands.command("sql")
 def sql(
     query: Annotated[str | None, typer.Argument(help="The query; without it a prompt opens.")] = None,
@@ -266,15 +192,16 @@ def compare(
 @commands.command("export")
 def export(
     kind: Annotated[
-        Literal["sft", "kto", "dpo", "results"],
+        Literal["sft", "kto", "dpo", "results", "notes"],
         typer.Argument(
-            help="Kind of examples; or `results`, in the format of the world's benchmark.", show_default=False
+            help="Kind of examples; or `results`, in the format of the world's benchmark; or `notes` of people.",
+            show_default=False,
         ),
     ],
     run: Annotated[
         list[str], typer.Option(help="Run: id, unique beginning of it, name, or `last`; several: --run A --run B.")
     ],
-    out: Annotated[Path, typer.Option(help="File to write: .jsonl or .parquet; .json for results.")],
+    out: Annotated[Path, typer.Option(help="File to write: .jsonl or .parquet; .json for results, .jsonl for notes.")],
     source: Annotated[
         Literal["golden", "episodes"],
         typer.Option(help="The harvest of JOSH runs, or (sft) the final conversation of any episode."),
@@ -310,15 +237,17 @@ def export(
     store: StoreFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Write training examples in TRL's columns, or for OpenAI's fine-tuning; or results as a benchmark writes them.
+    """Write training examples in TRL's columns or for OpenAI's fine-tuning, a benchmark's results, or notes.
 
     simkit export kto --run last --out kto.jsonl
 
     simkit export sft --run last --source episodes --where "reward >= 1" --max-per-task 2 --out sft.parquet
 
     simkit export results --run last --out results.json   (worlds tau:... and tau2:...)
+
+    simkit export notes --run last --out notes.jsonl   (written in `simkit view`)
     """
-    from simkit.cli.export import ExportFlags, export, export_results
+    from simkit.cli.export import ExportFlags, export, export_notes, export_results
 
     flags = ExportFlags(
         runs=tuple(run),
@@ -339,6 +268,8 @@ def export(
     )
     if kind == "results":
         export_results(store, out, flags, json)
+    elif kind == "notes":
+        export_notes(store, out, flags, json)
     else:
         export(store, kind, out, flags, json)
 

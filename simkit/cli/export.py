@@ -102,10 +102,7 @@ def export_results(path: Path | None, out: Path, flags: ExportFlags, as_json: bo
     from simkit.data.result_files import write_results
     from simkit.errors import UsageError
 
-    plain = ExportFlags(runs=flags.runs, allow_incomplete=flags.allow_incomplete)
-    given = [each.name for each in fields(flags) if getattr(flags, each.name) != getattr(plain, each.name)]
-    if given:
-        raise UsageError(f"`export results` writes a whole run; leave out the flags for examples: {', '.join(given)}")
+    _refuse_flags(flags, "results", "a whole run")
     if len(flags.runs) != 1:
         raise UsageError(f"`export results` writes one run, and {len(flags.runs)} are named; write them one by one")
     with open_store(path).reading(allow_incomplete=flags.allow_incomplete) as reader:
@@ -116,6 +113,54 @@ def export_results(path: Path | None, out: Path, flags: ExportFlags, as_json: bo
         say_json({"path": str(out), "episodes": written})
         return
     say(f"{out}: {written} episodes")
+
+
+def export_notes(path: Path | None, out: Path, flags: ExportFlags, as_json: bool) -> None:
+    """Write the notes about some runs, with the reward of their episodes and the message that each is about.
+
+    Raises:
+        UsageError: flags for training examples are given, a run does not exist, or the file cannot be written.
+        StoreIncomplete: the journals of the runs have unreadable lines.
+        StoreError: the file or the store cannot be used.
+    """
+    from simkit.data.export import check_place, write_lines
+
+    _refuse_flags(flags, "notes", "all notes of a run")
+    check_place(out, (".jsonl",))
+    with open_store(path).reading(allow_incomplete=flags.allow_incomplete) as reader:
+        runs = [reader.resolve(run).run_id for run in flags.runs]
+        reader.require_complete(runs, "an export")
+        rows = reader.rows(_NOTES, {"runs": runs})
+        print_notes(reader.state.of(runs).notes)
+    write_lines(({**row, "noted_at": f"{row['noted_at'].isoformat()}Z"} for row in rows), out)
+    if as_json:
+        say_json({"path": str(out), "notes": len(rows)})
+        return
+    say(f"{out}: {len(rows)} notes")
+
+
+_NOTES = """
+    select n.*, e.reward, is_success(e.reward, e.full_reward) as success, e.outcome, m.author as message_author,
+        m.content
+    from notes n
+    left join episodes e using (episode_id)
+    left join messages m on m.episode_id = n.episode_id and m.branch_id = n.branch_id and m.seq = n.seq
+    where list_contains($runs, n.run_id) order by n.noted_at, n.note_id
+"""
+
+
+def _refuse_flags(flags: ExportFlags, kind: str, whole: str) -> None:
+    """Refuse the flags for training examples.
+
+    Raises:
+        UsageError: one is given.
+    """
+    from simkit.errors import UsageError
+
+    plain = ExportFlags(runs=flags.runs, allow_incomplete=flags.allow_incomplete)
+    given = [each.name for each in fields(flags) if getattr(flags, each.name) != getattr(plain, each.name)]
+    if given:
+        raise UsageError(f"`export {kind}` writes {whole}; leave out the flags for examples: {', '.join(given)}")
 
 
 def _check_found(found: ExampleSet, flags: ExportFlags, reader: Reader) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import secrets
 import sys
@@ -19,6 +20,7 @@ from simkit.cli.program import open_store
 from simkit.store import Store
 
 if TYPE_CHECKING:
+    from simkit.viewing.api import Annotations
     from simkit.viewing.guards import Door
 
 
@@ -54,12 +56,32 @@ def view(path: Path | None, flags: ViewFlags) -> None:
         door = Door.at(flags.host, place.getsockname()[1], token)
         url = f"{_address(door)}{page}"
         address = f"{url}?token={quote(token)}" if token else url
-        viewer = Viewer(store=store.path, readonly=not store.writable(), cache=flags.cache)
+        viewer = Viewer(
+            store=store.path, readonly=not store.writable(), annotations=_annotations(store, flags), cache=flags.cache
+        )
         ready = partial(_ready, store, address, flags)
         try:
             anyio.run(serve, viewer, door, place, ready)
         except KeyboardInterrupt:  # the server has ended and says why
             say("stopped", err=True)
+
+
+def _annotations(store: Store, flags: ViewFlags) -> Annotations:
+    """Whether notes can be written, and by whom."""
+    from simkit.viewing.api import Annotations
+
+    author = flags.author or _user()
+    if not os.access(store.path, os.W_OK):
+        return Annotations(False, "the store is read-only", author)
+    return Annotations(True, "", author)
+
+
+def _user() -> str:
+    """Name of the user of this process; its number if it has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def _page(store: Store, flags: ViewFlags) -> str:

@@ -45,6 +45,7 @@ class LiveReplica(Replica):
 
     Attributes:
         state: how completely each run had been read after the last `refresh`.
+        loads: how often rows were loaded or removed: what readers see is the same as long as it is.
 
     Args:
         folder: the store, which may be read-only.
@@ -59,6 +60,7 @@ class LiveReplica(Replica):
     def __init__(self, folder: Path, *, cache: Path | None = None, threads: int = 1) -> None:
         super().__init__(folder)
         self.state = ReadState(store=folder)
+        self.loads = 0
         self._cache = cache
         self._threads = threads
         self._known: frozenset[str] = frozenset()
@@ -74,6 +76,7 @@ class LiveReplica(Replica):
             try:
                 add_packs(own, self._store)
                 own.begin()
+                own.execute("FROM store_format")  # the first query of a transaction decides what all of them see
             except duckdb.Error as error:
                 raise loading_error(self.database, error) from error
             yield Reader(self._store, own, self.database, self.state)
@@ -86,7 +89,7 @@ class LiveReplica(Replica):
         """
         if self._connection is not None and not self._store.is_dir():
             return LoadReport(notes=(f"the store {self._store} is gone; this is what it held",))
-        sizes = journal_sizes(self._store)
+        sizes, before = journal_sizes(self._store), self._sizes
         if self._connection is not None:
             self._remove_stale({name.partition("/")[0] for name in sizes})
         try:
@@ -96,6 +99,7 @@ class LiveReplica(Replica):
             remove_database(self.database)
             report = super().refresh()
         self._known = frozenset(name.partition("/")[0] for name in sizes)
+        self.loads += self._sizes is not before
         with self.connection.cursor() as own:
             self.state = read_state(own, ReadState(store=self._store), sizes, read_marks(own))
         return report
@@ -144,14 +148,23 @@ def _copied_unlocked(store: Path, copy: Path) -> bool:
         if before is None:
             return False
         for source, target in files:
-            if source.exists():  # another process copies: closing a file here would drop this process's locks on it
-                subprocess.run(["cp", "--", str(source), str(target)], check=True, capture_output=True)
+            if source.exists():
+                copy_file(source, target)
         if _signs(source for source, _ in files) == before and _fits(copy, store):
             return True
     except (StoreError, duckdb.Error, OSError, subprocess.SubprocessError):
         pass
     remove_database(copy)
     return False
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file in another process: if this one closed it, the system would drop this process's locks on it.
+
+    Raises:
+        CalledProcessError: it cannot be copied.
+    """
+    subprocess.run(["cp", "--", str(source), str(target)], check=True, capture_output=True)
 
 
 def _signs(files: Iterable[Path]) -> list[tuple[int, int, int] | None] | None:

@@ -36,6 +36,7 @@ from simkit.store.database import (
     stored_format,
 )
 from simkit.store.files import PRUNED, keep_private, open_private, scratch_folder
+from simkit.store.notes import load_notes
 from simkit.store.rounds import load_all
 from simkit.store.source import SourceOpener, file_of, open_journal, size_of
 from simkit.store.transactions import LoadingRound
@@ -159,6 +160,7 @@ class Loader:
                 connection, self.folder, scratch, self._piece, deadline, self._source, self.damage, again
             )
             finished = load_all(work, self._runs)
+            load_notes(connection, self.folder)
             damaged = known_damage(connection, self.folder)
             return LoadReport(work.lines, work.bytes, finished, tuple(work.bad), damaged, tuple(notes))
 

@@ -16,6 +16,7 @@ import duckdb
 
 from simkit.store.damage import DamageFile
 from simkit.store.files import PRUNED, make_folder, sync_folders
+from simkit.store.notes import NoteFile
 from simkit.store.packs import FOLDER as PACKS
 from simkit.store.packs import locked_journals
 from simkit.store.tables import OWNERS, rows_of
@@ -103,6 +104,7 @@ def finish_pruning(connection: duckdb.DuckDBPyConnection, folder: Path, damage: 
 def _delete_files(folder: Path, run: str, damage: DamageFile) -> None:
     tomb = folder / PRUNED / run
     damage.forget(run)
+    NoteFile(folder).forget(run)
     for place in (folder / PACKS / run, folder / run):
         if place.is_dir() and not place.is_symlink():
             shutil.rmtree(place)

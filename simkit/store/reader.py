@@ -14,6 +14,7 @@ import orjson
 
 from simkit.errors import StoreIncomplete, UsageError
 from simkit.store.database import damage
+from simkit.store.notes import notes_outstanding
 from simkit.store.reading import ReadState
 from simkit.store.scope import scoped
 from simkit.store.tree_view import EpisodeTree, RunRow, Transcript, TranscriptLine, build_tree
@@ -152,6 +153,10 @@ class Reader:
             yield Reader(
                 self.path, connection, self._database, self.state.of(runs), allow_incomplete=self.allow_incomplete
             )
+
+    def has_notes(self) -> bool:
+        """Whether the notes of the store, as they are now, are in the database."""
+        return not notes_outstanding(self._connection, self.path)
 
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
         """Rows of a query by column name; raises the same errors as `query`."""

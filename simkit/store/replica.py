@@ -27,6 +27,7 @@ from simkit.store.damage import BadLine, DamageFile
 from simkit.store.database import connected, remove_database, schema_format, stored_format
 from simkit.store.files import open_plain
 from simkit.store.loader import Loader, LoadReport
+from simkit.store.notes import FILE, size_of_notes
 from simkit.store.reading import journal_sizes
 from simkit.store.scope import opened_with_packs
 from simkit.store.source import open_journal
@@ -111,7 +112,7 @@ class Replica:
             StoreError: the copy cannot be written.
         """
         assert self._loader is not None, "use the replica inside `with`"
-        sizes = journal_sizes(self._store, self._runs)
+        sizes = {**journal_sizes(self._store, self._runs), FILE: size_of_notes(self._store)}
         if self._connection is not None and sizes == self._sizes:
             return LoadReport()
         self._release()

@@ -370,5 +370,35 @@ CREATE TABLE packed_runs (
 COMMENT ON TABLE packed_runs IS 'Runs whose conversations are in Parquet files, packed/RUN/TABLE.parquet in the store (simkit store pack). Commands of simkit read them with the tables; the tables in this file alone lack them.';
 COMMENT ON COLUMN packed_runs.tables IS 'Tables for which the run has a file.';
 
+CREATE TABLE notes (
+    note_id VARCHAR NOT NULL,
+    run_id VARCHAR NOT NULL,
+    episode_id VARCHAR NOT NULL,
+    branch_id VARCHAR NOT NULL,
+    task_id VARCHAR NOT NULL,
+    trial INTEGER NOT NULL,
+    path VARCHAR NOT NULL,
+    turn INTEGER NOT NULL,
+    seq INTEGER,
+    label VARCHAR NOT NULL,
+    text VARCHAR NOT NULL,
+    author VARCHAR NOT NULL,
+    digest VARCHAR NOT NULL,
+    noted_at TIMESTAMP NOT NULL
+);
+COMMENT ON TABLE notes IS 'Notes that people wrote about messages and conversations in the viewer (simkit view), from notes.jsonl in the store.';
+COMMENT ON COLUMN notes.note_id IS 'The note.';
+COMMENT ON COLUMN notes.noted_at IS 'When it was written.';
+COMMENT ON COLUMN notes.branch_id IS 'The branch that added the message, or that ends the conversation: episode/path.turn.';
+COMMENT ON COLUMN notes.seq IS 'Index of the message from the root of its conversation, from 0; NULL for a note about the whole conversation.';
+COMMENT ON COLUMN notes.label IS 'A short mark, such as good or wrong; empty for a text alone.';
+COMMENT ON COLUMN notes.text IS 'What was noted; empty for a label alone.';
+COMMENT ON COLUMN notes.author IS 'Who wrote it.';
+COMMENT ON COLUMN notes.digest IS 'Digest of the message when the note was written: another one means that an episode was played again since.';
+
+CREATE TABLE loaded_notes (bytes BIGINT NOT NULL);
+COMMENT ON TABLE loaded_notes IS 'Loading progress of notes.jsonl.';
+COMMENT ON COLUMN loaded_notes.bytes IS 'Its size when it was loaded last.';
+
 CREATE TABLE store_format (format VARCHAR NOT NULL);
 COMMENT ON TABLE store_format IS 'Digest of the schema this file was made with; another digest makes simkit rebuild it from the journals.';

@@ -81,7 +81,8 @@ def scoped(
     """
     with connection.cursor() as own:
         packs = {run: tables for run, tables in read_packs(own).items() if run in runs}
-        _define(own, [_table(own, store, table, runs, packs, copy=copy) for table in OWNERS])
+        notes = _view("notes", f"SELECT * FROM {_main(own, 'notes')} WHERE run_id IN ({', '.join(map(literal, runs))})")
+        _define(own, [*(_table(own, store, table, runs, packs, copy=copy) for table in OWNERS), notes])
         yield own
 
 
@@ -99,12 +100,17 @@ def _view(table: str, rows: str) -> str:
 
 def _rows(connection: duckdb.DuckDBPyConnection, store: Path, table: str, packs: Packs, where: str = "true") -> str:
     """Query of a table's rows in the database and in the packs."""
-    (name,) = connection.execute("SELECT current_database()").fetchone() or ("",)
-    loaded = f"""SELECT * FROM "{str(name).replace('"', '""')}".main.{table} WHERE {where}"""
+    loaded = f"SELECT * FROM {_main(connection, table)} WHERE {where}"
     files = [str(pack_file(store, run, table).absolute()) for run in packs if table in packs[run]]
     if table not in PACKED or not files:
         return loaded
     return f"{loaded} UNION ALL BY NAME SELECT * FROM read_parquet([{', '.join(map(literal, files))}])"
+
+
+def _main(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+    """The database's own table, whatever takes its place in this connection."""
+    (name,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+    return f"""\"{str(name).replace('"', '""')}\".main.{table}"""
 
 
 def _define(connection: duckdb.DuckDBPyConnection, statements: Sequence[str]) -> None:

@@ -265,7 +265,7 @@ class Store:
         """A reader of the store's own database; None if it lacks lines, holds deleted runs, or cannot be opened."""
         with ExitStack() as own:
             reader = self._own(own, sizes, runs)
-            if reader is None or reader.state.stale or being_deleted(self.path):
+            if reader is None or reader.state.stale or being_deleted(self.path) or not reader.has_notes():
                 return None
             stack.push(own.pop_all())
             return reader

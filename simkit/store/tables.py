@@ -30,7 +30,8 @@ OWNERS: Mapping[str, str] = {
     "journals": "journal",
     "unreadable_lines": "journal",
 }
-"""The column that tells the run of a row, by table. `toolsets` and `store_format` belong to no run."""
+"""The column that tells the run of a row, by table. `toolsets` and `store_format` belong to no run, and
+`notes` and `loaded_notes` to a journal of their own."""
 
 BOOKKEEPING = ("journals", "unreadable_lines", "packed_runs")
 """Tables about the journals and the packs themselves: no pack holds them."""

@@ -18,6 +18,7 @@ from simkit.errors import SimkitError, StoreIncomplete, UsageError, ViewRefused
 from simkit.store import Reader, RunRow
 from simkit.viewing.comparing import comparison
 from simkit.viewing.episodes import episode_page, metrics, search, trees
+from simkit.viewing.notes import notes
 from simkit.viewing.requests import model_call
 from simkit.viewing.runs import run_page, run_rows
 from simkit.viewing.transcripts import message, transcript
@@ -63,7 +64,7 @@ def answer(reader: Reader, path: str, query: Mapping[str, str] | None = None, ab
             case ["runs"]:
                 return run_rows(reader)
             case ["notes"]:
-                return {"notes": []}
+                return notes(reader)
             case ["compare"]:
                 return comparison(reader, asked.arm("a"), asked.arm("b"))
             case ["runs", run, *rest]:
@@ -158,7 +159,7 @@ def _about_run(asked: _Question, run: RunRow, rest: Sequence[str]) -> Any:
         case ["search"]:
             return search(reader, run.run_id, query.get("q", ""), asked.number("limit", 50))
         case ["notes"]:
-            return {"notes": []}
+            return notes(reader, run.run_id)
         case _:
             raise _unknown(asked.path)
 

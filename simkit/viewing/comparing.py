@@ -43,15 +43,16 @@ def _tasks(reader: Reader, a: Sequence[RunRow], b: Sequence[RunRow]) -> list[dic
         by_run.setdefault((row["task_id"], row["run_id"]), {})[row["trial"]] = row["reward"]
     found: list[dict[str, Any]] = []
     for task in dict.fromkeys(row["task_id"] for row in rows):
-        trials = [[_trials(by_run.get((task, run.run_id), {})) for run in arm] for arm in (a, b)]
-        flat = [[value for run in arm for value in run] for arm in trials]
+        played = [[(run.run_id, by_run.get((task, run.run_id), {})) for run in arm] for arm in (a, b)]
+        flat = [[value for _, rewards in arm for value in _trials(rewards)] for arm in played]
+        plays = [[[run, *each] for run, rewards in arm for each in sorted(rewards.items())] for arm in played]
         if not all(flat):
             continue
         means = [fmean(scored) if (scored := [v for v in arm if v is not None]) else None for arm in flat]
         difference = None if means[0] is None or means[1] is None else means[1] - means[0]
         found.append(
             {"task_id": task, "a": means[0], "b": means[1], "difference": difference}
-            | {"trials_a": flat[0], "trials_b": flat[1]}
+            | {"trials_a": flat[0], "trials_b": flat[1], "plays_a": plays[0], "plays_b": plays[1]}
         )
     return sorted(found, key=lambda row: (row["difference"] is None, row["difference"] or 0.0, row["task_id"]))
 

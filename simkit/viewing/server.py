@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import uvicorn
+from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -20,8 +21,10 @@ from starlette.routing import Route
 
 from simkit.errors import StoreError, UsageError, ViewRefused
 from simkit.store.live_replica import LiveReplica
+from simkit.store.notes import NoteFile
 from simkit.viewing.api import About, Annotations, answer, to_bytes
 from simkit.viewing.guards import Door, Guard
+from simkit.viewing.notes import LARGEST, new_note, notes, read_note
 from simkit.viewing.pages import PageFile, page_files
 from simkit.viewing.watching import Watch
 
@@ -117,6 +120,7 @@ def make_app(viewer: Viewer, watch: Watch, door: Door) -> Guard:
     handlers = _Handlers(viewer, watch, page_files())
     routes = [
         Route("/api/events", handlers.events),
+        Route("/api/notes", handlers.write_note, methods=["POST"]),
         Route("/api/{rest:path}", handlers.api),
         Route("/static/{name:path}", handlers.static),
         Route("/{rest:path}", handlers.page),
@@ -218,6 +222,27 @@ class _Handlers:
                     known = found
                     yield b"data: %b\n\n" % to_bytes(found.to_json())
 
+    async def write_note(self, request: Request) -> Response:
+        """Write a note, which a page sends as JSON; the pages are told of it."""
+        annotations = self._viewer.annotations
+        try:
+            if not annotations.enabled:
+                raise ViewRefused("notes cannot be written here", status=403, hint=annotations.reason)
+            if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+                raise ViewRefused("a note is sent as JSON", hint="send it with the content type application/json")
+            given = read_note(await _body(request))
+            await self._watch.fresh()
+            note = await self._watch.answer(lambda reader: new_note(reader, given, annotations.author))
+            await to_thread.run_sync(NoteFile(self._viewer.store).append, note)
+            await self._watch.refresh()
+            written = await self._watch.answer(lambda reader: notes(reader, note.run_id))
+        except ViewRefused as error:
+            return _problem(error.status, str(error), error.hint, error.near)
+        except StoreError as error:
+            return _problem(503, str(error), "the note was not written; try again")
+        shown = next((each for each in written["notes"] if each["id"] == note.id), None)
+        return Response(to_bytes(shown), 201, {"cache-control": "no-store"}, "application/json")
+
     async def static(self, request: Request) -> Response:
         """One of the files of the pages."""
         file = self._files.get(request.path_params["name"])
@@ -231,6 +256,22 @@ class _Handlers:
         if file is None:
             return _problem(404, "the pages of the viewer are not installed", "the API is at /api/runs")
         return _file(file, request)
+
+
+async def _body(request: Request) -> bytes:
+    """The body of a request, up to its limit.
+
+    Raises:
+        ViewRefused: it is longer.
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > LARGEST:
+            raise ViewRefused(f"a note has at most {LARGEST >> 10} kB", hint="write less")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _file(file: PageFile, request: Request) -> Response:

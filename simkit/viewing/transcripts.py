@@ -23,13 +23,14 @@ def transcript(reader: Reader, branch_id: str) -> dict[str, Any]:
     rows = reader.rows(f"{_LINES} FROM conversation(?) ORDER BY seq", [branch_id])
     if not rows:
         raise UsageError(f"there is no branch {branch_id!r}")
-    return {"branch_id": branch_id, **_told(reader, episode, rows)}
+    branches = [*(row["branch_id"] for row in rows), branch_id]  # one that ended with a fault adds no message
+    return {"branch_id": branch_id, **_told(reader, episode, rows, branches)}
 
 
 def own_messages(reader: Reader, episode: str) -> dict[str, dict[str, Any]]:
     """The conversation of each branch of an episode without the part that it shares with its parent, by branch."""
     rows = reader.rows(f"{_LINES} FROM messages WHERE episode_id = $episode ORDER BY seq", {"episode": episode})
-    told = _told(reader, episode, rows)
+    told = _told(reader, episode, rows, [row["branch_id"] for row in rows])
     found: dict[str, dict[str, Any]] = {}
     for name in ("lines", "model_calls"):
         for each in told[name]:
@@ -38,9 +39,9 @@ def own_messages(reader: Reader, episode: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _told(reader: Reader, episode: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Messages as the page shows them, with the model calls of their branches."""
-    wanted = {"episode": episode, "branches": list(dict.fromkeys(row["branch_id"] for row in rows))}
+def _told(reader: Reader, episode: str, rows: Sequence[Mapping[str, Any]], branches: Sequence[str]) -> dict[str, Any]:
+    """Messages as the page shows them, with the model calls of branches."""
+    wanted = {"episode": episode, "branches": list(dict.fromkeys(branches))}
     tools = {(row["branch_id"], row["call_id"]): row for row in reader.rows(_TOOLS, wanted)}
     sides = {key: row["side"] for key, row in tools.items()}
     calls = reader.rows(_MODEL_CALLS, wanted)
@@ -61,7 +62,8 @@ def message(reader: Reader, branch_id: str, seq: int) -> dict[str, Any]:
     row = next((row for row in reader.rows(f"{_LINES} FROM conversation(?)", [branch_id]) if row["seq"] == seq), None)
     if row is None:
         raise UsageError(f"the conversation of {branch_id!r} has no message {seq}")
-    return {"content": row["content"], "heard": row["heard"], "tool_calls": _tool_calls(row, {}), "digest": digest(row)}
+    whole = {name: row[name] for name in ("content", "heard", "reasoning")}
+    return {**whole, "tool_calls": _tool_calls(row, {}), "digest": digest(row)}
 
 
 def digest(row: Mapping[str, Any]) -> str:
@@ -83,11 +85,12 @@ def _line(
     tools: Mapping[tuple[str, str | None], Mapping[str, Any]],
     sides: Mapping[tuple[str, str | None], str],
 ) -> dict[str, Any]:
-    content, heard, calls = row["content"], row["heard"], _tool_calls(row, sides)
+    content, heard, reasoning, calls = row["content"], row["heard"], row["reasoning"], _tool_calls(row, sides)
     whole = 0
-    if any(len(text or "") > LONGEST for text in (content, heard, *(call["arguments"] for call in calls))):
-        whole = size(content or "") + sum(size(call["arguments"] or "") for call in calls)
-        content, heard = _cut(content), _cut(heard)
+    if any(len(text or "") > LONGEST for text in (content, heard, reasoning, *(call["arguments"] for call in calls))):
+        parts = (content, reasoning, *(call["arguments"] for call in calls))
+        whole = sum(size(text or "") for text in parts)
+        content, heard, reasoning = _cut(content), _cut(heard), _cut(reasoning)
         calls = [{**call, "arguments": _cut(call["arguments"])} for call in calls]
     tool = tools.get((row["branch_id"], row["answers"])) if row["answers"] is not None else None
     return {
@@ -100,6 +103,7 @@ def _line(
         "cut": whole or None,
         "tool_calls": calls,
         "heard": heard,
+        "reasoning": reasoning,
         "flags": row["flags"] or [],
         "tool": tool
         and {
@@ -161,7 +165,8 @@ def _model_call(row: Mapping[str, Any], episode: str) -> dict[str, Any]:
 _LINES = """
 SELECT
     branch_id, seq, turn, step, author, content, CAST(tool_calls AS VARCHAR) AS tool_calls, heard, flags,
-    message ->> 'tool_call_id' AS answers, CAST(message AS VARCHAR) AS message
+    message ->> 'tool_call_id' AS answers, message ->> 'reasoning_content' AS reasoning,
+    CAST(message AS VARCHAR) AS message
 """
 
 _TOOLS = """

@@ -42,7 +42,6 @@ class Watch:
 
     Args:
         replica: the store's replica, entered.
-        notes: function that counts the notes of the store; None without notes.
 
     Attributes:
         news: the latest news.
@@ -50,12 +49,11 @@ class Watch:
         stopped: the server is ending.
     """
 
-    def __init__(self, replica: LiveReplica, notes: Callable[[], int] | None = None) -> None:
+    def __init__(self, replica: LiveReplica) -> None:
         self.news = News()
         self.messages: tuple[str, ...] = ()
         self.stopped = False
         self._replica = replica
-        self._notes = notes or (lambda: 0)
         self._listeners = 0
         self._changed = anyio.Event()
         self._wanted = anyio.Event()
@@ -64,6 +62,7 @@ class Watch:
         self._readers = anyio.CapacityLimiter(READERS)
         self._loaders = anyio.CapacityLimiter(1)
         self._alive: frozenset[str] = frozenset()
+        self._loads = replica.loads
 
     async def fresh(self) -> News:
         """The news of the state that `answer` answers from; without listeners the store is read first.
@@ -142,9 +141,12 @@ class Watch:
         running = [run for run in self._replica.state.runs if run.status == "running"]
         counts = {run.run_id: (run.finished, run.started if run.planned is None else run.planned) for run in running}
         alive = frozenset(run.run_id for run in running if run.alive)
-        changed = bool(report.lines or report.bytes or report.unreadable) or counts != dict(self.news.running)
-        changed = changed or alive != self._alive or report.notes != self.messages
-        self._alive = alive
-        notes = self._notes()
-        version = self.news.version + (changed or notes != self.news.notes)
+        known = (self._loads, self._alive, dict(self.news.running), self.messages)
+        self._loads, self._alive = self._replica.loads, alive
+        changed = known != (self._loads, alive, counts, report.notes)
+        notes, version = self._count_notes(), self.news.version + changed
         return News(version, counts, notes), report.notes
+
+    def _count_notes(self) -> int:
+        with self._replica.reading() as reader:
+            return int(reader.query("SELECT count(*) FROM notes").rows[0][0])

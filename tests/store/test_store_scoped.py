@@ -63,7 +63,7 @@ def test_the_rows_of_runs_are_those_whose_keys_begin_with_them(several: Store, t
 def test_every_table_says_which_run_a_row_belongs_to(several: Store) -> None:
     with several.reading() as reader:
         tables = {name for (name,) in reader.query("SELECT table_name FROM duckdb_tables()").rows}
-    assert tables == {*OWNERS, "toolsets", "store_format"}
+    assert tables == {*OWNERS, "toolsets", "store_format", "notes", "loaded_notes"}
 
 
 def test_tables_hold_the_rows_of_the_runs_alone(several: Store) -> None:
