@@ -235,7 +235,9 @@ class LimitOptions(Options):
     prices: Annotated[
         Path | None, OptionFlag(help="File of prices, which override the built-in ones.", on_resume=True)
     ] = None
-    record_requests: bool = False
+    record_requests: Annotated[
+        bool, OptionFlag(help="Store each request whole, not only its digest.", on_resume=True)
+    ] = False
 
 
 _FLOATS = [name for name, field in Sampling.model_fields.items() if float in get_args(field.annotation)]

@@ -218,6 +218,24 @@ def build_players(world: World, wanted: CastRequest, models: ModelRequest) -> Pl
     )
 
 
+def build_agent(world: World, wanted: CastRequest, models: ModelRequest) -> Agent:
+    """Build the agent alone.
+
+    Raises:
+        ComponentNotFound, UsageError: as for `build_players`.
+    """
+    return _part(_roles(world, wanted)[0], world, models.agents(), wanted.folders).component
+
+
+def build_user(world: World, wanted: CastRequest, models: ModelRequest) -> User:
+    """Build the user alone.
+
+    Raises:
+        ComponentNotFound, UsageError: as for `build_players`.
+    """
+    return _part(_roles(world, wanted)[1], world, models.users(), wanted.folders).component
+
+
 def needed_models(world: World, wanted: CastRequest, models: ModelRequest) -> Iterator[tuple[str, ModelConfig]]:
     """Names and configurations of the models that `build_players` opens.
 

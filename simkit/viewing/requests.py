@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from simkit.errors import UsageError
 from simkit.store import Reader
+from simkit.viewing.rebuilding import NotRebuilt, rebuild
 from simkit.viewing.transcripts import call_name
-from simkit.viewing.values import parsed
+from simkit.viewing.values import parsed, parsed_object
 
 
 def model_call(reader: Reader, episode: str, name: str) -> dict[str, Any]:
@@ -24,12 +26,9 @@ def model_call(reader: Reader, episode: str, name: str) -> dict[str, Any]:
     row = next((row for row in rows if call_name(row, episode) == name), None)
     if row is None:
         raise UsageError(f"there is no model call {name!r} in {episode!r}")
-    recorded = parsed(row["request"])
-    request, state, reason = None, "unavailable", "this call was recorded without its request"
-    if recorded is not None and "digest" not in recorded:
-        request, state, reason = recorded, "recorded", "stored whole by --record-requests"
-    settings = recorded["digest"].get("settings") if recorded is not None and "digest" in recorded else None
-    params = settings if request is None else {k: v for k, v in request.items() if k not in _BODY}
+    recorded = parsed_object(row["request"])
+    request, state, reason = _request(reader, episode, row, recorded)
+    settings: Mapping[str, Any] = recorded["digest"].get("settings") or {} if "digest" in recorded else recorded
     return {
         "request": request,
         "state": state,
@@ -38,9 +37,25 @@ def model_call(reader: Reader, episode: str, name: str) -> dict[str, Any]:
         "error": row["error"],
         "model": row["model"],
         "role": row["role"],
-        "params": params or {},
+        "params": {name: value for name, value in settings.items() if name not in _BODY},
         "hash": row["request_hash"],
     }
+
+
+def _request(
+    reader: Reader, episode: str, row: Mapping[str, Any], recorded: Mapping[str, Any]
+) -> tuple[Mapping[str, Any] | None, str, str]:
+    """The request, its state, and the reason for the state."""
+    if recorded and "digest" not in recorded:
+        return recorded, "recorded", "stored whole by --record-requests"
+    try:
+        found = rebuild(reader, episode, row)
+    except NotRebuilt as error:
+        return None, "unavailable", str(error)
+    if found.difference:
+        reason = f"{found.difference}: the component, its options or its prompt have changed since"
+        return found.request, "differs", reason
+    return found.request, "rebuilt", "built again by the component that built it, with the recorded hash"
 
 
 _BODY = ("model", "messages", "tools")
