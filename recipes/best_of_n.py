@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from simkit import CastChoice, Ending, Run, SearchTree, Summary, TaskChoice, TreeSearch, harvest_summary
+from simkit import CastChoice, Ending, Run, SearchTree, Summary, TaskChoice, TreeSearch, harvest_summary, shardable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class BestOfN(TreeSearch):
         return tree.ending(best)
 
 
+@shardable
 async def best_of_n(
     run: Run,
     *,

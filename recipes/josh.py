@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from simkit.plugins.recipe import shardable
 from simkit.run.choices import CastChoice, TaskChoice
 from simkit.run.run import Run
 from simkit.run.summary import Summary, harvest_summary
 from simkit.search.josh import BeamSearch, BranchBy, Josh, Winner
 
 
+@shardable
 async def josh(
     run: Run,
     *,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from simkit.plugins.recipe import shardable
 from simkit.run.choices import CastChoice, TaskChoice
 from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.search.rollout import Rollout
 
 
+@shardable
 async def rollout(
     run: Run,
     *,

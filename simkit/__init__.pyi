@@ -66,6 +66,7 @@ from simkit.models.base import Usage as Usage
 from simkit.models.config import ModelConfig as ModelConfig
 from simkit.models.middleware.budget import Allowance as Allowance
 from simkit.models.middleware.budget import Allowances as Allowances
+from simkit.plugins.recipe import shardable as shardable
 from simkit.plugins.recipe import without_flags as without_flags
 from simkit.rewards.composite import WeightedRewards as WeightedRewards
 from simkit.rewards.goal_calls import GoalCalls as GoalCalls

@@ -17,7 +17,7 @@ from simkit.cli.envfile import FLAG, EnvFile
 from simkit.cli.help import FittingCommand
 from simkit.core.limits import ASK_TIMEOUT
 from simkit.core.safe_text import visible
-from simkit.errors import RecipeError
+from simkit.errors import RecipeError, UsageError
 from simkit.plugins.component_paths import BaseFolders
 from simkit.plugins.recipe import Recipe
 
@@ -58,6 +58,15 @@ COMMON: Flags = {
             help="What plays the episodes: `processes` (--workers), `ray` (starts Ray here) or `ray=ADDRESS` (joins a "
             "cluster), with as many actors as --workers says, or one per core. Results do not depend on it.",
             show_default="processes",
+        ),
+    ),
+    "shard": (
+        str | None,
+        None,
+        typer.Option(
+            help="Play one share of the tasks: 3/16 is the third of sixteen; `simkit store merge` joins them. Given "
+            "again, it continues.",
+            show_default="all tasks",
         ),
     ),
     "seed": (
@@ -216,12 +225,27 @@ def check_env_file(ctx: typer.Context, common: CommonFlags) -> None:
         ctx.obj.check(trusted=common.trust_env_file, given=given, traces=common.otel, keys=keys)
 
 
+def check_shard(recipe: Recipe, common: CommonFlags) -> None:
+    """Refuse to shard a recipe that does not say that its tasks can be played apart.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if common.shard is not None and not recipe.shardable:
+        raise UsageError(
+            f"`{recipe.name}` cannot be played in shards: it does more than play tasks that do not depend on each "
+            "other, and shares of the rest cannot be joined. Leave --shard out; a recipe of your own that only plays "
+            "tasks says so with @simkit.shardable"
+        )
+
+
 def _callback(recipe: Recipe, target: str) -> Callable[..., None]:
     def run(ctx: typer.Context, **values: Any) -> None:
         from simkit.cli.run import CommonFlags, execute, open_run
 
         common = CommonFlags(**{name: values.pop(name) for name in COMMON}, models=take_models(values))
         check_env_file(ctx, common)
+        check_shard(recipe, common)
         folders = _base_folders(recipe, {name for name in values if _is_default(ctx, name)}, values, common.models)
         execute(open_run(recipe, target, common, values, folders), recipe, common, values)
 

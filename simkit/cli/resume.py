@@ -189,6 +189,7 @@ def _common(start: RunStart, flags: Mapping[str, Any], given: Mapping[str, Any])
         concurrency=given.get("concurrency", was.get("concurrency")),
         workers=given.get("workers", _workers(start)),
         engine=given.get("engine", was.get("engine")),
+        shard=flags.get("shard"),
         seed=flags.get("seed"),
         store=given.get("store"),
         name=start.name,

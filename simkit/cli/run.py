@@ -47,6 +47,7 @@ class CommonFlags:
     quiet: bool
     workers: str | None = None
     engine: str | None = None
+    shard: str | None = None
     log: Path | None = None
     otel: bool = False
     durable: bool = False
@@ -173,6 +174,7 @@ def open_run(
             folders=folders,
             workers=None if common.workers is None else workers_of(common.workers),
             engine=common.engine,
+            shard=common.shard,
         )
 
 

@@ -1,10 +1,11 @@
-"""`simkit store`: pack finished runs, and delete runs."""
+"""`simkit store`: pack finished runs, delete runs, and merge stores."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,24 +14,29 @@ import typer.main
 from simkit.cli.options import JsonFlag, StoreFlag
 from simkit.cli.output import ask, say, say_json
 from simkit.cli.program import open_store, program, store_flag
+from simkit.core.safe_text import visible_line
 from simkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from simkit.run.joining import MergedRun
     from simkit.store.pruning import RunFiles
 
-HELP = """Pack finished runs, and delete runs.
+HELP = """Pack finished runs, delete runs, and merge runs of several stores.
 
 A store keeps each run as a journal (journals/RUN/main.jsonl), which counts, and the rows made from it in
 simkit.duckdb. Answers about one run cost the same in a large store as in a small one; what grows is the disk.
 
 `pack` makes finished runs small: journals compressed (main.jsonl.zst), rows as Parquet files. Every command answers
-as before, and `simkit resume` unpacks. `prune` deletes runs for good.
+as before, and `simkit resume` unpacks. `prune` deletes runs for good. `merge` copies the runs of other stores, and
+joins the shards of a run (`--shard`).
 
 Examples:
 
     simkit store pack
 
     simkit store prune nightly-3 josh-20261127
+
+    simkit store merge shards/* --into results
 
 Which runs are large: simkit sql "select run_id, count(*) from messages join episodes using (episode_id) group by all"
 """
@@ -43,6 +49,7 @@ def store_command() -> Any:
     )
     group.command("pack")(pack)
     group.command("prune")(prune)
+    group.command("merge")(merge)
     return typer.main.get_command(group)
 
 
@@ -117,6 +124,50 @@ def prune(
     kept = [each for each in found if each.models and not models]
     for each in kept:
         say(f"its models stay: {opened.path / 'models' / each.run_id} ({_size(each.models)})")
+
+
+def merge(
+    stores: Annotated[
+        list[Path], typer.Argument(help="Stores whose runs are merged; they stay as they are.", show_default=False)
+    ],
+    into: Annotated[
+        Path, typer.Option(help="Store that receives them; made if it does not exist.", show_default=False)
+    ],
+    json: JsonFlag = False,
+) -> None:
+    """Merge the runs of several stores into one; the shards of a run (`simkit run RECIPE --shard I/N`) become one run.
+
+    Journals are copied and compared; files of results and models stay where they are. Runs of one id that differ are
+    refused before anything is written. What is there already is left alone, so the command can be stopped at any moment
+    and given again, and later with more shards. A run that lacks a shard is not done: its episodes are planned and not
+    played. The exit code is then 1.
+
+    Examples:
+
+        simkit store merge shards/* --into results
+
+        simkit store merge ../anna/simkit-store --into simkit-store
+    """
+    from simkit.run.merging import merge
+
+    done = merge(stores, into)
+    if json:
+        say_json({"merged": [asdict(each) for each in done]})
+    else:
+        for each in done:
+            say(_merged(each))
+    if any(each.shards and each.status != "done" for each in done):
+        raise typer.Exit(1)
+
+
+def _merged(run: MergedRun) -> str:
+    """What became of a run, on one line."""
+    if not run.shards:
+        return f"{run.run_id}: {'is there already' if run.outcome == 'unchanged' else run.outcome}"
+    missing = f", without {', '.join(map(str, run.missing))}" if run.missing else ""
+    again = " (nothing new)" if run.outcome == "unchanged" else ""
+    problem = f": {visible_line(run.problem)}" if run.problem else ""
+    return f"{run.run_id}: {len(run.merged)} of {run.shards} shards{missing}{again}; {run.status}{problem}"
 
 
 def _ask(found: Sequence[RunFiles], models: bool, flag: str) -> None:

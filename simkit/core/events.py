@@ -110,6 +110,45 @@ class UnitsNotPlayed:
 
 
 @dataclass(frozen=True, slots=True)
+class ShardPlanned:
+    """The tasks of one play of a sharded run, recorded by each shard; a long plan is split into several events.
+
+    Shard `shard` of `shards`, counted from 1, plays every `shards`-th task of the run, `trials` times. `play` counts
+    the plays of the run from 0; `digest` is the digest of all tasks of the play, with their contents.
+    """
+
+    run_id: str
+    attempt: int
+    play: int
+    shard: int
+    shards: int
+    trials: int
+    digest: str
+    tasks: tuple[str, ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShardMerged:
+    """The end of the lines that were copied from the journal of a shard into that of the whole run.
+
+    `lines` and `digest` are of all its lines so far; `plan` names trials and tasks of each play; `status` and `error`
+    say how the shard ended (`running`: it had not).
+    """
+
+    run_id: str
+    attempt: int
+    shard: int
+    shards: int
+    lines: BigInt
+    digest: str
+    plan: str
+    status: str
+    error: str | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class LoopBlocked:
     """Code that did not await blocked every conversation of the run for `seconds`.
 
@@ -387,6 +426,8 @@ Event: TypeAlias = (
     | TaskSeen
     | UnitsPlanned
     | UnitsNotPlayed
+    | ShardPlanned
+    | ShardMerged
     | LoopBlocked
     | EndpointAdjusted
     | ComponentsWaitedFor

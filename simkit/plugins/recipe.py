@@ -27,13 +27,12 @@ GROUP = "simkit.recipes"
 RecipeFunction: TypeAlias = Callable[..., Awaitable[object]]
 RecipeT = TypeVar("RecipeT", bound=RecipeFunction)
 
-UNUSED = "__simkit_unused_flags__"
+UNUSED, SHARDABLE = "__simkit_unused_flags__", "__simkit_shardable__"
 
 RESERVED = (
     *("run", "concurrency", "seed", "store", "name", "json", "quiet", "fail_fast", "max_faults"),
     *("replay", "otel", "log", "trust_env_file", "shared", "target", "files", "started_in", "named_in"),
-    "workers",
-    "engine",
+    *("workers", "engine", "shard"),
 )
 """Flags of every run; a recipe gets their values through its `run`."""
 
@@ -66,7 +65,8 @@ class RecipeFlag:
 class Recipe:
     """A recipe ready to run: `await recipe.play(run, values)`, with a value for each of its flags.
 
-    `groups` has the dataclass of each parameter that is a group; `unused` are flags of every run without effect in it.
+    `groups` has the dataclass of each parameter that is a group; `unused` are flags of every run without effect in it;
+    `shardable` says that shares of its tasks can be played apart.
     """
 
     name: str
@@ -75,6 +75,7 @@ class Recipe:
     help: str
     groups: Mapping[str, type] = field(default_factory=dict[str, type])
     unused: frozenset[str] = frozenset()
+    shardable: bool = False
 
     def play(self, run: object, values: Mapping[str, Any]) -> Awaitable[object]:
         """Call the function with groups built from their flags."""
@@ -137,6 +138,7 @@ def read_recipe(function: object, where: str) -> Recipe:
         help=inspect.getdoc(function) or "",
         groups=groups,
         unused=getattr(function, UNUSED, frozenset()),
+        shardable=getattr(function, SHARDABLE, False),
     )
 
 
@@ -148,6 +150,16 @@ def without_flags(*names: str) -> Callable[[RecipeT], RecipeT]:
         return function
 
     return hidden
+
+
+def shardable(function: RecipeT) -> RecipeT:
+    """Let shares of a recipe's tasks be played apart (`--shard`): `@shardable` above the function.
+
+    It suits a recipe whose results are those of its episodes: merged runs have the episodes of all shards and the
+    summary that follows from them, and no other values that the recipe returns.
+    """
+    setattr(function, SHARDABLE, True)
+    return function
 
 
 def _is_group(hint: object) -> bool:

@@ -178,7 +178,7 @@ class Units:
         for task in tasks:
             known = self._seen.get(task.id)
             if known is None:
-                seen = _task_seen(self._run_id, task)
+                seen = task_seen(self._run_id, task)
                 if self._earlier is not None:
                     self._earlier.check_task(seen)
                 recorder.record(seen)
@@ -215,6 +215,7 @@ class Units:
         return {name: episode for name, episode in found.items() if episode is not None}
 
 
-def _task_seen(run_id: str, task: Task) -> TaskSeen:
+def task_seen(run_id: str, task: Task) -> TaskSeen:
+    """The event that records a task."""
     goals = tuple({"key": goal.key, "detail": dict(goal.detail), "weight": goal.weight} for goal in task.goals)
     return TaskSeen(run_id, task.id, task.world, task.split, task.instructions, goals)

@@ -30,6 +30,7 @@ from simkit.run.observers import DeferredRecorder, Tap, TappedRecorder
 from simkit.run.processes import Workers
 from simkit.run.request import RunIdentity, RunRequest, open_store
 from simkit.run.resume import RecordedRun, RunSource
+from simkit.run.sharding import Shard, Sharing
 from simkit.run.summary import Summary, summarise
 from simkit.run.tuning import calm_collector
 from simkit.store.source import next_start
@@ -87,6 +88,7 @@ class Lifetime:
         folders: BaseFolders | None = None,
         workers: Workers | None = None,
         engine: Engine | str | None = None,
+        shard: Shard | str | None = None,
     ) -> None:
         from simkit.run.settings import read_settings
 
@@ -103,6 +105,7 @@ class Lifetime:
             replay=replay,
             part_of=part_of,
             folders=folders,
+            shard=Shard.parse(shard) if isinstance(shard, str) else shard,
         )
         self.part_of = part_of
         self.concurrency = settings.concurrency if concurrency is None else concurrency
@@ -127,6 +130,7 @@ class Lifetime:
         self.engine_name = engine if isinstance(engine, str) else settings.engine if engine is None else PROCESSES
         chosen = workers if workers is not None or "workers" not in settings.model_fields_set else settings.workers
         self._engine = engine_named(self.engine_name, chosen) if engine is None or isinstance(engine, str) else engine
+        self._sharing: Sharing | None = None
         self._worlds: list[tuple[World, WorldSpec]] = []
         self._casts: list[tuple[Cast, CastOrigin]] = []
         self._stages: dict[str, str] = {}  # problems of stages, by run id
@@ -251,7 +255,17 @@ class Lifetime:
         asked = self._request
         self.store = store = open_store(asked.store)
         resume = asked.part_of.begun(store) if asked.part_of else asked.resume
-        self._origin = origin = RunSource.find(store, resume, asked.replay)
+        self._configure(RunSource.find(store, resume, asked.replay))
+        if asked.shard is not None and resume is None:
+            self.id = asked.shard.run_id(self.recipe, self.name, self.seed, self.config)
+            if asked.shard.begun(store, self.id):
+                self._configure(RunSource.find(store, self.id, None))
+        shard = Shard.of(self.config)
+        self._sharing = None if shard is None else Sharing(shard)
+
+    def _configure(self, origin: RunSource) -> None:
+        """Set identity and configuration of the run, given its origin."""
+        asked, self._origin = self._request, origin
         if asked.elsewhere:
             self._name(origin)
         identity = RunIdentity(self.id, self.name, self.recipe, self.seed, self.models, self.folders)

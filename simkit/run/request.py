@@ -18,6 +18,7 @@ from simkit.run.engine_names import PROCESSES
 from simkit.run.observers import Tap
 from simkit.run.processes import Workers
 from simkit.run.resume import RunSource
+from simkit.run.sharding import SHARD, Shard
 from simkit.run.stages import PartOf
 
 if TYPE_CHECKING:
@@ -72,11 +73,12 @@ class RunRequest:
     replay: str | None
     part_of: PartOf | None
     folders: BaseFolders | None
+    shard: Shard | None = None
 
     @property
     def elsewhere(self) -> bool:
-        """Whether the run is resumed, replayed or a stage, so that journals may determine its settings."""
-        return not (self.resume is self.replay is self.part_of is None)
+        """Whether the run is resumed, replayed, a stage or a shard, so that journals may determine its settings."""
+        return not (self.resume is self.replay is self.part_of is self.shard is None)
 
     def identity(self, origin: RunSource) -> RunIdentity:
         """The final identity of the run, given its origin.
@@ -101,9 +103,11 @@ class RunRequest:
         own |= {**run.models.to_json(), "seed": run.seed, "concurrency": concurrency}
         if origin.replayed is not None:
             own["replay"] = origin.replayed
-        for name in (FILES, STARTED_IN, NAMED_IN, "workers", "engine"):
+        shard = str(self.shard) if self.shard is not None else origin.config.get(SHARD)
+        for name in (FILES, STARTED_IN, NAMED_IN, "workers", "engine", SHARD):
             own.pop(name, None)
         own |= ({} if workers == 1 else {"workers": workers}) | ({} if engine == PROCESSES else {"engine": engine})
+        own |= {} if shard is None else {SHARD: shard}
         files = run.folders.digests(own)
         before = {name: origin.config[name] for name in (STARTED_IN, NAMED_IN) if name in origin.config}
         return {**own, **(before or run.folders.to_json(own)), **({FILES: files} if files else {})}

@@ -72,6 +72,9 @@ class Run(RunCasts):
             depend on it.
         engine: what starts the workers: `processes` (the default), `ray` or `ray=ADDRESS` with `workers` actors (one
             per core if that is not given), or an engine.
+        shard: play one share of the tasks, `3/16` for the third of sixteen, with all their trials. The id of the run
+            then follows from its settings, and a shard that is started again in its store continues there.
+            `simkit store merge` joins the shards.
 
     Raises:
         UsageError: a time is negative; or, on entry, a run to be resumed had another configuration: the message lists
@@ -123,9 +126,13 @@ class Run(RunCasts):
         if trials < 1:
             raise UsageError(f"trials is {trials}; play each task at least once")
         journal = self._journal
-        tasks = tuple(tasks)  # a split may create its tasks on each access
+        planned = tuple(tasks)  # a split may create its tasks on each access
+        tasks = planned if self._sharing is None else self._sharing.share(planned)
         for task in tasks:
             cast.check(task)
+        if self._sharing is not None:
+            for event in self._sharing.plan(self.id, self._ledger.attempt, planned, trials):
+                journal.record(event)
         self._units.see(tasks, journal)
         units = self._units.of(tasks, trials)
         kept = self._units.kept(units, search.name)
@@ -166,8 +173,14 @@ class Run(RunCasts):
         models unless others are given; `ls` lists it with `--parts`.
 
         Raises:
-            UsageError: the stage's name is invalid; or, on entry, the stage was started with another configuration.
+            UsageError: the stage's name is invalid, or this run is a shard; or, on entry, the stage was started with
+                another configuration.
         """
+        if self._sharing is not None:
+            raise UsageError(
+                f"the run has stages (`{stage}`), which build on each other, so it cannot be played in shards; leave "
+                "--shard out, or shard the runs that it consists of"
+            )
         place = PartOf(self.id, stage)
         return Run(
             store=self.store,

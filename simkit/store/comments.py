@@ -40,6 +40,8 @@ COMMENTS: Mapping[str, str] = {
     "turn": "Number of the agent's turn, from 1; 0 for the root.",
     "seq": "Index of the message from the root of its conversation, from 0.",
     "tool_calls.seq": "Index of the message with the result, from the root, from 0.",
+    "shard": "Number of the shard, from 1.",
+    "shards": "Number of the shards of the plan.",
     "step": "Number of the decision within its turn, from 0.",
     "metrics.step": "Step of the training, or number of the round.",
     "attempt": "Number of the attempt, from 0.",

@@ -46,6 +46,12 @@ def seal(line: bytes, number: int, seed: int) -> bytes:
     return b'%b,"c":"%08x"}\n' % (head, crc32(head, seed))
 
 
+def unsealed(line: bytes) -> bytes:
+    """The encoded event of an intact numbered line."""
+    head = line.rstrip(b"\r\n")[: 1 - _SEAL]
+    return head[: head.rfind(b',"n":')] + b"}\n"
+
+
 def number_of(line: bytes, seed: int) -> int | None:
     """Number of a complete line, None if its checksum does not match. Windows line endings are accepted."""
     if line.endswith(b"\r\n"):

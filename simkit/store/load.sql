@@ -193,6 +193,14 @@ INSERT INTO unplayed_units
 SELECT run_id, coalesce(attempt, 0), run_id || '/' || u.task_id || '/' || u.trial, u.reason
 FROM (SELECT run_id, attempt, unnest(units) AS u FROM staged WHERE e = 'UnitsNotPlayed');
 
+INSERT INTO shard_plans BY NAME
+SELECT {ShardPlanned}, moment AS planned_at
+FROM staged WHERE e = 'ShardPlanned';
+
+INSERT INTO merged_shards BY NAME
+SELECT {ShardMerged}, moment AS merged_at
+FROM staged WHERE e = 'ShardMerged';
+
 INSERT INTO blocked_loops BY NAME
 SELECT {LoopBlocked}, moment AS blocked_at
 FROM staged WHERE e = 'LoopBlocked';

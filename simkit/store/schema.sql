@@ -60,6 +60,46 @@ CREATE TABLE unplayed_units (
 COMMENT ON TABLE unplayed_units IS 'Planned units that a start of a run did not play to their end, and why.';
 COMMENT ON COLUMN unplayed_units.attempt IS 'Which start of the run: 0, then 1 for the first resume.';
 
+CREATE TABLE shard_plans (
+    run_id VARCHAR NOT NULL,
+    attempt INTEGER NOT NULL,
+    play INTEGER NOT NULL,
+    shard INTEGER NOT NULL,
+    shards INTEGER NOT NULL,
+    trials INTEGER NOT NULL,
+    digest VARCHAR NOT NULL,
+    tasks VARCHAR[] NOT NULL,
+    planned_at TIMESTAMP
+);
+COMMENT ON TABLE shard_plans IS 'The whole plan of which a shard (--shard I/N) plays its share; a long plan has several rows.';
+COMMENT ON COLUMN shard_plans.attempt IS 'Which start of the shard: 0, then 1 for the first resume.';
+COMMENT ON COLUMN shard_plans.play IS 'Number of the play within the run, from 0.';
+COMMENT ON COLUMN shard_plans.trials IS 'How often each task is played.';
+COMMENT ON COLUMN shard_plans.digest IS 'Digest of all tasks of the play with their contents; equal in all shards of a plan.';
+COMMENT ON COLUMN shard_plans.tasks IS 'The tasks of all shards, in order: every shards-th task of a run is one shard''s.';
+COMMENT ON COLUMN shard_plans.planned_at IS 'When it was planned.';
+
+CREATE TABLE merged_shards (
+    run_id VARCHAR NOT NULL,
+    attempt INTEGER NOT NULL,
+    shard INTEGER NOT NULL,
+    shards INTEGER NOT NULL,
+    lines BIGINT NOT NULL,
+    digest VARCHAR NOT NULL,
+    plan VARCHAR NOT NULL,
+    status VARCHAR NOT NULL,
+    error VARCHAR,
+    merged_at TIMESTAMP
+);
+COMMENT ON TABLE merged_shards IS 'The shards that a run was merged from (simkit store merge), one row for each time that lines of a shard were added.';
+COMMENT ON COLUMN merged_shards.attempt IS 'Which merge, counted from 0 as starts of the run are.';
+COMMENT ON COLUMN merged_shards.lines IS 'Lines of the shard''s journal that are merged so far.';
+COMMENT ON COLUMN merged_shards.digest IS 'Digest of these lines.';
+COMMENT ON COLUMN merged_shards.plan IS 'Trials and digest of the tasks of each play that the shard planned; equal in all shards of a plan.';
+COMMENT ON COLUMN merged_shards.status IS 'How the shard had ended: done, failed, interrupted or stopped; running if it had not.';
+COMMENT ON COLUMN merged_shards.error IS 'What stopped it or made it fail.';
+COMMENT ON COLUMN merged_shards.merged_at IS 'When it was merged.';
+
 CREATE TABLE blocked_loops (
     run_id VARCHAR NOT NULL,
     seconds DOUBLE NOT NULL,

@@ -219,6 +219,27 @@ def next_start(folder: Path) -> int:
         ) from error
 
 
+def raise_starts(folder: Path, number: int) -> None:
+    """Let the next start in a store have a number above `number`, that of a run which came from another store.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    try:
+        file = open_private(folder / STARTS, os.O_RDWR)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            text = os.pread(file, 32, 0).strip()
+            known = int(text) if text.isdigit() else max(_recorded_numbers(folder), default=0)
+            os.pwrite(file, b"%20d\n" % max(known, number), 0)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise StoreError(
+            f"{folder / STARTS} cannot be written: {error.strerror or error}. Make the store writable"
+        ) from error
+
+
 def _recorded_numbers(folder: Path) -> Iterator[int]:
     """Start numbers recorded in the journals of a store."""
     from simkit.core.events import RunStarted

@@ -12,6 +12,8 @@ OWNERS: Mapping[str, str] = {
     "tasks": "run_id",
     "planned_units": "run_id",
     "unplayed_units": "run_id",
+    "shard_plans": "run_id",
+    "merged_shards": "run_id",
     "blocked_loops": "run_id",
     "endpoint_adjustments": "run_id",
     "component_loads": "run_id",

@@ -93,6 +93,26 @@ async def test_cancelled_at_the_moment_of_entering() -> None:
         await concurrency.enter()
 
 
+async def test_places_that_are_lent_are_taken_until_they_come_back() -> None:
+    inner, metrics = Held(), CallMetrics()
+    concurrency = ConcurrencyLimit(5, metrics)
+    model = ConcurrencyLimitedModel(inner, concurrency)
+    concurrency.lend(3)
+    assert (concurrency.free, concurrency.limit, metrics.limit) == (2, 5, 2)
+    async with anyio.create_task_group() as tasks:
+        for number in range(4):
+            tasks.start_soon(model.complete, HELLO, key(call=number))
+            await wait_all_tasks_blocked()
+        assert (inner.order, concurrency.free, metrics.waiting) == ([0, 1], 0, 2)
+        concurrency.lend(-1)
+        await wait_all_tasks_blocked()
+        assert (inner.order, concurrency.free, metrics.limit) == ([0, 1, 2], 0, 3)
+        concurrency.lend(-2)
+        await wait_all_tasks_blocked()
+        assert (inner.order, concurrency.free, metrics.limit) == ([0, 1, 2, 3], 1, 5)
+        inner.let_go()
+
+
 async def test_a_failed_call_gives_its_place_back() -> None:
     answer = said()
     model = ConcurrencyLimitedModel(Played.of([ServerFailed("x"), answer]), ConcurrencyLimit(1))
@@ -191,10 +211,12 @@ def test_a_cut_is_followed_by_a_cooldown_and_then_by_growth_of_one_a_round() -> 
 def test_a_second_cut_is_taken_as_soon_as_the_cooldown_is_over() -> None:
     line = Timeline()
     concurrency = adaptive(line, start=16)
-    concurrency.cut()
+    assert [concurrency.cut(), concurrency.cut()] == [True, False]
     line.time += 5.0
-    concurrency.cut()
+    assert concurrency.cut() is True
     assert concurrency.limit == 4
+    assert ConcurrencyLimit(4).cut() is False
+    assert [concurrency.adaptive, ConcurrencyLimit(4).adaptive] == [True, False]
 
 
 def test_an_adaptive_limit_is_as_documented_where_nothing_else_is_said() -> None:
@@ -290,6 +312,10 @@ def test_a_flow_lets_a_second_through_at_once_and_spreads_the_rest() -> None:
     assert flow.take(1, 200.0) == 0.0
     flow.adjust(-1)
     assert [flow.take(1, 200.0) for _ in range(3)] == [0.0, 0.0, 0.0]
+
+
+def test_without_limits_nothing_waits() -> None:
+    assert RateLimits().take(1e9) == 0.0
 
 
 async def test_requests_a_minute() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,6 +56,7 @@ class Mutant:
         lines: of the whole statement that is changed, its blocks left out: first and last.
         was, now: the changed lines without and with the change, stripped.
         source: the whole changed file.
+        nth: how many mutants of the file before it have the same `key`.
     """
 
     path: str
@@ -65,6 +67,7 @@ class Mutant:
     was: str
     now: str
     source: bytes
+    nth: int = 0
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -98,6 +101,7 @@ def mutants_of(root: Path, path: str) -> list[Mutant]:
     """
     text = _Text((root / path).read_bytes())
     found: dict[bytes, Mutant] = {}
+    same = Counter[tuple[str, str, str, str]]()
     for place, edit in _Finder(text).edits():
         source = text.data[: edit.start] + edit.new.encode() + text.data[edit.end :]
         if source == text.data or source in found or not _compiles(source):
@@ -106,7 +110,7 @@ def mutants_of(root: Path, path: str) -> list[Mutant]:
         last = text.line_of(max(edit.start, edit.end - 1))
         added = edit.new.count("\n") - text.data[edit.start : edit.end].count(b"\n")
         now = _Text(source)
-        found[source] = Mutant(
+        mutant = Mutant(
             path,
             place.function,
             place.called,
@@ -116,6 +120,8 @@ def mutants_of(root: Path, path: str) -> list[Mutant]:
             now.stripped(line, last + added),
             source,
         )
+        found[source] = replace(mutant, nth=same[mutant.key])
+        same[mutant.key] += 1
     return list(found.values())
 
 

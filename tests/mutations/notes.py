@@ -39,12 +39,14 @@ class Notes:
         state: of the project now.
         going_on: verdicts of a run with the same files that was cut off, by mutant.
         last: the fate of each mutant when it was run last, whatever the tests were then.
+        alike: the same by place (`place_of`), for mutants of files that have changed elsewhere since.
     """
 
     path: Path
     state: str
     going_on: dict[str, Verdict] = field(default_factory=dict[str, Verdict])
     last: dict[str, Fate] = field(default_factory=dict[str, Fate])
+    alike: dict[str, Fate] = field(default_factory=dict[str, Fate])
 
     @classmethod
     def read(cls, root: Path, room: str, state: str) -> Notes:
@@ -61,17 +63,23 @@ class Notes:
             return
         name, verdict = str(line.get("mutant")), Verdict(line["fate"], str(line.get("by", "")))
         self.last[name] = verdict.fate
+        if "place" in line:
+            self.alike[str(line["place"])] = verdict.fate
         if line.get("state") == self.state and verdict.fate != "not run":
             self.going_on[name] = verdict
 
     def settled(self, mutant: Mutant, *, listed: bool) -> bool:
-        """Whether a mutant was noticed when it was run last, or survived and is listed."""
-        fate = self.last.get(name_of(mutant))
+        """Whether a mutant was noticed when it was run last, or survived and is listed.
+
+        In a file that has changed since, the same change of the same lines of the same function counts as the mutant.
+        """
+        fate = self.last.get(name_of(mutant), self.alike.get(place_of(mutant)))
         return fate in ("killed", "timed out") or (listed and fate == "survived")
 
     def add(self, mutant: Mutant, verdict: Verdict) -> None:
         """Note a verdict."""
-        self._write({"mutant": name_of(mutant), "fate": verdict.fate, "by": verdict.by})
+        names = {"mutant": name_of(mutant), "place": place_of(mutant)}
+        self._write({**names, "fate": verdict.fate, "by": verdict.by})
 
     def finish(self) -> None:
         """Note that all mutants have been run, so that the next run begins from the start."""
@@ -86,6 +94,11 @@ class Notes:
 def name_of(mutant: Mutant) -> str:
     """What a mutant is called in the notes: the digest of its file."""
     return hashlib.sha256(f"{mutant.path}\0".encode() + mutant.source).hexdigest()
+
+
+def place_of(mutant: Mutant) -> str:
+    """What a mutant is called in the notes of any version of its file: the digest of what is changed."""
+    return hashlib.sha256("\0".join((*mutant.key, str(mutant.nth))).encode()).hexdigest()
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -306,6 +306,34 @@ def test_again_runs_what_was_not_killed_before(tmp_path: Path) -> None:
     assert "no mutant was run" in nothing.error
 
 
+def test_again_knows_the_mutants_of_a_file_that_has_changed_elsewhere(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    noted(project, "killed", of=["if a >= b:", "if a <= b:", "return None"], other=True)
+    source = project.root / "small" / "__init__.py"
+    source.write_text(CODE.replace("def unused", "def one() -> int:\n    return 1\n\n\ndef unused"))
+    notes = Notes.read(project.root, "small", "other")
+    mutants = mutants_of(project.root, "small/__init__.py")
+    assert [(each.function, each.now) for each in mutants if notes.settled(each, listed=False)] == [
+        *(("larger", now) for now in ("if a >= b:", "if a <= b:", "return None", "return None")),
+        ("unused", "return None"),
+    ]
+    noted(project, "survived", of=["if a >= b:"], other=True)
+    assert not Notes.read(project.root, "small", "other").settled(mutants[0], listed=False)
+    assert Notes.read(project.root, "small", "other").settled(mutants[0], listed=True)
+
+
+def test_equal_changes_of_equal_lines_are_told_apart(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", "def add(n: int) -> int:\n    n += 1\n    n += 1\n    return n\n")
+    first, second = [each for each in mutants_of(project.root, "small/__init__.py") if each.now == "n -= 1"]
+    assert (first.key == second.key, first.nth, second.nth) == (True, 0, 1)
+    notes = Notes.read(project.root, "small", "other")
+    notes.add(second, Verdict("killed"))
+    (project.root / "small" / "__init__.py").write_text(f"\n{(project.root / 'small' / '__init__.py').read_text()}")
+    moved = [each for each in mutants_of(project.root, "small/__init__.py") if each.now == "n -= 1"]
+    known = Notes.read(project.root, "small", "other")
+    assert [known.settled(each, listed=False) for each in moved] == [False, True]
+
+
 def test_notes_hold_the_last_verdict_and_pass_over_what_is_none(tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
     lines = [
