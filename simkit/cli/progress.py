@@ -13,6 +13,8 @@ from simkit.core.safe_text import visible_line
 from simkit.run.engine import ProgressDisplay, RunProgress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Group
 
     from simkit.models.middleware.metrics import CallMetrics
@@ -36,14 +38,14 @@ LINE_EVERY = 5.0
 """Seconds between lines elsewhere."""
 
 
-def progress_for(stream: TextIO) -> ProgressDisplay:
-    """The display for a stream."""
+def progress_for(stream: TextIO, viewer: Callable[[], str | None] = lambda: None) -> ProgressDisplay:
+    """The display for a stream; `viewer` tells the address of a viewer that watches the run, if there is one."""
 
     display = _live if stream.isatty() else _lines
 
     async def shown(progress: RunProgress) -> None:
         try:
-            await display(progress, stream)
+            await display(progress, stream, viewer)
         except OSError:  # the stream cannot be written, which must not end the run
             return
 
@@ -137,31 +139,38 @@ def _short(number: float) -> str:
     return f"{number:.0f}"
 
 
-async def _lines(progress: RunProgress, stream: TextIO) -> None:
+async def _lines(progress: RunProgress, stream: TextIO, viewer: Callable[[], str | None]) -> None:
+    told: str | None = None
     while True:
         await anyio.sleep(LINE_EVERY)
+        if (address := viewer()) not in (None, told):
+            told = address
+            stream.write(f"watched at {address}\n")
         if progress.planned or progress.note:
             stream.write(describe(progress) + "\n")
             stream.flush()
 
 
-async def _live(progress: RunProgress, stream: TextIO) -> None:
+async def _live(progress: RunProgress, stream: TextIO, viewer: Callable[[], str | None]) -> None:
     from rich.console import Console
     from rich.live import Live
 
     console = Console(file=stream, highlight=False)
     with Live(console=console, auto_refresh=False, transient=True) as picture:
         while True:
-            picture.update(_picture(progress, console.width), refresh=True)
+            picture.update(_picture(progress, console.width, viewer()), refresh=True)
             await anyio.sleep(DRAW_EVERY)
 
 
-def _picture(progress: RunProgress, width: int) -> Group:
-    """A line with the bar, one of counts, one of model calls if any, and one of each wait; lines are never wrapped."""
+def _picture(progress: RunProgress, width: int, viewer: str | None = None) -> Group:
+    """A line with the bar, one of counts, one of model calls if any, one of each wait, and one that says where the run
+    can be watched; lines are never wrapped."""
     from rich.console import Group
 
+    watched = [[f"watched at {viewer}"]] if viewer else []
     if not progress.planned:
-        return Group(text_line((f"{_clock(progress.seconds):>7}  {progress.note}", "")))
+        first = text_line((f"{_clock(progress.seconds):>7}  {progress.note}", ""))
+        return Group(first, *(text_line((f"{'':>7}  {parts[0]}", "dim")) for parts in watched))
     above = (f"{_clock(progress.seconds):>7}  ", f"  {_done(progress)}, {_left(progress)}")
     room = min(BAR, width - sum(map(len, above)) - 1)
     filled = room * len(progress.episodes) // max(progress.planned, 1)
@@ -171,6 +180,7 @@ def _picture(progress: RunProgress, width: int) -> Group:
         _counts(progress),
         *([_calls(progress.metrics)] if progress.metrics else ()),
         *([each] for each in _waits(progress)),
+        *watched,
     ]
     lines = [text_line((f"{'':>7}  {', '.join(parts)}", "dim")) for parts in below]
     return Group(first, *lines)

@@ -93,6 +93,11 @@ COMMON: Flags = {
     ),
     "json": (bool, False, typer.Option("--json", help="Print a machine-readable summary as the last line.")),
     "quiet": (bool, False, typer.Option("--quiet", help="No progress and no hints.")),
+    "view": (
+        bool,
+        False,
+        typer.Option("--view", help="Watch the run in the browser; the viewer stays until Ctrl-C after it."),
+    ),
     "log": (Path | None, None, typer.Option(help="Append events of the run to this file, as JSON lines.")),
     "durable": (
         bool,

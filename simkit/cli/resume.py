@@ -57,6 +57,7 @@ CHANGEABLE = (
     "store",
     "json",
     "quiet",
+    "view",
     "log",
     "durable",
     "otel",
@@ -147,7 +148,7 @@ def resume_run(ctx: typer.Context, name: str, given: Mapping[str, Any], more: li
         values, common = _values(run_id, recipe, start, flags), _common(start, flags, given)
         check_env_file(ctx, common)
         run = open_run(recipe, start.config["target"], common, values, folders, resume=run_id)
-    execute(run, recipe, common, values, folder=home)
+    execute(run, recipe, common, values, folder=home, run_id=run_id)
 
 
 def _home(start: RunStart) -> Path | None:
@@ -197,6 +198,7 @@ def _common(start: RunStart, flags: Mapping[str, Any], given: Mapping[str, Any])
         max_faults=given.get("max_faults", was.get("max_faults", 0.1)),
         json=given.get("json", False),
         quiet=given.get("quiet", False),
+        view=given.get("view", False),
         log=given.get("log"),
         otel=given.get("otel", False),
         ask_timeout=given.get("ask_timeout", was.get("ask_timeout", ASK_TIMEOUT)),

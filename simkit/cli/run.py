@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, assert_never, cast
+from urllib.parse import quote
 
 from simkit.cli.failure import print_traceback, readable_bugs
 from simkit.cli.output import BROKEN_PIPE, say
@@ -16,6 +17,7 @@ from simkit.cli.process import INTERRUPTED, leave, run_process
 from simkit.cli.program import print_notes, program, store_flag
 from simkit.cli.progress import progress_for
 from simkit.cli.report import Report, print_report
+from simkit.cli.watching import OwnViewer, watched
 from simkit.core.limits import ASK_TIMEOUT
 from simkit.core.values import shown
 from simkit.errors import OutputLost, RunStopped, SimkitError
@@ -31,6 +33,7 @@ from simkit.run.run import Run
 from simkit.run.settings import read_settings
 from simkit.run.summary import Summary
 from simkit.store import Store
+from simkit.store.watchers import watched_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,7 @@ class CommonFlags:
     max_faults: float
     json: bool
     quiet: bool
+    view: bool = False
     workers: str | None = None
     engine: str | None = None
     shard: str | None = None
@@ -73,15 +77,40 @@ def standing_in(folder: Path | None) -> AbstractContextManager[object]:
 
 
 def execute(
-    run: Run, recipe: Recipe, common: CommonFlags, values: Mapping[str, Any], *, folder: Path | None = None
+    run: Run,
+    recipe: Recipe,
+    common: CommonFlags,
+    values: Mapping[str, Any],
+    *,
+    folder: Path | None = None,
+    run_id: str | None = None,
 ) -> None:
-    """Run a recipe to its end, in `folder` if given, and exit with its code."""
+    """Run a recipe to its end, in `folder` if given, and exit with its code; `run_id` is that of a resumed run."""
+    path, name = _store_path(common), run_id or getattr(run, "id", None)
+    with watched(path, f"/runs/{quote(name, safe='')}" if name else "/", wanted=common.view) as viewer:
+        code = _executed(run, recipe, common, values, folder, viewer)
+        if viewer is not None:
+            viewer.stay(path)
+    leave(run, code)
+
+
+def _executed(
+    run: Run,
+    recipe: Recipe,
+    common: CommonFlags,
+    values: Mapping[str, Any],
+    folder: Path | None,
+    viewer: OwnViewer | None,
+) -> int:
+    """Run a recipe to its end and report; returns the exit code."""
     with readable_bugs():
         try:
             with standing_in(folder):
                 result = run_process(run, partial(_play, recipe, run, values))
         except RunStopped:
             _print_report(run, None, common)
+            if viewer is not None:
+                viewer.stay(_store_path(common))
             raise
         except SystemExit as left:
             raise SimkitError(
@@ -95,7 +124,11 @@ def execute(
         print_traceback(fault)
     if code == 1:
         say(f"the run is not done: {run.problem}", err=True)
-    leave(run, code or lost or 0)
+    return code or lost or 0
+
+
+def _store_path(common: CommonFlags) -> Path:
+    return Path(common.store or read_settings().store).absolute()
 
 
 def _print_report(run: Run, result: object, common: CommonFlags) -> int | None:
@@ -165,7 +198,7 @@ def open_run(
             policy=policy,
             config={"target": target, **config, **common.kept()},
             durable=common.durable,
-            progress=None if common.quiet else progress_for(sys.stderr),
+            progress=None if common.quiet else progress_for(sys.stderr, partial(watched_at, _store_path(common))),
             models=common.models,
             replay=common.replay,
             resume=resume,

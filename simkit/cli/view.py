@@ -5,8 +5,10 @@ from __future__ import annotations
 import getpass
 import os
 import secrets
+import signal
 import sys
 import webbrowser
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,7 @@ import anyio
 from simkit.cli.output import flush, say, say_json
 from simkit.cli.program import open_store
 from simkit.store import Store
+from simkit.store.watchers import announced
 
 if TYPE_CHECKING:
     from simkit.viewing.api import Annotations
@@ -37,6 +40,8 @@ class ViewFlags:
     cache: Path | None = None
     author: str | None = None
     json: bool = False
+    page: str | None = None  # opened instead of that of `run`, which need not exist yet
+    attached: bool = False  # end when standard input does
 
 
 def view(path: Path | None, flags: ViewFlags) -> None:
@@ -60,8 +65,10 @@ def view(path: Path | None, flags: ViewFlags) -> None:
             store=store.path, readonly=not store.writable(), annotations=_annotations(store, flags), cache=flags.cache
         )
         ready = partial(_ready, store, address, flags)
+        serving = partial(_with_parent, serve) if flags.attached else serve
         try:
-            anyio.run(serve, viewer, door, place, ready)
+            with announced(store.path, _address(door)):
+                anyio.run(serving, viewer, door, place, ready)
         except KeyboardInterrupt:  # the server has ended and says why
             say("stopped", err=True)
 
@@ -84,8 +91,26 @@ def _user() -> str:
         return f"user {os.getuid()}"
 
 
+async def _with_parent(serve: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    """Serve until standard input ends, since the process that holds its other end has gone."""
+
+    async def follow() -> None:
+        while True:
+            await anyio.wait_readable(sys.stdin)
+            if not os.read(sys.stdin.fileno(), 4096):
+                signal.raise_signal(signal.SIGINT)
+                return
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(follow)
+        await serve(*arguments)
+        group.cancel_scope.cancel()
+
+
 def _page(store: Store, flags: ViewFlags) -> str:
     """Path of the page to open."""
+    if flags.page is not None:
+        return flags.page
     if flags.run is None:
         return "/"
     with store.reading() as reader:

@@ -223,10 +223,13 @@ class Run(RunCasts):
 
     def _repr_html_(self) -> str:
         from simkit.run.notebook import run_html
+        from simkit.store.watchers import watched_at
 
         known = vars(self)
         name = f"{known.get('id', 'run')} {known.get('name', '')}"
-        return run_html(name.strip(), self.status if "id" in known else "not entered", self.summary())
+        viewer = watched_at(self.store.path) if "store" in known else None
+        page = f"{viewer}/runs/{self.id}" if viewer else ""
+        return run_html(name.strip(), self.status if "id" in known else "not entered", self.summary(), page)
 
     async def query(
         self, sql: str, *parameters: Any, runs: Sequence[str] | None = None, scoped: bool = False
