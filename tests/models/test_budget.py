@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, field, replace
 
 import anyio
@@ -466,3 +467,56 @@ def test_budgets_that_cannot_be() -> None:
             Allowances(wall_seconds=wrong)
     with pytest.raises(UsageError, match="no price for `played`"):
         BudgetedModel(spending(20), budget(episode=Allowance(cost=1.0)))
+
+
+async def test_what_is_lent_to_workers_is_held_until_it_is_spent_or_comes_back() -> None:
+    account = budget(run=Allowance(tokens=1000, cost=2.0))
+    account.lend(Amount(600, 1.0))
+    assert (account.held, account.spent, account.calls) == (Amount(600, 1.0), Amount(), 0)
+    assert [account.room(Amount(*each)) for each in ((400, 1.0), (401, 0.0), (0, 1.25))] == ["", "tokens", "cost"]
+    account.spend_lent(Amount(100, 0.25))
+    assert (account.held, account.spent) == (Amount(500, 0.75), Amount(100, 0.25))
+    account.lend(Amount(-500, -0.75))
+    assert (account.held, account.spent) == (Amount(), Amount(100, 0.25))
+
+
+async def test_a_call_waits_for_what_workers_may_give_back() -> None:
+    account, done = budget(run=Allowance(tokens=1000)), list[int]()
+    account.lending(1)
+    account.lend(Amount(600))
+    assert account.calls == 1
+
+    async def call(tokens: int) -> None:
+        await account.reserve(Amount(tokens), key())
+        done.append(tokens)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call, 500)
+        await wait_all_tasks_blocked()
+        assert done == []
+        account.lend(Amount(-100))
+    assert done == [500]
+
+
+async def test_a_call_that_waits_for_workers_is_refused_when_the_last_is_gone() -> None:
+    account = budget(run=Allowance(tokens=1000))
+    account.lending(1)
+    account.lend(Amount(600))
+    refused: list[str] = []
+
+    async def call() -> None:
+        try:
+            await account.reserve(Amount(500), key())
+        except BudgetExhausted as error:
+            refused.append(str(error))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        await wait_all_tasks_blocked()
+        assert refused == []
+        account.lending(-1)
+    assert "500" in refused[0]
+
+
+def test_amounts_cross_processes() -> None:
+    assert pickle.loads(pickle.dumps(Amount(3, 0.5))) == Amount(3, 0.5)

@@ -94,6 +94,73 @@ def test_a_report_says_what_is_damaged_until_it_is_acknowledged(folder: Path) ->
     assert Loader(folder).load() == LoadReport()
 
 
+def test_a_deletion_that_was_begun_is_finished_and_its_files_go_with_the_store_s_own_database(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / ".pruned").mkdir()
+    path(folder).parent.rename(folder / ".pruned" / "r1")
+    other = Loader(folder, database=tmp_path / "other.duckdb", lock=tmp_path / "lock")
+    shutil.copy(folder / "simkit.duckdb", other.database)
+    assert other.load() == LoadReport()
+    assert asked(other.database, "SELECT count(*) FROM episodes") == [(0,)]
+    assert (folder / ".pruned" / "r1").exists()
+    assert Loader(folder).load() == LoadReport()
+    assert asked(folder / "simkit.duckdb", "SELECT count(*) FROM episodes") == [(0,)]
+    assert not (folder / ".pruned").exists()
+
+
+def test_a_new_database_alone_is_filled_from_packs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopted: list[tuple[object, ...]] = []
+
+    def adopt(connection: object, *given: object) -> None:
+        adopted.append(given)
+
+    monkeypatch.setattr("simkit.store.packs.adopt_packs", adopt)
+    other = Loader(folder, database=tmp_path / "other.duckdb", lock=tmp_path / "lock", runs=["r1"], source=DiskSource)
+    other.load()
+    other.database.unlink()
+    (folder / "packed").mkdir()
+    Loader(folder).load()
+    assert adopted == []
+    other.load()
+    assert adopted == [(folder, ["r1"], DiskSource)]
+    other.load()
+    assert len(adopted) == 1
+
+
+def test_what_changes_the_store_begins_with_everything_loaded_and_is_alone(folder: Path) -> None:
+    write_lines(folder, numbered([run_started(attempt=1)], first=COUNT))
+    with Loader(folder).writing() as connection:
+        assert connection.execute("SELECT lines FROM journals").fetchall() == [(COUNT + 1,)]
+        with pytest.raises(StoreBusy, match="another process is loading"):
+            Loader(folder).load()
+    for error, words in ((OSError("no space"), "cannot be changed: no space"), (duckdb.Error("odd"), "odd")):
+        with pytest.raises(StoreError, match=words), Loader(folder).writing():
+            raise error
+
+
+def test_space_is_given_back_while_nobody_else_holds_the_store_and_nothing_depends_on_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for: list[Path] = []
+    loader = Loader(folder)
+    monkeypatch.setattr("simkit.store.loader.compact", asked_for.append)
+    loader.compact()
+    assert asked_for == [loader.database]
+    with loader.writing():
+        loader.compact()
+    assert len(asked_for) == 1
+    for error in (StoreBusy("held"), OSError("full"), duckdb.Error("odd")):
+
+        def fails(database: Path, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr("simkit.store.loader.compact", fails)
+        loader.compact()
+
+
 def test_one_loader_at_a_time(folder: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     inside: list[str] = []

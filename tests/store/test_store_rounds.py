@@ -489,6 +489,21 @@ def test_a_run_with_one_journal_that_has_grown_is_loaded(folder: Path) -> None:
     assert Loader(folder).load().lines == COUNT - 1
 
 
+def test_a_packed_run_that_goes_on_is_read_again_from_its_journals(folder: Path) -> None:
+    for run in ("r1", "r2"):
+        rewrite(folder, numbered([run_started(run), *josh_episode(run).events], run=run), run)
+    Loader(folder).load()
+    with duckdb.connect(folder / "simkit.duckdb") as connection:
+        connection.execute("DELETE FROM messages")
+        connection.execute("INSERT INTO packed_runs VALUES ('r1', ['messages']), ('r2', ['messages'])")
+    assert Loader(folder).load() == LoadReport()
+    write_lines(folder, numbered([run_finished()], first=COUNT - 1))
+    assert Loader(folder).load().lines == COUNT
+    assert asked(folder, "SELECT run_id FROM packed_runs") == [("r2",)]
+    found = asked(folder, "SELECT DISTINCT split_part(episode_id, '/', 1) FROM messages")
+    assert found == [("r1",)]
+
+
 def test_a_round_that_finds_nothing_new_writes_nothing(folder: Path) -> None:
     path = rewrite(folder, [*LINES[:4], JUNK, *LINES[4:]])
     rewrite(folder, numbered([run_started("r2")], run="r2"), "r2").with_name("w1.jsonl").mkdir()
