@@ -280,7 +280,7 @@ class _Driver:
             taken.append(self._suspects.popleft())
             seat.alone = True
         spare = EXTRA if len(self._waiting) > len(self._seats) * (seat.concurrency + EXTRA) else 0
-        while self._waiting and not seat.alone and len(seat.open) + len(taken) < seat.concurrency + spare:
+        while self._waiting and len(seat.open) + len(taken) < seat.concurrency + spare:
             taken.append(self._waiting.popleft())
         seat.open |= {opened.index: opened for opened in taken}
         past = self._context.past
@@ -301,7 +301,7 @@ class _Driver:
                 raise UsageError(
                     f"no worker can be started: {lost}; --workers 1 --engine processes plays in this process"
                 ) from lost
-        opened, seat.open = sorted(seat.open.values(), key=lambda each: each.index), {}
+        opened, seat.open = [*seat.open.values()], {}
         if opened:
             await self._context.past.renew()
         for each in reversed(opened):

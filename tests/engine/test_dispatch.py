@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import anyio
 import pytest
 from scripted_workers import (
     Driver,
@@ -149,22 +151,23 @@ async def test_a_worker_that_is_lost_with_nothing_open_changes_nothing() -> None
     assert (driver.progress.workers_lost, driver.past.renewed) == (1, 0)
 
 
-async def test_an_episode_whose_end_is_in_the_journal_is_not_played_again() -> None:
+@pytest.mark.parametrize("first", [0, 1])
+async def test_an_episode_whose_end_is_in_the_journal_is_not_played_again(first: int) -> None:
     def answer(worker: Worker, down: Down) -> Up:
         if worker.number == 1 and worker.open:
             if len(worker.downs) == 3:
                 raise WorkerLost("gone")
-            ended = [line for order in worker.open[:1] for line in (encode(started(order.unit)),)]
-            return worker.up(lines=(*ended, encode(episode(worker.open[0].unit))))
+            ended = worker.open[first].unit
+            return worker.up(lines=(encode(started(ended)), encode(episode(ended))))
         return plays(worker, down)
 
     driver = Driver(Scripted(1, answer))
     played = await driver.play(2, 2)
     assert numbers(played) == [0, 1]
-    assert driver.engine.workers[1].ordered == [[], [1], []]
-    assert played[0].goals == ("a", "b")
-    assert (played[0].outcome, played[0].reward) == ("user_ended", 0.5)
-    assert numbers(driver.progress.episodes) == [0, 1]
+    assert driver.engine.workers[1].ordered == [[], [1 - first], []]
+    assert played[first].goals == ("a", "b")
+    assert (played[first].outcome, played[first].reward) == ("user_ended", 0.5)
+    assert driver.progress.episodes == [played[first], played[1 - first]]
     assert driver.past.renewed == 1
 
 
@@ -172,7 +175,9 @@ async def test_workers_that_never_start_are_an_error_of_the_caller() -> None:
     engine = Scripted(1, starts=lambda number: False)
     with pytest.raises(UsageError) as found:
         await Driver(engine).play(2, 2)
-    assert str(found.value) == "no worker can be started: no place; --workers 1 plays in this process"
+    assert (
+        str(found.value) == "no worker can be started: no place; --workers 1 --engine processes plays in this process"
+    )
     assert isinstance(found.value.__cause__, WorkerLost)
     assert len(engine.workers) == 3
 
@@ -202,6 +207,22 @@ async def test_a_unit_that_was_open_in_two_losses_is_played_alone_and_after_all_
     assert last.ordered == [[], [2, 3], [1], [], [0], [], []]
     assert [order.unit.attempt for down in last.downs for order in down.orders] == [0, 0, 2, 2]
     assert (driver.progress.workers_lost, driver.past.renewed) == (2, 2)
+
+
+async def test_a_unit_is_not_played_alone_before_the_others_have_ended() -> None:
+    def answer(worker: Worker, down: Down) -> Up:
+        if any(order.index == 0 and order.unit.attempt < 2 for order in worker.open):
+            raise WorkerLost("gone")
+        if down.stop:
+            return worker.up(done=True)
+        return Up() if down.orders else worker.up(*worker.open[:1])
+
+    driver = Driver(Scripted(1, answer))
+    assert numbers(await driver.play(8, 1)) == list(range(8))
+    *lost, last = driver.engine.workers
+    assert [each.ordered for each in lost] == [[[], [0, 1, 2]]] * 2
+    others, alone = [[3, 4, 5], [], [], [], [6], [], [7], []], [[2], [], [1], [], [0], []]
+    assert last.ordered == [[], *others, *alone, []]
 
 
 async def test_a_unit_that_ends_three_workers_is_recorded_as_a_fault() -> None:
@@ -239,15 +260,24 @@ async def test_a_unit_that_ends_three_workers_is_recorded_as_a_fault() -> None:
 # --- ends -------------------------------------------------------------------------------------------------------------
 
 
-async def test_what_was_not_played_has_its_reason() -> None:
+@pytest.mark.parametrize(
+    ("fail_fast", "outcome", "reason"),
+    [
+        (False, "user_ended", NO_END),
+        (False, "agent_fault", NO_END),
+        (True, "user_ended", NO_END),
+        (True, "agent_fault", STOPPED_AT_FAULT),
+    ],
+)
+async def test_what_was_not_played_has_its_reason(fail_fast: bool, outcome: str, reason: str) -> None:
     def answer(worker: Worker, down: Down) -> Up:
         if down.stop or not worker.open:
             return plays(worker, down)
-        return Up(results=(Result(0, missed="it was cancelled"), Result(1), Result(2, episode(unit(2)))))
+        return Up(results=(Result(0, missed="it was cancelled"), Result(1), Result(2, episode(unit(2), outcome))))
 
-    driver = Driver(Scripted(1, answer))
+    driver = Driver(Scripted(1, answer), FaultPolicy(fail_fast=fail_fast))
     assert numbers(await driver.play(3, 3)) == [2]
-    assert driver.progress.missed == {"run/T0/0": "it was cancelled", "run/T1/0": NO_END}
+    assert driver.progress.missed == {"run/T0/0": "it was cancelled", "run/T1/0": reason}
 
 
 @pytest.mark.parametrize("fail_fast", [True, False])
@@ -258,11 +288,12 @@ async def test_the_first_fault_stops_all_workers_if_the_policy_says_so(fail_fast
         return worker.up(*worker.open[:1], outcome="agent_fault" if worker.open[0].index == 1 else "user_ended")
 
     driver = Driver(Scripted(1, answer), FaultPolicy(fail_fast=fail_fast))
-    played = await driver.play(4, 1)
+    played = await driver.play(4, 2)
     assert numbers(played) == ([0, 1] if fail_fast else [0, 1, 2, 3])
     missed = {f"run/T{number}/0": STOPPED_AT_FAULT for number in (2, 3)}
     assert driver.progress.missed == (missed if fail_fast else {})
     assert driver.engine.workers[0].downs[-1].stop == "now"
+    assert driver.engine.workers[0].ordered == [[], [0, 1], [2], *([] if fail_fast else [[3], []]), []]
     assert driver.progress.faulted == 1
 
 
@@ -286,6 +317,36 @@ async def test_an_error_of_one_worker_ends_the_run_and_the_others_send_what_they
     assert driver.recorder.lines == [encode(started(unit(9)))]
     assert [step for step in lending.steps if step[0] == "leave"] == [("leave", 0, False), ("leave", 1, False)]
     assert second.downs[-1].acked == 1
+
+
+async def test_a_worker_that_has_ended_with_an_error_is_asked_nothing_more() -> None:
+    def answer(worker: Worker, down: Down) -> Up:
+        return Up(error=packed_error(UsageError("no such tool")), done=True)
+
+    lending = Lending()
+    driver = Driver(Scripted(1, answer), lender=lending)
+    with pytest.raises(UsageError, match="no such tool"):
+        await driver.play(1, 1)
+    assert len(driver.engine.workers[0].downs) == 1
+    assert lending.steps[-1] == ("leave", 0, False)
+
+
+async def test_workers_have_five_seconds_to_end_whatever_else_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[float, bool]] = []
+
+    def no_time(seconds: float, *, shield: bool) -> anyio.CancelScope:
+        given.append((seconds, shield))
+        return anyio.CancelScope(deadline=-math.inf, shield=shield)
+
+    def answer(worker: Worker, down: Down) -> Up:
+        return Up(error=packed_error(UsageError("no such tool")))
+
+    lending = Lending()
+    monkeypatch.setattr("simkit.run.dispatch.anyio.move_on_after", no_time)
+    with pytest.raises(UsageError, match="no such tool"):
+        await Driver(Scripted(1, answer), lender=lending).play(1, 1)
+    assert given == [(5.0, True)]
+    assert lending.steps[-1] == ("leave", 0, True)
 
 
 async def test_a_worker_that_fails_while_it_is_dismissed_changes_nothing() -> None:

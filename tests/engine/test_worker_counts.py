@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from typing import Any, cast
 
 import pytest
+from scripted_workers import unit
 
 from simkit.core.records import ComponentLoad
 from simkit.errors import AgentFault, Fault
 from simkit.models.base import Usage
 from simkit.models.middleware.metrics import CallMetrics, Health, Wait
-from simkit.run.contract import Counts, RemoteError, packed_error, unpacked_error
+from simkit.run.contract import Counts, Down, Order, PlaySpec, RemoteError, Result, Up, packed_error, unpacked_error
 from simkit.run.engine import RunProgress
 from simkit.run.worker_counts import CountedWorkers
 
@@ -150,6 +152,18 @@ def test_an_error_that_cannot_be_rebuilt_keeps_its_words() -> None:
         assert type(found) is RemoteError
         assert "broken" in str(found)
         assert "in raised" in found.__notes__[0]
+
+
+def test_what_is_not_said_is_nothing() -> None:
+    spec = PlaySpec(run_id="run", cast=cast("Any", None), search=cast("Any", None))
+    assert (spec.concurrency, spec.workers, spec.strict, spec.recorded, spec.keeps_faults) == (1, 1, False, 0, False)
+    assert (spec.adjustments, spec.served) == ({}, {})
+    numbers = [value for value in vars(Counts()).values() if isinstance(value, int | float)]
+    assert (set(numbers), len(numbers)) == ({0}, 12)
+    down, up = Down(), Up()
+    assert (down.orders, down.acked, down.stop) == ((), 0, "")
+    assert (up.lines, up.end, up.results, up.faults, up.error, up.done) == ((), 0, (), (), None, False)
+    assert (Order(1, unit(1)).past, Result(1).episode, Result(1).missed) == (b"", None, None)
 
 
 @pytest.mark.parametrize("value", [Counts(turns=1, flags={"a": 1}), Counts()])
