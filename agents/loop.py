@@ -167,7 +167,7 @@ class AgentLoop(Agent[Trail]):
     ) -> None:
         for running in self._waiting:
             running.close()
-        await self._stack.__aexit__(kind, error, trace)
+        await self._stack.aclose()
 
     def start(self, request: StartAgent) -> AgentStart[Trail]:
         """The world's rules as system prompt."""

@@ -65,7 +65,7 @@ class LoopEndpoint:
             with anyio.move_on_after(CLOSING, shield=True):  # only then may its socket be closed
                 await self._closed.wait()
         self._tasks.cancel_scope.cancel()
-        await self._stack.__aexit__(kind, error, trace)
+        await self._stack.aclose()
         if self._socket is not None:
             self._socket.close()
 

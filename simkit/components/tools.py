@@ -85,7 +85,9 @@ class ToolServer(ABC, Generic[StateT]):
     """Runs tool calls: state and call in, result and new state out."""
 
     name: ClassVar[str] = "tools"
-    forkable: ClassVar[bool] = True
+    forkable: bool = True
+    unforkable_because: str = ""
+    """Why it cannot be forked, and what would help; for the message to whoever tries."""
     concurrency: int | None = None
     """Maximum number of concurrent requests, None for no limit; further requests wait."""
     sessions: int | None = None

@@ -194,7 +194,12 @@ class Players:
     def unforkable(self) -> tuple[str, ...]:
         """Components that cannot be forked, for messages."""
         parts = {"agent": self.agent, "user": self.user, "tools": self.tools}
-        return tuple(f"{role} `{part.name}`" for role, part in parts.items() if not part.forkable)
+        because = f" ({self.tools.unforkable_because})" if self.tools.unforkable_because else ""
+        return tuple(
+            f"{role} `{part.name}`{because if part is self.tools else ''}"
+            for role, part in parts.items()
+            if not part.forkable
+        )
 
 
 def build_players(world: World, wanted: CastRequest, models: ModelRequest) -> Players:
