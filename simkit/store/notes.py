@@ -24,7 +24,6 @@ import orjson
 
 from simkit.errors import StoreError
 from simkit.store.files import is_open_at, open_plain, open_private, sync_folders
-from simkit.store.transactions import transaction
 
 FILE = "notes.jsonl"
 
@@ -215,6 +214,8 @@ def load_notes(connection: duckdb.DuckDBPyConnection, folder: Path) -> bool:
         return False
     size = size_of_notes(folder)  # before they are read: what is written meanwhile is loaded next time
     notes = NoteFile(folder).read() if size else ()
+    from simkit.store.transactions import transaction  # imports the events, which commands that read do without
+
     with transaction(connection):
         connection.execute("DELETE FROM notes")
         connection.execute("DELETE FROM loaded_notes")
