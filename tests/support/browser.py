@@ -51,15 +51,15 @@ def missing() -> str | None:
 
 
 @contextmanager
-def opened_browser() -> Generator[Browser]:
-    """A browser that resolves no names, so that nothing leaves this machine."""
+def opened_browser(*arguments: str) -> Generator[Browser]:
+    """A browser, with further arguments, that resolves no names, so that nothing leaves this machine."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=chromium(),
             chromium_sandbox=os.geteuid() != 0,
-            args=["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-lcd-text"],
+            args=["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-lcd-text", *arguments],
         )
         try:
             yield browser

@@ -1,0 +1,162 @@
+"""What a run costs more while it is watched, and by how much the page is behind.
+
+    python benchmarks/view_watched.py
+    python benchmarks/view_watched.py --tasks 100 --trials 20 --pairs 3
+
+Plays a run of 10,000 episodes on one core, alone and watched by `simkit view` with a page in Chromium on the other, in
+five interleaved pairs, and as many pairs of unwatched runs for the noise. Prints the user and system seconds of each
+run, the median difference, and the seconds by which the number on the page was behind the journal. Needs Linux with two
+cores, the test extras and Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median, quantiles
+from typing import TYPE_CHECKING
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # for `support`
+
+from support.browser import missing, opened_browser, served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+RUN_CORE, VIEW_CORE = 0, 1
+EVERY = 0.5
+"""Seconds between two looks at the page."""
+
+
+def cpu_of_children() -> float:
+    """User and system seconds of all processes that have ended and were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@contextmanager
+def on_core(core: int) -> Generator[None]:
+    """Let this process, and those that it starts, use one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def start_run(store: Path, tasks: int, trials: int) -> subprocess.Popen[bytes]:
+    """A run on its core."""
+    command = ["run", "rollout", "--tasks", str(tasks), "--trials", str(trials), "--quiet", "--store", str(store)]
+    with on_core(RUN_CORE):
+        return subprocess.Popen([sys.executable, "-m", "simkit", *command], stdout=subprocess.DEVNULL)
+
+
+def unwatched(tasks: int, trials: int) -> float:
+    """User and system seconds of a run alone."""
+    with tempfile.TemporaryDirectory() as scratch:
+        before = cpu_of_children()
+        start_run(Path(scratch) / "store", tasks, trials).wait()
+        return cpu_of_children() - before
+
+
+def watched(page: Page, address: str, store: Path, tasks: int, trials: int) -> tuple[float, list[float]]:
+    """User and system seconds of a watched run, and by how many seconds each look at its page was behind."""
+    journal = Journal(store)
+    before = cpu_of_children()
+    process = start_run(store, tasks, trials)
+    looks: list[tuple[float, int]] = []
+    page.goto(f"{address}/", wait_until="domcontentloaded")
+    while process.poll() is None:
+        journal.look()
+        if journal.run and "/runs/" not in page.url:
+            page.goto(f"{address}/runs/{journal.run}", wait_until="domcontentloaded")
+        found = re.search(r"(?:running|done)\D+([\d,]+) of [\d,]+", page.inner_text("body"))
+        if found and journal.episodes < tasks * trials:
+            looks.append((time.monotonic(), int(found[1].replace(",", ""))))
+        time.sleep(EVERY)
+    return cpu_of_children() - before, [journal.behind(at, shown) for at, shown in looks]
+
+
+class Journal:
+    """The journal of the newest run, and when it had how many finished episodes."""
+
+    def __init__(self, store: Path) -> None:
+        self._folder = store / "journals"
+        self._known = {path.name for path in self._folder.glob("*")}
+        self._read = 0
+        self.run = ""
+        self.episodes = 0
+        self.times: list[tuple[float, int]] = []
+
+    def look(self) -> None:
+        """Count the episodes that have been finished since the last look."""
+        if not self.run:
+            self.run = next((path.name for path in self._folder.glob("*") if path.name not in self._known), "")
+        path = self._folder / self.run / "main.jsonl"
+        if not self.run or not path.exists():
+            return
+        with path.open("rb") as file:
+            file.seek(self._read)
+            text = file.read()
+        self._read += len(text)
+        self.episodes += text.count(b'{"e":"EpisodeFinished"')
+        self.times.append((time.monotonic(), self.episodes))
+
+    def behind(self, at: float, shown: int) -> float:
+        """Seconds between a look at a page, and the last moment at which its number was the journal's."""
+        passed = [when for when, count in self.times if count > shown and when <= at]
+        return at - passed[0] if passed else 0.0
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", type=int, default=500)
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--pairs", type=int, default=5)
+    flags = parser.parse_args()
+    if (reason := missing()) is not None:
+        sys.exit(reason)
+    size = (flags.tasks, flags.trials)
+    shares: list[float] = []
+    noise: list[float] = []
+    behind: list[float] = []
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        store = Path(scratch) / "store"
+        subprocess.run(
+            [sys.executable, "-m", "simkit", "run", "rollout", "--tasks", "1", "--quiet", "--store", str(store)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        with on_core(VIEW_CORE):
+            browser = stack.enter_context(opened_browser())
+            address = stack.enter_context(served(store))
+        for number in range(flags.pairs):
+            alone = unwatched(*size)
+            page = browser.new_page()
+            seen, late = watched(page, address, store, *size)
+            page.close()
+            again = unwatched(*size)
+            shares.append(seen / alone - 1)
+            noise.append(again / alone - 1)
+            behind += late
+            print(f"{number + 1}: alone {alone:.1f} s, watched {seen:.1f} s, alone {again:.1f} s", flush=True)
+    print(f"watched: median {median(shares):+.1%} of {flags.tasks * flags.trials:,} episodes' user and system seconds")
+    print(f"noise: unwatched pairs differ by {', '.join(f'{each:+.1%}' for each in noise)}")
+    if len(behind) > 1:
+        late = quantiles(behind, n=20)[-1]
+        print(f"the page is behind by {median(behind):.1f} s (median), {late:.1f} s (95th percentile)")
+
+
+if __name__ == "__main__":
+    main()
