@@ -146,6 +146,15 @@ def _version(asked: _Question) -> dict[str, Any]:
     }
 
 
+def _family(reader: Reader, run_id: str) -> list[str]:
+    """A run and its parts, with their parts."""
+    found = [run_id]
+    for each in reader.runs():  # a run stands before its parts
+        if each.part_of in found:
+            found.append(each.run_id)
+    return found
+
+
 def _about_run(asked: _Question, run: RunRow, rest: Sequence[str]) -> Any:
     reader, query = asked.reader, asked.query
     match rest:
@@ -154,8 +163,7 @@ def _about_run(asked: _Question, run: RunRow, rest: Sequence[str]) -> Any:
         case ["trees"]:
             return trees(reader, run.run_id, query.get("from"))
         case ["metrics"]:
-            parts = [each.run_id for each in reader.runs() if each.part_of == run.run_id]
-            return metrics(reader, [run.run_id, *parts])
+            return metrics(reader, _family(reader, run.run_id))
         case ["search"]:
             return search(reader, run.run_id, query.get("q", ""), asked.number("limit", 50))
         case ["notes"]:

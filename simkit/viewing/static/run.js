@@ -156,7 +156,8 @@ function Troubles({ run, lost }) {
       <${Command} text=${`simkit resume ${run.run_id}${place}`} /></div>`
         : null
     }
-    ${doctor.map((/** @type {string} */ line) => html`<div class="banner warn">${shown(line)}</div>`)}`;
+    ${doctor.length ? html`<div
+      class="banner warn">${doctor.map((/** @type {string} */ line) => html`<p>${shown(line)}</p>`)}</div>` : null}`;
 }
 
 function NothingPlayed({ run }) {

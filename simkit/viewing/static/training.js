@@ -20,7 +20,7 @@ export function Training({ run, running }) {
   const { value } = useData(api('runs', run.run_id, 'metrics'), running ? live.version : 0);
   const parent = useData(run.part_of ? api('runs', run.part_of) : null).value;
   const { route, change } = useRoute();
-  const stages = useMemo(() => curvesOf(value), [value]);
+  const stages = useMemo(() => curvesOf(value, run.run_id), [value]);
   const parts = run.parts?.length ? run.parts : (parent?.parts ?? []);
   if (!stages.size) return run.parts?.length ? html`<${Parts} parts=${run.parts} title="Parts" />` : null;
   const names = [...stages.keys()];
@@ -45,12 +45,18 @@ export function Training({ run, running }) {
     ${parts.length ? html`<${Parts} parts=${parts} title="Conversations behind the curves" />` : null}</div>`;
 }
 
-/** @param {any} metrics @returns {Map<string, [string, [number, number | null][]][]>} */
-function curvesOf(metrics) {
+/**
+ * Curves by stage; those of a part are named after it.
+ * @param {any} metrics
+ * @param {string} run
+ * @returns {Map<string, [string, [number, number | null][]][]>}
+ */
+function curvesOf(metrics, run) {
   /** @type {Map<string, Map<string, [number, number | null][]>>} */
   const stages = new Map();
   for (let i = 0; i < (metrics?.step.length ?? 0); i++) {
-    const stage = metrics.stage[i];
+    const part = metrics.run_id?.[i] ?? run;
+    const stage = (part === run ? '' : `${part.slice(run.length + 1)} · `) + metrics.stage[i];
     const name = metrics.name[i];
     const curves = stages.get(stage) ?? new Map();
     stages.set(stage, curves);
@@ -65,10 +71,18 @@ function curvesOf(metrics) {
   return new Map(
     guards.map(([stage, curves]) => [
       stage,
-      [...curves].sort((a, b) => rank(a[0]) - rank(b[0]) || (a[0] < b[0] ? -1 : 1)),
+      [...curves]
+        .filter(([, points]) => !isConstant(points))
+        .sort((a, b) => rank(a[0]) - rank(b[0]) || (a[0] < b[0] ? -1 : 1)),
     ]),
   );
 }
+
+/**
+ * Whether a number says nothing from step to step, such as the number of steps.
+ * @param {[number, number | null][]} points
+ */
+const isConstant = points => points.length > 2 && points.every(point => point[1] === points[0][1]);
 
 /** The runs that a recipe started, in order. */
 function Parts({ parts, title }) {
