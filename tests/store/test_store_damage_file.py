@@ -101,6 +101,18 @@ def test_what_was_kept_is_read_again(tmp_path: Path) -> None:
     assert again.open("r2") == again.open("r3") == ()
 
 
+def test_what_was_known_of_a_run_that_was_deleted_is_forgotten(tmp_path: Path) -> None:
+    file, other = DamageFile(tmp_path), lost(tmp_path, "r2")
+    file.forget("r1")
+    assert not file.path.exists()
+    file.keep([lost(tmp_path), other])
+    file.acknowledge([lost(tmp_path), other])
+    file.forget("r1")
+    assert (file.found(), file.acknowledged()) == ((other,), {other.key})
+    file.keep([lost(tmp_path)])
+    assert (file.found(), file.open("r1")) == ((other, lost(tmp_path)), (lost(tmp_path),))
+
+
 def test_an_acknowledgement_is_of_one_damage(tmp_path: Path) -> None:
     file = DamageFile(tmp_path)
     other = lost(tmp_path, checksum=2)

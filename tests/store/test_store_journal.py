@@ -218,6 +218,30 @@ async def test_lines_are_numbered_on_when_a_journal_is_opened_again(tmp_path: Pa
     assert [(line["run_id"], line["n"]) for line in lines(path)] == [(str(number // 2), number) for number in range(6)]
 
 
+async def test_events_that_were_encoded_elsewhere_are_numbered_here(tmp_path: Path) -> None:
+    path = tmp_path / "r1" / "w.jsonl"
+    async with Journal(path) as journal:
+        journal.record(numbered(1))
+        journal.record_lines([encode(numbered(2)), encode(numbered(3))])
+        await journal.commit()
+        assert [(line["run_id"], line["n"]) for line in lines(path)] == [("1", 0), ("2", 1), ("3", 2)]
+        journal.record_lines([encode(numbered(4))])
+    assert [line["run_id"] for line in lines(path)] == ["1", "2", "3", "4"]
+
+
+def test_a_journal_that_goes_while_it_is_opened_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "r1" / "w.jsonl"
+    before = set(os.listdir("/proc/self/fd"))
+
+    def lock(file: int) -> None:
+        path.unlink()
+
+    monkeypatch.setattr("simkit.store.journal.lock_for_writing", lock)
+    with pytest.raises(BlockingIOError, match="it was compressed or deleted at this moment"):
+        DiskFile(path)
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
 async def test_a_compressed_journal_is_gone_on_with_as_a_plain_one(tmp_path: Path) -> None:
     path = tmp_path / "r1" / "w.jsonl"
     async with Journal(path) as journal:

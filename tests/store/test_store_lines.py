@@ -25,9 +25,11 @@ from simkit.store.lines import (
     read_prefix,
     seal,
     survey,
+    unsealed,
     whole_lines,
     written_number,
 )
+from simkit.store.source import LOST
 
 PATH = Path("store", "journals", "r1", "w0.jsonl")
 SEED = journal_seed(PATH)
@@ -294,6 +296,19 @@ def test_each_sound_line_is_read_in_its_order_and_each_damage_has_its_place(
         assert one.byte == bytes_of[one.line - 1]
         if one.kind in ("altered", "garbage", "late") or (one.lines == 1 and one.kind == "duplicate"):
             assert one.checksum == crc32(lines[one.line - 1])
+
+
+def test_an_event_is_what_it_was_before_it_was_numbered() -> None:
+    line = seal(event(), 12, SEED)
+    assert unsealed(line) == unsealed(line[:-1] + b"\r\n") == event()
+
+
+def test_bytes_of_a_compressed_journal_that_are_lost_are_named_as_such() -> None:
+    lines = [seal(event(), 0, SEED), LOST + b" " * 2000 + b',"c":"-       "}\n', seal(event(), 2, SEED)]
+    rest = survey(PATH, reading(lines), JournalPosition(), SEED, Prefix())
+    (bad,) = rest.bad
+    size = len(lines[1])
+    assert (bad.kind, bad.reason) == ("altered", f"{size:,} bytes of the compressed journal cannot be decompressed")
 
 
 def test_an_acknowledged_loss_is_that_of_so_many_lines() -> None:

@@ -12,8 +12,20 @@ import pytest
 from store_events import numbered, run_started, write_lines
 
 from simkit.errors import StoreError
+from simkit.store.archive import archive_of, compress, zstd
 from simkit.store.files import UNSYNCED
-from simkit.store.source import STARTS, DiskSource, find_journals, journal_files, next_start, size_of
+from simkit.store.source import (
+    STARTS,
+    DiskSource,
+    JournalSource,
+    file_of,
+    find_journals,
+    journal_files,
+    next_start,
+    open_journal,
+    raise_starts,
+    size_of,
+)
 
 
 @pytest.fixture
@@ -164,3 +176,99 @@ def test_a_journal_that_is_gone_has_no_bytes_and_one_whose_size_is_unknown_has_s
     assert size_of(path) == path.stat().st_size
     assert size_of(path.with_name("gone")) == 0
     assert size_of(path / "below a file") == 1
+
+
+# --- compressed journals ----------------------------------------------------------------------------------------------
+
+
+def read(source: JournalSource) -> bytes:
+    try:
+        return source.read(0, source.size())
+    finally:
+        source.close()
+
+
+def test_a_compressed_journal_is_found_by_its_plain_name_and_has_its_size(path: Path) -> None:
+    data = path.read_bytes()
+    assert file_of(path) == path
+    compress(path)
+    assert file_of(path) == archive_of(path)
+    assert find_journals(path.parents[2]).runs == {"r1": [path]}
+    assert read(open_journal(path)) == data
+    assert size_of(path) == len(data) != archive_of(path).stat().st_size
+    path.write_bytes(b"plain\n")
+    assert file_of(path) == path
+    assert read(open_journal(path)) == b"plain\n"
+    assert find_journals(path.parents[2]).runs == {"r1": [path]}
+    path.with_name(".w1.jsonl.zst").touch()
+    path.with_name(".w1.jsonl.restored").touch()
+    assert find_journals(path.parents[2]).runs == {"r1": [path]}
+
+
+def test_a_journal_without_a_file_is_not_found_and_one_that_cannot_be_read_has_some_bytes(path: Path) -> None:
+    assert file_of(path.with_name("gone.jsonl")) == path.with_name("gone.jsonl")
+    with pytest.raises(FileNotFoundError):
+        open_journal(path.with_name("gone.jsonl"))
+    archive_of(path.with_name("odd.jsonl")).mkdir()
+    assert size_of(path.with_name("odd.jsonl")) == 1
+
+
+def test_a_journal_that_is_restored_while_it_is_opened_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = path.read_bytes()
+    path.rename(path.with_name("aside"))
+
+    def restored(journal: Path) -> Path:
+        path.with_name("aside").rename(path)
+        return archive_of(journal)
+
+    monkeypatch.setattr("simkit.store.archive.archive_of", restored)
+    assert read(open_journal(path)) == data
+
+
+def test_sizes_are_read_without_a_descriptor_that_stays_and_nothing_is_synced(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing(monkeypatch, errno.EIO)
+    compress_refused(path)
+    before = len(os.listdir("/proc/self/fd"))
+    assert size_of(path) > 0
+    assert len(os.listdir("/proc/self/fd")) == before
+    for source in (open_journal(path, synced=False), DiskSource(archive_of(path), synced=False)):
+        source.sync()
+        source.close()
+    source = open_journal(path)
+    with pytest.raises(OSError, match="Input/output"):
+        source.sync()
+    source.close()
+
+
+def compress_refused(path: Path) -> None:
+    """Compress a journal where nothing can be synced."""
+    archive_of(path).write_bytes(zstd().compress(path.read_bytes()))
+    path.unlink()
+
+
+# --- starts of another store ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("known", "number", "following"), [(None, 5, 6), ("7\n", 5, 8), ("7\n", 7, 8), ("7\n", 9, 10)])
+def test_starts_go_on_above_those_that_came_from_another_store(
+    tmp_path: Path, known: str | None, number: int, following: int
+) -> None:
+    if known is not None:
+        (tmp_path / STARTS).write_text(known)
+    before = len(os.listdir("/proc/self/fd"))
+    raise_starts(tmp_path, number)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert (tmp_path / STARTS).read_bytes() == b"%20d\n" % (following - 1)
+    assert next_start(tmp_path) == following
+
+
+def test_without_a_counter_starts_from_another_store_are_compared_with_the_journals(tmp_path: Path) -> None:
+    recorded(tmp_path, "r1", 4, None, 9)
+    raise_starts(tmp_path, 5)
+    assert next_start(tmp_path) == 10
+    (tmp_path / STARTS).unlink()
+    (tmp_path / STARTS).mkdir()
+    with pytest.raises(StoreError, match=r"cannot be written: Is a directory\. Make the store writable"):
+        raise_starts(tmp_path, 5)
