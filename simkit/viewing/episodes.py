@@ -23,9 +23,8 @@ def episode_page(reader: Reader, run_id: str, task_id: str, trial: int) -> dict[
     """
     episode = reader.episode(run_id, f"{task_id}/{trial}")
     (row,) = reader.rows(_FACTS, {"episode": episode.episode_id})
-    near = reader.rows(_NEAR, {"run": run_id})
-    place = [(each["task_id"], each["trial"]) for each in near].index((episode.task_id, episode.trial))
-    same = [each for each in near if each["task_id"] == episode.task_id]
+    same = reader.rows(_NEAR, {"run": run_id, "task": episode.task_id})
+    near = next(each for each in same if each["trial"] == episode.trial)
     reports = reader.goals(episode)
     return {
         "run_id": run_id,
@@ -44,8 +43,8 @@ def episode_page(reader: Reader, run_id: str, task_id: str, trial: int) -> dict[
         "final": _tail(episode.final_branch_id, episode.episode_id),
         "task_goals": [{"name": report.goal, "wanted": report.wanted} for report in reports],
         "trials": columns(same, ("trial", "reward", "outcome")),
-        "prev": _name(near[place - 1]) if place else None,
-        "next": _name(near[place + 1]) if place + 1 < len(near) else None,
+        "prev": near["prev"],
+        "next": near["next"],
         "nodes": _nodes(reader.branches(episode.episode_id)),
         "why": [_why(report, episode.episode_id) for report in reports],
         "faults": list(_faults(reader, episode)),
@@ -216,7 +215,15 @@ SELECT
 FROM episodes e WHERE episode_id = $episode
 """
 
-_NEAR = "SELECT task_id, trial, reward, outcome FROM episodes WHERE run_id = $run ORDER BY task_id, trial"
+_NEAR = """
+SELECT * FROM (
+    SELECT
+        task_id, trial, reward, outcome, lag(concat(task_id, '/', trial)) OVER near AS prev,
+        lead(concat(task_id, '/', trial)) OVER near AS next
+    FROM episodes WHERE run_id = $run WINDOW near AS (ORDER BY task_id, trial)
+)
+WHERE task_id = $task ORDER BY trial
+"""
 
 _FAULTS = """
 SELECT branch_id, component, error, traceback, any_value(outcome) AS outcome FROM (

@@ -197,18 +197,13 @@ def _add_run(reader: Reader, found: Collected, run: str, episodes: Sequence[tupl
     mine = [note for note in notes if (note["task_id"], note["trial"]) in kept or note["task_id"] is None]
     found.answers[f"{base}/notes"] = {"notes": mine}
     found.answers["/api/notes"]["notes"] += mine
-    trees = {name: shape for name, shape in _trees(reader, base) if _named(name) in kept}
-    found.answers[f"{base}/trees"] = {"trees": trees, "next": None}
+    found.answers[f"{base}/trees"] = {"trees": {}, "next": None}
 
 
-def _trees(reader: Reader, base: str) -> Iterator[tuple[str, Any]]:
-    following: str | None = None
-    while True:
-        page = answer(reader, f"{base}/trees", {} if following is None else {"from": following})
-        yield from page["trees"].items()
-        following = page["next"]
-        if following is None:
-            return
+def _shape(nodes: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """The shape of an episode's tree, as the page of the run draws it."""
+    bad = [int((outcome or "").endswith("_fault")) for outcome in nodes["outcome"]]
+    return {**{name: nodes[name] for name in ("parent", "turn", "mark")}, "bad": bad}
 
 
 def _add_episode(reader: Reader, found: Collected, run: str, episode: tuple[str, int], choice: Choice) -> None:
@@ -218,6 +213,7 @@ def _add_episode(reader: Reader, found: Collected, run: str, episode: tuple[str,
     answers = found.episodes.setdefault(f"{run}/{task}/{trial}", {})
     answers[f"/api/episodes/{place}"] = _without_neighbours(page, choice)
     nodes = page["nodes"]
+    found.answers[f"/api/runs/{_encoded(run)}/trees"]["trees"][f"{task}/{trial}"] = _shape(nodes)
     branches: Sequence[str] = nodes["branch_id"]
     own = own_messages(reader, f"{run}/{task}/{trial}")
     ends = _ends(page, branches, choice)

@@ -74,6 +74,13 @@ def test_by_default_golden_and_final_conversations_are_exported_and_the_others_c
             assert not mark & 4 or f"/api/transcript/{name}/{path}.{turn}" in answers
 
 
+def test_the_shapes_of_the_trees_are_the_server_s(reader: Reader) -> None:
+    path = f"/api/runs/{run_id(reader, 'trees')}/trees"
+    found = collected(reader, Choice(run=run_id(reader, "trees"))).answers[path]
+    assert found["next"] is None
+    assert found["trees"] == answer(reader, path)["trees"]
+
+
 def test_one_episode_alone_starts_at_its_page(reader: Reader) -> None:
     run = run_id(reader, "trees")
     found = collected(reader, Choice(run=run, episodes=("train-00002",)))
