@@ -14,6 +14,12 @@ from simkit.errors import UsageError
 from simkit.monitoring.doctor import Diagnosis, diagnose
 from simkit.run.engine_names import RAY
 
+MOST_WORKERS = 32
+"""Workers that are listed; --json has all of them."""
+
+KEPT = ("worker", "open", "done", "lag", "heard")
+"""Columns of workers that are shown even if they are 0 for all."""
+
 
 def doctor(path: Path | None, run: str, as_json: bool) -> None:
     """Print the diagnosis of a run.
@@ -56,6 +62,8 @@ def _print(found: Diagnosis) -> None:
     say(_head(found))
     for title, rows in (
         ("waiting", found.waiting),
+        _workers(found.workers),
+        ("lost workers", found.lost_workers),
         ("model calls", found.calls),
         ("slowest attempts", found.slowest),
         ("failed attempts", found.retries),
@@ -77,6 +85,17 @@ def _print(found: Diagnosis) -> None:
         say(_indented(row["traceback"]))
     for line in found.advice or ("no problems found",):
         say(f"→ {visible_line(line)}")
+
+
+def _workers(rows: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """The table of workers and its title: the most silent ones if they are many, and only columns with a value."""
+    title, shown = "workers", rows
+    if len(rows) > MOST_WORKERS:
+        title = f"workers: {MOST_WORKERS} of {len(rows)}, those that are silent for longest"
+        shown = sorted(rows, key=lambda row: -row["heard"])[:MOST_WORKERS]
+    names = [name for name in (rows[0] if rows else ()) if name in KEPT or any(row[name] for row in shown)]
+    told = [{**row, "lag": f"{row['lag'] * 1e3:.0f} ms", "heard": f"{row['heard']:.1f} s ago"} for row in shown]
+    return title, [{name: row[name] for name in names} for row in told]
 
 
 def _without_stack(row: dict[str, Any]) -> dict[str, Any]:

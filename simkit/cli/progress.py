@@ -11,6 +11,7 @@ from simkit.cli.output import text_line
 from simkit.core.records import ComponentLoad
 from simkit.core.safe_text import visible_line
 from simkit.run.engine import ProgressDisplay, RunProgress
+from simkit.run.worker_states import WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,12 @@ WAITED = 1.0
 
 REASON = 160
 """Maximum characters of the reason for a wait."""
+
+SILENT = 2.0
+"""Seconds without an answer of a worker from which it is named."""
+
+MOST_WORKERS = 8
+"""Workers that have a line of their own in the live display."""
 
 LINE_EVERY = 5.0
 """Seconds between lines elsewhere."""
@@ -82,13 +89,37 @@ def _counts(progress: RunProgress) -> list[str]:
         parts.append(f"{len(progress.missed)} not played")
     if progress.faulted:
         parts.append(f"{progress.faulted} faulted")
-    if progress.workers:
-        lost = f", {progress.workers_lost} lost" if progress.workers_lost else ""
-        parts.append(f"{progress.workers} workers{lost}")
+    parts += _workers(progress)
     parts += map(describe_load, progress.load())
     if progress.lag.now > LAGGING:
         parts.append(f"event loop {progress.lag.now * 1e3:.0f} ms late")
     return parts
+
+
+def _workers(progress: RunProgress) -> list[str]:
+    """All workers together: what they hold, and the one that was silent or late for longest."""
+    if not progress.workers:
+        return []
+    lost = f", {progress.workers_lost} lost" if progress.workers_lost else ""
+    states = progress.worker_states()
+    parts = [f"{progress.workers} workers{lost}"]
+    silent = max(states, key=lambda each: each.heard, default=None)
+    if silent is not None and silent.heard > SILENT:
+        parts.append(f"worker {silent.worker} silent for {silent.heard:.0f} s")
+    tokens, cost = sum(each.tokens for each in states), sum(each.cost for each in states)
+    if tokens or cost:
+        parts.append(f"leased {_short(tokens)} tokens{f', ${cost:.2f}' if cost else ''}")
+    return parts
+
+
+def describe_worker(state: WorkerState) -> str:
+    """What one worker does, has leased, and when it was heard of."""
+    lost = [f"{state.lost} lost before it"] if state.lost else []
+    leases = [f"{_short(state.tokens)} tokens leased"] if state.tokens else []
+    leases += [f"${state.cost:.2f} leased"] if state.cost else []
+    leases += [f"{state.calls} of {state.places} calls"] if state.places else []
+    parts = [f"{state.open} open", f"{state.done} done", f"{state.lag * 1e3:.0f} ms late at worst", *leases, *lost]
+    return f"worker {state.worker} ({state.place or 'starting'}): {', '.join(parts)}, heard {state.heard:.1f} s ago"
 
 
 def describe_load(state: ComponentLoad) -> str:
@@ -181,6 +212,7 @@ def _picture(progress: RunProgress, width: int, viewer: str | None = None) -> Gr
         *([_calls(progress.metrics)] if progress.metrics else ()),
         *([each] for each in _waits(progress)),
         *watched,
+        *([describe_worker(each)] for each in progress.worker_states()[:MOST_WORKERS]),
     ]
     lines = [text_line((f"{'':>7}  {', '.join(parts)}", "dim")) for parts in below]
     return Group(first, *lines)

@@ -164,6 +164,21 @@ class LoopBlocked:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerGone:
+    """A worker was lost: it ended, or did not answer. Others play its `episodes`, which were open.
+
+    `worker` is its number from 0, `place` its process and machine, `reason` what is known of its end.
+    """
+
+    run_id: str
+    worker: int
+    place: str
+    episodes: tuple[str, ...]
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointAdjusted:
     """An adjustment to one model at an endpoint: of its requests, learned from a refusal, or of the default agent.
 
@@ -429,6 +444,7 @@ Event: TypeAlias = (
     | ShardPlanned
     | ShardMerged
     | LoopBlocked
+    | WorkerGone
     | EndpointAdjusted
     | ComponentsWaitedFor
     | ToolsetSeen

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ import simkit.monitoring.doctor_queries as queries
 from simkit.models.adjustments import AGENT, Adjustment
 from simkit.monitoring.reply_flags import are_local, reply_notes
 from simkit.run.resume import journals
+from simkit.run.worker_states import read_workers
 from simkit.store import Reader, RunRow, Store
 from simkit.store.files import exposure
 from simkit.store.source import file_of
@@ -23,6 +25,9 @@ LAGGING = 0.5
 
 LONG_WAIT = 1.0
 """Seconds of waiting for one component, summed over all requests, above which its limits are reported."""
+
+SILENT = 15.0
+"""Seconds without an answer after which a worker is reported; it answers ten times a second."""
 
 CROWDED = 0.05
 """Share of attempts answered with 429 above which the limits are questioned."""
@@ -66,6 +71,9 @@ class Diagnosis:
         components: components with limits: requests being served and waiting, sessions open and episodes waiting for
             one, the greatest numbers so far, and total seconds of waiting. While the run is being played they are as
             last observed (every two seconds while something waits), afterwards from the end of its last part.
+        workers: what each worker of a run that is being played does, or did when its driver was killed: episodes open
+            and done, lag, seconds since its last answer, losses, and what it has leased.
+        lost_workers: the last workers that were lost, with the reason.
         stats: resources used by the last part of the run, if that part has ended.
         advice: recommended actions.
         notes: the source of the diagnosis, and anything that could not be read.
@@ -90,6 +98,8 @@ class Diagnosis:
     unplayed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     blocked: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     components: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    workers: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    lost_workers: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     stats: Mapping[str, Any] = field(default_factory=dict[str, Any])
     advice: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -130,12 +140,13 @@ def _examined(reader: Reader, run: RunRow) -> Diagnosis:
         "faulted FROM episodes WHERE run_id = $run"
     )[0]
     state = reader.state.of([run.run_id])
+    alive = any(each.alive for each in state.runs)
     stats: dict[str, Any] = orjson.loads(row["stats"]) if row["stats"] else {}
     loads = ask(queries.LOADS) if run.status == "running" else stats.get("components", ())
     return Diagnosis(
         run=run,
         error=row["error"],
-        alive=any(each.alive for each in state.runs),
+        alive=alive,
         silent=max(0.0, time.time() - max(file_of(path).stat().st_mtime for path in files)),
         episodes={key: int(value) for key, value in counts.items()},
         waiting=ask(queries.WAITING),
@@ -152,13 +163,26 @@ def _examined(reader: Reader, run: RunRow) -> Diagnosis:
         unplayed=ask(queries.UNPLAYED),
         blocked=ask(queries.BLOCKED),
         components=[_limited(each) for each in loads],
+        workers=_workers(files[0].parent, alive=alive) if run.status == "running" else [],
+        lost_workers=ask(queries.LOST_WORKERS),
         stats=stats,
         notes=state.notes,
     )
 
 
+def _workers(folder: Path, *, alive: bool) -> list[dict[str, Any]]:
+    """The workers of a run as its driver has written them down last; they may be silent since then if it lives."""
+    known = read_workers(folder)
+    if known is None:
+        return []
+    silent = known.age if alive else 0.0
+    return [
+        {**asdict(each), "heard": round(each.heard + silent, 1), "cost": round(each.cost, 4)} for each in known.workers
+    ]
+
+
 def _advised(found: Diagnosis) -> Diagnosis:
-    lines = [*_about_the_end(found), *_about_models(found), *_about_components(found)]
+    lines = [*_about_the_end(found), *_about_workers(found), *_about_models(found), *_about_components(found)]
     return replace(found, advice=tuple(lines))
 
 
@@ -177,6 +201,18 @@ def _about_the_end(found: Diagnosis) -> list[str]:
             return [f"it was stopped ({found.error}): fix the cause or raise the limit, then `{resume}`"]
         case _:
             return []
+
+
+def _about_workers(found: Diagnosis) -> Iterator[str]:
+    for row in found.workers if found.alive else ():
+        if row["heard"] > SILENT:
+            yield (
+                f"worker {row['worker']} ({row['place'] or 'starting'}) has not answered for {row['heard']:.0f} s: a "
+                "component holds up its event loop, or its machine is gone; it counts as lost after 600 s"
+            )
+    if found.lost_workers:
+        row = found.lost_workers[0]
+        yield f"workers were lost, the last one ({row['place'] or 'starting'}) because {row['reason'].splitlines()[0]}"
 
 
 def _about_models(found: Diagnosis) -> list[str]:

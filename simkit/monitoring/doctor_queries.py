@@ -130,6 +130,11 @@ WHERE run_id = $run AND attempt = (SELECT max(attempt) FROM planned_units WHERE 
 QUALIFY observed_at = max(observed_at) OVER ()
 """
 
+LOST_WORKERS = """
+SELECT worker, place, len(episodes) AS open_episodes, reason, lost_at
+FROM lost_workers WHERE run_id = $run ORDER BY lost_at DESC LIMIT 10
+"""
+
 BLOCKED = """
 SELECT
     place, count(*) AS times, round(sum(seconds), 3) AS seconds, round(max(seconds), 3) AS longest_seconds,

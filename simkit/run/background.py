@@ -16,6 +16,7 @@ from simkit.core.records import ComponentLoad
 from simkit.errors import StoreBusy
 from simkit.run.engine import ProgressDisplay, RunProgress
 from simkit.run.watchdog import Watchdog
+from simkit.run.worker_states import StatesFile
 from simkit.store.source import size_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class BackgroundTasks:
         self._loads: tuple[ComponentLoad, ...] = ()
         self._look_at = monotonic() + LOAD_EVERY
         self._loaded = 0  # size of the journal at the last round
+        self._workers = StatesFile(store.path / "journals" / start.run_id)
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -63,8 +65,12 @@ class BackgroundTasks:
             group.start_soon(self._progress.lag.watch, self._beat)
             if self._display is not None:
                 group.start_soon(self._draw, self._display)
-            with self._watchdog.watching():
-                yield
+            self._workers.remove()  # of a driver that was killed
+            try:
+                with self._watchdog.watching():
+                    yield
+            finally:
+                self._workers.remove()
             group.cancel_scope.cancel()
 
     def _leaves_cores_to_workers(self) -> bool:
@@ -95,6 +101,7 @@ class BackgroundTasks:
         if monotonic() >= self._look_at:
             self._look_at = monotonic() + LOAD_EVERY
             self._record_loads()
+            self._workers.write(self._progress.worker_states())
 
     def _record_loads(self) -> None:
         """Record the load of components if something waits for one, or has just stopped waiting."""

@@ -111,7 +111,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """Counters of one worker since its start, and current values."""
+    """Counters of one worker since its start, and current values; `place` names its process and machine."""
 
     running: int = 0
     branches: int = 0
@@ -129,6 +129,7 @@ class Counts:
     usage: Usage = field(default_factory=Usage)
     waits: tuple[Wait, ...] = ()
     loads: tuple[ComponentLoad, ...] = ()
+    place: str = ""
 
     def with_calls(self, metrics: CallMetrics) -> Counts:
         """These counts with those of model calls."""

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import anyio
 
-from simkit.core.events import EndpointAdjusted, Episode, EpisodeStarted, Event
+from simkit.core.events import EndpointAdjusted, Episode, EpisodeStarted, Event, WorkerGone
 from simkit.core.recorder import LineRecorder
 from simkit.errors import Fault, SimkitError, UsageError, WorkerLost
 from simkit.run.accounting import NO_END, STOPPED_AT_FAULT
 from simkit.run.contract import Down, Engine, Link, Order, PlaySpec, Result, Up, unpacked_error
 from simkit.run.engine import FaultPolicy, RunProgress, is_faulted, sole_error
 from simkit.run.worker_counts import CountedWorkers
+from simkit.run.worker_states import WorkerState
 from simkit.search.base import WorkUnit
 from simkit.search.episode import fault_outcome, toolset
 from simkit.store.encoding import ADJUSTED, FINISHED, decode, finished_episode
@@ -99,6 +100,10 @@ class _Seat:
     alone: bool = False
     acked: int = 0
     starting: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    place: str = ""
+    heard: float = field(default_factory=time.monotonic)
+    finished: int = 0
+    lost: int = 0
 
 
 async def play_with_workers(
@@ -137,6 +142,7 @@ class _Driver:
         """Play all units."""
         context, before = self._context, self._context.progress.load
         context.progress.load = lambda: (*before(), *self._counts.loads())
+        context.progress.worker_states = self._states
         try:
             async with anyio.create_task_group() as group:
                 for seat in self._seats:
@@ -146,11 +152,33 @@ class _Driver:
             raise cause from cause.__cause__ or errors
         finally:
             context.progress.load = before
+            context.progress.worker_states = tuple
         stopped = context.policy.fail_fast and any(is_faulted(each) for each in self._ends.values() if each is not None)
         for index, unit in enumerate(self._units):
             if self._ends.get(index) is None:
                 context.progress.missed.setdefault(unit.episode_id, STOPPED_AT_FAULT if stopped else NO_END)
         return tuple(episode for _, episode in sorted(self._ends.items()) if episode is not None)
+
+    def _states(self) -> tuple[WorkerState, ...]:
+        """What is known of each worker."""
+        return tuple(map(self._state, self._seats))
+
+    def _state(self, seat: _Seat) -> WorkerState:
+        counts, lender = self._counts.last(seat.number), self._context.lender
+        held = None if lender is None else lender.held(seat.number)
+        return WorkerState(
+            worker=seat.number,
+            place=seat.place,
+            open=len(seat.open),
+            done=seat.finished,
+            lag=round(counts.lag, 3),
+            heard=round(time.monotonic() - seat.heard, 3),
+            lost=seat.lost,
+            calls=counts.in_flight + counts.waiting,
+            tokens=0.0 if held is None else held.budget.tokens,
+            cost=0.0 if held is None else held.budget.cost,
+            places=0 if held is None else held.places,
+        )
 
     @property
     def _over(self) -> bool:
@@ -173,6 +201,7 @@ class _Driver:
         """
         spec = replace(self._context.spec, concurrency=seat.concurrency, workers=len(self._seats))
         seat.open, seat.ready, seat.done, seat.acked, seat.alone = {}, False, False, 0, False
+        seat.place, seat.heard = "", time.monotonic()
         async with self._engine.link(spec) as link:
             lender, lost = self._context.lender, True
             if lender is not None:
@@ -225,6 +254,7 @@ class _Driver:
 
     async def _receive(self, seat: _Seat, up: Up) -> None:
         context = self._context
+        seat.place, seat.heard = up.counts.place, time.monotonic()
         if context.lender is not None:
             context.lender.settle(seat.number, up.wants)
         self._counts.update(seat.number, up.counts)
@@ -249,6 +279,7 @@ class _Driver:
 
     def _ended(self, seat: _Seat, result: Result) -> None:
         opened, progress = seat.open.pop(result.index), self._context.progress
+        seat.finished += 1
         seat.alone = seat.alone and bool(seat.open)
         self._recorded.pop(opened.unit.episode_id, None)
         self._ends[result.index] = result.episode
@@ -294,7 +325,11 @@ class _Driver:
         Raises:
             UsageError: workers end before they play anything.
         """
-        self._context.progress.workers_lost += 1
+        context, names = self._context, tuple(each.unit.episode_id for each in seat.open.values())
+        context.progress.workers_lost += 1
+        seat.lost += 1
+        gone = WorkerGone(context.spec.run_id, seat.number, seat.place, names, str(lost), time.time())
+        context.recorder.record(gone)
         if not seat.ready and not self._over:
             self._failed_starts += 1
             if self._failed_starts >= LIVES:

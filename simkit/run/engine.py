@@ -22,6 +22,7 @@ from simkit.core.records import ComponentLoad
 from simkit.errors import Fault, StrayCancellation, UsageError
 from simkit.run.accounting import NO_END, STOPPED_AT_FAULT
 from simkit.run.observers import Lag
+from simkit.run.worker_states import WorkerState
 from simkit.search.base import Search, WorkUnit
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class RunProgress:
 
     `kept` counts episodes that an earlier attempt of the run finished. `missed` holds the reasons why units were not
     played, by episode id. `flags` counts doubts about messages. `metrics` counts model calls once there are models.
-    `workers` are the worker processes that play now, `workers_lost` those that ended or hung.
+    `workers` are the worker processes that play now, `workers_lost` those that ended or hung; `worker_states` tells
+    what each of them does.
     `note` describes the progress of a stage without episodes, for the display. `load` returns the load of components
     that declare `concurrency` or `sessions`. `keeps_faults` keeps the latest faults, with everything that their frames
     refer to.
@@ -102,6 +104,7 @@ class RunProgress:
     workers_lost: int = 0
     lag: Lag = field(default_factory=Lag)
     load: Callable[[], Sequence[ComponentLoad]] = tuple
+    worker_states: Callable[[], Sequence[WorkerState]] = tuple
     keeps_faults: bool = False
     _faults: deque[Fault] = field(default_factory=lambda: deque[Fault](maxlen=KEPT_FAULTS))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from socket import gethostname
 
 import anyio
 
@@ -111,6 +113,7 @@ class Worker:
         self._spec = spec
         self._host = ServedByDriver(spec.served, remote)
         self._wakes = anyio.Event()
+        self._place = f"pid {os.getpid()} on {gethostname()}"
         self._outbox = Outbox(self._wake)
         self._leases = WorkerLeases(spec.allowances, spec.workers, self._wake)
         self._progress = RunProgress(keeps_faults=spec.keeps_faults)
@@ -235,5 +238,6 @@ class Worker:
             flags=dict(progress.flags),
             lag=progress.lag.worst,
             loads=tuple(progress.load()),
+            place=self._place,
         )
         return counts if metrics is None else counts.with_calls(metrics)

@@ -26,6 +26,10 @@ class CountedWorkers:
         """The loads of components in all workers."""
         return (load for counts in self._last.values() for load in counts.loads)
 
+    def last(self, worker: int) -> Counts:
+        """What a worker has reported last."""
+        return self._last.get(worker, NOTHING)
+
     def update(self, worker: int, counts: Counts) -> None:
         """Add what a worker has counted since its last report."""
         progress, last = self._progress, self._last.get(worker, NOTHING)

@@ -205,6 +205,10 @@ INSERT INTO blocked_loops BY NAME
 SELECT {LoopBlocked}, moment AS blocked_at
 FROM staged WHERE e = 'LoopBlocked';
 
+INSERT INTO lost_workers BY NAME
+SELECT {WorkerGone}, moment AS lost_at
+FROM staged WHERE e = 'WorkerGone';
+
 INSERT INTO endpoint_adjustments BY NAME
 SELECT {EndpointAdjusted}, moment AS learned_at
 FROM staged WHERE e = 'EndpointAdjusted';

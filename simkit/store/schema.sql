@@ -111,6 +111,21 @@ COMMENT ON TABLE blocked_loops IS 'Each time that code without an await blocked 
 COMMENT ON COLUMN blocked_loops.place IS 'file:line and function; empty where it could not be seen.';
 COMMENT ON COLUMN blocked_loops.stack IS 'The frames around the place, the innermost last.';
 
+CREATE TABLE lost_workers (
+    run_id VARCHAR NOT NULL,
+    worker INTEGER NOT NULL,
+    place VARCHAR NOT NULL,
+    episodes VARCHAR[] NOT NULL,
+    reason VARCHAR NOT NULL,
+    lost_at TIMESTAMP
+);
+COMMENT ON TABLE lost_workers IS 'Workers of a run (--workers, --engine) that ended or did not answer; others took their places.';
+COMMENT ON COLUMN lost_workers.worker IS 'Number of the worker, from 0.';
+COMMENT ON COLUMN lost_workers.place IS 'Its process and machine; empty where it had not answered yet.';
+COMMENT ON COLUMN lost_workers.episodes IS 'Episodes that were open in it; they were played again, with the answers that were recorded.';
+COMMENT ON COLUMN lost_workers.reason IS 'What is known of its end.';
+COMMENT ON COLUMN lost_workers.lost_at IS 'When it was noticed.';
+
 CREATE TABLE endpoint_adjustments (
     run_id VARCHAR NOT NULL,
     endpoint VARCHAR NOT NULL,

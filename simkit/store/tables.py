@@ -15,6 +15,7 @@ OWNERS: Mapping[str, str] = {
     "shard_plans": "run_id",
     "merged_shards": "run_id",
     "blocked_loops": "run_id",
+    "lost_workers": "run_id",
     "endpoint_adjustments": "run_id",
     "component_loads": "run_id",
     "episodes": "run_id",

@@ -236,7 +236,9 @@ async def test_a_unit_that_ends_three_workers_is_recorded_as_a_fault() -> None:
     assert [each.outcome for each in played] == ["user_ended", "worker_fault", "user_ended"]
     error = "playing T1 ended 3 workers; the last: gone with 1"
     goals = ("a", "b")
-    tools, begun, ended = driver.recorder.events
+    gone, events = driver.recorder.events[:3], driver.recorder.events[3:]
+    assert [type(each).__name__ for each in gone] == ["WorkerGone"] * 3
+    tools, begun, ended = events
     fault = Episode(
         episode_id="run/T1/0",
         reward=None,

@@ -39,6 +39,14 @@ class _Borrower:
     recalled: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one worker holds: a part of the budget, and places for calls at endpoints with a fixed concurrency."""
+
+    budget: Amount = NOTHING
+    places: int = 0
+
+
 class Lender:
     """Lends the limits of a run to the workers of one play.
 
@@ -51,6 +59,11 @@ class Lender:
         self._budget = budget
         self._endpoints = endpoints
         self._borrowers: dict[int, _Borrower] = {}
+
+    def held(self, worker: int) -> Held:
+        """What a worker has leased and not used."""
+        borrower = self._borrowers.get(worker)
+        return Held() if borrower is None else Held(borrower.lent, sum(borrower.places.values()))
 
     def enter(self, worker: int) -> None:
         """A worker begins."""
