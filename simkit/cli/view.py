@@ -62,7 +62,7 @@ def view(path: Path | None, flags: ViewFlags) -> None:
         url = f"{_address(door)}{page}"
         address = f"{url}?token={quote(token)}" if token else url
         viewer = Viewer(
-            store=store.path, readonly=not store.writable(), annotations=_annotations(store, flags), cache=flags.cache
+            store=store.path, readonly=not store.writable(), annotations=annotations(store, flags), cache=flags.cache
         )
         ready = partial(_ready, store, address, flags)
         serving = partial(_with_parent, serve) if flags.attached else serve
@@ -73,7 +73,7 @@ def view(path: Path | None, flags: ViewFlags) -> None:
             say("stopped", err=True)
 
 
-def _annotations(store: Store, flags: ViewFlags) -> Annotations:
+def annotations(store: Store, flags: ViewFlags) -> Annotations:
     """Whether notes can be written, and by whom."""
     from simkit.viewing.api import Annotations
 
@@ -132,11 +132,11 @@ def _ready(store: Store, address: str, flags: ViewFlags) -> None:
     else:
         say(f"viewing {store.path} at {address}  (Ctrl-C ends it)")
     flush()
-    if flags.browser and _has_browser():
+    if flags.browser and has_browser():
         webbrowser.open(address, new=2)
 
 
-def _has_browser() -> bool:
+def has_browser() -> bool:
     """Whether a browser with windows can be opened; one in the terminal would take it from the server."""
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return False

@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import duckdb
@@ -61,6 +62,7 @@ class LiveReplica(Replica):
         super().__init__(folder)
         self.state = ReadState(store=folder)
         self.loads = 0
+        self._kept: dict[str, Any] = {}
         self._cache = cache
         self._threads = threads
         self._known: frozenset[str] = frozenset()
@@ -79,7 +81,7 @@ class LiveReplica(Replica):
                 own.execute("FROM store_format")  # the first query of a transaction decides what all of them see
             except duckdb.Error as error:
                 raise loading_error(self.database, error) from error
-            yield Reader(self._store, own, self.database, self.state)
+            yield Reader(self._store, own, self.database, self.state, kept=self._kept)
 
     def refresh(self) -> LoadReport:
         """Read what was appended to the journals; rows of runs that were deleted go.
@@ -101,7 +103,9 @@ class LiveReplica(Replica):
         self._known = frozenset(name.partition("/")[0] for name in sizes)
         self.loads += self._sizes is not before
         with self.connection.cursor() as own:
-            self.state = read_state(own, ReadState(store=self._store), sizes, read_marks(own))
+            state = read_state(own, ReadState(store=self._store), sizes, read_marks(own))
+        if state != self.state or self._sizes is not before:
+            self.state, self._kept = state, {}
         return report
 
     def _remove_stale(self, runs: set[str]) -> None:

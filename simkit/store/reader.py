@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import duckdb
 import orjson
@@ -22,6 +22,7 @@ from simkit.store.tree_view import EpisodeTree, RunRow, Transcript, TranscriptLi
 if TYPE_CHECKING:
     from simkit.rule_based.goals import GoalReport
 
+T = TypeVar("T")
 Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
 
 
@@ -63,6 +64,7 @@ class Reader:
         path: the folder of the store.
         state: how completely each run has been read.
         allow_incomplete: incomplete data may be passed on.
+        kept: values that were computed from this state.
     """
 
     def __init__(
@@ -73,11 +75,12 @@ class Reader:
         state: ReadState,
         *,
         allow_incomplete: bool = False,
+        kept: dict[str, Any] | None = None,
     ) -> None:
         self.path = path
         self.state = state
         self.allow_incomplete = allow_incomplete
-        self._known: tuple[RunRow, ...] | None = None
+        self.kept = dict[str, Any]() if kept is None else kept
         self._connection = connection
         self._database = database
 
@@ -92,7 +95,7 @@ class Reader:
         if self.allow_incomplete or not allow_incomplete:
             yield self
         else:
-            yield Reader(self.path, self._connection, self._database, self.state, allow_incomplete=True)
+            yield Reader(self.path, self._connection, self._database, self.state, allow_incomplete=True, kept=self.kept)
 
     def require_complete(self, runs: Sequence[str], purpose: str, *, finished: bool = False) -> ReadState:
         """State of runs whose data are passed on, e.g. to a trainer; see `ReadState.require_complete`.
@@ -164,9 +167,13 @@ class Reader:
 
     def runs(self) -> tuple[RunRow, ...]:
         """All runs, oldest first."""
-        if self._known is None:
-            self._known = tuple(RunRow(*row) for row in self.query(_RUNS).rows)
-        return self._known
+        return self.keep("runs", lambda: tuple(RunRow(*row) for row in self.query(_RUNS).rows))
+
+    def keep(self, name: str, compute: Callable[[], T]) -> T:
+        """A value that is computed once for all readers of this state; `name` says which."""
+        if name not in self.kept:
+            self.kept[name] = compute()
+        return cast("T", self.kept[name])
 
     def resolve(self, name: str = "last") -> RunRow:
         """Find a run by its id, its name (the newest run of that name), a prefix of either, or `last`.

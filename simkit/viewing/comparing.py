@@ -8,7 +8,7 @@ from typing import Any
 
 from simkit.comparison import Arm, compare
 from simkit.store import Reader, RunRow
-from simkit.viewing.runs import rows_of_runs
+from simkit.viewing.runs import run_rows
 
 
 def comparison(reader: Reader, a: Sequence[RunRow], b: Sequence[RunRow]) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def comparison(reader: Reader, a: Sequence[RunRow], b: Sequence[RunRow]) -> dict
         names = [", ".join(run.run_id for run in arm) for arm in (a, b)]
     arms = [Arm(name, tuple(run.run_id for run in arm)) for name, arm in zip(names, (a, b), strict=True)]
     found = compare(reader, arms, allow_incomplete=True)
-    rows = {row["run_id"]: row for row in rows_of_runs(reader, [run.run_id for run in (*a, *b)])}
+    rows = {row["run_id"]: row for row in run_rows(reader)}
     return {
         **found.to_json(),
         "runs": {name: [rows[run.run_id] for run in arm] for name, arm in (("a", a), ("b", b))},

@@ -25,35 +25,27 @@ HARVEST = (
 
 def run_rows(reader: Reader) -> list[dict[str, Any]]:
     """All runs of the store, the latest first."""
-    return _rows(reader, reader, None)
-
-
-def rows_of_runs(reader: Reader, runs: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of some runs, by id."""
-    with reader.scoped(runs, copy=False) as own:
-        return _rows(reader, own, runs)
+    return reader.keep("run rows", lambda: _rows(reader))
 
 
 def run_page(reader: Reader, run: RunRow) -> dict[str, Any]:
     """One run: its row, its configuration and summary, its stages, and its episodes by column."""
-    parts = [each.run_id for each in reader.runs() if each.part_of == run.run_id]
-    with reader.scoped([run.run_id, *parts], copy=False) as own:
-        rows = _rows(reader, own, [run.run_id, *parts])
-        found = next(row for row in rows if row["run_id"] == run.run_id)
-        (facts,) = own.rows("SELECT config, summary FROM runs WHERE run_id = $run", {"run": run.run_id})
-        summary = parsed_object(facts["summary"])
-        outcomes = own.rows(_OUTCOMES, {"run": run.run_id})
-        return {
-            **found,
-            "config": parsed_object(facts["config"]),
-            "summary": list(summary_lines(found, summary)),
-            "outcomes": {row["outcome"]: row["episodes"] for row in outcomes},
-            "units": _units(own, run.run_id),
-            "harvest": {name: summary.get(name) for name in HARVEST} if HARVEST[0] in summary else None,
-            "parts": [row for row in rows if row["run_id"] in parts],
-            "doctor": _advice(own, run, found),
-            "episodes": episode_columns(own, run.run_id),
-        }
+    rows = run_rows(reader)
+    found = next(row for row in rows if row["run_id"] == run.run_id)
+    (facts,) = reader.rows("SELECT config, summary FROM runs WHERE run_id = $run", {"run": run.run_id})
+    summary = parsed_object(facts["summary"])
+    outcomes = reader.rows(_OUTCOMES, {"run": run.run_id})
+    return {
+        **found,
+        "config": parsed_object(facts["config"]),
+        "summary": list(summary_lines(found, summary)),
+        "outcomes": {row["outcome"]: row["episodes"] for row in outcomes},
+        "units": _units(reader, run.run_id),
+        "harvest": {name: summary.get(name) for name in HARVEST} if HARVEST[0] in summary else None,
+        "parts": [row for row in rows[::-1] if row["part_of"] == run.run_id],
+        "doctor": _advice(reader, run, found),
+        "episodes": episode_columns(reader, run.run_id),
+    }
 
 
 def summary_lines(row: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterable[list[Any]]:
@@ -107,15 +99,14 @@ EPISODE_COLUMNS = (
 )
 
 
-def _rows(whole: Reader, reader: Reader, runs: Sequence[str] | None) -> list[dict[str, Any]]:
-    found = reader.rows(_RUNS)
-    found = found[::-1] if runs is None else [row for row in found if row["run_id"] in runs]
+def _rows(reader: Reader) -> list[dict[str, Any]]:
+    found = reader.rows(_RUNS)[::-1]
     open_runs = [row["run_id"] for row in found if row["status"] == "running"]
     unknown = [row["run_id"] for row in found if row["scored"] and "reward" not in parsed_object(row["summary"])]
     estimates = _estimates(reader, unknown)
     costs = _costs(reader, [row["run_id"] for row in found if row["status"] == "running" or row["attempt"]])
-    lines = _last_lines(whole, open_runs)
-    alive = frozenset(state.run_id for state in whole.state.runs if state.alive)
+    lines = _last_lines(reader, open_runs)
+    alive = frozenset(state.run_id for state in reader.state.runs if state.alive)
     return [_row(row, estimates, costs, lines, alive) for row in found]
 
 
@@ -214,7 +205,8 @@ def _advice(reader: Reader, run: RunRow, row: Mapping[str, Any]) -> list[str]:
     """What `simkit doctor` recommends for a run that did not go well."""
     silent = row["status"] == "running" and not row["alive"]
     if row["status"] in ("failed", "stopped", "interrupted") or silent or row["faults"]:
-        return list(diagnosis_of(reader, run).advice)
+        with reader.scoped([run.run_id], copy=False) as own:
+            return list(diagnosis_of(own, run).advice)
     return []
 
 

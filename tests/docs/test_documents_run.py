@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from simkit.cli.app import app
 from simkit.store import Store
+from simkit.store.notes import Note, NoteFile
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(
@@ -76,7 +77,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     simkit("run", "rollout", "--tasks", "2", "--max-turns", "1", "--model", "scripted/Which day?", *common)
     simkit("run", "josh", "--tasks", "6", "--beam", "4", "--name", "first", *common)
     simkit("run", "rollout", "--tasks", "6", "--trials", "2", *common)
+    note_about_the_worst_and_the_best(Store(folder))
     return folder
+
+
+def note_about_the_worst_and_the_best(store: Store) -> None:
+    """Notes as a person writes them in the viewer, against what the reward says."""
+    ranked = "select episode_id, final_branch_id from episodes where reward is not null order by reward, episode_id"
+    rows = store.query(ranked).rows
+    for label, (episode, branch) in (("good", rows[0]), ("wrong", rows[-1])):
+        run, _, rest = episode.partition("/")
+        task, _, trial = rest.rpartition("/")
+        path, _, turn = branch.removeprefix(f"{episode}/").rpartition(".")
+        place = {"run_id": run, "task_id": task, "trial": int(trial), "path": path, "turn": int(turn), "seq": None}
+        written = {"label": label, "text": "", "author": "ann", "digest": "", "at": 1_800_000_000.0}
+        NoteFile(store.path).append(Note(id=label, **place, **written))
 
 
 @pytest.fixture

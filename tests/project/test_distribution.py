@@ -52,6 +52,14 @@ def test_prompts_are_shipped() -> None:
         assert prompts <= names
 
 
+def test_the_pages_of_the_viewer_are_shipped() -> None:
+    names = set(installed())
+    static = ROOT / "simkit" / "viewing" / "static"
+    files = {f"simkit/viewing/static/{file.relative_to(static)}" for file in static.rglob("*") if file.is_file()}
+    assert "simkit/viewing/static/index.html" in files
+    assert files <= names
+
+
 def test_every_package_of_the_checkout_is_listed(project: dict[str, Any]) -> None:
     listed = set(project["tool"]["setuptools"]["packages"])
     found = {"simkit"} | {
