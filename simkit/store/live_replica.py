@@ -87,11 +87,14 @@ class LiveReplica(Replica):
         """Read what was appended to the journals; rows of runs that were deleted go.
 
         Raises:
-            StoreError: the private database cannot be written.
+            StoreError: the journals cannot be read, or the private database cannot be written.
         """
         if self._connection is not None and not self._store.is_dir():
             return LoadReport(notes=(f"the store {self._store} is gone; this is what it held",))
-        sizes, before = journal_sizes(self._store), self._sizes
+        try:
+            sizes, before = journal_sizes(self._store), self._sizes
+        except OSError as error:
+            raise StoreError(f"the journals of {self._store} cannot be read: {error}. Check its rights") from error
         if self._connection is not None:
             self._remove_stale({name.partition("/")[0] for name in sizes})
         try:

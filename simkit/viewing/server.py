@@ -34,7 +34,7 @@ LEAST_PACKED = 1000
 """Bytes of an answer from which on it is compressed."""
 
 KEPT = 32 << 20
-"""Bytes of answers about the current state that are kept."""
+"""Bytes of answers that are kept."""
 
 BEAT = 15.0
 """Seconds between signs of life to pages that wait for news."""
@@ -130,27 +130,27 @@ def make_app(viewer: Viewer, watch: Watch, door: Door) -> Guard:
 
 @dataclass(slots=True)
 class _Answers:
-    """Answers about the current state, by path; the oldest go when they are too many."""
+    """Answers that were given, by path, with the key of what they depend on; the oldest go when they are too many."""
 
-    version: int = -1
     size: int = 0
-    kept: dict[str, _Body] = field(default_factory=dict[str, "_Body"])
+    kept: dict[str, tuple[str, _Body]] = field(default_factory=dict[str, "tuple[str, _Body]"])
 
-    def get(self, version: int, path: str) -> _Body | None:
-        """The answer about this state, if it is kept."""
-        return self.kept.get(path) if version == self.version else None
+    def get(self, key: str, path: str) -> _Body | None:
+        """The answer, if it is kept and is still the same."""
+        known, body = self.kept.get(path, ("", None))
+        return body if known == key else None
 
-    def put(self, version: int, path: str, body: _Body) -> None:
-        """Keep an answer; those about an earlier state are dropped."""
-        if version < self.version:
-            return
-        if version > self.version:
-            self.version, self.size, self.kept = version, 0, {}
-        self.kept[path] = body
+    def put(self, key: str, path: str, body: _Body) -> None:
+        """Keep an answer in place of an earlier one."""
+        self._drop(path)
+        self.kept[path] = (key, body)
         self.size += body.size
         while self.size > KEPT:
-            oldest = next(iter(self.kept))
-            self.size -= self.kept.pop(oldest).size
+            self._drop(next(iter(self.kept)))
+
+    def _drop(self, path: str) -> None:
+        if path in self.kept:
+            self.size -= self.kept.pop(path)[1].size
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,16 +186,17 @@ class _Handlers:
         path = request.scope["raw_path"].partition(b"?")[0].decode("latin-1")
         asked = f"{path}?{request.url.query}"
         try:
-            news = await self._watch.fresh()
-            tag = f'"{self._mark}-{news.version}-{blake2b(asked.encode(), digest_size=6).hexdigest()}"'
+            version = (await self._watch.fresh()).version
+            key = self._watch.key(path)
+            tag = f'"{self._mark}-{key}-{blake2b(asked.encode(), digest_size=6).hexdigest()}"'
             if tag in request.headers.get("if-none-match", ""):
                 return Response(None, 304, {"etag": tag, "cache-control": "no-cache"})
-            body = self._answers.get(news.version, asked)
+            body = self._answers.get(key, asked)
             if body is None:
-                about = self._about(news.version)
+                about = self._about(version)
                 query = dict(request.query_params)
                 body = await self._watch.answer(lambda reader: _Body.of(answer(reader, path, query, about)))
-                self._answers.put(news.version, asked, body)
+                self._answers.put(key, asked, body)
         except ViewRefused as error:
             return _problem(error.status, str(error), error.hint, error.near)
         except StoreError as error:

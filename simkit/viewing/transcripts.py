@@ -12,6 +12,12 @@ from simkit.errors import UsageError
 from simkit.store import Reader
 from simkit.viewing.values import LONGEST, parsed_list, size
 
+LONGEST_TALK = 4_000_000
+"""Characters of a conversation from which on its messages are cut sooner than at `LONGEST`."""
+
+SHORTEST = 2_000
+"""Characters of a message that are never cut."""
+
 
 def transcript(reader: Reader, branch_id: str) -> dict[str, Any]:
     """The conversation of a branch with its model calls; long texts are cut (`cut` has the bytes of the whole).
@@ -45,8 +51,9 @@ def _told(reader: Reader, episode: str, rows: Sequence[Mapping[str, Any]], branc
     tools = {(row["branch_id"], row["call_id"]): row for row in reader.rows(_TOOLS, wanted)}
     sides = {key: row["side"] for key, row in tools.items()}
     calls = reader.rows(_MODEL_CALLS, wanted)
+    most = max(SHORTEST, min(LONGEST, LONGEST_TALK // max(1, len(rows))))
     return {
-        "lines": [_line(row, tools, sides) for row in rows],
+        "lines": [_line(row, tools, sides, most) for row in rows],
         "model_calls": [_model_call(row, episode) for row in calls],
         "cost": sum(row["cost"] or 0.0 for row in calls) if calls else None,
         "seconds": sum(row["seconds"] or 0.0 for row in calls) if calls else None,
@@ -84,14 +91,15 @@ def _line(
     row: Mapping[str, Any],
     tools: Mapping[tuple[str, str | None], Mapping[str, Any]],
     sides: Mapping[tuple[str, str | None], str],
+    most: int,
 ) -> dict[str, Any]:
     content, heard, reasoning, calls = row["content"], row["heard"], row["reasoning"], _tool_calls(row, sides)
     whole = 0
-    if any(len(text or "") > LONGEST for text in (content, heard, reasoning, *(call["arguments"] for call in calls))):
+    if any(len(text or "") > most for text in (content, heard, reasoning, *(call["arguments"] for call in calls))):
         parts = (content, reasoning, *(call["arguments"] for call in calls))
         whole = sum(size(text or "") for text in parts)
-        content, heard, reasoning = _cut(content), _cut(heard), _cut(reasoning)
-        calls = [{**call, "arguments": _cut(call["arguments"])} for call in calls]
+        content, heard, reasoning = _cut(content, most), _cut(heard, most), _cut(reasoning, most)
+        calls = [{**call, "arguments": _cut(call["arguments"], most)} for call in calls]
     tool = tools.get((row["branch_id"], row["answers"])) if row["answers"] is not None else None
     return {
         "branch_id": row["branch_id"],
@@ -139,8 +147,8 @@ def _text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
 
 
-def _cut(text: str | None) -> str | None:
-    return None if text is None else text[:LONGEST]
+def _cut(text: str | None, most: int = LONGEST) -> str | None:
+    return None if text is None else text[:most]
 
 
 def _model_call(row: Mapping[str, Any], episode: str) -> dict[str, Any]:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import anyio
 from anyio import to_thread
 
 from simkit.errors import StoreError
-from simkit.store import Reader
+from simkit.store import Reader, RunState
 from simkit.store.live_replica import LiveReplica
 
 T = TypeVar("T")
 
 REST = 1.0
 """Least seconds between two rounds of loading; a long round is followed by a rest of twice its time."""
+
+ABOUT_ONE_RUN = ("runs", "episodes", "transcript", "message", "calls")
+"""Paths of the API whose next part is a run."""
 
 READERS = 2
 """Answers that are computed at once."""
@@ -63,6 +68,7 @@ class Watch:
         self._loaders = anyio.CapacityLimiter(1)
         self._alive: frozenset[str] = frozenset()
         self._loads = replica.loads
+        self._keys: dict[str, str] = {}
 
     async def fresh(self) -> News:
         """The news of the state that `answer` answers from; without listeners the store is read first.
@@ -73,6 +79,12 @@ class Watch:
         if not self._listeners and time.monotonic() - self._loaded_at > REST:
             await self._load()
         return self.news
+
+    def key(self, path: str) -> str:
+        """What an answer of the API depends on: the state of its run and of the run's stages, or of the whole store."""
+        parts = path.split("/")
+        run = unquote(parts[3]) if len(parts) > 3 and parts[2] in ABOUT_ONE_RUN else ""
+        return self._keys.get(run, f"v{self.news.version}")
 
     async def answer(self, ask: Callable[[Reader], T]) -> T:
         """What a function finds in the current state, computed in a thread.
@@ -144,9 +156,28 @@ class Watch:
         known = (self._loads, self._alive, dict(self.news.running), self.messages)
         self._loads, self._alive = self._replica.loads, alive
         changed = known != (self._loads, alive, counts, report.notes)
-        notes, version = self._count_notes(), self.news.version + changed
-        return News(version, counts, notes), report.notes
-
-    def _count_notes(self) -> int:
         with self._replica.reading() as reader:
-            return int(reader.query("SELECT count(*) FROM notes").rows[0][0])
+            notes = int(reader.query("SELECT count(*) FROM notes").rows[0][0])
+            stages = reader.query(_STAGES).rows if changed or not self._keys else None
+        if stages is not None:
+            self._keys = _keys(self._replica.state.runs, stages, notes)
+        return News(self.news.version + changed, counts, notes), report.notes
+
+
+def _keys(runs: Iterable[RunState], stages: Iterable[tuple[str, str]], notes: int) -> dict[str, str]:
+    """A key for each run that changes whenever an answer about it may."""
+    own = {
+        run.run_id: f"{run.status} {run.alive} {run.lines} {sum(each.read for each in run.journals)} {len(run.damaged)}"
+        for run in runs
+    }
+    states = {run: [state] for run, state in own.items()}
+    for whole, stage in stages:
+        states.setdefault(whole, []).append(own.get(stage, ""))
+    return {
+        run: blake2b(repr((notes, *found)).encode(), digest_size=8).hexdigest()
+        for run, found in states.items()
+        if run in own
+    }
+
+
+_STAGES = "SELECT config ->> 'part_of' AS whole, run_id FROM runs WHERE config ->> 'part_of' IS NOT NULL ORDER BY ALL"

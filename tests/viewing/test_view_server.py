@@ -289,3 +289,29 @@ async def test_notes_that_are_off_say_why(store: Path) -> None:
         assert (found.status, found.value["hint"]) == (403, "the store is read-only")
         told = (await client.ask("/api/version")).value["annotations"]
         assert told == {"enabled": False, "reason": "the store is read-only", "author": "ann"}
+
+
+async def test_news_about_one_run_leave_the_answers_about_others_as_they_are(store: Path) -> None:
+    journal, rest = cut(store)
+    other = next(each.name for each in journal.parent.parent.iterdir() if each != journal.parent)
+    async with serving(store) as client:
+        paths = (f"/api/runs/{journal.parent.name}", f"/api/runs/{other}", "/api/runs")
+        tags = [(await client.ask(path)).headers["etag"] for path in paths]
+        with journal.open("ab") as file:
+            file.writelines(rest)
+        await client.watch.refresh()
+        asked = [await client.ask(path, if_none_match=tag) for path, tag in zip(paths, tags, strict=True)]
+        assert [found.status for found in asked] == [200, 304, 200]
+
+
+async def test_a_long_conversation_is_cut_sooner(store: Path) -> None:
+    more = "select * exclude (n) replace (seq + 1000 * n as seq) from messages, range(1, 40) as numbers(n)"
+    with Store(store).loader.writing() as database:
+        database.execute("update messages set content = repeat('x', 15000)")
+        database.execute(f"insert into messages {more}")
+    async with serving(store) as client:
+        final = (await client.ask("/api/episodes/before/test-00000/0")).value["final"]
+        found = (await client.ask(f"/api/transcript/before/test-00000/0/{final}")).value["lines"]
+    assert len(found) > 270
+    assert {line["cut"] for line in found} >= {15000}
+    assert sum(len(line["content"]) for line in found) <= 4_000_000
