@@ -135,7 +135,7 @@ export const ClientContext = createContext(/** @type {any} */ (null));
  * @typedef {{version: number, running: Record<string, [number, number]>, notes: number, lost: boolean}} Live
  */
 /** @type {import('./vendor/preact.js').Context<Live>} */
-export const LiveContext = createContext({ version: 0, running: {}, notes: 0, lost: false });
+export const LiveContext = createContext(/** @type {Live} */ ({ version: 0, running: {}, notes: 0, lost: false }));
 
 /** Listens to `/api/events` while the page is shown. @param {Client} client @returns {Live} */
 export function useEvents(client) {

@@ -85,7 +85,7 @@ function Comparison({ comparison }) {
         row=${(
           /** @type {number} */ index,
           /** @type {string} */ style,
-        ) => html`<${TaskLine} key=${list[index].task_id} each=${list[index]}
+        ) => html`<${TaskLine} key=${list[index].task_id} index=${index} each=${list[index]}
           on=${index === at} style=${style} onPick=${() => show(list[index])} />`} />`
           : html`<div class="empty">No task got ${only}.</div>`
       }</section>
@@ -112,10 +112,11 @@ function furthest(list) {
   );
 }
 
-function TaskLine({ each, on, style, onPick }) {
+function TaskLine({ index, each, on, style, onPick }) {
   const { difference: d } = each;
   const tone = d < -EVEN ? 'bad-text' : d > EVEN ? 'good-text' : 'soft';
-  return html`<button type="button" class=${`task-line ${on ? 'on' : ''}`} style=${style} onClick=${onPick}
+  return html`<button type="button" data-index=${index} class=${`task-line ${on ? 'on' : ''}`} style=${style}
+    onClick=${onPick}
     aria-pressed=${on}>
     <span class="cut">${plain(each.task_id)}</span><${Dumbbell} before=${each.a} after=${each.b} />
     <span class=${`right num ${tone}`}>${signed(d, 2)}</span></button>`;

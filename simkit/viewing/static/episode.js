@@ -113,7 +113,7 @@ function Episode({ episode, run, task, trial, lost, stamp }) {
       ${pane === 'task' ? html`<${TaskPane} episode=${episode} />` : null}
       ${
         pane === 'notes'
-          ? html`<${NotesPane} notes=${notes} task=${task} trial=${trial} onPick=${goTo}
+          ? html`<${NotesPane} store=${store} notes=${notes} task=${task} trial=${trial} onPick=${goTo}
         talk=${talk} />`
           : null
       }
@@ -265,7 +265,7 @@ function Head({ episode, run, task, trial, tree, branched, onPick, lost }) {
         class="bad-text">✗ ${counted(episode.faults.length, 'fault')}</span>`
           : null
       }
-      ${episode.flags ? html`<span class="flag">⚑ ${counted(episode.flags, 'doubt')}</span>` : null}
+      ${episode.flags ? html`<span class="flag">⚑ ${counted(episode.flags, 'flag')}</span>` : null}
       ${lost ? html`<span class="bad-text">${plain(lost.message)}</span>` : null}</div>
     <div class="goals">${(episode.why ?? []).map(
       (/** @type {any} */ goal, /** @type {number} */ i) => html`<button type="button"

@@ -69,7 +69,7 @@ function Turns({ tree, leaf, selected, linkTo }) {
 }
 
 /** Notes on this episode. @param {any} props */
-export function NotesPane({ notes, task, trial, onPick, talk }) {
+export function NotesPane({ store, notes, task, trial, onPick, talk }) {
   const mine = notes.filter((/** @type {any} */ note) => note.task_id === task && String(note.trial) === String(trial));
   return html`<div class="pane" tabindex="0" role="group" aria-label="Notes on this episode">
     ${mine.map(
@@ -82,7 +82,9 @@ export function NotesPane({ notes, task, trial, onPick, talk }) {
       talk.canNote
         ? html`<button type="button" class="btn small" onClick=${() => talk.change({ note: 'all', pane: 'talk' })}>
       Write a note about this conversation</button>`
-        : null
+        : store?.annotations?.reason
+          ? html`<p class="soft">Notes cannot be written here: ${plain(store.annotations.reason)}.</p>`
+          : null
     }</div>`;
 }
 

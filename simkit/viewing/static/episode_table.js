@@ -58,17 +58,18 @@ export function EpisodeTable({ run }) {
         ? html`<${VirtualList} name="episodes" count=${rows.length} height=${HEIGHT} cursor=${at} label="Episodes"
       class="table-rows" style=${`height:${Math.min(rows.length * HEIGHT, narrow ? 420 : 540)}px`}
       row=${(/** @type {number} */ index, /** @type {string} */ style) =>
-        html`<${Line} key=${rows[index]} l=${l} i=${rows[index]} tree=${tree} on=${index === at} style=${style}
+        html`<${Line} key=${rows[index]} index=${index} l=${l} i=${rows[index]} tree=${tree} on=${index === at}
+          style=${style}
           href=${link(rows[index])} />`} />`
         : html`<div class="empty">No episode fits. <button type="button" class="link" onClick=${() =>
             change({ q: null, only: null })}>Show all ${count(l.task_id.length)}</button></div>`
     }</section>`;
 }
 
-function Line({ l, i, tree, on, style, href }) {
+function Line({ index, l, i, tree, on, style, href }) {
   const bad = /fault/.test(l.outcome[i] ?? '');
   const flags = l.flags?.[i];
-  return html`<${A} href=${href} class=${`table-row ${on ? 'on' : ''}`} style=${style}>
+  return html`<${A} href=${href} data-index=${index} class=${`table-row ${on ? 'on' : ''}`} style=${style}>
     <span class="cut">${plain(l.task_id[i])}<span class="faint">/${l.trial[i]}</span></span><${Reward}
       value=${l.reward[i]} />
     <span class="num soft">${l.achieved[i] ?? '–'} of ${l.goals[i] ?? '–'}</span>

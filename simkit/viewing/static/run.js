@@ -156,8 +156,12 @@ function Troubles({ run, lost }) {
       <${Command} text=${`simkit resume ${run.run_id}${place}`} /></div>`
         : null
     }
-    ${doctor.length ? html`<div
-      class="banner warn">${doctor.map((/** @type {string} */ line) => html`<p>${shown(line)}</p>`)}</div>` : null}`;
+    ${
+      doctor.length
+        ? html`<div
+      class="banner warn">${doctor.map((/** @type {string} */ line) => html`<p>${shown(line)}</p>`)}</div>`
+        : null
+    }`;
 }
 
 function NothingPlayed({ run }) {

@@ -80,7 +80,7 @@ export function RunsPage() {
         row=${(
           /** @type {number} */ index,
           /** @type {string} */ style,
-        ) => html`<${RunLine} key=${rows[index].run.run_id}
+        ) => html`<${RunLine} key=${rows[index].run.run_id} index=${index}
           ...${rows[index]} style=${style} on=${index === at} picked=${picked.includes(rows[index].run.run_id)}
             onMark=${mark}
           onUnfold=${unfold} progress=${live.running[rows[index].run.run_id]} />`} />
@@ -115,7 +115,7 @@ function rowsOf(runs, q, opened) {
   return rows;
 }
 
-function RunLine({ run, parts, isOpen, depth, style, on, picked, onMark, onUnfold, progress }) {
+function RunLine({ index, run, parts, isOpen, depth, style, on, picked, onMark, onUnfold, progress }) {
   const [finished, expected] = progress ?? [run.finished, run.expected];
   const running = run.status === 'running';
   const still = stillness(run);
@@ -123,7 +123,7 @@ function RunLine({ run, parts, isOpen, depth, style, on, picked, onMark, onUnfol
     style=${`${style};--depth:${depth}`}>
     <span class="run-mark"><input type="checkbox" aria-label=${`Mark ${nameOf(run)} to compare`} checked=${picked}
       onChange=${() => onMark(run.run_id)} /></span>
-    <span class="run-name"><${A} class="stretch"
+    <span class="run-name"><${A} class="stretch" data-index=${index}
       href=${address(['runs', run.run_id])}>${depth ? plain(run.stage) || nameOf(run) : nameOf(run)}<//>
       <span class="id">${plain(run.run_id)}${
         parts

@@ -32,8 +32,8 @@ export function WhyContent({ episode, onPick }) {
     <${Parts} parts=${episode.parts ?? []} />
     ${
       episode.flags
-        ? html`<p class="soft">⚑ ${counted(episode.flags, 'doubt')} about messages of this episode; they stand
-      beside the messages.</p>`
+        ? html`<p class="soft">⚑ ${counted(episode.flags, 'flag')} on messages of this episode: doubts of the user
+      simulator or of an agent, beside the messages.</p>`
         : null
     }
   </div>`;

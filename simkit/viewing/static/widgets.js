@@ -39,7 +39,8 @@ export function useNarrow() {
 }
 
 /**
- * Rows of one height, of which only those in view are elements. The place survives Back.
+ * Rows of one height, of which only those in view are elements. The place survives Back, and the focus goes with the
+ * cursor to the element of the row that has `data-index`.
  * @param {{count: number, height: number, row: (index: number, style: string) => unknown, cursor?: number | null,
  *   label: string, name: string, class?: string, style?: string, attributes?: Record<string, unknown>}} props
  */
@@ -54,6 +55,7 @@ export function VirtualList(props) {
     return () => clearTimeout(timer.current);
   }, []);
   const restored = useRef(top > 0);
+  const moved = useRef(cursor);
   useEffect(() => {
     if (restored.current) {
       restored.current = false;
@@ -65,6 +67,13 @@ export function VirtualList(props) {
     if (y < element.scrollTop || y + height > element.scrollTop + element.clientHeight) {
       element.scrollTop = Math.max(0, y - element.clientHeight / 3);
     }
+    if (
+      moved.current !== cursor &&
+      (element.contains(document.activeElement) || document.activeElement === document.body)
+    ) {
+      setTimeout(() => element.querySelector(`[data-index="${cursor}"]`)?.focus({ preventScroll: true }));
+    }
+    moved.current = cursor;
   }, [cursor, height]);
   const scrolled = () => {
     setTop(box.current.scrollTop);

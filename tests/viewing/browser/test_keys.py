@@ -173,3 +173,11 @@ def test_back_restores_the_place_in_a_list(visit: Visit, runs: dict[str, str]) -
     page.go_back()
     at(visit, "sort=task")
     assert rows.evaluate("rows => rows.scrollTop") == 500
+
+
+def test_the_focus_goes_with_the_row(visit: Visit, runs: dict[str, str]) -> None:
+    """So that a screen reader says which row it is."""
+    page = visit.open(f"/runs/{runs['before']}")
+    visit.press("j", "j")
+    page.wait_for_function("() => document.activeElement.dataset.index === '2'")
+    assert page.locator(".table-row.on").get_attribute("data-index") == "2"
