@@ -19,18 +19,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # for `support`
 
+from simkit.store import Store
 from support.browser import missing, opened_browser, served
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 RUN_CORE, VIEW_CORE = 0, 1
 EVERY = 0.5
@@ -69,22 +70,32 @@ def unwatched(tasks: int, trials: int) -> float:
         return cpu_of_children() - before
 
 
-def watched(page: Page, address: str, store: Path, tasks: int, trials: int) -> tuple[float, list[float]]:
+def watched(browser: Browser, tasks: int, trials: int) -> tuple[float, list[float]]:
     """User and system seconds of a watched run, and by how many seconds each look at its page was behind."""
-    journal = Journal(store)
-    before = cpu_of_children()
-    process = start_run(store, tasks, trials)
-    looks: list[tuple[float, int]] = []
-    page.goto(f"{address}/", wait_until="domcontentloaded")
+    with tempfile.TemporaryDirectory() as scratch:
+        store = Path(scratch) / "store"
+        Store(store)
+        with served(store) as address:
+            page = browser.new_page()
+            page.goto(f"{address}/", wait_until="domcontentloaded")
+            before = cpu_of_children()
+            process, journal = start_run(store, tasks, trials), Journal(store)
+            looks = list(_looks(process, journal, page, address))
+            used = cpu_of_children() - before
+            page.close()
+    return used, [journal.behind(at, shown) for at, shown in looks if shown < tasks * trials]
+
+
+def _looks(process: subprocess.Popen[bytes], journal: Journal, page: Page, address: str) -> Iterator[tuple[float, int]]:
+    """The times at which the page was looked at while the run went, and the number of episodes that it showed."""
     while process.poll() is None:
         journal.look()
         if journal.run and "/runs/" not in page.url:
             page.goto(f"{address}/runs/{journal.run}", wait_until="domcontentloaded")
-        found = re.search(r"(?:running|done)\D+([\d,]+) of [\d,]+", page.inner_text("body"))
-        if found and journal.episodes < tasks * trials:
-            looks.append((time.monotonic(), int(found[1].replace(",", ""))))
+        found = re.search(r"([\d,]+) of [\d,]+", page.inner_text("body"))
+        if journal.run and "/runs/" in page.url and found:
+            yield time.monotonic(), int(found[1].replace(",", ""))
         time.sleep(EVERY)
-    return cpu_of_children() - before, [journal.behind(at, shown) for at, shown in looks]
 
 
 class Journal:
@@ -92,7 +103,6 @@ class Journal:
 
     def __init__(self, store: Path) -> None:
         self._folder = store / "journals"
-        self._known = {path.name for path in self._folder.glob("*")}
         self._read = 0
         self.run = ""
         self.episodes = 0
@@ -101,7 +111,7 @@ class Journal:
     def look(self) -> None:
         """Count the episodes that have been finished since the last look."""
         if not self.run:
-            self.run = next((path.name for path in self._folder.glob("*") if path.name not in self._known), "")
+            self.run = next((path.name for path in self._folder.glob("*")), "")
         path = self._folder / self.run / "main.jsonl"
         if not self.run or not path.exists():
             return
@@ -131,21 +141,10 @@ def main() -> None:
     shares: list[float] = []
     noise: list[float] = []
     behind: list[float] = []
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        store = Path(scratch) / "store"
-        subprocess.run(
-            [sys.executable, "-m", "simkit", "run", "rollout", "--tasks", "1", "--quiet", "--store", str(store)],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        with on_core(VIEW_CORE):
-            browser = stack.enter_context(opened_browser())
-            address = stack.enter_context(served(store))
+    with on_core(VIEW_CORE), opened_browser() as browser:
         for number in range(flags.pairs):
             alone = unwatched(*size)
-            page = browser.new_page()
-            seen, late = watched(page, address, store, *size)
-            page.close()
+            seen, late = watched(browser, *size)
             again = unwatched(*size)
             shares.append(seen / alone - 1)
             noise.append(again / alone - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
 import subprocess
 import sys
 import urllib.request
@@ -28,6 +29,7 @@ def test_the_viewer_beside_a_run_opens_its_page_and_ends_with_the_run(tmp_path: 
     store, opened = tmp_path / "store", tmp_path / "opened"
     Store(store)
     os.mkfifo(opened)
+    told = os.open(opened, os.O_RDWR | os.O_NONBLOCK)
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\nprintf %s "$1" > "{opened}"\n')
     browser.chmod(0o755)
@@ -35,7 +37,8 @@ def test_the_viewer_beside_a_run_opens_its_page_and_ends_with_the_run(tmp_path: 
     command = [sys.executable, "-m", "simkit.cli.watching", str(store), "/runs/r1"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         try:
-            url = opened.read_text()
+            assert select.select([told], [], [], 60)[0], "no page was opened"
+            url = os.read(told, 500).decode()
             assert url.endswith("/runs/r1")
             assert watched_at(store) == url.removesuffix("/runs/r1")
             with urllib.request.urlopen(url.replace("/runs/r1", "/api/runs")) as answer:
@@ -45,6 +48,7 @@ def test_the_viewer_beside_a_run_opens_its_page_and_ends_with_the_run(tmp_path: 
             assert process.wait(30) == 0
         finally:
             process.kill()
+            os.close(told)
     assert watched_at(store) is None
 
 
