@@ -110,8 +110,10 @@ def connect(address: str | None, cores: int = 1) -> str | None:
 
 
 def _prepare_start() -> None:
-    """Have Ray send no usage statistics, and its processes share a token of their own instead of a file at home."""
+    """Have Ray send no usage statistics, run workers with the priority of the driver, and let its processes share a
+    token of their own instead of a file at home."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise, which starves workers on a busy machine
     if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 

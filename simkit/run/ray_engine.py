@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from math import ceil
 from typing import Any
 
@@ -38,6 +38,10 @@ from simkit.run.ray_cluster import Connection
 
 ROOM = 300.0
 """Seconds that an actor may wait for a free core, and for its process, before it counts as lost."""
+
+PAUSE = 10.0
+"""Seconds before another actor is asked for if one was lost at its start. Ray goes on to place actors on a node that is
+gone until it notices, half a minute later, and a run is given up after three failed starts."""
 
 AT_ONCE = 100_000
 """Calls that an actor works on at once."""
@@ -142,7 +146,11 @@ class RayActors:
             link = RayLink(actor, self._patience)
             names = (spec.cast.models, spec.cast.options, spec.cast.user_options, spec.cast.judge_options)
             keys = {key for each in names if each is not None for key in (each.api_key_env, each.user_api_key_env)}
-            await link.begin(self.place(keys), self.host.actor, spec, self._room)
+            try:
+                await link.begin(self.place(keys), self.host.actor, spec, self._room)
+            except WorkerLost:
+                await anyio.sleep(PAUSE)
+                raise
             yield link
         finally:
             kill(actor)
@@ -240,26 +248,22 @@ class RayHost:
     def __init__(self, engine: RayActors) -> None:
         self._engine = engine
         self._known: dict[str, ServedModel] = {}
-        self.actor: Handle | None = None
+        self.actor: Handle = None
 
     def model(self, provider: Provider) -> ChatModel | None:
         """The model of a provider, from the actor; None if it is not one that a machine should hold only once."""
         if not provider.shared:
             return None
         if provider.spec not in self._known:
-            ray = require("ray", "ray")
-            self._take(provider, *ray.get(self._asked(provider)))
-        assert self.actor is not None
+            with _loading(provider):
+                self._take(provider, *require("ray", "ray").get(self._asked(provider)))
         return HeldModel(self.actor, provider.model_name, provider.spec, self._known[provider.spec])
 
     async def load(self, provider: Provider) -> bool:
         """Load a model in the actor, unless it is there or is none for it."""
-        ray = require("ray", "ray")
         if provider.shared and provider.spec not in self._known:
-            try:
+            with _loading(provider):
                 self._take(provider, *[await each for each in self._asked(provider)])
-            except ray.exceptions.RayError as error:
-                raise UsageError(f"`{provider.spec}` cannot be loaded by a Ray actor: {reason(error)}") from error
         return provider.shared
 
     def close(self) -> None:
@@ -283,6 +287,15 @@ class RayHost:
             if error is not None:
                 raise unpacked_error(error)
         self._known[provider.spec] = ServedModel("", lacks)
+
+
+@contextmanager
+def _loading(provider: Provider) -> Generator[None]:
+    ray = require("ray", "ray")
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise UsageError(f"`{provider.spec}` cannot be loaded by a Ray actor: {reason(error)}") from error
 
 
 @asynccontextmanager

@@ -37,12 +37,17 @@ async def serve(
     receive: Callable[[], Awaitable[Down]],
     send: Callable[[Up], Awaitable[None]],
     remote: Remote = RemoteModel,
+    linger: float = 0.0,
 ) -> None:
     """Play what the driver orders, until it says stop or an error ends the play.
 
-    `remote` makes the models that another process serves to this one.
+    Args:
+        spec: what to play.
+        receive, send: the exchanges with the driver.
+        remote: makes the models that another process serves to this one.
+        linger: seconds that an answer waits for more to say, if exchanges are expensive and no model was asked yet.
     """
-    worker = Worker(spec, remote)
+    worker = Worker(spec, remote, linger)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.play)
         while not worker.told:
@@ -109,8 +114,9 @@ class Worker:
         told: whether its last answer has been given.
     """
 
-    def __init__(self, spec: PlaySpec, remote: Remote = RemoteModel) -> None:
+    def __init__(self, spec: PlaySpec, remote: Remote = RemoteModel, linger: float = 0.0) -> None:
         self._spec = spec
+        self._linger = linger
         self._host = ServedByDriver(spec.served, remote)
         self._wakes = anyio.Event()
         self._place = f"pid {os.getpid()} on {gethostname()}"
@@ -142,7 +148,9 @@ class Worker:
         if not self._ended:
             with anyio.move_on_after(TICK):
                 await self._wakes.wait()
-            await anyio.lowlevel.checkpoint()  # others that commit at the same time share the exchange
+            metrics = self._progress.metrics
+            calls = metrics is not None and metrics.calls > 0  # a paid answer waits for its acknowledgement
+            await anyio.sleep(0 if calls else self._linger)  # others that commit at the same time share the exchange
         self._wakes = anyio.Event()
         done = self._ended
         lines, end = self._outbox.fetch()

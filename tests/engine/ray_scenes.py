@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,7 +21,9 @@ import anyio
 import orjson
 import pytest
 
+from simkit.core.limits import Limits
 from simkit.errors import AgentFault, JournalFailed, UsageError, WorkerLost
+from simkit.models.config import ModelConfig
 from simkit.plugins.extras import require
 from simkit.run import ray_engine
 from simkit.run.contract import Down, Link, PlaySpec, Up
@@ -40,6 +43,7 @@ ray: Any = require("ray", "ray")
 
 pytestmark = pytest.mark.anyio
 
+SCALE = Path(__file__).parents[2] / "docs" / "scale.md"
 SMALL = {"object_store_memory": 80 << 20}
 
 
@@ -303,6 +307,43 @@ async def test_other_versions_on_a_node_are_refused(tmp_path: Path, monkeypatch:
     with pytest.raises(UsageError, match=r"a node of the cluster has Ray .*, and this process Ray 1.0, Python 3.2"):
         await played(tmp_path, Rollout(), RayActors(workers=1))
     assert Store(tmp_path).query("select count(*) from episodes").rows == [(0,)]
+
+
+async def test_a_trainer_that_runs_ray_calls_simkit_as_documented(tmp_path: Path) -> None:
+    found = re.search(r"^```python\n(import ray\n.*?)^```", SCALE.read_text(), re.M | re.S)
+    assert found is not None
+    names: dict[str, Any] = {}
+    exec(found[1], names)
+    async with serve(Behaviour()) as server:
+        rewards = await names["collect"](str(tmp_path), "openai/load", server.base_url)
+    assert len(rewards) == 20
+    assert ray.is_initialized()
+
+
+# --- models of the machine --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed: pip install '.[local]'")
+async def test_one_actor_holds_a_local_model_for_all_workers_and_the_driver(tmp_path: Path) -> None:
+    from support.tiny_llama import write_tiny
+
+    models = ModelConfig(model=f"local/{write_tiny(tmp_path / 'tiny')}", max_tokens=8)
+
+    async def talk(store: Path, engine: RayActors | None) -> Run:
+        async with Run(store=store, engine=engine, models=models, seed=3, concurrency=1) as run:
+            world = run.world("builtin")
+            cast = await run.open_cast(world, agent=ASKING)
+            await run.play(Rollout(Limits(turns=3)), cast, run.tasks(world, "train", "2"))
+            assert engine is None or engine.host.actor is not None
+        return run
+
+    apart = await talk(tmp_path / "apart", None)
+    engine = RayActors(workers=1)
+    shared = await talk(tmp_path / "shared", engine)
+    assert engine.host.actor is None
+    assert apart.progress.metrics is not None
+    assert apart.progress.metrics.calls > 0
+    assert contents(tmp_path / "shared", shared.id) == contents(tmp_path / "apart", apart.id)
 
 
 # --- other processes --------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from simkit.errors import WorkerLost
 from simkit.run.contract import Down, Link, Order, PlaySpec, Result, Up
 from simkit.run.dispatch import DriverContext, play_with_workers
 from simkit.run.engine import FaultPolicy, RunProgress
+from simkit.run.served_models import OnThisMachine
 from simkit.search.base import WorkUnit
 from simkit.store.encoding import encode
 
@@ -78,7 +79,7 @@ def plays(worker: Worker, down: Down) -> Up:
 
 
 @dataclass
-class Scripted:
+class Scripted(OnThisMachine):
     """An engine of such workers.
 
     Attributes:

@@ -17,39 +17,21 @@ from pathlib import Path
 
 import pytest
 
+from support.network_namespace import RAY_ALONE, alone, why_not_alone
+
 SCENES = Path(__file__).with_name("ray_scenes.py")
-
-ENTER = """
-import fcntl, os, socket, struct, sys
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-    fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh", b"lo", 1))  # SIOCSIFFLAGS, IFF_UP
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-"""Brings the loopback up and becomes the given command."""
-
-
-def without_a_namespace() -> str | None:
-    """The reason why this process can have no network namespace of its own; None if it can."""
-    if shutil.which("unshare") is None:
-        return "there is no `unshare` here, so Ray would listen on every interface"
-    tried = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False)
-    return None if tried.returncode == 0 else "only root has a network namespace, and Ray listens on every interface"
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed: pip install '.[ray]'")
 def test_every_scene_on_ray_passes(tmp_path: Path) -> None:
-    if reason := without_a_namespace():
+    if reason := why_not_alone():
         pytest.skip(reason)
     folder = tempfile.mkdtemp(prefix="ray")  # paths of Ray's sockets must be short
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "RAY_", "SIMKIT_"))},
         "HOME": str(tmp_path),
         "RAY_TMPDIR": folder,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": "0123456789abcdef" * 2,
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_raylet_start_wait_time_s": "180",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        **RAY_ALONE,
     }
     scenes = [
         sys.executable,
@@ -62,7 +44,7 @@ def test_every_scene_on_ray_passes(tmp_path: Path) -> None:
     ]
     try:
         ran = subprocess.run(
-            ["unshare", "--net", sys.executable, "-c", ENTER, *scenes],
+            alone(scenes),
             cwd=SCENES.parent.parent.parent,
             env=environment,
             stdout=subprocess.PIPE,
