@@ -49,11 +49,9 @@ def joined(parts: Iterable[str]) -> Html:
     return Html("".join(part if isinstance(part, Html) else escape(visible(part)) for part in parts))
 
 
-def details(title: str, *content: str, opened: bool = False) -> Html:
+def details(title: str, *content: str) -> Html:
     """A part that opens on a click."""
-    summary = element("summary", title, style="cursor:pointer;margin:4px 0")
-    inside = element("details", summary, *content)
-    return Html(inside.replace("<details>", "<details open>", 1)) if opened else inside
+    return element("details", element("summary", title, style="cursor:pointer;margin:4px 0"), *content)
 
 
 def table(found: Table, *, longest: int = 300) -> Html:

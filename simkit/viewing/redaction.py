@@ -37,8 +37,8 @@ WORDS = frozenset(
 
 JSON_COLUMNS = frozenset(
     {
-        "config", "summary", "message", "tool_calls", "writes", "parts", "request", "response",
-        "detail", "result", "models", "params", "goals_json", "task_goals", "tools", "specs",
+        "config", "summary", "stats", "goals", "message", "tool_calls", "writes", "parts", "request",
+        "response", "detail", "result", "tools", "user_tools",
     }
 )  # fmt: skip
 """Columns of JSON text, which has to stay JSON."""

@@ -140,6 +140,24 @@ def test_an_export_has_no_match_in_any_string(played: Path, expression: str) -> 
     assert [text for text in found if re.search(expression, text)] == []
 
 
+@pytest.mark.parametrize(
+    "expression", [r"[{}\[\]\":,]", ".", r"(?s)\A.+\Z", "null|true|[0-9]", "content|name|reward|value|turn"]
+)
+def test_an_expression_that_matches_structure_leaves_an_export_whole(played: Path, expression: str) -> None:
+    with Store(played).reading() as reader:
+        run = reader.resolve("trees").run_id
+        plain = collected(reader, Choice(run=run, episodes=("train-00001",)))
+        found = collected(reader, Choice(run=run, episodes=("train-00001",), redact=(expression,)))
+    assert len(found.all_answers) == len(plain.all_answers)
+    talks = [value for path, value in found.all_answers.items() if path.startswith("/api/transcript/")]
+    assert {value["after"] for value in talks if "after" in value} < {*found.all_answers}
+    (episode,) = found.episodes.values()
+    (before,) = plain.episodes.values()
+    pages = [next(each for path, each in one.items() if "/episodes/" in path) for one in (episode, before)]
+    assert pages[0]["nodes"]["parent"] == pages[1]["nodes"]["parent"]
+    assert pages[0]["nodes"]["path"] == pages[1]["nodes"]["path"]
+
+
 def test_a_match_that_a_cut_would_split_is_gone_as_well(tmp_path: Path) -> None:
     secret = "secret-" + "9" * 30
     texts = [f"{'x' * (399 - n)}{secret}" for n in range(36)] + [f"{'y' * 19_980}{secret}{'z' * 100}"]
