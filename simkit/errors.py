@@ -8,7 +8,8 @@
     │   ├── DataCorrupt            data is there, but is not what it should be
     │   ├── InvalidArguments       the arguments of a tool call are not a JSON object
     │   ├── NotForkable            a component cannot be branched, and the search needs to
-    │   └── ViewRefused            the viewer has no such page, or does not take what it was sent
+    │   ├── ViewRefused            the viewer has no such page, or does not take what it was sent
+    │   └── NotRebuilt             the request of a recorded model call cannot be built again
     ├── ActorError                 the runtime's own: addresses, deadlines, scopes
     │   ├── ActorStopped           the actor has ended; its address answers no more
     │   ├── AskTimeout             a deadline passed before the reply
@@ -108,6 +109,10 @@ class ViewRefused(UsageError):
         self.status = status
         self.hint = hint
         self.near = tuple(near)
+
+
+class NotRebuilt(UsageError):
+    """The request of a recorded model call cannot be built again; the message says why."""
 
 
 class ActorError(SimkitError):

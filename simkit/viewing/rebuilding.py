@@ -24,7 +24,7 @@ from simkit.core.conversation import Conversation, Entry
 from simkit.core.ids import TurnKey
 from simkit.core.messages import ToolSpec, parse_message
 from simkit.core.tasks import Goal, Task
-from simkit.errors import ModelFault, SimkitError
+from simkit.errors import ModelFault, NotRebuilt, SimkitError
 from simkit.models.base import CallKey, ChatRequest, ChatResponse, request_hash, settings_json
 from simkit.models.config import ModelConfig
 from simkit.models.middleware.request_digest import difference
@@ -39,10 +39,6 @@ Place: TypeAlias = tuple[str, int, str, int]
 
 PATIENCE = 10.0
 """Seconds that components may take."""
-
-
-class NotRebuilt(Exception):
-    """Private: why a request cannot be built again."""
 
 
 @dataclass(frozen=True, slots=True)

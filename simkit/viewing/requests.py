@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from simkit.errors import UsageError
+from simkit.errors import NotRebuilt, UsageError
 from simkit.store import Reader
-from simkit.viewing.rebuilding import NotRebuilt, rebuild
+from simkit.viewing.rebuilding import rebuild
 from simkit.viewing.transcripts import call_name
 from simkit.viewing.values import parsed, parsed_object
 

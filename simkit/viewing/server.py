@@ -91,6 +91,7 @@ async def serve(viewer: Viewer, door: Door, place: socket.socket, ready: Callabl
             lifespan="off",
             server_header=False,
             proxy_headers=False,
+            ws="none",
             timeout_graceful_shutdown=2,
             limit_concurrency=200,
         )

@@ -315,3 +315,43 @@ async def test_a_long_conversation_is_cut_sooner(store: Path) -> None:
     assert len(found) > 270
     assert {line["cut"] for line in found} >= {15000}
     assert sum(len(line["content"]) for line in found) <= 4_000_000
+
+
+HOSTILE = (
+    "%00",
+    "%ff",
+    "..%2f..%2fetc%2fpasswd",
+    "'%20or%20'1'='1",
+    "%F0%9F%98%80",
+    "last%0d%0aX:%20y",
+    "9" * 400,
+    "~",
+    ".",
+    "",
+)
+
+
+@pytest.mark.parametrize("part", HOSTILE)
+async def test_no_address_breaks_the_server(played: Path, part: str) -> None:
+    paths = [
+        f"/api/{part}",
+        f"/api/runs/{part}",
+        f"/api/runs/last/{part}",
+        f"/api/runs/last/trees?from={part}",
+        f"/api/runs/last/search?q={part}&limit={part}",
+        f"/api/episodes/last/{part}/{part}",
+        f"/api/episodes/last/test-00000/{part}",
+        f"/api/transcript/last/test-00000/0/{part}",
+        f"/api/message/last/test-00000/0/.0/{part}",
+        f"/api/calls/last/test-00000/0/{part}",
+        f"/api/compare?a={part}&b=last",
+        f"/static/{part}",
+        f"/runs/{part}?{part}",
+    ]
+    async with serving(played) as client:
+        for path in paths:
+            found = await client.ask(path)
+            assert found.status in (200, 400, 404), path
+            assert "\n" not in "".join(found.headers.values())
+            if found.status != 200:
+                assert found.value["error"]
