@@ -62,7 +62,7 @@ def view(path: Path | None, flags: ViewFlags) -> None:
         url = f"{_address(door)}{page}"
         address = f"{url}?token={quote(token)}" if token else url
         viewer = Viewer(
-            store=store.path, readonly=not store.writable(), annotations=annotations(store, flags), cache=flags.cache
+            store=store.path, readonly=not store.writable(), annotations=annotations_of(store, flags), cache=flags.cache
         )
         ready = partial(_ready, store, address, flags)
         serving = partial(_with_parent, serve) if flags.attached else serve
@@ -73,7 +73,7 @@ def view(path: Path | None, flags: ViewFlags) -> None:
             say("stopped", err=True)
 
 
-def annotations(store: Store, flags: ViewFlags) -> Annotations:
+def annotations_of(store: Store, flags: ViewFlags) -> Annotations:
     """Whether notes can be written, and by whom."""
     from simkit.viewing.api import Annotations
 

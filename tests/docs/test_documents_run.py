@@ -89,9 +89,21 @@ def note_about_the_worst_and_the_best(store: Store) -> None:
         run, _, rest = episode.partition("/")
         task, _, trial = rest.rpartition("/")
         path, _, turn = branch.removeprefix(f"{episode}/").rpartition(".")
-        place = {"run_id": run, "task_id": task, "trial": int(trial), "path": path, "turn": int(turn), "seq": None}
-        written = {"label": label, "text": "", "author": "ann", "digest": "", "at": 1_800_000_000.0}
-        NoteFile(store.path).append(Note(id=label, **place, **written))
+        note = Note(
+            id=label,
+            run_id=run,
+            task_id=task,
+            trial=int(trial),
+            path=path,
+            turn=int(turn),
+            seq=None,
+            label=label,
+            text="",
+            author="ann",
+            digest="",
+            at=1_800_000_000.0,
+        )
+        NoteFile(store.path).append(note)
 
 
 @pytest.fixture

@@ -117,13 +117,13 @@ def test_notes_are_by_the_user_and_off_in_a_read_only_store(played: Path, monkey
     from simkit.store import Store
 
     monkeypatch.setattr(command.getpass, "getuser", lambda: "ann")
-    found = command.annotations(Store(played), command.ViewFlags())
+    found = command.annotations_of(Store(played), command.ViewFlags())
     assert (found.enabled, found.author) == (True, "ann")
-    assert command.annotations(Store(played), command.ViewFlags(author="bob")).author == "bob"
+    assert command.annotations_of(Store(played), command.ViewFlags(author="bob")).author == "bob"
 
     def unwritable(path: Path, mode: int) -> bool:
         return False
 
     monkeypatch.setattr(os, "access", unwritable)
-    found = command.annotations(Store(played), command.ViewFlags())
+    found = command.annotations_of(Store(played), command.ViewFlags())
     assert (found.enabled, found.reason) == (False, "the store is read-only")
