@@ -89,6 +89,12 @@ class LiveReplica(Replica):
         Raises:
             StoreError: the journals cannot be read, or the private database cannot be written.
         """
+        try:
+            return self._refresh()
+        except duckdb.Error as error:
+            raise loading_error(self.database, error) from error
+
+    def _refresh(self) -> LoadReport:
         if self._connection is not None and not self._store.is_dir():
             return LoadReport(notes=(f"the store {self._store} is gone; this is what it held",))
         try:

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from simkit.errors import StoreError, UsageError, ViewRefused
+from simkit.errors import SimkitError, UsageError, ViewRefused
 from simkit.store.live_replica import LiveReplica
 from simkit.store.notes import NoteFile
 from simkit.viewing.api import About, Annotations, answer, to_bytes
@@ -200,7 +200,7 @@ class _Handlers:
                 self._answers.put(key, asked, body)
         except ViewRefused as error:
             return _problem(error.status, str(error), error.hint, error.near)
-        except StoreError as error:
+        except SimkitError as error:
             return _problem(503, f"the store cannot be read: {error}", "try again; `simkit doctor --verify` checks it")
         return _json(body, request, {"etag": tag, "cache-control": "no-cache"})
 
@@ -240,8 +240,8 @@ class _Handlers:
             written = await self._watch.answer(lambda reader: notes(reader, note.run_id))
         except ViewRefused as error:
             return _problem(error.status, str(error), error.hint, error.near)
-        except StoreError as error:
-            return _problem(503, str(error), "the note was not written; try again")
+        except SimkitError as error:
+            return _problem(503, str(error), "look whether the note is there, and try again")
         shown = next((each for each in written["notes"] if each["id"] == note.id), None)
         return Response(to_bytes(shown), 201, {"cache-control": "no-store"}, "application/json")
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import anyio
 from anyio import to_thread
 
-from simkit.errors import StoreError
+from simkit.errors import SimkitError
 from simkit.store import Reader, RunState
 from simkit.store.live_replica import LiveReplica
 
@@ -128,7 +128,7 @@ class Watch:
             began = time.monotonic()
             try:
                 await self._load()
-            except StoreError as error:
+            except SimkitError as error:  # pages keep what there is, and are told
                 self.messages = (str(error),)
             await anyio.sleep(max(REST, 2 * (time.monotonic() - began)))
 

@@ -13,7 +13,8 @@ from typing import Any
 import anyio
 import pytest
 
-from simkit.store import Store
+from simkit.errors import StoreError
+from simkit.store import LoadReport, Store
 from simkit.store.live_replica import LiveReplica
 from simkit.store.notes import FILE
 from simkit.viewing.api import Annotations, answer
@@ -355,3 +356,24 @@ async def test_no_address_breaks_the_server(played: Path, part: str) -> None:
             assert "\n" not in "".join(found.headers.values())
             if found.status != 200:
                 assert found.value["error"]
+
+
+async def test_a_store_that_cannot_be_read_is_told_and_the_last_state_stays(store: Path) -> None:
+    async with serving(store) as client, anyio.create_task_group() as group:
+        assert (await client.ask("/api/runs")).status == 200
+        replica = client.watch._replica  # pyright: ignore[reportPrivateUsage]
+
+        def refresh() -> LoadReport:
+            raise StoreError("the disk is full")
+
+        replica.refresh = refresh
+        client.watch._loaded_at = float("-inf")  # pyright: ignore[reportPrivateUsage]
+        found = await client.ask("/api/runs")
+        assert (found.status, found.value["error"]) == (503, "the store cannot be read: the disk is full")
+        async with client.watch.listening():
+            group.start_soon(client.watch.follow)
+            while not client.watch.messages:
+                await anyio.lowlevel.checkpoint()
+            assert (await client.ask("/api/version")).value["notes"] == ["the disk is full"]
+            assert len((await client.ask("/api/runs")).value) == 3
+        group.cancel_scope.cancel()
