@@ -63,7 +63,7 @@ def run(tasks: int, trials: int, **values: Any) -> dict[str, Any]:
         "flags": [0] * count, "seconds": [1.5] * count, "cost": [None] * count, "error": [None] * count,
         "running": [False] * count,
     }  # fmt: skip
-    whole = {
+    whole: dict[str, Any] = {
         "config": {"seed": 0},
         "summary": [],
         "units": {"not_played": {}},
