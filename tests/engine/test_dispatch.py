@@ -225,6 +225,23 @@ async def test_a_unit_is_not_played_alone_before_the_others_have_ended() -> None
     assert last.ordered == [[], *others, *alone, []]
 
 
+async def test_a_unit_that_is_played_alone_gets_no_company_when_others_are_lost() -> None:
+    def answer(worker: Worker, down: Down) -> Up:
+        held, ended = {order.index for order in worker.open}, len(driver.progress.episodes)
+        if held and any(order.index < 2 and order.unit.attempt < 2 for order in worker.open):
+            raise WorkerLost("gone")
+        if worker.number == 2 and len(driver.engine.workers) == 4 and driver.engine.workers[3].open:
+            raise WorkerLost("gone, too")
+        if worker.number == 2 or (held & {0, 1} and ended < 2):
+            return Up()
+        return plays(worker, down)
+
+    driver = Driver(Scripted(2, answer))
+    assert numbers(await driver.play(4, 4)) == [0, 1, 2, 3]
+    ordered = [[number for numbers in each.ordered for number in numbers] for each in driver.engine.workers]
+    assert ordered == [[0, 1], [2, 3], [0, 1], [1], [2, 3, 0]]
+
+
 async def test_a_unit_that_ends_three_workers_is_recorded_as_a_fault() -> None:
     def answer(worker: Worker, down: Down) -> Up:
         if any(order.index == 1 for order in worker.open):
@@ -319,6 +336,20 @@ async def test_an_error_of_one_worker_ends_the_run_and_the_others_send_what_they
     assert driver.recorder.lines == [encode(started(unit(9)))]
     assert [step for step in lending.steps if step[0] == "leave"] == [("leave", 0, False), ("leave", 1, False)]
     assert second.downs[-1].acked == 1
+
+
+async def test_others_get_nothing_more_while_a_worker_with_an_error_ends() -> None:
+    def answer(worker: Worker, down: Down) -> Up:
+        if worker.number == 1 and worker.open:
+            return Up(error=packed_error(UsageError("no such tool")), done=len(worker.downs) == 6)
+        return plays(worker, down)
+
+    driver = Driver(Scripted(2, answer))
+    with pytest.raises(UsageError, match="no such tool"):
+        await driver.play(6, 2)
+    first, second = driver.engine.workers
+    assert (first.ordered, second.ordered) == ([[], [0], [], [], [], []], [[], [1], []])
+    assert [down.stop for down in second.downs] == ["", "", "now"]
 
 
 async def test_a_worker_that_has_ended_with_an_error_is_asked_nothing_more() -> None:
