@@ -342,9 +342,10 @@ class _Driver:
         for each in reversed(opened):
             line = self._recorded.pop(each.unit.episode_id, None)
             if line is not None:  # it had ended, only its result was lost
-                episode = cast("Episode", decode(line))
-                self._ends[each.index] = replace(episode, goals=tuple(goal.key for goal in each.unit.task.goals))
-                self._finished(self._ends[each.index] or episode)
+                goals = tuple(goal.key for goal in each.unit.task.goals)
+                episode = replace(cast("Episode", decode(line)), goals=goals)
+                self._ends[each.index] = episode
+                self._finished(episode)
                 continue
             each.losses += 1
             each.unit = replace(each.unit, attempt=each.unit.attempt + 1)
