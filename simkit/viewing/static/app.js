@@ -5,7 +5,7 @@ import { ComparePage } from './compare.js';
 import { EpisodePage } from './episode.js';
 import { Help } from './help.js';
 import { NotesPage, StoreContext } from './notes.js';
-import { A, RouteContext, address, useKeys, useNavigation, useRoute } from './route.js';
+import { A, MovesContext, RouteContext, address, useKeys, useNavigation, useRoute } from './route.js';
 import { RunPage } from './run.js';
 import { RunsPage } from './runs.js';
 import { SearchPage } from './search.js';
@@ -48,11 +48,12 @@ function Root({ client }) {
 }
 
 function Routed() {
-  const navigation = useNavigation();
+  const { route, moves } = useNavigation();
   const live = useContext(LiveContext);
   const store = useData('/api/version', live.version).value ?? null;
-  return html`<${RouteContext.Provider} value=${navigation}><${StoreContext.Provider}
-    value=${store}><${Frame} /><//><//>`;
+  return html`<${MovesContext.Provider} value=${moves}><${RouteContext.Provider}
+    value=${route}><${StoreContext.Provider}
+    value=${store}><${Frame} /><//><//><//>`;
 }
 
 function Frame() {

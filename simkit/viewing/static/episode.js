@@ -12,6 +12,9 @@ import { rowOf } from './tree_rows.js';
 import { TaskPane, Why } from './why.js';
 import { Problem, Reward, Segments, Waiting, copyText, tone, useNarrow } from './widgets.js';
 
+/** @type {any[]} */
+const NO_NOTES = [];
+
 /** @param {{run: string, task: string, trial: string}} props */
 export function EpisodePage({ run, task, trial }) {
   const live = useContext(LiveContext);
@@ -40,7 +43,7 @@ function Episode({ episode, run, task, trial, lost, stamp }) {
   const store = useContext(StoreContext);
   const narrow = useNarrow();
   const [noted, setNoted] = useState(0);
-  const notes = useData(api('runs', run, 'notes'), `${live.notes} ${noted}`).value?.notes ?? [];
+  const notes = useData(api('runs', run, 'notes'), `${live.notes} ${noted}`).value?.notes ?? NO_NOTES;
   const tree = useMemo(() => treeOf(episode.nodes, episode.final ?? null), [episode]);
   const [open, setOpen] = useState(/** @type {import('./tree_model.js').Open} */ ({ all: false, except: new Set() }));
   const { at, view, q = '', others = '', calls = '', note = '', call = '' } = route.query;
@@ -55,11 +58,8 @@ function Episode({ episode, run, task, trial, lost, stamp }) {
     address(base, { ...route.query, note: null, call: null, ...more }, anchor);
   const linkTo = (/** @type {number} */ i) => link({ at: tree.keys[i], others: null });
   const pick = (/** @type {number} */ i, /** @type {any} */ more = {}, /** @type {string} */ anchor = '') => {
-    setOpen(revealed(tree, open, i));
-    go(
-      address(base, { ...route.query, at: tree.keys[i], note: null, call: null, others: null, ...more }, anchor),
-      true,
-    );
+    setOpen(old => revealed(tree, old, i));
+    change({ at: tree.keys[i], note: null, call: null, others: null, ...more }, true, anchor);
   };
   useEffect(() => setOpen(old => revealed(tree, old, selected)), [tree, selected]);
   useEpisodeKeys({
@@ -79,7 +79,10 @@ function Episode({ episode, run, task, trial, lost, stamp }) {
     go,
     others,
   });
+  const { at: _, others: __, note: ___, ...kept } = route.query;
   const talk = {
+    kept: address(base, kept),
+    notes,
     run,
     task,
     trial,

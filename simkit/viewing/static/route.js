@@ -1,5 +1,5 @@
 // Addresses: each state of a page is in its URL. An export keeps the same addresses behind the `#`.
-import { createContext, html, useContext, useEffect, useRef, useState } from './html.js';
+import { createContext, html, useContext, useEffect, useMemo, useRef, useState } from './html.js';
 import { ClientContext } from './client.js';
 
 /**
@@ -38,22 +38,26 @@ export function address(parts, query = {}, anchor = '') {
 }
 
 /**
- * @typedef {{route: Route, go: (url: string, replace?: boolean) => void,
- *   change: (query: Record<string, unknown>, replace?: boolean) => void, href: (url: string) => string}} Navigation
+ * What pages do with addresses; the same functions for as long as the page is open, so that links need not be drawn
+ * again. `change` alters the query of the address that is shown when it is called.
+ * @typedef {{go: (url: string, replace?: boolean) => void, href: (url: string) => string,
+ *   change: (query: Record<string, unknown>, replace?: boolean, anchor?: string) => void}} Moves
  */
-/** @type {import('./vendor/preact.js').Context<Navigation>} */
+/** @type {import('./vendor/preact.js').Context<Moves>} */
+export const MovesContext = createContext(/** @type {any} */ (null));
+/** @type {import('./vendor/preact.js').Context<Route>} */
 export const RouteContext = createContext(/** @type {any} */ (null));
 
-export const useRoute = () => useContext(RouteContext);
+/** @returns {Moves & {route: Route}} */
+export const useRoute = () => ({ ...useContext(MovesContext), route: useContext(RouteContext) });
 
-/** Follows the address bar. @returns {Navigation} */
+/** Follows the address bar. @returns {{route: Route, moves: Moves}} */
 export function useNavigation() {
   const { exported } = useContext(ClientContext);
   const here = () => {
     if (exported) return location.hash.slice(1) || exported.start;
     return location.pathname + location.search + location.hash;
   };
-  const href = (/** @type {string} */ url) => (exported ? `#${url}` : url);
   const [url, set] = useState(here);
   useEffect(() => {
     const follow = () => set(here());
@@ -64,17 +68,23 @@ export function useNavigation() {
       removeEventListener('hashchange', follow);
     };
   }, []);
-  const go = (/** @type {string} */ to, replace = false) => {
-    if (to === here()) return;
-    const other = to.split(/[?#]/)[0] !== here().split(/[?#]/)[0];
-    moveTo(href(to), replace);
-    set(here());
-    if (other && !replace) scrollTo(0, 0);
-  };
-  const route = parse(url);
-  const change = (/** @type {Record<string, unknown>} */ query, replace = true) =>
-    go(address([route.page, ...route.parts].filter(Boolean), { ...route.query, ...query }), replace);
-  return { route, go, change, href };
+  const moves = useMemo(() => {
+    const href = (/** @type {string} */ to) => (exported ? `#${to}` : to);
+    const go = (/** @type {string} */ to, replace = false) => {
+      if (to === here()) return;
+      const other = to.split(/[?#]/)[0] !== here().split(/[?#]/)[0];
+      moveTo(href(to), replace);
+      set(here());
+      if (other && !replace) scrollTo(0, 0);
+    };
+    const change = (/** @type {Record<string, unknown>} */ query, replace = true, anchor = '') => {
+      const now = parse(here());
+      go(address([now.page, ...now.parts].filter(Boolean), { ...now.query, ...query }, anchor), replace);
+    };
+    return { go, href, change };
+  }, []);
+  const route = useMemo(() => parse(url), [url]);
+  return { route, moves };
 }
 
 /** Writes an address into the history. @param {string} url @param {boolean} replace */
@@ -90,13 +100,13 @@ function moveTo(url, replace) {
 
 /** A link within the viewer. A click with a modifier or another button is the browser's. */
 export function A({ href, replace = false, ...rest }) {
-  const navigation = useRoute();
+  const moves = useContext(MovesContext);
   const follow = (/** @type {MouseEvent} */ event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey || event.button) return;
     event.preventDefault();
-    navigation.go(href, replace);
+    moves.go(href, replace);
   };
-  return html`<a href=${navigation.href(href)} onClick=${follow} ...${rest} />`;
+  return html`<a href=${moves.href(href)} onClick=${follow} ...${rest} />`;
 }
 
 /**

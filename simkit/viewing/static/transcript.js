@@ -1,5 +1,5 @@
 // A conversation along one branch, turn by turn, with the other ways that the search tried from each turn.
-import { html, useEffect, useMemo, useRef } from './html.js';
+import { Component, html, useEffect, useMemo, useRef } from './html.js';
 import { useData, path as api } from './client.js';
 import { MessageView } from './message.js';
 import { NoteForm, NoteList } from './notes.js';
@@ -28,18 +28,8 @@ export function Transcript(props) {
   const whole = { ...talk, digest: value.lines.at(-1)?.digest };
   return html`<div class="talk" ref=${box} tabindex="0" role="group" aria-label="Conversation">
     ${[...turns].map(
-      ([turn, lines]) => html`<section key=${turn} id=${`t${turn}`} class="turn-block">
-      ${
-        turn > 0
-          ? html`<${TurnHead} ...${props} turn=${turn} node=${nodes.get(turn)}
-        calls=${calls.get(turn) ?? []} />`
-          : null
-      }
-      ${lines.map(
-        (/** @type {any} */ line) => html`<${MessageView} key=${line.seq} line=${line} inner=${inner}
-        talk=${talk} />`,
-      )}
-    </section>`,
+      ([turn, lines]) => html`<${Turn} key=${turn} ...${props} turn=${turn} lines=${lines} node=${nodes.get(turn)}
+        calls=${calls.get(turn) ?? NONE} />`,
     )}
     ${
       end
@@ -52,6 +42,51 @@ export function Transcript(props) {
     <${NoteList} notes=${talk.notesOf(null)} />
     ${talk.noting === 'all' ? html`<${NoteForm} talk=${whole} />` : null}
   </div>`;
+}
+
+/** @type {any[]} */
+const NONE = [];
+
+/** A turn, drawn again only when something of it changes: steps through 300 long turns stay quick. */
+class Turn extends Component {
+  /** @param {any} next */
+  shouldComponentUpdate(next) {
+    const [before, after] = [watched(/** @type {any} */ (this).props), watched(next)];
+    return after.some((value, i) => value !== before[i]);
+  }
+
+  /** @param {any} props */
+  render(props) {
+    const { turn, lines, inner, talk, tree, leaf } = props;
+    const link = (/** @type {any} */ more) => talk.link({ at: tree.keys[leaf], ...more });
+    return html`<section id=${`t${turn}`} class="turn-block">
+      ${turn > 0 ? html`<${TurnHead} ...${props} />` : null}
+      ${lines.map(
+        (/** @type {any} */ line) => html`<${MessageView} key=${line.seq} line=${line} inner=${inner}
+          talk=${{ ...talk, link }} />`,
+      )}</section>`;
+  }
+}
+
+/** What a turn shows, as values that are the same as long as it looks the same. @param {any} props */
+function watched({ turn, lines, node, calls, selected, inner, talk, tree, leaf, others }) {
+  const about = (/** @type {string} */ name) =>
+    lines.some((/** @type {any} */ line) => name === `m${line.seq}` || name === String(line.seq)) ? name : '';
+  return [
+    lines,
+    calls,
+    inner,
+    tree,
+    leaf,
+    talk.kept,
+    talk.notes,
+    talk.canNote,
+    about(talk.target),
+    about(talk.noting),
+    talk.chosen && node === selected,
+    others === String(turn),
+    talk.callsOf === String(turn),
+  ];
 }
 
 /** Goes to a turn or message when the place changes, not when new lines arrive. */
