@@ -7,7 +7,7 @@ More shards of the run can be added later, as a resumed run goes on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from simkit.run.joining import JOURNAL, JoinedShards, MergedRun
 from simkit.run.shard_journals import MergedSoFar, ShardJournal, read_shard
 from simkit.store.encoding import JournalEvents
 from simkit.store.merging import FoundJournal, copy_run, found_journal, incoming, longest, runs_in
+from simkit.store.notes import NoteFile
 from simkit.store.source import file_of, raise_starts
 
 if TYPE_CHECKING:
@@ -46,11 +47,25 @@ def merge(sources: Sequence[Path], into: Path) -> tuple[MergedRun, ...]:
         with incoming(into) as place:
             planned = [_plan(run, journals, into) for run, journals in sorted(found.items())]
             done = tuple(each.carry_out(place, store) for each in planned)
+            _take_notes(sources, store, found)
     except OSError as error:
         raise StoreError(f"the runs cannot be merged into {into}: {error}. Check the disk and rights") from error
     with suppress(StoreBusy):  # the next command loads them
         store.load()
     return done
+
+
+def _take_notes(sources: Sequence[Path], into: Store, runs: Container[str]) -> None:
+    """Copy the notes about merged runs that the target lacks.
+
+    Raises:
+        StoreError: they cannot be read or written.
+    """
+    for source in sources:
+        notes = [note for note in NoteFile(source).read() if note.run_id in runs]
+        known = {note.id for note in NoteFile(into.path).read()} if notes else set[str]()
+        if new := [note for note in notes if note.id not in known]:
+            NoteFile(into.path).append(*new)
 
 
 def _found(sources: Sequence[Path], target: Path) -> dict[str, dict[str, list[FoundJournal]]]:

@@ -11,7 +11,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -94,26 +94,26 @@ class NoteFile:
         Raises:
             StoreError: the file cannot be read.
         """
-        return tuple(note for line in self._data().splitlines(keepends=True) if (note := _note(line)) is not None)
+        return tuple(_notes(self._data()))
 
-    def append(self, note: Note) -> None:
-        """Write a note; it is on the disk when this returns.
+    def append(self, *notes: Note) -> None:
+        """Write notes; they are on the disk when this returns.
 
         Raises:
-            StoreError: it cannot be written.
+            StoreError: they cannot be written.
         """
-        line = _line(note)
         try:
             with self._locked() as file:
+                lines = b"".join(map(_line, notes))
                 size = os.fstat(file).st_size
-                torn = size and os.pread(file, 1, size - 1) != b"\n"  # a killed process, or a power cut
-                _write_all(file, b"\n" + line if torn else line)
+                torn = lines and size and os.pread(file, 1, size - 1) != b"\n"  # a killed process, or a power cut
+                _write_all(file, b"\n" + lines if torn else lines)
                 os.fsync(file)
             sync_folders(self.path)
         except OSError as error:
             raise StoreError(
-                f"the note cannot be written to {self.path}: {error.strerror or error}. Free some space, or check the "
-                "rights of the store"
+                f"the notes cannot be written to {self.path}: {error.strerror or error}. Free some space, or check "
+                "the rights of the store"
             ) from error
 
     def forget(self, run_id: str) -> None:
@@ -126,7 +126,7 @@ class NoteFile:
             return
         made = self.path.with_name(f".{FILE}.new")
         with self._locked() as file:
-            lines = _read_all(file).splitlines(keepends=True)
+            lines = [line + b"\n" for line in _read_all(file).split(b"\n") if line]
             kept = [line for line in lines if (note := _note(line)) is None or note.run_id != run_id]
             if len(kept) == len(lines):
                 return
@@ -173,6 +173,13 @@ class NoteFile:
 def _line(note: Note) -> bytes:
     head = orjson.dumps({"e": "NoteWritten", **asdict(note)})[:-1]
     return b'%b,"c":"%08x"}\n' % (head, crc32(head, _SEED))
+
+
+def _notes(data: bytes) -> Iterator[Note]:
+    """The notes in a file; damaged lines are left out."""
+    for line in data.split(b"\n"):
+        if (note := _note(line + b"\n")) is not None:
+            yield note
 
 
 def _note(line: bytes) -> Note | None:

@@ -25,6 +25,7 @@ from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 from simkit.store import Store, merging
 from simkit.store.merging import INCOMING
+from simkit.store.notes import Note, NoteFile
 from simkit.store.source import file_of
 
 pytestmark = pytest.mark.anyio
@@ -106,6 +107,33 @@ def test_merging_again_changes_nothing(tmp_path: Path, shards: tuple[Path, list[
     assert (run.outcome, run.status, run.merged) == ("unchanged", "done", (1, 2, 3))
     assert journal(tmp_path / "all").read_bytes() == held
     assert [files(store) for store in stores] == before
+
+
+def test_notes_about_merged_runs_come_along_once(tmp_path: Path, shards: tuple[Path, list[Path]]) -> None:
+    stores = [Path(shutil.copytree(store, tmp_path / store.name)) for store in shards[1]]
+    run = journal(stores[0]).parent.name
+    for number, store in enumerate(stores):
+        for note_id, about in ((f"a{number}", run), (f"b{number}", "another run")):
+            NoteFile(store).append(
+                Note(
+                    id=note_id,
+                    run_id=about,
+                    task_id="t",
+                    trial=0,
+                    path="",
+                    turn=0,
+                    seq=0,
+                    label="good",
+                    text="",
+                    author="ann",
+                    digest="",
+                    at=1_800_000_000.0 + number,
+                )
+            )
+    for _ in range(2):
+        merge(stores, tmp_path / "all")
+        found = Store(tmp_path / "all").query("select note_id from notes order by noted_at").rows
+        assert found == [("a0",), ("a1",), ("a2",)]
 
 
 async def test_a_shard_that_had_not_ended_goes_on_and_is_merged_again(tmp_path: Path) -> None:
