@@ -349,10 +349,13 @@ class Lifetime:
     @asynccontextmanager
     async def _acting(self) -> AsyncGenerator[None]:
         engine = nullcontext() if self._engine is None else self._engine.opened()
+        begun = False
         with calm_collector(), anyio.CancelScope() as self._stop:
             async with engine, open_scope(self._ask_limits) as self._scope:
-                self.progress.load = self._scope.load
+                self.progress.load, begun = self._scope.load, True
                 yield
+        if not begun:
+            raise UsageError("the run was stopped before its engine was ready; nothing was played")
 
     # --- end ----------------------------------------------------------------------------------------------------------
 

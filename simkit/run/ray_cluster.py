@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import threading
 from collections.abc import AsyncGenerator, Generator, Mapping
 from concurrent.futures import Future
@@ -15,6 +16,9 @@ import anyio.to_thread
 from simkit.errors import UsageError
 from simkit.plugins.extras import require
 from simkit.run.ray_actor import Versions, first_line, own_versions, versions_task
+
+REACHABLE = 10.0
+"""Seconds to connect to the address of a cluster."""
 
 STORE = 100 << 20
 """Bytes of Ray's object store if Ray is started here. It is hardly used."""
@@ -95,6 +99,8 @@ def connect(address: str | None, cores: int = 1) -> str | None:
     ray = require("ray", "ray")
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     joined = address or os.environ.get("RAY_ADDRESS")
+    if joined:
+        _check_reachable(joined)
     try:
         if joined:
             ray.init(address=joined, **quiet)
@@ -107,6 +113,24 @@ def connect(address: str | None, cores: int = 1) -> str | None:
         more = "; is it running (`ray status`), with the same versions?" if joined else ""
         raise UsageError(f"{what} ({first_line(error)}){more}") from error
     return joined
+
+
+def _check_reachable(address: str) -> None:
+    """Check that something listens at an address of the form HOST:PORT; Ray would try it for minutes.
+
+    Raises:
+        UsageError: nothing does.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACHABLE).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"the Ray cluster at {address} cannot be joined: nothing answers there ({error}); is it running (`ray "
+            "status`)?"
+        ) from error
 
 
 def _prepare_start() -> None:

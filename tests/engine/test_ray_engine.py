@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -18,6 +21,9 @@ from simkit.run.engine_names import engine_named, exposure
 from simkit.run.ray_actor import Place, RayWorker, Versions, own_versions, pieces
 from simkit.run.ray_engine import RayActors, RayLink
 from simkit.run.resume import RunStart
+from simkit.run.run import Run
+from simkit.store import Store
+from support.memory_engine import InMemory
 
 pytestmark = pytest.mark.anyio
 
@@ -99,6 +105,36 @@ def test_nodes_with_other_versions_and_silent_nodes_are_named() -> None:
 def test_data_is_cut_into_pieces_and_nothing_is_one_piece() -> None:
     assert list(pieces(b"abcde", 2)) == [b"ab", b"cd", b"e"]
     assert list(pieces(b"", 2)) == [b""]
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(UsageError, match=f"{address} cannot be joined: nothing answers there"):
+        ray_cluster._check_reachable(address)  # pyright: ignore[reportPrivateUsage]
+    ray_cluster._check_reachable("auto")  # pyright: ignore[reportPrivateUsage]
+
+
+class Opening(InMemory):
+    """An engine that is never ready; it stops the run while it is opened."""
+
+    run: Run | None = None
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[None]:
+        assert self.run is not None
+        self.run.stop()
+        await anyio.sleep_forever()
+        yield
+
+
+async def test_a_run_that_is_stopped_while_its_engine_starts_leaves_nothing(tmp_path: Path) -> None:
+    engine = Opening(1)
+    engine.run = run = Run(store=tmp_path, engine=engine)
+    with pytest.raises(UsageError, match="stopped before its engine was ready"):
+        async with run:
+            pass
+    assert Store(tmp_path).query("select * from runs").rows == []
 
 
 # --- links ------------------------------------------------------------------------------------------------------------
