@@ -35,6 +35,12 @@ from simkit.store.transactions import ENDING, transaction
 SETTLED = 0.1
 """Seconds since the last write to a database, from which on its time of change tells whether it was written again."""
 
+ROUND = 0.5
+"""Seconds of one round of loading: without a bound it would go on as long as a run writes, and nobody would see it."""
+
+FIRST = 60.0
+"""Seconds of the first round, which fills the database; what is left of a great store comes with the next ones."""
+
 ATTEMPTS = 3
 """Copies of a database that is being written, before its rows are read from the journals."""
 
@@ -64,6 +70,7 @@ class LiveReplica(Replica):
         self.loads = 0
         self._kept: dict[str, Any] = {}
         self._cache = cache
+        self._seconds = FIRST
         self._threads = threads
         self._known: frozenset[str] = frozenset()
 
@@ -110,6 +117,7 @@ class LiveReplica(Replica):
             remove_database(self.database)
             report = super().refresh()
         self._known = frozenset(name.partition("/")[0] for name in sizes)
+        self._seconds = ROUND
         self.loads += self._sizes is not before
         with self.connection.cursor() as own:
             state = read_state(own, ReadState(store=self._store), sizes, read_marks(own))

@@ -65,6 +65,7 @@ class Replica:
         self._store = folder
         self._runs = runs
         self._sizes: dict[str, int] | None = None
+        self._seconds: float | None = None
         self._held = ExitStack()
         self._open = ExitStack()
         self._connection: duckdb.DuckDBPyConnection | None = None
@@ -116,10 +117,10 @@ class Replica:
         if self._connection is not None and sizes == self._sizes:
             return LoadReport()
         self._release()
-        report = self._loader.load()
+        report = self._loader.load(self._seconds)
         if self._connection is None:
             self._connection = self._open.enter_context(self._connected(self._loader.database))
-        self._sizes = sizes
+        self._sizes = sizes if report.finished else {}
         return report
 
     # --- what a replica that stays open does otherwise ----------------------------------------------------------------

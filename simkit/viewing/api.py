@@ -16,6 +16,7 @@ import orjson
 import simkit
 from simkit.errors import SimkitError, StoreIncomplete, UsageError, ViewRefused
 from simkit.store import Reader, RunRow
+from simkit.store.damage import describe_runs
 from simkit.viewing.comparing import comparison
 from simkit.viewing.episodes import episode_page, metrics, search, trees
 from simkit.viewing.notes import notes
@@ -136,7 +137,7 @@ def _version(asked: _Question) -> dict[str, Any]:
         "store": str(asked.reader.path.resolve()),
         "simkit": simkit.__version__,
         "version": about.version,
-        "notes": [*asked.reader.state.warnings, *about.notes],
+        "notes": [*_damage(asked.reader), *about.notes],
         "readonly": about.readonly,
         "annotations": {
             "enabled": about.annotations.enabled,
@@ -153,6 +154,11 @@ def _family(reader: Reader, run_id: str) -> list[str]:
         if each.part_of in found:
             found.append(each.run_id)
     return found
+
+
+def _damage(reader: Reader) -> tuple[str, ...]:
+    """Messages about damaged journals. What a round has not loaded yet is no matter: the next one does."""
+    return describe_runs([line for run in reader.state.damaged for line in run.damaged])
 
 
 def _about_run(asked: _Question, run: RunRow, rest: Sequence[str]) -> Any:

@@ -12,6 +12,7 @@ import pytest
 from simkit.errors import UsageError
 from simkit.store import Store, live_replica
 from simkit.store.live_replica import LiveReplica
+from simkit.viewing.api import answer
 from support.held_database import held
 
 
@@ -56,6 +57,22 @@ def test_it_sees_what_is_appended_and_leaves_the_store_alone(store: Path) -> Non
         assert counts(replica) == (runs, 30)
         assert few < 30
         assert not (store / "simkit.duckdb").exists()
+
+
+def test_a_round_ends_while_a_run_goes_on_writing(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rests = half(store)
+    monkeypatch.setattr(live_replica, "ROUND", 0.0)
+    with LiveReplica(store) as replica:
+        for journal, rest in rests.items():
+            with journal.open("ab") as file:
+                file.write(rest)
+        assert not replica.refresh().finished
+        with replica.reading() as reader:
+            assert answer(reader, "/api/version")["notes"] == []  # the next round loads the rest
+        for _ in rests:
+            replica.refresh()
+        assert counts(replica) == (3, 30)
+        assert replica.refresh().lines == 0
 
 
 def test_the_database_is_copied_while_another_process_holds_it(store: Path) -> None:
