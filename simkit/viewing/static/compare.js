@@ -3,7 +3,7 @@ import { html, useContext, useMemo } from './html.js';
 import { LiveContext, useData } from './client.js';
 import { Dumbbell, Forest } from './charts.js';
 import { Pair } from './pair.js';
-import { useKeys, useRoute } from './route.js';
+import { A, address, useKeys, useRoute } from './route.js';
 import { nameOf } from './runs.js';
 import { plain, shown, signed } from './text.js';
 import { Fold, Problem, Segments, VirtualList, Waiting, copyText } from './widgets.js';
@@ -86,7 +86,8 @@ function Comparison({ comparison }) {
           /** @type {number} */ index,
           /** @type {string} */ style,
         ) => html`<${TaskLine} key=${list[index].task_id} index=${index} each=${list[index]}
-          on=${index === at} style=${style} onPick=${() => show(list[index])} />`} />`
+          on=${index === at} style=${style}
+            href=${address(['compare'], { ...route.query, task: list[index].task_id, trial: null })} />`} />`
           : html`<div class="empty">No task got ${only}.</div>`
       }</section>
       ${
@@ -112,14 +113,14 @@ function furthest(list) {
   );
 }
 
-function TaskLine({ index, each, on, style, onPick }) {
+function TaskLine({ index, each, on, style, href }) {
   const { difference: d } = each;
   const tone = d < -EVEN ? 'bad-text' : d > EVEN ? 'good-text' : 'soft';
-  return html`<button type="button" data-index=${index} class=${`task-line ${on ? 'on' : ''}`} style=${style}
-    onClick=${onPick}
-    aria-pressed=${on}>
+  return html`<${A} href=${href} replace=${true} data-index=${index} class=${`task-line ${on ? 'on' : ''}`}
+    style=${style}
+    aria-current=${on ? 'true' : undefined}>
     <span class="cut">${plain(each.task_id)}</span><${Dumbbell} before=${each.a} after=${each.b} />
-    <span class=${`right num ${tone}`}>${signed(d, 2)}</span></button>`;
+    <span class=${`right num ${tone}`}>${signed(d, 2)}</span><//>`;
 }
 
 /** Sentences that say what may be claimed; names stand in backticks. */

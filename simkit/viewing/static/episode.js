@@ -129,8 +129,7 @@ function Episode({ episode, run, task, trial, lost, stamp }) {
         branched=${branched}
         change=${change} talk=${talk} />
       <${Transcript} tree=${tree} episode=${episode} leaf=${leaf} selected=${selected} inner=${inner} talk=${talk}
-        others=${others}
-        onPick=${(/** @type {number} */ i) => pick(i)} stamp=${stamp} />
+        others=${others} stamp=${stamp} />
     </section>`
     }
     ${

@@ -10,7 +10,7 @@ import { Problem, Waiting } from './widgets.js';
 
 /**
  * @param {{tree: import('./tree_model.js').Tree, episode: any, leaf: number, selected: number, inner: boolean,
- *   talk: any, others: string, onPick: (i: number) => void, stamp: unknown}} props
+ *   talk: any, others: string, stamp: unknown}} props
  */
 export function Transcript(props) {
   const { tree, episode, leaf, selected, inner, talk, stamp } = props;
@@ -112,7 +112,7 @@ export function byTurn(rows) {
   return turns;
 }
 
-function TurnHead({ tree, turn, node, calls, selected, talk, others, onPick }) {
+function TurnHead({ tree, turn, node, calls, selected, talk, others }) {
   const siblings =
     node == null || tree.n.parent[node] < 0
       ? []
@@ -132,7 +132,7 @@ function TurnHead({ tree, turn, node, calls, selected, talk, others, onPick }) {
           : null
       }
       <${TurnCost} calls=${calls} talk=${talk} turn=${turn} /></div>
-    ${open && siblings.length ? html`<${Others} tree=${tree} siblings=${siblings} onPick=${onPick} />` : null}
+    ${open && siblings.length ? html`<${Others} tree=${tree} siblings=${siblings} talk=${talk} />` : null}
     ${talk.callsOf === String(turn) ? html`<${ModelCalls} calls=${calls} talk=${talk} />` : null}`;
 }
 
@@ -162,7 +162,7 @@ function ModelCalls({ calls, talk }) {
 }
 
 /** What the search tried instead, equal acts together, each with its fate. */
-function Others({ tree, siblings, onPick }) {
+function Others({ tree, siblings, talk }) {
   /** @type {Map<string, {i: number, same: number}>} */
   const groups = new Map();
   for (const i of siblings) {
@@ -174,10 +174,11 @@ function Others({ tree, siblings, onPick }) {
   return html`<div class="ways" role="group" aria-label="Other ways from here">${[...groups.values()].map(
     ({ i, same }) => {
       const [text, isCall] = actOf(tree, i);
-      return html`<button type="button" class="way" key=${i} onClick=${() => onPick(i)}>${fate(tree, i)}
+      return html`<${A} class="way" key=${i} replace=${true}
+        href=${talk.link({ at: tree.keys[i], others: null })}>${fate(tree, i)}
       ${same > 1 ? html`<span class="tag">×${same}</span>` : null}
       <span class=${isCall ? 'act code' : 'act'}>${text || '(said nothing)'}</span>
-      ${tree.size[i] > 1 ? html`<span class="faint num">${tree.size[i]} branches</span>` : null}</button>`;
+      ${tree.size[i] > 1 ? html`<span class="faint num">${tree.size[i]} branches</span>` : null}<//>`;
     },
   )}</div>`;
 }

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 
 SEED = 7233536424940793653
 CALL = "/api/calls/made/task/0/"
-NEEDED = {"recorded": "stored this request", "rebuilt": "its hash is the recorded one"}
-NEEDED |= {"differs": "its hash is not the recorded one", "unavailable": "The component is another one now."}
+NEEDED = {
+    "recorded": "stored this request",
+    "rebuilt": "its hash is the recorded one",
+    "differs": "its hash is not the recorded one",
+    "unavailable": "The component is another one now.",
+}
 
 
 def call(state: str) -> dict[str, Any]:
