@@ -16,7 +16,10 @@ from store_events import Script, josh_episode, run_finished, run_started, write_
 from simkit.core.events import Event
 from simkit.core.records import BigInt, HugeInt
 from simkit.store import Loader
-from simkit.store.columns import columns_of
+from simkit.store.columns import (
+    _common,  # pyright: ignore[reportPrivateUsage]
+    columns_of,
+)
 from simkit.store.encoding import encode
 
 
@@ -62,6 +65,26 @@ def test_a_column_has_the_type_and_the_default_of_its_field() -> None:
         "loose": ("JSON", False, "", False, None),
     }
     assert columns_of(Part)["count"].default == "2"
+
+
+ROW, OTHER = {"a": "INTEGER", "b": "VARCHAR"}, {"b": "VARCHAR", "c": "DOUBLE"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        ("VARCHAR", "VARCHAR", "VARCHAR"),
+        ("VARCHAR", "DOUBLE", "JSON"),
+        ("VARCHAR[]", ROW, "JSON"),
+        (ROW, "VARCHAR[]", "JSON"),
+        (ROW, ROW, ROW),
+        (ROW, OTHER, {"a": "INTEGER", "b": "VARCHAR", "c": "DOUBLE"}),
+    ],
+)
+def test_a_field_that_two_events_have_is_read_as_what_holds_both(
+    one: str | dict[str, str], other: str | dict[str, str], both: str | dict[str, str]
+) -> None:
+    assert _common(one, other) == both
 
 
 VALUES: list[tuple[str, list[object], list[object]]] = [

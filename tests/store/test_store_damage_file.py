@@ -109,6 +109,8 @@ def test_what_was_known_of_a_run_that_was_deleted_is_forgotten(tmp_path: Path) -
     file.acknowledge([lost(tmp_path), other])
     file.forget("r1")
     assert (file.found(), file.acknowledged()) == ((other,), {other.key})
+    said = orjson.loads(file.path.read_bytes().splitlines()[-1])
+    assert (said.keys(), said["deleted"], said["at"] > 0) == ({"deleted", "at"}, "r1", True)
     file.keep([lost(tmp_path)])
     assert (file.found(), file.open("r1")) == ((other, lost(tmp_path)), (lost(tmp_path),))
 
