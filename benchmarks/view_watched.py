@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import resource
 import subprocess
 import sys
@@ -92,9 +91,9 @@ def _looks(process: subprocess.Popen[bytes], journal: Journal, page: Page, addre
         journal.look()
         if journal.run and "/runs/" not in page.url:
             page.goto(f"{address}/runs/{journal.run}", wait_until="domcontentloaded")
-        found = re.search(r"([\d,]+) of [\d,]+", page.inner_text("body"))
-        if journal.run and "/runs/" in page.url and found:
-            yield time.monotonic(), int(found[1].replace(",", ""))
+        if "/runs/" in page.url:
+            text = page.evaluate("document.querySelector('.run-title .num')?.textContent ?? '0 of'")
+            yield time.monotonic(), int(text.partition(" of")[0].replace(",", ""))
         time.sleep(EVERY)
 
 
