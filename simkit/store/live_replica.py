@@ -38,8 +38,11 @@ SETTLED = 0.1
 ROUND = 0.5
 """Seconds of one round of loading: without a bound it would go on as long as a run writes, and nobody would see it."""
 
-FIRST = 60.0
-"""Seconds of the first round, which fills the database; what is left of a great store comes with the next ones."""
+FIRST, LONGEST, RATE = 2.0, 60.0, 1_000_000
+"""The first round fills the database: its least and most seconds, and bytes of journals a second between them.
+
+It is to load what there is, but not what a run goes on writing meanwhile. What is left comes with the next rounds.
+"""
 
 ATTEMPTS = 3
 """Copies of a database that is being written, before its rows are read from the journals."""
@@ -70,7 +73,7 @@ class LiveReplica(Replica):
         self.loads = 0
         self._kept: dict[str, Any] = {}
         self._cache = cache
-        self._seconds = FIRST
+        self._seconds = LONGEST
         self._threads = threads
         self._known: frozenset[str] = frozenset()
 
@@ -110,6 +113,8 @@ class LiveReplica(Replica):
             raise StoreError(f"the journals of {self._store} cannot be read: {error}. Check its rights") from error
         if self._connection is not None:
             self._remove_stale({name.partition("/")[0] for name in sizes})
+        else:
+            self._seconds = FIRST if self.copied else min(LONGEST, FIRST + sum(sizes.values()) / RATE)
         try:
             report = super().refresh()
         except StoreUnreadable:  # the private database is damaged

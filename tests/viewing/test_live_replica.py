@@ -12,6 +12,7 @@ import pytest
 from simkit.errors import UsageError
 from simkit.store import Store, live_replica
 from simkit.store.live_replica import LiveReplica
+from simkit.store.loader import Loader, LoadReport
 from simkit.viewing.api import answer
 from support.held_database import held
 
@@ -73,6 +74,29 @@ def test_a_round_ends_while_a_run_goes_on_writing(store: Path, monkeypatch: pyte
             replica.refresh()
         assert counts(replica) == (3, 30)
         assert replica.refresh().lines == 0
+
+
+@pytest.mark.parametrize(("size", "copied", "seconds"), [(3_000_000, False, 5), (10**9, False, 60), (10**9, True, 2)])
+def test_the_first_round_loads_what_there_is_and_not_what_is_written_meanwhile(
+    store: Path, monkeypatch: pytest.MonkeyPatch, size: int, copied: bool, seconds: float
+) -> None:
+    bounds: list[float | None] = []
+    load = Loader.load
+
+    def noted(loader: Loader, bound: float | None = None) -> LoadReport:
+        bounds.append(bound)
+        return load(loader, bound)
+
+    monkeypatch.setattr(Loader, "load", noted)
+    monkeypatch.setattr(live_replica, "journal_sizes", lambda _: {"a/main.jsonl": size})
+    if not copied:
+        (store / "simkit.duckdb").unlink()
+    with LiveReplica(store) as replica:
+        assert replica.copied == copied
+        monkeypatch.undo()
+        monkeypatch.setattr(Loader, "load", noted)
+        replica.refresh()
+    assert bounds == [seconds, live_replica.ROUND]
 
 
 def test_the_database_is_copied_while_another_process_holds_it(store: Path) -> None:
