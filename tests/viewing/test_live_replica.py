@@ -88,7 +88,11 @@ def test_the_first_round_loads_what_there_is_and_not_what_is_written_meanwhile(
         return load(loader, bound)
 
     monkeypatch.setattr(Loader, "load", noted)
-    monkeypatch.setattr(live_replica, "journal_sizes", lambda _: {"a/main.jsonl": size})
+
+    def sizes(folder: Path) -> dict[str, int]:
+        return {"a/main.jsonl": size}
+
+    monkeypatch.setattr(live_replica, "journal_sizes", sizes)
     if not copied:
         (store / "simkit.duckdb").unlink()
     with LiveReplica(store) as replica:
