@@ -13,9 +13,12 @@ import pytest
 from playing import TASKS, journal, play, play_shards, play_until, scores
 from typer.testing import CliRunner
 
+from simkit.agents.scripted import ScriptedAgent
 from simkit.cli.app import app
+from simkit.components.agent import Act, Decision
 from simkit.core.tasks import Task
 from simkit.errors import StoreBusy, StoreError, UsageError
+from simkit.run.engine import FaultPolicy
 from simkit.run.joining import MergedRun
 from simkit.run.merging import merge
 from simkit.run.run import Run
@@ -27,6 +30,7 @@ from simkit.store import Store, merging
 from simkit.store.merging import INCOMING
 from simkit.store.notes import Note, NoteFile
 from simkit.store.source import file_of
+from support.memory_engine import InMemory
 
 pytestmark = pytest.mark.anyio
 
@@ -376,3 +380,53 @@ def test_the_command_says_what_was_merged_and_what_is_missing(tmp_path: Path, sh
     assert (told["outcome"], told["shards"], told["missing"], told["status"]) == ("merged", 3, [], "done")
     result = CliRunner().invoke(app, ["store", "merge", *names, *into])
     assert "3 of 3 shards (nothing new); done" in result.output
+
+
+class FaultyAgent(ScriptedAgent):
+    """Fails in one task."""
+
+    async def act(self, request: Act[Any]) -> Decision[Any]:
+        """The decision of the rule-based agent, or an error."""
+        if request.key.task_id == "test-00001":
+            raise RuntimeError("not this one")
+        return await super().act(request)
+
+
+@pytest.mark.parametrize(("most", "status"), [(0.2, "done"), (0.1, "failed")])
+async def test_faults_are_judged_over_all_shards(tmp_path: Path, most: float, status: str) -> None:
+    stores = [tmp_path / "one", tmp_path / "two"]
+    for number, store in enumerate(stores, 1):
+        policy, config = FaultPolicy(max_share=most), {"max_faults": most}
+        async with Run(store=store, shard=f"{number}/2", seed=3, policy=policy, config=config) as run:
+            world = run.world()
+            cast = run.cast(world, agent=FaultyAgent(world, 0.3))
+            await run.play(Rollout(), cast, run.tasks(world, "test", f"{TASKS}"))
+    assert [Store(store).resolve().status for store in stores] == ["done", "failed"]
+    (run,) = merge(stores, tmp_path / "all")
+    assert run.status == status
+    told = "1 of 7 episodes faulted, more than the share of 0.1 that is allowed (--max-faults)"
+    assert run.problem == (None if status == "done" else told)
+
+
+def test_a_merged_run_is_resumed_by_the_command_and_shards_may_be_empty(tmp_path: Path) -> None:
+    def simkit(*words: str) -> int:
+        return CliRunner().invoke(app, [*words, "--quiet"] if words[0] != "store" else list(words)).exit_code
+
+    flags = ["run", "rollout", "--tasks", "2", "--name", "few"]
+    for number in (1, 2, 3):
+        assert simkit(*flags, "--shard", f"{number}/3", "--store", str(tmp_path / f"{number}")) == 0
+    into = ["--into", str(tmp_path / "all")]
+    assert simkit("store", "merge", str(tmp_path / "3"), str(tmp_path / "1"), *into) == 1
+    assert simkit("resume", "few", "--store", str(tmp_path / "all")) == 0
+    assert Store(tmp_path / "all").resolve("few").status == "done"
+    names = [str(tmp_path / f"{number}") for number in (1, 2, 3)]
+    assert simkit("store", "merge", *names, "--into", str(tmp_path / "other")) == 0
+    assert scores(tmp_path / "all") == scores(tmp_path / "other")
+
+
+async def test_a_shard_plays_with_workers(tmp_path: Path) -> None:
+    for number in (1, 2):
+        await play(tmp_path / f"{number}", f"{number}/2", engine=InMemory(2))
+    await play(tmp_path / "whole")
+    merge([tmp_path / "1", tmp_path / "2"], tmp_path / "all")
+    assert scores(tmp_path / "all") == scores(tmp_path / "whole")

@@ -6,6 +6,7 @@ on the same limits.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,8 @@ from simkit.models.middleware.budget import Amount, Budget
 from simkit.models.middleware.concurrency_limit import ConcurrencyLimit
 from simkit.models.middleware.leases import NOTHING, Leases, Places, Wants
 from simkit.models.middleware.rate_limit import RateLimits
+
+NO_PLACES = Places(0, 0)
 
 PIECE = 0.02
 """Share of the remaining budget that a worker gets at a time, if it asks for less."""
@@ -59,6 +62,7 @@ class Lender:
         self._budget = budget
         self._endpoints = endpoints
         self._borrowers: dict[int, _Borrower] = {}
+        self._demands = {name: Demands() for name in endpoints}
 
     def held(self, worker: int) -> Held:
         """What a worker has leased and not used."""
@@ -68,6 +72,8 @@ class Lender:
     def enter(self, worker: int) -> None:
         """A worker begins."""
         self._borrowers[worker] = _Borrower()
+        for demands in self._demands.values():
+            demands.set(worker, 0)
         self._budget.lending(1)
 
     def leave(self, worker: int, *, lost: bool = False) -> None:
@@ -79,6 +85,8 @@ class Lender:
             self._budget.lend(NOTHING.less(borrower.lent))
         for name, places in borrower.places.items():
             self._endpoints[name].concurrency.lend(-places)
+        for demands in self._demands.values():
+            demands.remove(worker)
         self._budget.lending(-1)
 
     def settle(self, worker: int, wants: Wants) -> None:
@@ -89,6 +97,9 @@ class Lender:
         budget.lend(NOTHING.less(wants.returned))
         borrower.lent = borrower.lent.less(used).less(wants.returned)
         borrower.spent, borrower.wants = wants.spent, wants
+        for name, demands in self._demands.items():
+            use = wants.places.get(name, NO_PLACES)
+            demands.set(worker, use.in_flight + use.waiting)
         for name, use in wants.places.items():
             self._give_back(borrower, name, use)
         for name, tokens in wants.corrections.items():
@@ -106,7 +117,7 @@ class Lender:
         for name, slots in borrower.wants.slots.items():
             rates = self._endpoints[name].rates
             delays[name] = tuple(0.0 if rates is None else rates.take(tokens) for tokens in slots)
-        places = {name: self._places(borrower, name) for name in borrower.wants.places}
+        places = {name: self._places(worker, borrower, name) for name in borrower.wants.places}
         changed = {name: number for name, number in places.items() if borrower.sent.get(name) != number}
         borrower.sent |= changed
         cuts, borrower.cuts = frozenset(borrower.cuts), set[str]()
@@ -165,30 +176,53 @@ class Lender:
             self._endpoints[name].concurrency.lend(keeps - had)
             borrower.places[name] = keeps
 
-    def _places(self, borrower: _Borrower, name: str) -> int:
+    def _places(self, worker: int, borrower: _Borrower, name: str) -> int:
         """The concurrency of a worker at an endpoint: its share by demand, as far as places are free."""
         gate, had = self._endpoints[name].concurrency, borrower.places.get(name, 0)
-        share = self._share(borrower, name, gate.limit)
+        share = self._demands[name].share(worker, gate.limit)
         if share > had:
             more = min(share - had, max(0, gate.free))
             gate.lend(more)
             borrower.places[name] = had = had + more
         return min(share, had)
 
-    def _share(self, borrower: _Borrower, name: str, limit: int) -> int:
-        """Fair share of the places of an endpoint: no worker gets more than it wants while another wants more."""
-        demands = [(_demand(each, name), number) for number, each in self._borrowers.items()]
-        left, shares = limit, dict[int, int]()
-        for rank, (demand, number) in enumerate(sorted(demands)):
-            shares[number] = min(demand, left // (len(demands) - rank))
-            left -= shares[number]
-        number = next(number for number, each in self._borrowers.items() if each is borrower)
-        return shares[number] + left // len(demands)
 
+class Demands:
+    """Demands of all workers at one endpoint, from the smallest to the greatest: how its places are shared."""
 
-def _demand(borrower: _Borrower, name: str) -> int:
-    use = borrower.wants.places.get(name, Places(0, 0))
-    return use.in_flight + use.waiting
+    def __init__(self) -> None:
+        self._of: dict[int, int] = {}
+        self._order: list[tuple[int, int]] = []
+        self._total = 0
+
+    def set(self, worker: int, demand: int) -> None:
+        """Note what a worker demands now."""
+        if self._of.get(worker) == demand:
+            return
+        self.remove(worker)
+        insort(self._order, (demand, worker))
+        self._of[worker] = demand
+        self._total += demand
+
+    def remove(self, worker: int) -> None:
+        """Forget a worker."""
+        demand = self._of.pop(worker, None)
+        if demand is not None:
+            del self._order[bisect_left(self._order, (demand, worker))]
+            self._total -= demand
+
+    def share(self, worker: int, limit: int) -> int:
+        """Fair share of a worker: no worker gets more than it wants while another wants more."""
+        own, count = self._of[worker], len(self._order)
+        if self._total <= limit:
+            return own + (limit - self._total) // count
+        place, left = bisect_left(self._order, (own, worker)), limit
+        for rank, (demand, _) in enumerate(self._order):
+            level, more = divmod(left, count - rank)
+            if demand > level:  # it and all greater ones get the same, and the last ones what remains
+                return own if place < rank else level + (place >= count - more)
+            left -= demand
+        return own
 
 
 def _positive(amount: Amount) -> Amount:
