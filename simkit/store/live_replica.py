@@ -38,6 +38,9 @@ SETTLED = 0.1
 ROUND = 0.5
 """Seconds of one round of loading: without a bound it would go on as long as a run writes, and nobody would see it."""
 
+PIECE = 4 << 20
+"""Bytes that are loaded in one transaction of such a round: its bound is looked at between them."""
+
 FIRST, LONGEST, RATE = 2.0, 60.0, 1_000_000
 """The first round fills the database: its least and most seconds, and bytes of journals a second between them.
 
@@ -123,6 +126,8 @@ class LiveReplica(Replica):
             report = super().refresh()
         self._known = frozenset(name.partition("/")[0] for name in sizes)
         self._seconds = ROUND
+        if self._loader is not None:
+            self._loader.piece = PIECE
         self.loads += self._sizes is not before
         with self.connection.cursor() as own:
             state = read_state(own, ReadState(store=self._store), sizes, read_marks(own))

@@ -83,6 +83,9 @@ class Loader:
         lock: the lock file that serializes loaders of one database; the store's `.loading` by default.
         runs: ids of the runs to load; None for all of them.
         source: function that opens a journal for reading; tests replace it.
+
+    Attributes:
+        piece: bytes loaded in one transaction from the next round on.
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class Loader:
         self.database = database or folder / "simkit.duckdb"
         self.lock = lock or folder / ".loading"
         self.damage = DamageFile(folder)
-        self._piece = piece
+        self.piece = piece
         self._runs = runs
         self._source = source
 
@@ -157,7 +160,7 @@ class Loader:
         with self._opened(notes) as connection:
             self._settle(connection)
             work = LoadingRound(
-                connection, self.folder, scratch, self._piece, deadline, self._source, self.damage, again
+                connection, self.folder, scratch, self.piece, deadline, self._source, self.damage, again
             )
             finished = load_all(work, self._runs)
             load_notes(connection, self.folder)
