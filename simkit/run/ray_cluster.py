@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import threading
 from collections.abc import AsyncGenerator, Generator, Mapping
@@ -51,6 +52,7 @@ class Connection:
         thread.start()
         try:
             self.cores = await anyio.to_thread.run_sync(self._ready.result, abandon_on_cancel=True)
+            _take_signals_back()
             yield
         finally:
             self._over.set()
@@ -71,6 +73,15 @@ class Connection:
         finally:
             if ours:
                 ray.shutdown()
+
+
+def _take_signals_back() -> None:
+    """Install this process's handlers again: Ray's own aborts the process at a SIGTERM, which should end the run."""
+    if threading.current_thread() is threading.main_thread():
+        for each in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(each)
+            if handler is not None:  # None: not installed by Python
+                signal.signal(each, handler)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ from simkit.store.journal import Journal
 from simkit.testing.behaviour import Behaviour
 from simkit.testing.server import serve
 from support.killing import CountingReplies, acknowledged, contents
+from support.signals import heeding_signals
 from support.worker_runs import AGENTS, ASKING, SEARCHES, FullDisk, Played, harvest, played
 
 ray: Any = require("ray", "ray")
@@ -389,6 +390,28 @@ async def test_a_driver_that_was_killed_is_resumed_by_another_engine(tmp_path: P
     assert contents(store, run_id) == contents(
         tmp_path / "whole", next((tmp_path / "whole" / "journals").iterdir()).name
     )
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+async def test_a_run_that_is_stopped_ends_in_order_with_its_actors(
+    tmp_path: Path, cluster: Any, sent: signal.Signals
+) -> None:
+    """Ray handles SIGTERM itself, by aborting the process."""
+    told, store = tmp_path / "told", tmp_path / "store"
+    flags = ["--tasks", "1", "--agent", f"{AGENTS}:Waiting,told={told}", "--store", str(store), "--quiet"]
+    command = [sys.executable, "-m", "simkit", "run", "rollout", "--engine", f"ray={cluster.address}", *flags]
+    with heeding_signals():
+        started = await anyio.open_process(command, stdout=None, stderr=None)
+    async with started as driver:
+        with anyio.fail_after(120):
+            while not (told.exists() and told.read_text().endswith("\n")):  # noqa: ASYNC110 - another process tells
+                await anyio.sleep(0.02)
+        driver.send_signal(sent)
+        assert await driver.wait() == 130
+    with anyio.fail_after(30):
+        while is_alive(int(told.read_text())):  # noqa: ASYNC110 - another process ends
+            await anyio.sleep(0.01)
+    assert Store(store).query("select status from runs").rows == [("interrupted",)]
 
 
 async def test_a_lost_node_changes_nothing(tmp_path: Path) -> None:
