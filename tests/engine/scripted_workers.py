@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import anyio
 import anyio.lowlevel
 
 from simkit.core.events import EndpointAdjusted, Episode, EpisodeStarted
@@ -53,7 +55,8 @@ class Worker:
         self.downs.append(down)
         self.open += down.orders
         await anyio.lowlevel.checkpoint()
-        return self.answer(self, down)
+        made = self.answer(self, down)
+        return await made if inspect.isawaitable(made) else made
 
     def up(self, *orders: Order, lines: Sequence[bytes] = (), outcome: str = "user_ended", **more: Any) -> Up:
         """An answer with the lines and results of some orders."""
@@ -70,7 +73,7 @@ class Worker:
         return [[order.index for order in down.orders] for down in self.downs]
 
 
-Answer = Callable[[Worker, Down], Up]
+Answer = Callable[[Worker, Down], Up | Awaitable[Up]]
 
 
 def plays(worker: Worker, down: Down) -> Up:
@@ -86,17 +89,21 @@ class Scripted(OnThisMachine):
         size: maximum number of workers.
         answer: what workers answer.
         starts: whether the worker of this number, from 1, can be started.
+        waits: whether its start never ends.
     """
 
     size: int
     answer: Answer = plays
     starts: Callable[[int], bool] = lambda number: True
+    waits: Callable[[int], bool] = lambda number: False
     workers: list[Worker] = field(default_factory=list[Worker])
 
     @asynccontextmanager
     async def link(self, spec: PlaySpec) -> AsyncGenerator[Link]:
         worker = Worker(len(self.workers) + 1, spec, self.answer)
         self.workers.append(worker)
+        if self.waits(worker.number):
+            await anyio.sleep_forever()
         if not self.starts(worker.number):
             raise WorkerLost("no place")
         yield worker

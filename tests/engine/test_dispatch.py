@@ -157,8 +157,8 @@ async def test_an_episode_whose_end_is_in_the_journal_is_not_played_again(first:
         if worker.number == 1 and worker.open:
             if len(worker.downs) == 3:
                 raise WorkerLost("gone")
-            ended = worker.open[first].unit
-            return worker.up(lines=(encode(started(ended)), encode(episode(ended))))
+            ended, other = worker.open[first].unit, worker.open[1 - first].unit
+            return worker.up(lines=(encode(started(other)), encode(started(ended)), encode(episode(ended))))
         return plays(worker, down)
 
     driver = Driver(Scripted(1, answer))
@@ -191,6 +191,18 @@ async def test_only_starts_in_a_row_that_fail_are_an_error() -> None:
     driver = Driver(Scripted(1, answer, starts=lambda number: number in (3, 6)))
     assert numbers(await driver.play(2, 2)) == [0, 1]
     assert driver.progress.workers_lost == 5
+
+
+async def test_three_starts_in_a_row_that_fail_later_are_an_error_too() -> None:
+    def answer(worker: Worker, down: Down) -> Up:
+        if worker.open:
+            raise WorkerLost("gone")
+        return Up()
+
+    engine = Scripted(1, answer, starts=lambda number: number == 1)
+    with pytest.raises(UsageError, match="no worker can be started"):
+        await Driver(engine).play(2, 2)
+    assert len(engine.workers) == 4
 
 
 async def test_a_unit_that_was_open_in_two_losses_is_played_alone_and_after_all_others() -> None:
@@ -338,6 +350,28 @@ async def test_an_error_of_one_worker_ends_the_run_and_the_others_send_what_they
     assert second.downs[-1].acked == 1
 
 
+async def test_a_worker_is_dismissed_before_its_first_answer_and_what_it_sends_then_is_written() -> None:
+    line = encode(started(unit(9)))
+
+    async def slow(worker: Worker) -> Up:
+        await anyio.sleep_forever()
+        return worker.up()
+
+    def answer(worker: Worker, down: Down) -> Any:
+        if down.stop:
+            return worker.up(lines=(line,), done=True)
+        if worker.number == 2:
+            return slow(worker)
+        return Up(error=packed_error(UsageError("no such tool"))) if worker.open else Up()
+
+    driver = Driver(Scripted(2, answer))
+    with pytest.raises(UsageError, match="no such tool") as found:
+        await driver.play(4, 2)
+    assert isinstance(found.value.__cause__, ExceptionGroup)
+    assert [[down.stop for down in each.downs] for each in driver.engine.workers] == [["", "", "now"], ["", "now"]]
+    assert driver.recorder.lines == [line, line]
+
+
 async def test_others_get_nothing_more_while_a_worker_with_an_error_ends() -> None:
     def answer(worker: Worker, down: Down) -> Up:
         if worker.number == 1 and worker.open:
@@ -459,8 +493,45 @@ async def test_loads_of_workers_are_shown_while_they_play_and_counts_stay() -> N
         return worker.up(*worker.open, counts=counts)
 
     driver = Driver(Scripted(1, answer))
-    driver.progress.load = lambda: (own,)
+
+    def before() -> tuple[ComponentLoad, ...]:
+        return (own,)
+
+    driver.progress.load = before
     await driver.play(1, 1)
     assert seen == [(0, 0, 0, own), (1, 1, 3, own, load), (1, 1, 3, own, load)]
     assert (driver.progress.workers, driver.progress.running, driver.progress.turns) == (0, 0, 5)
-    assert driver.progress.load() == (own,)
+    assert driver.progress.load is before
+
+
+async def test_the_run_knows_what_each_worker_has_done_and_lost_while_it_plays() -> None:
+    seen: list[list[tuple[int, int, int, int]]] = []
+
+    def answer(worker: Worker, down: Down) -> Up:
+        states = driver.progress.worker_states()
+        seen.append([(each.worker, each.open, each.done, each.lost) for each in states])
+        if worker.number == 1 and len(worker.downs) == 3:
+            raise WorkerLost("gone")
+        return plays(worker, down)
+
+    driver = Driver(Scripted(1, answer))
+    await driver.play(4, 2)
+    assert [state for (state,) in seen] == [
+        *((0, 0, 0, 0), (0, 2, 0, 0), (0, 2, 2, 0)),
+        *((0, 0, 2, 1), (0, 2, 2, 1), (0, 0, 4, 1)),
+    ]
+    assert driver.progress.worker_states() == ()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_workers_that_have_not_begun_are_not_waited_for(lost: bool) -> None:
+    def answer(worker: Worker, down: Down) -> Up:
+        if lost and len(worker.downs) == 3:
+            raise WorkerLost("gone")
+        if lost and worker.open:
+            return worker.up(lines=[encode(episode(order.unit)) for order in worker.open])
+        return plays(worker, down)
+
+    driver = Driver(Scripted(2, answer, waits=lambda number: number == 2))
+    with anyio.fail_after(60):
+        assert numbers(await driver.play(2, 4)) == [0, 1]

@@ -127,6 +127,17 @@ def test_an_error_of_a_worker_is_the_same_in_the_driver() -> None:
     assert crossed(ValueError("x", 1)).args == ("x", 1)
 
 
+class Empty(ValueError):
+    """An error that is made without its arguments."""
+
+    def __new__(cls, *given: object) -> Empty:
+        return super().__new__(cls)
+
+
+def test_an_error_keeps_arguments_that_it_is_not_made_with() -> None:
+    assert crossed(Empty("a", 1)).args == ("a", 1)
+
+
 def test_its_traceback_becomes_a_note() -> None:
     (note,) = crossed(raised(AgentFault("no"))).__notes__
     assert note.startswith("in a worker:\n")
