@@ -15,6 +15,8 @@ from simkit.core.events import EndpointAdjusted, Episode, EpisodeStarted
 from simkit.core.recorder import MemoryRecorder
 from simkit.core.tasks import Goal, Task
 from simkit.errors import WorkerLost
+from simkit.models.middleware.budget import Amount
+from simkit.models.middleware.lending import Held
 from simkit.run.contract import Down, Link, Order, PlaySpec, Result, Up
 from simkit.run.dispatch import DriverContext, play_with_workers
 from simkit.run.engine import FaultPolicy, RunProgress
@@ -151,6 +153,9 @@ class Lending:
 
     def settle(self, worker: int, wants: Any) -> None:
         self.steps.append(("settle", worker, wants))
+
+    def held(self, worker: int) -> Held:
+        return Held(Amount(5, 0.5), 3)
 
     def leases(self, worker: int) -> Any:
         return f"leases of {worker}"

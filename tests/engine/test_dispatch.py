@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -26,6 +27,7 @@ from simkit.models.middleware.leases import Wants
 from simkit.run.accounting import NO_END, STOPPED_AT_FAULT
 from simkit.run.contract import Counts, Down, Result, Up, packed_error
 from simkit.run.engine import FaultPolicy
+from simkit.run.worker_states import WorkerState
 from simkit.store.encoding import encode
 
 pytestmark = pytest.mark.anyio
@@ -521,6 +523,34 @@ async def test_the_run_knows_what_each_worker_has_done_and_lost_while_it_plays()
         *((0, 0, 2, 1), (0, 2, 2, 1), (0, 0, 4, 1)),
     ]
     assert driver.progress.worker_states() == ()
+
+
+@pytest.mark.parametrize("lender", [None, Lending()])
+async def test_the_run_knows_the_place_and_the_load_of_each_worker(
+    monkeypatch: pytest.MonkeyPatch, lender: Lending | None
+) -> None:
+    class Time:
+        now = 100.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+    clock, seen = Time(), list[WorkerState]()
+    monkeypatch.setattr("simkit.run.dispatch.time", clock)
+    counts = Counts(place="here", lag=0.123456, in_flight=2, waiting=3)
+
+    def answer(worker: Worker, down: Down) -> Up:
+        if worker.downs[1:]:
+            clock.now = 100.765432
+            seen.extend(driver.progress.worker_states())
+            clock.now = 100.0
+        return worker.up(*worker.open, done=bool(down.stop), counts=counts)
+
+    driver = Driver(Scripted(1, answer), lender=lender)
+    await driver.play(1, 1)
+    known = WorkerState(worker=0, place="here", open=1, lag=0.123, heard=0.765, calls=5)
+    held = known if lender is None else replace(known, tokens=5, cost=0.5, places=3)
+    assert seen == [held, replace(held, open=0, done=1)]
 
 
 @pytest.mark.parametrize("lost", [False, True])
