@@ -6,7 +6,7 @@ import io
 import pickle
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -123,7 +123,7 @@ class CastSpec:
         Raises:
             UsageError: it cannot be built here, or a file differs from the driver's.
         """
-        found = _digests(self)
+        found = file_digests(self, self.world, self.models, self.judge)
         changed = [path for path, digest in self.digests.items() if found.get(path) != digest]
         if changed:
             raise UsageError(f"{', '.join(changed)} has changed since the run began, or is missing here; start again")
@@ -154,13 +154,17 @@ class CastSpec:
 
 @dataclass(frozen=True, slots=True)
 class CastOrigin:
-    """What `Run.cast` was told, before anything of it is pickled."""
+    """What `Run.cast` was told, before anything of it is pickled.
+
+    `digests` are those of the users' files when the cast was built: workers must not play with others.
+    """
 
     world: World
     world_spec: WorldSpec | None
     request: CastRequest
     models: ModelRequest
     interactive: bool
+    digests: Mapping[str, str]
 
     def spec(self) -> CastSpec:
         """The cast for workers.
@@ -171,7 +175,7 @@ class CastOrigin:
         if self.interactive:
             raise UsageError("a user at the terminal plays in one process; use --workers 1")
         asked, named, models = self.request, self.world_spec, self.models
-        spec = CastSpec(
+        return CastSpec(
             world=Pickled.of(self.world, f"the world `{self.world.name}`") if named is None else named,
             agent=_packed(asked.agent, "the agent"),
             user=_packed(asked.user, "the user"),
@@ -183,8 +187,8 @@ class CastOrigin:
             user_options=models.user_defaults,
             judge=models.judge,
             judge_options=models.judge_config,
+            digests=self.digests,
         )
-        return replace(spec, digests=_digests(spec))
 
 
 def packed_search(search: Search) -> Pickled:
@@ -196,10 +200,13 @@ def packed_search(search: Search) -> Pickled:
     return Pickled.of(search, f"the search `{search.name}`")
 
 
-def _digests(spec: CastSpec) -> dict[str, str]:
-    names = [spec.agent, spec.user, spec.reward, spec.models.model, spec.models.user_model, spec.judge]
-    names += [spec.world.name] if isinstance(spec.world, WorldSpec) else []
-    return spec.folders.digests({f"{number}": name for number, name in enumerate(names) if isinstance(name, str)})
+def file_digests(
+    request: CastRequest | CastSpec, world: object, models: ModelConfig, judge: str | None
+) -> dict[str, str]:
+    """Digests of the users' files that a cast names."""
+    named = [request.agent, request.user, request.reward, models.model, models.user_model, judge]
+    named += [world.name] if isinstance(world, WorldSpec) else []
+    return request.folders.digests({f"{number}": name for number, name in enumerate(named) if isinstance(name, str)})
 
 
 def _packed(part: Any, what: str) -> str | Pickled | None:

@@ -16,7 +16,7 @@ from simkit.components.world import World, choose_tasks, load_world
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
 from simkit.models.config import ModelConfig
-from simkit.run.cast_spec import CastOrigin, WorldSpec
+from simkit.run.cast_spec import CastOrigin, WorldSpec, file_digests
 from simkit.run.casting import CastRequest, ModelRequest, build_players, choose_agent, needed_models
 from simkit.run.contract import Engine
 from simkit.run.driven import DrivenPlay
@@ -98,7 +98,9 @@ class RunCasts(Lifetime):
         cast = players.cast(scope, world.check_task, idle=self._engine_for_play() is not None)
         known = next((spec for loaded, spec in self._worlds if loaded is world), None)
         interactive = players.user.interactive
-        self._casts.append((cast, CastOrigin(world, known, wanted, requested, interactive=interactive)))
+        digests = file_digests(wanted, known, requested.config, requested.judge)
+        origin = CastOrigin(world, known, wanted, requested, interactive=interactive, digests=digests)
+        self._casts.append((cast, origin))
         return cast
 
     async def open_cast(

@@ -300,7 +300,8 @@ async def test_a_file_that_changes_while_the_run_plays_is_refused(tmp_path: Path
         tasks = run.tasks(world, "train", "2")
         await run.play(Rollout(), cast, tasks)
         file.write_text(f"{file.read_text()}# changed\n")
-        await run.play(Rollout(), cast, tasks)
+        with pytest.raises(UsageError, match="has changed since the run began"):
+            await run.play(Rollout(), cast, tasks)
 
 
 async def test_other_versions_on_a_node_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

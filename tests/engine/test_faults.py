@@ -174,6 +174,19 @@ async def test_a_file_that_changes_while_the_run_plays_is_refused(tmp_path: Path
             await run.play(Rollout(), cast, run.tasks(world, "train", "2"))
 
 
+async def test_a_file_that_changes_between_two_plays_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "agents.py"
+    file.write_text("from simkit.agents.scripted import ScriptedAgent\nclass Mine(ScriptedAgent):\n    pass\n")
+    async with Run(store=tmp_path / "store", engine=InMemory(1)) as run:
+        world = run.world("builtin")
+        cast = run.cast(world, agent=f"{file}:Mine")
+        tasks = run.tasks(world, "train", "2")
+        await run.play(Rollout(), cast, tasks)
+        file.write_text(f"{file.read_text()}# changed\n")
+        with pytest.raises(UsageError, match=r"agents\.py has changed since the run began"):
+            await run.play(Rollout(), cast, tasks)
+
+
 class Changing(InMemory):
     """Changes a file before a worker starts."""
 
