@@ -397,3 +397,15 @@ def test_a_missing_column_is_not_reported_as_a_full_disk() -> None:
         said = str(loading_error(Path("simkit.duckdb"), kind("no such column")))
         assert "needs a column of its name in simkit/store/schema.sql" in said
         assert "free some space" not in said
+
+
+def test_each_round_reads_the_notes_of_the_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def load_notes(connection: object, store: Path) -> None:
+        read.append(store)
+
+    monkeypatch.setattr("simkit.store.loader.load_notes", load_notes)
+    Loader(folder).load()
+    Loader(folder).load()
+    assert read == [folder, folder]
