@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from playing import scores
+from shard_playing import scores
 from typer.testing import CliRunner
 
 from simkit.cli.app import app

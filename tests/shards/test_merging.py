@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import orjson
 import pytest
-from playing import TASKS, journal, play, play_shards, play_until, scores
+from shard_playing import TASKS, journal, play, play_shards, play_until, scores
 from typer.testing import CliRunner
 
 from simkit.agents.scripted import ScriptedAgent

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playing import TASKS, play, play_shards, play_until, scores
+from shard_playing import TASKS, play, play_shards, play_until, scores
 from typer.testing import CliRunner
 
 from simkit.cli.app import app
