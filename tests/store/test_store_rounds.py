@@ -18,11 +18,12 @@ from store_events import josh_episode, numbered, run_finished, run_started, writ
 from simkit.core.events import Event, ItemScored, LoopBlocked, Measured, ModelCall, UnitsNotPlayed, UnitsPlanned
 from simkit.core.records import PlannedUnit, UnplayedUnit
 from simkit.store import Loader, LoadReport
+from simkit.store.archive import compress
 from simkit.store.damage import FILE, DamageFile
 from simkit.store.encoding import encode
 from simkit.store.files import IS_A_LINK
 from simkit.store.lines import journal_seed, seal
-from simkit.store.source import DiskSource, JournalSource
+from simkit.store.source import DiskSource, JournalSource, open_journal
 from simkit.store.transactions import LoadingRound, stage_and_load
 
 EVENTS: Sequence[Event] = [run_started(), *josh_episode().events, run_finished()]
@@ -487,6 +488,49 @@ def test_a_run_with_one_journal_that_has_grown_is_loaded(folder: Path) -> None:
     Loader(folder).load()
     write_lines(folder, LINES[1:])
     assert Loader(folder).load().lines == COUNT - 1
+
+
+def test_a_journal_that_loads_alone_is_closed_too(folder: Path) -> None:
+    rewrite(folder, [*LINES[:4], JUNK, *LINES[4:]])
+    disk = Disk()
+    assert Loader(folder, source=disk).load().lines == COUNT
+    assert disk.closed == 1
+
+
+def test_a_journal_of_a_run_that_cannot_be_read_keeps_the_next_one_from_nothing(folder: Path) -> None:
+    names = ("w0", "w1", "w2")
+    for worker in names:
+        rewrite(folder, numbered(EVENTS if worker == "w1" else [run_started()], worker=worker), worker=worker)
+    broken, disk = {"w0.jsonl", "w2.jsonl"}, Disk()
+
+    class Broken(Watched):
+        def read(self, start: int, size: int) -> bytes:
+            if size:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return b""
+
+    def source(path: Path) -> JournalSource:
+        return Broken(path, disk) if path.name in broken else DiskSource(path)
+
+    report = Loader(folder, source=source).load()
+    assert report.lines == COUNT
+    assert [(bad.journal.name, bad.kind) for bad in report.unreadable] == [("w0.jsonl", "file"), ("w2.jsonl", "file")]
+    assert disk.closed == 2
+
+
+def test_a_compressed_journal_that_is_loaded_is_not_opened_again(folder: Path) -> None:
+    compress(rewrite(folder, LINES))
+    opened: list[Path] = []
+
+    def source(path: Path) -> JournalSource:
+        opened.append(path)
+        return open_journal(path)
+
+    loader = Loader(folder, source=source)
+    assert loader.load().lines == COUNT
+    assert len(opened) == 1
+    assert loader.load() == LoadReport()
+    assert len(opened) == 1
 
 
 def test_a_packed_run_that_goes_on_is_read_again_from_its_journals(folder: Path) -> None:

@@ -65,6 +65,49 @@ def test_no_more_journals_are_open_than_agreed(store: Store, transactions: list[
     assert transactions == ([MOST_JOURNALS + more] if more <= 0 else [MOST_JOURNALS, 1])
 
 
+@pytest.mark.parametrize(("more", "together"), [(0, [3, 3, 2]), (1, [4, 4])])
+def test_no_more_bytes_wait_than_agreed(store: Store, transactions: list[int], more: int, together: list[int]) -> None:
+    for number in range(8):
+        write_lines(store.path, numbered(run(f"r{number}"), run=f"r{number}"), f"r{number}")
+    size = len(b"".join(numbered(run("r0"), run="r0")))
+    assert Loader(store.path, piece=3 * size + more).load().lines == 8 * len(run("r"))
+    assert transactions == together
+
+
+@pytest.mark.parametrize(("share", "together"), [(2.0, [2]), (2.5, [2]), (1.9, [1, 1]), (1.34, [1, 1])])
+def test_journals_of_more_than_half_of_what_is_loaded_at_once_do_not_wait(
+    store: Store, transactions: list[int], share: float, together: list[int]
+) -> None:
+    for name in ("a", "b"):
+        write_lines(store.path, numbered(run(name), run=name), name)
+    size = len(b"".join(numbered(run("a"), run="a")))
+    assert Loader(store.path, piece=int(share * size)).load().lines == 2 * len(run("a"))
+    assert transactions == together
+
+
+def test_lines_that_wait_are_forgotten_when_their_run_is_read_again_and_those_of_others_are_not(
+    store: Store, transactions: list[int]
+) -> None:
+    """The second journal of `b` gets a line that had been missing."""
+    for name in ("a", "b"):
+        write_lines(store.path, numbered(run(name)[:3], run=name), name)
+    late = numbered(josh_episode("b", "MUL3").events, run="b", worker="w1")
+    write_lines(store.path, [late[0], *late[2:]], "b", worker="w1")
+    store.load()
+    transactions.clear()
+    for name in ("a", "b"):
+        write_lines(store.path, numbered(run(name), run=name)[3:], name)
+    write_lines(store.path, late[1:2], "b", worker="w1")
+    report = Loader(store.path, piece=2 * len(b"".join(numbered(run("b"), run="b")))).load()
+    assert store.query("SELECT count(*) FROM episodes GROUP BY run_id ORDER BY run_id").rows == [(2,), (3,)]
+    assert transactions == [1, 1, 2]
+    assert report.lines == len(run("a")) - 3 + len(run("b")) + len(late)
+    assert [bad.kind for bad in report.damaged] == ["late"]
+    messages = "SELECT count(*), count(DISTINCT (episode_id, branch_id, seq)) FROM messages"
+    ((count, distinct),) = store.query(messages).rows
+    assert count == distinct
+
+
 def test_what_is_large_or_out_of_order_loads_alone(store: Store, transactions: list[int]) -> None:
     for name in ("a", "b", "c", "d"):
         lines = numbered(run(name), run=name)
