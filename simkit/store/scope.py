@@ -14,6 +14,7 @@ from pathlib import Path
 
 import duckdb
 
+from simkit.errors import StoreUnreadable
 from simkit.store.database import connected, sql_text
 from simkit.store.tables import OWNERS, PACKED, literal, rows_of
 
@@ -59,10 +60,21 @@ def opened_with_packs(database: Path, store: Path, *, external: bool) -> Generat
 
 
 def add_packs(connection: duckdb.DuckDBPyConnection, store: Path) -> None:
-    """Let the tables and views of this connection hold the rows of the store's packed runs, too."""
+    """Let the tables and views of this connection hold the rows of the store's packed runs, too.
+
+    Raises:
+        StoreUnreadable: a file of a pack is missing or damaged; readers then make the database again.
+    """
     packs = read_packs(connection)
-    if packs:
+    if not packs:
+        return
+    try:
         _define(connection, [_view(table, _rows(connection, store, table, packs)) for table in PACKED])
+    except (duckdb.IOException, duckdb.InvalidInputException, duckdb.PermissionException) as error:
+        raise StoreUnreadable(
+            f"a file in {store / 'packed'} is missing or damaged: {str(error).splitlines()[0]}. The journals hold "
+            f"everything: delete {store / 'simkit.duckdb'}, and the next command builds it again"
+        ) from error
 
 
 @contextmanager

@@ -40,6 +40,8 @@ def test_every_scene_on_ray_passes(tmp_path: Path) -> None:
         str(SCENES),
         "-p",
         "no:cacheprovider",
+        "-o",
+        "addopts=--strict-markers",
         f"--basetemp={tmp_path}/scenes",
     ]
     try:
@@ -56,4 +58,5 @@ def test_every_scene_on_ray_passes(tmp_path: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     assert ran.returncode == 0, ran.stdout
     passed = re.search(r"(\d+) passed", ran.stdout)
-    assert passed is None or int(passed[1]) > 0
+    assert passed is not None, ran.stdout
+    assert int(passed[1]) > 10, ran.stdout

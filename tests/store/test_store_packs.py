@@ -108,6 +108,17 @@ def test_answers_about_one_packed_run_come_from_its_files_alone(several: Store) 
         )
 
 
+@pytest.mark.parametrize("harm", ["missing", "damaged"])
+def test_the_database_is_made_again_if_a_pack_cannot_be_read(several: Store, harm: str) -> None:
+    question = "select count(*) from messages"
+    before = several.query(question).rows
+    several.pack()
+    file = next((several.path / "packed").rglob("messages.parquet"))
+    file.unlink() if harm == "missing" else file.write_bytes(b"PAR1 no more")
+    assert Store(several.path).query(question).rows == before
+    assert several.database.with_name(f"{several.database.name}.damaged-1").exists()
+
+
 def test_a_transcript_and_a_tree_of_a_packed_run(several: Store) -> None:
     branch = "b'c/MUL0/0/LR.2"
     before = several.transcript(branch), several.tree("b'c", "MUL0")
