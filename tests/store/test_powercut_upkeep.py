@@ -88,7 +88,7 @@ def nothing(path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "name", "work", "examine", "found"),
     [
-        (packs, "_sync", packed, after_pack, "it does not open"),
+        (packs, "_sync", packed, after_pack, "it was made again from the journals"),
         (archive, "sync_folders", packed, after_pack, "damage gone of w0.jsonl"),
         (pruning, "sync_folders", pruned, after_prune, "left of the deleted run"),
     ],

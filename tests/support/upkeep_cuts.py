@@ -95,6 +95,8 @@ def _anew(store: Store, expected: dict[str, Answers], wrong: list[str]) -> None:
 
 
 def _compare(store: Store, expected: dict[str, Answers], when: str, wrong: list[str]) -> None:
+    with store.reading() as reader:
+        wrong += [f"{when}: {event}" for event in reader.state.events]
     found = answers(store)
     for run in sorted({*found, *expected}):
         for table in TABLES:
