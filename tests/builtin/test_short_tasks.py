@@ -64,3 +64,32 @@ def test_schemas_of_a_compact_world_allow_what_the_world_accepts_and_nothing_els
     pattern = tools["book_restaurant"]["time"]["pattern"]
     found = [bool(re.search(pattern, text)) for text in ("13:30", "24:00", "HH:MM", "9:00")]
     assert found == [True, False, False, False]
+
+
+def test_a_town_without_trains_has_neither_tasks_nor_tools_nor_words_for_them() -> None:
+    world = BuiltinWorld(most_goals=2, domains="hotel+restaurant+attraction")
+    tasks = world.tasks("test")[:80]
+    assert {wish.domain for task in tasks for wish in task.agenda} == {"restaurant", "hotel", "attraction"}
+    specs = world.tools().start(StartTools(tasks[0])).specs
+    assert [spec.name for spec in specs if "train" in spec.name] == []
+    assert [domain.name for domain in world.ontology.domains] == ["restaurant", "hotel", "attraction"]
+    assert world.town is BuiltinWorld().town
+
+
+def test_all_domains_by_name_are_the_usual_world() -> None:
+    usual, named = BuiltinWorld(), BuiltinWorld(domains="train+attraction+hotel+restaurant")
+    assert [*usual.tasks("val")[:40]] == [*named.tasks("val")[:40]]
+    assert usual.ontology == named.ontology
+
+
+@pytest.mark.parametrize("domains", ["restaurant", "hotel", "train", "attraction+train"])
+def test_a_few_domains_are_enough(domains: str) -> None:
+    tasks = BuiltinWorld(domains=domains).tasks("train")[:40]
+    assert {wish.domain for task in tasks for wish in task.agenda} <= {*domains.split("+")}
+    assert all(len(task.goals) >= 2 for task in tasks)
+
+
+@pytest.mark.parametrize(("domains", "said"), [("hotels", "no domain `hotels`"), ("attraction", "alone"), ("+", "``")])
+def test_domains_that_give_no_task_are_refused(domains: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        BuiltinWorld(domains=domains)

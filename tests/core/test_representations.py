@@ -24,7 +24,8 @@ async def test_results_and_tasks_are_not_printed_in_full(tmp_path: Path) -> None
     async with Run(store=tmp_path) as run:
         world = run.world("builtin")
         tasks = run.tasks(world, "train", 100)
-        assert repr(tasks) == "TravelTasks(split='train', indices=range(0, 100), most_goals=6)"
+        shape = "TaskShape(most_goals=6, domains=('restaurant', 'hotel', 'attraction', 'train'))"
+        assert repr(tasks) == f"TravelTasks(split='train', indices=range(0, 100), shape={shape})"
         assert repr(tasks[0]) == "Task(id='train-00000', world='builtin', split='train')"
         await run.play(Rollout(), run.cast(world), tasks[:2])
         found = await run.query("select task_id, trial from episodes")

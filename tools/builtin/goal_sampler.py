@@ -8,12 +8,12 @@ from random import Random
 
 from simkit.core.ontology import Wish
 from simkit.core.tasks import Goal
+from simkit.errors import UsageError
 from simkit.rule_based.bitset_table import BitsetTable
 from simkit.tools.builtin import vocabulary
 from simkit.tools.builtin.bookings import needed, nights
-from simkit.tools.builtin.town import ID_FIELDS, Town, clock
+from simkit.tools.builtin.town import DOMAINS, ID_FIELDS, Town, clock
 
-DOMAINS = ("restaurant", "hotel", "attraction", "train")
 BY_NAME = 0.12
 """Share of searches that ask for a place by its name."""
 
@@ -58,15 +58,58 @@ class Party:
     day: str
 
 
-def draw_wishes(town: Town, rng: Random, most_goals: int = MOST_GOALS) -> tuple[PlannedWish, ...]:
+@dataclass(frozen=True, slots=True)
+class TaskShape:
+    """Bounds of tasks: the maximum number of goals, and the domains that they come from.
+
+    Raises:
+        UsageError: a bound allows no task.
+    """
+
+    most_goals: int = MOST_GOALS
+    domains: tuple[str, ...] = DOMAINS
+
+    def __post_init__(self) -> None:
+        if not FEWEST_GOALS <= self.most_goals <= MOST_GOALS:
+            raise UsageError(
+                f"most_goals is {self.most_goals}; tasks of the built-in world have {FEWEST_GOALS} to {MOST_GOALS} "
+                "goals"
+            )
+        if self.domains == ("attraction",):
+            raise UsageError(
+                f"attractions alone give one goal, and tasks have at least {FEWEST_GOALS}; give `domains` another one, "
+                "e.g. domains=attraction+hotel"
+            )
+
+    @classmethod
+    def of(cls, most_goals: int, domains: str) -> TaskShape:
+        """The shape with domains as text, joined by `+`; an empty text means all. Their order makes no difference.
+
+        Raises:
+            UsageError: a bound allows no task, or a domain does not exist.
+        """
+        chosen = [each.strip() for each in domains.split("+")] if domains.strip() else [*DOMAINS]
+        if unknown := [each for each in chosen if each not in DOMAINS]:
+            raise UsageError(
+                f"the built-in world has no domain `{unknown[0]}`; join some of {', '.join(DOMAINS)} by +, "
+                "e.g. domains=restaurant+hotel"
+            )
+        return cls(most_goals, tuple(each for each in DOMAINS if each in chosen))
+
+
+ANY_SHAPE = TaskShape()
+
+
+def draw_wishes(town: Town, rng: Random, shape: TaskShape = ANY_SHAPE) -> tuple[PlannedWish, ...]:
     """The wishes of one visitor: one to four domains, and two to `most_goals` goals."""
     while True:
         party = Party(rng.choice(vocabulary.PEOPLE), rng.choice(vocabulary.DAYS))
-        domains = rng.sample(DOMAINS, rng.choices((1, 2, 3, 4), _DOMAIN_COUNTS)[0])
+        count = rng.choices((1, 2, 3, 4), _DOMAIN_COUNTS)[0]
+        domains = rng.sample(shape.domains, min(count, len(shape.domains)))
         drawn = [_planned_wish(town, domain, party, rng) for domain in domains]
         planned = tuple(each for each in drawn if each is not None)
         goals = sum(1 + (each.entity is not None) for each in planned)
-        if len(planned) == len(domains) and FEWEST_GOALS <= goals <= most_goals:
+        if len(planned) == len(domains) and FEWEST_GOALS <= goals <= shape.most_goals:
             return planned
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
 from simkit.core.ontology import Domain, Ontology, Slot
 from simkit.tools.builtin import vocabulary
 from simkit.tools.builtin.arguments import Parameter, Tool
-from simkit.tools.builtin.town import Town
+from simkit.tools.builtin.town import DOMAINS, Town
 
 _CONTACT: Final = {
     "phone": ("phone number", "phone", "telephone number"),
@@ -46,9 +46,10 @@ _TIME: Final = r"^([01]\d|2[0-3]):[0-5]\d$"
 """Pattern of times."""
 
 
-def ontology_of(town: Town) -> Ontology:
-    """The domains of a town; names are those of its entities."""
-    return Ontology((_restaurant(town), _hotel(town), _attraction(town), _train()))
+def ontology_of(town: Town, domains: Sequence[str] = DOMAINS) -> Ontology:
+    """Domains of a town; names are those of its entities."""
+    known = (_restaurant(town), _hotel(town), _attraction(town), _train())
+    return Ontology(tuple(domain for domain in known if domain.name in domains))
 
 
 def _restaurant(town: Town) -> Domain:

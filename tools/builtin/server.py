@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast, final
 
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
@@ -15,7 +15,7 @@ from simkit.tools.builtin import bookings
 from simkit.tools.builtin.arguments import InvalidCall, Tool, printable, read_arguments
 from simkit.tools.builtin.bookings import BookingRefused, Change, TravelState
 from simkit.tools.builtin.ontology import ontology_of, tools_of
-from simkit.tools.builtin.town import ID_FIELDS, Town
+from simkit.tools.builtin.town import DOMAINS, ID_FIELDS, Town
 
 POLICY = (
     "You arrange travel to and in the town of Alderhaven. Search with everything the customer has told you, tell them "
@@ -34,9 +34,9 @@ class TravelServer(ToolServer[TravelState]):
 
     name: ClassVar[str] = "builtin"
 
-    def __init__(self, town: Town, *, compact: bool = False) -> None:
+    def __init__(self, town: Town, *, compact: bool = False, domains: Sequence[str] = DOMAINS) -> None:
         self.town = town
-        tools = tools_of(ontology_of(town), compact=compact)
+        tools = tools_of(ontology_of(town, domains), compact=compact)
         self._tools: FrozenMap[str, Tool] = FrozenMap({tool.name: tool for tool in tools})
         rules = _COMPACT_POLICY if compact else POLICY
         self._start = ToolsStart(tuple(tool.spec() for tool in tools), TravelState(), rules)

@@ -18,6 +18,8 @@ from simkit.tools.builtin import vocabulary
 Place: TypeAlias = tuple[str, ...]
 """Key of a supply: ("restaurant", name, day, time) of tables, ("hotel", name, day) of rooms, ("train", id) of seats."""
 
+DOMAINS = ("restaurant", "hotel", "attraction", "train")
+
 ID_FIELDS: Mapping[str, str] = {"restaurant": "name", "hotel": "name", "attraction": "name", "train": "trainID"}
 """The field that names an entity, by domain."""
 

@@ -16,11 +16,11 @@ from simkit.core.ids import derive_seed
 from simkit.core.ontology import Ontology
 from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
-from simkit.tools.builtin.goal_sampler import FEWEST_GOALS, MOST_GOALS, draw_wishes
+from simkit.tools.builtin.goal_sampler import ANY_SHAPE, MOST_GOALS, TaskShape, draw_wishes
 from simkit.tools.builtin.ontology import ontology_of
 from simkit.tools.builtin.phrasing import instructions
 from simkit.tools.builtin.server import TravelServer
-from simkit.tools.builtin.town import ID_FIELDS, Town, TownSize
+from simkit.tools.builtin.town import DOMAINS, ID_FIELDS, Town, TownSize
 
 _SHARES = {"train": range(6), "val": range(6, 8), "test": range(8, 10)}
 """Tenths of all possible goals that belong to each split, which keeps splits disjoint without comparing tasks."""
@@ -33,7 +33,7 @@ class TravelTasks(Sequence[Task]):
     town: Town = field(repr=False)
     split: str
     indices: range
-    most_goals: int = MOST_GOALS
+    shape: TaskShape = ANY_SHAPE
 
     @overload
     def __getitem__(self, index: int) -> Task: ...
@@ -41,8 +41,8 @@ class TravelTasks(Sequence[Task]):
     def __getitem__(self, index: slice) -> TravelTasks: ...
     def __getitem__(self, index: int | slice) -> Task | TravelTasks:
         if isinstance(index, slice):
-            return TravelTasks(self.town, self.split, self.indices[index], self.most_goals)
-        return draw_task(self.town, self.split, self.indices[index], self.most_goals)
+            return TravelTasks(self.town, self.split, self.indices[index], self.shape)
+        return draw_task(self.town, self.split, self.indices[index], self.shape)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -63,9 +63,11 @@ class BuiltinWorld(World):
         most_goals: maximum goals of a task, 2 to 6; fewer goals give shorter conversations.
         compact: whether rules and tools are described in few words, for models with small contexts. Tools, tasks and
             results are the same.
+        domains: kinds of places that tasks and tools are about, joined by `+`: some of restaurant, hotel, attraction
+            and train. The town stays the same.
 
     Raises:
-        UsageError: a number is out of range.
+        UsageError: a number is out of range, or a domain does not exist.
     """
 
     name: ClassVar[str] = "builtin"
@@ -84,6 +86,7 @@ class BuiltinWorld(World):
         departures: int = TownSize.departures,
         most_goals: int = MOST_GOALS,
         compact: bool = False,
+        domains: str = "+".join(DOMAINS),
     ) -> None:
         self.seed = seed
         self.size = TownSize(restaurants=restaurants, hotels=hotels, attractions=attractions, departures=departures)
@@ -91,11 +94,7 @@ class BuiltinWorld(World):
         for split, count in self._counts.items():
             if count < 0:
                 raise UsageError(f"the built-in world cannot have {count} tasks in `{split}`; give 0 or more")
-        if not FEWEST_GOALS <= most_goals <= MOST_GOALS:
-            raise UsageError(
-                f"most_goals is {most_goals}; tasks of the built-in world have {FEWEST_GOALS} to {MOST_GOALS} goals"
-            )
-        self._most_goals = most_goals
+        self._shape = TaskShape.of(most_goals, domains)
         self._compact = compact
 
     @cached_property
@@ -106,15 +105,15 @@ class BuiltinWorld(World):
     @property
     def ontology(self) -> Ontology:
         """The domains, with the names of this town's entities."""
-        return _ontology(self.seed, self.size)
+        return _ontology(self.seed, self.size, self._shape.domains)
 
     def tasks(self, split: str) -> Sequence[Task]:
         """The tasks of a split, each made on access."""
-        return TravelTasks(self.town, split, range(self._counts[self.check_split(split)]), self._most_goals)
+        return TravelTasks(self.town, split, range(self._counts[self.check_split(split)]), self._shape)
 
     def tools(self) -> TravelServer:
         """The tool server of this town."""
-        return TravelServer(self.town, compact=self._compact)
+        return TravelServer(self.town, compact=self._compact, domains=self._shape.domains)
 
 
 @lru_cache(maxsize=4)
@@ -124,15 +123,15 @@ def _town(seed: int, size: TownSize) -> Town:
 
 
 @lru_cache(maxsize=4)
-def _ontology(seed: int, size: TownSize) -> Ontology:
-    return ontology_of(_town(seed, size))
+def _ontology(seed: int, size: TownSize, domains: tuple[str, ...]) -> Ontology:
+    return ontology_of(_town(seed, size), domains)
 
 
-def draw_task(town: Town, split: str, index: int, most_goals: int = MOST_GOALS) -> Task:
+def draw_task(town: Town, split: str, index: int, shape: TaskShape = ANY_SHAPE) -> Task:
     """Task `index` of a split: drawn until its goals belong to the split's share of all possible goals."""
     rng = Random(derive_seed("builtin", town.seed, "task", split, index))
     while True:
-        planned = draw_wishes(town, rng, most_goals)
+        planned = draw_wishes(town, rng, shape)
         goals = tuple(goal for each in planned for goal in each.goals(ID_FIELDS[each.wish.domain]))
         if _share(goals) in _SHARES[split]:
             break
