@@ -168,7 +168,7 @@ def _small_part(work: LoadingRound, journal: OpenJournal) -> JournalPart | None:
     mark = work.marks.get(journal.name, LoadProgress())
     if journal.size() - mark.loaded > work.piece // 2:
         return None
-    data = whole_lines(journal.read, mark.loaded, max(1, work.piece // 2))
+    data = whole_lines(journal.read, mark.loaded, work.piece)
     prefix = _prefix(journal, mark)
     taken, place = advance(data, mark.place, journal.seed, prefix)
     if not data or taken < len(data) or (prefix.bad and not mark.lines):

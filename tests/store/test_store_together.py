@@ -119,6 +119,17 @@ def test_what_is_large_or_out_of_order_loads_alone(store: Store, transactions: l
     assert [line.run_id for line in store.damage()] == ["b"]
 
 
+def test_a_doubled_line_without_a_number_is_found_in_a_small_journal_among_others(store: Store) -> None:
+    """Journals of old versions begin with lines without numbers; the first number says how many there should be."""
+    events = run("b")
+    plain = write_journal(store.path, events[:3], "b").read_bytes().splitlines(keepends=True)
+    write_lines(store.path, [plain[-1], *numbered(events[3:], run="b", first=3)], "b")
+    for name in ("a", "c"):
+        write_lines(store.path, numbered(run(name), run=name), name)
+    assert [(bad.run_id, bad.kind) for bad in store.load().damaged] == [("b", "duplicate")]
+    assert store.query("SELECT count(*) FROM episodes").rows == [(6,)]
+
+
 def test_a_refused_line_keeps_no_other_journal_out(store: Store) -> None:
     for name in ("a", "b", "c"):
         write_journal(store.path, run(name), name)
