@@ -63,6 +63,9 @@ REWRITING = {
 }
 """Templates that render a reply otherwise once the conversation goes on."""
 
+OPENING = {"qwen3_8"}
+"""Templates whose prompt ends with `<think>` and a line break, which is one token with the line break after it."""
+
 
 def made(message: AssistantMessage) -> list[tuple[str, dict[str, Any]]]:
     return [(call.name, call.parse_arguments()) for call in message.tool_calls or ()]
@@ -199,8 +202,9 @@ def test_a_conversation_to_learn_from_is_read_back_or_the_template_is_named(name
     chat = chat_format(name)
     answers = (ONE, AssistantMessage.of("There is no such day."), AssistantMessage.of("Goodbye."))
     talk: tuple[Message, ...] = (*ERROR, answers[1], UserMessage.of("Bye."), answers[2])
-    if name in REWRITING:
-        with pytest.raises(UsageError, match="rewrites earlier messages"):
+    if name in REWRITING | OPENING:
+        why = "rewrites earlier messages" if name in REWRITING else "a token reaches over the place"
+        with pytest.raises(UsageError, match=why):
             chat.conversation(talk, TOOLS)
         return
     rendered = chat.conversation(talk, TOOLS)

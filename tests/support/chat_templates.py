@@ -10,9 +10,9 @@ from pathlib import Path
 
 from simkit.core.messages import AssistantMessage, Message, ToolSpec, UserMessage
 from simkit.local.chat import ChatFormat
-from support.tiny_llama import tiny_tokenizer
+from support.byte_tokenizer import byte_tokenizer
 
-_SPECIAL = re.compile(
+SPECIAL = re.compile(
     r"<\|/?\w+\|?>|<\w+\|>|<\|\"\|>|<｜[\w▁]+｜>|</?(?:bos|eos|s|start_of_turn|end_of_turn|end_of_utterance)>"
 )
 _ENDS = (
@@ -46,16 +46,19 @@ def base_names() -> list[str]:
     return [] if place is None else sorted(p.stem for p in place.glob("*.jinja") if not p.stem.endswith("_training"))
 
 
+def template(name: str) -> str:
+    """The text of a template."""
+    place = folder()
+    assert place is not None
+    return (place / f"{name}.jinja").read_text(encoding="utf-8")
+
+
 @cache
 def chat_format(name: str) -> ChatFormat:
     """The format of a template, without a `response_template`."""
-    place = folder()
-    assert place is not None
-    template = (place / f"{name}.jinja").read_text(encoding="utf-8")
-    marks = dict.fromkeys(["<|pad|>", "<bos>", "<eos>", *_ENDS, *_SPECIAL.findall(template)])
-    tokenizer = tiny_tokenizer(template, tuple(marks), "<eos>")
-    tokenizer.bos_token = "<bos>"
-    ends = [tokenizer.convert_tokens_to_ids(mark) for mark in _ENDS if mark in template or mark == "<|observation|>"]
+    text = template(name)
+    tokenizer = byte_tokenizer(text, (*_ENDS, *SPECIAL.findall(text)), "<eos>", "<bos>")
+    ends = [tokenizer.convert_tokens_to_ids(mark) for mark in _ENDS if mark in text or mark == "<|observation|>"]
     return ChatFormat(tokenizer, ends)
 
 
