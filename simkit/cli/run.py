@@ -186,10 +186,8 @@ def open_run(
         policy = FaultPolicy(fail_fast=common.fail_fast, max_share=common.max_faults, raises=False)
         if common.shared:
             Store(common.store or read_settings().store, shared=True)
-        if (exposed := exposure(common.engine)) is not None:
-            say(exposed, err=True)
         config = {name: _plain(value) for name, value in values.items()}
-        return Run(
+        run = Run(
             store=common.store,
             name=common.name,
             recipe=recipe.name,
@@ -209,6 +207,9 @@ def open_run(
             engine=common.engine,
             shard=common.shard,
         )
+        if (exposed := exposure(common.engine)) is not None:
+            say(exposed, err=True)
+        return run
 
 
 def _taps(common: CommonFlags) -> tuple[Tap, ...]:
