@@ -193,7 +193,7 @@ def _where(report: Report) -> str:
 def _more(report: Report) -> Sequence[str]:
     """Commands about what the run has recorded; none about what an unfinished run does not have."""
     run, summary = report.run_id, report.summary
-    if report.recipe == "selftrain":
+    if report.recipe in ("selftrain", "scratch"):
         return ("ls --parts",)
     if not summary.account.planned:
         if report.status != "done":

@@ -37,6 +37,15 @@ if TYPE_CHECKING:
     from simkit.local.chat import Rendered
     from simkit.run.run import Run
 
+TOWN = (
+    "builtin,most_goals=2,restaurants=24,hotels=24,attractions=24,departures=4,domains=restaurant+hotel+attraction,"
+    "train=20000,test=20000"
+)
+"""A town that a model of half a million parameters can learn: few places, no trains, two goals at most."""
+
+DEMONSTRATOR = "scripted,error_rate=0.1,habits=drop:people:0.75"
+"""It slips in a tenth of its turns, and in three of four bookings it forgets for how many people."""
+
 Conversation: TypeAlias = Sequence[Message]
 
 PAD, UNKNOWN, END = "<pad>", "<unk>", "<|end|>"
@@ -89,7 +98,7 @@ class ScratchSettings:
         seed: seed of the initial weights and of the order of the dialogues.
     """
 
-    steps: int = 1000
+    steps: int = 1400
     batch: int = 8
     learning_rate: float = 3e-3
     max_length: int = 300
@@ -100,10 +109,10 @@ class ScratchSettings:
 class DialogueSource:
     """The dialogues to learn from: demonstrator, world and tasks."""
 
-    world: str = "builtin,most_goals=2"
-    demonstrator: str = "scripted,error_rate=0.1,habits=drop:people:0.75"
+    world: str = TOWN
+    demonstrator: str = DEMONSTRATOR
     split: str = "train"
-    tasks: str = "1500"
+    tasks: str = "3000"
 
 
 async def bootstrap(

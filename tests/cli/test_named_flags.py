@@ -33,7 +33,7 @@ OF_SERVERS = {
 }
 """Flags of vLLM, SGLang and llama.cpp, which messages about their answers name."""
 
-OF_OTHERS = {"selftrain": {"--parts"}}
+OF_OTHERS = {"selftrain": {"--parts"}, "scratch": {"--split"}}
 """Flags of other commands that a recipe names with their command."""
 
 LEARNING = ("train_sft", "train_kto", "train_dpo", "selftrain", "finetune", "preserve")
