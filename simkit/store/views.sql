@@ -16,6 +16,7 @@ ORDER BY m.seq;
 COMMENT ON MACRO TABLE conversation IS 'All messages of a branch from the root on, in order: FROM conversation(''a branch_id'').';
 
 CREATE MACRO is_success(reward, full_reward) AS reward >= full_reward - 1e-9 * greatest(1, abs(full_reward));
+COMMENT ON MACRO is_success IS 'Whether a reward is the full one; NULL without a reward.';
 CREATE MACRO elapsed(begun, ended) AS CASE WHEN ended >= begun THEN epoch(ended - begun) END;
 COMMENT ON MACRO elapsed IS 'Seconds between two times; NULL when the clock was set back between them.';
 

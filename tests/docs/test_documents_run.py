@@ -2,7 +2,9 @@
 
 The fences say how a block is read: `python` that defines an async function taking `run` is a recipe, run through the
 command line; other `python` is a program; `sql` is asked of a store with a harvest and a rollout; `sh` is run line by
-line where the line starts with `simkit`. A block behind `<!-- not run by the tests: reason -->` is left out.
+line where the line starts with `simkit`, page by page, so that a page can be followed from its beginning. Programs that
+a page has its reader save (``Save this as `NAME.py` ``) are there for its commands. A block behind
+`<!-- not run by the tests: reason -->` is left out.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ FENCE = re.compile(
     r"(?P<skip><!-- not run by the tests: [^>]+ -->\n)?^```(?P<kind>\w+)[^\n]*\n(?P<text>.*?)^```", re.M | re.S
 )
 
+SAVED = re.compile(r"[Ss]ave this as\s+`(?P<name>\w+\.py)`.*?^```python\n(?P<text>.*?)^```", re.M | re.S)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -45,6 +49,8 @@ class Block:
 def blocks(*kinds: str, skipped: bool = False) -> list[Block]:
     found: list[Block] = []
     for file in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        if file.name == "pypi.md":  # the README again
+            continue
         text = file.read_text()
         for match in FENCE.finditer(text):
             if match["kind"] in kinds and bool(match["skip"]) == skipped:
@@ -108,12 +114,12 @@ def note_about_the_worst_and_the_best(store: Store) -> None:
 
 @pytest.fixture
 def own_store(store: Path, tmp_path: Path) -> Path:
-    """A copy of that store, in which `last` is not a run of another block."""
+    """A copy of that store, in which `last` is not a run of another page."""
     return shutil.copytree(store, tmp_path / "simkit-store")
 
 
-def test_the_readme_shows_what_the_issue_asks_for() -> None:
-    assert len([block for block in blocks("sql") if block.file.name == "README.md"]) >= 5
+def test_a_recipe_fits_into_the_readme_and_five_queries_have_a_page() -> None:
+    assert len([block for block in blocks("sql") if block.file.name == "query.md"]) >= 5
     (recipe,) = [block for block in recipes() if block.file.name == "README.md"]
     assert len([line for line in recipe.text.splitlines() if line.strip()]) <= 25
 
@@ -147,14 +153,23 @@ def test_query(block: Block, store: Path) -> None:
     assert result.rows, "the query is fine, but shows a reader nothing"
 
 
-@pytest.mark.parametrize("block", blocks("sh"), ids=str)
-def test_commands(block: Block, own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def pages_with_commands() -> list[Path]:
+    return list(dict.fromkeys(block.file for block in blocks("sh") if commands(block)))
+
+
+def commands(block: Block) -> list[str]:
+    return [line for line in block.text.replace("\\\n", " ").splitlines() if line.startswith("simkit ")]
+
+
+@pytest.mark.parametrize("page", pages_with_commands(), ids=lambda page: page.name)
+def test_commands(page: Path, own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(own_store.parent)
-    commands = [line for line in block.text.replace("\\\n", " ").splitlines() if line.startswith("simkit ")]
-    if not commands:
-        pytest.skip("no command of simkit in it")
-    for line in commands:
-        simkit(*shlex.split(line, comments=True)[1:])
+    for saved in SAVED.finditer(page.read_text()):
+        Path(saved["name"]).write_text(saved["text"])
+    for block in blocks("sh"):
+        if block.file == page:
+            for line in commands(block):
+                simkit(*shlex.split(line, comments=True)[1:])
 
 
 @pytest.mark.parametrize("block", blocks("python", skipped=True), ids=str)

@@ -1,0 +1,1 @@
+"""The pages of the documentation site: documents of the checkout, and references made from the code."""
