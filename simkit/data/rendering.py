@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import orjson
 
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, text_of
-from simkit.core.reasoning import separated
+from simkit.core.reasoning import reasoning_of, separated
 from simkit.data.examples import Example, SftExample
 from simkit.errors import InvalidArguments, UsageError
+from simkit.local.reply_tokens import ReplyTokens, joined_replies
 
 if TYPE_CHECKING:
     from simkit.local.chat import ChatFormat
@@ -27,43 +28,54 @@ class RenderedConversation:
     problem: str = ""
 
 
+def learned_replies(
+    messages: Sequence[Message], start: int, tools: Sequence[ToolSpec], chat: ChatFormat
+) -> list[ReplyTokens]:
+    """The replies of a conversation from index `start` on, each after the prompt that play asks for it with.
+
+    Earlier replies to learn stand in a prompt without their reasoning, be it a field or text, because a model is not
+    shown it again. Messages before `start` stand there as they were sent.
+
+    Raises:
+        UsageError: the chat template does not render a reply, or it is none that its prompt asks for.
+    """
+    shown = (*messages[:start], *map(_without_reasoning, messages[start:]))
+    return [
+        chat.reply(shown[:place], message, tools)
+        for place, message in enumerate(messages)
+        if place >= start and isinstance(message, AssistantMessage)
+    ]
+
+
 def rendered(example: Example, chat: ChatFormat) -> Iterator[RenderedConversation]:
-    """Render each conversation of an example and parse its answers back."""
+    """Render the conversations of an example in the sequences that a training has, and parse the answers back."""
     start = example.context if isinstance(example, SftExample) else len(example.prompt)
     for messages in example.parts():
         try:
-            yield _part(messages, start, example.tools, chat)
+            replies = learned_replies(messages, start, example.tools, chat)
+            answers = [message for message in messages[start:] if isinstance(message, AssistantMessage)]
+            for reply, answer in zip(replies, answers, strict=True):
+                _check_read_back(reply, answer, example.tools, chat)
         except UsageError as error:
             yield RenderedConversation(problem=str(error))
+            continue
+        for sequence in joined_replies(replies):
+            yield RenderedConversation(len(sequence.ids), sum(sequence.trained))
 
 
-def _part(messages: Sequence[Message], start: int, tools: Sequence[ToolSpec], chat: ChatFormat) -> RenderedConversation:
-    whole = chat.conversation(messages, tools)
-    shown = len(chat.prompt(messages[:start], tools)) if start else 0
-    spans = [span for span in _spans(whole.trained) if span[0] >= shown]
-    answers = [message for message in messages[start:] if isinstance(message, AssistantMessage)]
-    if len(spans) != len(answers):
-        raise UsageError(f"{len(answers)} answers to learn are rendered as {len(spans)} spans of tokens")
-    for (first, last), answer in zip(spans, answers, strict=True):
-        read = chat.read(chat.said(whole.ids[first:last]), tools)
-        if not _same(read.message, answer):
-            raise UsageError(_changed(answer, read.message))
-        if answer.tool_calls and read.doubts:
-            raise UsageError(
-                f"{_shown(answer)} holds another call in its text, which cannot be read ({read.doubts[0]})"
-            )
-    return RenderedConversation(len(whole.ids), sum(last - first for first, last in spans))
+def _without_reasoning(message: Message) -> Message:
+    if not isinstance(message, AssistantMessage):
+        return message
+    apart = separated(message)
+    return apart if reasoning_of(apart) is None else AssistantMessage.of(text_of(apart) or None, apart.tool_calls or ())
 
 
-def _spans(trained: Sequence[bool]) -> list[tuple[int, int]]:
-    """Spans of consecutive trained tokens."""
-    spans: list[tuple[int, int]] = []
-    for index, learnt in enumerate(trained):
-        if learnt and (index == 0 or not trained[index - 1]):
-            spans.append((index, index + 1))
-        elif learnt:
-            spans[-1] = (spans[-1][0], index + 1)
-    return spans
+def _check_read_back(reply: ReplyTokens, answer: AssistantMessage, tools: Sequence[ToolSpec], chat: ChatFormat) -> None:
+    read = chat.read(chat.said(reply.answer_ids), tools)
+    if not _same(read.message, answer):
+        raise UsageError(_changed(answer, read.message))
+    if answer.tool_calls and read.doubts:
+        raise UsageError(f"{_shown(answer)} holds another call in its text, which cannot be read ({read.doubts[0]})")
 
 
 def _same(back: AssistantMessage, answer: AssistantMessage) -> bool:

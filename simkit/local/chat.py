@@ -6,11 +6,11 @@ reads and writes in play.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ from simkit.core.text_calls import UNPARSED, find_calls, marked_calls
 from simkit.errors import UsageError
 from simkit.local.gguf import model_folder
 from simkit.local.incremental import Segments
+from simkit.local.reply_tokens import Rendered, ReplyTokens, common_length, reply_tokens, whole_conversation
 from simkit.local.template_messages import THOUGHT_FIELDS, template_messages, template_tools, with_text_arguments
 from simkit.plugins.extras import require
 
-_SHOWN = 60
 _ASKED = UserMessage.of("?")
 _PROBE = "words of a probe"
 _PROBE_TOOL = ToolSpec.of("probe_of_calls", "A probe.", {"probed": {"type": "string"}})
@@ -50,35 +50,22 @@ class ReadReply:
     doubts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A conversation as tokens.
-
-    Attributes:
-        ids: all tokens.
-        trained: for each token, whether the assistant wrote it: its text, its calls and the token that ends them.
-    """
-
-    ids: list[int]
-    trained: list[bool]
-
-    def labels(self) -> list[int]:
-        """The ids of trained tokens; -100, which losses ignore, for the others."""
-        return [token if trained else -100 for token, trained in zip(self.ids, self.trained, strict=True)]
-
-
 class ChatFormat:
     """The conversation format of one tokenizer.
 
     Args:
         tokenizer: a fast tokenizer of transformers with a chat template.
         ends: tokens that end a reply, besides the tokenizer's end of sequence; None for no others.
+        template_kwargs: values for names that the chat template reads (`chat_template_kwargs` elsewhere), such as
+            `enable_thinking`.
 
     Raises:
-        UsageError: the tokenizer has no chat template, or is not a fast one.
+        UsageError: the tokenizer has no chat template, is not a fast one, or its template does not read a name.
     """
 
-    def __init__(self, tokenizer: Any, ends: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, tokenizer: Any, ends: Sequence[int] | None = None, template_kwargs: Mapping[str, Any] | None = None
+    ) -> None:
         if not getattr(tokenizer, "chat_template", None):
             raise UsageError(
                 f"the tokenizer {_name(tokenizer)} has no chat template, so it cannot hold a conversation; use a chat "
@@ -92,11 +79,15 @@ class ChatFormat:
         self.tokenizer = tokenizer
         own = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
         self.ends: frozenset[int] = frozenset(own if ends is None else ends) | frozenset(own)
+        self.template_kwargs = dict(template_kwargs or {})
+        for name in self.template_kwargs:
+            if not re.search(rf"\b{re.escape(name)}\b", str(tokenizer.chat_template)):
+                raise UsageError(f"the chat template of {_name(tokenizer)} does not read `{name}`; leave it out")
         self._segments = Segments(tokenizer)
         self._marks = tuple(each.content for each in tokenizer.added_tokens_decoder.values() if each.special)
 
     @classmethod
-    def of(cls, path: str | Path) -> ChatFormat:
+    def of(cls, path: str | Path, template_kwargs: Mapping[str, Any] | None = None) -> ChatFormat:
         """The format of a model in a folder, in a GGUF file or on the Hugging Face hub.
 
         Raises:
@@ -111,7 +102,14 @@ class ChatFormat:
                 f"no tokenizer at `{path}`: {_first_line(error)}; give the folder of a model, or its name at Hugging "
                 "Face"
             ) from error
-        return cls(tokenizer, end_tokens(folder))
+        return cls(tokenizer, end_tokens(folder), template_kwargs)
+
+    def with_template(self, template: str) -> ChatFormat:
+        """The same format with another chat template. The tokenizer of this one stays as it is."""
+        tokenizer = copy(self.tokenizer)
+        tokenizer.chat_template = template
+        read = {name: value for name, value in self.template_kwargs.items() if name in template}
+        return ChatFormat(tokenizer, sorted(self.ends), read)
 
     @cached_property
     def renders_reasoning(self) -> bool:
@@ -173,7 +171,7 @@ class ChatFormat:
     def _rendered_call(self) -> str:
         """A call as the chat template renders it, with what begins and ends a reply."""
         whole = self.rendered((_ASKED, _PROBE_CALL), (_PROBE_TOOL,))
-        return whole[_common(self.rendered((_ASKED,), (_PROBE_TOOL,)), whole) :]
+        return whole[common_length(self.rendered((_ASKED,), (_PROBE_TOOL,)), whole) :]
 
     @property
     def _has_response_template(self) -> bool:
@@ -210,39 +208,46 @@ class ChatFormat:
         Raises:
             UsageError: the chat template refuses the conversation.
         """
-        return self._segments.ids(self._text(template_messages(messages), template_tools(tools), True))
+        return self.ids(self.prompt_text(messages, tools))
+
+    def prompt_text(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> str:
+        """The text of a prompt; see `prompt`."""
+        return self._text(template_messages(messages), template_tools(tools), True)
+
+    def ids(self, text: str) -> list[int]:
+        """The tokens of a text, which may have special tokens in it."""
+        return self._segments.ids(text)
 
     def rendered(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> str:
-        """The text of a whole conversation, with the reasoning in it.
+        """The text of a whole conversation, with the reasoning of its last reply.
 
         Raises:
             UsageError: the chat template refuses the conversation.
         """
-        return self._text(template_messages(messages, reasoning=True), template_tools(tools), False)
+        return self._text(template_messages(messages, last_reasoning=True), template_tools(tools), False)
 
-    def conversation(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> Rendered:
-        """A whole conversation, with the tokens that the assistant wrote marked.
+    def reply(self, before: Sequence[Message], answer: AssistantMessage, tools: Sequence[ToolSpec] = ()) -> ReplyTokens:
+        """The tokens of a reply after its prompt, as the model reads and writes them in play.
 
-        The assistant's tokens are found by rendering the conversation before each reply and comparing. This works with
-        every template that does not rewrite earlier messages.
+        Args:
+            before: the conversation up to the reply; the prompt has no reasoning of earlier replies.
+            answer: the reply, with its reasoning.
+            tools: the tools that the model is offered.
 
         Raises:
-            UsageError: the template refuses the conversation or rewrites earlier messages; the error shows where.
+            UsageError: the template refuses the conversation, renders another prompt once there is a reply, or no token
+                that ends it; or a token reaches from the prompt into the reply.
         """
-        dicts, specs = template_messages(messages, reasoning=True), template_tools(tools)
-        whole = self._text(dicts, specs, False)
-        spans = [
-            self._span(dicts, specs, index, whole) for index, one in enumerate(dicts) if one["role"] == "assistant"
-        ]
-        encoded = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
-        ids: list[int] = list(encoded["input_ids"])
-        starts = [int(start) for start, _ in encoded["offset_mapping"]]
-        trained = [False] * len(ids)
-        for span in spans:
-            first, last = (self._token_at(place, starts, whole) for place in span)
-            for index in range(first, self._ended(ids, first, last)):
-                trained[index] = True
-        return Rendered(ids, trained)
+        return reply_tokens(self, before, answer, tools)
+
+    def conversation(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> Rendered:
+        """A conversation up to its last reply as one sequence, with the tokens that the assistant wrote marked.
+
+        Raises:
+            UsageError: there is no reply, the template shows an earlier reply otherwise than it was written, or a reply
+                cannot be rendered (see `reply`).
+        """
+        return whole_conversation(self, messages, tools)
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of tokens, including special ones."""
@@ -312,32 +317,6 @@ class ChatFormat:
         content = found.get("content")
         return ReadReply(self._message(content if isinstance(content, str) else "", thought, calls))
 
-    def _span(self, dicts: list[dict[str, Any]], tools: Any, index: int, whole: str) -> tuple[int, int]:
-        """Positions in the whole text where message `index`, a reply, and the message after it begin."""
-        before = self._text(dicts[:index], tools, True)
-        until = whole if index + 1 == len(dicts) else self._text(dicts[: index + 1], tools, False)
-        for part, what in ((before, "what the assistant saw before its reply"), (until, "the conversation up to it")):
-            if not whole.startswith(part):
-                raise UsageError(_rewritten(part, whole, index, what))
-        return len(before), len(until)
-
-    def _token_at(self, place: int, starts: list[int], whole: str) -> int:
-        found = bisect_left(starts, place)
-        if place != len(whole) and (found == len(starts) or starts[found] != place):
-            around = whole[max(0, place - _SHOWN // 2) : place + _SHOWN // 2]
-            raise UsageError(
-                f"a token reaches over the place where a message begins or ends, in {around!r}; the model could not be "
-                "trained on what it sees when it plays. Let the chat template put special tokens around messages"
-            )
-        return found
-
-    def _ended(self, ids: list[int], first: int, last: int) -> int:
-        """Position after the token that ends the reply. The model never generates what the template adds after it."""
-        for index in range(last - 1, first - 1, -1):
-            if ids[index] in self.ends:
-                return index + 1
-        return last
-
     def _text(self, messages: list[dict[str, Any]], tools: Any, generation: bool) -> str:
         if any("tool_calls" in message for message in messages) and self._arguments_as_text:
             messages = [with_text_arguments(message) for message in messages]
@@ -351,7 +330,9 @@ class ChatFormat:
 
     def _apply(self, messages: list[dict[str, Any]], tools: Any, generation: bool) -> str:
         apply = self.tokenizer.apply_chat_template
-        return str(apply(messages, tools=tools, tokenize=False, add_generation_prompt=generation))
+        return str(
+            apply(messages, tools=tools, tokenize=False, add_generation_prompt=generation, **self.template_kwargs)
+        )
 
 
 def end_tokens(path: str | Path) -> tuple[int, ...]:
@@ -369,21 +350,6 @@ def as_tokens(value: Any) -> tuple[int, ...]:
     if value is None:
         return ()
     return (int(value),) if isinstance(value, int) else tuple(int(each) for each in value)
-
-
-def _common(one: str, other: str) -> int:
-    """Number of characters at the beginning of both texts that are the same."""
-    return sum(accumulate((a == b for a, b in zip(one, other, strict=False)), lambda x, y: x and y))
-
-
-def _rewritten(part: str, whole: str, index: int, what: str) -> str:
-    same = _common(part, whole)
-    return (
-        f"the chat template rewrites earlier messages, so a model cannot be trained on the conversation as played: for "
-        f"message {index} {what} differs from the whole at character {same}: {part[same : same + _SHOWN]!r} against "
-        f"{whole[same : same + _SHOWN]!r}. Train on one reply at a time, leave "
-        "out the reasoning (--reasoning drop), or fix the template"
-    )
 
 
 def _name(tokenizer: Any) -> str:

@@ -202,8 +202,8 @@ class Constraints:
         asked = UserMessage.of("?")
         call = ToolCall.of("call00000", _NAME, {_KEY: _VALUE})
         try:
-            prompt = self._chat.text(self._chat.prompt([asked], [_PROBE]))
-            whole = self._chat.text(self._chat.conversation([asked, AssistantMessage.of(None, (call,))], [_PROBE]).ids)
+            prompt = self._chat.prompt_text([asked], [_PROBE])
+            whole = self._chat.rendered([asked, AssistantMessage.of(None, (call,))], [_PROBE])
         except UsageError:
             return None
         if not whole.startswith(prompt):

@@ -27,17 +27,18 @@ def template_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]] | None:
     return [tool.to_openai() for tool in tools] or None
 
 
-def template_messages(messages: Sequence[Message], *, reasoning: bool = False) -> list[dict[str, Any]]:
+def template_messages(messages: Sequence[Message], *, last_reasoning: bool = False) -> list[dict[str, Any]]:
     """Messages in the form that chat templates expect: content as text, valid arguments as objects, tool names.
 
-    Replies have their `reasoning` only in conversations to learn from: a prompt is sent without it.
+    The last message has its `reasoning` if it is a reply to learn from. Earlier ones have none: a model is not shown
+    the reasoning of its earlier replies.
     """
     names: dict[str, str] = {}
     written: list[dict[str, Any]] = []
-    for message in messages:
+    for place, message in enumerate(messages, start=1):
         if isinstance(message, AssistantMessage):
             names.update((call.id, call.name) for call in message.tool_calls or ())
-        written.append(_template_message(message, names, reasoning))
+        written.append(_template_message(message, names, last_reasoning and place == len(messages)))
     return written
 
 

@@ -140,10 +140,10 @@ def arguments(preset: Preset, folder: Path, seed: int, save_every: int) -> dict[
 def trainer(
     method: str, model: Any, rows: Sequence[Row], arguments: Mapping[str, Any], preset: Preset, **more: Any
 ) -> Any:
-    """TRL's trainer for a method, on rows that are already tokenized."""
+    """TRL's trainer for a method."""
     trl, datasets = require("trl", EXTRA), require("datasets", EXTRA)
     base, config = getattr(trl, f"{method.upper()}Trainer"), getattr(trl, f"{method.upper()}Config")
-    kind = type(f"Tokenised{base.__name__}", (base,), {"_prepare_dataset": _as_it_is, "create_model_card": _no_card})
+    kind = type(f"Simkit{base.__name__}", (base,), {"create_model_card": _no_card})
     transformers = require("transformers", EXTRA)
     transformers.set_seed(arguments["seed"])  # adapters are initialized before the trainer sets the seed
     built = kind(
@@ -190,11 +190,6 @@ def _own(method: str, preset: Preset) -> dict[str, Any]:
             return {"max_length": preset.max_length, "beta": preset.beta}
         case _:
             return {}
-
-
-def _as_it_is(_trainer: Any, dataset: Any, *_args: Any, **_options: Any) -> Any:
-    """Replacement of TRL's rendering: the rows are already tokenized."""
-    return dataset
 
 
 def _no_card(_trainer: Any, *_args: Any, **_options: Any) -> None:

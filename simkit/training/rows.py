@@ -1,140 +1,210 @@
-"""Conversion of examples to tokens, by the same `ChatFormat` that renders prompts in play.
+"""Rows for TRL's trainers: what a model reads and writes in play, whole conversations or one reply each.
 
-TRL's trainers would render and truncate messages themselves. They get tokens instead, so that the model is trained on
-exactly the tokens that it reads and writes in play.
+The prompts are those of play, and the replies are what the model writes there, with the token that ends them. A
+conversation is one row if each of its replies stands unchanged in the prompt of the last one, else each reply is a row
+after its own prompt. Reasoning follows from this: a model is not shown the reasoning of its earlier replies, so
+conversations whose replies have reasoning are learned one reply at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
-from simkit.core.messages import Message, ToolSpec
+from simkit.core.messages import AssistantMessage, Message, ToolMessage, ToolSpec
 from simkit.data.examples import DpoExample, Example, ExampleSet, KtoExample, SftExample
 from simkit.data.reasoning import holds_field
+from simkit.data.rendering import learned_replies
 from simkit.errors import UsageError
+from simkit.local.reply_tokens import ReplyTokens, joined_replies
+from simkit.plugins.extras import require
 
 if TYPE_CHECKING:
     from simkit.local.chat import ChatFormat
-    from simkit.training.presets import Preset
 
 Row: TypeAlias = dict[str, Any]
-IGNORED = -100
-"""The label of a token that does not count for the loss."""
+
+VERBATIM = "{% for message in messages %}{{ message.content }}{% endfor %}"
+"""Chat template of rows whose messages are the texts of a prompt and of a reply, special tokens included."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TrainingRows:
     """Rows for one of TRL's trainers.
 
-    `too_long` counts excluded examples; `tokens` are processed in one epoch, `learned` of them count for the loss.
+    Attributes:
+        rows: sft: `input_ids`, `labels`. kto: `prompt`, `completion`, `label`. dpo: `prompt`, `chosen`, `rejected`. The
+            messages of the last two are the texts of play, which `chat_template_kwargs` tells the trainer to take as
+            they are.
+        form: whether rows are whole conversations, or some of them one reply each.
+        template: the chat template that the model has to be played and saved with; None for its own.
+        settings: fields of the trainer's configuration that these rows need.
+        too_long: number of rows that were left out.
+        tokens: tokens of the rows, processed in one epoch.
+        learned: tokens that count for the loss.
     """
 
     rows: tuple[Row, ...]
+    form: str
+    template: str | None
+    settings: Mapping[str, Any]
     too_long: int
     tokens: int
     learned: int
 
 
-def tokenised(examples: ExampleSet, form: ChatFormat, preset: Preset, seed: int) -> Rows:
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A row, the tokens of its longest sequence, those of all, and those that count for the loss."""
+
+    row: Row
+    longest: int
+    tokens: int
+    learned: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """The rows of all examples with one chat template, and the number of conversations that take several rows."""
+
+    rows: tuple[_Counted, ...]
+    divided: int
+
+
+def training_rows(examples: ExampleSet, chat: ChatFormat, *, max_length: int | None, seed: int) -> TrainingRows:
     """The rows of a set of examples, in an order derived from the seed.
 
-    sft: `input_ids`, `labels`. kto: `prompt_ids`, `completion_ids`, `label`, and `KL_completion_ids`, the completion of
-    another prompt of the same micro-batch. dpo: `prompt_ids`, `chosen_ids`, `rejected_ids`.
+    TRL's training template of the model's family is taken if more conversations are whole in it.
 
     Raises:
-        UsageError: the chat template does not support training, or no example is short enough.
+        UsageError: the chat template has no tools, or renders an example otherwise than play; or no example is short
+            enough.
     """
-    unread = 0 if form.renders_reasoning else sum(map(holds_field, examples))
+    _check(examples, chat)
+    template, made = _with_best_template(examples, chat)
+    fitting = [row for row in made.rows if max_length is None or row.longest <= max_length]
+    if not fitting:
+        shortest = min((row.longest for row in made.rows), default=0)
+        raise UsageError(
+            f"every example is longer than {max_length} tokens (the shortest has {shortest}); raise --max-length"
+        )
+    Random(f"{seed}/order").shuffle(fitting)
+    return TrainingRows(
+        rows=tuple(each.row for each in fitting),
+        form=_form(made.divided, len(examples)),
+        template=template,
+        settings={"assistant_only_loss": False} if examples.kind == "sft" else {},
+        too_long=len(made.rows) - len(fitting),
+        tokens=sum(each.tokens for each in fitting),
+        learned=sum(each.learned for each in fitting),
+    )
+
+
+def training_template(chat: ChatFormat) -> str | None:
+    """TRL's chat template for training models of this family; None if there is none, or none is needed."""
+    if find_spec("trl") is None:
+        return None
+    utilities = require("trl.chat_template_utils", "train")
+    try:
+        found = utilities.get_training_chat_template(chat.tokenizer)
+    except Exception:  # it renders probes, at which templates raise anything; ValueError for unknown families
+        return None
+    return None if found is None else str(found)
+
+
+def _with_best_template(examples: ExampleSet, chat: ChatFormat) -> tuple[str | None, _Rendered]:
+    """The rows with the model's template, or TRL's template and its rows if they are fewer for the same examples."""
+    made = _rendered(examples, chat)
+    template = training_template(chat) if made.divided else None
+    if template is None:
+        return None, made
+    try:
+        other = _rendered(examples, chat.with_template(template))
+    except UsageError:
+        return None, made
+    return (template, other) if other.divided < made.divided else (None, made)
+
+
+def _form(divided: int, count: int) -> str:
+    if not divided:
+        return "whole conversations"
+    return "one row per reply" if divided == count else f"one row per reply in {divided} of {count} conversations"
+
+
+def _check(examples: ExampleSet, chat: ChatFormat) -> None:
+    if chat.lacks_for_tools is not None and any(map(_needs_tools, examples)):
+        raise UsageError(
+            f"the model cannot be given tools: {chat.lacks_for_tools}; record the examples with an agent that "
+            "describes the tools in its prompt (--agent react), or train another model"
+        )
+    unread = 0 if chat.renders_reasoning else sum(map(holds_field, examples))
     if unread:
         raise UsageError(
             f"{unread} examples have reasoning in their answers, which the chat template does not render; write it "
             "into the text (--reasoning inline), or train without it (--reasoning drop)"
         )
-    found = [_row(example, form) for example in examples.examples]
-    fitting = [row for row in found if _longest(row) <= preset.max_length]
-    if not fitting:
-        shortest = min(map(_longest, found))
-        raise UsageError(
-            f"every example is longer than {preset.max_length} tokens (the shortest has {shortest}); raise --max-length"
-        )
-    Random(f"{seed}/order").shuffle(fitting)
-    if examples.kind == "kto":
-        fitting = _with_mismatched(fitting, preset.at_once)
-    counts = [_counts(row) for row in fitting]
-    tokens, learned = sum(count[0] for count in counts), sum(count[1] for count in counts)
-    return Rows(tuple(fitting), len(found) - len(fitting), tokens, learned)
 
 
-def _row(example: Example, form: ChatFormat) -> Row:
+def _needs_tools(example: Example) -> bool:
+    messages = [message for part in example.parts() for message in part]
+    return bool(example.tools) or any(
+        isinstance(each, ToolMessage) or (isinstance(each, AssistantMessage) and each.tool_calls) for each in messages
+    )
+
+
+def _rendered(examples: Iterable[Example], chat: ChatFormat) -> _Rendered:
+    found = [_rows(example, chat) for example in examples]
+    return _Rendered(tuple(row for rows in found for row in rows), sum(len(rows) > 1 for rows in found))
+
+
+def _rows(example: Example, chat: ChatFormat) -> list[_Counted]:
     match example:
         case SftExample():
-            return _demonstration(example, form)
+            return _demonstrations(example, chat)
         case KtoExample():
-            prompt, answer = _after(example.prompt, example.completion, example.tools, form)
-            return {"prompt_ids": prompt, "completion_ids": answer, "label": example.label}
+            reply = _completion(example.prompt, example.completion, example.tools, chat)
+            return [_judged({"completion": reply}, {"label": example.label})]
         case DpoExample():
-            prompt, chosen = _after(example.prompt, example.chosen, example.tools, form)
-            _, rejected = _after(example.prompt, example.rejected, example.tools, form)
-            return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+            chosen = _completion(example.prompt, example.chosen, example.tools, chat)
+            rejected = _completion(example.prompt, example.rejected, example.tools, chat)
+            return [_judged({"chosen": chosen, "rejected": rejected}, {})]
         case _:
             assert_never(example)
 
 
-def _demonstration(example: SftExample, form: ChatFormat) -> Row:
-    whole = form.conversation(example.messages, example.tools)
-    shown = len(form.prompt(example.messages[: example.context], example.tools)) if example.context else 0
-    end = _last_trained(whole.trained)
-    if end <= shown:
+def _demonstrations(example: SftExample, chat: ChatFormat) -> list[_Counted]:
+    replies = learned_replies(example.messages, example.context, example.tools, chat)
+    if not replies:
         raise UsageError("a conversation holds nothing to learn: the assistant says nothing in it; leave it out")
-    labels = [IGNORED if place < shown else label for place, label in enumerate(whole.labels()[:end])]
-    return {"input_ids": whole.ids[:end], "labels": labels}
+    return [
+        _Counted({"input_ids": each.ids, "labels": each.labels()}, len(each.ids), len(each.ids), sum(each.trained))
+        for each in joined_replies(replies)
+    ]
 
 
-def _after(
-    prompt: Sequence[Message], completion: Sequence[Message], tools: Sequence[ToolSpec], form: ChatFormat
-) -> tuple[list[int], list[int]]:
-    """The tokens of the prompt, and those of the completion with its end token."""
-    asked, whole = form.prompt(prompt, tools), form.conversation((*prompt, *completion), tools)
-    end = _last_trained(whole.trained)
-    answered = whole.ids[len(asked) : end]
-    if whole.ids[: len(asked)] != asked or not answered or not all(whole.trained[len(asked) : end]):
+def _completion(
+    prompt: Sequence[Message], completion: Sequence[Message], tools: Sequence[ToolSpec], chat: ChatFormat
+) -> ReplyTokens:
+    replies = learned_replies((*prompt, *completion), len(prompt), tools, chat)
+    if len(completion) != 1 or len(replies) != 1:
         raise UsageError(
             "an example cannot be trained on: its completion is not one answer of the assistant that follows the "
-            "prompt as the chat template renders it; check the examples with `simkit export --check`"
+            "prompt; check the examples with `simkit export --check`"
         )
-    return asked, answered
+    return replies[0]
 
 
-def _last_trained(trained: Sequence[bool]) -> int:
-    """The length up to and including the last trained token. The model never writes what a template adds after."""
-    return max((place + 1 for place, learn in enumerate(trained) if learn), default=0)
-
-
-def _with_mismatched(rows: Sequence[Row], at_once: int) -> list[Row]:
-    """Add the mismatched completions that KTO needs: those of the previous row in each micro-batch."""
-    paired: list[Row] = []
-    for start in range(0, len(rows), at_once):
-        batch = rows[start : start + at_once]
-        others = [batch[-1], *batch[:-1]] if len(batch) > 1 else [rows[0]]
-        paired += [
-            {**row, "KL_completion_ids": other["completion_ids"]} for row, other in zip(batch, others, strict=True)
-        ]
-    return paired
-
-
-def _longest(row: Row) -> int:
-    if "input_ids" in row:
-        return len(row["input_ids"])
-    answers = [len(value) for name, value in row.items() if name in ("completion_ids", "chosen_ids", "rejected_ids")]
-    return len(row["prompt_ids"]) + max(answers)
-
-
-def _counts(row: Row) -> tuple[int, int]:
-    """The number of tokens processed, and of those that count for the loss."""
-    if "input_ids" in row:
-        return len(row["input_ids"]), sum(label != IGNORED for label in row["labels"])
-    answers = [len(value) for name, value in row.items() if name in ("completion_ids", "chosen_ids", "rejected_ids")]
-    return len(answers) * len(row["prompt_ids"]) + sum(answers), sum(answers)
+def _judged(answers: Mapping[str, ReplyTokens], more: Row) -> _Counted:
+    """A row with a prompt and its answers, in the conversational form of TRL."""
+    replies = list(answers.values())
+    row: Row = {
+        "prompt": [{"role": "user", "content": replies[0].prompt}],
+        **{name: [{"role": "assistant", "content": reply.answer}] for name, reply in answers.items()},
+        "chat_template_kwargs": {"chat_template": VERBATIM},
+        **more,
+    }
+    lengths = [len(each.ids) for each in replies]
+    return _Counted(row, max(lengths), sum(lengths), sum(len(each.answer_ids) for each in replies))

@@ -33,7 +33,7 @@ from simkit.training.jobs import (
     draw,
     ignore_metrics,
 )
-from simkit.training.rows import Rows, tokenised
+from simkit.training.rows import TrainingRows, training_rows
 
 if TYPE_CHECKING:
     from simkit.local.chat import ChatFormat
@@ -82,7 +82,8 @@ def train(job: TrainingJob, on_metrics: OnMetrics = ignore_metrics) -> TrainingR
     began = time.monotonic()
     with backend.quiet():
         form = open_form(job.model)
-        rows = tokenised(job.examples, form, job.preset, job.seed)
+        rows = training_rows(job.examples, form, max_length=job.preset.max_length, seed=job.seed)
+        form = form if rows.template is None else form.with_template(rows.template)
         watcher = TrainerCallbacks(job.guard, form, records, on_metrics)
         model = backend.load_model(job.model, job.preset)
         tuner = _tuner(job, model, rows, watcher, form.tokenizer)
@@ -119,14 +120,14 @@ def open_form(model: str) -> ChatFormat:
     return form
 
 
-def _tuner(job: TrainingJob, model: Any, rows: Rows, watcher: TrainerCallbacks, tokenizer: Any) -> Any:
+def _tuner(job: TrainingJob, model: Any, rows: TrainingRows, watcher: TrainerCallbacks, tokenizer: Any) -> Any:
     save_every = job.guard.every if job.guard else job.preset.save_every
     settings = backend.arguments(job.preset, watcher.records.checkpoints, job.seed, save_every)
     return backend.trainer(
         job.method,
         model,
         rows.rows,
-        settings,
+        {**settings, **rows.settings},
         job.preset,
         processing_class=tokenizer,
         callbacks=[watcher.callback()],

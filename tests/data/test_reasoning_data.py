@@ -19,9 +19,9 @@ from simkit.data.reading import read_examples
 from simkit.data.reasoning import Reasoning, reasoning_counts, with_reasoning_as
 from simkit.errors import UsageError
 from simkit.local.chat import ChatFormat
+from simkit.local.reply_tokens import IGNORED
 from simkit.local.template_messages import template_messages
-from simkit.training.presets import preset
-from simkit.training.rows import IGNORED, tokenised
+from simkit.training.rows import training_rows
 from support.tiny_llama import HERMES, tiny_tokenizer
 
 FIELD = "reasoning_content"
@@ -210,12 +210,12 @@ def test_a_template_that_renders_the_field_trains_the_reasoning() -> None:
     form, examples = chat(thinking=True), demonstration(BY_FIELD)
     report = check(examples, form)
     assert report.findings == ()
-    (row,) = tokenised(examples, form, preset("tiny", "sft"), seed=0).rows
+    (row,) = training_rows(examples, form, max_length=1024, seed=0).rows
     learned = form.text([label for label in row["labels"] if label != IGNORED])
     assert learned == "<think>No day was named.</think>Which day?<|im_end|>"
     kto = ExampleSet("kto", (judged(BY_FIELD, True), judged(said("No idea."), False)))
-    rows = tokenised(kto, form, preset("tiny", "kto"), seed=0).rows
-    assert any("No day was named." in form.text(row["completion_ids"]) for row in rows)
+    rows = training_rows(kto, form, max_length=1024, seed=0).rows
+    assert any("No day was named." in row["completion"][0]["content"] for row in rows)
 
 
 def test_a_template_that_does_not_is_noticed_by_check_and_training() -> None:
@@ -224,11 +224,11 @@ def test_a_template_that_does_not_is_noticed_by_check_and_training() -> None:
     assert (finding.name, finding.severity, finding.examples) == ("lost_reasoning", "warning", (0,))
     assert "--reasoning inline" in finding.text
     with pytest.raises(UsageError, match="1 examples have reasoning in their answers"):
-        tokenised(examples, form, preset("tiny", "sft"), seed=0)
+        training_rows(examples, form, max_length=1024, seed=0)
     for mode in ("inline", "drop"):
         formed = with_reasoning_as(examples, mode)
         assert check(formed, form).findings == ()
-        assert tokenised(formed, form, preset("tiny", "sft"), seed=0).learned > 0
+        assert training_rows(formed, form, max_length=1024, seed=0).learned > 0
 
 
 def test_a_prompt_is_rendered_without_reasoning() -> None:

@@ -45,7 +45,7 @@ def test_what_is_before_a_trained_reply_is_the_prompt_of_the_game() -> None:
 
 def test_a_template_that_rewrites_the_past_is_refused_with_the_place() -> None:
     chat = ChatFormat(tiny_tokenizer(FORGETFUL))
-    with pytest.raises(UsageError, match=r"rewrites earlier messages.*message 2.*There is one called"):
+    with pytest.raises(UsageError, match=r"rewrites earlier messages: reply 1.*There is one called"):
         chat.conversation((CONVERSATION[0], CONVERSATION[1], *CONVERSATION[4:]))
 
 
@@ -54,7 +54,7 @@ def test_a_token_over_the_border_of_a_reply_is_refused() -> None:
         "{{ message.content }}", "{{ 'ho' if message.role == 'assistant' }}{{ message.content }}"
     )
     chat = ChatFormat(tiny_tokenizer(template))
-    with pytest.raises(UsageError, match="a token reaches over the place"):
+    with pytest.raises(UsageError, match=r"in other tokens.*put special tokens around messages"):
         chat.conversation((UserMessage.of("yes"), AssistantMessage.of("tel")))
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessage, ToolSpec, UserMessage, text_of
+from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, ToolSpec, text_of
 from simkit.core.reasoning import reasoning_of, with_reasoning
 from simkit.core.text_calls import find_calls
 from simkit.errors import UsageError
 from simkit.local.chat import ChatFormat
 from support.chat_templates import ASKED, base_names, chat_format, written
+from support.template_outcomes import OUTCOMES, SINGLE
 
 NAMES = base_names()
 if not NAMES:
@@ -51,20 +52,17 @@ UNSEEN_TOOLS = {"deepseekv3"}
 """Templates that render calls and results, but not the tools, so that a model would not know them."""
 
 CALLING = [name for name in NAMES if name in UNSEEN_TOOLS or chat_format(name).calls_tools]
+ROWS = {
+    "whole": "whole",
+    "whole, TRL's": "whole, in TRL's template",
+    "replies": "one per reply",
+    "not rendered": "not rendered",
+    "other prompt": "no place for it",
+}
+"""The outcomes of `support.template_outcomes`, in the words of the table."""
+
 OF_PARTS = {"idefics3", "llava_next", "smolvlm"}
 """Templates of models that see, which expect contents in parts."""
-
-SINGLE = {"llama3_1", "llama3_2", "gptoss"}
-"""Templates that render one call in a reply at most: Llama's refuse two, that of gpt-oss drops the second."""
-
-REWRITING = {
-    *("deepseekv3", "gptoss", "qwen3", "qwen3_5_nothink", "qwen3_5_think", "qwen3_6"),
-    *("nemotron_3_5_lightning", "nemotron_3_nano", "nemotron_3_super", "nemotron_3_ultra"),
-}
-"""Templates that render a reply otherwise once the conversation goes on."""
-
-OPENING = {"qwen3_8"}
-"""Templates whose prompt ends with `<think>` and a line break, which is one token with the line break after it."""
 
 
 def made(message: AssistantMessage) -> list[tuple[str, dict[str, Any]]]:
@@ -197,27 +195,6 @@ def test_the_response_template_of_trl_agrees(name: str) -> None:
     assert call["function"]["arguments"] == GIVEN or name.startswith("lfm")
 
 
-@pytest.mark.parametrize("name", CALLING)
-def test_a_conversation_to_learn_from_is_read_back_or_the_template_is_named(name: str) -> None:
-    chat = chat_format(name)
-    answers = (ONE, AssistantMessage.of("There is no such day."), AssistantMessage.of("Goodbye."))
-    talk: tuple[Message, ...] = (*ERROR, answers[1], UserMessage.of("Bye."), answers[2])
-    if name in REWRITING | OPENING:
-        why = "rewrites earlier messages" if name in REWRITING else "a token reaches over the place"
-        with pytest.raises(UsageError, match=why):
-            chat.conversation(talk, TOOLS)
-        return
-    rendered = chat.conversation(talk, TOOLS)
-    spans: list[list[int]] = []
-    for index, (token, trained) in enumerate(zip(rendered.ids, rendered.trained, strict=True)):
-        if trained and (not index or not rendered.trained[index - 1]):
-            spans.append([])
-        if trained:
-            spans[-1].append(token)
-    read = [chat.parse(span, TOOLS) for span in spans]
-    assert [(made(each), each.content) for each in read] == [(made(each), each.content) for each in answers]
-
-
 def test_the_table_of_the_document_is_what_is_read() -> None:
     page = (Path(__file__).parents[2] / "docs" / "local.md").read_text(encoding="utf-8")
     for name in NAMES:
@@ -227,13 +204,18 @@ def test_the_table_of_the_document_is_what_is_read() -> None:
 
 
 def table_row(name: str) -> list[str]:
-    """The cells of a template in the table: its notation, several calls, its own history, and whether it has tools."""
+    """The cells of a template in the table: its notation, several calls, the rows of trainings, and the agent."""
     chat = chat_format(name)
     if name not in CALLING:
-        return ["none", "", "", f"`react`: {(chat.lacks_for_tools or '').removeprefix('its chat template ')}"]
+        return ["none", "", "", "", f"`react`: {(chat.lacks_for_tools or '').removeprefix('its chat template ')}"]
     found = find_calls(written(chat, ONE, TOOLS), TOOLS)
     assert found is not None
     several = "one at most" if name in SINGLE else "yes"
-    rewritten = "rewritten" if name in REWRITING else "kept"
     plays = "`function_calling`" if chat.calls_tools else "`react`: does not render tools"
-    return [found.notation, several, rewritten, plays]
+    stated = OUTCOMES[name]
+    if stated.plain == "no tools":
+        return [found.notation, several, "", "", plays]
+    plain = ROWS[stated.plain]
+    if stated.unthinking not in (None, stated.plain):
+        plain = f"with `enable_thinking=false`: {ROWS[stated.unthinking or stated.plain]}"
+    return [found.notation, several, plain, ROWS[stated.reasoning], plays]

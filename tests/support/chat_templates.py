@@ -58,7 +58,10 @@ def chat_format(name: str) -> ChatFormat:
     """The format of a template, without a `response_template`."""
     text = template(name)
     tokenizer = byte_tokenizer(text, (*_ENDS, *SPECIAL.findall(text)), "<eos>", "<bos>")
-    ends = [tokenizer.convert_tokens_to_ids(mark) for mark in _ENDS if mark in text or mark == "<|observation|>"]
+    ending = {mark for mark in _ENDS if mark in text or mark == "<|observation|>"}
+    if "<|return|>" in ending:
+        ending.remove("<|end|>")  # ends a message of gpt-oss, such as its reasoning, and not the reply
+    ends = [tokenizer.convert_tokens_to_ids(mark) for mark in sorted(ending)]
     return ChatFormat(tokenizer, ends)
 
 

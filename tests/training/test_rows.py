@@ -1,22 +1,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from simkit.core.messages import AssistantMessage, UserMessage
 from simkit.data.examples import DpoExample, ExampleSet, KtoExample, SftExample
 from simkit.errors import UsageError
-from simkit.training.presets import preset
-from simkit.training.rows import IGNORED, tokenised
+from simkit.local.reply_tokens import IGNORED
+from simkit.training.rows import TrainingRows, training_rows
+from support.trl_preparation import prepared
 
 if TYPE_CHECKING:
     from conftest import Bench
 
     from simkit.local.chat import ChatFormat
 
-TINY = preset("tiny", "sft")
+
+def rows_of(examples: ExampleSet, form: ChatFormat, seed: int = 0, max_length: int | None = 1024) -> TrainingRows:
+    return training_rows(examples, form, max_length=max_length, seed=seed)
+
+
+def spoken(row: dict[str, Any], *names: str) -> list[str]:
+    """The texts of a row's columns."""
+    return [message["content"] for name in names for message in row[name]]
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +44,7 @@ def judged(count: int) -> ExampleSet:
 
 
 def test_what_is_learned_is_what_the_agent_said_with_its_end(bench: Bench, form: ChatFormat) -> None:
-    rows = tokenised(bench.known, form, TINY, seed=0)
+    rows = rows_of(bench.known, form)
     (row,) = rows.rows
     learned = form.text([label for label in row["labels"] if label != IGNORED])
     (known,) = bench.known.demonstrations
@@ -49,7 +57,7 @@ def test_what_is_learned_is_what_the_agent_said_with_its_end(bench: Bench, form:
 
 
 def test_every_prefix_is_what_the_model_is_asked_with(bench: Bench, form: ChatFormat) -> None:
-    (row,) = tokenised(bench.known, form, TINY, seed=0).rows
+    (row,) = rows_of(bench.known, form).rows
     (known,) = bench.known.demonstrations
     for place, message in enumerate(known.messages):
         if isinstance(message, AssistantMessage):
@@ -62,57 +70,74 @@ def test_every_prefix_is_what_the_model_is_asked_with(bench: Bench, form: ChatFo
 def test_a_context_is_shown_and_not_learned(bench: Bench, form: ChatFormat) -> None:
     (known,) = bench.known.demonstrations
     last = max(place for place, message in enumerate(known.messages) if isinstance(message, AssistantMessage))
-    (row,) = tokenised(ExampleSet("sft", (replace(known, context=last),)), form, TINY, seed=0).rows
+    (row,) = rows_of(ExampleSet("sft", (replace(known, context=last),)), form).rows
     learned = form.text([label for label in row["labels"] if label != IGNORED])
     assert learned.count("<|im_end|>") == 1
 
 
-def test_kto_pairs_every_prompt_with_its_neighbours_answer(form: ChatFormat) -> None:
-    rows = tokenised(judged(6), form, preset("tiny", "kto").overridden(batch=4), seed=1).rows
-    answers = [row["completion_ids"] for row in rows]
-    mismatched = [row["KL_completion_ids"] for row in rows]
-    assert mismatched == [answers[3], *answers[:3], answers[5], answers[4]]
-    assert {row["label"] for row in rows[:4]} == {True, False}
+def test_judged_answers_are_texts_as_they_stand_in_play(form: ChatFormat) -> None:
+    rows = rows_of(judged(3), form).rows
+    for row in rows:
+        asked, said = spoken(row, "prompt", "completion")
+        assert form.ids(asked) == form.prompt((UserMessage.of("hotel"),))
+        assert said.removesuffix("<|im_end|>").replace("name ", "") == ""
+    assert {row["label"] for row in rows} == {True, False}
 
 
-def test_a_last_row_alone_still_gets_anothers_answer(form: ChatFormat) -> None:
-    rows = tokenised(judged(5), form, preset("tiny", "kto").overridden(batch=4), seed=1).rows
-    assert rows[4]["KL_completion_ids"] == rows[0]["completion_ids"] != rows[4]["completion_ids"]
+@pytest.mark.parametrize("method", ["kto", "dpo"])
+def test_trl_trains_what_is_counted(form: ChatFormat, method: Literal["kto", "dpo"]) -> None:
+    """The tokens of TRL's own preparation: no template is applied to the texts, and nothing is added to them."""
+    examples = judged(4) if method == "kto" else ExampleSet("dpo", (pair(),))
+    rows = rows_of(examples, form)
+    trained = list(prepared(method, rows, form))
+    answers = [row[name] for row in trained for name in ("completion_ids", "chosen_ids", "rejected_ids") if name in row]
+    prompts = {tuple(row["prompt_ids"]) for row in trained}
+    assert prompts == {tuple(form.prompt((UserMessage.of("hotel"),)))}
+    assert all(answer[-1] == form.tokenizer.eos_token_id for answer in answers)
+    assert rows.learned == sum(map(len, answers))
+    assert rows.tokens == rows.learned + len(answers) * len(next(iter(prompts)))
+
+
+def test_trl_takes_demonstrations_as_they_are(bench: Bench, form: ChatFormat) -> None:
+    rows = rows_of(bench.known, form)
+    (row,) = prepared("sft", rows, form)
+    assert {name: row[name] for name in ("input_ids", "labels")} == rows.rows[0]
+
+
+def pair() -> DpoExample:
+    chosen, rejected = (AssistantMessage.of("name"),), (AssistantMessage.of("hotel name"),)
+    return DpoExample(prompt=(UserMessage.of("hotel"),), chosen=chosen, rejected=rejected)
 
 
 def test_pairs_share_their_prompt(form: ChatFormat) -> None:
-    prompt = (UserMessage.of("hotel"),)
-    pair = DpoExample(
-        prompt=prompt, chosen=(AssistantMessage.of("name"),), rejected=(AssistantMessage.of("hotel name"),)
-    )
-    (row,) = tokenised(ExampleSet("dpo", (pair,)), form, preset("tiny", "dpo"), seed=0).rows
-    assert row["prompt_ids"] == form.prompt(prompt)
-    assert form.text(row["chosen_ids"]) == "name<|im_end|>"
-    assert form.text(row["rejected_ids"]) == "hotel name<|im_end|>"
+    (row,) = rows_of(ExampleSet("dpo", (pair(),)), form).rows
+    asked, *said = spoken(row, "prompt", "chosen", "rejected")
+    assert form.ids(asked) == form.prompt((UserMessage.of("hotel"),))
+    assert said == ["name<|im_end|>", "hotel name<|im_end|>"]
 
 
 def test_the_order_follows_from_the_seed(form: ChatFormat) -> None:
-    settings = preset("tiny", "kto")
-    first, again, other = (tokenised(judged(8), form, settings, seed).rows for seed in (1, 1, 2))
+    first, again, other = (rows_of(judged(8), form, seed).rows for seed in (1, 1, 2))
     assert first == again
     assert first != other
 
 
 def test_examples_that_are_too_long_are_left_out_and_counted(form: ChatFormat) -> None:
-    length = max(len(row["prompt_ids"] + row["completion_ids"]) for row in tokenised(judged(6), form, TINY, 0).rows)
-    rows = tokenised(judged(6), form, TINY.overridden(max_length=length - 1), seed=0)
+    length = max(len(form.ids("".join(spoken(row, "prompt", "completion")))) for row in rows_of(judged(6), form).rows)
+    assert rows_of(judged(6), form, max_length=length).too_long == 0
+    rows = rows_of(judged(6), form, max_length=length - 1)
     assert (len(rows.rows), rows.too_long) == (5, 1)
     with pytest.raises(UsageError, match="every example is longer than 2 tokens"):
-        tokenised(judged(6), form, TINY.overridden(max_length=2), seed=0)
+        rows_of(judged(6), form, max_length=2)
 
 
 def test_a_completion_that_is_no_answer_is_refused(form: ChatFormat) -> None:
     wrong = KtoExample(prompt=(UserMessage.of("hotel"),), completion=(UserMessage.of("name"),), label=True)
     with pytest.raises(UsageError, match="not one answer of the assistant"):
-        tokenised(ExampleSet("kto", (wrong,)), form, TINY, seed=0)
+        rows_of(ExampleSet("kto", (wrong,)), form)
 
 
 def test_a_demonstration_without_an_answer_teaches_nothing(form: ChatFormat) -> None:
     silent = SftExample(messages=(UserMessage.of("hotel"),))
     with pytest.raises(UsageError, match="nothing to learn"):
-        tokenised(ExampleSet("sft", (silent,)), form, TINY, seed=0)
+        rows_of(ExampleSet("sft", (silent,)), form)
