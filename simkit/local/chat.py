@@ -6,7 +6,6 @@ reads and writes in play.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -28,7 +27,15 @@ from simkit.errors import UsageError
 from simkit.local.gguf import model_folder
 from simkit.local.incremental import Segments
 from simkit.local.reply_tokens import Rendered, ReplyTokens, common_length, reply_tokens, whole_conversation
-from simkit.local.template_messages import THOUGHT_FIELDS, template_messages, template_tools, with_text_arguments
+from simkit.local.template_messages import (
+    THOUGHT_FIELDS,
+    check_names,
+    name_of,
+    reads,
+    template_messages,
+    template_tools,
+    with_text_arguments,
+)
 from simkit.plugins.extras import require
 
 _ASKED = UserMessage.of("?")
@@ -68,21 +75,19 @@ class ChatFormat:
     ) -> None:
         if not getattr(tokenizer, "chat_template", None):
             raise UsageError(
-                f"the tokenizer {_name(tokenizer)} has no chat template, so it cannot hold a conversation; use a chat "
-                "model (often called `instruct`), or set `chat_template` in its folder"
+                f"the tokenizer {name_of(tokenizer)} has no chat template, so it cannot hold a conversation; use a "
+                "chat model (often called `instruct`), or set `chat_template` in its folder"
             )
         if not getattr(tokenizer, "is_fast", False):
             raise UsageError(
-                f"the tokenizer {_name(tokenizer)} does not report the positions of its tokens in a text; save it as a "
-                "fast tokenizer (with a tokenizer.json)"
+                f"the tokenizer {name_of(tokenizer)} does not report the positions of its tokens in a text; save it as "
+                "a fast tokenizer (with a tokenizer.json)"
             )
         self.tokenizer = tokenizer
         own = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
         self.ends: frozenset[int] = frozenset(own if ends is None else ends) | frozenset(own)
         self.template_kwargs = dict(template_kwargs or {})
-        for name in self.template_kwargs:
-            if not re.search(rf"\b{re.escape(name)}\b", str(tokenizer.chat_template)):
-                raise UsageError(f"the chat template of {_name(tokenizer)} does not read `{name}`; leave it out")
+        check_names(tokenizer, self.template_kwargs)
         self._segments = Segments(tokenizer)
         self._marks = tuple(each.content for each in tokenizer.added_tokens_decoder.values() if each.special)
 
@@ -108,7 +113,7 @@ class ChatFormat:
         """The same format with another chat template. The tokenizer of this one stays as it is."""
         tokenizer = copy(self.tokenizer)
         tokenizer.chat_template = template
-        read = {name: value for name, value in self.template_kwargs.items() if name in template}
+        read = {name: value for name, value in self.template_kwargs.items() if reads(template, name)}
         return ChatFormat(tokenizer, sorted(self.ends), read)
 
     @cached_property
@@ -324,7 +329,7 @@ class ChatFormat:
             return self._apply(messages, tools, generation)
         except Exception as error:  # templates raise anything, and jinja2's errors may not be importable
             raise UsageError(
-                f"the chat template of {_name(self.tokenizer)} refuses a conversation of {len(messages)} messages: "
+                f"the chat template of {name_of(self.tokenizer)} refuses a conversation of {len(messages)} messages: "
                 f"{type(error).__name__}: {_first_line(error)}"
             ) from error
 
@@ -350,10 +355,6 @@ def as_tokens(value: Any) -> tuple[int, ...]:
     if value is None:
         return ()
     return (int(value),) if isinstance(value, int) else tuple(int(each) for each in value)
-
-
-def _name(tokenizer: Any) -> str:
-    return f"`{getattr(tokenizer, 'name_or_path', '') or type(tokenizer).__name__}`"
 
 
 def _first_line(error: Exception) -> str:

@@ -73,7 +73,7 @@ class LocalEngine:
         self.model = model
         self.options = options or EngineOptions()
         ends = as_tokens(getattr(model.generation_config, "eos_token_id", None))
-        self.chat = ChatFormat(tokenizer, ends)
+        self.chat = ChatFormat(tokenizer, ends, dict(self.options.template_kwargs))
         self.context = context_of(model.config, self.options.context)
         self._lock = threading.Lock()
         self._waiting: deque[Job] = deque()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from simkit.core.messages import (
     text_of,
 )
 from simkit.core.reasoning import FIELD, reasoning_of
-from simkit.errors import InvalidArguments
+from simkit.errors import InvalidArguments, UsageError
 
 THOUGHT_FIELDS = (FIELD, "thinking")
 """Fields in which chat templates and response templates have reasoning."""
@@ -69,3 +70,27 @@ def with_text_arguments(message: dict[str, Any]) -> dict[str, Any]:
         for call in message.get("tool_calls", ())
     ]
     return {**message, "tool_calls": calls} if calls else message
+
+
+def reads(template: str, name: str) -> bool:
+    """Whether a chat template reads a value of this name."""
+    return re.search(rf"\b{re.escape(name)}\b", template) is not None
+
+
+def check_names(tokenizer: Any, values: Mapping[str, Any]) -> None:
+    """Check that the chat template reads each of these values.
+
+    Raises:
+        UsageError: it does not read one.
+    """
+    for name in values:
+        if not reads(str(tokenizer.chat_template), name):
+            raise UsageError(
+                f"`{name}` is no option of local models, and the chat template of {name_of(tokenizer)} does not read "
+                "it; leave it out, or see the options in docs/local.md"
+            )
+
+
+def name_of(tokenizer: Any) -> str:
+    """The name of a tokenizer for messages."""
+    return f"`{getattr(tokenizer, 'name_or_path', '') or type(tokenizer).__name__}`"

@@ -14,6 +14,7 @@ from typing import Any
 from simkit.errors import UsageError
 from simkit.local.gguf import model_folder
 from simkit.local.packed import can_pack, pack, weights_of
+from simkit.local.template_messages import check_names
 from simkit.plugins.extras import require, without_bars
 
 _SMALL = 20_000_000
@@ -33,6 +34,7 @@ class EngineOptions:
         context: tokens of conversation and reply together; None for the model's maximum.
         threads: torch threads on a CPU, for the whole process; None for the fastest number, which is measured.
         revision: version of a model on the Hugging Face hub: a branch, a tag or a commit.
+        template_kwargs: names that the chat template reads, and their values, such as `(("enable_thinking", False),)`.
 
     Raises:
         UsageError: a value is invalid.
@@ -45,6 +47,7 @@ class EngineOptions:
     context: int | None = None
     threads: int | None = None
     revision: str | None = None
+    template_kwargs: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("max_batch", "memory", "context", "threads"):
@@ -69,6 +72,7 @@ def load_model(path: str | Path, device: str, options: EngineOptions) -> tuple[A
     folder = model_folder(path)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **where)
+        check_names(tokenizer, dict(options.template_kwargs))  # before the weights are loaded
         with without_bars() if Path(folder).is_dir() else nullcontext():
             model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **where)
     except (OSError, ValueError, KeyError) as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 from anyio.lowlevel import current_token
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from simkit.errors import BadRequest, ModelFault, SimkitError, UsageError
 from simkit.local.chat import ReadReply
@@ -276,22 +276,37 @@ def _as_fault(error: Exception) -> Exception:
 def parse_local(text: str) -> tuple[str, EngineOptions, float]:
     """Path, options and window (milliseconds) of `PATH[,option=value,...]`.
 
+    Names that are no options are for the chat template, such as `enable_thinking=false`, unless they resemble one.
+
     Raises:
         UsageError: an option is unknown, or a value is invalid.
     """
     reference = parse_reference(text)
-    wanted = dict(reference.options)
-    names = tuple(each.name for each in fields(EngineOptions))
-    for name in wanted:
-        if name not in (*names, "window"):
+    names = tuple(each.name for each in fields(EngineOptions) if each.name != "template_kwargs")
+    wanted: dict[str, Any] = {}
+    for_template: list[tuple[str, Any]] = []
+    for name, value in reference.options.items():
+        if name in (*names, "window"):
+            wanted[name] = value
+        elif name.isidentifier() and name != "template_kwargs" and not nearest(name, names):
+            for_template.append((name, _value(value)))
+        else:
             known = ", ".join((*names, "window"))
             raise UsageError(f"local models have no option `{name}`{nearest(name, names)}; their options: {known}")
     try:
         window = TypeAdapter(float).validate_python(wanted.pop("window", WINDOW))
-        options = TypeAdapter(EngineOptions).validate_python(wanted)
+        options = TypeAdapter(EngineOptions).validate_python({**wanted, "template_kwargs": for_template})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "window"
         raise UsageError(f"the local model's option `{name}` is `{first['input']}`: {first['msg']}") from error
     path = str(Path(reference.target).expanduser()) if reference.target.startswith("~") else reference.target
     return path, options, window
+
+
+def _value(text: str) -> str | float | bool:
+    """A value for a chat template: true, false, a number, else the text."""
+    try:
+        return TypeAdapter(bool | int | float, config=ConfigDict(strict=True)).validate_json(text)
+    except ValidationError:
+        return text

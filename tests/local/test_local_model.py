@@ -182,6 +182,7 @@ async def test_names_and_options_that_cannot_be(folder: Path, tmp_path: Path) ->
         (f"local/{folder},max_bach=4", "no option `max_bach` .did you mean `max_batch`"),
         (f"local/{folder},max_batch=many", "option `max_batch` is `many`"),
         (f"local/{folder},window=soon", "option `window` is `soon`"),
+        (f"local/{folder},enable_thinking=false", "chat template of .* does not read it"),
         (f"local/{tmp_path}", "no model can be loaded"),
     ):
         with pytest.raises(UsageError, match=told):
@@ -189,6 +190,16 @@ async def test_names_and_options_that_cannot_be(folder: Path, tmp_path: Path) ->
                 pass
     path, options, window = parse_local("some/model,threads=2,window=7.5,device=cpu")
     assert (path, options.threads, options.device, window) == ("some/model", 2, "cpu", 7.5)
+    assert options.template_kwargs == ()
+
+
+def test_names_that_are_no_options_are_for_the_chat_template() -> None:
+    _, options, _ = parse_local("some/model,enable_thinking=false,threads=2,effort=low,budget=12,date_string=1 May")
+    assert options.template_kwargs == (("enable_thinking", False), ("effort", "low"), ("budget", 12), ("date_string", "1 May"))
+    assert options.threads == 2
+    for name in ("thread", "dtyp", "max-batch", "template_kwargs"):
+        with pytest.raises(UsageError, match=f"no option `{name}`"):
+            parse_local(f"some/model,{name}=2")
 
 
 async def test_agent_and_user_of_a_run_are_played_by_one_model(folder: Path, tmp_path: Path) -> None:

@@ -8,18 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, Message, text_of
 from simkit.core.reasoning import reasoning_of
 from simkit.data.examples import ExampleSet, KtoExample, SftExample
 from simkit.errors import UsageError
 from simkit.local.chat import ChatFormat
+from simkit.models import CallKey, ChatRequest, Sampling
+from simkit.models.factory import open_model
 from simkit.training.rows import TrainingRows, training_rows
 from support.chat_templates import base_names, chat_format
 from support.template_outcomes import OUTCOMES, SINGLE, TOOLS, Outcome, dialogue
+from support.tiny_families import write_family
 from support.trl_preparation import prepared
 
 NAMES = base_names()
@@ -217,3 +222,21 @@ def test_whole_and_divided_conversations_may_stand_side_by_side() -> None:
     examples[2] = replace(examples[2], messages=(*plain[:-1], AssistantMessage.of("Farewell.")))
     rows = training_rows(ExampleSet("sft", tuple(examples)), chat_format("glm4moe"), max_length=None, seed=0)
     assert (rows.form, len(rows.rows)) == ("one row per reply in 1 of 3 conversations", 5)
+
+
+@pytest.mark.anyio
+async def test_what_qwen3_learns_without_thinking_is_what_it_is_asked_with(tmp_path: Path) -> None:
+    """The trained model has TRL's template, in which earlier replies keep the empty block of reasoning."""
+    folder, unthinking = write_family(tmp_path, "qwen3"), {"enable_thinking": False}
+    example = SftExample(messages=dialogue(reasoning=False), tools=TOOLS)
+    rows = training_rows(ExampleSet("sft", (example,)), ChatFormat.of(folder, unthinking), max_length=None, seed=0)
+    assert rows.template is not None
+    ChatFormat.of(folder).with_template(rows.template).tokenizer.save_pretrained(folder)
+    request = ChatRequest(messages=example.messages[:-1], tools=TOOLS, sampling=Sampling(max_tokens=1, logprobs=True))
+    async with open_model(f"local/{folder},enable_thinking=false,device=cpu") as model:
+        answer = await model.complete(request, CallKey(TurnKey(1, "task", 0, "", 0), "agent"))
+    assert answer.tokens is not None
+    asked = list(answer.tokens.prompt_ids)
+    (row,) = rows.rows
+    assert row["input_ids"][: len(asked)] == asked
+    assert row["labels"][len(asked) - 1] == -100 != row["labels"][len(asked)]
