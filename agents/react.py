@@ -68,7 +68,7 @@ class ReactAgent(ModelAgent):
 
     name: ClassVar[str] = "react"
     prompt_file: ClassVar[str] = "react-1.txt"
-    needed_places: ClassVar[tuple[str, ...]] = ("tools", "signatures")
+    needed_places: ClassVar[tuple[str, ...]] = ("tools", "signatures", "parameters")
 
     def __init__(
         self, model: ChatModel, prompt: PromptChoice = None, examples: Path | None = None, constrained: bool = False
@@ -91,9 +91,10 @@ class ReactAgent(ModelAgent):
         return self._format[1]
 
     def places(self, request: StartAgent) -> dict[str, str]:
-        """The world's rules, and its tools in words or as signatures."""
-        tools, signatures = (map(form, request.tools) for form in (describe, signature))
-        return {"policy": request.policy, "tools": "\n".join(tools), "signatures": "\n".join(signatures)}
+        """The world's rules, and its tools in words, as signatures, or with the names of their parameters."""
+        forms = {"tools": describe, "signatures": signature, "parameters": parameters}
+        described = {place: "\n".join(map(form, request.tools)) for place, form in forms.items()}
+        return {"policy": request.policy, **described}
 
     def as_written(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Demonstrations in the agent's form: calls, results as `APIRETURN`, and other replies as speech."""
@@ -185,6 +186,11 @@ def signature(tool: ToolSpec) -> str:
         f"{name}{'' if name in needed else '?'}{_hint(schema)}" for name, schema in tool.properties.items()
     )
     return f"{tool.name}({fields})"
+
+
+def parameters(tool: ToolSpec) -> str:
+    """A tool as its name and those of its parameters."""
+    return f"{tool.name}({', '.join(tool.properties)})"
 
 
 def _hint(schema: Any) -> str:

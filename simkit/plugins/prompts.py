@@ -19,8 +19,11 @@ from simkit.errors import UsageError
 COMPACT = "compact"
 """Name of the shipped prompts in few words, for models with small contexts."""
 
-PromptChoice: TypeAlias = Path | Literal["compact"] | None
-"""Option of a component: None for its usual prompt, `compact` for the one in few words, or the path of a file."""
+MINIMAL = "minimal"
+"""Name of the shipped prompts for models that were trained in a task and need no explanation of it."""
+
+PromptChoice: TypeAlias = Path | Literal["compact", "minimal"] | None
+"""Option of a component: None for its usual prompt, `compact` or `minimal` for a shorter one, or the path of a file."""
 
 _PLACE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
@@ -67,22 +70,23 @@ def choose_prompt(package: str, file: str, chosen: PromptChoice, needed: tuple[s
     Args:
         package: the package that ships the component's prompts.
         file: name of its usual prompt, such as `react-1.txt`.
-        chosen: None for the usual prompt, `compact` for the shipped one in few words, otherwise the path of a file.
+        chosen: None for the usual prompt, `compact` for the shipped one in few words, `minimal` for the one for models
+            that were trained for it, otherwise the path of a file.
         needed: placeholders of which a user's own file must have one.
 
     Raises:
-        UsageError: the file cannot be read as text, or lacks a required placeholder; or no compact prompt is shipped.
+        UsageError: the file cannot be read as text, or lacks a required placeholder; or no such prompt is shipped.
     """
     if chosen is None:
         return shipped_prompt(package, file)
-    if chosen != COMPACT:
+    if chosen not in (COMPACT, MINIMAL):
         return read_prompt(chosen, needed, f", or `{COMPACT}` for the shipped one in few words")
     name, _, version = file.rpartition("-")
     try:
-        return shipped_prompt(package, f"{name}-{COMPACT}-{version}")
+        return shipped_prompt(package, f"{name}-{chosen}-{version}")
     except FileNotFoundError:
         raise UsageError(
-            f"there is no compact form of the prompt {file}; leave the option `prompt` out, or give the path of a file"
+            f"there is no {chosen} form of the prompt {file}; leave the option `prompt` out, or give the path of a file"
         ) from None
 
 

@@ -9,14 +9,17 @@ import orjson
 import pytest
 from acting import FIND, RecordingModel, act, answered
 
+from simkit.agents.commands import CallCommand, CommandError, SpeakCommand, parse
+from simkit.agents.few_shot import as_played_by
 from simkit.agents.function_calling import FunctionCallingAgent
 from simkit.agents.model_agent import ModelAgent
 from simkit.agents.react import ReactAgent, signature
 from simkit.components.agent import StartAgent
 from simkit.components.tools import StartTools
 from simkit.core.conversation import Entry
-from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, UserMessage
+from simkit.core.messages import AssistantMessage, SystemMessage, ToolCall, ToolMessage, UserMessage, text_of
 from simkit.core.tasks import Task
+from simkit.data.reading import read_examples
 from simkit.errors import DataMissing, UsageError
 from simkit.plugins.loading import load
 from simkit.plugins.prompts import PromptChoice
@@ -124,3 +127,38 @@ def test_the_word_compact_is_no_file_in_the_folder_of_the_run(tmp_path: Path) ->
     assert own.prompt.name == str(tmp_path / "mine.txt")
     with pytest.raises(UsageError, match="or `compact` for the shipped one in few words"):
         load(AGENT, "react,prompt=compct", given, tmp_path)
+
+
+def test_a_minimal_prompt_names_commands_and_parameters_alone() -> None:
+    start = StartAgent((FIND,), policy="Never on Sundays.")
+    minimal = ReactAgent(RecordingModel("").model, "minimal").start(start).system or ""
+    assert minimal.splitlines()[-1] == "find(day)"
+    assert {line.split()[0] for line in minimal.splitlines()[:-1]} == {"APICALL", "SPEAK"}
+    parsed = parse(minimal)
+    assert not isinstance(parsed, CommandError), "what it shows is the form that the agent reads"
+    assert [type(command) for command in parsed] == [CallCommand, SpeakCommand]
+
+
+@pytest.mark.parametrize("options", ["react,prompt=minimal,constrained=true", "function_calling,prompt=minimal"])
+def test_an_agent_without_a_minimal_prompt_says_so(options: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="minimal"):
+        load(AGENT, options, {"model": RecordingModel("").model}, tmp_path)
+
+
+def test_conversations_of_any_agent_become_lessons_in_an_agents_own_form(shown: Path) -> None:
+    examples, start = read_examples(shown), StartAgent((FIND,), policy="")
+    react = ReactAgent(RecordingModel("").model, "minimal")
+    lesson = as_played_by(react, start, examples).demonstrations[1]
+    assert [(each.role, text_of(each)) for each in lesson.messages] == [
+        ("system", react.start(start).system),
+        ("user", "A bicycle for Sunday?"),
+        ("assistant", 'APICALL {"name": "find", "parameters": {"day": "Sunday"}} <COMMAND_END>'),
+        ("user", 'APIRETURN [{"name": "red tourer"}]'),
+        ("assistant", "SPEAK The red tourer is free. <COMMAND_END>"),
+    ]
+    assert (lesson.tools, lesson.origin) == ((), examples.demonstrations[1].origin)
+    calling = FunctionCallingAgent(RecordingModel("").model, prompt="compact")
+    lesson = as_played_by(calling, start, examples).demonstrations[1]
+    assert lesson.messages[0] == SystemMessage.of(calling.start(start).system or "")
+    assert lesson.messages[1:] == examples.demonstrations[1].messages[1:]
+    assert lesson.tools == (FIND,)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from simkit.components.tools import CallTool, StartTools
 from simkit.core.messages import ToolCall
 from simkit.errors import UsageError
+from simkit.run.run import Run
+from simkit.search.rollout import Rollout
 from simkit.tools.builtin import BuiltinWorld, vocabulary
 
 
@@ -93,3 +96,43 @@ def test_a_few_domains_are_enough(domains: str) -> None:
 def test_domains_that_give_no_task_are_refused(domains: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         BuiltinWorld(domains=domains)
+
+
+@pytest.mark.anyio
+async def test_a_world_without_facts_has_the_same_goals_and_nothing_to_ask_for() -> None:
+    usual, bare = BuiltinWorld(), BuiltinWorld(facts=False)
+    for full, short in zip(usual.tasks("train")[:40], bare.tasks("train")[:40], strict=True):
+        assert (short.id, short.goals) == (full.id, full.goals)
+        assert [(wish.inform, wish.book) for wish in short.agenda] == [(wish.inform, wish.book) for wish in full.agenda]
+        assert not any(wish.requests for wish in short.agenda)
+        assert len(short.instructions or "") <= len(full.instructions or "")
+    assert not any(domain.facts for domain in bare.ontology.domains)
+    task, call = usual.tasks("train")[0], ToolCall.of("c", "search_attraction", {"area": "harbour"})
+    results = [
+        await w.tools().call(CallTool(task, call, w.tools().start(StartTools(task)).state)) for w in (usual, bare)
+    ]
+    full, short = (result.result.value[0] for result in results)
+    assert short == {name: full[name] for name in ("name", "type", "area")}
+
+
+@pytest.mark.anyio
+async def test_a_train_without_facts_shows_its_times() -> None:
+    bare = BuiltinWorld(facts=False, domains="train")
+    task, call = bare.tasks("train")[0], ToolCall.of("c", "search_train", {"day": "monday"})
+    tools = bare.tools()
+    found = await tools.call(CallTool(task, call, tools.start(StartTools(task)).state))
+    assert {*found.result.value[0]} == {"trainID", "departure", "destination", "day", "leaveAt", "arriveBy"}
+
+
+def test_a_world_without_upkeep_has_only_tools_that_tasks_need() -> None:
+    world = BuiltinWorld(domains="restaurant+attraction", upkeep=False)
+    specs = world.tools().start(StartTools(world.tasks("test")[0])).specs
+    assert [spec.name for spec in specs] == ["search_restaurant", "book_restaurant", "search_attraction"]
+
+
+@pytest.mark.anyio
+async def test_the_rule_based_pair_reaches_all_goals_of_the_smallest_town(tmp_path: Path) -> None:
+    world = BuiltinWorld(most_goals=2, domains="restaurant+attraction", compact=True, facts=False, upkeep=False)
+    async with Run(store=tmp_path) as run:
+        episodes = await run.play(Rollout(), run.cast(world, agent="scripted,error_rate=0"), world.tasks("val")[:20])
+    assert [episode.success for episode in episodes] == [True] * 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from simkit.core.ontology import Wish
@@ -60,7 +60,7 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class TaskShape:
-    """Bounds of tasks: the maximum number of goals, and the domains that they come from.
+    """Bounds of tasks: the maximum number of goals, the domains that they come from, and whether facts of places exist.
 
     Raises:
         UsageError: a bound allows no task.
@@ -68,6 +68,7 @@ class TaskShape:
 
     most_goals: int = MOST_GOALS
     domains: tuple[str, ...] = DOMAINS
+    facts: bool = True
 
     def __post_init__(self) -> None:
         if not FEWEST_GOALS <= self.most_goals <= MOST_GOALS:
@@ -82,7 +83,7 @@ class TaskShape:
             )
 
     @classmethod
-    def of(cls, most_goals: int, domains: str) -> TaskShape:
+    def of(cls, most_goals: int, domains: str, facts: bool = True) -> TaskShape:
         """The shape with domains as text, joined by `+`; an empty text means all. Their order makes no difference.
 
         Raises:
@@ -94,7 +95,7 @@ class TaskShape:
                 f"the built-in world has no domain `{unknown[0]}`; join some of {', '.join(DOMAINS)} by +, "
                 "e.g. domains=restaurant+hotel"
             )
-        return cls(most_goals, tuple(each for each in DOMAINS if each in chosen))
+        return cls(most_goals, tuple(each for each in DOMAINS if each in chosen), facts)
 
 
 ANY_SHAPE = TaskShape()
@@ -110,7 +111,11 @@ def draw_wishes(town: Town, rng: Random, shape: TaskShape = ANY_SHAPE) -> tuple[
         planned = tuple(each for each in drawn if each is not None)
         goals = sum(1 + (each.entity is not None) for each in planned)
         if len(planned) == len(domains) and FEWEST_GOALS <= goals <= shape.most_goals:
-            return planned
+            return planned if shape.facts else tuple(map(_without_requests, planned))
+
+
+def _without_requests(planned: PlannedWish) -> PlannedWish:
+    return replace(planned, wish=replace(planned.wish, requests=()))
 
 
 def _goal(tool: str, parameters: Mapping[str, str], id_field: str, entity: str | None) -> Goal:

@@ -17,6 +17,9 @@ _CONTACT: Final = {
     "address": ("address",),
     "postcode": ("postcode", "post code", "postal code"),
 }
+_FEE: Final = {"entrance fee": ("entrance fee", "admission")}
+PLACE_FACTS: Final = frozenset((*_CONTACT, *_FEE, "duration", "price"))
+"""Fields of entities that no search takes, about which customers ask."""
 _AREA: Final = Slot("area", "category", ("area", "part of town", "neighbourhood"), vocabulary.AREAS)
 _PRICE: Final = Slot("pricerange", "category", ("price range", "price", "budget"), vocabulary.PRICES)
 _DAY: Final = Slot("day", "day", ("day", "which day", "what day"), vocabulary.DAYS)
@@ -46,10 +49,11 @@ _TIME: Final = r"^([01]\d|2[0-3]):[0-5]\d$"
 """Pattern of times."""
 
 
-def ontology_of(town: Town, domains: Sequence[str] = DOMAINS) -> Ontology:
-    """Domains of a town; names are those of its entities."""
+def ontology_of(town: Town, domains: Sequence[str] = DOMAINS, *, facts: bool = True) -> Ontology:
+    """Domains of a town; names are those of its entities. Without `facts` there is nothing else to ask for."""
     known = (_restaurant(town), _hotel(town), _attraction(town), _train())
-    return Ontology(tuple(domain for domain in known if domain.name in domains))
+    chosen = tuple(domain for domain in known if domain.name in domains)
+    return Ontology(chosen if facts else tuple(replace(domain, facts={}) for domain in chosen))
 
 
 def _restaurant(town: Town) -> Domain:
@@ -91,7 +95,7 @@ def _attraction(town: Town) -> Domain:
         nouns=("attraction", "place to visit", "sight", "something to see"),
         id_field="name",
         search=(kind, _AREA, _name(town, "attraction")),
-        facts={**_CONTACT, "entrance fee": ("entrance fee", "admission")},
+        facts={**_CONTACT, **_FEE},
     )
 
 
@@ -123,8 +127,8 @@ def _name(town: Town, domain: str) -> Slot:
     return Slot("name", "name", ("name",), tuple(row["name"] for row in town.tables[domain].rows))
 
 
-def tools_of(ontology: Ontology, *, compact: bool = False) -> tuple[Tool, ...]:
-    """The tools: a search for each domain, a booking for domains that have one, and tools to manage bookings.
+def tools_of(ontology: Ontology, *, compact: bool = False, upkeep: bool = True) -> tuple[Tool, ...]:
+    """The tools: a search for each domain, a booking for domains that have one, and with `upkeep` two for bookings.
 
     Compact ones have the same parameters. Values and patterns in their schemas replace descriptions, so constrained
     replies hold no other values.
@@ -136,10 +140,11 @@ def tools_of(ontology: Ontology, *, compact: bool = False) -> tuple[Tool, ...]:
         tools.append(Tool.of(f"search_{domain.name}", text, tuple(map(form, domain.search)), required=False))
         if domain.book:
             tools.append(_booking_tool(domain, form))
-    find = "Look a booking up by its reference."
-    cancel = "Cancel a booking by its reference; its places are free again."
-    tools.append(Tool.of("find_booking", find, (_REFERENCE,), required=True))
-    tools.append(Tool.of("cancel_booking", cancel, (_REFERENCE,), required=True))
+    if upkeep:
+        find = "Look a booking up by its reference."
+        cancel = "Cancel a booking by its reference; its places are free again."
+        tools.append(Tool.of("find_booking", find, (_REFERENCE,), required=True))
+        tools.append(Tool.of("cancel_booking", cancel, (_REFERENCE,), required=True))
     return tuple(map(_compact, tools)) if compact else tuple(tools)
 
 

@@ -14,7 +14,7 @@ from simkit.rule_based.normalise import normal
 from simkit.tools.builtin import bookings
 from simkit.tools.builtin.arguments import InvalidCall, Tool, printable, read_arguments
 from simkit.tools.builtin.bookings import BookingRefused, Change, TravelState
-from simkit.tools.builtin.ontology import ontology_of, tools_of
+from simkit.tools.builtin.ontology import PLACE_FACTS, ontology_of, tools_of
 from simkit.tools.builtin.town import DOMAINS, ID_FIELDS, Town
 
 POLICY = (
@@ -34,9 +34,18 @@ class TravelServer(ToolServer[TravelState]):
 
     name: ClassVar[str] = "builtin"
 
-    def __init__(self, town: Town, *, compact: bool = False, domains: Sequence[str] = DOMAINS) -> None:
+    def __init__(
+        self,
+        town: Town,
+        *,
+        compact: bool = False,
+        domains: Sequence[str] = DOMAINS,
+        facts: bool = True,
+        upkeep: bool = True,
+    ) -> None:
         self.town = town
-        tools = tools_of(ontology_of(town, domains), compact=compact)
+        self._facts = facts
+        tools = tools_of(ontology_of(town, domains), compact=compact, upkeep=upkeep)
         self._tools: FrozenMap[str, Tool] = FrozenMap({tool.name: tool for tool in tools})
         rules = _COMPACT_POLICY if compact else POLICY
         self._start = ToolsStart(tuple(tool.spec() for tool in tools), TravelState(), rules)
@@ -60,7 +69,7 @@ class TravelServer(ToolServer[TravelState]):
         match name.split("_"):
             case ["search", domain]:
                 found = best_match(self.town.tables[domain], ID_FIELDS[domain], arguments, search_goal(task, name))
-                return ToolReturn(ToolResult(value=found), state)
+                return ToolReturn(ToolResult(value=found if self._facts else without_facts(found)), state)
             case ["find", "booking"]:
                 return _found(state, arguments["reference"])
             case ["cancel", "booking"]:
@@ -87,6 +96,11 @@ def best_match(table: BitsetTable, id_field: str, arguments: Mapping[str, str], 
         return []
     chosen = matches if goal is None else _preferred(table, id_field, arguments, goal, matches) or matches
     return [table.first(chosen)]
+
+
+def without_facts(found: list[Row]) -> list[dict[str, str]]:
+    """Entities with their name and what can be searched for, without facts that a customer might ask for."""
+    return [{name: value for name, value in row.items() if name not in PLACE_FACTS} for row in found]
 
 
 def _preferred(table: BitsetTable, id_field: str, arguments: Mapping[str, str], goal: Goal, matches: RowSet) -> RowSet:

@@ -65,6 +65,9 @@ class BuiltinWorld(World):
             results are the same.
         domains: kinds of places that tasks and tools are about, joined by `+`: some of restaurant, hotel, attraction
             and train. The town stays the same.
+        facts: whether places have an address, a phone number and the like, for which customers ask. Without them
+            results and conversations are shorter; goals are the same.
+        upkeep: whether there are tools to look bookings up and to cancel them, which no task needs.
 
     Raises:
         UsageError: a number is out of range, or a domain does not exist.
@@ -87,6 +90,8 @@ class BuiltinWorld(World):
         most_goals: int = MOST_GOALS,
         compact: bool = False,
         domains: str = "+".join(DOMAINS),
+        facts: bool = True,
+        upkeep: bool = True,
     ) -> None:
         self.seed = seed
         self.size = TownSize(restaurants=restaurants, hotels=hotels, attractions=attractions, departures=departures)
@@ -94,8 +99,9 @@ class BuiltinWorld(World):
         for split, count in self._counts.items():
             if count < 0:
                 raise UsageError(f"the built-in world cannot have {count} tasks in `{split}`; give 0 or more")
-        self._shape = TaskShape.of(most_goals, domains)
+        self._shape = TaskShape.of(most_goals, domains, facts)
         self._compact = compact
+        self._upkeep = upkeep
 
     @cached_property
     def town(self) -> Town:
@@ -105,7 +111,7 @@ class BuiltinWorld(World):
     @property
     def ontology(self) -> Ontology:
         """The domains, with the names of this town's entities."""
-        return _ontology(self.seed, self.size, self._shape.domains)
+        return _ontology(self.seed, self.size, self._shape)
 
     def tasks(self, split: str) -> Sequence[Task]:
         """The tasks of a split, each made on access."""
@@ -113,7 +119,10 @@ class BuiltinWorld(World):
 
     def tools(self) -> TravelServer:
         """The tool server of this town."""
-        return TravelServer(self.town, compact=self._compact, domains=self._shape.domains)
+        shape = self._shape
+        return TravelServer(
+            self.town, compact=self._compact, domains=shape.domains, facts=shape.facts, upkeep=self._upkeep
+        )
 
 
 @lru_cache(maxsize=4)
@@ -123,8 +132,8 @@ def _town(seed: int, size: TownSize) -> Town:
 
 
 @lru_cache(maxsize=4)
-def _ontology(seed: int, size: TownSize, domains: tuple[str, ...]) -> Ontology:
-    return ontology_of(_town(seed, size), domains)
+def _ontology(seed: int, size: TownSize, shape: TaskShape) -> Ontology:
+    return ontology_of(_town(seed, size), shape.domains, facts=shape.facts)
 
 
 def draw_task(town: Town, split: str, index: int, shape: TaskShape = ANY_SHAPE) -> Task:
