@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -354,7 +355,14 @@ def check(
 
 @commands.command("serve", no_args_is_help=True)
 def serve(
-    model: Annotated[str, typer.Argument(help="Folder of a model, or its name at Hugging Face.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of a model, or its name at Hugging Face; values for its chat template after commas "
+            "(MODEL,enable_thinking=false).",
+            show_default=False,
+        ),
+    ],
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 accepts other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 8000,
     api_key: Annotated[
@@ -383,12 +391,13 @@ def serve(
     simkit run rollout --model openai/./my-model --base-url http://127.0.0.1:8000/v1
     """
     from simkit.cli.serve import serve
-    from simkit.local.weights import EngineOptions
+    from simkit.local.worker import parse_local
 
-    options = EngineOptions(
-        device=device, dtype=dtype, max_batch=max_batch, memory=memory, context=context, threads=threads
-    )
-    serve(model, options, host, port, api_key)
+    path, named, _ = parse_local(model.removeprefix("local/"))
+    flags = {"device": device, "dtype": dtype, "max_batch": max_batch, "memory": memory}
+    flags |= {"context": context, "threads": threads}
+    options = replace(named, **{name: value for name, value in flags.items() if value is not None})
+    serve(path, options, host, port, api_key)
 
 
 @commands.command("data", cls=DataCommand, no_args_is_help=True)

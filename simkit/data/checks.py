@@ -141,8 +141,9 @@ def check(
 
     Args:
         examples: the set.
-        chat: a `ChatFormat`, or the folder or name of a model whose tokenizer and chat template are used; with None,
-            examples are not rendered and have no lengths.
+        chat: a `ChatFormat`, or the folder or name of a model whose tokenizer and chat template are used, with values
+            for the template after commas (`enable_thinking=false`); with None, examples are not rendered and have no
+            lengths.
         max_tokens: examples longer than this are reported.
         store: the store of the examples; their prompts are compared with the requests recorded in it.
         format: with `openai`, examples that the fine-tuning API refuses are errors.
@@ -184,8 +185,12 @@ def check(
 
 def _format(chat: ChatFormat | str) -> ChatFormat:
     from simkit.local.chat import ChatFormat
+    from simkit.local.worker import parse_local
 
-    return ChatFormat.of(chat) if isinstance(chat, str) else chat
+    if not isinstance(chat, str):
+        return chat
+    path, options, _ = parse_local(chat)
+    return ChatFormat.of(path, dict(options.template_kwargs))
 
 
 class _Findings:
@@ -254,8 +259,9 @@ def _labels(examples: ExampleSet, found: _Findings) -> tuple[int, int] | None:
 def _rendered(
     examples: ExampleSet, chat: ChatFormat, max_tokens: int | None, found: _Findings
 ) -> tuple[Lengths, Lengths]:
-    from simkit.data.rendering import rendered
+    from simkit.data.rendering import format_to_train, rendered
 
+    chat = format_to_train(examples, chat)
     lengths: list[int] = []
     learnt: list[int] = []
     reasons = chat.renders_reasoning

@@ -47,6 +47,34 @@ def learned_replies(
     ]
 
 
+def format_to_train(examples: Iterable[Example], chat: ChatFormat) -> ChatFormat:
+    """The conversation format to train in: a model's own, or one with TRL's training template of its family.
+
+    The first demonstration without reasoning that has several replies decides: TRL's template is taken if the
+    conversation is whole in it and not in the model's own.
+    """
+    several = (example for example in examples if isinstance(example, SftExample) and _replies_plainly(example))
+    example = next(several, None)
+    if example is None or _is_whole(example, chat):
+        return chat
+    template = chat.training_template()
+    other = chat if template is None else chat.with_template(template)
+    return other if _is_whole(example, other) else chat
+
+
+def _replies_plainly(example: SftExample) -> bool:
+    replies = [each for each in example.messages[example.context :] if isinstance(each, AssistantMessage)]
+    return len(replies) > 1 and all(_without_reasoning(each) == separated(each) for each in replies)
+
+
+def _is_whole(example: SftExample, chat: ChatFormat) -> bool:
+    try:
+        replies = learned_replies(example.messages, example.context, example.tools, chat)
+    except UsageError:
+        return False
+    return len(joined_replies(replies)) == 1
+
+
 def rendered(example: Example, chat: ChatFormat) -> Iterator[RenderedConversation]:
     """Render the conversations of an example in the sequences that a training has, and parse the answers back."""
     start = example.context if isinstance(example, SftExample) else len(example.prompt)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,17 @@ class ChatFormat:
         tokenizer.chat_template = template
         read = {name: value for name, value in self.template_kwargs.items() if reads(template, name)}
         return ChatFormat(tokenizer, sorted(self.ends), read)
+
+    def training_template(self) -> str | None:
+        """TRL's chat template for training models of this family; None if TRL has or needs none, or is missing."""
+        if find_spec("trl") is None:
+            return None
+        utilities = require("trl.chat_template_utils", "train")
+        try:
+            found = utilities.get_training_chat_template(self.tokenizer)
+        except Exception:  # ValueError for an unknown family; its probes make templates raise anything
+            return None
+        return None if found is None else str(found)
 
     @cached_property
     def renders_reasoning(self) -> bool:

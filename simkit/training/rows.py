@@ -8,19 +8,17 @@ conversations whose replies have reasoning are learned one reply at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
-from simkit.core.messages import AssistantMessage, Message, ToolMessage, ToolSpec
+from simkit.core.messages import AssistantMessage, Message, ToolMessage, ToolSpec, UserMessage
 from simkit.data.examples import DpoExample, Example, ExampleSet, KtoExample, SftExample
 from simkit.data.reasoning import holds_field
-from simkit.data.rendering import learned_replies
+from simkit.data.rendering import format_to_train, learned_replies
 from simkit.errors import UsageError
 from simkit.local.reply_tokens import ReplyTokens, joined_replies
-from simkit.plugins.extras import require
 
 if TYPE_CHECKING:
     from simkit.local.chat import ChatFormat
@@ -66,66 +64,45 @@ class _Counted:
     learned: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Rendered:
-    """The rows of all examples with one chat template, and the number of conversations that take several rows."""
-
-    rows: tuple[_Counted, ...]
-    divided: int
-
-
 def training_rows(examples: ExampleSet, chat: ChatFormat, *, max_length: int | None, seed: int) -> TrainingRows:
     """The rows of a set of examples, in an order derived from the seed.
 
-    TRL's training template of the model's family is taken if more conversations are whole in it.
+    TRL's training template of the model's family is taken if conversations are whole in it, and not in the model's own.
 
     Raises:
         UsageError: the chat template has no tools, or renders an example otherwise than play; or no example is short
             enough.
     """
     _check(examples, chat)
-    template, made = _with_best_template(examples, chat)
-    fitting = [row for row in made.rows if max_length is None or row.longest <= max_length]
+    chosen = format_to_train(examples, chat)
+    found = [_rows(example, chosen) for example in examples]
+    every = [row for rows in found for row in rows]
+    fitting = [row for row in every if max_length is None or row.longest <= max_length]
     if not fitting:
-        shortest = min((row.longest for row in made.rows), default=0)
+        shortest = min((row.longest for row in every), default=0)
         raise UsageError(
             f"every example is longer than {max_length} tokens (the shortest has {shortest}); raise --max-length"
         )
     Random(f"{seed}/order").shuffle(fitting)
     return TrainingRows(
         rows=tuple(each.row for each in fitting),
-        form=_form(made.divided, len(examples)),
-        template=template,
+        form=_form(sum(len(rows) > 1 for rows in found), len(examples)),
+        template=None if chosen is chat else str(chosen.tokenizer.chat_template),
         settings={"assistant_only_loss": False} if examples.kind == "sft" else {},
-        too_long=len(made.rows) - len(fitting),
+        too_long=len(every) - len(fitting),
         tokens=sum(each.tokens for each in fitting),
         learned=sum(each.learned for each in fitting),
     )
 
 
-def training_template(chat: ChatFormat) -> str | None:
-    """TRL's chat template for training models of this family; None if there is none, or none is needed."""
-    if find_spec("trl") is None:
-        return None
-    utilities = require("trl.chat_template_utils", "train")
-    try:
-        found = utilities.get_training_chat_template(chat.tokenizer)
-    except Exception:  # it renders probes, at which templates raise anything; ValueError for unknown families
-        return None
-    return None if found is None else str(found)
+def practice_template(chat: ChatFormat) -> str | None:
+    """The chat template for a model that learns from its own conversations (GRPO); None for its own.
 
-
-def _with_best_template(examples: ExampleSet, chat: ChatFormat) -> tuple[str | None, _Rendered]:
-    """The rows with the model's template, or TRL's template and its rows if they are fewer for the same examples."""
-    made = _rendered(examples, chat)
-    template = training_template(chat) if made.divided else None
-    if template is None:
-        return None, made
-    try:
-        other = _rendered(examples, chat.with_template(template))
-    except UsageError:
-        return None, made
-    return (template, other) if other.divided < made.divided else (None, made)
+    In TRL's template of some families replies stand unchanged in later prompts, so that all of them can be learned.
+    """
+    talk = (UserMessage.of("?"), AssistantMessage.of("!"))
+    chosen = format_to_train((SftExample(messages=(*talk, *talk)),), chat)
+    return None if chosen is chat else str(chosen.tokenizer.chat_template)
 
 
 def _form(divided: int, count: int) -> str:
@@ -153,11 +130,6 @@ def _needs_tools(example: Example) -> bool:
     return bool(example.tools) or any(
         isinstance(each, ToolMessage) or (isinstance(each, AssistantMessage) and each.tool_calls) for each in messages
     )
-
-
-def _rendered(examples: Iterable[Example], chat: ChatFormat) -> _Rendered:
-    found = [_rows(example, chat) for example in examples]
-    return _Rendered(tuple(row for rows in found for row in rows), sum(len(rows) > 1 for rows in found))
 
 
 def _rows(example: Example, chat: ChatFormat) -> list[_Counted]:

@@ -195,7 +195,12 @@ async def test_names_and_options_that_cannot_be(folder: Path, tmp_path: Path) ->
 
 def test_names_that_are_no_options_are_for_the_chat_template() -> None:
     _, options, _ = parse_local("some/model,enable_thinking=false,threads=2,effort=low,budget=12,date_string=1 May")
-    assert options.template_kwargs == (("enable_thinking", False), ("effort", "low"), ("budget", 12), ("date_string", "1 May"))
+    assert options.template_kwargs == (
+        ("enable_thinking", False),
+        ("effort", "low"),
+        ("budget", 12),
+        ("date_string", "1 May"),
+    )
     assert options.threads == 2
     for name in ("thread", "dtyp", "max-batch", "template_kwargs"):
         with pytest.raises(UsageError, match=f"no option `{name}`"):

@@ -19,7 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from local_serving import Running, serving
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
+from simkit.cli.app import app
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, ToolSpec, UserMessage
 from simkit.errors import AuthFailed, BadRequest, ContextTooLong, ModelNotServed, UsageError
@@ -420,3 +422,11 @@ def test_a_reply_whose_prompt_opens_reasoning_is_streamed_after_the_closing_mark
     parts = (chat.tokenizer(part, add_special_tokens=False)["input_ids"] for part in ("Hm.", "</think>", "Yes"))
     heard = [speech.hear(ids) for ids in parts]
     assert heard == ["", "", "Yes"]
+
+
+def test_a_value_that_the_chat_template_does_not_read_is_refused(folder: Path) -> None:
+    command = ["serve", f"{folder},enable_thinking=false", "--port", "0"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert "the chat template of" in result.output
+    assert "does not read it" in result.output

@@ -16,12 +16,14 @@ import pytest
 from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, Message, text_of
 from simkit.core.reasoning import reasoning_of
+from simkit.data.checks import check
 from simkit.data.examples import ExampleSet, KtoExample, SftExample
+from simkit.data.rendering import Lengths
 from simkit.errors import UsageError
 from simkit.local.chat import ChatFormat
 from simkit.models import CallKey, ChatRequest, Sampling
 from simkit.models.factory import open_model
-from simkit.training.rows import TrainingRows, training_rows
+from simkit.training.rows import TrainingRows, practice_template, training_rows
 from support.chat_templates import base_names, chat_format
 from support.template_outcomes import OUTCOMES, SINGLE, TOOLS, Outcome, dialogue
 from support.tiny_families import write_family
@@ -238,5 +240,27 @@ async def test_what_qwen3_learns_without_thinking_is_what_it_is_asked_with(tmp_p
     assert answer.tokens is not None
     asked = list(answer.tokens.prompt_ids)
     (row,) = rows.rows
+    report = check(ExampleSet("sft", (example,)), f"{folder},enable_thinking=false")
+    assert report.findings == ()
+    assert (report.lengths, report.learnt) == (Lengths((rows.tokens,)), Lengths((rows.learned,)))
     assert row["input_ids"][: len(asked)] == asked
     assert row["labels"][len(asked) - 1] == -100 != row["labels"][len(asked)]
+
+
+def test_practice_takes_a_template_in_which_replies_stay_as_they_are() -> None:
+    unthinking = {"enable_thinking": False}
+    for name, found in (("qwen3", True), ("qwen2_5", False), ("llama3_1", False), ("gptoss", False)):
+        chat = chat_format(name)
+        formats = [chat, ChatFormat(chat.tokenizer, sorted(chat.ends), unthinking)] if name == "qwen3" else [chat]
+        for each in formats:
+            assert (practice_template(each) is not None) == found, name
+
+
+def test_check_counts_the_rows_that_are_trained() -> None:
+    """Also where TRL's template makes conversations whole, and where reasoning divides them."""
+    for reasoning in (False, True):
+        examples = ExampleSet("sft", (SftExample(messages=dialogue(reasoning=reasoning), tools=TOOLS),))
+        rows = training_rows(examples, chat_format("qwen3"), max_length=None, seed=0)
+        report = check(examples, chat_format("qwen3"))
+        assert report.findings == ()
+        assert report.lengths == Lengths.of(len(row["input_ids"]) for row in rows.rows)

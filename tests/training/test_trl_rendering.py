@@ -15,7 +15,6 @@ from simkit.errors import UsageError
 from simkit.local.chat import ChatFormat
 from simkit.local.reply_tokens import ReplyTokens
 from simkit.local.template_messages import template_messages, template_tools
-from simkit.training.rows import training_template
 from support.chat_templates import base_names, chat_format
 from support.template_outcomes import OUTCOMES, SINGLE, TOOLS, dialogue
 
@@ -60,7 +59,7 @@ def test_masks_of_whole_conversations_are_those_of_play_in_1_of_27_templates() -
     equal: set[str] = set()
     for name in NAMES:
         chat, told = chat_format(name), dialogue(reasoning=False, two_calls=name not in SINGLE)
-        template = training_template(chat)
+        template = chat.training_template()
         if template is None and "{%- generation" not in chat.tokenizer.chat_template:
             continue
         chat = chat if template is None else chat.with_template(template)
