@@ -24,11 +24,15 @@ from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.store import Reader
 from simkit.training.fine_tuning import FineTuning, Hyperparameters, JobCallbacks, JobRequest, JobResult, Method
-from simkit.training.steps import NO_ENDPOINT
 
 STAGE = "finetune"
 CANCEL_SECONDS = 10.0
-UNUSED = (*(name for name in NO_ENDPOINT if name != "base_url"), "model")
+UNUSED = (
+    *("model", "user_model", "user_base_url", "temperature", "user_temperature", "max_tokens", "user_max_tokens"),
+    *("api_concurrency", "rpm", "tpm", "request_timeout", "max_retries", "max_cost", "max_tokens_total", "prices"),
+    *("replay", "concurrency", "fail_fast", "max_faults", "ask_timeout"),
+)
+"""Run flags without effect here: no conversation is played."""
 
 
 @without_flags(*UNUSED)

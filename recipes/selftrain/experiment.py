@@ -30,10 +30,10 @@ from simkit.run.stages import PartOf
 from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
+from simkit.training.config_files import load_config
 from simkit.training.dev import ConversationSetup, DevGoals
 from simkit.training.guard import Guard
 from simkit.training.jobs import TrainingJob, TrainingMetrics, TrainingResult
-from simkit.training.presets import Preset, PresetName, preset
 from simkit.training.process import describe
 from simkit.training.scratch import DialogueSource, ScratchSettings, bootstrap
 
@@ -57,7 +57,7 @@ class ExperimentPlan:
         max_turns, max_tokens: maximum turns of a conversation, and tokens of a reply.
         model: a folder or a Hugging Face name to start from; None creates a model from `lessons`.
         lessons, schooling: the dialogues of the first model, and its training settings.
-        method, preset, learning_rate, epochs: training on a harvest; None uses the preset's value.
+        method, config, learning_rate, epochs: training on a harvest; None uses the value of the settings.
         rounds: number of rounds of harvest and training.
         tasks: number of train goals per round; each round has its own.
         beam, temperature: of the trees.
@@ -77,7 +77,7 @@ class ExperimentPlan:
     lessons: DialogueSource = field(default_factory=DialogueSource)
     schooling: ScratchSettings = field(default_factory=ScratchSettings)
     method: Kind = "sft"
-    preset: PresetName = "tiny"
+    config: str = "tiny-cpu"
     learning_rate: float | None = None
     epochs: float | None = None
     rounds: int = 1
@@ -93,9 +93,10 @@ class ExperimentPlan:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}; give at least 1")
 
     @property
-    def settings(self) -> Preset:
+    def settings(self) -> dict[str, Any]:
         """The training settings."""
-        return preset(self.preset, self.method).overridden(learning_rate=self.learning_rate, epochs=self.epochs)
+        own = {"learning_rate": self.learning_rate, "num_train_epochs": self.epochs}
+        return {**load_config(self.config, self.method), **{name: it for name, it in own.items() if it is not None}}
 
     def train_goals(self, number: int) -> str:
         """The train goals of a round, counted from 1. They follow those of the lessons and differ in every round."""
@@ -276,12 +277,13 @@ class SeedLoop:
     def _job(self, model: str, examples: ExampleSet, out: Path) -> TrainingJob:
         """A training whose guard acts only on a collapse: selecting the best checkpoint would favor the control."""
         settings = self.plan.settings
-        steps = settings.max_steps or ceil(ceil(len(examples) / settings.batch) * settings.epochs)
+        batches = ceil(len(examples) / settings["per_device_train_batch_size"])
+        steps = ceil(batches * settings["num_train_epochs"])
         return TrainingJob(
             method=self.plan.method,
             model=model,
             examples=examples,
-            preset=settings,
+            config=settings,
             out=out,
             seed=self.run.seed,
             guard=Guard(

@@ -43,7 +43,7 @@ async def selftrain(
     beam: Annotated[int, "Maximum number of live leaves."] = 8,
     heldout: Annotated[int, "Held-out tasks on which every model is evaluated."] = 260,
     dev: Annotated[int, "Dev goals (split val) that the guard plays during training."] = 40,
-    preset: training.PresetFlag = "tiny",
+    config: Annotated[str, "Settings of the training: a preset, or a YAML file."] = "tiny-cpu",
     learning_rate: training.LearningRate = None,
     epochs: training.Epochs = None,
     demonstrator: Annotated[str, "Without --model: agent whose dialogues train the first model."] = (DEMONSTRATOR),
@@ -65,7 +65,7 @@ async def selftrain(
 
         simkit run selftrain
         simkit run selftrain --method dpo --learning-rate 1e-4
-        simkit run selftrain --model Qwen/Qwen3-0.6B --world toolwoz --preset cpu --seeds 1 --rounds 3
+        simkit run selftrain --model Qwen/Qwen3-0.6B --world toolwoz --config smollm2-135m --seeds 1 --rounds 3
     """
     check_installed("train", *LIBRARIES)
     plan = ExperimentPlan(
@@ -76,7 +76,7 @@ async def selftrain(
         lessons=DialogueSource(world=world, demonstrator=demonstrator, tasks=str(lessons)),
         schooling=ScratchSettings(steps=lesson_steps),
         method=method,
-        preset=preset,
+        config=config,
         learning_rate=learning_rate,
         epochs=epochs,
         rounds=rounds,

@@ -11,7 +11,7 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from simkit.cli.commands import RESUME, RUN, STORE, commands
+from simkit.cli.commands import RESUME, RUN, STORE, TRAIN, commands
 from simkit.cli.envfile import read_env_file
 from simkit.cli.failure import readable_errors
 from simkit.cli.options import quick
@@ -28,6 +28,7 @@ Examples:
   simkit view                      runs, trees and conversations in the browser
   simkit sql "from run_summary"    query the results
   simkit compare RUN RUN           the difference between two runs
+  simkit train sft --model FOLDER --data last --config tiny-cpu
   simkit export kto --run last --out kto.jsonl
 
 Results go to ./simkit-store (or SIMKIT_STORE, or --store).
@@ -65,17 +66,21 @@ class LazyCommands(Mapping[str, Any]):
         """First paragraph of each command's help."""
         texts = {name: inspect.getdoc(info.callback) or "" for name, info in self._infos.items()}
         own = {name: _first_paragraph(text) for name, text in texts.items()}
-        return {"run": RUN, "resume": RESUME, **own, "store": STORE}
+        return {"run": RUN, "train": TRAIN, "resume": RESUME, **own, "store": STORE}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(("run", "resume", *self._infos, "store"))
+        return iter(("run", "train", "resume", *self._infos, "store"))
 
     def __len__(self) -> int:
-        return 3 + len(self._infos)
+        return 4 + len(self._infos)
 
     def __getitem__(self, name: str) -> Any:
         if name == "run":
             return RecipeGroup(name=name, no_args_is_help=True, help=RUN, rich_markup_mode="rich")
+        if name == "train":
+            from simkit.cli.train import TrainGroup
+
+            return TrainGroup(name=name, no_args_is_help=True, help=TRAIN, rich_markup_mode="rich")
         if name == "resume":
             from simkit.cli.resume import resume_command
 

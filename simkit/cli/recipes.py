@@ -130,11 +130,13 @@ COMMON: Flags = {
 }
 
 
-def recipe_command(recipe: Recipe, target: str) -> Any:
-    """A recipe as a command; `target` is the name that the user gave."""
+def recipe_command(recipe: Recipe, target: str, *, name: str = "", cls: type[FittingCommand] = FittingCommand) -> Any:
+    """A recipe as a command; `target` is the name that the user gave, `name` that of the command if it differs."""
     own = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
     shown, title = _shown(flowing(recipe.help)), _shown(recipe.title)
-    own.command(target, cls=FittingCommand, help=shown, short_help=title)(_callback(recipe, target))
+    settings = {"allow_extra_args": True, "ignore_unknown_options": True} if recipe.others else {}
+    command = own.command(name or target, cls=cls, help=shown, short_help=title, context_settings=settings)
+    command(_callback(recipe, target))
     return typer.main.get_command(own)
 
 
@@ -251,10 +253,12 @@ def _callback(recipe: Recipe, target: str) -> Callable[..., None]:
         common = CommonFlags(**{name: values.pop(name) for name in COMMON}, models=take_models(values))
         check_env_file(ctx, common)
         check_shard(recipe, common)
+        if recipe.others:
+            values[recipe.others] = list(ctx.args)
         folders = _base_folders(recipe, {name for name in values if _is_default(ctx, name)}, values, common.models)
         execute(open_run(recipe, target, common, values, folders), recipe, common, values)
 
-    models = model_flags()
+    models = {name: flag for name, flag in model_flags().items() if name not in recipe.omitted}
     signature = [
         inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
         *_recipe_parameters(recipe, models),
@@ -296,6 +300,7 @@ def _recipe_parameters(recipe: Recipe, models: Flags) -> list[inspect.Parameter]
     return [
         _parameter(flag.name, flag.annotation, flag.default, typer.Option(help=_shown(flag.help) or None))
         for flag in recipe.flags
+        if flag.name != recipe.others
     ]
 
 

@@ -258,4 +258,5 @@ def _given_flags(recipe: Recipe, more: list[str]) -> dict[str, Any]:
     command = recipe_command(recipe, "resume")
     context = command.make_context("resume", list(more))
     source = context.get_parameter_source
-    return {name: value for name, value in context.params.items() if source(name).name == "COMMANDLINE"}
+    others = {recipe.others: list(context.args)} if recipe.others and context.args else {}
+    return others | {name: value for name, value in context.params.items() if source(name).name == "COMMANDLINE"}

@@ -55,7 +55,11 @@ class LastLines:
     async def read(self, process: Process) -> None:
         """Read until the child closes its standard error."""
         assert process.stderr is not None
-        async for line in each_line(process.stderr):
+        await self.read_from(process.stderr)
+
+    async def read_from(self, stream: ByteReceiveStream) -> None:
+        """Read a stream until it is closed."""
+        async for line in each_line(stream):
             text = line.decode(errors="replace").rstrip()
             self._lines.append(text)
             if self._relay:

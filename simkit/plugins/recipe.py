@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from simkit.errors import RecipeError
+from simkit.errors import RecipeError, UsageError
 from simkit.plugins.component_paths import folder_of_module
 from simkit.plugins.loading import find_object
 
@@ -27,7 +27,13 @@ GROUP = "simkit.recipes"
 RecipeFunction: TypeAlias = Callable[..., Awaitable[object]]
 RecipeT = TypeVar("RecipeT", bound=RecipeFunction)
 
-UNUSED, SHARDABLE = "__simkit_unused_flags__", "__simkit_shardable__"
+UNUSED, SHARDABLE, OTHERS = "__simkit_unused_flags__", "__simkit_shardable__", "__simkit_other_flags__"
+
+MOVED = {
+    **{f"train_{method}": f"simkit train {method}" for method in ("sft", "kto", "dpo")},
+    "grpo": "simkit train grpo",
+}
+"""Former recipes, and the commands that took their place."""
 
 RESERVED = (
     *("run", "concurrency", "seed", "store", "name", "json", "quiet", "fail_fast", "max_faults"),
@@ -66,7 +72,8 @@ class Recipe:
     """A recipe ready to run: `await recipe.play(run, values)`, with a value for each of its flags.
 
     `groups` has the dataclass of each parameter that is a group; `unused` are flags of every run without effect in it;
-    `shardable` says that shares of its tasks can be played apart.
+    `shardable` says that shares of its tasks can be played apart. `others` is the parameter that takes all flags which
+    simkit does not know, and `omitted` are flags of every run among these.
     """
 
     name: str
@@ -76,6 +83,8 @@ class Recipe:
     groups: Mapping[str, type] = field(default_factory=dict[str, type])
     unused: frozenset[str] = frozenset()
     shardable: bool = False
+    others: str | None = None
+    omitted: frozenset[str] = frozenset()
 
     def play(self, run: object, values: Mapping[str, Any]) -> Awaitable[object]:
         """Call the function with groups built from their flags."""
@@ -104,9 +113,11 @@ def load_recipe(target: str) -> Recipe:
 
     Raises:
         ComponentNotFound: there is no such recipe; the message lists the available ones.
-        UsageError: its file fails to import.
+        UsageError: its file fails to import, or it has become a command.
         RecipeError: the object found is not a valid recipe.
     """
+    if target in MOVED:
+        raise UsageError(f"the recipe `{target}` is a command of its own now: {MOVED[target]}")
     found = find_object("recipe", GROUP, target, partial(_only_recipe, target))
     return read_recipe(found, target)
 
@@ -139,6 +150,7 @@ def read_recipe(function: object, where: str) -> Recipe:
         groups=groups,
         unused=getattr(function, UNUSED, frozenset()),
         shardable=getattr(function, SHARDABLE, False),
+        **getattr(function, OTHERS, {}),
     )
 
 
@@ -150,6 +162,21 @@ def without_flags(*names: str) -> Callable[[RecipeT], RecipeT]:
         return function
 
     return hidden
+
+
+def with_other_flags(parameter: str, *omitted: str) -> Callable[[RecipeT], RecipeT]:
+    """Give a recipe all flags that simkit does not know, as a list of texts in one of its parameters.
+
+    Args:
+        parameter: the parameter, a `list[str]`; it is no flag itself.
+        omitted: flags of every run that are among these, because they mean something else there.
+    """
+
+    def extended(function: RecipeT) -> RecipeT:
+        setattr(function, OTHERS, {"others": parameter, "omitted": frozenset(omitted)})
+        return function
+
+    return extended
 
 
 def shardable(function: RecipeT) -> RecipeT:

@@ -33,9 +33,20 @@ HeldOut: TypeAlias = Annotated[
     "examples of dev goals are always refused.",
 ]
 AllowIncomplete: TypeAlias = Annotated[bool, "Train on unfinished runs and on runs with unreadable lines."]
-PresetFlag: TypeAlias = Annotated[
-    Literal["paper", "cpu", "tiny"],
-    "Default settings: the paper's (for a GPU), for small models on a CPU, or for tiny models trained from scratch.",
+Config: TypeAlias = Annotated[
+    str | None,
+    "Settings: a preset (tiny-cpu, smollm2-135m, qwen3-8b-lora, paper-llama3-8b-kto), or a YAML file with fields of "
+    "TRL's classes. Flags override them.",
+]
+Launcher: TypeAlias = Annotated[
+    str | None,
+    "Command that starts several processes, such as `accelerate launch --num_processes 8` or `torchrun "
+    "--nproc_per_node 2`.",
+]
+EvalData: TypeAlias = Annotated[
+    str | None,
+    "Examples for an evaluation loss: a file, or a share of the training data such as 0.1. TRL's --eval_strategy says "
+    "when; default: at the end of each epoch.",
 ]
 Out: TypeAlias = Annotated[Path | None, "Folder for the trained model. Default: models/<run> in the store."]
 Guard: TypeAlias = Annotated[
@@ -43,7 +54,7 @@ Guard: TypeAlias = Annotated[
 ]
 GuardSplit: TypeAlias = Annotated[str, "Split of the world that the dev goals are taken from."]
 GuardEvery: TypeAlias = Annotated[
-    int | None, "Optimiser steps between two evaluations by the guard. Default: ten evaluations."
+    int | None, "Optimiser steps between two measurements by the guard. Default: ten measurements."
 ]
 ValidFloor: TypeAlias = Annotated[
     float, "Minimum rate of valid tool calls, as a share of the initial rate; below it, training stops and rolls back."
@@ -51,28 +62,13 @@ ValidFloor: TypeAlias = Annotated[
 SuccessFloor: TypeAlias = Annotated[float, "The same for the success rate of greedy decoding."]
 Keep: TypeAlias = Annotated[
     Literal["best", "last"],
-    "Weights to keep if the guard did not stop the training: those of the best evaluation, or the last ones.",
+    "Weights to keep if the guard did not stop the training: those of the best measurement, or the last ones.",
 ]
 Player: TypeAlias = Annotated[
     str, "Agent that plays the dev goals with the model: function_calling, react, or path/to/file.py:Class."
 ]
 MaxTokens: TypeAlias = Annotated[int, "Maximum number of tokens in a reply on dev goals."]
 
-LearningRate: TypeAlias = Annotated[
-    float | None, "Peak of the learning-rate schedule. This and the settings below default to the preset's."
-]
-Epochs: TypeAlias = Annotated[float | None, "Number of passes over the examples."]
-MaxSteps: TypeAlias = Annotated[int | None, "Maximum number of optimiser steps; overrides the epochs."]
-Batch: TypeAlias = Annotated[int | None, "Examples per optimiser step."]
-MicroBatch: TypeAlias = Annotated[
-    int | None, "Examples processed at once; a smaller number needs less memory and gives the same result."
-]
-MaxLength: TypeAlias = Annotated[
-    int | None, "Maximum number of tokens in an example; longer ones are left out and counted."
-]
-LoraRank: TypeAlias = Annotated[int | None, "Rank of the LoRA adapters; 0 trains all weights."]
-LoraAlpha: TypeAlias = Annotated[int | None, "Scale (alpha) of the LoRA adapters; 0 uses the rank."]
-Beta: TypeAlias = Annotated[float | None, "Strength of the constraint that keeps the model close to its start (beta)."]
-Schedule: TypeAlias = Annotated[Literal["linear", "cosine", "constant"] | None, "Shape of the learning-rate schedule."]
-KeepAdapter: TypeAlias = Annotated[bool, "Keep the adapter beside the merged weights."]
+LearningRate: TypeAlias = Annotated[float | None, "Peak of the learning-rate schedule. Default: that of the settings."]
+Epochs: TypeAlias = Annotated[float | None, "Number of passes over the examples. Default: that of the settings."]
 Threads: TypeAlias = Annotated[int, "CPU threads; 0 uses one thread on a machine without a GPU."]

@@ -14,6 +14,9 @@ from typing import Any, Literal, TypeAlias
 from simkit.errors import UsageError
 from simkit.training.dev import DevGoals, DevScore
 
+LOOKS = 10
+"""Default number of measurements during a training."""
+
 Keep: TypeAlias = Literal["best", "last"]
 
 
@@ -23,7 +26,8 @@ class Guard:
 
     Attributes:
         goals: the dev goals; used neither for training nor for testing.
-        every: optimizer steps between two measurements; there is one before the first step and one after the last.
+        every: optimizer steps between two measurements; None for a tenth of the training. There is also one before the
+            first step and one after the last.
         valid_floor: minimum share of valid tool calls, relative to the share before training.
         success_floor: minimum greedy success, relative to the success before training.
         keep: the weights to keep if no floor was missed: those of the `best` measurement, or the `last`.
@@ -33,17 +37,21 @@ class Guard:
     """
 
     goals: DevGoals
-    every: int = 50
+    every: int | None = None
     valid_floor: float = 0.95
     success_floor: float = 0.75
     keep: Keep = "best"
 
     def __post_init__(self) -> None:
-        if self.every < 1:
+        if self.every is not None and self.every < 1:
             raise UsageError(f"the guard looks every {self.every} steps; give at least 1")
         for name in ("valid_floor", "success_floor"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"the guard's {name} is {getattr(self, name)}; it is a share of the start, 0 to 1")
+
+    def interval(self, steps: int) -> int:
+        """Optimizer steps between two measurements in a training of `steps` steps."""
+        return self.every or max(1, steps // LOOKS)
 
     def to_json(self) -> dict[str, Any]:
         """The guard as JSON."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -12,15 +12,14 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from simkit.data.examples import ExampleSet, Kind, example_digest
+from simkit.data.examples import ExampleSet, example_digest
 from simkit.errors import UsageError
-from simkit.plugins.extras import require
-from simkit.training.dev import DevScore
+from simkit.training.config_files import Method
+from simkit.training.dev import ConversationSetup, DevScore
 from simkit.training.guard import Guard
-from simkit.training.presets import Preset
 
 RECORDS = "training"
-"""Name of the folder inside a trained model's that holds checkpoints, metrics and the guard's measurements."""
+"""Name of the folder inside a trained model's that holds the job, the result and the guard's measurements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,57 +44,75 @@ class TrainingJob:
     """One training.
 
     Attributes:
-        method: sft, kto or dpo.
+        method: sft, kto, dpo or grpo.
         model: a folder, or the name of a model on the Hugging Face hub.
-        examples: the training examples; their kind must match the method.
-        preset: the settings.
+        config: fields of TRL's configuration class of the method, and of its ModelConfig; see `load_config`.
+        template_kwargs: values for names that the model's chat template reads, such as `enable_thinking`.
+        flags: the same as arguments of a command line; they override `config`.
+        examples: the training examples, of the method's kind; None for grpo.
+        evaluation: examples for the evaluation loss; None for no evaluation.
+        practice: the practice goals and the players of grpo; None for the other methods.
         out: the folder for the trained model; `local/<out>` loads it.
-        seed: seed of the order of examples, the initial adapter weights and dropout.
+        seed: seed of the order of examples, the initial adapter weights, dropout and conversations.
         guard: checks the model on dev goals during training; None for no checks.
-        keep_adapter: whether to keep the adapter next to the merged weights, in `<out>/adapter`.
         threads: CPU threads; 0 leaves the setting unchanged (one thread on a CPU in a child process).
+        launcher: command that starts the processes of the training, such as `accelerate launch --num_processes 8`.
+        ranks: number of processes that must take part; None for as many as the launcher starts.
 
     Raises:
-        UsageError: there are no examples, or their kind does not match the method.
+        UsageError: there is nothing to train on, or it does not match the method.
     """
 
-    method: Kind
+    method: Method
     model: str
-    examples: ExampleSet
-    preset: Preset
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    flags: tuple[str, ...] = ()
+    examples: ExampleSet | None = None
+    evaluation: ExampleSet | None = None
+    practice: ConversationSetup | None = None
     out: Path
     seed: int = 0
     guard: Guard | None = None
-    keep_adapter: bool = False
     threads: int = 0
+    launcher: tuple[str, ...] = ()
+    ranks: int | None = 1
 
     def __post_init__(self) -> None:
-        if self.examples.kind != self.method:
-            raise UsageError(
-                f"the examples are for {self.examples.kind} and cannot train by {self.method}; "
-                f"select {self.method} examples, or train by {self.examples.kind}"
-            )
-        if not self.examples.examples:
+        if (self.method == "grpo") != (self.practice is not None):
+            raise UsageError("grpo practises goals, and the other methods learn from examples; give the method its own")
+        for each in (self.examples, self.evaluation):
+            if each is not None and each.kind != self.method:
+                raise UsageError(
+                    f"the examples are for {each.kind} and cannot train by {self.method}; "
+                    f"select {self.method} examples, or train by {each.kind}"
+                )
+        if self.method != "grpo" and not self.examples:
             raise UsageError(
                 f"there are no {self.method} examples to train on; select from another run, ask for a lower reward, "
                 "or play more tasks first"
             )
 
     def described(self) -> dict[str, Any]:
-        """The job as JSON, with its examples as a digest. Output folder and speed settings are not included."""
+        """The job as JSON, with its examples as digests. Output folder, processes and threads are not included."""
         return {
             "method": self.method,
             "model": self.model,
+            "config": dict(self.config),
+            "template_kwargs": dict(self.template_kwargs),
+            "flags": list(self.flags),
             "examples": digest_of(self.examples),
-            "preset": asdict(self.preset),
+            "evaluation": digest_of(self.evaluation),
+            "practice": asdict(self.practice) if self.practice else None,
             "seed": self.seed,
             "guard": self.guard.to_json() if self.guard else None,
-            "keep_adapter": self.keep_adapter,
         }
 
 
-def digest_of(examples: ExampleSet) -> str:
-    """Digest of the examples: 16 bytes in hex. Equal examples have equal digests."""
+def digest_of(examples: ExampleSet | None) -> str | None:
+    """Digest of the examples: 16 bytes in hex; None for None. Equal examples have equal digests."""
+    if examples is None:
+        return None
     state = blake2b(digest_size=16)
     for example in examples.examples:
         state.update(example_digest(example))
@@ -110,9 +127,10 @@ class TrainingResult:
         path: the folder of the trained model.
         steps: number of optimizer steps.
         kept: the step whose weights were kept (0: the initial ones).
-        examples: number of examples used; `too_long` ones were excluded.
+        examples: number of examples used, or of conversations played by grpo; `too_long` ones were excluded.
+        form: how examples became rows of TRL's trainer.
         tokens: tokens processed by the model in one epoch; `learned` of them counted for the loss.
-        loss_start, loss_end: mean loss of the first and of the last tenth of the logged steps.
+        loss_start, loss_end: mean loss (grpo: reward) of the first and of the last tenth of the logged steps.
         stopped: the reason why the guard ended the training early; None if it did not.
         guard: the guard's measurements, by step.
         seconds: duration, without earlier interrupted attempts.
@@ -130,6 +148,7 @@ class TrainingResult:
     loss_end: float
     stopped: str | None
     seconds: float
+    form: str = ""
     guard: Mapping[int, Mapping[str, float]] = field(default_factory=dict[int, Mapping[str, float]])
 
     def to_json(self) -> dict[str, Any]:
@@ -151,9 +170,9 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class TrainingFolder:
-    """The folder `training` inside a trained model's."""
+    """The folder of a trained model: TRL's checkpoints, and the folder `training` with the records."""
 
-    folder: Path
+    out: Path
 
     @classmethod
     def open(cls, out: Path, asked: Mapping[str, Any]) -> TrainingFolder:
@@ -162,80 +181,58 @@ class TrainingFolder:
         Raises:
             UsageError: the folder has other contents.
         """
-        records = cls(out / RECORDS)
-        if not records.asked.exists():
-            _refuse_full(out)
-            records.checkpoints.mkdir(parents=True, exist_ok=True)
-            _write(records.asked, asked)
-            return records
-        before = orjson.loads(records.asked.read_bytes())
-        differing = sorted(name for name in asked.keys() | before.keys() if asked.get(name) != before.get(name))
+        folder = cls(out)
+        if not folder.asked.exists():
+            if out.exists() and any(out.iterdir()):
+                raise UsageError(f"{out} is not empty and holds no training of ours; name another folder (--out)")
+            folder.asked.parent.mkdir(parents=True, exist_ok=True)
+            _write(folder.asked, asked)
+            return folder
+        before, now = orjson.loads(folder.asked.read_bytes()), orjson.loads(orjson.dumps(asked))
+        differing = sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
         if differing:
             raise UsageError(
                 f"{out} holds a model that was trained otherwise ({', '.join(differing)} differ); "
                 "name another folder, or remove this one first"
             )
-        return records
+        return folder
 
     @property
     def asked(self) -> Path:
         """File with the job as JSON."""
-        return self.folder / "job.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the checkpoints during training."""
-        return self.folder / "checkpoints"
-
-    @property
-    def curve(self) -> Path:
-        """Plot of the loss and of the guard's measurements."""
-        return self.folder / "loss.png"
+        return self.out / RECORDS / "job.json"
 
     def result(self) -> TrainingResult | None:
         """The result; None while the training is not done."""
-        file = self.folder / "trained.json"
+        file = self.out / RECORDS / "trained.json"
         return TrainingResult.from_json(orjson.loads(file.read_bytes())) if file.exists() else None
 
     def finish(self, trained: TrainingResult) -> None:
         """Store the result and delete the checkpoints."""
-        _write(self.folder / "trained.json", trained.to_json())
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        _write(self.out / RECORDS / "trained.json", trained.to_json())
+        for path in self.out.glob("checkpoint-*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint of a step."""
-        return self.checkpoints / f"checkpoint-{step}"
+        return self.out / f"checkpoint-{step}"
 
     def last_checkpoint(self) -> str | None:
         """The newest complete checkpoint, from which trainers resume."""
-        steps = [step for step in self._steps() if (self.checkpoint(step) / "trainer_state.json").exists()]
-        return str(self.checkpoint(max(steps))) if steps else None
-
-    def forget(self, keep: Iterable[int]) -> None:
-        """Delete the checkpoints of all other steps."""
-        kept = set(keep)
-        for step in self._steps():
-            if step not in kept:
-                shutil.rmtree(self.checkpoint(step), ignore_errors=True)
+        named = (_CHECKPOINT.fullmatch(path.name) for path in self.out.glob("checkpoint-*"))
+        steps = [int(match[1]) for match in named if match]
+        complete = [step for step in steps if (self.checkpoint(step) / "trainer_state.json").exists()]
+        return str(self.checkpoint(max(complete))) if complete else None
 
     def seen(self) -> dict[int, DevScore]:
         """The guard's measurements before the training was interrupted."""
-        file = self.folder / "guard.json"
+        file = self.out / RECORDS / "guard.json"
         found: Mapping[str, Any] = orjson.loads(file.read_bytes()) if file.exists() else {}
         return {int(step): DevScore(**values) for step, values in found.items()}
 
     def keep_seen(self, seen: Mapping[int, DevScore]) -> None:
         """Store the guard's measurements."""
-        _write(self.folder / "guard.json", {str(step): score.to_json() for step, score in seen.items()})
-
-    def _steps(self) -> list[int]:
-        found = (_CHECKPOINT.fullmatch(path.name) for path in self.checkpoints.glob("checkpoint-*"))
-        return sorted(int(match[1]) for match in found if match)
-
-
-def _refuse_full(out: Path) -> None:
-    if out.exists() and any(out.iterdir()):
-        raise UsageError(f"{out} is not empty and holds no training of ours; name another folder for the trained model")
+        _write(self.out / RECORDS / "guard.json", {str(step): score.to_json() for step, score in seen.items()})
 
 
 def _write(path: Path, value: Any) -> None:
@@ -243,60 +240,3 @@ def _write(path: Path, value: Any) -> None:
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2))
     unfinished.replace(path)
-
-
-BLUE, ORANGE, GREEN, GREY = "#3566a8", "#d1772b", "#3b8f5a", "#8a8a8a"
-
-
-def draw(history: Sequence[Mapping[str, Any]], seen: Mapping[int, DevScore], path: Path, *, kept: int) -> None:
-    """Write the plot to a PNG file.
-
-    Args:
-        history: the trainer's log: `step` and `loss` (with GRPO `reward`).
-        seen: the guard's measurements, by step.
-        path: the file.
-        kept: the step whose weights were kept.
-    """
-    figure = require("matplotlib.figure", "plots").Figure(figsize=(7.2, 5.4 if seen else 3.4), layout="constrained")
-    require("matplotlib.backends.backend_agg", "plots").FigureCanvasAgg(figure)
-    axes = figure.subplots(2 if seen else 1, 1, sharex=True, squeeze=False)[:, 0]
-    _draw_history(axes[0], history)
-    if seen:
-        _draw_guard(axes[1], seen, kept)
-    axes[-1].set_xlabel("optimiser step")
-    figure.savefig(str(path), dpi=120)
-
-
-def _draw_history(axes: Any, history: Sequence[Mapping[str, Any]]) -> None:
-    name = "reward" if any("reward" in each for each in history) else "loss"
-    points = [(int(each["step"]), float(each[name])) for each in history if name in each]
-    steps, values = [point[0] for point in points], [point[1] for point in points]
-    axes.plot(steps, values, color=BLUE, alpha=0.3, linewidth=1)
-    axes.plot(steps, smoothed(values), color=BLUE, linewidth=2, label=f"{name}, smoothed over a tenth of the steps")
-    axes.set_ylabel(f"training {name}")
-    axes.set_title(f"Training {name}")
-    _tidy(axes)
-
-
-def _draw_guard(axes: Any, seen: Mapping[int, DevScore], kept: int) -> None:
-    steps = list(seen)
-    axes.plot(steps, [seen[step].success for step in steps], "o-", color=GREEN, label="success (reward 1)")
-    axes.plot(steps, [seen[step].reward for step in steps], "o-", color=ORANGE, label="average reward")
-    axes.plot(steps, [seen[step].valid_calls for step in steps], "s--", color=BLUE, label="valid tool calls")
-    axes.axvline(kept, color=GREY, linestyle=":", label=f"weights kept: step {kept}")
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_ylabel("share of dev goals / calls")
-    axes.set_title("What the guard saw on dev goals")
-    _tidy(axes)
-
-
-def _tidy(axes: Any) -> None:
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="best")
-
-
-def smoothed(values: Sequence[float]) -> list[float]:
-    """Moving averages over a tenth of the values, each window ending at its value."""
-    window = max(1, len(values) // 10)
-    return [sum(values[max(0, end - window) : end]) / min(end, window) for end in range(1, len(values) + 1)]

@@ -1,4 +1,4 @@
-"""Child processes for training: they keep the event loop free, release memory at the end, and can be cancelled.
+"""Child processes for functions that need torch: they keep the event loop free and release memory at the end.
 
 A function and its job go to the child as a pickle, through its standard input. The child answers on its standard output
 in lines of JSON: the messages that the function sends, then its result or its error. `simkit.core.child_process` has
@@ -11,7 +11,6 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 
 import anyio
@@ -22,44 +21,18 @@ import simkit.errors as errors
 from simkit.core import child_process
 from simkit.core.child_process import LastLines, each_line, exit_with_input, own_output
 from simkit.errors import SimkitError, UsageError
-from simkit.plugins.extras import check_installed, require
-from simkit.training.grpo import GrpoJob, train_grpo
-from simkit.training.jobs import OnMetrics, TrainingJob, TrainingMetrics, TrainingResult, ignore_metrics
-from simkit.training.trainer import train
+from simkit.training.jobs import TrainingMetrics
 
 J = TypeVar("J")
-Job: TypeAlias = TrainingJob | GrpoJob
 Message: TypeAlias = Mapping[str, Any]
 Send: TypeAlias = Callable[[Message], object]
 
 MODULE = "simkit.training.process"
-LIBRARIES = ("torch", "transformers", "trl", "datasets", "peft", "matplotlib")
+LIBRARIES = ("torch", "transformers", "trl", "datasets", "peft")
 """Libraries that a training imports; their presence is checked before its process is started."""
 
 
 # --- the parent's side ------------------------------------------------------------------------------------------------
-
-
-async def train_in_process(job: Job, on_metrics: OnMetrics = ignore_metrics) -> TrainingResult:
-    """Run `train` or `train_grpo` in a child process; `on_metrics` is called in this one.
-
-    A training that was cancelled continues from its last checkpoint when the same job is started again.
-
-    Raises:
-        UsageError: the training's own error, or its process failed; the message ends with the process's last output.
-    """
-    check_installed("train", *LIBRARIES)
-
-    def receive(message: Message) -> None:
-        on_metrics(TrainingMetrics(message["stage"], message["step"], message["values"]))
-
-    return TrainingResult.from_json(await run_in_child(_train, job, receive, _environment(job)))
-
-
-def _environment(job: Job) -> Mapping[str, str]:
-    """The child's environment. A model in a folder needs no access to the hub."""
-    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"} if Path(job.model).is_dir() else {}
-    return child_environment(**offline)
 
 
 async def run_in_child(
@@ -169,18 +142,6 @@ def main() -> int:
     else:
         send({"result": result})
     return 0
-
-
-def _train(job: Job, send: Send) -> Mapping[str, Any]:
-    torch = require("torch", "train")
-    if job.threads or not torch.cuda.is_available():
-        torch.set_num_threads(job.threads or 1)
-
-    def on_metrics(metrics: TrainingMetrics) -> None:
-        send({"stage": metrics.stage, "step": metrics.step, "values": dict(metrics.values)})
-
-    trained = train_grpo(job, on_metrics) if isinstance(job, GrpoJob) else train(job, on_metrics)
-    return trained.to_json()
 
 
 if __name__ == "__main__":

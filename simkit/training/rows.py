@@ -81,7 +81,7 @@ def training_rows(examples: ExampleSet, chat: ChatFormat, *, max_length: int | N
     if not fitting:
         shortest = min((row.longest for row in every), default=0)
         raise UsageError(
-            f"every example is longer than {max_length} tokens (the shortest has {shortest}); raise --max-length"
+            f"every example is longer than {max_length} tokens (the shortest has {shortest}); raise --max_length"
         )
     Random(f"{seed}/order").shuffle(fitting)
     return TrainingRows(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -19,28 +19,20 @@ from simkit.data.reading import read_examples
 from simkit.data.reasoning import with_reasoning_as
 from simkit.data.selection import Selection, select_with_state
 from simkit.errors import UsageError
+from simkit.local.worker import parse_local
 from simkit.training import flags as training
+from simkit.training.config_files import Method, load_config
 from simkit.training.dev import DevChoice, DevGoals
 from simkit.training.guard import Guard
-from simkit.training.jobs import RECORDS, TrainingJob, TrainingMetrics, TrainingResult
-from simkit.training.presets import Method, Preset, preset
-from simkit.training.process import Job, describe, train_in_process
+from simkit.training.jobs import TrainingJob, TrainingMetrics, TrainingResult
+from simkit.training.launch import launched, train_in_process
+from simkit.training.process import describe
 
 if TYPE_CHECKING:
     from simkit.run.run import Run
     from simkit.run.summary import Summary
 
 NONE = "none"
-NO_ENDPOINT = (
-    *("user_model", "base_url", "user_base_url", "temperature", "user_temperature", "max_tokens", "user_max_tokens"),
-    *("api_concurrency", "rpm", "tpm", "request_timeout", "max_retries", "max_cost", "max_tokens_total", "prices"),
-    *("replay", "concurrency", "fail_fast", "max_faults", "ask_timeout"),
-)
-"""Run flags without effect in a training: it calls no endpoint, and dev goals are not episodes of the run."""
-
-LOOKS = 10
-"""Default number of a guard's measurements."""
-
 LAST = """
     with played as (select distinct coalesce(r.config ->> 'part_of', r.run_id) as run_id
                     from runs r join episodes e using (run_id))
@@ -66,6 +58,7 @@ class ExampleChoice:
     held_out: training.HeldOut = "test"
     allow_incomplete: training.AllowIncomplete = False
     reasoning: training.ReasoningFlag = None
+    eval_data: training.EvalData = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,43 +69,17 @@ class SftExampleChoice(ExampleChoice):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PresetChoice:
-    """Group of flags: a preset, and settings that replace its own; None for the preset's."""
+class ProcessChoice:
+    """Group of flags: settings, processes and output of a training.
 
-    preset: training.PresetFlag = "paper"
-    learning_rate: training.LearningRate = None
-    epochs: training.Epochs = None
-    max_steps: training.MaxSteps = None
-    batch: training.Batch = None
-    micro_batch: training.MicroBatch = None
-    max_length: training.MaxLength = None
-    schedule: training.Schedule = None
-    lora_rank: training.LoraRank = None
-    lora_alpha: training.LoraAlpha = None
+    `trl` are flags of TRL's classes, as a command line has them.
+    """
 
-    def of(self, method: Method) -> Preset:
-        """The settings of a training.
-
-        Raises:
-            UsageError: a value is invalid.
-        """
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return preset(values.pop("preset"), method).overridden(**values)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreferencePreset(PresetChoice):
-    """Group of flags: the settings of a training on preferences."""
-
-    beta: training.Beta = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KtoPreset(PreferencePreset):
-    """Group of flags: the settings of KTO."""
-
-    desirable_weight: Annotated[float | None, "Weight of the desirable answers."] = None
-    undesirable_weight: Annotated[float | None, "Weight of the undesirable ones."] = None
+    config: training.Config = None
+    out: training.Out = None
+    launcher: training.Launcher = None
+    threads: training.Threads = 0
+    trl: list[str] = field(default_factory=list[str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,32 +93,33 @@ class GuardChoice:
     success_floor: training.SuccessFloor = 0.75
     keep: training.Keep = "best"
 
-    def of(self, dev: DevChoice, steps: int, seed: int) -> Guard | None:
-        """The guard of a training of `steps` optimizer steps; None for no guard."""
+    def of(self, dev: DevChoice, seed: int) -> Guard | None:
+        """The guard of a training; None for no guard."""
         if self.guard == NONE:
             return None
         return Guard(
             goals=DevGoals(place=dev.place(self.guard_split, self.guard), seed=seed),
-            every=self.guard_every or max(1, steps // LOOKS),
+            every=self.guard_every,
             valid_floor=self.valid_floor,
             success_floor=self.success_floor,
             keep=self.keep,
         )
 
 
-def model_of(run: Run) -> str:
-    """The folder or name of the model to train, from `--model`.
+def model_of(run: Run, config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The folder or name of the model to train, from `--model` or `model_name_or_path`, and values for its template.
 
     Raises:
         UsageError: no model was named, or one that cannot be trained here.
     """
-    spec = (run.models.model or "").removeprefix("local/").partition(",")[0]
+    spec = str(run.models.model or config.get("model_name_or_path") or "")
     if not spec or spec.startswith(("openai/", "openai-responses/", "anthropic/", "scripted/")):
         raise UsageError(
             "there is no model to train; give --model FOLDER, or --model NAME of one at Hugging Face "
             "(models behind an endpoint are trained by their provider: `simkit run finetune`)"
         )
-    return spec
+    name, options, _ = parse_local(spec.removeprefix("local/"))
+    return name, dict(options.template_kwargs)
 
 
 def folder_of(run: Run, out: Path | None) -> Path:
@@ -171,7 +139,7 @@ async def chosen_examples(
     """
     found = await _found(run, kind, chosen)
     if found.kind != kind:
-        raise UsageError(f"{chosen.data} holds {found.kind} examples; train them with `simkit run train_{found.kind}`")
+        raise UsageError(f"{chosen.data} holds {found.kind} examples; train them with `simkit train {found.kind}`")
     await anyio.to_thread.run_sync(_assert_clean, found, chosen.held_out, dev, guard)
     report = check(found)
     if not report.ok:
@@ -222,50 +190,78 @@ def _assert_clean(examples: ExampleSet, split: str, dev: DevChoice, guard: Guard
             assert_clean_of(examples, goals)
 
 
-def steps_of(examples: int, preset: Preset) -> int:
-    """Number of optimizer steps of a training, if no example is too long."""
-    return preset.max_steps or max(1, ceil(ceil(examples / preset.batch) * preset.epochs))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingRequest:
-    """Arguments of a recipe that learns from examples."""
-
-    kind: Kind
-    chosen: ExampleChoice
-    dev: DevChoice
-    guard: GuardChoice
-    preset: Preset
-    out: Path | None = None
-    keep_adapter: bool = False
-    threads: int = 0
-
-
-async def train_on_examples(run: Run, request: TrainingRequest) -> Summary:
-    """Select examples, check them, train on them in a child process, and summarize the result.
+async def train_on_examples(
+    run: Run, method: Kind, chosen: ExampleChoice, dev: DevChoice, guard: GuardChoice, how: ProcessChoice
+) -> Summary:
+    """Select examples, check them, train on them in processes of their own, and summarize the result.
 
     Raises:
         UsageError: there is no model to train, the examples cannot be used, or the training fails.
     """
-    model, out = model_of(run), folder_of(run, request.out)
-    examples = await chosen_examples(run, request.kind, request.chosen, request.dev, request.guard)
-    job = TrainingJob(
-        method=request.kind,
-        model=model,
-        examples=examples,
-        preset=request.preset,
-        out=out,
-        seed=run.seed,
-        guard=request.guard.of(request.dev, steps_of(len(examples), request.preset), run.seed),
-        keep_adapter=request.keep_adapter,
-        threads=request.threads,
-    )
+    make = job_of(run, method, dev, guard, how)
+    examples = await chosen_examples(run, method, chosen, dev, guard)
+    examples, evaluation = await _divided(run, examples, chosen, dev, guard)
     removed = ", ".join(f"{count} {reason}" for reason, count in examples.removed.items())
-    return summary_of(run, await carried_out(run, job), data=request.chosen.data, removed_before=removed or "nothing")
+    trained = await carried_out(run, make(examples=examples, evaluation=evaluation))
+    return summary_of(run, trained, data=chosen.data, removed_before=removed or "nothing")
 
 
-async def carried_out(run: Run, job: Job) -> TrainingResult:
-    """Train in a child process. Metrics go to the store and to the screen.
+def job_of(
+    run: Run, method: Method, dev: DevChoice, guard: GuardChoice, how: ProcessChoice
+) -> Callable[..., TrainingJob]:
+    """The job of a run, to be completed with its examples or practice goals.
+
+    Raises:
+        UsageError: there is no model to train, the settings cannot be read, or the launcher is missing.
+    """
+    config = {} if how.config is None else load_config(how.config, method)
+    model, values = model_of(run, config)
+    launcher, ranks = launched(how.launcher)
+    return partial(
+        TrainingJob,
+        method=method,
+        model=model,
+        template_kwargs=values,
+        config=config,
+        flags=tuple(how.trl),
+        out=folder_of(run, how.out),
+        seed=run.seed,
+        guard=guard.of(dev, run.seed),
+        threads=how.threads,
+        launcher=launcher,
+        ranks=ranks,
+    )
+
+
+async def _divided(
+    run: Run, examples: ExampleSet, chosen: ExampleChoice, dev: DevChoice, guard: GuardChoice
+) -> tuple[ExampleSet, ExampleSet | None]:
+    """The training examples, and those of the evaluation: of a file, or a random share of the first.
+
+    Raises:
+        UsageError: the share is not between 0 and 1, or leaves nothing.
+    """
+    if chosen.eval_data is None:
+        return examples, None
+    try:
+        share = float(chosen.eval_data)
+    except ValueError:
+        other = replace(chosen, data=chosen.eval_data, eval_data=None)
+        return examples, await chosen_examples(run, examples.kind, other, dev, guard)
+    count = round(share * len(examples))
+    if not (0 < share < 1 and count):
+        raise UsageError(
+            f"--eval-data {chosen.eval_data} of {len(examples)} examples leaves nothing to evaluate, or to train on; "
+            "give a share such as 0.1, or a file"
+        )
+    drawn = set(Random(f"{run.seed}/evaluation").sample(range(len(examples)), count))
+    kept = [example for place, example in enumerate(examples.examples) if place not in drawn]
+    held = [example for place, example in enumerate(examples.examples) if place in drawn]
+    return examples.keeping(kept, "evaluation"), replace(examples, examples=tuple(held))
+
+
+async def carried_out(run: Run, job: TrainingJob) -> TrainingResult:
+    """Train in processes of their own. Metrics go to the store and to the screen.
 
     Raises:
         UsageError: the training fails.
@@ -289,12 +285,12 @@ def summary_of(run: Run, trained: TrainingResult, **more: object) -> Summary:
         **more,
         examples=trained.examples,
         left_out_too_long=trained.too_long,
+        rows=trained.form,
         steps=trained.steps,
         kept_step=trained.kept,
         **_change(trained),
         stopped=trained.stopped or "no",
         **guard,
-        curve=str(trained.path / RECORDS / "loss.png"),
     )
 
 

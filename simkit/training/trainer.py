@@ -1,259 +1,206 @@
-"""Training of a model on examples, with checkpoints, a guard and a plot of the loss.
+"""Training of a model by TRL, with a guard and records.
 
-    trained = train(TrainingJob(method="sft", model="model", examples=chosen, preset=preset("tiny", "sft"), out=out))
+    settings = load_config("tiny-cpu", "sft")
+    trained = train(TrainingJob(method="sft", model="base", config=settings, examples=chosen, out=Path("tuned")))
 
-`train` blocks; `train_in_process` (simkit.training.process) does the same in a child process.
+`train` blocks; `train_in_process` (simkit.training.launch) does the same in child processes.
 """
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
 
-import anyio
-
+from simkit.data.examples import ExampleSet
 from simkit.errors import UsageError
+from simkit.local.chat import ChatFormat
 from simkit.local.gguf import model_folder
 from simkit.plugins.extras import require
-from simkit.run.tuning import fast_loop
 from simkit.statistics.scores import mean
-from simkit.training import backend
-from simkit.training.dev import DevGoals, DevScore, play_dev
-from simkit.training.guard import Guard, GuardHistory
-from simkit.training.jobs import (
-    OnMetrics,
-    TrainingFolder,
-    TrainingJob,
-    TrainingMetrics,
-    TrainingResult,
-    draw,
-    ignore_metrics,
-)
+from simkit.training import trl_setup
+from simkit.training.callbacks import TrainerCallbacks
+from simkit.training.grpo import GrpoPractice, practice_rows
+from simkit.training.jobs import OnMetrics, TrainingFolder, TrainingJob, TrainingResult, ignore_metrics
+from simkit.training.play import Conversations, InMemory
 from simkit.training.rows import TrainingRows, training_rows
-
-if TYPE_CHECKING:
-    from simkit.local.chat import ChatFormat
-    from simkit.models.base import ChatModel
-    from simkit.training.jobs import TrainingFolder
-    from simkit.training.presets import Preset
+from simkit.training.trl_setup import TrlSettings
 
 
-class WritableJob(Protocol):
-    """The attributes of a job that `write_model` reads."""
-
-    @property
-    def model(self) -> str:
-        """The model before training."""
-        ...
-
-    @property
-    def preset(self) -> Preset:
-        """Its settings."""
-        ...
-
-    @property
-    def out(self) -> Path:
-        """The folder for the trained model."""
-        ...
-
-    @property
-    def keep_adapter(self) -> bool:
-        """Whether the adapter is kept next to the merged weights."""
-        ...
-
-
-def train(job: TrainingJob, on_metrics: OnMetrics = ignore_metrics) -> TrainingResult:
+def train(
+    job: TrainingJob, on_metrics: OnMetrics = ignore_metrics, conversations: Conversations | None = None
+) -> TrainingResult:
     """Train, and write the model to `job.out`.
 
     A killed training continues from its last checkpoint when it is started again; a finished one is not repeated. The
     same job gives the same weights on the CPU of one machine.
 
+    Args:
+        job: what to train.
+        on_metrics: called with the metrics of each logged step, by the first process alone.
+        conversations: plays the conversations of the guard and of grpo; None plays them here, without a store.
+
     Raises:
-        UsageError: a library, the model or usable examples are missing, or the folder has other contents.
+        UsageError: a library, the model or usable examples are missing, a setting cannot be used, the folder has other
+            contents, or other processes take part than the job asks for.
     """
-    records = TrainingFolder.open(job.out, job.described())
-    done = records.result()
-    if done is not None:
-        return done
-    began = time.monotonic()
-    with backend.quiet():
-        form = open_form(job.model)
-        rows = training_rows(job.examples, form, max_length=job.preset.max_length, seed=job.seed)
-        form = form if rows.template is None else form.with_template(rows.template)
-        watcher = TrainerCallbacks(job.guard, form, records, on_metrics)
-        model = backend.load_model(job.model, job.preset)
-        tuner = _tuner(job, model, rows, watcher, form.tokenizer)
-        tuner.train(resume_from_checkpoint=records.last_checkpoint())
-        history: list[Mapping[str, Any]] = list(tuner.state.log_history)
-        steps = int(tuner.state.global_step)
+    with trl_setup.quiet():
+        settings = trl_setup.read_settings(job)
+        check_ranks(job, settings.args)
+        with settings.args.main_process_first(local=False):
+            folder = TrainingFolder.open(job.out, job.described())
+        done = folder.result()
+        return done or _Training(job, settings, folder, on_metrics, conversations or InMemory()).run()
+
+
+def check_ranks(job: TrainingJob, args: Any) -> None:
+    """Check that as many processes take part as the job asks for.
+
+    Raises:
+        UsageError: there are more or fewer.
+    """
+    found = int(args.world_size)
+    if job.ranks is not None and found != job.ranks:
+        raise UsageError(
+            f"the training was asked to run in {job.ranks} processes, and takes part in a group of {found}; check the "
+            "launcher and its settings (`accelerate launch --num_processes N`, `torchrun --nproc_per_node N`; on CPUs "
+            "ACCELERATE_USE_CPU=true with torchrun)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """One attempt of a training in one process."""
+
+    job: TrainingJob
+    settings: TrlSettings
+    folder: TrainingFolder
+    on_metrics: OnMetrics
+    conversations: Conversations
+
+    def run(self) -> TrainingResult:
+        job, args, began = self.job, self.settings.args, time.monotonic()
+        form = ChatFormat.of(job.model, job.template_kwargs)
+        practice, evaluation, own = None, (), dict[str, Any]()
+        if job.practice is None:
+            rows = self._rows(job.examples, form)
+            form = form if rows.template is None else form.with_template(rows.template)
+            evaluation = self._rows(job.evaluation, form).rows if job.evaluation else ()
+        else:
+            practice = GrpoPractice(job, form, self.conversations)
+            rows, own = practice_rows(job, args), practice.trainer_arguments()
+        tokenizer = deepcopy(form.tokenizer)  # the trainer may change it
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        watcher = TrainerCallbacks(job.guard, form, self.folder, self.on_metrics, self.conversations)
+        trainer = trl_setup.build_trainer(
+            job,
+            self.settings,
+            rows.rows,
+            evaluation,
+            processing_class=tokenizer,
+            callbacks=[watcher.callback()],
+            **own,
+        )
+        check_parallelism(job, trainer)
+        trainer.train(resume_from_checkpoint=self.folder.last_checkpoint())
+        history: list[Mapping[str, Any]] = list(trainer.state.log_history)
+        steps = int(trainer.state.global_step)
         kept = watcher.kept(steps)
-        del tuner, model
-        write_model(job, records.checkpoint(kept) if kept else None, form.tokenizer)
-    return finish_training(
-        records,
-        watcher,
-        history,
-        "loss",
-        path=job.out,
-        method=job.method,
-        steps=steps,
-        kept=kept,
-        examples=len(rows.rows),
-        too_long=rows.too_long,
-        tokens=rows.tokens,
-        learned=rows.learned,
-        seconds=round(time.monotonic() - began, 3),
-    )
+        self._write(trainer, form, kept)
+        return self._finished(
+            args,
+            history,
+            watcher,
+            steps=steps,
+            kept=kept,
+            form=rows.form,
+            too_long=rows.too_long,
+            examples=practice.played if practice else len(rows.rows),
+            tokens=practice.tokens if practice else rows.tokens,
+            learned=practice.learned if practice else rows.learned,
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+    def _rows(self, examples: ExampleSet | None, form: ChatFormat) -> TrainingRows:
+        assert examples is not None
+        args = self.settings.args
+        rows = training_rows(examples, form, max_length=args.max_length, seed=self.job.seed)
+        for name, value in rows.settings.items():
+            setattr(args, name, value)
+        return rows
+
+    def _write(self, trainer: Any, form: ChatFormat, kept: int) -> None:
+        """Write the kept weights as a loadable model, with adapters merged; the adapter stays in `adapter`."""
+        job, args, main = self.job, self.settings.args, self.settings.args.process_index == 0
+        load, name = require("transformers", "train").AutoModelForCausalLM.from_pretrained, model_folder(job.model)
+        if kept == 0 and main:
+            load(name, dtype="auto").save_pretrained(str(job.out))
+        elif kept and self.settings.model.use_peft:
+            trainer.save_model(str(job.out / "adapter"))
+            if main:
+                peft = require("peft", "train").PeftModel
+                peft.from_pretrained(
+                    load(name, dtype="auto"), str(job.out / "adapter")
+                ).merge_and_unload().save_pretrained(str(job.out))
+        elif kept:
+            trainer.save_model(str(job.out))
+        if main:
+            form.tokenizer.save_pretrained(str(job.out))
+            if args.push_to_hub:
+                _push(trainer, job)
+        trainer.accelerator.wait_for_everyone()
+
+    def _finished(
+        self, args: Any, history: Sequence[Mapping[str, Any]], watcher: TrainerCallbacks, **result: Any
+    ) -> TrainingResult:
+        """Write the result of a finished training.
+
+        Raises:
+            UsageError: the training made no step.
+        """
+        metric = "reward" if self.job.method == "grpo" else "loss"
+        values = [float(each[metric]) for each in history if metric in each]
+        if not values:
+            raise UsageError("the training made no step; give more steps, or more examples or epochs")
+        tenth = max(1, len(values) // 10)
+        trained = TrainingResult(
+            path=self.job.out,
+            method=self.job.method,
+            loss_start=mean(values[:tenth]),
+            loss_end=mean(values[-tenth:]),
+            stopped=watcher.stopped,
+            guard={step: score.to_json() for step, score in watcher.seen.items()},
+            **result,
+        )
+        if args.process_index == 0:
+            self.folder.finish(trained)
+        return trained
 
 
-def open_form(model: str) -> ChatFormat:
-    """The model's conversation format. A tokenizer without a padding token pads with its end token."""
-    from simkit.local.chat import ChatFormat
-
-    form = ChatFormat.of(model)
-    if form.tokenizer.pad_token is None:
-        form.tokenizer.pad_token = form.tokenizer.eos_token
-    return form
-
-
-def _tuner(job: TrainingJob, model: Any, rows: TrainingRows, watcher: TrainerCallbacks, tokenizer: Any) -> Any:
-    save_every = job.guard.every if job.guard else job.preset.save_every
-    settings = backend.arguments(job.preset, watcher.records.checkpoints, job.seed, save_every)
-    return backend.trainer(
-        job.method,
-        model,
-        rows.rows,
-        {**settings, **rows.settings},
-        job.preset,
-        processing_class=tokenizer,
-        callbacks=[watcher.callback()],
-    )
-
-
-def write_model(job: WritableJob, checkpoint: Path | None, tokenizer: Any) -> None:
-    """Write a checkpoint (None: the initial model) as a loadable model, with adapters merged."""
-    transformers = require("transformers", backend.EXTRA)
-    load = transformers.AutoModelForCausalLM.from_pretrained
-    if checkpoint is None:
-        model = load(model_folder(job.model), dtype="auto")
-    elif job.preset.lora_rank:
-        base = load(model_folder(job.model), dtype="auto")
-        model = require("peft", backend.EXTRA).PeftModel.from_pretrained(base, str(checkpoint)).merge_and_unload()
-        if job.keep_adapter:
-            _copy_adapter(checkpoint, job.out / "adapter")
-    else:
-        model = load(str(checkpoint), dtype="auto")
-    model.save_pretrained(str(job.out))
-    tokenizer.save_pretrained(str(job.out))
-
-
-def _copy_adapter(checkpoint: Path, out: Path) -> None:
-    out.mkdir(exist_ok=True)
-    for file in checkpoint.glob("adapter_*"):
-        shutil.copy2(file, out)
-
-
-def finish_training(
-    records: TrainingFolder, watcher: TrainerCallbacks, history: Sequence[Mapping[str, Any]], metric: str, **result: Any
-) -> TrainingResult:
-    """Draw the curve of a finished training, and write its result: the given values, `metric` and the guard's scores.
+def check_parallelism(job: TrainingJob, trainer: Any) -> None:
+    """Check that each process holds whole weights, if conversations are played with them.
 
     Raises:
-        UsageError: the training made no step.
+        UsageError: the weights are divided among processes.
     """
-    values = [float(each[metric]) for each in history if metric in each]
-    if not values:
-        raise UsageError("the training made no step; give more steps, or more examples or epochs")
-    tenth = max(1, len(values) // 10)
-    trained = TrainingResult(
-        **result,
-        loss_start=mean(values[:tenth]),
-        loss_end=mean(values[-tenth:]),
-        stopped=watcher.stopped,
-        guard={step: score.to_json() for step, score in watcher.seen.items()},
+    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
+    divided = trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3)
+    if divided and (job.guard is not None or job.method == "grpo"):
+        raise UsageError(
+            "FSDP and ZeRO-3 divide the weights among processes, so the model in training cannot play conversations; "
+            "train without a guard (--guard none), or with DDP or ZeRO-2"
+        )
+
+
+def _push(trainer: Any, job: TrainingJob) -> None:
+    """Upload the trained model to the Hugging Face hub, as `push_to_hub` asks."""
+    require("huggingface_hub", "train").upload_folder(
+        repo_id=trainer.hub_model_id,
+        folder_path=str(job.out),
+        ignore_patterns=["checkpoint-*/*", "training/*"],
+        commit_message="End of training",
+        token=trainer.args.hub_token,
     )
-    draw(history, watcher.seen, records.curve, kept=trained.kept)
-    records.finish(trained)
-    return trained
-
-
-class TrainerCallbacks:
-    """Callbacks of the trainer for steps, logs and checkpoints. Each attempt of a training has its own.
-
-    Attributes:
-        stopped: the floor that was missed when the guard ended the training; None if it did not.
-    """
-
-    def __init__(self, guard: Guard | None, form: ChatFormat, records: TrainingFolder, on_metrics: OnMetrics) -> None:
-        self.records = records
-        self.stopped: str | None = None
-        self._form = form
-        self._on_metrics = on_metrics
-        self._watched = None if guard is None else GuardHistory(guard, records.seen())
-
-    @property
-    def seen(self) -> Mapping[int, DevScore]:
-        """The guard's measurements, by step."""
-        return self._watched.seen if self._watched else {}
-
-    def kept(self, last: int) -> int:
-        """The step whose weights are kept: the last, unless the guard chooses another."""
-        return self._watched.kept if self._watched else last
-
-    def callback(self) -> Any:
-        """The callback for transformers' trainer."""
-        return backend.callback(on_train_begin=self._begin, on_log=self._log, on_save=self._save)
-
-    def _begin(self, _args: Any, state: Any, control: Any, *, model: Any, **_more: Any) -> None:
-        """Measure the initial model, or a checkpoint whose measurement an interruption prevented."""
-        if self._watched and state.global_step not in self._watched.seen:
-            self._look(model, state, control)
-
-    def _log(self, _args: Any, state: Any, _control: Any, logs: Mapping[str, Any] | None = None, **_more: Any) -> None:
-        values = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
-        if "loss" in values:
-            self._on_metrics(TrainingMetrics("train", state.global_step, {**values, "steps": float(state.max_steps)}))
-
-    def _save(self, _args: Any, state: Any, control: Any, *, model: Any, **_more: Any) -> None:
-        step = int(state.global_step)
-        if self._watched and step not in self._watched.seen:
-            self._look(model, state, control)
-        self.records.forget(keep={step, self.kept(step)})
-
-    def _look(self, model: Any, state: Any, control: Any) -> None:
-        assert self._watched is not None
-        step, guard = int(state.global_step), self._watched.guard
-        score = look(model, self._form, guard.goals)
-        self._watched = self._watched.after(step, score)
-        self.records.keep_seen(self._watched.seen)
-        self._on_metrics(TrainingMetrics("guard", step, score.to_json()))
-        self.stopped = self._watched.broken(step)
-        if self.stopped is not None:
-            control.should_training_stop = True
-
-
-@contextmanager
-def in_memory(model: Any, form: ChatFormat) -> Generator[ChatModel]:
-    """A chat model that answers with the current weights of a model in training."""
-    from simkit.local.engine import LocalEngine
-    from simkit.local.model import LocalModel
-    from simkit.local.worker import Worker
-
-    learning = bool(model.training)
-    model.eval()
-    worker = Worker(LocalEngine(model, form.tokenizer))
-    try:
-        yield LocalModel(worker, "in training")
-    finally:
-        worker.close()
-        model.train(learning)
-
-
-def look(model: Any, form: ChatFormat, goals: DevGoals) -> DevScore:
-    """Measure a model in training on dev goals."""
-    with in_memory(model, form) as player:
-        return anyio.run(play_dev, goals, player, backend_options={"loop_factory": fast_loop()})

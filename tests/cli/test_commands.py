@@ -335,15 +335,17 @@ def test_sql_prints_tables_csv_and_json(store: Path) -> None:
     assert rows(store, query) == [{"x": "a", "y": [1, 2], "z": None}, {"x": "b", "y": [], "z": 1.5}]
 
 
-@pytest.mark.parametrize("recipe", ["josh", "rollout", "grpo", "preserve", "train_kto", "finetune"])
+@pytest.mark.parametrize("recipe", ["josh", "rollout", "preserve", "finetune", "train grpo", "train kto"])
 def test_help_fits_80_columns_with_whole_flags_and_examples_to_paste(recipe: str) -> None:
-    page = CliRunner().invoke(app, ["run", recipe, "--help"], env={"COLUMNS": "80"}).stdout
+    command, _, method = recipe.partition(" ") if " " in recipe else ("run", "", recipe)
+    target = f"simkit.training.recipes:train_{method}" if command == "train" else recipe
+    page = CliRunner().invoke(app, [command, method, "--help"], env={"COLUMNS": "80"}).stdout
     assert "…" not in page
     assert max(map(len, page.splitlines())) <= 80
     assert "[default: " in page
-    command = recipe_command(load_recipe(recipe), recipe)
-    assert all(f"  {flag}" in page for each in command.params if not each.hidden for flag in each.opts[:1])
-    examples = [line.strip() for line in load_recipe(recipe).help.splitlines() if line.startswith("    simkit run")]
+    flags = recipe_command(load_recipe(target), target).params
+    assert all(f"  {flag}" in page for each in flags if not each.hidden for flag in each.opts[:1])
+    examples = [line.strip() for line in load_recipe(target).help.splitlines() if line.startswith("    simkit")]
     pasted = re.sub(r" \\\n +", " ", page)
     assert examples
     assert all(example in pasted for example in examples)

@@ -197,6 +197,6 @@ def test_a_killed_run_is_compared_only_when_that_is_asked_for(store: Path) -> No
 
 def test_a_training_refuses_a_run_that_has_not_come_to_its_end(store: Path) -> None:
     killed(store, "josh")
-    done = simkit("run", "train_kto", "--model", "nowhere", "--data", "josh", "--held-out", "none", store=store)
+    done = simkit("train", "kto", "--model", "nowhere", "--data", "josh", "--held-out", "none", store=store)
     assert done.exit_code == 1
     assert "has not come to its end" in done.stderr

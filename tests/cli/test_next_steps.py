@@ -21,7 +21,7 @@ def offered(capsys: pytest.CaptureFixture[str], recipe: str, status: str, planne
     return capsys.readouterr().out.split("Next:")[1]
 
 
-@pytest.mark.parametrize("recipe", ["train_sft", "train_kto", "grpo", "josh", "preserve"])
+@pytest.mark.parametrize("recipe", ["train_sft", "train_kto", "train_grpo", "josh", "preserve"])
 def test_a_stopped_run_without_results_offers_to_resume_and_no_empty_query(
     recipe: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -115,14 +115,15 @@ def test_a_field_that_is_a_flag_of_every_run_is_refused() -> None:
 
 
 def test_flags_that_do_nothing_in_a_recipe_are_accepted_and_not_shown(tmp_path: Path) -> None:
-    shown = simkit("run", "train_sft", "--help")
-    assert "--guard-split" in shown
-    assert "--model" in shown
+    shown = simkit("run", "finetune", "--help")
+    assert "--base" in shown
     for flag in ("--rpm", "--user-model", "--max-retries", "--replay", "--temperature"):
         assert flag not in shown
     assert "--rpm" in simkit("run", "rollout", "--help")
-    done = CliRunner().invoke(app, ["run", "train_sft", "--rpm", "5", "--store", str(tmp_path), "--quiet"])
-    assert "there is no model to train" in done.output
+    done = CliRunner().invoke(
+        app, ["run", "finetune", "--base", "x", "--rpm", "5", "--store", str(tmp_path), "--quiet"]
+    )
+    assert "there is no key for the fine-tuning API" in done.output
 
 
 def test_the_names_of_hidden_flags_belong_to_the_function() -> None:

@@ -104,10 +104,10 @@ def test_a_shard_is_written_as_two_numbers(text: str) -> None:
 
 @pytest.mark.parametrize(
     "recipe",
-    ["selftrain", "scratch --out x", "train_sft", "train_kto", "train_dpo", "grpo", "finetune --base x", "preserve"],
+    ["run selftrain", "run scratch --out x", "train sft", "train grpo", "run finetune --base x", "run preserve"],
 )
 def test_recipes_that_do_more_than_play_tasks_have_no_shards(tmp_path: Path, recipe: str) -> None:
-    result = CliRunner().invoke(app, ["run", *recipe.split(), "--shard", "1/2", "--store", str(tmp_path / "store")])
+    result = CliRunner().invoke(app, [*recipe.split(), "--shard", "1/2", "--store", str(tmp_path / "store")])
     assert result.exit_code == 2
     assert "cannot be played in shards" in result.output
     assert not (tmp_path / "store").exists()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -9,12 +8,13 @@ import pytest
 from simkit.errors import UsageError
 from simkit.plugins.extras import require
 from simkit.search.base import WorkUnit
-from simkit.training.dev import ConversationSetup, DevGoals, opened
+from simkit.training.config_files import load_config
+from simkit.training.dev import DevGoals, opened
 from simkit.training.groups import ReplyCollector, joined, play_group
-from simkit.training.grpo import GrpoJob, train_grpo
 from simkit.training.guard import Guard
-from simkit.training.presets import preset
-from simkit.training.trainer import in_memory
+from simkit.training.jobs import TrainingJob
+from simkit.training.play import in_memory
+from simkit.training.trainer import train
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,9 +29,18 @@ for module in ("torch", "transformers", "trl"):
     pytest.importorskip(module, reason=f"{module} is not installed: pip install '.[train]'")
 
 
-def job(bench: Bench, out: Path, **more: Any) -> GrpoJob:
-    how = preset("tiny", "grpo").overridden(batch=4, micro_batch=4, max_steps=2, learning_rate=1e-4)
-    return GrpoJob(model=str(bench.model), place=bench.place, preset=how, out=out, group=2, **more)
+FEW: dict[str, Any] = {
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 1,
+    "num_generations": 2,
+    "max_steps": 2,
+    "learning_rate": 1e-4,
+}
+
+
+def job(bench: Bench, out: Path, guard: Guard | None = None, **settings: Any) -> TrainingJob:
+    how = {**load_config("tiny-cpu", "grpo"), **FEW, **settings}
+    return TrainingJob(method="grpo", model=str(bench.model), practice=bench.place, config=how, out=out, guard=guard)
 
 
 def loaded(bench: Bench) -> tuple[Any, ChatFormat]:
@@ -83,26 +92,23 @@ def test_what_is_masked_is_what_users_and_tools_said(bench: Bench) -> None:
 def test_a_few_steps_practise_with_the_weights_of_the_moment_and_tell_the_reward(bench: Bench, tmp_path: Path) -> None:
     heard: list[TrainingMetrics] = []
     guard = Guard(goals=DevGoals(place=bench.place), every=2)
-    trained = train_grpo(job(bench, tmp_path / "out", guard=guard), heard.append)
+    trained = train(job(bench, tmp_path / "out", guard=guard), heard.append)
     steps = [each for each in heard if each.stage == "train"]
     assert [each.step for each in steps] == [1, 2], heard
     assert all(0 <= each.values[name] <= 1 for each in steps for name in ("reward", "drifted"))
     assert list(trained.guard) == [0, 2]
     assert (trained.examples, trained.stopped) == (8, None)
     assert 0 < trained.learned < trained.tokens
-    assert train_grpo(job(bench, tmp_path / "out", guard=guard)) == trained
+    assert train(job(bench, tmp_path / "out", guard=guard)) == trained
 
 
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"group": 1}, "nothing to compare with"),
-        ({"group": 3}, "a batch that is a multiple of 3"),
+        ({"num_generations": 4, "per_device_train_batch_size": 2}, "must be divisible by num_generations"),
         ({"temperature": 0.0}, "branches that differ"),
     ],
 )
-def test_a_practice_that_cannot_be_is_refused(tmp_path: Path, values: dict[str, Any], said: str) -> None:
-    how = preset("tiny", "grpo").overridden(batch=4, micro_batch=4)
-    good = GrpoJob(model="m", place=ConversationSetup(), preset=how, out=tmp_path, group=2)
+def test_a_practice_that_cannot_be_is_refused(bench: Bench, tmp_path: Path, values: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        replace(good, **values)
+        train(job(bench, tmp_path / "out", **values))

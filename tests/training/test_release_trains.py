@@ -10,8 +10,8 @@ from small_model import write_small_model
 from simkit.data.examples import ExampleSet
 from simkit.data.reading import read_examples
 from simkit.tools.toolwoz.data import cache_folder
+from simkit.training.config_files import load_config
 from simkit.training.jobs import TrainingJob
-from simkit.training.presets import preset
 from simkit.training.trainer import train
 
 for module in ("torch", "transformers", "trl"):
@@ -28,7 +28,8 @@ def test_a_few_steps_on_the_authors_examples(tmp_path: Path) -> None:
     good, bad = ([each for each in by_length if each.label is label][:8] for label in (True, False))
     few = ExampleSet("kto", (*good, *bad))
     model = write_small_model(tmp_path / "model", few)
-    how = preset("paper", "kto").overridden(max_steps=3, batch=8, micro_batch=4, log_every=1, lora_rank=4)
-    trained = train(TrainingJob(method="kto", model=str(model), examples=few, preset=how, out=tmp_path / "out"))
+    here = {"max_steps": 3, "gradient_accumulation_steps": 2, "logging_steps": 1, "lora_r": 4, "dtype": "float32"}
+    how = {**load_config("paper-llama3-8b-kto", "kto"), **here, "load_in_4bit": False, "use_cpu": True}
+    trained = train(TrainingJob(method="kto", model=str(model), examples=few, config=how, out=tmp_path / "out"))
     assert (trained.steps, trained.examples, trained.too_long) == (3, 16, 0)
     assert trained.loss_start > 0

@@ -8,18 +8,15 @@ import pytest
 
 from simkit.errors import UsageError
 from simkit.models.config import ModelConfig
-from simkit.recipes.grpo import grpo
 from simkit.recipes.rollout import rollout
-from simkit.recipes.train_kto import train_kto
-from simkit.recipes.train_sft import train_sft
 from simkit.run.choices import CastChoice, TaskChoice
 from simkit.run.run import Run
 from simkit.store import Store
 from simkit.training import steps
 from simkit.training.dev import DevChoice
 from simkit.training.jobs import OnMetrics, TrainingJob, TrainingMetrics, TrainingResult
-from simkit.training.process import Job
-from simkit.training.steps import ExampleChoice, GuardChoice, PresetChoice, SftExampleChoice
+from simkit.training.recipes import train_grpo, train_kto, train_sft
+from simkit.training.steps import ExampleChoice, GuardChoice, ProcessChoice, SftExampleChoice
 from simkit.training.trainer import train
 
 if TYPE_CHECKING:
@@ -30,7 +27,7 @@ pytestmark = pytest.mark.anyio
 WORLD = "builtin,most_goals=2"
 SFT: dict[str, Any] = {
     "examples": SftExampleChoice(source="episodes", where="reward >= 1", limit=3, held_out="none"),
-    "settings": PresetChoice(preset="tiny", batch=1, max_steps=8),
+    "how": ProcessChoice(config="tiny-cpu", trl=["--per_device_train_batch_size", "1", "--max_steps", "8"]),
     "dev": DevChoice(world=WORLD, max_turns=1, reply_tokens=8),
     "guard": GuardChoice(guard="1", guard_every=2, valid_floor=0.0),
 }
@@ -75,9 +72,8 @@ async def test_a_training_is_stopped_resumed_and_recorded(
     assert source != later
 
 
-async def train_here(job: Job, on_metrics: OnMetrics) -> TrainingResult:
+async def train_here(job: TrainingJob, on_metrics: OnMetrics) -> TrainingResult:
     """What `train_in_process` does, but for the process of its own."""
-    assert isinstance(job, TrainingJob)
 
     def told(metrics: TrainingMetrics) -> None:
         anyio.from_thread.run_sync(on_metrics, metrics)
@@ -97,7 +93,7 @@ async def test_without_a_model_it_says_which_flag(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="give --model FOLDER"):
             await train_sft(run)
         with pytest.raises(UsageError, match="give --model FOLDER"):
-            await grpo(run, preset="tiny")
+            await train_grpo(run)
 
 
 async def test_a_model_behind_an_endpoint_is_not_ours_to_train(tmp_path: Path) -> None:
@@ -134,7 +130,7 @@ async def test_a_file_of_another_kind_names_its_recipe(tmp_path: Path) -> None:
     file = tmp_path / "sft.jsonl"
     file.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
     async with training(Store(tmp_path / "store"), "model") as run:
-        with pytest.raises(UsageError, match="holds sft examples; train them with `simkit run train_sft`"):
+        with pytest.raises(UsageError, match="holds sft examples; train them with `simkit train sft`"):
             await train_kto(run, examples=ExampleChoice(data=str(file), held_out="none"))
 
 

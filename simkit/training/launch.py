@@ -1,0 +1,125 @@
+"""Trainings in processes of their own: they keep the event loop free, can be cancelled, and may be several.
+
+A launcher, such as `torchrun --nproc_per_node 8`, starts the processes; without one there is a single process on one
+device. The job is a file in a private folder, in which the processes also find the link to this one.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from simkit.core.child_process import LastLines
+from simkit.errors import UsageError
+from simkit.plugins.extras import check_installed
+from simkit.training.jobs import OnMetrics, TrainingJob, TrainingMetrics, TrainingResult, ignore_metrics
+from simkit.training.link import listening
+from simkit.training.process import LIBRARIES, child_environment
+
+MODULE = "simkit.training.rank"
+JOB, SOCKET = "job", "link"
+"""Names of the job's file and of the link in the private folder."""
+
+_PROCESSES = re.compile(r"--(?:num|nproc)[_-](?:processes|per[_-]node)(?:[= ])(\d+)")
+
+
+def launched(command: str | None) -> tuple[tuple[str, ...], int | None]:
+    """A launcher's command as arguments, and the number of processes that it names; None if it names none.
+
+    Raises:
+        UsageError: the command is not found.
+    """
+    words = tuple(shlex.split(command or ""))
+    if not words:
+        return (), 1
+    if shutil.which(words[0]) is None:
+        raise UsageError(f"--launcher {command}: there is no command `{words[0]}` here; install it, or give its path")
+    named = _PROCESSES.search(command or "")
+    return words, None if named is None else int(named[1])
+
+
+async def train_in_process(job: TrainingJob, on_metrics: OnMetrics = ignore_metrics) -> TrainingResult:
+    """Run `train` in processes of its own; `on_metrics` is called in this one.
+
+    A training that was cancelled continues from its last checkpoint when the same job is started again.
+
+    Raises:
+        UsageError: the training's own error, or its processes failed; the message ends with their last output.
+    """
+    check_installed("train", *LIBRARIES)
+    folder = Path(tempfile.mkdtemp(prefix="simkit-"))  # private to this user
+    try:
+        outcome = _Outcome(on_metrics)
+        (folder / JOB).write_bytes(pickle.dumps(job))
+        async with listening(folder / SOCKET, outcome.answer):
+            code = await _run(job, folder, outcome)
+        return outcome.result(code)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _run(job: TrainingJob, folder: Path, outcome: _Outcome) -> int:
+    launcher = job.launcher or (sys.executable,)
+    async with await anyio.open_process(
+        [*launcher, "-m", MODULE, str(folder)],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+        env=_environment(job),
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        await outcome.lines.read_from(process.stdout)
+        return await process.wait()
+
+
+class _Outcome:
+    """What the processes of a training have told."""
+
+    def __init__(self, on_metrics: OnMetrics) -> None:
+        self.lines = LastLines()
+        self._on_metrics = on_metrics
+        self._result: TrainingResult | None = None
+        self._error: UsageError | None = None
+
+    async def answer(self, message: Any) -> None:
+        """Take a message."""
+        match message:
+            case TrainingMetrics():
+                self._on_metrics(message)
+            case TrainingResult():
+                self._result = message
+            case UsageError():
+                self._error = self._error or message
+            case _:
+                raise UsageError(f"a training process sent {type(message).__name__}, which is no message")
+
+    def result(self, code: int) -> TrainingResult:
+        """The training's result; raises its error."""
+        if self._error is not None:
+            raise self._error
+        if self._result is None:
+            raise UsageError(
+                f"the training ended with code {code} before it had a result; its last output:\n{self.lines}"
+            )
+        return self._result
+
+
+def _environment(job: TrainingJob) -> Mapping[str, str]:
+    """The environment of the processes. A model in a folder needs no access to the hub; one process has one device."""
+    own: dict[str, str] = {}
+    if Path(job.model).is_dir():
+        own |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    if not job.launcher:
+        own["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    return child_environment(**own)
