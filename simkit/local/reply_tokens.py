@@ -95,11 +95,13 @@ def reply_tokens(
         UsageError: the chat template does not render a reply that follows its prompt and ends.
     """
     prompt, whole = chat.prompt_text(before, tools), chat.rendered((*before, answer), tools)
+    if not whole.startswith(prompt):
+        raise UsageError(_other_prompt(prompt, whole, answer))
     written = _up_to_end(chat, whole[len(prompt) :])
     if written is None:
         written = whole[len(prompt) :] + _next_mark(chat, before, answer, tools)
     asked, ids = chat.ids(prompt), chat.ids(prompt + written)
-    if not whole.startswith(prompt) or ids[: len(asked)] != asked:
+    if ids[: len(asked)] != asked:  # a token reaches from the prompt into the reply
         raise UsageError(_other_prompt(prompt, whole, answer))
     return ReplyTokens(prompt, written, asked, ids[len(asked) :])
 

@@ -37,7 +37,7 @@ class TrainingRows:
         rows: sft: `input_ids`, `labels`. kto: `prompt`, `completion`, `label`. dpo: `prompt`, `chosen`, `rejected`. The
             messages of the last two are the texts of play, which `chat_template_kwargs` tells the trainer to take as
             they are.
-        form: whether rows are whole conversations, or some of them one reply each.
+        form: `whole conversations`, `one row per reply`, or how many conversations are divided into replies.
         template: the chat template that the model has to be played and saved with; None for its own.
         settings: fields of the trainer's configuration that these rows need.
         too_long: number of rows that were left out.
@@ -75,7 +75,7 @@ def training_rows(examples: ExampleSet, chat: ChatFormat, *, max_length: int | N
     """
     _check(examples, chat)
     chosen = format_to_train(examples, chat)
-    found = [_rows(example, chosen) for example in examples]
+    found = [_located_rows(number, example, chosen) for number, example in enumerate(examples, start=1)]
     every = [row for rows in found for row in rows]
     fitting = [row for row in every if max_length is None or row.longest <= max_length]
     if not fitting:
@@ -86,7 +86,7 @@ def training_rows(examples: ExampleSet, chat: ChatFormat, *, max_length: int | N
     Random(f"{seed}/order").shuffle(fitting)
     return TrainingRows(
         rows=tuple(each.row for each in fitting),
-        form=_form(sum(len(rows) > 1 for rows in found), len(examples)),
+        form=_form(sum(len(rows) > 1 for rows in found), examples),
         template=None if chosen is chat else str(chosen.tokenizer.chat_template),
         settings={"assistant_only_loss": False} if examples.kind == "sft" else {},
         too_long=len(every) - len(fitting),
@@ -105,10 +105,11 @@ def practice_template(chat: ChatFormat) -> str | None:
     return None if chosen is chat else str(chosen.tokenizer.chat_template)
 
 
-def _form(divided: int, count: int) -> str:
-    if not divided:
+def _form(divided: int, examples: ExampleSet) -> str:
+    if examples.kind == "sft" and not divided:
         return "whole conversations"
-    return "one row per reply" if divided == count else f"one row per reply in {divided} of {count} conversations"
+    every = examples.kind != "sft" or divided == len(examples)
+    return "one row per reply" if every else f"one row per reply in {divided} of {len(examples)} conversations"
 
 
 def _check(examples: ExampleSet, chat: ChatFormat) -> None:
@@ -130,6 +131,16 @@ def _needs_tools(example: Example) -> bool:
     return bool(example.tools) or any(
         isinstance(each, ToolMessage) or (isinstance(each, AssistantMessage) and each.tool_calls) for each in messages
     )
+
+
+def _located_rows(number: int, example: Example, chat: ChatFormat) -> list[_Counted]:
+    try:
+        return _rows(example, chat)
+    except UsageError as error:
+        raise UsageError(
+            f"{example.place or f'example {number}'}: {error}. `simkit check` with --tokenizer lists all examples that "
+            "cannot be trained on"
+        ) from error
 
 
 def _rows(example: Example, chat: ChatFormat) -> list[_Counted]:

@@ -25,7 +25,7 @@ from simkit.training.callbacks import TrainerCallbacks
 from simkit.training.grpo import GrpoPractice, practice_rows
 from simkit.training.jobs import OnMetrics, TrainingFolder, TrainingJob, TrainingResult, ignore_metrics
 from simkit.training.play import Conversations, InMemory
-from simkit.training.rows import TrainingRows, training_rows
+from simkit.training.rows import TrainingRows, practice_template, training_rows
 from simkit.training.trl_setup import TrlSettings
 
 
@@ -89,6 +89,8 @@ class _Training:
             form = form if rows.template is None else form.with_template(rows.template)
             evaluation = self._rows(job.evaluation, form).rows if job.evaluation else ()
         else:
+            template = practice_template(form)
+            form = form if template is None else form.with_template(template)
             practice = GrpoPractice(job, form, self.conversations)
             rows, own = practice_rows(job, args), practice.trainer_arguments()
         tokenizer = deepcopy(form.tokenizer)  # the trainer may change it

@@ -58,6 +58,37 @@ def test_a_token_over_the_border_of_a_reply_is_refused() -> None:
         chat.conversation((UserMessage.of("yes"), AssistantMessage.of("tel")))
 
 
+def test_a_reply_ends_with_the_mark_of_what_follows_if_the_template_has_no_other() -> None:
+    """As in GLM's template: the mark differs after words and after calls."""
+    template = HERMES.replace("<|im_end|>\n{% endfor %}", "{% endfor %}").replace(
+        "<|im_start|>{{ message.role }}\n", "{{ header[message.role] }}"
+    )
+    headers = "{% set header = {'user': '<|im_end|>', 'tool': '<|pad|>', 'assistant': '<|im_start|>', 'system': ''} %}"
+    template = headers + template.replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>{% endif %}")
+    tokenizer = tiny_tokenizer(template)
+    chat = ChatFormat(tokenizer, [tokenizer.pad_token_id])
+    call, words = CONVERSATION[2], CONVERSATION[4]
+    assert isinstance(call, AssistantMessage)
+    assert isinstance(words, AssistantMessage)
+    assert chat.reply(CONVERSATION[:2], call, (FIND,)).answer.endswith("</tool_call><|pad|>")
+    assert chat.reply(CONVERSATION[:4], words, (FIND,)).answer.endswith("Ashley House.<|im_end|>")
+    assert chat.conversation(CONVERSATION, (FIND,)).ids[-1] == tokenizer.eos_token_id
+
+
+def test_a_template_whose_replies_do_not_end_is_refused() -> None:
+    endless = (
+        "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    with pytest.raises(UsageError, match=r"no token that ends a reply.*generation_config\.json"):
+        ChatFormat(tiny_tokenizer(endless)).reply((UserMessage.of("yes"),), AssistantMessage.of("no"))
+
+
+def test_what_a_template_adds_after_the_end_is_not_learned() -> None:
+    chat = ChatFormat(tiny_tokenizer(HERMES.replace("<|im_end|>\n{% endfor %}", "<|im_end|>\n<|pad|>{% endfor %}")))
+    assert chat.reply((UserMessage.of("yes"),), AssistantMessage.of("no")).answer == "no<|im_end|>"
+
+
 def test_a_tokenizer_without_a_chat_template_is_refused() -> None:
     with pytest.raises(UsageError, match="no chat template"):
         ChatFormat(tiny_tokenizer(""))

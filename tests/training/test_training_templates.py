@@ -152,7 +152,7 @@ def test_rows_are_the_prompts_and_the_replies_of_play(case: Case) -> None:
 @pytest.mark.parametrize("case", ACCEPTED, ids=str)
 def test_trl_tokenizes_judged_replies_to_the_same_tokens(case: Case) -> None:
     chat, made = case.chat, case.rows("kto")
-    assert made.template is None
+    assert (made.template, made.form) == (None, "one row per reply")
     trained = list(prepared("kto", made, chat))
     learned = 0
     for place, reply in case.replies():
@@ -245,6 +245,15 @@ async def test_what_qwen3_learns_without_thinking_is_what_it_is_asked_with(tmp_p
     assert (report.lengths, report.learnt) == (Lengths((rows.tokens,)), Lengths((rows.learned,)))
     assert row["input_ids"][: len(asked)] == asked
     assert row["labels"][len(asked) - 1] == -100 != row["labels"][len(asked)]
+
+
+def test_an_example_that_a_template_refuses_is_named() -> None:
+    """Llama's takes one call in a message."""
+    example = SftExample(messages=dialogue(reasoning=False), tools=TOOLS)
+    for place, told in (("", "example 1: "), ("made.jsonl:7", "made.jsonl:7: ")):
+        examples = ExampleSet("sft", (replace(example, place=place),))
+        with pytest.raises(UsageError, match=rf"^{told}.*only supports single tool-calls.*simkit check"):
+            training_rows(examples, chat_format("llama3_1"), max_length=None, seed=0)
 
 
 def test_practice_takes_a_template_in_which_replies_stay_as_they_are() -> None:
