@@ -129,6 +129,14 @@ class ChatFormat:
         return None if found is None else str(found)
 
     @cached_property
+    def renders_text(self) -> bool:
+        """Whether the chat template renders the text of messages; those of models that see expect contents in parts."""
+        try:
+            return _PROBE in self.rendered((UserMessage.of(_PROBE), AssistantMessage.of("!")))
+        except UsageError:
+            return False
+
+    @cached_property
     def renders_reasoning(self) -> bool:
         """Whether the chat template renders the reasoning of the last reply."""
         said = with_reasoning(AssistantMessage.of("!"), _PROBE)

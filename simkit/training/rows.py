@@ -118,6 +118,11 @@ def _check(examples: ExampleSet, chat: ChatFormat) -> None:
             f"the model cannot be given tools: {chat.lacks_for_tools}; record the examples with an agent that "
             "describes the tools in its prompt (--agent react), or train another model"
         )
+    if not chat.renders_text:
+        raise UsageError(
+            "the chat template does not render messages that are plain text, as those of some models that see images; "
+            "train a text model, or set a chat template that takes texts"
+        )
     unread = 0 if chat.renders_reasoning else sum(map(holds_field, examples))
     if unread:
         raise UsageError(

@@ -8,9 +8,10 @@ from typing import Literal, TypeAlias
 from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, ToolSpec, UserMessage
 from simkit.core.reasoning import with_reasoning
 
-Outcome: TypeAlias = Literal["whole", "whole, TRL's", "replies", "no tools", "not rendered", "other prompt"]
+Outcome: TypeAlias = Literal["whole", "whole, TRL's", "replies", "no tools", "not rendered", "other prompt", "no text"]
 """Of SFT: one row for the conversation, with the model's own template or TRL's training template; one row per reply; or
-refused, because the template has no tools, does not render reasoning, or renders another prompt once there is a reply.
+refused, because the template has no tools, does not render reasoning, renders another prompt once there is a reply, or
+takes contents in parts.
 """
 
 
@@ -46,6 +47,14 @@ OUTCOMES = {
     "qwen3_5_nothink": Outcomes("other prompt", "whole, TRL's", "whole, TRL's"),
     "qwen3_8": _NEMOTRON,
 }
+
+TEXT_ONLY: dict[str, Outcome] = {
+    **dict.fromkeys(("cohere", "cohere2", "gemma", "gemma3", "lfm2", "llama3"), "whole"),
+    **dict.fromkeys(("phi3", "phi3_5", "qwen2_5_vl"), "whole"),
+    **dict.fromkeys(("deepseek_r1_distill", "deepseekv3"), "other prompt"),
+    **dict.fromkeys(("idefics3", "llava_next", "smolvlm"), "no text"),
+}
+"""The outcome for replies without calls (`--agent react`) in the templates that have no tools."""
 
 SINGLE = {"llama3_1", "llama3_2", "gptoss"}
 """Templates that render one call in a reply at most: Llama's refuse two, that of gpt-oss drops the second."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from simkit.core.ids import TurnKey
-from simkit.core.messages import AssistantMessage, Message, text_of
+from simkit.core.messages import AssistantMessage, Message, UserMessage, text_of
 from simkit.core.reasoning import reasoning_of
 from simkit.data.checks import check
 from simkit.data.examples import ExampleSet, KtoExample, SftExample
@@ -23,9 +23,10 @@ from simkit.errors import UsageError
 from simkit.local.chat import ChatFormat
 from simkit.models import CallKey, ChatRequest, Sampling
 from simkit.models.factory import open_model
+from simkit.training.groups import SampledReply, joined
 from simkit.training.rows import TrainingRows, practice_template, training_rows
 from support.chat_templates import base_names, chat_format
-from support.template_outcomes import OUTCOMES, SINGLE, TOOLS, Outcome, dialogue
+from support.template_outcomes import OUTCOMES, SINGLE, TEXT_ONLY, TOOLS, Outcome, dialogue
 from support.tiny_families import write_family
 from support.trl_preparation import prepared
 
@@ -99,6 +100,7 @@ def _cases() -> Iterator[Case]:
 CASES = list(_cases())
 ACCEPTED = [case for case in CASES if case.stated in ("whole", "whole, TRL's", "replies")]
 WHY = {
+    "no text": r"does not render messages that are plain text",
     "no tools": r"cannot be given tools.*--agent react",
     "not rendered": r"does not render.*--reasoning inline.*--reasoning drop",
     "other prompt": r"renders the prompt of a reply otherwise.*enable_thinking",
@@ -196,6 +198,45 @@ def _check_read(chat: ChatFormat, taught: list[int], reply: AssistantMessage) ->
     assert (text_of(read.message).strip(), read.doubts) == (text_of(reply), ())
     if reasoning_of(reply) and not reply.tool_calls:
         assert reasoning_of(read.message) == reasoning_of(reply)
+
+
+def test_templates_without_tools_take_conversations_in_text() -> None:
+    """Those of the agent `react`."""
+    asked, talk = UserMessage.of("A bike, please."), (AssistantMessage.of("For two?"), AssistantMessage.of("Goodbye."))
+    examples = ExampleSet("sft", (SftExample(messages=(asked, talk[0], asked, talk[1])),))
+    assert {*TEXT_ONLY} == {name for name, stated in OUTCOMES.items() if stated.plain == "no tools"}
+    for name, stated in TEXT_ONLY.items():
+        chat = chat_format(name)
+        if stated != "whole":
+            with pytest.raises(UsageError, match=f"(?s){WHY[stated]}"):
+                training_rows(examples, chat, max_length=None, seed=0)
+            continue
+        (row,) = training_rows(examples, chat, max_length=None, seed=0).rows
+        learned = chat.text([label for label in row["labels"] if label != -100])
+        ends = learned.removeprefix("For two?").split("Goodbye.")
+        assert ends[0] == ends[1], name
+        assert any(ends[0].endswith(chat.text([end])) for end in chat.ends), name
+
+
+def test_replies_that_were_sampled_without_thinking_are_all_learned_in_trls_template() -> None:
+    """In Qwen 3's own template earlier replies lose the empty block of reasoning, and count no longer."""
+    messages, own = dialogue(reasoning=False), _chat("qwen3", unthinking=True)
+    template = practice_template(own)
+    assert template is not None
+    for chat, drifted in ((own, 2), (own.with_template(template), 0)):
+        sampled = [
+            chat.reply(messages[:place], each, TOOLS)
+            for place, each in enumerate(messages)
+            if isinstance(each, AssistantMessage)
+        ]
+        replies = [
+            SampledReply(tuple(each.prompt_ids), tuple(each.answer_ids), (-1.0,) * len(each.answer_ids))
+            for each in sampled
+        ]
+        sequence = joined(replies)
+        assert sequence.drifted == drifted
+        counted = sampled if not drifted else sampled[-1:]
+        assert sum(sequence.mask) == sum(len(each.answer_ids) for each in counted)
 
 
 def test_reasoning_in_the_text_of_replies_is_learned_one_reply_at_a_time() -> None:
