@@ -40,6 +40,7 @@ class RunModels:
         recorded: calls that were answered before. Earlier usage of a resumed run counts against its allowances.
         leases: in a worker, the limits leased from the driver.
         host: another process that holds models, such as the driver of a worker.
+        budget: that of another run, which this one shares.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class RunModels:
         *,
         leases: WorkerLeases | None = None,
         host: ModelHost | None = None,
+        budget: Budget | None = None,
     ) -> None:
         resumed = recorded is not None and not recorded.strict
         self._recorder = recorder
         spent = recorded.recording.usage if recorded and resumed else None
-        self.budget = Budget(allowances, spent=spent) if leases is None else leases.budget
+        own = Budget(allowances, spent=spent) if leases is None else leases.budget
+        self.budget = own if budget is None else budget
         self._context = ModelContext(
             recorder=recorder,
             run_id=run_id,

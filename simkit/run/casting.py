@@ -241,6 +241,17 @@ def build_user(world: World, wanted: CastRequest, models: ModelRequest) -> User:
     return _part(_roles(world, wanted)[1], world, models.users(), wanted.folders).component
 
 
+def modelled_user(world: World, wanted: CastRequest) -> str | None:
+    """The user's name if it is played by a model; None for rule-based users and for objects."""
+    choice = _roles(world, wanted)[1]
+    if choice.wanted is not None and not isinstance(choice.wanted, str):
+        return None
+    name, folder = (
+        (choice.wanted, wanted.folders.of(choice.wanted)) if choice.wanted else _own_choice(world, "default_user")
+    )
+    return name if takes(USER, name, "model", folder) else None
+
+
 def needed_models(world: World, wanted: CastRequest, models: ModelRequest) -> Iterator[tuple[str, ModelConfig]]:
     """Names and configurations of the models that `build_players` opens.
 

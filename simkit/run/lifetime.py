@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from simkit.components.world import World
     from simkit.models.base import ChatModel
     from simkit.models.config import ModelConfig
-    from simkit.models.middleware.budget import Allowances
+    from simkit.models.factory import ModelHost
+    from simkit.models.middleware.budget import Allowances, Budget
     from simkit.models.run_models import RunModels
     from simkit.plugins.component_paths import BaseFolders
     from simkit.run.cast_spec import CastOrigin, WorldSpec
@@ -89,6 +90,8 @@ class Lifetime:
         workers: Workers | None = None,
         engine: Engine | str | None = None,
         shard: Shard | str | None = None,
+        host: ModelHost | None = None,
+        budget: Budget | None = None,
     ) -> None:
         from simkit.run.settings import read_settings
 
@@ -119,6 +122,8 @@ class Lifetime:
         self.abandoned = False
         self._ask_limits = AskLimits(ask_timeout or None, grace)
         self._allowances = allowances
+        self._host = host
+        self._budget = budget
         self._taps = tuple(taps)
         self._display = progress
         self._ended = ended
@@ -232,11 +237,9 @@ class Lifetime:
 
         if self._models is None:
             recorded = self._origin.recorded_calls(self._earlier, self._replayed)
-            allowances, host = (
-                self.models.allowances(self._allowances),
-                None if self._engine is None else self._engine.host,
-            )
-            self._models = RunModels(self.id, self._journal, allowances, recorded, host=host)
+            allowances = self.models.allowances(self._allowances)
+            host = self._host or (None if self._engine is None else self._engine.host)
+            self._models = RunModels(self.id, self._journal, allowances, recorded, host=host, budget=self._budget)
             self._closing.push_async_callback(self._models.aclose)
             self.progress.metrics = self._models.metrics
         return self._models

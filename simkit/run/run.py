@@ -35,6 +35,8 @@ from simkit.run.stages import PartOf
 from simkit.search.base import Search, WorkUnit
 
 if TYPE_CHECKING:
+    from simkit.models.factory import ModelHost
+    from simkit.models.middleware.budget import Budget
     from simkit.store import QueryResult
 
 
@@ -75,6 +77,8 @@ class Run(RunCasts):
         shard: play one share of the tasks, `3/16` for the third of sixteen, with all their trials. The id of the run
             then follows from its settings, and a shard that is started again in its store continues there.
             `simkit store merge` joins the shards.
+        host: another process that holds models of the machine (`local/...`) instead of this one.
+        budget: the accounts of another run, which this one shares.
 
     Raises:
         UsageError: a time is negative; or, on entry, a run to be resumed had another configuration: the message lists
@@ -166,11 +170,13 @@ class Run(RunCasts):
         models: ModelConfig | None = None,
         config: Mapping[str, Any] | None = None,
         concurrency: int | None = None,
+        host: ModelHost | None = None,
+        budget: Budget | None = None,
     ) -> Run:
         """A run for one stage of this one (`async with run.part("round1/after") as part`), in the same store.
 
         Its id is derived from the stage, so a stage that was killed continues where it stopped. It uses this run's
-        models unless others are given; `ls` lists it with `--parts`.
+        models unless others are given; `ls` lists it with `--parts`. `host` and `budget` are those of `Run`.
 
         Raises:
             UsageError: the stage's name is invalid, or this run is a shard; or, on entry, the stage was started with
@@ -201,6 +207,8 @@ class Run(RunCasts):
             folders=self.folders,
             workers=self.workers,
             engine=self._engine or self.engine_name,
+            host=host,
+            budget=budget,
         )
 
     async def finished(self, stage: str) -> Mapping[str, Any] | None:

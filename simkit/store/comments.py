@@ -33,6 +33,8 @@ COMMENTS: Mapping[str, str] = {
     "split": "Split of the task, such as train or test.",
     "task_id": "The task, unique within its world and split.",
     "trial": "Number of the trial of the task, from 0.",
+    "training_conversations.role": "Who plays: guard (dev goals) or practice (what GRPO learns from).",
+    "training_conversations.step": "Optimiser steps that the model had made.",
     "item_scores.trial": "Number of the trial of the item, from 0.",
     "episode_id": "The episode: run/task/trial.",
     "branch_id": "The branch: episode/path.turn.",

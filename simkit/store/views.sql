@@ -386,3 +386,19 @@ CREATE VIEW last_winners AS
 SELECT h.episode_id, arg_max(h.winner_id, h.harvest) AS branch_id
 FROM harvests h GROUP BY h.episode_id;
 COMMENT ON VIEW last_winners IS 'The branch that ends the golden path of each episode with a harvest.';
+
+-- What models did while they were trained (simkit.training).
+
+CREATE VIEW training_conversations AS
+SELECT
+    r.config ->> 'part_of' AS run_id, 'guard' AS role, CAST(r.config ->> 'step' AS BIGINT) AS step,
+    e.task_id, e.trial, e.reward, e.episode_id, e.final_branch_id AS branch_id
+FROM episodes e JOIN runs r USING (run_id)
+WHERE r.recipe = 'guard' AND r.config ->> 'role' = 'guard'
+UNION ALL
+SELECT
+    r.config ->> 'part_of', 'practice', CAST(i.detail ->> 'step' AS BIGINT),
+    e.task_id, e.trial, i.value, e.episode_id, b.branch_id
+FROM item_scores i JOIN runs r USING (run_id) JOIN branches b ON b.branch_id = i.item JOIN episodes e USING (episode_id)
+WHERE r.recipe = 'practice' AND i.suite = 'practice' AND i.metric = 'reward';
+COMMENT ON VIEW training_conversations IS 'One row per conversation of a model in training: run_id is the training, branch_id its last turn. The guard plays dev goals, practice are the conversations that GRPO learns from.';

@@ -12,17 +12,18 @@ from simkit.actors.deadlines import AskLimits
 from simkit.actors.scope import open_scope
 from simkit.components.cast import Cast
 from simkit.components.world import WORLD, World, choose_tasks
-from simkit.core.events import BranchAdded, Event, ToolsetSeen
+from simkit.core.events import BranchAdded, Episode, Event, ToolsetSeen
 from simkit.core.limits import Limits
 from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec, parse_call, parse_message, text_of
 from simkit.core.recorder import MemoryRecorder
 from simkit.core.tasks import Task
-from simkit.errors import StrayCancellation
+from simkit.errors import StrayCancellation, UsageError
 from simkit.models.base import SampledModel
 from simkit.models.config import ModelConfig
+from simkit.plugins.component_paths import BaseFolders
 from simkit.plugins.loading import load
 from simkit.run import choices
-from simkit.run.casting import CastRequest, ModelRequest, build_players
+from simkit.run.casting import CastRequest, ModelRequest, build_players, modelled_user
 from simkit.run.engine import PlayContext, RunProgress, play_units
 from simkit.search.base import WorkUnit
 from simkit.search.rollout import Rollout
@@ -31,6 +32,9 @@ from simkit.training import flags as training
 
 if TYPE_CHECKING:
     from simkit.models.base import ChatModel
+
+POLICY = "policy"
+"""Name of the model in training as the user's model."""
 
 AT_ONCE = 256
 """Maximum concurrent conversations. A batching engine is more efficient with more of them."""
@@ -46,6 +50,8 @@ class ConversationSetup:
         world, variant, split, tasks: the tasks; see the flags of `simkit run rollout`.
         agent: the agent that uses the model.
         user, reward: None for the world's own.
+        user_model: the user's model; `policy` is the model in training, None none.
+        judge_model: the model that the reward asks; None for none. `judge_base_url` is its endpoint.
         max_turns: maximum agent turns of a conversation.
         max_tokens: maximum tokens of a reply, for models that no longer end their replies.
     """
@@ -57,6 +63,9 @@ class ConversationSetup:
     agent: str = "function_calling"
     user: str | None = None
     reward: str | None = None
+    user_model: str | None = None
+    judge_model: str | None = None
+    judge_base_url: str | None = None
     max_turns: int = 15
     max_tokens: int = 256
 
@@ -78,6 +87,20 @@ class ConversationSetup:
         """
         return tuple(choose_tasks(self.build().tasks(self.split), self.tasks))
 
+    def check_user(self, folders: BaseFolders | None = None) -> None:
+        """Check that a user who is played by a model has one.
+
+        Raises:
+            UsageError: it has none.
+        """
+        wanted = CastRequest(user=self.user, folders=folders or BaseFolders())
+        name = None if self.user_model else modelled_user(self.build(), wanted)
+        if name is not None:
+            raise UsageError(
+                f"the user `{name}` is played by a model, and the model in training is no fair customer of its own; "
+                f"give --user-model openai/NAME (as in every run), or --user-model {POLICY} if you want that"
+            )
+
     @property
     def limits(self) -> Limits:
         """Limits of a conversation."""
@@ -93,10 +116,12 @@ class DevChoice:
     agent: training.Player = "function_calling"
     user: choices.User = None
     reward: choices.Reward = None
+    judge_model: choices.JudgeModel = None
+    judge_base_url: choices.JudgeBaseUrl = None
     max_turns: choices.MaxTurns = 15
     reply_tokens: training.MaxTokens = 256
 
-    def place(self, split: str, tasks: str) -> ConversationSetup:
+    def place(self, split: str, tasks: str, user_model: str | None = None) -> ConversationSetup:
         """The place with these tasks of a split."""
         return ConversationSetup(
             world=self.world,
@@ -106,6 +131,9 @@ class DevChoice:
             agent=self.agent,
             user=self.user,
             reward=self.reward,
+            user_model=user_model,
+            judge_model=self.judge_model,
+            judge_base_url=self.judge_base_url,
             max_turns=self.max_turns,
             max_tokens=self.reply_tokens,
         )
@@ -116,8 +144,12 @@ async def opened(place: ConversationSetup, model: ChatModel, temperature: float)
     """Open the cast of a place, with `model` as the agent's model.
 
     Raises:
-        UsageError: a component does not exist or does not accept its options.
+        UsageError: a component does not exist or does not accept its options, or the user or the reward needs another
+            model.
     """
+    place.check_user()
+    if place.user_model not in (None, POLICY) or place.judge_model is not None:
+        raise UsageError("the user's and the judge's models are opened by a run; train with `simkit train`")
     defaults = ModelConfig(max_tokens=place.max_tokens)
     config = ModelConfig(model=f"local/{model.name}", temperature=temperature)
     players = build_players(
@@ -190,9 +222,13 @@ async def play_dev(goals: DevGoals, model: ChatModel) -> DevScore:
     if missed:
         why = next(iter(missed.values()))
         raise StrayCancellation(f"{len(missed)} of {len(units)} dev goals were not played, so there is no score: {why}")
-    valid, calls = count_calls(recorder.events)
+    return score_of(episodes, recorder.events, players.reward_range[0])
+
+
+def score_of(episodes: Sequence[Episode], events: Iterable[Event], least: float) -> DevScore:
+    """The score of episodes with their events; `least` is the reward of one that ended in a fault."""
+    valid, calls = count_calls(events)
     scored = [episode for episode in episodes if episode.outcome != "no_goals"]
-    least = players.reward_range[0]
     return DevScore(
         success=mean([float(bool(episode.success)) for episode in scored]),
         reward=mean([least if episode.reward is None else episode.reward for episode in scored]),

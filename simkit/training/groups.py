@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from simkit.components.cast import Cast
-from simkit.core.ids import child_path
-from simkit.core.limits import Limits
-from simkit.core.recorder import MemoryRecorder
-from simkit.errors import Fault
+from simkit.components.reward import EpisodeReward
+from simkit.core.events import Episode
+from simkit.core.recorder import Recorder
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse, ModelWrapper
-from simkit.run.engine import RunProgress
-from simkit.search.base import WorkUnit
-from simkit.search.episode import EpisodeContext, prepare_episode, score_ending
-from simkit.search.playout import Playout, ending_of, play_out
-from simkit.search.tree import Leaf, open_tree, together
-from simkit.search.turn import fork_branch
+from simkit.search.base import Watch, WorkUnit
+from simkit.search.episode import Ending
+from simkit.search.playout import Playout
+from simkit.search.tree_search import SearchTree, TreeSearch
+from simkit.statistics.scores import mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +34,14 @@ class SampledReply:
 
 @dataclass(frozen=True, slots=True)
 class PlayedBranch:
-    """One branch of a group: its replies, oldest first, and its reward; None if it has none."""
+    """One branch of a group: its replies, oldest first, and its reward; None if it has none.
+
+    `branch_id` is the id of its last turn.
+    """
 
     replies: tuple[SampledReply, ...]
     reward: float | None
+    branch_id: str = ""
 
 
 class ReplyCollector(ModelWrapper):
@@ -68,44 +71,56 @@ class ReplyCollector(ModelWrapper):
         return tuple(self._replies.pop((unit.task.id, unit.trial, path), ()))
 
 
-async def play_group(
-    cast: Cast, unit: WorkUnit, limits: Limits, size: int, collector: ReplyCollector
-) -> tuple[PlayedBranch, ...]:
-    """Open a conversation once and play `size` branches of it. Each branch has its own reward.
+@dataclass(frozen=True, kw_only=True)
+class GroupSearch(TreeSearch):
+    """Plays `size` branches of each conversation from a common opening. The episode's reward is their mean.
 
-    Nothing is recorded. If the opening fails, the branches have no replies and no reward.
+    Attributes:
+        size: branches of a group.
+        collector: the wrapper of the model in training.
+        played: the branches of finished groups, by task and trial; those whose opening failed are missing.
+        unit, least: of the group that is played, and the reward of a branch that the agent's fault ended.
     """
-    recorder = MemoryRecorder()
-    prepared = await prepare_episode(EpisodeContext(cast, unit, limits, recorder, RunProgress()), "group")
-    unplayed = PlayedBranch((), None)
-    if prepared.fault is not None or prepared.limit is not None or not prepared.context.goals:
-        return (unplayed,) * size
-    root, closed = await open_tree(prepared)
-    if closed is not None:
-        return (unplayed,) * size
-    paths = [child_path("", arm, size) for arm in range(size)]
-    rewards = await together([_Branch(prepared.context, root, path).play for path in paths])
-    return tuple(PlayedBranch(collector.taken(unit, path), reward) for path, reward in zip(paths, rewards, strict=True))
 
+    name: ClassVar[str] = "group"
+    size: int
+    collector: ReplyCollector
+    played: dict[tuple[str, int], tuple[PlayedBranch, ...]] = field(
+        default_factory=dict[tuple[str, int], "tuple[PlayedBranch, ...]"]
+    )
+    unit: WorkUnit | None = None
+    least: float = 0.0
 
-@dataclass(frozen=True, slots=True)
-class _Branch:
-    context: EpisodeContext
-    root: Leaf
-    path: str
+    @property
+    def conversations(self) -> int:
+        """Number of concurrent conversations of a task: all its branches."""
+        return self.size
 
-    async def play(self) -> float | None:
-        """Play the branch and return its reward; None if it has none, as after a fault not caused by the agent."""
-        context = self.context
-        try:
-            state = fork_branch(self.root.state, context.key(self.path, 0))
-            playout = await play_out(context, Playout(replace(self.root, path=self.path, state=state), context.goals))
-            ending = ending_of(context, playout)
-            if ending.outcome == "agent_fault":
-                return context.cast.reward_range[0]
-            return (await score_ending(context, ending)).value if ending.scored else None
-        except Fault:
-            return None
+    async def play(self, cast: Cast, unit: WorkUnit, recorder: Recorder, watch: Watch) -> Episode:
+        """Play one group."""
+        return await TreeSearch.play(replace(self, unit=unit, least=cast.reward_range[0]), cast, unit, recorder, watch)
+
+    async def explore(self, tree: SearchTree) -> Ending:
+        """Play and score all branches."""
+        assert self.unit is not None
+        arms = await tree.score(*await tree.play_out(*tree.fork(tree.root, self.size)))
+        branches = tuple(
+            PlayedBranch(self.collector.taken(self.unit, arm.leaf.path), self._reward(arm), arm.leaf.id) for arm in arms
+        )
+        self.played[self.unit.task.id, self.unit.trial] = branches
+        rewards = [branch.reward for branch in branches if branch.reward is not None]
+        if not rewards:
+            return replace(tree.ending(arms[0]), scored=False)
+        return replace(tree.ending(arms[0]), scored=True, reward=EpisodeReward(mean(rewards)))
+
+    def _reward(self, arm: Playout) -> float | None:
+        if arm.reward is not None:
+            return arm.reward.value
+        return self.least if arm.closed is not None and arm.closed.outcome == "agent_fault" else None
+
+    def of(self, task: str, trial: int) -> tuple[PlayedBranch, ...]:
+        """The branches of a group; without replies and reward if it could not be opened."""
+        return self.played.get((task, trial), (PlayedBranch((), None),) * self.size)
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from simkit.errors import UsageError
 from simkit.local.chat import ChatFormat
+from simkit.plugins.extras import require
 from simkit.statistics.scores import mean
 from simkit.training.groups import PlayedBranch, TokenSequence, joined
 from simkit.training.jobs import TrainingJob
@@ -35,6 +36,9 @@ def practice_rows(job: TrainingJob, args: Any) -> TrainingRows:
             f"each process plays {local} conversations a step (per_device_train_batch_size times "
             f"steps_per_generation), which are no whole groups of {group} (num_generations); choose a multiple"
         )
+    others = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}
+    if other := next((name for name, off in others.items() if getattr(args, name) != off), None):
+        raise UsageError(f"conversations are sampled by their temperature alone; leave out {other}")
     if not args.temperature > 0:
         raise UsageError(f"the temperature is {args.temperature}; GRPO compares branches that differ: above 0")
     tasks = job.practice.chosen()
@@ -62,6 +66,12 @@ class GrpoPractice:
         """Arguments of TRL's trainer: its rewards come from the conversations, in the field `episode_reward`."""
         return {"rollout_func": self.play, "reward_funcs": [_episode_reward]}
 
+    def counts(self, args: Any) -> dict[str, int]:
+        """Conversations and tokens of all processes."""
+        own = {"examples": self.played, "tokens": self.tokens, "learned": self.learned}
+        found = [own] if args.world_size == 1 else require("accelerate", "train").utils.gather_object([own])
+        return {name: sum(each[name] for each in found) for name in own}
+
     def play(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
         """Implementation of `rollout_func`: one conversation per prompt, which names a task. A group is a block."""
         assert self._job.practice is not None
@@ -72,6 +82,7 @@ class GrpoPractice:
         asked = PracticeRequest(
             step=step,
             first=((step * args.gradient_accumulation_steps + nth) * args.world_size + args.process_index) * len(tasks),
+            rank=int(args.process_index),
             tasks=tasks,
             size=size,
             temperature=args.temperature,

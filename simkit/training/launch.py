@@ -14,17 +14,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio
 
 from simkit.core.child_process import LastLines
 from simkit.errors import UsageError
 from simkit.plugins.extras import check_installed
+from simkit.run.contract import unpacked_error
 from simkit.training.jobs import OnMetrics, TrainingJob, TrainingMetrics, TrainingResult, ignore_metrics
-from simkit.training.link import listening
+from simkit.training.link import Failure, listening
+from simkit.training.play import WithPolicy
 from simkit.training.process import LIBRARIES, child_environment
 
 MODULE = "simkit.training.rank"
@@ -49,10 +51,17 @@ def launched(command: str | None) -> tuple[tuple[str, ...], int | None]:
     return words, None if named is None else int(named[1])
 
 
-async def train_in_process(job: TrainingJob, on_metrics: OnMetrics = ignore_metrics) -> TrainingResult:
+Play: TypeAlias = Callable[[WithPolicy], Awaitable[Any]]
+"""Plays conversations with a model that a training process serves."""
+
+
+async def train_in_process(
+    job: TrainingJob, on_metrics: OnMetrics = ignore_metrics, play: Play | None = None
+) -> TrainingResult:
     """Run `train` in processes of its own; `on_metrics` is called in this one.
 
-    A training that was cancelled continues from its last checkpoint when the same job is started again.
+    A training that was cancelled continues from its last checkpoint when the same job is started again. `play` plays
+    the conversations of the guard and of grpo here; without it the processes play them, and nothing is recorded.
 
     Raises:
         UsageError: the training's own error, or its processes failed; the message ends with their last output.
@@ -60,8 +69,8 @@ async def train_in_process(job: TrainingJob, on_metrics: OnMetrics = ignore_metr
     check_installed("train", *LIBRARIES)
     folder = Path(tempfile.mkdtemp(prefix="simkit-"))  # private to this user
     try:
-        outcome = _Outcome(on_metrics)
-        (folder / JOB).write_bytes(pickle.dumps(job))
+        outcome = _Outcome(on_metrics, play)
+        (folder / JOB).write_bytes(pickle.dumps((job, play is not None)))
         async with listening(folder / SOCKET, outcome.answer):
             code = await _run(job, folder, outcome)
         return outcome.result(code)
@@ -86,23 +95,27 @@ async def _run(job: TrainingJob, folder: Path, outcome: _Outcome) -> int:
 class _Outcome:
     """What the processes of a training have told."""
 
-    def __init__(self, on_metrics: OnMetrics) -> None:
+    def __init__(self, on_metrics: OnMetrics, play: Play | None) -> None:
         self.lines = LastLines()
         self._on_metrics = on_metrics
+        self._play = play
         self._result: TrainingResult | None = None
-        self._error: UsageError | None = None
+        self._error: BaseException | None = None
 
-    async def answer(self, message: Any) -> None:
+    async def answer(self, message: Any) -> Any:
         """Take a message."""
         match message:
+            case WithPolicy() if self._play is not None:
+                return await self._play(message)
             case TrainingMetrics():
                 self._on_metrics(message)
             case TrainingResult():
                 self._result = message
-            case UsageError():
-                self._error = self._error or message
+            case Failure():
+                self._error = self._error or unpacked_error(message.error)
             case _:
                 raise UsageError(f"a training process sent {type(message).__name__}, which is no message")
+        return None
 
     def result(self, code: int) -> TrainingResult:
         """The training's result; raises its error."""

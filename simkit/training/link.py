@@ -24,6 +24,14 @@ from simkit.errors import SimkitError
 from simkit.run.contract import packed_error, unpacked_error
 from simkit.run.served_models import receive_frame
 
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The error that ended a process, as `packed_error` packs it."""
+
+    error: bytes
+
+
 HELD = b"held"
 """First frame of a connection that is held open as long as both processes live."""
 

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
+from anyio.from_thread import start_blocking_portal
 
+from simkit.core.recorder import MemoryRecorder
+from simkit.run.contract import ServedModel
+from simkit.run.engine import PlayContext, RunProgress, play_units
+from simkit.run.served_models import serving
 from simkit.run.tuning import fast_loop
 from simkit.search.base import WorkUnit
-from simkit.search.tree import together
-from simkit.training.dev import ConversationSetup, DevGoals, DevScore, opened, play_dev
-from simkit.training.groups import PlayedBranch, ReplyCollector, play_group
+from simkit.training.dev import AT_ONCE, POLICY, ConversationSetup, DevGoals, DevScore, opened, play_dev
+from simkit.training.groups import GroupSearch, PlayedBranch, ReplyCollector
+from simkit.training.link import ParentLink
 
 if TYPE_CHECKING:
     from simkit.local.chat import ChatFormat
@@ -26,6 +31,7 @@ class PracticeRequest:
 
     Attributes:
         step: optimizer step; `first` is the number of its first group among all groups of the training.
+        rank: number of the process.
         tasks: ids of the tasks, one for each group.
         size: conversations of a group.
         temperature: sampling temperature of the model in training.
@@ -34,10 +40,26 @@ class PracticeRequest:
 
     step: int
     first: int
+    rank: int
     tasks: tuple[str, ...]
     size: int
     temperature: float
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class LookRequest:
+    """A measurement by the guard at a step."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class WithPolicy:
+    """A request for conversations, with the place where the model in training is served."""
+
+    request: LookRequest | PracticeRequest
+    policy: ServedModel
 
 
 class Conversations(Protocol):
@@ -65,18 +87,41 @@ class InMemory:
 
     def practise(self, place: ConversationSetup, model: ChatModel, asked: PracticeRequest) -> Sequence[PlayedBranch]:
         """Play groups of conversations."""
-        return anyio.run(self._practise, place, model, asked, backend_options={"loop_factory": fast_loop()})
+        return anyio.run(_practise, place, model, asked, backend_options={"loop_factory": fast_loop()})
 
-    async def _practise(self, place: ConversationSetup, model: ChatModel, asked: PracticeRequest) -> list[PlayedBranch]:
-        collector, known = ReplyCollector(model), {task.id: task for task in place.chosen()}
-        async with opened(place, collector, asked.temperature) as cast:
-            units = [
-                WorkUnit("practice", asked.seed, known[name], asked.first + number)
-                for number, name in enumerate(asked.tasks)
-            ]
-            calls = [lambda unit=unit: play_group(cast, unit, place.limits, asked.size, collector) for unit in units]
-            groups = await together(calls)
-        return [branch for group in groups for branch in group]
+
+async def _practise(place: ConversationSetup, model: ChatModel, asked: PracticeRequest) -> list[PlayedBranch]:
+    known = {task.id: task for task in place.chosen()}
+    search = GroupSearch(size=asked.size, collector=ReplyCollector(model), limits=place.limits)
+    units = [
+        WorkUnit("practice", asked.seed, known[name], asked.first + number) for number, name in enumerate(asked.tasks)
+    ]
+    async with opened(place, search.collector, asked.temperature) as cast:
+        context = PlayContext(search=search, cast=cast, recorder=MemoryRecorder(), progress=RunProgress())
+        await play_units(context, units, AT_ONCE)
+    return [branch for unit in units for branch in search.of(unit.task.id, unit.trial)]
+
+
+class ByParent:
+    """Lets the process that started the training play, record, and open the models of users and judges.
+
+    The model in training is served to it over a Unix socket.
+    """
+
+    def __init__(self, link: ParentLink) -> None:
+        self._link = link
+
+    def look(self, goals: DevGoals, model: ChatModel, step: int) -> DevScore:
+        """Measure the model on dev goals."""
+        return self._ask(model, LookRequest(step))
+
+    def practise(self, place: ConversationSetup, model: ChatModel, asked: PracticeRequest) -> Sequence[PlayedBranch]:
+        """Play groups of conversations."""
+        return self._ask(model, asked)
+
+    def _ask(self, model: ChatModel, request: LookRequest | PracticeRequest) -> Any:
+        with start_blocking_portal() as portal, portal.wrap_async_context_manager(serving({POLICY: model})) as places:
+            return self._link.ask(WithPolicy(request, places[POLICY]))
 
 
 @contextmanager

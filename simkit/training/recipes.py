@@ -130,4 +130,4 @@ async def train_grpo(
         simkit train grpo --config qwen3-8b-lora --tasks 50 --num_generations 4
     """
     make = job_of(run, "grpo", dev, guard, how)
-    return summary_of(run, await carried_out(run, make(practice=dev.place(split, tasks))))
+    return summary_of(run, await carried_out(run, make(practice=dev.place(split, tasks, run.models.user_model))))

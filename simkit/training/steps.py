@@ -27,6 +27,7 @@ from simkit.training.guard import Guard
 from simkit.training.jobs import TrainingJob, TrainingMetrics, TrainingResult
 from simkit.training.launch import launched, train_in_process
 from simkit.training.process import describe
+from simkit.training.recorded import RecordedConversations
 
 if TYPE_CHECKING:
     from simkit.run.run import Run
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 NONE = "none"
 LAST = """
     with played as (select distinct coalesce(r.config ->> 'part_of', r.run_id) as run_id
-                    from runs r join episodes e using (run_id))
+                    from runs r join episodes e using (run_id) where r.recipe not in ('guard', 'practice'))
     select run_id from played join runs using (run_id)
     where run_id <> $1
     and (coalesce(number, 0), started_at) <= (select (coalesce(number, 0), started_at) from runs where run_id = $1)
@@ -93,12 +94,12 @@ class GuardChoice:
     success_floor: training.SuccessFloor = 0.75
     keep: training.Keep = "best"
 
-    def of(self, dev: DevChoice, seed: int) -> Guard | None:
+    def of(self, dev: DevChoice, seed: int, user_model: str | None = None) -> Guard | None:
         """The guard of a training; None for no guard."""
         if self.guard == NONE:
             return None
         return Guard(
-            goals=DevGoals(place=dev.place(self.guard_split, self.guard), seed=seed),
+            goals=DevGoals(place=dev.place(self.guard_split, self.guard, user_model), seed=seed),
             every=self.guard_every,
             valid_floor=self.valid_floor,
             success_floor=self.success_floor,
@@ -216,6 +217,8 @@ def job_of(
     """
     config = {} if how.config is None else load_config(how.config, method)
     model, values = model_of(run, config)
+    if method == "grpo" or guard.guard != NONE:
+        dev.place(guard.guard_split, guard.guard, run.models.user_model).check_user(run.folders)
     launcher, ranks = launched(how.launcher)
     return partial(
         TrainingJob,
@@ -226,7 +229,7 @@ def job_of(
         flags=tuple(how.trl),
         out=folder_of(run, how.out),
         seed=run.seed,
-        guard=guard.of(dev, run.seed),
+        guard=guard.of(dev, run.seed, run.models.user_model),
         threads=how.threads,
         launcher=launcher,
         ranks=ranks,
@@ -272,7 +275,11 @@ async def carried_out(run: Run, job: TrainingJob) -> TrainingResult:
         run.progress.note = describe(metrics)
 
     run.progress.note = f"loading {job.model}"
-    trained = await train_in_process(job, report)
+    if job.guard is None and job.practice is None:
+        trained = await train_in_process(job, report)
+    else:
+        async with RecordedConversations(run, job) as conversations:
+            trained = await train_in_process(job, report, conversations.answer)
     run.progress.note = "done"
     return trained
 

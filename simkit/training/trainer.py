@@ -120,9 +120,7 @@ class _Training:
             kept=kept,
             form=rows.form,
             too_long=rows.too_long,
-            examples=practice.played if practice else len(rows.rows),
-            tokens=practice.tokens if practice else rows.tokens,
-            learned=practice.learned if practice else rows.learned,
+            **(practice.counts(args) if practice else _counts(rows)),
             seconds=round(time.monotonic() - began, 3),
         )
 
@@ -195,6 +193,10 @@ def check_parallelism(job: TrainingJob, trainer: Any) -> None:
             "FSDP and ZeRO-3 divide the weights among processes, so the model in training cannot play conversations; "
             "train without a guard (--guard none), or with DDP or ZeRO-2"
         )
+
+
+def _counts(rows: TrainingRows) -> dict[str, int]:
+    return {"examples": len(rows.rows), "tokens": rows.tokens, "learned": rows.learned}
 
 
 def _push(trainer: Any, job: TrainingJob) -> None:

@@ -4,12 +4,12 @@ import pytest
 
 from simkit.components.cast import Cast
 from simkit.core.ids import TurnKey
-from simkit.core.limits import Limits
 from simkit.core.messages import AssistantMessage, UserMessage
+from simkit.core.recorder import MemoryRecorder
 from simkit.models.base import CallKey, ChatRequest, ChatResponse, Tokens
-from simkit.search.base import WorkUnit
+from simkit.search.base import NoWatch, WorkUnit
 from simkit.training.dev import ConversationSetup, opened
-from simkit.training.groups import ReplyCollector, SampledReply, joined, play_group
+from simkit.training.groups import GroupSearch, PlayedBranch, ReplyCollector, SampledReply, joined
 
 pytestmark = pytest.mark.anyio
 
@@ -56,11 +56,17 @@ class Talker:
         return ChatResponse(message=message, tokens=tokens, logprobs=(-1.0,) * len(ids))
 
 
+async def group(cast: Cast, collector: ReplyCollector, place: ConversationSetup, size: int) -> tuple[PlayedBranch, ...]:
+    search, task = GroupSearch(size=size, collector=collector, limits=place.limits), place.chosen()[0]
+    await search.play(cast, WorkUnit("r", 3, task), MemoryRecorder(), NoWatch())
+    return search.of(task.id, 0)
+
+
 async def play(model: Talker, size: int) -> tuple[tuple[float | None, int], ...]:
     place = ConversationSetup(tasks="1", max_turns=2)
     collector = ReplyCollector(model)
     async with opened(place, collector, 1.0) as cast:
-        branches = await play_group(cast, WorkUnit("r", 3, place.chosen()[0]), place.limits, size, collector)
+        branches = await group(cast, collector, place, size)
     return tuple((one.reward, len(one.replies)) for one in branches)
 
 
@@ -92,5 +98,5 @@ async def test_a_group_that_cannot_begin_has_no_rewards() -> None:
     collector = ReplyCollector(Talker())
     async with opened(place, collector, 1.0) as cast:
         mute = Cast(agent=cast.agent, user=cast.tools, tools=cast.tools, reward=cast.reward)
-        branches = await play_group(mute, WorkUnit("r", 3, place.chosen()[0]), Limits(), 2, collector)
+        branches = await group(mute, collector, place, 2)
     assert [(one.reward, one.replies) for one in branches] == [(None, ()), (None, ())]

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from simkit.core.recorder import MemoryRecorder
 from simkit.errors import UsageError
 from simkit.plugins.extras import require
-from simkit.search.base import WorkUnit
+from simkit.search.base import NoWatch, WorkUnit
 from simkit.training.config_files import load_config
 from simkit.training.dev import DevGoals, opened
-from simkit.training.groups import ReplyCollector, joined, play_group
+from simkit.training.groups import GroupSearch, ReplyCollector, joined
 from simkit.training.guard import Guard
 from simkit.training.jobs import TrainingJob
 from simkit.training.play import in_memory
@@ -51,9 +52,12 @@ def loaded(bench: Bench) -> tuple[Any, ChatFormat]:
 
 
 async def group_of(bench: Bench, model: Any, size: int, temperature: float) -> tuple[PlayedBranch, ...]:
-    collector, place = ReplyCollector(model), bench.place
-    async with opened(place, collector, temperature) as cast:
-        return await play_group(cast, WorkUnit("r", 0, place.chosen()[0]), place.limits, size, collector)
+    place = bench.place
+    search = GroupSearch(size=size, collector=ReplyCollector(model), limits=place.limits)
+    task = place.chosen()[0]
+    async with opened(place, search.collector, temperature) as cast:
+        await search.play(cast, WorkUnit("r", 0, task), MemoryRecorder(), NoWatch())
+    return search.of(task.id, 0)
 
 
 def test_the_sequences_hold_the_very_tokens_and_log_probabilities_the_model_sampled(bench: Bench) -> None:
