@@ -173,6 +173,8 @@ def _continued(line: str) -> str:
     return "\n".join(lines)
 
 
+TRAINED = "Model to train: a folder, or a name at Hugging Face, or local/smollm2. Default: that of --config."
+
 COMMAND_WIDTH = 74
 """Maximum characters in a line of an example command."""
 
@@ -259,6 +261,8 @@ def _callback(recipe: Recipe, target: str) -> Callable[..., None]:
         execute(open_run(recipe, target, common, values, folders), recipe, common, values)
 
     models = {name: flag for name, flag in model_flags().items() if name not in recipe.omitted}
+    if recipe.others:
+        models["model"] = (str | None, None, typer.Option(help=TRAINED))
     signature = [
         inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
         *_recipe_parameters(recipe, models),

@@ -36,6 +36,8 @@ def practice_rows(job: TrainingJob, args: Any) -> TrainingRows:
             f"each process plays {local} conversations a step (per_device_train_batch_size times "
             f"steps_per_generation), which are no whole groups of {group} (num_generations); choose a multiple"
         )
+    if args.use_vllm:
+        raise UsageError("use_vllm is not supported: conversations are played with the model in the trainer's memory")
     others = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}
     if other := next((name for name, off in others.items() if getattr(args, name) != off), None):
         raise UsageError(f"conversations are sampled by their temperature alone; leave out {other}")
