@@ -114,6 +114,11 @@ class CheckReport:
             lines.append("removed before: " + ", ".join(f"{n} {reason}" for reason, n in self.removed.items()))
         if self.unread:
             lines.append("columns that are not read: " + ", ".join(self.unread))
+        if self.kind == "sft" and self.lengths is not None and len(self.lengths.sorted) > self.examples:
+            lines.append(
+                f"rows: {len(self.lengths.sorted)}, since conversations whose later prompts show a reply otherwise, or "
+                "without its reasoning, are learned one reply at a time"
+            )
         for name, lengths in (("tokens", self.lengths), ("tokens learnt", self.learnt)):
             if lengths is not None:
                 lines += [f"{name}: {lengths}", *(lengths.histogram() if name == "tokens" else ())]

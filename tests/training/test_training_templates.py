@@ -314,3 +314,4 @@ def test_check_counts_the_rows_that_are_trained() -> None:
         report = check(examples, chat_format("qwen3"))
         assert report.findings == ()
         assert report.lengths == Lengths.of(len(row["input_ids"]) for row in rows.rows)
+        assert ("rows: 3, since conversations" in report.to_text()) == reasoning
