@@ -1,6 +1,6 @@
 """JOSH trees against independent rollouts at an equal number of model calls: which harvests more?
 
-python benchmarks/harvest_per_call.py --model <store>/selftrain-.../seed0/start
+python benchmarks/harvest_per_call.py --model <store>/selftrain-.../base
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from simkit.run.run import Run
 from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
+from simkit.training.scratch import TOWN
 
-TOWN = "builtin,most_goals=2,restaurants=24,hotels=24,attractions=24,departures=4"
 RESAMPLES = 4000
 MOST_TRIALS = 60
 
@@ -143,7 +143,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--store", type=Path, default=Path("harvest-per-call"))
     parser.add_argument("--world", default=TOWN)
     parser.add_argument("--tasks", type=int, default=100, help="train goals")
-    parser.add_argument("--first", type=int, default=1500, help="the first of them: behind those of the lessons")
+    parser.add_argument("--first", type=int, default=3000, help="the first of them: behind those of the lessons")
     parser.add_argument("--beam", type=int, default=8)
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=7)

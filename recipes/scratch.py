@@ -19,12 +19,12 @@ from simkit.run.run import Run
 from simkit.run.stages import PartOf
 from simkit.run.summary import Summary
 from simkit.search.rollout import Rollout
-from simkit.training.jobs import TrainingMetrics
+from simkit.training.jobs import OnMetrics, TrainingMetrics
 from simkit.training.process import describe
 from simkit.training.scratch import DEMONSTRATOR, TOWN, DialogueSource, ScratchSettings, bootstrap
 
 LESSONS, CHECK = "lessons", "check"
-AT_ONCE, MAX_TURNS, REPLY_TOKENS = 256, 15, 160
+AT_ONCE, MAX_TURNS, REPLY_TOKENS = 128, 15, 160
 UNUSED = (
     *("model", "user_model", "base_url", "user_base_url", "temperature", "user_temperature", "max_tokens"),
     *("user_max_tokens", "api_concurrency", "rpm", "tpm", "request_timeout", "max_retries", "max_cost"),
@@ -91,21 +91,19 @@ async def make_model(
     if await run.finished(LESSONS) is None:
         tell(LESSONS)
         async with run.part(LESSONS, recipe="bootstrap", models=ModelConfig()) as part:
-
-            def report(metrics: TrainingMetrics) -> None:
-                anyio.from_thread.run_sync(partial(part.measure, metrics.stage, metrics.step, **metrics.values))
-                tell(f"{LESSONS} {describe(metrics)}")
-
-            await bootstrap(
-                part,
-                out,
-                part.seed,
-                lessons=lessons,
-                schooling=schooling,
-                on_metrics=report,
-                allow_incomplete=allow_incomplete,
-            )
+            make = partial(bootstrap, part, out, part.seed, lessons=lessons, schooling=schooling)
+            await make(on_metrics=reporter(part, LESSONS, tell), allow_incomplete=allow_incomplete)
     return await run.finished(LESSONS) or {}
+
+
+def reporter(part: Run, stage: str, tell: Callable[[str], object]) -> OnMetrics:
+    """Callback that sends the metrics of a training, which runs in a thread, to the store and to the screen."""
+
+    def report(metrics: TrainingMetrics) -> None:
+        anyio.from_thread.run_sync(partial(part.measure, metrics.stage, metrics.step, **metrics.values))
+        tell(f"{stage} {describe(metrics)}")
+
+    return report
 
 
 async def _refuse_full(run: Run, out: Path) -> None:
@@ -115,12 +113,9 @@ async def _refuse_full(run: Run, out: Path) -> None:
         UsageError: the folder is not empty, or a file.
     """
     folder = anyio.Path(out)
-    begun = PartOf(run.id, LESSONS).begun(run.store) is not None
-    if (
-        await folder.exists()
-        and not begun
-        and not (await folder.is_dir() and not [each async for each in folder.iterdir()])
-    ):
+    if PartOf(run.id, LESSONS).begun(run.store) is not None or not await folder.exists():
+        return
+    if not await folder.is_dir() or [each async for each in folder.iterdir()]:
         raise UsageError(f"{out} exists already; give --out a new folder, or remove that one first")
 
 

@@ -1,139 +1,62 @@
-"""One seed of a self-training experiment: create or open a model, measure it, train it on its harvest, measure again.
+"""One seed of a self-training experiment: measure a model, harvest in two ways, train on each harvest, measure again.
 
-A control trains in the same way on as much data, but without the information of the rewards: for SFT on its own
-unfiltered conversations, for KTO and DPO on the same examples with shuffled labels. A gain of both models is not an
-effect of the harvest.
+Two arms learn from their own golden conversations, of JOSH's trees and of rejection sampling, for equally many tokens.
+A control learns in the same way from conversations that nobody filtered, one for each golden example of JOSH and on its
+task. Every training keeps its last weights, so that nothing is chosen on any goals.
 
-Every stage is a part of the seed's run (`round1/after-t1`), so a killed experiment continues at its current stage.
+Every stage is a part of the seed's run (`round1/josh-t1`), so a killed experiment continues at its current stage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from math import ceil
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import anyio.from_thread
 import anyio.to_thread
 
 from simkit.core.limits import Limits
-from simkit.data.examples import DpoExample, Example, ExampleSet, Kind, KtoExample
+from simkit.data.examples import ExampleSet, Kind
 from simkit.data.held_out import HeldOut, assert_clean_of
 from simkit.data.selection import Selection, select
 from simkit.errors import UsageError
 from simkit.models.config import ModelConfig
+from simkit.recipes.best_of_n import BestOfN
+from simkit.recipes.scratch import reporter
+from simkit.recipes.selftrain.harvests import play_for, play_tasks_of, tokens_by_episode
+from simkit.recipes.selftrain.plan import AS_MANY, BEFORE, CONTROL, JOSH, SAMPLING, ExperimentPlan
 from simkit.run.stages import PartOf
-from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
 from simkit.search.rollout import Rollout
 from simkit.training.config_files import load_config
-from simkit.training.dev import ConversationSetup, DevGoals
-from simkit.training.guard import Guard
-from simkit.training.jobs import TrainingJob, TrainingMetrics, TrainingResult
-from simkit.training.process import describe
-from simkit.training.scratch import DialogueSource, ScratchSettings, bootstrap
+from simkit.training.jobs import TrainingJob
 
 if TYPE_CHECKING:
+    from simkit.components.cast import Cast
+    from simkit.components.world import World
+    from simkit.core.tasks import Task
     from simkit.run.run import Run
 
-TEMPERATURES: Mapping[str, float] = {"t1": 1.0, "t0": 0.0}
-"""Temperatures of the measurements: that of the harvest, and greedy."""
-
-AT_ONCE = 256
+AT_ONCE = 128
+"""Conversations at once: 256 of them took 4.5 GB in each process of a seed."""
 Tell: TypeAlias = Callable[[str], object]
 """Callback for short progress notes of a seed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExperimentPlan:
-    """The plan that all seeds share.
-
-    Attributes:
-        world, user, reward: world and components of the conversations.
-        max_turns, max_tokens: maximum turns of a conversation, and tokens of a reply.
-        model: a folder or a Hugging Face name to start from; None creates a model from `lessons`.
-        lessons, schooling: the dialogues of the first model, and its training settings.
-        method, config, learning_rate, epochs: training on a harvest; None uses the value of the settings.
-        rounds: number of rounds of harvest and training.
-        tasks: number of train goals per round; each round has its own.
-        beam, temperature: of the trees.
-        held_out: number of test goals for the measurements.
-        dev: number of goals of `val` for the guard.
-
-    Raises:
-        UsageError: a number is invalid.
-    """
-
-    world: str
-    user: str | None = None
-    reward: str | None = None
-    max_turns: int = 15
-    max_tokens: int = 160
-    model: str | None = None
-    lessons: DialogueSource = field(default_factory=DialogueSource)
-    schooling: ScratchSettings = field(default_factory=ScratchSettings)
-    method: Kind = "sft"
-    config: str = "tiny-cpu"
-    learning_rate: float | None = None
-    epochs: float | None = None
-    rounds: int = 1
-    tasks: int = 160
-    beam: int = 8
-    temperature: float = 1.0
-    held_out: int = 260
-    dev: int = 40
-
-    def __post_init__(self) -> None:
-        for name in ("rounds", "tasks", "held_out", "dev", "max_turns", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}; give at least 1")
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The training settings."""
-        own = {"learning_rate": self.learning_rate, "num_train_epochs": self.epochs}
-        return {**load_config(self.config, self.method), **{name: it for name, it in own.items() if it is not None}}
-
-    def train_goals(self, number: int) -> str:
-        """The train goals of a round, counted from 1. They follow those of the lessons and differ in every round."""
-        first = (0 if self.model else int(self.lessons.tasks)) + (number - 1) * self.tasks
-        return f"{first}-{first + self.tasks}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The plan as JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class ExperimentModel:
-    """A model of the experiment: its `name` in stages (`after`, `control`) and the location of its weights."""
-
-    name: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Conversations:
-    """Conversations to play: search, goals of a split, and temperature."""
-
-    search: Search
-    split: str
-    goals: str
-    temperature: float
-
-
 @dataclass(frozen=True, slots=True)
 class SeedLoop:
-    """The stages of one seed; `run` is the seed's own, entered. With `allow_incomplete` models learn from what could be
-    read."""
+    """The stages of one seed.
+
+    `run` is the seed's own, entered; `start` is the model to begin with. With `allow_incomplete` models learn from what
+    could be read.
+    """
 
     run: Run
     plan: ExperimentPlan
     folder: Path
+    start: str
     tell: Tell
     allow_incomplete: bool = False
 
@@ -143,124 +66,121 @@ class SeedLoop:
         Raises:
             UsageError: the plan cannot be carried out; the message says where and why.
         """
-        start = self.plan.model or await self._first_model()
-        await self._measure("before", start)
-        learner, control = ExperimentModel("after", start), ExperimentModel("control", start)
+        await self._measure(BEFORE, self.start)
+        models: dict[str, str] = dict.fromkeys((JOSH, SAMPLING, CONTROL), self.start)
         for number in range(1, self.plan.rounds + 1):
-            learner, control = await self._round(number, learner, control)
+            models = await self._round(number, models)
 
-    async def _round(
-        self, number: int, learner: ExperimentModel, control: ExperimentModel
-    ) -> tuple[ExperimentModel, ExperimentModel]:
+    async def _round(self, number: int, models: dict[str, str]) -> dict[str, str]:
+        """Harvest with each model, train each on what it has brought, and measure all."""
         here, goals = f"round{number}", self.plan.train_goals(number)
-        harvest = await self._harvest(f"{here}/harvest", learner.path, goals)
-        judged, unjudged = await self._examples(here, harvest, control, goals)
-        learner = replace(learner, path=await self._train(f"{here}/train", learner.path, judged))
-        control = replace(control, path=await self._train(f"{here}/train-control", control.path, unjudged))
-        for model in (learner, control):
-            await self._measure(f"{here}/{model.name}", model.path)
-        return learner, control
+        budget = await self._trees(f"{here}/harvest-{JOSH}", models[JOSH], goals)
+        await self._sampled(f"{here}/harvest-{SAMPLING}", models[SAMPLING], goals, budget)
+        trees = await self._golden(f"{here}/harvest-{JOSH}")
+        sampled = await self._golden(f"{here}/harvest-{SAMPLING}")
+        await self._unfiltered(f"{here}/harvest-{CONTROL}", models[CONTROL], goals, trees)
+        learnt = {
+            JOSH: trees,
+            SAMPLING: sampled,
+            AS_MANY: await self._golden(f"{here}/harvest-{SAMPLING}", limit=len(trees)),
+            CONTROL: await self._selected("sft", f"{here}/harvest-{CONTROL}", source="episodes"),
+        }
+        trained = {
+            arm: await self._train(f"{here}/train-{arm}", models.get(arm, models[SAMPLING]), examples)
+            for arm, examples in learnt.items()
+        }
+        if self.plan.then != "none":
+            contrasts = await self._selected(self.plan.then, f"{here}/harvest-{JOSH}")
+            trained[self.plan.then] = await self._train(f"{here}/train-{self.plan.then}", trained[JOSH], contrasts)
+        for arm, model in trained.items():
+            await self._measure(f"{here}/{arm}", model)
+        return {arm: trained[arm] for arm in models}
 
     # --- conversations ------------------------------------------------------------------------------------------------
 
-    async def _first_model(self) -> str:
-        folder, stage = self.folder / "start", "lessons"
-        if await self.run.finished(stage) is None:
-            self.tell(stage)
-            async with self.run.part(stage, recipe="bootstrap", models=ModelConfig()) as part:
-                report = partial(_heard, part, self.tell, stage)
-                lessons, schooling = self.plan.lessons, self.plan.schooling
-                await bootstrap(
-                    part,
-                    folder,
-                    part.seed,
-                    lessons=lessons,
-                    schooling=schooling,
-                    on_metrics=report,
-                    allow_incomplete=self.allow_incomplete,
-                )
-        return str(folder)
-
     async def _measure(self, name: str, model: str) -> None:
-        for label, temperature in TEMPERATURES.items():
-            conversations = Conversations(Rollout(self._limits), "test", str(self.plan.held_out), temperature)
-            await self._played(f"{name}-{label}", model, conversations)
+        for label in self.plan.temperatures:
+            stage = f"{name}-{label}"
+            if await self.run.finished(stage) is None:
+                async with self._part(stage, "rollout", model, float(label[1:])) as (part, cast, world):
+                    await part.play(self._rollout, cast, self.plan.measured(world))
 
-    async def _harvest(self, stage: str, model: str, goals: str) -> str:
-        search = Josh(BeamSearch(beam=self.plan.beam), self._limits)
-        return await self._played(stage, model, Conversations(search, "train", goals, self.plan.temperature))
-
-    async def _rollouts(self, stage: str, model: str, goals: str) -> str:
-        return await self._played(
-            stage, model, Conversations(Rollout(self._limits), "train", goals, self.plan.temperature)
-        )
-
-    async def _played(self, stage: str, model: str, conversations: Conversations) -> str:
-        """Play a stage and return the id of its run."""
-        plan, place = self.plan, PartOf(self.run.id, stage)
+    async def _trees(self, stage: str, model: str, goals: range) -> int:
+        """Harvest with JOSH on the first half of the goals, and return the tokens that it cost."""
         if await self.run.finished(stage) is None:
-            self.tell(stage)
-            chosen = {"model": f"local/{model}", "temperature": conversations.temperature}
-            models = self.run.models.model_copy(update=chosen)
-            options = ModelConfig(max_tokens=plan.max_tokens)
-            async with self.run.part(
-                stage, recipe=conversations.search.name, models=models, concurrency=AT_ONCE
-            ) as part:
-                world = part.world(plan.world)
-                cast = await part.open_cast(world, user=plan.user, reward=plan.reward, options=options)
-                await part.play(conversations.search, cast, part.tasks(world, conversations.split, conversations.goals))
-        return place.id
+            async with self._part(stage, "josh", model) as (part, cast, world):
+                search = Josh(BeamSearch(beam=self.plan.beam), self._limits)
+                await part.play(search, cast, self._goals(world, goals)[: self.plan.tasks])
+                part.summary(tokens=sum((await tokens_by_episode(part)).values()))
+        done = await self.run.finished(stage)
+        if done is None:
+            raise UsageError(f"{PartOf(self.run.id, stage).id} is not done; `simkit doctor` says why")
+        return int(done["tokens"])
+
+    async def _sampled(self, stage: str, model: str, goals: range, budget: int) -> None:
+        """Harvest by rejection sampling for as many tokens."""
+        if await self.run.finished(stage) is None:
+            async with self._part(stage, "best_of_n", model) as (part, cast, world):
+                search = BestOfN(n=self.plan.n, limits=self._limits)
+                spent = await play_for(part, search, cast, self._goals(world, goals), budget)
+                part.summary(tokens=spent, tokens_of_josh=budget)
+
+    async def _unfiltered(self, stage: str, model: str, goals: range, golden: ExampleSet) -> None:
+        if await self.run.finished(stage) is None:
+            async with self._part(stage, "rollout", model) as (part, cast, world):
+                await play_tasks_of(part, cast, self._rollout, self._goals(world, goals), golden)
+
+    def _goals(self, world: World, goals: range) -> Sequence[Task]:
+        found = world.tasks("train")[goals.start : goals.stop]
+        if len(found) < self.plan.tasks:
+            raise UsageError(
+                f"{self.plan.world} has {len(world.tasks('train'))} tasks in `train`, and this round needs those from "
+                f"{goals.start} to {goals.start + self.plan.tasks}; give fewer --tasks, --rounds or --lessons"
+            )
+        return found
+
+    @asynccontextmanager
+    async def _part(
+        self, stage: str, recipe: str, model: str, temperature: float = 1.0
+    ) -> AsyncGenerator[tuple[Run, Cast, World]]:
+        """A stage that plays: its run, its players and their world."""
+        self.tell(stage)
+        plan = self.plan
+        models = self.run.models.model_copy(update={"model": f"local/{model}", "temperature": temperature})
+        async with self.run.part(stage, recipe=recipe, models=models, concurrency=AT_ONCE) as part:
+            world, options = part.world(plan.world), ModelConfig(max_tokens=plan.max_tokens)
+            yield part, await part.open_cast(world, user=plan.user, reward=plan.reward, options=options), world
 
     @property
     def _limits(self) -> Limits:
         return Limits(turns=self.plan.max_turns)
 
+    @property
+    def _rollout(self) -> Rollout:
+        return Rollout(self._limits)
+
     # --- learning -----------------------------------------------------------------------------------------------------
 
-    async def _examples(
-        self, here: str, harvest: str, control: ExperimentModel, goals: str
-    ) -> tuple[ExampleSet, ExampleSet]:
-        """The learner's examples, and equally many for the control."""
-        kind, seed = self.plan.method, self.run.seed
-        judged = await self._select(kind, Selection(runs=(harvest,), seed=seed))
-        if not judged.examples:
+    async def _golden(self, stage: str, limit: int | None = None) -> ExampleSet:
+        """Golden conversations of a harvest; at most `limit`, drawn at random."""
+        found = await self._selected("sft", stage, limit=limit)
+        if not found.examples:
             raise UsageError(
-                f"{harvest} brought no {kind} examples: the model never reached all goals of a task. Give more "
-                "--tasks, a wider --beam, or a better model"
+                f"{PartOf(self.run.id, stage).id} brought no golden conversation: the model never reached all goals "
+                "of a task. Give more --tasks, a wider --beam, or a better model"
             )
-        if kind != "sft":
-            return judged, with_shuffled_labels(judged, seed)
-        rollouts = await self._rollouts(f"{here}/unfiltered", control.path, goals)
-        unfiltered = await self._select(kind, Selection(runs=(rollouts,), source="episodes", seed=seed))
-        return as_many(judged, unfiltered, seed)
-
-    async def _select(self, kind: Kind, selection: Selection) -> ExampleSet:
-        found = await anyio.to_thread.run_sync(
-            partial(select, self.run.store, kind, selection, allow_incomplete=self.allow_incomplete)
-        )
-        await anyio.to_thread.run_sync(self._assert_clean, found)
         return found
 
-    def _assert_clean(self, examples: ExampleSet) -> None:
-        """Check that no example belongs to a goal of the measurements or of the guard."""
-        if examples.examples:
-            world = self._dev.build()
-            held_out = world.tasks("test")[: self.plan.held_out]
-            assert_clean_of(examples, HeldOut.of(held_out, f"the held-out goals of {self.plan.world}", world))
-            assert_clean_of(examples, HeldOut.of(self._dev.chosen(), f"the dev goals of {self.plan.world}", world))
+    async def _selected(self, kind: Kind, stage: str, **options: Any) -> ExampleSet:
+        """Examples of a stage. None of them may belong to a goal of the measurements."""
+        chosen = Selection(runs=(PartOf(self.run.id, stage).id,), seed=self.run.seed, **options)
+        return await anyio.to_thread.run_sync(self._clean, kind, chosen)
 
-    @property
-    def _dev(self) -> ConversationSetup:
-        plan = self.plan
-        return ConversationSetup(
-            world=plan.world,
-            split="val",
-            tasks=str(plan.dev),
-            user=plan.user,
-            reward=plan.reward,
-            max_turns=plan.max_turns,
-            max_tokens=plan.max_tokens,
-        )
+    def _clean(self, kind: Kind, chosen: Selection) -> ExampleSet:
+        found = select(self.run.store, kind, chosen, allow_incomplete=self.allow_incomplete)
+        world = self.plan.build()
+        assert_clean_of(found, HeldOut.of(self.plan.measured(world), f"the measured goals of {self.plan.world}", world))
+        return found
 
     async def _train(self, stage: str, model: str, examples: ExampleSet) -> str:
         from simkit.training.trainer import train
@@ -268,87 +188,18 @@ class SeedLoop:
         out = self.folder / stage.replace("/", "-")
         if await self.run.finished(stage) is None:
             self.tell(stage)
-            async with self.run.part(stage, recipe=f"train_{self.plan.method}") as part:
-                report = partial(_heard, part, self.tell, stage)
-                job = self._job(model, examples, out)
-                part.summary(**_kept(await anyio.to_thread.run_sync(train, job, report)))
+            async with self.run.part(stage, recipe=f"train_{examples.kind}") as part:
+                report = reporter(part, stage, self.tell)
+                trained = await anyio.to_thread.run_sync(train, self._job(model, examples, out), report)
+                kept = ("examples", "steps", "tokens", "learned", "loss_start", "loss_end")
+                part.summary(**{name: getattr(trained, name) for name in kept})
         return str(out)
 
     def _job(self, model: str, examples: ExampleSet, out: Path) -> TrainingJob:
-        """A training whose guard acts only on a collapse: selecting the best checkpoint would favor the control."""
-        settings = self.plan.settings
-        batches = ceil(len(examples) / settings["per_device_train_batch_size"])
-        steps = ceil(batches * settings["num_train_epochs"])
+        plan, config = self.plan, load_config(self.plan.config, examples.kind)
+        if examples.kind == "sft":
+            given = {"learning_rate": plan.learning_rate, "num_train_epochs": plan.epochs}
+            config |= {name: value for name, value in given.items() if value is not None}
         return TrainingJob(
-            method=self.plan.method,
-            model=model,
-            examples=examples,
-            config=settings,
-            out=out,
-            seed=self.run.seed,
-            guard=Guard(
-                goals=DevGoals(place=self._dev),
-                every=max(1, ceil(steps / 2)),
-                valid_floor=0.8,
-                success_floor=0.5,
-                keep="last",
-            ),
+            method=examples.kind, model=model, examples=examples, config=config, out=out, seed=self.run.seed
         )
-
-
-def _heard(part: Run, tell: Tell, stage: str, metrics: TrainingMetrics) -> None:
-    """Send metrics of the training to the store and to the screen."""
-    anyio.from_thread.run_sync(partial(part.measure, metrics.stage, metrics.step, **metrics.values))
-    tell(f"{stage} {describe(metrics)}")
-
-
-def _kept(trained: TrainingResult) -> dict[str, Any]:
-    return {
-        "examples": trained.examples,
-        "steps": trained.steps,
-        "kept_step": trained.kept,
-        "tokens": trained.tokens,
-        "learned": trained.learned,
-        "loss_start": trained.loss_start,
-        "loss_end": trained.loss_end,
-        "stopped": trained.stopped or "no",
-    }
-
-
-# --- the control's data -----------------------------------------------------------------------------------------------
-
-
-def as_many(judged: ExampleSet, unfiltered: ExampleSet, seed: int) -> tuple[ExampleSet, ExampleSet]:
-    """Equally many examples of both sets; the larger one is sampled at random.
-
-    Raises:
-        UsageError: the unfiltered set is empty.
-    """
-    count = min(len(judged), len(unfiltered))
-    if not count:
-        raise UsageError("no unfiltered conversation was scored, so there is no control; look at the faults of its run")
-    return _drawn(judged, count, seed), _drawn(unfiltered, count, seed)
-
-
-def _drawn(examples: ExampleSet, count: int, seed: int) -> ExampleSet:
-    chosen = sorted(Random(seed).sample(range(len(examples)), count))
-    return examples.keeping([examples[index] for index in chosen], "over_limit")
-
-
-def with_shuffled_labels(examples: ExampleSet, seed: int) -> ExampleSet:
-    """The same examples with shuffled labels: the number of desirable ones stays, and half of the pairs are swapped."""
-    rng = Random(seed)
-    labels = [example.label for example in examples.judged]
-    rng.shuffle(labels)
-    fresh = iter(labels)
-
-    def relabelled(example: Example) -> Example:
-        match example:
-            case KtoExample():
-                return replace(example, label=next(fresh))
-            case DpoExample() if rng.random() < 0.5:
-                return replace(example, chosen=example.rejected, rejected=example.chosen)
-            case _:
-                return example
-
-    return replace(examples, examples=tuple(map(relabelled, examples)))

@@ -1,27 +1,29 @@
-"""Results of a self-training experiment: before, after and control at both temperatures, as numbers and a plot."""
+"""Results of a self-training experiment: success of all arms, and the stated comparisons, as tables and a plot."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from math import sqrt
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from simkit.comparison.claims import format_interval, format_p_values, format_value
+from simkit.comparison.claims import format_interval, format_p, format_value
 from simkit.comparison.compare import compare
+from simkit.comparison.pairs import holm
 from simkit.comparison.pictures import COLOURS, MARKERS
 from simkit.comparison.records import Arm
 from simkit.comparison.results import Comparison, Difference
-from simkit.data.examples import Kind
-from simkit.errors import UsageError
 from simkit.plugins.extras import require
-from simkit.recipes.selftrain.experiment import TEMPERATURES
+from simkit.recipes.selftrain.plan import JOSH, LABELS, SAMPLING, ExperimentPlan
 from simkit.run.stages import PartOf
+from simkit.statistics.intervals import student
 from simkit.statistics.scores import Estimate
 from simkit.store import Reader, Store
 
@@ -29,57 +31,93 @@ if TYPE_CHECKING:
     from simkit.run.run import Run
 
 PICTURE, REPORT, NUMBERS = "before-after.png", "result.md", "result.json"
-BEFORE = "before"
-TRAININGS = """
-    select s.stage, cast(r.summary ->> 'examples' as int), cast(r.summary ->> 'steps' as int),
-           cast(r.summary ->> 'kept_step' as int), r.summary ->> 'stopped'
+STAGES = """
+    select s.stage, r.summary ->> 'examples', r.summary ->> 'steps', r.summary ->> 'tokens'
     from run_summary s join runs r using (run_id)
-    where s.part_of = ? and r.recipe like 'train_%' order by r.number nulls first, r.started_at
+    where s.part_of = ? and (s.stage like '%/train-%' or s.stage like '%/harvest-%')
+    order by r.number nulls first, r.started_at
 """
-CONTROLS: Mapping[Kind, str] = {"sft": "unfiltered control", "kto": "control", "dpo": "control"}
-"""Name of the control. With KTO and DPO it learns from shuffled labels."""
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingRecord:
-    """One training: its seed and stage, examples, optimizer steps, the kept step, and the reason of an early end."""
+class StatedDifference:
+    """A stated comparison at one temperature.
+
+    Attributes:
+        found: the difference with its interval over goals; its p-value is corrected for all stated comparisons.
+        over_seeds: the same difference with its interval over seeds (Student's t); None for a single seed.
+    """
+
+    temperature: str
+    found: Difference
+    over_seeds: Estimate | None
+
+    @property
+    def name(self) -> str:
+        """The arm, and the arm that it is compared with."""
+        return f"{self.found.arm} - {self.found.reference}"
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 if both intervals are above or below 0, and 0 otherwise."""
+        both = [each for each in (self.found.estimate, self.over_seeds) if each is not None]
+        return all(each.low > 0 for each in both) - all(each.high < 0 for each in both)
+
+    def __str__(self) -> str:
+        unit = self.found.unit
+        seeds = "" if self.over_seeds is None else f"; over seeds {format_interval(self.over_seeds, unit)}"
+        return (
+            f"{format_value(self.found.estimate.value, unit)}, {format_interval(self.found.estimate, unit)}{seeds} "
+            f"(p {format_p(self.found.corrected)})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """A harvest or a training of a seed: its examples and steps, or the tokens that it cost."""
 
     seed: int
     stage: str
-    examples: int
-    steps: int
-    kept: int
-    stopped: str
+    examples: int | None
+    steps: int | None
+    tokens: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentOutcome:
-    """The comparisons by temperature (`t1`, `t0`); in each, the first arm is the model before training.
+    """The result.
 
     Attributes:
-        seeds: number of pooled seeds.
-        rates: success rates of the runs, by temperature and arm, in the order of the seeds.
-        trainings: the trainings, by seed and round.
-        control: the name of the control.
+        arms: success of each arm by temperature, with intervals over goals; seeds are pooled.
+        rates: success of each seed, by temperature and arm.
+        stated: the stated comparisons, which are one family.
+        stages: harvests and trainings, by seed.
     """
 
-    comparisons: Mapping[str, Comparison]
-    rates: Mapping[str, Mapping[str, tuple[float, ...]]]
-    trainings: tuple[TrainingRecord, ...]
+    plan: ExperimentPlan
     seeds: int
-    control: str
+    goals: int
+    arms: Mapping[str, Mapping[str, Estimate]]
+    rates: Mapping[str, Mapping[str, tuple[float, ...]]]
+    stated: tuple[StatedDifference, ...]
+    stages: tuple[StageRecord, ...]
 
     def to_summary(self) -> dict[str, Any]:
-        """Values for the run's summary: rates with intervals, differences with p-values."""
-        sizes = ", ".join(str(each.examples) for each in self.trainings if each.stage.endswith("train"))
-        figures: dict[str, Any] = {"examples learnt from": f"{sizes} by seed and round; the control from as many"}
-        for name, found in self.comparisons.items():
-            at = _at(name)
-            for arm in found.arms:
-                figures[f"{arm.name}, {at}"] = _success(found, arm.name).to_json()
-            for each in found.differences:
-                figures[f"{each.arm} - {each.reference}, {at}"] = _difference(each)
-        return figures
+        """Values for the run's summary: rates with intervals, the stated differences, and the verdict."""
+        rates = {f"{arm}, {_at(at)}": each.to_json() for at, arms in self.arms.items() for arm, each in arms.items()}
+        stated = {f"{each.name}, {_at(each.temperature)}": str(each) for each in self.stated}
+        return {**rates, **stated, "trees or rejection sampling": self.verdict()}
+
+    def verdict(self) -> str:
+        """One sentence for each temperature: whether trees beat rejection sampling for as many tokens."""
+        said = {1: "JOSH's trees beat rejection sampling", -1: "rejection sampling beats JOSH's trees"}
+        pair = (LABELS[JOSH], LABELS[SAMPLING])
+        return " ".join(
+            f"At {_at(each.temperature)} and equal tokens, {said.get(each.sign, 'neither is shown to be better')}: "
+            f"{each.found.after:.3f} for JOSH, {each.found.before:.3f} for rejection sampling."
+            for each in self.stated
+            if (each.found.arm, each.found.reference) == pair
+        )
 
     def write(self, folder: Path, conditions: Sequence[str] = ()) -> list[Path]:
         """Write plot, report and numbers into a folder, and return their paths.
@@ -94,63 +132,84 @@ class ExperimentOutcome:
         folder.mkdir(parents=True, exist_ok=True)
         report = "".join(f"{each}\n" for each in (*conditions, "")) + self.to_markdown()
         (folder / REPORT).write_text(report, encoding="utf-8")
-        numbers = {
-            "rates": self.rates,
-            "comparisons": {name: each.to_json() for name, each in self.comparisons.items()},
-        }
+        numbers = {"rates": self.rates, "arms": self.arms, "stated": self.stated, "stages": self.stages}
         (folder / NUMBERS).write_bytes(orjson.dumps(numbers, option=orjson.OPT_INDENT_2, default=str))
         draw(self, folder / PICTURE)
         return [folder / name for name in (PICTURE, REPORT, NUMBERS)]
 
     def to_markdown(self) -> str:
-        """The result as a document: a table of rates, a table of differences, and the conclusion."""
-        rates = ["| success | " + " | ".join(map(_at, self.comparisons)) + " |", _rule(1 + len(self.comparisons))]
-        for arm in next(iter(self.comparisons.values())).arms:
-            cells = [str(_success(found, arm.name)) for found in self.comparisons.values()]
-            rates.append(f"| {arm.name} | {' | '.join(cells)} |")
-        changes = ["| difference | " + " | ".join(map(_at, self.comparisons)) + " |", rates[1]]
-        for place, each in enumerate(next(iter(self.comparisons.values())).differences):
-            cells = [_difference(found.differences[place]) for found in self.comparisons.values()]
-            changes.append(f"| {each.arm} - {each.reference} | {' | '.join(cells)} |")
-        seeds = [
-            f"| {_at(name)} | {arm} | {', '.join(f'{rate:.3f}' for rate in values)} |"
-            for name, arms in self.rates.items()
-            for arm, values in arms.items()
+        """The result as a document: rates, stated comparisons, rates by seed, stages, and the verdict."""
+        at = list(self.arms)
+        names = list(self.arms[at[0]])
+        stated = {(each.name, each.temperature): str(each) for each in self.stated}
+        blocks = [
+            _table(("success", *map(_at, at)), ((arm, *(str(self.arms[t][arm]) for t in at)) for arm in names)),
+            _table(
+                (f"difference (p of Holm, {len(self.stated)} comparisons)", *map(_at, at)),
+                ((pair, *(stated[pair, t] for t in at)) for pair in dict.fromkeys(each.name for each in self.stated)),
+            ),
+            _table(
+                ("success by seed", *map(_at, at)),
+                ((arm, *(", ".join(f"{rate:.3f}" for rate in self.rates[t][arm]) for t in at)) for arm in names),
+            ),
+            _table(
+                ("seed", "stage", "examples", "steps", "tokens"),
+                (
+                    (each.seed, each.stage, *map(_cell, (each.examples, each.steps, each.tokens)))
+                    for each in self.stages
+                ),
+            ),
+            self.verdict(),
         ]
-        learnt = ["| seed | training | examples | steps | kept | stopped by the guard |", _rule(6)]
-        learnt += [
-            f"| {each.seed} | {each.stage} | {each.examples} | {each.steps} | {each.kept} | {each.stopped} |"
-            for each in self.trainings
-        ]
-        claims = [f"- {_at(name)}: {claim}" for name, found in self.comparisons.items() for claim in found.claims]
-        by_seed = ["| | arm | success by seed |", _rule(3), *seeds]
-        blocks = [rates, changes, by_seed, learnt, claims]
-        return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+        return "\n\n".join(blocks) + "\n"
 
 
 def read_outcome(
-    store: Store, run_id: str, *, seeds: int, rounds: int, method: Kind = "sft", allow_incomplete: bool = False
+    store: Store, run_id: str, plan: ExperimentPlan, seeds: int, *, allow_incomplete: bool = False
 ) -> ExperimentOutcome:
-    """Compare the models of the last round with the initial one. Seeds are pooled, and tasks are clusters.
+    """Read the measurements of all seeds, and make the stated comparisons.
 
     Raises:
         UsageError: a measurement is missing.
         StoreError: the store cannot be read.
     """
-    last, control = f"round{rounds}", CONTROLS[method]
-    after = "after" if rounds == 1 else f"after {rounds} rounds"
-    stages = {BEFORE: "before", after: f"{last}/after", control: f"{last}/control"}
-    found: dict[str, Comparison] = {}
+    arms: dict[str, dict[str, Estimate]] = {}
     rates: dict[str, dict[str, tuple[float, ...]]] = {}
+    stated: list[StatedDifference] = []
+    goals = 0
     with store.reading(allow_incomplete=allow_incomplete) as reader:
         measured = {run.run_id: run.success_rate for run in reader.runs()}
-        for temperature in TEMPERATURES:
-            runs = {arm: runs_of(run_id, f"{stage}-{temperature}", seeds) for arm, stage in stages.items()}
-            arms = [Arm(arm, ids) for arm, ids in runs.items()]
-            found[temperature] = compare(reader, arms, metrics=("success",), all_pairs=True)
-            rates[temperature] = {arm: _rates(measured, ids) for arm, ids in runs.items()}
-        trainings = _trainings(reader, run_id, seeds)
-    return ExperimentOutcome(comparisons=found, rates=rates, trainings=trainings, seeds=seeds, control=control)
+        for at in plan.temperatures:
+            runs = {arm: runs_of(run_id, f"{stage}-{at}", seeds) for arm, stage in plan.stages().items()}
+            chosen = [Arm(arm, ids) for arm, ids in runs.items()]
+            found = compare(reader, chosen, metrics=("success",), all_pairs=True, allow_incomplete=allow_incomplete)
+            goals = found.tasks
+            arms[at] = {
+                arm.name: next(each.estimate for each in arm.scores if each.name == "success") for arm in found.arms
+            }
+            rates[at] = {arm: tuple(measured[each] or 0.0 for each in ids) for arm, ids in runs.items()}
+            stated += [_stated(at, found, *pair) for pair in plan.stated()]
+        stages = tuple(_stages(reader, run_id, seeds))
+    ps = holm([each.found.p for each in stated])
+    family = tuple(
+        replace(each, found=replace(each.found, corrected=p, family=len(ps)))
+        for each, p in zip(stated, ps, strict=True)
+    )
+    return ExperimentOutcome(plan=plan, seeds=seeds, goals=goals, arms=arms, rates=rates, stated=family, stages=stages)
+
+
+def _stated(at: str, found: Comparison, arm: str, reference: str) -> StatedDifference:
+    difference = found.difference("success", arm, reference)
+    return StatedDifference(at, difference, over_seeds(difference.by_run))
+
+
+def over_seeds(differences: Sequence[float], level: float = 0.95) -> Estimate | None:
+    """The mean of the seeds' differences with its interval of Student's t; None for fewer than two seeds."""
+    if len(differences) < 2:
+        return None
+    centre, count = fmean(differences), len(differences)
+    reach = student(0.5 + level / 2, count - 1) * stdev(differences) / sqrt(count)
+    return Estimate(centre, centre - reach, centre + reach)
 
 
 def runs_of(run_id: str, stage: str, seeds: int) -> tuple[str, ...]:
@@ -158,12 +217,10 @@ def runs_of(run_id: str, stage: str, seeds: int) -> tuple[str, ...]:
     return tuple(PartOf(PartOf(run_id, f"seed{number}").id, stage).id for number in range(seeds))
 
 
-def _trainings(reader: Reader, run_id: str, seeds: int) -> tuple[TrainingRecord, ...]:
-    found: list[TrainingRecord] = []
+def _stages(reader: Reader, run_id: str, seeds: int) -> Iterable[StageRecord]:
     for seed in range(seeds):
-        rows = reader.query(TRAININGS, [PartOf(run_id, f"seed{seed}").id]).rows
-        found += [TrainingRecord(seed, *row) for row in rows]
-    return tuple(found)
+        for stage, *counts in reader.query(STAGES, [PartOf(run_id, f"seed{seed}").id]).rows:
+            yield StageRecord(seed, stage, *(None if each is None else int(each) for each in counts))
 
 
 def conditions(run: Run, command: str) -> tuple[str, ...]:
@@ -190,95 +247,56 @@ def _processor() -> str:
     return next(names, platform.machine())
 
 
-def _rates(measured: Mapping[str, float | None], runs: tuple[str, ...]) -> tuple[float, ...]:
-    found = tuple(rate for run in runs if (rate := measured.get(run)) is not None)
-    if len(found) < len(runs):
-        raise UsageError(f"{', '.join(runs)}: one of them has no scored episodes, so there is nothing to compare")
-    return found
+def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def _success(found: Comparison, arm: str) -> Estimate:
-    scores = next(each for each in found.arms if each.name == arm).scores
-    return next(score.estimate for score in scores if score.name == "success")
-
-
-def _difference(found: Difference) -> str:
-    value, interval = format_value(found.estimate.value, found.unit), format_interval(found.estimate, found.unit)
-    return f"{value}, {interval} ({format_p_values(found)})"
+def _cell(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
 
 
 def _at(temperature: str) -> str:
-    return f"T = {TEMPERATURES[temperature]:g}"
-
-
-def _rule(columns: int) -> str:
-    return f"|{' --- |' * columns}"
+    return f"T = {temperature.removeprefix('t')}"
 
 
 # --- picture ----------------------------------------------------------------------------------------------------------
 
 
 def draw(outcome: ExperimentOutcome, path: Path) -> None:
-    """Draw the success of each arm at each temperature with its interval, and a mark for each seed.
+    """Draw the success of each arm at each temperature with its interval over goals, and a mark for each seed.
 
     Raises:
         UsageError: matplotlib is not installed.
     """
-    figure = require("matplotlib.figure", "plots").Figure(figsize=(7.5, 4.8), layout="constrained")
-    axes = figure.subplots()
-    names = list(outcome.comparisons)
-    arms = [arm.name for arm in outcome.comparisons[names[0]].arms]
-    width = 0.8 / len(arms)
+    figure = require("matplotlib.figure", "plots").Figure(figsize=(9.0, 5.2), layout="constrained")
+    axes, names = figure.subplots(), list(outcome.arms)
+    arms = list(outcome.arms[names[0]])
+    width = 0.84 / len(arms)
     for place, arm in enumerate(arms):
-        at = [index + (place - (len(arms) - 1) / 2) * width for index in range(len(names))]
-        found = [_success(outcome.comparisons[name], arm) for name in names]
-        _bars(axes, at, found, width, COLOURS[place % len(COLOURS)], arm)
-        for x, name in zip(at, names, strict=True):
-            _seeds(axes, x, outcome.rates[name][arm], width)
-    axes.set_xticks(range(len(names)), [f"{_at(name)}\n{_changes(outcome, name)}" for name in names])
-    axes.set_ylim(0, 108)
-    axes.set_yticks(range(0, 101, 20))
-    axes.set_ylabel("success on held-out goals (%)")
+        for group, name in enumerate(names):
+            x = group + (place - (len(arms) - 1) / 2) * width
+            label = {"label": arm} if not group else {}
+            axes.bar(x, 100 * outcome.arms[name][arm].value, width * 0.92, color=COLOURS[place % len(COLOURS)], **label)
+            _interval(axes, x, outcome.arms[name][arm])
+            for seed, rate in enumerate(outcome.rates[name][arm] if outcome.seeds > 1 else ()):
+                beside = x + width * (0.16 * (seed - (outcome.seeds - 1) / 2) - 0.25)
+                marker = MARKERS[seed % len(MARKERS)]
+                axes.plot(beside, 100 * rate, marker, color="#222222", markersize=3.5, markerfacecolor="white")
+    axes.set_xticks(range(len(names)), map(_at, names))
+    axes.set(ylim=(0, 108), yticks=range(0, 101, 20), ylabel=f"success on goals of `{outcome.plan.split}` (%)")
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", frameon=False, ncols=len(arms))
-    first = outcome.comparisons[names[0]]
-    axes.set_title(
-        f"{first.tasks} held-out goals, {_counted(outcome.seeds)}, {first.level:.0%} intervals over goals",
-        fontsize=10,
-    )
+    figure.legend(loc="outside lower center", frameon=False, ncols=2)
+    seeds = "1 seed" if outcome.seeds == 1 else f"{outcome.seeds} seeds (marks)"
+    axes.set_title(f"{outcome.goals} goals, {seeds}, 95% intervals over goals, equal tokens", fontsize=10)
     figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
-def _counted(seeds: int) -> str:
-    return "1 seed" if seeds == 1 else f"{seeds} seeds (marks)"
-
-
-def _bars(axes: Any, at: list[float], found: list[Estimate], width: float, colour: str, name: str) -> None:
-    values = [100 * each.value for each in found]
-    reach = [
-        [100 * (each.value - each.low) for each in found],
-        [100 * (each.high - each.value) for each in found],
-    ]
-    axes.bar(at, values, width * 0.92, color=colour, alpha=0.85, label=name)
-    axes.errorbar(at, values, yerr=reach, fmt="none", ecolor="#222222", elinewidth=1.3, capsize=4)
-    for x, value, high in zip(at, values, reach[1], strict=True):
-        axes.annotate(f"{value:.0f}", (x, value + high), (0, 4), textcoords="offset points", ha="center", fontsize=10)
-
-
-def _seeds(axes: Any, x: float, rates: tuple[float, ...], width: float) -> None:
-    """Draw one mark per seed next to the interval, if there are several seeds."""
-    if len(rates) == 1:
-        return
-    for place, rate in enumerate(rates):
-        aside = (place - (len(rates) - 1) / 2) * width * 0.16 - width * 0.25
-        marker = MARKERS[place % len(MARKERS)]
-        axes.plot(x + aside, 100 * rate, marker, color="#222222", markersize=4, markerfacecolor="white")
-
-
-def _changes(outcome: ExperimentOutcome, name: str) -> str:
-    """Text below the bars: after compared with before."""
-    found = outcome.comparisons[name].differences[0]
-    value, p = format_value(found.estimate.value, found.unit), format_p_values(found).partition(",")[0]
-    return f"{found.arm} - {found.reference}: {value}, {p}"
+def _interval(axes: Any, x: float, found: Estimate) -> None:
+    """An error bar with its value above it."""
+    value, low, high = (100 * each for each in (found.value, found.low, found.high))
+    reach = [[value - low], [high - value]]
+    axes.errorbar(x, value, yerr=reach, fmt="none", ecolor="#222222", elinewidth=1.3, capsize=3)
+    axes.annotate(f"{value:.0f}", (x, high), (0, 4), textcoords="offset points", ha="center", fontsize=9)

@@ -6,21 +6,22 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
-import orjson
 import pytest
 
 pytest.importorskip("torch", reason="needs the extra [train]")
 pytest.importorskip("trl", reason="needs the extra [train]")
 
-from simkit.components.world import WORLD
 from simkit.data.held_out import HeldOut, contamination
 from simkit.data.selection import Selection, select
-from simkit.plugins.loading import load
-from simkit.recipes.selftrain.experiment import ExperimentPlan, SeedLoop
-from simkit.recipes.selftrain.outcome import NUMBERS, PICTURE, read_outcome
+from simkit.errors import UsageError
+from simkit.recipes.scratch import make_model
+from simkit.recipes.selftrain.experiment import SeedLoop
+from simkit.recipes.selftrain.outcome import read_outcome
+from simkit.recipes.selftrain.plan import ExperimentPlan
 from simkit.recipes.selftrain.seeds import SeedWork, play_in_child, play_seeds
 from simkit.run.engine import RunProgress
 from simkit.run.run import Run
@@ -63,16 +64,25 @@ def plan(tmp_path: Path) -> ExperimentPlan:
         max_tokens=24,
         tasks=6,
         beam=2,
+        n=2,
         held_out=5,
-        dev=2,
+        then="kto",
     )
+
+
+@pytest.fixture
+async def start(tmp_path: Path, plan: ExperimentPlan) -> str:
+    """A model that has learnt next to nothing."""
+    async with Run(store=tmp_path / "store", recipe="scratch") as run:
+        await make_model(run, tmp_path / "start", plan.lessons, plan.schooling, lambda _: None)
+    return str(tmp_path / "start")
 
 
 class Killed(Exception):
     """Stands for the end of the process."""
 
 
-async def play(folder: Path, plan: ExperimentPlan, until: str = "") -> list[str]:
+async def play(folder: Path, plan: ExperimentPlan, start: str, until: str = "") -> list[str]:
     """Play one seed; raise when the stage `until` begins. Returns the stages that were begun."""
     begun: list[str] = []
 
@@ -85,44 +95,56 @@ async def play(folder: Path, plan: ExperimentPlan, until: str = "") -> list[str]
 
     place = PartOf("whole", "seed0")
     async with Run(store=folder / "store", part_of=place, recipe="selftrain", seed=4, config=place.config()) as run:
-        await SeedLoop(run, plan, folder / "seed0", tell).play()
+        await SeedLoop(run, plan, folder / "seed0", start, tell).play()
     return begun
 
 
+ARMS = ("josh", "best-of-n", "best-of-n-as-many", "control", "kto")
 STAGES = [
-    *("lessons", "before-t1", "before-t0", "round1/harvest", "round1/unfiltered", "round1/train"),
-    *("round1/train-control", "round1/after-t1", "round1/after-t0", "round1/control-t1", "round1/control-t0"),
+    *("before-t1", "before-t0", "round1/harvest-josh", "round1/harvest-best-of-n", "round1/harvest-control"),
+    *(f"round1/train-{arm}" for arm in ARMS),
+    *(f"round1/{arm}-{at}" for arm in ARMS for at in ("t1", "t0")),
 ]
 
 
-async def test_a_seed_goes_through_its_stages_and_after_a_kill_goes_on(tmp_path: Path, plan: ExperimentPlan) -> None:
+async def test_a_seed_goes_through_its_stages_and_after_a_kill_goes_on(
+    tmp_path: Path, plan: ExperimentPlan, start: str
+) -> None:
     with pytest.raises(Killed):
-        await play(tmp_path, plan, until="round1/unfiltered")
-    model = tmp_path / "seed0" / "start" / "model.safetensors"
+        await play(tmp_path, plan, start, until="round1/train-best-of-n")
+    model = tmp_path / "seed0" / "round1-train-josh" / "model.safetensors"
     made = model.stat().st_mtime_ns
-    assert await play(tmp_path, plan) == STAGES[4:]  # what is done is not begun again
+    assert await play(tmp_path, plan, start) == STAGES[6:]  # what is done is not begun again
     assert model.stat().st_mtime_ns == made
     async with Run(store=tmp_path / "store", recipe="look") as look:
         found = await look.query("select stage, status from run_summary where part_of = 'whole.seed0'")
         assert {row[0]: row[1] for row in found.rows} == dict.fromkeys(STAGES, "done")
+        spent = await look.query(
+            "select stage, summary ->> 'tokens' from runs join run_summary using (run_id) where stage like '%harvest%'"
+        )
+        tokens = {stage: int(count) for stage, count in spent.rows if count}
         store = look.store
-    held_out = HeldOut.of(load(WORLD, TOWN).tasks("test")[:5], "held out")
-    learnt = (
-        Selection(runs=("whole.seed0.round1.harvest",)),
-        Selection(runs=("whole.seed0.round1.unfiltered",), source="episodes"),
-    )
-    for chosen in learnt:
-        examples = select(store, "sft", chosen)
+    assert tokens["round1/harvest-best-of-n"] == pytest.approx(tokens["round1/harvest-josh"], rel=0.5)  # few goals
+    world = plan.build()
+    held_out = HeldOut.of(plan.measured(world), "held out", world)
+    golden = select(store, "sft", Selection(runs=("whole.seed0.round1.harvest-josh",)))
+    unfiltered = select(store, "sft", Selection(runs=("whole.seed0.round1.harvest-control",), source="episodes"))
+    for examples in (golden, unfiltered):
         assert {each.origin.split for each in examples.demonstrations} == {"train"}
         assert not contamination(examples, held_out).overlaps
-    outcome = read_outcome(store, "whole", seeds=1, rounds=1)
-    learner, control = outcome.trainings
-    assert learner.examples == control.examples > 0
-    outcome.write(tmp_path / "result", ("- Command: none",))
-    assert (tmp_path / "result" / PICTURE).stat().st_size > 5000
-    numbers = orjson.loads((tmp_path / "result" / NUMBERS).read_bytes())
-    assert {*numbers["rates"]} == {"t1", "t0"}
-    assert outcome.to_summary()["after, T = 1"]["value"] == 1.0
+    assert sorted(each.task_id for each in golden.examples) == sorted(each.task_id for each in unfiltered.examples)
+    outcome = read_outcome(store, "whole", plan, seeds=1)
+    learnt = {each.stage: each.examples for each in outcome.stages if each.examples}
+    assert learnt["round1/train-josh"] == learnt["round1/train-control"] >= learnt["round1/train-best-of-n-as-many"] > 0
+    assert outcome.arms["t1"]["JOSH, then KTO"].value == 1.0
+    assert {each.found.family for each in outcome.stated} == {2 * len(plan.stated())}
+    assert all(each.over_seeds is None for each in outcome.stated)
+
+
+async def test_a_world_with_too_few_train_goals_is_refused(tmp_path: Path, plan: ExperimentPlan, start: str) -> None:
+    few = replace(plan, world=f"{TOWN},train=5")
+    with pytest.raises(UsageError, match="has 5 tasks in `train`, and this round needs those from 24 to 30"):
+        await play(tmp_path, few, start)
 
 
 async def test_a_cancelled_experiment_leaves_no_process(tmp_path: Path, plan: ExperimentPlan) -> None:
@@ -151,7 +173,7 @@ def test_a_process_whose_parent_is_gone_ends(tmp_path: Path, plan: ExperimentPla
         folder=tmp_path / "seed0",
         run_id="whole",
         name="",
-        number=0,
+        stage="seed0",
         seed=1,
         plan=plan,
         models={},

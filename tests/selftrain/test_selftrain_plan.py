@@ -1,69 +1,98 @@
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
-from simkit.core.messages import AssistantMessage, UserMessage
-from simkit.data.examples import DpoExample, ExampleOrigin, ExampleSet, KtoExample, SftExample
+from simkit.core.tasks import Task
+from simkit.data.examples import ExampleOrigin, ExampleSet, SftExample
 from simkit.errors import UsageError
-from simkit.recipes.selftrain.experiment import ExperimentPlan, as_many, with_shuffled_labels
+from simkit.recipes.selftrain.harvests import play_for, play_tasks_of
+from simkit.recipes.selftrain.plan import TEST_SEED, ExperimentPlan
+from simkit.search.rollout import Rollout
+from simkit.training.scratch import DialogueSource
 
-
-def said(text: str) -> tuple[AssistantMessage, ...]:
-    return (AssistantMessage.of(text),)
-
-
-def talks(name: str, count: int) -> ExampleSet:
-    examples = [
-        SftExample(messages=(UserMessage.of(f"{name} {index}"), *said("yes")), origin=ExampleOrigin(task_id=str(index)))
-        for index in range(count)
-    ]
-    return ExampleSet("sft", tuple(examples))
+GOALS = [Task(id=str(number), world="w", split="train", instructions="") for number in range(100)]
 
 
 def test_rounds_have_goals_of_their_own_behind_those_of_the_lessons() -> None:
-    plan = ExperimentPlan(world="builtin", tasks=10)
-    assert (plan.train_goals(1), plan.train_goals(2)) == ("1500-1510", "1510-1520")
-    assert ExperimentPlan(world="builtin", tasks=10, model="given").train_goals(1) == "0-10"
+    plan = ExperimentPlan(tasks=10, lessons=DialogueSource(tasks="1500"))
+    assert (plan.train_goals(1), plan.train_goals(2)) == (range(1500, 1520), range(1520, 1540))
+    assert ExperimentPlan(tasks=10, model="given").train_goals(1) == range(20)
 
 
-@pytest.mark.parametrize("name", ["rounds", "tasks", "held_out", "dev"])
-def test_nothing_of_a_kind_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="at least 1"):
-        ExperimentPlan(world="builtin", **{name: 0})  # pyright: ignore[reportArgumentType]
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [("rounds", "rounds"), ("tasks", "tasks"), ("held_out", "heldout"), ("max_tokens", "reply-tokens")],
+)
+def test_nothing_of_a_kind_is_refused(name: str, flag: str) -> None:
+    with pytest.raises(UsageError, match=f"--{flag} is 0; give at least 1"):
+        ExperimentPlan(**{name: 0})  # pyright: ignore[reportArgumentType]
 
 
-def test_the_preset_gives_way_to_what_was_asked_for() -> None:
-    settings = ExperimentPlan(world="builtin", learning_rate=1e-5).settings
-    assert settings.learning_rate == 1e-5
-    assert settings.epochs == ExperimentPlan(world="builtin").settings.epochs
+def test_the_measured_goals_follow_from_the_seed_alone() -> None:
+    def drawn(**changes: Any) -> list[str]:
+        plan = ExperimentPlan(held_out=20, **changes)
+        return [task.id for task in plan.measured(plan.build())]
+
+    assert drawn() == drawn(tasks=99, goal_seed=TEST_SEED)
+    assert len({*drawn()}) == 20
+    assert not {*drawn()} & {*drawn(goal_seed=TEST_SEED + 1)}
+    assert {each.split("-")[0] for each in drawn(split="val")} == {"val"}
 
 
-@pytest.mark.parametrize(("harvested", "unfiltered"), [(3, 9), (9, 3), (4, 4)])
-def test_the_control_has_as_many_examples_as_the_learner(harvested: int, unfiltered: int) -> None:
-    judged, control = as_many(talks("good", harvested), talks("any", unfiltered), seed=1)
-    assert len(judged) == len(control) == min(harvested, unfiltered)
-    assert {*judged} <= {*talks("good", harvested)}
-    assert {*control} <= {*talks("any", unfiltered)}
+def test_every_stated_comparison_is_of_measured_arms_and_in_the_order_in_which_they_are_compared() -> None:
+    plan = ExperimentPlan(then="dpo", rounds=2)
+    arms = [*plan.stages()]
+    assert len({*plan.stated()}) == len(plan.stated()) == 14
+    assert all(arms.index(reference) < arms.index(arm) for arm, reference in plan.stated())
+    assert len(ExperimentPlan().stated()) == 6
 
 
-def test_no_unfiltered_conversation_is_no_control() -> None:
-    with pytest.raises(UsageError, match="no control"):
-        as_many(talks("good", 3), talks("any", 0), seed=1)
+class Played:
+    """Stands for a run in which the goal N costs `cost[N]` tokens."""
+
+    def __init__(self, cost: Sequence[int] = ()) -> None:
+        self.id = "run"
+        self.cost = cost
+        self.goals: list[str] = []
+
+    async def play(self, _search: object, _cast: object, goals: Sequence[Task]) -> list[SimpleNamespace]:
+        self.goals += [goal.id for goal in goals]
+        return [SimpleNamespace(episode_id=goal.id) for goal in goals]
+
+    async def query(self, *_: object) -> SimpleNamespace:
+        # A resumed run has the tokens of goals that it will only come to.
+        return SimpleNamespace(rows=[(str(number), cost) for number, cost in enumerate(self.cost)])
 
 
-def test_labels_are_dealt_by_lot_and_none_is_lost() -> None:
-    prompt = (UserMessage.of("hello"),)
-    judged = [KtoExample(prompt=prompt, completion=said(str(index)), label=index < 10) for index in range(40)]
-    relabelled = with_shuffled_labels(ExampleSet("kto", tuple(judged)), seed=3).judged
-    assert [each.completion for each in relabelled] == [each.completion for each in judged]
-    assert sum(each.label for each in relabelled) == 10
-    assert [each.label for each in relabelled] != [each.label for each in judged]
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("cost", "budget"),
+    [([10] * 100, 400), ([10] * 100, 903), ([5 + number % 11 for number in range(100)], 640), ([900] * 100, 400)],
+)
+async def test_a_harvest_ends_where_its_tokens_are_closest_to_the_budget(cost: list[int], budget: int) -> None:
+    run = Played(cost)
+    spent = await play_for(cast("Any", run), Rollout(), cast("Any", None), GOALS, budget)
+    assert run.goals == [str(number) for number in range(len(run.goals))], "in order, each once"
+    assert spent == sum(cost[: len(run.goals)])
+    if cost[0] < budget / 25:
+        assert abs(spent - budget) <= max(cost)
 
 
-def test_about_half_of_the_pairs_are_turned_around() -> None:
-    prompt = (UserMessage.of("hello"),)
-    pairs = [DpoExample(prompt=prompt, chosen=said("good"), rejected=said("bad")) for _ in range(40)]
-    relabelled = with_shuffled_labels(ExampleSet("dpo", tuple(pairs)), seed=3).pairs
-    turned = sum(each.chosen == said("bad") for each in relabelled)
-    assert 10 < turned < 30
-    assert all({each.chosen, each.rejected} == {said("good"), said("bad")} for each in relabelled)
+@pytest.mark.anyio
+async def test_a_harvest_with_too_few_goals_ends_with_them() -> None:
+    run = Played([1] * 100)
+    assert await play_for(cast("Any", run), Rollout(), cast("Any", None), GOALS, 1000) == 100
+    assert len(run.goals) == 100
+
+
+@pytest.mark.anyio
+async def test_the_control_has_a_conversation_on_the_task_of_each_golden_example() -> None:
+    golden = [SftExample(messages=(), origin=ExampleOrigin(task_id=name)) for name in ("7", "3", "7", "9")]
+    run = Played()
+    await play_tasks_of(cast("Any", run), cast("Any", None), Rollout(), GOALS, ExampleSet("sft", tuple(golden)))
+    assert Counter(run.goals) == {"7": 2, "3": 1, "9": 1}
