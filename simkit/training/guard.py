@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any, Literal, TypeAlias
 
 from simkit.errors import UsageError
@@ -51,7 +52,7 @@ class Guard:
 
     def interval(self, steps: int) -> int:
         """Optimizer steps between two measurements in a training of `steps` steps."""
-        return self.every or max(1, steps // LOOKS)
+        return self.every or max(1, ceil(steps / LOOKS))
 
     def to_json(self) -> dict[str, Any]:
         """The guard as JSON."""

@@ -86,6 +86,8 @@ def read_settings(job: TrainingJob) -> TrlSettings:
     if unknown:
         raise UsageError(f"the configuration sets `{unknown[0]}`, {_no_field(parser, job.method, unknown[0])}")
     values = _parsed(parser, job, _defaults(job))
+    if job.guard is not None and values["load_best_model_at_end"]:
+        raise UsageError("the guard chooses the kept weights; leave out load_best_model_at_end, or give --guard none")
     if values["use_cpu"]:
         values = _parsed(parser, job, {**_defaults(job), **ON_CPU})
         values["bf16"] = bool(values["bf16"])  # TRL's default is True
@@ -94,8 +96,6 @@ def read_settings(job: TrainingJob) -> TrlSettings:
         args, model = parser.parse_dict(values, allow_extra_keys=True)
     except (ValueError, TypeError, ImportError) as error:
         raise UsageError(f"TRL does not accept the settings: {error}") from error
-    if job.guard is not None and args.load_best_model_at_end:
-        raise UsageError("the guard chooses the kept weights; leave out load_best_model_at_end, or give --guard none")
     return TrlSettings(args, model)
 
 

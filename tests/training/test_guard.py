@@ -77,6 +77,13 @@ def test_of_equally_good_looks_the_later_is_kept() -> None:
     assert watched(score(0.5), score(0.7), score(0.7)).kept == 20
 
 
+@pytest.mark.parametrize(("steps", "interval"), [(3, 1), (10, 1), (18, 2), (1000, 100)])
+def test_a_guard_measures_ten_times_unless_it_is_told_otherwise(steps: int, interval: int) -> None:
+    goals = DevGoals(place=ConversationSetup())
+    assert Guard(goals=goals).interval(steps) == interval
+    assert Guard(goals=goals, every=7).interval(steps) == 7
+
+
 @pytest.mark.parametrize(("values", "said"), [({"every": 0}, "at least 1"), ({"valid_floor": 1.5}, "0 to 1")])
 def test_a_guard_that_cannot_be_is_refused(values: dict[str, float], said: str) -> None:
     with pytest.raises(UsageError, match=said):

@@ -72,7 +72,7 @@ async def test_a_training_is_stopped_resumed_and_recorded(
     assert source != later
 
 
-async def train_here(job: TrainingJob, on_metrics: OnMetrics) -> TrainingResult:
+async def train_here(job: TrainingJob, on_metrics: OnMetrics, play: Any = None) -> TrainingResult:
     """What `train_in_process` does, but for the process of its own."""
 
     def told(metrics: TrainingMetrics) -> None:
