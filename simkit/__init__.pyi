@@ -1,5 +1,6 @@
 # The public names of simkit, each with the module that defines it. The only list of them.
 
+from simkit.cli.shown_progress import show_progress as show_progress
 from simkit.components.agent import Act as Act
 from simkit.components.agent import Agent as Agent
 from simkit.components.agent import AgentStart as AgentStart

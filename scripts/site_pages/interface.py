@@ -35,7 +35,9 @@ INDEX = "The public names, by subject. Each is shown with the module that define
 
 CHAPTERS: Mapping[str, Chapter] = {
     "run": Chapter(
-        "Runs", "One experiment: its name, seed, store and players.", ("simkit.run", "simkit.plugins", "simkit.viewing")
+        "Runs",
+        "One experiment: its name, seed, store and players.",
+        ("simkit.run", "simkit.plugins", "simkit.viewing", "simkit.cli"),
     ),
     "components": Chapter(
         "Components",

@@ -156,6 +156,10 @@ class Comparison:
     claims: tuple[str, ...]
     state: ReadState | None = None
 
+    def __repr__(self) -> str:
+        arms = ", ".join(arm.name for arm in self.arms)
+        return f"<Comparison of {arms} on {self.tasks} tasks: {len(self.differences)} differences>"
+
     def difference(self, name: str, arm: str, reference: str | None = None) -> Difference:
         """One difference by its name (`reward`, `success`, `suite/metric`, a domain) and its arms.
 
@@ -204,4 +208,4 @@ class Comparison:
     def _repr_html_(self) -> str:
         from simkit.comparison.notebook import comparison_html
 
-        return comparison_html(self)
+        return str(comparison_html(self))

@@ -25,7 +25,10 @@ _CELL = "padding:2px 10px 2px 0;vertical-align:top;background:none;border:0;whit
 
 
 class Html(str):
-    """Text that is HTML already. Everything else that `element` is given is escaped."""
+    """Text that is HTML already. Everything else that `element` is given is escaped.
+
+    A notebook gets it as a plain `str`: marimo shows nothing for a text of another class.
+    """
 
     __slots__ = ()
 

@@ -65,6 +65,9 @@ class Ontology:
 
     domains: tuple[Domain, ...]
 
+    def __repr__(self) -> str:
+        return f"<Ontology of {', '.join(domain.name for domain in self.domains)}>"
+
     def domain(self, name: str) -> Domain | None:
         """The domain of that name."""
         return next((domain for domain in self.domains if domain.name == name), None)

@@ -132,6 +132,15 @@ class _Example:
     noticed: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
     recorded: _Example | None = field(default=None, compare=False, repr=False)
 
+    def __repr__(self) -> str:
+        messages = sum(map(len, self.parts()))
+        task = f" of {self.task_id}" if self.task_id else ""
+        return f"<{type(self).__name__}{task}: {messages} messages, {len(self.tools)} tools>"
+
+    def parts(self) -> tuple[tuple[Message, ...], ...]:
+        """The conversations of this example, each from its first message to its last."""
+        return ()
+
     @property
     def run_id(self) -> str:
         """Id of its run."""
@@ -152,7 +161,7 @@ class _Example:
         return [tool.to_openai() for tool in self.tools] or None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SftExample(_Example):
     """A conversation to imitate (SFT).
 
@@ -174,7 +183,7 @@ class SftExample(_Example):
         return (self.messages,)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class KtoExample(_Example):
     """An answer to a prompt that is desirable (`label`) or not (KTO)."""
 
@@ -192,7 +201,7 @@ class KtoExample(_Example):
         return ((*self.prompt, *self.completion),)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class DpoExample(_Example):
     """A preferred and a rejected answer to one prompt (DPO)."""
 
@@ -242,6 +251,10 @@ class ExampleSet(Sequence[Example]):
                 raise UsageError(
                     f"example {place} of a {self.kind} set is for {kind_of(example)}; make one set for each kind"
                 )
+
+    def __repr__(self) -> str:
+        removed = f", {sum(self.removed.values())} removed" if self.removed else ""
+        return f"<ExampleSet of {len(self.examples)} {self.kind} examples{removed}>"
 
     def __len__(self) -> int:
         return len(self.examples)

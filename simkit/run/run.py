@@ -237,7 +237,7 @@ class Run(RunCasts):
         name = f"{known.get('id', 'run')} {known.get('name', '')}"
         viewer = watched_at(self.store.path) if "store" in known else None
         page = f"{viewer}/runs/{self.id}" if viewer else ""
-        return run_html(name.strip(), self.status if "id" in known else "not entered", self.summary(), page)
+        return str(run_html(name.strip(), self.status if "id" in known else "not entered", self.summary(), page))
 
     async def query(
         self, sql: str, *parameters: Any, runs: Sequence[str] | None = None, scoped: bool = False

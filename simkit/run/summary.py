@@ -69,7 +69,7 @@ class Summary:
     def _repr_html_(self) -> str:
         from simkit.run.notebook import summary_html
 
-        return summary_html(self)
+        return str(summary_html(self))
 
 
 HARVEST = """

@@ -45,7 +45,7 @@ class QueryResult:
     def _repr_html_(self) -> str:
         from simkit.store.notebook import result_html
 
-        return result_html(self)
+        return str(result_html(self))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -55,6 +55,36 @@ class QueryResult:
     def dicts(self) -> list[dict[str, Any]]:
         """The rows by column name."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def df(self) -> Any:
+        """The rows as a `pandas.DataFrame`, with nullable types for whole numbers and booleans.
+
+        Raises:
+            UsageError: pandas is not installed; the message names the extra `frames`.
+        """
+        from simkit.store.frames import pandas_frame
+
+        return pandas_frame(self)
+
+    def pl(self) -> Any:
+        """The rows as a `polars.DataFrame`.
+
+        Raises:
+            UsageError: polars is not installed; the message names the extra `frames`.
+        """
+        from simkit.store.frames import polars_frame
+
+        return polars_frame(self)
+
+    def arrow(self) -> Any:
+        """The rows as a `pyarrow.Table`.
+
+        Raises:
+            UsageError: pyarrow is not installed; the message names the extra `frames`.
+        """
+        from simkit.store.frames import arrow_table
+
+        return arrow_table(self)
 
 
 class Reader:
@@ -83,6 +113,9 @@ class Reader:
         self.kept = dict[str, Any]() if kept is None else kept
         self._connection = connection
         self._database = database
+
+    def __repr__(self) -> str:
+        return f"<Reader of {str(self.path)!r}, {len(self.state.runs)} runs>"
 
     @contextmanager
     def reading(

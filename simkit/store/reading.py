@@ -163,6 +163,10 @@ class ReadState:
     runs: tuple[RunState, ...] = ()
     named: bool = False
 
+    def __repr__(self) -> str:
+        notes = f", notes: {'; '.join(self.notes)}" if self.notes else ""
+        return f"<ReadState of {len(self.runs)} runs in {str(self.store)!r}, read from its {self.source}{notes}>"
+
     @property
     def stale(self) -> tuple[RunState, ...]:
         """Runs whose journals held complete lines that the answer lacks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -41,7 +41,7 @@ class RunRow:
     def _repr_html_(self) -> str:
         from simkit.store.notebook import run_html
 
-        return run_html(self)
+        return str(run_html(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +88,14 @@ class EpisodeTree:
     root: TreeNode | None
     traceback: str | None = None
 
+    def __repr__(self) -> str:
+        reached = f"{len(self.achieved)} of {len(self.goals)} goals"
+        return f"<EpisodeTree {self.episode_id}: {reached}, reward {self.reward}, {self.outcome}>"
+
     def _repr_html_(self) -> str:
         from simkit.store.notebook import tree_html
 
-        return tree_html(self)
+        return str(tree_html(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ class TranscriptLine:
     step: int
     author: str
     heard: str | None
-    message: Mapping[str, Any]
+    message: Mapping[str, Any] = field(repr=False)
     flags: tuple[str, ...] = ()
 
 
@@ -118,10 +122,14 @@ class Transcript:
     error: str | None = None
     traceback: str | None = None
 
+    def __repr__(self) -> str:
+        ended = f", {self.outcome}" if self.outcome else ""
+        return f"<Transcript of {self.branch_id}: {len(self.lines)} messages{ended}>"
+
     def _repr_html_(self) -> str:
         from simkit.store.notebook import transcript_html
 
-        return transcript_html(self)
+        return str(transcript_html(self))
 
 
 def build_tree(rows: list[dict[str, Any]]) -> TreeNode | None:

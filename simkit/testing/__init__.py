@@ -1,6 +1,7 @@
 """Fakes and conformance suites for testing components and recipes.
 
-await check_world(MyWorld())                         # every promise of the contract, or ConformanceError
+await check(MyWorld())                               # every promise of the contract, or ConformanceError
+played = await play(MyAgent(), store=folder, tasks=3)            # a few conversations; a fault is raised
 agent, user = fixed_agent([...]), fixed_user(["Hello", "Bye"])   # a conversation without any model
 """
 
@@ -8,7 +9,9 @@ from __future__ import annotations
 
 from simkit.core.recorder import MemoryRecorder
 from simkit.testing.agents import check_agent
+from simkit.testing.conformance import check
 from simkit.testing.fixed import FixedAgent, FixedUser, fixed_agent, fixed_user
+from simkit.testing.playing import Played, play
 from simkit.testing.promises import ConformanceError
 from simkit.testing.providers import check_provider
 from simkit.testing.rewards import check_reward
@@ -22,6 +25,8 @@ __all__ = [
     "FixedAgent",
     "FixedUser",
     "MemoryRecorder",
+    "Played",
+    "check",
     "check_agent",
     "check_provider",
     "check_reward",
@@ -31,5 +36,6 @@ __all__ = [
     "fixed_agent",
     "fixed_user",
     "hostile_calls",
+    "play",
     "snapshot",
 ]

@@ -13,6 +13,7 @@ from simkit.components.state import State, fork_state
 from simkit.core.conversation import Conversation, Entry
 from simkit.core.ids import TurnKey
 from simkit.core.messages import ToolCall, ToolResult, ToolSpec
+from simkit.core.tasks import Task
 from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_limits, expect_reply, run_promises
 from simkit.testing.snapshot import snapshot
 
@@ -49,6 +50,7 @@ class AgentSubject:
 
 async def check_agent(
     agent: Agent,
+    tasks: Sequence[Task] = (),
     *,
     tools: Sequence[ToolSpec] = (),
     texts: Sequence[str] = OPENINGS,
@@ -58,6 +60,7 @@ async def check_agent(
 
     Args:
         agent: the agent.
+        tasks: tasks whose instructions users say as well.
         tools: the tools of the agent.
         texts: the utterances of users.
         deterministic: whether the same key must give the same decision; False for agents around a model that cannot
@@ -66,7 +69,8 @@ async def check_agent(
     Raises:
         ConformanceError: a promise was broken; the message names it.
     """
-    subject = AgentSubject(agent, tuple(tools), tuple(texts), deterministic)
+    said = (*texts, *(task.instructions for task in tasks))
+    subject = AgentSubject(agent, tuple(tools), said, deterministic)
     await run_promises(AGENT_PROMISES, subject, f"the agent `{agent.name}`")
 
 

@@ -15,6 +15,7 @@ from simkit.core.messages import ToolCall, ToolResult, parse_call
 from simkit.core.records import CallRecord
 from simkit.core.tasks import Goal, Task
 from simkit.testing.promises import Promise, Unchanged, expect, expect_limits, expect_reply, run_promises
+from simkit.testing.sample import sample_tasks
 from simkit.testing.snapshot import snapshot
 from simkit.testing.tools import goal_calls, hostile_calls
 
@@ -47,7 +48,7 @@ class RewardSubject:
 
 async def check_reward(
     reward: Reward,
-    tasks: Sequence[Task],
+    tasks: Sequence[Task] = (),
     *,
     records: Callable[[Task], Sequence[CallRecord]] | None = None,
     world: State = None,
@@ -56,7 +57,7 @@ async def check_reward(
 
     Args:
         reward: the reward.
-        tasks: a few tasks.
+        tasks: a few tasks; by default of the built-in world.
         records: calls that were made in a task, with their results; by default the calls its goals describe, answered
             with success.
         world: a final world state, for rewards that read it.
@@ -64,7 +65,7 @@ async def check_reward(
     Raises:
         ConformanceError: a promise was broken; the message names it.
     """
-    for task in tasks:
+    for task in sample_tasks(tasks):
         made = tuple(records(task) if records is not None else _successes(task))
         await run_promises(REWARD_PROMISES, RewardSubject(reward, task, made, world), f"the reward `{reward.name}`")
 

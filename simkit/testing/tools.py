@@ -16,7 +16,9 @@ from simkit.components.world import World
 from simkit.core.messages import ToolCall
 from simkit.core.records import Side
 from simkit.core.tasks import Task
+from simkit.errors import UsageError
 from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_limits, expect_reply, run_promises
+from simkit.testing.sample import MOST
 from simkit.testing.snapshot import snapshot
 
 
@@ -56,7 +58,7 @@ class ToolSubject:
 
 async def check_tool_server(
     tested: World | ToolServer,
-    tasks: Sequence[Task],
+    tasks: Sequence[Task] = (),
     *,
     calls: Callable[[Task], Sequence[ToolCall]] | None = None,
 ) -> None:
@@ -64,14 +66,19 @@ async def check_tool_server(
 
     Args:
         tested: the server, or a world with a server.
-        tasks: a few tasks, preferably with bookings or other writes.
+        tasks: a few tasks, preferably with bookings or other writes; of a world, by default the first of each split.
         calls: valid calls of the agent for a task, in an order that works; by default the calls that its goals
             describe, which are always those for the user's tools.
 
     Raises:
         ConformanceError: a promise was broken; the message names it.
+        UsageError: there are no tasks to check a server with.
     """
     server = tested.tools() if isinstance(tested, World) else tested
+    if not tasks and isinstance(tested, World):
+        tasks = [task for split in tested.splits for task in tested.tasks(split)[:MOST]]
+    if not tasks:
+        raise UsageError(f"the tool server `{server.name}` is checked by tasks; give some, or the world it belongs to")
     for task in tasks:
         good = tuple(calls(task) if calls is not None else goal_calls(task))
         subject = ToolSubject(server, task, good)

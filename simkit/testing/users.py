@@ -13,6 +13,7 @@ from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage
 from simkit.core.tasks import Task
 from simkit.testing.promises import HOSTILE_TEXTS, Promise, Unchanged, expect, expect_limits, expect_reply, run_promises
+from simkit.testing.sample import sample_tasks
 from simkit.testing.snapshot import snapshot
 
 REPLIES = ("Which part of town would you like?", "I have found something for you. Shall I book it?", "It is done.")
@@ -41,7 +42,7 @@ class UserSubject:
 
 async def check_user(
     user: User,
-    tasks: Sequence[Task],
+    tasks: Sequence[Task] = (),
     *,
     replies: Sequence[str] = REPLIES,
     deterministic: bool = True,
@@ -50,14 +51,14 @@ async def check_user(
 
     Args:
         user: the user simulator.
-        tasks: a few tasks.
+        tasks: a few tasks; by default of the built-in world.
         replies: the utterances of agents.
         deterministic: whether the same key must give the same words; False around a model that cannot promise it.
 
     Raises:
         ConformanceError: a promise was broken; the message names it.
     """
-    for task in tasks:
+    for task in sample_tasks(tasks):
         subject = UserSubject(user, task, tuple(replies), deterministic)
         await run_promises(USER_PROMISES, subject, f"the user `{user.name}`, task {task.id},")
 

@@ -19,7 +19,7 @@ ModelConfig NotForkable Ontology Outcome Playout Recorder Reward RewardPart Roll
 ScoreEpisode ScoreTurn Search SearchTree SimkitError Slot Speak StartAgent StartTools Store StoreError Summary
 SystemMessage Task TaskChoice ToolCall ToolMessage ToolResult ToolReturn ToolServer ToolSpec ToolsStart TreeSearch
 TurnKey Usage UsageError User UserMessage UserResult UserTurn Utterance Watch WeightedRewards Wish WorkUnit World
-choose_tasks harvest_summary load_world shardable view without_flags
+choose_tasks harvest_summary load_world shardable show_progress view without_flags
 """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from operator import methodcaller
@@ -32,8 +32,11 @@ HOSTILE = (
 )
 
 
-html_of: Callable[[object], str] = methodcaller("_repr_html_")
-"""What a notebook shows of a value."""
+def html_of(value: object) -> str:
+    """What a notebook shows of a value: a plain `str`, since marimo shows nothing for a text of another class."""
+    html: str = methodcaller("_repr_html_")(value)
+    assert type(html) is str
+    return html
 
 
 class Parsed(HTMLParser):

@@ -29,6 +29,9 @@ class _Tasks(Sequence[Task]):
         self._split = split
         self._built: dict[int, Task] = {}
 
+    def __repr__(self) -> str:
+        return f"<{len(self)} tasks of toolwoz:{self._split}, variant {self._variant}>"
+
     def __len__(self) -> int:
         return len(self._records)
 
