@@ -53,7 +53,7 @@ async def selftrain(
     lessons: Annotated[int, "Without --model: number of these dialogues."] = 3000,
     lesson_steps: Annotated[int, "Without --model: optimizer steps of the first model."] = 1400,
     max_turns: choices.MaxTurns = 15,
-    reply_tokens: training.MaxTokens = 160,
+    reply_tokens: Annotated[int, "Maximum number of tokens of a reply."] = 160,
     allow_incomplete: training.AllowIncomplete = False,
 ) -> Summary:
     """Train a model on its own harvest, and compare JOSH, rejection sampling and a control on held-out goals.
@@ -84,7 +84,7 @@ async def selftrain(
         learning_rate=learning_rate,
         epochs=epochs,
         then=then or ("dpo" if full else "none"),
-        rounds=rounds or (2 if full else 1),
+        rounds=rounds if rounds is not None else 2 if full else 1,
         temperatures=("t1", "t0.7", "t0") if full else ("t1", "t0"),
         tasks=tasks,
         beam=beam,

@@ -22,6 +22,7 @@ from simkit.recipes.scratch import make_model
 from simkit.recipes.selftrain.experiment import SeedLoop
 from simkit.recipes.selftrain.outcome import read_outcome
 from simkit.recipes.selftrain.plan import ExperimentPlan
+from simkit.recipes.selftrain.recipe import selftrain
 from simkit.recipes.selftrain.seeds import SeedWork, play_in_child, play_seeds
 from simkit.run.engine import RunProgress
 from simkit.run.run import Run
@@ -145,6 +146,12 @@ async def test_a_world_with_too_few_train_goals_is_refused(tmp_path: Path, plan:
     few = replace(plan, world=f"{TOWN},train=5")
     with pytest.raises(UsageError, match="has 5 tasks in `train`, and this round needs those from 24 to 30"):
         await play(tmp_path, few, start)
+
+
+async def test_no_rounds_are_not_the_default_number_of_rounds(tmp_path: Path) -> None:
+    async with Run(store=tmp_path / "store") as run:
+        with pytest.raises(UsageError, match="--rounds is 0"):
+            await selftrain(run, full=True, rounds=0)
 
 
 async def test_a_cancelled_experiment_leaves_no_process(tmp_path: Path, plan: ExperimentPlan) -> None:
