@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
 from collections.abc import Generator
@@ -12,7 +13,6 @@ from weakref import WeakValueDictionary
 
 import anyio
 import orjson
-import sniffio
 
 from simkit.agents.loop_task import Closed, RunningLoop
 from simkit.errors import SimkitError, UsageError
@@ -100,7 +100,7 @@ class LoopEndpoint:
         return key
 
     def _listen(self) -> socket.socket:
-        if sniffio.current_async_library() != "asyncio":
+        if not _on_asyncio():
             raise UsageError("the address of the model needs asyncio; use `dialogue.complete` on other event loops")
         listening = socket.create_server((HOST, 0), backlog=1024)
         self._server = _server(self._application())
@@ -167,6 +167,15 @@ def _json(status: int, value: Any) -> Response:
 async def _unknown(request: Request, _error: Exception) -> Response:
     said = f"there is no {request.method} {request.url.path} here; loops may ask POST /v1/chat/completions"
     return _json(404, refusal(said, "invalid_request_error", None))
+
+
+def _on_asyncio() -> bool:
+    """Whether the event loop is asyncio's."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _server(application: Any) -> Any:
