@@ -244,16 +244,30 @@ STAGES: Mapping[str, Callable[[Experiment], None]] = {
 }
 
 
+def some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """A reader of names joined by commas."""
+
+    def read(text: str) -> tuple[str, ...]:
+        chosen = tuple(text.split(","))
+        if unknown := [name for name in chosen if name not in known]:
+            raise argparse.ArgumentTypeError(f"there is no `{unknown[0]}`; join some of {', '.join(known)} by commas")
+        return chosen
+
+    return read
+
+
 def main() -> None:
     """Read the command line and carry out a stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--store", type=Path, required=True, help="folder of the experiment")
-    parser.add_argument("--arms", default=",".join(ARMS), help="for learn and after: some of the arms")
-    parser.add_argument("--temperatures", default=",".join(TEMPERATURES), help="for before and after: t0, t1 or both")
+    parser.add_argument("--arms", type=some_of(ARMS), default=ARMS, help="for harvest, learn and after")
+    parser.add_argument(
+        "--temperatures", type=some_of([*TEMPERATURES]), default=(*TEMPERATURES,), help="for before, after"
+    )
     given = parser.parse_args()
     began = time.monotonic()
-    STAGES[given.stage](Experiment(given.store, tuple(given.arms.split(",")), tuple(given.temperatures.split(","))))
+    STAGES[given.stage](Experiment(given.store, given.arms, given.temperatures))
     print(f"{given.stage}: {time.monotonic() - began:.0f} s", flush=True)
 
 
