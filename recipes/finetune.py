@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -125,9 +125,7 @@ def _before(run: Run, reader: Reader, chosen: Selection) -> Selection:
     if not older:
         raise UsageError(f"there is no run with episodes in {run.store.path}; harvest first, or give --data FILE")
     runs = tuple(older[-1] if name == "last" else name for name in chosen.runs)
-    return Selection(
-        runs=runs, source=chosen.source, where=chosen.where, max_per_task=chosen.max_per_task, limit=chosen.limit
-    )
+    return replace(chosen, runs=runs)
 
 
 @dataclass(frozen=True, slots=True)

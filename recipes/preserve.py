@@ -43,6 +43,9 @@ async def preserve(
     window: Annotated[int | None, "Context for a long text in tokens; default: the model's, at most 2048."] = None,
     stride: Annotated[int | None, "Tokens by which the window advances; default: half of it."] = None,
     limit: Annotated[int | None, "Maximum items of each suite, from its beginning."] = None,
+    margin: Annotated[
+        float, "Points that a suite may lose and count as preserved; per cent if it has no points."
+    ] = 2.0,
     allow_incomplete: Annotated[
         bool, "Use stored answers and scores even if lines of a journal cannot be read."
     ] = False,
@@ -50,7 +53,8 @@ async def preserve(
     """Check that general ability is preserved: benchmarks, judged questions, and the perplexity of held-out text.
 
     Run it before and after training, with the same flags and another --model, then `simkit compare before after`. The
-    scores of all questions are stored, so the comparison is paired. A stopped run can be resumed, and repeats no
+    scores of all questions are stored, so the comparison is paired, and it tests whether a suite has lost less than the
+    margin, which is recorded before anything is measured. A stopped run can be resumed, and repeats no
     answered call. Each of the three parts is optional.
 
     Examples:
@@ -80,6 +84,7 @@ async def preserve(
         answers_of=answers_of,
         allow_incomplete=allow_incomplete,
     )
+    _check_margin(margin)
     _check_wanted(benchmarks, questions, corpus, run.models.model)
     asked = judged.check(run.models.model) if judged else ()
     held_out = corpus and HeldOutCorpus(corpus.stem, read_corpus(corpus, limit), window, stride)
@@ -90,6 +95,11 @@ async def preserve(
         run.summary(**figures)
         results.check()
     return run.summary(**figures)
+
+
+def _check_margin(margin: float) -> None:
+    if not 0 < margin < 100:
+        raise UsageError(f"--margin is {margin:g}; give a loss in points that would not matter, e.g. 2")
 
 
 def _check_wanted(benchmarks: Benchmarks, questions: Path | None, corpus: Path | None, model: str | None) -> None:

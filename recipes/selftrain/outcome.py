@@ -18,6 +18,7 @@ from simkit.comparison.claims import format_interval, format_p, format_value
 from simkit.comparison.compare import compare
 from simkit.comparison.pairs import holm
 from simkit.comparison.pictures import COLOURS, MARKERS
+from simkit.comparison.plan import ComparisonPlan
 from simkit.comparison.records import Arm
 from simkit.comparison.results import Comparison, Difference
 from simkit.plugins.extras import require
@@ -177,12 +178,13 @@ def read_outcome(
     rates: dict[str, dict[str, tuple[float, ...]]] = {}
     stated: list[StatedDifference] = []
     goals = 0
+    pooled = ComparisonPlan(all_pairs=True, runs_as="repeats")  # seeds have an interval of their own here
     with store.reading(allow_incomplete=allow_incomplete) as reader:
         measured = {run.run_id: run.success_rate for run in reader.runs()}
         for at in plan.temperatures:
             runs = {arm: runs_of(run_id, f"{stage}-{at}", seeds) for arm, stage in plan.stages().items()}
             chosen = [Arm(arm, ids) for arm, ids in runs.items()]
-            found = compare(reader, chosen, metrics=("success",), all_pairs=True, allow_incomplete=allow_incomplete)
+            found = compare(reader, chosen, metrics=("success",), plan=pooled, allow_incomplete=allow_incomplete)
             goals = found.tasks
             arms[at] = {
                 arm.name: next(each.estimate for each in arm.scores if each.name == "success") for arm in found.arms

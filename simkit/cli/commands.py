@@ -15,6 +15,7 @@ from simkit.cli.options import (
     IncompleteFlag,
     JsonFlag,
     LongestFlag,
+    OriginFlag,
     QuickCommand,
     RawFlag,
     StoreFlag,
@@ -159,6 +160,27 @@ def compare(
     all_pairs: Annotated[
         bool, typer.Option("--all-pairs", help="Compare every pair of arms, not only with the first.")
     ] = False,
+    pair: Annotated[
+        list[str] | None, typer.Option(help="BEFORE=AFTER: compare these two arms; several: --pair A=B --pair A=C.")
+    ] = None,
+    runs_as: Annotated[
+        Literal["seeds", "repeats"] | None,
+        typer.Option(
+            help="Runs of an arm: trainings with different seeds, for which a claim must hold in general, or repeats "
+            "of one agent.",
+            show_default="seeds if their models differ",
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="Points that a suite may lose and still count as preserved.",
+            show_default="that of the runs of `preserve`",
+        ),
+    ] = None,
+    primary: Annotated[
+        list[str] | None, typer.Option(help="SUITE=METRIC: the metric of a suite about which claims are made.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the pictures (needs the extra `plots`).")] = None,
     markdown: Annotated[Path | None, typer.Option(help="File for the tables and claims as markdown.")] = None,
     allow_incomplete: Annotated[
@@ -173,8 +195,10 @@ def compare(
     simkit compare before after
 
     simkit compare --arm before=a1,a2,a3 --arm after=b1,b2,b3 --out pictures --markdown comparison.md
+
+    simkit compare base sft josh --pair base=josh --pair sft=josh
     """
-    from simkit.cli.compare import CompareFlags, compare
+    from simkit.cli.compare import CompareFlags, compare, plan_of
 
     flags = CompareFlags(
         runs=runs or (),
@@ -182,7 +206,7 @@ def compare(
         metrics=metric or (),
         noise=noise,
         level=level,
-        all_pairs=all_pairs,
+        plan=plan_of(pair or (), primary or (), all_pairs=all_pairs, margin=margin, runs_as=runs_as),
         out=out,
         markdown=markdown,
         json=json,
@@ -228,7 +252,7 @@ def export(
         Literal["trl", "openai", "raw"],
         typer.Option(help="For TRL, for OpenAI's fine-tuning, or with call arguments as original text."),
     ] = "trl",
-    origin: Annotated[bool, typer.Option("--origin", help="Add a column with run and task.")] = False,
+    origin: OriginFlag = True,
     check: Annotated[
         str | None, typer.Option(help="Render with this model's tokenizer, check, and report lengths.")
     ] = None,
@@ -322,7 +346,7 @@ def check(
         Literal["trl", "openai", "raw"],
         typer.Option(help="The format of --out; with openai, what the fine-tuning API refuses is an error."),
     ] = "trl",
-    origin: Annotated[bool, typer.Option("--origin", help="Add a column with run and task.")] = False,
+    origin: OriginFlag = True,
     system: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="System prompt for examples without one.")
     ] = None,

@@ -12,6 +12,7 @@ from simkit.cli.program import open_store, print_notes
 from simkit.cli.tables import print_table
 from simkit.comparison import Arm, Comparison
 from simkit.comparison.measures import DEFAULT
+from simkit.comparison.plan import ComparisonPlan, RunsAs
 from simkit.core.safe_text import visible_line
 from simkit.errors import UsageError
 
@@ -28,7 +29,7 @@ class CompareFlags:
     metrics: Sequence[str]
     noise: str
     level: float
-    all_pairs: bool
+    plan: ComparisonPlan
     out: Path | None
     markdown: Path | None
     json: bool
@@ -50,7 +51,7 @@ def compare(path: Path | None, flags: CompareFlags) -> None:
             metrics=tuple(flags.metrics) or DEFAULT,
             noise=_listed(flags.noise),
             level=flags.level,
-            all_pairs=flags.all_pairs,
+            plan=flags.plan,
         )
     if flags.json:
         say_json(found.to_json(), strict=True)
@@ -70,6 +71,30 @@ def parse_arm(text: str) -> Arm:
     if not equals:
         raise UsageError(f"--arm {text} names no runs; write --arm NAME=RUN,RUN")
     return Arm(name.strip(), _listed(runs))
+
+
+def plan_of(
+    pairs: Sequence[str], primary: Sequence[str], *, all_pairs: bool, margin: float | None, runs_as: RunsAs | None
+) -> ComparisonPlan:
+    """The plan that the flags give.
+
+    Raises:
+        UsageError: a flag has another form.
+    """
+    return ComparisonPlan(
+        pairs=[_two(text, "--pair", "BEFORE=AFTER") for text in pairs],
+        primary=dict(_two(text, "--primary", "SUITE=METRIC") for text in primary),
+        all_pairs=all_pairs,
+        margin=margin,
+        runs_as=runs_as,
+    )
+
+
+def _two(text: str, flag: str, form: str) -> tuple[str, str]:
+    left, equals, right = (part.strip() for part in text.partition("="))
+    if not (left and equals and right):
+        raise UsageError(f"{flag} {text} names one side; write {flag} {form}")
+    return left, right
 
 
 def _single(reader: Reader, names: Sequence[str]) -> list[Arm]:

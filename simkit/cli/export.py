@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -32,7 +32,7 @@ class ExportFlags:
     errors: Literal["drop", "keep"] | None = None
     reasoning: Reasoning = "keep"
     format: Format = "trl"
-    origin: bool = False
+    origin: bool = True
     tokenizer: str | None = None
     max_tokens: int | None = None
     clean_of: tuple[str, ...] = ()
@@ -67,6 +67,7 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, fla
         StoreError: the file or the store cannot be used.
     """
     from simkit.data.export import check_out, save
+    from simkit.data.origins import origin_file
     from simkit.data.selection import select_with_state
 
     check_out(out, flags.format)
@@ -85,8 +86,10 @@ def export(path: Path | None, kind: Literal["sft", "kto", "dpo"], out: Path, fla
     _say_reasoning(done.reasoning, done.reasoning_left_out, flags.format)
     if done.removed:
         say("left out: " + ", ".join(f"{many} {_REASONS.get(name, name)}" for name, many in done.removed.items()))
-    if not flags.origin and flags.format != "openai":
-        say("the rows do not name their tasks; with --origin they can be checked for held-out tasks later", err=True)
+    if not flags.origin:
+        say("the rows do not name their tasks, so they cannot be checked for held-out tasks later", err=True)
+    elif flags.format == "openai":
+        say(f"{origin_file(out)}: run, episode, task, model and reward of each row", err=True)
     if report is not None:
         say(report.to_text())
 
@@ -102,11 +105,11 @@ def export_results(path: Path | None, out: Path, flags: ExportFlags, as_json: bo
     from simkit.data.result_files import write_results
     from simkit.errors import UsageError
 
-    _refuse_flags(flags, "results", "a whole run")
+    _refuse_flags(replace(flags, origin=True), "results", "a whole run")
     if len(flags.runs) != 1:
         raise UsageError(f"`export results` writes one run, and {len(flags.runs)} are named; write them one by one")
     with open_store(path).reading(allow_incomplete=flags.allow_incomplete) as reader:
-        written = write_results(reader, flags.runs[0], out)
+        written = write_results(reader, flags.runs[0], out, origin=flags.origin)
         state = reader.state.of([reader.resolve(flags.runs[0]).run_id])
         print_notes((*state.notes, *state.shortfalls))
     if as_json:
@@ -140,10 +143,11 @@ def export_notes(path: Path | None, out: Path, flags: ExportFlags, as_json: bool
 
 
 _NOTES = """
-    select n.*, e.reward, is_success(e.reward, e.full_reward) as success, e.outcome, m.author as message_author,
-        m.content
+    select n.*, e.world, e.split, e.agent, e.model, r.version as simkit, e.reward, e.success, e.outcome,
+        m.author as message_author, m.content
     from notes n
-    left join episodes e using (episode_id)
+    left join runs r on r.run_id = n.run_id
+    left join episode_facts e on e.episode_id = n.episode_id
     left join messages m on m.episode_id = n.episode_id and m.branch_id = n.branch_id and m.seq = n.seq
     where list_contains($runs, n.run_id) order by n.noted_at, n.note_id
 """
@@ -221,7 +225,7 @@ class CheckFlags:
     drop_held_out: bool = False
     out: Path | None = None
     format: Format = "trl"
-    origin: bool = False
+    origin: bool = True
     system: Path | None = None
     reasoning: Reasoning | None = None
 

@@ -16,6 +16,14 @@ StoreFlag = Annotated[
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead.")]
 RawFlag = Annotated[bool, typer.Option("--raw", help="Print control characters unescaped; they act on your terminal.")]
 LongestFlag = Annotated[int | None, typer.Option(min=1, help="Report examples that are longer.")]
+OriginFlag = Annotated[
+    bool,
+    typer.Option(
+        "--origin/--no-origin",
+        help="Name run, episode, task, model and reward of each row: in a column; for OpenAI's files and results in "
+        "NAME.origin.jsonl.",
+    ),
+]
 CleanOfFlag = Annotated[
     list[str] | None, typer.Option(help="Refuse examples of held-out tasks: WORLD:SPLIT, e.g. toolwoz:test.")
 ]

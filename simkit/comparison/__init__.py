@@ -10,8 +10,10 @@ print(*found.claims, sep="\\n")
 from __future__ import annotations
 
 from simkit.comparison.compare import compare
+from simkit.comparison.family import one_family
 from simkit.comparison.measures import Noise
 from simkit.comparison.pairs import PairedOutcomes, holm, sign_flip
+from simkit.comparison.plan import ComparisonPlan
 from simkit.comparison.records import Arm
 from simkit.comparison.results import ArmScores, Comparison, Curve, Difference, GroupScore, Score
 from simkit.statistics.scores import Bootstrap
@@ -21,6 +23,7 @@ __all__ = [
     "ArmScores",
     "Bootstrap",
     "Comparison",
+    "ComparisonPlan",
     "Curve",
     "Difference",
     "GroupScore",
@@ -29,5 +32,6 @@ __all__ = [
     "Score",
     "compare",
     "holm",
+    "one_family",
     "sign_flip",
 ]

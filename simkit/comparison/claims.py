@@ -29,6 +29,8 @@ def _claim(found: Difference, level: float) -> str:
         )
     value, ends = format_value(found.estimate.value, found.unit), format_interval(found.estimate, found.unit)
     interval = f"{value}, {level:.0%} interval {ends}"
+    if found.margin is not None:
+        return _preserved(found, found.margin, interval)
     unit = f"{_counted(found)}, lower is better" if found.less_is_better else _counted(found)
     if found.claimed:
         more = "higher" if found.estimate.value > 0 else "lower"
@@ -39,6 +41,31 @@ def _claim(found: Difference, level: float) -> str:
     return (
         f"No difference in the {found.label} between `{found.arm}` and `{found.reference}` may be claimed: {interval} "
         f"({format_p_values(found)}, {unit}).{''.join(_reasons(found))}"
+    )
+
+
+def _preserved(found: Difference, margin: float, interval: str) -> str:
+    """Whether no more than the margin was lost. "No difference was found" would not say that."""
+    bound, worse = format_size(margin, found.unit), "higher" if found.less_is_better else "lower"
+    facts = f"{interval} ({format_p_values(found)}, {_counted(found)})"
+    if found.claimed:
+        return (
+            f"It may be claimed that the {found.label} of `{found.arm}` is preserved, that is, less than {bound} "
+            f"{worse} than that of `{found.reference}`: {facts}."
+        )
+    ends = (
+        (-found.estimate.high, -found.estimate.low)
+        if found.less_is_better
+        else (found.estimate.low, found.estimate.high)
+    )
+    if ends[0] > -margin:
+        why = f" The interval alone is within {bound}, but not after correction for {found.family} comparisons."
+    else:
+        why = f" A loss of {format_size(ends[0], found.unit)} is within the interval; the margin is {bound}."
+    lost = f" It is {worse}: the whole interval is a loss." if ends[1] < 0 else ""
+    return (
+        f"It may not be claimed that the {found.label} of `{found.arm}` is preserved against `{found.reference}`: "
+        f"{facts}.{why}{lost}"
     )
 
 
@@ -56,10 +83,20 @@ def _reasons(found: Difference) -> Iterator[str]:
 def _counted(found: Difference) -> str:
     what = "items" if found.kind == "suite" else "tasks"
     pairs = f", {found.pairs} pairs" if found.pairs > found.tasks else ""
-    if not found.by_run:
-        return f"{found.tasks} {what}{pairs}"
-    ends = Estimate(found.estimate.value, min(found.by_run), max(found.by_run))
-    return f"{found.tasks} {what}{pairs}, by run {format_interval(ends, found.unit)}"
+    by_run = ""
+    if found.by_run:
+        ends = Estimate(found.estimate.value, min(found.by_run), max(found.by_run))
+        by_run = f", by run {format_interval(ends, found.unit)}"
+    return f"{found.tasks} {what}{pairs}{by_run}{_levels(found)}"
+
+
+def _levels(found: Difference) -> str:
+    """The intervals over tasks and over runs alone, if runs are a sample."""
+    if found.runs is None or found.over_tasks is None:
+        return ""
+    numbers = " and ".join(map(str, found.runs.runs))
+    tasks, runs = (format_interval(each, found.unit) for each in (found.over_tasks, found.runs.over_runs))
+    return f"; {numbers} runs as a sample: over tasks alone {tasks}, over runs alone {runs}"
 
 
 def _noise(differences: Sequence[Difference], noise: Sequence[Noise], level: float, closer: str) -> Iterator[str]:

@@ -6,20 +6,21 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
+from itertools import groupby
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from simkit.comparison.checks import check_comparable, check_identical, incomparable
 from simkit.comparison.claims import claims
+from simkit.comparison.family import corrected
 from simkit.comparison.measures import (
     DEFAULT,
     END_MEASURES,
-    Kind,
     Measure,
     Noise,
-    Unit,
+    Suite,
     groups,
+    mean_or_none,
     measure_of,
     noise_of_runs,
     noise_of_trials,
@@ -28,11 +29,12 @@ from simkit.comparison.measures import (
     reached_by,
     suites,
 )
-from simkit.comparison.pairs import PairedValues, cohen_h, detectable, holm, pair, sign_flip, standardised
+from simkit.comparison.pairs import PairedValues
+from simkit.comparison.plan import ComparisonPlan
 from simkit.comparison.records import Arm, ArmRecords, EpisodeRecord, RunRecord, read_arms
 from simkit.comparison.results import ArmScores, Comparison, Curve, Difference, GroupScore, Score
+from simkit.comparison.tested import Question, Sides
 from simkit.errors import UsageError
-from simkit.statistics.intervals import difference_limits
 from simkit.statistics.scores import RESAMPLES, Bootstrap, Estimate, mean_of_tasks
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def compare(
     noise: Sequence[str] = (),
     level: float = 0.95,
     all_pairs: bool = False,
+    plan: ComparisonPlan | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
     allow_incomplete: bool = False,
@@ -60,7 +63,8 @@ def compare(
         noise: runs of one configuration with different seeds, from which the noise floor is estimated. Without them it
             is estimated from the trials of the compared runs, if there are several.
         level: confidence level of the intervals; 1 minus it is the accepted chance of any false claim.
-        all_pairs: compare every arm with every other one instead of with the first.
+        all_pairs: compare every arm with every other one instead of with the first; part of `plan`, too.
+        plan: which arms are compared, and what may be claimed about runs and suites.
         allow_incomplete: compare what could be read, even if a run is still running or lines of it are missing.
 
     Raises:
@@ -75,7 +79,13 @@ def compare(
     facts, repeats, state = read_arms(store, arms, noise, allow_incomplete=allow_incomplete)
     notes = check_comparable(facts)
     notes += check_identical(repeats, facts) if noise else ()
-    computation = _Computation(facts, tuple(measure_of(name) for name in metrics), bootstrap, repeats, all_pairs)
+    computation = _Computation(
+        facts,
+        tuple(measure_of(name) for name in metrics),
+        bootstrap,
+        repeats,
+        plan or ComparisonPlan(all_pairs=all_pairs),
+    )
     differences = computation.differences()
     return Comparison(
         level=level,
@@ -89,6 +99,8 @@ def compare(
         notes=(*notes, *computation.notes(differences)),
         claims=claims(differences, computation.noise, level, paired_seeds=computation.paired_seeds),
         state=state,
+        secondary=computation.secondary(),
+        paired_seeds=computation.paired_seeds,
     )
 
 
@@ -100,7 +112,7 @@ class _Computation:
     measures: tuple[Measure, ...]
     bootstrap: Bootstrap
     repeats: tuple[RunRecord, ...]
-    all_pairs: bool
+    plan: ComparisonPlan
 
     @cached_property
     def tasks(self) -> tuple[str, ...]:
@@ -129,9 +141,7 @@ class _Computation:
 
     def arm_pairs(self) -> Iterator[tuple[ArmRecords, ArmRecords]]:
         """Pairs of arms to compare, the reference first."""
-        if self.all_pairs:
-            return combinations(self.arms, 2)
-        return ((self.arms[0], arm) for arm in self.arms[1:])
+        return self.plan.arm_pairs(self.arms)
 
     def episodes(self, arm: ArmRecords) -> tuple[EpisodeRecord, ...]:
         """The episodes of an arm on the common tasks."""
@@ -237,7 +247,7 @@ class _Computation:
             if not own:
                 raise UsageError(_nothing_in_common(reference, arm, self.tasks))
             found += own
-        return _corrected(found)
+        return corrected(found)
 
     def _overall(self, reference: ArmRecords, arm: ArmRecords) -> Iterator[Difference]:
         for measure in self.measures:
@@ -254,72 +264,66 @@ class _Computation:
             for measure in self.groups
             if len((pairs := self._pairs(reference, arm, measure)).tasks) > 1
         ]
-        return _corrected(found)
+        return corrected(found)
+
+    def _sides(self, reference: ArmRecords, arm: ArmRecords, measure: Measure) -> Sides:
+        return Sides(
+            before=numbers(reference, measure, self.tasks),
+            after=numbers(arm, measure, self.tasks),
+            combine=measure.combine,
+            binary=measure.share and not measure.k,
+        )
 
     def _pairs(self, reference: ArmRecords, arm: ArmRecords, measure: Measure) -> PairedValues:
-        here, there = numbers(reference, measure, self.tasks), numbers(arm, measure, self.tasks)
-        return pair(here, there, measure.combine, binary=measure.share and not measure.k)
+        return self._sides(reference, arm, measure).pairs()
 
     def _difference(self, measure: Measure, reference: ArmRecords, arm: ArmRecords, pairs: PairedValues) -> Difference:
-        title = _Title(measure.kind, measure.name, measure.label, measure.unit, reference.name, arm.name)
+        question = Question(
+            kind=measure.kind,
+            name=measure.name,
+            label=measure.label,
+            unit=measure.unit,
+            reference=reference.name,
+            arm=arm.name,
+            share=measure.share,
+            full=self._full(measure),
+            seeds=self.plan.are_seeds(reference, arm),
+            guarded=bool(self.repeats) and measure.kind == "overall",
+        )
         return replace(
-            self._tested(title, pairs, share=measure.share, full=self._full(measure)),
+            question.answer(self._sides(reference, arm, measure), pairs, self.bootstrap),
             noise=self._floor(measure, reference, arm, pairs),
-            by_run=self._by_run(measure, reference, arm),
             incomparable=incomparable(reference, arm),
         )
 
-    def _by_run(self, measure: Measure, reference: ArmRecords, arm: ArmRecords) -> tuple[float, ...]:
-        """The difference of each pair of runs, if there are several."""
-        here, there = numbers(reference, measure, self.tasks), numbers(arm, measure, self.tasks)
-        if len(here) != len(there) or len(here) == 1:
-            return ()
-        found = [pair((low,), (high,), measure.combine) for low, high in zip(here, there, strict=True)]
-        return tuple(fmean(each.differences) for each in found if each.tasks)
+    def secondary(self) -> tuple[Difference, ...]:
+        """Differences of the metrics of suites that are not primary."""
+        return corrected([each for pair in self.arm_pairs() for each in self._suites(*pair, primary=False)])
 
-    def _suites(self, reference: ArmRecords, arm: ArmRecords) -> Iterator[Difference]:
-        for suite in suites(reference, arm):
-            if len(suite.pairs.tasks) > 1:
-                title = _Title("suite", suite.name, suite.name, suite.unit, reference.name, arm.name)
-                yield replace(self._tested(title, suite.pairs), less_is_better=suite.lower_is_better)
+    def _suites(self, reference: ArmRecords, arm: ArmRecords, *, primary: bool = True) -> Iterator[Difference]:
+        found = [suite for suite in suites(reference, arm) if len(suite.pairs.tasks) > 1]
+        for name, own in groupby(found, key=lambda suite: suite.name):
+            metrics = list(own)
+            known, said = [each.metric for each in metrics], [each.metric for each in metrics if each.said]
+            chosen = self.plan.primary_of(name, known, said)
+            for suite in metrics:
+                if (suite.metric == chosen) is primary:
+                    yield self._suite(suite, reference, arm, self.plan.margin_of(reference, arm) if primary else None)
 
-    def _tested(self, title: _Title, pairs: PairedValues, *, share: bool = False, full: float = 1.0) -> Difference:
-        p = sign_flip(pairs.differences)
-        before, after = fmean(pairs.before), fmean(pairs.after)
-        return Difference(
-            kind=title.kind,
-            name=title.name,
-            label=title.label,
-            unit=title.unit,
-            reference=title.reference,
-            arm=title.arm,
-            tasks=len(pairs.tasks),
-            pairs=pairs.count,
-            left_out=pairs.left_out,
-            before=before,
-            after=after,
-            estimate=self._interval(title, pairs, full),
-            p=p,
-            corrected=p,
-            family=1,
-            effect=cohen_h(before, after) if share else standardised(pairs.differences),
-            effect_name="h" if share else "d",
-            detectable=detectable(pairs.differences, self.bootstrap.level),
-            by_run=(),
-            noise=None,
-            guarded=bool(self.repeats) and title.kind == "overall",
-            outcomes=pairs.outcomes,
-            alpha=self.bootstrap.alpha,
+    def _suite(self, suite: Suite, reference: ArmRecords, arm: ArmRecords, margin: float | None) -> Difference:
+        question = Question(
+            kind="suite",
+            name=suite.label,
+            label=suite.label,
+            unit=suite.unit,
+            reference=reference.name,
+            arm=arm.name,
+            less_is_better=suite.lower_is_better,
+            margin=margin,
+            seeds=self.plan.are_seeds(reference, arm),
         )
-
-    def _interval(self, title: _Title, pairs: PairedValues, full: float) -> Estimate:
-        """The mean difference with its interval: that of bounded scores if both sides are between 0 and `full`."""
-        bounded = all(0 <= value <= full for value in (*pairs.before, *pairs.after))
-        if title.unit != "points" or not bounded:
-            return self.bootstrap.mean([[value] for value in pairs.differences], repr(title))
-        found = difference_limits([value / full for value in pairs.differences], self.bootstrap.level)
-        centre = fmean(pairs.differences)
-        return Estimate(centre, min(full * found.low, centre), max(full * found.high, centre))
+        sides = Sides(before=suite.before, after=suite.after, combine=mean_or_none)
+        return question.answer(sides, suite.pairs, self.bootstrap)
 
     def _floor(self, measure: Measure, reference: ArmRecords, arm: ArmRecords, pairs: PairedValues) -> float | None:
         """Noise floor: the distance that identical arms of this size keep within."""
@@ -359,25 +363,6 @@ def _point(tasks: Sequence[Sequence[EpisodeRecord]], turn: int, level: float) ->
     """The mean over tasks at one turn, with equal weights."""
     means = [fmean(reached_by(episode, turn) or 0.0 for episode in episodes) for episodes in tasks]
     return mean_of_tasks([[value] for value in means], level)
-
-
-@dataclass(frozen=True, slots=True)
-class _Title:
-    kind: Kind
-    name: str
-    label: str
-    unit: Unit
-    reference: str
-    arm: str
-
-
-def _corrected(found: Sequence[Difference]) -> tuple[Difference, ...]:
-    """The differences with p-values corrected for their number; incomparable ones are not counted."""
-    tested = [each for each in found if not each.incomparable]
-    corrected = iter(holm([each.p for each in tested]))
-    return tuple(
-        each if each.incomparable else replace(each, corrected=next(corrected), family=len(tested)) for each in found
-    )
 
 
 def _nothing_in_common(reference: ArmRecords, arm: ArmRecords, tasks: Sequence[str]) -> str:

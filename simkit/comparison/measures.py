@@ -143,19 +143,31 @@ DESCRIPTIVE = frozenset({"answered", "judged", "words"})
 """Metrics that count or describe answers. They are not scores, so nothing is claimed about them."""
 
 
+def mean_or_none(values: Sequence[float]) -> float | None:
+    """The mean; None without values."""
+    return fmean(values) if values else None
+
+
 @dataclass(frozen=True)
 class Suite:
-    """One metric of one suite in two arms."""
+    """One metric of one suite in two arms; `said` if the suite says that it is its primary one."""
 
     name: str
+    metric: str
     lower_is_better: bool
+    said: bool
     before: tuple[Table, ...]
     after: tuple[Table, ...]
+
+    @property
+    def label(self) -> str:
+        """The suite with its metric."""
+        return f"{self.name}/{self.metric}"
 
     @cached_property
     def pairs(self) -> PairedValues:
         """Scores of the questions that both arms have."""
-        return pair(self.before, self.after, lambda values: fmean(values) if values else None)
+        return pair(self.before, self.after, mean_or_none)
 
     @property
     def unit(self) -> Unit:
@@ -170,9 +182,12 @@ def suites(reference: ArmRecords, arm: ArmRecords) -> Iterator[Suite]:
         found = [[item for item in run.items if (item.suite, item.metric) == (suite, metric)] for run in runs]
         asked = sorted({(item.item, item.trial) for items in found for item in items})
         tables = [_item_table(items, asked) for items in found]
-        lower = any(item.lower_is_better for items in found for item in items)
+        lower, said = (any(getattr(item, name) for each in found for item in each) for name in _SAID)
         split = len(reference.runs)
-        yield Suite(f"{suite}/{metric}", lower, tuple(tables[:split]), tuple(tables[split:]))
+        yield Suite(suite, metric, lower, said, tuple(tables[:split]), tuple(tables[split:]))
+
+
+_SAID = ("lower_is_better", "primary")
 
 
 def _suite_metrics(run: RunRecord) -> set[tuple[str, str]]:

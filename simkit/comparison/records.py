@@ -84,7 +84,7 @@ class EpisodeRecord:
 
 @dataclass(frozen=True, slots=True)
 class ItemRecord:
-    """The score of one question of a suite."""
+    """The score of one question of a suite; `primary` if the suite says that this metric is its main one."""
 
     suite: str
     metric: str
@@ -92,6 +92,7 @@ class ItemRecord:
     trial: int
     value: float | None
     lower_is_better: bool = False
+    primary: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +251,8 @@ ORDER BY e.run_id, e.task_id, e.trial
 
 _ITEMS = """
 SELECT run_id, suite, metric, item, trial, value,
-    coalesce(json_extract_string(detail, '$.better."' || metric || '"') = 'lower', false) AS lower_is_better
+    coalesce(json_extract_string(detail, '$.better."' || metric || '"') = 'lower', false) AS lower_is_better,
+    coalesce(detail ->> '$.primary' = metric, false) AS primary
 FROM item_scores
 WHERE list_contains($runs, run_id)
 ORDER BY run_id, suite, metric, item, trial

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from simkit.comparison.measures import Kind, Noise, Unit
 from simkit.comparison.pairs import PairedOutcomes
+from simkit.statistics.levels import RunLevel
 from simkit.statistics.scores import Estimate
 
 if TYPE_CHECKING:
@@ -67,6 +68,11 @@ class Difference:
             trials does not show how runs differ, and the test accounts for it already.
         outcomes: McNemar's table, if single successes and failures are paired.
         less_is_better: true for a suite whose lower scores are better (perplexity).
+        margin: the largest loss that counts as preserved, in the unit of the measure. `p` then is that of a loss this
+            large, and a claim says that it was preserved. None for a test for a difference.
+        over_tasks: the interval over tasks alone.
+        runs: the interval over runs, if they are a sample (trainings with different seeds); `estimate` and `p` then
+            concern other tasks and other runs. None if only tasks are a sample.
         incomparable: reason why nothing may be claimed; empty if the arms can be compared.
     """
 
@@ -95,13 +101,22 @@ class Difference:
     alpha: float
     less_is_better: bool = False
     incomparable: str = ""
+    margin: float | None = None
+    over_tasks: Estimate | None = None
+    runs: RunLevel | None = None
 
     @property
     def significant(self) -> bool:
-        """Whether the difference is significant after correction; false for incomparable arms."""
-        return (
-            not self.incomparable and self.corrected <= self.alpha and (self.estimate.low > 0 or self.estimate.high < 0)
-        )
+        """Whether the difference (or that none beyond the margin was lost) is significant after correction."""
+        if self.incomparable or self.corrected > self.alpha:
+            return False
+        return self.worst > 0 if self.margin is not None else self.estimate.low > 0 or self.estimate.high < 0
+
+    @property
+    def worst(self) -> float:
+        """How far the worse end of the interval stays within the margin; negative beyond it."""
+        gain = -self.estimate.high if self.less_is_better else self.estimate.low
+        return gain + (self.margin or 0.0)
 
     @property
     def claimed(self) -> bool:
@@ -136,7 +151,8 @@ class Comparison:
 
     Attributes:
         tasks: number of tasks that all runs have.
-        differences: measures and suites, corrected as one family.
+        differences: measures and the primary metric of each suite, corrected as one family.
+        secondary: the other metrics of suites, corrected as a family of their own: exploratory, not to be claimed.
         places: domains and goal types, corrected as a family of their own: exploratory, not to be claimed.
         noise: noise of repeats by measure; empty if nothing was repeated.
         notes: facts that the reader needs in order to interpret the numbers.
@@ -155,6 +171,8 @@ class Comparison:
     notes: tuple[str, ...]
     claims: tuple[str, ...]
     state: ReadState | None = None
+    secondary: tuple[Difference, ...] = ()
+    paired_seeds: bool = False
 
     def __repr__(self) -> str:
         arms = ", ".join(arm.name for arm in self.arms)
@@ -167,7 +185,7 @@ class Comparison:
             KeyError: there is no such difference.
         """
         against = self.arms[0].name if reference is None else reference
-        for each in (*self.differences, *self.places):
+        for each in (*self.differences, *self.secondary, *self.places):
             if (each.name, each.arm, each.reference) == (name, arm, against):
                 return each
         raise KeyError(f"no difference in {name} between {arm} and {against}")
@@ -196,7 +214,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """The whole comparison as JSON values; shares are shares of 1, not points."""
-        tested = {"differences": self.differences, "places": self.places}
+        tested = {"differences": self.differences, "secondary": self.secondary, "places": self.places}
         plain: Mapping[str, Any] = asdict(replace(self, state=None))
         state = {"state": None if self.state is None else self.state.to_json()}
         marked = {

@@ -13,6 +13,7 @@ SCORES = "Scores"
 DIFFERENCES = "Differences"
 OUTCOMES = "Successes and failures, pair by pair"
 PLACES = "Share of goals reached by domain and goal type (exploratory, not to be claimed)"
+SECONDARY = "Other metrics of suites (exploratory, not to be claimed)"
 CURVES = "Reward by turn"
 ENDS = "How episodes ended"
 NOISE = "Noise of repeating"
@@ -27,6 +28,7 @@ def tables(found: Comparison) -> tuple[tuple[str, Table], ...]:
         (f"{SCORES} ({interval})", _scores(found)),
         (f"{DIFFERENCES} ({sides})", _differences(found.differences)),
         (OUTCOMES, _outcomes(found.differences)),
+        (SECONDARY, _differences(found.secondary, where=True)),
         (PLACES, _differences(found.places, where=True)),
         (CURVES, _curves(found)),
         (ENDS, _ends(found)),
@@ -121,7 +123,6 @@ def _differences(found: Sequence[Difference], *, where: bool = False) -> Table:
 
 
 def _difference(found: Difference, where: bool, several: bool) -> tuple[str, ...]:
-    verdict = found.significant if where else found.claimed
     if found.incomparable:
         return _incomparable(found, several)
     return (
@@ -137,8 +138,15 @@ def _difference(found: Difference, where: bool, several: bool) -> tuple[str, ...
         _plain_value(found.detectable, found.unit),
         _plain_value(found.noise, found.unit),
         str(found.tasks),
-        "yes" if verdict else "no",
+        _verdict(found, where),
     )
+
+
+def _verdict(found: Difference, where: bool) -> str:
+    if found.margin is None:
+        return "yes" if (found.significant if where else found.claimed) else "no"
+    bound = format_value(found.margin, found.unit, sign=False).removesuffix(" points")
+    return f"preserved within {bound}" if found.claimed else f"not shown within {bound}"
 
 
 def _plain_value(value: float | None, unit: Unit) -> str:

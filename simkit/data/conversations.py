@@ -15,7 +15,7 @@ from simkit.core.conversation import HIDDEN_FROM_AGENT
 from simkit.core.messages import AssistantMessage, Message, ToolSpec, parse_message, text_of
 from simkit.core.persistent_list import JsonList
 from simkit.core.text_calls import UNPARSED
-from simkit.data.examples import UNKNOWN, ExampleOrigin, TaskContent
+from simkit.data.origins import UNKNOWN, ExampleOrigin, TaskContent
 from simkit.errors import UsageError
 from simkit.store.reader import Reader
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Row: TypeAlias = Mapping[str, Any]
+
+_TOLD = ("run_id", "episode_id", "task_id", "trial", "world", "split", "agent", "model", "reward", "simkit")
+"""Columns of an episode that belong to the origin of its examples."""
 
 MARKERS = ("ERROR:", "Error:", "FAILURE")
 
@@ -80,17 +83,8 @@ class RecordedConversation:
     def origin(self, branch_id: str, seq: int) -> ExampleOrigin:
         """Origin of a message of its episode."""
         known = self.episode
-        return ExampleOrigin(
-            run_id=known["run_id"],
-            task_id=known["task_id"],
-            trial=known["trial"],
-            world=known["world"] or "",
-            split=known["split"] or "",
-            episode_id=known["episode_id"],
-            branch_id=branch_id,
-            seq=seq,
-            content=self.content,
-        )
+        given = {name: known[name] for name in _TOLD if known[name] is not None}
+        return ExampleOrigin(**given, branch_id=branch_id, seq=seq, content=self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,10 +244,12 @@ def has_error_marker(author: str, text: str) -> bool:
 
 
 _EPISODES = """
-SELECT episode_id, run_id, task_id, trial, world, split, toolset_id, reward, {end} AS end_branch
+SELECT
+    episode_id, run_id, task_id, trial, world, split, agent, model, reward, version AS simkit, toolset_id,
+    {end} AS end_branch
 FROM (
     SELECT *, outcome IS NOT NULL AS finished FROM episode_facts {ends} WHERE list_contains($runs, run_id)
-)
+) JOIN (SELECT run_id, version FROM runs) USING (run_id)
 WHERE {source} AND (
 {condition}
 )

@@ -6,111 +6,18 @@ an agent's model (`simkit.components.model_view`); `row()` gives the columns tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Literal, TypeAlias, cast, overload
-from unicodedata import normalize
-
-import orjson
+from typing import Any, Literal, TypeAlias, overload
 
 from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolSpec
-from simkit.core.tasks import Task
+from simkit.data.origins import NOWHERE, ExampleOrigin
 from simkit.errors import UsageError
-
-
-@dataclass(frozen=True, slots=True)
-class TaskContent:
-    """Content of a task, by which equal tasks are recognised under any name and in any world.
-
-    Digests of its instructions and of its goals; an empty one if there are none. Letter case, white space and Unicode's
-    compatibility forms make no difference, in instructions and in the details of goals.
-    """
-
-    instructions: str = ""
-    goals: str = ""
-
-    @classmethod
-    def of(cls, instructions: str | None, goals: Iterable[Mapping[str, Any]]) -> TaskContent:
-        """Content of a task. `goals` have a key and may have a detail; they count only if at least one has a detail."""
-        given = [(goal["key"], goal.get("detail")) for goal in goals]
-        wanted = sorted(orjson.dumps([plain(key), plain(detail)], option=orjson.OPT_SORT_KEYS) for key, detail in given)
-        telling = any(detail for _, detail in given)
-        return cls(_digest(plain(instructions or "").encode()), _digest(b"\n".join(wanted)) if telling else "")
-
-    @classmethod
-    def of_task(cls, task: Task) -> TaskContent:
-        """Content of a task of a world."""
-        return cls.of(task.instructions, [{"key": goal.key, "detail": dict(goal.detail)} for goal in task.goals])
-
-    def shares(self, other: TaskContent) -> bool:
-        """Whether both have the same instructions, or the same goals."""
-        same = (self.instructions == other.instructions != "", self.goals == other.goals != "")
-        return any(same)
-
-    def __bool__(self) -> bool:
-        """Whether it identifies a task."""
-        return bool(self.instructions or self.goals)
-
-
-UNKNOWN = TaskContent()
-
-
-def plain(value: Any) -> Any:
-    """A JSON value in which equivalent texts are equal."""
-    match value:
-        case str():
-            return " ".join(normalize("NFKC", value).casefold().split())
-        case Mapping():
-            return {str(key): plain(each) for key, each in cast("Mapping[Any, Any]", value).items()}
-        case list() | tuple():
-            return [plain(each) for each in cast("list[Any]", value)]
-        case _:
-            return value
-
-
-def _digest(data: bytes) -> str:
-    return blake2b(data, digest_size=12).hexdigest() if data else ""
-
 
 Kind: TypeAlias = Literal["sft", "kto", "dpo"]
 Removed: TypeAlias = Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExampleOrigin:
-    """Origin of an example; fields that a file does not contain are empty.
-
-    `branch_id` and `seq` locate its (last) answer in the table `messages`. `content` identifies the task: ids and
-    worlds are only names, which worlds with different options share.
-    """
-
-    run_id: str = ""
-    task_id: str = ""
-    trial: int = 0
-    world: str = ""
-    split: str = ""
-    episode_id: str = ""
-    branch_id: str = ""
-    seq: int = -1
-    content: TaskContent = UNKNOWN
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields that files contain, with the digests of the task's instructions and goals."""
-        kept = {"run_id": self.run_id, "task_id": self.task_id, "trial": self.trial}
-        what = {"instructions": self.content.instructions, "goals": self.content.goals} if self.content else {}
-        return {**kept, "world": self.world, "split": self.split, **what}
-
-    @classmethod
-    def from_json(cls, known: Mapping[str, Any]) -> ExampleOrigin:
-        """Read an origin from a file's fields."""
-        given = {name: known[name] for name in NOWHERE.to_json() if known.get(name) is not None}
-        content = TaskContent(str(known.get("instructions") or ""), str(known.get("goals") or ""))
-        return cls(**given, content=content)
-
-
-NOWHERE = ExampleOrigin()
 
 
 UNREAD = "unread_column"

@@ -24,6 +24,7 @@ import orjson
 
 from simkit.core.messages import AssistantMessage, ToolCall
 from simkit.data.examples import Example, ExampleSet, Kind, SftExample
+from simkit.data.origins import NOWHERE, origin_file, origin_line
 from simkit.data.reasoning import holds_field, reasoning_counts
 from simkit.data.selection import Selection, select
 from simkit.errors import InvalidArguments, StoreError, UsageError
@@ -39,25 +40,26 @@ MAX_ROW_BYTES = 1 << 30
 class ColumnOptions:
     """Options of rows: a column `origin`, and `arguments` as objects (for TRL) or as the recorded text."""
 
-    origin: bool = False
+    origin: bool = True
     arguments: Literal["object", "text"] = "object"
 
 
-PLAIN = ColumnOptions()
+PLAIN = ColumnOptions(origin=False)
 
 
-def write(examples: ExampleSet, path: Path | str, columns: ColumnOptions = PLAIN) -> Path:
+def write(examples: ExampleSet, path: Path | str, columns: ColumnOptions | None = None) -> Path:
     """Write a `.jsonl` or `.parquet` file and return its path; an existing file is replaced at the end.
 
     Columns: `messages` (sft; `prompt` and `completion` if an example has answers that are only context), `prompt`,
-    `completion`, `label` (kto) or `prompt`, `chosen`, `rejected` (dpo), and `tools`, null for an agent without tools;
-    optionally `origin` with run, task, trial, world and split.
+    `completion`, `label` (kto) or `prompt`, `chosen`, `rejected` (dpo), `tools`, null for an agent without tools, and
+    `origin` (`ExampleOrigin.to_json`) unless `columns` leaves it out or no example has one.
 
     Raises:
         UsageError: another file extension, or a folder that does not exist.
         StoreError: the file cannot be written.
     """
-    path = Path(path)
+    path, columns = Path(path), columns or ColumnOptions()
+    columns = replace(columns, origin=columns.origin and any(example.origin != NOWHERE for example in examples))
     check_place(path)
     with replacing(path) as unfinished:
         if path.suffix == ".parquet":
@@ -251,7 +253,7 @@ def export(
     selection: Selection | None = None,
     *,
     format: Format = "trl",
-    origin: bool = False,
+    origin: bool = True,
 ) -> ExportResult:
     """Write the examples of a selection to a file; an existing file is replaced at the end.
 
@@ -262,7 +264,8 @@ def export(
         selection: the examples to take; by default the harvest of the last run.
         format: `trl` for TRL's trainers (arguments of calls are objects), `openai` for files of the fine-tuning API,
             `raw` for the columns of `trl` with arguments as the text that the model wrote.
-        origin: add a column with the run and task of each row.
+        origin: name run, episode, task, model, reward and more of each row (`ExampleOrigin`): in a column, or for
+            `openai` in a file beside this one (`train.origin.jsonl`).
 
     Raises:
         UsageError: unknown kind, run or extension, an invalid condition, or a folder that does not exist.
@@ -282,7 +285,7 @@ def check_out(path: Path, format: Format) -> None:
     check_place(path, (".jsonl",) if format == "openai" else (".jsonl", ".parquet"))
 
 
-def save(examples: ExampleSet, out: Path, *, format: Format = "trl", origin: bool = False) -> ExportResult:
+def save(examples: ExampleSet, out: Path, *, format: Format = "trl", origin: bool = True) -> ExportResult:
     """Write examples in one of the formats.
 
     Raises:
@@ -297,10 +300,20 @@ def save(examples: ExampleSet, out: Path, *, format: Format = "trl", origin: boo
         case "openai":
             from simkit.data.openai_files import accepted, openai_rows
 
-            if origin:
-                raise UsageError("the fine-tuning API accepts no column for the origin; omit it, or write for TRL")
             examples = accepted(examples)
-            write_lines(openai_rows(examples), out)
+            rows = list(openai_rows(examples))
+            write_lines(rows, out)
+            _write_origins(examples if origin else (), rows, origin_file(out))
     held, left_out = reasoning_counts(examples)
     lost = sum(map(holds_field, examples)) if format == "openai" else 0
     return ExportResult(out, examples.kind, len(examples), examples.removed, held - lost, left_out + lost)
+
+
+def _write_origins(examples: Iterable[Example], rows: Iterable[dict[str, Any]], path: Path) -> None:
+    """Write the file of origins; without any, remove the one of an earlier export."""
+    lines = [origin_line(row, each.origin) for each, row in zip(examples, rows, strict=False) if each.origin != NOWHERE]
+    if lines:
+        write_lines(lines, path)
+        return
+    with suppress(FileNotFoundError):
+        path.unlink()

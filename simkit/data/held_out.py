@@ -15,7 +15,8 @@ from typing import Literal, TypeAlias
 from simkit.components.world import WORLD, World
 from simkit.core.tasks import Task
 from simkit.data.conversations import contents_of
-from simkit.data.examples import Example, ExampleSet, TaskContent
+from simkit.data.examples import Example, ExampleSet
+from simkit.data.origins import TaskContent
 from simkit.errors import UsageError
 from simkit.plugins.loading import load
 from simkit.store import Reader, Store
@@ -151,8 +152,8 @@ def _advice(found: Contamination, held: HeldOut) -> str:
     if found.overlaps:
         return "Remove them (--drop-held-out, or simkit.data.held_out.without_held_out), or harvest from another split"
     return (
-        f"Export with --origin, from runs on the world `{held.world}` or of this store; files of older versions do not "
-        "contain the contents of their tasks"
+        f"Export from runs on the world `{held.world}` or of this store, without --no-origin; files of older versions "
+        "do not contain the contents of their tasks"
     )
 
 

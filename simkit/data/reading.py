@@ -21,7 +21,6 @@ from simkit.data.examples import (
     UNREAD,
     DpoExample,
     Example,
-    ExampleOrigin,
     ExampleSet,
     Kind,
     KtoExample,
@@ -29,6 +28,7 @@ from simkit.data.examples import (
     kind_of,
 )
 from simkit.data.message_forms import MessageReader, tools_of
+from simkit.data.origins import NOWHERE, ExampleOrigin, origin_file, origins_of, row_digest
 from simkit.data.row_files import FileRow, as_list, file_rows, parsed
 from simkit.errors import DataCorrupt, UsageError
 
@@ -51,7 +51,8 @@ _JUDGING = re.compile(
 def read_examples(path: Path | str) -> ExampleSet:
     """Read a `.jsonl`, `.json` (each also `.gz`) or `.parquet` file, a folder saved by `datasets`, or the JOSH release.
 
-    The examples know their location in the file, and what was noticed when they were read (`Finding` names).
+    The examples know their location in the file, and what was noticed when they were read (`Finding` names). Their
+    origin is in the column `origin`, or in the file of origins beside theirs.
 
     Raises:
         DataMissing: the file does not exist.
@@ -63,7 +64,10 @@ def read_examples(path: Path | str) -> ExampleSet:
         from simkit.data.release import read_release
 
         return read_release(path)
-    return _set_of([example for row in file_rows(path) for example in _examples(row, f"{row.place} of {path}")], path)
+    beside = origin_file(path)
+    origins = origins_of(row.value for row in file_rows(beside)) if beside.is_file() else {}
+    found = [example for row in file_rows(path) for example in _examples(row, f"{row.place} of {path}", origins)]
+    return _set_of(found, path)
 
 
 def _set_of(found: Sequence[Example], path: Path) -> ExampleSet:
@@ -78,7 +82,7 @@ def _set_of(found: Sequence[Example], path: Path) -> ExampleSet:
     return ExampleSet(kinds[0], tuple(found))
 
 
-def _examples(row: FileRow, place: str) -> Iterator[Example]:
+def _examples(row: FileRow, place: str, origins: Mapping[str, ExampleOrigin]) -> Iterator[Example]:
     if not isinstance(cast("object", row.value), Mapping):
         raise DataCorrupt(f"{place} is not a JSON object; each row is an object with the columns {SHAPES_KNOWN}")
     columns = _Columns(cast("Row", row.value), place)
@@ -92,8 +96,10 @@ def _examples(row: FileRow, place: str) -> Iterator[Example]:
     noticed += [("ignored_rewards", name) for name in columns.unread() if _JUDGING.search(name)]
     noticed += [(name, "") for name in columns.noticed]
     noticed += [(UNREAD, name) for name in columns.unread() if not _JUDGING.search(name)]
+    beside = origins.get(row_digest(row.value), NOWHERE) if origins else NOWHERE
     for example in found:
-        yield replace(example, place=row.place, noticed=tuple(noticed))
+        origin = beside if example.origin == NOWHERE else example.origin
+        yield replace(example, place=row.place, noticed=tuple(noticed), origin=origin)
 
 
 class _Columns:

@@ -21,7 +21,8 @@ import orjson
 
 from simkit.core.messages import AssistantMessage, Message, UserMessage, parse_message, text_of
 from simkit.data.conversations import has_error_marker
-from simkit.data.examples import ExampleOrigin, ExampleSet, KtoExample, example_digest, prompt_digest
+from simkit.data.examples import ExampleSet, KtoExample, example_digest, prompt_digest
+from simkit.data.origins import ExampleOrigin
 from simkit.errors import DataCorrupt
 
 INNER = "data/llama3-josh-toolwoz-for-KTO.zip"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from simkit.components.results import RecordedEpisode, RecordedMessage, Recorded
 from simkit.components.reward import RewardPart
 from simkit.components.world import World, load_world
 from simkit.core.messages import ToolResult
-from simkit.data.export import check_place, replacing
+from simkit.data.export import check_place, replacing, write_lines
+from simkit.data.origins import ExampleOrigin, origin_file
 from simkit.errors import StoreError, UsageError
 from simkit.plugins.component_paths import BaseFolders
 from simkit.store.reader import Reader, RunRow
@@ -22,10 +24,11 @@ from simkit.store.reader import Reader, RunRow
 Row = Mapping[str, Any]
 
 
-def write_results(reader: Reader, run: str, out: Path) -> int:
+def write_results(reader: Reader, run: str, out: Path, *, origin: bool = True) -> int:
     """Write a run in the format of its world's benchmark, and return the number of its episodes.
 
-    The run may be one that was imported.
+    The run may be one that was imported. With `origin`, a file beside it (`results.origin.jsonl`) says for each episode
+    where it comes from, as those formats have no place for it.
 
     Raises:
         UsageError: the world has no such format or is not installed, the run has no finished episode, or the file has
@@ -39,13 +42,24 @@ def write_results(reader: Reader, run: str, out: Path) -> int:
     recorded = recorded_run(reader, known)
     if not recorded.episodes:
         raise UsageError(f"the run {run} has no finished episode; there is nothing to write")
-    content = orjson.dumps(_world_of(reader, known).results(recorded), option=orjson.OPT_INDENT_2)
+    world = _world_of(reader, known)
+    content = orjson.dumps(world.results(recorded), option=orjson.OPT_INDENT_2)
     try:
         with replacing(out) as unfinished:
             unfinished.write_bytes(content + b"\n")
     except OSError as error:
         raise StoreError(f"{out} cannot be written ({error.strerror}); free space, or name another place") from error
+    if origin:
+        write_lines(_origins(recorded, world.name), origin_file(out))
     return len(recorded.episodes)
+
+
+def _origins(run: RecordedRun, world: str) -> Iterator[dict[str, Any]]:
+    """The origin of each episode."""
+    for each in run.episodes:
+        where = ExampleOrigin(run_id=run.run_id, episode_id=each.episode_id, task_id=each.task_id, trial=each.trial)
+        played = replace(where, agent=run.agent, model=run.model or "", reward=each.reward, simkit=run.version)
+        yield replace(played, world=world, split=each.split).to_json()
 
 
 def _world_of(reader: Reader, run: RunRow) -> World:

@@ -22,15 +22,14 @@ from simkit.data.conversations import AgentMessage, ConversationReader, FailedMe
 from simkit.data.examples import (
     DpoExample,
     Example,
-    ExampleOrigin,
     ExampleSet,
     Kind,
     KtoExample,
     SftExample,
-    TaskContent,
     example_digest,
     prompt_digest,
 )
+from simkit.data.origins import ExampleOrigin, TaskContent
 from simkit.data.reasoning import Reasoning, with_reasoning_as
 from simkit.errors import UsageError
 from simkit.store import Reader, ReadState, Store

@@ -368,7 +368,8 @@ def _metric(name: str, how: str) -> str:
 def _record(run: Run, score: TaskScore, failed: int) -> None:
     for item in score.items:
         lower = {metric: "lower" for metric in item.metrics if metric in score.lower}
-        detail = {"answer": score.answers[item.id], **({"better": lower} if lower else {})}
+        primary = {"primary": next(iter(item.metrics))} if item.metrics else {}  # the first of the task's own list
+        detail = {"answer": score.answers[item.id], **primary, **({"better": lower} if lower else {})}
         run.score_item(score.task, item.id, trial=0, detail=detail, **item.metrics)
     run.measure(f"{DONE}/{score.task}", 0, **score.totals, **{FAILED: failed})
     run.measure(DONE, 0, **{score.task: len(score.items)})

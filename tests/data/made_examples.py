@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from simkit.core.messages import AssistantMessage, SystemMessage, ToolCall, ToolMessage, ToolSpec, UserMessage
-from simkit.data.examples import DpoExample, ExampleOrigin, ExampleSet, KtoExample, SftExample
+from simkit.data.examples import DpoExample, ExampleSet, KtoExample, SftExample
+from simkit.data.origins import ExampleOrigin
 
 FIND = ToolSpec.of(
     "find_hotel", "Finds a hotel.", {"area": {"type": "string"}, "stars": {"type": "integer"}}, ("area",)

@@ -9,7 +9,8 @@ from made_examples import BOOK, FIND, demonstrations, judged, pairs, prompt
 
 from simkit.core.messages import ToolSpec
 from simkit.data.checks import check
-from simkit.data.examples import ExampleOrigin, ExampleSet, example_digest, prompt_digest
+from simkit.data.examples import ExampleSet, example_digest, prompt_digest
+from simkit.data.origins import ExampleOrigin
 
 TOOLS = [(), (FIND,), (BOOK,), (FIND, BOOK), (BOOK, FIND)]
 

@@ -9,11 +9,13 @@ import pytest
 from made_examples import demonstrations, judged
 from typer.testing import CliRunner, Result
 
+from simkit import __version__ as version
 from simkit.cli.app import app
 from simkit.core.messages import AssistantMessage, ToolCall
 from simkit.data.examples import ExampleSet, KtoExample
 from simkit.data.export import write
 from simkit.data.reading import read_examples
+from simkit.store import Store
 
 
 def simkit(*words: str | Path) -> Result:
@@ -36,7 +38,7 @@ def test_the_command_of_before_is_as_it_was(store: Path, tmp_path: Path) -> None
     assert done.exit_code == 0, done.output
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert f"{out}: {len(rows)} KTO examples" in done.stdout
-    assert {tuple(row) for row in rows} == {("prompt", "completion", "label", "tools")}
+    assert {tuple(row) for row in rows} == {("prompt", "completion", "label", "tools", "origin")}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_any_work(
 
 def test_several_runs_conditions_and_bounds(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "sft.parquet"
-    flags = ["--source", "episodes", "--where", "turns < 100", "--max-per-task", "1", "--limit", "3", "--origin"]
+    flags = ["--source", "episodes", "--where", "turns < 100", "--max-per-task", "1", "--limit", "3"]
     words = ["export", "sft", "--run", "first", "--run", "second", *flags, "--out", out, "--store", store]
     done = simkit(*words, "--clean-of", "builtin:val", "--json")
     assert done.exit_code == 0, done.output
@@ -138,9 +140,19 @@ def test_no_examples_are_an_error_that_says_what_was_left_out(store: Path, tmp_p
     assert "second has no sft examples to write" in " ".join(done.output.split())
 
 
-@pytest.mark.parametrize(("flags", "hinted"), [((), True), (("--origin",), False)])
-def test_an_export_without_origins_says_what_cannot_be_checked(
-    store: Path, tmp_path: Path, flags: tuple[str, ...], hinted: bool
+@pytest.mark.parametrize("flags", [(), ("--no-origin",)])
+def test_rows_say_where_they_come_from_unless_that_is_left_out(
+    store: Path, tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
-    done = simkit("export", "kto", "--run", "first", "--out", tmp_path / "a.jsonl", "--store", store, *flags)
-    assert ("with --origin they can be checked" in done.stderr) is hinted
+    out = tmp_path / "a.jsonl"
+    done = simkit("export", "kto", "--run", "first", "--out", out, "--store", store, *flags)
+    assert ("cannot be checked for held-out tasks later" in done.stderr) is bool(flags)
+    row = json.loads(out.read_text().splitlines()[0])
+    assert ("origin" in row) is not bool(flags)
+    if not flags:
+        origin = row["origin"]
+        (known,) = Store(store).query("from episode_facts where episode_id = ?", [origin["episode_id"]]).dicts()
+        told = ("run_id", "task_id", "trial", "world", "split", "reward")
+        assert {name: origin[name] for name in told} == {name: known[name] for name in told}
+        assert (origin["agent"], origin["simkit"]) == (known["agent"] or "", version)
+        assert origin["branch_id"].startswith(origin["episode_id"])

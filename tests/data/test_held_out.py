@@ -12,9 +12,10 @@ from simkit.core.events import Event, RunFinished, RunStarted, TaskSeen
 from simkit.core.messages import UserMessage
 from simkit.core.ontology import Ontology
 from simkit.core.tasks import Goal, Task
-from simkit.data.examples import ExampleOrigin, ExampleSet, KtoExample, TaskContent
+from simkit.data.examples import ExampleSet, KtoExample
 from simkit.data.export import ColumnOptions, write
 from simkit.data.held_out import HeldOut, assert_clean_of, contamination, without_held_out
+from simkit.data.origins import ExampleOrigin, TaskContent
 from simkit.data.reading import read_examples
 from simkit.errors import UsageError
 from simkit.store import Store

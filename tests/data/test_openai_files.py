@@ -91,6 +91,15 @@ def test_sets_that_the_api_has_no_use_for() -> None:
         accepted(ExampleSet("sft", (*demonstrations(9).examples, empty)))
 
 
-def test_an_origin_has_no_place_in_the_format(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="accepts no column for the origin"):
-        save(demonstrations(10), tmp_path / "a.jsonl", format="openai", origin=True)
+def test_origins_are_beside_the_file_and_follow_its_rows(tmp_path: Path) -> None:
+    examples, out = demonstrations(12), tmp_path / "a.jsonl"
+    save(examples, out, format="openai")
+    rows = out.read_text().splitlines()
+    assert all("origin" not in json.loads(row) for row in rows)
+    assert [each.origin for each in read_examples(out)] == [each.origin for each in examples]
+    edited = rows[5].replace("Ashley House", "Ashley Hotel")
+    out.write_text("\n".join([rows[11], edited, *rows[2:4]]))
+    assert [each.task_id for each in read_examples(out)] == ["train-11", "", "train-2", "train-3"]
+    save(examples, out, format="openai", origin=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+    assert read_examples(out).task_ids == frozenset()

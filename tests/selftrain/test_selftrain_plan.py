@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from simkit.core.tasks import Task
-from simkit.data.examples import ExampleOrigin, ExampleSet, SftExample
+from simkit.data.examples import ExampleSet, SftExample
+from simkit.data.origins import ExampleOrigin
 from simkit.errors import UsageError
 from simkit.recipes.selftrain.harvests import play_for, play_tasks_of
 from simkit.recipes.selftrain.plan import TEST_SEED, ExperimentPlan

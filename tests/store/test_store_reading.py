@@ -21,8 +21,8 @@ from store_events import Script, josh_episode, run_finished, run_started, write_
 from simkit.core.events import UnitsNotPlayed, UnitsPlanned
 from simkit.core.records import PlannedUnit, UnplayedUnit
 from simkit.core.tasks import Task
-from simkit.data.examples import UNKNOWN
 from simkit.data.held_out import assert_clean_of
+from simkit.data.origins import UNKNOWN
 from simkit.data.selection import Selection, select, select_with_state
 from simkit.errors import StoreBusy, StoreError, StoreIncomplete, UsageError
 from simkit.store import LoadReport, Replica, Store

@@ -343,13 +343,14 @@ def test_exports_hold_the_examples_of_the_views(store: Store, tmp_path: Path, ki
     done = export(store, kind, lines, format="raw")
     assert (done.written, done.removed) == (len(expected), {"duplicates": {"sft": 3, "kto": 18, "dpo": 18}[kind]})
     found = [orjson.loads(line) for line in lines.read_bytes().splitlines()]
-    assert found == expected
-    assert [list(row) for row in found] == [columns] * len(expected)
+    assert [list(row) for row in found] == [[*columns, "origin"]] * len(expected)
+    assert [{name: row[name] for name in columns} for row in found] == expected
     assert export(store, kind, table, format="raw").written == len(expected)
     read = Store(store.path, external=True).query("FROM read_parquet(?)", [str(table)])
     assert read.types[0] == "JSON[]"
     unpacked = [{name: unpack(value) for name, value in row.items()} for row in read.dicts()]
-    assert unpacked == expected
+    assert [{name: row[name] for name in columns} for row in unpacked] == expected
+    assert [orjson.loads(row["origin"]) for row in read.dicts()] == [row["origin"] for row in found]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["it's.jsonl", "it's.parquet", "store"]
 
 

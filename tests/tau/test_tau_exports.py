@@ -71,6 +71,10 @@ def test_a_run_is_written_as_tau_bench_does_and_read_back_with_its_rewards(small
     assert second["info"]["reward_info"]["info"] == {"r_outputs": 0.0, "outputs": {"1000": True, "Kettle": False}}
     assert third["reward"] == 0.0
     assert "no idea" in third["info"]["error"]
+    origins = [json.loads(line) for line in (tmp_path / "results.origin.jsonl").read_text().splitlines()]
+    rewards = {each["task_id"]: each["reward"] for each in origins}
+    assert rewards == {"test-0": 1.0, "test-1": 0.0, "test-2": None}
+    assert {each["world"] for each in origins} == {"tau:retail"}
 
     again = command("import", str(out), "--name", "theirs", "--store", str(store))
     assert again.exit_code == 0, again.output
