@@ -11,7 +11,7 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from simkit.cli.commands import RESUME, RUN, STORE, TRAIN, commands
+from simkit.cli.commands import RESUME, REVIEW, RUN, STORE, TRAIN, commands
 from simkit.cli.envfile import read_env_file
 from simkit.cli.failure import readable_errors
 from simkit.cli.options import quick
@@ -66,13 +66,13 @@ class LazyCommands(Mapping[str, Any]):
         """First paragraph of each command's help."""
         texts = {name: inspect.getdoc(info.callback) or "" for name, info in self._infos.items()}
         own = {name: _first_paragraph(text) for name, text in texts.items()}
-        return {"run": RUN, "train": TRAIN, "resume": RESUME, **own, "store": STORE}
+        return {"run": RUN, "train": TRAIN, "resume": RESUME, **own, "review": REVIEW, "store": STORE}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(("run", "train", "resume", *self._infos, "store"))
+        return iter(("run", "train", "resume", *self._infos, "review", "store"))
 
     def __len__(self) -> int:
-        return 4 + len(self._infos)
+        return 5 + len(self._infos)
 
     def __getitem__(self, name: str) -> Any:
         if name == "run":
@@ -85,6 +85,11 @@ class LazyCommands(Mapping[str, Any]):
             from simkit.cli.resume import resume_command
 
             return resume_command()
+        if name == "review":
+            from simkit.cli.recipes import recipe_command
+            from simkit.plugins.recipe import load_recipe
+
+            return recipe_command(load_recipe(name), name, argument="of")
         if name == "store":
             from simkit.cli.store import store_command
 

@@ -24,6 +24,7 @@ from simkit.errors import UsageError
 
 RUN = "Run a recipe: rollout, josh, or your own path/to/recipe.py. `simkit run RECIPE --help` shows its flags."
 TRAIN = "Train a model by TRL: sft, kto, dpo or grpo. `simkit train METHOD --help` shows how."
+REVIEW = "Ask a judge about the failures of a run: whose fault was each (agent, user, tools, reward)?"
 RESUME = "Continue a run that was killed, interrupted, or stopped by a budget or an endpoint."
 STORE = "Make finished runs small (pack), or delete runs (prune)."
 

@@ -19,7 +19,7 @@ from simkit.core.limits import ASK_TIMEOUT
 from simkit.core.safe_text import visible
 from simkit.errors import RecipeError, UsageError
 from simkit.plugins.component_paths import BaseFolders
-from simkit.plugins.recipe import Recipe
+from simkit.plugins.recipe import Recipe, RecipeFlag
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -130,13 +130,24 @@ COMMON: Flags = {
 }
 
 
-def recipe_command(recipe: Recipe, target: str, *, name: str = "", cls: type[FittingCommand] = FittingCommand) -> Any:
-    """A recipe as a command; `target` is the name that the user gave, `name` that of the command if it differs."""
+def recipe_command(
+    recipe: Recipe,
+    target: str,
+    *,
+    name: str = "",
+    cls: type[FittingCommand] = FittingCommand,
+    argument: str | None = None,
+) -> Any:
+    """A recipe as a command.
+
+    `target` is the name that the user gave, `name` that of the command if it differs, `argument` a flag that is given
+    without its name.
+    """
     own = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
     shown, title = _shown(flowing(recipe.help)), _shown(recipe.title)
     settings = {"allow_extra_args": True, "ignore_unknown_options": True} if recipe.others else {}
     command = own.command(name or target, cls=cls, help=shown, short_help=title, context_settings=settings)
-    command(_callback(recipe, target))
+    command(_callback(recipe, target, argument))
     return typer.main.get_command(own)
 
 
@@ -248,7 +259,7 @@ def check_shard(recipe: Recipe, common: CommonFlags) -> None:
         )
 
 
-def _callback(recipe: Recipe, target: str) -> Callable[..., None]:
+def _callback(recipe: Recipe, target: str, argument: str | None) -> Callable[..., None]:
     def run(ctx: typer.Context, **values: Any) -> None:
         from simkit.cli.run import CommonFlags, execute, open_run
 
@@ -265,7 +276,7 @@ def _callback(recipe: Recipe, target: str) -> Callable[..., None]:
         models["model"] = (str | None, None, typer.Option(help=TRAINED))
     signature = [
         inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
-        *_recipe_parameters(recipe, models),
+        *_recipe_parameters(recipe, models, argument),
         *flag_parameters(models, MODEL_PANEL, recipe.unused),
         *flag_parameters(COMMON, PANEL, recipe.unused),
     ]
@@ -294,7 +305,7 @@ def _names(values: Iterable[Any]) -> Iterator[str]:
             yield from _names(cast("list[Any]", value))
 
 
-def _recipe_parameters(recipe: Recipe, models: Flags) -> list[inspect.Parameter]:
+def _recipe_parameters(recipe: Recipe, models: Flags, argument: str | None) -> list[inspect.Parameter]:
     for flag in recipe.flags:
         if flag.name in models:
             raise RecipeError(
@@ -302,10 +313,20 @@ def _recipe_parameters(recipe: Recipe, models: Flags) -> list[inspect.Parameter]
                 f"`run.models.{flag.name}` or another name"
             )
     return [
-        _parameter(flag.name, flag.annotation, flag.default, typer.Option(help=_shown(flag.help) or None))
+        _parameter(
+            flag.name,
+            flag.annotation,
+            flag.default,
+            _argument_or_option(flag, argument),
+        )
         for flag in recipe.flags
         if flag.name != recipe.others
     ]
+
+
+def _argument_or_option(flag: RecipeFlag, argument: str | None) -> Any:
+    text = _shown(flag.help) or None
+    return typer.Argument(help=text, metavar="RUN") if flag.name == argument else typer.Option(help=text)
 
 
 def flag_parameters(flags: Flags, panel: str, hidden: Set[str] = frozenset()) -> list[inspect.Parameter]:

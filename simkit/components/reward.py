@@ -60,7 +60,8 @@ class ScoreTurn(Stateful[StateT_co], Request[tuple[Hit, ...]]):
     """Request for the remaining goals that one turn reached: each copy once, in the order of the calls.
 
     `calls` are those of the turn, `conversation` and `world` the branch after it. The user's answer to a turn is scored
-    for itself if the user called tools in it; `calls` are then the user's (`CallRecord.by`).
+    for itself if the user called tools in it; `calls` are then the user's (`CallRecord.by`). `key` names the turn, for
+    model calls.
     """
 
     task: Task
@@ -68,6 +69,7 @@ class ScoreTurn(Stateful[StateT_co], Request[tuple[Hit, ...]]):
     calls: tuple[CallRecord, ...]
     conversation: Conversation
     world: StateT_co = NO_STATE
+    key: TurnKey | None = None
 
     def serve(self, reward: Reward[StateT_co], /) -> Awaitable[tuple[Hit, ...]]:
         """Ask a reward."""

@@ -51,6 +51,8 @@ class ChatRequest:
         sampling: the sampling options.
         seed: the seed of this call, from `CallKey.seed`; None to send no seed.
         limit: reply limit of a budget; None for no bound except that of the sampling options.
+        reusable: the answer to an equal request of the run will do, as for a verdict about the same content. It is not
+            part of the request's identity.
     """
 
     messages: Sequence[Message]
@@ -60,6 +62,7 @@ class ChatRequest:
     sampling: Sampling = DEFAULT
     seed: int | None = None
     limit: ReplyLimit | None = None
+    reusable: bool = False
 
     def sampled(self, sampling: Sampling) -> ChatRequest:
         """A copy with other sampling options. Written out because `replace` takes twice as long and runs per call."""
@@ -71,6 +74,7 @@ class ChatRequest:
             sampling=sampling,
             seed=self.seed,
             limit=self.limit,
+            reusable=self.reusable,
         )
 
     def to_openai(self) -> dict[str, Any]:

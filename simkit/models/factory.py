@@ -4,6 +4,7 @@ The layers, outermost first, each with the condition under which it is present:
 
     AcknowledgedModel        returns an answer once it is in the journal; in a run (`run_models`)
     SampledModel             fills in sampling options; if the configuration has any
+    ReusingModel             answers equal requests that are `reusable` once; in a run
     ReplayedModel            answers from a recording; on resume and replay
     BudgetedModel            reserves tokens and money, ends calls when the run's time is up; with a budget
     ConcurrencyLimitedModel  enforces the concurrency limit; if the provider names an endpoint
@@ -15,7 +16,8 @@ The layers, outermost first, each with the condition under which it is present:
     ValidatedModel           checks the answer and its usage; unless the provider does
     the provider's model
 
-A replay opens no provider. Its layers are AcknowledgedModel, SampledModel, RecordedModel and ReplayedModel.
+A replay opens no provider, and finds every call by its key. Its layers are AcknowledgedModel, SampledModel,
+RecordedModel and ReplayedModel.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from simkit.models.middleware.metrics import CallMetrics, Health, MeteredModel
 from simkit.models.middleware.rate_limit import RateLimitedModel, RateLimits
 from simkit.models.middleware.replay import Recording, ReplayedModel
 from simkit.models.middleware.retry import RetryingModel
+from simkit.models.middleware.reuse import AnswerMemory, ReusingModel
 from simkit.models.provider import Provider, Resources, find_provider
 from simkit.models.usage import ValidatedModel
 
@@ -156,6 +159,7 @@ class ModelContext:
         budget: shared by the models of the run.
         recording: calls that were answered before.
         strict: whether a call missing from the recording is an error; no provider is opened then.
+        memory: answers that serve equal requests; None to make each.
     """
 
     recorder: Recorder | None = None
@@ -163,6 +167,7 @@ class ModelContext:
     budget: Budget | None = None
     recording: Recording | None = None
     strict: bool = False
+    memory: AnswerMemory | None = None
 
 
 @asynccontextmanager
@@ -254,7 +259,24 @@ def _opened(provider: Provider, context: ModelContext, endpoints: Endpoints) -> 
         model = ConcurrencyLimitedModel(model, shared.concurrency)
     if context.budget is not None:
         model = BudgetedModel(model, context.budget, provider.price)
-    return model if context.recording is None else ReplayedModel(context.recording, model, metrics=endpoints.metrics)
+    if context.recording is not None:
+        model = ReplayedModel(context.recording, model, metrics=endpoints.metrics)
+    return model if context.memory is None else _reusing(model, context.memory, provider, context, clock)
+
+
+def _reusing(
+    model: ChatModel, memory: AnswerMemory, provider: Provider, context: ModelContext, clock: Clock
+) -> ChatModel:
+    bodies = provider.config.record_requests
+    return ReusingModel(
+        model,
+        memory,
+        context.recording,
+        recorder=context.recorder,
+        run_id=context.run_id,
+        bodies=bodies,
+        clock=clock,
+    )
 
 
 def _recorded(model: ChatModel, provider: Provider, context: ModelContext, clock: Clock) -> ChatModel:

@@ -17,6 +17,7 @@ from simkit.models.middleware.leases import WorkerLeases
 from simkit.models.middleware.lending import Lender
 from simkit.models.middleware.metrics import CallMetrics
 from simkit.models.middleware.replay import Recording
+from simkit.models.middleware.reuse import AnswerMemory
 from simkit.models.provider import find_provider, names_code
 
 
@@ -65,6 +66,7 @@ class RunModels:
             budget=self.budget,
             recording=recorded.recording if recorded else None,
             strict=recorded is not None and recorded.strict,
+            memory=AnswerMemory(),
         )
         self._recorded = dict(recorded.recording.adjustments) if recorded else {}
         before = self._recorded if resumed else {}

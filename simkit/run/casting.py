@@ -357,7 +357,7 @@ def _reward(wanted: str | Reward | None, world: World, folders: BaseFolders, mod
 def _no_judge(judge: str, reward: str) -> UsageError:
     return UsageError(
         f"--judge-model {judge} would not be asked: the reward `{reward}` takes no judge; leave the flag out, or choose"
-        " a reward that does, such as final_state"
+        " a reward that does, such as rubric or final_state"
     )
 
 

@@ -50,9 +50,12 @@ MaxTurnsOrWorlds: TypeAlias = Annotated[
     int | None, "Maximum number of agent turns in a conversation. Default: the world's, 15 for most."
 ]
 JudgeModel: TypeAlias = Annotated[
-    str | None, "Model that judges statements about how episodes end (final_state): openai/NAME. Default: no judge."
+    str | None, "Model that judges for the reward (rubric, pairwise, final_state): openai/NAME. Default: no judge."
 ]
 JudgeBaseUrl: TypeAlias = Annotated[str | None, "Endpoint of the judge. Default: --base-url."]
+JudgeTemperature: TypeAlias = Annotated[
+    float, "Sampling temperature of the judge; above 0 for a reward with several votes."
+]
 MaxErrors: TypeAlias = Annotated[
     int | None, "Maximum number of tool results that are errors in a conversation. Default: the world's, none for most."
 ]
@@ -77,12 +80,12 @@ class CastChoice:
     reward: Reward = None
     judge_model: JudgeModel = None
     judge_base_url: JudgeBaseUrl = None
+    judge_temperature: JudgeTemperature = 0.0
 
-    def judge_options(self, run: Run) -> ModelConfig | None:
-        """Options of the judge's model: those of the run at the temperature 0, with an endpoint of its own if given."""
-        if self.judge_base_url is None:
-            return None
-        return run.models.model_copy(update={"base_url": self.judge_base_url, "temperature": 0.0})
+    def judge_options(self, run: Run) -> ModelConfig:
+        """Options of the judge's model: those of the run at the judge's temperature, with its endpoint if given."""
+        endpoint = self.judge_base_url or run.models.base_url
+        return run.models.model_copy(update={"base_url": endpoint, "temperature": self.judge_temperature})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

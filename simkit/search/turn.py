@@ -241,7 +241,7 @@ async def _hits(
     """
     reward = context.cast.reward
     place = where("reward", reward, key)
-    request = ScoreTurn(context.task, remaining, calls, state.conversation, state.world)
+    request = ScoreTurn(context.task, remaining, calls, state.conversation, state.world, key)
     hits = await consult(reward, request, checks.hits, RewardFault, place)
     without(remaining, hits, place)
     return hits

@@ -161,6 +161,31 @@ GROUP BY n.run_id, n.task_id, n.trial, n.episode_id
 ORDER BY n.run_id, n.task_id, n.trial;
 COMMENT ON VIEW end_measures IS 'What a reward of the end measures beside its value, one row per episode: floor (the reward for doing nothing), reads_made and writes_made (shares of the calls of the task''s solution that were made, of those that change nothing and of those that do; NULL if it has none). Average them by run_id; an agent is better than none only above the floor.';
 
+CREATE VIEW reward_parts AS
+WITH parts AS (
+    SELECT e.run_id, e.task_id, e.trial, e.episode_id, unnest(CAST(e.parts AS JSON[])) AS part
+    FROM episodes e WHERE e.parts IS NOT NULL
+)
+SELECT
+    p.run_id, r.name AS run, p.task_id, p.trial, part ->> 'name' AS part, CAST(part ->> 'value' AS DOUBLE) AS value,
+    CAST(part ->> 'weight' AS DOUBLE) AS weight, part ->> 'evidence' AS evidence, p.episode_id
+FROM parts p
+LEFT JOIN runs r USING (run_id)
+ORDER BY p.run_id, p.task_id, p.trial;
+COMMENT ON VIEW reward_parts IS 'The parts of the reward of each episode, one row per part: its value, its weight (0 for parts that decide nothing) and its evidence, such as the reason of a judge.';
+
+CREATE VIEW reviews AS
+SELECT
+    i.run_id, r.name AS run, i.detail ->> 'run' AS reviewed_run, i.item AS task_id, i.trial,
+    i.detail ->> 'at_fault' AS at_fault, i.detail ->> 'reason' AS reason, i.detail ->> 'quote' AS quote,
+    CAST(i.detail ->> 'line' AS INTEGER) AS line, i.detail ->> 'judge' AS judge, i.detail ->> 'problem' AS problem,
+    i.detail ->> 'episode' AS episode_id
+FROM item_scores i
+LEFT JOIN runs r USING (run_id)
+WHERE i.suite = 'review' AND i.metric = 'reviewed'
+ORDER BY i.run_id, i.item, i.trial;
+COMMENT ON VIEW reviews IS 'Whose fault each failure was (simkit review), one row per failed episode: agent, user, tool or reward, with the reason, the quoted line of the conversation and its number from 1; at_fault is NULL without a verdict, and problem says why.';
+
 CREATE VIEW user_flags AS
 WITH flagged AS (
     SELECT m.episode_id, m.branch_id, split_part(flag, ':', 1) AS flag

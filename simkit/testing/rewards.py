@@ -11,6 +11,7 @@ from simkit.components import checks
 from simkit.components.reward import EpisodeReward, Hit, Reward, ScoreEpisode, ScoreTurn
 from simkit.components.state import State
 from simkit.core.conversation import Conversation, Entry
+from simkit.core.ids import TurnKey
 from simkit.core.messages import ToolCall, ToolResult, parse_call
 from simkit.core.records import CallRecord
 from simkit.core.tasks import Goal, Task
@@ -29,14 +30,19 @@ class RewardSubject:
     records: tuple[CallRecord, ...]
     world: State = None
 
+    @property
+    def key(self) -> TurnKey:
+        """The turn that is scored, for rewards that ask a model."""
+        return TurnKey(0, self.task.id, 0, "", 1)
+
     async def turn(self, remaining: tuple[Goal, ...], records: tuple[CallRecord, ...]) -> tuple[Hit, ...]:
         """The hits of one turn; the reply is checked."""
-        hits = await self.reward.score_turn(ScoreTurn(self.task, remaining, records, _TALK))
+        hits = await self.reward.score_turn(ScoreTurn(self.task, remaining, records, _TALK, key=self.key))
         return expect_reply(hits, checks.hits, "score_turn")
 
     async def episode(self, goals: tuple[Goal, ...], achieved: tuple[Hit, ...]) -> EpisodeReward:
         """The reward of an episode; the reply is checked."""
-        request = ScoreEpisode(self.task, goals, achieved, self.records, _TALK, self.world)
+        request = ScoreEpisode(self.task, goals, achieved, self.records, _TALK, self.world, key=self.key)
         bounds = checks.reward_range(self.reward.range, self.reward.name)
         reply = await self.reward.score_episode(request)
         return expect_reply(reply, checks.reward_within(bounds), "score_episode")

@@ -53,6 +53,7 @@ class Recording:
     )
     _calls: dict[str, list[_RecordedResult]] = field(default_factory=dict[str, list[_RecordedResult]])
     _index: dict[str, list[str]] | None = None
+    _by_request: dict[str, _RecordedResult] | None = None
 
     @classmethod
     def of(cls, run_id: str, calls: Iterable[ModelCall]) -> Recording:
@@ -68,7 +69,7 @@ class Recording:
         if not call.branch_id.startswith(begin):
             self.skipped += 1
             return
-        self._index = None
+        self._index = self._by_request = None
         name = _call_name(call.branch_id[len(begin) :], call.role, call.step)
         response, request = call.response, call.request
         self._calls.setdefault(name, []).append(
@@ -101,6 +102,7 @@ class Recording:
             return ()
         calls: dict[str, list[_RecordedResult]] = pickle.loads(part)
         self._calls |= calls
+        self._by_request = None
         return tuple(calls)
 
     def drop(self, names: Iterable[str]) -> None:
@@ -124,6 +126,16 @@ class Recording:
             if kept.request_hash == hashed and kept.response is not None:
                 return validated(ChatResponse.from_json(orjson.loads(kept.response)))
         return None
+
+    def answer_to(self, hashed: str) -> ChatResponse | None:
+        """A recorded answer to an equal request, whichever call asked for it; None if there is none."""
+        if self._by_request is None:
+            answered = [kept for calls in self._calls.values() for kept in calls if kept.response is not None]
+            self._by_request = {kept.request_hash: kept for kept in answered}
+        kept = self._by_request.get(hashed)
+        if kept is None or kept.response is None:
+            return None
+        return validated(ChatResponse.from_json(orjson.loads(kept.response)))
 
     def failure(self, key: CallKey, hashed: str) -> ModelFault | None:
         """The recorded final failure of this request; None if there is none."""

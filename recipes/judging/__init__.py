@@ -1,0 +1,1 @@
+"""Recipes in which a model judges recorded conversations."""
