@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 from simkit.components.user import Speak, User, UserTurn
 from simkit.components.world import World
@@ -19,7 +19,11 @@ from simkit.core.tasks import Task
 from simkit.errors import UsageError, UserFault
 from simkit.rule_based.reader import Reader
 from simkit.users.agent_reply_reader import AgentReply, read_reply
+from simkit.users.people_templates import PeopleTemplates
 from simkit.users.templates import UserTemplates
+
+Style: TypeAlias = Literal["plain", "people"]
+"""How the user talks: in a few plain sentences, or in the manner of people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,12 @@ class Temperament:
     patience: int
     talkative: float
     insistence: float
+    style: Style = "plain"
+
+    @property
+    def joining(self) -> float:
+        """Probability of asking for a booking in the turn that asks for facts."""
+        return 0.6 if self.style == "plain" else 0.85
 
 
 class AgendaUser(User[AgendaProgress]):
@@ -67,6 +77,8 @@ class AgendaUser(User[AgendaProgress]):
         talkative: probability of giving more constraints than requested.
         insistence: probability of insisting when the agent says something wrong, or finds or books nothing; otherwise
             the user accepts the mistake or moves on to the next wish.
+        style: `plain` for a few plain sentences; `people` for many, put together and written in the manner of people
+            (docs/user-fidelity.md). Scores of the two are not comparable.
 
     Raises:
         UsageError: an option is invalid.
@@ -74,15 +86,24 @@ class AgendaUser(User[AgendaProgress]):
 
     name: ClassVar[str] = "agenda"
 
-    def __init__(self, world: World, patience: int = 3, talkative: float = 0.5, insistence: float = 0.5) -> None:
+    def __init__(
+        self,
+        world: World,
+        patience: int = 3,
+        talkative: float = 0.5,
+        insistence: float = 0.5,
+        style: Style = "plain",
+    ) -> None:
         if patience < 1:
             raise UsageError(f"patience is {patience}; it must be at least 1 useless reply")
         for option, value in (("talkative", talkative), ("insistence", insistence)):
             if not 0 <= value <= 1:
                 raise UsageError(f"{option} is {value}; it must be a number from 0 to 1")
+        if style not in get_args(Style):
+            raise UsageError(f"style is `{style}`; choose one of: {', '.join(get_args(Style))}")
         self._ontology: Ontology = world.ontology
         self._reader = Reader(world.ontology)
-        self._temperament = Temperament(patience, talkative, insistence)
+        self._temperament = Temperament(patience, talkative, insistence, style)
 
     async def speak(self, request: Speak[AgendaProgress]) -> UserTurn[AgendaProgress]:
         """The next utterance.
@@ -126,7 +147,8 @@ class _Agenda:
 
     def words(self, wish: Wish) -> UserTemplates:
         """The sentences for a wish."""
-        return UserTemplates(self.domain(wish), self._rng)
+        kind = UserTemplates if self._temperament.style == "plain" else PeopleTemplates
+        return kind(self.domain(wish), self._rng)
 
     def open(self, progress: AgendaProgress) -> UserTurn[AgendaProgress]:
         """The first utterance: a domain and some of its constraints."""
@@ -204,7 +226,7 @@ class _Agenda:
         facts = tuple(name for name in wish.requests if name not in progress.asked)[:2]
         parts = [words.facts(facts)] if facts else []
         state = replace(progress, asked=progress.asked + facts, useless=0)
-        if wish.book and not progress.booked and (not facts or self._rng.random() < 0.6):
+        if wish.book and not progress.booked and (not facts or self._rng.random() < self._temperament.joining):
             if wish.book.keys() <= progress.stated and not heard.offered and not facts:
                 return self._after_useless_reply(progress, wish)
             parts.append(words.book(wish.book))
