@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from simkit.components.reward import Hit, Reward, ScoreTurn
 from simkit.components.world import World
@@ -12,7 +12,7 @@ from simkit.core.messages import ToolSpec
 from simkit.core.records import CallRecord
 from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
-from simkit.rule_based.matching import clean, covers, first_row
+from simkit.rule_based.matching import clean, covers, first_row, succeeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def reaches(record: CallRecord, goal: Goal, rules: Rules, *, any_entity: bool) -
     called = clean(parameters, lenient=not rules.literal)
     wanted = clean(detail["parameters"], lenient=not rules.literal)
     if _is_booking(detail):
-        return covers(called, wanted) and (rules.errors_count or _succeeded(record))
+        return covers(called, wanted) and (rules.errors_count or succeeded(record.result, error=record.error))
     row = None if record.error else first_row(record.result)
     if row is None:
         return False
@@ -145,13 +145,6 @@ def reaches(record: CallRecord, goal: Goal, rules: Rules, *, any_entity: bool) -
     if not covers(wanted, called):
         return False
     return _same_entity(row, detail, rules) if entity else _satisfies(row, wanted, rules)
-
-
-def _succeeded(record: CallRecord) -> bool:
-    """Whether a booking succeeded: its result is not an error and does not report a failure."""
-    value = record.result
-    refused = isinstance(value, Mapping) and cast("Mapping[str, Any]", value).get("success") is False
-    return not record.error and not refused
 
 
 def _same_entity(row: Mapping[str, Any], detail: Mapping[str, Any], rules: Rules) -> bool:

@@ -26,6 +26,7 @@ from simkit.components.state import State, fork_state
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
 from simkit.core.messages import FunctionSpec, JsonObject, ToolResult, ToolSpec
 from simkit.errors import InvalidArguments, UsageError
+from simkit.tools.drafts import DraftedState
 
 Function: TypeAlias = Callable[..., Any]
 STATE = "state"
@@ -55,6 +56,8 @@ class FunctionTools(ToolServer):
     immutable value (a tuple, a frozenset, a frozen dataclass, `types.MappingProxyType`) or an object whose method
     `fork()` returns an independent copy. A function that changes the world returns `Changed` with a new state. To
     answer with an error, it returns `ToolResult(value=..., error=True)`. Any other return value is the result.
+    With a `Database` or `Documents` as the state, the hidden parameter is `db` or `data`: a copy for this call, which
+    the function may change in place, and which is the next state unless the answer is an error.
     Arguments that do not match the annotations are answered with errors. An exception in a function is a fault of the
     tool server.
 
@@ -71,7 +74,8 @@ class FunctionTools(ToolServer):
     name: ClassVar[str] = "functions"
 
     def __init__(self, *functions: Function, state: State = None, policy: str = "") -> None:
-        self._tools: Mapping[str, _Tool] = {function.__name__: _Tool.of(function) for function in functions}
+        hidden = frozenset({STATE, state.parameter} if isinstance(state, DraftedState) else {STATE})
+        self._tools: Mapping[str, _Tool] = {function.__name__: _Tool.of(function, hidden) for function in functions}
         if len(self._tools) < len(functions):
             raise UsageError(
                 f"two functions have the same name: {', '.join(f.__name__ for f in functions)}; rename one"
@@ -96,8 +100,10 @@ class FunctionTools(ToolServer):
             return _mistake(str(error), request.state)
         except ValidationError as error:
             return _mistake(_explain(error), request.state)
-        returned = tool.function(**({STATE: request.state} if tool.stateful else {}), **arguments)
-        return _answer(await returned if inspect.isawaitable(returned) else returned, request.state)
+        if isinstance(request.state, DraftedState):
+            return await _on_draft(tool, arguments, request.state)
+        given = {STATE: request.state} if STATE in tool.hidden else {}
+        return _answer(await tool.returned(given, arguments), request.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +113,23 @@ class _Tool:
     function: Function
     names: tuple[str, ...]
     arguments: type[BaseModel]
-    stateful: bool
+    hidden: frozenset[str]
+    """Parameters that models do not see."""
 
     @classmethod
-    def of(cls, function: Function) -> _Tool:
+    def of(cls, function: Function, hidden: frozenset[str]) -> _Tool:
         parameters = inspect.signature(function).parameters
         hints = get_type_hints(function, include_extras=True)
-        names = tuple(name for name in parameters if name != STATE)
+        names = tuple(name for name in parameters if name not in hidden)
         fields = {f"p{number}": _field(function, parameters[name], hints) for number, name in enumerate(names)}
         config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
         model = create_model(function.__name__, __config__=config, **fields)
-        return cls(function, names, model, STATE in parameters)
+        return cls(function, names, model, hidden.intersection(parameters))
+
+    async def returned(self, hidden: Mapping[str, Any], arguments: Mapping[str, Any]) -> object:
+        """What the function returns for these arguments."""
+        value = self.function(**hidden, **arguments)
+        return await value if inspect.isawaitable(value) else value
 
     def spec(self) -> ToolSpec:
         schema = self.arguments.model_json_schema()
@@ -162,6 +174,20 @@ def _answer(returned: object, state: State) -> ToolReturn:
             return ToolReturn(_result(returned.value), returned.state, returned.writes)
         case _:
             return ToolReturn(_result(returned), state)
+
+
+async def _on_draft(tool: _Tool, arguments: Mapping[str, Any], state: DraftedState) -> ToolReturn:
+    """The answer of a function that works on a copy of the state, which an error discards."""
+    if state.parameter not in tool.hidden:
+        return _answer(await tool.returned({STATE: state} if STATE in tool.hidden else {}, arguments), state)
+    try:
+        with state.draft() as draft:
+            hidden = {STATE: state} if STATE in tool.hidden else {}
+            result = _result(await tool.returned({**hidden, state.parameter: draft.value}, arguments))
+            after, changes = (state, ()) if result.error else draft.finish()
+    except state.refusals as error:
+        return _mistake(f"refused: {error}", state)
+    return ToolReturn(result, after, tuple(change.to_json() for change in changes))
 
 
 def _result(value: object) -> ToolResult:

@@ -11,7 +11,7 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from simkit.cli.commands import RESUME, REVIEW, RUN, STORE, TRAIN, commands
+from simkit.cli.commands import INIT, RESUME, REVIEW, RUN, STORE, TRAIN, WORLD, commands
 from simkit.cli.envfile import read_env_file
 from simkit.cli.failure import readable_errors
 from simkit.cli.options import quick
@@ -30,6 +30,7 @@ Examples:
   simkit compare RUN RUN           the difference between two runs
   simkit train sft --model FOLDER --data last --config tiny-cpu
   simkit export kto --run last --out kto.jsonl
+  simkit init world shop           a world of your own
 
 Results go to ./simkit-store (or SIMKIT_STORE, or --store).
 Exit codes: 0 success, 1 failed or not played, 2 usage error, 130 interrupted.
@@ -66,13 +67,22 @@ class LazyCommands(Mapping[str, Any]):
         """First paragraph of each command's help."""
         texts = {name: inspect.getdoc(info.callback) or "" for name, info in self._infos.items()}
         own = {name: _first_paragraph(text) for name, text in texts.items()}
-        return {"run": RUN, "train": TRAIN, "resume": RESUME, **own, "review": REVIEW, "store": STORE}
+        return {
+            "run": RUN,
+            "train": TRAIN,
+            "resume": RESUME,
+            **own,
+            "review": REVIEW,
+            "store": STORE,
+            "init": INIT,
+            "world": WORLD,
+        }
 
     def __iter__(self) -> Iterator[str]:
-        return iter(("run", "train", "resume", *self._infos, "review", "store"))
+        return iter(("run", "train", "resume", *self._infos, "review", "store", "init", "world"))
 
     def __len__(self) -> int:
-        return 5 + len(self._infos)
+        return 7 + len(self._infos)
 
     def __getitem__(self, name: str) -> Any:
         if name == "run":
@@ -94,6 +104,10 @@ class LazyCommands(Mapping[str, Any]):
             from simkit.cli.store import store_command
 
             return store_command()
+        if name in ("init", "world"):
+            from simkit.cli.world import init_command, world_command
+
+            return init_command() if name == "init" else world_command()
         own = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
         own.registered_commands = [self._infos[name]]
         return typer.main.get_command(own)

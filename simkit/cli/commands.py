@@ -27,6 +27,8 @@ TRAIN = "Train a model by TRL: sft, kto, dpo or grpo. `simkit train METHOD --hel
 REVIEW = "Ask a judge about the failures of a run: whose fault was each (agent, user, tools, reward)?"
 RESUME = "Continue a run that was killed, interrupted, or stopped by a budget or an endpoint."
 STORE = "Make finished runs small (pack), or delete runs (prune)."
+INIT = "Write the files that a world of your own begins with: `simkit init world NAME`."
+WORLD = "Check a world of your own: `simkit world check NAME`."
 
 commands = typer.Typer()
 
@@ -445,3 +447,60 @@ def data(
     from simkit.cli.data import prepare
 
     prepare(world, source)
+
+
+@commands.command("mcp")
+def mcp(
+    ctx: typer.Context,
+    world: Annotated[
+        str | None, typer.Option(help="Offer the tools of this world instead of a store: a name or a folder (./shop).")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Task in whose state the world begins. Default: its first.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the task.")] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Offer no tool that plays tasks.")] = False,
+    most_tasks: Annotated[int, typer.Option(min=1, help="Most tasks that a client may play at once.")] = 20,
+    play_world: Annotated[
+        list[str] | None,
+        typer.Option(help="A world of your own that clients may play, besides installed ones: ./shop. Repeatable."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model that plays: openai/NAME. Default: none.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Endpoint of the model.")] = None,
+    max_cost: Annotated[float | None, typer.Option(min=0, help="US dollars that each run may use.")] = None,
+    redact: Annotated[
+        list[str] | None, typer.Option(help="Regular expression whose matches are left out. Repeatable.")
+    ] = None,
+    store: StoreFlag = None,
+) -> None:
+    """Serve runs, or the tools of a world, to MCP clients over standard input and output.
+
+    An agent that is configured with the command `simkit mcp` can list runs, show conversations, query them with SQL
+    (one SELECT), and play a few tasks. It can neither write the store otherwise nor name files. Needs the extra `mcp`.
+
+    simkit mcp --store results --read-only
+
+    simkit mcp --world ./shop --task order-kettles
+    """
+    if world is not None:
+        from simkit.cli.mcp import serve_world
+
+        serve_world(world, task, split)
+        return
+    if task is not None or split is not None:
+        raise UsageError("--task and --split belong to --world; name the world whose tools are to be offered")
+    from simkit.cli.envfile import EnvFile
+    from simkit.cli.mcp import StoreFlags, serve_store
+    from simkit.models.config import ModelConfig
+
+    given = {"model": model, "base_url": base_url, "max_cost": max_cost}
+    models = ModelConfig.of({name: value for name, value in given.items() if value is not None})
+    if isinstance(ctx.obj, EnvFile):
+        ctx.obj.check(trusted=False, given=frozenset(models.chosen()), traces=False, keys=frozenset())
+    flags = StoreFlags(
+        store=store,
+        redact=redact or (),
+        read_only=read_only,
+        most_tasks=most_tasks,
+        models=models,
+        worlds=play_world or (),
+    )
+    serve_store(flags)

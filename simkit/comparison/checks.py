@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from inspect import signature
+from pathlib import Path
 from typing import Any, cast
 
 from simkit.comparison.records import ArmRecords, RunRecord
@@ -148,9 +149,10 @@ def _other_files(runs: Sequence[RunRecord]) -> Iterable[str]:
     for choice in ("world", "user", "reward"):
         seen: dict[str, set[str]] = {}
         for run in runs:
-            file = python_file(str(run.config.get(choice) or ""))
-            if file and run.episodes:
-                seen.setdefault(file, set()).add(str(cast("dict[str, str]", run.config.get(FILES) or {}).get(file)))
+            named, known = str(run.config.get(choice) or ""), cast("dict[str, str]", run.config.get(FILES) or {})
+            file = python_file(named) or str(Path(named.partition(",")[0]))
+            if run.episodes and (file in known or python_file(named)):
+                seen.setdefault(file, set()).add(str(known.get(file)))
         for file in (file for file, digests in seen.items() if len(digests) > 1):
             yield (
                 f"the {choice} comes from {file} in several runs, and the file was not the same in all of them, so a "

@@ -257,7 +257,7 @@ def _are_splits(value: object) -> bool:
     return bool(names) and all(isinstance(name, str) for name in names)
 
 
-WORLD = ComponentKind("world", "simkit.worlds", World)
+WORLD = ComponentKind("world", "simkit.worlds", World, folder_group="simkit.folders")
 
 
 def load_world(world: str = "builtin", folder: Path | None = None, /, **options: Any) -> World:
@@ -266,7 +266,8 @@ def load_world(world: str = "builtin", folder: Path | None = None, /, **options:
         load_world("builtin").tasks("test")[10:20]
 
     Args:
-        world: a name, `path/to/file.py:Class` or `package.module:Class`; options may follow: `NAME,key=value`.
+        world: a name, a folder (`./shop`), `path/to/file.py:Class` or `package.module:Class`; options may follow:
+            `NAME,key=value`.
         folder: base of relative file names; None for the current folder.
 
     Raises:

@@ -23,7 +23,13 @@ STARTED_IN, NAMED_IN = "started_in", "named_in"
 """Configuration keys of the folder where a run was started, and of the folders of names relative to another one."""
 
 FILES = "files"
-"""Configuration key of the digests of the Python files that it names."""
+"""Configuration key of the digests of the Python files and folders that it names."""
+
+TASKS = "tasks.yaml"
+"""The file by which the folder of a world is known."""
+
+WORLD_SUFFIXES = frozenset({".py", ".md", ".yaml", ".sql", ".json", ".sqlite", ".sqlite3", ".db"})
+"""Endings of the files that a world in a folder may be made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +91,18 @@ class BaseFolders:
         return name if folder is None or not python_file(name) else f"{folder / _target(name)}{''.join(options)}"
 
     def digests(self, config: Mapping[str, Any]) -> dict[str, str]:
-        """Digests of the Python files that a configuration names (`my_agent.py:Agent,option=1`), by path."""
+        """Digests of the Python files and the folders of worlds that a configuration names, by path.
+
+        They are named as in `my_agent.py:Agent,option=1` and `./shop`.
+        """
         found: dict[str, str] = {}
         for name in _texts(config):
             file = python_file(name)
             path = (self.of(name) or Path()) / file
             if file and os.path.isfile(path):
                 found[str(Path(file))] = sha256(path.read_bytes()).hexdigest()[:16]
+            elif files := world_files((self.of(name) or Path()) / _target(name)):
+                found[str(Path(_target(name)))] = _digest_of(files)
         return found
 
     def to_json(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,6 +114,24 @@ class BaseFolders:
         here = current_folder()
         elsewhere = {name: str(place) for name in _texts(config) if (place := self.named.get(name)) not in (None, here)}
         return {STARTED_IN: str(here), **({NAMED_IN: elsewhere} if elsewhere else {})}
+
+
+def world_files(folder: Path) -> list[Path]:
+    """The files that a world in a folder is made of, sorted; empty for any other folder."""
+    try:
+        if not (folder / TASKS).is_file():
+            return []
+    except (OSError, ValueError):  # no name of a file at all
+        return []
+    found = [path for path in (*folder.iterdir(), *folder.glob("[!._]*/*")) if path.suffix in WORLD_SUFFIXES]
+    return sorted(path for path in found if path.is_file() and not (path.parent / "simkit.duckdb").exists())
+
+
+def _digest_of(files: Iterable[Path]) -> str:
+    found = sha256()
+    for file in files:
+        found.update(file.name.encode() + b"\0" + sha256(file.read_bytes()).digest())
+    return found.hexdigest()[:16]
 
 
 def folder_of(owner: object, attribute: str) -> Path | None:

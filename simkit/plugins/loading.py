@@ -1,7 +1,8 @@
 """Components by name: an entry point (`scripted`), `path/to/file.py:Class` or `package.module:Class`.
 
-Any of them may have constructor options: `scripted,error_rate=0.2,habits=drop:people`. There is no registry: names are
-looked up on demand among the entry points of installed packages.
+A world can also be a folder (`./shop`). Any of them may have constructor options:
+`scripted,error_rate=0.2,habits=drop:people`. There is no registry: names are looked up on demand among the entry points
+of installed packages.
 """
 
 from __future__ import annotations
@@ -30,11 +31,16 @@ Choose: TypeAlias = Callable[[ModuleType], object]
 
 @dataclass(frozen=True, slots=True)
 class ComponentKind(Generic[T]):
-    """One kind of component: its name in messages, its group of entry points, and its base class."""
+    """One kind of component: its name in messages, its group of entry points, and its base class.
+
+    A component of a kind with a `folder_group` can also be a folder: the class in that group is built with its path as
+    the argument `home`.
+    """
 
     noun: str
     group: str
     base: type[T]
+    folder_group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,8 @@ def load(
     factory = find_class(kind, reference.target, folder)
     where = f"{kind.noun} `{reference.target}`"
     rest = {key: value for key, value in options.items() if value is not None and key not in reference.options}
+    if kind.folder_group and names_folder(reference.target):
+        given = {**(given or {}), "home": (folder or Path()) / reference.target}
     offered = _offered(factory, given or {})
     _refuse_offered(reference.options, offered, where)
     arguments = {
@@ -149,11 +157,35 @@ def find_class(kind: ComponentKind[T], target: str, folder: Path | None = None) 
         ComponentNotFound: there is no such class, or it is not of this kind.
         UsageError: the user's file fails to import.
     """
-    found = _domain(kind, target) or find_object(kind.noun, kind.group, target, partial(_only_class, kind), folder)
+    found = (
+        _of_folder(kind, target, folder)
+        or _domain(kind, target)
+        or find_object(kind.noun, kind.group, target, partial(_only_class, kind), folder)
+    )
     if not (inspect.isclass(found) and issubclass(found, kind.base)):
         name = f"{kind.base.__module__}.{kind.base.__qualname__}"
         raise ComponentNotFound(f"`{target}` is not a valid {kind.noun}: it must be a class that inherits from {name}")
     return found
+
+
+def names_folder(target: str) -> bool:
+    """Whether a target is written as a folder: `./shop`, `worlds/shop`, `..`."""
+    name = target.replace(os.sep, "/")
+    return ("/" in name or name in (".", "..")) and ".py" not in name
+
+
+def _of_folder(kind: ComponentKind[Any], target: str, folder: Path | None) -> object:
+    """The class that makes components of folders, if the target names one.
+
+    Raises:
+        ComponentNotFound: there is no such folder.
+    """
+    if not kind.folder_group or not names_folder(target):
+        return None
+    place = (folder or Path()) / target
+    if not os.path.isdir(place):
+        raise ComponentNotFound(f"there is no folder {target} (looked in {folder or current_folder()})")
+    return _entry_point(kind.noun, kind.folder_group, kind.noun)
 
 
 def _domain(kind: ComponentKind[Any], target: str) -> object:
@@ -289,7 +321,7 @@ def _only_class(kind: ComponentKind[Any], module: ModuleType) -> object:
 def _entry_point(noun: str, group: str, name: str) -> object:
     point = next(iter(installed(group).select(name=name)), None)
     if point is None:
-        hint = nearest(name, available(group))
+        hint = f"; the folder is ./{name}" if os.path.isdir(name) else nearest(name, available(group))
         raise ComponentNotFound(f"no {noun} is called `{name}`{hint}; {_listing(noun, group)}")
     return _loaded(point, noun)
 

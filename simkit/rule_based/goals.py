@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from simkit.core.messages import JsonObject
-from simkit.rule_based.matching import clean, first_row
+from simkit.rule_based.matching import clean, first_row, succeeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +146,7 @@ def _argument_differences(detail: Mapping[str, Any], call: RecordedCall) -> Iter
 
 def _about_result(detail: Mapping[str, Any], call: RecordedCall) -> Iterable[str]:
     result: object = call.result
-    refused = isinstance(result, Mapping) and cast("Mapping[str, Any]", result).get("success") is False
-    if call.error or refused:
+    if not succeeded(result, error=call.error):
         yield f"it was answered with an error: {_text(call.result)[:200]}"
         return
     if call.name.startswith("book_"):

@@ -71,3 +71,9 @@ def first_row(value: object) -> Mapping[str, Any] | None:
         rows = cast("list[object] | tuple[object, ...]", value)
         value = rows[0] if rows else None
     return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) and value else None
+
+
+def succeeded(result: object, *, error: bool) -> bool:
+    """Whether a call succeeded: its result is not an error and does not report a failure (`success` false)."""
+    refused = isinstance(result, Mapping) and cast("Mapping[str, Any]", result).get("success") is False
+    return not error and not refused

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 World: TypeAlias = Annotated[
     str,
-    "World, the source of tasks and tools: builtin, toolwoz, or path/to/file.py:Class; with options: NAME,key=value.",
+    "World, the source of tasks and tools: builtin, toolwoz, a folder (./shop), or path/to/file.py:Class; with options:"
+    " NAME,key=value.",
 ]
 Variant: TypeAlias = Annotated[
     Literal["paper", "fixed"] | None,

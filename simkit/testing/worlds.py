@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import anyio
+
+from simkit.authoring.world_play import all_findings, checked_world
 from simkit.components.reward import ListGoals
 from simkit.components.tools import StartTools
 from simkit.components.world import World
+from simkit.core.messages import JsonObject, ToolCall
 from simkit.core.ontology import Domain, Wish
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
 from simkit.plugins.component_paths import folder_of
 from simkit.plugins.loading import load
 from simkit.run.casting import REWARD
-from simkit.testing.promises import Promise, expect, run_promises
+from simkit.testing.promises import ConformanceError, Promise, expect, run_promises
 from simkit.testing.snapshot import snapshot
-from simkit.testing.tools import check_tool_server
+from simkit.testing.tools import check_tool_server, goal_calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,31 @@ async def check_world(world: World, tasks: Sequence[Task] = (), *, most: int = 1
     await run_promises(WORLD_PROMISES, WorldSubject(world, most), f"the world `{world.name}`")
     chosen = tasks or [task for split in world.splits for task in world.tasks(split)[:called]]
     if chosen:
-        await check_tool_server(world, chosen)
+        await check_tool_server(world, chosen, calls=_calls)
+
+
+def _calls(task: Task) -> tuple[ToolCall, ...]:
+    """Valid calls for a task: those of its solution, if the world has one, else those that its goals describe."""
+    solution: Sequence[JsonObject] = task.data.get("solution", ())
+    made = tuple(ToolCall.of(f"call_{n}", call["tool"], call["arguments"]) for n, call in enumerate(solution))
+    return made or tuple(goal_calls(task))
+
+
+def check_world_folder(folder: Path | str) -> None:
+    """Check a world from files as `simkit world check` does, and every promise of its tool server.
+
+    Args:
+        folder: the folder with `tasks.yaml`.
+
+    Raises:
+        ConformanceError: something is wrong with its files or tasks, or a promise was broken; the message names it.
+    """
+    world = checked_world(folder)
+    if not isinstance(world, World):
+        raise ConformanceError("\n".join(map(str, world)))
+    found = all_findings(world)
+    expect(not found, "\n".join(map(str, found)))
+    anyio.run(check_world, world)
 
 
 async def splits_have_tasks(subject: WorldSubject) -> None:

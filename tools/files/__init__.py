@@ -1,0 +1,1 @@
+"""Worlds from files: a folder with tasks, tools, data and rules."""
