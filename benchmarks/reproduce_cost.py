@@ -64,7 +64,8 @@ class Tape:
         self.commands = False
         """Whether the agent's messages are counted in the form of `react`."""
 
-    def put(self, key: CallKey, answer: AssistantMessage) -> None:
+    def put(self, key: CallKey, answer: Message) -> None:
+        assert isinstance(answer, AssistantMessage)
         self._answers[key] = answer
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:

@@ -19,7 +19,8 @@ from simkit.data.export import check_place, replacing, write_lines
 from simkit.data.origins import ExampleOrigin, origin_file
 from simkit.errors import StoreError, UsageError
 from simkit.plugins.component_paths import BaseFolders
-from simkit.store.reader import Reader, RunRow
+from simkit.store.reader import Reader
+from simkit.store.tree_view import RunRow
 
 Row = Mapping[str, Any]
 

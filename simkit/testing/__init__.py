@@ -11,6 +11,7 @@ from simkit.core.recorder import MemoryRecorder
 from simkit.testing.agents import check_agent
 from simkit.testing.conformance import check
 from simkit.testing.fixed import FixedAgent, FixedUser, fixed_agent, fixed_user
+from simkit.testing.loops import check_loop
 from simkit.testing.playing import Played, play
 from simkit.testing.promises import ConformanceError
 from simkit.testing.providers import check_provider
@@ -28,6 +29,7 @@ __all__ = [
     "Played",
     "check",
     "check_agent",
+    "check_loop",
     "check_provider",
     "check_reward",
     "check_tool_server",

@@ -24,6 +24,7 @@ from simkit.core.tasks import Task
 from simkit.errors import UsageError
 from simkit.models.provider import Provider
 from simkit.testing.agents import AGENT_PROMISES, AgentSubject, check_agent
+from simkit.testing.loops import LOOP_PROMISES, LoopSubject, check_loop
 from simkit.testing.promises import ConformanceError, Promise
 from simkit.testing.providers import PROVIDER_PROMISES, ProviderSubject, check_provider
 from simkit.testing.rewards import REWARD_PROMISES, RewardSubject, check_reward
@@ -69,6 +70,7 @@ async def check(component: Component, tasks: Sequence[Task] = (), **options: Any
 
 __all__ = [
     "AGENT_PROMISES",
+    "LOOP_PROMISES",
     "PROVIDER_PROMISES",
     "REWARD_PROMISES",
     "TOOL_PROMISES",
@@ -77,6 +79,7 @@ __all__ = [
     "AgentSubject",
     "Component",
     "ConformanceError",
+    "LoopSubject",
     "Promise",
     "ProviderSubject",
     "RewardSubject",
@@ -85,6 +88,7 @@ __all__ = [
     "WorldSubject",
     "check",
     "check_agent",
+    "check_loop",
     "check_provider",
     "check_reward",
     "check_tool_server",

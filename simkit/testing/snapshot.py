@@ -15,8 +15,9 @@ _PLAIN = (str, bytes, int, float, bool, type(None))
 def snapshot(value: object) -> str:
     """A digest of a value's whole content, for comparison before and after an operation that must not change it.
 
-    Containers, dataclasses, pydantic models and objects with attributes are traversed completely; functions and other
-    objects without content are represented by their name. Values that refer to themselves are followed once.
+    Containers, dataclasses, pydantic models and objects with attributes are traversed completely, except for fields
+    that take no part in comparisons (`compare=False`). Functions and other objects without content are represented by
+    their name. Values that refer to themselves are followed once.
     """
     pieces: list[str] = []
     _walk(value, pieces, set())
@@ -55,7 +56,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, (list, tuple)):
         yield from (("", part) for part in cast("list[Any] | tuple[Any, ...]", value))
     elif is_dataclass(value) and not isinstance(value, type):
-        yield from ((field.name, getattr(value, field.name)) for field in fields(value))
+        yield from ((field.name, getattr(value, field.name)) for field in fields(value) if field.compare)
     elif isinstance(value, BaseModel):
         yield from value.__dict__.items()
         yield from (value.model_extra or {}).items()
