@@ -41,7 +41,7 @@ async def review(
     limit: Annotated[int | None, "Maximum number of failures, from the first."] = None,
     allow_incomplete: Annotated[bool, "Review even if lines of a journal cannot be read."] = False,
 ) -> Summary:
-    """Review the failures of a run: whose fault was each, the agent's, the user's, the tools' or the reward's?
+    """Review the failures of a run: say of each whether the agent, the user, the tools or the reward was at fault.
 
     The reviewer is --model. It has to quote the line of the conversation that shows the fault; a quote that is not
     there counts as no verdict. Faults of components are known without it. Verdicts, reasons and quotes are stored

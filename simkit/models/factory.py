@@ -16,8 +16,7 @@ The layers, outermost first, each with the condition under which it is present:
     ValidatedModel           checks the answer and its usage; unless the provider does
     the provider's model
 
-A replay opens no provider, and finds every call by its key. Its layers are AcknowledgedModel, SampledModel,
-RecordedModel and ReplayedModel.
+A replay opens no provider. Its layers are AcknowledgedModel, SampledModel, RecordedModel and ReplayedModel.
 """
 
 from __future__ import annotations
