@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeAlias
 
-from simkit.agents.loop import AgentLoop
-from simkit.components.world import World
+from simkit.components.agent import Agent
+from simkit.components.world import WORLD, World
 from simkit.core.limits import Limits
 from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
+from simkit.plugins.loading import load
 from simkit.run.run import Run
 from simkit.search.josh import BeamSearch, Josh
 from simkit.testing.promises import Promise, expect, run_promises
-from simkit.tools.builtin import BuiltinWorld
 
-MakeLoop: TypeAlias = Callable[[ChatModel, int], AgentLoop]
-"""Makes the agent: from its model, and the number of suspended loops that it keeps (`most_waiting`)."""
+MakeLoop: TypeAlias = Callable[[ChatModel, int], Agent]
+"""Makes the agent, an `AgentLoop`: from its model, and the number of suspended loops that it keeps (`most_waiting`)."""
 
 
 class DrawnModel:
@@ -95,9 +95,11 @@ class LoopSubject:
         return PlayedTree(tuple(str(fault) for (fault,) in faults), messages, model.asked, counts["open"])
 
 
-def _counted(agent: AgentLoop) -> Counter[str]:
+def _counted(agent: Agent) -> Counter[str]:
     """Counts the loops of an agent that have begun and not ended, under `open`."""
-    counts, converse = Counter[str](), agent.converse
+    counts, converse = Counter[str](), getattr(agent, "converse", None)
+    expect(converse is not None, f"{type(agent).__name__} has no `converse`; derive it from simkit.agents.loop.AgentLoop")
+    assert converse is not None
 
     async def counted(dialogue: Any) -> str | None:
         counts["open"] += 1
@@ -121,7 +123,7 @@ async def check_loop(make: MakeLoop, *, world: World | None = None, tasks: int =
     Raises:
         ConformanceError: a promise was broken; the message names it.
     """
-    subject = LoopSubject(make, world or BuiltinWorld(), tasks)
+    subject = LoopSubject(make, world or load(WORLD, "builtin"), tasks)
     await run_promises(LOOP_PROMISES, subject, "the agent with a loop")
 
 

@@ -64,7 +64,8 @@ def flags_of(name: str) -> frozenset[str]:
         command = resume_command() if name == "resume" else ROOT.commands[name]
     of_group = [each for one in getattr(command, "commands", {}).values() for each in one.params]
     every = [*command.params, *of_group]
-    return frozenset(str(flag) for each in every for flag in each.opts if flag.startswith("--")) | {"--help"}
+    flags = (str(flag) for each in every for flag in (*each.opts, *each.secondary_opts))
+    return frozenset(flag for flag in flags if flag.startswith("--")) | {"--help"}
 
 
 def named(files: Iterable[Path]) -> dict[str, str]:

@@ -14,7 +14,7 @@ def place_order(db: Connection, item_id: str, count: int) -> dict[str, Any]:
     wanted = {"item_id": item_id, "count": count}
     taken = db.execute("update items set stock = stock - :count where item_id = :item_id and stock >= :count", wanted)
     if taken.rowcount == 0:
-        return {"success": False, "reason": "there are not so many"}
+        return {"success": False, "reason": "not enough in stock"}
     order = db.execute("insert into orders (item_id, count) values (:item_id, :count) returning *", wanted).fetchone()
     return {"success": True, **order}
 
