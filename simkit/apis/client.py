@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import quote
@@ -192,10 +193,11 @@ class HttpClient:
             data=request.form,
         ) as answer:
             taken = bytearray()
-            async for piece in answer.aiter_raw():
-                taken += piece
-                if len(taken) > place.body:
-                    raise self._fault(request, f"answered with more than {place.body:,} bytes (body=)")
+            async with aclosing(answer.aiter_raw()) as pieces:
+                async for piece in pieces:
+                    taken += piece
+                    if len(taken) > place.body:
+                        raise self._fault(request, f"answered with more than {place.body:,} bytes (body=)")
             return answer.status_code, dict(answer.headers), self._secrets.out_of_answer(bytes(taken))
 
     def _content(self, request: HttpRequest, session: str) -> bytes | None:

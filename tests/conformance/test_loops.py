@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from simkit.agents import loop_task
 from simkit.agents.loop import AgentLoop, Dialogue
 from simkit.core.messages import Message, SystemMessage, ToolMessage, UserMessage
 from simkit.models.base import ChatModel
@@ -74,6 +75,9 @@ async def test_a_good_loop_passes(anyio_backend: str) -> None:
         (Failing, r"breaks `plays_trees` .* what now"),
     ],
 )
-async def test_other_loops_are_told_what_they_broke(kind: type[Plain], said: str, anyio_backend: str) -> None:
+async def test_other_loops_are_told_what_they_broke(
+    kind: type[Plain], said: str, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    monkeypatch.setattr(loop_task, "PATIENCE", 0.05)
     with pytest.raises(ConformanceError, match=said):
         await check_loop(kind, tasks=1)
