@@ -45,6 +45,8 @@ async def train_sft(
     rolls back. Any field of TRL's SFTConfig and ModelConfig is a flag, too: --help-trl lists them. The final report
     names the new model for --model. A stopped training continues with `simkit resume`.
 
+    A simulated user that asks a model needs --user-model: a model of its own, or `policy` for the one in training.
+
     Examples:
 
         simkit train sft --model models/base --data last --config tiny-cpu --out models/tuned
@@ -72,6 +74,8 @@ async def train_kto(
     loss shows it; the guard detects this, stops, and rolls back. Any field of TRL's KTOConfig and ModelConfig is a
     flag, too: --help-trl lists them.
 
+    A simulated user that asks a model needs --user-model: a model of its own, or `policy` for the one in training.
+
     Examples:
 
         simkit train kto --model models/base --data last --config tiny-cpu --out models/kto
@@ -98,6 +102,8 @@ async def train_dpo(
     calls or success fall, and rolls back. Any field of TRL's DPOConfig and ModelConfig is a flag, too: --help-trl lists
     them.
 
+    A simulated user that asks a model needs --user-model: a model of its own, or `policy` for the one in training.
+
     Examples:
 
         simkit train dpo --model models/base --data last --config tiny-cpu --out models/dpo
@@ -123,6 +129,8 @@ async def train_grpo(
     tree is played to its end. The reward of a conversation relative to its group is the advantage of all tokens that
     the model sampled; tokens of users and tools are masked. Practice goals are from --split, dev goals from
     --guard-split. Any field of TRL's GRPOConfig and ModelConfig is a flag, too: --help-trl lists them.
+
+    A simulated user that asks a model needs --user-model: a model of its own, or `policy` for the one in training.
 
     Examples:
 
