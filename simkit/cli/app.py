@@ -15,6 +15,7 @@ from simkit.cli.commands import INIT, RESUME, REVIEW, RUN, STORE, TRAIN, WORLD, 
 from simkit.cli.envfile import read_env_file
 from simkit.cli.failure import readable_errors
 from simkit.cli.options import quick
+from simkit.cli.serving_commands import serving
 from simkit.cli.view_command import looking
 
 EXAMPLES = """
@@ -59,7 +60,7 @@ class LazyCommands(Mapping[str, Any]):
     """Commands by name, in the usual order of use. Each is built when it is looked up."""
 
     def __init__(self) -> None:
-        known = [*commands.registered_commands]
+        known = [*commands.registered_commands, *serving.registered_commands]
         known[2:2] = looking.registered_commands  # after `ls` and `show`
         self._infos = {str(info.name): info for info in known}
 

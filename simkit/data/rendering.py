@@ -37,7 +37,7 @@ def learned_replies(
     shown it again. Messages before `start` stand there as they were sent.
 
     Raises:
-        UsageError: the chat template does not render a reply, or it is none that its prompt asks for.
+        UsageError: the chat template does not render a reply, or renders it otherwise than its prompt asks for.
     """
     shown = (*messages[:start], *map(_without_reasoning, messages[start:]))
     return [

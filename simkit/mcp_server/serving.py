@@ -18,7 +18,7 @@ from simkit.plugins.extras import require
 
 
 def server_of(tools: ToolServer[Any], task: Task, *, name: str) -> Any:
-    """An MCP server with the agent's tools of a task. It has one state, which begins anew with each server.
+    """An MCP server with the agent's tools of a task. It has one state, which starts fresh with each server.
 
     Calls are answered one after another. A failed call is an error that the client can read.
 

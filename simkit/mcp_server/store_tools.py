@@ -266,6 +266,6 @@ def _config(value: Any) -> Any:
 
 
 def _text(value: Any, longest: int) -> str:
-    """An answer as JSON, without characters that act on terminals, and with texts of at most so many characters."""
+    """An answer as JSON, without characters that act on terminals, with texts cut to a maximum length."""
     cut = mapped(value, lambda text: text if len(text) <= longest else f"{text[:longest]} [cut]", str)
     return visible_json(json.dumps(cut, ensure_ascii=False))

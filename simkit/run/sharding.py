@@ -90,7 +90,7 @@ class Shard:
             what = f"shard {other} of this plan" if other else "the merged run of this plan"
             raise UsageError(
                 f"{store.path} holds {what} ({run_id}); give each shard a --store of its own, and join them with "
-                "`simkit store merge`. Another --name plays the plan anew"
+                "`simkit store merge`. Another --name plays the plan again"
             )
         return True
 

@@ -98,7 +98,8 @@ class LoopSubject:
 def _counted(agent: Agent) -> Counter[str]:
     """Counts the loops of an agent that have begun and not ended, under `open`."""
     counts, converse = Counter[str](), getattr(agent, "converse", None)
-    expect(converse is not None, f"{type(agent).__name__} has no `converse`; derive it from simkit.agents.loop.AgentLoop")
+    name = type(agent).__name__
+    expect(converse is not None, f"{name} has no `converse`; derive it from simkit.agents.loop.AgentLoop")
     assert converse is not None
 
     async def counted(dialogue: Any) -> str | None:
