@@ -84,7 +84,7 @@ async def _run(job: TrainingJob, folder: Path, outcome: _Outcome) -> int:
         [*launcher, "-m", MODULE, str(folder)],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
-        env=_environment(job),
+        env=environment_of(job),
         start_new_session=True,
     ) as process:
         assert process.stdout is not None
@@ -128,10 +128,14 @@ class _Outcome:
         return self._result
 
 
-def _environment(job: TrainingJob) -> Mapping[str, str]:
-    """The environment of the processes. A model in a folder needs no access to the hub; one process has one device."""
+def environment_of(job: TrainingJob) -> Mapping[str, str]:
+    """The environment of a training's processes. One process has one device.
+
+    A model in a folder needs no access to the hub, unless what becomes of it is to be uploaded.
+    """
     own: dict[str, str] = {}
-    if Path(job.model).is_dir():
+    uploads = job.config.get("push_to_hub") or any(flag.replace("-", "_") == "__push_to_hub" for flag in job.flags)
+    if Path(job.model).is_dir() and not uploads:
         own |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     if not job.launcher:
         own["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]

@@ -68,7 +68,6 @@ def child_environment(**variables: str) -> Mapping[str, str]:
     quiet = {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "WANDB_DISABLED": "true",
         "TRL_EXPERIMENTAL_SILENCE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from simkit.training.config_files import load_config, shipped_configs
 from simkit.training.dev import ConversationSetup, DevGoals
 from simkit.training.guard import Guard
 from simkit.training.jobs import TrainingJob
-from simkit.training.launch import launched
+from simkit.training.launch import environment_of, launched
 from simkit.training.trl_setup import TrlSettings, build_trainer, read_settings
 
 for module in ("torch", "transformers", "trl"):
@@ -64,6 +66,14 @@ def test_what_is_not_asked_for_stays_on_this_machine() -> None:
     assert args.report_to == []
     assert args.push_to_hub is False
     assert (args.output_dir, args.seed, args.data_seed) == ("out", 7, 7)
+
+
+def test_an_upload_or_a_tracker_that_is_asked_for_is_not_switched_off(tmp_path: Path) -> None:
+    here = replace(job(), model=str(tmp_path))
+    assert environment_of(here)["HF_HUB_OFFLINE"] == "1"
+    for asked in (replace(here, flags=("--push-to-hub",)), replace(here, config={"push_to_hub": True})):
+        assert "HF_HUB_OFFLINE" not in environment_of(asked)
+    assert not {name for name in environment_of(here) if "WANDB" in name} - set(os.environ)
 
 
 def test_a_training_on_a_cpu_is_not_in_bfloat16_unless_it_is_asked_for() -> None:
