@@ -171,7 +171,7 @@ def _small_part(work: LoadingRound, journal: OpenJournal) -> JournalPart | None:
     data = whole_lines(journal.read, mark.loaded, work.piece)
     prefix = _prefix(journal, mark)
     taken, place = advance(data, mark.place, journal.seed, prefix)
-    if not data or taken < len(data) or (prefix.bad and not mark.lines):
+    if not data or taken < len(data) or prefix.bad:
         return None
     return JournalPart(journal, data, mark.at(place, prefix))
 

@@ -196,27 +196,10 @@ STARTS = ".starts"
 def next_start(folder: Path) -> int:
     """Number of the next start of a run in a store; increments the counter.
 
-    The file `.starts` holds the last number. If it is missing or invalid (as in a store copied without it), the
-    highest number in the journals is used instead.
-
     Raises:
         StoreError: the file cannot be written.
     """
-    try:
-        file = open_private(folder / STARTS, os.O_RDWR)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            text = os.pread(file, 32, 0).strip()
-            number = int(text) if text.isdigit() else max(_recorded_numbers(folder), default=0)
-            os.pwrite(file, b"%20d\n" % (number + 1), 0)
-            return number + 1
-        finally:
-            os.close(file)
-    except OSError as error:
-        raise StoreError(
-            f"{folder / STARTS} cannot be written: {error.strerror or error}. Make the store folder writable, or use "
-            "another --store"
-        ) from error
+    return _change_starts(folder, lambda last: last + 1)
 
 
 def raise_starts(folder: Path, number: int) -> None:
@@ -225,18 +208,28 @@ def raise_starts(folder: Path, number: int) -> None:
     Raises:
         StoreError: the file cannot be written.
     """
+    _change_starts(folder, lambda last: max(last, number))
+
+
+def _change_starts(folder: Path, change: Callable[[int], int]) -> int:
+    """Change the last number in the file `.starts`, and return the new one.
+
+    If the file is missing or invalid (as in a store copied without it), the highest number in the journals counts.
+    """
     try:
         file = open_private(folder / STARTS, os.O_RDWR)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             text = os.pread(file, 32, 0).strip()
-            known = int(text) if text.isdigit() else max(_recorded_numbers(folder), default=0)
-            os.pwrite(file, b"%20d\n" % max(known, number), 0)
+            number = change(int(text) if text.isdigit() else max(_recorded_numbers(folder), default=0))
+            os.pwrite(file, b"%20d\n" % number, 0)
+            return number
         finally:
             os.close(file)
     except OSError as error:
         raise StoreError(
-            f"{folder / STARTS} cannot be written: {error.strerror or error}. Make the store writable"
+            f"{folder / STARTS} cannot be written: {error.strerror or error}. Make the store folder writable, or use "
+            "another --store"
         ) from error
 
 

@@ -91,6 +91,20 @@ def test_what_is_no_file_is_closed_again(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_journal_that_has_the_number_of_a_closed_standard_input_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[int] = []
+    (tmp_path / "w0.jsonl").write_bytes(b"")
+    monkeypatch.setattr("simkit.store.source.open_plain", lambda *_: 0)
+    monkeypatch.setattr("simkit.store.source.os.fstat", lambda _: (tmp_path / "w0.jsonl").stat())
+    monkeypatch.setattr("simkit.store.source.os.close", closed.append)
+    source = DiskSource(tmp_path / "w0.jsonl")
+    source.close()
+    source.close()
+    assert closed == [0]
+
+
 def recorded(folder: Path, run: str, *numbers: int | None) -> Path:
     """The journal of a run that was started with these numbers."""
     starts = [replace(run_started(run), number=number, attempt=place) for place, number in enumerate(numbers)]
@@ -270,5 +284,5 @@ def test_without_a_counter_starts_from_another_store_are_compared_with_the_journ
     assert next_start(tmp_path) == 10
     (tmp_path / STARTS).unlink()
     (tmp_path / STARTS).mkdir()
-    with pytest.raises(StoreError, match=r"cannot be written: Is a directory\. Make the store writable"):
+    with pytest.raises(StoreError, match=r"cannot be written: Is a directory\. Make the store folder writable"):
         raise_starts(tmp_path, 5)

@@ -53,6 +53,7 @@ def test_journals_of_many_runs_load_at_once_as_each_alone(
     report = store.load()
     assert transactions == [5]
     assert report.lines == 5 * len(run("r"))
+    assert report.bytes == sum(path.stat().st_size for path in store.path.glob("journals/*/*.jsonl"))
     assert tables(store) == tables(one_by_one)
     assert store.load().lines == 0
 
