@@ -55,6 +55,8 @@ EPISODE_COLUMNS = (
     Column("error", shorten=True),
 )
 
+PARTS = "select part, value, weight, evidence from reward_parts where episode_id = ? and weight > 0"
+
 EPISODES = """
     select s.task_id, s.trial, s.reward, s.outcome, s.achieved, s.goals, s.turns, s.branches, s.faults, f.flags,
         s.error, e.supervisor
@@ -98,7 +100,8 @@ def show(
         elif episode is not None:
             with reader.scoped([found.run_id], copy=False) as own:
                 tree = own.tree(found.run_id, episode)
-                _show_tree(tree, own.goals(tree), reader.path, as_json)
+                parts = own.query(PARTS, [tree.episode_id]).dicts()
+                _show_tree(tree, own.goals(tree), parts, reader.path, as_json)
         else:
             _show_run(reader, found, as_json)
         parts = [each.run_id for each in reader.runs() if each.part_of == found.run_id]
@@ -227,9 +230,11 @@ def _episode_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 # --- an episode -------------------------------------------------------------------------------------------------------
 
 
-def _show_tree(tree: EpisodeTree, goals: Sequence[GoalReport], store: Path, as_json: bool) -> None:
+def _show_tree(
+    tree: EpisodeTree, goals: Sequence[GoalReport], parts: Sequence[Mapping[str, Any]], store: Path, as_json: bool
+) -> None:
     if as_json:
-        _print_json({**asdict(tree), "goal_accounts": [asdict(goal) for goal in goals]})
+        _print_json({**asdict(tree), "goal_accounts": [asdict(goal) for goal in goals], "reward_parts": parts})
         return
     console = _console()
     output.show(console, output.text(tree.episode_id, "bold"))
@@ -243,6 +248,11 @@ def _show_tree(tree: EpisodeTree, goals: Sequence[GoalReport], store: Path, as_j
     for goal in goals:
         for line in _goal(goal, tree.episode_id):
             output.show(console, line)
+    shown = {goal.goal for goal in goals}
+    for part in parts:
+        if part["part"] not in shown:
+            for line in _part(part):
+                output.show(console, line)
     if tree.root is None:
         output.show(console, output.text("nothing of it has been recorded yet"))
         return
@@ -267,6 +277,16 @@ def _goal(goal: GoalReport, episode: str) -> Iterator[Text]:
     lines += [("why", goal.difference)] if goal.difference else []
     for name, value in lines:
         yield output.text(visible_line(f"    {name:<8}{cut(value, 400)}"))
+
+
+def _part(part: Mapping[str, Any]) -> Iterator[Text]:
+    """A part of the reward that is no goal, such as the verdict of a judge: its value and its evidence."""
+    met, missed = part["value"] >= 1, part["value"] <= 0
+    mark, style = ("✓", "green") if met else ("✗", "red") if missed else ("·", "")
+    value = "" if met or missed else f" {part['value']:.3f}"
+    yield output.text(visible_line(f"{mark} {part['part']}{value}"), style)
+    if part["evidence"]:
+        yield output.text(visible_line(f"    why     {cut(str(part['evidence']), 400)}"))
 
 
 def _drawn(root: TreeNode) -> Tree:

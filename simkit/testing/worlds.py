@@ -16,6 +16,7 @@ from simkit.core.messages import JsonObject, ToolCall
 from simkit.core.ontology import Domain, Wish
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
+from simkit.models.providers.scripted import ScriptedModel
 from simkit.plugins.component_paths import folder_of
 from simkit.plugins.loading import load
 from simkit.run.casting import REWARD
@@ -124,7 +125,8 @@ async def goals_can_be_reached(subject: WorldSubject) -> None:
     """
     world, server = subject.world, subject.world.tools()
     folder = folder_of(world, "default_reward")
-    reward = load(REWARD, world.default_reward, {"world": world}, folder)
+    judge = ScriptedModel.by_turn((), name="judge")  # nothing is judged here
+    reward = load(REWARD, world.default_reward, {"world": world, "judge": judge}, folder)
     for task in subject.all_tasks():
         start = server.start(StartTools(task))
         tools = start.specs + start.user_specs

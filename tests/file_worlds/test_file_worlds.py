@@ -118,6 +118,13 @@ async def test_goals_of_each_kind_have_their_weights(shop: Path, tmp_path: Path)
             (episode,) = await run.play(Rollout(), cast, world.tasks("test"))
         assert episode.reward == pytest.approx(reward)
         assert [part["name"] for part in episode.parts] == ["writes", "told toaster", "state", "rubric"]
+        shown = simkit("show", "last", episode.task_id, "--store", tmp_path / verdict).stdout
+        assert f"{'✓' if verdict == 'yes' else '✗'} rubric\n    why     it is\n" in shown
+
+
+def test_a_world_with_rubrics_passes_the_test_that_is_written_for_it(shop: Path) -> None:
+    add_goal(shop, "{rubric: The agent is polite.}")
+    check_world_folder(shop)
 
 
 @pytest.mark.parametrize(
