@@ -96,8 +96,15 @@ def test_a_journal_that_has_the_number_of_a_closed_standard_input_is_closed(
 ) -> None:
     closed: list[int] = []
     (tmp_path / "w0.jsonl").write_bytes(b"")
-    monkeypatch.setattr("simkit.store.source.open_plain", lambda *_: 0)
-    monkeypatch.setattr("simkit.store.source.os.fstat", lambda _: (tmp_path / "w0.jsonl").stat())
+
+    def first(path: Path, flags: int) -> int:
+        return 0
+
+    def status(file: int) -> os.stat_result:
+        return (tmp_path / "w0.jsonl").stat()
+
+    monkeypatch.setattr("simkit.store.source.open_plain", first)
+    monkeypatch.setattr("simkit.store.source.os.fstat", status)
     monkeypatch.setattr("simkit.store.source.os.close", closed.append)
     source = DiskSource(tmp_path / "w0.jsonl")
     source.close()
