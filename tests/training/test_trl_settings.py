@@ -68,7 +68,10 @@ def test_what_is_not_asked_for_stays_on_this_machine() -> None:
     assert (args.output_dir, args.seed, args.data_seed) == ("out", 7, 7)
 
 
-def test_an_upload_or_a_tracker_that_is_asked_for_is_not_switched_off(tmp_path: Path) -> None:
+def test_an_upload_or_a_tracker_that_is_asked_for_is_not_switched_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     here = replace(job(), model=str(tmp_path))
     assert environment_of(here)["HF_HUB_OFFLINE"] == "1"
     for asked in (replace(here, flags=("--push-to-hub",)), replace(here, config={"push_to_hub": True})):
