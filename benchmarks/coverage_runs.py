@@ -3,7 +3,7 @@
     python -m benchmarks.coverage_runs [--repeats 1000]
 
 Arms are trained several times. The success rates of a training and of its reference differ by an effect of the
-training, drawn anew for each (a normal distribution with mean 0). All runs play the same tasks once.
+training, drawn independently for each (a normal distribution with mean 0). All runs play the same tasks once.
 """
 
 from __future__ import annotations
