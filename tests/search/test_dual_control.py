@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from phones import PhoneTools, SetReward, phones, press, says, tool
 from players import Played, Players, play, say, short, use
 
 from simkit.components.agent import Act, Decision
+from simkit.components.tools import CallTool, ToolReturn
 from simkit.components.user import Speak, UserResult, UserTurn
-from simkit.core.events import BranchExtended, EpisodeStarted, ToolsetSeen
+from simkit.core.events import BranchExtended, EpisodeStarted, FaultTraced, ToolsetSeen
 from simkit.core.limits import Limits
 from simkit.errors import UsageError
 from simkit.search.josh import BeamSearch, Josh
@@ -266,6 +268,28 @@ async def test_a_reward_that_fails_on_an_answer_ends_its_branch() -> None:
     played = await play(Rollout(), phones(says([("set", "u1")]), reward=Failing()))
     assert (played.episode.outcome, played.episode.reward) == ("reward_fault", None)
     assert [call.name for call in extended(played, ".1").tool_calls] == ["set"]
+
+
+class Stuck(tuple[tuple[str, str], ...]):
+    """Settings that cannot be copied."""
+
+    def fork(self) -> Stuck:
+        raise LookupError("the phone is locked")
+
+
+class LockedTools(PhoneTools):
+    """`PhoneTools` whose state cannot be forked any more once the user has set something."""
+
+    async def call(self, request: CallTool[Any]) -> ToolReturn[Any]:
+        returned = await super().call(request)
+        return replace(returned, state=Stuck(returned.state)) if request.by == "user" else returned
+
+
+async def test_an_answer_whose_world_cannot_be_kept_for_scoring_has_failed_and_gives_no_goal() -> None:
+    played = await play(Josh(BeamSearch(beam=2)), phones(says([("set", "u1")]), tools=LockedTools()))
+    assert (played.episode.reward, played.episode.achieved, played.harvests) == (None, (), [])
+    assert all("the phone is locked" in str(event) for event in played.events if isinstance(event, FaultTraced))
+    assert played.episode.faults > 1
 
 
 async def test_answers_without_calls_are_not_scored() -> None:

@@ -152,6 +152,7 @@ class Greedy(TreeSearch):
         return self.arms
 
     async def explore(self, tree: SearchTree) -> Ending:
+        assert tree.task.goals, "a search may look at the task"
         going = tree.root
         while going.closed is None:
             one, other = await tree.play_turn(*tree.fork(going, 2))
