@@ -161,7 +161,8 @@ class Lane:
         if not tokens:
             return
         torch = require("torch", "local")
-        device, width = self._machinery.shape.device, self._width(starts)
+        device = self._machinery.shape.device
+        width = min(self._width(starts), self.slots.tokens)  # slots may have become shorter for rows placed since
         ids = torch.tensor([start.padded(tokens) for start in starts], device=device)
         known = torch.tensor([[start.known] for start in starts], device=device)
         positions = (known + torch.arange(tokens, device=device)).clamp_(max=width - 1)

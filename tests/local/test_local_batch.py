@@ -34,14 +34,14 @@ class Noted:
         return self._forward(work, slots, logits)
 
 
-def batch(*, max_rows: int = 8, max_cells: int = 10_000) -> tuple[Batch, Noted]:
+def batch(*, max_rows: int = 8, max_cells: int = 10_000, prefixes: int = 0) -> tuple[Batch, Noted]:
     engine = tiny_engine()
     shape = probe(engine.model)
     noted = Noted(LlamaForward(engine.model, engine.context))
     machinery = Machinery(
         forward=noted,
         shape=shape,
-        prefixes=Prefixes(shape, 0),
+        prefixes=Prefixes(shape, prefixes),
         chat=engine.chat,
         constraints=Constraints(engine.chat, 150),
     )
@@ -116,6 +116,26 @@ def test_a_pass_reads_no_more_tokens_than_it_may() -> None:
     stepped(made, jobs(*[PASS_TOKENS // 4 + 1] * 6))
     reading = noted.passes[:-1]
     assert reading == [(4, PASS_TOKENS // 4), (2, PASS_TOKENS // 4)]
+
+
+def test_prompts_that_join_together_are_read_within_the_memory_that_they_are_left_with() -> None:
+    """Two prompts that are read in one pass, one of them known in part, are padded beyond both; many others join too."""
+    made, _ = batch(max_rows=20, max_cells=600, prefixes=1_000_000)
+    (known,) = jobs(2 * BLOCK + 1, room=1)
+    stepped(made, deque([known]))
+    partly, fresh = [5] * 2 * BLOCK + [9] * 6, [7] * 11
+    sampling = Sampling(temperature=0)
+    prompts = [partly, fresh, *([20 + number] * 37 for number in range(13))]
+    together = [Job(prompt, sampling, 0, 2) for prompt in prompts]
+    stepped(made, deque(together))
+    assert [len(job.ids) for job in together] == [1] * 15
+    assert together[0].cached == 2 * BLOCK
+    alone, _ = batch()
+    for job, prompt in zip(together, prompts, strict=True):
+        (same,) = again = deque([Job(prompt, sampling, 0, 2)])
+        stepped(alone, again)
+        assert same.ids == job.ids
+        alone.reset()
 
 
 def test_a_row_that_fails_ends_alone() -> None:
