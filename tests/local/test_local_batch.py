@@ -119,7 +119,7 @@ def test_a_pass_reads_no_more_tokens_than_it_may() -> None:
 
 
 def test_prompts_that_join_together_are_read_within_the_memory_that_they_are_left_with() -> None:
-    """Two prompts that are read in one pass, one of them known in part, are padded beyond both; many others join too."""
+    """Two prompts that are read in one pass, one of them known in part, are padded beyond both; others join too."""
     made, _ = batch(max_rows=20, max_cells=600, prefixes=1_000_000)
     (known,) = jobs(2 * BLOCK + 1, room=1)
     stepped(made, deque([known]))
