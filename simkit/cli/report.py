@@ -178,6 +178,8 @@ def _where(report: Report) -> str:
     place = report.store.resolve()
     faulted = (f"  {simkit} doctor {run}{store}",) if report.fault else ()
     unfinished = (f"  {simkit} resume {run}{store}",) if _incomplete(report) else ()
+    if report.fault and not unfinished:
+        unfinished = (f"  {simkit} resume {run} --retry-faulted{store}",)
     return "\n".join(
         (
             f"Results: {place} (SQL: {place / 'simkit.duckdb'}). Next:",

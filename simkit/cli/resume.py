@@ -40,10 +40,13 @@ Finished episodes are kept. The others are played from their beginning; model ca
 answered from the journal, so nothing is paid twice. The configuration does not change, and file names stay relative to
 the original folder. The flags shown here may change; any other flag of the run is refused if it differs.
 
+Episodes that ended by a fault are kept, too. With --retry-faulted they are played again, after their cause is gone.
+
 Examples:
 
     simkit resume last
     simkit resume last --max-cost 1.00
+    simkit resume last --retry-faulted
     simkit resume josh-20261122-143015-3f2a --api-concurrency 16
 """
 
@@ -64,6 +67,9 @@ CHANGEABLE = (
     "trust_env_file",
 )
 
+
+RETRY = (bool, False, typer.Option("--retry-faulted", help="Play episodes again that ended by a fault."))
+"""The flag that a run's start does not have."""
 
 FORMER: Mapping[str, Mapping[str, str]] = {"selftrain": {"seeds_at_once": "workers"}}
 """Former names of recipes' flags in the configuration of runs of earlier versions."""
@@ -100,6 +106,7 @@ def _callback() -> Any:
         inspect.Parameter("ctx", place, annotation=typer.Context),
         inspect.Parameter("run", place, annotation=Annotated[str, where]),
         *flag_parameters(model_flags(on_resume=True), "How models are reached, and what they may use"),
+        *flag_parameters({"retry_faulted": RETRY}, "What is played again"),
         *flag_parameters({name: _recorded_default(name, COMMON[name]) for name in CHANGEABLE}, PANEL),
     ]
     resume.__signature__ = inspect.Signature(signature)  # pyright: ignore[reportFunctionMemberAccess]
@@ -204,6 +211,7 @@ def _common(start: RunStart, flags: Mapping[str, Any], given: Mapping[str, Any])
         ask_timeout=given.get("ask_timeout", was.get("ask_timeout", ASK_TIMEOUT)),
         durable=given.get("durable", was.get("durable", False)),
         trust_env_file=given.get("trust_env_file", False),
+        retry_faulted=given.get("retry_faulted", False),
         models=take_models({**flags, **given}),
     )
 

@@ -59,6 +59,7 @@ class CommonFlags:
     ask_timeout: float = ASK_TIMEOUT
     trust_env_file: bool = False
     shared: bool = False
+    retry_faulted: bool = False
     models: ModelConfig = field(default_factory=ModelConfig)
 
     def kept(self) -> dict[str, Any]:
@@ -183,7 +184,9 @@ def open_run(
         UsageError: a flag cannot be used, or the run to resume has another configuration.
     """
     with readable_bugs():
-        policy = FaultPolicy(fail_fast=common.fail_fast, max_share=common.max_faults, raises=False)
+        policy = FaultPolicy(
+            fail_fast=common.fail_fast, max_share=common.max_faults, retry=common.retry_faulted, raises=False
+        )
         if common.shared:
             Store(common.store or read_settings().store, shared=True)
         config = {name: _plain(value) for name, value in values.items()}

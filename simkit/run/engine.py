@@ -31,22 +31,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultPolicy:
-    """Policy that decides when faulted episodes make a run fail (exit code 1).
+    """Policy that decides when faulted episodes make a run fail (exit code 1), and what becomes of them.
 
     Attributes:
         fail_fast: the first faulted episode stops the run.
         max_share: maximum share of faulted episodes, 0 to 1, in a successful run.
+        retry: a resumed run plays its faulted episodes again. By default they are kept as they ended.
         raises: with `fail_fast`, `Run.play` raises the fault of that episode, with the component's own exception as its
             cause. Otherwise it returns the finished episodes.
     """
 
     fail_fast: bool = False
     max_share: float = 0.1
+    retry: bool = False
     raises: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_share <= 1:
             raise UsageError(f"the largest share of faulted episodes is {self.max_share}; give a number from 0 to 1")
+
+    def keeps(self, episode: Episode) -> bool:
+        """Whether a resumed run keeps this finished episode."""
+        return not (self.retry and is_faulted(episode))
 
     def broken(self, faulted: int, episodes: int) -> str | None:
         """Message that the faults exceed the policy; None if they do not."""

@@ -90,7 +90,8 @@ class Run(RunCasts):
         """Resume an earlier run, identified by its id, its name or `last`.
 
         Finished episodes are kept, the others are played from their beginning, and answered model calls are not made
-        again. Options that are not given keep their earlier values.
+        again. Options that are not given keep their earlier values. Faulted episodes are played again with
+        `policy=FaultPolicy(retry=True)`.
         """
         return cls(resume=run, **options)
 
@@ -139,7 +140,8 @@ class Run(RunCasts):
                 journal.record(event)
         self._units.see(tasks, journal)
         units = self._units.of(tasks, trials)
-        kept = self._units.kept(units, search.name)
+        found = self._units.kept(units, search.name)
+        kept = {name: episode for name, episode in found.items() if self.policy.keeps(episode)}
         self.progress.keep(kept.values())
         self._ledger.plan(units, kept, journal)
         context = PlayContext(search=search, cast=cast, recorder=journal, progress=self.progress, policy=self.policy)
