@@ -64,6 +64,17 @@ class RubricJudge:
     judge: Judge
     prompt: Prompt
 
+    @classmethod
+    def of(cls, model: ChatModel, votes: int, form: Form, prompt: PromptChoice) -> RubricJudge:
+        """A model as the judge, by the options of a reward; see `RubricReward`.
+
+        Raises:
+            UsageError: the number of votes is invalid, or the prompt cannot be used.
+        """
+        return cls(
+            Judge(model, votes, form), choose_prompt("simkit.rewards", "rubric-1.txt", prompt, ("conversation",))
+        )
+
     async def ask(
         self, rubric: Rubric, instructions: str, conversation: Conversation, key: TurnKey | None, place: int = _END
     ) -> tuple[Judged, ...]:
@@ -80,6 +91,16 @@ class RubricJudge:
         )
         votes = await self.judge.ask(Ballot(prompt, rubric.schema), rubric.verdicts, key, place)
         return tuple(Judged(each, tuple(vote[n] for vote in votes)) for n, each in enumerate(rubric))
+
+    async def reached(self, rubric: Rubric, request: ScoreTurn[Any]) -> tuple[Judged, ...]:
+        """The criteria that are met after a turn, by all votes.
+
+        Raises:
+            ModelFault, RewardFault: see `Judge.ask`.
+        """
+        place = _ANSWER if request.calls and request.calls[0].by == "user" else _TURN
+        judged = await self.ask(rubric, request.task.instructions, request.conversation, request.key, place)
+        return tuple(each for each in judged if each.unanimous)
 
 
 class RubricReward(Reward[Any]):
@@ -124,8 +145,7 @@ class RubricReward(Reward[Any]):
     ) -> None:
         if at_least is not None and not 0 < at_least <= 1:
             raise UsageError(f"at_least is {at_least:g}; it must be above 0 and at most 1")
-        chosen = choose_prompt("simkit.rewards", "rubric-1.txt", prompt, ("conversation",))
-        self._judge = RubricJudge(Judge(judge, votes, form), chosen)
+        self._judge = RubricJudge.of(judge, votes, form, prompt)
         self._rubric = Rubric.read(file) if file is not None else rubric
         self._goals = goals
         self._at_least = at_least
@@ -179,10 +199,8 @@ class RubricReward(Reward[Any]):
         if not self._goals or not request.remaining:
             return ()
         left = self.rubric(request.task).only(frozenset(goal.key for goal in request.remaining))
-        place = _ANSWER if request.calls and request.calls[0].by == "user" else _TURN
-        judged = await self._judge.ask(left, request.task.instructions, request.conversation, request.key, place)
         step = request.calls[-1].step if request.calls else 0
-        return tuple(Hit(each.criterion.name, each.evidence, step) for each in judged if each.unanimous)
+        return tuple(Hit(each.criterion.name, each.evidence, step) for each in await self._judge.reached(left, request))
 
     async def score_episode(self, request: ScoreEpisode[Any]) -> EpisodeReward:
         """The weighted mean of the criteria, each with the judge's reason.

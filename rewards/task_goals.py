@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -11,9 +12,12 @@ from simkit.core.messages import ToolSpec
 from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
 from simkit.models.base import ChatModel
+from simkit.plugins.prompts import PromptChoice
+from simkit.rewards.criteria import Criterion, Rubric
 from simkit.rewards.due_texts import is_said
 from simkit.rewards.goal_calls import Rules, reaches
-from simkit.rewards.statements import judge_statement
+from simkit.rewards.judge import Form
+from simkit.rewards.rubric import Judged, RubricJudge
 
 RULES = Rules(literal=False, errors_count=False)
 
@@ -26,7 +30,8 @@ class TaskGoals(Reward[Any]):
     - `tool` and `parameters`: a call that succeeds, with at least these arguments;
     - `told`: a text or number that one of the agent's replies has to contain, as whole words;
     - `state` or `writes`: a condition of the world's state (`World.holds`), which must also hold at the end;
-    - `rubric`: a statement about the conversation that a judge agrees with. It is judged at the end of an episode.
+    - `rubric`: a criterion for a judge, which is met or not, or has a grade on a `scale`. All criteria of a task are
+      judged together at the end of an episode, as by the reward `rubric`.
 
     All but rubrics are sparse goals: searches harvest at the turn that reaches one. A call reaches at most one copy of
     a goal.
@@ -34,14 +39,29 @@ class TaskGoals(Reward[Any]):
     Args:
         world: evaluates conditions of its state.
         judge: the model that judges rubrics (`--judge-model`); None for no judge.
+        goals, votes, form, prompt: options of the judge, as those of `RubricReward`. With `goals`, rubrics without a
+            scale are sparse goals too.
+
+    Raises:
+        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "task_goals"
     final: bool = True
 
-    def __init__(self, world: World, judge: ChatModel | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        judge: ChatModel | None = None,
+        *,
+        goals: bool = False,
+        votes: int = 1,
+        form: Form = "schema",
+        prompt: PromptChoice = None,
+    ) -> None:
         self._world = world
-        self._judge = judge
+        self._judge = None if judge is None else RubricJudge.of(judge, votes, form, prompt)
+        self._goals = goals
 
     def check_task(self, task: Task, tools: Sequence[ToolSpec]) -> None:
         """Check that each goal can be reached with these tools and this judge.
@@ -59,11 +79,16 @@ class TaskGoals(Reward[Any]):
                 raise UsageError(f"{where} names the tool `{tool}`; there are: {', '.join(names) or 'no tools'}")
 
     def goals(self, task: Task) -> tuple[Goal, ...]:
-        """The goals that a turn can reach: all but rubrics."""
-        return tuple(goal for goal in task.goals if "rubric" not in goal.detail)
+        """The goals that a turn can reach: all but rubrics; with the option `goals` also those without a scale."""
+        criteria = _criteria(task)
+        return tuple(goal for goal in task.goals if goal.key not in criteria or self._is_sparse(criteria[goal.key]))
 
     async def score_turn(self, request: ScoreTurn[Any]) -> tuple[Hit, ...]:
-        """The remaining goals that the turn reached, in the order of its calls."""
+        """The remaining goals that the turn reached, in the order of its calls.
+
+        Raises:
+            ModelFault, RewardFault: the judge gave no verdict.
+        """
         hits = _called(request)
         last = request.calls[-1] if request.calls else None
         evidence, step = ("", 0) if last is None else (last.call_id, last.step)
@@ -74,38 +99,72 @@ class TaskGoals(Reward[Any]):
                     hits.append(Hit(goal.key, reply[:200], step))
             elif _of_state(goal) and last is not None and self._holds(goal, request.world):
                 hits.append(Hit(goal.key, evidence, step))
-        return tuple(hits)
+        return (*hits, *await self._reached(request, step))
+
+    async def _reached(self, request: ScoreTurn[Any], step: int) -> tuple[Hit, ...]:
+        """The remaining rubrics that are met after the turn."""
+        left = {goal.key for goal in request.remaining}
+        asked = {key: each for key, each in _criteria(request.task).items() if key in left and self._is_sparse(each)}
+        if self._judge is None or not asked:
+            return ()
+        found = await self._judge.reached(Rubric(tuple(asked.values())), request)
+        keys = {each.name: key for key, each in asked.items()}
+        return tuple(Hit(keys[each.criterion.name], each.evidence, step) for each in found)
+
+    def _is_sparse(self, criterion: Criterion) -> bool:
+        return self._goals and criterion.scale is None
 
     async def score_episode(self, request: ScoreEpisode[Any]) -> EpisodeReward:
         """The weight of the goals reached over the weight of all, with each goal as a part.
 
         Raises:
-            ModelFault: the judge did not answer.
-            RewardFault: the judge gave no verdict.
+            ModelFault, RewardFault: the judge gave no verdict.
         """
+        judged = await self._judged(request)
         left, parts = list(request.achieved), list[RewardPart]()
-        for number, goal in enumerate(request.task.goals):
-            if "rubric" in goal.detail:
-                parts.append(await self._judged(request, goal, number))
-                continue
+        for goal in request.task.goals:
             hit = next((hit for hit in left if hit.goal == goal.key), None)
             if hit is not None:
                 left.remove(hit)
-            met = self._holds(goal, request.world) if _of_state(goal) else hit is not None
-            evidence = ("holds" if met else "does not hold") if _of_state(goal) else hit.evidence if hit else ""
-            parts.append(RewardPart(goal.key, float(met), goal.weight, evidence))
+            value, evidence = float(hit is not None), hit.evidence if hit else ""
+            if goal.key in judged:
+                value, evidence = judged[goal.key].value, judged[goal.key].evidence
+            elif _of_state(goal):
+                met = self._holds(goal, request.world)
+                value, evidence = float(met), "holds" if met else "does not hold"
+            parts.append(RewardPart(goal.key, value, goal.weight, evidence))
         total = sum(part.weight for part in parts)
         return EpisodeReward(sum(part.value * part.weight for part in parts) / total if total else 0.0, tuple(parts))
 
-    async def _judged(self, request: ScoreEpisode[Any], goal: Goal, number: int) -> RewardPart:
-        statement = str(goal.detail["rubric"])
+    async def _judged(self, request: ScoreEpisode[Any]) -> Mapping[str, Judged]:
+        """The verdicts on the rubrics of the task, by goal; all are asked for at once."""
+        criteria = _criteria(request.task)
+        if not criteria:
+            return {}
         if self._judge is None:
-            raise UsageError(f"the goal `{goal.key}` needs a judge; name a model for it: --judge-model openai/NAME")
-        verdict = await judge_statement(self._judge, request, statement, number)
-        return RewardPart(goal.key, float(verdict.met), goal.weight, verdict.reason)
+            raise UsageError(f"the goal `{next(iter(criteria))}` needs a judge; name one: --judge-model openai/NAME")
+        rubric = Rubric(tuple(criteria.values()))
+        found = await self._judge.ask(rubric, request.task.instructions, request.conversation, request.key)
+        return dict(zip(criteria, found, strict=True))
 
     def _holds(self, goal: Goal, state: object) -> bool:
         return self._world.holds(Check(goal.key, dict(goal.detail)), state)
+
+
+def _criteria(task: Task) -> dict[str, Criterion]:
+    """The rubrics of a task as criteria, by the keys of their goals; their own names are like those in a rubric."""
+    found: dict[str, Criterion] = {}
+    names = set[str]()
+    for goal in task.goals:
+        if "rubric" in goal.detail and goal.key not in found:
+            name = re.sub(r"[^A-Za-z0-9-]+", "_", goal.key)
+            while name in names:
+                name += "_"
+            names.add(name)
+            low_high = goal.detail.get("scale")
+            text = " ".join(str(goal.detail["rubric"]).split())
+            found[goal.key] = Criterion(name, text, goal.weight, None if low_high is None else tuple(low_high))
+    return found
 
 
 def _of_state(goal: Goal) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import ClassVar
 
 from simkit.agents.solution import SolutionAgent, Steps
@@ -24,13 +26,15 @@ class KindClerk(SolutionAgent):
 
 
 class WordJudge:
-    """A model that agrees with the statement if the agent says that it is sorry."""
+    """A model that says of each criterion that it is met if the agent says that it is sorry."""
 
     name = "word_judge"
 
     async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
-        """The verdict: yes or no, and the reason."""
-        lines = text_of(request.messages[-1]).splitlines()
-        sorry = [line for line in lines if line.startswith("agent: ") and "sorry" in line]
-        verdict = f"Yes. It says: {sorry[0][7:60]}" if sorry else "No. It never says that it is sorry."
+        """The verdict on each criterion of the prompt, with the reason."""
+        prompt = text_of(request.messages[-1])
+        sorry = re.findall(r"^\[\d+\] agent: (.*sorry.*)", prompt, re.MULTILINE)
+        reason = f"It says: {sorry[0][:60]}" if sorry else "It never says that it is sorry."
+        criteria = re.findall(r"^- (\S+) \(met or not\)", prompt, re.MULTILINE)
+        verdict = json.dumps({name: {"reason": reason, "met": bool(sorry)} for name in criteria})
         return ChatResponse.of(AssistantMessage.of(verdict), self.name)

@@ -35,6 +35,14 @@ class Difficulty:
     reward: float
 
 
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How many tasks of each split are tried, and how often each."""
+
+    tasks: int
+    trials: int
+
+
 async def played_findings(world: World) -> list[Finding]:
     """The tasks that the agent `solution` does not solve with the user `script`, who says the lines of the agenda.
 
@@ -75,15 +83,19 @@ def _problem(episode: Episode) -> str:
 
 
 async def difficulties(
-    world: World, models: ModelConfig, store: Path | None, *, tasks: int, trials: int
+    world: World, models: ModelConfig, store: Path | None, amount: Amount, *, judge: str | None = None
 ) -> list[Difficulty]:
-    """How often a model solves the first tasks of each split, in a run that is kept in the store."""
+    """How often a model solves the first tasks of each split, in a run that is kept in the store.
+
+    Without a judge, goals with a rubric are left out, and so are tasks that have no others.
+    """
     found: list[Difficulty] = []
     async with Run(store=store, recipe="world-check", models=models, policy=LENIENT) as run:
-        cast = await run.open_cast(world)
+        cast = await run.open_cast(world, judge_model=judge)
         for split in world.splits:
-            chosen = world.tasks(split)[:tasks]
-            episodes = await run.play(Rollout(), cast, chosen, trials=trials)
+            first = world.tasks(split)[: amount.tasks]
+            chosen = list(first) if judge else [each for each in map(_without_rubrics, first) if each.goals]
+            episodes = await run.play(Rollout(), cast, chosen, trials=amount.trials) if chosen else ()
             for task in chosen:
                 own = [one for one in episodes if _task_of(one, run) == task.id]
                 found.append(_difficulty(task.id, split, own))

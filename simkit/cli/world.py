@@ -18,6 +18,7 @@ from simkit.cli.output import say, say_json
 from simkit.cli.program import program
 from simkit.cli.tables import print_table
 from simkit.core.text_table import Column, Table
+from simkit.errors import UsageError
 
 if TYPE_CHECKING:
     from simkit.authoring.world_play import Difficulty
@@ -71,10 +72,11 @@ def named_folder(folder: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CheckFlags:
-    """Which model is tried, and how often."""
+    """Which model is tried, how often, and who judges it."""
 
     model: str | None
     base_url: str | None
+    judge_model: str | None
     tasks: int
     trials: int
 
@@ -83,7 +85,10 @@ def check_world(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Folder of the world.", show_default=False)],
     model: Annotated[str | None, typer.Option(help="Model that tries the tasks: openai/NAME.")] = None,
-    base_url: Annotated[str | None, typer.Option(help="Endpoint of the model.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Endpoint of the models.")] = None,
+    judge_model: Annotated[
+        str | None, typer.Option(help="Model that judges rubrics then. Default: they are left out.")
+    ] = None,
     tasks: Annotated[int, typer.Option(min=1, help="Tasks of each split that the model tries.")] = 10,
     trials: Annotated[int, typer.Option(min=1, help="Times that it tries each.")] = 2,
     store: StoreFlag = None,
@@ -106,8 +111,10 @@ def check_world(
     if not isinstance(world, World):
         _report(world, [], json, ())
         raise typer.Exit(1)
+    if judge_model is not None and model is None:
+        raise UsageError("--judge-model judges what a model does with the tasks; give --model openai/NAME with it")
     found = all_findings(world)
-    flags = CheckFlags(model, base_url, tasks, trials)
+    flags = CheckFlags(model, base_url, judge_model, tasks, trials)
     tried = [] if found or model is None else _difficulties(ctx, world, store, flags)
     unread = any(each.kind == "file" for each in found)
     described = world.described() if isinstance(world, CheckedWorld) and not unread else ()
@@ -119,14 +126,15 @@ def check_world(
 def _difficulties(ctx: typer.Context, world: World, store: Path | None, flags: CheckFlags) -> list[Difficulty]:
     import anyio
 
-    from simkit.authoring.world_play import difficulties
+    from simkit.authoring.world_play import Amount, difficulties
     from simkit.models.config import ModelConfig
 
     given = {"model": flags.model, "base_url": flags.base_url}
     models = ModelConfig.of({name: value for name, value in given.items() if value is not None})
     if isinstance(ctx.obj, EnvFile):
         ctx.obj.check(trusted=False, given=frozenset(models.chosen()), traces=False, keys=frozenset())
-    return anyio.run(partial(difficulties, world, models, store, tasks=flags.tasks, trials=flags.trials))
+    amount = Amount(flags.tasks, flags.trials)
+    return anyio.run(partial(difficulties, world, models, store, amount, judge=flags.judge_model))
 
 
 def _report(found: list[Finding], tried: list[Difficulty], as_json: bool, described: Sequence[str]) -> None:

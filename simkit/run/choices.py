@@ -51,7 +51,8 @@ MaxTurnsOrWorlds: TypeAlias = Annotated[
     int | None, "Maximum number of agent turns in a conversation. Default: the world's, 15 for most."
 ]
 JudgeModel: TypeAlias = Annotated[
-    str | None, "Model that judges for the reward (rubric, pairwise, final_state): openai/NAME. Default: no judge."
+    str | None,
+    "Model that judges for the reward (rubric, pairwise, task_goals, final_state): openai/NAME. Default: no judge.",
 ]
 JudgeBaseUrl: TypeAlias = Annotated[str | None, "Endpoint of the judge. Default: --base-url."]
 JudgeTemperature: TypeAlias = Annotated[

@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from simkit import Check, Goal, Hit, Run, ScoreEpisode, StartTools, Task, UsageError, load_world
+from simkit import Check, Goal, Hit, Run, ScoreEpisode, StartTools, Task, UsageError, World, load_world
 from simkit.agents.solution import SolutionAgent
 from simkit.authoring.scaffold import init_world
 from simkit.cli.app import app
-from simkit.errors import ComponentNotFound, NotRebuilt
+from simkit.components.reward import ScoreTurn
+from simkit.core.conversation import Conversation, Entry
+from simkit.core.ids import TurnKey
+from simkit.errors import ComponentNotFound, NotRebuilt, RewardFault
+from simkit.models.base import CallKey, ChatRequest
 from simkit.models.providers.scripted import ScriptedModel
 from simkit.plugins.component_paths import BaseFolders
 from simkit.rewards.task_goals import TaskGoals
@@ -42,6 +46,21 @@ def simkit(*args: str | Path) -> Result:
 def summary(result: Result) -> dict[str, Any]:
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout.splitlines()[-1])
+
+
+TALK = Conversation([Entry.user("A toaster, please.", 0), Entry.agent("Here you are.", 1)])
+KEY = TurnKey(7, "order-toaster", 0, "L", 1)
+
+
+def verdicts(**found: bool | int) -> str:
+    """The answer of a judge: a criterion is met or not, or has a grade."""
+    values = {name: {"met": value} if isinstance(value, bool) else {"grade": value} for name, value in found.items()}
+    return json.dumps({name: {"reason": f"because {name}", **value} for name, value in values.items()})
+
+
+def _asked(world: World, talk: Conversation) -> ScoreEpisode[Any]:
+    task = world.tasks("test")[0]
+    return ScoreEpisode(task, task.goals, (), (), talk, world.tools().start(StartTools(task)).state, key=KEY)
 
 
 def add_goal(shop: Path, goal: str) -> None:
@@ -111,15 +130,80 @@ async def test_goals_of_each_kind_have_their_weights(shop: Path, tmp_path: Path)
     ):
         add_goal(shop, goal)
     world = load_world("./shop")
-    for verdict, reward in (("yes", 1.0), ("no", 2.5 / 3.5)):
-        judged = TaskGoals(world, judge=ScriptedModel.by_turn([f"{verdict}, it is"]))
-        async with Run(store=tmp_path / verdict) as run:
+    for met, reward in ((True, 1.0), (False, 2.5 / 3.5)):
+        judged = TaskGoals(world, judge=ScriptedModel.by_turn([verdicts(rubric=met)]))
+        async with Run(store=tmp_path / str(met)) as run:
             cast = run.cast(world, agent="solution,error_rate=0", reward=judged)
             (episode,) = await run.play(Rollout(), cast, world.tasks("test"))
         assert episode.reward == pytest.approx(reward)
         assert [part["name"] for part in episode.parts] == ["writes", "told toaster", "state", "rubric"]
-        shown = simkit("show", "last", episode.task_id, "--store", tmp_path / verdict).stdout
-        assert f"{'✓' if verdict == 'yes' else '✗'} rubric\n    why     it is\n" in shown
+        shown = simkit("show", "last", episode.task_id, "--store", tmp_path / str(met)).stdout
+        assert f"{'✓' if met else '✗'} rubric\n    why     because rubric\n" in shown
+
+
+async def test_rubrics_are_judged_together_as_the_reward_rubric_does(shop: Path) -> None:
+    for goal in (
+        "{rubric: The agent is polite.}",
+        "{rubric: The agent is brief., name: is brief, weight: 3}",
+        "{rubric: How clear it is., scale: [1, 5], name: is-brief}",
+    ):
+        add_goal(shop, goal)
+    asked: list[ChatRequest] = []
+
+    def answer(request: ChatRequest, key: CallKey) -> str:
+        asked.append(request)
+        return verdicts(rubric=True, is_brief=len(asked) != 2, **{"is-brief": 4})
+
+    world = load_world("./shop")
+    reward = TaskGoals(world, ScriptedModel(answer), votes=3, form="text")
+    found = await reward.score_episode(_asked(world, TALK))
+    assert [(part.name, part.value, part.weight, part.evidence) for part in found.parts[1:]] == [
+        ("rubric", 1.0, 1.0, "3 of 3 votes: because rubric"),
+        ("is brief", 1.0, 3.0, "2 of 3 votes: because is_brief"),
+        ("is-brief", 0.75, 1.0, "3 of 3 votes: because is-brief"),
+    ]
+    prompt = str(asked[0].messages[0].content)
+    assert "- is_brief (met or not): The agent is brief." in prompt
+    assert "- is-brief (a whole number from 1 to 5): How clear it is." in prompt
+    assert len(asked) == 3
+    assert all(request.response_format is None and request.reusable for request in asked)
+
+
+async def test_rubrics_are_sparse_goals_if_asked_for(shop: Path) -> None:
+    for goal in ("{rubric: The agent is polite.}", "{rubric: How clear it is., scale: [1, 5], name: clear}"):
+        add_goal(shop, goal)
+    world = load_world("./shop")
+    judge = ScriptedModel(lambda request, key: verdicts(rubric=True))
+    reward = TaskGoals(world, judge, goals=True)
+    task = world.tasks("test")[0]
+    assert [goal.key for goal in reward.goals(task)] == ["writes", "rubric"]
+    asked = ScoreTurn(task, reward.goals(task), (), TALK, None, KEY)
+    assert await reward.score_turn(asked) == (Hit("rubric", "because rubric"),)
+    plain = TaskGoals(world, judge)
+    assert [goal.key for goal in plain.goals(task)] == ["writes"]
+    assert await plain.score_turn(asked) == ()
+
+
+async def test_a_judge_without_a_verdict_is_a_fault_and_no_score(shop: Path) -> None:
+    add_goal(shop, "{rubric: The agent is polite.}")
+    world = load_world("./shop")
+    with pytest.raises(RewardFault, match="gave no verdict"):
+        await TaskGoals(world, ScriptedModel(lambda request, key: "Yes.")).score_episode(_asked(world, TALK))
+
+
+@pytest.mark.parametrize(
+    ("goal", "told"),
+    [
+        ("{rubric: Clear., scale: [1]}", r"a scale is a list of the lowest and the highest grade, such as \[1, 5\]"),
+        ("{rubric: Clear., scale: [5, 1]}", "a scale is a list"),
+        ("{rubric: Clear., scale: 5}", "a scale is a list"),
+        ("{told: 5, scale: [1, 5]}", "`scale` belongs to a goal with `rubric`"),
+    ],
+)
+def test_a_scale_has_two_grades_and_belongs_to_a_rubric(shop: Path, goal: str, told: str) -> None:
+    add_goal(shop, goal)
+    with pytest.raises(UsageError, match=rf"tasks\.yaml:\d+: `tasks\[2\].goals\[1\].*{told}"):
+        load_world("./shop")
 
 
 def test_a_world_with_rubrics_passes_the_test_that_is_written_for_it(shop: Path) -> None:
@@ -150,8 +234,6 @@ async def test_a_state_that_is_left_again_is_not_rewarded(shop: Path) -> None:
     world = load_world("./shop")
     task = world.tasks("test")[0]
     reward = TaskGoals(world)
-    from simkit.core.conversation import Conversation
-
     start = world.tools().start(StartTools(task)).state
     asked = ScoreEpisode(task, task.goals, (Hit("writes", "c"),), (), Conversation(), start)
     assert (await reward.score_episode(asked)).value == 0
@@ -162,7 +244,9 @@ def test_rubrics_need_a_judge(shop: Path) -> None:
     refused = simkit("run", "rollout", "--world", "./shop", "--quiet")
     assert refused.exit_code != 0
     assert "needs a judge; name a model for it: --judge-model openai/NAME" in refused.output
-    judged = simkit("run", "rollout", "--world", "./shop", "--judge-model", "scripted/yes", "--json")
+    judged = simkit(
+        "run", "rollout", "--world", "./shop", "--judge-model", f"scripted/{verdicts(rubric=True)}", "--json"
+    )
     assert summary(judged)["episodes"] == 1
 
 

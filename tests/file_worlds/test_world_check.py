@@ -281,3 +281,20 @@ def test_a_model_shows_how_difficult_the_tasks_are(shop: Path, tmp_path: Path) -
         ("cancel-toaster", 0, 2, 0.0),
         ("order-toaster", 0, 2, 0.0),
     ]
+
+
+def test_a_judge_can_be_named_for_rubrics_and_else_they_are_left_out(shop: Path, tmp_path: Path) -> None:
+    change(shop / "tasks.yaml", "- told: 24.5", "- told: 24.5\n      - rubric: The agent is brief.")
+    args = ("--model", "scripted/It costs 24.5|Done.", "--trials", "1", "--tasks", "1", "--store", tmp_path, "--json")
+    verdict = json.dumps({"rubric": {"reason": "It is.", "met": True}})
+    for judge, reward in (((), 0.33), (("--judge-model", f"scripted/{verdict}"), 0.5)):
+        checked = simkit("world", "check", shop, *args, *judge)
+        assert checked.exit_code == 0, checked.output
+        tried = json.loads(checked.stdout.splitlines()[-1])["difficulty"]
+        assert round(tried[0]["reward"], 2) == reward
+    assert "note: 1 rubrics are left to a judge (--judge-model)" in simkit("world", "check", shop).stdout
+
+
+def test_a_judge_without_a_model_to_judge_is_refused(shop: Path) -> None:
+    refused = simkit("world", "check", shop, "--judge-model", "scripted/yes")
+    assert "give --model openai/NAME with it" in refused.output

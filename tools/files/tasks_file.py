@@ -18,6 +18,9 @@ from simkit.tools.files.yaml_text import Place, YamlText, read_yaml
 KINDS: Final = ("call", "state", "writes", "told", "rubric")
 """The kinds of goals, each named by its key."""
 
+LONGEST_SCALE: Final = 100
+"""Difference of the highest and the lowest grade of a rubric, at most; as in `simkit.rewards.criteria`."""
+
 
 def _as_text(value: object) -> object:
     return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
@@ -31,8 +34,18 @@ def _as_columns(value: object) -> object:
     return cast("object", value)
 
 
+def _as_scale(value: object) -> object:
+    """The lowest and the highest grade."""
+    named = cast("list[object]", value) if isinstance(value, list) else []
+    grades = [each for each in named if isinstance(each, int) and not isinstance(each, bool)]
+    if len(named) != 2 or len(grades) != 2 or not 0 < grades[1] - grades[0] <= LONGEST_SCALE:
+        raise ValueError("a scale is a list of the lowest and the highest grade, such as [1, 5]")
+    return tuple(grades)
+
+
 Text: TypeAlias = Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
 Tables: TypeAlias = Annotated[dict[str, list[str]], BeforeValidator(_as_columns), Field(min_length=1)]
+Scale: TypeAlias = Annotated[tuple[int, int], BeforeValidator(_as_scale)]
 Count: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
 Rows: TypeAlias = dict[str, list[dict[str, Any]]]
 
@@ -56,7 +69,8 @@ class GoalEntry(_Entry):
         state: tables that are as after the solution, with the columns that count.
         writes: rows that the conversation must have written, by table, and no others; each with at least these columns.
         told: a text or number that the agent must have said.
-        rubric: a statement about the conversation for a judge.
+        rubric: a criterion for a judge, which is met or not.
+        scale: the lowest and the highest grade of a rubric, for one that has grades.
         weight: share of the reward, relative to the other goals.
         name: its name in results.
     """
@@ -67,6 +81,7 @@ class GoalEntry(_Entry):
     writes: Rows | None = None
     told: Text | None = None
     rubric: Text | None = None
+    scale: Scale | None = None
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] = 1.0
     name: Text | None = None
 
@@ -78,6 +93,8 @@ class GoalEntry(_Entry):
             raise ValueError(f"a goal has exactly one of {', '.join(KINDS)}; this one has {has}")
         if self.arguments is not None and self.call is None:
             raise ValueError("`with` belongs to a goal with `call`")
+        if self.scale is not None and self.rubric is None:
+            raise ValueError("`scale` belongs to a goal with `rubric`")
         return self
 
     @property

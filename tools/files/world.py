@@ -190,7 +190,7 @@ class FileWorld(Written):
         silent = sum(not task.agenda for task in tasks)
         lines = [f"{self.name}: {len(self.functions)} tools, {len(tasks)} tasks ({counts})"]
         lines += [f"note: {silent} tasks have no agenda, so the scripted pair did not play them"] if silent else []
-        lines += [f"note: {rubrics} rubrics were not judged; runs need --judge-model for them"] if rubrics else []
+        lines += [f"note: {rubrics} rubrics are left to a judge (--judge-model)"] if rubrics else []
         return lines
 
     # --- ends ---------------------------------------------------------------------------------------------------------
@@ -247,7 +247,8 @@ class FileWorld(Written):
     def expected(self, task: Task) -> Expected:
         """All tables as after the solution, with what has to be told; for the reward `final_state`."""
         told = tuple(str(goal.detail["told"]) for goal in task.goals if "told" in goal.detail)
-        judged = tuple(str(goal.detail["rubric"]) for goal in task.goals if "rubric" in goal.detail)
+        rubrics = [goal.detail for goal in task.goals if "rubric" in goal.detail and "scale" not in goal.detail]
+        judged = tuple(str(detail["rubric"]) for detail in rubrics)
         return Expected(digest=self.digest(self.solved(task).state), said=told, judged=judged)
 
 
@@ -281,6 +282,7 @@ def _detail(entry: TaskEntry, goal: GoalEntry) -> tuple[str, JsonObject]:
             name, detail = f"told {goal.told}", {"told": goal.told}
         case "rubric":
             name, detail = "rubric", {"rubric": goal.rubric}
+            detail |= {} if goal.scale is None else {"scale": list(goal.scale)}
         case "state":
             name, detail = "state", {"state": goal.state, **task}
         case _:
