@@ -18,19 +18,14 @@ from simkit.core.messages import JsonObject
 from simkit.errors import DataCorrupt, DataMissing, UsageError
 from simkit.tools.drafts import Draft, DraftedState, RowChange, Tables
 from simkit.tools.row_digests import digest_of, table_error
+from simkit.tools.sql_guard import Repeatable, SqlGuard, as_dict, check_finite
 
-MOST_STEPS: Final = 50_000_000
-"""Instructions of SQLite's virtual machine that one call may take, so that no query runs for ever."""
-
-_STEPS_BETWEEN: Final = 100_000
-_READS: Final = ("table_info", "table_xinfo", "table_list", "index_list", "index_info", "foreign_key_list")
-"""Pragmas that only read the schema."""
-
-_FORBIDDEN: Final = frozenset({sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH})
-_WRITING: Final = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
-_FUNCTIONS: Final = frozenset({"load_extension", "fts3_tokenizer", "random", "randomblob"})
-"""Functions that reach beyond the database, or whose results never repeat."""
-
+_SCHEMA: Final = frozenset({"sqlite_master", "sqlite_schema"})
+_ROW_IDS: Final = ("rowid", "_rowid_", "oid")
+_CLOSED: Final = (
+    "a tool closed its database, or used that of an earlier call; use the parameter `db`, leave it open, and keep it "
+    "nowhere"
+)
 _LONGEST: Final = 64 << 20
 """Bytes of one value or statement."""
 
@@ -81,21 +76,35 @@ class Database(DraftedState):
         Raises:
             UsageError: SQLite refuses a statement; the message names its line, as in `name`:LINE.
         """
-        with closing(_memory()) as made:
-            for line, statement in _statements(script):
-                try:
+        with closing(_memory()) as made, closing(Repeatable(made)) as repeatable:
+            begun = 1
+            try:
+                for begun, statement in _statements(script):  # noqa: B007
                     made.execute(statement)
-                except sqlite3.Error as error:
-                    raise UsageError(f"{name}:{line}: SQLite refuses the statement: {error}") from error
-            if made.in_transaction:
                 made.commit()
+            except sqlite3.Error as error:
+                why = repeatable.reason or error
+                raise UsageError(f"{name}:{begun}: SQLite refuses the statement: {why}") from error
             return cls(_image(made))
 
     @contextmanager
     def draft(self) -> Generator[_Copy]:
-        """A connection to a copy of the database."""
-        with closing(_memory(self.image)) as connection:
-            yield _Copy(self, connection)
+        """A connection to a copy of the database.
+
+        Raises:
+            UsageError: the function closed it, or used the connection of an earlier call.
+        """
+        with closing(_memory(self.image)) as connection, closing(SqlGuard(connection)) as guard:
+            try:
+                yield _Copy(self, connection, guard)
+            except sqlite3.ProgrammingError as error:
+                if "closed database" in str(error):
+                    raise UsageError(_CLOSED) from error
+                raise
+            except sqlite3.Error as error:
+                if guard.reason is None:
+                    raise
+                raise sqlite3.OperationalError(guard.reason) from error
 
     def tables(self) -> tuple[str, ...]:
         """Names of the tables, sorted."""
@@ -130,15 +139,12 @@ class Database(DraftedState):
 
 
 class _Copy(Draft):
-    """A connection for one call, which notes the tables that its statements write."""
+    """A connection for one call."""
 
-    def __init__(self, before: Database, connection: sqlite3.Connection) -> None:
+    def __init__(self, before: Database, connection: sqlite3.Connection, guard: SqlGuard) -> None:
         self._before = before
         self._connection = connection
-        self._written: set[str] = set()
-        self._rounds = 0
-        connection.set_authorizer(self._authorize)
-        connection.set_progress_handler(self._tired, _STEPS_BETWEEN)
+        self._guard = guard
 
     @property
     def value(self) -> sqlite3.Connection:
@@ -147,30 +153,16 @@ class _Copy(Draft):
 
     def finish(self) -> tuple[Database, tuple[RowChange, ...]]:
         """The database after the call, and the rows that the call changed."""
-        own = self._connection
-        if own.in_transaction:
-            own.commit()
-        own.set_progress_handler(None, 0)
-        own.set_authorizer(None)
-        if not self._written:
+        own, written = self._connection, self._guard.written
+        own.commit()
+        self._guard.release()
+        if not written:
             return self._before, ()
         image = _image(own)
         if image == self._before.image:
             return self._before, ()
-        return Database(image), _differences(own, self._before.image, self._written)
-
-    def _authorize(self, action: int, first: str | None, second: str | None, base: str | None, _by: str | None) -> int:
-        if action in _FORBIDDEN or (action == sqlite3.SQLITE_FUNCTION and str(second).lower() in _FUNCTIONS):
-            return sqlite3.SQLITE_DENY
-        if action == sqlite3.SQLITE_PRAGMA and str(first).lower() not in _READS:
-            return sqlite3.SQLITE_DENY
-        if action in _WRITING and base == "main" and first is not None:
-            self._written.add(first)
-        return sqlite3.SQLITE_OK
-
-    def _tired(self) -> int:
-        self._rounds += 1
-        return int(self._rounds * _STEPS_BETWEEN > MOST_STEPS)
+        tables = None if _SCHEMA.intersection(written) else written
+        return Database(image), _differences(own, self._before.image, tables)
 
 
 def _memory(image: bytes | None = None) -> sqlite3.Connection:
@@ -182,7 +174,7 @@ def _memory(image: bytes | None = None) -> sqlite3.Connection:
     connection.execute("pragma temp_store = memory")
     connection.execute(f"pragma max_page_count = {_MOST_PAGES}")
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
-    connection.row_factory = _as_dict
+    connection.row_factory = as_dict
     return connection
 
 
@@ -192,10 +184,6 @@ def _image(connection: sqlite3.Connection) -> bytes:
     if image[18:20] in (b"", _NO_LOG):
         return image
     return image[:18] + _NO_LOG + image[20:]
-
-
-def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
-    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
 
 
 def _statements(script: str) -> Iterable[tuple[int, str]]:
@@ -220,12 +208,14 @@ def _quoted(name: str) -> str:
 
 
 def _tables(connection: sqlite3.Connection, schema: str = "main") -> tuple[str, ...]:
+    """The tables of a schema, without those in which virtual tables keep their contents."""
     listed = f"select name from {schema}.sqlite_master where type = 'table' and name not like 'sqlite\\_%' escape '\\'"
-    return tuple(sorted(row["name"] for row in connection.execute(listed)))
+    hidden = {row["name"] for row in connection.execute(f"pragma {schema}.table_list") if row["type"] == "shadow"}
+    return tuple(sorted(row["name"] for row in connection.execute(listed) if row["name"] not in hidden))
 
 
-def _columns(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
-    return tuple(row["name"] for row in connection.execute(f"pragma table_info({_quoted(table)})"))
+def _columns(connection: sqlite3.Connection, table: str, schema: str = "main") -> tuple[str, ...]:
+    return tuple(row["name"] for row in connection.execute(f"pragma {schema}.table_info({_quoted(table)})"))
 
 
 def _rows(connection: sqlite3.Connection, table: str, columns: Sequence[str]) -> list[JsonObject]:
@@ -234,14 +224,20 @@ def _rows(connection: sqlite3.Connection, table: str, columns: Sequence[str]) ->
 
 
 def _plain(row: JsonObject) -> JsonObject:
-    """A row as JSON; bytes are shown in hexadecimal digits."""
+    """A row as JSON; bytes are shown in hexadecimal digits.
+
+    Raises:
+        sqlite3.DataError: a number is infinite.
+    """
+    check_finite(row.values())
     return {name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()}
 
 
 def _differences(connection: sqlite3.Connection, before: bytes, written: Iterable[str] | None) -> tuple[RowChange, ...]:
     """The rows that are not the same as in an earlier image, in these tables or in all."""
     connection.execute("attach ':memory:' as before")
-    connection.deserialize(before, name="before")
+    if before:
+        connection.deserialize(before, name="before")
     was, now = _tables(connection, "before"), _tables(connection)
     found: list[RowChange] = []
     for table in sorted({*was, *now} if written is None else {*was, *now}.intersection(written)):
@@ -252,15 +248,28 @@ def _differences(connection: sqlite3.Connection, before: bytes, written: Iterabl
 
 
 def _only_in(connection: sqlite3.Connection, here: str, there: str, table: str) -> list[JsonObject]:
-    """Rows of a table in one schema that are not in the other; equal rows are told apart by their row ids."""
-    if table not in _tables(connection, here):
+    """Rows of a table in one schema that are not in the other; equal rows are told apart by their row ids.
+
+    Texts are compared as they are, whatever the collation of their column.
+    """
+    names = _columns(connection, table, here)
+    if not names:  # there is no such table
         return []
     one, other = f"{here}.{_quoted(table)}", f"{there}.{_quoted(table)}"
-    if table not in _tables(connection, there):
-        return [_plain(row) for row in connection.execute(f"select * from {one}")]
-    try:
-        rows = connection.execute(f"select rowid, * from {one} except select rowid, * from {other}").fetchall()
-    except sqlite3.OperationalError:  # a table without row ids, or with other columns than before
-        rows = connection.execute(f"select * from {one} except select * from {other}").fetchall()
-    names = _columns(connection, table) if here == "main" else None
-    return [_plain({name: value for name, value in row.items() if names is None or name in names}) for row in rows]
+    values = ", ".join(f"{_quoted(name)} collate binary" for name in names)
+    key = next((each for each in _ROW_IDS if each not in map(str.lower, names)), "0")
+    cursor = connection.cursor()
+    cursor.row_factory = None
+
+    def read(key: str) -> list[tuple[Any, ...]]:
+        chosen = f"select {key}, {values} from"
+        return cursor.execute(f"{chosen} {one} except {chosen} {other}").fetchall()
+
+    if _columns(connection, table, there) != names:
+        rows: list[tuple[Any, ...]] = cursor.execute(f"select 0, {values} from {one}").fetchall()
+    else:
+        try:
+            rows = read(key)
+        except sqlite3.OperationalError:  # a table without row ids
+            rows = read("0")
+    return [_plain(dict(zip(names, row[1:], strict=True))) for row in rows]

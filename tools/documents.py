@@ -5,6 +5,7 @@ server = FunctionTools(find_items, place_order, state=Documents.of({"items": [..
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -71,12 +72,12 @@ class Documents(DraftedState):
         """
         if not isinstance(since, Documents):
             raise UsageError(f"documents cannot be compared with a {type(since).__name__}")
-        before = dict(since.texts)
+        before, now = dict(since.texts), dict(self.texts)
         return tuple(
             change
-            for name, text in self.texts
-            if before.get(name) != text
-            for change in _differences(name, before.get(name, b"[]"), text)
+            for name in sorted({*before, *now})
+            if before.get(name) != now.get(name)
+            for change in _differences(name, before.get(name, b"[]"), now.get(name, b"[]"))
         )
 
 
@@ -133,9 +134,13 @@ class _Read(MutableMapping[str, Any]):
 
 def _text(name: str, value: object) -> bytes:
     try:
-        return orjson.dumps(value)
-    except TypeError as error:
-        raise UsageError(f"the document `{name}` of the world's data is not JSON: {error}") from error
+        text = orjson.dumps(value)
+        if b"null" in text:  # also written for the numbers that JSON does not have
+            json.dumps(value, allow_nan=False, default=lambda _: None)
+        return text
+    except (TypeError, ValueError) as error:
+        hint = "; write such numbers as texts" if "64-bit" in str(error) else ""
+        raise UsageError(f"the document `{name}` of the world's data is not JSON: {error}{hint}") from error
 
 
 def _rows(text: bytes) -> list[JsonObject]:

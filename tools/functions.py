@@ -14,12 +14,13 @@ server = FunctionTools(deposit, balance, state=100)
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias, cast, final, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.errors import PydanticUserError
 from pydantic_core import to_jsonable_python
 
 from simkit.components.state import State, fork_state
@@ -119,11 +120,15 @@ class _Tool:
     @classmethod
     def of(cls, function: Function, hidden: frozenset[str]) -> _Tool:
         parameters = inspect.signature(function).parameters
-        hints = get_type_hints(function, include_extras=True)
+        hints = _hints(function)
         names = tuple(name for name in parameters if name not in hidden)
         fields = {f"p{number}": _field(function, parameters[name], hints) for number, name in enumerate(names)}
         config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-        model = create_model(function.__name__, __config__=config, **fields)
+        try:
+            model = create_model(function.__name__, __config__=config, **fields)
+            model.model_json_schema()
+        except PydanticUserError as error:
+            raise UsageError(_undescribed(function, names, error)) from error
         return cls(function, names, model, hidden.intersection(parameters))
 
     async def returned(self, hidden: Mapping[str, Any], arguments: Mapping[str, Any]) -> object:
@@ -152,6 +157,29 @@ def _field(function: Function, parameter: inspect.Parameter, hints: Mapping[str,
         raise UsageError(f"{where} cannot be offered to a model; give it a name and an annotation of its own")
     default: Any = ... if parameter.default is parameter.empty else parameter.default
     return (hints[parameter.name], Field(default, alias=parameter.name))
+
+
+def _hints(function: Function) -> Mapping[str, Any]:
+    try:
+        return get_type_hints(function, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise UsageError(
+            f"an annotation of the tool `{function.__name__}` cannot be evaluated: {error}; define or import the name "
+            "before the function, and not under `if TYPE_CHECKING:`"
+        ) from error
+
+
+def _undescribed(function: Function, names: Sequence[str], error: PydanticUserError) -> str:
+    """What to do about a parameter that no JSON schema describes."""
+    said = (
+        f"the parameters of the tool `{function.__name__}` cannot be described to a model: {error.message}. Use types "
+        "that JSON has, or dataclasses and pydantic models of them"
+    )
+    if not {"db", "data"}.intersection(names):
+        return said
+    return (
+        f"{said}. `db` is hidden from models if the state is a database, `data` if it is documents; here it is neither"
+    )
 
 
 def _check_state(state: State) -> None:

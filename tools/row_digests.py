@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
+from typing import Any, cast
 
 from simkit.core.messages import JsonObject, sorted_json
 from simkit.plugins.loading import nearest
@@ -14,9 +15,22 @@ def digest_of(tables: Mapping[str, Iterable[JsonObject]]) -> str:
     found = sha256()
     for table, rows in sorted(tables.items()):
         found.update(sorted_json(table))
-        for row in sorted(map(sorted_json, rows)):
+        for row in sorted(sorted_json(_even(row)) for row in rows):
             found.update(b"\n" + row)
     return found.hexdigest()
+
+
+def _even(value: Any) -> Any:
+    """A value in which equal numbers are written alike: 2.0 as 2."""
+    match value:
+        case float():
+            return int(value) if value.is_integer() else value
+        case dict():
+            return {name: _even(each) for name, each in cast("JsonObject", value).items()}
+        case list():
+            return [_even(each) for each in cast("list[Any]", value)]
+        case _:
+            return value
 
 
 def table_error(table: str, columns: Sequence[str], known: Mapping[str, Sequence[str]]) -> str | None:

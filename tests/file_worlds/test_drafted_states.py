@@ -15,7 +15,7 @@ import pytest
 from simkit import CallTool, FunctionTools, StartTools, Task, ToolCall, ToolResult, ToolReturn, UsageError
 from simkit.errors import DataCorrupt, DataMissing
 from simkit.testing.conformance import check_tool_server
-from simkit.tools import database as database_module
+from simkit.tools import sql_guard
 from simkit.tools.database import Database
 from simkit.tools.documents import Documents
 from simkit.tools.drafts import DraftedState
@@ -24,7 +24,8 @@ pytestmark = pytest.mark.anyio
 
 SCRIPT = """
 create table items (id integer primary key, name text, stock integer check (stock >= 0));
-create table notes (text text);
+create table notes (text);
+create table events (what text, at text default current_timestamp);
 insert into items values (1, 'kettle', 2), (2, 'pot', 0);
 """
 TASK = Task(id="t", world="w", split="test", instructions="Do it.")
@@ -104,6 +105,16 @@ async def test_an_error_discards_what_was_changed(start: Database) -> None:
         "select load_extension('outside.so')",
         "select writefile('outside.db', 'x')",
         "select random()",
+        "select lower(hex(randomblob(8)))",
+        "insert into events (what) values ('x')",
+        "select current_date",
+        "select datetime('now')",
+        "select unixepoch()",
+        "select strftime('%s', 'NOW', '+1 day')",
+        "select strftime('%s')",
+        "select datetime('2026-01-01', 'localtime')",
+        "select 9e999",
+        "insert into notes values (9e999)",
         "no sql at all",
         "update items set stock = -1",
         "select zeroblob(100000000)",
@@ -121,10 +132,79 @@ async def test_refused_statements_are_errors_that_reach_no_file(
 
 
 async def test_a_query_without_end_is_stopped(start: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "MOST_STEPS", 200_000)
+    monkeypatch.setattr(sql_guard, "MOST_STEPS", 200_000)
     endless = "with recursive n(x) as (select 1 union all select x + 1 from n) select count(*) from n"
     done = await called(run_sql, start, sql=endless)
-    assert done.result.value == {"error": "refused: interrupted"}
+    assert done.result.value == {
+        "error": "refused: the SQL takes too long (more than 200,000 steps); ask for less",
+    }
+
+
+async def test_a_query_of_too_many_rows_is_stopped(start: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql_guard, "MOST_READ", 1 << 20)
+    many = "with recursive n(x) as (select 1 union all select x + 1 from n limit 100000) select x from n"
+    assert (await called(run_sql, start, sql=many)).result.value == {
+        "error": "refused: the SQL reads more than 1 MB; ask for less",
+    }
+
+
+async def test_dates_that_are_given_are_computed(start: Database) -> None:
+    sql = "select date('2026-01-31', '+1 month') as d, strftime('%Y', 0, 'unixepoch') as y, julianday(null) as n"
+    assert (await called(run_sql, start, sql=sql)).result.value == [{"d": "2026-03-03", "y": "1970", "n": None}]
+
+
+def test_a_script_that_reads_the_clock_is_refused_with_its_line() -> None:
+    with pytest.raises(UsageError, match=r"start\.sql:2: .*current_timestamp reads the clock"):
+        Database.made_by("create table a (x, at default current_timestamp);\ninsert into a(x) values (1);", "start.sql")
+
+
+async def test_each_way_to_change_a_row_is_seen() -> None:
+    start = Database.made_by(
+        """
+        create table names (name text collate nocase);
+        create table owners (id text primary key);
+        create table pets (owner text references owners on delete cascade, rowid text);
+        create virtual table found using fts5(body);
+        insert into names values ('ann'), ('ann');
+        insert into owners values ('o1');
+        insert into pets values ('o1', 'same'), ('o1', 'same');
+        """
+    )
+    seen: dict[str, list[Any]] = {
+        "update names set name = 'ANN' where rowid = 1": [("removed", {"name": "ann"}), ("written", {"name": "ANN"})],
+        "delete from names where rowid = 2": [("removed", {"name": "ann"})],
+        "delete from owners": [("removed", {"id": "o1"}), *[("removed", {"owner": "o1", "rowid": "same"})] * 2],
+        "insert into found values ('hello')": [("written", {"body": "hello"})],
+        "create table copy as select id from owners": [("written", {"id": "o1"})],
+        "alter table owners rename column id to name": [("removed", {"id": "o1"}), ("written", {"name": "o1"})],
+        "drop table names": [("removed", {"name": "ann"})] * 2,
+    }
+    for sql, rows in seen.items():
+        done = await called(run_sql, start, sql=sql)
+        told = [(kind, change[kind]) for change in done.writes for kind in ("removed", "written") if kind in change]
+        assert told == rows, sql
+        assert isinstance(done.state, Database)
+        assert [change.to_json() for change in done.state.changes(start)] == list(done.writes), sql
+
+
+async def test_a_database_that_is_kept_or_closed_is_a_fault_of_the_tool(start: Database) -> None:
+    kept: list[sqlite3.Connection] = []
+
+    def keep(db: sqlite3.Connection) -> str:
+        """Use the connection of the first call."""
+        kept.append(db)
+        kept[0].execute("select 1")
+        return "done"
+
+    def close(db: sqlite3.Connection) -> str:
+        """Close the connection."""
+        db.close()
+        return "done"
+
+    await called(keep, start)
+    for tool in (keep, close):
+        with pytest.raises(UsageError, match="use the parameter `db`, leave it open"):
+            await called(tool, start)
 
 
 async def test_an_open_transaction_is_committed(start: Database) -> None:
@@ -155,7 +235,7 @@ def test_files_of_any_journal_mode_are_read_and_left_alone(tmp_path: Path) -> No
         before = file.read_bytes()
         found = Database.read(file)
         assert file.read_bytes() == before
-    assert found.tables() == ("items", "notes")
+    assert found.tables() == ("events", "items", "notes")
     assert found.digest({"items": ()}) == Database.made_by(SCRIPT).digest({"items": ()})
 
 
@@ -181,7 +261,7 @@ def test_digests_depend_on_content_alone(start: Database) -> None:
 
 
 def test_tables_and_columns_that_do_not_exist_are_named(start: Database) -> None:
-    with pytest.raises(UsageError, match=r"no table `item` \(did you mean `items`\?\); it has: items, notes"):
+    with pytest.raises(UsageError, match=r"no table `item` \(did you mean `items`\?\); it has: events, items, notes"):
         start.digest({"item": ()})
     with pytest.raises(UsageError, match=r"no column `stok` in `items` \(did you mean `stock`\?\)"):
         start.digest({"items": ("stok",)})
@@ -234,6 +314,19 @@ def test_rows_of_objects_have_their_keys() -> None:
     assert after.digest({"users": ("key",), "total": ()}) == start.digest({"users": ("key",), "total": ()})
     with pytest.raises(UsageError, match="no column `ag` in `users`"):
         start.digest({"users": ("ag",)})
+
+
+def test_a_document_that_was_removed_has_no_rows_any_more() -> None:
+    start, after = Documents.of({"items": [{"n": 1}], "rest": []}), Documents.of({"rest": []})
+    assert [change.to_json() for change in after.changes(start)] == [{"table": "items", "removed": {"n": 1}}]
+
+
+def test_numbers_that_are_no_json_are_refused_and_equal_ones_are_equal() -> None:
+    for value in (float("nan"), float("inf"), 1 << 64):
+        with pytest.raises(UsageError, match="the document `items` of the world's data is not JSON"):
+            Documents.of({"items": [{"price": value, "at": None}]})
+    whole, real = (Documents.of({"items": [{"price": price}]}) for price in (2, 2.0))
+    assert whole.digest({"items": ()}) == real.digest({"items": ()})
 
 
 def test_states_of_different_kinds_are_not_compared(start: Database) -> None:

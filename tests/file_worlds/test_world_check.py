@@ -12,10 +12,13 @@ from typer.testing import CliRunner, Result
 
 from simkit.authoring.scaffold import init_world
 from simkit.cli.app import app
+from simkit.components.tools import StartTools
+from simkit.components.world import load_world
 from simkit.testing.conformance import ConformanceError
 from simkit.testing.worlds import check_world_folder
 
 ORDER = "shop/tasks.yaml"
+FILES = ("tasks.yaml", "tools.py", "policy.md")
 CALL = "- call: place_order\n        with: {item_id: i1, count: 2}"
 
 
@@ -144,6 +147,25 @@ def raising_tool(shop: Path) -> int:
     return change(shop / "tasks.yaml", "- id: cancel-toaster", "- id: cancel-toaster")
 
 
+def repeats(shop: Path, tool: str) -> int:
+    change(shop / "tools.py", '    found = db.execute("update orders', f'{tool}\n    found = db.execute("update orders')
+    return change(shop / "tasks.yaml", "- call: cancel_order", "- call: cancel_order")
+
+
+def chance(shop: Path) -> int:
+    return repeats(shop, '    import uuid\n    db.execute("update orders set status = ?", (str(uuid.uuid4()),))')
+
+
+def shared(shop: Path) -> int:
+    change(shop / "tools.py", "def find_items", "_seen = []\n\n\ndef find_items")
+    return repeats(shop, '    _seen.append(1)\n    db.execute("update orders set count = ?", (len(_seen),))')
+
+
+def leaving_tool(shop: Path) -> int:
+    change(shop / "tools.py", "    found = db", "    raise SystemExit(0)\n    found = db")
+    return change(shop / "tasks.yaml", "- id: cancel-toaster", "- id: cancel-toaster")
+
+
 PLANTED: dict[str, tuple[Plant, str, str, str]] = {
     "no docstring": (no_docstring, "tools", "shop/tools.py", "the tool `place_order` is not described"),
     "failing solution": (failing_solution, "solution", ORDER, "the call place_order(item_id='i1', count=9) of the"),
@@ -164,6 +186,9 @@ PLANTED: dict[str, tuple[Plant, str, str, str]] = {
     "silent instructions": (silent_instructions, "user", ORDER, "the instructions do not contain `order_id=101`"),
     "unknown table": (unknown_table, "goals", ORDER, "no table `order` (did you mean `orders`?)"),
     "raising tool": (raising_tool, "solution", ORDER, "ZeroDivisionError"),
+    "leaving tool": (leaving_tool, "solution", ORDER, "SystemExit"),
+    "chance": (chance, "tools", ORDER, "does something else the second time"),
+    "state of its own": (shared, "tools", ORDER, "does something else the second time"),
 }
 
 
@@ -228,6 +253,7 @@ def test_a_conversation_that_is_too_short_is_found_by_the_scripted_pair(shop: Pa
         ("\ntasks:", "\ntools: tol.py\ntasks:", "there is no file tol.py"),
         ("\ntasks:", "\npolicy: rules.md\ntasks:", "shop/rules.md cannot be read"),
         ("\ntasks:", "\nlimits: {turn: 3}\ntasks:", "there is no key `turn` in `limits` (did you mean `turns`?)"),
+        ("told: 24.5", 'told: " "', "`tasks[0].goals[0].told` is empty"),
         ("id: cancel-toaster", "id: !!python/object:os.system x", "is not known here"),
     ],
 )
@@ -245,6 +271,12 @@ def test_mistakes_of_form_are_named_with_their_line(old: str, new: str, said: st
         ("data/more.json", "[]", "shop/data has more.json, start.sql; a world's state is one database, one SQL script"),
         ("tools.py", "def f(x): return x", "the parameter `x` of the tool `f` cannot be offered to a model"),
         ("tools.py", "def f(", "tools.py:1: SyntaxError"),
+        (
+            "tools.py",
+            "from sqlite3 import *\ndef f(x: Connection): return x",
+            "tool `f` cannot be described to",
+        ),
+        ("tools.py", "def f(x: 'Connection'): return x", "name 'Connection' is not defined; define or import the name"),
         ("tools.py", "", "shop/tools.py has no public function"),
         ("tasks.yaml", "", "the file must be a mapping"),
         ("tasks.yaml", "- 1", "the file must be a mapping"),
@@ -254,6 +286,30 @@ def test_files_that_cannot_be_used_are_named(file: str, text: str, said: str, sh
     (shop / file).write_text(text)
     (mistake,) = found(shop)
     assert said in mistake["problem"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"o1": {"n": 1}, "o1": {"n": 2}}', "shop/data/orders.json cannot be used: an object has the key `o1` twice"),
+        ('[{"id": 123456789012345678901}]', "64-bit range; write such numbers as texts"),
+        ("[NaN]", "shop/data/orders.json:1:2 is not JSON"),
+    ],
+)
+def test_data_that_would_be_changed_by_reading_is_refused(text: str, said: str, shop: Path) -> None:
+    (shop / "data" / "start.sql").unlink()
+    (shop / "data" / "orders.json").write_text(text)
+    (mistake,) = found(shop)
+    assert said in mistake["problem"]
+
+
+def test_byte_order_marks_and_capital_suffixes_are_read(shop: Path) -> None:
+    script = (shop / "data" / "start.sql").read_bytes()
+    (shop / "data" / "start.sql").unlink()
+    for file, text in (("data/START.SQL", script), *((name, (shop / name).read_bytes()) for name in FILES)):
+        (shop / file).write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
+    assert found(shop) == []
+    assert "\ufeff" not in load_world("./shop").tools().start(StartTools(load_world("./shop").tasks("test")[0])).policy
 
 
 def test_a_folder_that_is_no_world_says_how_to_make_one(tmp_path: Path) -> None:

@@ -88,6 +88,10 @@ class Written(World):
     def solved(self, task: Task) -> Solved:
         """The task's solution, played."""
 
+    @abstractmethod
+    def solved_anew(self, task: Task) -> Solved:
+        """The task's solution, played once more."""
+
 
 def static_findings(world: Written) -> list[Finding]:
     """What is wrong with a world as far as can be seen without playing conversations."""
@@ -99,12 +103,12 @@ def static_findings(world: Written) -> list[Finding]:
         task = tasks[entry.split, entry.id]
         try:
             solved = world.solved(task)
-        except Exception as error:  # a tool is the author's own code
+        except (Exception, SystemExit, GeneratorExit) as error:  # a tool is the author's own code
             where = world.file.at("tasks", number)
             found.append(Finding("solution", where, f"the solution cannot be played: {_raised(error)}", task.id))
             continue
         subjects.append(Subject(world, reward, number, entry, task, solved))
-    checks: Sequence[Callable[[Subject], Iterable[Finding]]] = (_solution, _goals, _same_goals, _user)
+    checks: Sequence[Callable[[Subject], Iterable[Finding]]] = (_solution, _goals, _same_goals, _user, _repeated)
     for subject in subjects:
         for check in checks:
             try:
@@ -234,6 +238,19 @@ def _user(subject: Subject) -> Iterator[Finding]:
                 )
 
 
+def _repeated(subject: Subject) -> Iterator[Finding]:
+    """The first call of the solution that answers, or writes, something else when it is made again."""
+    again = subject.world.solved_anew(subject.task)
+    for number, (one, other) in enumerate(zip(subject.solved.calls, again.calls, strict=True)):
+        if (one.result, one.error, one.writes) != (other.result, other.error, other.writes):
+            said = (
+                f"the call {_called(one)} of the solution does something else the second time; the same calls must "
+                "give the same results: a tool may use no random numbers, no clock, and no state but the world's"
+            )
+            yield subject.finding("tools", subject.call_at(number), said)
+            return
+
+
 # --- all tasks --------------------------------------------------------------------------------------------------------
 
 
@@ -258,7 +275,7 @@ def _called(call: CallRecord) -> str:
     return f"{call.name}({', '.join(f'{name}={value!r}' for name, value in (call.parameters or {}).items())})"
 
 
-def _raised(error: Exception) -> str:
+def _raised(error: BaseException) -> str:
     from simkit.core.tracebacks import own_place
 
     if isinstance(error, UsageError):

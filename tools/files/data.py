@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -30,13 +32,13 @@ def read_data(place: Path, name: str, *, required: bool) -> DraftedState | None:
         if required:
             raise DataMissing(f"there is no {name}, which tasks.yaml names as the world's data")
         return None
-    files = sorted(file for file in place.iterdir() if file.suffix in (".sql", ".json", *DATABASES))
+    files = sorted(file for file in place.iterdir() if file.suffix.lower() in (".sql", ".json", *DATABASES))
     return _state(files, name) if files else None
 
 
 def _state(files: list[Path], folder: str) -> DraftedState:
     """The state in files of a folder."""
-    tabular = [file for file in files if file.suffix != ".json"]
+    tabular = [file for file in files if file.suffix.lower() != ".json"]
     if tabular and len(files) > 1:
         names = ", ".join(file.name for file in files)
         raise UsageError(
@@ -46,7 +48,7 @@ def _state(files: list[Path], folder: str) -> DraftedState:
     if not tabular:
         return Documents.of(dict(_documents(files, folder)))
     file = tabular[0]
-    if file.suffix in DATABASES:
+    if file.suffix.lower() in DATABASES:
         return Database.read(file)
     return Database.made_by(_text(file, folder), str(Path(folder) / file.name))
 
@@ -54,15 +56,32 @@ def _state(files: list[Path], folder: str) -> DraftedState:
 def _documents(files: Iterable[Path], folder: str) -> Iterable[tuple[str, Any]]:
     for file in files:
         try:
-            yield file.stem, orjson.loads(_text(file, folder))
+            text = _text(file, folder)
+            orjson.loads(text)  # it is stricter, and says where a mistake is; but it rounds long numbers
+            yield file.stem, json.loads(text, object_pairs_hook=_object)
         except orjson.JSONDecodeError as error:
             raise UsageError(
                 f"{Path(folder) / file.name}:{error.lineno}:{error.colno} is not JSON: {error.msg}"
             ) from error
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{Path(folder) / file.name} cannot be used: {error}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ.
+
+    Raises:
+        ValueError: a key occurs twice.
+    """
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise ValueError(f"an object has the key `{twice}` twice; remove one")
+    return made
 
 
 def _text(file: Path, folder: str) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{Path(folder) / file.name} cannot be read: {error}") from error

@@ -43,7 +43,7 @@ def _as_scale(value: object) -> object:
     return tuple(grades)
 
 
-Text: TypeAlias = Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
+Text: TypeAlias = Annotated[str, BeforeValidator(_as_text), Field(pattern=r"\S")]
 Tables: TypeAlias = Annotated[dict[str, list[str]], BeforeValidator(_as_columns), Field(min_length=1)]
 Scale: TypeAlias = Annotated[tuple[int, int], BeforeValidator(_as_scale)]
 Count: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
@@ -118,7 +118,7 @@ class TaskEntry(_Entry):
 
     id: Text
     split: Text = "test"
-    instructions: Annotated[str, Field(min_length=1)]
+    instructions: Annotated[str, Field(pattern=r"\S")]
     agenda: Sequence[Text] = ()
     solution: Sequence[CallEntry] | None = None
     implied: Sequence[Any] = ()
@@ -223,7 +223,7 @@ _MODELS: Final[Mapping[str, type[BaseModel]]] = {
 }
 _WANTED: Final[Mapping[str, str]] = {
     "string_type": "must be a text",
-    "string_too_short": "is empty",
+    "string_pattern_mismatch": "is empty",
     "dict_type": "must be a mapping (`key: value`)",
     "model_type": "must be a mapping (`key: value`)",
     "list_type": "must be a list (`- item`)",

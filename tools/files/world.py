@@ -150,7 +150,7 @@ class FileWorld(Written):
         if named is None and not file.exists():
             return ""
         try:
-            return file.read_text(encoding="utf-8").strip()
+            return file.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{self.shown(file.name)} cannot be read: {error}") from error
 
@@ -203,10 +203,11 @@ class FileWorld(Written):
         """
         known = self._solved.get((task.split, task.id))
         if known is None:
-            known = self._solved[task.split, task.id] = self._play(task)
+            known = self._solved[task.split, task.id] = self.solved_anew(task)
         return known
 
-    def _play(self, task: Task) -> Solved:
+    def solved_anew(self, task: Task) -> Solved:
+        """The task's solution, played once more."""
         server = self.tools()
         state, calls = server.start(StartTools(task)).state, list[CallRecord]()
         for number, call in enumerate(task.data["solution"]):
